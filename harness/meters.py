@@ -1,0 +1,113 @@
+"""Clocks and high-water marks inside the measured process."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from harness.record import PeakMemory
+
+
+class StepTimer:
+    """Times steps without disturbing them.
+
+    On a CPU by `time.perf_counter`. On a GPU by CUDA events, which are read after one synchronisation at the end of
+    the window: a synchronisation a step would serialise what the GPU overlaps.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self._seconds: list[float] = []
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._began = 0.0
+
+    def start(self) -> None:
+        """Begin a step, before its batch is prepared."""
+        if self._on_gpu:
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            self._events.append((begin, end))
+        else:
+            self._began = time.perf_counter()
+
+    def stop(self) -> None:
+        """End the step."""
+        if self._on_gpu:
+            self._events[-1][1].record()
+        else:
+            self._seconds.append(time.perf_counter() - self._began)
+
+    def seconds(self) -> tuple[float, ...]:
+        """Seconds of every step so far; waits for the GPU."""
+        if self._on_gpu:
+            torch.cuda.synchronize()
+            return tuple(begin.elapsed_time(end) / 1000 for begin, end in self._events)
+        return tuple(self._seconds)
+
+
+class MemoryMeter:
+    """Peaks of this process since `reset`, from high-water marks and never by sampling."""
+
+    def __init__(self, device: torch.device, rank: int) -> None:
+        self._device, self._rank = device, rank
+
+    def reset(self) -> None:
+        """Let the marks fall to what is held now."""
+        _reset_peak_rss()
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+
+    def peaks(self) -> tuple[PeakMemory, ...]:
+        """All marks that this device has, in bytes."""
+        found = [PeakMemory(rank=self._rank, source="rss", num_bytes=peak_rss_bytes())]
+        if self._device.type == "cuda":
+            allocated = torch.cuda.max_memory_allocated(self._device)
+            reserved = torch.cuda.max_memory_reserved(self._device)
+            found.append(PeakMemory(rank=self._rank, source="cuda_allocated", num_bytes=allocated))
+            found.append(PeakMemory(rank=self._rank, source="cuda_reserved", num_bytes=reserved))
+            used = _nvml_process_bytes()
+            if used is not None:
+                found.append(PeakMemory(rank=self._rank, source="nvml_process", num_bytes=used))
+        return tuple(found)
+
+
+def peak_rss_bytes() -> int:
+    """This process's largest resident set: the kernel's VmHWM, elsewhere ru_maxrss (which can't be reset)."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _reset_peak_rss() -> None:
+    # Writing 5 resets VmHWM (man 5 proc). Where that is not allowed the mark covers loading too, which is below the
+    # peak of training in all but the shortest runs.
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _nvml_process_bytes() -> int | None:
+    """Bytes that NVML charges to this process, context included; the caching allocator only grows: now is the peak."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        total = 0
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
+                if process.pid == os.getpid():
+                    total += process.usedGpuMemory or 0
+    except Exception:  # noqa: BLE001 - a driver without this answer, or none: not measured
+        return None
+    return total or None

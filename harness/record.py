@@ -1,0 +1,392 @@
+"""The schema of a record: what one run of one cell left behind.
+
+History of `SCHEMA_VERSION` (frozen records of each are in tests/fixtures/records; older ones are upgraded on reading):
+    1: first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from harness.matrix import Config
+from harness.settings import Settings
+
+SCHEMA_VERSION = 1
+
+# Raised by hand when a change of the measuring code could move a figure: older records become stale.
+MEASURING_VERSION = 1
+
+Outcome = Literal["ok", "oom", "timeout", "crashed", "diverged", "unsupported", "skipped", "interrupted", "preempted"]
+# An outcome that measuring again would repeat; the others are run anew.
+FINISHED: frozenset[str] = frozenset({"ok", "oom", "timeout", "diverged", "unsupported"})
+MemorySource = Literal["rss", "cuda_allocated", "cuda_reserved", "nvml_process"]
+
+
+class Cpu(Settings):
+    """The processor as this process may use it.
+
+    Attributes:
+        flags: Those that decide what arithmetic runs fast (see machine.py), sorted.
+        num_usable: Logical CPUs left by affinity and the control group's quota.
+    """
+
+    model: str
+    flags: tuple[str, ...]
+    num_logical: int
+    num_physical: int | None
+    num_usable: int
+
+
+class Gpu(Settings):
+    """One GPU as NVML sees it; None where NVML gives no answer."""
+
+    name: str
+    memory_bytes: int | None
+    compute_capability: tuple[int, int] | None
+    driver: str | None
+    cuda_driver: str | None
+    power_limit_watts: float | None
+    max_sm_clock_mhz: int | None
+    max_memory_clock_mhz: int | None
+    mig: bool | None
+    ecc: bool | None
+    persistence: bool | None
+
+
+class Machine(Settings):
+    """What a computer is, without what would name it.
+
+    Attributes:
+        id: Folder name: CPU model and flags, cores, memory and GPUs; equal on two hosts of one type.
+        host: Salted hash of the operating system's machine id, telling hosts of one type apart; None if it has none.
+        memory_limit_bytes: The control group's limit where it is below `memory_bytes`.
+        cloud_product: The firmware's product name where the vendor is a cloud (on EC2 it is the instance type).
+        gpu_note: Why `gpus` is empty, where a reason is known.
+    """
+
+    id: str
+    host: str | None
+    system: str
+    kernel: str
+    cpu: Cpu
+    memory_bytes: int
+    memory_limit_bytes: int | None
+    swap_bytes: int
+    gpus: tuple[Gpu, ...]
+    gpu_note: str | None
+    cloud_vendor: str | None
+    cloud_product: str | None
+    python: str
+    allocator: str
+
+
+class Stated(Settings):
+    """What the user said of the machine: a fact about it, never a price."""
+
+    instance: str
+    region: str | None
+
+
+class Git(Settings):
+    """The harness's own checkout."""
+
+    commit: str
+    dirty: bool
+
+
+class Load(Settings):
+    """The machine while the cell ran, in CPU seconds; None where the system gives no answer.
+
+    Attributes:
+        available_memory_bytes: Before the cell began.
+        system_busy_s: All processes, over the cell's whole life.
+        cell_s: The cell's processes.
+        parent_s: The harness's own parent process.
+        steal_s: Taken by the hypervisor.
+    """
+
+    available_memory_bytes: int
+    system_busy_s: float | None
+    cell_s: float | None
+    parent_s: float
+    steal_s: float | None
+
+
+class Phases(Settings):
+    """Seconds of each phase; None: not reached.
+
+    Attributes:
+        start_s: From the parent's order to the cell's first line of code.
+        load_s: Model and data to memory.
+        first_step_s: From the parent's order to the end of the first training step.
+        train_s: The training clock, which stands still during evaluations.
+        evaluate_s: Validations during training.
+        test_s: The one evaluation on the test set.
+        tokenise_s: Tokenising the splits: done once before the first cell, and shared.
+    """
+
+    start_s: float | None = None
+    load_s: float | None = None
+    first_step_s: float | None = None
+    train_s: float | None = None
+    evaluate_s: float | None = None
+    test_s: float | None = None
+    tokenise_s: float | None = None
+
+
+class ModelFacts(Settings):
+    """The model that was trained.
+
+    Attributes:
+        sha256: Of the weights' file; None for random weights.
+        checkpoint_dtype: Of the file's tensors, before they were loaded as fp32.
+        attention: The attention implementation that ran.
+    """
+
+    name: str
+    origin: Literal["packaged", "local", "hub", "random"]
+    sha256: str | None
+    architecture: str
+    num_parameters: int
+    num_trainable_parameters: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    vocab_size: int
+    max_positions: int
+    attention_dropout: float | None
+    hidden_dropout: float | None
+    checkpoint_dtype: str | None
+    attention: str | None
+
+
+class Split(Settings):
+    """One split; sha256 is over its labels and texts in order, majority_fraction the commonest label's share."""
+
+    num_rows: int
+    sha256: str
+    majority_fraction: float
+
+
+class DataFacts(Settings):
+    """The data that was used.
+
+    Attributes:
+        sha256: Of the source's file; None where it is no single file.
+        num_source_rows: Usable rows of the whole source, from which dollars for the whole dataset are estimated.
+        num_train_available: Rows that the training split could have had.
+        split_by: The column whose groups never cross splits, or None: random rows.
+    """
+
+    source: str
+    sha256: str | None
+    labels: tuple[str, ...]
+    split_by: str | None
+    num_source_rows: int
+    num_duplicates_dropped: int
+    num_train_available: int
+    train: Split
+    val: Split
+    test: Split
+    tokenizer_sha256: str | None = None
+    truncated_fraction: float | None = None
+
+
+class Example(Settings):
+    """One training example as the model sees it; text, tokens and ids are None with `store_texts = false`."""
+
+    label: str | None
+    text: str | None
+    tokens: tuple[str, ...] | None
+    input_ids: tuple[int, ...] | None
+    attention_mask: tuple[int, ...]
+
+
+class PeakMemory(Settings):
+    """One high-water mark of one rank, from the start of training to its end."""
+
+    rank: int
+    source: MemorySource
+    num_bytes: int
+
+
+class Steps(Settings):
+    """Every optimiser step in order, all ranks together unless named.
+
+    Attributes:
+        seconds: By rank, then step; batch preparation included, evaluations not. `(world_size, num_steps)`.
+        num_samples: Examples.
+        num_real_tokens: Without padding.
+        num_padded_tokens: With padding: what was computed.
+        loss: Mean over the step's examples, before its update; None where it was no finite number.
+        clock: How `seconds` were taken.
+        num_skipped: fp16 updates that the gradient scaler skipped.
+    """
+
+    seconds: tuple[tuple[float, ...], ...]
+    num_samples: tuple[int, ...]
+    num_real_tokens: tuple[int, ...]
+    num_padded_tokens: tuple[int, ...]
+    loss: tuple[float | None, ...]
+    clock: Literal["perf_counter", "cuda_events"]
+    num_skipped: int = 0
+
+
+class Evaluation(Settings):
+    """One look at the validation set."""
+
+    train_s: float
+    num_samples_seen: int
+    num_updates: int
+    accuracy: float
+    macro_f1: float
+    evaluate_s: float
+
+
+class TestEvaluation(Settings):
+    """The one look at the test set: each example's true and predicted label, as indices into `DataFacts.labels`."""
+
+    __test__ = False  # not a pytest class
+
+    evaluate_s: float
+    labels: tuple[int, ...]
+    predictions: tuple[int, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of examples that were labelled right."""
+        return accuracy(self.labels, self.predictions)
+
+    @property
+    def macro_f1(self) -> float:
+        """See `macro_f1`."""
+        return macro_f1(self.labels, self.predictions)
+
+
+class Mark(Settings):
+    """The parent's own clock at a message of rank 0: an instrument outside the measured process.
+
+    Attributes:
+        at_s: Since the cell was ordered.
+        num_steps: Done by then.
+        num_samples: Done by then.
+        evaluate_s: Spent in evaluations by then.
+        loss: Of the last step, over rank 0's examples.
+    """
+
+    at_s: float
+    num_steps: int
+    num_samples: int
+    evaluate_s: float
+    loss: float | None
+
+
+class Training(Settings):
+    """What a fine-tuning run measured.
+
+    Attributes:
+        stopped_early: Why training ended before its planned updates, or None.
+        lr_peak: After `lr_scaling`.
+        test: None when weights were random, or training diverged.
+    """
+
+    world_size: int
+    threads_per_rank: int
+    global_batch_size: int
+    lr_peak: float
+    num_updates_planned: int
+    stopped_early: str | None
+    steps: Steps
+    evaluations: tuple[Evaluation, ...]
+    test: TestEvaluation | None
+    peak_memory: tuple[PeakMemory, ...]
+    example: Example
+    torch_build: str
+
+
+class Baseline(Settings):
+    """What a baseline measured; train_s covers fitting, features included."""
+
+    train_s: float
+    peak_memory: tuple[PeakMemory, ...]
+    test: TestEvaluation
+    val_accuracy: float
+    val_macro_f1: float
+
+
+class Record(Settings):
+    """One run of one cell, self-contained.
+
+    Attributes:
+        stderr_tail: Last lines of each rank, scrubbed.
+        marks: Kept of a cell that failed too: how far it came.
+        start_method: None when no process was started.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    measuring_version: int = MEASURING_VERSION
+    harness_version: str
+    study: str
+    cell: str
+    repeat: int
+    config: Config
+    config_hash: str
+    outcome: Outcome
+    reason: str | None
+    stderr_tail: tuple[tuple[str, ...], ...] = ()
+    started_at: datetime
+    duration_s: float
+    phases: Phases
+    git: Git | None
+    packages: dict[str, str]
+    machine: Machine
+    stated: Stated | None
+    load: Load | None
+    start_method: Literal["forkserver", "spawn"] | None
+    model: ModelFacts | None = None
+    data: DataFacts | None = None
+    marks: tuple[Mark, ...] = ()
+    training: Training | None = None
+    baseline: Baseline | None = None
+
+
+def accuracy(labels: Sequence[int], predictions: Sequence[int]) -> float:
+    """Share of examples whose prediction is their label."""
+    return sum(label == guess for label, guess in zip(labels, predictions, strict=True)) / len(labels)
+
+
+def macro_f1(labels: Sequence[int], predictions: Sequence[int]) -> float:
+    """F1 of each class that occurs among labels or predictions, averaged with equal weight."""
+    pairs = Counter(zip(labels, predictions, strict=True))
+    scores = []
+    for label in sorted({*labels, *predictions}):
+        hits = pairs[label, label]
+        wrong = sum(count for pair, count in pairs.items() if label in pair) - hits
+        scores.append(2 * hits / (2 * hits + wrong))
+    return sum(scores) / len(scores)
+
+
+def to_json(record: Record) -> str:
+    """Render as indented JSON with sorted keys, each array of numbers on one line."""
+    text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # A raw line break stands outside every JSON string, so no text can match.
+    return re.sub(r"\[\n([-\d.eE+,\s]+?)\n\s*\]", _on_one_line, text) + "\n"
+
+
+def _on_one_line(array: re.Match[str]) -> str:
+    return "[" + " ".join(array[1].split()) + "]"
+
+
+def from_fields(fields: dict[str, Any]) -> Record:
+    """Check a record's fields as read from JSON, upgrading older versions (none yet).
+
+    Raises:
+        pydantic.ValidationError: When they are no record.
+    """
+    return Record.model_validate(fields)

@@ -1,0 +1,61 @@
+"""Priced rows to one self-contained HTML page, summary.md and cells.csv (the only user of plotly)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.cost import Priced
+from harness.report.choice import choose
+from harness.report.markdown import markdown
+from harness.report.page import page
+from harness.report.sentence import answer
+from harness.report.tables import csv_text
+
+__all__ = ["write_report"]
+
+
+def write_report(priced: Sequence[Priced], out: Path, *, generated_at: datetime) -> Path:
+    """Write report.html, summary.md and cells.csv under `out`, each whole or not at all.
+
+    The same rows and time give the same bytes.
+
+    Args:
+        priced: Every cell, failed ones and baselines included, in the order in which tables show them.
+        out: Folder; made if missing.
+        generated_at: Aware time that the page shows, in UTC.
+
+    Returns:
+        Path of report.html.
+    """
+    written_at = generated_at.astimezone(UTC)
+    csv = csv_text(priced)
+    choice = choose(priced)
+    sentences = answer(priced, choice)
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / "cells.csv", csv)
+    _write(out / "summary.md", markdown(priced, sentences, generated_at=written_at))
+    html = out / "report.html"
+    _write(html, page(priced, choice, sentences, csv, generated_at=written_at))
+    return html
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file in one step, so that no reader ever sees half of it."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            file.close()
+            temporary.unlink()
+            raise
+    temporary.chmod(0o644)  # a temporary file is its owner's alone, a report is to be shared
+    temporary.replace(path)

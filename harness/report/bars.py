@@ -1,0 +1,173 @@
+"""The report's bars of speed, memory and dollars by precision, device and machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from harness.cost import Priced
+from harness.matrix import FineTuneConfig
+from harness.report.charts import basis_words
+from harness.report.choice import bound
+from harness.report.figures import INK, SERIES, Chart, chart_text, colour, layout
+from harness.report.grids import FIGURES, Figure, ended, group_word
+from harness.report.naming import machine_labels, told, usual_values
+from harness.report.wording import memory, plural
+from harness.statistics import Estimate
+
+_MAX_GROUPS = 6
+_FRAME_HEIGHT = 80
+_ROW_HEIGHT = 26
+_MAX_TICKS = 2
+_NAMES = {"batch_size": "batch {}", "seq_len": "{} tokens", "threads": "{} threads"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that differ in nothing but precision, device and machine, by these."""
+
+    told: tuple[str, ...]
+    cells: dict[str, Priced]
+
+
+def bars(cells: Sequence[Priced]) -> tuple[list[Chart], int]:
+    """A chart for each kind of figure; also how many further groups the table alone holds. Empty if no group has two."""
+    groups = sorted((group for group in _groups(cells) if len(group.cells) > 1), key=lambda group: -len(group.cells))
+    shown = groups[:_MAX_GROUPS]
+    if not shown:
+        return [], 0
+    places = list(dict.fromkeys(place for group in shown for place in group.cells))
+    return [_bars(shown, places, figure) for figure in FIGURES if _any(shown, figure)], len(groups) - len(shown)
+
+
+def _groups(cells: Sequence[Priced]) -> list[Group]:
+    machines = machine_labels(cells)
+    varied = [key for key in usual_values(cells) if key not in ("precision", "device")]
+    found: dict[tuple[str, ...], Group] = {}
+    for cell in cells:
+        config = cell.summary.config
+        if isinstance(config, FineTuneConfig):
+            fields = told(cell)
+            words = tuple(_word(key, fields[key]) for key in varied if fields[key] is not None)
+            place = f"{config.precision}, {config.device}"
+            if len(machines) > 1:
+                place += f", {machines[cell.summary.machine_id]}"
+            group = found.setdefault(words, Group(words, {}))
+            if place not in group.cells or cell.summary.num_ok:
+                group.cells[place] = cell
+    return list(found.values())
+
+
+def _word(key: str, value: object) -> str:
+    return _NAMES[key].format(value) if key in _NAMES else group_word(key, value)
+
+
+def _any(groups: Sequence[Group], figure: Figure) -> bool:
+    return any(figure.read(cell) is not None for group in groups for cell in group.cells.values())
+
+
+def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure) -> Chart:
+    labels = _labels(groups)
+    drawn = go.Figure()
+    for index, (group, label) in enumerate(zip(groups, labels, strict=True)):
+        drawn.add_traces(_traces(group, label, index, places, figure))
+    members = [cell for group in groups for cell in group.cells.values()]
+    most = max((bound(e, "high") for cell in members if (e := figure.read(cell)) is not None), default=1.0)
+    drawn.add_trace(_lost_places(groups, places, figure))
+    rows = sum(place in group.cells for group in groups for place in places) + len(places)
+    layout(drawn, x="", y="", height=_FRAME_HEIGHT + _ROW_HEIGHT * rows + 20 * (len(groups) > 1) * len(groups))
+    drawn.update_layout(barmode="group", bargap=0.25, showlegend=len(groups) > 1)
+    # Room behind the longest bar for its figure.
+    drawn.update_xaxes(range=[0, most * 1.35], nticks=_MAX_TICKS + 1, tickprefix="$" if figure.dollars else "")
+    drawn.update_yaxes(
+        autorange="reversed", showgrid=False, categoryorder="array", categoryarray=[_tick(p) for p in places]
+    )
+    if figure.key == "memory":
+        _memory_ticks(drawn, most)
+    title = figure.title + (f", {basis_words(members)}" if figure.dollars else "")
+    label = f"Bar chart: {title} for {plural(len(places), 'combination')} of precision and device."
+    return Chart(f"chart-bars-{figure.key}", title, label, drawn)
+
+
+def _labels(groups: Sequence[Group]) -> list[str]:
+    """In what each group differs from the others shown."""
+    same = set.intersection(*(set(group.told) for group in groups))
+    return [", ".join(part for part in group.told if part not in same) or "all" for group in groups]
+
+
+def _traces(group: Group, label: str, index: int, places: Sequence[str], figure: Figure) -> list[go.Bar]:
+    found = [figure.read(group.cells[place]) if place in group.cells else None for place in places]
+    words = [_words(group.cells.get(place), estimate, figure) for place, estimate in zip(places, found, strict=True)]
+    bar = go.Bar(
+        orientation="h",
+        y=[_tick(place) for place in places],
+        x=[None if estimate is None else estimate.value for estimate in found],
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [None if e is None else bound(e, "high") - e.value for e in found],
+            "arrayminus": [None if e is None else e.value - bound(e, "low") for e in found],
+            "thickness": 1.2,
+            "width": 3,
+        },
+        offsetgroup=str(index),
+        name=chart_text(label),
+        meta=colour(SERIES[index]),
+        hoverinfo="text",
+        hovertext=[
+            f"{chart_text(label)}<br>{chart_text(place)}<br>{word}" for place, word in zip(places, words, strict=True)
+        ],
+    )
+    # An unseen bar up to the interval's end, so that the words stand behind the error bar and not on it.
+    ends = go.Bar(
+        orientation="h",
+        y=bar.y,
+        x=[None if estimate is None else bound(estimate, "high") for estimate in found],
+        text=words,
+        textposition="outside",
+        cliponaxis=False,
+        offsetgroup=str(index),
+        marker={"color": "rgba(0,0,0,0)"},
+        showlegend=False,
+        hoverinfo="skip",
+    )
+    return [bar, ends]
+
+
+def _words(cell: Priced | None, estimate: Estimate | None, figure: Figure) -> str:
+    if cell is None:
+        return ""
+    # A space that is not trimmed keeps the words off the error bar.
+    return chr(0xA0) + chart_text(figure.show(estimate.value) if estimate is not None else ended(cell))
+
+
+def _lost_places(groups: Sequence[Group], places: Sequence[str], figure: Figure) -> go.Scatter:
+    """Words where a bar would begin, had any of the cells there ended well."""
+    at = {place: [group.cells[place] for group in groups if place in group.cells] for place in places}
+    lost = [place for place in places if all(figure.read(cell) is None for cell in at[place])]
+    return go.Scatter(
+        y=[_tick(place) for place in lost],
+        x=[0] * len(lost),
+        mode="text",
+        text=[f" {ended(at[place][0])}" for place in lost],
+        textposition="middle right",
+        textfont={"size": 12},
+        cliponaxis=False,
+        showlegend=False,
+        meta=colour(INK),
+        hoverinfo="skip",
+    )
+
+
+def _tick(place: str) -> str:
+    precision, device, *machine = chart_text(place).split(", ", 2)
+    return "<br>".join([f"{precision}, {device}", *machine])
+
+
+def _memory_ticks(drawn: go.Figure, most: float) -> None:
+    """Whole steps of bytes in binary units, which plotly doesn't know."""
+    step = next(2**power for power in range(20, 60) if most / 2**power <= _MAX_TICKS)
+    ticks = list(range(0, int(most) + step, step))
+    drawn.update_xaxes(tickvals=ticks, ticktext=[memory(tick).replace(".00 ", " ") if tick else "0" for tick in ticks])

@@ -1,0 +1,173 @@
+"""The table of every cell, in words (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.cost import Priced
+from harness.matrix import BaselineConfig
+from harness.prices import Price
+from harness.report.naming import machine_labels
+from harness.report.sentence import disagrees
+from harness.report.wording import clean, interval, memory, number, percent, seconds, usd
+
+_LONGEST_REASON = 400
+
+OUTCOMES = {
+    "ok": "measured",
+    "oom": "out of memory",
+    "timeout": "ran out of time",
+    "crashed": "crashed",
+    "diverged": "diverged",
+    "unsupported": "unsupported here",
+    "skipped": "skipped",
+    "interrupted": "interrupted",
+    "preempted": "pre-empted",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One square of the cell table.
+
+    Attributes:
+        sort: What the column sorts by; None stands last, whichever way.
+        extra: A second, quieter line: an interval, or what dollars rest on.
+        title: Why there is no figure.
+        doubtful: The extra line is a warning.
+    """
+
+    text: str
+    sort: float | str | None
+    extra: str = ""
+    title: str = ""
+    numeric: bool = True
+    doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of the table of all cells."""
+
+    fields: tuple[Field, ...]
+    warnings: tuple[str, ...]
+    failed: bool
+    picked: bool
+
+
+HEADS = (
+    *("cell", "outcome", "test accuracy", "updates", "a run", "per 1,000 samples", "to target, USD"),
+    *("samples/s", "peak memory", "training", "to target", "macro-F1"),
+    *("batch", "tokens", "precision", "device", "padding", "trained"),
+)
+TEXT_COLUMNS = frozenset({"cell", "outcome", "precision", "device", "padding", "trained"})
+MANY_ROWS = 40
+
+
+def rows(cells: Sequence[Priced], pick: Priced | None) -> list[Row]:
+    """Every cell as a row, in the order given."""
+    machines = machine_labels(cells)
+    studies = {cell.summary.study for cell in cells}
+    return [
+        Row(
+            _fields(cell, machines if len(machines) > 1 else {}, many=len(studies) > 1),
+            tuple(clean(warning) for warning in cell.summary.warnings),
+            failed=cell.summary.outcome != "ok",
+            picked=cell is pick,
+        )
+        for cell in cells
+    ]
+
+
+def _fields(cell: Priced, machines: dict[str, str], *, many: bool) -> tuple[Field, ...]:
+    """A cell's squares in the order of HEADS."""
+    accuracy, updates, *measures = _measures(cell)
+    return (*_identity(cell, machines, many=many), accuracy, updates, *_money(cell), *measures, *_axes(cell))
+
+
+def _identity(cell: Priced, machines: dict[str, str], *, many: bool) -> list[Field]:
+    summary = cell.summary
+    where = [clean(summary.study, 80)] * many + ([machines[summary.machine_id]] if machines else [])
+    runs = f"{summary.num_ok} of {len(summary.records)} runs" if len(summary.records) > 1 else ""
+    reason = clean(summary.reason or "", _LONGEST_REASON)
+    return [
+        Field(clean(summary.cell, 160), summary.cell, ", ".join(where), numeric=False),
+        Field(OUTCOMES[summary.outcome], summary.outcome, runs, reason, numeric=False),
+    ]
+
+
+def _axes(cell: Priced) -> list[Field]:
+    config = cell.summary.config
+    if isinstance(config, BaselineConfig):
+        return [Field("", None, title="a baseline has none", numeric=index < 2) for index in range(6)]  # noqa: PLR2004
+    threads = f"{config.threads} threads" if config.threads else ""
+    return [
+        Field(f"{config.batch_size}", config.batch_size),
+        Field(f"{config.seq_len}", config.seq_len),
+        Field(config.precision, config.precision, numeric=False),
+        Field(config.device, config.device, threads, numeric=False),
+        Field(config.padding, config.padding, numeric=False),
+        Field(config.trainable, config.trainable, numeric=False),
+    ]
+
+
+def _measures(cell: Priced) -> list[Field]:
+    summary = cell.summary
+    why = why_missing(cell)
+    rate, accuracy = summary.samples_per_s, summary.accuracy
+    is_random = any(r.model is not None and r.model.origin == "random" for r in summary.records)
+    unjudged = "the weights were random" if is_random and summary.num_ok else why
+    target = summary.target_accuracy
+    missed = (
+        f"{percent(target)} was not reached" if target is not None and summary.num_ok else "the study sets no target"
+    )
+    lost = "lost again later" if summary.target_lost else ""
+    judged = accuracy.value if accuracy is not None else None
+    speed = rate.value if rate is not None else None
+    source = summary.peak_memory_source or ""
+    still = "a baseline has none" if summary.kind == "baseline" else why
+    return [
+        _figure(percent(judged), judged, unjudged, interval(accuracy, "percent")),
+        _figure(f"{summary.num_updates or 0:,}", summary.num_updates, still),
+        _figure(number(speed), speed, still, interval(rate, "number")),
+        _figure(memory(summary.peak_memory_bytes), summary.peak_memory_bytes, why, source),
+        _figure(seconds(summary.train_s), summary.train_s, why),
+        _figure(seconds(summary.time_to_target_s), summary.time_to_target_s, missed, lost, doubtful=bool(lost)),
+        _figure(percent(summary.macro_f1), summary.macro_f1, unjudged),
+    ]
+
+
+def _money(cell: Priced) -> list[Field]:
+    why = clean(cell.missing or why_missing(cell))
+    basis = basis_label(cell.price)
+    doubtful = cell.price is None or cell.price.basis == "assumed" or disagrees(cell.price)
+    each = cell.usd_per_1000_samples
+    spread = interval(each, "usd")
+    per_sample = each.value if each is not None else None
+    return [
+        _figure(usd(cell.usd_per_run), cell.usd_per_run, why, basis, doubtful=doubtful),
+        _figure(usd(per_sample), per_sample, why, f"{spread}, {basis}" if spread else basis, doubtful=doubtful),
+        _figure(usd(cell.usd_to_target), cell.usd_to_target, why, basis, doubtful=doubtful),
+    ]
+
+
+def _figure(text: str | None, value: float | None, why: str, extra: str = "", *, doubtful: bool = False) -> Field:
+    if value is None or text is None:
+        return Field("not measured", None, title=why)
+    return Field(text, value, extra, doubtful=doubtful)
+
+
+def why_missing(cell: Priced) -> str:
+    """Why a figure of this cell is not there."""
+    summary = cell.summary
+    if summary.num_ok == 0:
+        return f"{OUTCOMES[summary.outcome]}: {clean(summary.reason or 'no reason recorded', _LONGEST_REASON)}"
+    return "the runs left nothing to compute it from"
+
+
+def basis_label(price: Price | None) -> str:
+    """How the price is known, in a word or two, as it stands beside every amount."""
+    if price is None:
+        return "no price"
+    return f"{price.basis}, hardware disagrees" if disagrees(price) else price.basis

@@ -1,0 +1,155 @@
+"""summary.md: the report for a pull request (pure: text out)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from harness.cost import Priced
+from harness.report.choice import failed
+from harness.report.naming import describe, machine_labels, short_labels
+from harness.report.wording import clean, interval, memory, number, percent, seconds, usd, usd_per_hour
+from harness.statistics import Estimate
+
+_MAX_ROWS = 30
+_MAX_NAMES = 8
+_LONGEST_REASON = 200
+# A backslash takes the meaning of these; the rest (mentions, tags, references) is written as an entity.
+_MARKS = re.compile(r"([\\`*_\[\]|~])")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&commat;", "#": "&num;", "://": "&colon;//"}
+
+
+def markdown(cells: Sequence[Priced], sentences: Sequence[str], *, generated_at: datetime) -> str:
+    """A summary fit for a pull request."""
+    parts = ["# Fine-tuning BERT: cost and performance", " ".join(md(sentence) for sentence in sentences)]
+    parts.append(_md_machines(cells))
+    good = sorted((c for c in cells if c.summary.kind == "fine_tune" and c.summary.num_ok), key=_by_dollars)
+    parts.append(_md_cells(good))
+    parts.append(_md_baselines([c for c in cells if c.summary.kind == "baseline" and c.summary.num_ok]))
+    parts.append(_md_failed(failed(cells)))
+    parts.append(
+        f"Written {generated_at:%Y-%m-%d %H:%M} UTC. Definitions: docs/METHOD.md. Every figure: cells.csv, report.html."
+    )
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def md(text: str, longest: int = 600) -> str:
+    """Escape foreign text for one line or table cell of GitHub's Markdown."""
+    with_entities = re.sub("[&<>@#]|://", lambda match: _ENTITIES[match[0]], clean(text, longest))
+    return _MARKS.sub(r"\\\1", with_entities)
+
+
+def _by_dollars(cell: Priced) -> tuple[bool, float, float, str]:
+    cost = cell.usd_per_run
+    return (cost is None, cost or 0.0, cell.summary.train_s or 0.0, cell.summary.cell)
+
+
+def _md_machines(cells: Sequence[Priced]) -> str:
+    lines = []
+    for machine_id, label in machine_labels(cells).items():
+        cell = next(c for c in cells if c.summary.machine_id == machine_id)
+        price = cell.price
+        if price is None:
+            told = f"no price: {md(cell.missing or 'none was found')}"
+        else:
+            place = ", ".join(md(part) for part in (price.instance, price.provider, price.region) if part)
+            origin = ", ".join(md(part) for part in (price.as_of, price.source) if part)
+            told = f"{usd_per_hour(price.usd_per_hour)} an hour, **{price.basis}**" + "".join(
+                f"; {p}" for p in (place, origin) if p
+            )
+            told += f"; {md(price.note)}" if price.note else ""
+        lines.append(f"- {md(label)}: {told}")
+    return "\n".join(["## Machine and price", *lines]) if lines else ""
+
+
+def _md_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = "|".join([" --- "] + [" ---: "] * (len(head) - 1))
+    return "\n".join([f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _md_cells(cells: Sequence[Priced]) -> str:
+    if not cells:
+        return ""
+    machines = machine_labels(cells)
+    rows = []
+    for cell in cells[:_MAX_ROWS]:
+        summary = cell.summary
+        where = f" on {machines[summary.machine_id]}" if len(machines) > 1 else ""
+        rate, accuracy = summary.samples_per_s, summary.accuracy
+        rows.append([
+            md(clean(summary.cell, 120) + where),
+            _md_figure(number(rate.value if rate else None), interval(rate, "number")),
+            memory(summary.peak_memory_bytes),
+            _md_figure(percent(accuracy.value if accuracy else None), interval(accuracy, "percent")),
+            f"{summary.num_updates:,}" if summary.num_updates is not None else "not measured",
+            seconds(summary.train_s),
+            usd(_value(cell.usd_per_1000_samples)),
+            usd(cell.usd_per_run),
+            cell.price.basis if cell.price is not None else "no price",
+        ])  # fmt: skip
+    head = (
+        "Cell",
+        "samples/s",
+        "peak memory",
+        "test accuracy",
+        "updates",
+        "training",
+        "per 1,000 samples",
+        "per run",
+        "price",
+    )
+    left = f"\n\n{len(cells) - _MAX_ROWS} more in cells.csv." if len(cells) > _MAX_ROWS else ""
+    warned = [f"- {md(warning)} ({md(about)})" for warning, about in warnings_by_text(cells)]
+    notes = "\n\nTo be read with care:\n\n" + "\n".join(warned) if warned else ""
+    return f"## Cells, cheapest run first\n\n{_md_table(head, rows)}{left}{notes}"
+
+
+def warnings_by_text(cells: Sequence[Priced]) -> list[tuple[str, str]]:
+    """Each warning once, with the names of the cells that it is about."""
+    labels = short_labels(cells)
+    about: dict[str, list[str]] = {}
+    for cell in cells:
+        for warning in cell.summary.warnings:
+            about.setdefault(clean(warning), []).append(labels[id(cell)])
+    return [(warning, _some(names)) for warning, names in about.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
+
+
+def _md_figure(value: str, spread: str) -> str:
+    return f"{value} ({spread})" if spread else value
+
+
+def _md_baselines(cells: Sequence[Priced]) -> str:
+    rows = [
+        [
+            md(describe(cell, {})),
+            percent(_value(cell.summary.accuracy)),
+            seconds(cell.summary.train_s),
+            usd(cell.usd_per_run),
+            cell.price.basis if cell.price is not None else "no price",
+        ]
+        for cell in cells
+    ]
+    return (
+        f"## Baselines\n\n{_md_table(('Baseline', 'test accuracy', 'training', 'per run', 'price'), rows)}"
+        if rows
+        else ""
+    )
+
+
+def _md_failed(cells: Sequence[Priced]) -> str:
+    lines = [
+        f"- {md(c.summary.cell)}: **{c.summary.outcome}**, {md(c.summary.reason or 'no reason recorded', _LONGEST_REASON)}"
+        for c in cells[:_MAX_ROWS]
+    ]
+    more = [f"- {len(cells) - _MAX_ROWS} more in cells.csv"] if len(cells) > _MAX_ROWS else []
+    return "\n".join(["## Cells that failed", "", *lines, *more]) if lines else ""
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value

@@ -1,0 +1,149 @@
+"""How it was measured, and what was not: said from the records themselves (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.cost import Priced
+from harness.record import ModelFacts, Record
+from harness.report.choice import measured
+from harness.report.wording import clean, listed, plural
+from harness.settings import PACKAGED_MODEL
+
+# From results/report/, where a report lies unless `--out` says otherwise; the path is also said in words.
+METHOD_URL = "../../docs/METHOD.md"
+
+_CLOCKS = {
+    "perf_counter": "the process's own monotonic clock (time.perf_counter), batch preparation included",
+    "cuda_events": "CUDA events, synchronised once at the end of the measured window, batch preparation included",
+}
+_SOURCES = {
+    "rss": "the resident set's high-water mark of each rank (VmHWM, reset when training starts)",
+    "cuda_allocated": "PyTorch's peak of allocated GPU memory",
+    "cuda_reserved": "PyTorch's peak of reserved GPU memory",
+    "nvml_process": "the process's share of GPU memory by NVML",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One line of how a figure came about; `anchor` is its place in docs/METHOD.md."""
+
+    name: str
+    text: str
+    anchor: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """The link to the definition."""
+        return f"{METHOD_URL}#{self.anchor}" if self.anchor else None
+
+
+def method(cells: Sequence[Priced]) -> list[Method]:
+    """How each kind of figure came about in these records."""
+    records = [record for cell in measured(cells) for record in cell.summary.records if record.training is not None]
+    clocks = sorted({r.training.steps.clock for r in records if r.training is not None})
+    sources = sorted({source for cell in cells if (source := cell.summary.peak_memory_source)})
+    warmups = sorted({n for cell in cells if (n := cell.summary.num_warmup_steps) is not None})
+    spreads = sorted({c.summary.samples_per_s.basis for c in cells if c.summary.samples_per_s is not None})
+    judged = sorted({c.summary.accuracy.basis for c in cells if c.summary.accuracy is not None})
+    bases: list[str] = sorted({cell.price.basis for cell in cells if cell.price is not None})
+    left_out = f"the first {warmups[0]}" + (f" to {warmups[-1]}" if len(warmups) > 1 else "") if warmups else "warm-up"
+    clock = listed([_CLOCKS[name] for name in clocks]) or "no clock: nothing ran"
+    source = listed([_SOURCES.get(name, clean(name)) for name in sources]) or "not measured"
+    return [
+        Method(
+            "Training speed",
+            f"Samples over the slowest rank's seconds, by {clock}. "
+            f"{left_out.capitalize()} steps of each run are left out as warm-up. "
+            f"Interval: {clean(listed(spreads)) or 'none'}.",
+            "throughput",
+        ),
+        Method(
+            "Peak memory",
+            f"Highest of the runs, ranks added up: {source}. From the start of training to its end.",
+            "peak-memory",
+        ),
+        Method(
+            "Accuracy",
+            "On the test set, looked at once, at the end of the run; the curves are of the validation set. "
+            f"Interval: {clean(listed(judged)) or 'none'}. Where intervals overlap, configurations are not ranked. "
+            "A sweep over batch size at a fixed number of epochs compares numbers of updates too: they stand beside the accuracy.",
+            "accuracy",
+        ),
+        Method(
+            "Time to target",
+            "Training clock at the first validation that reached the target, without interpolation; "
+            "the clock stands still during evaluations.",
+            "time-to-target",
+        ),
+        Method(
+            "Dollars",
+            "Measured seconds at the hourly price: a run is set-up, training and evaluation; "
+            "1,000 samples are training alone. Start-up of the machine, minimum billing, storage and network are not in them.",
+            "dollars",
+        ),
+        Method(
+            "Price",
+            f"How the price is known in this report: {listed(bases) or 'it is not'}. Given: typed in. "
+            "Stated: the user named the instance. Detected: the firmware did. Assumed: a stand-in, the cheapest "
+            "instance in the price table that covers the machine.",
+            "price-basis",
+        ),
+    ]
+
+
+def not_measured(cells: Sequence[Priced]) -> list[str]:
+    """What a reader might expect and these records do not hold."""
+    good = measured(cells)
+    missing = []
+    if not any(cell.summary.records[-1].machine.gpus for cell in good):
+        missing.append("No GPU ran any of these cells: nothing here says how a GPU would do.")
+    if good and all(cell.summary.accuracy is None for cell in good):
+        missing.append("No accuracy: the weights were random, or no run reached its test.")
+    if good and all(len(cell.summary.records) == 1 for cell in good):
+        missing.append("Each configuration ran once: the spread between seeds is not known.")
+    if good and all(cell.summary.target_accuracy is None for cell in good):
+        missing.append("No target accuracy was set, so there is no time or cost to reach one.")
+    if good and all(cell.summary.mfu is None for cell in good):
+        missing.append("Share of the device's peak (MFU): measured on GPUs alone.")
+    missing.append("Energy, and the cost of people, storage and network.")
+    loads = [r.load for c in good for r in c.summary.records if r.load is not None]
+    if any(load.system_busy_s is None for load in loads):
+        missing.append("Other load on the machine, where the system gives no answer.")
+    return missing
+
+
+def model_words(cells: Sequence[Priced]) -> list[str]:
+    """Which model was trained, a sentence each; the packaged one is not bert-base, and that is said."""
+    return list(dict.fromkeys(_model(r.model) for r in _records(cells) if r.model is not None))
+
+
+def data_words(cells: Sequence[Priced]) -> list[str]:
+    """Which data was used, a sentence each."""
+    said = []
+    for record in _records(cells):
+        data = record.data
+        if data is not None:
+            split = f", split by {clean(data.split_by, 60)}" if data.split_by else ""
+            parts = {"training": data.train, "validation": data.val, "test": data.test}
+            sizes = listed([f"{part.num_rows:,} {name}" for name, part in parts.items()]) + " rows"
+            said.append(f"{clean(data.source, 120)}: {sizes}{split}, {len(data.labels)} classes.")
+    return list(dict.fromkeys(said))
+
+
+def _records(cells: Sequence[Priced]) -> list[Record]:
+    return [record for cell in cells for record in cell.summary.records]
+
+
+def _model(model: ModelFacts) -> str:
+    millions = f"{model.num_parameters / 1e6:.1f} M parameters"
+    size = f"{plural(model.num_layers, 'layer')}, hidden size {model.hidden_size}, {millions}"
+    if PACKAGED_MODEL in model.name and model.origin != "random":
+        return (
+            f"{PACKAGED_MODEL} ({size}): a small sentence-embedding checkpoint of BERT's architecture, not bert-base. "
+            "Figures for bert-base need a study that names it."
+        )
+    weights = "random weights: speed and memory alone" if model.origin == "random" else f"{model.origin} weights"
+    return f"{clean(model.name, 120)}, {clean(model.architecture, 60)} ({size}), {weights}."

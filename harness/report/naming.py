@@ -1,0 +1,149 @@
+"""What cells and machines are called on the page (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from harness.cost import Priced
+from harness.matrix import BaselineConfig, FineTuneConfig
+from harness.record import Machine
+from harness.report.wording import clean
+
+STUDY = "study"
+
+# Always said, because a figure means little without them.
+_ALWAYS = ("batch_size", "seq_len")
+_AXES = ("batch_size", "seq_len", "precision", "device", "padding", "trainable", "threads")
+_SECTIONS = ("model", "data", "training")
+# Follow from other keys, or are told in the runs' own column.
+_UNTOLD = frozenset({"training.seeds", "data.store_texts"})
+_BASELINES = {"majority": "majority class", "tfidf": "TF-IDF with logistic regression"}
+_PHRASES = {
+    "batch_size": "batch {}",
+    "seq_len": "{} tokens",
+    "threads": "{} threads",
+    "padding": "padded to {}",
+    "trainable": "training {}",
+}
+_WORDS = {
+    "trainable": {"all": "all layers", "head": "the head alone"},
+    "padding": {"longest": "the batch's longest", "max": "the maximum", "grouped": "the longest, grouped by length"},
+}
+_MAX_LABEL = 60
+_EMBELLISHMENTS = re.compile(r"\((?:R|TM)\)|\bCPU\b|\b\d+-Core\b|\bProcessor\b|@ .*")
+
+
+def flat(config: FineTuneConfig | BaselineConfig) -> dict[str, Any]:
+    """A configuration as axis or `section.key` -> value, without what changes no figure."""
+    fields = config.model_dump(mode="json")
+    found: dict[str, Any] = {axis: fields[axis] for axis in _AXES if axis in fields}
+    for section in _SECTIONS:
+        found |= {f"{section}.{key}": value for key, value in fields.get(section, {}).items()}
+    return {key: value for key, value in found.items() if key not in _UNTOLD}
+
+
+def told(cell: Priced) -> dict[str, Any]:
+    """What can be said of a cell: its configuration, and its study."""
+    return flat(cell.summary.config) | {STUDY: cell.summary.study}
+
+
+def usual_values(cells: Iterable[Priced]) -> dict[str, str]:
+    """For each key in which these fine-tuning cells differ, axes first, its commonest value: it goes without saying.
+
+    With several studies, what is the same throughout each of them is told by the study's name.
+    """
+    seen: dict[str, Counter[str]] = {}
+    by_study: dict[str, dict[str, set[str]]] = {}
+    for cell in cells:
+        if cell.summary.kind == "fine_tune":
+            for key, value in told(cell).items():
+                seen.setdefault(key, Counter())[str(value)] += 1
+                by_study.setdefault(key, {}).setdefault(cell.summary.study, set()).add(str(value))
+    varied = {key: counts.most_common(1)[0][0] for key, counts in seen.items() if len(counts) > 1}
+    fixed = {key for key in varied if "." in key and all(len(values) == 1 for values in by_study[key].values())}
+    return {key: value for key, value in varied.items() if key not in fixed and (key != STUDY or fixed)}
+
+
+def describe(cell: Priced, usual: Mapping[str, str]) -> str:
+    """A configuration in words: batch, tokens, precision and device, and what else is not as usual in this report."""
+    config = cell.summary.config
+    if isinstance(config, BaselineConfig):
+        return _BASELINES[config.classifier]
+    fields = told(cell)
+    keys = [*_AXES[:4], *(key for key in usual if key not in _AXES[:4] and str(fields[key]) != usual[key])]
+    return ", ".join(_phrase(key, fields[key]) for key in keys if fields[key] is not None)
+
+
+def difference(cell: Priced, other: Priced, usual: Mapping[str, str]) -> str:
+    """In what a cell differs from another, in words; empty if in nothing that is told."""
+    fields, others = told(cell), told(other)
+    keys = [key for key in usual if fields[key] != others[key] and fields[key] is not None]
+    return ", ".join(_phrase(key, fields[key]) for key in keys)
+
+
+def _phrase(key: str, value: object) -> str:
+    shown = clean(_WORDS.get(key, {}).get(str(value), _plain(value)), _MAX_LABEL)
+    if key == STUDY:
+        return f"as in study {shown}"
+    return _PHRASES[key].format(shown) if key in _PHRASES else shown if key in _AXES else f"{key} {shown}"
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def short_labels(cells: Sequence[Priced]) -> dict[int, str]:
+    """A label for each cell of a chart, by `id(cell)`: batch x tokens, and what is not as usual among these cells."""
+    usual = {key: value for key, value in usual_values(cells).items() if key not in _ALWAYS}
+    machines = machine_labels(cells)
+    labels = {}
+    for cell in cells:
+        config = cell.summary.config
+        if isinstance(config, BaselineConfig):
+            parts = [_BASELINES[config.classifier]]
+        else:
+            fields = told(cell)
+            odd = [key for key in usual if str(fields[key]) != usual[key] and fields[key] is not None]
+            parts = [f"{config.batch_size}×{config.seq_len}", *(_short(key, fields[key]) for key in odd)]
+        if len(machines) > 1:
+            parts.append(machines[cell.summary.machine_id])
+        labels[id(cell)] = " ".join(parts)
+    return labels
+
+
+def _short(key: str, value: object) -> str:
+    shown = clean(_plain(value), _MAX_LABEL)
+    if key == STUDY:
+        return f"({shown})"
+    if key == "trainable":
+        return "head only" if value == "head" else "all layers"
+    return shown if key in _AXES and key != "threads" else f"{key.rpartition('.')[2]}={shown}"
+
+
+def machine_labels(cells: Iterable[Priced]) -> dict[str, str]:
+    """A name for each machine id, in order of first appearance: instance if priced as one, else GPU or CPU."""
+    labels: dict[str, str] = {}
+    for cell in cells:
+        if cell.summary.machine_id not in labels and cell.summary.records:
+            labels[cell.summary.machine_id] = _machine_label(cell, cell.summary.records[-1].machine)
+    counts = Counter(labels.values())
+    return {key: f"{label} ({clean(key[-6:])})" if counts[label] > 1 else label for key, label in labels.items()}
+
+
+def _machine_label(cell: Priced, machine: Machine) -> str:
+    price = cell.price
+    if price is not None and price.instance and price.basis in ("stated", "detected"):
+        return clean(price.instance, _MAX_LABEL)
+    return hardware(machine)
+
+
+def hardware(machine: Machine) -> str:
+    """The GPUs, or else the CPU without its maker's embellishments and the number that is used."""
+    if machine.gpus:
+        count = f"{len(machine.gpus)} × " if len(machine.gpus) > 1 else ""
+        return clean(count + machine.gpus[0].name, _MAX_LABEL)
+    name = " ".join(_EMBELLISHMENTS.sub(" ", machine.cpu.model).split()) or machine.cpu.model
+    return f"{clean(name, _MAX_LABEL)}, {machine.cpu.num_usable} CPUs"

@@ -1,0 +1,106 @@
+"""The page: template, style, script, plotly and the figures, put together into one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.resources import files
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from harness import __version__
+from harness.cost import Priced
+from harness.report.bars import bars
+from harness.report.cell_table import HEADS, MANY_ROWS, TEXT_COLUMNS, rows
+from harness.report.charts import cost_and_accuracy
+from harness.report.choice import Choice, failed, measured
+from harness.report.curves import accuracy_curves
+from harness.report.figures import Chart, as_json, script_safe
+from harness.report.grids import heat_maps
+from harness.report.markdown import warnings_by_text
+from harness.report.method import data_words, method, model_words, not_measured
+from harness.report.naming import machine_labels
+from harness.report.sections import losses, places, sample, totals
+from harness.report.sentence import tfidf_cost
+from harness.report.tables import commit
+from harness.report.tiles import tiles
+from harness.report.wording import clean, plural
+
+
+def page(cells: Sequence[Priced], choice: Choice, sentences: Sequence[str], csv: str, *, generated_at: datetime) -> str:
+    """Render the whole page; `csv` is offered for copying, `generated_at` is in UTC."""
+    cost = cost_and_accuracy(cells, choice)
+    maps = heat_maps(cells)
+    compared, num_more = bars(cells)
+    curves = accuracy_curves(cells, choice)
+    charts = [*([cost] if cost is not None else []), *maps, *compared, *curves]
+    template = _environment().from_string(_read("page.html.j2"))
+    return template.render(
+        title="Fine-tuning BERT: cost and performance",
+        subtitle=_subtitle(cells, generated_at),
+        sentences=sentences,
+        tiles=tiles(choice),
+        num_elsewhere=choice.num_elsewhere,
+        model_words=model_words(cells),
+        data_words=data_words(cells),
+        places=places(cells),
+        cost=cost,
+        tfidf_cost=tfidf_cost(choice),
+        maps=_by_group(maps),
+        bars=compared,
+        num_more_bars=num_more,
+        curves=curves,
+        losses=losses(failed(cells), machine_labels(cells)),
+        sample=sample(cells),
+        heads=HEADS,
+        text_columns=TEXT_COLUMNS,
+        many_rows=MANY_ROWS,
+        rows=rows(cells, choice.pick),
+        warnings=warnings_by_text(cells),
+        method=method(cells),
+        not_measured=not_measured(cells),
+        totals=totals(cells),
+        footer=_footer(cells),
+        figures=Markup(as_json(charts)),  # noqa: S704 - escaped by as_json
+        csv=Markup(script_safe(json.dumps(csv))),  # noqa: S704 - escaped by script_safe
+        style=Markup(_read("page.css")),  # noqa: S704 - our own files
+        script=Markup(_read("page.js")),  # noqa: S704
+        plotly=Markup(get_plotlyjs() if charts else ""),  # noqa: S704 - it holds no `</script`, which a test asks
+    )
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def _read(name: str) -> str:
+    return files("harness.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _by_group(charts: Sequence[Chart]) -> dict[str, list[Chart]]:
+    groups: dict[str, list[Chart]] = {}
+    for chart in charts:
+        groups.setdefault(chart.group or "", []).append(chart)
+    return groups
+
+
+def _subtitle(cells: Sequence[Priced], generated_at: datetime) -> str:
+    studies = list(dict.fromkeys(clean(cell.summary.study, 60) for cell in cells))
+    good, lost = len(measured(cells)), len(failed(cells))
+    baselines = sum(cell.summary.kind == "baseline" for cell in cells)
+    counts = [
+        plural(good, "configuration") + " measured",
+        *([plural(baselines, "baseline")] if baselines else []),
+        *([f"{lost} failed or unsupported"] if lost else []),
+    ]
+    named = [f"Study {', '.join(studies)}"] if studies else []
+    return " · ".join([*named, *counts, f"written {generated_at:%Y-%m-%d %H:%M} UTC"])
+
+
+def _footer(cells: Sequence[Priced]) -> str:
+    commits = {found for cell in cells for record in cell.summary.records if (found := commit(record)) is not None}
+    told = f" Records by commit {clean(', '.join(sorted(commits)))}." if commits else ""
+    return f"Written by harness {__version__}.{told}"

@@ -1,0 +1,175 @@
+"""cells.csv: every figure as data (pure: text out)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from harness.cost import Priced
+from harness.matrix import BaselineConfig
+from harness.record import Record
+from harness.report.naming import hardware
+from harness.report.wording import clean
+from harness.statistics import Estimate
+
+_FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_text(cells: Sequence[Priced]) -> str:
+    """Every cell as a row, units in the column names; empty where not measured."""
+    rows = [csv_row(cell) for cell in cells]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([[_csv_field(row[column]) for column in COLUMNS] for row in rows])
+    return out.getvalue()
+
+
+def csv_row(cell: Priced) -> dict[str, Any]:
+    """One cell's row, by column."""
+    return _identity(cell) | _figures(cell) | _dollars(cell) | _circumstances(cell)
+
+
+def _identity(cell: Priced) -> dict[str, Any]:
+    summary = cell.summary
+    config = summary.config
+    named: dict[str, Any] = {"study": summary.study, "machine": summary.machine_id, "cell": summary.cell}
+    named |= {"kind": summary.kind, "outcome": summary.outcome, "reason": summary.reason}
+    named |= {"num_runs": len(summary.records), "num_ok": summary.num_ok}
+    axes = ("batch_size", "seq_len", "precision", "device", "padding", "trainable", "threads")
+    if isinstance(config, BaselineConfig):
+        named |= dict.fromkeys(axes) | {"model": config.classifier, "device": "cpu"}
+        return named | dict.fromkeys(("optimizer", "learning_rate", "world_size", "threads_per_rank"))
+    training = next((r.training for r in reversed(summary.records) if r.training is not None), None)
+    named |= {axis: getattr(config, axis) for axis in axes}
+    named |= {"model": config.model.shape or config.model.name, "optimizer": config.training.optimizer}
+    return named | {
+        "learning_rate": training.lr_peak if training is not None else None,
+        "world_size": training.world_size if training is not None else None,
+        "threads_per_rank": training.threads_per_rank if training is not None else None,
+    }
+
+
+def _figures(cell: Priced) -> dict[str, Any]:
+    summary = cell.summary
+    return {
+        "samples_per_s": _end(summary.samples_per_s, "value"),
+        "samples_per_s_low": _end(summary.samples_per_s, "low"),
+        "samples_per_s_high": _end(summary.samples_per_s, "high"),
+        "samples_per_s_basis": summary.samples_per_s.basis if summary.samples_per_s is not None else None,
+        "real_tokens_per_s": summary.real_tokens_per_s,
+        "padding_fraction": summary.padding_fraction,
+        "step_s_median": summary.step_s_median,
+        "num_warmup_steps": summary.num_warmup_steps,
+        "num_measured_steps": summary.num_measured_steps,
+        "num_updates": summary.num_updates,
+        "global_batch_size": summary.global_batch_size,
+        "peak_memory_bytes": summary.peak_memory_bytes,
+        "peak_memory_source": summary.peak_memory_source,
+        "accuracy": _end(summary.accuracy, "value"),
+        "accuracy_low": _end(summary.accuracy, "low"),
+        "accuracy_high": _end(summary.accuracy, "high"),
+        "accuracy_basis": summary.accuracy.basis if summary.accuracy is not None else None,
+        "macro_f1": summary.macro_f1,
+        "majority_accuracy": summary.majority_accuracy,
+        "setup_s": summary.setup_s,
+        "train_s": summary.train_s,
+        "evaluate_s": summary.evaluate_s,
+        "epoch_s": summary.epoch_s,
+        "evaluation_samples_per_s": summary.evaluation_samples_per_s,
+        "target_accuracy": summary.target_accuracy,
+        "num_reached_target": summary.num_reached_target,
+        "time_to_target_s": summary.time_to_target_s,
+        "target_lost": summary.target_lost if summary.time_to_target_s is not None else None,
+        "mfu": summary.mfu,
+    }
+
+
+def _dollars(cell: Priced) -> dict[str, Any]:
+    price = cell.price
+    told: dict[str, Any] = {
+        "usd_per_hour": price.usd_per_hour if price is not None else None,
+        "usd_per_1000_samples": _end(cell.usd_per_1000_samples, "value"),
+        "usd_per_1000_samples_low": _end(cell.usd_per_1000_samples, "low"),
+        "usd_per_1000_samples_high": _end(cell.usd_per_1000_samples, "high"),
+    }
+    amounts = ("per_epoch", "train", "setup", "evaluate", "per_run", "to_target", "whole_dataset")
+    told |= {f"usd_{amount}": getattr(cell, f"usd_{amount}") for amount in amounts}
+    fields = ("basis", "as_of", "source", "note")
+    told |= {f"price_{field}": getattr(price, field) if price is not None else None for field in fields}
+    told |= {
+        field: getattr(price, field) if price is not None else None for field in ("instance", "provider", "region")
+    }
+    return told | {"missing_price": cell.missing}
+
+
+def _circumstances(cell: Priced) -> dict[str, Any]:
+    record = cell.summary.records[-1] if cell.summary.records else None
+    if record is None:
+        return dict.fromkeys(("hardware", "torch", "transformers", "commit", "started_at", "warnings"))
+    return {
+        "hardware": hardware(record.machine),
+        "torch": record.packages.get("torch"),
+        "transformers": record.packages.get("transformers"),
+        "commit": commit(record),
+        "started_at": record.started_at.isoformat(),
+        "warnings": " ".join(cell.summary.warnings) or None,
+    }
+
+
+def commit(record: Record) -> str | None:
+    """The harness's commit, marked if its tree held more than that."""
+    return None if record.git is None else record.git.commit[:12] + ("+dirty" if record.git.dirty else "")
+
+
+def _end(estimate: Estimate | None, side: str) -> float | None:
+    return None if estimate is None else getattr(estimate, side)
+
+
+def _csv_field(value: object) -> str:
+    """Numbers in full, None as nothing; a text that a spreadsheet would run as a formula is quoted."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    text = clean(value, 2_000)
+    return f"'{text}" if text.startswith(_FORMULA_START) else text
+
+
+COLUMNS = (
+    *("study", "machine", "cell", "kind", "outcome", "reason", "num_runs", "num_ok"),
+    *("batch_size", "seq_len", "precision", "device", "padding", "trainable", "threads", "model"),
+    *("optimizer", "learning_rate", "world_size", "threads_per_rank", "global_batch_size", "num_updates"),
+    *("samples_per_s", "samples_per_s_low", "samples_per_s_high", "samples_per_s_basis", "real_tokens_per_s"),
+    *("padding_fraction", "step_s_median", "num_warmup_steps", "num_measured_steps"),
+    *("peak_memory_bytes", "peak_memory_source"),
+    *("accuracy", "accuracy_low", "accuracy_high", "accuracy_basis", "macro_f1", "majority_accuracy"),
+    *("setup_s", "train_s", "evaluate_s", "epoch_s", "evaluation_samples_per_s"),
+    *("target_accuracy", "num_reached_target", "time_to_target_s", "target_lost", "mfu"),
+    *("usd_per_hour", "usd_per_1000_samples", "usd_per_1000_samples_low", "usd_per_1000_samples_high"),
+    *(
+        "usd_per_epoch",
+        "usd_train",
+        "usd_setup",
+        "usd_evaluate",
+        "usd_per_run",
+        "usd_to_target",
+        "usd_whole_dataset",
+    ),
+    *(
+        "price_basis",
+        "price_as_of",
+        "price_source",
+        "price_note",
+        "instance",
+        "provider",
+        "region",
+        "missing_price",
+    ),
+    *("hardware", "torch", "transformers", "commit", "started_at", "warnings"),
+)

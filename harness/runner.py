@@ -1,0 +1,480 @@
+"""Cells to records: start, wait, time out, reap every descendant, classify."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import math
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import platform
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib import import_module
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from harness import __version__
+from harness.machine import num_ranks, num_threads, unsupported_reason
+from harness.matrix import BaselineConfig, Cell, FineTuneConfig
+from harness.record import (
+    DataFacts,
+    Example,
+    Git,
+    Load,
+    Machine,
+    Mark,
+    Phases,
+    Record,
+    Stated,
+    Steps,
+    Training,
+)
+from harness.sources import ModelFiles
+
+StartMethod = Literal["forkserver", "spawn"]
+Progress = Callable[[dict[str, Any]], None]
+
+_WORKER = "harness.worker"
+_TERMINATE_S = 3.0
+_LAST_NEWS_S = 0.5
+_TICK_S = 1.0
+_TAIL_LINES = 20
+# IPv4, shortened IPv6, IPv6, and a network card's own.
+_ADDRESS = re.compile(
+    r"\b\d{1,3}(?:\.\d{1,3}){3}\b|(?<![\w:])(?:(?:[\da-fA-F]{1,4}:)+(?::[\da-fA-F]{1,4})+"
+    r"|(?:[\da-fA-F]{1,4}:){7}[\da-fA-F]{1,4}|(?:[\da-fA-F]{2}:){5}[\da-fA-F]{2})(?![\w:])"
+)
+
+
+@dataclass(frozen=True)
+class FineTuneJob:
+    """What one rank is told; `rendezvous` is a file that no other cell uses, `ordered_at` on perf_counter's clock."""
+
+    config: FineTuneConfig
+    model: ModelFiles
+    tokens_folder: Path
+    num_labels: int
+    rank: int = 0
+    world_size: int = 1
+    num_threads: int = 1
+    rendezvous: str = ""
+    ordered_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class BaselineJob:
+    """What a baseline's process is told."""
+
+    config: BaselineConfig
+    texts_folder: Path
+    ordered_at: float = 0.0
+
+
+Job = FineTuneJob | BaselineJob
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a cell needs that was made before the first one; tokenise_s is None for a baseline."""
+
+    job: Job
+    data: DataFacts
+    example: Example | None
+    tokenise_s: float | None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is the same for all cells of a run."""
+
+    machine: Machine
+    stated: Stated | None
+    git: Git | None
+    packages: dict[str, str]
+
+
+@dataclass
+class _Rank:
+    """One process of a cell, and what it told so far."""
+
+    process: Any
+    pipe: connection.Connection
+    stderr: Path
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    ended_at: float | None = None
+
+    @property
+    def end(self) -> dict[str, Any] | None:
+        return next((message for message in self.messages if message["kind"] == "end"), None)
+
+
+class Runner:
+    """Starts cells, one at a time, from a warm process that has torch and the model classes loaded.
+
+    A context: nothing that it started is left when it is left.
+    """
+
+    def __init__(self, start_method: StartMethod | None = None) -> None:
+        # macOS's system libraries do not survive a fork.
+        self.start_method: StartMethod = start_method or ("forkserver" if sys.platform == "linux" else "spawn")
+        self._context: Any = multiprocessing.get_context(self.start_method)
+        self._ranks: list[_Rank] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="harness-")
+
+    def __enter__(self) -> Runner:
+        """Begin to load torch in the forkserver; returns at once."""
+        if self.start_method == "forkserver":
+            self._context.set_forkserver_preload([_WORKER])
+            with _without_main():
+                multiprocessing.forkserver.ensure_running()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """End what still runs."""
+        self._end_ranks()
+        self._folder.cleanup()
+
+    def wait_until_warm(self) -> None:
+        """Return when the forkserver has loaded all: the first cell then starts as quickly as the others."""
+        if self.start_method == "forkserver":
+            with _without_main():
+                process = self._context.Process(target=_nothing)
+                process.start()
+            process.join()
+
+    def run(
+        self, cell: Cell, prepared: Prepared, around: Surroundings, on_progress: Progress = lambda _: None
+    ) -> Record:
+        """Run one cell alone and return its record, whatever becomes of it; Ctrl-C makes it `interrupted`."""
+        reason = unsupported_reason(cell.config, around.machine)
+        if reason is not None:
+            return _blank(cell, around, "unsupported", reason).model_copy(update={"data": prepared.data})
+        before = _LoadBefore()
+        started_at, ordered_at = datetime.now(UTC), time.perf_counter()
+        try:
+            self._start(cell, prepared.job, around.machine, ordered_at)
+            outcome, reason = self._wait(ordered_at, cell.config.limits.timeout_s, on_progress)
+        except KeyboardInterrupt:
+            outcome, reason = "interrupted", "stopped by the user"
+        duration_s = time.perf_counter() - ordered_at
+        ranks = self._ranks
+        self._end_ranks()
+        ends = [rank.end or {} for rank in ranks]
+        record = _blank(cell, around, outcome, reason).model_copy(
+            update={
+                "started_at": started_at,
+                "duration_s": duration_s,
+                "stderr_tail": tuple(_tail(rank.stderr) for rank in ranks),
+                "phases": _phases(ranks, prepared),
+                "load": before.until_now(_cpu_s(ends)),
+                "start_method": self.start_method,
+                "data": prepared.data,
+                "model": ends[0].get("model") if ends else None,
+                "baseline": ends[0].get("baseline") if ends else None,
+                "marks": _marks(ranks),
+                "training": _merge(ranks, prepared, cell),
+            }
+        )
+        mismatch = _checksum_mismatch(ends)
+        if mismatch:
+            record = record.model_copy(update={"outcome": "crashed", "reason": mismatch})
+        # Checked as a whole once more: model_copy trusts what it is given.
+        return Record.model_validate(record.model_dump())
+
+    def _start(self, cell: Cell, job: Job, machine: Machine, ordered_at: float) -> None:
+        # Resolved here so that the child finds the module in the forkserver's memory, and the parent never imports it.
+        world_size = num_ranks(cell.config, machine) if isinstance(cell.config, FineTuneConfig) else 1
+        token = f"{time.monotonic_ns():x}"
+        for rank in range(world_size):
+            told: Job = replace(job, ordered_at=ordered_at)
+            if isinstance(told, FineTuneJob):
+                told = replace(
+                    told, rank=rank, world_size=world_size, num_threads=num_threads(told.config, machine),
+                    rendezvous=f"{self._folder.name}/{token}-rendezvous",
+                )  # fmt: skip
+            receiver, sender = self._context.Pipe(duplex=False)
+            stderr = Path(self._folder.name) / f"{token}-rank{rank}.log"
+            with _without_main():
+                process = self._context.Process(target=_enter_worker, args=(told, sender, str(stderr)))
+                process.start()
+            sender.close()
+            self._ranks.append(_Rank(process, receiver, stderr))
+
+    def _wait(self, ordered_at: float, timeout_s: float, on_progress: Progress) -> tuple[str, str | None]:
+        """Block until every rank ended, one failed, or time is up; wakes on messages and on one timer."""
+        while True:
+            waiting = [rank for rank in self._ranks if rank.ended_at is None]
+            if not waiting:
+                return _verdict(self._ranks)
+            left = ordered_at + timeout_s - time.perf_counter()
+            if left <= 0:
+                return "timeout", f"not done after limits.timeout_s = {timeout_s:g} s"
+            ready = connection.wait(
+                [item for rank in waiting for item in (rank.pipe, rank.process.sentinel)], min(left, _TICK_S)
+            )
+            now = time.perf_counter() - ordered_at
+            for rank in waiting:
+                if rank.pipe in ready or rank.process.sentinel in ready:
+                    _receive(rank, now, on_progress if rank is self._ranks[0] else lambda _: None)
+                if rank.process.sentinel in ready or rank.end is not None:
+                    rank.process.join(_TERMINATE_S if rank.end is not None else None)
+                    rank.ended_at = now
+            if any(
+                rank.ended_at is not None and (rank.end or {}).get("outcome") not in ("ok", "diverged")
+                for rank in waiting
+            ):
+                self._hear_the_dead(ordered_at)
+                return _verdict(self._ranks)
+
+    def _hear_the_dead(self, ordered_at: float) -> None:
+        """A rank that complains of a lost neighbour may be heard before the news that the neighbour died."""
+        running = {rank.process.sentinel: rank for rank in self._ranks if rank.ended_at is None}
+        for sentinel in connection.wait(list(running), _LAST_NEWS_S) if running else ():
+            rank = running[sentinel]
+            _receive(rank, now := time.perf_counter() - ordered_at, lambda _: None)
+            rank.process.join()
+            rank.ended_at = now
+
+    def _end_ranks(self) -> None:
+        """End every process of the cell and all they started; SIGTERM, then SIGKILL, until none is left."""
+        victims: list[psutil.Process] = []
+        for rank in self._ranks:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(rank.process.pid)
+                victims += [process, *process.children(recursive=True)]
+        for victim in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.terminate()
+        _, alive = psutil.wait_procs(victims, timeout=_TERMINATE_S)
+        for victim in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.kill()
+        psutil.wait_procs(alive, timeout=_TERMINATE_S)
+        for rank in self._ranks:
+            # Orphans of a rank that died keep its process group.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(rank.process.pid, signal.SIGKILL)
+            rank.process.join()
+            rank.pipe.close()
+        self._ranks = []
+
+
+def _nothing() -> None:
+    """Run in a child that proves the forkserver ready."""
+
+
+def _enter_worker(job: Job, pipe: connection.Connection, stderr: str) -> None:
+    import_module(_WORKER).run(job, pipe, stderr)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep multiprocessing from running the parent's main script in every child, which would import the whole CLI."""
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    main.__spec__ = None
+    main.__dict__.pop("__file__", None)
+    try:
+        yield
+    finally:
+        main.__dict__.update(hidden)
+
+
+def _receive(rank: _Rank, now: float, on_progress: Progress) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        while rank.pipe.poll():
+            message = rank.pipe.recv() | {"at_s": now}
+            rank.messages.append(message)
+            on_progress(message)
+
+
+def _verdict(ranks: list[_Rank]) -> tuple[str, str | None]:
+    """The ending of the rank that failed first; another's "connection reset by peer" only follows from it."""
+    failed = [rank for rank in ranks if rank.ended_at is not None and (rank.end or {}).get("outcome") != "ok"]
+    if not failed:
+        return "ok", None
+    # A rank that died without a word is nearer to the cause than one that lived to complain of it.
+    first = min(failed, key=lambda rank: (rank.end is not None, rank.ended_at))
+    prefix = f"rank {ranks.index(first)}: " if len(ranks) > 1 else ""
+    if first.end is not None:
+        return first.end["outcome"], f"{prefix}{first.end['reason']}"
+    code = first.process.exitcode
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = "; the kernel kills so when memory is out (see dmesg)" if name == "SIGKILL" else ""
+        return "crashed", f"{prefix}the process was ended by {name}{hint}"
+    return "crashed", f"{prefix}the process ended with status {code} and no word"
+
+
+def _blank(cell: Cell, around: Surroundings, outcome: str, reason: str | None) -> Record:
+    return Record.model_validate(
+        {
+            "harness_version": __version__,
+            "study": cell.study,
+            "cell": cell.name,
+            "repeat": cell.repeat,
+            "config": cell.config,
+            "config_hash": cell.config_hash,
+            "outcome": outcome,
+            "reason": scrub(reason) if reason else None,
+            "started_at": datetime.now(UTC),
+            "duration_s": 0.0,
+            "phases": Phases(),
+            "git": around.git,
+            "packages": around.packages,
+            "machine": around.machine,
+            "stated": around.stated,
+            "load": None,
+            "start_method": None,
+        }
+    )
+
+
+def _phases(ranks: list[_Rank], prepared: Prepared) -> Phases:
+    told: dict[str, Any] = {}
+    for message in ranks[0].messages if ranks else []:
+        told |= message
+    trace, test = told.get("trace") or {}, told.get("test")
+    return Phases(
+        start_s=told.get("start_s"),
+        load_s=told.get("load_s"),
+        first_step_s=told.get("first_step_s"),
+        train_s=trace.get("train_s"),
+        evaluate_s=trace.get("evaluate_s"),
+        test_s=test.evaluate_s if test else None,
+        tokenise_s=prepared.tokenise_s,
+    )
+
+
+def _marks(ranks: list[_Rank]) -> tuple[Mark, ...]:
+    told = [message for message in ranks[0].messages if message["kind"] == "mark"] if ranks else []
+    return tuple(
+        Mark(**{key: message[key] for key in Mark.model_fields} | {"loss": _finite(message["loss"])})
+        for message in told
+    )
+
+
+def _finite(loss: float | None) -> float | None:
+    return loss if loss is not None and math.isfinite(loss) else None
+
+
+def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell) -> Training | None:
+    """Put the ranks' traces together: counts and losses summed, seconds kept by rank."""
+    ends = [rank.end for rank in ranks]
+    if not isinstance(cell.config, FineTuneConfig) or not ends or not all(end and "trace" in end for end in ends):
+        return None
+    config, told = cell.config, [end for end in ends if end]
+    traces, first = [end["trace"] for end in told], told[0]
+    num_samples = [sum(counts) for counts in zip(*(trace["num_samples"] for trace in traces), strict=True)]
+    sums = [sum(parts) for parts in zip(*(trace["loss_sums"] for trace in traces), strict=True)]
+    losses = [total / count for total, count in zip(sums, num_samples, strict=True)]
+    return Training(
+        world_size=len(ranks),
+        threads_per_rank=first["num_threads"],
+        global_batch_size=config.batch_size * config.training.grad_accum * len(ranks),
+        lr_peak=first["lr_peak"],
+        num_updates_planned=first["num_updates_planned"],
+        stopped_early=traces[0]["stopped_early"],
+        steps=Steps(
+            seconds=tuple(end["seconds"] for end in told),
+            num_samples=tuple(num_samples),
+            num_real_tokens=_summed(traces, "num_real_tokens"),
+            num_padded_tokens=_summed(traces, "num_padded_tokens"),
+            loss=tuple(_finite(loss) for loss in losses),
+            clock=first["clock"],
+            num_skipped=traces[0]["num_skipped"],
+        ),
+        evaluations=tuple(traces[0]["evaluations"]),
+        test=first["test"],
+        peak_memory=tuple(peak for end in told for peak in end["peaks"]),
+        example=prepared.example or Example(label=None, text=None, tokens=None, input_ids=None, attention_mask=()),
+        torch_build=first["torch_build"],
+    )
+
+
+def _summed(traces: list[dict[str, Any]], key: str) -> tuple[int, ...]:
+    return tuple(sum(counts) for counts in zip(*(trace[key] for trace in traces), strict=True))
+
+
+def _cpu_s(ends: list[dict[str, Any]]) -> float | None:
+    """CPU seconds of all ranks; None when one did not live to tell."""
+    told = [end["cpu_s"] for end in ends if "cpu_s" in end]
+    return sum(told) if told and len(told) == len(ends) else None
+
+
+def _checksum_mismatch(ends: list[dict[str, Any]]) -> str | None:
+    sums = {end["checksum"] for end in ends if "checksum" in end}
+    return f"the ranks' parameters differ at the end: checksums {sorted(sums)}" if len(sums) > 1 else None
+
+
+class _LoadBefore:
+    """The machine's CPU seconds when a cell begins."""
+
+    def __init__(self) -> None:
+        self._available = psutil.virtual_memory().available
+        self._system, self._parent = psutil.cpu_times(), time.process_time()
+
+    def until_now(self, cell_s: float | None) -> Load:
+        """What was used since; `cell_s` is the cell's own."""
+        now = psutil.cpu_times()
+        idle = {"idle", "iowait", "guest", "guest_nice", "steal"}
+        busy = [key for key in now._fields if key not in idle]
+        steal = now.steal - self._system.steal if hasattr(now, "steal") else None
+        return Load(
+            available_memory_bytes=self._available,
+            system_busy_s=sum(getattr(now, key) - getattr(self._system, key) for key in busy),
+            cell_s=cell_s,
+            parent_s=time.process_time() - self._parent,
+            steal_s=steal,
+        )
+
+
+def _tail(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ()
+    return tuple(scrub(line)[:500] for line in lines[-_TAIL_LINES:])
+
+
+def scrub(text: str) -> str:
+    """Take paths of this machine, host and user names, addresses and what looks like a token out of a text."""
+    for path, shown in (
+        (sys.prefix, "$VENV"),  # before the folder that it often lies in
+        (str(Path.cwd()), "."),
+        (tempfile.gettempdir(), "$TMP"),
+        (str(Path.home()), "~"),
+    ):
+        if len(path) > 1:
+            text = text.replace(path, shown)
+    text = re.sub(r"(/home/|/Users/|\\Users\\)[^/\\\s:]+", r"\1...", text)
+    text = re.sub(r"\b(hf_|ghp_|sk-|AKIA|xox.-)[A-Za-z0-9_-]{8,}", "[token]", text)
+    text = re.sub(r"(?i)\b(token|password|secret|api[_-]?key)(\s*[=:]\s*)\S+", r"\1\2[secret]", text)
+    # A slash makes a path of it, unless digits and capitals say that it is base64.
+    text = re.sub(
+        r"\b(?:[A-Za-z0-9+=_-]{40,}|(?=[^\s.]*[A-Z])(?=[^\s.]*\d)[A-Za-z0-9+/=_-]{40,})", "[long string]", text
+    )
+    text = _ADDRESS.sub("[address]", text)
+    for name, shown in ((platform.node(), "[host]"), (_user(), "[user]")):
+        if name:
+            text = re.sub(rf"\b{re.escape(name)}\b", shown, text)
+    return text
+
+
+def _user() -> str:
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return ""
+    return "" if name == "root" else name  # which names nobody, and is a word of many messages

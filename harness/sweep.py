@@ -1,0 +1,179 @@
+"""Cells to do, to prepared data, to the runner, to the store."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
+
+from harness.corpus import Corpus, Tokenised, lay_texts, load_corpus, tokenise
+from harness.errors import UserError
+from harness.machine import (
+    describe_machine,
+    harness_checkout,
+    installed_packages,
+    package_version,
+    unsupported_reason,
+)
+from harness.matrix import BaselineConfig, Cell, FineTuneConfig
+from harness.record import Machine, Record, Stated
+from harness.runner import BaselineJob, FineTuneJob, Prepared, Runner, StartMethod, Surroundings
+from harness.settings import DataSettings
+from harness.sources import ModelFiles, locate_model
+from harness.store import save_record
+
+
+class Watcher(Protocol):
+    """Is told of what happens; see cli.py's screen."""
+
+    def cell_started(self, cell: Cell) -> None:
+        """A cell was ordered."""
+
+    def cell_progressed(self, cell: Cell, message: dict[str, Any]) -> None:
+        """A cell sent a message (at most one a second)."""
+
+    def cell_ended(self, cell: Cell, record: Record, path: Path) -> None:
+        """A record was saved at `path`."""
+
+    def cells_left_out(self, cells: Sequence[Cell], reason: str) -> None:
+        """A budget ended the study before these."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Seconds that may be spent, and how that was said."""
+
+    seconds: float
+    reason: str
+
+
+class Preparations:
+    """Corpora and tokens of a run, each made once, in a folder of the run's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._corpora: dict[DataSettings, tuple[Corpus, Path]] = {}
+        self._models: dict[tuple[str, bool], ModelFiles] = {}
+        self._tokens: dict[tuple[DataSettings, str, int], Tokenised] = {}
+
+    def prepare(self, cell: Cell) -> Prepared:
+        """Make what a cell needs, or give what an earlier one needed too.
+
+        Raises:
+            UserError: When its model or data can't be had.
+        """
+        config = cell.config
+        corpus, texts_folder = self._corpus(config.data)
+        if isinstance(config, BaselineConfig):
+            return Prepared(BaselineJob(config, texts_folder), corpus.facts, example=None, tokenise_s=None)
+        model = self._model(config)
+        tokens = self._tokenised(config, corpus, model)
+        job = FineTuneJob(config, model, tokens.folder, num_labels=len(corpus.facts.labels))
+        return Prepared(job, tokens.facts, tokens.example, tokens.tokenise_s)
+
+    def _corpus(self, data: DataSettings) -> tuple[Corpus, Path]:
+        if data not in self._corpora:
+            corpus, folder = load_corpus(data), self._folder / f"texts{len(self._corpora)}"
+            lay_texts(corpus, folder)
+            self._corpora[data] = corpus, folder
+        return self._corpora[data]
+
+    def _model(self, config: FineTuneConfig) -> ModelFiles:
+        key = (config.model.name, config.model.init == "pretrained")
+        if key not in self._models:
+            self._models[key] = locate_model(config.model.name, weights=key[1])
+        return self._models[key]
+
+    def _tokenised(self, config: FineTuneConfig, corpus: Corpus, model: ModelFiles) -> Tokenised:
+        key = (config.data, model.name, config.seq_len)
+        if key not in self._tokens:
+            folder = self._folder / f"tokens{len(self._tokens)}"
+            self._tokens[key] = tokenise(corpus, model, config.seq_len, folder, store_texts=config.data.store_texts)
+        return self._tokens[key]
+
+
+def look_around(stated: Stated | None) -> Surroundings:
+    """Describe what is the same for all cells of a run."""
+    return Surroundings(describe_machine(), stated, harness_checkout(), installed_packages())
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    results: Path,
+    around: Surroundings,
+    watcher: Watcher,
+    *,
+    known_s: dict[str, float] | None = None,
+    budget: Budget | None = None,
+    start_method: StartMethod | None = None,
+) -> list[Record]:
+    """Run cells one after the other, saving each record as it ends.
+
+    A cell that Ctrl-C stopped is the last one, with a record of its own; a cell that is expected to pass the budget is
+    left out with all that follow.
+
+    Args:
+        known_s: Seconds that a configuration took before, by its hash.
+
+    Raises:
+        UserError: Before any cell is run: torch is missing, or a cell's model or data can't be had.
+    """
+    _check_installed(cells, around.machine)
+    records: list[Record] = []
+    began = time.perf_counter()
+    with (
+        _alone(results),
+        tempfile.TemporaryDirectory(prefix="harness-data-") as folder,
+        Runner(start_method) as runner,
+    ):
+        preparations = Preparations(Path(folder))
+        prepared = [preparations.prepare(cell) for cell in cells]
+        if any(unsupported_reason(cell.config, around.machine) is None for cell in cells):
+            runner.wait_until_warm()
+        for index, (cell, needs) in enumerate(zip(cells, prepared, strict=True)):
+            expected = _expected_s(cell, records, known_s or {})
+            if budget is not None and time.perf_counter() - began + expected > budget.seconds:
+                watcher.cells_left_out(
+                    cells[index:], f"{budget.reason}, and {cell.label} is expected to take {expected:.0f} s"
+                )
+                break
+            watcher.cell_started(cell)
+            record = runner.run(cell, needs, around, lambda message, cell=cell: watcher.cell_progressed(cell, message))  # type: ignore[misc]
+            records.append(record)
+            watcher.cell_ended(cell, record, save_record(record, results))
+            if record.outcome == "interrupted":
+                break
+    return records
+
+
+@contextlib.contextmanager
+def _alone(results: Path) -> Iterator[None]:
+    """Hold the folder's lock: two studies at once would slow each other and spoil both."""
+    results.mkdir(parents=True, exist_ok=True)
+    try:
+        # The kernel lets it go when this process ends, however it ends.
+        with FileLock(results / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{results}: another run is measuring into this folder; wait for it, or end it") from None
+
+
+def _expected_s(cell: Cell, records: Iterable[Record], known_s: dict[str, float]) -> float:
+    """Seconds this configuration took before; else those of the longest cell so far."""
+    return known_s.get(cell.config_hash) or max((record.duration_s for record in records), default=0.0)
+
+
+def _check_installed(cells: Sequence[Cell], machine: Machine) -> None:
+    wanted = ["scikit-learn", "torch", "transformers", "tokenizers"]
+    missing = [name for name in wanted if package_version(name) == "not installed"]
+    if missing and any(unsupported_reason(cell.config, machine) is None for cell in cells):
+        raise UserError(
+            f"{', '.join(missing)} not installed: "
+            "cells need the extra `train` (`make setup`, or pip install '.[train]')"
+        )

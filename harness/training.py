@@ -1,0 +1,399 @@
+"""BERT, its optimiser and precision, one plain loop, and evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from harness.corpus import Tokens
+from harness.matrix import FineTuneConfig
+from harness.meters import MemoryMeter, StepTimer
+from harness.record import Evaluation, ModelFacts, TestEvaluation
+from harness.settings import ModelSettings
+from harness.sources import WEIGHTS, ModelFiles
+from harness.text import Step, collate, plan_epochs, steps_per_epoch
+
+# Hidden size, layers and heads of the sizes in Turc et al. 2019 (arXiv:1908.08962) and Devlin et al. 2018.
+_SHAPES = {
+    "bert-tiny": (128, 2, 2),
+    "bert-mini": (256, 4, 4),
+    "bert-small": (512, 4, 8),
+    "bert-medium": (512, 8, 8),
+    "bert-base": (768, 12, 12),
+    "bert-large": (1024, 24, 16),
+}
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_MIN_EVALUATION_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this rank runs, and beside how many."""
+
+    device: torch.device
+    rank: int
+    world_size: int
+
+
+@dataclass
+class Trace:
+    """What this rank saw, step by step; other ranks' are merged by the parent.
+
+    Attributes:
+        loss_sums: Sum over this rank's examples of a step, before its update.
+        diverged: Why training was given up, or None.
+    """
+
+    loss_sums: list[float] = field(default_factory=list)
+    num_samples: list[int] = field(default_factory=list)
+    num_real_tokens: list[int] = field(default_factory=list)
+    num_padded_tokens: list[int] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    train_s: float = 0.0
+    evaluate_s: float = 0.0
+    num_skipped: int = 0
+    stopped_early: str | None = None
+    diverged: str | None = None
+
+
+def build_model(files: ModelFiles, settings: ModelSettings, num_labels: int) -> PreTrainedModel:
+    """Load or initialise the model with fp32 weights, whatever the checkpoint's own type is.
+
+    Raises:
+        UserError: From reading a folder that is no checkpoint.
+    """
+    config = _model_config(files, settings, num_labels)
+    options: dict[str, Any] = {"attn_implementation": "sdpa", "dtype": torch.float32}
+    if settings.init == "random":
+        model = AutoModelForSequenceClassification.from_config(config, **options)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            files.folder, config=config, local_files_only=True, use_safetensors=True, **options
+        )
+    wrong = {parameter.dtype for parameter in model.parameters()} - {torch.float32}
+    assert not wrong, f"weights were loaded as {wrong}"  # noqa: S101 - our own mistake, were it to happen
+    return model  # type: ignore[no-any-return]
+
+
+def freeze_encoder(model: PreTrainedModel) -> None:
+    """Leave only the head to train: the classifier, and BERT's pooler, which is the head's first layer.
+
+    Nothing below needs a gradient then, so autograd keeps no activation of the encoder and runs no backward through it.
+    """
+    encoder: torch.nn.Module = model.base_model
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(name.startswith("pooler."))
+
+
+def describe_model(model: PreTrainedModel, files: ModelFiles, settings: ModelSettings) -> ModelFacts:
+    """State what was built."""
+    config = model.config
+    return ModelFacts(
+        name=settings.shape or settings.name,
+        origin="random" if settings.init == "random" else files.origin,
+        sha256=files.sha256 if settings.init == "pretrained" else None,
+        architecture=type(model).__name__,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        num_trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        hidden_size=config.hidden_size,
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_attention_heads,
+        intermediate_size=getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 0),
+        vocab_size=config.vocab_size,
+        max_positions=config.max_position_embeddings,
+        attention_dropout=getattr(config, _dropout_keys(config)[0], None),
+        hidden_dropout=getattr(config, _dropout_keys(config)[1], None),
+        checkpoint_dtype=_checkpoint_dtype(files) if settings.init == "pretrained" else None,
+        attention=getattr(config, "_attn_implementation", None),
+    )
+
+
+def peak_learning_rate(config: FineTuneConfig, world_size: int) -> float:
+    """`lr` after `lr_scaling` from the base batch to this cell's global batch."""
+    training = config.training
+    ratio = config.batch_size * training.grad_accum * world_size / training.lr_base_batch_size
+    return training.lr * {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[training.lr_scaling]
+
+
+def planned_updates(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
+    """Optimiser updates of the whole run."""
+    training = config.training
+    an_epoch = _updates_per_epoch(config, num_rows, world_size)
+    return training.max_steps or max(1, math.ceil(training.epochs * an_epoch))
+
+
+def train(
+    model: PreTrainedModel,
+    train_rows: Tokens,
+    val_rows: Tokens,
+    config: FineTuneConfig,
+    place: Place,
+    *,
+    timer: StepTimer,
+    memory: MemoryMeter,
+    on_step: Callable[[Trace], None],
+) -> Trace:
+    """Fine-tune `model` in place, with the training clock stopped during evaluations.
+
+    `on_step` is called between steps, outside of every timed one.
+    """
+    training = config.training
+    num_updates = planned_updates(config, len(train_rows.labels), place.world_size)
+    eval_every = max(
+        1, round(training.eval_every * _updates_per_epoch(config, len(train_rows.labels), place.world_size))
+    )
+    optimizer = _optimizer(model, config, place)
+    schedule = _schedule(optimizer, config, num_updates)
+    scaler = torch.amp.GradScaler(place.device.type, enabled=config.precision == "fp16")
+    trainee = DistributedDataParallel(model) if dist.is_initialized() else model
+    trace, losses = Trace(), torch.zeros(num_updates, device=place.device)
+    plan = plan_epochs(
+        train_rows.lengths, batch_size=config.batch_size, grad_accum=training.grad_accum,
+        world_size=place.world_size, padding=config.padding, seed=config.seed,
+    )  # fmt: skip
+    memory.reset()
+    model.train()
+    resumed = time.perf_counter()
+    for update, step in enumerate(islice(plan, num_updates), start=1):
+        timer.start()
+        losses[update - 1] = _forward_backward(trainee, train_rows, step, config, place, scaler, trace)
+        scale = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        timer.stop()
+        trace.num_skipped += scaler.get_scale() < scale
+        at_end = update == num_updates
+        elapsed = trace.train_s + time.perf_counter() - resumed
+        if config.limits.max_train_s is not None and not at_end:
+            at_end = _any_rank(elapsed >= config.limits.max_train_s, place)
+            trace.stopped_early = f"limits.max_train_s = {config.limits.max_train_s:g} s reached" if at_end else None
+        pause = at_end or update % eval_every == 0
+        if pause or place.device.type == "cpu":
+            # On a GPU this waits for its queue, so there only where the clock stops anyway.
+            trace.loss_sums += losses[len(trace.loss_sums) : update].tolist()
+        if pause:
+            _synchronize(place)
+            trace.train_s += time.perf_counter() - resumed
+            trace.diverged = _divergence(trace, config, place)
+            if config.model.init == "pretrained" and not trace.diverged:
+                trace.evaluations.append(_validate(model, val_rows, config, place, trace, update))
+            resumed = time.perf_counter()
+        on_step(trace)
+        if at_end or trace.diverged:
+            break
+    return trace
+
+
+def evaluate(model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place: Place) -> TestEvaluation:
+    """Predict every row once, shared out among ranks, batches in the order of length."""
+    began = time.perf_counter()
+    model.eval()
+    order = np.argsort(rows.lengths, kind="stable")
+    mine = order[place.rank :: place.world_size]
+    batch_size = max(config.batch_size, _MIN_EVALUATION_BATCH)
+    pad_to = config.seq_len if config.padding == "max" else None
+    found: list[tuple[np.ndarray, torch.Tensor]] = []
+    with torch.inference_mode(), _autocast(config, place):
+        for begin in range(0, len(mine), batch_size):
+            batch = mine[begin : begin + batch_size]
+            ids, mask, _, _ = collate(rows, batch, pad_to=pad_to)
+            logits = model(input_ids=ids.to(place.device), attention_mask=mask.to(place.device)).logits
+            found.append((batch, logits.argmax(dim=-1)))
+    pairs = [(batch, predicted.cpu().numpy()) for batch, predicted in found]
+    model.train()
+    predictions = np.zeros(len(rows.labels), dtype=np.int64)
+    for batch, predicted in _from_all_ranks(pairs, place):
+        predictions[batch] = predicted
+    return TestEvaluation(
+        evaluate_s=time.perf_counter() - began,
+        labels=tuple(rows.labels.tolist()),
+        predictions=tuple(predictions.tolist()),
+    )
+
+
+def set_precision(config: FineTuneConfig) -> None:
+    """Set TF32 explicitly: on Ampere and later, "fp32" products of other tools are TF32."""
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+
+
+def _model_config(files: ModelFiles, settings: ModelSettings, num_labels: int) -> PreTrainedConfig:
+    if settings.shape is not None:
+        hidden, layers, heads = _SHAPES[settings.shape]
+        config: PreTrainedConfig = BertConfig(
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=4 * hidden,
+        )
+    else:
+        config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
+    config.num_labels = num_labels
+    if settings.num_layers is not None:
+        config.num_hidden_layers = min(settings.num_layers, config.num_hidden_layers)
+    attention_key, hidden_key = _dropout_keys(config)
+    if settings.attention_dropout is not None:
+        setattr(config, attention_key, settings.attention_dropout)
+    if settings.hidden_dropout is not None:
+        setattr(config, hidden_key, settings.hidden_dropout)
+        for head_key in ("classifier_dropout", "seq_classif_dropout"):
+            if hasattr(config, head_key):
+                setattr(config, head_key, settings.hidden_dropout)
+    return config
+
+
+def _dropout_keys(config: PreTrainedConfig) -> tuple[str, str]:
+    return (
+        ("attention_dropout", "dropout")
+        if config.model_type == "distilbert"
+        else (
+            "attention_probs_dropout_prob",
+            "hidden_dropout_prob",
+        )
+    )
+
+
+def _checkpoint_dtype(files: ModelFiles) -> str | None:
+    from safetensors import safe_open
+
+    with safe_open(files.folder / WEIGHTS, framework="pt") as tensors:
+        dtypes = {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 - no mapping
+    return "+".join(sorted(dtypes)) or None
+
+
+def _updates_per_epoch(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
+    return steps_per_epoch(
+        num_rows, batch_size=config.batch_size, grad_accum=config.training.grad_accum, world_size=world_size
+    )
+
+
+def _optimizer(model: PreTrainedModel, config: FineTuneConfig, place: Place) -> torch.optim.Optimizer:
+    training = config.training
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    decayed = [p for _, p in trained if p.ndim > 1]
+    kept = [p for _, p in trained if p.ndim <= 1]  # biases and LayerNorm, as BERT's own recipe has it
+    groups = [
+        {"params": decayed, "weight_decay": training.weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+    lr = peak_learning_rate(config, place.world_size)
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=lr, fused=True)
+    return torch.optim.AdamW(groups, lr=lr, fused=True)
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, config: FineTuneConfig, num_updates: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    warmup = round(config.training.warmup_fraction * num_updates)
+    decays = config.training.schedule == "linear"
+
+    def factor(update: int) -> float:
+        if update < warmup:
+            return (update + 1) / warmup
+        return max(0.0, (num_updates - update) / max(1, num_updates - warmup)) if decays else 1.0
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _forward_backward(
+    model: torch.nn.Module,
+    rows: Tokens,
+    step: Step,
+    config: FineTuneConfig,
+    place: Place,
+    scaler: torch.amp.GradScaler,
+    trace: Trace,
+) -> torch.Tensor:
+    """Accumulate the gradient of the step's mean loss over all ranks; return the sum of this rank's losses."""
+    num_global = sum(len(part) for micro in step for part in micro)
+    loss_sum = torch.zeros((), device=place.device)
+    counts = np.zeros(3, dtype=np.int64)
+    on_gpu = place.device.type == "cuda"
+    for index, micro in enumerate(step):
+        mine = micro[place.rank]
+        # A rank without a row in the last, short batch still joins the all-reduce: with row 0, at weight 0.
+        batch = mine if len(mine) else np.zeros(1, dtype=np.int64)
+        pad_to = config.seq_len if config.padding == "max" else None
+        ids, mask, labels, num_real = collate(rows, batch, pad_to=pad_to, pin=on_gpu)
+        ids, mask, labels = (tensor.to(place.device, non_blocking=True) for tensor in (ids, mask, labels))
+        waits = index < len(step) - 1 and isinstance(model, DistributedDataParallel)
+        with model.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
+            with _autocast(config, place):
+                logits = model(input_ids=ids, attention_mask=mask).logits
+            loss = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum") * bool(len(mine))
+            # DDP averages over ranks; the examples' mean needs the sum over ranks by the global count.
+            scaler.scale(loss * (place.world_size / num_global)).backward()
+        loss_sum += loss.detach()
+        counts += (len(mine), num_real if len(mine) else 0, ids.numel() if len(mine) else 0)
+    for column, count in zip((trace.num_samples, trace.num_real_tokens, trace.num_padded_tokens), counts, strict=True):
+        column.append(int(count))
+    return loss_sum
+
+
+def _divergence(trace: Trace, config: FineTuneConfig, place: Place) -> str | None:
+    # With fp16 the gradient scaler skips a step that overflowed; only a loss that stays lost is a divergence.
+    seen = trace.loss_sums[-1:] if config.precision == "fp16" else trace.loss_sums
+    if not _any_rank(not all(map(math.isfinite, seen)), place):
+        return None
+    first = next(
+        (i for i, loss in enumerate(trace.loss_sums, start=1) if not math.isfinite(loss)),
+        len(trace.loss_sums),
+    )
+    return f"the loss is no finite number from update {first} on"
+
+
+def _validate(
+    model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place: Place, trace: Trace, update: int
+) -> Evaluation:
+    seen = evaluate(model, rows, config, place)
+    trace.evaluate_s += seen.evaluate_s
+    return Evaluation(
+        train_s=trace.train_s,
+        num_samples_seen=sum(_from_all_ranks([sum(trace.num_samples)], place)),
+        num_updates=update,
+        accuracy=seen.accuracy,
+        macro_f1=seen.macro_f1,
+        evaluate_s=seen.evaluate_s,
+    )
+
+
+def _autocast(config: FineTuneConfig, place: Place) -> contextlib.AbstractContextManager[Any]:
+    dtype = _AUTOCAST.get(config.precision)
+    return torch.autocast(place.device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext()
+
+
+def _synchronize(place: Place) -> None:
+    if place.device.type == "cuda":
+        torch.cuda.synchronize(place.device)
+
+
+def _any_rank(flag: bool, place: Place) -> bool:
+    return any(_from_all_ranks([flag], place))
+
+
+def _from_all_ranks(values: list[Any], place: Place) -> Iterator[Any]:
+    """Concatenate the lists of all ranks, in order of rank."""
+    if place.world_size == 1:
+        return iter(values)
+    gathered: list[list[Any]] = [[] for _ in range(place.world_size)]
+    dist.all_gather_object(gathered, values)
+    return (value for part in gathered for value in part)

@@ -1,0 +1,280 @@
+"""One rank of one cell, in a process of its own.
+
+The parent starts `run` by its dotted name, listens to its messages, and ends it. This module is what the forkserver
+preloads: importing it brings torch and the model classes, and no CUDA context and no thread pool.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from multiprocessing import connection, parent_process
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+# Their first import would be each cell's first cost: transformers and DDP load their parts lazily.
+import transformers.models.bert.modeling_bert
+import transformers.models.distilbert.modeling_distilbert  # noqa: F401
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from harness.baseline import run_baseline
+from harness.corpus import Tokens, load_tokens
+from harness.matrix import FineTuneConfig
+from harness.meters import MemoryMeter, StepTimer
+from harness.record import Baseline
+from harness.runner import BaselineJob, FineTuneJob, Job
+from harness.training import (
+    Place,
+    Trace,
+    build_model,
+    describe_model,
+    evaluate,
+    freeze_encoder,
+    peak_learning_rate,
+    planned_updates,
+    set_precision,
+    train,
+)
+
+Send = Callable[[dict[str, Any]], None]
+_MESSAGE_EVERY_S = 1.0
+# Each is an allocation that failed; only some of them come as a type of their own.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
+def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
+    """Do a job and send how it ended.
+
+    Messages are dicts with a `kind`: `phase`, `mark` (at most one a second, none inside a timed step) and `end`.
+    """
+    began = time.perf_counter()
+    # A process group of its own: the terminal's Ctrl-C is the parent's, and all that is started here can be ended.
+    os.setsid()
+    _end_with_parent()
+    _write_output_to(stderr_path)
+    send = pipe.send
+    send({"kind": "phase", "name": "load", "start_s": began - job.ordered_at})
+    try:
+        ending = _fine_tune(job, send, began) if isinstance(job, FineTuneJob) else _baseline(job)
+        send({"kind": "end", "outcome": "ok", "reason": None, **ending})
+    except BaseException as error:  # noqa: BLE001 - every ending is data
+        traceback.print_exc()
+        outcome, reason = classify(error)
+        send({"kind": "end", "outcome": outcome, "reason": reason})
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        sys.stderr.flush()
+
+
+def classify(error: BaseException) -> tuple[str, str]:
+    """Tell what kind of ending an exception is, and why in one line."""
+    text = str(error).strip()
+    reason = f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"[:300]
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "oom", reason
+    if isinstance(error, RuntimeError) and any(sign.lower() in text.lower() for sign in _OUT_OF_MEMORY):
+        return "oom", reason
+    if isinstance(error, Unsupported):
+        return "unsupported", text
+    return "crashed", reason
+
+
+class Unsupported(Exception):  # noqa: N818 - the name of the outcome
+    """Only torch itself could tell that this machine can't do the cell."""
+
+
+def _baseline(job: BaselineJob) -> dict[str, Any]:
+    memory = MemoryMeter(torch.device("cpu"), rank=0)
+    memory.reset()
+    measured = run_baseline(job.config.classifier, job.texts_folder)
+    return {"baseline": Baseline(peak_memory=memory.peaks(), **measured), "cpu_s": time.process_time()}
+
+
+def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
+    config = job.config
+    place = _take_place(job)
+    model, tokens = _load(job, config, place)
+    facts = describe_model(model, job.model, config.model)
+    timer, memory = StepTimer(place.device), MemoryMeter(place.device, place.rank)
+    loaded = time.perf_counter()
+    send({"kind": "phase", "name": "train", "load_s": loaded - began})
+    reporter = _Reporter(send, job, planned_updates(config, len(tokens["train"].labels), place.world_size))
+    trace = train(
+        model,
+        tokens["train"],
+        tokens["val"],
+        config,
+        place,
+        timer=timer,
+        memory=memory,
+        on_step=reporter.on_step,
+    )
+    reporter.finish(trace)
+    seconds = timer.seconds()
+    send({"kind": "phase", "name": "test"})
+    tested = config.model.init == "pretrained" and not trace.diverged
+    test = evaluate(model, tokens["test"], config, place) if tested else None
+    return {
+        "outcome": "diverged" if trace.diverged else "ok",
+        "reason": trace.diverged,
+        "trace": asdict(trace) | {"evaluations": trace.evaluations},
+        "seconds": seconds,
+        "clock": "cuda_events" if place.device.type == "cuda" else "perf_counter",
+        "first_step_s": reporter.first_step_s,
+        "test": test,
+        "peaks": memory.peaks(),
+        "model": facts,
+        "lr_peak": peak_learning_rate(config, place.world_size),
+        "num_updates_planned": reporter.num_updates,
+        "num_threads": torch.get_num_threads(),
+        "torch_build": str(torch.__version__),  # a TorchVersion would make the parent import torch to read it
+        "checksum": _checksum(model),
+        "cpu_s": time.process_time(),
+    }
+
+
+class _Reporter:
+    """Tells the parent of steps, at most once a second beside the marks that the parent's own clock is read at."""
+
+    def __init__(self, send: Send, job: FineTuneJob, num_updates: int) -> None:
+        self._send, self._ordered_at, self.num_updates = send, job.ordered_at, num_updates
+        self._sent_at = -_MESSAGE_EVERY_S
+        self.first_step_s: float | None = None
+
+    def on_step(self, trace: Trace) -> None:
+        now = time.perf_counter()
+        if self.first_step_s is None:
+            self.first_step_s = now - self._ordered_at
+        if now - self._sent_at >= _MESSAGE_EVERY_S:
+            self._tell(trace, now)
+
+    def finish(self, trace: Trace) -> None:
+        self._tell(trace, time.perf_counter())
+
+    def _tell(self, trace: Trace, now: float) -> None:
+        self._sent_at = now
+        self._send(
+            {
+                "kind": "mark",
+                "num_steps": len(trace.num_samples),
+                "num_steps_planned": self.num_updates,
+                "num_samples": sum(trace.num_samples),
+                "evaluate_s": trace.evaluate_s,
+                "loss": trace.loss_sums[-1] / max(1, trace.num_samples[len(trace.loss_sums) - 1])
+                if trace.loss_sums
+                else None,
+                "accuracy": trace.evaluations[-1].accuracy if trace.evaluations else None,
+            }
+        )
+
+
+def _take_place(job: FineTuneJob) -> Place:
+    """Bind this rank to its device before anything touches one, seed, and join the other ranks."""
+    config = job.config
+    torch.set_num_threads(job.num_threads)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    device = torch.device("cpu")
+    if config.device.startswith("gpu"):
+        device = torch.device("cuda", job.rank)
+        if not torch.cuda.is_available():
+            raise Unsupported(
+                f"torch {torch.__version__} sees no CUDA device: driver and CUDA build do not fit each other"
+            )
+        torch.cuda.set_device(device)
+        _check_architecture(device)
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(config.seed)
+    set_precision(config)
+    if "-ddp" in config.device:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the ranks of a cell are on one machine
+        dist.init_process_group(
+            backend, init_method=f"file://{job.rendezvous}", rank=job.rank, world_size=job.world_size,
+            device_id=device if device.type == "cuda" else None,
+        )  # fmt: skip
+    return Place(device, job.rank, job.world_size)
+
+
+def _check_architecture(device: torch.device) -> None:
+    major, minor = torch.cuda.get_device_capability(device)
+    if not has_kernels((major, minor), built := torch.cuda.get_arch_list()):
+        raise Unsupported(
+            f"torch {torch.__version__} has no kernels for {torch.cuda.get_device_name(device)} (sm_{major}{minor}; "
+            f"built for {', '.join(built)}); install a build for an older CUDA, e.g. "
+            "make bench TORCH='torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126'"
+        )
+
+
+def has_kernels(capability: tuple[int, int], built: Sequence[str]) -> bool:
+    """Whether a GPU can run what torch was built for: its major version's cubins, or PTX of an earlier one."""
+    for arch in built:
+        kind, _, digits = arch.partition("_")
+        version = int(re.sub(r"\D", "", digits))
+        found = (version // 10, version % 10)
+        if found <= capability and (kind == "compute" or found[0] == capability[0]):
+            return True
+    return False
+
+
+def _load(job: FineTuneJob, config: FineTuneConfig, place: Place) -> tuple[PreTrainedModel, dict[str, Tokens]]:
+    tokens = {split: load_tokens(job.tokens_folder, split) for split in ("train", "val", "test")}
+    model = build_model(job.model, config.model, job.num_labels)
+    if config.seq_len > model.config.max_position_embeddings:
+        raise Unsupported(
+            f"seq_len {config.seq_len} is beyond this model's {model.config.max_position_embeddings} positions"
+        )
+    if config.trainable == "head":
+        freeze_encoder(model)
+    # Dropout must differ between ranks, the weights must not.
+    torch.manual_seed(config.seed + place.rank)
+    model.to(place.device)  # type: ignore[arg-type]  # its stub lost the method's self
+    return model, tokens
+
+
+def _checksum(model: PreTrainedModel) -> float:
+    """Sum of all parameters in fp64: equal on every rank of a DDP cell."""
+    with torch.inference_mode():
+        return float(sum(parameter.double().sum() for parameter in model.parameters()))
+
+
+def _end_with_parent() -> None:
+    """End this process and all it started when the harness is gone, be it by SIGKILL."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+
+
+def _write_output_to(path: str) -> None:
+    """Send what this process and its libraries print to a file; the pipe alone is the parent's."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)

@@ -1,0 +1,179 @@
+"""The report as a person opens it: from disk, in headless Chromium."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from harness.report import write_report
+from harness.report.wording import percent, usd
+from tests.make_priced import AT, baseline, fine_tune, priced, study_records, two_machines
+
+pytestmark = pytest.mark.e2e
+
+HOSTILE = "</script><script>window.broken=1</script><img src=x onerror='window.broken=1'>\u202e\"'& \U0001f4b8"
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, tmp_path):
+    """Opens a report and fails the test on a console error, an exception, or a request that leaves the file."""
+    troubles: list[str] = []
+
+    def open_report(cells, width=1400, scheme="light"):
+        path = write_report(cells, tmp_path, generated_at=AT)
+        page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.on("console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda asked: None if asked.url == path.as_uri() else troubles.append(asked.url))
+        page.goto(path.as_uri())
+        page.wait_for_load_state()
+        return page
+
+    yield open_report
+    assert troubles == []
+
+
+def test_the_figures_on_screen_are_those_computed(visit):
+    cells = priced(study_records())
+    page = visit(cells)
+    shown = page.locator("#cell-table").inner_text()
+    for cell in cells:
+        assert cell.summary.cell in shown
+    answer = page.locator("#answer").inner_text()
+    picked = [cell for cell in cells if usd(cell.usd_per_run) in page.locator(".lead").inner_text()]
+    assert picked, answer
+    assert percent(picked[0].summary.accuracy.value) in answer
+    assert "assumed" in page.locator(".lead").inner_text()
+
+
+def test_every_chart_is_drawn(visit):
+    page = visit(priced(study_records()))
+    charts = page.locator(".plot")
+    page.wait_for_function(
+        "document.querySelectorAll('.plot').length === document.querySelectorAll('.plot .main-svg:first-child').length"
+    )
+    assert charts.count() >= 4
+
+
+def test_failed_cells_stand_with_their_reason(visit):
+    cells = priced(study_records())
+    lost = [cell.summary for cell in cells if cell.summary.outcome != "ok"]
+    text = visit(cells).locator("#failed").inner_text()
+    assert len(lost) == 2
+    for summary in lost:
+        assert summary.cell in text
+        assert summary.reason[:40] in text
+
+
+def test_the_table_sorts_by_keyboard(visit):
+    page = visit(priced(study_records()))
+    head = page.locator("#cell-table th[scope=col]", has_text="samples/s")
+    column = head.evaluate("head => head.cellIndex")
+
+    def values():
+        cells = page.locator(f"#cell-table tbody tr > :nth-child({column + 1})")
+        return [float(value) for value in cells.evaluate_all("all => all.map(one => one.dataset.sort)") if value]
+
+    head.locator("button").focus()
+    page.keyboard.press("Enter")
+    once, direction = values(), head.get_attribute("aria-sort")
+    page.keyboard.press("Enter")
+    assert {direction, head.get_attribute("aria-sort")} == {"ascending", "descending"}
+    assert len(once) == 12
+    assert sorted(once, reverse=direction == "descending") == once
+    assert values() == once[::-1]
+
+
+def test_missing_figures_stand_last_whichever_way(visit):
+    page = visit(priced(study_records()))
+    head = page.locator("#cell-table th[scope=col]", has_text="to target, USD")
+    column = head.evaluate("head => head.cellIndex")
+    for _ in range(2):
+        head.locator("button").click()
+        squares = page.locator(f"#cell-table tbody tr > :nth-child({column + 1})")
+        known = squares.evaluate_all("all => all.map(one => one.dataset.sort !== undefined)")
+        assert known == sorted(known, reverse=True)
+        assert 0 < sum(known) < len(known)
+
+
+def test_the_csv_is_the_file_that_was_written(visit, tmp_path):
+    page = visit(priced(study_records()))
+    with page.expect_download() as download:
+        page.locator("#download-csv").click()
+    assert download.value.path().read_bytes() == (tmp_path / "cells.csv").read_bytes()
+    assert page.locator("#csv-said").inner_text() == "Saved."
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    page.locator("#copy-csv").click()
+    page.wait_for_function("window.copied")
+    assert page.evaluate("window.copied") == (tmp_path / "cells.csv").read_text(encoding="utf-8")
+
+
+def test_another_combination_is_chosen_by_keyboard(visit):
+    records, prices = two_machines()
+    page = visit(priced(records, prices=prices))
+    page.locator("#map-group").focus()
+    page.keyboard.press("End")
+    page.wait_for_function("document.querySelectorAll('.map-group:not([hidden]) .main-svg').length > 0")
+    assert page.locator(".map-group:not([hidden])").count() == 1
+    assert page.locator(".map-group").last.is_visible()
+
+
+def test_charts_follow_the_scheme_and_the_printer(visit):
+    page = visit(priced(study_records()))
+    ink = "getComputedStyle(document.querySelector('#chart-cost .xtick text')).fill"
+    light = page.evaluate(ink)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"{ink} !== '{light}'")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(ink) == light
+    assert page.evaluate("document.querySelector('#chart-cost .main-svg').clientWidth") <= 688  # A4 less its margins
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(ink) != light
+
+
+def test_hundreds_of_cells_are_drawn(visit):
+    page = visit(priced([fine_tune(16 + i % 20, 32 + i // 20, cell=f"cell-{i}") for i in range(300)]))
+    page.wait_for_function("document.documentElement.dataset.ready === 'yes'")
+    assert page.locator("#cell-table tbody tr").count() == 300
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_the_window(visit, width, scheme):
+    page = visit(priced(study_records()), width, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_hostile_text_is_shown_and_not_run(visit):
+    records = [
+        fine_tune(text=HOSTILE, tokens=("[CLS]", HOSTILE, "[SEP]"), cell=HOSTILE),
+        fine_tune(32, outcome="crashed", reason=HOSTILE),
+        baseline(),
+    ]
+    page = visit(priced(records))
+    assert page.evaluate("window.broken") is None
+    assert "<img src=x" in page.locator("#example").inner_text()
+    assert "<img src=x" in page.locator("#failed").inner_text()
+
+
+@pytest.mark.parametrize(
+    "records", [[], [fine_tune()], [fine_tune(texts=False)], [fine_tune(outcome="oom", reason="out")]]
+)
+def test_small_studies_give_a_sensible_page(visit, records):
+    page = visit(priced(records))
+    assert page.locator(".lead").inner_text().endswith(".")
+    assert "None" not in page.locator("main").inner_text().replace("None failed", "")
+    assert "nan" not in page.locator("main").inner_text().lower().split()

@@ -1,0 +1,121 @@
+"""One warm runner for all tests, and the tiny models and table."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import write_checkpoint, write_reviews
+
+from harness.matrix import Cell, expand
+from harness.record import Record
+from harness.runner import Prepared, Runner, Surroundings
+from harness.study import parse_study
+from harness.sweep import Preparations, look_around
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory):
+    """Folder of a BERT of 2 layers and width 32 with the packaged tokenizer; its weights are random but stored."""
+    return write_checkpoint(tmp_path_factory.mktemp("models") / "tiny-bert", "bert")
+
+
+@pytest.fixture(scope="session")
+def tiny_distilbert(tmp_path_factory):
+    """The same as a DistilBERT."""
+    return write_checkpoint(tmp_path_factory.mktemp("models") / "tiny-distilbert", "distilbert")
+
+
+@pytest.fixture(scope="session")
+def half_bert(tiny_bert, tmp_path_factory):
+    """`tiny_bert` with its tensors stored as 16-bit floats."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("models") / "half-bert"
+    shutil.copytree(tiny_bert, folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file(
+        {name: tensor.to(torch.float16) for name, tensor in tensors.items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory):
+    return write_reviews(tmp_path_factory.mktemp("data") / "reviews.csv")
+
+
+@dataclass
+class Bench:
+    """Studies as a dict to records, by one warm runner, with the data made once."""
+
+    defaults: dict[str, Any]
+    preparations: Preparations
+    around: Surroundings
+    runner: Runner
+    records: list[Record] = field(default_factory=list)
+
+    def cells(self, **raw: Any) -> list[Cell]:
+        """`raw` is a study as TOML has it; each of its tables is laid over the default one."""
+        merged = {"baselines": False} | self.defaults | raw
+        for table in ("model", "data", "training", "limits", "matrix"):
+            merged[table] = self.defaults.get(table, {}) | raw.get(table, {})
+        return expand(parse_study(merged, "test"))
+
+    def prepare(self, cell: Cell) -> Prepared:
+        return self.preparations.prepare(cell)
+
+    def run(
+        self, around: Surroundings | None = None, on_progress=lambda _: None, runner: Runner | None = None, **raw: Any
+    ) -> Record:
+        (cell,) = self.cells(**raw)
+        return (runner or self.runner).run(cell, self.prepare(cell), around or self.around, on_progress)
+
+    def with_cores(self, num: int) -> Surroundings:
+        """This machine as though it had `num` usable cores: what it can do is then not asked of it."""
+        machine = self.around.machine
+        cpu = machine.cpu.model_copy(update={"num_usable": num})
+        return Surroundings(machine.model_copy(update={"cpu": cpu}), None, None, self.around.packages)
+
+
+@pytest.fixture(scope="session")
+def warm_runner():
+    with Runner() as runner:
+        runner.wait_until_warm()
+        yield runner
+
+
+@pytest.fixture(scope="session")
+def bench(tiny_bert, reviews, warm_runner, tmp_path_factory):
+    """Runs one tiny cell a call, in a process of its own."""
+    defaults = {
+        "name": "tiny",
+        "model": {"name": str(tiny_bert)},
+        "data": {"source": str(reviews), "num_train": 256, "num_val": 64, "num_test": 64},
+        "training": {"epochs": 1, "lr": 3e-3},
+        "matrix": {"seq_len": [24], "threads": [1]},  # two threads wait for each other when something else runs
+    }
+    return Bench(defaults, Preparations(tmp_path_factory.mktemp("prepared")), look_around(None), warm_runner)
+
+
+@pytest.fixture
+def study_file(tmp_path, tiny_bert, reviews):
+    """Writes a study file over the tiny model and table; `extra` is TOML, `training` and `limits` are lines of those tables."""
+
+    def write(extra: str = "", training: str = "epochs = 1", limits: str = "", baselines: bool = False) -> Path:
+        path = tmp_path / "tiny.toml"
+        path.write_text(
+            f"baselines = {str(baselines).lower()}\n"
+            f'[model]\nname = "{tiny_bert}"\n'
+            f'[data]\nsource = "{reviews}"\nnum_train = 256\nnum_val = 64\nnum_test = 64\n'
+            f"[training]\n{training}\n[limits]\n{limits}\n{extra}\n"
+        )
+        return path
+
+    return write

@@ -1,0 +1,243 @@
+"""One cell in a process of its own: what it trains, what its record says, and that two of them agree."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny import DECIDING, FILLING
+
+from harness.record import FINISHED, to_json
+from harness.settings import SECTIONS
+
+NO_DROPOUT = {"attention_dropout": 0.0, "hidden_dropout": 0.0}
+
+
+def with_model(bench, **model):
+    return bench.defaults["model"] | model
+
+
+@pytest.fixture(scope="module")
+def learned(bench):
+    """A run long enough to learn which words decide."""
+    return bench.run(training={"epochs": 6, "lr": 5e-3, "target_accuracy": 0.7})
+
+
+def test_the_tiny_model_learns_what_there_is_to_learn(learned):
+    assert learned.outcome == "ok", learned.stderr_tail
+    assert learned.training.test.accuracy > learned.data.test.majority_fraction + 0.2
+    assert learned.training.evaluations[-1].accuracy > learned.data.val.majority_fraction + 0.2
+    losses = learned.training.steps.loss
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+
+
+def test_the_training_clock_stands_still_while_it_is_evaluated(learned):
+    phases, training = learned.phases, learned.training
+    assert sum(training.steps.seconds[0]) <= phases.train_s
+    assert phases.train_s + phases.evaluate_s <= learned.marks[-1].at_s
+    assert phases.start_s + phases.load_s + phases.train_s + phases.evaluate_s + phases.test_s <= learned.duration_s
+    assert phases.evaluate_s == pytest.approx(sum(seen.evaluate_s for seen in training.evaluations))
+    assert phases.start_s + phases.load_s < phases.first_step_s < learned.duration_s
+    clock = [seen.train_s for seen in training.evaluations]
+    assert clock == sorted(clock) and clock[-1] == phases.train_s
+    # Half an epoch is 8 of 16 updates of 16 rows.
+    assert [seen.num_updates for seen in training.evaluations] == list(range(8, 97, 8))
+    assert [seen.num_samples_seen for seen in training.evaluations] == [16 * n for n in range(8, 97, 8)]
+
+
+def test_a_record_says_what_ran(learned, bench, tiny_bert):
+    training = learned.training
+    assert learned.start_method == bench.runner.start_method
+    assert learned.model.origin == "local" and learned.model.architecture == "BertForSequenceClassification"
+    assert (learned.model.num_layers, learned.model.hidden_size, learned.model.checkpoint_dtype) == (2, 32, "F32")
+    assert learned.model.num_trainable_parameters == learned.model.num_parameters
+    assert training.num_updates_planned == len(training.steps.loss) == 6 * 16
+    assert sum(training.steps.num_samples) == 6 * 256
+    assert training.threads_per_rank == 1
+    assert [peak.source for peak in training.peak_memory] == ["rss"]
+    assert training.peak_memory[0].num_bytes > 50 * 2**20
+    assert learned.load.cell_s > 0 and learned.load.system_busy_s > 0
+    assert learned.outcome in FINISHED
+    assert json.loads(to_json(learned))["training"]["steps"]["seconds"] == [list(training.steps.seconds[0])]
+
+
+def test_two_runs_of_a_cell_on_a_cpu_give_the_same_losses_and_predictions(bench):
+    first, second = bench.run(), bench.run()
+    assert first.training.steps.loss == second.training.steps.loss  # bit for bit, dropout and all
+    assert first.training.test.predictions == second.training.test.predictions
+
+
+def test_another_seed_gives_other_losses(bench):
+    assert bench.run(training={"seeds": [1]}).training.steps.loss != bench.run().training.steps.loss
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        # ranks, batch a rank, micro-batches: all the same global batch of 24 rows, 256 rows have a remainder of 16
+        (2, 12, 1),
+        (3, 8, 1),
+        (1, 12, 2),
+        (2, 6, 2),
+        (4, 1, 6),  # the remainder leaves ranks without a row
+    ],
+    ids=lambda shape: "{}ranks-b{}-accum{}".format(*shape),
+)
+@pytest.mark.parametrize("padding", ["longest", "grouped"])
+def test_ranks_and_micro_batches_give_the_losses_of_one_process(bench, shape, padding):
+    ranks, batch_size, grad_accum = shape
+    around = bench.with_cores(4)
+
+    def run(ranks, batch_size, grad_accum):
+        record = bench.run(
+            around,
+            model=with_model(bench, **NO_DROPOUT),
+            data={"num_train": 250},  # 10 whole batches and one of 10 rows
+            training={"max_steps": 22, "lr": 1e-3, "lr_base_batch_size": 24, "grad_accum": grad_accum},
+            matrix={
+                "batch_size": [batch_size],
+                "device": [f"cpu-ddp{ranks}" if ranks > 1 else "cpu"],
+                "threads": [1],
+                "padding": [padding],
+            },
+        )
+        assert record.outcome == "ok", (record.reason, record.stderr_tail)
+        assert record.training.world_size == ranks
+        assert record.training.global_batch_size == 24
+        return record.training
+
+    alone, shared = run(1, 24, 1), run(ranks, batch_size, grad_accum)
+    assert shared.steps.num_samples == alone.steps.num_samples == (*[24] * 10, 10) * 2
+    assert shared.steps.num_real_tokens == alone.steps.num_real_tokens
+    assert shared.steps.loss == pytest.approx(alone.steps.loss, abs=1e-4)
+    assert max(alone.steps.loss) - min(alone.steps.loss) > 1e-3  # they do move
+    assert [seen.accuracy for seen in shared.evaluations] == pytest.approx(
+        [seen.accuracy for seen in alone.evaluations], abs=2 / 64
+    )
+    assert len(shared.steps.seconds) == ranks
+
+
+def test_a_distilbert_folder_trains(bench, tiny_distilbert):
+    record = bench.run(model={"name": str(tiny_distilbert), **NO_DROPOUT}, training={"epochs": 6, "lr": 5e-3})
+    assert record.outcome == "ok", record.stderr_tail
+    assert record.model.architecture == "DistilBertForSequenceClassification"
+    assert (record.model.num_layers, record.model.intermediate_size) == (2, 64)
+    assert (record.model.attention_dropout, record.model.hidden_dropout) == (0.0, 0.0)
+    assert record.training.test.accuracy > record.data.test.majority_fraction + 0.2
+
+
+def test_a_16_bit_checkpoint_is_trained_in_fp32(bench, half_bert, learned):
+    record = bench.run(model={"name": str(half_bert)})
+    assert record.outcome == "ok", record.stderr_tail
+    assert record.model.checkpoint_dtype == "F16"
+    assert record.model.sha256 != learned.model.sha256
+    whole = bench.run()
+    assert record.training.steps.loss != whole.training.steps.loss
+    # Rounding to 16 bits moves a loss far less than training in 16 bits would.
+    assert record.training.steps.loss == pytest.approx(whole.training.steps.loss, abs=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "trained"), [("bert", 32 * 32 + 32 + 2 * 32 + 2), ("distilbert", 32 * 32 + 32 + 2 * 32 + 2)]
+)
+def test_with_the_head_alone_trained_the_encoder_gets_no_gradient_and_no_update(kind, trained, bench, request):
+    import torch
+
+    from harness.training import build_model, freeze_encoder
+
+    folder = request.getfixturevalue(f"tiny_{kind}")
+    record = bench.run(model={"name": str(folder)}, matrix={"trainable": ["head"]})
+    assert record.outcome == "ok", record.stderr_tail
+    assert record.model.num_trainable_parameters == trained  # the pooler (or pre-classifier) and the classifier
+    (cell,) = bench.cells(model={"name": str(folder)}, matrix={"trainable": ["head"]})
+    model = build_model(bench.prepare(cell).job.model, cell.config.model, 2)
+    freeze_encoder(model)
+    ids = torch.ones((2, 8), dtype=torch.int64)
+    model(input_ids=ids, attention_mask=ids).logits.sum().backward()
+    with_gradient = {
+        name.split(".")[0 if not name.startswith("bert.") else 1]
+        for name, p in model.named_parameters()
+        if p.grad is not None
+    }
+    assert with_gradient == ({"pooler", "classifier"} if kind == "bert" else {"pre_classifier", "classifier"})
+
+
+def test_num_layers_keeps_the_first_ones(bench):
+    record = bench.run(model=with_model(bench, num_layers=1))
+    assert record.outcome == "ok", record.stderr_tail
+    assert record.model.num_layers == 1
+    whole = bench.run()
+    assert record.model.num_parameters < whole.model.num_parameters
+
+
+def test_a_standard_shape_with_random_weights_measures_speed_and_no_accuracy(bench):
+    record = bench.run(model=with_model(bench, shape="bert-tiny", init="random"), training={"max_steps": 3})
+    assert record.outcome == "ok", record.stderr_tail
+    assert (record.model.origin, record.model.sha256, record.model.name) == ("random", None, "bert-tiny")
+    assert (record.model.hidden_size, record.model.num_layers) == (128, 2)
+    assert record.training.test is None and record.training.evaluations == ()
+    assert len(record.training.steps.seconds[0]) == 3
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(("scaling", "factor"), [("none", 1), ("sqrt", 2), ("linear", 4)])
+def test_the_learning_rate_grows_with_the_global_batch_as_asked(bench, optimizer, scaling, factor):
+    training = {
+        "max_steps": 1,
+        "lr": 1e-4,
+        "lr_scaling": scaling,
+        "optimizer": optimizer,
+        "grad_accum": 2,
+        "lr_base_batch_size": 8,
+    }
+    assert bench.run(training=training).training.lr_peak == pytest.approx(factor * 1e-4)
+
+
+def test_training_stops_at_the_step_boundary_after_max_train_s(bench):
+    record = bench.run(training={"epochs": 10_000}, limits={"max_train_s": 0.5})
+    assert record.outcome == "ok"
+    assert record.training.stopped_early == "limits.max_train_s = 0.5 s reached"
+    assert len(record.training.steps.loss) < record.training.num_updates_planned
+    assert record.phases.train_s >= 0.5 > sum(record.training.steps.seconds[0][:-1])
+    assert record.training.test is not None
+
+
+def test_tokens_beyond_the_models_positions_are_unsupported(bench):
+    record = bench.run(matrix={"seq_len": [1024]})
+    assert (record.outcome, record.training) == ("unsupported", None)
+    assert record.reason == "seq_len 1024 is beyond this model's 512 positions"
+
+
+def test_without_stored_texts_no_word_of_the_table_is_in_the_record(bench):
+    words = {*FILLING, *DECIDING["good"], *DECIDING["bad"]}
+    silent = bench.run(data={"store_texts": False})
+    text = to_json(silent)
+    assert not [word for word in words if word in text]
+    assert silent.training.example.input_ids is None
+    assert [word for word in words if word in to_json(bench.run())]  # with them, some are
+
+
+def test_a_padding_plan_moves_what_is_computed_and_nothing_else(bench):
+    runs = {
+        padding: bench.run(matrix={"padding": [padding]}).training.steps for padding in ("max", "longest", "grouped")
+    }
+    real = {sum(steps.num_real_tokens) for steps in runs.values()}
+    assert len(real) == 1
+    computed = [sum(runs[padding].num_padded_tokens) for padding in ("grouped", "longest", "max")]
+    assert computed[0] < computed[1] < computed[2] == 256 * 24
+
+
+def test_baselines_are_measured_on_the_same_rows(bench, learned):
+    cells = [cell for cell in bench.cells(baselines=True) if cell.config.kind == "baseline"]
+    majority, tfidf = (bench.runner.run(cell, bench.prepare(cell), bench.around) for cell in cells)
+    for record in (majority, tfidf):
+        assert record.outcome == "ok", record.stderr_tail
+        assert record.data.test == learned.data.test
+        assert record.baseline.test.labels == learned.training.test.labels
+        assert record.baseline.peak_memory[0].num_bytes > 0
+    assert majority.baseline.test.accuracy == pytest.approx(learned.data.test.majority_fraction, abs=1e-12)
+    assert tfidf.baseline.test.accuracy > majority.baseline.test.accuracy + 0.2
+
+
+def test_every_table_of_a_study_is_in_the_record(learned):
+    assert set(SECTIONS) <= set(type(learned.config).model_fields)

@@ -1,0 +1,191 @@
+"""Every ending is a record with its reason, and leaves no process behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+
+import odd_workers
+import psutil
+import pytest
+
+from harness import runner as runner_module
+from harness.record import to_json
+from harness.runner import Runner
+
+ENDLESS = {"epochs": 100_000, "eval_every": 100_000}
+
+
+def workers():
+    """Processes of cells: the descendants that lead a session, and all below them."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if os.getsid(child.pid) == child.pid:
+                found += [child, *child.children(recursive=True)]
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def still_alive(processes):
+    """Those of the processes that run; a dead one that init has yet to collect does not."""
+    return [process for process in psutil.wait_procs(processes, timeout=0.5)[1] if not is_zombie(process)]
+
+
+def is_zombie(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+class Act:
+    """Does something once, when the cell tells of its first mark, and remembers the cell's processes."""
+
+    def __init__(self, do=lambda processes: None, at="mark"):
+        self._do, self._at, self.processes = do, at, []
+
+    def __call__(self, message):
+        if not self.processes and self._at in (message["kind"], message.get("name")):
+            self.processes = workers()
+            self._do(self.processes)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    yield
+    assert workers() == []
+
+
+def left_of(act):
+    assert act.processes  # they were seen alive
+    return still_alive(act.processes)
+
+
+def test_a_cell_over_its_time_is_ended_and_keeps_its_marks(bench):
+    act = Act()
+    record = bench.run(on_progress=act, training=ENDLESS, limits={"timeout_s": 2.5})
+    assert (record.outcome, record.reason) == ("timeout", "not done after limits.timeout_s = 2.5 s")
+    assert 2.5 <= record.duration_s < 4
+    assert len(record.marks) >= 2
+    assert record.marks[-1].num_steps > record.marks[0].num_steps == 1
+    assert record.phases.first_step_s is None and record.training is None
+    assert record.load.cell_s is None  # it did not live to tell
+    assert left_of(act) == []
+
+
+def test_a_killed_worker_is_a_crash_that_names_the_signal(bench):
+    act = Act(lambda processes: processes[0].kill())
+    record = bench.run(on_progress=act, training=ENDLESS)
+    assert record.outcome == "crashed"
+    assert record.reason.startswith("the process was ended by SIGKILL")
+    assert len(record.marks) >= 1
+    assert left_of(act) == []
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_is_named_and_the_other_is_reaped(bench, victim):
+    def kill_rank(processes):
+        # In the order that they were started: process ids may wrap, creation times do not.
+        sorted(processes, key=lambda process: process.create_time())[victim].kill()
+
+    act = Act(kill_rank)
+    record = bench.run(bench.with_cores(2), act, training=ENDLESS, matrix={"device": ["cpu-ddp2"]})
+    assert len(act.processes) == 2
+    assert record.outcome == "crashed"
+    assert record.reason.startswith(f"rank {victim}: the process was ended by SIGKILL")
+    assert len(record.stderr_tail) == 2
+    assert left_of(act) == []
+
+
+def test_a_failed_allocation_is_out_of_memory(bench):
+    act = Act(lambda processes: processes[0].rlimit(resource.RLIMIT_AS, (2**20, 2**20)), at="load")
+    record = bench.run(on_progress=act)
+    assert record.outcome == "oom", record.reason
+    assert record.reason
+
+
+def test_a_lost_loss_is_diverged_with_its_steps_kept(bench):
+    record = bench.run(training={"lr": 1e30})
+    assert (record.outcome, record.reason) == ("diverged", "the loss is no finite number from update 2 on")
+    losses = record.training.steps.loss
+    assert losses[0] is not None and losses[1:] == (None,) * (len(losses) - 1)
+    assert len(record.training.steps.seconds[0]) == len(losses) < record.training.num_updates_planned
+    assert record.training.test is None
+    assert record.marks[-1].loss is None
+    to_json(record)  # no NaN in it
+
+
+def test_ctrl_c_is_interrupted_with_what_it_reached(bench):
+    act = Act(lambda _: os.kill(os.getpid(), signal.SIGINT))
+    record = bench.run(on_progress=act, training=ENDLESS)
+    assert (record.outcome, record.reason) == ("interrupted", "stopped by the user")
+    assert record.marks
+    assert left_of(act) == []
+    assert bench.run(training={"max_steps": 1}).outcome == "ok"  # the runner goes on
+
+
+def run_with(worker, bench, monkeypatch, **raw):
+    monkeypatch.setattr(runner_module, "_enter_worker", worker)
+    return bench.run(bench.with_cores(2), **raw)
+
+
+def test_noise_corrupts_no_message_and_its_tail_is_scrubbed(bench, monkeypatch, capfd):
+    record = run_with(odd_workers.noisy, bench, monkeypatch)
+    assert record.outcome == "ok"
+    assert record.training.steps.loss == bench.run().training.steps.loss
+    (tail,) = record.stderr_tail
+    text = "\n".join(tail)
+    assert "login [token] at [address] from " in text
+    assert odd_workers.SECRET not in to_json(record)
+    assert os.path.expanduser("~") + "/secrets" not in to_json(record)
+    assert capfd.readouterr() == ("", "")  # nothing of it on the parent's terminal
+
+
+def test_what_a_cell_started_ends_with_it(bench, monkeypatch):
+    act = Act()
+    record = run_with(odd_workers.with_child, bench, monkeypatch, on_progress=act)
+    assert record.outcome == "ok"
+    assert len(act.processes) == 2
+    assert left_of(act) == []
+
+
+def test_a_process_that_ends_without_a_word_tells_its_status(bench, monkeypatch):
+    record = run_with(odd_workers.leaves, bench, monkeypatch)
+    assert (record.outcome, record.reason) == ("crashed", "the process ended with status 7 and no word")
+
+
+def test_an_error_is_a_crash_with_its_first_line_and_traceback_scrubbed(bench, monkeypatch):
+    record = run_with(odd_workers.raises, bench, monkeypatch)
+    assert (record.outcome, record.reason) == ("crashed", "RuntimeError: no such layer in ~/model")
+    (tail,) = record.stderr_tail
+    assert any(line.startswith("Traceback") for line in tail)
+    assert any("odd_workers.py" in line for line in tail)
+    assert os.path.expanduser("~") not in to_json(record)
+
+
+def test_ranks_that_ended_with_other_parameters_are_a_crash(bench, monkeypatch):
+    record = run_with(odd_workers.diverges_from_others, bench, monkeypatch, matrix={"device": ["cpu-ddp2"]})
+    assert record.outcome == "crashed"
+    assert "the ranks' parameters differ at the end" in record.reason
+
+
+@pytest.mark.parametrize(
+    ("matrix", "reason"), [({"precision": ["tf32"]}, "a CPU has none"), ({"device": ["cpu-ddp64"]}, "64 ranks need")]
+)
+def test_what_the_machine_cannot_do_starts_no_process(bench, matrix, reason, monkeypatch):
+    monkeypatch.setattr(Runner, "_start", None)
+    record = bench.run(bench.with_cores(2), matrix=matrix)
+    assert record.outcome == "unsupported"
+    assert reason in record.reason
+    assert record.start_method is None and record.stderr_tail == ()
+
+
+def test_a_process_spawned_afresh_measures_the_same(bench):
+    with Runner("spawn") as spawner:
+        record = bench.run(runner=spawner)
+    assert record.outcome == "ok", record.stderr_tail
+    assert record.start_method == "spawn"
+    assert record.training.steps.loss == bench.run().training.steps.loss

@@ -1,0 +1,132 @@
+"""The record's figures against instruments that are not the worker's own."""
+
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness.settings import PACKAGED_MODEL
+
+DRIVER = Path(__file__).parent / "in_this_process.py"
+REAL = {"model": {"name": PACKAGED_MODEL}, "limits": {"max_train_s": 5}}
+
+
+@pytest.mark.parametrize(
+    ("padding", "precision"), [("max", "fp32"), ("longest", "fp32"), ("grouped", "fp32"), ("grouped", "bf16")]
+)
+def test_throughput_agrees_with_the_parents_clock_within_2_percent(bench, padding, precision):
+    record = bench.run(
+        **REAL,
+        training={"epochs": 8, "eval_every": 1.0, "allow_slow_precision": True},
+        matrix={"padding": [padding], "precision": [precision], "batch_size": [16], "seq_len": [24]},
+    )
+    assert record.outcome == "ok", record.stderr_tail
+    first, last = record.marks[0], record.marks[-1]
+    assert last.evaluate_s > first.evaluate_s  # evaluations came between: the two clocks must both leave them out
+    parent_s = (last.at_s - last.evaluate_s) - (first.at_s - first.evaluate_s)
+    worker_s = sum(record.training.steps.seconds[0][first.num_steps : last.num_steps])
+    assert parent_s > 1
+    assert worker_s == pytest.approx(parent_s, rel=0.02)
+    assert sum(record.training.steps.num_samples[: last.num_steps]) == last.num_samples
+
+
+def test_the_parent_uses_under_1_percent_of_a_cpu_while_a_cell_runs(bench):
+    record = bench.run(**REAL, training={"epochs": 8})
+    assert record.duration_s > 3
+    assert record.load.parent_s < 0.01 * record.duration_s
+
+
+def test_a_sleep_planted_in_batching_is_seen_by_both_clocks(bench, monkeypatch):
+    """20 steps of a tiny model, each with 50 ms more: by the step timer, and by a clock at the worker's messages."""
+    import harness.training
+    from harness import worker
+
+    (cell,) = bench.cells(training={"max_steps": 20, "eval_every": 100})
+    collate = harness.training.collate
+
+    def run(pause_s):
+        def slow(*args, **kwargs):
+            time.sleep(pause_s)
+            return collate(*args, **kwargs)
+
+        monkeypatch.setattr(harness.training, "collate", slow if pause_s else collate)
+        began = time.perf_counter()
+        heard = []
+        job = replace(bench.prepare(cell).job, ordered_at=began, num_threads=1)
+        end = worker._fine_tune(job, lambda message: heard.append((time.perf_counter(), message)), began)
+        marks = [at for at, message in heard if message["kind"] == "mark"]
+        return sum(end["seconds"][1:]), marks[-1] - marks[0]
+
+    run(0)  # the first run in this process pays for what later ones find warm
+    plain, planted = run(0), run(0.05)
+    # Validation's batches sleep too, after the last step and before the last mark: 2 of 32 rows.
+    assert planted[0] - plain[0] == pytest.approx(19 * 0.05, rel=0.1)
+    assert planted[1] - plain[1] == pytest.approx(21 * 0.05, rel=0.1)
+
+
+@pytest.fixture
+def big_job(bench, tmp_path):
+    """A cell of several hundred MiB, pickled for a process of its own."""
+    (cell,) = bench.cells(
+        model={"name": PACKAGED_MODEL},
+        training={"max_steps": 4},
+        matrix={"batch_size": [32], "seq_len": [64], "padding": ["max"]},
+    )
+    path = tmp_path / "job.pickle"
+    job = replace(bench.prepare(cell).job, num_threads=2, ordered_at=time.perf_counter())
+    path.write_bytes(pickle.dumps(job))
+    return SimpleNamespace(path=path, out=tmp_path / "end.pickle")
+
+
+def test_peak_memory_is_that_of_time_v_within_6_percent(big_job):
+    if not shutil.which("time"):
+        pytest.skip("/usr/bin/time is not installed")
+    done = subprocess.run(
+        [shutil.which("time"), "-v", sys.executable, DRIVER, big_job.path, big_job.out],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    seen = int(re.search(r"Maximum resident set size \(kbytes\): (\d+)", done.stderr)[1]) * 1024
+    (peak,) = pickle.loads(big_job.out.read_bytes())["end"]["peaks"]
+    assert peak.source == "rss"
+    assert peak.num_bytes == pytest.approx(seen, rel=0.06)
+
+
+def test_peak_memory_is_that_of_the_control_group_within_2_percent_files_apart(big_job):
+    group, peak_file, files_key = _control_group()
+    try:
+        subprocess.run(
+            ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', group, sys.executable, DRIVER, big_job.path, big_job.out],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        # Pages of files stay charged to the group when the process has ended; its own are gone by then.
+        of_files = int(re.search(rf"^{files_key} (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)[1])
+        of_process = int((group / peak_file).read_text()) - of_files
+    finally:
+        group.rmdir()
+    told = pickle.loads(big_job.out.read_bytes())
+    (peak,) = told["end"]["peaks"]
+    assert peak.num_bytes - told["file_bytes"] == pytest.approx(of_process, rel=0.02)
+
+
+def _control_group():
+    for root, peak_file, files_key in (
+        ("/sys/fs/cgroup/memory", "memory.max_usage_in_bytes", "cache"),
+        ("/sys/fs/cgroup", "memory.peak", "file"),
+    ):
+        group = Path(root) / f"harness-test-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        if (group / peak_file).exists():
+            return group, peak_file, files_key
+        group.rmdir()
+    pytest.skip("no memory control group can be made here (root, and a mounted memory controller, are needed)")

@@ -1,0 +1,97 @@
+"""What the worker and the sweep decide, without a cell of its own for each case."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness import sweep
+from harness.errors import UserError
+from harness.store import load_records
+from harness.sweep import Budget, run_cells
+from harness.worker import Unsupported, classify, has_kernels
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "reason"),
+    [
+        (MemoryError(), "oom", "MemoryError: no message"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "oom", "CUDA out of memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+            "oom",
+            "alloc_cpu",
+        ),
+        (RuntimeError("CUDA error: out of memory"), "oom", "out of memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "oom", "CUBLAS"),
+        (
+            RuntimeError("mat1 and mat2 shapes cannot be multiplied\nmore"),
+            "crashed",
+            "RuntimeError: mat1 and mat2 shapes",
+        ),
+        (ValueError("out of memory is only its name"), "crashed", "ValueError"),
+        (Unsupported("no kernels"), "unsupported", "no kernels"),
+        (KeyError(), "crashed", "KeyError: no message"),
+    ],
+)
+def test_an_exception_is_told_apart_by_what_it_means(error, outcome, reason):
+    found, why = classify(error)
+    assert found == outcome
+    assert reason in why and "\n" not in why and len(why) <= 300
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "runs"),
+    [
+        ((8, 6), ["sm_75", "sm_80", "sm_90"], True),  # cubins run on later minors of their major version
+        ((8, 0), ["sm_86"], False),
+        ((7, 0), ["sm_75", "sm_80", "compute_90"], False),  # a V100 under a build for later GPUs
+        ((9, 0), ["sm_80", "compute_80"], True),  # PTX runs on anything later
+        ((9, 0), ["sm_80"], False),
+        ((9, 0), ["sm_90a"], True),
+        ((12, 0), ["sm_100", "sm_120"], True),
+        ((10, 0), [], False),
+    ],
+)
+def test_a_gpu_needs_kernels_that_it_can_run(capability, built, runs):
+    assert has_kernels(capability, built) is runs
+
+
+class Watcher:
+    def __init__(self):
+        self.started, self.ended, self.left_out = [], [], []
+
+    def cell_started(self, cell):
+        self.started.append(cell)
+
+    def cell_progressed(self, cell, message):
+        assert cell == self.started[-1]
+
+    def cell_ended(self, cell, record, path):
+        assert path.is_file()
+        self.ended.append(record)
+
+    def cells_left_out(self, cells, reason):
+        self.left_out.append((list(cells), reason))
+
+
+def test_a_budget_leaves_out_what_is_expected_to_pass_it_and_says_so(bench, tmp_path):
+    cells = bench.cells(training={"max_steps": 2}, matrix={"batch_size": [8, 16, 32]})
+    watcher = Watcher()
+    known_s = {cells[0].config_hash: 1.0, cells[1].config_hash: 1000.0}
+    records = run_cells(
+        cells, tmp_path, bench.around, watcher, known_s=known_s, budget=Budget(100.0, "limits.budget_minutes = 1.7")
+    )
+    assert [record.outcome for record in records] == ["ok"]
+    assert watcher.ended == records == list(load_records([tmp_path]).records)
+    ((left, reason),) = watcher.left_out
+    assert left == cells[1:]
+    assert "limits.budget_minutes = 1.7" in reason and "1000 s" in reason
+
+
+def test_cells_that_need_what_is_not_installed_are_refused_before_any_is_run(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "package_version", lambda name: "not installed" if name == "torch" else "1")
+    with pytest.raises(UserError, match="torch not installed: cells need the extra `train`"):
+        run_cells(bench.cells(), tmp_path, bench.around, Watcher())
+    records = run_cells(bench.cells(matrix={"precision": ["tf32"]}), tmp_path, bench.around, Watcher())
+    assert [record.outcome for record in records] == ["unsupported"]  # which needs no torch

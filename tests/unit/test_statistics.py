@@ -1,0 +1,542 @@
+"""Throughput, intervals, accuracy, targets, memory, MFU and warnings, against figures worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.record import ModelFacts, Training, macro_f1
+from harness.statistics import (
+    BASIS_ONE_RUN,
+    BASIS_TWO_RUNS,
+    Window,
+    measure_window,
+    peak_memory,
+    summarise,
+    t_interval,
+    throughput,
+    training_flops,
+    warmup_steps,
+    wilson,
+    with_mfu,
+)
+from tests.make_records import GIB, MIB, make_baseline, make_machine, make_record
+
+T_2 = 4.302652729749464  # Student's 97.5 % quantiles, from published tables
+T_1 = 12.706204736174707
+T_9 = 2.2621571627409915
+T_18 = 2.10092204024096
+
+
+def window(seconds, num_samples=None):
+    samples = num_samples or [16] * len(seconds)
+    return Window(0, tuple(seconds), tuple(samples), tuple(samples), tuple(samples))
+
+
+def summary_of(*records):
+    (summary,) = summarise(records)
+    return summary
+
+
+def one(**training):
+    return summary_of(make_record(training=training))
+
+
+class TestGroups:
+    def test_seeds_and_repeats_are_one_summary_and_other_cells_and_machines_are_not(self):
+        other = make_machine(machine_id="xeon-2c-8g-000002")
+        summaries = summarise(
+            [
+                make_record(seed=0),
+                make_record(seed=1, minutes=1),
+                make_record(seed=0, repeat=1, minutes=2),
+                make_record(axes={"batch_size": 32}, minutes=3),
+                make_record(machine=other, minutes=-5),
+            ]
+        )
+        assert [(s.machine_id, s.config.batch_size, s.num_ok) for s in summaries] == [
+            ("epyc-4c-16g-000001", 16, 3),
+            ("epyc-4c-16g-000001", 32, 1),
+            ("xeon-2c-8g-000002", 16, 1),
+        ]
+
+    def test_newest_of_a_host_seed_and_repeat_counts_whatever_the_order_read(self):
+        old = make_record(training={"seconds": [2.0] * 40}, study="old")
+        new = make_record(minutes=9, study="new", cell="renamed")
+        for records in ([old, new], [new, old]):
+            summary = summary_of(*records)
+            assert summary.records == (new,)
+            assert (summary.study, summary.cell) == ("new", "renamed")
+            assert summary.samples_per_s.value == 16.0
+
+    def test_hosts_of_one_type_are_runs_of_one_cell(self):
+        summary = summary_of(make_record(minutes=1), make_record(machine=make_machine(host="host-b")))
+        assert [record.machine.host for record in summary.records] == ["host-b", "host-a"]
+
+    def test_a_failed_run_names_the_outcome_and_leaves_the_figures_of_the_others(self):
+        failed = make_record(seed=1, outcome="oom", reason="no memory", minutes=1)
+        later = make_record(seed=2, outcome="crashed", reason="signal 11", minutes=2)
+        summary = summary_of(make_record(), failed, later)
+        assert (summary.outcome, summary.reason, summary.num_ok) == ("oom", "no memory", 1)
+        assert summary.samples_per_s.value == 16.0
+
+    def test_a_cell_that_never_ended_well_has_no_figure(self):
+        summary = summary_of(make_record(outcome="timeout", reason="3600 s passed"))
+        measured = "samples_per_s real_tokens_per_s padding_fraction step_s_median num_warmup_steps num_measured_steps"
+        timed = "setup_s train_s evaluate_s epoch_s evaluation_samples_per_s time_to_target_s evaluate_to_target_s"
+        others = "num_updates global_batch_size peak_memory_bytes peak_memory_source accuracy macro_f1 mfu"
+        for name in [*measured.split(), *timed.split(), *others.split(), "num_reached_target"]:
+            assert getattr(summary, name) is None, name
+        assert (summary.outcome, summary.num_ok, summary.warnings) == ("timeout", 0, ())
+
+    def test_no_records_make_no_summaries(self):
+        assert summarise([]) == []
+
+    def test_a_baseline_has_seconds_and_accuracy_but_no_training_throughput(self):
+        summary = summary_of(make_baseline(accuracy=0.7, train_s=0.36))
+        assert summary.kind == "baseline"
+        assert (summary.train_s, summary.setup_s, summary.evaluate_s) == (0.36, 0.4, 0.2)
+        assert (summary.accuracy.value, summary.peak_memory_bytes) == (0.7, 200 * MIB)
+        assert summary.evaluation_samples_per_s == 1000 / 0.2
+        assert (summary.samples_per_s, summary.epoch_s, summary.num_updates) == (None, None, None)
+
+    def test_the_majority_baseline_is_not_warned_of_being_at_the_majority(self):
+        assert summary_of(make_baseline("majority", accuracy=0.5)).warnings == ()
+
+
+class TestThroughput:
+    def test_three_steps_are_warm_up_from_ten_on_and_none_below(self):
+        assert [warmup_steps([1.0] * n) for n in (0, 9, 10, 1000)] == [0, 0, 3, 3]
+
+    def test_warm_up_is_left_out(self):
+        # 3 slow steps, then 37 of 0.5 s with 16 samples each.
+        summary = one(seconds=[9.0] * 3 + [0.5] * 37)
+        assert summary.samples_per_s.value == pytest.approx(32.0, abs=1e-12)
+        assert (summary.num_warmup_steps, summary.num_measured_steps, summary.num_updates) == (3, 37, 40)
+        assert summary.step_s_median == 0.5
+
+    def test_it_is_the_ratio_of_sums_and_not_the_mean_of_rates(self):
+        # 4 steps of 1 s, 4 of 3 s: 128 samples in 16 s are 8/s; the mean of the rates would be 10.67/s.
+        assert one(seconds=[1.0] * 4 + [3.0] * 4).samples_per_s.value == 8.0
+
+    def test_a_last_batch_that_is_smaller_counts_as_what_it_is(self):
+        summary = one(seconds=[1.0] * 8, num_samples=[16] * 7 + [8])
+        assert summary.samples_per_s.value == 15.0
+
+    def test_ranks_take_as_long_as_the_slowest_one_in_all(self):
+        # Rank 1 is late in every second step and makes up for it in the next: 8 s pass, not 12.
+        seconds = [[1.0] * 8, [1.5, 0.5] * 4]
+        summary = summary_of(make_record(axes={"device": "cpu-ddp2"}, training={"seconds": seconds}))
+        assert summary.samples_per_s.value == 8 * 32 / 8.0
+        slower = [[1.0] * 8, [1.75, 0.75] * 4]
+        summary = summary_of(make_record(axes={"device": "cpu-ddp2"}, training={"seconds": slower}))
+        assert summary.samples_per_s.value == 8 * 32 / 10.0
+        assert summary.step_s_median == 1.25
+
+    def test_tokens_and_padding_leave_the_warm_up_out_too(self):
+        # 7 measured steps of 1 s: 160 computed tokens each, of which 120 are real.
+        padded, real = [9999] * 3 + [160] * 7, [1] * 3 + [120] * 7
+        summary = one(seconds=[1.0] * 10, num_padded_tokens=padded, num_real_tokens=real)
+        assert summary.real_tokens_per_s == 120.0
+        assert summary.padding_fraction == 0.25
+
+    def test_no_step_gives_no_throughput(self):
+        summary = one(seconds=[], accuracy=None)
+        assert (summary.samples_per_s, summary.padding_fraction, summary.num_measured_steps) == (None, None, None)
+
+    def test_an_epoch_takes_the_training_rows_at_the_measured_throughput(self):
+        assert one(seconds=[0.5] * 40).epoch_s == 2000 / 32
+
+    def test_three_runs_have_students_interval_between_them(self):
+        # 16, 20 and 24 samples/s: mean 20, standard deviation 4.
+        runs = [make_record(repeat=i, training={"seconds": [16 / r] * 40}) for i, r in enumerate((16, 20, 24))]
+        found = summary_of(*runs).samples_per_s
+        half = T_2 * 4 / math.sqrt(3)
+        assert found.value == pytest.approx(20.0, abs=1e-9)
+        assert found.low == pytest.approx(20 - half, abs=1e-9)
+        assert found.high == pytest.approx(20 + half, abs=1e-9)
+        assert found.basis == "between 3 runs"
+
+    def test_one_run_has_the_interval_of_its_batches(self):
+        # 10 batches of one step: R = 160/20 = 8/s, each batch off by 16 - 8 s = 8 or -8, so
+        # Var = 10/9 * 10 * 64 / 400 and half the interval is t(9) * sqrt(16/9).
+        found = throughput([window([1.0, 3.0] * 5)])
+        half = T_9 * math.sqrt(10 / 9 * 640 / 400)
+        assert (found.value, found.basis) == (8.0, BASIS_ONE_RUN)
+        assert found.low == pytest.approx(8 - half, abs=1e-9)
+        assert found.high == pytest.approx(8 + half, abs=1e-9)
+
+    def test_many_steps_are_taken_in_twenty_batches_that_hold_all_of_them(self):
+        # Every batch of 2 steps takes 4 s: no spread between batches, though steps differ threefold.
+        even = throughput([window([1.0, 3.0] * 20)])
+        assert (even.low, even.value, even.high) == (8.0, 8.0, 8.0)
+        # 41 steps: 20 contiguous batches, the last with 3 steps; were a step lost, the interval would miss its cost.
+        odd = throughput([window([1.0] * 40 + [5.0])])
+        ratio = 41 * 16 / 45
+        off = [2 * 16 - ratio * 2] * 19 + [3 * 16 - ratio * 7]
+        half = 2.093024054408263 * math.sqrt(20 / 19 * sum(x * x for x in off)) / 45
+        assert odd.high - odd.value == pytest.approx(half, abs=1e-9)
+
+    def test_two_runs_pool_their_batches(self):
+        # Both runs 8/s with the variance above: half of the mean is t(18) * sqrt(2 v) / 2.
+        found = throughput([window([1.0, 3.0] * 5), window([3.0, 1.0] * 5)])
+        half = T_18 * math.sqrt(2 * 10 / 9 * 640 / 400) / 2
+        assert (found.value, found.basis) == (8.0, BASIS_TWO_RUNS)
+        assert found.high == pytest.approx(8 + half, abs=1e-9)
+
+    def test_two_runs_that_differ_are_both_inside(self):
+        found = throughput([window([1.0] * 20), window([2.0] * 20)])
+        assert (found.low, found.value, found.high) == (8.0, 12.0, 16.0)
+
+    def test_a_single_step_has_no_interval(self):
+        found = throughput([window([2.0])])
+        assert (found.value, found.low, found.high, found.basis) == (8.0, None, None, BASIS_ONE_RUN)
+        assert throughput([window([2.0]), window([1.0] * 9)]).low is None
+
+    def test_no_interval_reaches_below_nothing(self):
+        assert throughput([window([0.01, 10.0])]).low == 0.0
+        assert t_interval([0.0, 1.0], "between 2 seeds", most=1.0).low == 0.0
+
+    @settings(deadline=None)
+    @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=60), st.integers(1, 3))
+    def test_the_value_lies_in_its_interval_and_between_the_steps_rates(self, seconds, num_runs):
+        found = throughput([window(seconds)] * num_runs)
+        rates = [16 / step_s for step_s in seconds]
+        assert min(rates) * (1 - 1e-9) <= found.value <= max(rates) * (1 + 1e-9)
+        if found.low is not None:
+            assert 0 <= found.low <= found.value * (1 + 1e-9)
+            assert found.high >= found.value * (1 - 1e-9)
+
+    @settings(deadline=None)
+    @given(st.lists(st.floats(0.01, 10), min_size=10, max_size=40), st.floats(0.1, 10))
+    def test_a_clock_of_another_unit_scales_all_alike(self, seconds, scale):
+        plain, scaled = throughput([window(seconds)]), throughput([window([s * scale for s in seconds])])
+        assert scaled.value * scale == pytest.approx(plain.value, rel=1e-9)
+        assert scaled.high * scale == pytest.approx(plain.high, rel=1e-6)
+
+    def test_ranks_with_a_different_number_of_steps_are_refused(self):
+        record = make_record(axes={"device": "cpu-ddp2"}, training={"seconds": [[1.0] * 8, [1.0] * 7]})
+        with pytest.raises(ValueError, match="zip"):
+            measure_window(record.training)
+
+
+class TestAccuracy:
+    def test_wilson_is_the_published_one(self):
+        # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3.
+        for right, num, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
+            found = wilson(right / num, num)
+            assert (round(found.low, 4), round(found.high, 4)) == (low, high)
+
+    def test_one_seed_has_the_wilson_interval(self):
+        found = one(accuracy=0.8).accuracy
+        assert (found.value, found.basis) == (0.8, "Wilson, 1,000 examples")
+        # (p + z^2/2n -+ z sqrt(p q / n + z^2 / 4 n^2)) / (1 + z^2/n)
+        z = 1.959963984540054
+        middle, spread = 0.8 + z * z / 2000, z * math.sqrt(0.16 / 1000 + z * z / 4e6)
+        assert found.low == pytest.approx((middle - spread) / (1 + z * z / 1000), abs=1e-9)
+        assert found.high == pytest.approx((middle + spread) / (1 + z * z / 1000), abs=1e-9)
+
+    def test_repeats_of_one_seed_are_not_taken_for_seeds(self):
+        runs = [make_record(repeat=i, training={"accuracy": a}) for i, a in enumerate((0.79, 0.80, 0.81))]
+        found = summary_of(*runs).accuracy
+        assert found.value == pytest.approx(0.8, abs=1e-12)
+        assert found.basis == "Wilson, 1,000 examples"
+
+    def test_three_seeds_have_students_interval_between_them(self):
+        runs = [make_record(seed=i, training={"accuracy": a}) for i, a in enumerate((0.77, 0.78, 0.79))]
+        found = summary_of(*runs).accuracy
+        half = T_2 * 0.01 / math.sqrt(3)
+        assert found.value == pytest.approx(0.78, abs=1e-9)
+        assert found.low == pytest.approx(0.78 - half, abs=1e-9)
+        assert found.high == pytest.approx(0.78 + half, abs=1e-9)
+        assert found.basis == "between 3 seeds"
+
+    def test_a_seed_that_was_repeated_weighs_no_more_than_another(self):
+        runs = [make_record(seed=0, repeat=i, training={"accuracy": 0.7}) for i in range(3)]
+        assert summary_of(*runs, make_record(seed=1)).accuracy.value == pytest.approx(0.75, abs=1e-12)
+
+    def test_two_seeds_have_the_wider_interval(self):
+        def two(first, second):
+            runs = [make_record(seed=i, training={"accuracy": a}) for i, a in enumerate((first, second))]
+            return summary_of(*runs).accuracy
+
+        alike, apart = two(0.8, 0.8), two(0.7, 0.8)
+        assert alike.basis == "Wilson, 1,000 examples"
+        assert apart.basis == "between 2 seeds"
+        # Standard deviation 0.1 / sqrt(2), over sqrt(2): half is t(1) * 0.05, cut off at 1.
+        assert (apart.low, apart.high) == (pytest.approx(0.75 - T_1 * 0.05, abs=1e-9), 1.0)
+
+    def test_random_weights_have_no_accuracy_but_speed(self):
+        summary = one(accuracy=None)
+        assert (summary.accuracy, summary.macro_f1, summary.evaluation_samples_per_s) == (None, None, None)
+        assert summary.samples_per_s.value == 16.0
+
+    def test_macro_f1_is_the_mean_over_runs(self):
+        runs = [make_record(seed=i, training={"accuracy": a}) for i, a in enumerate((0.5, 1.0))]
+        each = [macro_f1(r.training.test.labels, r.training.test.predictions) for r in runs]
+        assert each[1] == 1.0
+        assert summary_of(*runs).macro_f1 == pytest.approx((each[0] + 1.0) / 2, abs=1e-12)
+
+    @settings(deadline=None)
+    @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
+    def test_macro_f1_is_scikit_learns(self, pairs):
+        metrics = pytest.importorskip("sklearn.metrics")
+        labels, predictions = zip(*pairs, strict=True)
+        expected = metrics.f1_score(labels, predictions, average="macro", zero_division=0)
+        assert macro_f1(labels, predictions) == pytest.approx(expected, abs=1e-12)
+
+    def test_the_majority_is_the_test_sets_own(self):
+        assert one().majority_accuracy == 0.5
+
+    def test_evaluation_throughput_is_that_of_the_test_set(self):
+        assert one().evaluation_samples_per_s == 1000 / 4.0
+
+    def test_an_evaluation_that_the_clock_did_not_see_has_no_throughput(self):
+        record = make_baseline("majority")
+        test = record.baseline.test.model_copy(update={"evaluate_s": 0.0})
+        record = record.model_copy(update={"baseline": record.baseline.model_copy(update={"test": test})})
+        assert summary_of(record).evaluation_samples_per_s is None
+
+
+class TestTarget:
+    LOOKS = ((10.0, 0.70, 1.0), (20.0, 0.76, 1.5), (30.0, 0.78, 2.0))
+
+    def reach(self, *runs, target=0.75):
+        sections = {"training": {"target_accuracy": target}}
+        records = [
+            make_record(seed=i, sections=sections, training={"evaluations": looks}) for i, looks in enumerate(runs)
+        ]
+        return summary_of(*records)
+
+    def test_it_is_the_first_validation_that_reached_it_without_interpolation(self):
+        summary = self.reach(self.LOOKS)
+        assert (summary.time_to_target_s, summary.target_accuracy) == (20.0, 0.75)
+        assert (summary.num_reached_target, summary.target_lost) == (1, False)
+        assert summary.evaluate_to_target_s == 2.5
+
+    def test_a_target_met_exactly_is_reached(self):
+        assert self.reach(self.LOOKS, target=0.76).time_to_target_s == 20.0
+
+    def test_a_target_that_was_lost_again_says_so(self):
+        summary = self.reach((*self.LOOKS, (40.0, 0.74, 1.0)))
+        assert (summary.time_to_target_s, summary.target_lost) == (20.0, True)
+        assert any("0.75 and later fell below it" in warning for warning in summary.warnings)
+
+    def test_a_target_that_nobody_reached(self):
+        summary = self.reach(self.LOOKS, target=0.9)
+        assert (summary.time_to_target_s, summary.evaluate_to_target_s) == (None, None)
+        assert summary.num_reached_target == 0
+
+    def test_the_median_of_the_runs_that_reached_it(self):
+        summary = self.reach(self.LOOKS, ((50.0, 0.8, 4.0),), ((10.0, 0.1, 1.0),), ((21.0, 0.8, 0.5),))
+        assert (summary.num_reached_target, summary.time_to_target_s) == (3, 21.0)
+        assert summary.evaluate_to_target_s == 2.5
+
+    def test_without_a_target_nothing_is_said_of_it(self):
+        summary = one(evaluations=self.LOOKS)
+        assert (summary.target_accuracy, summary.num_reached_target, summary.time_to_target_s) == (None, None, None)
+
+
+class TestSecondsAndMemory:
+    def test_phases_are_summed_and_averaged_over_runs(self):
+        other = {"start_s": 1.5, "load_s": 2.5, "tokenise_s": None, "train_s": 60.0, "evaluate_s": None, "test_s": 2.0}
+        summary = summary_of(make_record(), make_record(seed=1, phases=other))
+        assert summary.setup_s == (0.5 + 1.5 + 2.0 + 1.5 + 2.5) / 2
+        assert summary.train_s == 50.0
+        assert summary.evaluate_s == (6.0 + 4.0 + 2.0) / 2
+
+    def test_a_run_that_evaluated_nothing_has_no_evaluation_seconds(self):
+        assert summary_of(make_record(phases={"evaluate_s": None, "test_s": None})).evaluate_s is None
+
+    def test_ranks_are_summed_and_the_largest_run_counts(self):
+        def run(seed, *sizes):
+            peaks = [(rank, "rss", size * MIB) for rank, size in enumerate(sizes)]
+            return make_record(seed=seed, axes={"device": "cpu-ddp2"}, training={"peaks": peaks})
+
+        summary = summary_of(run(0, 500, 510), run(1, 505, 515))
+        assert (summary.peak_memory_bytes, summary.peak_memory_source) == (1020 * MIB, "rss")
+
+    def test_a_gpu_cell_counts_what_the_allocator_reserved_and_nothing_twice(self):
+        peaks = [(0, "rss", 3 * GIB), (0, "cuda_allocated", 4 * GIB), (0, "cuda_reserved", 5 * GIB)]
+        record = make_record(axes={"device": "gpu"}, training={"peaks": peaks})
+        summary = summary_of(record)
+        assert (summary.peak_memory_bytes, summary.peak_memory_source) == (5 * GIB, "cuda_reserved")
+        assert peak_memory(record, "rss") == 3 * GIB
+        assert peak_memory(record, "nvml_process") is None
+
+    def test_a_source_that_was_not_read_is_not_replaced_by_another(self):
+        summary = summary_of(make_record(axes={"device": "gpu"}, training={"peaks": [(0, "rss", GIB)]}))
+        assert (summary.peak_memory_bytes, summary.peak_memory_source) == (None, None)
+
+
+BERT_BASE = ModelFacts.model_validate(
+    make_record().model.model_dump() | {"hidden_size": 768, "num_layers": 12, "intermediate_size": 3072}
+)
+
+
+class TestMfu:
+    def test_flops_of_bert_base_by_hand(self):
+        # 12 layers x 32 x 128 tokens x (8 x 768^2 + 4 x 768 x 3072 + 4 x 768 x 128)
+        encoder = 12 * 4096 * (4_718_592 + 9_437_184 + 393_216)
+        head = 32 * (2 * 768**2 + 2 * 768 * 2)
+        assert training_flops(BERT_BASE, 2, 32, 4096, trainable="all") == 3 * encoder + 3 * head
+        assert training_flops(BERT_BASE, 2, 32, 4096, trainable="head") == encoder + 3 * head
+
+    def test_flops_are_nearly_six_for_each_weight_and_token(self):
+        # The rule of thumb (6 x weights of the matrices x tokens) leaves out attention's squared term, small here.
+        weights = 12 * (4 * 768**2 + 2 * 768 * 3072)
+        assert training_flops(BERT_BASE, 2, 1, 16, trainable="all") == pytest.approx(6 * weights * 16, rel=0.01)
+
+    def measure(self, *, device="gpu", peak=1e12, gpus=("NVIDIA A10G",), **fields):
+        asked = []
+
+        def peak_flops(name, precision):
+            asked.append((name, precision))
+            return peak
+
+        record = make_record(axes={"device": device, "precision": "bf16"}, machine=make_machine(gpus=gpus), **fields)
+        (summary,) = with_mfu(summarise([record]), peak_flops)
+        return summary, asked
+
+    def test_it_is_flops_over_seconds_and_peak_after_warm_up(self):
+        # A step of 1 s with 16 samples of 64 tokens: 6 layers, h 384, i 1536.
+        encoder = 6 * 1024 * (8 * 384**2 + 4 * 384 * 1536 + 4 * 384 * 64)
+        flops = 3 * encoder + 3 * 16 * (2 * 384**2 + 2 * 384 * 2)
+        summary, asked = self.measure(peak=4 * flops, training={"seconds": [99.0] * 3 + [1.0] * 37})
+        assert summary.mfu == pytest.approx(0.25, rel=1e-12)
+        assert asked == [("NVIDIA A10G", "bf16")]
+        assert summary.warnings == ()
+
+    def test_several_gpus_share_the_work(self):
+        single, _ = self.measure(peak=1e12)
+        double, _ = self.measure(peak=1e12, device="gpu-ddp2", gpus=("NVIDIA A10G",) * 2)
+        assert double.mfu == pytest.approx(single.mfu, rel=1e-12)
+
+    def test_a_cell_that_does_not_load_the_gpu_is_flagged(self):
+        summary, _ = self.measure(peak=1e15)
+        assert summary.warnings[-1].endswith("does not load this GPU: do not choose hardware by it.")
+
+    def test_what_is_not_known_stays_none_and_unflagged(self):
+        for summary, _ in (self.measure(peak=None), self.measure(gpus=()), self.measure(device="cpu")):
+            assert summary.mfu is None
+            assert not any("load this GPU" in warning for warning in summary.warnings)
+        assert self.measure(training={"seconds": [], "accuracy": None})[0].mfu is None
+        assert with_mfu(summarise([make_baseline()]), lambda _name, _precision: 1e12)[0].mfu is None
+
+    def test_it_is_the_mean_over_runs(self):
+        machine = make_machine(gpus=["NVIDIA A10G"])
+        runs = [
+            make_record(repeat=i, axes={"device": "gpu"}, machine=machine, training={"seconds": [s] * 40})
+            for i, s in enumerate((1.0, 0.5))
+        ]
+        first, second, both = (
+            with_mfu(summarise(group), lambda _name, _precision: 1e12)[0].mfu for group in (runs[:1], runs[1:], runs)
+        )
+        assert second == pytest.approx(2 * first, rel=1e-12)
+        assert both == pytest.approx(1.5 * first, rel=1e-12)
+
+
+LOAD = {"available_memory_bytes": 8 * GIB, "system_busy_s": 150.0, "cell_s": 148.0, "parent_s": 1.0, "steal_s": 0.0}
+
+
+class TestWarnings:
+    def test_a_run_with_nothing_wrong_has_none(self):
+        assert one().warnings == ()
+
+    @pytest.mark.parametrize(
+        ("num_steps", "words"),
+        [
+            (9, "Only 9 steps ran, too few to leave warm-up out"),
+            (10, "Only 7 steps were measured after warm-up"),
+            (32, "Only 29 steps were measured after warm-up"),
+            (33, None),
+        ],
+    )
+    def test_few_steps(self, num_steps, words):
+        warnings = one(seconds=[1.0] * num_steps).warnings
+        assert [warning.startswith(words or "-") for warning in warnings] == ([True] if words else [])
+
+    @pytest.mark.parametrize(("accuracy", "warned"), [(0.499, True), (0.5, True), (0.501, False)])
+    def test_accuracy_at_or_below_the_majority(self, accuracy, warned):
+        warnings = one(accuracy=accuracy).warnings
+        assert [w.startswith(f"Test accuracy {accuracy:.3f} is not above the 0.500") for w in warnings] == [
+            True
+        ] * warned
+
+    @pytest.mark.parametrize(
+        ("losses", "warned"),
+        [
+            ([0.7] * 40, True),
+            ([0.7] * 30 + [0.71] * 10, True),
+            ([0.7] * 30 + [0.69] * 10, False),
+            # A single low loss at the very end is noise, not learning.
+            ([0.7] * 30 + [0.75] * 9 + [0.5], True),
+            ([0.7, None] + [0.7] * 28 + [0.6, None] * 5, False),
+            ([None] * 40, False),
+        ],
+    )
+    def test_a_loss_that_does_not_fall(self, losses, warned):
+        assert [w.startswith("The training loss did not fall") for w in one(losses=losses).warnings] == [True] * warned
+
+    def test_random_weights_need_not_learn(self):
+        record = make_record(sections={"model": {"init": "random"}}, training={"losses": [0.7] * 40, "accuracy": None})
+        assert summary_of(record).warnings == ()
+
+    def test_training_that_stopped_early(self):
+        summary = one(stopped_early="limits.max_train_s = 30 s reached", num_updates_planned=250)
+        (warning,) = summary.warnings
+        assert warning.startswith("Training stopped after 40 of 250 updates (limits.max_train_s = 30 s reached): raise")
+
+    @pytest.mark.parametrize(
+        ("load", "words"),
+        [
+            # 60 s on 4 CPUs are 240 CPU seconds; 5 % of them are 12, and 1 % are 2.4.
+            ({"system_busy_s": 148 + 1 + 12.0}, None),
+            ({"system_busy_s": 148 + 1 + 24.0}, "Other processes used 10% of the usable CPU time"),
+            ({"steal_s": 2.4}, None),
+            ({"steal_s": 4.8}, "The hypervisor took 2.0% of the CPU time"),
+            ({"system_busy_s": None, "steal_s": None}, None),
+            ({"cell_s": None}, None),
+        ],
+    )
+    def test_a_machine_that_was_not_the_cells_own(self, load, words):
+        warnings = summary_of(make_record(load=LOAD | load)).warnings
+        assert [warning.startswith(words or "-") for warning in warnings] == ([True] if words else [])
+
+    def test_the_worst_run_is_the_one_that_is_said(self):
+        quiet, loud = make_record(load=LOAD), make_record(seed=1, load=LOAD | {"system_busy_s": 269.0})
+        assert "used 50% of" in summary_of(quiet, loud).warnings[0]
+
+    def test_usable_cores_are_the_measure_of_other_processes_and_all_cores_that_of_steal(self):
+        machine = make_machine(num_logical=8, num_usable=2)
+        load = LOAD | {"system_busy_s": 148 + 1 + 12.0, "steal_s": 4.8}
+        (warning,) = summary_of(make_record(machine=machine, load=load)).warnings
+        assert "used 10% of the usable CPU time" in warning
+
+    def test_every_warning_is_one_sentence_that_says_what_to_do(self):
+        record = make_record(
+            load=LOAD | {"system_busy_s": 300.0, "steal_s": 30.0},
+            sections={"training": {"target_accuracy": 0.4}},
+            training={"seconds": [1.0] * 12, "losses": [0.7] * 12, "accuracy": 0.4, "stopped_early": "30 s"}
+            | {"evaluations": [(5.0, 0.5, 1.0), (9.0, 0.3, 1.0)]},
+        )
+        warnings = summary_of(record).warnings
+        assert len(warnings) == 7
+        assert all(w.endswith(".") and ". " not in w and ": " in w for w in warnings)
+
+
+def test_a_summary_can_be_replaced_but_not_changed():
+    summary = one()
+    with pytest.raises(AttributeError):
+        summary.mfu = 1.0
+    assert replace(summary, mfu=0.5).mfu == 0.5
+
+
+def test_a_window_is_none_without_steps():
+    training = make_record(training={"seconds": [], "accuracy": None}).training
+    assert isinstance(training, Training)
+    assert measure_window(training) is None
