@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -46,6 +47,21 @@ def visit(chromium, tmp_path):
     assert troubles == []
 
 
+def wait_until(page, condition):
+    """Look frame by frame until a JavaScript expression holds.
+
+    Playwright's wait_for_function compiles its text anew at each look, which the page's own policy forbids: it passes
+    only where the first look is enough. Here the expression is compiled once, with the promise.
+    """
+    page.evaluate(
+        f"""new Promise((done, fail) => {{
+            const look = () => {{ if ({condition}) done(); else requestAnimationFrame(look); }};
+            setTimeout(() => fail(new Error("not within 30 s: " + {json.dumps(condition)})), 30000);
+            look();
+        }})"""
+    )
+
+
 def test_the_figures_on_screen_are_those_computed(visit):
     cells = priced(study_records())
     page = visit(cells)
@@ -62,8 +78,9 @@ def test_the_figures_on_screen_are_those_computed(visit):
 def test_every_chart_is_drawn(visit):
     page = visit(priced(study_records()))
     charts = page.locator(".plot")
-    page.wait_for_function(
-        "document.querySelectorAll('.plot').length === document.querySelectorAll('.plot .main-svg:first-child').length"
+    wait_until(
+        page,
+        "document.querySelectorAll('.plot').length === document.querySelectorAll('.plot .main-svg:first-child').length",
     )
     assert charts.count() >= 4
 
@@ -117,7 +134,7 @@ def test_the_csv_is_the_file_that_was_written(visit, tmp_path):
     assert page.locator("#csv-said").inner_text() == "Saved."
     page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
     page.locator("#copy-csv").click()
-    page.wait_for_function("window.copied")
+    wait_until(page, "window.copied")
     assert page.evaluate("window.copied") == (tmp_path / "cells.csv").read_text(encoding="utf-8")
 
 
@@ -126,7 +143,7 @@ def test_another_combination_is_chosen_by_keyboard(visit):
     page = visit(priced(records, prices=prices))
     page.locator("#map-group").focus()
     page.keyboard.press("End")
-    page.wait_for_function("document.querySelectorAll('.map-group:not([hidden]) .main-svg').length > 0")
+    wait_until(page, "document.querySelectorAll('.map-group:not([hidden]) .main-svg').length > 0")
     assert page.locator(".map-group:not([hidden])").count() == 1
     assert page.locator(".map-group").last.is_visible()
 
@@ -136,7 +153,7 @@ def test_charts_follow_the_scheme_and_the_printer(visit):
     ink = "getComputedStyle(document.querySelector('#chart-cost .xtick text')).fill"
     light = page.evaluate(ink)
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"{ink} !== '{light}'")
+    wait_until(page, f"{ink} !== '{light}'")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate(ink) == light
     assert page.evaluate("document.querySelector('#chart-cost .main-svg').clientWidth") <= 688  # A4 less its margins
@@ -146,7 +163,7 @@ def test_charts_follow_the_scheme_and_the_printer(visit):
 
 def test_hundreds_of_cells_are_drawn(visit):
     page = visit(priced([fine_tune(16 + i % 20, 32 + i // 20, cell=f"cell-{i}") for i in range(300)]))
-    page.wait_for_function("document.documentElement.dataset.ready === 'yes'")
+    wait_until(page, "document.documentElement.dataset.ready === 'yes'")
     assert page.locator("#cell-table tbody tr").count() == 300
 
 
