@@ -7,9 +7,9 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import UserError
 from harness.settings import (
@@ -33,13 +33,27 @@ from harness.study import describe
 _SHOWN_SIGNS = 40  # of a swept value in a cell's name, which is a folder's
 # These say when to stop, not what is measured: a change of one makes no record stale.
 _NOT_HASHED = ("timeout_s", "budget_minutes", "budget_usd")
+# Settings that came later, each with the value that is as if it had not been there: older records keep their hash.
+_SINCE: dict[str, dict[str, Any]] = {
+    "training": {"activation_checkpointing": False, "compile": False, "allocator": "system"},
+    "limits": {"memory_limit_gib": None},
+}
+_BATCHES = frozenset({"batch_size", "global_batch_size"})
+DEFAULT_BATCH_SIZE = 16
 
 
 class FineTuneConfig(Settings):
-    """All that a fine-tuning cell depends on. `threads` is None for all usable cores."""
+    """All that a fine-tuning cell depends on.
+
+    Attributes:
+        batch_size: Examples a device and micro-batch; None where `global_batch_size` can't be shared out evenly, or
+            among a number of devices that only the machine knows.
+        threads: None for all usable cores.
+    """
 
     kind: Literal["fine_tune"] = "fine_tune"
-    batch_size: Count
+    batch_size: Count | None
+    global_batch_size: Count | None = None
     seq_len: SeqLen
     precision: Precision
     device: Device
@@ -51,6 +65,25 @@ class FineTuneConfig(Settings):
     data: DataSettings
     training: TrainingSettings
     limits: LimitSettings
+
+    @model_validator(mode="after")
+    def _one_batch(self) -> Self:
+        if (self.batch_size is None) == (self.global_batch_size is None):
+            raise ValueError("either batch_size or global_batch_size")
+        return self
+
+    @property
+    def nominal_batch(self) -> int:
+        """The batch as the cell's name has it: a device's, or the global one where no device's is told."""
+        return self.batch_size or self.global_batch_size or 0
+
+    def global_batch(self, world_size: int) -> int:
+        """Examples an update, over all devices and micro-batches."""
+        return self.global_batch_size or (self.batch_size or 0) * self.training.grad_accum * world_size
+
+    def device_batch(self, world_size: int) -> int:
+        """Most examples of one device and micro-batch."""
+        return self.batch_size or -(-(self.global_batch_size or 0) // (self.training.grad_accum * world_size))
 
 
 class BaselineConfig(Settings):
@@ -99,6 +132,12 @@ def hash_config(config: FineTuneConfig | BaselineConfig, *, ignore: Iterable[str
         fields["training"].pop("seeds")
     for key in ignore:
         fields.pop(key, None)
+    for table, keys in _SINCE.items():
+        for key, absent in keys.items():
+            if table in fields and fields[table][key] == absent:
+                del fields[table][key]
+    if fields.get("global_batch_size") is None:
+        fields.pop("global_batch_size", None)
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -119,6 +158,7 @@ def expand(study: Study) -> list[Cell]:
     problems: dict[str, None] = {}
     configs: dict[str, list[FineTuneConfig]] = {}
     for assignment in _assignments(study):
+        assignment = _share_out(study, assignment)
         name = _cell_name(assignment)
         try:
             seeds = _configure(study, assignment)
@@ -166,15 +206,30 @@ def _baselines(configs: Mapping[str, list[FineTuneConfig]]) -> dict[str, Baselin
 
 
 def _assignments(study: Study) -> Iterator[dict[str, Any]]:
-    """Each cell's value on every axis: the seven axes, then the sweeps it names."""
+    """Each cell's value on every axis, then the sweeps it names."""
     axes: dict[str, tuple[Any, ...]] = {axis: getattr(study.matrix, axis) or (None,) for axis in AXES}
+    if study.matrix.batch_size is None and study.matrix.global_batch_size is None:
+        axes["batch_size"] = (DEFAULT_BATCH_SIZE,)
     swept = axes | study.sweeps
     for values in itertools.product(*swept.values()):
         assignment = dict(zip(swept, values, strict=True))
         if not any(_matches(assignment, rule) for rule in study.exclude):
             yield assignment
     for row in study.include:
-        yield {axis: values[0] for axis, values in swept.items()} | row
+        unsaid: dict[str, Any] = {axis: values[0] for axis, values in swept.items()}
+        if _BATCHES & row.keys():
+            unsaid |= dict.fromkeys(_BATCHES)  # a row's own way of saying its batch replaces the matrix's
+        yield unsaid | row
+
+
+def _share_out(study: Study, assignment: dict[str, Any]) -> dict[str, Any]:
+    """Say a global batch as each device's, where the number of devices is told and divides it."""
+    whole = assignment["global_batch_size"]
+    ranks = parse_device(assignment["device"])[1]
+    if whole is None or assignment["batch_size"] is not None or ranks is None:
+        return assignment
+    parts = ranks * assignment.get("training.grad_accum", study.training.grad_accum)
+    return assignment | ({"batch_size": whole // parts, "global_batch_size": None} if whole % parts == 0 else {})
 
 
 def _matches(assignment: Mapping[str, Any], rule: Mapping[str, tuple[Any, ...]]) -> bool:
@@ -203,8 +258,9 @@ def _contradictions(config: FineTuneConfig) -> list[str]:
 
 def _cell_name(assignment: Mapping[str, Any]) -> str:
     threads = f"-t{assignment['threads']}" if assignment["threads"] else ""
+    batch = f"b{assignment['batch_size']}" if assignment["batch_size"] else f"g{assignment['global_batch_size']}"
     name = (
-        f"b{assignment['batch_size']}-s{assignment['seq_len']}-{assignment['precision']}-{assignment['device']}"
+        f"{batch}-s{assignment['seq_len']}-{assignment['precision']}-{assignment['device']}"
         f"-{assignment['padding']}-{assignment['trainable']}{threads}"
     )
     for key, value in assignment.items():

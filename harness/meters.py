@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import torch
 
 from harness.record import PeakMemory
@@ -75,14 +77,22 @@ class MemoryMeter:
         return tuple(found)
 
 
+def held_bytes(device: torch.device) -> int:
+    """What is held now: this process's resident set, or what is allocated on its GPU."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_bytes().split()[1]) * resource.getpagesize()
+    return int(psutil.Process().memory_info().rss)
+
+
 def peak_rss_bytes() -> int:
     """This process's largest resident set: the kernel's VmHWM, elsewhere ru_maxrss (which can't be reset)."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -2,6 +2,8 @@
 
 History of `SCHEMA_VERSION` (frozen records of each are in tests/fixtures/records; older ones are upgraded on reading):
     1: first.
+    2: where the memory went, who else held it and whether it grew; caps; GPU readings; exposed communication; compile
+        and activation checkpointing; a global batch that no device's batch tells.
 """
 
 from __future__ import annotations
@@ -16,15 +18,18 @@ from typing import Any, Literal
 from harness.matrix import Config
 from harness.settings import Settings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Raised by hand when a change of the measuring code could move a figure: older records become stale.
-MEASURING_VERSION = 1
+# 2: DDP no longer broadcasts buffers; a process's resident set is read between steps.
+MEASURING_VERSION = 2
 
 Outcome = Literal["ok", "oom", "timeout", "crashed", "diverged", "unsupported", "skipped", "interrupted", "preempted"]
 # An outcome that measuring again would repeat; the others are run anew.
 FINISHED: frozenset[str] = frozenset({"ok", "oom", "timeout", "diverged", "unsupported"})
-MemorySource = Literal["rss", "cuda_allocated", "cuda_reserved", "nvml_process"]
+# rss: the kernel's VmHWM; control_group: its peak, shared pages counted once; pss: proportional set size, sampled.
+MemorySource = Literal["rss", "cuda_allocated", "cuda_reserved", "nvml_process", "control_group", "pss"]
+CapMethod = Literal["control_group_v1", "control_group_v2", "rlimit_data", "cuda_fraction"]
 
 
 class Cpu(Settings):
@@ -99,11 +104,21 @@ class Git(Settings):
     dirty: bool
 
 
+class Holder(Settings):
+    """Another process that held memory when the cell began; `gpu` is the GPU's index, None for main memory."""
+
+    name: str
+    num_bytes: int
+    gpu: int | None
+
+
 class Load(Settings):
     """The machine while the cell ran, in CPU seconds; None where the system gives no answer.
 
     Attributes:
         available_memory_bytes: Before the cell began.
+        swap_used_bytes: Before the cell began.
+        holders: Largest first, before the cell began; None where nobody looked.
         system_busy_s: All processes, over the cell's whole life.
         cell_s: The cell's processes.
         parent_s: The harness's own parent process.
@@ -115,6 +130,44 @@ class Load(Settings):
     cell_s: float | None
     parent_s: float
     steal_s: float | None
+    swap_used_bytes: int | None = None
+    holders: tuple[Holder, ...] | None = None
+
+
+class GpuReading(Settings):
+    """What NVML told the parent of one GPU at one moment, about once a second; None where it gives no answer.
+
+    Attributes:
+        at_s: Since the cell was ordered.
+        gpu: Index among the GPUs that the cell sees.
+        used_bytes: Of all processes.
+        throttle_reasons: NVML's names, e.g. `sw_power_cap`; idle is none.
+    """
+
+    at_s: float
+    gpu: int
+    sm_clock_mhz: int | None
+    memory_clock_mhz: int | None
+    power_watts: float | None
+    temperature_celsius: int | None
+    used_bytes: int | None
+    throttle_reasons: tuple[str, ...] | None
+
+
+class Cap(Settings):
+    """The limit that a cell's memory was held under.
+
+    Attributes:
+        exact: False where the method counts something else than the pages that a smaller machine would have to hold.
+        peak_bytes: Of the control group; None for the other methods.
+        num_oom_kills: Of the control group's counter; None for the other methods.
+    """
+
+    limit_bytes: int
+    method: CapMethod
+    exact: bool
+    peak_bytes: int | None
+    num_oom_kills: int | None
 
 
 class Phases(Settings):
@@ -209,9 +262,9 @@ class Example(Settings):
 
 
 class PeakMemory(Settings):
-    """One high-water mark of one rank, from the start of training to its end."""
+    """One high-water mark from the start of training to its end; of all ranks together where `rank` is None."""
 
-    rank: int
+    rank: int | None
     source: MemorySource
     num_bytes: int
 
@@ -236,6 +289,34 @@ class Steps(Settings):
     loss: tuple[float | None, ...]
     clock: Literal["perf_counter", "cuda_events"]
     num_skipped: int = 0
+
+
+class MemoryParts(Settings):
+    """What rank 0's memory was used for, counted in one step that is in no other figure.
+
+    The step repeats the one with the most tokens. Bytes; on a GPU of its memory, else of main memory.
+
+    Attributes:
+        base_bytes: Held before the model was loaded: interpreter, torch and libraries, data; on a GPU the context.
+        activations_bytes: Tensors that autograd saved for the backward pass, by kind of layer.
+        num_samples: Of the step's largest micro-batch.
+        num_padded_tokens: Of the same.
+    """
+
+    base_bytes: int | None
+    weights_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    activations_bytes: dict[str, int]
+    num_samples: int
+    num_padded_tokens: int
+
+
+class Communication(Settings):
+    """Forward and backward passes on one batch, in turns with and without all-reduce, after training; rank 0's clock."""
+
+    sync_s: tuple[float, ...]
+    no_sync_s: tuple[float, ...]
 
 
 class Evaluation(Settings):
@@ -293,6 +374,9 @@ class Training(Settings):
     Attributes:
         stopped_early: Why training ended before its planned updates, or None.
         lr_peak: After `lr_scaling`.
+        held_bytes: After every step, by rank: resident set, or allocated on a GPU. `(world_size, num_steps)`.
+        attention_kernels: The operators that attention ran as, e.g. `_scaled_dot_product_flash_attention_for_cpu`.
+        compile_s: Seconds of torch.compile, in none of the steps; None where it was not asked for.
         test: None when weights were random, or training diverged.
     """
 
@@ -308,6 +392,11 @@ class Training(Settings):
     peak_memory: tuple[PeakMemory, ...]
     example: Example
     torch_build: str
+    held_bytes: tuple[tuple[int, ...], ...] = ()
+    memory_parts: MemoryParts | None = None
+    attention_kernels: tuple[str, ...] = ()
+    communication: Communication | None = None
+    compile_s: float | None = None
 
 
 class Baseline(Settings):
@@ -326,6 +415,7 @@ class Record(Settings):
     Attributes:
         stderr_tail: Last lines of each rank, scrubbed.
         marks: Kept of a cell that failed too: how far it came.
+        cap: None where memory was not limited.
         start_method: None when no process was started.
     """
 
@@ -348,10 +438,12 @@ class Record(Settings):
     machine: Machine
     stated: Stated | None
     load: Load | None
-    start_method: Literal["forkserver", "spawn"] | None
+    start_method: Literal["forkserver", "spawn", "fresh"] | None
     model: ModelFacts | None = None
     data: DataFacts | None = None
     marks: tuple[Mark, ...] = ()
+    cap: Cap | None = None
+    gpu_readings: tuple[GpuReading, ...] = ()
     training: Training | None = None
     baseline: Baseline | None = None
 
@@ -384,9 +476,9 @@ def _on_one_line(array: re.Match[str]) -> str:
 
 
 def from_fields(fields: dict[str, Any]) -> Record:
-    """Check a record's fields as read from JSON, upgrading older versions (none yet).
+    """Check a record's fields as read from JSON, upgrading older versions: what they do not hold was not measured.
 
     Raises:
         pydantic.ValidationError: When they are no record.
     """
-    return Record.model_validate(fields)
+    return Record.model_validate(fields | {"schema_version": SCHEMA_VERSION})

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import math
 import multiprocessing
 import multiprocessing.forkserver
 import os
-import platform
-import re
 import signal
 import sys
 import tempfile
@@ -27,6 +24,7 @@ import psutil
 from harness import __version__
 from harness.machine import num_ranks, num_threads, unsupported_reason
 from harness.matrix import BaselineConfig, Cell, FineTuneConfig
+from harness.pulse import HangWatch, Pulse
 from harness.record import (
     DataFacts,
     Example,
@@ -40,6 +38,7 @@ from harness.record import (
     Steps,
     Training,
 )
+from harness.scrub import scrub, scrubbed_tail
 from harness.sources import ModelFiles
 
 StartMethod = Literal["forkserver", "spawn"]
@@ -49,17 +48,16 @@ _WORKER = "harness.worker"
 _TERMINATE_S = 3.0
 _LAST_NEWS_S = 0.5
 _TICK_S = 1.0
-_TAIL_LINES = 20
-# IPv4, shortened IPv6, IPv6, and a network card's own.
-_ADDRESS = re.compile(
-    r"\b\d{1,3}(?:\.\d{1,3}){3}\b|(?<![\w:])(?:(?:[\da-fA-F]{1,4}:)+(?::[\da-fA-F]{1,4})+"
-    r"|(?:[\da-fA-F]{1,4}:){7}[\da-fA-F]{1,4}|(?:[\da-fA-F]{2}:){5}[\da-fA-F]{2})(?![\w:])"
-)
 
 
 @dataclass(frozen=True)
 class FineTuneJob:
-    """What one rank is told; `rendezvous` is a file that no other cell uses, `ordered_at` on perf_counter's clock."""
+    """What one rank is told.
+
+    Attributes:
+        rendezvous, pulse: Files that no other cell uses; the first is not there yet.
+        ordered_at: On perf_counter's clock.
+    """
 
     config: FineTuneConfig
     model: ModelFiles
@@ -69,6 +67,7 @@ class FineTuneJob:
     world_size: int = 1
     num_threads: int = 1
     rendezvous: str = ""
+    pulse: str = ""
     ordered_at: float = 0.0
 
 
@@ -130,6 +129,7 @@ class Runner:
         self.start_method: StartMethod = start_method or ("forkserver" if sys.platform == "linux" else "spawn")
         self._context: Any = multiprocessing.get_context(self.start_method)
         self._ranks: list[_Rank] = []
+        self._watch: HangWatch | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="harness-")
 
     def __enter__(self) -> Runner:
@@ -175,7 +175,7 @@ class Runner:
             update={
                 "started_at": started_at,
                 "duration_s": duration_s,
-                "stderr_tail": tuple(_tail(rank.stderr) for rank in ranks),
+                "stderr_tail": tuple(scrubbed_tail(rank.stderr) for rank in ranks),
                 "phases": _phases(ranks, prepared),
                 "load": before.until_now(_cpu_s(ends)),
                 "start_method": self.start_method,
@@ -196,12 +196,14 @@ class Runner:
         # Resolved here so that the child finds the module in the forkserver's memory, and the parent never imports it.
         world_size = num_ranks(cell.config, machine) if isinstance(cell.config, FineTuneConfig) else 1
         token = f"{time.monotonic_ns():x}"
+        pulse = Path(self._folder.name) / f"{token}-pulse"
+        Pulse(pulse, world_size).close()
         for rank in range(world_size):
             told: Job = replace(job, ordered_at=ordered_at)
             if isinstance(told, FineTuneJob):
                 told = replace(
                     told, rank=rank, world_size=world_size, num_threads=num_threads(told.config, machine),
-                    rendezvous=f"{self._folder.name}/{token}-rendezvous",
+                    rendezvous=f"{self._folder.name}/{token}-rendezvous", pulse=str(pulse),
                 )  # fmt: skip
             receiver, sender = self._context.Pipe(duplex=False)
             stderr = Path(self._folder.name) / f"{token}-rank{rank}.log"
@@ -210,6 +212,7 @@ class Runner:
                 process.start()
             sender.close()
             self._ranks.append(_Rank(process, receiver, stderr))
+        self._watch = HangWatch(pulse, [rank.process.pid for rank in self._ranks]) if world_size > 1 else None
 
     def _wait(self, ordered_at: float, timeout_s: float, on_progress: Progress) -> tuple[str, str | None]:
         """Block until every rank ended, one failed, or time is up; wakes on messages and on one timer."""
@@ -224,6 +227,8 @@ class Runner:
                 [item for rank in waiting for item in (rank.pipe, rank.process.sentinel)], min(left, _TICK_S)
             )
             now = time.perf_counter() - ordered_at
+            if self._watch is not None and (hung := self._watch.look(now)):
+                return "timeout", hung
             for rank in waiting:
                 if rank.pipe in ready or rank.process.sentinel in ready:
                     _receive(rank, now, on_progress if rank is self._ranks[0] else lambda _: None)
@@ -268,6 +273,9 @@ class Runner:
             rank.process.join()
             rank.pipe.close()
         self._ranks = []
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
 
 def _nothing() -> None:
@@ -382,7 +390,7 @@ def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell) -> Training | Non
     return Training(
         world_size=len(ranks),
         threads_per_rank=first["num_threads"],
-        global_batch_size=config.batch_size * config.training.grad_accum * len(ranks),
+        global_batch_size=config.global_batch(len(ranks)),
         lr_peak=first["lr_peak"],
         num_updates_planned=first["num_updates_planned"],
         stopped_early=traces[0]["stopped_early"],
@@ -400,6 +408,8 @@ def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell) -> Training | Non
         peak_memory=tuple(peak for end in told for peak in end["peaks"]),
         example=prepared.example or Example(label=None, text=None, tokens=None, input_ids=None, attention_mask=()),
         torch_build=first["torch_build"],
+        held_bytes=tuple(tuple(trace["held_bytes"]) for trace in traces),
+        communication=first["communication"],
     )
 
 
@@ -438,43 +448,3 @@ class _LoadBefore:
             parent_s=time.process_time() - self._parent,
             steal_s=steal,
         )
-
-
-def _tail(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ()
-    return tuple(scrub(line)[:500] for line in lines[-_TAIL_LINES:])
-
-
-def scrub(text: str) -> str:
-    """Take paths of this machine, host and user names, addresses and what looks like a token out of a text."""
-    for path, shown in (
-        (sys.prefix, "$VENV"),  # before the folder that it often lies in
-        (str(Path.cwd()), "."),
-        (tempfile.gettempdir(), "$TMP"),
-        (str(Path.home()), "~"),
-    ):
-        if len(path) > 1:
-            text = text.replace(path, shown)
-    text = re.sub(r"(/home/|/Users/|\\Users\\)[^/\\\s:]+", r"\1...", text)
-    text = re.sub(r"\b(hf_|ghp_|sk-|AKIA|xox.-)[A-Za-z0-9_-]{8,}", "[token]", text)
-    text = re.sub(r"(?i)\b(token|password|secret|api[_-]?key)(\s*[=:]\s*)\S+", r"\1\2[secret]", text)
-    # A slash makes a path of it, unless digits and capitals say that it is base64.
-    text = re.sub(
-        r"\b(?:[A-Za-z0-9+=_-]{40,}|(?=[^\s.]*[A-Z])(?=[^\s.]*\d)[A-Za-z0-9+/=_-]{40,})", "[long string]", text
-    )
-    text = _ADDRESS.sub("[address]", text)
-    for name, shown in ((platform.node(), "[host]"), (_user(), "[user]")):
-        if name:
-            text = re.sub(rf"\b{re.escape(name)}\b", shown, text)
-    return text
-
-
-def _user() -> str:
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return ""
-    return "" if name == "root" else name  # which names nobody, and is a word of many messages

@@ -18,6 +18,7 @@ Trainable = Literal["all", "head"]
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["constant", "linear"]
 LrScaling = Literal["none", "sqrt", "linear"]
+Allocator = Literal["system", "mmap"]
 Shape = Literal["bert-tiny", "bert-mini", "bert-small", "bert-medium", "bert-base", "bert-large"]
 
 DEVICE_PATTERN = re.compile(r"cpu|gpu|gpu-ddp|(?:cpu|gpu)-ddp[1-9]\d*")
@@ -113,6 +114,14 @@ class TrainingSettings(Settings):
     target_accuracy: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
         None, description="on validation; time and dollars to reach it are reported"
     )
+    activation_checkpointing: bool = Field(
+        False, description="keep each layer's input alone and compute the rest again in the backward pass"
+    )
+    compile: bool = Field(False, description="torch.compile; its seconds are kept apart from training's")
+    allocator: Allocator = Field(
+        "system",
+        description="`mmap`: glibc gives and takes back every block of 64 KiB and more by itself, so that nothing fragments",
+    )
     allow_slow_precision: bool = Field(False, description="run bf16 even where the CPU has no instructions for it")
 
     @field_validator("seeds", mode="after")
@@ -129,6 +138,10 @@ class LimitSettings(Settings):
     timeout_s: Annotated[Number, Field(gt=0)] = Field(
         3600, description="a cell running longer is ended, outcome `timeout`"
     )
+    memory_limit_gib: Annotated[Number, Field(gt=0)] | None = Field(
+        None,
+        description="the cell runs under this cap on its memory (a GPU's, on a GPU): would it fit a smaller machine?",
+    )
     max_train_s: Annotated[Number, Field(gt=0)] | None = Field(
         None,
         description="training stops at the first step boundary after this; the cell stays `ok`, and says so",
@@ -140,11 +153,16 @@ class LimitSettings(Settings):
 
 
 class MatrixSettings(Settings):
-    """The seven axes; keys of the other tables are swept beside them, as `"training.lr" = [...]`."""
+    """The axes; keys of the other tables are swept beside them, as `"training.lr" = [...]`."""
 
-    batch_size: tuple[Count, ...] = Field((16,), min_length=1, description="examples a device and micro-batch")
+    batch_size: tuple[Count, ...] | None = Field(
+        None, min_length=1, description="examples a device and micro-batch (default: 16)"
+    )
+    global_batch_size: tuple[Count, ...] | None = Field(
+        None, min_length=1, description="examples an update, shared out among devices: instead of batch_size"
+    )
     seq_len: tuple[SeqLen, ...] = Field((64,), min_length=1, description="tokens at most, special tokens included")
-    precision: tuple[Precision, ...] = Field(("fp32",), min_length=1, description="fp32, tf32, bf16, fp16")
+    precision: tuple[Precision, ...] = Field(("fp32",), min_length=1, description="tf32 and fp16 on GPUs alone")
     device: tuple[Device, ...] = Field(
         ("cpu",), min_length=1, description="cpu, gpu, cpu-ddpN, gpu-ddpN, gpu-ddp (all GPUs)"
     )

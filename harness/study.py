@@ -144,7 +144,7 @@ def _tables(value: object, key: str, problems: list[str]) -> list[Mapping[str, A
 
 
 def _split_matrix(raw: object, problems: list[str]) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
-    """Part `[matrix]` into the seven axes (checked by MatrixSettings) and the checked `section.key` sweeps."""
+    """Part `[matrix]` into its own axes (checked by MatrixSettings) and the checked `section.key` sweeps."""
     if not isinstance(raw, dict):
         problems.append(f"matrix: found {_shown(raw)}; allowed: a table, written [matrix]")
         return {}, {}

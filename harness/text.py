@@ -18,7 +18,7 @@ _GROUPED_BATCHES = 50
 
 
 def plan_epochs(
-    lengths: np.ndarray, *, batch_size: int, grad_accum: int, world_size: int, padding: Padding, seed: int
+    lengths: np.ndarray, *, global_batch: int, grad_accum: int, world_size: int, padding: Padding, seed: int
 ) -> Iterator[Step]:
     """Yield steps without end, an epoch after the other; every epoch holds each row once, its last step the remainder.
 
@@ -27,9 +27,8 @@ def plan_epochs(
 
     Args:
         lengths: Tokens of each row, `(num_rows,)`.
-        batch_size: Rows a rank and micro-batch.
+        global_batch: Rows a step, of all ranks and micro-batches.
     """
-    global_batch = batch_size * grad_accum * world_size
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(len(lengths))
@@ -40,9 +39,9 @@ def plan_epochs(
             yield [_share_out(micro, world_size) for micro in np.array_split(rows, min(grad_accum, len(rows)))]
 
 
-def steps_per_epoch(num_rows: int, *, batch_size: int, grad_accum: int, world_size: int) -> int:
+def steps_per_epoch(num_rows: int, global_batch: int) -> int:
     """Optimiser updates that see each row once."""
-    return -(-num_rows // (batch_size * grad_accum * world_size))
+    return -(-num_rows // global_batch)
 
 
 def collate(

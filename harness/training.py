@@ -24,8 +24,8 @@ from transformers import (
 
 from harness.corpus import Tokens
 from harness.matrix import FineTuneConfig
-from harness.meters import MemoryMeter, StepTimer
-from harness.record import Evaluation, ModelFacts, TestEvaluation
+from harness.meters import MemoryMeter, StepTimer, held_bytes
+from harness.record import Communication, Evaluation, ModelFacts, TestEvaluation
 from harness.settings import ModelSettings
 from harness.sources import WEIGHTS, ModelFiles
 from harness.text import Step, collate, plan_epochs, steps_per_epoch
@@ -41,6 +41,8 @@ _SHAPES = {
 }
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _MIN_EVALUATION_BATCH = 32
+_COMMUNICATION_PAIRS = 6
+Beat = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,22 @@ class Place:
     device: torch.device
     rank: int
     world_size: int
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A model with all that a step of training moves.
+
+    Attributes:
+        model: The bare model, which is evaluated.
+        module: What is called: the model itself, or wrapped for DDP.
+    """
+
+    model: PreTrainedModel
+    module: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
 
 
 @dataclass
@@ -68,6 +86,7 @@ class Trace:
     evaluations: list[Evaluation] = field(default_factory=list)
     train_s: float = 0.0
     evaluate_s: float = 0.0
+    held_bytes: list[int] = field(default_factory=list)
     num_skipped: int = 0
     stopped_early: str | None = None
     diverged: str | None = None
@@ -128,7 +147,7 @@ def describe_model(model: PreTrainedModel, files: ModelFiles, settings: ModelSet
 def peak_learning_rate(config: FineTuneConfig, world_size: int) -> float:
     """`lr` after `lr_scaling` from the base batch to this cell's global batch."""
     training = config.training
-    ratio = config.batch_size * training.grad_accum * world_size / training.lr_base_batch_size
+    ratio = config.global_batch(world_size) / training.lr_base_batch_size
     return training.lr * {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[training.lr_scaling]
 
 
@@ -139,8 +158,23 @@ def planned_updates(config: FineTuneConfig, num_rows: int, world_size: int) -> i
     return training.max_steps or max(1, math.ceil(training.epochs * an_epoch))
 
 
+def make_trainee(model: PreTrainedModel, config: FineTuneConfig, place: Place, num_updates: int) -> Trainee:
+    """Give a loaded model what training needs; under DDP its gradients are those of all ranks from here on."""
+    if config.training.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    optimizer = _optimizer(model, config, place)
+    return Trainee(
+        model=model,
+        # BERT's buffers are constants: nothing to broadcast before every forward pass.
+        module=DistributedDataParallel(model, broadcast_buffers=False) if dist.is_initialized() else model,
+        optimizer=optimizer,
+        schedule=_schedule(optimizer, config, num_updates),
+        scaler=torch.amp.GradScaler(place.device.type, enabled=config.precision == "fp16"),
+    )
+
+
 def train(
-    model: PreTrainedModel,
+    trainee: Trainee,
     train_rows: Tokens,
     val_rows: Tokens,
     config: FineTuneConfig,
@@ -149,38 +183,31 @@ def train(
     timer: StepTimer,
     memory: MemoryMeter,
     on_step: Callable[[Trace], None],
+    beat: Beat,
 ) -> Trace:
-    """Fine-tune `model` in place, with the training clock stopped during evaluations.
+    """Fine-tune the trainee in place, with the training clock stopped during evaluations.
 
-    `on_step` is called between steps, outside of every timed one.
+    `on_step` is called between steps, outside of every timed one; `beat` wherever this rank got on.
     """
-    training = config.training
     num_updates = planned_updates(config, len(train_rows.labels), place.world_size)
-    eval_every = max(
-        1, round(training.eval_every * _updates_per_epoch(config, len(train_rows.labels), place.world_size))
-    )
-    optimizer = _optimizer(model, config, place)
-    schedule = _schedule(optimizer, config, num_updates)
-    scaler = torch.amp.GradScaler(place.device.type, enabled=config.precision == "fp16")
-    trainee = DistributedDataParallel(model) if dist.is_initialized() else model
+    eval_every = _updates_between_evaluations(config, len(train_rows.labels), place.world_size)
     trace, losses = Trace(), torch.zeros(num_updates, device=place.device)
-    plan = plan_epochs(
-        train_rows.lengths, batch_size=config.batch_size, grad_accum=training.grad_accum,
-        world_size=place.world_size, padding=config.padding, seed=config.seed,
-    )  # fmt: skip
+    plan = plan_batches(train_rows, config, place)
     memory.reset()
-    model.train()
+    trainee.model.train()
     resumed = time.perf_counter()
     for update, step in enumerate(islice(plan, num_updates), start=1):
+        beat()
         timer.start()
-        losses[update - 1] = _forward_backward(trainee, train_rows, step, config, place, scaler, trace)
-        scale = scaler.get_scale()
-        scaler.step(optimizer)
-        scaler.update()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
+        losses[update - 1] = _forward_backward(trainee, train_rows, step, config, place, trace, beat)
+        scale = trainee.scaler.get_scale()
+        trainee.scaler.step(trainee.optimizer)
+        trainee.scaler.update()
+        trainee.schedule.step()
+        trainee.optimizer.zero_grad(set_to_none=True)
         timer.stop()
-        trace.num_skipped += scaler.get_scale() < scale
+        trace.num_skipped += trainee.scaler.get_scale() < scale
+        trace.held_bytes.append(held_bytes(place.device))
         at_end = update == num_updates
         elapsed = trace.train_s + time.perf_counter() - resumed
         if config.limits.max_train_s is not None and not at_end:
@@ -195,7 +222,7 @@ def train(
             trace.train_s += time.perf_counter() - resumed
             trace.diverged = _divergence(trace, config, place)
             if config.model.init == "pretrained" and not trace.diverged:
-                trace.evaluations.append(_validate(model, val_rows, config, place, trace, update))
+                trace.evaluations.append(_validate(trainee.model, val_rows, config, place, trace, update, beat))
             resumed = time.perf_counter()
         on_step(trace)
         if at_end or trace.diverged:
@@ -203,13 +230,45 @@ def train(
     return trace
 
 
-def evaluate(model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place: Place) -> TestEvaluation:
+def plan_batches(rows: Tokens, config: FineTuneConfig, place: Place) -> Iterator[Step]:
+    """A cell's steps, without end; the same each time."""
+    return plan_epochs(
+        rows.lengths, global_batch=config.global_batch(place.world_size), grad_accum=config.training.grad_accum,
+        world_size=place.world_size, padding=config.padding, seed=config.seed,
+    )  # fmt: skip
+
+
+def measure_communication(
+    trainee: Trainee, rows: Tokens, config: FineTuneConfig, place: Place, beat: Beat
+) -> Communication:
+    """Time forward and backward passes on the plan's first batch with and without all-reduce, in turns; no update.
+
+    Of what all-reduce costs, only the part that no computation hides makes a step longer: the difference of the two.
+    """
+    module, step = trainee.module, next(plan_batches(rows, config, place))
+    assert isinstance(module, DistributedDataParallel)  # noqa: S101 - asked for under DDP alone
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    trainee.model.train()
+    for turn in range(2 * _COMMUNICATION_PAIRS):
+        syncs = turn % 4 in (0, 3)  # A B B A, so that drift cancels
+        _from_all_ranks([None], place)  # begin together
+        _synchronize(place)
+        began = time.perf_counter()
+        with contextlib.nullcontext() if syncs else module.no_sync():
+            _forward_backward(trainee, rows, step, config, place, Trace(), beat)
+        _synchronize(place)
+        seconds[syncs].append(time.perf_counter() - began)
+        trainee.optimizer.zero_grad(set_to_none=True)
+    return Communication(sync_s=tuple(seconds[True]), no_sync_s=tuple(seconds[False]))
+
+
+def evaluate(model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place: Place, beat: Beat) -> TestEvaluation:
     """Predict every row once, shared out among ranks, batches in the order of length."""
     began = time.perf_counter()
     model.eval()
     order = np.argsort(rows.lengths, kind="stable")
     mine = order[place.rank :: place.world_size]
-    batch_size = max(config.batch_size, _MIN_EVALUATION_BATCH)
+    batch_size = max(config.device_batch(place.world_size), _MIN_EVALUATION_BATCH)
     pad_to = config.seq_len if config.padding == "max" else None
     found: list[tuple[np.ndarray, torch.Tensor]] = []
     with torch.inference_mode(), _autocast(config, place):
@@ -218,6 +277,7 @@ def evaluate(model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place
             ids, mask, _, _ = collate(rows, batch, pad_to=pad_to)
             logits = model(input_ids=ids.to(place.device), attention_mask=mask.to(place.device)).logits
             found.append((batch, logits.argmax(dim=-1)))
+            beat()
     pairs = [(batch, predicted.cpu().numpy()) for batch, predicted in found]
     model.train()
     predictions = np.zeros(len(rows.labels), dtype=np.int64)
@@ -280,9 +340,11 @@ def _checkpoint_dtype(files: ModelFiles) -> str | None:
 
 
 def _updates_per_epoch(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
-    return steps_per_epoch(
-        num_rows, batch_size=config.batch_size, grad_accum=config.training.grad_accum, world_size=world_size
-    )
+    return steps_per_epoch(num_rows, config.global_batch(world_size))
+
+
+def _updates_between_evaluations(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
+    return max(1, round(config.training.eval_every * _updates_per_epoch(config, num_rows, world_size)))
 
 
 def _optimizer(model: PreTrainedModel, config: FineTuneConfig, place: Place) -> torch.optim.Optimizer:
@@ -315,17 +377,11 @@ def _schedule(
 
 
 def _forward_backward(
-    model: torch.nn.Module,
-    rows: Tokens,
-    step: Step,
-    config: FineTuneConfig,
-    place: Place,
-    scaler: torch.amp.GradScaler,
-    trace: Trace,
+    trainee: Trainee, rows: Tokens, step: Step, config: FineTuneConfig, place: Place, trace: Trace, beat: Beat
 ) -> torch.Tensor:
     """Accumulate the gradient of the step's mean loss over all ranks; return the sum of this rank's losses."""
     num_global = sum(len(part) for micro in step for part in micro)
-    loss_sum = torch.zeros((), device=place.device)
+    module, loss_sum = trainee.module, torch.zeros((), device=place.device)
     counts = np.zeros(3, dtype=np.int64)
     on_gpu = place.device.type == "cuda"
     for index, micro in enumerate(step):
@@ -335,13 +391,15 @@ def _forward_backward(
         pad_to = config.seq_len if config.padding == "max" else None
         ids, mask, labels, num_real = collate(rows, batch, pad_to=pad_to, pin=on_gpu)
         ids, mask, labels = (tensor.to(place.device, non_blocking=True) for tensor in (ids, mask, labels))
-        waits = index < len(step) - 1 and isinstance(model, DistributedDataParallel)
-        with model.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
+        beat()
+        waits = index < len(step) - 1 and isinstance(module, DistributedDataParallel)
+        with module.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
             with _autocast(config, place):
-                logits = model(input_ids=ids, attention_mask=mask).logits
+                logits = module(input_ids=ids, attention_mask=mask).logits
             loss = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum") * bool(len(mine))
             # DDP averages over ranks; the examples' mean needs the sum over ranks by the global count.
-            scaler.scale(loss * (place.world_size / num_global)).backward()
+            beat()
+            trainee.scaler.scale(loss * (place.world_size / num_global)).backward()
         loss_sum += loss.detach()
         counts += (len(mine), num_real if len(mine) else 0, ids.numel() if len(mine) else 0)
     for column, count in zip((trace.num_samples, trace.num_real_tokens, trace.num_padded_tokens), counts, strict=True):
@@ -362,9 +420,9 @@ def _divergence(trace: Trace, config: FineTuneConfig, place: Place) -> str | Non
 
 
 def _validate(
-    model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place: Place, trace: Trace, update: int
+    model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place: Place, trace: Trace, update: int, beat: Beat
 ) -> Evaluation:
-    seen = evaluate(model, rows, config, place)
+    seen = evaluate(model, rows, config, place, beat)
     trace.evaluate_s += seen.evaluate_s
     return Evaluation(
         train_s=trace.train_s,

@@ -6,6 +6,8 @@ preloads: importing it brings torch and the model classes, and no CUDA context a
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 import random
 import re
@@ -17,6 +19,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from multiprocessing import connection, parent_process
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +36,7 @@ from harness.baseline import run_baseline
 from harness.corpus import Tokens, load_tokens
 from harness.matrix import FineTuneConfig
 from harness.meters import MemoryMeter, StepTimer
+from harness.pulse import Pulse
 from harness.record import Baseline
 from harness.runner import BaselineJob, FineTuneJob, Job
 from harness.training import (
@@ -42,6 +46,8 @@ from harness.training import (
     describe_model,
     evaluate,
     freeze_encoder,
+    make_trainee,
+    measure_communication,
     peak_learning_rate,
     planned_updates,
     set_precision,
@@ -91,6 +97,8 @@ def classify(error: BaseException) -> tuple[str, str]:
     reason = f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"[:300]
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "oom", reason
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return "oom", reason
     if isinstance(error, RuntimeError) and any(sign.lower() in text.lower() for sign in _OUT_OF_MEMORY):
         return "oom", reason
     if isinstance(error, Unsupported):
@@ -112,14 +120,17 @@ def _baseline(job: BaselineJob) -> dict[str, Any]:
 def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     config = job.config
     place = _take_place(job)
+    beat = functools.partial(Pulse(Path(job.pulse), job.world_size).beat, job.rank)
     model, tokens = _load(job, config, place)
     facts = describe_model(model, job.model, config.model)
+    num_updates = planned_updates(config, len(tokens["train"].labels), place.world_size)
+    trainee = make_trainee(model, config, place, num_updates)
     timer, memory = StepTimer(place.device), MemoryMeter(place.device, place.rank)
     loaded = time.perf_counter()
     send({"kind": "phase", "name": "train", "load_s": loaded - began})
-    reporter = _Reporter(send, job, planned_updates(config, len(tokens["train"].labels), place.world_size))
+    reporter = _Reporter(send, job, num_updates)
     trace = train(
-        model,
+        trainee,
         tokens["train"],
         tokens["val"],
         config,
@@ -127,13 +138,14 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         timer=timer,
         memory=memory,
         on_step=reporter.on_step,
+        beat=beat,
     )
     reporter.finish(trace)
     seconds = timer.seconds()
     send({"kind": "phase", "name": "test"})
     tested = config.model.init == "pretrained" and not trace.diverged
-    test = evaluate(model, tokens["test"], config, place) if tested else None
-    return {
+    test = evaluate(model, tokens["test"], config, place, beat) if tested else None
+    told: dict[str, Any] = {
         "outcome": "diverged" if trace.diverged else "ok",
         "reason": trace.diverged,
         "trace": asdict(trace) | {"evaluations": trace.evaluations},
@@ -144,16 +156,20 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         "peaks": memory.peaks(),
         "model": facts,
         "lr_peak": peak_learning_rate(config, place.world_size),
-        "num_updates_planned": reporter.num_updates,
+        "num_updates_planned": num_updates,
         "num_threads": torch.get_num_threads(),
         "torch_build": str(torch.__version__),  # a TorchVersion would make the parent import torch to read it
         "checksum": _checksum(model),
-        "cpu_s": time.process_time(),
+        "communication": None,
     }
+    # What follows is in none of the figures above.
+    if place.world_size > 1 and not trace.diverged:
+        told["communication"] = measure_communication(trainee, tokens["train"], config, place, beat)
+    return told | {"cpu_s": time.process_time()}
 
 
 class _Reporter:
-    """Tells the parent of steps, at most once a second beside the marks that the parent's own clock is read at."""
+    """Tells the parent of steps, at most once a second: the parent reads its own clock at each of these marks."""
 
     def __init__(self, send: Send, job: FineTuneJob, num_updates: int) -> None:
         self._send, self._ordered_at, self.num_updates = send, job.ordered_at, num_updates

@@ -21,7 +21,12 @@ _MAX_GROUPS = 6
 _FRAME_HEIGHT = 80
 _ROW_HEIGHT = 26
 _MAX_TICKS = 2
-_NAMES = {"batch_size": "batch {}", "seq_len": "{} tokens", "threads": "{} threads"}
+_NAMES = {
+    "batch_size": "batch {}",
+    "global_batch_size": "global batch {}",
+    "seq_len": "{} tokens",
+    "threads": "{} threads",
+}
 
 
 @dataclass(frozen=True)

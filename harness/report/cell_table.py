@@ -103,7 +103,7 @@ def _axes(cell: Priced) -> list[Field]:
         return [Field("", None, title="a baseline has none", numeric=index < 2) for index in range(6)]  # noqa: PLR2004
     threads = f"{config.threads} threads" if config.threads else ""
     return [
-        Field(f"{config.batch_size}", config.batch_size),
+        Field(f"{config.nominal_batch}", config.nominal_batch, "" if config.batch_size else "global"),
         Field(f"{config.seq_len}", config.seq_len),
         Field(config.precision, config.precision, numeric=False),
         Field(config.device, config.device, threads, numeric=False),

@@ -15,16 +15,22 @@ from harness.report.wording import clean
 STUDY = "study"
 
 # Always said, because a figure means little without them.
-_ALWAYS = ("batch_size", "seq_len")
-_AXES = ("batch_size", "seq_len", "precision", "device", "padding", "trainable", "threads")
-_SECTIONS = ("model", "data", "training")
-# Follow from other keys, or are told in the runs' own column.
-_UNTOLD = frozenset({"training.seeds", "data.store_texts"})
+_ALWAYS = ("batch_size", "global_batch_size", "seq_len")
+_FIRST = (*_ALWAYS, "precision", "device")
+_AXES = (*_FIRST, "padding", "trainable", "threads")
+_SECTIONS = ("model", "data", "training", "limits")
+# Follow from other keys, are told in the runs' own column, or say only when to stop.
+_UNTOLD = frozenset(
+    {"training.seeds", "data.store_texts"}
+    | {f"limits.{key}" for key in ("timeout_s", "max_train_s", "budget_minutes", "budget_usd")}
+)
 _BASELINES = {"majority": "majority class", "tfidf": "TF-IDF with logistic regression"}
 _PHRASES = {
     "batch_size": "batch {}",
+    "global_batch_size": "global batch {}",
     "seq_len": "{} tokens",
     "threads": "{} threads",
+    "limits.memory_limit_gib": "under a cap of {} GiB",
     "padding": "padded to {}",
     "trainable": "training {}",
 }
@@ -73,7 +79,7 @@ def describe(cell: Priced, usual: Mapping[str, str]) -> str:
     if isinstance(config, BaselineConfig):
         return _BASELINES[config.classifier]
     fields = told(cell)
-    keys = [*_AXES[:4], *(key for key in usual if key not in _AXES[:4] and str(fields[key]) != usual[key])]
+    keys = [*_FIRST, *(key for key in usual if key not in _FIRST and str(fields[key]) != usual[key])]
     return ", ".join(_phrase(key, fields[key]) for key in keys if fields[key] is not None)
 
 
@@ -107,7 +113,8 @@ def short_labels(cells: Sequence[Priced]) -> dict[int, str]:
         else:
             fields = told(cell)
             odd = [key for key in usual if str(fields[key]) != usual[key] and fields[key] is not None]
-            parts = [f"{config.batch_size}×{config.seq_len}", *(_short(key, fields[key]) for key in odd)]
+            batch = f"{config.batch_size}" if config.batch_size else f"global {config.global_batch_size}"
+            parts = [f"{batch}×{config.seq_len}", *(_short(key, fields[key]) for key in odd)]
         if len(machines) > 1:
             parts.append(machines[cell.summary.machine_id])
         labels[id(cell)] = " ".join(parts)

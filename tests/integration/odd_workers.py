@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 SECRET = "hf_abcdefghijklmnop"  # made up
 
@@ -62,3 +64,48 @@ def diverges_from_others(job, pipe, stderr):
     checksum = worker._checksum
     worker._checksum = lambda model: checksum(model) + job.rank
     worker.run(job, pipe, stderr)
+
+
+def _before_the_fourth_batch_of_rank_1(do, job, pipe, stderr):
+    import harness.training
+    from harness import worker
+
+    collate, calls = harness.training.collate, []
+
+    def odd_collate(*args, **kwargs):
+        calls.append(None)
+        if job.rank == 1 and len(calls) == 4:
+            do()
+        return collate(*args, **kwargs)
+
+    harness.training.collate = odd_collate
+    worker.run(job, pipe, stderr)
+
+
+def _spin():
+    while True:
+        pass
+
+
+def _fail_to_allocate():
+    raise MemoryError("made by a test")
+
+
+def sleeps_for_ever(*told):
+    """Its rank 1 waits for what never comes."""
+    _before_the_fourth_batch_of_rank_1(lambda: time.sleep(100_000), *told)
+
+
+def spins_for_ever(*told):
+    """Its rank 1 is busy with nothing."""
+    _before_the_fourth_batch_of_rank_1(_spin, *told)
+
+
+def stops_itself(*told):
+    """Its rank 1 is stopped, as by a debugger."""
+    _before_the_fourth_batch_of_rank_1(lambda: os.kill(os.getpid(), signal.SIGSTOP), *told)
+
+
+def runs_out_of_memory(*told):
+    """Its rank 1 gets no memory."""
+    _before_the_fourth_batch_of_rank_1(_fail_to_allocate, *told)

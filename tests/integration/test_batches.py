@@ -16,7 +16,7 @@ PADDINGS = ("max", "longest", "grouped")
 
 plans = st.fixed_dictionaries(
     {
-        "batch_size": st.integers(1, 9),
+        "global_batch": st.integers(1, 50),
         "grad_accum": st.integers(1, 4),
         "world_size": st.integers(1, 4),
         "padding": st.sampled_from(PADDINGS),
@@ -36,8 +36,8 @@ def rows_of(step):
 @settings(deadline=None)
 @given(num_rows=st.integers(1, 150), plan=plans)
 def test_an_epoch_holds_each_row_once_and_no_batch_is_larger_than_asked(num_rows, plan):
-    sizes = {key: plan[key] for key in ("batch_size", "grad_accum", "world_size")}
-    num_steps = steps_per_epoch(num_rows, **sizes)
+    full = plan["global_batch"]
+    num_steps = steps_per_epoch(num_rows, full)
     planned = plan_epochs(lengths_of(num_rows), **plan)
     epochs = [list(islice(planned, num_steps)) for _ in range(2)]
     for steps in epochs:
@@ -47,10 +47,9 @@ def test_an_epoch_holds_each_row_once_and_no_batch_is_larger_than_asked(num_rows
             for micro in step:
                 assert len(micro) == plan["world_size"]
                 assert sum(map(len, micro)) >= 1
-                assert max(map(len, micro)) <= plan["batch_size"]
+                assert max(map(len, micro)) <= -(-full // (plan["grad_accum"] * plan["world_size"]))
                 # The ranks wait for each other: none may have two rows more than another.
                 assert max(map(len, micro)) - min(map(len, micro)) <= 1
-        full = plan["batch_size"] * plan["grad_accum"] * plan["world_size"]
         assert [len(rows_of(step)) for step in steps[:-1]] == [full] * (num_steps - 1)
         assert len(rows_of(steps[-1])) == (num_rows - 1) % full + 1
 
@@ -61,7 +60,7 @@ def test_the_rows_of_a_global_batch_are_the_same_for_any_number_of_ranks(padding
     def batches(world_size, batch_size, grad_accum):
         planned = plan_epochs(
             lengths_of(num_rows),
-            batch_size=batch_size,
+            global_batch=batch_size * grad_accum * world_size,
             grad_accum=grad_accum,
             world_size=world_size,
             padding=padding,
@@ -75,7 +74,7 @@ def test_the_rows_of_a_global_batch_are_the_same_for_any_number_of_ranks(padding
 
 def test_one_seed_gives_one_plan_and_epochs_differ():
     def epochs(seed):
-        planned = plan_epochs(lengths_of(64), batch_size=8, grad_accum=1, world_size=1, padding="grouped", seed=seed)
+        planned = plan_epochs(lengths_of(64), global_batch=8, grad_accum=1, world_size=1, padding="grouped", seed=seed)
         return [np.concatenate([rows_of(step) for step in islice(planned, 8)]).tolist() for _ in range(2)]
 
     assert epochs(0) == epochs(0) != epochs(1)
@@ -103,7 +102,7 @@ def test_grouped_pads_less_than_longest_and_longest_less_than_the_maximum():
     tokens = tokens_of(lengths)
 
     def padded(padding):
-        planned = plan_epochs(lengths, batch_size=16, grad_accum=1, world_size=1, padding=padding, seed=0)
+        planned = plan_epochs(lengths, global_batch=16, grad_accum=1, world_size=1, padding=padding, seed=0)
         pad_to = 60 if padding == "max" else None
         return sum(collate(tokens, rows_of(step), pad_to=pad_to)[0].numel() for step in islice(planned, 50))
 

@@ -100,6 +100,26 @@ def test_a_killed_rank_is_named_and_the_other_is_reaped(bench, victim):
     assert left_of(act) == []
 
 
+@pytest.mark.parametrize(
+    ("worker", "outcome", "reason"),
+    [
+        (odd_workers.sleeps_for_ever, "timeout", "rank 1 hung: nothing got on for "),
+        (odd_workers.spins_for_ever, "timeout", "rank 1 hung: nothing got on for "),
+        (odd_workers.stops_itself, "timeout", "rank 1 hung: nothing got on for "),
+        (odd_workers.runs_out_of_memory, "oom", "rank 1: MemoryError: made by a test"),
+    ],
+    ids=["sleeping", "spinning", "stopped", "out of memory"],
+)
+def test_a_rank_that_hangs_or_fails_ends_its_cell_within_10_seconds(worker, outcome, reason, bench, monkeypatch):
+    act = Act()
+    record = run_with(worker, bench, monkeypatch, on_progress=act, training=ENDLESS, matrix={"device": ["cpu-ddp2"]})
+    assert record.outcome == outcome
+    assert record.reason.startswith(reason)
+    assert record.duration_s - record.marks[0].at_s < 10  # its first step was a moment before the fourth
+    assert len(record.stderr_tail) == 2
+    assert left_of(act) == []
+
+
 def test_a_failed_allocation_is_out_of_memory(bench):
     act = Act(lambda processes: processes[0].rlimit(resource.RLIMIT_AS, (2**20, 2**20)), at="load")
     record = bench.run(on_progress=act)
@@ -129,7 +149,8 @@ def test_ctrl_c_is_interrupted_with_what_it_reached(bench):
 
 def run_with(worker, bench, monkeypatch, **raw):
     monkeypatch.setattr(runner_module, "_enter_worker", worker)
-    return bench.run(bench.with_cores(2), **raw)
+    on_progress = raw.pop("on_progress", lambda _: None)
+    return bench.run(bench.with_cores(2), on_progress, **raw)
 
 
 def test_noise_corrupts_no_message_and_its_tail_is_scrubbed(bench, monkeypatch, capfd):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 import torch
 
@@ -23,6 +25,8 @@ from harness.worker import Unsupported, classify, has_kernels
             "alloc_cpu",
         ),
         (RuntimeError("CUDA error: out of memory"), "oom", "out of memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "oom", "Cannot allocate memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "crashed", "No space left"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "oom", "CUBLAS"),
         (
             RuntimeError("mat1 and mat2 shapes cannot be multiplied\nmore"),

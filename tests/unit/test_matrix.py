@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
+from frozen import RECORDS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UserError
 from harness.matrix import BaselineConfig, FineTuneConfig, expand, hash_config, parse_device
 from harness.settings import SECTIONS
+from harness.store import load_record
 from harness.study import parse_study
 
 
@@ -111,7 +114,11 @@ SETTINGS_OF_ONE_KEY = {
     "training.eval_every": 7,
     "training.target_accuracy": 0.7,
     "training.allow_slow_precision": True,
+    "training.activation_checkpointing": True,
+    "training.compile": True,
+    "training.allocator": "mmap",
     "limits.max_train_s": 7,
+    "limits.memory_limit_gib": 7,
 }
 STOPPING = {"limits.timeout_s": 7, "limits.budget_minutes": 7, "limits.budget_usd": 7}
 
@@ -144,6 +151,49 @@ def test_the_hash_is_of_the_seed_and_not_of_the_list_of_seeds():
     one, two = cells_of(), cells_of(training={"seeds": [0, 1]})
     assert two[0].config_hash == one[0].config_hash != two[1].config_hash
     assert hash_config(two[0].config, ignore=["seed"]) == hash_config(two[1].config, ignore=["seed"])
+
+
+def test_settings_that_came_later_leave_older_records_their_hash():
+    record = load_record(RECORDS / "v1" / "ok.json")
+    assert (
+        hash_config(record.config)
+        == record.config_hash
+        == json.loads((RECORDS / "v1" / "ok.json").read_text())["config_hash"]
+    )
+
+
+def batches(**raw):
+    return [(cell.name.partition("-")[0], cell.config.batch_size, cell.config.global_batch_size, cell.config.device)
+            for cell in cells_of(**raw)]  # fmt: skip
+
+
+def test_a_global_batch_is_shared_out_among_the_devices():
+    matrix = {"global_batch_size": [32], "device": ["cpu", "cpu-ddp2", "cpu-ddp3", "gpu-ddp"]}
+    assert batches(matrix=matrix) == [
+        ("b32", 32, None, "cpu"), ("b16", 16, None, "cpu-ddp2"),
+        ("g32", None, 32, "cpu-ddp3"), ("g32", None, 32, "gpu-ddp"),
+    ]  # fmt: skip
+    uneven = cells_of(matrix=matrix)[2].config
+    assert (uneven.global_batch(3), uneven.device_batch(3)) == (32, 11)
+    accumulated = cells_of(matrix=matrix, training={"grad_accum": 2})[1].config
+    assert (accumulated.batch_size, accumulated.global_batch(2)) == (8, 32)
+
+
+def test_an_included_cell_says_its_batch_in_its_own_way():
+    assert batches(matrix={"global_batch_size": [32]}, include=[{"device": "cpu-ddp2", "batch_size": 24}])[1] == (
+        "b24", 24, None, "cpu-ddp2",
+    )  # fmt: skip
+    assert batches(include=[{"device": "cpu-ddp3", "global_batch_size": 32}])[1] == ("g32", None, 32, "cpu-ddp3")
+
+
+def test_strong_and_weak_scaling_share_the_cell_that_is_in_both():
+    include = [{"device": "cpu-ddp2", "batch_size": 16}]
+    assert len(cells_of(matrix={"global_batch_size": [32], "device": ["cpu", "cpu-ddp2"]}, include=include)) == 2
+
+
+def test_two_ways_to_say_a_batch_are_refused():
+    with pytest.raises(UserError, match="either batch_size or global_batch_size"):
+        cells_of(matrix={"batch_size": [8], "global_batch_size": [32]})
 
 
 def test_axes_are_hashed_too():

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import runner
-from harness.runner import scrub
+from harness.scrub import scrub, scrubbed_tail
 
 
 @pytest.mark.parametrize(
@@ -67,8 +66,8 @@ def test_a_user_without_a_name_is_no_failure(monkeypatch):
 def test_a_tail_is_the_last_lines_each_cut_and_scrubbed(tmp_path):
     log = tmp_path / "rank0.log"
     log.write_bytes(b"\n".join([b"first", *[b"line \xff %d" % i for i in range(19)], b"x " * 600 + b"10.0.0.1"]))
-    tail = runner._tail(log)
+    tail = scrubbed_tail(log)
     assert len(tail) == 20
     assert tail[0].startswith("line")
     assert len(tail[-1]) == 500
-    assert runner._tail(tmp_path / "none.log") == ()
+    assert scrubbed_tail(tmp_path / "none.log") == ()

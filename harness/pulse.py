@@ -1,0 +1,103 @@
+"""Where each rank of a cell is, in memory that parent and ranks share: a store of one number, and no message."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+_BYTES = 8
+# A rank hangs when nothing got on for so long, by its waiting neighbours' idle CPUs; a busy one only when its step
+# takes so many times the longest seen.
+_HANG_S = 5.0
+_HANG_STEPS = 4.0
+_IDLE_SHARE = 0.05
+
+
+class Pulse:
+    """A counter a rank, which the rank alone raises and the parent reads."""
+
+    def __init__(self, path: Path, num_ranks: int) -> None:
+        """Open the counters, or make them with every rank at 0."""
+        if not path.exists():
+            path.write_bytes(bytes(_BYTES * num_ranks))
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), _BYTES * num_ranks)
+        self._beats = memoryview(self._memory).cast("q")
+
+    def beat(self, rank: int) -> None:
+        """Say that a rank got on: to its next step, forward or backward pass, or batch of an evaluation."""
+        self._beats[rank] += 1
+
+    def read(self) -> tuple[int, ...]:
+        """Beats of every rank so far."""
+        return tuple(self._beats)
+
+    def close(self) -> None:
+        """Let the memory go; the file stays."""
+        self._beats.release()
+        self._memory.close()
+
+
+class HangWatch:
+    """Tells when ranks wait for one that will not come: nothing of the cell gets on, and a rank is idle.
+
+    A long step keeps every rank's CPU busy. On a GPU the CPU tells nothing, so there a hang ends by `timeout_s`.
+    """
+
+    def __init__(self, path: Path, pids: Sequence[int]) -> None:
+        """Watch the ranks' processes, whose counters are at `path`."""
+        self._pulse = Pulse(path, len(pids))
+        self._processes = [psutil.Process(pid) for pid in pids]
+        self._beats = self._pulse.read()
+        self._since_s, self._longest_s = 0.0, 0.0
+        self._cpu_s: list[float] | None = None
+
+    def look(self, now: float) -> str | None:
+        """Say which rank hangs, or None; `now` is on the cell's clock."""
+        beats = self._pulse.read()
+        if beats != self._beats or not all(beats) or self._cpu_s is None:
+            self._longest_s = max(self._longest_s, now - self._since_s) if all(self._beats) else 0.0
+            self._beats, self._since_s, self._cpu_s = beats, now, self._used()
+            return None
+        quiet_s = now - self._since_s
+        if quiet_s < _HANG_S:
+            return None
+        shares = [(used - before) / quiet_s for used, before in zip(self._used(), self._cpu_s, strict=True)]
+        idle = [share < _IDLE_SHARE for share in shares]
+        if not any(idle) or (not all(idle) and quiet_s < _HANG_STEPS * self._longest_s):
+            return None
+        return self._name(idle, quiet_s)
+
+    def close(self) -> None:
+        """Let the counters go."""
+        self._pulse.close()
+
+    def _used(self) -> list[float]:
+        return [_cpu_seconds(process) for process in self._processes]
+
+    def _name(self, idle: list[bool], quiet_s: float) -> str:
+        suspects = [rank for rank, process in enumerate(self._processes) if _is_stopped(process)]
+        if not suspects and not all(idle):
+            suspects = [rank for rank, waits in enumerate(idle) if not waits]
+        if not suspects:
+            suspects = [rank for rank, beats in enumerate(self._beats) if beats < max(self._beats)]
+        names = ", ".join(map(str, suspects))
+        who = f"rank{'s' if len(suspects) > 1 else ''} {names} hung" if suspects else "the ranks hung, each idle"
+        return f"{who}: nothing got on for {quiet_s:.0f} s" + (" while the others waited" if suspects else "")
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    return False
