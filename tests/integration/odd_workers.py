@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+
+import psutil
 
 SECRET = "hf_abcdefghijklmnop"  # made up
 
@@ -109,3 +112,19 @@ def stops_itself(*told):
 def runs_out_of_memory(*told):
     """Its rank 1 gets no memory."""
     _before_the_fourth_batch_of_rank_1(_fail_to_allocate, *told)
+
+
+def asks_for_too_much(job, pipe, stderr):
+    """Torch is refused an allocation in its first step: the rest of the process has what it needs."""
+    import torch
+
+    import harness.training
+    from harness import worker
+
+    def odd_collate(*args, **kwargs):
+        limit = psutil.Process().memory_info().vms + 2**28
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        torch.empty(2**30, dtype=torch.uint8)
+
+    harness.training.collate = odd_collate
+    worker.run(job, pipe, stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 
 import odd_workers
@@ -120,11 +119,10 @@ def test_a_rank_that_hangs_or_fails_ends_its_cell_within_10_seconds(worker, outc
     assert left_of(act) == []
 
 
-def test_a_failed_allocation_is_out_of_memory(bench):
-    act = Act(lambda processes: processes[0].rlimit(resource.RLIMIT_AS, (2**20, 2**20)), at="load")
-    record = bench.run(on_progress=act)
-    assert record.outcome == "oom", record.reason
-    assert record.reason
+def test_a_failed_allocation_is_out_of_memory(bench, monkeypatch):
+    record = run_with(odd_workers.asks_for_too_much, bench, monkeypatch)
+    assert record.outcome == "oom"
+    assert "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1073741824 bytes" in record.reason
 
 
 def test_a_lost_loss_is_diverged_with_its_steps_kept(bench):
