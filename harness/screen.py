@@ -12,6 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
+from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -35,9 +36,10 @@ class Screen(AbstractContextManager["Screen"]):
 
     def __init__(self, console: Console, cells: Sequence[Cell]) -> None:
         self._console, self._cells = console, list(cells)
-        self._records: dict[int, Record] = {}
+        self._rows: dict[int, tuple[str, ...]] = {}  # of cells that ended
         self._running: tuple[int, float] | None = None
         self._message: dict[str, Any] = {}
+        self._drawn: tuple[object, Segments] | None = None
         self._began = time.perf_counter()
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
@@ -52,7 +54,7 @@ class Screen(AbstractContextManager["Screen"]):
         """Leave the finished table behind."""
         if self._live:
             self._live.stop()
-            if self._records:
+            if self._rows:
                 self._console.print(self._table(range(len(self._cells))))
 
     def cell_started(self, cell: Cell) -> None:
@@ -71,8 +73,12 @@ class Screen(AbstractContextManager["Screen"]):
 
     def cell_ended(self, cell: Cell, record: Record, path: Path) -> None:
         """A record was saved."""
-        self._records[self._index(cell)], self._running = record, None
+        self._running = None
         if self._live:
+            style = _STYLES.get(record.outcome, "yellow")
+            shown = _shown(summarise([record])[0])
+            row = (*shown, f"{record.duration_s:.1f}", f"[{style}]{record.outcome}[/]")
+            self._rows[self._index(cell)] = row
             self._draw()
         else:
             self._say(f"    {_in_words(record)}")
@@ -90,12 +96,19 @@ class Screen(AbstractContextManager["Screen"]):
 
     def _draw(self) -> None:
         if self._live:
-            self._live.update(Group(self._table(self._window()), self._progress()), refresh=True)
+            self._live.update(Group(self._drawn_table(), self._progress()), refresh=True)
+
+    def _drawn_table(self) -> Segments:
+        """Lay the table out only when a cell began or ended: each second, that alone would cost most of 1 % of a CPU."""
+        state = (self._console.size, len(self._rows), self._running)
+        if self._drawn is None or self._drawn[0] != state:
+            self._drawn = state, Segments(list(self._console.render(self._table(self._window()))))
+        return self._drawn[1]
 
     def _window(self) -> range:
         """The rows that fit on the terminal, the running one among them."""
         room = max(3, self._console.height - 8)
-        at = self._running[0] if self._running else len(self._records)
+        at = self._running[0] if self._running else len(self._rows)
         first = max(0, min(at - room // 2, len(self._cells) - room))
         return range(first, min(len(self._cells), first + room))
 
@@ -114,16 +127,13 @@ class Screen(AbstractContextManager["Screen"]):
         return table
 
     def _figures(self, index: int) -> tuple[str, ...]:
-        record = self._records.get(index)
-        if record is not None:
-            summary = summarise([record])[0]
-            style = _STYLES.get(record.outcome, "yellow")
-            return (*_shown(summary), f"{record.duration_s:.1f}", f"[{style}]{record.outcome}[/]")
+        if index in self._rows:
+            return self._rows[index]
         running = self._running is not None and self._running[0] == index
         return ("", "", "", "", "[cyan]running[/]" if running else "[dim]to do[/]")
 
     def _progress(self) -> Group:
-        done, lines = len(self._records), []
+        done, lines = len(self._rows), []
         if self._running:
             told, elapsed = self._message, time.perf_counter() - self._running[1]
             steps, planned = told.get("num_steps", 0), told.get("num_steps_planned")

@@ -1,5 +1,6 @@
 """The record's figures against instruments that are not the worker's own."""
 
+import io
 import os
 import pickle
 import re
@@ -12,7 +13,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
+from harness.screen import Screen
 from harness.settings import PACKAGED_MODEL
 
 DRIVER = Path(__file__).parent / "in_this_process.py"
@@ -38,9 +41,16 @@ def test_throughput_agrees_with_the_parents_clock_within_2_percent(bench, paddin
     assert sum(record.training.steps.num_samples[: last.num_steps]) == last.num_samples
 
 
-def test_the_parent_uses_under_1_percent_of_a_cpu_while_a_cell_runs(bench):
-    record = bench.run(**REAL, training={"epochs": 8})
+def test_the_parent_uses_under_1_percent_of_a_cpu_while_a_cell_runs_and_is_drawn(bench):
+    cells = bench.cells(**REAL, training={"epochs": 8}, matrix={"batch_size": list(range(16, 36))})
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=130, height=40)
+    with Screen(terminal, cells) as screen:
+        screen.cell_started(cells[0])
+        record = bench.runner.run(
+            cells[0], bench.prepare(cells[0]), bench.around, lambda message: screen.cell_progressed(cells[0], message)
+        )
     assert record.duration_s > 3
+    assert "loss" in terminal.file.getvalue()
     assert record.load.parent_s < 0.01 * record.duration_s
 
 
