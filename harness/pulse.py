@@ -67,7 +67,11 @@ class HangWatch:
         if quiet_s < _HANG_S:
             return None
         shares = [(used - before) / quiet_s for used, before in zip(self._used(), self._cpu_s, strict=True)]
-        idle = [share < _IDLE_SHARE for share in shares]
+        # One that waits for a disk, as when memory is swapped out, is at work.
+        idle = [
+            share < _IDLE_SHARE and _status(process) != psutil.STATUS_DISK_SLEEP
+            for share, process in zip(shares, self._processes, strict=True)
+        ]
         if not any(idle) or (not all(idle) and quiet_s < _HANG_STEPS * self._longest_s):
             return None
         return self._name(idle, quiet_s)
@@ -80,7 +84,7 @@ class HangWatch:
         return [_cpu_seconds(process) for process in self._processes]
 
     def _name(self, idle: list[bool], quiet_s: float) -> str:
-        suspects = [rank for rank, process in enumerate(self._processes) if _is_stopped(process)]
+        suspects = [rank for rank, process in enumerate(self._processes) if _status(process) == psutil.STATUS_STOPPED]
         if not suspects and not all(idle):
             suspects = [rank for rank, waits in enumerate(idle) if not waits]
         if not suspects:
@@ -97,7 +101,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return 0.0
 
 
-def _is_stopped(process: psutil.Process) -> bool:
+def _status(process: psutil.Process) -> str | None:
     with contextlib.suppress(psutil.NoSuchProcess):
-        return bool(process.status() == psutil.STATUS_STOPPED)
-    return False
+        return str(process.status())
+    return None
