@@ -117,6 +117,30 @@ def test_ranks_and_micro_batches_give_the_losses_of_one_process(bench, shape, pa
     assert len(shared.steps.seconds) == ranks
 
 
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_global_batch_that_ranks_share_unevenly_gives_the_losses_of_one_process(bench, ranks):
+    def run(device):
+        record = bench.run(
+            bench.with_cores(4),
+            model=with_model(bench, **NO_DROPOUT),
+            training={"max_steps": 20, "lr": 1e-3},
+            matrix={"global_batch_size": [32], "device": [device], "threads": [1]},
+        )
+        assert record.outcome == "ok", (record.reason, record.stderr_tail)
+        return record.training
+
+    alone, shared = run("cpu"), run(f"cpu-ddp{ranks}")
+    assert (shared.world_size, shared.global_batch_size, shared.lr_peak) == (ranks, 32, alone.lr_peak)
+    assert shared.steps.num_samples == alone.steps.num_samples
+    assert shared.steps.loss == pytest.approx(alone.steps.loss, abs=1e-4)
+    assert max(alone.steps.loss) - min(alone.steps.loss) > 1e-3
+    told = shared.communication
+    assert len(told.sync_s) == len(told.no_sync_s) == 6
+    assert min(told.sync_s + told.no_sync_s) > 0
+    assert alone.communication is None
+    assert [len(held) for held in shared.held_bytes] == [20] * ranks
+
+
 def test_a_distilbert_folder_trains(bench, tiny_distilbert):
     record = bench.run(model={"name": str(tiny_distilbert), **NO_DROPOUT}, training={"epochs": 6, "lr": 5e-3})
     assert record.outcome == "ok", record.stderr_tail
