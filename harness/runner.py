@@ -55,7 +55,8 @@ class FineTuneJob:
     """What one rank is told.
 
     Attributes:
-        rendezvous, pulse: Files that no other cell uses; the first is not there yet.
+        rendezvous: A file that no other cell uses, and that is not there yet.
+        pulse: A file of counters that the parent watches; empty: nobody does.
         ordered_at: On perf_counter's clock.
     """
 

@@ -120,7 +120,7 @@ def _baseline(job: BaselineJob) -> dict[str, Any]:
 def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     config = job.config
     place = _take_place(job)
-    beat = functools.partial(Pulse(Path(job.pulse), job.world_size).beat, job.rank)
+    beat = functools.partial(Pulse(Path(job.pulse), job.world_size).beat, job.rank) if job.pulse else lambda: None
     model, tokens = _load(job, config, place)
     facts = describe_model(model, job.model, config.model)
     num_updates = planned_updates(config, len(tokens["train"].labels), place.world_size)
