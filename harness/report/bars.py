@@ -12,7 +12,7 @@ from harness.matrix import FineTuneConfig
 from harness.report.charts import basis_words
 from harness.report.choice import bound
 from harness.report.figures import INK, SERIES, Chart, chart_text, colour, layout, memory_ticks
-from harness.report.grids import FIGURES, Figure, ended, group_word
+from harness.report.grids import FIGURES, Figure, axis_word, ended
 from harness.report.naming import machine_labels, told, usual_values
 from harness.report.wording import plural
 from harness.statistics import Estimate
@@ -25,12 +25,6 @@ _GAP = 0.9  # rows between two places
 _EDGE = 0.8  # of a row above the first and below the last
 _BAR = 0.86  # of a row
 _MAX_TICKS = 2
-_NAMES = {
-    "batch_size": "batch {}",
-    "global_batch_size": "global batch {}",
-    "seq_len": "{} tokens",
-    "threads": "{} threads",
-}
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ def _groups(cells: Sequence[Priced]) -> list[Group]:
         config = cell.summary.config
         if isinstance(config, FineTuneConfig):
             fields = told(cell)
-            words = tuple(_word(key, fields[key]) for key in varied if fields[key] is not None)
+            words = tuple(axis_word(key, fields[key]) for key in varied if fields[key] is not None)
             place = f"{config.precision}, {config.device}"
             if len(machines) > 1:
                 place += f", {machines[cell.summary.machine_id]}"
@@ -67,10 +61,6 @@ def _groups(cells: Sequence[Priced]) -> list[Group]:
             if place not in group.cells or cell.summary.num_ok:
                 group.cells[place] = cell
     return list(found.values())
-
-
-def _word(key: str, value: object) -> str:
-    return _NAMES[key].format(value) if key in _NAMES else group_word(key, value)
 
 
 def _any(groups: Sequence[Group], figure: Figure) -> bool:

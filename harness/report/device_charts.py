@@ -12,12 +12,14 @@ from harness.report.charts import basis_words
 from harness.report.choice import bound
 from harness.report.device_words import MAX_SERIES, legend_names
 from harness.report.figures import QUIET, SERIES, Chart, chart_text, colour, layout
+from harness.report.naming import machine_labels
 from harness.report.wording import interval, number, percent, plural, usd
 from harness.scaling import Point, Series
 from harness.statistics import Estimate
 
 _HEIGHT = 330
 _LEGEND_LINE = 17
+_TITLES = {"cpu": "CPU processes", "gpu": "GPUs"}
 _DODGE = 0.05  # of the axis between two series, so that their error bars do not lie on each other
 
 
@@ -39,17 +41,29 @@ FIGURES = (
 )
 
 
-def scaling_charts(series: Sequence[Series], cells: Sequence[Priced]) -> list[Chart]:
-    """Speed, efficiency with its ideal, and dollars against the number of devices; strong drawn through, weak dashed."""
-    names = legend_names(series, cells)[:MAX_SERIES]
-    return [
-        _chart(series[:MAX_SERIES], names, figure)
-        for figure in FIGURES
-        if any(figure.read(point) is not None for one in series[:MAX_SERIES] for point in one.points)
-    ]
+def scaling_charts(series: Sequence[Series], cells: Sequence[Priced]) -> dict[str, list[Chart]]:
+    """Speed, efficiency with its ideal, and dollars over devices, by kind of device and machine.
+
+    Strong scaling is drawn through, weak dashed. CPU and GPU stand apart: on one axis the slower could not be read.
+    """
+    machines = machine_labels(cells)
+    groups: dict[tuple[str, str], list[Series]] = {}
+    for one in series[:MAX_SERIES]:
+        groups.setdefault((one.device, one.base.cell.summary.machine_id), []).append(one)
+    charts = {}
+    for index, ((device, machine_id), members) in enumerate(groups.items()):
+        name = ", ".join([_TITLES[device], *([machines[machine_id]] if len(machines) > 1 else [])])
+        own = [cell for cell in cells if cell.summary.machine_id == machine_id]
+        names = legend_names(members, own)
+        charts[name] = [
+            _chart(members, names, figure, f"chart-scaling-{index}-{figure.key}")
+            for figure in FIGURES
+            if any(figure.read(point) is not None for one in members for point in one.points)
+        ]
+    return charts
 
 
-def _chart(series: Sequence[Series], names: Sequence[Sequence[str]], figure: Figure) -> Chart:
+def _chart(series: Sequence[Series], names: Sequence[Sequence[str]], figure: Figure, key: str) -> Chart:
     sizes = sorted({point.num_devices for one in series for point in one.points})
     room = (sizes[-1] - sizes[0]) * 0.18
     drawn = go.Figure()
@@ -77,7 +91,7 @@ def _chart(series: Sequence[Series], names: Sequence[Sequence[str]], figure: Fig
     title = figure.title + (f", {basis_words(cells)}" if figure.key == "usd" else "")
     said = "; ".join(", ".join(name) for name in names)
     label = f"Line chart: {title} over {plural(len(sizes), 'number')} of devices, for {said}."
-    return Chart(f"chart-scaling-{figure.key}", title, label, drawn)
+    return Chart(key, title, label, drawn)
 
 
 def _trace(series: Series, name: Sequence[str], figure: Figure, index: int, shift: float) -> go.Scatter:

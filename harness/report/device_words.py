@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.cost import Priced
-from harness.report.grids import group_word
+from harness.report.grids import axis_word
 from harness.report.naming import STUDY, machine_labels, told, usual_values
 from harness.report.wording import listed, number, percent
 from harness.scaling import Point, Series, best_cost, scaling_series, several_gpus_ran
@@ -42,7 +42,7 @@ def series_parts(series: Sequence[Series], cells: Sequence[Priced]) -> list[list
         found = []
         for one in series:
             fields = told(one.base.cell)
-            words = [group_word(key, fields[key]) for key in keys if fields[key] is not None]
+            words = [axis_word(key, fields[key]) for key in keys if fields[key] is not None]
             machine = [machines[one.base.cell.summary.machine_id]] if len(machines) > 1 else []
             found.append([*([_THINGS[one.device][1]] if len(kinds) > 1 else []), *words, *machine])
         if len({(one.kind, one.batch_size, *parts) for one, parts in zip(series, found, strict=True)}) == len(series):

@@ -73,7 +73,7 @@ def _share_words(cell: Priced) -> str:
     share, each = gpu_share(cell.summary), cell.usd_per_1000_samples_of_share
     if share is None or each is None:
         return ""
-    return f"{usd(each.value)} at the price of {share[0]} of {share[1]} GPUs alone"
+    return f"{usd(each.value)} for {share[0]} of {share[1]} GPUs"
 
 
 def _known(text: str | None, value: float | None, why: str, extra: str = "") -> Field:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import plotly.graph_objects as go
 
@@ -15,9 +16,11 @@ from harness.report.wording import memory, percent, plural
 
 _MAX_CELLS = 16
 _FRAME_HEIGHT = 100
-_ROW_HEIGHT = 36
+_ROW_HEIGHT = 12
+_TICK_LINE = 15
+_TICK_SIGNS = 20
 _KINDS_SHOWN = 6
-_ROOM = 1.16  # behind the longest bar, for its figure
+_ROOM = 1.28  # behind the longest bar, for its figure
 
 
 def memory_chart(cells: Sequence[Priced]) -> tuple[Chart | None, int]:
@@ -70,14 +73,19 @@ def _chart(cells: Sequence[Priced], records: Sequence[Record]) -> Chart:
             hoverinfo="skip",
         )
     )
-    layout(drawn, x="", y="", height=_FRAME_HEIGHT + _ROW_HEIGHT * len(cells))
+    # Long names in few columns leave a narrow page room for the bars.
+    ticks = [
+        [chart_text(line) for line in wrap(labels[id(cell)], _TICK_SIGNS, break_long_words=False)] for cell in cells
+    ]
+    row_height = _ROW_HEIGHT + _TICK_LINE * max(len(lines) for lines in ticks)
+    layout(drawn, x="", y="", height=_FRAME_HEIGHT + row_height * len(cells))
     drawn.update_layout(barmode="stack", bargap=0.3, legend_traceorder="normal")
     drawn.update_xaxes(range=[0, max(ends) * _ROOM])
     memory_ticks(drawn, max(ends), num_ticks=6)
     drawn.update_yaxes(
         range=[len(cells) - 0.5, -0.5],
         tickvals=places,
-        ticktext=[chart_text(labels[id(cell)]).replace(" ", "<br>", 1) for cell in cells],
+        ticktext=["<br>".join(lines) for lines in ticks],
         showgrid=False,
     )
     several = any(record.training is not None and record.training.world_size > 1 for record in records)

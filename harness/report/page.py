@@ -58,7 +58,7 @@ def page(cells: Sequence[Priced], choice: Choice, sentences: Sequence[str], csv:
         *([cost] if cost is not None else []),
         *maps,
         *compared,
-        *(scaling["charts"] if scaling else []),
+        *(chart for group in (scaling["charts"].values() if scaling else []) for chart in group),
         *([memory["chart"]] if memory and memory["chart"] else []),
         *curves,
     ]
