@@ -165,6 +165,8 @@ def ratio_interval(ratio: Estimate) -> str:
     return f"{ratio_words(ratio.low)} to {ratio_words(ratio.high)}"
 
 
-def communication_words(fraction: float | None) -> str:
-    """The share of a pass that waits for all-reduce."""
-    return _WAITS_FOR_NOTHING if fraction == 0 else percent(fraction)
+def communication_words(point: Point) -> str:
+    """The share of a pass that waits for all-reduce; one device has nobody to wait for."""
+    if point.num_devices == 1:
+        return "does not apply"
+    return _WAITS_FOR_NOTHING if point.communication_fraction == 0 else percent(point.communication_fraction)

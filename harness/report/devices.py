@@ -20,6 +20,7 @@ HEADS = (
     *("scaling", "devices", "batch a device", "global batch", "samples/s", "speed-up", "efficiency"),
     *("USD per 1,000 samples", "USD to target", "exposed communication", "peak memory"),
 )
+_NO_COMMUNICATION = "one device has nobody to wait for; of several, no run measured it"
 
 
 def scaling_rows(series: Sequence[Series], cells: Sequence[Priced]) -> list[tuple[Field, ...]]:
@@ -37,7 +38,6 @@ def _row(point: Point, series: Series, words: str) -> tuple[Field, ...]:
     basis = basis_label(cell.price)
     spread = interval(each, "usd")
     communication = point.communication_fraction
-    alone = "one device has nobody to wait for" if point.num_devices == 1 else "no run measured it"
     base = "the base" if is_base else ""
     return (
         Field(series.kind, series.kind, words, numeric=False),
@@ -59,7 +59,7 @@ def _row(point: Point, series: Series, words: str) -> tuple[Field, ...]:
             "the target was not reached, or the study sets none",
             basis,
         ),
-        _known(communication_words(communication), communication, alone),
+        Field(communication_words(point), communication, title="" if communication is not None else _NO_COMMUNICATION),
         _known(
             memory(summary.peak_memory_bytes),
             summary.peak_memory_bytes,

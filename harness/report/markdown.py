@@ -137,7 +137,7 @@ def _md_scaling(series: Sequence[Series], cells: Sequence[Priced]) -> str:
                 "the base" if point is one.base else _md_figure(ratio_words(speed_up.value), ratio_interval(speed_up)),
                 percent(point.efficiency.value),
                 _md_figure(usd(_value(each)), interval(each, "usd")),
-                communication_words(point.communication_fraction),
+                communication_words(point),
             ])  # fmt: skip
     head = (
         *("Scaling", "devices", "batch a device", "global batch", "samples/s", "speed-up", "efficiency"),

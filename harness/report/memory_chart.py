@@ -20,7 +20,7 @@ _ROW_HEIGHT = 12
 _TICK_LINE = 15
 _TICK_SIGNS = 20
 _KINDS_SHOWN = 6
-_ROOM = 1.28  # behind the longest bar, for its figure
+_ROOM = 1.38  # behind the longest bar, for its figure
 
 
 def memory_chart(cells: Sequence[Priced]) -> tuple[Chart | None, int]:

@@ -102,7 +102,9 @@ def _identity(cell: Priced) -> dict[str, Any]:
     axes = ("batch_size", "seq_len", "precision", "device", "padding", "trainable", "threads")
     if isinstance(config, BaselineConfig):
         named |= dict.fromkeys(axes) | {"model": config.classifier, "device": "cpu"}
-        return named | dict.fromkeys(("optimizer", "learning_rate", "world_size", "threads_per_rank"))
+        return named | dict.fromkeys(
+            ("optimizer", "learning_rate", "world_size", "threads_per_rank", "device_batch_size")
+        )
     training = next((r.training for r in reversed(summary.records) if r.training is not None), None)
     named |= {axis: getattr(config, axis) for axis in axes}
     named |= {"model": config.model.shape or config.model.name, "optimizer": config.training.optimizer}
@@ -110,6 +112,7 @@ def _identity(cell: Priced) -> dict[str, Any]:
         "learning_rate": training.lr_peak if training is not None else None,
         "world_size": training.world_size if training is not None else None,
         "threads_per_rank": training.threads_per_rank if training is not None else None,
+        "device_batch_size": config.device_batch(training.world_size) if training is not None else config.batch_size,
     }
 
 
@@ -206,7 +209,15 @@ def _csv_field(value: object) -> str:
 COLUMNS = (
     *("study", "machine", "cell", "kind", "outcome", "reason", "num_runs", "num_ok"),
     *("batch_size", "seq_len", "precision", "device", "padding", "trainable", "threads", "model"),
-    *("optimizer", "learning_rate", "world_size", "threads_per_rank", "global_batch_size", "num_updates"),
+    *(
+        "optimizer",
+        "learning_rate",
+        "world_size",
+        "threads_per_rank",
+        "device_batch_size",
+        "global_batch_size",
+        "num_updates",
+    ),
     *("samples_per_s", "samples_per_s_low", "samples_per_s_high", "samples_per_s_basis", "real_tokens_per_s"),
     *("padding_fraction", "step_s_median", "num_warmup_steps", "num_measured_steps"),
     *(

@@ -192,6 +192,12 @@ def test_without_a_series_there_is_no_section(tmp_path):
     assert "Scaling over devices" not in (tmp_path / "summary.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("fraction", "said"), [(None, "not measured"), (0.0, "none found"), (0.123, "12.3%")])
-def test_exposed_communication_in_words(fraction, said):
-    assert communication_words(fraction) == said
+@pytest.mark.parametrize(
+    ("communication", "said"),
+    [(None, "not measured"), (([1.0], [1.1]), "none found"), (([1.0], [0.877]), "12.3%")],
+)
+def test_exposed_communication_in_words(communication, said):
+    (series,) = scaling_series(
+        priced([cell("cpu", 32), cell("cpu-ddp2", 16, training={"communication": communication})])
+    )
+    assert [communication_words(point) for point in series.points] == ["does not apply", said]
