@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from harness.matrix import FineTuneConfig
+from harness.matrix import FineTuneConfig, parse_device
 from harness.prices import Price
 from harness.statistics import Estimate, Summary
 
@@ -21,6 +21,7 @@ class Priced:
         usd_train, usd_setup, usd_evaluate: Mean of the runs; their sum is usd_per_run.
         usd_to_target: Set-up, training and validations up to the first validation that reached the target.
         usd_whole_dataset: Training one run's number of epochs on all rows the source has for training.
+        usd_per_1000_samples_of_share: As `usd_per_1000_samples`, at the price of the GPUs in use alone (see `gpu_share`).
         missing: Why dollars are None, with what to give; None otherwise.
     """
 
@@ -35,6 +36,7 @@ class Priced:
     usd_per_run: float | None
     usd_to_target: float | None
     usd_whole_dataset: float | None
+    usd_per_1000_samples_of_share: Estimate | None = None
 
 
 def price(summaries: Iterable[Summary], find_price: Callable[[Summary], Price | str]) -> list[Priced]:
@@ -60,6 +62,27 @@ def usd_per_1000_samples(usd_per_hour: float, samples_per_s: Estimate) -> Estima
     low = usd(samples_per_s.high) if samples_per_s.high is not None else None
     high = usd(samples_per_s.low) if samples_per_s.low else None
     return Estimate(usd(samples_per_s.value), low, high, samples_per_s.basis)
+
+
+def gpu_share(summary: Summary) -> tuple[int, int] | None:
+    """How many of the machine's GPUs a cell used, and how many there are.
+
+    None where it used all of them, none, or never ran: then there is one price alone, that of the whole machine.
+    """
+    if not isinstance(summary.config, FineTuneConfig) or parse_device(summary.config.device)[0] != "gpu":
+        return None
+    run = next((record for record in reversed(summary.ok_records) if record.training is not None), None)
+    if run is None or run.training is None or run.training.world_size >= len(run.machine.gpus):
+        return None
+    return run.training.world_size, len(run.machine.gpus)
+
+
+def usd_per_hour_of_share(usd_per_hour: float, num_used: int, num_gpus: int) -> float:
+    """USD/h of the GPUs in use = USD/h of the machine x GPUs in use / GPUs of the machine.
+
+    What they would cost if the others earned their own share; nobody rents a machine out that way by itself.
+    """
+    return usd_per_hour * num_used / num_gpus
 
 
 def run_seconds(summary: Summary) -> float | None:
@@ -116,7 +139,7 @@ def _price_summary(summary: Summary, found: Price | str) -> Priced:
     def usd(seconds: float | None) -> float | None:
         return usd_of_seconds(found.usd_per_hour, seconds)
 
-    rate = summary.samples_per_s
+    rate, share = summary.samples_per_s, gpu_share(summary)
     return Priced(
         summary=summary,
         price=found,
@@ -129,4 +152,7 @@ def _price_summary(summary: Summary, found: Price | str) -> Priced:
         usd_per_run=usd(run_seconds(summary)),
         usd_to_target=usd(seconds_to_target(summary)),
         usd_whole_dataset=usd(whole_dataset_seconds(summary)),
+        usd_per_1000_samples_of_share=(
+            usd_per_1000_samples(usd_per_hour_of_share(found.usd_per_hour, *share), rate) if rate and share else None
+        ),
     )

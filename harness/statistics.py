@@ -231,6 +231,27 @@ def wilson(share: float, num_examples: int) -> Estimate:
     return Estimate(share, float(interval.low), float(interval.high), f"Wilson, {num_examples:,} examples")
 
 
+def ratio(one: Estimate, other: Estimate) -> Estimate:
+    """`one` / `other` with a 95 % interval by first-order propagation, the two taken as independent.
+
+    For q = a / b, Var(q) / q^2 = Var(a) / a^2 + Var(b) / b^2: relative half-widths add as squares. Low, a's low side
+    meets b's high one; high, the other two. Without both intervals it has none, and none reaches below 0.
+    """
+    quotient, basis = one.value / other.value, "ratio of two figures taken as independent"
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return Estimate(quotient, None, None, "ratio of two figures, one of them without an interval")
+    below = math.hypot((one.value - one.low) / one.value, (other.high - other.value) / other.value)
+    above = math.hypot((one.high - one.value) / one.value, (other.value - other.low) / other.value)
+    return Estimate(quotient, quotient * max(0.0, 1 - below), quotient * (1 + above), basis)
+
+
+def clear(one: Estimate, other: Estimate) -> bool:
+    """Whether two figures can be ranked: both have an interval, and these share no point."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return False
+    return one.high < other.low or other.high < one.low
+
+
 def peak_memory(record: Record, source: MemorySource) -> int | None:
     """Sum over ranks of one source's high-water marks, in bytes; None where that source was not read."""
     measured = record.training or record.baseline

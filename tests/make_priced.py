@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.cost import Priced
-from harness.matrix import BaselineConfig, FineTuneConfig, hash_config
+from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
 from harness.prices import Price
 from harness.record import Record
 from harness.statistics import Estimate, Summary, summarise
@@ -99,7 +99,8 @@ def fine_tune(
     if outcome == "ok":
         noise = random.Random(f"{name}{seed}")
         num_steps = math.ceil(2000 / batch_size) * 2
-        seconds = [batch_size / rate * noise.uniform(0.96, 1.04) for _ in range(num_steps)]
+        whole = config.global_batch(parse_device(config.device)[1] or 1)
+        seconds = [whole / rate * noise.uniform(0.96, 1.04) for _ in range(num_steps)]
         fields["training"] = _training(config, seconds, accuracy, peak_bytes, (text, tokens) if texts else None)
         fields["phases"] = {
             "start_s": 0.1, "load_s": 0.6, "first_step_s": 1.4, "train_s": sum(seconds),
@@ -160,7 +161,8 @@ def _training(
     peak_bytes: int | None,
     texts: tuple[str, tuple[str, ...]] | None,
 ) -> dict[str, Any]:
-    num_steps, batch = len(seconds), config.batch_size
+    ranks = parse_device(config.device)[1] or 1
+    num_steps, batch = len(seconds), config.global_batch(ranks)
     peak = peak_bytes or (700 + 0.35 * batch * config.seq_len) * 2**20
     source = "rss" if config.device.startswith("cpu") else "cuda_reserved"
     looks = [
@@ -174,12 +176,12 @@ def _training(
     words, tokens = texts if texts is not None else (None, ())
     pads = config.seq_len - len(TOKENS)
     return {
-        "world_size": 1, "threads_per_rank": 2, "global_batch_size": batch, "lr_peak": 1e-4,
+        "world_size": ranks, "threads_per_rank": 2, "global_batch_size": batch, "lr_peak": 1e-4,
         "num_updates_planned": num_steps, "stopped_early": None, "evaluations": looks,
         "test": _test(accuracy) if accuracy is not None else None, "torch_build": "2.13.0+cpu",
         "peak_memory": [{"rank": 0, "source": source, "num_bytes": int(peak)}],
         "steps": {
-            "seconds": [seconds], "num_samples": [batch] * num_steps, "num_real_tokens": [batch * 24] * num_steps,
+            "seconds": [seconds] * ranks, "num_samples": [batch] * num_steps, "num_real_tokens": [batch * 24] * num_steps,
             "num_padded_tokens": [batch * 40] * num_steps, "loss": [0.7 - 0.4 * i / num_steps for i in range(num_steps)],
             "clock": "perf_counter" if source == "rss" else "cuda_events",
         },

@@ -126,6 +126,9 @@ def make_training(
     evaluations: Sequence[tuple[float, float, float]] = (),
     accuracy: float | None = 0.8,
     peaks: Sequence[tuple[int, str, int]] | None = None,
+    world_size: int | None = None,
+    communication: tuple[Sequence[float], Sequence[float]] | None = None,
+    memory_parts: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
     """What a run measured.
@@ -136,12 +139,15 @@ def make_training(
         evaluations: Training clock, accuracy, seconds.
         accuracy: On the test set; None: it was not looked at.
         peaks: Rank, source, bytes.
+        world_size: Ranks where the device does not tell them (all GPUs).
+        communication: Seconds of passes with and without all-reduce.
+        memory_parts: Replace those of `make_memory_parts`.
         fields: Replace any field of the training.
     """
-    ranks = parse_device(config.device)[1] or 1
+    ranks = world_size or parse_device(config.device)[1] or 1
     given = [1.0] * 40 if seconds is None else list(seconds)
     by_rank = given if given and not isinstance(given[0], int | float) else [given] * ranks
-    num_steps, batch = len(by_rank[0]), config.batch_size * ranks
+    num_steps, batch = len(by_rank[0]), config.global_batch(ranks)
     samples = [batch] * num_steps if num_samples is None else num_samples
     padded = [count * config.seq_len for count in samples] if num_padded_tokens is None else num_padded_tokens
     falling = [0.7 - 0.3 * step / max(1, num_steps) for step in range(num_steps)]
@@ -174,7 +180,49 @@ def make_training(
         "example": {"label": "fresh", "text": "a film", "tokens": ["a", "film"]}
         | {"input_ids": [1037, 2143], "attention_mask": [1, 1]},
         "torch_build": "2.13.0+cpu",
+        "communication": None
+        if communication is None
+        else {"sync_s": tuple(communication[0]), "no_sync_s": tuple(communication[1])},
+        "memory_parts": None if memory_parts is None else make_memory_parts(**memory_parts),
     } | fields
+
+
+def make_memory_parts(
+    *,
+    base: int | None = 200 * MIB,
+    weights: int = 100 * MIB,
+    gradients: int = 100 * MIB,
+    optimizer: int = 150 * MIB,
+    activations: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """What rank 0's memory was used for; 580 MiB unless told otherwise."""
+    kinds = {"attention": 20 * MIB, "feed-forward": 10 * MIB} if activations is None else dict(activations)
+    return {
+        "base_bytes": base,
+        "weights_bytes": weights,
+        "gradients_bytes": gradients,
+        "optimizer_bytes": optimizer,
+        "activations_bytes": kinds,
+        "num_samples": 16,
+        "num_padded_tokens": 1024,
+    }
+
+
+def make_load(
+    holders: Sequence[tuple[str, int, int | None]] | None = (), *, available: int = 12 * GIB, swap: int | None = 0
+) -> dict[str, Any]:
+    """The machine as a cell began; holders by name, bytes and GPU, None where nobody looked."""
+    return {
+        "available_memory_bytes": available,
+        "swap_used_bytes": swap,
+        "system_busy_s": None,
+        "cell_s": None,
+        "parent_s": 0.0,
+        "steal_s": None,
+        "holders": None
+        if holders is None
+        else [{"name": name, "num_bytes": size, "gpu": gpu} for name, size, gpu in holders],
+    }
 
 
 def make_baseline(

@@ -11,22 +11,20 @@ from harness.cost import Priced
 from harness.matrix import FineTuneConfig
 from harness.report.charts import basis_words
 from harness.report.choice import bound
-from harness.report.figures import INK, SERIES, Chart, chart_text, colour, layout
-from harness.report.grids import FIGURES, Figure, ended, group_word
+from harness.report.figures import INK, SERIES, Chart, chart_text, colour, layout, memory_ticks
+from harness.report.grids import FIGURES, Figure, axis_word, ended
 from harness.report.naming import machine_labels, told, usual_values
-from harness.report.wording import memory, plural
+from harness.report.wording import plural
 from harness.statistics import Estimate
 
 _MAX_GROUPS = 6
-_FRAME_HEIGHT = 80
-_ROW_HEIGHT = 26
+_FRAME_HEIGHT = 70
+_ROW_HEIGHT = 20
+_LEGEND_LINE = 20
+_GAP = 0.9  # rows between two places
+_EDGE = 0.8  # of a row above the first and below the last
+_BAR = 0.86  # of a row
 _MAX_TICKS = 2
-_NAMES = {
-    "batch_size": "batch {}",
-    "global_batch_size": "global batch {}",
-    "seq_len": "{} tokens",
-    "threads": "{} threads",
-}
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def _groups(cells: Sequence[Priced]) -> list[Group]:
         config = cell.summary.config
         if isinstance(config, FineTuneConfig):
             fields = told(cell)
-            words = tuple(_word(key, fields[key]) for key in varied if fields[key] is not None)
+            words = tuple(axis_word(key, fields[key]) for key in varied if fields[key] is not None)
             place = f"{config.precision}, {config.device}"
             if len(machines) > 1:
                 place += f", {machines[cell.summary.machine_id]}"
@@ -65,32 +63,68 @@ def _groups(cells: Sequence[Priced]) -> list[Group]:
     return list(found.values())
 
 
-def _word(key: str, value: object) -> str:
-    return _NAMES[key].format(value) if key in _NAMES else group_word(key, value)
-
-
 def _any(groups: Sequence[Group], figure: Figure) -> bool:
     return any(figure.read(cell) is not None for group in groups for cell in group.cells.values())
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Where each bar stands, in rows from the top: only bars that there are take room.
+
+    Attributes:
+        at: By place and index of the group.
+        middle: Of a place's rows, where its name stands.
+        lost: Places of which no cell has the figure: one row, one word.
+        num_rows: In all, gaps between places included.
+    """
+
+    at: dict[tuple[str, int], float]
+    middle: dict[str, float]
+    lost: frozenset[str]
+    num_rows: float
+
+
+def _rows(groups: Sequence[Group], places: Sequence[str], figure: Figure) -> Rows:
+    """A row for every cell; one for a place of which no cell has the figure."""
+    at: dict[tuple[str, int], float] = {}
+    middle: dict[str, float] = {}
+    lost = frozenset(
+        place
+        for place in places
+        if all(figure.read(group.cells[place]) is None for group in groups if place in group.cells)
+    )
+    top = 0.0
+    for place in places:
+        members = [index for index, group in enumerate(groups) if place in group.cells]
+        at |= {(place, index): top + (0 if place in lost else row) for row, index in enumerate(members)}
+        num_rows = 1 if place in lost else len(members)
+        middle[place] = top + (num_rows - 1) / 2
+        top += num_rows + _GAP
+    return Rows(at, middle, lost, top - _GAP)
+
+
 def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure) -> Chart:
     labels = _labels(groups)
+    rows = _rows(groups, places, figure)
     drawn = go.Figure()
     for index, (group, label) in enumerate(zip(groups, labels, strict=True)):
-        drawn.add_traces(_traces(group, label, index, places, figure))
+        drawn.add_traces(_traces(group, label, index, rows, figure))
     members = [cell for group in groups for cell in group.cells.values()]
     most = max((bound(e, "high") for cell in members if (e := figure.read(cell)) is not None), default=1.0)
-    drawn.add_trace(_lost_places(groups, places, figure))
-    rows = sum(place in group.cells for group in groups for place in places) + len(places)
-    layout(drawn, x="", y="", height=_FRAME_HEIGHT + _ROW_HEIGHT * rows + 20 * (len(groups) > 1) * len(groups))
-    drawn.update_layout(barmode="group", bargap=0.25, showlegend=len(groups) > 1)
+    drawn.add_trace(_lost_places(groups, places, rows))
+    legend = _LEGEND_LINE * (len(groups) > 1) * len(groups)
+    layout(drawn, x="", y="", height=round(_FRAME_HEIGHT + _ROW_HEIGHT * rows.num_rows) + legend)
+    drawn.update_layout(barmode="overlay", showlegend=len(groups) > 1)
     # Room behind the longest bar for its figure.
     drawn.update_xaxes(range=[0, most * 1.35], nticks=_MAX_TICKS + 1, tickprefix="$" if figure.dollars else "")
     drawn.update_yaxes(
-        autorange="reversed", showgrid=False, categoryorder="array", categoryarray=[_tick(p) for p in places]
+        range=[rows.num_rows - 1 + _EDGE, -_EDGE],
+        showgrid=False,
+        tickvals=[rows.middle[place] for place in places],
+        ticktext=[_tick(place) for place in places],
     )
     if figure.key == "memory":
-        _memory_ticks(drawn, most)
+        memory_ticks(drawn, most, num_ticks=_MAX_TICKS)
     title = figure.title + (f", {basis_words(members)}" if figure.dollars else "")
     label = f"Bar chart: {title} for {plural(len(places), 'combination')} of precision and device."
     return Chart(f"chart-bars-{figure.key}", title, label, drawn)
@@ -102,13 +136,15 @@ def _labels(groups: Sequence[Group]) -> list[str]:
     return [", ".join(part for part in group.told if part not in same) or "all" for group in groups]
 
 
-def _traces(group: Group, label: str, index: int, places: Sequence[str], figure: Figure) -> list[go.Bar]:
-    found = [figure.read(group.cells[place]) if place in group.cells else None for place in places]
-    words = [_words(group.cells.get(place), estimate, figure) for place, estimate in zip(places, found, strict=True)]
+def _traces(group: Group, label: str, index: int, rows: Rows, figure: Figure) -> list[go.Bar]:
+    places = [place for place in group.cells if place not in rows.lost]
+    found = [figure.read(group.cells[place]) for place in places]
+    words = [_words(group.cells[place], estimate, figure) for place, estimate in zip(places, found, strict=True)]
     bar = go.Bar(
         orientation="h",
-        y=[_tick(place) for place in places],
+        y=[rows.at[place, index] for place in places],
         x=[None if estimate is None else estimate.value for estimate in found],
+        width=_BAR,
         error_x={
             "type": "data",
             "symmetric": False,
@@ -117,7 +153,6 @@ def _traces(group: Group, label: str, index: int, places: Sequence[str], figure:
             "thickness": 1.2,
             "width": 3,
         },
-        offsetgroup=str(index),
         name=chart_text(label),
         meta=colour(SERIES[index]),
         hoverinfo="text",
@@ -129,11 +164,11 @@ def _traces(group: Group, label: str, index: int, places: Sequence[str], figure:
     ends = go.Bar(
         orientation="h",
         y=bar.y,
-        x=[None if estimate is None else bound(estimate, "high") for estimate in found],
+        x=[0 if estimate is None else bound(estimate, "high") for estimate in found],
+        width=_BAR,
         text=words,
         textposition="outside",
         cliponaxis=False,
-        offsetgroup=str(index),
         marker={"color": "rgba(0,0,0,0)"},
         showlegend=False,
         hoverinfo="skip",
@@ -141,22 +176,20 @@ def _traces(group: Group, label: str, index: int, places: Sequence[str], figure:
     return [bar, ends]
 
 
-def _words(cell: Priced | None, estimate: Estimate | None, figure: Figure) -> str:
-    if cell is None:
-        return ""
+def _words(cell: Priced, estimate: Estimate | None, figure: Figure) -> str:
     # A space that is not trimmed keeps the words off the error bar.
     return chr(0xA0) + chart_text(figure.show(estimate.value) if estimate is not None else ended(cell))
 
 
-def _lost_places(groups: Sequence[Group], places: Sequence[str], figure: Figure) -> go.Scatter:
+def _lost_places(groups: Sequence[Group], places: Sequence[str], rows: Rows) -> go.Scatter:
     """Words where a bar would begin, had any of the cells there ended well."""
-    at = {place: [group.cells[place] for group in groups if place in group.cells] for place in places}
-    lost = [place for place in places if all(figure.read(cell) is None for cell in at[place])]
+    lost = [place for place in places if place in rows.lost]
+    first = [next(group.cells[place] for group in groups if place in group.cells) for place in lost]
     return go.Scatter(
-        y=[_tick(place) for place in lost],
+        y=[rows.middle[place] for place in lost],
         x=[0] * len(lost),
         mode="text",
-        text=[f" {ended(at[place][0])}" for place in lost],
+        text=[f" {ended(cell)}" for cell in first],
         textposition="middle right",
         textfont={"size": 12},
         cliponaxis=False,
@@ -169,10 +202,3 @@ def _lost_places(groups: Sequence[Group], places: Sequence[str], figure: Figure)
 def _tick(place: str) -> str:
     precision, device, *machine = chart_text(place).split(", ", 2)
     return "<br>".join([f"{precision}, {device}", *machine])
-
-
-def _memory_ticks(drawn: go.Figure, most: float) -> None:
-    """Whole steps of bytes in binary units, which plotly doesn't know."""
-    step = next(2**power for power in range(20, 60) if most / 2**power <= _MAX_TICKS)
-    ticks = list(range(0, int(most) + step, step))
-    drawn.update_xaxes(tickvals=ticks, ticktext=[memory(tick).replace(".00 ", " ") if tick else "0" for tick in ticks])

@@ -11,7 +11,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from harness.report.wording import clean
+from harness.report.wording import clean, memory
 
 # Names of CSS variables, which page.js turns into colours of the reader's light or dark scheme.
 PICK = "pick"
@@ -148,6 +148,13 @@ def cost_axis(values: Sequence[float], *, ends: Sequence[float], unit: str = "")
 def _plain(value: float) -> str:
     """A round figure without exponent or needless zeros."""
     return f"{value:.12f}".rstrip("0").rstrip(".")
+
+
+def memory_ticks(figure: go.Figure, most: float, *, num_ticks: int) -> None:
+    """Ticks across at whole steps of bytes in binary units, which plotly doesn't know."""
+    step = next(2**power for power in range(20, 60) if most / 2**power <= num_ticks)
+    ticks = list(range(0, int(most) + step, step))
+    figure.update_xaxes(tickvals=ticks, ticktext=[memory(tick).replace(".00 ", " ") if tick else "0" for tick in ticks])
 
 
 def as_json(charts: Sequence[Chart]) -> str:

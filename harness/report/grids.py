@@ -26,6 +26,12 @@ _GROUP_WORDS = {
     "all": "all layers",
     "head": "head only",
 }
+_AXIS_WORDS = {
+    "batch_size": "batch {}",
+    "global_batch_size": "global batch {}",
+    "seq_len": "{} tokens",
+    "threads": "{} threads",
+}
 _FAILURES = {"oom": "out of memory", "timeout": "out of time"}
 
 
@@ -108,6 +114,11 @@ def group_word(key: str, value: object) -> str:
     if "." in key or key in _NAMED:
         return f"{_NAMED.get(key, key)} {shown}"
     return _GROUP_WORDS.get(shown, shown)
+
+
+def axis_word(key: str, value: object) -> str:
+    """The same where batch and length may be among the keys."""
+    return _AXIS_WORDS[key].format(value) if key in _AXIS_WORDS else group_word(key, value)
 
 
 def _heat_map(key: str, group: str, members: Sequence[Priced], figure: Figure) -> Chart:

@@ -7,13 +7,23 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from harness.cost import Priced
+from harness.footprint import rescues
 from harness.report.choice import failed
-from harness.report.naming import describe, machine_labels, short_labels
+from harness.report.device_words import (
+    communication_words,
+    ratio_interval,
+    ratio_words,
+    scaling_sentences,
+    series_names,
+)
+from harness.report.memory import rescue_sentences
+from harness.report.naming import describe, machine_labels
+from harness.report.sections import warnings_by_text
 from harness.report.wording import clean, interval, memory, number, percent, seconds, usd, usd_per_hour
+from harness.scaling import Series, scaling_series
 from harness.statistics import Estimate
 
 _MAX_ROWS = 30
-_MAX_NAMES = 8
 _LONGEST_REASON = 200
 # A backslash takes the meaning of these; the rest (mentions, tags, references) is written as an entity.
 _MARKS = re.compile(r"([\\`*_\[\]|~])")
@@ -26,8 +36,10 @@ def markdown(cells: Sequence[Priced], sentences: Sequence[str], *, generated_at:
     parts.append(_md_machines(cells))
     good = sorted((c for c in cells if c.summary.kind == "fine_tune" and c.summary.num_ok), key=_by_dollars)
     parts.append(_md_cells(good))
+    parts.append(_md_scaling(scaling_series(cells), cells))
     parts.append(_md_baselines([c for c in cells if c.summary.kind == "baseline" and c.summary.num_ok]))
     parts.append(_md_failed(failed(cells)))
+    parts.append(_md_rescues(cells))
     parts.append(
         f"Written {generated_at:%Y-%m-%d %H:%M} UTC. Definitions: docs/METHOD.md. Every figure: cells.csv, report.html."
     )
@@ -105,23 +117,40 @@ def _md_cells(cells: Sequence[Priced]) -> str:
     return f"## Cells, cheapest run first\n\n{_md_table(head, rows)}{left}{notes}"
 
 
-def warnings_by_text(cells: Sequence[Priced]) -> list[tuple[str, str]]:
-    """Each warning once, with the names of the cells that it is about."""
-    labels = short_labels(cells)
-    about: dict[str, list[str]] = {}
-    for cell in cells:
-        for warning in cell.summary.warnings:
-            about.setdefault(clean(warning), []).append(labels[id(cell)])
-    return [(warning, _some(names)) for warning, names in about.items()]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(names[:_MAX_NAMES]) + more
-
-
 def _md_figure(value: str, spread: str) -> str:
     return f"{value} ({spread})" if spread else value
+
+
+def _md_scaling(series: Sequence[Series], cells: Sequence[Priced]) -> str:
+    if not series:
+        return ""
+    rows = []
+    for one, name in zip(series, series_names(series, cells), strict=True):
+        for point in one.points:
+            rate, speed_up, each = point.samples_per_s, point.speed_up, point.cell.usd_per_1000_samples
+            rows.append([
+                md(name),
+                f"{point.num_devices}",
+                f"{point.device_batch_size}",
+                f"{point.global_batch_size}",
+                _md_figure(number(rate.value), interval(rate, "number")),
+                "the base" if point is one.base else _md_figure(ratio_words(speed_up.value), ratio_interval(speed_up)),
+                percent(point.efficiency.value),
+                _md_figure(usd(_value(each)), interval(each, "usd")),
+                communication_words(point),
+            ])  # fmt: skip
+    head = (
+        *("Scaling", "devices", "batch a device", "global batch", "samples/s", "speed-up", "efficiency"),
+        *("per 1,000 samples", "exposed communication"),
+    )
+    said = "\n\n".join(md(sentence) for sentence in scaling_sentences(series, cells))
+    more = f"\n\n{len(rows) - _MAX_ROWS} more in cells.csv." if len(rows) > _MAX_ROWS else ""
+    return f"## Scaling over devices\n\n{said}\n\n{_md_table(head, rows[:_MAX_ROWS])}{more}"
+
+
+def _md_rescues(cells: Sequence[Priced]) -> str:
+    lines = [f"- {md(sentence)}" for sentence in rescue_sentences(rescues(cells), cells)]
+    return "\n".join(["## Out of memory, and what fits", "", *lines]) if lines else ""
 
 
 def _md_baselines(cells: Sequence[Priced]) -> str:

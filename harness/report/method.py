@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.cost import Priced
+from harness.footprint import split_record
 from harness.record import ModelFacts, Record
 from harness.report.choice import measured
 from harness.report.wording import clean, listed, plural
+from harness.scaling import scaling_series
 from harness.settings import PACKAGED_MODEL
 
 # From results/report/, where a report lies unless `--out` says otherwise; the path is also said in words.
@@ -23,6 +25,8 @@ _SOURCES = {
     "cuda_allocated": "PyTorch's peak of allocated GPU memory",
     "cuda_reserved": "PyTorch's peak of reserved GPU memory",
     "nvml_process": "the process's share of GPU memory by NVML",
+    "control_group": "the control group's peak, pages that ranks share counted once",
+    "pss": "the sum of the ranks' proportional set sizes, sampled",
 }
 
 
@@ -91,7 +95,38 @@ def method(cells: Sequence[Priced]) -> list[Method]:
             "instance in the price table that covers the machine.",
             "price-basis",
         ),
+        *_method_of_devices_and_memory(cells),
     ]
+
+
+def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
+    """How scaling and the parts of memory came about, where this report shows them."""
+    lines = []
+    if scaling_series(cells):
+        lines += [
+            Method(
+                "Scaling",
+                "Cells on one machine that differ in number of devices and batch alone. Speed-up is throughput over that "
+                "of the fewest devices, efficiency speed-up over the ratio of devices; intervals by first-order propagation, "
+                "the two throughputs taken as independent. Devices are not ranked where the throughputs' intervals overlap.",
+                "scaling",
+            ),
+            Method(
+                "Exposed communication",
+                "Share of a forward and backward pass that DDP adds to one without all-reduce, medians of both in turns.",
+                "exposed-communication",
+            ),
+        ]
+    if any(split_record(cell) is not None for cell in cells):
+        lines.append(
+            Method(
+                "Parts of memory",
+                "Weights, gradients, optimiser state and the tensors saved for the backward pass, counted in one step that "
+                "is in no other figure; the rest of rank 0's peak is not explained.",
+                "parts-of-memory",
+            )
+        )
+    return lines
 
 
 def not_measured(cells: Sequence[Priced]) -> list[str]:

@@ -127,6 +127,8 @@ def _short(key: str, value: object) -> str:
         return f"({shown})"
     if key == "trainable":
         return "head only" if value == "head" else "all layers"
+    if isinstance(value, bool):
+        return ("" if value else "no ") + key.rpartition(".")[2].replace("_", " ")
     return shown if key in _AXES and key != "threads" else f"{key.rpartition('.')[2]}={shown}"
 
 

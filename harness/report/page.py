@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.resources import files
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -13,21 +14,36 @@ from plotly.offline import get_plotlyjs
 
 from harness import __version__
 from harness.cost import Priced
+from harness.footprint import rescues, ways_to_fit
 from harness.report.bars import bars
 from harness.report.cell_table import HEADS, MANY_ROWS, TEXT_COLUMNS, rows
 from harness.report.charts import cost_and_accuracy
 from harness.report.choice import Choice, failed, measured
 from harness.report.curves import accuracy_curves
+from harness.report.device_charts import scaling_charts
+from harness.report.device_words import MAX_SERIES, scaling_sentences
+from harness.report.devices import HEADS as SCALING_HEADS
+from harness.report.devices import scaling_rows
 from harness.report.figures import Chart, as_json, script_safe
 from harness.report.grids import heat_maps
-from harness.report.markdown import warnings_by_text
+from harness.report.memory import (
+    HOLDER_HEADS,
+    MAX_WAYS,
+    WAY_HEADS,
+    holders,
+    memory_warnings,
+    rescue_sentences,
+    way_rows,
+)
+from harness.report.memory_chart import memory_chart
 from harness.report.method import data_words, method, model_words, not_measured
 from harness.report.naming import machine_labels
-from harness.report.sections import losses, places, sample, totals
+from harness.report.sections import losses, places, sample, totals, warnings_by_text
 from harness.report.sentence import tfidf_cost
 from harness.report.tables import commit
 from harness.report.tiles import tiles
 from harness.report.wording import clean, plural
+from harness.scaling import scaling_series
 
 
 def page(cells: Sequence[Priced], choice: Choice, sentences: Sequence[str], csv: str, *, generated_at: datetime) -> str:
@@ -36,7 +52,16 @@ def page(cells: Sequence[Priced], choice: Choice, sentences: Sequence[str], csv:
     maps = heat_maps(cells)
     compared, num_more = bars(cells)
     curves = accuracy_curves(cells, choice)
-    charts = [*([cost] if cost is not None else []), *maps, *compared, *curves]
+    scaling = _scaling(cells)
+    memory = _memory(cells)
+    charts = [
+        *([cost] if cost is not None else []),
+        *maps,
+        *compared,
+        *(chart for group in (scaling["charts"].values() if scaling else []) for chart in group),
+        *([memory["chart"]] if memory and memory["chart"] else []),
+        *curves,
+    ]
     template = _environment().from_string(_read("page.html.j2"))
     return template.render(
         title="Fine-tuning BERT: cost and performance",
@@ -52,6 +77,8 @@ def page(cells: Sequence[Priced], choice: Choice, sentences: Sequence[str], csv:
         maps=_by_group(maps),
         bars=compared,
         num_more_bars=num_more,
+        scaling=scaling,
+        memory=memory,
         curves=curves,
         losses=losses(failed(cells), machine_labels(cells)),
         sample=sample(cells),
@@ -70,6 +97,40 @@ def page(cells: Sequence[Priced], choice: Choice, sentences: Sequence[str], csv:
         script=Markup(_read("page.js")),  # noqa: S704
         plotly=Markup(get_plotlyjs() if charts else ""),  # noqa: S704 - it holds no `</script`, which a test asks
     )
+
+
+def _scaling(cells: Sequence[Priced]) -> dict[str, Any] | None:
+    """What the section on devices shows; None without a series."""
+    series = scaling_series(cells)
+    if not series:
+        return None
+    return {
+        "sentences": scaling_sentences(series, cells),
+        "charts": scaling_charts(series, cells),
+        "num_more": max(0, len(series) - MAX_SERIES),
+        "shares_cores": any(one.device == "cpu" for one in series),
+        "heads": SCALING_HEADS,
+        "rows": scaling_rows(series, cells),
+    }
+
+
+def _memory(cells: Sequence[Priced]) -> dict[str, Any] | None:
+    """What the section on memory shows; None where no record says anything of it."""
+    chart, num_more = memory_chart(cells)
+    held, steps = holders(cells), ways_to_fit(cells)
+    found = {
+        "chart": chart,
+        "num_more": num_more,
+        "warnings": memory_warnings(cells),
+        "holders": held,
+        "holder_heads": HOLDER_HEADS,
+        "rescues": rescue_sentences(rescues(cells), cells),
+        "ways": way_rows(steps, cells),
+        "way_heads": WAY_HEADS,
+        "num_more_ways": max(0, len(steps) - MAX_WAYS),
+    }
+    told = (chart, found["warnings"], held.rows, held.notes, found["rescues"], steps)
+    return found if any(told) else None
 
 
 def _environment() -> jinja2.Environment:

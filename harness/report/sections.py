@@ -10,7 +10,7 @@ from harness.prices import Price
 from harness.record import Example, Machine, Record
 from harness.report.cell_table import OUTCOMES
 from harness.report.choice import run_seconds
-from harness.report.naming import machine_labels
+from harness.report.naming import machine_labels, short_labels
 from harness.report.wording import clean, memory, seconds, usd_per_hour
 
 _PADS_SHOWN = 6
@@ -18,6 +18,7 @@ _LONGEST_TOKEN = 60
 _LONGEST_TEXT = 2_000
 _LONGEST_REASON = 400
 _PAD = "[PAD]"
+_MAX_NAMES = 8
 
 
 @dataclass(frozen=True)
@@ -163,3 +164,18 @@ def totals(cells: Sequence[Priced]) -> str:
     spent = sum(record.duration_s for cell in cells for record in cell.summary.records)
     longest = max((run_seconds(cell) or 0.0 for cell in cells), default=0.0)
     return f"{seconds(spent)} of cells, the longest run {seconds(longest)}"
+
+
+def warnings_by_text(cells: Sequence[Priced]) -> list[tuple[str, str]]:
+    """Each warning once, with the names of the cells that it is about."""
+    labels = short_labels(cells)
+    about: dict[str, list[str]] = {}
+    for cell in cells:
+        for warning in cell.summary.warnings:
+            about.setdefault(clean(warning), []).append(labels[id(cell)])
+    return [(warning, _some(names)) for warning, names in about.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more

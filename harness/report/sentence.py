@@ -17,6 +17,7 @@ from harness.report.choice import (
     run_cost,
     run_seconds,
 )
+from harness.report.device_words import answer_over_devices
 from harness.report.naming import describe, difference, machine_labels, usual_values
 from harness.report.wording import (
     clean,
@@ -30,6 +31,7 @@ from harness.report.wording import (
     usd,
     usd_per_hour,
 )
+from harness.scaling import scaling_series
 from harness.statistics import Estimate
 
 # Within a hundredth nobody calls one run dearer than another.
@@ -44,7 +46,7 @@ def answer(cells: Sequence[Priced], choice: Choice) -> list[str]:
         said = [_unjudged(cells, choice.pick)]
     else:
         said = [*_recommendation(cells, choice, choice.best), *_worth(choice)]
-    return [*said, *_places(cells)]
+    return [*said, *_places(cells), *answer_over_devices(cells)]
 
 
 def _nothing_measured(cells: Sequence[Priced]) -> str:
@@ -182,8 +184,13 @@ def _places(cells: Sequence[Priced]) -> list[str]:
     """How machines compare, or devices of one machine; empty with one of each."""
     machines = machine_labels(cells)
     groups: dict[str, list[Priced]] = {}
+    # What more devices of one kind gain has a sentence of its own.
+    more = (point.cell.summary.config for series in scaling_series(cells) for point in series.more)
+    several = {getattr(config, "device", "") for config in more} if len(machines) == 1 else set()
     for cell in measured(cells):
         config = cell.summary.config
+        if getattr(config, "device", "") in several:
+            continue
         if getattr(config, "trainable", "all") != "all":
             continue  # training the head alone is other work, and would make its place look quick
         name = machines.get(cell.summary.machine_id, "") if len(machines) > 1 else getattr(config, "device", "")

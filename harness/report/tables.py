@@ -9,18 +9,48 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.cost import Priced
+from harness.footprint import (
+    ACTIVATIONS,
+    BASE,
+    GRADIENTS,
+    OPTIMIZER,
+    UNEXPLAINED,
+    WEIGHTS,
+    rank_peak,
+    split_peak,
+    split_record,
+)
 from harness.matrix import BaselineConfig
 from harness.record import Record
 from harness.report.naming import hardware
 from harness.report.wording import clean
+from harness.scaling import communication_fraction, scaling_series
 from harness.statistics import Estimate
 
+_PARTS = {
+    BASE: "base",
+    WEIGHTS: "weights",
+    GRADIENTS: "gradients",
+    OPTIMIZER: "optimizer",
+    ACTIVATIONS: "activations",
+    UNEXPLAINED: "unexplained",
+}
+_SCALING = tuple(
+    f"{kind}_{figure}"
+    for kind in ("strong", "weak")
+    for figure in (
+        "base_num_devices",
+        *("speed_up", "speed_up_low", "speed_up_high"),
+        *("efficiency_fraction", "efficiency_fraction_low", "efficiency_fraction_high"),
+    )
+)
 _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_text(cells: Sequence[Priced]) -> str:
     """Every cell as a row, units in the column names; empty where not measured."""
-    rows = [csv_row(cell) for cell in cells]
+    scaled = _scaled(cells)
+    rows = [csv_row(cell) | scaled.get(id(cell), dict.fromkeys(_SCALING)) for cell in cells]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -29,8 +59,38 @@ def csv_text(cells: Sequence[Priced]) -> str:
 
 
 def csv_row(cell: Priced) -> dict[str, Any]:
-    """One cell's row, by column."""
-    return _identity(cell) | _figures(cell) | _dollars(cell) | _circumstances(cell)
+    """One cell's row, by column, but for what other cells have to do with it."""
+    return _identity(cell) | _figures(cell) | _memory(cell) | _dollars(cell) | _circumstances(cell)
+
+
+def _scaled(cells: Sequence[Priced]) -> dict[int, dict[str, Any]]:
+    """Speed-up and efficiency in strong and in weak scaling, by `id(cell)`; of several series' the first's."""
+    found: dict[int, dict[str, Any]] = {}
+    for series in scaling_series(cells):
+        for point in series.points:
+            row = found.setdefault(id(point.cell), dict.fromkeys(_SCALING))
+            if row[f"{series.kind}_speed_up"] is None:
+                row[f"{series.kind}_base_num_devices"] = series.base.num_devices
+                for name, figure in (("speed_up", point.speed_up), ("efficiency_fraction", point.efficiency)):
+                    for suffix, side in (("", "value"), ("_low", "low"), ("_high", "high")):
+                        row[f"{series.kind}_{name}{suffix}"] = _end(figure, side)
+    return found
+
+
+def _memory(cell: Priced) -> dict[str, Any]:
+    """Rank 0's peak by what it was for, and what was there when the newest run began."""
+    record = split_record(cell)
+    parts = (split_peak(record) or {}) if record is not None else {}
+    load = next((run.load for run in reversed(cell.summary.records) if run.load is not None), None)
+    held = load.holders if load is not None else None
+    return {
+        "rank0_peak_bytes": rank_peak(record) if record is not None else None,
+        **{f"rank0_{column}_bytes": parts.get(part) for part, column in _PARTS.items()},
+        "available_memory_before_bytes": load.available_memory_bytes if load is not None else None,
+        "swap_used_before_bytes": load.swap_used_bytes if load is not None else None,
+        "largest_holder_bytes": None if held is None else max((one.num_bytes for one in held), default=0),
+        "communication_fraction": communication_fraction(cell.summary) if cell.summary.kind == "fine_tune" else None,
+    }
 
 
 def _identity(cell: Priced) -> dict[str, Any]:
@@ -42,7 +102,9 @@ def _identity(cell: Priced) -> dict[str, Any]:
     axes = ("batch_size", "seq_len", "precision", "device", "padding", "trainable", "threads")
     if isinstance(config, BaselineConfig):
         named |= dict.fromkeys(axes) | {"model": config.classifier, "device": "cpu"}
-        return named | dict.fromkeys(("optimizer", "learning_rate", "world_size", "threads_per_rank"))
+        return named | dict.fromkeys(
+            ("optimizer", "learning_rate", "world_size", "threads_per_rank", "device_batch_size")
+        )
     training = next((r.training for r in reversed(summary.records) if r.training is not None), None)
     named |= {axis: getattr(config, axis) for axis in axes}
     named |= {"model": config.model.shape or config.model.name, "optimizer": config.training.optimizer}
@@ -50,6 +112,7 @@ def _identity(cell: Priced) -> dict[str, Any]:
         "learning_rate": training.lr_peak if training is not None else None,
         "world_size": training.world_size if training is not None else None,
         "threads_per_rank": training.threads_per_rank if training is not None else None,
+        "device_batch_size": config.device_batch(training.world_size) if training is not None else config.batch_size,
     }
 
 
@@ -96,6 +159,8 @@ def _dollars(cell: Priced) -> dict[str, Any]:
         "usd_per_1000_samples_low": _end(cell.usd_per_1000_samples, "low"),
         "usd_per_1000_samples_high": _end(cell.usd_per_1000_samples, "high"),
     }
+    each = cell.usd_per_1000_samples_of_share
+    told["usd_per_1000_samples_of_share"] = _end(each, "value")
     amounts = ("per_epoch", "train", "setup", "evaluate", "per_run", "to_target", "whole_dataset")
     told |= {f"usd_{amount}": getattr(cell, f"usd_{amount}") for amount in amounts}
     fields = ("basis", "as_of", "source", "note")
@@ -144,15 +209,31 @@ def _csv_field(value: object) -> str:
 COLUMNS = (
     *("study", "machine", "cell", "kind", "outcome", "reason", "num_runs", "num_ok"),
     *("batch_size", "seq_len", "precision", "device", "padding", "trainable", "threads", "model"),
-    *("optimizer", "learning_rate", "world_size", "threads_per_rank", "global_batch_size", "num_updates"),
+    *(
+        "optimizer",
+        "learning_rate",
+        "world_size",
+        "threads_per_rank",
+        "device_batch_size",
+        "global_batch_size",
+        "num_updates",
+    ),
     *("samples_per_s", "samples_per_s_low", "samples_per_s_high", "samples_per_s_basis", "real_tokens_per_s"),
     *("padding_fraction", "step_s_median", "num_warmup_steps", "num_measured_steps"),
-    *("peak_memory_bytes", "peak_memory_source"),
+    *(
+        "peak_memory_bytes",
+        "peak_memory_source",
+        "rank0_peak_bytes",
+        *(f"rank0_{part}_bytes" for part in _PARTS.values()),
+    ),
+    *("available_memory_before_bytes", "swap_used_before_bytes", "largest_holder_bytes"),
+    *("communication_fraction", *_SCALING),
     *("accuracy", "accuracy_low", "accuracy_high", "accuracy_basis", "macro_f1", "majority_accuracy"),
     *("setup_s", "train_s", "evaluate_s", "epoch_s", "evaluation_samples_per_s"),
     *("target_accuracy", "num_reached_target", "time_to_target_s", "target_lost", "mfu"),
     *("usd_per_hour", "usd_per_1000_samples", "usd_per_1000_samples_low", "usd_per_1000_samples_high"),
     *(
+        "usd_per_1000_samples_of_share",
         "usd_per_epoch",
         "usd_train",
         "usd_setup",

@@ -8,15 +8,47 @@ import os
 import pytest
 from playwright.sync_api import sync_playwright
 
+from harness.cost import price
+from harness.footprint import ways_to_fit
 from harness.report import write_report
-from harness.report.wording import percent, usd
-from tests.make_priced import AT, baseline, fine_tune, priced, study_records, two_machines
+from harness.report.device_words import ratio_words, verdict
+from harness.report.wording import interval, memory, number, percent, usd
+from harness.scaling import scaling_series
+from harness.statistics import summarise
+from tests.make_priced import ASSUMED, AT, baseline, fine_tune, priced, study_records, two_machines
+from tests.make_records import GIB, make_load, make_machine, make_record
 
 pytestmark = pytest.mark.e2e
 
 HOSTILE = "</script><script>window.broken=1</script><img src=x onerror='window.broken=1'>\u202e\"'& \U0001f4b8"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+def device_cells():
+    """Strong and weak scaling on a CPU and on four GPUs, parts of memory, other holders, and a cell out of memory."""
+    four = make_machine(machine_id="4x-v100-000001", gpus=["Tesla V100-SXM2-16GB"] * 4)
+    held = make_load([("python3", 6 * GIB, 0), (HOSTILE, GIB, None)])
+    checkpointed = {"training": {"activation_checkpointing": True}}
+
+    def cell(device, batch_size, step_s, machine=None, sections=None, seq_len=64, load=None):
+        seconds = [step_s * (1 + 0.02 * (step % 3)) for step in range(40)]
+        comm = ([0.5, 0.52], [0.4, 0.41]) if "ddp" in device else None
+        training = {"seconds": seconds, "communication": comm, "memory_parts": {}}
+        axes = {"device": device, "batch_size": batch_size, "seq_len": seq_len}
+        return make_record(axes=axes, machine=machine, sections=sections, training=training, load=load)
+
+    records = [
+        *(cell("cpu", 32, 0.45), cell("cpu", 16, 0.26, load=held), cell("cpu-ddp2", 16, 0.52)),
+        *(cell("gpu", 32, 0.04, four), cell("gpu-ddp2", 16, 0.022, four), cell("gpu-ddp4", 8, 0.014, four)),
+        *(cell("cpu", 32, 0.6, sections=checkpointed), cell("cpu", 64, 9.0, sections=checkpointed, seq_len=512)),
+        make_record(outcome="oom", reason="killed", axes={"batch_size": 64, "seq_len": 512}),
+    ]
+    return price(summarise(records), lambda _summary: ASSUMED)
+
+
+def study_cells():
+    return priced(study_records())
 
 
 @pytest.fixture(scope="module")
@@ -167,10 +199,56 @@ def test_hundreds_of_cells_are_drawn(visit):
     assert page.locator("#cell-table tbody tr").count() == 300
 
 
+def test_the_figures_over_devices_are_those_computed(visit):
+    cells = device_cells()
+    series = scaling_series(cells)
+    page = visit(cells)
+    section = page.locator("#scaling")
+    rows = section.locator("tbody tr")
+    points = [point for one in series for point in one.points]
+    assert [(one.kind, one.device) for one in series] == [("strong", "gpu"), ("strong", "cpu"), ("weak", "cpu")]
+    assert rows.count() == len(points) == 7
+    for index, point in enumerate(points):
+        text = rows.nth(index).inner_text()
+        for figure in (
+            number(point.samples_per_s.value),
+            interval(point.samples_per_s, "number"),
+            ratio_words(point.speed_up.value),
+            percent(point.efficiency.value),
+            usd(point.cell.usd_per_1000_samples.value),
+            memory(point.cell.summary.peak_memory_bytes),
+            str(point.device_batch_size),
+            str(point.global_batch_size),
+        ):
+            assert figure in text, figure
+    assert f"{usd(points[0].cell.usd_per_1000_samples_of_share.value)} for 1 of 4 GPUs" in rows.first.inner_text()
+    said = section.inner_text()
+    for one in series:
+        assert verdict(one)[1:] in said
+    assert verdict(series[0]) in page.locator("#answer").inner_text()
+    wait_until(page, "document.querySelectorAll('#scaling .plot .main-svg:first-child').length === 6")
+
+
+def test_the_page_says_where_memory_went_who_else_held_it_and_what_fits(visit):
+    cells = device_cells()
+    page = visit(cells)
+    section = page.locator("#memory")
+    said = section.inner_text()
+    assert "(python3) held 6.00 GiB of GPU 0" in said
+    assert "<img src=x" in said
+    assert page.evaluate("window.broken") is None
+    assert "ran out of memory; the same with activation checkpointing on ran in" in said
+    assert section.locator("table").last.locator("tbody tr").count() == len(ways_to_fit(cells))
+    wait_until(page, "document.querySelectorAll('#chart-memory .main-svg').length > 0")
+    # 580 MiB in parts of a peak of 600, so the rest is drawn too: six parts of eight cells.
+    assert page.locator("#chart-memory .barlayer .point").count() == 6 * 8
+
+
 @pytest.mark.parametrize("width", [1400, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_wider_than_the_window(visit, width, scheme):
-    page = visit(priced(study_records()), width, scheme)
+@pytest.mark.parametrize("cells", [study_cells, device_cells])
+def test_nothing_is_wider_than_the_window(visit, width, scheme, cells):
+    page = visit(cells(), width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from harness.cost import (
     Price,
     Priced,
+    gpu_share,
     num_epochs,
     price,
     run_seconds,
     seconds_to_target,
     usd_of_seconds,
     usd_per_1000_samples,
+    usd_per_hour_of_share,
     whole_dataset_seconds,
 )
 from harness.statistics import Estimate, summarise
-from tests.make_records import make_baseline, make_record
+from tests.make_records import make_baseline, make_machine, make_record
 
 HOURLY = Price(0.36, "m5.xlarge", "aws", "us-east-1", "stated", "2026-07", "list", None)  # a ten-thousandth a second
 DOLLARS = [field.name for field in fields(Priced) if field.name.startswith("usd_")]
@@ -185,3 +187,44 @@ def test_each_summary_is_priced_by_its_own_machine_in_order():
 def test_a_later_failure_that_saw_no_data_takes_no_dollars_from_the_runs_that_did():
     row = priced(make_record(), make_record(seed=1, minutes=1, outcome="skipped", reason="budget", data=None))
     assert row.usd_whole_dataset == exactly(0.125)
+
+
+def on_gpus(num_gpus, device, **training):
+    machine = make_machine(machine_id=f"{num_gpus}x-v100-000001", gpus=["Tesla V100-SXM2-16GB"] * num_gpus)
+    return make_record(axes={"device": device}, machine=machine, training=training)
+
+
+@pytest.mark.parametrize(
+    ("usd_per_hour", "num_used", "num_gpus", "usd"),
+    [(12.24, 1, 4, 3.06), (12.24, 3, 4, 9.18), (24.48, 8, 8, 24.48)],
+)
+def test_usd_per_hour_of_a_share(usd_per_hour, num_used, num_gpus, usd):
+    assert usd_per_hour_of_share(usd_per_hour, num_used, num_gpus) == exactly(usd)
+
+
+def test_one_gpu_of_four_has_the_price_of_its_share_beside_that_of_the_machine():
+    # 16 samples/s: 0.0001 x 1000 / 16 for the machine, a quarter of it for the GPU.
+    row = priced(on_gpus(4, "gpu"))
+    assert gpu_share(row.summary) == (1, 4)
+    assert row.usd_per_1000_samples.value == exactly(0.00625)
+    assert row.usd_per_1000_samples_of_share.value == exactly(0.0015625)
+
+
+def test_two_gpus_of_four_have_half_the_price_at_twice_the_samples():
+    row = priced(on_gpus(4, "gpu-ddp2"))
+    assert gpu_share(row.summary) == (2, 4)
+    assert row.usd_per_1000_samples_of_share.value == exactly(0.0015625)
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "device", "training"), [(1, "gpu", {}), (4, "gpu-ddp", {"world_size": 4}), (4, "cpu", {})]
+)
+def test_without_a_gpu_left_over_there_is_one_price(num_gpus, device, training):
+    row = priced(on_gpus(num_gpus, device, **training))
+    assert gpu_share(row.summary) is None
+    assert row.usd_per_1000_samples_of_share is None
+
+
+def test_a_cell_that_never_ran_on_a_gpu_has_no_share():
+    (summary,) = summarise([make_record(axes={"device": "gpu"}, outcome="oom", reason="no memory")])
+    assert gpu_share(summary) is None

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -90,7 +91,10 @@ def test_nothing_is_fetched_and_the_outline_is_whole(tmp_path):
 
 def test_links_to_the_method_have_its_anchors(tmp_path):
     anchors = set(re.findall(rf"{re.escape(METHOD_URL)}#([a-z-]+)", write(priced(study_records()), tmp_path)))
-    assert anchors == {"throughput", "peak-memory", "accuracy", "time-to-target", "dollars", "price-basis"}
+    always = {"throughput", "peak-memory", "accuracy", "time-to-target", "dollars", "price-basis"}
+    assert anchors == always | {"scaling", "exposed-communication"}
+    headings = re.findall(r"^## (.+)$", Path("docs/METHOD.md").read_text(encoding="utf-8"), re.M)
+    assert anchors <= {heading.lower().replace(" ", "-") for heading in headings}
 
 
 def test_hostile_text_ends_no_element_and_is_shown(tmp_path):
@@ -217,6 +221,24 @@ def test_bars_hold_what_differs_in_precision_device_and_machine_alone():
     speed = charts[0].figure
     assert any("unsupported" in text for trace in speed.data if trace.type == "scatter" for text in trace.text)
     assert max(x for trace in speed.data if trace.type == "bar" for x in trace.x if x) > 1000
+
+
+def test_only_bars_that_there_are_take_room():
+    # Two groups at fp32 on one CPU, one of them at bf16 as well, and none that ran at fp16.
+    records = [
+        fine_tune(16),
+        fine_tune(32),
+        fine_tune(16, precision="bf16"),
+        fine_tune(32, precision="fp16", outcome="unsupported", reason="no"),
+    ]
+    (speed, *_), _ = bars(priced(records))
+    axis = speed.figure.layout.yaxis
+    assert axis.ticktext == ("fp32, cpu", "bf16, cpu", "fp16, cpu")
+    # Rows 0 and 1, a gap of 0.9, row 2.9, a gap, row 4.8.
+    assert list(axis.tickvals) == pytest.approx([0.5, 2.9, 4.8])
+    at = {trace.name: list(trace.y) for trace in speed.figure.data if trace.type == "bar" and trace.name}
+    assert at == {"batch 16": pytest.approx([0.0, 2.9]), "batch 32": pytest.approx([1.0])}
+    assert list(speed.figure.data[-1].text) == [" unsupported"]
 
 
 def test_several_studies_are_told_apart_by_their_names():

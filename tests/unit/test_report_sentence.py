@@ -109,7 +109,14 @@ def test_machines_and_devices_are_compared():
     assert "g5.xlarge trains fastest" in text
     assert "(stated price)" in text
     assert "(assumed price)" in text
-    assert "Devices at their best" in said(priced(study_records()))
+    gpu = fine_tune(rate=900.0, device="gpu")
+    assert "Devices at their best" in said(priced([*study_records(), gpu]))
+
+
+def test_what_scaling_says_of_devices_is_not_said_twice():
+    text = said(priced(study_records()))
+    assert "Devices at their best" not in text
+    assert "Over devices, " in text
 
 
 def test_another_test_set_is_not_compared():
