@@ -14,9 +14,7 @@ _SIZES = ("batch_size", "global_batch_size", "seq_len")
 _IGNORED = (*_SIZES, "seed")
 
 
-def find_dominated(
-    config: FineTuneConfig | BaselineConfig, records: Iterable[Record], machine: Machine
-) -> str | None:
+def find_dominated(config: FineTuneConfig | BaselineConfig, records: Iterable[Record], machine: Machine) -> str | None:
     """Say which of the records makes a cell needless: one that ran out of memory, was no larger and had no less of it.
 
     Compared are the examples of one device and micro-batch and the sequence length, all else being equal.
