@@ -35,6 +35,7 @@ class Growth:
 def measure_growth(held_bytes: Sequence[int]) -> Growth | None:
     """Fit a slope to what was held after every step, warm-up left out; None with fewer than 30 steps.
 
+    The first third is left out too: glibc's allocator goes on settling for tens of steps (docs/METHOD.md).
     Steps in a row are alike, and what an allocator has taken it mostly keeps, so that single steps, or the residuals
     of a line through them, promise too much. The steps are cut into 10 contiguous batches. The slope is that from the
     first batch's mean to the last one's; its variance is that of a ratio, from the 9 differences between neighbouring
@@ -45,9 +46,10 @@ def measure_growth(held_bytes: Sequence[int]) -> Growth | None:
     Source: method of batch means: Schmeiser, "Batch size effects in the analysis of simulation output", Operations
     Research 30 (1982) 556-568; variance of a ratio: Cochran, "Sampling techniques", 3rd ed., section 6.3.
     """
-    num_steps = len(held_bytes)
-    if num_steps < FEWEST_STEPS:
+    if len(held_bytes) < FEWEST_STEPS:
         return None
+    held_bytes = held_bytes[len(held_bytes) // 3 :]
+    num_steps = len(held_bytes)
     bounds = [num_steps * index // _NUM_BATCHES for index in range(_NUM_BATCHES + 1)]
     levels = [fmean(held_bytes[first:end]) for first, end in pairwise(bounds)]
     middles = [(first + end - 1) / 2 for first, end in pairwise(bounds)]
