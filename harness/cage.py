@@ -18,6 +18,7 @@ from typing import Literal
 
 import psutil
 
+from harness.errors import UserError
 from harness.record import Cap, CapMethod
 
 _MOUNTS = {1: Path("/sys/fs/cgroup/memory"), 2: Path("/sys/fs/cgroup")}
@@ -70,7 +71,11 @@ class Cage:
 
     @contextlib.contextmanager
     def python_inside(self, log: Path) -> Iterator[None]:
-        """Let multiprocessing's spawn start its next process inside, with all that it prints written to `log`."""
+        """Let multiprocessing's spawn start its next process inside, with all that it prints written to `log`.
+
+        Raises:
+            UserError: When the temporary folder is one from which nothing may be run.
+        """
         script = self._folder / f"{self._token}-{log.stem}.sh"
         enter = (
             f'echo $$ > "{self.group.path}/cgroup.procs"'
@@ -80,6 +85,11 @@ class Cage:
         python = shlex.quote(sys.executable)
         script.write_text(f'#!/bin/sh\nexec >> {shlex.quote(str(log))} 2>&1\n{enter} && exec {python} "$@"\n')
         script.chmod(0o700)
+        if not os.access(script, os.X_OK):
+            raise UserError(
+                f"limits.memory_limit_gib: no program may start from {self._folder.parent} (mounted noexec); "
+                "set TMPDIR to a folder where one may"
+            )
         # Were it to start now, it would start inside, and outlive the cell.
         resource_tracker.ensure_running()
         before = spawn.get_executable()

@@ -15,7 +15,7 @@ import pytest
 from harness import cage as cage_module
 from harness import holders as holders_module
 from harness import runner as runner_module
-from harness.cage import Cage, Group
+from harness.cage import Cage
 from harness.census import pss_bytes
 from harness.cost import price
 from harness.holders import find_holders
@@ -24,6 +24,7 @@ from harness.report import write_report
 from harness.runner import Surroundings
 from harness.settings import PACKAGED_MODEL
 from harness.statistics import summarise
+from harness.store import load_records
 from harness.sweep import run_cells
 
 GIB, MIB = 2**30, 2**20
@@ -160,22 +161,34 @@ class TestControlGroup:
         later = run_cells(cells[1:], tmp_path / "c", bench.around, Watcher(), known_oom=skipping)
         assert [record.outcome for record in later] == ["skipped"]
 
+    def test_a_second_run_has_nothing_to_do_until_it_is_told_not_to_skip(self, study_file, tmp_path):
+        study = study_file("[matrix]\nbatch_size = [8, 16]\n", limits="memory_limit_gib = 0.05")
+
+        def harness(*options):
+            command = [sys.executable, "-m", "harness", "run", study, "--results", tmp_path / "r", *options]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            outcomes = [record.outcome for record in load_records([tmp_path / "r"]).records]
+            return done.stdout, outcomes
+
+        assert harness()[1] == ["oom", "skipped"]
+        said, outcomes = harness()
+        assert "All 2 cells are done" in said and outcomes == ["oom", "skipped"]
+        assert harness("--no-skip")[1] == ["oom", "skipped", "oom"]
+
     def test_a_kill_in_the_group_that_the_harness_itself_runs_in_is_out_of_memory(self, bench, tmp_path):
         """As in a container with a limit: a cell without a cap of its own, and a harness that knows none."""
-        path, version = next(cage_module._candidates())
-        group = Group(path / f"harness-{os.getpid()}-0", version)
-        group.path.mkdir()
+        cage = Cage(900 * MIB, 1, tmp_path)
+        if cage.group.version == 2:
+            (cage.group.path / "memory.oom.group").write_text("0")  # not the harness with its cell
         try:
-            assert cage_module._set_limit(group, 900 * MIB)
-            if version == 2:
-                (group.path / "memory.oom.group").write_text("0")  # the cell alone
             done = subprocess.run(
-                ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', group.path, sys.executable, "-m", "harness"]  # noqa: RUF005
+                ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', cage.group.path, sys.executable, "-m", "harness"]  # noqa: RUF005
                 + ["run", study(tmp_path), "--results", tmp_path / "r"],
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
         finally:
-            group.path.rmdir()
+            cage.close()
         assert "oom" in done.stderr, done.stdout + done.stderr
         assert "the kernel killed rank 0: the control group that the harness itself runs in was out of memory" in (
             " ".join(done.stderr.split())
