@@ -135,12 +135,15 @@ def run(
     only: Only = None,
     overrides: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Measure again what is done.")] = False,
+    no_skip: Annotated[
+        bool, typer.Option("--no-skip", help="Try cells too that are larger than one that ran out of memory.")
+    ] = False,
     usd_per_hour: UsdPerHour = None,
 ) -> None:
     """Run a study's cells that are not done yet; each record is saved as its cell ends."""
     from harness.record import Stated
     from harness.screen import Screen
-    from harness.store import find_done, own_records
+    from harness.store import find_done, own_records, ran_out
     from harness.sweep import look_around, run_cells
 
     if instance is not None:
@@ -152,7 +155,9 @@ def run(
     known = own_records(results, around.machine)
     for problem in known.unreadable:
         _err.print(f"[yellow]left aside:[/] {escape(problem)}", soft_wrap=True, highlight=False)
-    to_do = [cell for cell in cells if force or find_done(cell, known.records, around.machine)[0] != "done"]
+    to_do = [
+        cell for cell in cells if force or find_done(cell, known.records, around.machine, skip=not no_skip)[0] != "done"
+    ]
     if not to_do:
         _out.print(f"All {len(cells)} cells are done; nothing to run (--force measures again).", highlight=False)
         return
@@ -161,7 +166,10 @@ def run(
     budget = _budget(to_do[0], _find_price(around.machine, usd_per_hour, around.stated))
     known_s = {record.config_hash: record.duration_s for record in known.records if record.outcome == "ok"}
     with Screen(_out, to_do) as screen:
-        records = run_cells(to_do, results, around, screen, known_s=known_s, budget=budget)
+        records = run_cells(
+            to_do, results, around, screen, known_s=known_s, budget=budget,
+            skip=not no_skip, known_oom=ran_out(known.records, around.machine),
+        )  # fmt: skip
     _print_failures(records)
     if any(record.outcome == "interrupted" for record in records):
         _out.print("Stopped. What is finished is kept; the same command goes on.", highlight=False)

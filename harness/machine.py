@@ -80,7 +80,7 @@ def unsupported_reason(config: FineTuneConfig | BaselineConfig, machine: Machine
         return None
     kind, ranks, ddp = parse_device(config.device)
     if kind == "cpu":
-        return _unsupported_on_cpu(config, machine, ranks if ddp else None)
+        return _unsupported_on_cpu(config, machine, ranks if ddp else None) or _unsupported_cap(config, machine)
     if not machine.gpus:
         return f"no NVIDIA GPU here ({machine.gpu_note or 'NVML lists none'})"
     if "+cpu" in package_version("torch"):
@@ -93,7 +93,7 @@ def unsupported_reason(config: FineTuneConfig | BaselineConfig, machine: Machine
     if config.precision in {"bf16", "tf32"} and capability is not None and capability[0] < _AMPERE:
         # torch.cuda.is_bf16_supported() says yes on a T4, which emulates it at about 2 TFLOP/s.
         return f"{config.precision} needs compute capability 8.0, this GPU has {capability[0]}.{capability[1]}"
-    return None
+    return _unsupported_cap(config, machine)
 
 
 def num_ranks(config: FineTuneConfig, machine: Machine) -> int:
@@ -155,6 +155,23 @@ def _unsupported_on_cpu(config: FineTuneConfig, machine: Machine, ranks: int | N
         return f"{ranks} ranks need {ranks} cores, {machine.cpu.num_usable} usable here"
     if ranks is not None and ranks > 1 and sys.platform == "win32":
         return "DDP on Windows is not supported; use WSL2"
+    return None
+
+
+def _unsupported_cap(config: FineTuneConfig, machine: Machine) -> str | None:
+    limit = config.limits.memory_limit_gib
+    if limit is None:
+        return None
+    on_gpu = parse_device(config.device)[0] == "gpu"
+    if not on_gpu and machine.system != "Linux":
+        return f"limits.memory_limit_gib on a CPU needs Linux; {machine.system} has no such cap"
+    has = machine.gpus[0].memory_bytes if on_gpu else machine.memory_limit_bytes or machine.memory_bytes
+    if has is not None and limit * _GIB > has:
+        whose = "this GPU" if on_gpu else "this machine"
+        return (
+            f"limits.memory_limit_gib = {limit:g} is more than {whose} has ({has / _GIB:.1f} GiB): "
+            "what ended a cell would not be the cap"
+        )
     return None
 
 
@@ -254,7 +271,7 @@ def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
         return (), f"NVML: {error}"
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        chosen = _visible(handles, os.environ.get("CUDA_VISIBLE_DEVICES"), pynvml)
+        chosen = visible_gpus(handles, os.environ.get("CUDA_VISIBLE_DEVICES"), pynvml)
         gpus = tuple(_gpu(handle, pynvml) for handle in chosen)
     except pynvml.NVMLError as error:
         return (), f"NVML: {error}"
@@ -263,7 +280,8 @@ def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
     return gpus, None if gpus else "CUDA_VISIBLE_DEVICES hides every GPU" if handles else "NVML lists none"
 
 
-def _visible(handles: list[Any], setting: str | None, nvml: Any) -> list[Any]:  # noqa: ANN401 - pynvml has no types
+def visible_gpus(handles: list[Any], setting: str | None, nvml: Any) -> list[Any]:  # noqa: ANN401 - pynvml has no types
+    """NVML's handles that CUDA_VISIBLE_DEVICES leaves, in its order."""
     if setting is None:
         return handles
     chosen = []

@@ -416,6 +416,8 @@ class Record(Settings):
         stderr_tail: Last lines of each rank, scrubbed.
         marks: Kept of a cell that failed too: how far it came.
         cap: None where memory was not limited.
+        held_bytes: Rank 0's after every step up to its last mark, of a cell that did not live to tell; where it did,
+            `training` has those of every rank.
         start_method: None when no process was started.
     """
 
@@ -444,6 +446,7 @@ class Record(Settings):
     marks: tuple[Mark, ...] = ()
     cap: Cap | None = None
     gpu_readings: tuple[GpuReading, ...] = ()
+    held_bytes: tuple[int, ...] = ()
     training: Training | None = None
     baseline: Baseline | None = None
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -22,16 +22,22 @@ from typing import Any, Literal
 import psutil
 
 from harness import __version__
+from harness.cage import Cage, KernelKills
+from harness.census import Census
+from harness.holders import find_holders
 from harness.machine import num_ranks, num_threads, unsupported_reason
-from harness.matrix import BaselineConfig, Cell, FineTuneConfig
+from harness.matrix import BaselineConfig, Cell, FineTuneConfig, parse_device
 from harness.pulse import HangWatch, Pulse
 from harness.record import (
+    Baseline,
+    Cap,
     DataFacts,
     Example,
     Git,
     Load,
     Machine,
     Mark,
+    PeakMemory,
     Phases,
     Record,
     Stated,
@@ -39,6 +45,7 @@ from harness.record import (
     Training,
 )
 from harness.scrub import scrub, scrubbed_tail
+from harness.shortage import find_sign
 from harness.sources import ModelFiles
 
 StartMethod = Literal["forkserver", "spawn"]
@@ -48,6 +55,8 @@ _WORKER = "harness.worker"
 _TERMINATE_S = 3.0
 _LAST_NEWS_S = 0.5
 _TICK_S = 1.0
+_TAIL_BYTES = 20_000
+_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,8 @@ class Runner:
         self._context: Any = multiprocessing.get_context(self.start_method)
         self._ranks: list[_Rank] = []
         self._watch: HangWatch | None = None
+        self._cage: Cage | None = None
+        self._census: Census | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="harness-")
 
     def __enter__(self) -> Runner:
@@ -160,31 +171,37 @@ class Runner:
         """Run one cell alone and return its record, whatever becomes of it; Ctrl-C makes it `interrupted`."""
         reason = unsupported_reason(cell.config, around.machine)
         if reason is not None:
-            return _blank(cell, around, "unsupported", reason).model_copy(update={"data": prepared.data})
-        before = _LoadBefore()
+            return blank_record(cell, around, "unsupported", reason).model_copy(update={"data": prepared.data})
+        gpus = _gpus_of(cell, around.machine)
+        before, kills = _LoadBefore(gpus), KernelKills()
         started_at, ordered_at = datetime.now(UTC), time.perf_counter()
         try:
             self._start(cell, prepared.job, around.machine, ordered_at)
-            outcome, reason = self._wait(ordered_at, cell.config.limits.timeout_s, on_progress)
+            outcome, reason = self._wait(ordered_at, cell.config.limits.timeout_s, on_progress, kills)
         except KeyboardInterrupt:
             outcome, reason = "interrupted", "stopped by the user"
         duration_s = time.perf_counter() - ordered_at
-        ranks = self._ranks
+        ranks, start_method = self._ranks, "fresh" if self._cage else self.start_method
+        cap = self._cage.cap() if self._cage else _cuda_cap(cell) if gpus else None
+        peaks = self._census.peaks() if self._census else ()
         self._end_ranks()
         ends = [rank.end or {} for rank in ranks]
-        record = _blank(cell, around, outcome, reason).model_copy(
+        training = _merge(ranks, prepared, cell, peaks)
+        record = blank_record(cell, around, outcome, reason).model_copy(
             update={
                 "started_at": started_at,
                 "duration_s": duration_s,
                 "stderr_tail": tuple(scrubbed_tail(rank.stderr) for rank in ranks),
                 "phases": _phases(ranks, prepared),
                 "load": before.until_now(_cpu_s(ends)),
-                "start_method": self.start_method,
+                "start_method": start_method,
+                "cap": cap,
                 "data": prepared.data,
                 "model": ends[0].get("model") if ends else None,
-                "baseline": ends[0].get("baseline") if ends else None,
+                "baseline": _baseline(ends[0], peaks) if ends else None,
                 "marks": _marks(ranks),
-                "training": _merge(ranks, prepared, cell),
+                "held_bytes": () if training else _held_bytes(ranks),
+                "training": training,
             }
         )
         mismatch = _checksum_mismatch(ends)
@@ -199,6 +216,10 @@ class Runner:
         token = f"{time.monotonic_ns():x}"
         pulse = Path(self._folder.name) / f"{token}-pulse"
         Pulse(pulse, world_size).close()
+        context, limit = self._context, cell.config.limits.memory_limit_gib
+        if limit is not None and not _gpus_of(cell, machine):
+            self._cage = Cage(int(limit * _GIB), world_size, Path(self._folder.name))
+            context = multiprocessing.get_context("spawn")
         for rank in range(world_size):
             told: Job = replace(job, ordered_at=ordered_at)
             if isinstance(told, FineTuneJob):
@@ -206,21 +227,25 @@ class Runner:
                     told, rank=rank, world_size=world_size, num_threads=num_threads(told.config, machine),
                     rendezvous=f"{self._folder.name}/{token}-rendezvous", pulse=str(pulse),
                 )  # fmt: skip
-            receiver, sender = self._context.Pipe(duplex=False)
+            receiver, sender = context.Pipe(duplex=False)
             stderr = Path(self._folder.name) / f"{token}-rank{rank}.log"
-            with _without_main():
-                process = self._context.Process(target=_enter_worker, args=(told, sender, str(stderr)))
+            with _without_main(), self._cage.python_inside(stderr) if self._cage else contextlib.nullcontext():
+                process = context.Process(target=_enter_worker, args=(told, sender, str(stderr)))
                 process.start()
             sender.close()
             self._ranks.append(_Rank(process, receiver, stderr))
-        self._watch = HangWatch(pulse, [rank.process.pid for rank in self._ranks]) if world_size > 1 else None
+        pids = [rank.process.pid for rank in self._ranks]
+        self._watch = HangWatch(pulse, pids) if world_size > 1 else None
+        self._census = None if _gpus_of(cell, machine) else Census(pids, self._cage)
 
-    def _wait(self, ordered_at: float, timeout_s: float, on_progress: Progress) -> tuple[str, str | None]:
+    def _wait(
+        self, ordered_at: float, timeout_s: float, on_progress: Progress, kills: KernelKills
+    ) -> tuple[str, str | None]:
         """Block until every rank ended, one failed, or time is up; wakes on messages and on one timer."""
         while True:
             waiting = [rank for rank in self._ranks if rank.ended_at is None]
             if not waiting:
-                return _verdict(self._ranks)
+                return _verdict(self._ranks, self._cage, kills)
             left = ordered_at + timeout_s - time.perf_counter()
             if left <= 0:
                 return "timeout", f"not done after limits.timeout_s = {timeout_s:g} s"
@@ -230,9 +255,11 @@ class Runner:
             now = time.perf_counter() - ordered_at
             if self._watch is not None and (hung := self._watch.look(now)):
                 return "timeout", hung
+            if self._census is not None:
+                self._census.look(now)
             for rank in waiting:
                 if rank.pipe in ready or rank.process.sentinel in ready:
-                    _receive(rank, now, on_progress if rank is self._ranks[0] else lambda _: None)
+                    _receive(rank, now, self._first_ranks(on_progress, now) if rank is self._ranks[0] else _ignore)
                 if rank.process.sentinel in ready or rank.end is not None:
                     rank.process.join(_TERMINATE_S if rank.end is not None else None)
                     rank.ended_at = now
@@ -241,14 +268,24 @@ class Runner:
                 for rank in waiting
             ):
                 self._hear_the_dead(ordered_at)
-                return _verdict(self._ranks)
+                return _verdict(self._ranks, self._cage, kills)
+
+    def _first_ranks(self, on_progress: Progress, now: float) -> Progress:
+        """What rank 0 tells goes to the screen and to the count of all ranks' memory."""
+
+        def hear(message: dict[str, Any]) -> None:
+            if self._census is not None:
+                self._census.hear(message, now)
+            on_progress(message)
+
+        return hear
 
     def _hear_the_dead(self, ordered_at: float) -> None:
         """A rank that complains of a lost neighbour may be heard before the news that the neighbour died."""
         running = {rank.process.sentinel: rank for rank in self._ranks if rank.ended_at is None}
         for sentinel in connection.wait(list(running), _LAST_NEWS_S) if running else ():
             rank = running[sentinel]
-            _receive(rank, now := time.perf_counter() - ordered_at, lambda _: None)
+            _receive(rank, now := time.perf_counter() - ordered_at, _ignore)
             rank.process.join()
             rank.ended_at = now
 
@@ -273,10 +310,17 @@ class Runner:
                 os.killpg(rank.process.pid, signal.SIGKILL)
             rank.process.join()
             rank.pipe.close()
-        self._ranks = []
+        self._ranks, self._census = [], None
         if self._watch is not None:
             self._watch.close()
             self._watch = None
+        if self._cage is not None:
+            self._cage.close()
+            self._cage = None
+
+
+def _ignore(message: dict[str, Any]) -> None:
+    """Hear a rank whose progress is not shown."""
 
 
 def _nothing() -> None:
@@ -308,7 +352,7 @@ def _receive(rank: _Rank, now: float, on_progress: Progress) -> None:
             on_progress(message)
 
 
-def _verdict(ranks: list[_Rank]) -> tuple[str, str | None]:
+def _verdict(ranks: list[_Rank], cage: Cage | None, kills: KernelKills) -> tuple[str, str | None]:
     """The ending of the rank that failed first; another's "connection reset by peer" only follows from it."""
     failed = [rank for rank in ranks if rank.ended_at is not None and (rank.end or {}).get("outcome") != "ok"]
     if not failed:
@@ -316,17 +360,48 @@ def _verdict(ranks: list[_Rank]) -> tuple[str, str | None]:
     # A rank that died without a word is nearer to the cause than one that lived to complain of it.
     first = min(failed, key=lambda rank: (rank.end is not None, rank.ended_at))
     prefix = f"rank {ranks.index(first)}: " if len(ranks) > 1 else ""
+    capped = f" (under {cage.words})" if cage is not None and not cage.exact else ""
     if first.end is not None:
-        return first.end["outcome"], f"{prefix}{first.end['reason']}"
+        outcome = first.end["outcome"]
+        return outcome, f"{prefix}{first.end['reason']}{capped if outcome == 'oom' else ''}"
     code = first.process.exitcode
+    if code == -signal.SIGKILL:
+        why = (cage.why_killed() if cage is not None else None) or kills.why()
+        if why is not None:
+            return "oom", f"the kernel killed rank {ranks.index(first)}: {why}"
+        hint = "; the kernel kills so when memory is out, but its count of such kills did not rise"
+        return "crashed", f"{prefix}the process was ended by SIGKILL{hint}"
+    # A library that gets no memory in a thread of its own, or before Python runs, ends the process with these words.
+    sign = find_sign(_tail(first.stderr))
+    if sign is not None:
+        return "oom", f"{prefix}{sign}{capped}"
     if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        hint = "; the kernel kills so when memory is out (see dmesg)" if name == "SIGKILL" else ""
-        return "crashed", f"{prefix}the process was ended by {name}{hint}"
+        return "crashed", f"{prefix}the process was ended by {signal.Signals(-code).name}"
     return "crashed", f"{prefix}the process ended with status {code} and no word"
 
 
-def _blank(cell: Cell, around: Surroundings, outcome: str, reason: str | None) -> Record:
+def _tail(path: Path) -> str:
+    return path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace") if path.exists() else ""
+
+
+def _gpus_of(cell: Cell, machine: Machine) -> range:
+    """Indices of the GPUs that a cell uses; empty for one on a CPU."""
+    config = cell.config
+    if not isinstance(config, FineTuneConfig) or parse_device(config.device)[0] == "cpu":
+        return range(0)
+    return range(num_ranks(config, machine))
+
+
+def _cuda_cap(cell: Cell) -> Cap | None:
+    """The cap that a GPU cell's worker sets: torch's allocator holds to it, the CUDA context comes on top."""
+    limit = cell.config.limits.memory_limit_gib
+    if limit is None:
+        return None
+    return Cap(limit_bytes=int(limit * _GIB), method="cuda_fraction", exact=False, peak_bytes=None, num_oom_kills=None)
+
+
+def blank_record(cell: Cell, around: Surroundings, outcome: str, reason: str | None) -> Record:
+    """A record of a cell for which no process was started."""
     return Record.model_validate(
         {
             "harness_version": __version__,
@@ -374,11 +449,21 @@ def _marks(ranks: list[_Rank]) -> tuple[Mark, ...]:
     )
 
 
+def _held_bytes(ranks: list[_Rank]) -> tuple[int, ...]:
+    told = [message for message in ranks[0].messages if message["kind"] == "mark"] if ranks else []
+    return tuple(num_bytes for message in told for num_bytes in message["held_bytes"])
+
+
+def _baseline(end: dict[str, Any], peaks: tuple[PeakMemory, ...]) -> Baseline | None:
+    found: Baseline | None = end.get("baseline")
+    return found.model_copy(update={"peak_memory": found.peak_memory + peaks}) if found else None
+
+
 def _finite(loss: float | None) -> float | None:
     return loss if loss is not None and math.isfinite(loss) else None
 
 
-def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell) -> Training | None:
+def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell, together: tuple[PeakMemory, ...]) -> Training | None:
     """Put the ranks' traces together: counts and losses summed, seconds kept by rank."""
     ends = [rank.end for rank in ranks]
     if not isinstance(cell.config, FineTuneConfig) or not ends or not all(end and "trace" in end for end in ends):
@@ -406,7 +491,7 @@ def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell) -> Training | Non
         ),
         evaluations=tuple(traces[0]["evaluations"]),
         test=first["test"],
-        peak_memory=tuple(peak for end in told for peak in end["peaks"]),
+        peak_memory=(*(peak for end in told for peak in end["peaks"]), *together),
         example=prepared.example or Example(label=None, text=None, tokens=None, input_ids=None, attention_mask=()),
         torch_build=first["torch_build"],
         held_bytes=tuple(tuple(trace["held_bytes"]) for trace in traces),
@@ -430,10 +515,11 @@ def _checksum_mismatch(ends: list[dict[str, Any]]) -> str | None:
 
 
 class _LoadBefore:
-    """The machine's CPU seconds when a cell begins."""
+    """The machine's CPU seconds and memory when a cell begins."""
 
-    def __init__(self) -> None:
-        self._available = psutil.virtual_memory().available
+    def __init__(self, gpus: Sequence[int]) -> None:
+        self._available, self._swap_used = psutil.virtual_memory().available, psutil.swap_memory().used
+        self._holders = find_holders(gpus)
         self._system, self._parent = psutil.cpu_times(), time.process_time()
 
     def until_now(self, cell_s: float | None) -> Load:
@@ -448,4 +534,7 @@ class _LoadBefore:
             cell_s=cell_s,
             parent_s=time.process_time() - self._parent,
             steal_s=steal,
+            swap_used_bytes=self._swap_used,
+            holders=self._holders
+            and tuple(holder.model_copy(update={"name": scrub(holder.name)}) for holder in self._holders),
         )

@@ -12,6 +12,7 @@ from typing import Literal
 
 from scipy import stats
 
+from harness import memory_use
 from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
 from harness.record import (
     MemorySource,
@@ -65,7 +66,8 @@ class Summary:
         padding_fraction: Share of computed tokens that was padding, warm-up left out.
         num_warmup_steps, num_measured_steps: Fewest of a run.
         num_updates, global_batch_size: Of the newest run.
-        peak_memory_bytes: Largest over runs of the sum over ranks.
+        peak_memory_bytes: Largest over runs, of all ranks together.
+        memory_growth: Bytes a step, after warm-up, of the run that grew most; of failed runs too, as far as they came.
         setup_s: Start, load and tokenising, which each run is charged in full, as if it ran alone.
         train_s, evaluate_s: Mean over runs; evaluate_s covers validation and test.
         epoch_s: Training seconds of one pass over the training rows, at the measured throughput.
@@ -96,6 +98,7 @@ class Summary:
     global_batch_size: int | None
     peak_memory_bytes: int | None
     peak_memory_source: str | None
+    memory_growth: Estimate | None
     setup_s: float | None
     train_s: float | None
     evaluate_s: float | None
@@ -318,6 +321,7 @@ def _summarise_group(records: tuple[Record, ...]) -> Summary:
         global_batch_size=trainings[-1].global_batch_size if trainings else None,
         peak_memory_bytes=peak,
         peak_memory_source=source,
+        memory_growth=_memory_growth(records),
         setup_s=_mean(_total(run.phases.start_s, run.phases.load_s, run.phases.tokenise_s) for run in runs),
         train_s=_mean(run.baseline.train_s if run.baseline else run.phases.train_s for run in runs),
         evaluate_s=_mean(_total(run.phases.evaluate_s, run.phases.test_s) for run in runs),
@@ -382,10 +386,29 @@ def _padding_fraction(windows: Sequence[Window]) -> float | None:
 
 
 def _peak(config: FineTuneConfig | BaselineConfig, runs: Sequence[Record]) -> tuple[MemorySource | None, int | None]:
-    source: MemorySource = "cuda_reserved" if _on_gpu(config) else "rss"
-    sums = [num_bytes for run in runs if (num_bytes := peak_memory(run, source)) is not None]
-    peak = max(sums, default=None)
-    return (None if peak is None else source), peak
+    """The largest of the runs' peaks, and how that one was taken."""
+    sources: tuple[MemorySource, ...] = ("cuda_reserved",) if _on_gpu(config) else ("control_group", "pss", "rss")
+    found: tuple[MemorySource | None, int | None] = (None, None)
+    for run in runs:
+        known = ((source, size) for source in sources if (size := peak_memory(run, source)) is not None)
+        best = next(known, None)
+        if best is not None and (found[1] is None or best[1] > found[1]):
+            found = best
+    return found
+
+
+def _held(record: Record) -> tuple[int, ...]:
+    """Bytes that all ranks held after every step, warm-up left out; of a killed cell those of rank 0."""
+    ranks = record.training.held_bytes if record.training else (record.held_bytes,)
+    together = tuple(map(sum, zip(*ranks, strict=True)))
+    return together[warmup_steps(together) :]
+
+
+def _memory_growth(records: Sequence[Record]) -> Estimate | None:
+    most = memory_use.most_growth([_held(record) for record in records])
+    if most is None:
+        return None
+    return Estimate(most.value, most.low, most.high, "batch means over the steps of one run")
 
 
 def _evaluation_rate(test: TestEvaluation) -> float | None:
@@ -458,6 +481,7 @@ def _warnings(summary: Summary) -> Iterator[str]:
     yield from _speed_warnings(summary)
     yield from _learning_warnings(summary)
     yield from _load_warnings(summary)
+    yield from memory_use.memory_warnings(summary.records, [_held(record) for record in summary.records])
 
 
 def _speed_warnings(summary: Summary) -> Iterator[str]:

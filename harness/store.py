@@ -6,13 +6,14 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
+from harness.dominance import find_dominated
 from harness.errors import UserError
 from harness.machine import package_version
 from harness.matrix import Cell
@@ -116,16 +117,35 @@ def own_records(results: Path, machine: Machine) -> Found:
     )
 
 
-def find_done(cell: Cell, records: Iterable[Record], machine: Machine) -> tuple[State, Record | None]:
-    """Tell whether a cell was measured, by its newest finished record of any study on this machine."""
+def find_done(
+    cell: Cell, records: Sequence[Record], machine: Machine, *, skip: bool = True
+) -> tuple[State, Record | None]:
+    """Tell whether a cell was measured, by its newest finished record of any study on this machine.
+
+    One that was skipped is done for as long as what it was skipped for holds; never without `skip`.
+    """
     state: State = "to do"
     last = None
     for record in records:
-        if (record.config_hash, record.repeat) != (cell.config_hash, cell.repeat) or not _finished(record, cell):
+        if (record.config_hash, record.repeat) != (cell.config_hash, cell.repeat):
+            continue
+        needless = (
+            record.outcome == "skipped" and skip and find_dominated(cell.config, ran_out(records, machine), machine)
+        )
+        if not _finished(record, cell) and (not needless or state == "done"):
             continue
         if state != "done" or _fresh(record, machine):
             state, last = ("done" if _fresh(record, machine) else "stale"), record
     return state, last
+
+
+def ran_out(records: Sequence[Record], machine: Machine) -> list[Record]:
+    """The fresh records of cells whose newest fresh run ran out of memory."""
+    newest: dict[tuple[str, int], Record] = {}
+    for record in records:
+        if record.outcome in FINISHED and _fresh(record, machine):
+            newest[record.config_hash, record.repeat] = record
+    return [record for record in newest.values() if record.outcome == "oom"]
 
 
 def _finished(record: Record, cell: Cell) -> bool:

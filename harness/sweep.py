@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from harness.corpus import Corpus, Tokenised, lay_texts, load_corpus, tokenise
+from harness.dominance import find_dominated
 from harness.errors import UserError
 from harness.machine import (
     describe_machine,
@@ -23,7 +24,7 @@ from harness.machine import (
 )
 from harness.matrix import BaselineConfig, Cell, FineTuneConfig
 from harness.record import Machine, Record, Stated
-from harness.runner import BaselineJob, FineTuneJob, Prepared, Runner, StartMethod, Surroundings
+from harness.runner import BaselineJob, FineTuneJob, Prepared, Runner, StartMethod, Surroundings, blank_record
 from harness.settings import DataSettings
 from harness.sources import ModelFiles, locate_model
 from harness.store import save_record
@@ -112,6 +113,8 @@ def run_cells(
     known_s: dict[str, float] | None = None,
     budget: Budget | None = None,
     start_method: StartMethod | None = None,
+    skip: bool = True,
+    known_oom: Sequence[Record] = (),
 ) -> list[Record]:
     """Run cells one after the other, saving each record as it ends.
 
@@ -120,12 +123,16 @@ def run_cells(
 
     Args:
         known_s: Seconds that a configuration took before, by its hash.
+        skip: Leave out, with a record that says so, what is no smaller than a cell that ran out of memory.
+        known_oom: Records of cells that did so before; those that are run again here do not count.
 
     Raises:
         UserError: Before any cell is run: torch is missing, or a cell's model or data can't be had.
     """
     _check_installed(cells, around.machine)
     records: list[Record] = []
+    again = {cell.config_hash for cell in cells}
+    ran_out = [record for record in known_oom if record.config_hash not in again]
     began = time.perf_counter()
     with (
         _alone(results),
@@ -137,14 +144,19 @@ def run_cells(
         if any(unsupported_reason(cell.config, around.machine) is None for cell in cells):
             runner.wait_until_warm()
         for index, (cell, needs) in enumerate(zip(cells, prepared, strict=True)):
-            expected = _expected_s(cell, records, known_s or {})
+            needless = find_dominated(cell.config, [*ran_out, *records], around.machine) if skip else None
+            expected = 0.0 if needless else _expected_s(cell, records, known_s or {})
             if budget is not None and time.perf_counter() - began + expected > budget.seconds:
                 watcher.cells_left_out(
                     cells[index:], f"{budget.reason}, and {cell.label} is expected to take {expected:.0f} s"
                 )
                 break
             watcher.cell_started(cell)
-            record = runner.run(cell, needs, around, lambda message, cell=cell: watcher.cell_progressed(cell, message))  # type: ignore[misc]
+            record = (
+                blank_record(cell, around, "skipped", needless).model_copy(update={"data": needs.data})
+                if needless
+                else runner.run(cell, needs, around, lambda message, cell=cell: watcher.cell_progressed(cell, message))  # type: ignore[misc]
+            )
             records.append(record)
             watcher.cell_ended(cell, record, save_record(record, results))
             if record.outcome == "interrupted":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -165,8 +166,7 @@ def make_trainee(model: PreTrainedModel, config: FineTuneConfig, place: Place, n
     optimizer = _optimizer(model, config, place)
     return Trainee(
         model=model,
-        # BERT's buffers are constants: nothing to broadcast before every forward pass.
-        module=DistributedDataParallel(model, broadcast_buffers=False) if dist.is_initialized() else model,
+        module=DistributedDataParallel(model, **_no_broadcasts()) if dist.is_initialized() else model,
         optimizer=optimizer,
         schedule=_schedule(optimizer, config, num_updates),
         scaler=torch.amp.GradScaler(place.device.type, enabled=config.precision == "fp16"),
@@ -407,6 +407,12 @@ def _forward_backward(
     for column, count in zip((trace.num_samples, trace.num_real_tokens, trace.num_padded_tokens), counts, strict=True):
         column.append(int(count))
     return loss_sum
+
+
+def _no_broadcasts() -> dict[str, Any]:
+    # BERT's buffers are constants: nothing to broadcast before every forward pass. torch 2.13 renamed the argument.
+    new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    return {"forward_sync_buffers" if new else "broadcast_buffers": False}
 
 
 def _divergence(trace: Trace, config: FineTuneConfig, place: Place) -> str | None:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from multiprocessing import connection, parent_process
 from pathlib import Path
@@ -29,6 +29,7 @@ import torch.distributed as dist
 # Their first import would be each cell's first cost: transformers and DDP load their parts lazily.
 import transformers.models.bert.modeling_bert
 import transformers.models.distilbert.modeling_distilbert  # noqa: F401
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -39,6 +40,7 @@ from harness.meters import MemoryMeter, StepTimer
 from harness.pulse import Pulse
 from harness.record import Baseline
 from harness.runner import BaselineJob, FineTuneJob, Job
+from harness.shortage import find_sign
 from harness.training import (
     Place,
     Trace,
@@ -56,14 +58,10 @@ from harness.training import (
 
 Send = Callable[[dict[str, Any]], None]
 _MESSAGE_EVERY_S = 1.0
-# Each is an allocation that failed; only some of them come as a type of their own.
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
+_REASON_SIGNS = 300
+# What libraries raise when they get no memory, beside the types that stand for nothing else.
+_MAY_TELL = (RuntimeError, ImportError, OSError, SafetensorError)
+_GIB = 2**30
 
 
 def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
@@ -79,7 +77,7 @@ def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
     send = pipe.send
     send({"kind": "phase", "name": "load", "start_s": began - job.ordered_at})
     try:
-        ending = _fine_tune(job, send, began) if isinstance(job, FineTuneJob) else _baseline(job)
+        ending = _fine_tune(job, send, began) if isinstance(job, FineTuneJob) else _baseline(job, send)
         send({"kind": "end", "outcome": "ok", "reason": None, **ending})
     except BaseException as error:  # noqa: BLE001 - every ending is data
         traceback.print_exc()
@@ -93,28 +91,48 @@ def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
 
 def classify(error: BaseException) -> tuple[str, str]:
     """Tell what kind of ending an exception is, and why in one line."""
+    shortage = next(filter(None, map(_shortage, _with_causes(error))), None)
+    if shortage is not None:
+        return "oom", shortage
     text = str(error).strip()
-    reason = f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"[:300]
+    return ("unsupported", text) if isinstance(error, Unsupported) else ("crashed", _in_one_line(error))
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and those that it was raised from: libraries wrap what they could not do for want of memory."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
+
+
+def _shortage(error: BaseException) -> str | None:
+    """Why an exception means that memory ran out, in one line; None if it does not."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "oom", reason
+        return _in_one_line(error)
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return "oom", reason
-    if isinstance(error, RuntimeError) and any(sign.lower() in text.lower() for sign in _OUT_OF_MEMORY):
-        return "oom", reason
-    if isinstance(error, Unsupported):
-        return "unsupported", text
-    return "crashed", reason
+        return _in_one_line(error)
+    # Of NCCL's message the first line tells nothing: the sign is in a later one.
+    sign = find_sign(str(error)) if isinstance(error, _MAY_TELL) else None
+    return f"{type(error).__name__}: {sign}"[:_REASON_SIGNS] if sign else None
+
+
+def _in_one_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"[:_REASON_SIGNS]
 
 
 class Unsupported(Exception):  # noqa: N818 - the name of the outcome
     """Only torch itself could tell that this machine can't do the cell."""
 
 
-def _baseline(job: BaselineJob) -> dict[str, Any]:
+def _baseline(job: BaselineJob, send: Send) -> dict[str, Any]:
     memory = MemoryMeter(torch.device("cpu"), rank=0)
     memory.reset()
     measured = run_baseline(job.config.classifier, job.texts_folder)
-    return {"baseline": Baseline(peak_memory=memory.peaks(), **measured), "cpu_s": time.process_time()}
+    told = {"baseline": Baseline(peak_memory=memory.peaks(), **measured), "cpu_s": time.process_time()}
+    send({"kind": "phase", "name": "after"})
+    return told
 
 
 def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
@@ -129,18 +147,20 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     loaded = time.perf_counter()
     send({"kind": "phase", "name": "train", "load_s": loaded - began})
     reporter = _Reporter(send, job, num_updates)
-    trace = train(
-        trainee,
-        tokens["train"],
-        tokens["val"],
-        config,
-        place,
-        timer=timer,
-        memory=memory,
-        on_step=reporter.on_step,
-        beat=beat,
-    )
-    reporter.finish(trace)
+    try:
+        trace = train(
+            trainee,
+            tokens["train"],
+            tokens["val"],
+            config,
+            place,
+            timer=timer,
+            memory=memory,
+            on_step=reporter.on_step,
+            beat=beat,
+        )
+    finally:
+        reporter.finish()
     seconds = timer.seconds()
     send({"kind": "phase", "name": "test"})
     tested = config.model.init == "pretrained" and not trace.diverged
@@ -163,6 +183,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         "communication": None,
     }
     # What follows is in none of the figures above.
+    send({"kind": "phase", "name": "after"})
     if place.world_size > 1 and not trace.diverged:
         told["communication"] = measure_communication(trainee, tokens["train"], config, place, beat)
     return told | {"cpu_s": time.process_time()}
@@ -174,20 +195,24 @@ class _Reporter:
     def __init__(self, send: Send, job: FineTuneJob, num_updates: int) -> None:
         self._send, self._ordered_at, self.num_updates = send, job.ordered_at, num_updates
         self._sent_at = -_MESSAGE_EVERY_S
+        self._trace, self._num_told = Trace(), 0
         self.first_step_s: float | None = None
 
     def on_step(self, trace: Trace) -> None:
-        now = time.perf_counter()
+        now, self._trace = time.perf_counter(), trace
         if self.first_step_s is None:
             self.first_step_s = now - self._ordered_at
         if now - self._sent_at >= _MESSAGE_EVERY_S:
             self._tell(trace, now)
 
-    def finish(self, trace: Trace) -> None:
-        self._tell(trace, time.perf_counter())
+    def finish(self) -> None:
+        """Tell of the last step, however training ended."""
+        if self._trace.num_samples:
+            self._tell(self._trace, time.perf_counter())
 
     def _tell(self, trace: Trace, now: float) -> None:
         self._sent_at = now
+        held, self._num_told = trace.held_bytes[self._num_told :], len(trace.held_bytes)
         self._send(
             {
                 "kind": "mark",
@@ -199,6 +224,7 @@ class _Reporter:
                 if trace.loss_sums
                 else None,
                 "accuracy": trace.evaluations[-1].accuracy if trace.evaluations else None,
+                "held_bytes": held,  # of the steps since the last mark: a killed process can't tell them later
             }
         )
 
@@ -218,6 +244,9 @@ def _take_place(job: FineTuneJob) -> Place:
             )
         torch.cuda.set_device(device)
         _check_architecture(device)
+        if config.limits.memory_limit_gib is not None:
+            share = config.limits.memory_limit_gib * _GIB / torch.cuda.get_device_properties(device).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, share), device)
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(config.seed)
     set_precision(config)

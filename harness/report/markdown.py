@@ -112,9 +112,12 @@ def _md_cells(cells: Sequence[Priced]) -> str:
         "price",
     )
     left = f"\n\n{len(cells) - _MAX_ROWS} more in cells.csv." if len(cells) > _MAX_ROWS else ""
-    warned = [f"- {md(warning)} ({md(about)})" for warning, about in warnings_by_text(cells)]
-    notes = "\n\nTo be read with care:\n\n" + "\n".join(warned) if warned else ""
-    return f"## Cells, cheapest run first\n\n{_md_table(head, rows)}{left}{notes}"
+    return f"## Cells, cheapest run first\n\n{_md_table(head, rows)}{left}{_warned(cells)}"
+
+
+def _warned(cells: Sequence[Priced]) -> str:
+    lines = [f"- {md(warning)} ({md(about)})" for warning, about in warnings_by_text(cells)]
+    return "\n\nTo be read with care:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _md_figure(value: str, spread: str) -> str:
@@ -177,7 +180,9 @@ def _md_failed(cells: Sequence[Priced]) -> str:
         for c in cells[:_MAX_ROWS]
     ]
     more = [f"- {len(cells) - _MAX_ROWS} more in cells.csv"] if len(cells) > _MAX_ROWS else []
-    return "\n".join(["## Cells that failed", "", *lines, *more]) if lines else ""
+    # Those of which a run ended well have their warnings beside their figures.
+    warned = _warned([cell for cell in cells if not cell.summary.num_ok])
+    return "\n".join(["## Cells that failed", "", *lines, *more]) + warned if lines else ""
 
 
 def _value(estimate: Estimate | None) -> float | None:

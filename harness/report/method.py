@@ -21,12 +21,13 @@ _CLOCKS = {
     "cuda_events": "CUDA events, synchronised once at the end of the measured window, batch preparation included",
 }
 _SOURCES = {
-    "rss": "the resident set's high-water mark of each rank (VmHWM, reset when training starts)",
+    "rss": "the resident set's high-water mark of each rank (VmHWM, reset when training starts), ranks added up",
+    "control_group": "the high-water mark of the cell's own control group, from its start on, shared pages counted once",
+    "pss": "the sum of all ranks' proportional set sizes (PSS), sampled every 5 s and when training ended, "
+    "so that a peak between two samples is missed",
     "cuda_allocated": "PyTorch's peak of allocated GPU memory",
     "cuda_reserved": "PyTorch's peak of reserved GPU memory",
     "nvml_process": "the process's share of GPU memory by NVML",
-    "control_group": "the control group's peak, pages that ranks share counted once",
-    "pss": "the sum of the ranks' proportional set sizes, sampled",
 }
 
 
@@ -66,7 +67,8 @@ def method(cells: Sequence[Priced]) -> list[Method]:
         ),
         Method(
             "Peak memory",
-            f"Highest of the runs, ranks added up: {source}. From the start of training to its end.",
+            f"Highest of the runs: {source}. From the start of training to its end, where nothing else is said. "
+            + _caps(cells),
             "peak-memory",
         ),
         Method(
@@ -127,6 +129,25 @@ def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
             )
         )
     return lines
+
+
+def _caps(cells: Sequence[Priced]) -> str:
+    """Which caps on memory these cells ran under."""
+    caps = {record.cap for record in _records(cells) if record.cap is not None}
+    exact = any(cap.exact for cap in caps)
+    methods = {cap.method for cap in caps if not cap.exact}
+    told = []
+    if exact:
+        told.append(
+            "Caps: a control group of the cell's own, without swap, which a fresh process enters before it begins."
+        )
+    if "rlimit_data" in methods:
+        told.append(
+            "Caps by RLIMIT_DATA are approximate: they count what a process maps to write to, touched or not, and no file."
+        )
+    if "cuda_fraction" in methods:
+        told.append("Caps on a GPU are approximate: torch's allocator holds to them, the CUDA context comes on top.")
+    return " ".join(told)
 
 
 def not_measured(cells: Sequence[Priced]) -> list[str]:

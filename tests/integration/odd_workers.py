@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import resource
 import signal
@@ -112,6 +114,62 @@ def stops_itself(*told):
 def runs_out_of_memory(*told):
     """Its rank 1 gets no memory."""
     _before_the_fourth_batch_of_rank_1(_fail_to_allocate, *told)
+
+
+LEAK_BYTES = 3 * 2**20
+
+
+def _at_every_batch(do, job, pipe, stderr):
+    import harness.training
+    from harness import worker
+
+    collate = harness.training.collate
+
+    def odd_collate(*args, **kwargs):
+        do()
+        return collate(*args, **kwargs)
+
+    harness.training.collate = odd_collate
+    worker.run(job, pipe, stderr)
+
+
+def leaks(*told):
+    """Keeps 3 MiB of every batch."""
+    kept = []
+    _at_every_batch(lambda: kept.append(b"x" * LEAK_BYTES), *told)
+
+
+def leaks_until_killed(*told):
+    """Keeps 8 MiB of every batch, each of which takes as long as one of a larger model."""
+    kept = []
+    _at_every_batch(lambda: (kept.append(b"x" * 2**23), time.sleep(0.06)), *told)
+
+
+def asks_python_for_too_much(*told):
+    """The interpreter is refused."""
+    _at_every_batch(lambda: bytearray(2**62), *told)
+
+
+def maps_too_much(*told):
+    """The kernel refuses a mapping: ENOMEM."""
+    _at_every_batch(lambda: mmap.mmap(-1, 2**60), *told)
+
+
+def wraps_a_shortage(*told):
+    """A library turns the shortage into an error of its own."""
+
+    def wrap():
+        try:
+            bytearray(2**62)
+        except MemoryError as error:
+            raise ValueError("the batch could not be built") from error
+
+    _at_every_batch(wrap, *told)
+
+
+def aborts_for_want_of_memory(*told):
+    """C++ throws where nobody catches it, as in a thread of autograd's: the process is gone without a word of Python's."""
+    _at_every_batch(ctypes.CDLL("libstdc++.so.6")._ZSt17__throw_bad_allocv, *told)
 
 
 def asks_for_too_much(job, pipe, stderr):

@@ -36,12 +36,47 @@ from harness.worker import Unsupported, classify, has_kernels
         (ValueError("out of memory is only its name"), "crashed", "ValueError"),
         (Unsupported("no kernels"), "unsupported", "no kernels"),
         (KeyError(), "crashed", "KeyError: no message"),
+        (
+            RuntimeError("NCCL error in: x.hpp:275\nLast error:\nCuda failure 2 'out of memory'"),
+            "oom",
+            "RuntimeError: Cuda failure 2 'out of memory'",
+        ),
+        (ImportError("libx.so: failed to map segment from shared object"), "oom", "ImportError: libx.so"),
+        (RuntimeError("std::bad_alloc"), "oom", "RuntimeError: std::bad_alloc"),
     ],
 )
 def test_an_exception_is_told_apart_by_what_it_means(error, outcome, reason):
     found, why = classify(error)
     assert found == outcome
     assert reason in why and "\n" not in why and len(why) <= 300
+
+
+def test_what_was_raised_from_a_shortage_is_one():
+    try:
+        try:
+            bytearray(2**62)
+        except MemoryError as error:
+            raise ValueError("the layer could not be built") from error
+    except ValueError as error:
+        wrapped = error
+    assert classify(wrapped) == ("oom", "MemoryError: no message")
+
+
+def test_what_went_wrong_while_a_shortage_was_handled_is_a_mistake_of_its_own():
+    try:
+        try:
+            bytearray(2**62)
+        except MemoryError:
+            {}["no such key"]
+    except KeyError as error:
+        assert classify(error)[0] == "crashed"
+
+
+@pytest.mark.parametrize("size", [2**40, 2**62])
+def test_torchs_own_refusals_are_recognised(size):
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(size, dtype=torch.uint8)
+    assert classify(caught.value)[0] == "oom"
 
 
 @pytest.mark.parametrize(

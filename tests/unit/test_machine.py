@@ -90,6 +90,28 @@ def test_what_a_machine_cannot_do_is_said_without_a_process(config, machine, rea
         assert re.search(reason, found)
 
 
+@pytest.mark.parametrize(
+    ("device", "gib", "facts", "reason"),
+    [
+        ("cpu", 4, {}, None),
+        ("cpu", 8, {}, None),  # the whole machine's own
+        ("cpu", 9, {}, r"memory_limit_gib = 9 is more than this machine has \(8\.0 GiB\)"),
+        ("cpu", 3, {"memory_limit_bytes": 2 * GIB}, r"more than this machine has \(2\.0 GiB\)"),
+        ("cpu", 1, {"system": "Darwin"}, "on a CPU needs Linux; Darwin has no such cap"),
+        ("gpu", 14, {"system": "Windows"}, None),
+        ("gpu", 16, {}, r"more than this GPU has \(15\.0 GiB\)"),
+    ],
+)
+def test_a_cap_must_be_one_that_this_machine_can_set(device, gib, facts, reason, made_up, monkeypatch):
+    monkeypatch.setattr(machine_module, "package_version", lambda _: "2.13.0+cu130")
+    cell = config_of(device)
+    config = cell.model_copy(update={"limits": cell.limits.model_copy(update={"memory_limit_gib": gib})})
+    here = made_up(gpus=[T4.model_copy(update={"memory_bytes": 15 * GIB})])
+    here = here.model_copy(update={"memory_bytes": 8 * GIB, "memory_limit_bytes": None, "system": "Linux"} | facts)
+    found = unsupported_reason(config, here)
+    assert (found is None) if reason is None else re.search(reason, found)
+
+
 def test_a_cpu_build_of_torch_says_what_to_install(made_up, monkeypatch):
     monkeypatch.setattr(machine_module, "package_version", lambda _: "2.13.0+cpu")
     assert "`make bench TORCH=" in unsupported_reason(config_of("gpu"), made_up(gpus=[A10G]))

@@ -360,6 +360,25 @@ class TestSecondsAndMemory:
         summary = summary_of(run(0, 500, 510), run(1, 505, 515))
         assert (summary.peak_memory_bytes, summary.peak_memory_source) == (1020 * MIB, "rss")
 
+    @pytest.mark.parametrize(
+        ("together", "source", "mib"),
+        [
+            ([(None, "pss", 700)], "pss", 700),
+            ([(None, "control_group", 650)], "control_group", 650),
+            ([(None, "pss", 700), (None, "control_group", 650)], "control_group", 650),
+        ],
+    )
+    def test_a_peak_that_counts_shared_pages_once_comes_before_the_sum_of_ranks(self, together, source, mib):
+        peaks = [
+            (0, "rss", 500 * MIB),
+            (1, "rss", 510 * MIB),
+            *((rank, name, size * MIB) for rank, name, size in together),
+        ]
+        record = make_record(axes={"device": "cpu-ddp2"}, training={"peaks": peaks})
+        summary = summary_of(record)
+        assert (summary.peak_memory_bytes, summary.peak_memory_source) == (mib * MIB, source)
+        assert peak_memory(record, "rss") == 1010 * MIB  # which prices go by
+
     def test_a_gpu_cell_counts_what_the_allocator_reserved_and_nothing_twice(self):
         peaks = [(0, "rss", 3 * GIB), (0, "cuda_allocated", 4 * GIB), (0, "cuda_reserved", 5 * GIB)]
         record = make_record(axes={"device": "gpu"}, training={"peaks": peaks})

@@ -1,0 +1,351 @@
+"""Caps on memory, out of memory made for real, and who else held some: real cells in real groups."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import odd_workers
+import psutil
+import pytest
+
+from harness import cage as cage_module
+from harness import holders as holders_module
+from harness import runner as runner_module
+from harness.cage import Cage
+from harness.census import pss_bytes
+from harness.cost import price
+from harness.holders import find_holders
+from harness.prices import load_prices, price_finder
+from harness.report import write_report
+from harness.runner import Surroundings
+from harness.settings import PACKAGED_MODEL
+from harness.statistics import summarise
+from harness.store import load_records
+from harness.sweep import run_cells
+
+GIB, MIB = 2**30, 2**20
+ENDLESS = {"epochs": 100_000, "eval_every": 100_000}
+REAL = {
+    "model": {"name": PACKAGED_MODEL},
+    "data": {"num_train": 256, "num_val": 16, "num_test": 16},
+    "training": {"max_steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def groups_can_be_made(tmp_path_factory):
+    cage = Cage(GIB, 1, tmp_path_factory.mktemp("cage"))
+    made = cage.group is not None
+    cage.close()
+    if not made:
+        pytest.skip("no memory control group can be made here (root, or a delegated version 2 group, is needed)")
+
+
+@pytest.fixture
+def no_groups(monkeypatch):
+    """Nowhere to make a control group: the way of a user without rights."""
+    monkeypatch.setattr(cage_module, "_candidates", lambda: iter(()))
+
+
+@pytest.fixture(autouse=True)
+def no_group_is_left():
+    yield
+    assert groups() == []
+
+
+def groups():
+    own = cage_module._own_group()
+    return [path for path in own[0].glob(f"harness-{os.getpid()}-*") if path.is_dir()] if own else []
+
+
+def real(bench, gib, *, batch_size, seq_len=128, **raw):
+    return bench.run(
+        **REAL,
+        limits={"memory_limit_gib": gib},
+        matrix={"batch_size": [batch_size], "seq_len": [seq_len], "padding": ["max"]} | raw.pop("matrix", {}),
+        **raw,
+    )
+
+
+class Watcher:
+    def cell_started(self, cell): ...
+    def cell_progressed(self, cell, message): ...
+    def cell_ended(self, cell, record, path): ...
+    def cells_left_out(self, cells, reason): ...
+
+
+@pytest.mark.usefixtures("groups_can_be_made")
+class TestControlGroup:
+    def test_a_capped_cell_is_a_fresh_process_in_a_group_of_its_own_and_measures_the_same(self, bench):
+        record = bench.run(limits={"memory_limit_gib": 2})
+        assert (record.outcome, record.start_method) == ("ok", "fresh"), record.reason
+        assert record.training.steps.loss == bench.run().training.steps.loss
+        cap = record.cap
+        assert (cap.limit_bytes, cap.exact, cap.num_oom_kills) == (2 * GIB, True, 0)
+        assert cap.method.startswith("control_group_v")
+        (own,) = [peak for peak in record.training.peak_memory if peak.source == "control_group"]
+        assert own.rank is None
+        assert 100 * MIB < own.num_bytes <= cap.peak_bytes < 2 * GIB
+        (summary,) = summarise([record])
+        assert (summary.peak_memory_source, summary.peak_memory_bytes) == ("control_group", own.num_bytes)
+        assert not any("approximate" in warning for warning in summary.warnings)
+
+    def test_at_the_edge_what_ended_used_no_more_and_what_ran_out_needs_more(self, bench):
+        limit = 0.9
+        small, large = real(bench, limit, batch_size=2), real(bench, limit, batch_size=32)
+        assert small.outcome == "ok", small.reason
+        assert small.cap.peak_bytes <= limit * GIB
+        assert large.outcome == "oom"
+        assert large.reason == "the kernel killed rank 0: the control group's limit of 0.9 GiB was reached"
+        assert large.cap.num_oom_kills == 1
+        roomy = real(bench, 6, batch_size=32)
+        assert roomy.outcome == "ok", roomy.reason
+        assert roomy.cap.peak_bytes > limit * GIB
+
+    def test_ranks_share_one_group(self, bench):
+        record = bench.run(bench.with_cores(2), matrix={"device": ["cpu-ddp2"]}, limits={"memory_limit_gib": 3})
+        assert (record.outcome, record.start_method) == ("ok", "fresh"), record.reason
+        sources = [(peak.rank, peak.source) for peak in record.training.peak_memory]
+        assert sources == [(0, "rss"), (1, "rss"), (None, "control_group")]
+
+    def test_a_cap_that_torch_does_not_fit_under_is_out_of_memory_too(self, bench):
+        record = bench.run(limits={"memory_limit_gib": 0.05})
+        assert record.outcome == "oom"
+        assert record.marks == ()
+
+    def test_a_kill_by_another_hand_is_no_shortage(self, bench):
+        def kill(message):
+            if message["kind"] == "mark":
+                for child in psutil.Process().children():
+                    if "multiprocessing-fork" in " ".join(child.cmdline()):
+                        child.kill()
+
+        record = bench.run(on_progress=kill, training=ENDLESS, limits={"memory_limit_gib": 2})
+        assert record.outcome == "crashed"
+        assert record.reason.startswith("the process was ended by SIGKILL")
+
+    def test_a_baseline_is_capped_too(self, bench, tmp_path):
+        cells = [cell for cell in bench.cells(baselines=True, limits={"memory_limit_gib": 1}) if "tfidf" in cell.name]
+        (record,) = run_cells(cells, tmp_path, bench.around, Watcher())
+        assert (record.outcome, record.start_method, record.cap.exact) == ("ok", "fresh", True)
+        assert [peak.source for peak in record.baseline.peak_memory] == ["rss", "control_group"]
+
+    def test_going_up_in_batch_size_ends_in_oom_then_skipped_and_what_follows_is_untouched(self, bench, tmp_path):
+        raw = REAL | {"limits": {"memory_limit_gib": 0.9}}
+        axes = {"seq_len": [128], "padding": ["max"]}
+        # The largest comes before one that fits: order must not matter.
+        rising = bench.cells(**raw, matrix=axes | {"batch_size": [2, 32, 64, 1]})
+        other = bench.cells(**raw, matrix=axes | {"batch_size": [32], "seq_len": [8]})
+        records = run_cells([*rising, *other], tmp_path / "r", bench.around, Watcher())
+        assert [record.outcome for record in records] == ["ok", "oom", "skipped", "ok", "ok"], [
+            r.reason for r in records
+        ]
+        skipped = records[2]
+        assert skipped.reason == f"larger than {records[1].cell}, which ran out of memory"
+        assert (skipped.start_method, skipped.duration_s, skipped.cap) == (None, 0.0, None)
+        page, summary = reported(records, tmp_path)
+        for text in (page, summary):
+            assert "which ran out of memory" in text
+            assert "limit of 0.9 GiB was reached" in text
+
+    def test_without_skipping_every_cell_is_tried(self, bench, tmp_path):
+        cells = bench.cells(limits={"memory_limit_gib": 0.05}, matrix={"batch_size": [8, 16]})
+        skipping = run_cells(cells, tmp_path / "a", bench.around, Watcher())
+        assert [record.outcome for record in skipping] == ["oom", "skipped"]
+        trying = run_cells(cells, tmp_path / "b", bench.around, Watcher(), skip=False)
+        assert [record.outcome for record in trying] == ["oom", "oom"]
+        later = run_cells(cells[1:], tmp_path / "c", bench.around, Watcher(), known_oom=skipping)
+        assert [record.outcome for record in later] == ["skipped"]
+
+    def test_a_second_run_has_nothing_to_do_until_it_is_told_not_to_skip(self, study_file, tmp_path):
+        study = study_file("[matrix]\nbatch_size = [8, 16]\n", limits="memory_limit_gib = 0.05")
+
+        def harness(*options):
+            command = [sys.executable, "-m", "harness", "run", study, "--results", tmp_path / "r", *options]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            outcomes = [record.outcome for record in load_records([tmp_path / "r"]).records]
+            return done.stdout, outcomes
+
+        assert harness()[1] == ["oom", "skipped"]
+        said, outcomes = harness()
+        assert "All 2 cells are done" in said and outcomes == ["oom", "skipped"]
+        assert harness("--no-skip")[1] == ["oom", "skipped", "oom"]
+
+    def test_a_kill_in_the_group_that_the_harness_itself_runs_in_is_out_of_memory(self, bench, tmp_path):
+        """As in a container with a limit: a cell without a cap of its own, and a harness that knows none."""
+        cage = Cage(900 * MIB, 1, tmp_path)
+        if cage.group.version == 2:
+            (cage.group.path / "memory.oom.group").write_text("0")  # not the harness with its cell
+        try:
+            done = subprocess.run(
+                ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', cage.group.path, sys.executable, "-m", "harness"]  # noqa: RUF005
+                + ["run", study(tmp_path), "--results", tmp_path / "r"],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+        finally:
+            cage.close()
+        assert "oom" in done.stderr, done.stdout + done.stderr
+        assert "the kernel killed rank 0: the control group that the harness itself runs in was out of memory" in (
+            " ".join(done.stderr.split())
+        )
+
+
+def study(folder):
+    path = folder / "large.toml"
+    path.write_text(
+        "baselines = false\n[data]\nnum_train = 256\nnum_val = 16\nnum_test = 16\n[training]\nmax_steps = 2\n"
+        '[matrix]\nbatch_size = [64]\nseq_len = [128]\npadding = ["max"]\n'
+    )
+    return path
+
+
+@pytest.mark.usefixtures("no_groups")
+class TestWithoutRights:
+    def test_a_cell_that_fits_ends_well_and_is_called_approximate(self, bench):
+        record = bench.run(limits={"memory_limit_gib": 2})
+        assert (record.outcome, record.start_method) == ("ok", "fresh"), record.reason
+        assert (record.cap.method, record.cap.exact, record.cap.peak_bytes) == ("rlimit_data", False, None)
+        (summary,) = summarise([record])
+        assert any("cap of 2 GiB is approximate (RLIMIT_DATA)" in warning for warning in summary.warnings)
+        assert summary.peak_memory_source == "rss"
+
+    def test_a_refused_allocation_is_out_of_memory_and_called_approximate(self, bench):
+        record = real(bench, 0.7, batch_size=64)
+        assert record.outcome == "oom", (record.outcome, record.reason, record.stderr_tail)
+        assert "an approximate cap of 0.7 GiB: RLIMIT_DATA" in record.reason
+
+    def test_ranks_get_an_equal_share_each(self, bench):
+        record = bench.run(bench.with_cores(2), matrix={"device": ["cpu-ddp2"]}, limits={"memory_limit_gib": 0.1})
+        assert record.outcome == "oom", (record.outcome, record.reason, record.stderr_tail)
+        assert "RLIMIT_DATA, 2 ranks with an equal share each" in record.reason
+
+
+def test_a_cap_above_the_machines_memory_is_unsupported(bench):
+    record = bench.run(limits={"memory_limit_gib": 100_000})
+    assert record.outcome == "unsupported"
+    assert "limits.memory_limit_gib = 100000 is more than this machine has" in record.reason
+    assert record.cap is None
+
+
+class TestKinds:
+    """Every kind of shortage that a CPU can make, beside those of TestControlGroup."""
+
+    @pytest.mark.parametrize(
+        ("worker", "reason"),
+        [
+            (odd_workers.asks_python_for_too_much, "MemoryError: "),
+            (odd_workers.asks_for_too_much, "DefaultCPUAllocator: can't allocate memory"),
+            (odd_workers.maps_too_much, "OSError: [Errno 12] Cannot allocate memory"),
+            (odd_workers.wraps_a_shortage, "MemoryError: "),
+            (odd_workers.aborts_for_want_of_memory, "std::bad_alloc"),
+        ],
+        ids=["Python", "torch", "the kernel's ENOMEM", "wrapped", "C++, in a thread of its own"],
+    )
+    def test_it_is_out_of_memory(self, worker, reason, bench, monkeypatch):
+        monkeypatch.setattr(runner_module, "_enter_worker", worker)
+        record = bench.run()
+        assert record.outcome == "oom", record.reason
+        assert reason in record.reason
+
+
+class TestTogether:
+    def test_ranks_without_a_cap_are_counted_by_pss_and_the_parent_stays_idle(self, bench):
+        record = bench.run(
+            bench.with_cores(2), training=ENDLESS, matrix={"device": ["cpu-ddp2"]}, limits={"max_train_s": 12}
+        )
+        assert record.outcome == "ok", record.reason
+        by_source = {peak.source: peak for peak in record.training.peak_memory}
+        of_ranks = sum(peak.num_bytes for peak in record.training.peak_memory if peak.source == "rss")
+        assert by_source["pss"].rank is None
+        assert of_ranks / 4 < by_source["pss"].num_bytes < of_ranks  # pages that they share count once
+        (summary,) = summarise([record])
+        assert (summary.peak_memory_source, summary.peak_memory_bytes) == ("pss", by_source["pss"].num_bytes)
+        assert record.load.parent_s < 0.01 * record.duration_s
+
+    def test_one_rank_needs_no_sum(self, bench):
+        assert [peak.source for peak in bench.run().training.peak_memory] == ["rss"]
+
+    def test_a_processs_share_is_what_the_kernel_says(self):
+        assert 5 * MIB < pss_bytes(os.getpid()) <= psutil.Process().memory_info().rss * 1.1
+        assert pss_bytes(2**22 + 1) is None
+
+
+@pytest.fixture
+def holder():
+    """Starts a process that holds memory and that nothing of the harness started, as a forgotten notebook is."""
+    held = []
+
+    def hold(num_bytes):
+        code = (
+            "import os, signal\nfrom pathlib import Path\nPath('/proc/self/comm').write_text('forgotten')\n"
+            f"held = b'x' * {num_bytes}\nprint(os.getpid(), flush=True)\nsignal.pause()"
+        )
+        # The shell ends at once, so that the other is an orphan and no descendant of this process.
+        with subprocess.Popen(
+            ["sh", "-c", '"$@" &', "sh", sys.executable, "-c", code], stdout=subprocess.PIPE
+        ) as shell:
+            held.append(psutil.Process(int(shell.stdout.readline())))
+        return held[-1]
+
+    yield hold
+    for process in held:
+        process.kill()
+
+
+class TestHolders:
+    def test_a_large_process_is_held_against_the_cell_and_the_harnesss_own_is_not(self, holder):
+        assert all(holders_module._is_own(child.pid) for child in psutil.Process().children(recursive=True))
+        assert not holders_module._is_own(os.getppid())
+        holder(700 * MIB)
+        (found,) = [one for one in find_holders() if one.name == "forgotten"]
+        assert 700 * MIB <= found.num_bytes < 720 * MIB and found.gpu is None
+
+    def test_a_leak_and_another_process_are_named_in_the_report(self, bench, monkeypatch, holder, tmp_path):
+        machine = bench.around.machine
+        # As on a machine of 4 GiB: of this one's memory the test need not fill a tenth.
+        small = machine.model_copy(update={"memory_limit_bytes": 4 * GIB})
+        holder(700 * MIB)
+        monkeypatch.setattr(runner_module, "_enter_worker", odd_workers.leaks)
+        record = bench.run(
+            Surroundings(small, None, None, bench.around.packages),
+            training={"max_steps": 45, "eval_every": 100},
+        )
+        assert record.outcome == "ok", record.reason
+        (summary,) = summarise([record])
+        assert summary.memory_growth.low < odd_workers.LEAK_BYTES < summary.memory_growth.high * 1.01
+        for text in reported([record], tmp_path):
+            assert re.search(r"Memory grew by (3\.\d|2\.9) MiB a step", text)
+            assert "Another process (forgotten) held 0.7 GiB of main memory" in text
+
+    @pytest.mark.usefixtures("groups_can_be_made")
+    def test_of_a_cell_that_ran_out_of_memory_they_are_named_too(self, bench, monkeypatch, holder, tmp_path):
+        small = bench.around.machine.model_copy(update={"memory_limit_bytes": 4 * GIB})
+        holder(700 * MIB)
+        monkeypatch.setattr(runner_module, "_enter_worker", odd_workers.leaks_until_killed)
+        record = bench.run(
+            Surroundings(small, None, None, bench.around.packages), training=ENDLESS, limits={"memory_limit_gib": 1}
+        )
+        assert record.outcome == "oom", record.reason
+        assert record.training is None and len(record.held_bytes) >= 30
+        for text in reported([record], tmp_path):
+            assert "Memory grew by " in text
+            assert "Another process (forgotten) held 0.7 GiB of main memory" in text
+            assert "limit of 1 GiB was reached" in text
+
+    def test_an_ordinary_run_does_not_grow(self, bench):
+        (summary,) = summarise([bench.run(training={"max_steps": 60, "eval_every": 100})])
+        assert summary.memory_growth is not None
+        assert not any("Memory grew" in warning for warning in summary.warnings)
+
+
+def reported(records, folder):
+    """The texts of report.html and summary.md."""
+    summaries = summarise(records)
+    cells = price(summaries, price_finder(load_prices(), summaries, usd_per_hour=1.0))
+    page = write_report(cells, folder / "report", generated_at=datetime(2026, 1, 1, tzinfo=UTC))
+    return page.read_text(), (folder / "report" / "summary.md").read_text()
