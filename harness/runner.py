@@ -22,7 +22,8 @@ from typing import Any, Literal
 import psutil
 
 from harness import __version__
-from harness.machine import num_ranks, num_threads, unsupported_reason
+from harness.gpu_watch import GpuWatch
+from harness.machine import num_gpus_used, num_ranks, num_threads, unsupported_reason
 from harness.matrix import BaselineConfig, Cell, FineTuneConfig
 from harness.pulse import HangWatch, Pulse
 from harness.record import (
@@ -130,6 +131,7 @@ class Runner:
         self._context: Any = multiprocessing.get_context(self.start_method)
         self._ranks: list[_Rank] = []
         self._watch: HangWatch | None = None
+        self._gpus = GpuWatch(0)
         self._folder = tempfile.TemporaryDirectory(prefix="harness-")
 
     def __enter__(self) -> Runner:
@@ -161,6 +163,7 @@ class Runner:
         if reason is not None:
             return _blank(cell, around, "unsupported", reason).model_copy(update={"data": prepared.data})
         before = _LoadBefore()
+        self._gpus = GpuWatch(num_gpus_used(cell.config, around.machine))
         started_at, ordered_at = datetime.now(UTC), time.perf_counter()
         try:
             self._start(cell, prepared.job, around.machine, ordered_at)
@@ -183,6 +186,7 @@ class Runner:
                 "model": ends[0].get("model") if ends else None,
                 "baseline": ends[0].get("baseline") if ends else None,
                 "marks": _marks(ranks),
+                "gpu_readings": tuple(self._gpus.readings),
                 "training": _merge(ranks, prepared, cell),
             }
         )
@@ -227,6 +231,7 @@ class Runner:
                 [item for rank in waiting for item in (rank.pipe, rank.process.sentinel)], min(left, _TICK_S)
             )
             now = time.perf_counter() - ordered_at
+            self._gpus.look(now)
             if self._watch is not None and (hung := self._watch.look(now)):
                 return "timeout", hung
             for rank in waiting:
@@ -273,6 +278,7 @@ class Runner:
             rank.process.join()
             rank.pipe.close()
         self._ranks = []
+        self._gpus.close()
         if self._watch is not None:
             self._watch.close()
             self._watch = None

@@ -10,8 +10,6 @@ from itertools import pairwise
 from statistics import fmean, median, stdev
 from typing import Literal
 
-from scipy import stats
-
 from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
 from harness.record import (
     MemorySource,
@@ -22,6 +20,7 @@ from harness.record import (
     Training,
 )
 from harness.settings import Precision, Trainable
+from harness.throttle import throttle_warnings
 
 # A GPU's dense peak in FLOP/s, by NVML's name and precision; None where it is not known.
 PeakFlops = Callable[[str, Precision], float | None]
@@ -227,6 +226,8 @@ def t_interval(values: Sequence[float], basis: str, *, most: float = math.inf) -
 
 def wilson(share: float, num_examples: int) -> Estimate:
     """95 % Wilson interval of a share of examples that were right."""
+    from scipy import stats
+
     interval = stats.binomtest(round(share * num_examples), num_examples).proportion_ci(method="wilson")
     return Estimate(share, float(interval.low), float(interval.high), f"Wilson, {num_examples:,} examples")
 
@@ -333,6 +334,8 @@ def _total(*seconds: float | None) -> float | None:
 
 
 def _t_quantile(freedom: int) -> float:
+    from scipy import stats  # here, so that what asks for no interval runs where scipy is not installed
+
     return float(stats.t.ppf(0.975, freedom))
 
 
@@ -437,6 +440,7 @@ def _warnings(summary: Summary) -> Iterator[str]:
     yield from _speed_warnings(summary)
     yield from _learning_warnings(summary)
     yield from _load_warnings(summary)
+    yield from throttle_warnings(summary.ok_records)
 
 
 def _speed_warnings(summary: Summary) -> Iterator[str]:
