@@ -7,8 +7,10 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import psutil
@@ -79,6 +81,8 @@ def unsupported_reason(config: FineTuneConfig | BaselineConfig, machine: Machine
     if isinstance(config, BaselineConfig):
         return None
     kind, ranks, ddp = parse_device(config.device)
+    if config.training.compile and (reason := _compile_lacks(kind)) is not None:
+        return reason
     if kind == "cpu":
         return _unsupported_on_cpu(config, machine, ranks if ddp else None)
     if not machine.gpus:
@@ -144,6 +148,23 @@ def _output(command: list[str]) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout
+
+
+def _compile_lacks(kind: str) -> str | None:
+    """What torch.compile needs beside torch, and this machine has not: it writes C++ for a CPU, and C around Triton's kernels."""
+    default = "clang++" if sys.platform == "darwin" else "g++"
+    asked = os.environ.get("CXX", default)
+    if kind == "cpu" and shutil.which(asked.split()[0] if asked else default) is None:
+        return (
+            f"torch.compile needs a C++ compiler, and there is no {asked} (Debian: apt install g++; CXX names another)"
+        )
+    c_compilers = [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang"]
+    if kind == "gpu" and not any(shutil.which(name) for name in c_compilers):
+        return f"torch.compile needs a C compiler for Triton, and there is no {' or '.join(c_compilers)} (Debian: apt install gcc; CC names another)"
+    include = Path(sysconfig.get_path("include"))
+    if not (include / "Python.h").exists():
+        return f"torch.compile needs Python's headers, and there is no {include.name}/Python.h (Debian: apt install python3-dev)"
+    return None
 
 
 def _unsupported_on_cpu(config: FineTuneConfig, machine: Machine, ranks: int | None) -> str | None:

@@ -58,6 +58,7 @@ class FineTuneJob:
     Attributes:
         rendezvous, pulse: Files that no other cell uses; the first is not there yet.
         ordered_at: On perf_counter's clock.
+        shares_gpu: All ranks compute on the first GPU, by gloo: right losses and no speed, for a check alone.
     """
 
     config: FineTuneConfig
@@ -70,6 +71,7 @@ class FineTuneJob:
     rendezvous: str = ""
     pulse: str = ""
     ordered_at: float = 0.0
+    shares_gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -416,6 +418,7 @@ def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell) -> Training | Non
         torch_build=first["torch_build"],
         held_bytes=tuple(tuple(trace["held_bytes"]) for trace in traces),
         communication=first["communication"],
+        compile_s=first["compile_s"],
     )
 
 
