@@ -32,7 +32,7 @@ from harness.gpu_verdicts import (
 from harness.machine import package_version
 from harness.matrix import Cell, expand
 from harness.prices import gpu_peak_flops, load_prices
-from harness.record import Record
+from harness.record import Machine, Record
 from harness.runner import FineTuneJob, Runner, Surroundings
 from harness.settings import PACKAGED_DATA, PACKAGED_MODEL
 from harness.sources import DATA_VARIABLE
@@ -247,16 +247,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parse(arguments)
     results = asked.results.resolve()
     around = look_around(None)
-    reason = _no_gpu(around)
+    reason = no_gpu(around.machine)
     if reason:
         for name in CHECKS:
             _say(str(Verdict(None, name, reason)))
         _say_what_is_never_checked()
         _say("0 passed, 0 failed: nothing was checked")
         return 0
-    _importable_from_anywhere()
+    importable_from_anywhere()
     with tempfile.TemporaryDirectory(prefix="harness-check-") as folder:
-        base = _base(asked.model, asked.data, Path(folder))
+        base = base_tables(asked.model, asked.data, Path(folder))
         with contextlib.chdir(folder), Runner() as runner:
             run = CheckRun(
                 "gpu", results, runner, Preparations(Path(folder)), around, base,
@@ -287,15 +287,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _no_gpu(around: Surroundings) -> str | None:
-    if not around.machine.gpus:
-        return f"no NVIDIA GPU here ({around.machine.gpu_note or 'NVML lists none'})"
+def no_gpu(machine: Machine) -> str | None:
+    """Say why nothing can be checked here, or None."""
+    if not machine.gpus:
+        return f"no NVIDIA GPU here ({machine.gpu_note or 'NVML lists none'})"
     if package_version("torch") == "not installed":
         return "torch is not installed"
     return f"torch {package_version('torch')} is a CPU build" if "+cpu" in package_version("torch") else None
 
 
-def _base(model: Path | None, data: Path | None, folder: Path) -> dict[str, Any]:
+def base_tables(model: Path | None, data: Path | None, folder: Path) -> dict[str, Any]:
     """Tables of every cell: 4,096 rows, so that one batch can be larger than any GPU.
 
     A record tells of a local model by a name in `folder`, and by nothing of where it lies on this machine.
@@ -317,7 +318,7 @@ def _base(model: Path | None, data: Path | None, folder: Path) -> dict[str, Any]
     }
 
 
-def _importable_from_anywhere() -> None:
+def importable_from_anywhere() -> None:
     """Let processes that start in another folder find this package, which nobody installed."""
     root = str(Path(__file__).resolve().parent.parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))

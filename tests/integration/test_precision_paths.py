@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -144,3 +146,15 @@ def test_a_torch_that_sees_no_gpu_is_unsupported_and_says_why(bench):
     (cell,) = bench.cells(matrix={"device": ["gpu"]})
     with pytest.raises(worker.Unsupported, match="sees no CUDA device: driver and CUDA build do not fit"):
         worker._bind_gpu(bench.prepare(cell).job)
+
+
+def test_what_the_forkserver_loads_asks_nothing_of_cuda():
+    """Once CUDA was asked even for the number of its devices, no forked process can use it any more."""
+    program = (
+        "import torch\n"
+        "def refuse(*_): raise SystemExit('CUDA was asked on import')\n"
+        "torch.cuda.is_available = torch.cuda.device_count = torch.cuda._lazy_init = refuse\n"
+        "import harness.worker\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
