@@ -183,9 +183,9 @@ def check_out_of_memory(run: CheckRun) -> Iterator[Verdict]:
         training={"max_steps": 1},
         matrix={"batch_size": [4096], "seq_len": [512], "padding": ["max"]},
     )
-    yield Verdict(record.outcome == "oom", name, f"{record.outcome}: {record.reason}")
+    yield Verdict.of_ending(name, record, wanted="oom")
     after = run.run(model=PLAIN, training={"max_steps": 5}, matrix={"batch_size": [8]})
-    yield Verdict(after.outcome == "ok", "the cell after it runs", after.reason or after.outcome)
+    yield Verdict.of_ending("the cell after it runs", after)
 
 
 def check_mfu(run: CheckRun) -> Iterator[Verdict]:

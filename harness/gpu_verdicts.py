@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from harness.gpu_watch import GpuWatch
 from harness.gpus import open_nvml, visible_gpus
 from harness.matrix import FineTuneConfig
-from harness.record import Gpu, GpuReading, Machine, Record
+from harness.record import Gpu, GpuReading, Machine, Outcome, Record
 from harness.statistics import PeakFlops, measure_mfu, peak_memory
 
 MOST_CLOCK_ERROR = 0.05
@@ -46,9 +46,10 @@ class Verdict:
         return f"{word} {self.name}: {self.detail}"
 
     @classmethod
-    def of_ending(cls, name: str, record: Record) -> Verdict:
-        """Of a cell that did not end well: what this machine can't do is no failure."""
-        return cls(None if record.outcome == "unsupported" else False, name, f"{record.outcome}: {record.reason}")
+    def of_ending(cls, name: str, record: Record, wanted: Outcome = "ok") -> Verdict:
+        """Of how a cell ended: what this machine can't do is no failure."""
+        passed = None if record.outcome == "unsupported" else record.outcome == wanted
+        return cls(passed, name, f"{record.outcome}: {record.reason}" if record.reason else record.outcome)
 
 
 def compare_losses(name: str, record: Record, reference: Record, *, first_only: bool = False) -> Verdict:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from harness.archive import unpack_records
 from harness.errors import UserError
 from harness.gpu_check import CHECKS, NEVER_HERE, PRECISIONS, CheckRun, main, run_checks
 from harness.gpu_verdicts import Verdict
-from harness.machine import describe_machine
+from harness.machine import describe_machine, package_version
 from harness.settings import PACKAGED_MODEL
-from harness.sources import DATA_VARIABLE, locate_model
+from harness.sources import DATA_VARIABLE, locate_data, locate_model
 from harness.store import load_records
+from harness.sweep import look_around
 from tests.make_records import make_machine
 
 HERE = Path(__file__).parent
@@ -138,6 +140,36 @@ def test_a_local_model_is_told_by_a_name_and_not_by_its_place(tmp_path):
     assert base["model"]["name"] == f"local-{folder.name}"
     assert (tmp_path / base["model"]["name"] / "model.safetensors").is_file()
     assert str(tmp_path) not in json.dumps(base)
+
+
+@no_gpu
+@pytest.mark.slow
+def test_the_whole_command_goes_through_and_packs_what_it_has_where_torch_can_run_nothing(
+    tiny_bert, tmp_path, monkeypatch, capsys
+):
+    """A GPU is made up, and torch is a CPU build: each cell's record says so, and no check fails for it."""
+    if "+cpu" not in package_version("torch"):
+        pytest.skip("this torch is a CUDA build, which would start processes to find no GPU")
+    around = replace(look_around(None), machine=make_machine(gpus=["NVIDIA A10G"]))
+    monkeypatch.setattr(gpu_check, "look_around", lambda _: around)
+    monkeypatch.setattr(gpu_check, "package_version", lambda _: "2.11.0")
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv(DATA_VARIABLE, "")
+    before = Path.cwd()
+    arguments = ["--results", str(tmp_path / "out"), "--model", str(tiny_bert), "--data", str(locate_data())]
+    assert main(arguments) == 0
+    assert Path.cwd() == before
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if line.startswith("FAIL")]
+    num_records = len(list((tmp_path / "out").rglob("*.json")))
+    assert f"PASS {num_records} records in gpu-check.tar.gz: `harness import` unpacks it elsewhere" in lines
+    assert f"NOT CHECKED out of memory is an outcome: unsupported: torch {package_version('torch')} is a CPU build" in "\n".join(lines)
+    assert lines[-1].startswith("1 passed, 0 failed, ") and lines[-1].endswith("not checked; NVIDIA A10G")
+    found = unpack_records(tmp_path / "out" / gpu_check.ARCHIVE, tmp_path / "home")
+    assert len(found.new) == num_records >= 15
+    texts = "".join(path.read_text() for path in found.new)
+    assert f"local-{tiny_bert.name}" in texts
+    assert str(tiny_bert.parent) not in texts and str(tmp_path) not in texts
 
 
 @pytest.mark.parametrize("option", ["--model", "--data"])
