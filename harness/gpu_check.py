@@ -47,6 +47,7 @@ _GIB = 2**30
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 PLAIN = {"attention_dropout": 0.0, "hidden_dropout": 0.0}  # so that losses can be compared
 RANDOM = {"init": "random"}
+_IN_NAMES = (("model", "shape"), ("training", "compile"))  # set for one check or another, and told in the cell's name
 _SHAPES = ("bert-base", "bert-large")
 # What one GPU can't tell, whatever it runs.
 NEVER_HERE = (
@@ -63,6 +64,8 @@ class CheckRun:
 
     Attributes:
         train_s: How long a timed cell trains.
+        names: Of the cells so far, each with its configuration's hash.
+        records: By their configuration's hash.
         shapes: Models that all precisions are tried on, as settings of a study's `model`.
         base: Tables of every cell's study.
     """
@@ -76,6 +79,7 @@ class CheckRun:
     shapes: dict[str, dict[str, Any]]
     precisions: Sequence[str] = PRECISIONS
     train_s: float = 8.0
+    names: dict[str, str] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
 
@@ -85,8 +89,14 @@ class CheckRun:
         for name in ("model", "data", "training", "limits", "matrix"):
             merged[name] = {"device": [self.device]} if name == "matrix" else {}
             merged[name] |= self.base.get(name, {}) | raw.get(name, {})
+        for table, key in _IN_NAMES:
+            if key in merged[table]:
+                merged["matrix"][f"{table}.{key}"] = [merged[table].pop(key)]
         (cell,) = expand(parse_study(merged, STUDY))
-        return cell
+        # Two checks may ask for cells that differ in nothing that a name holds.
+        if self.names.setdefault(cell.name, cell.config_hash) == cell.config_hash:
+            return cell
+        return cell.model_copy(update={"name": f"{cell.name}-{cell.config_hash[:6]}"})
 
     def run(self, **raw: Any) -> Record:  # noqa: ANN401
         """Run one cell and save its record; a configuration that ran already is not run again."""

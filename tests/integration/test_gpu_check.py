@@ -102,10 +102,12 @@ def test_a_check_that_fails_itself_and_one_without_time_cost_the_others_nothing(
 
 def test_every_cell_of_the_checks_is_one_that_a_gpu_can_be_asked_for(bench, tmp_path, monkeypatch):
     """The cells are made, and those of each check are listed; no GPU runs them here."""
-    asked = []
+    asked, named = [], []
 
     def run(self, **raw):
-        asked.append(self.cell(**raw).config)
+        cell = self.cell(**raw)
+        asked.append(cell.config)
+        named.append((cell.name, cell.config))
         return bench.records[0]
 
     bench.records.append(bench.run(training={"max_steps": 1}))
@@ -125,6 +127,8 @@ def test_every_cell_of_the_checks_is_one_that_a_gpu_can_be_asked_for(bench, tmp_
         (shape, precision) for shape in (None, "bert-base", "bert-large") for precision in PRECISIONS
     }
     assert {config.device for config in asked} == {"gpu", "gpu-ddp1", "gpu-ddp2"}
+    assert len({name for name, _ in named}) == len({config.model_dump_json() for _, config in named})
+    assert any("shape=bert_large" in name for name, _ in named) and any("compile=True" in name for name, _ in named)
     loaded = [config for config in asked if config.model.shape == "bert-large" and config.precision == "bf16"]
     assert {(config.seq_len, config.batch_size) for config in loaded} == {(128, 8), (384, 8), (512, 8)}  # of 24 GiB
     assert any(config.training.compile for config in asked)
@@ -163,7 +167,10 @@ def test_the_whole_command_goes_through_and_packs_what_it_has_where_torch_can_ru
     assert not [line for line in lines if line.startswith("FAIL")]
     num_records = len(list((tmp_path / "out").rglob("*.json")))
     assert f"PASS {num_records} records in gpu-check.tar.gz: `harness import` unpacks it elsewhere" in lines
-    assert f"NOT CHECKED out of memory is an outcome: unsupported: torch {package_version('torch')} is a CPU build" in "\n".join(lines)
+    assert (
+        f"NOT CHECKED out of memory is an outcome: unsupported: torch {package_version('torch')} is a CPU build"
+        in "\n".join(lines)
+    )
     assert lines[-1].startswith("1 passed, 0 failed, ") and lines[-1].endswith("not checked; NVIDIA A10G")
     found = unpack_records(tmp_path / "out" / gpu_check.ARCHIVE, tmp_path / "home")
     assert len(found.new) == num_records >= 15
