@@ -6,7 +6,8 @@ import contextlib
 
 import pytest
 
-from harness.gpu_check import CHECKS, RANDOM, CheckRun, base_tables, no_gpu
+from harness.gpu_cells import CHECKS, CheckRun
+from harness.gpu_check import base_tables, no_gpu
 from harness.runner import Runner
 from harness.sweep import Preparations, look_around
 
@@ -23,10 +24,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gpu")
     with contextlib.chdir(folder), Runner() as runner:
         runner.wait_until_warm()
-        yield CheckRun(
-            "gpu", folder / "results", runner, Preparations(folder), look_around(None), base_tables(None, None, folder),
-            shapes={"the embedded model": {}} | {name: RANDOM | {"shape": name} for name in ("bert-base", "bert-large")},
-        )  # fmt: skip
+        base = base_tables(None, None, folder)
+        yield CheckRun("gpu", folder / "results", runner, Preparations(folder), look_around(None), base)
 
 
 @pytest.mark.timeout(600)

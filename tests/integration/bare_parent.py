@@ -22,7 +22,8 @@ class NotInstalled:
 
 def main() -> None:
     results, model, data, train_s = sys.argv[1:]
-    from harness.gpu_check import CHECKS, CheckRun, archive_verdict, importable_from_anywhere, run_checks
+    from harness.gpu_cells import CHECKS, CheckRun
+    from harness.gpu_check import archive_verdict, importable_from_anywhere, run_checks
     from harness.runner import Runner
     from harness.sweep import Preparations, look_around
 

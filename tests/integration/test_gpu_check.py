@@ -14,9 +14,11 @@ import pytest
 from harness import gpu_check
 from harness.archive import unpack_records
 from harness.errors import UserError
-from harness.gpu_check import CHECKS, NEVER_HERE, PRECISIONS, CheckRun, main, run_checks
+from harness.gpu_cells import CHECKS, PRECISIONS, CheckRun
+from harness.gpu_check import NEVER_HERE, main, run_checks
 from harness.gpu_verdicts import Verdict
 from harness.machine import describe_machine, package_version
+from harness.runner import Surroundings
 from harness.settings import PACKAGED_MODEL
 from harness.sources import DATA_VARIABLE, locate_data, locate_model
 from harness.store import load_records
@@ -112,12 +114,9 @@ def test_every_cell_of_the_checks_is_one_that_a_gpu_can_be_asked_for(bench, tmp_
 
     bench.records.append(bench.run(training={"max_steps": 1}))
     machine = make_machine(gpus=["NVIDIA H100 80GB HBM3"])
-    around = gpu_check.Surroundings(machine, None, None, {})
-    shapes = {"the embedded model": {}} | {
-        name: gpu_check.RANDOM | {"shape": name} for name in ("bert-base", "bert-large")
-    }
+    around = Surroundings(machine, None, None, {})
     base = gpu_check.base_tables(None, None, tmp_path)
-    checks = CheckRun("gpu", tmp_path, bench.runner, bench.preparations, around, base, shapes)
+    checks = CheckRun("gpu", tmp_path, bench.runner, bench.preparations, around, base)
     monkeypatch.setattr(CheckRun, "run", run)
     monkeypatch.setattr(CheckRun, "run_sharing", run)
     for name, (check, _) in CHECKS.items():
@@ -181,7 +180,7 @@ def test_the_whole_command_goes_through_and_packs_what_it_has_where_torch_can_ru
 
 @pytest.mark.parametrize("option", ["--model", "--data"])
 def test_what_is_not_there_is_a_users_mistake(option, tmp_path, monkeypatch):
-    around = gpu_check.Surroundings(make_machine(gpus=["NVIDIA A10G"]), None, None, {})
+    around = Surroundings(make_machine(gpus=["NVIDIA A10G"]), None, None, {})
     monkeypatch.setattr(gpu_check, "look_around", lambda _: around)
     monkeypatch.setattr(gpu_check, "package_version", lambda _: "2.11.0")
     monkeypatch.setenv("PYTHONPATH", "")
