@@ -16,6 +16,10 @@ REGION ?=
 ARGS ?=
 # SET='matrix.seq_len=[512]' overrides a key of the study.
 SET ?=
+# Of gpu-check: where records go, the embedded model's folder and the data's file (default: those installed).
+RESULTS ?= results
+MODEL ?=
+DATA ?=
 OVERRIDES = $(if $(SET),--set '$(SET)')
 
 BIN := .venv/bin
@@ -25,10 +29,10 @@ TORCH_PIN := .venv/torch-pin.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench smoke report test e2e fmt lint type layers check lock clean
+.PHONY: help setup bench smoke report test gpu-check e2e fmt lint type layers check lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.train .venv/.assets .venv/.dev ## make .venv with all that bench and test need (LOCKED=1: as pinned)
 
@@ -46,6 +50,15 @@ report: .venv/.train ## write results/report/ anew from all records
 
 test: .venv/.dev .venv/.assets ## unit and integration tests with coverage
 	$(BIN)/pytest tests/unit tests/integration --cov=harness
+
+# Installs nothing: .venv where there is one, else the first Python that has torch, and the package as it lies here.
+gpu-check: ## all that one GPU can check, in under 8 minutes (RESULTS= MODEL= DATA=)
+	@for python in $(BIN)/python $(PYTHON); do \
+	  if $$python -c 'import sys, torch; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+	    exec $$python -m harness.gpu_check --results '$(RESULTS)' $(if $(MODEL),--model '$(MODEL)') $(if $(DATA),--data '$(DATA)'); \
+	  fi; \
+	done; \
+	echo 'error: none of these has torch: $(BIN)/python $(PYTHON); make setup, or make gpu-check PYTHON=/path/to/python' >&2; exit 2
 
 e2e: .venv/.dev .venv/.assets .venv/.e2e ## open reports in headless Chromium
 	$(BIN)/pytest tests/e2e

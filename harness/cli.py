@@ -220,6 +220,22 @@ def report(
     _out.print(f"{len(records)} records, {len(priced)} cells: {page}", highlight=False, soft_wrap=True)
 
 
+@app.command("import", epilog="Example: harness import gpu-check.tar.gz")
+def import_(
+    archive: Annotated[Path, typer.Argument(help="An archive of records, as `make gpu-check` writes it.")],
+    *,
+    results: ResultsPath = DEFAULT_RESULTS,
+) -> None:
+    """Put the records of another machine's archive into the results; none that is there is overwritten."""
+    from harness.archive import unpack_records
+
+    found = unpack_records(archive, results)
+    for problem in found.refused:
+        _err.print(f"[yellow]left out:[/] {escape(problem)}", soft_wrap=True, highlight=False)
+    known = f", {found.known} were there already" if found.known else ""
+    _out.print(f"{len(found.new)} records imported into {results}{known}.", highlight=False, soft_wrap=True)
+
+
 @app.command(epilog="Example: harness machine --json")
 def machine(*, instance: Instance = None, region: Region = None, as_json: AsJson = False) -> None:
     """Say what this computer is, what it would be priced as, and why."""

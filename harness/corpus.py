@@ -166,7 +166,8 @@ def _load_tokenizer(model: ModelFiles) -> tuple[Any, str]:
 def _read_rows(settings: DataSettings) -> Rows:
     if settings.source == PACKAGED_DATA:
         path = locate_data()
-        frame = pd.read_csv(path, usecols=["category", "text", "movie_name"], dtype=str, keep_default_na=False)
+        columns = ["category", "text", "movie_name"]
+        frame = pd.read_csv(path, usecols=columns, dtype=str, keep_default_na=False, compression="bz2")
         frame = frame[frame["category"] != "plot"].rename(columns={"category": "label", "movie_name": "group"})
         return _deduplicated(frame, "movie_name", sha256_of(path))
     path = Path(settings.source).expanduser()

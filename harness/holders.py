@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from harness.gpus import open_nvml, visible_gpus
 from harness.record import Holder
 
 _LEAST_BYTES = 256 * 2**20
@@ -84,20 +85,12 @@ def _file_bytes(pid: int) -> int:
 
 def _gpu(index: int) -> list[Holder] | None:
     try:
-        import pynvml
-
-        from harness.machine import visible_gpus
-
-        pynvml.nvmlInit()
-        try:
-            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-            handle = visible_gpus(handles, os.environ.get("CUDA_VISIBLE_DEVICES"), pynvml)[index]
+        with open_nvml() as nvml:
+            handle = visible_gpus(nvml).handles[index]
             running: list[Any] = [
-                *pynvml.nvmlDeviceGetComputeRunningProcesses(handle),
-                *pynvml.nvmlDeviceGetGraphicsRunningProcesses(handle),
+                *nvml.nvmlDeviceGetComputeRunningProcesses(handle),
+                *nvml.nvmlDeviceGetGraphicsRunningProcesses(handle),
             ]
-        finally:
-            pynvml.nvmlShutdown()
     except Exception:  # noqa: BLE001 - no driver, a GPU that fell off, MIG: nobody looked
         return None
     # A process that computes and draws is listed twice, with all its bytes each time.

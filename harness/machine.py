@@ -7,14 +7,15 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import sysconfig
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from harness.gpus import describe_gpus
 from harness.matrix import BaselineConfig, FineTuneConfig, parse_device
 from harness.record import Cpu, Git, Gpu, Machine
 
@@ -54,7 +55,7 @@ def describe_machine() -> Machine:
     """Look at this computer; what it does not tell is None."""
     cpu = _cpu()
     memory_bytes = psutil.virtual_memory().total
-    gpus, gpu_note = _gpus()
+    gpus, gpu_links, gpu_note = describe_gpus()
     vendor, product = _firmware()
     return Machine(
         id=_machine_id(cpu, memory_bytes, gpus),
@@ -66,6 +67,7 @@ def describe_machine() -> Machine:
         memory_limit_bytes=_memory_limit(memory_bytes),
         swap_bytes=psutil.swap_memory().total,
         gpus=gpus,
+        gpu_links=gpu_links,
         gpu_note=gpu_note,
         cloud_vendor=vendor,
         cloud_product=product,
@@ -79,6 +81,8 @@ def unsupported_reason(config: FineTuneConfig | BaselineConfig, machine: Machine
     if isinstance(config, BaselineConfig):
         return None
     kind, ranks, ddp = parse_device(config.device)
+    if config.training.compile and (reason := _compile_lacks(kind)) is not None:
+        return reason
     if kind == "cpu":
         return _unsupported_on_cpu(config, machine, ranks if ddp else None) or _unsupported_cap(config, machine)
     if not machine.gpus:
@@ -100,6 +104,13 @@ def num_ranks(config: FineTuneConfig, machine: Machine) -> int:
     """Ranks that a cell has on this machine; `gpu-ddp` means every GPU seen."""
     _, ranks, _ = parse_device(config.device)
     return ranks if ranks is not None else max(1, len(machine.gpus))
+
+
+def num_gpus_used(config: FineTuneConfig | BaselineConfig, machine: Machine) -> int:
+    """GPUs that a cell computes on: the first so many of those seen, one a rank."""
+    if isinstance(config, BaselineConfig) or parse_device(config.device)[0] == "cpu":
+        return 0
+    return min(num_ranks(config, machine), len(machine.gpus))
 
 
 def num_threads(config: FineTuneConfig, machine: Machine) -> int:
@@ -137,6 +148,23 @@ def _output(command: list[str]) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout
+
+
+def _compile_lacks(kind: str) -> str | None:
+    """What torch.compile needs beside torch, and this machine has not: it writes C++ for a CPU, and C around Triton's kernels."""
+    default = "clang++" if sys.platform == "darwin" else "g++"
+    asked = os.environ.get("CXX", default)
+    if kind == "cpu" and shutil.which(asked.split()[0] if asked else default) is None:
+        return (
+            f"torch.compile needs a C++ compiler, and there is no {asked} (Debian: apt install g++; CXX names another)"
+        )
+    c_compilers = [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang"]
+    if kind == "gpu" and not any(shutil.which(name) for name in c_compilers):
+        return f"torch.compile needs a C compiler for Triton, and there is no {' or '.join(c_compilers)} (Debian: apt install gcc; CC names another)"
+    include = Path(sysconfig.get_path("include"))
+    if not (include / "Python.h").exists():
+        return f"torch.compile needs Python's headers, and there is no {include.name}/Python.h (Debian: apt install python3-dev)"
+    return None
 
 
 def _unsupported_on_cpu(config: FineTuneConfig, machine: Machine, ranks: int | None) -> str | None:
@@ -257,73 +285,3 @@ def _allocator() -> str:
             return name
     library, version = platform.libc_ver()
     return f"{library} {version}".strip() or "system"
-
-
-def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
-    """All GPUs that CUDA_VISIBLE_DEVICES leaves, or none and why."""
-    try:
-        import pynvml
-    except ImportError:
-        return (), "the package nvidia-ml-py is not installed"
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return (), f"NVML: {error}"
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        chosen = visible_gpus(handles, os.environ.get("CUDA_VISIBLE_DEVICES"), pynvml)
-        gpus = tuple(_gpu(handle, pynvml) for handle in chosen)
-    except pynvml.NVMLError as error:
-        return (), f"NVML: {error}"
-    finally:
-        pynvml.nvmlShutdown()
-    return gpus, None if gpus else "CUDA_VISIBLE_DEVICES hides every GPU" if handles else "NVML lists none"
-
-
-def visible_gpus(handles: list[Any], setting: str | None, nvml: Any) -> list[Any]:  # noqa: ANN401 - pynvml has no types
-    """NVML's handles that CUDA_VISIBLE_DEVICES leaves, in its order."""
-    if setting is None:
-        return handles
-    chosen = []
-    for entry in (part.strip() for part in setting.split(",")):
-        by_uuid = [handle for handle in handles if entry and str(nvml.nvmlDeviceGetUUID(handle)).startswith(entry)]
-        if entry.isdigit() and int(entry) < len(handles):
-            chosen.append(handles[int(entry)])
-        elif by_uuid:
-            chosen.append(by_uuid[0])
-        else:
-            break  # CUDA itself stops at the first entry it does not know
-    return chosen
-
-
-def _gpu(handle: Any, nvml: Any) -> Gpu:  # noqa: ANN401 - pynvml has no types
-    def ask(question: Callable[[], Any]) -> Any:  # noqa: ANN401
-        try:
-            return question()
-        except (nvml.NVMLError, AttributeError):
-            return None
-
-    memory = ask(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total)
-    capability = ask(lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle))
-    cuda = ask(lambda: nvml.nvmlSystemGetCudaDriverVersion_v2())
-    power = ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
-    mig = ask(lambda: nvml.nvmlDeviceGetMigMode(handle)[0])
-    ecc = ask(lambda: nvml.nvmlDeviceGetEccMode(handle)[0])
-    persistence = ask(lambda: nvml.nvmlDeviceGetPersistenceMode(handle))
-    return Gpu(
-        name=_text(nvml.nvmlDeviceGetName(handle)),
-        memory_bytes=memory,
-        compute_capability=capability and (int(capability[0]), int(capability[1])),
-        driver=_text(ask(lambda: nvml.nvmlSystemGetDriverVersion())),
-        cuda_driver=None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
-        power_limit_watts=None if power is None else power / 1000,
-        max_sm_clock_mhz=ask(lambda: nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM)),
-        max_memory_clock_mhz=ask(lambda: nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_MEM)),
-        mig=None if mig is None else bool(mig),
-        ecc=None if ecc is None else bool(ecc),
-        persistence=None if persistence is None else bool(persistence),
-    )
-
-
-def _text(value: Any) -> Any:  # noqa: ANN401 - old pynvml gives bytes
-    return value.decode() if isinstance(value, bytes) else value

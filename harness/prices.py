@@ -275,7 +275,8 @@ def find_hardware(table: PriceTable, gpu_name: str) -> HardwareRow | None:
 
 def gpu_peak_flops(table: PriceTable, gpu_name: str, precision: Precision) -> float | None:
     """Dense peak of one GPU in FLOP/s at a precision; None where the GPU or its peak is not in the table."""
-    found = find_hardware(table, gpu_name)
+    # An instance of a GPU that MIG has divided is named after the whole, and has a part of its peak.
+    found = None if " MIG " in gpu_name else find_hardware(table, gpu_name)
     tflops: float | None = getattr(found, f"peak_{precision}_tflops", None)
     return None if tflops is None else tflops * 1e12
 

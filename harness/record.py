@@ -63,6 +63,21 @@ class Gpu(Settings):
     persistence: bool | None
 
 
+class GpuLink(Settings):
+    """What lies between two GPUs, by their indices among those seen; None where NVML gives no answer.
+
+    Attributes:
+        topology: In the words of `nvidia-smi topo -m`: PIX (one PCIe switch), PXB (several), PHB (a host bridge), NODE
+            (within a NUMA node), SYS (between them).
+        nvlink: Whether they reach each other over NVLink, directly or by a switch.
+    """
+
+    first: int
+    second: int
+    topology: str | None
+    nvlink: bool | None
+
+
 class Machine(Settings):
     """What a computer is, without what would name it.
 
@@ -71,7 +86,8 @@ class Machine(Settings):
         host: Salted hash of the operating system's machine id, telling hosts of one type apart; None if it has none.
         memory_limit_bytes: The control group's limit where it is below `memory_bytes`.
         cloud_product: The firmware's product name where the vendor is a cloud (on EC2 it is the instance type).
-        gpu_note: Why `gpus` is empty, where a reason is known.
+        gpu_note: Why `gpus` is empty, where a reason is known; or what limits those that are there.
+        gpu_links: Of every two GPUs; none in records of schema version 1.
     """
 
     id: str
@@ -88,6 +104,7 @@ class Machine(Settings):
     cloud_product: str | None
     python: str
     allocator: str
+    gpu_links: tuple[GpuLink, ...] = ()
 
 
 class Stated(Settings):

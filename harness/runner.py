@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -24,9 +24,10 @@ import psutil
 from harness import __version__
 from harness.cage import Cage, KernelKills
 from harness.census import Census
+from harness.gpu_watch import GpuWatch
 from harness.holders import find_holders
-from harness.machine import num_ranks, num_threads, unsupported_reason
-from harness.matrix import BaselineConfig, Cell, FineTuneConfig, parse_device
+from harness.machine import num_gpus_used, num_ranks, num_threads, unsupported_reason
+from harness.matrix import BaselineConfig, Cell, FineTuneConfig
 from harness.pulse import HangWatch, Pulse
 from harness.record import (
     Baseline,
@@ -67,6 +68,7 @@ class FineTuneJob:
         rendezvous: A file that no other cell uses, and that is not there yet.
         pulse: A file of counters that the parent watches; empty: nobody does.
         ordered_at: On perf_counter's clock.
+        shares_gpu: All ranks compute on the first GPU, by gloo: right losses and no speed, for a check alone.
     """
 
     config: FineTuneConfig
@@ -79,6 +81,7 @@ class FineTuneJob:
     rendezvous: str = ""
     pulse: str = ""
     ordered_at: float = 0.0
+    shares_gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ class Runner:
         self._watch: HangWatch | None = None
         self._cage: Cage | None = None
         self._census: Census | None = None
+        self._gpus = GpuWatch(0)
         self._folder = tempfile.TemporaryDirectory(prefix="harness-")
 
     def __enter__(self) -> Runner:
@@ -172,8 +176,9 @@ class Runner:
         reason = unsupported_reason(cell.config, around.machine)
         if reason is not None:
             return blank_record(cell, around, "unsupported", reason).model_copy(update={"data": prepared.data})
-        gpus = _gpus_of(cell, around.machine)
-        before, kills = _LoadBefore(gpus), KernelKills()
+        num_gpus = num_gpus_used(cell.config, around.machine)
+        before, kills = _LoadBefore(num_gpus), KernelKills()
+        self._gpus = GpuWatch(num_gpus)
         started_at, ordered_at = datetime.now(UTC), time.perf_counter()
         try:
             self._start(cell, prepared.job, around.machine, ordered_at)
@@ -182,7 +187,7 @@ class Runner:
             outcome, reason = "interrupted", "stopped by the user"
         duration_s = time.perf_counter() - ordered_at
         ranks, start_method = self._ranks, "fresh" if self._cage else self.start_method
-        cap = self._cage.cap() if self._cage else _cuda_cap(cell) if gpus else None
+        cap = self._cage.cap() if self._cage else _cuda_cap(cell) if num_gpus else None
         peaks = self._census.peaks() if self._census else ()
         self._end_ranks()
         ends = [rank.end or {} for rank in ranks]
@@ -201,6 +206,7 @@ class Runner:
                 "baseline": _baseline(ends[0], peaks) if ends else None,
                 "marks": _marks(ranks),
                 "held_bytes": () if training else _held_bytes(ranks),
+                "gpu_readings": tuple(self._gpus.readings),
                 "training": training,
             }
         )
@@ -217,7 +223,7 @@ class Runner:
         pulse = Path(self._folder.name) / f"{token}-pulse"
         Pulse(pulse, world_size).close()
         context, limit = self._context, cell.config.limits.memory_limit_gib
-        if limit is not None and not _gpus_of(cell, machine):
+        if limit is not None and not num_gpus_used(cell.config, machine):
             self._cage = Cage(int(limit * _GIB), world_size, Path(self._folder.name))
             context = multiprocessing.get_context("spawn")
         for rank in range(world_size):
@@ -236,7 +242,7 @@ class Runner:
             self._ranks.append(_Rank(process, receiver, stderr))
         pids = [rank.process.pid for rank in self._ranks]
         self._watch = HangWatch(pulse, pids) if world_size > 1 else None
-        self._census = None if _gpus_of(cell, machine) else Census(pids, self._cage)
+        self._census = None if num_gpus_used(cell.config, machine) else Census(pids, self._cage)
 
     def _wait(
         self, ordered_at: float, timeout_s: float, on_progress: Progress, kills: KernelKills
@@ -253,6 +259,7 @@ class Runner:
                 [item for rank in waiting for item in (rank.pipe, rank.process.sentinel)], min(left, _TICK_S)
             )
             now = time.perf_counter() - ordered_at
+            self._gpus.look(now)
             if self._watch is not None and (hung := self._watch.look(now)):
                 return "timeout", hung
             if self._census is not None:
@@ -311,6 +318,7 @@ class Runner:
             rank.process.join()
             rank.pipe.close()
         self._ranks, self._census = [], None
+        self._gpus.close()
         if self._watch is not None:
             self._watch.close()
             self._watch = None
@@ -382,14 +390,6 @@ def _verdict(ranks: list[_Rank], cage: Cage | None, kills: KernelKills) -> tuple
 
 def _tail(path: Path) -> str:
     return path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace") if path.exists() else ""
-
-
-def _gpus_of(cell: Cell, machine: Machine) -> range:
-    """Indices of the GPUs that a cell uses; empty for one on a CPU."""
-    config = cell.config
-    if not isinstance(config, FineTuneConfig) or parse_device(config.device)[0] == "cpu":
-        return range(0)
-    return range(num_ranks(config, machine))
 
 
 def _cuda_cap(cell: Cell) -> Cap | None:
@@ -496,6 +496,7 @@ def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell, together: tuple[P
         torch_build=first["torch_build"],
         held_bytes=tuple(tuple(trace["held_bytes"]) for trace in traces),
         communication=first["communication"],
+        compile_s=first["compile_s"],
     )
 
 
@@ -517,9 +518,9 @@ def _checksum_mismatch(ends: list[dict[str, Any]]) -> str | None:
 class _LoadBefore:
     """The machine's CPU seconds and memory when a cell begins."""
 
-    def __init__(self, gpus: Sequence[int]) -> None:
+    def __init__(self, num_gpus: int) -> None:
         self._available, self._swap_used = psutil.virtual_memory().available, psutil.swap_memory().used
-        self._holders = find_holders(gpus)
+        self._holders = find_holders(range(num_gpus))
         self._system, self._parent = psutil.cpu_times(), time.process_time()
 
     def until_now(self, cell_s: float | None) -> Load:

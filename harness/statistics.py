@@ -10,8 +10,6 @@ from itertools import pairwise
 from statistics import fmean, median, stdev
 from typing import Literal
 
-from scipy import stats
-
 from harness import memory_use
 from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
 from harness.record import (
@@ -23,6 +21,7 @@ from harness.record import (
     Training,
 )
 from harness.settings import Precision, Trainable
+from harness.throttle import throttle_warnings
 
 # A GPU's dense peak in FLOP/s, by NVML's name and precision; None where it is not known.
 PeakFlops = Callable[[str, Precision], float | None]
@@ -68,7 +67,7 @@ class Summary:
         num_updates, global_batch_size: Of the newest run.
         peak_memory_bytes: Largest over runs, of all ranks together.
         memory_growth: Bytes a step, after warm-up, of the run that grew most; of failed runs too, as far as they came.
-        setup_s: Start, load and tokenising, which each run is charged in full, as if it ran alone.
+        setup_s: Start, load, tokenising and compiling, which each run is charged in full, as if it ran alone.
         train_s, evaluate_s: Mean over runs; evaluate_s covers validation and test.
         epoch_s: Training seconds of one pass over the training rows, at the measured throughput.
         evaluation_samples_per_s: Mean over runs, of the test evaluation.
@@ -159,7 +158,7 @@ def with_mfu(summaries: Iterable[Summary], peak_flops: PeakFlops) -> list[Summar
     """Fill in `mfu` of cells on a GPU, and warn of those that do not load it."""
     filled = []
     for summary in summaries:
-        mfu = _mean(_mfu(record, peak_flops) for record in summary.ok_records)
+        mfu = _mean(measure_mfu(record, peak_flops) for record in summary.ok_records)
         warnings = summary.warnings
         if mfu is not None and mfu < LOW_MFU:
             share = f"At {mfu:.3f} of its peak the cell"
@@ -230,6 +229,8 @@ def t_interval(values: Sequence[float], basis: str, *, most: float = math.inf) -
 
 def wilson(share: float, num_examples: int) -> Estimate:
     """95 % Wilson interval of a share of examples that were right."""
+    from scipy import stats
+
     interval = stats.binomtest(round(share * num_examples), num_examples).proportion_ci(method="wilson")
     return Estimate(share, float(interval.low), float(interval.high), f"Wilson, {num_examples:,} examples")
 
@@ -279,6 +280,23 @@ def training_flops(
     return (3 if trainable == "all" else 1) * encoder + 3 * head
 
 
+def measure_mfu(record: Record, peak_flops: PeakFlops) -> float | None:
+    """One run's FLOPs over what all its GPUs could have done in the same seconds; None on a CPU."""
+    config, training, model = record.config, record.training, record.model
+    if not isinstance(config, FineTuneConfig) or not _on_gpu(config) or not record.machine.gpus:
+        return None
+    window = measure_window(training) if training else None
+    peak = peak_flops(record.machine.gpus[0].name, config.precision)
+    if training is None or window is None or model is None or record.data is None or peak is None:
+        return None
+    num_labels = len(record.data.labels)
+    flops = sum(
+        training_flops(model, num_labels, samples, tokens, trainable=config.trainable)
+        for samples, tokens in zip(window.num_samples, window.num_padded_tokens, strict=True)
+    )
+    return flops / (sum(window.seconds) * training.world_size * peak)
+
+
 def _newest(group: Iterable[Record]) -> tuple[Record, ...]:
     """Keep the last of each (host, seed, repeat) in a group that is ordered by time."""
     kept: dict[tuple[str | None, int, int], Record] = {}
@@ -322,7 +340,7 @@ def _summarise_group(records: tuple[Record, ...]) -> Summary:
         peak_memory_bytes=peak,
         peak_memory_source=source,
         memory_growth=_memory_growth(records),
-        setup_s=_mean(_total(run.phases.start_s, run.phases.load_s, run.phases.tokenise_s) for run in runs),
+        setup_s=_mean(_setup_s(run) for run in runs),
         train_s=_mean(run.baseline.train_s if run.baseline else run.phases.train_s for run in runs),
         evaluate_s=_mean(_total(run.phases.evaluate_s, run.phases.test_s) for run in runs),
         epoch_s=facts.train.num_rows / rate.value if rate and facts else None,
@@ -357,7 +375,14 @@ def _total(*seconds: float | None) -> float | None:
     return sum(known) if known else None
 
 
+def _setup_s(run: Record) -> float | None:
+    compile_s = run.training.compile_s if run.training else None
+    return _total(run.phases.start_s, run.phases.load_s, run.phases.tokenise_s, compile_s)
+
+
 def _t_quantile(freedom: int) -> float:
+    from scipy import stats  # here, so that what asks for no interval runs where scipy is not installed
+
     return float(stats.t.ppf(0.975, freedom))
 
 
@@ -460,28 +485,12 @@ def _on_gpu(config: FineTuneConfig | BaselineConfig) -> bool:
     return isinstance(config, FineTuneConfig) and parse_device(config.device)[0] == "gpu"
 
 
-def _mfu(record: Record, peak_flops: PeakFlops) -> float | None:
-    """One run's FLOPs over what all its GPUs could have done in the same seconds."""
-    config, training, model = record.config, record.training, record.model
-    if not isinstance(config, FineTuneConfig) or not _on_gpu(config) or not record.machine.gpus:
-        return None
-    window = measure_window(training) if training else None
-    peak = peak_flops(record.machine.gpus[0].name, config.precision)
-    if training is None or window is None or model is None or record.data is None or peak is None:
-        return None
-    num_labels = len(record.data.labels)
-    flops = sum(
-        training_flops(model, num_labels, samples, tokens, trainable=config.trainable)
-        for samples, tokens in zip(window.num_samples, window.num_padded_tokens, strict=True)
-    )
-    return flops / (sum(window.seconds) * training.world_size * peak)
-
-
 def _warnings(summary: Summary) -> Iterator[str]:
     yield from _speed_warnings(summary)
     yield from _learning_warnings(summary)
     yield from _load_warnings(summary)
     yield from memory_use.memory_warnings(summary.records, [_held(record) for record in summary.records])
+    yield from throttle_warnings(summary.ok_records)
 
 
 def _speed_warnings(summary: Summary) -> Iterator[str]:

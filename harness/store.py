@@ -37,7 +37,7 @@ class Found:
 
 def save_record(record: Record, results: Path) -> Path:
     """Write a record whole or not at all, beside the older ones of its cell."""
-    folder = results / record.machine.id / record.study / _folder_name(record.cell)
+    folder = record_folder(record, results)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record.started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.json"
     if path.exists():
@@ -49,6 +49,12 @@ def save_record(record: Record, results: Path) -> Path:
         os.fsync(file.fileno())
     partial.rename(path)
     return path
+
+
+def record_folder(record: Record, results: Path) -> Path:
+    """Where a record belongs, whatever its fields hold: three folders below `results`."""
+    parts = [_folder_name(part) for part in (record.machine.id, record.study, record.cell)]
+    return results.joinpath(*(part if part.strip(".") else f"_{part}" for part in parts))
 
 
 def load_records(paths: Iterable[Path]) -> Found:

@@ -182,7 +182,9 @@ def _expected_s(cell: Cell, records: Iterable[Record], known_s: dict[str, float]
 
 
 def _check_installed(cells: Sequence[Cell], machine: Machine) -> None:
-    wanted = ["scikit-learn", "torch", "transformers", "tokenizers"]
+    wanted = ["torch", "transformers", "tokenizers"]
+    if any(isinstance(cell.config, BaselineConfig) for cell in cells):
+        wanted.insert(0, "scikit-learn")
     missing = [name for name in wanted if package_version(name) == "not installed"]
     if missing and any(unsupported_reason(cell.config, machine) is None for cell in cells):
         raise UserError(

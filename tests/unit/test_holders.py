@@ -21,6 +21,7 @@ def nvml(monkeypatch):
 
     def install(*gpus, failing=()):
         fake = types.ModuleType("pynvml")
+        fake.NVMLError = RuntimeError
 
         def listed(kind):
             def answer(handle):

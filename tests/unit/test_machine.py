@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from harness.machine import describe_machine, num_ranks, num_threads, unsupporte
 from harness.matrix import BaselineConfig, expand
 from harness.record import Gpu
 from harness.study import parse_study
+from tests.make_nvml import CUT, ERROR_CODES, TWO, make_nvml
 
 GIB = 2**30
 
@@ -181,53 +181,10 @@ def test_a_control_groups_quota_and_limit_are_seen(monkeypatch):
     assert here.memory_limit_bytes == GIB
 
 
-class NVMLError(Exception):
-    pass
-
-
-def nvml(gpus, failing=(), missing=()):
-    """A stand-in for pynvml that answers as NVML's documentation says: bytes, milliwatts, MHz, (current, pending) modes.
-
-    It is written from that documentation, not recorded: this machine has no GPU. Calls named in `failing` raise
-    NVMLError ("Not Supported"), those in `missing` are not there, as in an older version of the package.
-    """
-    fake = types.ModuleType("pynvml")
-    memory = types.SimpleNamespace
-    answers = {
-        "nvmlInit": lambda: None,
-        "nvmlShutdown": lambda: None,
-        "nvmlDeviceGetCount": lambda: len(gpus),
-        "nvmlDeviceGetHandleByIndex": lambda index: gpus[index],
-        "nvmlDeviceGetUUID": lambda handle: handle["uuid"],
-        "nvmlDeviceGetName": lambda handle: handle["name"],
-        "nvmlDeviceGetMemoryInfo": lambda _: memory(total=23_028 * 2**20, free=22_000 * 2**20, used=1_028 * 2**20),
-        "nvmlDeviceGetCudaComputeCapability": lambda _: (8, 6),
-        "nvmlSystemGetDriverVersion": lambda: "580.95.05",
-        "nvmlSystemGetCudaDriverVersion_v2": lambda: 13000,
-        "nvmlDeviceGetEnforcedPowerLimit": lambda _: 300_000,
-        "nvmlDeviceGetMaxClockInfo": lambda _, kind: {1: 1710, 2: 6251}[kind],
-        "nvmlDeviceGetMigMode": lambda _: (0, 1),
-        "nvmlDeviceGetEccMode": lambda _: (1, 0),
-        "nvmlDeviceGetPersistenceMode": lambda _: 1,
-    }
-
-    def refuse(*_):
-        raise NVMLError("Not Supported")
-
-    for name, answer in answers.items():
-        if name not in missing:
-            setattr(fake, name, refuse if name in failing else answer)
-    fake.NVMLError, fake.NVML_CLOCK_SM, fake.NVML_CLOCK_MEM = NVMLError, 1, 2
-    return fake
-
-
-TWO = [{"name": "NVIDIA A10G", "uuid": "GPU-aaaa-1"}, {"name": b"NVIDIA L4", "uuid": "GPU-bbbb-2"}]
-
-
 @pytest.fixture
 def with_nvml(monkeypatch):
     def install(*args, visible=None, **kwargs):
-        monkeypatch.setitem(sys.modules, "pynvml", nvml(*args, **kwargs))
+        monkeypatch.setitem(sys.modules, "pynvml", make_nvml(*args, **kwargs))
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -318,3 +275,88 @@ def test_gpus_are_part_of_the_id(with_nvml):
     assert one.id.startswith("nvidia-a10g-")
     assert two.id.startswith("2x-nvidia-a10g-")
     assert one.id.rpartition("-")[2] != two.id.rpartition("-")[2]
+
+
+def test_every_two_gpus_are_said_to_be_linked_as_nvml_has_it(with_nvml):
+    answers = {
+        "nvmlDeviceGetTopologyCommonAncestor": lambda one, other: ({one["at"], other["at"]} == {0, 1} and 10) or 50
+    }
+    three = [TWO[0] | {"at": place, "uuid": f"GPU-{place}"} for place in range(3)]
+    nvlink = lambda one, other, kind: 0 if kind == 2 and (one["at"], other["at"]) == (0, 1) else 5  # noqa: E731
+    links = with_nvml(three, **answers, nvmlDeviceGetP2PStatus=nvlink).gpu_links
+    assert [(link.first, link.second, link.topology, link.nvlink) for link in links] == [
+        (0, 1, "PIX", True),
+        (0, 2, "SYS", False),
+        (1, 2, "SYS", False),
+    ]
+    assert with_nvml(three[:1]).gpu_links == ()
+
+
+@pytest.mark.parametrize("how", ["failing", "missing"])
+def test_a_driver_that_does_not_know_the_links_leaves_them_none(with_nvml, how):
+    (link,) = with_nvml(TWO, **{how: ["nvmlDeviceGetTopologyCommonAncestor", "nvmlDeviceGetP2PStatus"]}).gpu_links
+    assert (link.topology, link.nvlink) == (None, None)
+
+
+def test_links_follow_the_order_that_cuda_visible_devices_gives(with_nvml):
+    asked = []
+    with_nvml(
+        TWO, visible="1,0", nvmlDeviceGetTopologyCommonAncestor=lambda one, other: asked.append((one, other)) or 20
+    )
+    assert asked == [(TWO[1], TWO[0])]
+
+
+@pytest.mark.parametrize(
+    ("visible", "name", "memory_mib", "note"),
+    [
+        (None, "NVIDIA A100-SXM4-40GB MIG 1g.5gb", 4_864, "a CUDA process sees a single instance"),
+        ("0", "NVIDIA A100-SXM4-40GB MIG 1g.5gb", 4_864, "CUDA_VISIBLE_DEVICES=MIG-... chooses one"),
+        ("MIG-eeee-5", "NVIDIA A100-SXM4-40GB MIG 3g.20gb", 19_968, None),
+    ],
+)
+def test_a_gpu_cut_by_mig_is_the_one_instance_that_cuda_sees(with_nvml, visible, name, memory_mib, note):
+    here = with_nvml([CUT, TWO[0]], visible=visible)
+    (instance,) = here.gpus
+    assert (instance.name, instance.memory_bytes, instance.mig) == (name, memory_mib * 2**20, True)
+    # Of the board; what an instance draws alone nobody tells.
+    assert (instance.compute_capability, instance.ecc, instance.power_limit_watts) == ((8, 6), True, None)
+    assert (note in here.gpu_note) if note else here.gpu_note is None
+    assert here.gpu_links == ()
+    assert "2 GPUs are asked for, 1 seen" in with_cuda_build(config_of("gpu-ddp2"), here)
+
+
+def test_mig_without_an_instance_says_what_to_do(with_nvml):
+    here = with_nvml([CUT | {"instances": []}])
+    assert here.gpus == ()
+    assert "no GPU has an instance: make one (`nvidia-smi mig -cgi PROFILE -C`), or turn MIG off" in here.gpu_note
+    assert here.gpu_note in with_cuda_build(config_of("gpu"), here)
+
+
+def with_cuda_build(config, here):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine_module, "package_version", lambda _: "2.13.0+cu130")
+        return unsupported_reason(config, here)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        ("nvmlInit", "NVML_ERROR_LIB_RM_VERSION_MISMATCH", "as after an update: restart the machine"),
+        ("nvmlInit", "NVML_ERROR_DRIVER_NOT_LOADED", "installed and not loaded"),
+        ("nvmlInit", "NVML_ERROR_LIBRARY_NOT_FOUND", "no NVIDIA driver is installed"),
+        ("nvmlDeviceGetHandleByIndex", "NVML_ERROR_GPU_IS_LOST", "fell off the bus: restart the machine"),
+    ],
+)
+def test_a_driver_that_does_not_answer_is_no_gpu_and_what_to_do(with_nvml, call, error, words):
+    here = with_nvml(TWO, failing={call: error})
+    assert here.gpus == ()
+    assert words in here.gpu_note
+    assert here.gpu_note in with_cuda_build(config_of("gpu"), here)
+
+
+def test_the_advice_is_on_errors_that_the_installed_package_knows():
+    import pynvml
+
+    for name, (code, text) in ERROR_CODES.items():
+        assert getattr(pynvml, name) == code
+        assert str(pynvml.NVMLError(code)) == text

@@ -245,6 +245,7 @@ class TestShippedTables:
         assert gpu_peak_flops(table, "Tesla T4", "bf16") is None
         assert gpu_peak_flops(table, "Tesla P100-PCIE-16GB", "fp16") is None
         assert gpu_peak_flops(table, "Quadro K620", "fp32") is None
+        assert gpu_peak_flops(table, "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "bf16") is None  # a seventh of it
 
     @pytest.mark.parametrize(
         ("instance", "expected"),

@@ -1,0 +1,121 @@
+"""Records of another machine as one archive, and back into results/."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import UserError
+from harness.record import SCHEMA_VERSION, Record, from_fields
+from harness.store import record_folder
+
+_FILE_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\.json")
+# A record of 100,000 steps is some 10 MB; an archive is not read past what thousands of real ones would take.
+_MOST_BYTES = 64 * 2**20
+_MOST_BYTES_IN_ALL = 2**30
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What became of an archive's members; `refused` says of each why."""
+
+    new: tuple[Path, ...]
+    known: int
+    refused: tuple[str, ...]
+
+
+def pack_records(files: Iterable[Path], results: Path, archive: Path) -> None:
+    """Write records of a results folder, and nothing of the machine's users or clocks, into an archive."""
+    with tarfile.open(archive, "w:gz") as tar:
+        for file in sorted(files):
+            content = file.read_bytes()
+            member = tarfile.TarInfo(file.relative_to(results).as_posix())
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def unpack_records(archive: Path, results: Path) -> Unpacked:
+    """Put an archive's records where they belong under `results`; nothing that is there is overwritten.
+
+    Nothing is extracted by a path that the archive names: each record says itself where it belongs.
+
+    Raises:
+        UserError: When the archive can't be read.
+    """
+    new: list[Path] = []
+    refused: list[str] = []
+    known = total = 0
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                if member.isdir():
+                    continue
+                total += member.size
+                if total > _MOST_BYTES_IN_ALL:
+                    raise UserError(f"{archive}: more than {_MOST_BYTES_IN_ALL >> 30} GiB, which no records take")
+                try:
+                    record, content = _read(tar, member)
+                    target = record_folder(record, results) / PurePosixPath(member.name).name
+                    known += _is_known(target, content)
+                except _RefusedError as reason:
+                    refused.append(f"{member.name!r}: {reason}")
+                    continue
+                if not target.exists():
+                    _write(target, content)
+                    new.append(target)
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise UserError(f"{archive}: not a readable .tar.gz archive: {error}") from None
+    return Unpacked(tuple(new), known, tuple(refused))
+
+
+class _RefusedError(Exception):
+    """Why a member stays out."""
+
+
+def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[Record, bytes]:
+    try:
+        tarfile.data_filter(member, "/nowhere")
+    except tarfile.FilterError as error:
+        raise _RefusedError(f"not a plain file within the archive ({type(error).__name__})") from None
+    if not member.isreg() or not _FILE_NAME.fullmatch(PurePosixPath(member.name).name):
+        raise _RefusedError("not a record's file")
+    if member.size > _MOST_BYTES:
+        raise _RefusedError(f"{member.size:,} bytes, which no record takes")
+    file = tar.extractfile(member)
+    assert file is not None  # noqa: S101 - a regular file has a content
+    content = file.read()
+    try:
+        fields: Any = json.loads(content)
+        version = fields.get("schema_version") if isinstance(fields, dict) else None
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise _RefusedError(f"schema_version {version}, this harness reads up to {SCHEMA_VERSION}")
+        return from_fields(fields), content
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _RefusedError(f"no record: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise _RefusedError(f"no record: {error}") from None
+
+
+def _is_known(target: Path, content: bytes) -> bool:
+    """Whether the very same record is there; another of its name is never overwritten."""
+    if not target.exists():
+        return False
+    if target.read_bytes() != content:
+        raise _RefusedError("another record of this name is there already")
+    return True
+
+
+def _write(target: Path, content: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.rename(target)

@@ -1,0 +1,37 @@
+"""What `make gpu-check` checks, by pytest: for a machine with an NVIDIA GPU, and skipped with its reason elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from harness.gpu_cells import CHECKS, CheckRun
+from harness.gpu_check import base_tables, no_gpu
+from harness.runner import Runner
+from harness.sweep import Preparations, look_around
+
+REASON = no_gpu(look_around(None).machine)
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.slow,
+    pytest.mark.skipif(REASON is not None, reason=REASON or "there is a GPU"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gpu")
+    with contextlib.chdir(folder), Runner() as runner:
+        runner.wait_until_warm()
+        base = base_tables(None, None, folder)
+        yield CheckRun("gpu", folder / "results", runner, Preparations(folder), look_around(None), base)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_fails_nowhere(name, run):
+    check, _ = CHECKS[name]
+    verdicts = list(check(run))
+    assert verdicts
+    assert [str(verdict) for verdict in verdicts if verdict.passed is False] == []
