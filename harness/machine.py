@@ -78,6 +78,8 @@ def unsupported_reason(config: FineTuneConfig | BaselineConfig, machine: Machine
     """Say why this machine can't do a cell, or None; starts no process and asks no torch."""
     if isinstance(config, BaselineConfig):
         return None
+    if config.training.allocator == "mmap" and not machine.allocator.startswith("glibc"):
+        return f'training.allocator = "mmap" is a setting of glibc\'s malloc; here it is {machine.allocator}'
     kind, ranks, ddp = parse_device(config.device)
     if kind == "cpu":
         return _unsupported_on_cpu(config, machine, ranks if ddp else None)

@@ -410,6 +410,8 @@ def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell) -> Training | Non
         torch_build=first["torch_build"],
         held_bytes=tuple(tuple(trace["held_bytes"]) for trace in traces),
         communication=first["communication"],
+        memory_parts=first.get("memory_parts"),
+        attention_kernels=first.get("attention_kernels", ()),
     )
 
 

@@ -32,12 +32,14 @@ import transformers.models.distilbert.modeling_distilbert  # noqa: F401
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from harness.allocator import map_large_blocks
 from harness.baseline import run_baseline
-from harness.corpus import Tokens, load_tokens
+from harness.breakdown import measure_breakdown
+from harness.corpus import load_tokens
 from harness.matrix import FineTuneConfig
-from harness.meters import MemoryMeter, StepTimer
+from harness.meters import MemoryMeter, StepTimer, held_now
 from harness.pulse import Pulse
-from harness.record import Baseline
+from harness.record import Baseline, PeakMemory
 from harness.runner import BaselineJob, FineTuneJob, Job
 from harness.training import (
     Place,
@@ -56,6 +58,7 @@ from harness.training import (
 
 Send = Callable[[dict[str, Any]], None]
 _MESSAGE_EVERY_S = 1.0
+_NEAR_LIMIT = 0.9
 # Each is an allocation that failed; only some of them come as a type of their own.
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -121,7 +124,11 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     config = job.config
     place = _take_place(job)
     beat = functools.partial(Pulse(Path(job.pulse), job.world_size).beat, job.rank)
-    model, tokens = _load(job, config, place)
+    if config.training.allocator == "mmap":
+        map_large_blocks()
+    tokens = {split: load_tokens(job.tokens_folder, split) for split in ("train", "val", "test")}
+    before = held_now()
+    model = _load(job, config, place)
     facts = describe_model(model, job.model, config.model)
     num_updates = planned_updates(config, len(tokens["train"].labels), place.world_size)
     trainee = make_trainee(model, config, place, num_updates)
@@ -145,6 +152,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     send({"kind": "phase", "name": "test"})
     tested = config.model.init == "pretrained" and not trace.diverged
     test = evaluate(model, tokens["test"], config, place, beat) if tested else None
+    peaks, held = memory.peaks(), (before, held_now())
     told: dict[str, Any] = {
         "outcome": "diverged" if trace.diverged else "ok",
         "reason": trace.diverged,
@@ -153,7 +161,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         "clock": "cuda_events" if place.device.type == "cuda" else "perf_counter",
         "first_step_s": reporter.first_step_s,
         "test": test,
-        "peaks": memory.peaks(),
+        "peaks": peaks,
         "model": facts,
         "lr_peak": peak_learning_rate(config, place.world_size),
         "num_updates_planned": num_updates,
@@ -165,6 +173,10 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     # What follows is in none of the figures above.
     if place.world_size > 1 and not trace.diverged:
         told["communication"] = measure_communication(trainee, tokens["train"], config, place, beat)
+    if not trace.diverged and not _near_limit(config, peaks):
+        num_steps = len(trace.num_samples)
+        parts, kernels = measure_breakdown(trainee, tokens, config, place, num_steps, held, beat)
+        told |= {"memory_parts": parts, "attention_kernels": kernels}
     return told | {"cpu_s": time.process_time()}
 
 
@@ -252,8 +264,7 @@ def has_kernels(capability: tuple[int, int], built: Sequence[str]) -> bool:
     return False
 
 
-def _load(job: FineTuneJob, config: FineTuneConfig, place: Place) -> tuple[PreTrainedModel, dict[str, Tokens]]:
-    tokens = {split: load_tokens(job.tokens_folder, split) for split in ("train", "val", "test")}
+def _load(job: FineTuneJob, config: FineTuneConfig, place: Place) -> PreTrainedModel:
     model = build_model(job.model, config.model, job.num_labels)
     if config.seq_len > model.config.max_position_embeddings:
         raise Unsupported(
@@ -264,7 +275,13 @@ def _load(job: FineTuneJob, config: FineTuneConfig, place: Place) -> tuple[PreTr
     # Dropout must differ between ranks, the weights must not.
     torch.manual_seed(config.seed + place.rank)
     model.to(place.device)  # type: ignore[arg-type]  # its stub lost the method's self
-    return model, tokens
+    return model
+
+
+def _near_limit(config: FineTuneConfig, peaks: tuple[PeakMemory, ...]) -> bool:
+    """Whether one more step could pass a cap that training stayed below: the ending must be training's."""
+    limit = config.limits.memory_limit_gib
+    return limit is not None and max(peak.num_bytes for peak in peaks) > _NEAR_LIMIT * limit * 2**30
 
 
 def _checksum(model: PreTrainedModel) -> float:
