@@ -293,7 +293,8 @@ class _Trial:
         from harness.sweep import Preparations, look_around
 
         self._preparations, self._around = Preparations(Path(self._folder.name)), look_around(None)
-        self._runner = Runner().__enter__()
+        # Forked from a warm process, a cell would map fewer pages than it needs on a machine of its own.
+        self._runner = Runner("spawn").__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
