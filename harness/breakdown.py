@@ -105,10 +105,8 @@ class _Watch(TorchDispatchMode):
     def __init__(self, model: torch.nn.Module, phase: Literal["forward", "evaluation"] = "forward") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._model, self._phase = model, phase
-        self._standing = {
-            t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers(), *_gradients(model))
-        }
-        self._parameters = {p.untyped_storage()._cdata for p in model.parameters()}
+        self._standing = {_key(tensor) for tensor in (*model.parameters(), *model.buffers(), *_gradients(model))}
+        self._parameters = {_key(parameter) for parameter in model.parameters()}
         self._live: dict[int, tuple[int, weakref.ref[Any]]] = {}
         self._saved: set[int] = set()
         self._copies: set[int] = set()
@@ -144,11 +142,13 @@ class _Watch(TorchDispatchMode):
             self.kernels.add(name)
         elif name == _PLAIN_SOFTMAX:
             self.kernels.add(_PLAIN_SDPA)
+        given = {_key(tensor) for tensor in tree_iter((args, kwargs)) if torch.is_tensor(tensor)}
         for tensor in tree_iter(made):
-            if torch.is_tensor(tensor):
+            # What only gives back its argument made nothing: DDP's buckets are written to and sent so.
+            if torch.is_tensor(tensor) and _key(tensor) not in given:
                 self._count(tensor)
-                if name == "_to_copy" and args[0].untyped_storage()._cdata in self._parameters:
-                    self._copies.add(tensor.untyped_storage()._cdata)
+                if name == "_to_copy" and _key(args[0]) in self._parameters:
+                    self._copies.add(_key(tensor))
         if self._live_bytes + self._gradients_before > self.peak.num_bytes:
             self._note_peak()
         return made
@@ -172,7 +172,7 @@ class _Watch(TorchDispatchMode):
 
     def _save(self, tensor: torch.Tensor) -> torch.Tensor:
         self._count(tensor)
-        key = tensor.untyped_storage()._cdata
+        key = _key(tensor)
         if key not in self._standing and key not in self._saved:
             num_bytes, _ = self._live[key]
             self._saved.add(key)
@@ -245,6 +245,11 @@ def _gpu_base_bytes(place: Place) -> int | None:
 
 def _growth(before: int | None, now: int | None) -> int | None:
     return None if before is None or now is None else max(0, now - before)
+
+
+def _key(tensor: torch.Tensor) -> int:
+    """What tells its storage from others while it lives."""
+    return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]
 
 
 def _num_bytes(tensors: Iterable[torch.Tensor]) -> int:

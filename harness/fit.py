@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 GIB = 2**30
 MOST_TRIES = 8
 _NUM_STEPS = 2  # the second is the first that finds the optimiser's state
+_NUM_STEPS_DDP = 3  # DDP makes its buckets anew after the first, and touches them in the second's backward pass
 _NUM_LABELS = 2  # before the data is read; a label more is a few thousand weights
 _MOST_ROWS = 2**16
 # Assumed: what a system without a desktop, and the harness's own parent, hold beside the cell.
@@ -319,7 +320,9 @@ class _Trial:
                 "data": data.model_copy(
                     update={"num_val": min(data.num_val, rows), "num_test": min(data.num_test, rows)}
                 ),
-                "training": training.model_copy(update={"max_steps": _NUM_STEPS}),
+                "training": training.model_copy(
+                    update={"max_steps": _NUM_STEPS if self._question.num_ranks == 1 else _NUM_STEPS_DDP}
+                ),
                 "limits": limits.model_copy(update={"memory_limit_gib": cap_gib, "max_train_s": None}),
             }
         )

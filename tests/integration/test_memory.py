@@ -97,11 +97,14 @@ def test_a_frozen_encoder_has_gradients_and_state_of_the_head_alone(bench):
     assert set(parts.activations_bytes) <= {"dropout", "head", "other"}
 
 
-def test_ddp_holds_gradients_twice_and_sgd_no_state(bench):
-    parts = run(bench, device="cpu-ddp2", batch_size=8, training={"optimizer": "sgd"}).training.memory_parts
+def test_ddp_holds_gradients_twice_and_sgd_no_state(bench, tiny_bert):
+    record = run(bench, device="cpu-ddp2", batch_size=8, training={"optimizer": "sgd"})
+    parts = record.training.memory_parts
     assert parts.gradients_bytes == 2 * 4 * ALL
     assert parts.optimizer_bytes == 0
     assert parts.num_samples == 8
+    found = predict_peak(record.config, shape_of(record.config.model, tiny_bert), 2)
+    assert found.moment.num_bytes == pytest.approx(parts.at_peak.num_bytes, rel=0.04)
 
 
 def test_autocasts_copies_of_weights_are_memory_too(bench):
