@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 
 import pytest
 from frozen import RECORDS
+from rich.console import Console
 from typer.testing import CliRunner
 
 from harness import cli
 from harness.errors import UserError
 from harness.fit import GIB, MOST_TRIES, Limit, Question, choose_cell, choose_limit, find_rooms, predict_fit, search
+from harness.fit_screen import FitScreen
 from harness.matrix import expand
 from harness.prices import load_prices
 from harness.store import load_record
@@ -120,3 +124,28 @@ def test_the_command_predicts_as_json(tmp_path):
     question = question_of()
     assert found["predicted_batch"] == predict_fit(question, LIMIT).predicted_batch
     assert question.predict(found["predicted_batch"]).peak_bytes <= 6 * GIB < question.predict(found["predicted_batch"] + 1).peak_bytes  # fmt: skip
+
+
+def test_the_command_tells_a_person_where_else_it_fits(tmp_path):
+    study = tmp_path / "s.toml"
+    study.write_text('[model]\nshape = "bert-base"\ninit = "random"\n')
+    told = CliRunner().invoke(cli.app, ["fit", str(study), "--memory-gib", "6", "--predict"]).output
+    assert "bert-base, whole model, 64 tokens a row (all padded), fp32, cpu; to fit 6 GiB" in told
+    assert "predicted: batch size" in told
+    assert "never checked" in told
+    small = CliRunner().invoke(cli.app, ["fit", str(study), "--memory-gib", "0.5", "--predict"]).output
+    assert "not even batch size 1 fits" in small
+
+
+def test_every_try_is_shown_with_what_was_predicted_and_measured():
+    console = Console(width=120, record=True, quiet=False, file=io.StringIO())
+    screen, question = FitScreen(console), question_of()
+    tries = search(question, LIMIT, 100, machine_that_needs(question, 1.02, outcome="oom"), screen.tried)
+    best = max(one.batch_size for one in tries if one.fits)
+    found = replace(predict_fit(question, LIMIT), batch=best, smallest_that_did_not=best + 1, tries=tuple(tries))
+    screen.end(replace(found, note="ended after 8 tries"))
+    told = console.export_text()
+    assert told.count("predicted ") >= len(tries)
+    assert "no peak: does not fit (oom)" in told and "measured " in told
+    assert f"measured: batch size {best} fits; {best + 1} does not" in told
+    assert "ended after 8 tries" in told
