@@ -268,6 +268,39 @@ def machine(*, instance: Instance = None, region: Region = None, as_json: AsJson
     _out.print(table, highlight=False)
 
 
+@app.command(epilog="Example: harness fit bench/default.toml --seq-len 512 --memory-gib 4 --predict")
+def fit(
+    study: StudyPath,
+    *,
+    seq_len: Annotated[int | None, typer.Option(min=4, help="Instead of the study's.", show_default=False)] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16 or fp16, instead of the study's.")] = None,
+    memory_gib: Annotated[float | None, typer.Option(min=0.1, help="The memory that is to be fitted.")] = None,
+    machine: Annotated[
+        str | None, typer.Option(help="Fit this instance type of the price table (its GPU, for a cell on a GPU).")
+    ] = None,
+    predict: Annotated[bool, typer.Option("--predict", help="Predict alone: run nothing.")] = False,
+    only: Only = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the largest batch size that fits a memory: predicted, then confirmed by steps that are really run."""
+    from harness import fit_screen
+    from harness.fit import Question, choose_cell, choose_limit, find_fit, predict_fit
+    from harness.machine import describe_machine
+
+    here = describe_machine()
+    cell = choose_cell(_choose(_load_cells(study, overrides), only), seq_len, precision)
+    question = Question(cell, here)
+    limit = choose_limit(question.config(1), here, memory_gib, machine)
+    screen = fit_screen.FitScreen(None if as_json else _out)
+    screen.begin(question, limit)
+    found = predict_fit(question, limit) if predict else find_fit(question, limit, screen.tried)
+    if as_json:
+        _print_json(found.as_fields())
+    else:
+        screen.end(found)
+
+
 @app.command(epilog="Example: harness keys")
 def keys() -> None:
     """List every key of a study file, with its default, as a table in Markdown."""

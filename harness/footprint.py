@@ -14,9 +14,9 @@ from harness.matrix import FineTuneConfig, parse_device
 from harness.record import MemorySource, Record
 from harness.statistics import Estimate, ratio
 
-BASE, WEIGHTS, GRADIENTS, OPTIMIZER = "base process", "weights", "gradients", "optimiser state"
-ACTIVATIONS, UNEXPLAINED = "activations", "not explained"
-PARTS = (BASE, WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, UNEXPLAINED)
+BASE, WEIGHTS, OPTIMIZER, GRADIENTS = "process and libraries", "weights", "optimiser state", "gradients"
+ACTIVATIONS, WORKSPACE, UNEXPLAINED = "activations", "workspace", "not explained"
+PARTS = (BASE, WEIGHTS, OPTIMIZER, GRADIENTS, ACTIVATIONS, WORKSPACE, UNEXPLAINED)
 
 # They say only when to stop, or tell runs of one cell apart.
 _UNTOLD = frozenset({"seed", "training.seeds", "data.store_texts"}) | {
@@ -84,21 +84,22 @@ class Rescue:
 def split_peak(record: Record) -> dict[str, int] | None:
     """Rank 0's peak by what it was for, in bytes and in the order of PARTS; None where nobody looked.
 
-    Base, weights, gradients, optimiser state and saved tensors as counted in one step of their own; what is left of
-    the peak is `not explained`, which is missing where the parts come to more than the peak (they need not all have
-    been there at one moment). A base that is not known is missing, and then stands in what is not explained.
+    What stood all the while (the process with its libraries, weights, optimiser state), and what a step of its own held
+    at its fullest moment; what is left of the peak is `not explained`, which is missing where the parts come to more than
+    the peak. A process that is not known is missing, and then stands in what is not explained.
     """
     parts, peak = record.training.memory_parts if record.training is not None else None, rank_peak(record)
     if parts is None or peak is None:
         return None
     found = {
-        WEIGHTS: parts.weights_bytes,
-        GRADIENTS: parts.gradients_bytes,
+        WEIGHTS: parts.weights_bytes - parts.unread_weights_bytes,
         OPTIMIZER: parts.optimizer_bytes,
-        ACTIVATIONS: sum(parts.activations_bytes.values()),
+        GRADIENTS: parts.at_peak.gradients_bytes,
+        ACTIVATIONS: parts.at_peak.activations_bytes,
+        WORKSPACE: parts.at_peak.workspace_bytes,
     }
     if parts.base_bytes is not None:
-        found = {BASE: parts.base_bytes, **found}
+        found = {BASE: parts.base_bytes + (parts.libraries_bytes or 0), **found}
     rest = peak - sum(found.values())
     return found | ({UNEXPLAINED: rest} if rest >= 0 else {})
 

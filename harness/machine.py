@@ -81,7 +81,7 @@ def unsupported_reason(config: FineTuneConfig | BaselineConfig, machine: Machine
     if isinstance(config, BaselineConfig):
         return None
     kind, ranks, ddp = parse_device(config.device)
-    if config.training.compile and (reason := _compile_lacks(kind)) is not None:
+    if (reason := _unsupported_anywhere(config, machine)) is not None:
         return reason
     if kind == "cpu":
         return _unsupported_on_cpu(config, machine, ranks if ddp else None) or _unsupported_cap(config, machine)
@@ -165,6 +165,12 @@ def _compile_lacks(kind: str) -> str | None:
     if not (include / "Python.h").exists():
         return f"torch.compile needs Python's headers, and there is no {include.name}/Python.h (Debian: apt install python3-dev)"
     return None
+
+
+def _unsupported_anywhere(config: FineTuneConfig, machine: Machine) -> str | None:
+    if config.training.allocator == "mmap" and not machine.allocator.startswith("glibc"):
+        return f'training.allocator = "mmap" is a setting of glibc\'s malloc; here it is {machine.allocator}'
+    return _compile_lacks(parse_device(config.device)[0]) if config.training.compile else None
 
 
 def _unsupported_on_cpu(config: FineTuneConfig, machine: Machine, ranks: int | None) -> str | None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
 
 from harness.record import PeakMemory
+
+# A mapping's file, size and resident pages (man 5 proc_pid_smaps).
+_MAPPING = re.compile(
+    r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ +(/.*)\nSize: +(\d+) kB\n(?:(?!Rss).*\n)*?Rss: +(\d+) kB", re.MULTILINE
+)
 
 
 class StepTimer:
@@ -71,10 +78,38 @@ class MemoryMeter:
             reserved = torch.cuda.max_memory_reserved(self._device)
             found.append(PeakMemory(rank=self._rank, source="cuda_allocated", num_bytes=allocated))
             found.append(PeakMemory(rank=self._rank, source="cuda_reserved", num_bytes=reserved))
-            used = _nvml_process_bytes()
+            used = nvml_process_bytes()
             if used is not None:
                 found.append(PeakMemory(rank=self._rank, source="nvml_process", num_bytes=used))
         return tuple(found)
+
+
+@dataclass(frozen=True)
+class Held:
+    """This process's resident set now; None where the system does not tell.
+
+    Attributes:
+        libraries_bytes: Pages of shared libraries.
+        unread_weights_bytes: Of weights' files that are mapped, what no one touched yet.
+    """
+
+    total_bytes: int
+    libraries_bytes: int | None
+    unread_weights_bytes: int
+
+
+def held_now() -> Held:
+    """Look at this process's mappings; some ten milliseconds, so outside of all that is timed."""
+    total = held_bytes(torch.device("cpu"))
+    try:
+        text = Path("/proc/self/smaps").read_text(errors="replace")
+    except OSError:
+        return Held(total, None, 0)
+    libraries = unread = 0
+    for path, size, rss in _MAPPING.findall(text):
+        libraries += int(rss) * 1024 if ".so" in path else 0
+        unread += (int(size) - int(rss)) * 1024 if path.endswith(".safetensors") else 0
+    return Held(total, libraries, unread)
 
 
 def held_bytes(device: torch.device) -> int:
@@ -106,7 +141,7 @@ def _reset_peak_rss() -> None:
         return
 
 
-def _nvml_process_bytes() -> int | None:
+def nvml_process_bytes() -> int | None:
     """Bytes that NVML charges to this process, context included; the caching allocator only grows: now is the peak."""
     try:
         import pynvml

@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ValidationError, ValidationInfo, field_validator
 
 from harness.errors import UserError
 from harness.record import Machine, Stated
 from harness.settings import Precision, Settings
-from harness.statistics import Summary, peak_memory
 from harness.study import describe
+
+if TYPE_CHECKING:
+    from harness.statistics import Summary
 
 Basis = Literal["given", "stated", "detected", "assumed"]
 
@@ -355,6 +357,8 @@ def price_finder(
     Raises:
         UserError: When an override names no machine of `summaries` or no row of `table`.
     """
+    from harness.statistics import peak_memory  # scipy's second is not paid by what only looks up a row
+
     machines: dict[str, list[Summary]] = {}
     for summary in summaries:
         machines.setdefault(summary.machine_id, []).append(summary)

@@ -308,6 +308,26 @@ class Steps(Settings):
     num_skipped: int = 0
 
 
+class StepPeak(Settings):
+    """The moment at which a step's own tensors held most: what is there beyond weights and optimiser state.
+
+    Attributes:
+        phase: `evaluation` where a batch of a validation holds more than a step.
+        activations_bytes: Saved for the backward pass, and not yet used.
+        workspace_bytes: All other tensors, what checkpointing computes again among them.
+    """
+
+    phase: Literal["forward", "backward", "evaluation"]
+    activations_bytes: int
+    gradients_bytes: int
+    workspace_bytes: int
+
+    @property
+    def num_bytes(self) -> int:
+        """All of it."""
+        return self.activations_bytes + self.gradients_bytes + self.workspace_bytes
+
+
 class MemoryParts(Settings):
     """What rank 0's memory was used for, counted in one step that is in no other figure.
 
@@ -315,9 +335,13 @@ class MemoryParts(Settings):
 
     Attributes:
         base_bytes: Held before the model was loaded: interpreter, torch and libraries, data; on a GPU the context.
+        weights_bytes: Parameters and buffers.
+        gradients_bytes: At the end of the backward pass, DDP's second copy among them.
         activations_bytes: Tensors that autograd saved for the backward pass, by kind of layer.
         num_samples: Of the step's largest micro-batch.
         num_padded_tokens: Of the same.
+        libraries_bytes: Pages of shared libraries that were first touched after the base was read; None on a GPU.
+        unread_weights_bytes: Of `weights_bytes`, what is mapped from the checkpoint's file and was never touched.
     """
 
     base_bytes: int | None
@@ -327,6 +351,17 @@ class MemoryParts(Settings):
     activations_bytes: dict[str, int]
     num_samples: int
     num_padded_tokens: int
+    libraries_bytes: int | None
+    unread_weights_bytes: int
+    at_peak: StepPeak
+
+    @property
+    def explained_bytes(self) -> int | None:
+        """What the peak must have been for these parts; None without a base. The peak's remainder nothing explains."""
+        if self.base_bytes is None:
+            return None
+        standing = self.base_bytes + (self.libraries_bytes or 0) + self.weights_bytes - self.unread_weights_bytes
+        return standing + self.optimizer_bytes + self.at_peak.num_bytes
 
 
 class Communication(Settings):

@@ -497,6 +497,8 @@ def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell, together: tuple[P
         held_bytes=tuple(tuple(trace["held_bytes"]) for trace in traces),
         communication=first["communication"],
         compile_s=first["compile_s"],
+        memory_parts=first.get("memory_parts"),
+        attention_kernels=first.get("attention_kernels", ()),
     )
 
 

@@ -26,23 +26,15 @@ from transformers import (
 from harness.compiling import compiled, kept_random_states, steps_to_come
 from harness.corpus import Tokens
 from harness.matrix import FineTuneConfig
+from harness.memory import MIN_EVALUATION_BATCH
 from harness.meters import MemoryMeter, StepTimer, held_bytes
 from harness.record import Communication, Evaluation, ModelFacts, TestEvaluation
 from harness.settings import ModelSettings
+from harness.shapes import STANDARD_SHAPES
 from harness.sources import WEIGHTS, ModelFiles
 from harness.text import Step, attention_mask, collate, plan_epochs, steps_per_epoch
 
-# Hidden size, layers and heads of the sizes in Turc et al. 2019 (arXiv:1908.08962) and Devlin et al. 2018.
-_SHAPES = {
-    "bert-tiny": (128, 2, 2),
-    "bert-mini": (256, 4, 4),
-    "bert-small": (512, 4, 8),
-    "bert-medium": (512, 8, 8),
-    "bert-base": (768, 12, 12),
-    "bert-large": (1024, 24, 16),
-}
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_MIN_EVALUATION_BATCH = 32
 _COMMUNICATION_PAIRS = 6
 Beat = Callable[[], None]
 
@@ -191,7 +183,7 @@ def compile_ahead(trainee: Trainee, rows: Tokens, config: FineTuneConfig, place:
     trainee.model.train()
     with kept_random_states(place.device):
         for step in steps_to_come(islice(plan_batches(rows, config, place), num_steps), rows, config, place.world_size):
-            _forward_backward(trainee, rows, step, config, place, Trace(), lambda: None)
+            forward_backward(trainee, rows, step, config, place, Trace(), lambda: None)
             trainee.optimizer.zero_grad(set_to_none=True)
     _synchronize(place)
     return time.perf_counter() - began
@@ -223,7 +215,7 @@ def train(
     for update, step in enumerate(islice(plan, num_updates), start=1):
         beat()
         timer.start()
-        losses[update - 1] = _forward_backward(trainee, train_rows, step, config, place, trace, beat)
+        losses[update - 1] = forward_backward(trainee, train_rows, step, config, place, trace, beat)
         trainee.scaler.step(trainee.optimizer)
         trainee.scaler.update()
         trainee.schedule.step()
@@ -278,31 +270,42 @@ def measure_communication(
         _synchronize(place)
         began = time.perf_counter()
         with contextlib.nullcontext() if syncs else module.no_sync():
-            _forward_backward(trainee, rows, step, config, place, Trace(), beat)
+            forward_backward(trainee, rows, step, config, place, Trace(), beat)
         _synchronize(place)
         seconds[syncs].append(time.perf_counter() - began)
         trainee.optimizer.zero_grad(set_to_none=True)
     return Communication(sync_s=tuple(seconds[True]), no_sync_s=tuple(seconds[False]))
 
 
+def evaluation_batches(rows: Tokens, config: FineTuneConfig, place: Place) -> list[np.ndarray]:
+    """This rank's rows in the order of length, cut to batches."""
+    mine = np.argsort(rows.lengths, kind="stable")[place.rank :: place.world_size]
+    batch_size = _evaluation_batch_size(config, place)
+    return [mine[begin : begin + batch_size] for begin in range(0, len(mine), batch_size)]
+
+
+def predict(
+    model: torch.nn.Module, rows: Tokens, batch: np.ndarray, config: FineTuneConfig, place: Place
+) -> torch.Tensor:
+    """Label one batch, as the index of the likeliest label: `(batch,)`."""
+    ids, mask, _, num_real = collate(rows, batch, pad_to=config.seq_len if config.padding == "max" else None)
+    seen = attention_mask(mask.to(place.device), padded=num_real < ids.numel())
+    with torch.inference_mode(), _autocast(config, place):
+        logits = model(input_ids=ids.to(place.device), attention_mask=seen).logits
+        return logits.argmax(dim=-1)  # type: ignore[no-any-return]
+
+
 def evaluate(model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place: Place, beat: Beat) -> TestEvaluation:
     """Predict every row once, shared out among ranks, batches in the order of length."""
     began = time.perf_counter()
     model.eval()
-    order = np.argsort(rows.lengths, kind="stable")
-    mine = order[place.rank :: place.world_size]
-    batch_size = max(config.device_batch(place.world_size), _MIN_EVALUATION_BATCH)
-    pad_to = config.seq_len if config.padding == "max" else None
     found: list[tuple[np.ndarray, torch.Tensor]] = []
-    with torch.inference_mode(), _autocast(config, place):
-        for begin in range(0, len(mine), batch_size):
-            batch = mine[begin : begin + batch_size]
-            ids, mask, _, num_real = collate(rows, batch, pad_to=pad_to)
-            seen = attention_mask(mask.to(place.device), padded=num_real < ids.numel())
-            logits = model(input_ids=ids.to(place.device), attention_mask=seen).logits
-            found.append((batch, logits.argmax(dim=-1)))
+    batches = evaluation_batches(rows, config, place)
+    with _autocast(config, place):  # around all batches, so that it casts each weight once
+        for batch in batches:
+            found.append((batch, predict(model, rows, batch, config, place)))
             beat()
-    if len(mine) * place.world_size < len(order) and len(mine) % batch_size == 0:
+    for _ in range(_most_evaluation_batches(len(rows.labels), config, place) - len(batches)):
         beat()  # another rank has a row more, and a batch for it: counters that stay equal tell who is behind
     pairs = [(batch, predicted.cpu().numpy()) for batch, predicted in found]
     model.train()
@@ -328,7 +331,7 @@ def set_precision(config: FineTuneConfig) -> None:
 
 def _model_config(files: ModelFiles, settings: ModelSettings, num_labels: int) -> PreTrainedConfig:
     if settings.shape is not None:
-        hidden, layers, heads = _SHAPES[settings.shape]
+        hidden, layers, heads = STANDARD_SHAPES[settings.shape]
         config: PreTrainedConfig = BertConfig(
             hidden_size=hidden,
             num_hidden_layers=layers,
@@ -372,6 +375,15 @@ def _checkpoint_dtype(files: ModelFiles) -> str | None:
 
 def _updates_per_epoch(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
     return steps_per_epoch(num_rows, config.global_batch(world_size))
+
+
+def _evaluation_batch_size(config: FineTuneConfig, place: Place) -> int:
+    return max(config.device_batch(place.world_size), MIN_EVALUATION_BATCH)
+
+
+def _most_evaluation_batches(num_rows: int, config: FineTuneConfig, place: Place) -> int:
+    """Of any rank."""
+    return -(-num_rows // (_evaluation_batch_size(config, place) * place.world_size))
 
 
 def _updates_between_evaluations(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
@@ -423,7 +435,7 @@ def _schedule(
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def _forward_backward(
+def forward_backward(
     trainee: Trainee, rows: Tokens, step: Step, config: FineTuneConfig, place: Place, trace: Trace, beat: Beat
 ) -> torch.Tensor:
     """Accumulate the gradient of the step's mean loss over all ranks; return the sum of this rank's losses."""

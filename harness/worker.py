@@ -33,13 +33,15 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from harness.allocator import map_large_blocks
 from harness.baseline import run_baseline
+from harness.breakdown import measure_breakdown
 from harness.compiling import use_cache
-from harness.corpus import Tokens, load_tokens
+from harness.corpus import load_tokens
 from harness.matrix import FineTuneConfig
-from harness.meters import MemoryMeter, StepTimer
+from harness.meters import MemoryMeter, StepTimer, held_now
 from harness.pulse import Pulse
-from harness.record import Baseline
+from harness.record import Baseline, PeakMemory
 from harness.runner import BaselineJob, FineTuneJob, Job
 from harness.shortage import find_sign
 from harness.training import (
@@ -63,6 +65,7 @@ _MESSAGE_EVERY_S = 1.0
 _REASON_SIGNS = 300
 # What libraries raise when they get no memory, beside the types that stand for nothing else.
 _MAY_TELL = (RuntimeError, ImportError, OSError, SafetensorError)
+_NEAR_LIMIT = 0.9
 _GIB = 2**30
 
 
@@ -142,7 +145,11 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     place = _take_place(job)
     use_cache(Path(f"{job.pulse}-compiled-{place.rank}"))
     beat = functools.partial(Pulse(Path(job.pulse), job.world_size).beat, job.rank) if job.pulse else lambda: None
-    model, tokens = _load(job, config, place)
+    if config.training.allocator == "mmap":
+        map_large_blocks()
+    tokens = {split: load_tokens(job.tokens_folder, split) for split in ("train", "val", "test")}
+    before = held_now()
+    model = _load(job, config, place)
     facts = describe_model(model, job.model, config.model)
     num_updates = planned_updates(config, len(tokens["train"].labels), place.world_size)
     trainee = make_trainee(model, config, place, num_updates)
@@ -169,6 +176,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     send({"kind": "phase", "name": "test"})
     tested = config.model.init == "pretrained" and not trace.diverged
     test = evaluate(model, tokens["test"], config, place, beat) if tested else None
+    peaks, held = memory.peaks(), (before, held_now())
     told: dict[str, Any] = {
         "outcome": "diverged" if trace.diverged else "ok",
         "reason": trace.diverged,
@@ -177,7 +185,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         "clock": "cuda_events" if place.device.type == "cuda" else "perf_counter",
         "first_step_s": reporter.first_step_s,
         "test": test,
-        "peaks": memory.peaks(),
+        "peaks": peaks,
         "model": facts,
         "lr_peak": peak_learning_rate(config, place.world_size),
         "num_updates_planned": num_updates,
@@ -191,6 +199,13 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     send({"kind": "phase", "name": "after"})
     if place.world_size > 1 and not trace.diverged:
         told["communication"] = measure_communication(trainee, tokens["train"], config, place, beat)
+    # A compiled model shows no tensor to those who watch.
+    if not (trace.diverged or config.training.compile or _near_limit(config, peaks)):
+        try:
+            parts, kernels = measure_breakdown(trainee, tokens, config, place, len(trace.num_samples), held, beat)
+            told |= {"memory_parts": parts, "attention_kernels": kernels}
+        except (MemoryError, RuntimeError):
+            traceback.print_exc()  # the ending is training's, which went well
     return told | {"cpu_s": time.process_time()}
 
 
@@ -293,8 +308,7 @@ def has_kernels(capability: tuple[int, int], built: Sequence[str]) -> bool:
     return False
 
 
-def _load(job: FineTuneJob, config: FineTuneConfig, place: Place) -> tuple[PreTrainedModel, dict[str, Tokens]]:
-    tokens = {split: load_tokens(job.tokens_folder, split) for split in ("train", "val", "test")}
+def _load(job: FineTuneJob, config: FineTuneConfig, place: Place) -> PreTrainedModel:
     model = build_model(job.model, config.model, job.num_labels)
     if config.seq_len > model.config.max_position_embeddings:
         raise Unsupported(
@@ -305,7 +319,13 @@ def _load(job: FineTuneJob, config: FineTuneConfig, place: Place) -> tuple[PreTr
     # Dropout must differ between ranks, the weights must not.
     torch.manual_seed(config.seed + place.rank)
     model.to(place.device)  # type: ignore[arg-type]  # its stub lost the method's self
-    return model, tokens
+    return model
+
+
+def _near_limit(config: FineTuneConfig, peaks: tuple[PeakMemory, ...]) -> bool:
+    """Whether one more step could pass a cap that training stayed below: the ending must be training's."""
+    limit = config.limits.memory_limit_gib
+    return limit is not None and max(peak.num_bytes for peak in peaks) > _NEAR_LIMIT * limit * 2**30
 
 
 def _checksum(model: PreTrainedModel) -> float:

@@ -194,8 +194,11 @@ def make_memory_parts(
     gradients: int = 100 * MIB,
     optimizer: int = 150 * MIB,
     activations: Mapping[str, int] | None = None,
+    workspace: int = 0,
+    libraries: int = 0,
+    unread: int = 0,
 ) -> dict[str, Any]:
-    """What rank 0's memory was used for; 580 MiB unless told otherwise."""
+    """What rank 0's memory was used for; 580 MiB unless told otherwise, all of it there at the fullest moment."""
     kinds = {"attention": 20 * MIB, "feed-forward": 10 * MIB} if activations is None else dict(activations)
     return {
         "base_bytes": base,
@@ -205,6 +208,10 @@ def make_memory_parts(
         "activations_bytes": kinds,
         "num_samples": 16,
         "num_padded_tokens": 1024,
+        "libraries_bytes": libraries,
+        "unread_weights_bytes": unread,
+        "at_peak": {"phase": "backward", "gradients_bytes": gradients}
+        | {"activations_bytes": sum(kinds.values()), "workspace_bytes": workspace},
     }
 
 

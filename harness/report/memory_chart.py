@@ -100,8 +100,8 @@ def _hover(part: str, split: dict[str, int], peak: int, record: Record, label: s
     parts = record.training.memory_parts if record.training is not None else None
     if part == ACTIVATIONS and parts is not None:
         kinds = sorted(parts.activations_bytes.items(), key=lambda pair: -pair[1])[:_KINDS_SHOWN]
-        lines += [f"  {name}: {memory(size)}" for name, size in kinds]
+        lines += ["all that the forward pass saved:", *(f"  {name}: {memory(size)}" for name, size in kinds)]
     total = sum(split.values())
     if UNEXPLAINED not in split:
-        lines.append(f"the parts come to {memory(total)}, more than the peak: they were not all there at one moment")
+        lines.append(f"the parts come to {memory(total)}, more than the measured peak")
     return "<br>".join(chart_text(line) for line in lines)

@@ -123,8 +123,8 @@ def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
         lines.append(
             Method(
                 "Parts of memory",
-                "Weights, gradients, optimiser state and the tensors saved for the backward pass, counted in one step that "
-                "is in no other figure; the rest of rank 0's peak is not explained.",
+                "Process, weights and optimiser state, and what one step that is in no other figure held at its fullest "
+                "moment, counted tensor by tensor; the rest of rank 0's peak is not explained.",
                 "parts-of-memory",
             )
         )

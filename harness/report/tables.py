@@ -16,6 +16,7 @@ from harness.footprint import (
     OPTIMIZER,
     UNEXPLAINED,
     WEIGHTS,
+    WORKSPACE,
     rank_peak,
     split_peak,
     split_record,
@@ -33,6 +34,7 @@ _PARTS = {
     GRADIENTS: "gradients",
     OPTIMIZER: "optimizer",
     ACTIVATIONS: "activations",
+    WORKSPACE: "workspace",
     UNEXPLAINED: "unexplained",
 }
 _SCALING = tuple(

@@ -13,6 +13,7 @@ from harness.footprint import (
     PARTS,
     UNEXPLAINED,
     WEIGHTS,
+    WORKSPACE,
     rank_peak,
     rescues,
     split_peak,
@@ -37,16 +38,19 @@ def cell(*, peak=600, step_s=1.0, axes=None, outcome="ok", **sections):
 
 
 def test_the_rest_of_the_peak_is_not_explained():
-    record = make_record(training={"memory_parts": {}})
-    # 600 MiB less 200 + 100 + 100 + 150 + 30.
+    parts = {"base": 190 * MIB, "libraries": 10 * MIB, "weights": 110 * MIB, "unread": 10 * MIB, "workspace": 5 * MIB}
+    record = make_record(training={"memory_parts": parts})
+    # 600 MiB less 190 + 10, 110 - 10, 150, 100, 20 + 10 and 5.
     assert split_peak(record) == {
         BASE: 200 * MIB,
         WEIGHTS: 100 * MIB,
-        GRADIENTS: 100 * MIB,
         OPTIMIZER: 150 * MIB,
+        GRADIENTS: 100 * MIB,
         ACTIVATIONS: 30 * MIB,
-        UNEXPLAINED: 20 * MIB,
+        WORKSPACE: 5 * MIB,
+        UNEXPLAINED: 15 * MIB,
     }
+    assert record.training.memory_parts.explained_bytes == 585 * MIB
     assert tuple(split_peak(record)) == PARTS
 
 
