@@ -54,7 +54,7 @@ def test_the_parent_uses_under_1_percent_of_a_cpu_while_a_cell_runs_and_is_drawn
     assert record.load.parent_s < 0.01 * record.duration_s
 
 
-def test_a_sleep_planted_in_batching_is_seen_by_both_clocks(bench, monkeypatch):
+def test_a_sleep_planted_in_batching_is_seen_by_both_clocks(bench, tmp_path, monkeypatch):
     """20 steps of a tiny model, each with 50 ms more: by the step timer, and by a clock at the worker's messages."""
     import harness.training
     from harness import worker
@@ -70,7 +70,7 @@ def test_a_sleep_planted_in_batching_is_seen_by_both_clocks(bench, monkeypatch):
         monkeypatch.setattr(harness.training, "collate", slow if pause_s else collate)
         began = time.perf_counter()
         heard = []
-        job = replace(bench.prepare(cell).job, ordered_at=began, num_threads=1)
+        job = replace(bench.prepare(cell).job, ordered_at=began, num_threads=1, pulse=str(tmp_path / "pulse"))
         end = worker._fine_tune(job, lambda message: heard.append((time.perf_counter(), message)), began)
         marks = [at for at, message in heard if message["kind"] == "mark"]
         return sum(end["seconds"][1:]), marks[-1] - marks[0]
@@ -91,7 +91,7 @@ def big_job(bench, tmp_path):
         matrix={"batch_size": [32], "seq_len": [64], "padding": ["max"]},
     )
     path = tmp_path / "job.pickle"
-    job = replace(bench.prepare(cell).job, num_threads=2, ordered_at=time.perf_counter())
+    job = replace(bench.prepare(cell).job, num_threads=2, ordered_at=time.perf_counter(), pulse=str(tmp_path / "pulse"))
     path.write_bytes(pickle.dumps(job))
     return SimpleNamespace(path=path, out=tmp_path / "end.pickle")
 
