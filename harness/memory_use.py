@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from scipy import stats
-
 from harness.record import Cap, Holder, Record
 
 FEWEST_STEPS = 30
@@ -46,6 +44,8 @@ def measure_growth(held_bytes: Sequence[int]) -> Growth | None:
     Source: method of batch means: Schmeiser, "Batch size effects in the analysis of simulation output", Operations
     Research 30 (1982) 556-568; variance of a ratio: Cochran, "Sampling techniques", 3rd ed., section 6.3.
     """
+    from scipy import stats  # here, so that what asks for no interval runs where scipy is not installed
+
     if len(held_bytes) < FEWEST_STEPS:
         return None
     held_bytes = held_bytes[len(held_bytes) // 3 :]

@@ -157,7 +157,9 @@ def planned_updates(config: FineTuneConfig, num_rows: int, world_size: int) -> i
 def make_trainee(model: PreTrainedModel, config: FineTuneConfig, place: Place, num_updates: int) -> Trainee:
     """Give a loaded model what training needs; under DDP its gradients are those of all ranks from here on."""
     if config.training.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # transformers 5.24 renamed it.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     optimizer = _optimizer(model, config, place)
     module = DistributedDataParallel(model, **_no_broadcasts()) if dist.is_initialized() else model
     return Trainee(
