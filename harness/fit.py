@@ -13,7 +13,7 @@ import psutil
 from harness.errors import UserError
 from harness.machine import num_ranks, unsupported_reason
 from harness.matrix import Cell, FineTuneConfig, parse_device
-from harness.memory import MIN_EVALUATION_BATCH, Prediction, predict_peak
+from harness.memory import MIN_EVALUATION_BATCH, UNCHARGED_BYTES, Prediction, predict_peak
 from harness.prices import PriceRow, PriceTable, burstable, find_instance, load_prices
 from harness.record import Machine, Record
 from harness.shapes import ModelShape, shape_of
@@ -260,7 +260,10 @@ def search(
         if record.outcome not in ("ok", "oom") and "SIGKILL" not in (record.reason or ""):
             raise UserError(f"batch size {batch}: the try ended as {record.outcome}: {record.reason}")
         fits = record.outcome == "ok" and (measured or 0) <= limit.num_bytes
-        tries.append(Try(batch, question.predict(batch).peak_bytes, measured, record.outcome, fits, record.reason))
+        # What a control group counts is less than the process's resident set, which the prediction is of.
+        uncharged = UNCHARGED_BYTES if record.cap is not None and record.cap.exact else 0
+        predicted = question.predict(batch).peak_bytes - uncharged
+        tries.append(Try(batch, predicted, measured, record.outcome, fits, record.reason))
         on_try(tries[-1])
         low, high = (batch, high) if fits else (low, batch)
         batch = _next(question, limit, tries, low, high)
@@ -272,7 +275,7 @@ def _next(question: Question, limit: Limit, tries: Sequence[Try], low: int, high
     if not told:
         return max(low + 1, min(high - 1, (low + high) // 2))
     nearest = min(told, key=lambda one: abs((one.measured_bytes or 0) - limit.num_bytes))
-    off = (nearest.measured_bytes or 0) - nearest.predicted_bytes
+    off = (nearest.measured_bytes or 0) - question.predict(nearest.batch_size).peak_bytes
     corrected = question.largest(lambda size: question.predict(size).peak_bytes + off <= limit.num_bytes)
     # Where the corrected prediction is known to fit already, the one above it is what remains to be refuted.
     wanted = corrected if corrected > low else corrected + 1

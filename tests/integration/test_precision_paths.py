@@ -109,8 +109,8 @@ def test_nothing_in_a_timed_step_waits_for_the_device(bench, monkeypatch):
                 asked.append(func)
             return func(*args, **(kwargs or {}))
 
-    step = training._forward_backward
-    monkeypatch.setattr(training, "_forward_backward", lambda *args: _within(Asking(), step, *args))
+    step = training.forward_backward
+    monkeypatch.setattr(training, "forward_backward", lambda *args: _within(Asking(), step, *args))
     trace = train(
         trainee, rows, rows, config, CPU, timer=StepTimer(CPU.device), memory=MemoryMeter(CPU.device, 0),
         on_step=lambda _: None, beat=lambda: None,

@@ -64,7 +64,7 @@ def test_a_frozen_encoder_saves_nothing_and_a_checkpointed_one_its_layers_inputs
     assert frozen.parts["optimizer"] == 8 * TINY.head_parameters(2)
     checkpointed = peak_of(**{"training.activation_checkpointing": True})
     unit = 16 * 24 * 32 * 4
-    assert checkpointed.activations["layer inputs"] == 2 * unit + 16 * 24 * 24
+    assert checkpointed.activations["layer inputs"] == 2 * unit + 16 * 24
     assert "attention" not in checkpointed.activations
 
 
