@@ -125,7 +125,7 @@ def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
                 "Parts of memory",
                 "Process, weights and optimiser state, and what one step that is in no other figure held at its fullest "
                 "moment, counted tensor by tensor; the rest of rank 0's peak is not explained.",
-                "parts-of-memory",
+                "where-memory-went",
             )
         )
     return lines
