@@ -61,7 +61,7 @@ def holders(cells: Sequence[Priced]) -> Holders:
     num_unknown = len(looked) - len(known)
     notes = []
     if len(known) > len(held):
-        notes.append(f"No other process held memory when {plural(len(known) - len(held), 'cell')} began.")
+        notes.append(f"No other process held 256 MiB or more when {plural(len(known) - len(held), 'cell')} began.")
     if num_unknown and known:
         notes.append(f"Of {plural(num_unknown, 'cell')} it is not known: nobody looked.")
     rows = [

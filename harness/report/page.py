@@ -121,6 +121,9 @@ def _memory(cells: Sequence[Priced]) -> dict[str, Any] | None:
     found = {
         "chart": chart,
         "num_more": num_more,
+        "any_cap": any(
+            record.cap is not None and record.cap.exact for cell in cells for record in cell.summary.records
+        ),
         "warnings": memory_warnings(cells),
         "holders": held,
         "holder_heads": HOLDER_HEADS,

@@ -75,7 +75,7 @@ def test_the_largest_holder_is_said_first():
         ["16×64", "small 100 MiB of main memory", "12.00 GiB", "0 MiB"],
     ]
     assert found.notes == (
-        "No other process held memory when 1 cell began.",
+        "No other process held 256 MiB or more when 1 cell began.",
         "Of 2 cells it is not known: nobody looked.",
     )
 
