@@ -10,6 +10,7 @@ from playwright.sync_api import sync_playwright
 
 from harness.cost import price
 from harness.footprint import ways_to_fit
+from harness.footprint import PARTS
 from harness.report import write_report
 from harness.report.device_words import ratio_words, verdict
 from harness.report.wording import interval, memory, number, percent, usd
@@ -241,7 +242,7 @@ def test_the_page_says_where_memory_went_who_else_held_it_and_what_fits(visit):
     assert section.locator("table").last.locator("tbody tr").count() == len(ways_to_fit(cells))
     wait_until(page, "document.querySelectorAll('#chart-memory .main-svg').length > 0")
     # 580 MiB in parts of a peak of 600, so the rest is drawn too: six parts of eight cells.
-    assert page.locator("#chart-memory .barlayer .point").count() == 6 * 8
+    assert page.locator("#chart-memory .barlayer .point").count() == len(PARTS) * 8
 
 
 @pytest.mark.parametrize("width", [1400, 390])
