@@ -9,8 +9,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from harness.cost import price
-from harness.footprint import ways_to_fit
-from harness.footprint import PARTS
+from harness.footprint import PARTS, ways_to_fit
 from harness.report import write_report
 from harness.report.device_words import ratio_words, verdict
 from harness.report.wording import interval, memory, number, percent, usd
