@@ -178,7 +178,7 @@ def run(
         raise typer.Exit(EXIT_CRASHED)
 
 
-@app.command(epilog="Example: harness report results --instance intel-xeon-2c-24g-b47fd4=m7i.large --out /tmp/report")
+@app.command(epilog="Example: harness report results --instance intel-xeon-2c-24g-b47fd4=m7i.xlarge --out /tmp/report")
 def report(
     paths: Annotated[
         list[Path] | None,
