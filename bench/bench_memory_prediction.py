@@ -28,6 +28,7 @@ from statistics import median
 
 import pytest
 
+from harness.footprint import explained
 from harness.machine import package_version, unsupported_reason
 from harness.matrix import Cell, expand
 from harness.memory import predict_peak
@@ -159,7 +160,7 @@ def as_row(part: str, choices: dict, record: Record) -> dict:
     if training is not None:
         row["step_s"] = f"{training.steps.seconds[0][-1]:.1f}"
         (row["peak_bytes"],) = (peak.num_bytes for peak in training.peak_memory if peak.source == "rss")
-        row["explained_bytes"] = training.memory_parts.explained_bytes
+        row["explained_bytes"] = sum(explained(training.memory_parts).values())
         row["parts"] = training.memory_parts.model_dump_json()
     return row
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.cost import Priced
 from harness.matrix import FineTuneConfig, parse_device
-from harness.record import MemorySource, Record
+from harness.record import MemoryParts, MemorySource, Record
 from harness.statistics import Estimate, ratio
 
 BASE, WEIGHTS, OPTIMIZER, GRADIENTS = "process and libraries", "weights", "optimiser state", "gradients"
@@ -91,6 +91,13 @@ def split_peak(record: Record) -> dict[str, int] | None:
     parts, peak = record.training.memory_parts if record.training is not None else None, rank_peak(record)
     if parts is None or peak is None:
         return None
+    found = explained(parts)
+    rest = peak - sum(found.values())
+    return found | ({UNEXPLAINED: rest} if rest >= 0 else {})
+
+
+def explained(parts: MemoryParts) -> dict[str, int]:
+    """What these parts held at the step's fullest moment, in bytes and in the order of PARTS."""
     found = {
         WEIGHTS: parts.weights_bytes - parts.unread_weights_bytes,
         OPTIMIZER: parts.optimizer_bytes,
@@ -98,10 +105,7 @@ def split_peak(record: Record) -> dict[str, int] | None:
         ACTIVATIONS: parts.at_peak.activations_bytes,
         WORKSPACE: parts.at_peak.workspace_bytes,
     }
-    if parts.base_bytes is not None:
-        found = {BASE: parts.base_bytes + (parts.libraries_bytes or 0), **found}
-    rest = peak - sum(found.values())
-    return found | ({UNEXPLAINED: rest} if rest >= 0 else {})
+    return found if parts.base_bytes is None else {BASE: parts.base_bytes + (parts.libraries_bytes or 0), **found}
 
 
 def rank_peak(record: Record, rank: int = 0) -> int | None:

@@ -355,14 +355,6 @@ class MemoryParts(Settings):
     unread_weights_bytes: int
     at_peak: StepPeak
 
-    @property
-    def explained_bytes(self) -> int | None:
-        """What the peak must have been for these parts; None without a base. The peak's remainder nothing explains."""
-        if self.base_bytes is None:
-            return None
-        standing = self.base_bytes + (self.libraries_bytes or 0) + self.weights_bytes - self.unread_weights_bytes
-        return standing + self.optimizer_bytes + self.at_peak.num_bytes
-
 
 class Communication(Settings):
     """Forward and backward passes on one batch, in turns with and without all-reduce, after training; rank 0's clock."""

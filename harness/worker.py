@@ -143,7 +143,8 @@ def _baseline(job: BaselineJob, send: Send) -> dict[str, Any]:
 def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     config = job.config
     place = _take_place(job)
-    use_cache(Path(f"{job.pulse}-compiled-{place.rank}"))
+    if config.training.compile:
+        use_cache(Path(f"{job.pulse}-compiled-{place.rank}"))
     beat = functools.partial(Pulse(Path(job.pulse), job.world_size).beat, job.rank) if job.pulse else lambda: None
     if config.training.allocator == "mmap":
         map_large_blocks()

@@ -11,7 +11,7 @@ from harness.cost import Priced
 from harness.matrix import FineTuneConfig
 from harness.report.charts import basis_words
 from harness.report.choice import bound
-from harness.report.figures import INK, SERIES, Chart, chart_text, colour, layout, memory_ticks
+from harness.report.figures import SERIES, Chart, chart_text, colour, layout, memory_ticks, words_beside
 from harness.report.grids import FIGURES, Figure, axis_word, ended
 from harness.report.naming import machine_labels, told, usual_values
 from harness.report.wording import plural
@@ -185,18 +185,8 @@ def _lost_places(groups: Sequence[Group], places: Sequence[str], rows: Rows) -> 
     """Words where a bar would begin, had any of the cells there ended well."""
     lost = [place for place in places if place in rows.lost]
     first = [next(group.cells[place] for group in groups if place in group.cells) for place in lost]
-    return go.Scatter(
-        y=[rows.middle[place] for place in lost],
-        x=[0] * len(lost),
-        mode="text",
-        text=[f" {ended(cell)}" for cell in first],
-        textposition="middle right",
-        textfont={"size": 12},
-        cliponaxis=False,
-        showlegend=False,
-        meta=colour(INK),
-        hoverinfo="skip",
-    )
+    middles = [rows.middle[place] for place in lost]
+    return words_beside([0] * len(lost), middles, [f" {ended(cell)}" for cell in first])
 
 
 def _tick(place: str) -> str:

@@ -107,6 +107,22 @@ def horizontal(y: float, text: str, *, dash: str) -> go.Scatter:
     )
 
 
+def words_beside(x: Sequence[Any], y: Sequence[Any], text: Sequence[str]) -> go.Scatter:
+    """Words to the right of each point, in the page's ink, that no legend or touch tells of."""
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="text",
+        text=text,
+        textposition="middle right",
+        textfont={"size": 12},
+        cliponaxis=False,
+        showlegend=False,
+        meta=colour(INK),
+        hoverinfo="skip",
+    )
+
+
 def horizontal_axis() -> dict[str, Any]:
     """The hidden axis from 0 to 1 on which `horizontal` draws."""
     return {"overlaying": "x", "range": [0, 1], "visible": False, "fixedrange": True, "tickmode": "auto"}

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from harness.cost import Priced
 from harness.footprint import ACTIVATIONS, PARTS, UNEXPLAINED, rank_peak, split_peak, split_record
 from harness.record import Record
-from harness.report.figures import INK, QUIET, SERIES, Chart, chart_text, colour, layout, memory_ticks
+from harness.report.figures import QUIET, SERIES, Chart, chart_text, colour, layout, memory_ticks, words_beside
 from harness.report.naming import short_labels
 from harness.report.wording import memory, percent, plural
 
@@ -59,20 +59,7 @@ def _chart(cells: Sequence[Priced], records: Sequence[Record]) -> Chart:
                 )
             )
     ends = [max(sum(split.values()), peak) for split, peak in zip(splits, peaks, strict=True)]
-    drawn.add_trace(
-        go.Scatter(
-            x=ends,
-            y=places,
-            mode="text",
-            text=[f" {memory(peak)}" for peak in peaks],
-            textposition="middle right",
-            textfont={"size": 12},
-            cliponaxis=False,
-            showlegend=False,
-            meta=colour(INK),
-            hoverinfo="skip",
-        )
-    )
+    drawn.add_trace(words_beside(ends, places, [f" {memory(peak)}" for peak in peaks]))
     # Long names in few columns leave a narrow page room for the bars.
     ticks = [
         [chart_text(line) for line in wrap(labels[id(cell)], _TICK_SIGNS, break_long_words=False)] for cell in cells
