@@ -19,9 +19,9 @@ from typing import Literal
 import psutil
 
 from harness.errors import UserError
+from harness.machine import memory_group
 from harness.record import Cap, CapMethod
 
-_MOUNTS = {1: Path("/sys/fs/cgroup/memory"), 2: Path("/sys/fs/cgroup")}
 _PEAK = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
 _EVENTS = {1: "memory.oom_control", 2: "memory.events"}
 _METHODS: dict[int, CapMethod] = {1: "control_group_v1", 2: "control_group_v2"}
@@ -151,8 +151,8 @@ class KernelKills:
     """Tells whether the kernel killed a process for want of memory since this was made, outside of any cage."""
 
     def __init__(self) -> None:
-        own = _own_group()
-        self._own = Group(*own) if own else None
+        own = memory_group()
+        self._own = Group(own[0], own[2]) if own else None
         self._before = self._read()
 
     def why(self) -> str | None:
@@ -189,30 +189,18 @@ def _counter(text: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _own_group() -> tuple[Path, Literal[1, 2]] | None:
-    """The memory control group of this process, or None."""
-    version: Literal[1, 2] = 2 if (_MOUNTS[2] / "cgroup.controllers").exists() else 1
-    pattern = r"^0::(/.*)$" if version == 2 else r"^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(/.*)$"  # noqa: PLR2004
-    found = re.search(pattern, _read(Path("/proc/self/cgroup")), re.MULTILINE)
-    if found is None or not _MOUNTS[version].is_dir():
-        return None
-    path = _MOUNTS[version] / found[1].lstrip("/")
-    # In a container the path may be the host's, of which nothing is mounted here.
-    return (path if path.is_dir() and ".." not in path.parts else _MOUNTS[version]), version
-
-
 def _candidates() -> Iterator[tuple[Path, Literal[1, 2]]]:
     """Groups to make one in, this process's own first: its limits then hold for the new one too.
 
     In version 2 a group with processes has no controller for its children, so there mostly its parent is the first
     that will do.
     """
-    own = _own_group()
+    own = memory_group()
     if own is None:
         return
-    path, version = own
+    path, mount, version = own
     for parent in (path, *path.parents):
-        if parent.is_relative_to(_MOUNTS[version]):
+        if parent.is_relative_to(mount):
             yield parent, version
 
 

@@ -197,14 +197,21 @@ def report(
         typer.Option(metavar="MACHINE=NAME", help="Price a machine as this instance type (repeatable)."),
     ] = None,
     usd_per_hour: UsdPerHour = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="Your own rates, discounts, currency and hardware (prices.toml).")
+    ] = None,
+    value: Annotated[Path | None, typer.Option(help="What a right label is worth to you (value.toml).")] = None,
 ) -> None:
     """Write the report: one HTML page, a summary for a pull request, and a table."""
+    from harness.assumptions import load_assumptions
     from harness.cost import price
     from harness.prices import gpu_peak_flops, load_prices, price_finder
     from harness.report import write_report
     from harness.statistics import summarise, with_mfu
     from harness.store import load_records
+    from harness.tariff import pay
 
+    assumed = load_assumptions(prices, value)
     found = load_records(paths or ([DEFAULT_RESULTS] if DEFAULT_RESULTS.is_dir() else []))
     for problem in found.unreadable:
         _err.print(f"[yellow]left aside:[/] {escape(problem)}", soft_wrap=True, highlight=False)
@@ -215,8 +222,8 @@ def report(
     table = load_prices()
     summaries = with_mfu(summarise(records), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
     finder = price_finder(table, summaries, instances=_pairs(instance or []), usd_per_hour=usd_per_hour)
-    priced = price(summaries, finder)
-    page = write_report(priced, out, generated_at=datetime.now(UTC))
+    priced = price(summaries, pay(finder, assumed.prices), assumed)
+    page = write_report(priced, out, generated_at=datetime.now(UTC), assumptions=assumed)
     _out.print(f"{len(records)} records, {len(priced)} cells: {page}", highlight=False, soft_wrap=True)
 
 

@@ -1,67 +1,112 @@
-"""Summary x price to dollars: every formula stands here, once (pure)."""
+"""Summary x price to dollars: how the formulas of formulas.py are applied to what was measured (pure)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.matrix import FineTuneConfig, parse_device
+from harness import formulas
+from harness.assumptions import Assumptions, PriceBook
+from harness.matrix import BaselineConfig, FineTuneConfig, parse_device
 from harness.prices import Price
 from harness.statistics import Estimate, Summary
 
-SECONDS_PER_HOUR = 3600.0
+EXACT = "no interval: of measured seconds alone"
+
+
+@dataclass(frozen=True)
+class EnergyUse:
+    """What a run drew, at the machine's plug (PUE not yet counted).
+
+    Attributes:
+        method: The instrument; or, of an estimate, the watts and their source.
+    """
+
+    joules: Estimate
+    method: str
+    is_estimate: bool
 
 
 @dataclass(frozen=True)
 class Priced:
     """A summary with its dollars; every figure is None where price or measurement is missing.
 
+    Intervals are those of the speed of training; set-up and evaluation are taken as measured. All but the billed
+    figures are of measured seconds alone.
+
     Attributes:
-        usd_per_1000_samples: Training alone, at the measured throughput, with the throughput's interval.
+        usd_per_1000_samples: Training alone.
         usd_train, usd_setup, usd_evaluate: Mean of the runs; their sum is usd_per_run.
         usd_to_target: Set-up, training and validations up to the first validation that reached the target.
         usd_whole_dataset: Training one run's number of epochs on all rows the source has for training.
+        usd_billed: A run from the order of a machine to its return, as the plan bills it (see `billed`).
+        usd_billed_on_demand, usd_billed_spot: The same by these two plans, whichever is chosen.
+        usd_per_accuracy_point: Billed USD for each hundredth of test accuracy above the TF-IDF baseline's.
+        usd_per_month: Models made anew in a month, their trials, and idle hours.
+        usd_per_million_predictions: At the test evaluation's speed and the stated utilisation.
         usd_per_1000_samples_of_share: As `usd_per_1000_samples`, at the price of the GPUs in use alone (see `gpu_share`).
+        energy: Of one run; None where neither joules nor watts are known.
         missing: Why dollars are None, with what to give; None otherwise.
     """
 
     summary: Summary
     price: Price | None
     missing: str | None
-    usd_per_1000_samples: Estimate | None
-    usd_per_epoch: float | None
-    usd_train: float | None
-    usd_setup: float | None
-    usd_evaluate: float | None
-    usd_per_run: float | None
-    usd_to_target: float | None
-    usd_whole_dataset: float | None
+    usd_per_1000_samples: Estimate | None = None
+    usd_per_epoch: Estimate | None = None
+    usd_train: Estimate | None = None
+    usd_setup: Estimate | None = None
+    usd_evaluate: Estimate | None = None
+    usd_per_run: Estimate | None = None
+    usd_to_target: Estimate | None = None
+    usd_whole_dataset: Estimate | None = None
+    usd_billed: Estimate | None = None
+    usd_billed_on_demand: Estimate | None = None
+    usd_billed_spot: Estimate | None = None
+    usd_per_accuracy_point: Estimate | None = None
+    usd_per_month: Estimate | None = None
+    usd_per_million_predictions: Estimate | None = None
     usd_per_1000_samples_of_share: Estimate | None = None
+    energy: EnergyUse | None = None
 
 
-def price(summaries: Iterable[Summary], find_price: Callable[[Summary], Price | str]) -> list[Priced]:
+def price(
+    summaries: Iterable[Summary],
+    find_price: Callable[[Summary], Price | str],
+    assumptions: Assumptions | None = None,
+) -> list[Priced]:
     """Put dollars on summaries; `find_price` (see prices.py) gives a price or says why there is none."""
-    return [_price_summary(summary, find_price(summary)) for summary in summaries]
+    rows, assumed = list(summaries), assumptions or Assumptions()
+    return [_price_summary(row, find_price(row), assumed.prices, _tfidf_accuracy(row, rows)) for row in rows]
+
+
+def map_estimate(estimate: Estimate | None, value: Callable[[float], float | None]) -> Estimate | None:
+    """An estimate through a monotonic function: value and both ends, in their order; None where the value has none."""
+    if estimate is None or (middle := value(estimate.value)) is None:
+        return None
+    ends = [None if end is None else value(end) for end in (estimate.low, estimate.high)]
+    if None not in ends and ends[0] > ends[1]:  # type: ignore[operator]
+        ends.reverse()
+    return Estimate(middle, ends[0], ends[1], estimate.basis)
 
 
 def usd_of_seconds(usd_per_hour: float, seconds: float | None) -> float | None:
-    """USD = USD/h / 3600 s/h x s; None without seconds."""
-    return None if seconds is None else usd_per_hour / SECONDS_PER_HOUR * seconds
+    """See formulas.py."""
+    return formulas.usd_of_seconds(usd_per_hour, seconds)
 
 
 def usd_per_1000_samples(usd_per_hour: float, samples_per_s: Estimate) -> Estimate:
-    """USD = USD/h / 3600 s/h x 1000 / (samples/s).
+    """The more samples a second, the fewer dollars: the interval's ends change places.
 
-    The more samples a second, the fewer dollars: the interval's ends change places. Where throughput's low
-    end is 0, dollars have no high end (None).
+    Where throughput's low end is 0, dollars have no high end (None).
     """
 
-    def usd(rate: float) -> float:
-        return usd_per_hour / SECONDS_PER_HOUR * 1000 / rate
+    def usd(rate: float | None) -> float | None:
+        return formulas.usd_per_1000_samples(usd_per_hour, rate)
 
-    low = usd(samples_per_s.high) if samples_per_s.high is not None else None
-    high = usd(samples_per_s.low) if samples_per_s.low else None
-    return Estimate(usd(samples_per_s.value), low, high, samples_per_s.basis)
+    return Estimate(
+        usd(samples_per_s.value) or 0.0, usd(samples_per_s.high), usd(samples_per_s.low), samples_per_s.basis
+    )
 
 
 def gpu_share(summary: Summary) -> tuple[int, int] | None:
@@ -77,25 +122,29 @@ def gpu_share(summary: Summary) -> tuple[int, int] | None:
     return run.training.world_size, len(run.machine.gpus)
 
 
-def usd_per_hour_of_share(usd_per_hour: float, num_used: int, num_gpus: int) -> float:
-    """USD/h of the GPUs in use = USD/h of the machine x GPUs in use / GPUs of the machine.
+def train_seconds(summary: Summary, num_rows: float | None = None) -> Estimate | None:
+    """Seconds of training with the speed's interval: a slower speed takes longer in proportion.
 
-    What they would cost if the others earned their own share; nobody rents a machine out that way by itself.
+    Args:
+        summary: Any.
+        num_rows: Training rows instead of those measured, at the same speed and number of epochs.
     """
-    return usd_per_hour * num_used / num_gpus
+    if summary.train_s is None:
+        return None
+    factor = _row_factor(summary, num_rows)
+    return _with_speed(summary, summary.train_s * factor)
 
 
-def run_seconds(summary: Summary) -> float | None:
+def run_seconds(summary: Summary, num_rows: float | None = None) -> Estimate | None:
     """Seconds = set-up + training + evaluation.
 
     A phase that the run did not have counts 0; None without training.
     """
-    if summary.train_s is None:
-        return None
-    return (summary.setup_s or 0.0) + summary.train_s + (summary.evaluate_s or 0.0)
+    fixed = (summary.setup_s or 0.0) + (summary.evaluate_s or 0.0)
+    return map_estimate(train_seconds(summary, num_rows), lambda seconds: seconds + fixed)
 
 
-def seconds_to_target(summary: Summary) -> float | None:
+def seconds_to_target(summary: Summary) -> Estimate | None:
     """Seconds = set-up + training until a validation reached the target + the validations up to and with it.
 
     The validations count: the machine is paid for while they run, and without them nobody would know.
@@ -103,7 +152,22 @@ def seconds_to_target(summary: Summary) -> float | None:
     """
     if summary.time_to_target_s is None:
         return None
-    return (summary.setup_s or 0.0) + summary.time_to_target_s + (summary.evaluate_to_target_s or 0.0)
+    fixed = (summary.setup_s or 0.0) + (summary.evaluate_to_target_s or 0.0)
+    return map_estimate(_with_speed(summary, summary.time_to_target_s), lambda seconds: seconds + fixed)
+
+
+def _with_speed(summary: Summary, train_s: float) -> Estimate:
+    rate = summary.samples_per_s
+    if rate is None:
+        return Estimate(train_s, None, None, EXACT)
+    low = train_s * rate.value / rate.high if rate.high else None
+    high = train_s * rate.value / rate.low if rate.low else None
+    return Estimate(train_s, low, high, rate.basis)
+
+
+def _row_factor(summary: Summary, num_rows: float | None) -> float:
+    data = next((record.data for record in reversed(summary.ok_records) if record.data is not None), None)
+    return 1.0 if num_rows is None or data is None else num_rows / data.train.num_rows
 
 
 def num_epochs(summary: Summary) -> float | None:
@@ -123,36 +187,137 @@ def num_epochs(summary: Summary) -> float | None:
     return None
 
 
-def whole_dataset_seconds(summary: Summary) -> float | None:
+def whole_dataset_seconds(summary: Summary) -> Estimate | None:
     """Seconds = epochs x rows that the source has for training / (samples/s), training alone."""
     epochs, rate = num_epochs(summary), summary.samples_per_s
     data = next((record.data for record in reversed(summary.ok_records) if record.data is not None), None)
     if epochs is None or data is None or rate is None:
         return None
-    return epochs * data.num_train_available / rate.value
+    return _with_speed(summary, epochs * data.num_train_available / rate.value)
 
 
-def _price_summary(summary: Summary, found: Price | str) -> Priced:
+def billed(seconds: float, price: Price, book: PriceBook, plan: str) -> float | None:
+    """USD of a run on the bill: a machine is ordered, set up, used for `seconds` and given back.
+
+    Start-up and set-up are paid; a spot machine may be lost (see `formulas.spot_seconds`); the sum is at least the
+    provider's minimum, rounded up to its unit; the whole machine is paid, whatever part of it worked. Of a machine
+    of one's own each hour counts alike. None where the plan has no price.
+    """
+    others = {"on_demand": price.usd_per_hour_on_demand, "spot": price.usd_per_hour_spot}
+    hourly = price.usd_per_hour if plan == price.plan else others.get(plan)
+    if hourly is None:
+        return None
+    work_s = seconds
+    if plan == "spot":
+        spot = book.spot
+        work_s = formulas.spot_seconds(
+            seconds, spot.interruptions_per_hour, spot.checkpoint_every_s, spot.checkpoint_s, spot.restart_s
+        )
+    if plan == "own":
+        return formulas.usd_of_seconds(hourly, work_s)
+    before_s = book.rental.startup_s + book.rental.setup_s
+    billed_s = formulas.billed_seconds(work_s, before_s, price.minimum_s, price.granularity_s)
+    return formulas.usd_of_seconds(hourly, billed_s)
+
+
+def usd_of_study(cells: Sequence[Priced]) -> float | None:
+    """USD that all runs of these cells took from order to end, failed ones included; None where a price is missing."""
+    total = 0.0
+    for cell in cells:
+        spent_s = sum(record.duration_s for record in cell.summary.records)
+        if cell.price is None:
+            return None
+        total += formulas.usd_of_seconds(cell.price.usd_per_hour, spent_s) or 0.0
+    return total
+
+
+def _tfidf_accuracy(summary: Summary, rows: Sequence[Summary]) -> float | None:
+    """Test accuracy of the TF-IDF baseline that was judged on the same test set; None without one."""
+    test_set = _test_set(summary)
+    return next(
+        (
+            row.accuracy.value
+            for row in rows
+            if isinstance(row.config, BaselineConfig)
+            and row.config.classifier == "tfidf"
+            and row.accuracy is not None
+            and _test_set(row) == test_set
+        ),
+        None,
+    )
+
+
+def _test_set(summary: Summary) -> str | None:
+    return next((record.data.test.sha256 for record in summary.records if record.data is not None), None)
+
+
+def _energy(summary: Summary, book: PriceBook) -> EnergyUse | None:
+    seconds = run_seconds(summary, book.retraining.num_rows)
+    if seconds is None or book.energy.watts is None:
+        return None
+    watts = book.energy.watts
+    joules = map_estimate(seconds, lambda one: one * watts)
+    source = f" ({book.energy.watts_source})" if book.energy.watts_source else ""
+    return None if joules is None else EnergyUse(joules, f"{watts:g} W stated{source} x seconds", is_estimate=True)
+
+
+def _per_point(usd: Estimate | None, accuracy: Estimate | None, tfidf: float | None) -> Estimate | None:
+    """The ends are the cheap end over the most points, and the dear end over the fewest."""
+    if usd is None or accuracy is None or tfidf is None:
+        return None
+
+    def point(amount: float | None, reached: float | None) -> float | None:
+        return None if amount is None or reached is None else formulas.usd_per_accuracy_point(amount, reached, tfidf)
+
+    if (value := point(usd.value, accuracy.value)) is None:
+        return None
+    return Estimate(value, point(usd.low, accuracy.high), point(usd.high, accuracy.low), usd.basis)
+
+
+def _price_summary(summary: Summary, found: Price | str, book: PriceBook, tfidf: float | None) -> Priced:
     if isinstance(found, str):
-        return Priced(summary, None, found, None, None, None, None, None, None, None, None)
+        return Priced(summary, None, found, energy=_energy(summary, book))
+    hourly, num_rows = found.usd_per_hour, book.retraining.num_rows
 
-    def usd(seconds: float | None) -> float | None:
-        return usd_of_seconds(found.usd_per_hour, seconds)
+    def usd(seconds: Estimate | float | None) -> Estimate | None:
+        if isinstance(seconds, float | int):
+            seconds = Estimate(seconds, None, None, EXACT)
+        return map_estimate(seconds, lambda one: formulas.usd_of_seconds(hourly, one))
 
-    rate, share = summary.samples_per_s, gpu_share(summary)
+    def bill(plan: str) -> Estimate | None:
+        return map_estimate(run_s, lambda one: billed(one, found, book, plan))
+
+    rate, share, run_s = summary.samples_per_s, gpu_share(summary), run_seconds(summary, num_rows)
+    epoch_s = None if summary.epoch_s is None else summary.epoch_s * _row_factor(summary, num_rows)
+    usd_billed, accuracy = bill(found.plan), summary.accuracy
+    predictions = summary.evaluation_samples_per_s
+    idle = book.rental.idle_hours_per_month * hourly
     return Priced(
         summary=summary,
         price=found,
         missing=None,
-        usd_per_1000_samples=usd_per_1000_samples(found.usd_per_hour, rate) if rate else None,
-        usd_per_epoch=usd(summary.epoch_s),
-        usd_train=usd(summary.train_s),
+        usd_per_1000_samples=usd_per_1000_samples(hourly, rate) if rate else None,
+        usd_per_epoch=usd(None if epoch_s is None else _with_speed(summary, epoch_s)),
+        usd_train=usd(train_seconds(summary, num_rows)),
         usd_setup=usd(summary.setup_s),
         usd_evaluate=usd(summary.evaluate_s),
-        usd_per_run=usd(run_seconds(summary)),
+        usd_per_run=usd(run_s),
         usd_to_target=usd(seconds_to_target(summary)),
         usd_whole_dataset=usd(whole_dataset_seconds(summary)),
-        usd_per_1000_samples_of_share=(
-            usd_per_1000_samples(usd_per_hour_of_share(found.usd_per_hour, *share), rate) if rate and share else None
+        usd_billed=usd_billed,
+        usd_billed_on_demand=bill("on_demand"),
+        usd_billed_spot=bill("spot"),
+        usd_per_accuracy_point=_per_point(usd_billed, accuracy, tfidf),
+        usd_per_month=map_estimate(
+            usd_billed,
+            lambda one: formulas.usd_per_month(one, book.retraining.per_month, book.retraining.trials_per_kept, idle),
         ),
+        usd_per_million_predictions=map_estimate(
+            None if predictions is None else Estimate(predictions, None, None, EXACT),
+            lambda one: formulas.usd_per_million_predictions(hourly, one, book.serving.utilisation_fraction),
+        ),
+        usd_per_1000_samples_of_share=(
+            usd_per_1000_samples(formulas.share(hourly, *share), rate) if rate and share else None
+        ),
+        energy=_energy(summary, book),
     )

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
@@ -47,6 +48,7 @@ _CLOUD_VENDORS = (
     "Hetzner",
     "OracleCloud",
 )
+_GROUP_MOUNTS = {1: Path("/sys/fs/cgroup/memory"), 2: Path("/sys/fs/cgroup")}
 _AMPERE = 8  # major compute capability of the first GPUs with bf16 and TF32
 _GIB = 2**30
 
@@ -55,16 +57,17 @@ def describe_machine() -> Machine:
     """Look at this computer; what it does not tell is None."""
     cpu = _cpu()
     memory_bytes = psutil.virtual_memory().total
+    limit_bytes = _memory_limit(memory_bytes)
     gpus, gpu_links, gpu_note = describe_gpus()
     vendor, product = _firmware()
     return Machine(
-        id=_machine_id(cpu, memory_bytes, gpus),
+        id=_machine_id(cpu, limit_bytes or memory_bytes, gpus),
         host=_host_hash(),
         system=platform.system(),
         kernel=platform.release(),
         cpu=cpu,
         memory_bytes=memory_bytes,
-        memory_limit_bytes=_memory_limit(memory_bytes),
+        memory_limit_bytes=limit_bytes,
         swap_bytes=psutil.swap_memory().total,
         gpus=gpus,
         gpu_links=gpu_links,
@@ -251,12 +254,29 @@ def _cgroup_cpus() -> float | None:
     return None
 
 
+def memory_group() -> tuple[Path, Path, Literal[1, 2]] | None:
+    """Memory control group of this process, the mount it lies under, and the version of control groups; None without."""
+    version: Literal[1, 2] = 2 if (_GROUP_MOUNTS[2] / "cgroup.controllers").exists() else 1
+    mount = _GROUP_MOUNTS[version]
+    pattern = r"^0::(/.*)$" if version == 2 else r"^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(/.*)$"  # noqa: PLR2004
+    found = re.search(pattern, _read("/proc/self/cgroup"), re.MULTILINE)
+    if found is None or not mount.is_dir():
+        return None
+    path = mount / found[1].lstrip("/")
+    # In a container the path may be the host's, of which nothing is mounted here.
+    return (path if path.is_dir() and ".." not in path.parts else mount), mount, version
+
+
 def _memory_limit(memory_bytes: int) -> int | None:
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        limit = _read(path)
-        if limit.isdigit() and int(limit) < memory_bytes:
-            return int(limit)
-    return None
+    """The lowest limit of the own control group and those around it, where it is below the machine's memory."""
+    found = memory_group()
+    if found is None:
+        return None
+    path, mount, version = found
+    name = "memory.max" if version == 2 else "memory.limit_in_bytes"  # noqa: PLR2004
+    around = [group for group in (path, *path.parents) if group.is_relative_to(mount)]
+    limits = [int(limit) for group in around if (limit := _read(str(group / name))).isdigit()]
+    return min((limit for limit in limits if limit < memory_bytes), default=None)
 
 
 def _firmware() -> tuple[str | None, str | None]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ValidationError, ValidationInfo, field_validator
 
-from harness.errors import UserError
+from harness.assumptions import Plan
+from harness.errors import UserError, mistakes
 from harness.record import Machine, Stated
 from harness.settings import Precision, Settings
 from harness.study import describe
@@ -188,9 +189,13 @@ class Price:
     """What an hour of a machine costs, and how we know.
 
     Attributes:
+        usd_per_hour: Of a useful hour, under the plan.
         basis: `given`: --usd-per-hour; `stated`: the user named the instance; `detected`: the firmware did;
             `assumed`: a stand-in, the cheapest row that covers the machine.
         note: Where stated and seen hardware disagree, or why the stand-in was chosen; None if nothing to say.
+        usd_per_hour_on_demand, usd_per_hour_spot: What the plan's price was made from; None where not known.
+        granularity_s, minimum_s: The provider bills whole units of this many seconds, and so many at least.
+        paid: How `usd_per_hour` follows from the table's price, in words; None where it is that price.
     """
 
     usd_per_hour: float
@@ -201,6 +206,12 @@ class Price:
     as_of: str | None
     source: str | None
     note: str | None
+    usd_per_hour_on_demand: float | None = None
+    usd_per_hour_spot: float | None = None
+    plan: Plan = "on_demand"
+    granularity_s: float = 1.0
+    minimum_s: float = 0.0
+    paid: str | None = None
 
 
 def tables_folder() -> Path:
@@ -253,8 +264,7 @@ def _load(path: Path, model: type[Row], key: tuple[str, ...], context: Mapping[s
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: can't be read: {error}") from None
     if problems:
-        count = f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}"
-        raise UserError("\n".join([f"{path}: {count}", *(f"  {problem}" for problem in problems)]))
+        raise mistakes(path, problems)
     return tuple(rows)
 
 
@@ -325,7 +335,9 @@ def price_machine(
     if usd_per_hour is not None:
         if not 0 < usd_per_hour < math.inf:
             raise UserError(f"--usd-per-hour: found {usd_per_hour:g}; allowed: a number above 0")
-        return Price(usd_per_hour, None, None, None, "given", None, "--usd-per-hour", None)
+        return Price(
+            usd_per_hour, None, None, None, "given", None, "--usd-per-hour", None, usd_per_hour_on_demand=usd_per_hour
+        )
     if stated is not None:
         found = find_instance(table, stated.instance, stated.region)
         if isinstance(found, str):
@@ -430,6 +442,8 @@ def _as_price(row: PriceRow, basis: Basis, note: str | None) -> Price:
         as_of=row.as_of,
         source=row.source,
         note=note,
+        usd_per_hour_on_demand=row.usd_per_hour_on_demand,
+        usd_per_hour_spot=row.usd_per_hour_spot,
     )
 
 

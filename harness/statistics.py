@@ -52,6 +52,11 @@ class Estimate:
     basis: str
 
 
+def value_of(estimate: Estimate | None) -> float | None:
+    """The figure alone; None where there is none."""
+    return None if estimate is None else estimate.value
+
+
 @dataclass(frozen=True)
 class Summary:
     """One configuration on one machine: all its runs (seeds and repeats), judged.

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import UserError
+from harness.errors import UserError, mistakes
 from harness.settings import SECTIONS, MatrixSettings, Study
 
 _SHOWN_CHARACTERS = 60
@@ -80,8 +80,7 @@ def parse_study(raw: Mapping[str, Any], where: str) -> Study:
     except ValidationError as error:
         problems = describe(error, Study) + problems
     if problems:
-        count = f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}"
-        raise UserError("\n".join([f"{where}: {count}", *(f"  {problem}" for problem in problems)]))
+        raise mistakes(where, problems)
     return study
 
 

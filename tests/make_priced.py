@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.cost import Priced
+from harness.cost import price as price_all
 from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
 from harness.prices import Price
 from harness.record import Record
-from harness.statistics import Estimate, Summary, summarise
+from harness.statistics import Summary, summarise
 
 AT = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 MACHINE: dict[str, Any] = {
@@ -56,6 +57,7 @@ ASSUMED = Price(
     basis="assumed",
     as_of="2026-07",
     source="AWS EC2 on-demand price list",
+    usd_per_hour_on_demand=0.192,
     note="the cheapest row that is not burstable, with at least 2 logical CPUs and 3 GiB",
 )
 STATED = replace(ASSUMED, basis="stated", note=None)
@@ -202,37 +204,18 @@ def _test(accuracy: float) -> dict[str, Any]:
 
 
 def price_one(summary: Summary, price: Price | None) -> Priced:
-    """Dollars by hand: seconds x dollars an hour / 3600."""
-    per_s = price.usd_per_hour / 3600 if price is not None else None
-    if per_s is None:
-        return Priced(summary, None, "no price row has this machine; give --usd-per-hour", *(None,) * 8)
-    rate = summary.samples_per_s
-    each = (
-        Estimate(
-            1000 / rate.value * per_s,
-            None if rate.high is None else 1000 / rate.high * per_s,
-            None if rate.low is None else 1000 / rate.low * per_s,
-            rate.basis,
-        )
-        if rate is not None
-        else None
-    )
-    parts = [s * per_s if s is not None else None for s in (summary.train_s, summary.setup_s, summary.evaluate_s)]
-    run = sum(part or 0.0 for part in parts) if parts[0] is not None else None
-    target = summary.time_to_target_s
-    return Priced(
-        summary=summary, price=price, missing=None, usd_per_1000_samples=each,
-        usd_per_epoch=summary.epoch_s * per_s if summary.epoch_s is not None else None, usd_train=parts[0],
-        usd_setup=parts[1], usd_evaluate=parts[2], usd_per_run=run,
-        usd_to_target=(target + (summary.setup_s or 0.0)) * per_s if target is not None else None, usd_whole_dataset=None,
-    )  # fmt: skip
+    """Priced as the harness does it; tests/unit/test_cost.py holds its formulas to figures worked out by hand."""
+    missing = "no price row has this machine; give --usd-per-hour"
+    (found,) = price_all([summary], lambda _summary: price if price is not None else missing)
+    return found
 
 
 def priced(
     records: list[Record], price: Price | None = ASSUMED, prices: dict[str, Price] | None = None
 ) -> list[Priced]:
     """Summarised and priced, each machine at its own price where `prices` has one."""
-    return [price_one(s, (prices or {}).get(s.machine_id, price)) for s in summarise(records)]
+    missing = "no price row has this machine; give --usd-per-hour"
+    return price_all(summarise(records), lambda summary: (prices or {}).get(summary.machine_id, price) or missing)
 
 
 def study_records() -> list[Record]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness.assumptions import Assumptions
 from harness.cost import Priced
 from harness.report.choice import choose
 from harness.report.markdown import markdown
@@ -18,7 +19,9 @@ from harness.report.tables import csv_text
 __all__ = ["write_report"]
 
 
-def write_report(priced: Sequence[Priced], out: Path, *, generated_at: datetime) -> Path:
+def write_report(
+    priced: Sequence[Priced], out: Path, *, generated_at: datetime, assumptions: Assumptions | None = None
+) -> Path:
     """Write report.html, summary.md and cells.csv under `out`, each whole or not at all.
 
     The same rows and time give the same bytes.
@@ -27,11 +30,13 @@ def write_report(priced: Sequence[Priced], out: Path, *, generated_at: datetime)
         priced: Every cell, failed ones and baselines included, in the order in which tables show them.
         out: Folder; made if missing.
         generated_at: Aware time that the page shows, in UTC.
+        assumptions: Those under which `priced` was priced; the page lets its reader change them.
 
     Returns:
         Path of report.html.
     """
     written_at = generated_at.astimezone(UTC)
+    assumed = assumptions or Assumptions()
     csv = csv_text(priced)
     choice = choose(priced)
     sentences = answer(priced, choice)
@@ -39,7 +44,7 @@ def write_report(priced: Sequence[Priced], out: Path, *, generated_at: datetime)
     _write(out / "cells.csv", csv)
     _write(out / "summary.md", markdown(priced, sentences, generated_at=written_at))
     html = out / "report.html"
-    _write(html, page(priced, choice, sentences, csv, generated_at=written_at))
+    _write(html, page(priced, choice, sentences, csv, assumed, generated_at=written_at))
     return html
 
 

@@ -11,6 +11,7 @@ from harness.prices import Price
 from harness.report.naming import machine_labels
 from harness.report.sentence import disagrees
 from harness.report.wording import clean, interval, memory, number, percent, seconds, usd
+from harness.statistics import value_of
 
 _LONGEST_REASON = 400
 
@@ -142,14 +143,13 @@ def _money(cell: Priced) -> list[Field]:
     why = clean(cell.missing or why_missing(cell))
     basis = basis_label(cell.price)
     doubtful = cell.price is None or cell.price.basis == "assumed" or disagrees(cell.price)
-    each = cell.usd_per_1000_samples
-    spread = interval(each, "usd")
-    per_sample = each.value if each is not None else None
     return [
-        _figure(usd(cell.usd_per_run), cell.usd_per_run, why, basis, doubtful=doubtful),
-        _figure(usd(per_sample), per_sample, why, f"{spread}, {basis}" if spread else basis, doubtful=doubtful),
-        _figure(usd(cell.usd_to_target), cell.usd_to_target, why, basis, doubtful=doubtful),
-    ]
+        _figure(
+            usd(value_of(amount)), value_of(amount), why, ", ".join(filter(None, (interval(amount, "usd"), basis))),
+            doubtful=doubtful,
+        )
+        for amount in (cell.usd_per_run, cell.usd_per_1000_samples, cell.usd_to_target)
+    ]  # fmt: skip
 
 
 def _figure(text: str | None, value: float | None, why: str, extra: str = "", *, doubtful: bool = False) -> Field:

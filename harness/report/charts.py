@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 
 from harness.cost import Priced
-from harness.report.choice import Choice, bound, measured, pareto_front, run_cost, run_seconds
+from harness.report.choice import Choice, bound, measured, pareto_front, run_seconds
 from harness.report.figures import (
     HEIGHT,
     PICK,
@@ -25,7 +25,7 @@ from harness.report.figures import (
 )
 from harness.report.naming import short_labels
 from harness.report.wording import interval, number, percent, seconds, usd
-from harness.statistics import Estimate
+from harness.statistics import Estimate, value_of
 
 _MANY = 40
 _LEFT_EDGE = 0.15
@@ -47,7 +47,7 @@ def priced_cells(cells: Sequence[Priced]) -> bool:
 def cost_and_accuracy(cells: Sequence[Priced], choice: Choice) -> Chart | None:
     """Dollars (or seconds) of a run against test accuracy, with the Pareto front and the baselines."""
     dollars = priced_cells(cells)
-    cost = (lambda cell: cell.usd_per_run) if dollars else run_seconds
+    cost = (lambda cell: value_of(cell.usd_per_run)) if dollars else run_seconds
     shown = [cell for cell in choice.compared if cell.summary.accuracy is not None and cost(cell) is not None]
     if not shown:
         return None
@@ -172,7 +172,7 @@ def _bars(estimates: Sequence[Estimate]) -> dict[str, object]:
 def _hover(cell: Priced, labels: dict[int, str]) -> str:
     summary = cell.summary
     basis = f" ({cell.price.basis} price)" if cell.price is not None else ""
-    cost = run_cost(cell)
+    cost = cell.usd_per_run
     spread = interval(summary.accuracy, "percent") or "no interval"
     lines = [
         labels[id(cell)],

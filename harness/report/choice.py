@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness import cost
 from harness.cost import Priced
 from harness.matrix import BaselineConfig
-from harness.statistics import Estimate
+from harness.statistics import Estimate, value_of
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,7 @@ def bound(estimate: Estimate, side: str) -> float:
 
 def run_seconds(cell: Priced) -> float | None:
     """Seconds of a whole run: set-up, training and evaluation; None unless training was measured."""
-    return cost.run_seconds(cell.summary)
-
-
-def run_cost(cell: Priced) -> Estimate | None:
-    """Dollars of a run with the throughput's interval on its training share; None where not known."""
-    if cell.usd_per_run is None:
-        return None
-    low = high = None
-    each, train = cell.usd_per_1000_samples, cell.usd_train
-    if each is not None and each.low is not None and each.high is not None and each.value > 0 and train is not None:
-        low = cell.usd_per_run + train * (each.low / each.value - 1)
-        high = cell.usd_per_run + train * (each.high / each.value - 1)
-    return Estimate(cell.usd_per_run, low, high, each.basis if each is not None else "one run")
+    return value_of(cost.run_seconds(cell.summary))
 
 
 def measured(cells: Sequence[Priced]) -> list[Priced]:
@@ -142,8 +130,8 @@ def _accuracy(cell: Priced) -> float:
 
 def _dollars(cell: Priced) -> float | None:
     if cell.summary.accuracy is not None:
-        return cell.usd_per_run
-    return cell.usd_per_1000_samples.value if cell.usd_per_1000_samples is not None else None
+        return value_of(cell.usd_per_run)
+    return value_of(cell.usd_per_1000_samples)
 
 
 def _rank(cell: Priced) -> float | None:
@@ -158,7 +146,7 @@ def _rank(cell: Priced) -> float | None:
 
 def _same_cost(one: Priced, other: Priced) -> bool:
     if one.usd_per_run is not None and one.summary.accuracy is not None:
-        return overlap(run_cost(one), run_cost(other))
+        return overlap(one.usd_per_run, other.usd_per_run)
     if one.usd_per_1000_samples is not None:
         return overlap(one.usd_per_1000_samples, other.usd_per_1000_samples)
     return overlap(one.summary.samples_per_s, other.summary.samples_per_s)

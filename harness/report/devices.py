@@ -15,6 +15,7 @@ from harness.report.device_words import (
 )
 from harness.report.wording import interval, memory, number, percent, usd
 from harness.scaling import Point, Series
+from harness.statistics import value_of
 
 HEADS = (
     *("scaling", "devices", "batch a device", "global batch", "samples/s", "speed-up", "efficiency"),
@@ -54,8 +55,8 @@ def _row(point: Point, series: Series, words: str) -> tuple[Field, ...]:
             "; ".join(filter(None, (spread, basis, _share_words(cell)))),
         ),
         _known(
-            usd(cell.usd_to_target),
-            cell.usd_to_target,
+            usd(value_of(cell.usd_to_target)),
+            value_of(cell.usd_to_target),
             "the target was not reached, or the study sets none",
             basis,
         ),

@@ -21,7 +21,7 @@ from harness.report.naming import describe, machine_labels
 from harness.report.sections import warnings_by_text
 from harness.report.wording import clean, interval, memory, number, percent, seconds, usd, usd_per_hour
 from harness.scaling import Series, scaling_series
-from harness.statistics import Estimate
+from harness.statistics import value_of
 
 _MAX_ROWS = 30
 _LONGEST_REASON = 200
@@ -53,7 +53,7 @@ def md(text: str, longest: int = 600) -> str:
 
 
 def _by_dollars(cell: Priced) -> tuple[bool, float, float, str]:
-    cost = cell.usd_per_run
+    cost = value_of(cell.usd_per_run)
     return (cost is None, cost or 0.0, cell.summary.train_s or 0.0, cell.summary.cell)
 
 
@@ -96,8 +96,8 @@ def _md_cells(cells: Sequence[Priced]) -> str:
             _md_figure(percent(accuracy.value if accuracy else None), interval(accuracy, "percent")),
             f"{summary.num_updates:,}" if summary.num_updates is not None else "not measured",
             seconds(summary.train_s),
-            usd(_value(cell.usd_per_1000_samples)),
-            usd(cell.usd_per_run),
+            usd(value_of(cell.usd_per_1000_samples)),
+            usd(value_of(cell.usd_per_run)),
             cell.price.basis if cell.price is not None else "no price",
         ])  # fmt: skip
     head = (
@@ -139,7 +139,7 @@ def _md_scaling(series: Sequence[Series], cells: Sequence[Priced]) -> str:
                 _md_figure(number(rate.value), interval(rate, "number")),
                 "the base" if point is one.base else _md_figure(ratio_words(speed_up.value), ratio_interval(speed_up)),
                 percent(point.efficiency.value),
-                _md_figure(usd(_value(each)), interval(each, "usd")),
+                _md_figure(usd(value_of(each)), interval(each, "usd")),
                 communication_words(point),
             ])  # fmt: skip
     head = (
@@ -160,9 +160,9 @@ def _md_baselines(cells: Sequence[Priced]) -> str:
     rows = [
         [
             md(describe(cell, {})),
-            percent(_value(cell.summary.accuracy)),
+            percent(value_of(cell.summary.accuracy)),
             seconds(cell.summary.train_s),
-            usd(cell.usd_per_run),
+            usd(value_of(cell.usd_per_run)),
             cell.price.basis if cell.price is not None else "no price",
         ]
         for cell in cells
@@ -183,7 +183,3 @@ def _md_failed(cells: Sequence[Priced]) -> str:
     # Those of which a run ended well have their warnings beside their figures.
     warned = _warned([cell for cell in cells if not cell.summary.num_ok])
     return "\n".join(["## Cells that failed", "", *lines, *more]) + warned if lines else ""
-
-
-def _value(estimate: Estimate | None) -> float | None:
-    return None if estimate is None else estimate.value

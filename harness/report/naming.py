@@ -150,9 +150,12 @@ def _machine_label(cell: Priced, machine: Machine) -> str:
 
 
 def hardware(machine: Machine) -> str:
-    """The GPUs, or else the CPU without its maker's embellishments and the number that is used."""
+    """The GPUs, or else the CPU without its maker's embellishments; of a slice, what part of the whole it is."""
     if machine.gpus:
         count = f"{len(machine.gpus)} × " if len(machine.gpus) > 1 else ""
         return clean(count + machine.gpus[0].name, _MAX_LABEL)
     name = " ".join(_EMBELLISHMENTS.sub(" ", machine.cpu.model).split()) or machine.cpu.model
-    return f"{clean(name, _MAX_LABEL)}, {machine.cpu.num_usable} CPUs"
+    cpu = machine.cpu
+    part = f"{cpu.num_usable} of {cpu.num_logical}" if cpu.num_usable < cpu.num_logical else f"{cpu.num_usable}"
+    capped = f", {machine.memory_limit_bytes / 2**30:.3g} GiB" if machine.memory_limit_bytes else ""
+    return f"{clean(name, _MAX_LABEL)}, {part} CPUs{capped}"

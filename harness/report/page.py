@@ -13,6 +13,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from harness import __version__
+from harness.assumptions import Assumptions
 from harness.cost import Priced
 from harness.footprint import rescues, ways_to_fit
 from harness.report.bars import bars
@@ -46,7 +47,15 @@ from harness.report.wording import clean, plural
 from harness.scaling import scaling_series
 
 
-def page(cells: Sequence[Priced], choice: Choice, sentences: Sequence[str], csv: str, *, generated_at: datetime) -> str:
+def page(
+    cells: Sequence[Priced],
+    choice: Choice,
+    sentences: Sequence[str],
+    csv: str,
+    assumed: Assumptions,
+    *,
+    generated_at: datetime,
+) -> str:
     """Render the whole page; `csv` is offered for copying, `generated_at` is in UTC."""
     cost = cost_and_accuracy(cells, choice)
     maps = heat_maps(cells)

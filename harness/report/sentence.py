@@ -14,7 +14,6 @@ from harness.report.choice import (
     fastest,
     measured,
     overlap,
-    run_cost,
     run_seconds,
 )
 from harness.report.device_words import answer_over_devices
@@ -32,7 +31,7 @@ from harness.report.wording import (
     usd_per_hour,
 )
 from harness.scaling import scaling_series
-from harness.statistics import Estimate
+from harness.statistics import Estimate, value_of
 
 # Within a hundredth nobody calls one run dearer than another.
 _NEARLY_ONE = 1.01
@@ -79,7 +78,7 @@ def _why_unjudged(pick: Priced) -> str:
 def _recommendation(cells: Sequence[Priced], choice: Choice, best: Priced) -> list[str]:
     pick = choice.pick or best
     words = describe(pick, usual_values(cells))
-    accuracy = f"{percent(_value(pick.summary.accuracy))} test accuracy{_within(pick.summary.accuracy, 'percent')}"
+    accuracy = f"{percent(value_of(pick.summary.accuracy))} test accuracy{_within(pick.summary.accuracy, 'percent')}"
     lead = f"Fine-tune with {words}{_where(cells, pick)}: {cost_words(pick)}, for {accuracy}"
     if len(choice.compared) == 1:
         return [f"{lead}.", "It is the only configuration measured, so nothing says that it is a good choice."]
@@ -93,7 +92,7 @@ def _recommendation(cells: Sequence[Priced], choice: Choice, best: Priced) -> li
     apart = difference(best, pick, usual_values(cells)) or f"cell {clean(best.summary.cell, 120)}"
     return [
         f"{lead}.",
-        f"The highest measured, {percent(_value(best.summary.accuracy))}{_within(best.summary.accuracy, 'percent')} "
+        f"The highest measured, {percent(value_of(best.summary.accuracy))}{_within(best.summary.accuracy, 'percent')} "
         f"with {apart}{_where(cells, best)}, {_costs_more(best, pick)}, and the two accuracies' intervals overlap{_level(choice)}.",
     ]
 
@@ -101,7 +100,7 @@ def _recommendation(cells: Sequence[Priced], choice: Choice, best: Priced) -> li
 def cost_words(cell: Priced) -> str:
     """A run's dollars with their assumption, or its duration with why there are no dollars."""
     if cell.usd_per_run is not None:
-        return f"{usd(cell.usd_per_run)} a run{price_clause(cell)}"
+        return f"{usd(cell.usd_per_run.value)} a run{price_clause(cell)}"
     return f"{seconds(run_seconds(cell))} a run; dollars are not known ({clean(cell.missing or 'no price was found')})"
 
 
@@ -132,14 +131,14 @@ def _level(choice: Choice) -> str:
 
 def _costs_more(best: Priced, pick: Priced) -> str:
     dear, cheap = (
-        (best.usd_per_run, pick.usd_per_run)
+        (best.usd_per_run.value, pick.usd_per_run.value)
         if best.usd_per_run is not None and pick.usd_per_run is not None
         else (run_seconds(best), run_seconds(pick))
     )
     verb = "costs" if best.usd_per_run is not None else "takes"
     if not dear or not cheap or dear / cheap < _NEARLY_ONE:
         return f"{verb} about the same"
-    if overlap(run_cost(best), run_cost(pick)):
+    if overlap(best.usd_per_run, pick.usd_per_run):
         return f"{verb} {times(dear / cheap)} as much (within the noise)"
     return f"{verb} {times(dear / cheap)} as much"
 
@@ -177,7 +176,7 @@ def tfidf_cost(choice: Choice) -> str:
 
 def _amount(cell: Priced) -> str:
     basis = f" ({cell.price.basis} price)" if cell.price is not None else ""
-    return f"{usd(cell.usd_per_run)} a run{basis}" if cell.usd_per_run is not None else ""
+    return f"{usd(cell.usd_per_run.value)} a run{basis}" if cell.usd_per_run is not None else ""
 
 
 def _places(cells: Sequence[Priced]) -> list[str]:
@@ -245,7 +244,3 @@ def _where(cells: Sequence[Priced], pick: Priced) -> str:
 def _within(estimate: Estimate | None, unit: str) -> str:
     found = interval(estimate, unit)
     return f" ({found})" if found else ""
-
-
-def _value(estimate: Estimate | None) -> float | None:
-    return None if estimate is None else estimate.value

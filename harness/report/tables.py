@@ -164,7 +164,7 @@ def _dollars(cell: Priced) -> dict[str, Any]:
     each = cell.usd_per_1000_samples_of_share
     told["usd_per_1000_samples_of_share"] = _end(each, "value")
     amounts = ("per_epoch", "train", "setup", "evaluate", "per_run", "to_target", "whole_dataset")
-    told |= {f"usd_{amount}": getattr(cell, f"usd_{amount}") for amount in amounts}
+    told |= {f"usd_{amount}": _end(getattr(cell, f"usd_{amount}"), "value") for amount in amounts}
     fields = ("basis", "as_of", "source", "note")
     told |= {f"price_{field}": getattr(price, field) if price is not None else None for field in fields}
     told |= {

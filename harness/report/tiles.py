@@ -17,7 +17,7 @@ from harness.report.wording import (
     seconds,
     usd,
 )
-from harness.statistics import Estimate
+from harness.statistics import value_of
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,22 @@ def tiles(choice: Choice) -> list[Tile]:
         return []
     summary = pick.summary
     per_run = pick.usd_per_run is not None
-    each = f"{usd(_value(pick.usd_per_1000_samples))} per 1,000 samples; " if pick.usd_per_1000_samples else ""
+    each = f"{usd(value_of(pick.usd_per_1000_samples))} per 1,000 samples; " if pick.usd_per_1000_samples else ""
     against = [f"majority {percent(choice.majority)}"] if choice.majority is not None else []
     if choice.tfidf is not None:
-        against.append(f"TF-IDF {percent(_value(choice.tfidf.summary.accuracy))}")
+        against.append(f"TF-IDF {percent(value_of(choice.tfidf.summary.accuracy))}")
     spread = interval(summary.accuracy, "percent")
     rate = summary.samples_per_s
     return [
         Tile(
             "Cost of a run",
-            usd(pick.usd_per_run) if per_run else "not known",
+            usd(value_of(pick.usd_per_run)) if per_run else "not known",
             f"{each}{seconds(run_seconds(pick))} in all" if per_run else clean(pick.missing or "no price was found"),
             None if pick.price is None else pick.price.basis,
         ),
         Tile(
             "Test accuracy",
-            percent(_value(summary.accuracy)),
+            percent(value_of(summary.accuracy)),
             "; ".join(([spread] if spread else []) + against),
         ),
         Tile(
@@ -61,7 +61,3 @@ def tiles(choice: Choice) -> list[Tile]:
             "; ".join(filter(None, [interval(rate, "number"), f"peak memory {memory(summary.peak_memory_bytes)}"])),
         ),
     ]
-
-
-def _value(estimate: Estimate | None) -> float | None:
-    return None if estimate is None else estimate.value

@@ -14,7 +14,7 @@ from harness.report import write_report
 from harness.report.device_words import ratio_words, verdict
 from harness.report.wording import interval, memory, number, percent, usd
 from harness.scaling import scaling_series
-from harness.statistics import summarise
+from harness.statistics import summarise, value_of
 from tests.make_priced import ASSUMED, AT, baseline, fine_tune, priced, study_records, two_machines
 from tests.make_records import GIB, make_load, make_machine, make_record
 
@@ -101,7 +101,7 @@ def test_the_figures_on_screen_are_those_computed(visit):
     for cell in cells:
         assert cell.summary.cell in shown
     answer = page.locator("#answer").inner_text()
-    picked = [cell for cell in cells if usd(cell.usd_per_run) in page.locator(".lead").inner_text()]
+    picked = [cell for cell in cells if usd(value_of(cell.usd_per_run)) in page.locator(".lead").inner_text()]
     assert picked, answer
     assert percent(picked[0].summary.accuracy.value) in answer
     assert "assumed" in page.locator(".lead").inner_text()

@@ -19,6 +19,7 @@ from harness.cage import Cage
 from harness.census import pss_bytes
 from harness.cost import price
 from harness.holders import find_holders
+from harness.machine import memory_group
 from harness.prices import load_prices, price_finder
 from harness.report import write_report
 from harness.runner import Surroundings
@@ -58,7 +59,7 @@ def no_group_is_left():
 
 
 def groups():
-    own = cage_module._own_group()
+    own = memory_group()
     return [path for path in own[0].glob(f"harness-{os.getpid()}-*") if path.is_dir()] if own else []
 
 

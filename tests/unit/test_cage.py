@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import cage as cage_module
+from harness import machine as machine_module
 from harness.cage import Cage, Group, KernelKills
 
 GIB = 2**30
@@ -26,11 +27,9 @@ def system(tmp_path, monkeypatch):
         (mount / own).mkdir(parents=True)
         if version == 2:
             (mount / "cgroup.controllers").write_text("cpu memory")
-        monkeypatch.setattr(cage_module, "_MOUNTS", {1: mount, 2: mount})
-        read = cage_module._read
-        monkeypatch.setattr(
-            cage_module, "_read", lambda path: proc if path == Path("/proc/self/cgroup") else read(path)
-        )
+        monkeypatch.setattr(machine_module, "_GROUP_MOUNTS", {1: mount, 2: mount})
+        read = machine_module._read
+        monkeypatch.setattr(machine_module, "_read", lambda path: proc if path == "/proc/self/cgroup" else read(path))
         return mount
 
     return lay

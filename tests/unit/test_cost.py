@@ -18,7 +18,6 @@ from harness.cost import (
     seconds_to_target,
     usd_of_seconds,
     usd_per_1000_samples,
-    usd_per_hour_of_share,
     whole_dataset_seconds,
 )
 from harness.statistics import Estimate, summarise
@@ -93,28 +92,28 @@ def test_every_figure_of_a_cell_by_hand():
     )
     assert (row.price, row.missing) == (HOURLY, None)
     assert row.usd_per_1000_samples.value == exactly(0.00625)
-    assert row.usd_per_epoch == exactly(0.0125)  # 2,000 / 16 = 125 s
-    assert row.usd_setup == exactly(0.0004)  # 4 s
-    assert row.usd_train == exactly(0.004)  # 40 s
-    assert row.usd_evaluate == exactly(0.001)  # 10 s
-    assert row.usd_per_run == exactly(0.0054)  # 54 s
-    assert row.usd_to_target == exactly(0.0027)  # 4 + 20 + 1 + 2 = 27 s
-    assert row.usd_whole_dataset == exactly(0.125)  # 2 x 10,000 / 16 = 1,250 s
+    assert row.usd_per_epoch.value == exactly(0.0125)  # 2,000 / 16 = 125 s
+    assert row.usd_setup.value == exactly(0.0004)  # 4 s
+    assert row.usd_train.value == exactly(0.004)  # 40 s
+    assert row.usd_evaluate.value == exactly(0.001)  # 10 s
+    assert row.usd_per_run.value == exactly(0.0054)  # 54 s
+    assert row.usd_to_target.value == exactly(0.0027)  # 4 + 20 + 1 + 2 = 27 s
+    assert row.usd_whole_dataset.value == exactly(0.125)  # 2 x 10,000 / 16 = 1,250 s
 
 
 def test_a_run_is_the_sum_of_its_parts():
     row = priced(make_record(), make_record(seed=1, phases={"train_s": 61.7, "load_s": 0.3, "test_s": 9.1}))
-    assert row.usd_per_run == exactly(row.usd_setup + row.usd_train + row.usd_evaluate)
+    assert row.usd_per_run.value == exactly(row.usd_setup.value + row.usd_train.value + row.usd_evaluate.value)
 
 
 def test_a_target_that_was_not_reached_has_no_dollars():
     row = priced(make_record(sections={"training": {"target_accuracy": 0.9}}))
-    assert (row.usd_to_target, row.usd_per_run) == (None, exactly(0.0054))
+    assert (row.usd_to_target, row.usd_per_run.value) == (None, exactly(0.0054))
 
 
 def test_a_run_without_evaluation_costs_set_up_and_training():
     row = priced(make_record(phases={"evaluate_s": None, "test_s": None}, training={"accuracy": None}))
-    assert (row.usd_evaluate, row.usd_per_run) == (None, exactly(0.0044))
+    assert (row.usd_evaluate, row.usd_per_run.value) == (None, exactly(0.0044))
 
 
 def test_without_training_seconds_a_run_has_no_dollars():
@@ -129,8 +128,8 @@ def test_a_target_reached_without_known_set_up_costs_what_is_known():
         phases=phases, sections={"training": {"target_accuracy": 0.75}}, training={"evaluations": looks}
     )
     (summary,) = summarise([record])
-    assert seconds_to_target(summary) == 11.5
-    assert run_seconds(summary) == 50.0
+    assert seconds_to_target(summary).value == 11.5
+    assert run_seconds(summary).value == 50.0
 
 
 def test_max_steps_stand_for_the_epochs_they_come_to():
@@ -139,8 +138,8 @@ def test_max_steps_stand_for_the_epochs_they_come_to():
     record = make_record(sections={"training": {"max_steps": 250, "epochs": 7}}, training=training)
     (summary,) = summarise([record])
     assert num_epochs(summary) == 2.0
-    assert whole_dataset_seconds(summary) == 1250.0
-    assert priced(record).usd_whole_dataset == exactly(0.125)
+    assert whole_dataset_seconds(summary).value == 1250.0
+    assert priced(record).usd_whole_dataset.value == exactly(0.125)
 
 
 def test_epochs_hold_without_max_steps():
@@ -165,8 +164,12 @@ def test_without_a_price_every_figure_is_none_and_it_says_why():
 def test_a_baseline_costs_its_seconds_and_has_no_price_per_sample():
     # 0.1 + 0.3 set-up, 0.36 fitting, 0.2 testing.
     row = priced(make_baseline(train_s=0.36))
-    assert (row.usd_setup, row.usd_train, row.usd_evaluate) == (exactly(4e-5), exactly(3.6e-5), exactly(2e-5))
-    assert row.usd_per_run == exactly(9.6e-5)
+    assert (row.usd_setup.value, row.usd_train.value, row.usd_evaluate.value) == (
+        exactly(4e-5),
+        exactly(3.6e-5),
+        exactly(2e-5),
+    )
+    assert row.usd_per_run.value == exactly(9.6e-5)
     assert (row.usd_per_1000_samples, row.usd_per_epoch, row.usd_whole_dataset) == (None, None, None)
 
 
@@ -186,20 +189,12 @@ def test_each_summary_is_priced_by_its_own_machine_in_order():
 
 def test_a_later_failure_that_saw_no_data_takes_no_dollars_from_the_runs_that_did():
     row = priced(make_record(), make_record(seed=1, minutes=1, outcome="skipped", reason="budget", data=None))
-    assert row.usd_whole_dataset == exactly(0.125)
+    assert row.usd_whole_dataset.value == exactly(0.125)
 
 
 def on_gpus(num_gpus, device, **training):
     machine = make_machine(machine_id=f"{num_gpus}x-v100-000001", gpus=["Tesla V100-SXM2-16GB"] * num_gpus)
     return make_record(axes={"device": device}, machine=machine, training=training)
-
-
-@pytest.mark.parametrize(
-    ("usd_per_hour", "num_used", "num_gpus", "usd"),
-    [(12.24, 1, 4, 3.06), (12.24, 3, 4, 9.18), (24.48, 8, 8, 24.48)],
-)
-def test_usd_per_hour_of_a_share(usd_per_hour, num_used, num_gpus, usd):
-    assert usd_per_hour_of_share(usd_per_hour, num_used, num_gpus) == exactly(usd)
 
 
 def test_one_gpu_of_four_has_the_price_of_its_share_beside_that_of_the_machine():

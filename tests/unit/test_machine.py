@@ -172,13 +172,35 @@ def test_the_id_is_of_the_type_and_not_of_the_host(monkeypatch):
     assert describe_machine().id != before.id
 
 
-def test_a_control_groups_quota_and_limit_are_seen(monkeypatch):
-    files = {"/sys/fs/cgroup/cpu.max": "150000 100000", "/sys/fs/cgroup/memory.max": str(GIB)}
+def test_a_control_groups_quota_is_seen(monkeypatch):
     real = machine_module._read
-    monkeypatch.setattr(machine_module, "_read", lambda path: files.get(path, real(path)))
+    monkeypatch.setattr(
+        machine_module, "_read", lambda path: "150000 100000" if path == "/sys/fs/cgroup/cpu.max" else real(path)
+    )
+    assert describe_machine().cpu.num_usable == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "line", "file"),
+    [(2, "0::/job/7", "memory.max"), (1, "4:cpu,memory:/job/7", "memory.limit_in_bytes")],
+)
+def test_the_lowest_limit_around_this_process_holds_and_makes_another_machine(
+    tmp_path, monkeypatch, version, line, file
+):
+    whole = describe_machine()
+    (tmp_path / "job/7").mkdir(parents=True)
+    if version == 2:
+        (tmp_path / "cgroup.controllers").write_text("memory")
+    for group, limit in ((".", 2**63 - 4096), ("job", GIB), ("job/7", "max" if version == 2 else 2 * GIB)):
+        (tmp_path / group / file).write_text(f"{limit}\n")
+    real = machine_module._read
+    monkeypatch.setattr(machine_module, "_GROUP_MOUNTS", {1: tmp_path, 2: tmp_path})
+    monkeypatch.setattr(machine_module, "_read", lambda path: line if path == "/proc/self/cgroup" else real(path))
     here = describe_machine()
-    assert here.cpu.num_usable == 1
     assert here.memory_limit_bytes == GIB
+    assert here.memory_bytes == whole.memory_bytes
+    assert "-1g-" in here.id
+    assert here.id != whole.id
 
 
 @pytest.fixture

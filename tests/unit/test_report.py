@@ -8,6 +8,7 @@ import re
 import pytest
 
 from harness.report import write_report
+from harness.statistics import value_of
 from tests.make_priced import AT, baseline, fine_tune, priced, study_records, two_machines
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> | \u202e\u2028"
@@ -51,8 +52,8 @@ def test_the_table_holds_every_cell_with_its_figures_unrounded(report):
             "time_to_target_s": summary.time_to_target_s,
             "usd_per_hour": 0.192,
             "usd_per_1000_samples": cell.usd_per_1000_samples and cell.usd_per_1000_samples.value,
-            "usd_per_run": cell.usd_per_run,
-            "usd_to_target": cell.usd_to_target,
+            "usd_per_run": value_of(cell.usd_per_run),
+            "usd_to_target": value_of(cell.usd_to_target),
         }.items():
             assert (float(row[key]) if row[key] else None) == (None if value is None else pytest.approx(value)), key
         assert row["price_basis"] == "assumed"

@@ -35,16 +35,16 @@ def test_the_cheapest_of_those_that_overlap_the_best_is_chosen():
     low = choice.best.summary.accuracy.low
     rivals = [cell for cell in choice.compared if cell.summary.accuracy.high >= low]
     assert {id(cell) for cell in choice.rivals} == {id(cell) for cell in rivals}
-    assert choice.pick.usd_per_run == min(cell.usd_per_run for cell in rivals)
+    assert choice.pick.usd_per_run.value == min(cell.usd_per_run.value for cell in rivals)
     # The frozen encoder is cheaper still, and clearly worse.
-    assert min(cell.usd_per_run for cell in choice.compared) < choice.pick.usd_per_run
+    assert min(cell.usd_per_run.value for cell in choice.compared) < choice.pick.usd_per_run.value
 
 
 def test_the_sentence_has_its_figures_and_their_assumption():
     cells = priced(study_records())
     pick = choose(cells).pick
     first, second, *_ = answer(cells, choose(cells))
-    assert usd(pick.usd_per_run) in first
+    assert usd(pick.usd_per_run.value) in first
     assert "at an assumed $0.192 an hour, m5.xlarge" in first
     assert percent(pick.summary.accuracy.value) in first
     assert interval(pick.summary.accuracy, "percent") in first
@@ -78,7 +78,7 @@ def test_one_cell_is_not_praised():
 
 def test_cost_within_the_noise_is_said_to_be_level():
     cells = priced([fine_tune(16, rate=22.0, accuracy=0.78), fine_tune(32, rate=22.0, accuracy=0.79)])
-    wide = [replace(c, usd_per_1000_samples=Estimate(1.0, 0.5, 1.5, "between 3 runs")) for c in cells]
+    wide = [replace(c, usd_per_run=Estimate(1.0, 0.5, 1.5, "between 3 runs")) for c in cells]
     assert len(choose(wide).level) == 1
     assert not choose(priced([fine_tune(16, rate=10.0), fine_tune(32, rate=40.0)])).level
 

@@ -12,6 +12,7 @@ from harness.report.choice import choose
 from harness.report.markdown import markdown, md
 from harness.report.sentence import answer
 from harness.report.tables import COLUMNS, csv_text
+from harness.statistics import value_of
 from tests.make_priced import ASSUMED, AT, baseline, fine_tune, priced, study_records
 
 ASKED = [
@@ -56,8 +57,8 @@ def test_every_summary_is_a_row_with_its_figures():
         assert row["outcome"] == summary.outcome
         assert row["price_basis"] == "assumed"
         for column, value in (
-            ("usd_per_run", cell.usd_per_run),
-            ("usd_to_target", cell.usd_to_target),
+            ("usd_per_run", value_of(cell.usd_per_run)),
+            ("usd_to_target", value_of(cell.usd_to_target)),
             ("accuracy", summary.accuracy.value if summary.accuracy else None),
             ("samples_per_s_high", summary.samples_per_s.high if summary.samples_per_s else None),
             ("peak_memory_bytes", summary.peak_memory_bytes),
