@@ -12,18 +12,22 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from harness.errors import UserError, mistakes
-from harness.settings import Number, Settings
+from harness.settings import Settings, check_number
 from harness.study import describe
 
 Plan = Literal["on_demand", "spot", "committed", "own"]
 
-NotNegative = Annotated[Number, Field(ge=0)]
-Above0 = Annotated[Number, Field(gt=0)]
-Utilisation = Annotated[Number, Field(gt=0, le=1)]
-Share = Annotated[Number, Field(ge=0, le=1)]
+# The check stands last, so that the bounds are in the schema that the page's inputs are made from.
+_IS_NUMBER = BeforeValidator(check_number)
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), _IS_NUMBER]
+Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False), _IS_NUMBER]
+AtLeast1 = Annotated[float, Field(ge=1, allow_inf_nan=False), _IS_NUMBER]
+Utilisation = Annotated[float, Field(gt=0, le=1), _IS_NUMBER]
+Share = Annotated[float, Field(ge=0, le=1), _IS_NUMBER]
+Percent = Annotated[float, Field(ge=0, lt=100), _IS_NUMBER]
 
 
 def _input(default: Any, title: str, unit: str = "", why: str = "") -> Any:  # noqa: ANN401 - as pydantic's Field
@@ -67,7 +71,7 @@ class Spot(Settings):
 class Commitment(Settings):
     """A rate that is paid for every hour, used or not: reserved instances, savings plans."""
 
-    discount_percent: Annotated[Number, Field(ge=0, lt=100)] = _input(
+    discount_percent: Percent = _input(
         37, "Off the on-demand price", "%", "used where no [[rate]] of plan committed is given"
     )
     utilisation_fraction: Utilisation = _input(0.5, "Share of all hours in use")
@@ -104,7 +108,7 @@ class Energy(Settings):
     )
     watts_source: str | None = _input(None, "Source of that draw")
     usd_per_kwh: NotNegative = _input(0.15, "Electricity", "USD/kWh")
-    pue: Annotated[Number, Field(ge=1)] = _input(1.2, "Power usage effectiveness", "", "1 counts the machine alone")
+    pue: AtLeast1 = _input(1.2, "Power usage effectiveness", "", "1 counts the machine alone")
     gco2e_per_kwh: NotNegative = _input(400, "The grid's emissions", "gCO2e/kWh")
 
 
@@ -112,7 +116,7 @@ class Retraining(Settings):
     """How often a model is made anew."""
 
     per_month: NotNegative = _input(1, "Models made anew", "a month")
-    trials_per_kept: Annotated[Number, Field(ge=1)] = _input(5, "Runs for each model kept", "", "trials included")
+    trials_per_kept: AtLeast1 = _input(5, "Runs for each model kept", "", "trials included")
     num_rows: Above0 | None = _input(None, "Training rows", "", "instead of the measured number; time grows with them")
 
 
@@ -148,7 +152,7 @@ class PriceBook(Settings):
     """prices.toml: how machines are paid for."""
 
     plan: Plan = _input("on_demand", "Paid as")
-    discount_percent: Annotated[Number, Field(ge=0, lt=100)] = _input(0, "Discount", "%", "off on-demand prices")
+    discount_percent: Percent = _input(0, "Discount", "%", "off on-demand prices")
     currency: Currency = Currency()
     rental: Rental = Rental()
     spot: Spot = Spot()
@@ -179,7 +183,7 @@ class ValueModel(Settings):
     baseline_engineering_hours: NotNegative = _input(8, "Engineering of TF-IDF instead", "h")
     engineering_usd_per_hour: NotNegative = _input(80, "An hour of it", "USD")
     horizon_months: Above0 = _input(12, "Over", "months")
-    discount_fraction_per_year: Annotated[Number, Field(ge=0, le=10)] = _input(0.08, "Discount rate a year")
+    discount_fraction_per_year: NotNegative = _input(0.08, "Discount rate a year")
 
     @model_validator(mode="after")
     def _both_kinds(self) -> ValueModel:

@@ -77,7 +77,10 @@ def price(
 ) -> list[Priced]:
     """Put dollars on summaries; `find_price` (see prices.py) gives a price or says why there is none."""
     rows, assumed = list(summaries), assumptions or Assumptions()
-    return [_price_summary(row, find_price(row), assumed.prices, _tfidf_accuracy(row, rows)) for row in rows]
+    return [
+        _price_summary(row, find_price(row), assumed.prices, tfidf)
+        for row, tfidf in zip(rows, tfidf_accuracies(rows), strict=True)
+    ]
 
 
 def map_estimate(estimate: Estimate | None, value: Callable[[float], float | None]) -> Estimate | None:
@@ -231,20 +234,15 @@ def usd_of_study(cells: Sequence[Priced]) -> float | None:
     return total
 
 
-def _tfidf_accuracy(summary: Summary, rows: Sequence[Summary]) -> float | None:
-    """Test accuracy of the TF-IDF baseline that was judged on the same test set; None without one."""
-    test_set = _test_set(summary)
-    return next(
-        (
-            row.accuracy.value
-            for row in rows
-            if isinstance(row.config, BaselineConfig)
-            and row.config.classifier == "tfidf"
-            and row.accuracy is not None
-            and _test_set(row) == test_set
-        ),
-        None,
-    )
+def tfidf_accuracies(summaries: Iterable[Summary]) -> list[float | None]:
+    """For each summary, test accuracy of the TF-IDF baseline that was judged on the same test set; None without one."""
+    rows = list(summaries)
+    found = {
+        _test_set(row): row.accuracy.value
+        for row in reversed(rows)
+        if isinstance(row.config, BaselineConfig) and row.config.classifier == "tfidf" and row.accuracy is not None
+    }
+    return [found.get(_test_set(row)) for row in rows]
 
 
 def _test_set(summary: Summary) -> str | None:

@@ -193,7 +193,8 @@ class Price:
         basis: `given`: --usd-per-hour; `stated`: the user named the instance; `detected`: the firmware did;
             `assumed`: a stand-in, the cheapest row that covers the machine.
         note: Where stated and seen hardware disagree, or why the stand-in was chosen; None if nothing to say.
-        usd_per_hour_on_demand, usd_per_hour_spot: What the plan's price was made from; None where not known.
+        usd_per_hour_listed: On demand, as the table has it.
+        usd_per_hour_on_demand, usd_per_hour_spot: After discounts and contracts; None where not known.
         granularity_s, minimum_s: The provider bills whole units of this many seconds, and so many at least.
         paid: How `usd_per_hour` follows from the table's price, in words; None where it is that price.
     """
@@ -206,6 +207,7 @@ class Price:
     as_of: str | None
     source: str | None
     note: str | None
+    usd_per_hour_listed: float | None = None
     usd_per_hour_on_demand: float | None = None
     usd_per_hour_spot: float | None = None
     plan: Plan = "on_demand"
@@ -336,8 +338,9 @@ def price_machine(
         if not 0 < usd_per_hour < math.inf:
             raise UserError(f"--usd-per-hour: found {usd_per_hour:g}; allowed: a number above 0")
         return Price(
-            usd_per_hour, None, None, None, "given", None, "--usd-per-hour", None, usd_per_hour_on_demand=usd_per_hour
-        )
+            usd_per_hour, None, None, None, "given", None, "--usd-per-hour", None,
+            usd_per_hour_listed=usd_per_hour, usd_per_hour_on_demand=usd_per_hour,
+        )  # fmt: skip
     if stated is not None:
         found = find_instance(table, stated.instance, stated.region)
         if isinstance(found, str):
@@ -442,6 +445,7 @@ def _as_price(row: PriceRow, basis: Basis, note: str | None) -> Price:
         as_of=row.as_of,
         source=row.source,
         note=note,
+        usd_per_hour_listed=row.usd_per_hour_on_demand,
         usd_per_hour_on_demand=row.usd_per_hour_on_demand,
         usd_per_hour_spot=row.usd_per_hour_spot,
     )

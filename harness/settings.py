@@ -37,7 +37,8 @@ def _check_device(value: object) -> object:
     return value
 
 
-def _check_number(value: object) -> object:
+def check_number(value: object) -> object:
+    """Refuse what pydantic would take for a number, before it does."""
     # TOML's true would pass as the integer 1, and "16" as 16.
     if isinstance(value, bool | str):
         raise ValueError("a number")
@@ -56,9 +57,9 @@ def _shorten_path(value: object) -> object:
 
 Source = Annotated[str, BeforeValidator(_shorten_path)]
 Device = Annotated[str, BeforeValidator(_check_device)]
-Count = Annotated[int, BeforeValidator(_check_number), Field(ge=1)]
-SeqLen = Annotated[int, BeforeValidator(_check_number), Field(ge=4, le=8192)]
-Number = Annotated[float, BeforeValidator(_check_number), Field(allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(check_number), Field(ge=1)]
+SeqLen = Annotated[int, BeforeValidator(check_number), Field(ge=4, le=8192)]
+Number = Annotated[float, BeforeValidator(check_number), Field(allow_inf_nan=False)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 
@@ -88,7 +89,7 @@ class DataSettings(Settings):
     num_train: Count | Literal["all"] = Field(2000, description='training rows, or `"all"`')
     num_val: Count = Field(500, description="validation rows: everything that chooses looks at these")
     num_test: Count = Field(1000, description="test rows: looked at once, at the end")
-    seed: Annotated[int, BeforeValidator(_check_number), Field(ge=0)] = Field(
+    seed: Annotated[int, BeforeValidator(check_number), Field(ge=0)] = Field(
         0, description="of the split and the subset"
     )
     store_texts: bool = Field(True, description="false: no text or token of the data in any record or report")

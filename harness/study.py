@@ -104,7 +104,7 @@ def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -
 
 
 def _is_union_tag(part: str | int) -> bool:
-    return isinstance(part, str) and ("[" in part or part in {"int", "function-before[_check_number(), int]"})
+    return isinstance(part, str) and ("[" in part or part in {"int", "function-before[check_number(), int]"})
 
 
 def _dotted(loc: Sequence[str | int]) -> str:

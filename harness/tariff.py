@@ -57,7 +57,7 @@ def _rate(book: PriceBook, price: Price, plan: str) -> Rate | None:
 
 
 def _on_demand(price: Price, book: PriceBook) -> tuple[float, str | None]:
-    listed = price.usd_per_hour_on_demand
+    listed = price.usd_per_hour_listed
     if listed is None:
         listed = price.usd_per_hour
     if (rate := _rate(book, price, "on_demand")) is not None:
@@ -91,7 +91,8 @@ def _own(found: Price | str, book: PriceBook) -> Price:
         as_of=None,
         source="own hardware, as stated",
         note=None,
-        usd_per_hour_on_demand=rented.usd_per_hour_on_demand if rented else None,
+        usd_per_hour_listed=rented.usd_per_hour_listed if rented else None,
+        usd_per_hour_on_demand=_on_demand(rented, book)[0] if rented else None,
         usd_per_hour_spot=rented.usd_per_hour_spot if rented else None,
         plan="own",
         paid=own_formula(book),

@@ -81,7 +81,7 @@ def judge_cell(cell: Priced, assumed: Assumptions) -> Worth | None:
     )
     upkeep = 0.0 if is_majority else value_of(cell.usd_per_month) or 0.0
     serving = 0.0 if is_majority else value_of(cell.usd_per_million_predictions) or 0.0
-    errors = _errors(cell.summary.ok_records)
+    errors = find_errors(cell.summary.ok_records)
     wrong = _wrong_usd(errors, value)
     annuity = formulas.annuity_months(value.horizon_months, value.discount_fraction_per_year)
     today = _today_usd(value, wrong)
@@ -137,8 +137,8 @@ def _wrong_usd(errors: Errors | None, value: ValueModel) -> float:
     )
 
 
-def _errors(records: Sequence[Record]) -> Errors | None:
-    """Mean over runs of each kind's share; None unless the labels are two."""
+def find_errors(records: Sequence[Record]) -> Errors | None:
+    """Mean over runs of each kind's share of all test examples; None unless the labels are two."""
     shares = []
     for record in records:
         ran = record.training or record.baseline

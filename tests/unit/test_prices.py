@@ -294,7 +294,18 @@ class TestPrecedence:
 
     def test_given_comes_before_all(self, table):
         found = price_of(table, self.EC2, stated=Stated(instance="m5.4xlarge", region=None), usd_per_hour=1.2)
-        assert found == Price(1.2, None, None, None, "given", None, "--usd-per-hour", None, usd_per_hour_on_demand=1.2)
+        assert found == Price(
+            1.2,
+            None,
+            None,
+            None,
+            "given",
+            None,
+            "--usd-per-hour",
+            None,
+            usd_per_hour_listed=1.2,
+            usd_per_hour_on_demand=1.2,
+        )
 
     @pytest.mark.parametrize("usd_per_hour", [0.0, -1.0, float("nan"), float("inf")])
     def test_given_must_be_a_price(self, table, usd_per_hour):
@@ -304,7 +315,16 @@ class TestPrecedence:
     def test_stated_comes_before_detected(self, table):
         found = price_of(table, self.EC2, stated=Stated(instance="n2-standard-4", region=None))
         assert found == Price(
-            0.18, "n2-standard-4", "gcp", "us-central1", "stated", "2026-07", "list", None, usd_per_hour_on_demand=0.18
+            0.18,
+            "n2-standard-4",
+            "gcp",
+            "us-central1",
+            "stated",
+            "2026-07",
+            "list",
+            None,
+            usd_per_hour_listed=0.18,
+            usd_per_hour_on_demand=0.18,
         )
 
     def test_stated_in_a_region(self, table):

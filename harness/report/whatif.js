@@ -1,0 +1,219 @@
+"use strict";
+// Seconds and prices to dollars, as harness/tariff.py, cost.py and worth.py do it, on the page's `facts`: no DOM here.
+// `state.values` holds every assumption by its dotted name; `state.choices` the chosen price of each machine.
+const whatif = (() => {
+  const is = (value) => value !== null && value !== undefined;
+  const ends = ["low", "high"];
+
+  // An estimate through a monotonic function, as cost.map_estimate.
+  const map = (estimate, value) => {
+    if (!is(estimate)) return null;
+    const middle = value(estimate.value);
+    if (!is(middle)) return null;
+    let [low, high] = ends.map((end) => is(estimate[end]) ? value(estimate[end]) : null);
+    if (is(low) && is(high) && low > high) [low, high] = [high, low];
+    return { value: middle, low, high };
+  };
+  const exact = (value) => is(value) ? { value, low: null, high: null } : null;
+
+  const rateOf = (facts, choice, plan) => {
+    const fitting = facts.rates.filter((rate) =>
+      rate.plan === plan && rate.instance === choice.instance && (!is(rate.region) || rate.region === choice.region));
+    return fitting.find((rate) => is(rate.region)) || fitting[0] || null;
+  };
+
+  const onDemand = (facts, choice, values) => {
+    const rate = rateOf(facts, choice, "on_demand");
+    if (rate) return rate.usd_per_hour;
+    return formulas.discounted({ usd_per_hour: choice.listed, discount_percent: values["prices.discount_percent"] });
+  };
+
+  const ownParts = (values) => {
+    const own = (name) => values["prices.own." + name];
+    const energy = { pue: values["prices.energy.pue"], usd_per_kwh: values["prices.energy.usd_per_kwh"] };
+    const fixed_usd_per_hour = formulas.own_fixed_usd_per_hour({
+      purchase_usd: own("purchase_usd"), resale_usd: own("resale_usd"), years: own("years"), idle_watts: own("idle_watts"),
+      hosting_usd_per_year: own("hosting_usd_per_year"), staff_usd_per_year: own("staff_usd_per_year"), ...energy,
+    });
+    const running_usd_per_hour = formulas.own_running_usd_per_hour({ busy_watts: own("busy_watts"), idle_watts: own("idle_watts"), ...energy });
+    return { fixed_usd_per_hour, running_usd_per_hour };
+  };
+
+  // What an hour of a machine is paid, as tariff.pay_for; `missing` says why there is no price.
+  const hourly = (facts, machine, choice, values) => {
+    const billing = { granularity_s: choice ? choice.granularity_s : 1, minimum_s: choice ? choice.minimum_s : 0 };
+    if (choice && choice.basis === "given") {
+      return { usd_per_hour: choice.listed, on_demand: choice.listed, spot: null, plan: "on_demand", ...billing };
+    }
+    const plan = values["prices.plan"];
+    const ownMachine = values["prices.own.machine"];
+    if (plan === "own" && (!is(ownMachine) || ownMachine === machine.id)) {
+      const usd_per_hour = formulas.own_usd_per_hour({ ...ownParts(values), utilisation_fraction: values["prices.own.utilisation_fraction"] });
+      const spot = choice ? choice.spot : null;
+      return { usd_per_hour, on_demand: choice ? onDemand(facts, choice, values) : null, spot, plan: "own", granularity_s: 1, minimum_s: 0 };
+    }
+    if (!choice) return { missing: machine.missing };
+    const on_demand = onDemand(facts, choice, values);
+    const spotRate = rateOf(facts, choice, "spot");
+    const spot = spotRate ? spotRate.usd_per_hour : choice.spot;
+    if (plan === "spot") {
+      if (!is(spot)) return { missing: "no spot price of " + (choice.instance || "this machine") + " is known" };
+      return { usd_per_hour: spot, on_demand, spot, plan, ...billing };
+    }
+    if (plan === "committed") {
+      const rate = rateOf(facts, choice, "committed");
+      const committed_usd_per_hour = rate ? rate.usd_per_hour
+        : formulas.discounted({ usd_per_hour: on_demand, discount_percent: values["prices.commitment.discount_percent"] });
+      const usd_per_hour = formulas.committed_usd_per_useful_hour({ committed_usd_per_hour, utilisation_fraction: values["prices.commitment.utilisation_fraction"] });
+      return { usd_per_hour, on_demand, spot, plan, ...billing };
+    }
+    return { usd_per_hour: on_demand, on_demand, spot, plan: "on_demand", ...billing };
+  };
+
+  // Seconds with the interval of the training speed, as cost._with_speed.
+  const withSpeed = (cell, seconds) => {
+    if (!is(seconds)) return null;
+    const rate = cell.samples_per_s;
+    if (!is(rate)) return exact(seconds);
+    return {
+      value: seconds,
+      low: rate.high ? seconds * rate.value / rate.high : null,
+      high: rate.low ? seconds * rate.value / rate.low : null,
+    };
+  };
+
+  const billed = (seconds, price, values, plan) => {
+    const others = { on_demand: price.on_demand, spot: price.spot };
+    const usd_per_hour = plan === price.plan ? price.usd_per_hour : others[plan];
+    if (!is(usd_per_hour)) return null;
+    const spot = (name) => values["prices.spot." + name];
+    const work_s = plan !== "spot" ? seconds : formulas.spot_seconds({
+      work_s: seconds, interruptions_per_hour: spot("interruptions_per_hour"), checkpoint_every_s: spot("checkpoint_every_s"),
+      checkpoint_s: spot("checkpoint_s"), restart_s: spot("restart_s"),
+    });
+    if (plan === "own") return formulas.usd_of_seconds({ usd_per_hour, seconds: work_s });
+    const before_s = values["prices.rental.startup_s"] + values["prices.rental.setup_s"];
+    const billed_s = formulas.billed_seconds({ work_s, before_s, minimum_s: price.minimum_s, granularity_s: price.granularity_s });
+    return formulas.usd_of_seconds({ usd_per_hour, seconds: billed_s });
+  };
+
+  const perPoint = (usd, accuracy, tfidf) => {
+    if (!is(usd) || !is(accuracy) || !is(tfidf)) return null;
+    const point = (amount, reached) => is(amount) && is(reached)
+      ? formulas.usd_per_accuracy_point({ usd: amount, accuracy: reached, baseline_accuracy: tfidf }) : null;
+    const value = point(usd.value, accuracy.value);
+    return is(value) ? { value, low: point(usd.low, accuracy.high), high: point(usd.high, accuracy.low) } : null;
+  };
+
+  // Seconds of a run, as cost.run_seconds; `num_rows` instead of those measured, at the same speed.
+  const runSeconds = (cell, values) => {
+    if (!is(cell.train_s)) return null;
+    const num_rows = values["prices.retraining.num_rows"];
+    const factor = is(num_rows) && is(cell.num_train) ? num_rows / cell.num_train : 1;
+    const fixed = (cell.setup_s || 0) + (cell.evaluate_s || 0);
+    const train_s = withSpeed(cell, cell.train_s * factor);
+    return { train_s, factor, run_s: map(train_s, (seconds) => seconds + fixed) };
+  };
+
+  // Every figure of one cell, as cost._price_summary, by Priced's names.
+  const priceCell = (cell, price, values) => {
+    const seconds = runSeconds(cell, values);
+    const run_s = seconds ? seconds.run_s : null;
+    const watts = values["prices.energy.watts"];
+    const joules = is(cell.joules) ? map(cell.joules, (one) => one * 1) : is(watts) ? map(run_s, (one) => one * watts) : null;
+    const found = { run_s, joules };
+    if (price.missing !== undefined) return { ...found, missing: price.missing };
+    const usd = (estimate) => map(estimate, (one) => formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds: one }));
+    const bill = (plan) => map(run_s, (one) => billed(one, price, values, plan));
+    const perThousand = (usd_per_hour) => {
+      const rate = cell.samples_per_s;
+      if (!is(rate)) return null;
+      const each = (samples_per_s) => is(samples_per_s) ? formulas.usd_per_1000_samples({ usd_per_hour, samples_per_s }) : null;
+      return { value: each(rate.value) || 0, low: each(rate.high), high: each(rate.low) };
+    };
+    const fixedToTarget = (cell.setup_s || 0) + (cell.evaluate_to_target_s || 0);
+    const usd_billed = bill(price.plan);
+    const idle_usd = values["prices.rental.idle_hours_per_month"] * price.usd_per_hour;
+    return {
+      ...found,
+      usd_per_hour: price.usd_per_hour,
+      usd_per_1000_samples: perThousand(price.usd_per_hour),
+      usd_per_epoch: usd(withSpeed(cell, is(cell.epoch_s) ? cell.epoch_s * (seconds ? seconds.factor : 1) : null)),
+      usd_train: usd(seconds ? seconds.train_s : null),
+      usd_setup: usd(exact(cell.setup_s)),
+      usd_evaluate: usd(exact(cell.evaluate_s)),
+      usd_per_run: usd(run_s),
+      usd_to_target: usd(map(withSpeed(cell, cell.time_to_target_s), (one) => one + fixedToTarget)),
+      usd_whole_dataset: usd(withSpeed(cell, cell.whole_dataset_s)),
+      usd_billed,
+      usd_billed_on_demand: bill("on_demand"),
+      usd_billed_spot: bill("spot"),
+      usd_per_accuracy_point: perPoint(usd_billed, cell.accuracy, cell.tfidf_accuracy),
+      usd_per_month: map(usd_billed, (usd_per_run) => formulas.usd_per_month({
+        usd_per_run, runs_per_month: values["prices.retraining.per_month"],
+        trials_per_kept: values["prices.retraining.trials_per_kept"], idle_usd,
+      })),
+      usd_per_million_predictions: map(exact(cell.evaluation_samples_per_s), (predictions_per_s) => formulas.usd_per_million_predictions({
+        usd_per_hour: price.usd_per_hour, predictions_per_s, utilisation_fraction: values["prices.serving.utilisation_fraction"],
+      })),
+      usd_per_1000_samples_of_share: cell.gpu_share
+        ? perThousand(formulas.share({ usd_per_hour: price.usd_per_hour, num_used: cell.gpu_share[0], num_gpus: cell.gpu_share[1] })) : null,
+    };
+  };
+
+  // What using one model would bring, as worth.judge_cell.
+  const worthOf = (cell, money, values) => {
+    if (!is(cell.accuracy) || !is(money.usd_billed)) return null;
+    const value = (name) => values["value." + name];
+    const isMajority = cell.classifier === "majority";
+    const hours = cell.kind === "fine_tune" ? value("engineering_hours") : value("baseline_engineering_hours");
+    const upfront = formulas.upfront_usd({
+      training_usd: isMajority ? 0 : money.usd_billed.value * values["prices.retraining.trials_per_kept"],
+      num_labels: isMajority ? 0 : value("num_labels"), label_usd: value("label_usd"),
+      engineering_hours: isMajority ? 0 : hours, engineering_usd_per_hour: value("engineering_usd_per_hour"),
+    });
+    const upkeep_usd_per_month = isMajority || !is(money.usd_per_month) ? 0 : money.usd_per_month.value;
+    const serving_usd_per_million = isMajority || !is(money.usd_per_million_predictions) ? 0 : money.usd_per_million_predictions.value;
+    const kinds = [value("false_positive_usd"), value("false_negative_usd")];
+    const wrong_usd = cell.errors && is(kinds[0]) && is(kinds[1]) ? formulas.mean_cost_of_wrong_usd({
+      false_positive_fraction: cell.errors[0], false_negative_fraction: cell.errors[1],
+      false_positive_usd: kinds[0], false_negative_usd: kinds[1],
+    }) : value("wrong_usd");
+    const right_usd = value("right_usd");
+    const annuity = formulas.annuity_months({ horizon_months: value("horizon_months"), discount_fraction_per_year: value("discount_fraction_per_year") });
+    const today_usd_an_item = value("today") === "nothing" ? 0
+      : formulas.usd_per_item({ accuracy: value("by_hand_accuracy"), right_usd, wrong_usd }) - value("by_hand_usd");
+    const items_per_month = value("items_per_month");
+    const common = { today_usd_an_item, serving_usd_per_million, upkeep_usd_per_month };
+    const item = (accuracy) => formulas.usd_per_item({ accuracy, right_usd, wrong_usd });
+    const benefit = (accuracy) => formulas.monthly_benefit_usd({ items_per_month, usd_an_item: item(accuracy), ...common });
+    const monthly = {
+      value: benefit(cell.accuracy.value),
+      low: is(cell.accuracy.low) ? benefit(cell.accuracy.low) : null,
+      high: is(cell.accuracy.high) ? benefit(cell.accuracy.high) : null,
+    };
+    const benefit_usd_per_month = monthly.value;
+    return {
+      upfront_usd: upfront, upkeep_usd_per_month, serving_usd_per_million, wrong_usd,
+      benefit_usd_per_month: monthly,
+      net_present_value_usd: map(monthly, (one) => formulas.net_present_value_usd({ benefit_usd_per_month: one, upfront, annuity })),
+      payback_months: formulas.payback_months({ benefit_usd_per_month, upfront }),
+      return_fraction: formulas.return_fraction({ benefit_usd_per_month, upfront, horizon_months: value("horizon_months") }),
+      break_even_accuracy: formulas.break_even_accuracy({ items_per_month, right_usd, wrong_usd, ...common, upfront, annuity }),
+      break_even_items: formulas.break_even_items({ usd_an_item: item(cell.accuracy.value), ...common, upfront, annuity }),
+    };
+  };
+
+  // All of it: {prices: by machine, money: by cell, worth: by cell}.
+  const derive = (facts, state) => {
+    const prices = facts.machines.map((machine, index) => {
+      const chosen = is(state.choices[index]) ? state.choices[index] : machine.chosen;
+      return hourly(facts, machine, is(chosen) ? machine.choices[chosen] : null, state.values);
+    });
+    const money = facts.cells.map((cell) => priceCell(cell, prices[cell.machine], state.values));
+    const worth = facts.cells.map((cell, index) => worthOf(cell, money[index], state.values));
+    return { prices, money, worth };
+  };
+
+  return { derive, hourly, priceCell, worthOf, map };
+})();
