@@ -205,7 +205,7 @@ def report(
     """Write the report: one HTML page, a summary for a pull request, and a table."""
     from harness.assumptions import load_assumptions
     from harness.cost import price
-    from harness.prices import gpu_peak_flops, load_prices, price_finder
+    from harness.prices import choices, gpu_peak_flops, load_prices, price_finder
     from harness.report import write_report
     from harness.statistics import summarise, with_mfu
     from harness.store import load_records
@@ -223,7 +223,9 @@ def report(
     summaries = with_mfu(summarise(records), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
     finder = price_finder(table, summaries, instances=_pairs(instance or []), usd_per_hour=usd_per_hour)
     priced = price(summaries, pay(finder, assumed.prices), assumed)
-    page = write_report(priced, out, generated_at=datetime.now(UTC), assumptions=assumed)
+    machines = {summary.machine_id: summary for summary in summaries}
+    offered = {key: choices(table, one.records[-1].machine, finder(one)) for key, one in machines.items()}
+    page = write_report(priced, out, generated_at=datetime.now(UTC), assumptions=assumed, choices=offered)
     _out.print(f"{len(records)} records, {len(priced)} cells: {page}", highlight=False, soft_wrap=True)
 
 

@@ -29,6 +29,7 @@ Basis = Literal["given", "stated", "detected", "assumed"]
 _GIB = 2**30
 # What tables hold where nobody knew: such a price or size would pass for a measured one.
 _PLACEHOLDERS = frozenset({999.0, 9999.0, 99999.0})
+_MOST_CHOICES = 60  # a longer list helps nobody choose
 # Instances whose CPUs run at full speed on credit alone: their price per hour buys no hour of training.
 _BURSTABLE = re.compile(
     r"(ml\.)?t(2|3|3a|4g)\..+"  # AWS and SageMaker T family
@@ -411,6 +412,33 @@ def _check_overrides(
         row = find_instance(table, name)
         if isinstance(row, str):
             raise UserError(f"--instance {machine_id}={name}: {row}")
+
+
+def choices(table: PriceTable, machine: Machine, own: Price | str) -> tuple[Price | None, ...]:
+    """Prices that a reader may put on what a machine measured: its own first, None where it has none.
+
+    Of a machine with GPUs, rows with the same card and number of them, at which the measured seconds are taken to
+    hold. Of a CPU machine no other kind of CPU may stand in: a row that covers its CPUs and memory is what its reader
+    says that it is. At most the cheapest few, no burstable one.
+    """
+    gpus = _gpu_names(table, machine)
+    memory_bytes = machine.memory_limit_bytes or machine.memory_bytes
+    fitting = [
+        row
+        for row in table.prices
+        if not burstable(row)
+        and row.accelerator_count == len(gpus)
+        and {row.hardware} == ({*gpus} or {None})
+        and (gpus or (row.vcpus >= machine.cpu.num_logical and row.memory_gib * _GIB >= memory_bytes))
+    ]
+    cheapest = sorted(fitting, key=lambda row: row.usd_per_hour_on_demand)[:_MOST_CHOICES]
+    others = (_as_price(row, "stated", _disagreement(table, row, machine)) for row in cheapest)
+    first = own if isinstance(own, Price) else None
+    return first, *(price for price in others if first is None or _place(price) != _place(first))
+
+
+def _place(price: Price) -> tuple[str | None, ...]:
+    return price.provider, price.instance, price.region
 
 
 def _stand_in(table: PriceTable, machine: Machine, needed_bytes: int) -> Price | str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.assumptions import Assumptions
 from harness.cost import Priced
+from harness.prices import Price
 from harness.report.choice import choose
 from harness.report.markdown import markdown
 from harness.report.page import page
@@ -20,7 +21,12 @@ __all__ = ["write_report"]
 
 
 def write_report(
-    priced: Sequence[Priced], out: Path, *, generated_at: datetime, assumptions: Assumptions | None = None
+    priced: Sequence[Priced],
+    out: Path,
+    *,
+    generated_at: datetime,
+    assumptions: Assumptions | None = None,
+    choices: Mapping[str, Sequence[Price | None]] | None = None,
 ) -> Path:
     """Write report.html, summary.md and cells.csv under `out`, each whole or not at all.
 
@@ -31,6 +37,8 @@ def write_report(
         out: Folder; made if missing.
         generated_at: Aware time that the page shows, in UTC.
         assumptions: Those under which `priced` was priced; the page lets its reader change them.
+        choices: By machine id, the prices that its reader may choose from, before the reader's plan; the first is the
+            report's own (see prices.choices). Of a machine without an entry there is no other price to choose.
 
     Returns:
         Path of report.html.
@@ -44,7 +52,7 @@ def write_report(
     _write(out / "cells.csv", csv)
     _write(out / "summary.md", markdown(priced, sentences, generated_at=written_at))
     html = out / "report.html"
-    _write(html, page(priced, choice, sentences, csv, assumed, generated_at=written_at))
+    _write(html, page(priced, choice, sentences, csv, assumed, choices or {}, generated_at=written_at))
     return html
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -11,8 +11,18 @@ from harness.cost import Priced
 from harness.matrix import FineTuneConfig
 from harness.report.charts import basis_words
 from harness.report.choice import bound
-from harness.report.figures import SERIES, Chart, chart_text, colour, layout, memory_ticks, words_beside
-from harness.report.grids import FIGURES, Figure, axis_word, ended
+from harness.report.figures import (
+    SERIES,
+    Chart,
+    chart_text,
+    colour,
+    layout,
+    live,
+    memory_ticks,
+    money,
+    words_beside,
+)
+from harness.report.grids import FIGURES, PER_SAMPLE, Figure, axis_word, ended
 from harness.report.naming import machine_labels, told, usual_values
 from harness.report.wording import plural
 from harness.statistics import Estimate
@@ -25,6 +35,7 @@ _GAP = 0.9  # rows between two places
 _EDGE = 0.8  # of a row above the first and below the last
 _BAR = 0.86  # of a row
 _MAX_TICKS = 2
+_ROOM = 1.35  # behind the longest bar, for its figure
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,9 @@ def bars(cells: Sequence[Priced]) -> tuple[list[Chart], int]:
     if not shown:
         return [], 0
     places = list(dict.fromkeys(place for group in shown for place in group.cells))
-    return [_bars(shown, places, figure) for figure in FIGURES if _any(shown, figure)], len(groups) - len(shown)
+    indices = {id(cell): index for index, cell in enumerate(cells)}
+    charts = [_bars(shown, places, figure, indices) for figure in FIGURES if _any(shown, figure)]
+    return charts, len(groups) - len(shown)
 
 
 def _groups(cells: Sequence[Priced]) -> list[Group]:
@@ -103,26 +116,27 @@ def _rows(groups: Sequence[Group], places: Sequence[str], figure: Figure) -> Row
     return Rows(at, middle, lost, top - _GAP)
 
 
-def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure) -> Chart:
+def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure, indices: Mapping[int, int]) -> Chart:
     labels = _labels(groups)
     rows = _rows(groups, places, figure)
     drawn = go.Figure()
     for index, (group, label) in enumerate(zip(groups, labels, strict=True)):
-        drawn.add_traces(_traces(group, label, index, rows, figure))
+        drawn.add_traces(_traces(group, label, index, rows, figure, indices))
     members = [cell for group in groups for cell in group.cells.values()]
     most = max((bound(e, "high") for cell in members if (e := figure.read(cell)) is not None), default=1.0)
     drawn.add_trace(_lost_places(groups, places, rows))
     legend = _LEGEND_LINE * (len(groups) > 1) * len(groups)
     layout(drawn, x="", y="", height=round(_FRAME_HEIGHT + _ROW_HEIGHT * rows.num_rows) + legend)
     drawn.update_layout(barmode="overlay", showlegend=len(groups) > 1)
-    # Room behind the longest bar for its figure.
-    drawn.update_xaxes(range=[0, most * 1.35], nticks=_MAX_TICKS + 1, tickprefix="$" if figure.dollars else "")
+    drawn.update_xaxes(range=[0, most * _ROOM], nticks=_MAX_TICKS + 1, tickprefix="$" if figure.dollars else "")
     drawn.update_yaxes(
         range=[rows.num_rows - 1 + _EDGE, -_EDGE],
         showgrid=False,
         tickvals=[rows.middle[place] for place in places],
         ticktext=[_tick(place) for place in places],
     )
+    if figure.dollars:
+        money(drawn, basis_words(members), "x", kind="zero", room=_ROOM)
     if figure.key == "memory":
         memory_ticks(drawn, most, num_ticks=_MAX_TICKS)
     title = figure.title + (f", {basis_words(members)}" if figure.dollars else "")
@@ -136,10 +150,13 @@ def _labels(groups: Sequence[Group]) -> list[str]:
     return [", ".join(part for part in group.told if part not in same) or "all" for group in groups]
 
 
-def _traces(group: Group, label: str, index: int, rows: Rows, figure: Figure) -> list[go.Bar]:
+def _traces(
+    group: Group, label: str, index: int, rows: Rows, figure: Figure, indices: Mapping[int, int]
+) -> list[go.Bar]:
     places = [place for place in group.cells if place not in rows.lost]
     found = [figure.read(group.cells[place]) for place in places]
     words = [_words(group.cells[place], estimate, figure) for place, estimate in zip(places, found, strict=True)]
+    role, at = SERIES[index], [indices[id(group.cells[place])] for place in places]
     bar = go.Bar(
         orientation="h",
         y=[rows.at[place, index] for place in places],
@@ -154,7 +171,7 @@ def _traces(group: Group, label: str, index: int, rows: Rows, figure: Figure) ->
             "width": 3,
         },
         name=chart_text(label),
-        meta=colour(SERIES[index]),
+        meta=live("x", PER_SAMPLE, at, role) if figure.dollars else colour(role),
         hoverinfo="text",
         hovertext=[
             f"{chart_text(label)}<br>{chart_text(place)}<br>{word}" for place, word in zip(places, words, strict=True)
@@ -172,6 +189,7 @@ def _traces(group: Group, label: str, index: int, rows: Rows, figure: Figure) ->
         marker={"color": "rgba(0,0,0,0)"},
         showlegend=False,
         hoverinfo="skip",
+        meta=live("x", PER_SAMPLE, at, end="high") if figure.dollars else None,
     )
     return [bar, ends]
 

@@ -41,33 +41,38 @@ const whatif = (() => {
 
   // What an hour of a machine is paid, as tariff.pay_for; `missing` says why there is no price.
   const hourly = (facts, machine, choice, values) => {
+    const plan = values["prices.plan"];
+    const known = choice ? { instance: choice.instance, basis: choice.basis, doubtful: choice.doubtful } : {};
     const billing = { granularity_s: choice ? choice.granularity_s : 1, minimum_s: choice ? choice.minimum_s : 0 };
     if (choice && choice.basis === "given") {
-      return { usd_per_hour: choice.listed, on_demand: choice.listed, spot: null, plan: "on_demand", ...billing };
+      return { ...known, usd_per_hour: choice.listed, on_demand: choice.listed, spot: null, plan: "on_demand", ...billing };
     }
-    const plan = values["prices.plan"];
     const ownMachine = values["prices.own.machine"];
     if (plan === "own" && (!is(ownMachine) || ownMachine === machine.id)) {
-      const usd_per_hour = formulas.own_usd_per_hour({ ...ownParts(values), utilisation_fraction: values["prices.own.utilisation_fraction"] });
-      const spot = choice ? choice.spot : null;
-      return { usd_per_hour, on_demand: choice ? onDemand(facts, choice, values) : null, spot, plan: "own", granularity_s: 1, minimum_s: 0 };
+      return {
+        instance: values["prices.own.name"] || "own machine", basis: "stated", doubtful: false,
+        usd_per_hour: formulas.own_usd_per_hour({ ...ownParts(values), utilisation_fraction: values["prices.own.utilisation_fraction"] }),
+        on_demand: choice ? onDemand(facts, choice, values) : null, spot: choice ? choice.spot : null,
+        plan, granularity_s: 1, minimum_s: 0,
+      };
     }
     if (!choice) return { missing: machine.missing };
     const on_demand = onDemand(facts, choice, values);
     const spotRate = rateOf(facts, choice, "spot");
     const spot = spotRate ? spotRate.usd_per_hour : choice.spot;
+    const price = { ...known, on_demand, spot, ...billing };
     if (plan === "spot") {
       if (!is(spot)) return { missing: "no spot price of " + (choice.instance || "this machine") + " is known" };
-      return { usd_per_hour: spot, on_demand, spot, plan, ...billing };
+      return { ...price, usd_per_hour: spot, plan };
     }
     if (plan === "committed") {
       const rate = rateOf(facts, choice, "committed");
       const committed_usd_per_hour = rate ? rate.usd_per_hour
         : formulas.discounted({ usd_per_hour: on_demand, discount_percent: values["prices.commitment.discount_percent"] });
-      const usd_per_hour = formulas.committed_usd_per_useful_hour({ committed_usd_per_hour, utilisation_fraction: values["prices.commitment.utilisation_fraction"] });
-      return { usd_per_hour, on_demand, spot, plan, ...billing };
+      const utilisation_fraction = values["prices.commitment.utilisation_fraction"];
+      return { ...price, usd_per_hour: formulas.committed_usd_per_useful_hour({ committed_usd_per_hour, utilisation_fraction }), plan };
     }
-    return { usd_per_hour: on_demand, on_demand, spot, plan: "on_demand", ...billing };
+    return { ...price, usd_per_hour: on_demand, plan: "on_demand" };
   };
 
   // Seconds with the interval of the training speed, as cost._with_speed.
@@ -91,6 +96,7 @@ const whatif = (() => {
       work_s: seconds, interruptions_per_hour: spot("interruptions_per_hour"), checkpoint_every_s: spot("checkpoint_every_s"),
       checkpoint_s: spot("checkpoint_s"), restart_s: spot("restart_s"),
     });
+    if (!is(work_s) || !Number.isFinite(work_s)) return null; // it would never end
     if (plan === "own") return formulas.usd_of_seconds({ usd_per_hour, seconds: work_s });
     const before_s = values["prices.rental.startup_s"] + values["prices.rental.setup_s"];
     const billed_s = formulas.billed_seconds({ work_s, before_s, minimum_s: price.minimum_s, granularity_s: price.granularity_s });
@@ -105,22 +111,20 @@ const whatif = (() => {
     return is(value) ? { value, low: point(usd.low, accuracy.high), high: point(usd.high, accuracy.low) } : null;
   };
 
-  // Seconds of a run, as cost.run_seconds; `num_rows` instead of those measured, at the same speed.
-  const runSeconds = (cell, values) => {
-    if (!is(cell.train_s)) return null;
+  // How many times the measured training rows, as cost._row_factor.
+  const rowFactor = (cell, values) => {
     const num_rows = values["prices.retraining.num_rows"];
-    const factor = is(num_rows) && is(cell.num_train) ? num_rows / cell.num_train : 1;
-    const fixed = (cell.setup_s || 0) + (cell.evaluate_s || 0);
-    const train_s = withSpeed(cell, cell.train_s * factor);
-    return { train_s, factor, run_s: map(train_s, (seconds) => seconds + fixed) };
+    return is(num_rows) && is(cell.num_train) ? num_rows / cell.num_train : 1;
   };
 
   // Every figure of one cell, as cost._price_summary, by Priced's names.
   const priceCell = (cell, price, values) => {
-    const seconds = runSeconds(cell, values);
-    const run_s = seconds ? seconds.run_s : null;
+    const factor = rowFactor(cell, values);
+    const train_s = withSpeed(cell, is(cell.train_s) ? cell.train_s * factor : null);
+    const fixed = (cell.setup_s || 0) + (cell.evaluate_s || 0);
+    const run_s = map(train_s, (seconds) => seconds + fixed);
     const watts = values["prices.energy.watts"];
-    const joules = is(cell.joules) ? map(cell.joules, (one) => one * 1) : is(watts) ? map(run_s, (one) => one * watts) : null;
+    const joules = is(cell.joules) ? cell.joules : is(watts) ? map(run_s, (one) => one * watts) : null;
     const found = { run_s, joules };
     if (price.missing !== undefined) return { ...found, missing: price.missing };
     const usd = (estimate) => map(estimate, (one) => formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds: one }));
@@ -138,8 +142,8 @@ const whatif = (() => {
       ...found,
       usd_per_hour: price.usd_per_hour,
       usd_per_1000_samples: perThousand(price.usd_per_hour),
-      usd_per_epoch: usd(withSpeed(cell, is(cell.epoch_s) ? cell.epoch_s * (seconds ? seconds.factor : 1) : null)),
-      usd_train: usd(seconds ? seconds.train_s : null),
+      usd_per_epoch: usd(withSpeed(cell, is(cell.epoch_s) ? cell.epoch_s * factor : null)),
+      usd_train: usd(train_s),
       usd_setup: usd(exact(cell.setup_s)),
       usd_evaluate: usd(exact(cell.evaluate_s)),
       usd_per_run: usd(run_s),
