@@ -422,13 +422,14 @@ def choices(table: PriceTable, machine: Machine, own: Price | str) -> tuple[Pric
     says that it is. At most the cheapest few, no burstable one.
     """
     gpus = _gpu_names(table, machine)
+    kinds: set[str | None] = {*gpus} or {None}
     memory_bytes = machine.memory_limit_bytes or machine.memory_bytes
     fitting = [
         row
         for row in table.prices
         if not burstable(row)
         and row.accelerator_count == len(gpus)
-        and {row.hardware} == ({*gpus} or {None})
+        and {row.hardware} == kinds
         and (gpus or (row.vcpus >= machine.cpu.num_logical and row.memory_gib * _GIB >= memory_bytes))
     ]
     cheapest = sorted(fitting, key=lambda row: row.usd_per_hour_on_demand)[:_MOST_CHOICES]

@@ -46,16 +46,18 @@ def facts(
     usual, compared = usual_values(cells), {id(cell) for cell in choice.compared}
     tfidf = cost.tfidf_accuracies(cell.summary for cell in cells)
     return {
-        "cells": [
-            _cell(cell, accuracy)
-            | {
-                "label": labels[id(cell)],
-                "words": clean(describe(cell, usual)),
-                "machine": places[cell.summary.machine_id],
-                "compared": id(cell) in compared,
-            }
-            for cell, accuracy in zip(cells, tfidf, strict=True)
-        ],
+        "cells": _packed(
+            [
+                _cell(cell, accuracy)
+                | {
+                    "label": labels[id(cell)],
+                    "words": clean(describe(cell, usual)),
+                    "machine": places[cell.summary.machine_id],
+                    "compared": id(cell) in compared,
+                }
+                for cell, accuracy in zip(cells, tfidf, strict=True)
+            ]
+        ),
         "majority": choice.majority,
         "tfidf": next((index for index, cell in enumerate(cells) if cell is choice.tfidf), None),
         "machines": [
@@ -69,6 +71,11 @@ def facts(
         "given": sorted(assumed.given),
         "inputs": list(inputs()),
     }
+
+
+def _packed(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Names once, not in each of a thousand cells; whatif.unpack has them as they were."""
+    return {"fields": list(rows[0]) if rows else [], "rows": [list(row.values()) for row in rows]}
 
 
 def values(assumed: Assumptions) -> Iterator[tuple[str, Any]]:
@@ -180,5 +187,5 @@ def _cell(cell: Priced, tfidf: float | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _estimate(estimate: Estimate | None) -> dict[str, float | None] | None:
-    return None if estimate is None else {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+def _estimate(estimate: Estimate | None) -> list[float | None] | None:
+    return None if estimate is None else [estimate.value, estimate.low, estimate.high]

@@ -123,9 +123,7 @@ def axis_word(key: str, value: object) -> str:
     return _AXIS_WORDS[key].format(value) if key in _AXIS_WORDS else group_word(key, value)
 
 
-def _heat_map(
-    key: str, group: str, members: Sequence[Priced], figure: Figure, places: Mapping[int, int]
-) -> Chart:
+def _heat_map(key: str, group: str, members: Sequence[Priced], figure: Figure, places: Mapping[int, int]) -> Chart:
     columns = sorted({_place(cell)[0] for cell in members})
     rows = sorted({_place(cell)[1] for cell in members})
     by_place: dict[tuple[int, int], Priced] = {}

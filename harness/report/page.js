@@ -5,7 +5,7 @@
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const find = (id) => document.getElementById(id);
   const root = document.documentElement;
-  const facts = read("facts");
+  const facts = whatif.unpack(read("facts"));
   const own = address.own(facts);
   const dollars = decision.purse({ "prices.currency.code": "USD", "prices.currency.per_usd": 1 });
   const base = whatif.derive(facts, own);
@@ -23,7 +23,7 @@
   const squares = [...document.querySelectorAll("[data-figure]")].map((box) => {
     const inside = box.firstElementChild;
     return {
-      box, inside, text: inside.querySelector("bdi") || inside, cell: Number(box.dataset.cell), path: box.dataset.figure.split("."),
+      box, inside, text: inside.querySelector("bdi") || inside, cell: Number(box.closest("[data-cell]").dataset.cell), path: box.dataset.figure.split("."),
       rests: box.hasAttribute("data-rests"), isLined: box.closest(".figures") !== null,
     };
   });

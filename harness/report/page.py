@@ -48,7 +48,6 @@ from harness.report.tiles import tiles
 from harness.report.wording import clean, plural
 from harness.scaling import scaling_series
 
-
 # Each uses what those before it define.
 _SCRIPTS = (
     *("formulas", "wording", "whatif", "ranking", "address", "decision"),
@@ -122,7 +121,9 @@ def page(
         footer=_footer(cells),
         figures=Markup(as_json(charts)),  # noqa: S704 - escaped by as_json
         csv=Markup(script_safe(json.dumps(csv))),  # noqa: S704 - escaped by script_safe
-        facts=Markup(script_safe(json.dumps(facts(cells, choice, assumed, choices), allow_nan=False))),  # noqa: S704 - as csv
+        facts=Markup(  # noqa: S704 - as csv
+            script_safe(json.dumps(facts(cells, choice, assumed, choices), allow_nan=False, separators=(",", ":")))
+        ),
         style=Markup(_read("page.css")),  # noqa: S704 - our own files
         scripts=[Markup(_read(f"{name}.js")) for name in _SCRIPTS],  # noqa: S704
         plotly=Markup(get_plotlyjs() if charts else ""),  # noqa: S704 - it holds no `</script`, which a test asks

@@ -208,6 +208,17 @@ const whatif = (() => {
     };
   };
 
+  // The page's facts with cells as objects, as report/facts.py has them before it packs them.
+  const unpack = (packed) => {
+    const estimate = (found) => found ? { value: found[0], low: found[1], high: found[2] } : null;
+    const cells = packed.cells.rows.map((row) => {
+      const cell = Object.fromEntries(packed.cells.fields.map((name, index) => [name, row[index]]));
+      for (const name of ["samples_per_s", "accuracy", "joules"]) cell[name] = estimate(cell[name]);
+      return cell;
+    });
+    return { ...packed, cells };
+  };
+
   // All of it: {prices: by machine, money: by cell, worth: by cell}.
   const derive = (facts, state) => {
     const prices = facts.machines.map((machine, index) => {
@@ -219,5 +230,5 @@ const whatif = (() => {
     return { prices, money, worth };
   };
 
-  return { derive, hourly, priceCell, worthOf, map };
+  return { unpack, derive, hourly, priceCell, worthOf, map };
 })();

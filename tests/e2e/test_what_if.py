@@ -91,7 +91,7 @@ def same(found, expected, where):
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-15), where
 
 
-READ = "JSON.parse(document.getElementById('facts').textContent)"
+READ = "whatif.unpack(JSON.parse(document.getElementById('facts').textContent))"
 
 
 @pytest.fixture
@@ -247,7 +247,11 @@ def test_the_cheapest_for_an_accuracy_is_found_by_keyboard_alone(visit):
         if page.evaluate("document.activeElement.id") == "needed":
             break
     page.keyboard.type("78.5")
-    enough = [cell for cell in cells if cell.summary.kind == "fine_tune" and cell.summary.accuracy and cell.summary.accuracy.value >= 0.785]
+    enough = [
+        cell
+        for cell in cells
+        if cell.summary.kind == "fine_tune" and cell.summary.accuracy and cell.summary.accuracy.value >= 0.785
+    ]
     cheapest = min(enough, key=lambda cell: cell.usd_per_run.value)
     said = page.locator("#decision").inner_text()
     assert "at least 78.5% of the texts right" in said
@@ -269,7 +273,12 @@ def test_the_cheapest_for_an_accuracy_is_found_by_keyboard_alone(visit):
 def test_every_assumption_has_a_control_that_says_what_is_wrong(visit):
     page = visit(priced(study_records()))
     page.evaluate("document.querySelectorAll('details.group').forEach((one) => { one.open = true })")
-    names = set(dict(values(Assumptions()))) - {"prices.own.name", "prices.own.machine", "prices.currency.source", "prices.energy.watts_source"}
+    names = set(dict(values(Assumptions()))) - {
+        "prices.own.name",
+        "prices.own.machine",
+        "prices.currency.source",
+        "prices.energy.watts_source",
+    }
     for name in names:
         assert page.locator("#in-" + name.replace(".", "-").replace("_", "-")).is_visible(), name
     field = page.locator("#in-prices-own-years")
@@ -397,7 +406,10 @@ def test_texts_that_try_to_break_out_do_not(visit, wait_until):
 
 
 def test_a_thousand_cells_give_a_sensible_page(visit, wait_until):
-    records = [fine_tune(8 + i % 40, 16 * (1 + i // 40), accuracy=0.7 + (i * 37 % 100) / 1000, cell=f"cell-{i}") for i in range(1000)]
+    records = [
+        fine_tune(8 + i % 40, 16 * (1 + i // 40), accuracy=0.7 + (i * 37 % 100) / 1000, cell=f"cell-{i}")
+        for i in range(1000)
+    ]
     page = visit(priced([*records, baseline()]), fragment="")
     assert page.locator("#decision .say").inner_text().startswith("Of 1,000 measured ways, the cheapest")
     page.locator("#needed").fill("79")
@@ -424,4 +436,6 @@ def test_the_reports_own_facts_are_in_the_page(opened):
     facts = opened.evaluate(READ)
     assert facts["values"] == dict(values(Assumptions()))
     assert len(facts["cells"]) == len(cells_under(Assumptions()))
-    assert asdict(LISTED)["usd_per_hour_spot"] in {choice["spot"] for one in facts["machines"] for choice in one["choices"]}
+    assert asdict(LISTED)["usd_per_hour_spot"] in {
+        choice["spot"] for one in facts["machines"] for choice in one["choices"]
+    }
