@@ -54,11 +54,10 @@ const address = (() => {
     const inputs = new Map(facts.inputs.map((input) => [input.name, input]));
     for (const part of fragment.replace(/^#/, "").split("&").filter(Boolean)) {
       const cut = part.indexOf("=");
-      let name = part, text = "";
+      let [name, text] = cut < 0 ? [part, ""] : [part.slice(0, cut), part.slice(cut + 1)];
       try {
-        name = decodeURIComponent(cut < 0 ? part : part.slice(0, cut));
-        text = cut < 0 ? "" : decodeURIComponent(part.slice(cut + 1));
-      } catch { /* a stray % */ }
+        [name, text] = [decodeURIComponent(name), decodeURIComponent(text)];
+      } catch { /* a stray %: as it stands */ }
       if (!take(facts, state, inputs, name, text)) ignored.push(name.slice(0, 40));
     }
     for (const [name, other] of clashes(state.values)) {

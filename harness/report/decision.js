@@ -3,6 +3,7 @@
 const decision = (() => {
   const is = (value) => value !== null && value !== undefined;
   const valueOf = (estimate) => is(estimate) ? estimate.value : null;
+  const count = (value) => Number.isInteger(value) ? wording.fixed(value, 0) : wording.number(value);
   const within = (text) => text ? " (" + text + ")" : "";
 
   // The words of amounts in the reader's currency.
@@ -72,20 +73,20 @@ const decision = (() => {
     const money = purse(state.values);
     const retraining = (name) => state.values["prices.retraining." + name];
     const runs = retraining("per_month") * retraining("trials_per_kept");
-    const billed = is(figures.usd_billed) ? `${money.amount(figures.usd_billed.value)} on the bill, with starting the machine; ` : "";
-    const monthly = is(figures.usd_per_month) ? `${money.amount(figures.usd_per_month.value)} a month at ${wording.number(runs)} runs` : "";
+    const billed = is(figures.usd_billed) && price.plan !== "own" ? `${money.amount(figures.usd_billed.value)} on the bill, with starting the machine; ` : "";
+    const monthly = is(figures.usd_per_month) ? `${money.amount(figures.usd_per_month.value)} a month at ${count(runs)} ${runs === 1 ? "run" : "runs"}` : "";
     const against = [];
     if (is(facts.majority)) against.push(`always the commonest answer ${wording.percent(facts.majority)}`);
     if (is(facts.tfidf)) against.push(`counting words ${wording.percent(facts.cells[facts.tfidf].accuracy.value)}`);
     const spread = wording.interval(cell.accuracy, "percent");
-    const horizon = wording.number(state.values["value.horizon_months"]);
+    const horizon = count(state.values["value.horizon_months"]);
     const isExample = !facts.given.some((name) => name.startsWith("value.")) && !address.changes(facts, state).some((name) => name.startsWith("value."));
     return [
       { label: "Cost of a training run", value: is(figures.usd_per_run) ? money.amount(figures.usd_per_run.value) : "not known",
         note: billed + monthly || price.missing || "no price was found", basis: basisOf(price) },
       { label: "Texts it gets right", value: wording.percent(valueOf(cell.accuracy)), note: [spread, ...against].filter(Boolean).join("; "), basis: null },
       { label: "What it brings a month", value: worth ? money.amount(worth.benefit_usd_per_month.value) : "not known",
-        note: worth ? `${money.amount(worth.net_present_value_usd.value)} over ${horizon} months, with what is paid before` : "it takes a price and an accuracy",
+        note: worth ? `${money.amount(worth.net_present_value_usd.value)} over ${horizon} months, less what is paid up front` : "it takes a price and an accuracy",
         basis: worth ? (isExample ? "example values" : "your values") : null },
     ];
   };

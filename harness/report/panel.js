@@ -45,6 +45,7 @@ const panel = (() => {
   // One assumption. `get` gives the state, `set` takes a changed one.
   const assumption = (input, facts, get, set) => {
     const percent = isShare(input);
+    const isGuess = input.name !== "prices.plan" && !input.name.startsWith("prices.currency."); // nobody takes these for a fact
     const control = input.choices.length ? make("select")
       : make("input", { type: input.is_number ? "number" : input.is_date ? "date" : "text", step: "any", autocomplete: "off", spellcheck: false });
     if (input.choices.length) options(control, input.choices.map((value) => [value, words[value] || value]));
@@ -57,7 +58,7 @@ const panel = (() => {
     }
     const made = field("in-" + input.name.replace(/[._]/g, "-"), input.title, control, percent ? "%" : input.unit, input.why);
     const origin = make("span", { className: "origin" });
-    made.box.append(origin);
+    made.box.querySelector(".control").append(origin);
     const read = () => {
       if (control.validity && control.validity.badInput) return NaN;
       if (control.value === "") return null;
@@ -77,7 +78,7 @@ const panel = (() => {
         made.tell(null);
       }
       const changed = value !== own.values[input.name];
-      origin.textContent = changed ? "changed here" : facts.given.includes(input.name) ? "from your file" : is(value) ? "an example" : "";
+      origin.textContent = changed ? "changed here" : facts.given.includes(input.name) ? "from your file" : is(value) && isGuess ? "an example" : "";
       made.box.classList.toggle("changed", changed);
       return changed;
     };
@@ -90,6 +91,7 @@ const panel = (() => {
     const why = machine.has_gpus ? "elsewhere: with the same card and number of them, so the measured seconds are taken to hold"
       : "what this machine is; a CPU of another kind must be measured";
     const made = field("price-" + index, title, control, "", why);
+    made.box.classList.add("wide");
     let code = null;
     control.addEventListener("change", () => set({ choices: { ...get().choices, [index]: Number(control.value) } }));
     const show = (state) => {

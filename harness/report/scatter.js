@@ -53,7 +53,7 @@ const scatter = (() => {
 
   // The names of the three groups of points.
   const names = (state) => {
-    if (state.view === "decide") return ["recommended", "gets as many right as needed, or as the best", "gets fewer right"];
+    if (state.view === "decide") return ["recommended", is(state.accuracy) ? "gets enough right" : "as good as the best, as far as can be told", "gets fewer right"];
     if (!is(state.accuracy)) return ["chosen: the cheapest of these", "interval overlaps the highest accuracy's", "accuracy clearly below"];
     const need = wording.percent(state.accuracy);
     return ["chosen: the cheapest of these", `reaches ${need}`, `below ${need}`];
