@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 import plotly.graph_objects as go
 
@@ -31,6 +32,7 @@ _MAX_GROUPS = 6
 _FRAME_HEIGHT = 70
 _ROW_HEIGHT = 20
 _LEGEND_LINE = 20
+_LEGEND_SIGNS = 40
 _GAP = 0.9  # rows between two places
 _EDGE = 0.8  # of a row above the first and below the last
 _BAR = 0.86  # of a row
@@ -125,7 +127,8 @@ def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure, indice
     members = [cell for group in groups for cell in group.cells.values()]
     most = max((bound(e, "high") for cell in members if (e := figure.read(cell)) is not None), default=1.0)
     drawn.add_trace(_lost_places(groups, places, rows))
-    legend = _LEGEND_LINE * (len(groups) > 1) * len(groups)
+    lines = sum(_legend_name(label).count("<br>") + 1 for label in labels)
+    legend = _LEGEND_LINE * (len(groups) > 1) * lines
     layout(drawn, x="", y="", height=round(_FRAME_HEIGHT + _ROW_HEIGHT * rows.num_rows) + legend)
     drawn.update_layout(barmode="overlay", showlegend=len(groups) > 1)
     drawn.update_xaxes(range=[0, most * _ROOM], nticks=_MAX_TICKS + 1, tickprefix="$" if figure.dollars else "")
@@ -150,6 +153,11 @@ def _labels(groups: Sequence[Group]) -> list[str]:
     return [", ".join(part for part in group.told if part not in same) or "all" for group in groups]
 
 
+def _legend_name(label: str) -> str:
+    """In lines that a legend has room for; what does not fit is told by a touch."""
+    return "<br>".join(chart_text(line) for line in wrap(label, _LEGEND_SIGNS, max_lines=2, placeholder=" …"))
+
+
 def _traces(
     group: Group, label: str, index: int, rows: Rows, figure: Figure, indices: Mapping[int, int]
 ) -> list[go.Bar]:
@@ -170,7 +178,7 @@ def _traces(
             "thickness": 1.2,
             "width": 3,
         },
-        name=chart_text(label),
+        name=_legend_name(label),
         meta=live("x", PER_SAMPLE, at, role) if figure.dollars else colour(role),
         hoverinfo="text",
         hovertext=[

@@ -128,7 +128,8 @@ const redraw = (() => {
         if (is(value)) most = Math.max(most, value + (bars ? bars.array[index] || 0 : 0));
       });
     }
-    return { range: [0, (most || 1) * ranged.room], tickprefix: symbol(context.money.code) };
+    const longer = ranged.axis === "x" && context.money.code !== "USD" ? 0.25 : 0; // words stand behind the bars
+    return { range: [0, (most || 1) * (ranged.room + longer)], tickprefix: symbol(context.money.code) };
   };
 
   return { chart, trace, swap, costAxis, logTicks, basisWords, symbol, escaped };

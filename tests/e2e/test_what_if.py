@@ -149,7 +149,9 @@ def test_a_spot_machine_that_is_always_taken_away_has_no_cost(opened):
     state["values"] |= {"prices.plan": "spot", "prices.spot.interruptions_per_hour": 1e9}
     money = opened.evaluate(f"(state) => whatif.derive({READ}, state).money", state)
     cells = [(one, cell) for one, cell in zip(money, cells_under(Assumptions()), strict=True) if cell.usd_billed]
-    on_spot = [(one["usd_billed"], one["usd_billed_on_demand"]["value"]) for one, cell in cells if cell.price is not GIVEN]
+    on_spot = [
+        (one["usd_billed"], one["usd_billed_on_demand"]["value"]) for one, cell in cells if cell.price is not GIVEN
+    ]
     assert len(on_spot) > 20
     assert all(spot is None and on_demand > 0 for spot, on_demand in on_spot)
 
@@ -369,7 +371,8 @@ def test_what_still_says_the_old_is_marked(visit):
     page = visit(priced(study_records()))
     assert "As the report was written" not in page.locator("main").inner_text()
     page.select_option("#in-prices-plan", "own")
-    assert page.locator(".lead").inner_text().startswith("As the report was written: ")
+    assert page.locator(".lead").locator("..").inner_text().startswith("As the report was written:")
+    assert page.locator("#decision").is_visible()
     assert "hardware of one's own" in page.locator("#changes").inner_text()
     assert page.locator(".live-price").inner_text().startswith("Now: $")
 
