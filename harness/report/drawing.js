@@ -7,7 +7,7 @@ const drawing = (() => {
   const narrow = 480;
   const printed = 660; // pixels of A4 between its margins
 
-  const onOnePage = 265; // pixels of a chart that is printed under the answer
+  const onOnePage = 250; // pixels of a chart that is printed under the answer
 
   const colours = () => {
     const style = getComputedStyle(root);
