@@ -1,0 +1,311 @@
+"""Which measured configuration to rent for a target, a deadline and a budget (pure)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from harness import cost
+from harness.assumptions import Assumptions
+from harness.cost import Priced
+from harness.errors import UserError
+from harness.statistics import Estimate, clear, value_of
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(s|min|m|h|d)")
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a choice must fulfil; None where nothing was asked.
+
+    Attributes:
+        target_accuracy: On the test set.
+        deadline_s: From the order of a machine to the end of the run.
+        budget_usd: Of one run, as it is billed.
+        gpu_memory_bytes: Of one GPU; a cell on a CPU needs none.
+    """
+
+    target_accuracy: float | None = None
+    deadline_s: float | None = None
+    budget_usd: float | None = None
+    gpu_memory_bytes: float | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A measured cell with what it is judged by.
+
+    Attributes:
+        usd: One run as it is billed (`Priced.usd_billed`).
+        waited_s: See `cost.waited_seconds`.
+        gpu_peak_bytes: Of the fullest GPU; 0 on a CPU, None where it was not read.
+        unsure: Where an end of an interval misses what its value fulfils, in words.
+    """
+
+    cell: Priced
+    usd: Estimate | None
+    waited_s: Estimate | None
+    gpu_peak_bytes: int | None
+    unsure: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RuledOut:
+    """What one demand ruled out.
+
+    Attributes:
+        demand: In words.
+        num_cells: That fail it; a cell may fail several.
+        nearest: The one that misses it by least, of those that miss nothing else where there are any.
+        nearest_value: Its figure, in the demand's unit; None where it has none.
+        unit: `accuracy`, `s`, `usd` or `bytes`.
+    """
+
+    demand: str
+    num_cells: int
+    nearest: Candidate | None
+    nearest_value: float | None
+    unit: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One recommendation.
+
+    Attributes:
+        level: Others that fulfil all and can't be told from it in what it was chosen for.
+    """
+
+    role: str
+    candidate: Candidate
+    level: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The answer.
+
+    Attributes:
+        choices: Cheapest, fastest and balanced; empty where nothing measured fulfils all demands.
+        num_measured: Fine-tuning cells that ended well, on the test set that most of them share.
+        num_elsewhere: Left out because they were judged on another test set.
+        not_measured: How often cells ended otherwise, by outcome.
+        baselines: Cells that need no fine-tuning and fulfil the demands too.
+    """
+
+    asked: Asked
+    choices: tuple[Choice, ...]
+    num_qualifying: int
+    num_measured: int
+    ruled_out: tuple[RuledOut, ...]
+    num_elsewhere: int
+    not_measured: dict[str, int]
+    baselines: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class _Demand:
+    """`read` gives the figure; it is fulfilled from `bound` on where `least`, else up to it."""
+
+    words: str
+    unit: str
+    bound: float
+    least: bool
+    read: Callable[[Candidate], Estimate | None]
+
+    def missed_by(self, one: Candidate) -> float | None:
+        """How far a cell misses it, as a share of the bound: 0 or less where it is fulfilled; None without a figure."""
+        found = self.read(one)
+        if found is None:
+            return None
+        return (self.bound - found.value) / self.bound if self.least else (found.value - self.bound) / self.bound
+
+    def fulfilled(self, one: Candidate) -> bool:
+        """Whether the value fulfils it; one that is not known does not."""
+        missed = self.missed_by(one)
+        return missed is not None and missed <= 0
+
+    def unsure(self, one: Candidate) -> str | None:
+        """What an interval says against a value that fulfils it."""
+        found = self.read(one)
+        end = None if found is None else found.low if self.least else found.high
+        if end is None or (end >= self.bound if self.least else end <= self.bound):
+            return None
+        return f"the interval of its {self.unit_word} reaches {'below' if self.least else 'above'} {self.words}"
+
+    @property
+    def unit_word(self) -> str:
+        """What the figure is, in a word."""
+        return {"accuracy": "accuracy", "s": "time", "usd": "cost", "bytes": "memory"}[self.unit]
+
+
+def recommend(cells: Sequence[Priced], asked: Asked, assumed: Assumptions) -> Advice:
+    """The cheapest, the fastest and a balanced choice of the cells that fulfil every demand by their value.
+
+    Balanced is, of those that no other beats in both cost and time, the one nearest to the ideal of the least cost and
+    the least time, by the distance of the logarithms: a factor in money counts as much as the same factor in time.
+    """
+    measured = [cell for cell in cells if cell.summary.kind == "fine_tune" and cell.summary.num_ok]
+    test_set = _commonest(measured)
+    candidates = [_candidate(cell, assumed) for cell in measured if _test_set(cell) == test_set]
+    baselines = [
+        _candidate(cell, assumed)
+        for cell in cells
+        if cell.summary.kind == "baseline" and cell.summary.num_ok and _test_set(cell) == test_set
+    ]
+    demands = _demands(asked)
+    good = [_judged(one, demands) for one in candidates if all(demand.fulfilled(one) for demand in demands)]
+    return Advice(
+        asked=asked,
+        choices=tuple(_choices(good)),
+        num_qualifying=len(good),
+        num_measured=len(candidates),
+        ruled_out=tuple(_ruled_out(demand, demands, candidates) for demand in demands),
+        num_elsewhere=len(measured) - len(candidates),
+        not_measured=dict(
+            Counter(
+                cell.summary.outcome for cell in cells if cell.summary.kind == "fine_tune" and not cell.summary.num_ok
+            )
+        ),
+        baselines=tuple(one for one in baselines if demands and all(demand.fulfilled(one) for demand in demands)),
+    )
+
+
+def parse_duration(text: str, option: str) -> float:
+    """Seconds of `2h`, `90 min`, `1h 30m` or `45s`.
+
+    Raises:
+        UserError: When it is none of these, or nothing.
+    """
+    squeezed = " ".join(text.split())
+    parts = _DURATION.findall(squeezed)
+    rest = _DURATION.sub("", squeezed).strip()
+    total = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    if rest or total <= 0:
+        raise UserError(f"{option} {text}: a time above 0 such as 2h, 90min, 1h30m or 45s is needed")
+    return total
+
+
+def _candidate(cell: Priced, assumed: Assumptions) -> Candidate:
+    waited = cost.waited_seconds(cell.summary, cell.price, assumed.prices)
+    return Candidate(cell, cell.usd_billed, waited, _gpu_peak(cell))
+
+
+def _gpu_peak(cell: Priced) -> int | None:
+    if not str(getattr(cell.summary.config, "device", "cpu")).startswith("gpu"):
+        return 0
+    marks = [
+        mark.num_bytes
+        for record in cell.summary.ok_records
+        if record.training is not None
+        for mark in record.training.peak_memory
+        if mark.source == "cuda_reserved"
+    ]
+    return max(marks, default=None)
+
+
+def _demands(asked: Asked) -> list[_Demand]:
+    found = []
+    if asked.target_accuracy is not None:
+        words = f"the target accuracy of {asked.target_accuracy:g}"
+        found.append(_Demand(words, "accuracy", asked.target_accuracy, True, lambda one: one.cell.summary.accuracy))
+    if asked.deadline_s is not None:
+        found.append(
+            _Demand(
+                f"the deadline of {_time(asked.deadline_s)}", "s", asked.deadline_s, False, lambda one: one.waited_s
+            )
+        )
+    if asked.budget_usd is not None:
+        words = f"the budget of {asked.budget_usd:g} USD a run"
+        found.append(_Demand(words, "usd", asked.budget_usd, False, lambda one: one.usd))
+    if asked.gpu_memory_bytes is not None:
+        words = f"the GPU memory of {asked.gpu_memory_bytes / _GIB:g} GiB"
+        found.append(_Demand(words, "bytes", asked.gpu_memory_bytes, False, _memory))
+    return found
+
+
+def _memory(one: Candidate) -> Estimate | None:
+    return None if one.gpu_peak_bytes is None else Estimate(one.gpu_peak_bytes, None, None, "largest of the runs")
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def _judged(one: Candidate, demands: Sequence[_Demand]) -> Candidate:
+    unsure = tuple(words for demand in demands if (words := demand.unsure(one)) is not None)
+    return Candidate(one.cell, one.usd, one.waited_s, one.gpu_peak_bytes, unsure)
+
+
+def _ruled_out(demand: _Demand, demands: Sequence[_Demand], candidates: Sequence[Candidate]) -> RuledOut:
+    failing = [one for one in candidates if not demand.fulfilled(one)]
+    others = [other for other in demands if other is not demand]
+    alone = [one for one in failing if all(other.fulfilled(one) for other in others)]
+    known = [one for one in alone or failing if demand.missed_by(one) is not None]
+    nearest = min(known, key=lambda one: demand.missed_by(one) or 0.0, default=None)
+    value = None if nearest is None else value_of(demand.read(nearest))
+    return RuledOut(demand.words, len(failing), nearest, value, demand.unit)
+
+
+def _choices(good: Sequence[Candidate]) -> list[Choice]:
+    """Without dollars there is no cheapest and no balance; without seconds no fastest."""
+    found = []
+    for role, read in (("cheapest", _usd), ("fastest", _waited)):
+        known = [one for one in good if read(one) is not None]
+        first = min(known, key=lambda one: value_of(read(one)) or 0.0, default=None)
+        if first is not None:
+            found.append(Choice(role, first, _level(first, known, read)))
+    both = [one for one in good if one.usd is not None and one.waited_s is not None]
+    if both:
+        middle = balanced([(value_of(one.usd) or 0.0, value_of(one.waited_s) or 0.0) for one in both])
+        found.append(Choice("balanced", both[middle], ()))
+    return found
+
+
+def balanced(points: Sequence[tuple[float, float]]) -> int:
+    """Index of the point nearest to (least cost, least time) by logarithms; of two as near, the cheaper.
+
+    Such a point is always on the front: one that beats it in both would be nearer.
+    """
+    least_usd, least_s = min(usd for usd, _ in points), min(seconds for _, seconds in points)
+
+    def distance(point: tuple[float, float]) -> float:
+        return math.hypot(_log_ratio(point[0], least_usd), _log_ratio(point[1], least_s))
+
+    return min(range(len(points)), key=lambda index: (distance(points[index]), points[index][0]))
+
+
+def _log_ratio(value: float, least: float) -> float:
+    return math.log(value / least) if least > 0 else 0.0 if value <= 0 else math.inf
+
+
+def _level(
+    first: Candidate, known: Sequence[Candidate], read: Callable[[Candidate], Estimate | None]
+) -> tuple[Candidate, ...]:
+    mine = read(first)
+    others = [(one, read(one)) for one in known if one is not first]
+    return tuple(one for one, found in others if mine is not None and found is not None and not clear(mine, found))
+
+
+def _usd(one: Candidate) -> Estimate | None:
+    return one.usd
+
+
+def _waited(one: Candidate) -> Estimate | None:
+    return one.waited_s
+
+
+def _test_set(cell: Priced) -> str | None:
+    return next((record.data.test.sha256 for record in cell.summary.records if record.data is not None), None)
+
+
+def _commonest(cells: Sequence[Priced]) -> str | None:
+    return next((key for key, _ in Counter(_test_set(cell) for cell in cells).most_common(1)), None)
