@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.cost import Priced
-from harness.recommend import Advice, Candidate, Choice, RuledOut
+from harness.demands import Candidate
+from harness.recommend import Advice, Choice, RuledOut
 from harness.report.cell_table import OUTCOMES, basis_label
 from harness.report.naming import describe, machine_labels, usual_values
 from harness.report.wording import interval, listed, memory, number, percent, plural, seconds, usd, usd_per_hour
@@ -44,7 +45,7 @@ def describe_advice(console: Console, advice: Advice, cells: Sequence[Priced]) -
         say(f"{advice.num_qualifying} of {plural(advice.num_measured, 'measured configuration')} {asked}. {BALANCE}.")
     else:
         say("[bold]Nothing that was measured fulfils all that was asked.[/]" if advice.num_measured else _NOTHING)
-    for line in _why_not(advice, names, usual):
+    for line in _why_not(advice, names):
         say(escape(line))
     for baseline in advice.baselines:
         say(escape(f"Without fine-tuning: {_baseline(baseline, names, usual)}"))
@@ -114,8 +115,8 @@ def _priced_at(cell: Priced) -> str:
     return f"priced at {usd_per_hour(price.usd_per_hour)} an hour, {basis_label(price)}: {place}{told}"
 
 
-def _why_not(advice: Advice, names: Mapping[str, str], usual: Mapping[str, str]) -> list[str]:
-    lines = [_ruled_out(one, names, usual) for one in advice.ruled_out if one.num_cells]
+def _why_not(advice: Advice, names: Mapping[str, str]) -> list[str]:
+    lines = [_ruled_out(one, names) for one in advice.ruled_out if one.num_cells]
     if advice.num_elsewhere:
         lines.append(f"Left out, because judged on another test set: {advice.num_elsewhere}.")
     if advice.not_measured:
@@ -124,7 +125,7 @@ def _why_not(advice: Advice, names: Mapping[str, str], usual: Mapping[str, str])
     return lines
 
 
-def _ruled_out(one: RuledOut, names: Mapping[str, str], usual: Mapping[str, str]) -> str:
+def _ruled_out(one: RuledOut, names: Mapping[str, str]) -> str:
     verb = "misses" if one.num_cells == 1 else "miss"
     lead = f"{plural(one.num_cells, 'configuration')} {verb} {one.demand}"
     if one.nearest is None or one.nearest_value is None:
@@ -132,7 +133,8 @@ def _ruled_out(one: RuledOut, names: Mapping[str, str], usual: Mapping[str, str]
     show = {"accuracy": percent, "s": seconds, "usd": usd, "bytes": memory}[one.unit]
     summary = one.nearest.cell.summary
     where = names.get(summary.machine_id, summary.machine_id)
-    return f"{lead}; nearest: {describe(one.nearest.cell, usual)}, on {where}, with {show(one.nearest_value)}."
+    cell = f"{summary.cell} of study {summary.study}"  # in words it may be long, where it is another study's
+    return f"{lead}; nearest: {cell}, on {where}, with {show(one.nearest_value)}."
 
 
 def _baseline(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str]) -> str:

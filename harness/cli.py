@@ -222,8 +222,8 @@ def report(  # noqa: PLR0913 - each is an option
 ) -> None:
     """Write the report: one HTML page, a summary for a pull request, and a table."""
     from harness.comparison import require_same
+    from harness.demands import parse_duration
     from harness.elsewhere import elsewhere as look_elsewhere
-    from harness.recommend import parse_duration
     from harness.report import write_report
 
     deadline_s = None if deadline is None else parse_duration(deadline, "--deadline")
@@ -260,7 +260,7 @@ def recommend(
 ) -> None:
     """Choose by what was measured: the cheapest, the fastest and a balanced configuration. Exit status 1 if none will do."""
     from harness.advice import advice_fields, describe_advice
-    from harness.recommend import Asked, parse_duration
+    from harness.demands import Asked, parse_duration
     from harness.recommend import recommend as choose
 
     asked = Asked(

@@ -35,7 +35,7 @@ class Difference:
     """In what records differ that stand side by side.
 
     Attributes:
-        key: `torch`, `test rows`, or a key of the configuration such as `training.epochs`.
+        key: `torch`, `test rows`, or a key of a study's configuration, such as `training.epochs of study default`.
         num_cells: In how many cells.
     """
 
@@ -76,10 +76,13 @@ def words(difference: Difference, names: Mapping[str, str] | None = None) -> str
     """A difference in words: `torch: 2.12.0 on A; 2.13.0 on B and C`."""
     told = names or {}
     values = [
-        f"{value.shown} on {' and '.join(told.get(one, one) for one in value.machine_ids)}"
-        for value in difference.values
+        f"{value.shown} on {_listed([told.get(one, one) for one in value.machine_ids])}" for value in difference.values
     ]
     return f"{difference.key}: {'; '.join(values)}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
 def require_same(found: Sequence[Difference]) -> None:
@@ -175,7 +178,7 @@ def _configurations(members: Sequence[Summary]) -> Iterator[tuple[Summary, str, 
     for key in flat[0]:
         if len({str(fields.get(key)) for fields in flat}) > 1:
             for row, fields in zip(members, flat, strict=True):
-                yield row, key, str(fields.get(key))
+                yield row, f"{key} of study {row.study}", str(fields.get(key))
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -25,7 +25,7 @@ from harness.report.figures import (
     layout,
     log_ticks,
 )
-from harness.report.naming import machine_labels, short_labels
+from harness.report.naming import cell_labels, machine_labels, short_labels
 from harness.report.wording import interval, number, percent, seconds, usd
 from harness.statistics import Estimate, value_of
 
@@ -56,10 +56,12 @@ def cost_and_accuracy(cells: Sequence[Priced], choice: Choice) -> Chart | None:
     points = [(cost(cell) or 0.0, cell.summary.accuracy.value if cell.summary.accuracy else 0.0) for cell in shown]
     front = pareto_front(points)
     labels = short_labels(shown)
+    names = cell_labels(shown)  # the symbol tells the machine
     wide = log_ticks([point[0] for point in points])
     named = _to_label(shown, points, front, choice, wide=wide)
     figure = go.Figure()
-    for trace in _scatter_groups(shown, choice, labels, named, cost):
+    texts = {key: chart_text(label) if key in named else "" for key, label in names.items()}
+    for trace in _scatter_groups(shown, choice, labels, texts, cost):
         figure.add_trace(trace)
     figure.add_trace(
         go.Scatter(
@@ -116,7 +118,7 @@ def _scatter_groups(
     shown: Sequence[Priced],
     choice: Choice,
     labels: dict[int, str],
-    named: set[int],
+    texts: dict[int, str],
     cost: Callable[[Priced], float | None],
 ) -> list[go.Scatter]:
     """A trace each for the pick, the others that overlap the best, and those that are clearly below it.
@@ -145,7 +147,7 @@ def _scatter_groups(
                 error_y=_bars(accuracies) | {"visible": len(shown) <= _MANY},
                 mode="markers+text",
                 marker={"symbol": [_symbol(cell, symbols, symbol) for cell in members], "size": size},
-                text=[chart_text(labels[id(cell)]) if id(cell) in named else "" for cell in members],
+                text=[texts[id(cell)] for cell in members],
                 textposition=[_label_side(cost(cell), costs) for cell in members],
                 cliponaxis=False,
                 name=name,

@@ -11,12 +11,20 @@ from harness.report.wording import clean, listed, number, plural, seconds, usd
 from harness.side_by_side import PER_1000, SPEED, MachineType, Ranking, SideBySide, verdict
 from harness.statistics import value_of
 
-_ADVERBS = {
+# Who leads in a figure, and in what machines can't be told apart.
+_LEADS = {
     "fastest": "trains fastest",
     "per_1000": "is cheapest per 1,000 samples",
     "run": "has the cheapest run",
     "to_target": "is cheapest to the target",
     "in_time": "is cheapest within {}, as billed",
+}
+_IN = {
+    "fastest": "speed",
+    "per_1000": "dollars per 1,000 samples",
+    "run": "dollars a run",
+    "to_target": "dollars to the target",
+    "in_time": "dollars of a run within {}",
 }
 
 
@@ -34,33 +42,35 @@ def type_names(found: SideBySide, cells: Sequence[Priced]) -> list[str]:
 def _type_name(one: MachineType, labels: dict[str, str]) -> str:
     if len(one.machine_ids) == 1 or one.price is None or one.price.instance is None:
         return labels[one.machine_ids[0]]
-    return clean(one.price.instance, 60) + (f", slice: {one.slice}" if one.slice else "")
+    return clean(one.price.instance, 60) + (f" (slice: {one.slice})" if one.slice else "")
 
 
 def verdicts(found: SideBySide, names: Sequence[str]) -> list[str]:
     """Who leads at its best, by each figure; then cell by cell, by speed and dollars a sample."""
     if not found.shared:
         return ["No cell was measured on two machines, so nothing can be ranked."]
-    said = []
-    for ranking in found.rankings:
-        if ranking.first is not None:
-            said.append(_ranked(ranking, names, found.deadline_s))
+    leaders: dict[int, list[str]] = {}
+    tied: dict[tuple[int, ...], list[str]] = {}
+    for one in found.rankings:
+        if one.first is None:
+            continue
+        if one.level:
+            words = _IN[one.figure.key].format(seconds(found.deadline_s))
+            tied.setdefault(tuple(sorted((one.first, *one.level))), []).append(words)
+        else:
+            words = _LEADS[one.figure.key].format(seconds(found.deadline_s))
+            leaders.setdefault(one.first, []).append(f"{words} ({_value(one)})")
+    said = [f"{names[index]} {listed(words)}" for index, words in leaders.items()]
+    said += [
+        f"{listed([names[i] for i in those])} can't be told apart in {listed(words)}" for those, words in tied.items()
+    ]
     lead = f"Of the {plural(len(found.shared), 'cell')} that two machines or more measured, each machine at its best"
     return [f"{lead}: {'; '.join(said)}.", *_cell_by_cell(found, names)] if said else _cell_by_cell(found, names)
 
 
-def _ranked(ranking: Ranking, names: Sequence[str], deadline_s: float | None) -> str:
-    key, first = ranking.figure.key, ranking.first or 0
-    predicate = _ADVERBS[key].format(seconds(deadline_s))
-    if ranking.level:
-        tied = listed([names[first], *(names[index] for index in ranking.level)])
-        return f"{tied} can't be told apart in who {predicate}"
-    show = (
-        f"{number(value_of(ranking.estimate(first)))} samples/s"
-        if ranking.figure.most
-        else usd(value_of(ranking.estimate(first)))
-    )
-    return f"{names[first]} {predicate} ({show})"
+def _value(ranking: Ranking) -> str:
+    value = value_of(ranking.estimate(ranking.first or 0))
+    return f"{number(value)} samples/s" if ranking.figure.most else usd(value)
 
 
 def _cell_by_cell(found: SideBySide, names: Sequence[str]) -> list[str]:
@@ -69,11 +79,11 @@ def _cell_by_cell(found: SideBySide, names: Sequence[str]) -> list[str]:
         results = [verdict(line.squares, figure) for line in found.shared]
         wins = Counter(first for first, level in results if first is not None and not level)
         ties = sum(1 for first, level in results if first is not None and level)
-        parts = [f"{names[index]} is {predicate} in {count}" for index, count in wins.most_common()]
-        parts += [f"{ties} can't be told apart"] if ties else []
+        parts = [f"{names[index]} in {count}" for index, count in wins.most_common()]
+        parts += [f"none clearly in {ties}"] if ties else []
         if parts:
-            said.append(listed(parts))
-    return [f"Cell by cell: {'; '.join(said)}."] if said else []
+            said.append(f"{predicate} is {', '.join(parts)}")
+    return [f"Cell by cell, {'; '.join(said)}."] if said else []
 
 
 def cautions(found: SideBySide, names: Sequence[str]) -> list[str]:

@@ -93,7 +93,7 @@ def machines(
         differences=tuple(clean(words(one, machine_labels(cells))) for one in differences),
         heads=_heads(found),
         rows=tuple(_rows(found, names, of_line)),
-        line_heads=("cell", *names, "verdict"),
+        line_heads=("cell", "verdict", *names),
         line_rows=tuple(_line_rows(found, names, of_line)),
         num_more_lines=max(0, len(of_line) - _MAX_LINES),
         charts=tuple(charts),
@@ -102,15 +102,16 @@ def machines(
 
 
 def _line_labels(lines: Sequence[Line]) -> list[str]:
-    """Of each line, batch x tokens and what is not as usual among them."""
+    """Of each line, batch x tokens and what is not as usual among them; of the device only whether there are several."""
     examples = [line.example for line in lines]
-    labels = cell_labels(examples)
-    return [labels[id(example)] for example in examples]
+    labels = cell_labels(examples, untold=("device",))
+    ranks = [str(getattr(one.summary.config, "device", "")).partition("-")[2] for one in examples]
+    return [f"{labels[id(one)]} {rank}".rstrip() for one, rank in zip(examples, ranks, strict=True)]
 
 
 def _heads(found: SideBySide) -> tuple[str, ...]:
     figures = (_HEADS[one.figure.key].format(seconds(found.deadline_s)) for one in found.rankings)
-    return ("machine", "an hour", "cells", *figures)
+    return ("machine", *figures, "an hour", "cells")
 
 
 def _rows(found: SideBySide, names: Sequence[str], labels: Sequence[str]) -> list[tuple[Field, ...]]:
@@ -123,9 +124,9 @@ def _rows(found: SideBySide, names: Sequence[str], labels: Sequence[str]) -> lis
     return [
         (
             Field(name, name, f"slice: {one.slice}" if one.slice and one.slice not in name else "", numeric=False),
+            *(_best(ranking, index, of_cell, one.missing) for ranking in found.rankings),
             _hour(one, found, index),
             _cells(found, index),
-            *(_best(ranking, index, of_cell, one.missing) for ranking in found.rankings),
         )
         for index, (name, one) in enumerate(zip(names, found.types, strict=True))
     ]
@@ -136,7 +137,7 @@ def _hour(one: MachineType, found: SideBySide, index: int) -> Field:
     spreads = [hosts_of(cell) for line in found.lines if (cell := line.squares[index]) is not None]
     widest = max(((s.most - s.least) / s.samples_per_s.value for s in spreads if s is not None), default=None)
     hosts = f"{plural(one.num_hosts, 'host')}" + (
-        f": speeds differ by up to {percent(widest)}" if widest is not None else ": their spread is not known"
+        f", up to {percent(widest)} apart" if widest is not None else ", spread unknown"
     )
     if one.price is None:
         return Field("not known", None, hosts, title=clean(one.missing or "no price was found"))
@@ -149,6 +150,8 @@ def _cells(found: SideBySide, index: int) -> Field:
     tried = [cell for line in found.lines if (cell := line.squares[index]) is not None]
     lost = Counter(OUTCOMES[cell.summary.outcome] for cell in tried if not cell.summary.num_ok)
     ran = sum(1 for cell in tried if cell.summary.num_ok)
+    if left := len(found.lines) - len(tried):
+        lost["not tried"] = left
     return Field(f"{ran} of {len(found.lines)}", ran, "; ".join(f"{count} {ended}" for ended, count in lost.items()))
 
 
@@ -162,15 +165,8 @@ def _best(ranking: Ranking, index: int, labels: dict[int, str], missing: str | N
         )
         return Field("none", None, title=clean(missing) if missing and not ranking.figure.most else why)
     most = ranking.figure.most
-    standing = (
-        ("not told apart from the best" if ranking.level else "best, clear of the others")
-        if index == ranking.first
-        else "not told apart from the best"
-        if index in ranking.level
-        else ""
-    )
-    if index == ranking.first and ranking.level:
-        standing = "best by value, but not told apart"
+    leads = index == ranking.first or index in ranking.level
+    standing = ("level with the best" if ranking.level else "best, and clear") if leads else ""
     lines = (interval(figure, "number" if most else "usd"), labels[id(cell)], standing)
     return Field(number(figure.value) if most else usd(figure.value), figure.value, "; ".join(filter(None, lines)))
 
@@ -179,8 +175,8 @@ def _line_rows(found: SideBySide, names: Sequence[str], labels: Sequence[str]) -
     return [
         (
             Field(label, label, numeric=False),
-            *(_square(cell) for cell in line.squares),
             _line_verdict(line, names),
+            *(_square(cell) for cell in line.squares),
         )
         for line, label in list(zip(found.lines, labels, strict=True))[:_MAX_LINES]
     ]
@@ -203,11 +199,11 @@ def _square(cell: Priced | None) -> Field:
 
 
 def _line_verdict(line: Line, names: Sequence[str]) -> Field:
-    said = []
+    said, tied = [], []
     for figure, predicate in ((SPEED, "fastest"), (PER_1000, "cheapest")):
         first, level = verdict(line.squares, figure)
         if first is not None:
-            tied = listed([names[first], *(names[index] for index in level)])
-            said.append(f"{predicate}: {tied} can't be told apart" if level else f"{predicate}: {names[first]}")
+            said.append(f"{predicate}: {'none clearly' if level else names[first]}")
+            tied += [f"{predicate}: {listed([names[i] for i in (first, *level)])} can't be told apart"] * bool(level)
     head, *rest = said or ["measured on one machine alone"]
-    return Field(head, head, "; ".join(rest), numeric=False)
+    return Field(head, head, "; ".join(rest), title="; ".join(tied), numeric=False)

@@ -110,9 +110,9 @@ def short_labels(cells: Sequence[Priced]) -> dict[int, str]:
     return labels
 
 
-def cell_labels(cells: Sequence[Priced]) -> dict[int, str]:
-    """By `id(cell)`, in the cells' order: batch x tokens, and what is not as usual among these cells."""
-    usual = {key: value for key, value in usual_values(cells).items() if key not in _ALWAYS}
+def cell_labels(cells: Sequence[Priced], *, untold: Sequence[str] = ()) -> dict[int, str]:
+    """By `id(cell)`, in the cells' order: batch x tokens, and what is not as usual among these cells, less `untold`."""
+    usual = {key: value for key, value in usual_values(cells).items() if key not in (*_ALWAYS, *untold)}
     labels = {}
     for cell in cells:
         config = cell.summary.config
@@ -163,10 +163,10 @@ def hardware(machine: Machine) -> str:
     cpu = machine.cpu
     name = clean(" ".join(_EMBELLISHMENTS.sub(" ", cpu.model).split()) or cpu.model, _MAX_LABEL)
     # Of a slice in CPUs its words say how many.
-    whole = f", {plural(cpu.num_usable, 'CPU')}" if cpu.num_usable >= cpu.num_logical else ""
-    return _with_slice(name + whole, machine)
+    return _with_slice(name, machine, plural(cpu.num_usable, "CPU") if cpu.num_usable >= cpu.num_logical else "")
 
 
-def _with_slice(name: str, machine: Machine) -> str:
+def _with_slice(name: str, machine: Machine, more: str = "") -> str:
     part = slice_words(machine)
-    return f"{name}, slice: {part}" if part else name
+    told = ", ".join(filter(None, (more, f"slice: {part}" if part else "")))
+    return f"{name} ({told})" if told else name

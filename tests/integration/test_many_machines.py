@@ -52,7 +52,10 @@ def test_archives_of_two_machines_give_the_report_of_their_folders(tmp_path):
     fill(one / "results", describe_machine(), 1.0)
     fill(one / "results", make_machine(machine_id="not-mine"), 3.0)
     fill(two / "results", make_machine(machine_id="xeon-4c-16g-00000b", host="host-b"), 0.5)
-    assert "3 records" in harness("pack", "--out", home / "one.tar.gz", cwd=one).stdout
+    assert "3 records" in harness("pack", cwd=one).stdout
+    (packed,) = one.glob("records-*.tar.gz")
+    assert packed.name == f"records-{describe_machine().id}.tar.gz"
+    packed.rename(home / "one.tar.gz")
     assert "3 records" in harness("pack", "--all", "--out", home / "two.tar.gz", cwd=two).stdout
     before = sorted(path.name for path in home.iterdir())
 
@@ -72,6 +75,15 @@ def test_archives_of_two_machines_give_the_report_of_their_folders(tmp_path):
     assert "Fastest" in chosen.stdout and "c7i.4xlarge" in chosen.stdout
     harness("recommend", "one.tar.gz", "--target-accuracy", "0.99", cwd=home, status=1)
     assert "error: " in harness("recommend", "one.tar.gz", "--deadline", "soon", cwd=home, status=2).stderr
+
+
+def test_the_readme_tells_this_way():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    first = lines.index("**Many machines, one report.**") + 3
+    commands = [line.partition("#")[0].strip() for line in lines[first : first + 5]]
+    assert commands[1:3] == ["make bench INSTANCE=g5.xlarge", "make pack"]
+    assert commands[4] == "harness report records-*.tar.gz"
+    assert "harness pack" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_strict_refuses_archives_that_differ_and_a_bad_archive_is_an_error(tmp_path):

@@ -83,7 +83,7 @@ def test_cells_of_one_name_with_other_settings():
     theirs = make_record(machine=THERE, sections={"training": {"epochs": 3, "lr": 1e-3}})
     mine = make_record(sections={"training": {"epochs": 2, "lr": 1e-3}})
     assert mine.cell == theirs.cell
-    assert told(mine, theirs) == ["training.epochs: 2.0 on A; 3.0 on B"]
+    assert told(mine, theirs) == ["training.epochs of study study: 2.0 on A; 3.0 on B"]
     assert told(mine, theirs.model_copy(update={"study": "another"})) == []
     assert told(mine, make_record(sections={"training": {"epochs": 3, "lr": 1e-3}}, minutes=5)) == []
 

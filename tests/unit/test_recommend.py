@@ -12,9 +12,10 @@ from rich.console import Console
 from harness import cost
 from harness.advice import advice_fields, describe_advice
 from harness.assumptions import Assumptions
+from harness.demands import Asked, parse_duration
 from harness.errors import UserError
 from harness.prices import Price
-from harness.recommend import Asked, balanced, parse_duration, recommend
+from harness.recommend import balanced, recommend
 from harness.statistics import summarise
 from tests.make_records import GIB, make_baseline, make_machine, make_record
 
@@ -197,7 +198,7 @@ def test_a_person_reads_figures_place_and_why_not():
     assert "priced at $0.36 an hour, stated: m5.xlarge, aws, us-east-1 (2026-07; list)" in text
     assert "1 of 2 measured configurations fulfils all that was asked." in text
     assert (
-        "1 configuration misses the target accuracy of 0.79; nearest: batch 16, 64 tokens, fp32, cpu, on c7i.8xlarge, with 77.0%."
+        "1 configuration misses the target accuracy of 0.79; nearest: b16-s64-fp32-cpu-longest-all of study study, on c7i.8xlarge, with 77.0%."
         in text
     )
 

@@ -66,47 +66,61 @@ def test_the_verdicts_name_who_leads_in_what():
         "Of the 2 cells that two machines or more measured, each machine at its best: c7i.8xlarge trains fastest ("
     )
     assert "m5.xlarge is cheapest per 1,000 samples ($0.00631)" in found.verdicts[0]
-    assert found.verdicts[1] == ("Cell by cell: c7i.8xlarge is fastest in 2; m5.xlarge is cheapest per sample in 2.")
+    assert found.verdicts[1] == ("Cell by cell, fastest is c7i.8xlarge in 2; cheapest per sample is m5.xlarge in 2.")
 
 
 def test_what_cannot_be_told_apart_is_said_so():
     found = section(run(A), run(B, 1.0))
-    assert "m5.xlarge and c7i.8xlarge can't be told apart in who trains fastest" in found.verdicts[0]
+    assert "m5.xlarge and c7i.8xlarge can't be told apart in speed." in found.verdicts[0]
     row = next(row for row in found.rows if row[0].text == "m5.xlarge")
-    assert row[3].extra.endswith("best by value, but not told apart")
-    assert found.line_rows[0][3].text == "fastest: m5.xlarge and c7i.8xlarge can't be told apart"
+    assert row[1].extra.endswith("level with the best")
+    field = found.line_rows[0][1]
+    assert field.text == "fastest: none clearly"
+    assert "fastest: m5.xlarge and c7i.8xlarge can't be told apart" in field.title
 
 
 def test_the_table_has_a_row_a_machine_with_price_and_best_cells():
     found = section(*both())
-    assert found.heads[:4] == ("machine", "an hour", "cells", "fastest, samples/s")
-    assert [row[:3] for row in texts(found.rows)] == [
+    assert found.heads == (
+        "machine", "fastest, samples/s", "cheapest per 1,000 samples", "cheapest run", "cheapest to target",
+        "an hour", "cells",
+    )  # fmt: skip
+    assert [[row[0], *row[-2:]] for row in texts(found.rows)] == [
         ["m5.xlarge", "$0.36", "1 of 1"],
         ["c7i.8xlarge", "$1.80", "1 of 1"],
     ]
-    hour = found.rows[0][1]
-    assert hour.extra == "stated; m5.xlarge, us-east-1; 2026-07; 1 host: their spread is not known"
-    assert "best, clear of the others" in found.rows[1][3].extra
-    assert "best, clear of the others" in found.rows[0][4].extra
+    hour = found.rows[0][-2]
+    assert hour.extra == "stated; m5.xlarge, us-east-1; 2026-07; 1 host, spread unknown"
+    assert "best, and clear" in found.rows[1][1].extra
+    assert "best, and clear" in found.rows[0][2].extra
 
 
 def test_a_deadline_adds_a_column():
     # 180 + 4 + 40.4 (mean step 1.01) of training + 10 and so on; A is late, B is not.
     found = section(*both(), deadline_s=225.0)
-    assert found.heads[-1] == "cheapest within 3.75 min, as billed"
-    assert found.rows[0][-1].text == "none"
-    assert found.rows[1][-1].text.startswith("$0.1")
+    assert found.heads[-3] == "cheapest within 3.75 min, as billed"
+    assert found.rows[0][-3].text == "none"
+    assert found.rows[1][-3].text.startswith("$0.1")
 
 
 def test_a_cell_that_could_not_run_says_how_it_ended_and_why():
     lost = make_record(machine=B, outcome="oom", reason="killed at 1.5 GiB", axes={"batch_size": 32})
     found = section(*both(), run(A, 2.0, axes={"batch_size": 32}), lost)
     (row,) = (row for row in found.line_rows if row[0].text == "32×64")
-    assert (row[2].text, row[2].extra, row[3].text) == (
+    assert (row[3].text, row[3].extra, row[1].text) == (
         "out of memory", "killed at 1.5 GiB", "measured on one machine alone",
     )  # fmt: skip
-    assert [row[2].text for row in found.rows] == ["2 of 2", "1 of 2"]
-    assert found.rows[1][2].extra == "1 out of memory"
+    assert [row[-1].text for row in found.rows] == ["2 of 2", "1 of 2"]
+    assert found.rows[1][-1].extra == "1 out of memory"
+
+
+def test_a_line_is_named_by_its_work_and_not_by_the_kind_of_device():
+    gpus = make_machine(machine_id="z10g-4c-00000e", gpus=["NVIDIA A10G"])
+    records = [run(A), run(gpus, 0.1, axes={"device": "gpu"}), run(gpus, 0.1, axes={"device": "gpu", "seq_len": 32})]
+    lost = make_record(machine=A, outcome="timeout", reason="late", axes={"seq_len": 32})
+    ranks = [run(one, axes={"device": "cpu-ddp2"}) for one in (A, B)]
+    found = section(*records, lost, *ranks)
+    assert {row[0].text for row in found.line_rows} == {"16×64", "16×32", "16×64 ddp2"}
 
 
 def test_no_shared_cell_is_no_ranking():
@@ -120,24 +134,24 @@ def test_hosts_of_one_instance_stand_beside_the_price():
     twin = make_machine(machine_id=A.id, host="host-z")
     found = section(run(A), run(twin, 0.8), run(B, 0.5))
     # 16 / 1.01 and 20 / 1.01: a spread of 4 / 18
-    assert found.rows[0][1].extra.endswith("2 hosts: speeds differ by up to 22.2%")
-    assert "2 hosts: " in found.line_rows[0][1].extra
+    assert found.rows[0][-2].extra.endswith("2 hosts, up to 22.2% apart")
+    assert "2 hosts: 15.8 to 19.8" in found.line_rows[0][2].extra
     assert any(line.startswith("One host of c7i.8xlarge was measured") for line in found.cautions)
 
 
 def test_a_slice_is_labelled_and_its_price_explained():
     found = section(run(A), run(SLICE, 2.0))
-    assert found.rows[1][0].text == "AMD EPYC 7763, slice: 1 of 4 CPUs"
+    assert found.rows[1][0].text == "AMD EPYC 7763 (slice: 1 of 4 CPUs)"
     assert any("a slice is priced as the whole machine" in line for line in found.cautions)
 
 
 @pytest.mark.parametrize(
     ("changes", "label"),
     [
-        ({}, "AMD EPYC 7763, 4 CPUs"),
-        ({"memory_limit_bytes": GIB * 3 // 2}, "AMD EPYC 7763, 4 CPUs, slice: 1.5 GiB"),
+        ({}, "AMD EPYC 7763 (4 CPUs)"),
+        ({"memory_limit_bytes": GIB * 3 // 2}, "AMD EPYC 7763 (4 CPUs, slice: 1.5 GiB)"),
         ({"gpus": (make_gpu(), make_gpu())}, "2 × NVIDIA A10G"),
-        ({"gpus": (make_gpu(),), "memory_limit_bytes": 2 * GIB}, "NVIDIA A10G, slice: 2 GiB"),
+        ({"gpus": (make_gpu(),), "memory_limit_bytes": 2 * GIB}, "NVIDIA A10G (slice: 2 GiB)"),
     ],
 )
 def test_what_hardware_is_called(changes, label):
@@ -146,7 +160,7 @@ def test_what_hardware_is_called(changes, label):
 
 def test_a_stated_slice_is_labelled_too():
     cells = cost.price(summarise([run(SLICE)]), lambda _one: HOURLY)
-    assert list(machine_labels(cells).values()) == ["m5.xlarge, slice: 1 of 4 CPUs"]
+    assert list(machine_labels(cells).values()) == ["m5.xlarge (slice: 1 of 4 CPUs)"]
 
 
 def test_differences_are_printed_with_the_machines_names(tmp_path):
@@ -234,4 +248,4 @@ def test_the_summary_has_a_row_a_machine(tmp_path):
     write_report(cells_of(*both()), tmp_path, generated_at=AT)
     text = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert "## Machines side by side" in text
-    assert re.search(r"^\| m5\.xlarge \| \$0\.36 \(stated, m5\.xlarge, us-east-1, 2026-07", text, re.M)
+    assert re.search(r"^\| m5\.xlarge \| 15\.8 .*\| \$0\.36 \(stated, m5\.xlarge, us-east-1, 2026-07", text, re.M)
