@@ -17,7 +17,7 @@ from harness.report.wording import interval, listed, memory, number, percent, pl
 from harness.statistics import Estimate, value_of
 
 BALANCE = (
-    "balanced: of those that no other beats in both, the nearest to the least cost and the least time, by the distance "
+    "Balanced: of those that no other beats in both, the nearest to the least cost and the least time, by the distance "
     "of the logarithms"
 )
 
