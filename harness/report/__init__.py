@@ -9,8 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.assumptions import Assumptions
+from harness.comparison import Difference
 from harness.cost import Priced
+from harness.elsewhere import ElsewhereAnswer
 from harness.report.choice import choose
+from harness.report.elsewhere import moved_seconds
+from harness.report.machines import machines
 from harness.report.markdown import markdown
 from harness.report.page import page
 from harness.report.sentence import answer
@@ -20,7 +24,14 @@ __all__ = ["write_report"]
 
 
 def write_report(
-    priced: Sequence[Priced], out: Path, *, generated_at: datetime, assumptions: Assumptions | None = None
+    priced: Sequence[Priced],
+    out: Path,
+    *,
+    generated_at: datetime,
+    assumptions: Assumptions | None = None,
+    differences: Sequence[Difference] = (),
+    elsewhere: ElsewhereAnswer | None = None,
+    deadline_s: float | None = None,
 ) -> Path:
     """Write report.html, summary.md and cells.csv under `out`, each whole or not at all.
 
@@ -31,6 +42,9 @@ def write_report(
         out: Folder; made if missing.
         generated_at: Aware time that the page shows, in UTC.
         assumptions: Those under which `priced` was priced; the page lets its reader change them.
+        differences: In what records differ that are shown side by side (see comparison.py).
+        elsewhere: Measured seconds at other machines' prices (see elsewhere.py).
+        deadline_s: From the order of a machine to the end of a run; machines are compared within it too.
 
     Returns:
         Path of report.html.
@@ -40,11 +54,13 @@ def write_report(
     csv = csv_text(priced)
     choice = choose(priced)
     sentences = answer(priced, choice)
+    compared = machines(priced, assumed, differences=differences, deadline_s=deadline_s)
+    moved = moved_seconds(elsewhere, priced)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "cells.csv", csv)
-    _write(out / "summary.md", markdown(priced, sentences, generated_at=written_at))
+    _write(out / "summary.md", markdown(priced, sentences, compared, generated_at=written_at))
     html = out / "report.html"
-    _write(html, page(priced, choice, sentences, csv, assumed, generated_at=written_at))
+    _write(html, page(priced, choice, sentences, csv, assumed, compared, moved, generated_at=written_at))
     return html
 
 

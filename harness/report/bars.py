@@ -140,9 +140,31 @@ def _traces(group: Group, label: str, index: int, rows: Rows, figure: Figure) ->
     places = [place for place in group.cells if place not in rows.lost]
     found = [figure.read(group.cells[place]) for place in places]
     words = [_words(group.cells[place], estimate, figure) for place, estimate in zip(places, found, strict=True)]
+    return bar_traces(
+        [rows.at[place, index] for place in places],
+        found,
+        words,
+        name=chart_text(label),
+        role=SERIES[index],
+        hover=[
+            f"{chart_text(label)}<br>{chart_text(place)}<br>{word}" for place, word in zip(places, words, strict=True)
+        ],
+    )
+
+
+def bar_traces(
+    at: Sequence[float],
+    found: Sequence[Estimate | None],
+    words: Sequence[str],
+    *,
+    name: str,
+    role: str,
+    hover: Sequence[str],
+) -> list[go.Bar]:
+    """Bars across at these rows with their intervals, and the words behind each; words and hover are escaped already."""
     bar = go.Bar(
         orientation="h",
-        y=[rows.at[place, index] for place in places],
+        y=list(at),
         x=[None if estimate is None else estimate.value for estimate in found],
         width=_BAR,
         error_x={
@@ -153,12 +175,10 @@ def _traces(group: Group, label: str, index: int, rows: Rows, figure: Figure) ->
             "thickness": 1.2,
             "width": 3,
         },
-        name=chart_text(label),
-        meta=colour(SERIES[index]),
+        name=name,
+        meta=colour(role),
         hoverinfo="text",
-        hovertext=[
-            f"{chart_text(label)}<br>{chart_text(place)}<br>{word}" for place, word in zip(places, words, strict=True)
-        ],
+        hovertext=list(hover),
     )
     # An unseen bar up to the interval's end, so that the words stand behind the error bar and not on it.
     ends = go.Bar(
@@ -166,7 +186,7 @@ def _traces(group: Group, label: str, index: int, rows: Rows, figure: Figure) ->
         y=bar.y,
         x=[0 if estimate is None else bound(estimate, "high") for estimate in found],
         width=_BAR,
-        text=words,
+        text=list(words),
         textposition="outside",
         cliponaxis=False,
         marker={"color": "rgba(0,0,0,0)"},

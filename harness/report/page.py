@@ -25,8 +25,10 @@ from harness.report.device_charts import scaling_charts
 from harness.report.device_words import MAX_SERIES, scaling_sentences
 from harness.report.devices import HEADS as SCALING_HEADS
 from harness.report.devices import scaling_rows
+from harness.report.elsewhere import Moved
 from harness.report.figures import Chart, as_json, script_safe
 from harness.report.grids import heat_maps
+from harness.report.machines import Machines
 from harness.report.memory import (
     HOLDER_HEADS,
     MAX_WAYS,
@@ -53,6 +55,8 @@ def page(
     sentences: Sequence[str],
     csv: str,
     assumed: Assumptions,
+    machines: Machines | None = None,
+    elsewhere: Moved | None = None,
     *,
     generated_at: datetime,
 ) -> str:
@@ -67,6 +71,7 @@ def page(
         *([cost] if cost is not None else []),
         *maps,
         *compared,
+        *(machines.charts if machines else ()),
         *(chart for group in (scaling["charts"].values() if scaling else []) for chart in group),
         *([memory["chart"]] if memory and memory["chart"] else []),
         *curves,
@@ -86,6 +91,8 @@ def page(
         maps=_by_group(maps),
         bars=compared,
         num_more_bars=num_more,
+        machines=machines,
+        elsewhere=elsewhere,
         scaling=scaling,
         memory=memory,
         curves=curves,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.comparison import slice_words
 from harness.cost import Priced
 from harness.price_rows import age_words
 from harness.prices import Price
@@ -51,6 +52,7 @@ def places(cells: Sequence[Priced]) -> list[Place]:
 def _facts(machine: Machine) -> list[tuple[str, str]]:
     cpu = machine.cpu
     gpus = [f"{gpu.name}, {memory(gpu.memory_bytes) if gpu.memory_bytes else 'memory unknown'}" for gpu in machine.gpus]
+    part = slice_words(machine)
     limit = f" (limited to {memory(machine.memory_limit_bytes)})" if machine.memory_limit_bytes else ""
     cloud = " ".join(filter(None, (machine.cloud_vendor, machine.cloud_product)))
     facts = [
@@ -61,6 +63,7 @@ def _facts(machine: Machine) -> list[tuple[str, str]]:
             "GPU",
             clean("; ".join(gpus)) or f"none{f' ({clean(machine.gpu_note)})' if machine.gpu_note else ''}",
         ),
+        *([("Slice", f"{part}; priced as the whole machine unless an instance is stated")] if part else []),
         ("System", clean(f"{machine.system} {machine.kernel}, Python {machine.python}")),
     ]
     return [*facts, ("Firmware says", clean(cloud))] if cloud else facts
