@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -20,10 +20,12 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.matrix import Cell
     from harness.prices import Price
-    from harness.record import Gpu, Machine, Record, Stated
+    from harness.pricing import Priceable
+    from harness.record import Detected, Gpu, Machine, Record, Stated
     from harness.sweep import Budget
 
 EXIT_OK, EXIT_CRASHED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_NOTHING_FITS = 1
 _EXIT_CODES = "Exit status: 0 done; 1 a cell crashed; 2 a mistake in what was asked; 130 stopped by Ctrl-C."
 
 app = typer.Typer(
@@ -63,6 +65,35 @@ UsdPerHour = Annotated[
     float | None,
     typer.Option("--usd-per-hour", min=0, help="What an hour of the machine costs; overrides every price."),
 ]
+OwnPrices = Annotated[
+    Path | None,
+    typer.Option("--prices", help="Your own rates, discounts, currency and hardware (as bench/prices.example.toml)."),
+]
+Detect = Annotated[
+    bool,
+    typer.Option(
+        "--detect",
+        help="Ask the metadata services of EC2, GCE and Azure (0.3 s in all) what this machine is; without it only the "
+        "one that the firmware names is asked.",
+    ),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Ask no metadata service at all.")]
+RecordPaths = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[RESULTS]...",
+        help="Folders, files or archives (.tar.gz) of records (default: results).",
+        show_default=False,
+    ),
+]
+PriceAs = Annotated[
+    list[str] | None,
+    typer.Option("--instance", metavar="MACHINE=NAME", help="Price a machine as this instance type (repeatable)."),
+]
+Deadline = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="From the order of a machine to the end of a run: 2h, 90min, 45s."),
+]
 DEFAULT_RESULTS = Path("results")
 
 
@@ -90,6 +121,9 @@ def plan(
     results: ResultsPath = DEFAULT_RESULTS,
     only: Only = None,
     overrides: Overrides = None,
+    instance: Instance = None,
+    region: Region = None,
+    prices: OwnPrices = None,
     usd_per_hour: UsdPerHour = None,
     as_json: AsJson = False,
 ) -> None:
@@ -100,7 +134,7 @@ def plan(
 
     cells, machine = _choose(_load_cells(study, overrides), only), describe_machine()
     records = own_records(results, machine).records
-    price = _find_price(machine, usd_per_hour)
+    price = _find_price(machine, prices, usd_per_hour=usd_per_hour, stated=_stated(instance, region, prices))
     hourly = None if isinstance(price, str) else price.usd_per_hour
     rows = []
     for cell in cells:
@@ -126,7 +160,7 @@ def plan(
 
 
 @app.command(epilog=f"Example: harness run bench/default.toml --instance g5.xlarge --region us-east-1\n\n{_EXIT_CODES}")
-def run(
+def run(  # noqa: PLR0913 - each is an option of the command
     study: StudyPath,
     *,
     results: ResultsPath = DEFAULT_RESULTS,
@@ -139,22 +173,20 @@ def run(
         bool, typer.Option("--no-skip", help="Try cells too that are larger than one that ran out of memory.")
     ] = False,
     usd_per_hour: UsdPerHour = None,
+    prices: OwnPrices = None,
+    detect: Detect = False,
+    offline: Offline = False,
 ) -> None:
     """Run a study's cells that are not done yet; each record is saved as its cell ends."""
-    from harness.record import Stated
     from harness.screen import Screen
     from harness.store import find_done, own_records, ran_out
     from harness.sweep import look_around, run_cells
 
-    if instance is not None:
-        _check_instance(instance, region)
-    elif region is not None:
-        raise UserError("--region needs --instance too")
+    stated, ask = _stated(instance, region, prices), _asker(detect=detect, offline=offline)
     cells = _choose(_load_cells(study, overrides), only)
-    around = look_around(Stated(instance=instance, region=region) if instance else None)
+    around = look_around(stated, ask)
     known = own_records(results, around.machine)
-    for problem in known.unreadable:
-        _err.print(f"[yellow]left aside:[/] {escape(problem)}", soft_wrap=True, highlight=False)
+    _print_problems(known.unreadable)
     to_do = [
         cell for cell in cells if force or find_done(cell, known.records, around.machine, skip=not no_skip)[0] != "done"
     ]
@@ -163,7 +195,10 @@ def run(
         return
     if len(to_do) < len(cells):
         _out.print(f"{len(cells) - len(to_do)} of {len(cells)} cells are done; {len(to_do)} to run.", highlight=False)
-    budget = _budget(to_do[0], _find_price(around.machine, usd_per_hour, around.stated))
+    price = _find_price(
+        around.machine, prices, usd_per_hour=usd_per_hour, stated=around.stated, detected=around.detected
+    )
+    budget = _budget(to_do[0], price)
     known_s = {record.config_hash: record.duration_s for record in known.records if record.outcome == "ok"}
     with Screen(_out, to_do) as screen:
         records = run_cells(
@@ -178,60 +213,116 @@ def run(
         raise typer.Exit(EXIT_CRASHED)
 
 
-@app.command(epilog="Example: harness report results --instance intel-xeon-2c-24g-b47fd4=m7i.xlarge --out /tmp/report")
-def report(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[RESULTS]...", help="Folders or files of records (default: results).", show_default=False
-        ),
-    ] = None,
+@app.command(epilog="Example: harness report here.tar.gz there.tar.gz --deadline 2h --out /tmp/report")
+def report(  # noqa: PLR0913 - each is an option
+    paths: RecordPaths = None,
     *,
     out: Annotated[Path, typer.Option(help="Where report.html, summary.md and cells.csv are written.")] = Path(
         "results/report"
     ),
     study: Annotated[Path | None, typer.Option(help="Only the cells of this study file.")] = None,
     overrides: Overrides = None,
-    instance: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MACHINE=NAME", help="Price a machine as this instance type (repeatable)."),
-    ] = None,
+    instance: PriceAs = None,
     usd_per_hour: UsdPerHour = None,
-    prices: Annotated[
-        Path | None, typer.Option(help="Your own rates, discounts, currency and hardware (prices.toml).")
+    prices: OwnPrices = None,
+    value: Annotated[
+        Path | None, typer.Option(help="What a right label is worth to you (as bench/value.example.toml).")
     ] = None,
-    value: Annotated[Path | None, typer.Option(help="What a right label is worth to you (value.toml).")] = None,
+    deadline: Deadline = None,
+    elsewhere: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Show a GPU machine's seconds at this instance type's price (repeatable)."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse records that differ in data, model, packages or configuration.")
+    ] = False,
 ) -> None:
     """Write the report: one HTML page, a summary for a pull request, and a table."""
-    from harness.assumptions import load_assumptions
-    from harness.cost import price
-    from harness.prices import choices, gpu_peak_flops, load_prices, price_finder
+    from harness.comparison import require_same
+    from harness.demands import parse_duration
+    from harness.elsewhere import elsewhere as look_elsewhere
     from harness.report import write_report
-    from harness.statistics import summarise, with_mfu
-    from harness.store import load_records
-    from harness.tariff import pay
 
-    assumed = load_assumptions(prices, value)
-    found = load_records(paths or ([DEFAULT_RESULTS] if DEFAULT_RESULTS.is_dir() else []))
-    for problem in found.unreadable:
-        _err.print(f"[yellow]left aside:[/] {escape(problem)}", soft_wrap=True, highlight=False)
-    records: Sequence[Record] = found.records
-    if study is not None:
-        wanted = {cell.config_hash for cell in _load_cells(study, overrides)}
-        records = [record for record in records if record.config_hash in wanted]
-    table = load_prices()
-    summaries = with_mfu(summarise(records), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
-    finder = price_finder(table, summaries, instances=_pairs(instance or []), usd_per_hour=usd_per_hour)
-    priced = price(summaries, pay(finder, assumed.prices), assumed)
-    machines = {summary.machine_id: summary for summary in summaries}
-    offered = {key: choices(table, one.records[-1].machine, finder(one)) for key, one in machines.items()}
-    page = write_report(priced, out, generated_at=datetime.now(UTC), assumptions=assumed, choices=offered)
-    _out.print(f"{len(records)} records, {len(priced)} cells: {page}", highlight=False, soft_wrap=True)
+    deadline_s = None if deadline is None else parse_duration(deadline, "--deadline")
+    wanted = frozenset(cell.config_hash for cell in _load_cells(study, overrides)) if study is not None else None
+    found = _load_priced(paths, prices, value, instance, usd_per_hour, wanted)
+    if strict:
+        require_same(found.differences)
+    page = write_report(
+        found.cells,
+        out,
+        generated_at=datetime.now(UTC),
+        assumptions=found.assumed,
+        choices=found.choices,
+        differences=found.differences,
+        elsewhere=look_elsewhere(found.cells, found.table, found.assumed, elsewhere),
+        deadline_s=deadline_s,
+    )
+    _out.print(f"{len(found.records)} records, {len(found.cells)} cells: {page}", highlight=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="Example: harness recommend here.tar.gz there.tar.gz --target-accuracy 0.78 --deadline 2h --budget 5"
+)
+def recommend(
+    paths: RecordPaths = None,
+    *,
+    target_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="At least this test accuracy.")] = None,
+    deadline: Deadline = None,
+    budget: Annotated[float | None, typer.Option(min=0, help="At most so many USD for one run, as billed.")] = None,
+    gpu_memory: Annotated[float | None, typer.Option(min=0, help="At most so many GiB of one GPU.")] = None,
+    prices: OwnPrices = None,
+    usd_per_hour: UsdPerHour = None,
+    instance: PriceAs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose by what was measured: the cheapest, the fastest and a balanced configuration. Exit status 1 if none will do."""
+    from harness.advice import advice_fields, describe_advice
+    from harness.demands import Asked, parse_duration
+    from harness.recommend import recommend as choose
+
+    asked = Asked(
+        target_accuracy=target_accuracy or None,
+        deadline_s=None if deadline is None else parse_duration(deadline, "--deadline"),
+        budget_usd=_above_0(budget, "--budget"),
+        gpu_memory_bytes=None if gpu_memory is None else (_above_0(gpu_memory, "--gpu-memory") or 0.0) * 2**30,
+    )
+    found = _load_priced(paths, prices, None, instance, usd_per_hour)
+    advice = choose(found.cells, asked, found.assumed)
+    if as_json:
+        _print_json(advice_fields(advice, found.cells))
+    else:
+        describe_advice(_out, advice, found.cells)
+    if not advice.choices:
+        raise typer.Exit(EXIT_NOTHING_FITS)
+
+
+@app.command(epilog="Example: harness pack --out here.tar.gz")
+def pack(
+    results: Annotated[Path, typer.Argument(help="Folder of the records.")] = DEFAULT_RESULTS,
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="The archive (default: records-MACHINE.tar.gz).", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Those of other machines in the folder too.")] = False,
+) -> None:
+    """Pack this machine's records into one archive, for a report elsewhere."""
+    from harness.archive import pack_records, packable_files
+    from harness.machine import describe_machine
+
+    machine_id = None if every else describe_machine().id
+    files, problems = packable_files(results, machine_id)
+    _print_problems(problems)
+    archive = out or Path(f"records-{machine_id}.tar.gz" if machine_id else "records.tar.gz")
+    pack_records(files, results, archive)
+    _out.print(f"{len(files)} records: {archive}", highlight=False, soft_wrap=True)
 
 
 @app.command("import", epilog="Example: harness import gpu-check.tar.gz")
 def import_(
-    archive: Annotated[Path, typer.Argument(help="An archive of records, as `make gpu-check` writes it.")],
+    archive: Annotated[
+        Path, typer.Argument(help="An archive of records, as `make pack` and `make gpu-check` write it.")
+    ],
     *,
     results: ResultsPath = DEFAULT_RESULTS,
 ) -> None:
@@ -246,17 +337,27 @@ def import_(
 
 
 @app.command(epilog="Example: harness machine --json")
-def machine(*, instance: Instance = None, region: Region = None, as_json: AsJson = False) -> None:
+def machine(
+    *,
+    instance: Instance = None,
+    region: Region = None,
+    prices: OwnPrices = None,
+    detect: Detect = False,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
     """Say what this computer is, what it would be priced as, and why."""
     from harness.machine import describe_machine, package_version
-    from harness.record import Stated
 
+    stated, ask = _stated(instance, region, prices), _asker(detect=detect, offline=offline)
     here = describe_machine()
-    found = _find_price(here, stated=Stated(instance=instance, region=region) if instance else None)
+    detected = ask(here)
+    found = _find_price(here, prices, stated=stated, detected=detected)
     versions = {name: package_version(name) for name in ("torch", "transformers")}
     if as_json:
-        price = found if isinstance(found, str) else vars(found)
-        _print_json(here.model_dump(mode="json") | {"price": price, "versions": versions})
+        price = found if isinstance(found, str) else vars(found) | {"age_days": found.age_days}
+        told = None if detected is None else detected.model_dump()
+        _print_json(here.model_dump(mode="json") | {"price": price, "detected": told, "versions": versions})
         return
     table = Table.grid(padding=(0, 2))
     gib = 2**30
@@ -268,6 +369,7 @@ def machine(*, instance: Instance = None, region: Region = None, as_json: AsJson
         "memory": f"{here.memory_bytes / gib:.1f} GiB{limit}",
         "GPUs": "\n".join(_gpu_line(gpu) for gpu in here.gpus) or f"none ({here.gpu_note})",
         "cloud": f"{here.cloud_vendor} {here.cloud_product}" if here.cloud_vendor else "not detected",
+        "metadata": _detected_line(detected),
         "system": f"{here.system} {here.kernel}, Python {here.python}, {here.allocator}",
         "packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "priced as": _price_line(found),
@@ -275,6 +377,62 @@ def machine(*, instance: Instance = None, region: Region = None, as_json: AsJson
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", escape(value))
     _out.print(table, highlight=False)
+
+
+@app.command(epilog="Examples: harness prices --gpu A100 --max-usd 3; harness prices g5.xlarge; harness prices refresh")
+def prices(
+    instance: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[INSTANCE|refresh]",
+            help="All that is known of one instance type; or `refresh`: put the live prices that the filters let through "
+            "into your own table, by gpuhunt (extra `prices`; needs a network, and no key).",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    gpu: Annotated[str | None, typer.Option(help="A GPU, such as A100; `none`: machines without.")] = None,
+    max_usd: Annotated[float | None, typer.Option(min=0, help="At most so many USD an hour.")] = None,
+    provider: Annotated[str | None, typer.Option(help="aws, gcp, azure, ...")] = None,
+    region: Annotated[str | None, typer.Option(help="One region alone.")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="At least so many logical CPUs.")] = None,
+    memory_gib: Annotated[float | None, typer.Option(min=0, help="At least so much main memory.")] = None,
+    spot: Annotated[bool, typer.Option("--spot", help="By the spot price, where one is known.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the price table, cheapest first.
+
+    Your own table (same columns as bench/prices.csv) stands beside the shipped one; the newer of two rows counts. It is
+    the file that HARNESS_PRICES names, else ~/.config/bert-cost-harness/prices.csv.
+    """
+    from harness import price_screen
+    from harness.price_search import Wanted, find_instance, search
+    from harness.price_table import load_prices, own_table_path
+
+    table = load_prices()
+    named = None if instance == "refresh" else instance
+    wanted = Wanted(named, gpu, max_usd, provider, region, cpus, memory_gib, spot)
+    if instance == "refresh":
+        from harness.price_catalog import refresh
+
+        done = refresh(own_table_path(), table, wanted.takes)
+        for complaint in done.complaints:
+            _err.print(f"[yellow]gpuhunt:[/] {escape(complaint)}", soft_wrap=True, highlight=False)
+        _out.print(
+            f"{done.num_new} prices of today in {done.path}; {done.num_kept} older rows kept, "
+            f"{done.num_left_out} instance types without an on-demand price or a size left out.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return
+    if instance is not None and isinstance(found := find_instance(table, instance), str):
+        raise UserError(found)
+    rows = search(table, wanted)
+    if as_json:
+        _print_json(price_screen.as_fields(rows, table))
+    elif instance is None:
+        price_screen.list_prices(_out, rows, wanted, table)
+    else:
+        price_screen.show_prices(_out, rows, table)
 
 
 @app.command(epilog="Example: harness fit bench/default.toml --seq-len 512 --memory-gib 4 --predict")
@@ -343,6 +501,43 @@ def show(
         describe_record(_out, record, summarise([record])[0], path)
 
 
+def _load_priced(
+    paths: Sequence[Path] | None,
+    prices: Path | None,
+    value: Path | None,
+    instance: list[str] | None,
+    usd_per_hour: float | None,
+    config_hashes: frozenset[str] | None = None,
+) -> Priceable:
+    """Read and price, and say on stderr what was left aside, and in what the records differ."""
+    from harness.comparison import words
+    from harness.pricing import load_priced
+
+    found = load_priced(
+        paths or ([DEFAULT_RESULTS] if DEFAULT_RESULTS.is_dir() else []),
+        prices=prices,
+        value=value,
+        instances=_pairs(instance or []),
+        usd_per_hour=usd_per_hour,
+        config_hashes=config_hashes,
+    )
+    _print_problems(found.unreadable)
+    for difference in found.differences:
+        _err.print(f"[yellow]differs:[/] {escape(words(difference))}", soft_wrap=True, highlight=False)
+    return found
+
+
+def _print_problems(problems: Sequence[str]) -> None:
+    for problem in problems:
+        _err.print(f"[yellow]left aside:[/] {escape(problem)}", soft_wrap=True, highlight=False)
+
+
+def _above_0(value: float | None, option: str) -> float | None:
+    if value is not None and value <= 0:
+        raise UserError(f"{option} {value:g}: a number above 0 is needed")
+    return value
+
+
 def _load_cells(path: Path, overrides: Sequence[str] | None = None) -> list[Cell]:
     """A study's cells; or the one cell of a record, to be run again."""
     from harness.matrix import Cell, expand
@@ -376,18 +571,48 @@ def _value_of(cell: Cell, key: str) -> str | None:
     return None if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _find_price(machine: Machine, usd_per_hour: float | None = None, stated: Stated | None = None) -> Price | str:
+def _find_price(
+    machine: Machine,
+    prices: Path | None = None,
+    *,
+    usd_per_hour: float | None = None,
+    stated: Stated | None = None,
+    detected: Detected | None = None,
+) -> Price | str:
+    from harness.assumptions import load_assumptions
     from harness.prices import load_prices, price_machine
+    from harness.tariff import pay_for
 
-    return price_machine(load_prices(), machine, stated=stated, usd_per_hour=usd_per_hour)
+    book = load_assumptions(prices).prices
+    found = price_machine(
+        load_prices(), machine, stated=stated, detected=detected, usd_per_hour=usd_per_hour, book=book
+    )
+    return pay_for(found, book, machine.id)
 
 
-def _check_instance(instance: str, region: str | None) -> None:
+def _stated(instance: str | None, region: str | None, prices: Path | None) -> Stated | None:
+    """What the user says of the machine, refused before anything runs where neither table nor own rates know it."""
+    from harness.assumptions import load_assumptions
     from harness.prices import find_instance, load_prices
+    from harness.record import Stated
 
+    if instance is None:
+        if region is not None:
+            raise UserError("--region needs --instance too")
+        return None
     found = find_instance(load_prices(), instance, region)
-    if isinstance(found, str):
+    if isinstance(found, str) and all(rate.instance != instance for rate in load_assumptions(prices).prices.rate):
         raise UserError(f"--instance {instance}: {found}")
+    return Stated(instance=instance, region=region)
+
+
+def _asker(*, detect: bool, offline: bool) -> Callable[[Machine], Detected | None]:
+    """What asks the metadata service of a machine's cloud, or nobody."""
+    from harness import cloud
+
+    if detect and offline:
+        raise UserError("--detect and --offline: give one of them")
+    return lambda machine: None if offline else cloud.detect(machine.cloud_vendor, everywhere=detect)
 
 
 def _budget(cell: Cell, price: Price | str) -> Budget | None:
@@ -442,11 +667,23 @@ def _gpu_line(gpu: Gpu) -> str:
 
 
 def _price_line(found: Price | str) -> str:
+    from harness.price_rows import age_words
+
     if isinstance(found, str):
         return f"no price: {found}"
-    where = f"{found.provider} {found.instance} in {found.region}, " if found.instance else ""
-    note = f"\n{found.note}" if found.note else ""
-    return f"{where}{found.usd_per_hour:g} USD an hour, {found.basis} ({found.as_of or 'now'}; {found.source}){note}"
+    place = " ".join(part for part in (found.provider, found.instance) if part)
+    region = f" in {found.region}" if found.region else ""
+    where = f"{place}{region}, " if found.instance else ""
+    dated = "; ".join(part for part in (found.as_of or "now", age_words(found.age_days), found.source) if part)
+    more = "".join(f"\n{line}" for line in (found.paid, found.note) if line)
+    return f"{where}{found.usd_per_hour:g} USD an hour, {found.basis} ({dated}){more}"
+
+
+def _detected_line(detected: Detected | None) -> str:
+    if detected is None:
+        return "nothing told (--detect asks the services of EC2, GCE and Azure)"
+    kind = {True: ", spot", False: ", on demand", None: ""}[detected.is_spot]
+    return f"{detected.vendor} {detected.instance}" + (f" in {detected.region}" if detected.region else "") + kind
 
 
 def _print_failures(records: Sequence[Record]) -> None:

@@ -33,6 +33,7 @@ from harness.record import (
     Baseline,
     Cap,
     DataFacts,
+    Detected,
     Example,
     Git,
     Load,
@@ -114,6 +115,7 @@ class Surroundings:
     stated: Stated | None
     git: Git | None
     packages: dict[str, str]
+    detected: Detected | None = None
 
 
 @dataclass
@@ -419,6 +421,7 @@ def blank_record(cell: Cell, around: Surroundings, outcome: str, reason: str | N
             "packages": around.packages,
             "machine": around.machine,
             "stated": around.stated,
+            "detected": around.detected,
             "load": None,
             "start_method": None,
         }

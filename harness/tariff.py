@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from harness import formulas
-from harness.assumptions import PriceBook, Rate
+from harness.assumptions import PriceBook, Rate, find_rate
 from harness.prices import Price
-from harness.statistics import Summary
+
+if TYPE_CHECKING:
+    from harness.statistics import Summary
 
 
 def pay(find_price: Callable[[Summary], Price | str], book: PriceBook) -> Callable[[Summary], Price | str]:
@@ -34,48 +37,69 @@ def pay_for(found: Price | str, book: PriceBook, machine_id: str) -> Price | str
     on_demand, told = _on_demand(found, book)
     spot_rate = _rate(book, found, "spot")
     spot = spot_rate.usd_per_hour if spot_rate else found.usd_per_hour_spot
-    known = replace(found, usd_per_hour=on_demand, usd_per_hour_on_demand=on_demand, usd_per_hour_spot=spot, paid=told)
+    known = replace(found, usd_per_hour_on_demand=on_demand, usd_per_hour_spot=spot)
     if book.plan == "spot":
         if spot is None:
-            where = f" {found.instance}" if found.instance else " this machine"
-            return f'no spot price of{where} is known: add a [[rate]] with plan = "spot" to prices.toml'
+            return _unknown("spot", found)
         source = f"spot, by {spot_rate.source}" if spot_rate else "spot"
-        return replace(known, usd_per_hour=spot, plan="spot", paid=source)
+        return replace(_dated(known, spot_rate), usd_per_hour=spot, plan="spot", paid=_joined(found, source))
     if book.plan == "committed":
         return _committed(known, book)
-    return known
+    if on_demand is None:
+        return _unknown("on_demand", found)
+    dated = _dated(known, _rate(book, found, "on_demand"))
+    return replace(dated, usd_per_hour=on_demand, paid=_joined(found, told))
 
 
 def _rate(book: PriceBook, price: Price, plan: str) -> Rate | None:
-    """The reader's own rate; one that names the region before one that names none."""
-    fitting = [
-        rate
-        for rate in book.rate
-        if rate.plan == plan and rate.instance == price.instance and rate.region in (None, price.region)
-    ]
-    return max(fitting, key=lambda rate: rate.region is not None, default=None)
+    return find_rate(book, price.instance, price.region, plan)
 
 
-def _on_demand(price: Price, book: PriceBook) -> tuple[float, str | None]:
+def _unknown(plan: str, price: Price) -> str:
+    where = f" of {price.instance}" if price.instance else " of this machine"
+    return f'no {plan.replace("_", "-")} price{where} is known: add a [[rate]] with plan = "{plan}" to prices.toml'
+
+
+def _joined(price: Price, told: str | None) -> str | None:
+    """What the look-up said of the price, before what the plan makes of it."""
+    return "; ".join(part for part in (price.paid, told) if part) or None
+
+
+def _dated(price: Price, rate: Rate | None) -> Price:
+    """A price by the reader's own rate has that rate's date and source, and not those of the table."""
+    if rate is None:
+        return price
+    return replace(price, as_of=None if rate.as_of is None else rate.as_of.isoformat(), source=rate.source)
+
+
+def _on_demand(price: Price, book: PriceBook) -> tuple[float | None, str | None]:
+    """USD an hour on demand, and how it follows from the table's; None where neither table nor rate has it."""
     listed = price.usd_per_hour_listed
-    if listed is None:
+    if listed is None and price.is_listed:
         listed = price.usd_per_hour
     if (rate := _rate(book, price, "on_demand")) is not None:
-        return rate.usd_per_hour, f"by {rate.source}, instead of {listed:g} USD listed"
+        instead = f", instead of {listed:g} USD listed" if listed is not None else ""
+        return rate.usd_per_hour, f"by {rate.source}{instead}"
+    if listed is None:
+        return None, None
     if book.discount_percent:
         less = formulas.discounted(listed, book.discount_percent)
         return less, f"{listed:g} USD listed, less {book.discount_percent:g}%"
     return listed, None
 
 
-def _committed(price: Price, book: PriceBook) -> Price:
+def _committed(price: Price, book: PriceBook) -> Price | str:
     rate, commitment = _rate(book, price, "committed"), book.commitment
-    listed = price.usd_per_hour_on_demand or price.usd_per_hour
-    hourly = rate.usd_per_hour if rate else formulas.discounted(listed, commitment.discount_percent)
+    if rate is not None:
+        hourly = rate.usd_per_hour
+    elif price.usd_per_hour_on_demand is not None:
+        hourly = formulas.discounted(price.usd_per_hour_on_demand, commitment.discount_percent)
+    else:
+        return _unknown("committed", price)
     used = commitment.utilisation_fraction
     told = f"{hourly:g} USD committed for every hour, in use for {used:.0%} of them"
     useful = formulas.committed_usd_per_useful_hour(hourly, used)
-    return replace(price, usd_per_hour=useful, plan="committed", paid=told)
+    return replace(_dated(price, rate), usd_per_hour=useful, plan="committed", paid=_joined(price, told))
 
 
 def _own(found: Price | str, book: PriceBook) -> Price:

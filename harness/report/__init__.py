@@ -9,9 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.assumptions import Assumptions
+from harness.comparison import Difference
 from harness.cost import Priced
+from harness.elsewhere import ElsewhereAnswer
 from harness.prices import Price
 from harness.report.choice import choose
+from harness.report.elsewhere import moved_seconds
+from harness.report.machines import machines
 from harness.report.markdown import markdown
 from harness.report.page import page
 from harness.report.sentence import answer
@@ -26,6 +30,9 @@ def write_report(
     *,
     generated_at: datetime,
     assumptions: Assumptions | None = None,
+    differences: Sequence[Difference] = (),
+    elsewhere: ElsewhereAnswer | None = None,
+    deadline_s: float | None = None,
     choices: Mapping[str, Sequence[Price | None]] | None = None,
 ) -> Path:
     """Write report.html, summary.md and cells.csv under `out`, each whole or not at all.
@@ -37,6 +44,9 @@ def write_report(
         out: Folder; made if missing.
         generated_at: Aware time that the page shows, in UTC.
         assumptions: Those under which `priced` was priced; the page lets its reader change them.
+        differences: In what records differ that are shown side by side (see comparison.py).
+        elsewhere: Measured seconds at other machines' prices (see elsewhere.py).
+        deadline_s: From the order of a machine to the end of a run; machines are compared within it too.
         choices: By machine id, the prices that its reader may choose from, before the reader's plan; the first is the
             report's own (see prices.choices). Of a machine without an entry there is no other price to choose.
 
@@ -48,11 +58,13 @@ def write_report(
     csv = csv_text(priced)
     choice = choose(priced)
     sentences = answer(priced, choice)
+    compared = machines(priced, assumed, differences=differences, deadline_s=deadline_s)
+    moved = moved_seconds(elsewhere, priced)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "cells.csv", csv)
-    _write(out / "summary.md", markdown(priced, sentences, generated_at=written_at))
+    _write(out / "summary.md", markdown(priced, sentences, compared, generated_at=written_at))
     html = out / "report.html"
-    _write(html, page(priced, choice, sentences, csv, assumed, choices or {}, generated_at=written_at))
+    _write(html, page(priced, choice, sentences, csv, assumed, choices or {}, compared, moved, generated_at=written_at))
     return html
 
 

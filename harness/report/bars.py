@@ -37,7 +37,7 @@ _GAP = 0.9  # rows between two places
 _EDGE = 0.8  # of a row above the first and below the last
 _BAR = 0.86  # of a row
 _MAX_TICKS = 2
-_ROOM = 1.35  # behind the longest bar, for its figure
+ROOM = 1.35  # behind the longest bar, for its figure
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure, indice
     legend = _LEGEND_LINE * (len(groups) > 1) * lines
     layout(drawn, x="", y="", height=round(_FRAME_HEIGHT + _ROW_HEIGHT * rows.num_rows) + legend)
     drawn.update_layout(barmode="overlay", showlegend=len(groups) > 1)
-    drawn.update_xaxes(range=[0, most * _ROOM], nticks=_MAX_TICKS + 1, tickprefix="$" if figure.dollars else "")
+    drawn.update_xaxes(range=[0, most * ROOM], nticks=_MAX_TICKS + 1, tickprefix="$" if figure.dollars else "")
     drawn.update_yaxes(
         range=[rows.num_rows - 1 + _EDGE, -_EDGE],
         showgrid=False,
@@ -139,7 +139,7 @@ def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure, indice
         ticktext=[_tick(place) for place in places],
     )
     if figure.dollars:
-        money(drawn, basis_words(members), "x", kind="zero", room=_ROOM)
+        money(drawn, basis_words(members), "x", kind="zero", room=ROOM)
     if figure.key == "memory":
         memory_ticks(drawn, most, num_ticks=_MAX_TICKS)
     title = figure.title + (f", {basis_words(members)}" if figure.dollars else "")
@@ -164,10 +164,36 @@ def _traces(
     places = [place for place in group.cells if place not in rows.lost]
     found = [figure.read(group.cells[place]) for place in places]
     words = [_words(group.cells[place], estimate, figure) for place, estimate in zip(places, found, strict=True)]
-    role, at = SERIES[index], [indices[id(group.cells[place])] for place in places]
+    return bar_traces(
+        [rows.at[place, index] for place in places],
+        found,
+        words,
+        name=_legend_name(label),
+        role=SERIES[index],
+        cells=[indices[id(group.cells[place])] for place in places] if figure.dollars else None,
+        hover=[
+            f"{chart_text(label)}<br>{chart_text(place)}<br>{word}" for place, word in zip(places, words, strict=True)
+        ],
+    )
+
+
+def bar_traces(
+    at: Sequence[float],
+    found: Sequence[Estimate | None],
+    words: Sequence[str],
+    *,
+    name: str,
+    role: str,
+    hover: Sequence[str],
+    cells: Sequence[int] | None = None,
+) -> list[go.Bar]:
+    """Bars across at these rows with their intervals, and the words behind each; words and hover are escaped already.
+
+    Of USD per 1,000 samples `cells` holds the place in the report of each bar's cell, so that the page can follow.
+    """
     bar = go.Bar(
         orientation="h",
-        y=[rows.at[place, index] for place in places],
+        y=list(at),
         x=[None if estimate is None else estimate.value for estimate in found],
         width=_BAR,
         error_x={
@@ -178,12 +204,10 @@ def _traces(
             "thickness": 1.2,
             "width": 3,
         },
-        name=_legend_name(label),
-        meta=live("x", PER_SAMPLE, at, role) if figure.dollars else colour(role),
+        name=name,
+        meta=colour(role) if cells is None else live("x", PER_SAMPLE, cells, role),
         hoverinfo="text",
-        hovertext=[
-            f"{chart_text(label)}<br>{chart_text(place)}<br>{word}" for place, word in zip(places, words, strict=True)
-        ],
+        hovertext=list(hover),
     )
     # An unseen bar up to the interval's end, so that the words stand behind the error bar and not on it.
     ends = go.Bar(
@@ -191,13 +215,13 @@ def _traces(
         y=bar.y,
         x=[0 if estimate is None else bound(estimate, "high") for estimate in found],
         width=_BAR,
-        text=words,
+        text=list(words),
         textposition="outside",
         cliponaxis=False,
         marker={"color": "rgba(0,0,0,0)"},
         showlegend=False,
         hoverinfo="skip",
-        meta=live("x", PER_SAMPLE, at, end="high") if figure.dollars else None,
+        meta=None if cells is None else live("x", PER_SAMPLE, cells, end="high"),
     )
     return [bar, ends]
 

@@ -151,7 +151,7 @@ def _before_plan(cells: Sequence[Priced]) -> Price | None:
 
 
 def _choice(price: Price) -> dict[str, Any]:
-    listed = price.usd_per_hour if price.usd_per_hour_listed is None else price.usd_per_hour_listed
+    listed = price.usd_per_hour if price.usd_per_hour_listed is None and price.is_listed else price.usd_per_hour_listed
     return {
         "instance": _optional(price.instance), "provider": _optional(price.provider), "region": _optional(price.region),
         "basis": price.basis, "doubtful": disagrees(price), "as_of": _optional(price.as_of), "listed": listed,

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from harness.cost import Priced
 from harness.footprint import rescues
+from harness.price_rows import age_words
 from harness.report.choice import failed
 from harness.report.device_words import (
     communication_words,
@@ -16,6 +17,7 @@ from harness.report.device_words import (
     scaling_sentences,
     series_names,
 )
+from harness.report.machines import Machines
 from harness.report.memory import rescue_sentences
 from harness.report.naming import describe, machine_labels
 from harness.report.sections import warnings_by_text
@@ -30,11 +32,14 @@ _MARKS = re.compile(r"([\\`*_\[\]|~])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&commat;", "#": "&num;", "://": "&colon;//"}
 
 
-def markdown(cells: Sequence[Priced], sentences: Sequence[str], *, generated_at: datetime) -> str:
+def markdown(
+    cells: Sequence[Priced], sentences: Sequence[str], machines: Machines | None = None, *, generated_at: datetime
+) -> str:
     """A summary fit for a pull request."""
     parts = ["# Fine-tuning BERT: cost and performance", " ".join(md(sentence) for sentence in sentences)]
     parts.append(_md_machines(cells))
     good = sorted((c for c in cells if c.summary.kind == "fine_tune" and c.summary.num_ok), key=_by_dollars)
+    parts.append(_md_side_by_side(machines))
     parts.append(_md_cells(good))
     parts.append(_md_scaling(scaling_series(cells), cells))
     parts.append(_md_baselines([c for c in cells if c.summary.kind == "baseline" and c.summary.num_ok]))
@@ -66,13 +71,25 @@ def _md_machines(cells: Sequence[Priced]) -> str:
             told = f"no price: {md(cell.missing or 'none was found')}"
         else:
             place = ", ".join(md(part) for part in (price.instance, price.provider, price.region) if part)
-            origin = ", ".join(md(part) for part in (price.as_of, price.source) if part)
+            dated = (price.as_of, age_words(price.age_days), price.source)
+            origin = ", ".join(md(part) for part in dated if part)
             told = f"{usd_per_hour(price.usd_per_hour)} an hour, **{price.basis}**" + "".join(
-                f"; {p}" for p in (place, origin) if p
+                f"; {p}" for p in (place, origin, md(price.paid or "")) if p
             )
             told += f"; {md(price.note)}" if price.note else ""
         lines.append(f"- {md(label)}: {told}")
     return "\n".join(["## Machine and price", *lines]) if lines else ""
+
+
+def _md_side_by_side(machines: Machines | None) -> str:
+    if machines is None:
+        return ""
+    rows = [[_md_figure(md(field.text), md(field.extra.replace("; ", ", "))) for field in row] for row in machines.rows]
+    said = [*machines.verdicts, *machines.cautions]
+    differs = [f"- {md(line)}" for line in machines.differences]
+    care = "\n\nRecords that stand side by side differ in\n\n" + "\n".join(differs) if differs else ""
+    table = _md_table([md(head) for head in machines.heads], rows)
+    return "## Machines side by side\n\n" + "\n\n".join(md(line) for line in said) + f"{care}\n\n{table}"
 
 
 def _md_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -26,9 +26,11 @@ from harness.report.device_charts import scaling_charts
 from harness.report.device_words import MAX_SERIES, scaling_sentences
 from harness.report.devices import HEADS as SCALING_HEADS
 from harness.report.devices import scaling_rows
+from harness.report.elsewhere import Moved
 from harness.report.facts import facts
 from harness.report.figures import Chart, as_json, script_safe
 from harness.report.grids import heat_maps
+from harness.report.machines import Machines
 from harness.report.memory import (
     HOLDER_HEADS,
     MAX_WAYS,
@@ -62,6 +64,8 @@ def page(
     csv: str,
     assumed: Assumptions,
     choices: Mapping[str, Sequence[Price | None]],
+    machines: Machines | None = None,
+    elsewhere: Moved | None = None,
     *,
     generated_at: datetime,
 ) -> str:
@@ -86,6 +90,7 @@ def page(
         *([cost] if cost is not None else []),
         *maps,
         *compared,
+        *(machines.charts if machines else ()),
         *(chart for group in (scaling["charts"].values() if scaling else []) for chart in group),
         *([memory["chart"]] if memory and memory["chart"] else []),
         *curves,
@@ -105,6 +110,8 @@ def page(
         maps=_by_group(maps),
         bars=compared,
         num_more_bars=num_more,
+        machines=machines,
+        elsewhere=elsewhere,
         scaling=scaling,
         memory=memory,
         curves=curves,

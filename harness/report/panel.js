@@ -99,7 +99,7 @@ const panel = (() => {
       const rate = money.code + state.values["prices.currency.per_usd"];
       if (rate !== code) {
         const text = (choice) => [choice.instance || "as given", choice.provider, choice.region].filter(is).join(", ")
-          + `: ${money.perHour(choice.listed)} an hour` + (choice.as_of ? ` (${choice.as_of})` : "");
+          + (is(choice.listed) ? `: ${money.perHour(choice.listed)} an hour` : ": your own rate") + (choice.as_of ? ` (${choice.as_of})` : "");
         const none = is(machine.chosen) ? [] : [["", "no price known"]];
         options(control, [...none, ...machine.choices.map((choice, place) => [String(place), text(choice)])]);
         code = rate;

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.comparison import slice_words
 from harness.cost import Priced
+from harness.price_rows import age_words
 from harness.prices import Price
 from harness.record import Example, Machine, Record
 from harness.report.cell_table import OUTCOMES
@@ -42,7 +44,7 @@ def places(cells: Sequence[Priced]) -> list[Place]:
         missing = next((cell.missing for cell in own if cell.missing), None)
         note = (price.note if price is not None else missing) or ""
         hosts = len({r.machine.host for cell in own for r in cell.summary.records})
-        facts = (*_facts(record.machine), *_software(record), ("Hosts of this kind", f"{hosts}"))
+        facts = (*_facts(record.machine), *_metadata(record), *_software(record), ("Hosts of this kind", f"{hosts}"))
         found.append(Place(label, facts, _price_facts(price), None if price is None else price.basis, clean(note)))
     return found
 
@@ -50,6 +52,7 @@ def places(cells: Sequence[Priced]) -> list[Place]:
 def _facts(machine: Machine) -> list[tuple[str, str]]:
     cpu = machine.cpu
     gpus = [f"{gpu.name}, {memory(gpu.memory_bytes) if gpu.memory_bytes else 'memory unknown'}" for gpu in machine.gpus]
+    part = slice_words(machine)
     limit = f" (limited to {memory(machine.memory_limit_bytes)})" if machine.memory_limit_bytes else ""
     cloud = " ".join(filter(None, (machine.cloud_vendor, machine.cloud_product)))
     facts = [
@@ -60,9 +63,18 @@ def _facts(machine: Machine) -> list[tuple[str, str]]:
             "GPU",
             clean("; ".join(gpus)) or f"none{f' ({clean(machine.gpu_note)})' if machine.gpu_note else ''}",
         ),
+        *([("Slice", f"{part}; priced as the whole machine unless an instance is stated")] if part else []),
         ("System", clean(f"{machine.system} {machine.kernel}, Python {machine.python}")),
     ]
     return [*facts, ("Firmware says", clean(cloud))] if cloud else facts
+
+
+def _metadata(record: Record) -> list[tuple[str, str]]:
+    seen = record.detected
+    if seen is None:
+        return []
+    told = " ".join(part for part in (seen.vendor, seen.instance, seen.region) if part)
+    return [("Metadata service says", clean(told + (", spot" if seen.is_spot else "")))]
 
 
 def _software(record: Record) -> list[tuple[str, str]]:
@@ -77,9 +89,14 @@ def _price_facts(price: Price | None) -> tuple[tuple[str, str], ...]:
     facts = [
         ("Price", f"{usd_per_hour(price.usd_per_hour)} an hour"),
         ("Instance", clean(place) or "none named"),
-        ("As of", clean(price.as_of or "no date given")),
+        (
+            "As of",
+            clean(", ".join(part for part in (price.as_of or "no date given", age_words(price.age_days)) if part)),
+        ),
         ("Source", clean(price.source or "no source given")),
     ]
+    if price.paid:
+        facts.insert(1, ("Paid", clean(price.paid)))
     return tuple(facts)
 
 

@@ -165,7 +165,7 @@ def _dollars(cell: Priced) -> dict[str, Any]:
     told["usd_per_1000_samples_of_share"] = _end(each, "value")
     amounts = ("per_epoch", "train", "setup", "evaluate", "per_run", "to_target", "whole_dataset")
     told |= {f"usd_{amount}": _end(getattr(cell, f"usd_{amount}"), "value") for amount in amounts}
-    fields = ("basis", "as_of", "source", "note")
+    fields = ("basis", "plan", "as_of", "age_days", "source", "paid", "note")
     told |= {f"price_{field}": getattr(price, field) if price is not None else None for field in fields}
     told |= {
         field: getattr(price, field) if price is not None else None for field in ("instance", "provider", "region")
@@ -246,8 +246,11 @@ COLUMNS = (
     ),
     *(
         "price_basis",
+        "price_plan",
         "price_as_of",
+        "price_age_days",
         "price_source",
+        "price_paid",
         "price_note",
         "instance",
         "provider",

@@ -25,6 +25,7 @@ const whatif = (() => {
   const onDemand = (facts, choice, values) => {
     const rate = rateOf(facts, choice, "on_demand");
     if (rate) return rate.usd_per_hour;
+    if (!is(choice.listed)) return null; // the table lacks it, and no rate of the reader's says it
     return formulas.discounted({ usd_per_hour: choice.listed, discount_percent: values["prices.discount_percent"] });
   };
 
@@ -57,21 +58,24 @@ const whatif = (() => {
       };
     }
     if (!choice) return { missing: machine.missing };
+    const unknown = (which) => ({ missing: "no " + which + " price of " + (choice.instance || "this machine") + " is known" });
     const on_demand = onDemand(facts, choice, values);
     const spotRate = rateOf(facts, choice, "spot");
     const spot = spotRate ? spotRate.usd_per_hour : choice.spot;
     const price = { ...known, on_demand, spot, ...billing };
     if (plan === "spot") {
-      if (!is(spot)) return { missing: "no spot price of " + (choice.instance || "this machine") + " is known" };
+      if (!is(spot)) return unknown("spot");
       return { ...price, usd_per_hour: spot, plan };
     }
     if (plan === "committed") {
       const rate = rateOf(facts, choice, "committed");
-      const committed_usd_per_hour = rate ? rate.usd_per_hour
+      const committed_usd_per_hour = rate ? rate.usd_per_hour : !is(on_demand) ? null
         : formulas.discounted({ usd_per_hour: on_demand, discount_percent: values["prices.commitment.discount_percent"] });
+      if (!is(committed_usd_per_hour)) return unknown("committed");
       const utilisation_fraction = values["prices.commitment.utilisation_fraction"];
       return { ...price, usd_per_hour: formulas.committed_usd_per_useful_hour({ committed_usd_per_hour, utilisation_fraction }), plan };
     }
+    if (!is(on_demand)) return unknown("on-demand");
     return { ...price, usd_per_hour: on_demand, plan: "on_demand" };
   };
 
