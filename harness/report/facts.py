@@ -16,7 +16,7 @@ from harness.cost import Priced
 from harness.matrix import BaselineConfig
 from harness.prices import Price
 from harness.report.choice import Choice
-from harness.report.naming import describe, machine_labels, short_labels, usual_values
+from harness.report.naming import cell_labels, describe, machine_labels, short_labels, usual_values
 from harness.report.sentence import disagrees
 from harness.report.wording import clean
 from harness.statistics import Estimate
@@ -43,6 +43,7 @@ def facts(
     machines = machine_labels(cells)
     places = {machine_id: index for index, machine_id in enumerate(machines)}
     labels = short_labels(cells) | short_labels(choice.compared)
+    marks = cell_labels(cells) | cell_labels(choice.compared)
     usual, compared = usual_values(cells), {id(cell) for cell in choice.compared}
     tfidf = cost.tfidf_accuracies(cell.summary for cell in cells)
     return {
@@ -51,6 +52,7 @@ def facts(
                 _cell(cell, accuracy)
                 | {
                     "label": labels[id(cell)],
+                    "mark": marks[id(cell)],
                     "words": clean(describe(cell, usual)),
                     "machine": places[cell.summary.machine_id],
                     "compared": id(cell) in compared,

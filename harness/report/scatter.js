@@ -7,6 +7,8 @@ const scatter = (() => {
   const roomAcross = 0.3;
   const roomUp = 0.15;
 
+  const symbols = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon"]; // figures.SYMBOLS
+
   const across = (values, wide) => values.map((value) => wide ? Math.log10(value) : value);
 
   // Places of the points whose names are written: the choice, the best, and of the front what leaves names readable.
@@ -74,7 +76,7 @@ const scatter = (() => {
   const group = (context, members, style, drawn) => {
     const estimates = members.map((index) => context.facts.cells[index].accuracy);
     return {
-      type: "scatter", mode: "markers+text", marker: { symbol: style.symbol, size: style.size }, name: style.name, meta: { colour: style.colour },
+      type: "scatter", mode: "markers+text", marker: { symbol: members.map((index) => drawn.symbol(index, style.symbol)), size: style.size }, name: style.name, meta: { colour: style.colour },
       x: members.map((index) => drawn.cost(index)), y: estimates.map((one) => one.value),
       error_y: {
         type: "data", symmetric: false, thickness: 1, width: 3, visible: drawn.shown.length <= many,
@@ -101,9 +103,16 @@ const scatter = (() => {
     const placeOf = new Map(shown.map((index, place) => [index, place]));
     const label = (index) => {
       if (isPlain) return index === chosen.pick ? "recommended" : "";
-      return named.has(placeOf.get(index)) ? redraw.escaped(facts.cells[index].label) : "";
+      return named.has(placeOf.get(index)) ? redraw.escaped(facts.cells[index].mark) : "";
     };
-    const drawn = { cost, shown, label, isPlain, side: labelSide(costs) };
+    const machines = [...new Set(shown.map((index) => facts.cells[index].machine))];
+    const symbolOf = new Map(machines.map((machine, place) => [machine, symbols[place % symbols.length]]));
+    // Where there are several machines the symbol tells which, hollow where that of its group is.
+    const symbol = (index, alone) => {
+      if (machines.length < 2 || (isPlain && index === chosen.pick)) return alone;
+      return symbolOf.get(facts.cells[index].machine) + (alone.endsWith("-open") ? "-open" : "");
+    };
+    const drawn = { cost, shown, label, isPlain, symbol, side: labelSide(costs) };
     const rivals = new Set(chosen.rivals);
     const [pickName, rivalName, belowName] = names(state);
     const groups = [
@@ -112,6 +121,10 @@ const scatter = (() => {
       [{ name: belowName, colour: "quiet", symbol: "circle-open", size: 10 }, shown.filter((index) => !rivals.has(index) && index !== chosen.pick)],
     ];
     const data = groups.filter(([, members]) => members.length).map(([style, members]) => group(context, members, style, drawn));
+    if (machines.length > 1) data.push(...machines.map((machine) => ({
+      type: "scatter", x: [null], y: [null], mode: "markers", marker: { symbol: symbolOf.get(machine), size: 10 },
+      name: redraw.escaped(facts.machines[machine].label), meta: { colour: "ink" }, hoverinfo: "skip",
+    })));
     data.push({
       type: "scatter", x: front.map((place) => points[place][0]), y: front.map((place) => points[place][1]), mode: "lines", zorder: -1,
       line: { shape: "hv", width: 2, dash: "dot" }, name: isPlain ? "nothing measured beats these in both" : "front of cost and accuracy", meta: { colour: "pick" }, hoverinfo: "skip",

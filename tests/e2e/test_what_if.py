@@ -197,6 +197,7 @@ def test_charts_laid_anew_as_written_are_those_that_python_drew(opened):
                 const anew = isCost ? scatter.chart(item, context, ranking.choose(facts, base, state), state) : redraw.chart(item, context);
                 if (anew.data.length !== item.figure.data.length) found.push([item.key, "traces", anew.data.length]);
                 item.figure.data.forEach((trace, place) => {{
+                    if (isCost && trace.marker && !near(trace.marker.symbol, anew.data[place].marker.symbol)) found.push([item.key, "symbols"]);
                     for (const key of ["x", "y", "z", "text", "hovertext", "name", "textposition", "mode"])
                         if (!near(trace[key], anew.data[place][key])) found.push([item.key, key, trace[key], anew.data[place][key]]);
                     for (const bars of ["error_x", "error_y"]) if (trace[bars] && !near(trace[bars].array, anew.data[place][bars].array)) found.push([item.key, bars]);
