@@ -37,7 +37,7 @@ _GAP = 0.9  # rows between two places
 _EDGE = 0.8  # of a row above the first and below the last
 _BAR = 0.86  # of a row
 _MAX_TICKS = 2
-ROOM = 1.35  # behind the longest bar, for its figure
+ROOM = 1.5  # behind the longest bar, for its figure
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ const redraw = (() => {
         if (is(value)) most = Math.max(most, value + (bars ? bars.array[index] || 0 : 0));
       });
     }
-    const longer = ranged.axis === "x" && context.money.code !== "USD" ? 0.25 : 0; // words stand behind the bars
+    const longer = ranged.axis === "x" && context.money.code !== "USD" ? 0.5 : 0; // words stand behind the bars
     return { range: [0, (most || 1) * (ranged.room + longer)], tickprefix: symbol(context.money.code) };
   };
 
