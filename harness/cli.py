@@ -201,6 +201,9 @@ def report(
         Path | None, typer.Option(help="Your own rates, discounts, currency and hardware (prices.toml).")
     ] = None,
     value: Annotated[Path | None, typer.Option(help="What a right label is worth to you (value.toml).")] = None,
+    invoice: Annotated[
+        float | None, typer.Option(min=0, metavar="USD", help="What measuring was invoiced: held against the estimate.")
+    ] = None,
 ) -> None:
     """Write the report: one HTML page, a summary for a pull request, and a table."""
     from harness.assumptions import load_assumptions
@@ -223,7 +226,9 @@ def report(
     summaries = with_mfu(summarise(records), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
     finder = price_finder(table, summaries, instances=_pairs(instance or []), usd_per_hour=usd_per_hour)
     priced = price(summaries, pay(finder, assumed.prices), assumed)
-    page = write_report(priced, out, generated_at=datetime.now(UTC), assumptions=assumed)
+    page = write_report(
+        priced, out, generated_at=datetime.now(UTC), assumptions=assumed, records=records, invoice_usd=invoice
+    )
     _out.print(f"{len(records)} records, {len(priced)} cells: {page}", highlight=False, soft_wrap=True)
 
 

@@ -171,6 +171,26 @@ class GpuReading(Settings):
     throttle_reasons: tuple[str, ...] | None
 
 
+class Energy(Settings):
+    """What counters of energy told from the order of a cell to the end of its test evaluation, or to its own end.
+
+    They count whole devices: what other processes had of them is in it.
+
+    Attributes:
+        source: The instruments.
+        seconds: Between the two readings.
+        gpu_joules: Of each GPU that the cell uses.
+        cpu_joules: Of each processor package, all its cores.
+        dram_joules: Of each package's memory, where that is counted apart.
+    """
+
+    source: str
+    seconds: float
+    gpu_joules: tuple[float, ...] = ()
+    cpu_joules: tuple[float, ...] = ()
+    dram_joules: tuple[float, ...] = ()
+
+
 class Cap(Settings):
     """The limit that a cell's memory was held under.
 
@@ -463,6 +483,7 @@ class Record(Settings):
         held_bytes: Rank 0's after every step up to its last mark, of a cell that did not live to tell; where it did,
             `training` has those of every rank.
         start_method: None when no process was started.
+        energy: None where the machine has no counter that the harness may read.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -491,6 +512,7 @@ class Record(Settings):
     cap: Cap | None = None
     gpu_readings: tuple[GpuReading, ...] = ()
     held_bytes: tuple[int, ...] = ()
+    energy: Energy | None = None
     training: Training | None = None
     baseline: Baseline | None = None
 

@@ -31,19 +31,33 @@ def pay_for(found: Price | str, book: PriceBook, machine_id: str) -> Price | str
         return _own(found, book)
     if isinstance(found, str):
         return found
-    on_demand, told = _on_demand(found, book)
-    spot_rate = _rate(book, found, "spot")
-    spot = spot_rate.usd_per_hour if spot_rate else found.usd_per_hour_spot
-    known = replace(found, usd_per_hour=on_demand, usd_per_hour_on_demand=on_demand, usd_per_hour_spot=spot, paid=told)
+    known = _rented(found, book)
     if book.plan == "spot":
-        if spot is None:
-            where = f" {found.instance}" if found.instance else " this machine"
-            return f'no spot price of{where} is known: add a [[rate]] with plan = "spot" to prices.toml'
-        source = f"spot, by {spot_rate.source}" if spot_rate else "spot"
-        return replace(known, usd_per_hour=spot, plan="spot", paid=source)
+        return _spot(known, book)
     if book.plan == "committed":
         return _committed(known, book)
     return known
+
+
+def _rented(price: Price, book: PriceBook) -> Price:
+    """On demand, after contracts and discounts; with what a spot machine costs."""
+    on_demand, told = _on_demand(price, book)
+    rate, spot = _rate(book, price, "on_demand"), _rate(book, price, "spot")
+    known = replace(
+        price,
+        usd_per_hour=on_demand,
+        usd_per_hour_on_demand=on_demand,
+        usd_per_hour_spot=spot.usd_per_hour if spot else price.usd_per_hour_spot,
+        paid=told,
+    )
+    return _dated(known, rate)
+
+
+def _dated(price: Price, rate: Rate | None) -> Price:
+    """A contract's price is as old as the contract, whatever the table's row says."""
+    if rate is None:
+        return price
+    return replace(price, as_of=None if rate.as_of is None else rate.as_of.isoformat(), source=rate.source)
 
 
 def _rate(book: PriceBook, price: Price, plan: str) -> Rate | None:
@@ -61,41 +75,67 @@ def _on_demand(price: Price, book: PriceBook) -> tuple[float, str | None]:
     if listed is None:
         listed = price.usd_per_hour
     if (rate := _rate(book, price, "on_demand")) is not None:
-        return rate.usd_per_hour, f"by {rate.source}, instead of {listed:g} USD listed"
+        return rate.usd_per_hour, f"by {rate.source}, instead of {listed:.10g} USD listed"
     if book.discount_percent:
         less = formulas.discounted(listed, book.discount_percent)
-        return less, f"{listed:g} USD listed, less {book.discount_percent:g}%"
+        return less, f"{listed:.10g} USD listed, less {book.discount_percent:.10g}%"
     return listed, None
 
 
+def _spot(price: Price, book: PriceBook) -> Price | str:
+    rate = _rate(book, price, "spot")
+    if price.usd_per_hour_spot is None:
+        where = f" {price.instance}" if price.instance else " this machine"
+        return f'no spot price of{where} is known: add a [[rate]] with plan = "spot" to prices.toml'
+    told = f"spot, by {rate.source}" if rate else "spot"
+    return _dated(replace(price, usd_per_hour=price.usd_per_hour_spot, plan="spot", paid=told), rate)
+
+
+def committed_usd_per_hour(price: Price, book: PriceBook) -> float:
+    """What a commitment costs in every hour, used or not: the reader's rate, else on demand less its discount."""
+    rate = _rate(book, price, "committed")
+    on_demand = price.usd_per_hour_on_demand
+    return (
+        rate.usd_per_hour
+        if rate is not None
+        else formulas.discounted(
+            price.usd_per_hour if on_demand is None else on_demand, book.commitment.discount_percent
+        )
+    )
+
+
 def _committed(price: Price, book: PriceBook) -> Price:
-    rate, commitment = _rate(book, price, "committed"), book.commitment
-    listed = price.usd_per_hour_on_demand or price.usd_per_hour
-    hourly = rate.usd_per_hour if rate else formulas.discounted(listed, commitment.discount_percent)
-    used = commitment.utilisation_fraction
-    told = f"{hourly:g} USD committed for every hour, in use for {used:.0%} of them"
+    hourly, used = committed_usd_per_hour(price, book), book.commitment.utilisation_fraction
+    told = f"{hourly:.10g} USD committed for every hour, in use for {used:.0%} of them"
     useful = formulas.committed_usd_per_useful_hour(hourly, used)
-    return replace(price, usd_per_hour=useful, plan="committed", paid=told)
+    return _dated(replace(price, usd_per_hour=useful, plan="committed", paid=told), _rate(book, price, "committed"))
 
 
 def _own(found: Price | str, book: PriceBook) -> Price:
-    own = book.own
-    hourly = formulas.own_usd_per_hour(*own_parts(book), own.utilisation_fraction)
-    rented = found if isinstance(found, Price) else None
-    return Price(
-        usd_per_hour=hourly,
-        instance=own.name or "own machine",
+    """A useful hour of the reader's own machine; beside it what renting one would cost, where that is known."""
+    rented = _rented(found, book) if isinstance(found, Price) else None
+    own = Price(
+        usd_per_hour=formulas.own_usd_per_hour(*own_parts(book), book.own.utilisation_fraction),
+        instance=book.own.name or "own machine",
         provider=None,
         region=None,
         basis="stated",
         as_of=None,
         source="own hardware, as stated",
         note=None,
-        usd_per_hour_listed=rented.usd_per_hour_listed if rented else None,
-        usd_per_hour_on_demand=_on_demand(rented, book)[0] if rented else None,
-        usd_per_hour_spot=rented.usd_per_hour_spot if rented else None,
         plan="own",
         paid=own_formula(book),
+    )
+    if rented is None:
+        return own
+    return replace(
+        own,
+        usd_per_hour_listed=rented.usd_per_hour_listed,
+        usd_per_hour_on_demand=rented.usd_per_hour_on_demand,
+        usd_per_hour_spot=rented.usd_per_hour_spot,
+        # Of the bill for the rented one: an hour of one's own is rounded to nothing.
+        granularity_s=rented.granularity_s,
+        minimum_s=rented.minimum_s,
     )
 
 
@@ -113,8 +153,8 @@ def own_formula(book: PriceBook) -> str:
     """The formula of a useful hour, with its numbers."""
     own, energy = book.own, book.energy
     return (
-        f"((({own.purchase_usd:g} - {own.resale_usd:g}) / {own.years:g} + {own.hosting_usd_per_year:g} + "
-        f"{own.staff_usd_per_year:g}) / 8760 + {own.idle_watts:g} / 1000 x {energy.pue:g} x {energy.usd_per_kwh:g}) / "
-        f"{own.utilisation_fraction:g} + ({own.busy_watts:g} - {own.idle_watts:g}) / 1000 x {energy.pue:g} x "
-        f"{energy.usd_per_kwh:g} USD"
+        f"((({own.purchase_usd:.10g} - {own.resale_usd:.10g}) / {own.years:.10g} + {own.hosting_usd_per_year:.10g} + "
+        f"{own.staff_usd_per_year:.10g}) / 8760 + {own.idle_watts:.10g} / 1000 x {energy.pue:.10g} x {energy.usd_per_kwh:.10g}) / "
+        f"{own.utilisation_fraction:.10g} + ({own.busy_watts:.10g} - {own.idle_watts:.10g}) / 1000 x {energy.pue:.10g} x "
+        f"{energy.usd_per_kwh:.10g} USD"
     )

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.assumptions import Assumptions
 from harness.cost import Priced
+from harness.record import Record
 from harness.report.choice import choose
 from harness.report.markdown import markdown
+from harness.report.money import money
 from harness.report.page import page
 from harness.report.sentence import answer
 from harness.report.tables import csv_text
+from harness.report.wording import shown_in
+from harness.report.worth_words import worth_words
+from harness.study_cost import study_cost
 
 __all__ = ["write_report"]
 
 
 def write_report(
-    priced: Sequence[Priced], out: Path, *, generated_at: datetime, assumptions: Assumptions | None = None
+    priced: Sequence[Priced],
+    out: Path,
+    *,
+    generated_at: datetime,
+    assumptions: Assumptions | None = None,
+    records: Iterable[Record] | None = None,
+    invoice_usd: float | None = None,
 ) -> Path:
     """Write report.html, summary.md and cells.csv under `out`, each whole or not at all.
 
@@ -31,6 +42,8 @@ def write_report(
         out: Folder; made if missing.
         generated_at: Aware time that the page shows, in UTC.
         assumptions: Those under which `priced` was priced; the page lets its reader change them.
+        records: All that were found, of which measuring them took time and money; by default those of `priced`.
+        invoice_usd: What was paid for measuring, as the reader typed it in.
 
     Returns:
         Path of report.html.
@@ -38,13 +51,19 @@ def write_report(
     written_at = generated_at.astimezone(UTC)
     assumed = assumptions or Assumptions()
     csv = csv_text(priced)
-    choice = choose(priced)
-    sentences = answer(priced, choice)
+    with shown_in(assumed.prices.currency):
+        choice = choose(priced)
+        sentences = answer(priced, choice)
+        study = study_cost(priced, assumed.prices.rental, records)
+        spent = money(priced, choice, assumed, study, invoice_usd=invoice_usd)
+        worth = worth_words(priced, choice, assumed)
+        summary = markdown(priced, sentences, spent, worth, generated_at=written_at)
+        shown = page(priced, choice, sentences, csv, assumed, spent, worth, generated_at=written_at)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "cells.csv", csv)
-    _write(out / "summary.md", markdown(priced, sentences, generated_at=written_at))
+    _write(out / "summary.md", summary)
     html = out / "report.html"
-    _write(html, page(priced, choice, sentences, csv, assumed, generated_at=written_at))
+    _write(html, shown)
     return html
 
 

@@ -16,6 +16,7 @@ from harness import __version__
 from harness.assumptions import Assumptions
 from harness.cost import Priced
 from harness.footprint import rescues, ways_to_fit
+from harness.report.assumed import INPUT_HEADS
 from harness.report.bars import bars
 from harness.report.cell_table import HEADS, MANY_ROWS, TEXT_COLUMNS, rows
 from harness.report.charts import cost_and_accuracy
@@ -38,12 +39,14 @@ from harness.report.memory import (
 )
 from harness.report.memory_chart import memory_chart
 from harness.report.method import data_words, method, model_words, not_measured
+from harness.report.money import CELL_HEADS, LINE_HEADS, Money
 from harness.report.naming import machine_labels
 from harness.report.sections import losses, places, sample, totals, warnings_by_text
 from harness.report.sentence import tfidf_cost
 from harness.report.tables import commit
 from harness.report.tiles import tiles
 from harness.report.wording import clean, plural
+from harness.report.worth_words import WORTH_HEADS, WorthWords
 from harness.scaling import scaling_series
 
 
@@ -53,6 +56,8 @@ def page(
     sentences: Sequence[str],
     csv: str,
     assumed: Assumptions,
+    spent: Money,
+    worth: WorthWords,
     *,
     generated_at: datetime,
 ) -> str:
@@ -83,6 +88,9 @@ def page(
         places=places(cells),
         cost=cost,
         tfidf_cost=tfidf_cost(choice),
+        money=spent,
+        worth=worth,
+        money_heads={"line": LINE_HEADS, "cell": CELL_HEADS, "worth": WORTH_HEADS, "input": INPUT_HEADS},
         maps=_by_group(maps),
         bars=compared,
         num_more_bars=num_more,

@@ -11,6 +11,7 @@ from harness.record import Example, Machine, Record
 from harness.report.cell_table import OUTCOMES
 from harness.report.choice import run_seconds
 from harness.report.naming import machine_labels, short_labels
+from harness.report.paying import PLANS
 from harness.report.wording import clean, memory, seconds, usd_per_hour
 
 _PADS_SHOWN = 6
@@ -76,6 +77,7 @@ def _price_facts(price: Price | None) -> tuple[tuple[str, str], ...]:
     place = ", ".join(part for part in (price.instance, price.provider, price.region) if part)
     facts = [
         ("Price", f"{usd_per_hour(price.usd_per_hour)} an hour"),
+        ("Paid", clean(f"{PLANS[price.plan]}{f': {price.paid}' if price.paid else ''}")),
         ("Instance", clean(place) or "none named"),
         ("As of", clean(price.as_of or "no date given")),
         ("Source", clean(price.source or "no source given")),

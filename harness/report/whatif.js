@@ -11,7 +11,7 @@ const whatif = (() => {
     const middle = value(estimate.value);
     if (!is(middle)) return null;
     let [low, high] = ends.map((end) => is(estimate[end]) ? value(estimate[end]) : null);
-    if (is(low) && is(high) && low > high) [low, high] = [high, low];
+    if ((is(low) && low > middle) || (is(high) && high < middle)) [low, high] = [high, low];
     return { value: middle, low, high };
   };
   const exact = (value) => is(value) ? { value, low: null, high: null } : null;
@@ -26,6 +26,11 @@ const whatif = (() => {
     const rate = rateOf(facts, choice, "on_demand");
     if (rate) return rate.usd_per_hour;
     return formulas.discounted({ usd_per_hour: choice.listed, discount_percent: values["prices.discount_percent"] });
+  };
+
+  const spotOf = (facts, choice) => {
+    const rate = rateOf(facts, choice, "spot");
+    return rate ? rate.usd_per_hour : choice.spot;
   };
 
   const ownParts = (values) => {
@@ -49,13 +54,12 @@ const whatif = (() => {
     const ownMachine = values["prices.own.machine"];
     if (plan === "own" && (!is(ownMachine) || ownMachine === machine.id)) {
       const usd_per_hour = formulas.own_usd_per_hour({ ...ownParts(values), utilisation_fraction: values["prices.own.utilisation_fraction"] });
-      const spot = choice ? choice.spot : null;
-      return { usd_per_hour, on_demand: choice ? onDemand(facts, choice, values) : null, spot, plan: "own", granularity_s: 1, minimum_s: 0 };
+      const rented = choice ? { on_demand: onDemand(facts, choice, values), spot: spotOf(facts, choice) } : { on_demand: null, spot: null };
+      return { usd_per_hour, ...rented, plan: "own", ...billing };
     }
     if (!choice) return { missing: machine.missing };
     const on_demand = onDemand(facts, choice, values);
-    const spotRate = rateOf(facts, choice, "spot");
-    const spot = spotRate ? spotRate.usd_per_hour : choice.spot;
+    const spot = spotOf(facts, choice);
     if (plan === "spot") {
       if (!is(spot)) return { missing: "no spot price of " + (choice.instance || "this machine") + " is known" };
       return { usd_per_hour: spot, on_demand, spot, plan, ...billing };
@@ -91,6 +95,7 @@ const whatif = (() => {
       work_s: seconds, interruptions_per_hour: spot("interruptions_per_hour"), checkpoint_every_s: spot("checkpoint_every_s"),
       checkpoint_s: spot("checkpoint_s"), restart_s: spot("restart_s"),
     });
+    if (!is(work_s)) return null;
     if (plan === "own") return formulas.usd_of_seconds({ usd_per_hour, seconds: work_s });
     const before_s = values["prices.rental.startup_s"] + values["prices.rental.setup_s"];
     const billed_s = formulas.billed_seconds({ work_s, before_s, minimum_s: price.minimum_s, granularity_s: price.granularity_s });
@@ -133,7 +138,9 @@ const whatif = (() => {
     };
     const fixedToTarget = (cell.setup_s || 0) + (cell.evaluate_to_target_s || 0);
     const usd_billed = bill(price.plan);
-    const idle_usd = values["prices.rental.idle_hours_per_month"] * price.usd_per_hour;
+    // What is committed or owned is paid for in every hour already.
+    const idle_usd = price.plan === "committed" || price.plan === "own" ? 0
+      : values["prices.rental.idle_hours_per_month"] * price.usd_per_hour;
     return {
       ...found,
       usd_per_hour: price.usd_per_hour,
