@@ -76,12 +76,14 @@ def buying_sentences(cells: Sequence[Priced], assumed: Assumptions, machines: Ma
         f"({whose(assumed, 'prices.own')})."
     )
     prices = {cell.summary.machine_id: cell.price for cell in reversed(cells) if cell.price is not None}
+    said: list[str] = []
     for machine_id, label in machines.items():
         price = prices.get(machine_id)
         if price is not None and price.usd_per_hour_on_demand is not None:
-            name = price.instance if price.plan != "own" and price.instance else label
-            yield _against_rent(clean(name, 60), price, price.usd_per_hour_on_demand, fixed, running)
-            yield _commitment(clean(name, 60), price, price.usd_per_hour_on_demand, assumed)
+            name = clean(price.instance if price.plan != "own" and price.instance else label, 60)
+            said.append(_against_rent(name, price, price.usd_per_hour_on_demand, fixed, running))
+            said.append(_commitment(name, price, price.usd_per_hour_on_demand, assumed))
+    yield from dict.fromkeys(said)  # two machines may have one price
 
 
 def _against_rent(name: str, price: Price, rent: float, fixed: float, running: float) -> str:

@@ -10,9 +10,9 @@ from harness.cost import Priced
 from harness.report.assumed import count_given, input_rows
 from harness.report.cell_table import Field, basis_label
 from harness.report.choice import Choice, bound, overlap
-from harness.report.naming import describe, machine_labels, usual_values
+from harness.report.naming import describe, machine_labels, short_labels, usual_values
 from harness.report.wording import clean, interval, number, percent, usd
-from harness.statistics import Estimate
+from harness.statistics import Estimate, value_of
 from harness.worth import Worth, judge
 
 WORTH_HEADS = (
@@ -45,17 +45,28 @@ def worth_words(cells: Sequence[Priced], choice: Choice, assumed: Assumptions) -
     """What each model would bring; those whose accuracy is clearly below the best's are left out."""
     models = [cell for cell in choice.rivals if cell.summary.accuracy is not None]
     models.sort(key=lambda cell: cell is not choice.pick)
-    judged = judge([*choice.baselines, *models], assumed)
-    names = {id(one): _name(one.cell, cells) for one in judged}
-    shown = judged[: len(choice.baselines) + MAX_MODELS]
+    baselines = _told_apart(choice.baselines)
+    judged = judge([*baselines, *models], assumed)
+    labels = short_labels(cells)
+    names = {
+        id(one): labels[id(one.cell)] if one.cell.summary.kind == "fine_tune" else _name(one.cell, cells)
+        for one in judged
+    }
+    shown = judged[: len(baselines) + MAX_MODELS]
     given, total = count_given(assumed, "value")
     return WorthWords(
-        sentences=tuple(_sentences(judged, names, assumed)),
+        sentences=tuple(_sentences(judged, names, assumed, cells)),
         rows=tuple(_row(one, names[id(one)]) for one in shown),
         num_more=len(judged) - len(shown),
         inputs=tuple(input_rows(assumed, "value")),
         marked=_marked(given, total),
     )
+
+
+def _told_apart(baselines: Sequence[Priced]) -> list[Priced]:
+    """Each baseline once: on another machine it answers the same."""
+    found = {(describe(cell, {}), value_of(cell.summary.accuracy)): cell for cell in reversed(baselines)}
+    return list(found.values())[::-1]
 
 
 def _marked(given: int, total: int) -> str:
@@ -69,11 +80,14 @@ def _marked(given: int, total: int) -> str:
 
 def _name(cell: Priced, cells: Sequence[Priced]) -> str:
     machines = machine_labels(cells)
-    where = f" on {machines[cell.summary.machine_id]}" if len(machines) > 1 else ""
+    several = len(machines) > 1 and cell.summary.kind == "fine_tune"
+    where = f" on {machines[cell.summary.machine_id]}" if several else ""
     return describe(cell, usual_values(cells)) + where
 
 
-def _sentences(judged: Sequence[Worth], names: dict[int, str], assumed: Assumptions) -> list[str]:
+def _sentences(
+    judged: Sequence[Worth], names: dict[int, str], assumed: Assumptions, cells: Sequence[Priced]
+) -> list[str]:
     if not judged:
         return ["Nothing can be judged yet: no model has both a test accuracy and a price."]
     best = max(judged, key=lambda one: one.net_present_value_usd.value)
@@ -83,14 +97,15 @@ def _sentences(judged: Sequence[Worth], names: dict[int, str], assumed: Assumpti
         if one is not best and overlap(one.net_present_value_usd, best.net_present_value_usd)
     ]
     months = f"{assumed.value.horizon_months:g} months"
-    name, value = names[id(best)], best.net_present_value_usd
+    name, value = _name(best.cell, cells), best.net_present_value_usd
     if bound(value, "high") <= 0:
         lead = f"Nothing measured is worth its money over {months}: even {name} ends at {_known(value)}"
     elif bound(value, "low") <= 0:
         lead = f"Whether it is worth its money over {months} can't be told: {name} comes to {_known(value)}, both sides of 0"
     else:
+        most = "has the highest figure" if level else "brings most"
         lead = (
-            f"Over {months} {name} brings most, {_known(value)} in today's money, "
+            f"Over {months} {name} {most}, {_known(value)} in today's money, "
             f"{usd(best.benefit_usd_per_month.value)} a month"
         )
     return [f"{lead}.", *_apart(level), *_limits(best, name)]

@@ -23,7 +23,7 @@ from harness.statistics import summarise
 from harness.study_cost import study_cost
 from harness.tariff import pay
 from tests.make_priced import AT, study_records, two_machines
-from tests.make_records import make_baseline, make_record
+from tests.make_records import make_baseline, make_machine, make_record
 
 HOURLY = Price(
     0.36, "m5.xlarge", "aws", "us-east-1", "stated", "2026-07", "list", None,
@@ -202,7 +202,7 @@ class TestWorth:
         ]
         found = self.words(records)
         assert [row[0].text for row in found.rows] == [
-            "majority class", "TF-IDF with logistic regression", "batch 16, 64 tokens, fp32, cpu",
+            "majority class", "TF-IDF with logistic regression", "16×64",
         ]  # fmt: skip
         assert [len(row) for row in found.rows] == [len(WORTH_HEADS)] * 3
         majority = dict(zip(WORTH_HEADS, found.rows[0], strict=True))
@@ -219,7 +219,8 @@ class TestWorth:
     def test_models_whose_worth_overlaps_are_not_ranked(self):
         records = [make_record(), make_record(axes={"batch_size": 32}, minutes=1)]
         found = self.words(records, assume({"right_usd": 0.2}))
-        assert any(sentence.startswith("It can't be told apart from: batch") for sentence in found.sentences)
+        assert "has the highest figure" in found.sentences[0]
+        assert any(sentence.startswith("It can't be told apart from: 32×64.") for sentence in found.sentences)
 
     def test_nothing_may_be_worth_its_money(self):
         first, *_ = self.words([make_record()], assume({"wrong_usd": 5})).sentences
@@ -241,6 +242,13 @@ class TestWorth:
             (),
             ("Nothing can be judged yet: no model has both a test accuracy and a price.",),
         )
+
+    def test_a_baseline_of_two_machines_is_judged_once(self):
+        other = make_machine(machine_id="epyc-8c-32g-000002", num_logical=8)
+        records = [make_baseline(accuracy=0.7), make_baseline(accuracy=0.7, machine=other), make_record(minutes=1)]
+        names = [row[0].text for row in self.words(records).rows]
+        assert names[:1] == ["TF-IDF with logistic regression"]
+        assert len(names) == 2
 
 
 class TestMarks:
