@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.assumptions import Assumptions
 from harness.cost import Priced
+from harness.prices import Price
 from harness.report.assumed import input_rows
 from harness.report.cell_table import Field, basis_label, why_missing
 from harness.report.choice import Choice
@@ -23,6 +24,7 @@ CELL_HEADS = (
 )
 MAX_ROWS = 40
 _KILO = 1000.0
+_UNITS = {1.0: "second", 60.0: "minute", 3600.0: "hour"}
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,9 @@ def money(
 def _lines(cell: Priced, assumed: Assumptions) -> list[tuple[Field, ...]]:
     book, price = assumed.prices, cell.price
     before = f"{seconds(book.rental.startup_s)} to start and {seconds(book.rental.setup_s)} to set up come before"
-    rounded = (
-        "" if price is None else f", in whole units of {price.granularity_s:g} s and {price.minimum_s:g} s at least"
-    )
+    rounded = "" if price is None else _rounding(price)
     own = price is not None and price.plan == "own"
+    whole = price is not None and price.plan in ("own", "committed")
     paid = PLANS["on_demand" if price is None else price.plan]
     spot, often = book.spot, book.retraining
     told = [
@@ -103,8 +104,8 @@ def _lines(cell: Priced, assumed: Assumptions) -> list[tuple[Field, ...]]:
         (
             "A month",
             cell.usd_per_month,
-            f"{often.per_month:g} models made anew, {often.trials_per_kept:g} runs for each, "
-            + ("no hour idle apart" if own else f"{book.rental.idle_hours_per_month:g} h idle"),
+            f"models made anew: {often.per_month:g}, runs for each: {often.trials_per_kept:g}, "
+            + ("idle hours are in the price" if whole else f"hours idle: {book.rental.idle_hours_per_month:g}"),
         ),
         (
             "A million predictions",
@@ -117,6 +118,11 @@ def _lines(cell: Priced, assumed: Assumptions) -> list[tuple[Field, ...]]:
         for name, found, what in told
     ]
     return [*lines, *_energy_lines(cell, assumed)]
+
+
+def _rounding(price: Price) -> str:
+    least = f", {price.minimum_s:g} s at least" if price.minimum_s else ""
+    return f"{least}, billed by the {_UNITS.get(price.granularity_s, f'{price.granularity_s:g} s')}"
 
 
 def _energy_lines(cell: Priced, assumed: Assumptions) -> list[tuple[Field, ...]]:

@@ -10,7 +10,7 @@ from harness.cost import Priced
 from harness.prices import Price
 from harness.report.assumed import whose
 from harness.report.choice import overlap
-from harness.report.wording import clean, interval, percent, plural, seconds, times, usd, usd_per_hour
+from harness.report.wording import clean, currency_code, interval, percent, plural, seconds, times, usd, usd_per_hour
 from harness.statistics import Estimate
 from harness.study_cost import StudyCost
 from harness.tariff import committed_usd_per_hour, own_formula, own_parts
@@ -132,7 +132,8 @@ def _cost(measured: float | None, billed: float | None) -> str:
 
 
 def _invoice(invoice_usd: float, estimate_usd: float | None) -> str:
+    typed = "as typed in" if currency_code() == "USD" else f"from {invoice_usd:.10g} USD as typed in"
     ratio = None if estimate_usd is None else formulas.invoice_ratio(invoice_usd, estimate_usd)
     if ratio is None:
-        return f"The invoice, {usd(invoice_usd)} as typed in, can't be held against an estimate: there is none."
-    return f"Estimate {usd(estimate_usd)}, invoice {usd(invoice_usd)} as typed in: {ratio:.3g} times the estimate."
+        return f"The invoice, {usd(invoice_usd)} {typed}, can't be held against an estimate: there is none."
+    return f"Estimate {usd(estimate_usd)}, invoice {usd(invoice_usd)} {typed}: {ratio:.3g} times the estimate."

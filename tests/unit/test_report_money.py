@@ -90,6 +90,17 @@ class TestMoney:
         )
         assert "0.05 interruptions an hour, a checkpoint every 600 s" in told["The same on spot machines, expected"]
         assert "30% of the time" in told["A million predictions"]
+        assert told["A month"] == "models made anew: 1, runs for each: 5, hours idle: 0"
+
+    def test_a_minimum_and_begun_hours_are_told(self):
+        found = replace(HOURLY, minimum_s=600.0, granularity_s=3600.0)
+        told = {row[0].text: row[2].text for row in section([make_record()], found=found).lines}
+        assert told["The same on demand"].endswith("come before, 600 s at least, billed by the hour")
+
+    def test_idle_hours_of_what_is_owned_are_in_its_price(self):
+        told = {row[0].text: row[2].text for row in section([make_record()], assume(plan="own")).lines}
+        assert told["A month"].endswith("idle hours are in the price")
+        assert told["A run, billed"] == "as an hour of a machine of one's own: each hour counts alike"
 
     def test_energy_is_told_with_its_instrument(self):
         spent = section([make_record()], assume(energy={"watts": 1000, "watts_source": "plug meter"}))
@@ -289,6 +300,7 @@ class TestCurrency:
             assert "$" not in shown
             assert "€" in shown or "\\u20ac" in shown
         for shown in (text, files["summary.md"]):
+            assert "invoice €6.17 from 12.34 USD as typed in" in shown
             assert "1 USD is 0.5 EUR" in shown
             assert "2026-11-02" in shown
 
