@@ -56,10 +56,10 @@ class EnergyMeter:
     A counter that fails on the way ends the measurement and nothing else: half of what was drawn would be no figure.
     """
 
-    def __init__(self, num_gpus: int, powercap: Path = POWERCAP) -> None:
+    def __init__(self, num_gpus: int, powercap: Path | None = None) -> None:
         """Find the counters of the packages, and of the first `num_gpus` GPUs that a cell sees."""
         self._open = contextlib.ExitStack()
-        zones = list(find_zones(powercap))
+        zones = list(find_zones(powercap or POWERCAP))
         self._cpu = [zone for zone in zones if zone.name != "dram"]
         self._dram = [zone for zone in zones if zone.name == "dram"]
         self._gpus, self._gpu_source = _gpu_counters(num_gpus, self._open) if num_gpus else ([], "")
@@ -115,7 +115,7 @@ class EnergyMeter:
             return None
 
 
-def find_zones(powercap: Path = POWERCAP) -> Iterator[Zone]:
+def find_zones(powercap: Path) -> Iterator[Zone]:
     """Every package, and the memory that it counts apart; cores lie within their package, `psys` around all."""
     for package in sorted(powercap.glob("intel-rapl/intel-rapl:*")):
         for folder in (package, *sorted(package.glob("intel-rapl:*"))):

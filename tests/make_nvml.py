@@ -81,6 +81,8 @@ def make_nvml(
         "nvmlDeviceGetClockInfo": _whole(lambda _, kind: {1: 1410, 2: 6250}[kind]),
         "nvmlDeviceGetPowerUsage": _whole(lambda _: 287_431),
         "nvmlDeviceGetTotalEnergyConsumption": _whole(lambda _: 12_345_678),
+        "nvmlDeviceGetC2cModeInfoV": lambda _: types.SimpleNamespace(isC2cEnabled=0),
+        "nvmlDeviceGetArchitecture": lambda _: 8,
         "nvmlDeviceGetTemperature": _whole(lambda _, _sensor: 64),
         "nvmlDeviceGetCurrentClocksEventReasons": _whole(lambda _: 0x4),
         "nvmlDeviceGetCurrentClocksThrottleReasons": _whole(lambda _: 0x4),

@@ -42,8 +42,10 @@ def powercap(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def no_zeus(monkeypatch):
-    monkeypatch.setitem(sys.modules, "zeus", None)
+def no_zeus(request, monkeypatch):
+    """Whether the extra is installed or not, the tests are of NVML's own counter; but for the one of zeus's."""
+    if "zeus" not in request.node.name:
+        monkeypatch.setitem(sys.modules, "zeus", None)
 
 
 def test_packages_and_their_memory_are_counted_once(powercap):
@@ -158,3 +160,30 @@ def test_a_gpu_that_falls_off_leaves_no_half_figure(monkeypatch, powercap):
     meter.begin(0.0)
     meter.end(1.0)
     assert meter.energy() is None
+
+
+def test_zeus_reads_the_gpus_where_it_is_installed(monkeypatch, tmp_path):
+    pytest.importorskip("zeus", reason="the extra `energy` is not installed")
+    import pynvml
+    from zeus.device import gpu
+    from zeus.device.gpu import nvidia
+
+    counters = {"GPU-aaaa-1": 5_000, "GPU-bbbb-2": 70_000}
+    fake = make_nvml(
+        TWO, failing=["nvmlDeviceGetC2cModeInfoV"],
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: counters[handle["uuid"]],
+    )  # fmt: skip
+    for name, value in vars(pynvml).items():
+        if name.startswith(("NVML", "_nvml")) and not hasattr(fake, name):
+            setattr(fake, name, value)
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    monkeypatch.setattr(nvidia, "pynvml", fake)
+    monkeypatch.setattr(gpu, "_gpus", None)
+    nvidia.nvml_is_available.cache_clear()
+    meter = EnergyMeter(2, tmp_path)
+    meter.begin(0.0)
+    counters["GPU-aaaa-1"] = 6_500
+    meter.end(2.0)
+    nvidia.nvml_is_available.cache_clear()
+    assert meter.energy().source.startswith("NVML by zeus 0.")
+    assert meter.energy().gpu_joules == (1.5, 0.0)
