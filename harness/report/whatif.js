@@ -120,13 +120,30 @@ const whatif = (() => {
     return { train_s, factor, run_s: map(train_s, (seconds) => seconds + fixed) };
   };
 
+  // Joules of a run, kWh and what they stand for, as energy_use.energy_use.
+  const energyOf = (cell, run_s, values) => {
+    const energy = (name) => values["prices.energy." + name];
+    const measured = runSeconds(cell, { "prices.retraining.num_rows": null });
+    let joules = null;
+    if (is(run_s) && is(cell.joules) && measured && measured.run_s.value > 0) {
+      joules = map(cell.joules, (one) => one * (run_s.value / measured.run_s.value));
+    } else if (is(energy("watts"))) {
+      joules = map(run_s, (seconds) => formulas.joules_of_watts({ watts: energy("watts"), seconds }));
+    }
+    const energy_kwh = map(joules, (one) => formulas.kwh({ joules: one, pue: energy("pue") }));
+    return {
+      joules,
+      energy_kwh,
+      energy_usd: map(energy_kwh, (one) => formulas.usd_of_kwh({ energy_kwh: one, usd_per_kwh: energy("usd_per_kwh") })),
+      energy_gco2e: map(energy_kwh, (one) => formulas.gco2e({ energy_kwh: one, gco2e_per_kwh: energy("gco2e_per_kwh") })),
+    };
+  };
+
   // Every figure of one cell, as cost._price_summary, by Priced's names.
   const priceCell = (cell, price, values) => {
     const seconds = runSeconds(cell, values);
     const run_s = seconds ? seconds.run_s : null;
-    const watts = values["prices.energy.watts"];
-    const joules = is(cell.joules) ? map(cell.joules, (one) => one * 1) : is(watts) ? map(run_s, (one) => one * watts) : null;
-    const found = { run_s, joules };
+    const found = { run_s, ...energyOf(cell, run_s, values) };
     if (price.missing !== undefined) return { ...found, missing: price.missing };
     const usd = (estimate) => map(estimate, (one) => formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds: one }));
     const bill = (plan) => map(run_s, (one) => billed(one, price, values, plan));
@@ -160,7 +177,7 @@ const whatif = (() => {
         usd_per_run, runs_per_month: values["prices.retraining.per_month"],
         trials_per_kept: values["prices.retraining.trials_per_kept"], idle_usd,
       })),
-      usd_per_million_predictions: map(exact(cell.evaluation_samples_per_s), (predictions_per_s) => formulas.usd_per_million_predictions({
+      usd_per_million_predictions: map(cell.evaluation_samples_per_s, (predictions_per_s) => formulas.usd_per_million_predictions({
         usd_per_hour: price.usd_per_hour, predictions_per_s, utilisation_fraction: values["prices.serving.utilisation_fraction"],
       })),
       usd_per_1000_samples_of_share: cell.gpu_share
