@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -214,6 +215,8 @@ def report(
     from harness.store import load_records
     from harness.tariff import pay
 
+    if invoice is not None and not math.isfinite(invoice):
+        raise UserError(f"--invoice: found {invoice:g}; allowed: an amount in USD, 0 or more")
     assumed = load_assumptions(prices, value)
     found = load_records(paths or ([DEFAULT_RESULTS] if DEFAULT_RESULTS.is_dir() else []))
     for problem in found.unreadable:

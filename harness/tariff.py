@@ -107,22 +107,28 @@ def committed_usd_per_hour(price: Price, book: PriceBook) -> float:
 def _committed(price: Price, book: PriceBook) -> Price:
     hourly, used = committed_usd_per_hour(price, book), book.commitment.utilisation_fraction
     told = f"{hourly:.10g} USD committed for every hour, in use for {used:.0%} of them"
+    if not book.commitment.model_fields_set:
+        told += " (example values)"
     useful = formulas.committed_usd_per_useful_hour(hourly, used)
     return _dated(replace(price, usd_per_hour=useful, plan="committed", paid=told), _rate(book, price, "committed"))
 
 
 def _own(found: Price | str, book: PriceBook) -> Price:
-    """A useful hour of the reader's own machine; beside it what renting one would cost, where that is known."""
+    """A useful hour of the reader's own machine; beside it what renting one would cost, where that is known.
+
+    Without a purchase of the reader's it is an example, and its price assumed.
+    """
+    is_stated = "purchase_usd" in book.own.model_fields_set
     rented = _rented(found, book) if isinstance(found, Price) else None
     own = Price(
         usd_per_hour=formulas.own_usd_per_hour(*own_parts(book), book.own.utilisation_fraction),
         instance=book.own.name or "own machine",
         provider=None,
         region=None,
-        basis="stated",
+        basis="stated" if is_stated else "assumed",
         as_of=None,
-        source="own hardware, as stated",
-        note=None,
+        source="own hardware, as stated" if is_stated else "own hardware, an example",
+        note=None if is_stated else "an example of a machine of one's own: set [own] in prices.toml",
         plan="own",
         paid=own_formula(book),
     )

@@ -10,7 +10,17 @@ from harness.cost import Priced
 from harness.prices import Price
 from harness.report.assumed import whose
 from harness.report.choice import overlap
-from harness.report.wording import clean, currency_code, interval, percent, plural, seconds, times, usd, usd_per_hour
+from harness.report.wording import (
+    amount,
+    clean,
+    currency_code,
+    percent,
+    plural,
+    seconds,
+    times,
+    usd,
+    usd_per_hour,
+)
 from harness.statistics import Estimate
 from harness.study_cost import StudyCost
 from harness.tariff import committed_usd_per_hour, own_formula, own_parts
@@ -35,7 +45,7 @@ def spot_sentence(cell: Priced, assumed: Assumptions) -> str:
         return "No spot price of this machine is known, so nothing is said of spot machines."
     apart = "which can't be told apart" if overlap(demand, spot) else f"{times(spot.value / demand.value)} as much"
     return (
-        f"On spot machines this run is expected to cost {_known(spot)}, on demand {_known(demand)}: {apart}. "
+        f"On spot machines this run is expected to cost {amount(spot)}, on demand {amount(demand)}: {apart}. "
         f"That is with {book.interruptions_per_hour:g} interruptions an hour, a checkpoint every "
         f"{seconds(book.checkpoint_every_s)}, and {seconds(book.restart_s)} until training goes on elsewhere "
         f"({whose(assumed, 'prices.spot')})."
@@ -53,17 +63,12 @@ def hosted_sentence(cell: Priced, book: PriceBook) -> str:
             "(serving.hosted_usd_per_million in prices.toml)."
         )
     lead = (
-        f"A million predictions cost {_known(own)} on this machine and {usd(hosted)} at the hosted API's price (yours)"
+        f"A million predictions cost {amount(own)} on this machine and {usd(hosted)} at the hosted API's price (yours)"
     )
     if overlap(own, Estimate(hosted, None, None, _STATED)):
         return f"{lead}: the two can't be told apart."
     dearer, ratio = ("the API", hosted / own.value) if own.value < hosted else ("this machine", own.value / hosted)
     return f"{lead}: {dearer} costs {times(ratio)} as much."
-
-
-def _known(found: Estimate) -> str:
-    spread = interval(found, "usd")
-    return usd(found.value) + (f" ({spread})" if spread else "")
 
 
 def buying_sentences(cells: Sequence[Priced], assumed: Assumptions, machines: Mapping[str, str]) -> Iterator[str]:

@@ -142,6 +142,12 @@ def interval(estimate: Estimate | None, unit: str) -> str:
     return f"±{_digits((estimate.high - estimate.low) / 2 / abs(estimate.value) * 100, 1)}%"
 
 
+def amount(estimate: Estimate) -> str:
+    """An amount with its interval, as in a sentence."""
+    spread = interval(estimate, "usd")
+    return usd(estimate.value) + (f" ({spread})" if spread else "")
+
+
 def usd_per_hour(value: float) -> str:
     """An hourly price in full, in the report's currency: price lists go to a hundredth of a cent."""
     whole, _, decimals = f"{in_currency(value):,.4f}".partition(".")

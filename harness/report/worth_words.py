@@ -11,7 +11,7 @@ from harness.report.assumed import count_given, input_rows
 from harness.report.cell_table import Field, basis_label
 from harness.report.choice import Choice, bound, overlap
 from harness.report.naming import describe, machine_labels, short_labels, usual_values
-from harness.report.wording import clean, interval, number, percent, usd
+from harness.report.wording import amount, clean, interval, number, percent, usd
 from harness.statistics import Estimate, value_of
 from harness.worth import Worth, judge
 
@@ -99,13 +99,13 @@ def _sentences(
     months = f"{assumed.value.horizon_months:g} months"
     name, value = _name(best.cell, cells), best.net_present_value_usd
     if bound(value, "high") <= 0:
-        lead = f"Nothing measured is worth its money over {months}: even {name} ends at {_known(value)}"
+        lead = f"Nothing measured is worth its money over {months}: even {name} ends at {amount(value)}"
     elif bound(value, "low") <= 0:
-        lead = f"Whether it is worth its money over {months} can't be told: {name} comes to {_known(value)}, both sides of 0"
+        lead = f"Whether it is worth its money over {months} can't be told: {name} comes to {amount(value)}, both sides of 0"
     else:
         most = "has the highest figure" if level else "brings most"
         lead = (
-            f"Over {months} {name} {most}, {_known(value)} in today's money, "
+            f"Over {months} {name} {most}, {amount(value)} in today's money, "
             f"{usd(best.benefit_usd_per_month.value)} a month"
         )
     return [f"{lead}.", *_apart(level), *_limits(best, name)]
@@ -132,11 +132,6 @@ def _accuracy(share: float) -> str:
     if share > 1:
         return f"at no accuracy, since it would take {percent(share)}"
     return "at any accuracy" if share <= 0 else f"from an accuracy of {percent(share)} on"
-
-
-def _known(found: Estimate) -> str:
-    spread = interval(found, "usd")
-    return usd(found.value) + (f" ({spread})" if spread else "")
 
 
 def _row(one: Worth, name: str) -> tuple[Field, ...]:

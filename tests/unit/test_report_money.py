@@ -17,6 +17,7 @@ from harness.report import write_report
 from harness.report.assumed import count_given, input_rows, whose
 from harness.report.choice import choose
 from harness.report.money import CELL_HEADS, LINE_HEADS, money
+from harness.report.sentence import answer
 from harness.report.wording import rate_words, shown_in, usd, usd_per_hour
 from harness.report.worth_words import WORTH_HEADS, worth_words
 from harness.statistics import summarise
@@ -193,6 +194,19 @@ class TestMoney:
     def test_an_invoice_without_a_price_stands_alone(self):
         said = section([make_record()], found="no row has this machine", invoice_usd=3).study
         assert "can't be held against an estimate" in said[-1]
+
+    @pytest.mark.parametrize(
+        ("plan", "words"),
+        [
+            ("on_demand", "at a stated $0.36 an hour, m5.xlarge"),
+            ("spot", "at a stated $0.12 an hour on spot machines, m5.xlarge"),
+            ("committed", "at a stated $0.4536 an hour in use of a commitment, m5.xlarge"),
+            ("own", "at an assumed $0.6553 an hour in use, own machine"),
+        ],
+    )
+    def test_the_answer_says_how_its_hour_is_paid(self, plan, words):
+        cells = price_all([make_record()], assume(plan=plan))
+        assert words in answer(cells, choose(cells))[0]
 
     def test_nothing_measured_still_has_a_section(self):
         spent = section([])

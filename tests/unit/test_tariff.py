@@ -88,7 +88,9 @@ def test_a_commitment_is_paid_for_idle_hours_too():
     found = pay_for(LISTED, book(plan="committed"), HERE)
     assert (found.usd_per_hour, found.usd_per_hour_on_demand) == (exactly(0.63), 0.5)
     assert committed_usd_per_hour(found, book()) == exactly(0.315)
-    assert found.paid == "0.315 USD committed for every hour, in use for 50% of them"
+    assert found.paid == "0.315 USD committed for every hour, in use for 50% of them (example values)"
+    stated = pay_for(LISTED, book(plan="committed", commitment={"discount_percent": 37}), HERE)
+    assert stated.paid == "0.315 USD committed for every hour, in use for 50% of them"
 
 
 def test_a_committed_rate_stands_instead_of_the_discount():
@@ -115,6 +117,14 @@ def test_ones_own_costs_what_owning_and_running_cost():
     found = pay_for(LISTED, terms, HERE)
     assert (found.usd_per_hour, found.plan, found.instance, found.basis) == (exactly(1.66), "own", "the box", "stated")
     assert (found.usd_per_hour_on_demand, found.usd_per_hour_spot) == (0.5, 0.2)
+
+
+def test_an_example_of_ones_own_is_assumed_and_says_what_to_set():
+    found = pay_for(LISTED, book(plan="own"), HERE)
+    assert (found.basis, found.source) == ("assumed", "own hardware, an example")
+    assert found.note == "an example of a machine of one's own: set [own] in prices.toml"
+    stated = pay_for(LISTED, book(plan="own", own=OWN), HERE)
+    assert (stated.basis, stated.note) == ("stated", None)
 
 
 def test_the_formula_shows_its_numbers_in_full_and_comes_to_the_price():
