@@ -380,6 +380,19 @@ class TestFiles:
                 assert float(row["energy_joules"]) == cell.energy.joules.value
                 assert (row["energy_is_estimate"], row["price_plan"]) == ("true", "on_demand")
 
+    def test_foreign_words_in_the_readers_files_are_escaped(self, tmp_path):
+        hostile = "</script><script>alert(1)</script><img src=x onerror=alert(1)> \u202e"
+        assumed = assume(
+            plan="own", own={"name": hostile, "purchase_usd": 1000}, currency=EUR | {"source": hostile},
+            energy={"watts": 5, "watts_source": hostile},
+        )  # fmt: skip
+        files = write(tmp_path, study_records(), assumed)
+        for text in (files["report.html"], files["summary.md"]):
+            assert "alert(1)" in text
+            assert "<img src=x" not in text
+            assert "alert(1)</script>" not in text
+            assert "\u202e" not in text
+
     def test_without_prices_it_says_so_and_nothing_breaks(self, tmp_path):
         files = write(tmp_path, study_records(), assume(), found="no row has this machine; give --usd-per-hour")
         assert "Nothing can be judged yet" in files["summary.md"]
