@@ -14,6 +14,9 @@ STUDY ?= bench/default.toml
 INSTANCE ?=
 REGION ?=
 ARGS ?=
+# Your own rates and values, as bench/prices.example.toml and bench/value.example.toml.
+PRICES ?=
+VALUE ?=
 # SET='matrix.seq_len=[512]' overrides a key of the study.
 SET ?=
 # Of gpu-check: where records go, the embedded model's folder and the data's file (default: those installed).
@@ -21,6 +24,7 @@ RESULTS ?= results
 MODEL ?=
 DATA ?=
 OVERRIDES = $(if $(SET),--set '$(SET)')
+PAID = $(if $(PRICES),--prices $(PRICES))
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
@@ -36,17 +40,17 @@ help: ## list these targets
 
 setup: .venv/.train .venv/.assets .venv/.dev ## make .venv with all that bench and test need (LOCKED=1: as pinned)
 
-bench: .venv/.train .venv/.assets ## run a study and report it (STUDY= INSTANCE= REGION= SET= ARGS= TORCH=)
+bench: .venv/.train .venv/.assets ## run a study and report it (STUDY= INSTANCE= REGION= PRICES= VALUE= SET= ARGS= TORCH=)
 	@# The report is written of a study with a crashed cell too; its status is then the run's.
-	@$(BIN)/harness run $(STUDY) $(OVERRIDES) $(if $(INSTANCE),--instance $(INSTANCE)) $(if $(REGION),--region $(REGION)) $(ARGS); \
+	@$(BIN)/harness run $(STUDY) $(OVERRIDES) $(if $(INSTANCE),--instance $(INSTANCE)) $(if $(REGION),--region $(REGION)) $(PAID) $(ARGS); \
 	  status=$$?; [ $$status -le 1 ] || exit $$status; \
-	  $(BIN)/harness report --study $(STUDY) $(OVERRIDES) && exit $$status
+	  $(BIN)/harness report --study $(STUDY) $(OVERRIDES) $(PAID) $(if $(VALUE),--value $(VALUE)) && exit $$status
 
 smoke: ## bench with bench/smoke.toml, in under a minute
 	@$(MAKE) --no-print-directory bench STUDY=bench/smoke.toml
 
 report: .venv/.train ## write results/report/ anew from all records
-	@$(BIN)/harness report
+	@$(BIN)/harness report $(PAID) $(if $(VALUE),--value $(VALUE))
 
 test: .venv/.dev .venv/.assets ## unit and integration tests with coverage
 	$(BIN)/pytest tests/unit tests/integration --cov=harness

@@ -164,6 +164,14 @@ class PriceBook(Settings):
     rate: tuple[Rate, ...] = ()
 
 
+def find_rate(book: PriceBook, instance: str | None, region: str | None, plan: str) -> Rate | None:
+    """The reader's own rate for an instance type; one that names the region before one that names none."""
+    fitting = [
+        rate for rate in book.rate if rate.plan == plan and rate.instance == instance and rate.region in (None, region)
+    ]
+    return max(fitting, key=lambda rate: rate.region is not None, default=None)
+
+
 class ValueModel(Settings):
     """value.toml: what a right label is worth. All of it is the reader's; every default is an example."""
 

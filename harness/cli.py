@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -21,7 +21,7 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.matrix import Cell
     from harness.prices import Price
-    from harness.record import Gpu, Machine, Record, Stated
+    from harness.record import Detected, Gpu, Machine, Record, Stated
     from harness.sweep import Budget
 
 EXIT_OK, EXIT_CRASHED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -64,6 +64,19 @@ UsdPerHour = Annotated[
     float | None,
     typer.Option("--usd-per-hour", min=0, help="What an hour of the machine costs; overrides every price."),
 ]
+OwnPrices = Annotated[
+    Path | None,
+    typer.Option("--prices", help="Your own rates, discounts, currency and hardware (as bench/prices.example.toml)."),
+]
+Detect = Annotated[
+    bool,
+    typer.Option(
+        "--detect",
+        help="Ask the metadata services of EC2, GCE and Azure (0.3 s in all) what this machine is; without it only the "
+        "one that the firmware names is asked.",
+    ),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Ask no metadata service at all.")]
 DEFAULT_RESULTS = Path("results")
 
 
@@ -91,6 +104,9 @@ def plan(
     results: ResultsPath = DEFAULT_RESULTS,
     only: Only = None,
     overrides: Overrides = None,
+    instance: Instance = None,
+    region: Region = None,
+    prices: OwnPrices = None,
     usd_per_hour: UsdPerHour = None,
     as_json: AsJson = False,
 ) -> None:
@@ -101,7 +117,7 @@ def plan(
 
     cells, machine = _choose(_load_cells(study, overrides), only), describe_machine()
     records = own_records(results, machine).records
-    price = _find_price(machine, usd_per_hour)
+    price = _find_price(machine, prices, usd_per_hour=usd_per_hour, stated=_stated(instance, region, prices))
     hourly = None if isinstance(price, str) else price.usd_per_hour
     rows = []
     for cell in cells:
@@ -127,7 +143,7 @@ def plan(
 
 
 @app.command(epilog=f"Example: harness run bench/default.toml --instance g5.xlarge --region us-east-1\n\n{_EXIT_CODES}")
-def run(
+def run(  # noqa: PLR0913 - each is an option of the command
     study: StudyPath,
     *,
     results: ResultsPath = DEFAULT_RESULTS,
@@ -140,19 +156,18 @@ def run(
         bool, typer.Option("--no-skip", help="Try cells too that are larger than one that ran out of memory.")
     ] = False,
     usd_per_hour: UsdPerHour = None,
+    prices: OwnPrices = None,
+    detect: Detect = False,
+    offline: Offline = False,
 ) -> None:
     """Run a study's cells that are not done yet; each record is saved as its cell ends."""
-    from harness.record import Stated
     from harness.screen import Screen
     from harness.store import find_done, own_records, ran_out
     from harness.sweep import look_around, run_cells
 
-    if instance is not None:
-        _check_instance(instance, region)
-    elif region is not None:
-        raise UserError("--region needs --instance too")
+    stated, ask = _stated(instance, region, prices), _asker(detect=detect, offline=offline)
     cells = _choose(_load_cells(study, overrides), only)
-    around = look_around(Stated(instance=instance, region=region) if instance else None)
+    around = look_around(stated, ask)
     known = own_records(results, around.machine)
     for problem in known.unreadable:
         _err.print(f"[yellow]left aside:[/] {escape(problem)}", soft_wrap=True, highlight=False)
@@ -164,7 +179,10 @@ def run(
         return
     if len(to_do) < len(cells):
         _out.print(f"{len(cells) - len(to_do)} of {len(cells)} cells are done; {len(to_do)} to run.", highlight=False)
-    budget = _budget(to_do[0], _find_price(around.machine, usd_per_hour, around.stated))
+    price = _find_price(
+        around.machine, prices, usd_per_hour=usd_per_hour, stated=around.stated, detected=around.detected
+    )
+    budget = _budget(to_do[0], price)
     known_s = {record.config_hash: record.duration_s for record in known.records if record.outcome == "ok"}
     with Screen(_out, to_do) as screen:
         records = run_cells(
@@ -198,10 +216,10 @@ def report(
         typer.Option(metavar="MACHINE=NAME", help="Price a machine as this instance type (repeatable)."),
     ] = None,
     usd_per_hour: UsdPerHour = None,
-    prices: Annotated[
-        Path | None, typer.Option(help="Your own rates, discounts, currency and hardware (prices.toml).")
+    prices: OwnPrices = None,
+    value: Annotated[
+        Path | None, typer.Option(help="What a right label is worth to you (as bench/value.example.toml).")
     ] = None,
-    value: Annotated[Path | None, typer.Option(help="What a right label is worth to you (value.toml).")] = None,
     invoice: Annotated[
         float | None, typer.Option(min=0, metavar="USD", help="What measuring was invoiced: held against the estimate.")
     ] = None,
@@ -227,7 +245,9 @@ def report(
         records = [record for record in records if record.config_hash in wanted]
     table = load_prices()
     summaries = with_mfu(summarise(records), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
-    finder = price_finder(table, summaries, instances=_pairs(instance or []), usd_per_hour=usd_per_hour)
+    finder = price_finder(
+        table, summaries, instances=_pairs(instance or []), usd_per_hour=usd_per_hour, book=assumed.prices
+    )
     priced = price(summaries, pay(finder, assumed.prices), assumed)
     page = write_report(
         priced, out, generated_at=datetime.now(UTC), assumptions=assumed, records=records, invoice_usd=invoice
@@ -252,17 +272,27 @@ def import_(
 
 
 @app.command(epilog="Example: harness machine --json")
-def machine(*, instance: Instance = None, region: Region = None, as_json: AsJson = False) -> None:
+def machine(
+    *,
+    instance: Instance = None,
+    region: Region = None,
+    prices: OwnPrices = None,
+    detect: Detect = False,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
     """Say what this computer is, what it would be priced as, and why."""
     from harness.machine import describe_machine, package_version
-    from harness.record import Stated
 
+    stated, ask = _stated(instance, region, prices), _asker(detect=detect, offline=offline)
     here = describe_machine()
-    found = _find_price(here, stated=Stated(instance=instance, region=region) if instance else None)
+    detected = ask(here)
+    found = _find_price(here, prices, stated=stated, detected=detected)
     versions = {name: package_version(name) for name in ("torch", "transformers")}
     if as_json:
-        price = found if isinstance(found, str) else vars(found)
-        _print_json(here.model_dump(mode="json") | {"price": price, "versions": versions})
+        price = found if isinstance(found, str) else vars(found) | {"age_days": found.age_days}
+        told = None if detected is None else detected.model_dump()
+        _print_json(here.model_dump(mode="json") | {"price": price, "detected": told, "versions": versions})
         return
     table = Table.grid(padding=(0, 2))
     gib = 2**30
@@ -274,6 +304,7 @@ def machine(*, instance: Instance = None, region: Region = None, as_json: AsJson
         "memory": f"{here.memory_bytes / gib:.1f} GiB{limit}",
         "GPUs": "\n".join(_gpu_line(gpu) for gpu in here.gpus) or f"none ({here.gpu_note})",
         "cloud": f"{here.cloud_vendor} {here.cloud_product}" if here.cloud_vendor else "not detected",
+        "metadata": _detected_line(detected),
         "system": f"{here.system} {here.kernel}, Python {here.python}, {here.allocator}",
         "packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "priced as": _price_line(found),
@@ -281,6 +312,62 @@ def machine(*, instance: Instance = None, region: Region = None, as_json: AsJson
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", escape(value))
     _out.print(table, highlight=False)
+
+
+@app.command(epilog="Examples: harness prices --gpu A100 --max-usd 3; harness prices g5.xlarge; harness prices refresh")
+def prices(
+    instance: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[INSTANCE|refresh]",
+            help="All that is known of one instance type; or `refresh`: put the live prices that the filters let through "
+            "into your own table, by gpuhunt (extra `prices`; needs a network, and no key).",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    gpu: Annotated[str | None, typer.Option(help="A GPU, such as A100; `none`: machines without.")] = None,
+    max_usd: Annotated[float | None, typer.Option(min=0, help="At most so many USD an hour.")] = None,
+    provider: Annotated[str | None, typer.Option(help="aws, gcp, azure, ...")] = None,
+    region: Annotated[str | None, typer.Option(help="One region alone.")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="At least so many logical CPUs.")] = None,
+    memory_gib: Annotated[float | None, typer.Option(min=0, help="At least so much main memory.")] = None,
+    spot: Annotated[bool, typer.Option("--spot", help="By the spot price, where one is known.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the price table, cheapest first.
+
+    Your own table (same columns as bench/prices.csv) stands beside the shipped one; the newer of two rows counts. It is
+    the file that HARNESS_PRICES names, else ~/.config/bert-cost-harness/prices.csv.
+    """
+    from harness import price_screen
+    from harness.price_search import Wanted, find_instance, search
+    from harness.price_table import load_prices, own_table_path
+
+    table = load_prices()
+    named = None if instance == "refresh" else instance
+    wanted = Wanted(named, gpu, max_usd, provider, region, cpus, memory_gib, spot)
+    if instance == "refresh":
+        from harness.price_catalog import refresh
+
+        done = refresh(own_table_path(), table, wanted.takes)
+        for complaint in done.complaints:
+            _err.print(f"[yellow]gpuhunt:[/] {escape(complaint)}", soft_wrap=True, highlight=False)
+        _out.print(
+            f"{done.num_new} prices of today in {done.path}; {done.num_kept} older rows kept, "
+            f"{done.num_left_out} instance types without an on-demand price or a size left out.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return
+    if instance is not None and isinstance(found := find_instance(table, instance), str):
+        raise UserError(found)
+    rows = search(table, wanted)
+    if as_json:
+        _print_json(price_screen.as_fields(rows, table))
+    elif instance is None:
+        price_screen.list_prices(_out, rows, wanted, table)
+    else:
+        price_screen.show_prices(_out, rows, table)
 
 
 @app.command(epilog="Example: harness fit bench/default.toml --seq-len 512 --memory-gib 4 --predict")
@@ -382,18 +469,48 @@ def _value_of(cell: Cell, key: str) -> str | None:
     return None if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _find_price(machine: Machine, usd_per_hour: float | None = None, stated: Stated | None = None) -> Price | str:
+def _find_price(
+    machine: Machine,
+    prices: Path | None = None,
+    *,
+    usd_per_hour: float | None = None,
+    stated: Stated | None = None,
+    detected: Detected | None = None,
+) -> Price | str:
+    from harness.assumptions import load_assumptions
     from harness.prices import load_prices, price_machine
+    from harness.tariff import pay_for
 
-    return price_machine(load_prices(), machine, stated=stated, usd_per_hour=usd_per_hour)
+    book = load_assumptions(prices).prices
+    found = price_machine(
+        load_prices(), machine, stated=stated, detected=detected, usd_per_hour=usd_per_hour, book=book
+    )
+    return pay_for(found, book, machine.id)
 
 
-def _check_instance(instance: str, region: str | None) -> None:
+def _stated(instance: str | None, region: str | None, prices: Path | None) -> Stated | None:
+    """What the user says of the machine, refused before anything runs where neither table nor own rates know it."""
+    from harness.assumptions import load_assumptions
     from harness.prices import find_instance, load_prices
+    from harness.record import Stated
 
+    if instance is None:
+        if region is not None:
+            raise UserError("--region needs --instance too")
+        return None
     found = find_instance(load_prices(), instance, region)
-    if isinstance(found, str):
+    if isinstance(found, str) and all(rate.instance != instance for rate in load_assumptions(prices).prices.rate):
         raise UserError(f"--instance {instance}: {found}")
+    return Stated(instance=instance, region=region)
+
+
+def _asker(*, detect: bool, offline: bool) -> Callable[[Machine], Detected | None]:
+    """What asks the metadata service of a machine's cloud, or nobody."""
+    from harness import cloud
+
+    if detect and offline:
+        raise UserError("--detect and --offline: give one of them")
+    return lambda machine: None if offline else cloud.detect(machine.cloud_vendor, everywhere=detect)
 
 
 def _budget(cell: Cell, price: Price | str) -> Budget | None:
@@ -448,11 +565,23 @@ def _gpu_line(gpu: Gpu) -> str:
 
 
 def _price_line(found: Price | str) -> str:
+    from harness.price_rows import age_words
+
     if isinstance(found, str):
         return f"no price: {found}"
-    where = f"{found.provider} {found.instance} in {found.region}, " if found.instance else ""
-    note = f"\n{found.note}" if found.note else ""
-    return f"{where}{found.usd_per_hour:g} USD an hour, {found.basis} ({found.as_of or 'now'}; {found.source}){note}"
+    place = " ".join(part for part in (found.provider, found.instance) if part)
+    region = f" in {found.region}" if found.region else ""
+    where = f"{place}{region}, " if found.instance else ""
+    dated = "; ".join(part for part in (found.as_of or "now", age_words(found.age_days), found.source) if part)
+    more = "".join(f"\n{line}" for line in (found.paid, found.note) if line)
+    return f"{where}{found.usd_per_hour:g} USD an hour, {found.basis} ({dated}){more}"
+
+
+def _detected_line(detected: Detected | None) -> str:
+    if detected is None:
+        return "nothing told (--detect asks the services of EC2, GCE and Azure)"
+    kind = {True: ", spot", False: ", on demand", None: ""}[detected.is_spot]
+    return f"{detected.vendor} {detected.instance}" + (f" in {detected.region}" if detected.region else "") + kind
 
 
 def _print_failures(records: Sequence[Record]) -> None:

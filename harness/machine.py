@@ -48,6 +48,8 @@ _CLOUD_VENDORS = (
     "Hetzner",
     "OracleCloud",
 )
+# The asset tag of every machine of Azure; other machines of Hyper-V have the same vendor and product.
+_AZURE_TAG = "7783-7084-3265-9085-8269-3286-77"
 _GROUP_MOUNTS = {1: Path("/sys/fs/cgroup/memory"), 2: Path("/sys/fs/cgroup")}
 _AMPERE = 8  # major compute capability of the first GPUs with bf16 and TF32
 _GIB = 2**30
@@ -282,6 +284,8 @@ def _memory_limit(memory_bytes: int) -> int | None:
 def _firmware() -> tuple[str | None, str | None]:
     """Vendor and product of the firmware where the vendor is a cloud; of a person's own computer, neither."""
     vendor, product = _read("/sys/class/dmi/id/sys_vendor"), _read("/sys/class/dmi/id/product_name")
+    if vendor == "Microsoft Corporation" and _read("/sys/class/dmi/id/chassis_asset_tag") == _AZURE_TAG:
+        return vendor, None
     known = vendor in _CLOUD_VENDORS and product != "Virtual Machine"
     return (vendor, product or None) if known else (None, None)
 

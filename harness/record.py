@@ -4,6 +4,7 @@ History of `SCHEMA_VERSION` (frozen records of each are in tests/fixtures/record
     1: first.
     2: where the memory went, who else held it and whether it grew; caps; GPU readings; exposed communication; compile
         and activation checkpointing; a global batch that no device's batch tells.
+    3: what the cloud's metadata service said of the machine.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Literal
 from harness.matrix import Config
 from harness.settings import Settings
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Raised by hand when a change of the measuring code could move a figure: older records become stale.
 # 2: DDP no longer broadcasts buffers; a process's resident set is read between steps.
@@ -112,6 +113,19 @@ class Stated(Settings):
 
     instance: str
     region: str | None
+
+
+class Detected(Settings):
+    """What the cloud's metadata service said of the machine: its own instance, and nothing that names an account.
+
+    Attributes:
+        is_spot: Whether the cloud may take it away (spot, pre-emptible); None where it does not say.
+    """
+
+    vendor: Literal["aws", "gcp", "azure"]
+    instance: str
+    region: str | None
+    is_spot: bool | None
 
 
 class Git(Settings):
@@ -482,6 +496,7 @@ class Record(Settings):
         cap: None where memory was not limited.
         held_bytes: Rank 0's after every step up to its last mark, of a cell that did not live to tell; where it did,
             `training` has those of every rank.
+        detected: None where no metadata service was asked, or none answered.
         start_method: None when no process was started.
         energy: None where the machine has no counter that the harness may read.
     """
@@ -504,6 +519,7 @@ class Record(Settings):
     packages: dict[str, str]
     machine: Machine
     stated: Stated | None
+    detected: Detected | None = None
     load: Load | None
     start_method: Literal["forkserver", "spawn", "fresh"] | None
     model: ModelFacts | None = None

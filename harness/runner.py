@@ -34,6 +34,7 @@ from harness.record import (
     Baseline,
     Cap,
     DataFacts,
+    Detected,
     Example,
     Git,
     Load,
@@ -115,6 +116,7 @@ class Surroundings:
     stated: Stated | None
     git: Git | None
     packages: dict[str, str]
+    detected: Detected | None = None
 
 
 @dataclass
@@ -427,6 +429,7 @@ def blank_record(cell: Cell, around: Surroundings, outcome: str, reason: str | N
             "packages": around.packages,
             "machine": around.machine,
             "stated": around.stated,
+            "detected": around.detected,
             "load": None,
             "start_method": None,
         }

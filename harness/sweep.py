@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ from harness.machine import (
     unsupported_reason,
 )
 from harness.matrix import BaselineConfig, Cell, FineTuneConfig
-from harness.record import Machine, Record, Stated
+from harness.record import Detected, Machine, Record, Stated
 from harness.runner import BaselineJob, FineTuneJob, Prepared, Runner, StartMethod, Surroundings, blank_record
 from harness.settings import DataSettings
 from harness.sources import ModelFiles, locate_model
@@ -99,9 +99,10 @@ class Preparations:
         return self._tokens[key]
 
 
-def look_around(stated: Stated | None) -> Surroundings:
-    """Describe what is the same for all cells of a run."""
-    return Surroundings(describe_machine(), stated, harness_checkout(), installed_packages())
+def look_around(stated: Stated | None, detect: Callable[[Machine], Detected | None] = lambda _: None) -> Surroundings:
+    """Describe what is the same for all cells of a run; `detect` asks the machine's cloud what it is."""
+    machine = describe_machine()
+    return Surroundings(machine, stated, harness_checkout(), installed_packages(), detect(machine))
 
 
 def run_cells(

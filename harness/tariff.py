@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from harness import formulas
-from harness.assumptions import PriceBook, Rate
+from harness.assumptions import PriceBook, Rate, find_rate
 from harness.prices import Price
-from harness.statistics import Summary
+
+if TYPE_CHECKING:
+    from harness.statistics import Summary
 
 
 def pay(find_price: Callable[[Summary], Price | str], book: PriceBook) -> Callable[[Summary], Price | str]:
@@ -36,46 +39,54 @@ def pay_for(found: Price | str, book: PriceBook, machine_id: str) -> Price | str
         return _spot(known, book)
     if book.plan == "committed":
         return _committed(known, book)
-    return known
+    on_demand, told = _on_demand(found, book)
+    if on_demand is None:
+        return _unknown("on_demand", found)
+    dated = _dated(known, _rate(book, found, "on_demand"))
+    return replace(dated, usd_per_hour=on_demand, paid=_joined(found, told))
 
 
 def _rented(price: Price, book: PriceBook) -> Price:
-    """On demand, after contracts and discounts; with what a spot machine costs."""
-    on_demand, told = _on_demand(price, book)
-    rate, spot = _rate(book, price, "on_demand"), _rate(book, price, "spot")
-    known = replace(
+    """With what it costs on demand, after contracts and discounts, and on spot machines."""
+    spot = _rate(book, price, "spot")
+    return replace(
         price,
-        usd_per_hour=on_demand,
-        usd_per_hour_on_demand=on_demand,
+        usd_per_hour_on_demand=_on_demand(price, book)[0],
         usd_per_hour_spot=spot.usd_per_hour if spot else price.usd_per_hour_spot,
-        paid=told,
     )
-    return _dated(known, rate)
+
+
+def _rate(book: PriceBook, price: Price, plan: str) -> Rate | None:
+    return find_rate(book, price.instance, price.region, plan)
+
+
+def _unknown(plan: str, price: Price) -> str:
+    where = f" of {price.instance}" if price.instance else " of this machine"
+    return f'no {plan.replace("_", "-")} price{where} is known: add a [[rate]] with plan = "{plan}" to prices.toml'
+
+
+def _joined(price: Price, told: str | None) -> str | None:
+    """What the look-up said of the price, before what the plan makes of it."""
+    return "; ".join(part for part in (price.paid, told) if part) or None
 
 
 def _dated(price: Price, rate: Rate | None) -> Price:
-    """A contract's price is as old as the contract, whatever the table's row says."""
+    """A price by the reader's own rate has that rate's date and source, and not those of the table."""
     if rate is None:
         return price
     return replace(price, as_of=None if rate.as_of is None else rate.as_of.isoformat(), source=rate.source)
 
 
-def _rate(book: PriceBook, price: Price, plan: str) -> Rate | None:
-    """The reader's own rate; one that names the region before one that names none."""
-    fitting = [
-        rate
-        for rate in book.rate
-        if rate.plan == plan and rate.instance == price.instance and rate.region in (None, price.region)
-    ]
-    return max(fitting, key=lambda rate: rate.region is not None, default=None)
-
-
-def _on_demand(price: Price, book: PriceBook) -> tuple[float, str | None]:
+def _on_demand(price: Price, book: PriceBook) -> tuple[float | None, str | None]:
+    """USD an hour on demand, and how it follows from the table's; None where neither table nor rate has it."""
     listed = price.usd_per_hour_listed
-    if listed is None:
+    if listed is None and price.is_listed:
         listed = price.usd_per_hour
     if (rate := _rate(book, price, "on_demand")) is not None:
-        return rate.usd_per_hour, f"by {rate.source}, instead of {listed:.10g} USD listed"
+        instead = f", instead of {listed:.10g} USD listed" if listed is not None else ""
+        return rate.usd_per_hour, f"by {rate.source}{instead}"
+    if listed is None:
+        return None, None
     if book.discount_percent:
         less = formulas.discounted(listed, book.discount_percent)
         return less, f"{listed:.10g} USD listed, less {book.discount_percent:.10g}%"
@@ -85,32 +96,30 @@ def _on_demand(price: Price, book: PriceBook) -> tuple[float, str | None]:
 def _spot(price: Price, book: PriceBook) -> Price | str:
     rate = _rate(book, price, "spot")
     if price.usd_per_hour_spot is None:
-        where = f" {price.instance}" if price.instance else " this machine"
-        return f'no spot price of{where} is known: add a [[rate]] with plan = "spot" to prices.toml'
+        return _unknown("spot", price)
     told = f"spot, by {rate.source}" if rate else "spot"
-    return _dated(replace(price, usd_per_hour=price.usd_per_hour_spot, plan="spot", paid=told), rate)
+    return replace(_dated(price, rate), usd_per_hour=price.usd_per_hour_spot, plan="spot", paid=_joined(price, told))
 
 
-def committed_usd_per_hour(price: Price, book: PriceBook) -> float:
+def committed_usd_per_hour(price: Price, book: PriceBook) -> float | None:
     """What a commitment costs in every hour, used or not: the reader's rate, else on demand less its discount."""
     rate = _rate(book, price, "committed")
+    if rate is not None:
+        return rate.usd_per_hour
     on_demand = price.usd_per_hour_on_demand
-    return (
-        rate.usd_per_hour
-        if rate is not None
-        else formulas.discounted(
-            price.usd_per_hour if on_demand is None else on_demand, book.commitment.discount_percent
-        )
-    )
+    return None if on_demand is None else formulas.discounted(on_demand, book.commitment.discount_percent)
 
 
-def _committed(price: Price, book: PriceBook) -> Price:
+def _committed(price: Price, book: PriceBook) -> Price | str:
     hourly, used = committed_usd_per_hour(price, book), book.commitment.utilisation_fraction
+    if hourly is None:
+        return _unknown("committed", price)
     told = f"{hourly:.10g} USD committed for every hour, in use for {used:.0%} of them"
     if not book.commitment.model_fields_set:
         told += " (example values)"
     useful = formulas.committed_usd_per_useful_hour(hourly, used)
-    return _dated(replace(price, usd_per_hour=useful, plan="committed", paid=told), _rate(book, price, "committed"))
+    dated = _dated(price, _rate(book, price, "committed"))
+    return replace(dated, usd_per_hour=useful, plan="committed", paid=_joined(price, told))
 
 
 def _own(found: Price | str, book: PriceBook) -> Price:

@@ -119,7 +119,7 @@ def _machine(machine_id: str, label: str, cells: Iterable[Priced], choices: Sequ
 
 
 def _choice(price: Price) -> dict[str, Any]:
-    listed = price.usd_per_hour if price.usd_per_hour_listed is None else price.usd_per_hour_listed
+    listed = price.usd_per_hour if price.usd_per_hour_listed is None and price.is_listed else price.usd_per_hour_listed
     return {
         "instance": price.instance, "provider": price.provider, "region": price.region, "basis": price.basis,
         "as_of": price.as_of, "listed": listed, "spot": price.usd_per_hour_spot,

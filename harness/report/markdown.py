@@ -8,6 +8,7 @@ from datetime import datetime
 
 from harness.cost import Priced
 from harness.footprint import rescues
+from harness.price_rows import age_words
 from harness.report.cell_table import Field
 from harness.report.choice import failed
 from harness.report.device_words import (
@@ -78,9 +79,10 @@ def _md_machines(cells: Sequence[Priced]) -> str:
             told = f"no price: {md(cell.missing or 'none was found')}"
         else:
             place = ", ".join(md(part) for part in (price.instance, price.provider, price.region) if part)
-            origin = ", ".join(md(part) for part in (price.as_of, price.source) if part)
+            dated = (price.as_of, age_words(price.age_days), price.source)
+            origin = ", ".join(md(part) for part in dated if part)
             told = f"{usd_per_hour(price.usd_per_hour)} an hour, **{price.basis}**" + "".join(
-                f"; {p}" for p in (place, origin) if p
+                f"; {p}" for p in (place, origin, md(price.paid or "")) if p
             )
             told += f"; {md(price.note)}" if price.note else ""
         lines.append(f"- {md(label)}: {told}")

@@ -87,7 +87,9 @@ def buying_sentences(cells: Sequence[Priced], assumed: Assumptions, machines: Ma
         if price is not None and price.usd_per_hour_on_demand is not None:
             name = clean(price.instance if price.plan != "own" and price.instance else label, 60)
             said.append(_against_rent(name, price, price.usd_per_hour_on_demand, fixed, running))
-            said.append(_commitment(name, price, price.usd_per_hour_on_demand, assumed))
+            committed = committed_usd_per_hour(price, book)
+            if committed is not None:
+                said.append(_commitment(name, committed, price.usd_per_hour_on_demand, assumed))
     yield from dict.fromkeys(said)  # two machines may have one price
 
 
@@ -101,8 +103,7 @@ def _against_rent(name: str, price: Price, rent: float, fixed: float, running: f
     return f"{lead} pays from {percent(share)} of all hours in use on."
 
 
-def _commitment(name: str, price: Price, on_demand: float, assumed: Assumptions) -> str:
-    hourly = committed_usd_per_hour(price, assumed.prices)
+def _commitment(name: str, hourly: float, on_demand: float, assumed: Assumptions) -> str:
     share = formulas.commitment_break_even(hourly, on_demand)
     lead = f"A commitment to {name} at {usd_per_hour(hourly)} for every hour ({whose(assumed, 'prices.commitment')})"
     if share >= 1:

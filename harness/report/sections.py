@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.cost import Priced
+from harness.price_rows import age_words
 from harness.prices import Price
 from harness.record import Example, Machine, Record
 from harness.report.cell_table import OUTCOMES
@@ -43,7 +44,7 @@ def places(cells: Sequence[Priced]) -> list[Place]:
         missing = next((cell.missing for cell in own if cell.missing), None)
         note = (price.note if price is not None else missing) or ""
         hosts = len({r.machine.host for cell in own for r in cell.summary.records})
-        facts = (*_facts(record.machine), *_software(record), ("Hosts of this kind", f"{hosts}"))
+        facts = (*_facts(record.machine), *_metadata(record), *_software(record), ("Hosts of this kind", f"{hosts}"))
         found.append(Place(label, facts, _price_facts(price), None if price is None else price.basis, clean(note)))
     return found
 
@@ -66,6 +67,14 @@ def _facts(machine: Machine) -> list[tuple[str, str]]:
     return [*facts, ("Firmware says", clean(cloud))] if cloud else facts
 
 
+def _metadata(record: Record) -> list[tuple[str, str]]:
+    seen = record.detected
+    if seen is None:
+        return []
+    told = " ".join(part for part in (seen.vendor, seen.instance, seen.region) if part)
+    return [("Metadata service says", clean(told + (", spot" if seen.is_spot else "")))]
+
+
 def _software(record: Record) -> list[tuple[str, str]]:
     versions = [f"{name} {record.packages[name]}" for name in ("torch", "transformers") if name in record.packages]
     return [("Software", clean(", ".join(versions)))] if versions else []
@@ -77,9 +86,12 @@ def _price_facts(price: Price | None) -> tuple[tuple[str, str], ...]:
     place = ", ".join(part for part in (price.instance, price.provider, price.region) if part)
     facts = [
         ("Price", f"{usd_per_hour(price.usd_per_hour)} an hour"),
-        ("Paid", clean(f"{PLANS[price.plan]}{f': {price.paid}' if price.paid else ''}")),
+        ("Paid", clean(price.paid or PLANS[price.plan])),
         ("Instance", clean(place) or "none named"),
-        ("As of", clean(price.as_of or "no date given")),
+        (
+            "As of",
+            clean(", ".join(part for part in (price.as_of or "no date given", age_words(price.age_days)) if part)),
+        ),
         ("Source", clean(price.source or "no source given")),
     ]
     return tuple(facts)

@@ -182,7 +182,7 @@ def _dollars(cell: Priced) -> dict[str, Any]:
     }
     told |= {"energy_method": energy.method if energy is not None else None}
     told |= {"energy_is_estimate": energy.is_estimate if energy is not None else None}
-    fields = ("plan", "paid", "basis", "as_of", "source", "note")
+    fields = ("basis", "plan", "as_of", "age_days", "source", "paid", "note")
     told |= {f"price_{field}": getattr(price, field) if price is not None else None for field in fields}
     told |= {
         field: getattr(price, field) if price is not None else None for field in ("instance", "provider", "region")
@@ -256,11 +256,12 @@ COLUMNS = (
     *(f"{column}{suffix}" for column in _ENERGY for suffix, _ in _SIDES),
     *("energy_method", "energy_is_estimate"),
     *(
-        "price_plan",
-        "price_paid",
         "price_basis",
+        "price_plan",
         "price_as_of",
+        "price_age_days",
         "price_source",
+        "price_paid",
         "price_note",
         "instance",
         "provider",

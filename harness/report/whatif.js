@@ -25,6 +25,7 @@ const whatif = (() => {
   const onDemand = (facts, choice, values) => {
     const rate = rateOf(facts, choice, "on_demand");
     if (rate) return rate.usd_per_hour;
+    if (!is(choice.listed)) return null; // the table lacks it, and no rate of the reader's says it
     return formulas.discounted({ usd_per_hour: choice.listed, discount_percent: values["prices.discount_percent"] });
   };
 
@@ -58,19 +59,22 @@ const whatif = (() => {
       return { usd_per_hour, ...rented, plan: "own", ...billing };
     }
     if (!choice) return { missing: machine.missing };
+    const unknown = (which) => ({ missing: "no " + which + " price of " + (choice.instance || "this machine") + " is known" });
     const on_demand = onDemand(facts, choice, values);
     const spot = spotOf(facts, choice);
     if (plan === "spot") {
-      if (!is(spot)) return { missing: "no spot price of " + (choice.instance || "this machine") + " is known" };
+      if (!is(spot)) return unknown("spot");
       return { usd_per_hour: spot, on_demand, spot, plan, ...billing };
     }
     if (plan === "committed") {
       const rate = rateOf(facts, choice, "committed");
-      const committed_usd_per_hour = rate ? rate.usd_per_hour
+      const committed_usd_per_hour = rate ? rate.usd_per_hour : !is(on_demand) ? null
         : formulas.discounted({ usd_per_hour: on_demand, discount_percent: values["prices.commitment.discount_percent"] });
+      if (!is(committed_usd_per_hour)) return unknown("committed");
       const usd_per_hour = formulas.committed_usd_per_useful_hour({ committed_usd_per_hour, utilisation_fraction: values["prices.commitment.utilisation_fraction"] });
       return { usd_per_hour, on_demand, spot, plan, ...billing };
     }
+    if (!is(on_demand)) return unknown("on-demand");
     return { usd_per_hour: on_demand, on_demand, spot, plan: "on_demand", ...billing };
   };
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import prices
+from harness import price_table
+from harness.assumptions import PriceBook, load_assumptions
 from harness.errors import UserError
+from harness.price_table import load_prices, tables_folder
 from harness.prices import (
     Price,
     PriceRow,
@@ -17,55 +19,30 @@ from harness.prices import (
     find_hardware,
     find_instance,
     gpu_peak_flops,
-    load_prices,
     price_finder,
     price_machine,
-    tables_folder,
 )
-from harness.record import Stated
+from harness.record import Detected, Stated
 from harness.statistics import summarise
+from harness.tariff import pay_for
 from tests.make_records import GIB, make_machine, make_record
+from tests.make_tables import (
+    BILLING,
+    BILLING_HEADER,
+    HARDWARE,
+    HARDWARE_HEADER,
+    PRICE_HEADER,
+    PRICES,
+    change,
+    write_tables,
+)
 
-HARDWARE_HEADER = (
-    "name,match,kind,memory_gib,memory_bandwidth_gb_per_s,peak_fp32_tflops,peak_tf32_tflops,peak_bf16_tflops,"
-    "peak_fp16_tflops,tdp_watts,source,note"
-)
-PRICE_HEADER = (
-    "provider,instance_type,region,accelerator,hardware,accelerator_count,accelerator_memory_gib,vcpus,memory_gib,"
-    "usd_per_hour_on_demand,usd_per_hour_spot,as_of,source"
-)
-HARDWARE = (
-    r"NVIDIA Tesla T4,\bt4\b,gpu,15,320,8.1,,,65,70,datasheet,",
-    r"NVIDIA A10G,\ba10g\b,gpu,22.49,600,35,35,70,70,300,datasheet,a note",
-)
-PRICES = (
-    "aws,t3.xlarge,us-east-1,,,0,,4,16,0.1,,2026-07,list",
-    "aws,m5.xlarge,us-east-1,,,0,,4,16,0.192,0.08,2026-07,list",
-    "aws,m5.xlarge,eu-west-1,,,0,,4,16,0.214,,2026-07-15,list",
-    "gcp,n2-standard-4,us-central1,,,0,,4,15,0.18,,2026-07,list",
-    "aws,m5.4xlarge,us-east-1,,,0,,16,64,0.768,,2026-07,list",
-    "aws,g4dn.xlarge,us-east-1,T4,NVIDIA Tesla T4,1,16,4,16,0.526,,2026-07,list",
-    "aws,g5.xlarge,us-east-1,A10G,NVIDIA A10G,1,22.35,4,16,1.006,,2026-07,list",
-    "aws,g5.12xlarge,us-east-1,A10G,NVIDIA A10G,4,22.35,48,192,5.672,,2026-07,list",
-    "vast,1x-V100,anywhere,V100,,1,16,4,16,0.18,,2026-07,list",
-)
 TODAY = date(2026, 8, 1)
-
-
-def write_tables(folder, price_rows=PRICES, hardware_rows=HARDWARE):
-    for name, header, rows in (("prices", PRICE_HEADER, price_rows), ("hardware", HARDWARE_HEADER, hardware_rows)):
-        (folder / f"{name}.csv").write_text("\n".join([header, *rows, ""]), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture
 def table(tmp_path):
     return load_prices(write_tables(tmp_path), today=TODAY)
-
-
-def change(row, header, **fields):
-    cells = dict(zip(header.split(","), row.split(","), strict=True)) | fields
-    return ",".join(cells.values())
 
 
 class TestReading:
@@ -197,14 +174,14 @@ class TestReading:
 class TestShippedTables:
     def test_they_are_read_whole(self):
         table = load_prices()
-        for name, rows in (("prices", table.prices), ("hardware", table.hardware)):
+        for name, rows in (("prices", table.prices), ("hardware", table.hardware), ("billing", table.billing)):
             with (tables_folder() / f"{name}.csv").open(newline="", encoding="utf-8") as file:
                 assert len(rows) == len(list(csv.DictReader(file))), name
 
     def test_the_packed_folder_comes_before_the_checkouts(self, tmp_path, monkeypatch):
-        assert tables_folder() == Path(prices.__file__).resolve().parent.parent / "bench"
+        assert tables_folder() == Path(price_table.__file__).resolve().parent.parent / "bench"
         (tmp_path / "tables").mkdir()
-        monkeypatch.setattr(prices, "__file__", str(tmp_path / "prices.py"))
+        monkeypatch.setattr(price_table, "__file__", str(tmp_path / "price_table.py"))
         assert tables_folder() == tmp_path / "tables"
 
     @pytest.mark.parametrize(
@@ -325,6 +302,9 @@ class TestPrecedence:
             None,
             usd_per_hour_listed=0.18,
             usd_per_hour_on_demand=0.18,
+            granularity_s=10,
+            minimum_s=30,
+            priced_on=TODAY,
         )
 
     def test_stated_in_a_region(self, table):
@@ -498,6 +478,147 @@ class TestPriceFinder:
     def test_no_row_says_why(self, table):
         (found,) = self.find(table, make_record(machine=make_machine(num_logical=64)))
         assert found.startswith("no row of the price table has no GPU, at least 64 logical CPUs and 0.6 GiB")
+
+
+class TestDetected:
+    """What the metadata service says comes after the user's word, and before the firmware's."""
+
+    MACHINE = make_machine(vendor="Amazon EC2", product="m5.4xlarge")
+
+    @staticmethod
+    def seen(instance, region="us-east-1"):
+        return Detected(vendor="aws", instance=instance, region=region, is_spot=False)
+
+    def test_it_comes_before_the_firmware_and_after_the_users_word(self, table):
+        detected = self.seen("m5.xlarge", "eu-west-1")
+        found = price_of(table, self.MACHINE, detected=detected)
+        assert (found.basis, found.instance, found.region, found.usd_per_hour) == (
+            "detected", "m5.xlarge", "eu-west-1", 0.214,
+        )  # fmt: skip
+        stated = Stated(instance="m5.4xlarge", region=None)
+        assert price_of(table, self.MACHINE, detected=detected, stated=stated).basis == "stated"
+
+    def test_a_region_without_a_price_takes_another_and_says_so(self, table):
+        found = price_of(table, detected=self.seen("m5.xlarge", "ap-south-1"))
+        assert (found.usd_per_hour, found.region, found.note) == (0.192, "us-east-1", None)
+        assert found.paid == "the table has no price of it in ap-south-1, where it runs"
+        paid = pay_for(found, PriceBook(discount_percent=50), "m")
+        assert (paid.usd_per_hour, paid.paid) == (0.096, f"{found.paid}; 0.192 USD listed, less 50%")
+
+    def test_an_instance_without_a_row_gets_a_stand_in_that_names_it(self, table):
+        found = price_of(table, detected=self.seen("c9.mega"))
+        assert (found.basis, found.instance) == ("assumed", "n2-standard-4")
+        assert found.note.startswith("c9.mega was detected, and the table lacks it; stand-in: the cheapest")
+
+    def test_gpus_attached_to_one_of_googles_types_tell_its_row(self):
+        shipped = load_prices()
+        detected = Detected(vendor="gcp", instance="n1-standard-4", region="us-central1", is_spot=False)
+        found = price_of(shipped, make_machine(gpus=["Tesla T4"]), detected=detected)
+        assert (found.instance, found.basis, found.note) == ("n1-standard-4+1xT4", "detected", None)
+        # Without the GPU it is another machine, of which the table has no price.
+        assert price_of(shipped, make_machine(), detected=detected).basis == "assumed"
+
+    def test_the_newest_records_word_holds_for_a_machine(self, table):
+        old = make_record(detected={"vendor": "aws", "instance": "m5.4xlarge", "region": None, "is_spot": None})
+        new = make_record(
+            axes={"batch_size": 8}, minutes=1,
+            detected={"vendor": "aws", "instance": "m5.xlarge", "region": "eu-west-1", "is_spot": True},
+        )  # fmt: skip
+        summaries = summarise([old, new])
+        found = [price_finder(table, summaries)(summary) for summary in summaries]
+        assert [(price.basis, price.region) for price in found] == [("detected", "eu-west-1")] * 2
+
+
+class TestOwnRates:
+    """Rates of prices.toml, for instances of the table and for those it lacks."""
+
+    @staticmethod
+    def book(tmp_path, *rates, **fields):
+        lines = [f"{key} = {value!r}" for key, value in fields.items()]
+        for rate in rates:
+            lines += ["[[rate]]", *(f"{key} = {value!r}" for key, value in rate.items())]
+        (tmp_path / "prices.toml").write_text("\n".join(lines), encoding="utf-8")
+        return load_assumptions(tmp_path / "prices.toml", today=TODAY).prices
+
+    def pay(self, table, book, instance, region=None):
+        found = price_of(table, stated=Stated(instance=instance, region=region), book=book)
+        return pay_for(found, book, "m")
+
+    def test_a_listed_instance_is_paid_by_the_rate_with_its_date_and_source(self, table, tmp_path):
+        book = self.book(tmp_path, {"instance": "g5.xlarge", "usd_per_hour": 0.8, "source": "contract 7"})
+        found = self.pay(table, book, "g5.xlarge")
+        assert (found.usd_per_hour, found.usd_per_hour_listed, found.source, found.as_of, found.age_days) == (
+            0.8, 1.006, "contract 7", None, None,
+        )  # fmt: skip
+        assert found.paid == "by contract 7, instead of 1.006 USD listed"
+        assert (found.granularity_s, found.minimum_s) == (1, 60)  # the provider bills as before
+
+    def test_an_unlisted_instance_is_found_where_it_is_stated(self, table, tmp_path):
+        book = self.book(tmp_path, {"instance": "x9.huge", "usd_per_hour": 4.5, "source": "contract 7"})
+        found = self.pay(table, book, "x9.huge")
+        assert (found.usd_per_hour, found.basis, found.usd_per_hour_listed, found.paid) == (
+            4.5, "stated", None, "by contract 7",
+        )  # fmt: skip
+        assert self.pay(table, PriceBook(), "x9.huge").startswith("no instance 'x9.huge' in the price table")
+
+    def test_an_unlisted_instance_by_each_plan(self, table, tmp_path):
+        spot = {"instance": "x9.huge", "plan": "spot", "usd_per_hour": 1.5}
+        committed = {"instance": "x9.huge", "plan": "committed", "usd_per_hour": 2.0, "region": "moon-1"}
+        found = self.pay(table, self.book(tmp_path, spot, plan="spot"), "x9.huge")
+        assert (found.usd_per_hour, found.plan, found.usd_per_hour_on_demand) == (1.5, "spot", None)
+        found = self.pay(table, self.book(tmp_path, committed, plan="committed"), "x9.huge")
+        assert (found.usd_per_hour, found.plan, found.region) == (4.0, "committed", "moon-1")  # half of all hours used
+        # What the reader does not say is not made up.
+        assert self.pay(table, self.book(tmp_path, spot), "x9.huge").startswith("no instance 'x9.huge'")
+        on_demand = {"instance": "x9.huge", "usd_per_hour": 3.0}
+        told = self.pay(table, self.book(tmp_path, on_demand, plan="spot"), "x9.huge")
+        assert told == 'no spot price of x9.huge is known: add a [[rate]] with plan = "spot" to prices.toml'
+
+    def test_a_rate_of_another_region_does_not_count(self, table, tmp_path):
+        rate = {"instance": "x9.huge", "usd_per_hour": 4.5, "region": "moon-1"}
+        book = self.book(tmp_path, rate)
+        assert self.pay(table, book, "x9.huge", "moon-1").usd_per_hour == 4.5
+        assert self.pay(table, book, "x9.huge", "mars-1").startswith("no instance 'x9.huge'")
+        assert self.pay(table, book, "x9.huge").region == "moon-1"
+
+    def test_a_detected_instance_and_an_override_are_found_by_the_rate_too(self, table, tmp_path):
+        book = self.book(tmp_path, {"instance": "x9.huge", "usd_per_hour": 4.5})
+        detected = Detected(vendor="aws", instance="x9.huge", region="moon-1", is_spot=None)
+        found = price_of(table, detected=detected, book=book)
+        assert (found.basis, found.usd_per_hour) == ("detected", 4.5)
+        summaries = summarise([make_record()])
+        finder = price_finder(table, summaries, instances={CPU.id: "x9.huge"}, book=book)
+        assert finder(summaries[0]).usd_per_hour == 4.5
+
+
+class TestBilling:
+    def test_each_provider_bills_in_its_own_way(self, table):
+        billing = {
+            name: (found.granularity_s, found.minimum_s)
+            for name in ("m5.xlarge", "n2-standard-4", "1x-V100")
+            if (found := price_of(table, stated=Stated(instance=name, region=None)))
+        }
+        assert billing == {"m5.xlarge": (1, 60), "n2-standard-4": (10, 30), "1x-V100": (1, 0)}
+
+    def test_every_shipped_provider_has_a_row_with_a_source(self):
+        table = load_prices()
+        assert {row.provider for row in table.prices} == {row.provider for row in table.billing}
+
+    @pytest.mark.parametrize(
+        ("field", "value", "problem"),
+        [
+            ("granularity_s", "0", "line 2: granularity_s: found '0'; allowed: a number above 0"),
+            ("minimum_s", "-1", "line 2: minimum_s: found '-1'; allowed: a whole number"),
+            ("source", "", "line 2: source: found ''; allowed: text, not empty"),
+            ("as_of", "2027-01", "line 2: as_of: found '2027-01'; allowed: a date not after today"),
+            ("provider", "gcp", "line 3: gcp stands in line 2 already"),
+        ],
+    )
+    def test_wrong_billing_is_named_with_its_line(self, tmp_path, field, value, problem):
+        write_tables(tmp_path, (), (), [change(BILLING[0], BILLING_HEADER, **{field: value}), BILLING[1]])
+        with pytest.raises(UserError) as caught:
+            load_prices(tmp_path, today=TODAY)
+        assert problem in str(caught.value)
 
 
 def test_rows_are_frozen(table):

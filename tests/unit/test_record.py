@@ -29,6 +29,18 @@ def test_every_outcome_has_a_frozen_record_in_each_version(version):
     assert set(get_args(Outcome)) <= names
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_an_older_version_did_not_ask_is_not_known(version):
+    for path in (RECORDS / f"v{version}").glob("*.json"):
+        assert "detected" not in json.loads(path.read_text(encoding="utf-8"))
+        assert load_record(path).detected is None
+
+
+def test_what_the_metadata_service_said_is_kept():
+    seen = load_record(RECORDS / "v3" / "skipped.json").detected
+    assert (seen.vendor, seen.instance, seen.region, seen.is_spot) == ("aws", "m5.xlarge", "us-east-1", False)
+
+
 def test_a_record_survives_json_whole(ok_record):
     assert from_fields(json.loads(to_json(ok_record))) == ok_record
 
