@@ -33,7 +33,7 @@ TORCH_PIN := .venv/torch-pin.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench smoke report test gpu-check e2e fmt lint type layers check lock clean
+.PHONY: help setup bench smoke report pack test gpu-check e2e fmt lint type layers check lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ smoke: ## bench with bench/smoke.toml, in under a minute
 
 report: .venv/.train ## write results/report/ anew from all records
 	@$(BIN)/harness report $(PAID) $(if $(VALUE),--value $(VALUE))
+
+pack: .venv/.train ## this machine's records as one .tar.gz, for a report elsewhere (ARGS=)
+	@$(BIN)/harness pack $(ARGS)
 
 test: .venv/.dev .venv/.assets ## unit and integration tests with coverage
 	$(BIN)/pytest tests/unit tests/integration --cov=harness

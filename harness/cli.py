@@ -21,10 +21,12 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.matrix import Cell
     from harness.prices import Price
+    from harness.pricing import Priceable
     from harness.record import Detected, Gpu, Machine, Record, Stated
     from harness.sweep import Budget
 
 EXIT_OK, EXIT_CRASHED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_NOTHING_FITS = 1
 _EXIT_CODES = "Exit status: 0 done; 1 a cell crashed; 2 a mistake in what was asked; 130 stopped by Ctrl-C."
 
 app = typer.Typer(
@@ -77,6 +79,22 @@ Detect = Annotated[
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Ask no metadata service at all.")]
+RecordPaths = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[RESULTS]...",
+        help="Folders, files or archives (.tar.gz) of records (default: results).",
+        show_default=False,
+    ),
+]
+PriceAs = Annotated[
+    list[str] | None,
+    typer.Option("--instance", metavar="MACHINE=NAME", help="Price a machine as this instance type (repeatable)."),
+]
+Deadline = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="From the order of a machine to the end of a run: 2h, 90min, 45s."),
+]
 DEFAULT_RESULTS = Path("results")
 
 
@@ -169,8 +187,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     cells = _choose(_load_cells(study, overrides), only)
     around = look_around(stated, ask)
     known = own_records(results, around.machine)
-    for problem in known.unreadable:
-        _err.print(f"[yellow]left aside:[/] {escape(problem)}", soft_wrap=True, highlight=False)
+    _print_problems(known.unreadable)
     to_do = [
         cell for cell in cells if force or find_done(cell, known.records, around.machine, skip=not no_skip)[0] != "done"
     ]
@@ -197,24 +214,16 @@ def run(  # noqa: PLR0913 - each is an option of the command
         raise typer.Exit(EXIT_CRASHED)
 
 
-@app.command(epilog="Example: harness report results --instance intel-xeon-2c-24g-b47fd4=m7i.xlarge --out /tmp/report")
-def report(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[RESULTS]...", help="Folders or files of records (default: results).", show_default=False
-        ),
-    ] = None,
+@app.command(epilog="Example: harness report here.tar.gz there.tar.gz --deadline 2h --out /tmp/report")
+def report(  # noqa: PLR0913 - each is an option
+    paths: RecordPaths = None,
     *,
     out: Annotated[Path, typer.Option(help="Where report.html, summary.md and cells.csv are written.")] = Path(
         "results/report"
     ),
     study: Annotated[Path | None, typer.Option(help="Only the cells of this study file.")] = None,
     overrides: Overrides = None,
-    instance: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MACHINE=NAME", help="Price a machine as this instance type (repeatable)."),
-    ] = None,
+    instance: PriceAs = None,
     usd_per_hour: UsdPerHour = None,
     prices: OwnPrices = None,
     value: Annotated[
@@ -223,41 +232,106 @@ def report(
     invoice: Annotated[
         float | None, typer.Option(min=0, metavar="USD", help="What measuring was invoiced: held against the estimate.")
     ] = None,
+    deadline: Deadline = None,
+    elsewhere: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Show a GPU machine's seconds at this instance type's price (repeatable)."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse records that differ in data, model, packages or configuration.")
+    ] = False,
 ) -> None:
     """Write the report: one HTML page, a summary for a pull request, and a table."""
-    from harness.assumptions import load_assumptions
-    from harness.cost import price
-    from harness.prices import gpu_peak_flops, load_prices, price_finder
+    from harness.comparison import require_same
+    from harness.demands import parse_duration
+    from harness.elsewhere import elsewhere as look_elsewhere
     from harness.report import write_report
-    from harness.statistics import summarise, with_mfu
-    from harness.store import load_records
-    from harness.tariff import pay
 
     if invoice is not None and not math.isfinite(invoice):
         raise UserError(f"--invoice: found {invoice:g}; allowed: an amount in USD, 0 or more")
-    assumed = load_assumptions(prices, value)
-    found = load_records(paths or ([DEFAULT_RESULTS] if DEFAULT_RESULTS.is_dir() else []))
-    for problem in found.unreadable:
-        _err.print(f"[yellow]left aside:[/] {escape(problem)}", soft_wrap=True, highlight=False)
-    records: Sequence[Record] = found.records
-    if study is not None:
-        wanted = {cell.config_hash for cell in _load_cells(study, overrides)}
-        records = [record for record in records if record.config_hash in wanted]
-    table = load_prices()
-    summaries = with_mfu(summarise(records), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
-    finder = price_finder(
-        table, summaries, instances=_pairs(instance or []), usd_per_hour=usd_per_hour, book=assumed.prices
-    )
-    priced = price(summaries, pay(finder, assumed.prices), assumed)
+    deadline_s = None if deadline is None else parse_duration(deadline, "--deadline")
+    wanted = frozenset(cell.config_hash for cell in _load_cells(study, overrides)) if study is not None else None
+    found = _load_priced(paths, prices, value, instance, usd_per_hour, wanted)
+    if strict:
+        require_same(found.differences)
     page = write_report(
-        priced, out, generated_at=datetime.now(UTC), assumptions=assumed, records=records, invoice_usd=invoice
+        found.cells,
+        out,
+        generated_at=datetime.now(UTC),
+        assumptions=found.assumed,
+        records=found.records,
+        invoice_usd=invoice,
+        differences=found.differences,
+        elsewhere=look_elsewhere(found.cells, found.table, found.assumed, elsewhere),
+        deadline_s=deadline_s,
     )
-    _out.print(f"{len(records)} records, {len(priced)} cells: {page}", highlight=False, soft_wrap=True)
+    _out.print(f"{len(found.records)} records, {len(found.cells)} cells: {page}", highlight=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="Example: harness recommend here.tar.gz there.tar.gz --target-accuracy 0.78 --deadline 2h --budget 5"
+)
+def recommend(
+    paths: RecordPaths = None,
+    *,
+    target_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="At least this test accuracy.")] = None,
+    deadline: Deadline = None,
+    budget: Annotated[float | None, typer.Option(min=0, help="At most so many USD for one run, as billed.")] = None,
+    gpu_memory: Annotated[float | None, typer.Option(min=0, help="At most so many GiB of one GPU.")] = None,
+    prices: OwnPrices = None,
+    usd_per_hour: UsdPerHour = None,
+    instance: PriceAs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose by what was measured: the cheapest, the fastest and a balanced configuration. Exit status 1 if none will do."""
+    from harness.advice import advice_fields, describe_advice
+    from harness.demands import Asked, parse_duration
+    from harness.recommend import recommend as choose
+    from harness.report.wording import shown_in
+
+    asked = Asked(
+        target_accuracy=target_accuracy or None,
+        deadline_s=None if deadline is None else parse_duration(deadline, "--deadline"),
+        budget_usd=_above_0(budget, "--budget"),
+        gpu_memory_bytes=None if gpu_memory is None else (_above_0(gpu_memory, "--gpu-memory") or 0.0) * 2**30,
+    )
+    found = _load_priced(paths, prices, None, instance, usd_per_hour)
+    advice = choose(found.cells, asked, found.assumed)
+    if as_json:
+        _print_json(advice_fields(advice, found.cells))
+    else:
+        with shown_in(found.assumed.prices.currency):
+            describe_advice(_out, advice, found.cells)
+    if not advice.choices:
+        raise typer.Exit(EXIT_NOTHING_FITS)
+
+
+@app.command(epilog="Example: harness pack --out here.tar.gz")
+def pack(
+    results: Annotated[Path, typer.Argument(help="Folder of the records.")] = DEFAULT_RESULTS,
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="The archive (default: records-MACHINE.tar.gz).", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Those of other machines in the folder too.")] = False,
+) -> None:
+    """Pack this machine's records into one archive, for a report elsewhere."""
+    from harness.archive import pack_records, packable_files
+    from harness.machine import describe_machine
+
+    machine_id = None if every else describe_machine().id
+    files, problems = packable_files(results, machine_id)
+    _print_problems(problems)
+    archive = out or Path(f"records-{machine_id}.tar.gz" if machine_id else "records.tar.gz")
+    pack_records(files, results, archive)
+    _out.print(f"{len(files)} records: {archive}", highlight=False, soft_wrap=True)
 
 
 @app.command("import", epilog="Example: harness import gpu-check.tar.gz")
 def import_(
-    archive: Annotated[Path, typer.Argument(help="An archive of records, as `make gpu-check` writes it.")],
+    archive: Annotated[
+        Path, typer.Argument(help="An archive of records, as `make pack` and `make gpu-check` write it.")
+    ],
     *,
     results: ResultsPath = DEFAULT_RESULTS,
 ) -> None:
@@ -434,6 +508,43 @@ def show(
         from harness.screen import describe_record
 
         describe_record(_out, record, summarise([record])[0], path)
+
+
+def _load_priced(
+    paths: Sequence[Path] | None,
+    prices: Path | None,
+    value: Path | None,
+    instance: list[str] | None,
+    usd_per_hour: float | None,
+    config_hashes: frozenset[str] | None = None,
+) -> Priceable:
+    """Read and price, and say on stderr what was left aside, and in what the records differ."""
+    from harness.comparison import words
+    from harness.pricing import load_priced
+
+    found = load_priced(
+        paths or ([DEFAULT_RESULTS] if DEFAULT_RESULTS.is_dir() else []),
+        prices=prices,
+        value=value,
+        instances=_pairs(instance or []),
+        usd_per_hour=usd_per_hour,
+        config_hashes=config_hashes,
+    )
+    _print_problems(found.unreadable)
+    for difference in found.differences:
+        _err.print(f"[yellow]differs:[/] {escape(words(difference))}", soft_wrap=True, highlight=False)
+    return found
+
+
+def _print_problems(problems: Sequence[str]) -> None:
+    for problem in problems:
+        _err.print(f"[yellow]left aside:[/] {escape(problem)}", soft_wrap=True, highlight=False)
+
+
+def _above_0(value: float | None, option: str) -> float | None:
+    if value is not None and value <= 0:
+        raise UserError(f"{option} {value:g}: a number above 0 is needed")
+    return value
 
 
 def _load_cells(path: Path, overrides: Sequence[str] | None = None) -> list[Cell]:

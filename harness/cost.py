@@ -126,6 +126,26 @@ def run_seconds(summary: Summary, num_rows: float | None = None) -> Estimate | N
     return map_estimate(train_seconds(summary, num_rows), lambda seconds: seconds + fixed)
 
 
+def waited_seconds(summary: Summary, price: Price | None, book: PriceBook) -> Estimate | None:
+    """Seconds from the order of a machine to the end of a run: start-up and set-up as assumed, and what was measured.
+
+    A spot machine may be lost (see `formulas.spot_seconds`); one's own is there already. None without training, or where
+    the run would never end.
+    """
+    plan, rental, spot = price.plan if price else "on_demand", book.rental, book.spot
+    before_s = 0.0 if plan == "own" else rental.startup_s + rental.setup_s
+
+    def waited(seconds: float) -> float | None:
+        if plan != "spot":
+            return before_s + seconds
+        work_s = formulas.spot_seconds(
+            seconds, spot.interruptions_per_hour, spot.checkpoint_every_s, spot.checkpoint_s, spot.restart_s
+        )
+        return None if work_s is None else before_s + work_s
+
+    return map_estimate(run_seconds(summary, book.retraining.num_rows), waited)
+
+
 def seconds_to_target(summary: Summary) -> Estimate | None:
     """Seconds = set-up + training until a validation reached the target + the validations up to and with it.
 

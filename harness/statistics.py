@@ -82,7 +82,8 @@ class Summary:
     Attributes:
         records: The newest record of each (host, seed, repeat), oldest first.
         outcome: `ok` when every run was; otherwise the first run's that was not.
-        samples_per_s: Samples over the slowest rank's seconds, warm-up left out.
+        samples_per_s: Samples over the slowest rank's seconds, warm-up left out; of several hosts the interval reaches
+            over all of them.
         padding_fraction: Share of computed tokens that was padding, warm-up left out.
         num_warmup_steps, num_measured_steps: Fewest of a run.
         num_updates, global_batch_size: Of the newest run.
@@ -144,6 +145,21 @@ class Summary:
     def ok_records(self) -> tuple[Record, ...]:
         """The runs that the figures come from."""
         return tuple(record for record in self.records if record.outcome == "ok")
+
+
+@dataclass(frozen=True)
+class HostSpread:
+    """What several hosts of one kind of machine show on one cell.
+
+    Attributes:
+        samples_per_s: Mean of the hosts' own means; Student's interval between them from 3 hosts on, None of 2.
+        least, most: The slowest and the fastest host's mean.
+    """
+
+    num_hosts: int
+    samples_per_s: Estimate
+    least: float
+    most: float
 
 
 @dataclass(frozen=True)
@@ -241,6 +257,34 @@ def throughput(windows: Sequence[Window]) -> Estimate | None:
     return Estimate(value, max(0.0, low), high, basis)
 
 
+def host_spread(records: Iterable[Record]) -> HostSpread | None:
+    """How far hosts of one kind differ; None unless two hosts or more ran well and are told apart."""
+    rates: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        window = measure_window(record.training) if record.outcome == "ok" and record.training is not None else None
+        if window is not None and record.machine.host is not None:
+            rates[record.machine.host].append(window.samples_per_s)
+    means = [fmean(found) for found in rates.values()]
+    if len(means) < 2:  # noqa: PLR2004 - a spread needs two
+        return None
+    basis = f"between {len(means)} hosts"
+    mean = t_interval(means, basis) if len(means) >= FEWEST_RUNS else Estimate(fmean(means), None, None, basis)
+    return HostSpread(len(means), mean, min(means), max(means))
+
+
+def over_hosts(rate: Estimate | None, spread: HostSpread | None) -> Estimate | None:
+    """A speed whose interval holds what its hosts show: a type of machine is not ranked within their spread.
+
+    Runs of one host say little of the next one, however many there are.
+    """
+    if rate is None or spread is None:
+        return rate
+    between = spread.samples_per_s
+    ends = (rate.low, rate.high, between.low, between.high, spread.least, spread.most)
+    known = [end for end in ends if end is not None]
+    return Estimate(rate.value, min(known), max(known), f"{rate.basis}, reaching over {spread.num_hosts} hosts")
+
+
 def t_interval(values: Sequence[float], basis: str, *, most: float = math.inf) -> Estimate:
     """Mean of two values or more and its 95 % interval by Student's t, cut off at 0 and at `most`."""
     value = fmean(values)
@@ -336,7 +380,7 @@ def _summarise_group(records: tuple[Record, ...]) -> Summary:
     facts = next((record.data for record in reversed(records) if record.data is not None), None)
     trainings = [run.training for run in runs if run.training is not None]
     windows = [window for window in map(measure_window, trainings) if window is not None]
-    rate = throughput(windows)
+    rate = over_hosts(throughput(windows), host_spread(runs))
     tests = [(_seed(run), test) for run in runs if (test := _test(run)) is not None]
     source, peak = _peak(newest.config, runs)
     target = newest.config.training.target_accuracy if isinstance(newest.config, FineTuneConfig) else None

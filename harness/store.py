@@ -64,7 +64,7 @@ def load_records(paths: Iterable[Path]) -> Found:
         UserError: When a path does not exist.
     """
     records, unreadable = [], []
-    for file in dict.fromkeys(file for path in paths for file in _record_files(path)):
+    for file in dict.fromkeys(file for path in paths for file in record_files(path)):
         try:
             records.append(load_record(file))
         except UserError as error:
@@ -103,7 +103,7 @@ def find_record(cell: str, results: Path) -> Path:
     Raises:
         UserError: When no cell, or more than one, has this name.
     """
-    files = list(_record_files(results)) if results.is_dir() else []
+    files = list(record_files(results)) if results.is_dir() else []
     names = sorted({file.parent.name for file in files})
     fitting = [name for name in names if name == _folder_name(cell)] or [name for name in names if cell in name]
     if len(fitting) != 1:
@@ -169,7 +169,12 @@ def _fresh(record: Record, machine: Machine) -> bool:
     )
 
 
-def _record_files(path: Path) -> Iterator[Path]:
+def record_files(path: Path) -> Iterator[Path]:
+    """The files of records that a folder holds, or the file itself.
+
+    Raises:
+        UserError: When there is no such path.
+    """
     if path.is_file():
         yield path
     elif path.is_dir():

@@ -9,12 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.assumptions import Assumptions
+from harness.comparison import Difference
 from harness.cost import Priced
+from harness.elsewhere import ElsewhereAnswer
 from harness.record import Record
 from harness.report.choice import choose
+from harness.report.elsewhere import moved_seconds
+from harness.report.machines import machines
 from harness.report.markdown import markdown
 from harness.report.money import money
-from harness.report.page import page
+from harness.report.page import Parts, page
 from harness.report.sentence import answer
 from harness.report.tables import csv_text
 from harness.report.wording import shown_in
@@ -32,6 +36,9 @@ def write_report(
     assumptions: Assumptions | None = None,
     records: Iterable[Record] | None = None,
     invoice_usd: float | None = None,
+    differences: Sequence[Difference] = (),
+    elsewhere: ElsewhereAnswer | None = None,
+    deadline_s: float | None = None,
 ) -> Path:
     """Write report.html, summary.md and cells.csv under `out`, each whole or not at all.
 
@@ -44,6 +51,9 @@ def write_report(
         assumptions: Those under which `priced` was priced; the page lets its reader change them.
         records: All that were found, of which measuring them took time and money; by default those of `priced`.
         invoice_usd: What was paid for measuring, as the reader typed it in.
+        differences: In what records differ that are shown side by side (see comparison.py).
+        elsewhere: Measured seconds at other machines' prices (see elsewhere.py).
+        deadline_s: From the order of a machine to the end of a run; machines are compared within it too.
 
     Returns:
         Path of report.html.
@@ -54,11 +64,16 @@ def write_report(
     with shown_in(assumed.prices.currency):
         choice = choose(priced)
         sentences = answer(priced, choice)
+        compared = machines(priced, assumed, differences=differences, deadline_s=deadline_s)
         study = study_cost(priced, assumed.prices.rental, records)
-        spent = money(priced, choice, assumed, study, invoice_usd=invoice_usd)
-        worth = worth_words(priced, choice, assumed)
-        summary = markdown(priced, sentences, spent, worth, generated_at=written_at)
-        shown = page(priced, choice, sentences, csv, assumed, spent, worth, generated_at=written_at)
+        parts = Parts(
+            money=money(priced, choice, assumed, study, invoice_usd=invoice_usd),
+            worth=worth_words(priced, choice, assumed),
+            machines=compared,
+            elsewhere=moved_seconds(elsewhere, priced),
+        )
+        summary = markdown(priced, sentences, compared, parts.money, parts.worth, generated_at=written_at)
+        shown = page(priced, choice, sentences, csv, assumed, parts, generated_at=written_at)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "cells.csv", csv)
     _write(out / "summary.md", summary)

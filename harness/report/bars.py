@@ -15,7 +15,7 @@ from harness.report.figures import SERIES, Chart, chart_text, colour, layout, me
 from harness.report.grids import FIGURES, Figure, axis_word, ended
 from harness.report.naming import machine_labels, told, usual_values
 from harness.report.wording import currency_sign, plural
-from harness.statistics import Estimate
+from harness.statistics import Estimate, through
 
 _MAX_GROUPS = 6
 _FRAME_HEIGHT = 70
@@ -144,33 +144,53 @@ def _traces(group: Group, label: str, index: int, rows: Rows, figure: Figure) ->
     places = [place for place in group.cells if place not in rows.lost]
     found = [figure.read(group.cells[place]) for place in places]
     words = [_words(group.cells[place], estimate, figure) for place, estimate in zip(places, found, strict=True)]
+    return bar_traces(
+        [rows.at[place, index] for place in places],
+        [None if estimate is None else through(estimate, figure.drawn) for estimate in found],
+        words,
+        name=chart_text(label),
+        role=SERIES[index],
+        hover=[
+            f"{chart_text(label)}<br>{chart_text(place)}<br>{word}" for place, word in zip(places, words, strict=True)
+        ],
+    )
+
+
+def bar_traces(
+    at: Sequence[float],
+    found: Sequence[Estimate | None],
+    words: Sequence[str],
+    *,
+    name: str,
+    role: str,
+    hover: Sequence[str],
+) -> list[go.Bar]:
+    """Bars across at these rows with their intervals, and the words behind each; words and hover are escaped already."""
     bar = go.Bar(
         orientation="h",
-        y=[rows.at[place, index] for place in places],
-        x=[None if estimate is None else figure.drawn(estimate.value) for estimate in found],
+        y=list(at),
+        x=[None if estimate is None else estimate.value for estimate in found],
         width=_BAR,
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": [None if e is None else figure.drawn(bound(e, "high") - e.value) for e in found],
-            "arrayminus": [None if e is None else figure.drawn(e.value - bound(e, "low")) for e in found],
+            "array": [None if e is None else bound(e, "high") - e.value for e in found],
+            "arrayminus": [None if e is None else e.value - bound(e, "low") for e in found],
             "thickness": 1.2,
             "width": 3,
         },
-        name=chart_text(label),
-        meta=colour(SERIES[index]),
+        name=name,
+        meta=colour(role),
         hoverinfo="text",
-        hovertext=[
-            f"{chart_text(label)}<br>{chart_text(place)}<br>{word}" for place, word in zip(places, words, strict=True)
-        ],
+        hovertext=list(hover),
     )
     # An unseen bar up to the interval's end, so that the words stand behind the error bar and not on it.
     ends = go.Bar(
         orientation="h",
         y=bar.y,
-        x=[0 if estimate is None else figure.drawn(bound(estimate, "high")) for estimate in found],
+        x=[0 if estimate is None else bound(estimate, "high") for estimate in found],
         width=_BAR,
-        text=words,
+        text=list(words),
         textposition="outside",
         cliponaxis=False,
         marker={"color": "rgba(0,0,0,0)"},

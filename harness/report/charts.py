@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
@@ -11,9 +11,11 @@ from harness.cost import Priced
 from harness.report.choice import Choice, bound, measured, pareto_front, run_seconds
 from harness.report.figures import (
     HEIGHT,
+    INK,
     PICK,
     QUIET,
     SERIES,
+    SYMBOLS,
     Chart,
     chart_text,
     colour,
@@ -23,7 +25,7 @@ from harness.report.figures import (
     layout,
     log_ticks,
 )
-from harness.report.naming import short_labels
+from harness.report.naming import cell_labels, machine_labels, short_labels
 from harness.report.wording import (
     currency_code,
     currency_sign,
@@ -63,10 +65,12 @@ def cost_and_accuracy(cells: Sequence[Priced], choice: Choice) -> Chart | None:
     points = [(cost(cell) or 0.0, cell.summary.accuracy.value if cell.summary.accuracy else 0.0) for cell in shown]
     front = pareto_front(points)
     labels = short_labels(shown)
+    names = cell_labels(shown)  # the symbol tells the machine
     wide = log_ticks([point[0] for point in points])
     named = _to_label(shown, points, front, choice, wide=wide)
     figure = go.Figure()
-    for trace in _scatter_groups(shown, choice, labels, named, cost):
+    texts = {key: chart_text(label) if key in named else "" for key, label in names.items()}
+    for trace in _scatter_groups(shown, choice, labels, texts, cost):
         figure.add_trace(trace)
     figure.add_trace(
         go.Scatter(
@@ -127,11 +131,16 @@ def _scatter_groups(
     shown: Sequence[Priced],
     choice: Choice,
     labels: dict[int, str],
-    named: set[int],
+    texts: dict[int, str],
     cost: Callable[[Priced], float | None],
 ) -> list[go.Scatter]:
-    """A trace each for the pick, the others that overlap the best, and those that are clearly below it."""
+    """A trace each for the pick, the others that overlap the best, and those that are clearly below it.
+
+    Colour tells these apart; where there are several machines, the symbol tells the machine.
+    """
     rivals = {id(cell) for cell in choice.rivals}
+    machines = machine_labels(shown)
+    symbols = {one: SYMBOLS[index % len(SYMBOLS)] for index, one in enumerate(machines)} if len(machines) > 1 else {}
     groups = [
         ("chosen: the cheapest of these", PICK, "star", 17, [c for c in shown if c is choice.pick]),
         ("interval overlaps the highest accuracy's", SERIES[0], "circle", 10,
@@ -150,8 +159,8 @@ def _scatter_groups(
                 y=[accuracy.value for accuracy in accuracies],
                 error_y=_bars(accuracies) | {"visible": len(shown) <= _MANY},
                 mode="markers+text",
-                marker={"symbol": symbol, "size": size},
-                text=[chart_text(labels[id(cell)]) if id(cell) in named else "" for cell in members],
+                marker={"symbol": [_symbol(cell, symbols, symbol) for cell in members], "size": size},
+                text=[texts[id(cell)] for cell in members],
                 textposition=[_label_side(cost(cell), costs) for cell in members],
                 cliponaxis=False,
                 name=name,
@@ -160,7 +169,26 @@ def _scatter_groups(
                 hovertext=[_hover(cell, labels) for cell in members],
             )
         )
-    return traces
+    return [*traces, *(_machine_in_legend(label, symbols[one]) for one, label in machines.items() if symbols)]
+
+
+def _symbol(cell: Priced, symbols: Mapping[str, str], alone: str) -> str:
+    """The machine's, hollow where that of its group is."""
+    found = symbols.get(cell.summary.machine_id)
+    return alone if found is None else found + ("-open" if alone.endswith("-open") else "")
+
+
+def _machine_in_legend(label: str, symbol: str) -> go.Scatter:
+    """A line of the legend alone."""
+    return go.Scatter(
+        x=[None],
+        y=[None],
+        mode="markers",
+        marker={"symbol": symbol, "size": 10},
+        name=chart_text(label),
+        meta=colour(INK),
+        hoverinfo="skip",
+    )
 
 
 def _label_side(value: float | None, values: Sequence[float]) -> str:

@@ -18,6 +18,7 @@ from harness.report.device_words import (
     scaling_sentences,
     series_names,
 )
+from harness.report.machines import Machines
 from harness.report.memory import rescue_sentences
 from harness.report.money import LINE_HEADS, Money
 from harness.report.naming import describe, machine_labels
@@ -37,6 +38,7 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&commat;", "#": "&num
 def markdown(
     cells: Sequence[Priced],
     sentences: Sequence[str],
+    machines: Machines | None = None,
     spent: Money | None = None,
     worth: WorthWords | None = None,
     *,
@@ -48,6 +50,7 @@ def markdown(
     parts += [_md_money(spent)] if spent is not None else []
     parts += [_md_worth(worth)] if worth is not None else []
     good = sorted((c for c in cells if c.summary.kind == "fine_tune" and c.summary.num_ok), key=_by_dollars)
+    parts.append(_md_side_by_side(machines))
     parts.append(_md_cells(good))
     parts.append(_md_scaling(scaling_series(cells), cells))
     parts.append(_md_baselines([c for c in cells if c.summary.kind == "baseline" and c.summary.num_ok]))
@@ -105,6 +108,17 @@ def _md_worth(worth: WorthWords) -> str:
 
 def _md_fields(row: Sequence[Field]) -> list[str]:
     return [md(_md_figure(field.text, field.extra)) for field in row]
+
+
+def _md_side_by_side(machines: Machines | None) -> str:
+    if machines is None:
+        return ""
+    rows = [[_md_figure(md(field.text), md(field.extra.replace("; ", ", "))) for field in row] for row in machines.rows]
+    said = [*machines.verdicts, *machines.cautions]
+    differs = [f"- {md(line)}" for line in machines.differences]
+    care = "\n\nRecords that stand side by side differ in\n\n" + "\n".join(differs) if differs else ""
+    table = _md_table([md(head) for head in machines.heads], rows)
+    return "## Machines side by side\n\n" + "\n\n".join(md(line) for line in said) + f"{care}\n\n{table}"
 
 
 def _md_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -121,6 +121,15 @@ def _energy_method(cells: Sequence[Priced]) -> str:
 def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
     """How scaling and the parts of memory came about, where this report shows them."""
     lines = []
+    if len({cell.summary.machine_id for cell in cells}) > 1:
+        lines.append(
+            Method(
+                "Machines side by side",
+                "The same configuration, whatever the kind of device. Hosts of one type are repeats, and an interval reaches "
+                "over all of them. Ranked only where both have an interval and these share no point.",
+                "machines-compared",
+            )
+        )
     if scaling_series(cells):
         lines += [
             Method(

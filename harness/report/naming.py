@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.comparison import slice_words
 from harness.cost import Priced
 from harness.matrix import BaselineConfig, FineTuneConfig
 from harness.record import Machine
-from harness.report.wording import clean
+from harness.report.wording import clean, plural
 
 STUDY = "study"
 
@@ -102,9 +103,16 @@ def _plain(value: object) -> str:
 
 
 def short_labels(cells: Sequence[Priced]) -> dict[int, str]:
-    """A label for each cell of a chart, by `id(cell)`: batch x tokens, and what is not as usual among these cells."""
-    usual = {key: value for key, value in usual_values(cells).items() if key not in _ALWAYS}
-    machines = machine_labels(cells)
+    """A label for each cell of a chart, by `id(cell)`: that of `cell_labels`, and the machine where there are several."""
+    labels, machines = cell_labels(cells), machine_labels(cells)
+    if len(machines) > 1:
+        return {id(cell): f"{labels[id(cell)]} {machines[cell.summary.machine_id]}" for cell in cells}
+    return labels
+
+
+def cell_labels(cells: Sequence[Priced], *, untold: Sequence[str] = ()) -> dict[int, str]:
+    """By `id(cell)`, in the cells' order: batch x tokens, and what is not as usual among these cells, less `untold`."""
+    usual = {key: value for key, value in usual_values(cells).items() if key not in (*_ALWAYS, *untold)}
     labels = {}
     for cell in cells:
         config = cell.summary.config
@@ -115,8 +123,6 @@ def short_labels(cells: Sequence[Priced]) -> dict[int, str]:
             odd = [key for key in usual if str(fields[key]) != usual[key] and fields[key] is not None]
             batch = f"{config.batch_size}" if config.batch_size else f"global {config.global_batch_size}"
             parts = [f"{batch}×{config.seq_len}", *(_short(key, fields[key]) for key in odd)]
-        if len(machines) > 1:
-            parts.append(machines[cell.summary.machine_id])
         labels[id(cell)] = " ".join(parts)
     return labels
 
@@ -145,7 +151,7 @@ def machine_labels(cells: Iterable[Priced]) -> dict[str, str]:
 def _machine_label(cell: Priced, machine: Machine) -> str:
     price = cell.price
     if price is not None and price.instance and price.basis in ("stated", "detected"):
-        return clean(price.instance, _MAX_LABEL)
+        return _with_slice(clean(price.instance, _MAX_LABEL), machine)
     return hardware(machine)
 
 
@@ -153,9 +159,14 @@ def hardware(machine: Machine) -> str:
     """The GPUs, or else the CPU without its maker's embellishments; of a slice, what part of the whole it is."""
     if machine.gpus:
         count = f"{len(machine.gpus)} × " if len(machine.gpus) > 1 else ""
-        return clean(count + machine.gpus[0].name, _MAX_LABEL)
-    name = " ".join(_EMBELLISHMENTS.sub(" ", machine.cpu.model).split()) or machine.cpu.model
+        return _with_slice(clean(count + machine.gpus[0].name, _MAX_LABEL), machine)
     cpu = machine.cpu
-    part = f"{cpu.num_usable} of {cpu.num_logical}" if cpu.num_usable < cpu.num_logical else f"{cpu.num_usable}"
-    capped = f", {machine.memory_limit_bytes / 2**30:.3g} GiB" if machine.memory_limit_bytes else ""
-    return f"{clean(name, _MAX_LABEL)}, {part} CPUs{capped}"
+    name = clean(" ".join(_EMBELLISHMENTS.sub(" ", cpu.model).split()) or cpu.model, _MAX_LABEL)
+    # Of a slice in CPUs its words say how many.
+    return _with_slice(name, machine, plural(cpu.num_usable, "CPU") if cpu.num_usable >= cpu.num_logical else "")
+
+
+def _with_slice(name: str, machine: Machine, more: str = "") -> str:
+    part = slice_words(machine)
+    told = ", ".join(filter(None, (more, f"slice: {part}" if part else "")))
+    return f"{name} ({told})" if told else name

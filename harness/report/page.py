@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 from typing import Any
@@ -26,8 +27,10 @@ from harness.report.device_charts import scaling_charts
 from harness.report.device_words import MAX_SERIES, scaling_sentences
 from harness.report.devices import HEADS as SCALING_HEADS
 from harness.report.devices import scaling_rows
+from harness.report.elsewhere import Moved
 from harness.report.figures import Chart, as_json, script_safe
 from harness.report.grids import heat_maps
+from harness.report.machines import Machines
 from harness.report.memory import (
     HOLDER_HEADS,
     MAX_WAYS,
@@ -50,14 +53,23 @@ from harness.report.worth_words import WORTH_HEADS, WorthWords
 from harness.scaling import scaling_series
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Sections that are words already; None where there is nothing to say."""
+
+    money: Money
+    worth: WorthWords
+    machines: Machines | None
+    elsewhere: Moved | None
+
+
 def page(
     cells: Sequence[Priced],
     choice: Choice,
     sentences: Sequence[str],
     csv: str,
     assumed: Assumptions,
-    spent: Money,
-    worth: WorthWords,
+    parts: Parts,
     *,
     generated_at: datetime,
 ) -> str:
@@ -72,6 +84,7 @@ def page(
         *([cost] if cost is not None else []),
         *maps,
         *compared,
+        *(parts.machines.charts if parts.machines else ()),
         *(chart for group in (scaling["charts"].values() if scaling else []) for chart in group),
         *([memory["chart"]] if memory and memory["chart"] else []),
         *curves,
@@ -88,12 +101,14 @@ def page(
         places=places(cells),
         cost=cost,
         tfidf_cost=tfidf_cost(choice),
-        money=spent,
-        worth=worth,
+        money=parts.money,
+        worth=parts.worth,
         money_heads={"line": LINE_HEADS, "cell": CELL_HEADS, "worth": WORTH_HEADS, "input": INPUT_HEADS},
         maps=_by_group(maps),
         bars=compared,
         num_more_bars=num_more,
+        machines=parts.machines,
+        elsewhere=parts.elsewhere,
         scaling=scaling,
         memory=memory,
         curves=curves,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.comparison import slice_words
 from harness.cost import Priced
 from harness.price_rows import age_words
 from harness.prices import Price
@@ -12,7 +13,6 @@ from harness.record import Example, Machine, Record
 from harness.report.cell_table import OUTCOMES
 from harness.report.choice import run_seconds
 from harness.report.naming import machine_labels, short_labels
-from harness.report.paying import PLANS
 from harness.report.wording import clean, memory, seconds, usd_per_hour
 
 _PADS_SHOWN = 6
@@ -52,6 +52,7 @@ def places(cells: Sequence[Priced]) -> list[Place]:
 def _facts(machine: Machine) -> list[tuple[str, str]]:
     cpu = machine.cpu
     gpus = [f"{gpu.name}, {memory(gpu.memory_bytes) if gpu.memory_bytes else 'memory unknown'}" for gpu in machine.gpus]
+    part = slice_words(machine)
     limit = f" (limited to {memory(machine.memory_limit_bytes)})" if machine.memory_limit_bytes else ""
     cloud = " ".join(filter(None, (machine.cloud_vendor, machine.cloud_product)))
     facts = [
@@ -62,6 +63,7 @@ def _facts(machine: Machine) -> list[tuple[str, str]]:
             "GPU",
             clean("; ".join(gpus)) or f"none{f' ({clean(machine.gpu_note)})' if machine.gpu_note else ''}",
         ),
+        *([("Slice", f"{part}; priced as the whole machine unless an instance is stated")] if part else []),
         ("System", clean(f"{machine.system} {machine.kernel}, Python {machine.python}")),
     ]
     return [*facts, ("Firmware says", clean(cloud))] if cloud else facts
@@ -86,7 +88,7 @@ def _price_facts(price: Price | None) -> tuple[tuple[str, str], ...]:
     place = ", ".join(part for part in (price.instance, price.provider, price.region) if part)
     facts = [
         ("Price", f"{usd_per_hour(price.usd_per_hour)} an hour"),
-        ("Paid", clean(price.paid or PLANS[price.plan])),
+        *([("Paid", clean(price.paid))] if price.paid else []),
         ("Instance", clean(place) or "none named"),
         (
             "As of",

@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from harness.archive import pack_records, unpack_records
+from harness.archive import pack_records, packable_files, read_records, unpack_records
 from harness.errors import UserError
 from harness.record import from_fields, to_json
 from harness.store import load_records, save_record
@@ -150,3 +150,78 @@ def test_a_cut_archive_is_a_users_mistake(tmp_path):
     archive.write_bytes(archive.read_bytes()[:-2000])
     with pytest.raises(UserError, match="not a readable"):
         unpack_records(archive, tmp_path / "here")
+
+
+def packed(tmp_path, name, *records):
+    folder = tmp_path / f"{name}-results"
+    files = [save_record(record, folder) for record in records]
+    pack_records(files, folder, tmp_path / name)
+    return tmp_path / name, folder
+
+
+def test_archives_and_folders_are_read_alike_and_nothing_is_written(tmp_path):
+    there = make_machine(machine_id="xeon-2c-8g-000002", host="host-b")
+    one, folder = packed(tmp_path, "one.tar.gz", make_record(), make_record(seed=1, minutes=9))
+    two, other = packed(tmp_path, "two.tgz", make_record(machine=there, minutes=5))
+    before = files_under(tmp_path)
+    assert read_records([one, two]) == read_records([folder, other]) == read_records([one, other])
+    assert [record.machine.id for record in read_records([two, one]).records] == [
+        make_machine().id, there.id, make_machine().id,
+    ]  # fmt: skip
+    assert files_under(tmp_path) == before
+
+
+def test_a_run_counts_once_however_often_it_was_copied(tmp_path):
+    records = [make_record(), make_record(repeat=1), make_record(seed=1), make_record(machine=make_machine(host="b"))]
+    archive, folder = packed(tmp_path, "one.tar.gz", *records)
+    again, _ = packed(tmp_path, "again.tar.gz", *records)
+    assert len(read_records([archive, folder, again]).records) == 4
+
+
+def test_a_bad_member_is_told_and_the_others_are_read(tmp_path):
+    archive = archive_of(
+        tmp_path / "a.tar.gz", (NAME, b"{"), ("../x.json", b"{}"), (f"b/{NAME}", content_of(make_record()))
+    )
+    found = read_records([archive])
+    assert len(found.records) == 1
+    assert [f"{archive}: {NAME!r}: no record" in found.unreadable[0], "not a plain file" in found.unreadable[1]] == [
+        True,
+        True,
+    ]
+    assert files_under(tmp_path) == ["a.tar.gz"]
+
+
+@pytest.mark.parametrize("content", [b"no archive", None])
+def test_a_bad_archive_ends_the_reading(content, tmp_path):
+    if content is not None:
+        (tmp_path / "a.tar.gz").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.tar\.gz: not a readable"):
+        read_records([tmp_path / "a.tar.gz"])
+
+
+def test_an_archive_whose_bytes_were_changed_is_a_users_mistake(tmp_path):
+    archive, _ = packed(tmp_path, "one.tar.gz", *(make_record(seed=seed) for seed in range(5)))
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    archive.write_bytes(bytes(content))
+    with pytest.raises(UserError, match="not a readable"):
+        read_records([archive])
+
+
+def test_what_is_packed_is_this_machines_or_all(tmp_path):
+    there = make_machine(machine_id="xeon-2c-8g-000002")
+    mine, theirs = save_record(make_record(), tmp_path), save_record(make_record(machine=there), tmp_path)
+    (tmp_path / "notes.json").write_text("{")
+    assert packable_files(tmp_path, make_machine().id)[0] == [mine]
+    files, problems = packable_files(tmp_path, None)
+    assert sorted(files) == sorted([mine, theirs])
+    assert len(problems) == 1 and "notes.json" in problems[0]
+    with pytest.raises(UserError, match="no records of this machine, arm-1c; --all packs"):
+        packable_files(tmp_path, "arm-1c")
+
+
+def test_an_archive_is_there_whole_or_not_at_all(tmp_path):
+    file = save_record(make_record(), tmp_path / "there")
+    with pytest.raises(OSError, match="gone"):
+        pack_records([file, tmp_path / "there" / "gone.json"], tmp_path / "there", tmp_path / "a.tar.gz")
+    assert files_under(tmp_path) == [file.relative_to(tmp_path).as_posix()]

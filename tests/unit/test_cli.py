@@ -189,3 +189,67 @@ def test_import_puts_an_archives_records_into_the_results_once(results, tmp_path
     assert f"0 records imported into {into}, {count} were there already." in invoke(
         "import", tmp_path / "gpu-check.tar.gz", "--results", into
     ).replace("\n", "")
+
+
+def fails(status, *args):
+    done = CliRunner().invoke(cli.app, [str(arg) for arg in args])
+    assert done.exit_code == status, done.output
+    return done
+
+
+def test_pack_takes_all_or_says_that_this_machine_has_none(results, tmp_path):
+    archive = tmp_path / "away" / "all.tar.gz"
+    archive.parent.mkdir()
+    count = len(list(results.rglob("*.json")))
+    assert invoke("pack", results, "--all", "--out", archive).replace("\n", "") == f"{count} records: {archive}"
+    with pytest.raises(UserError, match="no records of this machine"):
+        invoke("pack", results, "--out", archive)
+
+
+def test_a_report_of_an_archive_is_that_of_its_folder(results, tmp_path):
+    invoke("pack", results, "--all", "--out", tmp_path / "all.tar.gz")
+    invoke("report", results, "--out", tmp_path / "folder")
+    invoke("report", tmp_path / "all.tar.gz", "--out", tmp_path / "archive")
+    folder, archive = ((tmp_path / name / "cells.csv").read_bytes() for name in ("folder", "archive"))
+    assert folder == archive
+
+
+def test_strict_refuses_what_a_report_prints(results, ok, tmp_path):
+    other = ok.model_copy(
+        update={
+            "machine": ok.machine.model_copy(update={"id": "other-machine"}),
+            "packages": ok.packages | {"transformers": "4.0.0"},
+        }
+    )
+    save_record(other, results)
+    assert "differs: transformers: 4.0.0 on other-machine" in invoke(
+        "report", results, "--out", tmp_path / "report"
+    ).replace("\n", "")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "transformers: 4.0.0 on " in page
+    with pytest.raises(UserError, match=r"transformers: 4\.0\.0 on other-machine"):
+        invoke("report", results, "--out", tmp_path / "strict", "--strict")
+    assert not (tmp_path / "strict").exists()
+
+
+def test_recommend_chooses_or_ends_with_1(results):
+    told = json.loads(invoke("recommend", results, "--usd-per-hour", "3.6", "--json"))
+    assert set(told["choices"]) == {"cheapest", "fastest", "balanced"}
+    assert told["choices"]["cheapest"]["price_basis"] == "given"
+    none = fails(1, "recommend", results, "--usd-per-hour", "3.6", "--budget", "0.0000001")
+    assert "Nothing that was measured fulfils all that was asked." in none.output
+    assert "nearest" in none.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--deadline", "soon"), "--deadline soon"),
+        (("--budget", "0"), "--budget 0"),
+        (("--gpu-memory", "0"), "--gpu-memory 0"),
+        (("--instance", "nowhere=g5.xlarge"), "no records of a machine 'nowhere'"),
+    ],
+)
+def test_recommend_refuses_what_cannot_be_asked(results, options, said):
+    with pytest.raises(UserError, match=said):
+        invoke("recommend", results, *options)

@@ -16,6 +16,7 @@ from harness.prices import Price
 from harness.report import write_report
 from harness.report.assumed import count_given, input_rows, whose
 from harness.report.choice import choose
+from harness.report.machines import machines
 from harness.report.money import CELL_HEADS, LINE_HEADS, money
 from harness.report.sentence import answer
 from harness.report.wording import rate_words, shown_in, usd, usd_per_hour
@@ -340,6 +341,18 @@ class TestCurrency:
         ]
         assert flat[1] == pytest.approx([value / 2 for value in flat[0]])
         assert "EUR a run" in euros["chart-cost"]["layout"]["xaxis"]["title"]["text"]
+
+    def test_bars_of_machines_are_drawn_in_the_currency(self):
+        one, other = make_record(), make_record(machine=make_machine(machine_id="epyc-8c-32g-000002", num_logical=8))
+        drawn = {}
+        for assumed in (assume(), assume(currency=EUR)):
+            with shown_in(assumed.prices.currency):
+                compared = machines(price_all([one, other], assumed), assumed)
+                charts = {chart.key: chart.figure for chart in compared.charts}
+            bars = [value for trace in charts["chart-machines-usd"].data for value in trace.x]
+            drawn[assumed.prices.currency.code] = bars
+        assert drawn["USD"][0] == pytest.approx(0.00625)
+        assert drawn["EUR"] == pytest.approx([value / 2 for value in drawn["USD"]])
 
     def test_the_table_stays_in_dollars(self, tmp_path):
         tables = [

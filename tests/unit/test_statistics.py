@@ -14,6 +14,7 @@ from harness.statistics import (
     BASIS_ONE_RUN,
     BASIS_TWO_RUNS,
     Window,
+    host_spread,
     measure_window,
     peak_memory,
     summarise,
@@ -76,6 +77,38 @@ class TestGroups:
     def test_hosts_of_one_type_are_runs_of_one_cell(self):
         summary = summary_of(make_record(minutes=1), make_record(machine=make_machine(host="host-b")))
         assert [record.machine.host for record in summary.records] == ["host-b", "host-a"]
+
+    @pytest.mark.parametrize(
+        ("rates", "low", "high"),
+        [
+            # Six runs: t(5 degrees) = 2.570582: 18 -+ 2.570582 x 2.190890 / sqrt(6), which holds both hosts
+            ((16.0, 20.0), 15.700803, 20.299197),
+            # t(2 degrees) = 4.302653: 18 -+ 4.302653 x 2 / sqrt(3)
+            ((16.0, 18.0, 20.0), 13.031725, 22.968275),
+        ],
+    )
+    def test_many_runs_of_few_hosts_say_as_little_as_the_hosts(self, rates, low, high):
+        records = [
+            make_record(
+                machine=make_machine(host=f"host-{rate}"), repeat=repeat, training={"seconds": [16 / rate] * 40}
+            )
+            for rate in rates
+            for repeat in range(3)
+        ]
+        summary, spread = summary_of(*records), host_spread(records)
+        assert spread.num_hosts == len(rates)
+        assert (spread.least, spread.most) == (pytest.approx(rates[0]), pytest.approx(rates[-1]))
+        assert spread.samples_per_s.value == pytest.approx(18.0)
+        assert (spread.samples_per_s.low is None) == (len(rates) == 2)
+        assert summary.samples_per_s.value == pytest.approx(18.0)
+        assert summary.samples_per_s.low == pytest.approx(low, abs=1e-5)
+        assert summary.samples_per_s.high == pytest.approx(high, abs=1e-5)
+        assert summary.samples_per_s.basis.endswith(f"reaching over {len(rates)} hosts")
+
+    def test_runs_of_one_host_or_of_hosts_that_are_not_told_apart_have_no_spread(self):
+        nameless = [make_record(machine=make_machine(host=None), repeat=repeat) for repeat in range(2)]
+        assert host_spread(nameless) is None
+        assert host_spread([make_record(), make_record(repeat=1)]) is None
 
     def test_a_failed_run_names_the_outcome_and_leaves_the_figures_of_the_others(self):
         failed = make_record(seed=1, outcome="oom", reason="no memory", minutes=1)

@@ -1,0 +1,73 @@
+"""From records on disk to priced cells: what every command that shows dollars does first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.archive import read_records
+from harness.assumptions import Assumptions, load_assumptions
+from harness.comparison import Difference, differences
+from harness.cost import Priced, price
+from harness.prices import Price, PriceTable, gpu_peak_flops, load_prices, price_finder
+from harness.record import Record
+from harness.statistics import Summary, summarise, with_mfu
+from harness.tariff import pay
+
+
+@dataclass(frozen=True)
+class Priceable:
+    """What was read, and what it comes to.
+
+    Attributes:
+        find_price: An hour's price before the reader's plan, or why there is none.
+        differences: In what records differ that are shown side by side.
+        unreadable: What is no record, and why.
+    """
+
+    records: tuple[Record, ...]
+    cells: tuple[Priced, ...]
+    assumed: Assumptions
+    table: PriceTable
+    find_price: Callable[[Summary], Price | str]
+    differences: tuple[Difference, ...]
+    unreadable: tuple[str, ...]
+
+
+def load_priced(
+    paths: Sequence[Path],
+    *,
+    prices: Path | None = None,
+    value: Path | None = None,
+    instances: Mapping[str, str] | None = None,
+    usd_per_hour: float | None = None,
+    config_hashes: frozenset[str] | None = None,
+) -> Priceable:
+    """Read records and the reader's files, summarise and price.
+
+    Args:
+        paths: Folders, files or archives of records.
+        prices: prices.toml.
+        value: value.toml.
+        instances: Machine id to instance type, over what records state.
+        usd_per_hour: Over every other price.
+        config_hashes: Only records with these.
+
+    Raises:
+        UserError: For anything that the user can mend.
+    """
+    assumed, table = load_assumptions(prices, value), load_prices()
+    found = read_records(paths)
+    records = tuple(one for one in found.records if config_hashes is None or one.config_hash in config_hashes)
+    summaries = with_mfu(summarise(records), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
+    finder = price_finder(table, summaries, instances=instances, usd_per_hour=usd_per_hour, book=assumed.prices)
+    return Priceable(
+        records=records,
+        cells=tuple(price(summaries, pay(finder, assumed.prices), assumed)),
+        assumed=assumed,
+        table=table,
+        find_price=finder,
+        differences=tuple(differences(summaries)),
+        unreadable=found.unreadable,
+    )
