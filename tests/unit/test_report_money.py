@@ -343,12 +343,13 @@ class TestCurrency:
         assert "EUR a run" in euros["chart-cost"]["layout"]["xaxis"]["title"]["text"]
 
     def test_bars_of_machines_are_drawn_in_the_currency(self):
-        one, other = make_record(), make_record(machine=make_machine(machine_id="epyc-8c-32g-000002", num_logical=8))
-        drawn = {}
+        other = make_machine(machine_id="epyc-8c-32g-000002", num_logical=8)
+        prices = {other.id: replace(HOURLY, instance="m5.2xlarge")}
+        summaries, drawn = summarise([make_record(), make_record(machine=other)]), {}
         for assumed in (assume(), assume(currency=EUR)):
+            cells = price(summaries, lambda summary: prices.get(summary.machine_id, HOURLY), assumed)
             with shown_in(assumed.prices.currency):
-                compared = machines(price_all([one, other], assumed), assumed)
-                charts = {chart.key: chart.figure for chart in compared.charts}
+                charts = {chart.key: chart.figure for chart in machines(cells, assumed).charts}
             bars = [value for trace in charts["chart-machines-usd"].data for value in trace.x]
             drawn[assumed.prices.currency.code] = bars
         assert drawn["USD"][0] == pytest.approx(0.00625)
