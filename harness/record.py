@@ -4,7 +4,7 @@ History of `SCHEMA_VERSION` (frozen records of each are in tests/fixtures/record
     1: first.
     2: where the memory went, who else held it and whether it grew; caps; GPU readings; exposed communication; compile
         and activation checkpointing; a global batch that no device's batch tells.
-    3: what the cloud's metadata service said of the machine.
+    3: what the cloud's metadata service said of the machine; joules by counters.
 """
 
 from __future__ import annotations
