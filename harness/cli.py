@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -228,6 +229,9 @@ def report(  # noqa: PLR0913 - each is an option
     value: Annotated[
         Path | None, typer.Option(help="What a right label is worth to you (as bench/value.example.toml).")
     ] = None,
+    invoice: Annotated[
+        float | None, typer.Option(min=0, metavar="USD", help="What measuring was invoiced: held against the estimate.")
+    ] = None,
     deadline: Deadline = None,
     elsewhere: Annotated[
         list[str] | None,
@@ -243,6 +247,8 @@ def report(  # noqa: PLR0913 - each is an option
     from harness.elsewhere import elsewhere as look_elsewhere
     from harness.report import write_report
 
+    if invoice is not None and not math.isfinite(invoice):
+        raise UserError(f"--invoice: found {invoice:g}; allowed: an amount in USD, 0 or more")
     deadline_s = None if deadline is None else parse_duration(deadline, "--deadline")
     wanted = frozenset(cell.config_hash for cell in _load_cells(study, overrides)) if study is not None else None
     found = _load_priced(paths, prices, value, instance, usd_per_hour, wanted)
@@ -254,6 +260,8 @@ def report(  # noqa: PLR0913 - each is an option
         generated_at=datetime.now(UTC),
         assumptions=found.assumed,
         choices=found.choices,
+        records=found.records,
+        invoice_usd=invoice,
         differences=found.differences,
         elsewhere=look_elsewhere(found.cells, found.table, found.assumed, elsewhere),
         deadline_s=deadline_s,
@@ -280,6 +288,7 @@ def recommend(
     from harness.advice import advice_fields, describe_advice
     from harness.demands import Asked, parse_duration
     from harness.recommend import recommend as choose
+    from harness.report.wording import shown_in
 
     asked = Asked(
         target_accuracy=target_accuracy or None,
@@ -292,7 +301,8 @@ def recommend(
     if as_json:
         _print_json(advice_fields(advice, found.cells))
     else:
-        describe_advice(_out, advice, found.cells)
+        with shown_in(found.assumed.prices.currency):
+            describe_advice(_out, advice, found.cells)
     if not advice.choices:
         raise typer.Exit(EXIT_NOTHING_FITS)
 

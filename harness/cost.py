@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from harness import formulas
 from harness.assumptions import Assumptions, PriceBook
+from harness.energy_use import EnergyUse, energy_use
 from harness.matrix import BaselineConfig, FineTuneConfig, parse_device
 from harness.prices import Price
-from harness.statistics import Estimate, Summary
+from harness.statistics import FEWEST_RUNS, Estimate, Summary, map_estimate, t_interval
 
 EXACT = "no interval: of measured seconds alone"
-
-
-@dataclass(frozen=True)
-class EnergyUse:
-    """What a run drew, at the machine's plug (PUE not yet counted).
-
-    Attributes:
-        method: The instrument; or, of an estimate, the watts and their source.
-    """
-
-    joules: Estimate
-    method: str
-    is_estimate: bool
 
 
 @dataclass(frozen=True)
@@ -42,8 +30,9 @@ class Priced:
         usd_billed: A run from the order of a machine to its return, as the plan bills it (see `billed`).
         usd_billed_on_demand, usd_billed_spot: The same by these two plans, whichever is chosen.
         usd_per_accuracy_point: Billed USD for each hundredth of test accuracy above the TF-IDF baseline's.
-        usd_per_month: Models made anew in a month, their trials, and idle hours.
-        usd_per_million_predictions: At the test evaluation's speed and the stated utilisation.
+        usd_per_month: Models made anew in a month, their trials, and idle hours where those are paid apart.
+        usd_per_million_predictions: At the test evaluation's speed and the stated utilisation; the interval is between
+            runs, of three or more.
         usd_per_1000_samples_of_share: As `usd_per_1000_samples`, at the price of the GPUs in use alone (see `gpu_share`).
         energy: Of one run; None where neither joules nor watts are known.
         missing: Why dollars are None, with what to give; None otherwise.
@@ -81,16 +70,6 @@ def price(
         _price_summary(row, find_price(row), assumed.prices, tfidf)
         for row, tfidf in zip(rows, tfidf_accuracies(rows), strict=True)
     ]
-
-
-def map_estimate(estimate: Estimate | None, value: Callable[[float], float | None]) -> Estimate | None:
-    """An estimate through a monotonic function: value and both ends, in their order; None where the value has none."""
-    if estimate is None or (middle := value(estimate.value)) is None:
-        return None
-    ends = [None if end is None else value(end) for end in (estimate.low, estimate.high)]
-    if None not in ends and ends[0] > ends[1]:  # type: ignore[operator]
-        ends.reverse()
-    return Estimate(middle, ends[0], ends[1], estimate.basis)
 
 
 def usd_of_seconds(usd_per_hour: float, seconds: float | None) -> float | None:
@@ -150,17 +129,19 @@ def run_seconds(summary: Summary, num_rows: float | None = None) -> Estimate | N
 def waited_seconds(summary: Summary, price: Price | None, book: PriceBook) -> Estimate | None:
     """Seconds from the order of a machine to the end of a run: start-up and set-up as assumed, and what was measured.
 
-    A spot machine may be lost (see `formulas.spot_seconds`); one's own is there already. None without training.
+    A spot machine may be lost (see `formulas.spot_seconds`); one's own is there already. None without training, or where
+    the run would never end.
     """
     plan, rental, spot = price.plan if price else "on_demand", book.rental, book.spot
     before_s = 0.0 if plan == "own" else rental.startup_s + rental.setup_s
 
-    def waited(seconds: float) -> float:
+    def waited(seconds: float) -> float | None:
         if plan != "spot":
             return before_s + seconds
-        return before_s + formulas.spot_seconds(
+        work_s = formulas.spot_seconds(
             seconds, spot.interruptions_per_hour, spot.checkpoint_every_s, spot.checkpoint_s, spot.restart_s
         )
+        return None if work_s is None else before_s + work_s
 
     return map_estimate(run_seconds(summary, book.retraining.num_rows), waited)
 
@@ -222,34 +203,36 @@ def billed(seconds: float, price: Price, book: PriceBook, plan: str) -> float | 
 
     Start-up and set-up are paid; a spot machine may be lost (see `formulas.spot_seconds`); the sum is at least the
     provider's minimum, rounded up to its unit; the whole machine is paid, whatever part of it worked. Of a machine
-    of one's own each hour counts alike. None where the plan has no price.
+    of one's own each hour counts alike. None where the plan has no price, or the run would never end on spot machines.
     """
     others = {"on_demand": price.usd_per_hour_on_demand, "spot": price.usd_per_hour_spot}
     hourly = price.usd_per_hour if plan == price.plan else others.get(plan)
     if hourly is None:
         return None
-    work_s = seconds
+    work_s: float | None = seconds
     if plan == "spot":
         spot = book.spot
         work_s = formulas.spot_seconds(
             seconds, spot.interruptions_per_hour, spot.checkpoint_every_s, spot.checkpoint_s, spot.restart_s
         )
-    if plan == "own":
+    if plan == "own" or work_s is None:
         return formulas.usd_of_seconds(hourly, work_s)
     before_s = book.rental.startup_s + book.rental.setup_s
     billed_s = formulas.billed_seconds(work_s, before_s, price.minimum_s, price.granularity_s)
     return formulas.usd_of_seconds(hourly, billed_s)
 
 
-def usd_of_study(cells: Sequence[Priced]) -> float | None:
-    """USD that all runs of these cells took from order to end, failed ones included; None where a price is missing."""
-    total = 0.0
-    for cell in cells:
-        spent_s = sum(record.duration_s for record in cell.summary.records)
-        if cell.price is None:
-            return None
-        total += formulas.usd_of_seconds(cell.price.usd_per_hour, spent_s) or 0.0
-    return total
+def prediction_rate(summary: Summary) -> Estimate | None:
+    """Predictions a second of the test evaluation; three runs or more have Student's interval, fewer none."""
+    tests = [
+        found.test
+        for record in summary.ok_records
+        if (found := record.training or record.baseline) is not None and found.test is not None
+    ]
+    rates = [len(test.labels) / test.evaluate_s for test in tests if test.evaluate_s > 0]
+    if len(rates) >= FEWEST_RUNS:
+        return t_interval(rates, f"between {len(rates)} runs")
+    return Estimate(sum(rates) / len(rates), None, None, EXACT) if rates else None
 
 
 def tfidf_accuracies(summaries: Iterable[Summary]) -> list[float | None]:
@@ -268,13 +251,7 @@ def _test_set(summary: Summary) -> str | None:
 
 
 def _energy(summary: Summary, book: PriceBook) -> EnergyUse | None:
-    seconds = run_seconds(summary, book.retraining.num_rows)
-    if seconds is None or book.energy.watts is None:
-        return None
-    watts = book.energy.watts
-    joules = map_estimate(seconds, lambda one: one * watts)
-    source = f" ({book.energy.watts_source})" if book.energy.watts_source else ""
-    return None if joules is None else EnergyUse(joules, f"{watts:g} W stated{source} x seconds", is_estimate=True)
+    return energy_use(summary, book.energy, run_seconds(summary, book.retraining.num_rows), run_seconds(summary))
 
 
 def _per_point(usd: Estimate | None, accuracy: Estimate | None, tfidf: float | None) -> Estimate | None:
@@ -306,8 +283,8 @@ def _price_summary(summary: Summary, found: Price | str, book: PriceBook, tfidf:
     rate, share, run_s = summary.samples_per_s, gpu_share(summary), run_seconds(summary, num_rows)
     epoch_s = None if summary.epoch_s is None else summary.epoch_s * _row_factor(summary, num_rows)
     usd_billed, accuracy = bill(found.plan), summary.accuracy
-    predictions = summary.evaluation_samples_per_s
-    idle = book.rental.idle_hours_per_month * hourly
+    # What is committed or owned is paid for in every hour already.
+    idle = 0.0 if found.plan in ("committed", "own") else book.rental.idle_hours_per_month * hourly
     return Priced(
         summary=summary,
         price=found,
@@ -329,7 +306,7 @@ def _price_summary(summary: Summary, found: Price | str, book: PriceBook, tfidf:
             lambda one: formulas.usd_per_month(one, book.retraining.per_month, book.retraining.trials_per_kept, idle),
         ),
         usd_per_million_predictions=map_estimate(
-            None if predictions is None else Estimate(predictions, None, None, EXACT),
+            prediction_rate(summary),
             lambda one: formulas.usd_per_million_predictions(hourly, one, book.serving.utilisation_fraction),
         ),
         usd_per_1000_samples_of_share=(

@@ -51,8 +51,10 @@ def billed_seconds(work_s: float, before_s: float, minimum_s: float, granularity
 
 def spot_seconds(
     work_s: float, interruptions_per_hour: float, checkpoint_every_s: float, checkpoint_s: float, restart_s: float
-) -> float:
+) -> float | None:
     """Expected seconds of `work_s` on machines that are taken away at random, each loss costing the work since a checkpoint.
+
+    None where they would never end: the sum is beyond any number of seconds.
 
     Interruptions come as a Poisson process of rate r, in restarts too. A piece of s seconds between two checkpoints
     (its own checkpoint included; the last piece has none) is expected to take e^(r R) (e^(r s) - 1) / r, where R is
@@ -63,14 +65,20 @@ def spot_seconds(
     """
     if work_s <= 0:
         return 0.0
-    num_whole = max(math.ceil(work_s / checkpoint_every_s - 1e-9) - 1, 0)
-    last_s = work_s - num_whole * checkpoint_every_s
-    whole_s = checkpoint_every_s + checkpoint_s
-    rate = interruptions_per_hour / SECONDS_PER_HOUR
-    if rate <= 0:
-        return num_whole * whole_s + last_s
-    pieces = num_whole * math.expm1(rate * whole_s) + math.expm1(rate * last_s)
-    return math.exp(rate * restart_s) * pieces / rate
+    try:
+        num_whole = max(math.ceil(work_s / checkpoint_every_s - 1e-9) - 1, 0)
+        last_s = work_s - num_whole * checkpoint_every_s
+        whole_s = checkpoint_every_s + checkpoint_s
+        rate = interruptions_per_hour / SECONDS_PER_HOUR
+        if rate <= 0:
+            expected = num_whole * whole_s + last_s
+        else:
+            # Without a whole piece its length is nobody's matter: it may be set so long that no number holds its term.
+            pieces = (num_whole * math.expm1(rate * whole_s) if num_whole else 0.0) + math.expm1(rate * last_s)
+            expected = math.exp(rate * restart_s) * pieces / rate
+    except OverflowError:
+        return None
+    return expected if math.isfinite(expected) else None
 
 
 def own_usd_per_hour(fixed_usd_per_hour: float, running_usd_per_hour: float, utilisation_fraction: float) -> float:
@@ -140,6 +148,11 @@ def usd_per_million_predictions(
     if not predictions_per_s:
         return None
     return usd_per_hour / SECONDS_PER_HOUR / (predictions_per_s * utilisation_fraction) * 1e6
+
+
+def joules_of_watts(watts: float, seconds: float) -> float:
+    """J = W x s."""
+    return watts * seconds
 
 
 def kwh(joules: float, pue: float) -> float:

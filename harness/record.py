@@ -4,7 +4,7 @@ History of `SCHEMA_VERSION` (frozen records of each are in tests/fixtures/record
     1: first.
     2: where the memory went, who else held it and whether it grew; caps; GPU readings; exposed communication; compile
         and activation checkpointing; a global batch that no device's batch tells.
-    3: what the cloud's metadata service said of the machine.
+    3: what the cloud's metadata service said of the machine; joules by counters.
 """
 
 from __future__ import annotations
@@ -183,6 +183,26 @@ class GpuReading(Settings):
     temperature_celsius: int | None
     used_bytes: int | None
     throttle_reasons: tuple[str, ...] | None
+
+
+class Energy(Settings):
+    """What counters of energy told from the order of a cell to the end of its test evaluation, or to its own end.
+
+    They count whole devices: what other processes had of them is in it.
+
+    Attributes:
+        source: The instruments.
+        seconds: Between the two readings.
+        gpu_joules: Of each GPU that the cell uses.
+        cpu_joules: Of each processor package, all its cores.
+        dram_joules: Of each package's memory, where that is counted apart.
+    """
+
+    source: str
+    seconds: float
+    gpu_joules: tuple[float, ...] = ()
+    cpu_joules: tuple[float, ...] = ()
+    dram_joules: tuple[float, ...] = ()
 
 
 class Cap(Settings):
@@ -478,6 +498,7 @@ class Record(Settings):
             `training` has those of every rank.
         detected: None where no metadata service was asked, or none answered.
         start_method: None when no process was started.
+        energy: None where the machine has no counter that the harness may read.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -507,6 +528,7 @@ class Record(Settings):
     cap: Cap | None = None
     gpu_readings: tuple[GpuReading, ...] = ()
     held_bytes: tuple[int, ...] = ()
+    energy: Energy | None = None
     training: Training | None = None
     baseline: Baseline | None = None
 

@@ -24,6 +24,7 @@ import psutil
 from harness import __version__
 from harness.cage import Cage, KernelKills
 from harness.census import Census
+from harness.energy import EnergyMeter
 from harness.gpu_watch import GpuWatch
 from harness.holders import find_holders
 from harness.machine import num_gpus_used, num_ranks, num_threads, unsupported_reason
@@ -147,7 +148,7 @@ class Runner:
         self._watch: HangWatch | None = None
         self._cage: Cage | None = None
         self._census: Census | None = None
-        self._gpus = GpuWatch(0)
+        self._gpus, self._energy = GpuWatch(0), EnergyMeter(0)
         self._folder = tempfile.TemporaryDirectory(prefix="harness-")
 
     def __enter__(self) -> Runner:
@@ -180,14 +181,16 @@ class Runner:
             return blank_record(cell, around, "unsupported", reason).model_copy(update={"data": prepared.data})
         num_gpus = num_gpus_used(cell.config, around.machine)
         before, kills = _LoadBefore(num_gpus), KernelKills()
-        self._gpus = GpuWatch(num_gpus)
+        self._gpus, self._energy = GpuWatch(num_gpus), EnergyMeter(num_gpus)
         started_at, ordered_at = datetime.now(UTC), time.perf_counter()
+        self._energy.begin(0.0)
         try:
             self._start(cell, prepared.job, around.machine, ordered_at)
             outcome, reason = self._wait(ordered_at, cell.config.limits.timeout_s, on_progress, kills)
         except KeyboardInterrupt:
             outcome, reason = "interrupted", "stopped by the user"
         duration_s = time.perf_counter() - ordered_at
+        self._energy.end(duration_s)
         ranks, start_method = self._ranks, "fresh" if self._cage else self.start_method
         cap = self._cage.cap() if self._cage else _cuda_cap(cell) if num_gpus else None
         peaks = self._census.peaks() if self._census else ()
@@ -209,6 +212,7 @@ class Runner:
                 "marks": _marks(ranks),
                 "held_bytes": () if training else _held_bytes(ranks),
                 "gpu_readings": tuple(self._gpus.readings),
+                "energy": self._energy.energy(),
                 "training": training,
             }
         )
@@ -262,6 +266,7 @@ class Runner:
             )
             now = time.perf_counter() - ordered_at
             self._gpus.look(now)
+            self._energy.look(now)
             if self._watch is not None and (hung := self._watch.look(now)):
                 return "timeout", hung
             if self._census is not None:
@@ -280,11 +285,13 @@ class Runner:
                 return _verdict(self._ranks, self._cage, kills)
 
     def _first_ranks(self, on_progress: Progress, now: float) -> Progress:
-        """What rank 0 tells goes to the screen and to the count of all ranks' memory."""
+        """What rank 0 tells goes to the screen, to the count of all ranks' memory, and ends that of energy."""
 
         def hear(message: dict[str, Any]) -> None:
             if self._census is not None:
                 self._census.hear(message, now)
+            if message["kind"] == "phase" and message["name"] == "after":
+                self._energy.end(now)
             on_progress(message)
 
         return hear
@@ -321,6 +328,7 @@ class Runner:
             rank.pipe.close()
         self._ranks, self._census = [], None
         self._gpus.close()
+        self._energy.close()
         if self._watch is not None:
             self._watch.close()
             self._watch = None

@@ -57,6 +57,22 @@ def value_of(estimate: Estimate | None) -> float | None:
     return None if estimate is None else estimate.value
 
 
+def through(estimate: Estimate, value: Callable[[float], float]) -> Estimate:
+    """An estimate through a function that grows with it."""
+    low, high = (None if end is None else value(end) for end in (estimate.low, estimate.high))
+    return Estimate(value(estimate.value), low, high, estimate.basis)
+
+
+def map_estimate(estimate: Estimate | None, value: Callable[[float], float | None]) -> Estimate | None:
+    """An estimate through a monotonic function, value and both ends in their order; None where the value has none."""
+    if estimate is None or (middle := value(estimate.value)) is None:
+        return None
+    low, high = (None if end is None else value(end) for end in (estimate.low, estimate.high))
+    if (low is not None and low > middle) or (high is not None and high < middle):
+        low, high = high, low
+    return Estimate(middle, low, high, estimate.basis)
+
+
 @dataclass(frozen=True)
 class Summary:
     """One configuration on one machine: all its runs (seeds and repeats), judged.

@@ -34,21 +34,26 @@ def pay_for(found: Price | str, book: PriceBook, machine_id: str) -> Price | str
         return _own(found, book)
     if isinstance(found, str):
         return found
-    on_demand, told = _on_demand(found, book)
-    spot_rate = _rate(book, found, "spot")
-    spot = spot_rate.usd_per_hour if spot_rate else found.usd_per_hour_spot
-    known = replace(found, usd_per_hour_on_demand=on_demand, usd_per_hour_spot=spot)
+    known = _rented(found, book)
     if book.plan == "spot":
-        if spot is None:
-            return _unknown("spot", found)
-        source = f"spot, by {spot_rate.source}" if spot_rate else "spot"
-        return replace(_dated(known, spot_rate), usd_per_hour=spot, plan="spot", paid=_joined(found, source))
+        return _spot(known, book)
     if book.plan == "committed":
         return _committed(known, book)
+    on_demand, told = _on_demand(found, book)
     if on_demand is None:
         return _unknown("on_demand", found)
     dated = _dated(known, _rate(book, found, "on_demand"))
     return replace(dated, usd_per_hour=on_demand, paid=_joined(found, told))
+
+
+def _rented(price: Price, book: PriceBook) -> Price:
+    """With what it costs on demand, after contracts and discounts, and on spot machines."""
+    spot = _rate(book, price, "spot")
+    return replace(
+        price,
+        usd_per_hour_on_demand=_on_demand(price, book)[0],
+        usd_per_hour_spot=spot.usd_per_hour if spot else price.usd_per_hour_spot,
+    )
 
 
 def _rate(book: PriceBook, price: Price, plan: str) -> Rate | None:
@@ -78,48 +83,74 @@ def _on_demand(price: Price, book: PriceBook) -> tuple[float | None, str | None]
     if listed is None and price.is_listed:
         listed = price.usd_per_hour
     if (rate := _rate(book, price, "on_demand")) is not None:
-        instead = f", instead of {listed:g} USD listed" if listed is not None else ""
+        instead = f", instead of {listed:.10g} USD listed" if listed is not None else ""
         return rate.usd_per_hour, f"by {rate.source}{instead}"
     if listed is None:
         return None, None
     if book.discount_percent:
         less = formulas.discounted(listed, book.discount_percent)
-        return less, f"{listed:g} USD listed, less {book.discount_percent:g}%"
+        return less, f"{listed:.10g} USD listed, less {book.discount_percent:.10g}%"
     return listed, None
 
 
-def _committed(price: Price, book: PriceBook) -> Price | str:
-    rate, commitment = _rate(book, price, "committed"), book.commitment
+def _spot(price: Price, book: PriceBook) -> Price | str:
+    rate = _rate(book, price, "spot")
+    if price.usd_per_hour_spot is None:
+        return _unknown("spot", price)
+    told = f"spot, by {rate.source}" if rate else "spot"
+    return replace(_dated(price, rate), usd_per_hour=price.usd_per_hour_spot, plan="spot", paid=_joined(price, told))
+
+
+def committed_usd_per_hour(price: Price, book: PriceBook) -> float | None:
+    """What a commitment costs in every hour, used or not: the reader's rate, else on demand less its discount."""
+    rate = _rate(book, price, "committed")
     if rate is not None:
-        hourly = rate.usd_per_hour
-    elif price.usd_per_hour_on_demand is not None:
-        hourly = formulas.discounted(price.usd_per_hour_on_demand, commitment.discount_percent)
-    else:
+        return rate.usd_per_hour
+    on_demand = price.usd_per_hour_on_demand
+    return None if on_demand is None else formulas.discounted(on_demand, book.commitment.discount_percent)
+
+
+def _committed(price: Price, book: PriceBook) -> Price | str:
+    hourly, used = committed_usd_per_hour(price, book), book.commitment.utilisation_fraction
+    if hourly is None:
         return _unknown("committed", price)
-    used = commitment.utilisation_fraction
-    told = f"{hourly:g} USD committed for every hour, in use for {used:.0%} of them"
+    told = f"{hourly:.10g} USD committed for every hour, in use for {used:.0%} of them"
+    if not book.commitment.model_fields_set:
+        told += " (example values)"
     useful = formulas.committed_usd_per_useful_hour(hourly, used)
-    return replace(_dated(price, rate), usd_per_hour=useful, plan="committed", paid=_joined(price, told))
+    dated = _dated(price, _rate(book, price, "committed"))
+    return replace(dated, usd_per_hour=useful, plan="committed", paid=_joined(price, told))
 
 
 def _own(found: Price | str, book: PriceBook) -> Price:
-    own = book.own
-    hourly = formulas.own_usd_per_hour(*own_parts(book), own.utilisation_fraction)
-    rented = found if isinstance(found, Price) else None
-    return Price(
-        usd_per_hour=hourly,
-        instance=own.name or "own machine",
+    """A useful hour of the reader's own machine; beside it what renting one would cost, where that is known.
+
+    Without a purchase of the reader's it is an example, and its price assumed.
+    """
+    is_stated = "purchase_usd" in book.own.model_fields_set
+    rented = _rented(found, book) if isinstance(found, Price) else None
+    own = Price(
+        usd_per_hour=formulas.own_usd_per_hour(*own_parts(book), book.own.utilisation_fraction),
+        instance=book.own.name or "own machine",
         provider=None,
         region=None,
-        basis="stated",
+        basis="stated" if is_stated else "assumed",
         as_of=None,
-        source="own hardware, as stated",
-        note=None,
-        usd_per_hour_listed=rented.usd_per_hour_listed if rented else None,
-        usd_per_hour_on_demand=_on_demand(rented, book)[0] if rented else None,
-        usd_per_hour_spot=rented.usd_per_hour_spot if rented else None,
+        source="own hardware, as stated" if is_stated else "own hardware, an example",
+        note=None if is_stated else "an example of a machine of one's own: set [own] in prices.toml",
         plan="own",
         paid=own_formula(book),
+    )
+    if rented is None:
+        return own
+    return replace(
+        own,
+        usd_per_hour_listed=rented.usd_per_hour_listed,
+        usd_per_hour_on_demand=rented.usd_per_hour_on_demand,
+        usd_per_hour_spot=rented.usd_per_hour_spot,
+        # Of the bill for the rented one: an hour of one's own is rounded to nothing.
+        granularity_s=rented.granularity_s,
+        minimum_s=rented.minimum_s,
     )
 
 
@@ -137,8 +168,8 @@ def own_formula(book: PriceBook) -> str:
     """The formula of a useful hour, with its numbers."""
     own, energy = book.own, book.energy
     return (
-        f"((({own.purchase_usd:g} - {own.resale_usd:g}) / {own.years:g} + {own.hosting_usd_per_year:g} + "
-        f"{own.staff_usd_per_year:g}) / 8760 + {own.idle_watts:g} / 1000 x {energy.pue:g} x {energy.usd_per_kwh:g}) / "
-        f"{own.utilisation_fraction:g} + ({own.busy_watts:g} - {own.idle_watts:g}) / 1000 x {energy.pue:g} x "
-        f"{energy.usd_per_kwh:g} USD"
+        f"((({own.purchase_usd:.10g} - {own.resale_usd:.10g}) / {own.years:.10g} + {own.hosting_usd_per_year:.10g} + "
+        f"{own.staff_usd_per_year:.10g}) / 8760 + {own.idle_watts:.10g} / 1000 x {energy.pue:.10g} x {energy.usd_per_kwh:.10g}) / "
+        f"{own.utilisation_fraction:.10g} + ({own.busy_watts:.10g} - {own.idle_watts:.10g}) / 1000 x {energy.pue:.10g} x "
+        f"{energy.usd_per_kwh:.10g} USD"
     )

@@ -8,10 +8,10 @@ from statistics import fmean
 
 from harness import formulas
 from harness.assumptions import Assumptions, ValueModel
-from harness.cost import Priced, map_estimate
+from harness.cost import Priced
 from harness.matrix import BaselineConfig
 from harness.record import Record
-from harness.statistics import Estimate, value_of
+from harness.statistics import Estimate, through, value_of
 
 _BINARY = 2
 
@@ -90,13 +90,7 @@ def judge_cell(cell: Priced, assumed: Assumptions) -> Worth | None:
         item = formulas.usd_per_item(reached, value.right_usd, wrong)
         return formulas.monthly_benefit_usd(value.items_per_month, item, today, serving, upkeep)
 
-    monthly = Estimate(
-        benefit(accuracy.value),
-        None if accuracy.low is None else benefit(accuracy.low),
-        None if accuracy.high is None else benefit(accuracy.high),
-        accuracy.basis,
-    )
-    worth = map_estimate(monthly, lambda one: formulas.net_present_value_usd(one, upfront, annuity))
+    monthly = through(accuracy, benefit)
     return Worth(
         cell=cell,
         is_majority=is_majority,
@@ -107,7 +101,7 @@ def judge_cell(cell: Priced, assumed: Assumptions) -> Worth | None:
         upkeep_usd_per_month=upkeep,
         serving_usd_per_million=serving,
         benefit_usd_per_month=monthly,
-        net_present_value_usd=worth or monthly,
+        net_present_value_usd=through(monthly, lambda one: formulas.net_present_value_usd(one, upfront, annuity)),
         payback_months=formulas.payback_months(monthly.value, upfront),
         return_fraction=formulas.return_fraction(monthly.value, upfront, value.horizon_months),
         break_even_accuracy=formulas.break_even_accuracy(

@@ -1,7 +1,7 @@
 """A stand-in for pynvml.
 
 SOURCE: every answer here is written from NVIDIA's NVML documentation (nvml.h and "NVML API Reference Guide", driver branch
-580) and from nvidia-ml-py 13.580's own constants: bytes, milliwatts, MHz, degrees Celsius, (current, pending) modes. None is
+580) and from nvidia-ml-py 13.580's own constants: bytes, milliwatts, millijoules, MHz, degrees Celsius, (current, pending) modes. None is
 recorded from a GPU. When a GPU has run the checks, its own answers take the place of these.
 """
 
@@ -80,6 +80,9 @@ def make_nvml(
         "nvmlDeviceGetP2PStatus": lambda _one, _other, _kind: 5,
         "nvmlDeviceGetClockInfo": _whole(lambda _, kind: {1: 1410, 2: 6250}[kind]),
         "nvmlDeviceGetPowerUsage": _whole(lambda _: 287_431),
+        "nvmlDeviceGetTotalEnergyConsumption": _whole(lambda _: 12_345_678),
+        "nvmlDeviceGetC2cModeInfoV": lambda _: types.SimpleNamespace(isC2cEnabled=0),
+        "nvmlDeviceGetArchitecture": lambda _: 8,
         "nvmlDeviceGetTemperature": _whole(lambda _, _sensor: 64),
         "nvmlDeviceGetCurrentClocksEventReasons": _whole(lambda _: 0x4),
         "nvmlDeviceGetCurrentClocksThrottleReasons": _whole(lambda _: 0x4),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,23 +13,30 @@ from harness.comparison import Difference
 from harness.cost import Priced
 from harness.elsewhere import ElsewhereAnswer
 from harness.prices import Price
+from harness.record import Record
 from harness.report.choice import choose
 from harness.report.elsewhere import moved_seconds
 from harness.report.machines import machines
 from harness.report.markdown import markdown
-from harness.report.page import page
+from harness.report.money import money
+from harness.report.page import Parts, page
 from harness.report.sentence import answer
 from harness.report.tables import csv_text
+from harness.report.wording import shown_in
+from harness.report.worth_words import worth_words
+from harness.study_cost import study_cost
 
 __all__ = ["write_report"]
 
 
-def write_report(
+def write_report(  # noqa: PLR0913 - each has a source of its own
     priced: Sequence[Priced],
     out: Path,
     *,
     generated_at: datetime,
     assumptions: Assumptions | None = None,
+    records: Iterable[Record] | None = None,
+    invoice_usd: float | None = None,
     differences: Sequence[Difference] = (),
     elsewhere: ElsewhereAnswer | None = None,
     deadline_s: float | None = None,
@@ -44,6 +51,8 @@ def write_report(
         out: Folder; made if missing.
         generated_at: Aware time that the page shows, in UTC.
         assumptions: Those under which `priced` was priced; the page lets its reader change them.
+        records: All that were found, of which measuring them took time and money; by default those of `priced`.
+        invoice_usd: What was paid for measuring, as the reader typed it in.
         differences: In what records differ that are shown side by side (see comparison.py).
         elsewhere: Measured seconds at other machines' prices (see elsewhere.py).
         deadline_s: From the order of a machine to the end of a run; machines are compared within it too.
@@ -56,15 +65,24 @@ def write_report(
     written_at = generated_at.astimezone(UTC)
     assumed = assumptions or Assumptions()
     csv = csv_text(priced)
-    choice = choose(priced)
-    sentences = answer(priced, choice)
-    compared = machines(priced, assumed, differences=differences, deadline_s=deadline_s)
-    moved = moved_seconds(elsewhere, priced)
+    with shown_in(assumed.prices.currency):
+        choice = choose(priced)
+        sentences = answer(priced, choice)
+        compared = machines(priced, assumed, differences=differences, deadline_s=deadline_s)
+        study = study_cost(priced, assumed.prices.rental, records)
+        parts = Parts(
+            money=money(priced, choice, assumed, study, invoice_usd=invoice_usd),
+            worth=worth_words(priced, choice, assumed),
+            machines=compared,
+            elsewhere=moved_seconds(elsewhere, priced),
+        )
+        summary = markdown(priced, sentences, compared, parts.money, parts.worth, generated_at=written_at)
+        shown = page(priced, choice, sentences, csv, assumed, choices or {}, parts, generated_at=written_at)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "cells.csv", csv)
-    _write(out / "summary.md", markdown(priced, sentences, compared, generated_at=written_at))
+    _write(out / "summary.md", summary)
     html = out / "report.html"
-    _write(html, page(priced, choice, sentences, csv, assumed, choices or {}, compared, moved, generated_at=written_at))
+    _write(html, shown)
     return html
 
 

@@ -25,8 +25,8 @@ from harness.report.figures import (
 )
 from harness.report.grids import FIGURES, PER_SAMPLE, Figure, axis_word, ended
 from harness.report.naming import machine_labels, told, usual_values
-from harness.report.wording import plural
-from harness.statistics import Estimate
+from harness.report.wording import currency_sign, plural
+from harness.statistics import Estimate, through
 
 _MAX_GROUPS = 6
 _FRAME_HEIGHT = 70
@@ -125,13 +125,17 @@ def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure, indice
     for index, (group, label) in enumerate(zip(groups, labels, strict=True)):
         drawn.add_traces(_traces(group, label, index, rows, figure, indices))
     members = [cell for group in groups for cell in group.cells.values()]
-    most = max((bound(e, "high") for cell in members if (e := figure.read(cell)) is not None), default=1.0)
+    most = max(
+        (figure.drawn(bound(e, "high")) for cell in members if (e := figure.read(cell)) is not None), default=1.0
+    )
     drawn.add_trace(_lost_places(groups, places, rows))
     lines = sum(_legend_name(label).count("<br>") + 1 for label in labels)
     legend = _LEGEND_LINE * (len(groups) > 1) * lines
     layout(drawn, x="", y="", height=round(_FRAME_HEIGHT + _ROW_HEIGHT * rows.num_rows) + legend)
     drawn.update_layout(barmode="overlay", showlegend=len(groups) > 1)
-    drawn.update_xaxes(range=[0, most * ROOM], nticks=_MAX_TICKS + 1, tickprefix="$" if figure.dollars else "")
+    drawn.update_xaxes(
+        range=[0, most * ROOM], nticks=_MAX_TICKS + 1, tickprefix=currency_sign() if figure.dollars else ""
+    )
     drawn.update_yaxes(
         range=[rows.num_rows - 1 + _EDGE, -_EDGE],
         showgrid=False,
@@ -142,7 +146,7 @@ def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure, indice
         money(drawn, basis_words(members), "x", kind="zero", room=ROOM)
     if figure.key == "memory":
         memory_ticks(drawn, most, num_ticks=_MAX_TICKS)
-    title = figure.title + (f", {basis_words(members)}" if figure.dollars else "")
+    title = figure.head + (f", {basis_words(members)}" if figure.dollars else "")
     label = f"Bar chart: {title} for {plural(len(places), 'combination')} of precision and device."
     return Chart(f"chart-bars-{figure.key}", title, label, drawn)
 
@@ -166,7 +170,7 @@ def _traces(
     words = [_words(group.cells[place], estimate, figure) for place, estimate in zip(places, found, strict=True)]
     return bar_traces(
         [rows.at[place, index] for place in places],
-        found,
+        [None if estimate is None else through(estimate, figure.drawn) for estimate in found],
         words,
         name=_legend_name(label),
         role=SERIES[index],

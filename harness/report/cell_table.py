@@ -64,7 +64,7 @@ class Row:
 
 
 HEADS = (
-    *("cell", "outcome", "test accuracy", "updates", "a run", "per 1,000 samples", "to target, USD"),
+    *("cell", "outcome", "test accuracy", "updates", "a run", "per 1,000 samples", "cost to target"),
     *("samples/s", "peak memory", "training", "to target", "macro-F1"),
     *("batch", "tokens", "precision", "device", "padding", "trained"),
 )

@@ -26,8 +26,17 @@ from harness.report.figures import (
     log_ticks,
 )
 from harness.report.naming import cell_labels, machine_labels, short_labels
-from harness.report.wording import interval, number, percent, seconds, usd
-from harness.statistics import Estimate, value_of
+from harness.report.wording import (
+    currency_code,
+    currency_sign,
+    in_currency,
+    interval,
+    number,
+    percent,
+    seconds,
+    usd,
+)
+from harness.statistics import Estimate
 
 _MANY = 40
 _LEFT_EDGE = 0.15
@@ -49,7 +58,7 @@ def priced_cells(cells: Sequence[Priced]) -> bool:
 def cost_and_accuracy(cells: Sequence[Priced], choice: Choice) -> Chart | None:
     """Dollars (or seconds) of a run against test accuracy, with the Pareto front and the baselines."""
     dollars = priced_cells(cells)
-    cost = (lambda cell: value_of(cell.usd_per_run)) if dollars else run_seconds
+    cost = _amount if dollars else run_seconds
     shown = [cell for cell in choice.compared if cell.summary.accuracy is not None and cost(cell) is not None]
     if not shown:
         return None
@@ -81,9 +90,9 @@ def cost_and_accuracy(cells: Sequence[Priced], choice: Choice) -> Chart | None:
         figure.add_trace(horizontal(value, f"TF-IDF {percent(value)}", dash="dash"))
     if choice.majority is not None:
         figure.add_trace(horizontal(choice.majority, f"majority class {percent(choice.majority)}", dash="dot"))
-    unit = f"USD a run, {basis_words(shown)}" if dollars else "seconds a run (no price)"
+    unit = f"{currency_code()} a run, {basis_words(shown)}" if dollars else "seconds a run (no price)"
     layout(figure, x=unit, y="test accuracy", height=HEIGHT, xaxis2=horizontal_axis())
-    axis = cost_axis(x_values, ends=x_values, unit="$" if dollars else "")
+    axis = cost_axis(x_values, ends=x_values, unit=currency_sign() if dollars else "")
     figure.update_layout(xaxis=axis, yaxis={"tickformat": ".0%"})
     lead = f"{len(shown)} configurations; front from {percent(points[front[0]][1])} to {percent(points[front[-1]][1])}"
     return Chart(
@@ -92,6 +101,10 @@ def cost_and_accuracy(cells: Sequence[Priced], choice: Choice) -> Chart | None:
         f"Scatter plot of the cost of a run against test accuracy: {lead}.",
         figure,
     )
+
+
+def _amount(cell: Priced) -> float | None:
+    return None if cell.usd_per_run is None else in_currency(cell.usd_per_run.value)
 
 
 def _to_label(

@@ -26,6 +26,7 @@ class Choice:
         num_elsewhere: Cells left out because they were judged on another test set.
         majority: The majority class's accuracy on that test set.
         tfidf: The TF-IDF baseline on that test set.
+        baselines: All that were judged on that test set.
     """
 
     pick: Priced | None
@@ -36,6 +37,7 @@ class Choice:
     num_elsewhere: int
     majority: float | None
     tfidf: Priced | None
+    baselines: tuple[Priced, ...] = ()
 
 
 def overlap(one: Estimate | None, other: Estimate | None) -> bool:
@@ -92,6 +94,7 @@ def choose(cells: Sequence[Priced]) -> Choice:
         num_elsewhere=len(candidates) - len(compared),
         majority=next((c.summary.majority_accuracy for c in compared if c.summary.majority_accuracy is not None), None),
         tfidf=next((cell for cell in baselines if _is_tfidf(cell) and cell.summary.accuracy is not None), None),
+        baselines=tuple(baselines),
     )
 
 

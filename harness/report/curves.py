@@ -27,7 +27,7 @@ from harness.report.figures import (
     money,
 )
 from harness.report.naming import short_labels
-from harness.report.wording import percent, seconds, usd
+from harness.report.wording import currency_code, currency_sign, in_currency, money_word, percent, seconds, usd
 
 _MAX_NAMED = 6
 
@@ -54,6 +54,8 @@ def _curves(shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, *,
         for key, curve in curves.items()
     }
     metas = {id(cell): _meta(cell, places[id(cell)]) if dollars else {} for cell in shown}
+    if dollars:
+        curves = {key: [(in_currency(x), y) for x, y in curve] for key, curve in curves.items()}
     figure = go.Figure(_quiet_curves([key for key in curves if key not in named], curves, hovers, metas))
     for key, index in named.items():
         figure.add_trace(
@@ -71,15 +73,15 @@ def _curves(shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, *,
         )
     for value, name, dash in _validation_baselines(cells, shown):
         figure.add_trace(horizontal(value, f"{name} {percent(value)}", dash=dash))
-    unit = f"USD of set-up and training, {basis_words(shown)}" if dollars else "seconds of training"
+    unit = f"{currency_code()} of set-up and training, {basis_words(shown)}" if dollars else "seconds of training"
     layout(figure, x=unit, y="validation accuracy", height=HEIGHT, xaxis2=horizontal_axis())
     everything = [x for curve in curves.values() for x, _ in curve]
     ends = [curve[-1][0] for curve in curves.values()]
-    axis = cost_axis(everything, ends=ends, unit="$" if dollars else "")
+    axis = cost_axis(everything, ends=ends, unit=currency_sign() if dollars else "")
     figure.update_layout(xaxis=axis, yaxis={"tickformat": ".0%"})
     if dollars:
         money(figure, basis_words(shown), "x", kind="cost")
-    what = "dollars" if dollars else "seconds of training"
+    what = money_word() if dollars else "seconds of training"
     return Chart(
         f"chart-curve-{'usd' if dollars else 's'}",
         f"Over {what}",

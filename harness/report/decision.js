@@ -17,7 +17,8 @@ const decision = (() => {
       amount: (usd) => wording.amount(convert(usd), code),
       perHour: (usd) => wording.perHour(convert(usd), code),
       interval: (estimate) => is(estimate) ? wording.interval({ value: convert(estimate.value), low: convert(estimate.low), high: convert(estimate.high) }, "usd", code) : "",
-      recode: (text) => code === "USD" ? text : text.replace(/\bUSD\b/g, code),
+      // A text that Python wrote in another currency's name.
+      recode: (text, from) => code === from ? text : text.replace(new RegExp(`\\b${from}\\b`, "g"), () => code),
     };
   };
 

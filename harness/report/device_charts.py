@@ -14,7 +14,7 @@ from harness.report.device_words import MAX_SERIES, legend_names
 from harness.report.figures import QUIET, SERIES, Chart, chart_text, colour, layout, live, money
 from harness.report.grids import PER_SAMPLE
 from harness.report.naming import machine_labels
-from harness.report.wording import interval, number, percent, plural, usd
+from harness.report.wording import currency_code, currency_sign, in_currency, interval, number, percent, plural, usd
 from harness.scaling import Point, Series
 from harness.statistics import Estimate
 
@@ -28,7 +28,7 @@ _DODGE = 0.05  # of the axis between two series, so that their error bars do not
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure that is drawn over devices."""
+    """One figure that is drawn over devices; `{money}` is the currency."""
 
     key: str
     title: str
@@ -36,11 +36,20 @@ class Figure:
     show: Callable[[float], str]
     unit: str
 
+    @property
+    def head(self) -> str:
+        """The title in the report's currency."""
+        return self.title.format(money=currency_code())
+
+    def drawn(self, value: float) -> float:
+        """A value as a chart draws it."""
+        return in_currency(value) if self.unit == "usd" else value
+
 
 FIGURES = (
     Figure("speed", "Training speed, samples/s", lambda point: point.samples_per_s, number, "number"),
     Figure("efficiency", "Efficiency against the fewest devices", lambda point: point.efficiency, percent, "percent"),
-    Figure("usd", "USD per 1,000 samples", lambda point: point.cell.usd_per_1000_samples, usd, "usd"),
+    Figure("usd", "{money} per 1,000 samples", lambda point: point.cell.usd_per_1000_samples, usd, "usd"),
 )
 
 
@@ -79,7 +88,12 @@ def _chart(
         drawn.add_trace(_trace(one, name, figure, index, shift, places))
         if figure.key == "usd" and any(point.cell.usd_per_1000_samples_of_share for point in one.points):
             drawn.add_trace(_share_trace(one, name, index, shift, places))
-    values = [bound(e, "high") for one in series for point in one.points if (e := figure.read(point)) is not None]
+    values = [
+        figure.drawn(bound(e, "high"))
+        for one in series
+        for point in one.points
+        if (e := figure.read(point)) is not None
+    ]
     lines = sum(1 + trace.name.count("<br>") for trace in drawn.data)
     layout(drawn, x="devices", y="", height=_HEIGHT + _LEGEND_LINE * lines)
     drawn.update_layout(showlegend=True)
@@ -92,9 +106,9 @@ def _chart(
         drawn.update_yaxes(tickformat=".0%")
     cells = [point.cell for one in series for point in one.points]
     if figure.key == "usd":
-        drawn.update_yaxes(tickprefix="$")
+        drawn.update_yaxes(tickprefix=currency_sign())
         money(drawn, basis_words(cells), "y", kind="zero", room=_ROOM)
-    title = figure.title + (f", {basis_words(cells)}" if figure.key == "usd" else "")
+    title = figure.head + (f", {basis_words(cells)}" if figure.key == "usd" else "")
     said = "; ".join(", ".join(name) for name in names)
     label = f"Line chart: {title} over {plural(len(sizes), 'number')} of devices, for {said}."
     return Chart(key, title, label, drawn)
@@ -107,12 +121,12 @@ def _trace(
     meta = live("y", PER_SAMPLE, [places[id(point.cell)] for point, _ in found], SERIES[index])
     return go.Scatter(
         x=[point.num_devices + shift for point, _ in found],
-        y=[estimate.value for _, estimate in found],
+        y=[figure.drawn(estimate.value) for _, estimate in found],
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": [bound(estimate, "high") - estimate.value for _, estimate in found],
-            "arrayminus": [estimate.value - bound(estimate, "low") for _, estimate in found],
+            "array": [figure.drawn(bound(estimate, "high") - estimate.value) for _, estimate in found],
+            "arrayminus": [figure.drawn(estimate.value - bound(estimate, "low")) for _, estimate in found],
             "thickness": 1.2,
             "width": 4,
         },
@@ -138,7 +152,7 @@ def _share_trace(
     figure = Figure("share", "", lambda point: point.cell.usd_per_1000_samples_of_share, usd, "usd")
     return go.Scatter(
         x=[point.num_devices + shift for point, _ in found],
-        y=[estimate.value for _, estimate in found],
+        y=[figure.drawn(estimate.value) for _, estimate in found],
         mode="lines+markers",
         line={"width": 1.5, "dash": "dot"},
         marker={"size": 8, "symbol": "circle-open"},

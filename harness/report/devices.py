@@ -20,7 +20,7 @@ from harness.statistics import Estimate, value_of
 
 HEADS = (
     *("scaling", "devices", "batch a device", "global batch", "samples/s", "speed-up", "efficiency"),
-    *("USD per 1,000 samples", "USD to target", "exposed communication", "peak memory"),
+    *("cost per 1,000 samples", "cost to target", "exposed communication", "peak memory"),
 )
 _NO_COMMUNICATION = "one device has nobody to wait for; of several, no run measured it"
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from harness import cost
 from harness.assumptions import Assumptions, PriceBook, ValueModel
 from harness.cost import Priced
+from harness.energy_use import measure_joules
 from harness.matrix import BaselineConfig
 from harness.prices import Price
 from harness.report.choice import Choice
@@ -170,7 +171,7 @@ def _cell(cell: Priced, tfidf: float | None) -> dict[str, Any]:
     data = next((record.data for record in reversed(summary.ok_records) if record.data is not None), None)
     errors = find_errors(summary.ok_records)
     whole = cost.whole_dataset_seconds(summary)
-    measured = cell.energy is not None and not cell.energy.is_estimate
+    drawn = measure_joules(summary.ok_records)
     return {
         "name": clean(summary.cell, 160), "kind": summary.kind, "num_ok": summary.num_ok,
         "classifier": summary.config.classifier if isinstance(summary.config, BaselineConfig) else None,
@@ -181,10 +182,10 @@ def _cell(cell: Priced, tfidf: float | None) -> dict[str, Any]:
         "evaluate_to_target_s": summary.evaluate_to_target_s,
         "whole_dataset_s": None if whole is None else whole.value,
         "samples_per_s": _estimate(summary.samples_per_s),
-        "evaluation_samples_per_s": summary.evaluation_samples_per_s,
+        "evaluation_samples_per_s": _estimate(cost.prediction_rate(summary)),
         "accuracy": _estimate(summary.accuracy), "tfidf_accuracy": tfidf,
         "errors": None if errors is None else [errors.false_positive_fraction, errors.false_negative_fraction],
-        "joules": _estimate(cell.energy.joules) if cell.energy is not None and measured else None,
+        "joules": _estimate(drawn[0]) if drawn is not None else None,
         "gpu_share": cost.gpu_share(summary),
     }  # fmt: skip
 

@@ -24,9 +24,9 @@ const formulas = (() => {
     const last = work_s - numWhole * checkpoint_every_s;
     const whole = checkpoint_every_s + checkpoint_s;
     const rate = interruptions_per_hour / secondsPerHour;
-    if (rate <= 0) return numWhole * whole + last;
-    const pieces = numWhole * Math.expm1(rate * whole) + Math.expm1(rate * last);
-    return Math.exp(rate * restart_s) * pieces / rate;
+    const pieces = () => (numWhole > 0 ? numWhole * Math.expm1(rate * whole) : 0) + Math.expm1(rate * last);
+    const expected = rate <= 0 ? numWhole * whole + last : Math.exp(rate * restart_s) * pieces() / rate;
+    return Number.isFinite(expected) ? expected : null;
   };
 
   const own_fixed_usd_per_hour = ({ purchase_usd, resale_usd, years, idle_watts, pue, usd_per_kwh, hosting_usd_per_year, staff_usd_per_year }) =>
@@ -54,6 +54,7 @@ const formulas = (() => {
   const usd_per_million_predictions = ({ usd_per_hour, predictions_per_s, utilisation_fraction }) =>
     predictions_per_s ? usd_per_hour / secondsPerHour / (predictions_per_s * utilisation_fraction) * 1e6 : null;
 
+  const joules_of_watts = ({ watts, seconds }) => watts * seconds;
   const kwh = ({ joules, pue }) => joules / joulesPerKwh * pue;
   const gco2e = ({ energy_kwh, gco2e_per_kwh }) => energy_kwh * gco2e_per_kwh;
   const usd_of_kwh = ({ energy_kwh, usd_per_kwh }) => energy_kwh * usd_per_kwh;
@@ -65,9 +66,10 @@ const formulas = (() => {
     return (false_positive_fraction * false_positive_usd + false_negative_fraction * false_negative_usd) / wrong;
   };
   const usd_per_item = ({ accuracy, right_usd, wrong_usd }) => accuracy * right_usd - (1 - accuracy) * wrong_usd;
-  const eachItem = ({ usd_an_item, today_usd_an_item, serving_usd_per_million }) =>
+  const eachItem = (usd_an_item, today_usd_an_item, serving_usd_per_million) =>
     usd_an_item - today_usd_an_item - serving_usd_per_million / 1e6;
-  const monthly_benefit_usd = (value) => value.items_per_month * eachItem(value) - value.upkeep_usd_per_month;
+  const monthly_benefit_usd = ({ items_per_month, usd_an_item, today_usd_an_item, serving_usd_per_million, upkeep_usd_per_month }) =>
+    items_per_month * eachItem(usd_an_item, today_usd_an_item, serving_usd_per_million) - upkeep_usd_per_month;
   const upfront_usd = ({ training_usd, num_labels, label_usd, engineering_hours, engineering_usd_per_hour }) =>
     training_usd + num_labels * label_usd + engineering_hours * engineering_usd_per_hour;
   const annuity_months = ({ horizon_months, discount_fraction_per_year }) => {
@@ -85,17 +87,17 @@ const formulas = (() => {
     const needed = upfront / annuity + upkeep_usd_per_month;
     return (needed + items_per_month * (today_usd_an_item + serving_usd_per_million / 1e6 + wrong_usd)) / spread;
   };
-  const break_even_items = (value) => {
-    const each = eachItem(value);
-    if (each <= 0 || value.annuity <= 0) return null;
-    return (value.upfront / value.annuity + value.upkeep_usd_per_month) / each;
+  const break_even_items = ({ usd_an_item, today_usd_an_item, serving_usd_per_million, upkeep_usd_per_month, upfront, annuity }) => {
+    const each = eachItem(usd_an_item, today_usd_an_item, serving_usd_per_million);
+    if (each <= 0 || annuity <= 0) return null;
+    return (upfront / annuity + upkeep_usd_per_month) / each;
   };
 
   return {
     usd_of_seconds, usd_per_1000_samples, discounted, converted, share, billed_seconds, spot_seconds,
     own_fixed_usd_per_hour, own_running_usd_per_hour, own_usd_per_hour, break_even_utilisation,
     commitment_break_even, committed_usd_per_useful_hour, usd_per_month, usd_per_accuracy_point,
-    usd_per_million_predictions, kwh, gco2e, usd_of_kwh, invoice_ratio, mean_cost_of_wrong_usd, usd_per_item,
+    usd_per_million_predictions, joules_of_watts, kwh, gco2e, usd_of_kwh, invoice_ratio, mean_cost_of_wrong_usd, usd_per_item,
     monthly_benefit_usd, upfront_usd, annuity_months, net_present_value_usd, payback_months, return_fraction,
     break_even_accuracy, break_even_items,
   };

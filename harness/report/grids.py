@@ -12,7 +12,7 @@ from harness.matrix import FineTuneConfig
 from harness.report.charts import basis_words
 from harness.report.figures import INK, Chart, chart_text, colour, layout, live, money
 from harness.report.naming import machine_labels, told, usual_values
-from harness.report.wording import clean, memory, number, plural, usd
+from harness.report.wording import clean, currency_code, in_currency, memory, number, plural, usd
 from harness.statistics import Estimate
 
 _ROW_HEIGHT = 44
@@ -38,7 +38,7 @@ _FAILURES = {"oom": "out of memory", "timeout": "out of time"}
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure that is drawn for a cell: how to read it, and how to show it."""
+    """One figure that is drawn for a cell: how to read it, and how to show it; `{money}` is the currency."""
 
     key: str
     title: str
@@ -46,6 +46,15 @@ class Figure:
     show: Callable[[float], str]
     dollars: bool = False
     scale: tuple[str, str] = ("#edf4fa", "#6fb1de")
+
+    @property
+    def head(self) -> str:
+        """The title in the report's currency."""
+        return self.title.format(money=currency_code())
+
+    def drawn(self, value: float) -> float:
+        """A value as a chart draws it."""
+        return in_currency(value) if self.dollars else value
 
 
 def _memory(cell: Priced) -> Estimate | None:
@@ -58,7 +67,7 @@ FIGURES = (
     Figure("memory", "Peak memory", _memory, memory, scale=("#f8f2e4", "#dfae54")),
     Figure(
         "usd",
-        "USD per 1,000 samples",
+        "{money} per 1,000 samples",
         lambda c: c.usd_per_1000_samples,
         usd,
         dollars=True,
@@ -183,7 +192,7 @@ def _heat_map(key: str, group: str, members: Sequence[Priced], figure: Figure, p
     drawn.update_yaxes(type="category", categoryorder="array", categoryarray=y, showgrid=False)
     if figure.dollars:
         money(drawn, basis_words(members))
-    title = figure.title + basis
+    title = figure.head + basis
     return Chart(
         key,
         title,
@@ -195,7 +204,7 @@ def _heat_map(key: str, group: str, members: Sequence[Priced], figure: Figure, p
 
 def _value(cell: Priced | None, figure: Figure) -> float | None:
     found = None if cell is None else figure.read(cell)
-    return None if found is None else found.value
+    return None if found is None else figure.drawn(found.value)
 
 
 def _square(cell: Priced | None, figure: Figure) -> str:

@@ -13,8 +13,9 @@ from harness.report.charts import basis_words
 from harness.report.choice import bound
 from harness.report.figures import SERIES, Chart, chart_text, layout, money
 from harness.report.grids import ended
-from harness.report.wording import number, plural, usd
+from harness.report.wording import currency_code, currency_sign, in_currency, number, plural, usd
 from harness.side_by_side import PER_1000, SPEED, Figure, Line, SideBySide
+from harness.statistics import through
 
 MAX_LINES = 8
 _ROW_HEIGHT = 22
@@ -30,12 +31,21 @@ class _Kind:
     title: str
     figure: Figure
     show: Callable[[float], str]
-    unit: str = ""
+    dollars: bool = False
+
+    @property
+    def head(self) -> str:
+        """The title in the report's currency."""
+        return self.title.format(money=currency_code())
+
+    def drawn(self, value: float) -> float:
+        """A value as the chart draws it."""
+        return in_currency(value) if self.dollars else value
 
 
 _KINDS = (
     _Kind("speed", "Training speed, samples/s", SPEED, number),
-    _Kind("usd", "USD per 1,000 samples", PER_1000, usd, "$"),
+    _Kind("usd", "{money} per 1,000 samples", PER_1000, usd, dollars=True),
 )
 
 
@@ -79,20 +89,23 @@ def _chart(shown: Sequence[tuple[Line, str]], names: Sequence[str], kind: _Kind,
         drawn.add_traces(
             bar_traces(
                 [at[place] for place in places],
-                found,
+                [None if estimate is None else through(estimate, kind.drawn) for estimate in found],
                 words,
                 name=chart_text(name),
                 role=SERIES[index],
                 hover=hover,
-                cells=[indices[id(cell)] for cell in cells] if kind.unit else None,
+                cells=[indices[id(cell)] for cell in cells] if kind.dollars else None,
             )
         )
     members = [cell for line, _ in shown for cell in line.measured]
-    most = max((bound(each, "high") for cell in members if (each := kind.figure.read(cell)) is not None), default=1.0)
+    most = max(
+        (kind.drawn(bound(each, "high")) for cell in members if (each := kind.figure.read(cell)) is not None),
+        default=1.0,
+    )
     layout(drawn, x="", y="", height=round(_FRAME_HEIGHT + _ROW_HEIGHT * num_rows) + _LEGEND_LINE * len(names))
     drawn.update_layout(barmode="overlay", showlegend=True)
-    drawn.update_xaxes(range=[0, most * ROOM], nticks=3, tickprefix=kind.unit)
-    if kind.unit:
+    drawn.update_xaxes(range=[0, most * ROOM], nticks=3, tickprefix=currency_sign() if kind.dollars else "")
+    if kind.dollars:
         money(drawn, basis_words(members), "x", kind="zero", room=ROOM)
     drawn.update_yaxes(
         range=[num_rows - 1 + _EDGE, -_EDGE],
@@ -100,7 +113,7 @@ def _chart(shown: Sequence[tuple[Line, str]], names: Sequence[str], kind: _Kind,
         tickvals=middles,
         ticktext=[chart_text(label).replace(" ", "<br>", 1) for _, label in shown],
     )
-    title = kind.title + (f", {basis_words(members)}" if kind.unit else "")
+    title = kind.head + (f", {basis_words(members)}" if kind.dollars else "")
     label = f"Bar chart: {title} of {plural(len(shown), 'cell')} on {plural(len(names), 'machine')}, side by side."
     return Chart(f"chart-machines-{kind.key}", title, label, drawn)
 

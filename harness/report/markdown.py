@@ -9,6 +9,7 @@ from datetime import datetime
 from harness.cost import Priced
 from harness.footprint import rescues
 from harness.price_rows import age_words
+from harness.report.cell_table import Field
 from harness.report.choice import failed
 from harness.report.device_words import (
     communication_words,
@@ -19,9 +20,11 @@ from harness.report.device_words import (
 )
 from harness.report.machines import Machines
 from harness.report.memory import rescue_sentences
+from harness.report.money import LINE_HEADS, Money
 from harness.report.naming import describe, machine_labels
 from harness.report.sections import warnings_by_text
 from harness.report.wording import clean, interval, memory, number, percent, seconds, usd, usd_per_hour
+from harness.report.worth_words import WORTH_HEADS, WorthWords
 from harness.scaling import Series, scaling_series
 from harness.statistics import value_of
 
@@ -33,11 +36,19 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&commat;", "#": "&num
 
 
 def markdown(
-    cells: Sequence[Priced], sentences: Sequence[str], machines: Machines | None = None, *, generated_at: datetime
+    cells: Sequence[Priced],
+    sentences: Sequence[str],
+    machines: Machines | None = None,
+    spent: Money | None = None,
+    worth: WorthWords | None = None,
+    *,
+    generated_at: datetime,
 ) -> str:
     """A summary fit for a pull request."""
     parts = ["# Fine-tuning BERT: cost and performance", " ".join(md(sentence) for sentence in sentences)]
     parts.append(_md_machines(cells))
+    parts += [_md_money(spent)] if spent is not None else []
+    parts += [_md_worth(worth)] if worth is not None else []
     good = sorted((c for c in cells if c.summary.kind == "fine_tune" and c.summary.num_ok), key=_by_dollars)
     parts.append(_md_side_by_side(machines))
     parts.append(_md_cells(good))
@@ -79,6 +90,24 @@ def _md_machines(cells: Sequence[Priced]) -> str:
             told += f"; {md(price.note)}" if price.note else ""
         lines.append(f"- {md(label)}: {told}")
     return "\n".join(["## Machine and price", *lines]) if lines else ""
+
+
+def _md_money(spent: Money) -> str:
+    told = [*([spent.currency] if spent.currency else []), *spent.compared, *spent.buying, *spent.study]
+    lead = f"Of {spent.subject}:" if spent.subject else ""
+    table = _md_table(LINE_HEADS, [_md_fields(row) for row in spent.lines]) if spent.lines else ""
+    lines = "\n".join(f"- {md(sentence)}" for sentence in told)
+    return "\n\n".join(filter(None, ("## What it costs", md(lead), table, lines)))
+
+
+def _md_worth(worth: WorthWords) -> str:
+    said = " ".join(md(sentence) for sentence in (*worth.sentences, worth.marked))
+    table = _md_table(WORTH_HEADS, [_md_fields(row) for row in worth.rows]) if worth.rows else ""
+    return "\n\n".join(filter(None, ("## Is it worth it", said, table)))
+
+
+def _md_fields(row: Sequence[Field]) -> list[str]:
+    return [md(_md_figure(field.text, field.extra)) for field in row]
 
 
 def _md_side_by_side(machines: Machines | None) -> str:

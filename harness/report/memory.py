@@ -18,7 +18,7 @@ from harness.statistics import clear
 
 HOLDER_HEADS = ("cell", "held by other processes", "memory available", "swap in use")
 WAY_HEADS = (
-    *("what changed", "from the cell", "peak memory", "saved", "time and dollars a sample", "USD per 1,000 samples"),
+    *("what changed", "from the cell", "peak memory", "saved", "time and dollars a sample", "cost per 1,000 samples"),
     "test accuracy",
 )
 MAX_ROWS = 16

@@ -87,8 +87,20 @@ def method(cells: Sequence[Priced]) -> list[Method]:
         Method(
             "Dollars",
             "Measured seconds at the hourly price: a run is set-up, training and evaluation; "
-            "1,000 samples are training alone. Start-up of the machine, minimum billing, storage and network are not in them.",
+            "1,000 samples are training alone. Storage and network are not in them.",
             "dollars",
+        ),
+        Method(
+            "Billed",
+            "What the provider charges for a run: start-up, set-up and the run, at least its minimum, in its whole units; "
+            "on spot machines with the expected loss by interruptions. " + _energy_method(cells),
+            "what-a-run-is-billed",
+        ),
+        Method(
+            "Worth",
+            "Benefit a month and its present value under the value model; intervals are those of test accuracy, costs are "
+            "taken at their value.",
+            "value-model",
         ),
         Method(
             "Price",
@@ -99,6 +111,11 @@ def method(cells: Sequence[Priced]) -> list[Method]:
         ),
         *_method_of_devices_and_memory(cells),
     ]
+
+
+def _energy_method(cells: Sequence[Priced]) -> str:
+    methods = sorted({cell.energy.method for cell in measured(cells) if cell.energy is not None})
+    return f"Energy: {clean(listed(methods))}." if methods else ""
 
 
 def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
@@ -173,7 +190,9 @@ def not_measured(cells: Sequence[Priced]) -> list[str]:
         missing.append("No target accuracy was set, so there is no time or cost to reach one.")
     if good and all(cell.summary.mfu is None for cell in good):
         missing.append("Share of the device's peak (MFU): measured on GPUs alone.")
-    missing.append("Energy, and the cost of people, storage and network.")
+    if not any(cell.energy is not None for cell in good):
+        missing.append("Energy: no counter could be read, and no watts are stated.")
+    missing.append("The cost of storage and network; that of people only as the value model states it.")
     loads = [r.load for c in good for r in c.summary.records if r.load is not None]
     if any(load.system_busy_s is None for load in loads):
         missing.append("Other load on the machine, where the system gives no answer.")

@@ -7,15 +7,15 @@
   const root = document.documentElement;
   const facts = whatif.unpack(read("facts"));
   const own = address.own(facts);
-  const dollars = decision.purse({ "prices.currency.code": "USD", "prices.currency.per_usd": 1 });
+  const written = decision.purse(own.values); // in which Python wrote amounts
   const base = whatif.derive(facts, own);
   const charts = read("figures").filter((item) => find(item.key)).map((item) => ({ ...item, title: find(item.key).previousElementSibling.textContent }));
   let state = own;
-  let context = { facts, base, derived: base, dollars, money: decision.purse(own.values) };
+  let context = { facts, base, derived: base, written, money: written };
   let chosen = ranking.choose(facts, base, own);
   let version = 0; // of what charts are laid from
 
-  const isOwn = () => address.changes(facts, state).length === 0 && context.money.code === "USD";
+  const isOwn = () => address.changes(facts, state).length === 0;
 
   document.querySelectorAll("table.cells, table.figures, table.plain").forEach(tables.enhance);
 
@@ -72,7 +72,7 @@
     if (square.rests) setExtra(square, estimate ? extraLines(square, spread) : [], price.missing !== undefined || price.basis === "assumed" || price.doubtful);
   };
 
-  const heads = [...document.querySelectorAll("thead th, [data-recode]")].filter((one) => /\bUSD\b/.test(one.textContent))
+  const heads = [...document.querySelectorAll("thead th, [data-recode]")].filter((one) => new RegExp(`\\b${written.code}\\b`).test(one.textContent))
     .map((one) => ({ box: one.querySelector("button") || one, text: one.textContent }));
 
   const fillTiles = () => {
@@ -120,7 +120,7 @@
   };
 
   // What differs from the report as it was written, in words, and a mark on every text that still says the old.
-  const written = [...document.querySelectorAll("[data-written]")].map((box) => {
+  const marks = [...document.querySelectorAll("[data-written]")].map((box) => {
     const mark = panel.make("span", { className: "written", hidden: true, textContent: "As the report was written: " });
     box.prepend(mark);
     return mark;
@@ -140,7 +140,7 @@
     const box = find("changes");
     box.hidden = !told.length;
     box.querySelector("span").textContent = told.length ? `Changed from the report as it was written: ${told.join("; ")}.` : "";
-    for (const mark of written) mark.hidden = isOwn();
+    for (const mark of marks) mark.hidden = isOwn();
     for (const place of document.querySelectorAll("[data-machine]")) {
       const price = context.derived.prices[Number(place.dataset.machine)];
       place.hidden = isOwn();
@@ -182,13 +182,13 @@
     if (isSound) {
       version += 1;
       const derived = whatif.derive(facts, state);
-      context = { facts, base, derived, dollars, money: decision.purse(state.values) };
+      context = { facts, base, derived, written, money: decision.purse(state.values) };
       chosen = ranking.choose(facts, derived, state);
       root.dataset.view = state.view;
       for (const one of document.querySelectorAll("#views button")) one.setAttribute("aria-pressed", String(one.dataset.to === state.view));
       if (!isFirst || !isOwn()) squares.forEach(fill);
       for (const head of heads) {
-        const text = context.money.recode(head.text);
+        const text = context.money.recode(head.text, written.code);
         if (head.box.textContent !== text) head.box.textContent = text;
       }
       fillTiles();

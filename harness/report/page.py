@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 from typing import Any
@@ -17,6 +18,7 @@ from harness.assumptions import Assumptions
 from harness.cost import Priced
 from harness.footprint import rescues, ways_to_fit
 from harness.prices import Price
+from harness.report.assumed import INPUT_HEADS
 from harness.report.bars import bars
 from harness.report.cell_table import HEADS, MANY_ROWS, TEXT_COLUMNS, rows
 from harness.report.charts import cost_and_accuracy
@@ -42,12 +44,14 @@ from harness.report.memory import (
 )
 from harness.report.memory_chart import memory_chart
 from harness.report.method import data_words, method, model_words, not_measured
+from harness.report.money import CELL_HEADS, LINE_HEADS, Money
 from harness.report.naming import machine_labels
 from harness.report.sections import losses, places, sample, totals, warnings_by_text
 from harness.report.sentence import tfidf_cost
 from harness.report.tables import commit
 from harness.report.tiles import tiles
 from harness.report.wording import clean, plural
+from harness.report.worth_words import WORTH_HEADS, WorthWords
 from harness.scaling import scaling_series
 
 # Each uses what those before it define.
@@ -57,6 +61,16 @@ _SCRIPTS = (
 )
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Sections that are words already; None where there is nothing to say."""
+
+    money: Money
+    worth: WorthWords
+    machines: Machines | None
+    elsewhere: Moved | None
+
+
 def page(
     cells: Sequence[Priced],
     choice: Choice,
@@ -64,8 +78,7 @@ def page(
     csv: str,
     assumed: Assumptions,
     choices: Mapping[str, Sequence[Price | None]],
-    machines: Machines | None = None,
-    elsewhere: Moved | None = None,
+    parts: Parts,
     *,
     generated_at: datetime,
 ) -> str:
@@ -90,7 +103,7 @@ def page(
         *([cost] if cost is not None else []),
         *maps,
         *compared,
-        *(machines.charts if machines else ()),
+        *(parts.machines.charts if parts.machines else ()),
         *(chart for group in (scaling["charts"].values() if scaling else []) for chart in group),
         *([memory["chart"]] if memory and memory["chart"] else []),
         *curves,
@@ -107,11 +120,14 @@ def page(
         places=places(cells),
         cost=cost,
         tfidf_cost=tfidf_cost(choice),
+        money=parts.money,
+        worth=parts.worth,
+        money_heads={"line": LINE_HEADS, "cell": CELL_HEADS, "worth": WORTH_HEADS, "input": INPUT_HEADS},
         maps=_by_group(maps),
         bars=compared,
         num_more_bars=num_more,
-        machines=machines,
-        elsewhere=elsewhere,
+        machines=parts.machines,
+        elsewhere=parts.elsewhere,
         scaling=scaling,
         memory=memory,
         curves=curves,

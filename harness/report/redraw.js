@@ -24,7 +24,7 @@ const redraw = (() => {
       interval: purse.interval(estimate),
       basis: (decision.basisOf(derived.prices[context.facts.cells[cell].machine]) || "no") + " price",
     });
-    return [words(context.base, before, context.dollars), words(context.derived, after, context.money)];
+    return [words(context.base, before, context.written), words(context.derived, after, context.money)];
   };
 
   const trace = (one, context) => {
@@ -64,7 +64,7 @@ const redraw = (() => {
     };
     const x = live.seconds.map((_, index) => paid(context.derived, context.money, index));
     const words = (value, purse) => ({ amount: is(value) ? wording.amount(value, purse.code) : "not known" });
-    const hovertext = one.hovertext.map((text, index) => swap(text, words(paid(context.base, context.dollars, index), context.dollars), words(x[index], context.money)));
+    const hovertext = one.hovertext.map((text, index) => swap(text, words(paid(context.base, context.written, index), context.written), words(x[index], context.money)));
     return { ...one, x, hovertext };
   };
 
@@ -89,8 +89,6 @@ const redraw = (() => {
     return { type: "log", range: [from - room, to + room], tickvals: ticks, ticktext: ticks.map((tick) => unit + plain(tick)), tickmode: "array", tickprefix: "" };
   };
 
-  const symbol = (code) => code === "USD" ? "$" : code + "\u00a0";
-
   // The words of what these cells' prices rest on, as charts.basis_words.
   const basisWords = (context, derived, cells) => {
     const bases = [...new Set(cells.map((cell) => decision.basisOf(derived.prices[context.facts.cells[cell].machine])).filter(is))].sort();
@@ -104,12 +102,12 @@ const redraw = (() => {
     if (!ranged) return { data, layout, title: item.title };
     const laid = data.map((one) => curve(trace(one, context), context));
     const cells = [...new Set(data.flatMap((one) => one.meta && one.meta.cells ? one.meta.cells.flat(2).filter(is) : []))];
-    const say = (text) => context.money.recode(text.replace(ranged.basis, () => basisWords(context, context.derived, cells)));
+    const say = (text) => context.money.recode(text.replace(ranged.basis, () => basisWords(context, context.derived, cells)), context.written.code);
     const reached = { ...layout };
     if (ranged.axis) {
       const values = laid.flatMap((one) => one.meta && one.meta.cells ? one[ranged.axis].filter(is) : []);
       const name = ranged.axis + "axis";
-      const fit = ranged.kind === "zero" ? zeroAxis(laid, ranged, context) : costAxis(values, ends(laid), symbol(context.money.code));
+      const fit = ranged.kind === "zero" ? zeroAxis(laid, ranged, context) : costAxis(values, ends(laid), wording.sign(context.money.code));
       reached[name] = { ...layout[name], ...fit };
       if (reached[name].title) reached[name].title = { ...reached[name].title, text: say(reached[name].title.text || "") };
     }
@@ -128,9 +126,9 @@ const redraw = (() => {
         if (is(value)) most = Math.max(most, value + (bars ? bars.array[index] || 0 : 0));
       });
     }
-    const longer = ranged.axis === "x" && context.money.code !== "USD" ? 0.5 : 0; // words stand behind the bars
-    return { range: [0, (most || 1) * (ranged.room + longer)], tickprefix: symbol(context.money.code) };
+    const longer = ranged.axis === "x" && context.money.code !== context.written.code ? 0.5 : 0; // words stand behind the bars
+    return { range: [0, (most || 1) * (ranged.room + longer)], tickprefix: wording.sign(context.money.code) };
   };
 
-  return { chart, trace, swap, costAxis, logTicks, basisWords, symbol, escaped };
+  return { chart, trace, swap, costAxis, logTicks, basisWords, escaped };
 })();

@@ -133,7 +133,7 @@ const scatter = (() => {
     const unit = hasDollars ? (isPlain ? `cost of a training run, ${money.code} (${basis})` : `${money.code} a run, ${basis}`) : "seconds a run (no price)";
     const { layout } = item.figure;
     const yTitle = { ...layout.yaxis.title, text: isPlain ? "texts it gets right" : "test accuracy" };
-    const xaxis = { ...layout.xaxis, ...redraw.costAxis(costs, costs, hasDollars ? redraw.symbol(money.code) : "") };
+    const xaxis = { ...layout.xaxis, ...redraw.costAxis(costs, costs, hasDollars ? wording.sign(money.code) : "") };
     xaxis.title = { ...layout.xaxis.title, text: unit };
     const lead = `${shown.length} configurations; front from ${wording.percent(points[front[0]][1])} to ${wording.percent(points[front[front.length - 1]][1])}`;
     return { data, layout: { ...layout, xaxis, yaxis: { ...layout.yaxis, title: yTitle } }, label: `Scatter plot of the cost of a run against test accuracy: ${lead}.`,

@@ -88,6 +88,7 @@ def _price_facts(price: Price | None) -> tuple[tuple[str, str], ...]:
     place = ", ".join(part for part in (price.instance, price.provider, price.region) if part)
     facts = [
         ("Price", f"{usd_per_hour(price.usd_per_hour)} an hour"),
+        *([("Paid", clean(price.paid))] if price.paid else []),
         ("Instance", clean(place) or "none named"),
         (
             "As of",
@@ -95,8 +96,6 @@ def _price_facts(price: Price | None) -> tuple[tuple[str, str], ...]:
         ),
         ("Source", clean(price.source or "no source given")),
     ]
-    if price.paid:
-        facts.insert(1, ("Paid", clean(price.paid)))
     return tuple(facts)
 
 

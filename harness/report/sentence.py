@@ -35,6 +35,8 @@ from harness.statistics import Estimate, value_of
 
 # Within a hundredth nobody calls one run dearer than another.
 _NEARLY_ONE = 1.01
+# How an hour is paid, after its price; on demand goes without saying.
+_PAID = {"on_demand": "", "spot": " on spot machines", "committed": " in use of a commitment", "own": " in use"}
 
 
 def answer(cells: Sequence[Priced], choice: Choice) -> list[str]:
@@ -111,7 +113,7 @@ def price_clause(cell: Priced) -> str:
         return ""
     name = f", {clean(price.instance)}" if price.instance else ""
     doubt = "; the stated and the seen hardware disagree" if disagrees(price) else ""
-    return f" (at {_article(price.basis)} {usd_per_hour(price.usd_per_hour)} an hour{name}{doubt})"
+    return f" (at {_article(price.basis)} {usd_per_hour(price.usd_per_hour)} an hour{_PAID[price.plan]}{name}{doubt})"
 
 
 def disagrees(price: Price | None) -> bool:

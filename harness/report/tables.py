@@ -46,6 +46,12 @@ _SCALING = tuple(
         *("efficiency_fraction", "efficiency_fraction_low", "efficiency_fraction_high"),
     )
 )
+_AMOUNTS = (
+    *("per_epoch", "train", "setup", "evaluate", "per_run", "to_target", "whole_dataset"),
+    *("billed", "billed_on_demand", "billed_spot", "per_accuracy_point", "per_month", "per_million_predictions"),
+)
+_SIDES = (("", "value"), ("_low", "low"), ("_high", "high"))
+_ENERGY = {"energy_joules": "joules", "energy_kwh": "kwh", "energy_usd": "usd", "energy_gco2e": "gco2e"}
 _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -163,8 +169,19 @@ def _dollars(cell: Priced) -> dict[str, Any]:
     }
     each = cell.usd_per_1000_samples_of_share
     told["usd_per_1000_samples_of_share"] = _end(each, "value")
-    amounts = ("per_epoch", "train", "setup", "evaluate", "per_run", "to_target", "whole_dataset")
-    told |= {f"usd_{amount}": _end(getattr(cell, f"usd_{amount}"), "value") for amount in amounts}
+    told |= {
+        f"usd_{amount}{suffix}": _end(getattr(cell, f"usd_{amount}"), side)
+        for amount in _AMOUNTS
+        for suffix, side in _SIDES
+    }
+    energy = cell.energy
+    told |= {
+        f"{column}{suffix}": None if energy is None else _end(getattr(energy, field), side)
+        for column, field in _ENERGY.items()
+        for suffix, side in _SIDES
+    }
+    told |= {"energy_method": energy.method if energy is not None else None}
+    told |= {"energy_is_estimate": energy.is_estimate if energy is not None else None}
     fields = ("basis", "plan", "as_of", "age_days", "source", "paid", "note")
     told |= {f"price_{field}": getattr(price, field) if price is not None else None for field in fields}
     told |= {
@@ -234,16 +251,10 @@ COLUMNS = (
     *("setup_s", "train_s", "evaluate_s", "epoch_s", "evaluation_samples_per_s"),
     *("target_accuracy", "num_reached_target", "time_to_target_s", "target_lost", "mfu"),
     *("usd_per_hour", "usd_per_1000_samples", "usd_per_1000_samples_low", "usd_per_1000_samples_high"),
-    *(
-        "usd_per_1000_samples_of_share",
-        "usd_per_epoch",
-        "usd_train",
-        "usd_setup",
-        "usd_evaluate",
-        "usd_per_run",
-        "usd_to_target",
-        "usd_whole_dataset",
-    ),
+    "usd_per_1000_samples_of_share",
+    *(f"usd_{amount}{suffix}" for amount in _AMOUNTS for suffix, _ in _SIDES),
+    *(f"{column}{suffix}" for column in _ENERGY for suffix, _ in _SIDES),
+    *("energy_method", "energy_is_estimate"),
     *(
         "price_basis",
         "price_plan",

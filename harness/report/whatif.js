@@ -11,7 +11,7 @@ const whatif = (() => {
     const middle = value(estimate.value);
     if (!is(middle)) return null;
     let [low, high] = ends.map((end) => is(estimate[end]) ? value(estimate[end]) : null);
-    if (is(low) && is(high) && low > high) [low, high] = [high, low];
+    if ((is(low) && low > middle) || (is(high) && high < middle)) [low, high] = [high, low];
     return { value: middle, low, high };
   };
   const exact = (value) => is(value) ? { value, low: null, high: null } : null;
@@ -29,6 +29,11 @@ const whatif = (() => {
     return formulas.discounted({ usd_per_hour: choice.listed, discount_percent: values["prices.discount_percent"] });
   };
 
+  const spotOf = (facts, choice) => {
+    const rate = rateOf(facts, choice, "spot");
+    return rate ? rate.usd_per_hour : choice.spot;
+  };
+
   const ownParts = (values) => {
     const own = (name) => values["prices.own." + name];
     const energy = { pue: values["prices.energy.pue"], usd_per_kwh: values["prices.energy.usd_per_kwh"] };
@@ -39,6 +44,10 @@ const whatif = (() => {
     const running_usd_per_hour = formulas.own_running_usd_per_hour({ busy_watts: own("busy_watts"), idle_watts: own("idle_watts"), ...energy });
     return { fixed_usd_per_hour, running_usd_per_hour };
   };
+
+  // An own machine whose purchase nobody stated is an example.
+  const isStated = (facts, values) => facts.given.includes("prices.own.purchase_usd")
+    || values["prices.own.purchase_usd"] !== facts.values["prices.own.purchase_usd"];
 
   // What an hour of a machine is paid, as tariff.pay_for; `missing` says why there is no price.
   const hourly = (facts, machine, choice, values) => {
@@ -51,17 +60,15 @@ const whatif = (() => {
     const ownMachine = values["prices.own.machine"];
     if (plan === "own" && (!is(ownMachine) || ownMachine === machine.id)) {
       return {
-        instance: values["prices.own.name"] || "own machine", basis: "stated", doubtful: false,
+        instance: values["prices.own.name"] || "own machine", basis: isStated(facts, values) ? "stated" : "assumed", doubtful: false,
         usd_per_hour: formulas.own_usd_per_hour({ ...ownParts(values), utilisation_fraction: values["prices.own.utilisation_fraction"] }),
-        on_demand: choice ? onDemand(facts, choice, values) : null, spot: choice ? choice.spot : null,
-        plan, granularity_s: 1, minimum_s: 0,
+        on_demand: choice ? onDemand(facts, choice, values) : null, spot: choice ? spotOf(facts, choice) : null, plan, ...billing,
       };
     }
     if (!choice) return { missing: machine.missing };
     const unknown = (which) => ({ missing: "no " + which + " price of " + (choice.instance || "this machine") + " is known" });
     const on_demand = onDemand(facts, choice, values);
-    const spotRate = rateOf(facts, choice, "spot");
-    const spot = spotRate ? spotRate.usd_per_hour : choice.spot;
+    const spot = spotOf(facts, choice);
     const price = { ...known, on_demand, spot, ...billing };
     if (plan === "spot") {
       if (!is(spot)) return unknown("spot");
@@ -100,7 +107,7 @@ const whatif = (() => {
       work_s: seconds, interruptions_per_hour: spot("interruptions_per_hour"), checkpoint_every_s: spot("checkpoint_every_s"),
       checkpoint_s: spot("checkpoint_s"), restart_s: spot("restart_s"),
     });
-    if (!is(work_s) || !Number.isFinite(work_s)) return null; // it would never end
+    if (!is(work_s)) return null; // it would never end
     if (plan === "own") return formulas.usd_of_seconds({ usd_per_hour, seconds: work_s });
     const before_s = values["prices.rental.startup_s"] + values["prices.rental.setup_s"];
     const billed_s = formulas.billed_seconds({ work_s, before_s, minimum_s: price.minimum_s, granularity_s: price.granularity_s });
@@ -121,15 +128,33 @@ const whatif = (() => {
     return is(num_rows) && is(cell.num_train) ? num_rows / cell.num_train : 1;
   };
 
+  const runOf = (cell, train_s) => map(train_s, (seconds) => seconds + (cell.setup_s || 0) + (cell.evaluate_s || 0));
+
+  // Joules of a run, kWh and what they stand for, as energy_use.energy_use.
+  const energyOf = (cell, run_s, values) => {
+    const energy = (name) => values["prices.energy." + name];
+    const measured = runOf(cell, withSpeed(cell, cell.train_s));
+    let joules = null;
+    if (is(run_s) && is(cell.joules) && measured.value > 0) {
+      joules = map(cell.joules, (one) => one * (run_s.value / measured.value));
+    } else if (is(energy("watts"))) {
+      joules = map(run_s, (seconds) => formulas.joules_of_watts({ watts: energy("watts"), seconds }));
+    }
+    const energy_kwh = map(joules, (one) => formulas.kwh({ joules: one, pue: energy("pue") }));
+    return {
+      joules,
+      energy_kwh,
+      energy_usd: map(energy_kwh, (one) => formulas.usd_of_kwh({ energy_kwh: one, usd_per_kwh: energy("usd_per_kwh") })),
+      energy_gco2e: map(energy_kwh, (one) => formulas.gco2e({ energy_kwh: one, gco2e_per_kwh: energy("gco2e_per_kwh") })),
+    };
+  };
+
   // Every figure of one cell, as cost._price_summary, by Priced's names.
   const priceCell = (cell, price, values) => {
     const factor = rowFactor(cell, values);
     const train_s = withSpeed(cell, is(cell.train_s) ? cell.train_s * factor : null);
-    const fixed = (cell.setup_s || 0) + (cell.evaluate_s || 0);
-    const run_s = map(train_s, (seconds) => seconds + fixed);
-    const watts = values["prices.energy.watts"];
-    const joules = is(cell.joules) ? cell.joules : is(watts) ? map(run_s, (one) => one * watts) : null;
-    const found = { run_s, joules };
+    const run_s = runOf(cell, train_s);
+    const found = { run_s, ...energyOf(cell, run_s, values) };
     if (price.missing !== undefined) return { ...found, missing: price.missing };
     const usd = (estimate) => map(estimate, (one) => formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds: one }));
     const bill = (plan) => map(run_s, (one) => billed(one, price, values, plan));
@@ -141,7 +166,9 @@ const whatif = (() => {
     };
     const fixedToTarget = (cell.setup_s || 0) + (cell.evaluate_to_target_s || 0);
     const usd_billed = bill(price.plan);
-    const idle_usd = values["prices.rental.idle_hours_per_month"] * price.usd_per_hour;
+    // What is committed or owned is paid for in every hour already.
+    const idle_usd = price.plan === "committed" || price.plan === "own" ? 0
+      : values["prices.rental.idle_hours_per_month"] * price.usd_per_hour;
     return {
       ...found,
       usd_per_hour: price.usd_per_hour,
@@ -161,7 +188,7 @@ const whatif = (() => {
         usd_per_run, runs_per_month: values["prices.retraining.per_month"],
         trials_per_kept: values["prices.retraining.trials_per_kept"], idle_usd,
       })),
-      usd_per_million_predictions: map(exact(cell.evaluation_samples_per_s), (predictions_per_s) => formulas.usd_per_million_predictions({
+      usd_per_million_predictions: map(cell.evaluation_samples_per_s, (predictions_per_s) => formulas.usd_per_million_predictions({
         usd_per_hour: price.usd_per_hour, predictions_per_s, utilisation_fraction: values["prices.serving.utilisation_fraction"],
       })),
       usd_per_1000_samples_of_share: cell.gpu_share
@@ -217,7 +244,7 @@ const whatif = (() => {
     const estimate = (found) => found ? { value: found[0], low: found[1], high: found[2] } : null;
     const cells = packed.cells.rows.map((row) => {
       const cell = Object.fromEntries(packed.cells.fields.map((name, index) => [name, row[index]]));
-      for (const name of ["samples_per_s", "accuracy", "joules"]) cell[name] = estimate(cell[name]);
+      for (const name of ["samples_per_s", "evaluation_samples_per_s", "accuracy", "joules"]) cell[name] = estimate(cell[name]);
       return cell;
     });
     return { ...packed, cells };

@@ -29,11 +29,16 @@ const wording = (() => {
     return fixed(value, Math.min(100, Math.max(0, count - 1 - exponent)));
   };
 
-  // `code` other than USD stands before the amount, which is in that currency already.
+  // Of currencies whose sign no other shares; the rest goes by its code.
+  const signs = new Map(Object.entries({ USD: "$", EUR: "€", GBP: "£", JPY: "¥", INR: "₹", KRW: "₩" }));
+  const sign = (code) => signs.get(code) || code + "\u00a0";
+
+  // An amount that is in the currency `code` already.
   const amount = (value, code = "USD") => {
     if (!is(value)) return notMeasured;
-    const symbol = code === "USD" ? "$" : code + "\u00a0";
+    const symbol = sign(code);
     if (value < 0) return "-" + amount(-value, code);
+    if (value >= 1e12) return ">" + symbol + fixed(1e12, 0);
     if (value >= 10000) return symbol + fixed(value, 0);
     if (value >= 1) return symbol + fixed(value, 2);
     if (value > 0 && value < 1e-6) return "<" + symbol + "0.000001";
@@ -42,7 +47,7 @@ const wording = (() => {
 
   const perHour = (value, code = "USD") => {
     const [whole, decimals] = fixed(value, 4).split(".");
-    return (code === "USD" ? "$" : code + "\u00a0") + whole + "." + decimals.replace(/0+$/, "").padEnd(2, "0");
+    return sign(code) + whole + "." + decimals.replace(/0+$/, "").padEnd(2, "0");
   };
 
   const seconds = (value) => {
@@ -69,8 +74,8 @@ const wording = (() => {
     const show = unit === "usd" ? (value) => amount(value, code) : number;
     const [low, high] = [show(estimate.low), show(estimate.high)];
     if (low !== high || !estimate.value) return low + " to " + high;
-    return "±" + digits((estimate.high - estimate.low) / 2 / estimate.value * 100, 1) + "%";
+    return "±" + digits((estimate.high - estimate.low) / 2 / Math.abs(estimate.value) * 100, 1) + "%";
   };
 
-  return { amount, perHour, seconds, memory, percent, number, times, plural, interval, fixed, notMeasured };
+  return { sign, amount, perHour, seconds, memory, percent, number, times, plural, interval, fixed, notMeasured };
 })();

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 
+from harness import formulas
+from harness.assumptions import Currency
 from harness.statistics import Estimate
 
 NOT_MEASURED = "not measured"
 
 _MIB = 2**20
 _GIB = 2**30
-_LEAST_USD = 1e-6
+_LEAST_AMOUNT = 1e-6
+_MOST_AMOUNT = 1e12
 _LEAST_S = 1e-3
 _TENTH_OF_A_CENT = 1e-3
+# Of currencies whose sign no other shares; the rest goes by its code.
+_SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "KRW": "₩"}
+_CURRENCY: ContextVar[Currency] = ContextVar("currency", default=Currency())  # noqa: B039 - it is frozen
 _MINUTE_S = 60.0
 _HOUR_S = 3600.0
 _LONGEST_TEXT = 600
@@ -30,18 +38,62 @@ def clean(text: str, longest: int = _LONGEST_TEXT) -> str:
     return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
 
+@contextlib.contextmanager
+def shown_in(currency: Currency) -> Iterator[None]:
+    """Show every amount in a currency; amounts themselves stay in USD."""
+    token = _CURRENCY.set(currency)
+    try:
+        yield
+    finally:
+        _CURRENCY.reset(token)
+
+
+def in_currency(usd: float) -> float:
+    """An amount as a chart draws it."""
+    return formulas.converted(usd, _CURRENCY.get().per_usd)
+
+
+def currency_code() -> str:
+    """The currency's three letters."""
+    return _CURRENCY.get().code
+
+
+def currency_sign() -> str:
+    """What stands before an amount."""
+    code = currency_code()
+    return _SIGNS.get(code, f"{code}\N{NO-BREAK SPACE}")
+
+
+def money_word() -> str:
+    """What amounts are called in a sentence."""
+    return "dollars" if currency_code() == "USD" else currency_code()
+
+
+def rate_words() -> str:
+    """The rate between USD and the currency shown, with its date and source; empty where there is none."""
+    currency = _CURRENCY.get()
+    if currency.code == "USD":
+        return ""
+    dated = f" of {currency.as_of}" if currency.as_of else ""
+    source = clean(currency.source, 120) if currency.source else "no source given"
+    return f"Amounts are in {currency.code}, at a stated rate{dated}: 1 USD is {currency.per_usd:.10g} {currency.code} ({source})."
+
+
 def usd(value: float | None) -> str:
-    """Dollars: cents from one dollar up, three digits below, two below a tenth of a cent."""
+    """An amount in USD as the report's currency: cents from one on, three digits below, two below a tenth of a cent."""
     if value is None:
         return NOT_MEASURED
     if value < 0:
         return "-" + usd(-value)
+    amount, sign = in_currency(value), currency_sign()
+    if amount >= _MOST_AMOUNT:
+        return f">{sign}{_MOST_AMOUNT:,.0f}"
     for smallest, digits in ((10_000.0, 0), (1.0, 2)):
-        if value >= smallest:
-            return f"${value:,.{digits}f}"
-    if 0 < value < _LEAST_USD:
-        return "<$0.000001"
-    return "$" + _digits(value, 3 if value >= _TENTH_OF_A_CENT else 2)
+        if amount >= smallest:
+            return f"{sign}{amount:,.{digits}f}"
+    if 0 < amount < _LEAST_AMOUNT:
+        return f"<{sign}0.000001"
+    return sign + _digits(amount, 3 if amount >= _TENTH_OF_A_CENT else 2)
 
 
 def seconds(value: float | None) -> str:
@@ -87,13 +139,19 @@ def interval(estimate: Estimate | None, unit: str) -> str:
     low, high = show(estimate.low), show(estimate.high)
     if low != high or not estimate.value:
         return f"{low} to {high}"
-    return f"±{_digits((estimate.high - estimate.low) / 2 / estimate.value * 100, 1)}%"
+    return f"±{_digits((estimate.high - estimate.low) / 2 / abs(estimate.value) * 100, 1)}%"
+
+
+def amount(estimate: Estimate) -> str:
+    """An amount with its interval, as in a sentence."""
+    spread = interval(estimate, "usd")
+    return usd(estimate.value) + (f" ({spread})" if spread else "")
 
 
 def usd_per_hour(value: float) -> str:
-    """An hourly price in full: price lists go to a hundredth of a cent."""
-    whole, _, decimals = f"{value:,.4f}".partition(".")
-    return f"${whole}.{decimals.rstrip('0'):0<2}"
+    """An hourly price in full, in the report's currency: price lists go to a hundredth of a cent."""
+    whole, _, decimals = f"{in_currency(value):,.4f}".partition(".")
+    return f"{currency_sign()}{whole}.{decimals.rstrip('0'):0<2}"
 
 
 def times(ratio: float) -> str:

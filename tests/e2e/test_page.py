@@ -80,7 +80,7 @@ def test_the_table_sorts_by_keyboard(visit):
 
 def test_missing_figures_stand_last_whichever_way(visit):
     page = visit(priced(study_records()))
-    head = page.locator("#cell-table th[scope=col]", has_text="to target, USD")
+    head = page.locator("#cell-table th[scope=col]", has_text="cost to target")
     column = head.evaluate("head => head.cellIndex")
     for _ in range(2):
         head.locator("button").click()

@@ -184,7 +184,7 @@ def test_charts_laid_anew_as_written_are_those_that_python_drew(opened):
             const state = {{ ...address.own(facts), view: "engineer" }};
             const base = whatif.derive(facts, state);
             const purse = decision.purse(state.values);
-            const context = {{ facts, base, derived: base, dollars: purse, money: purse }};
+            const context = {{ facts, base, derived: base, written: purse, money: purse }};
             const near = (a, b) => typeof a === "number" && typeof b === "number" ? Math.abs(a - b) <= 1e-9 * Math.max(Math.abs(a), Math.abs(b))
                 : Array.isArray(a) ? Array.isArray(b) && a.length === b.length && a.every((one, i) => near(one, b[i])) : (a ?? null) === (b ?? null);
             const found = [];
@@ -328,7 +328,7 @@ def test_a_link_opens_the_same_view(visit):
     fragment = page.evaluate("location.hash.slice(1)")
     assert fragment.count("&") == 4
     shown = "document.querySelector('main').innerText"
-    assert "EUR\xa00.00" in page.evaluate(shown)
+    assert "€0.00" in page.evaluate(shown)
     again = visit(None, fragment=fragment)
     again.evaluate("document.querySelectorAll('details.group').forEach((one) => { one.open = true })")
     assert again.evaluate(shown) == page.evaluate(shown)

@@ -89,9 +89,9 @@ def test_the_row_of_one_gpu_of_four_names_both_prices():
     rows = scaling_rows(scaling_series(cells), cells)
     found = dict(zip(HEADS, rows[0], strict=True))
     # A thousandth of a dollar a second: 0.01 for 1,000 samples at 100 a second, a quarter of it for one GPU of four.
-    assert found["USD per 1,000 samples"].text == "$0.0100"
-    assert "$0.00250 for 1 of 4 GPUs" in found["USD per 1,000 samples"].extra
-    assert "GPUs" not in dict(zip(HEADS, rows[2], strict=True))["USD per 1,000 samples"].extra
+    assert found["cost per 1,000 samples"].text == "$0.0100"
+    assert "$0.00250 for 1 of 4 GPUs" in found["cost per 1,000 samples"].extra
+    assert "GPUs" not in dict(zip(HEADS, rows[2], strict=True))["cost per 1,000 samples"].extra
 
 
 def test_never_run_is_said_until_several_gpus_ran():

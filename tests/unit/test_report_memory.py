@@ -112,7 +112,7 @@ def test_a_row_of_a_way_by_hand():
         "1.30 to 1.30",
     )
     # A thousandth of a dollar a second: 1000 / 16 x 0.001, and 1.3 times that.
-    assert found["USD per 1,000 samples"].text == "$0.0625 → $0.0812"
+    assert found["cost per 1,000 samples"].text == "$0.0625 → $0.0812"
     assert found["test accuracy"].text == "80.0% → 80.0%"
 
 
