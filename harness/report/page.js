@@ -25,6 +25,7 @@
     return {
       box, inside, text: inside.querySelector("bdi") || inside, cell: Number(box.closest("[data-cell]").dataset.cell), path: box.dataset.figure.split("."),
       rests: box.hasAttribute("data-rests"), isLined: box.closest(".figures") !== null,
+      none: inside.classList.contains("none") ? inside.textContent : box.closest("#money") ? "not known" : wording.notMeasured,
     };
   });
   const figureOf = (square) => {
@@ -32,19 +33,31 @@
     const found = square.path[0] === "worth" ? (derived.worth[square.cell] || {})[square.path[1]] : derived.money[square.cell][square.path[0]];
     return is(found) ? (typeof found === "number" ? { value: found, low: null, high: null } : found) : null;
   };
-  const wordsOf = (square, estimate) => {
-    const name = square.path[square.path.length - 1];
-    if (name.endsWith("_fraction") || name.endsWith("accuracy")) return [wording.percent(estimate.value), wording.interval(estimate, "percent"), estimate.value];
-    if (name.endsWith("_months")) return [wording.number(estimate.value) + " months", "", estimate.value];
-    if (name.endsWith("_items")) return [wording.number(estimate.value), "", estimate.value];
-    return [context.money.amount(estimate.value), context.money.interval(estimate), context.money.convert(estimate.value)];
+  // What stands where there is no figure, by its name; else the table's own word.
+  const none = new Map(Object.entries({
+    payback_months: "never", return_fraction: "nothing is paid before", break_even_accuracy: "accuracy makes no difference",
+    break_even_items: "no number is enough", energy_kwh: wording.notMeasured, energy_usd: wording.notMeasured, energy_gco2e: wording.notMeasured,
+  }));
+  // [text, interval, value as it sorts].
+  const wordsOf = (name, estimate) => {
+    const { value } = estimate;
+    const measured = (unit, factor = 1) => [`${wording.number(value * factor)} ${unit}`,
+      wording.interval({ value: value * factor, low: is(estimate.low) ? estimate.low * factor : null, high: is(estimate.high) ? estimate.high * factor : null }, "number"), value];
+    if (name === "break_even_accuracy" && value > 1) return [`none (${wording.percent(value)})`, "", value];
+    if (name === "break_even_accuracy" && value <= 0) return ["any", "", value];
+    if (name.endsWith("_fraction") || name.endsWith("accuracy")) return [wording.percent(value), wording.interval(estimate, "percent"), value];
+    if (name.endsWith("_months")) return measured("months");
+    if (name.endsWith("_items")) return [wording.fixed(value, 0), "", value];
+    if (name === "energy_kwh") return value >= 1 ? measured("kWh") : measured("Wh", 1000);
+    if (name === "energy_gco2e") return measured("gCO2e");
+    return [context.money.amount(value), context.money.interval(estimate), context.money.convert(value)];
   };
-  const extraLines = (square, spread) => {
+  const extraLines = (square, name, spread) => {
     const cell = facts.cells[square.cell];
-    const price = context.derived.prices[cell.machine];
-    const found = [spread, decision.basisLabel(price)];
+    if (name.startsWith("energy_")) return [spread, cell.joules ? "" : "estimate"].filter(Boolean);
+    const found = [spread, decision.basisLabel(context.derived.prices[cell.machine])];
     const share = context.derived.money[square.cell].usd_per_1000_samples_of_share;
-    if (square.path[0] === "usd_per_1000_samples" && square.isLined && share) found.push(`${context.money.amount(share.value)} for ${cell.gpu_share[0]} of ${cell.gpu_share[1]} GPUs`);
+    if (name === "usd_per_1000_samples" && square.isLined && share) found.push(`${context.money.amount(share.value)} for ${cell.gpu_share[0]} of ${cell.gpu_share[1]} GPUs`);
     return found.filter(Boolean);
   };
   const setExtra = (square, lines, isDoubtful) => {
@@ -62,14 +75,15 @@
   };
   const fill = (square) => {
     const estimate = figureOf(square);
-    const [text, spread, raw] = estimate ? wordsOf(square, estimate) : [wording.notMeasured, "", null];
+    const name = square.path[square.path.length - 1];
+    const [text, spread, raw] = estimate ? wordsOf(name, estimate) : [none.get(name) || square.none, "", null];
     if (square.text.textContent !== text) square.text.textContent = text;
     square.inside.classList.toggle("none", !estimate);
     if (estimate) square.box.dataset.sort = raw; else delete square.box.dataset.sort;
     const price = context.derived.prices[facts.cells[square.cell].machine];
     const lost = context.derived.money[square.cell].missing;
     if (!estimate && lost) square.box.title = lost;
-    if (square.rests) setExtra(square, estimate ? extraLines(square, spread) : [], price.missing !== undefined || price.basis === "assumed" || price.doubtful);
+    if (square.rests) setExtra(square, estimate ? extraLines(square, name, spread) : [], price.missing !== undefined || price.basis === "assumed" || price.doubtful);
   };
 
   const heads = [...document.querySelectorAll("thead th, [data-recode]")].filter((one) => new RegExp(`\\b${written.code}\\b`).test(one.textContent))

@@ -215,6 +215,7 @@ def test_charts_laid_anew_as_written_are_those_that_python_drew(opened):
 
 def test_back_to_the_reports_own_is_the_report(opened, wait_until):
     texts = "[...document.querySelectorAll('#tiles, table.cells, table.figures')].map((one) => one.innerText).join()"
+    opened.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
     before = opened.evaluate(texts)
     opened.select_option("#in-prices-plan", "own")
     assert opened.evaluate(texts) != before
