@@ -89,6 +89,10 @@
   const heads = [...document.querySelectorAll("thead th, [data-recode]")].filter((one) => new RegExp(`\\b${written.code}\\b`).test(one.textContent))
     .map((one) => ({ box: one.querySelector("button") || one, text: one.textContent }));
 
+  // Words that Python made of the report's own assumptions say so once these have changed.
+  const stale = [...document.querySelectorAll("th")].filter((one) => one.textContent === "what is in it")
+    .map((one) => ({ box: one.querySelector("button") || one, text: one.textContent }));
+
   const fillTiles = () => {
     const box = find("tiles");
     if (!box || chosen.pick === null) return;
@@ -155,6 +159,7 @@
     box.hidden = !told.length;
     box.querySelector("span").textContent = told.length ? `Changed from the report as it was written: ${told.join("; ")}.` : "";
     for (const mark of marks) mark.hidden = isOwn();
+    for (const head of stale) head.box.textContent = head.text + (isOwn() ? "" : ", as the report was written");
     for (const place of document.querySelectorAll("[data-machine]")) {
       const price = context.derived.prices[Number(place.dataset.machine)];
       place.hidden = isOwn();

@@ -13,8 +13,11 @@ from harness.cost import Priced, price
 from harness.prices import choices, load_prices
 from harness.report.choice import choose
 from harness.report.facts import values
-from harness.report.wording import percent, usd
+from harness.report.money import money as money_words
+from harness.report.wording import percent, shown_in, usd
+from harness.report.worth_words import worth_words
 from harness.statistics import Estimate, summarise
+from harness.study_cost import study_cost
 from harness.tariff import pay
 from harness.worth import Worth, judge_cell
 from tests.make_priced import ASSUMED, GPU_MACHINE, MACHINE, baseline, fine_tune, priced, study_records, two_machines
@@ -249,6 +252,44 @@ def test_tables_tiles_and_charts_follow_an_assumption(opened, wait_until):
         and cell.summary.machine_id == MACHINE["id"]
     ]
     wait_until(opened, f"Math.abs({drawn} - {max(grid)}) < 1e-12")
+
+
+@pytest.mark.parametrize("name", ["spot", "own", "a currency", "rows and trials", "kinds of error", "watts"])
+def test_costs_and_worth_square_by_square(opened, name):
+    """What the page rewrites under other assumptions is what Python writes under them."""
+    written, assumptions = Assumptions(), assumed(name)
+    own, cells = cells_under(written), cells_under(assumptions)
+    fragment = "&".join(
+        f"{key}={'' if value is None else value}"
+        for key, value in values(assumptions)
+        if value != dict(values(written))[key]
+    )
+    opened.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+    opened.evaluate("(fragment) => { location.hash = '#view=engineer&' + fragment }", fragment)
+    opened.locator("#changes").wait_for()
+    assert opened.locator("#ignored").inner_text() == ""
+    # The rows are those of the report as it was written.
+    places = {id(cell): index for index, cell in enumerate(own)}
+    chosen = choose(own)
+    same_rows = replace(
+        choose(cells),
+        pick=cells[places[id(chosen.pick)]],
+        rivals=tuple(cells[places[id(cell)]] for cell in chosen.rivals),
+    )
+    with shown_in(assumptions.prices.currency):
+        expected = {
+            "#money details table.figures": money_words(
+                cells, same_rows, assumptions, study_cost(cells, assumptions.prices.rental)
+            ).rows,
+            "#worth > .box table.figures": worth_words(cells, same_rows, assumptions).rows,
+        }
+    for where, rows in expected.items():
+        shown = opened.locator(where).first.locator("tbody tr")
+        assert shown.count() == len(rows) > 5
+        texts = shown.evaluate_all("all => all.map((row) => [...row.cells].slice(1).map((one) => one.innerText))")
+        for found, row in zip(texts, rows, strict=True):
+            wanted = [[field.text, *filter(None, field.extra.split("; "))] for field in row[1:]]
+            assert [text.split("\n") for text in found] == wanted, (where, row[0].text)
 
 
 def test_the_cheapest_for_an_accuracy_is_found_by_keyboard_alone(visit):
