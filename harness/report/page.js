@@ -19,73 +19,6 @@
 
   document.querySelectorAll("table.cells, table.figures, table.plain").forEach(tables.enhance);
 
-  // Figures that stand in tables: what Python wrote stays until an assumption changes.
-  const squares = [...document.querySelectorAll("[data-figure]")].map((box) => {
-    const inside = box.firstElementChild;
-    return {
-      box, inside, text: inside.querySelector("bdi") || inside, cell: Number(box.closest("[data-cell]").dataset.cell), path: box.dataset.figure.split("."),
-      rests: box.hasAttribute("data-rests"), isLined: box.closest(".figures") !== null,
-      none: inside.classList.contains("none") ? inside.textContent : box.closest("#money") ? "not known" : wording.notMeasured,
-    };
-  });
-  const figureOf = (square) => {
-    const { derived } = context;
-    const found = square.path[0] === "worth" ? (derived.worth[square.cell] || {})[square.path[1]] : derived.money[square.cell][square.path[0]];
-    return is(found) ? (typeof found === "number" ? { value: found, low: null, high: null } : found) : null;
-  };
-  // What stands where there is no figure, by its name; else the table's own word.
-  const none = new Map(Object.entries({
-    payback_months: "never", return_fraction: "nothing is paid before", break_even_accuracy: "accuracy makes no difference",
-    break_even_items: "no number is enough", energy_kwh: wording.notMeasured, energy_usd: wording.notMeasured, energy_gco2e: wording.notMeasured,
-  }));
-  // [text, interval, value as it sorts].
-  const wordsOf = (name, estimate) => {
-    const { value } = estimate;
-    const measured = (unit, factor = 1) => [`${wording.number(value * factor)} ${unit}`,
-      wording.interval({ value: value * factor, low: is(estimate.low) ? estimate.low * factor : null, high: is(estimate.high) ? estimate.high * factor : null }, "number"), value];
-    if (name === "break_even_accuracy" && value > 1) return [`none (${wording.percent(value)})`, "", value];
-    if (name === "break_even_accuracy" && value <= 0) return ["any", "", value];
-    if (name.endsWith("_fraction") || name.endsWith("accuracy")) return [wording.percent(value), wording.interval(estimate, "percent"), value];
-    if (name.endsWith("_months")) return measured("months");
-    if (name.endsWith("_items")) return [wording.fixed(value, 0), "", value];
-    if (name === "energy_kwh") return value >= 1 ? measured("kWh") : measured("Wh", 1000);
-    if (name === "energy_gco2e") return measured("gCO2e");
-    return [context.money.amount(value), context.money.interval(estimate), context.money.convert(value)];
-  };
-  const extraLines = (square, name, spread) => {
-    const cell = facts.cells[square.cell];
-    if (name.startsWith("energy_")) return [spread, cell.joules ? "" : "estimate"].filter(Boolean);
-    const found = [spread, decision.basisLabel(context.derived.prices[cell.machine])];
-    const share = context.derived.money[square.cell].usd_per_1000_samples_of_share;
-    if (name === "usd_per_1000_samples" && square.isLined && share) found.push(`${context.money.amount(share.value)} for ${cell.gpu_share[0]} of ${cell.gpu_share[1]} GPUs`);
-    return found.filter(Boolean);
-  };
-  const setExtra = (square, lines, isDoubtful) => {
-    const before = [...square.box.querySelectorAll(":scope > .extra")];
-    const wanted = square.isLined ? lines : lines.length ? [lines.join(", ")] : [];
-    while (before.length > wanted.length) before.pop().remove();
-    wanted.forEach((line, index) => {
-      if (!before[index]) {
-        before[index] = panel.make("span", { className: "extra" });
-        (before[index - 1] || square.inside).after(before[index]);
-      }
-      if (before[index].textContent !== line) before[index].textContent = line;
-      before[index].classList.toggle("doubtful", isDoubtful && !square.isLined);
-    });
-  };
-  const fill = (square) => {
-    const estimate = figureOf(square);
-    const name = square.path[square.path.length - 1];
-    const [text, spread, raw] = estimate ? wordsOf(name, estimate) : [none.get(name) || square.none, "", null];
-    if (square.text.textContent !== text) square.text.textContent = text;
-    square.inside.classList.toggle("none", !estimate);
-    if (estimate) square.box.dataset.sort = raw; else delete square.box.dataset.sort;
-    const price = context.derived.prices[facts.cells[square.cell].machine];
-    const lost = context.derived.money[square.cell].missing;
-    if (!estimate && lost) square.box.title = lost;
-    if (square.rests) setExtra(square, estimate ? extraLines(square, name, spread) : [], price.missing !== undefined || price.basis === "assumed" || price.doubtful);
-  };
-
   const heads = [...document.querySelectorAll("thead th, [data-recode]")].filter((one) => new RegExp(`\\b${written.code}\\b`).test(one.textContent))
     .map((one) => ({ box: one.querySelector("button") || one, text: one.textContent }));
 
@@ -205,7 +138,7 @@
       chosen = ranking.choose(facts, derived, state);
       root.dataset.view = state.view;
       for (const one of document.querySelectorAll("#views button")) one.setAttribute("aria-pressed", String(one.dataset.to === state.view));
-      if (!isFirst || !isOwn()) squares.forEach(fill);
+      if (!isFirst || !isOwn()) squares.fill(context);
       for (const head of heads) {
         const text = context.money.recode(head.text, written.code);
         if (head.box.textContent !== text) head.box.textContent = text;

@@ -57,7 +57,7 @@ from harness.scaling import scaling_series
 # Each uses what those before it define.
 _SCRIPTS = (
     *("formulas", "wording", "whatif", "ranking", "address", "decision"),
-    *("redraw", "scatter", "drawing", "panel", "tables", "page"),
+    *("redraw", "scatter", "drawing", "panel", "tables", "squares", "page"),
 )
 
 
