@@ -179,9 +179,12 @@ def test_figures_in_words_by_the_table_that_python_is_held_to(opened):
     assert found == [case["words"] for case in cases]
 
 
-def test_charts_laid_anew_as_written_are_those_that_python_drew(opened):
+@pytest.mark.parametrize("name", ["as written", "a currency", "own"])
+def test_charts_laid_anew_as_written_are_those_that_python_drew(visit, name):
     """Every trace's places and words, and every axis of money."""
-    different = opened.evaluate(
+    page = visit(cells_under(assumed(name)), assumptions=assumed(name))
+    assert not page.locator("#changes").is_visible()
+    different = page.evaluate(
         f"""() => {{
             const facts = {READ};
             const state = {{ ...address.own(facts), view: "engineer" }};
