@@ -7,7 +7,7 @@ const drawing = (() => {
   const narrow = 480;
   const printed = 660; // pixels of A4 between its margins
 
-  const onOnePage = 250; // pixels of a chart that is printed under the answer
+  const onOnePage = 220; // pixels of a chart that is printed under the answer, less its legend
 
   const colours = () => {
     const style = getComputedStyle(root);
@@ -60,7 +60,7 @@ const drawing = (() => {
     const layout = themedLayout(laid.layout, colour, width);
     // Under a narrow plot every name of the legend takes a line of its own, which must not eat the plot.
     if (width < narrow && shown > 1) layout.height = height + 14 * shown;
-    if (root.dataset.print && root.dataset.view === "decide") layout.height = Math.min(height, onOnePage);
+    if (root.dataset.print && root.dataset.view === "decide") layout.height = Math.min(height, onOnePage + 14 * Math.ceil(shown / 2));
     layout.width = root.dataset.print ? printed : undefined;
     layout.autosize = !root.dataset.print;
     const data = laid.data.map((trace) => themedTrace(width < narrow ? fewerNames(trace) : trace, colour));
