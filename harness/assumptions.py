@@ -39,7 +39,7 @@ class Currency(Settings):
 
     code: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = _input("USD", "Currency", "", "three letters (ISO 4217)")
     per_usd: Above0 = _input(1.0, "Its units per US dollar", "", "a stated rate; with its date and source")
-    as_of: date | None = _input(None, "Date of the rate", "", "needed with any currency but USD")
+    as_of: date | None = _input(None, "Date of the rate", "", "of the currency; needed with any but USD")
     source: str | None = _input(None, "Source of the rate")
 
     @model_validator(mode="after")
@@ -72,9 +72,9 @@ class Commitment(Settings):
     """A rate that is paid for every hour, used or not: reserved instances, savings plans."""
 
     discount_percent: Percent = _input(
-        37, "Off the on-demand price", "%", "used where no [[rate]] of plan committed is given"
+        37, "Commitment: off the on-demand price", "%", "used where no [[rate]] of plan committed is given"
     )
-    utilisation_fraction: Utilisation = _input(0.5, "Share of all hours in use")
+    utilisation_fraction: Utilisation = _input(0.5, "Commitment: share of all hours in use")
 
 
 class Own(Settings):
@@ -179,18 +179,21 @@ class ValueModel(Settings):
     right_usd: NotNegative = _input(0.02, "Worth of a right label", "USD")
     wrong_usd: NotNegative = _input(0.05, "Cost of a wrong label", "USD")
     false_positive_usd: NotNegative | None = _input(
-        None, "Cost of a false positive", "USD", "instead of wrong_usd, where errors of each kind were counted"
+        None,
+        "Cost of a false positive",
+        "USD",
+        "instead of the cost of a wrong label, where errors of each kind were counted",
     )
     false_negative_usd: NotNegative | None = _input(None, "Cost of a false negative", "USD")
     today: Literal["nothing", "by_hand"] = _input("nothing", "Labelled today")
     by_hand_usd: NotNegative = _input(0.05, "A label by hand", "USD")
     by_hand_accuracy: Share = _input(0.95, "Share of labels by hand that are right")
     num_labels: NotNegative = _input(2000, "Labelled examples to buy")
-    label_usd: NotNegative = _input(0.1, "Each", "USD")
+    label_usd: NotNegative = _input(0.1, "A labelled example", "USD")
     engineering_hours: NotNegative = _input(40, "Engineering", "h")
     baseline_engineering_hours: NotNegative = _input(8, "Engineering of TF-IDF instead", "h")
-    engineering_usd_per_hour: NotNegative = _input(80, "An hour of it", "USD")
-    horizon_months: Above0 = _input(12, "Over", "months")
+    engineering_usd_per_hour: NotNegative = _input(80, "An hour of engineering", "USD")
+    horizon_months: Above0 = _input(12, "Looking ahead", "months")
     discount_fraction_per_year: NotNegative = _input(0.08, "Discount rate a year")
 
     @model_validator(mode="after")

@@ -259,6 +259,7 @@ def report(  # noqa: PLR0913 - each is an option
         out,
         generated_at=datetime.now(UTC),
         assumptions=found.assumed,
+        choices=found.choices,
         records=found.records,
         invoice_usd=invoice,
         differences=found.differences,

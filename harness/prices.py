@@ -27,6 +27,7 @@ __all__ = [
     "PriceRow",
     "PriceTable",
     "burstable",
+    "choices",
     "find_hardware",
     "find_instance",
     "gpu_peak_flops",
@@ -39,6 +40,7 @@ __all__ = [
 Basis = Literal["given", "stated", "detected", "assumed"]
 
 _GIB = 2**30
+_MOST_CHOICES = 60  # a longer list helps nobody choose
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,34 @@ def _check_overrides(
         row = find_instance(table, name)
         if isinstance(row, str) and _by_rate(table, name, None, "stated", book) is None:
             raise UserError(f"--instance {machine_id}={name}: {row}")
+
+
+def choices(table: PriceTable, machine: Machine, own: Price | str) -> tuple[Price | None, ...]:
+    """Prices that a reader may put on what a machine measured: its own first, None where it has none.
+
+    Of a machine with GPUs, rows with the same card and number of them, at which the measured seconds are taken to
+    hold. Of a CPU machine no other kind of CPU may stand in: a row that covers its CPUs and memory is what its reader
+    says that it is. At most the cheapest few, no burstable one.
+    """
+    gpus = _gpu_names(table, machine)
+    kinds: set[str | None] = {*gpus} or {None}
+    memory_bytes = machine.memory_limit_bytes or machine.memory_bytes
+    fitting = [
+        row
+        for row in table.prices
+        if not burstable(row)
+        and row.accelerator_count == len(gpus)
+        and {row.hardware} == kinds
+        and (gpus or (row.vcpus >= machine.cpu.num_logical and row.memory_gib * _GIB >= memory_bytes))
+    ]
+    cheapest = sorted(fitting, key=lambda row: row.usd_per_hour_on_demand)[:_MOST_CHOICES]
+    others = (_as_price(table, row, "stated", _disagreement(table, row, machine)) for row in cheapest)
+    first = own if isinstance(own, Price) else None
+    return first, *(price for price in others if first is None or _place(price) != _place(first))
+
+
+def _place(price: Price) -> tuple[str | None, ...]:
+    return price.provider, price.instance, price.region
 
 
 def _stand_in(table: PriceTable, machine: Machine, needed_bytes: int) -> Price | str:

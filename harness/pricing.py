@@ -10,7 +10,7 @@ from harness.archive import read_records
 from harness.assumptions import Assumptions, load_assumptions
 from harness.comparison import Difference, differences
 from harness.cost import Priced, price
-from harness.prices import Price, PriceTable, gpu_peak_flops, load_prices, price_finder
+from harness.prices import Price, PriceTable, choices, gpu_peak_flops, load_prices, price_finder
 from harness.record import Record
 from harness.statistics import Summary, summarise, with_mfu
 from harness.tariff import pay
@@ -22,6 +22,7 @@ class Priceable:
 
     Attributes:
         find_price: An hour's price before the reader's plan, or why there is none.
+        choices: By machine id, the prices that a reader may choose from; the first is `find_price`'s.
         differences: In what records differ that are shown side by side.
         unreadable: What is no record, and why.
     """
@@ -31,6 +32,7 @@ class Priceable:
     assumed: Assumptions
     table: PriceTable
     find_price: Callable[[Summary], Price | str]
+    choices: Mapping[str, Sequence[Price | None]]
     differences: tuple[Difference, ...]
     unreadable: tuple[str, ...]
 
@@ -62,12 +64,14 @@ def load_priced(
     records = tuple(one for one in found.records if config_hashes is None or one.config_hash in config_hashes)
     summaries = with_mfu(summarise(records), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
     finder = price_finder(table, summaries, instances=instances, usd_per_hour=usd_per_hour, book=assumed.prices)
+    machines = {summary.machine_id: summary for summary in summaries}
     return Priceable(
         records=records,
         cells=tuple(price(summaries, pay(finder, assumed.prices), assumed)),
         assumed=assumed,
         table=table,
         find_price=finder,
+        choices={key: choices(table, one.records[-1].machine, finder(one)) for key, one in machines.items()},
         differences=tuple(differences(summaries)),
         unreadable=found.unreadable,
     )

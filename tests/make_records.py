@@ -324,3 +324,32 @@ def _data() -> dict[str, Any]:
         "val": split | {"num_rows": NUM_VAL},
         "test": split | {"num_rows": NUM_TEST},
     }
+
+
+def make_device_records(holder: str = "java") -> list[Record]:
+    """Strong and weak scaling on a CPU and on four GPUs, parts of memory, other holders, and a cell out of memory."""
+    four = make_machine(machine_id="4x-v100-000001", gpus=["Tesla V100-SXM2-16GB"] * 4)
+    held = make_load([("python3", 6 * GIB, 0), (holder, GIB, None)])
+    checkpointed = {"training": {"activation_checkpointing": True}}
+
+    def cell(
+        device: str,
+        batch_size: int,
+        step_s: float,
+        machine: Machine | None = None,
+        sections: Mapping[str, Mapping[str, Any]] | None = None,
+        seq_len: int = 64,
+        load: Any = None,
+    ) -> Record:
+        seconds = [step_s * (1 + 0.02 * (step % 3)) for step in range(40)]
+        comm = ([0.5, 0.52], [0.4, 0.41]) if "ddp" in device else None
+        training = {"seconds": seconds, "communication": comm, "memory_parts": {}}
+        axes = {"device": device, "batch_size": batch_size, "seq_len": seq_len}
+        return make_record(axes=axes, machine=machine, sections=sections, training=training, load=load)
+
+    return [
+        *(cell("cpu", 32, 0.45), cell("cpu", 16, 0.26, load=held), cell("cpu-ddp2", 16, 0.52)),
+        *(cell("gpu", 32, 0.04, four), cell("gpu-ddp2", 16, 0.022, four), cell("gpu-ddp4", 8, 0.014, four)),
+        *(cell("cpu", 32, 0.6, sections=checkpointed), cell("cpu", 64, 9.0, sections=checkpointed, seq_len=512)),
+        make_record(outcome="oom", reason="killed", axes={"batch_size": 64, "seq_len": 512}),
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from harness.assumptions import Assumptions
 from harness.comparison import Difference
 from harness.cost import Priced
 from harness.elsewhere import ElsewhereAnswer
+from harness.prices import Price
 from harness.record import Record
 from harness.report.choice import choose
 from harness.report.elsewhere import moved_seconds
@@ -28,7 +29,7 @@ from harness.study_cost import study_cost
 __all__ = ["write_report"]
 
 
-def write_report(
+def write_report(  # noqa: PLR0913 - each has a source of its own
     priced: Sequence[Priced],
     out: Path,
     *,
@@ -39,6 +40,7 @@ def write_report(
     differences: Sequence[Difference] = (),
     elsewhere: ElsewhereAnswer | None = None,
     deadline_s: float | None = None,
+    choices: Mapping[str, Sequence[Price | None]] | None = None,
 ) -> Path:
     """Write report.html, summary.md and cells.csv under `out`, each whole or not at all.
 
@@ -54,6 +56,8 @@ def write_report(
         differences: In what records differ that are shown side by side (see comparison.py).
         elsewhere: Measured seconds at other machines' prices (see elsewhere.py).
         deadline_s: From the order of a machine to the end of a run; machines are compared within it too.
+        choices: By machine id, the prices that its reader may choose from, before the reader's plan; the first is the
+            report's own (see prices.choices). Of a machine without an entry there is no other price to choose.
 
     Returns:
         Path of report.html.
@@ -73,7 +77,7 @@ def write_report(
             elsewhere=moved_seconds(elsewhere, priced),
         )
         summary = markdown(priced, sentences, compared, parts.money, parts.worth, generated_at=written_at)
-        shown = page(priced, choice, sentences, csv, assumed, parts, generated_at=written_at)
+        shown = page(priced, choice, sentences, csv, assumed, choices or {}, parts, generated_at=written_at)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "cells.csv", csv)
     _write(out / "summary.md", summary)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 import plotly.graph_objects as go
 
@@ -11,8 +12,18 @@ from harness.cost import Priced
 from harness.matrix import FineTuneConfig
 from harness.report.charts import basis_words
 from harness.report.choice import bound
-from harness.report.figures import SERIES, Chart, chart_text, colour, layout, memory_ticks, words_beside
-from harness.report.grids import FIGURES, Figure, axis_word, ended
+from harness.report.figures import (
+    SERIES,
+    Chart,
+    chart_text,
+    colour,
+    layout,
+    live,
+    memory_ticks,
+    money,
+    words_beside,
+)
+from harness.report.grids import FIGURES, PER_SAMPLE, Figure, axis_word, ended
 from harness.report.naming import machine_labels, told, usual_values
 from harness.report.wording import currency_sign, plural
 from harness.statistics import Estimate, through
@@ -21,10 +32,12 @@ _MAX_GROUPS = 6
 _FRAME_HEIGHT = 70
 _ROW_HEIGHT = 20
 _LEGEND_LINE = 20
+_LEGEND_SIGNS = 40
 _GAP = 0.9  # rows between two places
 _EDGE = 0.8  # of a row above the first and below the last
 _BAR = 0.86  # of a row
 _MAX_TICKS = 2
+ROOM = 1.5  # behind the longest bar, for its figure
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,9 @@ def bars(cells: Sequence[Priced]) -> tuple[list[Chart], int]:
     if not shown:
         return [], 0
     places = list(dict.fromkeys(place for group in shown for place in group.cells))
-    return [_bars(shown, places, figure) for figure in FIGURES if _any(shown, figure)], len(groups) - len(shown)
+    indices = {id(cell): index for index, cell in enumerate(cells)}
+    charts = [_bars(shown, places, figure, indices) for figure in FIGURES if _any(shown, figure)]
+    return charts, len(groups) - len(shown)
 
 
 def _groups(cells: Sequence[Priced]) -> list[Group]:
@@ -103,23 +118,23 @@ def _rows(groups: Sequence[Group], places: Sequence[str], figure: Figure) -> Row
     return Rows(at, middle, lost, top - _GAP)
 
 
-def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure) -> Chart:
+def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure, indices: Mapping[int, int]) -> Chart:
     labels = _labels(groups)
     rows = _rows(groups, places, figure)
     drawn = go.Figure()
     for index, (group, label) in enumerate(zip(groups, labels, strict=True)):
-        drawn.add_traces(_traces(group, label, index, rows, figure))
+        drawn.add_traces(_traces(group, label, index, rows, figure, indices))
     members = [cell for group in groups for cell in group.cells.values()]
     most = max(
         (figure.drawn(bound(e, "high")) for cell in members if (e := figure.read(cell)) is not None), default=1.0
     )
     drawn.add_trace(_lost_places(groups, places, rows))
-    legend = _LEGEND_LINE * (len(groups) > 1) * len(groups)
+    lines = sum(_legend_name(label).count("<br>") + 1 for label in labels)
+    legend = _LEGEND_LINE * (len(groups) > 1) * lines
     layout(drawn, x="", y="", height=round(_FRAME_HEIGHT + _ROW_HEIGHT * rows.num_rows) + legend)
     drawn.update_layout(barmode="overlay", showlegend=len(groups) > 1)
-    # Room behind the longest bar for its figure.
     drawn.update_xaxes(
-        range=[0, most * 1.35], nticks=_MAX_TICKS + 1, tickprefix=currency_sign() if figure.dollars else ""
+        range=[0, most * ROOM], nticks=_MAX_TICKS + 1, tickprefix=currency_sign() if figure.dollars else ""
     )
     drawn.update_yaxes(
         range=[rows.num_rows - 1 + _EDGE, -_EDGE],
@@ -127,6 +142,8 @@ def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure) -> Cha
         tickvals=[rows.middle[place] for place in places],
         ticktext=[_tick(place) for place in places],
     )
+    if figure.dollars:
+        money(drawn, basis_words(members), "x", kind="zero", room=ROOM)
     if figure.key == "memory":
         memory_ticks(drawn, most, num_ticks=_MAX_TICKS)
     title = figure.head + (f", {basis_words(members)}" if figure.dollars else "")
@@ -140,7 +157,14 @@ def _labels(groups: Sequence[Group]) -> list[str]:
     return [", ".join(part for part in group.told if part not in same) or "all" for group in groups]
 
 
-def _traces(group: Group, label: str, index: int, rows: Rows, figure: Figure) -> list[go.Bar]:
+def _legend_name(label: str) -> str:
+    """In lines that a legend has room for; what does not fit is told by a touch."""
+    return "<br>".join(chart_text(line) for line in wrap(label, _LEGEND_SIGNS, max_lines=2, placeholder=" …"))
+
+
+def _traces(
+    group: Group, label: str, index: int, rows: Rows, figure: Figure, indices: Mapping[int, int]
+) -> list[go.Bar]:
     places = [place for place in group.cells if place not in rows.lost]
     found = [figure.read(group.cells[place]) for place in places]
     words = [_words(group.cells[place], estimate, figure) for place, estimate in zip(places, found, strict=True)]
@@ -148,8 +172,9 @@ def _traces(group: Group, label: str, index: int, rows: Rows, figure: Figure) ->
         [rows.at[place, index] for place in places],
         [None if estimate is None else through(estimate, figure.drawn) for estimate in found],
         words,
-        name=chart_text(label),
+        name=_legend_name(label),
         role=SERIES[index],
+        cells=[indices[id(group.cells[place])] for place in places] if figure.dollars else None,
         hover=[
             f"{chart_text(label)}<br>{chart_text(place)}<br>{word}" for place, word in zip(places, words, strict=True)
         ],
@@ -164,8 +189,12 @@ def bar_traces(
     name: str,
     role: str,
     hover: Sequence[str],
+    cells: Sequence[int] | None = None,
 ) -> list[go.Bar]:
-    """Bars across at these rows with their intervals, and the words behind each; words and hover are escaped already."""
+    """Bars across at these rows with their intervals, and the words behind each; words and hover are escaped already.
+
+    Of USD per 1,000 samples `cells` holds the place in the report of each bar's cell, so that the page can follow.
+    """
     bar = go.Bar(
         orientation="h",
         y=list(at),
@@ -180,7 +209,7 @@ def bar_traces(
             "width": 3,
         },
         name=name,
-        meta=colour(role),
+        meta=colour(role) if cells is None else live("x", PER_SAMPLE, cells, role),
         hoverinfo="text",
         hovertext=list(hover),
     )
@@ -196,6 +225,7 @@ def bar_traces(
         marker={"color": "rgba(0,0,0,0)"},
         showlegend=False,
         hoverinfo="skip",
+        meta=None if cells is None else live("x", PER_SAMPLE, cells, end="high"),
     )
     return [bar, ends]
 

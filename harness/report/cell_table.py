@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.cost import Priced
 from harness.matrix import BaselineConfig
@@ -11,7 +11,7 @@ from harness.prices import Price
 from harness.report.naming import machine_labels
 from harness.report.sentence import disagrees
 from harness.report.wording import clean, interval, memory, number, percent, seconds, usd
-from harness.statistics import value_of
+from harness.statistics import Estimate, value_of
 
 _LONGEST_REASON = 400
 
@@ -37,6 +37,9 @@ class Field:
         extra: A second, quieter line: an interval, or what dollars rest on.
         title: Why there is no figure.
         doubtful: The extra line is a warning.
+        cell: The place in the report of the cell whose figure this is, where the page rewrites it for other assumptions.
+        figure: Its name there: one of Priced, or of Worth as `worth.net_present_value_usd`.
+        rests: The extra line is its interval and what its dollars rest on, and is rewritten too.
     """
 
     text: str
@@ -45,6 +48,9 @@ class Field:
     title: str = ""
     numeric: bool = True
     doubtful: bool = False
+    cell: int | None = None
+    figure: str = ""
+    rests: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,19 +78,19 @@ def rows(cells: Sequence[Priced], pick: Priced | None) -> list[Row]:
     studies = {cell.summary.study for cell in cells}
     return [
         Row(
-            _fields(cell, machines if len(machines) > 1 else {}, many=len(studies) > 1),
+            _fields(cell, index, machines if len(machines) > 1 else {}, many=len(studies) > 1),
             tuple(clean(warning) for warning in cell.summary.warnings),
             failed=cell.summary.outcome != "ok",
             picked=cell is pick,
         )
-        for cell in cells
+        for index, cell in enumerate(cells)
     ]
 
 
-def _fields(cell: Priced, machines: dict[str, str], *, many: bool) -> tuple[Field, ...]:
+def _fields(cell: Priced, index: int, machines: dict[str, str], *, many: bool) -> tuple[Field, ...]:
     """A cell's squares in the order of HEADS."""
     accuracy, updates, *measures = _measures(cell)
-    return (*_identity(cell, machines, many=many), accuracy, updates, *_money(cell), *measures, *_axes(cell))
+    return (*_identity(cell, machines, many=many), accuracy, updates, *_money(cell, index), *measures, *_axes(cell))
 
 
 def _identity(cell: Priced, machines: dict[str, str], *, many: bool) -> list[Field]:
@@ -139,17 +145,17 @@ def _measures(cell: Priced) -> list[Field]:
     ]
 
 
-def _money(cell: Priced) -> list[Field]:
+def _money(cell: Priced, index: int) -> list[Field]:
     why = clean(cell.missing or why_missing(cell))
     basis = basis_label(cell.price)
     doubtful = cell.price is None or cell.price.basis == "assumed" or disagrees(cell.price)
-    return [
-        _figure(
-            usd(value_of(amount)), value_of(amount), why, ", ".join(filter(None, (interval(amount, "usd"), basis))),
-            doubtful=doubtful,
-        )
-        for amount in (cell.usd_per_run, cell.usd_per_1000_samples, cell.usd_to_target)
-    ]  # fmt: skip
+    fields = []
+    for name in ("usd_per_run", "usd_per_1000_samples", "usd_to_target"):
+        amount: Estimate | None = getattr(cell, name)
+        spread = ", ".join(filter(None, (interval(amount, "usd"), basis)))
+        field = _figure(usd(value_of(amount)), value_of(amount), why, spread, doubtful=doubtful)
+        fields.append(replace(field, cell=index, figure=name, rests=True))
+    return fields
 
 
 def _figure(text: str | None, value: float | None, why: str, extra: str = "", *, doubtful: bool = False) -> Field:

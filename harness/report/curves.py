@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -23,6 +24,7 @@ from harness.report.figures import (
     horizontal,
     horizontal_axis,
     layout,
+    money,
 )
 from harness.report.naming import short_labels
 from harness.report.wording import currency_code, currency_sign, in_currency, money_word, percent, seconds, usd
@@ -30,6 +32,7 @@ from harness.report.wording import currency_code, currency_sign, in_currency, mo
 _MAX_NAMED = 6
 
 Curve = list[tuple[float, float]]
+Meta = dict[str, list[Any]]
 
 
 def accuracy_curves(cells: Sequence[Priced], choice: Choice) -> list[Chart]:
@@ -42,6 +45,7 @@ def accuracy_curves(cells: Sequence[Priced], choice: Choice) -> list[Chart]:
 
 def _curves(shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, *, dollars: bool) -> Chart:
     labels = short_labels(list(choice.compared))
+    places = {id(cell): index for index, cell in enumerate(cells)}
     named = _to_name(shown, choice)
     show = usd if dollars else seconds
     curves = {id(cell): _curve(cell, dollars=dollars) for cell in shown}
@@ -49,9 +53,10 @@ def _curves(shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, *,
         key: [f"{chart_text(labels[key])}<br>{show(x)}: {percent(y)}" for x, y in curve]
         for key, curve in curves.items()
     }
+    metas = {id(cell): _meta(cell, places[id(cell)]) if dollars else {} for cell in shown}
     if dollars:
         curves = {key: [(in_currency(x), y) for x, y in curve] for key, curve in curves.items()}
-    figure = go.Figure(_quiet_curves([key for key in curves if key not in named], curves, hovers))
+    figure = go.Figure(_quiet_curves([key for key in curves if key not in named], curves, hovers, metas))
     for key, index in named.items():
         figure.add_trace(
             go.Scatter(
@@ -61,7 +66,7 @@ def _curves(shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, *,
                 name=chart_text(labels[key]),
                 line={"width": 2.5},
                 marker={"size": 8, "symbol": SYMBOLS[index]},
-                meta=colour(SERIES[index]),
+                meta=colour(SERIES[index]) | metas[key],
                 hoverinfo="text",
                 hovertext=hovers[key],
             )
@@ -74,6 +79,8 @@ def _curves(shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, *,
     ends = [curve[-1][0] for curve in curves.values()]
     axis = cost_axis(everything, ends=ends, unit=currency_sign() if dollars else "")
     figure.update_layout(xaxis=axis, yaxis={"tickformat": ".0%"})
+    if dollars:
+        money(figure, basis_words(shown), "x", kind="cost")
     what = money_word() if dollars else "seconds of training"
     return Chart(
         f"chart-curve-{'usd' if dollars else 's'}",
@@ -83,11 +90,15 @@ def _curves(shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, *,
     )
 
 
-def _quiet_curves(keys: Sequence[int], curves: dict[int, Curve], hovers: dict[int, list[str]]) -> list[go.Scatter]:
+def _quiet_curves(
+    keys: Sequence[int], curves: dict[int, Curve], hovers: dict[int, list[str]], metas: dict[int, Meta]
+) -> list[go.Scatter]:
     """The cells without a name as one trace, a gap between two of them: hundreds of traces would weigh the page down."""
     if not keys:
         return []
     points = [point for key in keys for point in [*curves[key], (None, None)]]
+    told = [metas[key] for key in keys if metas[key]]
+    meta = {name: [one for found in told for one in [*found[name], None]] for name in (told[0] if told else ())}
     return [
         go.Scatter(
             x=[x for x, _ in points],
@@ -96,7 +107,7 @@ def _quiet_curves(keys: Sequence[int], curves: dict[int, Curve], hovers: dict[in
             name="other cells",
             line={"width": 1},
             marker={"size": 4},
-            meta=colour(QUIET),
+            meta=colour(QUIET) | meta,
             hoverinfo="text",
             hovertext=[text for key in keys for text in [*hovers[key], ""]],
         )
@@ -145,3 +156,11 @@ def _validation_baselines(cells: Sequence[Priced], shown: Sequence[Priced]) -> l
                 name, dash = ("majority class", "dot") if majority else ("TF-IDF", "dash")
                 found[config.classifier] = (record.baseline.val_accuracy, name, dash)
     return list(found.values())
+
+
+def _meta(cell: Priced, place: int) -> Meta:
+    """By which the page lays a curve over dollars anew: each point's cell, and the seconds that are paid up to it."""
+    record = _charted(cell)
+    looks = record.training.evaluations if record is not None and record.training is not None else ()
+    setup_s = cell.summary.setup_s or 0.0
+    return {"cells": [place] * len(looks), "seconds": [setup_s + look.train_s for look in looks]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -11,7 +11,8 @@ from harness.cost import Priced
 from harness.report.charts import basis_words
 from harness.report.choice import bound
 from harness.report.device_words import MAX_SERIES, legend_names
-from harness.report.figures import QUIET, SERIES, Chart, chart_text, colour, layout
+from harness.report.figures import QUIET, SERIES, Chart, chart_text, colour, layout, live, money
+from harness.report.grids import PER_SAMPLE
 from harness.report.naming import machine_labels
 from harness.report.wording import currency_code, currency_sign, in_currency, interval, number, percent, plural, usd
 from harness.scaling import Point, Series
@@ -20,6 +21,8 @@ from harness.statistics import Estimate
 _HEIGHT = 330
 _LEGEND_LINE = 17
 _TITLES = {"cpu": "CPU processes", "gpu": "GPUs"}
+_SHARE = "usd_per_1000_samples_of_share|usd_per_1000_samples"  # where all are in use, that of the machine
+_ROOM = 1.1  # above the highest point
 _DODGE = 0.05  # of the axis between two series, so that their error bars do not lie on each other
 
 
@@ -59,20 +62,22 @@ def scaling_charts(series: Sequence[Series], cells: Sequence[Priced]) -> dict[st
     groups: dict[tuple[str, str], list[Series]] = {}
     for one in series[:MAX_SERIES]:
         groups.setdefault((one.device, one.base.cell.summary.machine_id), []).append(one)
-    charts = {}
+    charts, places = {}, {id(cell): index for index, cell in enumerate(cells)}
     for index, ((device, machine_id), members) in enumerate(groups.items()):
         name = ", ".join([_TITLES[device], *([machines[machine_id]] if len(machines) > 1 else [])])
         own = [cell for cell in cells if cell.summary.machine_id == machine_id]
         names = legend_names(members, own)
         charts[name] = [
-            _chart(members, names, figure, f"chart-scaling-{index}-{figure.key}")
+            _chart(members, names, figure, f"chart-scaling-{index}-{figure.key}", places)
             for figure in FIGURES
             if any(figure.read(point) is not None for one in members for point in one.points)
         ]
     return charts
 
 
-def _chart(series: Sequence[Series], names: Sequence[Sequence[str]], figure: Figure, key: str) -> Chart:
+def _chart(
+    series: Sequence[Series], names: Sequence[Sequence[str]], figure: Figure, key: str, places: Mapping[int, int]
+) -> Chart:
     sizes = sorted({point.num_devices for one in series for point in one.points})
     room = (sizes[-1] - sizes[0]) * 0.18
     drawn = go.Figure()
@@ -80,9 +85,9 @@ def _chart(series: Sequence[Series], names: Sequence[Sequence[str]], figure: Fig
         drawn.add_trace(_ideal(sizes[0] - room, sizes[-1] + room))
     for index, (one, name) in enumerate(zip(series, names, strict=True)):
         shift = (index - (len(series) - 1) / 2) * _DODGE * (sizes[-1] - sizes[0]) / max(1, len(series) - 1)
-        drawn.add_trace(_trace(one, name, figure, index, shift))
+        drawn.add_trace(_trace(one, name, figure, index, shift, places))
         if figure.key == "usd" and any(point.cell.usd_per_1000_samples_of_share for point in one.points):
-            drawn.add_trace(_share_trace(one, name, index, shift))
+            drawn.add_trace(_share_trace(one, name, index, shift, places))
     values = [
         figure.drawn(bound(e, "high"))
         for one in series
@@ -96,20 +101,24 @@ def _chart(series: Sequence[Series], names: Sequence[Sequence[str]], figure: Fig
         range=[sizes[0] - room, sizes[-1] + room], tickvals=sizes, ticktext=[f"{size}" for size in sizes]
     )
     top = max([*values, 1.0] if figure.key == "efficiency" else values)
-    drawn.update_yaxes(range=[0, top * 1.1], rangemode="tozero", nticks=6)
+    drawn.update_yaxes(range=[0, top * _ROOM], rangemode="tozero", nticks=6)
     if figure.key == "efficiency":
         drawn.update_yaxes(tickformat=".0%")
+    cells = [point.cell for one in series for point in one.points]
     if figure.key == "usd":
         drawn.update_yaxes(tickprefix=currency_sign())
-    cells = [point.cell for one in series for point in one.points]
+        money(drawn, basis_words(cells), "y", kind="zero", room=_ROOM)
     title = figure.head + (f", {basis_words(cells)}" if figure.key == "usd" else "")
     said = "; ".join(", ".join(name) for name in names)
     label = f"Line chart: {title} over {plural(len(sizes), 'number')} of devices, for {said}."
     return Chart(key, title, label, drawn)
 
 
-def _trace(series: Series, name: Sequence[str], figure: Figure, index: int, shift: float) -> go.Scatter:
+def _trace(
+    series: Series, name: Sequence[str], figure: Figure, index: int, shift: float, places: Mapping[int, int]
+) -> go.Scatter:
     found = [(point, estimate) for point in series.points if (estimate := figure.read(point)) is not None]
+    meta = live("y", PER_SAMPLE, [places[id(point.cell)] for point, _ in found], SERIES[index])
     return go.Scatter(
         x=[point.num_devices + shift for point, _ in found],
         y=[figure.drawn(estimate.value) for _, estimate in found],
@@ -125,13 +134,15 @@ def _trace(series: Series, name: Sequence[str], figure: Figure, index: int, shif
         line={"width": 2.5, "dash": "solid" if series.kind == "strong" else "dash"},
         marker={"size": 9, "symbol": "circle" if series.kind == "strong" else "square"},
         name=_lines(name),
-        meta=colour(SERIES[index]),
+        meta=meta if figure.key == "usd" else colour(SERIES[index]),
         hoverinfo="text",
         hovertext=[_hover(point, estimate, name, figure) for point, estimate in found],
     )
 
 
-def _share_trace(series: Series, name: Sequence[str], index: int, shift: float) -> go.Scatter:
+def _share_trace(
+    series: Series, name: Sequence[str], index: int, shift: float, places: Mapping[int, int]
+) -> go.Scatter:
     """The price of the GPUs in use alone; where all are in use, that of the machine."""
     found = [
         (point, estimate)
@@ -146,7 +157,7 @@ def _share_trace(series: Series, name: Sequence[str], index: int, shift: float) 
         line={"width": 1.5, "dash": "dot"},
         marker={"size": 8, "symbol": "circle-open"},
         name=_lines([*name, "GPUs in use alone"]),
-        meta=colour(SERIES[index]),
+        meta=live("y", _SHARE, [places[id(point.cell)] for point, _ in found], SERIES[index]),
         hoverinfo="text",
         hovertext=[_hover(point, estimate, [*name, "GPUs in use alone"], figure) for point, estimate in found],
     )

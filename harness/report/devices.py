@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.cost import Priced, gpu_share
 from harness.report.cell_table import Field, basis_label
@@ -15,7 +16,7 @@ from harness.report.device_words import (
 )
 from harness.report.wording import interval, memory, number, percent, usd
 from harness.scaling import Point, Series
-from harness.statistics import value_of
+from harness.statistics import Estimate, value_of
 
 HEADS = (
     *("scaling", "devices", "batch a device", "global batch", "samples/s", "speed-up", "efficiency"),
@@ -26,18 +27,17 @@ _NO_COMMUNICATION = "one device has nobody to wait for; of several, no run measu
 
 def scaling_rows(series: Sequence[Series], cells: Sequence[Priced]) -> list[tuple[Field, ...]]:
     """Every point of every series, in the order of HEADS."""
-    parts = series_parts(series, cells)
+    parts, places = series_parts(series, cells), {id(cell): index for index, cell in enumerate(cells)}
     return [
-        _row(point, one, ", ".join(words)) for one, words in zip(series, parts, strict=True) for point in one.points
+        _row(point, one, ", ".join(words), places[id(point.cell)])
+        for one, words in zip(series, parts, strict=True)
+        for point in one.points
     ]
 
 
-def _row(point: Point, series: Series, words: str) -> tuple[Field, ...]:
+def _row(point: Point, series: Series, words: str, place: int) -> tuple[Field, ...]:
     cell, summary = point.cell, point.cell.summary
     is_base = point is series.base
-    each = cell.usd_per_1000_samples
-    basis = basis_label(cell.price)
-    spread = interval(each, "usd")
     communication = point.communication_fraction
     base = "the base" if is_base else ""
     return (
@@ -48,18 +48,8 @@ def _row(point: Point, series: Series, words: str) -> tuple[Field, ...]:
         Field(number(point.samples_per_s.value), point.samples_per_s.value, interval(point.samples_per_s, "number")),
         Field(ratio_words(point.speed_up.value), point.speed_up.value, base or ratio_interval(point.speed_up)),
         Field(percent(point.efficiency.value), point.efficiency.value, base or interval(point.efficiency, "percent")),
-        _known(
-            usd(each.value) if each else None,
-            each.value if each else None,
-            cell.missing or "no rate",
-            "; ".join(filter(None, (spread, basis, _share_words(cell)))),
-        ),
-        _known(
-            usd(value_of(cell.usd_to_target)),
-            value_of(cell.usd_to_target),
-            "the target was not reached, or the study sets none",
-            basis,
-        ),
+        _money(cell, place, "usd_per_1000_samples", cell.missing or "no rate", _share_words(cell)),
+        _money(cell, place, "usd_to_target", "the target was not reached, or the study sets none"),
         Field(communication_words(point), communication, title="" if communication is not None else _NO_COMMUNICATION),
         _known(
             memory(summary.peak_memory_bytes),
@@ -68,6 +58,13 @@ def _row(point: Point, series: Series, words: str) -> tuple[Field, ...]:
             summary.peak_memory_source or "",
         ),
     )
+
+
+def _money(cell: Priced, place: int, name: str, why: str, more: str = "") -> Field:
+    amount: Estimate | None = getattr(cell, name)
+    lines = "; ".join(filter(None, (interval(amount, "usd"), basis_label(cell.price), more)))
+    field = _known(None if amount is None else usd(amount.value), value_of(amount), why, lines)
+    return replace(field, cell=place, figure=name, rests=True)
 
 
 def _share_words(cell: Priced) -> str:

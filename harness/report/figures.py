@@ -89,6 +89,27 @@ def colour(role: str) -> dict[str, str]:
     return {"colour": role}
 
 
+def live(axis: str, figure: str, cells: Sequence[Any], role: str | None = None, **more: object) -> dict[str, Any]:
+    """A trace's `meta`, by which the page lays it anew for other assumptions (see report/redraw.js).
+
+    Args:
+        axis: Of the trace, on which the figure stands: x, y or z.
+        figure: One of Priced's; of several with a bar between them, the first that there is.
+        cells: The place in the report of each point's cell, in the shape of the axis's values; None where there is none.
+        role: See `colour`.
+        more: `end`: the interval's end that is drawn instead of the value.
+    """
+    return {**({"colour": role} if role else {}), "axis": axis, "figure": figure, "cells": list(cells), **more}
+
+
+def money(figure: go.Figure, basis: str, axis: str | None = None, **more: object) -> None:
+    """Mark a figure as one of money: its titles name `basis`, and `axis` is ranged by the amounts on it.
+
+    With `kind="cost"` as `cost_axis`; with `kind="zero"` from 0 to the highest amount times `room`.
+    """
+    figure.update_layout(meta={"basis": basis, "axis": axis, **more})
+
+
 def horizontal(y: float, text: str, *, dash: str) -> go.Scatter:
     """A reference line across the whole plot: its ends are far outside, so it needs no range of its own."""
     return go.Scatter(

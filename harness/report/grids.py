@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from harness.cost import Priced
 from harness.matrix import FineTuneConfig
 from harness.report.charts import basis_words
-from harness.report.figures import INK, Chart, chart_text, colour, layout
+from harness.report.figures import INK, Chart, chart_text, colour, layout, live, money
 from harness.report.naming import machine_labels, told, usual_values
 from harness.report.wording import clean, currency_code, in_currency, memory, number, plural, usd
 from harness.statistics import Estimate
@@ -32,6 +32,7 @@ _AXIS_WORDS = {
     "seq_len": "{} tokens",
     "threads": "{} threads",
 }
+PER_SAMPLE = "usd_per_1000_samples"  # the figure of money that is drawn by configuration
 _FAILURES = {"oom": "out of memory", "timeout": "out of time"}
 
 
@@ -81,6 +82,7 @@ def heat_maps(cells: Sequence[Priced]) -> list[Chart]:
     A combination with a single cell has no map. Failed cells keep their place and say how they ended.
     """
     charts: list[Chart] = []
+    places = {id(cell): index for index, cell in enumerate(cells)}
     machines = machine_labels(cells)
     usual = usual_values(cells)
     varied = [key for key in usual if key not in _PLACE]
@@ -95,7 +97,7 @@ def heat_maps(cells: Sequence[Priced]) -> list[Chart]:
         group = _group_name(members[0], usual, machines if len(machines) > 1 else {})
         for figure in FIGURES:
             if any(figure.read(cell) is not None for cell in members):
-                charts.append(_heat_map(f"chart-heat-{index}-{figure.key}", group, members, figure))
+                charts.append(_heat_map(f"chart-heat-{index}-{figure.key}", group, members, figure, places))
     return charts
 
 
@@ -130,7 +132,7 @@ def axis_word(key: str, value: object) -> str:
     return _AXIS_WORDS[key].format(value) if key in _AXIS_WORDS else group_word(key, value)
 
 
-def _heat_map(key: str, group: str, members: Sequence[Priced], figure: Figure) -> Chart:
+def _heat_map(key: str, group: str, members: Sequence[Priced], figure: Figure, places: Mapping[int, int]) -> Chart:
     columns = sorted({_place(cell)[0] for cell in members})
     rows = sorted({_place(cell)[1] for cell in members})
     by_place: dict[tuple[int, int], Priced] = {}
@@ -142,6 +144,7 @@ def _heat_map(key: str, group: str, members: Sequence[Priced], figure: Figure) -
     words = [[_square(cell, figure) for cell in line] for line in grid]
     basis = f", {basis_words(members)}" if figure.dollars else ""
     x, y = [f"{column}" for column in columns], [f"{row}" for row in rows]
+    meta = live("z", PER_SAMPLE, [[None if c is None else places[id(c)] for c in line] for line in grid])
     drawn = go.Figure(
         go.Heatmap(
             x=x,
@@ -161,6 +164,7 @@ def _heat_map(key: str, group: str, members: Sequence[Priced], figure: Figure) -
             ygap=3,
             hoverinfo="text",
             hovertext=[[_heat_hover(cell, figure, basis) for cell in line] for line in grid],
+            meta=meta if figure.dollars else None,
         )
     )
     # A square without a value draws no text of its own.
@@ -186,6 +190,8 @@ def _heat_map(key: str, group: str, members: Sequence[Priced], figure: Figure) -
     )
     drawn.update_xaxes(type="category", categoryorder="array", categoryarray=x, showgrid=False)
     drawn.update_yaxes(type="category", categoryorder="array", categoryarray=y, showgrid=False)
+    if figure.dollars:
+        money(drawn, basis_words(members))
     title = figure.head + basis
     return Chart(
         key,

@@ -86,7 +86,7 @@ def machines(
     names, of_line = type_names(found, cells), _line_labels(found.lines)
     shared = {id(line) for line in found.shared}
     of_shared = [label for line, label in zip(found.lines, of_line, strict=True) if id(line) in shared]
-    charts, num_more_bars = machine_charts(found, names, of_shared)
+    charts, num_more_bars = machine_charts(found, names, of_shared, cells)
     return Machines(
         verdicts=tuple(verdicts(found, names)),
         cautions=tuple(cautions(found, names)),

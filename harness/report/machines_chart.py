@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
 from harness.cost import Priced
-from harness.report.bars import bar_traces
+from harness.report.bars import ROOM, bar_traces
 from harness.report.charts import basis_words
 from harness.report.choice import bound
-from harness.report.figures import SERIES, Chart, chart_text, layout
+from harness.report.figures import SERIES, Chart, chart_text, layout, money
 from harness.report.grids import ended
 from harness.report.wording import currency_code, currency_sign, in_currency, number, plural, usd
 from harness.side_by_side import PER_1000, SPEED, Figure, Line, SideBySide
@@ -49,13 +49,16 @@ _KINDS = (
 )
 
 
-def machine_charts(found: SideBySide, names: Sequence[str], labels: Sequence[str]) -> tuple[list[Chart], int]:
+def machine_charts(
+    found: SideBySide, names: Sequence[str], labels: Sequence[str], cells: Sequence[Priced]
+) -> tuple[list[Chart], int]:
     """A chart of each figure that any of the shared cells has; also how many more such cells the table alone holds.
 
     Args:
         found: The machines.
         names: Of the types.
         labels: Of `found.shared`.
+        cells: All of the report.
     """
     # Every machine has its colour; more of them than colours stand in the table alone.
     shown = list(zip(found.shared, labels, strict=True))[:MAX_LINES]
@@ -64,10 +67,11 @@ def machine_charts(found: SideBySide, names: Sequence[str], labels: Sequence[str
         for kind in _KINDS
         if any(kind.figure.read(cell) is not None for line, _ in shown for cell in line.measured)
     ]
-    return [_chart(shown, names[: len(SERIES)], kind) for kind in kinds], max(0, len(found.shared) - MAX_LINES)
+    places = {id(cell): index for index, cell in enumerate(cells)}
+    return [_chart(shown, names[: len(SERIES)], kind, places) for kind in kinds], max(0, len(found.shared) - MAX_LINES)
 
 
-def _chart(shown: Sequence[tuple[Line, str]], names: Sequence[str], kind: _Kind) -> Chart:
+def _chart(shown: Sequence[tuple[Line, str]], names: Sequence[str], kind: _Kind, indices: Mapping[int, int]) -> Chart:
     at, middles, num_rows = _rows(shown, len(names))
     drawn = go.Figure()
     for index, name in enumerate(names):
@@ -90,6 +94,7 @@ def _chart(shown: Sequence[tuple[Line, str]], names: Sequence[str], kind: _Kind)
                 name=chart_text(name),
                 role=SERIES[index],
                 hover=hover,
+                cells=[indices[id(cell)] for cell in cells] if kind.dollars else None,
             )
         )
     members = [cell for line, _ in shown for cell in line.measured]
@@ -99,8 +104,9 @@ def _chart(shown: Sequence[tuple[Line, str]], names: Sequence[str], kind: _Kind)
     )
     layout(drawn, x="", y="", height=round(_FRAME_HEIGHT + _ROW_HEIGHT * num_rows) + _LEGEND_LINE * len(names))
     drawn.update_layout(barmode="overlay", showlegend=True)
-    # Room behind the longest bar for its figure.
-    drawn.update_xaxes(range=[0, most * 1.35], nticks=3, tickprefix=currency_sign() if kind.dollars else "")
+    drawn.update_xaxes(range=[0, most * ROOM], nticks=3, tickprefix=currency_sign() if kind.dollars else "")
+    if kind.dollars:
+        money(drawn, basis_words(members), "x", kind="zero", room=ROOM)
     drawn.update_yaxes(
         range=[num_rows - 1 + _EDGE, -_EDGE],
         showgrid=False,

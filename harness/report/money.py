@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.assumptions import Assumptions
 from harness.cost import Priced
@@ -63,11 +63,12 @@ def money(
     pick, book = choice.pick, assumed.prices
     good = [cell for cell in cells if cell.summary.num_ok]
     labels, machines = short_labels(good), machine_labels(cells)
+    places = {id(cell): index for index, cell in enumerate(cells)}
     compared = [spot_sentence(pick, assumed), hosted_sentence(pick, book)] if pick is not None else []
     return Money(
         subject="" if pick is None else describe(pick, usual_values(cells)),
-        lines=() if pick is None else tuple(_lines(pick, assumed)),
-        rows=tuple(_row(cell, labels[id(cell)]) for cell in good[:MAX_ROWS]),
+        lines=() if pick is None else tuple(_lines(pick, places[id(pick)], assumed)),
+        rows=tuple(_row(cell, places[id(cell)], labels[id(cell)]) for cell in good[:MAX_ROWS]),
         num_more=max(0, len(good) - MAX_ROWS),
         compared=tuple(filter(None, compared)),
         buying=tuple(buying_sentences(cells, assumed, machines)),
@@ -77,7 +78,7 @@ def money(
     )
 
 
-def _lines(cell: Priced, assumed: Assumptions) -> list[tuple[Field, ...]]:
+def _lines(cell: Priced, place: int, assumed: Assumptions) -> list[tuple[Field, ...]]:
     book, price = assumed.prices, cell.price
     before = f"{seconds(book.rental.startup_s)} to start and {seconds(book.rental.setup_s)} to set up come before"
     rounded = "" if price is None else _rounding(price)
@@ -86,38 +87,38 @@ def _lines(cell: Priced, assumed: Assumptions) -> list[tuple[Field, ...]]:
     paid = PLANS["on_demand" if price is None else price.plan]
     spot, often = book.spot, book.retraining
     told = [
-        ("A run, measured", cell.usd_per_run, "set-up, training and evaluation, in measured seconds"),
-        ("A run, billed", cell.usd_billed, f"{paid}: {'each hour counts alike' if own else before + rounded}"),
-        ("The same on demand", cell.usd_billed_on_demand, f"{before}{rounded}"),
+        ("A run, measured", "usd_per_run", "set-up, training and evaluation, in measured seconds"),
+        ("A run, billed", "usd_billed", f"{paid}: {'each hour counts alike' if own else before + rounded}"),
+        ("The same on demand", "usd_billed_on_demand", f"{before}{rounded}"),
         (
             "The same on spot machines, expected",
-            cell.usd_billed_spot,
+            "usd_billed_spot",
             f"{spot.interruptions_per_hour:g} interruptions an hour, a checkpoint every {spot.checkpoint_every_s:g} s",
         ),
-        ("An epoch", cell.usd_per_epoch, "training alone"),
-        ("To the target accuracy", cell.usd_to_target, "set-up, training and validations until it was reached"),
+        ("An epoch", "usd_per_epoch", "training alone"),
+        ("To the target accuracy", "usd_to_target", "set-up, training and validations until it was reached"),
         (
             "A point of accuracy above TF-IDF",
-            cell.usd_per_accuracy_point,
+            "usd_per_accuracy_point",
             "the billed run over hundredths of test accuracy above the baseline's",
         ),
         (
             "A month",
-            cell.usd_per_month,
+            "usd_per_month",
             f"models made anew: {often.per_month:g}, runs for each: {often.trials_per_kept:g}, "
             + ("idle hours are in the price" if whole else f"hours idle: {book.rental.idle_hours_per_month:g}"),
         ),
         (
             "A million predictions",
-            cell.usd_per_million_predictions,
+            "usd_per_million_predictions",
             f"at the test evaluation's speed, the machine in use {book.serving.utilisation_fraction:.0%} of the time",
         ),
     ]
     lines = [
-        (Field(name, name, numeric=False), _amount(cell, found), Field(what, None, numeric=False))
-        for name, found, what in told
+        (Field(name, name, numeric=False), _amount(cell, place, figure), Field(what, None, numeric=False))
+        for name, figure, what in told
     ]
-    return [*lines, *_energy_lines(cell, assumed)]
+    return [*lines, *_energy_lines(cell, place, assumed)]
 
 
 def _rounding(price: Price) -> str:
@@ -125,47 +126,64 @@ def _rounding(price: Price) -> str:
     return f"{least}, billed by the {_UNITS.get(price.granularity_s, f'{price.granularity_s:g} s')}"
 
 
-def _energy_lines(cell: Priced, assumed: Assumptions) -> list[tuple[Field, ...]]:
+def _energy_lines(cell: Priced, place: int, assumed: Assumptions) -> list[tuple[Field, ...]]:
     energy, book = cell.energy, assumed.prices.energy
     if energy is None:
         why = "the machine has no counter, and prices.toml states no watts (energy.watts)"
         return [
             (
                 Field("Energy of a run", "", numeric=False),
-                Field("not measured", None, title=why),
+                Field("not measured", None, title=why, cell=place, figure="energy_kwh", rests=True),
                 Field(why, None, numeric=False),
             )
         ]
     # What one pays for electricity is in the price of a rented machine, and in that of one's own.
     told = [
-        ("Energy of a run", _kwh(energy.kwh), f"{clean(energy.method)}; with a PUE of {book.pue:g}"),
-        ("Its electricity", _plain(usd(energy.usd.value), energy.usd, "usd"), "within the amounts above, not on top"),
-        ("Its emissions", _grams(energy.gco2e), f"at {book.gco2e_per_kwh:g} gCO2e/kWh"),
+        ("Energy of a run", "energy_kwh", _kwh(energy.kwh), f"{clean(energy.method)}; with a PUE of {book.pue:g}"),
+        (
+            "Its electricity",
+            "energy_usd",
+            _plain(usd(energy.usd.value), energy.usd, "usd"),
+            "within the amounts above, not on top",
+        ),
+        ("Its emissions", "energy_gco2e", _grams(energy.gco2e), f"at {book.gco2e_per_kwh:g} gCO2e/kWh"),
     ]
-    return [(Field(name, name, numeric=False), found, Field(what, None, numeric=False)) for name, found, what in told]
+    return [
+        (
+            Field(name, name, numeric=False),
+            replace(_estimated(found, is_estimate=energy.is_estimate), cell=place, figure=figure, rests=True),
+            Field(what, None, numeric=False),
+        )
+        for name, figure, found, what in told
+    ]
 
 
-def _row(cell: Priced, label: str) -> tuple[Field, ...]:
-    amounts = (
-        cell.usd_per_run, cell.usd_billed, cell.usd_billed_on_demand, cell.usd_billed_spot, cell.usd_per_epoch,
-        cell.usd_per_accuracy_point, cell.usd_per_month, cell.usd_per_million_predictions,
+def _row(cell: Priced, place: int, label: str) -> tuple[Field, ...]:
+    figures = (
+        "usd_per_run", "usd_billed", "usd_billed_on_demand", "usd_billed_spot", "usd_per_epoch",
+        "usd_per_accuracy_point", "usd_per_month", "usd_per_million_predictions",
     )  # fmt: skip
     energy = Field("not measured", None, title="no counter, and no watts stated")
     if cell.energy is not None:
-        found = _kwh(cell.energy.kwh)
-        energy = Field(
-            found.text, found.sort, "; ".join(filter(None, (found.extra, "estimate" * cell.energy.is_estimate)))
-        )
-    return (Field(label, label, numeric=False), *(_amount(cell, found) for found in amounts), energy)
-
-
-def _amount(cell: Priced, found: Estimate | None) -> Field:
-    """An amount with its interval and what its price rests on; or why there is none."""
-    if found is None:
-        return Field("not known", None, title=_why(cell))
-    return Field(
-        usd(found.value), found.value, "; ".join(filter(None, (interval(found, "usd"), basis_label(cell.price))))
+        energy = _estimated(_kwh(cell.energy.kwh), is_estimate=cell.energy.is_estimate)
+    return (
+        Field(label, label, numeric=False),
+        *(_amount(cell, place, figure) for figure in figures),
+        replace(energy, cell=place, figure="energy_kwh", rests=True),
     )
+
+
+def _amount(cell: Priced, place: int, figure: str) -> Field:
+    """An amount with its interval and what its price rests on; or why there is none."""
+    found: Estimate | None = getattr(cell, figure)
+    if found is None:
+        return Field("not known", None, title=_why(cell), cell=place, figure=figure, rests=True)
+    rests = "; ".join(filter(None, (interval(found, "usd"), basis_label(cell.price))))
+    return Field(usd(found.value), found.value, rests, cell=place, figure=figure, rests=True)
+
+
+def _estimated(field: Field, *, is_estimate: bool) -> Field:
+    return replace(field, extra="; ".join(filter(None, (field.extra, "estimate" * is_estimate))))
 
 
 def _why(cell: Priced) -> str:

@@ -1,136 +1,225 @@
 "use strict";
-// Draws the figures in the reader's scheme, sorts the table, hands out the CSV. Nothing here reads a text as HTML.
+// The page at work: a state in the address, figures and charts that follow it. Nothing here reads a text as HTML.
 (() => {
+  const is = (value) => value !== null && value !== undefined;
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const find = (id) => document.getElementById(id);
   const root = document.documentElement;
-  const figures = read("figures");
-  // Without the mode bar there is neither its link to Plotly's site nor its button that shares a chart.
-  const config = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false, showTips: false };
-  const narrow = 480;
-  const printed = 660; // pixels of A4 between its margins
+  const facts = whatif.unpack(read("facts"));
+  const own = address.own(facts);
+  const written = decision.purse(own.values); // in which Python wrote amounts
+  const base = whatif.derive(facts, own);
+  const charts = read("figures").filter((item) => find(item.key)).map((item) => ({ ...item, title: find(item.key).previousElementSibling.textContent }));
+  let state = own;
+  let context = { facts, base, derived: base, written, money: written };
+  let chosen = ranking.choose(facts, base, own);
+  let version = 0; // of what charts are laid from
 
-  const colours = () => {
-    const style = getComputedStyle(root);
-    return (name) => style.getPropertyValue("--" + name).trim();
+  const isOwn = () => address.changes(facts, state).length === 0;
+
+  document.querySelectorAll("table.cells, table.figures, table.plain").forEach(tables.enhance);
+
+  const heads = [...document.querySelectorAll("thead th, [data-recode]")].filter((one) => new RegExp(`\\b${written.code}\\b`).test(one.textContent))
+    .map((one) => ({ box: one.querySelector("button") || one, text: one.textContent }));
+
+  // Words that Python made of the report's own assumptions say so once these have changed.
+  const stale = [...document.querySelectorAll("th")].filter((one) => one.textContent === "what is in it")
+    .map((one) => ({ box: one.querySelector("button") || one, text: one.textContent }));
+
+  const fillTiles = () => {
+    const box = find("tiles");
+    if (!box || chosen.pick === null) return;
+    const found = (state.view === "decide" ? decision.plainTiles : decision.tiles)(facts, context.derived, chosen, state);
+    found.forEach((tile, index) => {
+      const [label, told] = box.children[index].children;
+      const [figure, mark, note] = told.children;
+      label.textContent = tile.label;
+      figure.textContent = tile.value;
+      mark.textContent = !tile.basis ? "" : /values$/.test(tile.basis) ? tile.basis : tile.basis + " price";
+      mark.className = tile.basis ? "basis basis-" + tile.basis.replace(" ", "-") : "";
+      mark.hidden = !tile.basis;
+      note.textContent = tile.note;
+    });
   };
 
-  const themedTrace = (trace, colour) => {
-    const role = trace.meta && trace.meta.colour;
-    if (!role) return trace;
-    const found = colour(role);
-    const themed = { ...trace };
-    themed.marker = { ...trace.marker, color: found };
-    if (trace.type !== "bar") themed.line = { ...trace.line, color: found };
-    for (const key of ["error_x", "error_y"]) {
-      if (trace[key]) themed[key] = { ...trace[key], color: trace.type === "bar" ? colour("ink") : found };
+  const fillAnswer = () => {
+    const box = find("decision");
+    if (!box) return;
+    const { lead, more } = decision.sentence(facts, context.derived, chosen, state);
+    box.querySelector(".say").textContent = lead;
+    box.querySelector(".more").textContent = more.join(" ");
+    const name = box.querySelector(".hand-over");
+    name.hidden = chosen.pick === null;
+    if (chosen.pick !== null) {
+      const cell = facts.cells[chosen.pick];
+      name.querySelector("code").textContent = cell.name;
+      name.querySelector("span").textContent = cell.words;
     }
-    if ((trace.mode || "").includes("text")) themed.textfont = { ...trace.textfont, color: colour("ink") };
-    return themed;
+    box.classList.toggle("for-decide", isOwn() && !is(state.accuracy) && !is(state.machine));
+    find("tiles").hidden = chosen.pick === null;
   };
 
-  // On a narrow plot the names of points lie on each other; what the legend and a touch say is enough.
-  const fewerNames = (trace) => trace.mode === "markers+text" ? { ...trace, mode: "markers" } : trace;
-  const fewerTicks = (axis) => {
-    const most = 4;
-    if (!axis.tickvals || axis.tickvals.length <= most) return axis;
-    const kept = (_, place) => place % 2 === 0;
-    return { ...axis, tickvals: axis.tickvals.filter(kept), ticktext: axis.ticktext.filter(kept) };
-  };
-
-  const themedLayout = (layout, colour, width) => {
-    const themed = { ...layout, font: { ...layout.font, color: colour("ink") } };
-    themed.hoverlabel = { ...layout.hoverlabel, bgcolor: colour("panel"), bordercolor: colour("line"), font: { ...layout.hoverlabel.font, color: colour("ink") } };
-    for (const key of Object.keys(layout)) {
-      if (/^[xy]axis/.test(key)) themed[key] = { ...layout[key], gridcolor: colour("grid"), linecolor: colour("line") };
+  const fillPicked = () => {
+    for (const row of document.querySelectorAll("#cell-table tbody tr[data-cell]")) {
+      const isPicked = Number(row.dataset.cell) === chosen.pick;
+      if (row.classList.contains("picked") === isPicked) continue;
+      row.classList.toggle("picked", isPicked);
+      const mark = row.querySelector(".chosen");
+      if (mark) mark.remove();
+      if (isPicked) row.cells[0].append(panel.make("span", { className: "chosen", textContent: "chosen above" }));
     }
-    if (width < narrow) {
-      themed.font.size = 12;
-      themed.xaxis = fewerTicks(themed.xaxis);
-    }
-    return themed;
   };
 
+  // What differs from the report as it was written, in words, and a mark on every text that still says the old.
+  const marks = [...document.querySelectorAll("[data-written]")].map((box) => {
+    const mark = panel.make("span", { className: "written", hidden: true, textContent: "As the report was written: " });
+    box.prepend(mark);
+    return mark;
+  });
+  const shownValue = (input, value) => {
+    if (!is(value)) return "not given";
+    if (!input.is_number) return panel.words[value] || String(value);
+    return (/(_fraction(_|$)|_accuracy$)/.test(input.name) ? wording.percent(value) : String(value)) + (input.unit ? " " + input.unit : "");
+  };
+  const fillChanges = () => {
+    const names = new Set(address.changes(facts, state));
+    const told = facts.machines.filter((machine) => names.has("price." + machine.id)).map((machine) => {
+      const choice = machine.choices[state.choices[facts.machines.indexOf(machine)]];
+      return `${machine.label} as ${choice.instance || "given"}`;
+    });
+    for (const input of facts.inputs) if (names.has(input.name)) told.push(`${input.title}: ${shownValue(input, state.values[input.name])}`);
+    const box = find("changes");
+    box.hidden = !told.length;
+    box.querySelector("span").textContent = told.length ? `Changed from the report as it was written: ${told.join("; ")}.` : "";
+    for (const mark of marks) mark.hidden = isOwn();
+    for (const head of stale) head.box.textContent = head.text + (isOwn() ? "" : ", as the report was written");
+    for (const place of document.querySelectorAll("[data-machine]")) {
+      const price = context.derived.prices[Number(place.dataset.machine)];
+      place.hidden = isOwn();
+      place.textContent = "Now: " + (price.missing || `${context.money.perHour(price.usd_per_hour)} an hour, ${price.instance || "as given"}, ${panel.words[price.plan]}`);
+    }
+  };
+
+  const layOut = (item) => {
+    if (item.version === version) return item.laid;
+    item.version = version;
+    const plain = { data: item.figure.data, layout: item.figure.layout, title: item.title };
+    const isCost = item.key === "chart-cost";
+    const asWritten = isOwn() && (!isCost || (state.view === "engineer" && !is(state.accuracy) && !is(state.machine)));
+    item.laid = asWritten ? plain : isCost ? scatter.chart(item, context, chosen, state) || plain : redraw.chart(item, context);
+    return item.laid;
+  };
   const draw = (item) => {
-    const box = document.getElementById(item.key);
-    if (!box || box.closest("[hidden]")) return;
-    const colour = colours();
-    const width = root.dataset.print ? printed : box.clientWidth;
-    const shown = item.figure.data.filter((trace) => trace.showlegend !== false).length;
-    const layout = themedLayout(item.figure.layout, colour, width);
-    // Under a narrow plot every name of the legend takes a line of its own, which must not eat the plot.
-    if (width < narrow && shown > 1) layout.height = item.figure.layout.height + 14 * shown;
-    layout.width = root.dataset.print ? printed : undefined;
-    layout.autosize = !root.dataset.print;
-    const data = item.figure.data.map((trace) => themedTrace(width < narrow ? fewerNames(trace) : trace, colour));
-    Plotly.react(box, data, layout, config);
-    box.style.minHeight = "";
+    const box = find(item.key);
+    if (drawing.isHidden(box)) return;
+    const laid = layOut(item);
+    item.drawn = version;
+    drawing.draw(box, laid, item.figure.layout.height);
+    if (laid.title && laid.title !== box.previousElementSibling.textContent) box.previousElementSibling.textContent = laid.title;
+    if (laid.label) box.setAttribute("aria-label", laid.label);
   };
-  const drawAll = () => figures.forEach(draw);
+  const drawAll = () => charts.forEach(draw);
+  const follows = (item) => item.key === "chart-cost" || item.figure.layout.meta;
+  let frame = 0;
+  const drawLater = () => {
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(() => charts.filter((item) => !is(item.drawn) || (item.drawn !== version && follows(item))).forEach(draw));
+  };
 
-  const choice = document.getElementById("map-group");
-  if (choice) {
-    choice.addEventListener("change", () => {
-      for (const group of document.querySelectorAll(".map-group")) group.hidden = group.dataset.group !== choice.value;
-      drawAll();
-    });
-  }
-
-  const table = document.getElementById("cell-table");
-  if (table) {
-    const body = table.tBodies[0];
-    const heads = [...table.tHead.rows[0].cells];
-    heads.forEach((head, column) => {
-      head.querySelector("button").addEventListener("click", () => {
-        const way = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-        const isNumber = head.classList.contains("num");
-        const value = (row) => {
-          const square = row.cells[column];
-          if (isNumber) return square.dataset.sort === undefined ? null : Number(square.dataset.sort);
-          return square.firstElementChild.textContent || null;
-        };
-        const order = (one, other) => {
-          const [a, b] = [value(one), value(other)];
-          if (a === null || b === null) return (a === null) - (b === null); // no figure: last, whichever way
-          return way * (isNumber ? a - b : a.localeCompare(b, "en", { numeric: true }));
-        };
-        body.append(...[...body.rows].sort(order));
-        for (const other of heads) other.setAttribute("aria-sort", "none");
-        head.setAttribute("aria-sort", way === 1 ? "ascending" : "descending");
-      });
-    });
-
-    const said = document.getElementById("csv-said");
-    const text = read("csv");
-    const copyByHand = () => {
-      const area = document.createElement("textarea");
-      area.value = text;
-      area.style.position = "fixed";
-      area.style.opacity = "0";
-      document.body.append(area);
-      area.select();
-      const done = document.execCommand("copy");
-      area.remove();
-      return done;
-    };
-    document.getElementById("copy-csv").addEventListener("click", async () => {
-      let done = true;
-      try {
-        await navigator.clipboard.writeText(text);
-      } catch {
-        done = copyByHand();
+  let controls = null;
+  const apply = (next, isFirst = false) => {
+    const before = state;
+    state = next;
+    const isSound = !address.clashes(state.values).length;
+    if (isSound) {
+      version += 1;
+      const derived = whatif.derive(facts, state);
+      context = { facts, base, derived, written, money: decision.purse(state.values) };
+      chosen = ranking.choose(facts, derived, state);
+      root.dataset.view = state.view;
+      for (const one of document.querySelectorAll("#views button")) one.setAttribute("aria-pressed", String(one.dataset.to === state.view));
+      if (!isFirst || !isOwn()) squares.fill(context);
+      for (const head of heads) {
+        const text = context.money.recode(head.text, written.code);
+        if (head.box.textContent !== text) head.box.textContent = text;
       }
-      said.textContent = done ? "Copied." : "The browser refused; use the download.";
+      fillTiles();
+      fillAnswer();
+      fillPicked();
+      fillChanges();
+      if (!isFirst) remember();
+      drawLater();
+    }
+    if (controls) controls.show(state);
+    if (before.view !== state.view && !isFirst) scrollTo(0, 0);
+  };
+  const set = (changed) => apply({ ...state, ...changed });
+
+  const remember = () => {
+    const fragment = address.format(facts, state);
+    if (fragment === location.hash) return;
+    try {
+      history.replaceState(null, "", fragment || location.pathname + location.search);
+    } catch {
+      location.hash = fragment; // a browser that lets no file change its address
+    }
+  };
+  const recall = (isFirst) => {
+    const fragment = location.hash.slice(1);
+    const place = fragment && !fragment.includes("=") ? find(fragment) : null;
+    const [next, ignored] = place ? [{ ...own, view: "engineer" }, []] : address.parse(facts, fragment);
+    apply(next, isFirst);
+    find("ignored").textContent = ignored.length ? `Not understood in the address, and left out: ${ignored.join(", ")}.` : "";
+    if (place) place.scrollIntoView();
+  };
+
+  // Links within the page would write over the state in its address.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest && event.target.closest('a[href^="#"]');
+    const place = link && find(link.getAttribute("href").slice(1));
+    if (!place) return;
+    event.preventDefault();
+    place.setAttribute("tabindex", "-1");
+    place.focus({ preventScroll: true });
+    place.scrollIntoView();
+  });
+
+  const csvSaid = find("csv-said");
+  if (csvSaid) {
+    const text = read("csv");
+    const about = () => isOwn() ? "" : " Its figures are the report's as it was written.";
+    find("copy-csv").addEventListener("click", async () => {
+      csvSaid.textContent = await tables.copy(text) ? "Copied." + about() : "The browser refused; use the download.";
     });
-    document.getElementById("download-csv").addEventListener("click", () => {
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-      link.download = "cells.csv";
+    find("download-csv").addEventListener("click", () => {
+      const link = panel.make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "cells.csv" });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-      said.textContent = "Saved.";
+      csvSaid.textContent = "Saved." + about();
     });
   }
-  if (figures.length) {
+
+  const group = find("map-group");
+  if (group) {
+    group.addEventListener("change", () => {
+      for (const one of document.querySelectorAll(".map-group")) one.hidden = one.dataset.group !== group.value;
+      drawLater();
+    });
+  }
+
+  find("views").hidden = false;
+  for (const one of document.querySelectorAll("#views button")) one.addEventListener("click", () => set({ view: one.dataset.to }));
+  if (find("controls")) {
+    controls = panel.build(find("controls"), find("assumptions"), facts, own, () => state, set);
+    find("reset").addEventListener("click", () => {
+      apply({ ...own, view: state.view });
+      find("needed").focus();
+    });
+  }
+  recall(true);
+  addEventListener("hashchange", () => recall(false));
+
+  if (charts.length) {
     drawAll();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
     addEventListener("beforeprint", () => { root.dataset.print = "yes"; drawAll(); });

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -17,6 +17,7 @@ from harness import __version__
 from harness.assumptions import Assumptions
 from harness.cost import Priced
 from harness.footprint import rescues, ways_to_fit
+from harness.prices import Price
 from harness.report.assumed import INPUT_HEADS
 from harness.report.bars import bars
 from harness.report.cell_table import HEADS, MANY_ROWS, TEXT_COLUMNS, rows
@@ -28,6 +29,7 @@ from harness.report.device_words import MAX_SERIES, scaling_sentences
 from harness.report.devices import HEADS as SCALING_HEADS
 from harness.report.devices import scaling_rows
 from harness.report.elsewhere import Moved
+from harness.report.facts import facts
 from harness.report.figures import Chart, as_json, script_safe
 from harness.report.grids import heat_maps
 from harness.report.machines import Machines
@@ -52,6 +54,12 @@ from harness.report.wording import clean, plural
 from harness.report.worth_words import WORTH_HEADS, WorthWords
 from harness.scaling import scaling_series
 
+# Each uses what those before it define.
+_SCRIPTS = (
+    *("formulas", "wording", "whatif", "ranking", "address", "decision"),
+    *("redraw", "scatter", "drawing", "panel", "tables", "squares", "page"),
+)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -69,11 +77,22 @@ def page(
     sentences: Sequence[str],
     csv: str,
     assumed: Assumptions,
+    choices: Mapping[str, Sequence[Price | None]],
     parts: Parts,
     *,
     generated_at: datetime,
 ) -> str:
-    """Render the whole page; `csv` is offered for copying, `generated_at` is in UTC."""
+    """Render the whole page.
+
+    Args:
+        cells: Every cell, in the order in which tables show them.
+        choice: Among `cells`.
+        sentences: The answer.
+        csv: Offered for copying.
+        assumed: Those under which `cells` was priced.
+        choices: See `facts`.
+        generated_at: In UTC.
+    """
     cost = cost_and_accuracy(cells, choice)
     maps = heat_maps(cells)
     compared, num_more = bars(cells)
@@ -125,8 +144,11 @@ def page(
         footer=_footer(cells),
         figures=Markup(as_json(charts)),  # noqa: S704 - escaped by as_json
         csv=Markup(script_safe(json.dumps(csv))),  # noqa: S704 - escaped by script_safe
+        facts=Markup(  # noqa: S704 - as csv
+            script_safe(json.dumps(facts(cells, choice, assumed, choices), allow_nan=False, separators=(",", ":")))
+        ),
         style=Markup(_read("page.css")),  # noqa: S704 - our own files
-        script=Markup(_read("page.js")),  # noqa: S704
+        scripts=[Markup(_read(f"{name}.js")) for name in _SCRIPTS],  # noqa: S704
         plotly=Markup(get_plotlyjs() if charts else ""),  # noqa: S704 - it holds no `</script`, which a test asks
     )
 

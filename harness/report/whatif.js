@@ -45,37 +45,45 @@ const whatif = (() => {
     return { fixed_usd_per_hour, running_usd_per_hour };
   };
 
+  // An own machine whose purchase nobody stated is an example.
+  const isStated = (facts, values) => facts.given.includes("prices.own.purchase_usd")
+    || values["prices.own.purchase_usd"] !== facts.values["prices.own.purchase_usd"];
+
   // What an hour of a machine is paid, as tariff.pay_for; `missing` says why there is no price.
   const hourly = (facts, machine, choice, values) => {
+    const plan = values["prices.plan"];
+    const known = choice ? { instance: choice.instance, basis: choice.basis, doubtful: choice.doubtful } : {};
     const billing = { granularity_s: choice ? choice.granularity_s : 1, minimum_s: choice ? choice.minimum_s : 0 };
     if (choice && choice.basis === "given") {
-      return { usd_per_hour: choice.listed, on_demand: choice.listed, spot: null, plan: "on_demand", ...billing };
+      return { ...known, usd_per_hour: choice.listed, on_demand: choice.listed, spot: null, plan: "on_demand", ...billing };
     }
-    const plan = values["prices.plan"];
     const ownMachine = values["prices.own.machine"];
     if (plan === "own" && (!is(ownMachine) || ownMachine === machine.id)) {
-      const usd_per_hour = formulas.own_usd_per_hour({ ...ownParts(values), utilisation_fraction: values["prices.own.utilisation_fraction"] });
-      const rented = choice ? { on_demand: onDemand(facts, choice, values), spot: spotOf(facts, choice) } : { on_demand: null, spot: null };
-      return { usd_per_hour, ...rented, plan: "own", ...billing };
+      return {
+        instance: values["prices.own.name"] || "own machine", basis: isStated(facts, values) ? "stated" : "assumed", doubtful: false,
+        usd_per_hour: formulas.own_usd_per_hour({ ...ownParts(values), utilisation_fraction: values["prices.own.utilisation_fraction"] }),
+        on_demand: choice ? onDemand(facts, choice, values) : null, spot: choice ? spotOf(facts, choice) : null, plan, ...billing,
+      };
     }
     if (!choice) return { missing: machine.missing };
     const unknown = (which) => ({ missing: "no " + which + " price of " + (choice.instance || "this machine") + " is known" });
     const on_demand = onDemand(facts, choice, values);
     const spot = spotOf(facts, choice);
+    const price = { ...known, on_demand, spot, ...billing };
     if (plan === "spot") {
       if (!is(spot)) return unknown("spot");
-      return { usd_per_hour: spot, on_demand, spot, plan, ...billing };
+      return { ...price, usd_per_hour: spot, plan };
     }
     if (plan === "committed") {
       const rate = rateOf(facts, choice, "committed");
       const committed_usd_per_hour = rate ? rate.usd_per_hour : !is(on_demand) ? null
         : formulas.discounted({ usd_per_hour: on_demand, discount_percent: values["prices.commitment.discount_percent"] });
       if (!is(committed_usd_per_hour)) return unknown("committed");
-      const usd_per_hour = formulas.committed_usd_per_useful_hour({ committed_usd_per_hour, utilisation_fraction: values["prices.commitment.utilisation_fraction"] });
-      return { usd_per_hour, on_demand, spot, plan, ...billing };
+      const utilisation_fraction = values["prices.commitment.utilisation_fraction"];
+      return { ...price, usd_per_hour: formulas.committed_usd_per_useful_hour({ committed_usd_per_hour, utilisation_fraction }), plan };
     }
     if (!is(on_demand)) return unknown("on-demand");
-    return { usd_per_hour: on_demand, on_demand, spot, plan: "on_demand", ...billing };
+    return { ...price, usd_per_hour: on_demand, plan: "on_demand" };
   };
 
   // Seconds with the interval of the training speed, as cost._with_speed.
@@ -99,7 +107,7 @@ const whatif = (() => {
       work_s: seconds, interruptions_per_hour: spot("interruptions_per_hour"), checkpoint_every_s: spot("checkpoint_every_s"),
       checkpoint_s: spot("checkpoint_s"), restart_s: spot("restart_s"),
     });
-    if (!is(work_s)) return null;
+    if (!is(work_s)) return null; // it would never end
     if (plan === "own") return formulas.usd_of_seconds({ usd_per_hour, seconds: work_s });
     const before_s = values["prices.rental.startup_s"] + values["prices.rental.setup_s"];
     const billed_s = formulas.billed_seconds({ work_s, before_s, minimum_s: price.minimum_s, granularity_s: price.granularity_s });
@@ -114,23 +122,21 @@ const whatif = (() => {
     return is(value) ? { value, low: point(usd.low, accuracy.high), high: point(usd.high, accuracy.low) } : null;
   };
 
-  // Seconds of a run, as cost.run_seconds; `num_rows` instead of those measured, at the same speed.
-  const runSeconds = (cell, values) => {
-    if (!is(cell.train_s)) return null;
+  // How many times the measured training rows, as cost._row_factor.
+  const rowFactor = (cell, values) => {
     const num_rows = values["prices.retraining.num_rows"];
-    const factor = is(num_rows) && is(cell.num_train) ? num_rows / cell.num_train : 1;
-    const fixed = (cell.setup_s || 0) + (cell.evaluate_s || 0);
-    const train_s = withSpeed(cell, cell.train_s * factor);
-    return { train_s, factor, run_s: map(train_s, (seconds) => seconds + fixed) };
+    return is(num_rows) && is(cell.num_train) ? num_rows / cell.num_train : 1;
   };
+
+  const runOf = (cell, train_s) => map(train_s, (seconds) => seconds + (cell.setup_s || 0) + (cell.evaluate_s || 0));
 
   // Joules of a run, kWh and what they stand for, as energy_use.energy_use.
   const energyOf = (cell, run_s, values) => {
     const energy = (name) => values["prices.energy." + name];
-    const measured = runSeconds(cell, { "prices.retraining.num_rows": null });
+    const measured = runOf(cell, withSpeed(cell, cell.train_s));
     let joules = null;
-    if (is(run_s) && is(cell.joules) && measured && measured.run_s.value > 0) {
-      joules = map(cell.joules, (one) => one * (run_s.value / measured.run_s.value));
+    if (is(run_s) && is(cell.joules) && measured.value > 0) {
+      joules = map(cell.joules, (one) => one * (run_s.value / measured.value));
     } else if (is(energy("watts"))) {
       joules = map(run_s, (seconds) => formulas.joules_of_watts({ watts: energy("watts"), seconds }));
     }
@@ -145,8 +151,9 @@ const whatif = (() => {
 
   // Every figure of one cell, as cost._price_summary, by Priced's names.
   const priceCell = (cell, price, values) => {
-    const seconds = runSeconds(cell, values);
-    const run_s = seconds ? seconds.run_s : null;
+    const factor = rowFactor(cell, values);
+    const train_s = withSpeed(cell, is(cell.train_s) ? cell.train_s * factor : null);
+    const run_s = runOf(cell, train_s);
     const found = { run_s, ...energyOf(cell, run_s, values) };
     if (price.missing !== undefined) return { ...found, missing: price.missing };
     const usd = (estimate) => map(estimate, (one) => formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds: one }));
@@ -166,8 +173,8 @@ const whatif = (() => {
       ...found,
       usd_per_hour: price.usd_per_hour,
       usd_per_1000_samples: perThousand(price.usd_per_hour),
-      usd_per_epoch: usd(withSpeed(cell, is(cell.epoch_s) ? cell.epoch_s * (seconds ? seconds.factor : 1) : null)),
-      usd_train: usd(seconds ? seconds.train_s : null),
+      usd_per_epoch: usd(withSpeed(cell, is(cell.epoch_s) ? cell.epoch_s * factor : null)),
+      usd_train: usd(train_s),
       usd_setup: usd(exact(cell.setup_s)),
       usd_evaluate: usd(exact(cell.evaluate_s)),
       usd_per_run: usd(run_s),
@@ -232,6 +239,17 @@ const whatif = (() => {
     };
   };
 
+  // The page's facts with cells as objects, as report/facts.py has them before it packs them.
+  const unpack = (packed) => {
+    const estimate = (found) => found ? { value: found[0], low: found[1], high: found[2] } : null;
+    const cells = packed.cells.rows.map((row) => {
+      const cell = Object.fromEntries(packed.cells.fields.map((name, index) => [name, row[index]]));
+      for (const name of ["samples_per_s", "evaluation_samples_per_s", "accuracy", "joules"]) cell[name] = estimate(cell[name]);
+      return cell;
+    });
+    return { ...packed, cells };
+  };
+
   // All of it: {prices: by machine, money: by cell, worth: by cell}.
   const derive = (facts, state) => {
     const prices = facts.machines.map((machine, index) => {
@@ -243,5 +261,5 @@ const whatif = (() => {
     return { prices, money, worth };
   };
 
-  return { derive, hourly, priceCell, worthOf, map };
+  return { unpack, derive, hourly, priceCell, worthOf, map };
 })();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.assumptions import Assumptions
 from harness.cost import Priced
@@ -18,6 +18,11 @@ from harness.worth import Worth, judge
 WORTH_HEADS = (
     *("model", "test accuracy", "benefit a month", "net present value", "pays back after", "return"),
     *("break-even accuracy", "break-even items a month", "paid before", "upkeep a month"),
+)
+# Of the heads from the third on, by Worth's names.
+_FIGURES = (
+    *("benefit_usd_per_month", "net_present_value_usd", "payback_months", "return_fraction"),
+    *("break_even_accuracy", "break_even_items", "upfront_usd", "upkeep_usd_per_month"),
 )
 MAX_MODELS = 12
 _MAX_NAMED = 3
@@ -47,7 +52,7 @@ def worth_words(cells: Sequence[Priced], choice: Choice, assumed: Assumptions) -
     models.sort(key=lambda cell: cell is not choice.pick)
     baselines = _told_apart(choice.baselines)
     judged = judge([*baselines, *models], assumed)
-    labels = short_labels(cells)
+    labels, places = short_labels(cells), {id(cell): index for index, cell in enumerate(cells)}
     names = {
         id(one): labels[id(one.cell)] if one.cell.summary.kind == "fine_tune" else _name(one.cell, cells)
         for one in judged
@@ -56,7 +61,7 @@ def worth_words(cells: Sequence[Priced], choice: Choice, assumed: Assumptions) -
     given, total = count_given(assumed, "value")
     return WorthWords(
         sentences=tuple(_sentences(judged, names, assumed, cells)),
-        rows=tuple(_row(one, names[id(one)]) for one in shown),
+        rows=tuple(_row(one, names[id(one)], places[id(one.cell)]) for one in shown),
         num_more=len(judged) - len(shown),
         inputs=tuple(input_rows(assumed, "value")),
         marked=_marked(given, total),
@@ -134,7 +139,17 @@ def _accuracy(share: float) -> str:
     return "at any accuracy" if share <= 0 else f"from an accuracy of {percent(share)} on"
 
 
-def _row(one: Worth, name: str) -> tuple[Field, ...]:
+def _row(one: Worth, name: str, place: int) -> tuple[Field, ...]:
+    """In the order of WORTH_HEADS; the page rewrites what follows from assumptions."""
+    name_field, accuracy, *figures = _fields(one, name)
+    found = [
+        replace(field, cell=place, figure=f"worth.{figure}", rests=figure.endswith(("_usd", "_month")))
+        for figure, field in zip(_FIGURES, figures, strict=True)
+    ]
+    return (name_field, accuracy, *found)
+
+
+def _fields(one: Worth, name: str) -> tuple[Field, ...]:
     basis, share, items = basis_label(one.cell.price), one.break_even_accuracy, one.break_even_items
     return (
         Field(name, name, numeric=False),

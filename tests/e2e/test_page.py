@@ -2,96 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
-
 import pytest
-from playwright.sync_api import sync_playwright
 
 from harness.cost import price
 from harness.footprint import PARTS, ways_to_fit
-from harness.report import write_report
 from harness.report.device_words import ratio_words, verdict
 from harness.report.wording import interval, memory, number, percent, usd
 from harness.scaling import scaling_series
 from harness.statistics import summarise, value_of
-from tests.make_priced import ASSUMED, AT, baseline, fine_tune, priced, study_records, two_machines
-from tests.make_records import GIB, make_load, make_machine, make_record
+from tests.make_priced import ASSUMED, baseline, fine_tune, priced, study_records, two_machines
+from tests.make_records import make_device_records
 
 pytestmark = pytest.mark.e2e
 
 HOSTILE = "</script><script>window.broken=1</script><img src=x onerror='window.broken=1'>\u202e\"'& \U0001f4b8"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 def device_cells():
-    """Strong and weak scaling on a CPU and on four GPUs, parts of memory, other holders, and a cell out of memory."""
-    four = make_machine(machine_id="4x-v100-000001", gpus=["Tesla V100-SXM2-16GB"] * 4)
-    held = make_load([("python3", 6 * GIB, 0), (HOSTILE, GIB, None)])
-    checkpointed = {"training": {"activation_checkpointing": True}}
-
-    def cell(device, batch_size, step_s, machine=None, sections=None, seq_len=64, load=None):
-        seconds = [step_s * (1 + 0.02 * (step % 3)) for step in range(40)]
-        comm = ([0.5, 0.52], [0.4, 0.41]) if "ddp" in device else None
-        training = {"seconds": seconds, "communication": comm, "memory_parts": {}}
-        axes = {"device": device, "batch_size": batch_size, "seq_len": seq_len}
-        return make_record(axes=axes, machine=machine, sections=sections, training=training, load=load)
-
-    records = [
-        *(cell("cpu", 32, 0.45), cell("cpu", 16, 0.26, load=held), cell("cpu-ddp2", 16, 0.52)),
-        *(cell("gpu", 32, 0.04, four), cell("gpu-ddp2", 16, 0.022, four), cell("gpu-ddp4", 8, 0.014, four)),
-        *(cell("cpu", 32, 0.6, sections=checkpointed), cell("cpu", 64, 9.0, sections=checkpointed, seq_len=512)),
-        make_record(outcome="oom", reason="killed", axes={"batch_size": 64, "seq_len": 512}),
-    ]
-    return price(summarise(records), lambda _summary: ASSUMED)
+    return price(summarise(make_device_records(HOSTILE)), lambda _summary: ASSUMED)
 
 
 def study_cells():
     return priced(study_records())
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(chromium, tmp_path):
-    """Opens a report and fails the test on a console error, an exception, or a request that leaves the file."""
-    troubles: list[str] = []
-
-    def open_report(cells, width=1400, scheme="light"):
-        path = write_report(cells, tmp_path, generated_at=AT)
-        page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page.on("console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("request", lambda asked: None if asked.url == path.as_uri() else troubles.append(asked.url))
-        page.goto(path.as_uri())
-        page.wait_for_load_state()
-        return page
-
-    yield open_report
-    assert troubles == []
-
-
-def wait_until(page, condition):
-    """Look frame by frame until a JavaScript expression holds.
-
-    Playwright's wait_for_function compiles its text anew at each look, which the page's own policy forbids: it passes
-    only where the first look is enough. Here the expression is compiled once, with the promise.
-    """
-    page.evaluate(
-        f"""new Promise((done, fail) => {{
-            const look = () => {{ if ({condition}) done(); else requestAnimationFrame(look); }};
-            setTimeout(() => fail(new Error("not within 30 s: " + {json.dumps(condition)})), 30000);
-            look();
-        }})"""
-    )
 
 
 def test_the_figures_on_screen_are_those_computed(visit):
@@ -107,7 +39,7 @@ def test_the_figures_on_screen_are_those_computed(visit):
     assert "assumed" in page.locator(".lead").inner_text()
 
 
-def test_every_chart_is_drawn(visit):
+def test_every_chart_is_drawn(visit, wait_until):
     page = visit(priced(study_records()))
     charts = page.locator(".plot")
     wait_until(
@@ -158,7 +90,7 @@ def test_missing_figures_stand_last_whichever_way(visit):
         assert 0 < sum(known) < len(known)
 
 
-def test_the_csv_is_the_file_that_was_written(visit, tmp_path):
+def test_the_csv_is_the_file_that_was_written(visit, wait_until, tmp_path):
     page = visit(priced(study_records()))
     with page.expect_download() as download:
         page.locator("#download-csv").click()
@@ -170,7 +102,7 @@ def test_the_csv_is_the_file_that_was_written(visit, tmp_path):
     assert page.evaluate("window.copied") == (tmp_path / "cells.csv").read_text(encoding="utf-8")
 
 
-def test_another_combination_is_chosen_by_keyboard(visit):
+def test_another_combination_is_chosen_by_keyboard(visit, wait_until):
     records, prices = two_machines()
     page = visit(priced(records, prices=prices))
     page.locator("#map-group").focus()
@@ -180,7 +112,7 @@ def test_another_combination_is_chosen_by_keyboard(visit):
     assert page.locator(".map-group").last.is_visible()
 
 
-def test_charts_follow_the_scheme_and_the_printer(visit):
+def test_charts_follow_the_scheme_and_the_printer(visit, wait_until):
     page = visit(priced(study_records()))
     ink = "getComputedStyle(document.querySelector('#chart-cost .xtick text')).fill"
     light = page.evaluate(ink)
@@ -193,13 +125,13 @@ def test_charts_follow_the_scheme_and_the_printer(visit):
     assert page.evaluate(ink) != light
 
 
-def test_hundreds_of_cells_are_drawn(visit):
+def test_hundreds_of_cells_are_drawn(visit, wait_until):
     page = visit(priced([fine_tune(16 + i % 20, 32 + i // 20, cell=f"cell-{i}") for i in range(300)]))
     wait_until(page, "document.documentElement.dataset.ready === 'yes'")
     assert page.locator("#cell-table tbody tr").count() == 300
 
 
-def test_the_figures_over_devices_are_those_computed(visit):
+def test_the_figures_over_devices_are_those_computed(visit, wait_until):
     cells = device_cells()
     series = scaling_series(cells)
     page = visit(cells)
@@ -229,7 +161,7 @@ def test_the_figures_over_devices_are_those_computed(visit):
     wait_until(page, "document.querySelectorAll('#scaling .plot .main-svg:first-child').length === 6")
 
 
-def test_the_page_says_where_memory_went_who_else_held_it_and_what_fits(visit):
+def test_the_page_says_where_memory_went_who_else_held_it_and_what_fits(visit, wait_until):
     cells = device_cells()
     page = visit(cells)
     section = page.locator("#memory")

@@ -13,6 +13,7 @@ import pytest
 from harness.assumptions import Assumptions
 from harness.cost import Priced, price
 from harness.prices import Price
+from harness.report.choice import choose
 from harness.report.facts import facts
 from harness.statistics import summarise
 from harness.tariff import pay
@@ -85,7 +86,7 @@ def derive(all_facts):
     scripts = [
         files("harness.report").joinpath(name).read_text(encoding="utf-8") for name in ("formulas.js", "whatif.js")
     ]
-    states = "all.map((facts) => whatif.derive(facts, { values: facts.values, choices: [] }))"
+    states = "all.map(whatif.unpack).map((facts) => whatif.derive(facts, { values: facts.values, choices: [] }))"
     script = "\n".join([*scripts, f"const all = {json.dumps(all_facts)};", f"console.log(JSON.stringify({states}));"])
     ran = subprocess.run(["node", "-"], input=script, capture_output=True, text=True, check=True, timeout=60)
     return json.loads(ran.stdout)
@@ -124,7 +125,7 @@ def test_every_figure_of_every_cell_under_every_plan():
     cases = [Assumptions.model_validate({"prices": p, "value": v}) for p in PRICES for v in VALUES]
     priced = [price(summaries, pay(lambda summary: FOUND[summary.machine_id], one.prices), one) for one in cases]
     choices = {"epyc-4c-16g-000001": [LISTED]}
-    derived = derive([facts(cells, one, choices) for cells, one in zip(priced, cases, strict=True)])
+    derived = derive([facts(cells, choose(cells), one, choices) for cells, one in zip(priced, cases, strict=True)])
     num_compared = 0
     for assumed, cells, page in zip(cases, priced, derived, strict=True):
         for index, cell in enumerate(cells):

@@ -1,0 +1,127 @@
+"use strict";
+// The reader's view as the page's address has it: #view=engineer&prices.plan=spot. Only what is not the report's own.
+const address = (() => {
+  const is = (value) => value !== null && value !== undefined;
+
+  // As the report was written: every assumption its own, every machine at the report's own price.
+  const own = (facts) => ({ view: "decide", accuracy: null, machine: null, choices: {}, values: { ...facts.values } });
+
+  const nameOf = (choice) => choice.basis === "given" ? "given"
+    : [choice.provider, choice.instance, choice.region].filter(is).join("/");
+
+  // What is wrong with one value, in words; null if nothing.
+  const wrong = (input, value) => {
+    if (!is(value)) return input.is_optional ? null : "a value is needed";
+    if (input.choices.length) return input.choices.includes(value) ? null : "one of " + input.choices.join(", ");
+    if (input.is_date) return /^\d{4}-\d\d-\d\d$/.test(value) ? null : "a date";
+    if (!input.is_number) {
+      if (typeof value !== "string" || value.length > 40) return "a short text";
+      return is(input.pattern) && !new RegExp(input.pattern).test(value) ? input.why : null;
+    }
+    if (typeof value !== "number" || !Number.isFinite(value)) return "a number";
+    if (is(input.min) && value < input.min) return "no less than " + input.min;
+    if (is(input.above) && value <= input.above) return "more than " + input.above;
+    if (is(input.max) && value > input.max) return "no more than " + input.max;
+    if (is(input.below) && value >= input.below) return "less than " + input.below;
+    return null;
+  };
+
+  // What is wrong between two values, as the validators of harness/assumptions.py: [name, the other's name, words].
+  const clashes = (values) => {
+    const found = [];
+    const own = (name) => values["prices.own." + name];
+    if (values["prices.currency.code"] === "USD" && values["prices.currency.per_usd"] !== 1) {
+      found.push(["prices.currency.per_usd", "prices.currency.code", "1 with USD; choose another currency first"]);
+    }
+    if (own("resale_usd") > own("purchase_usd")) found.push(["prices.own.resale_usd", "prices.own.purchase_usd", "no more than was paid for it"]);
+    if (own("idle_watts") > own("busy_watts")) found.push(["prices.own.idle_watts", "prices.own.busy_watts", "no more than while it works"]);
+    const kinds = ["value.false_positive_usd", "value.false_negative_usd"];
+    for (const [one, other] of [kinds, [...kinds].reverse()]) {
+      if (!is(values[one]) && is(values[other])) found.push([one, other, "both kinds of error, or neither"]);
+    }
+    return found;
+  };
+
+  const read = (input, text) => {
+    if (text === "") return null;
+    return input.is_number ? (text.trim() === "" ? NaN : Number(text)) : text;
+  };
+
+  // [state, what was ignored]. Nothing in an address can break the page: what is not understood is left out, and said.
+  const parse = (facts, fragment) => {
+    const state = own(facts);
+    const ignored = [];
+    const inputs = new Map(facts.inputs.map((input) => [input.name, input]));
+    for (const part of fragment.replace(/^#/, "").split("&").filter(Boolean)) {
+      const cut = part.indexOf("=");
+      let [name, text] = cut < 0 ? [part, ""] : [part.slice(0, cut), part.slice(cut + 1)];
+      try {
+        [name, text] = [decodeURIComponent(name), decodeURIComponent(text)];
+      } catch { /* a stray %: as it stands */ }
+      if (!take(facts, state, inputs, name, text)) ignored.push(name.slice(0, 40));
+    }
+    for (const [name, other] of clashes(state.values)) {
+      for (const one of [name, other]) state.values[one] = facts.values[one];
+      ignored.push(name);
+    }
+    return [state, ignored];
+  };
+
+  const take = (facts, state, inputs, name, text) => {
+    if (name === "view") {
+      if (!["decide", "engineer"].includes(text)) return false;
+      state.view = text;
+      return true;
+    }
+    if (name === "accuracy") {
+      const value = text.trim() === "" ? NaN : Number(text);
+      if (!(value > 0 && value <= 1)) return false;
+      state.accuracy = value;
+      return true;
+    }
+    if (name === "machine" || name.startsWith("price.")) {
+      const id = name === "machine" ? text : name.slice("price.".length);
+      const index = facts.machines.findIndex((machine) => machine.id === id);
+      if (index < 0) return false;
+      if (name === "machine") {
+        state.machine = index;
+        return true;
+      }
+      const choice = facts.machines[index].choices.findIndex((one) => nameOf(one) === text);
+      if (choice >= 0) state.choices[index] = choice;
+      return choice >= 0;
+    }
+    const input = inputs.get(name);
+    if (!input) return false;
+    const value = read(input, text);
+    if (wrong(input, value) !== null) return false;
+    state.values[name] = value;
+    return true;
+  };
+
+  const format = (facts, state) => {
+    const parts = [];
+    const add = (name, text) => parts.push(encodeURIComponent(name) + "=" + encodeURIComponent(text));
+    if (state.view !== "decide") add("view", state.view);
+    if (is(state.accuracy)) add("accuracy", String(state.accuracy));
+    if (is(state.machine)) add("machine", facts.machines[state.machine].id);
+    facts.machines.forEach((machine, index) => {
+      const chosen = state.choices[index];
+      if (is(chosen) && chosen !== machine.chosen) add("price." + machine.id, nameOf(machine.choices[chosen]));
+    });
+    for (const { name } of facts.inputs) {
+      const value = state.values[name];
+      if (value !== facts.values[name]) add(name, is(value) ? String(value) : "");
+    }
+    return parts.length ? "#" + parts.join("&") : "";
+  };
+
+  // Names of the assumptions that are not the report's own; view, accuracy and machine change no dollar.
+  const changes = (facts, state) => [
+    ...facts.machines.filter((machine, index) => is(state.choices[index]) && state.choices[index] !== machine.chosen)
+      .map((machine) => "price." + machine.id),
+    ...facts.inputs.map((input) => input.name).filter((name) => state.values[name] !== facts.values[name]),
+  ];
+
+  return { own, parse, format, changes, wrong, clashes, nameOf };
+})();

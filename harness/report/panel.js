@@ -1,0 +1,173 @@
+"use strict";
+// The controls: built from the facts' descriptions, they change the state and say what is wrong with a value.
+const panel = (() => {
+  const is = (value) => value !== null && value !== undefined;
+  const groups = [
+    ["Machine and price", ["prices.discount_percent", "prices.currency.", "prices.rental.", "prices.commitment."]],
+    ["How often, and answering with it", ["prices.retraining.", "prices.serving."]],
+    ["Is it worth it", ["value."]],
+    ["Own hardware", ["prices.own.", "prices.energy."]],
+    ["Spot", ["prices.spot."]],
+  ];
+  const words = {
+    on_demand: "by the hour, on demand", spot: "spot: cheaper, may be taken away", committed: "committed: reserved, or a savings plan",
+    own: "hardware of one's own", nothing: "not at all", by_hand: "by hand",
+  };
+  const isShare = (input) => input.is_number && /(_fraction(_|$)|_accuracy$)/.test(input.name);
+
+  const make = (tag, fields = {}, ...inside) => {
+    const element = document.createElement(tag);
+    for (const [key, value] of Object.entries(fields)) {
+      if (key in element && key !== "list") element[key] = value; else element.setAttribute(key, value);
+    }
+    element.append(...inside);
+    return element;
+  };
+
+  // A control with its label, unit, explanation and room for what is wrong.
+  const field = (id, title, control, unit = "", why = "") => {
+    control.id = id;
+    const said = make("span", { className: "problem", id: id + "-problem" });
+    const about = why ? [make("span", { className: "why", id: id + "-why", textContent: why })] : [];
+    control.setAttribute("aria-describedby", [...about, said].map((one) => one.id).join(" "));
+    const box = make("div", { className: "input" }, make("label", { htmlFor: id, textContent: title }),
+      make("span", { className: "control" }, control, ...(unit ? [make("span", { className: "unit", textContent: unit })] : [])), ...about, said);
+    const tell = (text) => {
+      said.textContent = text || "";
+      if (text) control.setAttribute("aria-invalid", "true"); else control.removeAttribute("aria-invalid");
+    };
+    return { box, control, tell };
+  };
+
+  const numeral = (input, value) => !is(value) ? "" : isShare(input) ? String(Number((value * 100).toPrecision(12))) : String(value);
+  const options = (select, pairs) => select.replaceChildren(...pairs.map(([value, text]) => make("option", { value, textContent: text })));
+
+  // One assumption. `get` gives the state, `set` takes a changed one.
+  const assumption = (input, facts, get, set) => {
+    const percent = isShare(input);
+    const isGuess = input.name !== "prices.plan" && !input.name.startsWith("prices.currency."); // nobody takes these for a fact
+    const control = input.choices.length ? make("select")
+      : make("input", { type: input.is_number ? "number" : input.is_date ? "date" : "text", step: "any", autocomplete: "off", spellcheck: false });
+    if (input.choices.length) options(control, input.choices.map((value) => [value, words[value] || value]));
+    if (input.is_number) {
+      const scale = percent ? 100 : 1;
+      if (is(input.min)) control.min = input.min * scale;
+      if (is(input.max)) control.max = input.max * scale;
+      control.inputMode = "decimal";
+      if (input.is_optional) control.placeholder = "not given";
+    }
+    const made = field("in-" + input.name.replace(/[._]/g, "-"), input.title, control, percent ? "%" : input.unit, input.why);
+    const origin = make("span", { className: "origin" });
+    made.box.querySelector(".control").append(origin);
+    const read = () => {
+      if (control.validity && control.validity.badInput) return NaN;
+      if (control.value === "") return null;
+      if (!input.is_number) return control.value;
+      return percent ? Number((Number(control.value) / 100).toPrecision(15)) : Number(control.value);
+    };
+    control.addEventListener("input", () => {
+      const value = read();
+      const problem = address.wrong(input, value);
+      made.tell(problem);
+      if (problem === null) set({ values: { ...get().values, [input.name]: value } });
+    });
+    const show = (state, own) => {
+      const value = state.values[input.name];
+      if (document.activeElement !== control) {
+        control.value = input.is_number ? numeral(input, value) : is(value) ? value : "";
+        made.tell(null);
+      }
+      const changed = value !== own.values[input.name];
+      origin.textContent = changed ? "changed here" : facts.given.includes(input.name) ? "from your file" : is(value) && isGuess ? "an example" : "";
+      made.box.classList.toggle("changed", changed);
+      return changed;
+    };
+    return { ...made, name: input.name, show };
+  };
+
+  // The price of a machine, of those that may be chosen for it.
+  const priceOf = (machine, index, title, get, set) => {
+    const control = make("select");
+    const why = machine.has_gpus ? "elsewhere: with the same card and number of them, so the measured seconds are taken to hold"
+      : "what this machine is; a CPU of another kind must be measured";
+    const made = field("price-" + index, title, control, "", why);
+    made.box.classList.add("wide");
+    let code = null;
+    control.addEventListener("change", () => set({ choices: { ...get().choices, [index]: Number(control.value) } }));
+    const show = (state) => {
+      const money = decision.purse(state.values);
+      const rate = money.code + state.values["prices.currency.per_usd"];
+      if (rate !== code) {
+        const text = (choice) => [choice.instance || "as given", choice.provider, choice.region].filter(is).join(", ")
+          + (is(choice.listed) ? `: ${money.perHour(choice.listed)} an hour` : ": your own rate") + (choice.as_of ? ` (${choice.as_of})` : "");
+        const none = is(machine.chosen) ? [] : [["", "no price known"]];
+        options(control, [...none, ...machine.choices.map((choice, place) => [String(place), text(choice)])]);
+        code = rate;
+      }
+      const chosen = is(state.choices[index]) ? state.choices[index] : machine.chosen;
+      control.value = is(chosen) ? String(chosen) : "";
+      const changed = chosen !== machine.chosen;
+      made.box.classList.toggle("changed", changed);
+      return changed;
+    };
+    return { ...made, show };
+  };
+
+  const needed = (get, set) => {
+    const control = make("input", { type: "number", min: 0, max: 100, step: "any", placeholder: "as the best", inputMode: "decimal", autocomplete: "off" });
+    const made = field("needed", "Texts that must be labelled right", control, "%", "empty: as many as the best measured, as far as can be told");
+    control.addEventListener("input", () => {
+      const value = Number(control.value) / 100;
+      const isWrong = control.validity.badInput || value < 0 || value > 1;
+      made.tell(isWrong ? "from 0 to 100" : null);
+      if (!isWrong) set({ accuracy: control.value === "" || value === 0 ? null : Number(value.toPrecision(12)) });
+    });
+    const show = (state) => {
+      if (document.activeElement !== control) {
+        control.value = is(state.accuracy) ? String(Number((state.accuracy * 100).toPrecision(12))) : "";
+        made.tell(null);
+      }
+    };
+    return { ...made, show };
+  };
+
+  const whichMachine = (facts, get, set) => {
+    const control = make("select");
+    options(control, [["", `any of the ${facts.machines.length} measured`], ...facts.machines.map((machine, index) => [String(index), machine.label])]);
+    control.addEventListener("change", () => set({ machine: control.value === "" ? null : Number(control.value) }));
+    const show = (state) => { control.value = is(state.machine) ? String(state.machine) : ""; };
+    return { ...field("which-machine", "Machine", control), show };
+  };
+
+  const mostPrices = 12; // a select for each machine of a long list would bury the rest
+
+  // Fills both boxes; gives `show`, which brings every control to a state.
+  const build = (first, rest, facts, own, get, set) => {
+    const inputs = facts.inputs.map((input) => assumption(input, facts, get, set));
+    const plan = inputs.find((input) => input.name === "prices.plan");
+    const several = facts.machines.length > 1;
+    const choosable = facts.machines.map((machine, index) => [machine, index]).filter(([machine]) => machine.choices.length);
+    const prices = choosable.slice(0, mostPrices).map(([machine, index]) =>
+      priceOf(machine, index, several ? `Price of ${machine.label}` : "Machine and its price", get, set));
+    const top = [needed(get, set), ...(several ? [whichMachine(facts, get, set)] : prices), plan];
+    first.append(...top.map((one) => one.box));
+    const boxes = groups.map(([title, prefixes]) => {
+      const members = inputs.filter((input) => input !== plan && prefixes.some((prefix) => input.name.startsWith(prefix)));
+      if (several && title === groups[0][0]) members.unshift(...prices);
+      const count = make("span", { className: "count" });
+      rest.append(make("details", { className: "group" }, make("summary", {}, title, " ", count), make("div", { className: "inputs" }, ...members.map((one) => one.box))));
+      return { members, count };
+    });
+    const show = (state) => {
+      for (const one of top) one.show(state, own);
+      for (const { members, count } of boxes) {
+        const changed = members.filter((one) => one.show(state, own)).length;
+        count.textContent = changed ? `${changed} changed` : "";
+      }
+      for (const [name, , problem] of address.clashes(state.values)) inputs.find((input) => input.name === name).tell(problem);
+    };
+    return { show };
+  };
+
+  return { build, make, words };
+})();

@@ -1,0 +1,30 @@
+"""What axe-core finds in both views, in both schemes, at three widths: nothing serious or critical."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.make_priced import priced, study_records, two_machines
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", ["decide", "engineer"])
+@pytest.mark.parametrize("width", [1400, 820, 390])
+def test_axe_finds_nothing_serious(visit, view, scheme, width):
+    records, prices = two_machines()
+    page = visit(priced(records, prices=prices), width, scheme, fragment=f"view={view}&prices.plan=own&accuracy=0.78")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+    page.locator("#in-prices-own-years").fill("0")
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found
+            if one["impact"] in ("serious", "critical")] == []  # fmt: skip
+
+
+@pytest.mark.parametrize("records", [[], study_records()])
+def test_axe_finds_nothing_serious_in_small_studies(visit, records):
+    page = visit(priced(records, None))
+    found = Axe().run(page).response["violations"]
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []

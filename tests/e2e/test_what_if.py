@@ -1,0 +1,500 @@
+"""The page's own arithmetic against Python's, and its controls as a reader uses them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+
+from harness.assumptions import Assumptions
+from harness.cost import Priced, price
+from harness.prices import choices, load_prices
+from harness.report.choice import choose
+from harness.report.facts import values
+from harness.report.money import money as money_words
+from harness.report.wording import percent, shown_in, usd
+from harness.report.worth_words import worth_words
+from harness.statistics import Estimate, summarise
+from harness.study_cost import study_cost
+from harness.tariff import pay
+from harness.worth import Worth, judge_cell
+from tests.make_priced import ASSUMED, GPU_MACHINE, MACHINE, baseline, fine_tune, priced, study_records, two_machines
+from tests.make_records import make_device_records
+
+pytestmark = pytest.mark.e2e
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+AMOUNTS = [field.name for field in fields(Priced) if field.name.startswith("usd_")]
+WORTH = [field.name for field in fields(Worth) if field.name.endswith(("_usd", "_month", "_million", "_months", "_fraction",
+                                                                        "_accuracy", "_items"))]  # fmt: skip
+LISTED = replace(ASSUMED, usd_per_hour_listed=0.192, usd_per_hour_spot=0.071, granularity_s=1.0, minimum_s=60.0)
+GPU_PRICE = replace(LISTED, usd_per_hour=1.006, usd_per_hour_listed=1.006, usd_per_hour_on_demand=1.006,
+                    usd_per_hour_spot=0.43, instance="g5.xlarge", basis="stated", note=None, granularity_s=3600.0,
+                    minimum_s=0.0)  # fmt: skip
+GIVEN = replace(LISTED, basis="given", instance=None, usd_per_hour=1.2, usd_per_hour_listed=1.2,
+                usd_per_hour_on_demand=1.2, usd_per_hour_spot=None)  # fmt: skip
+SPOT = {"plan": "spot", "spot": {"interruptions_per_hour": 0.4, "checkpoint_every_s": 30, "checkpoint_s": 2}}
+KINDS = {"false_positive_usd": 0.4, "false_negative_usd": 0.02, "today": "by_hand", "by_hand_usd": 0.03}
+SETS = {
+    "as written": ({}, {}),
+    "a discount": ({"discount_percent": 12.5}, {}),
+    "spot": (SPOT, {}),
+    "committed": ({"plan": "committed", "commitment": {"discount_percent": 41, "utilisation_fraction": 0.7}}, {}),
+    "own": ({"plan": "own", "own": {"years": 4, "utilisation_fraction": 0.2, "busy_watts": 350}}, {}),
+    "own, for one machine": ({"plan": "own", "own": {"machine": GPU_MACHINE["id"], "name": "the lab's"}}, {}),
+    "a currency": ({"currency": {"code": "EUR", "per_usd": 0.92, "as_of": "2026-11-01"}}, {}),
+    "rows and trials": ({"retraining": {"num_rows": 9800, "per_month": 4, "trials_per_kept": 12},
+                         "rental": {"idle_hours_per_month": 30, "startup_s": 0, "setup_s": 1000}}, {}),
+    "kinds of error": ({"serving": {"utilisation_fraction": 0.05}}, KINDS),
+    "no items, no discount": ({}, {"items_per_month": 0, "discount_fraction_per_year": 0, "horizon_months": 0.5}),
+    "watts": ({"energy": {"watts": 120}, "plan": "spot"}, {"right_usd": 0, "wrong_usd": 0}),
+}  # fmt: skip
+
+
+def assumed(name):
+    prices, value = SETS[name]
+    return Assumptions.model_validate({"prices": prices, "value": value})
+
+
+def base_price(summary):
+    """Prices before any plan: stated and billed by the hour, given, or none at all."""
+    if summary.machine_id == GPU_MACHINE["id"]:
+        return GPU_PRICE
+    return GIVEN if summary.machine_id == "4x-v100-000001" else LISTED
+
+
+def summaries():
+    records, _ = two_machines()
+    return summarise([*records, *make_device_records()])
+
+
+def cells_under(assumptions):
+    return price(summaries(), pay(base_price, assumptions.prices), assumptions)
+
+
+def state_of(assumptions, **more):
+    return {"values": dict(values(assumptions)), "choices": {}, "accuracy": None, "machine": None, **more}
+
+
+def figure(estimate):
+    return None if estimate is None else [estimate.value, estimate.low, estimate.high]
+
+
+def same(found, expected, where):
+    if isinstance(expected, list):
+        found = [found[side] for side in ("value", "low", "high")] if found else found
+        assert isinstance(found, list), (where, found, expected)
+        for one, other in zip(found, expected, strict=True):
+            same(one, other, where)
+    elif expected is None:
+        assert found is None, where
+    else:
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-15), where
+
+
+READ = "whatif.unpack(JSON.parse(document.getElementById('facts').textContent))"
+
+
+@pytest.fixture
+def opened(visit):
+    return visit(cells_under(Assumptions()))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_page_computes_what_python_computes(visit, name):
+    assumptions = assumed(name)
+    expected = cells_under(assumptions)
+    page = visit(cells_under(Assumptions()))
+    derived = page.evaluate(f"(state) => whatif.derive({READ}, state)", state_of(assumptions))
+    num_amounts = 0
+    for cell, money, worth in zip(expected, derived["money"], derived["worth"], strict=True):
+        for amount in AMOUNTS:
+            same(money.get(amount), figure(getattr(cell, amount)), f"{amount} of {cell.summary.cell}")
+            num_amounts += getattr(cell, amount) is not None
+        same(money["joules"], figure(cell.energy.joules if cell.energy else None), "joules")
+        judged = judge_cell(cell, assumptions)
+        assert (judged is None) == (worth is None), cell.summary.cell
+        for one in WORTH if judged is not None else ():
+            value = getattr(judged, one)
+            same(worth[one], figure(value) if isinstance(value, Estimate) else value, f"{one} of {cell.summary.cell}")
+    assert num_amounts > 200
+    chosen = page.evaluate(f"(state) => {{ const facts = {READ}; return ranking.choose(facts, whatif.derive(facts, state), state) }}",
+                           state_of(assumptions))  # fmt: skip
+    python = choose(expected)
+    places = {id(cell): index for index, cell in enumerate(expected)}
+    assert chosen["pick"] == places[id(python.pick)]
+    assert chosen["best"] == places[id(python.best)]
+    assert sorted(chosen["rivals"]) == sorted(places[id(cell)] for cell in python.rivals)
+    assert sorted(chosen["level"]) == sorted(places[id(cell)] for cell in python.level)
+
+
+def test_rates_of_a_contract_count_on_the_page_too(visit):
+    rates = [
+        {"instance": "m5.xlarge", "usd_per_hour": 0.11},
+        {"instance": "m5.xlarge", "region": "us-east-1", "usd_per_hour": 0.1, "plan": "committed"},
+        {"instance": "m5.xlarge", "region": "eu-west-1", "usd_per_hour": 0.01, "plan": "committed"},
+        {"instance": "m5.xlarge", "usd_per_hour": 0.02, "plan": "spot"},
+    ]
+    written = Assumptions.model_validate({"prices": {"rate": rates}})
+    page = visit(cells_under(written), assumptions=written)
+    for plan in ("on_demand", "committed", "spot"):
+        assumptions = Assumptions.model_validate({"prices": {"rate": rates, "plan": plan}})
+        derived = page.evaluate(f"(state) => whatif.derive({READ}, state)", state_of(assumptions))
+        for cell, money in zip(cells_under(assumptions), derived["money"], strict=True):
+            for amount in AMOUNTS:
+                same(money.get(amount), figure(getattr(cell, amount)), f"{plan}: {amount} of {cell.summary.cell}")
+
+
+def test_a_spot_machine_that_is_always_taken_away_has_no_cost(opened):
+    state = state_of(Assumptions())
+    state["values"] |= {"prices.plan": "spot", "prices.spot.interruptions_per_hour": 1e9}
+    money = opened.evaluate(f"(state) => whatif.derive({READ}, state).money", state)
+    cells = [(one, cell) for one, cell in zip(money, cells_under(Assumptions()), strict=True) if cell.usd_billed]
+    on_spot = [
+        (one["usd_billed"], one["usd_billed_on_demand"]["value"]) for one, cell in cells if cell.price is not GIVEN
+    ]
+    assert len(on_spot) > 20
+    assert all(spot is None and on_demand > 0 for spot, on_demand in on_spot)
+
+
+def test_the_formulas_by_the_table_that_python_is_held_to(opened):
+    cases = json.loads((FIXTURES / "costs.json").read_text(encoding="utf-8"))
+    found = opened.evaluate("(cases) => cases.map((one) => formulas[one.formula](one.inputs))", cases)
+    for case, value in zip(cases, found, strict=True):
+        same(value, case["expected"], case)
+
+
+def test_figures_in_words_by_the_table_that_python_is_held_to(opened):
+    cases = json.loads((FIXTURES / "wording.json").read_text(encoding="utf-8"))
+    found = opened.evaluate(
+        """(cases) => cases.map(({ say, value }) => {
+            if (say.startsWith("interval_")) return wording.interval({ value: value[0], low: value[1], high: value[2] }, say.slice(9));
+            const names = { usd: "amount", usd_per_hour: "perHour" };
+            return wording[names[say] || say](value);
+        })""",
+        cases,
+    )
+    assert found == [case["words"] for case in cases]
+
+
+@pytest.mark.parametrize("name", ["as written", "a currency", "own"])
+def test_charts_laid_anew_as_written_are_those_that_python_drew(visit, name):
+    """Every trace's places and words, and every axis of money."""
+    page = visit(cells_under(assumed(name)), assumptions=assumed(name))
+    assert not page.locator("#changes").is_visible()
+    different = page.evaluate(
+        f"""() => {{
+            const facts = {READ};
+            const state = {{ ...address.own(facts), view: "engineer" }};
+            const base = whatif.derive(facts, state);
+            const purse = decision.purse(state.values);
+            const context = {{ facts, base, derived: base, written: purse, money: purse }};
+            const near = (a, b) => typeof a === "number" && typeof b === "number" ? Math.abs(a - b) <= 1e-9 * Math.max(Math.abs(a), Math.abs(b))
+                : Array.isArray(a) ? Array.isArray(b) && a.length === b.length && a.every((one, i) => near(one, b[i])) : (a ?? null) === (b ?? null);
+            const found = [];
+            let laid = 0;
+            for (const item of JSON.parse(document.getElementById("figures").textContent)) {{
+                item.title = document.getElementById(item.key).previousElementSibling.textContent;
+                const isCost = item.key === "chart-cost";
+                if (!isCost && !item.figure.layout.meta) continue;
+                laid += 1;
+                const anew = isCost ? scatter.chart(item, context, ranking.choose(facts, base, state), state) : redraw.chart(item, context);
+                if (anew.data.length !== item.figure.data.length) found.push([item.key, "traces", anew.data.length]);
+                item.figure.data.forEach((trace, place) => {{
+                    if (isCost && trace.marker && !near(trace.marker.symbol, anew.data[place].marker.symbol)) found.push([item.key, "symbols"]);
+                    for (const key of ["x", "y", "z", "text", "hovertext", "name", "textposition", "mode"])
+                        if (!near(trace[key], anew.data[place][key])) found.push([item.key, key, trace[key], anew.data[place][key]]);
+                    for (const bars of ["error_x", "error_y"]) if (trace[bars] && !near(trace[bars].array, anew.data[place][bars].array)) found.push([item.key, bars]);
+                }});
+                for (const axis of ["xaxis", "yaxis"]) for (const key of ["range", "ticktext", "tickprefix"])
+                    if (!near(item.figure.layout[axis][key] || null, anew.layout[axis][key] || null)) found.push([item.key, axis, key, item.figure.layout[axis][key], anew.layout[axis][key]]);
+                if (anew.title !== item.title) found.push([item.key, "title", anew.title]);
+            }}
+            return [laid, found];
+        }}"""
+    )
+    assert different[0] >= 6
+    assert different[1] == []
+
+
+def test_back_to_the_reports_own_is_the_report(opened, wait_until):
+    texts = "[...document.querySelectorAll('#tiles, table.cells, table.figures')].map((one) => one.innerText).join()"
+    opened.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+    before = opened.evaluate(texts)
+    opened.select_option("#in-prices-plan", "own")
+    assert opened.evaluate(texts) != before
+    assert opened.locator("#changes").is_visible()
+    opened.locator("#reset").click()
+    assert opened.evaluate(texts) == before
+    assert not opened.locator("#changes").is_visible()
+    assert "#" not in opened.url or "prices" not in opened.url
+
+
+def test_tables_tiles_and_charts_follow_an_assumption(opened, wait_until):
+    opened.select_option("#in-prices-plan", "spot")
+    expected = cells_under(Assumptions.model_validate({"prices": {"plan": "spot"}}))
+    table = opened.locator("#cell-table tbody tr")
+    heads = opened.locator("#cell-table thead th").all_inner_texts()
+    column = next(index for index, head in enumerate(heads) if head.startswith("a run"))
+    for index, cell in enumerate(expected):
+        square = table.nth(index).locator("> *").nth(column)
+        if cell.usd_per_run is not None:
+            assert square.locator("span").first.inner_text() == usd(cell.usd_per_run.value)
+            assert float(square.get_attribute("data-sort")) == pytest.approx(cell.usd_per_run.value, rel=1e-9)
+    pick = choose(expected).pick
+    assert usd(pick.usd_per_run.value) in opened.locator("#tiles").inner_text()
+    assert pick.summary.cell in opened.locator("#cell-table tr.picked").inner_text()
+    drawn = "Math.max(...document.getElementById('chart-heat-0-usd').data[0].z.flat().filter((one) => one !== null))"
+    grid = [
+        cell.usd_per_1000_samples.value
+        for cell in expected
+        if cell.usd_per_1000_samples
+        and cell.summary.cell.endswith("fp32-cpu-longest-all")
+        and cell.summary.machine_id == MACHINE["id"]
+    ]
+    wait_until(opened, f"Math.abs({drawn} - {max(grid)}) < 1e-12")
+
+
+@pytest.mark.parametrize("name", ["spot", "own", "a currency", "rows and trials", "kinds of error", "watts"])
+def test_costs_and_worth_square_by_square(opened, name):
+    """What the page rewrites under other assumptions is what Python writes under them."""
+    written, assumptions = Assumptions(), assumed(name)
+    own, cells = cells_under(written), cells_under(assumptions)
+    fragment = "&".join(
+        f"{key}={'' if value is None else value}"
+        for key, value in values(assumptions)
+        if value != dict(values(written))[key]
+    )
+    opened.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+    opened.evaluate("(fragment) => { location.hash = '#view=engineer&' + fragment }", fragment)
+    opened.locator("#changes").wait_for()
+    assert opened.locator("#ignored").inner_text() == ""
+    # The rows are those of the report as it was written.
+    places = {id(cell): index for index, cell in enumerate(own)}
+    chosen = choose(own)
+    same_rows = replace(
+        choose(cells),
+        pick=cells[places[id(chosen.pick)]],
+        rivals=tuple(cells[places[id(cell)]] for cell in chosen.rivals),
+    )
+    with shown_in(assumptions.prices.currency):
+        expected = {
+            "#money details table.figures": money_words(
+                cells, same_rows, assumptions, study_cost(cells, assumptions.prices.rental)
+            ).rows,
+            "#worth > .box table.figures": worth_words(cells, same_rows, assumptions).rows,
+        }
+    for where, rows in expected.items():
+        shown = opened.locator(where).first.locator("tbody tr")
+        assert shown.count() == len(rows) > 5
+        texts = shown.evaluate_all("all => all.map((row) => [...row.cells].slice(1).map((one) => one.innerText))")
+        for found, row in zip(texts, rows, strict=True):
+            wanted = [[field.text, *filter(None, field.extra.split("; "))] for field in row[1:]]
+            assert [text.split("\n") for text in found] == wanted, (where, row[0].text)
+
+
+def test_the_cheapest_for_an_accuracy_is_found_by_keyboard_alone(visit):
+    """Without a mouse: down to the first control, the accuracy that is needed, and what is cheapest for it."""
+    cells = priced(study_records())
+    page = visit(cells, fragment="")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "needed":
+            break
+    page.keyboard.type("78.5")
+    enough = [
+        cell
+        for cell in cells
+        if cell.summary.kind == "fine_tune" and cell.summary.accuracy and cell.summary.accuracy.value >= 0.785
+    ]
+    cheapest = min(enough, key=lambda cell: cell.usd_per_run.value)
+    said = page.locator("#decision").inner_text()
+    assert "at least 78.5% of the texts right" in said
+    assert usd(cheapest.usd_per_run.value) in said
+    assert percent(cheapest.summary.accuracy.value) in said
+    assert cheapest.summary.cell in said
+    assert page.url.endswith("#accuracy=0.785")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("99")
+    assert "None of the 12 measured ways gets 99.0% of the texts right" in page.locator("#decision").inner_text()
+    assert not page.locator("#tiles").is_visible()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.tagName") == "SELECT"
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    assert "#accuracy=0.99&prices.plan=own" in page.url
+
+
+def test_every_assumption_has_a_control_that_says_what_is_wrong(visit):
+    page = visit(priced(study_records()))
+    page.evaluate("document.querySelectorAll('details.group').forEach((one) => { one.open = true })")
+    names = set(dict(values(Assumptions()))) - {
+        "prices.own.name",
+        "prices.own.machine",
+        "prices.currency.source",
+        "prices.energy.watts_source",
+    }
+    for name in names:
+        assert page.locator("#in-" + name.replace(".", "-").replace("_", "-")).is_visible(), name
+    field = page.locator("#in-prices-own-years")
+    field.fill("0")
+    assert page.locator("#in-prices-own-years-problem").inner_text() == "more than 0"
+    assert field.get_attribute("aria-invalid") == "true"
+    assert not page.locator("#changes").is_visible()
+    field.fill("2")
+    assert page.locator("#in-prices-own-years-problem").inner_text() == ""
+    page.locator("#in-prices-own-resale-usd").fill("5000")
+    assert page.locator("#in-prices-own-resale-usd-problem").inner_text() == "no more than was paid for it"
+    page.locator("#in-prices-own-purchase-usd").fill("6000")
+    assert page.locator("#in-prices-own-resale-usd-problem").inner_text() == ""
+    assert "Purchase: 6000 USD" in page.locator("#changes").inner_text()
+    page.locator("#in-value-false-positive-usd").fill("0.3")
+    assert "both kinds" in page.locator("#in-value-false-negative-usd-problem").inner_text()
+    page.locator("#in-prices-commitment-utilisation-fraction").fill("29")
+    assert page.evaluate("location.hash").count("0.29") == 0  # not while something is wrong
+    page.locator("#in-value-false-negative-usd").fill("0.1")
+    assert "prices.commitment.utilisation_fraction=0.29&" in page.evaluate("location.hash")
+
+
+def test_a_link_opens_the_same_view(visit):
+    table = load_prices()
+    cells = priced(study_records())
+    machine = cells[0].summary.records[0].machine
+    page = visit(cells, choices={machine.id: choices(table, machine, ASSUMED)})
+    page.evaluate("document.querySelectorAll('details.group').forEach((one) => { one.open = true })")
+    page.select_option("#price-0", index=2)
+    page.locator("#in-prices-currency-code").fill("EUR")
+    page.locator("#in-prices-currency-per-usd").fill("0.9")
+    page.locator("#in-value-items-per-month").fill("5000")
+    page.locator("#needed").fill("77")
+    page.locator("#views button").first.click()
+    fragment = page.evaluate("location.hash.slice(1)")
+    assert fragment.count("&") == 4
+    shown = "document.querySelector('main').innerText"
+    assert "€0.00" in page.evaluate(shown)
+    again = visit(None, fragment=fragment)
+    again.evaluate("document.querySelectorAll('details.group').forEach((one) => { one.open = true })")
+    assert again.evaluate(shown) == page.evaluate(shown)
+    assert again.locator("#ignored").inner_text() == ""
+    again.locator("#views button").last.click()
+    page.locator("#views button").last.click()
+    assert again.evaluate(shown) == page.evaluate(shown)
+    assert page.evaluate("location.hash.slice(1)") == f"view=engineer&{fragment}"
+
+
+@pytest.mark.parametrize(
+    ("fragment", "told"),
+    [
+        ("prices.plan=free", "prices.plan"),
+        ("prices.own.years=-1&accuracy=7", "prices.own.years, accuracy"),
+        ("%E0%A4%A=1&__proto__=2&constructor=3", "%E0%A4%A, __proto__, constructor"),
+        ("<img src=x onerror=window.broken=1>=1", "<img src"),
+        ("prices.own.resale_usd=1e9", "prices.own.resale_usd"),
+        ("prices.currency.per_usd=3", "prices.currency.per_usd"),
+        ("price.nobody=aws/m5.xlarge/us-east-1&machine=x", "price.nobody, machine"),
+        ("view=boss&" + "a" * 10_000 + "=1", "view, " + "a" * 40),
+    ],
+)
+def test_what_an_address_says_wrongly_is_left_out_and_said(visit, fragment, told):
+    page = visit(priced(study_records()), fragment=fragment)
+    assert told in page.locator("#ignored").inner_text()
+    assert page.evaluate("window.broken") is None
+    assert not page.locator("#changes").is_visible()
+
+
+def test_a_place_in_the_address_opens_the_engineers_view_there(visit):
+    page = visit(priced(study_records()), fragment="cells")
+    assert page.locator("#cell-table").is_visible()
+    assert page.evaluate("document.getElementById('cells').getBoundingClientRect().top") < 900
+    page.locator("nav a[href='#method']").click()
+    assert page.evaluate("document.activeElement.id") == "method"
+    assert page.evaluate("location.hash") == "#cells"
+
+
+def test_what_still_says_the_old_is_marked(visit):
+    page = visit(priced(study_records()))
+    assert "As the report was written" not in page.locator("main").inner_text()
+    page.select_option("#in-prices-plan", "own")
+    assert page.locator(".lead").locator("..").inner_text().startswith("As the report was written:")
+    assert page.locator("#decision").is_visible()
+    assert "hardware of one's own" in page.locator("#changes").inner_text()
+    assert page.locator(".live-price").inner_text().startswith("Now: $")
+
+
+def test_tables_filter_and_copy(visit, wait_until):
+    page = visit(cells_under(Assumptions()))
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    page.get_by_label("Filter: Every cell").fill("bf16 g5.xlarge")
+    rows = page.locator("#cell-table tbody tr:visible")
+    assert rows.count() == 3
+    assert page.locator("#csv-said").inner_text().startswith("3 of ")
+    scaling = page.locator("#scaling")
+    scaling.get_by_role("button", name="devices").click()
+    scaling.get_by_role("button", name="Copy as CSV").click()
+    wait_until(page, "window.copied")
+    lines = page.evaluate("window.copied").splitlines()
+    assert lines[0].startswith("scaling,devices,batch a device")
+    devices = [float(line.split(",")[1]) for line in lines[1:]]
+    assert devices == sorted(devices)
+    assert len(devices) == scaling.locator("tbody tr").count()
+
+
+LONG = "</script><script>window.broken=1</script>\u202e\"'`${x}&\u2028\U0001f4b8" + "x" * 10_000
+
+
+def test_texts_that_try_to_break_out_do_not(visit, wait_until):
+    records = [
+        fine_tune(text=LONG[:600], tokens=("[CLS]", LONG[:600], "[SEP]"), cell=LONG),
+        fine_tune(32, cell="=HYPERLINK(1)", study=LONG),
+        fine_tune(64, outcome="crashed", reason=LONG),
+        baseline(),
+    ]
+    odd = replace(LISTED, instance=LONG, source=LONG, note=LONG, basis="stated", region=LONG)
+    cells = priced(records, price=odd)
+    machine = cells[0].summary.records[0].machine
+    page = visit(cells, choices={machine.id: (odd, *choices(load_prices(), machine, odd)[1:])})
+    page.select_option("#in-prices-plan", "spot")
+    page.select_option("#price-0", index=1)
+    page.locator("#views button").first.click()
+    wait_until(page, "document.querySelectorAll('#chart-cost .main-svg').length > 0")
+    assert page.evaluate("window.broken") is None
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1400
+    assert "\u202e" not in page.locator("body").inner_text()
+
+
+def test_a_thousand_cells_give_a_sensible_page(visit, wait_until):
+    records = [
+        fine_tune(8 + i % 40, 16 * (1 + i // 40), accuracy=0.7 + (i * 37 % 100) / 1000, cell=f"cell-{i}")
+        for i in range(1000)
+    ]
+    page = visit(priced([*records, baseline()]), fragment="")
+    assert page.locator("#decision .say").inner_text().startswith("Of 1,000 measured ways, the cheapest")
+    page.locator("#needed").fill("79")
+    assert "at least 79.0%" in page.locator("#decision .say").inner_text()
+    page.locator("#views button").last.click()
+    page.select_option("#in-prices-plan", "own")
+    wait_until(page, "document.querySelectorAll('#chart-cost .main-svg').length > 0")
+    assert page.locator("#cell-table tbody tr").count() == 1001
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1400
+
+
+def test_the_decision_is_printed_whole(visit):
+    page = visit(priced(study_records()), fragment="accuracy=0.78&prices.plan=own")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#decision .say").is_visible()
+    assert page.locator("#changes").is_visible()
+    for hidden in ("#controls", "#what-if", "#views", "#cells", "#reset"):
+        assert not page.locator(hidden).is_visible(), hidden
+    assert page.evaluate("document.querySelector('#chart-cost .main-svg').clientWidth") <= 688
+
+
+def test_the_reports_own_facts_are_in_the_page(opened):
+    facts = opened.evaluate(READ)
+    assert facts["values"] == dict(values(Assumptions()))
+    assert len(facts["cells"]) == len(cells_under(Assumptions()))
+    assert asdict(LISTED)["usd_per_hour_spot"] in {
+        choice["spot"] for one in facts["machines"] for choice in one["choices"]
+    }
