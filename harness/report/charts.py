@@ -39,7 +39,7 @@ from harness.report.wording import (
 from harness.statistics import Estimate
 
 _MANY = 40
-_LEFT_EDGE = 0.15
+_LEFT_EDGE = 0.06
 _ROOM_ACROSS = 0.3
 _ROOM_UP = 0.15
 

@@ -3,7 +3,7 @@
 const scatter = (() => {
   const is = (value) => value !== null && value !== undefined;
   const many = 40;
-  const leftEdge = 0.15;
+  const leftEdge = 0.06;
   const roomAcross = 0.3;
   const roomUp = 0.15;
 
