@@ -499,6 +499,7 @@ class Record(Settings):
         detected: None where no metadata service was asked, or none answered.
         start_method: None when no process was started.
         energy: None where the machine has no counter that the harness may read.
+        is_made_up: Nothing in it was measured: it serves a test, and a report of it says so across its page.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -529,6 +530,7 @@ class Record(Settings):
     gpu_readings: tuple[GpuReading, ...] = ()
     held_bytes: tuple[int, ...] = ()
     energy: Energy | None = None
+    is_made_up: bool = False
     training: Training | None = None
     baseline: Baseline | None = None
 

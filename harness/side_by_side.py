@@ -110,6 +110,11 @@ class SideBySide:
         """The lines that can be compared: two types or more measured them."""
         return tuple(line for line in self.lines if len(line.measured) >= _LEAST_TYPES)
 
+    @property
+    def ranked(self) -> tuple[Line, ...]:
+        """The lines that machines are ranked over."""
+        return _ranked(self.lines)
+
 
 def side_by_side(
     cells: Sequence[Priced], assumed: Assumptions, *, deadline_s: float | None = None
@@ -224,11 +229,16 @@ def _figures(assumed: Assumptions, deadline_s: float | None) -> list[Figure]:
     return figures if deadline_s is None else [*figures, Figure("in_time", in_time)]
 
 
-def _rank(figure: Figure, lines: Iterable[Line], num_types: int) -> Ranking:
-    shared = [line for line in lines if len(line.measured) >= _LEAST_TYPES]
+def _ranked(lines: Iterable[Line]) -> tuple[Line, ...]:
+    shared = tuple(line for line in lines if len(line.measured) >= _LEAST_TYPES)
     # Training the head alone is other work: quick and cheap, and often good for nothing.
-    whole = [line for line in shared if getattr(line.example.summary.config, "trainable", "all") == "all"]
-    best = tuple(_best(figure, [line.squares[index] for line in whole or shared]) for index in range(num_types))
+    whole = tuple(line for line in shared if getattr(line.example.summary.config, "trainable", "all") == "all")
+    return whole or shared
+
+
+def _rank(figure: Figure, lines: Iterable[Line], num_types: int) -> Ranking:
+    ranked = _ranked(lines)
+    best = tuple(_best(figure, [line.squares[index] for line in ranked]) for index in range(num_types))
     return Ranking(figure, best, *verdict(best, figure))
 
 

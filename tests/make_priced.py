@@ -135,7 +135,7 @@ def _frame(
 ) -> dict[str, Any]:
     split = {"num_rows": 2000, "sha256": "a" * 64, "majority_fraction": 0.58}
     return {
-        "harness_version": "0.1.0", "study": study, "cell": cell, "repeat": 0, "config": config.model_dump(),
+        "harness_version": "0.1.0", "is_made_up": True, "study": study, "cell": cell, "repeat": 0, "config": config.model_dump(),
         "config_hash": hash_config(config), "outcome": outcome, "reason": reason, "started_at": AT,
         "duration_s": 200.0, "phases": {}, "git": {"commit": "c" * 40, "dirty": False},
         "packages": {"torch": "2.13.0+cpu", "transformers": "5.23.0"}, "machine": machine, "stated": None,

@@ -270,6 +270,7 @@ def _frame(
 ) -> dict[str, Any]:
     return {
         "harness_version": "0.1.0",
+        "is_made_up": True,
         "study": "study",
         "repeat": 0,
         "config": config,

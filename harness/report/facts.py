@@ -67,7 +67,13 @@ def facts(
             _machine(machine_id, label, cells, choices.get(machine_id)) for machine_id, label in machines.items()
         ],
         "rates": [
-            {"instance": rate.instance, "region": rate.region, "plan": rate.plan, "usd_per_hour": rate.usd_per_hour}
+            {
+                "instance": rate.instance,
+                "region": rate.region,
+                "plan": rate.plan,
+                "usd_per_hour": rate.usd_per_hour,
+                "as_of": None if rate.as_of is None else rate.as_of.isoformat(),
+            }
             for rate in assumed.prices.rate
         ],
         "values": dict(values(assumed)),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from harness.assumptions import Assumptions
 from harness.comparison import Difference, words
@@ -58,6 +59,8 @@ class Machines:
         differences: In what records differ that stand side by side.
         heads, rows: Of the price-performance table.
         line_heads, line_rows: Of the same cells side by side.
+        live: What report/side.js needs to write both tables anew; None where hosts of several ids stand for one
+            machine, which the page can't pool.
     """
 
     verdicts: tuple[str, ...]
@@ -70,6 +73,7 @@ class Machines:
     num_more_lines: int
     charts: tuple[Chart, ...]
     num_more_bars: int
+    live: dict[str, Any] | None
 
 
 def machines(
@@ -87,18 +91,40 @@ def machines(
     shared = {id(line) for line in found.shared}
     of_shared = [label for line, label in zip(found.lines, of_line, strict=True) if id(line) in shared]
     charts, num_more_bars = machine_charts(found, names, of_shared, cells)
+    places = {id(cell): index for index, cell in enumerate(cells)}
+    live = _live(found, names, of_line, places, list(machine_labels(cells)))
     return Machines(
         verdicts=tuple(verdicts(found, names)),
         cautions=tuple(cautions(found, names)),
         differences=tuple(clean(words(one, machine_labels(cells))) for one in differences),
         heads=_heads(found),
-        rows=tuple(_rows(found, names, of_line)),
+        rows=tuple(_rows(found, names, of_line, is_live=live is not None)),
         line_heads=("cell", "verdict", *names),
-        line_rows=tuple(_line_rows(found, names, of_line)),
+        line_rows=tuple(_line_rows(found, names, of_line, places if live is not None else {})),
         num_more_lines=max(0, len(of_line) - _MAX_LINES),
         charts=tuple(charts),
         num_more_bars=num_more_bars,
+        live=live,
     )
+
+
+def _live(
+    found: SideBySide, names: Sequence[str], labels: Sequence[str], places: dict[int, int], machine_ids: Sequence[str]
+) -> dict[str, Any] | None:
+    squares = [[None if cell is None else places.get(id(cell), -1) for cell in line.squares] for line in found.lines]
+    if any(-1 in line for line in squares):
+        return None
+    ranked = {id(line) for line in found.ranked}
+    return {
+        "names": list(names),
+        "machines": [machine_ids.index(one.machine_ids[0]) for one in found.types],
+        "figures": [one.figure.key for one in found.rankings],
+        "lines": [
+            {"label": label, "squares": line, "is_ranked": id(one) in ranked}
+            for label, line, one in zip(labels, squares, found.lines, strict=True)
+        ],
+        "deadline_s": found.deadline_s,
+    }
 
 
 def _line_labels(lines: Sequence[Line]) -> list[str]:
@@ -114,18 +140,25 @@ def _heads(found: SideBySide) -> tuple[str, ...]:
     return ("machine", *figures, "an hour", "cells")
 
 
-def _rows(found: SideBySide, names: Sequence[str], labels: Sequence[str]) -> list[tuple[Field, ...]]:
+def _rows(found: SideBySide, names: Sequence[str], labels: Sequence[str], *, is_live: bool) -> list[tuple[Field, ...]]:
     of_cell = {
         id(cell): label
         for line, label in zip(found.lines, labels, strict=True)
         for cell in line.squares
         if cell is not None
     }
+
+    def alive(field: Field, place: int, figure: str) -> Field:
+        return replace(field, cell=place, figure=f"side.{figure}") if is_live else field
+
     return [
         (
             Field(name, name, f"slice: {one.slice}" if one.slice and one.slice not in name else "", numeric=False),
-            *(_best(ranking, index, of_cell, one.missing) for ranking in found.rankings),
-            _hour(one, found, index),
+            *(
+                alive(_best(ranking, index, of_cell, one.missing), index, ranking.figure.key)
+                for ranking in found.rankings
+            ),
+            alive(_hour(one, found, index), index, "hour"),
             _cells(found, index),
         )
         for index, (name, one) in enumerate(zip(names, found.types, strict=True))
@@ -171,14 +204,19 @@ def _best(ranking: Ranking, index: int, labels: dict[int, str], missing: str | N
     return Field(number(figure.value) if most else usd(figure.value), figure.value, "; ".join(filter(None, lines)))
 
 
-def _line_rows(found: SideBySide, names: Sequence[str], labels: Sequence[str]) -> list[tuple[Field, ...]]:
+def _line_rows(
+    found: SideBySide, names: Sequence[str], labels: Sequence[str], places: dict[int, int]
+) -> list[tuple[Field, ...]]:
+    def alive(field: Field, place: int | None, figure: str) -> Field:
+        return field if place is None or not places else replace(field, cell=place, figure=f"side.{figure}")
+
     return [
         (
             Field(label, label, numeric=False),
-            _line_verdict(line, names),
-            *(_square(cell) for cell in line.squares),
+            alive(_line_verdict(line, names), index, "verdict"),
+            *(alive(_square(cell), places.get(id(cell)), "square") for cell in line.squares),
         )
-        for line, label in list(zip(found.lines, labels, strict=True))[:_MAX_LINES]
+        for index, (line, label) in enumerate(list(zip(found.lines, labels, strict=True))[:_MAX_LINES])
     ]
 
 

@@ -22,7 +22,7 @@ from harness.report.machines import Machines
 from harness.report.memory import rescue_sentences
 from harness.report.money import LINE_HEADS, Money
 from harness.report.naming import describe, machine_labels
-from harness.report.sections import warnings_by_text
+from harness.report.sections import MADE_UP, is_made_up, warnings_by_text
 from harness.report.wording import clean, interval, memory, number, percent, seconds, usd, usd_per_hour
 from harness.report.worth_words import WORTH_HEADS, WorthWords
 from harness.scaling import Series, scaling_series
@@ -45,7 +45,8 @@ def markdown(
     generated_at: datetime,
 ) -> str:
     """A summary fit for a pull request."""
-    parts = ["# Fine-tuning BERT: cost and performance", " ".join(md(sentence) for sentence in sentences)]
+    parts = ["# Fine-tuning BERT: cost and performance", f"**{MADE_UP}**" if is_made_up(cells) else ""]
+    parts.append(" ".join(md(sentence) for sentence in sentences))
     parts.append(_md_machines(cells))
     parts += [_md_money(spent)] if spent is not None else []
     parts += [_md_worth(worth)] if worth is not None else []

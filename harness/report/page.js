@@ -11,7 +11,7 @@
   const base = whatif.derive(facts, own);
   const charts = read("figures").filter((item) => find(item.key)).map((item) => ({ ...item, title: find(item.key).previousElementSibling.textContent }));
   let state = own;
-  let context = { facts, base, derived: base, written, money: written };
+  let context = { facts, base, derived: base, written, money: written, values: own.values };
   let chosen = ranking.choose(facts, base, own);
   let version = 0; // of what charts are laid from
 
@@ -134,7 +134,7 @@
     if (isSound) {
       version += 1;
       const derived = whatif.derive(facts, state);
-      context = { facts, base, derived, written, money: decision.purse(state.values) };
+      context = { facts, base, derived, written, money: decision.purse(state.values), values: state.values };
       chosen = ranking.choose(facts, derived, state);
       root.dataset.view = state.view;
       for (const one of document.querySelectorAll("#views button")) one.setAttribute("aria-pressed", String(one.dataset.to === state.view));

@@ -46,7 +46,7 @@ from harness.report.memory_chart import memory_chart
 from harness.report.method import data_words, method, model_words, not_measured
 from harness.report.money import CELL_HEADS, LINE_HEADS, Money
 from harness.report.naming import machine_labels
-from harness.report.sections import losses, places, sample, totals, warnings_by_text
+from harness.report.sections import MADE_UP, is_made_up, losses, places, sample, totals, warnings_by_text
 from harness.report.sentence import tfidf_cost
 from harness.report.tables import commit
 from harness.report.tiles import tiles
@@ -57,7 +57,7 @@ from harness.scaling import scaling_series
 # Each uses what those before it define.
 _SCRIPTS = (
     *("formulas", "wording", "whatif", "ranking", "address", "decision"),
-    *("redraw", "scatter", "drawing", "panel", "tables", "squares", "page"),
+    *("redraw", "scatter", "drawing", "panel", "tables", "side", "squares", "page"),
 )
 
 
@@ -108,10 +108,13 @@ def page(
         *([memory["chart"]] if memory and memory["chart"] else []),
         *curves,
     ]
+    told = facts(cells, choice, assumed, choices) | {"side": parts.machines.live if parts.machines else None}
     template = _environment().from_string(_read("page.html.j2"))
     return template.render(
         title="Fine-tuning BERT: cost and performance",
         subtitle=_subtitle(cells, generated_at),
+        is_made_up=is_made_up(cells),
+        made_up_words=MADE_UP,
         sentences=sentences,
         tiles=tiles(choice),
         num_elsewhere=choice.num_elsewhere,
@@ -145,7 +148,7 @@ def page(
         figures=Markup(as_json(charts)),  # noqa: S704 - escaped by as_json
         csv=Markup(script_safe(json.dumps(csv))),  # noqa: S704 - escaped by script_safe
         facts=Markup(  # noqa: S704 - as csv
-            script_safe(json.dumps(facts(cells, choice, assumed, choices), allow_nan=False, separators=(",", ":")))
+            script_safe(json.dumps(told, allow_nan=False, separators=(",", ":")))
         ),
         style=Markup(_read("page.css")),  # noqa: S704 - our own files
         scripts=[Markup(_read(f"{name}.js")) for name in _SCRIPTS],  # noqa: S704

@@ -23,6 +23,14 @@ _PAD = "[PAD]"
 _MAX_NAMES = 8
 
 
+MADE_UP = "Made-up records are among these, as tests use them: no figure of theirs was measured anywhere."
+
+
+def is_made_up(cells: Sequence[Priced]) -> bool:
+    """Whether any record serves a test alone."""
+    return any(record.is_made_up for cell in cells for record in cell.summary.records)
+
+
 @dataclass(frozen=True)
 class Place:
     """One machine of the page: its facts and its price, as (name, value) pairs."""

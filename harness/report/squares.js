@@ -56,7 +56,18 @@ const squares = (() => {
       before[index].classList.toggle("doubtful", isDoubtful && !square.isLined);
     });
   };
+  const fillSide = (square, context) => {
+    square.before = square.before || [...square.box.querySelectorAll(":scope > .extra")].map((one) => one.textContent);
+    const found = side.words(square.path[1], square.cell, context, square.before);
+    if (!found) return;
+    square.text.textContent = found.text;
+    square.inside.classList.toggle("none", !is(found.sort));
+    if (typeof found.sort === "number") square.box.dataset.sort = found.sort; else delete square.box.dataset.sort;
+    if (found.title !== undefined) square.box.title = found.title;
+    setExtra(square, found.lines, false);
+  };
   const fillOne = (square, context) => {
+    if (square.path[0] === "side") { fillSide(square, context); return; }
     const estimate = figureOf(square, context);
     const name = square.path[square.path.length - 1];
     const [text, spread, raw] = estimate ? wordsOf(name, estimate, context.money) : [none.get(name) || square.none, "", null];

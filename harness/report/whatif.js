@@ -52,7 +52,7 @@ const whatif = (() => {
   // What an hour of a machine is paid, as tariff.pay_for; `missing` says why there is no price.
   const hourly = (facts, machine, choice, values) => {
     const plan = values["prices.plan"];
-    const known = choice ? { instance: choice.instance, basis: choice.basis, doubtful: choice.doubtful } : {};
+    const known = choice ? { instance: choice.instance, region: choice.region, as_of: choice.as_of, basis: choice.basis, doubtful: choice.doubtful } : {};
     const billing = { granularity_s: choice ? choice.granularity_s : 1, minimum_s: choice ? choice.minimum_s : 0 };
     if (choice && choice.basis === "given") {
       return { ...known, usd_per_hour: choice.listed, on_demand: choice.listed, spot: null, plan: "on_demand", ...billing };
@@ -69,13 +69,14 @@ const whatif = (() => {
     const unknown = (which) => ({ missing: "no " + which + " price of " + (choice.instance || "this machine") + " is known" });
     const on_demand = onDemand(facts, choice, values);
     const spot = spotOf(facts, choice);
-    const price = { ...known, on_demand, spot, ...billing };
+    // A price by the reader's own rate has that rate's date.
+    const rate = rateOf(facts, choice, plan);
+    const price = { ...known, as_of: rate ? rate.as_of : choice.as_of, on_demand, spot, ...billing };
     if (plan === "spot") {
       if (!is(spot)) return unknown("spot");
       return { ...price, usd_per_hour: spot, plan };
     }
     if (plan === "committed") {
-      const rate = rateOf(facts, choice, "committed");
       const committed_usd_per_hour = rate ? rate.usd_per_hour : !is(on_demand) ? null
         : formulas.discounted({ usd_per_hour: on_demand, discount_percent: values["prices.commitment.discount_percent"] });
       if (!is(committed_usd_per_hour)) return unknown("committed");

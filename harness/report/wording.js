@@ -77,5 +77,7 @@ const wording = (() => {
     return "±" + digits((estimate.high - estimate.low) / 2 / Math.abs(estimate.value) * 100, 1) + "%";
   };
 
-  return { sign, amount, perHour, seconds, memory, percent, number, times, plural, interval, fixed, notMeasured };
+  const listed = (parts) => parts.length < 2 ? parts.join("") : parts.slice(0, -1).join(", ") + " and " + parts[parts.length - 1];
+
+  return { listed, sign, amount, perHour, seconds, memory, percent, number, times, plural, interval, fixed, notMeasured };
 })();

@@ -13,6 +13,7 @@ from harness.cost import Priced, price
 from harness.prices import choices, load_prices
 from harness.report.choice import choose
 from harness.report.facts import values
+from harness.report.machines import machines
 from harness.report.money import money as money_words
 from harness.report.wording import percent, shown_in, usd
 from harness.report.worth_words import worth_words
@@ -25,6 +26,7 @@ from tests.make_records import make_device_records
 
 pytestmark = pytest.mark.e2e
 
+DEADLINE_S = 300.0
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 AMOUNTS = [field.name for field in fields(Priced) if field.name.startswith("usd_")]
 WORTH = [field.name for field in fields(Worth) if field.name.endswith(("_usd", "_month", "_million", "_months", "_fraction",
@@ -99,7 +101,7 @@ READ = "whatif.unpack(JSON.parse(document.getElementById('facts').textContent))"
 
 @pytest.fixture
 def opened(visit):
-    return visit(cells_under(Assumptions()))
+    return visit(cells_under(Assumptions()), deadline_s=DEADLINE_S)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -257,8 +259,14 @@ def test_tables_tiles_and_charts_follow_an_assumption(opened, wait_until):
     wait_until(opened, f"Math.abs({drawn} - {max(grid)}) < 1e-12")
 
 
+def renamed(text, names):
+    for name, before in names.items():
+        text = text.replace(f": {name}", f": {before}")
+    return text
+
+
 @pytest.mark.parametrize("name", ["spot", "own", "a currency", "rows and trials", "kinds of error", "watts"])
-def test_costs_and_worth_square_by_square(opened, name):
+def test_costs_worth_and_machines_square_by_square(opened, name):
     """What the page rewrites under other assumptions is what Python writes under them."""
     written, assumptions = Assumptions(), assumed(name)
     own, cells = cells_under(written), cells_under(assumptions)
@@ -280,18 +288,24 @@ def test_costs_and_worth_square_by_square(opened, name):
         rivals=tuple(cells[places[id(cell)]] for cell in chosen.rivals),
     )
     with shown_in(assumptions.prices.currency):
+        beside = machines(cells, assumptions, deadline_s=DEADLINE_S)
+        # Machines keep the names that they had when the report was written.
+        names = dict(zip(beside.live["names"], machines(own, written).live["names"], strict=True))
         expected = {
             "#money details table.figures": money_words(
                 cells, same_rows, assumptions, study_cost(cells, assumptions.prices.rental)
             ).rows,
             "#worth > .box table.figures": worth_words(cells, same_rows, assumptions).rows,
+            "#machines table.figures >> nth=0": beside.rows,
+            "#machines table.figures >> nth=1": beside.line_rows,
         }
     for where, rows in expected.items():
         shown = opened.locator(where).first.locator("tbody tr")
-        assert shown.count() == len(rows) > 5
+        assert shown.count() == len(rows) > 3
         texts = shown.evaluate_all("all => all.map((row) => [...row.cells].slice(1).map((one) => one.innerText))")
         for found, row in zip(texts, rows, strict=True):
-            wanted = [[field.text, *filter(None, field.extra.split("; "))] for field in row[1:]]
+            lines = [[field.text, *filter(None, field.extra.split("; "))] for field in row[1:]]
+            wanted = [[renamed(line, names) for line in square] for square in lines]
             assert [text.split("\n") for text in found] == wanted, (where, row[0].text)
 
 

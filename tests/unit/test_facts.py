@@ -110,12 +110,16 @@ def test_a_price_that_hardware_disagrees_with_is_doubtful():
 
 def test_what_the_readers_files_gave_is_the_readers(tmp_path):
     path = tmp_path / "prices.toml"
-    path.write_text('discount_percent = 7\n[[rate]]\ninstance = "m5.xlarge"\nusd_per_hour = 0.1\n', encoding="utf-8")
+    rate = '[[rate]]\ninstance = "m5.xlarge"\nusd_per_hour = 0.1\nas_of = 2026-11-02\n'
+    path.write_text(f"discount_percent = 7\n{rate}", encoding="utf-8")
     assumed = load_assumptions(path)
     found = facts(cells := priced(study_records()), choose(cells), assumed, {})
     assert found["given"] == ["prices.discount_percent", "prices.rate"]
     assert found["values"]["prices.discount_percent"] == 7
-    assert found["rates"] == [{"instance": "m5.xlarge", "region": None, "plan": "on_demand", "usd_per_hour": 0.1}]
+    (rate,) = found["rates"]
+    assert rate == {
+        "instance": "m5.xlarge", "region": None, "plan": "on_demand", "usd_per_hour": 0.1, "as_of": "2026-11-02",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["name", "missing", "instance"])

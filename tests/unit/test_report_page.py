@@ -262,3 +262,16 @@ def test_the_page_without_prices_says_so(tmp_path):
     assert "dollars are not known" in text
     assert "seconds a run (no price)" in text
     assert "no price row has this machine" in csv_text(priced([fine_tune()], None))
+
+
+def test_made_up_records_are_marked_across_the_page_and_measured_ones_are_not(tmp_path):
+    made_up = priced([fine_tune()])
+    assert made_up[0].summary.records[0].is_made_up
+    (record,) = made_up[0].summary.records
+    measured = priced([record.model_copy(update={"is_made_up": False})])
+    for cells, marked in ((made_up, True), (measured, False)):
+        write_report(cells, tmp_path, generated_at=AT)
+        page, summary = ((tmp_path / name).read_text() for name in ("report.html", "summary.md"))
+        assert ('<body class="made-up">' in page) is marked
+        assert ("no figure of theirs was measured" in page) is marked
+        assert ("no figure of theirs was measured" in summary) is marked
