@@ -60,6 +60,7 @@ class Judged:
         change: B / A, of accuracies B - A, with the 95 % interval of this cell alone.
         p_value: Adjusted by Holm for all cells of this figure; None where no verdict may rest on the interval.
         reason: Why it can't be told, or what limits the verdict.
+        is_certain: Whether a verdict may rest on the interval.
     """
 
     figure: Figure
@@ -69,6 +70,7 @@ class Judged:
     p_value: float | None
     verdict: str
     reason: str | None
+    is_certain: bool = True
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def _judge(
             reason = (
                 f"clear alone, but not among {num} cells" if alone else "the interval holds 1 and leaves the margin"
             )
-    return Judged(figure, sides[0], sides[1], change, p_value, verdict, reason)
+    return Judged(figure, sides[0], sides[1], change, p_value, verdict, reason, found.unknown is None)
 
 
 def _fails(speeds: Sequence[LogRatio], fail_above: float | None) -> list[bool]:

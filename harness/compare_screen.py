@@ -28,7 +28,8 @@ _NAMES = {
     "accuracy": "accuracy, B-A",
 }
 _COLOURS = {"slower": "red", "faster": "green", "worse": "red", "better": "green", "dearer": "red", "cheaper": "green"}
-_WIDTHS = (15, 9, 9, 25, 13)
+_WITHIN = "†"  # an asterisk would be Markdown's
+_WIDTHS = (15, 9, 9, 26, 13)
 _HEAD = ("cell", "figure", "A", "B", "B/A, 95 %", "verdict")
 
 
@@ -103,7 +104,7 @@ def describe_comparison(console: Console, found: Comparison) -> None:
         if name:
             console.print(f"\n[bold]{escape(name)}[/]", highlight=False, soft_wrap=True)
         if head:
-            console.print(_line(head, "dim"), highlight=False)
+            console.print(_line(head, ""), style="bold", highlight=False)
             head = ()
         console.print(_line(row, _COLOURS.get(row[-1], "")), highlight=False)
     console.print()
@@ -121,12 +122,13 @@ def _line(texts: Sequence[str], style: str) -> Table:
 
 def to_markdown(found: Comparison) -> str:
     """A table for a pull request, with what limits it below."""
-    lines = [f"| {' | '.join(_HEAD)} |", "|---|---|---:|---:|---:|---|"]
+    first, *more = [_cell(line) for line in _lines(found)]
+    lines = [first, "", f"| {' | '.join(_HEAD)} |", "|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(_cell(text) for text in row)} |" for row in _rows(found)]
     differing = [f"- {_cell(words(one))}" for one in found.pairing.differences]
     if differing:
         lines += ["", "A and B differ, beside what is compared, in", "", *differing]
-    return "\n".join([*lines, "", *(f"- {_cell(line)}" for line in _lines(found))]) + "\n"
+    return "\n".join([*lines, "", *(f"- {line}" for line in more)]) + "\n"
 
 
 def comparison_fields(found: Comparison) -> dict[str, Any]:
@@ -204,7 +206,8 @@ def _change(judged: Judged) -> str:
     change, sign = judged.change, "+" if judged.figure.key == "accuracy" else ""
     if change.low is None or change.high is None:
         return f"{change.value:{sign}.3f}"
-    return f"{change.value:{sign}.3f} ({change.low:{sign}.3f} to {change.high:{sign}.3f})"
+    mark = "" if judged.is_certain else _WITHIN
+    return f"{change.value:{sign}.3f} ({change.low:{sign}.3f} to {change.high:{sign}.3f}){mark}"
 
 
 def _lines(found: Comparison) -> Iterator[str]:
@@ -212,25 +215,22 @@ def _lines(found: Comparison) -> Iterator[str]:
     asked = found.asked
     counts = Counter(one.speed.verdict for one in found.cells)
     said = [f"{count} {verdict}" for verdict, count in counts.most_common()]
-    yield f"Speed of {plural(len(found.cells), 'cell')} on both sides: {listed(said) or 'none'}."
+    failing = list(_failing(found, asked.fail_above)) if asked.fail_above is not None else []
+    yield " ".join([f"Speed of {plural(len(found.cells), 'cell')} on both sides: {listed(said) or 'none'}.", *failing])
     yield (
         f"{NO_DIFFERENCE}: the interval lies within {100 * asked.margin:g} % (accuracy: {100 * asked.accuracy_margin:g} "
         f"points, B - A). Other verdicts are Holm's over all cells of a figure, at {100 * LEVEL:g} %."
     )
+    figures = [one for cell in found.cells for one in cell.figures.values()]
+    if any(not one.is_certain and one.change.low is not None for one in figures):
+        yield f"{_WITHIN} Within runs alone: what differs from run to run is not in this interval."
     if asked.run_spread is not None:
         yield f"Assumed, not measured, where a side has too few runs: they differ by {100 * asked.run_spread:g} % (SD)."
-    reasons = Counter(
-        (_NAMES[judged.figure.key], judged.verdict, judged.reason)
-        for cell in found.cells
-        for judged in cell.figures.values()
-        if judged.reason
-    )
+    reasons = Counter((_NAMES[judged.figure.key], judged.verdict, judged.reason) for judged in figures if judged.reason)
     for (name, verdict, reason), count in reasons.items():
         yield f"{verdict}, {name} of {plural(count, 'cell')}: {reason}."
     yield from (_alone(one) for one in found.pairing.alone)
     yield from found.pairing.notes
-    if asked.fail_above is not None:
-        yield from _failing(found, asked.fail_above)
 
 
 def _alone(one: Alone) -> str:

@@ -140,7 +140,7 @@ def _differences(one: Sequence[Priced], other: Sequence[Priced]) -> Iterator[Dif
     sides: dict[Side, Sequence[Priced]] = {"A": one, "B": other}
     for key, read in _FACTS:
         values: dict[str, dict[str, None]] = defaultdict(dict)
-        sets = [{found for record in _records(cells) if (found := read(record))} for cells in sides.values()]
+        sets = [{fact for record in _records(cells) if (fact := read(record))} for cells in sides.values()]
         for side, found in zip(sides, sets, strict=True):
             for value in sorted(found):
                 values[value][side] = None
