@@ -177,3 +177,21 @@ def test_single_runs_with_the_spread_stated_rightly(rho, num_steps):
 
 def test_single_runs_never_alarm_when_nothing_is_stated():
     assert families(6, num_trials=50, num_runs=1, rho=0.5, run_sd=0.05)[:2] == (0, 0)
+
+
+def test_no_difference_is_rarely_said_of_what_lies_at_the_margin():
+    rng, said = random.Random(7), 0
+    for _ in range(2000):
+        found = between([rng.gauss(0, 0.003) for _ in range(5)], [rng.gauss(-math.log(1.03), 0.003) for _ in range(5)])
+        change = found.estimate()
+        said += change.low >= 1 / 1.03 and change.high <= 1.03
+    assert said / 2000 <= 0.03
+
+
+@pytest.mark.parametrize(("nums", "sds"), [((3, 3), (1, 1)), ((3, 3), (1, 10)), ((5, 3), (1, 3)), ((3, 20), (3, 1))])
+def test_sides_of_unlike_spread_alarm_hardly_more(nums, sds):
+    rng, alarms = random.Random(8), 0
+    for _ in range(4000):
+        sides = [[rng.gauss(0, sd) for _ in range(num)] for num, sd in zip(nums, sds, strict=True)]
+        alarms += between(*sides).p_value() < LEVEL
+    assert alarms / 4000 <= 0.075
