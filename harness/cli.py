@@ -341,9 +341,11 @@ def compare(  # noqa: PLR0913 - each is an option
 ) -> None:
     """Say which cells of B are faster or slower than A's, by how much, and how certain that is."""
     from harness import compare_screen as screen
+    from harness.compare import Asked
     from harness.comparison import words
+    from harness.report.wording import shown_in
 
-    asked = screen.Asked(
+    asked = Asked(
         margin=screen.read_fraction(margin, "--margin") or 0.0,
         accuracy_margin=screen.read_fraction(accuracy_margin, "--accuracy-margin") or 0.0,
         run_spread=screen.read_fraction(run_spread, "--run-spread"),
@@ -356,12 +358,13 @@ def compare(  # noqa: PLR0913 - each is an option
     _print_problems([problem for one in read for problem in one.unreadable])
     for difference in found.pairing.differences:
         _err.print(f"[yellow]differs:[/] {escape(words(difference))}", soft_wrap=True, highlight=False)
-    if markdown is not None:
-        markdown.write_text(screen.to_markdown(found), encoding="utf-8")
-    if as_json:
-        _print_json(screen.comparison_fields(found))
-    else:
-        screen.describe_comparison(_out, found)
+    with shown_in(read[0].assumed.prices.currency):
+        if markdown is not None:
+            markdown.write_text(screen.to_markdown(found), encoding="utf-8")
+        if as_json:
+            _print_json(screen.comparison_fields(found))
+        else:
+            screen.describe_comparison(_out, found)
     if found.failed:
         raise typer.Exit(EXIT_SLOWER)
 

@@ -13,18 +13,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.certainty import LEVEL
-from harness.compare import CANNOT_TELL, NO_DIFFERENCE, Comparison, Judged, compare
-from harness.compare import Asked as Asked  # the command builds it
+from harness.compare import CANNOT_TELL, NO_DIFFERENCE, Asked, Comparison, Judged, compare
 from harness.comparison import require_same, words
 from harness.errors import UserError
 from harness.pairing import Alone, pair_cells
 from harness.pricing import Priceable, load_priced
-from harness.report.wording import clean, listed, memory, number, plural, usd
+from harness.report.wording import clean, currency_code, listed, memory, number, plural, usd
 
 _NAMES = {
     "samples_per_s": "samples/s",
     "peak_memory_bytes": "peak memory",
-    "usd_per_1000_samples": "USD per 1,000",
     "accuracy": "accuracy, B-A",
 }
 _COLOURS = {"slower": "red", "faster": "green", "worse": "red", "better": "green", "dearer": "red", "cheaper": "green"}
@@ -187,8 +185,12 @@ def _rows(found: Comparison) -> Iterator[tuple[str, ...]]:
 
 def _block(name: str, figures: Any) -> Iterator[tuple[str, ...]]:  # noqa: ANN401 - a view of a dictionary's values
     for judged in figures:
-        yield (name, _NAMES[judged.figure.key], *_sides(judged), _change(judged), judged.verdict)
+        yield (name, _name(judged), *_sides(judged), _change(judged), judged.verdict)
         name = ""
+
+
+def _name(judged: Judged) -> str:
+    return _NAMES.get(judged.figure.key) or f"{currency_code()} per 1,000"
 
 
 def _sides(judged: Judged) -> tuple[str, str]:
@@ -226,7 +228,7 @@ def _lines(found: Comparison) -> Iterator[str]:
         yield f"{_WITHIN} Within runs alone: what differs from run to run is not in this interval."
     if asked.run_spread is not None:
         yield f"Assumed, not measured, where a side has too few runs: they differ by {100 * asked.run_spread:g} % (SD)."
-    reasons = Counter((_NAMES[judged.figure.key], judged.verdict, judged.reason) for judged in figures if judged.reason)
+    reasons = Counter((_name(judged), judged.verdict, judged.reason) for judged in figures if judged.reason)
     for (name, verdict, reason), count in reasons.items():
         yield f"{verdict}, {name} of {plural(count, 'cell')}: {reason}."
     yield from (_alone(one) for one in found.pairing.alone)

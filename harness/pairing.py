@@ -170,6 +170,10 @@ def _notes(pairs: Sequence[tuple[Priced, Priced]]) -> Iterator[str]:
     one, other = (_records(cells) for cells in zip(*pairs, strict=True)) if pairs else ([], [])
     if not one or not other:
         return
+    for side, cells in zip("AB", zip(*pairs, strict=True), strict=True):
+        warned = sum(bool(cell.summary.warnings) for cell in cells)
+        if warned:
+            yield f"{warned} of {side}'s {len(cells)} cells have warnings, which `harness report` spells out."
     same = {_run(record) for record in one} & {_run(record) for record in other}
     if same:
         yield f"{len(same)} runs stand on both sides: they say nothing of a difference."

@@ -202,11 +202,27 @@ def test_seeds_are_paired_and_speak_together():
     assert accuracy([graded(range(9), seed=0)], [graded(range(9), seed=1)]) is None
 
 
+def test_many_seeds_need_more_than_one():
+    # Won 15, lost 4: p = 0.019, clear of one seed and not of four.
+    mine = [graded(range(200), seed=seed) for seed in range(4)]
+    won = graded({*range(15, 200), *range(500, 504)}, seed=0, minutes=60)
+    same = [graded(range(200), seed=seed, minutes=60) for seed in (1, 2, 3)]
+    assert accuracy(mine[:1], [won], accuracy_margin=0.001).verdict == "better"
+    found = accuracy(mine, [won, *same], accuracy_margin=0.001)
+    assert found.verdict == "cannot tell" and found.p_value == pytest.approx(4 * 0.01921, rel=1e-3)
+
+
 def test_other_test_rows_are_not_held_against_each_other():
     theirs = graded(range(100), minutes=60)
     split = theirs.data.test.model_copy(update={"sha256": "1" * 64})
     theirs = theirs.model_copy(update={"data": theirs.data.model_copy(update={"test": split})})
     assert accuracy([graded(range(200))], [theirs]) is None
+
+
+def test_warnings_of_cells_are_counted():
+    short = [make_record(training={"seconds": [1.0] * 12}), *runs(*BEFORE, axes={"batch_size": 8})]
+    notes = pair_cells(cells(*short), cells(*runs(*BEFORE), *runs(*BEFORE, axes={"batch_size": 8}))).notes
+    assert any(note.startswith("1 of A's 2 cells have warnings") for note in notes)
 
 
 def test_hosts_of_one_side_are_its_repeats():
