@@ -122,7 +122,7 @@ def within(one: Sequence[Window], other: Sequence[Window]) -> LogRatio | None:
 
 
 def ratio_of_sums(below: Sequence[float], above: Sequence[float]) -> LogRatio | None:
-    """log(sum of `above` / sum of `below`) by steps, with its variance; None with fewer than two steps.
+    """log(sum of `above` / sum of `below`) by steps; None with fewer than two, without variance where fewer are independent.
 
     Neighbouring steps are alike, so that single steps would promise too much. Two ways allow for it, and the wider
     interval counts: 20 contiguous batches of steps, Var(log R) = k / (k - 1) sum((above_j - R below_j)^2) / (sum above)^2
@@ -150,6 +150,8 @@ def ratio_of_sums(below: Sequence[float], above: Sequence[float]) -> LogRatio | 
     # Of short series it comes out too small, by about (1 + 3 r) / n (Marriott and Pope, Biometrika 41 (1954), 390-402).
     alike = min(_MOST_ALIKE, max(0.0, alike + (1 + 3 * alike) / num_steps))
     num_free = num_steps * (1 - alike) / (1 + alike)
+    if num_free < 2:  # noqa: PLR2004 - as above: of one step, in effect
+        return LogRatio(value, None, math.inf, "steps that all hang together")
     spread = squares / total**2 * num_steps**2 / (num_free * max(num_steps - 1, 1))
     by_steps = LogRatio(value, spread, max(1.0, num_free - 1), f"{num_steps} steps, {num_free:.0f} of them independent")
     return max(by_batches, by_steps, key=_half_width)

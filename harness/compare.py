@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from harness import formulas
 from harness.certainty import LEVEL, LogRatio, between, holm, of_runs, overall, within
 from harness.cost import Priced
 from harness.paired_accuracy import PairedAccuracy, pair_accuracies
@@ -56,7 +57,7 @@ class Judged:
     """One figure of a cell, or of all cells together.
 
     Attributes:
-        a, b: Mean of the runs on each side; None of all cells together.
+        a, b: Geometric mean of the runs on each side, of accuracies the mean; None of all cells together.
         change: B / A, of accuracies B - A, with the 95 % interval of this cell alone.
         p_value: Adjusted by Holm for all cells of this figure; None where no verdict may rest on the interval.
         reason: Why it can't be told, or what limits the verdict.
@@ -253,13 +254,19 @@ def _dollars(a: Priced, b: Priced, speed: LogRatio) -> LogRatio | None:
 
 
 def _samples_per_s(cell: Priced) -> float | None:
-    return None if cell.summary.samples_per_s is None else cell.summary.samples_per_s.value
+    return _geometric(window.samples_per_s for _, window in _windows(cell))
 
 
 def _usd(cell: Priced) -> float | None:
-    return None if cell.usd_per_1000_samples is None else cell.usd_per_1000_samples.value
+    rate = _samples_per_s(cell)
+    return None if cell.price is None else formulas.usd_per_1000_samples(cell.price.usd_per_hour, rate)
 
 
 def _bytes(cell: Priced) -> float | None:
-    peaks = _peaks(cell)
-    return fmean(peaks) if peaks else None
+    return _geometric(_peaks(cell))
+
+
+def _geometric(values: Iterable[float]) -> float | None:
+    """So that B over A is the ratio that is shown."""
+    logs = [math.log(value) for value in values]
+    return math.exp(fmean(logs)) if logs else None

@@ -27,6 +27,7 @@ _NAMES = {
 }
 _COLOURS = {"slower": "red", "faster": "green", "worse": "red", "better": "green", "dearer": "red", "cheaper": "green"}
 _WITHIN = "†"  # an asterisk would be Markdown's
+_MOST_SHOWN = 1000  # times: an interval that goes on from here says nothing
 _WIDTHS = (15, 9, 9, 26, 13)
 _HEAD = ("cell", "figure", "A", "B", "B/A, 95 %", "verdict")
 
@@ -206,10 +207,14 @@ def _sides(judged: Judged) -> tuple[str, str]:
 
 def _change(judged: Judged) -> str:
     change, sign = judged.change, "+" if judged.figure.key == "accuracy" else ""
+
+    def show(value: float) -> str:
+        return f"{value:{sign}.3f}" if value < _MOST_SHOWN else f">{_MOST_SHOWN}"
+
     if change.low is None or change.high is None:
-        return f"{change.value:{sign}.3f}"
+        return show(change.value)
     mark = "" if judged.is_certain else _WITHIN
-    return f"{change.value:{sign}.3f} ({change.low:{sign}.3f} to {change.high:{sign}.3f}){mark}"
+    return f"{show(change.value)} ({show(change.low)} to {show(change.high)}){mark}"
 
 
 def _lines(found: Comparison) -> Iterator[str]:

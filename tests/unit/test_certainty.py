@@ -103,9 +103,18 @@ def test_variance_of_a_ratio_by_hand():
 
 
 def test_steps_that_are_alike_count_as_fewer():
-    turns, blocks = [1.0, 1.1] * 50, [1.0] * 50 + [1.1] * 50
+    turns, blocks = [1.0, 1.1] * 50, ([1.0] * 10 + [1.1] * 10) * 5
     spread = [ratio_of_sums(seconds, [16] * 100).variance for seconds in (turns, blocks)]
-    assert spread[1] > 20 * spread[0]
+    assert spread[1] > 8 * spread[0]
+
+
+def test_steps_that_hang_together_tell_no_spread():
+    drifting = window([1.0 + 0.2 * step for step in range(13)])
+    assert ratio_of_sums(drifting.seconds, drifting.num_samples).variance is None
+    for assumed in (None, 0.01):
+        found = of_runs([drifting], [window([1.0] * 13, tokens=[2] * 13)], assumed)
+        assert (found.variance, found.p_value(), found.estimate().low) == (None, None, None)
+        assert found.unknown.startswith("one run")
 
 
 def test_the_same_batches_cancel_and_others_do_not():

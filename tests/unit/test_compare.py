@@ -67,6 +67,12 @@ def test_a_slower_cell_its_ratio_and_its_dollars():
     assert judged(runs(1.1, 1.101, 1.099), runs(*BEFORE)).cells[0].speed.verdict == "faster"
 
 
+def test_the_sides_own_figures_are_geometric_means():
+    (cell,) = judged(runs(1.0, 2.0, 4.0), runs(1.0, 1.0, 1.0, minutes=60)).cells
+    assert (cell.speed.a, cell.speed.b) == (pytest.approx(8.0), pytest.approx(16.0))
+    assert cell.speed.change.value == pytest.approx(2.0)
+
+
 def test_dollars_follow_each_sides_own_price():
     found = judged(runs(*BEFORE), runs(*BEFORE, minutes=60), hourly=(3.6, 7.2))
     assert verdicts(found) == {found.cells[0].a.summary.cell: "no difference"}
@@ -145,7 +151,7 @@ def test_memory_by_runs_and_by_one_instrument():
     found = judged(runs(*BEFORE, peak=600), runs(*BEFORE, peak=660, minutes=60))
     memory = found.cells[0].figures["peak_memory_bytes"]
     assert (memory.verdict, memory.change.value) == ("more", pytest.approx(1.1))
-    assert (memory.a, memory.b) == (600 * MIB, 660 * MIB)
+    assert (memory.a, memory.b) == (pytest.approx(600 * MIB), pytest.approx(660 * MIB))
     other = [
         record.model_copy(
             update={"training": record.training.model_copy(
