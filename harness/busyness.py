@@ -131,7 +131,11 @@ def load_finding(seen: Busyness, num_usable: int, num_cores: int) -> Finding:
     mend = None
     if verdict != "good":
         pids = " ".join(str(pid) for _, pid, _ in seen.others[:_MOST_NAMED])
-        mend = f"kill {pids} (those you can spare), or wait until they are done" if pids else "none: nobody to be seen from here (see `top`)"
+        mend = (
+            f"kill {pids} (those you can spare), or wait until they are done"
+            if pids
+            else "none: nobody to be seen from here (see `top`)"
+        )
     value = f"{cores:.2f} of {num_cores} cores" + (f": {', '.join(named)}" if named and verdict != "good" else "")
     return Finding(name="other load", value=value, verdict=verdict, why="shares a cell's cores and caches", mend=mend)
 

@@ -35,18 +35,20 @@ def gpu_findings(gpus: Sequence[Gpu], note: str | None) -> Iterator[Finding]:
         )
         return
     yield driver_finding(gpus[0], package_version("torch"), torch_cuda())
-    for index, gpu in enumerate(gpus):
+    # Those that are seen may be any of nvidia-smi's.
+    numbers = ["GPU"] * len(gpus) if "CUDA_VISIBLE_DEVICES" in os.environ else [str(i) for i in range(len(gpus))]
+    for index, (gpu, number) in enumerate(zip(gpus, numbers, strict=True)):
         of = f" of GPU {index}" if len(gpus) > 1 else ""
         yield _setting(
-            f"persistence{of}", gpu.persistence, wanted=True, mend=f"sudo nvidia-smi -i {index} -pm 1",
+            f"persistence{of}", gpu.persistence, wanted=True, mend=f"sudo nvidia-smi -i {number} -pm 1",
             why="without it the driver is loaded anew, for seconds, when a cell begins",
         )  # fmt: skip
         yield _setting(
-            f"ECC{of}", gpu.ecc, wanted=True, mend=f"sudo nvidia-smi -i {index} -e 1, then restart",
+            f"ECC{of}", gpu.ecc, wanted=True, mend=f"sudo nvidia-smi -i {number} -e 1, then restart",
             why="off, memory is larger and faster than on others of this card",
         )  # fmt: skip
         yield _setting(
-            f"MIG{of}", gpu.mig, wanted=False, mend=f"sudo nvidia-smi -i {index} -mig 0 (to measure the whole card)",
+            f"MIG{of}", gpu.mig, wanted=False, mend=f"sudo nvidia-smi -i {number} -mig 0 (to measure the whole card)",
             why="a part of a card, whose neighbours share its power and clock",
         )  # fmt: skip
     yield _neighbours(len(gpus))
