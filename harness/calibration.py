@@ -17,8 +17,9 @@ from harness.quota import memory_left_bytes
 
 _SIZES = (512, 1024, 2048, 4096)
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Shares of the time: products by far the longest, as a peak is only reached in a quiet moment.
-_PRODUCTS, _COPY, _STEPS = 0.6, 0.1, 0.3
+# Shares of the time: products by far the longest, as a peak is only reached in a quiet moment. What is left over goes
+# into making the matrices and warming up.
+_PRODUCTS, _COPY, _STEPS = 0.5, 0.1, 0.25
 _EACH = 0.25  # of the time that is left, to each size but the last: that needs the longest products
 _FEWEST_STEPS = 20
 _STEP_S = 0.01  # long enough for a clock, short enough for a thousand of them
