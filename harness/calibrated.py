@@ -138,6 +138,8 @@ def _jitter(device: DeviceCalibration, name: str, why: str) -> Finding:
     verdict: Verdict = "bad" if ratio > _BAD_JITTER else "warn" if ratio > _WARN_JITTER else "good"
     value = f"95th percentile {ratio:.2f} times the median of {device.step_s_median * 1000:.2f} ms ({device.num_steps} steps)"
     mend = (
-        None if verdict == "good" else "none: see load, steal time, quota and clock above; repeat cells (study.repeats)"
+        None
+        if verdict == "good"
+        else "none: see load, steal time, quota and clock above; repeat cells (`repeats` in the study)"
     )
     return Finding(name=name, value=value, verdict=verdict, why=why, mend=mend)

@@ -133,7 +133,7 @@ def _smt(root: Path) -> Finding:
     mend = (
         f"echo off | sudo tee /{_CPUS}/smt/control" if control == "on" else "none: this machine does not let it be set"
     )
-    return Finding(name=name, value="on", verdict="warn", why=why, mend=f"{mend}; or training.threads = half the CPUs")
+    return Finding(name=name, value="on", verdict="warn", why=why, mend=f"{mend}; or matrix.threads = half the CPUs")
 
 
 def _huge_pages(root: Path) -> Finding:

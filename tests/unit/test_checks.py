@@ -73,12 +73,12 @@ def test_turbo_of_intel_and_of_others(tmp_path, file, text, verdict, mend):
     ("active", "control", "verdict", "mend"),
     [
         ("0", "notsupported", "good", None),
-        ("1", "on", "warn", f"echo off | sudo tee /{CPUS}/smt/control; or training.threads = half the CPUs"),
+        ("1", "on", "warn", f"echo off | sudo tee /{CPUS}/smt/control; or matrix.threads = half the CPUs"),
         (
             "1",
             "notimplemented",
             "warn",
-            "none: this machine does not let it be set; or training.threads = half the CPUs",
+            "none: this machine does not let it be set; or matrix.threads = half the CPUs",
         ),
     ],
 )
