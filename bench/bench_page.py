@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
+from replay_clock import ReplayClock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -31,19 +32,6 @@ CHANGE = """(view) => new Promise((done) => {
     // The page draws in the next frame; what is asked for after it runs when that is over.
     requestAnimationFrame(() => setTimeout(() => done([figures / 1000, (performance.now() - began) / 1000]), 0));
 })"""
-
-
-class ReplayClock:
-    """pytest-benchmark's timer, giving seconds that were taken inside the page and not around a call."""
-
-    def __init__(self):
-        self._readings = iter(())
-
-    def load(self, seconds):
-        self._readings = (reading for value in seconds for reading in (0.0, value))
-
-    def __call__(self):
-        return next(self._readings, 0.0)
 
 
 CLOCK = ReplayClock()

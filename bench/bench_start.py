@@ -11,6 +11,7 @@ from datetime import timedelta
 from statistics import median
 
 import pytest
+from replay_clock import ReplayClock
 
 from harness.matrix import expand
 from harness.study import parse_study
@@ -45,19 +46,6 @@ def records(tmp_path_factory):
     found = run_cells(cells, tmp_path_factory.mktemp("results"), look_around(None), Quiet())
     assert [record.outcome for record in found] == ["ok"] * NUM_CELLS
     return found
-
-
-class ReplayClock:
-    """pytest-benchmark's timer, giving seconds that were taken inside the cells and not around a call."""
-
-    def __init__(self):
-        self._readings = iter(())
-
-    def load(self, seconds):
-        self._readings = (reading for value in seconds for reading in (0.0, value))
-
-    def __call__(self):
-        return next(self._readings, 0.0)
 
 
 CLOCK = ReplayClock()

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from harness.sweep import Budget
 
 EXIT_OK, EXIT_CRASHED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
-EXIT_NOTHING_FITS = 1
-EXIT_SLOWER = 1
+EXIT_NOTHING_FITS = EXIT_SPOILT = EXIT_SLOWER = 1
 _EXIT_CODES = "Exit status: 0 done; 1 a cell crashed; 2 a mistake in what was asked; 130 stopped by Ctrl-C."
 
 app = typer.Typer(
@@ -449,6 +448,26 @@ def machine(
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", escape(value))
     _out.print(table, highlight=False)
+
+
+@app.command(epilog="Example: harness doctor --quick || exit 1")
+def doctor(
+    *,
+    results: ResultsPath = DEFAULT_RESULTS,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the calibration of 20 seconds.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what of this machine would spoil a benchmark, and how to mend it. Exit status 1 if anything is `bad`."""
+    from harness import doctor_screen
+    from harness.doctor import examine
+
+    found = examine(results, calibrated=not quick)
+    if as_json:
+        _print_json(found.as_fields())
+    else:
+        doctor_screen.show_diagnosis(_out, found)
+    if found.verdict == "bad":
+        raise typer.Exit(EXIT_SPOILT)
 
 
 @app.command(epilog="Examples: harness prices --gpu A100 --max-usd 3; harness prices g5.xlarge; harness prices refresh")

@@ -18,6 +18,7 @@ import psutil
 
 from harness.gpus import describe_gpus
 from harness.matrix import BaselineConfig, FineTuneConfig, parse_device
+from harness.quota import cpu_quota
 from harness.record import Cpu, Git, Gpu, Machine
 
 # Instructions that decide how fast a matrix product is, by /proc/cpuinfo's names (x86, then Arm).
@@ -38,7 +39,7 @@ _TELLING_FLAGS = (
 )
 # A CPU's 16-bit products are accelerated by these alone. oneDNN's own check says yes on any AVX512 CPU, where bf16
 # autocast ran over 20 times slower than fp32.
-_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 _CLOUD_VENDORS = (
     "Amazon EC2",
     "Google",
@@ -183,9 +184,7 @@ def _unsupported_on_cpu(config: FineTuneConfig, machine: Machine, ranks: int | N
         return "tf32 is a format of NVIDIA's tensor cores; a CPU has none"
     if config.precision == "fp16":
         return "fp16 on a CPU is not accelerated by torch; bf16 is its 16-bit format"
-    if config.precision == "bf16" and not (
-        _BF16_FLAGS & set(machine.cpu.flags) or config.training.allow_slow_precision
-    ):
+    if config.precision == "bf16" and not (BF16_FLAGS & set(machine.cpu.flags) or config.training.allow_slow_precision):
         return (
             "bf16 is not accelerated on this CPU (no avx512_bf16, amx_bf16 or Arm bf16 instructions); "
             "training.allow_slow_precision = true runs it all the same, many times slower than fp32"
@@ -238,22 +237,8 @@ def _cpu() -> Cpu:
 
 def _usable_cpus() -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_cpus()
-    return affinity if quota is None else max(1, min(affinity, int(quota)))
-
-
-def _cgroup_cpus() -> float | None:
-    """CPUs of the control group's quota (v2, then v1), None without one."""
-    parts = _read("/sys/fs/cgroup/cpu.max").split()
-    if len(parts) == 2 and parts[0].isdigit():  # noqa: PLR2004 - "quota period"
-        return int(parts[0]) / int(parts[1])
-    quota, period = (
-        _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
-        _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-    )
-    if quota.isdigit() and period.isdigit():
-        return int(quota) / int(period)
-    return None
+    quota = cpu_quota()
+    return affinity if quota is None else max(1, min(affinity, int(quota.cores)))
 
 
 def memory_group() -> tuple[Path, Path, Literal[1, 2]] | None:

@@ -6,10 +6,8 @@ import csv
 import http.client
 import io
 import logging
-import os
 import re
 import socket
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from harness.errors import UserError
 from harness.price_boards import Offer, find_board
 from harness.price_rows import HardwareRow, PriceRow
 from harness.price_table import PriceTable, load_rows
+from harness.whole_file import write_whole
 
 NETWORK_TIMEOUT_S = 30.0
 
@@ -243,18 +242,6 @@ def _write(path: Path, rows: Iterable[PriceRow]) -> None:
         writer.writerow(["" if value is None else value for value in row.model_dump().values()])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(text.getvalue())
-                file.flush()
-                os.fsync(file.fileno())
-            except BaseException:
-                file.close()
-                temporary.unlink()
-                raise
-        temporary.replace(path)
+        write_whole(path, text.getvalue())
     except OSError as error:
         raise UserError(f"{path}: can't be written: {error}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from harness.errors import UserError
 from harness.machine import package_version
 from harness.matrix import Cell
 from harness.record import FINISHED, MEASURING_VERSION, SCHEMA_VERSION, Machine, Record, from_fields, to_json
+from harness.whole_file import write_whole
 
 # Under results/: records shipped with the repository, read only when they are named, and the last report.
 _NOT_OWN = ("reference", "report")
@@ -42,12 +42,7 @@ def save_record(record: Record, results: Path) -> Path:
     path = folder / f"{record.started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.json"
     if path.exists():
         return save_record(record, results)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(to_json(record))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
+    write_whole(path, to_json(record))
     return path
 
 

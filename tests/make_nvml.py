@@ -76,6 +76,8 @@ def make_nvml(
         ),
         "nvmlDeviceGetEccMode": _whole(lambda _: (1, 0)),
         "nvmlDeviceGetPersistenceMode": _whole(lambda _: 1),
+        "nvmlDeviceGetComputeRunningProcesses": _whole(lambda _: []),
+        "nvmlDeviceGetGraphicsRunningProcesses": _whole(lambda _: []),
         "nvmlDeviceGetTopologyCommonAncestor": lambda _one, _other: 30,
         "nvmlDeviceGetP2PStatus": lambda _one, _other, _kind: 5,
         "nvmlDeviceGetClockInfo": _whole(lambda _, kind: {1: 1410, 2: 6250}[kind]),

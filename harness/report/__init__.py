@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +23,7 @@ from harness.report.tables import csv_text
 from harness.report.wording import shown_in
 from harness.report.worth_words import worth_words
 from harness.study_cost import study_cost
+from harness.whole_file import write_whole
 
 __all__ = ["write_report"]
 
@@ -79,26 +78,8 @@ def write_report(  # noqa: PLR0913 - each has a source of its own
         summary = markdown(priced, sentences, compared, parts.money, parts.worth, generated_at=written_at)
         shown = page(priced, choice, sentences, csv, assumed, choices or {}, parts, generated_at=written_at)
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "cells.csv", csv)
-    _write(out / "summary.md", summary)
+    write_whole(out / "cells.csv", csv)
+    write_whole(out / "summary.md", summary)
     html = out / "report.html"
-    _write(html, shown)
+    write_whole(html, shown)
     return html
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file in one step, so that no reader ever sees half of it."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        except BaseException:
-            file.close()
-            temporary.unlink()
-            raise
-    temporary.chmod(0o644)  # a temporary file is its owner's alone, a report is to be shared
-    temporary.replace(path)

@@ -188,7 +188,7 @@ def test_an_estimate_keeps_its_ends_in_order():
 
 
 @settings(deadline=None)
-@given(st.floats(0, 1e6), st.sampled_from([1.0, 60.0, 3600.0]), st.floats(0, 600))
+@given(st.floats(1e-6, 1e6), st.sampled_from([1.0, 60.0, 3600.0]), st.floats(0, 600))
 def test_a_bill_is_at_least_what_was_measured_and_grows_with_it(seconds, granularity_s, minimum_s):
     book = Assumptions().prices
     found = replace(HOURLY, granularity_s=granularity_s, minimum_s=minimum_s)

@@ -14,6 +14,7 @@ import pytest
 from harness import machine as machine_module
 from harness.machine import describe_machine, num_ranks, num_threads, unsupported_reason
 from harness.matrix import BaselineConfig, expand
+from harness.quota import Quota
 from harness.record import Gpu
 from harness.study import parse_study
 from tests.make_nvml import CUT, ERROR_CODES, TWO, make_nvml
@@ -173,10 +174,7 @@ def test_the_id_is_of_the_type_and_not_of_the_host(monkeypatch):
 
 
 def test_a_control_groups_quota_is_seen(monkeypatch):
-    real = machine_module._read
-    monkeypatch.setattr(
-        machine_module, "_read", lambda path: "150000 100000" if path == "/sys/fs/cgroup/cpu.max" else real(path)
-    )
+    monkeypatch.setattr(machine_module, "cpu_quota", lambda: Quota(1.5, Path("cpu.max"), "max"))
     assert describe_machine().cpu.num_usable == 1
 
 

@@ -243,7 +243,7 @@ class TestRefresh:
         def full(_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("harness.price_catalog.os.fsync", full)
+        monkeypatch.setattr("harness.whole_file.os.fsync", full)
         with pytest.raises(UserError, match="No space left on device"):
             refresh(path, table, lambda row: True, lambda: Fetched("0.1.34", [G5]))
         assert path.read_bytes() == before

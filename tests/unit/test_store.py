@@ -53,7 +53,7 @@ def test_a_write_that_fails_leaves_no_record(ok_record, tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr("harness.whole_file.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save_record(ok_record, tmp_path)
     assert load_records([tmp_path]).records == ()

@@ -1,0 +1,16 @@
+"""Seconds that were taken elsewhere, for pytest-benchmark's statistics."""
+
+from __future__ import annotations
+
+
+class ReplayClock:
+    """pytest-benchmark's timer, giving seconds that were taken inside a cell or a page and not around a call."""
+
+    def __init__(self):
+        self._readings = iter(())
+
+    def load(self, seconds):
+        self._readings = (reading for value in seconds for reading in (0.0, value))
+
+    def __call__(self):
+        return next(self._readings, 0.0)

@@ -1,0 +1,69 @@
+"""What of this machine would spoil a benchmark, looked at before anything is spent on one."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.busyness import load_finding, quota_finding, steal_finding, usable_cores, watch
+from harness.calibrated import CALIBRATION_S, Calibration, calibrate, jitter_findings, order_for
+from harness.checks import clock_findings, disk_findings, instructions_finding, memory_findings
+from harness.finding import Finding, Verdict, worst
+from harness.gpu_checks import gpu_findings, torch_cuda
+from harness.machine import describe_machine
+from harness.quota import cpu_quota
+from harness.record import Machine
+
+
+class Diagnosis(NamedTuple):
+    """All that was found; `calibration` is None where none was asked for, and words where it did not come about."""
+
+    findings: tuple[Finding, ...]
+    calibration: Calibration | str | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all."""
+        return worst(self.findings)
+
+    def as_fields(self) -> dict[str, Any]:
+        """For scripts."""
+        found = self.calibration
+        return {
+            "verdict": self.verdict,
+            "findings": [finding.model_dump() for finding in self.findings],
+            "calibration": found.model_dump() if isinstance(found, Calibration) else None,
+        }
+
+
+def examine(results: Path, *, calibrated: bool = True, calibration_s: float = CALIBRATION_S) -> Diagnosis:
+    """Look at this machine for two seconds, then measure what it reaches.
+
+    Args:
+        results: The folder in which records will be.
+        calibrated: Whether to measure; nothing that needs torch is done without.
+        calibration_s: Seconds for that, importing torch left out.
+    """
+    here = describe_machine()
+    seen = watch()
+    num_cores = len(usable_cores())
+    findings = [
+        load_finding(seen, here.cpu.num_usable, num_cores),
+        steal_finding(seen),
+        quota_finding(cpu_quota(), seen, num_cores, here.cpu.num_usable),
+        *clock_findings(),
+        *memory_findings(seen),
+        *disk_findings(results, Path(tempfile.gettempdir())),
+        instructions_finding(here.cpu.flags),
+        *gpu_findings(here.gpus, here.gpu_note),
+    ]
+    if not calibrated:
+        return Diagnosis(tuple(findings), None)
+    found = measure_peaks(here, calibration_s)
+    return Diagnosis((*findings, *jitter_findings(found)), found)
+
+
+def measure_peaks(machine: Machine, seconds: float = CALIBRATION_S) -> Calibration | str:
+    """What this machine reaches at best, for its facts; or why that was not measured."""
+    return calibrate(order_for(machine, torch_cuda(), seconds))

@@ -1,0 +1,174 @@
+"""What spoils a benchmark, made for real, and what the doctor says of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from harness.cage import Cage
+from harness.calibrated import Calibration, Order, calibrate
+from harness.calibration import jitter
+from harness.machine import package_version
+
+MIB, GIB = 2**20, 2**30
+DOCTOR = [sys.executable, "-m", "harness", "doctor", "--quick", "--json"]
+ENTER = 'for group in $GROUPS_TO_ENTER; do echo $$ > "$group/cgroup.procs" || exit 9; done; exec "$@"'
+HOLD = "held = b'x' * int(__import__('sys').argv[1]); print('held', flush=True); input()"
+
+
+def diagnose(*options, group=None, **environment):
+    """Findings by name, and the exit status, of a doctor that runs in a process of its own."""
+    command = [*inside(group), *DOCTOR, *map(str, options)] if group else [*DOCTOR, *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    told = json.loads(done.stdout)
+    assert done.returncode == (told["verdict"] == "bad")
+    return {finding["name"]: finding for finding in told["findings"]}
+
+
+def inside(group):
+    return ["env", f"GROUPS_TO_ENTER={group}", "/bin/sh", "-c", ENTER, "sh"]
+
+
+@contextlib.contextmanager
+def running(*command):
+    """A process, until the block ends; what it says first is waited for where it says anything."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def cpu_group():
+    """A control group of the test's own that has a CPU quota, in version 1 or 2."""
+    mount = Path("/sys/fs/cgroup")
+    new = (mount / "cgroup.controllers").exists()
+    path = (mount if new else mount / "cpu") / f"doctor-test-{os.getpid()}"
+    file = path / ("cpu.max" if new else "cpu.cfs_quota_us")
+    try:
+        path.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error.strerror}")
+    try:
+        if not os.access(file, os.W_OK):
+            pytest.skip("a control group here has no CPU quota")
+        yield file
+    finally:
+        path.rmdir()
+
+
+@pytest.fixture
+def memory_group(tmp_path):
+    """A memory control group of the test's own, of 1.5 GiB."""
+    cage = Cage(1536 * MIB, 1, tmp_path)
+    if cage.group is None:
+        pytest.skip("no memory control group can be made here (root, or a delegated version 2 group, is needed)")
+    yield cage.group.path
+    cage.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of the test's own, of 8 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"nothing may be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_busy_loop_in_the_background_is_named_until_it_ends():
+    with running(sys.executable, "-c", "print(1, flush=True)\nwhile True: pass") as loop:
+        loop.stdout.readline()
+        seen = diagnose()["other load"]
+    assert seen["verdict"] == "bad"
+    used = re.search(rf"\(pid {loop.pid}\) (\d\.\d\d)", seen["value"])
+    assert used, seen
+    assert 0.2 < float(used[1]) < 1.1  # of one core, shared with whatever else ran
+    assert re.search(rf"^kill [\d ]*\b{loop.pid}\b", seen["mend"])
+    assert f"pid {loop.pid})" not in diagnose()["other load"]["value"]
+
+
+@pytest.mark.parametrize(("cores", "verdict"), [(1.0, "warn"), (0.5, "bad")])
+def test_a_control_groups_quota_is_named_and_its_command_lifts_it(cpu_group, cores, verdict):
+    num_cores = len(os.sched_getaffinity(0))
+    if num_cores == 1:
+        pytest.skip("a quota of one core is none on one core")
+    quota = int(cores * 100_000)
+    cpu_group.write_text(f"{quota} 100000" if cpu_group.name == "cpu.max" else f"{quota}")
+    assert diagnose()["CPU quota"]["verdict"] == "good"  # it is not ours
+    seen = diagnose(group=cpu_group.parent)["CPU quota"]
+    assert seen["verdict"] == verdict
+    assert seen["value"].startswith(f"{cores:g} of {num_cores} cores, 1 threads a cell")
+    command = seen["mend"].partition(" (")[0].replace("sudo ", "")
+    subprocess.run(["/bin/sh", "-c", command], check=True, capture_output=True)
+    assert diagnose(group=cpu_group.parent)["CPU quota"]["verdict"] == "good"
+
+
+def test_memory_that_is_nearly_full_is_named_and_measured(memory_group):
+    def free_gib(finding):
+        found = re.fullmatch(r"(\d+\.\d\d) GiB of the control group's limit", finding["value"])
+        assert found, finding
+        return float(found[1])
+
+    before = diagnose(group=memory_group)["free memory"]
+    held_gib = 700 * MIB / GIB
+    with running(*inside(memory_group), sys.executable, "-c", HOLD, str(700 * MIB)) as holder:
+        assert holder.stdout.readline() == "held\n"
+        during = diagnose(group=memory_group)["free memory"]
+    assert (before["verdict"], during["verdict"]) == ("warn", "bad")
+    # The interpreter that holds it takes some MiB too.
+    assert free_gib(before) - free_gib(during) == pytest.approx(held_gib + 0.01, abs=0.03)
+    assert "harness fit" in during["mend"]
+
+
+def test_a_disk_that_is_nearly_full_is_named(small_disk):
+    (small_disk / "filler").write_bytes(b"x" * 6 * MIB)
+    seen = diagnose("--results", small_disk / "not yet" / "results", TMPDIR=str(small_disk))
+    for name in ("disk of results", "temporary disk"):
+        assert (seen[name]["verdict"], seen[name]["value"]) == ("bad", "2.0 MiB free")
+        assert str(small_disk) in seen[name]["mend"]
+    elsewhere = diagnose("--results", small_disk.parent)["disk of results"]
+    assert elsewhere["value"] != "2.0 MiB free"
+
+
+def test_a_calibration_measures_each_precision_in_a_process_of_its_own():
+    found = calibrate(Order(seconds=2.0, num_threads=1, precisions={"cpu": ("fp32", "bf16")}))
+    assert isinstance(found, Calibration), found
+    (cpu,) = found.devices
+    assert found.torch == package_version("torch")
+    assert [row.precision for row in cpu.products] == ["fp32", "bf16"]
+    assert all(row.size in (512, 1024, 2048, 4096) and row.gflop_per_s > 0.5 for row in cpu.products)
+    assert (cpu.device, cpu.num_threads) == ("cpu", 1)
+    assert 0.1 < cpu.copy_gb_per_s < 10_000
+    assert cpu.step_s_p95_over_median >= 1
+    assert cpu.num_steps >= 20
+
+
+def test_a_calibration_that_fails_says_why_and_leaves_nothing():
+    before = set(Path(tempfile.gettempdir()).glob("harness-calibration-*"))
+    found = calibrate(Order(seconds=1.0, num_threads=0, precisions={"cpu": ("fp32",)}))
+    assert found == "its process ended with status 1 (RuntimeError: set_num_threads expects a positive integer)"
+    assert set(Path(tempfile.gettempdir()).glob("harness-calibration-*")) == before
+
+
+def test_jitter_is_the_95th_percentile_over_the_median():
+    assert jitter([1.0] * 99 + [5.0]) == (1.0, 1.0, 100)
+    median, ratio, count = jitter([float(second) for second in range(1, 102)])
+    assert (median, count) == (51.0, 101)
+    assert ratio == pytest.approx(96 / 51)
