@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.sweep import Budget
 
 EXIT_OK, EXIT_CRASHED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
-EXIT_NOTHING_FITS = EXIT_SPOILT = 1
+EXIT_NOTHING_FITS = EXIT_SPOILT = EXIT_SLOWER = 1
 _EXIT_CODES = "Exit status: 0 done; 1 a cell crashed; 2 a mistake in what was asked; 130 stopped by Ctrl-C."
 
 app = typer.Typer(
@@ -305,6 +305,67 @@ def recommend(
             describe_advice(_out, advice, found.cells)
     if not advice.choices:
         raise typer.Exit(EXIT_NOTHING_FITS)
+
+
+@app.command(
+    epilog="Examples: harness compare before after --fail-above 3%; harness compare results:xeon results:epyc\n\n"
+    "Exit status: 0 done; 1 --fail-above failed; 2 a mistake in what was asked, or --strict refused."
+)
+def compare(  # noqa: PLR0913 - each is an option
+    a: Annotated[str, typer.Argument(metavar="A", help="Folder, file or archive of records, or PATH:MACHINE.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same; ratios are B / A.")],
+    *,
+    machine_a: Annotated[
+        str | None, typer.Option(help="A's machine, where it holds several: its id or a part.")
+    ] = None,
+    machine_b: Annotated[str | None, typer.Option(help="B's machine.")] = None,
+    margin: Annotated[str, typer.Option(help="No difference: the interval lies within this much of 1.")] = "3%",
+    accuracy_margin: Annotated[str, typer.Option(help="The same for accuracies, of 0.")] = "1%",
+    run_spread: Annotated[
+        str | None,
+        typer.Option(help="Assume that runs of a cell differ by this (SD) where there are fewer than 3 a side."),
+    ] = None,
+    fail_above: Annotated[
+        str | None,
+        typer.Option(help="Exit status 1 if a cell is certainly slower by more than this, or no longer runs."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse sides that differ in machine, data, model, packages or settings.")
+    ] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Write a table for a pull request.")] = None,
+    prices: OwnPrices = None,
+    usd_per_hour: UsdPerHour = None,
+    instance: PriceAs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which cells of B are faster or slower than A's, by how much, and how certain that is."""
+    from harness import compare_screen as screen
+    from harness.compare import Asked
+    from harness.comparison import words
+    from harness.report.wording import shown_in
+
+    asked = Asked(
+        margin=screen.read_fraction(margin, "--margin") or 0.0,
+        accuracy_margin=screen.read_fraction(accuracy_margin, "--accuracy-margin") or 0.0,
+        run_spread=screen.read_fraction(run_spread, "--run-spread"),
+        fail_above=screen.read_fraction(fail_above, "--fail-above"),
+    )
+    sides = (screen.read_side(a, machine_a, "--machine-a"), screen.read_side(b, machine_b, "--machine-b"))
+    found, read = screen.load_comparison(
+        sides, asked, prices=prices, instances=_pairs(instance or []), usd_per_hour=usd_per_hour, strict=strict
+    )
+    _print_problems([problem for one in read for problem in one.unreadable])
+    for difference in found.pairing.differences:
+        _err.print(f"[yellow]differs:[/] {escape(words(difference))}", soft_wrap=True, highlight=False)
+    with shown_in(read[0].assumed.prices.currency):
+        if markdown is not None:
+            markdown.write_text(screen.to_markdown(found), encoding="utf-8")
+        if as_json:
+            _print_json(screen.comparison_fields(found))
+        else:
+            screen.describe_comparison(_out, found)
+    if found.failed:
+        raise typer.Exit(EXIT_SLOWER)
 
 
 @app.command(epilog="Example: harness pack --out here.tar.gz")

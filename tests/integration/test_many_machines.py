@@ -74,6 +74,7 @@ def test_archives_of_two_machines_give_the_report_of_their_folders(tmp_path):
     chosen = harness("recommend", "one.tar.gz", "two.tar.gz", "--deadline", "1h", "--target-accuracy", "0.78", cwd=home)
     assert "Fastest" in chosen.stdout and "c7i.4xlarge" in chosen.stdout
     harness("recommend", "one.tar.gz", "--target-accuracy", "0.99", cwd=home, status=1)
+    assert "cannot tell" in harness("compare", "one.tar.gz", "two.tar.gz", cwd=home).stdout
     assert "error: " in harness("recommend", "one.tar.gz", "--deadline", "soon", cwd=home, status=2).stderr
 
 
