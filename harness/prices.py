@@ -244,16 +244,11 @@ def choices(table: PriceTable, machine: Machine, own: Price | str) -> tuple[Pric
     hold. Of a CPU machine no other kind of CPU may stand in: a row that covers its CPUs and memory is what its reader
     says that it is. At most the cheapest few, no burstable one.
     """
-    gpus = _gpu_names(table, machine)
-    kinds: set[str | None] = {*gpus} or {None}
     memory_bytes = machine.memory_limit_bytes or machine.memory_bytes
     fitting = [
         row
-        for row in table.prices
-        if not burstable(row)
-        and row.accelerator_count == len(gpus)
-        and {row.hardware} == kinds
-        and (gpus or (row.vcpus >= machine.cpu.num_logical and row.memory_gib * _GIB >= memory_bytes))
+        for row in _with_gpus_of(table, machine)
+        if machine.gpus or (row.vcpus >= machine.cpu.num_logical and row.memory_gib * _GIB >= memory_bytes)
     ]
     cheapest = sorted(fitting, key=lambda row: row.usd_per_hour_on_demand)[:_MOST_CHOICES]
     others = (_as_price(table, row, "stated", _disagreement(table, row, machine)) for row in cheapest)
@@ -265,19 +260,24 @@ def _place(price: Price) -> tuple[str | None, ...]:
     return price.provider, price.instance, price.region
 
 
-def _stand_in(table: PriceTable, machine: Machine, needed_bytes: int) -> Price | str:
+def _with_gpus_of(table: PriceTable, machine: Machine) -> list[PriceRow]:
+    """Rows with a machine's GPUs and as many of them, none without any; no burstable one."""
     gpus = _gpu_names(table, machine)
     kinds: set[str | None] = {*gpus} or {None}
-    fitting = [
+    return [
         row
         for row in table.prices
-        if not burstable(row)
-        and row.accelerator_count == len(gpus)
-        and {row.hardware} == kinds
-        and row.vcpus >= machine.cpu.num_logical
-        and row.memory_gib * _GIB >= needed_bytes
+        if not burstable(row) and row.accelerator_count == len(gpus) and {row.hardware} == kinds
     ]
-    needs = f"{_gpu_words(gpus)}, at least {machine.cpu.num_logical} logical CPUs" + (
+
+
+def _stand_in(table: PriceTable, machine: Machine, needed_bytes: int) -> Price | str:
+    fitting = [
+        row
+        for row in _with_gpus_of(table, machine)
+        if row.vcpus >= machine.cpu.num_logical and row.memory_gib * _GIB >= needed_bytes
+    ]
+    needs = f"{_gpu_words(_gpu_names(table, machine))}, at least {machine.cpu.num_logical} logical CPUs" + (
         f" and {needed_bytes / _GIB:.1f} GiB of memory" if needed_bytes else ""
     )
     if not fitting:
