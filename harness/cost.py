@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from harness import formulas
-from harness.assumptions import Assumptions, PriceBook
+from harness.assumptions import Assumptions, PriceBook, Spot
 from harness.energy_use import EnergyUse, energy_use
 from harness.matrix import BaselineConfig, FineTuneConfig, parse_device
 from harness.prices import Price
@@ -132,15 +132,13 @@ def waited_seconds(summary: Summary, price: Price | None, book: PriceBook) -> Es
     A spot machine may be lost (see `formulas.spot_seconds`); one's own is there already. None without training, or where
     the run would never end.
     """
-    plan, rental, spot = price.plan if price else "on_demand", book.rental, book.spot
+    plan, rental = price.plan if price else "on_demand", book.rental
     before_s = 0.0 if plan == "own" else rental.startup_s + rental.setup_s
 
     def waited(seconds: float) -> float | None:
         if plan != "spot":
             return before_s + seconds
-        work_s = formulas.spot_seconds(
-            seconds, spot.interruptions_per_hour, spot.checkpoint_every_s, spot.checkpoint_s, spot.restart_s
-        )
+        work_s = _spot_seconds(seconds, book.spot)
         return None if work_s is None else before_s + work_s
 
     return map_estimate(run_seconds(summary, book.retraining.num_rows), waited)
@@ -209,17 +207,18 @@ def billed(seconds: float, price: Price, book: PriceBook, plan: str) -> float | 
     hourly = price.usd_per_hour if plan == price.plan else others.get(plan)
     if hourly is None:
         return None
-    work_s: float | None = seconds
-    if plan == "spot":
-        spot = book.spot
-        work_s = formulas.spot_seconds(
-            seconds, spot.interruptions_per_hour, spot.checkpoint_every_s, spot.checkpoint_s, spot.restart_s
-        )
+    work_s = _spot_seconds(seconds, book.spot) if plan == "spot" else seconds
     if plan == "own" or work_s is None:
         return formulas.usd_of_seconds(hourly, work_s)
     before_s = book.rental.startup_s + book.rental.setup_s
     billed_s = formulas.billed_seconds(work_s, before_s, price.minimum_s, price.granularity_s)
     return formulas.usd_of_seconds(hourly, billed_s)
+
+
+def _spot_seconds(seconds: float, spot: Spot) -> float | None:
+    return formulas.spot_seconds(
+        seconds, spot.interruptions_per_hour, spot.checkpoint_every_s, spot.checkpoint_s, spot.restart_s
+    )
 
 
 def prediction_rate(summary: Summary) -> Estimate | None:

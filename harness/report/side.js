@@ -8,14 +8,10 @@ const side = (() => {
 
   // Seconds from the order of a machine to the end of a run, as cost.waited_seconds.
   const waited = (run_s, price, values) => {
-    const spot = (name) => values["prices.spot." + name];
     const before_s = price.plan === "own" ? 0 : values["prices.rental.startup_s"] + values["prices.rental.setup_s"];
     if (!is(run_s)) return null;
     if (price.plan !== "spot") return before_s + run_s.value;
-    const work_s = formulas.spot_seconds({
-      work_s: run_s.value, interruptions_per_hour: spot("interruptions_per_hour"), checkpoint_every_s: spot("checkpoint_every_s"),
-      checkpoint_s: spot("checkpoint_s"), restart_s: spot("restart_s"),
-    });
+    const work_s = whatif.spotSeconds(run_s.value, values);
     return is(work_s) ? before_s + work_s : null;
   };
 

@@ -99,15 +99,19 @@ const whatif = (() => {
     };
   };
 
+  const spotSeconds = (seconds, values) => {
+    const spot = (name) => values["prices.spot." + name];
+    return formulas.spot_seconds({
+      work_s: seconds, interruptions_per_hour: spot("interruptions_per_hour"), checkpoint_every_s: spot("checkpoint_every_s"),
+      checkpoint_s: spot("checkpoint_s"), restart_s: spot("restart_s"),
+    });
+  };
+
   const billed = (seconds, price, values, plan) => {
     const others = { on_demand: price.on_demand, spot: price.spot };
     const usd_per_hour = plan === price.plan ? price.usd_per_hour : others[plan];
     if (!is(usd_per_hour)) return null;
-    const spot = (name) => values["prices.spot." + name];
-    const work_s = plan !== "spot" ? seconds : formulas.spot_seconds({
-      work_s: seconds, interruptions_per_hour: spot("interruptions_per_hour"), checkpoint_every_s: spot("checkpoint_every_s"),
-      checkpoint_s: spot("checkpoint_s"), restart_s: spot("restart_s"),
-    });
+    const work_s = plan === "spot" ? spotSeconds(seconds, values) : seconds;
     if (!is(work_s)) return null; // it would never end
     if (plan === "own") return formulas.usd_of_seconds({ usd_per_hour, seconds: work_s });
     const before_s = values["prices.rental.startup_s"] + values["prices.rental.setup_s"];
@@ -262,5 +266,5 @@ const whatif = (() => {
     return { prices, money, worth };
   };
 
-  return { unpack, derive, hourly, priceCell, worthOf, map };
+  return { unpack, derive, hourly, priceCell, worthOf, map, spotSeconds };
 })();
