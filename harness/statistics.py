@@ -20,7 +20,7 @@ from harness.record import (
     TestEvaluation,
     Training,
 )
-from harness.settings import Precision, Trainable
+from harness.settings import Precision, Trainable, num_trained_layers
 from harness.throttle import throttle_warnings
 
 # A GPU's dense peak in FLOP/s, by NVML's name and precision; None where it is not known.
@@ -335,14 +335,18 @@ def training_flops(
 
     With hidden size h, feed-forward size i and n samples padded to L tokens, a layer's forward takes
     n L (8 h^2 + 4 h i + 4 h L): four projections, two feed-forward products, scores and their weighted sum.
-    The head (pooler and classifier) takes n (2 h^2 + 2 h labels). A frozen encoder has no backward. Where the
-    micro-batches of a step differ in length, L is their mean, which undercounts the squared term.
+    The head (pooler and classifier) takes n (2 h^2 + 2 h labels). Frozen layers have no backward, and
+    the lowest trained one hands no gradient down. Where the micro-batches of a step differ in length, L is their mean, which undercounts the squared term.
     """
     hidden, length = model.hidden_size, num_padded_tokens / num_samples
     per_token = 8 * hidden**2 + 4 * hidden * model.intermediate_size + 4 * hidden * length
-    encoder = model.num_layers * num_padded_tokens * per_token
+    layer = num_padded_tokens * per_token
+    trained = num_trained_layers(trainable, model.num_layers)
+    encoder = (model.num_layers + 2 * trained) * layer
     head = num_samples * (2 * hidden**2 + 2 * hidden * num_labels)
-    return (3 if trainable == "all" else 1) * encoder + 3 * head
+    # Its query, key and value projections have no gradient to make for frozen layers below.
+    unneeded = 6 * hidden**2 * num_padded_tokens if trained and trainable != "all" else 0
+    return encoder - unneeded + 3 * head
 
 
 def measure_mfu(record: Record, peak_flops: PeakFlops) -> float | None:
@@ -589,7 +593,7 @@ def _learning_warnings(summary: Summary) -> Iterator[str]:
             "try another training.lr, or train longer."
         )
     stopped = next((training for training in trainings if training.stopped_early), None)
-    if stopped is not None:
+    if stopped is not None and not config.training.stop_at_target:
         yield (
             f"Training stopped after {len(stopped.steps.num_samples)} of {stopped.num_updates_planned} "
             f"updates ({stopped.stopped_early}): raise limits.max_train_s before comparing its accuracy."
