@@ -19,10 +19,13 @@ PRICES ?=
 VALUE ?=
 # SET='matrix.seq_len=[512]' overrides a key of the study.
 SET ?=
+# So many tests at a time.
+JOBS ?= 2
 # Of gpu-check: where records go, the embedded model's folder and the data's file (default: those installed).
 RESULTS ?= results
 MODEL ?=
 DATA ?=
+SHARED = -n $(JOBS) --dist worksteal
 OVERRIDES = $(if $(SET),--set '$(SET)')
 PAID = $(if $(PRICES),--prices $(PRICES))
 
@@ -55,8 +58,13 @@ report: .venv/.train ## write results/report/ anew from all records
 pack: .venv/.train ## this machine's records as one .tar.gz, for a report elsewhere (ARGS=)
 	@$(BIN)/harness pack $(ARGS)
 
-test: .venv/.dev .venv/.assets ## unit and integration tests with coverage
-	$(BIN)/pytest tests/unit tests/integration --cov=harness
+# Those that measure this machine, or look at every process on it, run when the others have ended.
+test: .venv/.dev .venv/.assets ## unit and integration tests with coverage (JOBS=)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests/unit tests/integration -m 'not alone' $(SHARED)
+	$(BIN)/coverage run -m pytest tests/unit tests/integration -m alone
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 # Installs nothing: .venv where there is one, else the first Python that has torch, and the package as it lies here.
 gpu-check: ## all that one GPU can check, in under 8 minutes (RESULTS= MODEL= DATA=)
@@ -67,8 +75,8 @@ gpu-check: ## all that one GPU can check, in under 8 minutes (RESULTS= MODEL= DA
 	done; \
 	echo 'error: none of these has torch: $(BIN)/python $(PYTHON); make setup, or make gpu-check PYTHON=/path/to/python' >&2; exit 2
 
-e2e: .venv/.dev .venv/.assets .venv/.e2e ## open reports in headless Chromium
-	$(BIN)/pytest tests/e2e
+e2e: .venv/.dev .venv/.assets .venv/.e2e ## open reports in headless Chromium (JOBS=)
+	$(BIN)/pytest tests/e2e $(SHARED)
 
 fmt: .venv/.dev ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix .
