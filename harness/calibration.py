@@ -15,8 +15,8 @@ import torch
 from harness.calibrated import Calibration, DeviceCalibration, Order, Product
 from harness.quota import memory_left_bytes
 
-_SIZES = (512, 1024, 2048, 4096)
-_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SIZES = (512, 1024, 2048, 4096)
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Shares of the time: products by far the longest, as a peak is only reached in a quiet moment. What is left over goes
 # into making the matrices and warming up.
 _PRODUCTS, _COPY, _STEPS = 0.5, 0.1, 0.25
@@ -49,7 +49,7 @@ def _measure(
     where = torch.device("cuda:0" if device == "gpu" else "cpu")
     each_s = seconds * _PRODUCTS / len(precisions)
     products = tuple(_best_product(where, precision, each_s) for precision in precisions)
-    copied = _copy_gb_per_s(where, seconds * _COPY)
+    copied = copy_gb_per_s(where, seconds * _COPY)
     median, ratio, count = jitter(_steps_s(where, seconds * _STEPS))
     return DeviceCalibration(
         device=device,
@@ -70,14 +70,14 @@ def jitter(seconds: list[float]) -> tuple[float, float, int]:
 
 def _best_product(where: torch.device, precision: Literal["fp32", "tf32", "bf16", "fp16"], seconds: float) -> Product:
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    best = Product(precision=precision, size=_SIZES[0], gflop_per_s=0.0)
+    best = Product(precision=precision, size=SIZES[0], gflop_per_s=0.0)
     end, expected_s = time.perf_counter() + seconds, 0.0
-    for size in _SIZES:
+    for size in SIZES:
         left_s = end - time.perf_counter()
         if 2 * expected_s > left_s:  # one to warm up, and one that counts
             break
-        work = _product(where, _DTYPES[precision], size)
-        fastest = min(_times_s(where, work, max(0.0, left_s - expected_s) * (1 if size == _SIZES[-1] else _EACH)))
+        work = _product(where, DTYPES[precision], size)
+        fastest = min(_times_s(where, work, max(0.0, left_s - expected_s) * (1 if size == SIZES[-1] else _EACH)))
         expected_s = fastest * 2**3  # of the next size
         rate = 2 * size**3 / fastest / _GIGA
         if rate > best.gflop_per_s:
@@ -93,11 +93,16 @@ def _product(where: torch.device, dtype: torch.dtype, size: int) -> Callable[[],
     return lambda: torch.mm(left, right, out=out)
 
 
-def _copy_gb_per_s(where: torch.device, seconds: float) -> float | None:
+def room_bytes(where: torch.device) -> int:
+    """Memory that is free on a device, and that this process may still take."""
     free = psutil.virtual_memory().available if where.type == "cpu" else torch.cuda.mem_get_info(where)[0]
     group = memory_left_bytes() if where.type == "cpu" else None
-    room = min(free, group if group is not None else free)
-    num_bytes = min(_COPY_BYTES, room // 8)
+    return min(free, group if group is not None else free)
+
+
+def copy_gb_per_s(where: torch.device, seconds: float, most_bytes: int = _COPY_BYTES) -> float | None:
+    """Bytes read and written by the fastest copy of a large tensor, in 10⁹ a second; None where memory is short."""
+    num_bytes = min(most_bytes, room_bytes(where) // 8)
     if num_bytes < _LEAST_COPY_BYTES:
         return None
     source = torch.ones(num_bytes // 4, device=where)
@@ -107,7 +112,7 @@ def _copy_gb_per_s(where: torch.device, seconds: float) -> float | None:
 
 def _steps_s(where: torch.device, seconds: float) -> list[float]:
     """Seconds of equal steps, each as many products as take about 10 ms."""
-    one = _product(where, torch.float32, _SIZES[1] if where.type == "cuda" else _SIZES[0])
+    one = _product(where, torch.float32, SIZES[1] if where.type == "cuda" else SIZES[0])
     repeats = max(1, round(_STEP_S / statistics.median(_times_s(where, one, seconds / 10))))
 
     def step() -> None:
@@ -120,18 +125,19 @@ def _steps_s(where: torch.device, seconds: float) -> list[float]:
 def _times_s(where: torch.device, work: Callable[[], object], seconds: float, fewest: int = 1) -> Iterator[float]:
     """Do a piece of work again and again until the time is over; yield each one's seconds, the first left out."""
     work()
-    _wait(where)
+    wait(where)
     end = time.perf_counter() + seconds
     count = 0
     while count < fewest or time.perf_counter() < end:
         begin = time.perf_counter()
         work()
-        _wait(where)
+        wait(where)
         yield time.perf_counter() - begin
         count += 1
 
 
-def _wait(where: torch.device) -> None:
+def wait(where: torch.device) -> None:
+    """Until a GPU has done all that it was told; a CPU has."""
     if where.type == "cuda":
         torch.cuda.synchronize(where)
 

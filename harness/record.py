@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from harness.matrix import Config
-from harness.settings import Settings
+from harness.settings import Precision, Settings
 
 SCHEMA_VERSION = 3
 
@@ -328,6 +328,8 @@ class Steps(Settings):
         num_samples: Examples.
         num_real_tokens: Without padding.
         num_padded_tokens: With padding: what was computed.
+        num_token_pairs: Padded tokens that attention multiplied with each other: the sum of each row's padded length
+            squared; none in older records.
         loss: Mean over the step's examples, before its update; None where it was no finite number.
         clock: How `seconds` were taken.
         num_skipped: fp16 updates that the gradient scaler skipped.
@@ -340,6 +342,7 @@ class Steps(Settings):
     loss: tuple[float | None, ...]
     clock: Literal["perf_counter", "cuda_events"]
     num_skipped: int = 0
+    num_token_pairs: tuple[int, ...] = ()
 
 
 class StepPeak(Settings):
@@ -388,6 +391,49 @@ class MemoryParts(Settings):
     libraries_bytes: int | None
     unread_weights_bytes: int
     at_peak: StepPeak
+
+
+class FlopCount(Settings):
+    """Floating-point operations of one more step, as torch counted its operators; all ranks together.
+
+    A multiply-add is two. The step is the whole one with the middle number of padded tokens, without its update.
+
+    Attributes:
+        by_operator: E.g. of `mm`, `addmm`, `bmm`. Of fused attention's backward pass 4 products, as of the plain one's:
+            that it computes scores again is left out. What activation checkpointing computes again is in it.
+        num_samples: Of that step, as are the other two.
+    """
+
+    by_operator: dict[str, int]
+    num_samples: int
+    num_padded_tokens: int
+    num_token_pairs: int
+
+    @property
+    def num_flops(self) -> int:
+        """Of all operators."""
+        return sum(self.by_operator.values())
+
+
+class CalibratedPeak(Settings):
+    """What the cell's own threads or GPUs reached at best, by matrix products made in turns with steps, after training.
+
+    Attributes:
+        flop_per_s: Of the fastest product, at the cell's precision and threads; the sum over ranks, which multiply at once.
+        shape: Of that product, rank 0's: rows, inner size, columns.
+        num_shapes: How many products there was time for.
+        seconds: Of all products.
+        step_s: Of the steps between them, updates at a learning rate of 0; the step is that of `FlopCount`.
+        copy_bytes_per_s: Read and written by the fastest copy of a large tensor, the sum over ranks; None in short runs.
+    """
+
+    precision: Precision
+    flop_per_s: float
+    shape: tuple[int, int, int]
+    num_shapes: int
+    seconds: float
+    step_s: tuple[float, ...]
+    copy_bytes_per_s: float | None
 
 
 class Communication(Settings):
@@ -456,6 +502,7 @@ class Training(Settings):
         attention_kernels: The operators that attention ran as, e.g. `_scaled_dot_product_flash_attention_for_cpu`.
         compile_s: Seconds of torch.compile, in none of the steps; None where it was not asked for.
         test: None when weights were random, or training diverged.
+        flops: None where the cell came near its memory cap or diverged, as `peak`.
     """
 
     world_size: int
@@ -475,6 +522,8 @@ class Training(Settings):
     attention_kernels: tuple[str, ...] = ()
     communication: Communication | None = None
     compile_s: float | None = None
+    flops: FlopCount | None = None
+    peak: CalibratedPeak | None = None
 
 
 class Baseline(Settings):

@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -32,10 +33,12 @@ from harness.matrix import BaselineConfig, Cell, FineTuneConfig
 from harness.pulse import HangWatch, Pulse
 from harness.record import (
     Baseline,
+    CalibratedPeak,
     Cap,
     DataFacts,
     Detected,
     Example,
+    FlopCount,
     Git,
     Load,
     Machine,
@@ -500,6 +503,7 @@ def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell, together: tuple[P
             loss=tuple(_finite(loss) for loss in losses),
             clock=first["clock"],
             num_skipped=traces[0]["num_skipped"],
+            num_token_pairs=_summed(traces, "num_token_pairs"),
         ),
         evaluations=tuple(traces[0]["evaluations"]),
         test=first["test"],
@@ -511,6 +515,38 @@ def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell, together: tuple[P
         compile_s=first["compile_s"],
         memory_parts=first.get("memory_parts"),
         attention_kernels=first.get("attention_kernels", ()),
+        flops=_all_flops([end.get("flops") for end in told]),
+        peak=_all_peaks([end.get("peak") for end in told]),
+    )
+
+
+def _all_flops(counts: list[FlopCount | None]) -> FlopCount | None:
+    """Of all ranks together; None where one did not count."""
+    known = [one for one in counts if one is not None]
+    if len(known) < len(counts):
+        return None
+    by_operator: Counter[str] = Counter()
+    for one in known:
+        by_operator.update(one.by_operator)
+    return FlopCount(
+        by_operator=dict(by_operator),
+        num_samples=sum(one.num_samples for one in known),
+        num_padded_tokens=sum(one.num_padded_tokens for one in known),
+        num_token_pairs=sum(one.num_token_pairs for one in known),
+    )
+
+
+def _all_peaks(peaks: list[CalibratedPeak | None]) -> CalibratedPeak | None:
+    """Of all ranks, which multiplied at once; None where one did not."""
+    known = [one for one in peaks if one is not None]
+    if len(known) < len(peaks):
+        return None
+    copied = [one.copy_bytes_per_s for one in known if one.copy_bytes_per_s is not None]
+    return known[0].model_copy(
+        update={
+            "flop_per_s": sum(one.flop_per_s for one in known),
+            "copy_bytes_per_s": sum(copied) if len(copied) == len(known) else None,
+        }
     )
 
 

@@ -75,6 +75,7 @@ class Trace:
 
     Attributes:
         loss_sums: Sum over this rank's examples of a step, before its update.
+        num_token_pairs: Each row's padded length squared, summed.
         diverged: Why training was given up, or None.
     """
 
@@ -82,6 +83,7 @@ class Trace:
     num_samples: list[int] = field(default_factory=list)
     num_real_tokens: list[int] = field(default_factory=list)
     num_padded_tokens: list[int] = field(default_factory=list)
+    num_token_pairs: list[int] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     train_s: float = 0.0
     evaluate_s: float = 0.0
@@ -453,7 +455,7 @@ def forward_backward(
     """Accumulate the gradient of the step's mean loss over all ranks; return the sum of this rank's losses."""
     num_global = sum(len(part) for micro in step for part in micro)
     module, loss_sum = trainee.module, torch.zeros((), device=place.device)
-    counts = np.zeros(3, dtype=np.int64)
+    counts = np.zeros(4, dtype=np.int64)
     on_gpu = place.device.type == "cuda"
     for index, micro in enumerate(step):
         mine = micro[place.rank]
@@ -473,8 +475,9 @@ def forward_backward(
             beat()
             trainee.scaler.scale(loss * (place.world_size / num_global)).backward()
         loss_sum += loss.detach()
-        counts += (len(mine), num_real if len(mine) else 0, ids.numel() if len(mine) else 0)
-    for column, count in zip((trace.num_samples, trace.num_real_tokens, trace.num_padded_tokens), counts, strict=True):
+        counts += (len(mine), num_real, ids.numel(), ids.numel() * ids.shape[1]) if len(mine) else (0, 0, 0, 0)
+    columns = (trace.num_samples, trace.num_real_tokens, trace.num_padded_tokens, trace.num_token_pairs)
+    for column, count in zip(columns, counts, strict=True):
         column.append(int(count))
     return loss_sum
 

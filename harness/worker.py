@@ -40,6 +40,7 @@ from harness.compiling import use_cache
 from harness.corpus import load_tokens
 from harness.matrix import FineTuneConfig
 from harness.meters import MemoryMeter, StepTimer, held_now
+from harness.peak import measure_arithmetic
 from harness.pulse import Pulse
 from harness.record import Baseline, PeakMemory
 from harness.runner import BaselineJob, FineTuneJob, Job
@@ -208,6 +209,10 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
             told |= {"memory_parts": parts, "attention_kernels": kernels}
         except (MemoryError, RuntimeError):
             traceback.print_exc()  # the ending is training's, which went well
+    if not trace.diverged:
+        told |= measure_arithmetic(
+            trainee, facts, tokens["train"], config, place, seconds, beat, near_limit=_near_limit(config, peaks)
+        )
     return told | {"cpu_s": time.process_time()}
 
 
