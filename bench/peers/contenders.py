@@ -111,6 +111,8 @@ def as_run(record: Record) -> dict:
         "steps_s": steps.seconds[0],
         "train_s": record.phases.train_s,
         "duration_s": record.duration_s,
+        "start_s": record.phases.start_s,
+        "load_s": record.phases.load_s,
         "first_step_s": record.phases.first_step_s,
         "num_rows": sum(steps.num_samples),
         "losses": steps.loss,

@@ -89,8 +89,9 @@ def recipe_rows(rounds: list[Round]) -> Iterator[Row]:
 def start_rows(rounds: list[Round]) -> Iterator[Row]:
     """Start of a cell, its whole command, and the loop under its launcher against the same loop alone."""
     peer = "optimum-benchmark, process"
-    first = [_each(rounds, who, lambda run: run["cells"][0]["first_step_s"]) for who in ("ours", peer)]
-    yield _times("a cell's order to its first step, against optimum-benchmark", "s", *first, 20.0)
+    for edge, seconds in (("beginning", _to_first_step), ("end", lambda run: run["cells"][0]["first_step_s"])):
+        first = [_each(rounds, who, seconds) for who in ("ours", peer)]
+        yield _times(f"a cell's order to its first step's {edge}, against optimum-benchmark", "s", *first, 20.0)
     walls = [_each(rounds, who, lambda run: run["wall_s"]) for who in ("ours", peer)]
     yield _times("one cell, the whole command, against optimum-benchmark", "s", *walls, None)
     under, alone = (_each(rounds, f"optimum-benchmark, {launcher}", _cell_step) for launcher in ("process", "inline"))
@@ -192,6 +193,11 @@ def _cell_step(run: dict) -> float:
     return median(seconds[2:] or seconds)
 
 
+def _to_first_step(run: dict) -> float:
+    cell = run["cells"][0]
+    return cell["first_step_s"] - cell["steps_s"][0]
+
+
 def _rate(run: dict) -> float:
     return run["num_rows"] / run["train_s"]
 
@@ -224,6 +230,10 @@ def _notes(parts: dict[str, list[Round]]) -> Iterator[str]:
     rounds = [one for some in parts.values() for one in some]
     if not rounds:
         return
+    yield (
+        "- A ratio says how many times better ours is where a number is to be reached at least; where at most, ours over the "
+        "peer's. It is the median over rounds of a round's own ratio."
+    )
     for machine in _distinct(one["machine"] for one in rounds):
         yield f"- {machine['cpu']}, {machine['num_usable']} cores used, {machine['memory_bytes'] / 2**30:.0f} GiB, Python {machine['python']}"
     for versions in _distinct(run["versions"] for one in rounds for run in one["runs"] if "versions" in run):
@@ -232,19 +242,32 @@ def _notes(parts: dict[str, list[Round]]) -> Iterator[str]:
         for settings in _distinct(one["settings"] for one in some):
             named = ", ".join(f"{key} = {value}" for key, value in settings.items())
             days = sorted({one["started_at"][:10] for one in some})
-            yield f"- {part}: {named}; {len(some)} rounds, {' to '.join(days)}"
-    cells = [
-        cell for one in parts["start"] for run in _runs(one, "optimum-benchmark, process") for cell in run["cells"]
-    ]
-    if cells:
-        outside = median(1 - sum(cell["steps_s"]) / cell["wall_s"] for cell in cells)
-        yield f"- optimum-benchmark spent {outside:.0%} of a cell's {median(cell['wall_s'] for cell in cells):.1f} s outside its steps."
-    for cell in cells[:1]:
-        true = len(cell["steps_s"]) * cell["batch_size"] / sum(cell["steps_s"])
-        yield (
-            f"- optimum-benchmark reported {cell['reported_samples_per_s']:.0f} samples/s for a cell whose own step "
-            f"seconds make {true:.1f}: its formula divides all samples by one step's mean."
-        )
+            yield f"- {part}: {named}; {len(some)} round{'s' * (len(some) > 1)}, {' and '.join(days)}"
+    yield from _start_notes(parts["start"])
+
+
+def _start_notes(rounds: list[Round]) -> Iterator[str]:
+    """Where both sides' seconds before the first step went, and what optimum-benchmark says of its own."""
+    ours, theirs = (
+        [cell for one in rounds for run in _runs(one, who) for cell in run["cells"]]
+        for who in ("ours", "optimum-benchmark, process")
+    )
+    if not ours or not theirs:
+        return
+    phases = {
+        "to the process's first line": median(cell["start_s"] for cell in ours),
+        "to load model and rows": median(cell["load_s"] for cell in ours),
+        "in the first step": median(cell["steps_s"][0] for cell in ours),
+    }
+    yield "- Of our seconds to the end of the first step: " + ", ".join(f"{s:.2f} {what}" for what, s in phases.items())
+    outside = median(1 - sum(cell["steps_s"]) / cell["wall_s"] for cell in theirs)
+    wall_s = median(cell["wall_s"] for cell in theirs)
+    true = median(len(cell["steps_s"]) * cell["batch_size"] / sum(cell["steps_s"]) for cell in theirs)
+    reported = median(cell["reported_samples_per_s"] for cell in theirs)
+    yield (
+        f"- optimum-benchmark spent {outside:.0%} of a cell's {wall_s:.1f} s outside its steps. It reported {reported:.0f} samples/s "
+        f"where its own steps' seconds make {true:.1f}: it divides all samples by one step's mean."
+    )
 
 
 def _distinct(values: Iterable[dict]) -> list[dict]:

@@ -80,6 +80,28 @@ def test_a_seed_that_is_not_reached_counts_with_all_its_training_and_fails_the_g
     assert "ours, best recipe: not reached in 1 of 1" in table._line(row)
 
 
+def test_a_cell_of_optimum_benchmark_beside_ours(table):
+    def run(who, wall_s, first_step_s, step_s):
+        cell = {"first_step_s": first_step_s, "steps_s": [0.5, step_s, step_s, step_s], "wall_s": wall_s - 1.0,
+                "batch_size": 8, "reported_samples_per_s": 64.0, "start_s": 0.125, "load_s": 0.25}  # fmt: skip
+        return {"who": who, "wall_s": wall_s, "cells": [cell]}
+
+    rounds = [{"runs": [run("ours", 4.0, 1.0, 0.5), run("optimum-benchmark, process", 13.0, 8.0, 1.5),
+                        run("optimum-benchmark, inline", 9.0, 2.0, 0.5)]}]  # fmt: skip
+    begins, ends, command, slowed = table.start_rows(rounds)
+    assert begins.ratios == [15.0]
+    assert ends.ratios == [8.0]
+    assert command.ratios == [3.25]
+    assert slowed.ratios == [3.0]
+    ours, theirs = table._start_notes(rounds)
+    assert "0.12 to the process's first line, 0.25 to load model and rows, 0.50 in the first step" in ours
+    assert "spent 58% of a cell's 12.0 s outside its steps. It reported 64 samples/s" in theirs
+    assert "make 6.4" in theirs
+    (row,) = table.sweep_rows(rounds)
+    assert row.figure == "1 cells, the whole command, against optimum-benchmark"
+    assert row.ratios == [3.25]
+
+
 def test_the_report_names_what_was_not_measured_and_skips_what_this_machine_cannot_do(table, tmp_path):
     refused = {"outcome": "unsupported", "reason": "no bf16"}
     runs = [{"who": f"{kind}, {dropout}", "steps_s": [1.0]} | (refused if kind == "bf16" else {})
