@@ -27,7 +27,9 @@ def load_cells(path: Path, overrides: Sequence[str] | None = None) -> list[Cell]
 
     if path.suffix == ".json":
         record = load_record(path)
-        return [Cell(study=record.study, name=record.cell, repeat=record.repeat, config=record.config, rung=record.rung)]
+        return [
+            Cell(study=record.study, name=record.cell, repeat=record.repeat, config=record.config, rung=record.rung)
+        ]
     return expand(load_study(path, overrides or ()))
 
 
