@@ -7,22 +7,20 @@ from statistics import fmean
 
 from harness.matrix import FineTuneConfig
 from harness.memory_use import held_bytes, memory_warnings
-from harness.record import Record
 from harness.steadiness import FEWEST_STEPS, FEWEST_STEPS_WITH_WARMUP
 from harness.summary import Summary
-from harness.throttle import throttle_warnings
 
-MOST_OTHERS_FRACTION = 0.05
-MOST_STEAL_FRACTION = 0.01
+LOW_MFU, HIGH_MFU = 0.1, 0.6
+MOST_SKIPPED_FRACTION = 0.05
 
 
 def warnings_of(summary: Summary) -> Iterator[str]:
-    """Say all of it; what needs a GPU's peak is told where that is known."""
+    """Say all of it; what needs a device's peak is told where that is known, by `mfu_warnings`."""
     yield from _speed_warnings(summary)
     yield from _learning_warnings(summary)
-    yield from _load_warnings(summary)
+    yield from _skip_warnings(summary)
+    yield from summary.noise
     yield from memory_warnings(summary.records, [held_bytes(record) for record in summary.records])
-    yield from throttle_warnings(summary.ok_records)
 
 
 def _speed_warnings(summary: Summary) -> Iterator[str]:
@@ -74,26 +72,33 @@ def _loss_stays(losses: Sequence[float | None]) -> bool:
     return quarter > 0 and fmean(known[-quarter:]) >= fmean(known[:quarter])
 
 
-def _load_warnings(summary: Summary) -> Iterator[str]:
-    others = max((_others_fraction(record) for record in summary.ok_records), default=0.0)
-    if others > MOST_OTHERS_FRACTION:
-        yield f"Other processes used {others:.0%} of the usable CPU time: stop them, and run it with --force."
-    steal = max((_steal_fraction(record) for record in summary.ok_records), default=0.0)
-    if steal > MOST_STEAL_FRACTION:
-        yield f"The hypervisor took {steal:.1%} of the CPU time: measure at another time, or on another host."
+def _skip_warnings(summary: Summary) -> Iterator[str]:
+    """Of fp16: its scaler begins too high, and skips a few updates until it has come down."""
+    steps = [record.training.steps for record in summary.ok_records if record.training is not None]
+    skipped = max((one.num_skipped / len(one.num_samples) for one in steps if one.num_samples), default=0.0)
+    if skipped > MOST_SKIPPED_FRACTION:
+        yield (
+            f"The fp16 gradient scaler skipped {skipped:.0%} of the updates, which were timed and taught nothing: "
+            "take bf16, or lower training.lr."
+        )
 
 
-def _others_fraction(record: Record) -> float:
-    """Share of the usable CPUs' time that went to processes not the harness's; 0 where it is not known."""
-    load = record.load
-    if load is None or load.system_busy_s is None or load.cell_s is None:
-        return 0.0
-    others_s = load.system_busy_s - load.cell_s - load.parent_s
-    return others_s / (record.duration_s * record.machine.cpu.num_usable)
+def mfu_warnings(of_gpu_peak: float | None, of_calibrated_peak: float | None = None) -> Iterator[str]:
+    """What a share of a device's peak can't be, or should not be.
 
-
-def _steal_fraction(record: Record) -> float:
-    """Share of all logical CPUs' time, over which the system sums it; 0 where it is not known."""
-    if record.load is None or record.load.steal_s is None:
-        return 0.0
-    return record.load.steal_s / (record.duration_s * record.machine.cpu.num_logical)
+    Args:
+        of_gpu_peak: Of a GPU's dense peak by its datasheet; BERT's best published fine-tuning runs reach 0.36 of it.
+        of_calibrated_peak: Of the fastest matrix product that was measured on the same device.
+    """
+    if of_gpu_peak is not None and of_gpu_peak < LOW_MFU:
+        yield f"At {of_gpu_peak:.3f} of its peak the cell does not load this GPU: do not choose hardware by it."
+    if of_gpu_peak is not None and of_gpu_peak > HIGH_MFU:
+        yield (
+            f"At {of_gpu_peak:.3f} of its peak the GPU would be faster than any published run of BERT: look for a mistake "
+            "in the peak of bench/hardware.csv, or in the clock, before believing it."
+        )
+    if of_calibrated_peak is not None and of_calibrated_peak > 1:
+        yield (
+            f"At {of_calibrated_peak:.3f} of the calibrated peak the cell would be faster than the fastest matrix product "
+            "of this machine: measure that again, on the machine at rest."
+        )

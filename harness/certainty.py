@@ -4,56 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from statistics import fmean, variance
 
-from harness.intervals import FEWEST_RUNS, Estimate
-from harness.throughput import MOST_BATCHES, Window
+from harness.intervals import FEWEST_RUNS
+from harness.log_ratio import LogRatio, ratio_of_sums, sum_of
+from harness.throughput import Window
 
 LEVEL = 0.05  # of false alarms, over all cells of one figure together
-_HALF = LEVEL / 2
-_MOST_ALIKE = 0.97  # correlation of neighbouring steps; beyond it a run is one step long, as far as its spread tells
-
-
-@dataclass(frozen=True)
-class LogRatio:
-    """log(B / A) of a positive figure, by the natural logarithm: ratios then add, and B / A mirrors A / B.
-
-    Attributes:
-        variance: Of the value; None where nothing tells it.
-        freedom: Student's degrees of freedom.
-        basis: What the variance covers, in words.
-        unknown: Why no verdict may rest on it; None where one may.
-    """
-
-    value: float
-    variance: float | None
-    freedom: float
-    basis: str
-    unknown: str | None = None
-
-    def estimate(self) -> Estimate:
-        """B / A with its 95 % interval, of this figure alone: not widened for the number of cells."""
-        if self.variance is None:
-            return Estimate(math.exp(self.value), None, None, self.basis)
-        half = _half_width(self)
-        return Estimate(math.exp(self.value), math.exp(self.value - half), math.exp(self.value + half), self.basis)
-
-    def p_value(self, at: float = 0.0) -> float | None:
-        """Two-sided, of a true value of `at`; None where no verdict may rest on it."""
-        if self.variance is None or self.unknown is not None:
-            return None
-        distance = abs(self.value - at)
-        if self.variance <= 0:  # counts of bytes may be the same in every run
-            return 1.0 if distance == 0 else 0.0
-        from scipy import special
-
-        return 2 * float(special.stdtr(self.freedom, -distance / math.sqrt(self.variance)))
-
-    def inverted(self, shift: float = 0.0) -> LogRatio:
-        """Of a figure that is `exp(shift)` over this one: dollars a sample, of samples a second."""
-        return LogRatio(shift - self.value, self.variance, self.freedom, self.basis, self.unknown)
 
 
 def between(one: Sequence[float], other: Sequence[float], unit: str = "run") -> LogRatio:
@@ -73,7 +30,7 @@ def between(one: Sequence[float], other: Sequence[float], unit: str = "run") -> 
             say = f"{_count(one, other, unit)}: spread between {unit}s unknown, measure {FEWEST_RUNS} a side"
         return LogRatio(value, None, math.inf, f"{' and '.join(few)}, no spread", say)
     parts = [(variance(found) / len(found), len(found) - 1) for found in (one, other)]
-    total, freedom = _sum_of(parts)
+    total, freedom = sum_of(parts)
     return LogRatio(value, total, freedom, f"between {len(one)} and {len(other)} {unit}s (Welch)")
 
 
@@ -93,7 +50,7 @@ def of_runs(one: Sequence[Window], other: Sequence[Window], run_spread: float | 
         return LogRatio(seen.value, found.variance if found else None, found.freedom if found else math.inf,
                         found.basis if found else seen.basis, seen.unknown)  # fmt: skip
     assumed = run_spread**2 * (1 / len(one) + 1 / len(other))
-    total, freedom = _sum_of([(found.variance, found.freedom), (assumed, math.inf)])
+    total, freedom = sum_of([(found.variance, found.freedom), (assumed, math.inf)])
     basis = f"{found.basis}, and {100 * run_spread:g} % between runs, which is assumed"
     return LogRatio(seen.value, total, freedom, basis)
 
@@ -104,58 +61,24 @@ def within(one: Sequence[Window], other: Sequence[Window]) -> LogRatio | None:
     Where all runs went through the same batches in the same order (one seed), the sides are held against each other batch
     by batch, so that long and short texts cancel. Else each run's own variance adds up.
     """
-    plans = {(window.num_samples, window.num_padded_tokens) for window in (*one, *other)}
+    # The sides may have left out warm-ups of different lengths.
+    num_steps = min(len(window.seconds) for window in (*one, *other))
+    plans = {(window.num_samples[-num_steps:], window.num_padded_tokens[-num_steps:]) for window in (*one, *other)}
     if len(plans) == 1:
-        series = [_mean_series([window.seconds for window in side]) for side in (one, other)]
+        series = [_mean_series([window.seconds[-num_steps:] for window in side]) for side in (one, other)]
         found = ratio_of_sums(*series)
         basis = "within runs, over the same batches"
         return None if found is None else LogRatio(-found.value, found.variance, found.freedom, basis)
     parts = []
     for side in (one, other):
-        known = [ratio_of_sums(window.seconds, window.num_samples) for window in side]
+        known = [window.within for window in side]
         for run in known:
             if run is None or run.variance is None:
                 return None
             parts.append((run.variance / len(side) ** 2, run.freedom))
     value = fmean(math.log(window.samples_per_s) for window in other)
     value -= fmean(math.log(window.samples_per_s) for window in one)
-    return LogRatio(value, *_sum_of(parts), "within runs")
-
-
-def ratio_of_sums(below: Sequence[float], above: Sequence[float]) -> LogRatio | None:
-    """log(sum of `above` / sum of `below`) by steps; None with fewer than two, without variance where fewer are independent.
-
-    Neighbouring steps are alike, so that single steps would promise too much. Two ways allow for it, and the wider
-    interval counts: 20 contiguous batches of steps, Var(log R) = k / (k - 1) sum((above_j - R below_j)^2) / (sum above)^2
-    over them; and, since in short runs batches are still alike, the steps themselves, taken as fewer independent ones:
-    n (1 - r) / (1 + r) for a correlation r of neighbours.
-
-    Source: B. Schmeiser, "Batch size effects in the analysis of simulation output", Operations Research 30 (1982),
-    556-568; H. J. Thiebaux and F. W. Zwiers, "The interpretation and estimation of effective sample size", Journal of
-    Climate and Applied Meteorology 23 (1984), 800-811.
-    """
-    num_steps = len(below)
-    if num_steps < 2:  # noqa: PLR2004 - a spread needs two
-        return None
-    total, ratio = sum(above), sum(above) / sum(below)
-    rests = [one - ratio * other for one, other in zip(above, below, strict=True)]
-    value, num_batches = math.log(ratio), min(MOST_BATCHES, num_steps)
-    ends = [num_steps * index // num_batches for index in range(num_batches + 1)]
-    batches = [sum(rests[first:end]) for first, end in pairwise(ends)]
-    spread = num_batches / (num_batches - 1) * sum(rest**2 for rest in batches) / total**2
-    by_batches = LogRatio(value, spread, num_batches - 1, f"{num_batches} batches of steps")
-    squares = sum(rest**2 for rest in rests)
-    if squares <= 0:
-        return by_batches
-    alike = sum(one * other for one, other in pairwise(rests)) / squares
-    # Of short series it comes out too small, by about (1 + 3 r) / n (Marriott and Pope, Biometrika 41 (1954), 390-402).
-    alike = min(_MOST_ALIKE, max(0.0, alike + (1 + 3 * alike) / num_steps))
-    num_free = num_steps * (1 - alike) / (1 + alike)
-    if num_free < 2:  # noqa: PLR2004 - as above: of one step, in effect
-        return LogRatio(value, None, math.inf, "steps that all hang together")
-    spread = squares / total**2 * num_steps**2 / (num_free * max(num_steps - 1, 1))
-    by_steps = LogRatio(value, spread, max(1.0, num_free - 1), f"{num_steps} steps, {num_free:.0f} of them independent")
-    return max(by_batches, by_steps, key=_half_width)
+    return LogRatio(value, *sum_of(parts), "within runs")
 
 
 def overall(parts: Sequence[LogRatio]) -> LogRatio | None:
@@ -172,7 +95,7 @@ def overall(parts: Sequence[LogRatio]) -> LogRatio | None:
     known = [(part.variance / len(parts) ** 2, part.freedom) for part in parts if part.variance is not None]
     if len(known) < len(parts):
         return LogRatio(value, None, math.inf, basis, reason)
-    total, freedom = _sum_of(known)
+    total, freedom = sum_of(known)
     return LogRatio(value, total, freedom, basis, reason)
 
 
@@ -202,20 +125,6 @@ def mcnemar(num_lost: int, num_won: int) -> float:
     from scipy import stats
 
     return float(stats.binomtest(num_won, num_lost + num_won, 0.5).pvalue)
-
-
-def _half_width(found: LogRatio) -> float:
-    """Of the 95 % interval of the logarithm; 0 without a variance."""
-    from scipy import special
-
-    return float(special.stdtrit(found.freedom, 1 - _HALF)) * math.sqrt(found.variance or 0.0)
-
-
-def _sum_of(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Variance of a sum, and its degrees of freedom by Welch and Satterthwaite."""
-    total = sum(part for part, _ in parts)
-    lost = sum(part**2 / freedom for part, freedom in parts)
-    return total, (total**2 / lost if lost > 0 else math.inf)
 
 
 def _mean_series(runs: Sequence[Sequence[float]]) -> list[float]:

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from harness import formulas
-from harness.certainty import LEVEL, LogRatio, between, holm, of_runs, overall, within
+from harness.certainty import LEVEL, between, holm, of_runs, overall, within
 from harness.cost import Priced
 from harness.intervals import Estimate
+from harness.log_ratio import LogRatio
 from harness.paired_accuracy import PairedAccuracy, pair_accuracies
 from harness.pairing import Alone, Pairing
 from harness.record import Record
 from harness.statistics import peak_memory
-from harness.throughput import Window, measure_window
+from harness.throughput import Window, measure_windows
 
 NO_DIFFERENCE, CANNOT_TELL = "no difference", "cannot tell"
 SLOWER = "slower"
@@ -226,8 +227,9 @@ def _by_host(runs: Iterable[tuple[str | None, Window]]) -> list[float]:
 
 
 def _windows(cell: Priced) -> list[tuple[str | None, Window]]:
-    found = [(run.machine.host, measure_window(run.training)) for run in cell.summary.ok_records if run.training]
-    return [(host, window) for host, window in found if window is not None]
+    ran = [run for run in cell.summary.ok_records if run.training and run.training.steps.num_samples]
+    windows = measure_windows([run.training for run in ran if run.training])
+    return [(run.machine.host, window) for run, window in zip(ran, windows, strict=True)]
 
 
 def _memory(a: Priced, b: Priced) -> LogRatio | None:

@@ -9,13 +9,13 @@ from itertools import pairwise
 from statistics import fmean
 
 from harness.record import Cap, Holder, Record
-from harness.steadiness import warmup_steps
 
 FEWEST_STEPS = 30
 # Of what was held at most: no ordinary run came near (docs/METHOD.md has the figures).
 MOST_GROWTH_FRACTION = 0.05
 # Of the memory there is, or of what was left of it.
 MOST_HELD_FRACTION = 0.1
+_SETTLING_STEPS, _FEWEST_TO_SETTLE = 3, 10
 _NUM_BATCHES = 10
 _APPROXIMATE = {"rlimit_data": "RLIMIT_DATA", "cuda_fraction": "a share of what torch's allocator may take"}
 _GIB, _MIB = 2**30, 2**20
@@ -65,10 +65,10 @@ def measure_growth(held_bytes: Sequence[int]) -> Growth | None:
 
 
 def held_bytes(record: Record) -> tuple[int, ...]:
-    """Bytes that all ranks held after every step, warm-up left out; of a killed cell those of rank 0."""
+    """Bytes that all ranks held after every step, of 10 or more without the first 3; of a killed cell those of rank 0."""
     ranks = record.training.held_bytes if record.training else (record.held_bytes,)
     together = tuple(map(sum, zip(*ranks, strict=True)))
-    return together[warmup_steps(together) :]
+    return together[_SETTLING_STEPS if len(together) >= _FEWEST_TO_SETTLE else 0 :]
 
 
 def most_growth(held: Sequence[Sequence[int]]) -> Growth | None:

@@ -154,6 +154,12 @@ class Load(Settings):
         cell_s: The cell's processes.
         parent_s: The harness's own parent process.
         steal_s: Taken by the hypervisor.
+        swapped_bytes: Read from and written to swap, by all processes.
+        major_faults: Pages that any process had to wait for a disk to read.
+        quota_periods, throttled_periods: Of the harness's control group: periods in which it ran, and in which its CPU
+            quota was used up; None without a quota.
+        thermal_throttles: How often the usable cores were slowed by their temperature.
+        clock_mhz: Mean of the usable cores' clocks, every 5 s; none without readings.
     """
 
     available_memory_bytes: int
@@ -163,6 +169,12 @@ class Load(Settings):
     steal_s: float | None
     swap_used_bytes: int | None = None
     holders: tuple[Holder, ...] | None = None
+    swapped_bytes: int | None = None
+    major_faults: int | None = None
+    quota_periods: int | None = None
+    throttled_periods: int | None = None
+    thermal_throttles: int | None = None
+    clock_mhz: tuple[float, ...] | None = None
 
 
 class GpuReading(Settings):

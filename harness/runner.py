@@ -27,7 +27,7 @@ from harness.cage import Cage, KernelKills
 from harness.census import Census
 from harness.energy import EnergyMeter
 from harness.gpu_watch import GpuWatch
-from harness.holders import find_holders
+from harness.load_watch import LoadWatch
 from harness.machine import num_gpus_used, num_ranks, num_threads, unsupported_reason
 from harness.matrix import BaselineConfig, Cell, FineTuneConfig
 from harness.pulse import HangWatch, Pulse
@@ -40,7 +40,6 @@ from harness.record import (
     Example,
     FlopCount,
     Git,
-    Load,
     Machine,
     Mark,
     PeakMemory,
@@ -151,6 +150,7 @@ class Runner:
         self._watch: HangWatch | None = None
         self._cage: Cage | None = None
         self._census: Census | None = None
+        self._load: LoadWatch | None = None
         self._gpus, self._energy = GpuWatch(0), EnergyMeter(0)
         self._folder = tempfile.TemporaryDirectory(prefix="harness-")
 
@@ -183,7 +183,8 @@ class Runner:
         if reason is not None:
             return blank_record(cell, around, "unsupported", reason).model_copy(update={"data": prepared.data})
         num_gpus = num_gpus_used(cell.config, around.machine)
-        before, kills = _LoadBefore(num_gpus), KernelKills()
+        kills = KernelKills()
+        load = self._load = LoadWatch(num_gpus)
         self._gpus, self._energy = GpuWatch(num_gpus), EnergyMeter(num_gpus)
         started_at, ordered_at = datetime.now(UTC), time.perf_counter()
         self._energy.begin(0.0)
@@ -206,7 +207,7 @@ class Runner:
                 "duration_s": duration_s,
                 "stderr_tail": tuple(scrubbed_tail(rank.stderr) for rank in ranks),
                 "phases": _phases(ranks, prepared),
-                "load": before.until_now(_cpu_s(ends)),
+                "load": load.until_now(_cpu_s(ends)),
                 "start_method": start_method,
                 "cap": cap,
                 "data": prepared.data,
@@ -268,12 +269,9 @@ class Runner:
                 [item for rank in waiting for item in (rank.pipe, rank.process.sentinel)], min(left, _TICK_S)
             )
             now = time.perf_counter() - ordered_at
-            self._gpus.look(now)
-            self._energy.look(now)
+            self._look(now)
             if self._watch is not None and (hung := self._watch.look(now)):
                 return "timeout", hung
-            if self._census is not None:
-                self._census.look(now)
             for rank in waiting:
                 if rank.pipe in ready or rank.process.sentinel in ready:
                     _receive(rank, now, self._first_ranks(on_progress, now) if rank is self._ranks[0] else _ignore)
@@ -286,6 +284,15 @@ class Runner:
             ):
                 self._hear_the_dead(ordered_at)
                 return _verdict(self._ranks, self._cage, kills)
+
+    def _look(self, now: float) -> None:
+        """Read the instruments that stand outside the measured processes; each reads only when it is due."""
+        self._gpus.look(now)
+        self._energy.look(now)
+        if self._load is not None:
+            self._load.look(now)
+        if self._census is not None:
+            self._census.look(now)
 
     def _first_ranks(self, on_progress: Progress, now: float) -> Progress:
         """What rank 0 tells goes to the screen, to the count of all ranks' memory, and ends that of energy."""
@@ -563,29 +570,3 @@ def _cpu_s(ends: list[dict[str, Any]]) -> float | None:
 def _checksum_mismatch(ends: list[dict[str, Any]]) -> str | None:
     sums = {end["checksum"] for end in ends if "checksum" in end}
     return f"the ranks' parameters differ at the end: checksums {sorted(sums)}" if len(sums) > 1 else None
-
-
-class _LoadBefore:
-    """The machine's CPU seconds and memory when a cell begins."""
-
-    def __init__(self, num_gpus: int) -> None:
-        self._available, self._swap_used = psutil.virtual_memory().available, psutil.swap_memory().used
-        self._holders = find_holders(range(num_gpus))
-        self._system, self._parent = psutil.cpu_times(), time.process_time()
-
-    def until_now(self, cell_s: float | None) -> Load:
-        """What was used since; `cell_s` is the cell's own."""
-        now = psutil.cpu_times()
-        idle = {"idle", "iowait", "guest", "guest_nice", "steal"}
-        busy = [key for key in now._fields if key not in idle]
-        steal = now.steal - self._system.steal if hasattr(now, "steal") else None
-        return Load(
-            available_memory_bytes=self._available,
-            system_busy_s=sum(getattr(now, key) - getattr(self._system, key) for key in busy),
-            cell_s=cell_s,
-            parent_s=time.process_time() - self._parent,
-            steal_s=steal,
-            swap_used_bytes=self._swap_used,
-            holders=self._holders
-            and tuple(holder.model_copy(update={"name": scrub(holder.name)}) for holder in self._holders),
-        )

@@ -8,19 +8,18 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 from harness import memory_use
-from harness.alarms import warnings_of
+from harness.alarms import mfu_warnings, warnings_of
 from harness.intervals import FEWEST_RUNS, Estimate, t_interval, wilson
 from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
 from harness.memory_use import held_bytes
+from harness.noise import noise_warnings
 from harness.record import MemorySource, ModelFacts, Record, TestEvaluation, Training
 from harness.settings import Precision, Trainable, num_trained_layers
 from harness.summary import Summary
-from harness.throughput import Window, host_spread, measure_window, over_hosts, throughput
+from harness.throughput import Window, host_spread, measure_windows, over_hosts, throughput, within_run_fraction
 
 # A GPU's dense peak in FLOP/s, by NVML's name and precision; None where it is not known.
 PeakFlops = Callable[[str, Precision], float | None]
-
-LOW_MFU = 0.1
 
 
 def summarise(records: Iterable[Record]) -> list[Summary]:
@@ -33,15 +32,11 @@ def summarise(records: Iterable[Record]) -> list[Summary]:
 
 
 def with_mfu(summaries: Iterable[Summary], peak_flops: PeakFlops) -> list[Summary]:
-    """Fill in `mfu` of cells on a GPU, and warn of those that do not load it."""
+    """Fill in `mfu` of cells on a GPU, and warn of those that can't be, or do not load it."""
     filled = []
     for summary in summaries:
         mfu = _mean(measure_mfu(record, peak_flops) for record in summary.ok_records)
-        warnings = summary.warnings
-        if mfu is not None and mfu < LOW_MFU:
-            share = f"At {mfu:.3f} of its peak the cell"
-            warnings += (f"{share} does not load this GPU: do not choose hardware by it.",)
-        filled.append(replace(summary, mfu=mfu, warnings=warnings))
+        filled.append(replace(summary, mfu=mfu, warnings=(*summary.warnings, *mfu_warnings(mfu))))
     return filled
 
 
@@ -78,7 +73,7 @@ def measure_mfu(record: Record, peak_flops: PeakFlops) -> float | None:
     config, training, model = record.config, record.training, record.model
     if not isinstance(config, FineTuneConfig) or not _on_gpu(config) or not record.machine.gpus:
         return None
-    window = measure_window(training) if training else None
+    window = next(iter(measure_windows([training])), None) if training else None
     peak = peak_flops(record.machine.gpus[0].name, config.precision)
     if training is None or window is None or model is None or record.data is None or peak is None:
         return None
@@ -107,7 +102,7 @@ def _summarise_group(records: tuple[Record, ...]) -> Summary:
     failed = next((record for record in records if record.outcome != "ok"), None)
     facts = next((record.data for record in reversed(records) if record.data is not None), None)
     trainings = [run.training for run in runs if run.training is not None]
-    windows = [window for window in map(measure_window, trainings) if window is not None]
+    windows = measure_windows(trainings)
     rate = over_hosts(throughput(windows), host_spread(runs))
     tests = [(_seed(run), test) for run in runs if (test := _test(run)) is not None]
     source, peak = _peak(newest.config, runs)
@@ -124,6 +119,7 @@ def _summarise_group(records: tuple[Record, ...]) -> Summary:
         num_ok=len(runs),
         samples_per_s=rate,
         real_tokens_per_s=_mean(sum(window.num_real_tokens) / sum(window.seconds) for window in windows),
+        within_run_fraction=within_run_fraction(windows),
         padding_fraction=_padding_fraction(windows),
         step_s_median=median(step_s for window in windows for step_s in window.seconds) if windows else None,
         num_warmup_steps=min((window.num_warmup for window in windows), default=None),
@@ -147,6 +143,7 @@ def _summarise_group(records: tuple[Record, ...]) -> Summary:
         evaluate_to_target_s=median(found.evaluate_s for found in reached) if reached else None,
         target_lost=any(found.lost for found in reached),
         mfu=None,
+        noise=tuple(noise_warnings(runs, windows)),
         warnings=(),
     )
     return replace(summary, warnings=tuple(warnings_of(summary)))

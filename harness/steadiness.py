@@ -1,20 +1,170 @@
-"""Which of a run's first steps are warm-up (pure)."""
+"""Which of a run's first steps are warm-up, and whether the others were steady (pure)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from statistics import fmean, median, median_high
 
-WARMUP_STEPS = 3
+from harness.log_ratio import ratio_of_sums
+
 FEWEST_STEPS_WITH_WARMUP = 10
 FEWEST_STEPS = 30
+LEAST_EXCESS = 0.05
+LEAST_DRIFT = 0.05
+LEAST_APART = 0.1
+_FARTHEST = 3.0  # robust standard deviations: beyond them a step counts as this far off, and no farther
+_MAD_TO_SD = 1.4826  # of a normal distribution
+_QUIETEST = 1e-3  # of a step: what lies closer together than this is taken as equal
+_ROUNDS = 3
+_CLEARLY_APART = 4.0  # Ashman's D: 2 by its authors where groups are given; a normal distribution cut in two has 2.6
+_LEAST_SHARE = 0.1
+_SURE_WIDTHS = 2.0
+
+Series = tuple[Sequence[float], Sequence[int]]  # seconds and padded tokens, by step
 
 
-def warmup_steps(seconds: Sequence[float]) -> int:
-    """Count the steps to leave out at a run's beginning: 3, but none of fewer than 10.
+@dataclass(frozen=True, order=True)
+class Modes:
+    """Two kinds of step: by how much of the shorter one's time they lie apart, and the share of the longer ones."""
 
-    Meanwhile caches fill, kernels are chosen and the allocator grows.
+    apart: float
+    slow_fraction: float
+
+
+def warmup_steps(runs: Sequence[Series]) -> int:
+    """Count the steps to leave out at the beginning of all runs of a cell; 0 where one has fewer than 10, at most half of it.
+
+    Meanwhile caches fill, kernels are chosen and the allocator grows. Each run tells by its own steps where to cut; of
+    several runs the (upper) median counts for all, so that they compare over the same batches.
 
     Args:
-        seconds: By step, the slowest rank's of each.
+        runs: Of each its seconds and its padded tokens, by step.
     """
-    return WARMUP_STEPS if len(seconds) >= FEWEST_STEPS_WITH_WARMUP else 0
+    if not runs or min(len(seconds) for seconds, _ in runs) < FEWEST_STEPS_WITH_WARMUP:
+        return 0
+    fewest = min(len(seconds) for seconds, _ in runs)
+    return min(fewest // 2, median_high(_truncate(*run) for run in runs))
+
+
+def _truncate(seconds: Sequence[float], num_tokens: Sequence[int]) -> int:
+    """Cut where the standard error of the mean of what is left would be least, were its steps independent (MSER).
+
+    That is sum((y - mean)^2) / n^2, y being by how much each step was longer than its tokens let expect, drawn in to 3
+    robust standard deviations, so that a step in which another program woke up is no warm-up. A twentieth of a step is
+    added to their noise, since what is smaller is no warm-up either: of quiet steps MSER would cut off a first few that
+    differ by next to nothing. What is cut must be slower than what is left; a run that slows down drifts (see `find_drift`).
+
+    Source: K. P. White, "An effective truncation heuristic for bias reduction in simulation output", Simulation 69
+    (1997), 323-334; K. P. White, M. J. Cobb and S. C. Spratt, "A comparison of five steady-state truncation heuristics
+    for simulation", Winter Simulation Conference 2000, 755-760.
+    """
+    offs = _drawn_in(seconds, num_tokens)
+    total = squares = 0.0
+    whole, least, first = sum(offs), math.inf, 0
+    for index in reversed(range(len(offs))):
+        total += offs[index]
+        squares += offs[index] ** 2
+        num_left = len(offs) - index
+        error = (squares - total**2 / num_left + num_left * LEAST_EXCESS**2) / num_left**2
+        is_slower = index == 0 or (whole - total) / index > total / num_left
+        if index <= len(offs) // 2 and is_slower and error <= least:
+            least, first = error, index
+    return first
+
+
+def find_modes(seconds: Sequence[float], num_tokens: Sequence[int]) -> Modes | None:
+    """Two clearly separate kinds of step among the measured ones; None where there is one kind, or fewer than 30 steps.
+
+    The steps, by their time relative to what their tokens let expect, are cut in two where the groups' own variances are
+    least (Otsu). They are apart if Ashman's D = sqrt(2) |m1 - m2| / sqrt(v1 + v2) is above 4, their means differ by
+    10 % or more, and each holds a tenth of the steps.
+
+    Source: N. Otsu, IEEE Transactions on Systems, Man, and Cybernetics 9 (1979), 62-66; K. M. Ashman, C. M. Bird and
+    S. E. Zepf, "Detecting bimodality in astronomical datasets", The Astronomical Journal 108 (1994), 2348-2361.
+    """
+    if len(seconds) < FEWEST_STEPS:
+        return None
+    found = sorted(1 + off for off in _offs(seconds, num_tokens)[0])
+    num_steps = len(found)
+    sums, squares = list(accumulate(found)), list(accumulate(one * one for one in found))
+    fewest = math.ceil(_LEAST_SHARE * num_steps)
+    best: tuple[float, Modes, float] | None = None
+    for low in range(fewest, num_steps - fewest + 1):
+        high = num_steps - low
+        means = sums[low - 1] / low, (sums[-1] - sums[low - 1]) / high
+        spreads = squares[low - 1] / low - means[0] ** 2, (squares[-1] - squares[low - 1]) / high - means[1] ** 2
+        inside = low * spreads[0] + high * spreads[1]
+        if best is None or inside < best[0]:
+            apart = means[1] - means[0]
+            distance = math.sqrt(2) * apart / math.sqrt(max(sum(spreads), _QUIETEST**2))
+            best = inside, Modes(apart / means[0], high / num_steps), distance
+    if best is None or best[2] <= _CLEARLY_APART or best[1].apart < LEAST_APART:
+        return None
+    return best[1]
+
+
+def find_drift(seconds: Sequence[float], num_tokens: Sequence[int]) -> float | None:
+    """By how much the last third of the measured steps took longer than the first, relative; None where that is not sure.
+
+    Each third's time is held against what its tokens let expect. It is told where it is 5 % or more, and twice
+    half its 95 % interval, neighbours' likeness counted (see `ratio_of_sums`); and of 30 steps or more.
+    """
+    if len(seconds) < FEWEST_STEPS:
+        return None
+    _, expected = _offs(seconds, num_tokens)
+    third = len(seconds) // 3
+    begin, end = ratio_of_sums(expected[:third], seconds[:third]), ratio_of_sums(expected[-third:], seconds[-third:])
+    if begin is None or end is None or begin.variance is None or end.variance is None:
+        return None
+    rose = end.value - begin.value
+    if abs(rose) <= max(math.log1p(LEAST_DRIFT), _SURE_WIDTHS * math.hypot(begin.half_width, end.half_width)):
+        return None
+    return math.expm1(rose)
+
+
+def _drawn_in(seconds: Sequence[float], num_tokens: Sequence[int]) -> list[float]:
+    """How far each step is off, its scale told by the second half, which no warm-up touches."""
+    half = len(seconds) // 2
+    start, slope, limit = _expect(seconds[half:], num_tokens[half:])
+    offs = (took / (start + slope * size) - 1 for took, size in zip(seconds, num_tokens, strict=True))
+    return [max(-limit, min(limit, off)) for off in offs]
+
+
+def _offs(seconds: Sequence[float], num_tokens: Sequence[int]) -> tuple[list[float], list[float]]:
+    """How far each step is off, relative; and its expected seconds."""
+    start, slope, _ = _expect(seconds, num_tokens)
+    expected = [start + slope * size for size in num_tokens]
+    return [took / one - 1 for took, one in zip(seconds, expected, strict=True)], expected
+
+
+def _expect(seconds: Sequence[float], num_tokens: Sequence[int]) -> tuple[float, float, float]:
+    """Start and slope of the line through padded tokens and seconds, and how far off its steps may lie, relative.
+
+    Batches grouped by length differ in size, so that seconds themselves are never steady. What lies far off is drawn in.
+
+    Source: P. J. Huber, "Robust statistics" (1981), section 7.8 (modified residuals), scale by the median deviation.
+    """
+    drawn_in, start, slope, limit = list(seconds), 0.0, 0.0, 0.0
+    for _ in range(_ROUNDS):
+        start, slope = _line(num_tokens, drawn_in)
+        expected = [start + slope * size for size in num_tokens]
+        offs = [took / one - 1 for took, one in zip(seconds, expected, strict=True)]
+        limit = _FARTHEST * max(LEAST_EXCESS, _MAD_TO_SD * median(map(abs, offs)))
+        drawn_in = [one * (1 + max(-limit, min(limit, off))) for off, one in zip(offs, expected, strict=True)]
+    return start, slope, limit
+
+
+def _line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
+    """Start and slope of the line of least squares that has neither below 0."""
+    size, took = fmean(sizes), fmean(seconds)
+    across = sum((one - size) ** 2 for one in sizes)
+    slope = sum((one - size) * second for one, second in zip(sizes, seconds, strict=True)) / across if across else 0.0
+    if slope <= 0:
+        return took, 0.0
+    if took <= slope * size:
+        together = sum(one * second for one, second in zip(sizes, seconds, strict=True))
+        return 0.0, together / sum(one * one for one in sizes)
+    return took - slope * size, slope

@@ -21,8 +21,11 @@ class Summary:
         outcome: `ok` when every run was; otherwise the first run's that was not.
         samples_per_s: Samples over the slowest rank's seconds, warm-up left out; of several hosts the interval reaches
             over all of them.
+        within_run_fraction: Half the 95 % interval within one run, over its value, median of the runs: what the steps of a
+            run differ by, whatever `samples_per_s` rests on.
         padding_fraction: Share of computed tokens that was padding, warm-up left out.
-        num_warmup_steps, num_measured_steps: Fewest of a run.
+        num_warmup_steps: Left out of every run (see `steadiness.warmup_steps`).
+        num_measured_steps: Fewest of a run.
         num_updates, global_batch_size: Of the newest run.
         peak_memory_bytes: Largest over runs, of all ranks together.
         memory_growth: Bytes a step, after warm-up, of the run that grew most; of failed runs too, as far as they came.
@@ -35,7 +38,8 @@ class Summary:
         evaluate_to_target_s: Seconds of the validations up to and with that one; median of the same runs.
         target_lost: A later validation fell below the target again.
         mfu: Share of the GPU's dense peak at the cell's precision (filled by `with_mfu`), None on a CPU.
-        warnings: One sentence each.
+        noise: What disturbed a run, a sentence each; a cell with any is unsteady.
+        warnings: One sentence each, those of `noise` among them.
     """
 
     machine_id: str
@@ -48,6 +52,7 @@ class Summary:
     num_ok: int
     samples_per_s: Estimate | None
     real_tokens_per_s: float | None
+    within_run_fraction: float | None
     padding_fraction: float | None
     step_s_median: float | None
     num_warmup_steps: int | None
@@ -71,6 +76,7 @@ class Summary:
     evaluate_to_target_s: float | None
     target_lost: bool
     mfu: float | None
+    noise: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @property

@@ -6,14 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, median
 
-from harness.intervals import FEWEST_RUNS, Estimate, t_interval, t_quantile
+from harness.intervals import FEWEST_RUNS, Estimate, t_interval
+from harness.log_ratio import LogRatio, ratio_of_sums, sum_of
 from harness.record import Record, Training
 from harness.steadiness import warmup_steps
 
-MOST_BATCHES = 20
 BASIS_ONE_RUN = "within one run: spread between runs unknown"
 BASIS_TWO_RUNS = "within 2 runs, reaching over both: spread between runs hardly known"
 
@@ -52,56 +51,74 @@ class Window:
         """All samples over all seconds; the mean of the steps' rates would weigh fast steps too much."""
         return sum(self.num_samples) / sum(self.seconds)
 
+    @property
+    def within(self) -> LogRatio | None:
+        """Samples a second by this run's steps alone, as a logarithm; None with fewer than two steps."""
+        return ratio_of_sums(self.seconds, self.num_samples)
 
-def measure_window(training: Training) -> Window | None:
-    """Leave out the warm-up and take the slowest rank's clock; None without a step.
+
+def measure_windows(trainings: Sequence[Training]) -> list[Window]:
+    """Leave the same warm-up out of all runs of a cell, so that they compare over the same batches; none of a run without a step.
 
     Evaluations apart, each rank's steps tile its own clock, and its waiting for the others' gradients lies inside
     them. So the run lasted as long as the longest sum over one rank's steps. The sum of each step's longest rank
     would count again what one rank was late in a step and made up for in the next.
     """
-    steps = training.steps
-    if not steps.num_samples:
-        return None
-    first = warmup_steps([max(ranks) for ranks in zip(*steps.seconds, strict=True)])
-    return Window(
-        num_warmup=first,
-        seconds=max((rank[first:] for rank in steps.seconds), key=sum),
-        num_samples=steps.num_samples[first:],
-        num_real_tokens=steps.num_real_tokens[first:],
-        num_padded_tokens=steps.num_padded_tokens[first:],
+    runs = [training.steps for training in trainings if training.steps.num_samples]
+    first = warmup_steps(
+        [([max(ranks) for ranks in zip(*run.seconds, strict=True)], run.num_padded_tokens) for run in runs]
     )
+    return [
+        Window(
+            num_warmup=first,
+            seconds=max((rank[first:] for rank in run.seconds), key=sum),
+            num_samples=run.num_samples[first:],
+            num_real_tokens=run.num_real_tokens[first:],
+            num_padded_tokens=run.num_padded_tokens[first:],
+        )
+        for run in runs
+    ]
 
 
 def throughput(windows: Sequence[Window]) -> Estimate | None:
     """Samples a second: the mean of the runs' own ratios; None without a run.
 
-    Its interval is Student's between 3 runs or more. With fewer it is that of the batch means within each
-    run; of two runs it is widened to reach over both.
+    Its interval is Student's between 3 runs or more, and the steps are not asked. With fewer it is that of the steps
+    within each run, which does not hold what differs from run to run; of two runs it is widened to reach over both.
     """
     if not windows:
         return None
     rates = [window.samples_per_s for window in windows]
     if len(rates) >= FEWEST_RUNS:
         return t_interval(rates, f"between {len(rates)} runs")
-    spreads = [_ratio_variance(window) for window in windows]
     value, basis = fmean(rates), BASIS_ONE_RUN if len(rates) == 1 else BASIS_TWO_RUNS
-    known = [spread for spread in spreads if spread is not None]
-    if len(known) < len(spreads):
-        return Estimate(value, None, None, basis)
-    freedom = sum(num_batches - 1 for _, num_batches in known)
-    half = t_quantile(freedom) * math.sqrt(sum(squared for squared, _ in known)) / len(known)
-    low, high = min(value - half, *rates, value), max(value + half, *rates, value)
-    return Estimate(value, max(0.0, low), high, basis)
+    parts = []
+    for window in windows:
+        found = window.within
+        if found is None or found.variance is None:
+            return Estimate(value, None, None, basis)
+        parts.append((found.variance / len(windows) ** 2, found.freedom))
+    half = LogRatio(math.log(value), *sum_of(parts), basis).half_width
+    return Estimate(value, min(value * math.exp(-half), *rates), max(value * math.exp(half), *rates), basis)
+
+
+def within_run_fraction(windows: Sequence[Window]) -> float | None:
+    """Half the interval within one run, over its value; the median of the runs that have one, None without any."""
+    known = [found for window in windows if (found := window.within) is not None and found.variance is not None]
+    return median(math.expm1(found.half_width) for found in known) if known else None
 
 
 def host_spread(records: Iterable[Record]) -> HostSpread | None:
     """How far hosts of one kind differ; None unless two hosts or more ran well and are told apart."""
+    runs = [
+        (record.machine.host, record.training)
+        for record in records
+        if record.outcome == "ok" and record.machine.host and record.training and record.training.steps.num_samples
+    ]
     rates: dict[str, list[float]] = defaultdict(list)
-    for record in records:
-        window = measure_window(record.training) if record.outcome == "ok" and record.training is not None else None
-        if window is not None and record.machine.host is not None:
-            rates[record.machine.host].append(window.samples_per_s)
+    windows = measure_windows([training for _, training in runs])
+    for (host, _), window in zip(runs, windows, strict=True):
+        rates[host].append(window.samples_per_s)
     means = [fmean(found) for found in rates.values()]
     if len(means) < 2:  # noqa: PLR2004 - a spread needs two
         return None
@@ -121,22 +138,3 @@ def over_hosts(rate: Estimate | None, spread: HostSpread | None) -> Estimate | N
     ends = (rate.low, rate.high, between.low, between.high, spread.least, spread.most)
     known = [end for end in ends if end is not None]
     return Estimate(rate.value, min(known), max(known), f"{rate.basis}, reaching over {spread.num_hosts} hosts")
-
-
-def _ratio_variance(window: Window) -> tuple[float, int] | None:
-    """Variance of a run's ratio from batch means, and their number; None with fewer than two steps.
-
-    Neighbouring steps are alike (turbo, other processes, lengths), so single steps would promise too much;
-    contiguous batches of them hardly are.
-    Var(R) = k / (k - 1) sum((samples_j - R seconds_j)^2) / (sum seconds)^2.
-    """
-    num_steps = len(window.seconds)
-    if num_steps < 2:  # noqa: PLR2004
-        return None
-    num_batches = min(MOST_BATCHES, num_steps)
-    ends = [num_steps * index // num_batches for index in range(num_batches + 1)]
-    squared = 0.0
-    for first, end in pairwise(ends):
-        expected = window.samples_per_s * sum(window.seconds[first:end])
-        squared += (sum(window.num_samples[first:end]) - expected) ** 2
-    return num_batches / (num_batches - 1) * squared / sum(window.seconds) ** 2, num_batches

@@ -97,10 +97,11 @@ def _identity(cell: Priced, machines: dict[str, str], *, many: bool) -> list[Fie
     summary = cell.summary
     where = [clean(summary.study, 80)] * many + ([machines[summary.machine_id]] if machines else [])
     runs = f"{summary.num_ok} of {len(summary.records)} runs" if len(summary.records) > 1 else ""
+    told = ", ".join(filter(None, (runs, "unsteady" if summary.noise else "")))
     reason = clean(summary.reason or "", _LONGEST_REASON)
     return [
         Field(clean(summary.cell, 160), summary.cell, ", ".join(where), numeric=False),
-        Field(OUTCOMES[summary.outcome], summary.outcome, runs, reason, numeric=False),
+        Field(OUTCOMES[summary.outcome], summary.outcome, told, reason, numeric=False),
     ]
 
 

@@ -54,14 +54,15 @@ def method(cells: Sequence[Priced]) -> list[Method]:
     spreads = sorted({c.summary.samples_per_s.basis for c in cells if c.summary.samples_per_s is not None})
     judged = sorted({c.summary.accuracy.basis for c in cells if c.summary.accuracy is not None})
     bases: list[str] = sorted({cell.price.basis for cell in cells if cell.price is not None})
-    left_out = f"the first {warmups[0]}" + (f" to {warmups[-1]}" if len(warmups) > 1 else "") if warmups else "warm-up"
+    left_out = " to ".join(str(n) for n in dict.fromkeys((warmups[0], warmups[-1]))) if warmups else "no"
     clock = listed([_CLOCKS[name] for name in clocks]) or "no clock: nothing ran"
     source = listed([_SOURCES.get(name, clean(name)) for name in sources]) or "not measured"
     return [
         Method(
             "Training speed",
             f"Samples over the slowest rank's seconds, by {clock}. "
-            f"{left_out.capitalize()} steps of each run are left out as warm-up. "
+            f"Left out as warm-up, by cell: {left_out} steps at the beginning of each run, found from the steps themselves "
+            "(MSER, White 1997). "
             f"Interval: {clean(listed(spreads)) or 'none'}.",
             "throughput",
         ),

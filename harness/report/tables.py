@@ -132,6 +132,7 @@ def _figures(cell: Priced) -> dict[str, Any]:
         "samples_per_s_high": _end(summary.samples_per_s, "high"),
         "samples_per_s_basis": summary.samples_per_s.basis if summary.samples_per_s is not None else None,
         "real_tokens_per_s": summary.real_tokens_per_s,
+        "within_run_fraction": summary.within_run_fraction,
         "padding_fraction": summary.padding_fraction,
         "step_s_median": summary.step_s_median,
         "num_warmup_steps": summary.num_warmup_steps,
@@ -156,6 +157,7 @@ def _figures(cell: Priced) -> dict[str, Any]:
         "time_to_target_s": summary.time_to_target_s,
         "target_lost": summary.target_lost if summary.time_to_target_s is not None else None,
         "mfu": summary.mfu,
+        "unsteady": bool(summary.noise) if summary.num_ok else None,
     }
 
 
@@ -238,7 +240,7 @@ COLUMNS = (
         "num_updates",
     ),
     *("samples_per_s", "samples_per_s_low", "samples_per_s_high", "samples_per_s_basis", "real_tokens_per_s"),
-    *("padding_fraction", "step_s_median", "num_warmup_steps", "num_measured_steps"),
+    *("within_run_fraction", "padding_fraction", "step_s_median", "num_warmup_steps", "num_measured_steps"),
     *(
         "peak_memory_bytes",
         "peak_memory_source",
@@ -249,7 +251,7 @@ COLUMNS = (
     *("communication_fraction", *_SCALING),
     *("accuracy", "accuracy_low", "accuracy_high", "accuracy_basis", "macro_f1", "majority_accuracy"),
     *("setup_s", "train_s", "evaluate_s", "epoch_s", "evaluation_samples_per_s"),
-    *("target_accuracy", "num_reached_target", "time_to_target_s", "target_lost", "mfu"),
+    *("target_accuracy", "num_reached_target", "time_to_target_s", "target_lost", "mfu", "unsteady"),
     *("usd_per_hour", "usd_per_1000_samples", "usd_per_1000_samples_low", "usd_per_1000_samples_high"),
     "usd_per_1000_samples_of_share",
     *(f"usd_{amount}{suffix}" for amount in _AMOUNTS for suffix, _ in _SIDES),

@@ -57,6 +57,7 @@ def test_a_record_says_what_ran(learned, bench, tiny_bert):
     assert [peak.source for peak in training.peak_memory] == ["rss"]
     assert training.peak_memory[0].num_bytes > 50 * 2**20
     assert learned.load.cell_s > 0 and learned.load.system_busy_s > 0
+    assert learned.load.swapped_bytes >= 0
     assert learned.outcome in FINISHED
     assert json.loads(to_json(learned))["training"]["steps"]["seconds"] == [list(training.steps.seconds[0])]
 

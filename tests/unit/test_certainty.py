@@ -8,7 +8,8 @@ import random
 import pytest
 from scipy import stats
 
-from harness.certainty import LEVEL, between, holm, mcnemar, of_runs, overall, ratio_of_sums, within
+from harness.certainty import LEVEL, between, holm, mcnemar, of_runs, overall, within
+from harness.log_ratio import ratio_of_sums
 from harness.throughput import Window
 
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 import pytest
 
 from harness.intervals import value_of
+from harness.record import Load
+from harness.report.cell_table import rows as cell_rows
 from harness.report.choice import choose
 from harness.report.markdown import markdown, md
 from harness.report.sentence import answer
@@ -131,3 +133,14 @@ def test_disagreeing_hardware_and_warnings_are_in_the_summary():
 def test_an_empty_study_has_a_summary():
     assert "no records were found" in markdown([], answer([], choose([])), generated_at=AT)
     assert read(csv_text([])) == []
+
+
+def test_a_cell_that_was_disturbed_is_marked_unsteady():
+    load = {"available_memory_bytes": 1, "system_busy_s": None, "cell_s": None, "parent_s": 0.0, "steal_s": 1e4}
+    taken = fine_tune()
+    taken = taken.model_copy(update={"load": Load(**load)})
+    calm, failed = fine_tune(32), fine_tune(64, outcome="oom", reason="too large")
+    found = {row["cell"]: row["unsteady"] for row in read(csv_text(priced([taken, calm, failed])))}
+    assert found == {taken.cell: "true", calm.cell: "false", failed.cell: ""}
+    (shown,) = cell_rows(priced([taken]), None)
+    assert shown.fields[1].extra == "unsteady"
