@@ -10,11 +10,11 @@ from rich.markup import escape
 
 from harness.cost import Priced
 from harness.demands import Candidate
+from harness.intervals import Estimate, value_of
 from harness.recommend import Advice, Choice, RuledOut
 from harness.report.cell_table import OUTCOMES, basis_label
 from harness.report.naming import describe, machine_labels, usual_values
 from harness.report.wording import interval, listed, memory, number, percent, plural, seconds, usd, usd_per_hour
-from harness.statistics import Estimate, value_of
 
 BALANCE = (
     "Balanced: of those that no other beats in both, the nearest to the least cost and the least time, by the distance "

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, variance
 
-from harness.statistics import FEWEST_RUNS, MOST_BATCHES, Estimate, Window
+from harness.intervals import FEWEST_RUNS, Estimate
+from harness.throughput import MOST_BATCHES, Window
 
 LEVEL = 0.05  # of false alarms, over all cells of one figure together
 _HALF = LEVEL / 2

@@ -11,10 +11,12 @@ from statistics import fmean
 from harness import formulas
 from harness.certainty import LEVEL, LogRatio, between, holm, of_runs, overall, within
 from harness.cost import Priced
+from harness.intervals import Estimate
 from harness.paired_accuracy import PairedAccuracy, pair_accuracies
 from harness.pairing import Alone, Pairing
 from harness.record import Record
-from harness.statistics import Estimate, Window, measure_window, peak_memory
+from harness.statistics import peak_memory
+from harness.throughput import Window, measure_window
 
 NO_DIFFERENCE, CANNOT_TELL = "no difference", "cannot tell"
 SLOWER = "slower"

@@ -10,7 +10,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.matrix import FineTuneConfig, hash_config, parse_device
 from harness.record import Machine, Record
-from harness.statistics import Summary
+from harness.summary import Summary
 
 _SHOWN_SIGNS = 12  # of a SHA-256: enough to tell two apart
 # Say when to stop, or which runs there are: a difference in one is no difference in what was measured.

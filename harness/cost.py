@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from harness import formulas
 from harness.assumptions import Assumptions, PriceBook, Spot
 from harness.energy_use import EnergyUse, energy_use
+from harness.intervals import FEWEST_RUNS, Estimate, map_estimate, t_interval
 from harness.matrix import BaselineConfig, FineTuneConfig, parse_device
 from harness.prices import Price
-from harness.statistics import FEWEST_RUNS, Estimate, Summary, map_estimate, t_interval
+from harness.summary import Summary
 
 EXACT = "no interval: of measured seconds alone"
 

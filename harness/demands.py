@@ -10,7 +10,7 @@ from harness import cost
 from harness.assumptions import Assumptions
 from harness.cost import Priced
 from harness.errors import UserError
-from harness.statistics import Estimate
+from harness.intervals import Estimate
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(s|min|m|h|d)")

@@ -9,9 +9,9 @@ from harness import cost
 from harness.assumptions import Assumptions
 from harness.cost import Priced
 from harness.errors import UserError
+from harness.intervals import value_of
 from harness.prices import Price, PriceRow, PriceTable, find_hardware, find_instance, price_machine
 from harness.record import Machine, Stated
-from harness.statistics import value_of
 from harness.tariff import pay_for
 
 NOT_MEASURED = "not measured there: the seconds are those of the measured machine, whose card and count it has"

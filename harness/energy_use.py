@@ -8,8 +8,9 @@ from itertools import pairwise
 from statistics import fmean
 
 from harness import assumptions, formulas
+from harness.intervals import FEWEST_RUNS, Estimate, t_interval, through
 from harness.record import Energy, GpuReading, Record
-from harness.statistics import FEWEST_RUNS, Estimate, Summary, t_interval, through
+from harness.summary import Summary
 from harness.throttle import while_training
 
 READINGS = "NVML's power readings, about one a second, while it trained: GPUs alone"

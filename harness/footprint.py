@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 from harness.cost import Priced
+from harness.intervals import Estimate, ratio
 from harness.matrix import FineTuneConfig, parse_device
 from harness.record import MemoryParts, MemorySource, Record
-from harness.statistics import Estimate, ratio
 
 BASE, WEIGHTS, OPTIMIZER, GRADIENTS = "process and libraries", "weights", "optimiser state", "gradients"
 ACTIVATIONS, WORKSPACE, UNEXPLAINED = "activations", "workspace", "not explained"

@@ -9,6 +9,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from harness.record import Cap, Holder, Record
+from harness.steadiness import warmup_steps
 
 FEWEST_STEPS = 30
 # Of what was held at most: no ordinary run came near (docs/METHOD.md has the figures).
@@ -61,6 +62,13 @@ def measure_growth(held_bytes: Sequence[int]) -> Growth | None:
     error = math.sqrt(count / (count - 1) * squared) / sum(steps)
     half = float(stats.t.ppf(0.975, count - 1)) * error
     return Growth(slope, slope - half, slope + half, (slope - half) * num_steps)
+
+
+def held_bytes(record: Record) -> tuple[int, ...]:
+    """Bytes that all ranks held after every step, warm-up left out; of a killed cell those of rank 0."""
+    ranks = record.training.held_bytes if record.training else (record.held_bytes,)
+    together = tuple(map(sum, zip(*ranks, strict=True)))
+    return together[warmup_steps(together) :]
 
 
 def most_growth(held: Sequence[Sequence[int]]) -> Growth | None:

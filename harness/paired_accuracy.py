@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean, pvariance
 
 from harness.certainty import LEVEL, mcnemar
+from harness.intervals import Estimate
 from harness.matrix import FineTuneConfig
 from harness.record import Record
-from harness.statistics import Estimate
 
 
 @dataclass(frozen=True)

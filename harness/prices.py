@@ -18,7 +18,7 @@ from harness.price_table import PriceTable, load_prices, tables_folder
 from harness.record import Detected, Machine, Stated
 
 if TYPE_CHECKING:
-    from harness.statistics import Summary
+    from harness.summary import Summary
 
 __all__ = [
     "Basis",

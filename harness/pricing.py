@@ -12,7 +12,8 @@ from harness.comparison import Difference, differences
 from harness.cost import Priced, price
 from harness.prices import Price, PriceTable, choices, gpu_peak_flops, load_prices, price_finder
 from harness.record import Record
-from harness.statistics import Summary, summarise, with_mfu
+from harness.statistics import summarise, with_mfu
+from harness.summary import Summary
 from harness.tariff import pay
 
 

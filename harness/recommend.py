@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from harness.assumptions import Assumptions
 from harness.cost import Priced
 from harness.demands import Asked, Candidate, Demand, candidate_of, demands_of
-from harness.statistics import Estimate, clear, value_of
+from harness.intervals import Estimate, clear, value_of
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from statistics import fmean, median
 from typing import Literal
 
 from harness.cost import Priced
+from harness.intervals import Estimate, clear, ratio
 from harness.matrix import FineTuneConfig, hash_config, parse_device
-from harness.statistics import Estimate, Summary, clear, ratio
+from harness.summary import Summary
 
 # What the cells of one series may differ in.
 _FREE = ("seed", "device", "batch_size", "global_batch_size")

@@ -18,7 +18,8 @@ from rich.text import Text
 
 from harness.matrix import Cell
 from harness.record import Example, Record
-from harness.statistics import Summary, summarise
+from harness.statistics import summarise
+from harness.summary import Summary
 
 _STYLES = {
     "ok": "green",

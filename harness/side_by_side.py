@@ -10,10 +10,12 @@ from harness import cost
 from harness.assumptions import Assumptions
 from harness.comparison import Work, slice_words, work
 from harness.cost import Priced
+from harness.intervals import Estimate, clear
 from harness.matrix import FineTuneConfig, parse_device
 from harness.prices import Price
 from harness.record import Machine, Record
-from harness.statistics import Estimate, HostSpread, clear, host_spread, summarise
+from harness.statistics import summarise
+from harness.throughput import HostSpread, host_spread
 
 _LEAST_TYPES = 2
 

@@ -11,7 +11,7 @@ from harness.assumptions import PriceBook, Rate, find_rate
 from harness.prices import Price
 
 if TYPE_CHECKING:
-    from harness.statistics import Summary
+    from harness.summary import Summary
 
 
 def pay(find_price: Callable[[Summary], Price | str], book: PriceBook) -> Callable[[Summary], Price | str]:

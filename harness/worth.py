@@ -9,9 +9,9 @@ from statistics import fmean
 from harness import formulas
 from harness.assumptions import Assumptions, ValueModel
 from harness.cost import Priced
+from harness.intervals import Estimate, through, value_of
 from harness.matrix import BaselineConfig
 from harness.record import Record
-from harness.statistics import Estimate, through, value_of
 
 _BINARY = 2
 

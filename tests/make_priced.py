@@ -13,7 +13,8 @@ from harness.cost import price as price_all
 from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
 from harness.prices import Price
 from harness.record import Record
-from harness.statistics import Summary, summarise
+from harness.statistics import summarise
+from harness.summary import Summary
 
 AT = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 MACHINE: dict[str, Any] = {

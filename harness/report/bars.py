@@ -9,6 +9,7 @@ from textwrap import wrap
 import plotly.graph_objects as go
 
 from harness.cost import Priced
+from harness.intervals import Estimate, through
 from harness.matrix import FineTuneConfig
 from harness.report.charts import basis_words
 from harness.report.choice import bound
@@ -26,7 +27,6 @@ from harness.report.figures import (
 from harness.report.grids import FIGURES, PER_SAMPLE, Figure, axis_word, ended
 from harness.report.naming import machine_labels, told, usual_values
 from harness.report.wording import currency_sign, plural
-from harness.statistics import Estimate, through
 
 _MAX_GROUPS = 6
 _FRAME_HEIGHT = 70

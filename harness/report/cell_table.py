@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.cost import Priced
+from harness.intervals import Estimate, value_of
 from harness.matrix import BaselineConfig
 from harness.prices import Price
 from harness.report.naming import machine_labels
 from harness.report.sentence import disagrees
 from harness.report.wording import clean, interval, memory, number, percent, seconds, usd
-from harness.statistics import Estimate, value_of
 
 _LONGEST_REASON = 400
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import plotly.graph_objects as go
 
 from harness.cost import Priced
+from harness.intervals import Estimate
 from harness.report.choice import Choice, bound, measured, pareto_front, run_seconds
 from harness.report.figures import (
     HEIGHT,
@@ -36,7 +37,6 @@ from harness.report.wording import (
     seconds,
     usd,
 )
-from harness.statistics import Estimate
 
 _MANY = 40
 _LEFT_EDGE = 0.06

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from harness import cost
 from harness.cost import Priced
+from harness.intervals import Estimate, value_of
 from harness.matrix import BaselineConfig
-from harness.statistics import Estimate, value_of
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from harness.cost import Priced
+from harness.intervals import Estimate
 from harness.report.charts import basis_words
 from harness.report.choice import bound
 from harness.report.device_words import MAX_SERIES, legend_names
@@ -16,7 +17,6 @@ from harness.report.grids import PER_SAMPLE
 from harness.report.naming import machine_labels
 from harness.report.wording import currency_code, currency_sign, in_currency, interval, number, percent, plural, usd
 from harness.scaling import Point, Series
-from harness.statistics import Estimate
 
 _HEIGHT = 330
 _LEGEND_LINE = 17

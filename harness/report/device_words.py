@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.cost import Priced
+from harness.intervals import Estimate, clear
 from harness.report.grids import axis_word
 from harness.report.naming import STUDY, machine_labels, told, usual_values
 from harness.report.wording import listed, number, percent
 from harness.scaling import Point, Series, best_cost, scaling_series, several_gpus_ran
-from harness.statistics import Estimate, clear
 
 NEVER_RUN = (
     "gpu-ddp over several GPUs has never been run by this project: no record of it that ended well is among those "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.cost import Priced, gpu_share
+from harness.intervals import Estimate, value_of
 from harness.report.cell_table import Field, basis_label
 from harness.report.device_words import (
     communication_words,
@@ -16,7 +17,6 @@ from harness.report.device_words import (
 )
 from harness.report.wording import interval, memory, number, percent, usd
 from harness.scaling import Point, Series
-from harness.statistics import Estimate, value_of
 
 HEADS = (
     *("scaling", "devices", "batch a device", "global batch", "samples/s", "speed-up", "efficiency"),

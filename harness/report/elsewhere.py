@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from harness.cost import Priced
 from harness.elsewhere import ElsewhereAnswer
+from harness.intervals import Estimate
 from harness.report.cell_table import Field
 from harness.report.naming import cell_labels, machine_labels
 from harness.report.wording import clean, interval, usd, usd_per_hour
-from harness.statistics import Estimate
 
 HEADS = ("not measured there", "an hour", "per 1,000 samples", "a run", "seconds measured on")
 _MAX_ROWS = 15

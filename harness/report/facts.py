@@ -14,13 +14,13 @@ from harness import cost
 from harness.assumptions import Assumptions, PriceBook, ValueModel
 from harness.cost import Priced
 from harness.energy_use import measure_joules
+from harness.intervals import Estimate
 from harness.matrix import BaselineConfig
 from harness.prices import Price
 from harness.report.choice import Choice
 from harness.report.naming import cell_labels, describe, machine_labels, short_labels, usual_values
 from harness.report.sentence import disagrees
 from harness.report.wording import clean
-from harness.statistics import Estimate
 from harness.worth import find_errors
 
 # Not asked on the page: what only a file can say.

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from harness.cost import Priced
+from harness.intervals import Estimate
 from harness.matrix import FineTuneConfig
 from harness.report.charts import basis_words
 from harness.report.figures import INK, Chart, chart_text, colour, layout, live, money
 from harness.report.naming import machine_labels, told, usual_values
 from harness.report.wording import clean, currency_code, in_currency, memory, number, plural, usd
-from harness.statistics import Estimate
 
 _ROW_HEIGHT = 44
 _PLACE = ("batch_size", "seq_len")

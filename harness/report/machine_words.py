@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.cost import Priced
+from harness.intervals import value_of
 from harness.report.naming import machine_labels
 from harness.report.wording import clean, listed, number, plural, seconds, usd
 from harness.side_by_side import PER_1000, SPEED, MachineType, Ranking, SideBySide, verdict
-from harness.statistics import value_of
 
 # Who leads in a figure, and in what machines can't be told apart.
 _LEADS = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from harness.cost import Priced
+from harness.intervals import through
 from harness.report.bars import ROOM, bar_traces
 from harness.report.charts import basis_words
 from harness.report.choice import bound
@@ -15,7 +16,6 @@ from harness.report.figures import SERIES, Chart, chart_text, layout, money
 from harness.report.grids import ended
 from harness.report.wording import currency_code, currency_sign, in_currency, number, plural, usd
 from harness.side_by_side import PER_1000, SPEED, Figure, Line, SideBySide
-from harness.statistics import through
 
 MAX_LINES = 8
 _ROW_HEIGHT = 22

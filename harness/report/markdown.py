@@ -8,6 +8,7 @@ from datetime import datetime
 
 from harness.cost import Priced
 from harness.footprint import rescues
+from harness.intervals import value_of
 from harness.price_rows import age_words
 from harness.report.cell_table import Field
 from harness.report.choice import failed
@@ -26,7 +27,6 @@ from harness.report.sections import MADE_UP, is_made_up, warnings_by_text
 from harness.report.wording import clean, interval, memory, number, percent, seconds, usd, usd_per_hour
 from harness.report.worth_words import WORTH_HEADS, WorthWords
 from harness.scaling import Series, scaling_series
-from harness.statistics import value_of
 
 _MAX_ROWS = 30
 _LONGEST_REASON = 200

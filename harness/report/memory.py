@@ -8,13 +8,13 @@ from typing import Any
 
 from harness.cost import Priced
 from harness.footprint import Rescue, Step, Way
+from harness.intervals import clear
 from harness.record import Holder, Load
 from harness.report.cell_table import Field, basis_label
 from harness.report.device_words import ratio_interval, ratio_words
 from harness.report.naming import machine_labels, short_labels
 from harness.report.sections import warnings_by_text
 from harness.report.wording import clean, listed, memory, number, percent, plural, usd
-from harness.statistics import clear
 
 HOLDER_HEADS = ("cell", "held by other processes", "memory available", "swap in use")
 WAY_HEADS = (

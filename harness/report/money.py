@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.assumptions import Assumptions
 from harness.cost import Priced
+from harness.intervals import Estimate, through
 from harness.prices import Price
 from harness.report.assumed import input_rows
 from harness.report.cell_table import Field, basis_label, why_missing
@@ -14,7 +15,6 @@ from harness.report.choice import Choice
 from harness.report.naming import describe, machine_labels, short_labels, usual_values
 from harness.report.paying import PLANS, buying_sentences, hosted_sentence, spot_sentence, study_sentences
 from harness.report.wording import clean, interval, number, rate_words, seconds, usd
-from harness.statistics import Estimate, through
 from harness.study_cost import StudyCost
 
 LINE_HEADS = ("figure", "amount", "what is in it")

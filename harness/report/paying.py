@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from harness import formulas
 from harness.assumptions import Assumptions, PriceBook
 from harness.cost import Priced
+from harness.intervals import Estimate
 from harness.prices import Price
 from harness.report.assumed import whose
 from harness.report.choice import overlap
@@ -21,7 +22,6 @@ from harness.report.wording import (
     usd,
     usd_per_hour,
 )
-from harness.statistics import Estimate
 from harness.study_cost import StudyCost
 from harness.tariff import committed_usd_per_hour, own_formula, own_parts
 

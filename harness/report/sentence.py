@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.cost import Priced
+from harness.intervals import Estimate, value_of
 from harness.prices import Price
 from harness.report.choice import (
     Choice,
@@ -31,7 +32,6 @@ from harness.report.wording import (
     usd_per_hour,
 )
 from harness.scaling import scaling_series
-from harness.statistics import Estimate, value_of
 
 # Within a hundredth nobody calls one run dearer than another.
 _NEARLY_ONE = 1.01

@@ -21,12 +21,12 @@ from harness.footprint import (
     split_peak,
     split_record,
 )
+from harness.intervals import Estimate
 from harness.matrix import BaselineConfig
 from harness.record import Record
 from harness.report.naming import hardware
 from harness.report.wording import clean
 from harness.scaling import communication_fraction, scaling_series
-from harness.statistics import Estimate
 
 _PARTS = {
     BASE: "base",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.intervals import value_of
 from harness.report.choice import (
     Choice,
     run_seconds,
@@ -17,7 +18,6 @@ from harness.report.wording import (
     seconds,
     usd,
 )
-from harness.statistics import value_of
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 from harness import formulas
 from harness.assumptions import Currency
-from harness.statistics import Estimate
+from harness.intervals import Estimate
 
 NOT_MEASURED = "not measured"
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from harness.assumptions import Assumptions
 from harness.cost import Priced
+from harness.intervals import Estimate, value_of
 from harness.report.assumed import count_given, input_rows
 from harness.report.cell_table import Field, basis_label
 from harness.report.choice import Choice, bound, overlap
 from harness.report.naming import describe, machine_labels, short_labels, usual_values
 from harness.report.wording import amount, clean, interval, number, percent, usd
-from harness.statistics import Estimate, value_of
 from harness.worth import Worth, judge
 
 WORTH_HEADS = (

@@ -6,10 +6,11 @@ import pytest
 
 from harness.cost import price
 from harness.footprint import PARTS, ways_to_fit
+from harness.intervals import value_of
 from harness.report.device_words import ratio_words, verdict
 from harness.report.wording import interval, memory, number, percent, usd
 from harness.scaling import scaling_series
-from harness.statistics import summarise, value_of
+from harness.statistics import summarise
 from tests.make_priced import ASSUMED, baseline, fine_tune, priced, study_records, two_machines
 from tests.make_records import make_device_records
 

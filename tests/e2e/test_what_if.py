@@ -10,6 +10,7 @@ import pytest
 
 from harness.assumptions import Assumptions
 from harness.cost import Priced, price
+from harness.intervals import Estimate
 from harness.prices import choices, load_prices
 from harness.report.choice import choose
 from harness.report.facts import values
@@ -17,7 +18,7 @@ from harness.report.machines import machines
 from harness.report.money import money as money_words
 from harness.report.wording import percent, shown_in, usd
 from harness.report.worth_words import worth_words
-from harness.statistics import Estimate, summarise
+from harness.statistics import summarise
 from harness.study_cost import study_cost
 from harness.tariff import pay
 from harness.worth import Worth, judge_cell

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from harness.certainty import LEVEL, between, holm, mcnemar, of_runs, overall, ratio_of_sums, within
-from harness.statistics import Window
+from harness.throughput import Window
 
 
 def window(seconds, samples=None, tokens=None):

@@ -20,7 +20,8 @@ from harness.cost import (
     usd_per_1000_samples,
     whole_dataset_seconds,
 )
-from harness.statistics import Estimate, summarise
+from harness.intervals import Estimate
+from harness.statistics import summarise
 from tests.make_records import make_baseline, make_machine, make_record
 
 HOURLY = Price(0.36, "m5.xlarge", "aws", "us-east-1", "stated", "2026-07", "list", None)  # a ten-thousandth a second

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from harness import formulas
 from harness.assumptions import Assumptions
 from harness.cost import billed, prediction_rate, price
+from harness.intervals import Estimate, map_estimate
 from harness.prices import Price
-from harness.statistics import Estimate, map_estimate, summarise
+from harness.statistics import summarise
 from harness.tariff import pay
 from tests.make_records import make_baseline, make_record
 

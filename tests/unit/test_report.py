@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from harness.intervals import value_of
 from harness.report import write_report
-from harness.statistics import value_of
 from tests.make_priced import AT, baseline, fine_tune, priced, study_records, two_machines
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> | \u202e\u2028"

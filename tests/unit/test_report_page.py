@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.intervals import value_of
 from harness.report import write_report
 from harness.report.bars import bars
 from harness.report.cell_table import HEADS, rows
@@ -22,7 +23,6 @@ from harness.report.method import METHOD_URL
 from harness.report.naming import short_labels, usual_values
 from harness.report.sections import sample
 from harness.report.tables import csv_text
-from harness.statistics import value_of
 from tests.make_priced import ASSUMED, AT, TEXT, baseline, fine_tune, priced, study_records, two_machines
 
 HOSTILE = "</script><script>alert(1)</script><b onclick='x'>\u2028\u2029\"&%{x}"

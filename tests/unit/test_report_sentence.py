@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.cost import Priced
+from harness.intervals import Estimate
 from harness.report.choice import choose, overlap, pareto_front
 from harness.report.sentence import answer
 from harness.report.tiles import tiles
 from harness.report.wording import clean, interval, memory, percent, seconds, usd, usd_per_hour
-from harness.statistics import Estimate
 from tests.make_priced import (
     ASSUMED,
     GPU_MACHINE,

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from harness.intervals import value_of
 from harness.report.choice import choose
 from harness.report.markdown import markdown, md
 from harness.report.sentence import answer
 from harness.report.tables import COLUMNS, csv_text
-from harness.statistics import value_of
 from tests.make_priced import ASSUMED, AT, baseline, fine_tune, priced, study_records
 
 ASKED = [

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from harness.cost import Price, price
+from harness.intervals import Estimate, clear, ratio
 from harness.scaling import best_cost, communication_fraction, num_devices, scaling_series, several_gpus_ran
-from harness.statistics import Estimate, clear, ratio, summarise
+from harness.statistics import summarise
 from tests.make_records import MIB, make_machine, make_record
 
 HOURLY = Price(3.6, "p3.8xlarge", "aws", "us-east-1", "stated", "2026-07", "list", None)  # a thousandth a second

@@ -9,22 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.intervals import t_interval, wilson
 from harness.record import ModelFacts, Training, macro_f1
-from harness.statistics import (
-    BASIS_ONE_RUN,
-    BASIS_TWO_RUNS,
-    Window,
-    host_spread,
-    measure_window,
-    peak_memory,
-    summarise,
-    t_interval,
-    throughput,
-    training_flops,
-    warmup_steps,
-    wilson,
-    with_mfu,
-)
+from harness.statistics import peak_memory, summarise, training_flops, with_mfu
+from harness.steadiness import warmup_steps
+from harness.throughput import BASIS_ONE_RUN, BASIS_TWO_RUNS, Window, host_spread, measure_window, throughput
 from tests.make_records import GIB, MIB, make_baseline, make_machine, make_record
 
 T_2 = 4.302652729749464  # Student's 97.5 % quantiles, from published tables

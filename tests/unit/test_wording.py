@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.intervals import Estimate
 from harness.report import wording
-from harness.statistics import Estimate
 
 CASES = json.loads((Path(__file__).parent.parent / "fixtures" / "wording.json").read_text(encoding="utf-8"))
 

@@ -1,0 +1,84 @@
+"""One configuration on one machine, judged: what every report and choice is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.intervals import Estimate
+from harness.matrix import BaselineConfig, FineTuneConfig
+from harness.record import Outcome, Record
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One configuration on one machine: all its runs (seeds and repeats), judged.
+
+    Figures come from the runs that ended `ok`; each is None where not measured.
+
+    Attributes:
+        records: The newest record of each (host, seed, repeat), oldest first.
+        outcome: `ok` when every run was; otherwise the first run's that was not.
+        samples_per_s: Samples over the slowest rank's seconds, warm-up left out; of several hosts the interval reaches
+            over all of them.
+        padding_fraction: Share of computed tokens that was padding, warm-up left out.
+        num_warmup_steps, num_measured_steps: Fewest of a run.
+        num_updates, global_batch_size: Of the newest run.
+        peak_memory_bytes: Largest over runs, of all ranks together.
+        memory_growth: Bytes a step, after warm-up, of the run that grew most; of failed runs too, as far as they came.
+        setup_s: Start, load, tokenising and compiling, which each run is charged in full, as if it ran alone.
+        train_s, evaluate_s: Mean over runs; evaluate_s covers validation and test.
+        epoch_s: Training seconds of one pass over the training rows, at the measured throughput.
+        evaluation_samples_per_s: Mean over runs, of the test evaluation.
+        majority_accuracy: What always answering the test set's commonest label would score.
+        time_to_target_s: Training clock of the first validation to reach the target; median of runs that did.
+        evaluate_to_target_s: Seconds of the validations up to and with that one; median of the same runs.
+        target_lost: A later validation fell below the target again.
+        mfu: Share of the GPU's dense peak at the cell's precision (filled by `with_mfu`), None on a CPU.
+        warnings: One sentence each.
+    """
+
+    machine_id: str
+    study: str
+    cell: str
+    config: FineTuneConfig | BaselineConfig
+    records: tuple[Record, ...]
+    outcome: Outcome
+    reason: str | None
+    num_ok: int
+    samples_per_s: Estimate | None
+    real_tokens_per_s: float | None
+    padding_fraction: float | None
+    step_s_median: float | None
+    num_warmup_steps: int | None
+    num_measured_steps: int | None
+    num_updates: int | None
+    global_batch_size: int | None
+    peak_memory_bytes: int | None
+    peak_memory_source: str | None
+    memory_growth: Estimate | None
+    setup_s: float | None
+    train_s: float | None
+    evaluate_s: float | None
+    epoch_s: float | None
+    evaluation_samples_per_s: float | None
+    accuracy: Estimate | None
+    macro_f1: float | None
+    majority_accuracy: float | None
+    target_accuracy: float | None
+    num_reached_target: int | None
+    time_to_target_s: float | None
+    evaluate_to_target_s: float | None
+    target_lost: bool
+    mfu: float | None
+    warnings: tuple[str, ...]
+
+    @property
+    def kind(self) -> Literal["fine_tune", "baseline"]:
+        """What was run."""
+        return self.config.kind
+
+    @property
+    def ok_records(self) -> tuple[Record, ...]:
+        """The runs that the figures come from."""
+        return tuple(record for record in self.records if record.outcome == "ok")
