@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from harness.compute_use import with_mfu
 from harness.cost import Priced
 from harness.cost import price as price_all
 from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
@@ -188,11 +189,36 @@ def _training(
             "num_padded_tokens": [batch * 40] * num_steps, "loss": [0.7 - 0.4 * i / num_steps for i in range(num_steps)],
             "clock": "perf_counter" if source == "rss" else "cuda_events",
         },
+        **_arithmetic(config, batch, ranks),
         "example": {
             "label": "fresh" if texts else None, "text": words,
             "tokens": tokens if texts else None,
             "input_ids": IDS[: len(tokens)] if texts else None,
             "attention_mask": (*(1,) * len(TOKENS), *(0,) * pads),
+        },
+    }  # fmt: skip
+
+
+def _arithmetic(config: FineTuneConfig, batch: int, ranks: int) -> dict[str, Any]:
+    """A step's count by the closed formula, and a peak that leaves the made-up speeds below it."""
+    tokens, pairs = batch * 40, batch * 40**2
+    layer = tokens * (8 * 384**2 + 4 * 384 * 1536) + 4 * 384 * pairs
+    flops = (6 if config.trainable == "head" else 18) * layer
+    on_gpu = config.device.startswith("gpu")
+    saved = tokens // ranks * 120_000
+    return {
+        "flops": {
+            "by_operator": {"addmm": flops}, "num_samples": batch, "num_padded_tokens": tokens, "num_token_pairs": pairs,
+        },
+        "peak": {
+            "precision": config.precision, "flop_per_s": 20e12 * ranks if on_gpu else 180e9, "shape": (1024, 384, 1536),
+            "num_shapes": 12, "seconds": 0.9, "step_s": (0.6, 0.61), "copy_bytes_per_s": 480e9 if on_gpu else 20e9,
+        },
+        "memory_parts": {
+            "base_bytes": 300 * 2**20, "weights_bytes": 91 * 2**20, "gradients_bytes": 91 * 2**20,
+            "optimizer_bytes": 182 * 2**20, "activations_bytes": {"feed-forward": saved}, "num_samples": batch // ranks,
+            "num_padded_tokens": tokens // ranks, "libraries_bytes": 0, "unread_weights_bytes": 0,
+            "at_peak": {"phase": "backward", "activations_bytes": saved, "gradients_bytes": 0, "workspace_bytes": 0},
         },
     }  # fmt: skip
 
@@ -216,7 +242,11 @@ def priced(
 ) -> list[Priced]:
     """Summarised and priced, each machine at its own price where `prices` has one."""
     missing = "no price row has this machine; give --usd-per-hour"
-    return price_all(summarise(records), lambda summary: (prices or {}).get(summary.machine_id, price) or missing)
+    return price_all(with_mfu(summarise(records), _peak_flops), lambda summary: (prices or {}).get(summary.machine_id, price) or missing)
+
+
+def _peak_flops(_gpu: str, precision: str) -> float:
+    return {"fp32": 31.2e12, "bf16": 70e12}[precision]
 
 
 def study_records() -> list[Record]:

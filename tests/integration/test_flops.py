@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.statistics import training_flops
+from harness.model_flops import training_flops
 
 LABELS = 2
 
