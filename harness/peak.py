@@ -228,9 +228,7 @@ class _Race:
         if len(self._buffer) < product.num_elements:
             del self._buffer
             self._buffer = self._some.repeat(-(-product.num_elements // _STRETCH))
-        left, right, out = self._buffer[: product.num_elements].split(
-            [rows * inner, inner * columns, rows * columns]
-        )
+        left, right, out = self._buffer[: product.num_elements].split([rows * inner, inner * columns, rows * columns])
         return _Work(
             left.view(inner, rows).t() if layout == "tn" else left.view(rows, inner),
             right.view(columns, inner).t() if layout == "nt" else right.view(inner, columns),

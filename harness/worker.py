@@ -40,8 +40,8 @@ from harness.compiling import use_cache
 from harness.corpus import load_tokens
 from harness.matrix import FineTuneConfig
 from harness.meters import MemoryMeter, StepTimer, held_now
-from harness.pulse import Pulse
 from harness.peak import measure_arithmetic
+from harness.pulse import Pulse
 from harness.record import Baseline, PeakMemory
 from harness.runner import BaselineJob, FineTuneJob, Job
 from harness.shortage import find_sign
@@ -209,8 +209,9 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         except (MemoryError, RuntimeError):
             traceback.print_exc()  # the ending is training's, which went well
     if not trace.diverged:
-        near = _near_limit(config, peaks)
-        told |= measure_arithmetic(trainee, facts, tokens["train"], config, place, seconds, beat, near_limit=near)
+        told |= measure_arithmetic(
+            trainee, facts, tokens["train"], config, place, seconds, beat, near_limit=_near_limit(config, peaks)
+        )
     return told | {"cpu_s": time.process_time()}
 
 
