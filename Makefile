@@ -19,10 +19,13 @@ PRICES ?=
 VALUE ?=
 # SET='matrix.seq_len=[512]' overrides a key of the study.
 SET ?=
+# So many tests at a time.
+JOBS ?= 2
 # Of gpu-check: where records go, the embedded model's folder and the data's file (default: those installed).
 RESULTS ?= results
 MODEL ?=
 DATA ?=
+SHARED = -n $(JOBS) --dist worksteal
 OVERRIDES = $(if $(SET),--set '$(SET)')
 PAID = $(if $(PRICES),--prices $(PRICES))
 
@@ -33,10 +36,10 @@ TORCH_PIN := .venv/torch-pin.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench smoke report pack test gpu-check e2e fmt lint type layers check lock clean
+.PHONY: help setup bench smoke bench-peers report pack test gpu-check e2e fmt lint type layers check lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.train .venv/.assets .venv/.dev ## make .venv with all that bench and test need (LOCKED=1: as pinned)
 
@@ -49,14 +52,22 @@ bench: .venv/.train .venv/.assets ## run a study and report it (STUDY= INSTANCE=
 smoke: ## bench with bench/smoke.toml, in under a minute
 	@$(MAKE) --no-print-directory bench STUDY=bench/smoke.toml
 
+bench-peers: .venv/.train .venv/.assets .venv-peers/.trainer .venv-peers/.optimum ## beside a bare loop, Trainer and optimum-benchmark, 50 minutes (ARGS=)
+	@$(BIN)/python bench/bench_peers.py run $(ARGS)
+
 report: .venv/.train ## write results/report/ anew from all records
 	@$(BIN)/harness report $(PAID) $(if $(VALUE),--value $(VALUE))
 
 pack: .venv/.train ## this machine's records as one .tar.gz, for a report elsewhere (ARGS=)
 	@$(BIN)/harness pack $(ARGS)
 
-test: .venv/.dev .venv/.assets ## unit and integration tests with coverage
-	$(BIN)/pytest tests/unit tests/integration --cov=harness
+# Those that measure this machine, or look at every process on it, run when the others have ended.
+test: .venv/.dev .venv/.assets ## unit and integration tests with coverage (JOBS=)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests/unit tests/integration -m 'not alone' $(SHARED)
+	$(BIN)/coverage run -m pytest tests/unit tests/integration -m alone
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 # Installs nothing: .venv where there is one, else the first Python that has torch, and the package as it lies here.
 gpu-check: ## all that one GPU can check, in under 8 minutes (RESULTS= MODEL= DATA=)
@@ -67,8 +78,8 @@ gpu-check: ## all that one GPU can check, in under 8 minutes (RESULTS= MODEL= DA
 	done; \
 	echo 'error: none of these has torch: $(BIN)/python $(PYTHON); make setup, or make gpu-check PYTHON=/path/to/python' >&2; exit 2
 
-e2e: .venv/.dev .venv/.assets .venv/.e2e ## open reports in headless Chromium
-	$(BIN)/pytest tests/e2e
+e2e: .venv/.dev .venv/.assets .venv/.e2e ## open reports in headless Chromium (JOBS=)
+	$(BIN)/pytest tests/e2e $(SHARED)
 
 fmt: .venv/.dev ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix .
@@ -88,7 +99,7 @@ layers: .venv/.dev ## which module may import which
 check: lint type layers test e2e ## all that CI runs
 
 clean: ## remove .venv, caches and builds; results stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks build dist .coverage .coverage.*
+	rm -rf .venv .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks build dist .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: .venv/.dev ## pin everything but torch, with hashes, in requirements/lock.txt
@@ -126,10 +137,10 @@ ifneq ($(strip $(TORCH)),$(shell cat .venv/.torch 2>/dev/null))
 endif
 endif
 
-# Without a driver the CPU index stands in for pip's default one, and +cpu names its build, so that no
-# CUDA build can be taken. --no-deps: that index need not be reached once for each dependency.
-.venv/.torch: pyproject.toml | $(BIN)/python
-	@asked='$(strip $(TORCH))'; [ -n "$$asked" ] || asked=$$(cat $@ 2>/dev/null || true); \
+# Chooses PyTorch's build. Without a driver the CPU index stands in for pip's default one, and +cpu names its build, so that
+# no CUDA build can be taken. --no-deps: that index need not be reached once for each dependency.
+define CHOOSE_TORCH
+asked='$(strip $(TORCH))'; [ -n "$$asked" ] || asked=$$(cat .venv/.torch 2>/dev/null || true); \
 	if [ -n "$$asked" ]; then \
 	  echo "setup: PyTorch as asked: $$asked"; spec=$$asked; \
 	elif nvidia-smi -L >/dev/null 2>&1 || [ -e /proc/driver/nvidia/version ]; then \
@@ -139,13 +150,25 @@ endif
 	else \
 	  echo 'setup: PyTorch, CPU build, since there is no NVIDIA driver (about 200 MB)'; \
 	  spec='--no-deps --retries 1 --timeout 10 --index-url $(CPU_INDEX) torch==$(TORCH_VERSION)+cpu'; \
-	fi; \
+	fi
+endef
+
+.venv/.torch: pyproject.toml | $(BIN)/python
+	@$(CHOOSE_TORCH); \
 	$(INSTALL) $$spec || { \
 	  echo "error: pip could not install PyTorch ($$spec). Choose it yourself, by a version, a wheel or pip's options:" >&2; \
 	  echo '         make bench TORCH=torch==$(TORCH_VERSION)     from the default index: on Linux the CUDA build, gigabytes' >&2; \
 	  echo '         make bench TORCH="path/to/torch.whl"' >&2; exit 1; }; \
 	$(BIN)/python -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' > $(TORCH_PIN) && \
 	echo "$$asked" > $@
+
+# An environment for each group of peers, pinned, beside the harness's own: PyTorch first, as it was chosen there.
+.venv-peers/.trainer .venv-peers/.optimum: .venv-peers/.%: requirements/peers-%.txt .venv/.torch
+	@echo 'setup: .venv-peers/$*'
+	@$(BIN)/python -m venv .venv-peers/$*
+	@$(CHOOSE_TORCH); .venv-peers/$*/bin/python -m pip --disable-pip-version-check --quiet install $$spec
+	@.venv-peers/$*/bin/python -m pip --disable-pip-version-check --quiet install -c $(TORCH_PIN) -r $<
+	@touch $@
 
 .venv/.train: pyproject.toml $(if $(LOCKED),requirements/lock.txt) .venv/.torch
 	@echo 'setup: harness and what training needs'

@@ -56,7 +56,7 @@ def _learning_warnings(summary: Summary) -> Iterator[str]:
             "try another training.lr, or train longer."
         )
     stopped = next((training for training in trainings if training.stopped_early), None)
-    if stopped is not None:
+    if stopped is not None and not config.training.stop_at_target:
         yield (
             f"Training stopped after {len(stopped.steps.num_samples)} of {stopped.num_updates_planned} "
             f"updates ({stopped.stopped_early}): raise limits.max_train_s before comparing its accuracy."

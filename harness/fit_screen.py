@@ -21,7 +21,7 @@ class FitScreen:
     def begin(self, question: Question, limit: Limit) -> None:
         """Say what is asked."""
         config = question.config(1)
-        recipe = "head alone" if config.trainable == "head" else "whole model"
+        recipe = {"head": "head alone", "all": "whole model"}.get(config.trainable, f"{config.trainable} layers")
         self._print(
             f"[bold]{escape(config.model.shape or config.model.name)}[/], {recipe}, {config.seq_len} tokens a row (all "
             f"padded), {config.precision}, {config.device}; to fit {escape(limit.words)}"

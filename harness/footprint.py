@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from harness.cost import Priced
 from harness.intervals import Estimate, ratio
 from harness.matrix import FineTuneConfig, parse_device
 from harness.record import MemoryParts, MemorySource, Record
+from harness.settings import num_trained_layers
 
 BASE, WEIGHTS, OPTIMIZER, GRADIENTS = "process and libraries", "weights", "optimiser state", "gradients"
 ACTIVATIONS, WORKSPACE, UNEXPLAINED = "activations", "workspace", "not explained"
@@ -24,6 +26,7 @@ _UNTOLD = frozenset({"seed", "training.seeds", "data.store_texts"}) | {
 }
 _BATCHES = frozenset({"batch_size", "global_batch_size"})
 _STANDARD_DROPOUT = 0.1  # BERT's own, where the model's is not on the record
+_MOST_LAYERS = 1000  # more than any BERT has
 _PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
 
@@ -206,6 +209,11 @@ def _dropout(cell: Priced, fields: dict[str, Any]) -> float:
     return float(set_to if set_to is not None else own if own is not None else _STANDARD_DROPOUT)
 
 
+def _least_trained(trainable: str) -> float:
+    """Orders what is trained from all of it down to the head alone."""
+    return -math.inf if trainable == "all" else -num_trained_layers(trainable, _MOST_LAYERS)
+
+
 def _batch(_cell: Priced, fields: dict[str, Any]) -> int:
     return int(fields["batch_size"] or fields["global_batch_size"])
 
@@ -223,7 +231,7 @@ WAYS = (
         lambda value: value, chain=True, equal=_global_batch),
     Way("activation checkpointing", frozenset({"training.activation_checkpointing"}),
         _read("training.activation_checkpointing"), bool),
-    Way("trained layers", frozenset({"trainable"}), _read("trainable"), lambda value: value == "head"),
+    Way("trained layers", frozenset({"trainable"}), _read("trainable"), _least_trained),
     Way("attention dropout", frozenset({"model.attention_dropout"}), _dropout, lambda value: -value),
     Way("precision", frozenset({"precision"}), _read("precision"), _PRECISIONS.index),
     Way("optimiser", frozenset({"training.optimizer"}), _read("training.optimizer"), str),

@@ -35,7 +35,7 @@ _SHOWN_SIGNS = 40  # of a swept value in a cell's name, which is a folder's
 _NOT_HASHED = ("timeout_s", "budget_minutes", "budget_usd")
 # Settings that came later, each with the value that is as if it had not been there: older records keep their hash.
 _SINCE: dict[str, dict[str, Any]] = {
-    "training": {"activation_checkpointing": False, "compile": False, "allocator": "system"},
+    "training": {"activation_checkpointing": False, "compile": False, "allocator": "system", "stop_at_target": False},
     "limits": {"memory_limit_gib": None},
 }
 _BATCHES = frozenset({"batch_size", "global_batch_size"})
@@ -104,12 +104,14 @@ class Cell(Settings):
     Attributes:
         name: Stands for the configuration without seed and repeat; the folder of its records.
         repeat: From 0; runs of one seed differ in nothing else.
+        rung: Place among a ladder's cells, from 0; None elsewhere.
     """
 
     study: str
     name: str
     repeat: int
     config: Config
+    rung: int | None = None
 
     @property
     def config_hash(self) -> str:
@@ -185,9 +187,10 @@ def _in_order(study: Study, configs: Mapping[str, list[FineTuneConfig]]) -> Iter
         for name, baseline in baselines.items():
             yield Cell(study=study.name, name=name, repeat=repeat, config=baseline)
         for turn in range(most_seeds):
-            for name, seeds in configs.items():
+            for place, (name, seeds) in enumerate(configs.items()):
                 if turn < len(seeds):
-                    yield Cell(study=study.name, name=name, repeat=repeat, config=seeds[turn])
+                    rung = place if study.ladder else None
+                    yield Cell(study=study.name, name=name, repeat=repeat, config=seeds[turn], rung=rung)
 
 
 def _baselines(configs: Mapping[str, list[FineTuneConfig]]) -> dict[str, BaselineConfig]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from harness.matrix import FineTuneConfig, parse_device
+from harness.settings import num_trained_layers
 from harness.shapes import ModelShape
 
 _MIB = 2**20
@@ -109,14 +110,17 @@ def predict_peak(
     training = config.training
     step = _Step(shape, config.device_batch(ranks), length, config.precision in ("bf16", "fp16"), kind == "gpu")
     weights = _FP32 * shape.parameters(num_labels)
-    trained = shape.head_parameters(num_labels) if config.trainable == "head" else shape.parameters(num_labels)
+    trained_layers, whole = num_trained_layers(config.trainable, shape.layers), config.trainable == "all"
+    trained = trained_layers * shape.layer_parameters + shape.head_parameters(num_labels)
+    trained += shape.embedding_parameters if whole else 0
     gradients = _FP32 * trained
     buckets = gradients if ranks > 1 else 0  # DDP's second copy, made at the start
     moments = [
         *step.moments(
             head_gradients=_FP32 * shape.head_parameters(num_labels),
             gradients=gradients,
-            frozen=config.trainable == "head",
+            trained_layers=trained_layers,
+            whole=whole,
             checkpointing=training.activation_checkpointing,
             accumulated=training.grad_accum > 1,
         ),
@@ -130,7 +134,7 @@ def predict_peak(
     fullest = max(moments, key=lambda moment: moment.num_bytes)
     runtime = _RUNTIME_BF16_BYTES if step.half else _RUNTIME_BYTES
     unread = 0
-    if config.trainable == "head" and config.model.init == "pretrained" and kind == "cpu":
+    if not whole and config.model.init == "pretrained" and kind == "cpu":
         unread = round(_FP32 * shape.vocab * shape.hidden * _unread_fraction(config, ranks))
     parts = {
         "weights": weights - unread,
@@ -141,7 +145,7 @@ def predict_peak(
         "runtime": 0 if kind == "gpu" else runtime,
     }
     default = _CUDA_CONTEXT_BYTES if kind == "gpu" else BASE_BYTES
-    saved = step.saved(frozen=config.trainable == "head", checkpointing=training.activation_checkpointing)
+    saved = step.saved(trained_layers, whole=whole, checkpointing=training.activation_checkpointing)
     return Prediction(base_bytes or default, parts, tuple(moments), saved, ranks, kind)
 
 
@@ -237,36 +241,43 @@ class _Step:
         """Autocast's copies of one layer's matrices."""
         return self.shape.layer_products * 2 if self.half else 0
 
-    def saved(self, *, frozen: bool, checkpointing: bool) -> dict[str, int]:
-        """All that a forward pass saves, by kind of layer."""
+    def saved(self, trained_layers: int, *, whole: bool, checkpointing: bool) -> dict[str, int]:
+        """All that a forward pass saves, by kind of layer; `whole`: the embeddings are trained too."""
         hidden = self.batch * self.shape.hidden * _FP32
         # The pooler reads one token, but as a view: in fp32 it keeps the whole last hidden state.
         last = 0 if self.half else self.unit
         found = {"head": 2 * hidden + last}
-        if frozen:
+        if not trained_layers:
             # Nothing below the pooler needs a gradient.
             return found
         if self.half:
             found["weight copies"] = 2 * self.shape.hidden**2
-        found |= {"layer norm": self.norm, "dropout": self.dropout_mask(self.unit)}
-        found["embeddings"] = self.batch * self.length * 8
-        layers = self.shape.layers
+        if whole:
+            found |= {"layer norm": self.norm, "dropout": self.dropout_mask(self.unit)}
+            found["embeddings"] = self.batch * self.length * 8
         if checkpointing:
-            found["layer inputs"] = layers * self.unit + self.bool_mask
+            found["layer inputs"] = trained_layers * self.unit + self.bool_mask
         else:
             for kind, size in self.layer().items():
-                found[kind] = found.get(kind, 0) + layers * size
+                found[kind] = found.get(kind, 0) + trained_layers * size
             if self.half:
-                found["weight copies"] += layers * self.weight_copies()
+                found["weight copies"] += trained_layers * self.weight_copies()
         return found
 
     def moments(
-        self, *, head_gradients: int, gradients: int, frozen: bool, checkpointing: bool, accumulated: bool
+        self,
+        *,
+        head_gradients: int,
+        gradients: int,
+        trained_layers: int,
+        whole: bool,
+        checkpointing: bool,
+        accumulated: bool,
     ) -> Iterable[Moment]:
         """The moments of forward and backward pass that can be the fullest."""
         before = gradients if accumulated else 0
-        saved = sum(self.saved(frozen=frozen, checkpointing=checkpointing).values())
-        if frozen:
+        saved = sum(self.saved(trained_layers, whole=whole, checkpointing=checkpointing).values())
+        if not trained_layers:
             yield Moment("forward", gradients=before, workspace=self._through_a_layer(training=True))
             yield Moment("backward", saved, gradients)
             return
@@ -281,21 +292,25 @@ class _Step:
         # Forward, at the last LayerNorm: embeddings' and layers' inputs are held by their callers where autograd holds
         # another copy of them (under autocast), with what LayerNorm makes and what dropout left.
         end = 4 * unit + self.cast + self.bool_mask if self.half else unit + self.bool_mask
+        if not (whole or self.half):
+            end += unit  # the embeddings' output: their caller holds it, autograd does not
         if checkpointing:
             again = layer - (0 if self.half else unit) + self.weight_copies()
-            first = saved - (shape.layers - 1) * unit - (0 if self.half else unit)
+            first = saved - (trained_layers - 1) * unit - (0 if self.half else unit)
             # The recomputed forward ends with its LayerNorm's output, dropout's, and the gradient that came in.
             at_end = again + 3 * unit + self.cast
             at_begin = again + begin - gone
             most = max(at_end, at_begin) if self.half else at_begin
             yield Moment("forward", saved, before, self._through_a_layer(training=True))
             yield Moment("backward, last layer", saved, before or head_gradients, most)
-            done = before or head_gradients + (shape.layers - 1) * each
+            done = before or head_gradients + (trained_layers - 1) * each
             yield Moment("backward, first layer", first, done, most)
         else:
             yield Moment("forward", saved, before, end)
             last = 0 if self.half else unit
             yield Moment("backward, last layer", saved - last - gone, before or head_gradients, begin)
+        if not whole:
+            return
         # Words' gradient is dense: as large as their table. Accumulating, a fresh one is added to the old.
         fresh = shape.vocab * shape.hidden * _FP32 if accumulated else 0
         yield Moment("backward, embeddings", 0, gradients, unit + fresh)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from harness.record import ModelFacts
-
-_TOP = re.compile(r"top([0-9]+)")
+from harness.settings import num_trained_layers
 
 
 def training_flops(
@@ -35,15 +32,8 @@ def training_flops(
     pairs = num_padded_tokens**2 / num_samples if num_token_pairs is None else num_token_pairs
     projections = num_padded_tokens * (8 * hidden**2 + 4 * hidden * model.intermediate_size)
     layer = projections + 4 * hidden * pairs
-    trained = _trained_layers(trainable, model.num_layers)
+    trained = num_trained_layers(trainable, model.num_layers)
     passes = model.num_layers + (3 if recomputed else 2) * trained
     unread = 6 * hidden**2 * num_padded_tokens if trained and trainable != "all" else 0
     pooler, classifier = num_samples * 2 * hidden**2, num_samples * 2 * hidden * num_labels
     return passes * layer - unread + (3 if trained else 2) * pooler + 3 * classifier
-
-
-def _trained_layers(trainable: str, num_layers: int) -> int:
-    top = _TOP.fullmatch(trainable)
-    if top is not None:
-        return min(int(top[1]), num_layers)
-    return num_layers if trainable == "all" else 0

@@ -540,6 +540,7 @@ class Record(Settings):
     """One run of one cell, self-contained.
 
     Attributes:
+        rung: Of a study that is a ladder, the cell's place in it, from 0.
         stderr_tail: Last lines of each rank, scrubbed.
         marks: Kept of a cell that failed too: how far it came.
         cap: None where memory was not limited.
@@ -557,6 +558,7 @@ class Record(Settings):
     study: str
     cell: str
     repeat: int
+    rung: int | None = None
     config: Config
     config_hash: str
     outcome: Outcome

@@ -421,6 +421,7 @@ def blank_record(cell: Cell, around: Surroundings, outcome: str, reason: str | N
             "study": cell.study,
             "cell": cell.name,
             "repeat": cell.repeat,
+            "rung": cell.rung,
             "config": cell.config,
             "config_hash": cell.config_hash,
             "outcome": outcome,

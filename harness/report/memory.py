@@ -12,7 +12,7 @@ from harness.intervals import clear
 from harness.record import Holder, Load
 from harness.report.cell_table import Field, basis_label
 from harness.report.device_words import ratio_interval, ratio_words
-from harness.report.naming import machine_labels, short_labels
+from harness.report.naming import machine_labels, short_labels, trained_words
 from harness.report.sections import warnings_by_text
 from harness.report.wording import clean, listed, memory, number, percent, plural, usd
 
@@ -34,7 +34,6 @@ _WAY_WORDS = {
     "gradient accumulation": "{} micro-batches an update",
     "batch size": "batch size {}",
 }
-_LAYERS = {"all": "all layers", "head": "the head alone"}
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def _value(value: Any) -> str:  # noqa: ANN401 - a setting's
 
 
 def _taken(way: Way, value: Any) -> str:  # noqa: ANN401 - a setting's
-    shown = _LAYERS.get(str(value), _value(value))
+    shown = trained_words(str(value)) if way.name == "trained layers" else _value(value)
     return _WAY_WORDS.get(way.name, f"{way.name} {{}}").format(shown)
 
 

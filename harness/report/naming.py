@@ -36,7 +36,6 @@ _PHRASES = {
     "trainable": "training {}",
 }
 _WORDS = {
-    "trainable": {"all": "all layers", "head": "the head alone"},
     "padding": {"longest": "the batch's longest", "max": "the maximum", "grouped": "the longest, grouped by length"},
 }
 _MAX_LABEL = 60
@@ -92,10 +91,19 @@ def difference(cell: Priced, other: Priced, usual: Mapping[str, str]) -> str:
 
 
 def _phrase(key: str, value: object) -> str:
-    shown = clean(_WORDS.get(key, {}).get(str(value), _plain(value)), _MAX_LABEL)
+    words = trained_words(str(value)) if key == "trainable" else _WORDS.get(key, {}).get(str(value), _plain(value))
+    shown = clean(words, _MAX_LABEL)
     if key == STUDY:
         return f"as in study {shown}"
     return _PHRASES[key].format(shown) if key in _PHRASES else shown if key in _AXES else f"{key} {shown}"
+
+
+def trained_words(trainable: str) -> str:
+    """What is trained, in words."""
+    last = trainable.removeprefix("top")
+    if last == trainable:
+        return {"all": "all layers", "head": "the head alone"}[trainable]
+    return f"the last {'layer' if last == '1' else f'{last} layers'} and the head"
 
 
 def _plain(value: object) -> str:
@@ -132,7 +140,7 @@ def _short(key: str, value: object) -> str:
     if key == STUDY:
         return f"({shown})"
     if key == "trainable":
-        return "head only" if value == "head" else "all layers"
+        return {"head": "head only", "all": "all layers"}.get(shown, shown)
     if isinstance(value, bool):
         return ("" if value else "no ") + key.rpartition(".")[2].replace("_", " ")
     return shown if key in _AXES and key != "threads" else f"{key.rpartition('.')[2]}={shown}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -24,19 +26,39 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture
-def visit(chromium, tmp_path):
-    """Opens a report and fails the test on a console error, an exception, or a request that leaves the file.
+@pytest.fixture(scope="session")
+def write(tmp_path_factory):
+    """Writes a report into a folder, by copy where the very same cells were written in the same way before."""
+    kept = []
+
+    def write_or_copy(cells, folder, **written):
+        for known, ways, at in kept:
+            if known is cells and ways == written:
+                shutil.copytree(at, folder, dirs_exist_ok=True)
+                return folder / "report.html"
+        at = tmp_path_factory.mktemp("report")
+        write_report(cells, at, generated_at=AT, **written)
+        kept.append((cells, written, at))
+        return write_or_copy(cells, folder, **written)
+
+    return write_or_copy
+
+
+@contextmanager
+def watched(chromium, write, folder):
+    """Opens reports in `folder`; fails at the end on a console error, an exception, or a request that left the file.
 
     `cells` None opens again what was written before; `fragment` is the state in the address, the engineer's view by
     default, which shows everything.
     """
     troubles: list[str] = []
+    pages = []
 
     def open_report(cells, width=1400, scheme="light", fragment="view=engineer", **written):
-        path = tmp_path / "report.html" if cells is None else write_report(cells, tmp_path, generated_at=AT, **written)
+        path = folder / "report.html" if cells is None else write(cells, folder, **written)
         address = path.as_uri()
         page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        pages.append(page)
         page.on("console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("request", lambda asked: None if asked.url.split("#")[0] == address else troubles.append(asked.url))
@@ -45,7 +67,23 @@ def visit(chromium, tmp_path):
         return page
 
     yield open_report
+    for page in pages:
+        page.close()
     assert troubles == []
+
+
+@pytest.fixture
+def visit(chromium, write, tmp_path):
+    """Opens reports in pages of the test's own."""
+    with watched(chromium, write, tmp_path) as open_report:
+        yield open_report
+
+
+@pytest.fixture(scope="module")
+def visit_for_all(chromium, write, tmp_path_factory):
+    """Opens reports in pages for all tests of a module that leave them as they are."""
+    with watched(chromium, write, tmp_path_factory.mktemp("visited")) as open_report:
+        yield open_report
 
 
 @pytest.fixture

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from tests.make_priced import priced, study_records, two_machines
 
 pytestmark = pytest.mark.e2e
+
+
+@functools.cache
+def cells_of_two_machines():
+    records, prices = two_machines()
+    return priced(records, prices=prices)
 
 
 @pytest.mark.parametrize(
@@ -18,8 +26,7 @@ pytestmark = pytest.mark.e2e
     ],
 )  # fmt: skip
 def test_axe_finds_nothing_serious(visit, view, scheme, width):
-    records, prices = two_machines()
-    page = visit(priced(records, prices=prices), width, scheme, fragment=f"view={view}&prices.plan=own&accuracy=0.78")
+    page = visit(cells_of_two_machines(), width, scheme, fragment=f"view={view}&prices.plan=own&accuracy=0.78")
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
     page.locator("#in-prices-own-years").fill("0")
     found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]

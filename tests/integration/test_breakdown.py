@@ -56,7 +56,7 @@ def test_saved_tensors_are_those_counted_by_hand(bench):
 @pytest.mark.parametrize("kind", ["bert", "distilbert"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("recipe", ["whole", "checkpointed", "head"])
+@pytest.mark.parametrize("recipe", ["whole", "checkpointed", "top1", "head"])
 def test_the_prediction_is_what_autograd_saves(bench, tiny_bert, tiny_distilbert, kind, precision, dropout, recipe):
     folder = tiny_bert if kind == "bert" else tiny_distilbert
     record = run(
@@ -64,7 +64,7 @@ def test_the_prediction_is_what_autograd_saves(bench, tiny_bert, tiny_distilbert
         model={"name": str(folder), "attention_dropout": dropout},
         training={"activation_checkpointing": recipe == "checkpointed"},
         precision=precision,
-        trainable="head" if recipe == "head" else "all",
+        trainable=recipe if recipe in ("top1", "head") else "all",
         batch_size=64,
     )
     parts = record.training.memory_parts
@@ -96,6 +96,13 @@ def test_a_frozen_encoder_has_gradients_and_state_of_the_head_alone(bench):
     assert parts.gradients_bytes == 4 * HEAD
     assert parts.optimizer_bytes == 8 * HEAD + 4 * 4
     assert set(parts.activations_bytes) <= {"dropout", "head", "other"}
+
+
+def test_layers_below_the_trained_ones_have_no_gradient(bench):
+    parts = run(bench, trainable="top1").training.memory_parts
+    layer = 4 * (32 * 32 + 32) + 2 * 32 * 64 + 64 + 32 + 4 * 32
+    assert parts.gradients_bytes == 4 * (HEAD + layer)
+    assert "embeddings" not in parts.activations_bytes
 
 
 def test_ddp_holds_gradients_twice_and_sgd_no_state(bench, tiny_bert):

@@ -254,6 +254,7 @@ class TestKinds:
         assert reason in record.reason
 
 
+@pytest.mark.alone
 class TestTogether:
     def test_ranks_without_a_cap_are_counted_by_pss_and_the_parent_stays_idle(self, bench):
         record = bench.run(
@@ -298,6 +299,7 @@ def holder():
         process.kill()
 
 
+@pytest.mark.alone
 class TestHolders:
     def test_a_large_process_is_held_against_the_cell_and_the_harnesss_own_is_not(self, holder):
         assert all(holders_module._is_own(child.pid) for child in psutil.Process().children(recursive=True))

@@ -167,7 +167,7 @@ def test_a_16_bit_checkpoint_is_trained_in_fp32(bench, half_bert, learned):
 def test_with_the_head_alone_trained_the_encoder_gets_no_gradient_and_no_update(kind, trained, bench, request):
     import torch
 
-    from harness.training import build_model, freeze_encoder
+    from harness.training import build_model, freeze_below
 
     folder = request.getfixturevalue(f"tiny_{kind}")
     record = bench.run(model={"name": str(folder)}, matrix={"trainable": ["head"]})
@@ -175,7 +175,7 @@ def test_with_the_head_alone_trained_the_encoder_gets_no_gradient_and_no_update(
     assert record.model.num_trainable_parameters == trained  # the pooler (or pre-classifier) and the classifier
     (cell,) = bench.cells(model={"name": str(folder)}, matrix={"trainable": ["head"]})
     model = build_model(bench.prepare(cell).job.model, cell.config.model, 2)
-    freeze_encoder(model)
+    freeze_below(model, 0)
     ids = torch.ones((2, 8), dtype=torch.int64)
     model(input_ids=ids, attention_mask=ids).logits.sum().backward()
     with_gradient = {
@@ -184,6 +184,34 @@ def test_with_the_head_alone_trained_the_encoder_gets_no_gradient_and_no_update(
         if p.grad is not None
     }
     assert with_gradient == ({"pooler", "classifier"} if kind == "bert" else {"pre_classifier", "classifier"})
+
+
+def test_the_last_layers_are_trained_and_those_below_stay_as_they_were(bench, tiny_bert, tiny_distilbert):
+    import torch
+
+    from harness.training import build_model, freeze_below
+
+    for folder, width in ((tiny_bert, "bert.encoder.layer.1."), (tiny_distilbert, "distilbert.transformer.layer.1.")):
+        (cell,) = bench.cells(model={"name": str(folder)}, matrix={"trainable": ["top1"]})
+        model = build_model(bench.prepare(cell).job.model, cell.config.model, 2)
+        freeze_below(model, 1)
+        ids = torch.ones((2, 8), dtype=torch.int64)
+        model(input_ids=ids, attention_mask=ids).logits.sum().backward()
+        below = {name for name, p in model.named_parameters() if p.grad is not None and ".layer." in name}
+        assert below and all(name.startswith(width) for name in below)
+        assert not any(p.grad is not None for name, p in model.named_parameters() if "embeddings" in name)
+    asked = bench.run(matrix={"trainable": ["top3"]})
+    assert (asked.outcome, asked.reason) == ("unsupported", "top3 asks for more layers than this model's 2")
+
+
+def test_training_stops_with_the_first_validation_that_reaches_the_target(bench):
+    recipe = {"epochs": 50, "eval_every": 1.0, "target_accuracy": 0.75}
+    record = bench.run(training=recipe | {"stop_at_target": True})
+    reached = [seen.accuracy >= 0.75 for seen in record.training.evaluations]
+    assert reached == [False] * (len(reached) - 1) + [True]
+    assert record.training.stopped_early == "target 0.75 reached on validation"
+    assert len(record.training.steps.num_samples) == record.training.evaluations[-1].num_updates < 50 * 16
+    assert record.training.test is not None
 
 
 def test_num_layers_keeps_the_first_ones(bench):

@@ -92,6 +92,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.alone
 def test_a_busy_loop_in_the_background_is_named_until_it_ends():
     with running(sys.executable, "-c", "print(1, flush=True)\nwhile True: pass") as loop:
         loop.stdout.readline()

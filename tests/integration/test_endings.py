@@ -63,6 +63,7 @@ def left_of(act):
     return still_alive(act.processes)
 
 
+@pytest.mark.alone
 def test_a_cell_over_its_time_is_ended_and_keeps_its_marks(bench):
     act = Act()
     record = bench.run(on_progress=act, training=ENDLESS, limits={"timeout_s": 2.5})
@@ -99,6 +100,7 @@ def test_a_killed_rank_is_named_and_the_other_is_reaped(bench, victim):
     assert left_of(act) == []
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("worker", "outcome", "reason"),
     [

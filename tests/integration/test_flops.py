@@ -33,6 +33,7 @@ def by_formula(record):
         ("bert", {"padding": "max"}),
         ("bert", {"padding": "grouped"}),
         ("bert", {"trainable": "head"}),
+        ("bert", {"trainable": "top1"}),
         ("bert", {"precision": "bf16"}),
         ("distilbert", {"padding": "longest"}),
     ],

@@ -58,6 +58,7 @@ def checked(tmp_path_factory, reviews):
     return results, done
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_what_needs_no_gpu_passes_on_a_cpu_with_nothing_installed_but_what_cells_need(checked):
     _, done = checked
@@ -76,6 +77,7 @@ def test_what_needs_no_gpu_passes_on_a_cpu_with_nothing_installed_but_what_cells
     assert [line[: len(start)] for line, start in zip(lines, wanted, strict=True)] == wanted
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_archive_holds_every_record_and_is_imported_elsewhere(checked, tmp_path):
     results, _ = checked

@@ -122,6 +122,7 @@ def start():
         run.process.communicate()
 
 
+@pytest.mark.alone
 def test_ctrl_c_ends_within_5_s_and_keeps_what_is_finished(study_file, tmp_path, start):
     study, results = study_file(SECOND_NEVER_ENDS, training=NO_EVALUATIONS), tmp_path / "r"
     run = start("run", study, "--results", results)
@@ -137,6 +138,7 @@ def test_ctrl_c_ends_within_5_s_and_keeps_what_is_finished(study_file, tmp_path,
     assert run.nothing_left_after(1)
 
 
+@pytest.mark.alone
 def test_ctrl_c_before_the_first_cell_is_a_stop_too(study_file, tmp_path, start):
     study, results = study_file(SECOND_NEVER_ENDS, training=NO_EVALUATIONS), tmp_path / "r"
     run = start("run", study, "--results", results)

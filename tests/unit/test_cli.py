@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from harness import cli
 from harness.archive import pack_records
+from harness.commands import studies
+from harness.commands.asked import find_price
 from harness.errors import UserError
 from harness.record import Record
 from harness.store import load_record, save_record
@@ -132,9 +134,9 @@ def test_a_budget_in_dollars_is_held_at_the_price():
     from harness.study import parse_study
 
     cell = expand(parse_study({"limits": {"budget_usd": 0.5, "budget_minutes": 60}}, "s"))[0]
-    price = cli._find_price(_machine(), usd_per_hour=2.0)
-    assert cli._budget(cell, price).seconds == pytest.approx(900)
-    assert "budget_usd = 0.5 at 2 USD an hour (given)" in cli._budget(cell, price).reason
+    price = find_price(_machine(), usd_per_hour=2.0)
+    assert studies._budget(cell, price).seconds == pytest.approx(900)
+    assert "budget_usd = 0.5 at 2 USD an hour (given)" in studies._budget(cell, price).reason
 
 
 def _machine():

@@ -117,6 +117,7 @@ SETTINGS_OF_ONE_KEY = {
     "training.activation_checkpointing": True,
     "training.compile": True,
     "training.allocator": "mmap",
+    "training.stop_at_target": True,
     "limits.max_train_s": 7,
     "limits.memory_limit_gib": 7,
 }

@@ -96,15 +96,15 @@ def test_records_come_oldest_first_and_once(ok_record, tmp_path):
         load_records([tmp_path / "none"])
 
 
-def test_reference_and_report_are_not_this_machines_records(ok_record, cell, tmp_path):
-    for place in ("reference", "report"):
+def test_reference_report_and_peers_are_not_this_machines_records(ok_record, cell, tmp_path):
+    for place in ("reference", "report", "peers"):
         save_record(ok_record, tmp_path / place)
     assert load_records([tmp_path]).records == ()
     assert own_records(tmp_path, ok_record.machine).records == ()
     assert load_records([tmp_path / "reference"]).records == (ok_record,)  # when it is named
 
 
-@pytest.mark.parametrize("name", ["reference", "report"])
+@pytest.mark.parametrize("name", ["reference", "report", "peers"])
 def test_a_study_may_be_named_as_those(ok_record, tmp_path, name):
     save_record(ok_record.model_copy(update={"study": name}), tmp_path)
     assert len(own_records(tmp_path, ok_record.machine).records) == 1

@@ -1,0 +1,79 @@
+"""The commands that hand records on as they are: shown, packed, imported."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from harness.commands import console
+from harness.commands.options import DEFAULT_RESULTS, AsJson, ResultsPath
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: harness pack --out here.tar.gz")
+def pack(
+    results: Annotated[Path, typer.Argument(help="Folder of the records.")] = DEFAULT_RESULTS,
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="The archive (default: records-MACHINE.tar.gz).", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Those of other machines in the folder too.")] = False,
+) -> None:
+    """Pack this machine's records into one archive, for a report elsewhere."""
+    from harness.archive import pack_records, packable_files
+    from harness.machine import describe_machine
+
+    machine_id = None if every else describe_machine().id
+    files, problems = packable_files(results, machine_id)
+    console.print_problems(problems)
+    archive = out or Path(f"records-{machine_id}.tar.gz" if machine_id else "records.tar.gz")
+    pack_records(files, results, archive)
+    console.out.print(f"{len(files)} records: {archive}", highlight=False, soft_wrap=True)
+
+
+@app.command("import", epilog="Example: harness import gpu-check.tar.gz")
+def import_(
+    archive: Annotated[
+        Path, typer.Argument(help="An archive of records, as `make pack` and `make gpu-check` write it.")
+    ],
+    *,
+    results: ResultsPath = DEFAULT_RESULTS,
+) -> None:
+    """Put the records of another machine's archive into the results; none that is there is overwritten."""
+    from harness.archive import unpack_records
+
+    found = unpack_records(archive, results)
+    for problem in found.refused:
+        console.err.print(f"[yellow]left out:[/] {escape(problem)}", soft_wrap=True, highlight=False)
+    known = f", {found.known} were there already" if found.known else ""
+    console.out.print(f"{len(found.new)} records imported into {results}{known}.", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: harness show b16-s64-fp32-cpu-longest-all")
+def show(
+    cell: Annotated[str, typer.Argument(help="A cell's name or a part of it, or a record's file.", show_default=False)],
+    *,
+    results: ResultsPath = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+    command: Annotated[bool, typer.Option("--command", help="Print only the command that repeats it.")] = False,
+) -> None:
+    """Show the newest record of a cell: figures, loss curve, an example as the model sees it, last lines of stderr."""
+    from harness.record import to_json
+    from harness.statistics import summarise
+    from harness.store import find_record, load_record
+
+    path = Path(cell) if cell.endswith(".json") else find_record(cell, results)
+    record = load_record(path)
+    if command:
+        console.out.print(f"harness run {path} --force", highlight=False, soft_wrap=True)
+    elif as_json:
+        sys.stdout.write(to_json(record))
+    else:
+        from harness.screen import describe_record
+
+        describe_record(console.out, record, summarise([record])[0], path)
