@@ -11,7 +11,7 @@ from harness.cost import Priced
 from harness.matrix import FineTuneConfig, parse_device
 from harness.report.cell_table import Field
 from harness.report.figures import HEIGHT, SERIES, Chart, chart_text, colour, layout, log_axis
-from harness.report.naming import cell_labels, machine_labels, short_labels
+from harness.report.naming import machine_labels, short_labels
 from harness.report.wording import number, percent, plural
 from harness.summary import ComputeUse
 
@@ -44,7 +44,7 @@ class Roof:
 def roofline_rows(cells: Sequence[Priced]) -> list[list[Field]]:
     """A row for every cell whose arithmetic is known, in the order of HEADS; the best used peak first."""
     found = _used(cells)
-    labels = cell_labels([cell for cell, _ in found])
+    labels = short_labels([cell for cell, _ in found])
     found.sort(key=lambda pair: -(pair[1].mfu_calibrated or pair[1].mfu_datasheet or 0.0))
     return [
         [
