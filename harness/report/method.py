@@ -199,7 +199,9 @@ def not_measured(cells: Sequence[Priced]) -> list[str]:
     if good and all(cell.summary.target_accuracy is None for cell in good):
         missing.append("No target accuracy was set, so there is no time or cost to reach one.")
     if good and all(cell.summary.mfu is None for cell in good):
-        missing.append("Share of the device's peak (MFU): no peak was looked for beside these cells, and none is known.")
+        missing.append(
+            "Share of the device's peak (MFU): no peak was looked for beside these cells, and none is known."
+        )
     if not any(cell.energy is not None for cell in good):
         missing.append("Energy: no counter could be read, and no watts are stated.")
     missing.append("The cost of storage and network; that of people only as the value model states it.")

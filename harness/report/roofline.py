@@ -63,7 +63,7 @@ def roofline_rows(cells: Sequence[Priced]) -> list[list[Field]]:
 def rooflines(cells: Sequence[Priced]) -> list[Chart]:
     """A chart for each machine on which a cell's peak and its least traffic are known; the first few."""
     machines = machine_labels(cells)
-    charts = []
+    charts: list[Chart] = []
     for machine, label in machines.items():
         roofs = _roofs([cell for cell in cells if cell.summary.machine_id == machine])
         if roofs and len(charts) < _MAX_CHARTS:

@@ -10,7 +10,6 @@ from harness.record import MemoryParts, ModelFacts
 from harness.statistics import summarise
 from tests.make_records import make_baseline, make_machine, make_memory_parts, make_record
 
-
 BERT_BASE = ModelFacts.model_validate(
     make_record().model.model_dump() | {"hidden_size": 768, "num_layers": 12, "intermediate_size": 3072}
 )
@@ -184,7 +183,9 @@ class TestOnACpu:
 
 class TestRoofline:
     def test_bytes_are_those_of_weights_gradients_optimiser_and_saved_tensors(self):
-        parts = MemoryParts.model_validate(make_memory_parts(weights=100, gradients=90, optimizer=180, activations={"attention": 50}))
+        parts = MemoryParts.model_validate(
+            make_memory_parts(weights=100, gradients=90, optimizer=180, activations={"attention": 50})
+        )
         # The parts are of 1,024 padded tokens; half as many save half as much.
         assert moved_bytes(parts, 512) == 100 + 3 * 90 + 2 * 180 + 2 * 25
 

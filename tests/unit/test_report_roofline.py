@@ -6,11 +6,11 @@ import pytest
 
 from harness.report.roofline import HEADS, roofline_rows, rooflines
 from harness.report.wording import percent
-from tests.make_priced import baseline, fine_tune, priced, study_records, two_machines
+from tests.make_priced import baseline, fine_tune, priced, study_records, two_machines, with_arithmetic
 
 
 def test_the_table_has_a_row_for_each_cell_that_computed_the_best_first():
-    cells = priced(study_records())
+    cells = priced(with_arithmetic(study_records()))
     rows = [dict(zip(HEADS, row, strict=True)) for row in roofline_rows(cells)]
     assert len(rows) == 12  # neither the baselines nor what failed
     shares = [row["of calibrated peak"].sort for row in rows]
@@ -24,7 +24,7 @@ def test_the_table_has_a_row_for_each_cell_that_computed_the_best_first():
 
 def test_of_gpus_both_peaks_stand_there():
     records, prices = two_machines()
-    rows = [dict(zip(HEADS, row, strict=True)) for row in roofline_rows(priced(records, prices=prices))]
+    rows = [dict(zip(HEADS, row, strict=True)) for row in roofline_rows(priced(with_arithmetic(records), prices=prices))]
     both = [row for row in rows if row["of datasheet peak"].sort is not None]
     assert len(both) == 5
     assert all(row["of calibrated peak"].sort is not None for row in both)
@@ -32,7 +32,7 @@ def test_of_gpus_both_peaks_stand_there():
 
 def test_a_chart_has_a_roof_for_each_precision_and_its_cells_below():
     records, prices = two_machines()
-    charts = rooflines(priced(records, prices=prices))
+    charts = rooflines(priced(with_arithmetic(records), prices=prices))
     assert [chart.key for chart in charts] == ["chart-roofline-1", "chart-roofline-2"]
     cpu, gpu = ([trace for trace in chart.figure.data] for chart in charts)
     assert [trace.mode for trace in cpu] == ["lines", "markers"]
@@ -51,8 +51,6 @@ def test_a_chart_has_a_roof_for_each_precision_and_its_cells_below():
 
 def test_without_a_peak_there_is_no_chart():
     assert rooflines(priced([baseline()])) == []
-    record = fine_tune()
-    bare = record.training.model_copy(update={"peak": None, "flops": None})
-    cells = priced([record.model_copy(update={"training": bare})])
+    cells = priced([fine_tune()])
     assert rooflines(cells) == []
     assert roofline_rows(cells)[0][2].text == "not measured"
