@@ -24,7 +24,8 @@ def test_the_table_has_a_row_for_each_cell_that_computed_the_best_first():
 
 def test_of_gpus_both_peaks_stand_there():
     records, prices = two_machines()
-    rows = [dict(zip(HEADS, row, strict=True)) for row in roofline_rows(priced(with_arithmetic(records), prices=prices))]
+    cells = priced(with_arithmetic(records), prices=prices)
+    rows = [dict(zip(HEADS, row, strict=True)) for row in roofline_rows(cells)]
     both = [row for row in rows if row["of datasheet peak"].sort is not None]
     assert len(both) == 5
     assert all(row["of calibrated peak"].sort is not None for row in both)
@@ -34,7 +35,7 @@ def test_a_chart_has_a_roof_for_each_precision_and_its_cells_below():
     records, prices = two_machines()
     charts = rooflines(priced(with_arithmetic(records), prices=prices))
     assert [chart.key for chart in charts] == ["chart-roofline-1", "chart-roofline-2"]
-    cpu, gpu = ([trace for trace in chart.figure.data] for chart in charts)
+    cpu, gpu = (list(chart.figure.data) for chart in charts)
     assert [trace.mode for trace in cpu] == ["lines", "markers"]
     assert [trace.mode for trace in gpu] == ["lines", "markers"] * 2
     roof, points = cpu
