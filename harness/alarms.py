@@ -10,12 +10,11 @@ from harness.memory_use import held_bytes, memory_warnings
 from harness.steadiness import FEWEST_STEPS, FEWEST_STEPS_WITH_WARMUP
 from harness.summary import Summary
 
-LOW_MFU, HIGH_MFU = 0.1, 0.6
 MOST_SKIPPED_FRACTION = 0.05
 
 
 def warnings_of(summary: Summary) -> Iterator[str]:
-    """Say all of it; what needs a device's peak is told where that is known, by `mfu_warnings`."""
+    """Say all of it; what needs a device's peak is told where that is known (compute_use.py)."""
     yield from _speed_warnings(summary)
     yield from _learning_warnings(summary)
     yield from _skip_warnings(summary)
@@ -80,25 +79,4 @@ def _skip_warnings(summary: Summary) -> Iterator[str]:
         yield (
             f"The fp16 gradient scaler skipped {skipped:.0%} of the updates, which were timed and taught nothing: "
             "take bf16, or lower training.lr."
-        )
-
-
-def mfu_warnings(of_gpu_peak: float | None, of_calibrated_peak: float | None = None) -> Iterator[str]:
-    """What a share of a device's peak can't be, or should not be.
-
-    Args:
-        of_gpu_peak: Of a GPU's dense peak by its datasheet; BERT's best published fine-tuning runs reach 0.36 of it.
-        of_calibrated_peak: Of the fastest matrix product that was measured on the same device.
-    """
-    if of_gpu_peak is not None and of_gpu_peak < LOW_MFU:
-        yield f"At {of_gpu_peak:.3f} of its peak the cell does not load this GPU: do not choose hardware by it."
-    if of_gpu_peak is not None and of_gpu_peak > HIGH_MFU:
-        yield (
-            f"At {of_gpu_peak:.3f} of its peak the GPU would be faster than any published run of BERT: look for a mistake "
-            "in the peak of bench/hardware.csv, or in the clock, before believing it."
-        )
-    if of_calibrated_peak is not None and of_calibrated_peak > 1:
-        yield (
-            f"At {of_calibrated_peak:.3f} of the calibrated peak the cell would be faster than the fastest matrix product "
-            "of this machine: measure that again, on the machine at rest."
         )

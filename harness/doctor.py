@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +17,8 @@ from harness.gpu_checks import gpu_findings, torch_cuda
 from harness.machine import describe_machine
 from harness.quota import cpu_quota
 from harness.record import Machine
+from harness.store import CALIBRATION_FILE
+from harness.whole_file import write_whole
 
 
 class Diagnosis(NamedTuple):
@@ -61,7 +66,23 @@ def examine(results: Path, *, calibrated: bool = True, calibration_s: float = CA
     if not calibrated:
         return Diagnosis(tuple(findings), None)
     found = measure_peaks(here, calibration_s)
+    if isinstance(found, Calibration):
+        with contextlib.suppress(OSError):  # a full disk is a finding already
+            keep_calibration(found, here, results)
     return Diagnosis((*findings, *jitter_findings(found)), found)
+
+
+def keep_calibration(found: Calibration, machine: Machine, results: Path) -> Path:
+    """Put what a machine reached beside its records, in place of what it reached before.
+
+    Raises:
+        OSError: When it can't be written.
+    """
+    path = results / machine.id / CALIBRATION_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = {"machine": machine.model_dump(mode="json"), "measured_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    write_whole(path, json.dumps(told | {"calibration": found.model_dump()}, indent=1, sort_keys=True) + "\n")
+    return path
 
 
 def measure_peaks(machine: Machine, seconds: float = CALIBRATION_S) -> Calibration | str:

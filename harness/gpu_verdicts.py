@@ -7,18 +7,18 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from harness.compute_use import LOW_MFU, MOST_MFU, PeakFlops, measure_mfu
 from harness.gpu_watch import GpuWatch
 from harness.gpus import open_nvml, visible_gpus
 from harness.matrix import FineTuneConfig
 from harness.record import Gpu, GpuReading, Machine, Outcome, Record
-from harness.statistics import PeakFlops, measure_mfu, peak_memory
+from harness.statistics import peak_memory
 
 MOST_CLOCK_ERROR = 0.05
 SAME_LOSS = 1e-4
 # First loss against fp32's, from the same weights and batch: rounding of 11, 8 and 11 bits in some 150 products.
 ROUNDING = {"fp32": SAME_LOSS, "tf32": 0.01, "bf16": 0.05, "fp16": 0.01}
-# The best published BERT fine-tuning runs reach 0.26 to 0.36; above 0.6 a mistake is likelier than a record.
-MFU_RANGE = (0.1, 0.6)
+MFU_RANGE = (LOW_MFU, MOST_MFU)
 _MIB = 2**20
 _SMI_FIELDS = (
     "name",

@@ -9,10 +9,11 @@ from pathlib import Path
 from harness.archive import read_records
 from harness.assumptions import Assumptions, load_assumptions
 from harness.comparison import Difference, differences
+from harness.compute_use import with_mfu
 from harness.cost import Priced, price
 from harness.prices import Price, PriceTable, choices, gpu_peak_flops, load_prices, price_finder
 from harness.record import Record
-from harness.statistics import summarise, with_mfu
+from harness.statistics import summarise
 from harness.summary import Summary
 from harness.tariff import pay
 

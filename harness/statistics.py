@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 from harness import memory_use
-from harness.alarms import mfu_warnings, warnings_of
+from harness.alarms import warnings_of
 from harness.intervals import FEWEST_RUNS, Estimate, t_interval, wilson
 from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
 from harness.memory_use import held_bytes
 from harness.noise import noise_warnings
-from harness.record import MemorySource, ModelFacts, Record, TestEvaluation, Training
-from harness.settings import Precision, Trainable, num_trained_layers
+from harness.record import MemorySource, Record, TestEvaluation, Training
 from harness.summary import Summary
 from harness.throughput import Window, host_spread, measure_windows, over_hosts, throughput, within_run_fraction
-
-# A GPU's dense peak in FLOP/s, by NVML's name and precision; None where it is not known.
-PeakFlops = Callable[[str, Precision], float | None]
 
 
 def summarise(records: Iterable[Record]) -> list[Summary]:
@@ -31,58 +27,11 @@ def summarise(records: Iterable[Record]) -> list[Summary]:
     return sorted(summaries, key=lambda summary: (summary.machine_id, summary.records[0].started_at))
 
 
-def with_mfu(summaries: Iterable[Summary], peak_flops: PeakFlops) -> list[Summary]:
-    """Fill in `mfu` of cells on a GPU, and warn of those that can't be, or do not load it."""
-    filled = []
-    for summary in summaries:
-        mfu = _mean(measure_mfu(record, peak_flops) for record in summary.ok_records)
-        filled.append(replace(summary, mfu=mfu, warnings=(*summary.warnings, *mfu_warnings(mfu))))
-    return filled
-
-
 def peak_memory(record: Record, source: MemorySource) -> int | None:
     """Sum over ranks of one source's high-water marks, in bytes; None where that source was not read."""
     measured = record.training or record.baseline
     found = [peak.num_bytes for peak in measured.peak_memory if peak.source == source] if measured else []
     return sum(found) if found else None
-
-
-def training_flops(
-    model: ModelFacts, num_labels: int, num_samples: int, num_padded_tokens: int, *, trainable: Trainable
-) -> float:
-    """FLOPs of the matrix products of one training step; a multiply-add is two, a backward is two forwards.
-
-    With hidden size h, feed-forward size i and n samples padded to L tokens, a layer's forward takes
-    n L (8 h^2 + 4 h i + 4 h L): four projections, two feed-forward products, scores and their weighted sum.
-    The head (pooler and classifier) takes n (2 h^2 + 2 h labels). Frozen layers have no backward, and
-    the lowest trained one hands no gradient down. Where the micro-batches of a step differ in length, L is their mean, which undercounts the squared term.
-    """
-    hidden, length = model.hidden_size, num_padded_tokens / num_samples
-    per_token = 8 * hidden**2 + 4 * hidden * model.intermediate_size + 4 * hidden * length
-    layer = num_padded_tokens * per_token
-    trained = num_trained_layers(trainable, model.num_layers)
-    encoder = (model.num_layers + 2 * trained) * layer
-    head = num_samples * (2 * hidden**2 + 2 * hidden * num_labels)
-    # Its query, key and value projections have no gradient to make for frozen layers below.
-    unneeded = 6 * hidden**2 * num_padded_tokens if trained and trainable != "all" else 0
-    return encoder - unneeded + 3 * head
-
-
-def measure_mfu(record: Record, peak_flops: PeakFlops) -> float | None:
-    """One run's FLOPs over what all its GPUs could have done in the same seconds; None on a CPU."""
-    config, training, model = record.config, record.training, record.model
-    if not isinstance(config, FineTuneConfig) or not _on_gpu(config) or not record.machine.gpus:
-        return None
-    window = next(iter(measure_windows([training])), None) if training else None
-    peak = peak_flops(record.machine.gpus[0].name, config.precision)
-    if training is None or window is None or model is None or record.data is None or peak is None:
-        return None
-    num_labels = len(record.data.labels)
-    flops = sum(
-        training_flops(model, num_labels, samples, tokens, trainable=config.trainable)
-        for samples, tokens in zip(window.num_samples, window.num_padded_tokens, strict=True)
-    )
-    return flops / (sum(window.seconds) * training.world_size * peak)
 
 
 def _newest(group: Iterable[Record]) -> tuple[Record, ...]:

@@ -22,6 +22,8 @@ from harness.whole_file import write_whole
 # Under results/: records shipped with the repository, read only when they are named, the last report, and what
 # bench/bench_peers.py measured, short runs for its own tables.
 _NOT_OWN = ("reference", "report", "peers")
+# Beside a machine's records: what `harness doctor` found that it reaches.
+CALIBRATION_FILE = "calibration.json"
 _SHOWN_NAMES = 12
 _VERSIONS = ("torch", "transformers")
 
@@ -175,7 +177,7 @@ def record_files(path: Path) -> Iterator[Path]:
         yield path
     elif path.is_dir():
         for file in sorted(path.rglob("*.json")):
-            if file.relative_to(path).parts[0] not in _NOT_OWN:
+            if file.relative_to(path).parts[0] not in _NOT_OWN and file.name != CALIBRATION_FILE:
                 yield file
     else:
         raise UserError(f"{path}: no such record or folder of records")

@@ -11,6 +11,30 @@ from harness.record import Outcome, Record
 
 
 @dataclass(frozen=True)
+class ComputeUse:
+    """What a cell computes a second over its measured steps, and what its machine could; mean over runs.
+
+    FLOPs are those of the model's matrix products: what checkpointing computes again is none of them.
+
+    Attributes:
+        mfu_calibrated: Share of the peak that was found by products between steps.
+        mfu_datasheet: Share of the GPUs' dense peak at the cell's precision; None on a CPU.
+        peak_flop_per_s: Found so; the best of the runs, as is `copy_bytes_per_s`.
+        flop_per_byte: FLOPs of a step over the least that it moves to and from memory.
+        padding_fraction: Share of the FLOPs that went into padding.
+    """
+
+    flop_per_s: float
+    mfu_calibrated: float | None
+    mfu_datasheet: float | None
+    peak_flop_per_s: float | None
+    datasheet_flop_per_s: float | None
+    copy_bytes_per_s: float | None
+    flop_per_byte: float | None
+    padding_fraction: float
+
+
+@dataclass(frozen=True)
 class Summary:
     """One configuration on one machine: all its runs (seeds and repeats), judged.
 
@@ -37,7 +61,7 @@ class Summary:
         time_to_target_s: Training clock of the first validation to reach the target; median of runs that did.
         evaluate_to_target_s: Seconds of the validations up to and with that one; median of the same runs.
         target_lost: A later validation fell below the target again.
-        mfu: Share of the GPU's dense peak at the cell's precision (filled by `with_mfu`), None on a CPU.
+        mfu: Share of the peak (filled by `with_mfu`, as is `compute`): a GPU's of its datasheet, a CPU's calibrated one.
         noise: What disturbed a run, a sentence each; a cell with any is unsteady.
         warnings: One sentence each, those of `noise` among them.
     """
@@ -78,6 +102,7 @@ class Summary:
     mfu: float | None
     noise: tuple[str, ...]
     warnings: tuple[str, ...]
+    compute: ComputeUse | None = None
 
     @property
     def kind(self) -> Literal["fine_tune", "baseline"]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from harness.compute_use import with_mfu
 from harness.cost import Priced
 from harness.cost import price as price_all
 from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
@@ -216,7 +217,14 @@ def priced(
 ) -> list[Priced]:
     """Summarised and priced, each machine at its own price where `prices` has one."""
     missing = "no price row has this machine; give --usd-per-hour"
-    return price_all(summarise(records), lambda summary: (prices or {}).get(summary.machine_id, price) or missing)
+    return price_all(
+        with_mfu(summarise(records), _peak_flops),
+        lambda summary: (prices or {}).get(summary.machine_id, price) or missing,
+    )
+
+
+def _peak_flops(_gpu: str, precision: str) -> float:
+    return {"fp32": 8e12, "bf16": 14e12}.get(precision, 8e12)
 
 
 def study_records() -> list[Record]:
@@ -243,6 +251,40 @@ def study_records() -> list[Record]:
         ),
     ]
     return [baseline("majority", 0.577), baseline("tfidf", 0.697), *cells]
+
+
+def with_arithmetic(records: list[Record]) -> list[Record]:
+    """The same with FLOPs counted, a peak that leaves the made-up speeds below it, and parts of memory."""
+    return [_with_arithmetic(record) if record.training is not None else record for record in records]
+
+
+def _with_arithmetic(record: Record) -> Record:
+    config, training = record.config, record.training
+    assert isinstance(config, FineTuneConfig) and training is not None
+    steps, ranks = training.steps, training.world_size
+    batch, tokens = steps.num_samples[0], steps.num_padded_tokens[0]
+    pairs = tokens**2 // batch
+    layer = tokens * (8 * 384**2 + 4 * 384 * 1536) + 4 * 384 * pairs
+    flops = (6 if config.trainable == "head" else 18) * layer
+    on_gpu = config.device.startswith("gpu")
+    peak = max(20e12 if on_gpu else 180e9, 1.25 * flops / steps.seconds[0][0])
+    saved = tokens // ranks * 120_000
+    told = {
+        "flops": {
+            "by_operator": {"addmm": flops}, "num_samples": batch, "num_padded_tokens": tokens, "num_token_pairs": pairs,
+        },
+        "peak": {
+            "precision": config.precision, "flop_per_s": peak, "shape": (1024, 384, 1536), "num_shapes": 12,
+            "seconds": 0.9, "step_s": (0.6, 0.61), "copy_bytes_per_s": 480e9 if on_gpu else 20e9,
+        },
+        "memory_parts": {
+            "base_bytes": 300 * 2**20, "weights_bytes": 91 * 2**20, "gradients_bytes": 91 * 2**20,
+            "optimizer_bytes": 182 * 2**20, "activations_bytes": {"feed-forward": saved}, "num_samples": batch // ranks,
+            "num_padded_tokens": tokens // ranks, "libraries_bytes": 0, "unread_weights_bytes": 0,
+            "at_peak": {"phase": "backward", "activations_bytes": saved, "gradients_bytes": 0, "workspace_bytes": 0},
+        },
+    }  # fmt: skip
+    return Record.model_validate(record.model_dump() | {"training": training.model_dump() | told})
 
 
 def two_machines() -> tuple[list[Record], dict[str, Price]]:

@@ -122,6 +122,7 @@ def make_training(
     num_samples: Sequence[int] | None = None,
     num_real_tokens: Sequence[int] | None = None,
     num_padded_tokens: Sequence[int] | None = None,
+    num_token_pairs: Sequence[int] = (),
     losses: Sequence[float | None] | None = None,
     evaluations: Sequence[tuple[float, float, float]] = (),
     accuracy: float | None = 0.8,
@@ -166,6 +167,7 @@ def make_training(
             "num_padded_tokens": padded,
             "loss": falling if losses is None else losses,
             "clock": "perf_counter" if source == "rss" else "cuda_events",
+            "num_token_pairs": num_token_pairs,
         },
         "evaluations": [
             {"train_s": at, "num_samples_seen": 16, "num_updates": 1, "accuracy": share}

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 from harness.cost import Priced
 from harness.intervals import Estimate, value_of
-from harness.matrix import BaselineConfig
+from harness.matrix import BaselineConfig, parse_device
 from harness.prices import Price
 from harness.report.naming import machine_labels
 from harness.report.sentence import disagrees
 from harness.report.wording import clean, interval, memory, number, percent, seconds, usd
 
 _LONGEST_REASON = 400
+_PEAKS = {"calibrated": "calibrated peak", "datasheet": "GPU's dense peak"}
 
 OUTCOMES = {
     "ok": "measured",
@@ -65,7 +66,7 @@ class Row:
 
 HEADS = (
     *("cell", "outcome", "test accuracy", "updates", "a run", "per 1,000 samples", "cost to target"),
-    *("samples/s", "peak memory", "training", "to target", "macro-F1"),
+    *("samples/s", "of peak", "peak memory", "training", "to target", "macro-F1"),
     *("batch", "tokens", "precision", "device", "padding", "trained"),
 )
 TEXT_COLUMNS = frozenset({"cell", "outcome", "precision", "device", "padding", "trained"})
@@ -139,6 +140,7 @@ def _measures(cell: Priced) -> list[Field]:
         _figure(percent(judged), judged, unjudged, interval(accuracy, "percent")),
         _figure(f"{summary.num_updates or 0:,}", summary.num_updates, still),
         _figure(number(speed), speed, still, interval(rate, "number")),
+        _figure(percent(summary.mfu), summary.mfu, still, _PEAKS["datasheet" if _on_gpu(cell) else "calibrated"]),
         _figure(memory(summary.peak_memory_bytes), summary.peak_memory_bytes, why, source),
         _figure(seconds(summary.train_s), summary.train_s, why),
         _figure(seconds(summary.time_to_target_s), summary.time_to_target_s, missed, lost, doubtful=bool(lost)),
@@ -163,6 +165,12 @@ def _figure(text: str | None, value: float | None, why: str, extra: str = "", *,
     if value is None or text is None:
         return Field("not measured", None, title=why)
     return Field(text, value, extra, doubtful=doubtful)
+
+
+def _on_gpu(cell: Priced) -> bool:
+    """Whether it is a GPU's cell."""
+    config = cell.summary.config
+    return not isinstance(config, BaselineConfig) and parse_device(config.device)[0] == "gpu"
 
 
 def why_missing(cell: Priced) -> str:

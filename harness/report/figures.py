@@ -166,8 +166,13 @@ def cost_axis(values: Sequence[float], *, ends: Sequence[float], unit: str = "")
     """An axis for amounts, in their own unit: logarithmic, with ticks at 1, 2 and 5, where `ends` lie far apart."""
     if not log_ticks(ends):
         return {"range": span(values, pad=0.12, floor=0.0), "tickprefix": unit}
-    low, high = math.log10(min(v for v in values if v > 0)), math.log10(max(values))
-    room = (high - low) * 0.08
+    return log_axis([value for value in values if value > 0], unit=unit)
+
+
+def log_axis(values: Sequence[float], *, unit: str = "", room: float = 0.08) -> dict[str, Any]:
+    """A logarithmic axis around positive values, with ticks at 1, 2 and 5; `room` is a share of it, left at each end."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    room *= high - low
     steps = [
         digit * 10.0**power for power in range(math.floor(low - room), math.ceil(high + room)) for digit in (1, 2, 5)
     ]

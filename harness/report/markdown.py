@@ -139,6 +139,7 @@ def _md_cells(cells: Sequence[Priced]) -> str:
         rows.append([
             md(clean(summary.cell, 120) + where),
             _md_figure(number(rate.value if rate else None), interval(rate, "number")),
+            percent(summary.mfu),
             memory(summary.peak_memory_bytes),
             _md_figure(percent(accuracy.value if accuracy else None), interval(accuracy, "percent")),
             f"{summary.num_updates:,}" if summary.num_updates is not None else "not measured",
@@ -150,6 +151,7 @@ def _md_cells(cells: Sequence[Priced]) -> str:
     head = (
         "Cell",
         "samples/s",
+        "of peak (MFU)",
         "peak memory",
         "test accuracy",
         "updates",

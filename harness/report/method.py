@@ -146,6 +146,16 @@ def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
                 "exposed-communication",
             ),
         ]
+    if any(cell.summary.compute is not None for cell in cells):
+        lines.append(
+            Method(
+                "Share of the peak",
+                "FLOPs of the model's matrix products, padding included and recomputing left out, scaled by what torch "
+                "counted in one real step, over seconds and peak: on a CPU the fastest product found between steps of the "
+                "same cell, on a GPU its datasheet's dense peak.",
+                "mfu",
+            )
+        )
     if any(split_record(cell) is not None for cell in cells):
         lines.append(
             Method(
@@ -190,7 +200,9 @@ def not_measured(cells: Sequence[Priced]) -> list[str]:
     if good and all(cell.summary.target_accuracy is None for cell in good):
         missing.append("No target accuracy was set, so there is no time or cost to reach one.")
     if good and all(cell.summary.mfu is None for cell in good):
-        missing.append("Share of the device's peak (MFU): measured on GPUs alone.")
+        missing.append(
+            "Share of the device's peak (MFU): no peak was looked for beside these cells, and none is known."
+        )
     if not any(cell.energy is not None for cell in good):
         missing.append("Energy: no counter could be read, and no watts are stated.")
     missing.append("The cost of storage and network; that of people only as the value model states it.")

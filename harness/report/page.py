@@ -46,6 +46,9 @@ from harness.report.memory_chart import memory_chart
 from harness.report.method import data_words, method, model_words, not_measured
 from harness.report.money import CELL_HEADS, LINE_HEADS, Money
 from harness.report.naming import machine_labels
+from harness.report.roofline import HEADS as ROOFLINE_HEADS
+from harness.report.roofline import MAX_ROWS as MOST_ROOFLINE_ROWS
+from harness.report.roofline import roofline_rows, rooflines
 from harness.report.sections import MADE_UP, is_made_up, losses, places, sample, totals, warnings_by_text
 from harness.report.sentence import tfidf_cost
 from harness.report.tables import commit
@@ -99,12 +102,14 @@ def page(
     curves = accuracy_curves(cells, choice)
     scaling = _scaling(cells)
     memory = _memory(cells)
+    arithmetic = _arithmetic(cells)
     charts = [
         *([cost] if cost is not None else []),
         *maps,
         *compared,
         *(parts.machines.charts if parts.machines else ()),
         *(chart for group in (scaling["charts"].values() if scaling else []) for chart in group),
+        *(arithmetic["charts"] if arithmetic else []),
         *([memory["chart"]] if memory and memory["chart"] else []),
         *curves,
     ]
@@ -133,6 +138,7 @@ def page(
         elsewhere=parts.elsewhere,
         scaling=scaling,
         memory=memory,
+        arithmetic=arithmetic,
         curves=curves,
         losses=losses(failed(cells), machine_labels(cells)),
         sample=sample(cells),
@@ -168,6 +174,19 @@ def _scaling(cells: Sequence[Priced]) -> dict[str, Any] | None:
         "shares_cores": any(one.device == "cpu" for one in series),
         "heads": SCALING_HEADS,
         "rows": scaling_rows(series, cells),
+    }
+
+
+def _arithmetic(cells: Sequence[Priced]) -> dict[str, Any] | None:
+    """What the section on arithmetic shows; None where no cell computed anything that is known."""
+    rows = roofline_rows(cells)
+    if not rows:
+        return None
+    return {
+        "charts": rooflines(cells),
+        "heads": ROOFLINE_HEADS,
+        "rows": rows[:MOST_ROOFLINE_ROWS],
+        "num_more": max(0, len(rows) - MOST_ROOFLINE_ROWS),
     }
 
 

@@ -52,6 +52,16 @@ _AMOUNTS = (
 )
 _SIDES = (("", "value"), ("_low", "low"), ("_high", "high"))
 _ENERGY = {"energy_joules": "joules", "energy_kwh": "kwh", "energy_usd": "usd", "energy_gco2e": "gco2e"}
+_COMPUTE = {
+    "mfu_calibrated": "mfu_calibrated",
+    "mfu_datasheet": "mfu_datasheet",
+    "flop_per_s": "flop_per_s",
+    "calibrated_flop_per_s": "peak_flop_per_s",
+    "datasheet_flop_per_s": "datasheet_flop_per_s",
+    "copy_bytes_per_s": "copy_bytes_per_s",
+    "flop_per_byte": "flop_per_byte",
+    "padding_flops_fraction": "padding_fraction",
+}
 _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -158,6 +168,7 @@ def _figures(cell: Priced) -> dict[str, Any]:
         "target_lost": summary.target_lost if summary.time_to_target_s is not None else None,
         "mfu": summary.mfu,
         "unsteady": bool(summary.noise) if summary.num_ok else None,
+        **{column: getattr(summary.compute, field, None) for column, field in _COMPUTE.items()},
     }
 
 
@@ -251,7 +262,7 @@ COLUMNS = (
     *("communication_fraction", *_SCALING),
     *("accuracy", "accuracy_low", "accuracy_high", "accuracy_basis", "macro_f1", "majority_accuracy"),
     *("setup_s", "train_s", "evaluate_s", "epoch_s", "evaluation_samples_per_s"),
-    *("target_accuracy", "num_reached_target", "time_to_target_s", "target_lost", "mfu", "unsteady"),
+    *("target_accuracy", "num_reached_target", "time_to_target_s", "target_lost", "mfu", "unsteady", *_COMPUTE),
     *("usd_per_hour", "usd_per_1000_samples", "usd_per_1000_samples_low", "usd_per_1000_samples_high"),
     "usd_per_1000_samples_of_share",
     *(f"usd_{amount}{suffix}" for amount in _AMOUNTS for suffix, _ in _SIDES),

@@ -13,7 +13,7 @@ from harness.report.device_words import ratio_words, verdict
 from harness.report.wording import interval, memory, number, percent, usd
 from harness.scaling import scaling_series
 from harness.statistics import summarise
-from tests.make_priced import ASSUMED, baseline, fine_tune, priced, study_records, two_machines
+from tests.make_priced import ASSUMED, baseline, fine_tune, priced, study_records, two_machines, with_arithmetic
 from tests.make_records import make_device_records
 
 pytestmark = pytest.mark.e2e
@@ -52,6 +52,16 @@ def test_every_chart_is_drawn(visit, wait_until):
         "document.querySelectorAll('.plot').length === document.querySelectorAll('.plot .main-svg:first-child').length",
     )
     assert charts.count() >= 4
+
+
+def test_roofs_are_drawn_over_the_cells_of_each_machine(visit, wait_until):
+    records, prices = two_machines()
+    page = visit(priced(with_arithmetic(records), prices=prices))
+    wait_until(page, "document.querySelectorAll('#arithmetic .plot .main-svg:first-child').length === 2")
+    assert page.locator("#chart-roofline-1 .scatterlayer .point").count() == 12
+    assert page.locator("#chart-roofline-2 .scatterlayer .point").count() == 5
+    assert page.locator("#arithmetic tbody tr").count() == 17
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1400
 
 
 def test_failed_cells_stand_with_their_reason(visit):

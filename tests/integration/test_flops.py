@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.statistics import training_flops
+from harness.model_flops import training_flops
 
 LABELS = 2
 
@@ -33,6 +33,7 @@ def by_formula(record):
         ("bert", {"padding": "max"}),
         ("bert", {"padding": "grouped"}),
         ("bert", {"trainable": "head"}),
+        ("bert", {"trainable": "top1"}),
         ("bert", {"precision": "bf16"}),
         ("distilbert", {"padding": "longest"}),
     ],
@@ -82,6 +83,22 @@ def test_the_peak_is_taken_beside_whole_steps(bench):
     assert peak.num_shapes >= 1
     assert len(peak.step_s) >= 1
     assert all(step_s > 0 for step_s in peak.step_s)
+
+
+def test_products_are_squares_and_those_of_a_layer_forward_and_backward(bench):
+    from harness.peak import Product, products_of
+
+    model = run(bench, padding="max").model
+    products = products_of(model, 384)
+    assert [one.num_flops for one in products] == sorted(one.num_flops for one in products)
+    assert {one[:3] for one in products if one.layout == "nt"} == {(384, 32, 32), (384, 32, 64), (384, 64, 32)}
+    assert {one[:3] for one in products if one.layout == "tn"} == {(32, 384, 32), (64, 384, 32), (32, 384, 64)}
+    assert Product(2048, 2048, 2048) in products
+    # Forward and backward of four projections and two of the feed-forward part, whatever their layouts.
+    layer = 3 * 2 * 384 * (4 * 32 * 32 + 2 * 32 * 64)
+    own = [one for one in products if not one.rows == one.inner == one.columns]
+    times = [4 if {*one[:3]} == {384, 32} else 1 for one in own]
+    assert sum(one.num_flops * count for one, count in zip(own, times, strict=True)) == layer
 
 
 def test_ranks_are_counted_and_calibrated_together(bench):

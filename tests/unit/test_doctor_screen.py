@@ -16,6 +16,8 @@ from harness.doctor_screen import show_diagnosis
 from harness.finding import Finding
 from harness.machine import describe_machine
 from harness.record import Gpu
+from harness.store import load_records, save_record
+from tests.make_records import make_record
 
 LOAD = Finding(
     name="other load", value="1.00 of 2 cores", verdict="bad", why="shares [cores]", mend="kill " + "7 " * 60
@@ -71,6 +73,16 @@ def test_fields_for_scripts_are_json_and_read_back():
     assert fields["verdict"] == "bad"
     assert [Finding(**row) for row in fields["findings"]] == [LOAD, DISK]
     assert Calibration(**fields["calibration"]) == FOUND
+
+
+def test_a_calibration_is_kept_beside_the_records_and_taken_for_none(tmp_path):
+    record = make_record()
+    save_record(record, tmp_path)
+    path = doctor.keep_calibration(FOUND, record.machine, tmp_path)
+    assert path == tmp_path / record.machine.id / "calibration.json"
+    assert Calibration(**json.loads(path.read_text())["calibration"]) == FOUND
+    found = load_records([tmp_path])
+    assert (found.records, found.unreadable) == ((record,), ())
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(1.1, "good"), (1.11, "warn"), (1.51, "bad")])

@@ -93,7 +93,7 @@ def test_nothing_is_fetched_and_the_outline_is_whole(tmp_path):
 def test_links_to_the_method_have_its_anchors(tmp_path):
     anchors = set(re.findall(rf"{re.escape(METHOD_URL)}#([a-z-]+)", write(priced(study_records()), tmp_path)))
     always = {"throughput", "peak-memory", "accuracy", "time-to-target", "dollars", "price-basis"}
-    always |= {"what-a-run-is-billed", "value-model"}
+    always |= {"what-a-run-is-billed", "value-model", "mfu"}
     assert anchors == always | {"scaling", "exposed-communication"}
     headings = re.findall(r"^## (.+)$", Path("docs/METHOD.md").read_text(encoding="utf-8"), re.M)
     assert anchors <= {heading.lower().replace(" ", "-") for heading in headings}

@@ -97,7 +97,7 @@ def test_the_summary_holds_answer_price_cells_baselines_and_failures():
     table = [line for line in text.splitlines() if line.startswith("| b")]
     assert len(table) == 12
     assert all(line.endswith("| assumed |") for line in table)
-    dollars = [float(line.split("|")[8].strip(" $")) for line in table]
+    dollars = [float(line.split("|")[9].strip(" $")) for line in table]
     assert dollars == sorted(dollars)
     assert "TF-IDF with logistic regression | 69.7%" in text
     assert "**oom**, killed by the memory limit" in text

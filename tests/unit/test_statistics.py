@@ -1,4 +1,4 @@
-"""Throughput, intervals, accuracy, targets, memory, MFU and warnings, against figures worked out by hand."""
+"""Throughput, intervals, accuracy, targets, memory and warnings, against figures worked out by hand."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.alarms import mfu_warnings
 from harness.intervals import t_interval, wilson
-from harness.record import ModelFacts, Training, macro_f1
-from harness.statistics import peak_memory, summarise, training_flops, with_mfu
+from harness.record import Training, macro_f1
+from harness.statistics import peak_memory, summarise
 from harness.throughput import BASIS_ONE_RUN, BASIS_TWO_RUNS, Window, host_spread, measure_windows, throughput
 from tests.make_records import GIB, MIB, make_baseline, make_machine, make_record
 
@@ -407,87 +406,6 @@ class TestSecondsAndMemory:
     def test_a_source_that_was_not_read_is_not_replaced_by_another(self):
         summary = summary_of(make_record(axes={"device": "gpu"}, training={"peaks": [(0, "rss", GIB)]}))
         assert (summary.peak_memory_bytes, summary.peak_memory_source) == (None, None)
-
-
-BERT_BASE = ModelFacts.model_validate(
-    make_record().model.model_dump() | {"hidden_size": 768, "num_layers": 12, "intermediate_size": 3072}
-)
-
-
-class TestMfu:
-    def test_flops_of_bert_base_by_hand(self):
-        # 12 layers x 32 x 128 tokens x (8 x 768^2 + 4 x 768 x 3072 + 4 x 768 x 128)
-        encoder = 12 * 4096 * (4_718_592 + 9_437_184 + 393_216)
-        head = 32 * (2 * 768**2 + 2 * 768 * 2)
-        assert training_flops(BERT_BASE, 2, 32, 4096, trainable="all") == 3 * encoder + 3 * head
-        assert training_flops(BERT_BASE, 2, 32, 4096, trainable="head") == encoder + 3 * head
-
-    def test_flops_are_nearly_six_for_each_weight_and_token(self):
-        # The rule of thumb (6 x weights of the matrices x tokens) leaves out attention's squared term, small here.
-        weights = 12 * (4 * 768**2 + 2 * 768 * 3072)
-        assert training_flops(BERT_BASE, 2, 1, 16, trainable="all") == pytest.approx(6 * weights * 16, rel=0.01)
-
-    def measure(self, *, device="gpu", peak=1e12, gpus=("NVIDIA A10G",), **fields):
-        asked = []
-
-        def peak_flops(name, precision):
-            asked.append((name, precision))
-            return peak
-
-        record = make_record(axes={"device": device, "precision": "bf16"}, machine=make_machine(gpus=gpus), **fields)
-        (summary,) = with_mfu(summarise([record]), peak_flops)
-        return summary, asked
-
-    def test_it_is_flops_over_seconds_and_peak_after_warm_up(self):
-        # A step of 1 s with 16 samples of 64 tokens: 6 layers, h 384, i 1536.
-        encoder = 6 * 1024 * (8 * 384**2 + 4 * 384 * 1536 + 4 * 384 * 64)
-        flops = 3 * encoder + 3 * 16 * (2 * 384**2 + 2 * 384 * 2)
-        summary, asked = self.measure(peak=4 * flops, training={"seconds": [99.0] * 3 + [1.0] * 37})
-        assert summary.mfu == pytest.approx(0.25, rel=1e-12)
-        assert asked == [("NVIDIA A10G", "bf16")]
-        assert summary.warnings == ()
-
-    def test_several_gpus_share_the_work(self):
-        single, _ = self.measure(peak=1e12)
-        double, _ = self.measure(peak=1e12, device="gpu-ddp2", gpus=("NVIDIA A10G",) * 2)
-        assert double.mfu == pytest.approx(single.mfu, rel=1e-12)
-
-    def test_a_cell_that_does_not_load_the_gpu_is_flagged(self):
-        summary, _ = self.measure(peak=1e15)
-        assert summary.warnings[-1].endswith("does not load this GPU: do not choose hardware by it.")
-
-    def test_more_than_can_be_believed_is_an_alarm(self):
-        believed, _ = self.measure(peak=1e12)
-        flops = believed.mfu * 1e12
-        assert self.measure(peak=flops / 0.6)[0].warnings == ()
-        assert self.measure(peak=flops / 0.7)[0].warnings == (
-            "At 0.700 of its peak the GPU would be faster than any published run of BERT: look for a mistake in the peak of "
-            "bench/hardware.csv, or in the clock, before believing it.",
-        )
-        assert list(mfu_warnings(None, 1.0)) == []
-        assert list(mfu_warnings(None, 1.25)) == [
-            "At 1.250 of the calibrated peak the cell would be faster than the fastest matrix product of this machine: "
-            "measure that again, on the machine at rest."
-        ]
-
-    def test_what_is_not_known_stays_none_and_unflagged(self):
-        for summary, _ in (self.measure(peak=None), self.measure(gpus=()), self.measure(device="cpu")):
-            assert summary.mfu is None
-            assert not any("load this GPU" in warning for warning in summary.warnings)
-        assert self.measure(training={"seconds": [], "accuracy": None})[0].mfu is None
-        assert with_mfu(summarise([make_baseline()]), lambda _name, _precision: 1e12)[0].mfu is None
-
-    def test_it_is_the_mean_over_runs(self):
-        machine = make_machine(gpus=["NVIDIA A10G"])
-        runs = [
-            make_record(repeat=i, axes={"device": "gpu"}, machine=machine, training={"seconds": [s] * 40})
-            for i, s in enumerate((1.0, 0.5))
-        ]
-        first, second, both = (
-            with_mfu(summarise(group), lambda _name, _precision: 1e12)[0].mfu for group in (runs[:1], runs[1:], runs)
-        )
-        assert second == pytest.approx(2 * first, rel=1e-12)
-        assert both == pytest.approx(1.5 * first, rel=1e-12)
 
 
 LOAD = {"available_memory_bytes": 8 * GIB, "system_busy_s": 150.0, "cell_s": 148.0, "parent_s": 1.0, "steal_s": 0.0}
