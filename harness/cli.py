@@ -19,6 +19,7 @@ from harness import __version__
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from harness.interleave import Interleaved
     from harness.matrix import Cell
     from harness.prices import Price
     from harness.pricing import Priceable
@@ -160,7 +161,11 @@ def plan(
         _print_plan(rows, [cell.label for cell in cells])
 
 
-@app.command(epilog=f"Example: harness run bench/default.toml --instance g5.xlarge --region us-east-1\n\n{_EXIT_CODES}")
+@app.command(
+    epilog="Examples: harness run bench/default.toml --instance g5.xlarge --region us-east-1; harness run bench/smoke.toml "
+    f"--interleave training.compile=false training.compile=true --fail-above 3%\n\n{_EXIT_CODES} 1 also where "
+    "--fail-above failed."
+)
 def run(  # noqa: PLR0913 - each is an option of the command
     study: StudyPath,
     *,
@@ -173,26 +178,51 @@ def run(  # noqa: PLR0913 - each is an option of the command
     no_skip: Annotated[
         bool, typer.Option("--no-skip", help="Try cells too that are larger than one that ran out of memory.")
     ] = False,
+    interleave: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="A B",
+            help="Run every cell under two settings (KEY=VALUE) in turns, A B B A, and compare them.",
+            show_default=False,
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=2, help="With --interleave: rounds of A B B A (default: 3).", show_default=False)
+    ] = None,
+    fail_above: Annotated[
+        str | None, typer.Option(help="With --interleave: exit status 1 if a cell is certainly slower under B by more.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="With --interleave: write the comparison as a table.")] = None,
     usd_per_hour: UsdPerHour = None,
     prices: OwnPrices = None,
     detect: Detect = False,
     offline: Offline = False,
 ) -> None:
     """Run a study's cells that are not done yet; each record is saved as its cell ends."""
+    from harness import compare_screen
     from harness.screen import Screen
     from harness.store import find_done, own_records, ran_out
     from harness.sweep import look_around, run_cells
 
     stated, ask = _stated(instance, region, prices), _asker(detect=detect, offline=offline)
-    cells = _choose(_load_cells(study, overrides), only)
+    limit = compare_screen.read_fraction(fail_above, "--fail-above")
+    turns = None
+    if interleave is not None:
+        turns, cells = _take_turns(study, overrides, only, interleave, rounds)
+    elif rounds or fail_above or markdown:
+        raise UserError("--rounds, --fail-above and --markdown of `harness run` need --interleave A B")
+    else:
+        cells = _choose(_load_cells(study, overrides), only)
     around = look_around(stated, ask)
     known = own_records(results, around.machine)
     _print_problems(known.unreadable)
-    to_do = [
-        cell for cell in cells if force or find_done(cell, known.records, around.machine, skip=not no_skip)[0] != "done"
-    ]
+    # Runs made at another time are no turns: of an interleaved study only its own count.
+    mine = [record for record in known.records if turns is None or record.study == turns.study]
+    to_do = [cell for cell in cells if force or find_done(cell, mine, around.machine, skip=not no_skip)[0] != "done"]
     if not to_do:
         _out.print(f"All {len(cells)} cells are done; nothing to run (--force measures again).", highlight=False)
+        if turns is not None and _compare_turns(turns, cells, mine, prices, usd_per_hour, limit, markdown):
+            raise typer.Exit(EXIT_SLOWER)
         return
     if len(to_do) < len(cells):
         _out.print(f"{len(cells) - len(to_do)} of {len(cells)} cells are done; {len(to_do)} to run.", highlight=False)
@@ -210,7 +240,10 @@ def run(  # noqa: PLR0913 - each is an option of the command
     if any(record.outcome == "interrupted" for record in records):
         _out.print("Stopped. What is finished is kept; the same command goes on.", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED)
-    if any(record.outcome == "crashed" for record in records):
+    failed = turns is not None and _compare_turns(
+        turns, cells, [*mine, *records], prices, usd_per_hour, limit, markdown
+    )
+    if failed or any(record.outcome == "crashed" for record in records):
         raise typer.Exit(EXIT_CRASHED)
 
 
@@ -639,6 +672,50 @@ def _load_cells(path: Path, overrides: Sequence[str] | None = None) -> list[Cell
         record = load_record(path)
         return [Cell(study=record.study, name=record.cell, repeat=record.repeat, config=record.config)]
     return expand(load_study(path, overrides or ()))
+
+
+def _take_turns(
+    study: Path, overrides: list[str] | None, only: list[str] | None, settings: tuple[str, str], rounds: int | None
+) -> tuple[Interleaved, list[Cell]]:
+    """The pairs of cells that `--interleave` and `--only` ask for, and their runs in order."""
+    from harness.interleave import DEFAULT_ROUNDS, interleave
+
+    found = interleave(study, overrides or (), settings)
+    for reason in found.left_out:
+        _err.print(f"[yellow]left out:[/] {escape(reason)}", soft_wrap=True, highlight=False)
+    found = found.only(_choose([cell for pair in found.pairs for cell in pair], only))
+    return found, found.runs(rounds or DEFAULT_ROUNDS)
+
+
+def _compare_turns(
+    turns: Interleaved,
+    cells: Sequence[Cell],
+    records: Sequence[Record],
+    prices: Path | None,
+    usd_per_hour: float | None,
+    fail_above: float | None,
+    markdown: Path | None,
+) -> bool:
+    """Print A against B by the runs of these cells; tell whether `fail_above` failed."""
+    from harness import compare_screen as screen
+    from harness.pricing import price_records
+    from harness.report.wording import shown_in
+
+    asked = {(cell.config_hash, cell.repeat) for cell in cells}
+    runs = [record for record in records if (record.config_hash, record.repeat) in asked]
+    ended_well = {record.config_hash for record in runs if record.outcome == "ok"}
+    if not all(ended_well & side for side in turns.hashes):
+        _out.print("Nothing to compare: no cell ended well under both settings.", highlight=False)
+        return False
+    priced = price_records(runs, prices=prices, usd_per_hour=usd_per_hour)
+    found = screen.compare_turns(turns, priced, fail_above)
+    said = f"A: {turns.settings[0]}; B: {turns.settings[1]}"
+    with shown_in(priced.assumed.prices.currency):
+        if markdown is not None:
+            markdown.write_text(f"{said}\n\n{screen.to_markdown(found)}", encoding="utf-8")
+        _out.print(f"\n{escape(said)}", highlight=False, soft_wrap=True)
+        screen.describe_comparison(_out, found)
+    return found.failed
 
 
 def _choose(cells: list[Cell], only: list[str] | None) -> list[Cell]:
