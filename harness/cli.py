@@ -206,13 +206,9 @@ def run(  # noqa: PLR0913 - each is an option of the command
 
     stated, ask = _stated(instance, region, prices), _asker(detect=detect, offline=offline)
     limit = compare_screen.read_fraction(fail_above, "--fail-above")
-    turns = None
-    if interleave is not None:
-        turns, cells = _take_turns(study, overrides, only, interleave, rounds)
-    elif rounds or fail_above or markdown:
+    if interleave is None and (rounds or fail_above or markdown):
         raise UserError("--rounds, --fail-above and --markdown of `harness run` need --interleave A B")
-    else:
-        cells = _choose(_load_cells(study, overrides), only)
+    turns, cells = _cells_to_run(study, overrides, only, interleave, rounds)
     around = look_around(stated, ask)
     known = own_records(results, around.machine)
     _print_problems(known.unreadable)
@@ -221,7 +217,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     to_do = [cell for cell in cells if force or find_done(cell, mine, around.machine, skip=not no_skip)[0] != "done"]
     if not to_do:
         _out.print(f"All {len(cells)} cells are done; nothing to run (--force measures again).", highlight=False)
-        if turns is not None and _compare_turns(turns, cells, mine, prices, usd_per_hour, limit, markdown):
+        if _compare_turns(turns, cells, mine, prices, usd_per_hour, limit, markdown):
             raise typer.Exit(EXIT_SLOWER)
         return
     if len(to_do) < len(cells):
@@ -240,9 +236,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     if any(record.outcome == "interrupted" for record in records):
         _out.print("Stopped. What is finished is kept; the same command goes on.", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED)
-    failed = turns is not None and _compare_turns(
-        turns, cells, [*mine, *records], prices, usd_per_hour, limit, markdown
-    )
+    failed = _compare_turns(turns, cells, [*mine, *records], prices, usd_per_hour, limit, markdown)
     if failed or any(record.outcome == "crashed" for record in records):
         raise typer.Exit(EXIT_CRASHED)
 
@@ -674,12 +668,18 @@ def _load_cells(path: Path, overrides: Sequence[str] | None = None) -> list[Cell
     return expand(load_study(path, overrides or ()))
 
 
-def _take_turns(
-    study: Path, overrides: list[str] | None, only: list[str] | None, settings: tuple[str, str], rounds: int | None
-) -> tuple[Interleaved, list[Cell]]:
-    """The pairs of cells that `--interleave` and `--only` ask for, and their runs in order."""
+def _cells_to_run(
+    study: Path,
+    overrides: list[str] | None,
+    only: list[str] | None,
+    settings: tuple[str, str] | None,
+    rounds: int | None,
+) -> tuple[Interleaved | None, list[Cell]]:
+    """A study's runs in order; with two settings, those of the pairs that have both."""
     from harness.interleave import DEFAULT_ROUNDS, interleave
 
+    if settings is None:
+        return None, _choose(_load_cells(study, overrides), only)
     found = interleave(study, overrides or (), settings)
     for reason in found.left_out:
         _err.print(f"[yellow]left out:[/] {escape(reason)}", soft_wrap=True, highlight=False)
@@ -688,7 +688,7 @@ def _take_turns(
 
 
 def _compare_turns(
-    turns: Interleaved,
+    turns: Interleaved | None,
     cells: Sequence[Cell],
     records: Sequence[Record],
     prices: Path | None,
@@ -696,16 +696,18 @@ def _compare_turns(
     fail_above: float | None,
     markdown: Path | None,
 ) -> bool:
-    """Print A against B by the runs of these cells; tell whether `fail_above` failed."""
+    """Print A against B by the runs of these cells, where there are two settings; tell whether `fail_above` failed."""
     from harness import compare_screen as screen
     from harness.pricing import price_records
     from harness.report.wording import shown_in
 
+    if turns is None:
+        return False
     asked = {(cell.config_hash, cell.repeat) for cell in cells}
     runs = [record for record in records if (record.config_hash, record.repeat) in asked]
-    ended_well = {record.config_hash for record in runs if record.outcome == "ok"}
-    if not all(ended_well & side for side in turns.hashes):
-        _out.print("Nothing to compare: no cell ended well under both settings.", highlight=False)
+    tried = {record.config_hash for record in runs}
+    if not all(tried & side for side in turns.hashes) or all(record.outcome != "ok" for record in runs):
+        _out.print("Nothing to compare: no cell ended well, or one setting was never tried.", highlight=False)
         return False
     priced = price_records(runs, prices=prices, usd_per_hour=usd_per_hour)
     found = screen.compare_turns(turns, priced, fail_above)

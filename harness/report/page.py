@@ -18,6 +18,7 @@ from harness.assumptions import Assumptions
 from harness.cost import Priced
 from harness.footprint import rescues, ways_to_fit
 from harness.prices import Price
+from harness.record import Record
 from harness.report.assumed import INPUT_HEADS
 from harness.report.bars import bars
 from harness.report.cell_table import HEADS, MANY_ROWS, TEXT_COLUMNS, rows
@@ -46,6 +47,7 @@ from harness.report.memory_chart import memory_chart
 from harness.report.method import data_words, method, model_words, not_measured
 from harness.report.money import CELL_HEADS, LINE_HEADS, Money
 from harness.report.naming import machine_labels
+from harness.report.runs_chart import runs_charts
 from harness.report.sections import MADE_UP, is_made_up, losses, places, sample, totals, warnings_by_text
 from harness.report.sentence import tfidf_cost
 from harness.report.tables import commit
@@ -79,6 +81,7 @@ def page(
     assumed: Assumptions,
     choices: Mapping[str, Sequence[Price | None]],
     parts: Parts,
+    records: Sequence[Record],
     *,
     generated_at: datetime,
 ) -> str:
@@ -91,6 +94,7 @@ def page(
         csv: Offered for copying.
         assumed: Those under which `cells` was priced.
         choices: See `facts`.
+        records: All, older runs of the same repeats too.
         generated_at: In UTC.
     """
     cost = cost_and_accuracy(cells, choice)
@@ -99,6 +103,7 @@ def page(
     curves = accuracy_curves(cells, choice)
     scaling = _scaling(cells)
     memory = _memory(cells)
+    runs, num_more_runs = runs_charts(cells, records)
     charts = [
         *([cost] if cost is not None else []),
         *maps,
@@ -107,6 +112,7 @@ def page(
         *(chart for group in (scaling["charts"].values() if scaling else []) for chart in group),
         *([memory["chart"]] if memory and memory["chart"] else []),
         *curves,
+        *runs,
     ]
     told = facts(cells, choice, assumed, choices) | {"side": parts.machines.live if parts.machines else None}
     template = _environment().from_string(_read("page.html.j2"))
@@ -134,6 +140,8 @@ def page(
         scaling=scaling,
         memory=memory,
         curves=curves,
+        runs=runs,
+        num_more_runs=num_more_runs,
         losses=losses(failed(cells), machine_labels(cells)),
         sample=sample(cells),
         heads=HEADS,
