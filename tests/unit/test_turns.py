@@ -74,7 +74,7 @@ def test_a_side_that_is_noisier_alarms_hardly_more():
 
 
 def test_rounds_see_more_than_welch_where_speed_drifts_and_hardly_less_where_it_does_not():
-    rounds, welch = trials("walk", num_rounds=3, slow=0.03)
+    rounds, welch = trials("walk", num_rounds=3, slow=0.02)
     assert rounds > welch + 0.2
     rounds, welch = trials("drift", num_rounds=3, slow=0.03)
     assert rounds > welch + 0.2
