@@ -179,9 +179,7 @@ def report(out: Path, turns: str) -> str:
     counts = []
     for planted, name in ((True, "planted"), (False, "null")):
         some = [one["verdict"] for one in found if one["planted"] is planted]
-        counts.append(
-            f"{len(some)} {name}: " + ", ".join(f"{some.count(word)} {word}" for word in dict.fromkeys(some))
-        )
+        counts.append(f"{len(some)} {name}: " + ", ".join(f"{some.count(word)} {word}" for word in dict.fromkeys(some)))
     return "\n".join([*lines, "", *counts])
 
 

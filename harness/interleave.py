@@ -94,7 +94,7 @@ def _keys(settings: tuple[str, str]) -> tuple[str, ...]:
         key, equals, _ = setting.partition("=")
         key = key.strip().removeprefix("matrix.")
         table, _, name = key.partition(".")
-        if not equals or key not in AXES and (table not in SECTIONS or not name):
+        if not equals or (key not in AXES and (table not in SECTIONS or not name)):
             raise UserError(
                 f"{_OPTION} {setting}: KEY=VALUE of one cell is needed, e.g. training.compile=true or matrix.batch_size=[8]"
             )
@@ -135,7 +135,6 @@ def _repeat(cell: Cell, repeat: int) -> Cell:
 
 def _slug(setting: str) -> str:
     key, _, value = setting.strip().removeprefix("matrix.").partition("=")
-    return re.sub(r"[^A-Za-z0-9._]+", "_", f"{key.rpartition('.')[2].strip()}={value}".replace("=", "-"))[
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{key.rpartition('.')[2].strip()}={value}".replace("=", "-"))[
         :_SHOWN_SIGNS
     ].strip("_")
-

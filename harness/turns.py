@@ -65,8 +65,6 @@ def by_rounds(rounds: Sequence[Round]) -> LogRatio:
     squares = 0.0
     for four in rounds:
         middle = fmean(four)
-        squares += sum(
-            (rate - middle - sign * value / 2) ** 2 for rate, sign in zip(four, (-1, 1, 1, -1), strict=True)
-        )
+        squares += sum((rate - middle - sign * value / 2) ** 2 for rate, sign in zip(four, (-1, 1, 1, -1), strict=True))
     freedom = (len(ORDER) - 1) * len(rounds) - 1
     return LogRatio(value, squares / freedom / len(rounds), freedom, f"{len(rounds)} rounds of A B B A")

@@ -101,7 +101,7 @@ def test_rounds_are_found_in_the_order_of_time():
     assert rounds == [pytest.approx([math.log(16), math.log(32), math.log(32), math.log(16)])] * 2
 
 
-@pytest.mark.parametrize("order", ["ABBA", "ABAB" * 2, "AABB" * 2, "ABBA" "ABB", "BAAB" * 2, "AAAABBBB"])
+@pytest.mark.parametrize("order", ["ABBA", "ABAB" * 2, "AABB" * 2, "ABBAABB", "BAAB" * 2, "AAAABBBB"])
 def test_other_orders_are_no_rounds(order):
     assert find_rounds(*turns(order)) is None
 
