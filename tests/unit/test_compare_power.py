@@ -52,6 +52,14 @@ def test_three_percent_is_found_and_what_was_planted_before_is_divided_out(power
     assert found["num_runs"] == 6 * 12
 
 
+def test_a_verdict_is_that_of_a_comparison(power):
+    said = [
+        power.verdict_of(power.by_pairs([shift - 0.002, shift, shift + 0.002])) for shift in (0, -0.05, 0.05, -0.02)
+    ]
+    assert said == ["no difference", "slower", "faster", "no difference"]
+    assert power.verdict_of(power.by_pairs([-0.08, 0, 0.08])) == "cannot tell"
+
+
 def test_noise_between_runs_hides_it_where_runs_take_turns(power, tmp_path):
     lay_trials(tmp_path, "runs", run_sd=0.08)
     found = power.resample(tmp_path, "runs", num_trials=200, num_rounds=4, seed=1)
