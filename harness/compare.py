@@ -18,6 +18,7 @@ from harness.pairing import Alone, Pairing
 from harness.record import Record
 from harness.statistics import peak_memory
 from harness.throughput import Window, measure_windows
+from harness.turns import by_rounds, find_rounds
 
 NO_DIFFERENCE, CANNOT_TELL = "no difference", "cannot tell"
 SLOWER = "slower"
@@ -207,7 +208,10 @@ def _judge_accuracy(found: PairedAccuracy, signs: set[bool], p_value: float | No
 
 
 def _speed(a: Priced, b: Priced, run_spread: float | None) -> LogRatio:
-    """Between hosts where a side has several: many runs of one host say little of the next."""
+    """By rounds where the runs took turns; between hosts where a side has several, since many of one say little of the next."""
+    rounds = find_rounds(a.summary.ok_records, b.summary.ok_records)
+    if rounds is not None:
+        return by_rounds(rounds)
     one, other = _windows(a), _windows(b)
     runs = [window for _, window in one], [window for _, window in other]
     if all(len({host for host, _ in side}) == 1 for side in (one, other)):

@@ -16,6 +16,7 @@ from harness.certainty import LEVEL
 from harness.compare import CANNOT_TELL, NO_DIFFERENCE, Asked, Comparison, Judged, compare
 from harness.comparison import require_same, words
 from harness.errors import UserError
+from harness.interleave import Interleaved
 from harness.pairing import Alone, pair_cells
 from harness.pricing import Priceable, load_priced
 from harness.report.wording import clean, currency_code, listed, memory, number, plural, usd
@@ -94,6 +95,19 @@ def load_comparison(
     if strict:
         require_same(pairing.differences)
     return compare(pairing, asked), read
+
+
+def compare_turns(turns: Interleaved, found: Priceable, fail_above: float | None) -> Comparison:
+    """Hold the two settings' cells of an interleaved run against each other.
+
+    Raises:
+        UserError: Where none ended well.
+    """
+    one, other = (
+        [cell for cell in found.cells if {run.config_hash for run in cell.summary.records} & hashes]
+        for hashes in turns.hashes
+    )
+    return compare(pair_cells(one, other, across=turns.keys), Asked(fail_above=fail_above))
 
 
 def describe_comparison(console: Console, found: Comparison) -> None:
@@ -178,7 +192,9 @@ def _fields(judged: Judged) -> dict[str, Any]:
 def _rows(found: Comparison) -> Iterator[tuple[str, ...]]:
     machines = {one.a.summary.machine_id for one in found.cells}
     for cell in found.cells:
-        name = f"{cell.a.summary.machine_id}/{cell.a.summary.cell}" if len(machines) > 1 else cell.a.summary.cell
+        one, other = cell.a.summary.cell, cell.b.summary.cell
+        name = one if one == other or len(machines) > 1 else f"{one} against {other}"
+        name = f"{cell.a.summary.machine_id}/{name}" if len(machines) > 1 else name
         yield from _block(clean(name), cell.figures.values())
     if len(found.cells) > 1:
         yield from _block("all cells, geometric mean", found.overall.values())

@@ -126,18 +126,19 @@ class Cell(Settings):
 
 
 def hash_config(config: FineTuneConfig | BaselineConfig, *, ignore: Iterable[str] = ()) -> str:
-    """Hash what a configuration measures; `ignore` names more top-level keys to leave out (`seed`, to group runs)."""
+    """Hash what a configuration measures; `ignore` names more keys to leave out (`seed`, to group runs; `training.lr`)."""
     fields = config.model_dump(mode="json")
     for key in _NOT_HASHED:
         fields["limits"].pop(key)
     if "training" in fields:
         fields["training"].pop("seeds")
     for key in ignore:
-        fields.pop(key, None)
+        table, _, name = key.rpartition(".")
+        (fields.get(table, {}) if table else fields).pop(name, None)
     for table, keys in _SINCE.items():
         for key, absent in keys.items():
-            if table in fields and fields[table][key] == absent:
-                del fields[table][key]
+            if table in fields and fields[table].get(key, absent) == absent:
+                fields[table].pop(key, None)
     if fields.get("global_batch_size") is None:
         fields.pop("global_batch_size", None)
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]

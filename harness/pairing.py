@@ -44,12 +44,20 @@ class Pairing:
 
 
 def pair_cells(
-    one: Sequence[Priced], other: Sequence[Priced], machine_a: str | None = None, machine_b: str | None = None
+    one: Sequence[Priced],
+    other: Sequence[Priced],
+    machine_a: str | None = None,
+    machine_b: str | None = None,
+    *,
+    across: Iterable[str] = (),
 ) -> Pairing:
     """Match fine-tuning cells by the hash of their configuration without seeds; what is left, by its work.
 
     A side of several machines is narrowed to one by a machine's id or a part of it. Only where both sides hold the same
     machines may all stay: each is then compared with itself.
+
+    Args:
+        across: Keys of a configuration that are compared, so that cells may differ in them: `training.compile`.
 
     Raises:
         UserError: Where it is not clear which machine is meant, or nothing matches.
@@ -59,7 +67,7 @@ def pair_cells(
     if ids[0] != ids[1]:
         _require_one(sides, ids)
     by_machine = ids[0] == ids[1]
-    pairs, left = _matched(*sides, by_machine=by_machine)
+    pairs, left = _matched(*sides, by_machine=by_machine, ignore=("seed", *across))
     ran = tuple(pair for pair in pairs if all(_ran(cell) for cell in pair))
     alone = [found for pair in pairs for found in _failed(*pair)]
     alone += [Alone(side, cell, None) for side, cells in left for cell in cells if _ran(cell)]
@@ -92,10 +100,10 @@ def _require_one(sides: Sequence[Sequence[Priced]], ids: Sequence[set[str]]) -> 
 
 
 def _matched(
-    one: Sequence[Priced], other: Sequence[Priced], *, by_machine: bool
+    one: Sequence[Priced], other: Sequence[Priced], *, by_machine: bool, ignore: Sequence[str]
 ) -> tuple[list[tuple[Priced, Priced]], list[tuple[Side, list[Priced]]]]:
     def exact(cell: Priced) -> Hashable:
-        return machine(cell), hash_config(cell.summary.config, ignore=("seed",))
+        return machine(cell), hash_config(cell.summary.config, ignore=ignore)
 
     def same_work(cell: Priced) -> Hashable:
         config = cell.summary.config

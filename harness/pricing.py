@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.archive import read_records
@@ -61,19 +61,36 @@ def load_priced(
     Raises:
         UserError: For anything that the user can mend.
     """
-    assumed, table = load_assumptions(prices, value), load_prices()
     found = read_records(paths)
     records = tuple(one for one in found.records if config_hashes is None or one.config_hash in config_hashes)
+    priced = price_records(records, prices=prices, value=value, instances=instances, usd_per_hour=usd_per_hour)
+    return replace(priced, unreadable=found.unreadable)
+
+
+def price_records(
+    records: Sequence[Record],
+    *,
+    prices: Path | None = None,
+    value: Path | None = None,
+    instances: Mapping[str, str] | None = None,
+    usd_per_hour: float | None = None,
+) -> Priceable:
+    """The same of records that are at hand.
+
+    Raises:
+        UserError: For anything that the user can mend.
+    """
+    assumed, table = load_assumptions(prices, value), load_prices()
     summaries = with_mfu(summarise(records), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
     finder = price_finder(table, summaries, instances=instances, usd_per_hour=usd_per_hour, book=assumed.prices)
     machines = {summary.machine_id: summary for summary in summaries}
     return Priceable(
-        records=records,
+        records=tuple(records),
         cells=tuple(price(summaries, pay(finder, assumed.prices), assumed)),
         assumed=assumed,
         table=table,
         find_price=finder,
         choices={key: choices(table, one.records[-1].machine, finder(one)) for key, one in machines.items()},
         differences=tuple(differences(summaries)),
-        unreadable=found.unreadable,
+        unreadable=(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,8 @@ from rich.table import Table
 
 from harness.commands import console
 from harness.commands.asked import asker, choose_cells, find_price, load_cells, read_stated
-from harness.commands.console import EXIT_CODES, EXIT_CRASHED, EXIT_INTERRUPTED
+from harness.commands.console import EXIT_CODES, EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_SLOWER
+from harness.commands.in_turns import cells_to_run, compare_turns
 from harness.commands.options import (
     DEFAULT_RESULTS,
     AsJson,
@@ -83,7 +85,11 @@ def plan(
         _print_plan(rows, [cell.label for cell in cells])
 
 
-@app.command(epilog=f"Example: harness run bench/default.toml --instance g5.xlarge --region us-east-1\n\n{EXIT_CODES}")
+@app.command(
+    epilog="Examples: harness run bench/default.toml --instance g5.xlarge --region us-east-1; harness run bench/smoke.toml "
+    f"--interleave training.compile=false training.compile=true --fail-above 3%\n\n{EXIT_CODES} 1 also where "
+    "--fail-above failed."
+)
 def run(  # noqa: PLR0913 - each is an option of the command
     study: StudyPath,
     *,
@@ -96,26 +102,47 @@ def run(  # noqa: PLR0913 - each is an option of the command
     no_skip: Annotated[
         bool, typer.Option("--no-skip", help="Try cells too that are larger than one that ran out of memory.")
     ] = False,
+    interleave: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="A B",
+            help="Run every cell under two settings (KEY=VALUE) in turns, A B B A, and compare them.",
+            show_default=False,
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=2, help="With --interleave: rounds of A B B A (default: 3).", show_default=False)
+    ] = None,
+    fail_above: Annotated[
+        str | None, typer.Option(help="With --interleave: exit status 1 if a cell is certainly slower under B by more.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="With --interleave: write the comparison as a table.")] = None,
     usd_per_hour: UsdPerHour = None,
     prices: OwnPrices = None,
     detect: Detect = False,
     offline: Offline = False,
 ) -> None:
     """Run a study's cells that are not done yet; each record is saved as its cell ends."""
+    from harness import compare_screen
     from harness.screen import Screen
     from harness.store import find_done, own_records, ran_out
     from harness.sweep import look_around, run_cells
 
     stated, ask = read_stated(instance, region, prices), asker(detect=detect, offline=offline)
-    cells = choose_cells(load_cells(study, overrides), only)
+    limit = compare_screen.read_fraction(fail_above, "--fail-above")
+    if interleave is None and (rounds or fail_above or markdown):
+        raise UserError("--rounds, --fail-above and --markdown of `harness run` need --interleave A B")
+    turns, cells = cells_to_run(study, overrides, only, interleave, rounds)
     around = look_around(stated, ask)
     known = own_records(results, around.machine)
     console.print_problems(known.unreadable)
-    to_do = [
-        cell for cell in cells if force or find_done(cell, known.records, around.machine, skip=not no_skip)[0] != "done"
-    ]
+    # Runs made at another time are no turns: of an interleaved study only its own count.
+    mine = [record for record in known.records if turns is None or record.study == turns.study]
+    to_do = [cell for cell in cells if force or find_done(cell, mine, around.machine, skip=not no_skip)[0] != "done"]
     if not to_do:
         console.out.print(f"All {len(cells)} cells are done; nothing to run (--force measures again).", highlight=False)
+        if compare_turns(turns, cells, mine, prices, usd_per_hour, limit, markdown):
+            raise typer.Exit(EXIT_SLOWER)
         return
     if len(to_do) < len(cells):
         console.out.print(
@@ -135,7 +162,8 @@ def run(  # noqa: PLR0913 - each is an option of the command
     if any(record.outcome == "interrupted" for record in records):
         console.out.print("Stopped. What is finished is kept; the same command goes on.", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED)
-    if any(record.outcome == "crashed" for record in records):
+    failed = compare_turns(turns, cells, [*mine, *records], prices, usd_per_hour, limit, markdown)
+    if failed or any(record.outcome == "crashed" for record in records):
         raise typer.Exit(EXIT_CRASHED)
 
 

@@ -62,13 +62,14 @@ def write_report(  # noqa: PLR0913 - each has a source of its own
         Path of report.html.
     """
     written_at = generated_at.astimezone(UTC)
+    found = [one for cell in priced for one in cell.summary.records] if records is None else list(records)
     assumed = assumptions or Assumptions()
     csv = csv_text(priced)
     with shown_in(assumed.prices.currency):
         choice = choose(priced)
         sentences = answer(priced, choice)
         compared = machines(priced, assumed, differences=differences, deadline_s=deadline_s)
-        study = study_cost(priced, assumed.prices.rental, records)
+        study = study_cost(priced, assumed.prices.rental, found)
         parts = Parts(
             money=money(priced, choice, assumed, study, invoice_usd=invoice_usd),
             worth=worth_words(priced, choice, assumed),
@@ -76,7 +77,7 @@ def write_report(  # noqa: PLR0913 - each has a source of its own
             elsewhere=moved_seconds(elsewhere, priced),
         )
         summary = markdown(priced, sentences, compared, parts.money, parts.worth, generated_at=written_at)
-        shown = page(priced, choice, sentences, csv, assumed, choices or {}, parts, generated_at=written_at)
+        shown = page(priced, choice, sentences, csv, assumed, choices or {}, parts, found, generated_at=written_at)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "cells.csv", csv)
     write_whole(out / "summary.md", summary)

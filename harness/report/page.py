@@ -18,6 +18,7 @@ from harness.assumptions import Assumptions
 from harness.cost import Priced
 from harness.footprint import rescues, ways_to_fit
 from harness.prices import Price
+from harness.record import Record
 from harness.report.assumed import INPUT_HEADS
 from harness.report.bars import bars
 from harness.report.cell_table import HEADS, MANY_ROWS, TEXT_COLUMNS, rows
@@ -49,6 +50,7 @@ from harness.report.naming import machine_labels
 from harness.report.roofline import HEADS as ROOFLINE_HEADS
 from harness.report.roofline import MAX_ROWS as MOST_ROOFLINE_ROWS
 from harness.report.roofline import roofline_rows, rooflines
+from harness.report.runs_chart import runs_charts
 from harness.report.sections import MADE_UP, is_made_up, losses, places, sample, totals, warnings_by_text
 from harness.report.sentence import tfidf_cost
 from harness.report.tables import commit
@@ -82,6 +84,7 @@ def page(
     assumed: Assumptions,
     choices: Mapping[str, Sequence[Price | None]],
     parts: Parts,
+    records: Sequence[Record],
     *,
     generated_at: datetime,
 ) -> str:
@@ -94,6 +97,7 @@ def page(
         csv: Offered for copying.
         assumed: Those under which `cells` was priced.
         choices: See `facts`.
+        records: All, older runs of the same repeats too.
         generated_at: In UTC.
     """
     cost = cost_and_accuracy(cells, choice)
@@ -103,6 +107,7 @@ def page(
     scaling = _scaling(cells)
     memory = _memory(cells)
     arithmetic = _arithmetic(cells)
+    runs, num_more_runs = runs_charts(cells, records)
     charts = [
         *([cost] if cost is not None else []),
         *maps,
@@ -112,6 +117,7 @@ def page(
         *(arithmetic["charts"] if arithmetic else []),
         *([memory["chart"]] if memory and memory["chart"] else []),
         *curves,
+        *runs,
     ]
     told = facts(cells, choice, assumed, choices) | {"side": parts.machines.live if parts.machines else None}
     template = _environment().from_string(_read("page.html.j2"))
@@ -140,6 +146,8 @@ def page(
         memory=memory,
         arithmetic=arithmetic,
         curves=curves,
+        runs=runs,
+        num_more_runs=num_more_runs,
         losses=losses(failed(cells), machine_labels(cells)),
         sample=sample(cells),
         heads=HEADS,

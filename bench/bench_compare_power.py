@@ -1,0 +1,278 @@
+"""Does a comparison find a slow-down of 3 %, and does it leave alone what is the same?
+
+Run: python bench/bench_compare_power.py live --out DIR --trial K     one trial of two minutes; K of 1 to 20, odd: planted
+     python bench/bench_compare_power.py report --out DIR             what the trials that ended say
+     python bench/bench_compare_power.py resample --out DIR           1,000 trials made of the same steps
+(.venv/bin/python.) A trial that ended is not run again; one that was stopped begins anew.
+
+Each trial holds a cell against itself, A against A', as rounds of A B B A; in the planted ones every step of A' takes 3 %
+longer (power_workers.py). `--turns runs` takes turns by runs, each in a process of its own, as `harness run --interleave`
+does; `--turns steps` by steps, of two processes that are alive at once. Rounds are begun until two minutes are over,
+whatever the seconds say. The verdict is `harness compare`'s on the records of both sides; by steps it is Student's t on
+the pairs' logarithms, which `harness compare` does not know.
+
+Resampled: a round is made of four neighbouring runs of some trial (of steps: of a pair), so that what drifts over runs
+stays, and each run of contiguous blocks of its steps, taken relative to the same batch's mean over all runs, so that
+neighbours stay as alike as they were. What was planted when they were measured is divided out, and 3 % are planted anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import math
+import random
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev, variance
+
+import power_workers
+
+from harness import runner as harness_runner
+from harness.certainty import LEVEL, LogRatio
+from harness.compare import CANNOT_TELL, NO_DIFFERENCE, SPEED, Asked, compare
+from harness.interleave import ORDER
+from harness.matrix import Cell, expand
+from harness.pairing import pair_cells
+from harness.pricing import price_records
+from harness.record import Record
+from harness.runner import Prepared, Runner
+from harness.statistics import measure_window
+from harness.store import load_records, save_record
+from harness.study import parse_study
+from harness.sweep import Preparations, look_around
+from harness.turns import by_rounds
+
+NUM_TRIALS, TRIAL_S = 20, 120.0
+NUM_STEPS = 44  # an even number, so that both sides' turns end alike
+BLOCK_STEPS = 8
+FEWEST_ROUNDS = {"runs": 2, "steps": 3}
+# Random weights: nothing to evaluate, so that more of two minutes are steps; short ones, so that turns are.
+STUDY = {
+    "name": "compare-power",
+    "baselines": False,
+    "model": {"init": "random"},
+    "data": {"num_train": 2 * NUM_STEPS, "num_val": 8, "num_test": 8},
+    "training": {"max_steps": NUM_STEPS, "eval_every": 1.0},
+    "limits": {"timeout_s": 120},
+    "matrix": {"batch_size": [2], "seq_len": [32], "padding": ["max"]},
+}
+
+
+def is_planted(trial: int) -> bool:
+    return trial % 2 == 1
+
+
+def trial_folder(out: Path, turns: str, trial: int) -> Path:
+    return out / turns / f"trial-{trial:02d}"
+
+
+def run_trial(out: Path, turns: str, trial: int) -> dict:
+    folder = trial_folder(out, turns, trial)
+    done = folder / "trial.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    shutil.rmtree(folder, ignore_errors=True)
+    (cell,) = expand(parse_study(STUDY, "bench_compare_power"))
+    began, num_rounds, last_s = time.perf_counter(), 0, 0.0
+    with tempfile.TemporaryDirectory(prefix="harness-data-") as data, Runner() as one, Runner() as other:
+        needs, around = Preparations(Path(data)).prepare(cell), look_around(None)
+        one.wait_until_warm()
+        while num_rounds < FEWEST_ROUNDS[turns] or time.perf_counter() - began + last_s < TRIAL_S:
+            at = time.perf_counter()
+            run_round = _round_of_runs if turns == "runs" else _round_of_steps
+            for side, record in run_round((one, other), cell, needs, around, num_rounds, is_planted(trial)):
+                if record.outcome != "ok":
+                    raise SystemExit(f"trial {trial}: {record.outcome}: {record.reason}")
+                save_record(record, folder / side)
+            num_rounds, last_s = num_rounds + 1, time.perf_counter() - at
+    found = judge(folder, turns) | {
+        "trial": trial, "planted": is_planted(trial), "rounds": num_rounds, "seconds": time.perf_counter() - began,
+    }  # fmt: skip
+    done.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    return found
+
+
+def _round_of_runs(runners, cell: Cell, needs: Prepared, around, index: int, planted: bool):
+    counts = {"A": 2 * index, "B": 2 * index}
+    for side in ORDER:
+        run = cell.model_copy(update={"repeat": counts[side]})
+        counts[side] += 1
+        harness_runner._enter_worker = power_workers.slowed if planted and side == "B" else power_workers.plain
+        yield side, runners[0].run(run, needs, around)
+
+
+def _round_of_steps(runners, cell: Cell, needs: Prepared, around, index: int, planted: bool):
+    run, found, has_begun = cell.model_copy(update={"repeat": index}), {}, threading.Event()
+
+    def go(side, runner):
+        found[side] = runner.run(run, needs, around, lambda _: has_begun.set())
+
+    with tempfile.TemporaryDirectory(prefix="harness-turns-") as folder:
+        power_workers.make_turns(Path(folder))
+        threads = []
+        for side, runner in zip("AB", runners, strict=True):
+            harness_runner._enter_worker = functools.partial(
+                power_workers.in_turns, side, folder, NUM_STEPS, planted and side == "B"
+            )
+            threads.append(threading.Thread(target=go, args=(side, runner)))
+            threads[-1].start()
+            has_begun.wait(60)  # A's process has its worker: B's may be named
+        for thread in threads:
+            thread.join()
+    yield from sorted(found.items())
+
+
+def judge(folder: Path, turns: str) -> dict:
+    """What the comparison says of the records of both sides."""
+    sides = [load_records([folder / side]).records for side in "AB"]
+    if turns == "steps":
+        found = by_pairs([_log_ratio(a, b) for a, b in _pairs(*sides)])
+        verdict = verdict_of(found)
+    else:
+        (cell,) = compare(pair_cells(*(price_records(side).cells for side in sides))).cells
+        found, verdict = cell.speed.change, cell.speed.verdict
+        return {"verdict": verdict, "ratio": found.value, "low": found.low, "high": found.high, "basis": found.basis}
+    change = found.estimate()
+    return {"verdict": verdict, "ratio": change.value, "low": change.low, "high": change.high, "basis": change.basis}
+
+
+def verdict_of(found: LogRatio) -> str:
+    """As `harness compare` gives it to one cell alone."""
+    change, margin = found.estimate(), Asked().margin
+    if 1 / (1 + margin) <= change.low and change.high <= 1 + margin:
+        return NO_DIFFERENCE
+    return CANNOT_TELL if found.p_value() >= LEVEL else SPEED.below if found.value < 0 else SPEED.above
+
+
+def by_pairs(logs: Sequence[float]) -> LogRatio:
+    return LogRatio(fmean(logs), variance(logs) / len(logs), len(logs) - 1, f"{len(logs)} pairs of runs")
+
+
+def _pairs(one: Sequence[Record], other: Sequence[Record]) -> list[tuple[Record, Record]]:
+    theirs = {record.repeat: record for record in other}
+    return [(record, theirs[record.repeat]) for record in one if record.repeat in theirs]
+
+
+def _log_ratio(a: Record, b: Record) -> float:
+    return math.log(sum(_steps(a)) / sum(_steps(b)))
+
+
+def _steps(record: Record) -> list[float]:
+    """The measured steps but the last, beside which the other process may end."""
+    window = measure_window(record.training)
+    return list(window.seconds[:-1])
+
+
+def report(out: Path, turns: str) -> str:
+    found = [json.loads(path.read_text()) for path in sorted((out / turns).glob("trial-*/trial.json"))]
+    lines = [f"Turns by {turns}; {NUM_STEPS} steps a run.", ""]
+    lines += ["| trial | planted | rounds | B/A, 95 % | verdict | seconds |", "|---:|---|---:|---:|---|---:|"]
+    for one in found:
+        spread = f"{one['ratio']:.3f}" + (f" ({one['low']:.3f} to {one['high']:.3f})" if one["low"] else "")
+        lines.append(
+            f"| {one['trial']} | {'3 %' if one['planted'] else 'no'} | {one['rounds']} | {spread} | {one['verdict']} "
+            f"| {one['seconds']:.0f} |"
+        )
+    counts = []
+    for planted, name in ((True, "planted"), (False, "null")):
+        some = [one["verdict"] for one in found if one["planted"] is planted]
+        counts.append(f"{len(some)} {name}: " + ", ".join(f"{some.count(word)} {word}" for word in dict.fromkeys(some)))
+    return "\n".join([*lines, "", *counts])
+
+
+def resample(out: Path, turns: str, *, num_trials: int, num_rounds: int | None, seed: int) -> dict:
+    """How often 3 % are found, and how often they are where there are none, in trials made of the steps measured."""
+    sessions, seen = _sessions(out, turns)
+    rng, rounds = random.Random(seed), num_rounds or round(fmean(seen))
+    counts = {True: [], False: []}
+    for _ in range(num_trials):
+        for planted, verdicts in counts.items():
+            draw = _draw_round if turns == "runs" else _draw_pair
+            drawn = [draw(rng, sessions, planted) for _ in range(rounds)]
+            verdicts.append(verdict_of(by_rounds(drawn) if turns == "runs" else by_pairs(drawn)))
+    return {
+        "turns": turns, "trials": num_trials, "rounds": rounds, "block_steps": BLOCK_STEPS, "seed": seed,
+        "num_sessions": len(sessions), "num_runs": sum(map(len, sessions)),
+        "sd_of_runs": stdev(math.log(fmean(run)) for runs in sessions for run in runs),
+        "found": counts[True].count(SPEED.below) / num_trials,
+        "found_faster": counts[True].count(SPEED.above) / num_trials,
+        "false_alarms": sum(counts[False].count(word) for word in (SPEED.below, SPEED.above)) / num_trials,
+    }  # fmt: skip
+
+
+def _sessions(out: Path, turns: str) -> tuple[list[list[list[float]]], list[int]]:
+    """Of each trial, its runs in the order of time (of steps: A, B, A, B, ...), steps relative to their batch's mean."""
+    raw, seen = [], []
+    for path in sorted((out / turns).glob("trial-*/trial.json")):
+        told = json.loads(path.read_text())
+        seen.append(told["rounds"])
+        runs = []
+        for side in "AB":
+            slowed = 1 + power_workers.SLOWED_BY if told["planted"] and side == "B" else 1.0
+            for record in load_records([path.parent / side]).records:
+                key = (record.repeat, side) if turns == "steps" else record.started_at
+                runs.append((key, [step_s / slowed for step_s in _steps(record)]))
+        raw.append([steps for _, steps in sorted(runs, key=lambda run: run[0])])
+    if not raw:
+        raise SystemExit(f"{out / turns}: no trial that ended")
+    means = [fmean(column) for column in zip(*(run for runs in raw for run in runs), strict=True)]
+    return [[[step_s / mean for step_s, mean in zip(run, means, strict=True)] for run in runs] for runs in raw], seen
+
+
+def _draw_round(rng: random.Random, sessions, planted: bool) -> tuple[float, float, float, float]:
+    runs = rng.choice(sessions)
+    first = rng.randrange(len(runs) - len(ORDER) + 1)
+    logs = []
+    for side, run in zip(ORDER, runs[first : first + len(ORDER)], strict=True):
+        slow = 1 + power_workers.SLOWED_BY if planted and side == "B" else 1.0
+        logs.append(-math.log(slow * fmean(run[index] for index in _blocks(rng, len(run)))))
+    return tuple(logs)
+
+
+def _draw_pair(rng: random.Random, sessions, planted: bool) -> float:
+    """The same blocks on both sides, since they were measured side by side; which is A is drawn."""
+    runs = rng.choice(sessions)
+    first = 2 * rng.randrange(len(runs) // 2)
+    a, b = rng.sample(runs[first : first + 2], 2)
+    where = _blocks(rng, len(a))
+    slow = 1 + power_workers.SLOWED_BY if planted else 1.0
+    return math.log(fmean(a[index] for index in where) / (slow * fmean(b[index] for index in where)))
+
+
+def _blocks(rng: random.Random, num_steps: int) -> list[int]:
+    """Places of a moving-block bootstrap, around the end; H. R. Kuensch, Annals of Statistics 17 (1989), 1217-1241."""
+    firsts = [rng.randrange(num_steps) for _ in range(-(-num_steps // BLOCK_STEPS))]
+    return [(first + step) % num_steps for first in firsts for step in range(BLOCK_STEPS)][:num_steps]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("live", "report", "resample"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--trial", type=int, choices=range(1, NUM_TRIALS + 1), help="live: this one alone")
+    parser.add_argument("--turns", choices=("runs", "steps"), default="runs")
+    parser.add_argument("--trials", type=int, default=1000, help="resample: how many")
+    parser.add_argument("--rounds", type=int, help="resample: of each (default: as many as the trials had)")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    if asked.what == "live":
+        for trial in [asked.trial] if asked.trial else range(1, NUM_TRIALS + 1):
+            print(json.dumps(run_trial(asked.out, asked.turns, trial), sort_keys=True), flush=True)
+    elif asked.what == "report":
+        print(report(asked.out, asked.turns))
+    else:
+        found = resample(
+            asked.out, asked.turns, num_trials=asked.trials, num_rounds=asked.rounds, seed=asked.seed
+        )  # fmt: skip
+        (asked.out / f"resampled-{asked.turns}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        print(json.dumps(found, indent=1, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()

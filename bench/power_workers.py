@@ -1,0 +1,75 @@
+"""Workers of bench_compare_power.py: started in place of `harness.runner._enter_worker`, each in a process of its own.
+
+A slowed one spins for a share of each step's own seconds before the step's clock stops, as a slower program would: what
+else slows the machine makes both longer. Two that take turns are alive at once, and one waits, blocked, while the other
+steps: A, B B, A A, B B, ..., A.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+SLOWED_BY = 0.03
+
+
+def plain(job, pipe, stderr):
+    from harness import worker
+
+    worker.run(job, pipe, stderr)
+
+
+def slowed(job, pipe, stderr):
+    _slow_down()
+    plain(job, pipe, stderr)
+
+
+def in_turns(side, folder, num_steps, is_slowed, job, pipe, stderr):
+    if is_slowed:
+        _slow_down()
+    _take_turns(side, Path(folder), num_steps)
+    plain(job, pipe, stderr)
+
+
+def make_turns(folder: Path) -> None:
+    for side in "AB":
+        os.mkfifo(folder / side)
+
+
+def _slow_down():
+    from harness.meters import StepTimer
+
+    stop = StepTimer.stop
+
+    def stop_late(timer):
+        until = timer._began + (time.perf_counter() - timer._began) * (1 + SLOWED_BY)
+        while time.perf_counter() < until:
+            pass
+        stop(timer)
+
+    StepTimer.stop = stop_late
+
+
+def _take_turns(side, folder, num_steps):
+    from harness.meters import StepTimer
+
+    mine, theirs = (os.open(folder / one, os.O_RDWR) for one in (side, "B" if side == "A" else "A"))
+    start, stop, num_done = StepTimer.start, StepTimer.stop, 0
+
+    def start_in_turn(timer):
+        # A's turns begin at its steps 0, 1, 3, 5, ..., and B's at 0, 2, 4, ...
+        if num_done % 2 == (side == "A"):
+            if num_done:
+                os.write(theirs, b".")
+            os.read(mine, 1)
+        start(timer)
+
+    def stop_and_count(timer):
+        nonlocal num_done
+        stop(timer)
+        num_done += 1
+        if num_done == num_steps:  # no next step begins that would hand over
+            os.write(theirs, b".")
+
+    StepTimer.start, StepTimer.stop = start_in_turn, stop_and_count

@@ -1,0 +1,69 @@
+"""Two settings of a study in turns: which runs that asks for, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from harness.commands import console
+from harness.commands.asked import choose_cells, load_cells
+
+if TYPE_CHECKING:
+    from harness.interleave import Interleaved
+    from harness.matrix import Cell
+    from harness.record import Record
+
+
+def cells_to_run(
+    study: Path,
+    overrides: list[str] | None,
+    only: list[str] | None,
+    settings: tuple[str, str] | None,
+    rounds: int | None,
+) -> tuple[Interleaved | None, list[Cell]]:
+    """A study's runs in order; with two settings, those of the pairs that have both."""
+    from harness.interleave import DEFAULT_ROUNDS, interleave
+
+    if settings is None:
+        return None, choose_cells(load_cells(study, overrides), only)
+    found = interleave(study, overrides or (), settings)
+    for reason in found.left_out:
+        console.err.print(f"[yellow]left out:[/] {escape(reason)}", soft_wrap=True, highlight=False)
+    found = found.only(choose_cells([cell for pair in found.pairs for cell in pair], only))
+    return found, found.runs(rounds or DEFAULT_ROUNDS)
+
+
+def compare_turns(
+    turns: Interleaved | None,
+    cells: Sequence[Cell],
+    records: Sequence[Record],
+    prices: Path | None,
+    usd_per_hour: float | None,
+    fail_above: float | None,
+    markdown: Path | None,
+) -> bool:
+    """Print A against B by the runs of these cells, where there are two settings; tell whether `fail_above` failed."""
+    from harness import compare_screen as screen
+    from harness.pricing import price_records
+    from harness.report.wording import shown_in
+
+    if turns is None:
+        return False
+    asked = {(cell.config_hash, cell.repeat) for cell in cells}
+    runs = [record for record in records if (record.config_hash, record.repeat) in asked]
+    tried = {record.config_hash for record in runs}
+    if not all(tried & side for side in turns.hashes) or all(record.outcome != "ok" for record in runs):
+        console.out.print("Nothing to compare: no cell ended well, or one setting was never tried.", highlight=False)
+        return False
+    priced = price_records(runs, prices=prices, usd_per_hour=usd_per_hour)
+    found = screen.compare_turns(turns, priced, fail_above)
+    said = f"A: {turns.settings[0]}; B: {turns.settings[1]}"
+    with shown_in(priced.assumed.prices.currency):
+        if markdown is not None:
+            markdown.write_text(f"{said}\n\n{screen.to_markdown(found)}", encoding="utf-8")
+        console.out.print(f"\n{escape(said)}", highlight=False, soft_wrap=True)
+        screen.describe_comparison(console.out, found)
+    return found.failed
