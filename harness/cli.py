@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -131,16 +131,15 @@ def plan(
     """List every cell: what is done, stale, to do or unsupported here, and what it is expected to take."""
     from harness.cost import usd_of_seconds
     from harness.machine import describe_machine, unsupported_reason
-    from harness.store import find_done, own_records
+    from harness.store import find_all_done, own_records
 
     cells, machine = _choose(_load_cells(study, overrides), only), describe_machine()
     records = own_records(results, machine).records
     price = _find_price(machine, prices, usd_per_hour=usd_per_hour, stated=_stated(instance, region, prices))
     hourly = None if isinstance(price, str) else price.usd_per_hour
     rows = []
-    for cell in cells:
+    for cell, (state, last) in zip(cells, find_all_done(cells, records, machine), strict=True):
         reason = unsupported_reason(cell.config, machine)
-        state, last = find_done(cell, records, machine)
         expected_s = last.duration_s if last else None
         rows.append(
             {
@@ -177,20 +176,29 @@ def run(  # noqa: PLR0913 - each is an option of the command
     prices: OwnPrices = None,
     detect: Detect = False,
     offline: Offline = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Run cells under a stopwatch, `time -v` and nvidia-smi, print the differences, save nothing.",
+        ),
+    ] = False,
 ) -> None:
     """Run a study's cells that are not done yet; each record is saved as its cell ends."""
     from harness.screen import Screen
-    from harness.store import find_done, own_records, ran_out
+    from harness.store import find_all_done, own_records, ran_out
     from harness.sweep import look_around, run_cells
 
     stated, ask = _stated(instance, region, prices), _asker(detect=detect, offline=offline)
     cells = _choose(_load_cells(study, overrides), only)
+    if verify:
+        _verify(cells, results)
+        return
     around = look_around(stated, ask)
     known = own_records(results, around.machine)
     _print_problems(known.unreadable)
-    to_do = [
-        cell for cell in cells if force or find_done(cell, known.records, around.machine, skip=not no_skip)[0] != "done"
-    ]
+    states = find_all_done(cells, known.records, around.machine, skip=not no_skip)
+    to_do = [cell for cell, (state, _) in zip(cells, states, strict=True) if force or state != "done"]
     if not to_do:
         _out.print(f"All {len(cells)} cells are done; nothing to run (--force measures again).", highlight=False)
         return
@@ -389,6 +397,42 @@ def pack(
     _out.print(f"{len(files)} records: {archive}", highlight=False, soft_wrap=True)
 
 
+@app.command(epilog="Example: harness export -o now.json && pytest-benchmark compare before.json now.json")
+def export(
+    *,
+    results: Annotated[
+        Path, typer.Option("--results", help="Folder, file or archive of the records.")
+    ] = DEFAULT_RESULTS,
+    format_: Annotated[
+        Literal["pytest-benchmark"], typer.Option("--format", help="What is to read it.")
+    ] = "pytest-benchmark",
+    machine: Annotated[
+        str | None, typer.Option(help="Where there are several: a machine's id or a part of it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file (default: to the terminal).")] = None,
+) -> None:
+    """Write cells as benchmarks of another tool: the seconds of their measured steps, and what else was measured."""
+    from harness.archive import read_records
+    from harness.benchmark_export import export_benchmarks
+    from harness.whole_file import write_whole
+
+    found = read_records([results])
+    _print_problems(found.unreadable)
+    exported = export_benchmarks(found.records, machine)
+    for cell in exported.left_out:
+        _err.print(f"[yellow]left out:[/] {escape(cell)}: no measured step", soft_wrap=True, highlight=False)
+    text = json.dumps(exported.fields, indent=1, allow_nan=False) + "\n"
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        write_whole(out, text)
+    except OSError as error:
+        raise UserError(f"--out {out}: can't be written: {error.strerror}") from None
+    num_cells = len(exported.fields["benchmarks"])
+    _out.print(f"{num_cells} cells: {out} ({format_})", highlight=False, soft_wrap=True)
+
+
 @app.command("import", epilog="Example: harness import gpu-check.tar.gz")
 def import_(
     archive: Annotated[
@@ -559,6 +603,35 @@ def fit(
         screen.end(found)
 
 
+@app.command(epilog="Example: harness profile bench/default.toml --only batch_size=16 --only precision=bf16")
+def profile(
+    study: StudyPath,
+    *,
+    only: Only = None,
+    overrides: Overrides = None,
+    steps: Annotated[int, typer.Option(min=1, help="How many are profiled.")] = 5,
+    out: Annotated[Path, typer.Option(help="Folder of the trace.")] = DEFAULT_RESULTS / "profiles",
+    as_json: AsJson = False,
+) -> None:
+    """Show where a step's time goes, by torch.profiler on a few steps that no figure holds; writes a trace for Perfetto.
+
+    Of several cells the first that trains is taken; `--only cell=NAME` names another.
+    """
+    from harness.profile_run import choose_trained, profile_cell
+    from harness.profile_screen import show_profile
+    from harness.sweep import look_around
+
+    cell = choose_trained(_choose(_load_cells(study, overrides), only))
+    try:
+        found = profile_cell(cell, look_around(None), steps, out)
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if as_json:
+        _print_json(found.as_fields())
+    else:
+        show_profile(_out, found)
+
+
 @app.command(epilog="Example: harness keys")
 def keys() -> None:
     """List every key of a study file, with its default, as a table in Markdown."""
@@ -590,6 +663,29 @@ def show(
         from harness.screen import describe_record
 
         describe_record(_out, record, summarise([record])[0], path)
+
+
+def _verify(cells: Sequence[Cell], results: Path) -> None:
+    """Run each cell under independent instruments; exit status 1 where one contradicts, or a cell ended badly."""
+    import tempfile
+
+    from harness.machine import describe_machine
+    from harness.sweep import Preparations, alone
+    from harness.verify import verify_cell
+    from harness.verify_screen import show_tolerance, show_verified
+
+    here, found = describe_machine(), []
+    try:
+        with alone(results), tempfile.TemporaryDirectory(prefix="harness-data-") as folder:
+            preparations = Preparations(Path(folder))
+            for cell in cells:
+                found.append(verify_cell(cell, preparations.prepare, here))
+                show_verified(_out, found[-1])
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    show_tolerance(_out)
+    if not all(one.agrees and one.outcome in ("ok", "not run", "unsupported") for one in found):
+        raise typer.Exit(EXIT_CRASHED)
 
 
 def _load_priced(

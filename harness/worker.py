@@ -40,6 +40,7 @@ from harness.compiling import use_cache
 from harness.corpus import load_tokens
 from harness.matrix import FineTuneConfig
 from harness.meters import MemoryMeter, StepTimer, held_now
+from harness.profiling import profile_steps
 from harness.pulse import Pulse
 from harness.record import Baseline, PeakMemory
 from harness.runner import BaselineJob, FineTuneJob, Job
@@ -207,6 +208,11 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
             told |= {"memory_parts": parts, "attention_kernels": kernels}
         except (MemoryError, RuntimeError):
             traceback.print_exc()  # the ending is training's, which went well
+    if job.profile_to and not trace.diverged:
+        profile_steps(
+            trainee, tokens["train"], config, place, beat,
+            first=job.profile_first, num_steps=len(seconds) - job.profile_first, to=Path(job.profile_to),
+        )  # fmt: skip
     return told | {"cpu_s": time.process_time()}
 
 
