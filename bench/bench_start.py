@@ -8,14 +8,13 @@ one's start.
 from __future__ import annotations
 
 from datetime import timedelta
-from statistics import median
 
 import pytest
-from replay_clock import ReplayClock
+from replay_clock import ReplayClock, replay
 
 from harness.matrix import expand
 from harness.study import parse_study
-from harness.sweep import look_around, run_cells
+from harness.sweep import Unwatched, look_around, run_cells
 
 NUM_CELLS = 10
 STUDY = {
@@ -28,22 +27,10 @@ STUDY = {
 }
 
 
-class Quiet:
-    """A watcher that draws nothing."""
-
-    def cell_started(self, cell): ...
-
-    def cell_progressed(self, cell, message): ...
-
-    def cell_ended(self, cell, record, path): ...
-
-    def cells_left_out(self, cells, reason): ...
-
-
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     cells = expand(parse_study(STUDY, "bench_start"))
-    found = run_cells(cells, tmp_path_factory.mktemp("results"), look_around(None), Quiet())
+    found = run_cells(cells, tmp_path_factory.mktemp("results"), look_around(None), Unwatched())
     assert [record.outcome for record in found] == ["ok"] * NUM_CELLS
     return found
 
@@ -51,15 +38,9 @@ def records(tmp_path_factory):
 CLOCK = ReplayClock()
 
 
-def replay(benchmark, seconds):
-    CLOCK.load(seconds)
-    benchmark.pedantic(lambda: None, rounds=len(seconds))
-    print(f"\nmedian {median(seconds):.3f} s, {min(seconds):.3f} to {max(seconds):.3f} s, {len(seconds)} seen")
-
-
 @pytest.mark.benchmark(timer=CLOCK)
 def test_order_to_first_step(benchmark, records):
-    replay(benchmark, [record.phases.first_step_s for record in records])
+    replay(benchmark, CLOCK, [record.phases.first_step_s for record in records])
 
 
 @pytest.mark.benchmark(timer=CLOCK)
@@ -67,5 +48,6 @@ def test_idle_between_cells(benchmark, records):
     ends = [record.started_at + timedelta(seconds=record.duration_s) for record in records]
     replay(
         benchmark,
+        CLOCK,
         [(later.started_at - end).total_seconds() for end, later in zip(ends, records[1:], strict=False)],
     )

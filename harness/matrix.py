@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -127,21 +128,29 @@ class Cell(Settings):
 
 def hash_config(config: FineTuneConfig | BaselineConfig, *, ignore: Iterable[str] = ()) -> str:
     """Hash what a configuration measures; `ignore` names more keys to leave out (`seed`, to group runs; `training.lr`)."""
-    fields = config.model_dump(mode="json")
-    for key in _NOT_HASHED:
-        fields["limits"].pop(key)
-    if "training" in fields:
-        fields["training"].pop("seeds")
-    for key in ignore:
-        table, _, name = key.rpartition(".")
-        (fields.get(table, {}) if table else fields).pop(name, None)
-    for table, keys in _SINCE.items():
-        for key, absent in keys.items():
-            if table in fields and fields[table].get(key, absent) == absent:
-                fields[table].pop(key, None)
-    if fields.get("global_batch_size") is None:
-        fields.pop("global_batch_size", None)
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+    left_out = frozenset(ignore)
+    inside = tuple(sorted(key for key in left_out if "." in key))
+    parts = {}
+    for key in type(config).model_fields:
+        value = getattr(config, key)
+        if key in left_out or (key == "global_batch_size" and value is None):
+            continue
+        parts[key] = _table_json(key, value, inside) if isinstance(value, Settings) else json.dumps(value)
+    # As json.dumps would have it, with sorted keys.
+    text = "{" + ", ".join(f'"{key}": {parts[key]}' for key in sorted(parts)) + "}"
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@functools.lru_cache(maxsize=1024)  # most cells of a study share their tables
+def _table_json(name: str, table: Settings, ignore: tuple[str, ...]) -> str:
+    """One table of a configuration as its hash sees it."""
+    left_out = {*{"limits": _NOT_HASHED, "training": ("seeds",)}.get(name, ())}
+    left_out |= {key.partition(".")[2] for key in ignore if key.partition(".")[0] == name}
+    fields = {key: value for key, value in table.model_dump(mode="json").items() if key not in left_out}
+    for key, absent in _SINCE.get(name, {}).items():
+        if fields.get(key, absent) == absent:
+            fields.pop(key, None)
+    return json.dumps(fields, sort_keys=True)
 
 
 def parse_device(device: str) -> tuple[Literal["cpu", "gpu"], int | None, bool]:
@@ -160,11 +169,12 @@ def expand(study: Study) -> list[Cell]:
     """
     problems: dict[str, None] = {}
     configs: dict[str, list[FineTuneConfig]] = {}
+    tables: dict[tuple[Any, ...], Settings] = {}
     for assignment in _assignments(study):
         assignment = _share_out(study, assignment)
         name = _cell_name(assignment)
         try:
-            seeds = _configure(study, assignment)
+            seeds = _configure(study, assignment, tables)
         except ValidationError as error:
             problems |= dict.fromkeys(f"cell {name}: {line}" for line in describe(error, FineTuneConfig))
         else:
@@ -240,14 +250,22 @@ def _matches(assignment: Mapping[str, Any], rule: Mapping[str, tuple[Any, ...]])
     return bool(rule) and all(key in assignment and assignment[key] in values for key, values in rule.items())
 
 
-def _configure(study: Study, assignment: Mapping[str, Any]) -> list[FineTuneConfig]:
-    sections = {name: getattr(study, name).model_dump() for name in SECTIONS}
-    for key, value in assignment.items():
-        if "." in key:
-            section, _, name = key.partition(".")
-            sections[section][name] = value
+def _configure(
+    study: Study, assignment: Mapping[str, Any], tables: dict[tuple[Any, ...], Settings]
+) -> list[FineTuneConfig]:
+    """One configuration a seed; `tables` keeps what other cells have of their settings in common."""
+    sections: dict[str, Settings] = {}
+    for name, kind in SECTIONS.items():
+        swept = {key.partition(".")[2]: value for key, value in assignment.items() if key.startswith(f"{name}.")}
+        key = (name, *swept.items())
+        if key not in tables:
+            own: Settings = getattr(study, name)
+            tables[key] = kind.model_validate(own.model_dump() | swept) if swept else own
+        sections[name] = tables[key]
+    training = sections["training"]
+    assert isinstance(training, TrainingSettings)  # noqa: S101 - made above
     axes = {axis: assignment[axis] for axis in AXES}
-    return [FineTuneConfig.model_validate(axes | sections | {"seed": seed}) for seed in sections["training"]["seeds"]]
+    return [FineTuneConfig.model_validate(axes | sections | {"seed": seed}) for seed in training.seeds]
 
 
 def _contradictions(config: FineTuneConfig) -> list[str]:

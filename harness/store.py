@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -128,26 +129,38 @@ def find_done(
 
     One that was skipped is done for as long as what it was skipped for holds; never without `skip`.
     """
-    state: State = "to do"
-    last = None
+    return find_all_done([cell], records, machine, skip=skip)[0]
+
+
+def find_all_done(
+    cells: Iterable[Cell], records: Sequence[Record], machine: Machine, *, skip: bool = True
+) -> list[tuple[State, Record | None]]:
+    """Tell of each cell what `find_done` tells; each record is looked at once."""
+    versions = _versions_here()
+    of_run: dict[tuple[str, int], list[Record]] = defaultdict(list)
     for record in records:
-        if (record.config_hash, record.repeat) != (cell.config_hash, cell.repeat):
-            continue
-        needless = (
-            record.outcome == "skipped" and skip and find_dominated(cell.config, ran_out(records, machine), machine)
-        )
-        if not _finished(record, cell) and (not needless or state == "done"):
-            continue
-        if state != "done" or _fresh(record, machine):
-            state, last = ("done" if _fresh(record, machine) else "stale"), record
-    return state, last
+        of_run[record.config_hash, record.repeat].append(record)
+    out_of_memory = ran_out(records, machine) if skip and any(one.outcome == "skipped" for one in records) else []
+    found = []
+    for cell in cells:
+        state: State = "to do"
+        last = None
+        for record in of_run.get((cell.config_hash, cell.repeat), ()):
+            needless = record.outcome == "skipped" and find_dominated(cell.config, out_of_memory, machine)
+            if not _finished(record, cell) and (not needless or state == "done"):
+                continue
+            if state != "done" or _fresh(record, machine, versions):
+                state, last = ("done" if _fresh(record, machine, versions) else "stale"), record
+        found.append((state, last))
+    return found
 
 
 def ran_out(records: Sequence[Record], machine: Machine) -> list[Record]:
     """The fresh records of cells whose newest fresh run ran out of memory."""
+    versions = _versions_here()
     newest: dict[tuple[str, int], Record] = {}
     for record in records:
-        if record.outcome in FINISHED and _fresh(record, machine):
+        if record.outcome in FINISHED and _fresh(record, machine, versions):
             newest[record.config_hash, record.repeat] = record
     return [record for record in newest.values() if record.outcome == "oom"]
 
@@ -158,13 +171,18 @@ def _finished(record: Record, cell: Cell) -> bool:
     return record.outcome in FINISHED
 
 
-def _fresh(record: Record, machine: Machine) -> bool:
+def _fresh(record: Record, machine: Machine, versions: Mapping[str, str]) -> bool:
     """Whether the same machine, host and code would measure it again."""
     return (
         (record.machine.id, record.machine.host) == (machine.id, machine.host)
         and record.measuring_version == MEASURING_VERSION
-        and all(record.packages.get(name, "not installed") == package_version(name) for name in _VERSIONS)
+        and all(record.packages.get(name, "not installed") == version for name, version in versions.items())
     )
+
+
+def _versions_here() -> dict[str, str]:
+    # Looked up once, and not for every record.
+    return {name: package_version(name) for name in _VERSIONS}
 
 
 def record_files(path: Path) -> Iterator[Path]:

@@ -46,6 +46,22 @@ class Watcher(Protocol):
         """A budget ended the study before these."""
 
 
+class Unwatched:
+    """A watcher that shows nothing."""
+
+    def cell_started(self, cell: Cell) -> None:
+        """Nobody looks."""
+
+    def cell_progressed(self, cell: Cell, message: dict[str, Any]) -> None:
+        """Nobody looks."""
+
+    def cell_ended(self, cell: Cell, record: Record, path: Path) -> None:
+        """Nobody looks."""
+
+    def cells_left_out(self, cells: Sequence[Cell], reason: str) -> None:
+        """Nobody looks."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """Seconds that may be spent, and how that was said."""
@@ -136,7 +152,7 @@ def run_cells(
     ran_out = [record for record in known_oom if record.config_hash not in again]
     began = time.perf_counter()
     with (
-        _alone(results),
+        alone(results),
         tempfile.TemporaryDirectory(prefix="harness-data-") as folder,
         Runner(start_method) as runner,
     ):
@@ -166,7 +182,7 @@ def run_cells(
 
 
 @contextlib.contextmanager
-def _alone(results: Path) -> Iterator[None]:
+def alone(results: Path) -> Iterator[None]:
     """Hold the folder's lock: two studies at once would slow each other and spoil both."""
     results.mkdir(parents=True, exist_ok=True)
     try:

@@ -37,18 +37,21 @@ from harness.allocator import map_large_blocks
 from harness.baseline import run_baseline
 from harness.breakdown import measure_breakdown
 from harness.compiling import use_cache
-from harness.corpus import load_tokens
+from harness.corpus import Tokens, load_tokens
 from harness.matrix import FineTuneConfig
 from harness.meters import MemoryMeter, StepTimer, held_now
 from harness.peak import measure_arithmetic
+from harness.profiling import profile_steps
 from harness.pulse import Pulse
 from harness.record import Baseline, PeakMemory
 from harness.runner import BaselineJob, FineTuneJob, Job
 from harness.settings import num_trained_layers
 from harness.shortage import find_sign
 from harness.training import (
+    Beat,
     Place,
     Trace,
+    Trainee,
     build_model,
     compile_ahead,
     describe_model,
@@ -213,7 +216,17 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         told |= measure_arithmetic(
             trainee, facts, tokens["train"], config, place, seconds, beat, near_limit=_near_limit(config, peaks)
         )
+        _profile(job, trainee, tokens["train"], place, beat, num_steps=len(seconds))
     return told | {"cpu_s": time.process_time()}
+
+
+def _profile(job: FineTuneJob, trainee: Trainee, rows: Tokens, place: Place, beat: Beat, *, num_steps: int) -> None:
+    """Watch a few more steps, where that was asked for."""
+    if job.profile_to:
+        first = job.profile_first
+        profile_steps(
+            trainee, rows, job.config, place, beat, first=first, num_steps=num_steps - first, to=Path(job.profile_to)
+        )
 
 
 class _Reporter:

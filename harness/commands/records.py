@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
 
 from harness.commands import console
 from harness.commands.options import DEFAULT_RESULTS, AsJson, ResultsPath
+from harness.errors import UserError
 
 app = typer.Typer()
 
@@ -34,6 +36,42 @@ def pack(
     archive = out or Path(f"records-{machine_id}.tar.gz" if machine_id else "records.tar.gz")
     pack_records(files, results, archive)
     console.out.print(f"{len(files)} records: {archive}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: harness export -o now.json && pytest-benchmark compare before.json now.json")
+def export(
+    *,
+    results: Annotated[
+        Path, typer.Option("--results", help="Folder, file or archive of the records.")
+    ] = DEFAULT_RESULTS,
+    format_: Annotated[
+        Literal["pytest-benchmark"], typer.Option("--format", help="What is to read it.")
+    ] = "pytest-benchmark",
+    machine: Annotated[
+        str | None, typer.Option(help="Where there are several: a machine's id or a part of it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file (default: to the terminal).")] = None,
+) -> None:
+    """Write cells as benchmarks of another tool: the seconds of their measured steps, and what else was measured."""
+    from harness.archive import read_records
+    from harness.benchmark_export import export_benchmarks
+    from harness.whole_file import write_whole
+
+    found = read_records([results])
+    console.print_problems(found.unreadable)
+    exported = export_benchmarks(found.records, machine)
+    for cell in exported.left_out:
+        console.err.print(f"[yellow]left out:[/] {escape(cell)}: no measured step", soft_wrap=True, highlight=False)
+    text = json.dumps(exported.fields, indent=1, allow_nan=False) + "\n"
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        write_whole(out, text)
+    except OSError as error:
+        raise UserError(f"--out {out}: can't be written: {error.strerror}") from None
+    num_cells = len(exported.fields["benchmarks"])
+    console.out.print(f"{num_cells} cells: {out} ({format_})", highlight=False, soft_wrap=True)
 
 
 @app.command("import", epilog="Example: harness import gpu-check.tar.gz")

@@ -29,6 +29,7 @@ from harness.commands.options import (
     StudyPath,
     UsdPerHour,
 )
+from harness.commands.verified import verify_cells
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,16 +57,15 @@ def plan(
     """List every cell: what is done, stale, to do or unsupported here, and what it is expected to take."""
     from harness.cost import usd_of_seconds
     from harness.machine import describe_machine, unsupported_reason
-    from harness.store import find_done, own_records
+    from harness.store import find_all_done, own_records
 
     cells, machine = choose_cells(load_cells(study, overrides), only), describe_machine()
     records = own_records(results, machine).records
     price = find_price(machine, prices, usd_per_hour=usd_per_hour, stated=read_stated(instance, region, prices))
     hourly = None if isinstance(price, str) else price.usd_per_hour
     rows = []
-    for cell in cells:
+    for cell, (state, last) in zip(cells, find_all_done(cells, records, machine), strict=True):
         reason = unsupported_reason(cell.config, machine)
-        state, last = find_done(cell, records, machine)
         expected_s = last.duration_s if last else None
         rows.append(
             {
@@ -121,11 +121,18 @@ def run(  # noqa: PLR0913 - each is an option of the command
     prices: OwnPrices = None,
     detect: Detect = False,
     offline: Offline = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Run cells under a stopwatch, `time -v` and nvidia-smi, print the differences, save nothing.",
+        ),
+    ] = False,
 ) -> None:
     """Run a study's cells that are not done yet; each record is saved as its cell ends."""
     from harness import compare_screen
     from harness.screen import Screen
-    from harness.store import find_done, own_records, ran_out
+    from harness.store import find_all_done, own_records, ran_out
     from harness.sweep import look_around, run_cells
 
     stated, ask = read_stated(instance, region, prices), asker(detect=detect, offline=offline)
@@ -133,12 +140,16 @@ def run(  # noqa: PLR0913 - each is an option of the command
     if interleave is None and (rounds or fail_above or markdown):
         raise UserError("--rounds, --fail-above and --markdown of `harness run` need --interleave A B")
     turns, cells = cells_to_run(study, overrides, only, interleave, rounds)
+    if verify:
+        verify_cells(cells, results)
+        return
     around = look_around(stated, ask)
     known = own_records(results, around.machine)
     console.print_problems(known.unreadable)
     # Runs made at another time are no turns: of an interleaved study only its own count.
     mine = [record for record in known.records if turns is None or record.study == turns.study]
-    to_do = [cell for cell in cells if force or find_done(cell, mine, around.machine, skip=not no_skip)[0] != "done"]
+    states = find_all_done(cells, mine, around.machine, skip=not no_skip)
+    to_do = [cell for cell, (state, _) in zip(cells, states, strict=True) if force or state != "done"]
     if not to_do:
         console.out.print(f"All {len(cells)} cells are done; nothing to run (--force measures again).", highlight=False)
         if compare_turns(turns, cells, mine, prices, usd_per_hour, limit, markdown):

@@ -2,25 +2,21 @@
 
 import io
 import os
-import pickle
 import re
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from harness.screen import Screen
 from harness.settings import PACKAGED_MODEL
+from harness.verify import run_alone, verify_cell
 
 pytestmark = pytest.mark.alone
 
-DRIVER = Path(__file__).parent / "in_this_process.py"
 REAL = {"model": {"name": PACKAGED_MODEL}, "limits": {"max_train_s": 5}}
 
 
@@ -84,70 +80,54 @@ def test_a_sleep_planted_in_batching_is_seen_by_both_clocks(bench, tmp_path, mon
     assert planted[1] - plain[1] == pytest.approx(21 * 0.05, rel=0.1)
 
 
-@pytest.fixture(scope="module")
-def big_job(bench, tmp_path_factory):
-    """A cell of several hundred MiB, pickled for a process of its own."""
-    (cell,) = bench.cells(
-        model={"name": PACKAGED_MODEL},
-        training={"max_steps": 4},
-        matrix={"batch_size": [32], "seq_len": [64], "padding": ["max"]},
-    )
-    folder = tmp_path_factory.mktemp("big")
-    job = replace(bench.prepare(cell).job, num_threads=2, ordered_at=time.perf_counter(), pulse=str(folder / "pulse"))
-    (folder / "job.pickle").write_bytes(pickle.dumps(job))
-    return SimpleNamespace(path=folder / "job.pickle", out=folder / "end.pickle")
+BIG = {
+    "model": {"name": PACKAGED_MODEL},
+    "matrix": {"batch_size": [32], "seq_len": [64], "padding": ["max"], "threads": [2]},
+}
 
 
-@pytest.fixture(scope="module")
-def peaks(big_job):
-    """Of one run under both instruments: loading torch takes most of it."""
-    return _measure_peaks(big_job)
+@pytest.fixture
+def big_job(bench):
+    """A cell of several hundred MiB, for a process of its own."""
+    (cell,) = bench.cells(**BIG, training={"max_steps": 4})
+    return replace(bench.prepare(cell).job, num_threads=2)
 
 
-def test_peak_memory_is_that_of_time_v_within_6_percent(peaks):
-    if peaks.by_time is None:
+def test_a_stopwatch_and_time_v_around_a_cell_agree_with_it(bench):
+    if not shutil.which("time"):
         pytest.skip("/usr/bin/time is not installed")
-    assert peaks.own == pytest.approx(peaks.by_time, rel=0.06)
+    (cell,) = bench.cells(**BIG, training={"max_steps": 12})
+    found = verify_cell(cell, bench.prepare, bench.around.machine)
+    assert found.reason is None
+    readings = {one.figure: one for one in found.readings}
+    assert readings["throughput"].ours == pytest.approx(readings["throughput"].theirs, rel=0.02)
+    assert readings["peak memory"].ours == pytest.approx(readings["peak memory"].theirs, rel=0.06)
+    assert readings["CPU time"].ours == pytest.approx(readings["CPU time"].theirs, rel=0.02)
 
 
-def test_peak_memory_is_that_of_the_control_group_within_2_percent_files_apart(peaks, big_job):
-    if peaks.by_group is None:
-        pytest.skip("no memory control group can be made here (root, and a mounted memory controller, are needed)")
+def test_peak_memory_is_that_of_the_control_group_within_2_percent_files_apart(big_job, tmp_path):
     # Files' pages are counted at the end, and their share of the peak with them. Where the kernel took some away in
     # between, which other work on the machine makes it do, neither instrument is to blame: then the run is repeated.
-    found = [peaks]
-    while len(found) < 3 and found[-1].without_files != pytest.approx(found[-1].by_group, rel=0.02):
-        found.append(_measure_peaks(big_job))
-    assert found[-1].without_files == pytest.approx(found[-1].by_group, rel=0.02), found
+    found = []
+    while len(found) < 3 and not (found and found[-1][0] == pytest.approx(found[-1][1], rel=0.02)):
+        found.append(_peaks_without_files(big_job, tmp_path))
+    assert found[-1][0] == pytest.approx(found[-1][1], rel=0.02), found
 
 
-def _measure_peaks(big_job):
-    """Peak bytes of a run as the harness reads it, and as GNU time and a control group of its own count it, where they are."""
-    command = [sys.executable, DRIVER, big_job.path, big_job.out]
-    if clock := shutil.which("time"):
-        command = [clock, "-v", *command]
-    found = _control_group()
-    if found:
-        command = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', found[0], *command]
-    by_time = by_group = None
+def _peaks_without_files(job, folder):
+    """Peak bytes of a run as the harness reads it, and as the control group counted it."""
+    group, peak_file, files_key = _control_group()
     try:
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-        if clock:
-            by_time = int(re.search(r"Maximum resident set size \(kbytes\): (\d+)", said)[1]) * 1024
-        if found:
-            group, peak_file, files_key = found
-            # Pages of files stay charged to the group when the process has ended; its own are gone by then.
-            of_files = int(re.search(rf"^{files_key} (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)[1])
-            by_group = int((group / peak_file).read_text()) - of_files
+        inside = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group)]
+        messages = run_alone(job, folder, inside, timeout_s=120)
+        # Pages of files stay charged to the group when the process has ended; its own are gone by then.
+        of_files = int(re.search(rf"^{files_key} (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)[1])
+        of_process = int((group / peak_file).read_text()) - of_files
     finally:
-        if found:
-            found[0].rmdir()
-    told = pickle.loads(big_job.out.read_bytes())
+        group.rmdir()
+    told = {message["kind"]: message for message in messages}
     (peak,) = told["end"]["peaks"]
-    assert peak.source == "rss"
-    return SimpleNamespace(
-        own=peak.num_bytes, without_files=peak.num_bytes - told["file_bytes"], by_time=by_time, by_group=by_group
-    )
+    return peak.num_bytes - told["held"]["file_bytes"], of_process
 
 
 def _control_group():

@@ -1,0 +1,103 @@
+"""What the harness does beside the model: tokenising, and what its loop adds to a step.
+
+Run: .venv/bin/pytest bench/bench_loop.py -s
+The loop is held against a bare one (the same batches, model, optimiser and schedule; nothing timed, counted or sent), in
+turns A B B A on a model so small (2 layers, width 32) that all else shows. What it adds does not grow with the model.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from statistics import median
+
+import numpy as np
+import pytest
+import torch
+from replay_clock import ReplayClock, replay
+
+from harness.corpus import Tokens, load_corpus, tokenise
+from harness.matrix import expand
+from harness.meters import MemoryMeter, StepTimer
+from harness.settings import PACKAGED_MODEL, DataSettings
+from harness.sources import locate_model
+from harness.study import parse_study
+from harness.text import attention_mask, collate
+from harness.training import Place, build_model, make_trainee, plan_batches, train
+
+NUM_STEPS, ROUNDS = 200, 20
+STUDY = {
+    "baselines": False,
+    "model": {"init": "random", "shape": "bert-tiny"},
+    "data": {"num_train": 1024},
+    "training": {"max_steps": NUM_STEPS},
+    "matrix": {"batch_size": [4], "seq_len": [16], "padding": ["longest"], "threads": [1]},
+}
+PLACE = Place(torch.device("cpu"), 0, 1)
+CLOCK = ReplayClock()
+
+
+def test_tokenising(benchmark, tmp_path):
+    corpus, model = load_corpus(DataSettings(num_train="all")), locate_model(PACKAGED_MODEL, weights=False)
+    benchmark.pedantic(lambda: tokenise(corpus, model, 128, tmp_path, store_texts=True), rounds=5)
+    num_rows = sum(map(len, corpus.texts.values()))
+    benchmark.extra_info["rows_per_s"] = num_rows / benchmark.stats.stats.median
+    print(f"\n{num_rows:,} rows, {num_rows / benchmark.stats.stats.median:,.0f} rows/s")
+
+
+@pytest.fixture(scope="module")
+def step_seconds():
+    """Seconds a step of a block of steps, by loop."""
+    torch.set_num_threads(1)
+    (cell,) = expand(parse_study(STUDY, "bench_loop"))
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(8, 16, size=1024)
+    rows = Tokens(
+        ids=rng.integers(1, 30_000, size=lengths.sum()).astype(np.int32),
+        offsets=np.cumsum([0, *lengths]),
+        labels=rng.integers(0, 2, size=1024),
+    )
+    model = build_model(locate_model(PACKAGED_MODEL, weights=False), cell.config.model, 2)
+    trainee = make_trainee(model, cell.config, PLACE, 2 * ROUNDS * NUM_STEPS)
+    found = {ours: [], bare: []}
+    for turn in range(2 * ROUNDS + 4):
+        loop = (ours, bare, bare, ours)[turn % 4]
+        began = time.perf_counter()
+        loop(trainee, rows, cell.config)
+        if turn >= 4:  # the first four find what the later ones have warm
+            found[loop].append((time.perf_counter() - began) / NUM_STEPS)
+    return found
+
+
+def ours(trainee, rows, config):
+    train(
+        trainee, rows, rows, config, PLACE, timer=StepTimer(PLACE.device), memory=MemoryMeter(PLACE.device, 0),
+        on_step=lambda trace: None, beat=lambda: None,
+    )  # fmt: skip
+
+
+def bare(trainee, rows, config):
+    trainee.model.train()
+    losses = []
+    for step in islice(plan_batches(rows, config, PLACE), NUM_STEPS):
+        ids, mask, labels, num_real = collate(rows, step[0][0], pad_to=None)
+        seen = attention_mask(mask, padded=num_real < ids.numel())
+        logits = trainee.model(input_ids=ids, attention_mask=seen).logits
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        loss.backward()
+        trainee.optimizer.step()
+        trainee.schedule.step()
+        trainee.optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.benchmark(timer=CLOCK)
+@pytest.mark.parametrize("loop", [ours, bare], ids=lambda loop: loop.__name__)
+def test_a_step(benchmark, step_seconds, loop):
+    replay(benchmark, CLOCK, step_seconds[loop])
+    added = [one - other for one, other in zip(step_seconds[ours], step_seconds[bare], strict=True)]
+    benchmark.extra_info["added_s"] = median(added)
+    print(
+        f"the harness's loop adds {1e6 * median(added):.0f} us a step (pairs: {1e6 * min(added):.0f} to {1e6 * max(added):.0f})"
+    )
