@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from dataclasses import fields
@@ -34,6 +35,7 @@ QUICK = {"steps": 4, "rows": 64, "train_rows": 64, "val_rows": 32, "epochs": 1.0
 
 def main() -> None:
     arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that peers are ended too
     if arguments.command == "run":
         picked = {field.name: getattr(arguments, field.name) for field in fields(Choices)}
         choices = Choices(**((QUICK if arguments.quick else {}) | {k: v for k, v in picked.items() if v is not None}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -141,14 +142,26 @@ def machine_facts() -> dict:
 def _timed(command: list[str], environment: dict[str, str], folder: Path = ROOT) -> tuple[float, str]:
     """Run a command to its end; give its wall clock and what it printed."""
     began = time.perf_counter()
-    ended = subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=_LONGEST_S, check=False
-    )
+    with subprocess.Popen(
+        command,
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=_LONGEST_S)
+        except BaseException:
+            # With all that it started: what goes on computing would spoil what is measured next.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     wall_s = time.perf_counter() - began
-    if ended.returncode:
-        last = "\n".join((ended.stderr or ended.stdout).splitlines()[-_SHOWN_LINES:])
-        sys.exit(f"{' '.join(command)[:200]} ended with status {ended.returncode}:\n{last}")
-    return wall_s, ended.stdout
+    if process.returncode:
+        last = "\n".join((errors or output).splitlines()[-_SHOWN_LINES:])
+        sys.exit(f"{' '.join(command)[:200]} ended with status {process.returncode}:\n{last}")
+    return wall_s, output
 
 
 def _as_toml(raw: dict) -> str:
