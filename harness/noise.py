@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.record import Load, Record
-from harness.steadiness import find_drift, find_modes
+from harness.steadiness import expected_seconds, find_drift, find_modes
 from harness.throttle import throttle_warnings
 from harness.throughput import Window
 
@@ -45,7 +45,7 @@ def noise_warnings(records: Sequence[Record], windows: Sequence[Window]) -> Iter
 
 def _series_warnings(windows: Iterable[Window]) -> Iterator[str]:
     """Of a series that has two levels no drift is told: the share of each changes its mean."""
-    series = [(window.seconds, window.num_padded_tokens) for window in windows]
+    series = [(window.seconds, expected_seconds(window.seconds, window.num_padded_tokens)) for window in windows]
     modes = max(filter(None, (find_modes(*one) for one in series)), default=None)
     drift = max(filter(None, (find_drift(*one) for one in series)), key=abs, default=None)
     if modes is not None:

@@ -75,7 +75,13 @@ def _truncate(seconds: Sequence[float], num_tokens: Sequence[int]) -> int:
     return first
 
 
-def find_modes(seconds: Sequence[float], num_tokens: Sequence[int]) -> Modes | None:
+def expected_seconds(seconds: Sequence[float], num_tokens: Sequence[int]) -> list[float]:
+    """What each step's padded tokens let expect it to take, by all the steps (see `_expect`)."""
+    start, slope, _ = _expect(seconds, num_tokens)
+    return [start + slope * size for size in num_tokens]
+
+
+def find_modes(seconds: Sequence[float], expected: Sequence[float]) -> Modes | None:
     """Two clearly separate kinds of step among the measured ones; None where there is one kind, or fewer than 30 steps.
 
     The steps, by their time relative to what their tokens let expect, are cut in two where the groups' own variances are
@@ -87,7 +93,7 @@ def find_modes(seconds: Sequence[float], num_tokens: Sequence[int]) -> Modes | N
     """
     if len(seconds) < FEWEST_STEPS:
         return None
-    found = sorted(1 + off for off in _offs(seconds, num_tokens)[0])
+    found = sorted(took / one for took, one in zip(seconds, expected, strict=True))
     num_steps = len(found)
     sums, squares = list(accumulate(found)), list(accumulate(one * one for one in found))
     fewest = math.ceil(_LEAST_SHARE * num_steps)
@@ -106,7 +112,7 @@ def find_modes(seconds: Sequence[float], num_tokens: Sequence[int]) -> Modes | N
     return best[1]
 
 
-def find_drift(seconds: Sequence[float], num_tokens: Sequence[int]) -> float | None:
+def find_drift(seconds: Sequence[float], expected: Sequence[float]) -> float | None:
     """By how much the last third of the measured steps took longer than the first, relative; None where that is not sure.
 
     Each third's time is held against what its tokens let expect. It is told where it is 5 % or more, and twice
@@ -114,7 +120,6 @@ def find_drift(seconds: Sequence[float], num_tokens: Sequence[int]) -> float | N
     """
     if len(seconds) < FEWEST_STEPS:
         return None
-    _, expected = _offs(seconds, num_tokens)
     third = len(seconds) // 3
     begin, end = ratio_of_sums(expected[:third], seconds[:third]), ratio_of_sums(expected[-third:], seconds[-third:])
     if begin is None or end is None or begin.variance is None or end.variance is None:
@@ -131,13 +136,6 @@ def _drawn_in(seconds: Sequence[float], num_tokens: Sequence[int]) -> list[float
     start, slope, limit = _expect(seconds[half:], num_tokens[half:])
     offs = (took / (start + slope * size) - 1 for took, size in zip(seconds, num_tokens, strict=True))
     return [max(-limit, min(limit, off)) for off in offs]
-
-
-def _offs(seconds: Sequence[float], num_tokens: Sequence[int]) -> tuple[list[float], list[float]]:
-    """How far each step is off, relative; and its expected seconds."""
-    start, slope, _ = _expect(seconds, num_tokens)
-    expected = [start + slope * size for size in num_tokens]
-    return [took / one - 1 for took, one in zip(seconds, expected, strict=True)], expected
 
 
 def _expect(seconds: Sequence[float], num_tokens: Sequence[int]) -> tuple[float, float, float]:

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, median
 
 from harness.intervals import FEWEST_RUNS, Estimate, t_interval
@@ -51,7 +52,7 @@ class Window:
         """All samples over all seconds; the mean of the steps' rates would weigh fast steps too much."""
         return sum(self.num_samples) / sum(self.seconds)
 
-    @property
+    @cached_property
     def within(self) -> LogRatio | None:
         """Samples a second by this run's steps alone, as a logarithm; None with fewer than two steps."""
         return ratio_of_sums(self.seconds, self.num_samples)
@@ -115,13 +116,13 @@ def host_spread(records: Iterable[Record]) -> HostSpread | None:
         for record in records
         if record.outcome == "ok" and record.machine.host and record.training and record.training.steps.num_samples
     ]
+    if len({host for host, _ in runs}) < 2:  # noqa: PLR2004 - a spread needs two
+        return None
     rates: dict[str, list[float]] = defaultdict(list)
     windows = measure_windows([training for _, training in runs])
     for (host, _), window in zip(runs, windows, strict=True):
         rates[host].append(window.samples_per_s)
     means = [fmean(found) for found in rates.values()]
-    if len(means) < 2:  # noqa: PLR2004 - a spread needs two
-        return None
     basis = f"between {len(means)} hosts"
     mean = t_interval(means, basis) if len(means) >= FEWEST_RUNS else Estimate(fmean(means), None, None, basis)
     return HostSpread(len(means), mean, min(means), max(means))
