@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -445,6 +446,7 @@ def _setup_s(run: Record) -> float | None:
     return _total(run.phases.start_s, run.phases.load_s, run.phases.tokenise_s, compile_s)
 
 
+@functools.cache
 def _t_quantile(freedom: int) -> float:
     from scipy import stats  # here, so that what asks for no interval runs where scipy is not installed
 
