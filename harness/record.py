@@ -541,7 +541,8 @@ def accuracy(labels: Sequence[int], predictions: Sequence[int]) -> float:
     if len(labels) != len(predictions):
         raise ValueError(f"{len(labels)} labels, {len(predictions)} predictions")
     # No line of Python for each example: a report asks thousands of records.
-    return sum(map(operator.eq, labels, predictions)) / len(labels)
+    num_right: int = sum(map(operator.eq, labels, predictions))
+    return num_right / len(labels)
 
 
 def macro_f1(labels: Sequence[int], predictions: Sequence[int]) -> float:
