@@ -42,10 +42,10 @@ from harness.pairing import pair_cells
 from harness.pricing import price_records
 from harness.record import Record
 from harness.runner import Prepared, Runner
-from harness.statistics import measure_window
 from harness.store import load_records, save_record
 from harness.study import parse_study
 from harness.sweep import Preparations, look_around
+from harness.throughput import measure_windows
 from harness.turns import by_rounds
 
 NUM_TRIALS, TRIAL_S = 20, 120.0
@@ -165,7 +165,7 @@ def _log_ratio(a: Record, b: Record) -> float:
 
 def _steps(record: Record) -> list[float]:
     """The measured steps but the last, beside which the other process may end."""
-    window = measure_window(record.training)
+    window = next(iter(measure_windows([record.training] if record.training else [])), None)
     return list(window.seconds[:-1])
 
 

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness import cli
 from harness.machine import describe_machine
-from harness.store import save_record
+from harness.record import to_json
+from harness.store import record_folder
 from tests.make_records import make_record
 
 NUM_CELLS = 10_000
@@ -44,11 +45,12 @@ def study(tmp_path):
 @pytest.fixture
 def records(tmp_path):
     """Of this machine, so that `plan` reads them; none is of the study's cells."""
+    here = describe_machine()
     for index in range(1000):
-        save_record(
-            make_record(axes={"batch_size": 51 + index}, minutes=index, machine=describe_machine()),
-            tmp_path / "records",
-        )
+        record = make_record(axes={"batch_size": 51 + index}, minutes=index, machine=here)
+        folder = record_folder(record, tmp_path / "records")
+        folder.mkdir(parents=True)
+        (folder / "0.json").write_text(to_json(record), encoding="utf-8")
     return tmp_path / "records"
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from harness.cost import Priced
 from harness.intervals import Estimate, ratio
-from harness.matrix import FineTuneConfig, parse_device
+from harness.matrix import Config, FineTuneConfig, parse_device
 from harness.record import MemoryParts, MemorySource, Record
 from harness.settings import num_trained_layers
 
@@ -44,10 +45,10 @@ class Way:
 
     name: str
     keys: frozenset[str]
-    read: Callable[[Priced, dict[str, Any]], Any]
+    read: Callable[[Priced, Mapping[str, Any]], Any]
     order: Callable[[Any], Any]
     chain: bool = False
-    equal: Callable[[Priced, dict[str, Any]], Any] = lambda _cell, _fields: None
+    equal: Callable[[Priced, Mapping[str, Any]], Any] = lambda _cell, _fields: None
 
 
 @dataclass(frozen=True)
@@ -190,19 +191,24 @@ def _rate(cell: Priced) -> float:
     return cell.summary.samples_per_s.value if cell.summary.samples_per_s is not None else 0.0
 
 
-def _flat(cell: Priced) -> dict[str, Any]:
+def _flat(cell: Priced) -> Mapping[str, Any]:
+    return _flat_config(cell.summary.config)
+
+
+@functools.lru_cache(maxsize=2**14)  # each way to fit asks for every cell's
+def _flat_config(config: Config) -> Mapping[str, Any]:
     """A configuration as axis or `section.key` -> value, without what changes no figure."""
     flat: dict[str, Any] = {}
-    for key, value in cell.summary.config.model_dump(mode="json").items():
+    for key, value in config.model_dump(mode="json").items():
         flat |= {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
     return {key: value for key, value in flat.items() if key not in _UNTOLD}
 
 
-def _read(key: str) -> Callable[[Priced, dict[str, Any]], Any]:
+def _read(key: str) -> Callable[[Priced, Mapping[str, Any]], Any]:
     return lambda _cell, fields: fields[key]
 
 
-def _dropout(cell: Priced, fields: dict[str, Any]) -> float:
+def _dropout(cell: Priced, fields: Mapping[str, Any]) -> float:
     set_to = fields["model.attention_dropout"]
     facts = next((record.model for record in reversed(cell.summary.records) if record.model is not None), None)
     own = facts.attention_dropout if facts is not None else None
@@ -214,11 +220,11 @@ def _least_trained(trainable: str) -> float:
     return -math.inf if trainable == "all" else -num_trained_layers(trainable, _MOST_LAYERS)
 
 
-def _batch(_cell: Priced, fields: dict[str, Any]) -> int:
+def _batch(_cell: Priced, fields: Mapping[str, Any]) -> int:
     return int(fields["batch_size"] or fields["global_batch_size"])
 
 
-def _global_batch(cell: Priced, _fields: dict[str, Any]) -> int | None:
+def _global_batch(cell: Priced, _fields: Mapping[str, Any]) -> int | None:
     config = cell.summary.config
     if not isinstance(config, FineTuneConfig):
         return None

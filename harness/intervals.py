@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def t_interval(values: Sequence[float], basis: str, *, most: float = math.inf) -
     return Estimate(value, max(0.0, value - half), min(most, value + half), basis)
 
 
+@functools.cache
 def wilson(share: float, num_examples: int) -> Estimate:
     """95 % Wilson interval of a share of examples that were right."""
     from scipy import stats
@@ -81,6 +83,7 @@ def clear(one: Estimate, other: Estimate) -> bool:
     return one.high < other.low or other.high < one.low
 
 
+@functools.cache
 def t_quantile(freedom: float) -> float:
     """97.5 % quantile of Student's t: half the width of a 95 % interval, in standard errors."""
     from scipy import special  # here, so that what asks for no interval runs where scipy is not installed

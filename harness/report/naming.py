@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ _MAX_LABEL = 60
 _EMBELLISHMENTS = re.compile(r"\((?:R|TM)\)|\bCPU\b|\b\d+-Core\b|\bProcessor\b|@ .*")
 
 
-def flat(config: FineTuneConfig | BaselineConfig) -> dict[str, Any]:
+@functools.lru_cache(maxsize=2**14)  # each chart and table asks for every cell's
+def flat(config: FineTuneConfig | BaselineConfig) -> Mapping[str, Any]:
     """A configuration as axis or `section.key` -> value, without what changes no figure."""
     fields = config.model_dump(mode="json")
     found: dict[str, Any] = {axis: fields[axis] for axis in _AXES if axis in fields}
@@ -53,7 +55,7 @@ def flat(config: FineTuneConfig | BaselineConfig) -> dict[str, Any]:
 
 def told(cell: Priced) -> dict[str, Any]:
     """What can be said of a cell: its configuration, and its study."""
-    return flat(cell.summary.config) | {STUDY: cell.summary.study}
+    return {**flat(cell.summary.config), STUDY: cell.summary.study}
 
 
 def usual_values(cells: Iterable[Priced]) -> dict[str, str]:
@@ -61,13 +63,14 @@ def usual_values(cells: Iterable[Priced]) -> dict[str, str]:
 
     With several studies, what is the same throughout each of them is told by the study's name.
     """
-    seen: dict[str, Counter[str]] = {}
-    by_study: dict[str, dict[str, set[str]]] = {}
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    by_study: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for cell in cells:
         if cell.summary.kind == "fine_tune":
             for key, value in told(cell).items():
-                seen.setdefault(key, Counter())[str(value)] += 1
-                by_study.setdefault(key, {}).setdefault(cell.summary.study, set()).add(str(value))
+                word = str(value)
+                seen[key][word] += 1
+                by_study[key][cell.summary.study].add(word)
     varied = {key: counts.most_common(1)[0][0] for key, counts in seen.items() if len(counts) > 1}
     fixed = {key for key in varied if "." in key and all(len(values) == 1 for values in by_study[key].values())}
     return {key: value for key, value in varied.items() if key not in fixed and (key != STUDY or fixed)}
