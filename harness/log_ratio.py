@@ -12,6 +12,8 @@ from harness.intervals import Estimate, t_quantile
 MOST_BATCHES = 10
 _MOST_ALIKE = 0.97  # correlation of neighbouring steps; beyond it a run is one step long, as far as its spread tells
 
+_ROUNDING = 1e-12  # of a sum: steps that differ by less are all alike
+
 
 @dataclass(frozen=True)
 class LogRatio:
@@ -81,7 +83,7 @@ def ratio_of_sums(below: Sequence[float], above: Sequence[float]) -> LogRatio | 
     spread = num_batches / (num_batches - 1) * sum(rest**2 for rest in batches) / total**2
     by_batches = LogRatio(value, spread, num_batches - 1, f"{num_batches} batches of steps")
     squares = sum(rest**2 for rest in rests)
-    if squares <= 0:
+    if squares <= (_ROUNDING * total) ** 2:
         return by_batches
     alike = sum(one * other for one, other in pairwise(rests)) / squares
     # Of short series it comes out too small, by about (1 + 3 r) / n (Marriott and Pope, Biometrika 41 (1954), 390-402).

@@ -39,7 +39,7 @@ from harness.breakdown import measure_breakdown
 from harness.compiling import use_cache
 from harness.corpus import Tokens, load_tokens
 from harness.matrix import FineTuneConfig
-from harness.meters import MemoryMeter, StepTimer, held_now
+from harness.meters import Held, MemoryMeter, StepTimer, held_now
 from harness.peak import measure_arithmetic
 from harness.profiling import profile_steps
 from harness.pulse import Pulse
@@ -205,19 +205,34 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     send({"kind": "phase", "name": "after"})
     if place.world_size > 1 and not trace.diverged:
         told["communication"] = measure_communication(trainee, tokens["train"], config, place, beat)
-    # A compiled model shows no tensor to those who watch.
-    if not (trace.diverged or config.training.compile or _near_limit(config, peaks)):
-        try:
-            parts, kernels = measure_breakdown(trainee, tokens, config, place, len(trace.num_samples), held, beat)
-            told |= {"memory_parts": parts, "attention_kernels": kernels}
-        except (MemoryError, RuntimeError):
-            traceback.print_exc()  # the ending is training's, which went well
     if not trace.diverged:
+        if not _near_limit(config, peaks):
+            told |= _break_down(trainee, tokens, config, place, trace, held, beat)
         told |= measure_arithmetic(
             trainee, facts, tokens["train"], config, place, seconds, beat, near_limit=_near_limit(config, peaks)
         )
         _profile(job, trainee, tokens["train"], place, beat, num_steps=len(seconds))
     return told | {"cpu_s": time.process_time()}
+
+
+def _break_down(
+    trainee: Trainee,
+    tokens: dict[str, Tokens],
+    config: FineTuneConfig,
+    place: Place,
+    trace: Trace,
+    held: tuple[Held, Held],
+    beat: Beat,
+) -> dict[str, Any]:
+    """Where the memory went; nothing of a compiled model, which shows no tensor to those who watch."""
+    if config.training.compile:
+        return {}
+    try:
+        parts, kernels = measure_breakdown(trainee, tokens, config, place, len(trace.num_samples), held, beat)
+    except (MemoryError, RuntimeError):
+        traceback.print_exc()  # the ending is training's, which went well
+        return {}
+    return {"memory_parts": parts, "attention_kernels": kernels}
 
 
 def _profile(job: FineTuneJob, trainee: Trainee, rows: Tokens, place: Place, beat: Beat, *, num_steps: int) -> None:

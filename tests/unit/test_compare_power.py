@@ -48,7 +48,7 @@ def test_three_percent_is_found_and_what_was_planted_before_is_divided_out(power
     lay_trials(tmp_path, turns, run_sd=run_sd)
     found = power.resample(tmp_path, turns, num_trials=200, num_rounds=4, seed=1)
     assert found["found"] >= 0.9 and found["found_faster"] == 0
-    assert found["false_alarms"] <= 0.09
+    assert found["false_alarms"] <= 0.11
     assert found["num_runs"] == 6 * 12
 
 
@@ -63,7 +63,7 @@ def test_a_verdict_is_that_of_a_comparison(power):
 def test_noise_between_runs_hides_it_where_runs_take_turns(power, tmp_path):
     lay_trials(tmp_path, "runs", run_sd=0.08)
     found = power.resample(tmp_path, "runs", num_trials=200, num_rounds=4, seed=1)
-    assert found["found"] < 0.3 and found["false_alarms"] <= 0.09
+    assert found["found"] < 0.3 and found["false_alarms"] <= 0.11
     assert found["sd_of_runs"] == pytest.approx(0.08, rel=0.25)
 
 
