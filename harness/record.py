@@ -5,6 +5,7 @@ History of `SCHEMA_VERSION` (frozen records of each are in tests/fixtures/record
     2: where the memory went, who else held it and whether it grew; caps; GPU readings; exposed communication; compile
         and activation checkpointing; a global batch that no device's batch tells.
     3: what the cloud's metadata service said of the machine; joules by counters.
+    4: FLOPs of a counted step and the machine's peak beside it; what disturbed the machine; a ladder's rungs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Literal
 from harness.matrix import Config
 from harness.settings import Precision, Settings
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # Raised by hand when a change of the measuring code could move a figure: older records become stale.
 # 2: DDP no longer broadcasts buffers; a process's resident set is read between steps.
