@@ -138,9 +138,7 @@ def _seconds(cell: Priced) -> dict[tuple[int, int], float | None]:
     }
 
 
-def _saving(
-    first: dict[tuple[int, int], float | None], own: dict[tuple[int, int], float | None]
-) -> Estimate | None:
+def _saving(first: dict[tuple[int, int], float | None], own: dict[tuple[int, int], float | None]) -> Estimate | None:
     pairs = [(first[key], own[key]) for key in first.keys() & own.keys()]
     logs = [math.log(usual / seconds) for usual, seconds in pairs if usual is not None and seconds is not None]
     if not logs or len(logs) < len(pairs):
@@ -149,7 +147,9 @@ def _saving(
     if len(logs) < _FEWEST_PAIRS:
         return Estimate(math.exp(middle), None, None, "one seed: spread between seeds unknown")
     half = t_quantile(len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
-    return Estimate(math.exp(middle), math.exp(middle - half), math.exp(middle + half), f"over {len(logs)} pairs of runs")
+    return Estimate(
+        math.exp(middle), math.exp(middle - half), math.exp(middle + half), f"over {len(logs)} pairs of runs"
+    )
 
 
 def _num_changes(one: Priced, other: Priced) -> int:

@@ -11,6 +11,7 @@ from harness.assumptions import Assumptions, load_assumptions
 from harness.comparison import Difference, differences
 from harness.compute_use import with_mfu
 from harness.cost import Priced, price
+from harness.ladder import aim
 from harness.prices import Price, PriceTable, choices, gpu_peak_flops, load_prices, price_finder
 from harness.record import Record
 from harness.statistics import summarise
@@ -81,7 +82,7 @@ def price_records(
         UserError: For anything that the user can mend.
     """
     assumed, table = load_assumptions(prices, value), load_prices()
-    summaries = with_mfu(summarise(records), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
+    summaries = with_mfu(summarise(aim(records)), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
     finder = price_finder(table, summaries, instances=instances, usd_per_hour=usd_per_hour, book=assumed.prices)
     machines = {summary.machine_id: summary for summary in summaries}
     return Priceable(

@@ -119,6 +119,14 @@ def _setup_s(run: Record) -> float | None:
     return _total(run.phases.start_s, run.phases.load_s, run.phases.tokenise_s, compile_s)
 
 
+def seconds_to_target(run: Record) -> float | None:
+    """From a cell's order to its target on validation: set-up, training and validations; None where it was not reached."""
+    if run.training is None or not isinstance(run.config, FineTuneConfig):
+        return None
+    reached = _reach_target(run.training, run.config.training.target_accuracy)
+    return None if reached is None else _total(_setup_s(run), reached.train_s, reached.evaluate_s)
+
+
 def _padding_fraction(windows: Sequence[Window]) -> float | None:
     computed = sum(sum(window.num_padded_tokens) for window in windows)
     return 1 - sum(sum(window.num_real_tokens) for window in windows) / computed if computed else None

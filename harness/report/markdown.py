@@ -9,6 +9,7 @@ from datetime import datetime
 from harness.cost import Priced
 from harness.footprint import rescues
 from harness.intervals import value_of
+from harness.ladder import Ladder, ladders
 from harness.price_rows import age_words
 from harness.report.cell_table import Field
 from harness.report.choice import failed
@@ -23,6 +24,8 @@ from harness.report.machines import Machines
 from harness.report.memory import rescue_sentences
 from harness.report.money import LINE_HEADS, Money
 from harness.report.naming import describe, machine_labels
+from harness.report.rungs import HEADS as RUNG_HEADS
+from harness.report.rungs import rung_rows, rung_sentences
 from harness.report.sections import MADE_UP, is_made_up, warnings_by_text
 from harness.report.wording import clean, interval, memory, number, percent, seconds, usd, usd_per_hour
 from harness.report.worth_words import WORTH_HEADS, WorthWords
@@ -52,6 +55,7 @@ def markdown(
     parts += [_md_worth(worth)] if worth is not None else []
     good = sorted((c for c in cells if c.summary.kind == "fine_tune" and c.summary.num_ok), key=_by_dollars)
     parts.append(_md_side_by_side(machines))
+    parts += [_md_ladder(one, cells) for one in ladders(cells)]
     parts.append(_md_cells(good))
     parts.append(_md_scaling(scaling_series(cells), cells))
     parts.append(_md_baselines([c for c in cells if c.summary.kind == "baseline" and c.summary.num_ok]))
@@ -105,6 +109,12 @@ def _md_worth(worth: WorthWords) -> str:
     said = " ".join(md(sentence) for sentence in (*worth.sentences, worth.marked))
     table = _md_table(WORTH_HEADS, [_md_fields(row) for row in worth.rows]) if worth.rows else ""
     return "\n\n".join(filter(None, ("## Is it worth it", said, table)))
+
+
+def _md_ladder(ladder: Ladder, cells: Sequence[Priced]) -> str:
+    said = " ".join(md(sentence) for sentence in rung_sentences(ladder, cells))
+    table = _md_table(RUNG_HEADS, [_md_fields(row) for row in rung_rows(ladder, cells)])
+    return f"## The ladder\n\n{said}\n\n{table}"
 
 
 def _md_fields(row: Sequence[Field]) -> list[str]:

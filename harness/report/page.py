@@ -17,6 +17,7 @@ from harness import __version__
 from harness.assumptions import Assumptions
 from harness.cost import Priced
 from harness.footprint import rescues, ways_to_fit
+from harness.ladder import ladders
 from harness.prices import Price
 from harness.record import Record
 from harness.report.assumed import INPUT_HEADS
@@ -50,6 +51,8 @@ from harness.report.naming import machine_labels
 from harness.report.roofline import HEADS as ROOFLINE_HEADS
 from harness.report.roofline import MAX_ROWS as MOST_ROOFLINE_ROWS
 from harness.report.roofline import roofline_rows, rooflines
+from harness.report.rungs import HEADS as RUNG_HEADS
+from harness.report.rungs import rung_charts, rung_rows, rung_sentences
 from harness.report.runs_chart import runs_charts
 from harness.report.sections import MADE_UP, is_made_up, losses, places, sample, totals, warnings_by_text
 from harness.report.sentence import tfidf_cost
@@ -107,10 +110,12 @@ def page(
     scaling = _scaling(cells)
     memory = _memory(cells)
     arithmetic = _arithmetic(cells)
+    climbed = _ladders(cells)
     runs, num_more_runs = runs_charts(cells, records)
     charts = [
         *([cost] if cost is not None else []),
         *maps,
+        *(chart for one in climbed for chart in one["charts"]),
         *compared,
         *(parts.machines.charts if parts.machines else ()),
         *(chart for group in (scaling["charts"].values() if scaling else []) for chart in group),
@@ -145,6 +150,8 @@ def page(
         scaling=scaling,
         memory=memory,
         arithmetic=arithmetic,
+        ladders=climbed,
+        rung_heads=RUNG_HEADS,
         curves=curves,
         runs=runs,
         num_more_runs=num_more_runs,
@@ -183,6 +190,20 @@ def _scaling(cells: Sequence[Priced]) -> dict[str, Any] | None:
         "heads": SCALING_HEADS,
         "rows": scaling_rows(series, cells),
     }
+
+
+def _ladders(cells: Sequence[Priced]) -> list[dict[str, Any]]:
+    """What the section on ladders shows, one after the other."""
+    return [
+        {
+            "name": one.study,
+            "target": one.target,
+            "sentences": rung_sentences(one, cells),
+            "charts": rung_charts(one, index),
+            "rows": rung_rows(one, cells),
+        }
+        for index, one in enumerate(ladders(cells))
+    ]
 
 
 def _arithmetic(cells: Sequence[Priced]) -> dict[str, Any] | None:
