@@ -202,7 +202,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     if place.world_size > 1 and not trace.diverged:
         told["communication"] = measure_communication(trainee, tokens["train"], config, place, beat)
     # A compiled model shows no tensor to those who watch.
-    if not (trace.diverged or config.training.compile or _near_limit(config, peaks)):
+    if job.breaks_down and not (trace.diverged or config.training.compile or _near_limit(config, peaks)):
         try:
             parts, kernels = measure_breakdown(trainee, tokens, config, place, len(trace.num_samples), held, beat)
             told |= {"memory_parts": parts, "attention_kernels": kernels}
