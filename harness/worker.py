@@ -67,6 +67,7 @@ _REASON_SIGNS = 300
 # What libraries raise when they get no memory, beside the types that stand for nothing else.
 _MAY_TELL = (RuntimeError, ImportError, OSError, SafetensorError)
 _NEAR_LIMIT = 0.9
+_CHECKSUM_PART = 2**20
 _GIB = 2**30
 
 
@@ -338,7 +339,9 @@ def _near_limit(config: FineTuneConfig, peaks: tuple[PeakMemory, ...]) -> bool:
 def _checksum(model: PreTrainedModel) -> float:
     """Sum of all parameters in fp64: equal on every rank of a DDP cell."""
     with torch.inference_mode():
-        return float(sum(parameter.double().sum() for parameter in model.parameters()))
+        # Part by part: a whole table of words in fp64 would be more than training's own peak left free.
+        parts = (part for parameter in model.parameters() for part in parameter.flatten().split(_CHECKSUM_PART))
+        return float(sum(part.double().sum() for part in parts))
 
 
 def _end_with_parent() -> None:
