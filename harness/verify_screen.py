@@ -31,6 +31,6 @@ def show_verified(console: Console, found: Verified) -> None:
 def show_tolerance(console: Console) -> None:
     """Say what the verdicts mean, and that nothing was kept."""
     console.print(
-        f"\nagrees: within {TOLERANCE:.0%} of the instrument (CPU time: 5%). Nothing of these runs is in a figure or a record.",
+        f"\nagrees: within {TOLERANCE:.0%} of the instrument. Nothing of these runs is in a figure or a record.",
         highlight=False,
     )
