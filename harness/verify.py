@@ -31,8 +31,6 @@ _SMI_EVERY_MS = 200
 _KIB, _MIB = 2**10, 2**20
 _TIME_LINES = {
     "max_rss_kib": r"Maximum resident set size \(kbytes\): (\d+)",
-    "user_s": r"User time \(seconds\): ([\d.]+)",
-    "system_s": r"System time \(seconds\): ([\d.]+)",
 }
 _ELAPSED = re.compile(r"Elapsed \(wall clock\) time \(h:mm:ss or m:ss\): (?:(\d+):)?(\d+):([\d.]+)")
 _CHILD = "harness.verify_child"
@@ -100,7 +98,8 @@ def verify_cell(cell: Cell, prepare: Callable[[Cell], Prepared], machine: Machin
     config = config.model_copy(update={"training": training, "limits": limits})
     job = prepare(cell.model_copy(update={"config": config})).job
     assert isinstance(job, FineTuneJob)  # noqa: S101 - of a cell that trains
-    job = replace(job, num_threads=num_threads(config, machine))
+    # GNU time knows one peak, of the whole process: nothing that takes more than training may follow.
+    job = replace(job, num_threads=num_threads(config, machine), breaks_down=False)
     on_gpu = bool(num_gpus_used(config, machine))
     with tempfile.TemporaryDirectory(prefix="harness-verify-") as temporary:
         folder = Path(temporary)
@@ -181,7 +180,7 @@ def stopwatch_reading(messages: Sequence[Message], end: Message) -> Reading:
 
 
 def read_time(text: str) -> dict[str, float]:
-    """GNU time's own figures out of what `time -v` writes: `max_rss_kib`, `user_s`, `system_s`, `elapsed_s`."""
+    """GNU time's own figures out of what `time -v` writes: `max_rss_kib`, `elapsed_s`."""
     found = {key: float(match[1]) for key, line in _TIME_LINES.items() if (match := re.search(line, text))}
     if elapsed := _ELAPSED.search(text):
         hours, minutes, seconds = elapsed.groups()
@@ -192,7 +191,7 @@ def read_time(text: str) -> dict[str, float]:
 def time_readings(
     end: Message, elapsed_s: float, by_time: dict[str, float] | None, *, on_gpu: bool
 ) -> tuple[Reading, ...]:
-    """Peak memory, CPU seconds and the process's whole life, against `/usr/bin/time -v`.
+    """Peak memory and the process's whole life, against `/usr/bin/time -v`.
 
     On a GPU the peak that counts is the GPU's; main memory's is held against the same instrument all the same.
     """
@@ -202,10 +201,8 @@ def time_readings(
     rss = next((peak.num_bytes for peak in end["peaks"] if peak.source == "rss"), None)
     name = "peak of main memory" if on_gpu else "peak memory"
     max_rss = told["max_rss_kib"] * _KIB / _MIB if "max_rss_kib" in told else None
-    cpu_s = told["user_s"] + told["system_s"] if {"user_s", "system_s"} <= told.keys() else None
     return (
         Reading(name, "MiB", None if rss is None else rss / _MIB, max_rss, instrument, note),
-        Reading("CPU time", "s", end["cpu_s"], cpu_s, instrument, note),
         Reading("process, start to end", "s", elapsed_s, told.get("elapsed_s"), instrument, note),
     )
 

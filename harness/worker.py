@@ -71,6 +71,7 @@ _REASON_SIGNS = 300
 # What libraries raise when they get no memory, beside the types that stand for nothing else.
 _MAY_TELL = (RuntimeError, ImportError, OSError, SafetensorError)
 _NEAR_LIMIT = 0.9
+_CHECKSUM_PART = 2**20
 _GIB = 2**30
 
 
@@ -206,7 +207,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     if place.world_size > 1 and not trace.diverged:
         told["communication"] = measure_communication(trainee, tokens["train"], config, place, beat)
     if not trace.diverged:
-        if not _near_limit(config, peaks):
+        if job.breaks_down and not _near_limit(config, peaks):
             told |= _break_down(trainee, tokens, config, place, trace, held, beat)
         told |= measure_arithmetic(
             trainee, facts, tokens["train"], config, place, seconds, beat, near_limit=_near_limit(config, peaks)
@@ -373,7 +374,9 @@ def _near_limit(config: FineTuneConfig, peaks: tuple[PeakMemory, ...]) -> bool:
 def _checksum(model: PreTrainedModel) -> float:
     """Sum of all parameters in fp64: equal on every rank of a DDP cell."""
     with torch.inference_mode():
-        return float(sum(parameter.double().sum() for parameter in model.parameters()))
+        # Part by part: a whole table of words in fp64 would be more than training's own peak left free.
+        parts = (part for parameter in model.parameters() for part in parameter.flatten().split(_CHECKSUM_PART))
+        return float(sum(part.double().sum() for part in parts))
 
 
 def _end_with_parent() -> None:

@@ -102,7 +102,6 @@ def test_a_stopwatch_and_time_v_around_a_cell_agree_with_it(bench):
     readings = {one.figure: one for one in found.readings}
     assert readings["throughput"].ours == pytest.approx(readings["throughput"].theirs, rel=0.02)
     assert readings["peak memory"].ours == pytest.approx(readings["peak memory"].theirs, rel=0.06)
-    assert readings["CPU time"].ours == pytest.approx(readings["CPU time"].theirs, rel=0.02)
 
 
 def test_peak_memory_is_that_of_the_control_group_within_2_percent_files_apart(big_job, tmp_path):
