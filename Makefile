@@ -36,7 +36,7 @@ TORCH_PIN := .venv/torch-pin.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench smoke bench-peers report pack test gpu-check e2e fmt lint type layers check lock clean
+.PHONY: help setup bench smoke ladder bench-peers report pack test gpu-check e2e fmt lint type layers check lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ smoke: ## bench with bench/smoke.toml, in under a minute
 
 bench-peers: .venv/.train .venv/.assets .venv-peers/.trainer .venv-peers/.optimum ## beside a bare loop, Trainer and optimum-benchmark, 50 minutes (ARGS=)
 	@$(BIN)/python bench/bench_peers.py run $(ARGS)
+
+ladder: ## one optimisation a rung, each against the first script: what makes it cheaper, 40 minutes
+	@$(MAKE) --no-print-directory bench STUDY=bench/ladder.toml
 
 report: .venv/.train ## write results/report/ anew from all records
 	@$(BIN)/harness report $(PAID) $(if $(VALUE),--value $(VALUE))

@@ -144,7 +144,7 @@ def _chart(
     shown = [f"{ratio_words(e.value)} times" if e is not None else "not reached by every run" for e in found]
     drawn = go.Figure()
     rows = list(range(len(ladder.rungs)))
-    names = [f"{rung.number}  {words[rung.number]}" for rung in ladder.rungs]
+    names = [f"{rung.number}: {words[rung.number]}" for rung in ladder.rungs]
     hover = [f"{chart_text(name)}<br>{word}" for name, word in zip(names, shown, strict=True)]
     texts = [chr(0xA0) + chart_text(word) for word in shown]
     drawn.add_traces(bar_traces(rows, found, texts, name=title, role=role, hover=hover))
