@@ -20,10 +20,10 @@ from harness.report.naming import describe, difference, machine_labels, usual_va
 from harness.report.wording import interval, listed, memory, number, plural, seconds, usd
 
 HEADS = (
-    *("rung", "changed", "samples/s", "speed-up", "to the target", "cost to target", "times cheaper"),
+    *("rung", "samples/s", "speed-up", "to the target", "cost to target", "times cheaper"),
     *("peak memory", "test accuracy"),
 )
-_ROW_HEIGHT, _FRAME_HEIGHT, _ROOM = 44, 60, 1.3
+_ROW_HEIGHT, _FRAME_HEIGHT, _ROOM = 44, 60, 1.4
 _TICK_SIGNS = 30
 
 
@@ -109,8 +109,7 @@ def _row(rung: Rung, words: Mapping[int, str], places: Mapping[int, int], first:
     usd_field = _known(None if spent is None else usd(spent.value), value_of(spent), usd_lines)
     worse = _is_worse(summary.accuracy, first.cell.summary.accuracy)
     return [
-        Field(f"{rung.number}", rung.number, on),
-        Field(words[rung.number], words[rung.number], numeric=False),
+        Field(f"{rung.number}: {words[rung.number]}", rung.number, on, numeric=False),
         _known(
             None if summary.samples_per_s is None else number(summary.samples_per_s.value),
             value_of(summary.samples_per_s),
@@ -141,7 +140,7 @@ def _row(rung: Rung, words: Mapping[int, str], places: Mapping[int, int], first:
 def _chart(
     ladder: Ladder, words: Mapping[int, str], key: str, title: str, found: Sequence[Estimate | None], role: str
 ) -> Chart:
-    shown = [f"{ratio_words(e.value)} times" if e is not None else "not reached by every run" for e in found]
+    shown = [f"{ratio_words(e.value)}×" if e is not None else "not every run" for e in found]
     drawn = go.Figure()
     rows = list(range(len(ladder.rungs)))
     names = [f"{rung.number}: {words[rung.number]}" for rung in ladder.rungs]

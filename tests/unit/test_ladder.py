@@ -93,10 +93,10 @@ def test_a_rung_stands_on_the_one_that_it_differs_from_least():
     found, cells = climb(FIRST, GROUPED, HALF, [r.model_copy(update={"rung": 3}) for r in _with_allocator(side)])
     assert [rung.base.number if rung.base else None for rung in found.rungs] == [None, 0, 1, 1]
     rows = [dict(zip(HEADS, row, strict=True)) for row in rung_rows(found, cells)]
-    assert [row["changed"].text for row in rows[1:]] == [
-        "padded to the longest, grouped by length",
-        "bf16",
-        "training.allocator mmap",
+    assert [row["rung"].text for row in rows[1:]] == [
+        "1: padded to the longest, grouped by length",
+        "2: bf16",
+        "3: training.allocator mmap",
     ]
     assert [row["rung"].extra for row in rows] == ["", "", "", "on rung 1"]
 
@@ -128,7 +128,7 @@ def test_charts_have_a_bar_a_rung_and_words_where_there_is_none():
     speed, cost = rung_charts(found, 0)
     assert [round(value, 6) for value in speed.figure.data[0].x] == [1.0, 4.0, 2.0]
     assert list(cost.figure.data[0].x)[2] is None
-    assert cost.figure.data[1].text[2].strip() == "not reached by every run"
+    assert cost.figure.data[1].text[2].strip() == "not every run"
     assert [tick.split("<br>")[0] for tick in cost.figure.layout.yaxis.ticktext][2] == "2: bf16"
 
 
