@@ -73,7 +73,7 @@ class FineTuneJob:
         pulse: A file of counters that the parent watches; empty: nobody does.
         ordered_at: On perf_counter's clock.
         shares_gpu: All ranks compute on the first GPU, by gloo: right losses and no speed, for a check alone.
-        breaks_down: Whether its memory is taken apart when all is measured, which can take more than training did.
+        looks_closer: Whether memory and arithmetic are taken apart when all is measured, which can take more memory than training did.
         profile_to: Files' beginning, where all steps from the plan's `profile_first` on are trained again under the profiler
             when all is measured; empty: they are not.
     """
@@ -89,7 +89,7 @@ class FineTuneJob:
     pulse: str = ""
     ordered_at: float = 0.0
     shares_gpu: bool = False
-    breaks_down: bool = True
+    looks_closer: bool = True
     profile_to: str = ""
     profile_first: int = 0
 

@@ -99,7 +99,7 @@ def verify_cell(cell: Cell, prepare: Callable[[Cell], Prepared], machine: Machin
     job = prepare(cell.model_copy(update={"config": config})).job
     assert isinstance(job, FineTuneJob)  # noqa: S101 - of a cell that trains
     # GNU time knows one peak, of the whole process: nothing that takes more than training may follow.
-    job = replace(job, num_threads=num_threads(config, machine), breaks_down=False)
+    job = replace(job, num_threads=num_threads(config, machine), looks_closer=False)
     on_gpu = bool(num_gpus_used(config, machine))
     with tempfile.TemporaryDirectory(prefix="harness-verify-") as temporary:
         folder = Path(temporary)

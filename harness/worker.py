@@ -206,12 +206,11 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     send({"kind": "phase", "name": "after"})
     if place.world_size > 1 and not trace.diverged:
         told["communication"] = measure_communication(trainee, tokens["train"], config, place, beat)
+    near_limit = _near_limit(config, peaks)
+    if job.looks_closer and not trace.diverged:
+        told |= {} if near_limit else _break_down(trainee, tokens, config, place, trace, held, beat)
+        told |= measure_arithmetic(trainee, facts, tokens["train"], config, place, seconds, beat, near_limit=near_limit)
     if not trace.diverged:
-        if job.breaks_down and not _near_limit(config, peaks):
-            told |= _break_down(trainee, tokens, config, place, trace, held, beat)
-        told |= measure_arithmetic(
-            trainee, facts, tokens["train"], config, place, seconds, beat, near_limit=_near_limit(config, peaks)
-        )
         _profile(job, trainee, tokens["train"], place, beat, num_steps=len(seconds))
     return told | {"cpu_s": time.process_time()}
 

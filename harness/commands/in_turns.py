@@ -36,6 +36,15 @@ def cells_to_run(
     return found, found.runs(rounds or DEFAULT_ROUNDS)
 
 
+def read_limit(fail_above: str | None) -> float | None:
+    """The fraction of `--fail-above`."""
+    if fail_above is None:
+        return None  # what compares brings plotly, which the parent of a cell does without
+    from harness.compare_screen import read_fraction
+
+    return read_fraction(fail_above, "--fail-above")
+
+
 def compare_turns(
     turns: Interleaved | None,
     cells: Sequence[Cell],

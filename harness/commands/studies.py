@@ -14,7 +14,7 @@ from rich.table import Table
 from harness.commands import console
 from harness.commands.asked import asker, choose_cells, find_price, load_cells, read_stated
 from harness.commands.console import EXIT_CODES, EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_SLOWER
-from harness.commands.in_turns import cells_to_run, compare_turns
+from harness.commands.in_turns import cells_to_run, compare_turns, read_limit
 from harness.commands.options import (
     DEFAULT_RESULTS,
     AsJson,
@@ -130,13 +130,12 @@ def run(  # noqa: PLR0913 - each is an option of the command
     ] = False,
 ) -> None:
     """Run a study's cells that are not done yet; each record is saved as its cell ends."""
-    from harness import compare_screen
     from harness.screen import Screen
     from harness.store import find_all_done, own_records, ran_out
     from harness.sweep import look_around, run_cells
 
     stated, ask = read_stated(instance, region, prices), asker(detect=detect, offline=offline)
-    limit = compare_screen.read_fraction(fail_above, "--fail-above")
+    limit = read_limit(fail_above)
     if interleave is None and (rounds or fail_above or markdown):
         raise UserError("--rounds, --fail-above and --markdown of `harness run` need --interleave A B")
     turns, cells = cells_to_run(study, overrides, only, interleave, rounds)
