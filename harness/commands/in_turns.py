@@ -55,12 +55,12 @@ def compare_turns(
     markdown: Path | None,
 ) -> bool:
     """Print A against B by the runs of these cells, where there are two settings; tell whether `fail_above` failed."""
+    if turns is None:
+        return False
     from harness import compare_screen as screen
     from harness.pricing import price_records
     from harness.report.wording import shown_in
 
-    if turns is None:
-        return False
     asked = {(cell.config_hash, cell.repeat) for cell in cells}
     runs = [record for record in records if (record.config_hash, record.repeat) in asked]
     tried = {record.config_hash for record in runs}
