@@ -66,7 +66,11 @@ def rung_sentences(ladder: Ladder, cells: Sequence[Priced]) -> list[str]:
             f"{ladder.target:g}{where}: rung {best.number} against rung 0,{rate}. Test accuracy "
             f"{_accuracy(best)} against {_accuracy(ladder.rungs[0])}."
         )
-    lost = [f"rung {rung.number} ({words[rung.number]})" for rung in ladder.rungs[1:] if not _helped(rung)]
+    named = {rung.number: f"rung {rung.number} ({words[rung.number]})" for rung in ladder.rungs[1:]}
+    missed = [named[rung.number] for rung in ladder.rungs[1:] if rung.saving is None and not _hurt(rung)]
+    if missed:
+        said.append(f"Not every run reached it on {listed(missed)}.")
+    lost = [named[rung.number] for rung in ladder.rungs[1:] if _hurt(rung)]
     if lost:
         said.append(f"Did not help the rung below: {listed(lost)}.")
     return said
@@ -157,13 +161,14 @@ def _chart(
     return Chart(key, title, label, drawn)
 
 
-def _helped(rung: Rung) -> bool:
-    """Whether a rung is cheaper than the one that it stands on, and no less accurate that could be told."""
-    if rung.base is None or rung.saving is None or rung.base.saving is None:
+def _hurt(rung: Rung) -> bool:
+    """Whether a rung is no cheaper than the one that it stands on (no faster, where that can't be told), or clearly less accurate."""
+    base = rung.base
+    if base is None:
         return False
-    return rung.saving.value > rung.base.saving.value and not _is_worse(
-        rung.cell.summary.accuracy, rung.base.cell.summary.accuracy
-    )
+    own, other = (rung.saving, base.saving) if rung.saving and base.saving else (rung.speed_up, base.speed_up)
+    is_no_gain = own is not None and other is not None and own.value <= other.value
+    return is_no_gain or _is_worse(rung.cell.summary.accuracy, base.cell.summary.accuracy)
 
 
 def _is_worse(own: Estimate | None, other: Estimate | None) -> bool:

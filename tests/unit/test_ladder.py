@@ -85,7 +85,9 @@ def test_a_run_that_never_reached_it_leaves_no_saving():
     row = dict(zip(HEADS, rung_rows(found, cells)[1], strict=True))
     assert row["to the target"].extra == "2 of 3 runs reached it"
     assert row["times cheaper"].text == "not measured"
-    assert rung_sentences(found, cells)[0].startswith("No rung reaches a validation accuracy of 0.73 for less")
+    said = rung_sentences(found, cells)
+    assert said[1] == "Not every run reached it on rung 1 (padded to the longest, grouped by length)."
+    assert said[0].startswith("No rung reaches a validation accuracy of 0.73 for less")
 
 
 def test_a_rung_stands_on_the_one_that_it_differs_from_least():
