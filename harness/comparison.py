@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import UserError
-from harness.matrix import FineTuneConfig, hash_config, parse_device
+from harness.matrix import Config, FineTuneConfig, flat_config, hash_config, parse_device
 from harness.record import Machine, Record
 from harness.summary import Summary
 
@@ -174,19 +174,12 @@ def _configurations(members: Sequence[Summary]) -> Iterator[tuple[Summary, str, 
         hashes[row.machine_id].add(hash_config(row.config, ignore=("seed",)))
     if len({frozenset(found) for found in hashes.values()}) == 1:
         return
-    flat = [_flat(row.config.model_dump(mode="json")) for row in members]
+    flat = [_flat(row.config) for row in members]
     for key in flat[0]:
         if len({str(fields.get(key)) for fields in flat}) > 1:
             for row, fields in zip(members, flat, strict=True):
                 yield row, f"{key} of study {row.study}", str(fields.get(key))
 
 
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in fields.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            found |= _flat(value, f"{name}.")
-        elif name not in _NO_MATTER:
-            found[name] = value
-    return found
+def _flat(config: Config) -> dict[str, Any]:
+    return {key: value for key, value in flat_config(config).items() if key not in _NO_MATTER}

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.cost import Priced
 from harness.intervals import Estimate, ratio
-from harness.matrix import Config, FineTuneConfig, parse_device
+from harness.matrix import Config, FineTuneConfig, flat_config, parse_device
 from harness.record import MemoryParts, MemorySource, Record
 from harness.settings import num_trained_layers
 
@@ -198,10 +198,7 @@ def _flat(cell: Priced) -> Mapping[str, Any]:
 @functools.lru_cache(maxsize=2**14)  # each way to fit asks for every cell's
 def _flat_config(config: Config) -> Mapping[str, Any]:
     """A configuration as axis or `section.key` -> value, without what changes no figure."""
-    flat: dict[str, Any] = {}
-    for key, value in config.model_dump(mode="json").items():
-        flat |= {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
-    return {key: value for key, value in flat.items() if key not in _UNTOLD}
+    return {key: value for key, value in flat_config(config).items() if key not in _UNTOLD}
 
 
 def _read(key: str) -> Callable[[Priced, Mapping[str, Any]], Any]:

@@ -6,12 +6,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
-from typing import Any
+from statistics import fmean, variance
 
 from harness.cost import Priced
-from harness.intervals import Estimate, ratio, t_quantile
-from harness.matrix import FineTuneConfig
+from harness.intervals import Estimate, ratio
+from harness.log_ratio import LogRatio
+from harness.matrix import FineTuneConfig, flat_config
 from harness.record import Record
 from harness.statistics import seconds_to_target
 
@@ -62,9 +62,7 @@ def aim(records: Iterable[Record]) -> list[Record]:
     A ladder's target is not known before its first rung was run: so it is a judgement on reading, not a setting.
     """
     told = list(records)
-    targets: dict[tuple[str, str], float | None] = {}
-    for key, firsts in _first_rungs(told).items():
-        targets[key] = _target(firsts)
+    targets = {key: _target(firsts) for key, firsts in _first_rungs(told).items()}
     return [_aimed(record, targets.get((record.machine.id, record.study))) for record in told]
 
 
@@ -143,22 +141,12 @@ def _saving(first: dict[tuple[int, int], float | None], own: dict[tuple[int, int
     logs = [math.log(usual / seconds) for usual, seconds in pairs if usual is not None and seconds is not None]
     if not logs or len(logs) < len(pairs):
         return None
-    middle = fmean(logs)
     if len(logs) < _FEWEST_PAIRS:
-        return Estimate(math.exp(middle), None, None, "one seed: spread between seeds unknown")
-    half = t_quantile(len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
-    return Estimate(
-        math.exp(middle), math.exp(middle - half), math.exp(middle + half), f"over {len(logs)} pairs of runs"
-    )
+        return LogRatio(fmean(logs), None, math.inf, "one seed: spread between seeds unknown").estimate()
+    spread = variance(logs) / len(logs)
+    return LogRatio(fmean(logs), spread, len(logs) - 1, f"over {len(logs)} pairs of runs").estimate()
 
 
 def _num_changes(one: Priced, other: Priced) -> int:
-    mine, others = _flat(one), _flat(other)
-    return sum(mine.get(key) != others.get(key) for key in mine.keys() | others.keys())
-
-
-def _flat(cell: Priced) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in cell.summary.config.model_dump(mode="json", exclude={"seed"}).items():
-        flat |= {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
-    return flat
+    mine, others = flat_config(one.summary.config), flat_config(other.summary.config)
+    return sum(mine.get(key) != others.get(key) for key in (mine.keys() | others.keys()) - {"seed"})

@@ -153,6 +153,15 @@ def _table_json(name: str, table: Settings, ignore: tuple[str, ...]) -> str:
     return json.dumps(fields, sort_keys=True)
 
 
+@functools.lru_cache(maxsize=2**14)  # charts and tables ask again and again for every cell's
+def flat_config(config: FineTuneConfig | BaselineConfig) -> Mapping[str, Any]:
+    """A configuration as axis or `section.key` -> value, in its own order."""
+    flat: dict[str, Any] = {}
+    for key, value in config.model_dump(mode="json").items():
+        flat |= {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
 def parse_device(device: str) -> tuple[Literal["cpu", "gpu"], int | None, bool]:
     """Part `gpu-ddp4` into its kind, number of ranks (None: all GPUs) and whether DDP is used."""
     kind, _, ranks = device.partition("-ddp")

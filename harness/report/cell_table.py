@@ -186,3 +186,18 @@ def basis_label(price: Price | None) -> str:
     if price is None:
         return "no price"
     return f"{price.basis}, hardware disagrees" if disagrees(price) else price.basis
+
+
+def amount_field(cell: Priced, place: int, name: str, why: str, more: str = "") -> Field:
+    """One of Priced's amounts with its interval and what it rests on, which the page rewrites for other assumptions."""
+    amount: Estimate | None = getattr(cell, name)
+    lines = "; ".join(filter(None, (interval(amount, "usd"), basis_label(cell.price), more)))
+    field = known(None if amount is None else usd(amount.value), value_of(amount), why, lines)
+    return replace(field, cell=place, figure=name, rests=True)
+
+
+def known(text: str | None, value: float | None, why: str, extra: str = "") -> Field:
+    """A figure, or that it was not measured, and why."""
+    if value is None or text is None:
+        return Field("not measured", None, title=why)
+    return Field(text, value, extra)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from harness.cost import Priced, gpu_share
-from harness.intervals import Estimate, value_of
-from harness.report.cell_table import Field, basis_label
+from harness.report.cell_table import Field, amount_field, known
 from harness.report.device_words import (
     communication_words,
     count,
@@ -48,10 +46,10 @@ def _row(point: Point, series: Series, words: str, place: int) -> tuple[Field, .
         Field(number(point.samples_per_s.value), point.samples_per_s.value, interval(point.samples_per_s, "number")),
         Field(ratio_words(point.speed_up.value), point.speed_up.value, base or ratio_interval(point.speed_up)),
         Field(percent(point.efficiency.value), point.efficiency.value, base or interval(point.efficiency, "percent")),
-        _money(cell, place, "usd_per_1000_samples", cell.missing or "no rate", _share_words(cell)),
-        _money(cell, place, "usd_to_target", "the target was not reached, or the study sets none"),
+        amount_field(cell, place, "usd_per_1000_samples", cell.missing or "no rate", _share_words(cell)),
+        amount_field(cell, place, "usd_to_target", "the target was not reached, or the study sets none"),
         Field(communication_words(point), communication, title="" if communication is not None else _NO_COMMUNICATION),
-        _known(
+        known(
             memory(summary.peak_memory_bytes),
             summary.peak_memory_bytes,
             "not read",
@@ -60,21 +58,8 @@ def _row(point: Point, series: Series, words: str, place: int) -> tuple[Field, .
     )
 
 
-def _money(cell: Priced, place: int, name: str, why: str, more: str = "") -> Field:
-    amount: Estimate | None = getattr(cell, name)
-    lines = "; ".join(filter(None, (interval(amount, "usd"), basis_label(cell.price), more)))
-    field = _known(None if amount is None else usd(amount.value), value_of(amount), why, lines)
-    return replace(field, cell=place, figure=name, rests=True)
-
-
 def _share_words(cell: Priced) -> str:
     share, each = gpu_share(cell.summary), cell.usd_per_1000_samples_of_share
     if share is None or each is None:
         return ""
     return f"{usd(each.value)} for {share[0]} of {share[1]} GPUs"
-
-
-def _known(text: str | None, value: float | None, why: str, extra: str = "") -> Field:
-    if value is None or text is None:
-        return Field("not measured", None, title=why)
-    return Field(text, value, extra)

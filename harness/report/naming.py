@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.comparison import slice_words
 from harness.cost import Priced
-from harness.matrix import BaselineConfig, FineTuneConfig
+from harness.matrix import BaselineConfig, FineTuneConfig, flat_config
 from harness.record import Machine
 from harness.report.wording import clean, plural
 
@@ -20,7 +20,6 @@ STUDY = "study"
 _ALWAYS = ("batch_size", "global_batch_size", "seq_len")
 _FIRST = (*_ALWAYS, "precision", "device")
 _AXES = (*_FIRST, "padding", "trainable", "threads")
-_SECTIONS = ("model", "data", "training", "limits")
 # Follow from other keys, are told in the runs' own column, or say only when to stop.
 _UNTOLD = frozenset(
     {"training.seeds", "data.store_texts"}
@@ -46,11 +45,9 @@ _EMBELLISHMENTS = re.compile(r"\((?:R|TM)\)|\bCPU\b|\b\d+-Core\b|\bProcessor\b|@
 @functools.lru_cache(maxsize=2**14)  # each chart and table asks for every cell's
 def flat(config: FineTuneConfig | BaselineConfig) -> Mapping[str, Any]:
     """A configuration as axis or `section.key` -> value, without what changes no figure."""
-    fields = config.model_dump(mode="json")
-    found: dict[str, Any] = {axis: fields[axis] for axis in _AXES if axis in fields}
-    for section in _SECTIONS:
-        found |= {f"{section}.{key}": value for key, value in fields.get(section, {}).items()}
-    return {key: value for key, value in found.items() if key not in _UNTOLD}
+    fields = flat_config(config)
+    keys = [*(axis for axis in _AXES if axis in fields), *(key for key in fields if "." in key)]
+    return {key: fields[key] for key in keys if key not in _UNTOLD}
 
 
 def told(cell: Priced) -> dict[str, Any]:

@@ -12,18 +12,19 @@ from harness.cost import Priced
 from harness.intervals import Estimate, clear, value_of
 from harness.ladder import Ladder, Rung
 from harness.report.bars import bar_traces
-from harness.report.cell_table import Field, basis_label
+from harness.report.cell_table import Field, amount_field, known
 from harness.report.choice import bound
 from harness.report.device_words import ratio_words
 from harness.report.figures import SERIES, Chart, chart_text, layout
 from harness.report.naming import describe, difference, machine_labels, usual_values
-from harness.report.wording import interval, listed, memory, number, plural, seconds, usd
+from harness.report.wording import interval, listed, memory, number, plural, seconds
 
 HEADS = (
     *("rung", "samples/s", "speed-up", "to the target", "cost to target", "times cheaper"),
     *("peak memory", "test accuracy"),
 )
 _ROW_HEIGHT, _FRAME_HEIGHT, _ROOM = 44, 60, 1.4
+_WHY_NOT = "not every run reached it, or nothing was read"
 _TICK_SIGNS = 30
 
 
@@ -106,11 +107,9 @@ def rung_charts(ladder: Ladder, index: int) -> list[Chart]:
 
 
 def _row(rung: Rung, words: Mapping[int, str], places: Mapping[int, int], first: Rung) -> list[Field]:
-    summary, spent = rung.cell.summary, rung.cell.usd_to_target
+    summary = rung.cell.summary
     on = "" if rung.base is None or rung.base.number == rung.number - 1 else f"on rung {rung.base.number}"
     reached = "" if rung.num_reached == rung.num_runs else f"{rung.num_reached} of {rung.num_runs} runs reached it"
-    usd_lines = "; ".join(filter(None, (interval(spent, "usd"), basis_label(rung.cell.price))))
-    usd_field = _known(None if spent is None else usd(spent.value), value_of(spent), usd_lines)
     worse = _is_worse(summary.accuracy, first.cell.summary.accuracy)
     return [
         Field(f"{rung.number}: {words[rung.number]}", rung.number, on, numeric=False),
@@ -125,7 +124,7 @@ def _row(rung: Rung, words: Mapping[int, str], places: Mapping[int, int], first:
             summary.time_to_target_s,
             reached,
         ),
-        replace(usd_field, cell=places[id(rung.cell)], figure="usd_to_target", rests=True),
+        amount_field(rung.cell, places[id(rung.cell)], "usd_to_target", _WHY_NOT),
         _ratio(rung.saving),
         _known(
             None if summary.peak_memory_bytes is None else memory(summary.peak_memory_bytes), summary.peak_memory_bytes
@@ -190,6 +189,5 @@ def _ratio(found: Estimate | None) -> Field:
 
 
 def _known(text: str | None, value: float | None, extra: str = "") -> Field:
-    if value is None or text is None:
-        return Field("not measured", None, extra, title="not every run reached it, or nothing was read")
-    return Field(text, value, extra)
+    """As `known`, with the extra line where there is no figure too: how many runs reached the target."""
+    return replace(known(text, value, _WHY_NOT), extra=extra)
