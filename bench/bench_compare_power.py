@@ -3,6 +3,7 @@
 Run: python bench/bench_compare_power.py live --out DIR --trial K     one trial of two minutes; K of 1 to 20, odd: planted
      python bench/bench_compare_power.py report --out DIR             what the trials that ended say
      python bench/bench_compare_power.py resample --out DIR           1,000 trials made of the same steps
+     python bench/bench_compare_power.py cells --out DIR              a study of four cells three times, two of them slowed
 (.venv/bin/python.) A trial that ended is not run again; one that was stopped begins anew.
 
 Each trial holds a cell against itself, A against A', as rounds of A B B A; in the planted ones every step of A' takes 3 %
@@ -14,6 +15,9 @@ the pairs' logarithms, which `harness compare` does not know.
 Resampled: a round is made of four neighbouring runs of some trial (of steps: of a pair), so that what drifts over runs
 stays, and each run of contiguous blocks of its steps, taken relative to the same batch's mean over all runs, so that
 neighbours stay as alike as they were. What was planted when they were measured is divided out, and 3 % are planted anew.
+
+`cells` holds two runs of one study, one after the other, against each other, which are to differ in no cell, and a third,
+in which the cells of 64 tokens are slowed by 30 %, against the first: it is to be slower in those alone.
 """
 
 from __future__ import annotations
@@ -48,7 +52,7 @@ from harness.sweep import Preparations, look_around
 from harness.throughput import measure_windows
 from harness.turns import by_rounds
 
-NUM_TRIALS, TRIAL_S = 20, 120.0
+NUM_TRIALS, TRIAL_S, SLOWED_BY = 20, 120.0, 0.03
 NUM_STEPS = 44  # an even number, so that both sides' turns end alike
 BLOCK_STEPS = 8
 FEWEST_ROUNDS = {"runs": 2, "steps": 3}
@@ -62,6 +66,9 @@ STUDY = {
     "limits": {"timeout_s": 120},
     "matrix": {"batch_size": [2], "seq_len": [32], "padding": ["max"]},
 }
+
+CELLS = STUDY | {"repeats": 5, "matrix": {"batch_size": [2, 4], "seq_len": [32, 64], "padding": ["max"]}}
+SETS, CELLS_SLOWED_BY, SLOWED_SEQ_LEN = ("first", "second", "slowed"), 0.30, 64
 
 
 def is_planted(trial: int) -> bool:
@@ -103,8 +110,12 @@ def _round_of_runs(runners, cell: Cell, needs: Prepared, around, index: int, pla
     for side in ORDER:
         run = cell.model_copy(update={"repeat": counts[side]})
         counts[side] += 1
-        harness_runner._enter_worker = power_workers.slowed if planted and side == "B" else power_workers.plain
+        harness_runner._enter_worker = _worker(SLOWED_BY if planted and side == "B" else 0.0)
         yield side, runners[0].run(run, needs, around)
+
+
+def _worker(slowed_by: float):
+    return functools.partial(power_workers.slowed, slowed_by) if slowed_by else power_workers.plain
 
 
 def _round_of_steps(runners, cell: Cell, needs: Prepared, around, index: int, planted: bool):
@@ -118,7 +129,7 @@ def _round_of_steps(runners, cell: Cell, needs: Prepared, around, index: int, pl
         threads = []
         for side, runner in zip("AB", runners, strict=True):
             harness_runner._enter_worker = functools.partial(
-                power_workers.in_turns, side, folder, NUM_STEPS, planted and side == "B"
+                power_workers.in_turns, side, folder, NUM_STEPS, SLOWED_BY if planted and side == "B" else 0.0
             )
             threads.append(threading.Thread(target=go, args=(side, runner)))
             threads[-1].start()
@@ -214,7 +225,7 @@ def _sessions(out: Path, turns: str) -> tuple[list[list[list[float]]], list[int]
         seen.append(told["rounds"])
         runs = []
         for side in "AB":
-            slowed = 1 + power_workers.SLOWED_BY if told["planted"] and side == "B" else 1.0
+            slowed = 1 + SLOWED_BY if told["planted"] and side == "B" else 1.0
             for record in load_records([path.parent / side]).records:
                 key = (record.repeat, side) if turns == "steps" else record.started_at
                 runs.append((key, [step_s / slowed for step_s in _steps(record)]))
@@ -230,7 +241,7 @@ def _draw_round(rng: random.Random, sessions, planted: bool) -> tuple[float, flo
     first = rng.randrange(len(runs) - len(ORDER) + 1)
     logs = []
     for side, run in zip(ORDER, runs[first : first + len(ORDER)], strict=True):
-        slow = 1 + power_workers.SLOWED_BY if planted and side == "B" else 1.0
+        slow = 1 + SLOWED_BY if planted and side == "B" else 1.0
         logs.append(-math.log(slow * fmean(run[index] for index in _blocks(rng, len(run)))))
     return tuple(logs)
 
@@ -241,7 +252,7 @@ def _draw_pair(rng: random.Random, sessions, planted: bool) -> float:
     first = 2 * rng.randrange(len(runs) // 2)
     a, b = rng.sample(runs[first : first + 2], 2)
     where = _blocks(rng, len(a))
-    slow = 1 + power_workers.SLOWED_BY if planted else 1.0
+    slow = 1 + SLOWED_BY if planted else 1.0
     return math.log(fmean(a[index] for index in where) / (slow * fmean(b[index] for index in where)))
 
 
@@ -251,9 +262,42 @@ def _blocks(rng: random.Random, num_steps: int) -> list[int]:
     return [(first + step) % num_steps for first in firsts for step in range(BLOCK_STEPS)][:num_steps]
 
 
+def run_cells(out: Path) -> None:
+    """The study of four cells, three times over; a set that is whole is not run again."""
+    cells = expand(parse_study(CELLS, "bench_compare_power"))
+    with tempfile.TemporaryDirectory(prefix="harness-data-") as data, Runner() as runner:
+        preparations, around = Preparations(Path(data)), look_around(None)
+        runner.wait_until_warm()
+        for name in SETS:
+            folder = out / "cells" / name
+            if len(list(folder.rglob("*.json"))) == len(cells):
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
+            for cell in cells:
+                is_slowed = name == "slowed" and cell.config.seq_len == SLOWED_SEQ_LEN
+                harness_runner._enter_worker = _worker(CELLS_SLOWED_BY if is_slowed else 0.0)
+                record = runner.run(cell, preparations.prepare(cell), around)
+                if record.outcome != "ok":
+                    raise SystemExit(f"{cell.name}: {record.outcome}: {record.reason}")
+                save_record(record, folder)
+
+
+def report_cells(out: Path) -> str:
+    """What `harness compare` says of the second set beside the first, and of the slowed one beside it."""
+    first, *others = (price_records(load_records([out / "cells" / name]).records).cells for name in SETS)
+    lines = ["| cell | against the first run | B/A, 95 % | verdict |", "|---|---|---:|---|"]
+    for name, cells in zip(SETS[1:], others, strict=True):
+        for cell in compare(pair_cells(first, cells)).cells:
+            change = cell.speed.change
+            lines.append(
+                f"| `{cell.a.summary.cell}` | {name} | {change.value:.3f} ({change.low:.3f} to {change.high:.3f}) | {cell.speed.verdict} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("live", "report", "resample"))
+    parser.add_argument("what", choices=("live", "report", "resample", "cells"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--trial", type=int, choices=range(1, NUM_TRIALS + 1), help="live: this one alone")
     parser.add_argument("--turns", choices=("runs", "steps"), default="runs")
@@ -264,6 +308,9 @@ def main() -> None:
     if asked.what == "live":
         for trial in [asked.trial] if asked.trial else range(1, NUM_TRIALS + 1):
             print(json.dumps(run_trial(asked.out, asked.turns, trial), sort_keys=True), flush=True)
+    elif asked.what == "cells":
+        run_cells(asked.out)
+        print(report_cells(asked.out))
     elif asked.what == "report":
         print(report(asked.out, asked.turns))
     else:

@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--part", action="append", choices=list(PARTS), help="one or more parts (default: all)")
     run.add_argument("--round", type=int, help="one round alone, from 0; of engine and recipe it is the seed")
     run.add_argument("--quick", action="store_true", help="a few steps of everything")
-    run.add_argument("--best", help="study whose last cell is our best recipe (default: grouped, bf16, no dropout)")
+    run.add_argument("--best", help="study whose last cell is our best recipe (default: bench/peers/best.toml)")
     for name in ("steps", "rows", "train_rows", "val_rows", "cell_steps", "cell_warmup", "best_rows"):
         run.add_argument(f"--{name.replace('_', '-')}", type=int)
     for name in ("epochs", "target"):

@@ -11,8 +11,6 @@ import os
 import time
 from pathlib import Path
 
-SLOWED_BY = 0.03
-
 
 def plain(job, pipe, stderr):
     from harness import worker
@@ -20,14 +18,14 @@ def plain(job, pipe, stderr):
     worker.run(job, pipe, stderr)
 
 
-def slowed(job, pipe, stderr):
-    _slow_down()
+def slowed(by, job, pipe, stderr):
+    _slow_down(by)
     plain(job, pipe, stderr)
 
 
-def in_turns(side, folder, num_steps, is_slowed, job, pipe, stderr):
-    if is_slowed:
-        _slow_down()
+def in_turns(side, folder, num_steps, slowed_by, job, pipe, stderr):
+    if slowed_by:
+        _slow_down(slowed_by)
     _take_turns(side, Path(folder), num_steps)
     plain(job, pipe, stderr)
 
@@ -37,13 +35,13 @@ def make_turns(folder: Path) -> None:
         os.mkfifo(folder / side)
 
 
-def _slow_down():
+def _slow_down(by):
     from harness.meters import StepTimer
 
     stop = StepTimer.stop
 
     def stop_late(timer):
-        until = timer._began + (time.perf_counter() - timer._began) * (1 + SLOWED_BY)
+        until = timer._began + (time.perf_counter() - timer._began) * (1 + by)
         while time.perf_counter() < until:
             pass
         stop(timer)

@@ -39,7 +39,7 @@ class Choices:
     target: float = 0.74
     cell_steps: int = 10
     cell_warmup: int = 2
-    best: str | None = None
+    best: str = "bench/peers/best.toml"
     best_rows: int | None = None
 
 
@@ -103,7 +103,7 @@ def engine(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
 def recipe(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
     """Our best recipe against TrainingArguments' defaults, to the same validation accuracy; the round is the seed."""
     cell = _best_cell(choices, turn)
-    looks = {"eval_every": 0.5, "target": choices.target}
+    looks = {"eval_every": cell.config.training.eval_every, "target": choices.target}
     contenders = {
         "ours, best recipe": lambda: bench.ours(cell),
         "Trainer, defaults": lambda: bench.trainer(cell, "dynamic", {}, **looks),
@@ -228,15 +228,7 @@ def _recipe(epochs: float) -> dict:
 
 def _best_cell(choices: Choices, seed: int) -> Cell:
     """The last cell of the study of our best recipe, with a seed and a target of this bench's choice."""
-    if choices.best is None:
-        cell = make_cell(
-            "peers-recipe",
-            model={"attention_dropout": 0.0, "hidden_dropout": 0.0},
-            data={"num_train": 1500, "num_test": FEW["num_test"]},
-            matrix={"batch_size": [BATCH], "seq_len": [SEQ_LEN], "padding": ["grouped"], "precision": ["bf16"]},
-        )
-    else:
-        cell = [one for one in expand(load_study(Path(choices.best))) if isinstance(one.config, FineTuneConfig)][-1]
+    cell = [one for one in expand(load_study(Path(choices.best))) if isinstance(one.config, FineTuneConfig)][-1]
     config = cell.config
     assert isinstance(config, FineTuneConfig)
     rows = {} if choices.best_rows is None else {"num_train": choices.best_rows}
