@@ -62,16 +62,12 @@ def compute_use(record: Record, peak_flops: PeakFlops) -> ComputeUse | None:
     if run is None:
         return None
     window, training = run.window, run.training
+    # The formula is linear in all three, so that a run's sums serve for its steps one by one.
+    num_samples = sum(window.num_samples)
+    padded = run.flops(num_samples, sum(window.num_padded_tokens), sum(_pairs(training, window)))
+    real = run.flops(num_samples, sum(window.num_real_tokens), _even_pairs(window.num_real_tokens, window.num_samples))
     factor = _counted_over_formula(run)
-    flops = padded = real = 0.0
-    for samples, tokens, real_tokens, pairs in zip(
-        window.num_samples, window.num_padded_tokens, window.num_real_tokens, _pairs(training, window), strict=True
-    ):
-        step = run.flops(samples, tokens, pairs)
-        flops += factor * step
-        padded += step
-        real += run.flops(samples, real_tokens, None)
-    flop_per_s = flops / sum(window.seconds)
+    flop_per_s = factor * padded / sum(window.seconds)
     peak, datasheet = training.peak, _datasheet(record, run, peak_flops)
     return ComputeUse(
         flop_per_s=flop_per_s,
@@ -122,12 +118,19 @@ def _by_formula(run: _Run, counted: FlopCount) -> float:
     return run.flops(counted.num_samples, counted.num_padded_tokens, counted.num_token_pairs, recomputed=again)
 
 
-def _pairs(training: Training, window: Window) -> Sequence[float | None]:
-    """Of each measured step; None of records that do not tell."""
+def _pairs(training: Training, window: Window) -> Sequence[float]:
+    """Of each measured step."""
     known = training.steps.num_token_pairs[window.num_warmup :]
     if len(known) == len(window.seconds):
         return known
-    return [None] * len(window.seconds)
+    return [
+        _even_pairs([tokens], [rows]) for tokens, rows in zip(window.num_padded_tokens, window.num_samples, strict=True)
+    ]
+
+
+def _even_pairs(num_tokens: Sequence[int], num_samples: Sequence[int]) -> float:
+    """Pairs of some steps' tokens, were all rows of a step of one length."""
+    return sum(tokens**2 / rows for tokens, rows in zip(num_tokens, num_samples, strict=True))
 
 
 def _datasheet(record: Record, run: _Run, peak_flops: PeakFlops) -> float | None:

@@ -133,6 +133,8 @@ def ways_to_fit(cells: Sequence[Priced]) -> list[Step]:
 
 def rescues(cells: Sequence[Priced]) -> list[Rescue]:
     """For each cell of which no run ended well, for want of memory, the cheapest way out that was measured."""
+    if not any(map(_ran_out, cells)):
+        return []
     steps = ways_to_fit(cells)
     kin: dict[int, list[tuple[Way, Priced]]] = defaultdict(list)
     for way in WAYS:

@@ -128,7 +128,11 @@ class Cell(Settings):
 
 def hash_config(config: FineTuneConfig | BaselineConfig, *, ignore: Iterable[str] = ()) -> str:
     """Hash what a configuration measures; `ignore` names more keys to leave out (`seed`, to group runs; `training.lr`)."""
-    left_out = frozenset(ignore)
+    return _hash_config(config, frozenset(ignore))
+
+
+@functools.lru_cache(maxsize=2**14)  # a report asks for each record's and each cell's, in several ways
+def _hash_config(config: FineTuneConfig | BaselineConfig, left_out: frozenset[str]) -> str:
     inside = tuple(sorted(key for key in left_out if "." in key))
     parts = {}
     for key in type(config).model_fields:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
+from harness.intervals import t_quantile
 from harness.record import Cap, Holder, Record
 
 FEWEST_STEPS = 30
@@ -45,8 +46,6 @@ def measure_growth(held_bytes: Sequence[int]) -> Growth | None:
     Source: method of batch means: Schmeiser, "Batch size effects in the analysis of simulation output", Operations
     Research 30 (1982) 556-568; variance of a ratio: Cochran, "Sampling techniques", 3rd ed., section 6.3.
     """
-    from scipy import stats  # here, so that what asks for no interval runs where scipy is not installed
-
     if len(held_bytes) < FEWEST_STEPS:
         return None
     held_bytes = held_bytes[len(held_bytes) // 3 :]
@@ -60,7 +59,7 @@ def measure_growth(held_bytes: Sequence[int]) -> Growth | None:
     count = len(rises)
     squared = sum((rise - slope * step) ** 2 for rise, step in zip(rises, steps, strict=True))
     error = math.sqrt(count / (count - 1) * squared) / sum(steps)
-    half = float(stats.t.ppf(0.975, count - 1)) * error
+    half = t_quantile(count - 1) * error
     return Growth(slope, slope - half, slope + half, (slope - half) * num_steps)
 
 

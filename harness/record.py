@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from harness.matrix import Config
 from harness.settings import Precision, Settings
 
@@ -638,3 +640,13 @@ def from_fields(fields: dict[str, Any]) -> Record:
         pydantic.ValidationError: When they are no record.
     """
     return Record.model_validate(fields | {"schema_version": SCHEMA_VERSION})
+
+
+def whole_record(text: str) -> Record | None:
+    """Read a record of this schema version in one go; None of all else, which `from_fields` can say more about."""
+    try:
+        record = Record.model_validate_json(text)
+    except ValidationError:
+        return None
+    stated = "schema_version" in record.model_fields_set
+    return record if stated and record.schema_version == SCHEMA_VERSION else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,10 +47,11 @@ def warmup_steps(runs: Sequence[Series]) -> int:
     if not runs or min(len(seconds) for seconds, _ in runs) < FEWEST_STEPS_WITH_WARMUP:
         return 0
     fewest = min(len(seconds) for seconds, _ in runs)
-    return min(fewest // 2, median_high(_truncate(*run) for run in runs))
+    return min(fewest // 2, median_high(_truncate(tuple(seconds), tuple(sizes)) for seconds, sizes in runs))
 
 
-def _truncate(seconds: Sequence[float], num_tokens: Sequence[int]) -> int:
+@functools.lru_cache(maxsize=2**14)  # asked of a run for its cell, for its share of the peak, and for charts
+def _truncate(seconds: tuple[float, ...], num_tokens: tuple[int, ...]) -> int:
     """Cut where the standard error of the mean of what is left would be least, were its steps independent (MSER).
 
     That is sum((y - mean)^2) / n^2, y being by how much each step was longer than its tokens let expect, drawn in to 3

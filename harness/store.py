@@ -17,7 +17,16 @@ from harness.dominance import find_dominated
 from harness.errors import UserError
 from harness.machine import package_version
 from harness.matrix import Cell
-from harness.record import FINISHED, MEASURING_VERSION, SCHEMA_VERSION, Machine, Record, from_fields, to_json
+from harness.record import (
+    FINISHED,
+    MEASURING_VERSION,
+    SCHEMA_VERSION,
+    Machine,
+    Record,
+    from_fields,
+    to_json,
+    whole_record,
+)
 from harness.whole_file import write_whole
 
 # Under results/: records shipped with the repository, read only when they are named, the last report, and what
@@ -78,7 +87,10 @@ def load_record(path: Path) -> Record:
         UserError: When it can't be read, is no record, or a newer harness wrote it.
     """
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if (whole := whole_record(text)) is not None:
+            return whole
+        fields = json.loads(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable record: {error}") from None
     version = fields.get("schema_version") if isinstance(fields, dict) else None

@@ -66,9 +66,7 @@ def measure_windows(trainings: Sequence[Training]) -> list[Window]:
     would count again what one rank was late in a step and made up for in the next.
     """
     runs = [training.steps for training in trainings if training.steps.num_samples]
-    first = warmup_steps(
-        [([max(ranks) for ranks in zip(*run.seconds, strict=True)], run.num_padded_tokens) for run in runs]
-    )
+    first = warmup_steps([(tuple(map(max, zip(*run.seconds, strict=True))), run.num_padded_tokens) for run in runs])
     return [
         Window(
             num_warmup=first,

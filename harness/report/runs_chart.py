@@ -14,7 +14,7 @@ from harness.record import Record
 from harness.report.figures import INK, SERIES, Chart, chart_text, colour, layout, span
 from harness.report.naming import short_labels
 from harness.report.wording import clean, number, plural
-from harness.throughput import measure_windows
+from harness.throughput import Window, measure_windows
 
 FEWEST_RUNS = 6
 MAX_CHARTS = 6
@@ -29,20 +29,27 @@ def runs_charts(cells: Sequence[Priced], records: Iterable[Record]) -> tuple[lis
 
     Of all records, those too that a newer one of the same repeat replaces in every other figure. Most runs first.
     """
-    runs: dict[tuple[str, str], dict[object, Run]] = defaultdict(dict)
+    by_cell: dict[tuple[str, str], dict[object, Record]] = defaultdict(dict)
     for record in records:
-        alone = [record.training] if record.outcome == "ok" and record.training else []
-        window = next(iter(measure_windows(alone)), None)
-        if window is not None:
+        if record.outcome == "ok" and record.training:
             # One run may have been read twice, out of a folder and out of an archive.
             key = record.started_at, record.machine.host, record.repeat
-            runs[record.machine.id, _configuration(record)][key] = record, window.samples_per_s
+            by_cell[record.machine.id, _configuration(record)][key] = record
+    runs = {
+        key: {name: (record, window.samples_per_s) for name, record in found.items() for window in _windows(record)}
+        for key, found in by_cell.items()
+        if len(found) >= FEWEST_RUNS
+    }
     shown = [(cell, sorted(found.values(), key=lambda run: run[0].started_at))
              for cell in cells if len(found := runs.get(_of_cell(cell), {})) >= FEWEST_RUNS]  # fmt: skip
     shown.sort(key=lambda pair: -len(pair[1]))
     labels = short_labels([cell for cell, _ in shown])
     charts = [_chart(f"chart-runs-{index}", labels[id(cell)], found) for index, (cell, found) in enumerate(shown)]
     return charts[:MAX_CHARTS], max(0, len(charts) - MAX_CHARTS)
+
+
+def _windows(record: Record) -> list[Window]:
+    return measure_windows([record.training] if record.training else [])
 
 
 def _of_cell(cell: Priced) -> tuple[str, str]:
