@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from harness.batch_plan import Step, plan_epochs, steps_per_epoch
 from harness.compiling import compiled, kept_random_states, steps_to_come
 from harness.corpus import Tokens
 from harness.matrix import FineTuneConfig
@@ -33,7 +34,7 @@ from harness.record import Communication, Evaluation, ModelFacts, TestEvaluation
 from harness.settings import ModelSettings
 from harness.shapes import STANDARD_SHAPES
 from harness.sources import WEIGHTS, ModelFiles
-from harness.text import Step, attention_mask, collate, plan_epochs, steps_per_epoch
+from harness.text import attention_mask, collate
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # A layer's number in its parameters' names, of BERT's `encoder.layer.3.` and DistilBERT's `transformer.layer.3.`.
