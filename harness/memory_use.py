@@ -64,10 +64,29 @@ def measure_growth(held_bytes: Sequence[int]) -> Growth | None:
 
 
 def held_bytes(record: Record) -> tuple[int, ...]:
-    """Bytes that all ranks held after every step, of 10 or more without the first 3; of a killed cell those of rank 0."""
+    """Bytes that all ranks held after every step, of 10 or more without the first 3; of a killed cell those of rank 0.
+
+    What a step of a shape that was never there before adds is left out: libraries keep what they make for a shape
+    (oneDNN its primitives), and a leak adds in every other step as well. Of a killed cell shapes are not known.
+    """
     ranks = record.training.held_bytes if record.training else (record.held_bytes,)
     together = tuple(map(sum, zip(*ranks, strict=True)))
+    if record.training and together:
+        steps = record.training.steps
+        together = _without_new_shapes(together, list(zip(steps.num_samples, steps.num_padded_tokens, strict=True)))
     return together[_SETTLING_STEPS if len(together) >= _FEWEST_TO_SETTLE else 0 :]
+
+
+def _without_new_shapes(held: Sequence[int], shapes: Sequence[object]) -> tuple[int, ...]:
+    """What was held after each step of a known shape, less what steps of new shapes had added; the first step stays."""
+    known, kept, added = {shapes[0]}, [held[0]], 0
+    for (before, after), shape in zip(pairwise(held), shapes[1:], strict=False):
+        if shape in known:
+            kept.append(after - added)
+        else:
+            added += after - before
+        known.add(shape)
+    return tuple(kept)
 
 
 def most_growth(held: Sequence[Sequence[int]]) -> Growth | None:

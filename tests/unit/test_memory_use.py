@@ -103,6 +103,18 @@ class TestWarnings:
         (summary,) = summarise([make_record(training={"held_bytes": held})])
         assert summary.memory_growth.value == 0
 
+    @pytest.mark.parametrize("leak", [0, 3])
+    def test_what_comes_with_new_shapes_is_no_leak_and_hides_none(self, leak):
+        # 40 lengths, each twice in a row: what is kept for a shape comes with its first step, a leak with every one.
+        lengths = [16 * (20 + step // 2) for step in range(80)]
+        held = [[(500 + 10 * (step // 2 + 1) + leak * step) * MIB for step in range(80)]]
+        fields = {"seconds": [1.0] * 80, "num_padded_tokens": lengths, "num_real_tokens": lengths, "held_bytes": held}
+        (summary,) = summarise([make_record(training=fields)])
+        assert summary.memory_growth.value == leak * MIB
+        assert [text.split(" (")[0] for text in warnings_of(training=fields) if "Memory grew" in text] == (
+            ["Memory grew by 3.0 MiB a step"] if leak else []
+        )
+
     @pytest.mark.parametrize(
         ("gib", "available", "warned"), [(1.1, 12, 0), (1.3, 12, 1), (0.7, 8, 0), (0.9, 8, 1), (1.7, 40, 1)]
     )
