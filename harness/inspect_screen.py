@@ -12,6 +12,7 @@ from rich.table import Table
 
 from harness.inspection import Inspection, Shown
 from harness.length_advice import PADDINGS, WHOLE_FRACTION, Advice, Length
+from harness.settings import Padding
 
 _SHOWN_CLASSES = 12
 _SHOWN_TOKENS = 28
@@ -141,7 +142,11 @@ def _rows(found: Inspection) -> Iterator[str]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in facts.bad_rows.items())
         yield f'  [yellow]{skipped:,} can\'t be used: {escape(kinds)}[/] (a study stops at them, or data.on_bad_row = "skip")'
     if facts.num_duplicates_dropped:
-        other = f", {facts.num_conflicting_duplicates:,} of them with another label" if facts.num_conflicting_duplicates else ""
+        other = (
+            f", {facts.num_conflicting_duplicates:,} of them with another label"
+            if facts.num_conflicting_duplicates
+            else ""
+        )
         yield f"  {facts.num_duplicates_dropped:,} repeat an earlier text{other}: each text is taken once"
     if facts.num_near_duplicates:
         yield (
@@ -180,7 +185,9 @@ def _lengths(found: Inspection) -> Iterator[str]:
 
 def _histogram(lengths: np.ndarray) -> str:
     """Of 24 bars from the shortest to the 99th hundredth."""
-    counts, _ = np.histogram(lengths, bins=24, range=(lengths.min(), max(lengths.min() + 1, np.quantile(lengths, 0.99))))
+    counts, _ = np.histogram(
+        lengths, bins=24, range=(lengths.min(), max(lengths.min() + 1, np.quantile(lengths, 0.99)))
+    )
     return "".join(" ▁▂▃▄▅▆▇█"[int(np.ceil(8 * count / counts.max()))] for count in counts)
 
 
@@ -218,7 +225,7 @@ def _table(advice: Advice) -> Table:
     return table
 
 
-def _speed(one: Length, padding: Any) -> str:
+def _speed(one: Length, padding: Padding) -> str:
     speed = one.speeds.get(padding)
     if speed is None:
         return "-"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ Kind = Literal["short", "median", "long", "truncated"]
 
 TOKENISED_ROWS = 20_000  # of more a random sample tells of lengths
 _FITTED_ROWS = 20_000  # TF-IDF is fitted on so many at most: seconds
-_HELD_OUT = 0.2  # of the rows to learn and to look at
+_HELD_OUT = (0.2, 0.1, 0.02)  # of the rows, for validation and for test
 _UNKNOWN = "[UNK]"
 _SHARES = (0.0, 0.5, 0.9, 0.95, 0.99, 1.0)
 
@@ -148,8 +149,8 @@ def inspect_source(
     num_rows = len(rows.labels)
     if num_rows < 10:  # noqa: PLR2004 - a few for each split
         raise UserError(f"data {settings.source!r}: {num_rows} usable rows; ten at least are needed")
-    held_out = max(1, int(_HELD_OUT * num_rows))
-    drawn = load_corpus(settings.model_copy(update={"num_val": held_out, "num_test": held_out, "num_train": "all"}), rows)
+    drawn = _draw(settings, rows, num_rows)
+    fitted = drawn if num_rows <= _FITTED_ROWS else _draw(settings, rows, _FITTED_ROWS)
     counts = np.bincount(rows.labels, minlength=len(rows.names))
     classes = {rows.names[index]: int(counts[index]) for index in np.argsort(-counts, kind="stable")}
     chosen = np.sort(np.random.default_rng(seed).permutation(num_rows)[:TOKENISED_ROWS])
@@ -166,7 +167,7 @@ def inspect_source(
         lengths=lengths,
         unknown_fraction=num_unknown / int(lengths.sum()),
         examples=_pick(lengths, tokens, texts, labels) if settings.store_texts else (),
-        floor=_floor(settings, rows, num_rows),
+        floor=_floor(fitted),
     )
 
 
@@ -186,18 +187,32 @@ def _pick(lengths: np.ndarray, tokens: list[list[str]], texts: list[str], labels
     """The texts that stand a tenth, half and nine tenths of the way from the shortest to the longest, and that one."""
     order = np.argsort(lengths, kind="stable")
     last = len(order) - 1
-    places: list[tuple[Kind, int]] = [("short", last // 10), ("median", last // 2), ("long", 9 * last // 10), ("truncated", last)]
-    return tuple(Shown(kind, labels[at], texts[at], tuple(tokens[at])) for kind, at in ((k, order[p]) for k, p in places))
+    places: list[tuple[Kind, int]] = [
+        ("short", last // 10),
+        ("median", last // 2),
+        ("long", 9 * last // 10),
+        ("truncated", last),
+    ]
+    return tuple(
+        Shown(kind, labels[at], texts[at], tuple(tokens[at])) for kind, at in ((k, order[p]) for k, p in places)
+    )
 
 
-def _floor(settings: DataSettings, rows: Rows, num_rows: int) -> Floor | None:
-    held_out = max(1, int(_HELD_OUT * min(num_rows, _FITTED_ROWS)))
-    num_train = min(num_rows, _FITTED_ROWS) - 2 * held_out
-    asked = settings.model_copy(update={"num_val": held_out, "num_test": held_out, "num_train": num_train})
-    try:
-        corpus: Corpus = load_corpus(asked, rows)
-    except UserError:
-        return None  # groups so large that no part of the rows can be held back
+def _draw(settings: DataSettings, rows: Rows, num_rows: int) -> Corpus:
+    """Splits of so many rows; a fifth each is held out for validation and test, or less where groups are too large for it."""
+    for share in _HELD_OUT:
+        held_out = max(1, int(share * num_rows))
+        num_train = "all" if num_rows == len(rows.labels) else num_rows - 2 * held_out
+        asked = settings.model_copy(update={"num_val": held_out, "num_test": held_out, "num_train": num_train})
+        with contextlib.suppress(UserError):
+            return load_corpus(asked, rows)
+    raise UserError(
+        f"data {settings.source!r}: groups of {settings.group_by!r} are too large for any to be held out; name another column "
+        "by data.group_by (--group-by)"
+    )
+
+
+def _floor(corpus: Corpus) -> Floor | None:
     if len(np.unique(corpus.labels["train"])) < 2:  # noqa: PLR2004 - nothing to learn
         return None
     with tempfile.TemporaryDirectory(prefix="harness-inspect-") as folder:
@@ -205,13 +220,13 @@ def _floor(settings: DataSettings, rows: Rows, num_rows: int) -> Floor | None:
         began = time.perf_counter()
         fitted = run_baseline("tfidf", Path(folder))
         seconds = time.perf_counter() - began
-    majority = corpus.facts.test.majority_fraction
-    return Floor(majority, fitted["test"].accuracy, seconds, num_train, held_out)
+    facts = corpus.facts
+    return Floor(
+        facts.test.majority_fraction, fitted["test"].accuracy, seconds, facts.train.num_rows, facts.test.num_rows
+    )
 
 
-def advise_on(
-    found: Inspection, model: ModelSettings, files: ModelFiles, batch_size: int, results: Path
-) -> Advice:
+def advise_on(found: Inspection, model: ModelSettings, files: ModelFiles, batch_size: int, results: Path) -> Advice:
     """Tell of every length, by this machine's own records where like cells are among them.
 
     Raises:
@@ -222,7 +237,15 @@ def advise_on(
     summaries = with_mfu(summarise(records), lambda *_: None)
     config = FineTuneConfig.model_validate(
         {"batch_size": batch_size, "seq_len": 64, "precision": "fp32", "device": "cpu", "padding": "grouped"}
-        | {"trainable": "all", "threads": None, "seed": 0, "model": model, "data": found.settings, "training": {}, "limits": {}}
+        | {
+            "trainable": "all",
+            "threads": None,
+            "seed": 0,
+            "model": model,
+            "data": found.settings,
+            "training": {},
+            "limits": {},
+        }
     )
     measured, same_data = like_cells(config, summaries, machine.id)
     return advise(

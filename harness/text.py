@@ -35,6 +35,16 @@ def collate(
     return *tensors, int(lengths.sum())
 
 
+def token_types(tokens: Tokens, rows: Sequence[int] | np.ndarray, width: int) -> torch.Tensor | None:
+    """Which segment each token of some padded rows is of, 0 or 1, `(batch, width)`; None where rows have one segment."""
+    if tokens.firsts is None:
+        return None
+    ends = tokens.offsets[np.asarray(rows) + 1] - tokens.offsets[rows]
+    at = np.arange(width)
+    seconds = (at >= tokens.firsts[rows][:, None]) & (at < ends[:, None])
+    return torch.from_numpy(seconds.astype(np.int64))
+
+
 def attention_mask(mask: torch.Tensor, *, padded: bool) -> torch.Tensor | None:
     """Which tokens each token may look at, `(batch, 1, seq, seq)`; None where no batch's row is padded.
 

@@ -23,7 +23,11 @@ def reviews(tmp_path_factory):
         rows.writerow(["review", "verdict", "movie_name", "seen_on"])
         for index in range(200):
             good = index < 120
-            text = f"a truly good film number {index} again" if good else f"a long and bad film number {index} that no one will like"
+            text = (
+                f"a truly good film number {index} again"
+                if good
+                else f"a long and bad film number {index} that no one will like"
+            )
             if index == 198:
                 text = "bad " * 100
             if index == 199:
@@ -40,11 +44,12 @@ def inspect(*arguments):
     return done.stdout
 
 
-class TestInspect:
-    @pytest.fixture(scope="class")
-    def found(self, reviews, tmp_path_factory):
-        return json.loads(inspect(reviews, "--json", "--results", tmp_path_factory.mktemp("none")))
+@pytest.fixture(scope="module")
+def found(reviews, tmp_path_factory):
+    return json.loads(inspect(reviews, "--json", "--results", tmp_path_factory.mktemp("none")))
 
+
+class TestInspect:
     def test_guesses_columns_and_says_why(self, found):
         columns = {role: guess["column"] for role, guess in found["guesses"].items()}
         assert columns == {"text": "review", "label": "verdict", "group": "movie_name", "time": "seen_on"}
@@ -105,7 +110,9 @@ def test_says_which_columns_there_are_where_none_is_a_label(tmp_path):
     path = tmp_path / "plain.csv"
     path.write_text("words\n" + "".join(f"some words of a text {index}\n" for index in range(30)))
     done = RUNNER.invoke(cli.app, ["inspect", str(path)])
-    assert "no column looks like the label; its columns: 'words'; say which it is (--label COLUMN)" in str(done.exception)
+    assert "no column looks like the label; its columns: 'words'; say which it is (--label COLUMN)" in str(
+        done.exception
+    )
 
 
 def test_the_packaged_reviews():
