@@ -171,17 +171,18 @@ def _pairs(one: Sequence[Record], other: Sequence[Record]) -> list[tuple[Record,
 
 
 def _log_ratio(a: Record, b: Record) -> float:
-    return math.log(sum(_steps(a)) / sum(_steps(b)))
+    one, other = _steps([a, b])
+    return math.log(sum(one) / sum(other))
 
 
-def _steps(record: Record) -> list[float]:
-    """The measured steps but the last, beside which the other process may end."""
-    window = next(iter(measure_windows([record.training] if record.training else [])), None)
-    return list(window.seconds[:-1])
+def _steps(records: Sequence[Record]) -> list[list[float]]:
+    """Of each run the measured steps but the last, beside which the other process may end; the same warm-up left out of all."""
+    return [list(window.seconds[:-1]) for window in measure_windows([record.training for record in records])]
 
 
 def report(out: Path, turns: str) -> str:
-    found = [json.loads(path.read_text()) for path in sorted((out / turns).glob("trial-*/trial.json"))]
+    paths = sorted((out / turns).glob("trial-*/trial.json"))
+    found = [json.loads(path.read_text()) | judge(path.parent, turns) for path in paths]
     lines = [f"Turns by {turns}; {NUM_STEPS} steps a run.", ""]
     lines += ["| trial | planted | rounds | B/A, 95 % | verdict | seconds |", "|---:|---|---:|---:|---|---:|"]
     for one in found:
@@ -219,7 +220,7 @@ def resample(out: Path, turns: str, *, num_trials: int, num_rounds: int | None, 
 
 def _sessions(out: Path, turns: str) -> tuple[list[list[list[float]]], list[int]]:
     """Of each trial, its runs in the order of time (of steps: A, B, A, B, ...), steps relative to their batch's mean."""
-    raw, seen = [], []
+    trials, seen = [], []
     for path in sorted((out / turns).glob("trial-*/trial.json")):
         told = json.loads(path.read_text())
         seen.append(told["rounds"])
@@ -228,8 +229,10 @@ def _sessions(out: Path, turns: str) -> tuple[list[list[list[float]]], list[int]
             slowed = 1 + SLOWED_BY if told["planted"] and side == "B" else 1.0
             for record in load_records([path.parent / side]).records:
                 key = (record.repeat, side) if turns == "steps" else record.started_at
-                runs.append((key, [step_s / slowed for step_s in _steps(record)]))
-        raw.append([steps for _, steps in sorted(runs, key=lambda run: run[0])])
+                runs.append((key, slowed, record))
+        trials.append(sorted(runs, key=lambda run: run[0]))
+    steps = iter(_steps([record for runs in trials for _, _, record in runs]))
+    raw = [[[step_s / slowed for step_s in next(steps)] for _, slowed, _ in runs] for runs in trials]
     if not raw:
         raise SystemExit(f"{out / turns}: no trial that ended")
     means = [fmean(column) for column in zip(*(run for runs in raw for run in runs), strict=True)]
