@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from itertools import chain
+from itertools import chain, compress
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,7 @@ def first_of_each(hashes: np.ndarray, set_aside: np.ndarray) -> tuple[np.ndarray
     del ordered  # of millions of rows each such array counts
     first = order[begins]
     stands_for = np.empty(len(hashes), dtype=np.int64)
-    stands_for[order] = first[np.cumsum(begins) - 1]
+    stands_for[order] = first[np.cumsum(begins, dtype=np.int32) - 1]
     return np.sort(first), stands_for
 
 
@@ -84,7 +84,7 @@ def _sample(parts: Sequence[Collection[str]], most: int, rng: np.random.Generato
     chosen = np.zeros(num_texts, dtype=bool)
     chosen[rng.choice(num_texts, most, replace=False)] = True
     # One pass in order: texts that lie on disk are read a part at a time.
-    return [text for text, wanted in zip(texts, chosen.tolist(), strict=True) if wanted]
+    return list(compress(texts, chosen.tobytes()))
 
 
 def _word_pairs(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

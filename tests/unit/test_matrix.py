@@ -262,3 +262,33 @@ def test_a_name_tells_the_axes():
 def test_a_device_is_parted_into_kind_ranks_and_ddp(device, parsed):
     assert parse_device(device) == parsed
     assert isinstance(cells_of(matrix={"device": [device]})[0].config, FineTuneConfig)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"source": "x.csv", "text": "a", "label": "a"},
+            "data.label: found 'a'; allowed: another column than data.text",
+        ),
+        ({"source": "x.csv", "text": ["a", "b"], "pair": "b"}, "data.pair: found 'b'; allowed: another column"),
+        ({"source": "x.csv", "pair": "label"}, "data.label: found 'label'"),
+        ({"source": "x.csv", "group_by": "g", "time_by": "t"}, "data.time_by: allowed without data.group_by"),
+        ({"source": "x.csv", "group_by": "g", "stratify": True}, "data.stratify: allowed without data.group_by"),
+        ({"pair": "b"}, "data.pair: the packaged reviews have no such column"),
+        ({"test_source": "y.csv"}, "data.test_source: the packaged reviews have no such column"),
+    ],
+)
+def test_data_that_makes_no_sense_is_refused(data, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        cells_of(data=data)
+
+
+def test_text_columns_are_one_or_several():
+    one, several = (cells_of(data={"source": "x.csv", "text": text})[0].config for text in ("a", ["a", "b"]))
+    assert (one.data.text_columns, several.data.text_columns) == (("a",), ("a", "b"))
+    assert hash_config(one) != hash_config(several)
+    again = FineTuneConfig.model_validate(json.loads(several.model_dump_json()))
+    assert again == several and hash_config(again) == hash_config(several)
+    with pytest.raises(UserError, match=r"data\.text"):
+        cells_of(data={"source": "x.csv", "text": []})

@@ -60,7 +60,7 @@ def test_the_packaged_splits_are_those_of_every_reference_record():
 
 def test_random_rows_of_a_table_are_those_that_were_drawn_before_splits_could_be_chosen(write):
     """The older code's way, over pandas' index as text, gives the same rows."""
-    rows, found, num_available, _ = drawn(
+    _rows, found, num_available, _ = drawn(
         source=write([(f"t {i}", "ab"[i % 2]) for i in range(1_234)], ("text", "label"))
     )
     rng = np.random.default_rng(0)
