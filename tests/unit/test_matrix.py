@@ -121,6 +121,16 @@ SETTINGS_OF_ONE_KEY = {
     "limits.max_train_s": 7,
     "limits.memory_limit_gib": 7,
 }
+# Those that the packaged data has no column for.
+SETTINGS_OF_OWN_DATA = {
+    "data.pair": "second",
+    "data.on_bad_row": "skip",
+    "data.group_by": "film",
+    "data.time_by": "day",
+    "data.stratify": True,
+    "data.val_source": "val.csv",
+    "data.test_source": "test.csv",
+}
 STOPPING = {"limits.timeout_s": 7, "limits.budget_minutes": 7, "limits.budget_usd": 7}
 
 
@@ -138,13 +148,22 @@ def test_the_hash_changes_with_every_key_that_could_move_a_figure(key):
     assert hash_with(key, SETTINGS_OF_ONE_KEY[key]) != hash_with()
 
 
+@pytest.mark.parametrize("key", SETTINGS_OF_OWN_DATA)
+def test_the_hash_changes_with_every_key_of_own_data(key):
+    without, said = (
+        cells_of(data={"source": "x.csv"} | data)[0].config_hash
+        for data in ({}, {key.partition(".")[2]: SETTINGS_OF_OWN_DATA[key]})
+    )
+    assert without != said
+
+
 @pytest.mark.parametrize("key", STOPPING)
 def test_the_hash_stays_when_only_the_moment_to_stop_changes(key):
     assert hash_with(key, STOPPING[key]) == hash_with()
 
 
 def test_every_key_was_tried_for_its_hash():
-    tried = {*SETTINGS_OF_ONE_KEY, *STOPPING, "training.seeds", "model.shape"}
+    tried = {*SETTINGS_OF_ONE_KEY, *SETTINGS_OF_OWN_DATA, *STOPPING, "training.seeds", "model.shape"}
     assert tried == {f"{table}.{name}" for table, model in SECTIONS.items() for name in model.model_fields}
 
 
