@@ -95,7 +95,7 @@ def load_corpus(settings: DataSettings, rows: Rows | None = None) -> Corpus:
     segments = {name: rows.take(drawn[name]) for name in SPLITS}
     texts = {name: first for name, (first, _) in segments.items()}
     pairs = {name: second for name, (_, second) in segments.items() if second is not None} or None
-    labels = {name: rows.labels[drawn[name]] for name in SPLITS}
+    labels = {name: np.asarray(rows.labels[drawn[name]]) for name in SPLITS}
     joined = {name: Joined(texts[name], None if pairs is None else pairs[name]) for name in SPLITS}
     num_near, num_checked = count_near_duplicates(joined["train"], [joined["val"], joined["test"]])
     counts = np.bincount(labels["train"], minlength=len(rows.names))
@@ -154,7 +154,7 @@ def lay_texts(corpus: Corpus, folder: Path) -> None:
     for name in SPLITS:
         first, second = corpus.texts[name], None if corpus.pairs is None else corpus.pairs[name]
         if isinstance(first, MappedTexts):
-            np.save(folder / f"{name}.npy", np.stack([first.indices, corpus.labels[name]]))
+            np.save(folder / f"{name}.npy", np.stack([first.indices, corpus.labels[name].astype(np.int64)]))
             rows: dict[str, Any] = {"file": str(first.path), "has_pairs": second is not None}
         else:
             rows = {"texts": list(Joined(first, second)), "labels": corpus.labels[name].tolist()}
@@ -209,7 +209,7 @@ def _lay_tokens(
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         num_rows += len(offsets) - 1
         np.save(folder / f"{name}-offsets.npy", offsets)
-        np.save(folder / f"{name}-labels.npy", corpus.labels[name])
+        np.save(folder / f"{name}-labels.npy", corpus.labels[name].astype(np.int64))
         if firsts:
             np.save(folder / f"{name}-firsts.npy", np.concatenate(firsts))
     assert first is not None  # noqa: S101 - no split is without rows

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
-from itertools import chain
+from array import array
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain, compress
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ MOST_NEAR_ROWS = 200_000
 # 16 bands of 4: of two texts that share 0.8 of their word pairs, one band at least agrees with probability 0.9998.
 _NUM_BANDS, _BAND_ROWS = 16, 4
 _CANDIDATES_A_BAND = 16
-_PAIRS_AT_ONCE = 20_000
+_PAIRS_AT_ONCE, _TEXTS_AT_ONCE = 20_000, 2_000
+_MOST_WORDS = 128
 _LIKELY_SIMILARITY = 0.55  # as 64 hashes tell it: five standard deviations below
 _WORD = re.compile(r"\w+")
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -44,15 +46,16 @@ def first_of_each(hashes: np.ndarray, set_aside: np.ndarray) -> tuple[np.ndarray
     del ordered  # of millions of rows each such array counts
     first = order[begins]
     stands_for = np.empty(len(hashes), dtype=np.int64)
-    stands_for[order] = first[np.cumsum(begins) - 1]
+    stands_for[order] = first[np.cumsum(begins, dtype=np.int32) - 1]
     return np.sort(first), stands_for
 
 
 def count_near_duplicates(train: Collection[str], held_out: Sequence[Collection[str]]) -> tuple[int, int]:
     """How many held-out texts nearly are a training text: Jaccard similarity of their pairs of neighbouring words.
 
-    Words are compared without case and punctuation. Up to MOST_NEAR_ROWS texts all are looked at, else a random sample of
-    both, at most half of it held out. Of training texts that agree with one on a band, 16 a band are looked at.
+    Words are compared without case and punctuation, the first 128 of each text. Up to MOST_NEAR_ROWS texts all are looked
+    at, else a random sample of both, at most half of it held out. Of training texts that agree with one on a band, 16 a
+    band are looked at.
 
     Returns:
         Held-out texts of a similarity of NEAR_SIMILARITY or more, and how many texts were looked at.
@@ -63,11 +66,13 @@ def count_near_duplicates(train: Collection[str], held_out: Sequence[Collection[
     num_texts = len(seen) + len(unseen)
     if not seen or not unseen:
         return 0, num_texts
-    pairs, offsets = _word_pairs([*seen, *unseen])
+    num_seen = len(seen)
+    pairs, offsets = _word_pairs(chain(seen, unseen))
+    del seen, unseen  # of long texts that counts
     signatures = _signatures(pairs, offsets)
     found: set[int] = set()
     for band in range(_NUM_BANDS):
-        ours, theirs = _candidates(signatures[band * _BAND_ROWS : (band + 1) * _BAND_ROWS], len(seen))
+        ours, theirs = _candidates(signatures[band * _BAND_ROWS : (band + 1) * _BAND_ROWS], num_seen)
         for begin in range(0, len(ours), _PAIRS_AT_ONCE):
             some = slice(begin, begin + _PAIRS_AT_ONCE)
             alike = (signatures[:, ours[some]] == signatures[:, theirs[some]]).mean(axis=0) >= _LIKELY_SIMILARITY
@@ -84,21 +89,23 @@ def _sample(parts: Sequence[Collection[str]], most: int, rng: np.random.Generato
     chosen = np.zeros(num_texts, dtype=bool)
     chosen[rng.choice(num_texts, most, replace=False)] = True
     # One pass in order: texts that lie on disk are read a part at a time.
-    return [text for text, wanted in zip(texts, chosen.tolist(), strict=True) if wanted]
+    return list(compress(texts, chosen.tobytes()))
 
 
-def _word_pairs(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _word_pairs(texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of each text's pairs of neighbouring words, one text after the other, and where each begins."""
     numbers: dict[str, int] = {}
-    words = []
+    words, counts = array("I"), array("q", [0])
     for text in texts:
-        of_text = [numbers.setdefault(word, len(numbers) + 1) for word in _WORD.findall(text.lower()) or [text]]
-        of_text.append(0)  # the last word's pair is with none, so that a text of one word has one too
-        words.append(np.array(of_text, dtype=np.uint64))
-    flat, place = np.concatenate(words), np.arange(len(texts))
-    offsets = np.cumsum([0, *(len(of_text) - 1 for of_text in words)])
-    first, second = np.delete(flat, offsets[1:] + place), np.delete(flat, offsets[:-1] + place)
-    mixed = (first * _ODD) ^ (second * _MIX)
+        of_text = _WORD.findall(text.lower())[:_MOST_WORDS] or [text]
+        words.extend(numbers.setdefault(word, len(numbers) + 1) for word in of_text)
+        words.append(0)  # the last word's pair is with none, so that a text of one word has one too
+        counts.append(len(of_text))
+    flat, offsets = np.asarray(words), np.cumsum(np.asarray(counts))
+    place = np.arange(len(offsets) - 1)
+    mixed = np.delete(flat, offsets[1:] + place).astype(np.uint64)
+    mixed *= _ODD
+    mixed ^= np.delete(flat, offsets[:-1] + place) * _MIX
     mixed ^= mixed >> np.uint64(33)
     mixed *= _MIX
     mixed ^= mixed >> np.uint64(29)
@@ -112,9 +119,12 @@ def _signatures(pairs: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     factors = rng.integers(0, 2**63, num, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     terms = rng.integers(0, 2**63, num, dtype=np.uint64)
     signatures = np.empty((num, len(offsets) - 1), dtype=np.uint32)
-    for row, (factor, term) in enumerate(zip(factors, terms, strict=True)):
-        hashed = ((pairs * factor + term) >> np.uint64(32)).astype(np.uint32)
-        signatures[row] = np.minimum.reduceat(hashed, offsets[:-1])
+    for begin in range(0, len(offsets) - 1, _TEXTS_AT_ONCE):
+        some = offsets[begin : begin + _TEXTS_AT_ONCE + 1]
+        of_some, begins = pairs[some[0] : some[-1]], some[:-1] - some[0]
+        for row, (factor, term) in enumerate(zip(factors, terms, strict=True)):
+            hashed = ((of_some * factor + term) >> np.uint64(32)).astype(np.uint32)
+            signatures[row, begin : begin + len(begins)] = np.minimum.reduceat(hashed, begins)
     return signatures
 
 

@@ -133,7 +133,7 @@ def column_names(file: SourceFile, where: str) -> list[str]:
     with _reading(file, where):
         if file.format == "JSON Lines":
             with _open_bytes(file) as lines:
-                row = next((json.loads(line) for line in lines if line.strip()), {})
+                row: object = next((json.loads(line) for line in lines if line.strip()), {})
                 return list(row) if isinstance(row, dict) else []
         if file.has_lines:
             with _open_text(file) as text:

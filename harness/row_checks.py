@@ -209,4 +209,5 @@ def _kind(value: object) -> str:
         return "true or false"
     if isinstance(value, int | float):
         return "a number"
-    return {list: "a list", dict: "an object"}.get(type(value), f"a {type(value).__name__}")
+    name = type(value).__name__
+    return {"list": "a list", "dict": "an object"}.get(name, f"a {name}")

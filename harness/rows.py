@@ -207,7 +207,7 @@ class _Collector:
         # A label whose rows all repeat those of another is none that can be learnt.
         left = np.bincount(labels[kept], minlength=len(self.names))
         names = sorted(name for name, number in self.names.items() if left[number])
-        renumbered = np.zeros(len(self.names), dtype=np.int64)
+        renumbered = np.zeros(len(self.names), dtype=np.uint16)
         renumbered[[self.names[name] for name in names]] = np.arange(len(names))
         arrays: dict[str, Any] = {
             "labels": renumbered[labels[kept]],
@@ -313,8 +313,9 @@ class _Collector:
 def _open_kept(folder: Path, key: str) -> Rows:
     told = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
     arrays: dict[str, Any] = dict.fromkeys(("labels", "groups", "times", "set_aside"))
-    arrays |= {name: np.load(folder / f"{name}.npy") for name in told["arrays"]}
-    kept = np.load(folder / "kept.npy")
+    # Mapped: of millions of rows each such array counts.
+    arrays |= {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in told["arrays"]}
+    kept = np.load(folder / "kept.npy", mmap_mode="r")
     texts, pairs = (MappedTexts(folder / "texts.arrow", name, kept) for name in ("text", "pair"))
     facts = RowFacts(**told["facts"])
     return Rows(texts, pairs if told["has_pairs"] else None, names=tuple(told["names"]), facts=facts, key=key, **arrays)

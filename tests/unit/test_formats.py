@@ -7,6 +7,7 @@ import datetime
 import gzip
 import json
 import random
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -70,7 +71,7 @@ def write(path, columns):
 
 def parts_of(columns, num):
     bounds = np.linspace(0, len(columns["text"]), num + 1).astype(int)
-    return [{name: values[a:b] for name, values in columns.items()} for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [{name: values[a:b] for name, values in columns.items()} for a, b in pairwise(bounds)]
 
 
 FORMATS = (
