@@ -12,6 +12,7 @@ from rich.table import Table
 
 from harness.inspection import Inspection, Shown
 from harness.length_advice import PADDINGS, WHOLE_FRACTION, Advice, Length
+from harness.report.wording import plural
 from harness.settings import Padding
 
 _SHOWN_CLASSES = 12
@@ -20,6 +21,8 @@ _UNKNOWN = "[UNK]"
 _FLAGS = {"text": "--text", "label": "--label", "group": "--group-by", "time": "--time-by"}
 _LONGER = 1.005  # times the arithmetic: below that a longer length costs nothing to speak of
 _RARE = 0.02
+_NOTHING = 0.001  # of the tokens
+_MANY_NEAR = 0.005  # of the rows that are held out
 
 
 def show_inspection(console: Console, found: Inspection, advice: Advice) -> None:
@@ -59,7 +62,7 @@ def sentences(advice: Advice) -> Iterator[str]:
         else f"[bold]Recommended: seq_len = {best.seq_len}[/], the longest there is: it cuts {best.cut_texts_fraction:.1%} of "
         "the texts."
     )
-    if longer is None:
+    if longer is None or best.cut_tokens_fraction < _NOTHING:
         return
     costs = [
         f"{_times(longer.work[padding].flops_per_sample / best.work[padding].flops_per_sample)} {words}"
@@ -149,10 +152,14 @@ def _rows(found: Inspection) -> Iterator[str]:
         )
         yield f"  {facts.num_duplicates_dropped:,} repeat an earlier text{other}: each text is taken once"
     if facts.num_near_duplicates:
-        yield (
-            f"  [yellow]{facts.num_near_duplicates:,} of {facts.num_near_checked:,} rows to be held out nearly repeat one to be "
-            "trained on[/]: accuracy would be too high; --group-by a column whose rows belong together"
-        )
+        held_out = facts.val.num_rows + facts.test.num_rows
+        repeat = "repeats" if facts.num_near_duplicates == 1 else "repeat"
+        words = f"{plural(facts.num_near_duplicates, 'row')} held out nearly {repeat} one to be trained on"
+        if facts.num_near_duplicates > _MANY_NEAR * held_out:
+            advice = "" if found.settings.group_by else "; --group-by a column whose rows belong together"
+            yield f"  [yellow]{words}: accuracy would be told too high{advice}[/]"
+        else:
+            yield f"  {words}"
     if facts.rare_labels:
         shown = ", ".join(map(repr, facts.rare_labels[:_SHOWN_CLASSES]))
         yield f"  [yellow]fewer than 10 training rows of {escape(shown)}[/]: hardly to be learnt"

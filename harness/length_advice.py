@@ -24,6 +24,11 @@ WHOLE_FRACTION = 0.95
 _SHORTEST = 16
 _PLANNED_ROWS = 20_000  # of more the plan is made of a random subset, whose shares are the whole's
 _OF_DRAWING = ("num_train", "store_texts")  # of the data's settings, what leaves its texts and its test set as they are
+# Of the recipe, what moves no step's seconds by much.
+_OF_RECIPE = (
+    "epochs", "max_steps", "lr", "schedule", "warmup_fraction", "weight_decay", "lr_scaling", "lr_base_batch_size", "eval_every",
+    "target_accuracy", "stop_at_target",
+)  # fmt: skip
 _APART = 0.2  # two cells' work must differ by so much to tell a slope
 
 Basis = Literal["measured", "by the line through two measured lengths", "in proportion to one measured length"]
@@ -167,12 +172,13 @@ def work_of(
 def like_cells(
     config: FineTuneConfig, summaries: Sequence[Summary], machine_id: str
 ) -> tuple[list[Summary], list[Summary]]:
-    """Cells of a machine that differ from `config` in length, padding and data alone; and those of them on the same data.
+    """Cells of a machine that differ from `config` in length, padding, recipe and data alone; those of them on the same data.
 
     Speed is told by either, accuracy by the latter alone.
     """
-    of_speed = ("seed", "seq_len", "padding", "data", "limits")
-    of_data = ("seed", "seq_len", "padding", "limits", *(f"data.{key}" for key in _OF_DRAWING))
+    of_recipe = ("seed", "seq_len", "padding", "limits", *(f"training.{key}" for key in _OF_RECIPE))
+    of_speed = ("data", *of_recipe)
+    of_data = (*of_recipe, *(f"data.{key}" for key in _OF_DRAWING))
     here = [
         one
         for one in summaries

@@ -119,7 +119,8 @@ class TestSpeed:
             *self.cells((64, 2.0), machine="another"),
             *with_mfu(summarise([make_record(axes={"precision": "bf16"})]), lambda *_: None),
         ]
+        longer = with_mfu(summarise([make_record(sections={"training": {"epochs": 5, "lr": 1e-3}})]), lambda *_: None)
         elsewhere = with_mfu(summarise([make_record(sections={"data": {"source": "mine.csv"}})]), lambda *_: None)
-        alike, same = like_cells(config, [*here, *others, *elsewhere], "epyc-4c-16g-000001")
-        assert alike == [*here, *elsewhere]
-        assert same == here
+        alike, same = like_cells(config, [*here, *others, *longer, *elsewhere], "epyc-4c-16g-000001")
+        assert alike == [*here, *longer, *elsewhere]
+        assert same == [*here, *longer]
