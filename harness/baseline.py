@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from harness.corpus import load_texts
 from harness.record import TestEvaluation, accuracy, macro_f1
 
-Predict = Callable[[list[str]], np.ndarray]
+Predict = Callable[[Collection[str]], np.ndarray]
 
 
 def run_baseline(classifier: str, folder: Path) -> dict[str, Any]:
@@ -42,18 +42,18 @@ def run_baseline(classifier: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def _fit_majority(texts: list[str], labels: np.ndarray) -> Predict:
+def _fit_majority(texts: Collection[str], labels: np.ndarray) -> Predict:
     commonest = int(np.bincount(labels).argmax())
     return lambda unseen: np.full(len(unseen), commonest)
 
 
-def _prepare_tfidf() -> Callable[[list[str], np.ndarray], Predict]:
+def _prepare_tfidf() -> Callable[[Collection[str], np.ndarray], Predict]:
     """Import scikit-learn outside of the timed fit."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    def fit(texts: list[str], labels: np.ndarray) -> Predict:
+    def fit(texts: Collection[str], labels: np.ndarray) -> Predict:
         features = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
         predict: Predict = make_pipeline(features, LogisticRegression(max_iter=1000)).fit(texts, labels).predict
         return predict

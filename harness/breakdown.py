@@ -14,11 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from harness.batch_plan import Step
 from harness.corpus import Tokens
 from harness.matrix import FineTuneConfig
 from harness.meters import Held, nvml_process_bytes
 from harness.record import MemoryParts, StepPeak
-from harness.text import Step
 from harness.training import Beat, Place, Trace, Trainee, evaluation_batches, forward_backward, plan_batches, predict
 
 _SDPA = "_scaled_dot_product_"

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from harness.batch_plan import Step
 from harness.corpus import Tokens
 from harness.matrix import FineTuneConfig
-from harness.text import Step
 
 
 def compiled(module: torch.nn.Module, config: FineTuneConfig) -> torch.nn.Module:

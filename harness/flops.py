@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.batch_plan import Step
 from harness.corpus import Tokens
 from harness.matrix import FineTuneConfig
 from harness.record import FlopCount
-from harness.text import Step
 from harness.training import Beat, Place, Trace, Trainee, forward_backward
 
 Shape = tuple[int, int, int, int]

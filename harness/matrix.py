@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from harness.errors import UserError
 from harness.settings import (
     AXES,
+    PACKAGED_DATA,
     SECTIONS,
     Count,
     DataSettings,
@@ -36,6 +37,15 @@ _SHOWN_SIGNS = 40  # of a swept value in a cell's name, which is a folder's
 _NOT_HASHED = ("timeout_s", "budget_minutes", "budget_usd")
 # Settings that came later, each with the value that is as if it had not been there: older records keep their hash.
 _SINCE: dict[str, dict[str, Any]] = {
+    "data": {
+        "pair": None,
+        "on_bad_row": "stop",
+        "group_by": None,
+        "time_by": None,
+        "stratify": False,
+        "val_source": None,
+        "test_source": None,
+    },
     "training": {"activation_checkpointing": False, "compile": False, "allocator": "system", "stop_at_target": False},
     "limits": {"memory_limit_gib": None},
 }
@@ -286,8 +296,25 @@ def _contradictions(config: FineTuneConfig) -> list[str]:
     problems = []
     if model.shape is not None and model.init != "random":
         problems.append(f'model.shape: {model.shape!r} has no weights here; set model.init = "random"')
-    if config.data.source.endswith((".csv", ".tsv")) and config.data.text == config.data.label:
-        problems.append(f"data.label: found {config.data.label!r}; allowed: another column than data.text")
+    return problems + _data_contradictions(config.data)
+
+
+def _data_contradictions(data: DataSettings) -> list[str]:
+    problems = []
+    if data.source == PACKAGED_DATA:
+        keys = ("pair", "group_by", "time_by", "stratify", "val_source", "test_source")
+        said = [key for key in keys if getattr(data, key)]
+        problems += [
+            f"data.{key}: the packaged reviews have no such column, and are split by film; name a source"
+            for key in said
+        ]
+    elif data.label in (columns := data.text_columns) or data.label == data.pair:
+        problems.append(f"data.label: found {data.label!r}; allowed: another column than data.text and data.pair")
+    elif data.pair in columns:
+        problems.append(f"data.pair: found {data.pair!r}; allowed: another column than data.text")
+    ways = [key for key in ("group_by", "time_by", "stratify") if getattr(data, key)]
+    if len(ways) > 1:
+        problems.append(f"data.{ways[1]}: allowed without data.{ways[0]}: rows are split in one way")
     return problems
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from harness.record import ModelFacts
+from typing import Protocol
+
 from harness.settings import num_trained_layers
 
 
+class Sizes(Protocol):
+    """Of a model, what its products' sizes follow from; `ModelFacts` has them."""
+
+    @property
+    def hidden_size(self) -> int: ...  # noqa: D102
+    @property
+    def intermediate_size(self) -> int: ...  # noqa: D102
+    @property
+    def num_layers(self) -> int: ...  # noqa: D102
+
+
 def training_flops(
-    model: ModelFacts,
+    model: Sizes,
     num_labels: int,
     num_samples: int,
     num_padded_tokens: float,

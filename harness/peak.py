@@ -14,12 +14,12 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 import torch.distributed as dist
 
+from harness.batch_plan import Step
 from harness.calibration import DTYPES, SIZES, copy_gb_per_s, room_bytes, wait
 from harness.corpus import Tokens
 from harness.flops import count_flops, middle_step
 from harness.matrix import FineTuneConfig
 from harness.record import CalibratedPeak, ModelFacts
-from harness.text import Step
 from harness.training import Beat, Place, Trace, Trainee, forward_backward, plan_batches
 
 # A tenth of the run's training is spent, and not more than this.

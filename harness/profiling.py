@@ -14,10 +14,10 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]  # its stub 
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from harness.batch_plan import Step
 from harness.corpus import Tokens
 from harness.matrix import FineTuneConfig
 from harness.step_profile import NUM_SHOWN_OPERATORS, PHASES, OperatorTime, StepProfile
-from harness.text import Step
 from harness.training import Beat, Place, Trace, Trainee, forward_backward, plan_batches
 
 # Ranges of our own in the trace.

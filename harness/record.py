@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from harness.matrix import Config
 from harness.settings import Precision, Settings
@@ -295,13 +295,21 @@ class Split(Settings):
 
 
 class DataFacts(Settings):
-    """The data that was used.
+    """The data that was used; counts are None in records that are older than the count.
 
     Attributes:
-        sha256: Of the source's file; None where it is no single file.
+        sha256: Of the source's file; of several, over their hashes in order; None of the hub's.
         num_source_rows: Usable rows of the whole source, from which dollars for the whole dataset are estimated.
         num_train_available: Rows that the training split could have had.
-        split_by: The column whose groups never cross splits, or None: random rows.
+        split_by: The column whose groups never cross splits, or by whose times they are parted; None: random rows.
+        bad_rows: Rows that were left out, by what was wrong with them (`on_bad_row = "skip"`).
+        num_conflicting_duplicates: Of the duplicates, those whose label was another than that of the row that was kept.
+        num_leaks_dropped: Rows left out of a split because their text, or a row of their group, stands in the file that
+            validates or tests.
+        num_near_duplicates: Validation and test rows that nearly are a training row.
+        num_near_checked: Rows of all splits that were looked at for that, at random where not all.
+        rare_labels: Labels of which fewer than 10 rows train.
+        tokens_were_kept: Tokens came from the cache; `tokenise_s` is what they took when they were made.
     """
 
     source: str
@@ -316,16 +324,30 @@ class DataFacts(Settings):
     test: Split
     tokenizer_sha256: str | None = None
     truncated_fraction: float | None = None
+    bad_rows: dict[str, int] = Field(default_factory=dict)
+    num_conflicting_duplicates: int | None = None
+    num_leaks_dropped: int | None = None
+    num_near_duplicates: int | None = None
+    num_near_checked: int | None = None
+    rare_labels: tuple[str, ...] = ()
+    tokens_were_kept: bool = False
 
 
 class Example(Settings):
-    """One training example as the model sees it; text, tokens and ids are None with `store_texts = false`."""
+    """One training example as the model sees it; texts, tokens and ids are None with `store_texts = false`.
+
+    Attributes:
+        pair: The second segment, where rows have two.
+        token_type_ids: Which segment each token is of, 0 or 1; None where rows have one.
+    """
 
     label: str | None
     text: str | None
     tokens: tuple[str, ...] | None
     input_ids: tuple[int, ...] | None
     attention_mask: tuple[int, ...]
+    pair: str | None = None
+    token_type_ids: tuple[int, ...] | None = None
 
 
 class PeakMemory(Settings):

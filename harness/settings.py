@@ -62,6 +62,8 @@ def _shorten_path(value: object) -> object:
 
 
 Source = Annotated[str, BeforeValidator(_shorten_path)]
+Column = Annotated[str, Field(min_length=1)]
+Columns = Column | Annotated[tuple[Column, ...], Field(min_length=1)]
 Device = Annotated[str, BeforeValidator(_check_device)]
 Trainable = Annotated[str, BeforeValidator(_check_trainable)]
 Count = Annotated[int, BeforeValidator(check_number), Field(ge=1)]
@@ -89,10 +91,25 @@ class DataSettings(Settings):
     """Which labelled texts, and how many of them."""
 
     source: Source = Field(
-        PACKAGED_DATA, description="the packaged film reviews, a local .csv or .tsv, or a hub dataset's id"
+        PACKAGED_DATA,
+        description="the packaged film reviews; a file, a glob of shards or a folder of them (.csv, .tsv, .jsonl, each also "
+        ".gz or .bz2; .parquet; .arrow); or a hub dataset's id",
     )
-    text: str = Field("text", description="column of the text")
-    label: str = Field("label", description="column of the label")
+    text: Columns = Field("text", description="column of the text, or a list of columns that a blank joins")
+    pair: Column | None = Field(None, description="column of a second text: the two are read as a pair of segments")
+    label: Column = Field("label", description="column of the label: strings, whole numbers or true and false")
+    on_bad_row: Literal["stop", "skip"] = Field(
+        "stop", description="at rows that can't be used; what is skipped is counted by kind in the record"
+    )
+    group_by: Column | None = Field(None, description="column whose groups never stand in two splits")
+    time_by: Column | None = Field(
+        None, description="column of times or numbers: the newest rows test, those before validate, the oldest train"
+    )
+    stratify: bool = Field(False, description="every split has each label's share of the whole")
+    val_source: Source | None = Field(
+        None, description="validation rows come from here alone; same columns as `source`"
+    )
+    test_source: Source | None = Field(None, description="the same of test rows")
     num_train: Count | Literal["all"] = Field(2000, description='training rows, or `"all"`')
     num_val: Count = Field(500, description="validation rows: everything that chooses looks at these")
     num_test: Count = Field(1000, description="test rows: looked at once, at the end")
@@ -100,6 +117,11 @@ class DataSettings(Settings):
         0, description="of the split and the subset"
     )
     store_texts: bool = Field(True, description="false: no text or token of the data in any record or report")
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Of the first segment."""
+        return (self.text,) if isinstance(self.text, str) else self.text
 
 
 class TrainingSettings(Settings):

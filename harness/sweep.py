@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from harness.cache import Cache
 from harness.corpus import Corpus, Tokenised, lay_texts, load_corpus, tokenise
 from harness.dominance import find_dominated
 from harness.errors import UserError
@@ -24,6 +25,7 @@ from harness.machine import (
 )
 from harness.matrix import BaselineConfig, Cell, FineTuneConfig
 from harness.record import Detected, Machine, Record, Stated
+from harness.rows import Rows, read_rows, reading_key
 from harness.runner import BaselineJob, FineTuneJob, Prepared, Runner, StartMethod, Surroundings, blank_record
 from harness.settings import DataSettings
 from harness.sources import ModelFiles, locate_model
@@ -71,10 +73,11 @@ class Budget:
 
 
 class Preparations:
-    """Corpora and tokens of a run, each made once, in a folder of the run's own."""
+    """Rows, corpora and tokens of a run, each made once, in a folder of the run's own; those of large data in the cache."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._cache = folder, Cache()
+        self._rows: dict[str, Rows] = {}
         self._corpora: dict[DataSettings, tuple[Corpus, Path]] = {}
         self._models: dict[tuple[str, bool], ModelFiles] = {}
         self._tokens: dict[tuple[DataSettings, str, int], Tokenised] = {}
@@ -96,7 +99,10 @@ class Preparations:
 
     def _corpus(self, data: DataSettings) -> tuple[Corpus, Path]:
         if data not in self._corpora:
-            corpus, folder = load_corpus(data), self._folder / f"texts{len(self._corpora)}"
+            key = reading_key(data)
+            if key not in self._rows:
+                self._rows[key] = read_rows(data, self._cache)
+            corpus, folder = load_corpus(data, self._rows[key]), self._folder / f"texts{len(self._corpora)}"
             lay_texts(corpus, folder)
             self._corpora[data] = corpus, folder
         return self._corpora[data]
@@ -111,7 +117,9 @@ class Preparations:
         key = (config.data, model.name, config.seq_len)
         if key not in self._tokens:
             folder = self._folder / f"tokens{len(self._tokens)}"
-            self._tokens[key] = tokenise(corpus, model, config.seq_len, folder, store_texts=config.data.store_texts)
+            self._tokens[key] = tokenise(
+                corpus, model, config.seq_len, folder, store_texts=config.data.store_texts, cache=self._cache
+            )
         return self._tokens[key]
 
 

@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from harness.batch_plan import Step, plan_epochs, steps_per_epoch
 from harness.compiling import compiled, kept_random_states, steps_to_come
 from harness.corpus import Tokens
 from harness.matrix import FineTuneConfig
@@ -33,7 +34,7 @@ from harness.record import Communication, Evaluation, ModelFacts, TestEvaluation
 from harness.settings import ModelSettings
 from harness.shapes import STANDARD_SHAPES
 from harness.sources import WEIGHTS, ModelFiles
-from harness.text import Step, attention_mask, collate, plan_epochs, steps_per_epoch
+from harness.text import attention_mask, collate, token_types
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # A layer's number in its parameters' names, of BERT's `encoder.layer.3.` and DistilBERT's `transformer.layer.3.`.
@@ -305,7 +306,8 @@ def predict(
     ids, mask, _, num_real = collate(rows, batch, pad_to=config.seq_len if config.padding == "max" else None)
     seen = attention_mask(mask.to(place.device), padded=num_real < ids.numel())
     with torch.inference_mode(), _autocast(config, place):
-        logits = model(input_ids=ids.to(place.device), attention_mask=seen).logits
+        segments = _segments(model, rows, batch, ids.shape[1], place)
+        logits = model(input_ids=ids.to(place.device), attention_mask=seen, **segments).logits
         return logits.argmax(dim=-1)  # type: ignore[no-any-return]
 
 
@@ -465,11 +467,12 @@ def forward_backward(
         ids, mask, labels, num_real = collate(rows, batch, pad_to=pad_to, pin=on_gpu)
         ids, mask, labels = (tensor.to(place.device, non_blocking=True) for tensor in (ids, mask, labels))
         seen = attention_mask(mask, padded=num_real < ids.numel() or config.training.compile)
+        segments = _segments(trainee.model, rows, batch, ids.shape[1], place)
         beat()
         waits = index < len(step) - 1 and isinstance(module, DistributedDataParallel)
         with module.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
             with _autocast(config, place):
-                logits = module(input_ids=ids, attention_mask=seen).logits
+                logits = module(input_ids=ids, attention_mask=seen, **segments).logits
             loss = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum") * bool(len(mine))
             # DDP averages over ranks; the examples' mean needs the sum over ranks by the global count.
             beat()
@@ -480,6 +483,17 @@ def forward_backward(
     for column, count in zip(columns, counts, strict=True):
         column.append(int(count))
     return loss_sum
+
+
+def _segments(
+    model: torch.nn.Module, rows: Tokens, batch: np.ndarray, width: int, place: Place
+) -> dict[str, torch.Tensor]:
+    """What the model is told of two segments; of one nothing, nor a model that tells none apart (DistilBERT)."""
+    types = token_types(rows, batch, width)
+    if types is None or getattr(model.config, "type_vocab_size", 0) < 2:  # noqa: PLR2004 - a type for each
+        return {}
+    types = types.pin_memory() if place.device.type == "cuda" else types
+    return {"token_type_ids": types.to(place.device, non_blocking=True)}
 
 
 def _no_broadcasts() -> dict[str, Any]:

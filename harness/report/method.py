@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.cost import Priced
 from harness.footprint import split_record
-from harness.record import ModelFacts, Record
+from harness.record import DataFacts, ModelFacts, Record
 from harness.report.choice import measured
 from harness.report.wording import clean, listed, plural
 from harness.scaling import scaling_series
@@ -15,6 +15,7 @@ from harness.settings import PACKAGED_MODEL
 
 # From results/report/, where a report lies unless `--out` says otherwise; the path is also said in words.
 METHOD_URL = "../../docs/METHOD.md"
+_SHOWN_LABELS = 5
 
 _CLOCKS = {
     "perf_counter": "the process's own monotonic clock (time.perf_counter), batch preparation included",
@@ -218,7 +219,7 @@ def model_words(cells: Sequence[Priced]) -> list[str]:
 
 
 def data_words(cells: Sequence[Priced]) -> list[str]:
-    """Which data was used, a sentence each."""
+    """Which data was used, a sentence each, and what is to be known of it."""
     said = []
     for record in _records(cells):
         data = record.data
@@ -226,8 +227,31 @@ def data_words(cells: Sequence[Priced]) -> list[str]:
             split = f", split by {clean(data.split_by, 60)}" if data.split_by else ""
             parts = {"training": data.train, "validation": data.val, "test": data.test}
             sizes = listed([f"{part.num_rows:,} {name}" for name, part in parts.items()]) + " rows"
-            said.append(f"{clean(data.source, 120)}: {sizes}{split}, {len(data.labels)} classes.")
+            told = f"{clean(data.source, 120)}: {sizes}{split}, {len(data.labels)} classes."
+            said.append(" ".join([told, *_data_warnings(data)]))
     return list(dict.fromkeys(said))
+
+
+def _data_warnings(data: DataFacts) -> list[str]:
+    """What of the data could spoil a figure."""
+    said = []
+    if data.bad_rows:
+        kinds = listed([f"{count:,} {clean(kind, 40)}" for kind, count in data.bad_rows.items()])
+        said.append(f"Left out as unusable: {kinds}.")
+    if data.num_leaks_dropped:
+        said.append(f"{data.num_leaks_dropped:,} rows that also stand in its validation or test file left out.")
+    if data.num_conflicting_duplicates:
+        said.append(f"{data.num_conflicting_duplicates:,} texts occur under two labels: the first counts.")
+    if data.num_near_duplicates:
+        looked_at = data.num_near_checked or 0
+        whole = looked_at == data.train.num_rows + data.val.num_rows + data.test.num_rows
+        where = "" if whole else f", of a sample of {looked_at:,} rows"
+        said.append(f"{data.num_near_duplicates:,} validation and test rows nearly are a training row{where}.")
+    if data.rare_labels:
+        names = listed([clean(name, 40) for name in data.rare_labels[:_SHOWN_LABELS]])
+        more = f" and {len(data.rare_labels) - _SHOWN_LABELS:,} more" if len(data.rare_labels) > _SHOWN_LABELS else ""
+        said.append(f"Fewer than 10 training rows each: {names}{more}.")
+    return said
 
 
 def _records(cells: Sequence[Priced]) -> list[Record]:

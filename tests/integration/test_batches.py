@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.batch_plan import plan_epochs, steps_per_epoch
 from harness.corpus import Tokens
-from harness.text import collate, plan_epochs, steps_per_epoch
+from harness.text import collate
 
 PADDINGS = ("max", "longest", "grouped")
 

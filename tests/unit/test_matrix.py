@@ -121,6 +121,16 @@ SETTINGS_OF_ONE_KEY = {
     "limits.max_train_s": 7,
     "limits.memory_limit_gib": 7,
 }
+# Those that the packaged data has no column for.
+SETTINGS_OF_OWN_DATA = {
+    "data.pair": "second",
+    "data.on_bad_row": "skip",
+    "data.group_by": "film",
+    "data.time_by": "day",
+    "data.stratify": True,
+    "data.val_source": "val.csv",
+    "data.test_source": "test.csv",
+}
 STOPPING = {"limits.timeout_s": 7, "limits.budget_minutes": 7, "limits.budget_usd": 7}
 
 
@@ -138,13 +148,22 @@ def test_the_hash_changes_with_every_key_that_could_move_a_figure(key):
     assert hash_with(key, SETTINGS_OF_ONE_KEY[key]) != hash_with()
 
 
+@pytest.mark.parametrize("key", SETTINGS_OF_OWN_DATA)
+def test_the_hash_changes_with_every_key_of_own_data(key):
+    without, said = (
+        cells_of(data={"source": "x.csv"} | data)[0].config_hash
+        for data in ({}, {key.partition(".")[2]: SETTINGS_OF_OWN_DATA[key]})
+    )
+    assert without != said
+
+
 @pytest.mark.parametrize("key", STOPPING)
 def test_the_hash_stays_when_only_the_moment_to_stop_changes(key):
     assert hash_with(key, STOPPING[key]) == hash_with()
 
 
 def test_every_key_was_tried_for_its_hash():
-    tried = {*SETTINGS_OF_ONE_KEY, *STOPPING, "training.seeds", "model.shape"}
+    tried = {*SETTINGS_OF_ONE_KEY, *SETTINGS_OF_OWN_DATA, *STOPPING, "training.seeds", "model.shape"}
     assert tried == {f"{table}.{name}" for table, model in SECTIONS.items() for name in model.model_fields}
 
 
@@ -262,3 +281,33 @@ def test_a_name_tells_the_axes():
 def test_a_device_is_parted_into_kind_ranks_and_ddp(device, parsed):
     assert parse_device(device) == parsed
     assert isinstance(cells_of(matrix={"device": [device]})[0].config, FineTuneConfig)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"source": "x.csv", "text": "a", "label": "a"},
+            "data.label: found 'a'; allowed: another column than data.text",
+        ),
+        ({"source": "x.csv", "text": ["a", "b"], "pair": "b"}, "data.pair: found 'b'; allowed: another column"),
+        ({"source": "x.csv", "pair": "label"}, "data.label: found 'label'"),
+        ({"source": "x.csv", "group_by": "g", "time_by": "t"}, "data.time_by: allowed without data.group_by"),
+        ({"source": "x.csv", "group_by": "g", "stratify": True}, "data.stratify: allowed without data.group_by"),
+        ({"pair": "b"}, "data.pair: the packaged reviews have no such column"),
+        ({"test_source": "y.csv"}, "data.test_source: the packaged reviews have no such column"),
+    ],
+)
+def test_data_that_makes_no_sense_is_refused(data, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        cells_of(data=data)
+
+
+def test_text_columns_are_one_or_several():
+    one, several = (cells_of(data={"source": "x.csv", "text": text})[0].config for text in ("a", ["a", "b"]))
+    assert (one.data.text_columns, several.data.text_columns) == (("a",), ("a", "b"))
+    assert hash_config(one) != hash_config(several)
+    again = FineTuneConfig.model_validate(json.loads(several.model_dump_json()))
+    assert again == several and hash_config(again) == hash_config(several)
+    with pytest.raises(UserError, match=r"data\.text"):
+        cells_of(data={"source": "x.csv", "text": []})

@@ -1,0 +1,103 @@
+"""What `harness inspect` says of a length that was not measured, held against cells that were.
+
+Run: .venv/bin/python bench/bench_length_advice.py [FOLDER ...]      (results/reference/*/default without one)
+Of every two measured cells that differ in `seq_len` alone, each one's samples a second are told from the other, in
+proportion to their work; where there are three, also by the line through the other two. And what the batch plan says of a
+cell's work and padding is held against what the cell counted, of which neither knows the other. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from harness.compute_use import with_mfu
+from harness.corpus import load_corpus, load_tokens, tokenise
+from harness.length_advice import advise, work_of
+from harness.matrix import FineTuneConfig, hash_config
+from harness.settings import DataSettings
+from harness.shapes import shape_of
+from harness.sources import locate_model
+from harness.statistics import summarise
+from harness.store import load_records
+from harness.summary import Summary
+
+
+def cells(folders: Sequence[Path]) -> list[Summary]:
+    """Those that trained the whole pretrained model on one device."""
+    found = with_mfu(summarise(load_records(folders).records), lambda *_: None)
+    return [
+        one for one in found
+        if isinstance(one.config, FineTuneConfig) and one.compute and one.samples_per_s
+        and one.config.trainable == "all" and "ddp" not in one.config.device
+    ]  # fmt: skip
+
+
+def lengths_of(data: DataSettings, model: str) -> np.ndarray:
+    """Tokens of each training row, uncut."""
+    corpus, files = load_corpus(data), locate_model(model, weights=False)
+    with TemporaryDirectory() as folder:
+        tokenise(corpus, files, 8192, Path(folder), store_texts=False)
+        return load_tokens(Path(folder), "train").lengths
+
+
+def told(cell: Summary, others: Sequence[Summary], lengths: np.ndarray) -> float:
+    """Samples a second of a cell, as the others let expect."""
+    config = cell.config
+    shape = shape_of(config.model, locate_model(config.model.name, weights=False).folder)
+    found = advise(lengths, shape, 2, batch_size=config.batch_size, measured=others)
+    (one,) = (length for length in found.lengths if length.seq_len == config.seq_len)
+    return one.speeds[config.padding].samples_per_s
+
+
+def lines(found: Sequence[Summary]) -> Iterator[str]:
+    """The two tables."""
+    lengths: dict[DataSettings, np.ndarray] = {}
+    groups: dict[object, list[Summary]] = defaultdict(list)
+    yield "| cell | work a sample, told / counted | padding's share, told | counted |"
+    yield "|---|---:|---:|---:|"
+    for cell in found:
+        config = cell.config
+        if config.data not in lengths:
+            lengths[config.data] = lengths_of(config.data, config.model.name)
+        groups[cell.machine_id, hash_config(config, ignore=("seed", "seq_len"))].append(cell)
+        shape = shape_of(config.model, locate_model(config.model.name, weights=False).folder)
+        work = work_of(lengths[config.data], config.seq_len, config.padding, shape, 2, batch_size=config.batch_size)
+        counted = cell.compute.flop_per_s / cell.samples_per_s.value
+        yield (
+            f"| `{cell.cell}` on {cell.machine_id} | {work.flops_per_sample / counted:.3f} "
+            f"| {work.padding_fraction:.1%} | {cell.compute.padding_fraction:.1%} |"
+        )
+    yield ""
+    yield "| cell | told from | samples/s, told | measured | off |"
+    yield "|---|---|---:|---:|---:|"
+    offs = []
+    for group in groups.values():
+        for cell in group:
+            others = [one for one in group if one.config.seq_len != cell.config.seq_len]
+            if not others:
+                continue
+            expected, measured = told(cell, others, lengths[cell.config.data]), cell.samples_per_s
+            offs.append(expected / measured.value - 1)
+            seen = ", ".join(str(one.config.seq_len) for one in others)
+            yield (
+                f"| `{cell.cell}` on {cell.machine_id} | {seen} tokens | {expected:.1f} "
+                f"| {measured.value:.1f} ({measured.low:.1f} to {measured.high:.1f}) | {offs[-1]:+.1%} |"
+            )
+    yield ""
+    yield f"{len(offs)} told; off by {median(map(abs, offs)):.1%} in the median, by {max(map(abs, offs)):.1%} at most."
+
+
+def main(folders: Sequence[Path]) -> None:
+    """Print both tables."""
+    print("\n".join(lines(cells(folders))))
+
+
+if __name__ == "__main__":
+    main([Path(name) for name in sys.argv[1:]] or sorted(Path("results/reference").glob("*/default")))

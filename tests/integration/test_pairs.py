@@ -1,0 +1,117 @@
+"""Pairs of texts: the model is told which segment a token is of; and large data, which ranks open from the cache."""
+
+from __future__ import annotations
+
+import csv
+import random
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from harness.corpus import load_texts, load_tokens
+from harness.matrix import BaselineConfig
+from harness.sweep import Preparations
+from harness.text import collate, token_types
+from harness.training import Place, build_model, predict
+
+CPU = Place(torch.device("cpu"), 0, 1)
+WORDS = ("banana", "umbrella", "giraffe", "volcano", "saxophone", "teapot")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Rows that are right where both segments begin with the same word."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("pairs") / "pairs.csv"
+    rows = {}
+    while len(rows) < 400:
+        first, second = ([rng.choice(WORDS) for _ in range(rng.randint(1, 14))] for _ in range(2))
+        rows[" ".join(first), " ".join(second)] = "same" if first[0] == second[0] else "other"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("one", "two", "label"), *((*pair, label) for pair, label in rows.items())])
+    return path
+
+
+def data_of(pairs):
+    return {"source": str(pairs), "text": "one", "pair": "two"}
+
+
+def test_pairs_reach_the_model_as_transformers_own_tokenizer_has_them(bench, pairs, tiny_bert, tiny_distilbert):
+    (cell,) = bench.cells(data=data_of(pairs))
+    prepared = bench.prepare(cell)
+    rows = load_tokens(prepared.job.tokens_folder, "test")
+    torch.manual_seed(0)
+    model = build_model(prepared.job.model, cell.config.model, 2).eval()
+    texts = [tuple(line[:2]) for line in csv.reader(pairs.read_text().splitlines())][1:]
+    joined, _ = load_texts(bench.prepare(baseline_of(bench, pairs)).job.texts_folder, "test")
+    drawn = [next(pair for pair in texts if " ".join(pair) == text) for text in joined]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tiny_bert / "tokenizer.json"), pad_token="[PAD]")
+    batch = np.arange(32)
+    theirs = tokenizer(
+        [drawn[row][0] for row in batch], [drawn[row][1] for row in batch],
+        truncation=True, max_length=24, padding=True, return_tensors="pt", return_token_type_ids=True,
+    )  # fmt: skip
+    ids, mask, _, _ = collate(rows, batch, pad_to=None)
+    types = token_types(rows, batch, ids.shape[1])
+    assert torch.equal(ids, theirs["input_ids"]) and torch.equal(mask, theirs["attention_mask"])
+    assert torch.equal(types, theirs["token_type_ids"]) and 0 < types.sum() < mask.sum()
+    assert mask.shape[1] == 24 and not mask.all()  # some are cut, some are padded
+    # What evaluation asks of the model is asked with both segments, and training's forward pass likewise.
+    seen = {}
+    forward = model.forward
+    model.forward = lambda **inputs: (seen.update(inputs), forward(**inputs))[1]
+    predicted = predict(model, rows, batch, cell.config, CPU)
+    with torch.inference_mode():
+        logits, alone = forward(**theirs).logits, forward(**{**theirs, "token_type_ids": None}).logits
+    assert torch.equal(seen["token_type_ids"], types)
+    assert torch.equal(predicted, logits.argmax(dim=-1)) and not torch.allclose(logits, alone)
+    example = prepared.example
+    assert sum(example.token_type_ids) == int(
+        len(example.input_ids) - load_tokens(prepared.job.tokens_folder, "train").firsts[0]
+    )
+    assert example.tokens.count("[SEP]") == 2 and example.pair
+    # DistilBERT has no types: it gets the pair's tokens alone.
+    distil = bench.run(data=data_of(pairs), model={"name": str(tiny_distilbert)}, training={"max_steps": 2})
+    assert distil.outcome == "ok", distil.stderr_tail
+
+
+def baseline_of(bench, pairs):
+    majority, *_ = bench.cells(data=data_of(pairs), baselines=True)
+    assert isinstance(majority.config, BaselineConfig)
+    return majority
+
+
+def test_a_cell_trains_on_pairs_with_two_ranks(bench, pairs):
+    record = bench.run(
+        data=data_of(pairs), matrix={"device": ["cpu-ddp2"], "batch_size": [8]}, training={"max_steps": 4}
+    )
+    assert record.outcome == "ok", record.stderr_tail
+    assert record.training.example.token_type_ids is not None
+
+
+def test_ranks_and_baselines_train_on_large_data_as_on_small(bench, reviews, tmp_path, monkeypatch):
+    raw = {"matrix": {"device": ["cpu-ddp2"], "batch_size": [8]}, "training": {"max_steps": 6, "eval_every": 1}}
+    (cell,) = bench.cells(**raw)
+    _, tfidf, _ = bench.cells(**raw, baselines=True)
+    small = bench.prepare(cell)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("harness.rows.LARGE_ROWS", 100)
+    monkeypatch.setattr("harness.rows.Cache.find", lambda *_: None)
+    large = Preparations(tmp_path / "run")
+    prepared = large.prepare(cell)
+    assert tmp_path / "cache" in prepared.job.tokens_folder.parents
+    assert (prepared.data.labels, prepared.data.num_train_available) == (
+        small.data.labels,
+        small.data.num_train_available,
+    )
+    record = bench.runner.run(cell, prepared, bench.around, lambda _: None)
+    assert record.outcome == "ok", record.stderr_tail
+    assert record.data.test.num_rows == len(record.training.test.labels) == 64
+    ours, theirs = (
+        bench.runner.run(tfidf, made.prepare(tfidf), bench.around, lambda _: None)
+        for made in (large, bench.preparations)
+    )
+    assert ours.outcome == theirs.outcome == "ok", ours.stderr_tail
+    assert ours.baseline.test.accuracy == theirs.baseline.test.accuracy
