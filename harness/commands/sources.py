@@ -76,7 +76,8 @@ def cache(
 ) -> None:
     """List or clear what is kept of sources of more than 100,000 rows: checked rows and tokens, which are text too.
 
-    It lies in ~/.cache/bert-cost-harness, which its owner alone may read, or where HARNESS_CACHE says, and does not shrink by itself.
+    It lies in ~/.cache/bert-cost-harness (macOS: ~/Library/Caches), which its owner alone may read, or where HARNESS_CACHE
+    says, and does not shrink by itself.
     """
     from harness.cache import Cache
 
