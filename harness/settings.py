@@ -134,6 +134,9 @@ class TrainingSettings(Settings):
         description="`mmap`: glibc gives and takes back every block of 64 KiB and more by itself, so that nothing fragments",
     )
     allow_slow_precision: bool = Field(False, description="run bf16 even where the CPU has no instructions for it")
+    checkpoint_every_s: Annotated[Number, Field(gt=0)] = Field(
+        600, description="`harness train` alone: seconds from one checkpoint to the next, at a step boundary"
+    )
 
     @field_validator("seeds", mode="after")
     @classmethod

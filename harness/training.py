@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -77,6 +77,7 @@ class Trace:
         loss_sums: Sum over this rank's examples of a step, before its update.
         num_token_pairs: Each row's padded length squared, summed.
         diverged: Why training was given up, or None.
+        stopped: Of a training in pieces that is to go on later: the outcome of this piece, and why it ended.
     """
 
     loss_sums: list[float] = field(default_factory=list)
@@ -91,6 +92,23 @@ class Trace:
     num_skipped: int = 0
     stopped_early: str | None = None
     diverged: str | None = None
+    stopped: tuple[str, str] | None = None
+
+
+class Keeper(Protocol):
+    """Keeps a training that is done in pieces; see checkpoint.py. Every rank asks it between the same steps.
+
+    Attributes:
+        before: What the pieces before this one saw.
+    """
+
+    before: Trace
+
+    def is_due(self, trace: Trace) -> bool:
+        """Whether a checkpoint is due now; it is not timed."""
+
+    def keep(self, trace: Trace) -> None:
+        """Write a checkpoint, and set `trace.stopped` where this piece ends with it."""
 
 
 def build_model(files: ModelFiles, settings: ModelSettings, num_labels: int) -> PreTrainedModel:
@@ -198,7 +216,7 @@ def compile_ahead(trainee: Trainee, rows: Tokens, config: FineTuneConfig, place:
     return time.perf_counter() - began
 
 
-def train(
+def train(  # noqa: PLR0913 - its instruments among them
     trainee: Trainee,
     train_rows: Tokens,
     val_rows: Tokens,
@@ -209,19 +227,22 @@ def train(
     memory: MemoryMeter,
     on_step: Callable[[Trace], None],
     beat: Beat,
+    keeper: Keeper | None = None,
 ) -> Trace:
-    """Fine-tune the trainee in place, with the training clock stopped during evaluations.
+    """Fine-tune the trainee in place, with the training clock stopped during evaluations and checkpoints.
 
-    `on_step` is called between steps, outside of every timed one; `beat` wherever this rank got on.
+    `on_step` is called between steps, outside of every timed one; `beat` wherever this rank got on. With
+    a `keeper` training goes on from where it was left.
     """
     num_updates = planned_updates(config, len(train_rows.labels), place.world_size)
     eval_every = _updates_between_evaluations(config, len(train_rows.labels), place.world_size)
-    trace, losses = Trace(), torch.zeros(num_updates, device=place.device)
-    plan = plan_batches(train_rows, config, place)
+    trace, losses = keeper.before if keeper else Trace(), torch.zeros(num_updates, device=place.device)
+    plan, done = plan_batches(train_rows, config, place), len(trace.num_samples)
+    next(islice(plan, done, done), None)  # the plan is the seed's: what was trained on is passed over
     memory.reset()
     trainee.model.train()
     resumed = time.perf_counter()
-    for update, step in enumerate(islice(plan, num_updates), start=1):
+    for update, step in enumerate(islice(plan, 0 if trace.stopped_early else num_updates - done), start=done + 1):
         beat()
         timer.start()
         losses[update - 1] = forward_backward(trainee, train_rows, step, config, place, trace, beat)
@@ -237,24 +258,22 @@ def train(
             at_end = _any_rank(elapsed >= config.limits.max_train_s, place)
             trace.stopped_early = f"limits.max_train_s = {config.limits.max_train_s:g} s reached" if at_end else None
         pause = at_end or update % eval_every == 0
-        if pause or place.device.type == "cpu":
+        due = keeper is not None and keeper.is_due(trace)
+        if pause or due or place.device.type == "cpu":
             # On a GPU this waits for its queue, so there only where the clock stops anyway.
             trace.loss_sums += losses[len(trace.loss_sums) : update].tolist()
-        if pause:
+        if pause or due:
             _synchronize(place)
             trace.train_s += time.perf_counter() - resumed
             trace.num_skipped = int(trainee.num_skipped)
-            trace.diverged = _divergence(trace, config, place)
-            if config.model.init == "pretrained" and not trace.diverged:
-                trace.evaluations.append(_validate(trainee.model, val_rows, config, place, trace, update, beat))
-                if not at_end and _reached(trace.evaluations[-1], config):
-                    at_end, trace.stopped_early = (
-                        True,
-                        f"target {config.training.target_accuracy:g} reached on validation",
-                    )
+            if pause:
+                _look(trainee.model, val_rows, config, place, trace, beat, at_end=at_end)
+                at_end = at_end or trace.stopped_early is not None
+            if keeper is not None and (due or at_end) and not trace.diverged:
+                keeper.keep(trace)
             resumed = time.perf_counter()
         on_step(trace)
-        if at_end or trace.diverged:
+        if at_end or trace.diverged or trace.stopped:
             break
     return trace
 
@@ -498,6 +517,25 @@ def _divergence(trace: Trace, config: FineTuneConfig, place: Place) -> str | Non
         len(trace.loss_sums),
     )
     return f"the loss is no finite number from update {first} on"
+
+
+def _look(
+    model: PreTrainedModel,
+    rows: Tokens,
+    config: FineTuneConfig,
+    place: Place,
+    trace: Trace,
+    beat: Beat,
+    *,
+    at_end: bool,
+) -> None:
+    """See how training is getting on: whether its loss is lost, and what a validation says."""
+    trace.diverged = _divergence(trace, config, place)
+    if config.model.init != "pretrained" or trace.diverged:
+        return
+    trace.evaluations.append(_validate(model, rows, config, place, trace, len(trace.num_samples), beat))
+    if not at_end and _reached(trace.evaluations[-1], config):
+        trace.stopped_early = f"target {config.training.target_accuracy:g} reached on validation"
 
 
 def _validate(
