@@ -1,0 +1,57 @@
+"""What checkpoints took goes to the price of spot machines, unless the reader states it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from tests.make_records import BEGAN, make_record
+
+from harness.assumptions import Assumptions
+from harness.checkpoint_cost import checkpoint_seconds, with_measured_checkpoints
+from harness.report.assumed import input_rows
+
+
+def piece(minutes, *seconds, machine="m", first=0):
+    return {
+        "first_update": first, "num_updates": 10 * len(seconds), "started_at": BEGAN + timedelta(minutes=minutes),
+        "machine": machine, "host": None, "torch_build": "2", "start_s": 0.5, "load_s": 1.5, "restore_s": None,
+        "checkpoints": [
+            {"num_updates": first + 10 * index, "seconds": one, "num_bytes": 100} for index, one in enumerate(seconds, 1)
+        ],
+    }  # fmt: skip
+
+
+def record(*pieces, lr=1e-4, **fields):
+    return make_record(training={"pieces": list(pieces)}, sections={"training": {"lr": lr}}, **fields)
+
+
+def test_each_checkpoint_counts_once_though_later_records_hold_earlier_pieces():
+    first, second = piece(0, 2.0, 4.0), piece(60, 6.0, None, first=20)
+    runs = [record(first), record(first, second, minutes=60)]
+    assert checkpoint_seconds(runs) == 4.0  # (2 + 4 + 6) / 3; one has no seconds
+
+
+def test_of_several_trainings_or_machines_the_slowest_counts():
+    runs = [record(piece(0, 1.0, 2.0)), record(piece(0, 7.0), lr=2e-4), record(piece(9, 3.0, machine="n"))]
+    assert checkpoint_seconds(runs) == 7.0
+
+
+def test_without_pieces_it_is_not_measured():
+    assert checkpoint_seconds([make_record(), make_record(outcome="crashed", reason="x")]) is None
+    assert with_measured_checkpoints(Assumptions(), [make_record()]) == Assumptions()
+
+
+def test_the_measured_seconds_stand_where_the_example_stood_and_are_marked():
+    found = with_measured_checkpoints(Assumptions(), [record(piece(0, 2.0, 4.0))])
+    assert found.prices.spot.checkpoint_s == 3.0
+    assert found.prices.spot.checkpoint_every_s == Assumptions().prices.spot.checkpoint_every_s
+    whose = {row[0].sort: row[2].text for row in input_rows(found, "prices")}
+    assert whose["prices.spot.checkpoint_s"] == "measured"
+    assert whose["prices.spot.restart_s"] == "example"
+
+
+@pytest.mark.parametrize("given", ["prices.spot.checkpoint_s"])
+def test_what_the_readers_file_states_stays(given):
+    mine = Assumptions(given=frozenset({given}))
+    assert with_measured_checkpoints(mine, [record(piece(0, 2.0))]) == mine
