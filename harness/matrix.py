@@ -39,7 +39,14 @@ _NOT_HASHED: dict[str, tuple[str, ...]] = {
 }
 # Settings that came later, each with the value that is as if it had not been there: older records keep their hash.
 _SINCE: dict[str, dict[str, Any]] = {
-    "training": {"activation_checkpointing": False, "compile": False, "allocator": "system", "stop_at_target": False},
+    "training": {
+        "activation_checkpointing": False,
+        "compile": False,
+        "allocator": "system",
+        "stop_at_target": False,
+        "chunks": 1,
+        "chunk_order": "shuffled",
+    },
     "limits": {"memory_limit_gib": None},
 }
 _BATCHES = frozenset({"batch_size", "global_batch_size"})

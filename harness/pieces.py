@@ -104,7 +104,6 @@ def train_piece(
         alone(results),
         alone(folder),
         tempfile.TemporaryDirectory(prefix="harness-data-") as temporary,
-        Runner(start_method, preload=("harness.unmoved",)) as runner,
     ):
         prepared = Preparations(Path(temporary)).prepare(cell)
         assert isinstance(prepared.job, FineTuneJob)  # noqa: S101 - of a cell that trains
@@ -113,9 +112,8 @@ def train_piece(
         on_found(found)
         flag = Path(temporary) / "stop"
         told = _tell(config, around, folder, identity, found.path, flag, bounds)
-        runner.wait_until_warm()
         watcher.cell_started(cell)
-        with heard(flag, notice):
+        with Runner(start_method, preload=("harness.unmoved",)) as runner, heard(flag, notice):
             record = runner.run(
                 cell,
                 replace(prepared, job=replace(prepared.job, pieces=told)),

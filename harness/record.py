@@ -458,7 +458,11 @@ class Communication(Settings):
 
 
 class Evaluation(Settings):
-    """One look at the validation set."""
+    """One look at the validation set.
+
+    Attributes:
+        chunk: The chunk of the training rows, from 1, that had just been trained on; None elsewhere.
+    """
 
     train_s: float
     num_samples_seen: int
@@ -466,6 +470,7 @@ class Evaluation(Settings):
     accuracy: float
     macro_f1: float
     evaluate_s: float
+    chunk: int | None = None
 
 
 class TestEvaluation(Settings):

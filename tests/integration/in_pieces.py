@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import psutil
 
-from harness.checkpoint_folder import Pieces, find_newest
+from harness.checkpoint_folder import Pieces, find_newest, list_checkpoints
 from harness.pieces import identify
 
 NEVER_S = 1e9
@@ -70,14 +70,17 @@ class KillLater:
 
 
 def train_through_kills(bench, folder, workers, num_kills, longest_s, rng: random.Random, **raw):
-    """Kill the training `num_kills` times at random moments, then let it end; give its record and how often it had to begin anew."""
-    num_ranks, from_scratch = raw.pop("num_ranks", 1), 0
+    """Kill the training `num_kills` times at random moments, then let it end; give its record, and what each kill found.
+
+    That is the number of updates in the newest checkpoint; 0 without one. A kill that comes too late is none.
+    """
+    num_ranks, found = raw.pop("num_ranks", 1), []
     for _ in range(num_kills):
         killer = KillLater(workers, rng.uniform(0, longest_s), rng.randrange(num_ranks))
         record = run_piece(bench, folder, on_progress=killer, every_s=1e-9, **raw)
         killer.done()
         if record.outcome == "ok":
-            return record, from_scratch
+            return record, found
         assert record.outcome == "crashed", record.reason
-        from_scratch += not any(folder.glob("update-*"))
-    return run_piece(bench, folder, **raw), from_scratch
+        found.append(max((int(path.name[-8:]) for path in list_checkpoints(folder)), default=0))
+    return run_piece(bench, folder, **raw), found
