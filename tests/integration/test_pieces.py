@@ -18,7 +18,6 @@ from harness.store import load_record
 
 # Dropout is on in all of them: the tiny model has BERT's 0.1.
 WAYS = {
-    "fp32": {"matrix": {"precision": ["fp32"]}},
     "bf16": {
         "matrix": {"precision": ["bf16"]},
         "training": {"allow_slow_precision": True, "chunks": 3, "chunk_order": "arrival"},
