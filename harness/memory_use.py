@@ -65,9 +65,13 @@ def measure_growth(held_bytes: Sequence[int]) -> Growth | None:
 
 
 def held_bytes(record: Record) -> tuple[int, ...]:
-    """Bytes that all ranks held after every step, of 10 or more without the first 3; of a killed cell those of rank 0."""
+    """Bytes that all ranks held after every step, of 10 or more without the first 3; of a killed cell those of rank 0.
+
+    Of a training in pieces, those of the last: each has a process of its own.
+    """
     ranks = record.training.held_bytes if record.training else (record.held_bytes,)
-    together = tuple(map(sum, zip(*ranks, strict=True)))
+    first = record.training.pieces[-1].first_update if record.training and record.training.pieces else 0
+    together = tuple(map(sum, zip(*ranks, strict=True)))[first:]
     return together[_SETTLING_STEPS if len(together) >= _FEWEST_TO_SETTLE else 0 :]
 
 

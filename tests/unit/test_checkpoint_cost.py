@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.make_records import BEGAN, make_record
 
 from harness.assumptions import Assumptions
 from harness.checkpoint_cost import checkpoint_seconds, with_measured_checkpoints
+from harness.energy_use import measure_joules
+from harness.memory_use import held_bytes
+from harness.record import Energy
 from harness.report.assumed import input_rows
+from tests.make_records import BEGAN, make_record
 
 
 def piece(minutes, *seconds, machine="m", first=0):
@@ -55,3 +58,14 @@ def test_the_measured_seconds_stand_where_the_example_stood_and_are_marked():
 def test_what_the_readers_file_states_stays(given):
     mine = Assumptions(given=frozenset({given}))
     assert with_measured_checkpoints(mine, [record(piece(0, 2.0))]) == mine
+
+
+def test_what_was_counted_of_the_last_piece_alone_is_not_taken_for_the_whole_run():
+    energy = Energy(source="RAPL", seconds=10.0, cpu_joules=(500.0,))
+    held = ((*range(100, 120), *range(20)),)
+    one = make_record(training={"pieces": [piece(0, 1.0)], "held_bytes": held}, energy=energy)
+    two = make_record(training={"pieces": [piece(0, 1.0), piece(9, 1.0, first=20)], "held_bytes": held}, energy=energy)
+    assert measure_joules([one])[0].value == 500.0
+    assert measure_joules([two]) is None
+    assert held_bytes(one) == held[0][3:]
+    assert held_bytes(two) == held[0][23:]
