@@ -204,11 +204,16 @@ class ValueModel(Settings):
 
 
 class Assumptions(Settings):
-    """Both files; `given` names the dotted fields that they set, which are the reader's and no examples."""
+    """Both files; `given` names the dotted fields that they set, which are the reader's and no examples.
+
+    Attributes:
+        measured: Fields that records told, in the place of an example.
+    """
 
     prices: PriceBook = PriceBook()
     value: ValueModel = ValueModel()
     given: frozenset[str] = frozenset()
+    measured: frozenset[str] = frozenset()
 
 
 Document = TypeVar("Document", PriceBook, ValueModel)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -16,8 +17,9 @@ _GROUPED_BATCHES = 50
 
 
 def plan_epochs(
-    lengths: np.ndarray, *, global_batch: int, grad_accum: int, world_size: int, padding: Padding, seed: int
-) -> Iterator[Step]:
+    lengths: np.ndarray, *, global_batch: int, grad_accum: int, world_size: int, padding: Padding,
+    seed: int | tuple[int, int],
+) -> Iterator[Step]:  # fmt: skip
     """Yield steps without end, an epoch after the other; every epoch holds each row once, its last step the remainder.
 
     A step's rows depend on the global batch alone, not on how many ranks or micro-batches share it, so that the same
@@ -35,6 +37,32 @@ def plan_epochs(
         for begin in range(0, len(order), global_batch):
             rows = order[begin : begin + global_batch]
             yield [_share_out(micro, world_size) for micro in np.array_split(rows, min(grad_accum, len(rows)))]
+
+
+def plan_arrivals(
+    lengths: np.ndarray, *, chunk_updates: Sequence[int], global_batch: int, grad_accum: int, world_size: int,
+    padding: Padding, seed: int,
+) -> Iterator[Step]:  # fmt: skip
+    """Yield steps of chunk after chunk of the rows as they lie, so many of each; the last chunk's without end.
+
+    Args:
+        lengths: Tokens of each row, `(num_rows,)`.
+        chunk_updates: Of each chunk.
+        global_batch: As in `plan_epochs`, like the others.
+    """
+    ends = chunk_ends(len(lengths), len(chunk_updates))
+    for index, (first, end) in enumerate(zip((0, *ends), ends, strict=False)):
+        steps = plan_epochs(
+            lengths[first:end], global_batch=global_batch, grad_accum=grad_accum, world_size=world_size, padding=padding,
+            seed=(seed, index),
+        )  # fmt: skip
+        for step in steps if end == len(lengths) else islice(steps, chunk_updates[index]):
+            yield [[rows + first for rows in micro] for micro in step]
+
+
+def chunk_ends(num_rows: int, num_chunks: int) -> tuple[int, ...]:
+    """The row after the last of each chunk; chunks differ by one row at most."""
+    return tuple(num_rows * (index + 1) // num_chunks for index in range(num_chunks))
 
 
 def steps_per_epoch(num_rows: int, global_batch: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import queue
 import re
 import threading
@@ -21,6 +22,7 @@ Vendor = Literal["aws", "gcp", "azure"]
 # By the vendor that the firmware names (see machine.py).
 _BY_FIRMWARE: dict[str, Vendor] = {"Amazon EC2": "aws", "Google": "gcp", "Microsoft Corporation": "azure"}
 _LONGEST = 200
+_LONGEST_EVENTS = 20_000
 _INSTANCE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{1,63}")
 _REGION = re.compile(r"[a-z][a-z0-9-]{1,39}")
 
@@ -65,13 +67,35 @@ def detect(
     return None
 
 
+def taken_back(vendor: Vendor, *, address: tuple[str, int] = ADDRESS, budget_s: float = BUDGET_S) -> bool:
+    """Whether the cloud has given notice that it takes this machine back; False where it does not answer in time.
+
+    Sources: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html,
+    https://cloud.google.com/compute/docs/instances/create-use-preemptible#detecting_if_an_instance_was_preempted,
+    https://learn.microsoft.com/azure/virtual-machines/linux/scheduled-events
+    """
+    service = _Service(address, time.perf_counter() + budget_s)
+    try:
+        return _TAKEN_BACK[vendor](service)
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        return False
+
+
 class _Service:
     """One conversation with a metadata service. http.client follows no redirect and knows no proxy."""
 
     def __init__(self, address: tuple[str, int], ends_at: float) -> None:
         self._address, self._ends_at = address, ends_at
 
-    def ask(self, path: str, headers: Mapping[str, str], *, method: str = "GET", flavour: str | None = None) -> str:
+    def ask(
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        *,
+        method: str = "GET",
+        flavour: str | None = None,
+        longest: int = _LONGEST,
+    ) -> str:
         """The short text that it answers.
 
         Raises:
@@ -85,8 +109,8 @@ class _Service:
         try:
             connection.request(method, path, headers=dict(headers))
             response = connection.getresponse()
-            text = response.read(_LONGEST + 1).decode("ascii").strip()
-            if response.status != http.client.OK or not 0 < len(text) <= _LONGEST:
+            text = response.read(longest + 1).decode("ascii").strip()
+            if response.status != http.client.OK or not 0 < len(text) <= longest:
                 raise ValueError(path)
             if flavour is not None and response.headers.get("Metadata-Flavor") != flavour:
                 raise ValueError(flavour)
@@ -107,8 +131,7 @@ def _aws(service: _Service) -> Detected | None:
 
     Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
     """
-    token = service.ask("/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, method="PUT")
-    header, base = {"X-aws-ec2-metadata-token": token}, "/latest/meta-data"
+    header, base = _aws_token(service), "/latest/meta-data"
     # OpenStack and others speak this protocol too, with instance names of their own.
     if not service.ask(f"{base}/services/domain", header).startswith("amazonaws.com"):
         return None
@@ -118,6 +141,11 @@ def _aws(service: _Service) -> Detected | None:
         service.maybe(f"{base}/placement/region", header),
         {"spot": True, "on-demand": False}.get(service.maybe(f"{base}/instance-life-cycle", header) or ""),
     )
+
+
+def _aws_token(service: _Service) -> dict[str, str]:
+    token = service.ask("/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, method="PUT")
+    return {"X-aws-ec2-metadata-token": token}
 
 
 def _gcp(service: _Service) -> Detected | None:
@@ -154,4 +182,32 @@ def _detected(vendor: Vendor, instance: str, region: str | None, is_spot: bool |
     return Detected(vendor=vendor, instance=instance, region=region if known else None, is_spot=is_spot)
 
 
+def _aws_notice(service: _Service) -> bool:
+    """Not found until the notice is given."""
+    return service.maybe("/latest/meta-data/spot/instance-action", _aws_token(service)) is not None
+
+
+def _gcp_notice(service: _Service) -> bool:
+    return (
+        service.ask("/computeMetadata/v1/instance/preempted", {"Metadata-Flavor": "Google"}, flavour="Google") == "TRUE"
+    )
+
+
+def _azure_notice(service: _Service) -> bool:
+    """Events are told of all machines of a set: only this one's own count."""
+    header, form = {"Metadata": "true"}, "?api-version=2021-02-01&format=text"
+    events = json.loads(
+        service.ask("/metadata/scheduledevents?api-version=2020-07-01", header, longest=_LONGEST_EVENTS)
+    )["Events"]
+    preempted = [event["Resources"] for event in events if event["EventType"] == "Preempt"]
+    return bool(preempted) and any(
+        service.ask(f"/metadata/instance/compute/name{form}", header) in names for names in preempted
+    )
+
+
 _ASK: dict[Vendor, Callable[[_Service], Detected | None]] = {"aws": _aws, "gcp": _gcp, "azure": _azure}
+_TAKEN_BACK: dict[Vendor, Callable[[_Service], bool]] = {
+    "aws": _aws_notice,
+    "gcp": _gcp_notice,
+    "azure": _azure_notice,
+}

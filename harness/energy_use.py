@@ -97,6 +97,8 @@ def measure_joules(records: Sequence[Record]) -> tuple[Estimate, str] | None:
 
 
 def _record_joules(record: Record) -> tuple[float, str] | None:
+    if record.training is not None and len(record.training.pieces) > 1:
+        return None  # the counters told of its last piece, its seconds are of all
     if record.energy is not None:
         return _counted(record.energy)
     joules = joules_of_readings(record)

@@ -33,8 +33,11 @@ from harness.settings import (
 from harness.study import describe
 
 _SHOWN_SIGNS = 40  # of a swept value in a cell's name, which is a folder's
-# These say when to stop, not what is measured: a change of one makes no record stale.
-_NOT_HASHED = ("timeout_s", "budget_minutes", "budget_usd")
+# These say when to stop or to keep what there is, not what is measured: a change of one makes no record stale.
+_NOT_HASHED: dict[str, tuple[str, ...]] = {
+    "limits": ("timeout_s", "budget_minutes", "budget_usd"),
+    "training": ("seeds", "checkpoint_every_s"),
+}
 # Settings that came later, each with the value that is as if it had not been there: older records keep their hash.
 _SINCE: dict[str, dict[str, Any]] = {
     "data": {
@@ -46,7 +49,14 @@ _SINCE: dict[str, dict[str, Any]] = {
         "val_source": None,
         "test_source": None,
     },
-    "training": {"activation_checkpointing": False, "compile": False, "allocator": "system", "stop_at_target": False},
+    "training": {
+        "activation_checkpointing": False,
+        "compile": False,
+        "allocator": "system",
+        "stop_at_target": False,
+        "chunks": 1,
+        "chunk_order": "shuffled",
+    },
     "limits": {"memory_limit_gib": None},
 }
 _BATCHES = frozenset({"batch_size", "global_batch_size"})
@@ -158,7 +168,7 @@ def _hash_config(config: FineTuneConfig | BaselineConfig, left_out: frozenset[st
 @functools.lru_cache(maxsize=1024)  # most cells of a study share their tables
 def _table_json(name: str, table: Settings, ignore: tuple[str, ...]) -> str:
     """One table of a configuration as its hash sees it."""
-    left_out = {*{"limits": _NOT_HASHED, "training": ("seeds",)}.get(name, ())}
+    left_out = {*_NOT_HASHED.get(name, ())}
     left_out |= {key.partition(".")[2] for key in ignore if key.partition(".")[0] == name}
     fields = {key: value for key, value in table.model_dump(mode="json").items() if key not in left_out}
     for key, absent in _SINCE.get(name, {}).items():

@@ -67,13 +67,16 @@ def held_bytes(record: Record) -> tuple[int, ...]:
     """Bytes that all ranks held after every step, of 10 or more without the first 3; of a killed cell those of rank 0.
 
     What a step of a shape that was never there before adds is left out: libraries keep what they make for a shape
-    (oneDNN its primitives), and a leak adds in every other step as well. Of a killed cell shapes are not known.
+    (oneDNN its primitives), and a leak adds in every other step as well. Of a killed cell shapes are not known. Of a
+    training in pieces, those of the last: each has a process of its own.
     """
     ranks = record.training.held_bytes if record.training else (record.held_bytes,)
     together = tuple(map(sum, zip(*ranks, strict=True)))
     if record.training and together:
+        first = record.training.pieces[-1].first_update if record.training.pieces else 0
         steps = record.training.steps
-        together = _without_new_shapes(together, list(zip(steps.num_samples, steps.num_padded_tokens, strict=True)))
+        shapes = list(zip(steps.num_samples, steps.num_padded_tokens, strict=True))
+        together = _without_new_shapes(together[first:], shapes[first:])
     return together[_SETTLING_STEPS if len(together) >= _FEWEST_TO_SETTLE else 0 :]
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
 import sys
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
 
-from harness.record import PeakMemory
+from harness.record import MemorySource, PeakMemory
 
 # A mapping's file, size and resident pages (man 5 proc_pid_smaps).
 _MAPPING = re.compile(
@@ -31,6 +33,7 @@ class StepTimer:
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
         self._seconds: list[float] = []
+        self._before: tuple[float, ...] = ()
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._began = 0.0
 
@@ -43,6 +46,10 @@ class StepTimer:
         else:
             self._began = time.perf_counter()
 
+    def go_on(self, seconds: Sequence[float]) -> None:
+        """Put the steps of earlier pieces of this training before its own."""
+        self._before = tuple(seconds)
+
     def stop(self) -> None:
         """End the step."""
         if self._on_gpu:
@@ -54,8 +61,8 @@ class StepTimer:
         """Seconds of every step so far; waits for the GPU."""
         if self._on_gpu:
             torch.cuda.synchronize()
-            return tuple(begin.elapsed_time(end) / 1000 for begin, end in self._events)
-        return tuple(self._seconds)
+            return self._before + tuple(begin.elapsed_time(end) / 1000 for begin, end in self._events)
+        return self._before + tuple(self._seconds)
 
 
 class MemoryMeter:
@@ -63,6 +70,23 @@ class MemoryMeter:
 
     def __init__(self, device: torch.device, rank: int) -> None:
         self._device, self._rank = device, rank
+        self._kept: dict[MemorySource, int] = {}
+
+    def go_on(self, peaks: Iterable[PeakMemory]) -> None:
+        """Hold the peaks of earlier pieces of this training, or those up to now, beside what comes."""
+        for peak in peaks:
+            self._kept[peak.source] = max(self._kept.get(peak.source, 0), peak.num_bytes)
+
+    def peaks_so_far(self) -> tuple[PeakMemory, ...]:
+        """Those that `looking_away` holds, of what was before it."""
+        return tuple(PeakMemory(rank=self._rank, source=source, num_bytes=kept) for source, kept in self._kept.items())
+
+    @contextlib.contextmanager
+    def looking_away(self) -> Iterator[None]:
+        """Leave what happens meanwhile out of the peaks."""
+        self.go_on(self.peaks())
+        yield
+        self.reset()
 
     def reset(self) -> None:
         """Let the marks fall to what is held now."""
@@ -81,7 +105,9 @@ class MemoryMeter:
             used = nvml_process_bytes()
             if used is not None:
                 found.append(PeakMemory(rank=self._rank, source="nvml_process", num_bytes=used))
-        return tuple(found)
+        return tuple(
+            peak.model_copy(update={"num_bytes": max(peak.num_bytes, self._kept.get(peak.source, 0))}) for peak in found
+        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.archive import read_records
 from harness.assumptions import Assumptions, load_assumptions
+from harness.checkpoint_cost import with_measured_checkpoints
 from harness.comparison import Difference, differences
 from harness.compute_use import with_mfu
 from harness.cost import Priced, price
@@ -81,7 +82,7 @@ def price_records(
     Raises:
         UserError: For anything that the user can mend.
     """
-    assumed, table = load_assumptions(prices, value), load_prices()
+    assumed, table = with_measured_checkpoints(load_assumptions(prices, value), records), load_prices()
     summaries = with_mfu(summarise(aim(records)), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
     finder = price_finder(table, summaries, instances=instances, usd_per_hour=usd_per_hour, book=assumed.prices)
     machines = {summary.machine_id: summary for summary in summaries}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ _BYTES = 8
 _HANG_S = 5.0
 _HANG_STEPS = 4.0
 _IDLE_SHARE = 0.05
+_AT_WORK_S = 1.0
 
 
 class Pulse:
@@ -31,6 +33,27 @@ class Pulse:
     def beat(self, rank: int) -> None:
         """Say that a rank got on: to its next step, forward or backward pass, or batch of an evaluation."""
         self._beats[rank] += 1
+
+    @contextlib.contextmanager
+    def at_work(self, rank: int) -> Iterator[None]:
+        """Beat once a second for a rank that does what has no beats of its own, as waiting for a disk.
+
+        The counter is then set back: counters that stay equal tell who is behind.
+        """
+        done, before = threading.Event(), self._beats[rank]
+
+        def tell() -> None:
+            while not done.wait(_AT_WORK_S):
+                self._beats[rank] += 1
+
+        thread = threading.Thread(target=tell, daemon=True, name="at-work")
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self._beats[rank] = before
 
     def read(self) -> tuple[int, ...]:
         """Beats of every rank so far."""

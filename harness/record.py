@@ -482,7 +482,11 @@ class Communication(Settings):
 
 
 class Evaluation(Settings):
-    """One look at the validation set."""
+    """One look at the validation set.
+
+    Attributes:
+        chunk: The chunk of the training rows, from 1, that had just been trained on; None elsewhere.
+    """
 
     train_s: float
     num_samples_seen: int
@@ -490,6 +494,7 @@ class Evaluation(Settings):
     accuracy: float
     macro_f1: float
     evaluate_s: float
+    chunk: int | None = None
 
 
 class TestEvaluation(Settings):
@@ -530,6 +535,43 @@ class Mark(Settings):
     loss: float | None
 
 
+class Checkpoint(Settings):
+    """One that was written while the training clock stood still.
+
+    Attributes:
+        num_updates: Of the whole run, by then.
+        seconds: From the last step's end until every file was on the disk and every rank ready to go on; None where the
+            process was gone before it could say so.
+    """
+
+    num_updates: int
+    seconds: float | None
+    num_bytes: int
+
+
+class Piece(Settings):
+    """A part of a training that was done at one go; steps of a run belong to its pieces in order.
+
+    Attributes:
+        first_update: Updates of the pieces before it.
+        num_updates: Its own. What it did after its last checkpoint and was lost with its process is in none.
+        machine: See `Machine.id`.
+        start_s, load_s: See `Phases`; reading the checkpoint is in the second.
+        restore_s: Of that, the checkpoint; None of a run's first piece.
+    """
+
+    first_update: int
+    num_updates: int
+    started_at: datetime
+    machine: str
+    host: str | None
+    torch_build: str
+    start_s: float
+    load_s: float
+    restore_s: float | None
+    checkpoints: tuple[Checkpoint, ...] = ()
+
+
 class Training(Settings):
     """What a fine-tuning run measured.
 
@@ -541,6 +583,8 @@ class Training(Settings):
         compile_s: Seconds of torch.compile, in none of the steps; None where it was not asked for.
         test: None when weights were random, or training diverged.
         flops: None where the cell came near its memory cap or diverged, as `peak`.
+        pieces: Of a training by `harness train`; none of one that was done at one go. Steps, evaluations, peaks and training
+            seconds are those of all of them; what the record says outside of `training` is its own piece's.
     """
 
     world_size: int
@@ -562,6 +606,7 @@ class Training(Settings):
     compile_s: float | None = None
     flops: FlopCount | None = None
     peak: CalibratedPeak | None = None
+    pieces: tuple[Piece, ...] = ()
 
 
 class Baseline(Settings):

@@ -25,6 +25,7 @@ import psutil
 from harness import __version__
 from harness.cage import Cage, KernelKills
 from harness.census import Census
+from harness.checkpoint_folder import Pieces
 from harness.energy import EnergyMeter
 from harness.gpu_watch import GpuWatch
 from harness.load_watch import LoadWatch
@@ -62,6 +63,8 @@ _LAST_NEWS_S = 0.5
 _TICK_S = 1.0
 _TAIL_BYTES = 20_000
 _GIB = 2**30
+# Endings that a rank tells of when it is done, and that end no other rank.
+_PLANNED = ("ok", "diverged", "interrupted", "preempted")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class FineTuneJob:
         ordered_at: On perf_counter's clock.
         shares_gpu: All ranks compute on the first GPU, by gloo: right losses and no speed, for a check alone.
         looks_closer: Whether memory and arithmetic are taken apart when all is measured, which can take more memory than training did.
+        pieces: Of a training that may stop and go on later; None: it is done at one go.
         profile_to: Files' beginning, where all steps from the plan's `profile_first` on are trained again under the profiler
             when all is measured; empty: they are not.
     """
@@ -90,6 +94,7 @@ class FineTuneJob:
     ordered_at: float = 0.0
     shares_gpu: bool = False
     looks_closer: bool = True
+    pieces: Pieces | None = None
     profile_to: str = ""
     profile_first: int = 0
 
@@ -148,7 +153,8 @@ class Runner:
     A context: nothing that it started is left when it is left.
     """
 
-    def __init__(self, start_method: StartMethod | None = None) -> None:
+    def __init__(self, start_method: StartMethod | None = None, preload: tuple[str, ...] = ()) -> None:
+        self._preload = (_WORKER, *preload)
         # macOS's system libraries do not survive a fork.
         self.start_method: StartMethod = start_method or ("forkserver" if sys.platform == "linux" else "spawn")
         self._context: Any = multiprocessing.get_context(self.start_method)
@@ -163,7 +169,7 @@ class Runner:
     def __enter__(self) -> Runner:
         """Begin to load torch in the forkserver; returns at once."""
         if self.start_method == "forkserver":
-            self._context.set_forkserver_preload([_WORKER])
+            self._context.set_forkserver_preload(list(self._preload))
             with _without_main():
                 multiprocessing.forkserver.ensure_running()
         return self
@@ -196,7 +202,7 @@ class Runner:
         self._energy.begin(0.0)
         try:
             self._start(cell, prepared.job, around.machine, ordered_at)
-            outcome, reason = self._wait(ordered_at, cell.config.limits.timeout_s, on_progress, kills)
+            outcome, reason = self._wait(ordered_at, _timeout_s(cell, prepared.job), on_progress, kills)
         except KeyboardInterrupt:
             outcome, reason = "interrupted", "stopped by the user"
         duration_s = time.perf_counter() - ordered_at
@@ -284,10 +290,7 @@ class Runner:
                 if rank.process.sentinel in ready or rank.end is not None:
                     rank.process.join(_TERMINATE_S if rank.end is not None else None)
                     rank.ended_at = now
-            if any(
-                rank.ended_at is not None and (rank.end or {}).get("outcome") not in ("ok", "diverged")
-                for rank in waiting
-            ):
+            if any(rank.ended_at is not None and (rank.end or {}).get("outcome") not in _PLANNED for rank in waiting):
                 self._hear_the_dead(ordered_at)
                 return _verdict(self._ranks, self._cage, kills)
 
@@ -393,7 +396,8 @@ def _verdict(ranks: list[_Rank], cage: Cage | None, kills: KernelKills) -> tuple
         return "ok", None
     # A rank that died without a word is nearer to the cause than one that lived to complain of it.
     first = min(failed, key=lambda rank: (rank.end is not None, rank.ended_at))
-    prefix = f"rank {ranks.index(first)}: " if len(ranks) > 1 else ""
+    told = (first.end or {}).get("outcome") in ("interrupted", "preempted")  # all ranks stop together
+    prefix = f"rank {ranks.index(first)}: " if len(ranks) > 1 and not told else ""
     capped = f" (under {cage.words})" if cage is not None and not cage.exact else ""
     if first.end is not None:
         outcome = first.end["outcome"]
@@ -412,6 +416,12 @@ def _verdict(ranks: list[_Rank], cage: Cage | None, kills: KernelKills) -> tuple
     if code is not None and code < 0:
         return "crashed", f"{prefix}the process was ended by {signal.Signals(-code).name}"
     return "crashed", f"{prefix}the process ended with status {code} and no word"
+
+
+def _timeout_s(cell: Cell, job: Job) -> float:
+    """When a cell is ended; a training in pieces stops by itself before that."""
+    pieces = job.pieces if isinstance(job, FineTuneJob) else None
+    return cell.config.limits.timeout_s if pieces is None else pieces.timeout_s
 
 
 def _tail(path: Path) -> str:
@@ -530,6 +540,7 @@ def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell, together: tuple[P
         attention_kernels=first.get("attention_kernels", ()),
         flops=_all_flops([end.get("flops") for end in told]),
         peak=_all_peaks([end.get("peak") for end in told]),
+        pieces=first["pieces"],
     )
 
 

@@ -18,6 +18,7 @@ Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["constant", "linear"]
 LrScaling = Literal["none", "sqrt", "linear"]
 Allocator = Literal["system", "mmap"]
+ChunkOrder = Literal["shuffled", "arrival"]
 Shape = Literal["bert-tiny", "bert-mini", "bert-small", "bert-medium", "bert-base", "bert-large"]
 
 TRAINABLE_PATTERN = re.compile(r"all|head|top[1-9]\d*")
@@ -156,6 +157,15 @@ class TrainingSettings(Settings):
         description="`mmap`: glibc gives and takes back every block of 64 KiB and more by itself, so that nothing fragments",
     )
     allow_slow_precision: bool = Field(False, description="run bf16 even where the CPU has no instructions for it")
+    chunks: Count = Field(1, description="the training rows come in so many; a validation after each")
+    chunk_order: ChunkOrder = Field(
+        "shuffled",
+        description="`shuffled`: all rows are there from the start, the same training as without chunks; `arrival`: each "
+        "chunk, in the order of rows, is gone through `epochs` times before the next",
+    )
+    checkpoint_every_s: Annotated[Number, Field(gt=0)] = Field(
+        600, description="`harness train` alone: seconds from one checkpoint to the next, at a step boundary"
+    )
 
     @field_validator("seeds", mode="after")
     @classmethod

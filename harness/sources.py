@@ -92,6 +92,11 @@ def locate_data() -> Path:
 @functools.lru_cache(maxsize=16)
 def sha256_of(path: Path) -> str:
     """Hash a file; once a process, for no file is expected to change while a study runs."""
+    return hash_file(path)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file as it is now."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -29,9 +29,9 @@ from harness.record import (
 )
 from harness.whole_file import write_whole
 
-# Under results/: records shipped with the repository, read only when they are named, the last report, and what
-# bench/bench_peers.py measured, short runs for its own tables.
-_NOT_OWN = ("reference", "report", "peers")
+# Under results/: records shipped with the repository, read only when they are named, the last report, what
+# bench/bench_peers.py measured, short runs for its own tables, and what `harness train` goes on from.
+_NOT_OWN = ("reference", "report", "peers", "checkpoints")
 # Beside a machine's records: what `harness doctor` found that it reaches.
 CALIBRATION_FILE = "calibration.json"
 _SHOWN_NAMES = 12
@@ -61,7 +61,7 @@ def save_record(record: Record, results: Path) -> Path:
 
 def record_folder(record: Record, results: Path) -> Path:
     """Where a record belongs, whatever its fields hold: three folders below `results`."""
-    parts = [_folder_name(part) for part in (record.machine.id, record.study, record.cell)]
+    parts = [folder_name(part) for part in (record.machine.id, record.study, record.cell)]
     return results.joinpath(*(part if part.strip(".") else f"_{part}" for part in parts))
 
 
@@ -116,7 +116,7 @@ def find_record(cell: str, results: Path) -> Path:
     """
     files = list(record_files(results)) if results.is_dir() else []
     names = sorted({file.parent.name for file in files})
-    fitting = [name for name in names if name == _folder_name(cell)] or [name for name in names if cell in name]
+    fitting = [name for name in names if name == folder_name(cell)] or [name for name in names if cell in name]
     if len(fitting) != 1:
         wanted = fitting or names
         found = f"{len(fitting)} cells have this in their name" if fitting else "no such cell"
@@ -213,5 +213,6 @@ def record_files(path: Path) -> Iterator[Path]:
         raise UserError(f"{path}: no such record or folder of records")
 
 
-def _folder_name(cell: str) -> str:
+def folder_name(cell: str) -> str:
+    """A cell's or study's name as a folder's."""
     return re.sub(r"[^A-Za-z0-9._=+-]", "_", cell)

@@ -9,8 +9,8 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from itertools import accumulate, islice, pairwise
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from harness.batch_plan import Step, plan_epochs, steps_per_epoch
+from harness.batch_plan import Step, chunk_ends, plan_arrivals, plan_epochs, steps_per_epoch
 from harness.compiling import compiled, kept_random_states, steps_to_come
 from harness.corpus import Tokens
 from harness.matrix import FineTuneConfig
@@ -78,6 +78,7 @@ class Trace:
         loss_sums: Sum over this rank's examples of a step, before its update.
         num_token_pairs: Each row's padded length squared, summed.
         diverged: Why training was given up, or None.
+        stopped: Of a training in pieces that is to go on later: the outcome of this piece, and why it ended.
     """
 
     loss_sums: list[float] = field(default_factory=list)
@@ -92,6 +93,23 @@ class Trace:
     num_skipped: int = 0
     stopped_early: str | None = None
     diverged: str | None = None
+    stopped: tuple[str, str] | None = None
+
+
+class Keeper(Protocol):
+    """Keeps a training that is done in pieces; see checkpoint.py. Every rank asks it between the same steps.
+
+    Attributes:
+        before: What the pieces before this one saw.
+    """
+
+    before: Trace
+
+    def is_due(self, trace: Trace) -> bool:
+        """Whether a checkpoint is due now; it is not timed."""
+
+    def keep(self, trace: Trace) -> None:
+        """Write a checkpoint, and set `trace.stopped` where this piece ends with it."""
 
 
 def build_model(files: ModelFiles, settings: ModelSettings, num_labels: int) -> PreTrainedModel:
@@ -157,9 +175,28 @@ def peak_learning_rate(config: FineTuneConfig, world_size: int) -> float:
 
 def planned_updates(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
     """Optimiser updates of the whole run."""
+    return updates_by_chunk(config, num_rows, world_size)[-1]
+
+
+def updates_by_chunk(config: FineTuneConfig, num_rows: int, world_size: int) -> tuple[int, ...]:
+    """Optimiser updates that are done when each chunk of the rows is; the last are the whole run's.
+
+    Chunks of a shuffled run are equal parts of its updates: every one has rows from all over.
+    """
     training = config.training
-    an_epoch = _updates_per_epoch(config, num_rows, world_size)
-    return training.max_steps or max(1, math.ceil(training.epochs * an_epoch))
+    if training.chunk_order == "shuffled":
+        whole = training.max_steps or max(
+            1, math.ceil(training.epochs * _updates_per_epoch(config, num_rows, world_size))
+        )
+        return chunk_ends(whole, training.chunks)
+    ends = (0, *chunk_ends(num_rows, training.chunks))
+    of_each = [
+        math.ceil(training.epochs * _updates_per_epoch(config, end - first, world_size))
+        for first, end in pairwise(ends)
+    ]
+    done = tuple(accumulate(of_each))
+    limit = training.max_steps or max(1, done[-1])
+    return (*(min(one, limit) for one in done[:-1]), limit)
 
 
 def make_trainee(model: PreTrainedModel, config: FineTuneConfig, place: Place, num_updates: int) -> Trainee:
@@ -187,9 +224,9 @@ def compile_ahead(trainee: Trainee, rows: Tokens, config: FineTuneConfig, place:
     """
     began = time.perf_counter()
     num_rows = len(rows.labels)
-    num_steps = min(
-        planned_updates(config, num_rows, place.world_size), _updates_per_epoch(config, num_rows, place.world_size)
-    )
+    num_steps = planned_updates(config, num_rows, place.world_size)
+    if config.training.chunk_order == "shuffled":  # else each chunk may end with a short batch of its own
+        num_steps = min(num_steps, _updates_per_epoch(config, num_rows, place.world_size))
     trainee.model.train()
     with kept_random_states(place.device):
         for step in steps_to_come(islice(plan_batches(rows, config, place), num_steps), rows, config, place.world_size):
@@ -199,7 +236,7 @@ def compile_ahead(trainee: Trainee, rows: Tokens, config: FineTuneConfig, place:
     return time.perf_counter() - began
 
 
-def train(
+def train(  # noqa: PLR0913 - its instruments among them
     trainee: Trainee,
     train_rows: Tokens,
     val_rows: Tokens,
@@ -210,19 +247,21 @@ def train(
     memory: MemoryMeter,
     on_step: Callable[[Trace], None],
     beat: Beat,
+    keeper: Keeper | None = None,
 ) -> Trace:
-    """Fine-tune the trainee in place, with the training clock stopped during evaluations.
+    """Fine-tune the trainee in place, with the training clock stopped during evaluations and checkpoints.
 
-    `on_step` is called between steps, outside of every timed one; `beat` wherever this rank got on.
+    `on_step` is called between steps, outside of every timed one; `beat` wherever this rank got on. With
+    a `keeper` training goes on from where it was left.
     """
-    num_updates = planned_updates(config, len(train_rows.labels), place.world_size)
-    eval_every = _updates_between_evaluations(config, len(train_rows.labels), place.world_size)
-    trace, losses = Trace(), torch.zeros(num_updates, device=place.device)
-    plan = plan_batches(train_rows, config, place)
+    num_updates, eval_every, chunks = _milestones(config, len(train_rows.labels), place.world_size)
+    trace, losses = keeper.before if keeper else Trace(), torch.zeros(num_updates, device=place.device)
+    plan, done = plan_batches(train_rows, config, place), len(trace.num_samples)
+    next(islice(plan, done, done), None)  # the plan is the seed's: what was trained on is passed over
     memory.reset()
     trainee.model.train()
     resumed = time.perf_counter()
-    for update, step in enumerate(islice(plan, num_updates), start=1):
+    for update, step in enumerate(islice(plan, 0 if trace.stopped_early else num_updates - done), start=done + 1):
         beat()
         timer.start()
         losses[update - 1] = forward_backward(trainee, train_rows, step, config, place, trace, beat)
@@ -237,31 +276,36 @@ def train(
         if config.limits.max_train_s is not None and not at_end:
             at_end = _any_rank(elapsed >= config.limits.max_train_s, place)
             trace.stopped_early = f"limits.max_train_s = {config.limits.max_train_s:g} s reached" if at_end else None
-        pause = at_end or update % eval_every == 0
-        if pause or place.device.type == "cpu":
+        pause = at_end or update % eval_every == 0 or update in chunks
+        due = keeper is not None and keeper.is_due(trace)
+        if pause or due or place.device.type == "cpu":
             # On a GPU this waits for its queue, so there only where the clock stops anyway.
             trace.loss_sums += losses[len(trace.loss_sums) : update].tolist()
-        if pause:
+        if pause or due:
             _synchronize(place)
             trace.train_s += time.perf_counter() - resumed
             trace.num_skipped = int(trainee.num_skipped)
-            trace.diverged = _divergence(trace, config, place)
-            if config.model.init == "pretrained" and not trace.diverged:
-                trace.evaluations.append(_validate(trainee.model, val_rows, config, place, trace, update, beat))
-                if not at_end and _reached(trace.evaluations[-1], config):
-                    at_end, trace.stopped_early = (
-                        True,
-                        f"target {config.training.target_accuracy:g} reached on validation",
-                    )
+            if pause:
+                _look(trainee.model, val_rows, config, place, trace, beat, at_end=at_end, chunk=chunks.get(update))
+                at_end = at_end or trace.stopped_early is not None
+            if keeper is not None and (due or at_end) and not trace.diverged:
+                keeper.keep(trace)
             resumed = time.perf_counter()
         on_step(trace)
-        if at_end or trace.diverged:
+        if at_end or trace.diverged or trace.stopped:
             break
     return trace
 
 
 def plan_batches(rows: Tokens, config: FineTuneConfig, place: Place) -> Iterator[Step]:
     """A cell's steps, without end; the same each time."""
+    if config.training.chunk_order == "arrival":
+        done = updates_by_chunk(config, len(rows.labels), place.world_size)
+        return plan_arrivals(
+            rows.lengths, chunk_updates=[end - first for first, end in pairwise((0, *done))],
+            global_batch=config.global_batch(place.world_size), grad_accum=config.training.grad_accum,
+            world_size=place.world_size, padding=config.padding, seed=config.seed,
+        )  # fmt: skip
     return plan_epochs(
         rows.lengths, global_batch=config.global_batch(place.world_size), grad_accum=config.training.grad_accum,
         world_size=place.world_size, padding=config.padding, seed=config.seed,
@@ -402,8 +446,11 @@ def _most_evaluation_batches(num_rows: int, config: FineTuneConfig, place: Place
     return -(-num_rows // (_evaluation_batch_size(config, place) * place.world_size))
 
 
-def _updates_between_evaluations(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
-    return max(1, round(config.training.eval_every * _updates_per_epoch(config, num_rows, world_size)))
+def _milestones(config: FineTuneConfig, num_rows: int, world_size: int) -> tuple[int, int, dict[int, int]]:
+    """Updates of the whole run, those between two validations, and which chunk, from 1, an update is the last of."""
+    done = updates_by_chunk(config, num_rows, world_size)
+    eval_every = max(1, round(config.training.eval_every * _updates_per_epoch(config, num_rows, world_size)))
+    return done[-1], eval_every, {end: number for number, end in enumerate(done, start=1)} if len(done) > 1 else {}
 
 
 def _optimizer(model: PreTrainedModel, config: FineTuneConfig, place: Place) -> torch.optim.Optimizer:
@@ -512,6 +559,27 @@ def _divergence(trace: Trace, config: FineTuneConfig, place: Place) -> str | Non
         len(trace.loss_sums),
     )
     return f"the loss is no finite number from update {first} on"
+
+
+def _look(
+    model: PreTrainedModel,
+    rows: Tokens,
+    config: FineTuneConfig,
+    place: Place,
+    trace: Trace,
+    beat: Beat,
+    *,
+    at_end: bool,
+    chunk: int | None,
+) -> None:
+    """See how training is getting on: whether its loss is lost, and what a validation says."""
+    trace.diverged = _divergence(trace, config, place)
+    if config.model.init != "pretrained" or trace.diverged:
+        return
+    seen = _validate(model, rows, config, place, trace, len(trace.num_samples), beat)
+    trace.evaluations.append(seen.model_copy(update={"chunk": chunk}))
+    if not at_end and _reached(trace.evaluations[-1], config):
+        trace.stopped_early = f"target {config.training.target_accuracy:g} reached on validation"
 
 
 def _validate(

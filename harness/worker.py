@@ -36,6 +36,7 @@ from transformers.utils import logging as transformers_logging
 from harness.allocator import map_large_blocks
 from harness.baseline import run_baseline
 from harness.breakdown import measure_breakdown
+from harness.checkpoint import CheckpointKeeper
 from harness.compiling import use_cache
 from harness.corpus import Tokens, load_tokens
 from harness.matrix import FineTuneConfig
@@ -151,20 +152,24 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     place = _take_place(job)
     if config.training.compile:
         use_cache(Path(f"{job.pulse}-compiled-{place.rank}"))
-    beat = functools.partial(Pulse(Path(job.pulse), job.world_size).beat, job.rank) if job.pulse else lambda: None
+    pulse = Pulse(Path(job.pulse), job.world_size) if job.pulse else None
+    beat = functools.partial(pulse.beat, job.rank) if pulse else lambda: None
     if config.training.allocator == "mmap":
         map_large_blocks()
     tokens = {split: load_tokens(job.tokens_folder, split) for split in ("train", "val", "test")}
-    before = held_now()
+    held_before = held_now()
     model = _load(job, config, place)
     facts = describe_model(model, job.model, config.model)
     num_updates = planned_updates(config, len(tokens["train"].labels), place.world_size)
     trainee = make_trainee(model, config, place, num_updates)
     timer, memory = StepTimer(place.device), MemoryMeter(place.device, place.rank)
+    keeper = CheckpointKeeper(job, trainee, place, timer, memory, num_updates, pulse) if job.pieces else None
+    if keeper:
+        keeper.resume(began)
     loaded = time.perf_counter()
     send({"kind": "phase", "name": "train", "load_s": loaded - began})
     compile_s = compile_ahead(trainee, tokens["train"], config, place) if config.training.compile else None
-    reporter = _Reporter(send, job, num_updates)
+    reporter = _Reporter(send, job, num_updates, num_told=len(keeper.before.held_bytes) if keeper else 0)
     try:
         trace = train(
             trainee,
@@ -176,17 +181,21 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
             memory=memory,
             on_step=reporter.on_step,
             beat=beat,
+            keeper=keeper,
         )
     finally:
         reporter.finish()
     seconds = timer.seconds()
     send({"kind": "phase", "name": "test"})
-    tested = config.model.init == "pretrained" and not trace.diverged
+    # Where training is to go on later, no test set is looked at.
+    unfinished = ("diverged", trace.diverged) if trace.diverged else trace.stopped
+    tested = config.model.init == "pretrained" and not unfinished
     test = evaluate(model, tokens["test"], config, place, beat) if tested else None
-    peaks, held = memory.peaks(), (before, held_now())
+    peaks, held = memory.peaks(), (held_before, held_now())
+    outcome, reason = unfinished or ("ok", None)
     told: dict[str, Any] = {
-        "outcome": "diverged" if trace.diverged else "ok",
-        "reason": trace.diverged,
+        "outcome": outcome,
+        "reason": reason,
         "trace": asdict(trace) | {"evaluations": trace.evaluations},
         "seconds": seconds,
         "clock": "cuda_events" if place.device.type == "cuda" else "perf_counter",
@@ -201,18 +210,33 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         "checksum": _checksum(model),
         "communication": None,
         "compile_s": compile_s,
+        "pieces": keeper.pieces(len(trace.num_samples)) if keeper else (),
     }
     # What follows is in none of the figures above.
     send({"kind": "phase", "name": "after"})
-    if place.world_size > 1 and not trace.diverged:
-        told["communication"] = measure_communication(trainee, tokens["train"], config, place, beat)
-    near_limit = _near_limit(config, peaks)
-    if job.looks_closer and not trace.diverged:
-        told |= {} if near_limit else _break_down(trainee, tokens, config, place, trace, held, beat)
-        told |= measure_arithmetic(trainee, facts, tokens["train"], config, place, seconds, beat, near_limit=near_limit)
-    if not trace.diverged:
-        _profile(job, trainee, tokens["train"], place, beat, num_steps=len(seconds))
+    told |= {} if unfinished else _look_closer(job, trainee, tokens, place, told, held, beat)
     return told | {"cpu_s": time.process_time()}
+
+
+def _look_closer(
+    job: FineTuneJob,
+    trainee: Trainee,
+    tokens: dict[str, Tokens],
+    place: Place,
+    told: dict[str, Any],
+    held: tuple[Held, Held],
+    beat: Beat,
+) -> dict[str, Any]:
+    """What more steps show of one that went well, so far as was asked for."""
+    config, rows, seconds, more = job.config, tokens["train"], told["seconds"], {}
+    if place.world_size > 1:
+        more["communication"] = measure_communication(trainee, rows, config, place, beat)
+    near_limit = _near_limit(config, told["peaks"])
+    if job.looks_closer:
+        more |= {} if near_limit else _break_down(trainee, tokens, config, place, len(seconds), held, beat)
+        more |= measure_arithmetic(trainee, told["model"], rows, config, place, seconds, beat, near_limit=near_limit)
+    _profile(job, trainee, rows, place, beat, num_steps=len(seconds))
+    return more
 
 
 def _break_down(
@@ -220,7 +244,7 @@ def _break_down(
     tokens: dict[str, Tokens],
     config: FineTuneConfig,
     place: Place,
-    trace: Trace,
+    num_steps: int,
     held: tuple[Held, Held],
     beat: Beat,
 ) -> dict[str, Any]:
@@ -228,7 +252,7 @@ def _break_down(
     if config.training.compile:
         return {}
     try:
-        parts, kernels = measure_breakdown(trainee, tokens, config, place, len(trace.num_samples), held, beat)
+        parts, kernels = measure_breakdown(trainee, tokens, config, place, num_steps, held, beat)
     except (MemoryError, RuntimeError):
         traceback.print_exc()  # the ending is training's, which went well
         return {}
@@ -247,10 +271,10 @@ def _profile(job: FineTuneJob, trainee: Trainee, rows: Tokens, place: Place, bea
 class _Reporter:
     """Tells the parent of steps, at most once a second: the parent reads its own clock at each of these marks."""
 
-    def __init__(self, send: Send, job: FineTuneJob, num_updates: int) -> None:
+    def __init__(self, send: Send, job: FineTuneJob, num_updates: int, *, num_told: int) -> None:
         self._send, self._ordered_at, self.num_updates = send, job.ordered_at, num_updates
         self._sent_at = -_MESSAGE_EVERY_S
-        self._trace, self._num_told = Trace(), 0
+        self._trace, self._num_told = Trace(), num_told
         self.first_step_s: float | None = None
 
     def on_step(self, trace: Trace) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 EXIT_OK, EXIT_CRASHED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_GO_ON = 75  # sysexits.h: EX_TEMPFAIL, "the user is invited to retry"
 EXIT_NOTHING_FITS = EXIT_SPOILT = EXIT_SLOWER = 1
 EXIT_CODES = "Exit status: 0 done; 1 a cell crashed; 2 a mistake in what was asked; 130 stopped by Ctrl-C."
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -12,7 +12,7 @@ from harness.report.cell_table import Field
 from harness.report.wording import clean
 
 INPUT_HEADS = ("assumption", "value", "whose")
-YOURS, EXAMPLE = "yours", "example"
+YOURS, EXAMPLE, MEASURED = "yours", "example", "measured"
 _LONGEST = 80
 
 
@@ -22,7 +22,7 @@ def input_rows(assumed: Assumptions, file: Literal["prices", "value"]) -> list[t
         (
             Field(title, name, f"{file}.toml: {name.partition('.')[2]}", numeric=False),
             Field(value, None, numeric=False),
-            Field(_whose(name, assumed.given), None, numeric=False),
+            Field(_whose(name, assumed), None, numeric=False),
         )
         for name, title, value in _inputs(getattr(assumed, file), file)
     ]
@@ -32,6 +32,10 @@ def whose(assumed: Assumptions, group: str) -> str:
     """Whether the assumptions under a dotted name are the reader's."""
     names = [name for name, _, _ in _inputs(_group(assumed, group), group)]
     given = sum(name in assumed.given for name in names)
+    measured = sum(name in assumed.measured for name in names)
+    if measured:
+        yours = f"{given} of {len(names)} yours, " if given else ""
+        return f"{yours}{measured} measured" + (", the rest examples" if given + measured < len(names) else "")
     if given == 0:
         return "examples" if len(names) > 1 else "an example"
     return YOURS if given == len(names) else f"{given} of {len(names)} yours, the rest examples"
@@ -43,8 +47,8 @@ def count_given(assumed: Assumptions, file: Literal["prices", "value"]) -> tuple
     return sum(name in assumed.given for name in names), len(names)
 
 
-def _whose(name: str, given: Collection[str]) -> str:
-    return YOURS if name in given else EXAMPLE
+def _whose(name: str, assumed: Assumptions) -> str:
+    return YOURS if name in assumed.given else MEASURED if name in assumed.measured else EXAMPLE
 
 
 def _group(assumed: Assumptions, group: str) -> BaseModel:

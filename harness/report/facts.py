@@ -78,6 +78,7 @@ def facts(
         ],
         "values": dict(values(assumed)),
         "given": sorted(assumed.given),
+        "measured": sorted(assumed.measured),
         "inputs": list(inputs()),
     }
 

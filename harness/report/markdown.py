@@ -13,6 +13,8 @@ from harness.ladder import Ladder, ladders
 from harness.price_rows import age_words
 from harness.report.cell_table import Field
 from harness.report.choice import failed
+from harness.report.chunks import HEADS as CHUNK_HEADS
+from harness.report.chunks import ChunkWords, chunk_words
 from harness.report.device_words import (
     communication_words,
     ratio_interval,
@@ -57,6 +59,7 @@ def markdown(
     parts.append(_md_side_by_side(machines))
     parts += [_md_ladder(one, cells) for one in ladders(cells)]
     parts.append(_md_cells(good))
+    parts.append(_md_chunks(chunk_words(cells)))
     parts.append(_md_scaling(scaling_series(cells), cells))
     parts.append(_md_baselines([c for c in cells if c.summary.kind == "baseline" and c.summary.num_ok]))
     parts.append(_md_failed(failed(cells)))
@@ -115,6 +118,16 @@ def _md_ladder(ladder: Ladder, cells: Sequence[Priced]) -> str:
     said = " ".join(md(sentence) for sentence in rung_sentences(ladder, cells))
     table = _md_table(RUNG_HEADS, [_md_fields(row) for row in rung_rows(ladder, cells)])
     return f"## The ladder\n\n{said}\n\n{table}"
+
+
+def _md_chunks(words: ChunkWords | None) -> str:
+    if words is None:
+        return ""
+    said = [f"- {md(sentence)}" for sentence in words.sentences]
+    tables = [
+        f"{md(label)}:\n\n{_md_table(CHUNK_HEADS, [_md_fields(row) for row in rows])}" for label, rows in words.tables
+    ]
+    return "\n\n".join(filter(None, ("## Data in chunks", "\n".join(said), *tables)))
 
 
 def _md_fields(row: Sequence[Field]) -> list[str]:

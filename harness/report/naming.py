@@ -22,7 +22,7 @@ _FIRST = (*_ALWAYS, "precision", "device")
 _AXES = (*_FIRST, "padding", "trainable", "threads")
 # Follow from other keys, are told in the runs' own column, or say only when to stop.
 _UNTOLD = frozenset(
-    {"training.seeds", "data.store_texts"}
+    {"training.seeds", "training.checkpoint_every_s", "data.store_texts"}
     | {f"limits.{key}" for key in ("timeout_s", "max_train_s", "budget_minutes", "budget_usd")}
 )
 _BASELINES = {"majority": "majority class", "tfidf": "TF-IDF with logistic regression"}

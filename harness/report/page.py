@@ -25,6 +25,8 @@ from harness.report.bars import bars
 from harness.report.cell_table import HEADS, MANY_ROWS, TEXT_COLUMNS, rows
 from harness.report.charts import cost_and_accuracy
 from harness.report.choice import Choice, failed, measured
+from harness.report.chunks import HEADS as CHUNK_HEADS
+from harness.report.chunks import chunk_words
 from harness.report.curves import accuracy_curves
 from harness.report.device_charts import scaling_charts
 from harness.report.device_words import MAX_SERIES, scaling_sentences
@@ -153,6 +155,8 @@ def page(
         ladders=climbed,
         rung_heads=RUNG_HEADS,
         curves=curves,
+        chunks=chunk_words(cells),
+        chunk_heads=CHUNK_HEADS,
         runs=runs,
         num_more_runs=num_more_runs,
         losses=losses(failed(cells), machine_labels(cells)),

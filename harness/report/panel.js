@@ -78,7 +78,8 @@ const panel = (() => {
         made.tell(null);
       }
       const changed = value !== own.values[input.name];
-      origin.textContent = changed ? "changed here" : facts.given.includes(input.name) ? "from your file" : is(value) && isGuess ? "an example" : "";
+      origin.textContent = changed ? "changed here" : facts.given.includes(input.name) ? "from your file"
+        : facts.measured.includes(input.name) ? "measured" : is(value) && isGuess ? "an example" : "";
       made.box.classList.toggle("changed", changed);
       return changed;
     };

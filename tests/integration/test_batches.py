@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.batch_plan import plan_epochs, steps_per_epoch
+from harness.batch_plan import chunk_ends, plan_arrivals, plan_epochs, steps_per_epoch
 from harness.corpus import Tokens
 from harness.text import collate
 
@@ -80,6 +80,21 @@ def test_one_seed_gives_one_plan_and_epochs_differ():
 
     assert epochs(0) == epochs(0) != epochs(1)
     assert epochs(0)[0] != epochs(0)[1]
+
+
+@settings(deadline=None)
+@given(num_rows=st.integers(4, 150), num_chunks=st.integers(1, 4), epochs=st.integers(1, 3), plan=plans)
+def test_a_chunk_is_gone_through_so_often_before_a_row_of_the_next_is_seen(num_rows, num_chunks, epochs, plan):
+    ends = chunk_ends(num_rows, num_chunks)
+    sizes = [end - first for first, end in zip((0, *ends), ends, strict=False)]
+    assert sum(sizes) == num_rows and max(sizes) - min(sizes) <= 1
+    updates = [epochs * steps_per_epoch(size, plan["global_batch"]) for size in sizes]
+    steps = plan_arrivals(lengths_of(num_rows), chunk_updates=updates, **plan)
+    for first, end, num_updates in zip((0, *ends), ends, updates, strict=False):
+        rows = np.concatenate([rows_of(step) for step in islice(steps, num_updates)])
+        assert sorted(rows) == sorted([*range(first, end)] * epochs)
+    # The last one goes on without end.
+    assert set(rows_of(next(steps))) <= {*range(first, end)}
 
 
 def tokens_of(lengths):

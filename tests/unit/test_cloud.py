@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from harness.cloud import detect
+from harness.cloud import detect, taken_back
 from harness.record import Detected
 
 TOKEN = "AQAEAtoken=="
@@ -277,3 +277,41 @@ class TestBudget:
     def test_no_time_at_all_is_no_answer(self):
         with cloud(EC2) as server:
             assert detect(None, everywhere=True, address=server.server_address, budget_s=0.0) is None
+
+
+EVENTS = "/metadata/scheduledevents?api-version=2020-07-01"
+NAME = f"/metadata/instance/compute/name{FORM}"
+EVENT = (
+    '{"DocumentIncarnation": 1, "Events": [{"EventType": "%s", "Resources": ["%s", "another"], "Description": "%s"}]}'
+)
+
+
+def preempts(kind="Preempt", name="mine"):
+    return {EVENTS: EVENT % (kind, name, "x" * 500), NAME: "mine"}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "facts", "told", "is_taken"),
+    [
+        ("aws", EC2, {}, False),
+        ("aws", EC2, {"/latest/meta-data/spot/instance-action": '{"action": "terminate"}'}, True),
+        ("gcp", GCE, {"/computeMetadata/v1/instance/preempted": "FALSE"}, False),
+        ("gcp", GCE, {"/computeMetadata/v1/instance/preempted": "TRUE"}, True),
+        ("gcp", GCE, {}, False),
+        ("azure", AZURE, {EVENTS: '{"DocumentIncarnation": 0, "Events": []}'}, False),
+        ("azure", AZURE, preempts(), True),
+        ("azure", AZURE, preempts(kind="Reboot"), False),
+        ("azure", AZURE, preempts(name="yours"), False),
+        ("azure", AZURE, {EVENTS: "<html>"}, False),
+        ("azure", AZURE, {EVENTS: '{"Events": [{}]}'}, False),
+    ],
+)
+def test_a_clouds_notice_that_it_takes_the_machine_back(vendor, facts, told, is_taken):
+    with served(Cloud, facts=facts, changes=told, asked=[]) as server:
+        assert taken_back(vendor, address=server.server_address, budget_s=PATIENT_S) is is_taken
+
+
+def test_a_service_that_is_not_there_takes_nothing_back():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        assert not taken_back("aws", address=free.getsockname(), budget_s=0.2)

@@ -118,6 +118,8 @@ SETTINGS_OF_ONE_KEY = {
     "training.compile": True,
     "training.allocator": "mmap",
     "training.stop_at_target": True,
+    "training.chunks": 7,
+    "training.chunk_order": "arrival",
     "limits.max_train_s": 7,
     "limits.memory_limit_gib": 7,
 }
@@ -131,7 +133,9 @@ SETTINGS_OF_OWN_DATA = {
     "data.val_source": "val.csv",
     "data.test_source": "test.csv",
 }
-STOPPING = {"limits.timeout_s": 7, "limits.budget_minutes": 7, "limits.budget_usd": 7}
+STOPPING = {
+    "limits.timeout_s": 7, "limits.budget_minutes": 7, "limits.budget_usd": 7, "training.checkpoint_every_s": 7,
+}  # fmt: skip
 
 
 def hash_with(key=None, value=None):

@@ -1,0 +1,148 @@
+"""Training rows that come in chunks: what was reached after each, shuffled and as they arrive, in words (pure)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+from harness.cost import Priced, usd_of_seconds
+from harness.intervals import FEWEST_RUNS
+from harness.matrix import FineTuneConfig, hash_config
+from harness.report.cell_table import Field
+from harness.report.naming import short_labels
+from harness.report.wording import percent, plural, seconds, usd
+
+HEADS = (
+    *("after chunk", "shuffled", "its training", "its cost"),
+    *("as it arrives", "its training", "its cost"),
+)
+_ORDERS = ("shuffled", "arrival")
+_NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Look:
+    """The validation at the end of a chunk, mean of the runs that had it.
+
+    Attributes:
+        train_s: The training clock.
+        usd: Set-up, training and validations until then; None without a price.
+    """
+
+    accuracy: float
+    train_s: float
+    usd: float | None
+
+
+@dataclass(frozen=True)
+class Chunked:
+    """One configuration in both orders, or in one; `looks` by order, then by chunk."""
+
+    label: str
+    looks: dict[str, dict[int, Look]]
+    num_runs: int
+
+
+@dataclass(frozen=True)
+class ChunkWords:
+    """What the report says of chunks."""
+
+    sentences: tuple[str, ...]
+    tables: tuple[tuple[str, tuple[tuple[Field, ...], ...]], ...]
+
+
+def chunk_words(cells: Sequence[Priced]) -> ChunkWords | None:
+    """All that is said; None where no cell's rows came in chunks."""
+    found = chunked(cells)
+    if not found:
+        return None
+    return ChunkWords(
+        sentences=tuple(filter(None, map(_sentence, found))), tables=tuple((one.label, _rows(one)) for one in found)
+    )
+
+
+def chunked(cells: Sequence[Priced]) -> list[Chunked]:
+    """Cells that differ in nothing but the order of their chunks, on one machine, side by side."""
+    labels = short_labels(cells)
+    groups: defaultdict[tuple[str, str], list[Priced]] = defaultdict(list)
+    for cell in cells:
+        config = cell.summary.config
+        if isinstance(config, FineTuneConfig) and config.training.chunks > 1 and _looks(cell):
+            same = hash_config(config, ignore=("seed", "training.chunk_order"))
+            groups[cell.summary.machine_id, same].append(cell)
+    return [
+        Chunked(
+            label=labels[id(group[0])],
+            looks={_order(cell): _looks(cell) for cell in group},
+            num_runs=min(cell.summary.num_ok for cell in group),
+        )
+        for group in groups.values()
+    ]
+
+
+def _order(cell: Priced) -> str:
+    config = cell.summary.config
+    assert isinstance(config, FineTuneConfig)  # noqa: S101 - chosen so
+    return config.training.chunk_order
+
+
+def _looks(cell: Priced) -> dict[int, Look]:
+    """By chunk."""
+    seen: defaultdict[int, list[tuple[float, float, float]]] = defaultdict(list)
+    for record in cell.summary.ok_records:
+        spent_s = 0.0
+        for one in record.training.evaluations if record.training else ():
+            spent_s += one.evaluate_s
+            if one.chunk is not None:
+                seen[one.chunk].append((one.accuracy, one.train_s, spent_s))
+    hourly, setup_s = cell.price.usd_per_hour if cell.price else None, cell.summary.setup_s or 0.0
+    looks = {}
+    for chunk, told in sorted(seen.items()):
+        accuracy, train_s, spent_s = (fmean(column) for column in zip(*told, strict=True))
+        paid_s = setup_s + train_s + spent_s
+        looks[chunk] = Look(accuracy, train_s, None if hourly is None else usd_of_seconds(hourly, paid_s))
+    return looks
+
+
+def _sentence(one: Chunked) -> str:
+    """How the two orders end, and what the second forgot on its way; empty where one of them was not run."""
+    if not all(one.looks.get(order) for order in _ORDERS):
+        return ""
+    shuffled, arrived = (list(one.looks[order].values()) for order in _ORDERS)
+    lost = max((before.accuracy - after.accuracy for before, after in pairwise(arrived)), default=0.0)
+    falls = (
+        f"From one chunk to the next it fell by up to {100 * lost:.1f} points on the way"
+        if lost > 0
+        else "It never fell from one chunk to the next"
+    )
+    spread = "" if one.num_runs >= FEWEST_RUNS else "; the spread between runs is not known"
+    return (
+        f"{one.label}: trained on chunk after chunk as it arrives, validation accuracy ends at "
+        f"{percent(arrived[-1].accuracy)} after {seconds(arrived[-1].train_s)} of training; on the same rows shuffled, at "
+        f"{percent(shuffled[-1].accuracy)} after {seconds(shuffled[-1].train_s)}. {falls} "
+        f"({plural(one.num_runs, 'run')} each{spread})."
+    )
+
+
+def _rows(one: Chunked) -> tuple[tuple[Field, ...], ...]:
+    chunks = sorted({chunk for looks in one.looks.values() for chunk in looks})
+    return tuple(
+        (
+            Field(str(chunk), chunk),
+            *(field for order in _ORDERS for field in _fields(one.looks.get(order, {}).get(chunk))),
+        )
+        for chunk in chunks
+    )
+
+
+def _fields(look: Look | None) -> tuple[Field, ...]:
+    if look is None:
+        return (Field(_NOT_RUN, None), Field("", None), Field("", None))
+    return (
+        Field(percent(look.accuracy), look.accuracy),
+        Field(seconds(look.train_s), look.train_s),
+        Field(usd(look.usd) if look.usd is not None else "no price", look.usd),
+    )

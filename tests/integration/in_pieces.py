@@ -1,0 +1,86 @@
+"""Pieces of a training by a warm runner, and the bits that every way through it must agree on."""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import replace
+
+import psutil
+
+from harness.checkpoint_folder import Pieces, find_newest, list_checkpoints
+from harness.pieces import identify
+
+NEVER_S = 1e9
+
+
+def run_piece(
+    bench, folder, *, around=None, on_progress=lambda _: None, every_s=NEVER_S, max_rows=None, keep_flag=False, **raw
+):
+    """Go on with the cell from its newest checkpoint in `folder`."""
+    (cell,) = bench.cells(**raw)
+    around = around or bench.around
+    prepared = bench.prepare(cell)
+    identity = identify(cell, prepared, around.machine)
+    folder.mkdir(parents=True, exist_ok=True)
+    flag = folder.with_name(f"{folder.name}-stop")
+    if not keep_flag:
+        flag.unlink(missing_ok=True)
+    pieces = Pieces(
+        folder=folder, identity=identity, resume_from=find_newest(folder, identity).path, stop=str(flag),
+        every_s=every_s, timeout_s=120, machine=around.machine.id, host=around.machine.host,
+        max_rows=max_rows, rows_words=f"--max-rows {max_rows}",
+    )  # fmt: skip
+    return bench.runner.run(cell, replace(prepared, job=replace(prepared.job, pieces=pieces)), around, on_progress)
+
+
+def bits_of(record):
+    """All that a training computed, to the last bit, and nothing of when."""
+    training = record.training
+    evaluations = [(one.num_updates, one.num_samples_seen, one.accuracy, one.macro_f1) for one in training.evaluations]
+    steps = training.steps
+    counts = (steps.num_samples, steps.num_real_tokens, steps.num_padded_tokens, steps.num_token_pairs)
+    return steps.loss, counts, evaluations, training.test.predictions if training.test else None
+
+
+class KillLater:
+    """Kills a rank some time after training began, as a machine that is taken away does; -1: any time at all."""
+
+    def __init__(self, workers, after_s, victim):
+        self._workers, self._after_s, self._victim = workers, after_s, victim
+        self._timer = None
+
+    def __call__(self, message):
+        if self._timer is None and message["kind"] == "phase" and message["name"] == "train":
+            self._timer = threading.Timer(self._after_s, self._kill)
+            self._timer.start()
+
+    def _kill(self):
+        ranks = sorted(self._workers(), key=lambda process: process.create_time())
+        for process in ranks[self._victim : self._victim + 1]:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                return
+
+    def done(self):
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
+
+
+def train_through_kills(bench, folder, workers, num_kills, longest_s, rng: random.Random, **raw):
+    """Kill the training `num_kills` times at random moments, then let it end; give its record, and what each kill found.
+
+    That is the number of updates in the newest checkpoint; 0 without one. A kill that comes too late is none.
+    """
+    num_ranks, found = raw.pop("num_ranks", 1), []
+    for _ in range(num_kills):
+        killer = KillLater(workers, rng.uniform(0, longest_s), rng.randrange(num_ranks))
+        record = run_piece(bench, folder, on_progress=killer, every_s=1e-9, **raw)
+        killer.done()
+        if record.outcome == "ok":
+            return record, found
+        assert record.outcome == "crashed", record.reason
+        found.append(max((int(path.name[-8:]) for path in list_checkpoints(folder)), default=0))
+    return run_piece(bench, folder, **raw), found

@@ -1,0 +1,178 @@
+"""A training in pieces computes what an unbroken one does, to the last bit, however it was stopped."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+
+import pytest
+from in_pieces import bits_of, run_piece, train_through_kills
+from test_endings import workers
+from test_run_command import files_of, harness
+
+from harness.checkpoint_folder import list_checkpoints
+from harness.stopping import heard
+from harness.store import load_record
+
+# Dropout is on in all of them: the tiny model has BERT's 0.1.
+WAYS = {
+    "bf16": {
+        "matrix": {"precision": ["bf16"]},
+        "training": {"allow_slow_precision": True, "chunks": 3, "chunk_order": "arrival"},
+    },
+    "two ranks": {"matrix": {"device": ["cpu-ddp2"], "padding": ["grouped"]}},
+    "two ranks in bf16": {
+        "matrix": {"device": ["cpu-ddp2"], "precision": ["bf16"]},
+        "training": {"allow_slow_precision": True, "grad_accum": 2},
+    },
+}
+
+
+@pytest.fixture
+def two_cores(bench):
+    return bench.with_cores(2)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_training_in_three_pieces_is_the_unbroken_one_to_the_last_bit(way, bench, two_cores, tmp_path):
+    whole = bench.run(two_cores, **WAYS[way])
+    assert whole.outcome == "ok", whole.reason
+    folder = tmp_path / "checkpoints"
+    first = run_piece(bench, folder, around=two_cores, max_rows=70, **WAYS[way])
+    second = run_piece(bench, folder, around=two_cores, max_rows=33, **WAYS[way])
+    last = run_piece(bench, folder, around=two_cores, **WAYS[way])
+    assert bits_of(last) == bits_of(whole)
+    assert all(loss is not None for loss in last.training.steps.loss)
+    assert len(last.training.steps.seconds[0]) == len(last.training.steps.loss)
+
+    assert [record.outcome for record in (first, second, last)] == ["interrupted", "interrupted", "ok"]
+    global_batch, planned = whole.training.global_batch_size, whole.training.num_updates_planned
+    ends = [-(-70 // global_batch), -(-70 // global_batch) - (-33 // global_batch), planned]
+    assert first.reason == f"--max-rows 70: stopped after {ends[0]} of {planned} updates"
+    assert [len(record.training.steps.loss) for record in (first, second, last)] == ends
+    assert first.training.steps.loss == whole.training.steps.loss[: ends[0]]
+    # No test set before the end, and the pieces are told apart.
+    assert first.training.test is None and second.training.test is None
+    pieces = last.training.pieces
+    assert [piece.first_update for piece in pieces] == [0, *ends[:2]]
+    assert [piece.first_update + piece.num_updates for piece in pieces] == ends
+    assert [piece.restore_s is None for piece in pieces] == [True, False, False]
+    assert [[one.num_updates for one in piece.checkpoints] for piece in pieces] == [[end] for end in ends]
+    assert all(one.seconds > 0 and one.num_bytes > 100_000 for piece in pieces for one in piece.checkpoints)
+    # The training clock goes on where it stopped.
+    clock = [record.training.evaluations[-1].train_s for record in (second, last) if record.training.evaluations]
+    assert clock == sorted(clock)
+    assert last.phases.train_s >= sum(last.training.steps.seconds[0])
+    assert len(list_checkpoints(folder)) == 2
+
+
+def test_chunks_of_one_shuffled_run_change_no_loss_and_those_that_arrive_are_another_training(bench):
+    whole, shuffled, arrived = (
+        bench.run(training={"epochs": 2, "eval_every": 100} | more)
+        for more in ({}, {"chunks": 5}, {"chunks": 5, "chunk_order": "arrival"})
+    )
+    assert shuffled.training.steps.loss == whole.training.steps.loss
+    assert shuffled.training.test.predictions == whole.training.test.predictions
+    assert shuffled.config_hash != whole.config_hash
+    # 256 rows in batches of 16, twice: 32 updates; of 51 or 52 rows, four batches, twice.
+    assert [(one.num_updates, one.chunk) for one in shuffled.training.evaluations] == [
+        (6, 1), (12, 2), (19, 3), (25, 4), (32, 5),
+    ]  # fmt: skip
+    assert [(one.num_updates, one.chunk) for one in arrived.training.evaluations] == [
+        (8, 1), (16, 2), (24, 3), (32, 4), (40, 5),
+    ]  # fmt: skip
+    assert [one.num_samples_seen for one in arrived.training.evaluations] == [102, 204, 306, 408, 512]
+    assert [one.chunk for one in whole.training.evaluations] == [None]
+
+
+@pytest.mark.parametrize(("num_ranks", "seed"), [(1, 0), (2, 1)])
+def test_a_training_that_is_killed_at_random_moments_is_the_unbroken_one(num_ranks, seed, bench, two_cores, tmp_path):
+    raw = {"training": {"max_steps": 48}, "matrix": {"device": ["cpu" if num_ranks == 1 else "cpu-ddp2"]}}
+    whole = bench.run(two_cores, **raw)
+    record, _ = train_through_kills(
+        bench, tmp_path / "checkpoints", workers, 2, 1.0, random.Random(seed), num_ranks=num_ranks, around=two_cores,
+        **raw,
+    )  # fmt: skip
+    assert record.outcome == "ok", record.reason
+    assert bits_of(record) == bits_of(whole)
+
+
+def test_sigterm_is_a_checkpoint_and_the_next_piece_goes_on(bench, tmp_path):
+    raw = {"training": {"max_steps": 400, "eval_every": 50}}
+    folder = tmp_path / "checkpoints"
+    whole = bench.run(**raw)
+    sent = []
+
+    def send(message):
+        if message["kind"] == "mark" and not sent:
+            sent.append(os.kill(os.getpid(), signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    with heard(tmp_path / "checkpoints-stop"):
+        record = run_piece(bench, folder, on_progress=send, keep_flag=True, **raw)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert record.outcome == "preempted"
+    done = len(record.training.steps.loss)
+    assert record.reason == f"SIGTERM: stopped after {done} of 400 updates" and 1 <= done < 400
+    record = run_piece(bench, folder, **raw)
+    assert bits_of(record) == bits_of(whole)
+
+
+def test_ctrl_c_is_a_checkpoint_and_a_notice_of_the_cloud_too(bench, tmp_path):
+    raw = {"training": {"epochs": 100_000, "eval_every": 100_000}}
+    sent = []
+
+    def send(message):
+        if message["kind"] == "mark" and not sent:
+            sent.append(os.kill(os.getpid(), signal.SIGINT))
+
+    with heard(tmp_path / "one-stop"):
+        record = run_piece(bench, tmp_path / "one", on_progress=send, keep_flag=True, **raw)
+    assert (record.outcome, record.reason.partition(":")[0]) == ("interrupted", "stopped by the user")
+    assert len(list_checkpoints(tmp_path / "one")) == 1
+    with heard(tmp_path / "two-stop", notice=lambda: True, look_every_s=0.01):
+        record = run_piece(bench, tmp_path / "two", keep_flag=True, **raw)
+    assert (record.outcome, record.reason.partition(":")[0]) == ("preempted", "the cloud takes this machine back")
+    assert len(list_checkpoints(tmp_path / "two")) == 1
+
+
+def test_a_disk_that_takes_no_checkpoint_ends_no_training(bench, tmp_path):
+    folder = tmp_path / "checkpoints"
+    run_piece(bench, folder, max_rows=32)
+    (good,) = list_checkpoints(folder)
+    folder.joinpath("update-00000004").write_text("a file where a folder is to be")
+    record = run_piece(bench, folder, max_rows=32)
+    assert record.outcome == "interrupted"
+    assert "stopped after 4 of 16 updates; no checkpoint could be written: " in record.reason
+    assert len(record.training.steps.loss) == 4  # what was measured is kept
+    assert list_checkpoints(folder) == [good]
+
+
+def test_the_command_stops_and_goes_on_and_leaves_a_record_and_no_checkpoint(study_file, tmp_path):
+    study, results = study_file("[matrix]\nseq_len = [24]\nthreads = [1]\n"), tmp_path / "r"
+    asked = ("train", study, "--results", results)
+    stopped = harness(*asked, "--max-rows", 100)
+    assert stopped.returncode == 75, stopped.stdout + stopped.stderr
+    assert "--max-rows 100: stopped after 7 of 16 updates" in stopped.stderr
+    assert "the same command goes on" in stopped.stdout
+    (first,) = files_of(results / load_record(newest(results)).machine.id)
+    (folder,) = (results / "checkpoints" / "tiny").iterdir()
+    # Elsewhere, with the folder brought along.
+    shutil.move(folder, tmp_path / "moved")
+    done = harness(*asked, "--checkpoints", tmp_path / "moved")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "7 of 16 updates are done" in done.stdout
+    record = load_record(newest(results))
+    assert (record.outcome, len(record.training.pieces), record.training.test is None) == ("ok", 2, False)
+    assert first != newest(results) and load_record(first).outcome == "interrupted"
+    assert not (tmp_path / "moved").exists()
+    again = harness(*asked)
+    assert again.returncode == 0 and "is trained; nothing to do" in again.stdout
+
+
+def newest(results):
+    return max(
+        (path for path in results.rglob("*Z-*.json") if "checkpoints" not in path.parts), key=lambda path: path.name
+    )
