@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from harness import __version__
-from harness.commands import console, machines, profiles, records, reports, studies
+from harness.commands import console, machines, predictions, profiles, records, reports, studies
 from harness.commands.console import EXIT_CODES, EXIT_OK, EXIT_USER_ERROR
 from harness.errors import UserError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     help="What fine-tuning BERT costs on this machine: run a study, and report it.",
     epilog=EXIT_CODES,
 )
-for commands in (studies, profiles, reports, records, machines):
+for commands in (studies, profiles, reports, records, predictions, machines):
     app.add_typer(commands.app)  # without a name: its commands stand beside the others
 
 

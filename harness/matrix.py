@@ -36,7 +36,13 @@ _SHOWN_SIGNS = 40  # of a swept value in a cell's name, which is a folder's
 _NOT_HASHED = ("timeout_s", "budget_minutes", "budget_usd")
 # Settings that came later, each with the value that is as if it had not been there: older records keep their hash.
 _SINCE: dict[str, dict[str, Any]] = {
-    "training": {"activation_checkpointing": False, "compile": False, "allocator": "system", "stop_at_target": False},
+    "training": {
+        "activation_checkpointing": False,
+        "compile": False,
+        "allocator": "system",
+        "stop_at_target": False,
+        "keep_model": False,
+    },
     "limits": {"memory_limit_gib": None},
 }
 _BATCHES = frozenset({"batch_size", "global_batch_size"})

@@ -134,6 +134,11 @@ class TrainingSettings(Settings):
         description="`mmap`: glibc gives and takes back every block of 64 KiB and more by itself, so that nothing fragments",
     )
     allow_slow_precision: bool = Field(False, description="run bf16 even where the CPU has no instructions for it")
+    keep_model: bool = Field(
+        False,
+        description="save the model of the best validation under results/models, ready for `harness predict`; the test "
+        "evaluation is then of that model",
+    )
 
     @field_validator("seeds", mode="after")
     @classmethod

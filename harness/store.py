@@ -20,9 +20,9 @@ from harness.matrix import Cell
 from harness.record import FINISHED, MEASURING_VERSION, SCHEMA_VERSION, Machine, Record, from_fields, to_json
 from harness.whole_file import write_whole
 
-# Under results/: records shipped with the repository, read only when they are named, the last report, and what
-# bench/bench_peers.py measured, short runs for its own tables.
-_NOT_OWN = ("reference", "report", "peers")
+# Under results/: records shipped with the repository, read only when they are named, the last report, what
+# bench/bench_peers.py measured, short runs for its own tables, and models that were kept.
+_NOT_OWN = ("reference", "report", "peers", "models")
 # Beside a machine's records: what `harness doctor` found that it reaches.
 CALIBRATION_FILE = "calibration.json"
 _SHOWN_NAMES = 12

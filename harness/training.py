@@ -29,7 +29,7 @@ from harness.corpus import Tokens
 from harness.matrix import FineTuneConfig
 from harness.memory import MIN_EVALUATION_BATCH
 from harness.meters import MemoryMeter, StepTimer, held_bytes
-from harness.record import Communication, Evaluation, ModelFacts, TestEvaluation
+from harness.record import PROBABILITY_DIGITS, Communication, Evaluation, ModelFacts, TestEvaluation
 from harness.settings import ModelSettings
 from harness.shapes import STANDARD_SHAPES
 from harness.sources import WEIGHTS, ModelFiles
@@ -198,7 +198,7 @@ def compile_ahead(trainee: Trainee, rows: Tokens, config: FineTuneConfig, place:
     return time.perf_counter() - began
 
 
-def train(
+def train(  # noqa: PLR0913 - what is trained, and who is told of it
     trainee: Trainee,
     train_rows: Tokens,
     val_rows: Tokens,
@@ -209,10 +209,12 @@ def train(
     memory: MemoryMeter,
     on_step: Callable[[Trace], None],
     beat: Beat,
+    on_validation: Callable[[Trace], None] = lambda _: None,
 ) -> Trace:
     """Fine-tune the trainee in place, with the training clock stopped during evaluations.
 
-    `on_step` is called between steps, outside of every timed one; `beat` wherever this rank got on.
+    `on_step` is called between steps, outside of every timed one; `beat` wherever this rank got on; `on_validation`
+    after each validation, while the clock stands still.
     """
     num_updates = planned_updates(config, len(train_rows.labels), place.world_size)
     eval_every = _updates_between_evaluations(config, len(train_rows.labels), place.world_size)
@@ -247,6 +249,7 @@ def train(
             trace.diverged = _divergence(trace, config, place)
             if config.model.init == "pretrained" and not trace.diverged:
                 trace.evaluations.append(_validate(trainee.model, val_rows, config, place, trace, update, beat))
+                on_validation(trace)
                 if not at_end and _reached(trace.evaluations[-1], config):
                     at_end, trace.stopped_early = (
                         True,
@@ -300,36 +303,42 @@ def evaluation_batches(rows: Tokens, config: FineTuneConfig, place: Place) -> li
 
 def predict(
     model: torch.nn.Module, rows: Tokens, batch: np.ndarray, config: FineTuneConfig, place: Place
-) -> torch.Tensor:
-    """Label one batch, as the index of the likeliest label: `(batch,)`."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Label one batch: the index of each row's likeliest label, and what the model gives it, both `(batch,)`."""
     ids, mask, _, num_real = collate(rows, batch, pad_to=config.seq_len if config.padding == "max" else None)
     seen = attention_mask(mask.to(place.device), padded=num_real < ids.numel())
     with torch.inference_mode(), _autocast(config, place):
-        logits = model(input_ids=ids.to(place.device), attention_mask=seen).logits
-        return logits.argmax(dim=-1)  # type: ignore[no-any-return]
+        logits = model(input_ids=ids.to(place.device), attention_mask=seen).logits.float()
+        likeliest = logits.argmax(dim=-1)
+        return likeliest, logits.softmax(dim=-1).gather(-1, likeliest[:, None])[:, 0]
 
 
 def evaluate(model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place: Place, beat: Beat) -> TestEvaluation:
     """Predict every row once, shared out among ranks, batches in the order of length."""
     began = time.perf_counter()
     model.eval()
-    found: list[tuple[np.ndarray, torch.Tensor]] = []
+    found: list[tuple[np.ndarray, torch.Tensor, torch.Tensor]] = []
     batches = evaluation_batches(rows, config, place)
     with _autocast(config, place):  # around all batches, so that it casts each weight once
         for batch in batches:
-            found.append((batch, predict(model, rows, batch, config, place)))
+            found.append((batch, *predict(model, rows, batch, config, place)))
             beat()
     for _ in range(_most_evaluation_batches(len(rows.labels), config, place) - len(batches)):
         beat()  # another rank has a row more, and a batch for it: counters that stay equal tell who is behind
-    pairs = [(batch, predicted.cpu().numpy()) for batch, predicted in found]
+    parts = [(batch, predicted.cpu().numpy(), given.cpu().numpy()) for batch, predicted, given in found]
     model.train()
     predictions = np.zeros(len(rows.labels), dtype=np.int64)
-    for batch, predicted in _from_all_ranks(pairs, place):
-        predictions[batch] = predicted
+    probabilities = np.zeros(len(rows.labels))
+    for batch, predicted, given in _from_all_ranks(parts, place):
+        predictions[batch], probabilities[batch] = predicted, given
     return TestEvaluation(
         evaluate_s=time.perf_counter() - began,
         labels=tuple(rows.labels.tolist()),
         predictions=tuple(predictions.tolist()),
+        # What is no number has no place in JSON: a model that gives such is told by its loss.
+        probabilities=tuple(np.round(probabilities, PROBABILITY_DIGITS).tolist())
+        if np.isfinite(probabilities).all()
+        else (),
     )
 
 

@@ -35,6 +35,7 @@ from transformers.utils import logging as transformers_logging
 
 from harness.allocator import map_large_blocks
 from harness.baseline import run_baseline
+from harness.best_weights import BestWeights
 from harness.breakdown import measure_breakdown
 from harness.compiling import use_cache
 from harness.corpus import Tokens, load_tokens
@@ -165,6 +166,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     send({"kind": "phase", "name": "train", "load_s": loaded - began})
     compile_s = compile_ahead(trainee, tokens["train"], config, place) if config.training.compile else None
     reporter = _Reporter(send, job, num_updates)
+    best = BestWeights(model, Path(job.keep_to) if job.keep_to else None, place, beat)
     try:
         trace = train(
             trainee,
@@ -176,10 +178,12 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
             memory=memory,
             on_step=reporter.on_step,
             beat=beat,
+            on_validation=best.look,
         )
     finally:
         reporter.finish()
     seconds = timer.seconds()
+    best.restore(trace)
     send({"kind": "phase", "name": "test"})
     tested = config.model.init == "pretrained" and not trace.diverged
     test = evaluate(model, tokens["test"], config, place, beat) if tested else None
@@ -201,6 +205,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         "checksum": _checksum(model),
         "communication": None,
         "compile_s": compile_s,
+        "kept": best.kept,
     }
     # What follows is in none of the figures above.
     send({"kind": "phase", "name": "after"})
