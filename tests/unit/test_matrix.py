@@ -118,6 +118,7 @@ SETTINGS_OF_ONE_KEY = {
     "training.compile": True,
     "training.allocator": "mmap",
     "training.stop_at_target": True,
+    "training.keep_model": True,
     "limits.max_train_s": 7,
     "limits.memory_limit_gib": 7,
 }

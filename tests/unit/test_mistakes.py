@@ -23,7 +23,7 @@ GIVEN = (0, 0, 0, 1, 1, 1, 0, 0, 2)
 SURE = (0.9, 0.9, 0.9, 0.6, 0.9, 0.9, 0.95, 0.7, 0.95)
 
 
-def tested(labels=LABELS, given=GIVEN, sure=SURE):
+def an_evaluation(labels=LABELS, given=GIVEN, sure=SURE):
     return TestEvaluation(evaluate_s=1.0, labels=labels, predictions=given, probabilities=sure)
 
 
@@ -36,7 +36,7 @@ def record_of(test, names=("bad", "good", HOSTILE), store_texts=True, **fields):
 
 
 def test_confusion_counted_by_hand():
-    found = confusion(record_of(tested()))
+    found = confusion(record_of(an_evaluation()))
     assert dict(found.counts) == {(0, 0): 3, (0, 1): 1, (1, 1): 2, (1, 0): 2, (1, 2): 1}
     assert (found.num_rows, found.num_right, [found.num_of(label) for label in range(3)]) == (9, 5, [4, 5, 0])
     assert found.confused() == [(1, 0, 2), (0, 1, 1), (1, 2, 1)]
@@ -48,7 +48,7 @@ def test_nothing_tested_has_no_confusion():
 
 
 def test_the_surest_mistakes_come_first_and_their_texts_are_cut():
-    found = most_confident(tested(), lambda rows: ["x" * 1000 for _ in rows])
+    found = most_confident(an_evaluation(), lambda rows: ["x" * 1000 for _ in rows])
     assert [(one.row, one.label, one.predicted, one.probability) for one in found] == [
         (6, 1, 0, 0.95), (8, 1, 2, 0.95), (7, 1, 0, 0.7), (3, 0, 1, 0.6),
     ]  # fmt: skip
@@ -57,19 +57,19 @@ def test_the_surest_mistakes_come_first_and_their_texts_are_cut():
 
 def test_at_most_ten_texts_are_asked_for():
     asked = []
-    wrong = tested(labels=(0,) * 40, given=(1,) * 40, sure=tuple(i / 40 for i in range(40)))
+    wrong = an_evaluation(labels=(0,) * 40, given=(1,) * 40, sure=tuple(i / 40 for i in range(40)))
     most_confident(wrong, lambda rows: asked.append(list(rows)) or ["" for _ in rows])
     assert asked == [list(range(39, 29, -1))]
 
 
 def test_without_texts_or_probabilities_there_are_no_mistakes_to_read():
-    assert most_confident(tested(), None) == ()
-    assert most_confident(tested(sure=()), lambda rows: ["" for _ in rows]) == ()
+    assert most_confident(an_evaluation(), None) == ()
+    assert most_confident(an_evaluation(sure=()), lambda rows: ["" for _ in rows]) == ()
     assert most_confident(None, lambda rows: ["" for _ in rows]) == ()
 
 
 def test_a_record_keeps_them_and_one_without_them_reads_on():
-    record = record_of(tested())
+    record = record_of(an_evaluation())
     assert from_fields(json.loads(to_json(record))) == record
     fields = json.loads(to_json(record))
     del fields["training"]["mistakes"], fields["training"]["kept"], fields["training"]["test"]["probabilities"]
@@ -78,7 +78,7 @@ def test_a_record_keeps_them_and_one_without_them_reads_on():
 
 
 def test_the_page_shows_the_matrix_by_label_and_escapes_texts(tmp_path):
-    cells = priced([record_of(tested())])
+    cells = priced([record_of(an_evaluation())])
     (one,) = mistakes(cells, cells[0]).cells
     assert one.told == "5 of 9 right (55.6%)"
     assert one.heads[:3] == ("its label, the model's →", "bad", "good")
@@ -96,7 +96,7 @@ def test_the_page_shows_the_matrix_by_label_and_escapes_texts(tmp_path):
 
 def test_of_many_classes_the_most_confused_pairs_are_shown():
     names = tuple(f"class {index}" for index in range(20))
-    cells = priced([record_of(tested(), names=names)])
+    cells = priced([record_of(an_evaluation(), names=names)])
     (one,) = mistakes(cells, None).cells
     assert one.heads == ("its label", "the model's", "examples", "of that label")
     assert [[field.text for field in row] for row in one.rows] == [
@@ -105,7 +105,7 @@ def test_of_many_classes_the_most_confused_pairs_are_shown():
 
 
 def test_the_chosen_cell_comes_first_and_the_rest_is_counted():
-    cells = priced([record_of(tested(), axes={"batch_size": size}) for size in range(1, MAX_CELLS + 4)])
+    cells = priced([record_of(an_evaluation(), axes={"batch_size": size}) for size in range(1, MAX_CELLS + 4)])
     found = mistakes(cells, cells[5])
     assert (len(found.cells), found.num_more) == (MAX_CELLS, 3)
     assert found.cells[0].name.startswith("6×")
@@ -115,8 +115,8 @@ def test_the_chosen_cell_comes_first_and_the_rest_is_counted():
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        (record_of(tested(), store_texts=False), "store_texts = false"),
-        (record_of(tested(sure=())), "probabilities were not kept"),
+        (record_of(an_evaluation(), store_texts=False), "store_texts = false"),
+        (record_of(an_evaluation(sure=())), "probabilities were not kept"),
     ],
 )
 def test_why_no_mistake_can_be_read_is_said(record, words):
@@ -126,7 +126,7 @@ def test_why_no_mistake_can_be_read_is_said(record, words):
 
 def test_show_prints_matrix_and_mistakes_without_marks_of_direction():
     out = Console(file=io.StringIO(), width=160)
-    describe_mistakes(out, record_of(tested()))
+    describe_mistakes(out, record_of(an_evaluation()))
     text = out.file.getvalue()
     assert "4 of 9 test examples" in text
     assert "good, labelled bad at 0.95: text 6 </script>" in text
