@@ -70,9 +70,11 @@ def _newest(cell: Priced) -> Record | None:
 def _cell(name: str, record: Record, found: Confusion) -> CellMistakes:
     wide = len(found.labels) > MAX_CLASSES
     share = percent(found.num_right / found.num_rows)
+    kept = record.training.kept if record.training else None
+    model = f"; the model after update {kept.num_updates:,} was tested, and is kept" if kept else ""
     return CellMistakes(
         name=name,
-        told=f"{found.num_right:,} of {found.num_rows:,} right ({share})",
+        told=f"{found.num_right:,} of {found.num_rows:,} right ({share}){model}",
         heads=_PAIR_HEADS if wide else ("its label, the model's →", *map(_label, found.labels)),
         rows=tuple(_pairs(found) if wide else _matrix(found)),
         surest=tuple(_mistake(one, found.labels) for one in record.training.mistakes) if record.training else (),

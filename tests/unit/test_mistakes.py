@@ -10,11 +10,13 @@ from rich.console import Console
 
 from harness.mistakes import confusion, most_confident
 from harness.mistakes_screen import describe_mistakes
-from harness.record import TestEvaluation, from_fields, to_json
+from harness.record import Kept, TestEvaluation, from_fields, to_json
 from harness.report import write_report
 from harness.report.mistakes import MAX_CELLS, mistakes
+from harness.screen import describe_record
+from harness.statistics import summarise
 from tests.make_priced import AT, priced
-from tests.make_records import make_record
+from tests.make_records import MIB, make_record
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e"
 # Of 0: three right, one taken for 1. Of 1: two right, two taken for 0, one for 2. Of 2: none.
@@ -92,6 +94,19 @@ def test_the_page_shows_the_matrix_by_label_and_escapes_texts(tmp_path):
     text = write_report(cells, tmp_path, generated_at=AT).read_text(encoding="utf-8")
     assert 'id="mistakes"' in text and "text 6 &lt;/script&gt;&lt;img" in text
     assert "<img src=x" not in text and "\u202e" not in text
+
+
+def test_a_kept_model_is_told_of(tmp_path):
+    record = record_of(an_evaluation())
+    kept = Kept(num_updates=30, sha256="0" * 64, num_bytes=87 * MIB, keep_s=1.25)
+    record = record.model_copy(update={"training": record.training.model_copy(update={"kept": kept})})
+    (one,) = mistakes(priced([record]), None).cells
+    assert one.told == "5 of 9 right (55.6%); the model after update 30 was tested, and is kept"
+    out = Console(file=io.StringIO(), width=200)
+    describe_record(out, record, summarise([record])[0], tmp_path / "20261001T080000Z-0123.json")
+    text = " ".join(out.file.getvalue().split())
+    assert "after update 30, 87 MiB, 1.2 s in no other figure: models/study/b16-s64" in text
+    assert "-20261001T080000Z-0123 beside the records" in text
 
 
 def test_of_many_classes_the_most_confused_pairs_are_shown():
