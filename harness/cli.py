@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from harness import __version__
-from harness.commands import console, machines, profiles, records, reports, sources, studies, trainings
+from harness.commands import console, machines, predictions, profiles, records, reports, sources, studies, trainings
 from harness.commands.console import EXIT_CODES, EXIT_OK, EXIT_USER_ERROR
 from harness.errors import UserError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     help="What fine-tuning BERT costs on this machine: run a study, and report it.",
     epilog=EXIT_CODES,
 )
-for commands in (studies, trainings, profiles, reports, records, sources, machines):
+for commands in (studies, trainings, predictions, profiles, reports, records, sources, machines):
     app.add_typer(commands.app)  # without a name: its commands stand beside the others
 
 

@@ -56,6 +56,7 @@ _SINCE: dict[str, dict[str, Any]] = {
         "stop_at_target": False,
         "chunks": 1,
         "chunk_order": "shuffled",
+        "keep_model": False,
     },
     "limits": {"memory_limit_gib": None},
 }

@@ -10,7 +10,9 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.intervals import value_of
-from harness.matrix import expand, hash_config
+from harness.matrix import FineTuneConfig, expand, hash_config
+from harness.model_card import card_writer
+from harness.prices import load_prices, price_machine
 from harness.record import Outcome, Record
 from harness.settings import TABLES, Study
 from harness.statistics import summarise
@@ -92,7 +94,10 @@ def measure_cell(keys: Mapping[str, Any], results: Path) -> MeasuredCell:
     names = list(dict.fromkeys(cell.name for cell in cells))
     if len({hash_config(cell.config, ignore=("seed",)) for cell in cells}) != 1:
         raise UserError(f"bert_cell: one cell at a time, these keys name {len(names)}: {', '.join(names)}")
-    records = run_cells(cells, results, look_around(None), Unwatched())
+    around = look_around(None)
+    keeps = any(isinstance(cell.config, FineTuneConfig) and cell.config.training.keep_model for cell in cells)
+    write_card = card_writer(price_machine(load_prices(), around.machine)) if keeps else None
+    records = run_cells(cells, results, around, Unwatched(), write_card=write_card)
     if records[-1].outcome == "interrupted":
         raise KeyboardInterrupt
     (summary,) = summarise(records)

@@ -61,6 +61,11 @@ def choose_cell(cells: list[Cell], name: str | None) -> list[Cell]:
             f"cell {fitting[0]}: training.compile = true can't be trained in pieces, since what is compiled anew need not "
             "compute the same bits; set it to false, or use `harness run`"
         )
+    if any(isinstance(cell.config, FineTuneConfig) and cell.config.training.keep_model for cell in chosen):
+        raise UserError(
+            f"cell {fitting[0]}: training.keep_model = true can't be had of a training in pieces yet, since the best weights "
+            "of an earlier piece are not carried over; set it to false, or use `harness run`"
+        )
     return chosen
 
 

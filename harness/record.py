@@ -35,6 +35,8 @@ FINISHED: frozenset[str] = frozenset({"ok", "oom", "timeout", "diverged", "unsup
 # rss: the kernel's VmHWM; control_group: its peak, shared pages counted once; pss: proportional set size, sampled.
 MemorySource = Literal["rss", "cuda_allocated", "cuda_reserved", "nvml_process", "control_group", "pss"]
 CapMethod = Literal["control_group_v1", "control_group_v2", "rlimit_data", "cuda_fraction"]
+# Of probabilities in a record.
+PROBABILITY_DIGITS = 4
 
 
 class Cpu(Settings):
@@ -498,13 +500,18 @@ class Evaluation(Settings):
 
 
 class TestEvaluation(Settings):
-    """The one look at the test set: each example's true and predicted label, as indices into `DataFacts.labels`."""
+    """The one look at the test set: each example's true and predicted label, as indices into `DataFacts.labels`.
+
+    Attributes:
+        probabilities: What the model gave each predicted label, to 4 digits; none of baselines and in older records.
+    """
 
     __test__ = False  # not a pytest class
 
     evaluate_s: float
     labels: tuple[int, ...]
     predictions: tuple[int, ...]
+    probabilities: tuple[float, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -515,6 +522,38 @@ class TestEvaluation(Settings):
     def macro_f1(self) -> float:
         """See `macro_f1`."""
         return macro_f1(self.labels, self.predictions)
+
+
+class Mistake(Settings):
+    """A test example that the model labelled wrong with much confidence; labels as in `TestEvaluation`.
+
+    Attributes:
+        row: Of the test split, from 0.
+        probability: What the model gave the label that it predicted.
+        text: Cut, see mistakes.py.
+    """
+
+    row: int
+    label: int
+    predicted: int
+    probability: float
+    text: str
+
+
+class Kept(Settings):
+    """The model that was kept, which is the one that the test evaluation looked at.
+
+    Attributes:
+        num_updates: Done when its weights were written.
+        sha256: Of the weights' file, by which its folder under results/models is found.
+        keep_s: Of writing weights between steps, each time that a validation was the best, and of reading the best ones
+            back before the test evaluation; in no other figure.
+    """
+
+    num_updates: int
+    sha256: str
+    num_bytes: int
+    keep_s: float
 
 
 class Mark(Settings):
@@ -585,6 +624,8 @@ class Training(Settings):
         flops: None where the cell came near its memory cap or diverged, as `peak`.
         pieces: Of a training by `harness train`; none of one that was done at one go. Steps, evaluations, peaks and training
             seconds are those of all of them; what the record says outside of `training` is its own piece's.
+        mistakes: The most confident first; none where the study stores no texts.
+        kept: None where none was asked for, or none could be written.
     """
 
     world_size: int
@@ -607,6 +648,8 @@ class Training(Settings):
     flops: FlopCount | None = None
     peak: CalibratedPeak | None = None
     pieces: tuple[Piece, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+    kept: Kept | None = None
 
 
 class Baseline(Settings):

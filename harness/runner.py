@@ -31,6 +31,7 @@ from harness.gpu_watch import GpuWatch
 from harness.load_watch import LoadWatch
 from harness.machine import num_gpus_used, num_ranks, num_threads, unsupported_reason
 from harness.matrix import BaselineConfig, Cell, FineTuneConfig
+from harness.mistakes import ReadTexts, most_confident
 from harness.pulse import HangWatch, Pulse
 from harness.record import (
     Baseline,
@@ -78,6 +79,7 @@ class FineTuneJob:
         shares_gpu: All ranks compute on the first GPU, by gloo: right losses and no speed, for a check alone.
         looks_closer: Whether memory and arithmetic are taken apart when all is measured, which can take more memory than training did.
         pieces: Of a training that may stop and go on later; None: it is done at one go.
+        keep_to: A folder for the weights of the best validation; empty: none are kept.
         profile_to: Files' beginning, where all steps from the plan's `profile_first` on are trained again under the profiler
             when all is measured; empty: they are not.
     """
@@ -97,6 +99,7 @@ class FineTuneJob:
     pieces: Pieces | None = None
     profile_to: str = ""
     profile_first: int = 0
+    keep_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,17 @@ Job = FineTuneJob | BaselineJob
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a cell needs that was made before the first one; tokenise_s is None for a baseline."""
+    """What a cell needs that was made before the first one; tokenise_s is None for a baseline.
+
+    Attributes:
+        read_texts: Gives texts of the test split by their rows; None where a record may hold none.
+    """
 
     job: Job
     data: DataFacts
     example: Example | None
     tokenise_s: float | None
+    read_texts: ReadTexts | None = None
 
 
 @dataclass(frozen=True)
@@ -541,6 +549,8 @@ def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell, together: tuple[P
         flops=_all_flops([end.get("flops") for end in told]),
         peak=_all_peaks([end.get("peak") for end in told]),
         pieces=first["pieces"],
+        mistakes=most_confident(first["test"], prepared.read_texts),
+        kept=first.get("kept"),
     )
 
 

@@ -214,6 +214,12 @@ def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
             f"{len(training.steps.loss)} of {training.num_updates_planned}, global batch {training.global_batch_size}, "
             f"peak learning rate {training.lr_peak:.2e}, {training.world_size} x {training.threads_per_rank} threads"
         )
+        if training.kept:
+            kept = training.kept
+            facts["model kept"] = (
+                f"after update {kept.num_updates}, {kept.num_bytes / _MIB:,.0f} MiB, {kept.keep_s:.1f} s in no other figure: "
+                f"models/{record.study}/{record.cell}-{path.stem} beside the records"
+            )
     return facts
 
 

@@ -166,6 +166,11 @@ class TrainingSettings(Settings):
     checkpoint_every_s: Annotated[Number, Field(gt=0)] = Field(
         600, description="`harness train` alone: seconds from one checkpoint to the next, at a step boundary"
     )
+    keep_model: bool = Field(
+        False,
+        description="save the model of the best validation under results/models, ready for `harness predict`; the test "
+        "evaluation is then of that model",
+    )
 
     @field_validator("seeds", mode="after")
     @classmethod

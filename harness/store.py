@@ -30,8 +30,8 @@ from harness.record import (
 from harness.whole_file import write_whole
 
 # Under results/: records shipped with the repository, read only when they are named, the last report, what
-# bench/bench_peers.py measured, short runs for its own tables, and what `harness train` goes on from.
-_NOT_OWN = ("reference", "report", "peers", "checkpoints")
+# bench/bench_peers.py measured, short runs for its own tables, what `harness train` goes on from, and models that were kept.
+_NOT_OWN = ("reference", "report", "peers", "checkpoints", "models")
 # Beside a machine's records: what `harness doctor` found that it reaches.
 CALIBRATION_FILE = "calibration.json"
 _SHOWN_NAMES = 12

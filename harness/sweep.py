@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from harness.cache import Cache
 from harness.corpus import Corpus, Tokenised, lay_texts, load_corpus, tokenise
 from harness.dominance import find_dominated
 from harness.errors import UserError
+from harness.keeping import WriteCard, keep_model, staged
 from harness.machine import (
     describe_machine,
     harness_checkout,
@@ -95,7 +96,9 @@ class Preparations:
         model = self._model(config)
         tokens = self._tokenised(config, corpus, model)
         job = FineTuneJob(config, model, tokens.folder, num_labels=len(corpus.facts.labels))
-        return Prepared(job, tokens.facts, tokens.example, tokens.tokenise_s)
+        texts = corpus.texts["test"]
+        read = (lambda rows: [texts[row] for row in rows]) if config.data.store_texts else None
+        return Prepared(job, tokens.facts, tokens.example, tokens.tokenise_s, read)
 
     def _corpus(self, data: DataSettings) -> tuple[Corpus, Path]:
         if data not in self._corpora:
@@ -129,7 +132,7 @@ def look_around(stated: Stated | None, detect: Callable[[Machine], Detected | No
     return Surroundings(machine, stated, harness_checkout(), installed_packages(), detect(machine))
 
 
-def run_cells(
+def run_cells(  # noqa: PLR0913 - what a run is given has many sources
     cells: Sequence[Cell],
     results: Path,
     around: Surroundings,
@@ -140,6 +143,7 @@ def run_cells(
     start_method: StartMethod | None = None,
     skip: bool = True,
     known_oom: Sequence[Record] = (),
+    write_card: WriteCard | None = None,
 ) -> list[Record]:
     """Run cells one after the other, saving each record as it ends.
 
@@ -150,6 +154,7 @@ def run_cells(
         known_s: Seconds that a configuration took before, by its hash.
         skip: Leave out, with a record that says so, what is no smaller than a cell that ran out of memory.
         known_oom: Records of cells that did so before; those that are run again here do not count.
+        write_card: Of a model that a cell is asked to keep; without it none is kept.
 
     Raises:
         UserError: Before any cell is run: torch is missing, or a cell's model or data can't be had.
@@ -177,16 +182,32 @@ def run_cells(
                 )
                 break
             watcher.cell_started(cell)
-            record = (
-                blank_record(cell, around, "skipped", needless).model_copy(update={"data": needs.data})
-                if needless
-                else runner.run(cell, needs, around, lambda message, cell=cell: watcher.cell_progressed(cell, message))  # type: ignore[misc]
-            )
+            if needless:
+                record = blank_record(cell, around, "skipped", needless).model_copy(update={"data": needs.data})
+                path = save_record(record, results)
+            else:
+                record, path = _run_and_save(runner, cell, needs, around, watcher, results, write_card)
             records.append(record)
-            watcher.cell_ended(cell, record, save_record(record, results))
+            watcher.cell_ended(cell, record, path)
             if record.outcome == "interrupted":
                 break
     return records
+
+
+def _run_and_save(
+    runner: Runner, cell: Cell, needs: Prepared, around: Surroundings, watcher: Watcher, results: Path,
+    write_card: WriteCard | None,
+) -> tuple[Record, Path]:  # fmt: skip
+    """Run a cell and save its record, and the model beside it where one is to be kept."""
+    with staged(cell, results) if write_card else contextlib.nullcontext() as folder:
+        job = needs.job
+        if folder is not None and isinstance(job, FineTuneJob):
+            needs = replace(needs, job=replace(job, keep_to=str(folder)))
+        record = runner.run(cell, needs, around, lambda message: watcher.cell_progressed(cell, message))
+        path = save_record(record, results)
+        if folder is not None and isinstance(job, FineTuneJob) and write_card is not None:
+            keep_model(folder, record, path, job.model, results, write_card)
+    return record, path
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from harness.corpus import Tokens
 from harness.matrix import FineTuneConfig
 from harness.memory import MIN_EVALUATION_BATCH
 from harness.meters import MemoryMeter, StepTimer, held_bytes
-from harness.record import Communication, Evaluation, ModelFacts, TestEvaluation
+from harness.record import PROBABILITY_DIGITS, Communication, Evaluation, ModelFacts, TestEvaluation
 from harness.settings import ModelSettings
 from harness.shapes import STANDARD_SHAPES
 from harness.sources import WEIGHTS, ModelFiles
@@ -248,11 +248,12 @@ def train(  # noqa: PLR0913 - its instruments among them
     on_step: Callable[[Trace], None],
     beat: Beat,
     keeper: Keeper | None = None,
+    on_validation: Callable[[Trace], None] = lambda _: None,
 ) -> Trace:
     """Fine-tune the trainee in place, with the training clock stopped during evaluations and checkpoints.
 
-    `on_step` is called between steps, outside of every timed one; `beat` wherever this rank got on. With
-    a `keeper` training goes on from where it was left.
+    `on_step` is called between steps, outside of every timed one; `beat` wherever this rank got on; `on_validation`
+    after each validation, while the clock stands still. With a `keeper` training goes on from where it was left.
     """
     num_updates, eval_every, chunks = _milestones(config, len(train_rows.labels), place.world_size)
     trace, losses = keeper.before if keeper else Trace(), torch.zeros(num_updates, device=place.device)
@@ -286,7 +287,17 @@ def train(  # noqa: PLR0913 - its instruments among them
             trace.train_s += time.perf_counter() - resumed
             trace.num_skipped = int(trainee.num_skipped)
             if pause:
-                _look(trainee.model, val_rows, config, place, trace, beat, at_end=at_end, chunk=chunks.get(update))
+                _look(
+                    trainee.model,
+                    val_rows,
+                    config,
+                    place,
+                    trace,
+                    beat,
+                    at_end=at_end,
+                    chunk=chunks.get(update),
+                    on_validation=on_validation,
+                )
                 at_end = at_end or trace.stopped_early is not None
             if keeper is not None and (due or at_end) and not trace.diverged:
                 keeper.keep(trace)
@@ -345,37 +356,43 @@ def evaluation_batches(rows: Tokens, config: FineTuneConfig, place: Place) -> li
 
 def predict(
     model: torch.nn.Module, rows: Tokens, batch: np.ndarray, config: FineTuneConfig, place: Place
-) -> torch.Tensor:
-    """Label one batch, as the index of the likeliest label: `(batch,)`."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Label one batch: the index of each row's likeliest label, and what the model gives it, both `(batch,)`."""
     ids, mask, _, num_real = collate(rows, batch, pad_to=config.seq_len if config.padding == "max" else None)
     seen = attention_mask(mask.to(place.device), padded=num_real < ids.numel())
     with torch.inference_mode(), _autocast(config, place):
         segments = _segments(model, rows, batch, ids.shape[1], place)
-        logits = model(input_ids=ids.to(place.device), attention_mask=seen, **segments).logits
-        return logits.argmax(dim=-1)  # type: ignore[no-any-return]
+        logits = model(input_ids=ids.to(place.device), attention_mask=seen, **segments).logits.float()
+        likeliest = logits.argmax(dim=-1)
+        return likeliest, logits.softmax(dim=-1).gather(-1, likeliest[:, None])[:, 0]
 
 
 def evaluate(model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place: Place, beat: Beat) -> TestEvaluation:
     """Predict every row once, shared out among ranks, batches in the order of length."""
     began = time.perf_counter()
     model.eval()
-    found: list[tuple[np.ndarray, torch.Tensor]] = []
+    found: list[tuple[np.ndarray, torch.Tensor, torch.Tensor]] = []
     batches = evaluation_batches(rows, config, place)
     with _autocast(config, place):  # around all batches, so that it casts each weight once
         for batch in batches:
-            found.append((batch, predict(model, rows, batch, config, place)))
+            found.append((batch, *predict(model, rows, batch, config, place)))
             beat()
     for _ in range(_most_evaluation_batches(len(rows.labels), config, place) - len(batches)):
         beat()  # another rank has a row more, and a batch for it: counters that stay equal tell who is behind
-    pairs = [(batch, predicted.cpu().numpy()) for batch, predicted in found]
+    parts = [(batch, predicted.cpu().numpy(), given.cpu().numpy()) for batch, predicted, given in found]
     model.train()
     predictions = np.zeros(len(rows.labels), dtype=np.int64)
-    for batch, predicted in _from_all_ranks(pairs, place):
-        predictions[batch] = predicted
+    probabilities = np.zeros(len(rows.labels))
+    for batch, predicted, given in _from_all_ranks(parts, place):
+        predictions[batch], probabilities[batch] = predicted, given
     return TestEvaluation(
         evaluate_s=time.perf_counter() - began,
         labels=tuple(rows.labels.tolist()),
         predictions=tuple(predictions.tolist()),
+        # What is no number has no place in JSON: a model that gives such is told by its loss.
+        probabilities=tuple(np.round(probabilities, PROBABILITY_DIGITS).tolist())
+        if np.isfinite(probabilities).all()
+        else (),
     )
 
 
@@ -571,6 +588,7 @@ def _look(
     *,
     at_end: bool,
     chunk: int | None,
+    on_validation: Callable[[Trace], None],
 ) -> None:
     """See how training is getting on: whether its loss is lost, and what a validation says."""
     trace.diverged = _divergence(trace, config, place)
@@ -578,6 +596,7 @@ def _look(
         return
     seen = _validate(model, rows, config, place, trace, len(trace.num_samples), beat)
     trace.evaluations.append(seen.model_copy(update={"chunk": chunk}))
+    on_validation(trace)
     if not at_end and _reached(trace.evaluations[-1], config):
         trace.stopped_early = f"target {config.training.target_accuracy:g} reached on validation"
 

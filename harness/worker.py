@@ -35,6 +35,7 @@ from transformers.utils import logging as transformers_logging
 
 from harness.allocator import map_large_blocks
 from harness.baseline import run_baseline
+from harness.best_weights import BestWeights
 from harness.breakdown import measure_breakdown
 from harness.checkpoint import CheckpointKeeper
 from harness.compiling import use_cache
@@ -170,6 +171,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     send({"kind": "phase", "name": "train", "load_s": loaded - began})
     compile_s = compile_ahead(trainee, tokens["train"], config, place) if config.training.compile else None
     reporter = _Reporter(send, job, num_updates, num_told=len(keeper.before.held_bytes) if keeper else 0)
+    best = BestWeights(model, Path(job.keep_to) if job.keep_to else None, place, beat)
     try:
         trace = train(
             trainee,
@@ -182,10 +184,12 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
             on_step=reporter.on_step,
             beat=beat,
             keeper=keeper,
+            on_validation=best.look,
         )
     finally:
         reporter.finish()
     seconds = timer.seconds()
+    best.restore(trace)
     send({"kind": "phase", "name": "test"})
     # Where training is to go on later, no test set is looked at.
     unfinished = ("diverged", trace.diverged) if trace.diverged else trace.stopped
@@ -211,6 +215,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         "communication": None,
         "compile_s": compile_s,
         "pieces": keeper.pieces(len(trace.num_samples)) if keeper else (),
+        "kept": best.kept,
     }
     # What follows is in none of the figures above.
     send({"kind": "phase", "name": "after"})

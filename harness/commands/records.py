@@ -100,7 +100,7 @@ def show(
     as_json: AsJson = False,
     command: Annotated[bool, typer.Option("--command", help="Print only the command that repeats it.")] = False,
 ) -> None:
-    """Show the newest record of a cell: figures, loss curve, an example as the model sees it, last lines of stderr."""
+    """Show the newest record of a cell: figures, loss curve, an example as the model sees it, what it got wrong, last lines of stderr."""
     from harness.record import to_json
     from harness.statistics import summarise
     from harness.store import find_record, load_record
@@ -112,6 +112,8 @@ def show(
     elif as_json:
         sys.stdout.write(to_json(record))
     else:
+        from harness.mistakes_screen import describe_mistakes
         from harness.screen import describe_record
 
         describe_record(console.out, record, summarise([record])[0], path)
+        describe_mistakes(console.out, record)

@@ -130,6 +130,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     ] = False,
 ) -> None:
     """Run a study's cells that are not done yet; each record is saved as its cell ends."""
+    from harness.model_card import card_writer
     from harness.screen import Screen
     from harness.store import find_all_done, own_records, ran_out
     from harness.sweep import look_around, run_cells
@@ -166,7 +167,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     with Screen(console.out, to_do) as screen:
         records = run_cells(
             to_do, results, around, screen, known_s=known_s, budget=budget,
-            skip=not no_skip, known_oom=ran_out(known.records, around.machine),
+            skip=not no_skip, known_oom=ran_out(known.records, around.machine), write_card=card_writer(price),
         )  # fmt: skip
     _print_failures(records)
     if any(record.outcome == "interrupted" for record in records):

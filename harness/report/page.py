@@ -48,6 +48,7 @@ from harness.report.memory import (
 )
 from harness.report.memory_chart import memory_chart
 from harness.report.method import data_words, method, model_words, not_measured
+from harness.report.mistakes import MISTAKE_HEADS, mistakes
 from harness.report.money import CELL_HEADS, LINE_HEADS, Money
 from harness.report.naming import machine_labels
 from harness.report.roofline import HEADS as ROOFLINE_HEADS
@@ -159,6 +160,8 @@ def page(
         chunk_heads=CHUNK_HEADS,
         runs=runs,
         num_more_runs=num_more_runs,
+        mistakes=mistakes(cells, choice.pick),
+        mistake_heads=MISTAKE_HEADS,
         losses=losses(failed(cells), machine_labels(cells)),
         sample=sample(cells),
         heads=HEADS,

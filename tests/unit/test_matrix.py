@@ -120,6 +120,7 @@ SETTINGS_OF_ONE_KEY = {
     "training.stop_at_target": True,
     "training.chunks": 7,
     "training.chunk_order": "arrival",
+    "training.keep_model": True,
     "limits.max_train_s": 7,
     "limits.memory_limit_gib": 7,
 }

@@ -1,0 +1,86 @@
+"""The model of the best validation, kept on disk while training goes on."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import torch.distributed as dist
+from transformers import PreTrainedModel
+
+from harness.record import Evaluation, Kept
+from harness.sources import WEIGHTS
+from harness.training import Beat, Place, Trace
+from harness.weights import read_weights, write_weights
+
+
+class BestWeights:
+    """Writes a model's weights whenever a validation is the best so far, and reads the best ones back at the end.
+
+    All of it happens with the training clock stopped, and every rank waits for the first, so that no step is longer for it.
+    A disk that can't take them costs no training: it is said on stderr, and nothing is kept.
+    """
+
+    def __init__(self, model: PreTrainedModel, folder: Path | None, place: Place, beat: Beat) -> None:
+        """`folder` is None where nothing is to be kept."""
+        self._model, self._folder, self._place, self._beat = model, folder, place, beat
+        self._best: Evaluation | None = None
+        self._kept: Kept | None = None
+        self._seconds, self._failed = 0.0, False
+
+    def look(self, trace: Trace) -> None:
+        """See the newest validation; of equal ones the first is the best."""
+        newest = trace.evaluations[-1]
+        if self._folder is None or self._failed or (self._best and newest.accuracy <= self._best.accuracy):
+            return
+        self._best = newest
+        self._write(newest, newest.num_updates)
+
+    def restore(self, trace: Trace) -> None:
+        """Make the model the kept one; where there was no validation at all, keep it as it is."""
+        if self._folder is None or self._failed or trace.diverged:
+            return
+        num_updates = len(trace.num_samples)
+        if self._best is None:
+            self._write(None, num_updates)
+        elif self._best.num_updates != num_updates:
+            began = time.perf_counter()
+            read_weights(self._model, self._folder / WEIGHTS, self._beat)
+            self._seconds += time.perf_counter() - began
+
+    @property
+    def kept(self) -> Kept | None:
+        """What was kept, and the seconds that it took so far; of rank 0."""
+        return self._kept and self._kept.model_copy(update={"keep_s": self._seconds})
+
+    def _write(self, seen: Evaluation | None, num_updates: int) -> None:
+        began, failed = time.perf_counter(), False
+        if self._place.rank == 0:
+            try:
+                self._write_files(seen, num_updates)
+            except OSError:
+                traceback.print_exc()
+                sys.stderr.write("the model can't be kept; training goes on\n")
+                failed, self._kept = True, None
+        self._failed = _any_rank(failed, self._place)
+        self._seconds += time.perf_counter() - began
+
+    def _write_files(self, seen: Evaluation | None, num_updates: int) -> None:
+        assert self._folder is not None  # noqa: S101 - asked before
+        if self._kept is None:
+            self._model.config.architectures = [type(self._model).__name__]
+            self._model.config.save_pretrained(self._folder)
+        told = {} if seen is None else {"validation": seen.model_dump_json()}
+        sha256, num_bytes = write_weights(self._model, self._folder / WEIGHTS, told, self._beat)
+        self._kept = Kept(num_updates=num_updates, sha256=sha256, num_bytes=num_bytes, keep_s=0.0)
+
+
+def _any_rank(flag: bool, place: Place) -> bool:
+    """Whether it is so on any rank; each waits here for all."""
+    if place.world_size == 1:
+        return flag
+    flags: list[bool] = [False] * place.world_size
+    dist.all_gather_object(flags, flag)
+    return any(flags)

@@ -1,0 +1,227 @@
+"""`training.keep_model`: the best validation's model on disk, with the steps and the memory of a run that keeps none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness import sweep
+from harness.corpus import load_tokens
+from harness.keeping import CARD, FACTS, MODELS, keep_model, staged
+from harness.meters import MemoryMeter, held_bytes, peak_rss_bytes
+from harness.model_card import card_writer
+from harness.prices import Price
+from harness.record import to_json
+from harness.store import load_records
+from harness.sweep import Unwatched
+from harness.text import attention_mask, collate
+from harness.weights import read_weights, write_weights
+
+PRICE = Price(3.6, "m5.xlarge", "aws", "us-east-1", "stated", "2026-10", "a list", None)
+KEEPS = {"epochs": 3, "lr": 5e-3, "keep_model": True}
+
+
+def run(bench, results, around=None, **study):
+    """A cell's record and file, and the folder of its model, by the way that a study takes."""
+    (cell,) = bench.cells(**study)
+    record, path = sweep._run_and_save(
+        bench.runner, cell, bench.prepare(cell), around or bench.around, Unwatched(), results, card_writer(PRICE)
+    )
+    return record, path, next((results / MODELS).glob("*/[!.]*"), None) if (results / MODELS).is_dir() else None
+
+
+def loaded(folder):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    return AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+
+
+def predictions_of(model, bench, study):
+    (cell,) = bench.cells(**study)
+    tokens = load_tokens(bench.prepare(cell).job.tokens_folder, "test")
+    ids, mask, _, _ = collate(tokens, range(len(tokens.labels)), pad_to=None)
+    with torch.inference_mode():
+        logits = model.eval()(input_ids=ids, attention_mask=attention_mask(mask, padded=True)).logits
+    return tuple(logits.argmax(-1).tolist()), logits.softmax(-1).max(-1).values
+
+
+@pytest.fixture(scope="module")
+def kept(bench, tmp_path_factory):
+    return run(bench, tmp_path_factory.mktemp("results"), training=KEEPS)
+
+
+def test_the_kept_model_is_the_first_of_the_best_validations_and_the_tested_one(kept, bench):
+    record, _, folder = kept
+    training = record.training
+    assert record.outcome == "ok", record.stderr_tail
+    best = max(training.evaluations, key=lambda seen: seen.accuracy)
+    assert training.kept.num_updates == best.num_updates
+    assert training.kept.num_bytes == (folder / "model.safetensors").stat().st_size
+    assert training.kept.keep_s > 0
+    model, _ = loaded(folder)
+    predicted, probabilities = predictions_of(model, bench, {"training": KEEPS})
+    assert predicted == training.test.predictions
+    assert training.test.probabilities == pytest.approx(probabilities.tolist(), abs=1e-4)
+    assert all(round(one, 4) == one for one in training.test.probabilities)
+
+
+def test_it_names_its_labels_and_reads_texts_as_it_was_trained_to(kept, reviews):
+    record, path, folder = kept
+    model, tokenizer = loaded(folder)
+    assert model.config.id2label == {0: "bad", 1: "good"} and model.config.label2id == {"bad": 0, "good": 1}
+    example = record.training.example
+    assert tuple(tokenizer(example.text, truncation=True)["input_ids"]) == example.input_ids
+    assert tokenizer.model_max_length == 24
+    facts = json.loads((folder / FACTS).read_text())
+    assert (facts["seq_len"], facts["text"], facts["labels"]) == (24, "text", ["bad", "good"])
+    assert facts["record"] == path.name and folder.name == f"{record.cell}-{path.stem}"
+    assert facts["weights_sha256"] == record.training.kept.sha256
+
+
+def test_its_card_has_the_figures_of_its_record(kept):
+    record, _, folder = kept
+    card = (folder / CARD).read_text()
+    training = record.training
+    best = max(seen.accuracy for seen in training.evaluations)
+    assert f"| accuracy, validation | {best:.3f} of 64 rows, after update {training.kept.num_updates}:" in card
+    assert f"| accuracy, test | {training.test.accuracy:.3f} (" in card
+    seconds = sum(value for name, value in record.phases if name in ("start_s", "load_s", "tokenise_s", "train_s", "evaluate_s", "test_s"))  # fmt: skip
+    assert f"| {seconds / 1000:.5f}, at 3.6000 USD an hour, stated (m5.xlarge, us-east-1, 2026-10, a list) |" in card
+    assert record.data.train.sha256 in card and record.data.sha256 in card
+    assert record.machine.cpu.model in card and record.packages["torch"] in card
+    assert "licence: not told by its files" in card and "license:" not in card
+
+
+def test_nothing_but_models_lies_beside_the_records_and_none_of_it_is_taken_for_one(kept):
+    _, _, folder = kept
+    results = folder.parents[2]
+    assert [entry.name for entry in (results / MODELS / "tiny").iterdir()] == [folder.name]
+    assert not list((results / MODELS).glob(".*"))
+    found = load_records([results])
+    assert (len(found.records), found.unreadable) == (1, ())
+
+
+def test_steps_are_those_of_a_run_that_keeps_none(kept, bench, tmp_path):
+    record, _, folder = run(bench, tmp_path, training=KEEPS | {"keep_model": False})
+    assert folder is None and record.training.kept is None
+    assert record.training.steps.loss == kept[0].training.steps.loss
+    assert record.training.evaluations[-1].accuracy == kept[0].training.evaluations[-1].accuracy
+    assert record.config_hash != kept[0].config_hash
+
+
+def test_the_surest_mistakes_are_kept_with_their_texts(kept, bench, reviews):
+    training = kept[0].training
+    wrong = [
+        row
+        for row, pair in enumerate(zip(training.test.labels, training.test.predictions, strict=True))
+        if pair[0] != pair[1]
+    ]
+    assert {one.row for one in training.mistakes} <= set(wrong) and len(training.mistakes) == min(10, len(wrong))
+    table = reviews.read_text().splitlines()
+    for one in training.mistakes:
+        assert f"{one.text},{('bad', 'good')[one.label]}" in table
+    assert bench.run(training=KEEPS, data={"store_texts": False}).training.mistakes == ()
+
+
+def test_two_ranks_keep_one_model_and_test_it(bench, tmp_path):
+    study = {"training": KEEPS | {"epochs": 2}, "matrix": {"device": ["cpu-ddp2"], "batch_size": [8]}}
+    record, _, folder = run(bench, tmp_path, bench.with_cores(2), **study)
+    assert record.outcome == "ok", (record.reason, record.stderr_tail)
+    predicted, _ = predictions_of(loaded(folder)[0], bench, study)
+    assert predicted == record.training.test.predictions
+
+
+def test_random_weights_have_no_validation_and_keep_the_last(bench, tmp_path):
+    model = bench.defaults["model"] | {"init": "random"}
+    record, _, folder = run(bench, tmp_path, model=model, training={"max_steps": 2, "keep_model": True})
+    assert record.training.kept.num_updates == 2 and record.training.test is None
+    assert "| accuracy, validation | not measured |" in (folder / CARD).read_text()
+
+
+def test_what_was_stopped_keeps_the_best_so_far(bench, tmp_path):
+    (cell,) = bench.cells(training=KEEPS | {"epochs": 100_000})
+    needs = bench.prepare(cell)
+
+    def stop(message):
+        if message.get("accuracy") is not None:
+            raise KeyboardInterrupt
+
+    with staged(cell, tmp_path) as folder:
+        needs = replace(needs, job=replace(needs.job, keep_to=str(folder)))
+        record = bench.runner.run(cell, needs, bench.around, stop)
+        target = keep_model(
+            folder, record, Path("20261001T080000Z-0123.json"), needs.job.model, tmp_path, card_writer(PRICE)
+        )
+    assert record.outcome == "interrupted"
+    loaded(target)
+    card = (target / CARD).read_text()
+    assert "**Its cell ended as interrupted: stopped by the user.**" in card
+    assert "| accuracy, test | not measured |" in card and "| accuracy, validation | 0." in card
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_disk_that_takes_no_weights_costs_no_training(bench, tmp_path):
+    (cell,) = bench.cells(training=KEEPS | {"epochs": 1})
+    needs = bench.prepare(cell)
+    (tmp_path / "file").write_text("no folder")
+    job = replace(needs.job, keep_to=str(tmp_path / "file" / "inside"))
+    record = bench.runner.run(cell, replace(needs, job=job), bench.around)
+    assert record.outcome == "ok" and record.training.kept is None and record.training.test is not None
+    assert "the model can't be kept; training goes on" in "\n".join(record.stderr_tail[0])
+    assert json.loads(to_json(record))["training"]["kept"] is None
+
+
+def test_what_a_killed_run_left_behind_is_removed(bench, tmp_path):
+    (cell,) = bench.cells(training=KEEPS)
+    left = tmp_path / MODELS / ".staging-00000000"
+    left.mkdir(parents=True)
+    (left / "model.safetensors.partial").write_bytes(b"half")
+    with staged(cell, tmp_path) as folder:
+        assert [path for path in (tmp_path / MODELS).iterdir()] == [folder]
+    assert list((tmp_path / MODELS).iterdir()) == []
+
+
+class TestWeights:
+    @pytest.fixture
+    def model(self):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(4000, 4000), torch.nn.LayerNorm(4000), torch.nn.Linear(4000, 3))
+        model.register_buffer("counted", torch.arange(5))
+        model.register_buffer("short", torch.ones(3, dtype=torch.bfloat16))
+        return model
+
+    def test_the_file_is_the_librarys_and_comes_back_whole(self, model, tmp_path):
+        sha256, num_bytes = write_weights(model, tmp_path / "w.safetensors", {"what": "told"})
+        found = load_file(tmp_path / "w.safetensors")
+        expected = model.state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+        before = {name: tensor.clone() for name, tensor in expected.items()}
+        with torch.no_grad():
+            for tensor in model.state_dict().values():
+                tensor.zero_()
+        read_weights(model, tmp_path / "w.safetensors")
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+        assert num_bytes == (tmp_path / "w.safetensors").stat().st_size
+        assert sha256 == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
+
+    def test_another_models_file_is_refused(self, model, tmp_path):
+        write_weights(model, tmp_path / "w.safetensors", {})
+        with pytest.raises(ValueError, match=r"0\.weight is not as in this model"):
+            read_weights(torch.nn.Sequential(torch.nn.Linear(3, 3)), tmp_path / "w.safetensors")
+
+    @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no high-water mark that can be reset")
+    def test_neither_way_holds_a_second_copy(self, model, tmp_path):
+        size = sum(tensor.nbytes for tensor in model.state_dict().values())
+        for act in (lambda: write_weights(model, tmp_path / "w", {}), lambda: read_weights(model, tmp_path / "w")):
+            held = held_bytes(torch.device("cpu"))
+            MemoryMeter(torch.device("cpu"), 0).reset()
+            act()
+            assert peak_rss_bytes() - held < size / 4
+        assert size > 60 * 2**20

@@ -1,0 +1,230 @@
+"""`harness predict`: what a kept model labels, killed at any moment, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from safetensors.torch import load_file, save_file
+from tiny import FILLING
+from typer.testing import CliRunner
+
+from harness import cli, label_output
+from harness.errors import UserError
+from harness.label_job import LabelJob, progress_paths
+from harness.label_output import LabelOutput, identify
+from harness.machine import describe_machine
+from harness.predict_run import Asked, plan_job
+from harness.predicting import label_file
+
+NUM_ROWS = 6000
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bert, tmp_path_factory):
+    """`tiny_bert` as `keep_model` leaves one: a seq_len and columns of its own."""
+    folder = tmp_path_factory.mktemp("kept") / "model"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_bytes((tiny_bert / name).read_bytes())
+    tensors = load_file(tiny_bert / "model.safetensors")
+    tensors["classifier.weight"] *= 100  # so that rows differ by more than rounding
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    fields = json.loads((folder / "config.json").read_text())
+    fields |= {"id2label": {"0": "bad", "1": "good"}, "label2id": {"bad": 0, "good": 1}}
+    (folder / "config.json").write_text(json.dumps(fields))
+    (folder / "harness.json").write_text(json.dumps({"seq_len": 16, "text": "body"}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """Rows of 1 to 30 words, of which every hundredth has none."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("texts") / "texts.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "body"])
+        for row in range(NUM_ROWS):
+            words = [] if row % 100 == 99 else [rng.choice(FILLING) for _ in range(rng.randint(1, 30))]
+            writer.writerow([f"n{row}", " ".join(words)])
+    return path
+
+
+def job_of(model, texts, out, **fields):
+    told = {"model": str(model), "file": str(texts), "out": str(out), "text": ("body",), "carried": ("id",)}
+    return LabelJob.model_validate(told | {"seq_len": 16, "threads": 1, "window_rows": 500} | fields)
+
+
+@pytest.fixture(scope="module")
+def whole(model, texts, tmp_path_factory):
+    """Every row labelled, without a stop."""
+    out = tmp_path_factory.mktemp("whole") / "out.parquet"
+    told = label_file(job_of(model, texts, out), lambda _: None)
+    return pa.parquet.read_table(out).to_pylist(), told
+
+
+def test_every_row_has_its_label_in_the_files_order(whole, model, texts):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    rows, told = whole
+    assert [row["row"] for row in rows] == list(range(NUM_ROWS))
+    assert [row["id"] for row in rows] == [f"n{row}" for row in range(NUM_ROWS)]
+    assert list(rows[0]) == ["row", "id", "predicted", "p:bad", "p:good"]
+    with texts.open(newline="") as file:
+        bodies = [row["body"] for row in csv.DictReader(file)]
+    tokenizer, reference = (
+        AutoTokenizer.from_pretrained(model),
+        AutoModelForSequenceClassification.from_pretrained(model),
+    )
+    for at in (0, 1, 498, 500, 501, 5998):
+        with torch.inference_mode():
+            given = reference.eval()(**tokenizer(bodies[at], truncation=True, max_length=16, return_tensors="pt"))
+        expected = given.logits.softmax(-1)[0].tolist()
+        assert [rows[at]["p:bad"], rows[at]["p:good"]] == pytest.approx(expected, abs=2e-6)
+        assert rows[at]["predicted"] == ("bad", "good")[expected[1] > expected[0]]
+    assert len({row["p:bad"] for row in rows}) > NUM_ROWS / 4  # rows differ by more than rounding
+    assert [row for row in rows if row["predicted"] is None] == [row for row in rows if row["row"] % 100 == 99]
+    assert told["num_unlabelled"] == NUM_ROWS // 100 and told["num_rows"] == told["num_rows_now"] == NUM_ROWS
+    assert 0 < told["num_truncated_now"] < NUM_ROWS
+    assert told["num_tokens_now"] <= told["num_padded_tokens_now"] < 1.1 * told["num_tokens_now"]
+
+
+def test_killed_at_its_work_and_called_again_by_command(whole, model, texts, tmp_path):
+    out = tmp_path / "out.csv"
+    job = job_of(model, texts, out, batch_size=1)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.predicting"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    process.stdin.write(job.model_dump_json() + "\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if json.loads(line)["kind"] == "rows":
+            process.send_signal(signal.SIGKILL)
+            break
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and not out.exists()
+    left_off = json.loads(progress_paths(out)[1].read_text())["num_rows"]
+    assert 0 < left_off < NUM_ROWS
+    command = ["predict", model, texts, "-o", out, "--with", "id", "--threads", 1, "--usd-per-hour", 3.6, "--json"]
+    done = CliRunner().invoke(cli.app, [str(part) for part in command])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["num_rows"], told["num_rows_now"]) == (NUM_ROWS, NUM_ROWS - left_off)
+    assert told["usd_per_million_rows"] == pytest.approx(1000 / told["rows_per_s"])
+    assert told["rows_per_s"] == pytest.approx(told["num_rows_now"] / told["seconds"])
+    assert told["peak_bytes"] > 50 * 2**20 and told["peak_cuda_bytes"] is None
+    with out.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["row"], row["id"]) for row in found] == [(str(row["row"]), row["id"]) for row in whole[0]]
+    for row, expected in zip(found, whole[0], strict=True):
+        assert (row["predicted"] or None) == expected["predicted"]
+        if row["predicted"]:
+            assert float(row["p:good"]) == pytest.approx(expected["p:good"], abs=2e-6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv"]
+    again = CliRunner().invoke(cli.app, [str(part) for part in command])
+    assert "it is there already; --restart makes it anew" in str(again.exception)
+
+
+def test_killed_at_twenty_moments_between_any_two_writes(model, texts, tmp_path):
+    """Each child appends windows, and is killed by its own hand before one of the calls that write."""
+    job = job_of(model, texts, tmp_path / "out.jsonl")
+    identity, rng = identify(job), random.Random(1)
+    schema = pa.schema([("row", pa.int64())])
+
+    def work(num_calls):
+        calls = iter(range(num_calls))
+
+        def killing(call):
+            def counted(*args, **kwargs):
+                if next(calls, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*args, **kwargs)
+
+            return counted
+
+        label_output.write_whole = killing(label_output.write_whole)
+        label_output._encoded = killing(label_output._encoded)
+        label_output.os.fsync = killing(os.fsync)
+        with LabelOutput(job, identity) as output:
+            while (first := output.progress.num_rows) < 200:
+                rows = range(first, min(200, first + rng.randint(1, 9)))
+                output.append(pa.table({"row": list(rows)}, schema=schema), 0)
+            output.finish(schema.empty_table())
+
+    statuses = []
+    while not statuses or statuses[-1] != 0:
+        num_calls = rng.randint(1, 12) if len(statuses) < 20 else 10_000
+        child = os.fork()
+        if child == 0:
+            try:
+                work(num_calls)
+            finally:
+                os._exit(0)
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    assert statuses[:-1].count(-signal.SIGKILL) >= 15
+    assert [json.loads(line)["row"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == list(range(200))
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_finished(model, texts, tmp_path):
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(texts.read_bytes())
+    job = job_of(model, copy, tmp_path / "out.csv")
+
+    def change(message):
+        if message["kind"] == "begin":
+            with copy.open("a") as file:
+                file.write("n6000,teapot\n")
+
+    with pytest.raises(UserError, match="changed while it was read"):
+        label_file(job, change)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_model_without_a_classifier_is_refused(tiny_bert, texts, tmp_path):
+    from transformers import BertModel
+
+    BertModel.from_pretrained(tiny_bert).save_pretrained(tmp_path / "bare")
+    (tmp_path / "bare" / "tokenizer.json").write_bytes((tiny_bert / "tokenizer.json").read_bytes())
+    with pytest.raises(UserError, match=r"not trained to classify: classifier\.bias"):
+        label_file(job_of(tmp_path / "bare", texts, tmp_path / "out.csv"), lambda _: None)
+    with pytest.raises(UserError, match="this model has 512 positions"):
+        label_file(job_of(tiny_bert, texts, tmp_path / "out.csv", seq_len=600), lambda _: None)
+
+
+def test_what_is_not_said_is_as_the_model_was_trained(model, texts, tmp_path):
+    job = plan_job(Asked(str(model), texts, tmp_path / "out.csv"), describe_machine())
+    assert (job.text, job.pair, job.seq_len, job.device) == (("body",), None, 16, "cpu")
+    said = Asked(str(model), texts, tmp_path / "out.csv", text=["id", "body"], seq_len=8, threads=3)
+    job = plan_job(said, describe_machine())
+    assert (job.text, job.seq_len, job.threads) == (("id", "body"), 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"precision": "fp16"}, "--precision fp16 on cpu: fp16 on a CPU is not accelerated"),
+        ({"carried": ["predicted"]}, "--with predicted: the output has a column of this name itself"),
+        ({"file": "none.csv"}, "none.csv: no such file"),
+        ({"out": "nowhere/out.csv"}, "there is no folder"),
+        ({"model": "./none"}, "no such folder"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_anything_starts(model, texts, tmp_path, asked, words):
+    from pathlib import Path
+
+    told = {"model": str(model), "file": texts, "out": tmp_path / "out.csv", "device": "cpu"} | asked
+    told |= {key: tmp_path / told[key] for key in ("file", "out") if isinstance(told[key], str)}
+    assert isinstance(told["file"], Path)
+    with pytest.raises(UserError) as error:
+        plan_job(Asked(**told), describe_machine())
+    assert words in str(error.value)
