@@ -222,8 +222,8 @@ def _fit_all(measured: Errors) -> PowerLaw | _Poor:
 def _fit(span: np.ndarray, errors: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Offset, scale and exponent of each row of errors, none below 0. `(num_rows, 3)`.
 
-    The law is linear but for its exponent (separable least squares: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973),
-    413-432): for each exponent of a grid the other two stand in closed form, and the best exponent counts.
+    The law is linear but for its exponent (separable least squares: Golub and Pereyra, SIAM Journal on Numerical Analysis
+    10 (1973), 413-432): for each exponent of a grid the other two stand in closed form, and the best exponent counts.
     """
     powers = span[None] ** -_EXPONENTS[:, None]  # (exponents, sizes)
     middle, centre = powers @ weights, errors @ weights
@@ -243,12 +243,18 @@ def _refine(span: np.ndarray, error: np.ndarray, weights: np.ndarray, start: np.
     """The best fit near a grid's."""
     from scipy import optimize  # here, so that what fits no curve runs where scipy is not installed
 
+    def residuals(law: np.ndarray) -> np.ndarray:
+        missed: np.ndarray = (law[0] + law[1] * span ** -law[2] - error) * weights**0.5
+        return missed
+
     low, high = np.array([0.0, 0.0, _EXPONENTS[0]]), np.array([1.0, np.inf, _EXPONENTS[-1]])
     found = optimize.least_squares(
-        lambda law: (law[0] + law[1] * span ** -law[2] - error) * weights**0.5,
+        residuals,
         np.clip(start, low + 1e-9, high - 1e-9),
         bounds=(low, high),
-        **dict.fromkeys(("xtol", "ftol", "gtol"), 1e-12),
+        xtol=1e-12,
+        ftol=1e-12,
+        gtol=1e-12,
     )
     refined: np.ndarray = found.x
     return refined if 2 * found.cost < _misses(span, error[None], weights, start[None])[0] else start
