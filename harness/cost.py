@@ -167,8 +167,8 @@ def _with_speed(summary: Summary, train_s: float) -> Estimate:
 
 
 def _row_factor(summary: Summary, num_rows: float | None) -> float:
-    data = next((record.data for record in reversed(summary.ok_records) if record.data is not None), None)
-    return 1.0 if num_rows is None or data is None else num_rows / data.train.num_rows
+    measured = num_train(summary)
+    return 1.0 if num_rows is None or measured is None else num_rows / measured
 
 
 def num_epochs(summary: Summary) -> float | None:
@@ -236,14 +236,24 @@ def prediction_rate(summary: Summary) -> Estimate | None:
 
 
 def tfidf_accuracies(summaries: Iterable[Summary]) -> list[float | None]:
-    """For each summary, test accuracy of the TF-IDF baseline that was judged on the same test set; None without one."""
+    """For each summary, test accuracy of the TF-IDF baseline that was judged on the same test set; None without one.
+
+    Where several were, that of the most training rows counts.
+    """
     rows = list(summaries)
+    judged = [row for row in rows if isinstance(row.config, BaselineConfig) and row.config.classifier == "tfidf"]
     found = {
         _test_set(row): row.accuracy.value
-        for row in reversed(rows)
-        if isinstance(row.config, BaselineConfig) and row.config.classifier == "tfidf" and row.accuracy is not None
+        for row in sorted(reversed(judged), key=lambda row: num_train(row) or 0)
+        if row.accuracy is not None
     }
     return [found.get(_test_set(row)) for row in rows]
+
+
+def num_train(summary: Summary) -> int | None:
+    """Training rows of the newest run that ended well; None where none did."""
+    data = next((record.data for record in reversed(summary.ok_records) if record.data is not None), None)
+    return None if data is None else data.train.num_rows
 
 
 def _test_set(summary: Summary) -> str | None:

@@ -14,6 +14,7 @@ from harness.prices import Price
 from harness.record import Record
 from harness.report.choice import choose
 from harness.report.elsewhere import moved_seconds
+from harness.report.learning import learning
 from harness.report.machines import machines
 from harness.report.markdown import markdown
 from harness.report.money import money
@@ -75,8 +76,11 @@ def write_report(  # noqa: PLR0913 - each has a source of its own
             worth=worth_words(priced, choice, assumed),
             machines=compared,
             elsewhere=moved_seconds(elsewhere, priced),
+            learning=learning(priced, assumed),
         )
-        summary = markdown(priced, sentences, compared, parts.money, parts.worth, generated_at=written_at)
+        summary = markdown(
+            priced, sentences, compared, parts.money, parts.worth, parts.learning, generated_at=written_at
+        )
         shown = page(priced, choice, sentences, csv, assumed, choices or {}, parts, found, generated_at=written_at)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "cells.csv", csv)

@@ -25,7 +25,7 @@ class Choice:
         compared: The fine-tuning cells that ended, on the test set that most of them share.
         num_elsewhere: Cells left out because they were judged on another test set.
         majority: The majority class's accuracy on that test set.
-        tfidf: The TF-IDF baseline on that test set.
+        tfidf: The TF-IDF baseline on that test set; of several that of the most training rows.
         baselines: All that were judged on that test set.
     """
 
@@ -93,7 +93,12 @@ def choose(cells: Sequence[Priced]) -> Choice:
         compared=tuple(compared),
         num_elsewhere=len(candidates) - len(compared),
         majority=next((c.summary.majority_accuracy for c in compared if c.summary.majority_accuracy is not None), None),
-        tfidf=next((cell for cell in baselines if _is_tfidf(cell) and cell.summary.accuracy is not None), None),
+        # Of several, that of the most training rows: what little data does to it is no model's merit.
+        tfidf=max(
+            (cell for cell in baselines if _is_tfidf(cell) and cell.summary.accuracy is not None),
+            key=lambda cell: cost.num_train(cell.summary) or 0,
+            default=None,
+        ),
         baselines=tuple(baselines),
     )
 

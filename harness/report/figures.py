@@ -105,7 +105,7 @@ def live(axis: str, figure: str, cells: Sequence[Any], role: str | None = None, 
 def money(figure: go.Figure, basis: str, axis: str | None = None, **more: object) -> None:
     """Mark a figure as one of money: its titles name `basis`, and `axis` is ranged by the amounts on it.
 
-    With `kind="cost"` as `cost_axis`; with `kind="zero"` from 0 to the highest amount times `room`.
+    With `kind="cost"` as `cost_axis` by where curves end, with `kind="spread"` by every amount; with `kind="zero"` from 0 to the highest amount times `room`.
     """
     figure.update_layout(meta={"basis": basis, "axis": axis, **more})
 

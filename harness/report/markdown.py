@@ -22,6 +22,8 @@ from harness.report.device_words import (
     scaling_sentences,
     series_names,
 )
+from harness.report.learning import HEADS as LEARNING_HEADS
+from harness.report.learning import Learning
 from harness.report.machines import Machines
 from harness.report.memory import rescue_sentences
 from harness.report.money import LINE_HEADS, Money
@@ -46,6 +48,7 @@ def markdown(
     machines: Machines | None = None,
     spent: Money | None = None,
     worth: WorthWords | None = None,
+    learned: Learning | None = None,
     *,
     generated_at: datetime,
 ) -> str:
@@ -58,6 +61,7 @@ def markdown(
     good = sorted((c for c in cells if c.summary.kind == "fine_tune" and c.summary.num_ok), key=_by_dollars)
     parts.append(_md_side_by_side(machines))
     parts += [_md_ladder(one, cells) for one in ladders(cells)]
+    parts += [_md_learning(learned)] if learned is not None else []
     parts.append(_md_cells(good))
     parts.append(_md_chunks(chunk_words(cells)))
     parts.append(_md_scaling(scaling_series(cells), cells))
@@ -128,6 +132,12 @@ def _md_chunks(words: ChunkWords | None) -> str:
         f"{md(label)}:\n\n{_md_table(CHUNK_HEADS, [_md_fields(row) for row in rows])}" for label, rows in words.tables
     ]
     return "\n\n".join(filter(None, ("## Data in chunks", "\n".join(said), *tables)))
+
+
+def _md_learning(learned: Learning) -> str:
+    said = "\n".join(f"- **{md(name)}**: {md(' '.join(sentences), 2_000)}" for name, sentences in learned.sentences)
+    table = _md_table(LEARNING_HEADS, [_md_fields(row) for row in learned.rows])
+    return f"## How much data is worth paying for\n\n{said}\n\n{table}"
 
 
 def _md_fields(row: Sequence[Field]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.cost import Priced
 from harness.footprint import split_record
+from harness.learning_curve import learning_curves
 from harness.record import DataFacts, ModelFacts, Record
 from harness.report.choice import measured
 from harness.report.wording import clean, listed, plural
@@ -130,6 +131,16 @@ def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
                 "The same configuration, whatever the kind of device. Hosts of one type are repeats, and an interval reaches "
                 "over all of them. Ranked only where both have an interval and these share no point.",
                 "machines-compared",
+            )
+        )
+    if learning_curves(cells):
+        lines.append(
+            Method(
+                "Learning curve",
+                "Cells on one machine and test set that differ in the number of training examples alone. A power law with an "
+                "offset is fitted to the error, weighted by its variance over test examples and seeds; intervals by a parametric "
+                "bootstrap. Nothing is foretold where the fit is poor, nor beyond 4 times the most that were measured.",
+                "learning-curve",
             )
         )
     if scaling_series(cells):

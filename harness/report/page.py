@@ -36,6 +36,8 @@ from harness.report.elsewhere import Moved
 from harness.report.facts import facts
 from harness.report.figures import Chart, as_json, script_safe
 from harness.report.grids import heat_maps
+from harness.report.learning import HEADS as LEARNING_HEADS
+from harness.report.learning import Learning
 from harness.report.machines import Machines
 from harness.report.memory import (
     HOLDER_HEADS,
@@ -80,6 +82,7 @@ class Parts:
     worth: WorthWords
     machines: Machines | None
     elsewhere: Moved | None
+    learning: Learning | None
 
 
 def page(
@@ -124,6 +127,7 @@ def page(
         *(chart for group in (scaling["charts"].values() if scaling else []) for chart in group),
         *(arithmetic["charts"] if arithmetic else []),
         *([memory["chart"]] if memory and memory["chart"] else []),
+        *(parts.learning.charts if parts.learning else ()),
         *curves,
         *runs,
     ]
@@ -155,6 +159,8 @@ def page(
         arithmetic=arithmetic,
         ladders=climbed,
         rung_heads=RUNG_HEADS,
+        learning=parts.learning,
+        learning_heads=LEARNING_HEADS,
         curves=curves,
         chunks=chunk_words(cells),
         chunk_heads=CHUNK_HEADS,

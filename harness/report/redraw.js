@@ -53,18 +53,21 @@ const redraw = (() => {
     return laid;
   };
 
-  // A curve over dollars: each point is seconds at its machine's hourly price.
+  // A curve over dollars: each point is seconds at its machine's hourly price, and the labels of its examples where it has some.
   const curve = (one, context) => {
     const live = one.meta;
     if (!live || !live.seconds) return one;
-    const paid = (derived, purse, index) => {
+    const own = context.facts.values;
+    const paid = (derived, purse, values, index) => {
       const [cell, seconds] = [live.cells[index], live.seconds[index]];
       const price = is(cell) ? derived.prices[context.facts.cells[cell].machine] : null;
-      return price && price.missing === undefined ? purse.convert(formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds })) : null;
+      if (!price || price.missing !== undefined) return null;
+      const usd = formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds });
+      return purse.convert(live.labels ? usd + live.labels[index] * values["value.label_usd"] : usd);
     };
-    const x = live.seconds.map((_, index) => paid(context.derived, context.money, index));
+    const x = live.seconds.map((_, index) => paid(context.derived, context.money, context.values || own, index));
     const words = (value, purse) => ({ amount: is(value) ? wording.amount(value, purse.code) : "not known" });
-    const hovertext = one.hovertext.map((text, index) => swap(text, words(paid(context.base, context.written, index), context.written), words(x[index], context.money)));
+    const hovertext = one.hovertext.map((text, index) => swap(text, words(paid(context.base, context.written, own, index), context.written), words(x[index], context.money)));
     return { ...one, x, hovertext };
   };
 
@@ -107,7 +110,7 @@ const redraw = (() => {
     if (ranged.axis) {
       const values = laid.flatMap((one) => one.meta && one.meta.cells ? one[ranged.axis].filter(is) : []);
       const name = ranged.axis + "axis";
-      const fit = ranged.kind === "zero" ? zeroAxis(laid, ranged, context) : costAxis(values, ends(laid), wording.sign(context.money.code));
+      const fit = ranged.kind === "zero" ? zeroAxis(laid, ranged, context) : costAxis(values, ranged.kind === "spread" ? values : ends(laid), wording.sign(context.money.code));
       reached[name] = { ...layout[name], ...fit };
       if (reached[name].title) reached[name].title = { ...reached[name].title, text: say(reached[name].title.text || "") };
     }

@@ -1,0 +1,182 @@
+"""What a learning curve foretells, held to the truth.
+
+`tfidf` draws the packaged reviews' splits anew for each resample, trains the TF-IDF baseline on the first 350, 700, 1,400,
+2,800 and 5,600 rows of it, and on 11,200, twice the largest number that is fitted, for the truth. It can be done in parts, and
+what is done is not done again:
+
+    .venv/bin/python bench/bench_learning_curve.py tfidf --from 0 --to 25
+    .venv/bin/python bench/bench_learning_curve.py tfidf --from 25 --to 100
+    .venv/bin/python bench/bench_learning_curve.py judge
+
+`judge` fits what `tfidf` measured and says in how many resamples the prediction interval holds the truth, how wide it is, and
+what was refused. With `--smallest 100` both are done on 100 to 1,600 rows, the truth at 3,200: there TF-IDF still knows little
+more than the commonest class, and no power law holds. `records` does the same to the learning curves of a study's records, the largest size left out of the fit,
+and compares what training on all rows was estimated to take, from each smaller size, with what it took:
+
+    .venv/bin/python -m harness run bench/data.toml
+    .venv/bin/python bench/bench_learning_curve.py records results
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from harness.baseline import run_baseline
+from harness.corpus import Corpus, lay_texts, load_corpus
+from harness.learning_curve import LearningCurve, learning_curves, whole_error
+from harness.power_law import Errors, fit_power_law, measure_errors
+from harness.pricing import load_priced
+from harness.report.learning import curve_names
+from harness.settings import DataSettings
+from harness.whole_file import write_whole
+
+SMALLEST, NUM_SIZES = 350, 5
+NUM_VAL, NUM_TEST = 50, 1000
+RESULTS = Path("results")
+WANTED, WITHIN = 0.90, 0.10
+
+
+def right_of(corpus: Corpus, num_train: int) -> np.ndarray:
+    """Which test examples TF-IDF labels right after the first rows alone, `(1, num_test)`."""
+    texts = corpus.texts | {"train": corpus.texts["train"][:num_train]}
+    labels = corpus.labels | {"train": corpus.labels["train"][:num_train]}
+    with tempfile.TemporaryDirectory() as folder:
+        lay_texts(Corpus(corpus.facts, texts, labels), Path(folder))
+        test = run_baseline("tfidf", Path(folder))["test"]
+    return (np.array(test.labels) == np.array(test.predictions)).astype(float)[None]
+
+
+def sizes_from(smallest: int) -> tuple[list[int], int]:
+    """Those that are fitted, each twice the one before, and the one at which the truth is."""
+    return [smallest * 2**power for power in range(NUM_SIZES)], smallest * 2**NUM_SIZES
+
+
+def resample(seed: int, smallest: int) -> dict:
+    """One draw of the splits: errors by size as they are fitted, and accuracy at the largest fitted and at twice that."""
+    sizes, twice = sizes_from(smallest)
+    corpus = load_corpus(DataSettings(num_train=twice, num_val=NUM_VAL, num_test=NUM_TEST, seed=seed))
+    right = {size: right_of(corpus, size) for size in (*sizes, twice)}
+    truth = float(right.pop(twice).mean())
+    found = measure_errors(right)
+    return {
+        "num_train": found.num_train.tolist(), "error": found.error.tolist(), "covariance": found.covariance.tolist(),
+        "run_variance": found.run_variance, "truth": truth,
+    }  # fmt: skip
+
+
+def measure(out: Path, smallest: int, first: int, last: int) -> None:
+    done = json.loads(out.read_text()) if out.exists() else {}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(first, last):
+        if str(seed) not in done:
+            done[str(seed)] = resample(seed, smallest)
+            write_whole(out, json.dumps(done, indent=1) + "\n")
+    print(f"{len(done)} resamples in {out}")
+
+
+def judge(out: Path, smallest: int) -> None:
+    sizes, twice = sizes_from(smallest)
+    held, gained, widths, gain_widths, misses, refused = [], [], [], [], [], []
+    for one in json.loads(out.read_text()).values():
+        errors = Errors(*(np.array(one[key]) for key in ("num_train", "error", "covariance")), one["run_variance"])
+        law = fit_power_law(errors)
+        if isinstance(law, str):
+            refused.append(law)
+            continue
+        found, gain = law.accuracy(twice), law.gain(sizes[-1], twice)
+        held.append(found.low <= one["truth"] <= found.high)
+        widths.append(found.high - found.low)
+        misses.append(one["truth"] - found.value)
+        gained.append(gain.low <= one["truth"] - 1 + one["error"][-1] <= gain.high)
+        gain_widths.append(gain.high - gain.low)
+    if not held:
+        raise SystemExit(f"{out}: no resample was fitted: {refused[:1]}")
+    print(
+        f"TF-IDF, fitted to {sizes[0]:,} to {sizes[-1]:,} rows, the truth at {twice:,}; {NUM_TEST:,} test rows. "
+        f"Wanted: {WANTED:.0%} of the intervals hold it.\n"
+    )
+    print(
+        "| resamples | no figure given | interval of the accuracy holds it | its width, median | of the gain | its width, median | truth - foretold, median |"
+    )
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    print(
+        f"| {len(held) + len(refused)} | {len(refused)} | {sum(held) / len(held):.1%} | {median(widths):.3f} "
+        f"| {sum(gained) / len(gained):.1%} | {median(gain_widths):.3f} | {median(misses):+.4f} |"
+    )
+    for why in dict.fromkeys(text.partition(" (")[0] for text in refused):
+        print(f"\nNo figure: {sum(text.startswith(why) for text in refused)} x {why}")
+
+
+def judge_records(folders: Sequence[Path]) -> None:
+    cells = load_priced(folders).cells
+    curves = learning_curves(cells)
+    if not curves:
+        raise SystemExit("No cells there differ in the number of training rows alone: run bench/data.toml first.")
+    names = curve_names(curves, cells)
+    print("| model | fitted to | foretold at | foretold | measured | held |")
+    print("|---|---|---:|---:|---:|---|")
+    for curve, name in zip(curves, names, strict=True):
+        print(foretell_largest(curve, name))
+    print(f"\nTraining on all rows, estimated from a part; wanted: within {WITHIN:.0%}.\n")
+    print("| model | from | estimated, s | measured, s | off by | within |")
+    print("|---|---:|---:|---:|---:|---|")
+    for curve, name in zip(curves, names, strict=True):
+        for point in curve.points:
+            error = whole_error(curve, point)
+            if error is not None and curve.whole is not None and point.whole_s is not None:
+                ends = f" ({point.whole_s.low:.1f} to {point.whole_s.high:.1f})" if point.whole_s.low else ""
+                print(
+                    f"| {name} | {point.num_train:,} | {point.whole_s.value:.1f}{ends} | {curve.whole.train_s:.1f} | {error:+.1%} "
+                    f"| {'yes' if abs(error) <= WITHIN else 'no'} |"
+                )
+
+
+def foretell_largest(curve: LearningCurve, name: str) -> str:
+    """A row: the largest size by a curve through the others."""
+    errors, end = curve.errors, curve.largest
+    others = replace(
+        errors, num_train=errors.num_train[:-1], error=errors.error[:-1], covariance=errors.covariance[:-1, :-1]
+    )
+    law = fit_power_law(others)
+    fitted = f"{others.num_train[0]:,} to {others.num_train[-1]:,}"
+    found = law if isinstance(law, str) else law.accuracy(end.num_train)
+    if isinstance(found, str):
+        return f"| {name} | {fitted} | {end.num_train:,} | no figure: {found} | {end.accuracy.value:.3f} | |"
+    held = found.low <= end.accuracy.value <= found.high
+    return (
+        f"| {name} | {fitted} | {end.num_train:,} | {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) "
+        f"| {end.accuracy.value:.3f} | {'yes' if held else 'no'} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("tfidf", "judge"):
+        command = commands.add_parser(name)
+        command.add_argument("--smallest", type=int, default=SMALLEST)
+        command.add_argument("--out", type=Path)
+    commands.choices["tfidf"].add_argument("--from", dest="first", type=int, default=0)
+    commands.choices["tfidf"].add_argument("--to", dest="last", type=int, default=100)
+    commands.add_parser("records").add_argument("folders", type=Path, nargs="+")
+    told = parser.parse_args()
+    if told.command == "records":
+        judge_records(told.folders)
+        return
+    out = told.out or RESULTS / f"learning-curve-tfidf-{told.smallest}.json"
+    if told.command == "tfidf":
+        measure(out, told.smallest, told.first, told.last)
+    else:
+        judge(out, told.smallest)
+
+
+if __name__ == "__main__":
+    main()
