@@ -1,7 +1,8 @@
 """The files that a source names, and their rows, in parts of a few thousand, whatever their format.
 
-Text formats are read by the standard library: pyarrow's and pandas' readers are faster, but stop at the first row that is broken or
-not UTF-8, and tell no line of those that they skip. Reading is a small part of what tokenising takes.
+Text formats are read by the standard library: pandas' and pyarrow's readers are faster, but stop at the first value
+that is not UTF-8, and pyarrow's at the first broken line of JSON, without telling its line. Reading is a small part of
+what tokenising takes.
 """
 
 from __future__ import annotations
