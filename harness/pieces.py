@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -129,7 +128,7 @@ def train_piece(
         if record.outcome == "ok":
             forget(folder)
     if record.outcome == "ok":
-        _remove_empty(folder)
+        _remove_empty(folder, results / CHECKPOINTS)
     return record
 
 
@@ -177,11 +176,13 @@ def _tell(
     )
 
 
-def _remove_empty(folder: Path) -> None:
-    """Leave nothing of a finished training's folder but what is not the harness's."""
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Leave nothing of a finished training's folder, nor of those around it up to `root`, but what is not the harness's."""
     (folder / ".lock").unlink(missing_ok=True)
-    for one in (folder, folder.parent, folder.parent.parent):
-        if one.name == "" or not one.is_dir() or any(one.iterdir()):
+    for one in (folder, *folder.parents):
+        if one not in (folder, root) and root not in one.parents:
             return
-        with contextlib.suppress(OSError):
+        try:
             one.rmdir()
+        except OSError:  # something is left in it
+            return

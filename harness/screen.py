@@ -144,8 +144,9 @@ class Screen(AbstractContextManager["Screen"]):
                 words.append(f"loss {told['loss']:.3f}")
             if told.get("accuracy") is not None:
                 words.append(f"validation {told['accuracy']:.3f}")
-            if planned and steps:
-                words.append(f"{_clock(elapsed * (planned - steps) / steps)} left")
+            trained = steps - told.get("num_steps_before", 0)  # by this process
+            if planned and trained > 0:
+                words.append(f"{_clock(elapsed * (planned - steps) / trained)} left")
             line.add_row("this cell ", ProgressBar(planned or 1, steps, width=30), "  ".join(words))
             lines.append(line)
         whole = Table.grid(padding=(0, 1))

@@ -279,7 +279,7 @@ class _Reporter:
     def __init__(self, send: Send, job: FineTuneJob, num_updates: int, *, num_told: int) -> None:
         self._send, self._ordered_at, self.num_updates = send, job.ordered_at, num_updates
         self._sent_at = -_MESSAGE_EVERY_S
-        self._trace, self._num_told = Trace(), num_told
+        self._trace, self._num_told, self._num_before = Trace(), num_told, num_told
         self.first_step_s: float | None = None
 
     def on_step(self, trace: Trace) -> None:
@@ -302,6 +302,7 @@ class _Reporter:
                 "kind": "mark",
                 "num_steps": len(trace.num_samples),
                 "num_steps_planned": self.num_updates,
+                "num_steps_before": self._num_before,
                 "num_samples": sum(trace.num_samples),
                 "evaluate_s": trace.evaluate_s,
                 "loss": trace.loss_sums[-1] / max(1, trace.num_samples[len(trace.loss_sums) - 1])

@@ -10,7 +10,7 @@ import signal
 import pytest
 from in_pieces import bits_of, run_piece, train_through_kills
 from test_endings import workers
-from test_run_command import files_of, harness
+from test_run_command import Started, harness
 
 from harness.checkpoint_folder import list_checkpoints
 from harness.stopping import heard
@@ -150,24 +150,28 @@ def test_a_disk_that_takes_no_checkpoint_ends_no_training(bench, tmp_path):
     assert list_checkpoints(folder) == [good]
 
 
-def test_the_command_stops_and_goes_on_and_leaves_a_record_and_no_checkpoint(study_file, tmp_path):
-    study, results = study_file("[matrix]\nseq_len = [24]\nthreads = [1]\n"), tmp_path / "r"
+def test_the_command_outlives_sigterm_to_all_its_processes_and_goes_on_elsewhere(study_file, tmp_path):
+    study, results = study_file("[matrix]\nseq_len = [24]\nthreads = [1]\n", training="max_steps = 300"), tmp_path / "r"
     asked = ("train", study, "--results", results)
-    stopped = harness(*asked, "--max-rows", 100)
-    assert stopped.returncode == 75, stopped.stdout + stopped.stderr
-    assert "--max-rows 100: stopped after 7 of 16 updates" in stopped.stderr
-    assert "the same command goes on" in stopped.stdout
-    (first,) = files_of(results / load_record(newest(results)).machine.id)
+    run = Started(*asked)
+    with run.process:
+        run.wait_for_worker()
+        # As when a machine goes down: the forkserver and the worker get it as well.
+        for process in [run.process, *run.all]:
+            process.send_signal(signal.SIGTERM)
+        out, err = run.process.communicate(timeout=60)
+    assert run.process.returncode == 75, out + err
+    assert "SIGTERM: stopped after " in err and "the same command goes on" in out
+    first = newest(results)
+    assert load_record(first).outcome == "preempted"
     (folder,) = (results / "checkpoints" / "tiny").iterdir()
-    # Elsewhere, with the folder brought along.
     shutil.move(folder, tmp_path / "moved")
     done = harness(*asked, "--checkpoints", tmp_path / "moved")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "7 of 16 updates are done" in done.stdout
+    assert " of 300 updates are done" in done.stdout
     record = load_record(newest(results))
     assert (record.outcome, len(record.training.pieces), record.training.test is None) == ("ok", 2, False)
-    assert first != newest(results) and load_record(first).outcome == "interrupted"
-    assert not (tmp_path / "moved").exists()
+    assert newest(results) != first and not (tmp_path / "moved").exists()
     again = harness(*asked)
     assert again.returncode == 0 and "is trained; nothing to do" in again.stdout
 
