@@ -12,6 +12,7 @@ import pytest
 from harness.assumptions import Assumptions
 from harness.cost import Priced, price
 from harness.intervals import Estimate
+from harness.learning_curve import learning_curves
 from harness.prices import choices, load_prices
 from harness.report.choice import choose
 from harness.report.facts import values
@@ -23,6 +24,7 @@ from harness.statistics import summarise
 from harness.study_cost import study_cost
 from harness.tariff import pay
 from harness.worth import Worth, judge_cell
+from tests.make_learning import curve_records
 from tests.make_priced import ASSUMED, GPU_MACHINE, MACHINE, baseline, fine_tune, priced, study_records, two_machines
 from tests.make_records import make_device_records
 
@@ -207,7 +209,14 @@ def test_charts_laid_anew_as_written_are_those_that_python_drew(visit, name):
     """Every trace's places and words, and every axis of money."""
     page = visit(cells_under(assumed(name)), assumptions=assumed(name))
     assert not page.locator("#changes").is_visible()
-    different = page.evaluate(
+    num_laid, different = lay_anew(page)
+    assert num_laid >= 6
+    assert different == []
+
+
+def lay_anew(page):
+    """How many charts follow assumptions, and in what they differ once the page itself has laid them as written."""
+    return page.evaluate(
         f"""() => {{
             const facts = {READ};
             const state = {{ ...address.own(facts), view: "engineer" }};
@@ -238,8 +247,23 @@ def test_charts_laid_anew_as_written_are_those_that_python_drew(visit, name):
             return [laid, found];
         }}"""
     )
-    assert different[0] >= 6
-    assert different[1] == []
+
+
+def test_a_learning_curve_follows_prices_and_the_price_of_a_label(visit, wait_until):
+    assumptions = assumed("a currency")
+    summaries_of_curve = summarise(curve_records())
+    cells = price(summaries_of_curve, pay(lambda _: LISTED, assumptions.prices), assumptions)
+    page = visit(cells, assumptions=assumptions)
+    assert lay_anew(page)[1] == []
+    whole = learning_curves(cells)[0]
+    page.locator("#in-value-label-usd").evaluate("(one) => { one.closest('details.group').open = true }")
+    page.locator("#in-value-label-usd").fill("0.5")
+    page.select_option("#in-prices-plan", "spot")
+    wanted = [0.92 * (point.run_s * LISTED.usd_per_hour_spot / 3600 + 0.5 * point.num_train) for point in whole.points]
+    page.locator("#chart-learning-labels").scroll_into_view_if_needed()
+    drawn = "document.getElementById('chart-learning-labels').data[0].x"
+    wait_until(page, f"{drawn}.every((x, i) => Math.abs(x / {json.dumps(wanted)}[i] - 1) < 1e-9)")
+    assert page.locator("#learning [data-written]").inner_text().startswith("As the report was written:")
 
 
 def test_back_to_the_reports_own_is_the_report(opened, wait_until):
