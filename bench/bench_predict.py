@@ -22,7 +22,31 @@ from harness.sources import locate_model
 
 MIB = 2**20
 MOST_GROWTH = 0.05
-WORDS = ["a", "quietly", "moving", "film", "that", "never", "begs", "for", "its", "tears", "and", "is", "far", "too", "long", "to", "be", "called", "tedious", "or", "dreadful", "by", "anyone"]
+WORDS = [
+    "a",
+    "quietly",
+    "moving",
+    "film",
+    "that",
+    "never",
+    "begs",
+    "for",
+    "its",
+    "tears",
+    "and",
+    "is",
+    "far",
+    "too",
+    "long",
+    "to",
+    "be",
+    "called",
+    "tedious",
+    "or",
+    "dreadful",
+    "by",
+    "anyone",
+]
 
 
 def main() -> int:
@@ -33,6 +57,7 @@ def main() -> int:
     parser.add_argument("--model", help="instead of random weights: a folder that `keep_model` wrote")
     parser.add_argument("--seq-len", type=int, default=64)
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--threads", type=int, help="default: all usable cores")
     asked = parser.parse_args()
     machine = describe_machine()
     price = find_price(machine)
@@ -45,7 +70,10 @@ def main() -> int:
         for num_rows in asked.rows:
             path = write_rows(folder / f"{num_rows}.csv", num_rows, asked.words)
             job = plan_job(
-                Asked(model, path, folder / f"{num_rows}.out.csv", text=["text"], seq_len=asked.seq_len, precision=asked.precision),
+                Asked(
+                    model, path, folder / f"{num_rows}.out.csv", text=["text"], seq_len=asked.seq_len,
+                    precision=asked.precision, threads=asked.threads,
+                ),
                 machine,
             )  # fmt: skip
             one = predict_file(job, machine, price)
