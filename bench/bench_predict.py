@@ -57,6 +57,7 @@ def main() -> int:
     parser.add_argument("--model", help="instead of random weights: a folder that `keep_model` wrote")
     parser.add_argument("--seq-len", type=int, default=64)
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--threads", type=int, help="default: all usable cores")
     asked = parser.parse_args()
     machine = describe_machine()
     price = find_price(machine)
@@ -69,7 +70,10 @@ def main() -> int:
         for num_rows in asked.rows:
             path = write_rows(folder / f"{num_rows}.csv", num_rows, asked.words)
             job = plan_job(
-                Asked(model, path, folder / f"{num_rows}.out.csv", text=["text"], seq_len=asked.seq_len, precision=asked.precision),
+                Asked(
+                    model, path, folder / f"{num_rows}.out.csv", text=["text"], seq_len=asked.seq_len,
+                    precision=asked.precision, threads=asked.threads,
+                ),
                 machine,
             )  # fmt: skip
             one = predict_file(job, machine, price)
