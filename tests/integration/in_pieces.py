@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 
@@ -14,24 +15,27 @@ from harness.pieces import identify
 NEVER_S = 1e9
 
 
-def run_piece(
-    bench, folder, *, around=None, on_progress=lambda _: None, every_s=NEVER_S, max_rows=None, keep_flag=False, **raw
-):
+def run_piece(bench, folder, *, around=None, on_progress=lambda _: None, keep_flag=False, **asked):
     """Go on with the cell from its newest checkpoint in `folder`."""
+    raw = {key: value for key, value in asked.items() if key not in ("every_s", "max_rows")}
     (cell,) = bench.cells(**raw)
     around = around or bench.around
     prepared = bench.prepare(cell)
-    identity = identify(cell, prepared, around.machine)
-    folder.mkdir(parents=True, exist_ok=True)
-    flag = folder.with_name(f"{folder.name}-stop")
+    told = tell(cell, prepared, folder, around.machine, asked.get("every_s", NEVER_S), asked.get("max_rows"))
     if not keep_flag:
-        flag.unlink(missing_ok=True)
-    pieces = Pieces(
-        folder=folder, identity=identity, resume_from=find_newest(folder, identity).path, stop=str(flag),
-        every_s=every_s, timeout_s=120, machine=around.machine.id, host=around.machine.host,
+        Path(told.stop).unlink(missing_ok=True)
+    return bench.runner.run(cell, replace(prepared, job=replace(prepared.job, pieces=told)), around, on_progress)
+
+
+def tell(cell, prepared, folder, machine, every_s=NEVER_S, max_rows=None):
+    """What the ranks are told."""
+    folder.mkdir(parents=True, exist_ok=True)
+    identity = identify(cell, prepared, machine)
+    return Pieces(
+        folder=folder, identity=identity, resume_from=find_newest(folder, identity).path,
+        stop=f"{folder}-stop", every_s=every_s, timeout_s=120, machine=machine.id, host=machine.host,
         max_rows=max_rows, rows_words=f"--max-rows {max_rows}",
     )  # fmt: skip
-    return bench.runner.run(cell, replace(prepared, job=replace(prepared.job, pieces=pieces)), around, on_progress)
 
 
 def bits_of(record):
@@ -44,7 +48,7 @@ def bits_of(record):
 
 
 class KillLater:
-    """Kills a rank some time after training began, as a machine that is taken away does; -1: any time at all."""
+    """Kills a rank some time after training began, without a word, as when a machine is taken away."""
 
     def __init__(self, workers, after_s, victim):
         self._workers, self._after_s, self._victim = workers, after_s, victim

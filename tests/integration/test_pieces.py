@@ -6,15 +6,23 @@ import os
 import random
 import shutil
 import signal
+from dataclasses import replace
 
 import pytest
-from in_pieces import bits_of, run_piece, train_through_kills
+import torch
+from in_pieces import bits_of, run_piece, tell, train_through_kills
 from test_endings import workers
 from test_run_command import Started, harness
 
+from harness.checkpoint import CheckpointKeeper
 from harness.checkpoint_folder import list_checkpoints
+from harness.corpus import load_tokens
+from harness.meters import MemoryMeter, StepTimer
 from harness.stopping import heard
 from harness.store import load_record
+from harness.training import Place, build_model, make_trainee, train
+
+CPU = Place(torch.device("cpu"), 0, 1)
 
 # Dropout is on in all of them: the tiny model has BERT's 0.1.
 WAYS = {
@@ -148,6 +156,40 @@ def test_a_disk_that_takes_no_checkpoint_ends_no_training(bench, tmp_path):
     assert "stopped after 4 of 16 updates; no checkpoint could be written: " in record.reason
     assert len(record.training.steps.loss) == 4  # what was measured is kept
     assert list_checkpoints(folder) == [good]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_scaler_and_what_it_skipped_come_back(optimizer, bench, tmp_path):
+    """fp16 is refused on a CPU, for it is slow there; its code is the GPU's all the same."""
+    raw = {"matrix": {"precision": ["fp16"]}, "training": {"max_steps": 12, "optimizer": optimizer, "eval_every": 0.25}}
+
+    def go(folder=None, max_rows=None):
+        (cell,) = bench.cells(**raw)
+        prepared = bench.prepare(cell)
+        torch.manual_seed(0)
+        model = build_model(prepared.job.model, cell.config.model, 2)
+        rows = load_tokens(prepared.job.tokens_folder, "train")
+        # 2^40 overflows fp16 until it was halved often enough.
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+        trainee = replace(make_trainee(model, cell.config, CPU, 12), scaler=scaler)
+        timer, memory, keeper = StepTimer(CPU.device), MemoryMeter(CPU.device, 0), None
+        if folder:
+            told = tell(cell, prepared, folder, bench.around.machine, max_rows=max_rows)
+            keeper = CheckpointKeeper(replace(prepared.job, pieces=told), trainee, CPU, timer, memory, 12, None)
+            keeper.resume(0.0)
+        trace = train(
+            trainee, rows, rows, cell.config, CPU, timer=timer, memory=memory, on_step=lambda _: None,
+            beat=lambda: None, keeper=keeper,
+        )  # fmt: skip
+        return trace, scaler.state_dict(), trainee.schedule.get_last_lr(), len(timer.seconds())
+
+    whole = go()
+    trace, scale, _, _ = go(tmp_path / "c", max_rows=80)
+    assert (len(trace.num_samples), trace.num_skipped) == (5, 5) and scale["scale"] == 2.0**35
+    trace, *others = go(tmp_path / "c")
+    assert others == list(whole[1:])
+    assert (trace.loss_sums, trace.num_skipped) == (whole[0].loss_sums, whole[0].num_skipped)
+    assert 5 < trace.num_skipped < 12 or optimizer == "sgd"
 
 
 def test_the_command_outlives_sigterm_to_all_its_processes_and_goes_on_elsewhere(study_file, tmp_path):
