@@ -28,7 +28,7 @@ def harness(*arguments, **options):
 
 
 def files_of(results):
-    return sorted(results.rglob("*.json"))
+    return sorted(file for file in results.rglob("*.json") if "models" not in file.relative_to(results).parts)
 
 
 def outcomes_of(results):
@@ -39,7 +39,11 @@ def outcomes_of(results):
 
 def test_a_study_runs_whole_without_torch_in_the_parent_and_then_there_is_nothing_to_run(study_file, tmp_path):
     study, results = (
-        study_file('[matrix]\nbatch_size = [8, 16]\nthreads = [1]\nprecision = ["fp32", "tf32"]\n', baselines=True),
+        study_file(
+            '[matrix]\nbatch_size = [8, 16]\nthreads = [1]\nprecision = ["fp32", "tf32"]\n',
+            training="epochs = 1\nkeep_model = true",
+            baselines=True,
+        ),
         tmp_path / "r",
     )
     # As `python -m harness run`, with a look at what was imported when it ends.
@@ -61,6 +65,10 @@ def test_a_study_runs_whole_without_torch_in_the_parent_and_then_there_is_nothin
     for record in load_records([results]).records:
         assert record.study == "tiny"
         assert record.outcome != "ok" or record.data.test.num_rows == 64
+    cards = sorted((results / "models" / "tiny").glob("*/README.md"))
+    trained = [file for file in files_of(results) if "fp32" in file.parent.name]
+    assert sorted(card.parent.name for card in cards) == sorted(f"{file.parent.name}-{file.stem}" for file in trained)
+    assert len(cards) == 2 and all("USD an hour, assumed (" in card.read_text() for card in cards)
     before = files_of(results)
     assert len(before) == 6
     again = harness("run", study, "--results", results)
