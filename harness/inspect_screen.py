@@ -64,9 +64,13 @@ def sentences(advice: Advice) -> Iterator[str]:
     )
     if longer is None or best.cut_tokens_fraction < _NOTHING:
         return
+    by_padding: tuple[tuple[Padding, str], ...] = (
+        ("grouped", "with batches grouped by length"),
+        ("max", "with every text padded to it"),
+    )
     costs = [
         f"{_times(longer.work[padding].flops_per_sample / best.work[padding].flops_per_sample)} {words}"
-        for padding, words in (("grouped", "with batches grouped by length"), ("max", "with every text padded to it"))
+        for padding, words in by_padding
     ]
     yield (
         f"{longer.seq_len} would leave {1 - longer.cut_texts_fraction:.1%} whole and {longer.cut_tokens_fraction:.1%} of the "

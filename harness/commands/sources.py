@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -49,7 +49,7 @@ def inspect(  # noqa: PLR0913 - each is an option
     if write is not None and write.exists():
         raise UserError(f"{write}: is there already; name another file, or remove it")
     said = {"text": _columns(text), "pair": pair, "label": label, "group_by": group_by, "time_by": time_by}
-    known = {key: value for key, value in said.items() if value is not None}
+    known: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
     if hide_texts:
         known["store_texts"] = False
     settings, guesses, columns = settle_columns(source, known)
