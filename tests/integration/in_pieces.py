@@ -24,7 +24,8 @@ def run_piece(bench, folder, *, around=None, on_progress=lambda _: None, keep_fl
     told = tell(cell, prepared, folder, around.machine, asked.get("every_s", NEVER_S), asked.get("max_rows"))
     if not keep_flag:
         Path(told.stop).unlink(missing_ok=True)
-    return bench.runner.run(cell, replace(prepared, job=replace(prepared.job, pieces=told)), around, on_progress)
+    job = replace(prepared.job, pieces=told, looks_closer=False)  # what it looks at more closely is no matter here
+    return bench.runner.run(cell, replace(prepared, job=job), around, on_progress)
 
 
 def tell(cell, prepared, folder, machine, every_s=NEVER_S, max_rows=None):
@@ -85,6 +86,7 @@ def train_through_kills(bench, folder, workers, num_kills, longest_s, rng: rando
         killer.done()
         if record.outcome == "ok":
             return record, found
-        assert record.outcome == "crashed", record.reason
+        # "oom": the count of kernel kills rose meanwhile, by whatever else runs on this machine.
+        assert record.outcome in ("crashed", "oom"), record.reason
         found.append(max((int(path.name[-8:]) for path in list_checkpoints(folder)), default=0))
     return run_piece(bench, folder, **raw), found
