@@ -48,7 +48,7 @@ def make_file(path: Path, num_rows: int) -> None:
 def settings_of(path: Path, num_train: int | str = "all"):
     from harness.settings import DataSettings
 
-    return DataSettings(source=str(path), num_train=num_train, num_val=500, num_test=1000, store_texts=False)
+    return DataSettings(source=str(path), num_train=num_train, num_val=100, num_test=100, store_texts=False)
 
 
 def read(path: Path) -> int:
