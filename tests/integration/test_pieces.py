@@ -185,7 +185,7 @@ def test_the_scaler_and_what_it_skipped_come_back(optimizer, bench, tmp_path):
 
     whole = go()
     trace, scale, _, _ = go(tmp_path / "c", max_rows=80)
-    assert len(trace.num_samples) == 5 and 0 < trace.num_skipped and scale["scale"] < 2.0**22
+    assert len(trace.num_samples) == 5 and trace.num_skipped > 0 and scale["scale"] < 2.0**22
     trace, *others = go(tmp_path / "c")
     assert others == list(whole[1:])
     assert (trace.loss_sums, trace.num_skipped) == (whole[0].loss_sums, whole[0].num_skipped)
