@@ -73,19 +73,24 @@ def resample(seed: int, smallest: int) -> dict:
 
 
 def measure(out: Path, smallest: int, first: int, last: int) -> None:
-    done = json.loads(out.read_text()) if out.exists() else {}
+    """A line a resample."""
+    done = {one["seed"]: one for one in read(out)} if out.exists() else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(first, last):
-        if str(seed) not in done:
-            done[str(seed)] = resample(seed, smallest)
-            write_whole(out, json.dumps(done, indent=1) + "\n")
+        if seed not in done:
+            done[seed] = {"seed": seed} | resample(seed, smallest)
+            write_whole(out, "".join(f"{json.dumps(done[one])}\n" for one in sorted(done)))
     print(f"{len(done)} resamples in {out}")
+
+
+def read(out: Path) -> list[dict]:
+    return [json.loads(line) for line in out.read_text().splitlines()]
 
 
 def judge(out: Path, smallest: int) -> None:
     sizes, twice = sizes_from(smallest)
     held, gained, widths, gain_widths, misses, refused = [], [], [], [], [], []
-    for one in json.loads(out.read_text()).values():
+    for one in read(out):
         errors = Errors(*(np.array(one[key]) for key in ("num_train", "error", "covariance")), one["run_variance"])
         law = fit_power_law(errors)
         if isinstance(law, str):
@@ -171,7 +176,7 @@ def main() -> None:
     if told.command == "records":
         judge_records(told.folders)
         return
-    out = told.out or RESULTS / f"learning-curve-tfidf-{told.smallest}.json"
+    out = told.out or RESULTS / f"learning-curve-tfidf-{told.smallest}.jsonl"
     if told.command == "tfidf":
         measure(out, told.smallest, told.first, told.last)
     else:
