@@ -205,7 +205,6 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         "checksum": _checksum(model),
         "communication": None,
         "compile_s": compile_s,
-        "kept": best.kept,
     }
     # What follows is in none of the figures above.
     send({"kind": "phase", "name": "after"})
@@ -217,7 +216,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         told |= measure_arithmetic(trainee, facts, tokens["train"], config, place, seconds, beat, near_limit=near_limit)
     if not trace.diverged:
         _profile(job, trainee, tokens["train"], place, beat, num_steps=len(seconds))
-    return told | {"cpu_s": time.process_time()}
+    return told | {"kept": best.complete(), "cpu_s": time.process_time()}
 
 
 def _break_down(
