@@ -15,12 +15,16 @@ from harness.sources import WEIGHTS
 from harness.training import Beat, Place, Trace
 from harness.weights import read_weights, write_weights
 
+_TRAINED = "trained.safetensors"
+
 
 class BestWeights:
     """Writes a model's weights whenever a validation is the best so far, and reads the best ones back at the end.
 
     All of it happens with the training clock stopped, and every rank waits for the first, so that no step is longer for it.
-    A disk that can't take them costs no training: it is said on stderr, and nothing is kept.
+    A disk that can't take them costs no training: it is said on stderr, and nothing is kept. Of a model that is trained in part
+    only that part is written until all is measured: the rest is mapped from the checkpoint, and what no step reads of it would
+    come into memory.
     """
 
     def __init__(self, model: PreTrainedModel, folder: Path | None, place: Place, beat: Beat) -> None:
@@ -29,6 +33,7 @@ class BestWeights:
         self._best: Evaluation | None = None
         self._kept: Kept | None = None
         self._seconds, self._failed = 0.0, False
+        self._in_part = not all(parameter.requires_grad for parameter in model.parameters())
 
     def look(self, trace: Trace) -> None:
         """See the newest validation; of equal ones the first is the best."""
@@ -47,15 +52,24 @@ class BestWeights:
             self._write(None, num_updates)
         elif self._best.num_updates != num_updates:
             began = time.perf_counter()
-            read_weights(self._model, self._folder / WEIGHTS, self._beat)
+            read_weights(self._model, self._folder / self._name, self._beat, trained_only=self._in_part)
             self._seconds += time.perf_counter() - began
 
-    @property
-    def kept(self) -> Kept | None:
-        """What was kept, and the seconds that it took so far; of rank 0."""
+    def complete(self) -> Kept | None:
+        """Write what was left out, when all is measured; give what was kept, and the seconds of it all, on rank 0."""
+        if self._in_part and self._kept is not None and self._folder is not None:
+            if self._place.rank == 0:  # as it was then, whatever came after: training may have diverged
+                read_weights(self._model, self._folder / _TRAINED, self._beat, trained_only=True)
+            self._in_part = False
+            self._write(self._best, self._kept.num_updates, alone=True)
+            (self._folder / _TRAINED).unlink(missing_ok=True)
         return self._kept and self._kept.model_copy(update={"keep_s": self._seconds})
 
-    def _write(self, seen: Evaluation | None, num_updates: int) -> None:
+    @property
+    def _name(self) -> str:
+        return _TRAINED if self._in_part else WEIGHTS
+
+    def _write(self, seen: Evaluation | None, num_updates: int, *, alone: bool = False) -> None:
         began, failed = time.perf_counter(), False
         if self._place.rank == 0:
             try:
@@ -64,7 +78,7 @@ class BestWeights:
                 traceback.print_exc()
                 sys.stderr.write("the model can't be kept; training goes on\n")
                 failed, self._kept = True, None
-        self._failed = _any_rank(failed, self._place)
+        self._failed = failed if alone else _any_rank(failed, self._place)
         self._seconds += time.perf_counter() - began
 
     def _write_files(self, seen: Evaluation | None, num_updates: int) -> None:
@@ -73,7 +87,8 @@ class BestWeights:
             self._model.config.architectures = [type(self._model).__name__]
             self._model.config.save_pretrained(self._folder)
         told = {} if seen is None else {"validation": seen.model_dump_json()}
-        sha256, num_bytes = write_weights(self._model, self._folder / WEIGHTS, told, self._beat)
+        path = self._folder / self._name
+        sha256, num_bytes = write_weights(self._model, path, told, self._beat, trained_only=self._in_part)
         self._kept = Kept(num_updates=num_updates, sha256=sha256, num_bytes=num_bytes, keep_s=0.0)
 
 

@@ -27,7 +27,12 @@ _DTYPES = {
 
 
 def write_weights(
-    model: torch.nn.Module, path: Path, told: Mapping[str, str], beat: Callable[[], None] = lambda: None
+    model: torch.nn.Module,
+    path: Path,
+    told: Mapping[str, str],
+    beat: Callable[[], None] = lambda: None,
+    *,
+    trained_only: bool = False,
 ) -> tuple[str, int]:
     """Write a model's parameters and buffers, whole or not at all, and nothing of it stays in the page cache.
 
@@ -36,6 +41,8 @@ def write_weights(
         path: Its folder must be there.
         told: Kept in the file's header beside the format's own key.
         beat: Called after every piece.
+        trained_only: Leave out what training does not change: touching it would bring pages of the checkpoint's mapped
+            file into memory that no step needs.
 
     Returns:
         SHA-256 of the file, and its bytes.
@@ -43,7 +50,7 @@ def write_weights(
     Raises:
         OSError: When it can't be written; what was there is left as it was.
     """
-    tensors = model.state_dict()
+    tensors = _tensors(model, trained_only=trained_only)
     partial = path.with_name(f"{path.name}.partial")
     digest, num_bytes = hashlib.sha256(), 0
     try:
@@ -60,14 +67,16 @@ def write_weights(
     return digest.hexdigest(), num_bytes
 
 
-def read_weights(model: torch.nn.Module, path: Path, beat: Callable[[], None] = lambda: None) -> None:
+def read_weights(
+    model: torch.nn.Module, path: Path, beat: Callable[[], None] = lambda: None, *, trained_only: bool = False
+) -> None:
     """Put what `write_weights` wrote of this very model back into its tensors.
 
     Raises:
         OSError: When it can't be read.
         ValueError: When it is of another model.
     """
-    tensors = model.state_dict()
+    tensors = _tensors(model, trained_only=trained_only)
     with path.open("rb", buffering=0) as file:
         header = _read_header(file)
         begin = file.tell()
@@ -84,6 +93,13 @@ def read_weights(model: torch.nn.Module, path: Path, beat: Callable[[], None] = 
                 target.copy_(on_host)
             beat()
         _forget(file)
+
+
+def _tensors(model: torch.nn.Module, *, trained_only: bool) -> dict[str, torch.Tensor]:
+    tensors = model.state_dict()
+    if not trained_only:
+        return tensors
+    return {name: tensors[name] for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _pieces(tensors: Mapping[str, torch.Tensor], told: Mapping[str, str]) -> Iterator[memoryview]:

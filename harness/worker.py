@@ -215,12 +215,11 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
         "communication": None,
         "compile_s": compile_s,
         "pieces": keeper.pieces(len(trace.num_samples)) if keeper else (),
-        "kept": best.kept,
     }
     # What follows is in none of the figures above.
     send({"kind": "phase", "name": "after"})
     told |= {} if unfinished else _look_closer(job, trainee, tokens, place, told, held, beat)
-    return told | {"cpu_s": time.process_time()}
+    return told | {"kept": best.complete(), "cpu_s": time.process_time()}
 
 
 def _look_closer(

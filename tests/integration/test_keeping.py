@@ -137,6 +137,17 @@ def test_two_ranks_keep_one_model_and_test_it(bench, tmp_path):
     assert predicted == record.training.test.predictions
 
 
+def test_a_model_trained_in_part_is_kept_whole(bench, tmp_path):
+    study = {"training": KEEPS, "matrix": {"trainable": ["top1"]}}
+    record, _, folder = run(bench, tmp_path, **study)
+    assert record.outcome == "ok", record.stderr_tail
+    assert predictions_of(loaded(folder)[0], bench, study)[0] == record.training.test.predictions
+    best = max(record.training.evaluations, key=lambda seen: seen.accuracy)
+    assert record.training.kept.num_updates == best.num_updates
+    assert record.training.kept.num_bytes == (folder / "model.safetensors").stat().st_size
+    assert not list(folder.glob("trained*"))
+
+
 def test_random_weights_have_no_validation_and_keep_the_last(bench, tmp_path):
     model = bench.defaults["model"] | {"init": "random"}
     record, _, folder = run(bench, tmp_path, model=model, training={"max_steps": 2, "keep_model": True})
