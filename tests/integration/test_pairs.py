@@ -62,7 +62,7 @@ def test_pairs_reach_the_model_as_transformers_own_tokenizer_has_them(bench, pai
     seen = {}
     forward = model.forward
     model.forward = lambda **inputs: (seen.update(inputs), forward(**inputs))[1]
-    predicted = predict(model, rows, batch, cell.config, CPU)
+    predicted, _ = predict(model, rows, batch, cell.config, CPU)
     with torch.inference_mode():
         logits, alone = forward(**theirs).logits, forward(**{**theirs, "token_type_ids": None}).logits
     assert torch.equal(seen["token_type_ids"], types)

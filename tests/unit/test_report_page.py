@@ -127,7 +127,7 @@ def test_plotly_itself_ends_no_script_element():
     assert "</script" not in get_plotlyjs().lower()
 
 
-@pytest.mark.parametrize(("number_of_cells", "most_bytes"), [(1, 5_000_000), (100, 6_000_000)])
+@pytest.mark.parametrize(("number_of_cells", "most_bytes"), [(1, 5_100_000), (100, 6_000_000)])
 def test_the_page_is_small(tmp_path, number_of_cells, most_bytes):
     records = [
         fine_tune(16 + i % 25, 32 + i // 25, rate=5.0 + i / 10, cell=f"cell-{i}") for i in range(number_of_cells)
