@@ -17,7 +17,8 @@ job = json.loads(sys.argv[1])
 torch.set_num_threads(job["threads"])
 torch.manual_seed(job["seed"])
 
-rows = np.load(f"{job['tokens']}/train.npz")
+rows = {name: np.load(f"{job['tokens']}/train-{name}.npy") for name in ("offsets", "labels")}
+rows["ids"] = np.fromfile(f"{job['tokens']}/train-ids.bin", np.int32)
 input_ids = torch.zeros(len(rows["labels"]), job["seq_len"], dtype=torch.int64)
 attention_mask = torch.zeros_like(input_ids)
 for row, (begin, end) in enumerate(zip(rows["offsets"], rows["offsets"][1:], strict=False)):

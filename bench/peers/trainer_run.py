@@ -29,8 +29,8 @@ from transformers.utils import logging
 
 def load_rows(job, split, pad_to):
     """Rows as a tokenizer gives them; with `pad_to` padded beforehand, as by `padding="max_length"`."""
-    arrays = np.load(f"{job['tokens']}/{split}.npz")
-    ids, offsets, labels = arrays["ids"].tolist(), arrays["offsets"].tolist(), arrays["labels"].tolist()
+    offsets, labels = (np.load(f"{job['tokens']}/{split}-{name}.npy").tolist() for name in ("offsets", "labels"))
+    ids = np.fromfile(f"{job['tokens']}/{split}-ids.bin", np.int32).tolist()
     rows = []
     for begin, end, label in zip(offsets, offsets[1:], labels, strict=False):
         blank = [0] * (max(0, pad_to - (end - begin)) if pad_to else 0)
