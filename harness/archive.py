@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from harness.record import SCHEMA_VERSION, Record, from_fields
+from harness.record import SCHEMA_VERSION, Record, from_fields, whole_record
 from harness.store import Found, load_record, load_records, record_files, record_folder
 
 _FILE_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\.json")
@@ -187,6 +187,8 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[Record, bytes]
     file = tar.extractfile(member)
     assert file is not None  # noqa: S101 - a regular file has a content
     content = file.read()
+    if (whole := whole_record(content)) is not None:
+        return whole, content
     try:
         fields: Any = json.loads(content)
         version = fields.get("schema_version") if isinstance(fields, dict) else None

@@ -7,12 +7,11 @@ import time
 import traceback
 from pathlib import Path
 
-import torch.distributed as dist
 from transformers import PreTrainedModel
 
 from harness.record import Evaluation, Kept
 from harness.sources import WEIGHTS
-from harness.training import Beat, Place, Trace
+from harness.training import Beat, Place, Trace, any_rank
 from harness.weights import read_weights, write_weights
 
 _TRAINED = "trained.safetensors"
@@ -78,7 +77,7 @@ class BestWeights:
                 traceback.print_exc()
                 sys.stderr.write("the model can't be kept; training goes on\n")
                 failed, self._kept = True, None
-        self._failed = failed if alone else _any_rank(failed, self._place)
+        self._failed = failed if alone else any_rank(failed, self._place)
         self._seconds += time.perf_counter() - began
 
     def _write_files(self, seen: Evaluation | None, num_updates: int) -> None:
@@ -90,12 +89,3 @@ class BestWeights:
         path = self._folder / self._name
         sha256, num_bytes = write_weights(self._model, path, told, self._beat, trained_only=self._in_part)
         self._kept = Kept(num_updates=num_updates, sha256=sha256, num_bytes=num_bytes, keep_s=0.0)
-
-
-def _any_rank(flag: bool, place: Place) -> bool:
-    """Whether it is so on any rank; each waits here for all."""
-    if place.world_size == 1:
-        return flag
-    flags: list[bool] = [False] * place.world_size
-    dist.all_gather_object(flags, flag)
-    return any(flags)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.sources import hash_file
 
 CACHE_VARIABLE = "HARNESS_CACHE"
 _MANIFEST = "manifest.json"
@@ -55,7 +56,7 @@ class Cache:
         folder = self.root / key
         try:
             files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
-            whole = all(_hash(folder / name) == found for name, found in files.items())
+            whole = all(hash_file(folder / name) == found for name, found in files.items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             whole = False
         if whole:
@@ -84,7 +85,7 @@ class Cache:
         Raises:
             OSError: When it can't be written.
         """
-        files = {path.name: _hash(path) for path in sorted(folder.iterdir())}
+        files = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
         told = {"words": words, "made_at": datetime.now(UTC).isoformat(), "files": files}
         with (folder / _MANIFEST).open("w", encoding="utf-8") as file:
             json.dump(told, file, indent=1)
@@ -119,8 +120,3 @@ class Cache:
         for entry in gone:
             shutil.rmtree(entry.folder, ignore_errors=True)
         return gone
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,11 +14,10 @@ from contextlib import nullcontext
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -40,14 +39,13 @@ from harness.pulse import Pulse
 from harness.record import Checkpoint, Evaluation, PeakMemory, Piece
 from harness.runner import FineTuneJob
 from harness.stopping import CAUSES, StopFlag
-from harness.training import Place, Trace, Trainee
+from harness.training import Place, Told, Trace, Trainee, of_all_ranks
 from harness.whole_file import write_whole
 
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _VERSIONS = ("torch", "transformers", "safetensors", "numpy")
 # What a rank may wish for, the strongest last; behind these the causes of stopping.py.
 _NOTHING, _CHECKPOINT, _ROWS, _TIME, _FIRST_CAUSE = range(5)
-Told = TypeVar("Told")
 
 
 class CheckpointKeeper:
@@ -105,7 +103,7 @@ class CheckpointKeeper:
     def is_due(self, trace: Trace) -> bool:
         """Whether any rank wishes for a checkpoint now, or for one and an end."""
         self._num_rows += trace.num_samples[-1]
-        told = self._from_all((self._wishes_for(), self._num_rows))
+        told = of_all_ranks((self._wishes_for(), self._num_rows), self._place)
         self._wish = max(wish for wish, _ in told)
         limit = self._pieces.max_rows
         if limit is not None and sum(rows for _, rows in told) >= limit:
@@ -221,17 +219,10 @@ class CheckpointKeeper:
             own = work(), None
         except (OSError, SafetensorError) as error:
             own = None, f"{type(error).__name__}: {error}"
-        told: list[tuple[Any, str | None]] = self._from_all(own)
+        told: list[tuple[Any, str | None]] = of_all_ranks(own, self._place)
         if failures := [failure for _, failure in told if failure]:
             raise OSError(failures[0])
         return [value for value, _ in told]
-
-    def _from_all(self, value: Told) -> list[Told]:
-        if self._place.world_size == 1:
-            return [value]
-        gathered: list[Any] = [None] * self._place.world_size
-        dist.all_gather_object(gathered, value)
-        return gathered
 
 
 def _rank_file(rank: int) -> str:

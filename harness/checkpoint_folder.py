@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from harness.errors import UserError
 from harness.record import Piece
 from harness.settings import Settings
 from harness.sources import hash_file
+from harness.study import flat_items
 from harness.whole_file import write_whole
 
 FORMAT_VERSION = 1
@@ -191,8 +191,9 @@ def _read_manifest(path: Path) -> Manifest:
 def _difference(there: Identity, here: Identity) -> str | None:
     """In what a checkpoint's training is another one than this, or None."""
     if there.config_hash != here.config_hash:
-        for key, value in _flat(here.config):
-            if (other := dict(_flat(there.config)).get(key)) != value:
+        others = dict(flat_items(there.config))
+        for key, value in flat_items(here.config):
+            if (other := others.get(key)) != value:
                 return f"{key} = {other!r} there, {value!r} here"
         return "its configuration's hash is another"
     if there.splits != here.splits:
@@ -202,14 +203,6 @@ def _difference(there: Identity, here: Identity) -> str | None:
         if getattr(there, key) != getattr(here, key):
             return f"{key} = {getattr(there, key)} there, {getattr(here, key)} here"
     return None
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def begin(folder: Path, num_updates: int) -> Path:

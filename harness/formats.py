@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from harness.errors import UserError
 from harness.row_checks import BROKEN, ENCODING, BadRow
+from harness.sources import hash_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -122,8 +123,7 @@ def hash_files(files: Sequence[SourceFile], where: str) -> str:
     digests = []
     for file in files:
         try:
-            with file.path.open("rb") as opened:
-                digests.append(hashlib.file_digest(opened, "sha256").hexdigest())
+            digests.append(hash_file(file.path))
         except OSError as error:
             raise UserError(f"{where}: {file.path.name} can't be read: {error.strerror}") from None
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()

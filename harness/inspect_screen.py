@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,14 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.inspection import Inspection, Shown
+from harness.inspection import UNKNOWN, Inspection, Shown
 from harness.length_advice import PADDINGS, WHOLE_FRACTION, Advice, Length
 from harness.report.wording import plural
 from harness.settings import Padding
 
 _SHOWN_CLASSES = 12
 _SHOWN_TOKENS = 28
-_UNKNOWN = "[UNK]"
 _FLAGS = {"text": "--text", "label": "--label", "group": "--group-by", "time": "--time-by"}
 _LONGER = 1.005  # times the arithmetic: below that a longer length costs nothing to speak of
 _RARE = 0.02
@@ -91,7 +91,8 @@ def study_text(found: Inspection, advice: Advice, batch_size: int) -> str:
     lines = [
         f"# Made by `harness inspect` of {num_rows:,} usable rows; run it by `harness run`.",
         "[data]",
-        *(f"{key} = {_toml(value)}" for key, value in keys.items()),
+        # JSON's strings, numbers, truths and lists are TOML's too.
+        *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()),
         "",
         "[matrix]",
         f"batch_size = [{batch_size}]",
@@ -204,7 +205,7 @@ def _histogram(lengths: np.ndarray) -> str:
 
 def _example(one: Shown, seq_len: int) -> str:
     kept = one.tokens[: min(seq_len, _SHOWN_TOKENS)]
-    words = " ".join(f"[bold red]{escape(token)}[/]" if token == _UNKNOWN else escape(token) for token in kept)
+    words = " ".join(f"[bold red]{escape(token)}[/]" if token == UNKNOWN else escape(token) for token in kept)
     left = len(one.tokens) - len(kept)
     more = "" if left <= 0 else f" [dim]... {left} more[/]"
     if len(one.tokens) > seq_len:
@@ -259,14 +260,3 @@ def _times(factor: float) -> str:
 
 def _note(advice: Advice) -> str:
     return f" # cuts {advice.best.cut_texts_fraction:.1%} of the texts"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    return str(value)

@@ -35,7 +35,7 @@ Kind = Literal["short", "median", "long", "truncated"]
 TOKENISED_ROWS = 20_000  # of more a random sample tells of lengths
 _FITTED_ROWS = 20_000  # TF-IDF is fitted on so many at most: seconds
 _HELD_OUT = (0.2, 0.1, 0.02)  # of the rows, for validation and for test
-_UNKNOWN = "[UNK]"
+UNKNOWN = "[UNK]"
 _SHARES = (0.0, 0.5, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -156,7 +156,7 @@ def inspect_source(
     chosen = np.sort(np.random.default_rng(seed).permutation(num_rows)[:TOKENISED_ROWS])
     tokens, texts = _encode(rows, chosen, model)
     lengths = np.array([len(row) for row in tokens])
-    num_unknown = sum(row.count(_UNKNOWN) for row in tokens)
+    num_unknown = sum(row.count(UNKNOWN) for row in tokens)
     labels = [rows.names[index] for index in rows.labels[chosen]]
     return Inspection(
         settings=settings,

@@ -61,7 +61,7 @@ def wilson(share: float, num_examples: int) -> Estimate:
 
     Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212.
     """
-    squared = _normal_quantile() ** 2
+    squared = t_quantile(math.inf) ** 2
     middle = (share + squared / (2 * num_examples)) / (1 + squared / num_examples)
     half = math.sqrt(squared * (share * (1 - share) + squared / (4 * num_examples)) / num_examples)
     half /= 1 + squared / num_examples
@@ -92,14 +92,7 @@ def clear(one: Estimate, other: Estimate) -> bool:
 
 @functools.cache
 def t_quantile(freedom: float) -> float:
-    """97.5 % quantile of Student's t: half the width of a 95 % interval, in standard errors."""
+    """97.5 % quantile of Student's t: half the width of a 95 % interval, in standard errors; of infinite freedom the normal one."""
     from scipy import special  # here, so that what asks for no interval runs where scipy is not installed
 
     return float(special.stdtrit(freedom, 0.975))
-
-
-@functools.cache
-def _normal_quantile() -> float:
-    from scipy import special
-
-    return float(special.ndtri(0.975))

@@ -14,7 +14,7 @@ ReadTexts = Callable[[Sequence[int]], Sequence[str]]
 MAX_CLASSES = 12  # a wider matrix nobody reads: then the most confused pairs
 _MAX_PAIRS = 12
 _MAX_MISTAKES = 10
-_LONGEST_TEXT = 300
+LONGEST_TEXT = 300
 
 
 @dataclass(frozen=True)
@@ -76,4 +76,4 @@ def most_confident(test: TestEvaluation | None, read_texts: ReadTexts | None) ->
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

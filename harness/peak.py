@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.distributed as dist
 
 from harness.batch_plan import Step
 from harness.calibration import DTYPES, SIZES, copy_gb_per_s, room_bytes, wait
@@ -20,7 +19,7 @@ from harness.corpus import Tokens
 from harness.flops import count_flops, middle_step
 from harness.matrix import FineTuneConfig
 from harness.record import CalibratedPeak, ModelFacts
-from harness.training import Beat, Place, Trace, Trainee, forward_backward, plan_batches
+from harness.training import Beat, Place, Trace, Trainee, forward_backward, of_all_ranks, plan_batches
 
 # A tenth of the run's training is spent, and not more than this.
 MOST_S, SHARE = 1.8, 0.1
@@ -34,7 +33,6 @@ _ROOM = 1 / 8  # of the free memory, to the matrices
 _STRETCH = 2**18
 _GIGA = 1e9
 
-_Told = TypeVar("_Told")
 # `nt`: by a transposed matrix, as a layer's forward pass; `tn`: a transposed one by another, as its weights' gradient.
 Layout = Literal["nn", "nt", "tn"]
 
@@ -76,14 +74,14 @@ def measure_arithmetic(
         near_limit: This rank came so near its memory cap that nothing more is tried; then no rank tries.
     """
     found: dict[str, Any] = {}
-    if not all(_of_all_ranks(not near_limit, place)):
+    if not all(of_all_ranks(not near_limit, place)):
         return found
     step = middle_step(islice(plan_batches(rows, config, place), len(seconds)), rows, config)
     try:
         found["flops"] = count_flops(trainee, rows, step, config, place, beat)
     except (MemoryError, RuntimeError):
         traceback.print_exc()  # the ending is training's, which went well
-    if all(_of_all_ranks("flops" in found, place)):
+    if all(of_all_ranks("flops" in found, place)):
         try:
             found["peak"] = measure_peak(trainee, model, rows, step, config, place, seconds, beat)
         except (MemoryError, RuntimeError):
@@ -134,7 +132,7 @@ def measure_peak(
     room = room_bytes(place.device) * _ROOM
     all_products = products_of(model, _num_tokens(step, rows, config, place))
     products = [one for one in all_products if _num_bytes(one, config) <= room]
-    told = _of_all_ranks((mine, bool(products)), place)
+    told = of_all_ranks((mine, bool(products)), place)
     num_steps = told[0][0]
     if not all(able for _, able in told):
         return None
@@ -256,11 +254,3 @@ def _num_tokens(step: Step, rows: Tokens, config: FineTuneConfig, place: Place) 
     """Padded tokens of this rank's first micro-batch: the rows of the matrices that its layers multiply."""
     mine = step[0][place.rank]
     return max(1, len(mine)) * (config.seq_len if config.padding == "max" else int(rows.lengths[mine].max(initial=1)))
-
-
-def _of_all_ranks(told: _Told, place: Place) -> list[_Told]:
-    """What every rank tells: none may wait for another that does not come."""
-    all_told = [told] * place.world_size
-    if place.world_size > 1:
-        dist.all_gather_object(all_told, told)
-    return all_told

@@ -6,6 +6,7 @@ predictable, empirically, arXiv:1712.00409 (2017), who also name the region of f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -22,7 +23,6 @@ POOR = (
 NUM_DRAWS = 1000
 _SEED = 20261126
 _EXPONENTS = np.geomspace(0.05, 2.0, 60)  # what was seen of language and images lies between 0.07 and 0.5 (Hestness)
-_NORMAL = 1.959963984540054  # 97.5 % quantile
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Errors:
         """By how much accuracy at one place is above that at another, with its 95 % interval."""
         value, quantile = (
             float(self.error[start] - self.error[end]),
-            t_quantile(self.freedom) if self.freedom else _NORMAL,
+            t_quantile(self.freedom or math.inf),
         )
         half = quantile * _spread(self.covariance, start, end) ** 0.5
         return Estimate(value, value - half, value + half, "over test examples and seeds")

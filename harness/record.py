@@ -752,7 +752,7 @@ def from_fields(fields: dict[str, Any]) -> Record:
     return Record.model_validate(fields | {"schema_version": SCHEMA_VERSION})
 
 
-def whole_record(text: str) -> Record | None:
+def whole_record(text: str | bytes) -> Record | None:
     """Read a record of this schema version in one go; None of all else, which `from_fields` can say more about."""
     try:
         record = Record.model_validate_json(text)

@@ -149,7 +149,7 @@ def _split_matrix(raw: object, problems: list[str]) -> tuple[dict[str, Any], dic
         return {}, {}
     axes: dict[str, Any] = {}
     sweeps: dict[str, tuple[Any, ...]] = {}
-    for key, value in _flat(raw):
+    for key, value in flat_items(raw):
         if "." not in key:
             axes[key] = value if isinstance(value, list) else [value]
             continue
@@ -161,16 +161,17 @@ def _split_matrix(raw: object, problems: list[str]) -> tuple[dict[str, Any], dic
     return axes, sweeps
 
 
-def _flat(raw: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat_items(raw: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Keys and values of tables within tables, each key with its tables' names before it."""
     pairs: list[tuple[str, Any]] = []
     for key, value in raw.items():
-        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+        pairs += flat_items(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
     return pairs
 
 
 def _check_rule(rule: Mapping[str, Any], where: str, problems: list[str], *, single: bool) -> dict[str, Any]:
     checked: dict[str, Any] = {}
-    for key, value in _flat(rule):
+    for key, value in flat_items(rule):
         path = f"{where}.{key}" if "." not in key else f'{where}."{key}"'
         if single and isinstance(value, list) and key != "training.seeds":
             problems.append(f"{path}: found {_shown(value)}; allowed: one value (an included cell is whole)")

@@ -9,8 +9,8 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate, islice, pairwise
-from typing import Any, Protocol
+from itertools import accumulate, chain, islice, pairwise
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _LAYER = re.compile(r"\.layer\.(\d+)\.")
 _COMMUNICATION_PAIRS = 6
 Beat = Callable[[], None]
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,7 @@ def train(  # noqa: PLR0913 - its instruments among them
         at_end = update == num_updates
         elapsed = trace.train_s + time.perf_counter() - resumed
         if config.limits.max_train_s is not None and not at_end:
-            at_end = _any_rank(elapsed >= config.limits.max_train_s, place)
+            at_end = any_rank(elapsed >= config.limits.max_train_s, place)
             trace.stopped_early = f"limits.max_train_s = {config.limits.max_train_s:g} s reached" if at_end else None
         pause = at_end or update % eval_every == 0 or update in chunks
         due = keeper is not None and keeper.is_due(trace)
@@ -336,7 +337,7 @@ def measure_communication(
     trainee.model.train()
     for turn in range(2 * _COMMUNICATION_PAIRS):
         syncs = turn % 4 in (0, 3)  # A B B A, so that drift cancels
-        _from_all_ranks([None], place)  # begin together
+        of_all_ranks(None, place)  # begin together
         _synchronize(place)
         began = time.perf_counter()
         with contextlib.nullcontext() if syncs else module.no_sync():
@@ -383,7 +384,7 @@ def evaluate(model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place
     model.train()
     predictions = np.zeros(len(rows.labels), dtype=np.int64)
     probabilities = np.zeros(len(rows.labels))
-    for batch, predicted, given in _from_all_ranks(parts, place):
+    for batch, predicted, given in chain.from_iterable(of_all_ranks(parts, place)):
         predictions[batch], probabilities[batch] = predicted, given
     return TestEvaluation(
         evaluate_s=time.perf_counter() - began,
@@ -569,7 +570,7 @@ def _no_broadcasts() -> dict[str, Any]:
 def _divergence(trace: Trace, config: FineTuneConfig, place: Place) -> str | None:
     # With fp16 the gradient scaler skips a step that overflowed; only a loss that stays lost is a divergence.
     seen = trace.loss_sums[-1:] if config.precision == "fp16" else trace.loss_sums
-    if not _any_rank(not all(map(math.isfinite, seen)), place):
+    if not any_rank(not all(map(math.isfinite, seen)), place):
         return None
     first = next(
         (i for i, loss in enumerate(trace.loss_sums, start=1) if not math.isfinite(loss)),
@@ -608,7 +609,7 @@ def _validate(
     trace.evaluate_s += seen.evaluate_s
     return Evaluation(
         train_s=trace.train_s,
-        num_samples_seen=sum(_from_all_ranks([sum(trace.num_samples)], place)),
+        num_samples_seen=sum(of_all_ranks(sum(trace.num_samples), place)),
         num_updates=update,
         accuracy=seen.accuracy,
         macro_f1=seen.macro_f1,
@@ -632,14 +633,14 @@ def _synchronize(place: Place) -> None:
         torch.cuda.synchronize(place.device)
 
 
-def _any_rank(flag: bool, place: Place) -> bool:
-    return any(_from_all_ranks([flag], place))
+def of_all_ranks(told: Told, place: Place) -> list[Told]:
+    """What every rank tells, in order of rank; each waits here for all."""
+    all_told = [told] * place.world_size
+    if place.world_size > 1:
+        dist.all_gather_object(all_told, told)
+    return all_told
 
 
-def _from_all_ranks(values: list[Any], place: Place) -> Iterator[Any]:
-    """Concatenate the lists of all ranks, in order of rank."""
-    if place.world_size == 1:
-        return iter(values)
-    gathered: list[list[Any]] = [[] for _ in range(place.world_size)]
-    dist.all_gather_object(gathered, values)
-    return (value for part in gathered for value in part)
+def any_rank(flag: bool, place: Place) -> bool:
+    """Whether it is so on any rank; each waits here for all."""
+    return any(of_all_ranks(flag, place))

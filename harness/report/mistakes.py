@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.cost import Priced
-from harness.mistakes import MAX_CLASSES, Confusion, confusion
+from harness.mistakes import LONGEST_TEXT, MAX_CLASSES, Confusion, confusion
 from harness.record import Mistake, Record
 from harness.report.cell_table import Field
 from harness.report.naming import short_labels
@@ -16,7 +16,6 @@ MAX_CELLS = 12
 MISTAKE_HEADS = ("text", "its label", "the model's", "probability")
 _PAIR_HEADS = ("its label", "the model's", "examples", "of that label")
 _LONGEST_LABEL = 40
-_LONGEST_TEXT = 300
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def _pairs(found: Confusion) -> list[tuple[Field, ...]]:
 
 def _mistake(mistake: Mistake, labels: Sequence[str]) -> tuple[Field, ...]:
     return (
-        Field(clean(mistake.text, _LONGEST_TEXT), None, numeric=False),
+        Field(clean(mistake.text, LONGEST_TEXT), None, numeric=False),
         Field(_label(labels[mistake.label]), None, numeric=False),
         Field(_label(labels[mistake.predicted]), None, numeric=False),
         Field(percent(mistake.probability), mistake.probability),
