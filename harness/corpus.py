@@ -192,7 +192,6 @@ def _lay_tokens(
     corpus: Corpus, tokenizer: Tokenizer, seq_len: int, folder: Path, began: float, *, store_texts: bool
 ) -> Path:
     num_truncated = num_rows = 0
-    first: Encoding | None = None
     for name in SPLITS:
         lengths, firsts = [], []
         with (folder / f"{name}-ids.bin").open("wb") as file:
@@ -205,17 +204,15 @@ def _lay_tokens(
                     firsts.append(
                         np.array([_first_segment(encoding.type_ids) for encoding in encodings], dtype=np.int32)
                     )
-                first = first or encodings[0]
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         num_rows += len(offsets) - 1
         np.save(folder / f"{name}-offsets.npy", offsets)
         np.save(folder / f"{name}-labels.npy", corpus.labels[name].astype(np.int64))
         if firsts:
             np.save(folder / f"{name}-firsts.npy", np.concatenate(firsts))
-    assert first is not None  # noqa: S101 - no split is without rows
     told = {
         "truncated_fraction": num_truncated / num_rows,
-        "example": _example(corpus, first, seq_len, store_texts=store_texts).model_dump(mode="json"),
+        "example": _example(corpus, tokenizer, seq_len, store_texts=store_texts).model_dump(mode="json"),
         "tokenise_s": time.perf_counter() - began,
     }
     (folder / "told.json").write_text(json.dumps(told), encoding="utf-8")
@@ -223,26 +220,28 @@ def _lay_tokens(
 
 
 def _encoded(corpus: Corpus, name: str, tokenizer: Tokenizer) -> Iterator[list[Encoding]]:
-    """A split's rows, encoded by all cores, some at a time."""
+    """A split's rows, encoded by all cores, some at a time; what stands where in a text is left out."""
     rows: Iterator[Any] = iter(corpus.texts[name])
     if corpus.pairs is not None:
         rows = zip(rows, corpus.pairs[name], strict=True)
     while some := list(islice(rows, _ENCODED_AT_ONCE)):
-        yield tokenizer.encode_batch(some)
+        yield tokenizer.encode_batch_fast(some)
 
 
-def _example(corpus: Corpus, encoding: Encoding, seq_len: int, *, store_texts: bool) -> Example:
+def _example(corpus: Corpus, tokenizer: Tokenizer, seq_len: int, *, store_texts: bool) -> Example:
     """The first training row."""
+    text = corpus.texts["train"][0]
+    pair = None if corpus.pairs is None else corpus.pairs["train"][0]
+    encoding = tokenizer.encode(text, pair)
     num_padding = max(0, seq_len - len(encoding.ids))
-    pair = corpus.pairs is not None
     return Example(
         label=corpus.facts.labels[corpus.labels["train"][0]],
-        text=corpus.texts["train"][0] if store_texts else None,
+        text=text if store_texts else None,
         tokens=tuple(encoding.tokens) if store_texts else None,
         input_ids=tuple(encoding.ids) if store_texts else None,
         attention_mask=(1,) * len(encoding.ids) + (0,) * num_padding,
-        pair=corpus.pairs["train"][0] if corpus.pairs is not None and store_texts else None,
-        token_type_ids=tuple(encoding.type_ids) if pair and store_texts else None,
+        pair=pair if store_texts else None,
+        token_type_ids=tuple(encoding.type_ids) if pair is not None and store_texts else None,
     )
 
 
@@ -254,10 +253,12 @@ def load_tokenizer(model: ModelFiles) -> tuple[Tokenizer, str]:
     """
     from tokenizers import BertWordPieceTokenizer, Tokenizer
 
-    for file, load in (("tokenizer.json", Tokenizer.from_file), ("vocab.txt", BertWordPieceTokenizer)):
-        path = model.folder / file
-        if path.is_file():
-            return load(str(path)), sha256_of(path)
+    path = model.folder / "tokenizer.json"
+    if path.is_file():
+        return Tokenizer.from_file(str(path)), sha256_of(path)
+    path = model.folder / "vocab.txt"
+    if path.is_file():
+        return Tokenizer.from_str(BertWordPieceTokenizer(str(path)).to_str()), sha256_of(path)
     raise UserError(f"model {model.name!r}: no tokenizer.json and no vocab.txt in its folder")
 
 

@@ -79,7 +79,7 @@ class Labeller:
         inputs: list[Any] = [window.texts[row] for row in rows]
         if window.pairs is not None:
             inputs = [(window.texts[row], window.pairs[row]) for row in rows]
-        encodings = self._tokenizer.encode_batch(inputs)
+        encodings = self._tokenizer.encode_batch_fast(inputs)
         probabilities = np.full((len(window.texts), len(self.labels)), np.nan)
         if rows:
             probabilities[rows] = self._probabilities(encodings)
