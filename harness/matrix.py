@@ -213,7 +213,12 @@ def expand(study: Study) -> list[Cell]:
             problems |= dict.fromkeys(f"cell {name}: {line}" for line in describe(error, FineTuneConfig))
         else:
             problems |= dict.fromkeys(f"cell {name}: {line}" for line in _contradictions(seeds[0]))
-            if configs.setdefault(name, seeds) != seeds:
+            known = configs.setdefault(name, seeds)
+            if known == seeds:
+                continue
+            if hash_config(known[0], ignore=("seed",)) == hash_config(seeds[0], ignore=("seed",)):
+                configs[name] = known + seeds  # one cell, on more seeds; those said twice are measured once
+            else:
                 # Only signs that no folder's name holds tell them apart.
                 configs[f"{name}-{hash_config(seeds[0])[:6]}"] = seeds
     if problems:
@@ -337,7 +342,7 @@ def _cell_name(assignment: Mapping[str, Any]) -> str:
         f"-{assignment['padding']}-{assignment['trainable']}{threads}"
     )
     for key, value in assignment.items():
-        if "." in key:
+        if "." in key and key != "training.seeds":  # a run's own seed is on its label
             # The last part tells a key: no two tables share one (a test holds this).
             shown = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
             name += f"-{key.partition('.')[2]}={re.sub(r'[^A-Za-z0-9._+]+', '_', shown).strip('_')[:_SHOWN_SIGNS]}"

@@ -172,6 +172,19 @@ def test_every_key_was_tried_for_its_hash():
     assert tried == {f"{table}.{name}" for table, model in SECTIONS.items() for name in model.model_fields}
 
 
+def test_a_cells_name_is_that_of_every_seed_and_a_row_may_add_seeds_to_a_swept_cell():
+    cells = cells_of(
+        matrix={"batch_size": [8]},
+        include=[{"training.seeds": [2, 0]}, {"batch_size": 16, "training.seeds": [1]}],
+        training={"seeds": [0, 1]},
+    )
+
+    assert [(cell.name.partition("-")[0], cell.config.seed) for cell in cells] == [
+        ("b8", 0), ("b16", 1), ("b8", 1), ("b8", 2)
+    ]  # fmt: skip
+    assert not any("seeds" in cell.name for cell in cells)
+
+
 def test_the_hash_is_of_the_seed_and_not_of_the_list_of_seeds():
     one, two = cells_of(), cells_of(training={"seeds": [0, 1]})
     assert two[0].config_hash == one[0].config_hash != two[1].config_hash
