@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from harness import __version__
+from harness.best_weights import BestWeights
 from harness.checkpoint_folder import (
     FORMAT_VERSION,
     Manifest,
@@ -63,11 +64,12 @@ class CheckpointKeeper:
         memory: MemoryMeter,
         num_planned: int,
         pulse: Pulse | None,
+        best: BestWeights,
     ) -> None:
         assert job.pieces is not None  # noqa: S101 - what a keeper is made for
         self._pieces, self._ordered_at = job.pieces, job.ordered_at
         self._trainee, self._place, self._timer, self._memory = trainee, place, timer, memory
-        self._num_planned, self._pulse = num_planned, pulse
+        self._num_planned, self._pulse, self._best = num_planned, pulse, best
         self._stop = StopFlag(Path(job.pieces.stop))
         self.before = Trace()
         self._first, self._num_rows, self._wish = 0, 0, _NOTHING
@@ -98,6 +100,7 @@ class CheckpointKeeper:
         self._memory.go_on(PeakMemory.model_validate(peak) for peak in told["peaks"])
         self.before = _trace_from(told["trace"])
         self._first = len(self.before.num_samples)
+        self._best.go_on(source, self.before)
         _set_random_states(told["random"], self._place.device)  # last: what was done above may have drawn numbers
 
     def is_due(self, trace: Trace) -> bool:
@@ -192,7 +195,7 @@ class CheckpointKeeper:
         write_whole(writing / names[0], json.dumps(told))
         if self._place.rank == 0:
             _write_trainee(self._trainee, writing)
-            names += [_WEIGHTS, _OPTIMIZER, _STATE]
+            names += [_WEIGHTS, _OPTIMIZER, _STATE, *self._best.write_to(writing)]
         return {name: seal_file(writing / name) for name in names}
 
     def _manifest(self, num_updates: int, files: dict[str, Sealed]) -> Manifest:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from harness.checkpoint_folder import Found, Identity, Pieces, find_newest, forget
 from harness.errors import UserError
+from harness.keeping import WriteCard
 from harness.machine import num_ranks, unsupported_reason
 from harness.matrix import Cell, FineTuneConfig
 from harness.record import Machine, Record
 from harness.runner import FineTuneJob, Prepared, Runner, StartMethod, Surroundings
 from harness.stopping import heard
-from harness.store import folder_name, save_record
-from harness.sweep import Preparations, Watcher, alone
+from harness.store import folder_name
+from harness.sweep import Preparations, Watcher, alone, run_and_save
 
 CHECKPOINTS = "checkpoints"
 # A piece that was asked to stop has so long for its step, a validation and the checkpoint, before it is ended.
@@ -29,11 +30,13 @@ class Bounds:
     Attributes:
         max_s: Seconds since the cell was ordered.
         max_rows: Rows that this piece trains on.
+        notice: Asks the cloud whether it takes this machine back.
     """
 
     max_s: float | None = None
     time_words: str = ""
     max_rows: int | None = None
+    notice: Callable[[], bool] | None = None
 
 
 def checkpoints_folder(cell: Cell, results: Path) -> Path:
@@ -60,11 +63,6 @@ def choose_cell(cells: list[Cell], name: str | None) -> list[Cell]:
             f"cell {fitting[0]}: training.compile = true can't be trained in pieces, since what is compiled anew need not "
             "compute the same bits; set it to false, or use `harness run`"
         )
-    if any(isinstance(cell.config, FineTuneConfig) and cell.config.training.keep_model for cell in chosen):
-        raise UserError(
-            f"cell {fitting[0]}: training.keep_model = true can't be had of a training in pieces yet, since the best weights "
-            "of an earlier piece are not carried over; set it to false, or use `harness run`"
-        )
     return chosen
 
 
@@ -77,7 +75,7 @@ def train_piece(
     folder: Path,
     bounds: Bounds,
     on_found: Callable[[Found], None] = lambda _: None,
-    notice: Callable[[], bool] | None = None,
+    write_card: WriteCard | None = None,
     start_method: StartMethod | None = None,
 ) -> Record:
     """Go on with a cell's training, and save what became of it.
@@ -93,7 +91,7 @@ def train_piece(
         folder: Of its checkpoints.
         bounds: When this piece is to end.
         on_found: Is told what is gone on from before training begins.
-        notice: Asks the cloud whether it takes this machine back.
+        write_card: Writes the card of the model that is kept; without it none is.
         start_method: As the runner's.
 
     Raises:
@@ -117,14 +115,10 @@ def train_piece(
         flag = Path(temporary) / "stop"
         told = _tell(config, around, folder, identity, found.path, flag, bounds)
         watcher.cell_started(cell)
-        with Runner(start_method, preload=("harness.unmoved",)) as runner, heard(flag, notice):
-            record = runner.run(
-                cell,
-                replace(prepared, job=replace(prepared.job, pieces=told)),
-                around,
-                lambda message: watcher.cell_progressed(cell, message),
-            )
-        watcher.cell_ended(cell, record, save_record(record, results))
+        with Runner(start_method, preload=("harness.unmoved",)) as runner, heard(flag, bounds.notice):
+            needs = replace(prepared, job=replace(prepared.job, pieces=told))
+            record, path = run_and_save(runner, cell, needs, around, watcher, results, write_card)
+        watcher.cell_ended(cell, record, path)
         if record.outcome == "ok":
             forget(folder)
     if record.outcome == "ok":

@@ -247,7 +247,7 @@ class Phases(Settings):
         load_s: Model and data to memory.
         first_step_s: From the parent's order to the end of the first training step.
         train_s: The training clock, which stands still during evaluations.
-        evaluate_s: Validations during training.
+        evaluate_s: Validations during training, and looks at the test set after chunks.
         test_s: The one evaluation on the test set.
         tokenise_s: Tokenising the splits: done once before the first cell, and shared.
     """
@@ -487,7 +487,9 @@ class Evaluation(Settings):
     """One look at the validation set.
 
     Attributes:
+        evaluate_s: Of that look alone.
         chunk: The chunk of the training rows, from 1, that had just been trained on; None elsewhere.
+        test_accuracy: After a chunk, on the test set, which decides nothing; None elsewhere.
     """
 
     train_s: float
@@ -497,10 +499,11 @@ class Evaluation(Settings):
     macro_f1: float
     evaluate_s: float
     chunk: int | None = None
+    test_accuracy: float | None = None
 
 
 class TestEvaluation(Settings):
-    """The one look at the test set: each example's true and predicted label, as indices into `DataFacts.labels`.
+    """The look at the test set when training is over: each example's true and predicted label, as indices into `DataFacts.labels`.
 
     Attributes:
         probabilities: What the model gave each predicted label, to 4 digits; none of baselines and in older records.

@@ -186,7 +186,7 @@ def run_cells(  # noqa: PLR0913 - what a run is given has many sources
                 record = blank_record(cell, around, "skipped", needless).model_copy(update={"data": needs.data})
                 path = save_record(record, results)
             else:
-                record, path = _run_and_save(runner, cell, needs, around, watcher, results, write_card)
+                record, path = run_and_save(runner, cell, needs, around, watcher, results, write_card)
             records.append(record)
             watcher.cell_ended(cell, record, path)
             if record.outcome == "interrupted":
@@ -194,7 +194,7 @@ def run_cells(  # noqa: PLR0913 - what a run is given has many sources
     return records
 
 
-def _run_and_save(
+def run_and_save(
     runner: Runner, cell: Cell, needs: Prepared, around: Surroundings, watcher: Watcher, results: Path,
     write_card: WriteCard | None,
 ) -> tuple[Record, Path]:  # fmt: skip

@@ -250,11 +250,13 @@ def train(  # noqa: PLR0913 - its instruments among them
     beat: Beat,
     keeper: Keeper | None = None,
     on_validation: Callable[[Trace], None] = lambda _: None,
+    test_rows: Tokens | None = None,
 ) -> Trace:
     """Fine-tune the trainee in place, with the training clock stopped during evaluations and checkpoints.
 
     `on_step` is called between steps, outside of every timed one; `beat` wherever this rank got on; `on_validation`
-    after each validation, while the clock stands still. With a `keeper` training goes on from where it was left.
+    after each validation, while the clock stands still. With a `keeper` training goes on from where it was left. After each
+    chunk of the rows the model is tried on `test_rows` too, which decides nothing.
     """
     num_updates, eval_every, chunks = _milestones(config, len(train_rows.labels), place.world_size)
     trace, losses = keeper.before if keeper else Trace(), torch.zeros(num_updates, device=place.device)
@@ -296,9 +298,9 @@ def train(  # noqa: PLR0913 - its instruments among them
                     trace,
                     beat,
                     at_end=at_end,
-                    chunk=chunks.get(update),
                     on_validation=on_validation,
                 )
+                _note_chunk(trainee.model, test_rows, config, place, trace, beat, chunk=chunks.get(update))
                 at_end = at_end or trace.stopped_early is not None
             if keeper is not None and (due or at_end) and not trace.diverged:
                 keeper.keep(trace)
@@ -588,7 +590,6 @@ def _look(
     beat: Beat,
     *,
     at_end: bool,
-    chunk: int | None,
     on_validation: Callable[[Trace], None],
 ) -> None:
     """See how training is getting on: whether its loss is lost, and what a validation says."""
@@ -596,10 +597,25 @@ def _look(
     if config.model.init != "pretrained" or trace.diverged:
         return
     seen = _validate(model, rows, config, place, trace, len(trace.num_samples), beat)
-    trace.evaluations.append(seen.model_copy(update={"chunk": chunk}))
+    trace.evaluations.append(seen)
     on_validation(trace)
     if not at_end and _reached(trace.evaluations[-1], config):
         trace.stopped_early = f"target {config.training.target_accuracy:g} reached on validation"
+
+
+def _note_chunk(
+    model: PreTrainedModel, rows: Tokens | None, config: FineTuneConfig, place: Place, trace: Trace, beat: Beat,
+    *, chunk: int | None,
+) -> None:  # fmt: skip
+    """Note on the validation at a chunk's end which it was, and what the test set says then."""
+    if chunk is None or not trace.evaluations or trace.evaluations[-1].num_updates != len(trace.num_samples):
+        return
+    noted: dict[str, Any] = {"chunk": chunk}
+    if rows is not None:
+        tried = evaluate(model, rows, config, place, beat)
+        trace.evaluate_s += tried.evaluate_s
+        noted["test_accuracy"] = tried.accuracy
+    trace.evaluations[-1] = trace.evaluations[-1].model_copy(update=noted)
 
 
 def _validate(

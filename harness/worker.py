@@ -164,14 +164,14 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     num_updates = planned_updates(config, len(tokens["train"].labels), place.world_size)
     trainee = make_trainee(model, config, place, num_updates)
     timer, memory = StepTimer(place.device), MemoryMeter(place.device, place.rank)
-    keeper = CheckpointKeeper(job, trainee, place, timer, memory, num_updates, pulse) if job.pieces else None
+    best = BestWeights(model, Path(job.keep_to) if job.keep_to else None, place, beat)
+    keeper = CheckpointKeeper(job, trainee, place, timer, memory, num_updates, pulse, best) if job.pieces else None
     if keeper:
         keeper.resume(began)
     loaded = time.perf_counter()
     send({"kind": "phase", "name": "train", "load_s": loaded - began})
     compile_s = compile_ahead(trainee, tokens["train"], config, place) if config.training.compile else None
     reporter = _Reporter(send, job, num_updates, num_told=len(keeper.before.held_bytes) if keeper else 0)
-    best = BestWeights(model, Path(job.keep_to) if job.keep_to else None, place, beat)
     try:
         trace = train(
             trainee,
@@ -185,6 +185,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
             beat=beat,
             keeper=keeper,
             on_validation=best.look,
+            test_rows=tokens["test"],
         )
     finally:
         reporter.finish()
@@ -219,7 +220,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     # What follows is in none of the figures above.
     send({"kind": "phase", "name": "after"})
     told |= {} if unfinished else _look_closer(job, trainee, tokens, place, told, held, beat)
-    return told | {"kept": best.complete(), "cpu_s": time.process_time()}
+    return told | {"kept": best.complete(trace), "cpu_s": time.process_time()}
 
 
 def _look_closer(

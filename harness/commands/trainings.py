@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +78,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     Ctrl-C, SIGTERM and a cloud's notice that it takes the machine back stop it likewise. The end is an ordinary record.
     """
     from harness.cloud import taken_back
+    from harness.model_card import card_writer
     from harness.pieces import checkpoints_folder, choose_cell, train_piece
     from harness.screen import Screen
     from harness.store import find_done, own_records
@@ -98,13 +101,13 @@ def train(  # noqa: PLR0913 - each is an option of the command
     price = find_price(
         around.machine, prices, usd_per_hour=usd_per_hour, stated=around.stated, detected=around.detected
     )
-    bounds = _bounds(max_minutes, max_usd, max_rows, price)
+    seen, bounds = around.detected, _bounds(max_minutes, max_usd, max_rows, price)
+    if not offline and seen is not None and seen.is_spot is not False:
+        bounds = replace(bounds, notice=partial(taken_back, seen.vendor))
     folder = checkpoints or checkpoints_folder(chosen, results)
-    seen = around.detected
     with Screen(console.out, [chosen]) as screen:
         record = train_piece(
-            chosen, results, around, screen, folder=folder, bounds=bounds, on_found=_print_found,
-            notice=None if offline or seen is None or seen.is_spot is False else lambda: taken_back(seen.vendor),
+            chosen, results, around, screen, folder=folder, bounds=bounds, on_found=_print_found, write_card=card_writer(price),
         )  # fmt: skip
     _print_end(record, folder)
     if record.outcome in ("interrupted", "preempted"):

@@ -1,4 +1,4 @@
-"""Training rows that come in chunks: what was reached after each, shuffled and as they arrive, in words (pure)."""
+"""Training rows that come in chunks: what was reached after each, shuffled and as they arrive (pure)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
+import plotly.graph_objects as go
+
 from harness.cost import Priced, usd_of_seconds
 from harness.intervals import FEWEST_RUNS
 from harness.matrix import FineTuneConfig, hash_config
 from harness.report.cell_table import Field
+from harness.report.figures import HEIGHT, SERIES, SYMBOLS, Chart, chart_text, colour, layout
 from harness.report.naming import short_labels
 from harness.report.wording import percent, plural, seconds, usd
 
@@ -20,14 +23,17 @@ HEADS = (
     *("as it arrives", "its training", "its cost"),
 )
 _ORDERS = ("shuffled", "arrival")
+_ORDER_WORDS = {"shuffled": "shuffled", "arrival": "as it arrives"}
 _NOT_RUN = "not run"
+_TWO_SIDED_95 = 1.96  # standard errors; of two independent shares, which is wide for two models on one test set
 
 
 @dataclass(frozen=True)
 class Look:
-    """The validation at the end of a chunk, mean of the runs that had it.
+    """The end of a chunk, mean of the runs that had it.
 
     Attributes:
+        accuracy: On the test set.
         train_s: The training clock.
         usd: Set-up, training and validations until then; None without a price.
     """
@@ -39,17 +45,24 @@ class Look:
 
 @dataclass(frozen=True)
 class Chunked:
-    """One configuration in both orders, or in one; `looks` by order, then by chunk."""
+    """One configuration in both orders, or in one.
+
+    Attributes:
+        looks: By order, then by chunk.
+        num_test: Examples of the test set.
+    """
 
     label: str
     looks: dict[str, dict[int, Look]]
     num_runs: int
+    num_test: int
 
 
 @dataclass(frozen=True)
 class ChunkWords:
-    """What the report says of chunks."""
+    """What the report says of chunks, and draws."""
 
+    chart: Chart
     sentences: tuple[str, ...]
     tables: tuple[tuple[str, tuple[tuple[Field, ...], ...]], ...]
 
@@ -60,7 +73,9 @@ def chunk_words(cells: Sequence[Priced]) -> ChunkWords | None:
     if not found:
         return None
     return ChunkWords(
-        sentences=tuple(filter(None, map(_sentence, found))), tables=tuple((one.label, _rows(one)) for one in found)
+        chart=_chart(found),
+        sentences=tuple(filter(None, map(_sentence, found))),
+        tables=tuple((one.label, _rows(one)) for one in found),
     )
 
 
@@ -78,6 +93,7 @@ def chunked(cells: Sequence[Priced]) -> list[Chunked]:
             label=labels[id(group[0])],
             looks={_order(cell): _looks(cell) for cell in group},
             num_runs=min(cell.summary.num_ok for cell in group),
+            num_test=_num_test(group[0]),
         )
         for group in groups.values()
     ]
@@ -89,6 +105,11 @@ def _order(cell: Priced) -> str:
     return config.training.chunk_order
 
 
+def _num_test(cell: Priced) -> int:
+    test = next(record.training.test for record in cell.summary.ok_records if record.training and record.training.test)
+    return len(test.labels)
+
+
 def _looks(cell: Priced) -> dict[int, Look]:
     """By chunk."""
     seen: defaultdict[int, list[tuple[float, float, float]]] = defaultdict(list)
@@ -96,8 +117,8 @@ def _looks(cell: Priced) -> dict[int, Look]:
         spent_s = 0.0
         for one in record.training.evaluations if record.training else ():
             spent_s += one.evaluate_s
-            if one.chunk is not None:
-                seen[one.chunk].append((one.accuracy, one.train_s, spent_s))
+            if one.chunk is not None and one.test_accuracy is not None:
+                seen[one.chunk].append((one.test_accuracy, one.train_s, spent_s))
     hourly, setup_s = cell.price.usd_per_hour if cell.price else None, cell.summary.setup_s or 0.0
     looks = {}
     for chunk, told in sorted(seen.items()):
@@ -105,6 +126,37 @@ def _looks(cell: Priced) -> dict[int, Look]:
         paid_s = setup_s + train_s + spent_s
         looks[chunk] = Look(accuracy, train_s, None if hourly is None else usd_of_seconds(hourly, paid_s))
     return looks
+
+
+def _chart(found: Sequence[Chunked]) -> Chart:
+    figure = go.Figure()
+    for index, one in enumerate(found[: len(SERIES)]):
+        for order, looks in one.looks.items():
+            arrives = order == "arrival"
+            name = _ORDER_WORDS[order] if len(found) == 1 else f"{one.label}, {_ORDER_WORDS[order]}"
+            spent = [usd(look.usd) if look.usd is not None else "no price" for look in looks.values()]
+            figure.add_trace(
+                go.Scatter(
+                    x=list(looks),
+                    y=[look.accuracy for look in looks.values()],
+                    mode="lines+markers",
+                    line={"width": 2, "dash": "dash" if arrives else "solid"},
+                    marker={"size": 9, "symbol": SYMBOLS[index] + ("-open" if arrives else "")},
+                    name=chart_text(name),
+                    meta=colour(SERIES[index] if len(found) > 1 else SERIES[arrives]),
+                    hoverinfo="text",
+                    hovertext=[
+                        f"{chart_text(name)}<br>after chunk {chunk}<br>{percent(look.accuracy)} right"
+                        f"<br>{seconds(look.train_s)} of training<br>{paid}"
+                        for (chunk, look), paid in zip(looks.items(), spent, strict=True)
+                    ],
+                )
+            )
+    layout(figure, x="after chunk", y="test accuracy", height=HEIGHT)
+    most = max(chunk for one in found for looks in one.looks.values() for chunk in looks)
+    figure.update_layout(xaxis={"dtick": max(1, most // 10)}, yaxis={"tickformat": ".0%"}, showlegend=True)
+    label = f"Line chart of test accuracy after each of {most} chunks of the training rows, for {plural(len(found), 'model')}."
+    return Chart("chart-chunks", "After each chunk", label, figure)
 
 
 def _sentence(one: Chunked) -> str:
@@ -119,11 +171,14 @@ def _sentence(one: Chunked) -> str:
         else "It never fell from one chunk to the next"
     )
     spread = "" if one.num_runs >= FEWEST_RUNS else "; the spread between runs is not known"
+    told = (
+        100 * _TWO_SIDED_95 * (2 * fmean(look.accuracy * (1 - look.accuracy) for look in arrived) / one.num_test) ** 0.5
+    )
     return (
-        f"{one.label}: trained on chunk after chunk as it arrives, validation accuracy ends at "
+        f"{one.label}: trained on chunk after chunk as it arrives, test accuracy ends at "
         f"{percent(arrived[-1].accuracy)} after {seconds(arrived[-1].train_s)} of training; on the same rows shuffled, at "
         f"{percent(shuffled[-1].accuracy)} after {seconds(shuffled[-1].train_s)}. {falls} "
-        f"({plural(one.num_runs, 'run')} each{spread})."
+        f"({plural(one.num_runs, 'run')} each{spread}). With {one.num_test:,} test examples less than {told:.1f} points may be chance."
     )
 
 

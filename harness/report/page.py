@@ -118,6 +118,7 @@ def page(
     arithmetic = _arithmetic(cells)
     climbed = _ladders(cells)
     runs, num_more_runs = runs_charts(cells, records)
+    chunks = chunk_words(cells)
     charts = [
         *([cost] if cost is not None else []),
         *maps,
@@ -129,6 +130,7 @@ def page(
         *([memory["chart"]] if memory and memory["chart"] else []),
         *(parts.learning.charts if parts.learning else ()),
         *curves,
+        *([chunks.chart] if chunks else []),
         *runs,
     ]
     told = facts(cells, choice, assumed, choices) | {"side": parts.machines.live if parts.machines else None}
@@ -162,7 +164,7 @@ def page(
         learning=parts.learning,
         learning_heads=LEARNING_HEADS,
         curves=curves,
-        chunks=chunk_words(cells),
+        chunks=chunks,
         chunk_heads=CHUNK_HEADS,
         runs=runs,
         num_more_runs=num_more_runs,

@@ -15,7 +15,7 @@ from harness.pieces import identify
 NEVER_S = 1e9
 
 
-def run_piece(bench, folder, *, around=None, on_progress=lambda _: None, keep_flag=False, **asked):
+def run_piece(bench, folder, *, around=None, on_progress=lambda _: None, keep_flag=False, keep_to="", **asked):
     """Go on with the cell from its newest checkpoint in `folder`."""
     raw = {key: value for key, value in asked.items() if key not in ("every_s", "max_rows")}
     (cell,) = bench.cells(**raw)
@@ -24,7 +24,9 @@ def run_piece(bench, folder, *, around=None, on_progress=lambda _: None, keep_fl
     told = tell(cell, prepared, folder, around.machine, asked.get("every_s", NEVER_S), asked.get("max_rows"))
     if not keep_flag:
         Path(told.stop).unlink(missing_ok=True)
-    job = replace(prepared.job, pieces=told, looks_closer=False)  # what it looks at more closely is no matter here
+    job = replace(
+        prepared.job, pieces=told, looks_closer=False, keep_to=keep_to
+    )  # what it looks at more closely is no matter here
     return bench.runner.run(cell, replace(prepared, job=job), around, on_progress)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from in_pieces import run_piece
 from safetensors.torch import load_file
 
 from harness import sweep
@@ -30,7 +31,7 @@ KEEPS = {"epochs": 3, "lr": 5e-3, "keep_model": True}
 def run(bench, results, around=None, **study):
     """A cell's record and file, and the folder of its model, by the way that a study takes."""
     (cell,) = bench.cells(**study)
-    record, path = sweep._run_and_save(
+    record, path = sweep.run_and_save(
         bench.runner, cell, bench.prepare(cell), around or bench.around, Unwatched(), results, card_writer(PRICE)
     )
     return record, path, next((results / MODELS).glob("*/[!.]*"), None) if (results / MODELS).is_dir() else None
@@ -146,6 +147,28 @@ def test_a_model_trained_in_part_is_kept_whole(bench, tmp_path):
     assert record.training.kept.num_updates == best.num_updates
     assert record.training.kept.num_bytes == (folder / "model.safetensors").stat().st_size
     assert not list(folder.glob("trained*"))
+
+
+@pytest.mark.parametrize("trainable", ["all", "top1"])
+def test_pieces_carry_the_best_weights_over(trainable, bench, tmp_path):
+    study = {"training": KEEPS | {"lr": 0.05}, "matrix": {"trainable": [trainable]}}
+    whole, _, kept = run(bench, tmp_path / "whole", **study)
+    num_updates = whole.training.kept.num_updates
+    assert num_updates < whole.training.num_updates_planned  # or the last piece has the best itself
+    rows = sum(whole.training.steps.num_samples[:num_updates])
+    records = []
+    for name, more in (("one", {"max_rows": rows}), ("two", {"max_rows": 1}), ("three", {})):
+        to = tmp_path / name
+        to.mkdir()
+        records.append(run_piece(bench, tmp_path / "checkpoints", keep_to=str(to), **more, **study))
+
+    assert [record.training.kept is None for record in records] == [True, True, False]
+    assert records[-1].training.kept.num_updates == num_updates
+    # The file's header tells the validation's seconds, which differ.
+    there, here = (load_file(folder / "model.safetensors") for folder in (tmp_path / "three", kept))
+    assert there.keys() == here.keys() and all(there[name].equal(here[name]) for name in here)
+    assert records[-1].training.test.predictions == whole.training.test.predictions
+    assert not list((tmp_path / "three").glob("*.partial"))
 
 
 def test_random_weights_have_no_validation_and_keep_the_last(bench, tmp_path):

@@ -14,6 +14,7 @@ from in_pieces import bits_of, run_piece, tell, train_through_kills
 from test_endings import workers
 from test_run_command import Started, harness
 
+from harness.best_weights import BestWeights
 from harness.checkpoint import CheckpointKeeper
 from harness.checkpoint_folder import list_checkpoints
 from harness.corpus import load_tokens
@@ -92,7 +93,11 @@ def test_chunks_of_one_shuffled_run_change_no_loss_and_those_that_arrive_are_ano
         (8, 1), (16, 2), (24, 3), (32, 4), (40, 5),
     ]  # fmt: skip
     assert [one.num_samples_seen for one in arrived.training.evaluations] == [102, 204, 306, 408, 512]
-    assert [one.chunk for one in whole.training.evaluations] == [None]
+    assert [(one.chunk, one.test_accuracy) for one in whole.training.evaluations] == [(None, None)]
+    # After the last chunk the test set is looked at as it is when all is over.
+    for record in (shuffled, arrived):
+        assert all(0 <= one.test_accuracy <= 1 for one in record.training.evaluations)
+        assert record.training.evaluations[-1].test_accuracy == record.training.test.accuracy
 
 
 @pytest.mark.parametrize(("num_ranks", "seed"), [(1, 0), (2, 1)])
@@ -175,7 +180,8 @@ def test_the_scaler_and_what_it_skipped_come_back(optimizer, bench, tmp_path):
         timer, memory, keeper = StepTimer(CPU.device), MemoryMeter(CPU.device, 0), None
         if folder:
             told = tell(cell, prepared, folder, bench.around.machine, max_rows=max_rows)
-            keeper = CheckpointKeeper(replace(prepared.job, pieces=told), trainee, CPU, timer, memory, 12, None)
+            best, job = BestWeights(model, None, CPU, lambda: None), replace(prepared.job, pieces=told)
+            keeper = CheckpointKeeper(job, trainee, CPU, timer, memory, 12, None, best)
             keeper.resume(0.0)
         trace = train(
             trainee, rows, rows, cell.config, CPU, timer=timer, memory=memory, on_step=lambda _: None,

@@ -16,7 +16,7 @@ HOURLY = ASSUMED.usd_per_hour
 
 
 def run(order, accuracies, *, seed=0, chunks=3, lr=1e-4):
-    """A validation of 2 s at the end of each chunk of 10 s of training, and one in the middle of the first."""
+    """A look at the test set at the end of each chunk of 10 s of training, with a validation of 2 s, and one between."""
     record = make_record(
         seed=seed, sections={"training": {"chunks": chunks, "chunk_order": order, "lr": lr}}, minutes=seed
     )
@@ -26,10 +26,11 @@ def run(order, accuracies, *, seed=0, chunks=3, lr=1e-4):
             train_s=at,
             num_samples_seen=16,
             num_updates=int(at),
-            accuracy=one,
-            macro_f1=one,
+            accuracy=0.99,
+            macro_f1=0.99,
             evaluate_s=2.0,
             chunk=chunk,
+            test_accuracy=one if chunk else None,
         )
         for at, one, chunk in looks
     )
@@ -50,12 +51,17 @@ def test_both_orders_stand_side_by_side_with_time_and_dollars():
     assert last.usd == pytest.approx(HOURLY * 42 / 3600)
     words = chunk_words(cells)
     (sentence,) = words.sentences
-    assert "as it arrives, validation accuracy ends at 75.0% after 30.0 s of training" in sentence
+    assert "as it arrives, test accuracy ends at 75.0% after 30.0 s of training" in sentence
     assert (
         "on the same rows shuffled, at 80.0% after 30.0 s. From one chunk to the next it fell by up to 5.0 points"
         in sentence
     )
-    assert "(1 run each; the spread between runs is not known)" in sentence
+    assert (
+        "(1 run each; the spread between runs is not known). With 1,000 test examples less than 4.0 points may"
+        in sentence
+    )
+    assert [trace.name for trace in words.chart.figure.data] == ["shuffled", "as it arrives"]
+    assert [list(trace.y) for trace in words.chart.figure.data] == [[0.6, 0.7, 0.8], [0.7, 0.65, 0.75]]
     ((_, rows),) = words.tables
     assert [len(row) for row in rows] == [len(HEADS)] * 3
     assert [field.text for field in rows[1]][:3] == ["2", "70.0%", "20.0 s"]
@@ -70,7 +76,7 @@ def test_seeds_are_averaged_and_other_settings_kept_apart():
     assert one.looks["shuffled"][1].accuracy == pytest.approx(0.7)
     assert set(other.looks) == {"shuffled"}
     (sentence,) = chunk_words(cells_of(*runs)).sentences
-    assert "It never fell from one chunk to the next (3 runs each)." in sentence
+    assert "It never fell from one chunk to the next (3 runs each). With " in sentence
 
 
 def test_nothing_is_said_of_runs_without_chunks():
