@@ -166,7 +166,9 @@ def read_parts(file: SourceFile, columns: Sequence[str], where: str) -> Iterator
         raise UserError(f"{where}: the file changed while it was read; run again when it is whole")
 
 
-def open_arrow(file: SourceFile, num_rows: int = PART_ROWS) -> tuple[Sequence[str], Callable[[Sequence[str]], Iterator[Any]]]:
+def open_arrow(
+    file: SourceFile, num_rows: int = PART_ROWS
+) -> tuple[Sequence[str], Callable[[Sequence[str]], Iterator[Any]]]:
     """The columns of a Parquet or Arrow file, and a function from wanted ones to its record batches.
 
     Those of Parquet have `num_rows` rows, those of Arrow as many as they were written with, and columns that were not asked for.
