@@ -4,7 +4,8 @@ Run: .venv/bin/python -m harness run bench/coverage.toml     (two cells in turns
      .venv/bin/python bench/bench_coverage.py [FOLDER ...]   prints a table of the records there; without one, of results/
 
 Between runs: over 200 draws of 5 of the runs, the share in which their interval holds the mean of the others, and half
-the interval over the mean. Within a run: the share of runs whose own interval holds the mean of the others; what differs
+the interval over the mean. What makes runs differ: where runs of different cells that follow each other are fast and slow
+together, it is the machine from minute to minute, not the process. Within a run: the share of runs whose own interval holds the mean of the others; what differs
 from run to run is not in it, so that it holds less often, and reports say so. Each draw is judged as a report would judge
 it, the warm-up found from its own steps.
 """
@@ -15,8 +16,10 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
+from math import log
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import correlation, fmean, median, stdev
 
 from harness.matrix import hash_config
 from harness.noise import others_fraction
@@ -69,6 +72,20 @@ def describe(records: Sequence[Record]) -> str:
     return "| " + " | ".join(map(str, figures)) + " |"
 
 
+def shared_drift(groups: Sequence[Sequence[Record]]) -> float:
+    """Correlation between runs that follow each other, of different cells: of each its speed against its cell's median."""
+    told = []
+    for records in groups:
+        rates = [window.samples_per_s for window in measure_windows([record.training for record in records])]
+        told += [
+            (record.started_at, record.cell, log(rate / median(rates)))
+            for record, rate in zip(records, rates, strict=True)
+        ]
+    told.sort()
+    pairs = [(before[2], after[2]) for before, after in pairwise(told) if before[1] != after[1]]
+    return correlation(*zip(*pairs, strict=True))
+
+
 def main(folders: Sequence[Path]) -> None:
     """Print the table, with the machine and the versions that it is of."""
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
@@ -83,6 +100,14 @@ def main(folders: Sequence[Path]) -> None:
     for records in groups.values():
         print(describe(sorted(records, key=lambda record: record.started_at)))
     print()
+    by_machine = defaultdict(list)
+    for (machine, _), records in groups.items():
+        by_machine[machine].append(records)
+    for cells in by_machine.values():
+        if len(cells) > 1:
+            print(
+                f"Runs that follow each other, of different cells: correlation of their speeds {shared_drift(cells):.2f}.\n"
+            )
     for record in {records[0].machine.id: records[0] for records in groups.values()}.values():
         versions = ", ".join(
             f"{name} {record.packages[name]}" for name in ("torch", "transformers") if name in record.packages

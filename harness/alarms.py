@@ -7,6 +7,7 @@ from statistics import fmean
 
 from harness.matrix import FineTuneConfig
 from harness.memory_use import held_bytes, memory_warnings
+from harness.record import was_fitted_on_part
 from harness.steadiness import FEWEST_STEPS, FEWEST_STEPS_WITH_WARMUP
 from harness.summary import Summary
 
@@ -17,6 +18,7 @@ def warnings_of(summary: Summary) -> Iterator[str]:
     """Say all of it; what needs a device's peak is told where that is known (compute_use.py)."""
     yield from _speed_warnings(summary)
     yield from _learning_warnings(summary)
+    yield from _fitting_warnings(summary)
     yield from _skip_warnings(summary)
     yield from summary.noise
     yield from memory_warnings(summary.records, [held_bytes(record) for record in summary.records])
@@ -62,6 +64,16 @@ def _learning_warnings(summary: Summary) -> Iterator[str]:
         yield (
             f"Validation reached the target {summary.target_accuracy:g} and later fell below it: "
             "confirm its time with more training.seeds."
+        )
+
+
+def _fitting_warnings(summary: Summary) -> Iterator[str]:
+    part = next(filter(was_fitted_on_part, summary.ok_records), None)
+    if part is not None and part.baseline and part.data:
+        yield (
+            f"TF-IDF was fitted on {part.baseline.num_fitted:,} of the {part.data.train.num_rows:,} training rows, evenly spaced, "
+            "since it holds all it sees in memory: with more it might be more accurate. Compare it with a model that was trained "
+            "on as many (data.num_train)."
         )
 
 

@@ -16,7 +16,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FORMATS = {
     ".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON Lines", ".ndjson": "JSON Lines", ".json": "JSON Lines",
-    ".parquet": "Parquet", ".arrow": "Arrow", ".feather": "Arrow", ".ipc": "Arrow",
+    ".parquet": "Parquet", ".pq": "Parquet", ".arrow": "Arrow", ".feather": "Arrow", ".ipc": "Arrow",
 }  # fmt: skip
 _OF_TEXT = frozenset({"CSV", "TSV", "JSON Lines"})
 _COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open}
@@ -43,6 +43,7 @@ _SIGNS = {
 # What `datasets` lays beside its Arrow files.
 _NO_ROWS = frozenset({"dataset_info.json", "dataset_dict.json", "state.json"})
 PART_ROWS = 5_000
+_BUFFER_BYTES = 4 * 2**20
 _MOST_FIELD_BYTES = 2**24
 
 
@@ -143,7 +144,7 @@ def column_names(file: SourceFile, where: str) -> list[str]:
         if file.has_lines:
             with _open_text(file) as text:
                 return next(csv.reader(text, delimiter=_delimiter(file)), [])
-        return list(_open_arrow(file)[0])
+        return list(open_arrow(file)[0])
 
 
 def read_parts(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[Part]:
@@ -163,6 +164,39 @@ def read_parts(file: SourceFile, columns: Sequence[str], where: str) -> Iterator
             yield from _read_arrow(file, columns, where)
     if _state(file.path) != before:
         raise UserError(f"{where}: the file changed while it was read; run again when it is whole")
+
+
+def open_arrow(
+    file: SourceFile, num_rows: int = PART_ROWS
+) -> tuple[Sequence[str], Callable[[Sequence[str]], Iterator[Any]]]:
+    """The columns of a Parquet or Arrow file, and a function from wanted ones to its record batches.
+
+    Those of Parquet have `num_rows` rows, those of Arrow as many as they were written with, and columns that were not asked for.
+
+    Raises:
+        UserError: Without pyarrow.
+        OSError, ValueError: As pyarrow raises them, of a file that is not what its name says.
+    """
+    try:
+        import pyarrow as pa
+    except ModuleNotFoundError:
+        raise UserError(f"{file.path.name}: to read {file.format}, pyarrow is needed: pip install '.[train]'") from None
+
+    if file.format == "Parquet":
+        import pyarrow.parquet as pq
+
+        # Buffered: else a row group's column is held whole, and a group may be the file.
+        parquet = pq.ParquetFile(file.path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        names = parquet.schema_arrow.names
+        return names, lambda columns: parquet.iter_batches(num_rows, columns=list(columns), use_threads=False)
+    source = pa.memory_map(str(file.path))
+    try:
+        opened = pa.ipc.open_file(source)
+    except pa.ArrowInvalid:
+        source.seek(0)
+        stream = pa.ipc.open_stream(source)  # as `datasets` writes them
+        return stream.schema.names, lambda columns: iter(stream)
+    return opened.schema.names, lambda columns: map(opened.get_batch, range(opened.num_record_batches))
 
 
 def _source_file(path: Path) -> SourceFile | None:
@@ -327,32 +361,10 @@ def _parse_line(line: bytes, place: int) -> dict[str, Any] | BadRow:
     return row if isinstance(row, dict) else BadRow(place, BROKEN, "JSON, but no object")
 
 
-def _open_arrow(file: SourceFile) -> tuple[Sequence[str], Any]:
-    """A file's columns, and a function from wanted ones to its record batches."""
-    try:
-        import pyarrow as pa
-    except ModuleNotFoundError:
-        raise UserError(f"{file.path.name}: to read {file.format}, pyarrow is needed: pip install '.[train]'") from None
-
-    if file.format == "Parquet":
-        import pyarrow.parquet as pq
-
-        parquet = pq.ParquetFile(file.path)
-        return parquet.schema_arrow.names, lambda columns: parquet.iter_batches(PART_ROWS, columns=list(columns))
-    source = pa.memory_map(str(file.path))
-    try:
-        opened = pa.ipc.open_file(source)
-    except pa.ArrowInvalid:
-        source.seek(0)
-        stream = pa.ipc.open_stream(source)  # as `datasets` writes them
-        return stream.schema.names, lambda columns: iter(stream)
-    return opened.schema.names, lambda columns: map(opened.get_batch, range(opened.num_record_batches))
-
-
 def _read_arrow(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[Part]:
     if not file.path.stat().st_size:
         raise UserError(f"{where}: the file is empty")
-    found, batches = _open_arrow(file)
+    found, batches = open_arrow(file)
     _check_columns(found, columns, where)
     begin = 1
     for batch in batches(columns):

@@ -177,7 +177,7 @@ def identify(job: LabelJob) -> Identity:
         carried=job.carried,
         seq_len=job.seq_len,
         precision=job.precision,
-        kind=kind_of(Path(job.out), packed=False),
+        kind=kind_of(Path(job.out), is_read=False),
     )
 
 

@@ -13,7 +13,7 @@ from harness.cost import Priced
 from harness.intervals import Estimate, value_of
 from harness.matrix import BaselineConfig, FineTuneConfig, hash_config
 from harness.power_law import Errors, PowerLaw, fit_power_law, measure_errors
-from harness.record import DataFacts
+from harness.record import DataFacts, was_fitted_on_part
 from harness.summary import Summary
 
 FEWEST_POINTS = 3  # two points are no curve
@@ -173,8 +173,10 @@ def _data(summary: Summary) -> DataFacts | None:
 
 
 def _learns(summary: Summary) -> bool:
-    """Whether it is not the commonest answer, of which no data makes more."""
-    return not isinstance(summary.config, BaselineConfig) or summary.config.classifier != "majority"
+    """Whether it is not the commonest answer, of which no data makes more, and saw all the rows that it was given."""
+    if not isinstance(summary.config, BaselineConfig):
+        return True
+    return summary.config.classifier != "majority" and not any(map(was_fitted_on_part, summary.ok_records))
 
 
 def _by_seed(summary: Summary) -> dict[int, list[np.ndarray]]:

@@ -247,9 +247,11 @@ def _baselines(configs: Mapping[str, list[FineTuneConfig]]) -> dict[str, Baselin
     sources = list(dict.fromkeys(config.data for seeds in configs.values() for config in seeds))
     limits = next((seeds[0].limits for seeds in configs.values()), LimitSettings())
     named: dict[str, BaselineConfig] = {}
+    # More rows do not make the commonest label another: of sources that differ in their number the last has its baseline.
+    last = {data.model_copy(update={"num_train": "all"}): index for index, data in enumerate(sources)}
     for index, data in enumerate(sources):
         suffix = "" if len(sources) == 1 else f"-data{index + 1}"
-        for classifier in ("majority", "tfidf"):
+        for classifier in ("majority", "tfidf") if index in last.values() else ("tfidf",):
             named[f"baseline-{classifier}{suffix}"] = BaselineConfig(
                 classifier=classifier,
                 data=data,

@@ -656,9 +656,14 @@ class Training(Settings):
 
 
 class Baseline(Settings):
-    """What a baseline measured; train_s covers fitting, features included."""
+    """What a baseline measured; train_s covers fitting, features included.
+
+    Attributes:
+        num_fitted: Of the training rows; None in older records, where it was all of them.
+    """
 
     train_s: float
+    num_fitted: int | None = None
     peak_memory: tuple[PeakMemory, ...]
     test: TestEvaluation
     val_accuracy: float
@@ -733,6 +738,12 @@ def macro_f1(labels: Sequence[int], predictions: Sequence[int]) -> float:
         wrong = sum(count for pair, count in pairs.items() if label in pair) - hits
         scores.append(2 * hits / (2 * hits + wrong))
     return sum(scores) / len(scores)
+
+
+def was_fitted_on_part(record: Record) -> bool:
+    """Whether a baseline did not see all its training rows."""
+    fitted = record.baseline.num_fitted if record.baseline else None
+    return fitted is not None and record.data is not None and fitted < record.data.train.num_rows
 
 
 def to_json(record: Record) -> str:

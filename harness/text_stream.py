@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
-import pyarrow.parquet
 
 from harness.errors import UserError
+from harness.formats import FORMATS, SourceFile, open_arrow
 
 # Between several columns of one text.
 JOINT = " "
@@ -22,7 +22,9 @@ _PACKED = (".gz", ".bz2")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
-KINDS = (*_SEPARATORS, *_JSON_LINES, *_PARQUET)
+_ARROW = (".arrow", ".feather", ".ipc")
+WRITTEN = (*_SEPARATORS, *_JSON_LINES, *_PARQUET)
+_READ = (*WRITTEN, *_ARROW)
 _SHOWN_COLUMNS = 20
 
 
@@ -43,20 +45,21 @@ class Window:
     carried: pa.Table
 
 
-def kind_of(path: Path, *, packed: bool = True) -> str:
+def kind_of(path: Path, *, is_read: bool = True) -> str:
     """A file's kind, as its name ends: `.csv`, `.parquet`, ...
 
     Args:
         path: Of any file.
-        packed: Whether `.gz` and `.bz2` may follow.
+        is_read: Whether the file is there to be read: of any kind, and `.gz` or `.bz2` may follow.
 
     Raises:
-        UserError: When it is none that can be read here.
+        UserError: When it is none of those.
     """
-    ends = path.suffixes[-2:] if packed and path.suffix in _PACKED and path.suffix else path.suffixes[-1:]
+    ends = path.suffixes[-2:] if is_read and path.suffix in _PACKED else path.suffixes[-1:]
     kind = ends[0].lower() if ends else ""
-    if kind not in KINDS or (kind in _PARQUET and len(ends) > 1):
-        allowed = ", ".join(KINDS) + (f"; text files also as {' and '.join(_PACKED)}" if packed else "")
+    kinds = _READ if is_read else WRITTEN
+    if kind not in kinds or (kind not in (*_SEPARATORS, *_JSON_LINES) and len(ends) > 1):
+        allowed = ", ".join(kinds) + (f"; text files also as {' and '.join(_PACKED)}" if is_read else "")
         raise UserError(f"{path.name}: its name must end as one of {allowed}")
     return kind
 
@@ -106,7 +109,7 @@ def _batches(path: Path, columns: list[str], num_rows: int) -> Iterator[pa.Recor
     kind = kind_of(path)
     if kind in _SEPARATORS:
         return _read_csv(path, _SEPARATORS[kind], columns)
-    return _read_json(path, columns) if kind in _JSON_LINES else _read_parquet(path, columns, num_rows)
+    return _read_json(path, columns) if kind in _JSON_LINES else _read_binary(path, kind, columns, num_rows)
 
 
 def _read_csv(path: Path, separator: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -139,11 +142,11 @@ def _as_text(found: pa.DataType) -> pa.DataType:
     return pa.string() if pa.types.is_null(found) else found
 
 
-def _read_parquet(path: Path, columns: list[str], num_rows: int) -> Iterator[pa.RecordBatch]:
-    # Buffered: else a row group's column is held whole, and a group may be the file.
-    with pa.parquet.ParquetFile(path, buffer_size=_BLOCK_BYTES, pre_buffer=False) as file:
-        _require(path, columns, file.schema_arrow.names)
-        yield from file.iter_batches(num_rows, columns=columns, use_threads=False)
+def _read_binary(path: Path, kind: str, columns: list[str], num_rows: int) -> Iterator[pa.RecordBatch]:
+    found, batches = open_arrow(SourceFile(path, FORMATS[kind]), num_rows)
+    _require(path, columns, found)
+    for batch in batches(columns):
+        yield batch.select(columns)
 
 
 def _require(path: Path, columns: Sequence[str], found: Sequence[str]) -> None:

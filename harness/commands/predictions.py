@@ -23,7 +23,10 @@ def predict(  # noqa: PLR0913 - each is an option of the command
         typer.Argument(help="A folder under results/models, another model's folder, or a hub id.", show_default=False),
     ],
     file: Annotated[
-        Path, typer.Argument(help="CSV, TSV, JSON Lines (also .gz, .bz2) or Parquet, of any size.", show_default=False)
+        Path,
+        typer.Argument(
+            help="CSV, TSV, JSON Lines (also .gz, .bz2), Parquet or Arrow, of any size.", show_default=False
+        ),
     ],
     *,
     out: Annotated[

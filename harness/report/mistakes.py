@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.cost import Priced
+from harness.matrix import BaselineConfig
 from harness.mistakes import LONGEST_TEXT, MAX_CLASSES, Confusion, confusion
 from harness.record import Mistake, Record
 from harness.report.cell_table import Field
@@ -46,9 +47,12 @@ class Mistakes:
 
 
 def mistakes(cells: Sequence[Priced], pick: Priced | None) -> Mistakes | None:
-    """Of the chosen cell first, then of the others in their order; None where nothing was tested."""
+    """Of the chosen cell first, then of the others in their order; None where nothing was tested.
+
+    Of always answering the commonest label there is nothing to learn.
+    """
     labels = short_labels(cells)
-    ordered = sorted(cells, key=lambda cell: cell is not pick)
+    ordered = sorted(filter(_answers, cells), key=lambda cell: cell is not pick)
     tested = [(cell, record) for cell in ordered if (record := _newest(cell)) is not None]
     shown = [
         _cell(labels[id(cell)], record, found)
@@ -56,6 +60,11 @@ def mistakes(cells: Sequence[Priced], pick: Priced | None) -> Mistakes | None:
         if (found := confusion(record)) is not None
     ]
     return Mistakes(tuple(shown), len(tested) - len(shown)) if shown else None
+
+
+def _answers(cell: Priced) -> bool:
+    config = cell.summary.config
+    return not isinstance(config, BaselineConfig) or config.classifier != "majority"
 
 
 def _newest(cell: Priced) -> Record | None:

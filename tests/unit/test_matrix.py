@@ -172,6 +172,17 @@ def test_every_key_was_tried_for_its_hash():
     assert tried == {f"{table}.{name}" for table, model in SECTIONS.items() for name in model.model_fields}
 
 
+def test_sources_that_differ_in_their_number_of_rows_have_one_majority_between_them():
+    matrix = {"data.num_train": [100, 200], "data.seed": [0, 1]}
+    baselines = [
+        (cell.config.classifier, cell.config.data.num_train, cell.config.data.seed)
+        for cell in expand(parse_study({"matrix": matrix}, "s.toml"))
+        if cell.name.startswith("baseline")
+    ]
+    assert [one[1:] for one in baselines if one[0] == "tfidf"] == [(100, 0), (100, 1), (200, 0), (200, 1)]
+    assert [one[1:] for one in baselines if one[0] == "majority"] == [(200, 0), (200, 1)]
+
+
 def test_a_cells_name_is_that_of_every_seed_and_a_row_may_add_seeds_to_a_swept_cell():
     cells = cells_of(
         matrix={"batch_size": [8]},

@@ -29,6 +29,11 @@ def write(folder, name):
     if kind == ".parquet":
         pa.parquet.write_table(table, path, row_group_size=2)
         return path
+    if kind in (".arrow", ".feather"):
+        opener = pa.ipc.new_stream if kind == ".arrow" else pa.ipc.new_file
+        with opener(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=2)
+        return path
     if kind == ".jsonl":
         content = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
     else:
@@ -44,7 +49,7 @@ def texts(path, **asked):
     return [text for window in read_windows(path, **asked) for text in window.texts]
 
 
-ALL = ["a.csv", "a.csv.gz", "a.csv.bz2", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.parquet"]
+ALL = ["a.csv", "a.csv.gz", "a.csv.bz2", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.parquet", "a.arrow", "a.feather"]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -101,6 +106,7 @@ def test_a_file_without_a_row_has_no_window(tmp_path):
         ("a.jsonl", '{"text": 3}\n', {}, "column 'text' holds int64, not text"),
         ("a.jsonl", '{"text": \n', {}, "can't be read"),
         ("a.parquet", "not parquet", {}, "can't be read"),
+        ("a.arrow", "not arrow", {}, "can't be read"),
         ("a.csv.gz", "not packed", {}, "can't be read"),
         ("a.csv", "", {}, "can't be read"),
         ("a.xlsx", "", {}, "its name must end as one of .csv, .tsv"),
