@@ -25,7 +25,7 @@ HEADS = (
 _ORDERS = ("shuffled", "arrival")
 _ORDER_WORDS = {"shuffled": "shuffled", "arrival": "as it arrives"}
 _NOT_RUN = "not run"
-_TWO_SIDED_95 = 1.96  # standard errors; of two independent shares, which is wide for two models on one test set
+_TWO_SIDED_95 = 1.96  # standard errors
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,11 @@ def _looks(cell: Priced) -> dict[int, Look]:
     return looks
 
 
+def _half_width(accuracy: float, num_test: int) -> float:
+    """Of a 95 % interval of a share, by the normal approximation."""
+    return float(_TWO_SIDED_95 * (accuracy * (1 - accuracy) / num_test) ** 0.5)
+
+
 def _chart(found: Sequence[Chunked]) -> Chart:
     figure = go.Figure()
     for index, one in enumerate(found[: len(SERIES)]):
@@ -139,6 +144,12 @@ def _chart(found: Sequence[Chunked]) -> Chart:
                 go.Scatter(
                     x=list(looks),
                     y=[look.accuracy for look in looks.values()],
+                    error_y={
+                        "type": "data",
+                        "array": [_half_width(look.accuracy, one.num_test) for look in looks.values()],
+                        "thickness": 1.2,
+                        "width": 4,
+                    },
                     mode="lines+markers",
                     line={"width": 2, "dash": "dash" if arrives else "solid"},
                     marker={"size": 9, "symbol": SYMBOLS[index] + ("-open" if arrives else "")},

@@ -31,6 +31,7 @@ HEADS = (
     *("training on all rows, estimated", "cost of that", "estimate against measured"),
 )
 ENOUGH = 0.95
+_NUM_EARLIER = 2
 _NO_SPEED = "a baseline has no samples a second"
 
 
@@ -79,7 +80,7 @@ def curve_names(curves: Sequence[LearningCurve], cells: Sequence[Priced]) -> lis
 
 def curve_sentences(curve: LearningCurve, assumed: Assumptions) -> list[str]:
     """What more data bought, what it would buy, how much is enough, and what all of it takes."""
-    said = [_gained(measured_gain(curve), assumed)]
+    said = [_gained(measured_gain(curve), _earlier(curve), assumed)]
     if isinstance(curve.law, PowerLaw):
         said += [*_foretold(curve, curve.law, assumed), _enough(curve.law)]
     else:
@@ -87,11 +88,18 @@ def curve_sentences(curve: LearningCurve, assumed: Assumptions) -> list[str]:
     return [*said, *_whole(curve)]
 
 
-def _gained(gain: Gain, assumed: Assumptions) -> str:
+def _gained(gain: Gain, earlier: str, assumed: Assumptions) -> str:
     return (
         f"From {gain.start:,} to {gain.end:,} examples buys {_signed(gain.accuracy)} of test accuracy for "
-        f"{_compute(gain)}, as measured{_labels(gain, assumed)}."
+        f"{_compute(gain)}, as measured{earlier}{_labels(gain, assumed)}."
     )
+
+
+def _earlier(curve: LearningCurve) -> str:
+    """What the most examples buy against sizes before the last two, in brackets; empty where there is none."""
+    places = range(len(curve.points) - 3, max(-1, len(curve.points) - 3 - _NUM_EARLIER), -1)
+    gains = [f"from {curve.points[place].num_train:,} {_signed(curve.errors.gain(place, -1))}" for place in places]
+    return f" ({', '.join(gains)})" if gains else ""
 
 
 def _foretold(curve: LearningCurve, law: PowerLaw, assumed: Assumptions) -> list[str]:

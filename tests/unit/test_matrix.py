@@ -41,13 +41,6 @@ def test_repeats_are_outermost_then_seeds_and_baselines_come_first():
     assert seen == [(repeat, *rest) for repeat in (0, 1) for rest in once]
 
 
-def test_each_data_that_is_swept_has_baselines_of_its_own():
-    cells = expand(parse_study({"matrix": {"data.num_train": [100, 500]}}, "s"))
-    baselines = [cell for cell in cells if isinstance(cell.config, BaselineConfig)]
-    assert len({cell.name for cell in baselines}) == 4
-    assert [cell.config.data.num_train for cell in baselines] == [100, 100, 500, 500]
-
-
 def test_exclude_removes_the_cells_that_match_every_key_of_a_rule():
     matrix = {"batch_size": [8, 16], "seq_len": [32, 64]}
     assert axes_of(cells_of(matrix=matrix, exclude=[{"batch_size": 8, "seq_len": 64}])) == [(8, 32), (16, 32), (16, 64)]

@@ -32,8 +32,8 @@ def test_the_sentences_say_what_more_data_bought_and_would_buy(cells, told):
     paid, labels = gain.seconds * ASSUMED.usd_per_hour / 3600, 6000 * 0.1
     assert sentences[0] == (
         f"From 2,000 to 8,000 examples buys {gain.accuracy.value:+.3f} ({gain.accuracy.low:.3f} to {gain.accuracy.high:.3f}) "
-        f"of test accuracy for {usd(paid)} of compute, as measured; at $0.100 a label (an example) the 6,000 more labels "
-        f"cost {usd(labels)}."
+        f"of test accuracy for {usd(paid)} of compute, as measured (from 1,000 +0.065 (0.050 to 0.080), from 500 +0.099 (0.079 to 0.119)); "
+        f"at $0.100 a label (an example) the 6,000 more labels cost {usd(labels)}."
     )
     assert re.fullmatch(
         r"16,000 examples would buy \+0\.\d{3} \(-?0\.\d{3} to 0\.\d{3}\) more than 8,000 for \$0\.0533 of compute, and come to "
