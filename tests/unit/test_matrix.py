@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.matrix import BaselineConfig, FineTuneConfig, expand, hash_config, parse_device
+from harness.matrix import FineTuneConfig, expand, hash_config, parse_device
 from harness.settings import SECTIONS
 from harness.store import load_record
 from harness.study import parse_study
