@@ -74,7 +74,8 @@ def test_a_sleep_planted_in_batching_is_seen_by_both_clocks(bench, tmp_path, mon
         return sum(end["seconds"][1:]), marks[-1] - marks[0]
 
     run(0)  # the first run in this process pays for what later ones find warm
-    plain, planted = run(0), run(0.05)
+    # The quietest of three each: whatever else this machine does makes a run longer, never shorter.
+    plain, planted = (list(map(min, zip(*(run(pause_s) for _ in range(3)), strict=True))) for pause_s in (0, 0.05))
     # Validation's batches sleep too, after the last step and before the last mark: 2 of 32 rows.
     assert planted[0] - plain[0] == pytest.approx(19 * 0.05, rel=0.1)
     assert planted[1] - plain[1] == pytest.approx(21 * 0.05, rel=0.1)
