@@ -243,21 +243,17 @@ def tfidf_accuracies(summaries: Iterable[Summary]) -> list[float | None]:
     rows = list(summaries)
     judged = [row for row in rows if isinstance(row.config, BaselineConfig) and row.config.classifier == "tfidf"]
     found = {
-        _test_set(row): row.accuracy.value
+        row.test_sha256: row.accuracy.value
         for row in sorted(reversed(judged), key=lambda row: num_train(row) or 0)
         if row.accuracy is not None
     }
-    return [found.get(_test_set(row)) for row in rows]
+    return [found.get(row.test_sha256) for row in rows]
 
 
 def num_train(summary: Summary) -> int | None:
     """Training rows of the newest run that ended well; None where none did."""
     data = next((record.data for record in reversed(summary.ok_records) if record.data is not None), None)
     return None if data is None else data.train.num_rows
-
-
-def _test_set(summary: Summary) -> str | None:
-    return next((record.data.test.sha256 for record in summary.records if record.data is not None), None)
 
 
 def _energy(summary: Summary, book: PriceBook) -> EnergyUse | None:

@@ -110,6 +110,11 @@ class Summary:
         return self.config.kind
 
     @property
+    def test_sha256(self) -> str | None:
+        """Of the test set's labels and texts: what is judged on another can't be held against it."""
+        return next((record.data.test.sha256 for record in self.records if record.data is not None), None)
+
+    @property
     def ok_records(self) -> tuple[Record, ...]:
         """The runs that the figures come from."""
         return tuple(record for record in self.records if record.outcome == "ok")

@@ -73,7 +73,7 @@ def choose(cells: Sequence[Priced]) -> Choice:
     """Find the best, the cheapest that can't be told from it, and the baselines they are held against."""
     candidates = measured(cells)
     test_set = _commonest_test_set(candidates)
-    compared = [cell for cell in candidates if _test_set(cell) == test_set]
+    compared = [cell for cell in candidates if cell.summary.test_sha256 == test_set]
     judged = [cell for cell in compared if cell.summary.accuracy is not None]
     best = max(judged, key=_accuracy, default=None)
     if best is None:
@@ -84,7 +84,7 @@ def choose(cells: Sequence[Priced]) -> Choice:
     ranked = [cell for cell in rivals if _dollars(cell) is not None] or rivals
     pick = min((cell for cell in ranked if _rank(cell) is not None), key=lambda c: _rank(c) or 0.0, default=best)
     level = [cell for cell in rivals if pick is not None and cell is not pick and _same_cost(cell, pick)]
-    baselines = [cell for cell in cells if cell.summary.kind == "baseline" and _test_set(cell) == test_set]
+    baselines = [cell for cell in cells if cell.summary.kind == "baseline" and cell.summary.test_sha256 == test_set]
     return Choice(
         pick=pick,
         best=best,
@@ -160,12 +160,8 @@ def _same_cost(one: Priced, other: Priced) -> bool:
     return overlap(one.summary.samples_per_s, other.summary.samples_per_s)
 
 
-def _test_set(cell: Priced) -> str | None:
-    return next((record.data.test.sha256 for record in cell.summary.records if record.data is not None), None)
-
-
 def _commonest_test_set(cells: Sequence[Priced]) -> str | None:
-    return next((key for key, _ in Counter(_test_set(cell) for cell in cells).most_common(1)), None)
+    return next((key for key, _ in Counter(cell.summary.test_sha256 for cell in cells).most_common(1)), None)
 
 
 def _is_tfidf(cell: Priced) -> bool:
