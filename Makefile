@@ -52,7 +52,7 @@ bench: .venv/.train .venv/.assets ## run a study and report it (STUDY= INSTANCE=
 smoke: ## bench with bench/smoke.toml, in under a minute
 	@$(MAKE) --no-print-directory bench STUDY=bench/smoke.toml
 
-bench-peers: .venv/.train .venv/.assets .venv-peers/.trainer .venv-peers/.optimum ## beside a bare loop, Trainer and optimum-benchmark, 50 minutes (ARGS=)
+bench-peers: .venv/.train .venv/.assets .venv-peers/.trainer .venv-peers/.optimum ## beside a bare loop, Trainer and optimum-benchmark, 45 minutes (ARGS=)
 	@$(BIN)/python bench/bench_peers.py run $(ARGS)
 
 ladder: ## one optimisation a rung, each against the first script: what makes it cheaper, 25 minutes
