@@ -9,7 +9,7 @@ from harness import formulas
 from harness.assumptions import Assumptions, PriceBook, Spot
 from harness.energy_use import EnergyUse, energy_use
 from harness.intervals import FEWEST_RUNS, Estimate, map_estimate, t_interval
-from harness.matrix import BaselineConfig, FineTuneConfig, parse_device
+from harness.matrix import FineTuneConfig, parse_device
 from harness.prices import Price
 from harness.summary import Summary
 
@@ -191,7 +191,7 @@ def num_epochs(summary: Summary) -> float | None:
 def whole_dataset_seconds(summary: Summary) -> Estimate | None:
     """Seconds = epochs x rows that the source has for training / (samples/s), training alone."""
     epochs, rate = num_epochs(summary), summary.samples_per_s
-    data = next((record.data for record in reversed(summary.ok_records) if record.data is not None), None)
+    data = summary.data
     if epochs is None or data is None or rate is None:
         return None
     return _with_speed(summary, epochs * data.num_train_available / rate.value)
@@ -241,7 +241,7 @@ def tfidf_accuracies(summaries: Iterable[Summary]) -> list[float | None]:
     Where several were, that of the most training rows counts.
     """
     rows = list(summaries)
-    judged = [row for row in rows if isinstance(row.config, BaselineConfig) and row.config.classifier == "tfidf"]
+    judged = [row for row in rows if row.classifier == "tfidf"]
     found = {
         row.test_sha256: row.accuracy.value
         for row in sorted(reversed(judged), key=lambda row: num_train(row) or 0)
@@ -252,8 +252,7 @@ def tfidf_accuracies(summaries: Iterable[Summary]) -> list[float | None]:
 
 def num_train(summary: Summary) -> int | None:
     """Training rows of the newest run that ended well; None where none did."""
-    data = next((record.data for record in reversed(summary.ok_records) if record.data is not None), None)
-    return None if data is None else data.train.num_rows
+    return None if summary.data is None else summary.data.train.num_rows
 
 
 def _energy(summary: Summary, book: PriceBook) -> EnergyUse | None:

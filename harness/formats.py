@@ -32,7 +32,8 @@ FORMATS = {
     ".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON Lines", ".ndjson": "JSON Lines", ".json": "JSON Lines",
     ".parquet": "Parquet", ".pq": "Parquet", ".arrow": "Arrow", ".feather": "Arrow", ".ipc": "Arrow",
 }  # fmt: skip
-_OF_TEXT = frozenset({"CSV", "TSV", "JSON Lines"})
+DELIMITERS = {"CSV": ",", "TSV": "\t"}
+OF_TEXT = frozenset({*DELIMITERS, "JSON Lines"})
 _COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open}
 _KNOWN = ".csv, .tsv, .jsonl (each also .gz or .bz2), .parquet and .arrow"
 # How files begin whose names often say something else.
@@ -63,7 +64,7 @@ class SourceFile:
     @property
     def has_lines(self) -> bool:
         """Whether its rows are told by lines."""
-        return self.format in _OF_TEXT
+        return self.format in OF_TEXT
 
 
 @dataclass
@@ -143,7 +144,7 @@ def column_names(file: SourceFile, where: str) -> list[str]:
                 return list(row) if isinstance(row, dict) else []
         if file.has_lines:
             with _open_text(file) as text:
-                return next(csv.reader(text, delimiter=_delimiter(file)), [])
+                return next(csv.reader(text, delimiter=DELIMITERS[file.format]), [])
         return list(open_arrow(file)[0])
 
 
@@ -203,7 +204,7 @@ def _source_file(path: Path) -> SourceFile | None:
     compression = path.suffix.lower() if path.suffix.lower() in _COMPRESSED else ""
     suffix = Path(path.stem).suffix.lower() if compression else path.suffix.lower()
     kind = FORMATS.get(suffix)
-    if kind is None or (compression and kind not in _OF_TEXT):
+    if kind is None or (compression and kind not in OF_TEXT):
         return None
     return SourceFile(path, kind, compression)
 
@@ -265,10 +266,6 @@ def _open_text(file: SourceFile) -> Iterator[IO[str]]:
         yield text
 
 
-def _delimiter(file: SourceFile) -> str:
-    return "\t" if file.format == "TSV" else ","
-
-
 def _check_columns(found: Sequence[str], wanted: Sequence[str], where: str) -> None:
     missing = [column for column in wanted if column not in found]
     if missing:
@@ -299,7 +296,7 @@ class _Lines:
 def _read_table(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[Part]:
     with _open_text(file) as text:
         lines = _Lines(text)
-        reader = csv.reader(lines, delimiter=_delimiter(file))
+        reader = csv.reader(lines, delimiter=DELIMITERS[file.format])
         header = next(reader, [])
         _check_columns(header, columns, where)
         at = {column: header.index(column) for column in columns}

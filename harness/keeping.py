@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.corpus import load_tokenizer
 from harness.errors import UserError
 from harness.matrix import Cell, FineTuneConfig
 from harness.record import Evaluation, Record
@@ -168,12 +169,7 @@ def _name_labels(config: Path, labels: tuple[str, ...]) -> None:
 
 def _copy_tokenizer(base: ModelFiles, folder: Path, record: Record) -> None:
     """The tokenizer as it was trained with, and its settings with the length that texts were cut to."""
-    from tokenizers import BertWordPieceTokenizer, Tokenizer
-
-    if (base.folder / _TOKENIZER).is_file():
-        tokenizer = Tokenizer.from_file(str(base.folder / _TOKENIZER))
-    else:
-        tokenizer = BertWordPieceTokenizer(str(base.folder / "vocab.txt"))
+    tokenizer, _ = load_tokenizer(base)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.save(str(folder / _TOKENIZER))

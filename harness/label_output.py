@@ -21,13 +21,14 @@ import pyarrow.parquet
 from filelock import FileLock, Timeout
 
 from harness.errors import UserError
+from harness.formats import DELIMITERS, FORMATS
 from harness.label_job import LabelJob, progress_paths, restart
 from harness.settings import Settings
+from harness.sources import hash_file
 from harness.text_stream import kind_of
 from harness.whole_file import write_whole
 
 _ENDS_BYTES = 2**20
-_PARQUET = (".parquet", ".pq")
 # A run that was killed may take a moment to be gone.
 _LOCK_S = 10
 # All of a model that decides a label.
@@ -122,7 +123,7 @@ class LabelOutput:
         if self._file.tell() == 0:
             self._file.write(_encoded(empty, self._kind, header=True))
         self._file.close()
-        if self._kind in _PARQUET:
+        if FORMATS[self._kind] == "Parquet":
             _to_parquet(self._partial, self._out)
         else:
             self._partial.replace(self._out)
@@ -203,8 +204,7 @@ def _hash_model(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in _MODEL_FILES:
         try:
-            with (folder / name).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(hash_file(folder / name)))
         except OSError as error:
             raise UserError(f"model {folder}: {name} can't be read: {error.strerror}") from None
     return digest.hexdigest()
@@ -213,10 +213,10 @@ def _hash_model(folder: Path) -> str:
 def _encoded(table: pa.Table, kind: str, *, header: bool) -> bytes:
     """Rows as they follow each other in the partial file; of Parquet, which can't be added to, as Arrow's stream."""
     sink = io.BytesIO()
-    if kind in (".csv", ".tsv"):
-        options = pa.csv.WriteOptions(include_header=header, delimiter="\t" if kind == ".tsv" else ",")
+    if (format_ := FORMATS[kind]) in DELIMITERS:
+        options = pa.csv.WriteOptions(include_header=header, delimiter=DELIMITERS[format_])
         pa.csv.write_csv(table, sink, options)
-    elif kind in _PARQUET:
+    elif format_ == "Parquet":
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
     else:

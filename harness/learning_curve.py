@@ -11,9 +11,9 @@ import numpy as np
 from harness import cost, formulas
 from harness.cost import Priced
 from harness.intervals import Estimate, value_of
-from harness.matrix import BaselineConfig, FineTuneConfig, hash_config
+from harness.matrix import FineTuneConfig, hash_config
 from harness.power_law import Errors, PowerLaw, fit_power_law, measure_errors
-from harness.record import DataFacts, was_fitted_on_part
+from harness.record import was_fitted_on_part
 from harness.summary import Summary
 
 FEWEST_POINTS = 3  # two points are no curve
@@ -88,7 +88,7 @@ def learning_curves(cells: Sequence[Priced]) -> list[LearningCurve]:
     """Every curve of three sizes or more, fine-tuned models before baselines, else in the cells' order."""
     groups: dict[tuple[str, str, str], dict[int, Priced]] = defaultdict(dict)
     for cell in cells:
-        data = _data(cell.summary)
+        data = cell.summary.data
         if data is None or cell.summary.accuracy is None or cell.summary.train_s is None or not _learns(cell.summary):
             continue
         key = cell.summary.machine_id, hash_config(cell.summary.config, ignore=_FREE), data.test.sha256
@@ -146,7 +146,7 @@ def whole_error(curve: LearningCurve, point: Point) -> float | None:
 def _curve(found: dict[int, Priced]) -> LearningCurve:
     points = tuple(_point(num_train, found[num_train]) for num_train in sorted(found))
     errors = measure_errors({point.num_train: _right(point.cell.summary) for point in points})
-    available = max(data.num_train_available for point in points if (data := _data(point.cell.summary)) is not None)
+    available = max(data.num_train_available for point in points if (data := point.cell.summary.data) is not None)
     return LearningCurve(points, available, errors, fit_power_law(errors))
 
 
@@ -168,15 +168,9 @@ def _usd(cell: Priced, seconds: float) -> float | None:
     return None if cell.price is None else formulas.usd_of_seconds(cell.price.usd_per_hour, seconds)
 
 
-def _data(summary: Summary) -> DataFacts | None:
-    return next((record.data for record in reversed(summary.ok_records) if record.data is not None), None)
-
-
 def _learns(summary: Summary) -> bool:
     """Whether it is not the commonest answer, of which no data makes more, and saw all the rows that it was given."""
-    if not isinstance(summary.config, BaselineConfig):
-        return True
-    return summary.config.classifier != "majority" and not any(map(was_fitted_on_part, summary.ok_records))
+    return summary.classifier != "majority" and not any(map(was_fitted_on_part, summary.ok_records))
 
 
 def _by_seed(summary: Summary) -> dict[int, list[np.ndarray]]:

@@ -11,6 +11,7 @@ from harness.assumptions import Assumptions
 from harness.cost import Priced
 from harness.demands import Asked, Candidate, Demand, candidate_of, demands_of
 from harness.intervals import Estimate, clear, value_of
+from harness.summary import commonest_test_set
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,12 @@ def recommend(cells: Sequence[Priced], asked: Asked, assumed: Assumptions) -> Ad
     the least time, by the distance of the logarithms: a factor in money counts as much as the same factor in time.
     """
     measured = [cell for cell in cells if cell.summary.kind == "fine_tune" and cell.summary.num_ok]
-    test_set = _commonest(measured)
-    candidates = [candidate_of(cell, assumed) for cell in measured if _test_set(cell) == test_set]
+    test_set = commonest_test_set(cell.summary for cell in measured)
+    candidates = [candidate_of(cell, assumed) for cell in measured if cell.summary.test_sha256 == test_set]
     baselines = [
         candidate_of(cell, assumed)
         for cell in cells
-        if cell.summary.kind == "baseline" and cell.summary.num_ok and _test_set(cell) == test_set
+        if cell.summary.kind == "baseline" and cell.summary.num_ok and cell.summary.test_sha256 == test_set
     ]
     demands = demands_of(asked)
     good = [_judged(one, demands) for one in candidates if all(demand.fulfilled(one) for demand in demands)]
@@ -160,11 +161,3 @@ def _usd(one: Candidate) -> Estimate | None:
 
 def _waited(one: Candidate) -> Estimate | None:
     return one.waited_s
-
-
-def _test_set(cell: Priced) -> str | None:
-    return next((record.data.test.sha256 for record in cell.summary.records if record.data is not None), None)
-
-
-def _commonest(cells: Sequence[Priced]) -> str | None:
-    return next((key for key, _ in Counter(_test_set(cell) for cell in cells).most_common(1)), None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from harness.intervals import Estimate
 from harness.matrix import BaselineConfig, FineTuneConfig
-from harness.record import Outcome, Record
+from harness.record import DataFacts, Outcome, Record
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,16 @@ class Summary:
         return self.config.kind
 
     @property
+    def classifier(self) -> Literal["majority", "tfidf"] | None:
+        """Which baseline it is; None of a model."""
+        return self.config.classifier if isinstance(self.config, BaselineConfig) else None
+
+    @property
+    def data(self) -> DataFacts | None:
+        """Of the newest run that ended well and knows its data; None where none does."""
+        return next((record.data for record in reversed(self.ok_records) if record.data is not None), None)
+
+    @property
     def test_sha256(self) -> str | None:
         """Of the test set's labels and texts: what is judged on another can't be held against it."""
         return next((record.data.test.sha256 for record in self.records if record.data is not None), None)
@@ -118,3 +130,8 @@ class Summary:
     def ok_records(self) -> tuple[Record, ...]:
         """The runs that the figures come from."""
         return tuple(record for record in self.records if record.outcome == "ok")
+
+
+def commonest_test_set(summaries: Iterable[Summary]) -> str | None:
+    """Of the most summaries; None where none knows its own."""
+    return next((key for key, _ in Counter(one.test_sha256 for one in summaries).most_common(1)), None)

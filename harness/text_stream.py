@@ -13,18 +13,13 @@ import pyarrow.csv
 import pyarrow.json
 
 from harness.errors import UserError
-from harness.formats import FORMATS, SourceFile, open_arrow
+from harness.formats import DELIMITERS, FORMATS, OF_TEXT, SourceFile, open_arrow
 
 # Between several columns of one text.
 JOINT = " "
 _BLOCK_BYTES = 4 * 2**20  # no row may be longer
 _PACKED = (".gz", ".bz2")
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_JSON_LINES = (".jsonl", ".ndjson", ".json")
-_PARQUET = (".parquet", ".pq")
-_ARROW = (".arrow", ".feather", ".ipc")
-WRITTEN = (*_SEPARATORS, *_JSON_LINES, *_PARQUET)
-_READ = (*WRITTEN, *_ARROW)
+_WRITTEN = tuple(kind for kind, format_ in FORMATS.items() if format_ != "Arrow")
 _SHOWN_COLUMNS = 20
 
 
@@ -57,8 +52,8 @@ def kind_of(path: Path, *, is_read: bool = True) -> str:
     """
     ends = path.suffixes[-2:] if is_read and path.suffix in _PACKED else path.suffixes[-1:]
     kind = ends[0].lower() if ends else ""
-    kinds = _READ if is_read else WRITTEN
-    if kind not in kinds or (kind not in (*_SEPARATORS, *_JSON_LINES) and len(ends) > 1):
+    kinds = tuple(FORMATS) if is_read else _WRITTEN
+    if kind not in kinds or (FORMATS[kind] not in OF_TEXT and len(ends) > 1):
         allowed = ", ".join(kinds) + (f"; text files also as {' and '.join(_PACKED)}" if is_read else "")
         raise UserError(f"{path.name}: its name must end as one of {allowed}")
     return kind
@@ -107,9 +102,9 @@ def _told_for(path: Path) -> Iterator[None]:
 
 def _batches(path: Path, columns: list[str], num_rows: int) -> Iterator[pa.RecordBatch]:
     kind = kind_of(path)
-    if kind in _SEPARATORS:
-        return _read_csv(path, _SEPARATORS[kind], columns)
-    return _read_json(path, columns) if kind in _JSON_LINES else _read_binary(path, kind, columns, num_rows)
+    if FORMATS[kind] in DELIMITERS:
+        return _read_csv(path, DELIMITERS[FORMATS[kind]], columns)
+    return _read_binary(path, kind, columns, num_rows) if FORMATS[kind] not in OF_TEXT else _read_json(path, columns)
 
 
 def _read_csv(path: Path, separator: str, columns: list[str]) -> Iterator[pa.RecordBatch]:

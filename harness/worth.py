@@ -10,7 +10,6 @@ from harness import formulas
 from harness.assumptions import Assumptions, ValueModel
 from harness.cost import Priced
 from harness.intervals import Estimate, through, value_of
-from harness.matrix import BaselineConfig
 from harness.record import Record
 
 _BINARY = 2
@@ -68,8 +67,7 @@ def judge_cell(cell: Priced, assumed: Assumptions) -> Worth | None:
     value, accuracy = assumed.value, cell.summary.accuracy
     if accuracy is None or cell.usd_billed is None:
         return None
-    config = cell.summary.config
-    is_majority = isinstance(config, BaselineConfig) and config.classifier == "majority"
+    is_majority = cell.summary.classifier == "majority"
     trained = 0.0 if is_majority else cell.usd_billed.value * assumed.prices.retraining.trials_per_kept
     engineering = value.engineering_hours if cell.summary.kind == "fine_tune" else value.baseline_engineering_hours
     upfront = formulas.upfront_usd(

@@ -157,7 +157,7 @@ def _scatter_groups(
             go.Scatter(
                 x=[cost(cell) for cell in members],
                 y=[accuracy.value for accuracy in accuracies],
-                error_y=_bars(accuracies) | {"visible": len(shown) <= _MANY},
+                error_y=error_bars(accuracies, thickness=1, width=3) | {"visible": len(shown) <= _MANY},
                 mode="markers+text",
                 marker={"symbol": [_symbol(cell, symbols, symbol) for cell in members], "size": size},
                 text=[texts[id(cell)] for cell in members],
@@ -199,14 +199,15 @@ def _label_side(value: float | None, values: Sequence[float]) -> str:
     return "bottom right" if value is None or value - low < (high - low) * _LEFT_EDGE else "top left"
 
 
-def _bars(estimates: Sequence[Estimate]) -> dict[str, object]:
+def error_bars(estimates: Sequence[Estimate], *, thickness: float = 1.2, width: int = 4) -> dict[str, object]:
+    """A trace's bars over the intervals of its values; none where one has none."""
     return {
         "type": "data",
         "symmetric": False,
         "array": [bound(estimate, "high") - estimate.value for estimate in estimates],
         "arrayminus": [estimate.value - bound(estimate, "low") for estimate in estimates],
-        "thickness": 1,
-        "width": 3,
+        "thickness": thickness,
+        "width": width,
     }
 
 

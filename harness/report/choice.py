@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness import cost
 from harness.cost import Priced
 from harness.intervals import Estimate, value_of
-from harness.matrix import BaselineConfig
+from harness.summary import commonest_test_set
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def failed(cells: Sequence[Priced]) -> list[Priced]:
 def choose(cells: Sequence[Priced]) -> Choice:
     """Find the best, the cheapest that can't be told from it, and the baselines they are held against."""
     candidates = measured(cells)
-    test_set = _commonest_test_set(candidates)
+    test_set = commonest_test_set(cell.summary for cell in candidates)
     compared = [cell for cell in candidates if cell.summary.test_sha256 == test_set]
     judged = [cell for cell in compared if cell.summary.accuracy is not None]
     best = max(judged, key=_accuracy, default=None)
@@ -160,9 +159,5 @@ def _same_cost(one: Priced, other: Priced) -> bool:
     return overlap(one.summary.samples_per_s, other.summary.samples_per_s)
 
 
-def _commonest_test_set(cells: Sequence[Priced]) -> str | None:
-    return next((key for key, _ in Counter(cell.summary.test_sha256 for cell in cells).most_common(1)), None)
-
-
 def _is_tfidf(cell: Priced) -> bool:
-    return isinstance(cell.summary.config, BaselineConfig) and cell.summary.config.classifier == "tfidf"
+    return cell.summary.classifier == "tfidf"

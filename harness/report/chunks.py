@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from statistics import fmean
 import plotly.graph_objects as go
 
 from harness.cost import Priced, usd_of_seconds
-from harness.intervals import FEWEST_RUNS
+from harness.intervals import FEWEST_RUNS, t_quantile, wilson
 from harness.matrix import FineTuneConfig, hash_config
 from harness.report.cell_table import Field
+from harness.report.charts import error_bars
 from harness.report.figures import HEIGHT, SERIES, SYMBOLS, Chart, chart_text, colour, layout
 from harness.report.naming import short_labels
 from harness.report.wording import percent, plural, seconds, usd
@@ -25,7 +27,6 @@ HEADS = (
 _ORDERS = ("shuffled", "arrival")
 _ORDER_WORDS = {"shuffled": "shuffled", "arrival": "as it arrives"}
 _NOT_RUN = "not run"
-_TWO_SIDED_95 = 1.96  # standard errors
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,9 @@ def _order(cell: Priced) -> str:
 
 
 def _num_test(cell: Priced) -> int:
-    test = next(record.training.test for record in cell.summary.ok_records if record.training and record.training.test)
-    return len(test.labels)
+    data = cell.summary.data
+    assert data is not None  # noqa: S101 - its test set was looked at
+    return data.test.num_rows
 
 
 def _looks(cell: Priced) -> dict[int, Look]:
@@ -128,11 +130,6 @@ def _looks(cell: Priced) -> dict[int, Look]:
     return looks
 
 
-def _half_width(accuracy: float, num_test: int) -> float:
-    """Of a 95 % interval of a share, by the normal approximation."""
-    return float(_TWO_SIDED_95 * (accuracy * (1 - accuracy) / num_test) ** 0.5)
-
-
 def _chart(found: Sequence[Chunked]) -> Chart:
     figure = go.Figure()
     for index, one in enumerate(found[: len(SERIES)]):
@@ -144,12 +141,7 @@ def _chart(found: Sequence[Chunked]) -> Chart:
                 go.Scatter(
                     x=list(looks),
                     y=[look.accuracy for look in looks.values()],
-                    error_y={
-                        "type": "data",
-                        "array": [_half_width(look.accuracy, one.num_test) for look in looks.values()],
-                        "thickness": 1.2,
-                        "width": 4,
-                    },
+                    error_y=error_bars([wilson(look.accuracy, one.num_test) for look in looks.values()]),
                     mode="lines+markers",
                     line={"width": 2, "dash": "dash" if arrives else "solid"},
                     marker={"size": 9, "symbol": SYMBOLS[index] + ("-open" if arrives else "")},
@@ -182,9 +174,9 @@ def _sentence(one: Chunked) -> str:
         else "It never fell from one chunk to the next"
     )
     spread = "" if one.num_runs >= FEWEST_RUNS else "; the spread between runs is not known"
-    told = (
-        100 * _TWO_SIDED_95 * (2 * fmean(look.accuracy * (1 - look.accuracy) for look in arrived) / one.num_test) ** 0.5
-    )
+    # As of two test sets: of two models on one it is wide.
+    variance = 2 * fmean(look.accuracy * (1 - look.accuracy) for look in arrived) / one.num_test
+    told = 100 * t_quantile(math.inf) * variance**0.5
     return (
         f"{one.label}: trained on chunk after chunk as it arrives, test accuracy ends at "
         f"{percent(arrived[-1].accuracy)} after {seconds(arrived[-1].train_s)} of training; on the same rows shuffled, at "

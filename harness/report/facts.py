@@ -175,7 +175,7 @@ def _optional(text: str | None) -> str | None:
 
 def _cell(cell: Priced, tfidf: float | None) -> dict[str, Any]:
     summary = cell.summary
-    data = next((record.data for record in reversed(summary.ok_records) if record.data is not None), None)
+    data = summary.data
     errors = find_errors(summary.ok_records)
     whole = cost.whole_dataset_seconds(summary)
     drawn = measure_joules(summary.ok_records)

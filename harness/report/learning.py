@@ -31,7 +31,7 @@ HEADS = (
     *("training on all rows, estimated", "cost of that", "estimate against measured"),
 )
 ENOUGH = 0.95
-_NUM_EARLIER = 2
+_EARLIER = (-3, -4)  # places of a curve
 _NO_SPEED = "a baseline has no samples a second"
 
 
@@ -97,8 +97,11 @@ def _gained(gain: Gain, earlier: str, assumed: Assumptions) -> str:
 
 def _earlier(curve: LearningCurve) -> str:
     """What the most examples buy against sizes before the last two, in brackets; empty where there is none."""
-    places = range(len(curve.points) - 3, max(-1, len(curve.points) - 3 - _NUM_EARLIER), -1)
-    gains = [f"from {curve.points[place].num_train:,} {_signed(curve.errors.gain(place, -1))}" for place in places]
+    gains = [
+        f"from {curve.points[place].num_train:,} {_signed(curve.errors.gain(place, -1))}"
+        for place in _EARLIER
+        if -place <= len(curve.points)
+    ]
     return f" ({', '.join(gains)})" if gains else ""
 
 

@@ -13,8 +13,7 @@ from harness import formulas
 from harness.intervals import Estimate
 from harness.learning_curve import TWICE, LearningCurve, run_seconds, train_seconds
 from harness.power_law import FARTHEST, PowerLaw
-from harness.report.charts import basis_words
-from harness.report.choice import bound
+from harness.report.charts import basis_words, error_bars
 from harness.report.figures import (
     HEIGHT,
     SERIES,
@@ -191,14 +190,7 @@ def _marks(
     return go.Scatter(
         x=x,
         y=[estimate.value for estimate in estimates],
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [bound(estimate, "high") - estimate.value for estimate in estimates],
-            "arrayminus": [estimate.value - bound(estimate, "low") for estimate in estimates],
-            "thickness": 1.2,
-            "width": 4,
-        },
+        error_y=error_bars(estimates),
         mode="lines+markers" if joined and is_measured else "markers",
         line={"width": 2},
         marker={"size": 9, "symbol": SYMBOLS[index] + ("" if is_measured else "-open")},

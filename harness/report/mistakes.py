@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.cost import Priced
-from harness.matrix import BaselineConfig
 from harness.mistakes import LONGEST_TEXT, MAX_CLASSES, Confusion, confusion
 from harness.record import Mistake, Record
 from harness.report.cell_table import Field
@@ -52,7 +51,9 @@ def mistakes(cells: Sequence[Priced], pick: Priced | None) -> Mistakes | None:
     Of always answering the commonest label there is nothing to learn.
     """
     labels = short_labels(cells)
-    ordered = sorted(filter(_answers, cells), key=lambda cell: cell is not pick)
+    ordered = sorted(
+        (cell for cell in cells if cell.summary.classifier != "majority"), key=lambda cell: cell is not pick
+    )
     tested = [(cell, record) for cell in ordered if (record := _newest(cell)) is not None]
     shown = [
         _cell(labels[id(cell)], record, found)
@@ -60,11 +61,6 @@ def mistakes(cells: Sequence[Priced], pick: Priced | None) -> Mistakes | None:
         if (found := confusion(record)) is not None
     ]
     return Mistakes(tuple(shown), len(tested) - len(shown)) if shown else None
-
-
-def _answers(cell: Priced) -> bool:
-    config = cell.summary.config
-    return not isinstance(config, BaselineConfig) or config.classifier != "majority"
 
 
 def _newest(cell: Priced) -> Record | None:
