@@ -56,7 +56,8 @@ def test_a_training_in_three_pieces_is_the_unbroken_one_to_the_last_bit(way, ben
     assert all(loss is not None for loss in last.training.steps.loss)
     assert len(last.training.steps.seconds[0]) == len(last.training.steps.loss)
 
-    assert [record.outcome for record in (first, second, last)] == ["interrupted", "interrupted", "ok"]
+    ended = [record.outcome for record in (first, second, last)]
+    assert ended == ["interrupted", "interrupted", "ok"], [(one.reason, one.stderr_tail) for one in (first, second)]
     global_batch, planned = whole.training.global_batch_size, whole.training.num_updates_planned
     ends = [-(-70 // global_batch), -(-70 // global_batch) - (-33 // global_batch), planned]
     assert first.reason == f"--max-rows 70: stopped after {ends[0]} of {planned} updates"
