@@ -320,7 +320,9 @@ class TestHolders:
         )
         assert record.outcome == "ok", record.reason
         (summary,) = summarise([record])
-        assert summary.memory_growth.low < odd_workers.LEAK_BYTES < summary.memory_growth.high * 1.01
+        # A hundredth either way: each block has pages of its allocator's, and the interval of a quiet run is narrower.
+        assert summary.memory_growth.low < 1.01 * odd_workers.LEAK_BYTES
+        assert summary.memory_growth.high > 0.99 * odd_workers.LEAK_BYTES
         for text in reported([record], tmp_path):
             assert re.search(r"Memory grew by (3\.\d|2\.9) MiB a step", text)
             assert "Another process (forgotten) held 0.7 GiB of main memory" in text
