@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,11 +24,14 @@ class Pulse:
     """A counter a rank, which the rank alone raises and the parent reads."""
 
     def __init__(self, path: Path, num_ranks: int) -> None:
-        """Open the counters, or make them with every rank at 0."""
-        if not path.exists():
-            path.write_bytes(bytes(_BYTES * num_ranks))
-        with path.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), _BYTES * num_ranks)
+        """Open the counters, or make them with every rank at 0; whoever comes second finds them whole."""
+        num_bytes = _BYTES * num_ranks
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.ftruncate(file, num_bytes)  # new bytes are 0, and those that are there stay
+            self._memory = mmap.mmap(file, num_bytes)
+        finally:
+            os.close(file)
         self._beats = memoryview(self._memory).cast("q")
 
     def beat(self, rank: int) -> None:

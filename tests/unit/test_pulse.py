@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 from harness import pulse as pulse_module
 from harness.pulse import Pulse
 
@@ -16,3 +19,18 @@ def test_a_rank_at_work_beats_by_itself_and_its_counter_is_then_set_back(tmp_pat
             pass
         assert parents.read()[1] == 1
     assert parents.read() == (1, 1)
+
+
+def test_those_who_open_it_at_once_find_it_whole(tmp_path):
+    together = threading.Barrier(4)
+
+    def open_and_read(number):
+        together.wait()
+        pulse = Pulse(tmp_path / f"pulse-{number}", 3)
+        pulse.beat(1)
+        return pulse.read()
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(100):
+            seen = list(pool.map(open_and_read, [number] * 4))
+            assert all(beats[0] == beats[2] == 0 and beats[1] > 0 for beats in seen)
