@@ -27,7 +27,7 @@ def run_baseline(classifier: str, folder: Path) -> dict[str, Any]:
         Seconds of fitting (features included), the number of rows it was fitted on, the test evaluation, and accuracy and
         macro-F1 on validation.
     """
-    fit = {"majority": _fit_majority, "tfidf": _prepare_tfidf()}[classifier]
+    fit = {"majority": lambda: _fit_majority, "tfidf": _prepare_tfidf}[classifier]()
     (train, train_labels), (val, val_labels), (test, test_labels) = (
         load_texts(folder, split) for split in ("train", "val", "test")
     )

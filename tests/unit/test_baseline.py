@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -14,18 +16,36 @@ from harness.statistics import summarise
 from tests.make_records import make_baseline
 
 
-@pytest.mark.parametrize(("most", "fitted"), [(100, 30), (30, 30), (29, 15), (7, 6)])
-def test_of_many_rows_tfidf_takes_evenly_spaced_ones(most, fitted, tmp_path, monkeypatch):
-    monkeypatch.setattr(baseline, "MOST_FITTED_ROWS", most)
+def lay_rows(folder):
+    """Thirty texts of two labels, the same in every split; gives the labels."""
     texts = [f"{('dull', 'bright')[row // 3 % 2]} film number {row}" for row in range(30)]
     labels = np.arange(30) // 3 % 2
     splits = dict.fromkeys(("train", "val", "test"))
-    lay_texts(Corpus(None, dict.fromkeys(splits, texts), dict.fromkeys(splits, labels)), tmp_path)
+    lay_texts(Corpus(None, dict.fromkeys(splits, texts), dict.fromkeys(splits, labels)), folder)
+    return labels
+
+
+@pytest.mark.parametrize(("most", "fitted"), [(100, 30), (30, 30), (29, 15), (7, 6)])
+def test_of_many_rows_tfidf_takes_evenly_spaced_ones(most, fitted, tmp_path, monkeypatch):
+    monkeypatch.setattr(baseline, "MOST_FITTED_ROWS", most)
+    labels = lay_rows(tmp_path)
 
     found = run_baseline("tfidf", tmp_path)
 
     assert found["num_fitted"] == fitted
     assert found["test"].labels == tuple(labels) and found["test"].accuracy == 1.0
+
+
+def test_the_majority_class_needs_no_library_and_pays_for_none(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.pipeline", None)
+    labels = lay_rows(tmp_path)
+
+    found = run_baseline("majority", tmp_path)
+
+    assert found["test"].labels == tuple(labels) and set(found["test"].predictions) == {0}
+    with pytest.raises(ImportError):
+        run_baseline("tfidf", tmp_path)
 
 
 def test_what_saw_a_part_of_the_rows_says_so():
