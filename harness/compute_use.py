@@ -64,7 +64,7 @@ def compute_use(record: Record, peak_flops: PeakFlops) -> ComputeUse | None:
     window, training = run.window, run.training
     # The formula is linear in all three, so that a run's sums serve for its steps one by one.
     num_samples = sum(window.num_samples)
-    padded = run.flops(num_samples, sum(window.num_padded_tokens), sum(_pairs(training, window)))
+    padded = run.flops(num_samples, sum(window.num_padded_tokens), _num_pairs(training, window))
     real = run.flops(num_samples, sum(window.num_real_tokens), _even_pairs(window.num_real_tokens, window.num_samples))
     factor = _counted_over_formula(run)
     flop_per_s = factor * padded / sum(window.seconds)
@@ -118,14 +118,12 @@ def _by_formula(run: _Run, counted: FlopCount) -> float:
     return run.flops(counted.num_samples, counted.num_padded_tokens, counted.num_token_pairs, recomputed=again)
 
 
-def _pairs(training: Training, window: Window) -> Sequence[float]:
-    """Of each measured step."""
+def _num_pairs(training: Training, window: Window) -> float:
+    """Of the measured steps."""
     known = training.steps.num_token_pairs[window.num_warmup :]
     if len(known) == len(window.seconds):
-        return known
-    return [
-        _even_pairs([tokens], [rows]) for tokens, rows in zip(window.num_padded_tokens, window.num_samples, strict=True)
-    ]
+        return sum(known)
+    return _even_pairs(window.num_padded_tokens, window.num_samples)
 
 
 def _even_pairs(num_tokens: Sequence[int], num_samples: Sequence[int]) -> float:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.intervals import Estimate, t_quantile
 
+Floats = NDArray[np.float64]
 MOST_BATCHES = 10
 _MOST_ALIKE = 0.97  # correlation of neighbouring steps; beyond it a run is one step long, as far as its spread tells
 
@@ -60,7 +63,7 @@ class LogRatio:
         return LogRatio(shift - self.value, self.variance, self.freedom, self.basis, self.unknown)
 
 
-def ratio_of_sums(below: Sequence[float], above: Sequence[float]) -> LogRatio | None:
+def ratio_of_sums(below: Sequence[float] | Floats, above: Sequence[float] | Floats) -> LogRatio | None:
     """log(sum of `above` / sum of `below`) by steps; None with fewer than two, without variance where fewer are independent.
 
     Neighbouring steps are alike, so that single steps would promise too much. Two ways allow for it, and the wider
@@ -75,17 +78,18 @@ def ratio_of_sums(below: Sequence[float], above: Sequence[float]) -> LogRatio | 
     num_steps = len(below)
     if num_steps < 2:  # noqa: PLR2004 - a spread needs two
         return None
-    total, ratio = sum(above), sum(above) / sum(below)
-    rests = [one - ratio * other for one, other in zip(above, below, strict=True)]
+    under, over = np.asarray(below, dtype=float), np.asarray(above, dtype=float)
+    total = float(over.sum())
+    ratio = total / float(under.sum())
+    rests = over - ratio * under
     value, num_batches = math.log(ratio), min(MOST_BATCHES, num_steps)
-    ends = [num_steps * index // num_batches for index in range(num_batches + 1)]
-    batches = [sum(rests[first:end]) for first, end in pairwise(ends)]
-    spread = num_batches / (num_batches - 1) * sum(rest**2 for rest in batches) / total**2
+    batches = np.add.reduceat(rests, num_steps * np.arange(num_batches) // num_batches)
+    spread = num_batches / (num_batches - 1) * float(batches @ batches) / total**2
     by_batches = LogRatio(value, spread, num_batches - 1, f"{num_batches} batches of steps")
-    squares = sum(rest**2 for rest in rests)
+    squares = float(rests @ rests)
     if squares <= (_ROUNDING * total) ** 2:
         return by_batches
-    alike = sum(one * other for one, other in pairwise(rests)) / squares
+    alike = float(rests[:-1] @ rests[1:]) / squares
     # Of short series it comes out too small, by about (1 + 3 r) / n (Marriott and Pope, Biometrika 41 (1954), 390-402).
     alike = min(_MOST_ALIKE, max(0.0, alike + (1 + 3 * alike) / num_steps))
     num_free = num_steps * (1 - alike) / (1 + alike)

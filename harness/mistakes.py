@@ -54,7 +54,7 @@ def confusion(record: Record) -> Confusion | None:
     ran = record.training or record.baseline
     if ran is None or ran.test is None or record.data is None:
         return None
-    return Confusion(record.data.labels, Counter(zip(ran.test.labels, ran.test.predictions, strict=True)))
+    return Confusion(record.data.labels, ran.test.pairs)
 
 
 def most_confident(test: TestEvaluation | None, read_texts: ReadTexts | None) -> tuple[Mistake, ...]:

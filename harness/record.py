@@ -10,12 +10,14 @@ History of `SCHEMA_VERSION` (frozen records of each are in tests/fixtures/record
 
 from __future__ import annotations
 
+import functools
 import json
 import operator
 import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -521,10 +523,15 @@ class TestEvaluation(Settings):
         """Share of examples that were labelled right."""
         return accuracy(self.labels, self.predictions)
 
+    @functools.cached_property
+    def pairs(self) -> Counter[tuple[int, int]]:
+        """How many examples each pair of a true and a predicted label has, of those that occur."""
+        return Counter(zip(self.labels, self.predictions, strict=True))
+
     @property
     def macro_f1(self) -> float:
         """See `macro_f1`."""
-        return macro_f1(self.labels, self.predictions)
+        return _macro_f1_of(self.pairs)
 
 
 class Mistake(Settings):
@@ -731,9 +738,12 @@ def accuracy(labels: Sequence[int], predictions: Sequence[int]) -> float:
 
 def macro_f1(labels: Sequence[int], predictions: Sequence[int]) -> float:
     """F1 of each class that occurs among labels or predictions, averaged with equal weight."""
-    pairs = Counter(zip(labels, predictions, strict=True))
+    return _macro_f1_of(Counter(zip(labels, predictions, strict=True)))
+
+
+def _macro_f1_of(pairs: Counter[tuple[int, int]]) -> float:
     scores = []
-    for label in sorted({*labels, *predictions}):
+    for label in sorted({*chain.from_iterable(pairs)}):
         hits = pairs[label, label]
         wrong = sum(count for pair, count in pairs.items() if label in pair) - hits
         scores.append(2 * hits / (2 * hits + wrong))

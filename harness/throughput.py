@@ -66,7 +66,7 @@ def measure_windows(trainings: Sequence[Training]) -> list[Window]:
     would count again what one rank was late in a step and made up for in the next.
     """
     runs = [training.steps for training in trainings if training.steps.num_samples]
-    first = warmup_steps([(tuple(map(max, zip(*run.seconds, strict=True))), run.num_padded_tokens) for run in runs])
+    first = warmup_steps([(_slowest(run.seconds), run.num_padded_tokens) for run in runs])
     return [
         Window(
             num_warmup=first,
@@ -77,6 +77,11 @@ def measure_windows(trainings: Sequence[Training]) -> list[Window]:
         )
         for run in runs
     ]
+
+
+def _slowest(seconds: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Of each step, its longest rank's."""
+    return seconds[0] if len(seconds) == 1 else tuple(map(max, zip(*seconds, strict=True)))
 
 
 def throughput(windows: Sequence[Window]) -> Estimate | None:

@@ -136,8 +136,8 @@ def find_errors(records: Sequence[Record]) -> Errors | None:
         ran = record.training or record.baseline
         if ran is None or ran.test is None or record.data is None or len(record.data.labels) != _BINARY:
             continue
-        pairs = list(zip(ran.test.labels, ran.test.predictions, strict=True))
-        shares.append((pairs.count((0, 1)) / len(pairs), pairs.count((1, 0)) / len(pairs), record.data.labels[1]))
+        pairs, num_rows = ran.test.pairs, len(ran.test.labels)
+        shares.append((pairs[0, 1] / num_rows, pairs[1, 0] / num_rows, record.data.labels[1]))
     if not shares:
         return None
     return Errors(shares[-1][2], fmean(one[0] for one in shares), fmean(one[1] for one in shares))

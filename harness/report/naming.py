@@ -6,6 +6,7 @@ import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from harness.comparison import slice_words
@@ -60,17 +61,27 @@ def usual_values(cells: Iterable[Priced]) -> dict[str, str]:
 
     With several studies, what is the same throughout each of them is told by the study's name.
     """
-    seen: dict[str, Counter[str]] = defaultdict(Counter)
-    by_study: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for cell in cells:
-        if cell.summary.kind == "fine_tune":
-            for key, value in told(cell).items():
-                word = str(value)
-                seen[key][word] += 1
-                by_study[key][cell.summary.study].add(word)
-    varied = {key: counts.most_common(1)[0][0] for key, counts in seen.items() if len(counts) > 1}
-    fixed = {key for key in varied if "." in key and all(len(values) == 1 for values in by_study[key].values())}
+    shown = [cell for cell in cells if cell.summary.kind == "fine_tune"]
+    counts = Counter(chain.from_iterable(map(_words, shown)))
+    seen: dict[str, dict[str, int]] = defaultdict(dict)
+    for (key, word), count in counts.items():
+        seen[key][word] = count
+    varied = {key: max(words, key=words.__getitem__) for key, words in seen.items() if len(words) > 1}
+    pairs = {(cell.summary.study, key, word) for cell in shown for key, word in _words(cell) if key in varied}
+    by_study = Counter((study, key) for study, key, _ in pairs)
+    changing = {key for (_, key), num_words in by_study.items() if num_words > 1}
+    fixed = {key for key in varied if "." in key and key not in changing}
     return {key: value for key, value in varied.items() if key not in fixed and (key != STUDY or fixed)}
+
+
+def _words(cell: Priced) -> Iterable[tuple[str, str]]:
+    """What `told` tells, each value as a word."""
+    return chain(_flat_words(cell.summary.config), [(STUDY, cell.summary.study)])
+
+
+@functools.lru_cache(maxsize=2**14)
+def _flat_words(config: FineTuneConfig | BaselineConfig) -> tuple[tuple[str, str], ...]:
+    return tuple((key, str(value)) for key, value in flat(config).items())
 
 
 def describe(cell: Priced, usual: Mapping[str, str]) -> str:
