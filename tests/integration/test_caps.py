@@ -95,18 +95,6 @@ class TestControlGroup:
         assert (summary.peak_memory_source, summary.peak_memory_bytes) == ("control_group", own.num_bytes)
         assert not any("approximate" in warning for warning in summary.warnings)
 
-    def test_at_the_edge_what_ended_used_no_more_and_what_ran_out_needs_more(self, bench):
-        limit = 0.9
-        small, large = real(bench, limit, batch_size=2), real(bench, limit, batch_size=32)
-        assert small.outcome == "ok", small.reason
-        assert small.cap.peak_bytes <= limit * GIB
-        assert large.outcome == "oom"
-        assert large.reason == "the kernel killed rank 0: the control group's limit of 0.9 GiB was reached"
-        assert large.cap.num_oom_kills == 1
-        roomy = real(bench, 6, batch_size=32)
-        assert roomy.outcome == "ok", roomy.reason
-        assert roomy.cap.peak_bytes > limit * GIB
-
     def test_ranks_share_one_group(self, bench):
         record = bench.run(bench.with_cores(2), matrix={"device": ["cpu-ddp2"]}, limits={"memory_limit_gib": 3})
         assert (record.outcome, record.start_method) == ("ok", "fresh"), record.reason
@@ -135,7 +123,8 @@ class TestControlGroup:
         assert (record.outcome, record.start_method, record.cap.exact) == ("ok", "fresh", True)
         assert [peak.source for peak in record.baseline.peak_memory] == ["rss", "control_group"]
 
-    def test_going_up_in_batch_size_ends_in_oom_then_skipped_and_what_follows_is_untouched(self, bench, tmp_path):
+    def test_at_the_edge_what_ended_used_no_more_and_what_ran_out_needs_more(self, bench, tmp_path):
+        """Going up in batch size ends in `oom`, then `skipped`; what follows is untouched, and a page explains it."""
         raw = REAL | {"limits": {"memory_limit_gib": 0.9}}
         axes = {"seq_len": [128], "padding": ["max"]}
         # The largest comes before one that fits: order must not matter.
@@ -145,8 +134,14 @@ class TestControlGroup:
         assert [record.outcome for record in records] == ["ok", "oom", "skipped", "ok", "ok"], [
             r.reason for r in records
         ]
-        skipped = records[2]
-        assert skipped.reason == f"larger than {records[1].cell}, which ran out of memory"
+        small, large, skipped = records[:3]
+        assert small.cap.peak_bytes <= 0.9 * GIB
+        assert large.reason == "the kernel killed rank 0: the control group's limit of 0.9 GiB was reached"
+        assert large.cap.num_oom_kills == 1
+        roomy = real(bench, 6, batch_size=32)
+        assert roomy.outcome == "ok", roomy.reason
+        assert roomy.cap.peak_bytes > 0.9 * GIB
+        assert skipped.reason == f"larger than {large.cell}, which ran out of memory"
         assert (skipped.start_method, skipped.duration_s, skipped.cap) == (None, 0.0, None)
         page, summary = reported(records, tmp_path)
         for text in (page, summary):
