@@ -10,7 +10,6 @@ History of `SCHEMA_VERSION` (frozen records of each are in tests/fixtures/record
 
 from __future__ import annotations
 
-import functools
 import json
 import operator
 import re
@@ -523,7 +522,7 @@ class TestEvaluation(Settings):
         """Share of examples that were labelled right."""
         return accuracy(self.labels, self.predictions)
 
-    @functools.cached_property
+    @property
     def pairs(self) -> Counter[tuple[int, int]]:
         """How many examples each pair of a true and a predicted label has, of those that occur."""
         return Counter(zip(self.labels, self.predictions, strict=True))
