@@ -76,7 +76,7 @@ test: .venv/.dev .venv/.assets ## unit and integration tests with coverage (JOBS
 gpu-check: ## all that one GPU can check, in under 8 minutes (RESULTS= MODEL= DATA=)
 	@for python in $(BIN)/python $(PYTHON); do \
 	  if $$python -c 'import sys, torch; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
-	    exec $$python -m harness.gpu_check --results '$(RESULTS)' $(if $(MODEL),--model '$(MODEL)') $(if $(DATA),--data '$(DATA)'); \
+	    exec $$python -m harness.workflows.gpu_check --results '$(RESULTS)' $(if $(MODEL),--model '$(MODEL)') $(if $(DATA),--data '$(DATA)'); \
 	  fi; \
 	done; \
 	echo 'error: none of these has torch: $(BIN)/python $(PYTHON); make setup, or make gpu-check PYTHON=/path/to/python' >&2; exit 2

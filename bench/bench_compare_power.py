@@ -38,20 +38,22 @@ from statistics import fmean, stdev, variance
 import power_workers
 from scipy.stats import trim_mean
 
-from harness import runner as harness_runner
-from harness.certainty import LEVEL, LogRatio
-from harness.compare import CANNOT_TELL, NO_DIFFERENCE, SPEED, Asked, compare
-from harness.interleave import ORDER
-from harness.matrix import Cell, expand
-from harness.pairing import pair_cells
-from harness.pricing import price_records
-from harness.record import Record
-from harness.runner import Prepared, Runner
-from harness.store import load_records, save_record
-from harness.study import parse_study
-from harness.sweep import Preparations, look_around
-from harness.throughput import measure_windows
-from harness.turns import by_rounds
+from harness.analysis.abba import by_rounds
+from harness.analysis.significance import LEVEL, LogRatio
+from harness.analysis.throughput import measure_windows
+from harness.decision.compare import CANNOT_TELL, NO_DIFFERENCE, SPEED, Asked, compare
+from harness.decision.pairing import pair_cells
+from harness.execution import runner as harness_runner
+from harness.execution.jobs import Prepared
+from harness.execution.preparation import Preparations
+from harness.execution.runner import Runner
+from harness.execution.sweep import look_around
+from harness.schema.cells import Cell, expand
+from harness.schema.interleaving import ORDER
+from harness.schema.record import Record
+from harness.schema.study_file import parse_study
+from harness.store.records import load_records, save_record
+from harness.workflows.priced_records import price_records
 
 NUM_TRIALS, TRIAL_S, SLOWED_BY = 20, 120.0, 0.03
 NUM_STEPS = 44  # an even number, so that both sides' turns end alike

@@ -21,12 +21,12 @@ from math import log
 from pathlib import Path
 from statistics import correlation, fmean, median, stdev
 
-from harness.matrix import hash_config
-from harness.noise import others_fraction
-from harness.record import Record
-from harness.report.naming import hardware
-from harness.store import load_records
-from harness.throughput import measure_windows, throughput
+from harness.analysis.noise import others_fraction
+from harness.analysis.throughput import measure_windows, throughput
+from harness.report.labels import hardware
+from harness.schema.cells import hash_config
+from harness.schema.record import Record
+from harness.store.records import load_records
 
 NUM_DRAWS, NUM_DRAWN, FEWEST = 200, 5, 20
 SEED = 20261126

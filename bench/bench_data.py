@@ -20,8 +20,8 @@ import threading
 import time
 from pathlib import Path
 
-from harness.cache import CACHE_VARIABLE
-from harness.cage import Cage
+from harness.dataset.cache import CACHE_VARIABLE
+from harness.execution.memory_cap import Cage
 
 GIB = 2**30
 PARENT_GIB, WORKER_GIB = 1, 2
@@ -31,8 +31,8 @@ _BATCH = 5_000
 
 def make_file(path: Path, num_rows: int) -> None:
     """Rows of about 300 bytes, of the packaged reviews' words: two or three snippets and a number, no row twice."""
-    from harness.rows import read_rows
-    from harness.settings import DataSettings
+    from harness.dataset.rows import read_rows
+    from harness.schema.settings import DataSettings
 
     snippets, rng = list(read_rows(DataSettings()).texts), random.Random(0)
     half_made = path.with_suffix(".part")
@@ -46,30 +46,30 @@ def make_file(path: Path, num_rows: int) -> None:
 
 
 def settings_of(path: Path, num_train: int | str = "all"):
-    from harness.settings import DataSettings
+    from harness.schema.settings import DataSettings
 
     return DataSettings(source=str(path), num_train=num_train, num_val=100, num_test=100, store_texts=False)
 
 
 def read(path: Path) -> int:
     """Hash, check, part by part, to an Arrow file; or find that in the cache, and hold it to its hashes."""
-    from harness.rows import read_rows
+    from harness.dataset.rows import read_rows
 
     return len(read_rows(settings_of(path)).labels)
 
 
 def draw(path: Path) -> int:
     """Find the rows, draw splits, look for near-duplicates in a sample, hash every split's texts."""
-    from harness.corpus import load_corpus
+    from harness.dataset.corpus import load_corpus
 
     return load_corpus(settings_of(path)).facts.num_source_rows
 
 
 def tokenise_all(path: Path) -> int:
     """What `draw` does, and every row to tokens; or find these in the cache, and hold them to their hashes."""
-    from harness.corpus import load_corpus, tokenise
-    from harness.settings import PACKAGED_MODEL
-    from harness.sources import locate_model
+    from harness.dataset.corpus import load_corpus, tokenise
+    from harness.dataset.sources import locate_model
+    from harness.schema.settings import PACKAGED_MODEL
 
     corpus = load_corpus(settings_of(path))
     model = locate_model(PACKAGED_MODEL, weights=False)
@@ -81,8 +81,8 @@ def by_datasets(path: Path) -> int:
     from datasets import load_dataset
     from transformers import AutoTokenizer
 
-    from harness.settings import PACKAGED_MODEL
-    from harness.sources import locate_model
+    from harness.dataset.sources import locate_model
+    from harness.schema.settings import PACKAGED_MODEL
 
     tokenizer = AutoTokenizer.from_pretrained(locate_model(PACKAGED_MODEL, weights=False).folder)
     rows = load_dataset("csv", data_files=str(path), cache_dir=str(path.parent / "datasets"))["train"]
@@ -95,8 +95,8 @@ def by_pandas(path: Path) -> int:
     import pandas as pd
     from tokenizers import Tokenizer
 
-    from harness.settings import PACKAGED_MODEL
-    from harness.sources import locate_model
+    from harness.dataset.sources import locate_model
+    from harness.schema.settings import PACKAGED_MODEL
 
     tokenizer = Tokenizer.from_file(str(locate_model(PACKAGED_MODEL, weights=False).folder / "tokenizer.json"))
     tokenizer.no_padding()
@@ -163,9 +163,9 @@ def run_stage(name: str, stage, path: Path, limit_gib: float | None, minutes: fl
 
 def train(path: Path, num_train: int | str, limit_gib: float | None):
     """A cell of NUM_STEPS updates, with its record."""
-    from harness.matrix import expand
-    from harness.study import parse_study
-    from harness.sweep import Unwatched, look_around, run_cells
+    from harness.execution.sweep import Unwatched, look_around, run_cells
+    from harness.schema.cells import expand
+    from harness.schema.study_file import parse_study
 
     study = {
         "name": "bench-data",

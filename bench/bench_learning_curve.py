@@ -29,14 +29,14 @@ from statistics import median
 
 import numpy as np
 
-from harness.baseline import run_baseline
-from harness.corpus import Corpus, lay_texts, load_corpus
-from harness.learning_curve import LearningCurve, learning_curves, whole_error
-from harness.power_law import Errors, fit_power_law, measure_errors
-from harness.pricing import load_priced
-from harness.report.learning import curve_names
-from harness.settings import DataSettings
-from harness.whole_file import write_whole
+from harness.analysis.power_law import Errors, fit_power_law, measure_errors
+from harness.dataset.corpus import Corpus, lay_texts, load_corpus
+from harness.decision.learning_curve import LearningCurve, learning_curves, whole_error
+from harness.execution.baselines import run_baseline
+from harness.files import write_whole
+from harness.report.sections.learning import curve_names
+from harness.schema.settings import DataSettings
+from harness.workflows.priced_records import load_priced
 
 SMALLEST, NUM_SIZES = 350, 5
 NUM_VAL, NUM_TEST = 50, 1000

@@ -17,16 +17,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from harness.compute_use import with_mfu
-from harness.corpus import load_corpus, load_tokens, tokenise
-from harness.length_advice import advise, work_of
-from harness.matrix import FineTuneConfig, hash_config
-from harness.settings import DataSettings
-from harness.shapes import shape_of
-from harness.sources import locate_model
-from harness.statistics import summarise
-from harness.store import load_records
-from harness.summary import Summary
+from harness.analysis.mfu import with_mfu
+from harness.analysis.summarize import summarise
+from harness.analysis.summary import Summary
+from harness.dataset.corpus import load_corpus, load_tokens, tokenise
+from harness.dataset.sources import locate_model
+from harness.schema.cells import FineTuneConfig, hash_config
+from harness.schema.model_shapes import shape_of
+from harness.schema.settings import DataSettings
+from harness.store.records import load_records
+from harness.workflows.seq_len_advice import advise, work_of
 
 
 def cells(folders: Sequence[Path]) -> list[Summary]:

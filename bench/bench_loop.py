@@ -16,14 +16,16 @@ import pytest
 import torch
 from replay_clock import ReplayClock, replay
 
-from harness.corpus import Tokens, load_corpus, tokenise
-from harness.matrix import expand
-from harness.meters import MemoryMeter, StepTimer
-from harness.settings import PACKAGED_MODEL, DataSettings
-from harness.sources import locate_model
-from harness.study import parse_study
-from harness.text import attention_mask, collate
-from harness.training import Place, build_model, make_trainee, plan_batches, train
+from harness.dataset.corpus import Tokens, load_corpus, tokenise
+from harness.dataset.sources import locate_model
+from harness.schema.cells import expand
+from harness.schema.settings import PACKAGED_MODEL, DataSettings
+from harness.schema.study_file import parse_study
+from harness.worker.collate import attention_mask, collate
+from harness.worker.distributed import Place
+from harness.worker.meters import MemoryMeter, StepTimer
+from harness.worker.model import build_model
+from harness.worker.train_loop import make_trainee, plan_batches, train
 
 NUM_STEPS, ROUNDS = 200, 20
 STUDY = {

@@ -28,16 +28,17 @@ from statistics import median
 
 import pytest
 
-from harness.footprint import explained
-from harness.machine import package_version, unsupported_reason
-from harness.matrix import Cell, expand
-from harness.memory import predict_peak
-from harness.record import MEASURING_VERSION, Record
-from harness.runner import Runner
-from harness.shapes import shape_of
-from harness.sources import locate_model
-from harness.study import parse_study
-from harness.sweep import Preparations, look_around
+from harness.dataset.sources import locate_model
+from harness.decision.memory_savings import explained
+from harness.execution.preparation import Preparations
+from harness.execution.runner import Runner
+from harness.execution.sweep import look_around
+from harness.machine.describe import package_version, unsupported_reason
+from harness.schema.cells import Cell, expand
+from harness.schema.model_shapes import shape_of
+from harness.schema.record import MEASURING_VERSION, Record
+from harness.schema.study_file import parse_study
+from harness.workflows.memory_estimate import predict_peak
 
 TABLE = Path(__file__).resolve().parent.parent / "results" / "reference" / "memory-prediction.csv"
 SEED = 20261125

@@ -24,8 +24,8 @@ from peers.contenders import Contenders, machine_facts
 from peers.parts import PARTS, Choices
 from peers.table import write_report
 
-from harness.machine import harness_checkout
-from harness.whole_file import write_whole
+from harness.files import write_whole
+from harness.machine.describe import harness_checkout
 
 DEFAULT_OUT = Path("results/peers")
 REPORT = "peers.md"

@@ -14,11 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.commands.asked import find_price
-from harness.machine import describe_machine
-from harness.predict_run import Asked, Predicted, plan_job, predict_file
-from harness.settings import PACKAGED_MODEL
-from harness.sources import locate_model
+from harness.cli.lookups import find_price
+from harness.dataset.sources import locate_model
+from harness.machine.describe import describe_machine
+from harness.schema.settings import PACKAGED_MODEL
+from harness.workflows.predict_file import Asked, Predicted, plan_job, predict_file
 
 MIB = 2**20
 MOST_GROWTH = 0.05

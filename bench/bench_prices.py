@@ -10,9 +10,9 @@ from datetime import date
 
 import pytest
 
-from harness.cloud import detect
 from harness.errors import UserError
-from harness.price_table import load_prices
+from harness.machine.cloud_metadata import detect
+from harness.pricing.price_table import load_prices
 from tests.make_tables import PRICE_HEADER, PRICES, change, write_tables
 
 TODAY = date(2026, 8, 1)

@@ -17,8 +17,8 @@ from replay_clock import ReplayClock, replay
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from harness.record import to_json
-from harness.store import record_folder
+from harness.schema.record import to_json
+from harness.store.records import record_folder
 from tests.make_records import make_record
 
 NUM_CELLS, NUM_RUNS, NUM_STEPS = 1000, 5, 125
@@ -29,7 +29,7 @@ import re, sys, time
 from pathlib import Path
 began = time.perf_counter()
 try:
-    from harness.cli import main
+    from harness.cli.main import main
     main()
 finally:
     seconds = time.perf_counter() - began

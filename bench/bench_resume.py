@@ -19,13 +19,14 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests" / "integration")]
 
-from conftest import Bench  # noqa: E402 - found by the line above
-from in_pieces import bits_of, run_piece, train_through_kills  # noqa: E402
-from test_endings import workers  # noqa: E402
-from tiny import write_checkpoint, write_reviews  # noqa: E402
+from conftest import Bench
+from in_pieces import bits_of, run_piece, train_through_kills
+from test_endings import workers
+from tiny import write_checkpoint, write_reviews
 
-from harness.runner import Runner  # noqa: E402
-from harness.sweep import Preparations, look_around  # noqa: E402
+from harness.execution.preparation import Preparations
+from harness.execution.runner import Runner
+from harness.execution.sweep import look_around
 
 NUM_UPDATES = 48
 

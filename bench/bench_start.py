@@ -12,9 +12,9 @@ from datetime import timedelta
 import pytest
 from replay_clock import ReplayClock, replay
 
-from harness.matrix import expand
-from harness.study import parse_study
-from harness.sweep import Unwatched, look_around, run_cells
+from harness.execution.sweep import Unwatched, look_around, run_cells
+from harness.schema.cells import expand
+from harness.schema.study_file import parse_study
 
 NUM_CELLS = 10
 STUDY = {

@@ -1,4 +1,4 @@
-"""Workers of bench_compare_power.py: started in place of `harness.runner._enter_worker`, each in a process of its own.
+"""Workers of bench_compare_power.py: started in place of `harness.execution.runner._enter_worker`, each in a process of its own.
 
 A slowed one spins for a share of each step's own seconds before the step's clock stops, as a slower program would: what
 else slows the machine makes both longer. Two that take turns are alive at once, and one waits, blocked, while the other
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def plain(job, pipe, stderr):
-    from harness import worker
+    from harness.worker import main as worker
 
     worker.run(job, pipe, stderr)
 
@@ -36,7 +36,7 @@ def make_turns(folder: Path) -> None:
 
 
 def _slow_down(by):
-    from harness.meters import StepTimer
+    from harness.worker.meters import StepTimer
 
     stop = StepTimer.stop
 
@@ -50,7 +50,7 @@ def _slow_down(by):
 
 
 def _take_turns(side, folder, num_steps):
-    from harness.meters import StepTimer
+    from harness.worker.meters import StepTimer
 
     mine, theirs = (os.open(folder / one, os.O_RDWR) for one in (side, "B" if side == "A" else "A"))
     start, stop, num_done = StepTimer.start, StepTimer.stop, 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from harness.one_cell import MeasuredCell
+    from harness.workflows.measure_cell import MeasuredCell
 
 
 class BertCell(Protocol):
@@ -30,7 +30,7 @@ def bert_cell(tmp_path_factory: pytest.TempPathFactory) -> BertCell:
     """
 
     def run(*, check: bool = True, **keys: Any) -> MeasuredCell:  # noqa: ANN401
-        from harness.one_cell import measure_cell
+        from harness.workflows.measure_cell import measure_cell
 
         cell = measure_cell(keys, tmp_path_factory.mktemp("bert-cell"))
         if check and cell.outcome != "ok":

@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from harness.matrix import hash_config
-from harness.record import Record
+from harness.schema.cells import hash_config
+from harness.schema.record import Record
 from tests.make_records import MAJORITY, NUM_TEST, NUM_VAL, make_baseline, make_record
 
 ALL_ROWS = 8000

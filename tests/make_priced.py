@@ -8,14 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.compute_use import with_mfu
-from harness.cost import Priced
-from harness.cost import price as price_all
-from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
-from harness.prices import Price
-from harness.record import Record
-from harness.statistics import summarise
-from harness.summary import Summary
+from harness.analysis.mfu import with_mfu
+from harness.analysis.summarize import summarise
+from harness.analysis.summary import Summary
+from harness.pricing.cost import Priced
+from harness.pricing.cost import price as price_all
+from harness.pricing.prices import Price
+from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config, parse_device
+from harness.schema.record import Record
 
 AT = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 MACHINE: dict[str, Any] = {

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from harness.matrix import BaselineConfig, FineTuneConfig, hash_config, parse_device
-from harness.record import Cpu, Gpu, Machine, Record
+from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config, parse_device
+from harness.schema.host_record import Cpu, Gpu, Machine
+from harness.schema.record import Record
 
 BEGAN = datetime(2026, 10, 1, 8, tzinfo=UTC)
 MIB = 2**20

@@ -12,13 +12,14 @@ import time
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from harness.machine import describe_machine, num_threads
-from harness.matrix import Cell, FineTuneConfig, expand
-from harness.record import Record
-from harness.runner import Runner
-from harness.store import load_records, save_record
-from harness.study import parse_study
-from harness.sweep import Preparations, look_around
+from harness.execution.preparation import Preparations
+from harness.execution.runner import Runner
+from harness.execution.sweep import look_around
+from harness.machine.describe import describe_machine, num_threads
+from harness.schema.cells import Cell, FineTuneConfig, expand
+from harness.schema.record import Record
+from harness.schema.study_file import parse_study
+from harness.store.records import load_records, save_record
 
 ROOT = Path(__file__).resolve().parents[2]
 VENVS = ROOT / ".venv-peers"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from peers.contenders import Contenders, make_cell
 
-from harness.matrix import Cell, FineTuneConfig, expand
-from harness.study import load_study
+from harness.schema.cells import Cell, FineTuneConfig, expand
+from harness.schema.study_file import load_study
 
 BATCH, SEQ_LEN, LR = 16, 128, 1e-4
 FEW = {"num_val": 16, "num_test": 16}  # rows of splits that a part does not look at

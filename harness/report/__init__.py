@@ -6,25 +6,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.assumptions import Assumptions
-from harness.comparison import Difference
-from harness.cost import Priced
-from harness.elsewhere import ElsewhereAnswer
-from harness.prices import Price
-from harness.record import Record
-from harness.report.choice import choose
-from harness.report.elsewhere import moved_seconds
-from harness.report.learning import learning
-from harness.report.machines import machines
+from harness.decision.choice import choose
+from harness.decision.differences import Difference
+from harness.decision.elsewhere import ElsewhereAnswer
+from harness.decision.study_cost import study_cost
+from harness.files import write_whole
+from harness.pricing.cost import Priced
+from harness.pricing.prices import Price
+from harness.report.csv_export import csv_text
+from harness.report.formatting import shown_in
 from harness.report.markdown import markdown
-from harness.report.money import money
 from harness.report.page import Parts, page
-from harness.report.sentence import answer
-from harness.report.tables import csv_text
-from harness.report.wording import shown_in
-from harness.report.worth_words import worth_words
-from harness.study_cost import study_cost
-from harness.whole_file import write_whole
+from harness.report.sections.answer import answer
+from harness.report.sections.learning import learning
+from harness.report.sections.machines import machines
+from harness.report.sections.money import money
+from harness.report.sections.other_prices import moved_seconds
+from harness.report.sections.worth import worth_words
+from harness.schema.assumptions import Assumptions
+from harness.schema.record import Record
 
 __all__ = ["write_report"]
 

@@ -6,34 +6,29 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from harness.cost import Priced
-from harness.footprint import rescues
-from harness.intervals import value_of
-from harness.ladder import Ladder, ladders
-from harness.price_rows import age_words
-from harness.report.cell_table import Field
-from harness.report.choice import failed
-from harness.report.chunks import HEADS as CHUNK_HEADS
-from harness.report.chunks import ChunkWords, chunk_words
-from harness.report.device_words import (
-    communication_words,
-    ratio_interval,
-    ratio_words,
-    scaling_sentences,
-    series_names,
-)
-from harness.report.learning import HEADS as LEARNING_HEADS
-from harness.report.learning import Learning
-from harness.report.machines import Machines
-from harness.report.memory import rescue_sentences
-from harness.report.money import LINE_HEADS, Money
-from harness.report.naming import describe, machine_labels
-from harness.report.rungs import HEADS as RUNG_HEADS
-from harness.report.rungs import rung_rows, rung_sentences
-from harness.report.sections import MADE_UP, is_made_up, warnings_by_text
-from harness.report.wording import clean, interval, memory, number, percent, seconds, usd, usd_per_hour
-from harness.report.worth_words import WORTH_HEADS, WorthWords
-from harness.scaling import Series, scaling_series
+from harness.analysis.estimate import value_of
+from harness.decision.choice import failed
+from harness.decision.ladder import Ladder, ladders
+from harness.decision.memory_savings import rescues
+from harness.decision.scaling import Series, scaling_series
+from harness.pricing.cost import Priced
+from harness.pricing.price_rows import age_words
+from harness.report.formatting import clean, interval, memory, number, percent, seconds, usd, usd_per_hour
+from harness.report.labels import describe, machine_labels
+from harness.report.sections.cell_table import Field
+from harness.report.sections.chunks import HEADS as CHUNK_HEADS
+from harness.report.sections.chunks import ChunkWords, chunk_words
+from harness.report.sections.details import MADE_UP, is_made_up, warnings_by_text
+from harness.report.sections.ladder import HEADS as RUNG_HEADS
+from harness.report.sections.ladder import rung_rows, rung_sentences
+from harness.report.sections.learning import HEADS as LEARNING_HEADS
+from harness.report.sections.learning import Learning
+from harness.report.sections.machines import Machines
+from harness.report.sections.memory import rescue_sentences
+from harness.report.sections.money import LINE_HEADS, Money
+from harness.report.sections.scaling_words import communication_words, ratio_interval, ratio_words, scaling_sentences
+from harness.report.sections.worth import WORTH_HEADS, WorthWords
+from harness.report.series_labels import series_names
 
 _MAX_ROWS = 30
 _LONGEST_REASON = 200

@@ -14,32 +14,39 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from harness import __version__
-from harness.assumptions import Assumptions
-from harness.cost import Priced
-from harness.footprint import rescues, ways_to_fit
-from harness.ladder import ladders
-from harness.prices import Price
-from harness.record import Record
-from harness.report.assumed import INPUT_HEADS
-from harness.report.bars import bars
-from harness.report.cell_table import HEADS, MANY_ROWS, TEXT_COLUMNS, rows
-from harness.report.charts import cost_and_accuracy
-from harness.report.choice import Choice, failed, measured
-from harness.report.chunks import HEADS as CHUNK_HEADS
-from harness.report.chunks import chunk_words
-from harness.report.curves import accuracy_curves
-from harness.report.device_charts import scaling_charts
-from harness.report.device_words import MAX_SERIES, scaling_sentences
-from harness.report.devices import HEADS as SCALING_HEADS
-from harness.report.devices import scaling_rows
-from harness.report.elsewhere import Moved
-from harness.report.facts import facts
-from harness.report.figures import Chart, as_json, script_safe
-from harness.report.grids import heat_maps
-from harness.report.learning import HEADS as LEARNING_HEADS
-from harness.report.learning import Learning
-from harness.report.machines import Machines
-from harness.report.memory import (
+from harness.decision.choice import Choice, failed, measured
+from harness.decision.ladder import ladders
+from harness.decision.memory_savings import rescues, ways_to_fit
+from harness.decision.scaling import scaling_series
+from harness.pricing.cost import Priced
+from harness.pricing.prices import Price
+from harness.report.charts.accuracy_curves import accuracy_curves
+from harness.report.charts.bars import bars
+from harness.report.charts.base import Chart, as_json, script_safe
+from harness.report.charts.cost_accuracy import cost_and_accuracy
+from harness.report.charts.heat_maps import heat_maps
+from harness.report.charts.memory import memory_chart
+from harness.report.charts.runs import runs_charts
+from harness.report.charts.scaling import scaling_charts
+from harness.report.csv_export import commit
+from harness.report.formatting import clean, plural
+from harness.report.labels import machine_labels
+from harness.report.page_data import facts
+from harness.report.sections.answer import tfidf_cost
+from harness.report.sections.assumptions import INPUT_HEADS
+from harness.report.sections.cell_table import HEADS, MANY_ROWS, TEXT_COLUMNS, rows
+from harness.report.sections.chunks import HEADS as CHUNK_HEADS
+from harness.report.sections.chunks import chunk_words
+from harness.report.sections.compute import HEADS as ROOFLINE_HEADS
+from harness.report.sections.compute import MAX_ROWS as MOST_ROOFLINE_ROWS
+from harness.report.sections.compute import roofline_rows, rooflines
+from harness.report.sections.details import MADE_UP, is_made_up, losses, places, sample, totals, warnings_by_text
+from harness.report.sections.ladder import HEADS as RUNG_HEADS
+from harness.report.sections.ladder import rung_charts, rung_rows, rung_sentences
+from harness.report.sections.learning import HEADS as LEARNING_HEADS
+from harness.report.sections.learning import Learning
+from harness.report.sections.machines import Machines
+from harness.report.sections.memory import (
     HOLDER_HEADS,
     MAX_WAYS,
     WAY_HEADS,
@@ -48,24 +55,18 @@ from harness.report.memory import (
     rescue_sentences,
     way_rows,
 )
-from harness.report.memory_chart import memory_chart
-from harness.report.method import data_words, method, model_words, not_measured
-from harness.report.mistakes import MISTAKE_HEADS, mistakes
-from harness.report.money import CELL_HEADS, LINE_HEADS, Money
-from harness.report.naming import machine_labels
-from harness.report.roofline import HEADS as ROOFLINE_HEADS
-from harness.report.roofline import MAX_ROWS as MOST_ROOFLINE_ROWS
-from harness.report.roofline import roofline_rows, rooflines
-from harness.report.rungs import HEADS as RUNG_HEADS
-from harness.report.rungs import rung_charts, rung_rows, rung_sentences
-from harness.report.runs_chart import runs_charts
-from harness.report.sections import MADE_UP, is_made_up, losses, places, sample, totals, warnings_by_text
-from harness.report.sentence import tfidf_cost
-from harness.report.tables import commit
-from harness.report.tiles import tiles
-from harness.report.wording import clean, plural
-from harness.report.worth_words import WORTH_HEADS, WorthWords
-from harness.scaling import scaling_series
+from harness.report.sections.method import data_words, method, model_words, not_measured
+from harness.report.sections.mistakes import MISTAKE_HEADS, mistakes
+from harness.report.sections.money import CELL_HEADS, LINE_HEADS, Money
+from harness.report.sections.other_prices import Moved
+from harness.report.sections.scaling_table import HEADS as SCALING_HEADS
+from harness.report.sections.scaling_table import scaling_rows
+from harness.report.sections.scaling_words import scaling_sentences
+from harness.report.sections.tiles import tiles
+from harness.report.sections.worth import WORTH_HEADS, WorthWords
+from harness.report.series_labels import MAX_SERIES
+from harness.schema.assumptions import Assumptions
+from harness.schema.record import Record
 
 # Each uses what those before it define.
 _SCRIPTS = (
@@ -261,7 +262,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _read(name: str) -> str:
-    return files("harness.report").joinpath(name).read_text(encoding="utf-8")
+    return files("harness.report.assets").joinpath(name).read_text(encoding="utf-8")
 
 
 def _by_group(charts: Sequence[Chart]) -> dict[str, list[Chart]]:

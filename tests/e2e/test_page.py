@@ -6,13 +6,13 @@ import functools
 
 import pytest
 
-from harness.cost import price
-from harness.footprint import PARTS, ways_to_fit
-from harness.intervals import value_of
-from harness.report.device_words import ratio_words, verdict
-from harness.report.wording import interval, memory, number, percent, usd
-from harness.scaling import scaling_series
-from harness.statistics import summarise
+from harness.analysis.estimate import value_of
+from harness.analysis.summarize import summarise
+from harness.decision.memory_savings import PARTS, ways_to_fit
+from harness.decision.scaling import scaling_series
+from harness.pricing.cost import price
+from harness.report.formatting import interval, memory, number, percent, usd
+from harness.report.sections.scaling_words import ratio_words, verdict
 from tests.make_priced import ASSUMED, baseline, fine_tune, priced, study_records, two_machines, with_arithmetic
 from tests.make_records import make_device_records
 

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from harness.assumptions import Assumptions
-from harness.cost import Priced, price
-from harness.intervals import Estimate
-from harness.learning_curve import learning_curves
-from harness.prices import choices, load_prices
-from harness.report.choice import choose
-from harness.report.facts import values
-from harness.report.machines import machines
-from harness.report.money import money as money_words
-from harness.report.wording import percent, shown_in, usd
-from harness.report.worth_words import worth_words
-from harness.statistics import summarise
-from harness.study_cost import study_cost
-from harness.tariff import pay
-from harness.worth import Worth, judge_cell
+from harness.analysis.estimate import Estimate
+from harness.analysis.summarize import summarise
+from harness.decision.choice import choose
+from harness.decision.learning_curve import learning_curves
+from harness.decision.study_cost import study_cost
+from harness.decision.worth import Worth, judge_cell
+from harness.pricing.cost import Priced, price
+from harness.pricing.prices import choices, load_prices
+from harness.pricing.rates import pay
+from harness.report.formatting import percent, shown_in, usd
+from harness.report.page_data import values
+from harness.report.sections.machines import machines
+from harness.report.sections.money import money as money_words
+from harness.report.sections.worth import worth_words
+from harness.schema.assumptions import Assumptions
 from tests.make_learning import curve_records
 from tests.make_priced import ASSUMED, GPU_MACHINE, MACHINE, baseline, fine_tune, priced, study_records, two_machines
 from tests.make_records import make_device_records

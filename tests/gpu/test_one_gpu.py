@@ -6,10 +6,11 @@ import contextlib
 
 import pytest
 
-from harness.gpu_cells import CHECKS, CheckRun
-from harness.gpu_check import base_tables, no_gpu
-from harness.runner import Runner
-from harness.sweep import Preparations, look_around
+from harness.execution.preparation import Preparations
+from harness.execution.runner import Runner
+from harness.execution.sweep import look_around
+from harness.workflows.gpu_cells import CHECKS, CheckRun
+from harness.workflows.gpu_check import base_tables, no_gpu
 
 REASON = no_gpu(look_around(None).machine)
 pytestmark = [

@@ -22,10 +22,11 @@ class NotInstalled:
 
 def main() -> None:
     results, model, data, train_s = sys.argv[1:]
-    from harness.gpu_cells import CHECKS, CheckRun
-    from harness.gpu_check import archive_verdict, importable_from_anywhere, run_checks
-    from harness.runner import Runner
-    from harness.sweep import Preparations, look_around
+    from harness.execution.preparation import Preparations
+    from harness.execution.runner import Runner
+    from harness.execution.sweep import look_around
+    from harness.workflows.gpu_cells import CHECKS, CheckRun
+    from harness.workflows.gpu_check import archive_verdict, importable_from_anywhere, run_checks
 
     importable_from_anywhere()
     base = {

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from tiny import write_checkpoint, write_reviews
 
-from harness.matrix import Cell, expand
-from harness.record import Record
-from harness.runner import Prepared, Runner, Surroundings
-from harness.study import parse_study
-from harness.sweep import Preparations, look_around
+from harness.execution.jobs import Prepared, Surroundings
+from harness.execution.preparation import Preparations
+from harness.execution.runner import Runner
+from harness.execution.sweep import look_around
+from harness.schema.cells import Cell, expand
+from harness.schema.record import Record
+from harness.schema.study_file import parse_study
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from harness.checkpoint_folder import Pieces, find_newest, list_checkpoints
-from harness.pieces import identify
+from harness.execution.resumable import identify
+from harness.store.checkpoint_files import Pieces, find_newest, list_checkpoints
 
 NEVER_S = 1e9
 

@@ -1,4 +1,4 @@
-"""Workers that misbehave: each is started in place of `harness.runner._enter_worker`, in a process of its own."""
+"""Workers that misbehave: each is started in place of `harness.execution.runner._enter_worker`, in a process of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = "hf_abcdefghijklmnop"  # made up
 
 def noisy(job, pipe, stderr):
     """Prints on every way out, as libraries do, before and while it trains."""
-    from harness import worker
+    from harness.worker import main as worker
 
     train = worker.train
 
@@ -34,7 +34,7 @@ def noisy(job, pipe, stderr):
 
 def with_child(job, pipe, stderr):
     """Starts a process of its own that would outlive it."""
-    from harness import worker
+    from harness.worker import main as worker
 
     train = worker.train
 
@@ -53,7 +53,7 @@ def leaves(job, pipe, stderr):
 
 def raises(job, pipe, stderr):
     """Fails in its own code."""
-    from harness import worker
+    from harness.worker import main as worker
 
     def fail(*args, **kwargs):
         raise RuntimeError(f"no such layer in {os.path.expanduser('~')}/model\nsecond line")
@@ -64,7 +64,7 @@ def raises(job, pipe, stderr):
 
 def diverges_from_others(job, pipe, stderr):
     """A rank whose parameters are its own."""
-    from harness import worker
+    from harness.worker import main as worker
 
     checksum = worker._checksum
     worker._checksum = lambda model: checksum(model) + job.rank
@@ -72,10 +72,10 @@ def diverges_from_others(job, pipe, stderr):
 
 
 def _before_the_fourth_batch_of_rank_1(do, job, pipe, stderr):
-    import harness.training
-    from harness import worker
+    import harness.worker.train_loop
+    from harness.worker import main as worker
 
-    collate, calls = harness.training.collate, []
+    collate, calls = harness.worker.train_loop.collate, []
 
     def odd_collate(*args, **kwargs):
         calls.append(None)
@@ -83,7 +83,7 @@ def _before_the_fourth_batch_of_rank_1(do, job, pipe, stderr):
             do()
         return collate(*args, **kwargs)
 
-    harness.training.collate = odd_collate
+    harness.worker.train_loop.collate = odd_collate
     worker.run(job, pipe, stderr)
 
 
@@ -120,16 +120,16 @@ LEAK_BYTES = 3 * 2**20
 
 
 def _at_every_batch(do, job, pipe, stderr):
-    import harness.training
-    from harness import worker
+    import harness.worker.train_loop
+    from harness.worker import main as worker
 
-    collate = harness.training.collate
+    collate = harness.worker.train_loop.collate
 
     def odd_collate(*args, **kwargs):
         do()
         return collate(*args, **kwargs)
 
-    harness.training.collate = odd_collate
+    harness.worker.train_loop.collate = odd_collate
     worker.run(job, pipe, stderr)
 
 
@@ -176,13 +176,13 @@ def asks_for_too_much(job, pipe, stderr):
     """Torch is refused an allocation in its first step: the rest of the process has what it needs."""
     import torch
 
-    import harness.training
-    from harness import worker
+    import harness.worker.train_loop
+    from harness.worker import main as worker
 
     def odd_collate(*args, **kwargs):
         limit = psutil.Process().memory_info().vms + 2**28
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         torch.empty(2**30, dtype=torch.uint8)
 
-    harness.training.collate = odd_collate
+    harness.worker.train_loop.collate = odd_collate
     worker.run(job, pipe, stderr)

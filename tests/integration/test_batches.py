@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.batch_plan import chunk_ends, plan_arrivals, plan_epochs, steps_per_epoch
-from harness.corpus import Tokens
-from harness.text import collate
+from harness.dataset.batch_plan import chunk_ends, plan_arrivals, plan_epochs, steps_per_epoch
+from harness.dataset.corpus import Tokens
+from harness.worker.collate import collate
 
 PADDINGS = ("max", "longest", "grouped")
 

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from harness.fit import MOST_TRIES, Limit, Question, find_fit
-from harness.footprint import explained
-from harness.machine import describe_machine, unsupported_reason
-from harness.matrix import expand
-from harness.memory import predict_peak
-from harness.shapes import shape_of
-from harness.study import parse_study
+from harness.decision.memory_savings import explained
+from harness.machine.describe import describe_machine, unsupported_reason
+from harness.schema.cells import expand
+from harness.schema.model_shapes import shape_of
+from harness.schema.study_file import parse_study
+from harness.workflows.fit import MOST_TRIES, Limit, Question, find_fit
+from harness.workflows.memory_estimate import predict_peak
 
 MIB = 2**20
 # The tiny BERT of tests/integration/tiny.py: words, positions, types and a LayerNorm; two layers; pooler and classifier.
@@ -152,7 +152,7 @@ def test_the_mapping_threshold_gives_every_block_back():
     code = (
         "import sys, ctypes, psutil\n"
         "if sys.argv[1] == 'mmap':\n"
-        "    from harness.allocator import map_large_blocks; map_large_blocks()\n"
+        "    from harness.machine.malloc import map_large_blocks; map_large_blocks()\n"
         "libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p; libc.free.argtypes = [ctypes.c_void_p]\n"
         "libc.malloc.argtypes = [ctypes.c_size_t]\n"
         "libc.free(libc.malloc(20 << 20))\n"  # glibc's own threshold rises to the largest block that was freed

@@ -12,21 +12,21 @@ import odd_workers
 import psutil
 import pytest
 
-from harness import cage as cage_module
-from harness import holders as holders_module
-from harness import runner as runner_module
-from harness.cage import Cage
-from harness.census import pss_bytes
-from harness.cost import price
-from harness.holders import find_holders
-from harness.machine import memory_group
-from harness.prices import load_prices, price_finder
+from harness.analysis.summarize import summarise
+from harness.execution import memory_cap as cage_module
+from harness.execution import runner as runner_module
+from harness.execution.jobs import Surroundings
+from harness.execution.memory_cap import Cage
+from harness.execution.memory_sampler import pss_bytes
+from harness.execution.sweep import run_cells
+from harness.machine import memory_users as holders_module
+from harness.machine.describe import memory_group
+from harness.machine.memory_users import find_holders
+from harness.pricing.cost import price
+from harness.pricing.prices import load_prices, price_finder
 from harness.report import write_report
-from harness.runner import Surroundings
-from harness.settings import PACKAGED_MODEL
-from harness.statistics import summarise
-from harness.store import load_records
-from harness.sweep import run_cells
+from harness.schema.settings import PACKAGED_MODEL
+from harness.store.records import load_records
 
 GIB, MIB = 2**30, 2**20
 ENDLESS = {"epochs": 100_000, "eval_every": 100_000}

@@ -7,8 +7,8 @@ import json
 import pytest
 from tiny import DECIDING, FILLING
 
-from harness.record import FINISHED, to_json
-from harness.settings import SECTIONS
+from harness.schema.record import FINISHED, to_json
+from harness.schema.settings import SECTIONS
 
 NO_DROPOUT = {"attention_dropout": 0.0, "hidden_dropout": 0.0}
 
@@ -168,7 +168,7 @@ def test_a_16_bit_checkpoint_is_trained_in_fp32(bench, half_bert, learned):
 def test_with_the_head_alone_trained_the_encoder_gets_no_gradient_and_no_update(kind, trained, bench, request):
     import torch
 
-    from harness.training import build_model, freeze_below
+    from harness.worker.model import build_model, freeze_below
 
     folder = request.getfixturevalue(f"tiny_{kind}")
     record = bench.run(model={"name": str(folder)}, matrix={"trainable": ["head"]})
@@ -190,7 +190,7 @@ def test_with_the_head_alone_trained_the_encoder_gets_no_gradient_and_no_update(
 def test_the_last_layers_are_trained_and_those_below_stay_as_they_were(bench, tiny_bert, tiny_distilbert):
     import torch
 
-    from harness.training import build_model, freeze_below
+    from harness.worker.model import build_model, freeze_below
 
     for folder, width in ((tiny_bert, "bert.encoder.layer.1."), (tiny_distilbert, "distilbert.transformer.layer.1.")):
         (cell,) = bench.cells(model={"name": str(folder)}, matrix={"trainable": ["top1"]})

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness import machine as machine_module
-from harness import worker
-from harness.machine import unsupported_reason
+from harness.machine import describe as machine_module
+from harness.machine.describe import unsupported_reason
+from harness.worker import main as worker
 
 # torch's compiler calls what torch itself has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

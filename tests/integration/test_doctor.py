@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.cage import Cage
-from harness.calibrated import Calibration, Order, calibrate
-from harness.calibration import jitter
-from harness.machine import package_version
+from harness.execution.memory_cap import Cage
+from harness.machine.calibration import Calibration, Order, calibrate
+from harness.machine.describe import package_version
+from harness.worker.diagnostics.calibrate import jitter
 
 MIB, GIB = 2**20, 2**30
 DOCTOR = [sys.executable, "-m", "harness", "doctor", "--quick", "--json"]

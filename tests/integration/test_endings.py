@@ -10,9 +10,9 @@ import odd_workers
 import psutil
 import pytest
 
-from harness import runner as runner_module
-from harness.record import to_json
-from harness.runner import Runner
+from harness.execution import runner as runner_module
+from harness.execution.runner import Runner
+from harness.schema.record import to_json
 
 ENDLESS = {"epochs": 100_000, "eval_every": 100_000}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness import energy
-from harness.store import load_record, save_record
+from harness.machine import energy_meter as energy
+from harness.store.records import load_record, save_record
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.model_flops import training_flops
+from harness.analysis.flops_formula import training_flops
 
 LABELS = 2
 
@@ -86,7 +86,7 @@ def test_the_peak_is_taken_beside_whole_steps(bench):
 
 
 def test_products_are_squares_and_those_of_a_layer_forward_and_backward(bench):
-    from harness.peak import Product, products_of
+    from harness.worker.diagnostics.peak_flops import Product, products_of
 
     model = run(bench, padding="max").model
     products = products_of(model, 384)

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from harness import gpu_check
-from harness.archive import unpack_records
+from harness.dataset.sources import DATA_VARIABLE, locate_data, locate_model
 from harness.errors import UserError
-from harness.gpu_cells import CHECKS, PRECISIONS, CheckRun
-from harness.gpu_check import NEVER_HERE, main, run_checks
-from harness.gpu_verdicts import Verdict
-from harness.machine import describe_machine, package_version
-from harness.runner import Surroundings
-from harness.settings import PACKAGED_MODEL
-from harness.sources import DATA_VARIABLE, locate_data, locate_model
-from harness.store import load_records
-from harness.sweep import look_around
+from harness.execution.jobs import Surroundings
+from harness.execution.sweep import look_around
+from harness.machine.describe import describe_machine, package_version
+from harness.schema.settings import PACKAGED_MODEL
+from harness.store.archive import unpack_records
+from harness.store.records import load_records
+from harness.workflows import gpu_check
+from harness.workflows.gpu_cells import CHECKS, PRECISIONS, CheckRun
+from harness.workflows.gpu_check import NEVER_HERE, main, run_checks
+from harness.workflows.gpu_verdicts import Verdict
 from tests.make_records import make_machine
 
 HERE = Path(__file__).parent
@@ -32,7 +32,7 @@ no_gpu = pytest.mark.skipif(bool(describe_machine().gpus), reason="this machine 
 @no_gpu
 def test_without_a_gpu_the_status_is_0_and_each_check_is_said_not_to_be_done(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "harness.gpu_check", "--results", str(tmp_path / "results")],
+        [sys.executable, "-m", "harness.workflows.gpu_check", "--results", str(tmp_path / "results")],
         cwd=HERE.parent.parent, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

@@ -8,8 +8,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from harness import cli
-from harness.study import load_study
+from harness.cli import main as cli
+from harness.schema.study_file import load_study
 
 RUNNER = CliRunner()
 

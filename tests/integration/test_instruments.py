@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.screen import Screen
-from harness.settings import PACKAGED_MODEL
-from harness.verify import run_alone, verify_cell
+from harness.cli.views.progress import Screen
+from harness.schema.settings import PACKAGED_MODEL
+from harness.workflows.verify import run_alone, verify_cell
 
 pytestmark = pytest.mark.alone
 
@@ -54,18 +54,18 @@ def test_the_parent_uses_under_1_percent_of_a_cpu_while_a_cell_runs_and_is_drawn
 
 def test_a_sleep_planted_in_batching_is_seen_by_both_clocks(bench, tmp_path, monkeypatch):
     """20 steps of a tiny model, each with 50 ms more: by the step timer, and by a clock at the worker's messages."""
-    import harness.training
-    from harness import worker
+    import harness.worker.train_loop
+    from harness.worker import main as worker
 
     (cell,) = bench.cells(training={"max_steps": 20, "eval_every": 100})
-    collate = harness.training.collate
+    collate = harness.worker.train_loop.collate
 
     def run(pause_s):
         def slow(*args, **kwargs):
             time.sleep(pause_s)
             return collate(*args, **kwargs)
 
-        monkeypatch.setattr(harness.training, "collate", slow if pause_s else collate)
+        monkeypatch.setattr(harness.worker.train_loop, "collate", slow if pause_s else collate)
         began = time.perf_counter()
         heard = []
         job = replace(bench.prepare(cell).job, ordered_at=began, num_threads=1, pulse=str(tmp_path / "pulse"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typer.testing import CliRunner
 
-from harness import cli
-from harness.store import load_records
-from harness.turns import find_rounds
+from harness.analysis.abba import find_rounds
+from harness.cli import main as cli
+from harness.store.records import load_records
 
 SETTINGS = ("training.grad_accum=1", "training.grad_accum=2")
 MATRIX = "[matrix]\nbatch_size = [8]\nseq_len = [24]\nthreads = [1]\n"

@@ -7,11 +7,12 @@ import errno
 import pytest
 import torch
 
-from harness import sweep
 from harness.errors import UserError
-from harness.store import load_records
-from harness.sweep import Budget, run_cells
-from harness.worker import Unsupported, classify, has_kernels
+from harness.execution import sweep
+from harness.execution.sweep import Budget, run_cells
+from harness.store.records import load_records
+from harness.worker.device import Unsupported, has_kernels
+from harness.worker.main import classify
 
 
 @pytest.mark.parametrize(

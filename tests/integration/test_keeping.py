@@ -12,17 +12,17 @@ import torch
 from in_pieces import run_piece
 from safetensors.torch import load_file
 
-from harness import sweep
-from harness.corpus import load_tokens
-from harness.keeping import CARD, FACTS, MODELS, keep_model, staged
-from harness.meters import MemoryMeter, held_bytes, peak_rss_bytes
-from harness.model_card import card_writer
-from harness.prices import Price
-from harness.record import to_json
-from harness.store import load_records
-from harness.sweep import Unwatched
-from harness.text import attention_mask, collate
-from harness.weights import read_weights, write_weights
+from harness.dataset.corpus import load_tokens
+from harness.execution import sweep
+from harness.execution.sweep import Unwatched
+from harness.pricing.prices import Price
+from harness.schema.record import to_json
+from harness.store.records import load_records
+from harness.store.saved_models import CARD, FACTS, MODELS, keep_model, staged
+from harness.worker.collate import attention_mask, collate
+from harness.worker.meters import MemoryMeter, held_bytes, peak_rss_bytes
+from harness.worker.safetensors_io import read_weights, write_weights
+from harness.workflows.model_card import card_writer
 
 PRICE = Price(3.6, "m5.xlarge", "aws", "us-east-1", "stated", "2026-10", "a list", None)
 KEEPS = {"epochs": 3, "lr": 5e-3, "keep_model": True}

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.machine import describe_machine
-from harness.store import load_records, save_record
+from harness.machine.describe import describe_machine
+from harness.store.records import load_records, save_record
 from tests.make_records import make_machine, make_record
 
 HERE = Path(__file__).parent

@@ -10,11 +10,13 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from harness.corpus import load_texts, load_tokens
-from harness.matrix import BaselineConfig
-from harness.sweep import Preparations
-from harness.text import collate, token_types
-from harness.training import Place, build_model, predict
+from harness.dataset.corpus import load_texts, load_tokens
+from harness.execution.preparation import Preparations
+from harness.schema.cells import BaselineConfig
+from harness.worker.collate import collate, token_types
+from harness.worker.distributed import Place
+from harness.worker.evaluation import predict
+from harness.worker.model import build_model
 
 CPU = Place(torch.device("cpu"), 0, 1)
 WORDS = ("banana", "umbrella", "giraffe", "volcano", "saxophone", "teapot")
@@ -97,8 +99,8 @@ def test_ranks_and_baselines_train_on_large_data_as_on_small(bench, reviews, tmp
     _, tfidf, _ = bench.cells(**raw, baselines=True)
     small = bench.prepare(cell)
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("harness.rows.LARGE_ROWS", 100)
-    monkeypatch.setattr("harness.rows.Cache.find", lambda *_: None)
+    monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 100)
+    monkeypatch.setattr("harness.dataset.rows.Cache.find", lambda *_: None)
     large = Preparations(tmp_path / "run")
     prepared = large.prepare(cell)
     assert tmp_path / "cache" in prepared.job.tokens_folder.parents

@@ -14,14 +14,16 @@ from in_pieces import bits_of, run_piece, tell, train_through_kills
 from test_endings import workers
 from test_run_command import Started, harness
 
-from harness.best_weights import BestWeights
-from harness.checkpoint import CheckpointKeeper
-from harness.checkpoint_folder import list_checkpoints
-from harness.corpus import load_tokens
-from harness.meters import MemoryMeter, StepTimer
-from harness.stopping import heard
-from harness.store import load_record
-from harness.training import Place, build_model, make_trainee, train
+from harness.dataset.corpus import load_tokens
+from harness.execution.stop_flag import heard
+from harness.store.checkpoint_files import list_checkpoints
+from harness.store.records import load_record
+from harness.worker.best_model import BestWeights
+from harness.worker.checkpointer import CheckpointKeeper
+from harness.worker.distributed import Place
+from harness.worker.meters import MemoryMeter, StepTimer
+from harness.worker.model import build_model
+from harness.worker.train_loop import make_trainee, train
 
 CPU = Place(torch.device("cpu"), 0, 1)
 

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from harness import training, worker
-from harness.corpus import load_tokens
-from harness.meters import MemoryMeter, StepTimer
-from harness.text import attention_mask, collate
-from harness.training import Place, build_model, make_trainee, set_precision, train
+from harness.dataset.corpus import load_tokens
+from harness.worker import device
+from harness.worker import main as worker
+from harness.worker import train_loop as training
+from harness.worker.collate import attention_mask, collate
+from harness.worker.distributed import Place
+from harness.worker.meters import MemoryMeter, StepTimer
+from harness.worker.model import build_model
+from harness.worker.train_loop import make_trainee, set_precision, train
 
 CPU = Place(torch.device("cpu"), 0, 1)
 
@@ -131,21 +135,21 @@ def test_ranks_that_share_a_gpu_are_bound_to_the_first(bench, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", bound.append)
-    monkeypatch.setattr(worker, "_check_architecture", lambda _: None)
+    monkeypatch.setattr(device, "_check_architecture", lambda _: None)
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
-    assert worker._bind_gpu(replace(job, shares_gpu=True)) == torch.device("cuda", 0)
+    assert device._bind_gpu(replace(job, shares_gpu=True)) == torch.device("cuda", 0)
     assert bound == [torch.device("cuda", 0)]
     assert worker.os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
-    with pytest.raises(worker.Unsupported, match="torch sees 1 CUDA devices, too few for rank 1"):
-        worker._bind_gpu(job)
+    with pytest.raises(device.Unsupported, match="torch sees 1 CUDA devices, too few for rank 1"):
+        device._bind_gpu(job)
 
 
 def test_a_torch_that_sees_no_gpu_is_unsupported_and_says_why(bench):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU: torch sees it")
     (cell,) = bench.cells(matrix={"device": ["gpu"]})
-    with pytest.raises(worker.Unsupported, match="sees no CUDA device: driver and CUDA build do not fit"):
-        worker._bind_gpu(bench.prepare(cell).job)
+    with pytest.raises(device.Unsupported, match="sees no CUDA device: driver and CUDA build do not fit"):
+        device._bind_gpu(bench.prepare(cell).job)
 
 
 def test_what_the_forkserver_loads_asks_nothing_of_cuda():
@@ -154,7 +158,7 @@ def test_what_the_forkserver_loads_asks_nothing_of_cuda():
         "import torch\n"
         "def refuse(*_): raise SystemExit('CUDA was asked on import')\n"
         "torch.cuda.is_available = torch.cuda.device_count = torch.cuda._lazy_init = refuse\n"
-        "import harness.worker\n"
+        "import harness.worker.main\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

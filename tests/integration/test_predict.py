@@ -17,13 +17,14 @@ from safetensors.torch import load_file, save_file
 from tiny import FILLING
 from typer.testing import CliRunner
 
-from harness import cli, label_output
+from harness.cli import main as cli
 from harness.errors import UserError
-from harness.label_job import LabelJob, progress_paths
-from harness.label_output import LabelOutput, identify
-from harness.machine import describe_machine
-from harness.predict_run import Asked, plan_job
-from harness.predicting import label_file
+from harness.machine.describe import describe_machine
+from harness.schema.predict_job import LabelJob, progress_paths
+from harness.worker import predict_output as label_output
+from harness.worker.predict import label_file
+from harness.worker.predict_output import LabelOutput, identify
+from harness.workflows.predict_file import Asked, plan_job
 
 NUM_ROWS = 6000
 
@@ -103,7 +104,7 @@ def test_killed_at_its_work_and_called_again_by_command(whole, model, texts, tmp
     out = tmp_path / "out.csv"
     job = job_of(model, texts, out, batch_size=1)
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.predicting"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "harness.worker.predict"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     process.stdin.write(job.model_dump_json() + "\n")
     process.stdin.flush()

@@ -14,10 +14,12 @@ import torch
 from torch.autograd import DeviceType
 from typer.testing import CliRunner
 
-import harness.training
-from harness import cli, profiling, worker
+import harness.worker.train_loop
+from harness.cli import main as cli
 from harness.errors import UserError
-from harness.step_profile import PHASES, StepProfile
+from harness.schema.step_profile import PHASES, StepProfile
+from harness.worker import main as worker
+from harness.worker.diagnostics import profiler as profiling
 
 MATRIX = '[matrix]\nseq_len = [24]\nthreads = [1]\ndevice = ["{device}"]\n'
 
@@ -73,7 +75,7 @@ def test_two_ranks_show_all_reduce_within_the_backward_pass(study_file, tmp_path
 
 
 def test_a_pause_planted_in_batching_is_seen_there_alone(bench, tmp_path, monkeypatch):
-    collate = harness.training.collate
+    collate = harness.worker.train_loop.collate
 
     def slow(*args, **kwargs):
         time.sleep(0.2)
@@ -85,7 +87,9 @@ def test_a_pause_planted_in_batching_is_seen_there_alone(bench, tmp_path, monkey
     # Only once the steps that are measured are done.
     steps = profiling._step
     monkeypatch.setattr(
-        profiling, "_step", lambda *args: (monkeypatch.setattr(harness.training, "collate", slow), steps(*args))
+        profiling,
+        "_step",
+        lambda *args: (monkeypatch.setattr(harness.worker.train_loop, "collate", slow), steps(*args)),
     )
     end = worker._fine_tune(job, lambda message: None, time.perf_counter())
     found = StepProfile.model_validate_json((tmp_path / "p.json").read_text())

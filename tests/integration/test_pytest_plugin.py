@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from harness.errors import UserError
-from harness.one_cell import as_study
+from harness.workflows.measure_cell import as_study
 
 pytest_plugins = ["pytester"]
 

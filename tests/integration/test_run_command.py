@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 
-from harness.store import load_records
+from harness.store.records import load_records
 
 HARNESS = [sys.executable, "-m", "harness"]
 ENV = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
@@ -48,7 +48,7 @@ def test_a_study_runs_whole_without_torch_in_the_parent_and_then_there_is_nothin
     )
     # As `python -m harness run`, with a look at what was imported when it ends.
     code = (
-        "import sys\nfrom harness.cli import main\n"
+        "import sys\nfrom harness.cli.main import main\n"
         "try:\n    main()\n"
         "finally:\n    print('imported:', *sorted({'torch', 'transformers', 'plotly', 'tokenizers'} & set(sys.modules)))"
     )

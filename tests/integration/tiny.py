@@ -8,8 +8,8 @@ import random
 import shutil
 from pathlib import Path
 
-from harness.settings import PACKAGED_MODEL
-from harness.sources import locate_model
+from harness.dataset.sources import locate_model
+from harness.schema.settings import PACKAGED_MODEL
 
 # The words of the learnable table: one of the first two decides the label. No word is a part of another word, of a
 # file's name or of a key, so that a test may look for them in a record's text.

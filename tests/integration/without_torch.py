@@ -20,6 +20,6 @@ class NotInstalled:
 
 if __name__ == "__main__":
     sys.meta_path.insert(0, NotInstalled())
-    from harness.cli import main
+    from harness.cli.main import main
 
     main()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from frozen import RECORDS
 
-from harness.record import Record, from_fields
+from harness.schema.record import Record, from_fields
+from tests.unit.frozen import RECORDS
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,163 @@
+"""What disturbed a run while it was measured, each with its cause and what to do about it (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.analysis.gpu_throttling import throttle_warnings
+from harness.analysis.steady_state import expected_seconds, find_drift, find_modes
+from harness.analysis.throughput import Window
+from harness.schema.host_record import Load
+from harness.schema.record import Record
+
+MOST_OTHERS_FRACTION = 0.05
+MOST_STEAL_FRACTION = 0.01
+MOST_THROTTLED_FRACTION = 0.05
+MOST_CLOCK_FALL = 0.1
+MOST_SWAPPED_BYTES = 16 * 2**20
+MOST_FAULTS_PER_S = 50.0  # at 0.1 ms of a fast disk each, half a percent of a core
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class _Disturbance:
+    """One figure of a record, its limit, and the sentence of a run that is above it."""
+
+    read: Callable[[Record], float]
+    most: float
+    say: Callable[[float], str]
+
+
+def noise_warnings(records: Sequence[Record], windows: Sequence[Window]) -> Iterator[str]:
+    """Say of each cause by how much it held in the run that had the worst of it.
+
+    Args:
+        records: Runs that ended well.
+        windows: Their measured steps.
+    """
+    for one in _DISTURBANCES:
+        worst = max(map(one.read, records), default=0.0)
+        if worst > one.most:
+            yield one.say(worst)
+    yield from throttle_warnings(records)
+    yield from _series_warnings(windows)
+
+
+def _series_warnings(windows: Iterable[Window]) -> Iterator[str]:
+    """Of a series that has two levels no drift is told: the share of each changes its mean."""
+    series = [(window.seconds, expected_seconds(window.seconds, window.num_padded_tokens)) for window in windows]
+    modes = max(filter(None, (find_modes(*one) for one in series)), default=None)
+    drift = max(filter(None, (find_drift(*one) for one in series)), key=abs, default=None)
+    if modes is not None:
+        yield (
+            f"Steps of one size took two kinds of time, {modes.apart:.0%} apart, {modes.slow_fraction:.0%} of them the "
+            "longer: look for a program that wakes up now and then, or cores of two speeds, and run it with --force."
+        )
+    elif drift is not None:
+        which = "longer" if drift > 0 else "shorter"
+        yield (
+            f"Steps became {abs(drift):.0%} {which} in the course of a run: let the machine come to its lasting "
+            "temperature and clock first, and run it with --force."
+        )
+
+
+def others_fraction(record: Record) -> float:
+    """Share of the usable CPUs' time that went to processes not the harness's; 0 where it is not known."""
+    load = record.load
+    if load is None or load.system_busy_s is None or load.cell_s is None:
+        return 0.0
+    others_s = load.system_busy_s - load.cell_s - load.parent_s
+    return others_s / (record.duration_s * record.machine.cpu.num_usable)
+
+
+def _steal_fraction(record: Record) -> float:
+    """Share of all logical CPUs' time, over which the system sums it; 0 where it is not known."""
+    if record.load is None or record.load.steal_s is None:
+        return 0.0
+    return record.load.steal_s / (record.duration_s * record.machine.cpu.num_logical)
+
+
+def _throttled_fraction(record: Record) -> float:
+    load = record.load
+    if load is None or not load.quota_periods or load.throttled_periods is None:
+        return 0.0
+    return load.throttled_periods / load.quota_periods
+
+
+def _hot(record: Record) -> float:
+    return _of_load(record, lambda load: load.thermal_throttles)
+
+
+def _clock_fall(record: Record) -> float:
+    """By how much the cores' clock fell below its highest reading of the run; the median of its second half counts."""
+    load = record.load
+    readings = load.clock_mhz if load is not None else None
+    if not readings or len(readings) < 4:  # noqa: PLR2004 - two halves of two
+        return 0.0
+    later = sorted(readings[len(readings) // 2 :])
+    return 1 - later[len(later) // 2] / max(readings)
+
+
+def _swapped(record: Record) -> float:
+    return _of_load(record, lambda load: load.swapped_bytes)
+
+
+def _faults_per_s(record: Record) -> float:
+    return _of_load(record, lambda load: load.major_faults) / record.duration_s if record.duration_s > 0 else 0.0
+
+
+def _of_load(record: Record, read: Callable[[Load], int | None]) -> float:
+    return float((read(record.load) or 0) if record.load is not None else 0)
+
+
+_DISTURBANCES = (
+    _Disturbance(
+        others_fraction,
+        MOST_OTHERS_FRACTION,
+        lambda share: f"Other processes used {share:.0%} of the usable CPU time: stop them, and run it with --force.",
+    ),
+    _Disturbance(
+        _steal_fraction,
+        MOST_STEAL_FRACTION,
+        lambda share: f"The hypervisor took {share:.1%} of the CPU time: measure at another time, or on another host.",
+    ),
+    _Disturbance(
+        _throttled_fraction,
+        MOST_THROTTLED_FRACTION,
+        lambda share: (
+            f"The control group's CPU quota ran out in {share:.0%} of its periods: raise the quota, or set threads to "
+            "the cores that it gives."
+        ),
+    ),
+    _Disturbance(
+        _hot,
+        0,
+        lambda times: (
+            f"The processor was slowed down by its temperature ({times:.0f} times): cool it, and run it with --force."
+        ),
+    ),
+    _Disturbance(
+        _clock_fall,
+        MOST_CLOCK_FALL,
+        lambda share: (
+            f"The cores' clock fell by {share:.0%} in the course of a run: fix it (`harness doctor` says how), "
+            "or let the machine warm up first."
+        ),
+    ),
+    _Disturbance(
+        _swapped,
+        MOST_SWAPPED_BYTES,
+        lambda size: (
+            f"While a run was measured {size / _MIB:,.0f} MiB went to or from swap: free some memory, or take a smaller batch."
+        ),
+    ),
+    _Disturbance(
+        _faults_per_s,
+        MOST_FAULTS_PER_S,
+        lambda rate: (
+            f"While a run was measured {rate:,.0f} pages a second had to be read from disk: free some memory, so that "
+            "files stay in it."
+        ),
+    ),
+)

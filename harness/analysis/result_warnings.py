@@ -1,0 +1,94 @@
+"""What a reader must know before trusting a summary's figures: one sentence each, with what to do (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from harness.analysis.memory_growth import held_bytes, memory_warnings
+from harness.analysis.steady_state import FEWEST_STEPS, FEWEST_STEPS_WITH_WARMUP
+from harness.analysis.summary import Summary
+from harness.schema.cells import FineTuneConfig
+from harness.schema.record import was_fitted_on_part
+
+MOST_SKIPPED_FRACTION = 0.05
+
+
+def warnings_of(summary: Summary) -> Iterator[str]:
+    """Say all of it; what needs a device's peak is told where that is known (compute_use.py)."""
+    yield from _speed_warnings(summary)
+    yield from _learning_warnings(summary)
+    yield from _fitting_warnings(summary)
+    yield from _skip_warnings(summary)
+    yield from summary.noise
+    yield from memory_warnings(summary.records, [held_bytes(record) for record in summary.records])
+
+
+def _speed_warnings(summary: Summary) -> Iterator[str]:
+    num_steps = summary.num_measured_steps
+    if num_steps is not None and num_steps < FEWEST_STEPS_WITH_WARMUP and summary.num_warmup_steps == 0:
+        yield (
+            f"Only {num_steps} steps ran, too few to leave warm-up out, so that throughput is understated: "
+            f"raise training.max_steps or data.num_train until {FEWEST_STEPS} or more are measured."
+        )
+    elif num_steps is not None and num_steps < FEWEST_STEPS:
+        yield (
+            f"Only {num_steps} steps were measured after warm-up: raise training.max_steps or data.num_train "
+            f"until {FEWEST_STEPS} or more are."
+        )
+
+
+def _learning_warnings(summary: Summary) -> Iterator[str]:
+    accuracy, majority, config = summary.accuracy, summary.majority_accuracy, summary.config
+    if not isinstance(config, FineTuneConfig):
+        return
+    if accuracy is not None and majority is not None and accuracy.value <= majority:
+        yield (
+            f"Test accuracy {accuracy.value:.3f} is not above the {majority:.3f} of always answering the "
+            "commonest label: train longer, or try another training.lr."
+        )
+    trainings = [record.training for record in summary.ok_records if record.training is not None]
+    # Random weights are there to measure speed: nobody asks whether they learn.
+    if config.model.init == "pretrained" and any(_loss_stays(training.steps.loss) for training in trainings):
+        yield (
+            "The training loss did not fall from its first quarter to its last: "
+            "try another training.lr, or train longer."
+        )
+    stopped = next((training for training in trainings if training.stopped_early), None)
+    if stopped is not None and not config.training.stop_at_target:
+        yield (
+            f"Training stopped after {len(stopped.steps.num_samples)} of {stopped.num_updates_planned} "
+            f"updates ({stopped.stopped_early}): raise limits.max_train_s before comparing its accuracy."
+        )
+    if summary.target_lost:
+        yield (
+            f"Validation reached the target {summary.target_accuracy:g} and later fell below it: "
+            "confirm its time with more training.seeds."
+        )
+
+
+def _fitting_warnings(summary: Summary) -> Iterator[str]:
+    part = next(filter(was_fitted_on_part, summary.ok_records), None)
+    if part is not None and part.baseline and part.data:
+        yield (
+            f"TF-IDF was fitted on {part.baseline.num_fitted:,} of the {part.data.train.num_rows:,} training rows, evenly spaced, "
+            "since it holds all it sees in memory: with more it might be more accurate. Compare it with a model that was trained "
+            "on as many (data.num_train)."
+        )
+
+
+def _loss_stays(losses: Sequence[float | None]) -> bool:
+    known = [loss for loss in losses if loss is not None]
+    quarter = len(known) // 4
+    return quarter > 0 and fmean(known[-quarter:]) >= fmean(known[:quarter])
+
+
+def _skip_warnings(summary: Summary) -> Iterator[str]:
+    """Of fp16: its scaler begins too high, and skips a few updates until it has come down."""
+    steps = [record.training.steps for record in summary.ok_records if record.training is not None]
+    skipped = max((one.num_skipped / len(one.num_samples) for one in steps if one.num_samples), default=0.0)
+    if skipped > MOST_SKIPPED_FRACTION:
+        yield (
+            f"The fp16 gradient scaler skipped {skipped:.0%} of the updates, which were timed and taught nothing: "
+            "take bf16, or lower training.lr."
+        )

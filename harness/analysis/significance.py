@@ -1,0 +1,136 @@
+"""How certain a ratio of two figures is: noise between runs, noise within them, many cells at once (pure)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, variance
+
+from harness.analysis.estimate import FEWEST_RUNS
+from harness.analysis.log_ratio import LogRatio, ratio_of_sums, sum_of
+from harness.analysis.throughput import Window
+
+LEVEL = 0.05  # of false alarms, over all cells of one figure together
+
+
+def between(one: Sequence[float], other: Sequence[float], unit: str = "run") -> LogRatio:
+    """Welch's comparison of two sides' logarithms, each a run's or a host's own figure; at least one a side.
+
+    With fewer than 3 on a side its spread is not known, so that there is no variance, whatever the other side shows:
+    a lone run may have been made in a bad minute.
+
+    Source: B. L. Welch, "The generalization of 'Student's' problem when several different population variances are
+    involved", Biometrika 34 (1947), 28-35.
+    """
+    value = fmean(other) - fmean(one)
+    few = [f"{len(found)} in {side}" for side, found in (("A", one), ("B", other)) if len(found) < FEWEST_RUNS]
+    if few:
+        say = f"{_count(one, other, unit)}: spread between {unit}s unknown, repeat with repeats = {FEWEST_RUNS}"
+        if unit != "run":
+            say = f"{_count(one, other, unit)}: spread between {unit}s unknown, measure {FEWEST_RUNS} a side"
+        return LogRatio(value, None, math.inf, f"{' and '.join(few)}, no spread", say)
+    parts = [(variance(found) / len(found), len(found) - 1) for found in (one, other)]
+    total, freedom = sum_of(parts)
+    return LogRatio(value, total, freedom, f"between {len(one)} and {len(other)} {unit}s (Welch)")
+
+
+def of_runs(one: Sequence[Window], other: Sequence[Window], run_spread: float | None = None) -> LogRatio:
+    """Samples a second of two sides' runs: between runs where both sides have 3 or more, else within them.
+
+    The interval within runs does not hold what differs from run to run (where memory lies, other tenants, clocks), and
+    no verdict may rest on it. `run_spread` says what that is, as the reader's own assumption: a standard deviation between
+    runs of one cell, relative. It comes on top of what is seen within the runs, and then a verdict may.
+    """
+    logs = [[math.log(window.samples_per_s) for window in side] for side in (one, other)]
+    seen = between(logs[0], logs[1])
+    if seen.unknown is None:
+        return seen
+    found = within(one, other)
+    if found is None or found.variance is None or run_spread is None:
+        return LogRatio(seen.value, found.variance if found else None, found.freedom if found else math.inf,
+                        found.basis if found else seen.basis, seen.unknown)  # fmt: skip
+    assumed = run_spread**2 * (1 / len(one) + 1 / len(other))
+    total, freedom = sum_of([(found.variance, found.freedom), (assumed, math.inf)])
+    basis = f"{found.basis}, and {100 * run_spread:g} % between runs, which is assumed"
+    return LogRatio(seen.value, total, freedom, basis)
+
+
+def within(one: Sequence[Window], other: Sequence[Window]) -> LogRatio | None:
+    """The same by the runs' steps (see `ratio_of_sums`); None with fewer than two steps.
+
+    Where all runs went through the same batches in the same order (one seed), the sides are held against each other batch
+    by batch, so that long and short texts cancel. Else each run's own variance adds up.
+    """
+    # The sides may have left out warm-ups of different lengths.
+    num_steps = min(len(window.seconds) for window in (*one, *other))
+    plans = {(window.num_samples[-num_steps:], window.num_padded_tokens[-num_steps:]) for window in (*one, *other)}
+    if len(plans) == 1:
+        series = [_mean_series([window.seconds[-num_steps:] for window in side]) for side in (one, other)]
+        found = ratio_of_sums(*series)
+        basis = "within runs, over the same batches"
+        return None if found is None else LogRatio(-found.value, found.variance, found.freedom, basis)
+    parts = []
+    for side in (one, other):
+        known = [window.within for window in side]
+        for run in known:
+            if run is None or run.variance is None:
+                return None
+            parts.append((run.variance / len(side) ** 2, run.freedom))
+    value = fmean(math.log(window.samples_per_s) for window in other)
+    value -= fmean(math.log(window.samples_per_s) for window in one)
+    return LogRatio(value, *sum_of(parts), "within runs")
+
+
+def overall(parts: Sequence[LogRatio]) -> LogRatio | None:
+    """The geometric mean of cells' ratios, the cells' noise taken as independent; None without a cell.
+
+    It is of these cells and no others. Where one has no certainty, it has none.
+    """
+    if not parts:
+        return None
+    value = fmean(part.value for part in parts)
+    unsure = [part for part in parts if part.unknown is not None]
+    basis = f"geometric mean of {len(parts)} cells"
+    reason = f"{len(unsure)} of {len(parts)} cells: {unsure[0].unknown}" if unsure else None
+    known = [(part.variance / len(parts) ** 2, part.freedom) for part in parts if part.variance is not None]
+    if len(known) < len(parts):
+        return LogRatio(value, None, math.inf, basis, reason)
+    total, freedom = sum_of(known)
+    return LogRatio(value, total, freedom, basis, reason)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjust for many comparisons: at most one family in 20 has a false alarm at all; None stays out of the family.
+
+    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6
+    (1979), 65-70.
+    """
+    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    so_far = 0.0
+    for rank, (p, index) in enumerate(known):
+        so_far = max(so_far, min(1.0, (len(known) - rank) * p))
+        adjusted[index] = so_far
+    return adjusted
+
+
+def mcnemar(num_lost: int, num_won: int) -> float:
+    """Exact two-sided p of as many examples that A alone and that B alone had right, if either were as likely.
+
+    Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
+    Psychometrika 12 (1947), 153-157; exact by the binomial distribution.
+    """
+    if num_lost + num_won == 0:
+        return 1.0
+    from scipy import stats
+
+    return float(stats.binomtest(num_won, num_lost + num_won, 0.5).pvalue)
+
+
+def _mean_series(runs: Sequence[Sequence[float]]) -> list[float]:
+    return [fmean(step) for step in zip(*runs, strict=True)]
+
+
+def _count(one: Sequence[float], other: Sequence[float], unit: str) -> str:
+    fewest = min(len(one), len(other))
+    return f"one {unit}" if fewest == 1 else f"{fewest} {unit}s"

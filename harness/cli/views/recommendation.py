@@ -1,0 +1,191 @@
+"""What a person or a script sees of a recommendation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from harness.analysis.estimate import Estimate, value_of
+from harness.decision.recommend import Advice, Choice, RuledOut
+from harness.decision.requirements import Candidate
+from harness.pricing.cost import Priced
+from harness.report.formatting import interval, listed, memory, number, percent, plural, seconds, usd, usd_per_hour
+from harness.report.labels import describe, machine_labels, usual_values
+from harness.report.sections.cell_table import OUTCOMES, basis_label
+
+BALANCE = (
+    "Balanced: of those that no other beats in both, the nearest to the least cost and the least time, by the distance "
+    "of the logarithms"
+)
+
+
+def describe_advice(console: Console, advice: Advice, cells: Sequence[Priced]) -> None:
+    """Print it."""
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    names, usual = machine_labels(cells), usual_values(cells)
+    for group in _together(advice.choices):
+        first = group[0].candidate
+        say(f"[bold]{escape(listed([one.role for one in group]).capitalize())}[/]")
+        for line in _lines(first, names, usual):
+            say(f"  {escape(line)}")
+        for one in group:
+            if one.level:
+                say(
+                    f"  {plural(len(one.level), 'other')} can't be told from it as the {one.role}: their intervals meet"
+                )
+    if advice.choices:
+        fulfil = "fulfils" if advice.num_qualifying == 1 else "fulfil"
+        asked = f"{fulfil} all that was asked" if advice.ruled_out else "could be chosen"
+        say(f"{advice.num_qualifying} of {plural(advice.num_measured, 'measured configuration')} {asked}. {BALANCE}.")
+    else:
+        say("[bold]Nothing that was measured fulfils all that was asked.[/]" if advice.num_measured else _NOTHING)
+    for line in _why_not(advice, names):
+        say(escape(line))
+    for baseline in advice.baselines:
+        say(escape(f"Without fine-tuning: {_baseline(baseline, names, usual)}"))
+
+
+_NOTHING = "[bold]No fine-tuning cell was measured.[/]"
+
+
+def advice_fields(advice: Advice, cells: Sequence[Priced]) -> dict[str, Any]:
+    """The same for a script; units in the names."""
+    names, usual = machine_labels(cells), usual_values(cells)
+    return {
+        "asked": vars(advice.asked),
+        "num_measured": advice.num_measured,
+        "num_qualifying": advice.num_qualifying,
+        "choices": {
+            one.role: _candidate_fields(one.candidate, names, usual)
+            | {"level_with": [other.cell.summary.cell for other in one.level]}
+            for one in advice.choices
+        },
+        "ruled_out": [
+            {
+                "demand": one.demand,
+                "num_cells": one.num_cells,
+                "nearest_cell": one.nearest.cell.summary.cell if one.nearest else None,
+                "nearest_machine": one.nearest.cell.summary.machine_id if one.nearest else None,
+                f"nearest_{one.unit}": one.nearest_value,
+            }
+            for one in advice.ruled_out
+        ],
+        "not_measured": advice.not_measured,
+        "num_on_another_test_set": advice.num_elsewhere,
+        "baselines": [_candidate_fields(one, names, usual) for one in advice.baselines],
+    }
+
+
+def _together(choices: Sequence[Choice]) -> list[list[Choice]]:
+    """Roles that one cell has stand in one paragraph."""
+    groups: dict[int, list[Choice]] = {}
+    for one in choices:
+        groups.setdefault(id(one.candidate), []).append(one)
+    return list(groups.values())
+
+
+def _lines(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str]) -> list[str]:
+    summary = one.cell.summary
+    money = _figure(usd(value_of(one.usd)), interval(one.usd, "usd")) if one.usd else "no dollars"
+    alone = f" ({usd(value_of(one.cell.usd_per_run))} of measured seconds alone)" if one.cell.usd_per_run else ""
+    return [
+        f"{describe(one.cell, usual)}, on {names.get(summary.machine_id, summary.machine_id)} (cell {summary.cell})",
+        f"{money} a run as billed{alone}; {_waited(one.waited_s)} from order to end; accuracy "
+        f"{_figure(percent(value_of(summary.accuracy)), interval(summary.accuracy, 'percent'))}; "
+        f"{_figure(number(value_of(summary.samples_per_s)), interval(summary.samples_per_s, 'number'))} samples/s; "
+        f"peak memory {memory(summary.peak_memory_bytes)}",
+        _priced_at(one.cell),
+        *(f"note: {words}" for words in one.unsure),
+    ]
+
+
+def _priced_at(cell: Priced) -> str:
+    price = cell.price
+    if price is None:
+        return f"no price: {cell.missing}"
+    place = ", ".join(part for part in (price.instance, price.provider, price.region) if part) or "no instance named"
+    origin = "; ".join(part for part in (price.as_of, price.source, price.paid, price.note) if part)
+    told = f" ({origin})" if origin else ""
+    return f"priced at {usd_per_hour(price.usd_per_hour)} an hour, {basis_label(price)}: {place}{told}"
+
+
+def _why_not(advice: Advice, names: Mapping[str, str]) -> list[str]:
+    lines = [_ruled_out(one, names) for one in advice.ruled_out if one.num_cells]
+    if advice.num_elsewhere:
+        lines.append(f"Left out, because judged on another test set: {advice.num_elsewhere}.")
+    if advice.not_measured:
+        ended = listed([f"{count} {OUTCOMES[outcome]}" for outcome, count in advice.not_measured.items()])
+        lines.append(f"Not measured: {ended}.")
+    return lines
+
+
+def _ruled_out(one: RuledOut, names: Mapping[str, str]) -> str:
+    verb = "misses" if one.num_cells == 1 else "miss"
+    lead = f"{plural(one.num_cells, 'configuration')} {verb} {one.demand}"
+    if one.nearest is None or one.nearest_value is None:
+        return f"{lead}: the figure is not known."
+    show = {"accuracy": percent, "s": seconds, "usd": usd, "bytes": memory}[one.unit]
+    summary = one.nearest.cell.summary
+    where = names.get(summary.machine_id, summary.machine_id)
+    cell = f"{summary.cell} of study {summary.study}"  # in words it may be long, where it is another study's
+    return f"{lead}; nearest: {cell}, on {where}, with {show(one.nearest_value)}."
+
+
+def _baseline(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str]) -> str:
+    summary = one.cell.summary
+    return (
+        f"{describe(one.cell, usual)} on {names.get(summary.machine_id, summary.machine_id)} fulfils it too: accuracy "
+        f"{percent(value_of(summary.accuracy))}, {usd(value_of(one.usd))} a run as billed."
+    )
+
+
+def _candidate_fields(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str]) -> dict[str, Any]:
+    summary, price = one.cell.summary, one.cell.price
+    return {
+        "cell": summary.cell,
+        "study": summary.study,
+        "machine": summary.machine_id,
+        "machine_name": names.get(summary.machine_id),
+        "configuration": describe(one.cell, usual),
+        **_ends("usd_billed", one.usd),
+        **_ends("usd_per_run", one.cell.usd_per_run),
+        **_ends("waited_s", one.waited_s),
+        **_ends("accuracy", summary.accuracy),
+        **_ends("samples_per_s", summary.samples_per_s),
+        "peak_memory_bytes": summary.peak_memory_bytes,
+        "gpu_peak_bytes": one.gpu_peak_bytes,
+        "usd_per_hour": price.usd_per_hour if price else None,
+        "price_basis": price.basis if price else None,
+        "plan": price.plan if price else None,
+        "instance": price.instance if price else None,
+        "provider": price.provider if price else None,
+        "region": price.region if price else None,
+        "price_as_of": price.as_of if price else None,
+        "missing_price": one.cell.missing,
+        "unsure": list(one.unsure),
+    }
+
+
+def _ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    return {
+        name: value_of(estimate),
+        f"{name}_low": estimate.low if estimate else None,
+        f"{name}_high": estimate.high if estimate else None,
+    }
+
+
+def _waited(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return seconds(value_of(estimate))
+    low, high = seconds(estimate.low), seconds(estimate.high)
+    return _figure(seconds(estimate.value), f"{low} to {high}" if low != high else "")
+
+
+def _figure(value: str, spread: str) -> str:
+    return f"{value} ({spread})" if spread else value

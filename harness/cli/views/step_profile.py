@@ -1,0 +1,49 @@
+"""A profile as a person sees it: where a step's time went, and the operators that took most."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.schema.step_profile import PHASES, StepProfile
+from harness.workflows.profile_cell import Profiled
+
+_MILLISECONDS = 1e3
+
+
+def show_profile(console: Console, found: Profiled) -> None:
+    """Print it."""
+    profile, num_steps = found.profile, len(found.profile.step_s)
+    console.print(f"[bold]{escape(found.cell)}[/]: {num_steps} steps under the profiler", highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("of a step", "ms", "share"):
+        table.add_column(name, justify="left" if name == "of a step" else "right")
+    for name, seconds in phase_rows(profile):
+        table.add_row(escape(name), f"{_MILLISECONDS * seconds / num_steps:,.2f}", f"{seconds / profile.total_s:.1%}")
+    console.print(table, highlight=False)
+    operators = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("operator, its own time", "calls a step", "ms a step", "share"):
+        operators.add_column(name, justify="left" if name.startswith("operator") else "right", overflow="fold")
+    for one in profile.operators:
+        own = f"{_MILLISECONDS * one.self_s / num_steps:,.2f}"
+        calls = f"{one.num_calls / num_steps:g}"
+        operators.add_row(escape(one.name), calls, own, f"{one.self_s / profile.total_s:.1%}")
+    console.print(operators, highlight=False)
+    profiled_s = profile.total_s / num_steps
+    console.print(
+        f"A step took {_MILLISECONDS * profiled_s:,.1f} ms (mean), the same steps {_MILLISECONDS * found.plain_step_s:,.1f} ms "
+        f"(median) without the profiler. No figure or record holds them.\nTrace, for ui.perfetto.dev: {escape(str(found.trace))}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def phase_rows(profile: StepProfile) -> list[tuple[str, float]]:
+    """Parts of the steps that come to their whole; then what lies within those."""
+    rows = [(name, profile.phases_s[name]) for name in PHASES]
+    rows += [("between them", profile.total_s - sum(profile.phases_s.values())), ("whole step", profile.total_s)]
+    if profile.all_reduce_s is not None:
+        rows.append(("within: all-reduce on its way", profile.all_reduce_s))
+    what = "no kernel" if profile.device == "cuda" else "no operator"
+    return [*rows, (f"within: idle ({what} runs)", profile.idle_s)]

@@ -1,0 +1,203 @@
+"""Priced cells to scaling series: what more devices gain, and what that costs (pure)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Literal
+
+from harness.analysis.estimate import Estimate, clear, ratio
+from harness.analysis.summary import Summary
+from harness.pricing.cost import Priced
+from harness.schema.cells import FineTuneConfig, hash_config, parse_device
+
+# What the cells of one series may differ in.
+_FREE = ("seed", "device", "batch_size", "global_batch_size")
+_ONE = Estimate(1.0, None, None, "the base that the others are held against")
+
+Kind = Literal["strong", "weak"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A series at one number of devices; the base is the series' smallest, as a rule one device.
+
+    Attributes:
+        device_batch_size: Examples of one device and micro-batch.
+        global_batch_size: Examples an update, over all devices.
+        speed_up: Throughput over the base's: strong and weak alike, samples are samples.
+        efficiency: Speed-up over what the devices would give at best, (devices / the base's devices).
+        cost_ratio: Dollars a sample over the base's, the whole machine paid for by the hour: 1 / speed_up.
+        share_cost_ratio: The same at the price of the GPUs in use alone: 1 / efficiency; None on a CPU.
+        cost: `less` or `more` a sample than the base, or `level`: their intervals overlap, or one has none.
+        communication_fraction: See `communication_fraction`.
+    """
+
+    cell: Priced
+    num_devices: int
+    device_batch_size: int
+    global_batch_size: int
+    samples_per_s: Estimate
+    speed_up: Estimate
+    efficiency: Estimate
+    cost_ratio: Estimate
+    share_cost_ratio: Estimate | None
+    cost: Literal["less", "more", "level"]
+    communication_fraction: float | None
+
+
+@dataclass(frozen=True)
+class Series:
+    """Cells on one machine that differ in the number of devices and in batch alone, fewest devices first.
+
+    Attributes:
+        kind: `strong`: one global batch, shared out among more devices. `weak`: one batch a device.
+        batch_size: That global or per-device batch.
+    """
+
+    kind: Kind
+    device: Literal["cpu", "gpu"]
+    batch_size: int
+    points: tuple[Point, ...]
+
+    @property
+    def base(self) -> Point:
+        """What the others are held against."""
+        return self.points[0]
+
+    @property
+    def more(self) -> tuple[Point, ...]:
+        """The points with more devices than the base."""
+        return self.points[1:]
+
+
+def scaling_series(cells: Sequence[Priced]) -> list[Series]:
+    """Every series with two numbers of devices or more, in the cells' order, strong before weak."""
+    groups: dict[tuple[str, str, str], list[Priced]] = defaultdict(list)
+    for cell in cells:
+        config = cell.summary.config
+        if isinstance(config, FineTuneConfig) and num_devices(cell.summary) and cell.summary.samples_per_s is not None:
+            kind = parse_device(config.device)[0]
+            groups[cell.summary.machine_id, kind, hash_config(config, ignore=_FREE)].append(cell)
+    return [series for members in groups.values() for kind in ("strong", "weak") for series in _series(members, kind)]
+
+
+def num_devices(summary: Summary) -> int | None:
+    """Devices that the newest run used, one a rank; None where none ended well.
+
+    Several ranks on one GPU are no several devices: None too.
+    """
+    run = next((record for record in reversed(summary.ok_records) if record.training is not None), None)
+    if run is None or run.training is None or not isinstance(summary.config, FineTuneConfig):
+        return None
+    on_gpu = parse_device(summary.config.device)[0] == "gpu"
+    return None if on_gpu and run.training.world_size > len(run.machine.gpus) else run.training.world_size
+
+
+def communication_fraction(summary: Summary) -> float | None:
+    """Share of a forward and backward pass that waits for all-reduce: what it does not hide behind computing.
+
+    (median s with all-reduce - median s without) / median s with it, mean of the runs. Noise may put it below 0,
+    where nothing waits: then 0. None where no run measured it.
+    """
+    found = []
+    for record in summary.ok_records:
+        timed = record.training.communication if record.training is not None else None
+        if timed is not None and timed.sync_s and timed.no_sync_s:
+            found.append(1 - median(timed.no_sync_s) / median(timed.sync_s))
+    return max(0.0, fmean(found)) if found else None
+
+
+def several_gpus_ran(cells: Sequence[Priced]) -> bool:
+    """Whether any run of these trained well with DDP over two GPUs or more."""
+    return any(
+        isinstance(cell.summary.config, FineTuneConfig)
+        and parse_device(cell.summary.config.device)[0] == "gpu"
+        and (num_devices(cell.summary) or 0) > 1
+        for cell in cells
+    )
+
+
+def best_cost(series: Series) -> Point:
+    """The number of devices with the fewest dollars a sample that is clearly less than the base's; else the base."""
+    cheaper = [point for point in series.more if point.cost == "less"]
+    return min(cheaper, key=lambda point: point.cost_ratio.value, default=series.base)
+
+
+def _series(members: Sequence[Priced], kind: Kind) -> list[Series]:
+    by_batch: dict[int, dict[int, Priced]] = defaultdict(dict)
+    # Of two cells with the same devices and batch, the one without DDP, else the newest, is shown.
+    for cell in sorted(members, key=_preference):
+        devices, device_batch, global_batch = _sizes(cell)
+        shared = global_batch if kind == "strong" else device_batch
+        if shared is not None:
+            by_batch[shared][devices] = cell
+    return [
+        Series(kind, parse_device(_config(found[min(found)]).device)[0], shared, _points(found))
+        for shared, found in sorted(by_batch.items())
+        if len(found) > 1
+    ]
+
+
+def _preference(cell: Priced) -> tuple[bool, float]:
+    return not parse_device(_config(cell).device)[2], cell.summary.records[-1].started_at.timestamp()
+
+
+def _sizes(cell: Priced) -> tuple[int, int | None, int]:
+    """Devices, batch a device (None where the devices' differ), global batch."""
+    config, devices = _config(cell), num_devices(cell.summary) or 1
+    whole = cell.summary.global_batch_size or config.global_batch(devices)
+    each = config.device_batch(devices)
+    return devices, each if each * config.training.grad_accum * devices == whole else None, whole
+
+
+def _points(found: dict[int, Priced]) -> tuple[Point, ...]:
+    base = found[min(found)]
+    return tuple(_point(found[devices], base) for devices in sorted(found))
+
+
+def _point(cell: Priced, base: Priced) -> Point:
+    devices, device_batch, global_batch = _sizes(cell)
+    more = devices / _sizes(base)[0]
+    rate, base_rate = _rate(cell), _rate(base)
+    speed_up = _ONE if cell is base else ratio(rate, base_rate)
+    efficiency = _times(speed_up, 1 / more)
+    ranked = clear(rate, base_rate) and cell is not base
+    return Point(
+        cell=cell,
+        num_devices=devices,
+        device_batch_size=device_batch or _config(cell).device_batch(devices),
+        global_batch_size=global_batch,
+        samples_per_s=rate,
+        speed_up=speed_up,
+        efficiency=efficiency,
+        cost_ratio=_inverse(speed_up),
+        share_cost_ratio=_inverse(efficiency) if parse_device(_config(cell).device)[0] == "gpu" else None,
+        cost="level" if not ranked else "less" if rate.value > base_rate.value else "more",
+        communication_fraction=communication_fraction(cell.summary),
+    )
+
+
+def _times(estimate: Estimate, factor: float) -> Estimate:
+    low = None if estimate.low is None else estimate.low * factor
+    high = None if estimate.high is None else estimate.high * factor
+    return Estimate(estimate.value * factor, low, high, estimate.basis)
+
+
+def _inverse(estimate: Estimate) -> Estimate:
+    """1 / estimate; the interval's ends change places."""
+    low = None if estimate.high is None else 1 / estimate.high
+    high = None if not estimate.low else 1 / estimate.low
+    return Estimate(1 / estimate.value, low, high, estimate.basis)
+
+
+def _rate(cell: Priced) -> Estimate:
+    assert cell.summary.samples_per_s is not None  # noqa: S101 - scaling_series takes no others
+    return cell.summary.samples_per_s
+
+
+def _config(cell: Priced) -> FineTuneConfig:
+    assert isinstance(cell.summary.config, FineTuneConfig)  # noqa: S101 - scaling_series takes no others
+    return cell.summary.config

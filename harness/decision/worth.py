@@ -1,0 +1,143 @@
+"""Is it worth it: the reader's value model on what was measured (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from harness.analysis.estimate import Estimate, through, value_of
+from harness.pricing import formulas
+from harness.pricing.cost import Priced
+from harness.schema.assumptions import Assumptions, ValueModel
+from harness.schema.record import Record
+
+_BINARY = 2
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Shares of all examples; `positive` is the second label."""
+
+    positive: str
+    false_positive_fraction: float
+    false_negative_fraction: float
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What using one model would bring, under the reader's values.
+
+    Intervals are those of the accuracy; costs are taken at their value.
+
+    Attributes:
+        cell: What was measured.
+        is_majority: Always answering with the commonest label of the test set: no training, no labels, no serving.
+        errors: Of each kind, where the labels are two.
+        wrong_usd: Cost of a wrong label, in the measured mix of kinds where the reader gave both.
+        upkeep_usd_per_month: Re-training, trials and idle hours.
+        payback_months: None where it never pays back.
+        break_even_accuracy: Above 1 no accuracy is enough; None where accuracy makes no difference.
+        break_even_items: A month; None where no number of items is enough.
+    """
+
+    cell: Priced
+    is_majority: bool
+    accuracy: Estimate
+    errors: Errors | None
+    wrong_usd: float
+    upfront_usd: float
+    upkeep_usd_per_month: float
+    serving_usd_per_million: float
+    benefit_usd_per_month: Estimate
+    net_present_value_usd: Estimate
+    payback_months: float | None
+    return_fraction: float | None
+    break_even_accuracy: float | None
+    break_even_items: float | None
+
+
+def judge(cells: Iterable[Priced], assumed: Assumptions) -> list[Worth]:
+    """The worth of every priced cell with an accuracy, in the order given; baselines too."""
+    return [found for cell in cells if (found := judge_cell(cell, assumed)) is not None]
+
+
+def judge_cell(cell: Priced, assumed: Assumptions) -> Worth | None:
+    """One model's worth; None without accuracy or dollars."""
+    value, accuracy = assumed.value, cell.summary.accuracy
+    if accuracy is None or cell.usd_billed is None:
+        return None
+    is_majority = cell.summary.classifier == "majority"
+    trained = 0.0 if is_majority else cell.usd_billed.value * assumed.prices.retraining.trials_per_kept
+    engineering = value.engineering_hours if cell.summary.kind == "fine_tune" else value.baseline_engineering_hours
+    upfront = formulas.upfront_usd(
+        training_usd=trained,
+        num_labels=0 if is_majority else value.num_labels,
+        label_usd=value.label_usd,
+        engineering_hours=0 if is_majority else engineering,
+        engineering_usd_per_hour=value.engineering_usd_per_hour,
+    )
+    upkeep = 0.0 if is_majority else value_of(cell.usd_per_month) or 0.0
+    serving = 0.0 if is_majority else value_of(cell.usd_per_million_predictions) or 0.0
+    errors = find_errors(cell.summary.ok_records)
+    wrong = _wrong_usd(errors, value)
+    annuity = formulas.annuity_months(value.horizon_months, value.discount_fraction_per_year)
+    today = _today_usd(value, wrong)
+
+    def benefit(reached: float) -> float:
+        item = formulas.usd_per_item(reached, value.right_usd, wrong)
+        return formulas.monthly_benefit_usd(value.items_per_month, item, today, serving, upkeep)
+
+    monthly = through(accuracy, benefit)
+    return Worth(
+        cell=cell,
+        is_majority=is_majority,
+        accuracy=accuracy,
+        errors=errors,
+        wrong_usd=wrong,
+        upfront_usd=upfront,
+        upkeep_usd_per_month=upkeep,
+        serving_usd_per_million=serving,
+        benefit_usd_per_month=monthly,
+        net_present_value_usd=through(monthly, lambda one: formulas.net_present_value_usd(one, upfront, annuity)),
+        payback_months=formulas.payback_months(monthly.value, upfront),
+        return_fraction=formulas.return_fraction(monthly.value, upfront, value.horizon_months),
+        break_even_accuracy=formulas.break_even_accuracy(
+            value.items_per_month, value.right_usd, wrong, today, serving, upkeep, upfront, annuity
+        ),
+        break_even_items=formulas.break_even_items(
+            formulas.usd_per_item(accuracy.value, value.right_usd, wrong), today, serving, upkeep, upfront, annuity
+        ),
+    )
+
+
+def _today_usd(value: ValueModel, wrong: float) -> float:
+    """Worth of an item as it is labelled today."""
+    if value.today == "nothing":
+        return 0.0
+    return formulas.usd_per_item(value.by_hand_accuracy, value.right_usd, wrong) - value.by_hand_usd
+
+
+def _wrong_usd(errors: Errors | None, value: ValueModel) -> float:
+    if errors is None or value.false_positive_usd is None or value.false_negative_usd is None:
+        return value.wrong_usd
+    return formulas.mean_cost_of_wrong_usd(
+        errors.false_positive_fraction,
+        errors.false_negative_fraction,
+        value.false_positive_usd,
+        value.false_negative_usd,
+    )
+
+
+def find_errors(records: Sequence[Record]) -> Errors | None:
+    """Mean over runs of each kind's share of all test examples; None unless the labels are two."""
+    shares = []
+    for record in records:
+        ran = record.training or record.baseline
+        if ran is None or ran.test is None or record.data is None or len(record.data.labels) != _BINARY:
+            continue
+        pairs, num_rows = ran.test.pairs, len(ran.test.labels)
+        shares.append((pairs[0, 1] / num_rows, pairs[1, 0] / num_rows, record.data.labels[1]))
+    if not shares:
+        return None
+    return Errors(shares[-1][2], fmean(one[0] for one in shares), fmean(one[1] for one in shares))

@@ -1,0 +1,66 @@
+"""TODO: say in one line what this module is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.dataset.cache import Cache
+from harness.dataset.corpus import Corpus, Tokenised, lay_texts, load_corpus, tokenise
+from harness.dataset.rows import Rows, read_rows, reading_key
+from harness.dataset.sources import ModelFiles, locate_model
+from harness.execution.jobs import BaselineJob, FineTuneJob, Prepared
+from harness.schema.cells import BaselineConfig, Cell, FineTuneConfig
+from harness.schema.settings import DataSettings
+
+
+class Preparations:
+    """Rows, corpora and tokens of a run, each made once, in a folder of the run's own; those of large data in the cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._cache = folder, Cache()
+        self._rows: dict[str, Rows] = {}
+        self._corpora: dict[DataSettings, tuple[Corpus, Path]] = {}
+        self._models: dict[tuple[str, bool], ModelFiles] = {}
+        self._tokens: dict[tuple[DataSettings, str, int], Tokenised] = {}
+
+    def prepare(self, cell: Cell) -> Prepared:
+        """Make what a cell needs, or give what an earlier one needed too.
+
+        Raises:
+            UserError: When its model or data can't be had.
+        """
+        config = cell.config
+        corpus, texts_folder = self._corpus(config.data)
+        if isinstance(config, BaselineConfig):
+            return Prepared(BaselineJob(config, texts_folder), corpus.facts, example=None, tokenise_s=None)
+        model = self._model(config)
+        tokens = self._tokenised(config, corpus, model)
+        job = FineTuneJob(config, model, tokens.folder, num_labels=len(corpus.facts.labels))
+        texts = corpus.texts["test"]
+        read = (lambda rows: [texts[row] for row in rows]) if config.data.store_texts else None
+        return Prepared(job, tokens.facts, tokens.example, tokens.tokenise_s, read)
+
+    def _corpus(self, data: DataSettings) -> tuple[Corpus, Path]:
+        if data not in self._corpora:
+            key = reading_key(data)
+            if key not in self._rows:
+                self._rows[key] = read_rows(data, self._cache)
+            corpus, folder = load_corpus(data, self._rows[key]), self._folder / f"texts{len(self._corpora)}"
+            lay_texts(corpus, folder)
+            self._corpora[data] = corpus, folder
+        return self._corpora[data]
+
+    def _model(self, config: FineTuneConfig) -> ModelFiles:
+        key = (config.model.name, config.model.init == "pretrained")
+        if key not in self._models:
+            self._models[key] = locate_model(config.model.name, weights=key[1])
+        return self._models[key]
+
+    def _tokenised(self, config: FineTuneConfig, corpus: Corpus, model: ModelFiles) -> Tokenised:
+        key = (config.data, model.name, config.seq_len)
+        if key not in self._tokens:
+            folder = self._folder / f"tokens{len(self._tokens)}"
+            self._tokens[key] = tokenise(
+                corpus, model, config.seq_len, folder, store_texts=config.data.store_texts, cache=self._cache
+            )
+        return self._tokens[key]

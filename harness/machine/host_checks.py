@@ -1,0 +1,172 @@
+"""What of this machine's settings and room would spoil a benchmark: clock, memory, disk, instructions."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from harness.machine.cgroups import ROOT, memory_left_bytes
+from harness.machine.cpu_usage import Busyness
+from harness.machine.describe import BF16_FLAGS
+from harness.schema.finding import Finding, Verdict
+
+_GIB, _MIB = 2**30, 2**20
+# A cell of the packaged model peaks at 0.7 to 1.6 GiB (README's table).
+_BAD_MEMORY_BYTES, _WARN_MEMORY_BYTES = _GIB, 2 * _GIB
+# A record has a tenth of a MiB; caches of tokens and what torch.compile writes come to hundreds.
+_BAD_DISK_BYTES, _WARN_DISK_BYTES = 256 * _MIB, 2 * _GIB
+_WARN_SWAP_BYTES = 64 * _MIB
+_CPUS = "sys/devices/system/cpu"
+
+
+def clock_findings(root: Path = ROOT) -> Iterator[Finding]:
+    """What lets the cores' speed change while a cell runs.
+
+    Args:
+        root: Where /proc and /sys lie; a test has its own.
+    """
+    yield _governor(root)
+    yield _turbo(root)
+    yield _smt(root)
+
+
+def memory_findings(seen: Busyness, root: Path = ROOT) -> Iterator[Finding]:
+    """Room in main memory, swap, and the size of its pages."""
+    yield judge_memory(psutil.virtual_memory().available, memory_left_bytes(root))
+    yield judge_swap(psutil.swap_memory().used, seen.swapped_bytes)
+    yield _huge_pages(root)
+
+
+def judge_memory(machine_bytes: int, group_bytes: int | None) -> Finding:
+    """Free memory of the machine, and of the control group around this process, None without a limit."""
+    free = machine_bytes if group_bytes is None else min(machine_bytes, group_bytes)
+    where = "of the control group's limit" if free == group_bytes else "of the machine"
+    verdict: Verdict = "bad" if free < _BAD_MEMORY_BYTES else "warn" if free < _WARN_MEMORY_BYTES else "good"
+    mend = {
+        "bad": "ps aux --sort=-rss | head, and stop what is large; `harness fit` finds what fits",
+        "warn": "harness fit STUDY (finds the largest batch for it)",
+    }.get(verdict)
+    why = "a cell of the packaged model takes 0.7 to 1.6 GiB"
+    return Finding(name="free memory", value=f"{free / _GIB:.2f} GiB {where}", verdict=verdict, why=why, mend=mend)
+
+
+def judge_swap(used_bytes: int, swapped_bytes: int | None) -> Finding:
+    """What lies in swap, and what went in and out while it was watched."""
+    moved = bool(swapped_bytes)
+    verdict: Verdict = "bad" if moved else "warn" if used_bytes > _WARN_SWAP_BYTES else "good"
+    words = f", {(swapped_bytes or 0) / _MIB:.1f} MiB moved meanwhile" if moved else ""
+    return Finding(
+        name="swap in use",
+        value=f"{used_bytes / _MIB:.0f} MiB{words}",
+        verdict=verdict,
+        why="a page that is fetched from disk stops a step for milliseconds",
+        mend=None if verdict == "good" else "sudo swapoff -a && sudo swapon -a (needs as much free memory)",
+    )
+
+
+def disk_findings(results: Path, temporary: Path) -> Iterator[Finding]:
+    """Room where records go, and where cells keep what they need for a while."""
+    yield _disk(
+        "disk of results", results, "a run whose record can't be written is lost", "give another folder: --results DIR"
+    )
+    yield _disk("temporary disk", temporary, "tokens and compiled code go there", "export TMPDIR=DIR with room")
+
+
+def instructions_finding(flags: tuple[str, ...]) -> Finding:
+    """The processor's instructions for products of 16-bit floats.
+
+    Args:
+        flags: As in the machine's facts; empty where the system does not tell.
+    """
+    name, why = (
+        "bf16 instructions",
+        "without them a step in bf16 takes many times one in fp32, and its cells are `unsupported`",
+    )
+    if not flags:
+        mend = "none: this system does not tell them"
+        return Finding(name=name, value="not known", verdict="not known", why=why, mend=mend)
+    found = sorted(BF16_FLAGS & set(flags))
+    if found:
+        return Finding(name=name, value=" ".join(found), verdict="good", why=why)
+    mend = "none: it needs a CPU with avx512_bf16, amx_bf16 or Arm's bf16; measure fp32 here"
+    return Finding(name=name, value=f"none among {' '.join(flags)}", verdict="warn", why=why, mend=mend)
+
+
+def _governor(root: Path) -> Finding:
+    name, why = "clock governor", "any but `performance` lowers the clock between steps and is late to raise it"
+    seen = {_read(file) for file in (root / _CPUS).glob("cpu[0-9]*/cpufreq/scaling_governor")} - {""}
+    if not seen:
+        unknown = "none: the hypervisor or the firmware sets the clock"
+        return Finding(name=name, value="not known", verdict="not known", why=why, mend=unknown)
+    good = seen == {"performance"}
+    mend = None if good else "sudo cpupower frequency-set -g performance"
+    return Finding(name=name, value=", ".join(sorted(seen)), verdict="good" if good else "warn", why=why, mend=mend)
+
+
+def _turbo(root: Path) -> Finding:
+    name, why = "turbo", "the clock falls as the machine warms up, so that later cells look slower"
+    for file, on in (("intel_pstate/no_turbo", "0"), ("cpufreq/boost", "1")):
+        if value := _read(root / _CPUS / file):
+            off = "1" if on == "0" else "0"
+            mend = f"echo {off} | sudo tee /{_CPUS}/{file} (to compare code; leave it on to cost a machine as it is rented)"
+            if value == on:
+                return Finding(name=name, value="on", verdict="warn", why=why, mend=mend)
+            return Finding(name=name, value="off", verdict="good", why=why)
+    mend = "none: the hypervisor or the firmware sets it"
+    return Finding(name=name, value="not known", verdict="not known", why=why, mend=mend)
+
+
+def _smt(root: Path) -> Finding:
+    name, why = "SMT", "two threads that share a core slow each other by how the kernel happens to place them"
+    active = _read(root / _CPUS / "smt/active")
+    if active not in ("0", "1"):
+        mend = "none: this system does not tell"
+        return Finding(name=name, value="not known", verdict="not known", why=why, mend=mend)
+    if active == "0":
+        return Finding(name=name, value="off", verdict="good", why=why)
+    control = _read(root / _CPUS / "smt/control")
+    mend = (
+        f"echo off | sudo tee /{_CPUS}/smt/control" if control == "on" else "none: this machine does not let it be set"
+    )
+    return Finding(name=name, value="on", verdict="warn", why=why, mend=f"{mend}; or matrix.threads = half the CPUs")
+
+
+def _huge_pages(root: Path) -> Finding:
+    name, why = "huge pages", "with `always`, untouched parts of 2 MiB pages count in peaks, and how many varies"
+    file = "sys/kernel/mm/transparent_hugepage/enabled"
+    found = re.search(r"\[(\w+)\]", _read(root / file))
+    if found is None:
+        mend = "none: this system does not tell"
+        return Finding(name=name, value="not known", verdict="not known", why=why, mend=mend)
+    if found[1] != "always":
+        return Finding(name=name, value=found[1], verdict="good", why=why)
+    return Finding(name=name, value="always", verdict="warn", why=why, mend=f"echo madvise | sudo tee /{file}")
+
+
+def _disk(name: str, folder: Path, why: str, elsewhere: str) -> Finding:
+    # Results are made by the first run: until then the folder around them tells.
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError as error:
+        return Finding(name=name, value="not known", verdict="not known", why=why, mend=f"none: {error.strerror}")
+    if not os.access(there, os.W_OK):
+        return Finding(
+            name=name, value="can't be written", verdict="bad", why=why, mend=f"chmod u+w {there}, or {elsewhere}"
+        )
+    verdict: Verdict = "bad" if free < _BAD_DISK_BYTES else "warn" if free < _WARN_DISK_BYTES else "good"
+    size = f"{free / _GIB:.1f} GiB" if free >= _GIB else f"{free / _MIB:.1f} MiB"
+    mend = None if verdict == "good" else f"du -xh {there} | sort -h | tail, and remove what is large; or {elsewhere}"
+    return Finding(name=name, value=f"{size} free", verdict=verdict, why=why, mend=mend)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,70 @@
+"""Which board of hardware.csv a GPU is that gpuhunt names by its family (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+from harness.pricing.price_rows import HardwareRow
+
+# gpuhunt names a GPU by its family: its provider and instance tell which board it is. The first that matches
+# "GPU provider instance" counts; one that none matches, or whose memory is not this board's, stays without hardware.
+_BOARDS: tuple[tuple[str, str], ...] = (
+    (r"T4 .*", "NVIDIA Tesla T4"),
+    (r"V100 aws p3\..*|V100 gcp .*", "NVIDIA Tesla V100-SXM2-16GB"),
+    (r"V100 aws p3dn\..*", "NVIDIA Tesla V100-SXM2-32GB"),
+    (r"V100 azure Standard_ND.*", "NVIDIA Tesla V100-SXM2-32GB"),
+    (r"V100 azure Standard_NC.*", "NVIDIA Tesla V100-PCIE"),
+    (r"P100 gcp .*", "NVIDIA Tesla P100-PCIE-16GB"),
+    (r"A100 azure Standard_NC.*", "NVIDIA A100 80GB PCIe"),
+    (r"A100 lambda gpu_1x_a100", "NVIDIA A100-PCIE-40GB"),
+    (r"A100 (aws p4d\.|gcp a2-highgpu|gcp a2-megagpu|azure Standard_ND96asr|lambda gpu_\d+x_a100$).*", "NVIDIA A100-SXM4-40GB"),
+    (r"A100 (aws p4de\.|gcp a2-ultragpu|azure Standard_ND96amsr|lambda .*sxm4).*", "NVIDIA A100-SXM4-80GB"),
+    (r"H100 lambda .*pcie.*", "NVIDIA H100 PCIe"),
+    (r"H100 (aws|gcp|azure Standard_ND|lambda .*sxm5).*", "NVIDIA H100 80GB HBM3"),
+    (r"H100NVL .*", "NVIDIA H100 NVL"),
+    (r"H200 .*", "NVIDIA H200"),
+    (r"B200 .*", "NVIDIA B200"),
+    (r"A10 .*", "NVIDIA A10"),
+    (r"A10G .*", "NVIDIA A10G"),
+    (r"A30 .*", "NVIDIA A30"),
+    (r"A40 .*", "NVIDIA A40"),
+    (r"A6000 .*", "NVIDIA RTX A6000"),
+    (r"L4 .*", "NVIDIA L4"),
+    (r"L40 .*", "NVIDIA L40"),
+    (r"L40S .*", "NVIDIA L40S"),
+    (r"RTX3090 .*", "NVIDIA GeForce RTX 3090"),
+    (r"RTX4090 .*", "NVIDIA GeForce RTX 4090"),
+    (r"RTX6000Ada .*", "NVIDIA RTX 6000 Ada Generation"),
+)  # fmt: skip
+# A fraction of a card is sold under the card's name: its memory tells. Sizes are told as 24 GB where the driver has 22.5.
+_SAME_MEMORY = 0.15
+
+
+class Offer(Protocol):
+    """What gpuhunt knows of one way to rent one instance type in one place."""
+
+    provider: str
+    instance_name: str | None
+    location: str | None
+    price: float | None
+    cpu: int | None
+    memory: float | None
+    gpu_count: int
+    gpu_name: str | None
+    gpu_memory: float | None
+    spot: bool
+
+
+def find_board(offer: Offer, provider: str, hardware: Sequence[HardwareRow]) -> str | None:
+    """The name in hardware.csv of an offer's GPU; None where its family, provider and memory don't tell the board."""
+    told = f"{offer.gpu_name} {provider} {offer.instance_name}"
+    name = next((name for pattern, name in _BOARDS if re.fullmatch(pattern, told)), None)
+    if provider == "runpod":  # its instances are named as NVML names the board
+        seen = offer.instance_name or ""
+        name = next((row.name for row in hardware if re.search(row.match, seen, re.IGNORECASE)), None)
+    board = next((row for row in hardware if row.name == name), None)
+    if board is None or offer.gpu_memory is None:
+        return None
+    return board.name if abs(offer.gpu_memory / board.memory_gib - 1) <= _SAME_MEMORY else None

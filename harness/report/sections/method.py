@@ -1,0 +1,282 @@
+"""How it was measured, and what was not: said from the records themselves (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.decision.choice import measured
+from harness.decision.learning_curve import learning_curves
+from harness.decision.memory_savings import split_record
+from harness.decision.scaling import scaling_series
+from harness.pricing.cost import Priced
+from harness.report.formatting import clean, listed, plural
+from harness.schema.record import Record
+from harness.schema.settings import PACKAGED_MODEL
+from harness.schema.training_record import DataFacts, ModelFacts
+
+# From results/report/, where a report lies unless `--out` says otherwise; the path is also said in words.
+METHOD_URL = "../../docs/METHOD.md"
+_SHOWN_LABELS = 5
+
+_CLOCKS = {
+    "perf_counter": "the process's own monotonic clock (time.perf_counter), batch preparation included",
+    "cuda_events": "CUDA events, synchronised once at the end of the measured window, batch preparation included",
+}
+_SOURCES = {
+    "rss": "the resident set's high-water mark of each rank (VmHWM, reset when training starts), ranks added up",
+    "control_group": "the high-water mark of the cell's own control group, from its start on, shared pages counted once",
+    "pss": "the sum of all ranks' proportional set sizes (PSS), sampled every 5 s and when training ended, "
+    "so that a peak between two samples is missed",
+    "cuda_allocated": "PyTorch's peak of allocated GPU memory",
+    "cuda_reserved": "PyTorch's peak of reserved GPU memory",
+    "nvml_process": "the process's share of GPU memory by NVML",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One line of how a figure came about; `anchor` is its place in docs/METHOD.md."""
+
+    name: str
+    text: str
+    anchor: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """The link to the definition."""
+        return f"{METHOD_URL}#{self.anchor}" if self.anchor else None
+
+
+def method(cells: Sequence[Priced]) -> list[Method]:
+    """How each kind of figure came about in these records."""
+    records = [record for cell in measured(cells) for record in cell.summary.records if record.training is not None]
+    clocks = sorted({r.training.steps.clock for r in records if r.training is not None})
+    sources = sorted({source for cell in cells if (source := cell.summary.peak_memory_source)})
+    warmups = sorted({n for cell in cells if (n := cell.summary.num_warmup_steps) is not None})
+    spreads = sorted({c.summary.samples_per_s.basis for c in cells if c.summary.samples_per_s is not None})
+    judged = sorted({c.summary.accuracy.basis for c in cells if c.summary.accuracy is not None})
+    bases: list[str] = sorted({cell.price.basis for cell in cells if cell.price is not None})
+    left_out = " to ".join(str(n) for n in dict.fromkeys((warmups[0], warmups[-1]))) if warmups else "no"
+    clock = listed([_CLOCKS[name] for name in clocks]) or "no clock: nothing ran"
+    source = listed([_SOURCES.get(name, clean(name)) for name in sources]) or "not measured"
+    return [
+        Method(
+            "Training speed",
+            f"Samples over the slowest rank's seconds, by {clock}. "
+            f"Left out as warm-up, by cell: {left_out} steps at the beginning of each run, found from the steps themselves "
+            "(MSER, White 1997). "
+            f"Interval: {clean(listed(spreads)) or 'none'}.",
+            "throughput",
+        ),
+        Method(
+            "Peak memory",
+            f"Highest of the runs: {source}. From the start of training to its end, where nothing else is said. "
+            + _caps(cells),
+            "peak-memory",
+        ),
+        Method(
+            "Accuracy",
+            "On the test set, looked at once, at the end of the run; the curves are of the validation set. "
+            f"Interval: {clean(listed(judged)) or 'none'}. Where intervals overlap, configurations are not ranked. "
+            "A sweep over batch size at a fixed number of epochs compares numbers of updates too: they stand beside the accuracy.",
+            "accuracy",
+        ),
+        Method(
+            "Time to target",
+            "Training clock at the first validation that reached the target, without interpolation; "
+            "the clock stands still during evaluations.",
+            "time-to-target",
+        ),
+        Method(
+            "Dollars",
+            "Measured seconds at the hourly price: a run is set-up, training and evaluation; "
+            "1,000 samples are training alone. Storage and network are not in them.",
+            "dollars",
+        ),
+        Method(
+            "Billed",
+            "What the provider charges for a run: start-up, set-up and the run, at least its minimum, in its whole units; "
+            "on spot machines with the expected loss by interruptions. " + _energy_method(cells),
+            "what-a-run-is-billed",
+        ),
+        Method(
+            "Worth",
+            "Benefit a month and its present value under the value model; intervals are those of test accuracy, costs are "
+            "taken at their value.",
+            "value-model",
+        ),
+        Method(
+            "Price",
+            f"How the price is known in this report: {listed(bases) or 'it is not'}. Given: typed in. "
+            "Stated: the user named the instance. Detected: the firmware did. Assumed: a stand-in, the cheapest "
+            "instance in the price table that covers the machine.",
+            "price-basis",
+        ),
+        *_method_of_devices_and_memory(cells),
+    ]
+
+
+def _energy_method(cells: Sequence[Priced]) -> str:
+    methods = sorted({cell.energy.method for cell in measured(cells) if cell.energy is not None})
+    return f"Energy: {clean(listed(methods))}." if methods else ""
+
+
+def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
+    """How scaling and the parts of memory came about, where this report shows them."""
+    lines = []
+    if len({cell.summary.machine_id for cell in cells}) > 1:
+        lines.append(
+            Method(
+                "Machines side by side",
+                "The same configuration, whatever the kind of device. Hosts of one type are repeats, and an interval reaches "
+                "over all of them. Ranked only where both have an interval and these share no point.",
+                "machines-compared",
+            )
+        )
+    if learning_curves(cells):
+        lines.append(
+            Method(
+                "Learning curve",
+                "Cells on one machine and test set that differ in the number of training examples alone. A power law with an "
+                "offset is fitted to the error, weighted by its variance over test examples and seeds; intervals by a parametric "
+                "bootstrap. Nothing is foretold where the fit is poor, nor beyond 4 times the most that were measured.",
+                "learning-curve",
+            )
+        )
+    if scaling_series(cells):
+        lines += [
+            Method(
+                "Scaling",
+                "Cells on one machine that differ in number of devices and batch alone. Speed-up is throughput over that "
+                "of the fewest devices, efficiency speed-up over the ratio of devices; intervals by first-order propagation, "
+                "the two throughputs taken as independent. Devices are not ranked where the throughputs' intervals overlap.",
+                "scaling",
+            ),
+            Method(
+                "Exposed communication",
+                "Share of a forward and backward pass that DDP adds to one without all-reduce, medians of both in turns.",
+                "exposed-communication",
+            ),
+        ]
+    if any(cell.summary.compute is not None for cell in cells):
+        lines.append(
+            Method(
+                "Share of the peak",
+                "FLOPs of the model's matrix products, padding included and recomputing left out, scaled by what torch "
+                "counted in one real step, over seconds and peak: on a CPU the fastest product found between steps of the "
+                "same cell, on a GPU its datasheet's dense peak.",
+                "mfu",
+            )
+        )
+    if any(split_record(cell) is not None for cell in cells):
+        lines.append(
+            Method(
+                "Parts of memory",
+                "Process, weights and optimiser state, and what one step that is in no other figure held at its fullest "
+                "moment, counted tensor by tensor; the rest of rank 0's peak is not explained.",
+                "where-memory-went",
+            )
+        )
+    return lines
+
+
+def _caps(cells: Sequence[Priced]) -> str:
+    """Which caps on memory these cells ran under."""
+    caps = {record.cap for record in _records(cells) if record.cap is not None}
+    exact = any(cap.exact for cap in caps)
+    methods = {cap.method for cap in caps if not cap.exact}
+    told = []
+    if exact:
+        told.append(
+            "Caps: a control group of the cell's own, without swap, which a fresh process enters before it begins."
+        )
+    if "rlimit_data" in methods:
+        told.append(
+            "Caps by RLIMIT_DATA are approximate: they count what a process maps to write to, touched or not, and no file."
+        )
+    if "cuda_fraction" in methods:
+        told.append("Caps on a GPU are approximate: torch's allocator holds to them, the CUDA context comes on top.")
+    return " ".join(told)
+
+
+def not_measured(cells: Sequence[Priced]) -> list[str]:
+    """What a reader might expect and these records do not hold."""
+    good = measured(cells)
+    missing = []
+    if not any(cell.summary.records[-1].machine.gpus for cell in good):
+        missing.append("No GPU ran any of these cells: nothing here says how a GPU would do.")
+    if good and all(cell.summary.accuracy is None for cell in good):
+        missing.append("No accuracy: the weights were random, or no run reached its test.")
+    if good and all(len(cell.summary.records) == 1 for cell in good):
+        missing.append("Each configuration ran once: the spread between seeds is not known.")
+    if good and all(cell.summary.target_accuracy is None for cell in good):
+        missing.append("No target accuracy was set, so there is no time or cost to reach one.")
+    if good and all(cell.summary.mfu is None for cell in good):
+        missing.append(
+            "Share of the device's peak (MFU): no peak was looked for beside these cells, and none is known."
+        )
+    if not any(cell.energy is not None for cell in good):
+        missing.append("Energy: no counter could be read, and no watts are stated.")
+    missing.append("The cost of storage and network; that of people only as the value model states it.")
+    loads = [r.load for c in good for r in c.summary.records if r.load is not None]
+    if any(load.system_busy_s is None for load in loads):
+        missing.append("Other load on the machine, where the system gives no answer.")
+    return missing
+
+
+def model_words(cells: Sequence[Priced]) -> list[str]:
+    """Which model was trained, a sentence each; the packaged one is not bert-base, and that is said."""
+    return list(dict.fromkeys(_model(r.model) for r in _records(cells) if r.model is not None))
+
+
+def data_words(cells: Sequence[Priced]) -> list[str]:
+    """Which data was used, a sentence each, and what is to be known of it."""
+    said = []
+    for record in _records(cells):
+        data = record.data
+        if data is not None:
+            split = f", split by {clean(data.split_by, 60)}" if data.split_by else ""
+            parts = {"training": data.train, "validation": data.val, "test": data.test}
+            sizes = listed([f"{part.num_rows:,} {name}" for name, part in parts.items()]) + " rows"
+            told = f"{clean(data.source, 120)}: {sizes}{split}, {len(data.labels)} classes."
+            said.append(" ".join([told, *_data_warnings(data)]))
+    return list(dict.fromkeys(said))
+
+
+def _data_warnings(data: DataFacts) -> list[str]:
+    """What of the data could spoil a figure."""
+    said = []
+    if data.bad_rows:
+        kinds = listed([f"{count:,} {clean(kind, 40)}" for kind, count in data.bad_rows.items()])
+        said.append(f"Left out as unusable: {kinds}.")
+    if data.num_leaks_dropped:
+        said.append(f"{data.num_leaks_dropped:,} rows that also stand in its validation or test file left out.")
+    if data.num_conflicting_duplicates:
+        said.append(f"{data.num_conflicting_duplicates:,} texts occur under two labels: the first counts.")
+    if data.num_near_duplicates:
+        looked_at = data.num_near_checked or 0
+        whole = looked_at == data.train.num_rows + data.val.num_rows + data.test.num_rows
+        where = "" if whole else f", of a sample of {looked_at:,} rows"
+        said.append(f"{data.num_near_duplicates:,} validation and test rows nearly are a training row{where}.")
+    if data.rare_labels:
+        names = listed([clean(name, 40) for name in data.rare_labels[:_SHOWN_LABELS]])
+        more = f" and {len(data.rare_labels) - _SHOWN_LABELS:,} more" if len(data.rare_labels) > _SHOWN_LABELS else ""
+        said.append(f"Fewer than 10 training rows each: {names}{more}.")
+    return said
+
+
+def _records(cells: Sequence[Priced]) -> list[Record]:
+    return [record for cell in cells for record in cell.summary.records]
+
+
+def _model(model: ModelFacts) -> str:
+    millions = f"{model.num_parameters / 1e6:.1f} M parameters"
+    size = f"{plural(model.num_layers, 'layer')}, hidden size {model.hidden_size}, {millions}"
+    if PACKAGED_MODEL in model.name and model.origin != "random":
+        return (
+            f"{PACKAGED_MODEL} ({size}): a small sentence-embedding checkpoint of BERT's architecture, not bert-base. "
+            "Figures for bert-base need a study that names it."
+        )
+    weights = "random weights: speed and memory alone" if model.origin == "random" else f"{model.origin} weights"
+    return f"{clean(model.name, 120)}, {clean(model.architecture, 60)} ({size}), {weights}."

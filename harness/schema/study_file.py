@@ -1,0 +1,210 @@
+"""A study file (TOML) read into frozen settings, checked whole at the door."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from harness.errors import UserError, mistakes
+from harness.schema.settings import SECTIONS, MatrixSettings, Study
+
+_SHOWN_CHARACTERS = 60
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file, with `KEY=VALUE` overrides (values in TOML: `matrix.seq_len=[512]`).
+
+    Raises:
+        UserError: With every mistake of the file, one line each.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such study file (those that come with the harness are in bench/)") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, a study file (.toml) is needed") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not TOML: {error}") from None
+    raw.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-") or "study")
+    for override in overrides:
+        _override(raw, override)
+    return parse_study(raw, where=str(path))
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    table, _, name = key.strip().partition(".")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"] if equals else None
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()  # a bare word: a string
+    if not equals or not table:
+        raise UserError(f"--set {override}: KEY=VALUE is needed, e.g. matrix.seq_len=[128]")
+    if name and not isinstance(raw.setdefault(table, {}), dict):
+        raise UserError(f"--set {override}: {table} is no table here, but {_shown(raw[table])}")
+    if name:
+        raw[table][name] = parsed
+    else:
+        raw[table] = parsed
+
+
+def parse_study(raw: Mapping[str, Any], where: str) -> Study:
+    """Check a parsed study; `where` begins the error's text.
+
+    Raises:
+        UserError: With every mistake, one line each.
+    """
+    problems: list[str] = []
+    top = dict(raw)
+    for derived in ("sweeps",):
+        if derived in top:
+            problems.append(f'{derived}: unknown key; sweep a key as matrix."section.key" = [...]')
+            del top[derived]
+    top["matrix"], top["sweeps"] = _split_matrix(top.get("matrix", {}), problems)
+    top["exclude"] = tuple(
+        _check_rule(rule, f"exclude[{i}]", problems, single=False)
+        for i, rule in enumerate(_tables(top.get("exclude", []), "exclude", problems))
+    )
+    top["include"] = tuple(
+        _check_rule(rule, f"include[{i}]", problems, single=True)
+        for i, rule in enumerate(_tables(top.get("include", []), "include", problems))
+    )
+    try:
+        study = Study.model_validate(top)
+    except ValidationError as error:
+        problems = describe(error, Study) + problems
+    if problems:
+        raise mistakes(where, problems)
+    return study
+
+
+def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
+    """One line for each of pydantic's findings: key path, what was found, what is allowed."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for item in error.errors():
+        if item["type"] == "too_short" and item["input"]:
+            continue  # follows from members that are listed as wrong themselves
+        loc = [part for part in item["loc"] if not _is_union_tag(part)]
+        message = re.sub(r"^(Value error, )?(Input should be )?(allowed: )?", "", item["msg"])
+        if item["type"] == "extra_forbidden":
+            head, message = "unknown key", _nearest(str(loc[-1]), _names_at(model, loc[:-1]))
+        else:
+            head = f"found {_shown(item['input'])}; allowed: "
+            if item["type"] == "literal_error":
+                message += _nearest(str(item["input"]), re.findall(r"'([^']+)'", message), others=False)
+        # A value that fits no member of a union has a finding for each member: one line, their words joined.
+        found.setdefault(prefix + _dotted(loc), (head, []))[1].append(message)
+    return [f"{path}: {head}{' or '.join(dict.fromkeys(messages))}" for path, (head, messages) in found.items()]
+
+
+def _is_union_tag(part: str | int) -> bool:
+    return isinstance(part, str) and ("[" in part or part in {"int", "function-before[check_number(), int]"})
+
+
+def _dotted(loc: Sequence[str | int]) -> str:
+    path = ""
+    for part in loc:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+def _names_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
+
+
+def _nearest(found: str, names: Sequence[str], *, others: bool = True) -> str:
+    close = difflib.get_close_matches(found, names, n=1)
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    return f"; allowed: {', '.join(names)}" if others and names else ""
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+
+
+def _tables(value: object, key: str, problems: list[str]) -> list[Mapping[str, Any]]:
+    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        return value
+    problems.append(f"{key}: found {_shown(value)}; allowed: tables, written [[{key}]]")
+    return []
+
+
+def _split_matrix(raw: object, problems: list[str]) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
+    """Part `[matrix]` into its own axes (checked by MatrixSettings) and the checked `section.key` sweeps."""
+    if not isinstance(raw, dict):
+        problems.append(f"matrix: found {_shown(raw)}; allowed: a table, written [matrix]")
+        return {}, {}
+    axes: dict[str, Any] = {}
+    sweeps: dict[str, tuple[Any, ...]] = {}
+    for key, value in flat_items(raw):
+        if "." not in key:
+            axes[key] = value if isinstance(value, list) else [value]
+            continue
+        values = value if isinstance(value, list) else [value]
+        if not values:
+            problems.append(f'matrix."{key}": found []; allowed: at least one value')
+        checked = [_check_setting(key, item, f'matrix."{key}"[{i}]', problems) for i, item in enumerate(values)]
+        sweeps[key] = tuple(checked)
+    return axes, sweeps
+
+
+def flat_items(raw: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Keys and values of tables within tables, each key with its tables' names before it."""
+    pairs: list[tuple[str, Any]] = []
+    for key, value in raw.items():
+        pairs += flat_items(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return pairs
+
+
+def _check_rule(rule: Mapping[str, Any], where: str, problems: list[str], *, single: bool) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for key, value in flat_items(rule):
+        path = f"{where}.{key}" if "." not in key else f'{where}."{key}"'
+        if single and isinstance(value, list) and key != "training.seeds":
+            problems.append(f"{path}: found {_shown(value)}; allowed: one value (an included cell is whole)")
+            continue
+        values = value if isinstance(value, list) and not single else [value]
+        check = _check_setting if "." in key else _check_axis
+        found = tuple(check(key, item, path, problems) for item in values)
+        checked[key] = found[0] if single else found
+    return checked
+
+
+def _check_axis(key: str, value: object, path: str, problems: list[str]) -> object:
+    try:
+        checked = MatrixSettings.model_validate({key: [value]})
+    except ValidationError as error:
+        # The rule's own path stands for `key[0]`, or for an unknown key.
+        problems += [
+            path + line.removeprefix(f"{key}[0]").removeprefix(key) for line in describe(error, MatrixSettings)
+        ]
+        return value
+    return getattr(checked, key)[0]
+
+
+def _check_setting(key: str, value: object, path: str, problems: list[str]) -> object:
+    section, _, name = key.partition(".")
+    if section not in SECTIONS:
+        problems.append(f"{path}: unknown table {section!r}{_nearest(section, list(SECTIONS))}")
+        return value
+    if key == "training.seeds" and not isinstance(value, list):
+        value = [value]
+    try:
+        checked = SECTIONS[section].model_validate({name: value})
+    except ValidationError as error:
+        problems += [path + line.removeprefix(name) for line in describe(error, SECTIONS[section])]
+        return value
+    return getattr(checked, name)

@@ -1,0 +1,121 @@
+"""TODO: say in one line what this module is for."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from harness.dataset.sources import WEIGHTS, ModelFiles
+from harness.schema.model_shapes import STANDARD_SHAPES
+from harness.schema.settings import ModelSettings
+from harness.schema.training_record import ModelFacts
+
+# A layer's number in its parameters' names, of BERT's `encoder.layer.3.` and DistilBERT's `transformer.layer.3.`.
+_LAYER = re.compile(r"\.layer\.(\d+)\.")
+
+
+def build_model(files: ModelFiles, settings: ModelSettings, num_labels: int) -> PreTrainedModel:
+    """Load or initialise the model with fp32 weights, whatever the checkpoint's own type is.
+
+    Raises:
+        UserError: From reading a folder that is no checkpoint.
+    """
+    config = _model_config(files, settings, num_labels)
+    options: dict[str, Any] = {"attn_implementation": "sdpa", "dtype": torch.float32}
+    if settings.init == "random":
+        model = AutoModelForSequenceClassification.from_config(config, **options)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            files.folder, config=config, local_files_only=True, use_safetensors=True, **options
+        )
+    wrong = {parameter.dtype for parameter in model.parameters()} - {torch.float32}
+    assert not wrong, f"weights were loaded as {wrong}"  # noqa: S101 - our own mistake, were it to happen
+    return model  # type: ignore[no-any-return]
+
+
+def freeze_below(model: PreTrainedModel, num_trained_layers: int) -> None:
+    """Leave the last layers and the head to train: the classifier, and BERT's pooler, which is the head's first layer.
+
+    Nothing below needs a gradient then, so autograd keeps no activation of it and runs no backward through it.
+    """
+    encoder: torch.nn.Module = model.base_model
+    first = model.config.num_hidden_layers - num_trained_layers
+    for name, parameter in encoder.named_parameters():
+        layer = _LAYER.search(name)
+        parameter.requires_grad_(name.startswith("pooler.") or (layer is not None and int(layer[1]) >= first))
+
+
+def describe_model(model: PreTrainedModel, files: ModelFiles, settings: ModelSettings) -> ModelFacts:
+    """State what was built."""
+    config = model.config
+    return ModelFacts(
+        name=settings.shape or settings.name,
+        origin="random" if settings.init == "random" else files.origin,
+        sha256=files.sha256 if settings.init == "pretrained" else None,
+        architecture=type(model).__name__,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        num_trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        hidden_size=config.hidden_size,
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_attention_heads,
+        intermediate_size=getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 0),
+        vocab_size=config.vocab_size,
+        max_positions=config.max_position_embeddings,
+        attention_dropout=getattr(config, _dropout_keys(config)[0], None),
+        hidden_dropout=getattr(config, _dropout_keys(config)[1], None),
+        checkpoint_dtype=_checkpoint_dtype(files) if settings.init == "pretrained" else None,
+        attention=getattr(config, "_attn_implementation", None),
+    )
+
+
+def _model_config(files: ModelFiles, settings: ModelSettings, num_labels: int) -> PreTrainedConfig:
+    if settings.shape is not None:
+        hidden, layers, heads = STANDARD_SHAPES[settings.shape]
+        config: PreTrainedConfig = BertConfig(
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=4 * hidden,
+        )
+    else:
+        config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
+    config.num_labels = num_labels
+    if settings.num_layers is not None:
+        config.num_hidden_layers = min(settings.num_layers, config.num_hidden_layers)
+    attention_key, hidden_key = _dropout_keys(config)
+    if settings.attention_dropout is not None:
+        setattr(config, attention_key, settings.attention_dropout)
+    if settings.hidden_dropout is not None:
+        setattr(config, hidden_key, settings.hidden_dropout)
+        for head_key in ("classifier_dropout", "seq_classif_dropout"):
+            if hasattr(config, head_key):
+                setattr(config, head_key, settings.hidden_dropout)
+    return config
+
+
+def _dropout_keys(config: PreTrainedConfig) -> tuple[str, str]:
+    return (
+        ("attention_dropout", "dropout")
+        if config.model_type == "distilbert"
+        else (
+            "attention_probs_dropout_prob",
+            "hidden_dropout_prob",
+        )
+    )
+
+
+def _checkpoint_dtype(files: ModelFiles) -> str | None:
+    from safetensors import safe_open
+
+    with safe_open(files.folder / WEIGHTS, framework="pt") as tensors:
+        dtypes = {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 - no mapping
+    return "+".join(sorted(dtypes)) or None

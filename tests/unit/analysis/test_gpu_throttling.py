@@ -1,0 +1,86 @@
+"""What held a GPU back, by hand: which readings count, and which share is too much."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.analysis.gpu_throttling import throttle_warnings, while_training
+from harness.analysis.summarize import summarise
+from tests.make_records import make_machine, make_record
+
+CAP, HEAT = ("sw_power_cap",), ("sw_thermal_slowdown", "hw_slowdown")
+
+
+def mark(at_s):
+    return {"at_s": at_s, "num_steps": 1, "num_samples": 16, "evaluate_s": 0.0, "loss": 0.5}
+
+
+def reading(at_s, reasons, gpu=0):
+    unknown = ("sm_clock_mhz", "memory_clock_mhz", "power_watts", "temperature_celsius", "used_bytes")
+    return {"at_s": at_s, "gpu": gpu, "throttle_reasons": reasons} | dict.fromkeys(unknown)
+
+
+def record_of(*reasons, marks=(10.0, 99.0), **fields):
+    """A reading a second from 10 s on, with these reasons."""
+    readings = [reading(10.0 + second, each) for second, each in enumerate(reasons)]
+    return make_record(
+        axes={"device": "gpu"},
+        machine=make_machine(gpus=["NVIDIA A10G"]),
+        marks=[mark(at_s) for at_s in marks],
+        gpu_readings=readings,
+        **fields,
+    )
+
+
+def warnings_of(*records):
+    return list(throttle_warnings(records))
+
+
+def test_the_share_is_of_the_readings_while_it_trained():
+    (warning,) = warnings_of(record_of(CAP, CAP, (), CAP, (), (), CAP, (), (), ()))
+    assert warning == (
+        "The GPU was held back by its power cap in 40% of the readings: "
+        "compare it with cards of the same limit alone, or raise the limit (`nvidia-smi -pl`)."
+    )
+
+
+def test_readings_before_training_and_after_it_do_not_count():
+    # Of 10 readings, those at 12 s to 16 s lie within the marks: 2 of 5.
+    record = record_of((), (), CAP, (), CAP, (), (), CAP, CAP, CAP, marks=(12.0, 14.0, 16.0))
+    assert [found.at_s for found in while_training(record)] == [12.0, 13.0, 14.0, 15.0, 16.0]
+    assert "in 40% of" in warnings_of(record)[0]
+    assert while_training(record_of(CAP, marks=())) == ()
+
+
+@pytest.mark.parametrize(
+    ("reasons", "share"),
+    [
+        ([CAP] * 1 + [()] * 9, None),  # 10 % is the limit
+        ([CAP] * 2 + [()] * 17, "11%"),
+        ([CAP] * 4, None),  # too few to say a share
+        ([CAP] * 4 + [None] * 6, None),
+        ([CAP] * 3 + [()] * 3 + [None] * 6, "50%"),  # what was not told is not in the share
+        ([None] * 10, None),
+    ],
+)
+def test_the_limit_and_what_was_not_told(reasons, share):
+    warnings = warnings_of(record_of(*reasons))
+    assert [share in warning for warning in warnings] == ([True] if share else [])
+
+
+def test_the_commonest_reason_is_told_and_the_plainer_of_two_that_come_together():
+    assert "by its temperature in 60%" in warnings_of(record_of(CAP, CAP, HEAT, HEAT, HEAT))[0]
+    alone = [("hw_slowdown",)] * 5
+    assert "by its hardware in 100%" in warnings_of(record_of(*alone))[0]
+    assert "that NVML calls bit_15 in 100%" in warnings_of(record_of(*[("bit_15",)] * 5))[0]
+
+
+def test_the_run_that_was_held_back_most_is_told():
+    few, many = record_of(CAP, (), (), (), ()), record_of(HEAT, HEAT, HEAT, HEAT, (), seed=1)
+    assert warnings_of(few, many) == warnings_of(many)
+
+
+def test_it_stands_among_a_cells_warnings_and_a_cpus_cell_has_none():
+    (summary,) = summarise([record_of(*[CAP] * 10)])
+    assert [warning for warning in summary.warnings if "in 100% of the readings: " in warning]
+    assert summarise([make_record()])[0].warnings == ()

@@ -1,0 +1,115 @@
+"""The table of bench/bench_peers.py, on made-up rounds: nothing is measured here."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[3] / "bench"
+
+
+@pytest.fixture
+def table(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    return importlib.import_module("peers.table")
+
+
+def looks(*pairs):
+    return [{"train_s": seconds, "num_updates": 1, "accuracy": accuracy} for seconds, accuracy in pairs]
+
+
+def test_first_steps_are_left_out_and_ratios_are_of_one_round_each(table):
+    def run(who, step_s):
+        return {"who": who, "steps_s": [9.0, 9.0, 9.0, step_s, step_s], "train_s": 27 + 2 * step_s}
+
+    rounds = [{"runs": [run("ours", ours), run("bare loop", bare), run("bare loop", bare + 0.2), run("ours", ours)]}
+              for ours, bare in ((1.0, 0.9), (2.2, 1.9), (3.0, 2.4))]  # fmt: skip
+    row, whole = table.steps_rows(rounds)
+    assert row.ours == [1.0, 2.2, 3.0]
+    assert row.theirs == pytest.approx([1.0, 2.0, 2.5])  # the median of two runs a round
+    assert row.ratios == pytest.approx([1.0, 1.1, 1.2])
+    assert not row.met(1.02)
+    assert row.met(1.01)
+    assert whole.ours == [29.0, 31.4, 33.0]
+    assert "| 1.100 | 1.000 to 1.200 | 3 | at most 1.01 | **no** |" in table._line(row)
+
+
+def test_samples_a_second_over_a_whole_epoch(table):
+    def run(who, seconds):
+        return {"who": who, "num_rows": 600, "train_s": seconds}
+
+    rounds = [
+        {
+            "runs": [
+                run("ours, grouped", 10.0),
+                run("Trainer, grouped", 13.0),
+                run("Trainer, dynamic", 15.0),
+                run("Trainer, max", 52.0),
+            ]
+        }
+    ]
+    rows = list(table.throughput_rows(rounds))
+    assert [row.ratios for row in rows] == [[5.2], [1.5], [1.3]]
+    assert rows[0].ours == [60.0]
+    assert [row.met(row.ratios[0]) for row in rows] == [True, False, True]
+
+
+def test_seconds_to_the_first_evaluation_at_the_target(table):
+    run = {"evaluations": looks((5.0, 0.70), (10.0, 0.75), (15.0, 0.73))}
+    assert table.seconds_to(run, 0.74) == 10.0
+    assert table.seconds_to(run, 0.75) == 10.0
+    assert table.seconds_to(run, 0.76) is None
+
+
+def test_a_seed_that_is_not_reached_counts_with_all_its_training_and_fails_the_goal_if_ours(table):
+    def one(ours, theirs):
+        runs = [("ours, best recipe", ours, 20.0), ("Trainer, defaults", theirs, 100.0)]
+        return {
+            "settings": {"target": 0.74},
+            "runs": [{"who": who, "evaluations": looks(*seen), "train_s": all_s} for who, seen, all_s in runs],
+        }
+
+    good, never = ((10.0, 0.75),), ((50.0, 0.6), (100.0, 0.7))
+    (row,) = table.recipe_rows([one(good, ((50.0, 0.74),)), one(good, never)])
+    assert row.ratios == [5.0, 10.0]
+    assert row.met(7.5)
+    assert row.note == "Trainer, defaults: not reached in 1 of 2"
+    (row,) = table.recipe_rows([one(((10.0, 0.7),), never)])
+    assert not row.met(row.ratios[0])
+    assert "ours, best recipe: not reached in 1 of 1" in table._line(row)
+
+
+def test_a_cell_of_optimum_benchmark_beside_ours(table):
+    def run(who, wall_s, first_step_s, step_s):
+        cell = {"first_step_s": first_step_s, "steps_s": [0.5, step_s, step_s, step_s], "wall_s": wall_s - 1.0,
+                "batch_size": 8, "reported_samples_per_s": 64.0, "start_s": 0.125, "load_s": 0.25}  # fmt: skip
+        return {"who": who, "wall_s": wall_s, "cells": [cell]}
+
+    rounds = [{"runs": [run("ours", 4.0, 1.0, 0.5), run("optimum-benchmark, process", 13.0, 8.0, 1.5),
+                        run("optimum-benchmark, inline", 9.0, 2.0, 0.5)]}]  # fmt: skip
+    begins, ends, command, slowed = table.start_rows(rounds)
+    assert begins.ratios == [15.0]
+    assert ends.ratios == [8.0]
+    assert command.ratios == [3.25]
+    assert slowed.ratios == [3.0]
+    ours, theirs = table._start_notes(rounds)
+    assert "0.12 to the process's first line, 0.25 to load model and rows, 0.50 in the first step" in ours
+    assert "spent 58% of a cell's 12.0 s outside its steps. It reported 64 samples/s" in theirs
+    assert "make 6.4" in theirs
+    (row,) = table.sweep_rows(rounds)
+    assert row.figure == "1 cells, the whole command, against optimum-benchmark"
+    assert row.ratios == [3.25]
+
+
+def test_the_report_names_what_was_not_measured_and_skips_what_this_machine_cannot_do(table, tmp_path):
+    refused = {"outcome": "unsupported", "reason": "no bf16"}
+    runs = [{"who": f"{kind}, {dropout}", "steps_s": [1.0]} | (refused if kind == "bf16" else {})
+            for kind in ("fp32", "bf16") for dropout in ("own dropout", "dropout 0")]  # fmt: skip
+    machine = {"cpu": "a CPU", "num_usable": 2, "memory_bytes": 2**34, "python": "3.11.7"}
+    text = json.dumps({"runs": runs, "settings": {"steps": 15}, "machine": machine, "started_at": "2026-11-26T02:00"})
+    (tmp_path / "precision-0.json").write_text(text)
+    report = table.write_report(tmp_path)
+    assert "Not measured: steps, throughput, engine, recipe, start, sweep." in report
+    assert "bf16" not in report
+    assert "- a CPU, 2 cores used, 16 GiB, Python 3.11.7" in report

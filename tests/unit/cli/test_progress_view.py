@@ -1,0 +1,61 @@
+"""What is seen while cells run: on a terminal and without one."""
+
+import io
+
+from rich.console import Console
+
+from harness.cli.views.progress import Screen
+from harness.schema.cells import Cell
+from tests.make_priced import baseline, fine_tune
+
+
+def run_on(console, records):
+    cells = [Cell(study="s", name=record.cell, repeat=0, config=record.config) for record in records]
+    with Screen(console, cells) as screen:
+        for cell, record in zip(cells[:-1], records, strict=False):
+            screen.cell_started(cell)
+            screen.cell_progressed(cell, {"kind": "phase", "name": "load"})
+            mark = {"kind": "mark", "num_steps": 5, "num_steps_planned": 20, "loss": 0.625, "accuracy": 0.75}
+            screen.cell_progressed(cell, mark)
+            screen.cell_ended(cell, record, None)
+        screen.cells_left_out(cells[-1:], "limits.budget_minutes = 1")
+
+
+def make_console(*, terminal):
+    return Console(file=io.StringIO(), force_terminal=terminal, width=110, height=14, color_system=None)
+
+
+def test_a_terminal_shows_the_table_progress_and_what_was_left_out():
+    console = make_console(terminal=True)
+    records = [baseline(), fine_tune(8), fine_tune(16, outcome="oom", reason="out of memory"), fine_tune(32)]
+    run_on(console, records)
+    text = console.file.getvalue()
+    assert "step 5/20  loss 0.625  validation 0.750" in text
+    assert "1 cells left out: limits.budget_minutes = 1: b32-s64-fp32-cpu-longest-all" in text
+    final = text[text.rindex("samples/s") :]
+    assert [line.split()[-1] for line in final.splitlines() if line.startswith(("b", "baseline"))] == [
+        "ok",
+        "ok",
+        "oom",
+        "do",
+    ]
+    assert "0.780" in final
+
+
+def test_a_long_study_shows_the_rows_around_the_running_cell():
+    console = make_console(terminal=True)
+    run_on(console, [fine_tune(batch) for batch in range(1, 31)])
+    text = console.file.getvalue()
+    assert "more" in text
+    assert "above" in text
+
+
+def test_without_a_terminal_there_is_a_line_a_cell_and_no_control_code():
+    console = make_console(terminal=False)
+    run_on(console, [fine_tune(8), fine_tune(16, outcome="oom", reason="out of memory"), fine_tune(32)])
+    lines = console.file.getvalue().splitlines()
+    assert lines[0] == "[1/3] b8-s64-fp32-cpu-longest-all ..."
+    assert "samples/s" in lines[1]
+    assert "accuracy 0.780" in lines[1]
+    assert lines[3].strip() == "oom: out of memory"
+    assert "\x1b" not in console.file.getvalue()

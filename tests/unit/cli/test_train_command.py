@@ -1,0 +1,125 @@
+"""What `harness train` is asked: which cell, until when, and where its checkpoints lie; no cell is started."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.commands.train import _bounds
+from harness.cli.main import app
+from harness.errors import UserError
+from harness.execution.resumable import Bounds, _remove_empty, _tell, checkpoints_folder, choose_cell
+from harness.execution.stop_flag import CAUSES, StopFlag, heard
+from harness.execution.sweep import look_around
+from harness.schema.cells import expand
+from harness.schema.study_file import parse_study
+from tests.make_priced import ASSUMED
+
+
+def cells_of(**raw):
+    return expand(parse_study({"name": "s", "matrix": {"batch_size": [8, 16]}} | raw, "test"))
+
+
+def test_a_cell_is_chosen_by_its_name_or_a_part_that_one_alone_has():
+    cells = cells_of(training={"seeds": [0, 1]})
+    name = "b16-s64-fp32-cpu-longest-all"
+    assert [run.config.seed for run in choose_cell(cells, name)] == [0, 1]
+    assert choose_cell(cells, "b16") == choose_cell(cells, name)
+    assert {run.name for run in choose_cell(cells_of(matrix={}), None)} == {name}
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        (None, "--cell is needed; the study's: b8-s64-fp32-cpu-longest-all, b16-s64-fp32-cpu-longest-all"),
+        ("b32", "--cell b32: 0 cells that train are named so; the study's: b8-"),
+        ("s64", "--cell s64: 2 cells that train are named so"),
+        ("baseline-tfidf", "--cell baseline-tfidf: 0 cells that train are named so"),
+    ],
+)
+def test_another_choice_is_refused_with_the_names(name, word):
+    with pytest.raises(UserError) as refused:
+        choose_cell(cells_of(), name)
+    assert str(refused.value).startswith(word)
+
+
+def test_a_compiled_cell_is_refused():
+    with pytest.raises(UserError, match=r"training\.compile = true can't be trained in pieces"):
+        choose_cell(cells_of(matrix={}, training={"compile": True}), None)
+
+
+def test_the_folder_names_study_cell_and_configuration():
+    (cell,) = choose_cell(cells_of(matrix={}), None)
+    folder = checkpoints_folder(cell, Path("results"))
+    assert folder == Path(f"results/checkpoints/s/{cell.name}-{cell.config_hash}")
+    again = cell.model_copy(update={"repeat": 2})
+    assert checkpoints_folder(again, Path("results")).name == f"{folder.name}-r2"
+
+
+def test_minutes_and_dollars_become_the_stricter_seconds():
+    hourly = ASSUMED.usd_per_hour
+    assert _bounds(None, None, None, "no price") == Bounds()
+    assert _bounds(30, None, 500, "no price") == Bounds(max_s=1800, time_words="--max-minutes 30", max_rows=500)
+    found = _bounds(30, hourly / 4, None, ASSUMED)
+    assert found.max_s == pytest.approx(900)
+    assert found.time_words == f"--max-usd {hourly / 4:g} at {hourly:g} USD an hour (assumed)"
+    assert _bounds(10, hourly, None, ASSUMED).time_words == "--max-minutes 10"
+    with pytest.raises(UserError, match="--max-usd can't be held: no price of this"):
+        _bounds(None, 1.0, None, "no price of this")
+    with pytest.raises(UserError, match="--max-minutes -1: a number above 0 is needed"):
+        _bounds(-1, None, None, "no price")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "max_s", "words"),
+    [
+        (Bounds(), 3600, "limits.timeout_s = 3600"),
+        (Bounds(max_s=60, time_words="--max-minutes 1"), 60, "--max-minutes 1"),
+        (Bounds(max_s=7200, time_words="--max-minutes 120"), 3600, "limits.timeout_s = 3600"),
+    ],
+)
+def test_a_piece_stops_by_itself_before_the_parent_would_end_it(bounds, max_s, words, tmp_path):
+    (cell,) = choose_cell(cells_of(matrix={}), None)
+    told = _tell(cell.config, look_around(None), tmp_path, None, None, tmp_path / "stop", bounds)
+    assert (told.max_s, told.time_words, told.timeout_s) == (max_s, words, max_s + 600)
+    assert (told.every_s, told.resume_from) == (600, None)
+
+
+def test_an_emptied_folder_goes_and_what_is_not_the_harness_own_stays(tmp_path):
+    root = tmp_path / "r" / "checkpoints"
+    (root / "s" / "cell").mkdir(parents=True)
+    (root / "s" / "cell" / ".lock").touch()
+    _remove_empty(root / "s" / "cell", root)
+    assert not root.exists() and (tmp_path / "r").is_dir()
+    mine = tmp_path / "mine" / "here"
+    mine.mkdir(parents=True)
+    _remove_empty(mine, root)
+    assert not mine.exists() and mine.parent.is_dir()
+    mine.mkdir()
+    (mine / "notes.txt").touch()
+    _remove_empty(mine, root)
+    assert mine.is_dir()
+
+
+def test_signals_raise_the_flag_and_a_second_ctrl_c_is_one(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    flag = StopFlag(tmp_path / "stop")
+    with pytest.raises(KeyboardInterrupt), heard(tmp_path / "stop"):
+        assert flag.cause() is None
+        signal.raise_signal(signal.SIGINT)
+        assert CAUSES[flag.cause()] == ("interrupted", "stopped by the user")
+        signal.raise_signal(signal.SIGINT)
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
+    with heard(tmp_path / "other"):
+        signal.raise_signal(signal.SIGTERM)
+        assert CAUSES[StopFlag(tmp_path / "other").cause()] == ("preempted", "SIGTERM")
+
+
+def test_the_command_names_its_exit_statuses():
+    shown = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    assert "75 stopped with a checkpoint" in shown
+    for option in ("--max-minutes", "--max-usd", "--max-rows", "--checkpoints", "--cell"):
+        assert option in shown

@@ -1,0 +1,133 @@
+"""Texts out of every kind of file, window by window, and what can't be read told in words."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from harness.dataset.text_stream import kind_of, read_windows
+from harness.errors import UserError
+
+ROWS = [
+    {"id": 7, "head": "One", "text": 'says "hi",\nthen goes'},
+    {"id": 8, "head": "Two", "text": ""},
+    {"id": 9, "head": "", "text": "é 漢 🙂"},
+    {"id": 10, "head": "Four", "text": "  "},
+    {"id": 11, "head": "Five", "text": "tab\tinside"},
+]
+
+
+def write(folder, name):
+    path = folder / name
+    table = pa.Table.from_pylist(ROWS)
+    kind = kind_of(path)
+    if kind == ".parquet":
+        pa.parquet.write_table(table, path, row_group_size=2)
+        return path
+    if kind in (".arrow", ".feather"):
+        opener = pa.ipc.new_stream if kind == ".arrow" else pa.ipc.new_file
+        with opener(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=2)
+        return path
+    if kind == ".jsonl":
+        content = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    else:
+        sink = pa.BufferOutputStream()
+        pa.csv.write_csv(table, sink, pa.csv.WriteOptions(delimiter="\t" if kind == ".tsv" else ","))
+        content = sink.getvalue().to_pybytes()
+    path.write_bytes({".gz": gzip.compress, ".bz2": bz2.compress}.get(path.suffix, bytes)(content))
+    return path
+
+
+def texts(path, **asked):
+    asked = {"text": ["text"], "num_rows": 2} | asked
+    return [text for window in read_windows(path, **asked) for text in window.texts]
+
+
+ALL = ["a.csv", "a.csv.gz", "a.csv.bz2", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.parquet", "a.arrow", "a.feather"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_kind_gives_the_same_windows(tmp_path, name):
+    found = list(read_windows(write(tmp_path, name), text=["text"], carried=["id"], num_rows=2))
+    assert [window.first_row for window in found] == [0, 2, 4]
+    assert [window.texts for window in found] == [
+        ['says "hi",\nthen goes', None], ["é 漢 🙂", None], ["tab\tinside"],
+    ]  # fmt: skip
+    assert [int(value.as_py()) for window in found for value in window.carried.column("id")] == [7, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("skip", [1, 2, 3, 4, 5, 9])
+def test_what_is_skipped_is_left_out_wherever_a_window_begins(tmp_path, name, skip):
+    path = write(tmp_path, name)
+    assert texts(path, skip=skip) == texts(path)[skip:]
+    firsts = [window.first_row for window in read_windows(path, text=["text"], num_rows=2, skip=skip)]
+    assert firsts == [max(begin, skip) for begin in (0, 2, 4) if min(begin + 2, 5) > skip]
+
+
+def test_several_columns_are_joined_and_blank_ones_left_out(tmp_path):
+    path = write(tmp_path, "a.csv")
+    assert texts(path, text=["head", "text"])[1:4] == ["Two", "é 漢 🙂", "Four   "]
+
+
+def test_a_second_text_is_given_apart(tmp_path):
+    (first, *_) = read_windows(write(tmp_path, "a.parquet"), text=["head"], pair="text", num_rows=3)
+    assert (first.texts, first.pairs) == (["One", "Two", None], ['says "hi",\nthen goes', "", "é 漢 🙂"])
+
+
+def test_a_window_spans_blocks_and_a_row_is_never_lost(tmp_path):
+    path = tmp_path / "long.csv"
+    rows = [f"{index} {'word ' * 200}" for index in range(20_000)]  # 20 MB: several blocks
+    path.write_text("text\n" + "".join(f"{row}\n" for row in rows))
+    sizes = [len(window.texts) for window in read_windows(path, text=["text"], num_rows=1500)]
+    assert sizes == [1500] * 13 + [500]
+    assert [text.split()[0] for text in texts(path, num_rows=1500)] == [str(index) for index in range(20_000)]
+
+
+def test_a_file_without_a_row_has_no_window(tmp_path):
+    path = tmp_path / "none.csv"
+    path.write_text("text,id\n")
+    assert texts(path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "asked", "words"),
+    [
+        ("a.csv", "text\nfine\n", {"text": ["body"]}, "no column 'body'; its columns: 'text'"),
+        ("a.jsonl", '{"text": "fine"}\n', {"carried": ["id"]}, "no column 'id'; its columns: 'text'"),
+        ("a.csv", "text,id\nfine,1\nbroken\n", {}, "Expected 2 columns, got 1"),
+        ("a.jsonl", '{"text": "fine"}\n{"text": 3}\n', {}, "can't be read"),
+        ("a.jsonl", '{"text": 3}\n', {}, "column 'text' holds int64, not text"),
+        ("a.jsonl", '{"text": \n', {}, "can't be read"),
+        ("a.parquet", "not parquet", {}, "can't be read"),
+        ("a.arrow", "not arrow", {}, "can't be read"),
+        ("a.csv.gz", "not packed", {}, "can't be read"),
+        ("a.csv", "", {}, "can't be read"),
+        ("a.xlsx", "", {}, "its name must end as one of .csv, .tsv"),
+        ("a.parquet.gz", "", {}, "its name must end as one of"),
+    ],
+)
+def test_what_cannot_be_read_is_told(tmp_path, name, content, asked, words):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(UserError) as told:
+        texts(path, **asked)
+    assert words in str(told.value)
+
+
+def test_bytes_that_are_no_text_are_told(tmp_path):
+    path = tmp_path / "latin.csv"
+    path.write_bytes("text\ncafé\n".encode("latin-1"))
+    with pytest.raises(UserError, match="UTF"):
+        texts(path)
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        texts(tmp_path / "none.csv")

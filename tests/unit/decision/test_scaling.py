@@ -1,0 +1,214 @@
+"""Scaling series against figures worked out by hand: speed-up, efficiency, cost, and what is no series."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.analysis.estimate import Estimate, clear, ratio
+from harness.analysis.summarize import summarise
+from harness.decision.scaling import best_cost, communication_fraction, num_devices, scaling_series, several_gpus_ran
+from harness.pricing.cost import Price, price
+from tests.make_records import MIB, make_machine, make_record
+
+HOURLY = Price(3.6, "p3.8xlarge", "aws", "us-east-1", "stated", "2026-07", "list", None)  # a thousandth a second
+FOUR_GPUS = make_machine(machine_id="4x-v100-000001", gpus=["Tesla V100-SXM2-16GB"] * 4)
+
+
+def priced(records, rates=None):
+    """Priced at 3.6 USD an hour, each throughput replaced by (value, low, high) of `rates`, by device and batch."""
+    cells = price(summarise(records), lambda _summary: HOURLY)
+    if rates is None:
+        return cells
+    given = [
+        replace(summary, samples_per_s=Estimate(*rates[summary.config.device, summary.config.nominal_batch], "given"))
+        for summary in (cell.summary for cell in cells)
+    ]
+    return price(given, lambda _summary: HOURLY)
+
+
+def cell(device, batch_size, **more):
+    """A cell whose step takes 1 s: as many samples a second as the global batch."""
+    return make_record(axes={"device": device, "batch_size": batch_size}, **more)
+
+
+RATES = {
+    ("cpu", 32): (80.0, 76.0, 84.0),
+    ("cpu", 16): (60.0, 57.0, 63.0),
+    ("cpu-ddp2", 16): (72.0, 70.0, 74.0),
+}
+
+
+@pytest.fixture
+def both():
+    """Strong scaling at 32 and weak scaling at 16, which share the cell with two processes."""
+    return scaling_series(priced([cell("cpu", 32), cell("cpu", 16), cell("cpu-ddp2", 16)], RATES))
+
+
+def test_the_cell_that_both_studies_share_stands_in_both(both):
+    strong, weak = both
+    assert [(one.kind, one.device, one.batch_size) for one in both] == [("strong", "cpu", 32), ("weak", "cpu", 16)]
+    assert [point.num_devices for point in strong.points] == [1, 2]
+    assert [(p.device_batch_size, p.global_batch_size) for p in strong.points] == [(32, 32), (16, 32)]
+    assert [(p.device_batch_size, p.global_batch_size) for p in weak.points] == [(16, 16), (16, 32)]
+    assert strong.more[0].cell is weak.more[0].cell
+
+
+def test_speed_up_efficiency_and_cost_by_hand(both):
+    strong, weak = both[0].more[0], both[1].more[0]
+    # 72 / 80 = 0.9. Below: sqrt((2/72)^2 + (4/80)^2) = 0.0571982; the sides are alike, so above too.
+    assert (strong.speed_up.value, strong.speed_up.low, strong.speed_up.high) == pytest.approx(
+        (0.9, 0.9 * (1 - 0.0571982), 0.9 * (1 + 0.0571982)), rel=1e-6
+    )
+    assert strong.efficiency.value == pytest.approx(0.45)
+    assert strong.efficiency.low == pytest.approx(0.45 * (1 - 0.0571982), rel=1e-6)
+    assert strong.cost_ratio.value == pytest.approx(1 / 0.9)
+    assert strong.cost_ratio.high == pytest.approx(1 / (0.9 * (1 - 0.0571982)), rel=1e-6)
+    assert (weak.speed_up.value, weak.efficiency.value) == (pytest.approx(1.2), pytest.approx(0.6))
+    # 70 to 74 stands clear of 76 to 84 below, and of 57 to 63 above.
+    assert (strong.cost, weak.cost) == ("more", "less")
+
+
+def test_the_base_is_held_against_nothing(both):
+    base = both[0].base
+    assert (base.speed_up.value, base.efficiency.value, base.cost_ratio.value, base.cost) == (1.0, 1.0, 1.0, "level")
+    assert (base.speed_up.low, base.speed_up.high) == (None, None)
+
+
+def test_overlapping_intervals_are_level_and_so_are_missing_ones():
+    records = [cell("cpu", 32), cell("cpu-ddp2", 16)]
+    (touching,) = scaling_series(priced(records, RATES | {("cpu-ddp2", 16): (72.0, 68.0, 76.0)}))
+    (unknown,) = scaling_series(priced(records, RATES | {("cpu-ddp2", 16): (40.0, None, None)}))
+    assert [one.more[0].cost for one in (touching, unknown)] == ["level", "level"]
+    assert unknown.more[0].speed_up.low is None
+
+
+def test_dollars_a_sample_are_those_of_the_cells(both):
+    point = both[0].more[0]
+    # A thousandth of a dollar a second, 72 samples a second.
+    assert point.cell.usd_per_1000_samples.value == pytest.approx(1 / 72)
+
+
+def test_cells_that_differ_in_more_than_devices_and_batch_are_no_series():
+    sections = {"training": {"lr": 1e-3}}
+    assert scaling_series(priced([cell("cpu", 32), cell("cpu-ddp2", 16, sections=sections)])) == []
+    assert scaling_series(priced([cell("cpu", 32), cell("cpu-ddp2", 24)])) == []
+    assert scaling_series(priced([cell("cpu", 32), cell("cpu", 16)])) == []
+    other = make_machine(machine_id="other-000001")
+    assert scaling_series(priced([cell("cpu", 32), cell("cpu-ddp2", 16, machine=other)])) == []
+
+
+def test_what_did_not_end_well_is_no_point():
+    lost = cell("cpu-ddp2", 16, outcome="oom", reason="no memory")
+    assert scaling_series(priced([cell("cpu", 32), lost])) == []
+
+
+def test_a_global_batch_that_is_not_shared_out_evenly_is_strong_scaling_alone():
+    uneven = make_record(axes={"device": "cpu-ddp3", "batch_size": None, "global_batch_size": 32})
+    series = scaling_series(priced([cell("cpu", 32), cell("cpu", 11), uneven]))
+    assert [(one.kind, one.batch_size, len(one.points)) for one in series] == [("strong", 32, 2)]
+    point = series[0].more[0]
+    assert (point.num_devices, point.device_batch_size, point.global_batch_size) == (3, 11, 32)
+
+
+def test_cpu_and_gpu_stand_apart():
+    records = [
+        *(cell("cpu", 32, machine=FOUR_GPUS), cell("cpu-ddp2", 16, machine=FOUR_GPUS)),
+        *(cell("gpu", 32, machine=FOUR_GPUS), cell("gpu-ddp2", 16, machine=FOUR_GPUS)),
+    ]
+    series = scaling_series(priced(records))
+    assert [(one.device, one.kind) for one in series] == [("cpu", "strong"), ("gpu", "strong")]
+    assert series[0].more[0].share_cost_ratio is None
+    # Twice the batch in the same second: at the price of the GPUs in use alone, 1 / efficiency.
+    assert series[1].more[0].share_cost_ratio.value == pytest.approx(1 / series[1].more[0].efficiency.value)
+
+
+def test_all_gpus_are_as_many_as_the_run_used():
+    axes = {"device": "gpu-ddp", "batch_size": None, "global_batch_size": 32}
+    whole = make_record(axes=axes, machine=FOUR_GPUS, training={"world_size": 4})
+    (series,) = scaling_series(priced([cell("gpu", 32, machine=FOUR_GPUS), whole]))
+    assert [(p.num_devices, p.device_batch_size) for p in series.points] == [(1, 32), (4, 8)]
+    assert several_gpus_ran(priced([whole]))
+
+
+def test_two_ranks_on_one_gpu_are_not_two_devices():
+    one_gpu = make_machine(machine_id="a10g-000001", gpus=["NVIDIA A10G"])
+    cells = priced([cell("gpu", 32, machine=one_gpu), cell("gpu-ddp2", 16, machine=one_gpu)])
+    assert num_devices(cells[1].summary) is None
+    assert scaling_series(cells) == []
+    assert not several_gpus_ran(cells)
+
+
+def test_without_one_device_the_fewest_are_the_base():
+    (series,) = scaling_series(priced([cell("cpu-ddp2", 16), cell("cpu-ddp4", 8)]))
+    assert series.base.num_devices == 2
+    # 32 samples a step on both, steps of 1 s on both.
+    assert (series.more[0].speed_up.value, series.more[0].efficiency.value) == (1.0, 0.5)
+
+
+def test_of_equal_devices_and_batch_the_one_without_ddp_is_shown():
+    (series,) = scaling_series(priced([cell("cpu", 32), cell("cpu-ddp1", 32, minutes=5), cell("cpu-ddp2", 16)]))
+    assert series.base.cell.summary.config.device == "cpu"
+
+
+def test_the_cheapest_number_of_devices_is_clearly_cheaper_than_the_base():
+    records = [cell("cpu", 32), cell("cpu-ddp2", 16), cell("cpu-ddp4", 8)]
+    rates = {
+        ("cpu", 32): (50.0, 48.0, 52.0),
+        ("cpu-ddp2", 16): (80.0, 78.0, 82.0),
+        ("cpu-ddp4", 8): (90.0, 40.0, 140.0),
+    }
+    (series,) = scaling_series(priced(records, rates))
+    assert best_cost(series).num_devices == 2
+    (level,) = scaling_series(priced(records[::2], rates))
+    assert best_cost(level) is level.base
+
+
+@pytest.mark.parametrize(
+    ("sync", "no_sync", "fraction"),
+    [([1.0, 1.25, 9.0], [1.0, 0.5, 1.0], 0.2), ([1.0], [1.5], 0.0), ([2.0], [2.0], 0.0)],
+)
+def test_exposed_communication_by_hand(sync, no_sync, fraction):
+    # Medians 1.25 and 1.0: (1.25 - 1) / 1.25. Noise below 0 is 0.
+    (summary,) = summarise([cell("cpu-ddp2", 16, training={"communication": (sync, no_sync)})])
+    assert communication_fraction(summary) == pytest.approx(fraction)
+
+
+def test_exposed_communication_is_the_mean_of_the_runs_and_none_where_nobody_measured():
+    runs = [
+        cell("cpu-ddp2", 16, repeat=0, training={"communication": ([1.0], [0.8])}),
+        cell("cpu-ddp2", 16, repeat=1, training={"communication": ([1.0], [1.1])}),
+        cell("cpu-ddp2", 16, repeat=2),
+    ]
+    (summary,) = summarise(runs)
+    assert communication_fraction(summary) == pytest.approx(0.05)
+    (alone,) = summarise([cell("cpu", 16)])
+    assert communication_fraction(alone) is None
+
+
+def test_a_ratio_by_hand():
+    # a = 100 (90 to 120), b = 50 (45 to 52): 2; below sqrt(0.1^2 + 0.04^2), above sqrt(0.2^2 + 0.1^2).
+    found = ratio(Estimate(100.0, 90.0, 120.0, ""), Estimate(50.0, 45.0, 52.0, ""))
+    assert (found.value, found.low, found.high) == pytest.approx((2.0, 2 - 2 * 0.107703, 2 + 2 * 0.223607), rel=1e-5)
+
+
+def test_a_ratio_never_reaches_below_nought_and_needs_both_intervals():
+    wide, narrow = Estimate(10.0, 0.0, 20.0, ""), Estimate(10.0, 5.0, 15.0, "")
+    assert ratio(wide, narrow).low == 0.0
+    assert (ratio(wide, Estimate(10.0, None, None, "")).low, ratio(Estimate(10.0, None, None, ""), wide).high) == (
+        None,
+        None,
+    )
+
+
+def test_figures_are_clear_of_each_other_only_with_intervals_that_share_no_point():
+    low, high = Estimate(1.0, 0.5, 1.5, ""), Estimate(3.0, 2.0, 4.0, "")
+    assert clear(low, high)
+    assert clear(high, low)
+    assert not clear(low, Estimate(1.75, 1.5, 2.0, ""))
+    assert not clear(low, Estimate(30.0, None, None, ""))
+
+
+def test_peak_memory_is_that_of_all_ranks(both):
+    assert both[0].more[0].cell.summary.peak_memory_bytes == 2 * 600 * MIB

@@ -1,0 +1,60 @@
+"""Baselines on rows of their own."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from harness.analysis.result_warnings import warnings_of
+from harness.analysis.summarize import summarise
+from harness.dataset.corpus import Corpus, lay_texts
+from harness.execution import baselines as baseline
+from harness.execution.baselines import run_baseline
+from harness.schema.record import was_fitted_on_part
+from tests.make_records import make_baseline
+
+
+def lay_rows(folder):
+    """Thirty texts of two labels, the same in every split; gives the labels."""
+    texts = [f"{('dull', 'bright')[row // 3 % 2]} film number {row}" for row in range(30)]
+    labels = np.arange(30) // 3 % 2
+    splits = dict.fromkeys(("train", "val", "test"))
+    lay_texts(Corpus(None, dict.fromkeys(splits, texts), dict.fromkeys(splits, labels)), folder)
+    return labels
+
+
+@pytest.mark.parametrize(("most", "fitted"), [(100, 30), (30, 30), (29, 15), (7, 6)])
+def test_of_many_rows_tfidf_takes_evenly_spaced_ones(most, fitted, tmp_path, monkeypatch):
+    monkeypatch.setattr(baseline, "MOST_FITTED_ROWS", most)
+    labels = lay_rows(tmp_path)
+
+    found = run_baseline("tfidf", tmp_path)
+
+    assert found["num_fitted"] == fitted
+    assert found["test"].labels == tuple(labels) and found["test"].accuracy == 1.0
+
+
+def test_the_majority_class_needs_no_library_and_pays_for_none(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.pipeline", None)
+    labels = lay_rows(tmp_path)
+
+    found = run_baseline("majority", tmp_path)
+
+    assert found["test"].labels == tuple(labels) and set(found["test"].predictions) == {0}
+    with pytest.raises(ImportError):
+        run_baseline("tfidf", tmp_path)
+
+
+def test_what_saw_a_part_of_the_rows_says_so():
+    record = make_baseline("tfidf")
+    (quiet,) = summarise([record])
+    part = record.model_copy(update={"baseline": record.baseline.model_copy(update={"num_fitted": 1_000})})
+    (loud,) = summarise([part])
+
+    assert not was_fitted_on_part(record) and was_fitted_on_part(part)
+    assert not any("fitted on" in warning for warning in warnings_of(quiet))
+    (warning,) = (warning for warning in warnings_of(loud) if "fitted on" in warning)
+    assert warning.startswith("TF-IDF was fitted on 1,000 of the 2,000 training rows")

@@ -1,0 +1,125 @@
+"""Who used the cores between two moments, by hand-written counters."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.machine.cgroups import Periods, Quota
+from harness.machine.cpu_usage import (
+    Busyness,
+    Snapshot,
+    Ticks,
+    between,
+    load_finding,
+    quota_finding,
+    read_ticks,
+    steal_finding,
+)
+
+OWN = frozenset({10, 11})
+
+
+def snapshot(at_s, busy_s, stolen_s, total_s, swapped=0, throttled=None, **used):
+    pids = {"harness": 10, "worker": 11, "loop": 20, "browser": 21, "late": 22}
+    processes = {(pids[name], 1.0): (name, cpu_s) for name, cpu_s in used.items()}
+    return Snapshot(at_s, Ticks(busy_s, stolen_s, total_s), processes, swapped, throttled)
+
+
+BEFORE = snapshot(100.0, 50.0, 1.0, 200.0, harness=1.0, worker=0.0, loop=7.0, browser=3.0, throttled=Periods(10, 2))
+
+
+def seen(others=(), cores=0.0, stolen=0.0, throttled=None):
+    return Busyness(tuple(others), cores, stolen, 0, throttled)
+
+
+def test_what_others_used_is_told_by_process_and_the_harness_is_left_out():
+    after = snapshot(
+        102.0, 53.2, 1.2, 204.0, 4096, Periods(30, 12), harness=1.4, worker=0.1, loop=9.0, browser=3.1, late=0.5
+    )
+    found = between(BEFORE, after, OWN)
+    assert found.others == (("loop", 20, pytest.approx(1.0)), ("late", 22, pytest.approx(0.25)))
+    # 3.2 s of the cores less 0.5 s of the harness in 2 s: more than the 1.3 that processes were seen to use.
+    assert found.others_cores == pytest.approx(1.35)
+    assert found.stolen_fraction == pytest.approx(0.05)
+    assert found.swapped_bytes == 4096
+    assert found.throttled_fraction == pytest.approx(0.5)
+
+
+def test_without_counters_of_the_cores_the_processes_alone_tell():
+    after = snapshot(102.0, 0, 0, 0, loop=8.0, browser=3.0)._replace(cores=None)
+    found = between(BEFORE._replace(cores=None), after, OWN)
+    assert found.others_cores == pytest.approx(0.5)
+    assert found.stolen_fraction is None
+    assert found.throttled_fraction is None
+
+
+def test_ticks_are_of_the_usable_cores_alone(tmp_path):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/stat").write_text(
+        "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 10 50 800 30 4 6 20 70 7\ncpu1 1 1 1 1 1 1 1 1 1 1\nintr 5\n"
+    )
+    hz = os.sysconf("SC_CLK_TCK")
+    found = read_ticks(frozenset({0}), tmp_path)
+    assert (found.busy_s, found.stolen_s, found.total_s) == pytest.approx((170 / hz, 20 / hz, 1020 / hz))
+    assert read_ticks(frozenset({7}), tmp_path) is None
+    assert read_ticks(frozenset({0}), tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    ("cores", "usable", "num_cores", "verdict"),
+    [
+        (0.09, 2, 2, "good"),
+        (0.2, 2, 2, "warn"),
+        (0.5, 2, 2, "bad"),
+        (1.0, 1, 2, "warn"),  # under a quota of one core the other is free for it
+        (1.0, 64, 64, "bad"),  # all threads wait for the one that shares its core
+    ],
+)
+def test_load_is_judged_by_the_cores_that_a_cell_would_use(cores, usable, num_cores, verdict):
+    assert load_finding(seen(cores=cores), usable, num_cores).verdict == verdict
+
+
+def test_load_that_no_process_explains_is_told_as_such():
+    found = load_finding(seen([("loop", 20, 0.75)], cores=1.25), 2, 2)
+    assert found.value == "1.25 of 2 cores: loop (pid 20) 0.75, not to be told apart 0.50"
+    assert found.mend.startswith("kill 20 ")
+    assert load_finding(seen(cores=1.25), 2, 2).mend.startswith("none: ")
+
+
+@pytest.mark.parametrize(
+    ("stolen", "verdict", "value"),
+    [
+        (0.004, "good", "0.4% of the cores' time"),
+        (0.02, "warn", "2.0% of the cores' time"),
+        (0.06, "bad", "6.0% of the cores' time"),
+        (None, "not known", "not known"),
+    ],
+)
+def test_steal_time(stolen, verdict, value):
+    found = steal_finding(seen(stolen=stolen))
+    assert (found.verdict, found.value) == (verdict, value)
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads", "throttled", "verdict"),
+    [
+        (None, 4, None, "good"),
+        (4.0, 4, None, "good"),
+        (2.0, 2, None, "warn"),
+        (2.0, 2, 0.05, "warn"),
+        (2.0, 2, 0.06, "bad"),
+        (1.5, 2, None, "bad"),
+        (0.5, 1, None, "bad"),
+    ],
+)
+def test_a_quota_is_bad_where_threads_outnumber_it_or_it_ran_out(monkeypatch, quota, threads, throttled, verdict):
+    monkeypatch.setattr("sys.platform", "linux")
+    given = None if quota is None else Quota(quota, Path("/g/cpu.max"), "max")
+    found = quota_finding(given, seen(throttled=throttled), 4, threads)
+    assert found.verdict == verdict
+    assert (found.mend is None) == (verdict == "good")
+    if found.mend:
+        assert found.mend.startswith("echo max | sudo tee /g/cpu.max ")

@@ -1,0 +1,148 @@
+"""What NVML's answers say of a benchmark; every answer is written from NVIDIA's documentation, none is a GPU's."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import types
+
+import pytest
+
+from harness.machine import gpu_checks
+from harness.machine.gpu_checks import driver_finding, gpu_findings, torch_cuda
+from harness.machine.nvml import describe_gpus
+from tests.make_nvml import CUT, TWO, make_nvml
+
+MIB = 2**20
+
+
+@pytest.fixture
+def findings(monkeypatch):
+    """Findings by name of GPUs for which NVML answers so; torch is a build for CUDA 13.0."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(gpu_checks, "torch_cuda", lambda: "13.0")
+    monkeypatch.setattr(gpu_checks, "package_version", lambda _: "2.13.0")
+
+    def find(gpus, *args, **kwargs):
+        monkeypatch.setitem(sys.modules, "pynvml", make_nvml(gpus, *args, **kwargs))
+        found = describe_gpus()
+        return {finding.name: finding for finding in gpu_findings(found.gpus, found.note)}
+
+    return find
+
+
+def process(pid, num_bytes):
+    return types.SimpleNamespace(pid=pid, usedGpuMemory=num_bytes)
+
+
+def test_a_gpu_as_it_should_be(findings):
+    found = findings(TWO[:1])
+    assert list(found) == ["driver and CUDA", "persistence", "ECC", "MIG", "other GPU processes"]
+    assert {finding.verdict for finding in found.values()} == {"good"}
+    assert all(finding.mend is None for finding in found.values())
+
+
+@pytest.mark.parametrize(
+    ("call", "answer", "name", "value", "mend"),
+    [
+        ("nvmlDeviceGetPersistenceMode", 0, "persistence", "off", "sudo nvidia-smi -i 1 -pm 1"),
+        ("nvmlDeviceGetEccMode", (0, 1), "ECC", "off", "sudo nvidia-smi -i 1 -e 1, then restart"),
+    ],
+)
+def test_a_setting_of_one_of_two_is_named_with_its_number(findings, call, answer, name, value, mend):
+    usual = {"nvmlDeviceGetPersistenceMode": 1, "nvmlDeviceGetEccMode": (1, 0)}[call]
+    found = findings(TWO, **{call: lambda handle: answer if handle is TWO[1] else usual})
+    assert found[f"{name} of GPU 0"].verdict == "good"
+    seen = found[f"{name} of GPU 1"]
+    assert (seen.verdict, seen.value, seen.mend) == ("warn", value, mend)
+
+
+def test_a_part_of_a_gpu_is_named(findings):
+    found = findings([CUT])["MIG"]
+    assert (found.verdict, found.value) == ("warn", "on")
+    assert found.mend.startswith("sudo nvidia-smi -i 0 -mig 0 ")
+
+
+def test_hidden_gpus_leave_the_number_to_the_reader(findings, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    found = findings(TWO, nvmlDeviceGetPersistenceMode=0)["persistence"]
+    assert found.mend == "sudo nvidia-smi -i GPU -pm 1"
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("nvmlDeviceGetPersistenceMode", "persistence"),
+        ("nvmlDeviceGetEccMode", "ECC"),
+        ("nvmlDeviceGetMigMode", "MIG"),
+        ("nvmlSystemGetCudaDriverVersion_v2", "driver and CUDA"),
+    ],
+)
+def test_what_nvml_does_not_answer_is_not_known(findings, call, name):
+    assert findings(TWO[:1], failing=[call])[name].verdict == "not known"
+
+
+def test_other_processes_on_the_gpu_are_told_once_and_the_own_is_not(findings):
+    found = findings(
+        TWO[:1],
+        nvmlDeviceGetComputeRunningProcesses=[process(os.getpid(), MIB), process(77, 512 * MIB), process(78, None)],
+        nvmlDeviceGetGraphicsRunningProcesses=[process(77, 512 * MIB)],
+    )["other GPU processes"]
+    assert (found.verdict, found.value) == ("bad", "pid 77 512 MiB, pid 78")
+    assert found.mend.startswith("kill 77 78, ")
+    both = ["nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"]
+    assert findings(TWO[:1], failing=both)["other GPU processes"].verdict == "not known"
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "words"),
+    [
+        ("NVML_ERROR_LIBRARY_NOT_FOUND", "good", "no NVIDIA driver is installed"),
+        ("NVML_ERROR_LIB_RM_VERSION_MISMATCH", "bad", "restart the machine"),
+        ("NVML_ERROR_GPU_IS_LOST", "bad", "Xid"),
+    ],
+)
+def test_a_driver_that_does_not_answer_is_a_fault_and_none_is_not(findings, error, verdict, words):
+    found = findings(TWO, failing={"nvmlInit": error})
+    assert list(found) == ["GPU"]
+    assert found["GPU"].verdict == verdict
+    assert words in found["GPU"].value
+
+
+def test_mig_without_an_instance_is_a_fault(findings):
+    assert findings([CUT | {"instances": []}])["GPU"].verdict == "bad"
+
+
+@pytest.mark.parametrize(
+    ("driver_cuda", "version", "cuda", "verdict", "mend"),
+    [
+        ("13.0", "2.13.0", "13.0", "good", None),
+        ("12.2", "2.13.0+cu126", "12.6", "good", None),
+        ("12.8", "2.13.0", "13.0", "bad", "install a newer driver, or a torch built for CUDA 12"),
+        ("13.0", "2.13.0+cpu", None, "bad", "make bench TORCH=torch==2.13.0 (the CUDA build)"),
+        ("13.0", "not installed", None, "not known", "make setup"),
+    ],
+)
+def test_a_driver_runs_cuda_of_its_own_major_version_and_older(monkeypatch, driver_cuda, version, cuda, verdict, mend):
+    monkeypatch.setitem(sys.modules, "pynvml", make_nvml(TWO[:1]))
+    gpu = describe_gpus().gpus[0].model_copy(update={"cuda_driver": driver_cuda})
+    found = driver_finding(gpu, version, cuda)
+    assert (found.verdict, found.mend) == (verdict, mend)
+
+
+@pytest.mark.parametrize(
+    ("text", "cuda"),
+    [
+        ("cuda: Optional[str] = '13.0'\n", "13.0"),
+        ("cuda = '12.6'\nhip = None\n", "12.6"),
+        ("cuda: Optional[str] = None\nhip: Optional[str] = '6.4'\n", None),
+    ],
+)
+def test_torchs_cuda_is_read_without_importing_it(tmp_path, monkeypatch, text, cuda):
+    (tmp_path / "version.py").write_text(text)
+    spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
+    assert torch_cuda() == cuda
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert torch_cuda() is None

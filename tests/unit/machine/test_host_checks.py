@@ -1,0 +1,188 @@
+"""Settings and room of a machine, out of a folder that stands for /."""
+
+from __future__ import annotations
+
+import errno
+from collections import namedtuple
+
+import pytest
+
+from harness.machine import host_checks as checks
+from harness.machine.cpu_usage import Busyness
+from harness.machine.host_checks import (
+    clock_findings,
+    disk_findings,
+    instructions_finding,
+    judge_memory,
+    judge_swap,
+    memory_findings,
+)
+from harness.schema.finding import Finding, worst
+
+MIB, GIB = 2**20, 2**30
+CPUS = "sys/devices/system/cpu"
+QUIET = Busyness((), 0.0, 0.0, 0, None)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{text}\n")
+
+
+def clock(root):
+    return {finding.name: finding for finding in clock_findings(root)}
+
+
+def pages(root):
+    return next(finding for finding in memory_findings(QUIET, root) if finding.name == "huge pages")
+
+
+def test_what_a_virtual_machine_does_not_tell_is_not_known(tmp_path):
+    found = [*clock(tmp_path).values(), pages(tmp_path)]
+    assert [finding.verdict for finding in found] == ["not known"] * 4
+    assert all(finding.mend.startswith("none: ") for finding in found)
+
+
+def test_one_core_of_another_governor_is_seen(tmp_path):
+    for core in range(12):
+        write(tmp_path / CPUS / f"cpu{core}/cpufreq/scaling_governor", "performance")
+    assert clock(tmp_path)["clock governor"].verdict == "good"
+    write(tmp_path / CPUS / "cpu11/cpufreq/scaling_governor", "powersave")
+    found = clock(tmp_path)["clock governor"]
+    assert (found.verdict, found.value) == ("warn", "performance, powersave")
+    assert found.mend == "sudo cpupower frequency-set -g performance"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "verdict", "mend"),
+    [
+        ("intel_pstate/no_turbo", "0", "warn", f"echo 1 | sudo tee /{CPUS}/intel_pstate/no_turbo "),
+        ("intel_pstate/no_turbo", "1", "good", None),
+        ("cpufreq/boost", "1", "warn", f"echo 0 | sudo tee /{CPUS}/cpufreq/boost "),
+        ("cpufreq/boost", "0", "good", None),
+    ],
+)
+def test_turbo_of_intel_and_of_others(tmp_path, file, text, verdict, mend):
+    write(tmp_path / CPUS / file, text)
+    found = clock(tmp_path)["turbo"]
+    assert found.verdict == verdict
+    assert found.mend is mend or found.mend.startswith(mend)
+
+
+@pytest.mark.parametrize(
+    ("active", "control", "verdict", "mend"),
+    [
+        ("0", "notsupported", "good", None),
+        ("1", "on", "warn", f"echo off | sudo tee /{CPUS}/smt/control; or matrix.threads = half the CPUs"),
+        (
+            "1",
+            "notimplemented",
+            "warn",
+            "none: this machine does not let it be set; or matrix.threads = half the CPUs",
+        ),
+    ],
+)
+def test_smt(tmp_path, active, control, verdict, mend):
+    write(tmp_path / CPUS / "smt/active", active)
+    write(tmp_path / CPUS / "smt/control", control)
+    found = clock(tmp_path)["SMT"]
+    assert (found.verdict, found.mend) == (verdict, mend)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "verdict"),
+    [
+        ("[always] madvise never", "always", "warn"),
+        ("always [madvise] never", "madvise", "good"),
+        ("always madvise [never]", "never", "good"),
+    ],
+)
+def test_huge_pages(tmp_path, text, value, verdict):
+    write(tmp_path / "sys/kernel/mm/transparent_hugepage/enabled", text)
+    found = pages(tmp_path)
+    assert (found.value, found.verdict) == (value, verdict)
+
+
+@pytest.mark.parametrize(
+    ("machine", "group", "verdict", "value"),
+    [
+        (8 * GIB, None, "good", "8.00 GiB of the machine"),
+        (2 * GIB - 1, None, "warn", "2.00 GiB of the machine"),
+        (8 * GIB, 1536 * MIB, "warn", "1.50 GiB of the control group's limit"),
+        (8 * GIB, 512 * MIB, "bad", "0.50 GiB of the control group's limit"),
+        (512 * MIB, 4 * GIB, "bad", "0.50 GiB of the machine"),
+    ],
+)
+def test_the_scarcer_memory_counts(machine, group, verdict, value):
+    found = judge_memory(machine, group)
+    assert (found.verdict, found.value) == (verdict, value)
+
+
+@pytest.mark.parametrize(
+    ("used", "moved", "verdict", "value"),
+    [
+        (0, 0, "good", "0 MiB"),
+        (64 * MIB, None, "good", "64 MiB"),
+        (65 * MIB, 0, "warn", "65 MiB"),
+        (0, 3 * MIB // 2, "bad", "0 MiB, 1.5 MiB moved meanwhile"),
+    ],
+)
+def test_swap(used, moved, verdict, value):
+    found = judge_swap(used, moved)
+    assert (found.verdict, found.value) == (verdict, value)
+
+
+@pytest.mark.parametrize(
+    ("free", "verdict", "value"),
+    [
+        (255 * MIB, "bad", "255.0 MiB free"),
+        (1536 * MIB, "warn", "1.5 GiB free"),
+        (2 * GIB, "good", "2.0 GiB free"),
+    ],
+)
+def test_a_disk_is_judged_by_what_is_free_where_results_will_lie(tmp_path, monkeypatch, free, verdict, value):
+    asked = []
+    usage = namedtuple("usage", "total used free")(100 * GIB, 0, free)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda folder: asked.append(folder) or usage)
+    found = next(disk_findings(tmp_path / "a" / "b", tmp_path))
+    assert (found.verdict, found.value) == (verdict, value)
+    assert asked == [tmp_path]  # nothing below it is there yet
+
+
+def test_a_folder_that_can_not_be_written_and_a_disk_that_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(checks.os, "access", lambda *_: False)
+    found, _ = disk_findings(tmp_path, tmp_path)
+    assert (found.verdict, found.value) == ("bad", "can't be written")
+
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(checks.shutil, "disk_usage", fail)
+    found, _ = disk_findings(tmp_path, tmp_path)
+    assert (found.verdict, found.mend) == ("not known", "none: Input/output error")
+
+
+@pytest.mark.parametrize(
+    ("flags", "verdict", "value"),
+    [
+        (("avx2", "avx512f"), "warn", "none among avx2 avx512f"),
+        (("avx2", "avx512_bf16", "amx_bf16"), "good", "amx_bf16 avx512_bf16"),
+        ((), "not known", "not known"),
+    ],
+)
+def test_bf16_goes_by_the_flags(flags, verdict, value):
+    found = instructions_finding(flags)
+    assert (found.verdict, found.value) == (verdict, value)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ([], "good"),
+        (["good", "not known"], "good"),
+        (["good", "warn", "not known"], "warn"),
+        (["warn", "bad", "good"], "bad"),
+    ],
+)
+def test_the_worst_verdict_and_what_is_not_known_is_no_fault(verdicts, expected):
+    assert worst(Finding(name="x", value="", verdict=verdict, why="") for verdict in verdicts) == expected

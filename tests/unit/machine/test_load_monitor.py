@@ -1,0 +1,57 @@
+"""Counters before and after, and the clock on the way, on files laid out as the kernel documents them."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.machine.cpu_usage import usable_cores
+from harness.machine.load_monitor import LoadWatch
+
+CORES = sorted(usable_cores())
+
+
+def write(root, path, text):
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(f"{text}\n")
+
+
+@pytest.fixture
+def root(tmp_path):
+    write(tmp_path, "proc/self/cgroup", "0::/cell")
+    write(tmp_path, "proc/vmstat", "pgfault 9\npgmajfault 100")
+    write(tmp_path, "sys/fs/cgroup/cgroup.controllers", "cpu memory")
+    write(tmp_path, "sys/fs/cgroup/cell/cpu.max", "100000 100000")
+    write(tmp_path, "sys/fs/cgroup/cell/cpu.stat", "usage_usec 1\nnr_periods 50\nnr_throttled 5")
+    for core in CORES:
+        cpu = f"sys/devices/system/cpu/cpu{core}"
+        write(tmp_path, f"{cpu}/cpufreq/scaling_cur_freq", 3_500_000)
+        write(tmp_path, f"{cpu}/thermal_throttle/core_throttle_count", 2)
+        write(tmp_path, f"{cpu}/thermal_throttle/package_throttle_count", 10)
+    return tmp_path
+
+
+def test_what_was_counted_meanwhile_is_told(root):
+    watch = LoadWatch(0, root)
+    watch.look(0.0)
+    write(root, "proc/vmstat", "pgfault 9\npgmajfault 130")
+    write(root, "sys/fs/cgroup/cell/cpu.stat", "usage_usec 1\nnr_periods 250\nnr_throttled 45")
+    cpu = f"sys/devices/system/cpu/cpu{CORES[0]}"
+    write(root, f"{cpu}/thermal_throttle/core_throttle_count", 3)
+    for core in CORES:
+        write(root, f"sys/devices/system/cpu/cpu{core}/thermal_throttle/package_throttle_count", 14)
+        write(root, f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq", 2_800_000)
+    watch.look(1.0)  # too soon for another look at the clock
+    watch.look(5.0)
+    load = watch.until_now(1.5)
+    assert (load.major_faults, load.quota_periods, load.throttled_periods) == (30, 200, 40)
+    assert load.thermal_throttles == 1 + 4  # a core's, and the package's, which stands in the files of every core
+    assert load.clock_mhz == (3500.0, 2800.0)
+    assert load.cell_s == 1.5 and load.swapped_bytes >= 0
+
+
+def test_what_a_system_does_not_count_is_not_known(tmp_path):
+    watch = LoadWatch(0, tmp_path)
+    watch.look(0.0)
+    load = watch.until_now(None)
+    unknown = (load.major_faults, load.quota_periods, load.throttled_periods, load.thermal_throttles, load.clock_mhz)
+    assert unknown == (None,) * 5

@@ -1,0 +1,165 @@
+"""Every formula against figures worked out by hand, in both languages; spot machines against a simulation."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shutil
+import subprocess
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.pricing import formulas
+from tests.costs import IN_JAVASCRIPT, agrees, load_costs
+
+CASES = load_costs()
+FORMULAS = {
+    name: found for name, found in vars(formulas).items() if inspect.isfunction(found) and not name.startswith("_")
+}
+SCRIPT = files("harness.report.assets").joinpath("formulas.js").read_text(encoding="utf-8")
+NAMES = [f"{index}-{case['formula']}" for index, case in enumerate(CASES)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=NAMES)
+def test_by_hand(case):
+    found = FORMULAS[case["formula"]](**case["inputs"])
+    assert agrees(found, case["expected"]), f"{found} is not {case['expected']}: {case['by_hand']}"
+
+
+def test_every_formula_is_worked_out_by_hand_with_its_way():
+    assert {case["formula"] for case in CASES} == set(FORMULAS)
+    assert len(CASES) >= 40
+    assert all(len(case["by_hand"]) > 5 for case in CASES)
+
+
+def test_both_languages_have_the_same_formulas_and_arguments():
+    exported = re.search(r"\n  return \{(.*?)\};", SCRIPT, re.S)[1]
+    assert set(re.findall(r"\w+", exported)) == set(FORMULAS)
+    arguments = {
+        name: tuple(re.findall(r"\w+", inside))
+        for name, inside in re.findall(r"const (\w+) = \(\{([^}]*)\}\) =>", SCRIPT)
+    }
+    assert arguments == {name: tuple(inspect.signature(found).parameters) for name, found in FORMULAS.items()}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no node; tests/e2e runs the table in a browser")
+def test_by_hand_in_javascript():
+    script = f"{SCRIPT}\nconst cases = {json.dumps(CASES)};\nconsole.log(JSON.stringify(({IN_JAVASCRIPT})(cases)));"
+    ran = subprocess.run(["node", "-"], input=script, capture_output=True, text=True, check=True, timeout=60)
+    found = json.loads(ran.stdout)
+    wrong = [(case, one) for case, one in zip(CASES, found, strict=True) if not agrees(one, case["expected"])]
+    assert wrong == []
+
+
+def simulate(work_s, rate, every_s, checkpoint_s, restart_s, *, num_runs=200_000):
+    """Mean seconds of many runs: each piece is tried again, its restart first, until no interruption falls into it."""
+    random = np.random.default_rng(20261125)
+    num_whole = int(np.ceil(work_s / every_s)) - 1
+    pieces = [every_s + checkpoint_s] * num_whole + [work_s - num_whole * every_s]
+    seconds = np.zeros(num_runs)
+    for piece in pieces:
+        running = np.arange(num_runs)
+        needed = np.full(num_runs, float(piece))
+        while running.size:
+            until_s = random.exponential(3600 / rate, running.size)
+            done = until_s >= needed[running]
+            seconds[running] += np.where(done, needed[running], until_s)
+            running = running[~done]
+            needed[running] = restart_s + piece
+    return seconds.mean()
+
+
+@pytest.mark.parametrize(
+    ("work_s", "rate", "every_s", "checkpoint_s", "restart_s"),
+    [
+        (3600, 0.05, 600, 5, 180),
+        (3600, 1.0, 600, 5, 180),
+        (3600, 6.0, 600, 5, 180),  # a piece is lost two times of three
+        (3600, 4.0, 300, 5, 900),  # and so is a restart
+        (250, 2.0, 600, 5, 180),  # shorter than the distance of checkpoints
+        (1500, 2.0, 600, 10, 60),  # no multiple of it
+        (10_000, 0.5, 3600, 30, 600),
+    ],
+)
+def test_spot_machines_take_what_a_simulation_takes(work_s, rate, every_s, checkpoint_s, restart_s):
+    expected = simulate(work_s, rate, every_s, checkpoint_s, restart_s)
+    found = formulas.spot_seconds(work_s, rate, every_s, checkpoint_s, restart_s)
+    assert found == pytest.approx(expected, rel=0.01)
+
+
+def at_most(most):
+    """Nothing, or what is more than nothing: next to 0 floats have no digits left, and no law holds."""
+    return st.just(0.0) | st.floats(1e-6, most)
+
+
+MONEY = at_most(1e5)
+A_RATE = st.just(0.0) | st.floats(1e-9, 5)
+
+
+@settings(deadline=None)
+@given(at_most(1e7), at_most(1e5), at_most(1e5), st.floats(0.01, 1e5))
+def test_a_bill_is_never_below_what_was_used_nor_a_whole_unit_above(work_s, before_s, minimum_s, granularity_s):
+    found = formulas.billed_seconds(work_s, before_s, minimum_s, granularity_s)
+    least = max(work_s + before_s, minimum_s)
+    assert least - 2e-9 * granularity_s - 1e-9 * least <= found < least + granularity_s * (1 + 1e-9)
+
+
+@settings(deadline=None)
+@given(at_most(1e6), A_RATE, st.floats(1, 1e5), at_most(100), at_most(1000))
+def test_spot_machines_never_take_less_than_the_work(work_s, rate, every_s, checkpoint_s, restart_s):
+    found = formulas.spot_seconds(work_s, rate, every_s, checkpoint_s, restart_s)
+    assert found is None or found >= work_s * (1 - 1e-9)
+
+
+@settings(deadline=None)
+@given(st.floats(1e-3, 100), MONEY, st.floats(1e-3, 100))
+def test_at_the_break_even_an_hour_of_ones_own_costs_the_rent(fixed, running, margin):
+    rent = running + margin
+    share = formulas.break_even_utilisation(fixed, running, rent)
+    assert formulas.own_usd_per_hour(fixed, running, share) == pytest.approx(rent, rel=1e-6)
+
+
+@settings(deadline=None)
+@given(st.floats(0.01, 100), st.floats(0.01, 100))
+def test_at_the_break_even_a_commitment_costs_what_its_hours_cost_on_demand(committed, on_demand):
+    share = formulas.commitment_break_even(committed, on_demand)
+    assert formulas.committed_usd_per_useful_hour(committed, share) == pytest.approx(on_demand)
+
+
+@settings(deadline=None)
+@given(
+    st.floats(1, 1e6), at_most(10), st.floats(0.01, 10), st.floats(-5, 5), at_most(1e4), MONEY, MONEY,
+    st.floats(1, 120), A_RATE,
+)  # fmt: skip
+def test_at_the_break_even_accuracy_it_is_worth_nothing(
+    items, right, wrong, today, serving, upkeep, upfront, months, rate
+):
+    annuity = formulas.annuity_months(months, rate)
+    accuracy = formulas.break_even_accuracy(items, right, wrong, today, serving, upkeep, upfront, annuity)
+    item = formulas.usd_per_item(accuracy, right, wrong)
+    benefit = formulas.monthly_benefit_usd(items, item, today, serving, upkeep)
+    scale = upfront + annuity * (upkeep + items * (abs(item) + abs(today) + right + wrong + serving / 1e6))
+    assert abs(formulas.net_present_value_usd(benefit, upfront, annuity)) <= 1e-9 * scale
+
+
+@settings(deadline=None)
+@given(st.floats(0.001, 10), at_most(1e3), MONEY, MONEY, st.floats(1, 120), A_RATE)
+def test_at_the_break_even_volume_it_is_worth_nothing(each, serving, upkeep, upfront, months, rate):
+    annuity = formulas.annuity_months(months, rate)
+    item = each + serving / 1e6
+    items = formulas.break_even_items(item, 0.0, serving, upkeep, upfront, annuity)
+    benefit = formulas.monthly_benefit_usd(items, item, 0.0, serving, upkeep)
+    scale = upfront + annuity * (upkeep + items * item)
+    assert abs(formulas.net_present_value_usd(benefit, upfront, annuity)) <= 1e-9 * scale
+
+
+@settings(deadline=None)
+@given(st.floats(1, 360), A_RATE)
+def test_discounted_months_are_worth_no_more_than_months(months, rate):
+    found = formulas.annuity_months(months, rate)
+    assert 0 < found <= months * (1 + 1e-12)

@@ -1,0 +1,141 @@
+"""report/whatif.js puts seconds, prices and assumptions together as tariff.py, cost.py and worth.py do, to 1e-9."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import fields
+from importlib.resources import files
+
+import pytest
+
+from harness.analysis.summarize import summarise
+from harness.decision.choice import choose
+from harness.decision.worth import judge_cell
+from harness.pricing.cost import Priced, price
+from harness.pricing.prices import Price
+from harness.pricing.rates import pay
+from harness.report.page_data import facts
+from harness.schema.assumptions import Assumptions
+from tests.costs import agrees
+from tests.make_records import make_baseline, make_machine, make_record
+
+pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="there is no node; tests/e2e does it in a browser")
+
+LISTED = Price(
+    0.5, "g5.xlarge", "aws", "us-east-1", "stated", "2026-07", "list", None,
+    usd_per_hour_listed=0.5, usd_per_hour_on_demand=0.5, usd_per_hour_spot=0.2, granularity_s=60.0, minimum_s=120.0,
+)  # fmt: skip
+OTHER = make_machine(machine_id="epyc-8c-32g-000002", num_logical=8)
+FOUND = {"epyc-4c-16g-000001": LISTED, OTHER.id: "no row has this machine"}
+AMOUNTS = [field.name for field in fields(Priced) if field.name.startswith("usd_")]
+ENERGY = {"joules": "joules", "kwh": "energy_kwh", "usd": "energy_usd", "gco2e": "energy_gco2e"}
+WORTH = (
+    *("upfront_usd", "upkeep_usd_per_month", "serving_usd_per_million", "wrong_usd", "payback_months"),
+    *("return_fraction", "break_even_accuracy", "break_even_items"),
+)
+RATES = [
+    {"instance": "g5.xlarge", "plan": plan, "usd_per_hour": usd, "region": region}
+    for plan, usd, region in (
+        ("on_demand", 0.4, None), ("on_demand", 0.3, "us-east-1"), ("spot", 0.1, None), ("committed", 0.2, None),
+        ("on_demand", 0.01, "eu-west-1"),
+    )
+]  # fmt: skip
+PRICES = [
+    {},
+    {"discount_percent": 20, "retraining": {"num_rows": 5000}},
+    *({"plan": plan, "rental": {"idle_hours_per_month": 10}} for plan in ("spot", "committed", "own")),
+    *({"plan": plan, "rate": RATES} for plan in ("on_demand", "spot", "committed", "own")),
+    {"plan": "own", "own": {"machine": OTHER.id}},
+    {"plan": "spot", "spot": {"interruptions_per_hour": 3_600_000}},
+    {"spot": {"checkpoint_every_s": 1e12}},
+    {"energy": {"watts": 100}, "retraining": {"num_rows": 5000}},
+]
+VALUES = [{}, {"today": "by_hand"}, {"false_positive_usd": 0.1, "false_negative_usd": 0.01, "horizon_months": 0.5}]
+
+
+def make_summaries():
+    """Cells of every kind: measured, judged and not, failed, baselines, repeated, with energy, without a price."""
+    test = make_record().training.test.model_dump()
+    return summarise(
+        [
+            make_record(energy={"source": "RAPL", "seconds": 50.0, "cpu_joules": (3000.0,)}),
+            make_record(axes={"batch_size": 4}, training={"accuracy": None}, minutes=1),
+            make_record(axes={"batch_size": 999}, outcome="oom", reason="x", minutes=2),
+            make_record(machine=OTHER, minutes=3),
+            make_baseline("majority", accuracy=0.5, minutes=4),
+            make_baseline(accuracy=0.78, minutes=5),
+            *(
+                make_record(
+                    axes={"batch_size": 8}, seed=seed, minutes=6 + seed,
+                    sections={"training": {"target_accuracy": 0.75}},
+                    training={
+                        "seconds": [0.9 + seed / 10, 1.1] * 20, "test": test | {"evaluate_s": 4.0 + seed},
+                        "evaluations": [(10.0, 0.7, 1.0), (20.0, 0.76, 2.0)],
+                    },
+                )
+                for seed in range(3)
+            ),
+        ]
+    )  # fmt: skip
+
+
+def derive(all_facts):
+    """What the page computes, of each of these facts."""
+    scripts = [
+        files("harness.report.assets").joinpath(name).read_text(encoding="utf-8")
+        for name in ("formulas.js", "whatif.js")
+    ]
+    states = "all.map(whatif.unpack).map((facts) => whatif.derive(facts, { values: facts.values, choices: [] }))"
+    script = "\n".join([*scripts, f"const all = {json.dumps(all_facts)};", f"console.log(JSON.stringify({states}));"])
+    ran = subprocess.run(["node", "-"], input=script, capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(ran.stdout)
+
+
+def ends(found):
+    sides = ("value", "low", "high")
+    if isinstance(found, dict):
+        return [found[side] for side in sides]
+    return [None] * 3 if found is None else [getattr(found, side) for side in sides]
+
+
+def figures_of(cell, assumed):
+    """Every figure by Python."""
+    found = {name: ends(getattr(cell, name)) for name in AMOUNTS}
+    found |= {js: ends(cell.energy and getattr(cell.energy, name)) for name, js in ENERGY.items()}
+    worth = judge_cell(cell, assumed)
+    if worth is None:
+        return found | {"worth": None}
+    found |= {name: [getattr(worth, name)] for name in WORTH}
+    names = ("benefit_usd_per_month", "net_present_value_usd")
+    return found | {name: ends(getattr(worth, name)) for name in names}
+
+
+def figures_in_javascript(money, worth):
+    """The same by the page."""
+    found = {name: ends(money.get(name)) for name in (*AMOUNTS, *ENERGY.values())}
+    if worth is None:
+        return found | {"worth": None}
+    found |= {name: [worth[name]] for name in WORTH}
+    return found | {name: ends(worth[name]) for name in ("benefit_usd_per_month", "net_present_value_usd")}
+
+
+def test_every_figure_of_every_cell_under_every_plan():
+    summaries = make_summaries()
+    cases = [Assumptions.model_validate({"prices": p, "value": v}) for p in PRICES for v in VALUES]
+    priced = [price(summaries, pay(lambda summary: FOUND[summary.machine_id], one.prices), one) for one in cases]
+    choices = {"epyc-4c-16g-000001": [LISTED]}
+    derived = derive([facts(cells, choose(cells), one, choices) for cells, one in zip(priced, cases, strict=True)])
+    num_compared = 0
+    for assumed, cells, page in zip(cases, priced, derived, strict=True):
+        for index, cell in enumerate(cells):
+            here = figures_of(cell, assumed)
+            there = figures_in_javascript(page["money"][index], page["worth"][index])
+            assert here.keys() == there.keys()
+            for name, values in here.items():
+                pairs = zip(values or [None], there[name] or [None], strict=True)
+                wrong = [pair for pair in pairs if not agrees(pair[1], pair[0])]
+                assert wrong == [], f"{name} of {cell.summary.cell} under {assumed.prices}"
+                num_compared += sum(value is not None for value in values or [])
+    assert num_compared > 3000

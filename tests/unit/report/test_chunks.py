@@ -1,0 +1,91 @@
+"""Chunks in the report: both orders side by side after each chunk, with time and dollars."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.analysis.summarize import summarise
+from harness.pricing.cost import price
+from harness.report.markdown import markdown
+from harness.report.sections.chunks import HEADS, chunk_words, chunked
+from harness.schema.training_record import Evaluation
+from tests.make_priced import ASSUMED, AT
+from tests.make_records import make_record
+
+HOURLY = ASSUMED.usd_per_hour
+
+
+def run(order, accuracies, *, seed=0, chunks=3, lr=1e-4):
+    """A look at the test set at the end of each chunk of 10 s of training, with a validation of 2 s, and one between."""
+    record = make_record(
+        seed=seed, sections={"training": {"chunks": chunks, "chunk_order": order, "lr": lr}}, minutes=seed
+    )
+    looks = [(5.0, 0.5, None), *((10.0 * number, one, number) for number, one in enumerate(accuracies, 1))]
+    evaluations = tuple(
+        Evaluation(
+            train_s=at,
+            num_samples_seen=16,
+            num_updates=int(at),
+            accuracy=0.99,
+            macro_f1=0.99,
+            evaluate_s=2.0,
+            chunk=chunk,
+            test_accuracy=one if chunk else None,
+        )
+        for at, one, chunk in looks
+    )
+    return record.model_copy(update={"training": record.training.model_copy(update={"evaluations": evaluations})})
+
+
+def cells_of(*records):
+    return price(summarise(records), lambda _: ASSUMED)
+
+
+def test_both_orders_stand_side_by_side_with_time_and_dollars():
+    cells = cells_of(run("shuffled", [0.6, 0.7, 0.8]), run("arrival", [0.7, 0.65, 0.75]))
+    (one,) = chunked(cells)
+    assert [look.accuracy for look in one.looks["shuffled"].values()] == [0.6, 0.7, 0.8]
+    last = one.looks["arrival"][3]
+    assert last.train_s == 30.0
+    # Set-up 4 s, training 30 s, four validations of 2 s.
+    assert last.usd == pytest.approx(HOURLY * 42 / 3600)
+    words = chunk_words(cells)
+    (sentence,) = words.sentences
+    assert "as it arrives, test accuracy ends at 75.0% after 30.0 s of training" in sentence
+    assert (
+        "on the same rows shuffled, at 80.0% after 30.0 s. From one chunk to the next it fell by up to 5.0 points"
+        in sentence
+    )
+    assert (
+        "(1 run each; the spread between runs is not known). With 1,000 test examples less than 4.0 points may"
+        in sentence
+    )
+    assert [trace.name for trace in words.chart.figure.data] == ["shuffled", "as it arrives"]
+    assert [list(trace.y) for trace in words.chart.figure.data] == [[0.6, 0.7, 0.8], [0.7, 0.65, 0.75]]
+    ((_, rows),) = words.tables
+    assert [len(row) for row in rows] == [len(HEADS)] * 3
+    assert [field.text for field in rows[1]][:3] == ["2", "70.0%", "20.0 s"]
+    assert [field.text for field in rows[1]][4:6] == ["65.0%", "20.0 s"]
+
+
+def test_seeds_are_averaged_and_other_settings_kept_apart():
+    runs = [run("arrival", [0.6, 0.7, 0.8], seed=seed) for seed in range(3)]
+    runs += [run("shuffled", [0.6 + seed / 10, 0.7, 0.8], seed=seed) for seed in range(3)]
+    runs += [run("shuffled", [0.1, 0.2, 0.3], lr=2e-4)]
+    one, other = chunked(cells_of(*runs))
+    assert one.looks["shuffled"][1].accuracy == pytest.approx(0.7)
+    assert set(other.looks) == {"shuffled"}
+    (sentence,) = chunk_words(cells_of(*runs)).sentences
+    assert "It never fell from one chunk to the next (3 runs each). With " in sentence
+
+
+def test_nothing_is_said_of_runs_without_chunks():
+    assert chunk_words(cells_of(make_record())) is None
+    assert "chunk" not in markdown(cells_of(make_record()), [], generated_at=AT)
+
+
+def test_the_summary_holds_sentence_and_table():
+    cells = cells_of(run("shuffled", [0.6, 0.7, 0.8]), run("arrival", [0.7, 0.65, 0.75]))
+    text = markdown(cells, [], generated_at=AT)
+    assert "## Data in chunks" in text
+    assert "| 2 | 70.0% | 20.0 s |" in text

@@ -1,0 +1,135 @@
+"""The report's section on how much data is worth paying for, out of made-up records."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from harness.decision.learning_curve import learning_curves, measured_gain
+from harness.report import write_report
+from harness.report.formatting import usd
+from harness.report.sections.learning import HEADS, learning
+from harness.schema.assumptions import Assumptions
+from tests.make_learning import ALL_ROWS, LAWS, SIZES, curve_records
+from tests.make_priced import ASSUMED, AT, priced, study_records
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return priced(curve_records())
+
+
+@pytest.fixture(scope="module")
+def told(cells):
+    return learning(cells, Assumptions())
+
+
+def test_the_sentences_say_what_more_data_bought_and_would_buy(cells, told):
+    name, sentences = told.sentences[0]
+    assert name == "16×64"
+    gain = measured_gain(learning_curves(cells)[0])
+    paid, labels = gain.seconds * ASSUMED.usd_per_hour / 3600, 6000 * 0.1
+    assert sentences[0] == (
+        f"From 2,000 to 8,000 examples buys {gain.accuracy.value:+.3f} ({gain.accuracy.low:.3f} to {gain.accuracy.high:.3f}) "
+        f"of test accuracy for {usd(paid)} of compute, as measured (from 1,000 +0.065 (0.050 to 0.080), from 500 +0.099 (0.079 to 0.119)); "
+        f"at $0.100 a label (an example) the 6,000 more labels cost {usd(labels)}."
+    )
+    assert re.fullmatch(
+        r"16,000 examples would buy \+0\.\d{3} \(-?0\.\d{3} to 0\.\d{3}\) more than 8,000 for \$0\.0533 of compute, and come to "
+        r"0\.8\d\d \(0\.8\d\d to 0\.8\d\d\), as foretold by a power law through 250 to 8,000 examples; at \$0\.100 a label \(an "
+        r"example\) the 8,000 more labels cost \$800\.00\.",
+        sentences[1],
+    )
+    assert re.fullmatch(
+        r"95% of the reachable accuracy needs about \d,\d00 examples \([\d,]+ to [\d,]+; reachable is what 32,000 examples would "
+        r"give, 0\.8\d\d \(0\.8\d\d to 0\.8\d\d\)\)\.",
+        sentences[2],
+    )
+    assert sentences[3] == (
+        "Training on all 8,000 rows of the source is estimated from 2,000 at 16.7 min and $0.0533; it "
+        "took 16.7 min, so that the estimate is off by +0.0%."
+    )
+
+
+def test_a_price_of_a_label_is_the_readers_where_it_was_given(cells):
+    assumed = Assumptions.model_validate({"value": {"label_usd": 0.5}, "given": ["value.label_usd"]})
+    assert (
+        "at $0.500 a label (yours) the 6,000 more labels cost $3,000.00" in learning(cells, assumed).sentences[0][1][0]
+    )
+
+
+def test_a_curve_that_does_not_rise_foretells_nothing_and_says_why():
+    records = curve_records(laws={"head": (0.3, 0.01, 0.3)})
+    said = dict(learning(priced(records), Assumptions()).sentences)["16×64 head only"]
+    assert said[1] == (
+        "Nothing is foretold beyond what was measured: accuracy is not clearly higher with 8,000 examples than with 250."
+    )
+
+
+def test_rows_that_are_too_many_have_no_figure():
+    parts = [one for one in curve_records(available=50_000) if one.data.train.num_rows <= 2000]
+    said = learning(priced(parts), Assumptions()).sentences[0][1]
+    assert (
+        said[1]
+        == "Of all rows no figure is given: 50,000 examples are more than 4 times the most that were measured, 2,000."
+    )
+    assert said[2].startswith("4,000 examples would buy ")
+    assert said[-1].startswith("Training on all 50,000 rows of the source is estimated from 2,000 at 1.74 h")
+    assert said[-1].endswith(" and $0.333.")
+
+
+def test_the_table_has_every_size_with_what_all_rows_were_estimated_to_take(told):
+    assert len(told.rows) == 3 * len(SIZES) and {len(row) for row in told.rows} == {len(HEADS)}
+    rows = [dict(zip(HEADS, row, strict=True)) for row in told.rows]
+    assert [row["training examples"].sort for row in rows[:5]] == list(SIZES)
+    assert rows[4]["training examples"].extra == "all rows"
+    assert rows[1]["training on all rows, estimated"].sort == pytest.approx(1000)
+    assert rows[1]["cost of that"].sort == pytest.approx(1000 * ASSUMED.usd_per_hour / 3600)
+    assert rows[1]["estimate against measured"].sort == pytest.approx(0)
+    assert rows[1]["estimate against measured"].extra == "took 16.7 min"
+    assert rows[4]["estimate against measured"].sort is None
+    assert rows[1]["test accuracy"].extra.endswith("between 3 seeds")
+    assert rows[-1]["model"].text == "TF-IDF with logistic regression"
+    assert rows[-1]["training on all rows, estimated"].title == "a baseline has no samples a second"
+
+
+def test_four_charts_over_examples_seconds_dollars_and_dollars_with_labels(cells, told):
+    charts = {chart.key: chart.figure for chart in told.charts}
+    assert list(charts) == [f"chart-learning-{name}" for name in ("samples", "seconds", "usd", "labels")]
+    whole = learning_curves(cells)[0]
+    measured, foretold, law, *_ = charts["chart-learning-samples"].data
+    assert list(measured.x) == list(SIZES)
+    assert list(measured.y) == [point.accuracy.value for point in whole.points]
+    assert list(measured.error_y.array) == pytest.approx(
+        [one.accuracy.high - one.accuracy.value for one in whole.points]
+    )
+    assert list(foretold.x) == [2 * ALL_ROWS, 4 * ALL_ROWS]
+    assert foretold.name == "16×64, foretold" and foretold.marker.symbol == "circle-open"
+    offset, scale, exponent = LAWS["all"]
+    assert foretold.y[0] == pytest.approx(1 - offset - scale * (2 * ALL_ROWS) ** -exponent, abs=0.02)
+    assert (law.x[0], law.x[-1]) == pytest.approx((SIZES[0], 4 * ALL_ROWS))
+    assert charts["chart-learning-seconds"].data[0].x == pytest.approx([point.train_s for point in whole.points])
+    paid, labelled = charts["chart-learning-usd"].data[0], charts["chart-learning-labels"].data[0]
+    assert paid.x == pytest.approx([point.run_s * ASSUMED.usd_per_hour / 3600 for point in whole.points])
+    assert [one - other for one, other in zip(labelled.x, paid.x, strict=True)] == pytest.approx(
+        [0.1 * size for size in SIZES]
+    )
+    assert labelled.meta["labels"] == list(SIZES)
+    assert any(trace.name == "majority class 50.0%" for trace in charts["chart-learning-usd"].data)
+
+
+def test_without_a_price_there_are_seconds_alone():
+    found = learning(priced(curve_records(), None), Assumptions())
+    assert [chart.key for chart in found.charts] == ["chart-learning-samples", "chart-learning-seconds"]
+    assert " for 12.5 min more of a run, as measured" in found.sentences[0][1][0]
+
+
+def test_the_page_and_the_summary_have_the_section_where_there_is_a_curve(tmp_path, cells, told):
+    page = write_report(cells, tmp_path, generated_at=AT).read_text(encoding="utf-8")
+    assert 'id="chart-learning-labels"' in page and "How much data is worth paying for" in page
+    assert told.sentences[0][1][0] in page
+    summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "## How much data is worth paying for" in summary and "From 2,000 to 8,000 examples buys" in summary
+    page = write_report(priced(study_records()), tmp_path, generated_at=AT).read_text(encoding="utf-8")
+    assert "How much data is worth paying for" not in page

@@ -1,0 +1,185 @@
+"""The section on memory: bars, other holders, ways to fit, and what a lost cell is told."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from harness.decision.memory_savings import rescues, ways_to_fit
+from harness.report import write_report
+from harness.report.charts.memory import memory_chart
+from harness.report.csv_export import csv_text
+from harness.report.sections.memory import WAY_HEADS, holders, memory_warnings, rescue_sentences, way_rows
+from tests.make_priced import AT
+from tests.make_records import GIB, MIB, make_load, make_record
+from tests.unit.decision.test_memory_savings import cell, priced
+
+HOSTILE = "</script><img src=x onerror=alert(1)>\u202e"
+
+
+def test_the_bars_are_stacked_to_the_peak_the_largest_cell_first():
+    small = make_record(training={"memory_parts": {}})
+    large = make_record(
+        axes={"batch_size": 32}, training={"memory_parts": {}, "peaks": [(0, "rss", 900 * MIB)], "world_size": 1}
+    )
+    chart, more = memory_chart(priced(small, large))
+    assert more == 0
+    bars = {trace.name: list(trace.x) for trace in chart.figure.data if trace.type == "bar"}
+    assert bars["weights"] == [100 * MIB, 100 * MIB]
+    assert bars["not explained"] == [320 * MIB, 20 * MIB]
+    assert [sum(parts) for parts in zip(*bars.values(), strict=True)] == [900 * MIB, 600 * MIB]
+    assert chart.figure.layout.yaxis.ticktext == ("32×64", "16×64")
+    assert chart.figure.data[-1].text == (" 900 MiB", " 600 MiB")
+    assert chart.title == "Peak memory by what it was for"
+
+
+def test_the_hover_names_kinds_of_activations_and_parts_beyond_the_peak():
+    parts = {"activations": {"attention": 300 * MIB, "feed-forward": 100 * MIB}}
+    chart, _ = memory_chart(priced(make_record(training={"memory_parts": parts})))
+    bars = {trace.name: trace for trace in chart.figure.data if trace.type == "bar"}
+    assert "not explained" not in bars
+    said = bars["activations"].hovertext[0]
+    assert "attention: 300 MiB" in said
+    assert "the parts come to 950 MiB, more than the measured peak" in said
+
+
+def test_sixteen_cells_are_drawn_and_the_rest_is_counted():
+    records = [make_record(axes={"batch_size": size}, training={"memory_parts": {}}) for size in range(1, 21)]
+    chart, more = memory_chart(priced(*records))
+    assert (len(chart.figure.data[0].x), more) == (16, 4)
+
+
+def test_no_bars_without_parts():
+    assert memory_chart(priced(make_record())) == (None, 0)
+
+
+def test_the_largest_holder_is_said_first():
+    found = holders(
+        priced(
+            make_record(load=make_load([("small", 100 * MIB, None)])),
+            make_record(
+                axes={"batch_size": 32},
+                load=make_load([("chrome", GIB, None), ("python3", int(6.1 * GIB), 0)], available=4 * GIB, swap=None),
+            ),
+            make_record(axes={"batch_size": 8}, load=make_load([])),
+            make_record(axes={"batch_size": 4}, load=make_load(None)),
+            make_record(axes={"batch_size": 2}),
+        )
+    )
+    assert found.sentence == "Another process (python3) held 6.10 GiB of GPU 0 when 32×64 began: the most of any."
+    assert [[field.text for field in row] for row in found.rows] == [
+        ["32×64", "python3 6.10 GiB of GPU 0; chrome 1.00 GiB of main memory", "4.00 GiB", "not measured"],
+        ["16×64", "small 100 MiB of main memory", "12.00 GiB", "0 MiB"],
+    ]
+    assert found.notes == (
+        "No other process held 256 MiB or more when 1 cell began.",
+        "Of 2 cells it is not known: nobody looked.",
+    )
+
+
+def test_three_holders_are_named_and_the_rest_is_counted():
+    many = [(f"p{size}", size * MIB, None) for size in range(1, 6)]
+    found = holders(priced(make_record(load=make_load(many))))
+    assert found.rows[0][1].text.startswith("p5 5 MiB")
+    assert found.rows[0][1].text.endswith("; 2 more")
+
+
+def test_where_nobody_looked_nothing_is_claimed():
+    found = holders(priced(make_record(), make_record(axes={"batch_size": 8}, load=make_load(None))))
+    assert (found.sentence, found.rows, found.notes) == ("", (), ())
+
+
+def test_warnings_about_memory_are_repeated_here():
+    (one,) = priced(make_record())
+    warned = replace(one, summary=replace(one.summary, warnings=("Memory grew by 3 MiB a step: a leak.", "Other.")))
+    assert memory_warnings([warned]) == [("Memory grew by 3 MiB a step: a leak.", "16×64")]
+
+
+def test_a_row_of_a_way_by_hand():
+    slow = cell(peak=450, step_s=1.3, training={"activation_checkpointing": True})
+    cells = priced(cell(peak=600), slow)
+    ((row),) = way_rows(ways_to_fit(cells), cells)
+    found = dict(zip(WAY_HEADS, row, strict=True))
+    assert found["what changed"].text == "activation checkpointing: off → on"
+    assert found["peak memory"].text == "600 MiB → 450 MiB"
+    assert (found["saved"].text, found["saved"].extra) == ("150 MiB", "25.0%")
+    # Steps all alike have an interval of no width, and are clear of each other.
+    assert (found["time and dollars a sample"].text, found["time and dollars a sample"].extra) == (
+        "1.30 times",
+        "1.30 to 1.30",
+    )
+    # A thousandth of a dollar a second: 1000 / 16 x 0.001, and 1.3 times that.
+    assert found["cost per 1,000 samples"].text == "$0.0625 → $0.0812"
+    assert found["test accuracy"].text == "80.0% → 80.0%"
+
+
+def test_what_saves_nothing_is_said_to_take_more_and_what_overlaps_is_not_ranked():
+    noisy = [1.0, 2.0] * 20
+    more = make_record(
+        axes={"precision": "bf16"},
+        training={"seconds": noisy[::-1], "peaks": [(0, "rss", 700 * MIB)], "accuracy": None},
+    )
+    cells = priced(make_record(training={"seconds": noisy}), more)
+    found = dict(zip(WAY_HEADS, way_rows(ways_to_fit(cells), cells)[0], strict=True))
+    assert found["saved"].text == "100 MiB more"
+    assert "can't be told apart" in found["time and dollars a sample"].extra
+    assert found["test accuracy"].text == "not measured"
+
+
+def test_a_lost_cell_is_told_how_to_fit():
+    on = {"training": {"activation_checkpointing": True}}
+    lost = cell(axes={"batch_size": 64}, outcome="oom")
+    cells = priced(
+        lost,
+        cell(peak=3174, axes={"batch_size": 64}, step_s=8.0, **on),
+        cell(step_s=4.0),
+        cell(step_s=5.2, **on),
+    )
+    assert rescue_sentences(rescues(cells), cells) == [
+        "b64-s64-fp32-cpu-longest-all ran out of memory; the same with activation checkpointing on ran in 3.10 GiB at "
+        "8.00 samples/s and $0.125 per 1,000 samples (stated price). Where both ran (b16-s64-fp32-cpu-longest-all), that "
+        "took 1.30 times (1.30 to 1.30) the time and dollars a sample."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axes", "sections", "words"),
+    [
+        ({"batch_size": 32}, {}, "the same with batch size 32 ran"),
+        ({"batch_size": 32}, {"training": {"grad_accum": 2}}, "the same with 2 micro-batches an update ran"),
+        ({"batch_size": 64, "trainable": "head"}, {}, "the same with the head alone trained ran"),
+        ({"batch_size": 64}, {"model": {"attention_dropout": 0.0}}, "the same with attention dropout 0 ran"),
+        ({"batch_size": 64, "seq_len": 32}, {}, "no cell that differs from it in one way alone was measured to fit"),
+    ],
+)
+def test_each_way_has_its_words(axes, sections, words):
+    cells = priced(cell(axes={"batch_size": 64}, outcome="oom"), cell(axes=axes, **sections))
+    assert words in rescue_sentences(rescues(cells), cells)[0]
+
+
+def test_the_page_the_summary_and_the_table_have_it(tmp_path):
+    records = [
+        make_record(training={"memory_parts": {}}, load=make_load([(HOSTILE, GIB, None)])),
+        cell(axes={"batch_size": 64}, outcome="oom"),
+    ]
+    cells = priced(*records)
+    text = write_report(cells, tmp_path, generated_at=AT).read_text(encoding="utf-8")
+    assert "Where the memory goes" in text
+    assert "<img src=x" not in text
+    assert "the same with batch size 16 ran" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+    row = next(csv.DictReader(io.StringIO(csv_text(cells))))
+    assert {key: int(row[key]) // MIB for key in row if key.startswith("rank0_")} == {
+        "rank0_peak_bytes": 600, "rank0_base_bytes": 200, "rank0_weights_bytes": 100, "rank0_gradients_bytes": 100,
+        "rank0_optimizer_bytes": 150, "rank0_activations_bytes": 30,
+        "rank0_workspace_bytes": 0, "rank0_unexplained_bytes": 20,
+    }  # fmt: skip
+    assert (int(row["largest_holder_bytes"]), int(row["available_memory_before_bytes"])) == (GIB, 12 * GIB)
+
+
+def test_what_nobody_looked_at_is_empty_in_the_table():
+    row = next(csv.DictReader(io.StringIO(csv_text(priced(make_record())))))
+    assert {row[key] for key in row if key.startswith("rank0_")} == {""}
+    assert (row["largest_holder_bytes"], row["available_memory_before_bytes"]) == ("", "")

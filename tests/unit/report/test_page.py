@@ -1,0 +1,277 @@
+"""The page as bytes: whole, deterministic, escaped, small, and asking for nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from harness.analysis.estimate import value_of
+from harness.decision.choice import choose
+from harness.report import write_report
+from harness.report.charts.accuracy_curves import accuracy_curves
+from harness.report.charts.bars import bars
+from harness.report.charts.base import chart_text, cost_axis, script_safe
+from harness.report.charts.cost_accuracy import cost_and_accuracy
+from harness.report.charts.heat_maps import heat_maps
+from harness.report.csv_export import csv_text
+from harness.report.labels import short_labels, usual_values
+from harness.report.sections.cell_table import HEADS, rows
+from harness.report.sections.details import sample
+from harness.report.sections.method import METHOD_URL
+from tests.make_priced import ASSUMED, AT, TEXT, baseline, fine_tune, priced, study_records, two_machines
+
+HOSTILE = "</script><script>alert(1)</script><b onclick='x'>\u2028\u2029\"&%{x}"
+
+
+class Outline(HTMLParser):
+    """Headings, references, ids and script types of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.headings: list[int] = []
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.handlers: list[str] = []
+        self.scripts = 0
+        self.data: dict[str, str] = {}
+        self._open: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        named = dict(attributes)
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        self.references += [named[key] for key in ("src", "href") if named.get(key)]
+        self.handlers += [key for key in named if key.startswith("on")]
+        self.ids += [named["id"]] if "id" in named else []
+        self.scripts += tag == "script"
+        self._open = named.get("id") if tag == "script" else None
+
+    def handle_data(self, data):
+        if self._open:
+            self.data[self._open] = self.data.get(self._open, "") + data
+
+
+def write(cells, out):
+    return write_report(cells, out, generated_at=AT).read_text(encoding="utf-8")
+
+
+def test_the_same_rows_and_time_give_the_same_bytes(tmp_path):
+    for folder in ("one", "two"):
+        write(priced(study_records()), tmp_path / folder)
+    for name in ("report.html", "summary.md", "cells.csv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert sorted(p.name for p in (tmp_path / "one").iterdir()) == ["cells.csv", "report.html", "summary.md"]
+
+
+def test_an_old_report_is_replaced(tmp_path):
+    write(priced(study_records()), tmp_path)
+    write([], tmp_path)
+    assert "no records were found" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+
+
+def test_nothing_is_fetched_and_the_outline_is_whole(tmp_path):
+    text = write(priced(study_records()), tmp_path)
+    page = Outline(text)
+    assert page.handlers == []
+    assert all(reference.startswith(("#", METHOD_URL)) for reference in page.references)
+    assert {reference[1:] for reference in page.references if reference.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert page.headings[0] == 1
+    assert page.headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    assert "default-src 'none'" in text
+    assert text.count("plotly.js v") == 1
+    assert json.loads(page.data["csv"]) == (tmp_path / "cells.csv").read_text(encoding="utf-8")
+
+
+def test_links_to_the_method_have_its_anchors(tmp_path):
+    anchors = set(re.findall(rf"{re.escape(METHOD_URL)}#([a-z-]+)", write(priced(study_records()), tmp_path)))
+    always = {"throughput", "peak-memory", "accuracy", "time-to-target", "dollars", "price-basis"}
+    always |= {"what-a-run-is-billed", "value-model", "mfu"}
+    assert anchors == always | {"scaling", "exposed-communication"}
+    headings = re.findall(r"^## (.+)$", Path("docs/METHOD.md").read_text(encoding="utf-8"), re.M)
+    assert anchors <= {heading.lower().replace(" ", "-") for heading in headings}
+
+
+def test_hostile_text_ends_no_element_and_is_shown(tmp_path):
+    records = [
+        fine_tune(cell=HOSTILE, text=HOSTILE, tokens=("[CLS]", HOSTILE, "[SEP]")),
+        fine_tune(32, outcome="crashed", reason=HOSTILE),
+        fine_tune(64, sections={"model": {"name": HOSTILE}}),
+        baseline(),
+    ]
+    price = replace(ASSUMED, instance=HOSTILE, source=HOSTILE, note=HOSTILE)
+    plain = Outline(write(priced(study_records()), tmp_path / "plain"))
+    page = Outline(write(priced(records, price), tmp_path / "hostile"))
+    assert page.scripts == plain.scripts
+    assert page.handlers == []
+    assert "<b onclick" not in page.data["figures"]
+    assert "\u2028" not in page.data["figures"] + page.data["csv"]
+
+
+def test_text_for_plotly_and_for_scripts():
+    assert chart_text("<b>&\n") == "&lt;b&gt;&amp;"
+    assert json.loads(script_safe(json.dumps(HOSTILE))) == HOSTILE
+    assert not set("<>&\u2028\u2029") & set(script_safe(json.dumps(HOSTILE, ensure_ascii=False)))
+
+
+def test_plotly_itself_ends_no_script_element():
+    from plotly.offline import get_plotlyjs
+
+    assert "</script" not in get_plotlyjs().lower()
+
+
+@pytest.mark.parametrize(("number_of_cells", "most_bytes"), [(1, 5_100_000), (100, 6_000_000)])
+def test_the_page_is_small(tmp_path, number_of_cells, most_bytes):
+    records = [
+        fine_tune(16 + i % 25, 32 + i // 25, rate=5.0 + i / 10, cell=f"cell-{i}") for i in range(number_of_cells)
+    ]
+    text = write(priced(records), tmp_path)
+    assert len(text.encode()) < most_bytes
+    assert text.count("cell-") >= number_of_cells
+
+
+def test_an_empty_study_has_a_page_without_plotly(tmp_path):
+    text = write([], tmp_path)
+    assert "no records were found" in text
+    assert "plotly.js v" not in text
+
+
+def test_every_row_has_a_square_for_every_head_in_its_order():
+    cells = priced(study_records())
+    for cell, row in zip(cells, rows(cells, None), strict=True):
+        assert len(row.fields) == len(HEADS)
+        found = dict(zip(HEADS, row.fields, strict=True))
+        assert found["a run"].sort == value_of(cell.usd_per_run)
+        assert found["updates"].sort == cell.summary.num_updates
+        assert found["peak memory"].sort == cell.summary.peak_memory_bytes
+        assert found["macro-F1"].sort == cell.summary.macro_f1
+        assert found["batch"].sort == getattr(cell.summary.config, "batch_size", None)
+        if cell.usd_per_run is not None:
+            assert "assumed" in found["a run"].extra
+        if cell.summary.outcome == "oom":
+            assert "killed by the memory limit" in found["test accuracy"].title
+
+
+def test_no_text_without_store_texts(tmp_path):
+    cells = priced([fine_tune(texts=False)])
+    text = write(cells, tmp_path)
+    assert TEXT not in text
+    assert "quietly" not in text
+    shown = sample(cells)
+    assert shown.text is None
+    assert shown.num_real == 14
+    assert [token.mask for token in shown.tokens[12:16]] == [1, 1, 0, 0]
+
+
+def test_padding_is_shown_and_cut():
+    shown = sample(priced([fine_tune(seq_len=512)]))
+    assert shown.num_tokens == 512
+    assert shown.num_hidden_pads == 512 - len(shown.tokens)
+    assert (shown.tokens[-1].token, shown.tokens[-1].number, shown.tokens[-1].mask) == ("[PAD]", "0", 0)
+    assert (shown.tokens[13].token, shown.tokens[13].number, shown.tokens[13].mask) == ("[SEP]", "102", 1)
+
+
+def test_failed_cells_keep_their_place_in_the_heat_map():
+    charts = heat_maps(priced(study_records()))
+    assert [chart.key for chart in charts] == ["chart-heat-0-speed", "chart-heat-0-memory", "chart-heat-0-usd"]
+    figure = charts[0].figure
+    assert list(figure.data[0].y) == ["8", "16", "32", "256"]
+    assert figure.data[0].z[3][2] is None
+    assert list(figure.data[1].text) == ["out of<br>memory"]
+    assert "assumed price" in charts[2].title
+
+
+def test_one_row_and_one_cell():
+    row = priced([fine_tune(16, length) for length in (32, 64, 128)])
+    assert len(heat_maps(row)) == 3
+    one = priced([fine_tune()])
+    assert heat_maps(one) == []
+    assert bars(one) == ([], 0)
+
+
+def test_baselines_are_lines_and_the_front_is_drawn():
+    cells = priced(study_records())
+    figure = cost_and_accuracy(cells, choose(cells)).figure
+    names = [trace.name for trace in figure.data]
+    assert {"TF-IDF 69.7%", "majority class 57.7%", "front of cost and accuracy"} <= set(names)
+    points = sum(len(trace.x) for trace in figure.data if "markers" in trace.mode)
+    assert points == 12
+    for chart in accuracy_curves(cells, choose(cells)):
+        # The curves are of the validation set, and so are these.
+        assert {"TF-IDF 68.7%", "majority class 56.7%"} <= {trace.name for trace in chart.figure.data}
+
+
+def test_dollars_of_a_curve_are_setup_and_training():
+    cells = priced([fine_tune()])
+    time, money = accuracy_curves(cells, choose(cells))
+    last_s, last_usd = time.figure.data[0].x[-1], money.figure.data[0].x[-1]
+    assert last_usd == pytest.approx((last_s + cells[0].summary.setup_s) * 0.192 / 3600, rel=1e-9)
+
+
+def test_bars_hold_what_differs_in_precision_device_and_machine_alone():
+    records, prices = two_machines()
+    charts, more = bars(priced(records, prices=prices))
+    assert more == 0
+    assert [chart.key for chart in charts] == ["chart-bars-speed", "chart-bars-memory", "chart-bars-usd"]
+    speed = charts[0].figure
+    assert any("unsupported" in text for trace in speed.data if trace.type == "scatter" for text in trace.text)
+    assert max(x for trace in speed.data if trace.type == "bar" for x in trace.x if x) > 1000
+
+
+def test_only_bars_that_there_are_take_room():
+    # Two groups at fp32 on one CPU, one of them at bf16 as well, and none that ran at fp16.
+    records = [
+        fine_tune(16),
+        fine_tune(32),
+        fine_tune(16, precision="bf16"),
+        fine_tune(32, precision="fp16", outcome="unsupported", reason="no"),
+    ]
+    (speed, *_), _ = bars(priced(records))
+    axis = speed.figure.layout.yaxis
+    assert axis.ticktext == ("fp32, cpu", "bf16, cpu", "fp16, cpu")
+    # Rows 0 and 1, a gap of 0.9, row 2.9, a gap, row 4.8.
+    assert list(axis.tickvals) == pytest.approx([0.5, 2.9, 4.8])
+    at = {trace.name: list(trace.y) for trace in speed.figure.data if trace.type == "bar" and trace.name}
+    assert at == {"batch 16": pytest.approx([0.0, 2.9]), "batch 32": pytest.approx([1.0])}
+    assert list(speed.figure.data[-1].text) == [" unsupported"]
+
+
+def test_several_studies_are_told_apart_by_their_names():
+    lab = {"training": {"lr": 0.005, "epochs": 10.0, "optimizer": "sgd"}, "data": {"num_train": 1800}}
+    cells = priced([fine_tune(16), fine_tune(32), fine_tune(16, study="lab", sections=lab)])
+    assert sorted(short_labels(cells).values()) == ["16×64", "16×64 (lab)", "32×64"]
+    assert [key for key in usual_values(cells) if "." in key] == []
+
+
+def test_amounts_far_apart_stand_on_a_logarithmic_axis():
+    assert cost_axis([1.0, 2.0], ends=[1.0, 2.0])["range"][0] < 1.0
+    wide = cost_axis([0.001, 1.0], ends=[0.001, 1.0], unit="$")
+    assert wide["type"] == "log"
+    assert "$0.01" in wide["ticktext"]
+
+
+def test_the_page_without_prices_says_so(tmp_path):
+    text = write(priced([fine_tune(), fine_tune(32)], None), tmp_path)
+    assert "dollars are not known" in text
+    assert "seconds a run (no price)" in text
+    assert "no price row has this machine" in csv_text(priced([fine_tune()], None))
+
+
+def test_made_up_records_are_marked_across_the_page_and_measured_ones_are_not(tmp_path):
+    made_up = priced([fine_tune()])
+    assert made_up[0].summary.records[0].is_made_up
+    (record,) = made_up[0].summary.records
+    measured = priced([record.model_copy(update={"is_made_up": False})])
+    for cells, marked in ((made_up, True), (measured, False)):
+        write_report(cells, tmp_path, generated_at=AT)
+        page, summary = ((tmp_path / name).read_text() for name in ("report.html", "summary.md"))
+        assert ('<body class="made-up">' in page) is marked
+        assert ("no figure of theirs was measured" in page) is marked
+        assert ("no figure of theirs was measured" in summary) is marked

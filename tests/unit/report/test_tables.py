@@ -1,0 +1,146 @@
+"""cells.csv and summary.md: figures as computed, empty where not measured, nothing runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from harness.analysis.estimate import value_of
+from harness.decision.choice import choose
+from harness.report.csv_export import COLUMNS, csv_text
+from harness.report.markdown import markdown, md
+from harness.report.sections.answer import answer
+from harness.report.sections.cell_table import rows as cell_rows
+from harness.schema.host_record import Load
+from tests.make_priced import ASSUMED, AT, baseline, fine_tune, priced, study_records
+
+ASKED = [
+    "cell",
+    "outcome",
+    "reason",
+    "batch_size",
+    "seq_len",
+    "precision",
+    "device",
+    "padding",
+    "trainable",
+    "samples_per_s",
+    "samples_per_s_low",
+    "samples_per_s_high",
+    "peak_memory_bytes",
+    "accuracy",
+    "macro_f1",
+    "majority_accuracy",
+    "train_s",
+    "time_to_target_s",
+    "usd_per_hour",
+    "usd_per_1000_samples",
+    "usd_per_run",
+    "usd_to_target",
+    "price_basis",
+]
+
+
+def read(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_every_summary_is_a_row_with_its_figures():
+    cells = priced(study_records())
+    rows = read(csv_text(cells))
+    assert set(ASKED) <= set(COLUMNS)
+    assert len(COLUMNS) == len(set(COLUMNS))
+    assert [row["cell"] for row in rows] == [cell.summary.cell for cell in cells]
+    for cell, row in zip(cells, rows, strict=True):
+        summary = cell.summary
+        assert row["outcome"] == summary.outcome
+        assert row["price_basis"] == "assumed"
+        for column, value in (
+            ("usd_per_run", value_of(cell.usd_per_run)),
+            ("usd_to_target", value_of(cell.usd_to_target)),
+            ("accuracy", summary.accuracy.value if summary.accuracy else None),
+            ("samples_per_s_high", summary.samples_per_s.high if summary.samples_per_s else None),
+            ("peak_memory_bytes", summary.peak_memory_bytes),
+            ("num_updates", summary.num_updates),
+        ):
+            assert (float(row[column]) if row[column] else None) == value, column
+
+
+def test_not_measured_is_empty_and_never_nought():
+    row = read(csv_text(priced([fine_tune(outcome="oom", reason="too large")], None)))[0]
+    assert row["reason"] == "too large"
+    figures = ("samples_per_s", "accuracy", "peak_memory_bytes", "train_s", "usd_per_hour", "usd_per_run", "macro_f1")
+    assert {row[column] for column in figures} == {""}
+    assert row["missing_price"].endswith("--usd-per-hour")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1"])
+def test_no_field_is_a_formula(text):
+    row = read(csv_text(priced([fine_tune(outcome="crashed", reason=text, cell=text)])))[0]
+    assert row["reason"].startswith("'")
+    assert row["cell"].startswith("'")
+
+
+def test_line_breaks_and_quotes_stay_in_their_field():
+    rows = read(csv_text(priced([fine_tune(outcome="crashed", reason='a "b",\nc;\r\nd')])))
+    assert [row["reason"] for row in rows] == ['a "b", c; d']
+
+
+def test_the_summary_holds_answer_price_cells_baselines_and_failures():
+    cells = priced(study_records())
+    text = markdown(cells, answer(cells, choose(cells)), generated_at=AT)
+    assert answer(cells, choose(cells))[0].split(" (")[0] in text
+    assert "$0.192 an hour, **assumed**; m5.xlarge, aws, us-east-1" in text
+    table = [line for line in text.splitlines() if line.startswith("| b")]
+    assert len(table) == 12
+    assert all(line.endswith("| assumed |") for line in table)
+    dollars = [float(line.split("|")[9].strip(" $")) for line in table]
+    assert dollars == sorted(dollars)
+    assert "TF-IDF with logistic regression | 69.7%" in text
+    assert "**oom**, killed by the memory limit" in text
+    assert "**unsupported**" in text
+
+
+def test_a_row_has_as_many_squares_as_the_head_whatever_it_says():
+    hostile = "a|b `c` <img src=x> @someone #12 https://example.org [x](y)\n| d |"
+    cells = priced([fine_tune(cell=hostile), fine_tune(32, outcome="crashed", reason=hostile), baseline()])
+    text = markdown(cells, [hostile], generated_at=AT)
+    head, _, row = next(
+        text.splitlines()[i : i + 3] for i, line in enumerate(text.splitlines()) if line.startswith("| Cell |")
+    )
+    assert row.replace("\\|", "").count("|") == head.count("|")
+    assert "<img" not in text
+    assert "@someone" not in text
+    assert "https://" not in text
+
+
+def test_markdown_marks_lose_their_meaning():
+    assert md("a|b*c_[d]<e>@f #1") == "a\\|b\\*c\\_\\[d\\]&lt;e&gt;&commat;f &num;1"
+
+
+def test_disagreeing_hardware_and_warnings_are_in_the_summary():
+    price = replace(ASSUMED, basis="stated", note="stated 1 GPU, saw none")
+    cells = priced([fine_tune()], price)
+    warned = [replace(c, summary=replace(c.summary, warnings=("too few steps",))) for c in cells]
+    text = markdown(warned, answer(warned, choose(warned)), generated_at=AT)
+    assert "stated 1 GPU, saw none" in text
+    assert "too few steps (16×64)" in text
+
+
+def test_an_empty_study_has_a_summary():
+    assert "no records were found" in markdown([], answer([], choose([])), generated_at=AT)
+    assert read(csv_text([])) == []
+
+
+def test_a_cell_that_was_disturbed_is_marked_unsteady():
+    load = {"available_memory_bytes": 1, "system_busy_s": None, "cell_s": None, "parent_s": 0.0, "steal_s": 1e4}
+    taken = fine_tune()
+    taken = taken.model_copy(update={"load": Load(**load)})
+    calm, failed = fine_tune(32), fine_tune(64, outcome="oom", reason="too large")
+    found = {row["cell"]: row["unsteady"] for row in read(csv_text(priced([taken, calm, failed])))}
+    assert found == {taken.cell: "true", calm.cell: "false", failed.cell: ""}
+    (shown,) = cell_rows(priced([taken]), None)
+    assert shown.fields[1].extra == "unsteady"

@@ -1,0 +1,335 @@
+"""Study to cells: which there are, in what order, and what they are called."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import UserError
+from harness.schema.cells import FineTuneConfig, expand, hash_config, parse_device
+from harness.schema.settings import SECTIONS
+from harness.schema.study_file import parse_study
+from harness.store.records import load_record
+from tests.unit.frozen import RECORDS
+
+
+def cells_of(**raw):
+    return expand(parse_study({"baselines": False} | raw, "s.toml"))
+
+
+def axes_of(cells):
+    return [(cell.config.batch_size, cell.config.seq_len) for cell in cells]
+
+
+def test_cells_are_the_product_of_all_axes_and_sweeps():
+    cells = cells_of(matrix={"batch_size": [8, 16], "seq_len": [32, 64], "training.lr": [1e-4, 2e-4]})
+    assert axes_of(cells) == [(8, 32)] * 2 + [(8, 64)] * 2 + [(16, 32)] * 2 + [(16, 64)] * 2
+    assert [cell.config.training.lr for cell in cells] == [1e-4, 2e-4] * 4
+
+
+def test_repeats_are_outermost_then_seeds_and_baselines_come_first():
+    cells = expand(parse_study({"repeats": 2, "training": {"seeds": [3, 5]}, "matrix": {"batch_size": [8, 16]}}, "s"))
+    seen = [
+        (cell.repeat, getattr(cell.config, "seed", cell.name), getattr(cell.config, "batch_size", None))
+        for cell in cells
+    ]
+    once = [("baseline-majority", None), ("baseline-tfidf", None), (3, 8), (3, 16), (5, 8), (5, 16)]
+    assert seen == [(repeat, *rest) for repeat in (0, 1) for rest in once]
+
+
+def test_exclude_removes_the_cells_that_match_every_key_of_a_rule():
+    matrix = {"batch_size": [8, 16], "seq_len": [32, 64]}
+    assert axes_of(cells_of(matrix=matrix, exclude=[{"batch_size": 8, "seq_len": 64}])) == [(8, 32), (16, 32), (16, 64)]
+    assert axes_of(cells_of(matrix=matrix, exclude=[{"seq_len": [32, 64], "batch_size": 16}])) == [(8, 32), (8, 64)]
+    assert axes_of(cells_of(matrix=matrix, exclude=[{}])) == axes_of(cells_of(matrix=matrix))
+    swept = cells_of(matrix={"training.lr": [1e-4, 2e-4]}, exclude=[{"training.lr": 2e-4}])
+    assert [cell.config.training.lr for cell in swept] == [1e-4]
+
+
+def test_include_adds_whole_cells_and_never_alters_others():
+    matrix = {"batch_size": [8, 16], "seq_len": [32, 64]}
+    before = cells_of(matrix=matrix)
+    after = cells_of(
+        matrix=matrix, include=[{"batch_size": 99}, {"training.optimizer": "sgd", "training.seeds": [7, 8]}]
+    )
+    assert after[: len(before)] == before
+    added = after[len(before) :]
+    assert axes_of(added) == [(99, 32), (8, 32), (8, 32)]  # missing keys take the axis's first value
+    assert [cell.config.seed for cell in added] == [0, 7, 8]
+    assert [cell.config.training.optimizer for cell in added] == ["adamw", "sgd", "sgd"]
+
+
+def test_an_included_cell_that_is_already_there_is_run_once():
+    assert len(cells_of(matrix={"batch_size": [8, 16]}, include=[{"batch_size": 16}])) == 2
+    assert len(cells_of(matrix={"batch_size": [8, 8]})) == 1
+
+
+def test_a_contradiction_is_one_line_that_names_the_cell():
+    with pytest.raises(
+        UserError, match=r'cell b16-\S+: model\.shape: \'bert-base\' has no weights here; set model\.init = "random"'
+    ):
+        cells_of(model={"shape": "bert-base"})
+    with pytest.raises(UserError, match=r"data\.label: found 'text'; allowed: another column"):
+        cells_of(data={"source": "own.csv", "label": "text"})
+    with pytest.raises(UserError) as caught:
+        cells_of(matrix={"batch_size": [8, 16], "model.shape": ["bert-tiny", "bert-mini"]})
+    assert len(str(caught.value).splitlines()) == 5
+
+
+SETTINGS_OF_ONE_KEY = {
+    "model.name": "other",
+    "model.init": "random",
+    "model.num_layers": 3,
+    "model.attention_dropout": 0.2,
+    "model.hidden_dropout": 0.2,
+    "data.source": "other.csv",
+    "data.text": "words",
+    "data.label": "class",
+    "data.num_train": 7,
+    "data.num_val": 7,
+    "data.num_test": 7,
+    "data.seed": 7,
+    "data.store_texts": False,
+    "training.epochs": 7,
+    "training.max_steps": 7,
+    "training.lr": 7e-7,
+    "training.optimizer": "sgd",
+    "training.schedule": "constant",
+    "training.warmup_fraction": 0.7,
+    "training.weight_decay": 0.7,
+    "training.lr_scaling": "linear",
+    "training.lr_base_batch_size": 7,
+    "training.grad_accum": 7,
+    "training.eval_every": 7,
+    "training.target_accuracy": 0.7,
+    "training.allow_slow_precision": True,
+    "training.activation_checkpointing": True,
+    "training.compile": True,
+    "training.allocator": "mmap",
+    "training.stop_at_target": True,
+    "training.chunks": 7,
+    "training.chunk_order": "arrival",
+    "training.keep_model": True,
+    "limits.max_train_s": 7,
+    "limits.memory_limit_gib": 7,
+}
+# Those that the packaged data has no column for.
+SETTINGS_OF_OWN_DATA = {
+    "data.pair": "second",
+    "data.on_bad_row": "skip",
+    "data.group_by": "film",
+    "data.time_by": "day",
+    "data.stratify": True,
+    "data.val_source": "val.csv",
+    "data.test_source": "test.csv",
+}
+STOPPING = {
+    "limits.timeout_s": 7, "limits.budget_minutes": 7, "limits.budget_usd": 7, "training.checkpoint_every_s": 7,
+}  # fmt: skip
+
+
+def hash_with(key=None, value=None):
+    raw = {}
+    if key:
+        table, _, name = key.partition(".")
+        raw = {table: {name: value}}
+    (cell,) = cells_of(**raw)
+    return cell.config_hash
+
+
+@pytest.mark.parametrize("key", SETTINGS_OF_ONE_KEY)
+def test_the_hash_changes_with_every_key_that_could_move_a_figure(key):
+    assert hash_with(key, SETTINGS_OF_ONE_KEY[key]) != hash_with()
+
+
+@pytest.mark.parametrize("key", SETTINGS_OF_OWN_DATA)
+def test_the_hash_changes_with_every_key_of_own_data(key):
+    without, said = (
+        cells_of(data={"source": "x.csv"} | data)[0].config_hash
+        for data in ({}, {key.partition(".")[2]: SETTINGS_OF_OWN_DATA[key]})
+    )
+    assert without != said
+
+
+@pytest.mark.parametrize("key", STOPPING)
+def test_the_hash_stays_when_only_the_moment_to_stop_changes(key):
+    assert hash_with(key, STOPPING[key]) == hash_with()
+
+
+def test_every_key_was_tried_for_its_hash():
+    tried = {*SETTINGS_OF_ONE_KEY, *SETTINGS_OF_OWN_DATA, *STOPPING, "training.seeds", "model.shape"}
+    assert tried == {f"{table}.{name}" for table, model in SECTIONS.items() for name in model.model_fields}
+
+
+def test_sources_that_differ_in_their_number_of_rows_have_one_majority_between_them():
+    matrix = {"data.num_train": [100, 200], "data.seed": [0, 1]}
+    baselines = [
+        (cell.config.classifier, cell.config.data.num_train, cell.config.data.seed)
+        for cell in expand(parse_study({"matrix": matrix}, "s.toml"))
+        if cell.name.startswith("baseline")
+    ]
+    assert [one[1:] for one in baselines if one[0] == "tfidf"] == [(100, 0), (100, 1), (200, 0), (200, 1)]
+    assert [one[1:] for one in baselines if one[0] == "majority"] == [(200, 0), (200, 1)]
+
+
+def test_a_cells_name_is_that_of_every_seed_and_a_row_may_add_seeds_to_a_swept_cell():
+    cells = cells_of(
+        matrix={"batch_size": [8]},
+        include=[{"training.seeds": [2, 0]}, {"batch_size": 16, "training.seeds": [1]}],
+        training={"seeds": [0, 1]},
+    )
+
+    assert [(cell.name.partition("-")[0], cell.config.seed) for cell in cells] == [
+        ("b8", 0), ("b16", 1), ("b8", 1), ("b8", 2)
+    ]  # fmt: skip
+    assert not any("seeds" in cell.name for cell in cells)
+
+
+def test_the_hash_is_of_the_seed_and_not_of_the_list_of_seeds():
+    one, two = cells_of(), cells_of(training={"seeds": [0, 1]})
+    assert two[0].config_hash == one[0].config_hash != two[1].config_hash
+    assert hash_config(two[0].config, ignore=["seed"]) == hash_config(two[1].config, ignore=["seed"])
+
+
+def test_settings_that_came_later_leave_older_records_their_hash():
+    record = load_record(RECORDS / "v1" / "ok.json")
+    assert (
+        hash_config(record.config)
+        == record.config_hash
+        == json.loads((RECORDS / "v1" / "ok.json").read_text())["config_hash"]
+    )
+
+
+def batches(**raw):
+    return [(cell.name.partition("-")[0], cell.config.batch_size, cell.config.global_batch_size, cell.config.device)
+            for cell in cells_of(**raw)]  # fmt: skip
+
+
+def test_a_global_batch_is_shared_out_among_the_devices():
+    matrix = {"global_batch_size": [32], "device": ["cpu", "cpu-ddp2", "cpu-ddp3", "gpu-ddp"]}
+    assert batches(matrix=matrix) == [
+        ("b32", 32, None, "cpu"), ("b16", 16, None, "cpu-ddp2"),
+        ("g32", None, 32, "cpu-ddp3"), ("g32", None, 32, "gpu-ddp"),
+    ]  # fmt: skip
+    uneven = cells_of(matrix=matrix)[2].config
+    assert (uneven.global_batch(3), uneven.device_batch(3)) == (32, 11)
+    accumulated = cells_of(matrix=matrix, training={"grad_accum": 2})[1].config
+    assert (accumulated.batch_size, accumulated.global_batch(2)) == (8, 32)
+
+
+def test_an_included_cell_says_its_batch_in_its_own_way():
+    assert batches(matrix={"global_batch_size": [32]}, include=[{"device": "cpu-ddp2", "batch_size": 24}])[1] == (
+        "b24", 24, None, "cpu-ddp2",
+    )  # fmt: skip
+    assert batches(include=[{"device": "cpu-ddp3", "global_batch_size": 32}])[1] == ("g32", None, 32, "cpu-ddp3")
+
+
+def test_strong_and_weak_scaling_share_the_cell_that_is_in_both():
+    include = [{"device": "cpu-ddp2", "batch_size": 16}]
+    assert len(cells_of(matrix={"global_batch_size": [32], "device": ["cpu", "cpu-ddp2"]}, include=include)) == 2
+
+
+def test_two_ways_to_say_a_batch_are_refused():
+    with pytest.raises(UserError, match="either batch_size or global_batch_size"):
+        cells_of(matrix={"batch_size": [8], "global_batch_size": [32]})
+
+
+def test_axes_are_hashed_too():
+    matrix = {"batch_size": [8, 16], "seq_len": [32, 64], "padding": ["max", "longest"], "trainable": ["all", "head"]}
+    matrix |= {"precision": ["fp32", "bf16"], "device": ["cpu", "gpu"], "threads": [1, 2]}
+    cells = cells_of(matrix=matrix)
+    assert len({cell.config_hash for cell in cells}) == len(cells) == 2**7
+
+
+# What a user may sweep: rates that differ late, and names of folders with any sign in them.
+values = {
+    "training.lr": st.floats(1e-9, 1e3),
+    "model.name": st.text(min_size=1, max_size=30),
+    "data.source": st.text(min_size=1, max_size=12),
+    "data.num_train": st.integers(1, 10**6) | st.just("all"),
+    "training.allow_slow_precision": st.booleans(),
+}
+matrices = st.fixed_dictionaries(
+    {"batch_size": st.lists(st.integers(1, 999), min_size=1, max_size=2)},
+    optional={key: st.lists(value, min_size=1, max_size=3) for key, value in values.items()},
+)
+
+
+@given(matrix=matrices)
+def test_names_are_safe_as_folders_and_one_a_configuration(matrix):
+    cells = cells_of(matrix=matrix)
+    wanted = 1
+    for given_values in matrix.values():
+        wanted *= len({repr(value) for value in given_values})
+    assert len(cells) == wanted
+    assert len({cell.name for cell in cells}) == len({cell.config_hash for cell in cells}) == len(cells)
+    for cell in cells:
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=+-]*", cell.name)
+        assert len(cell.name) <= 200  # file systems allow 255 bytes
+
+
+def test_rates_that_differ_in_the_seventh_digit_are_two_cells():
+    cells = cells_of(matrix={"training.lr": [1e-4, 1.0000001e-4]})
+    assert [cell.config.training.lr for cell in cells] == [1e-4, 1.0000001e-4]
+    assert cells[0].name.endswith("-lr=0.0001")
+
+
+def test_long_paths_that_begin_alike_are_two_cells():
+    cells = cells_of(matrix={"model.name": ["models/" + "a" * 300, "models/" + "a" * 301]})
+    assert len({cell.name for cell in cells}) == 2
+    assert all(len(cell.name) <= 200 for cell in cells)
+
+
+def test_a_name_tells_the_axes():
+    (cell,) = cells_of(matrix={"threads": [2], "training.grad_accum": [4]}, training={"seeds": [9]})
+    assert cell.name == "b16-s64-fp32-cpu-longest-all-t2-grad_accum=4"
+    assert cell.label == cell.name + " seed 9"
+
+
+@pytest.mark.parametrize(
+    ("device", "parsed"),
+    [
+        ("cpu", ("cpu", 1, False)),
+        ("gpu", ("gpu", 1, False)),
+        ("cpu-ddp2", ("cpu", 2, True)),
+        ("gpu-ddp16", ("gpu", 16, True)),
+        ("gpu-ddp", ("gpu", None, True)),
+    ],
+)
+def test_a_device_is_parted_into_kind_ranks_and_ddp(device, parsed):
+    assert parse_device(device) == parsed
+    assert isinstance(cells_of(matrix={"device": [device]})[0].config, FineTuneConfig)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"source": "x.csv", "text": "a", "label": "a"},
+            "data.label: found 'a'; allowed: another column than data.text",
+        ),
+        ({"source": "x.csv", "text": ["a", "b"], "pair": "b"}, "data.pair: found 'b'; allowed: another column"),
+        ({"source": "x.csv", "pair": "label"}, "data.label: found 'label'"),
+        ({"source": "x.csv", "group_by": "g", "time_by": "t"}, "data.time_by: allowed without data.group_by"),
+        ({"source": "x.csv", "group_by": "g", "stratify": True}, "data.stratify: allowed without data.group_by"),
+        ({"pair": "b"}, "data.pair: the packaged reviews have no such column"),
+        ({"test_source": "y.csv"}, "data.test_source: the packaged reviews have no such column"),
+    ],
+)
+def test_data_that_makes_no_sense_is_refused(data, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        cells_of(data=data)
+
+
+def test_text_columns_are_one_or_several():
+    one, several = (cells_of(data={"source": "x.csv", "text": text})[0].config for text in ("a", ["a", "b"]))
+    assert (one.data.text_columns, several.data.text_columns) == (("a",), ("a", "b"))
+    assert hash_config(one) != hash_config(several)
+    again = FineTuneConfig.model_validate(json.loads(several.model_dump_json()))
+    assert again == several and hash_config(again) == hash_config(several)
+    with pytest.raises(UserError, match=r"data\.text"):
+        cells_of(data={"source": "x.csv", "text": []})

@@ -1,0 +1,122 @@
+"""The schema of a record: JSON and back, and the figures that it derives."""
+
+from __future__ import annotations
+
+import json
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from harness.schema.record import SCHEMA_VERSION, Outcome, Record, from_fields, to_json
+from harness.schema.scores import accuracy, macro_f1
+from harness.store.records import load_record
+from tests.unit.frozen import RECORDS
+
+FROZEN = sorted(RECORDS.glob("v*/*.json"))
+
+
+@pytest.mark.parametrize("path", FROZEN, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_frozen_record_still_loads_and_is_of_the_outcome_it_is_named_for(path):
+    record = load_record(path)
+    assert record.outcome == ("ok" if path.stem == "baseline" else path.stem)
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
+def test_every_outcome_has_a_frozen_record_in_each_version(version):
+    names = {path.stem for path in (RECORDS / f"v{version}").glob("*.json")}
+    assert set(get_args(Outcome)) <= names
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_an_older_version_did_not_ask_is_not_known(version):
+    for path in (RECORDS / f"v{version}").glob("*.json"):
+        assert "detected" not in json.loads(path.read_text(encoding="utf-8"))
+        assert load_record(path).detected is None
+
+
+def test_what_the_metadata_service_said_is_kept():
+    seen = load_record(RECORDS / "v3" / "skipped.json").detected
+    assert (seen.vendor, seen.instance, seen.region, seen.is_spot) == ("aws", "m5.xlarge", "us-east-1", False)
+
+
+def test_a_record_survives_json_whole(ok_record):
+    assert from_fields(json.loads(to_json(ok_record))) == ok_record
+
+
+def test_json_has_sorted_keys_and_each_array_of_numbers_on_one_line(ok_record):
+    text = to_json(ok_record)
+    fields = json.loads(text)
+    assert list(fields) == sorted(fields)
+    assert list(fields["training"]["steps"]) == sorted(fields["training"]["steps"])
+    samples = " ".join(f"{count}," for count in ok_record.training.steps.num_samples).removesuffix(",")
+    assert f'"num_samples": [{samples}]\n' in text or f'"num_samples": [{samples}],\n' in text
+    assert text.endswith("}\n")
+
+
+HOSTILE = [
+    "[\n1,\n2\n]",
+    '[\\n1\\n]"',
+    "\u2028[\u20281\u2028]",
+    '"reason": [\n 3\n ]',
+    "\x00\x1b[31m",
+    "</script>",
+    "é 漢 🙂",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_is_taken_for_an_array_of_numbers(ok_record, text):
+    hostile = ok_record.model_copy(update={"reason": text, "stderr_tail": ((text, text), (text,))})
+    assert from_fields(json.loads(to_json(hostile))) == hostile
+
+
+@given(text=st.text())
+def test_any_text_survives_json(text):
+    hostile = _OK.model_copy(update={"reason": text, "packages": {text: text}})
+    assert from_fields(json.loads(to_json(hostile))) == hostile
+
+
+_OK = load_record(RECORDS / "v1" / "ok.json")
+
+
+def test_json_refuses_a_number_that_json_has_not(ok_record):
+    with pytest.raises(ValueError, match="JSON"):
+        to_json(ok_record.model_copy(update={"duration_s": float("nan")}))
+
+
+def test_a_field_that_no_schema_has_is_refused(ok_record):
+    with pytest.raises(ValidationError, match="host_name"):
+        from_fields(json.loads(to_json(ok_record)) | {"host_name": "leak"})
+
+
+label_pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
+
+
+@settings(deadline=None)  # the first call imports scikit-learn
+@given(pairs=label_pairs)
+def test_accuracy_and_macro_f1_are_those_of_scikit_learn(pairs):
+    from sklearn.metrics import accuracy_score, f1_score
+
+    labels, predictions = zip(*pairs, strict=True)
+    assert macro_f1(labels, predictions) == pytest.approx(f1_score(labels, predictions, average="macro"), abs=1e-12)
+    assert accuracy(labels, predictions) == pytest.approx(accuracy_score(labels, predictions), abs=1e-12)
+
+
+def test_macro_f1_by_hand():
+    # Class 0: 2 hits, 1 wrong; class 1: 1 hit, 1 wrong. F1 = 4/5 and 2/3.
+    assert macro_f1([0, 0, 0, 1], [0, 0, 1, 1]) == pytest.approx((4 / 5 + 2 / 3) / 2)
+
+
+def test_the_frozen_run_adds_up(ok_record: Record):
+    training = ok_record.training
+    assert training.world_size == len(training.steps.seconds) == 2
+    assert sum(training.steps.num_samples) == ok_record.data.train.num_rows * ok_record.config.training.epochs
+    assert all(
+        real <= padded
+        for real, padded in zip(training.steps.num_real_tokens, training.steps.num_padded_tokens, strict=True)
+    )
+    assert {peak.rank for peak in training.peak_memory} == {0, 1}
+    assert len(training.test.labels) == ok_record.data.test.num_rows

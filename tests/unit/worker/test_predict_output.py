@@ -1,0 +1,149 @@
+"""An output that is gone on with: whole windows alone count, and only where nothing that decides a row has changed."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from harness.errors import UserError
+from harness.schema.predict_job import LabelJob, progress_paths, restart
+from harness.worker.predict_output import LabelOutput, identify
+
+COLUMNS = {"row": pa.int64(), "predicted": pa.string(), "p:a": pa.float64()}
+EMPTY = pa.schema(list(COLUMNS.items())).empty_table()
+
+
+def window(first, num_rows=3):
+    rows = range(first, first + num_rows)
+    return pa.table(
+        {"row": list(rows), "predicted": [None if row % 5 == 4 else f'a, "b" {row}' for row in rows], "p:a": [row / 7 for row in rows]},
+        schema=EMPTY.schema,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def job(tmp_path):
+    def make(name="out.csv", **fields):
+        model = tmp_path / "model"
+        if not model.exists():
+            model.mkdir()
+            for file in ("model.safetensors", "config.json", "tokenizer.json"):
+                (model / file).write_text(file)
+            (tmp_path / "in.csv").write_text("text\na\n")
+        told = {"model": str(model), "file": str(tmp_path / "in.csv"), "out": str(tmp_path / name), "text": ("text",)}
+        return LabelJob.model_validate(told | {"seq_len": 16, "threads": 1} | fields)
+
+    return make
+
+
+def write(job, num_windows, finish=True):
+    with LabelOutput(job, identify(job)) as output:
+        for _ in range(num_windows):
+            output.append(window(output.progress.num_rows), num_unlabelled=1)
+        if finish:
+            output.finish(EMPTY)
+        return output.progress
+
+
+def read(path):
+    if path.suffix == ".parquet":
+        return pa.parquet.read_table(path).to_pylist()
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    parse = pa.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
+    convert = pa.csv.ConvertOptions(column_types=COLUMNS, strings_can_be_null=True, quoted_strings_can_be_null=False)
+    return pa.csv.read_csv(path, parse_options=parse, convert_options=convert).to_pylist()
+
+
+KINDS = ["out.csv", "out.tsv", "out.jsonl", "out.parquet"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_was_ended_and_gone_on_with_is_what_was_never_ended(job, tmp_path, name):
+    write(job(f"whole-{name}"), 3)
+    write(job(name), 1, finish=False)
+    partial, note, _ = progress_paths(tmp_path / name)
+    # As a kill leaves it: a window written half, of which the note knows nothing.
+    with partial.open("ab") as file:
+        file.write(b'99,"half a wind')
+    assert not (tmp_path / name).exists()
+    progress = write(job(name), 2)
+    assert (progress.num_rows, progress.num_unlabelled) == (9, 3)
+    assert (
+        read(tmp_path / name)
+        == read(tmp_path / f"whole-{name}")
+        == [row for at in (0, 3, 6) for row in window(at).to_pylist()]
+    )
+    assert not partial.exists() and not note.exists()
+    if not name.endswith("parquet"):  # its file names no writer's time, but its groups are the windows'
+        assert (tmp_path / name).read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "in.csv", name, f"whole-{name}"}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_file_without_a_row_has_its_columns(job, tmp_path, name):
+    write(job(name), 0)
+    assert read(tmp_path / name) == []
+    if name.endswith("csv"):
+        assert (tmp_path / name).read_text() == '"row","predicted","p:a"\n'
+
+
+def test_a_first_window_that_was_never_whole_is_written_anew(job, tmp_path):
+    partial, _, _ = progress_paths(tmp_path / "out.csv")
+    partial.write_bytes(b'"row","predi')
+    write(job(), 1)
+    assert read(tmp_path / "out.csv") == window(0).to_pylist()
+
+
+def test_an_end_between_the_last_two_steps_loses_nothing(job, tmp_path):
+    progress = write(job(), 2, finish=False)
+    partial, note, _ = progress_paths(tmp_path / "out.csv")
+    partial.replace(tmp_path / "out.csv")
+    assert write(job(), 0) == progress
+    assert read(tmp_path / "out.csv") == [row for at in (0, 3) for row in window(at).to_pylist()]
+    assert not note.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda job, folder: (folder / "in.csv").write_text("text\nb\n"), "another input file"),
+        (lambda job, folder: (folder / "model" / "model.safetensors").write_text("other"), "another model"),
+        (lambda job, folder: job.model_copy(update={"seq_len": 8, "precision": "bf16"}), "another --seq-len, --precision"),
+        (lambda job, folder: job.model_copy(update={"text": ("a", "b")}), "another --text"),
+        (lambda job, folder: job.model_copy(update={"carried": ("id",)}), "another --with"),
+        (lambda job, folder: progress_paths(folder / "out.csv")[0].write_bytes(b""), "shorter than it was left"),
+        (lambda job, folder: progress_paths(folder / "out.csv")[1].write_text("{}"), "no progress that can be gone on with"),
+    ],
+)  # fmt: skip
+def test_another_input_model_or_setting_is_refused_and_restart_begins_anew(job, tmp_path, change, words):
+    write(job(), 1, finish=False)
+    changed = change(job(), tmp_path)
+    again = changed if isinstance(changed, LabelJob) else job()
+    with pytest.raises(UserError) as told:
+        write(again, 1)
+    assert words in str(told.value) and "--restart" in str(told.value)
+    restart(tmp_path / "out.csv")
+    write(again, 1)
+    assert len(read(tmp_path / "out.csv")) == 3
+
+
+def test_batch_size_and_threads_may_change(job, tmp_path):
+    write(job(), 1, finish=False)
+    write(job(batch_size=7, threads=3), 1)
+    assert len(read(tmp_path / "out.csv")) == 6
+
+
+def test_what_is_missing_is_told(job, tmp_path):
+    told = job()
+    with pytest.raises(UserError, match="must end as one of"):
+        identify(job("out.txt"))
+    with pytest.raises(UserError, match=r"none\.csv: can't be read"):
+        identify(told.model_copy(update={"file": str(tmp_path / "none.csv")}))
+    (tmp_path / "model" / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"tokenizer\.json can't be read"):
+        identify(told)
