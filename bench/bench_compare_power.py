@@ -38,16 +38,16 @@ from statistics import fmean, stdev, variance
 import power_workers
 from scipy.stats import trim_mean
 
-from harness.analysis.abba import by_rounds
+from harness.analysis.abba import ratio_by_rounds
 from harness.analysis.significance import LEVEL, LogRatio
 from harness.analysis.throughput import measure_windows
-from harness.decision.compare import CANNOT_TELL, NO_DIFFERENCE, SPEED, Asked, compare
+from harness.decision.compare import CANNOT_TELL, NO_DIFFERENCE, SPEED, CompareOptions, compare
 from harness.decision.pairing import pair_cells
 from harness.execution import runner as harness_runner
-from harness.execution.jobs import Prepared
+from harness.execution.jobs import PreparedCell
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
-from harness.execution.sweep import look_around
+from harness.execution.sweep import describe_environment
 from harness.schema.cells import Cell, expand
 from harness.schema.interleaving import ORDER
 from harness.schema.record import Record
@@ -91,7 +91,7 @@ def run_trial(out: Path, turns: str, trial: int) -> dict:
     (cell,) = expand(parse_study(STUDY, "bench_compare_power"))
     began, num_rounds, last_s = time.perf_counter(), 0, 0.0
     with tempfile.TemporaryDirectory(prefix="harness-data-") as data, Runner() as one, Runner() as other:
-        needs, around = Preparations(Path(data)).prepare(cell), look_around(None)
+        needs, around = Preparations(Path(data)).prepare(cell), describe_environment(None)
         one.wait_until_warm()
         while num_rounds < FEWEST_ROUNDS[turns] or time.perf_counter() - began + last_s < TRIAL_S:
             at = time.perf_counter()
@@ -108,12 +108,12 @@ def run_trial(out: Path, turns: str, trial: int) -> dict:
     return found
 
 
-def _round_of_runs(runners, cell: Cell, needs: Prepared, around, index: int, planted: bool):
+def _round_of_runs(runners, cell: Cell, needs: PreparedCell, around, index: int, planted: bool):
     counts = {"A": 2 * index, "B": 2 * index}
     for side in ORDER:
         run = cell.model_copy(update={"repeat": counts[side]})
         counts[side] += 1
-        harness_runner._enter_worker = _worker(SLOWED_BY if planted and side == "B" else 0.0)
+        harness_runner._worker_entry = _worker(SLOWED_BY if planted and side == "B" else 0.0)
         yield side, runners[0].run(run, needs, around)
 
 
@@ -121,7 +121,7 @@ def _worker(slowed_by: float):
     return functools.partial(power_workers.slowed, slowed_by) if slowed_by else power_workers.plain
 
 
-def _round_of_steps(runners, cell: Cell, needs: Prepared, around, index: int, planted: bool):
+def _round_of_steps(runners, cell: Cell, needs: PreparedCell, around, index: int, planted: bool):
     run, found, has_begun = cell.model_copy(update={"repeat": index}), {}, threading.Event()
 
     def go(side, runner):
@@ -131,7 +131,7 @@ def _round_of_steps(runners, cell: Cell, needs: Prepared, around, index: int, pl
         power_workers.make_turns(Path(folder))
         threads = []
         for side, runner in zip("AB", runners, strict=True):
-            harness_runner._enter_worker = functools.partial(
+            harness_runner._worker_entry = functools.partial(
                 power_workers.in_turns, side, folder, NUM_STEPS, SLOWED_BY if planted and side == "B" else 0.0
             )
             threads.append(threading.Thread(target=go, args=(side, runner)))
@@ -158,7 +158,7 @@ def judge(folder: Path, turns: str) -> dict:
 
 def verdict_of(found: LogRatio) -> str:
     """As `harness compare` gives it to one cell alone."""
-    change, margin = found.estimate(), Asked().margin
+    change, margin = found.estimate(), CompareOptions().margin
     if 1 / (1 + margin) <= change.low and change.high <= 1 + margin:
         return NO_DIFFERENCE
     return CANNOT_TELL if found.p_value() >= LEVEL else SPEED.below if found.value < 0 else SPEED.above
@@ -219,7 +219,7 @@ def resample(out: Path, turns: str, *, num_trials: int, num_rounds: int | None, 
         for planted, verdicts in counts.items():
             draw = _draw_round if turns == "runs" else _draw_pair
             drawn = [draw(rng, sessions, planted) for _ in range(rounds)]
-            verdicts.append(verdict_of(by_rounds(drawn) if turns == "runs" else by_pairs(drawn)))
+            verdicts.append(verdict_of(ratio_by_rounds(drawn) if turns == "runs" else by_pairs(drawn)))
     return {
         "turns": turns, "trials": num_trials, "rounds": rounds, "block_steps": BLOCK_STEPS, "seed": seed,
         "num_sessions": len(sessions), "num_runs": sum(map(len, sessions)),
@@ -281,7 +281,7 @@ def run_cells(out: Path) -> None:
     """The study of four cells, three times over; a set that is whole is not run again."""
     cells = expand(parse_study(CELLS, "bench_compare_power"))
     with tempfile.TemporaryDirectory(prefix="harness-data-") as data, Runner() as runner:
-        preparations, around = Preparations(Path(data)), look_around(None)
+        preparations, around = Preparations(Path(data)), describe_environment(None)
         runner.wait_until_warm()
         for name in SETS:
             folder = out / "cells" / name
@@ -290,7 +290,7 @@ def run_cells(out: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             for cell in cells:
                 is_slowed = name == "slowed" and cell.config.seq_len == SLOWED_SEQ_LEN
-                harness_runner._enter_worker = _worker(CELLS_SLOWED_BY if is_slowed else 0.0)
+                harness_runner._worker_entry = _worker(CELLS_SLOWED_BY if is_slowed else 0.0)
                 record = runner.run(cell, preparations.prepare(cell), around)
                 if record.outcome != "ok":
                     raise SystemExit(f"{cell.name}: {record.outcome}: {record.reason}")

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from harness.dataset.cache import CACHE_VARIABLE
-from harness.execution.memory_cap import Cage
+from harness.execution.memory_cap import MemoryCap
 
 GIB = 2**30
 PARENT_GIB, WORKER_GIB = 1, 2
@@ -138,10 +138,10 @@ def run_stage(name: str, stage, path: Path, limit_gib: float | None, minutes: fl
     """One row of the table."""
     with tempfile.TemporaryDirectory(prefix="bench-data-") as temporary:
         folder = Path(temporary)
-        cage = Cage(int((limit_gib or 1000) * GIB), 1, folder)
+        cage = MemoryCap(int((limit_gib or 1000) * GIB), 1, folder)
         process = multiprocessing.get_context("spawn").Process(target=_in_child, args=(stage, path, folder / "told"))
         try:
-            with cage.python_inside(folder / "log"):
+            with cage.spawn_inside(folder / "log"):
                 process.start()
             process.join(60 * minutes)
             if process.is_alive():
@@ -150,7 +150,7 @@ def run_stage(name: str, stage, path: Path, limit_gib: float | None, minutes: fl
                 return f"| {name} | more than {minutes:g} minutes | | | | |"
             cap = cage.cap()
             if process.exitcode:
-                why = cage.why_killed() or (folder / "log").read_text().strip().splitlines()[-1:]
+                why = cage.oom_reason() or (folder / "log").read_text().strip().splitlines()[-1:]
                 return f"| {name} | ended with {process.exitcode}: {why} | | | | |"
             told = json.loads((folder / "told").read_text())
         finally:
@@ -163,7 +163,7 @@ def run_stage(name: str, stage, path: Path, limit_gib: float | None, minutes: fl
 
 def train(path: Path, num_train: int | str, limit_gib: float | None):
     """A cell of NUM_STEPS updates, with its record."""
-    from harness.execution.sweep import Unwatched, look_around, run_cells
+    from harness.execution.sweep import NullListener, describe_environment, run_cells
     from harness.schema.cells import expand
     from harness.schema.study_file import parse_study
 
@@ -176,7 +176,7 @@ def train(path: Path, num_train: int | str, limit_gib: float | None):
         "matrix": {"batch_size": [16], "seq_len": [SEQ_LEN], "padding": ["grouped"]},
     }
     (record,) = run_cells(
-        expand(parse_study(study, "bench_data")), path.parent / "results", look_around(None), Unwatched()
+        expand(parse_study(study, "bench_data")), path.parent / "results", describe_environment(None), NullListener()
     )
     return record
 

@@ -29,11 +29,11 @@ from statistics import median
 
 import numpy as np
 
-from harness.analysis.power_law import Errors, fit_power_law, measure_errors
-from harness.dataset.corpus import Corpus, lay_texts, load_corpus
+from harness.analysis.power_law import MeasuredErrors, fit_power_law, measure_errors
+from harness.dataset.corpus import Corpus, load_corpus, write_texts
 from harness.decision.learning_curve import LearningCurve, learning_curves, whole_error
 from harness.execution.baselines import run_baseline
-from harness.files import write_whole
+from harness.files import atomic_write_text
 from harness.report.sections.learning import curve_names
 from harness.schema.settings import DataSettings
 from harness.workflows.priced_records import load_priced
@@ -49,7 +49,7 @@ def right_of(corpus: Corpus, num_train: int) -> np.ndarray:
     texts = corpus.texts | {"train": corpus.texts["train"][:num_train]}
     labels = corpus.labels | {"train": corpus.labels["train"][:num_train]}
     with tempfile.TemporaryDirectory() as folder:
-        lay_texts(Corpus(corpus.facts, texts, labels), Path(folder))
+        write_texts(Corpus(corpus.facts, texts, labels), Path(folder))
         test = run_baseline("tfidf", Path(folder))["test"]
     return (np.array(test.labels) == np.array(test.predictions)).astype(float)[None]
 
@@ -79,7 +79,7 @@ def measure(out: Path, smallest: int, first: int, last: int) -> None:
     for seed in range(first, last):
         if seed not in done:
             done[seed] = {"seed": seed} | resample(seed, smallest)
-            write_whole(out, "".join(f"{json.dumps(done[one])}\n" for one in sorted(done)))
+            atomic_write_text(out, "".join(f"{json.dumps(done[one])}\n" for one in sorted(done)))
     print(f"{len(done)} resamples in {out}")
 
 
@@ -91,7 +91,9 @@ def judge(out: Path, smallest: int) -> None:
     sizes, twice = sizes_from(smallest)
     held, gained, widths, gain_widths, misses, refused = [], [], [], [], [], []
     for one in read(out):
-        errors = Errors(*(np.array(one[key]) for key in ("num_train", "error", "covariance")), one["run_variance"])
+        errors = MeasuredErrors(
+            *(np.array(one[key]) for key in ("num_train", "error", "covariance")), one["run_variance"]
+        )
         law = fit_power_law(errors)
         if isinstance(law, str):
             refused.append(law)

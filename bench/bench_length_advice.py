@@ -26,7 +26,7 @@ from harness.schema.cells import FineTuneConfig, hash_config
 from harness.schema.model_shapes import shape_of
 from harness.schema.settings import DataSettings
 from harness.store.records import load_records
-from harness.workflows.seq_len_advice import advise, work_of
+from harness.workflows.seq_len_advice import advise_seq_len, work_of
 
 
 def cells(folders: Sequence[Path]) -> list[Summary]:
@@ -51,7 +51,7 @@ def told(cell: Summary, others: Sequence[Summary], lengths: np.ndarray) -> float
     """Samples a second of a cell, as the others let expect."""
     config = cell.config
     shape = shape_of(config.model, locate_model(config.model.name, weights=False).folder)
-    found = advise(lengths, shape, 2, batch_size=config.batch_size, measured=others)
+    found = advise_seq_len(lengths, shape, 2, batch_size=config.batch_size, measured=others)
     (one,) = (length for length in found.lengths if length.seq_len == config.seq_len)
     return one.speeds[config.padding].samples_per_s
 

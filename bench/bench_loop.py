@@ -16,16 +16,16 @@ import pytest
 import torch
 from replay_clock import ReplayClock, replay
 
-from harness.dataset.corpus import Tokens, load_corpus, tokenise
+from harness.dataset.corpus import TokenArrays, load_corpus, tokenise
 from harness.dataset.sources import locate_model
 from harness.schema.cells import expand
 from harness.schema.settings import PACKAGED_MODEL, DataSettings
 from harness.schema.study_file import parse_study
 from harness.worker.collate import attention_mask, collate
-from harness.worker.distributed import Place
+from harness.worker.distributed import DistributedContext
 from harness.worker.meters import MemoryMeter, StepTimer
 from harness.worker.model import build_model
-from harness.worker.train_loop import make_trainee, plan_batches, train
+from harness.worker.train_loop import build_train_state, iter_batches, train
 
 NUM_STEPS, ROUNDS = 200, 20
 STUDY = {
@@ -35,7 +35,7 @@ STUDY = {
     "training": {"max_steps": NUM_STEPS},
     "matrix": {"batch_size": [4], "seq_len": [16], "padding": ["longest"], "threads": [1]},
 }
-PLACE = Place(torch.device("cpu"), 0, 1)
+PLACE = DistributedContext(torch.device("cpu"), 0, 1)
 CLOCK = ReplayClock()
 
 
@@ -54,13 +54,13 @@ def step_seconds():
     (cell,) = expand(parse_study(STUDY, "bench_loop"))
     rng = np.random.default_rng(0)
     lengths = rng.integers(8, 16, size=1024)
-    rows = Tokens(
+    rows = TokenArrays(
         ids=rng.integers(1, 30_000, size=lengths.sum()).astype(np.int32),
         offsets=np.cumsum([0, *lengths]),
         labels=rng.integers(0, 2, size=1024),
     )
     model = build_model(locate_model(PACKAGED_MODEL, weights=False), cell.config.model, 2)
-    trainee = make_trainee(model, cell.config, PLACE, 2 * ROUNDS * NUM_STEPS)
+    trainee = build_train_state(model, cell.config, PLACE, 2 * ROUNDS * NUM_STEPS)
     found = {ours: [], bare: []}
     for turn in range(2 * ROUNDS + 4):
         loop = (ours, bare, bare, ours)[turn % 4]
@@ -74,14 +74,14 @@ def step_seconds():
 def ours(trainee, rows, config):
     train(
         trainee, rows, rows, config, PLACE, timer=StepTimer(PLACE.device), memory=MemoryMeter(PLACE.device, 0),
-        on_step=lambda trace: None, beat=lambda: None,
+        on_step=lambda trace: None, tick=lambda: None,
     )  # fmt: skip
 
 
 def bare(trainee, rows, config):
     trainee.model.train()
     losses = []
-    for step in islice(plan_batches(rows, config, PLACE), NUM_STEPS):
+    for step in islice(iter_batches(rows, config, PLACE), NUM_STEPS):
         ids, mask, labels, num_real = collate(rows, step[0][0], pad_to=None)
         seen = attention_mask(mask, padded=num_real < ids.numel())
         logits = trainee.model(input_ids=ids, attention_mask=seen).logits

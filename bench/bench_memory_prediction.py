@@ -32,7 +32,7 @@ from harness.dataset.sources import locate_model
 from harness.decision.memory_savings import explained
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
-from harness.execution.sweep import look_around
+from harness.execution.sweep import describe_environment
 from harness.machine.describe import package_version, unsupported_reason
 from harness.schema.cells import Cell, expand
 from harness.schema.model_shapes import shape_of
@@ -171,7 +171,7 @@ def measure(most_minutes: float) -> None:
     known = {(row["choices"], row["measuring_version"]) for row in read_rows()}
     until = time.perf_counter() + most_minutes * 60
     with tempfile.TemporaryDirectory() as folder, Runner("spawn") as runner:
-        preparations, around = Preparations(Path(folder)), look_around(None)
+        preparations, around = Preparations(Path(folder)), describe_environment(None)
         for part, choices in design():
             key = (json.dumps(choices, sort_keys=True), str(MEASURING_VERSION))
             if key in known or time.perf_counter() > until:

@@ -24,7 +24,7 @@ from peers.contenders import Contenders, machine_facts
 from peers.parts import PARTS, Choices
 from peers.table import write_report
 
-from harness.files import write_whole
+from harness.files import atomic_write_text
 from harness.machine.describe import harness_checkout
 
 DEFAULT_OUT = Path("results/peers")
@@ -41,7 +41,7 @@ def main() -> None:
         choices = Choices(**((QUICK if arguments.quick else {}) | {k: v for k, v in picked.items() if v is not None}))
         measure(arguments.out, arguments.part or list(PARTS), arguments.round, choices)
     text = write_report(arguments.out)
-    write_whole(arguments.out / REPORT, text)
+    atomic_write_text(arguments.out / REPORT, text)
     print(text)
 
 
@@ -72,7 +72,7 @@ def _measure_round(bench: Contenders, out: Path, name: str, turn: int, choices: 
         "part": name, "round": turn, "settings": settings, "started_at": started_at.isoformat(timespec="seconds"),
         "duration_s": seconds, "commit": git and git.commit, "machine": machine_facts(), "runs": runs,
     }  # fmt: skip
-    write_whole(path, json.dumps(_rounded(told), sort_keys=True) + "\n")
+    atomic_write_text(path, json.dumps(_rounded(told), sort_keys=True) + "\n")
     print(f"  {seconds:.0f} s", flush=True)
 
 

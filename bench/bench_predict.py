@@ -18,7 +18,7 @@ from harness.cli.lookups import find_price
 from harness.dataset.sources import locate_model
 from harness.machine.describe import describe_machine
 from harness.schema.settings import PACKAGED_MODEL
-from harness.workflows.predict_file import Asked, Predicted, plan_job, predict_file
+from harness.workflows.predict_file import Predicted, PredictOptions, plan_job, predict_file
 
 MIB = 2**20
 MOST_GROWTH = 0.05
@@ -70,7 +70,7 @@ def main() -> int:
         for num_rows in asked.rows:
             path = write_rows(folder / f"{num_rows}.csv", num_rows, asked.words)
             job = plan_job(
-                Asked(
+                PredictOptions(
                     model, path, folder / f"{num_rows}.out.csv", text=["text"], seq_len=asked.seq_len,
                     precision=asked.precision, threads=asked.threads,
                 ),

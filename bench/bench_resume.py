@@ -26,7 +26,7 @@ from tiny import write_checkpoint, write_reviews
 
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
-from harness.execution.sweep import look_around
+from harness.execution.sweep import describe_environment
 
 NUM_UPDATES = 48
 
@@ -51,7 +51,7 @@ def main() -> None:
             "training": {"max_steps": NUM_UPDATES, "lr": 3e-3},
             "matrix": {"seq_len": [24], "threads": [1]},
         }
-        bench = Bench(defaults, Preparations(place / "prepared"), look_around(None), runner)
+        bench = Bench(defaults, Preparations(place / "prepared"), describe_environment(None), runner)
         runner.wait_until_warm()
         lines = [try_kills(bench, place, num_ranks, asked.kills, asked.seed) for num_ranks in asked.ranks]
     print("\n".join(lines))

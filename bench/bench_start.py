@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 from replay_clock import ReplayClock, replay
 
-from harness.execution.sweep import Unwatched, look_around, run_cells
+from harness.execution.sweep import NullListener, describe_environment, run_cells
 from harness.schema.cells import expand
 from harness.schema.study_file import parse_study
 
@@ -30,7 +30,7 @@ STUDY = {
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     cells = expand(parse_study(STUDY, "bench_start"))
-    found = run_cells(cells, tmp_path_factory.mktemp("results"), look_around(None), Unwatched())
+    found = run_cells(cells, tmp_path_factory.mktemp("results"), describe_environment(None), NullListener())
     assert [record.outcome for record in found] == ["ok"] * NUM_CELLS
     return found
 

@@ -12,7 +12,7 @@ from pathlib import Path
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 
 
-def write_whole(path: Path, text: str) -> None:
+def atomic_write_text(path: Path, text: str) -> None:
     """Put a text under a name in one step: whoever reads it meanwhile has the old one or the new one, never half.
 
     Its folder must be there. Line ends are written as they stand.
@@ -37,12 +37,12 @@ def write_whole(path: Path, text: str) -> None:
 
 
 @functools.lru_cache(maxsize=16)
-def sha256_of(path: Path) -> str:
+def cached_sha256(path: Path) -> str:
     """Hash a file; once a process, for no file is expected to change while a study runs."""
-    return hash_file(path)
+    return sha256_file(path)
 
 
-def hash_file(path: Path) -> str:
+def sha256_file(path: Path) -> str:
     """SHA-256 of a file as it is now."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

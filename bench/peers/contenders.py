@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
-from harness.execution.sweep import look_around
+from harness.execution.sweep import describe_environment
 from harness.machine.describe import describe_machine, num_threads
 from harness.schema.cells import Cell, FineTuneConfig, expand
 from harness.schema.record import Record
@@ -39,7 +39,7 @@ class Contenders(AbstractContextManager["Contenders"]):
         self._preparations = Preparations(Path(folder))
         self._runner: Runner | None = None
         self.folder = Path(folder)
-        self.around = look_around(None)
+        self.around = describe_environment(None)
         return self
 
     def __exit__(self, *_: object) -> None:

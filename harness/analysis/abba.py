@@ -15,7 +15,7 @@ from harness.schema.record import Record
 Round = tuple[float, float, float, float]
 
 
-def find_rounds(one: Iterable[Record], other: Iterable[Record]) -> list[Round] | None:
+def find_abba_rounds(one: Iterable[Record], other: Iterable[Record]) -> list[Round] | None:
     """Logarithms of samples a second, round by round in the order A B B A; None where the runs did not take turns so.
 
     All runs of both sides, on one computer, in the order of time must fall into rounds, of one seed each, and no round
@@ -50,7 +50,7 @@ def _is_round(four: Sequence[tuple[str, Record]]) -> bool:
     return max(pauses) <= max(seconds)
 
 
-def by_rounds(rounds: Sequence[Round]) -> LogRatio:
+def ratio_by_rounds(rounds: Sequence[Round]) -> LogRatio:
     """log(B / A), each round held against its own mean: of 4 R runs, 3 R - 1 degrees of freedom are left.
 
     What changes from round to round drops out, and a steady drift within one too: A's places in it and B's have the same

@@ -30,7 +30,7 @@ def value_of(estimate: Estimate | None) -> float | None:
     return None if estimate is None else estimate.value
 
 
-def through(estimate: Estimate, value: Callable[[float], float]) -> Estimate:
+def map_increasing(estimate: Estimate, value: Callable[[float], float]) -> Estimate:
     """An estimate through a function that grows with it."""
     low, high = (None if end is None else value(end) for end in (estimate.low, estimate.high))
     return Estimate(value(estimate.value), low, high, estimate.basis)
@@ -83,7 +83,7 @@ def ratio(one: Estimate, other: Estimate) -> Estimate:
     return Estimate(quotient, quotient * max(0.0, 1 - below), quotient * (1 + above), basis)
 
 
-def clear(one: Estimate, other: Estimate) -> bool:
+def intervals_disjoint(one: Estimate, other: Estimate) -> bool:
     """Whether two figures can be ranked: both have an interval, and these share no point."""
     if one.low is None or one.high is None or other.low is None or other.high is None:
         return False

@@ -100,7 +100,7 @@ def ratio_of_sums(below: Sequence[float] | Floats, above: Sequence[float] | Floa
     return max(by_batches, by_steps, key=lambda found: found.half_width)
 
 
-def sum_of(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def sum_variances(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Variance of a sum, and its degrees of freedom by Welch and Satterthwaite."""
     total = sum(part for part, _ in parts)
     lost = sum(part**2 / freedom for part, freedom in parts)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from harness.analysis.estimate import t_quantile
-from harness.schema.host_record import Cap, Holder
+from harness.schema.host_record import MemoryCapFacts, MemoryUser
 from harness.schema.record import Record
 
 FEWEST_STEPS = 30
@@ -24,7 +24,7 @@ _GIB, _MIB = 2**30, 2**20
 
 
 @dataclass(frozen=True)
-class Growth:
+class MemoryGrowth:
     """`value` bytes a step, with a 95 % interval; `rose_bytes` is the interval's lower end over all the steps looked at."""
 
     value: float
@@ -33,7 +33,7 @@ class Growth:
     rose_bytes: float
 
 
-def measure_growth(held_bytes: Sequence[int]) -> Growth | None:
+def measure_growth(held_bytes: Sequence[int]) -> MemoryGrowth | None:
     """Fit a slope to what was held after every step, warm-up left out; None with fewer than 30 steps.
 
     The first third is left out too: glibc's allocator goes on settling for tens of steps (docs/METHOD.md).
@@ -61,7 +61,7 @@ def measure_growth(held_bytes: Sequence[int]) -> Growth | None:
     squared = sum((rise - slope * step) ** 2 for rise, step in zip(rises, steps, strict=True))
     error = math.sqrt(count / (count - 1) * squared) / sum(steps)
     half = t_quantile(count - 1) * error
-    return Growth(slope, slope - half, slope + half, (slope - half) * num_steps)
+    return MemoryGrowth(slope, slope - half, slope + half, (slope - half) * num_steps)
 
 
 def held_bytes(record: Record) -> tuple[int, ...]:
@@ -93,7 +93,7 @@ def _without_new_shapes(held: Sequence[int], shapes: Sequence[object]) -> tuple[
     return tuple(kept)
 
 
-def most_growth(held: Sequence[Sequence[int]]) -> Growth | None:
+def most_growth(held: Sequence[Sequence[int]]) -> MemoryGrowth | None:
     """Of several runs, each given as what it held after every step, the one whose memory rose most for certain."""
     found = [growth for run in held if (growth := measure_growth(run)) is not None]
     return max(found, key=lambda growth: growth.rose_bytes, default=None)
@@ -124,7 +124,7 @@ def _mib(num_bytes: float) -> str:
     return f"{size:,.1f}" if size >= 1 else f"{size:.2g}"
 
 
-def _approximate(cap: Cap) -> str:
+def _approximate(cap: MemoryCapFacts) -> str:
     return (
         f"The memory cap of {cap.limit_bytes / _GIB:g} GiB is approximate ({_APPROXIMATE.get(cap.method, cap.method)}): "
         "near it, a machine of that size may answer otherwise."
@@ -136,7 +136,7 @@ def _leaks(held: Sequence[int]) -> bool:
     return growth is not None and growth.rose_bytes > MOST_GROWTH_FRACTION * max(held)
 
 
-def find_large_holders(record: Record) -> list[tuple[float, Holder]]:
+def find_large_holders(record: Record) -> list[tuple[float, MemoryUser]]:
     """Other processes that held so much that it matters, each with its share of the memory, largest first."""
     load = record.load
     found = []

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from harness.analysis.flops_formula import training_flops
 from harness.analysis.summary import ComputeUse, Summary
-from harness.analysis.throughput import Window, measure_windows
+from harness.analysis.throughput import ThroughputWindow, measure_windows
 from harness.schema.cells import FineTuneConfig, parse_device
 from harness.schema.record import Record
 from harness.schema.settings import Precision
@@ -30,7 +30,7 @@ class _Run:
     model: ModelFacts
     num_labels: int
     training: Training
-    window: Window
+    window: ThroughputWindow
 
     def flops(self, num_samples: int, num_tokens: float, num_pairs: float | None, *, recomputed: bool = False) -> float:
         """By the closed formula."""
@@ -119,7 +119,7 @@ def _by_formula(run: _Run, counted: FlopCount) -> float:
     return run.flops(counted.num_samples, counted.num_padded_tokens, counted.num_token_pairs, recomputed=again)
 
 
-def _num_pairs(training: Training, window: Window) -> float:
+def _num_pairs(training: Training, window: ThroughputWindow) -> float:
     """Of the measured steps."""
     known = training.steps.num_token_pairs[window.num_warmup :]
     if len(known) == len(window.seconds):

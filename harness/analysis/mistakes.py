@@ -45,7 +45,7 @@ class Confusion:
         return sorted(wrong, key=lambda pair: (-pair[2], pair[0], pair[1]))[:_MAX_PAIRS]
 
 
-def confusion(record: Record) -> Confusion | None:
+def count_confusion(record: Record) -> Confusion | None:
     """Of a record's test evaluation; None where there was none."""
     ran = record.training or record.baseline
     if ran is None or ran.test is None or record.data is None:

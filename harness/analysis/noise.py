@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.analysis.gpu_throttling import throttle_warnings
 from harness.analysis.steady_state import expected_seconds, find_drift, find_modes
-from harness.analysis.throughput import Window
+from harness.analysis.throughput import ThroughputWindow
 from harness.schema.host_record import Load
 from harness.schema.record import Record
 
@@ -21,7 +21,7 @@ _MIB = 2**20
 
 
 @dataclass(frozen=True)
-class _Disturbance:
+class NoiseCheck:
     """One figure of a record, its limit, and the sentence of a run that is above it."""
 
     read: Callable[[Record], float]
@@ -29,7 +29,7 @@ class _Disturbance:
     say: Callable[[float], str]
 
 
-def noise_warnings(records: Sequence[Record], windows: Sequence[Window]) -> Iterator[str]:
+def noise_warnings(records: Sequence[Record], windows: Sequence[ThroughputWindow]) -> Iterator[str]:
     """Say of each cause by how much it held in the run that had the worst of it.
 
     Args:
@@ -44,7 +44,7 @@ def noise_warnings(records: Sequence[Record], windows: Sequence[Window]) -> Iter
     yield from _series_warnings(windows)
 
 
-def _series_warnings(windows: Iterable[Window]) -> Iterator[str]:
+def _series_warnings(windows: Iterable[ThroughputWindow]) -> Iterator[str]:
     """Of a series that has two levels no drift is told: the share of each changes its mean."""
     series = [(window.seconds, expected_seconds(window.seconds, window.num_padded_tokens)) for window in windows]
     modes = max(filter(None, (find_modes(*one) for one in series)), default=None)
@@ -85,7 +85,7 @@ def _throttled_fraction(record: Record) -> float:
     return load.throttled_periods / load.quota_periods
 
 
-def _hot(record: Record) -> float:
+def _thermal_throttles(record: Record) -> float:
     return _of_load(record, lambda load: load.thermal_throttles)
 
 
@@ -112,17 +112,17 @@ def _of_load(record: Record, read: Callable[[Load], int | None]) -> float:
 
 
 _DISTURBANCES = (
-    _Disturbance(
+    NoiseCheck(
         others_fraction,
         MOST_OTHERS_FRACTION,
         lambda share: f"Other processes used {share:.0%} of the usable CPU time: stop them, and run it with --force.",
     ),
-    _Disturbance(
+    NoiseCheck(
         _steal_fraction,
         MOST_STEAL_FRACTION,
         lambda share: f"The hypervisor took {share:.1%} of the CPU time: measure at another time, or on another host.",
     ),
-    _Disturbance(
+    NoiseCheck(
         _throttled_fraction,
         MOST_THROTTLED_FRACTION,
         lambda share: (
@@ -130,14 +130,14 @@ _DISTURBANCES = (
             "the cores that it gives."
         ),
     ),
-    _Disturbance(
-        _hot,
+    NoiseCheck(
+        _thermal_throttles,
         0,
         lambda times: (
             f"The processor was slowed down by its temperature ({times:.0f} times): cool it, and run it with --force."
         ),
     ),
-    _Disturbance(
+    NoiseCheck(
         _clock_fall,
         MOST_CLOCK_FALL,
         lambda share: (
@@ -145,14 +145,14 @@ _DISTURBANCES = (
             "or let the machine warm up first."
         ),
     ),
-    _Disturbance(
+    NoiseCheck(
         _swapped,
         MOST_SWAPPED_BYTES,
         lambda size: (
             f"While a run was measured {size / _MIB:,.0f} MiB went to or from swap: free some memory, or take a smaller batch."
         ),
     ),
-    _Disturbance(
+    NoiseCheck(
         _faults_per_s,
         MOST_FAULTS_PER_S,
         lambda rate: (

@@ -17,7 +17,7 @@ from harness.analysis.estimate import Estimate, t_quantile
 FEWEST_SIZES = 4  # three constants, and one more to see whether they fit
 LEAST_SPAN = 4.0  # largest number of examples over the smallest
 FARTHEST = 4.0  # times the largest number of examples: beyond it nothing is foretold
-POOR = (
+MIN_FIT_P_VALUE = (
     0.01  # of the draws from a fitted curve, the share that may miss their own fit by more than what was measured does
 )
 NUM_DRAWS = 1000
@@ -26,7 +26,7 @@ _EXPONENTS = np.geomspace(0.05, 2.0, 60)  # what was seen of language and images
 
 
 @dataclass(frozen=True)
-class Errors:
+class MeasuredErrors:
     """What was measured on one test set after training on different numbers of examples, fewest first.
 
     Attributes:
@@ -120,7 +120,7 @@ class PowerLaw:
         )
 
 
-def measure_errors(right: Mapping[int, np.ndarray]) -> Errors:
+def measure_errors(right: Mapping[int, np.ndarray]) -> MeasuredErrors:
     """Errors with their covariance, from which test examples were labelled right.
 
     Test examples are one sample for all sizes: what makes the set easy or hard moves all together, and little of it is
@@ -143,10 +143,10 @@ def measure_errors(right: Mapping[int, np.ndarray]) -> Errors:
     else:
         run_variance = float(np.var(by_example[-1] - by_example[-2])) / num_examples / 2 if len(sizes) > 1 else 0.0
     freedom = sum(len(right[size]) - 1 for size in seen)
-    return Errors(np.array(sizes), 1 - by_example.mean(axis=1), covariance, run_variance, freedom)
+    return MeasuredErrors(np.array(sizes), 1 - by_example.mean(axis=1), covariance, run_variance, freedom)
 
 
-def fit_power_law(measured: Errors) -> PowerLaw | str:
+def fit_power_law(measured: MeasuredErrors) -> PowerLaw | str:
     """Fit the law, weighted by the errors' variances, with draws of what else might have been measured.
 
     Where the fit is poor, the smallest size is left out and the rest is tried, as long as enough are left: a law of many
@@ -156,7 +156,7 @@ def fit_power_law(measured: Errors) -> PowerLaw | str:
         The law, or why there is none: too few sizes, too close to each other, no clear gain, or a poor fit.
     """
     found = _refusal(measured) or _fit_all(measured)
-    while isinstance(found, _Poor):
+    while isinstance(found, PoorFit):
         rest = replace(
             measured,
             num_train=measured.num_train[1:],
@@ -169,13 +169,13 @@ def fit_power_law(measured: Errors) -> PowerLaw | str:
     return found
 
 
-class _Poor(str):
+class PoorFit(str):
     """That a fit is poor, in words."""
 
     __slots__ = ()
 
 
-def _refusal(measured: Errors) -> str:
+def _refusal(measured: MeasuredErrors) -> str:
     sizes = measured.num_train
     if len(sizes) < FEWEST_SIZES:
         return f"{len(sizes)} numbers of examples were measured, and a fit needs {FEWEST_SIZES}"
@@ -186,7 +186,7 @@ def _refusal(measured: Errors) -> str:
     return ""
 
 
-def _fit_all(measured: Errors) -> PowerLaw | _Poor:
+def _fit_all(measured: MeasuredErrors) -> PowerLaw | PoorFit:
     """Fit to every size; the draws are the curve with noise of the measured covariance: a parametric bootstrap.
 
     They are made wider where the points miss the curve by more than that noise explains.
@@ -200,10 +200,10 @@ def _fit_all(measured: Errors) -> PowerLaw | _Poor:
     random = np.random.default_rng(_SEED)
     noise = random.standard_normal((NUM_DRAWS, len(sizes))) @ _root(measured.covariance).T
     missed = float((error - curve) ** 2 @ weights)
-    by_draws = _misses(span, curve + noise, weights, _fit(span, curve + noise, weights))
+    by_draws = _weighted_sse(span, curve + noise, weights, _fit(span, curve + noise, weights))
     p_value = (1 + int((by_draws >= missed).sum())) / (1 + NUM_DRAWS)
-    if p_value < POOR:
-        return _Poor(f"the points miss every such curve by more than their noise explains (p = {p_value:.3f})")
+    if p_value < MIN_FIT_P_VALUE:
+        return PoorFit(f"the points miss every such curve by more than their noise explains (p = {p_value:.3f})")
     wider = max(1.0, missed / float(by_draws.mean())) ** 0.5
     draws = _fit(span, np.clip(curve + wider * noise, 0, 1), weights)
     draws[:, 1] *= first ** draws[:, 2]
@@ -257,10 +257,10 @@ def _refine(span: np.ndarray, error: np.ndarray, weights: np.ndarray, start: np.
         gtol=1e-12,
     )
     refined: np.ndarray = found.x
-    return refined if 2 * found.cost < _misses(span, error[None], weights, start[None])[0] else start
+    return refined if 2 * found.cost < _weighted_sse(span, error[None], weights, start[None])[0] else start
 
 
-def _misses(span: np.ndarray, errors: np.ndarray, weights: np.ndarray, laws: np.ndarray) -> np.ndarray:
+def _weighted_sse(span: np.ndarray, errors: np.ndarray, weights: np.ndarray, laws: np.ndarray) -> np.ndarray:
     """Weighted sum of each row's squared residuals."""
     offset, scale, exponent = laws.T[..., None]
     missed: np.ndarray = (errors - offset - scale * span**-exponent) ** 2 @ weights

@@ -14,7 +14,7 @@ from harness.schema.record import was_fitted_on_part
 MOST_SKIPPED_FRACTION = 0.05
 
 
-def warnings_of(summary: Summary) -> Iterator[str]:
+def result_warnings(summary: Summary) -> Iterator[str]:
     """Say all of it; what needs a device's peak is told where that is known (compute_use.py)."""
     yield from _speed_warnings(summary)
     yield from _learning_warnings(summary)

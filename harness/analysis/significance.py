@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from statistics import fmean, variance
 
 from harness.analysis.estimate import FEWEST_RUNS
-from harness.analysis.log_ratio import LogRatio, ratio_of_sums, sum_of
-from harness.analysis.throughput import Window
+from harness.analysis.log_ratio import LogRatio, ratio_of_sums, sum_variances
+from harness.analysis.throughput import ThroughputWindow
 
 LEVEL = 0.05  # of false alarms, over all cells of one figure together
 
 
-def between(one: Sequence[float], other: Sequence[float], unit: str = "run") -> LogRatio:
+def welch_log_ratio(one: Sequence[float], other: Sequence[float], unit: str = "run") -> LogRatio:
     """Welch's comparison of two sides' logarithms, each a run's or a host's own figure; at least one a side.
 
     With fewer than 3 on a side its spread is not known, so that there is no variance, whatever the other side shows:
@@ -30,11 +30,13 @@ def between(one: Sequence[float], other: Sequence[float], unit: str = "run") -> 
             say = f"{_count(one, other, unit)}: spread between {unit}s unknown, measure {FEWEST_RUNS} a side"
         return LogRatio(value, None, math.inf, f"{' and '.join(few)}, no spread", say)
     parts = [(variance(found) / len(found), len(found) - 1) for found in (one, other)]
-    total, freedom = sum_of(parts)
+    total, freedom = sum_variances(parts)
     return LogRatio(value, total, freedom, f"between {len(one)} and {len(other)} {unit}s (Welch)")
 
 
-def of_runs(one: Sequence[Window], other: Sequence[Window], run_spread: float | None = None) -> LogRatio:
+def compare_runs(
+    one: Sequence[ThroughputWindow], other: Sequence[ThroughputWindow], run_spread: float | None = None
+) -> LogRatio:
     """Samples a second of two sides' runs: between runs where both sides have 3 or more, else within them.
 
     The interval within runs does not hold what differs from run to run (where memory lies, other tenants, clocks), and
@@ -42,20 +44,20 @@ def of_runs(one: Sequence[Window], other: Sequence[Window], run_spread: float | 
     runs of one cell, relative. It comes on top of what is seen within the runs, and then a verdict may.
     """
     logs = [[math.log(window.samples_per_s) for window in side] for side in (one, other)]
-    seen = between(logs[0], logs[1])
+    seen = welch_log_ratio(logs[0], logs[1])
     if seen.unknown is None:
         return seen
-    found = within(one, other)
+    found = compare_within_runs(one, other)
     if found is None or found.variance is None or run_spread is None:
         return LogRatio(seen.value, found.variance if found else None, found.freedom if found else math.inf,
                         found.basis if found else seen.basis, seen.unknown)  # fmt: skip
     assumed = run_spread**2 * (1 / len(one) + 1 / len(other))
-    total, freedom = sum_of([(found.variance, found.freedom), (assumed, math.inf)])
+    total, freedom = sum_variances([(found.variance, found.freedom), (assumed, math.inf)])
     basis = f"{found.basis}, and {100 * run_spread:g} % between runs, which is assumed"
     return LogRatio(seen.value, total, freedom, basis)
 
 
-def within(one: Sequence[Window], other: Sequence[Window]) -> LogRatio | None:
+def compare_within_runs(one: Sequence[ThroughputWindow], other: Sequence[ThroughputWindow]) -> LogRatio | None:
     """The same by the runs' steps (see `ratio_of_sums`); None with fewer than two steps.
 
     Where all runs went through the same batches in the same order (one seed), the sides are held against each other batch
@@ -78,10 +80,10 @@ def within(one: Sequence[Window], other: Sequence[Window]) -> LogRatio | None:
             parts.append((run.variance / len(side) ** 2, run.freedom))
     value = fmean(math.log(window.samples_per_s) for window in other)
     value -= fmean(math.log(window.samples_per_s) for window in one)
-    return LogRatio(value, *sum_of(parts), "within runs")
+    return LogRatio(value, *sum_variances(parts), "within runs")
 
 
-def overall(parts: Sequence[LogRatio]) -> LogRatio | None:
+def geometric_mean_ratio(parts: Sequence[LogRatio]) -> LogRatio | None:
     """The geometric mean of cells' ratios, the cells' noise taken as independent; None without a cell.
 
     It is of these cells and no others. Where one has no certainty, it has none.
@@ -95,7 +97,7 @@ def overall(parts: Sequence[LogRatio]) -> LogRatio | None:
     known = [(part.variance / len(parts) ** 2, part.freedom) for part in parts if part.variance is not None]
     if len(known) < len(parts):
         return LogRatio(value, None, math.inf, basis, reason)
-    total, freedom = sum_of(known)
+    total, freedom = sum_variances(known)
     return LogRatio(value, total, freedom, basis, reason)
 
 

@@ -29,7 +29,7 @@ Series = tuple[Sequence[float], Sequence[int]]  # seconds and padded tokens, by 
 
 
 @dataclass(frozen=True, order=True)
-class Modes:
+class Bimodality:
     """Two kinds of step: by how much of the shorter one's time they lie apart, and the share of the longer ones."""
 
     apart: float
@@ -64,7 +64,7 @@ def _truncate(seconds: tuple[float, ...], num_tokens: tuple[int, ...]) -> int:
     (1997), 323-334; K. P. White, M. J. Cobb and S. C. Spratt, "A comparison of five steady-state truncation heuristics
     for simulation", Winter Simulation Conference 2000, 755-760.
     """
-    offs = _drawn_in(seconds, num_tokens)
+    offs = _winsorized_residuals(seconds, num_tokens)
     num_steps = len(offs)
     num_left = num_steps - np.arange(num_steps)
     totals, squares = _sums_from(offs), _sums_from(offs**2)
@@ -83,11 +83,11 @@ def _sums_from(values: Floats) -> Floats:
 def expected_seconds(seconds: Sequence[float], num_tokens: Sequence[int]) -> Floats:
     """What each step's padded tokens let expect it to take, by all the steps (see `_expect`)."""
     sizes = np.asarray(num_tokens, dtype=float)
-    start, slope, _ = _expect(np.asarray(seconds, dtype=float), sizes)
+    start, slope, _ = _fit_time_vs_tokens(np.asarray(seconds, dtype=float), sizes)
     return start + slope * sizes
 
 
-def find_modes(seconds: Sequence[float], expected: Sequence[float] | Floats) -> Modes | None:
+def find_modes(seconds: Sequence[float], expected: Sequence[float] | Floats) -> Bimodality | None:
     """Two clearly separate kinds of step among the measured ones; None where there is one kind, or fewer than 30 steps.
 
     The steps, by their time relative to what their tokens let expect, are cut in two where the groups' own variances are
@@ -109,7 +109,7 @@ def find_modes(seconds: Sequence[float], expected: Sequence[float] | Floats) -> 
     cut = int(np.argmin(low * fast_spread + high * slow_spread))
     apart = float(slow[cut] - fast[cut])
     distance = math.sqrt(2) * apart / math.sqrt(max(float(fast_spread[cut] + slow_spread[cut]), _QUIETEST**2))
-    modes = Modes(apart / float(fast[cut]), float(high[cut]) / num_steps)
+    modes = Bimodality(apart / float(fast[cut]), float(high[cut]) / num_steps)
     return modes if distance > _CLEARLY_APART and modes.apart >= LEAST_APART else None
 
 
@@ -131,14 +131,14 @@ def find_drift(seconds: Sequence[float], expected: Sequence[float] | Floats) -> 
     return math.expm1(rose)
 
 
-def _drawn_in(seconds: Sequence[float], num_tokens: Sequence[int]) -> Floats:
+def _winsorized_residuals(seconds: Sequence[float], num_tokens: Sequence[int]) -> Floats:
     """How far each step is off, its scale told by the second half, which no warm-up touches."""
     took, sizes, half = np.asarray(seconds, dtype=float), np.asarray(num_tokens, dtype=float), len(seconds) // 2
-    start, slope, limit = _expect(took[half:], sizes[half:])
+    start, slope, limit = _fit_time_vs_tokens(took[half:], sizes[half:])
     return (took / (start + slope * sizes) - 1).clip(-limit, limit)
 
 
-def _expect(seconds: Floats, sizes: Floats) -> tuple[float, float, float]:
+def _fit_time_vs_tokens(seconds: Floats, sizes: Floats) -> tuple[float, float, float]:
     """Start and slope of the line through padded tokens and seconds, and how far off its steps may lie, relative.
 
     Batches grouped by length differ in size, so that seconds themselves are never steady. What lies far off is drawn in.

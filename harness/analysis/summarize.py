@@ -11,10 +11,10 @@ from harness.analysis import memory_growth as memory_use
 from harness.analysis.estimate import FEWEST_RUNS, Estimate, t_interval, wilson
 from harness.analysis.memory_growth import held_bytes
 from harness.analysis.noise import noise_warnings
-from harness.analysis.result_warnings import warnings_of
+from harness.analysis.result_warnings import result_warnings
 from harness.analysis.summary import Summary
 from harness.analysis.throughput import (
-    Window,
+    ThroughputWindow,
     host_spread,
     measure_windows,
     over_hosts,
@@ -103,7 +103,7 @@ def _summarise_group(records: tuple[Record, ...]) -> Summary:
         noise=tuple(noise_warnings(runs, windows)),
         warnings=(),
     )
-    return replace(summary, warnings=tuple(warnings_of(summary)))
+    return replace(summary, warnings=tuple(result_warnings(summary)))
 
 
 def _test(record: Record) -> TestEvaluation | None:
@@ -135,7 +135,7 @@ def seconds_to_target(run: Record) -> float | None:
     return None if reached is None else _total(_setup_s(run), reached.train_s, reached.evaluate_s)
 
 
-def _padding_fraction(windows: Sequence[Window]) -> float | None:
+def _padding_fraction(windows: Sequence[ThroughputWindow]) -> float | None:
     computed = sum(sum(window.num_padded_tokens) for window in windows)
     return 1 - sum(sum(window.num_real_tokens) for window in windows) / computed if computed else None
 

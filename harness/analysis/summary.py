@@ -133,6 +133,6 @@ class Summary:
         return tuple(record for record in self.records if record.outcome == "ok")
 
 
-def commonest_test_set(summaries: Iterable[Summary]) -> str | None:
+def most_common_test_set(summaries: Iterable[Summary]) -> str | None:
     """Of the most summaries; None where none knows its own."""
     return next((key for key, _ in Counter(one.test_sha256 for one in summaries).most_common(1)), None)

@@ -10,7 +10,7 @@ from functools import cached_property
 from statistics import fmean, median
 
 from harness.analysis.estimate import FEWEST_RUNS, Estimate, t_interval
-from harness.analysis.log_ratio import LogRatio, ratio_of_sums, sum_of
+from harness.analysis.log_ratio import LogRatio, ratio_of_sums, sum_variances
 from harness.analysis.steady_state import warmup_steps
 from harness.schema.record import Record
 from harness.schema.training_record import Training
@@ -35,7 +35,7 @@ class HostSpread:
 
 
 @dataclass(frozen=True)
-class Window:
+class ThroughputWindow:
     """One run's measured steps: what is left after warm-up, on the clock of its slowest rank.
 
     Attributes:
@@ -59,7 +59,7 @@ class Window:
         return ratio_of_sums(self.seconds, self.num_samples)
 
 
-def measure_windows(trainings: Sequence[Training]) -> list[Window]:
+def measure_windows(trainings: Sequence[Training]) -> list[ThroughputWindow]:
     """Leave the same warm-up out of all runs of a cell, so that they compare over the same batches; none of a run without a step.
 
     Evaluations apart, each rank's steps tile its own clock, and its waiting for the others' gradients lies inside
@@ -69,7 +69,7 @@ def measure_windows(trainings: Sequence[Training]) -> list[Window]:
     runs = [training.steps for training in trainings if training.steps.num_samples]
     first = warmup_steps([(_slowest(run.seconds), run.num_padded_tokens) for run in runs])
     return [
-        Window(
+        ThroughputWindow(
             num_warmup=first,
             seconds=max((rank[first:] for rank in run.seconds), key=sum),
             num_samples=run.num_samples[first:],
@@ -85,7 +85,7 @@ def _slowest(seconds: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
     return seconds[0] if len(seconds) == 1 else tuple(map(max, zip(*seconds, strict=True)))
 
 
-def throughput(windows: Sequence[Window]) -> Estimate | None:
+def throughput(windows: Sequence[ThroughputWindow]) -> Estimate | None:
     """Samples a second: the mean of the runs' own ratios; None without a run.
 
     Its interval is Student's between 3 runs or more, and the steps are not asked. With fewer it is that of the steps
@@ -103,11 +103,11 @@ def throughput(windows: Sequence[Window]) -> Estimate | None:
         if found is None or found.variance is None:
             return Estimate(value, None, None, basis)
         parts.append((found.variance / len(windows) ** 2, found.freedom))
-    half = LogRatio(math.log(value), *sum_of(parts), basis).half_width
+    half = LogRatio(math.log(value), *sum_variances(parts), basis).half_width
     return Estimate(value, min(value * math.exp(-half), *rates), max(value * math.exp(half), *rates), basis)
 
 
-def within_run_fraction(windows: Sequence[Window]) -> float | None:
+def within_run_fraction(windows: Sequence[ThroughputWindow]) -> float | None:
     """Half the interval within one run, over its value; the median of the runs that have one, None without any."""
     known = [found for window in windows if (found := window.within) is not None and found.variance is not None]
     return median(math.expm1(found.half_width) for found in known) if known else None

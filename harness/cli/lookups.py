@@ -15,7 +15,7 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.pricing.prices import Price
     from harness.schema.cells import Cell
-    from harness.schema.host_record import Detected, Machine, Stated
+    from harness.schema.host_record import DetectedInstance, Machine, StatedInstance
     from harness.workflows.priced_records import Priceable
 
 
@@ -59,26 +59,26 @@ def find_price(
     prices: Path | None = None,
     *,
     usd_per_hour: float | None = None,
-    stated: Stated | None = None,
-    detected: Detected | None = None,
+    stated: StatedInstance | None = None,
+    detected: DetectedInstance | None = None,
 ) -> Price | str:
     """What an hour of a machine costs, as it is paid for; or why that is not known."""
     from harness.pricing.prices import load_prices, price_machine
-    from harness.pricing.rates import pay_for
+    from harness.pricing.rates import price_under_plan
     from harness.schema.assumptions import load_assumptions
 
     book = load_assumptions(prices).prices
     found = price_machine(
         load_prices(), machine, stated=stated, detected=detected, usd_per_hour=usd_per_hour, book=book
     )
-    return pay_for(found, book, machine.id)
+    return price_under_plan(found, book, machine.id)
 
 
-def read_stated(instance: str | None, region: str | None, prices: Path | None) -> Stated | None:
+def read_stated(instance: str | None, region: str | None, prices: Path | None) -> StatedInstance | None:
     """What the user says of the machine, refused before anything runs where neither table nor own rates know it."""
     from harness.pricing.prices import find_instance, load_prices
     from harness.schema.assumptions import load_assumptions
-    from harness.schema.host_record import Stated
+    from harness.schema.host_record import StatedInstance
 
     if instance is None:
         if region is not None:
@@ -87,10 +87,10 @@ def read_stated(instance: str | None, region: str | None, prices: Path | None) -
     found = find_instance(load_prices(), instance, region)
     if isinstance(found, str) and all(rate.instance != instance for rate in load_assumptions(prices).prices.rate):
         raise UserError(f"--instance {instance}: {found}")
-    return Stated(instance=instance, region=region)
+    return StatedInstance(instance=instance, region=region)
 
 
-def asker(*, detect: bool, offline: bool) -> Callable[[Machine], Detected | None]:
+def cloud_detector(*, detect: bool, offline: bool) -> Callable[[Machine], DetectedInstance | None]:
     """What asks the metadata service of a machine's cloud, or nobody."""
     from harness.machine import cloud_metadata as cloud
 
@@ -99,7 +99,7 @@ def asker(*, detect: bool, offline: bool) -> Callable[[Machine], Detected | None
     return lambda machine: None if offline else cloud.detect(machine.cloud_vendor, everywhere=detect)
 
 
-def read_pairs(options: list[str]) -> dict[str, str]:
+def parse_key_value(options: list[str]) -> dict[str, str]:
     """`MACHINE=NAME` of each option `--instance`."""
     pairs = dict(option.partition("=")[::2] for option in options)
     if wrong := [option for option in options if "=" not in option]:
@@ -107,7 +107,7 @@ def read_pairs(options: list[str]) -> dict[str, str]:
     return pairs
 
 
-def above_0(value: float | None, option: str) -> float | None:
+def require_positive(value: float | None, option: str) -> float | None:
     """The option's value, refused unless it is above 0."""
     if value is not None and value <= 0:
         raise UserError(f"{option} {value:g}: a number above 0 is needed")
@@ -123,18 +123,20 @@ def price_records(
     config_hashes: frozenset[str] | None = None,
 ) -> Priceable:
     """Read and price, and say on stderr what was left aside, and in what the records differ."""
-    from harness.decision.differences import words
+    from harness.decision.differences import describe_difference
     from harness.workflows.priced_records import load_priced
 
     found = load_priced(
         paths or ([DEFAULT_RESULTS] if DEFAULT_RESULTS.is_dir() else []),
         prices=prices,
         value=value,
-        instances=read_pairs(instance or []),
+        instances=parse_key_value(instance or []),
         usd_per_hour=usd_per_hour,
         config_hashes=config_hashes,
     )
     console.print_problems(found.unreadable)
     for difference in found.differences:
-        console.err.print(f"[yellow]differs:[/] {escape(words(difference))}", soft_wrap=True, highlight=False)
+        console.err.print(
+            f"[yellow]differs:[/] {escape(describe_difference(difference))}", soft_wrap=True, highlight=False
+        )
     return found

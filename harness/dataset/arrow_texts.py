@@ -12,7 +12,7 @@ import numpy as np
 BATCH_ROWS = 10_000
 
 
-class MappedTexts(Sequence[str]):
+class ArrowTextColumn(Sequence[str]):
     """The texts of one column at `indices`, in that order; none is in memory until it is asked for.
 
     Asked for in the file's order, each part of it is read once. The file is mapped anew for every batch, so that pages
@@ -31,11 +31,11 @@ class MappedTexts(Sequence[str]):
     @overload
     def __getitem__(self, at: int) -> str: ...
     @overload
-    def __getitem__(self, at: slice) -> MappedTexts: ...
-    def __getitem__(self, at: int | slice) -> str | MappedTexts:
+    def __getitem__(self, at: slice) -> ArrowTextColumn: ...
+    def __getitem__(self, at: int | slice) -> str | ArrowTextColumn:
         """One text, or a part, which stays on disk."""
         if isinstance(at, slice):
-            return MappedTexts(self.path, self.column, self.indices[at])
+            return ArrowTextColumn(self.path, self.column, self.indices[at])
         return self._read(self.indices[[at]])[0]
 
     def __iter__(self) -> Iterator[str]:
@@ -104,7 +104,7 @@ class TextWriter:
         self.lists = {name: values[end:] for name, values in self.lists.items()}
 
 
-class Joined(Collection[str]):
+class ConcatTexts(Collection[str]):
     """First and second segments as one text each, joined by a blank; without second ones the first as they are."""
 
     def __init__(self, first: Sequence[str], second: Sequence[str] | None) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.files import hash_file
+from harness.files import sha256_file
 
 CACHE_VARIABLE = "HARNESS_CACHE"
 _MANIFEST = "manifest.json"
@@ -36,7 +36,7 @@ def cache_root() -> Path:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """One thing that is kept: what it is of in words, its size, and when it was made; half-made ones have no words."""
 
     folder: Path
@@ -56,7 +56,7 @@ class Cache:
         folder = self.root / key
         try:
             files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
-            whole = all(hash_file(folder / name) == found for name, found in files.items())
+            whole = all(sha256_file(folder / name) == found for name, found in files.items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             whole = False
         if whole:
@@ -85,7 +85,7 @@ class Cache:
         Raises:
             OSError: When it can't be written.
         """
-        files = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
+        files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         told = {"words": words, "made_at": datetime.now(UTC).isoformat(), "files": files}
         with (folder / _MANIFEST).open("w", encoding="utf-8") as file:
             json.dump(told, file, indent=1)
@@ -101,7 +101,7 @@ class Cache:
             return kept
         return self.root / key
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CacheEntry]:
         """All that is there, the oldest first."""
         found = []
         for folder in self.root.iterdir() if self.root.is_dir() else ():
@@ -111,10 +111,10 @@ class Cache:
             except (OSError, ValueError, KeyError, TypeError):
                 words, made_at = "", datetime.fromtimestamp(folder.stat().st_mtime, UTC)
             sizes = (path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            found.append(Entry(folder, words, sum(sizes), made_at))
+            found.append(CacheEntry(folder, words, sum(sizes), made_at))
         return sorted(found, key=lambda entry: entry.made_at)
 
-    def clear(self) -> list[Entry]:
+    def clear(self) -> list[CacheEntry]:
         """Delete all that is there; give what was."""
         gone = self.entries()
         for entry in gone:

@@ -25,7 +25,7 @@ _NAMES: dict[Role, re.Pattern[str]] = {
 
 
 @dataclass(frozen=True)
-class Guess:
+class ColumnGuess:
     """One column's part.
 
     Attributes:
@@ -37,7 +37,7 @@ class Guess:
     why: str
 
 
-def guess_columns(frame: pd.DataFrame) -> dict[Role, Guess]:
+def guess_columns(frame: pd.DataFrame) -> dict[Role, ColumnGuess]:
     """Tell the text and the label by their values, names as a second reason; group and time where there seem to be such.
 
     Text is the column of the longest texts; label one of few values that each stand in several rows. A group is a column
@@ -48,13 +48,13 @@ def guess_columns(frame: pd.DataFrame) -> dict[Role, Guess]:
     """
     seen = {str(name): frame[name].head(_LOOKED_AT).dropna() for name in frame.columns}
     seen = {name: column for name, column in seen.items() if len(column)}
-    found: dict[Role, Guess] = {}
+    found: dict[Role, ColumnGuess] = {}
     for role, candidates in (("text", _texts), ("label", _labels), ("time", _times), ("group", _groups)):
         taken = {guess.column for guess in found.values()}
         left = {name: column for name, column in seen.items() if name not in taken}
         best = max(candidates(left), default=None)
         if best is not None:
-            found[role] = Guess(role, best[1], best[2])  # type: ignore[index,arg-type]
+            found[role] = ColumnGuess(role, best[1], best[2])  # type: ignore[index,arg-type]
     return found
 
 

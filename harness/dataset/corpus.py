@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.dataset.arrow_texts import Joined, MappedTexts
+from harness.dataset.arrow_texts import ArrowTextColumn, ConcatTexts
 from harness.dataset.cache import Cache, digest
 from harness.dataset.duplicates import count_near_duplicates
 from harness.dataset.rows import Rows, read_rows
 from harness.dataset.sources import ModelFiles
 from harness.dataset.splits import draw_splits
 from harness.errors import UserError
-from harness.files import sha256_of
+from harness.files import cached_sha256
 from harness.schema.settings import DataSettings
 from harness.schema.training_record import DataFacts, Example, Split
 
@@ -54,7 +54,7 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenArrays:
     """One split's tokens: row i is `ids[offsets[i]:offsets[i + 1]]`, special tokens included; labels `(num_rows,)`.
 
     Attributes:
@@ -73,7 +73,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Tokenised:
+class TokenizedSplits:
     """Where a corpus lies tokenised (a few arrays a split), and what is said of it in a record."""
 
     folder: Path
@@ -97,7 +97,7 @@ def load_corpus(settings: DataSettings, rows: Rows | None = None) -> Corpus:
     texts = {name: first for name, (first, _) in segments.items()}
     pairs = {name: second for name, (_, second) in segments.items() if second is not None} or None
     labels = {name: np.asarray(rows.labels[drawn[name]]) for name in SPLITS}
-    joined = {name: Joined(texts[name], None if pairs is None else pairs[name]) for name in SPLITS}
+    joined = {name: ConcatTexts(texts[name], None if pairs is None else pairs[name]) for name in SPLITS}
     num_near, num_checked = count_near_duplicates(joined["train"], [joined["val"], joined["test"]])
     counts = np.bincount(labels["train"], minlength=len(rows.names))
     told = vars(rows.facts)
@@ -117,7 +117,7 @@ def load_corpus(settings: DataSettings, rows: Rows | None = None) -> Corpus:
 
 def tokenise(
     corpus: Corpus, model: ModelFiles, seq_len: int, folder: Path, *, store_texts: bool, cache: Cache | None = None
-) -> Tokenised:
+) -> TokenizedSplits:
     """Tokenise every split to at most `seq_len` tokens and lay it in `folder`; what is large, in the cache.
 
     Raises:
@@ -130,35 +130,35 @@ def tokenise(
     facts = corpus.facts.model_copy(update={"tokenizer_sha256": sha256})
     if corpus.key is None:
         folder.mkdir(parents=True, exist_ok=True)
-        return _opened(
-            _lay_tokens(corpus, tokenizer, seq_len, folder, began, store_texts=store_texts), facts, kept=False
+        return _open_texts(
+            _write_tokens(corpus, tokenizer, seq_len, folder, began, store_texts=store_texts), facts, kept=False
         )
     cache = cache or Cache()
     key = digest(_LAYOUT, corpus.key, sha256, seq_len, store_texts)
     kept = cache.find(key)
     if kept is not None:
-        return _opened(kept, facts, kept=True)
+        return _open_texts(kept, facts, kept=True)
     half = cache.begin()
     try:
-        _lay_tokens(corpus, tokenizer, seq_len, half, began, store_texts=store_texts)
+        _write_tokens(corpus, tokenizer, seq_len, half, began, store_texts=store_texts)
         words = f"{facts.source}: {facts.train.num_rows:,} training rows in tokens, {seq_len} at most"
-        return _opened(cache.keep(half, key, words), facts, kept=False)
+        return _open_texts(cache.keep(half, key, words), facts, kept=False)
     except OSError as error:
         raise UserError(f"{cache.root}: tokens can't be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(half, ignore_errors=True)  # gone already where it was kept
 
 
-def lay_texts(corpus: Corpus, folder: Path) -> None:
+def write_texts(corpus: Corpus, folder: Path) -> None:
     """Write the splits' texts to `folder`, for the baselines; of those that lie on disk, where."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in SPLITS:
         first, second = corpus.texts[name], None if corpus.pairs is None else corpus.pairs[name]
-        if isinstance(first, MappedTexts):
+        if isinstance(first, ArrowTextColumn):
             np.save(folder / f"{name}.npy", np.stack([first.indices, corpus.labels[name].astype(np.int64)]))
             rows: dict[str, Any] = {"file": str(first.path), "has_pairs": second is not None}
         else:
-            rows = {"texts": list(Joined(first, second)), "labels": corpus.labels[name].tolist()}
+            rows = {"texts": list(ConcatTexts(first, second)), "labels": corpus.labels[name].tolist()}
         (folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
@@ -168,14 +168,14 @@ def load_texts(folder: Path, split: str) -> tuple[Collection[str], np.ndarray]:
     if "texts" in rows:
         return rows["texts"], np.asarray(rows["labels"], dtype=np.int64)
     indices, labels = np.load(folder / f"{split}.npy")
-    first, second = (MappedTexts(Path(rows["file"]), column, indices) for column in ("text", "pair"))
-    return Joined(first, second if rows["has_pairs"] else None), labels
+    first, second = (ArrowTextColumn(Path(rows["file"]), column, indices) for column in ("text", "pair"))
+    return ConcatTexts(first, second if rows["has_pairs"] else None), labels
 
 
-def load_tokens(folder: Path, split: str) -> Tokens:
+def load_tokens(folder: Path, split: str) -> TokenArrays:
     """Open what `tokenise` laid down."""
     firsts = folder / f"{split}-firsts.npy"
-    return Tokens(
+    return TokenArrays(
         ids=_open_array(folder / f"{split}-ids.bin"),
         offsets=_open_array(folder / f"{split}-offsets.npy"),
         labels=_open_array(folder / f"{split}-labels.npy"),
@@ -183,20 +183,20 @@ def load_tokens(folder: Path, split: str) -> Tokens:
     )
 
 
-def _opened(folder: Path, facts: DataFacts, *, kept: bool) -> Tokenised:
+def _open_texts(folder: Path, facts: DataFacts, *, kept: bool) -> TokenizedSplits:
     told = json.loads((folder / "told.json").read_text(encoding="utf-8"))
     facts = facts.model_copy(update={"truncated_fraction": told["truncated_fraction"], "tokens_were_kept": kept})
-    return Tokenised(folder, facts, Example.model_validate(told["example"]), told["tokenise_s"])
+    return TokenizedSplits(folder, facts, Example.model_validate(told["example"]), told["tokenise_s"])
 
 
-def _lay_tokens(
+def _write_tokens(
     corpus: Corpus, tokenizer: Tokenizer, seq_len: int, folder: Path, began: float, *, store_texts: bool
 ) -> Path:
     num_truncated = num_rows = 0
     for name in SPLITS:
         lengths, firsts = [], []
         with (folder / f"{name}-ids.bin").open("wb") as file:
-            for encodings in _encoded(corpus, name, tokenizer):
+            for encodings in _encode(corpus, name, tokenizer):
                 num_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
                 lengths.append(np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings)))
                 ids = chain.from_iterable(encoding.ids for encoding in encodings)
@@ -220,7 +220,7 @@ def _lay_tokens(
     return folder
 
 
-def _encoded(corpus: Corpus, name: str, tokenizer: Tokenizer) -> Iterator[list[Encoding]]:
+def _encode(corpus: Corpus, name: str, tokenizer: Tokenizer) -> Iterator[list[Encoding]]:
     """A split's rows, encoded by all cores, some at a time; what stands where in a text is left out."""
     rows: Iterator[Any] = iter(corpus.texts[name])
     if corpus.pairs is not None:
@@ -256,10 +256,10 @@ def load_tokenizer(model: ModelFiles) -> tuple[Tokenizer, str]:
 
     path = model.folder / "tokenizer.json"
     if path.is_file():
-        return Tokenizer.from_file(str(path)), sha256_of(path)
+        return Tokenizer.from_file(str(path)), cached_sha256(path)
     path = model.folder / "vocab.txt"
     if path.is_file():
-        return Tokenizer.from_str(BertWordPieceTokenizer(str(path)).to_str()), sha256_of(path)
+        return Tokenizer.from_str(BertWordPieceTokenizer(str(path)).to_str()), cached_sha256(path)
     raise UserError(f"model {model.name!r}: no tokenizer.json and no vocab.txt in its folder")
 
 

@@ -29,7 +29,7 @@ def hash_texts(texts: Sequence[str]) -> np.ndarray:
     return found
 
 
-def first_of_each(hashes: np.ndarray, set_aside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def first_occurrences(hashes: np.ndarray, set_aside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which row stands for each text: of equal ones the first that is set aside for most.
 
     Args:

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from harness.dataset.row_checks import BROKEN, ENCODING, BadRow
+from harness.dataset.row_checks import BROKEN, ENCODING, RejectedRow
 from harness.errors import UserError
-from harness.files import hash_file
+from harness.files import sha256_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +68,7 @@ class SourceFile:
 
 
 @dataclass
-class Part:
+class FilePart:
     """Some rows of a file, in its order.
 
     Attributes:
@@ -80,7 +80,7 @@ class Part:
 
     columns: dict[str, list[Any]]
     places: list[int] = field(default_factory=list)
-    broken: list[BadRow] = field(default_factory=list)
+    broken: list[RejectedRow] = field(default_factory=list)
     is_typed: bool = True
 
     @property
@@ -125,7 +125,7 @@ def hash_files(files: Sequence[SourceFile], where: str) -> str:
     digests = []
     for file in files:
         try:
-            digests.append(hash_file(file.path))
+            digests.append(sha256_file(file.path))
         except OSError as error:
             raise UserError(f"{where}: {file.path.name} can't be read: {error.strerror}") from None
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
@@ -148,7 +148,7 @@ def column_names(file: SourceFile, where: str) -> list[str]:
         return list(open_arrow(file)[0])
 
 
-def read_parts(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[Part]:
+def read_parts(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[FilePart]:
     """Read the wanted columns of a file, a part at a time.
 
     Raises:
@@ -293,14 +293,14 @@ class _Lines:
         return line
 
 
-def _read_table(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[Part]:
+def _read_table(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[FilePart]:
     with _open_text(file) as text:
         lines = _Lines(text)
         reader = csv.reader(lines, delimiter=DELIMITERS[file.format])
         header = next(reader, [])
         _check_columns(header, columns, where)
         at = {column: header.index(column) for column in columns}
-        part, place, unclosed = Part({column: [] for column in columns}, is_typed=False), reader.line_num, 0
+        part, place, unclosed = FilePart({column: [] for column in columns}, is_typed=False), reader.line_num, 0
         lines.num_quotes = 0
         for fields in reader:
             begun, place = place + 1, reader.line_num
@@ -309,28 +309,28 @@ def _read_table(file: SourceFile, columns: Sequence[str], where: str) -> Iterato
             if not fields:
                 continue  # an empty line
             if len(fields) != len(header):
-                part.broken.append(BadRow(begun, BROKEN, f"{len(fields)} fields instead of {len(header)}"))
+                part.broken.append(RejectedRow(begun, BROKEN, f"{len(fields)} fields instead of {len(header)}"))
             else:
                 part.places.append(begun)
                 for column, index in at.items():
                     part.columns[column].append(fields[index])
             if part.is_full:
                 yield part
-                part = Part({column: [] for column in columns}, is_typed=False)
+                part = FilePart({column: [] for column in columns}, is_typed=False)
         if unclosed:  # the last row took the rest of the file for its own
             raise UserError(f"{where}: a quotation mark in line {unclosed} or one after it is never closed")
         yield part
 
 
-def _read_lines(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[Part]:
+def _read_lines(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[FilePart]:
     seen: dict[str, None] = {}
-    part, num_rows = Part({column: [] for column in columns}), 0
+    part, num_rows = FilePart({column: [] for column in columns}), 0
     with _open_bytes(file) as lines:
         for place, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             row = _parse_line(line, place)
-            if isinstance(row, BadRow):
+            if isinstance(row, RejectedRow):
                 part.broken.append(row)
             else:
                 num_rows += 1
@@ -340,7 +340,7 @@ def _read_lines(file: SourceFile, columns: Sequence[str], where: str) -> Iterato
                     values.append(row.get(column))
             if part.is_full:
                 yield part
-                part = Part({column: [] for column in columns})
+                part = FilePart({column: [] for column in columns})
     if not num_rows:
         first = f" (line {part.broken[0].place}: {part.broken[0].detail or part.broken[0].kind})" if part.broken else ""
         raise UserError(f"{where}: no line is a JSON object: this is no JSON Lines{first}; write one object a line")
@@ -348,17 +348,17 @@ def _read_lines(file: SourceFile, columns: Sequence[str], where: str) -> Iterato
     yield part
 
 
-def _parse_line(line: bytes, place: int) -> dict[str, Any] | BadRow:
+def _parse_line(line: bytes, place: int) -> dict[str, Any] | RejectedRow:
     try:
         row = json.loads(line.decode("utf-8-sig" if place == 1 else "utf-8"))
     except UnicodeDecodeError:
-        return BadRow(place, ENCODING, "the line is not UTF-8")
+        return RejectedRow(place, ENCODING, "the line is not UTF-8")
     except (ValueError, RecursionError):
-        return BadRow(place, BROKEN, "no JSON")
-    return row if isinstance(row, dict) else BadRow(place, BROKEN, "JSON, but no object")
+        return RejectedRow(place, BROKEN, "no JSON")
+    return row if isinstance(row, dict) else RejectedRow(place, BROKEN, "JSON, but no object")
 
 
-def _read_arrow(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[Part]:
+def _read_arrow(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[FilePart]:
     if not file.path.stat().st_size:
         raise UserError(f"{where}: the file is empty")
     found, batches = open_arrow(file)
@@ -368,7 +368,7 @@ def _read_arrow(file: SourceFile, columns: Sequence[str], where: str) -> Iterato
         for at in range(0, batch.num_rows, PART_ROWS):
             rows = batch.slice(at, PART_ROWS)
             values = {column: _values(rows.column(column)) for column in columns}
-            yield Part(values, list(range(begin, begin + rows.num_rows)))
+            yield FilePart(values, list(range(begin, begin + rows.num_rows)))
             begin += rows.num_rows
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from harness.dataset.cache import digest
-from harness.dataset.file_formats import Part, SourceFile, find_files, hash_files, read_parts
+from harness.dataset.file_formats import FilePart, SourceFile, find_files, hash_files, read_parts
 from harness.errors import UserError
 from harness.schema.settings import PACKAGED_DATA, DataSettings
 
@@ -17,15 +17,15 @@ _ASIDE = {"source": ANY, "val_source": VAL, "test_source": TEST}
 _HUB_ROWS = 5_000
 
 
-class Placed(NamedTuple):
+class RowOrigin(NamedTuple):
     """Some rows, the words before a place among them (`line`, `b.parquet row`), and what they serve."""
 
     place: str
     set_aside: int
-    part: Part
+    part: FilePart
 
 
-class Origin(NamedTuple):
+class DataOrigin(NamedTuple):
     """One of the places that rows come from.
 
     Attributes:
@@ -38,12 +38,12 @@ class Origin(NamedTuple):
 
     where: str
     set_aside: int
-    read: Callable[[Sequence[str]], Iterator[Placed]]
+    read: Callable[[Sequence[str]], Iterator[RowOrigin]]
     fingerprint: str | None
     is_on_hub: bool
 
 
-def find_origins(settings: DataSettings) -> list[Origin]:
+def find_origins(settings: DataSettings) -> list[DataOrigin]:
     """Where the rows of a source are, and those of its validation and test files.
 
     Raises:
@@ -52,28 +52,28 @@ def find_origins(settings: DataSettings) -> list[Origin]:
     return [_find(settings, key) for key in _ASIDE if getattr(settings, key)]
 
 
-def _find(settings: DataSettings, key: str) -> Origin:
+def _find(settings: DataSettings, key: str) -> DataOrigin:
     source: str = getattr(settings, key)
     where, aside = f"data.{key} {source!r}", _ASIDE[key]
     files = find_files(source, where)
     if files is not None:
         read = functools.partial(_read_files, files, where, aside)
-        return Origin(where, aside, read, hash_files(files, where), is_on_hub=False)
+        return DataOrigin(where, aside, read, hash_files(files, where), is_on_hub=False)
     dataset = _load_hub(source, where)
     splits = [name for name in ("train", "test") if name in dataset and (aside == ANY or name == "train")]
     # What `datasets` tells a cached split by.
     prints = [getattr(dataset[name], "_fingerprint", None) for name in splits]
     hub = functools.partial(_read_hub, {name: dataset[name] for name in splits}, settings.label, where, aside)
-    return Origin(where, aside, hub, None if None in prints else digest(prints), is_on_hub=True)
+    return DataOrigin(where, aside, hub, None if None in prints else digest(prints), is_on_hub=True)
 
 
-def _read_files(files: Sequence[SourceFile], where: str, aside: int, columns: Sequence[str]) -> Iterator[Placed]:
+def _read_files(files: Sequence[SourceFile], where: str, aside: int, columns: Sequence[str]) -> Iterator[RowOrigin]:
     for file in files:
         place, named = ("line" if file.has_lines else "row"), where
         if len(files) > 1:
             place, named = f"{file.path.name} {place}", f"{where}: {file.path.name}"
         for part in read_parts(file, columns, named):
-            yield Placed(place, aside, part)
+            yield RowOrigin(place, aside, part)
 
 
 def _load_hub(source: str, where: str) -> dict[str, Any]:
@@ -88,7 +88,9 @@ def _load_hub(source: str, where: str) -> dict[str, Any]:
         ) from None
 
 
-def _read_hub(splits: dict[str, Any], label: str, where: str, aside: int, columns: Sequence[str]) -> Iterator[Placed]:
+def _read_hub(
+    splits: dict[str, Any], label: str, where: str, aside: int, columns: Sequence[str]
+) -> Iterator[RowOrigin]:
     """Labelled rows of a hub dataset: its `train` split, and its `test` split for testing where it has labels."""
     is_labelled = False
     for name, rows in splits.items():
@@ -101,8 +103,8 @@ def _read_hub(splits: dict[str, Any], label: str, where: str, aside: int, column
             if hasattr(feature, "int2str"):
                 some[label] = [None if at is None or at < 0 else feature.int2str(at) for at in some[label]]
             num_rows = len(some[label])
-            part = Part(dict(some), list(range(begin, begin + num_rows)))
-            yield Placed(f"{name} row", TEST if name == "test" else aside, part)
+            part = FilePart(dict(some), list(range(begin, begin + num_rows)))
+            yield RowOrigin(f"{name} row", TEST if name == "test" else aside, part)
             begin += num_rows
     if not is_labelled:
         raise UserError(f"{where}: no labelled split named train")

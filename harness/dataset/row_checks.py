@@ -23,7 +23,7 @@ _NUMBERS = {"a whole number", "a number"}
 Value = TypeVar("Value")
 
 
-class BadRow(NamedTuple):
+class RejectedRow(NamedTuple):
     """One row that can't be used.
 
     Attributes:
@@ -45,13 +45,13 @@ class BadValue(Exception):  # noqa: N818 - a finding, caught where the row is kn
 
 
 @dataclass
-class BadRows:
+class RejectedRows:
     """All that were found, counted by kind; places and details of the first few alone."""
 
     counts: Counter[str] = field(default_factory=Counter)
     shown: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, found: Iterable[BadRow], where: str) -> None:
+    def add(self, found: Iterable[RejectedRow], where: str) -> None:
         """Count rows of a file; `where` stands before each place."""
         for row in found:
             self.counts[row.kind] += 1
@@ -68,7 +68,7 @@ class BadRows:
 
 
 @dataclass
-class Kinds:
+class RowValidator:
     """Of what kind each column's values are: that of the first one."""
 
     first: dict[str, str] = field(default_factory=dict)

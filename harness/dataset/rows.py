@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.dataset.arrow_texts import MappedTexts, TextWriter
+from harness.dataset.arrow_texts import ArrowTextColumn, TextWriter
 from harness.dataset.cache import Cache, digest
-from harness.dataset.duplicates import first_of_each, hash_texts
-from harness.dataset.loading import ANY, Origin, Placed, find_origins
+from harness.dataset.duplicates import first_occurrences, hash_texts
+from harness.dataset.loading import ANY, DataOrigin, RowOrigin, find_origins
 from harness.dataset.row_checks import (
     EMPTY,
     UNKNOWN,
-    BadRow,
-    BadRows,
     BadValue,
-    Kinds,
+    RejectedRow,
+    RejectedRows,
+    RowValidator,
     as_group,
     as_label,
     as_text,
@@ -33,7 +33,7 @@ from harness.dataset.row_checks import (
 )
 from harness.dataset.sources import locate_data
 from harness.errors import UserError
-from harness.files import sha256_of
+from harness.files import cached_sha256
 from harness.schema.settings import PACKAGED_DATA, DataSettings
 
 # Of sources with more rows texts stay on disk, and what is made of them is kept in the cache.
@@ -116,8 +116,8 @@ def reading_key(settings: DataSettings) -> str:
 
 
 def _taken(texts: Sequence[str], rows: np.ndarray) -> Sequence[str]:
-    if isinstance(texts, MappedTexts):
-        return MappedTexts(texts.path, texts.column, texts.indices[rows])
+    if isinstance(texts, ArrowTextColumn):
+        return ArrowTextColumn(texts.path, texts.column, texts.indices[rows])
     return [texts[row] for row in rows.tolist()]
 
 
@@ -130,7 +130,7 @@ def _read_packaged() -> Rows:
     names, labels = np.unique(unique["category"].to_numpy(dtype=object), return_inverse=True)
     _, groups = np.unique(unique["movie_name"].to_numpy(dtype=object), return_inverse=True)
     facts = RowFacts(
-        PACKAGED_DATA, sha256_of(path), split_by="movie_name", num_duplicates_dropped=len(frame) - len(unique),
+        PACKAGED_DATA, cached_sha256(path), split_by="movie_name", num_duplicates_dropped=len(frame) - len(unique),
         num_conflicting_duplicates=_num_conflicts(frame, unique), num_leaks_dropped=0, bad_rows={},
     )  # fmt: skip
     set_aside = np.full(len(unique), ANY, dtype=np.uint8)
@@ -153,8 +153,8 @@ class _Collector:
 
     settings: DataSettings
     cache: Cache
-    bad: BadRows = field(default_factory=BadRows)
-    kinds: Kinds = field(default_factory=Kinds)
+    bad: RejectedRows = field(default_factory=RejectedRows)
+    kinds: RowValidator = field(default_factory=RowValidator)
     num_seen: int = 0
     names: dict[str, int] = field(default_factory=dict)
     hashes: array[int] = field(default_factory=lambda: array("Q"))
@@ -170,7 +170,7 @@ class _Collector:
         columns = (*settings.text_columns, settings.pair, settings.label, settings.group_by, settings.time_by)
         self.columns = list(dict.fromkeys(column for column in columns if column is not None))
 
-    def read(self, origin: Origin) -> None:
+    def read(self, origin: DataOrigin) -> None:
         """Take all rows of a place that can be used.
 
         Raises:
@@ -185,7 +185,7 @@ class _Collector:
                 self._move_to_disk(origin.where)
         check_labels(self.names, self.settings.label, origin.where)
 
-    def finish(self, origins: Sequence[Origin], key: str | None) -> Rows:
+    def finish(self, origins: Sequence[DataOrigin], key: str | None) -> Rows:
         """Close what was read: every text once, labels in the order of their names.
 
         Raises:
@@ -195,7 +195,7 @@ class _Collector:
             raise self._refusal(origins)
         self.texts.close()
         set_aside, labels = np.asarray(self.set_aside), np.asarray(self.labels)
-        kept, stands_for = first_of_each(np.asarray(self.hashes), set_aside)
+        kept, stands_for = first_occurrences(np.asarray(self.hashes), set_aside)
         facts = RowFacts(
             source=Path(self.settings.source).name,
             sha256=None if origins[0].is_on_hub else origins[0].fingerprint,
@@ -228,7 +228,7 @@ class _Collector:
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)  # gone already where it was kept
 
-    def _take(self, placed: Placed, origin: Origin) -> list[BadRow]:
+    def _take(self, placed: RowOrigin, origin: DataOrigin) -> list[RejectedRow]:
         """Add the part's rows that can be used; give the others."""
         settings, columns, bad = self.settings, placed.part.columns, []
         texts: dict[str, list[str]] = {name: [] for name in self.texts.lists}
@@ -248,7 +248,7 @@ class _Collector:
                     time = self.kinds.check(settings.time_by, as_time(columns[settings.time_by][at], settings.time_by))
                 number = self._number(label, origin)
             except BadValue as wrong:
-                bad.append(BadRow(place, wrong.kind, wrong.detail))
+                bad.append(RejectedRow(place, wrong.kind, wrong.detail))
                 continue
             texts["text"].append(text)
             if pair is not None:
@@ -265,7 +265,7 @@ class _Collector:
         self.texts.add(texts)
         return bad
 
-    def _number(self, label: str, origin: Origin) -> int:
+    def _number(self, label: str, origin: DataOrigin) -> int:
         if label not in self.names:
             if origin.set_aside != ANY:
                 raise BadValue(UNKNOWN, f"{label[:40]!r} is in no row of data.source")
@@ -273,7 +273,7 @@ class _Collector:
             check_labels(self.names, self.settings.label, origin.where, whole=False)
         return self.names[label]
 
-    def _refusal(self, origins: Sequence[Origin]) -> UserError:
+    def _refusal(self, origins: Sequence[DataOrigin]) -> UserError:
         where = " and ".join(origin.where for origin in origins)
         head = f"{where}: {sum(self.bad.counts.values()):,} of {self.num_seen:,} rows can't be used"
         mend = 'mend them, or leave them out with data.on_bad_row = "skip": the record then counts them by kind'
@@ -317,6 +317,6 @@ def _open_kept(folder: Path, key: str) -> Rows:
     # Mapped: of millions of rows each such array counts.
     arrays |= {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in told["arrays"]}
     kept = np.load(folder / "kept.npy", mmap_mode="r")
-    texts, pairs = (MappedTexts(folder / "texts.arrow", name, kept) for name in ("text", "pair"))
+    texts, pairs = (ArrowTextColumn(folder / "texts.arrow", name, kept) for name in ("text", "pair"))
     facts = RowFacts(**told["facts"])
     return Rows(texts, pairs if told["has_pairs"] else None, names=tuple(told["names"]), facts=facts, key=key, **arrays)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
-from harness.files import sha256_of
+from harness.files import cached_sha256
 from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL
 
 WEIGHTS = "model.safetensors"
@@ -80,7 +80,7 @@ def locate_model(name: str, *, weights: bool = True) -> ModelFiles:
         raise UserError(
             f"model {name!r}: {folder.name} has no {' and no '.join(missing)} (a safetensors checkpoint is needed)"
         )
-    return ModelFiles(name, "local" if local else "hub", folder, sha256_of(folder / WEIGHTS) if weights else None)
+    return ModelFiles(name, "local" if local else "hub", folder, cached_sha256(folder / WEIGHTS) if weights else None)
 
 
 def locate_data() -> Path:
@@ -119,7 +119,7 @@ def _packaged_model() -> Path | None:
 
 
 def _verified(path: Path, expected: str) -> str:
-    found = sha256_of(path)
+    found = cached_sha256(path)
     if found != expected:
         raise UserError(
             f"{path.name}: sha256 is {found[:12]}..., {expected[:12]}... was expected; reinstall it: {_HOW_TO_INSTALL}"

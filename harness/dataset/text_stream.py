@@ -24,7 +24,7 @@ _SHOWN_COLUMNS = 20
 
 
 @dataclass(frozen=True)
-class Window:
+class TextWindow:
     """Some rows that follow each other.
 
     Attributes:
@@ -40,7 +40,7 @@ class Window:
     carried: pa.Table
 
 
-def kind_of(path: Path, *, is_read: bool = True) -> str:
+def file_format_of(path: Path, *, is_read: bool = True) -> str:
     """A file's kind, as its name ends: `.csv`, `.parquet`, ...
 
     Args:
@@ -67,7 +67,7 @@ def read_windows(
     carried: Sequence[str] = (),
     num_rows: int,
     skip: int = 0,
-) -> Iterator[Window]:
+) -> Iterator[TextWindow]:
     """Read windows of `num_rows` rows (the last may be shorter), leaving out the first `skip` rows.
 
     Raises:
@@ -81,7 +81,7 @@ def read_windows(
             if first_row <= skip:
                 continue
             kept = table.slice(max(0, skip - begin))
-            yield Window(
+            yield TextWindow(
                 first_row=begin + table.num_rows - kept.num_rows,
                 texts=_joined(kept, text),
                 pairs=None if pair is None else [one or "" for one in _strings(kept, pair)],
@@ -101,7 +101,7 @@ def _told_for(path: Path) -> Iterator[None]:
 
 
 def _batches(path: Path, columns: list[str], num_rows: int) -> Iterator[pa.RecordBatch]:
-    kind = kind_of(path)
+    kind = file_format_of(path)
     if FORMATS[kind] in DELIMITERS:
         return _read_csv(path, DELIMITERS[FORMATS[kind]], columns)
     return _read_binary(path, kind, columns, num_rows) if FORMATS[kind] not in OF_TEXT else _read_json(path, columns)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.estimate import Estimate, value_of
-from harness.analysis.summary import commonest_test_set
+from harness.analysis.summary import most_common_test_set
 from harness.pricing import cost
 from harness.pricing.cost import Priced
 
@@ -71,7 +71,7 @@ def failed(cells: Sequence[Priced]) -> list[Priced]:
 def choose(cells: Sequence[Priced]) -> Choice:
     """Find the best, the cheapest that can't be told from it, and the baselines they are held against."""
     candidates = measured(cells)
-    test_set = commonest_test_set(cell.summary for cell in candidates)
+    test_set = most_common_test_set(cell.summary for cell in candidates)
     compared = [cell for cell in candidates if cell.summary.test_sha256 == test_set]
     judged = [cell for cell in compared if cell.summary.accuracy is not None]
     best = max(judged, key=_accuracy, default=None)

@@ -8,14 +8,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.analysis.abba import by_rounds, find_rounds
+from harness.analysis.abba import find_abba_rounds, ratio_by_rounds
 from harness.analysis.estimate import Estimate
 from harness.analysis.log_ratio import LogRatio
 from harness.analysis.paired_accuracy import PairedAccuracy, pair_accuracies
-from harness.analysis.significance import LEVEL, between, holm, of_runs, overall, within
+from harness.analysis.significance import (
+    LEVEL,
+    compare_runs,
+    compare_within_runs,
+    geometric_mean_ratio,
+    holm,
+    welch_log_ratio,
+)
 from harness.analysis.summarize import peak_memory
-from harness.analysis.throughput import Window, measure_windows
-from harness.decision.pairing import Alone, Pairing
+from harness.analysis.throughput import ThroughputWindow, measure_windows
+from harness.decision.pairing import Pairing, UnpairedCell
 from harness.pricing import formulas
 from harness.pricing.cost import Priced
 from harness.schema.record import Record
@@ -25,7 +32,7 @@ SLOWER = "slower"
 
 
 @dataclass(frozen=True)
-class Figure:
+class ComparedFigure:
     """What is compared; `below` and `above` are said where B / A is certainly below or above 1."""
 
     key: str
@@ -33,14 +40,14 @@ class Figure:
     above: str
 
 
-SPEED = Figure("samples_per_s", SLOWER, "faster")
-MEMORY = Figure("peak_memory_bytes", "less", "more")
-DOLLARS = Figure("usd_per_1000_samples", "cheaper", "dearer")
-ACCURACY = Figure("accuracy", "worse", "better")
+SPEED = ComparedFigure("samples_per_s", SLOWER, "faster")
+MEMORY = ComparedFigure("peak_memory_bytes", "less", "more")
+DOLLARS = ComparedFigure("usd_per_1000_samples", "cheaper", "dearer")
+ACCURACY = ComparedFigure("accuracy", "worse", "better")
 
 
 @dataclass(frozen=True)
-class Asked:
+class CompareOptions:
     """What the reader states; all fractions.
 
     Attributes:
@@ -57,7 +64,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Judged:
+class MetricVerdict:
     """One figure of a cell, or of all cells together.
 
     Attributes:
@@ -68,7 +75,7 @@ class Judged:
         is_certain: Whether a verdict may rest on the interval.
     """
 
-    figure: Figure
+    figure: ComparedFigure
     a: float | None
     b: float | None
     change: Estimate
@@ -79,7 +86,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Compared:
+class CellComparison:
     """One cell on both sides; a figure is None where a side lacks it.
 
     Attributes:
@@ -89,11 +96,11 @@ class Compared:
 
     a: Priced
     b: Priced
-    figures: dict[str, Judged]
+    figures: dict[str, MetricVerdict]
     fails: bool
 
     @property
-    def speed(self) -> Judged:
+    def speed(self) -> MetricVerdict:
         """The figure that every pair has."""
         return self.figures[SPEED.key]
 
@@ -107,14 +114,14 @@ class Comparison:
         held: Cells whose verdict `fail_above` could hold at all.
     """
 
-    asked: Asked
+    asked: CompareOptions
     pairing: Pairing
-    cells: tuple[Compared, ...]
-    overall: dict[str, Judged]
+    cells: tuple[CellComparison, ...]
+    overall: dict[str, MetricVerdict]
     held: int
 
     @property
-    def lost(self) -> tuple[Alone, ...]:
+    def lost(self) -> tuple[UnpairedCell, ...]:
         """Cells that ran in A, and did not end well in B."""
         return tuple(one for one in self.pairing.alone if one.side == "A" and one.other is not None)
 
@@ -124,36 +131,41 @@ class Comparison:
         return self.asked.fail_above is not None and (any(cell.fails for cell in self.cells) or bool(self.lost))
 
 
-def compare(pairing: Pairing, asked: Asked | None = None) -> Comparison:
+def compare(pairing: Pairing, asked: CompareOptions | None = None) -> Comparison:
     """Judge every pair by every figure, each figure's cells as one family."""
-    asked = asked or Asked()
+    asked = asked or CompareOptions()
     pairs = pairing.pairs
     speeds = [_speed(a, b, asked.run_spread) for a, b in pairs]
-    families: list[tuple[Figure, list[LogRatio | None], Callable[[Priced], float | None]]] = [
+    families: list[tuple[ComparedFigure, list[LogRatio | None], Callable[[Priced], float | None]]] = [
         (SPEED, list(speeds), _samples_per_s),
         (MEMORY, [_memory(a, b) for a, b in pairs], _bytes),
         (DOLLARS, [_dollars(a, b, speed) for (a, b), speed in zip(pairs, speeds, strict=True)], _usd),
     ]
-    found: list[dict[str, Judged]] = [{} for _ in pairs]
-    together: dict[str, Judged] = {}
+    found: list[dict[str, MetricVerdict]] = [{} for _ in pairs]
+    together: dict[str, MetricVerdict] = {}
     for figure, ratios, read in families:
         adjusted = holm([None if one is None else one.p_value() for one in ratios])
         for place, (a, b), one, p in zip(found, pairs, ratios, adjusted, strict=True):
             if one is not None:
                 place[figure.key] = _judge(figure, one, p, asked.margin, (read(a), read(b)), len(ratios))
-        if mean := overall([one for one in ratios if one is not None]):
+        if mean := geometric_mean_ratio([one for one in ratios if one is not None]):
             together[figure.key] = _judge(figure, mean, mean.p_value(), asked.margin, (None, None), 1)
     for place, judged in zip(found, _accuracies(pairs, asked.accuracy_margin), strict=True):
         if judged is not None:
             place[ACCURACY.key] = judged
     fails = _fails(speeds, asked.fail_above)
-    cells = tuple(Compared(a, b, place, fail) for (a, b), place, fail in zip(pairs, found, fails, strict=True))
+    cells = tuple(CellComparison(a, b, place, fail) for (a, b), place, fail in zip(pairs, found, fails, strict=True))
     return Comparison(asked, pairing, cells, together, sum(one.unknown is None for one in speeds))
 
 
 def _judge(
-    figure: Figure, found: LogRatio, p_value: float | None, margin: float, sides: tuple[float | None, ...], num: int
-) -> Judged:
+    figure: ComparedFigure,
+    found: LogRatio,
+    p_value: float | None,
+    margin: float,
+    sides: tuple[float | None, ...],
+    num: int,
+) -> MetricVerdict:
     change = found.estimate()
     verdict, reason = CANNOT_TELL, found.unknown
     if found.unknown is None and change.low is not None and change.high is not None:
@@ -166,7 +178,7 @@ def _judge(
             reason = (
                 f"clear alone, but not among {num} cells" if alone else "the interval holds 1 and leaves the margin"
             )
-    return Judged(figure, sides[0], sides[1], change, p_value, verdict, reason, found.unknown is None)
+    return MetricVerdict(figure, sides[0], sides[1], change, p_value, verdict, reason, found.unknown is None)
 
 
 def _fails(speeds: Sequence[LogRatio], fail_above: float | None) -> list[bool]:
@@ -178,7 +190,7 @@ def _fails(speeds: Sequence[LogRatio], fail_above: float | None) -> list[bool]:
     return [p is not None and p < LEVEL and one.value < limit for one, p in zip(speeds, adjusted, strict=True)]
 
 
-def _accuracies(pairs: Iterable[tuple[Priced, Priced]], margin: float) -> list[Judged | None]:
+def _accuracies(pairs: Iterable[tuple[Priced, Priced]], margin: float) -> list[MetricVerdict | None]:
     found = [pair_accuracies(a.summary.ok_records, b.summary.ok_records) for a, b in pairs]
     flat = [(index, won, p) for index, one in enumerate(found) if one for won, p in one.tests]
     adjusted = holm([p for _, _, p in flat])
@@ -194,7 +206,7 @@ def _accuracies(pairs: Iterable[tuple[Priced, Priced]], margin: float) -> list[J
     ]
 
 
-def _judge_accuracy(found: PairedAccuracy, signs: set[bool], p_value: float | None, margin: float) -> Judged:
+def _judge_accuracy(found: PairedAccuracy, signs: set[bool], p_value: float | None, margin: float) -> MetricVerdict:
     change, verdict = found.difference, CANNOT_TELL
     reason = "the interval holds 0 and leaves the margin" if not signs else None
     if len(signs) > 1:
@@ -204,25 +216,25 @@ def _judge_accuracy(found: PairedAccuracy, signs: set[bool], p_value: float | No
     elif signs:
         verdict = ACCURACY.above if signs == {True} else ACCURACY.below
         reason = "one seed: of these two trained models, not of what made them" if len(found.tests) == 1 else None
-    return Judged(ACCURACY, found.a, found.b, change, p_value, verdict, reason)
+    return MetricVerdict(ACCURACY, found.a, found.b, change, p_value, verdict, reason)
 
 
 def _speed(a: Priced, b: Priced, run_spread: float | None) -> LogRatio:
     """By rounds where the runs took turns; between hosts where a side has several, since many of one say little of the next."""
-    rounds = find_rounds(a.summary.ok_records, b.summary.ok_records)
+    rounds = find_abba_rounds(a.summary.ok_records, b.summary.ok_records)
     if rounds is not None:
-        return by_rounds(rounds)
+        return ratio_by_rounds(rounds)
     one, other = _windows(a), _windows(b)
     runs = [window for _, window in one], [window for _, window in other]
     if all(len({host for host, _ in side}) == 1 for side in (one, other)):
-        return of_runs(runs[0], runs[1], run_spread)
-    found, inside = between(_by_host(one), _by_host(other), "host"), within(runs[0], runs[1])
+        return compare_runs(runs[0], runs[1], run_spread)
+    found, inside = welch_log_ratio(_by_host(one), _by_host(other), "host"), compare_within_runs(runs[0], runs[1])
     if found.unknown is None or inside is None:
         return found
     return LogRatio(found.value, inside.variance, inside.freedom, inside.basis, found.unknown)
 
 
-def _by_host(runs: Iterable[tuple[str | None, Window]]) -> list[float]:
+def _by_host(runs: Iterable[tuple[str | None, ThroughputWindow]]) -> list[float]:
     """Each host's mean logarithm."""
     groups: dict[str | None, list[float]] = defaultdict(list)
     for host, window in runs:
@@ -230,7 +242,7 @@ def _by_host(runs: Iterable[tuple[str | None, Window]]) -> list[float]:
     return [fmean(found) for found in groups.values()]
 
 
-def _windows(cell: Priced) -> list[tuple[str | None, Window]]:
+def _windows(cell: Priced) -> list[tuple[str | None, ThroughputWindow]]:
     ran = [run for run in cell.summary.ok_records if run.training and run.training.steps.num_samples]
     windows = measure_windows([run.training for run in ran if run.training])
     return [(run.machine.host, window) for run, window in zip(ran, windows, strict=True)]
@@ -242,7 +254,7 @@ def _memory(a: Priced, b: Priced) -> LogRatio | None:
     if source is None or source != b.summary.peak_memory_source:
         return None
     one, other = ([math.log(size) for size in _peaks(cell)] for cell in (a, b))
-    return between(one, other) if one and other else None
+    return welch_log_ratio(one, other) if one and other else None
 
 
 def _peaks(cell: Priced) -> list[int]:

@@ -45,7 +45,7 @@ class Difference:
     num_cells: int
 
 
-def work(config: FineTuneConfig) -> Work:
+def work_key(config: FineTuneConfig) -> Work:
     """What tells whether two machines did the same work."""
     _, ranks, ddp = parse_device(config.device)
     return hash_config(config, ignore=("seed", "device")), ranks, ddp
@@ -66,14 +66,14 @@ def differences(summaries: Iterable[Summary]) -> list[Difference]:
     by_work: dict[Work, list[Summary]] = defaultdict(list)
     for row in rows:
         if isinstance(row.config, FineTuneConfig):
-            by_work[work(row.config)].append(row)
+            by_work[work_key(row.config)].append(row)
     for members in by_work.values():
         _compare(members, _inputs, found)
     _compare(rows, _versions, found)
     return found.differences()
 
 
-def words(difference: Difference, names: Mapping[str, str] | None = None) -> str:
+def describe_difference(difference: Difference, names: Mapping[str, str] | None = None) -> str:
     """A difference in words: `torch: 2.12.0 on A; 2.13.0 on B and C`."""
     told = names or {}
     values = [
@@ -96,7 +96,7 @@ def require_same(found: Sequence[Difference]) -> None:
         raise UserError(
             "\n".join([
                 "--strict: these records should not be compared, since they differ in",
-                *(f"  {words(difference)}" for difference in found),
+                *(f"  {describe_difference(difference)}" for difference in found),
                 "leave some of them out (name the folders or archives that belong together), measure them anew with "
                 "the same study and packages, or report without --strict",
             ])

@@ -10,15 +10,15 @@ from harness.errors import UserError
 from harness.pricing import cost
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price, PriceRow, PriceTable, find_hardware, find_instance, price_machine
-from harness.pricing.rates import pay_for
+from harness.pricing.rates import price_under_plan
 from harness.schema.assumptions import Assumptions
-from harness.schema.host_record import Machine, Stated
+from harness.schema.host_record import Machine, StatedInstance
 
 NOT_MEASURED = "not measured there: the seconds are those of the measured machine, whose card and count it has"
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class OtherPrice:
     """One cell's measured seconds at another machine's price.
 
     Attributes:
@@ -31,16 +31,16 @@ class Elsewhere:
 
 
 @dataclass(frozen=True)
-class ElsewhereAnswer:
+class OtherPrices:
     """What may be shown, cheapest run first; `refused` says of each asked machine that may not, why."""
 
-    found: tuple[Elsewhere, ...]
+    found: tuple[OtherPrice, ...]
     refused: tuple[str, ...]
 
 
-def elsewhere(
+def price_elsewhere(
     cells: Sequence[Priced], table: PriceTable, assumed: Assumptions, asked: Sequence[str] | None = None
-) -> ElsewhereAnswer:
+) -> OtherPrices:
     """Put each GPU machine's cheapest run at the price of other machines with the same cards, and as many of them.
 
     Host, disk and links differ between such machines too, so that even these seconds are no measurement. A CPU
@@ -56,17 +56,17 @@ def elsewhere(
         UserError: When an asked instance type is not in the table.
     """
     wanted = None if asked is None else {name: _row(table, name) for name in asked}
-    found: list[Elsewhere] = []
+    found: list[OtherPrice] = []
     for cell in _best_runs(cells):
         cards = card_names(table, cell.summary.records[-1].machine)
         own = cell.price.instance if cell.price is not None and cell.price.basis != "assumed" else None
         for row in _cheapest_rows(table, cards):
             if row.instance_type != own and (wanted is None or row.instance_type in wanted):
-                found += _moved(cell, row, table, assumed)
+                found += _repriced(cell, row, table, assumed)
     shown = {one.moved.price.instance for one in found if one.moved.price is not None}
     measured = {names for cell in _best_runs(cells) if (names := card_names(table, cell.summary.records[-1].machine))}
     refused = [_refusal(row, measured) for name, row in (wanted or {}).items() if name not in shown]
-    return ElsewhereAnswer(tuple(sorted(found, key=lambda one: value_of(one.moved.usd_per_run) or 0.0)), tuple(refused))
+    return OtherPrices(tuple(sorted(found, key=lambda one: value_of(one.moved.usd_per_run) or 0.0)), tuple(refused))
 
 
 def card_names(table: PriceTable, machine: Machine) -> tuple[str, ...]:
@@ -109,14 +109,14 @@ def _cheapest_rows(table: PriceTable, cards: tuple[str, ...]) -> list[PriceRow]:
     return list(rows.values())
 
 
-def _moved(cell: Priced, row: PriceRow, table: PriceTable, assumed: Assumptions) -> list[Elsewhere]:
+def _repriced(cell: Priced, row: PriceRow, table: PriceTable, assumed: Assumptions) -> list[OtherPrice]:
     machine = cell.summary.records[-1].machine
-    stated = Stated(instance=row.instance_type, region=row.region)
-    found = pay_for(price_machine(table, machine, stated=stated), assumed.prices, cell.summary.machine_id)
+    stated = StatedInstance(instance=row.instance_type, region=row.region)
+    found = price_under_plan(price_machine(table, machine, stated=stated), assumed.prices, cell.summary.machine_id)
     if not isinstance(found, Price) or found.plan == "own":
         return []
     (moved,) = cost.price([cell.summary], lambda _summary: replace(found, note=NOT_MEASURED), assumed)
-    return [Elsewhere(cell, moved)]
+    return [OtherPrice(cell, moved)]
 
 
 def _refusal(row: PriceRow, measured: set[tuple[str, ...]]) -> str:

@@ -20,7 +20,7 @@ _FEWEST_PAIRS = 2
 
 
 @dataclass(frozen=True)
-class Rung:
+class LadderStep:
     """One cell of a ladder.
 
     Attributes:
@@ -35,7 +35,7 @@ class Rung:
 
     number: int
     cell: Priced
-    base: Rung | None
+    base: LadderStep | None
     speed_up: Estimate | None
     saving: Estimate | None
     num_reached: int
@@ -53,10 +53,10 @@ class Ladder:
     study: str
     machine_id: str
     target: float
-    rungs: tuple[Rung, ...]
+    rungs: tuple[LadderStep, ...]
 
 
-def aim(records: Iterable[Record]) -> list[Record]:
+def set_ladder_target(records: Iterable[Record]) -> list[Record]:
     """Give every rung's record the target that its ladder's first rung sets; other records stay as they are.
 
     A ladder's target is not known before its first rung was run: so it is a judgement on reading, not a setting.
@@ -78,7 +78,7 @@ def ladders(cells: Sequence[Priced]) -> list[Ladder]:
         first = by_number.get(0)
         if first is None or first.summary.target_accuracy is None or len(by_number) < 2:  # noqa: PLR2004 - a ladder
             continue
-        rungs: list[Rung] = []
+        rungs: list[LadderStep] = []
         for number in sorted(by_number):
             rungs.append(_rung(number, by_number[number], first, rungs))
         found.append(Ladder(study, machine_id, first.summary.target_accuracy, tuple(rungs)))
@@ -111,12 +111,12 @@ def _aimed(record: Record, target: float | None) -> Record:
     return record.model_copy(update={"config": record.config.model_copy(update={"training": training})})
 
 
-def _rung(number: int, cell: Priced, first: Priced, below: Sequence[Rung]) -> Rung:
+def _rung(number: int, cell: Priced, first: Priced, below: Sequence[LadderStep]) -> LadderStep:
     own, others = _seconds(cell), _seconds(first)
     rate, usual = cell.summary.samples_per_s, first.summary.samples_per_s
     speed_up = ratio(rate, usual) if rate is not None and usual is not None else None
     is_first = not below
-    return Rung(
+    return LadderStep(
         number=number,
         cell=cell,
         base=min(reversed(below), key=lambda rung: _num_changes(rung.cell, cell), default=None),

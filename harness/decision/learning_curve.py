@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.analysis.estimate import Estimate, value_of
-from harness.analysis.power_law import Errors, PowerLaw, fit_power_law, measure_errors
+from harness.analysis.power_law import MeasuredErrors, PowerLaw, fit_power_law, measure_errors
 from harness.analysis.summary import Summary
 from harness.pricing import cost, formulas
 from harness.pricing.cost import Priced
@@ -23,7 +23,7 @@ _FREE = ("seed", "data.num_train")
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """A curve at one number of training examples.
 
     Attributes:
@@ -68,18 +68,18 @@ class LearningCurve:
         law: What is fitted, or why nothing is.
     """
 
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     num_available: int
-    errors: Errors
+    errors: MeasuredErrors
     law: PowerLaw | str
 
     @property
-    def largest(self) -> Point:
+    def largest(self) -> CurvePoint:
         """With the most examples."""
         return self.points[-1]
 
     @property
-    def whole(self) -> Point | None:
+    def whole(self) -> CurvePoint | None:
         """The point that was trained on all rows that the source has; None where none was."""
         return self.largest if self.largest.num_train == self.num_available else None
 
@@ -105,14 +105,14 @@ def measured_gain(curve: LearningCurve) -> Gain:
     return Gain(start.num_train, end.num_train, accuracy, seconds, _usd(end.cell, seconds), is_measured=True)
 
 
-def foretold_gain(curve: LearningCurve) -> Gain | None:
+def extrapolated_gain(curve: LearningCurve) -> Gain | None:
     """From the largest size measured to all rows that the source has; where those can't be told, to twice as many.
 
     None where no law is fitted.
     """
     if isinstance(curve.law, str):
         return None
-    start, end = curve.largest.num_train, num_foretold(curve, curve.law)
+    start, end = curve.largest.num_train, num_extrapolated(curve, curve.law)
     accuracy = curve.law.gain(start, end)
     seconds = run_seconds(curve, end) - curve.largest.run_s
     if isinstance(accuracy, str):
@@ -120,7 +120,7 @@ def foretold_gain(curve: LearningCurve) -> Gain | None:
     return Gain(start, end, accuracy, seconds, _usd(curve.largest.cell, seconds), is_measured=False)
 
 
-def num_foretold(curve: LearningCurve, law: PowerLaw) -> int:
+def num_extrapolated(curve: LearningCurve, law: PowerLaw) -> int:
     """Of how many examples the report foretells: all that the source has, or twice the most that were measured."""
     largest, available = curve.largest.num_train, curve.num_available
     return available if largest < available <= law.farthest else TWICE * largest
@@ -136,7 +136,7 @@ def run_seconds(curve: LearningCurve, num_train: float) -> float:
     return value_of(cost.run_seconds(curve.largest.cell.summary, num_train)) or 0.0
 
 
-def whole_error(curve: LearningCurve, point: Point) -> float | None:
+def whole_error(curve: LearningCurve, point: CurvePoint) -> float | None:
     """By which share of it training on all rows was estimated wrong from a smaller size; None where it was not measured."""
     if curve.whole is None or point is curve.whole or point.whole_s is None:
         return None
@@ -150,10 +150,10 @@ def _curve(found: dict[int, Priced]) -> LearningCurve:
     return LearningCurve(points, available, errors, fit_power_law(errors))
 
 
-def _point(num_train: int, cell: Priced) -> Point:
+def _point(num_train: int, cell: Priced) -> CurvePoint:
     summary = cell.summary
     assert summary.accuracy is not None and summary.train_s is not None  # noqa: S101 - learning_curves takes no others
-    return Point(
+    return CurvePoint(
         cell=cell,
         num_train=num_train,
         num_seeds=len(_by_seed(summary)),

@@ -33,7 +33,7 @@ _PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
 
 @dataclass(frozen=True)
-class Way:
+class MemorySaving:
     """One setting that may make a cell smaller, while all others stay.
 
     Attributes:
@@ -53,7 +53,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Step:
+class SavingStep:
     """Two cells that differ in one way alone: the usual one, and the one with the way taken.
 
     Attributes:
@@ -61,7 +61,7 @@ class Step:
         time_ratio: Seconds a sample over the usual one's. Dollars a sample too: it is the same machine.
     """
 
-    way: Way
+    way: MemorySaving
     usual: Priced
     taken: Priced
     usual_value: Any
@@ -71,7 +71,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Rescue:
+class OomFix:
     """A cell that ran out of memory, and the cheapest measured one that differs from it in one way alone.
 
     Attributes:
@@ -81,9 +81,9 @@ class Rescue:
 
     lost: Priced
     taken: Priced | None
-    way: Way | None
+    way: MemorySaving | None
     value: Any
-    elsewhere: Step | None
+    elsewhere: SavingStep | None
 
 
 def split_peak(record: Record) -> dict[str, int] | None:
@@ -127,17 +127,17 @@ def split_record(cell: Priced) -> Record | None:
     return next((record for record in reversed(cell.summary.ok_records) if split_peak(record) is not None), None)
 
 
-def ways_to_fit(cells: Sequence[Priced]) -> list[Step]:
+def memory_savings(cells: Sequence[Priced]) -> list[SavingStep]:
     """Every pair of measured cells on one machine that differ in one way alone, in the order of WAYS."""
     return [step for way in WAYS for members in _groups(cells, way).values() for step in _steps(way, members)]
 
 
-def rescues(cells: Sequence[Priced]) -> list[Rescue]:
+def oom_fixes(cells: Sequence[Priced]) -> list[OomFix]:
     """For each cell of which no run ended well, for want of memory, the cheapest way out that was measured."""
     if not any(map(_ran_out, cells)):
         return []
-    steps = ways_to_fit(cells)
-    kin: dict[int, list[tuple[Way, Priced]]] = defaultdict(list)
+    steps = memory_savings(cells)
+    kin: dict[int, list[tuple[MemorySaving, Priced]]] = defaultdict(list)
     for way in WAYS:
         for members in _groups(cells, way).values():
             for lost in filter(_ran_out, members):
@@ -147,16 +147,16 @@ def rescues(cells: Sequence[Priced]) -> list[Rescue]:
     return [_rescue(cell, kin[id(cell)], steps) for cell in cells if _ran_out(cell)]
 
 
-def _rescue(lost: Priced, kin: Sequence[tuple[Way, Priced]], steps: Sequence[Step]) -> Rescue:
+def _rescue(lost: Priced, kin: Sequence[tuple[MemorySaving, Priced]], steps: Sequence[SavingStep]) -> OomFix:
     way, taken = max(kin, key=lambda pair: _rate(pair[1]), default=(None, None))
     if way is None or taken is None:
-        return Rescue(lost, None, None, None, None)
+        return OomFix(lost, None, None, None, None)
     value, own = way.read(taken, _flat(taken)), way.read(lost, _flat(lost))
     same = (step for step in steps if step.way is way and step.usual_value == own and step.value == value)
-    return Rescue(lost, taken, way, value, next(same, None))
+    return OomFix(lost, taken, way, value, next(same, None))
 
 
-def _groups(cells: Sequence[Priced], way: Way) -> dict[tuple[str, ...], list[Priced]]:
+def _groups(cells: Sequence[Priced], way: MemorySaving) -> dict[tuple[str, ...], list[Priced]]:
     """Cells on one machine whose configurations are equal but for the way's keys."""
     groups: dict[tuple[str, ...], list[Priced]] = defaultdict(list)
     for cell in cells:
@@ -168,7 +168,7 @@ def _groups(cells: Sequence[Priced], way: Way) -> dict[tuple[str, ...], list[Pri
     return groups
 
 
-def _steps(way: Way, members: Sequence[Priced]) -> Iterator[Step]:
+def _steps(way: MemorySaving, members: Sequence[Priced]) -> Iterator[SavingStep]:
     by_value: dict[Any, Priced] = {}
     for cell in members:
         if _measured(cell):
@@ -179,7 +179,7 @@ def _steps(way: Way, members: Sequence[Priced]) -> Iterator[Step]:
         peak, less = usual.summary.peak_memory_bytes, taken.summary.peak_memory_bytes
         rate, usual_rate = taken.summary.samples_per_s, usual.summary.samples_per_s
         if peak is not None and less is not None and rate is not None and usual_rate is not None:
-            yield Step(way, usual, taken, before, value, peak - less, ratio(usual_rate, rate))
+            yield SavingStep(way, usual, taken, before, value, peak - less, ratio(usual_rate, rate))
 
 
 def _measured(cell: Priced) -> bool:
@@ -233,15 +233,15 @@ def _global_batch(cell: Priced, _fields: Mapping[str, Any]) -> int | None:
 
 
 WAYS = (
-    Way("gradient accumulation", _BATCHES | {"training.grad_accum"}, _read("training.grad_accum"),
+    MemorySaving("gradient accumulation", _BATCHES | {"training.grad_accum"}, _read("training.grad_accum"),
         lambda value: value, chain=True, equal=_global_batch),
-    Way("activation checkpointing", frozenset({"training.activation_checkpointing"}),
+    MemorySaving("activation checkpointing", frozenset({"training.activation_checkpointing"}),
         _read("training.activation_checkpointing"), bool),
-    Way("trained layers", frozenset({"trainable"}), _read("trainable"), _least_trained),
-    Way("attention dropout", frozenset({"model.attention_dropout"}), _dropout, lambda value: -value),
-    Way("precision", frozenset({"precision"}), _read("precision"), _PRECISIONS.index),
-    Way("optimiser", frozenset({"training.optimizer"}), _read("training.optimizer"), str),
-    Way("allocator", frozenset({"training.allocator"}), _read("training.allocator"), lambda value: value != "system"),
-    Way("batch size", _BATCHES, _batch, lambda value: -value, chain=True,
+    MemorySaving("trained layers", frozenset({"trainable"}), _read("trainable"), _least_trained),
+    MemorySaving("attention dropout", frozenset({"model.attention_dropout"}), _dropout, lambda value: -value),
+    MemorySaving("precision", frozenset({"precision"}), _read("precision"), _PRECISIONS.index),
+    MemorySaving("optimiser", frozenset({"training.optimizer"}), _read("training.optimizer"), str),
+    MemorySaving("allocator", frozenset({"training.allocator"}), _read("training.allocator"), lambda value: value != "system"),
+    MemorySaving("batch size", _BATCHES, _batch, lambda value: -value, chain=True,
         equal=lambda _cell, fields: fields["batch_size"] is None),
 )  # fmt: skip

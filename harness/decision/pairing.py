@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.decision.differences import Difference, Value, differences, work
+from harness.decision.differences import Difference, Value, differences, work_key
 from harness.errors import UserError
 from harness.pricing.cost import Priced
 from harness.schema.cells import FineTuneConfig, hash_config
@@ -17,7 +17,7 @@ Side = Literal["A", "B"]
 
 
 @dataclass(frozen=True)
-class Alone:
+class UnpairedCell:
     """A cell that only one side measured.
 
     Attributes:
@@ -38,7 +38,7 @@ class Pairing:
     """
 
     pairs: tuple[tuple[Priced, Priced], ...]
-    alone: tuple[Alone, ...]
+    alone: tuple[UnpairedCell, ...]
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
 
@@ -70,7 +70,7 @@ def pair_cells(
     pairs, left = _matched(*sides, by_machine=by_machine, ignore=("seed", *across))
     ran = tuple(pair for pair in pairs if all(_ran(cell) for cell in pair))
     alone = [found for pair in pairs for found in _failed(*pair)]
-    alone += [Alone(side, cell, None) for side, cells in left for cell in cells if _ran(cell)]
+    alone += [UnpairedCell(side, cell, None) for side, cells in left for cell in cells if _ran(cell)]
     if not ran and not alone:
         raise UserError("nothing to compare: neither side has a fine-tuning cell that ended well")
     return Pairing(ran, tuple(alone), tuple(_differences(*sides)), tuple(_notes(ran)))
@@ -107,7 +107,7 @@ def _matched(
 
     def same_work(cell: Priced) -> Hashable:
         config = cell.summary.config
-        return machine(cell), work(config) if isinstance(config, FineTuneConfig) else None
+        return machine(cell), work_key(config) if isinstance(config, FineTuneConfig) else None
 
     def machine(cell: Priced) -> str | None:
         return cell.summary.machine_id if by_machine else None
@@ -135,12 +135,12 @@ def _ran(cell: Priced) -> bool:
     return cell.summary.samples_per_s is not None
 
 
-def _failed(one: Priced, other: Priced) -> Iterator[Alone]:
+def _failed(one: Priced, other: Priced) -> Iterator[UnpairedCell]:
     """Of a pair where not both ran: the one that did."""
     if _ran(one) and not _ran(other):
-        yield Alone("A", one, other)
+        yield UnpairedCell("A", one, other)
     elif _ran(other) and not _ran(one):
-        yield Alone("B", other, one)
+        yield UnpairedCell("B", other, one)
 
 
 def _differences(one: Sequence[Priced], other: Sequence[Priced]) -> Iterator[Difference]:

@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.estimate import Estimate, clear, value_of
-from harness.analysis.summary import commonest_test_set
-from harness.decision.requirements import Asked, Candidate, Demand, candidate_of, demands_of
+from harness.analysis.estimate import Estimate, intervals_disjoint, value_of
+from harness.analysis.summary import most_common_test_set
+from harness.decision.requirements import Candidate, Requirement, Requirements, candidate_of, parse_requirements
 from harness.pricing.cost import Priced
 from harness.schema.assumptions import Assumptions
 
 
 @dataclass(frozen=True)
-class RuledOut:
+class UnmetRequirement:
     """What one demand ruled out.
 
     Attributes:
@@ -34,7 +34,7 @@ class RuledOut:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Recommended:
     """One recommendation.
 
     Attributes:
@@ -47,7 +47,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Advice:
+class Recommendation:
     """The answer.
 
     Attributes:
@@ -58,33 +58,33 @@ class Advice:
         baselines: Cells that need no fine-tuning and fulfil the demands too.
     """
 
-    asked: Asked
-    choices: tuple[Choice, ...]
+    asked: Requirements
+    choices: tuple[Recommended, ...]
     num_qualifying: int
     num_measured: int
-    ruled_out: tuple[RuledOut, ...]
+    ruled_out: tuple[UnmetRequirement, ...]
     num_elsewhere: int
     not_measured: dict[str, int]
     baselines: tuple[Candidate, ...]
 
 
-def recommend(cells: Sequence[Priced], asked: Asked, assumed: Assumptions) -> Advice:
+def recommend(cells: Sequence[Priced], asked: Requirements, assumed: Assumptions) -> Recommendation:
     """The cheapest, the fastest and a balanced choice of the cells that fulfil every demand by their value.
 
     Balanced is, of those that no other beats in both cost and time, the one nearest to the ideal of the least cost and
     the least time, by the distance of the logarithms: a factor in money counts as much as the same factor in time.
     """
     measured = [cell for cell in cells if cell.summary.kind == "fine_tune" and cell.summary.num_ok]
-    test_set = commonest_test_set(cell.summary for cell in measured)
+    test_set = most_common_test_set(cell.summary for cell in measured)
     candidates = [candidate_of(cell, assumed) for cell in measured if cell.summary.test_sha256 == test_set]
     baselines = [
         candidate_of(cell, assumed)
         for cell in cells
         if cell.summary.kind == "baseline" and cell.summary.num_ok and cell.summary.test_sha256 == test_set
     ]
-    demands = demands_of(asked)
+    demands = parse_requirements(asked)
     good = [_judged(one, demands) for one in candidates if all(demand.fulfilled(one) for demand in demands)]
-    return Advice(
+    return Recommendation(
         asked=asked,
         choices=tuple(_choices(good)),
         num_qualifying=len(good),
@@ -100,33 +100,35 @@ def recommend(cells: Sequence[Priced], asked: Asked, assumed: Assumptions) -> Ad
     )
 
 
-def _judged(one: Candidate, demands: Sequence[Demand]) -> Candidate:
+def _judged(one: Candidate, demands: Sequence[Requirement]) -> Candidate:
     unsure = tuple(words for demand in demands if (words := demand.unsure(one)) is not None)
     return Candidate(one.cell, one.usd, one.waited_s, one.gpu_peak_bytes, unsure)
 
 
-def _ruled_out(demand: Demand, demands: Sequence[Demand], candidates: Sequence[Candidate]) -> RuledOut:
+def _ruled_out(
+    demand: Requirement, demands: Sequence[Requirement], candidates: Sequence[Candidate]
+) -> UnmetRequirement:
     failing = [one for one in candidates if not demand.fulfilled(one)]
     others = [other for other in demands if other is not demand]
     alone = [one for one in failing if all(other.fulfilled(one) for other in others)]
     known = [one for one in alone or failing if demand.missed_by(one) is not None]
     nearest = min(known, key=lambda one: demand.missed_by(one) or 0.0, default=None)
     value = None if nearest is None else value_of(demand.read(nearest))
-    return RuledOut(demand.words, len(failing), nearest, value, demand.unit)
+    return UnmetRequirement(demand.words, len(failing), nearest, value, demand.unit)
 
 
-def _choices(good: Sequence[Candidate]) -> list[Choice]:
+def _choices(good: Sequence[Candidate]) -> list[Recommended]:
     """Without dollars there is no cheapest and no balance; without seconds no fastest."""
     found = []
     for role, read in (("cheapest", _usd), ("fastest", _waited)):
         known = [one for one in good if read(one) is not None]
         first = min(known, key=lambda one: value_of(read(one)) or 0.0, default=None)
         if first is not None:
-            found.append(Choice(role, first, _level(first, known, read)))
+            found.append(Recommended(role, first, _level(first, known, read)))
     both = [one for one in good if one.usd is not None and one.waited_s is not None]
     if both:
         middle = balanced([(value_of(one.usd) or 0.0, value_of(one.waited_s) or 0.0) for one in both])
-        found.append(Choice("balanced", both[middle], ()))
+        found.append(Recommended("balanced", both[middle], ()))
     return found
 
 
@@ -152,7 +154,9 @@ def _level(
 ) -> tuple[Candidate, ...]:
     mine = read(first)
     others = [(one, read(one)) for one in known if one is not first]
-    return tuple(one for one, found in others if mine is not None and found is not None and not clear(mine, found))
+    return tuple(
+        one for one, found in others if mine is not None and found is not None and not intervals_disjoint(mine, found)
+    )
 
 
 def _usd(one: Candidate) -> Estimate | None:

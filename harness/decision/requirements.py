@@ -18,7 +18,7 @@ _GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requirements:
     """What a choice must fulfil; None where nothing was asked.
 
     Attributes:
@@ -53,7 +53,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Demand:
+class Requirement:
     """One of them: `read` gives the figure; it is fulfilled from `bound` on where `least`, else up to it."""
 
     words: str
@@ -107,22 +107,24 @@ def _gpu_peak(cell: Priced) -> int | None:
     return max(marks, default=None)
 
 
-def demands_of(asked: Asked) -> list[Demand]:
+def parse_requirements(asked: Requirements) -> list[Requirement]:
     """What was asked, in the order in which it is told."""
     found = []
     if asked.target_accuracy is not None:
         words = f"the target accuracy of {asked.target_accuracy:g}"
-        found.append(Demand(words, "accuracy", asked.target_accuracy, True, lambda one: one.cell.summary.accuracy))
+        found.append(Requirement(words, "accuracy", asked.target_accuracy, True, lambda one: one.cell.summary.accuracy))
     if asked.deadline_s is not None:
         found.append(
-            Demand(f"the deadline of {_time(asked.deadline_s)}", "s", asked.deadline_s, False, lambda one: one.waited_s)
+            Requirement(
+                f"the deadline of {_time(asked.deadline_s)}", "s", asked.deadline_s, False, lambda one: one.waited_s
+            )
         )
     if asked.budget_usd is not None:
         words = f"the budget of {asked.budget_usd:g} USD a run"
-        found.append(Demand(words, "usd", asked.budget_usd, False, lambda one: one.usd))
+        found.append(Requirement(words, "usd", asked.budget_usd, False, lambda one: one.usd))
     if asked.gpu_memory_bytes is not None:
         words = f"the GPU memory of {asked.gpu_memory_bytes / _GIB:g} GiB"
-        found.append(Demand(words, "bytes", asked.gpu_memory_bytes, False, _memory))
+        found.append(Requirement(words, "bytes", asked.gpu_memory_bytes, False, _memory))
     return found
 
 

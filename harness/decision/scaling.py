@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Literal
 
-from harness.analysis.estimate import Estimate, clear, ratio
+from harness.analysis.estimate import Estimate, intervals_disjoint, ratio
 from harness.analysis.summary import Summary
 from harness.pricing.cost import Priced
 from harness.schema.cells import FineTuneConfig, hash_config, parse_device
@@ -21,7 +21,7 @@ Kind = Literal["strong", "weak"]
 
 
 @dataclass(frozen=True)
-class Point:
+class ScalingPoint:
     """A series at one number of devices; the base is the series' smallest, as a rule one device.
 
     Attributes:
@@ -60,15 +60,15 @@ class Series:
     kind: Kind
     device: Literal["cpu", "gpu"]
     batch_size: int
-    points: tuple[Point, ...]
+    points: tuple[ScalingPoint, ...]
 
     @property
-    def base(self) -> Point:
+    def base(self) -> ScalingPoint:
         """What the others are held against."""
         return self.points[0]
 
     @property
-    def more(self) -> tuple[Point, ...]:
+    def more(self) -> tuple[ScalingPoint, ...]:
         """The points with more devices than the base."""
         return self.points[1:]
 
@@ -120,7 +120,7 @@ def several_gpus_ran(cells: Sequence[Priced]) -> bool:
     )
 
 
-def best_cost(series: Series) -> Point:
+def best_cost(series: Series) -> ScalingPoint:
     """The number of devices with the fewest dollars a sample that is clearly less than the base's; else the base."""
     cheaper = [point for point in series.more if point.cost == "less"]
     return min(cheaper, key=lambda point: point.cost_ratio.value, default=series.base)
@@ -153,19 +153,19 @@ def _sizes(cell: Priced) -> tuple[int, int | None, int]:
     return devices, each if each * config.training.grad_accum * devices == whole else None, whole
 
 
-def _points(found: dict[int, Priced]) -> tuple[Point, ...]:
+def _points(found: dict[int, Priced]) -> tuple[ScalingPoint, ...]:
     base = found[min(found)]
     return tuple(_point(found[devices], base) for devices in sorted(found))
 
 
-def _point(cell: Priced, base: Priced) -> Point:
+def _point(cell: Priced, base: Priced) -> ScalingPoint:
     devices, device_batch, global_batch = _sizes(cell)
     more = devices / _sizes(base)[0]
     rate, base_rate = _rate(cell), _rate(base)
     speed_up = _ONE if cell is base else ratio(rate, base_rate)
     efficiency = _times(speed_up, 1 / more)
-    ranked = clear(rate, base_rate) and cell is not base
-    return Point(
+    ranked = intervals_disjoint(rate, base_rate) and cell is not base
+    return ScalingPoint(
         cell=cell,
         num_devices=devices,
         device_batch_size=device_batch or _config(cell).device_batch(devices),

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.estimate import Estimate, clear
+from harness.analysis.estimate import Estimate, intervals_disjoint
 from harness.analysis.summarize import summarise
 from harness.analysis.throughput import HostSpread, host_spread
-from harness.decision.differences import Work, slice_words, work
+from harness.decision.differences import Work, slice_words, work_key
 from harness.pricing import cost
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
@@ -41,7 +41,7 @@ class MachineType:
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparedCell:
     """The same work on every type: one that ran it, could not run it (`num_ok` 0), or was not asked to (None)."""
 
     squares: tuple[Priced | None, ...]
@@ -58,7 +58,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Figure:
+class MachineFigure:
     """What machines are ranked by; `most` is better for a speed, the least for an amount."""
 
     key: str
@@ -66,8 +66,8 @@ class Figure:
     most: bool = False
 
 
-SPEED = Figure("fastest", lambda cell: cell.summary.samples_per_s, most=True)
-PER_1000 = Figure("per_1000", lambda cell: cell.usd_per_1000_samples)
+SPEED = MachineFigure("fastest", lambda cell: cell.summary.samples_per_s, most=True)
+PER_1000 = MachineFigure("per_1000", lambda cell: cell.usd_per_1000_samples)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Ranking:
         level: Types whose interval meets that of the first, or that can't be told for want of an interval.
     """
 
-    figure: Figure
+    figure: MachineFigure
     best: tuple[Priced | None, ...]
     first: int | None
     level: tuple[int, ...]
@@ -103,18 +103,18 @@ class SideBySide:
     """
 
     types: tuple[MachineType, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[ComparedCell, ...]
     rankings: tuple[Ranking, ...]
     num_alone: int
     deadline_s: float | None
 
     @property
-    def shared(self) -> tuple[Line, ...]:
+    def shared(self) -> tuple[ComparedCell, ...]:
         """The lines that can be compared: two types or more measured them."""
         return tuple(line for line in self.lines if len(line.measured) >= _LEAST_TYPES)
 
     @property
-    def ranked(self) -> tuple[Line, ...]:
+    def ranked(self) -> tuple[ComparedCell, ...]:
         """The lines that machines are ranked over."""
         return _ranked(self.lines)
 
@@ -130,9 +130,9 @@ def side_by_side(
     found: dict[Work, dict[int, list[Priced]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         if isinstance(cell.summary.config, FineTuneConfig):
-            found[work(cell.summary.config)][place[cell.summary.machine_id]].append(cell)
+            found[work_key(cell.summary.config)][place[cell.summary.machine_id]].append(cell)
     lines = [
-        Line(tuple(_square(by_type[i], assumed) if i in by_type else None for i in range(len(types))))
+        ComparedCell(tuple(_square(by_type[i], assumed) if i in by_type else None for i in range(len(types))))
         for by_type in found.values()
     ]
     tried = [line for line in lines if sum(cell is not None for cell in line.squares) >= _LEAST_TYPES]
@@ -217,7 +217,7 @@ def _device(cell: Priced) -> str:
     return parse_device(config.device)[0] if isinstance(config, FineTuneConfig) else "cpu"
 
 
-def _figures(assumed: Assumptions, deadline_s: float | None) -> list[Figure]:
+def _figures(assumed: Assumptions, deadline_s: float | None) -> list[MachineFigure]:
     def in_time(cell: Priced) -> Estimate | None:
         seconds = cost.waited_seconds(cell.summary, cell.price, assumed.prices)
         late = seconds is None or deadline_s is None or seconds.value > deadline_s
@@ -226,26 +226,26 @@ def _figures(assumed: Assumptions, deadline_s: float | None) -> list[Figure]:
     figures = [
         SPEED,
         PER_1000,
-        Figure("run", lambda cell: cell.usd_per_run),
-        Figure("to_target", lambda cell: cell.usd_to_target),
+        MachineFigure("run", lambda cell: cell.usd_per_run),
+        MachineFigure("to_target", lambda cell: cell.usd_to_target),
     ]
-    return figures if deadline_s is None else [*figures, Figure("in_time", in_time)]
+    return figures if deadline_s is None else [*figures, MachineFigure("in_time", in_time)]
 
 
-def _ranked(lines: Iterable[Line]) -> tuple[Line, ...]:
+def _ranked(lines: Iterable[ComparedCell]) -> tuple[ComparedCell, ...]:
     shared = tuple(line for line in lines if len(line.measured) >= _LEAST_TYPES)
     # Training the head alone is other work: quick and cheap, and often good for nothing.
     whole = tuple(line for line in shared if getattr(line.example.summary.config, "trainable", "all") == "all")
     return whole or shared
 
 
-def _rank(figure: Figure, lines: Iterable[Line], num_types: int) -> Ranking:
+def _rank(figure: MachineFigure, lines: Iterable[ComparedCell], num_types: int) -> Ranking:
     ranked = _ranked(lines)
     best = tuple(_best(figure, [line.squares[index] for line in ranked]) for index in range(num_types))
     return Ranking(figure, best, *verdict(best, figure))
 
 
-def verdict(cells: Sequence[Priced | None], figure: Figure) -> tuple[int | None, tuple[int, ...]]:
+def verdict(cells: Sequence[Priced | None], figure: MachineFigure) -> tuple[int | None, tuple[int, ...]]:
     """The place of the best of these cells, and of those that can't be told from it; none with fewer than two figures."""
     found = {
         index: estimate
@@ -255,10 +255,12 @@ def verdict(cells: Sequence[Priced | None], figure: Figure) -> tuple[int | None,
     if len(found) < _LEAST_TYPES:
         return None, ()
     first = (max if figure.most else min)(found, key=lambda index: found[index].value)
-    return first, tuple(index for index in found if index != first and not clear(found[first], found[index]))
+    return first, tuple(
+        index for index in found if index != first and not intervals_disjoint(found[first], found[index])
+    )
 
 
-def _best(figure: Figure, cells: Iterable[Priced | None]) -> Priced | None:
+def _best(figure: MachineFigure, cells: Iterable[Priced | None]) -> Priced | None:
     found = [
         (estimate.value, cell)
         for cell in cells

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.pricing import formulas
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
-from harness.schema.assumptions import Rental
+from harness.schema.assumptions import RentalTerms
 from harness.schema.record import Record
 
 
@@ -65,7 +65,7 @@ class StudyCost:
         return _sum(machine.usd_billed for machine in self.machines)
 
 
-def study_cost(cells: Sequence[Priced], rental: Rental, records: Iterable[Record] | None = None) -> StudyCost:
+def study_cost(cells: Sequence[Priced], rental: RentalTerms, records: Iterable[Record] | None = None) -> StudyCost:
     """Add up what was run.
 
     Args:
@@ -83,7 +83,7 @@ def study_cost(cells: Sequence[Priced], rental: Rental, records: Iterable[Record
     return StudyCost(tuple(_machine(name, runs, prices[name], rental) for name, runs in by_machine.items()))
 
 
-def _machine(machine_id: str, runs: Sequence[Record], price: Price | str, rental: Rental) -> MachineCost:
+def _machine(machine_id: str, runs: Sequence[Record], price: Price | str, rental: RentalTerms) -> MachineCost:
     by_host: dict[str | None, float] = {}
     for run in runs:
         by_host[run.machine.host] = by_host.get(run.machine.host, 0.0) + run.duration_s
@@ -103,7 +103,7 @@ def _machine(machine_id: str, runs: Sequence[Record], price: Price | str, rental
     )
 
 
-def _billed(price: Price | None, seconds: float, rental: Rental) -> float | None:
+def _billed(price: Price | None, seconds: float, rental: RentalTerms) -> float | None:
     if price is None or price.plan == "own":
         return None if price is None else formulas.usd_of_seconds(price.usd_per_hour, seconds)
     before_s = rental.startup_s + rental.setup_s

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.analysis.estimate import Estimate, through, value_of
+from harness.analysis.estimate import Estimate, map_increasing, value_of
 from harness.pricing import formulas
 from harness.pricing.cost import Priced
 from harness.schema.assumptions import Assumptions, ValueModel
@@ -16,7 +16,7 @@ _BINARY = 2
 
 
 @dataclass(frozen=True)
-class Errors:
+class WrongAnswers:
     """Shares of all examples; `positive` is the second label."""
 
     positive: str
@@ -44,7 +44,7 @@ class Worth:
     cell: Priced
     is_majority: bool
     accuracy: Estimate
-    errors: Errors | None
+    errors: WrongAnswers | None
     wrong_usd: float
     upfront_usd: float
     upkeep_usd_per_month: float
@@ -57,12 +57,12 @@ class Worth:
     break_even_items: float | None
 
 
-def judge(cells: Iterable[Priced], assumed: Assumptions) -> list[Worth]:
+def judge_worth(cells: Iterable[Priced], assumed: Assumptions) -> list[Worth]:
     """The worth of every priced cell with an accuracy, in the order given; baselines too."""
-    return [found for cell in cells if (found := judge_cell(cell, assumed)) is not None]
+    return [found for cell in cells if (found := judge_cell_worth(cell, assumed)) is not None]
 
 
-def judge_cell(cell: Priced, assumed: Assumptions) -> Worth | None:
+def judge_cell_worth(cell: Priced, assumed: Assumptions) -> Worth | None:
     """One model's worth; None without accuracy or dollars."""
     value, accuracy = assumed.value, cell.summary.accuracy
     if accuracy is None or cell.usd_billed is None:
@@ -88,7 +88,7 @@ def judge_cell(cell: Priced, assumed: Assumptions) -> Worth | None:
         item = formulas.usd_per_item(reached, value.right_usd, wrong)
         return formulas.monthly_benefit_usd(value.items_per_month, item, today, serving, upkeep)
 
-    monthly = through(accuracy, benefit)
+    monthly = map_increasing(accuracy, benefit)
     return Worth(
         cell=cell,
         is_majority=is_majority,
@@ -99,7 +99,9 @@ def judge_cell(cell: Priced, assumed: Assumptions) -> Worth | None:
         upkeep_usd_per_month=upkeep,
         serving_usd_per_million=serving,
         benefit_usd_per_month=monthly,
-        net_present_value_usd=through(monthly, lambda one: formulas.net_present_value_usd(one, upfront, annuity)),
+        net_present_value_usd=map_increasing(
+            monthly, lambda one: formulas.net_present_value_usd(one, upfront, annuity)
+        ),
         payback_months=formulas.payback_months(monthly.value, upfront),
         return_fraction=formulas.return_fraction(monthly.value, upfront, value.horizon_months),
         break_even_accuracy=formulas.break_even_accuracy(
@@ -118,7 +120,7 @@ def _today_usd(value: ValueModel, wrong: float) -> float:
     return formulas.usd_per_item(value.by_hand_accuracy, value.right_usd, wrong) - value.by_hand_usd
 
 
-def _wrong_usd(errors: Errors | None, value: ValueModel) -> float:
+def _wrong_usd(errors: WrongAnswers | None, value: ValueModel) -> float:
     if errors is None or value.false_positive_usd is None or value.false_negative_usd is None:
         return value.wrong_usd
     return formulas.mean_cost_of_wrong_usd(
@@ -129,7 +131,7 @@ def _wrong_usd(errors: Errors | None, value: ValueModel) -> float:
     )
 
 
-def find_errors(records: Sequence[Record]) -> Errors | None:
+def find_errors(records: Sequence[Record]) -> WrongAnswers | None:
     """Mean over runs of each kind's share of all test examples; None unless the labels are two."""
     shares = []
     for record in records:
@@ -140,4 +142,4 @@ def find_errors(records: Sequence[Record]) -> Errors | None:
         shares.append((pairs[0, 1] / num_rows, pairs[1, 0] / num_rows, record.data.labels[1]))
     if not shares:
         return None
-    return Errors(shares[-1][2], fmean(one[0] for one in shares), fmean(one[1] for one in shares))
+    return WrongAnswers(shares[-1][2], fmean(one[0] for one in shares), fmean(one[1] for one in shares))

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness import __version__
-from harness.execution.jobs import Prepared, ReadTexts, Surroundings
-from harness.execution.rank_process import _Rank
+from harness.execution.jobs import Environment, PreparedCell, ReadTexts
+from harness.execution.rank_process import RankProcess
 from harness.machine.scrub import scrub
 from harness.schema.cells import Cell, FineTuneConfig
-from harness.schema.host_record import Cap
+from harness.schema.host_record import MemoryCapFacts
 from harness.schema.record import Record
 from harness.schema.training_record import (
     LONGEST_TEXT,
@@ -20,10 +20,10 @@ from harness.schema.training_record import (
     CalibratedPeak,
     Example,
     FlopCount,
-    Mark,
     Mistake,
     PeakMemory,
     Phases,
+    ProgressMark,
     Steps,
     TestEvaluation,
     Training,
@@ -44,28 +44,30 @@ def most_confident(test: TestEvaluation | None, read_texts: ReadTexts | None) ->
             label=test.labels[row],
             predicted=test.predictions[row],
             probability=test.probabilities[row],
-            text=_cut(text),
+            text=_truncate(text),
         )
         for row, text in zip(rows, read_texts(rows), strict=True)
     )
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
-_GIB = 2**30
+GIB = 2**30
 
 
-def _cuda_cap(cell: Cell) -> Cap | None:
+def cuda_memory_cap(cell: Cell) -> MemoryCapFacts | None:
     """The cap that a GPU cell's worker sets: torch's allocator holds to it, the CUDA context comes on top."""
     limit = cell.config.limits.memory_limit_gib
     if limit is None:
         return None
-    return Cap(limit_bytes=int(limit * _GIB), method="cuda_fraction", exact=False, peak_bytes=None, num_oom_kills=None)
+    return MemoryCapFacts(
+        limit_bytes=int(limit * GIB), method="cuda_fraction", exact=False, peak_bytes=None, num_oom_kills=None
+    )
 
 
-def blank_record(cell: Cell, around: Surroundings, outcome: str, reason: str | None) -> Record:
+def blank_record(cell: Cell, around: Environment, outcome: str, reason: str | None) -> Record:
     """A record of a cell for which no process was started."""
     return Record.model_validate(
         {
@@ -92,7 +94,8 @@ def blank_record(cell: Cell, around: Surroundings, outcome: str, reason: str | N
     )
 
 
-def _phases(ranks: list[_Rank], prepared: Prepared) -> Phases:
+def phase_times(ranks: list[RankProcess], prepared: PreparedCell) -> Phases:
+    """Seconds of each phase of a cell, as rank 0 reported them."""
     told: dict[str, Any] = {}
     for message in ranks[0].messages if ranks else []:
         told |= message
@@ -108,20 +111,23 @@ def _phases(ranks: list[_Rank], prepared: Prepared) -> Phases:
     )
 
 
-def _marks(ranks: list[_Rank]) -> tuple[Mark, ...]:
+def progress_marks(ranks: list[RankProcess]) -> tuple[ProgressMark, ...]:
+    """Rank 0's progress marks."""
     told = [message for message in ranks[0].messages if message["kind"] == "mark"] if ranks else []
     return tuple(
-        Mark(**{key: message[key] for key in Mark.model_fields} | {"loss": _finite(message["loss"])})
+        ProgressMark(**{key: message[key] for key in ProgressMark.model_fields} | {"loss": _finite(message["loss"])})
         for message in told
     )
 
 
-def _held_bytes(ranks: list[_Rank]) -> tuple[int, ...]:
+def held_bytes_by_step(ranks: list[RankProcess]) -> tuple[int, ...]:
+    """Rank 0's resident bytes after each step, as far as it reported them."""
     told = [message for message in ranks[0].messages if message["kind"] == "mark"] if ranks else []
     return tuple(num_bytes for message in told for num_bytes in message["held_bytes"])
 
 
-def _baseline(end: dict[str, Any], peaks: tuple[PeakMemory, ...]) -> Baseline | None:
+def baseline_result(end: dict[str, Any], peaks: tuple[PeakMemory, ...]) -> Baseline | None:
+    """The baseline's result with the peak memory that the parent sampled."""
     found: Baseline | None = end.get("baseline")
     return found.model_copy(update={"peak_memory": found.peak_memory + peaks}) if found else None
 
@@ -130,7 +136,9 @@ def _finite(loss: float | None) -> float | None:
     return loss if loss is not None and math.isfinite(loss) else None
 
 
-def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell, together: tuple[PeakMemory, ...]) -> Training | None:
+def merge_ranks(
+    ranks: list[RankProcess], prepared: PreparedCell, cell: Cell, together: tuple[PeakMemory, ...]
+) -> Training | None:
     """Put the ranks' traces together: counts and losses summed, seconds kept by rank."""
     ends = [rank.end for rank in ranks]
     if not isinstance(cell.config, FineTuneConfig) or not ends or not all(end and "trace" in end for end in ends):
@@ -150,12 +158,12 @@ def _merge(ranks: list[_Rank], prepared: Prepared, cell: Cell, together: tuple[P
         steps=Steps(
             seconds=tuple(end["seconds"] for end in told),
             num_samples=tuple(num_samples),
-            num_real_tokens=_summed(traces, "num_real_tokens"),
-            num_padded_tokens=_summed(traces, "num_padded_tokens"),
+            num_real_tokens=_sum_or_none(traces, "num_real_tokens"),
+            num_padded_tokens=_sum_or_none(traces, "num_padded_tokens"),
             loss=tuple(_finite(loss) for loss in losses),
             clock=first["clock"],
             num_skipped=traces[0]["num_skipped"],
-            num_token_pairs=_summed(traces, "num_token_pairs"),
+            num_token_pairs=_sum_or_none(traces, "num_token_pairs"),
         ),
         evaluations=tuple(traces[0]["evaluations"]),
         test=first["test"],
@@ -205,16 +213,17 @@ def _all_peaks(peaks: list[CalibratedPeak | None]) -> CalibratedPeak | None:
     )
 
 
-def _summed(traces: list[dict[str, Any]], key: str) -> tuple[int, ...]:
+def _sum_or_none(traces: list[dict[str, Any]], key: str) -> tuple[int, ...]:
     return tuple(sum(counts) for counts in zip(*(trace[key] for trace in traces), strict=True))
 
 
-def _cpu_s(ends: list[dict[str, Any]]) -> float | None:
+def total_cpu_s(ends: list[dict[str, Any]]) -> float | None:
     """CPU seconds of all ranks; None when one did not live to tell."""
     told = [end["cpu_s"] for end in ends if "cpu_s" in end]
     return sum(told) if told and len(told) == len(ends) else None
 
 
-def _checksum_mismatch(ends: list[dict[str, Any]]) -> str | None:
+def checksum_mismatch(ends: list[dict[str, Any]]) -> str | None:
+    """Why the ranks' final parameters differ; None if they agree."""
     sums = {end["checksum"] for end in ends if "checksum" in end}
     return f"the ranks' parameters differ at the end: checksums {sorted(sums)}" if len(sums) > 1 else None

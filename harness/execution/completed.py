@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from harness.execution.dominance import find_dominated
+from harness.execution.dominance import find_oom_bound
 from harness.machine.describe import package_version
 from harness.schema.cells import Cell
 from harness.schema.host_record import Machine
@@ -46,7 +46,7 @@ def find_all_done(
         state: State = "to do"
         last = None
         for record in of_run.get((cell.config_hash, cell.repeat), ()):
-            needless = record.outcome == "skipped" and find_dominated(cell.config, out_of_memory, machine)
+            needless = record.outcome == "skipped" and find_oom_bound(cell.config, out_of_memory, machine)
             if not _finished(record, cell) and (not needless or state == "done"):
                 continue
             if state != "done" or _fresh(record, machine, versions):

@@ -20,7 +20,7 @@ _IDLE_SHARE = 0.05
 _AT_WORK_S = 1.0
 
 
-class Pulse:
+class Heartbeat:
     """A counter a rank, which the rank alone raises and the parent reads."""
 
     def __init__(self, path: Path, num_ranks: int) -> None:
@@ -34,12 +34,12 @@ class Pulse:
             os.close(file)
         self._beats = memoryview(self._memory).cast("q")
 
-    def beat(self, rank: int) -> None:
+    def tick(self, rank: int) -> None:
         """Say that a rank got on: to its next step, forward or backward pass, or batch of an evaluation."""
         self._beats[rank] += 1
 
     @contextlib.contextmanager
-    def at_work(self, rank: int) -> Iterator[None]:
+    def keepalive(self, rank: int) -> Iterator[None]:
         """Beat once a second for a rank that does what has no beats of its own, as waiting for a disk.
 
         The counter is then set back: counters that stay equal tell who is behind.
@@ -69,7 +69,7 @@ class Pulse:
         self._memory.close()
 
 
-class HangWatch:
+class HangDetector:
     """Tells when ranks wait for one that will not come: nothing of the cell gets on, and a rank is idle.
 
     A long step keeps every rank's CPU busy. On a GPU the CPU tells nothing, so there a hang ends by `timeout_s`.
@@ -77,13 +77,13 @@ class HangWatch:
 
     def __init__(self, path: Path, pids: Sequence[int]) -> None:
         """Watch the ranks' processes, whose counters are at `path`."""
-        self._pulse = Pulse(path, len(pids))
+        self._pulse = Heartbeat(path, len(pids))
         self._processes = [psutil.Process(pid) for pid in pids]
         self._beats = self._pulse.read()
         self._since_s, self._longest_s = 0.0, 0.0
         self._cpu_s: list[float] | None = None
 
-    def look(self, now: float) -> str | None:
+    def poll(self, now: float) -> str | None:
         """Say which rank hangs, or None; `now` is on the cell's clock."""
         beats = self._pulse.read()
         if beats != self._beats or not all(beats) or self._cpu_s is None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from harness.dataset.sources import ModelFiles
 from harness.schema.cells import BaselineConfig, FineTuneConfig
-from harness.schema.host_record import Detected, Git, Machine, Stated
+from harness.schema.host_record import DetectedInstance, Git, Machine, StatedInstance
 from harness.schema.training_record import DataFacts, Example
-from harness.store.checkpoint_files import Pieces
+from harness.store.checkpoint_files import ResumePlan
 
 # Texts of the test split by their rows.
 ReadTexts = Callable[[Sequence[int]], Sequence[str]]
@@ -21,7 +21,7 @@ Progress = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class FineTuneJob:
+class TrainJob:
     """What one rank is told.
 
     Attributes:
@@ -45,13 +45,13 @@ class FineTuneJob:
     num_threads: int = 1
     rendezvous: str = ""
     pulse: str = ""
-    ordered_at: float = 0.0
-    shares_gpu: bool = False
-    looks_closer: bool = True
-    pieces: Pieces | None = None
-    profile_to: str = ""
+    submitted_at: float = 0.0
+    share_first_gpu: bool = False
+    run_diagnostics: bool = True
+    pieces: ResumePlan | None = None
+    profile_prefix: str = ""
     profile_first: int = 0
-    keep_to: str = ""
+    save_model_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class BaselineJob:
 
     config: BaselineConfig
     texts_folder: Path
-    ordered_at: float = 0.0
+    submitted_at: float = 0.0
 
 
-Job = FineTuneJob | BaselineJob
+Job = TrainJob | BaselineJob
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedCell:
     """What a cell needs that was made before the first one; tokenise_s is None for a baseline.
 
     Attributes:
@@ -82,11 +82,11 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Environment:
     """What is the same for all cells of a run."""
 
     machine: Machine
-    stated: Stated | None
+    stated: StatedInstance | None
     git: Git | None
     packages: dict[str, str]
-    detected: Detected | None = None
+    detected: DetectedInstance | None = None

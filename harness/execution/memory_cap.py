@@ -20,7 +20,7 @@ import psutil
 
 from harness.errors import UserError
 from harness.machine.describe import memory_group
-from harness.schema.host_record import Cap, CapMethod
+from harness.schema.host_record import CapMethod, MemoryCapFacts
 
 _PEAK = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
 _EVENTS = {1: "memory.oom_control", 2: "memory.events"}
@@ -33,7 +33,7 @@ _GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Group:
+class MemoryCgroup:
     """A memory control group, as the kernel shows it in files."""
 
     path: Path
@@ -51,7 +51,7 @@ class Group:
         return _counter(_read(self.path / _EVENTS[self.version]))
 
 
-class Cage:
+class MemoryCap:
     """A memory cap for one cell: a control group of its own, or where none can be made a limit on each process.
 
     A cell's processes are started inside it, so that every page that they touch counts: what a process forked from
@@ -70,7 +70,7 @@ class Cage:
         self.group = _make_group(limit_bytes, self._token)
 
     @contextlib.contextmanager
-    def python_inside(self, log: Path) -> Iterator[None]:
+    def spawn_inside(self, log: Path) -> Iterator[None]:
         """Let multiprocessing's spawn start its next process inside, with all that it prints written to `log`.
 
         Raises:
@@ -113,10 +113,10 @@ class Cage:
         shared = f", {self._num_ranks} ranks with an equal share each" if self._num_ranks > 1 else ""
         return f"an approximate cap of {size}: RLIMIT_DATA{shared}, as no control group could be made"
 
-    def cap(self) -> Cap:
+    def cap(self) -> MemoryCapFacts:
         """What the record keeps of it."""
         group = self.group
-        return Cap(
+        return MemoryCapFacts(
             limit_bytes=self._limit_bytes,
             method=_METHODS[group.version] if group else "rlimit_data",
             exact=self.exact,
@@ -124,7 +124,7 @@ class Cage:
             num_oom_kills=group.num_oom_kills if group else None,
         )
 
-    def why_killed(self) -> str | None:
+    def oom_reason(self) -> str | None:
         """Say why the kernel killed a process inside, or None if it killed none."""
         if self.group is None or not self.group.num_oom_kills:
             return None
@@ -147,12 +147,12 @@ class Cage:
         self.group = None
 
 
-class KernelKills:
+class OomKillCounter:
     """Tells whether the kernel killed a process for want of memory since this was made, outside of any cage."""
 
     def __init__(self) -> None:
         own = memory_group()
-        self._own = Group(own[0], own[2]) if own else None
+        self._own = MemoryCgroup(own[0], own[2]) if own else None
         self._before = self._read()
 
     def why(self) -> str | None:
@@ -172,7 +172,7 @@ _OUTSIDE = (
 )
 
 
-def can_cage() -> bool:
+def can_cap_memory() -> bool:
     """Whether this system has any of the ways to cap main memory."""
     return sys.platform == "linux"
 
@@ -204,10 +204,10 @@ def _candidates() -> Iterator[tuple[Path, Literal[1, 2]]]:
             yield parent, version
 
 
-def _make_group(limit_bytes: int, token: str) -> Group | None:
+def _make_group(limit_bytes: int, token: str) -> MemoryCgroup | None:
     for parent, version in _candidates():
         _remove_left_over(parent)
-        group = Group(parent / f"harness-{os.getpid()}-{token}", version)
+        group = MemoryCgroup(parent / f"harness-{os.getpid()}-{token}", version)
         try:
             group.path.mkdir()
         except OSError:
@@ -218,7 +218,7 @@ def _make_group(limit_bytes: int, token: str) -> Group | None:
     return None
 
 
-def _set_limit(group: Group, limit_bytes: int) -> bool:
+def _set_limit(group: MemoryCgroup, limit_bytes: int) -> bool:
     def write(name: str, value: int) -> bool:
         file = group.path / name
         try:
@@ -240,7 +240,7 @@ def _set_limit(group: Group, limit_bytes: int) -> bool:
     return True
 
 
-def _can_enter(group: Group) -> bool:
+def _can_enter(group: MemoryCgroup) -> bool:
     command = ["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs"', str(group.path)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 

@@ -7,33 +7,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.execution.memory_cap import Cage
+from harness.execution.memory_cap import MemoryCap
 from harness.schema.training_record import PeakMemory
 
 # Reading it walks a process's page tables, some milliseconds for a GiB: too dear for every tick.
 _EVERY_S = 5.0
 
 
-class Census:
+class MemorySampler:
     """Takes the peak of all ranks together, pages that they share counted once.
 
     In a control group it is the kernel's own high-water mark over the cell's life. Otherwise, of several ranks, it is
     the largest sum of their proportional set sizes seen at one moment; such samples miss what lies between them.
     """
 
-    def __init__(self, pids: Sequence[int], cage: Cage | None) -> None:
+    def __init__(self, pids: Sequence[int], cage: MemoryCap | None) -> None:
         """Count the processes `pids`, and whatever else is in `cage`."""
         self._pids, self._cage = pids, cage
         self._samples = cage is None and len(pids) > 1
         self._trains, self._looked_at = False, 0.0
         self._pss_bytes, self._group_bytes = 0, 0
 
-    def look(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Take a sample when it is time for one; `now` is on the cell's clock."""
         if self._samples and self._trains and now - self._looked_at >= _EVERY_S:
             self._sample(now)
 
-    def hear(self, message: dict[str, Any], now: float) -> None:
+    def on_message(self, message: dict[str, Any], now: float) -> None:
         """Follow what rank 0 tells of its phase."""
         phase = message.get("name") if message["kind"] == "phase" else None
         self._trains |= phase == "train"

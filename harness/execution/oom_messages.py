@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Each is an allocation that failed; only some of them come as an exception of their own. Compared in lower case.
-_SIGNS = (
+OOM_PATTERNS = (
     "out of memory",  # CUDA's driver and runtime, torch, NCCL ("Cuda failure 2 'out of memory'"), libgomp
     "cannot allocate memory",  # ENOMEM, as the C library words it
     "can't allocate memory",  # DefaultCPUAllocator
@@ -24,11 +24,11 @@ _SIGNS = (
 _NO_SIGN = "static tls block"
 
 
-def find_sign(text: str) -> str | None:
+def find_oom_message(text: str) -> str | None:
     """The first line that says that memory ran out; None when none does."""
     lines = (line.strip() for line in text.splitlines())
     return next((line for line in lines if _is_sign(line.lower())), None)
 
 
 def _is_sign(line: str) -> bool:
-    return any(sign in line for sign in _SIGNS) and _NO_SIGN not in line
+    return any(sign in line for sign in OOM_PATTERNS) and _NO_SIGN not in line

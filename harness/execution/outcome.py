@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import signal
 
-from harness.execution.memory_cap import Cage, KernelKills
-from harness.execution.oom_messages import find_sign
-from harness.execution.rank_process import _Rank, _tail
+from harness.execution.memory_cap import MemoryCap, OomKillCounter
+from harness.execution.oom_messages import find_oom_message
+from harness.execution.rank_process import RankProcess, read_tail
 
 # Endings that a rank tells of when it is done, and that end no other rank.
-_PLANNED = ("ok", "diverged", "interrupted", "preempted")
+GRACEFUL = ("ok", "diverged", "interrupted", "preempted")
 
 
-def _verdict(ranks: list[_Rank], cage: Cage | None, kills: KernelKills) -> tuple[str, str | None]:
+def classify_outcome(ranks: list[RankProcess], cage: MemoryCap | None, kills: OomKillCounter) -> tuple[str, str | None]:
     """The ending of the rank that failed first; another's "connection reset by peer" only follows from it."""
     failed = [rank for rank in ranks if rank.ended_at is not None and (rank.end or {}).get("outcome") != "ok"]
     if not failed:
@@ -27,13 +27,13 @@ def _verdict(ranks: list[_Rank], cage: Cage | None, kills: KernelKills) -> tuple
         return outcome, f"{prefix}{first.end['reason']}{capped if outcome == 'oom' else ''}"
     code = first.process.exitcode
     if code == -signal.SIGKILL:
-        why = (cage.why_killed() if cage is not None else None) or kills.why()
+        why = (cage.oom_reason() if cage is not None else None) or kills.why()
         if why is not None:
             return "oom", f"the kernel killed rank {ranks.index(first)}: {why}"
         hint = "; the kernel kills so when memory is out, but its count of such kills did not rise"
         return "crashed", f"{prefix}the process was ended by SIGKILL{hint}"
     # A library that gets no memory in a thread of its own, or before Python runs, ends the process with these words.
-    sign = find_sign(_tail(first.stderr))
+    sign = find_oom_message(read_tail(first.stderr))
     if sign is not None:
         return "oom", f"{prefix}{sign}{capped}"
     if code is not None and code < 0:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.dataset.cache import Cache
-from harness.dataset.corpus import Corpus, Tokenised, lay_texts, load_corpus, tokenise
+from harness.dataset.corpus import Corpus, TokenizedSplits, load_corpus, tokenise, write_texts
 from harness.dataset.rows import Rows, read_rows, reading_key
 from harness.dataset.sources import ModelFiles, locate_model
-from harness.execution.jobs import BaselineJob, FineTuneJob, Prepared
+from harness.execution.jobs import BaselineJob, PreparedCell, TrainJob
 from harness.schema.cells import BaselineConfig, Cell, FineTuneConfig
 from harness.schema.settings import DataSettings
 
@@ -21,9 +21,9 @@ class Preparations:
         self._rows: dict[str, Rows] = {}
         self._corpora: dict[DataSettings, tuple[Corpus, Path]] = {}
         self._models: dict[tuple[str, bool], ModelFiles] = {}
-        self._tokens: dict[tuple[DataSettings, str, int], Tokenised] = {}
+        self._tokens: dict[tuple[DataSettings, str, int], TokenizedSplits] = {}
 
-    def prepare(self, cell: Cell) -> Prepared:
+    def prepare(self, cell: Cell) -> PreparedCell:
         """Make what a cell needs, or give what an earlier one needed too.
 
         Raises:
@@ -32,13 +32,13 @@ class Preparations:
         config = cell.config
         corpus, texts_folder = self._corpus(config.data)
         if isinstance(config, BaselineConfig):
-            return Prepared(BaselineJob(config, texts_folder), corpus.facts, example=None, tokenise_s=None)
+            return PreparedCell(BaselineJob(config, texts_folder), corpus.facts, example=None, tokenise_s=None)
         model = self._model(config)
         tokens = self._tokenised(config, corpus, model)
-        job = FineTuneJob(config, model, tokens.folder, num_labels=len(corpus.facts.labels))
+        job = TrainJob(config, model, tokens.folder, num_labels=len(corpus.facts.labels))
         texts = corpus.texts["test"]
         read = (lambda rows: [texts[row] for row in rows]) if config.data.store_texts else None
-        return Prepared(job, tokens.facts, tokens.example, tokens.tokenise_s, read)
+        return PreparedCell(job, tokens.facts, tokens.example, tokens.tokenise_s, read)
 
     def _corpus(self, data: DataSettings) -> tuple[Corpus, Path]:
         if data not in self._corpora:
@@ -46,7 +46,7 @@ class Preparations:
             if key not in self._rows:
                 self._rows[key] = read_rows(data, self._cache)
             corpus, folder = load_corpus(data, self._rows[key]), self._folder / f"texts{len(self._corpora)}"
-            lay_texts(corpus, folder)
+            write_texts(corpus, folder)
             self._corpora[data] = corpus, folder
         return self._corpora[data]
 
@@ -56,7 +56,7 @@ class Preparations:
             self._models[key] = locate_model(config.model.name, weights=key[1])
         return self._models[key]
 
-    def _tokenised(self, config: FineTuneConfig, corpus: Corpus, model: ModelFiles) -> Tokenised:
+    def _tokenised(self, config: FineTuneConfig, corpus: Corpus, model: ModelFiles) -> TokenizedSplits:
         key = (config.data, model.name, config.seq_len)
         if key not in self._tokens:
             folder = self._folder / f"tokens{len(self._tokens)}"

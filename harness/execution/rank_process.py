@@ -14,7 +14,7 @@ _TAIL_BYTES = 20_000
 
 
 @dataclass
-class _Rank:
+class RankProcess:
     """One process of a cell, and what it told so far."""
 
     process: Any
@@ -25,10 +25,12 @@ class _Rank:
 
     @property
     def end(self) -> dict[str, Any] | None:
+        """The final message; None until it arrives."""
         return next((message for message in self.messages if message["kind"] == "end"), None)
 
 
-def _receive(rank: _Rank, now: float, on_progress: Progress) -> None:
+def receive_messages(rank: RankProcess, now: float, on_progress: Progress) -> None:
+    """Read every pending message of a rank."""
     with contextlib.suppress(EOFError, OSError):
         while rank.pipe.poll():
             message = rank.pipe.recv() | {"at_s": now}
@@ -36,5 +38,6 @@ def _receive(rank: _Rank, now: float, on_progress: Progress) -> None:
             on_progress(message)
 
 
-def _tail(path: Path) -> str:
+def read_tail(path: Path) -> str:
+    """The last lines of a log file."""
     return path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace") if path.exists() else ""

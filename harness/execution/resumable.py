@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.execution.jobs import FineTuneJob, Prepared, Surroundings
+from harness.execution.jobs import Environment, PreparedCell, TrainJob
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner, StartMethod
-from harness.execution.stop_flag import heard
-from harness.execution.sweep import Watcher, alone, run_and_save
+from harness.execution.stop_flag import graceful_stop
+from harness.execution.sweep import ProgressListener, exclusive_lock, run_and_save
 from harness.machine.describe import num_ranks, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
-from harness.store.checkpoint_files import Found, Identity, Pieces, find_newest, forget
+from harness.store.checkpoint_files import ResumePlan, ResumePoint, TrainingIdentity, delete_all, find_newest
 from harness.store.records import folder_name
 from harness.store.saved_models import WriteCard
 
@@ -27,7 +27,7 @@ _TO_STOP_S = 600.0
 
 
 @dataclass(frozen=True)
-class Bounds:
+class StopLimits:
     """When a piece is to end, and how that was asked for; None: not by this.
 
     Attributes:
@@ -69,15 +69,15 @@ def choose_cell(cells: list[Cell], name: str | None) -> list[Cell]:
     return chosen
 
 
-def train_piece(
+def train_until_limit(
     cell: Cell,
     results: Path,
-    around: Surroundings,
-    watcher: Watcher,
+    around: Environment,
+    watcher: ProgressListener,
     *,
     folder: Path,
-    bounds: Bounds,
-    on_found: Callable[[Found], None] = lambda _: None,
+    bounds: StopLimits,
+    on_found: Callable[[ResumePoint], None] = lambda _: None,
     write_card: WriteCard | None = None,
     start_method: StartMethod | None = None,
 ) -> Record:
@@ -106,35 +106,38 @@ def train_piece(
     if (reason := unsupported_reason(config, around.machine)) is not None:
         raise UserError(f"cell {cell.name}: {reason}")
     with (
-        alone(results),
-        alone(folder),
+        exclusive_lock(results),
+        exclusive_lock(folder),
         tempfile.TemporaryDirectory(prefix="harness-data-") as temporary,
     ):
         prepared = Preparations(Path(temporary)).prepare(cell)
-        assert isinstance(prepared.job, FineTuneJob)  # noqa: S101 - of a cell that trains
+        assert isinstance(prepared.job, TrainJob)  # noqa: S101 - of a cell that trains
         identity = identify(cell, prepared, around.machine)
         found = find_newest(folder, identity)
         on_found(found)
         flag = Path(temporary) / "stop"
-        told = _tell(config, around, folder, identity, found.path, flag, bounds)
+        told = _report_stop(config, around, folder, identity, found.path, flag, bounds)
         watcher.cell_started(cell)
-        with Runner(start_method, preload=("harness.execution.ignore_sigterm",)) as runner, heard(flag, bounds.notice):
+        with (
+            Runner(start_method, preload=("harness.execution.ignore_sigterm",)) as runner,
+            graceful_stop(flag, bounds.notice),
+        ):
             needs = replace(prepared, job=replace(prepared.job, pieces=told))
             record, path = run_and_save(runner, cell, needs, around, watcher, results, write_card)
         watcher.cell_ended(cell, record, path)
         if record.outcome == "ok":
-            forget(folder)
+            delete_all(folder)
     if record.outcome == "ok":
         _remove_empty(folder, results / CHECKPOINTS)
     return record
 
 
-def identify(cell: Cell, prepared: Prepared, machine: Machine) -> Identity:
+def identify(cell: Cell, prepared: PreparedCell, machine: Machine) -> TrainingIdentity:
     """What makes a checkpoint one of this training."""
     config, data, job = cell.config, prepared.data, prepared.job
     assert isinstance(config, FineTuneConfig)  # noqa: S101 - chosen so
-    assert isinstance(job, FineTuneJob)  # noqa: S101 - of a cell that trains
-    return Identity(
+    assert isinstance(job, TrainJob)  # noqa: S101 - of a cell that trains
+    return TrainingIdentity(
         config=config.model_dump(mode="json"),
         config_hash=cell.config_hash,
         repeat=cell.repeat,
@@ -145,19 +148,19 @@ def identify(cell: Cell, prepared: Prepared, machine: Machine) -> Identity:
     )
 
 
-def _tell(
+def _report_stop(
     config: FineTuneConfig,
-    around: Surroundings,
+    around: Environment,
     folder: Path,
-    identity: Identity,
+    identity: TrainingIdentity,
     resume_from: Path | None,
     flag: Path,
-    bounds: Bounds,
-) -> Pieces:
+    bounds: StopLimits,
+) -> ResumePlan:
     limit = config.limits.timeout_s
     by_timeout = bounds.max_s is None or limit < bounds.max_s
     max_s = limit if by_timeout or bounds.max_s is None else bounds.max_s
-    return Pieces(
+    return ResumePlan(
         folder=folder.absolute(),
         identity=identity,
         resume_from=None if resume_from is None else resume_from.absolute(),

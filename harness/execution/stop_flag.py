@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from harness.execution.heartbeat import Pulse
+from harness.execution.heartbeat import Heartbeat
 
 # The outcome of the piece that ends so, and why.
 CAUSES: tuple[tuple[str, str], ...] = (
@@ -31,11 +31,11 @@ class StopFlag:
     """Counters of each cause, which the parent raises and the ranks read."""
 
     def __init__(self, path: Path) -> None:
-        self._counters = Pulse(path, len(CAUSES))
+        self._counters = Heartbeat(path, len(CAUSES))
 
-    def raise_for(self, cause: int) -> None:
+    def request(self, cause: int) -> None:
         """Ask for a stop."""
-        self._counters.beat(cause)
+        self._counters.tick(cause)
 
     def cause(self) -> int | None:
         """Why a stop is asked for, as an index into CAUSES; None: it is not."""
@@ -47,7 +47,7 @@ class StopFlag:
 
 
 @contextlib.contextmanager
-def heard(
+def graceful_stop(
     path: Path, notice: Callable[[], bool] | None = None, *, look_every_s: float = _LOOK_EVERY_S
 ) -> Iterator[None]:
     """Turn Ctrl-C, SIGTERM and the cloud's notice into requests to stop; a second Ctrl-C ends the cell at once.
@@ -62,12 +62,12 @@ def heard(
     def on_signal(number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and flag.cause() == _BY_USER:
             raise KeyboardInterrupt
-        flag.raise_for(_BY_USER if number == signal.SIGINT else _BY_SIGNAL)
+        flag.request(_BY_USER if number == signal.SIGINT else _BY_SIGNAL)
 
     def ask() -> None:
         while not done.wait(look_every_s):
             if notice is not None and notice():
-                flag.raise_for(_BY_CLOUD)
+                flag.request(_BY_CLOUD)
                 return
 
     asking = threading.Thread(target=ask, daemon=True, name="cloud-notice")

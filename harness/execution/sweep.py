@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 
 from harness.errors import UserError
 from harness.execution.assemble import blank_record
-from harness.execution.dominance import find_dominated
-from harness.execution.jobs import FineTuneJob, Prepared, Surroundings
+from harness.execution.dominance import find_oom_bound
+from harness.execution.jobs import Environment, PreparedCell, TrainJob
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner, StartMethod
 from harness.machine.describe import (
@@ -26,13 +26,13 @@ from harness.machine.describe import (
     unsupported_reason,
 )
 from harness.schema.cells import BaselineConfig, Cell
-from harness.schema.host_record import Detected, Machine, Stated
+from harness.schema.host_record import DetectedInstance, Machine, StatedInstance
 from harness.schema.record import Record
 from harness.store.records import save_record
-from harness.store.saved_models import WriteCard, keep_model, staged
+from harness.store.saved_models import WriteCard, save_model, staging_folder
 
 
-class Watcher(Protocol):
+class ProgressListener(Protocol):
     """Is told of what happens; see `screen.py`."""
 
     def cell_started(self, cell: Cell) -> None:
@@ -48,7 +48,7 @@ class Watcher(Protocol):
         """A budget ended the study before these."""
 
 
-class Unwatched:
+class NullListener:
     """A watcher that shows nothing."""
 
     def cell_started(self, cell: Cell) -> None:
@@ -72,17 +72,19 @@ class Budget:
     reason: str
 
 
-def look_around(stated: Stated | None, detect: Callable[[Machine], Detected | None] = lambda _: None) -> Surroundings:
+def describe_environment(
+    stated: StatedInstance | None, detect: Callable[[Machine], DetectedInstance | None] = lambda _: None
+) -> Environment:
     """Describe what is the same for all cells of a run; `detect` asks the machine's cloud what it is."""
     machine = describe_machine()
-    return Surroundings(machine, stated, harness_checkout(), installed_packages(), detect(machine))
+    return Environment(machine, stated, harness_checkout(), installed_packages(), detect(machine))
 
 
 def run_cells(  # noqa: PLR0913 - what a run is given has many sources
     cells: Sequence[Cell],
     results: Path,
-    around: Surroundings,
-    watcher: Watcher,
+    around: Environment,
+    watcher: ProgressListener,
     *,
     known_s: dict[str, float] | None = None,
     budget: Budget | None = None,
@@ -111,7 +113,7 @@ def run_cells(  # noqa: PLR0913 - what a run is given has many sources
     ran_out = [record for record in known_oom if record.config_hash not in again]
     began = time.perf_counter()
     with (
-        alone(results),
+        exclusive_lock(results),
         tempfile.TemporaryDirectory(prefix="harness-data-") as folder,
         Runner(start_method) as runner,
     ):
@@ -120,7 +122,7 @@ def run_cells(  # noqa: PLR0913 - what a run is given has many sources
         if any(unsupported_reason(cell.config, around.machine) is None for cell in cells):
             runner.wait_until_warm()
         for index, (cell, needs) in enumerate(zip(cells, prepared, strict=True)):
-            needless = find_dominated(cell.config, [*ran_out, *records], around.machine) if skip else None
+            needless = find_oom_bound(cell.config, [*ran_out, *records], around.machine) if skip else None
             expected = 0.0 if needless else _expected_s(cell, records, known_s or {})
             if budget is not None and time.perf_counter() - began + expected > budget.seconds:
                 watcher.cells_left_out(
@@ -141,23 +143,23 @@ def run_cells(  # noqa: PLR0913 - what a run is given has many sources
 
 
 def run_and_save(
-    runner: Runner, cell: Cell, needs: Prepared, around: Surroundings, watcher: Watcher, results: Path,
+    runner: Runner, cell: Cell, needs: PreparedCell, around: Environment, watcher: ProgressListener, results: Path,
     write_card: WriteCard | None,
 ) -> tuple[Record, Path]:  # fmt: skip
     """Run a cell and save its record, and the model beside it where one is to be kept."""
-    with staged(cell, results) if write_card else contextlib.nullcontext() as folder:
+    with staging_folder(cell, results) if write_card else contextlib.nullcontext() as folder:
         job = needs.job
-        if folder is not None and isinstance(job, FineTuneJob):
-            needs = replace(needs, job=replace(job, keep_to=str(folder)))
+        if folder is not None and isinstance(job, TrainJob):
+            needs = replace(needs, job=replace(job, save_model_to=str(folder)))
         record = runner.run(cell, needs, around, lambda message: watcher.cell_progressed(cell, message))
         path = save_record(record, results)
-        if folder is not None and isinstance(job, FineTuneJob) and write_card is not None:
-            keep_model(folder, record, path, job.model, results, write_card)
+        if folder is not None and isinstance(job, TrainJob) and write_card is not None:
+            save_model(folder, record, path, job.model, results, write_card)
     return record, path
 
 
 @contextlib.contextmanager
-def alone(results: Path) -> Iterator[None]:
+def exclusive_lock(results: Path) -> Iterator[None]:
     """Hold the folder's lock: two studies at once would slow each other and spoil both."""
     results.mkdir(parents=True, exist_ok=True)
     try:

@@ -21,7 +21,7 @@ _AMPERE, _VOLTA = 8, 7  # major compute capability with bf16 and tf32; with fp16
 _WARN_JITTER, _BAD_JITTER = 1.1, 1.5
 
 
-class Product(BaseModel):
+class CalibratedProduct(BaseModel):
     """The fastest product of two square matrices found in one precision.
 
     Attributes:
@@ -51,7 +51,7 @@ class DeviceCalibration(BaseModel):
 
     device: Literal["cpu", "gpu"]
     num_threads: int | None
-    products: tuple[Product, ...]
+    products: tuple[CalibratedProduct, ...]
     copy_gb_per_s: float | None
     step_s_median: float
     step_s_p95_over_median: float
@@ -72,7 +72,7 @@ class Calibration(BaseModel):
     devices: tuple[DeviceCalibration, ...]
 
 
-class Order(BaseModel):
+class CalibrationOrder(BaseModel):
     """What the process is to measure, and for how long."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,7 +82,7 @@ class Order(BaseModel):
     precisions: dict[Literal["cpu", "gpu"], tuple[Literal["fp32", "tf32", "bf16", "fp16"], ...]]
 
 
-def order_for(machine: Machine, torch_cuda: str | None, seconds: float = CALIBRATION_S) -> Order:
+def order_for(machine: Machine, torch_cuda: str | None, seconds: float = CALIBRATION_S) -> CalibrationOrder:
     """The precisions that this machine accelerates, by device; a GPU only where torch's build can reach it.
 
     Args:
@@ -97,10 +97,10 @@ def order_for(machine: Machine, torch_cuda: str | None, seconds: float = CALIBRA
         precisions["gpu"] = (
             ("fp32", "tf32", "bf16", "fp16") if ampere else ("fp32", "fp16") if capability[0] >= _VOLTA else ("fp32",)
         )
-    return Order(seconds=seconds, num_threads=machine.cpu.num_usable, precisions=precisions)
+    return CalibrationOrder(seconds=seconds, num_threads=machine.cpu.num_usable, precisions=precisions)
 
 
-def calibrate(order: Order) -> Calibration | str:
+def calibrate(order: CalibrationOrder) -> Calibration | str:
     """Measure in a process of its own, which has torch; or say why that did not come about."""
     if package_version("torch") == "not installed":
         return "torch is not installed"

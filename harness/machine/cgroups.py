@@ -20,7 +20,7 @@ class Quota(NamedTuple):
     unlimited: str  # what to write into the file to lift it
 
 
-class Periods(NamedTuple):
+class ThrottledPeriods(NamedTuple):
     """Periods (100 ms by default) in which a group ran since it was made, and those in which its quota ran out."""
 
     total: int
@@ -36,12 +36,12 @@ def cpu_quota(root: Path = ROOT) -> Quota | None:
     return min((quota for group in _groups("cpu", root) if (quota := _quota(group))), default=None)
 
 
-def periods(quota: Quota | None) -> Periods | None:
+def periods(quota: Quota | None) -> ThrottledPeriods | None:
     """How often a quota has run out until now; None where the kernel does not count it."""
     if quota is None:
         return None
     counts = dict(re.findall(r"^(nr_periods|nr_throttled) (\d+)$", _read(quota.file.parent / "cpu.stat"), re.MULTILINE))
-    return Periods(int(counts["nr_periods"]), int(counts["nr_throttled"])) if len(counts) > 1 else None
+    return ThrottledPeriods(int(counts["nr_periods"]), int(counts["nr_throttled"])) if len(counts) > 1 else None
 
 
 def memory_left_bytes(root: Path = ROOT) -> int | None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from harness.schema.host_record import Detected
+from harness.schema.host_record import DetectedInstance
 
 BUDGET_S = 0.3
 # The same link-local address in all three clouds: no name has to be resolved, and nothing beyond the host is asked.
@@ -29,7 +29,7 @@ _REGION = re.compile(r"[a-z][a-z0-9-]{1,39}")
 
 def detect(
     firmware: str | None, *, everywhere: bool = False, address: tuple[str, int] = ADDRESS, budget_s: float = BUDGET_S
-) -> Detected | None:
+) -> DetectedInstance | None:
     """Ask the cloud that the firmware names, or every known one, what this machine is.
 
     Never raises, and never takes longer than `budget_s` in all: what has not answered by then is taken for absent.
@@ -45,7 +45,7 @@ def detect(
     """
     named = _BY_FIRMWARE.get(firmware or "")
     asked = [vendor for vendor in _ASK if everywhere or vendor == named]
-    answers: queue.SimpleQueue[Detected | None] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[DetectedInstance | None] = queue.SimpleQueue()
     ends_at = time.perf_counter() + budget_s
 
     def ask(vendor: Vendor) -> None:
@@ -67,7 +67,7 @@ def detect(
     return None
 
 
-def taken_back(vendor: Vendor, *, address: tuple[str, int] = ADDRESS, budget_s: float = BUDGET_S) -> bool:
+def preemption_notice(vendor: Vendor, *, address: tuple[str, int] = ADDRESS, budget_s: float = BUDGET_S) -> bool:
     """Whether the cloud has given notice that it takes this machine back; False where it does not answer in time.
 
     Sources: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html,
@@ -126,7 +126,7 @@ class _Service:
             return None
 
 
-def _aws(service: _Service) -> Detected | None:
+def _aws(service: _Service) -> DetectedInstance | None:
     """Instance Metadata Service version 2: a token first.
 
     Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
@@ -148,7 +148,7 @@ def _aws_token(service: _Service) -> dict[str, str]:
     return {"X-aws-ec2-metadata-token": token}
 
 
-def _gcp(service: _Service) -> Detected | None:
+def _gcp(service: _Service) -> DetectedInstance | None:
     """Source: https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys."""
     header, base = {"Metadata-Flavor": "Google"}, "/computeMetadata/v1/instance"
     instance = _name("machineTypes", service.ask(f"{base}/machine-type", header, flavour="Google"))
@@ -159,7 +159,7 @@ def _gcp(service: _Service) -> Detected | None:
     return _detected("gcp", instance, zone.rpartition("-")[0], {"TRUE": True, "FALSE": False}.get(preemptible))
 
 
-def _azure(service: _Service) -> Detected | None:
+def _azure(service: _Service) -> DetectedInstance | None:
     """Source: https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service."""
     header, base, form = {"Metadata": "true"}, "/metadata/instance/compute", "?api-version=2021-02-01&format=text"
     instance = service.ask(f"{base}/vmSize{form}", header)
@@ -174,12 +174,12 @@ def _name(kind: str, text: str) -> str | None:
     return None if found is None else found[1]
 
 
-def _detected(vendor: Vendor, instance: str, region: str | None, is_spot: bool | None) -> Detected | None:
+def _detected(vendor: Vendor, instance: str, region: str | None, is_spot: bool | None) -> DetectedInstance | None:
     """None where the name is none: an answer in HTML, a login page of a network in between."""
     if _INSTANCE.fullmatch(instance) is None:
         return None
     known = region is not None and _REGION.fullmatch(region) is not None
-    return Detected(vendor=vendor, instance=instance, region=region if known else None, is_spot=is_spot)
+    return DetectedInstance(vendor=vendor, instance=instance, region=region if known else None, is_spot=is_spot)
 
 
 def _aws_notice(service: _Service) -> bool:
@@ -205,7 +205,7 @@ def _azure_notice(service: _Service) -> bool:
     )
 
 
-_ASK: dict[Vendor, Callable[[_Service], Detected | None]] = {"aws": _aws, "gcp": _gcp, "azure": _azure}
+_ASK: dict[Vendor, Callable[[_Service], DetectedInstance | None]] = {"aws": _aws, "gcp": _gcp, "azure": _azure}
 _TAKEN_BACK: dict[Vendor, Callable[[_Service], bool]] = {
     "aws": _aws_notice,
     "gcp": _gcp_notice,

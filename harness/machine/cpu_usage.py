@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import psutil
 
-from harness.machine.cgroups import ROOT, Periods, Quota, cpu_quota, periods
+from harness.machine.cgroups import ROOT, Quota, ThrottledPeriods, cpu_quota, periods
 from harness.schema.finding import Finding, Verdict
 
 WATCH_S = 2.0
@@ -22,7 +22,7 @@ _WARN_STEAL, _BAD_STEAL = 0.01, 0.05
 _BAD_THROTTLED = 0.05
 
 
-class Ticks(NamedTuple):
+class CpuTicks(NamedTuple):
     """CPU seconds of the usable cores since the machine started."""
 
     busy_s: float
@@ -34,13 +34,13 @@ class Snapshot(NamedTuple):
     """Counters of one moment; None: not to be had here."""
 
     at_s: float
-    cores: Ticks | None
+    cores: CpuTicks | None
     processes: dict[tuple[int, float], tuple[str, float]]
     swapped_bytes: int | None
-    throttled: Periods | None
+    throttled: ThrottledPeriods | None
 
 
-class Busyness(NamedTuple):
+class CpuUsage(NamedTuple):
     """What happened between two moments; cores are CPU seconds a second.
 
     Attributes:
@@ -58,15 +58,15 @@ class Busyness(NamedTuple):
     throttled_fraction: float | None
 
 
-def watch(seconds: float = WATCH_S) -> Busyness:
+def measure_cpu_usage(seconds: float = WATCH_S) -> CpuUsage:
     """Look twice, asleep in between."""
     quota = cpu_quota()
     before = _look(quota)
     time.sleep(seconds)
-    return between(before, _look(quota), _own_pids())
+    return diff(before, _look(quota), _own_pids())
 
 
-def read_ticks(usable: frozenset[int], root: Path = ROOT) -> Ticks | None:
+def read_ticks(usable: frozenset[int], root: Path = ROOT) -> CpuTicks | None:
     """Counters of some cores alone: what happens on others of a large host is not in this process's way."""
     try:
         text = (root / "proc/stat").read_text()
@@ -81,10 +81,10 @@ def read_ticks(usable: frozenset[int], root: Path = ROOT) -> Ticks | None:
         return None
     columns = [sum(column) / os.sysconf("SC_CLK_TCK") for column in zip(*rows, strict=True)]
     user, nice, system, _idle, _iowait, irq, softirq, steal = columns
-    return Ticks(user + nice + system + irq + softirq, steal, sum(columns))
+    return CpuTicks(user + nice + system + irq + softirq, steal, sum(columns))
 
 
-def between(before: Snapshot, after: Snapshot, own: frozenset[int]) -> Busyness:
+def diff(before: Snapshot, after: Snapshot, own: frozenset[int]) -> CpuUsage:
     """Judge two snapshots.
 
     Args:
@@ -111,10 +111,10 @@ def between(before: Snapshot, after: Snapshot, own: frozenset[int]) -> Busyness:
         throttled = _share(
             after.throttled.throttled - before.throttled.throttled, after.throttled.total - before.throttled.total
         )
-    return Busyness(tuple(row for row in others if row[2] >= _LEAST_CORES), cores, stolen, swapped, throttled)
+    return CpuUsage(tuple(row for row in others if row[2] >= _LEAST_CORES), cores, stolen, swapped, throttled)
 
 
-def load_finding(seen: Busyness, num_usable: int, num_cores: int) -> Finding:
+def load_finding(seen: CpuUsage, num_usable: int, num_cores: int) -> Finding:
     """Other processes' use.
 
     Args:
@@ -140,7 +140,7 @@ def load_finding(seen: Busyness, num_usable: int, num_cores: int) -> Finding:
     return Finding(name="other load", value=value, verdict=verdict, why="shares a cell's cores and caches", mend=mend)
 
 
-def steal_finding(seen: Busyness) -> Finding:
+def steal_finding(seen: CpuUsage) -> Finding:
     """Time that the hypervisor gave to other virtual machines."""
     stolen, why = seen.stolen_fraction, "cores that the hypervisor lends to other machines meanwhile"
     if stolen is None:
@@ -151,7 +151,7 @@ def steal_finding(seen: Busyness) -> Finding:
     return Finding(name="steal time", value=f"{stolen:.1%} of the cores' time", verdict=verdict, why=why, mend=mend)
 
 
-def quota_finding(quota: Quota | None, seen: Busyness, num_cores: int, num_threads: int) -> Finding:
+def quota_finding(quota: Quota | None, seen: CpuUsage, num_cores: int, num_threads: int) -> Finding:
     """The control group's quota.
 
     Args:

@@ -24,7 +24,7 @@ _MICRO = 1e-6
 _MILLI = 1e-3
 
 
-class Zone:
+class RaplZone:
     """One RAPL counter; joules since it was opened, however often it began anew.
 
     Raises:
@@ -72,7 +72,7 @@ class EnergyMeter:
         if (read := self._read()) is not None:
             self._began, self._due_s = (now, read), now + _LOOK_EVERY_S
 
-    def look(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Read now and then, so that no counter passes its end unseen."""
         if self._began is not None and self._found is None and now >= self._due_s:
             self._due_s = now + _LOOK_EVERY_S
@@ -115,12 +115,12 @@ class EnergyMeter:
             return None
 
 
-def find_zones(powercap: Path) -> Iterator[Zone]:
+def find_zones(powercap: Path) -> Iterator[RaplZone]:
     """Every package, and the memory that it counts apart; cores lie within their package, `psys` around all."""
     for package in sorted(powercap.glob("intel-rapl/intel-rapl:*")):
         for folder in (package, *sorted(package.glob("intel-rapl:*"))):
             with contextlib.suppress(OSError, ValueError):
-                zone = Zone(folder)
+                zone = RaplZone(folder)
                 if zone.name.startswith("package-") or (zone.name == "dram" and folder != package):
                     yield zone
 

@@ -25,7 +25,7 @@ THROTTLE_REASONS = {
 }
 
 
-class GpuWatch:
+class GpuMonitor:
     """Reads NVML when it is asked to, at most once a second; what fails there ends the readings and nothing else."""
 
     def __init__(self, num_gpus: int) -> None:
@@ -42,7 +42,7 @@ class GpuWatch:
             self._nvml = self._open.enter_context(open_nvml())
             self._handles = dict(enumerate(visible_gpus(self._nvml).handles[:num_gpus]))
 
-    def look(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Read every GPU, about once a second however often it is called; `now` is on the cell's clock."""
         if not self._handles or now < self._due_s:
             return

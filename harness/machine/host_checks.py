@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from harness.machine.cgroups import ROOT, memory_left_bytes
-from harness.machine.cpu_usage import Busyness
+from harness.machine.cpu_usage import CpuUsage
 from harness.machine.describe import BF16_FLAGS
 from harness.schema.finding import Finding, Verdict
 
@@ -35,7 +35,7 @@ def clock_findings(root: Path = ROOT) -> Iterator[Finding]:
     yield _smt(root)
 
 
-def memory_findings(seen: Busyness, root: Path = ROOT) -> Iterator[Finding]:
+def memory_findings(seen: CpuUsage, root: Path = ROOT) -> Iterator[Finding]:
     """Room in main memory, swap, and the size of its pages."""
     yield judge_memory(psutil.virtual_memory().available, memory_left_bytes(root))
     yield judge_swap(psutil.swap_memory().used, seen.swapped_bytes)

@@ -11,7 +11,7 @@ import psutil
 
 from harness.machine.cgroups import ROOT, cpu_quota, periods
 from harness.machine.cpu_usage import usable_cores
-from harness.machine.memory_users import find_holders
+from harness.machine.memory_users import find_memory_users
 from harness.machine.scrub import scrub
 from harness.schema.host_record import Load
 
@@ -22,7 +22,7 @@ _CPUS = "sys/devices/system/cpu"
 _NOT_BUSY = frozenset({"idle", "iowait", "guest", "guest_nice", "steal"})
 
 
-class LoadWatch:
+class LoadMonitor:
     """Counters from now on, and a look at the clock every 5 s: files of the kernel, read by the parent, which is awake anyway."""
 
     def __init__(self, num_gpus: int, root: Path = ROOT) -> None:
@@ -34,21 +34,21 @@ class LoadWatch:
         self._root = root
         self._available, swap = psutil.virtual_memory().available, psutil.swap_memory()
         self._swap_used, self._swapped = swap.used, swap.sin + swap.sout
-        self._holders = find_holders(range(num_gpus))
+        self._holders = find_memory_users(range(num_gpus))
         self._clock_mhz: list[float] = []
         self._due_s = 0.0
         self._quota = cpu_quota(root)
         self._periods, self._faults, self._hot = periods(self._quota), _major_faults(root), _thermal_throttles(root)
         self._system, self._parent = psutil.cpu_times(), time.process_time()
 
-    def look(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Read the cores' clock if it is time to; `now` in seconds since the cell was ordered."""
         if now >= self._due_s:
             self._due_s = now + _CLOCK_EVERY_S
             if (clock := _clock_mhz(self._root)) is not None:
                 self._clock_mhz.append(clock)
 
-    def until_now(self, cell_s: float | None) -> Load:
+    def snapshot(self, cell_s: float | None) -> Load:
         """What was used since; `cell_s` is the cell's own."""
         now, swap = psutil.cpu_times(), psutil.swap_memory()
         before, ran = self._periods, periods(self._quota)

@@ -12,7 +12,7 @@ MMAP_THRESHOLD_BYTES = 64 * 1024
 # A block's own mapping counts against the system's limit of mappings (65,530 by default), and glibc's own (65,536).
 
 
-def map_large_blocks() -> None:
+def mmap_large_blocks() -> None:
     """Make this process's malloc map every block of 64 KiB and more by itself, from now on.
 
     Raises:

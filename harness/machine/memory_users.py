@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from harness.machine.nvml import open_nvml, visible_gpus
-from harness.schema.host_record import Holder
+from harness.schema.host_record import MemoryUser
 
 _LEAST_BYTES = 256 * 2**20
 _MOST_SHOWN = 5
@@ -20,7 +20,7 @@ _PAGE_BYTES = mmap.PAGESIZE
 _UNKNOWN = "a process that is not to be seen from here"
 
 
-def find_holders(gpus: Iterable[int] = ()) -> tuple[Holder, ...] | None:
+def find_memory_users(gpus: Iterable[int] = ()) -> tuple[MemoryUser, ...] | None:
     """The largest holders of main memory, then of each GPU, the harness's own processes left out.
 
     Only a process's name is told: its command line and its user are nobody's business.
@@ -44,7 +44,7 @@ def _is_own(pid: int) -> bool:
         return False
 
 
-def _main_memory() -> list[Holder] | None:
+def _main_memory() -> list[MemoryUser] | None:
     try:
         pids = psutil.pids()
     except (psutil.Error, OSError):
@@ -83,7 +83,7 @@ def _file_bytes(pid: int) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def _gpu(index: int) -> list[Holder] | None:
+def _gpu(index: int) -> list[MemoryUser] | None:
     try:
         with open_nvml() as nvml:
             handle = visible_gpus(nvml).handles[index]
@@ -105,6 +105,6 @@ def _name(pid: int) -> str:
         return _UNKNOWN  # of another container
 
 
-def _largest(sizes: list[tuple[int, str]], gpu: int | None) -> list[Holder]:
+def _largest(sizes: list[tuple[int, str]], gpu: int | None) -> list[MemoryUser]:
     kept = sorted(((size, name) for size, name in sizes if size >= _LEAST_BYTES), reverse=True)[:_MOST_SHOWN]
-    return [Holder(name=name, num_bytes=size, gpu=gpu) for size, name in kept]
+    return [MemoryUser(name=name, num_bytes=size, gpu=gpu) for size, name in kept]

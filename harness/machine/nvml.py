@@ -28,7 +28,7 @@ _NO_INSTANCE = (
 _ONE_INSTANCE = "MIG is on: a CUDA process sees a single instance, the first; CUDA_VISIBLE_DEVICES=MIG-... chooses one"
 
 
-class GpusFound(NamedTuple):
+class GpuInventory(NamedTuple):
     """What is there; `note` says why there is none, or what to know of those that are."""
 
     gpus: tuple[Gpu, ...]
@@ -36,7 +36,7 @@ class GpusFound(NamedTuple):
     note: str | None
 
 
-class Visible(NamedTuple):
+class VisibleGpu(NamedTuple):
     """NVML's handles in the order of CUDA's devices; `mig`: each is an instance of a GPU that MIG has divided."""
 
     handles: list[Any]
@@ -62,22 +62,22 @@ def open_nvml() -> Iterator[Any]:
             pynvml.nvmlShutdown()
 
 
-def describe_gpus() -> GpusFound:
+def describe_gpus() -> GpuInventory:
     """All GPUs that CUDA_VISIBLE_DEVICES leaves, or none and why."""
     try:
         import pynvml
     except ImportError:
-        return GpusFound((), (), "the package nvidia-ml-py is not installed")
+        return GpuInventory((), (), "the package nvidia-ml-py is not installed")
     try:
         with open_nvml() as nvml:
             seen = visible_gpus(nvml)
             gpus = tuple(_describe(handle, nvml, mig=seen.mig) for handle in seen.handles)
-            return GpusFound(gpus, () if seen.mig else tuple(_links(seen.handles, nvml)), seen.note)
+            return GpuInventory(gpus, () if seen.mig else tuple(_links(seen.handles, nvml)), seen.note)
     except pynvml.NVMLError as error:
-        return GpusFound((), (), _explain(error, pynvml))
+        return GpuInventory((), (), _explain(error, pynvml))
 
 
-def visible_gpus(nvml: Any) -> Visible:  # noqa: ANN401 - pynvml has no types
+def visible_gpus(nvml: Any) -> VisibleGpu:  # noqa: ANN401 - pynvml has no types
     """The GPUs that a cell of this environment would see, in CUDA's order by PCI bus.
 
     Raises:
@@ -87,15 +87,15 @@ def visible_gpus(nvml: Any) -> Visible:  # noqa: ANN401 - pynvml has no types
     setting = os.environ.get("CUDA_VISIBLE_DEVICES")
     named = _named_instance(setting, nvml)
     if named is not None:
-        return Visible([named], mig=True, note=None)
+        return VisibleGpu([named], mig=True, note=None)
     chosen = _chosen(handles, setting, nvml)
     if not any(_mig_is_on(handle, nvml) for handle in chosen):
         note = None if chosen else "CUDA_VISIBLE_DEVICES hides every GPU" if handles else "NVML lists none"
-        return Visible(chosen, mig=False, note=note)
+        return VisibleGpu(chosen, mig=False, note=note)
     instances = [instance for handle in chosen for instance in _instances(handle, nvml)]
     if not instances:
-        return Visible([], mig=True, note=_NO_INSTANCE)
-    return Visible(instances[:1], mig=True, note=_ONE_INSTANCE if len(instances) > 1 else None)
+        return VisibleGpu([], mig=True, note=_NO_INSTANCE)
+    return VisibleGpu(instances[:1], mig=True, note=_ONE_INSTANCE if len(instances) > 1 else None)
 
 
 def ask(nvml: Any, question: str, *about: Any) -> Any:  # noqa: ANN401

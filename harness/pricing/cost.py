@@ -10,7 +10,7 @@ from harness.analysis.summary import Summary
 from harness.pricing import formulas
 from harness.pricing.energy_cost import EnergyUse, energy_use
 from harness.pricing.prices import Price
-from harness.schema.assumptions import Assumptions, PriceBook, Spot
+from harness.schema.assumptions import Assumptions, PriceBook, SpotTerms
 from harness.schema.cells import FineTuneConfig, parse_device
 
 EXACT = "no interval: of measured seconds alone"
@@ -197,7 +197,7 @@ def whole_dataset_seconds(summary: Summary) -> Estimate | None:
     return _with_speed(summary, epochs * data.num_train_available / rate.value)
 
 
-def billed(seconds: float, price: Price, book: PriceBook, plan: str) -> float | None:
+def billed_cost(seconds: float, price: Price, book: PriceBook, plan: str) -> float | None:
     """USD of a run on the bill: a machine is ordered, set up, used for `seconds` and given back.
 
     Start-up and set-up are paid; a spot machine may be lost (see `formulas.spot_seconds`); the sum is at least the
@@ -216,7 +216,7 @@ def billed(seconds: float, price: Price, book: PriceBook, plan: str) -> float | 
     return formulas.usd_of_seconds(hourly, billed_s)
 
 
-def _spot_seconds(seconds: float, spot: Spot) -> float | None:
+def _spot_seconds(seconds: float, spot: SpotTerms) -> float | None:
     return formulas.spot_seconds(
         seconds, spot.interruptions_per_hour, spot.checkpoint_every_s, spot.checkpoint_s, spot.restart_s
     )
@@ -283,7 +283,7 @@ def _price_summary(summary: Summary, found: Price | str, book: PriceBook, tfidf:
         return map_estimate(seconds, lambda one: formulas.usd_of_seconds(hourly, one))
 
     def bill(plan: str) -> Estimate | None:
-        return map_estimate(run_s, lambda one: billed(one, found, book, plan))
+        return map_estimate(run_s, lambda one: billed_cost(one, found, book, plan))
 
     rate, share, run_s = summary.samples_per_s, gpu_share(summary), run_seconds(summary, num_rows)
     epoch_s = None if summary.epoch_s is None else summary.epoch_s * _row_factor(summary, num_rows)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from harness.analysis.estimate import FEWEST_RUNS, Estimate, t_interval, through
+from harness.analysis.estimate import FEWEST_RUNS, Estimate, map_increasing, t_interval
 from harness.analysis.gpu_throttling import while_training
 from harness.analysis.summary import Summary
 from harness.pricing import formulas
@@ -43,7 +43,7 @@ class EnergyUse:
 
 
 def energy_use(
-    summary: Summary, book: assumptions.Energy, run_s: Estimate | None, measured_s: Estimate | None
+    summary: Summary, book: assumptions.EnergyPrices, run_s: Estimate | None, measured_s: Estimate | None
 ) -> EnergyUse | None:
     """Joules by counters, else by power readings, else stated watts x seconds; None without any of them.
 
@@ -62,22 +62,22 @@ def energy_use(
     if measured is not None and measured_s is not None and measured_s.value > 0:
         joules, method = measured
         scale = run_s.value / measured_s.value
-        return _use(through(joules, lambda one: one * scale), method, book, is_estimate=False)
+        return _use(map_increasing(joules, lambda one: one * scale), method, book, is_estimate=False)
     watts = book.watts
     if watts is None:
         return None
     source = f", {book.watts_source}" if book.watts_source else ""
-    stated = through(run_s, lambda one: formulas.joules_of_watts(watts, one))
+    stated = map_increasing(run_s, lambda one: formulas.joules_of_watts(watts, one))
     return _use(stated, f"{watts:.10g} W as stated{source}, times seconds: an estimate", book, is_estimate=True)
 
 
-def _use(joules: Estimate, method: str, book: assumptions.Energy, *, is_estimate: bool) -> EnergyUse:
-    kwh = through(joules, lambda one: formulas.kwh(one, book.pue))
+def _use(joules: Estimate, method: str, book: assumptions.EnergyPrices, *, is_estimate: bool) -> EnergyUse:
+    kwh = map_increasing(joules, lambda one: formulas.kwh(one, book.pue))
     return EnergyUse(
         joules=joules,
         kwh=kwh,
-        usd=through(kwh, lambda one: formulas.usd_of_kwh(one, book.usd_per_kwh)),
-        gco2e=through(kwh, lambda one: formulas.gco2e(one, book.gco2e_per_kwh)),
+        usd=map_increasing(kwh, lambda one: formulas.usd_of_kwh(one, book.usd_per_kwh)),
+        gco2e=map_increasing(kwh, lambda one: formulas.gco2e(one, book.gco2e_per_kwh)),
         method=method,
         is_estimate=is_estimate,
     )

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from harness.files import write_whole
+from harness.files import atomic_write_text
 from harness.pricing.price_boards import Offer, find_board
 from harness.pricing.price_rows import HardwareRow, PriceRow
 from harness.pricing.price_table import PriceTable, load_rows
@@ -34,7 +34,7 @@ _GB_PER_GIB = {"lambdalabs": 1.074}
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedOffers:
     """What gpuhunt gave.
 
     Attributes:
@@ -47,7 +47,7 @@ class Fetched:
 
 
 @dataclass(frozen=True)
-class Refreshed:
+class RefreshedTable:
     """What a refresh did.
 
     Attributes:
@@ -69,8 +69,8 @@ def refresh(
     path: Path,
     table: PriceTable,
     takes: Callable[[PriceRow], bool],
-    fetch: Callable[[], Fetched] | None = None,
-) -> Refreshed:
+    fetch: Callable[[], FetchedOffers] | None = None,
+) -> RefreshedTable:
     """Put today's prices into the user's own table; the table that was there is replaced whole, or not touched.
 
     Args:
@@ -94,10 +94,10 @@ def refresh(
         )
     kept = [row for row in before if row.key not in new]
     _write(path, [*kept, *new.values()])
-    return Refreshed(path, len(new), len(kept), num_left_out, found.complaints)
+    return RefreshedTable(path, len(new), len(kept), num_left_out, found.complaints)
 
 
-def fetch_offers() -> Fetched:
+def fetch_offers() -> FetchedOffers:
     """Every offer of the providers that gpuhunt's catalog holds; no key is needed.
 
     Raises:
@@ -125,7 +125,7 @@ def fetch_offers() -> Fetched:
         raise UserError(
             f"gpuhunt's catalog can't be had: {': '.join(reasons)}. The price tables stay as they were; is there a network?"
         ) from None
-    return Fetched(version("gpuhunt"), offers, told)
+    return FetchedOffers(version("gpuhunt"), offers, told)
 
 
 @contextmanager
@@ -242,6 +242,6 @@ def _write(path: Path, rows: Iterable[PriceRow]) -> None:
         writer.writerow(["" if value is None else value for value in row.model_dump().values()])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.getvalue())
+        atomic_write_text(path, text.getvalue())
     except OSError as error:
         raise UserError(f"{path}: can't be written: {error}") from None

@@ -22,7 +22,7 @@ _BURSTABLE = re.compile(
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PriceQuery:
     """What a row must have; None asks nothing.
 
     Attributes:
@@ -73,7 +73,7 @@ def _has_gpu(row: PriceRow, gpu: str) -> bool:
     return any(pattern.search(name) is not None for name in (row.accelerator, row.hardware) if name)
 
 
-def search(table: PriceTable, wanted: Wanted) -> list[PriceRow]:
+def search(table: PriceTable, wanted: PriceQuery) -> list[PriceRow]:
     """The rows that have all that is wanted, cheapest first.
 
     Raises:
@@ -85,12 +85,12 @@ def search(table: PriceTable, wanted: Wanted) -> list[PriceRow]:
     return sorted(found, key=lambda row: (wanted.usd_per_hour(row) or 0.0, row.key))
 
 
-def _has(table: PriceTable, wanted: Wanted) -> str:
+def _has(table: PriceTable, wanted: PriceQuery) -> str:
     """What could have been asked for: the values of the first filter that nothing in the table passes."""
     alone = (
-        ("GPUs", Wanted(gpu=wanted.gpu), _words(row.accelerator for row in table.prices)),
-        ("providers", Wanted(provider=wanted.provider), _words(row.provider for row in table.prices)),
-        ("regions", Wanted(region=wanted.region), _words(row.region for row in table.prices)),
+        ("GPUs", PriceQuery(gpu=wanted.gpu), _words(row.accelerator for row in table.prices)),
+        ("providers", PriceQuery(provider=wanted.provider), _words(row.provider for row in table.prices)),
+        ("regions", PriceQuery(region=wanted.region), _words(row.region for row in table.prices)),
     )
     for name, filter_alone, words in alone:
         if not any(filter_alone.takes(row) for row in table.prices):

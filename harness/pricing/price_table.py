@@ -16,7 +16,7 @@ from harness.errors import UserError, mistakes
 from harness.files import PACKAGE_FOLDER
 from harness.pricing.price_rows import BillingRow, HardwareRow, PriceRow, last_day
 from harness.schema.settings import Settings
-from harness.schema.study_file import describe
+from harness.schema.study_file import format_validation_error
 
 OWN_TABLE_VARIABLE = "HARNESS_PRICES"
 
@@ -115,7 +115,7 @@ def _load(path: Path, model: type[Row], key: tuple[str, ...], context: Mapping[s
                 try:
                     rows.append(model.model_validate(fields, context=context))
                 except ValidationError as error:
-                    problems += [f"{line}: {problem}" for problem in describe(error, model)]
+                    problems += [f"{line}: {problem}" for problem in format_validation_error(error, model)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: can't be read: {error}") from None
     if problems:

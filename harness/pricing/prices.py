@@ -15,16 +15,16 @@ from harness.pricing.price_rows import HardwareRow, PriceRow, days_old
 from harness.pricing.price_search import burstable, find_hardware, find_instance, gpu_peak_flops
 from harness.pricing.price_table import PriceTable, load_prices, tables_folder
 from harness.schema.assumptions import Plan, PriceBook, find_rate
-from harness.schema.host_record import Detected, Machine, Stated
+from harness.schema.host_record import DetectedInstance, Machine, StatedInstance
 
 if TYPE_CHECKING:
     from harness.analysis.summary import Summary
 
 __all__ = [
-    "Basis",
     "HardwareRow",
     "Price",
     "PriceRow",
+    "PriceSource",
     "PriceTable",
     "burstable",
     "choices",
@@ -37,7 +37,7 @@ __all__ = [
     "tables_folder",
 ]
 
-Basis = Literal["given", "stated", "detected", "assumed"]
+PriceSource = Literal["given", "stated", "detected", "assumed"]
 
 _GIB = 2**30
 _MOST_CHOICES = 60  # a longer list helps nobody choose
@@ -64,7 +64,7 @@ class Price:
     instance: str | None
     provider: str | None
     region: str | None
-    basis: Basis
+    basis: PriceSource
     as_of: str | None
     source: str | None
     note: str | None
@@ -88,8 +88,8 @@ def price_machine(
     table: PriceTable,
     machine: Machine,
     *,
-    stated: Stated | None = None,
-    detected: Detected | None = None,
+    stated: StatedInstance | None = None,
+    detected: DetectedInstance | None = None,
     usd_per_hour: float | None = None,
     needed_bytes: int = 0,
     book: PriceBook | None = None,
@@ -124,7 +124,7 @@ def price_machine(
     for instance, region in seen:
         if (price := _price_detected(table, machine, instance, region, book)) is not None:
             return price
-    stand_in = _stand_in(table, machine, needed_bytes)
+    stand_in = _fallback_price(table, machine, needed_bytes)
     if detected is None or isinstance(stand_in, str):
         return stand_in
     return replace(stand_in, note=f"{detected.instance} was detected, and the table lacks it; {stand_in.note}")
@@ -150,7 +150,7 @@ def _price_detected(
 
 
 def _by_rate(
-    table: PriceTable, instance: str, region: str | None, basis: Basis, book: PriceBook | None
+    table: PriceTable, instance: str, region: str | None, basis: PriceSource, book: PriceBook | None
 ) -> Price | None:
     """The reader's own rate for an instance that the table lacks: of their plan, else on demand."""
     if book is None:
@@ -206,7 +206,7 @@ def price_finder(
         stated = next((record.stated for record in reversed(records) if record.stated is not None), None)
         detected = next((record.detected for record in reversed(records) if record.detected is not None), None)
         if machine_id in named:
-            stated = Stated(instance=named[machine_id], region=None)
+            stated = StatedInstance(instance=named[machine_id], region=None)
         found[machine_id] = price_machine(
             table,
             records[-1].machine,
@@ -271,7 +271,7 @@ def _with_gpus_of(table: PriceTable, machine: Machine) -> list[PriceRow]:
     ]
 
 
-def _stand_in(table: PriceTable, machine: Machine, needed_bytes: int) -> Price | str:
+def _fallback_price(table: PriceTable, machine: Machine, needed_bytes: int) -> Price | str:
     fitting = [
         row
         for row in _with_gpus_of(table, machine)
@@ -287,7 +287,7 @@ def _stand_in(table: PriceTable, machine: Machine, needed_bytes: int) -> Price |
     return _as_price(table, cheapest, "assumed", f"stand-in: the cheapest on-demand row, not burstable, with {needs}")
 
 
-def _as_price(table: PriceTable, row: PriceRow, basis: Basis, note: str | None) -> Price:
+def _as_price(table: PriceTable, row: PriceRow, basis: PriceSource, note: str | None) -> Price:
     billing = next((one for one in table.billing if one.provider == row.provider), None)
     return Price(
         usd_per_hour=row.usd_per_hour_on_demand,

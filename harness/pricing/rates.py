@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from harness.analysis.summary import Summary
 
 
-def pay(find_price: Callable[[Summary], Price | str], book: PriceBook) -> Callable[[Summary], Price | str]:
+def apply_plan(find_price: Callable[[Summary], Price | str], book: PriceBook) -> Callable[[Summary], Price | str]:
     """Put the reader's plan on the prices that `find_price` gives.
 
     Returns:
         What gives a summary's price, or says why it has none and what to give.
     """
-    return lambda summary: pay_for(find_price(summary), book, summary.machine_id)
+    return lambda summary: price_under_plan(find_price(summary), book, summary.machine_id)
 
 
-def pay_for(found: Price | str, book: PriceBook, machine_id: str) -> Price | str:
+def price_under_plan(found: Price | str, book: PriceBook, machine_id: str) -> Price | str:
     """The price of a useful hour under the reader's plan.
 
     A price given by --usd-per-hour stands as it is. A machine of one's own needs no row of the table.
@@ -34,7 +34,7 @@ def pay_for(found: Price | str, book: PriceBook, machine_id: str) -> Price | str
         return _own(found, book)
     if isinstance(found, str):
         return found
-    known = _rented(found, book)
+    known = _rented_price(found, book)
     if book.plan == "spot":
         return _spot(known, book)
     if book.plan == "committed":
@@ -46,7 +46,7 @@ def pay_for(found: Price | str, book: PriceBook, machine_id: str) -> Price | str
     return replace(dated, usd_per_hour=on_demand, paid=_joined(found, told))
 
 
-def _rented(price: Price, book: PriceBook) -> Price:
+def _rented_price(price: Price, book: PriceBook) -> Price:
     """With what it costs on demand, after contracts and discounts, and on spot machines."""
     spot = _rate(book, price, "spot")
     return replace(
@@ -128,7 +128,7 @@ def _own(found: Price | str, book: PriceBook) -> Price:
     Without a purchase of the reader's it is an example, and its price assumed.
     """
     is_stated = "purchase_usd" in book.own.model_fields_set
-    rented = _rented(found, book) if isinstance(found, Price) else None
+    rented = _rented_price(found, book) if isinstance(found, Price) else None
     own = Price(
         usd_per_hour=formulas.own_usd_per_hour(*own_parts(book), book.own.utilisation_fraction),
         instance=book.own.name or "own machine",

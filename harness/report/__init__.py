@@ -8,15 +8,15 @@ from pathlib import Path
 
 from harness.decision.choice import choose
 from harness.decision.differences import Difference
-from harness.decision.elsewhere import ElsewhereAnswer
+from harness.decision.elsewhere import OtherPrices
 from harness.decision.study_cost import study_cost
-from harness.files import write_whole
+from harness.files import atomic_write_text
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.report.csv_export import csv_text
 from harness.report.formatting import shown_in
 from harness.report.markdown import markdown
-from harness.report.page import Parts, page
+from harness.report.page import Sections, page
 from harness.report.sections.answer import answer
 from harness.report.sections.learning import learning
 from harness.report.sections.machines import machines
@@ -38,7 +38,7 @@ def write_report(  # noqa: PLR0913 - each has a source of its own
     records: Iterable[Record] | None = None,
     invoice_usd: float | None = None,
     differences: Sequence[Difference] = (),
-    elsewhere: ElsewhereAnswer | None = None,
+    elsewhere: OtherPrices | None = None,
     deadline_s: float | None = None,
     choices: Mapping[str, Sequence[Price | None]] | None = None,
 ) -> Path:
@@ -71,7 +71,7 @@ def write_report(  # noqa: PLR0913 - each has a source of its own
         sentences = answer(priced, choice)
         compared = machines(priced, assumed, differences=differences, deadline_s=deadline_s)
         study = study_cost(priced, assumed.prices.rental, found)
-        parts = Parts(
+        parts = Sections(
             money=money(priced, choice, assumed, study, invoice_usd=invoice_usd),
             worth=worth_words(priced, choice, assumed),
             machines=compared,
@@ -83,8 +83,8 @@ def write_report(  # noqa: PLR0913 - each has a source of its own
         )
         shown = page(priced, choice, sentences, csv, assumed, choices or {}, parts, found, generated_at=written_at)
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "cells.csv", csv)
-    write_whole(out / "summary.md", summary)
+    atomic_write_text(out / "cells.csv", csv)
+    atomic_write_text(out / "summary.md", summary)
     html = out / "report.html"
-    write_whole(html, shown)
+    atomic_write_text(html, shown)
     return html

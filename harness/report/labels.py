@@ -51,12 +51,12 @@ def flat(config: FineTuneConfig | BaselineConfig) -> Mapping[str, Any]:
     return {key: fields[key] for key in keys if key not in _UNTOLD}
 
 
-def told(cell: Priced) -> dict[str, Any]:
+def config_fields(cell: Priced) -> dict[str, Any]:
     """What can be said of a cell: its configuration, and its study."""
     return {**flat(cell.summary.config), STUDY: cell.summary.study}
 
 
-def usual_values(cells: Iterable[Priced]) -> dict[str, str]:
+def common_values(cells: Iterable[Priced]) -> dict[str, str]:
     """For each key in which these fine-tuning cells differ, axes first, its commonest value: it goes without saying.
 
     With several studies, what is the same throughout each of them is told by the study's name.
@@ -89,14 +89,14 @@ def describe(cell: Priced, usual: Mapping[str, str]) -> str:
     config = cell.summary.config
     if isinstance(config, BaselineConfig):
         return _BASELINES[config.classifier]
-    fields = told(cell)
+    fields = config_fields(cell)
     keys = [*_FIRST, *(key for key in usual if key not in _FIRST and str(fields[key]) != usual[key])]
     return ", ".join(_phrase(key, fields[key]) for key in keys if fields[key] is not None)
 
 
 def difference(cell: Priced, other: Priced, usual: Mapping[str, str]) -> str:
     """In what a cell differs from another, in words; empty if in nothing that is told."""
-    fields, others = told(cell), told(other)
+    fields, others = config_fields(cell), config_fields(other)
     keys = [key for key in usual if fields[key] != others[key] and fields[key] is not None]
     return ", ".join(_phrase(key, fields[key]) for key in keys)
 
@@ -131,14 +131,14 @@ def short_labels(cells: Sequence[Priced]) -> dict[int, str]:
 
 def cell_labels(cells: Sequence[Priced], *, untold: Sequence[str] = ()) -> dict[int, str]:
     """By `id(cell)`, in the cells' order: batch x tokens, and what is not as usual among these cells, less `untold`."""
-    usual = {key: value for key, value in usual_values(cells).items() if key not in (*_ALWAYS, *untold)}
+    usual = {key: value for key, value in common_values(cells).items() if key not in (*_ALWAYS, *untold)}
     labels = {}
     for cell in cells:
         config = cell.summary.config
         if isinstance(config, BaselineConfig):
             parts = [_BASELINES[config.classifier]]
         else:
-            fields = told(cell)
+            fields = config_fields(cell)
             odd = [key for key in usual if str(fields[key]) != usual[key] and fields[key] is not None]
             batch = f"{config.batch_size}" if config.batch_size else f"global {config.global_batch_size}"
             parts = [f"{batch}×{config.seq_len}", *(_short(key, fields[key]) for key in odd)]
@@ -187,8 +187,8 @@ def hardware(machine: Machine) -> str:
 
 def _with_slice(name: str, machine: Machine, more: str = "") -> str:
     part = slice_words(machine)
-    told = ", ".join(filter(None, (more, f"slice: {part}" if part else "")))
-    return f"{name} ({told})" if told else name
+    config_fields = ", ".join(filter(None, (more, f"slice: {part}" if part else "")))
+    return f"{name} ({config_fields})" if config_fields else name
 
 
 _NAMED = {"batch_size": "batch", "threads": "threads", "study": "study"}

@@ -9,7 +9,7 @@ from datetime import datetime
 from harness.analysis.estimate import value_of
 from harness.decision.choice import failed
 from harness.decision.ladder import Ladder, ladders
-from harness.decision.memory_savings import rescues
+from harness.decision.memory_savings import oom_fixes
 from harness.decision.scaling import Series, scaling_series
 from harness.pricing.cost import Priced
 from harness.pricing.price_rows import age_words
@@ -18,13 +18,13 @@ from harness.report.labels import describe, machine_labels
 from harness.report.sections.cell_table import Field
 from harness.report.sections.chunks import HEADS as CHUNK_HEADS
 from harness.report.sections.chunks import ChunkWords, chunk_words
-from harness.report.sections.details import MADE_UP, is_made_up, warnings_by_text
+from harness.report.sections.details import MADE_UP, is_synthetic, warnings_by_text
 from harness.report.sections.ladder import HEADS as RUNG_HEADS
-from harness.report.sections.ladder import rung_rows, rung_sentences
+from harness.report.sections.ladder import step_rows, step_sentences
 from harness.report.sections.learning import HEADS as LEARNING_HEADS
 from harness.report.sections.learning import Learning
 from harness.report.sections.machines import Machines
-from harness.report.sections.memory import rescue_sentences
+from harness.report.sections.memory import oom_fix_sentences
 from harness.report.sections.money import LINE_HEADS, Money
 from harness.report.sections.scaling_words import communication_words, ratio_interval, ratio_words, scaling_sentences
 from harness.report.sections.worth import WORTH_HEADS, WorthWords
@@ -48,7 +48,7 @@ def markdown(
     generated_at: datetime,
 ) -> str:
     """A summary fit for a pull request."""
-    parts = ["# Fine-tuning BERT: cost and performance", f"**{MADE_UP}**" if is_made_up(cells) else ""]
+    parts = ["# Fine-tuning BERT: cost and performance", f"**{MADE_UP}**" if is_synthetic(cells) else ""]
     parts.append(" ".join(md(sentence) for sentence in sentences))
     parts.append(_md_machines(cells))
     parts += [_md_money(spent)] if spent is not None else []
@@ -114,8 +114,8 @@ def _md_worth(worth: WorthWords) -> str:
 
 
 def _md_ladder(ladder: Ladder, cells: Sequence[Priced]) -> str:
-    said = " ".join(md(sentence) for sentence in rung_sentences(ladder, cells))
-    table = _md_table(RUNG_HEADS, [_md_fields(row) for row in rung_rows(ladder, cells)])
+    said = " ".join(md(sentence) for sentence in step_sentences(ladder, cells))
+    table = _md_table(RUNG_HEADS, [_md_fields(row) for row in step_rows(ladder, cells)])
     return f"## The ladder\n\n{said}\n\n{table}"
 
 
@@ -229,7 +229,7 @@ def _md_scaling(series: Sequence[Series], cells: Sequence[Priced]) -> str:
 
 
 def _md_rescues(cells: Sequence[Priced]) -> str:
-    lines = [f"- {md(sentence)}" for sentence in rescue_sentences(rescues(cells), cells)]
+    lines = [f"- {md(sentence)}" for sentence in oom_fix_sentences(oom_fixes(cells), cells)]
     return "\n".join(["## Out of memory, and what fits", "", *lines]) if lines else ""
 
 

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from harness import __version__
 from harness.decision.choice import Choice, failed, measured
 from harness.decision.ladder import ladders
-from harness.decision.memory_savings import rescues, ways_to_fit
+from harness.decision.memory_savings import memory_savings, oom_fixes
 from harness.decision.scaling import scaling_series
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
@@ -31,7 +31,7 @@ from harness.report.charts.scaling import scaling_charts
 from harness.report.csv_export import commit
 from harness.report.formatting import clean, plural
 from harness.report.labels import machine_labels
-from harness.report.page_data import facts
+from harness.report.page_data import page_data
 from harness.report.sections.answer import tfidf_cost
 from harness.report.sections.assumptions import INPUT_HEADS
 from harness.report.sections.cell_table import HEADS, MANY_ROWS, TEXT_COLUMNS, rows
@@ -40,9 +40,9 @@ from harness.report.sections.chunks import chunk_words
 from harness.report.sections.compute import HEADS as ROOFLINE_HEADS
 from harness.report.sections.compute import MAX_ROWS as MOST_ROOFLINE_ROWS
 from harness.report.sections.compute import roofline_rows, rooflines
-from harness.report.sections.details import MADE_UP, is_made_up, losses, places, sample, totals, warnings_by_text
+from harness.report.sections.details import MADE_UP, is_synthetic, losses, places, sample, totals, warnings_by_text
 from harness.report.sections.ladder import HEADS as RUNG_HEADS
-from harness.report.sections.ladder import rung_charts, rung_rows, rung_sentences
+from harness.report.sections.ladder import step_charts, step_rows, step_sentences
 from harness.report.sections.learning import HEADS as LEARNING_HEADS
 from harness.report.sections.learning import Learning
 from harness.report.sections.machines import Machines
@@ -50,10 +50,10 @@ from harness.report.sections.memory import (
     HOLDER_HEADS,
     MAX_WAYS,
     WAY_HEADS,
-    holders,
+    memory_users,
     memory_warnings,
-    rescue_sentences,
-    way_rows,
+    oom_fix_sentences,
+    saving_rows,
 )
 from harness.report.sections.method import data_words, method, model_words, not_measured
 from harness.report.sections.mistakes import MISTAKE_HEADS, mistakes
@@ -76,7 +76,7 @@ _SCRIPTS = (
 
 
 @dataclass(frozen=True)
-class Parts:
+class Sections:
     """Sections that are words already; None where there is nothing to say."""
 
     money: Money
@@ -93,7 +93,7 @@ def page(
     csv: str,
     assumed: Assumptions,
     choices: Mapping[str, Sequence[Price | None]],
-    parts: Parts,
+    parts: Sections,
     records: Sequence[Record],
     *,
     generated_at: datetime,
@@ -134,12 +134,12 @@ def page(
         *([chunks.chart] if chunks else []),
         *runs,
     ]
-    told = facts(cells, choice, assumed, choices) | {"side": parts.machines.live if parts.machines else None}
+    told = page_data(cells, choice, assumed, choices) | {"side": parts.machines.live if parts.machines else None}
     template = _environment().from_string(_read("page.html.j2"))
     return template.render(
         title="Fine-tuning BERT: cost and performance",
         subtitle=_subtitle(cells, generated_at),
-        is_made_up=is_made_up(cells),
+        is_made_up=is_synthetic(cells),
         made_up_words=MADE_UP,
         sentences=sentences,
         tiles=tiles(choice),
@@ -214,9 +214,9 @@ def _ladders(cells: Sequence[Priced]) -> list[dict[str, Any]]:
         {
             "name": one.study,
             "target": one.target,
-            "sentences": rung_sentences(one, cells),
-            "charts": rung_charts(one, index),
-            "rows": rung_rows(one, cells),
+            "sentences": step_sentences(one, cells),
+            "charts": step_charts(one, index),
+            "rows": step_rows(one, cells),
         }
         for index, one in enumerate(ladders(cells))
     ]
@@ -238,7 +238,7 @@ def _arithmetic(cells: Sequence[Priced]) -> dict[str, Any] | None:
 def _memory(cells: Sequence[Priced]) -> dict[str, Any] | None:
     """What the section on memory shows; None where no record says anything of it."""
     chart, num_more = memory_chart(cells)
-    held, steps = holders(cells), ways_to_fit(cells)
+    held, steps = memory_users(cells), memory_savings(cells)
     found = {
         "chart": chart,
         "num_more": num_more,
@@ -248,8 +248,8 @@ def _memory(cells: Sequence[Priced]) -> dict[str, Any] | None:
         "warnings": memory_warnings(cells),
         "holders": held,
         "holder_heads": HOLDER_HEADS,
-        "rescues": rescue_sentences(rescues(cells), cells),
-        "ways": way_rows(steps, cells),
+        "rescues": oom_fix_sentences(oom_fixes(cells), cells),
+        "ways": saving_rows(steps, cells),
         "way_heads": WAY_HEADS,
         "num_more_ways": max(0, len(steps) - MAX_WAYS),
     }

@@ -18,7 +18,7 @@ from harness.pricing.cost import Priced
 from harness.pricing.energy_cost import measure_joules
 from harness.pricing.prices import Price
 from harness.report.formatting import clean
-from harness.report.labels import cell_labels, describe, machine_labels, short_labels, usual_values
+from harness.report.labels import cell_labels, common_values, describe, machine_labels, short_labels
 from harness.report.sections.answer import disagrees
 from harness.schema.assumptions import Assumptions, PriceBook, ValueModel
 from harness.schema.cells import BaselineConfig
@@ -29,7 +29,7 @@ _FILE_ALONE = frozenset({
 })  # fmt: skip
 
 
-def facts(
+def page_data(
     cells: Sequence[Priced], choice: Choice, assumed: Assumptions, choices: Mapping[str, Sequence[Price | None]]
 ) -> dict[str, Any]:
     """Everything that `whatif.derive` and `ranking.choose` need.
@@ -45,7 +45,7 @@ def facts(
     places = {machine_id: index for index, machine_id in enumerate(machines)}
     labels = short_labels(cells) | short_labels(choice.compared)
     marks = cell_labels(cells) | cell_labels(choice.compared)
-    usual, compared = usual_values(cells), {id(cell) for cell in choice.compared}
+    usual, compared = common_values(cells), {id(cell) for cell in choice.compared}
     tfidf = cost.tfidf_accuracies(cell.summary for cell in cells)
     return {
         "cells": _packed(

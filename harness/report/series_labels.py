@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.decision.scaling import Series
 from harness.pricing.cost import Priced
-from harness.report.labels import STUDY, axis_word, machine_labels, told, usual_values
+from harness.report.labels import STUDY, axis_word, common_values, config_fields, machine_labels
 
 MAX_SERIES = 6
 
@@ -27,14 +27,14 @@ def series_names(series: Sequence[Series], cells: Sequence[Priced]) -> list[str]
 
 def series_parts(series: Sequence[Series], cells: Sequence[Priced]) -> list[list[str]]:
     """In what each series differs from the others, its kind and batch apart; its study only where nothing else does."""
-    varied = [key for key in usual_values([one.base.cell for one in series]) if key not in _UNNAMED]
+    varied = [key for key in common_values([one.base.cell for one in series]) if key not in _UNNAMED]
     machines = machine_labels(cells)
     kinds = {one.device for one in series}
     found: list[list[str]] = []
     for keys in ([key for key in varied if key != STUDY], varied):
         found = []
         for one in series:
-            fields = told(one.base.cell)
+            fields = config_fields(one.base.cell)
             words = [axis_word(key, fields[key]) for key in keys if fields[key] is not None]
             machine = [machines[one.base.cell.summary.machine_id]] if len(machines) > 1 else []
             found.append([*([_THINGS[one.device][1]] if len(kinds) > 1 else []), *words, *machine])

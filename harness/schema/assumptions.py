@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 
 from harness.errors import UserError, mistakes
 from harness.schema.settings import Settings, check_number
-from harness.schema.study_file import describe
+from harness.schema.study_file import format_validation_error
 
 Plan = Literal["on_demand", "spot", "committed", "own"]
 
@@ -51,7 +51,7 @@ class Currency(Settings):
         return self
 
 
-class Rental(Settings):
+class RentalTerms(Settings):
     """What a run is billed beside its measured seconds, and what is paid while nothing runs."""
 
     startup_s: NotNegative = _input(60, "Starting the machine", "s", "from the order to the first command, paid")
@@ -59,7 +59,7 @@ class Rental(Settings):
     idle_hours_per_month: NotNegative = _input(0, "Idle, but paid", "h a month")
 
 
-class Spot(Settings):
+class SpotTerms(Settings):
     """Machines at a lower price that may be taken away."""
 
     interruptions_per_hour: NotNegative = _input(0.05, "Interruptions", "an hour")
@@ -77,7 +77,7 @@ class Commitment(Settings):
     utilisation_fraction: Utilisation = _input(0.5, "Commitment: share of all hours in use")
 
 
-class Own(Settings):
+class OwnedHardware(Settings):
     """A machine of one's own."""
 
     name: str | None = _input(None, "Name")
@@ -92,7 +92,7 @@ class Own(Settings):
     staff_usd_per_year: NotNegative = _input(300, "Staff", "USD a year")
 
     @model_validator(mode="after")
-    def _loses_worth(self) -> Own:
+    def _loses_worth(self) -> OwnedHardware:
         if self.resale_usd > self.purchase_usd:
             raise ValueError(f"resale_usd no higher than purchase_usd ({self.purchase_usd:g})")
         if self.idle_watts > self.busy_watts:
@@ -100,7 +100,7 @@ class Own(Settings):
         return self
 
 
-class Energy(Settings):
+class EnergyPrices(Settings):
     """Electricity, and what it stands for."""
 
     watts: Above0 | None = _input(
@@ -154,11 +154,11 @@ class PriceBook(Settings):
     plan: Plan = _input("on_demand", "Paid as")
     discount_percent: Percent = _input(0, "Discount", "%", "off on-demand prices")
     currency: Currency = Currency()
-    rental: Rental = Rental()
-    spot: Spot = Spot()
+    rental: RentalTerms = RentalTerms()
+    spot: SpotTerms = SpotTerms()
     commitment: Commitment = Commitment()
-    own: Own = Own()
-    energy: Energy = Energy()
+    own: OwnedHardware = OwnedHardware()
+    energy: EnergyPrices = EnergyPrices()
     retraining: Retraining = Retraining()
     serving: Serving = Serving()
     rate: tuple[Rate, ...] = ()
@@ -245,7 +245,7 @@ def _load(path: Path | None, model: type[Document], prefix: str, given: set[str]
     try:
         found = model.model_validate(raw, context={"today": today})
     except ValidationError as error:
-        raise mistakes(path, describe(error, model)) from None
+        raise mistakes(path, format_validation_error(error, model)) from None
     given.update(_names(raw, prefix))
     return found
 

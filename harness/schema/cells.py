@@ -30,7 +30,7 @@ from harness.schema.settings import (
     Trainable,
     TrainingSettings,
 )
-from harness.schema.study_file import describe
+from harness.schema.study_file import format_validation_error
 
 _SHOWN_SIGNS = 40  # of a swept value in a cell's name, which is a folder's
 # These say when to stop or to keep what there is, not what is measured: a change of one makes no record stale.
@@ -205,14 +205,14 @@ def expand(study: Study) -> list[Cell]:
     configs: dict[str, list[FineTuneConfig]] = {}
     tables: dict[tuple[Any, ...], Settings] = {}
     for assignment in _assignments(study):
-        assignment = _share_out(study, assignment)
+        assignment = _split_global_batch(study, assignment)
         name = _cell_name(assignment)
         try:
             seeds = _configure(study, assignment, tables)
         except ValidationError as error:
-            problems |= dict.fromkeys(f"cell {name}: {line}" for line in describe(error, FineTuneConfig))
+            problems |= dict.fromkeys(f"cell {name}: {line}" for line in format_validation_error(error, FineTuneConfig))
         else:
-            problems |= dict.fromkeys(f"cell {name}: {line}" for line in _contradictions(seeds[0]))
+            problems |= dict.fromkeys(f"cell {name}: {line}" for line in _find_conflicts(seeds[0]))
             known = configs.setdefault(name, seeds)
             if known == seeds:
                 continue
@@ -277,7 +277,7 @@ def _assignments(study: Study) -> Iterator[dict[str, Any]]:
         yield unsaid | row
 
 
-def _share_out(study: Study, assignment: dict[str, Any]) -> dict[str, Any]:
+def _split_global_batch(study: Study, assignment: dict[str, Any]) -> dict[str, Any]:
     """Say a global batch as each device's, where the number of devices is told and divides it."""
     whole = assignment["global_batch_size"]
     ranks = parse_device(assignment["device"])[1]
@@ -309,15 +309,15 @@ def _configure(
     return [FineTuneConfig.model_validate(axes | sections | {"seed": seed}) for seed in training.seeds]
 
 
-def _contradictions(config: FineTuneConfig) -> list[str]:
+def _find_conflicts(config: FineTuneConfig) -> list[str]:
     model = config.model
     problems = []
     if model.shape is not None and model.init != "random":
         problems.append(f'model.shape: {model.shape!r} has no weights here; set model.init = "random"')
-    return problems + _data_contradictions(config.data)
+    return problems + _find_data_conflicts(config.data)
 
 
-def _data_contradictions(data: DataSettings) -> list[str]:
+def _find_data_conflicts(data: DataSettings) -> list[str]:
     problems = []
     if data.source == PACKAGED_DATA:
         keys = ("pair", "group_by", "time_by", "stratify", "val_source", "test_source")

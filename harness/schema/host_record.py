@@ -84,14 +84,14 @@ class Machine(Settings):
     gpu_links: tuple[GpuLink, ...] = ()
 
 
-class Stated(Settings):
+class StatedInstance(Settings):
     """What the user said of the machine: a fact about it, never a price."""
 
     instance: str
     region: str | None
 
 
-class Detected(Settings):
+class DetectedInstance(Settings):
     """What the cloud's metadata service said of the machine: its own instance, and nothing that names an account.
 
     Attributes:
@@ -111,7 +111,7 @@ class Git(Settings):
     dirty: bool
 
 
-class Holder(Settings):
+class MemoryUser(Settings):
     """Another process that held memory when the cell began; `gpu` is the GPU's index, None for main memory."""
 
     name: str
@@ -144,7 +144,7 @@ class Load(Settings):
     parent_s: float
     steal_s: float | None
     swap_used_bytes: int | None = None
-    holders: tuple[Holder, ...] | None = None
+    holders: tuple[MemoryUser, ...] | None = None
     swapped_bytes: int | None = None
     major_faults: int | None = None
     quota_periods: int | None = None
@@ -193,7 +193,7 @@ class Energy(Settings):
     dram_joules: tuple[float, ...] = ()
 
 
-class Cap(Settings):
+class MemoryCapFacts(Settings):
     """The limit that a cell's memory was held under.
 
     Attributes:

@@ -22,7 +22,7 @@ _BATCHES = ("batch_size", "global_batch_size")
 
 
 @dataclass(frozen=True)
-class Interleaved:
+class InterleavedRuns:
     """What is to be run in turns.
 
     Attributes:
@@ -47,7 +47,7 @@ class Interleaved:
             for run in (_repeat(a, first), _repeat(b, first), _repeat(b, first + 1), _repeat(a, first + 1))
         ]
 
-    def only(self, kept: Iterable[Cell]) -> Interleaved:
+    def only(self, kept: Iterable[Cell]) -> InterleavedRuns:
         """Keep the pairs of which both sides are among these cells.
 
         Raises:
@@ -66,7 +66,7 @@ class Interleaved:
         return one, other
 
 
-def interleave(path: Path, overrides: Sequence[str], settings: tuple[str, str]) -> Interleaved:
+def plan_interleaved(path: Path, overrides: Sequence[str], settings: tuple[str, str]) -> InterleavedRuns:
     """Put each of a study's cells under both settings; baselines and the study's own repeats are left aside.
 
     The records get a study of their own, named after both settings: runs made at another time are never taken for one
@@ -85,7 +85,7 @@ def interleave(path: Path, overrides: Sequence[str], settings: tuple[str, str]) 
         name = f"{study.name}-{_slug(settings[0])}-vs-{_slug(settings[1])}"
         sides.append([cell.model_copy(update={"study": name}) for cell in expand(study)])
     pairs, left_out = _paired(sides[0], sides[1], keys, settings)
-    return Interleaved(name, settings, keys, pairs, left_out)
+    return InterleavedRuns(name, settings, keys, pairs, left_out)
 
 
 def _keys(settings: tuple[str, str]) -> tuple[str, ...]:

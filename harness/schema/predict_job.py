@@ -13,7 +13,7 @@ WINDOW_ROWS = 2048
 Device = Literal["cpu", "gpu"]
 
 
-class LabelJob(Settings):
+class PredictJob(Settings):
     """A file to label, by which model and how.
 
     Attributes:

@@ -18,9 +18,18 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from harness.schema.cells import Config
-from harness.schema.host_record import Cap, Detected, Energy, Git, GpuReading, Load, Machine, Stated
+from harness.schema.host_record import (
+    DetectedInstance,
+    Energy,
+    Git,
+    GpuReading,
+    Load,
+    Machine,
+    MemoryCapFacts,
+    StatedInstance,
+)
 from harness.schema.settings import Settings
-from harness.schema.training_record import Baseline, DataFacts, Mark, ModelFacts, Phases, Training
+from harness.schema.training_record import Baseline, DataFacts, ModelFacts, Phases, ProgressMark, Training
 
 SCHEMA_VERSION = 4
 
@@ -71,14 +80,14 @@ class Record(Settings):
     git: Git | None
     packages: dict[str, str]
     machine: Machine
-    stated: Stated | None
-    detected: Detected | None = None
+    stated: StatedInstance | None
+    detected: DetectedInstance | None = None
     load: Load | None
     start_method: Literal["forkserver", "spawn", "fresh"] | None
     model: ModelFacts | None = None
     data: DataFacts | None = None
-    marks: tuple[Mark, ...] = ()
-    cap: Cap | None = None
+    marks: tuple[ProgressMark, ...] = ()
+    cap: MemoryCapFacts | None = None
     gpu_readings: tuple[GpuReading, ...] = ()
     held_bytes: tuple[int, ...] = ()
     energy: Energy | None = None
@@ -104,7 +113,7 @@ def _on_one_line(array: re.Match[str]) -> str:
     return "[" + " ".join(array[1].split()) + "]"
 
 
-def from_fields(fields: dict[str, Any]) -> Record:
+def upgrade_record(fields: dict[str, Any]) -> Record:
     """Check a record's fields as read from JSON, upgrading older versions: what they do not hold was not measured.
 
     Raises:
@@ -113,7 +122,7 @@ def from_fields(fields: dict[str, Any]) -> Record:
     return Record.model_validate(fields | {"schema_version": SCHEMA_VERSION})
 
 
-def whole_record(text: str | bytes) -> Record | None:
+def parse_record(text: str | bytes) -> Record | None:
     """Read a record of this schema version in one go; None of all else, which `from_fields` can say more about."""
     try:
         record = Record.model_validate_json(text)

@@ -78,13 +78,13 @@ def parse_study(raw: Mapping[str, Any], where: str) -> Study:
     try:
         study = Study.model_validate(top)
     except ValidationError as error:
-        problems = describe(error, Study) + problems
+        problems = format_validation_error(error, Study) + problems
     if problems:
         raise mistakes(where, problems)
     return study
 
 
-def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
+def format_validation_error(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
     """One line for each of pydantic's findings: key path, what was found, what is allowed."""
     found: dict[str, tuple[str, list[str]]] = {}
     for item in error.errors():
@@ -189,7 +189,8 @@ def _check_axis(key: str, value: object, path: str, problems: list[str]) -> obje
     except ValidationError as error:
         # The rule's own path stands for `key[0]`, or for an unknown key.
         problems += [
-            path + line.removeprefix(f"{key}[0]").removeprefix(key) for line in describe(error, MatrixSettings)
+            path + line.removeprefix(f"{key}[0]").removeprefix(key)
+            for line in format_validation_error(error, MatrixSettings)
         ]
         return value
     return getattr(checked, key)[0]
@@ -205,6 +206,6 @@ def _check_setting(key: str, value: object, path: str, problems: list[str]) -> o
     try:
         checked = SECTIONS[section].model_validate({name: value})
     except ValidationError as error:
-        problems += [path + line.removeprefix(name) for line in describe(error, SECTIONS[section])]
+        problems += [path + line.removeprefix(name) for line in format_validation_error(error, SECTIONS[section])]
         return value
     return getattr(checked, name)

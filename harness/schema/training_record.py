@@ -331,7 +331,7 @@ class Mistake(Settings):
     text: str
 
 
-class Kept(Settings):
+class SavedWeights(Settings):
     """The model that was kept, which is the one that the test evaluation looked at.
 
     Attributes:
@@ -347,7 +347,7 @@ class Kept(Settings):
     keep_s: float
 
 
-class Mark(Settings):
+class ProgressMark(Settings):
     """The parent's own clock at a message of rank 0: an instrument outside the measured process.
 
     Attributes:
@@ -379,7 +379,7 @@ class Checkpoint(Settings):
     num_bytes: int
 
 
-class Piece(Settings):
+class Segment(Settings):
     """A part of a training that was done at one go; steps of a run belong to its pieces in order.
 
     Attributes:
@@ -438,9 +438,9 @@ class Training(Settings):
     compile_s: float | None = None
     flops: FlopCount | None = None
     peak: CalibratedPeak | None = None
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[Segment, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
-    kept: Kept | None = None
+    kept: SavedWeights | None = None
 
 
 class Baseline(Settings):

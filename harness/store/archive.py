@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from harness.schema.record import SCHEMA_VERSION, Record, from_fields, whole_record
-from harness.store.records import Found, load_record, load_records, record_files, record_folder
+from harness.schema.record import SCHEMA_VERSION, Record, parse_record, upgrade_record
+from harness.store.records import LoadedRecords, load_record, load_records, record_files, record_folder
 
 _FILE_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\.json")
 # A record of 100,000 steps is some 10 MB; an archive is not read past what thousands of real ones would take.
@@ -29,7 +29,7 @@ _SUFFIXES = (".tar.gz", ".tgz")
 
 
 @dataclass(frozen=True)
-class Unpacked:
+class UnpackedArchive:
     """What became of an archive's members; `refused` says of each why."""
 
     new: tuple[Path, ...]
@@ -78,7 +78,7 @@ def packable_files(results: Path, machine_id: str | None) -> tuple[list[Path], l
     return found, problems
 
 
-def read_records(paths: Iterable[Path]) -> Found:
+def read_records(paths: Iterable[Path]) -> LoadedRecords:
     """Read the records of files, folders and archives, oldest first, each run once; what is no record is named.
 
     Nothing of an archive is written to disk.
@@ -101,7 +101,7 @@ def read_records(paths: Iterable[Path]) -> Found:
     loose = load_records(plain)
     once = {_run(record): record for record in (*loose.records, *records)}
     ordered = sorted(once.values(), key=lambda record: record.started_at)
-    return Found(tuple(ordered), (*loose.unreadable, *unreadable))
+    return LoadedRecords(tuple(ordered), (*loose.unreadable, *unreadable))
 
 
 def _run(record: Record) -> tuple[object, ...]:
@@ -110,7 +110,7 @@ def _run(record: Record) -> tuple[object, ...]:
     return (machine.id, machine.host, record.config_hash, record.repeat, record.started_at, record.duration_s)
 
 
-def unpack_records(archive: Path, results: Path) -> Unpacked:
+def unpack_records(archive: Path, results: Path) -> UnpackedArchive:
     """Put an archive's records where they belong under `results`; nothing that is there is overwritten.
 
     Nothing is extracted by a path that the archive names: each record says itself where it belongs.
@@ -129,13 +129,13 @@ def unpack_records(archive: Path, results: Path) -> Unpacked:
         target = record_folder(record, results) / PurePosixPath(name).name
         try:
             known += _is_known(target, content)
-        except _RefusedError as reason:
+        except _RefusedMemberError as reason:
             refused.append(f"{name!r}: {reason}")
             continue
         if not target.exists():
             _write(target, content)
             new.append(target)
-    return Unpacked(tuple(new), known, tuple(refused))
+    return UnpackedArchive(tuple(new), known, tuple(refused))
 
 
 def _members(archive: Path) -> Iterator[tuple[str, tuple[Record, bytes] | str]]:
@@ -152,7 +152,7 @@ def _members(archive: Path) -> Iterator[tuple[str, tuple[Record, bytes] | str]]:
                     continue
                 try:
                     found: tuple[Record, bytes] | str = _read(tar, member)
-                except _RefusedError as reason:
+                except _RefusedMemberError as reason:
                     found = str(reason)
                 yield member.name, found
     except FileNotFoundError:
@@ -171,7 +171,7 @@ def _check_sum(archive: Path) -> None:
                 raise UserError(f"{archive}: more than {_MOST_BYTES_IN_ALL >> 30} GiB, which no records take")
 
 
-class _RefusedError(Exception):
+class _RefusedMemberError(Exception):
     """Why a member stays out."""
 
 
@@ -179,27 +179,27 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[Record, bytes]
     try:
         tarfile.data_filter(member, "/nowhere")
     except tarfile.FilterError as error:
-        raise _RefusedError(f"not a plain file within the archive ({type(error).__name__})") from None
+        raise _RefusedMemberError(f"not a plain file within the archive ({type(error).__name__})") from None
     if not member.isreg() or not _FILE_NAME.fullmatch(PurePosixPath(member.name).name):
-        raise _RefusedError("not a record's file")
+        raise _RefusedMemberError("not a record's file")
     if member.size > _MOST_BYTES:
-        raise _RefusedError(f"{member.size:,} bytes, which no record takes")
+        raise _RefusedMemberError(f"{member.size:,} bytes, which no record takes")
     file = tar.extractfile(member)
     assert file is not None  # noqa: S101 - a regular file has a content
     content = file.read()
-    if (whole := whole_record(content)) is not None:
+    if (whole := parse_record(content)) is not None:
         return whole, content
     try:
         fields: Any = json.loads(content)
         version = fields.get("schema_version") if isinstance(fields, dict) else None
         if not isinstance(version, int) or version > SCHEMA_VERSION:
-            raise _RefusedError(f"schema_version {version}, this harness reads up to {SCHEMA_VERSION}")
-        return from_fields(fields), content
+            raise _RefusedMemberError(f"schema_version {version}, this harness reads up to {SCHEMA_VERSION}")
+        return upgrade_record(fields), content
     except ValidationError as error:
         first = error.errors()[0]
-        raise _RefusedError(f"no record: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise _RefusedMemberError(f"no record: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except (ValueError, RecursionError) as error:
-        raise _RefusedError(f"no record: {error}") from None
+        raise _RefusedMemberError(f"no record: {error}") from None
 
 
 def _is_known(target: Path, content: bytes) -> bool:
@@ -207,7 +207,7 @@ def _is_known(target: Path, content: bytes) -> bool:
     if not target.exists():
         return False
     if target.read_bytes() != content:
-        raise _RefusedError("another record of this name is there already")
+        raise _RefusedMemberError("another record of this name is there already")
     return True
 
 

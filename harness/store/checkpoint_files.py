@@ -19,10 +19,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from harness.files import hash_file, write_whole
+from harness.files import atomic_write_text, sha256_file
 from harness.schema.settings import Settings
 from harness.schema.study_file import flat_items
-from harness.schema.training_record import Piece
+from harness.schema.training_record import Segment
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -32,11 +32,11 @@ _NUM_KEPT = 2
 _PREFIX, _WRITING = "update-", ".writing-"
 
 
-class Refused(Exception):  # noqa: N818 - what becomes of the checkpoint
+class IncompatibleCheckpoint(Exception):  # noqa: N818 - what becomes of the checkpoint
     """A checkpoint can't be gone on with."""
 
 
-class Identity(Settings):
+class TrainingIdentity(Settings):
     """What a training is; a checkpoint of another one is foreign.
 
     Attributes:
@@ -54,7 +54,7 @@ class Identity(Settings):
     splits: dict[str, str]
 
 
-class Sealed(Settings):
+class FileDigest(Settings):
     """A file as it was written."""
 
     sha256: str
@@ -74,15 +74,15 @@ class Manifest(Settings):
     harness_version: str
     versions: dict[str, str]
     written_at: datetime
-    identity: Identity
+    identity: TrainingIdentity
     num_updates: int
     num_updates_planned: int
-    pieces: tuple[Piece, ...]
-    files: dict[str, Sealed]
+    pieces: tuple[Segment, ...]
+    files: dict[str, FileDigest]
 
 
 @dataclass(frozen=True)
-class Pieces:
+class ResumePlan:
     """What the ranks of a training in pieces are told.
 
     Attributes:
@@ -97,7 +97,7 @@ class Pieces:
     """
 
     folder: Path
-    identity: Identity
+    identity: TrainingIdentity
     resume_from: Path | None
     stop: str
     every_s: float
@@ -111,7 +111,7 @@ class Pieces:
 
 
 @dataclass(frozen=True)
-class Found:
+class ResumePoint:
     """The newest checkpoint that can be gone on with, if any; `refused` says of each newer one, why not."""
 
     path: Path | None
@@ -119,7 +119,7 @@ class Found:
     refused: tuple[str, ...]
 
 
-def find_newest(folder: Path, identity: Identity) -> Found:
+def find_newest(folder: Path, identity: TrainingIdentity) -> ResumePoint:
     """Verify a training's checkpoints, the newest first, until one is whole and of this training.
 
     Raises:
@@ -128,8 +128,8 @@ def find_newest(folder: Path, identity: Identity) -> Found:
     refused: list[str] = []
     for path in reversed(list_checkpoints(folder)):
         try:
-            return Found(path, verify(path, identity), tuple(refused))
-        except Refused as why:
+            return ResumePoint(path, verify(path, identity), tuple(refused))
+        except IncompatibleCheckpoint as why:
             refused.append(f"{path}: {why}")
     if refused:
         lines = "\n".join(f"  {line}" for line in refused)
@@ -137,7 +137,7 @@ def find_newest(folder: Path, identity: Identity) -> Found:
             f"{folder}: none of its checkpoints can be gone on with:\n{lines}\n"
             "name another folder (--checkpoints), or remove this one to train from the beginning"
         )
-    return Found(None, None, ())
+    return ResumePoint(None, None, ())
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -147,7 +147,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.startswith(_PREFIX) and path.is_dir())
 
 
-def verify(path: Path, identity: Identity) -> Manifest:
+def verify(path: Path, identity: TrainingIdentity) -> Manifest:
     """Read a checkpoint's manifest, and every byte of its files.
 
     Raises:
@@ -155,15 +155,17 @@ def verify(path: Path, identity: Identity) -> Manifest:
     """
     manifest = _read_manifest(path)
     if difference := _difference(manifest.identity, identity):
-        raise Refused(f"it is of another training: {difference}")
+        raise IncompatibleCheckpoint(f"it is of another training: {difference}")
     for name, sealed in manifest.files.items():
         file = path / name
         if Path(name).name != name or not file.is_file():
-            raise Refused(f"it is damaged: {name} is missing")
+            raise IncompatibleCheckpoint(f"it is damaged: {name} is missing")
         if (num_bytes := file.stat().st_size) != sealed.num_bytes:
-            raise Refused(f"it is damaged: {name} has {num_bytes} bytes, {sealed.num_bytes} were written")
-        if hash_file(file) != sealed.sha256:
-            raise Refused(f"it is damaged: {name} is not what was written (sha256)")
+            raise IncompatibleCheckpoint(
+                f"it is damaged: {name} has {num_bytes} bytes, {sealed.num_bytes} were written"
+            )
+        if sha256_file(file) != sealed.sha256:
+            raise IncompatibleCheckpoint(f"it is damaged: {name} is not what was written (sha256)")
     return manifest
 
 
@@ -171,23 +173,25 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         fields = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Refused(f"it is damaged: {MANIFEST} is missing") from None
+        raise IncompatibleCheckpoint(f"it is damaged: {MANIFEST} is missing") from None
     except (OSError, ValueError) as error:
-        raise Refused(f"it is damaged: {MANIFEST} can't be read: {error}") from None
+        raise IncompatibleCheckpoint(f"it is damaged: {MANIFEST} can't be read: {error}") from None
     version = fields.get("format_version") if isinstance(fields, dict) else None
     if version != FORMAT_VERSION:
         written_by = fields.get("harness_version", "another") if isinstance(fields, dict) else "another"
-        raise Refused(
+        raise IncompatibleCheckpoint(
             f"its format version is {version}, this harness reads {FORMAT_VERSION}; harness {written_by} wrote it"
         )
     try:
         return Manifest.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        raise Refused(f"it is damaged: {MANIFEST}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise IncompatibleCheckpoint(
+            f"it is damaged: {MANIFEST}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from None
 
 
-def _difference(there: Identity, here: Identity) -> str | None:
+def _difference(there: TrainingIdentity, here: TrainingIdentity) -> str | None:
     """In what a checkpoint's training is another one than this, or None."""
     if there.config_hash != here.config_hash:
         others = dict(flat_items(there.config))
@@ -219,20 +223,20 @@ def writing_folder(folder: Path, num_updates: int) -> Path:
     return folder / f"{_WRITING}{num_updates:08d}"
 
 
-def seal_file(path: Path) -> Sealed:
+def digest_file(path: Path) -> FileDigest:
     """Have a file on the disk, and tell what it is."""
     _sync(path)
-    return Sealed(sha256=hash_file(path), num_bytes=path.stat().st_size)
+    return FileDigest(sha256=sha256_file(path), num_bytes=path.stat().st_size)
 
 
-def seal(folder: Path, manifest: Manifest) -> Path:
+def commit(folder: Path, manifest: Manifest) -> Path:
     """Give a whole checkpoint its name, and let go those before the last two.
 
     Raises:
         OSError: When the disk does not take it; then the ones before are as they were.
     """
     writing, path = writing_folder(folder, manifest.num_updates), folder / f"{_PREFIX}{manifest.num_updates:08d}"
-    write_whole(writing / MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+    atomic_write_text(writing / MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
     _sync(writing)
     if path.exists():  # one that was refused, or training would not be here again
         shutil.rmtree(path)
@@ -246,13 +250,13 @@ def seal(folder: Path, manifest: Manifest) -> Path:
     return path
 
 
-def write_took(path: Path, seconds: float) -> None:
+def write_save_time(path: Path, seconds: float) -> None:
     """Leave in a checkpoint how long it took; nothing depends on it."""
     with contextlib.suppress(OSError):
-        write_whole(path / _TOOK, json.dumps({"seconds": seconds}) + "\n")
+        atomic_write_text(path / _TOOK, json.dumps({"seconds": seconds}) + "\n")
 
 
-def earlier_pieces(path: Path) -> tuple[Piece, ...]:
+def earlier_segments(path: Path) -> tuple[Segment, ...]:
     """The pieces up to a checkpoint, with its own seconds where they were written down."""
     *before, last = _read_manifest(path).pieces
     *others, written = last.checkpoints
@@ -264,7 +268,7 @@ def earlier_pieces(path: Path) -> tuple[Piece, ...]:
     return (*before, last.model_copy(update={"checkpoints": (*others, whole)}))
 
 
-def forget(folder: Path) -> None:
+def delete_all(folder: Path) -> None:
     """Let all checkpoints of a training go: it has its record."""
     for path in [*list_checkpoints(folder), *folder.glob(f"{_WRITING}*")]:
         (path / MANIFEST).unlink(missing_ok=True)

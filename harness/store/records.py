@@ -12,14 +12,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from harness.files import write_whole
+from harness.files import atomic_write_text
 from harness.schema.host_record import Machine
 from harness.schema.record import (
     SCHEMA_VERSION,
     Record,
-    from_fields,
+    parse_record,
     to_json,
-    whole_record,
+    upgrade_record,
 )
 
 # Under results/: records shipped with the repository, read only when they are named, the last report, what
@@ -35,7 +35,7 @@ _SHOWN_NAMES = 12
 
 
 @dataclass(frozen=True)
-class Found:
+class LoadedRecords:
     """Records of a folder; `unreadable` says of each file that is none, why."""
 
     records: tuple[Record, ...]
@@ -49,7 +49,7 @@ def save_record(record: Record, results: Path) -> Path:
     path = folder / f"{record.started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.json"
     if path.exists():
         return save_record(record, results)
-    write_whole(path, to_json(record))
+    atomic_write_text(path, to_json(record))
     return path
 
 
@@ -59,7 +59,7 @@ def record_folder(record: Record, results: Path) -> Path:
     return results.joinpath(*(part if part.strip(".") else f"_{part}" for part in parts))
 
 
-def load_records(paths: Iterable[Path]) -> Found:
+def load_records(paths: Iterable[Path]) -> LoadedRecords:
     """Read the records of files and folders, oldest first; what is no record is named, not raised.
 
     Raises:
@@ -71,7 +71,7 @@ def load_records(paths: Iterable[Path]) -> Found:
             records.append(load_record(file))
         except UserError as error:
             unreadable.append(str(error))
-    return Found(tuple(sorted(records, key=lambda record: record.started_at)), tuple(unreadable))
+    return LoadedRecords(tuple(sorted(records, key=lambda record: record.started_at)), tuple(unreadable))
 
 
 def load_record(path: Path) -> Record:
@@ -82,7 +82,7 @@ def load_record(path: Path) -> Record:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        if (whole := whole_record(text)) is not None:
+        if (whole := parse_record(text)) is not None:
             return whole
         fields = json.loads(text)
     except (OSError, ValueError) as error:
@@ -96,7 +96,7 @@ def load_record(path: Path) -> Record:
             f"install harness {fields.get('harness_version', 'of a newer version')} or newer"
         )
     try:
-        return from_fields(fields)
+        return upgrade_record(fields)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{path}: no record: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -119,12 +119,14 @@ def find_record(cell: str, results: Path) -> Path:
     return max((file for file in files if file.parent.name == fitting[0]), key=lambda file: file.name)
 
 
-def own_records(results: Path, machine: Machine) -> Found:
+def own_records(results: Path, machine: Machine) -> LoadedRecords:
     """This machine's records, of all studies."""
     folder = results / machine.id
     # Study by study: here a study may be named as what lies beside the machines is.
     return (
-        load_records(sorted(path for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else Found((), ())
+        load_records(sorted(path for path in folder.iterdir() if path.is_dir()))
+        if folder.is_dir()
+        else LoadedRecords((), ())
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from harness.dataset.corpus import load_tokenizer
 from harness.dataset.sources import WEIGHTS, ModelFiles
 from harness.errors import UserError
-from harness.files import sha256_of
+from harness.files import cached_sha256
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.record import Record
 from harness.schema.settings import PACKAGED_MODEL
@@ -33,7 +33,7 @@ _TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
-class KeptModel:
+class SavedModel:
     """What a model's card tells.
 
     Attributes:
@@ -50,11 +50,11 @@ class KeptModel:
 
 
 # The text of a model's card.
-WriteCard = Callable[[KeptModel], str]
+WriteCard = Callable[[SavedModel], str]
 
 
 @contextlib.contextmanager
-def staged(cell: Cell, results: Path) -> Iterator[Path | None]:
+def staging_folder(cell: Cell, results: Path) -> Iterator[Path | None]:
     """A folder for a cell's weights while it is trained, on the file system of its results; None where none are kept.
 
     What is still in it afterwards is dropped. The caller holds the results' lock: what an earlier run that was killed left
@@ -81,7 +81,7 @@ def staged(cell: Cell, results: Path) -> Iterator[Path | None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def keep_model(
+def save_model(
     folder: Path, record: Record, record_path: Path, base: ModelFiles, results: Path, write_card: WriteCard
 ) -> Path | None:
     """Complete what the worker wrote into a staged folder, and put it in its place beside the records.
@@ -101,12 +101,12 @@ def keep_model(
     study, cell = record_folder(record, results).parts[-2:]
     target = results / MODELS / study / f"{cell}-{record_path.stem}"
     validation = _told_by(weights).get("validation")
-    kept = KeptModel(
+    kept = SavedModel(
         record=record,
         record_path=record_path,
         base_licence=licence_of(base),
         validation=None if validation is None else Evaluation.model_validate_json(validation),
-        sha256=sha256_of(weights),
+        sha256=cached_sha256(weights),
     )
     try:
         (folder / f"{WEIGHTS}.partial").unlink(missing_ok=True)  # of a worker that was ended while it wrote
@@ -115,7 +115,7 @@ def keep_model(
         for name in _LICENCE_FILES:
             if (base.folder / name).is_file():
                 shutil.copyfile(base.folder / name, folder / name)
-        (folder / FACTS).write_text(json.dumps(facts(kept), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / FACTS).write_text(json.dumps(metadata(kept), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / CARD).write_text(write_card(kept), encoding="utf-8")
         target.parent.mkdir(parents=True, exist_ok=True)
         folder.replace(target)
@@ -124,7 +124,7 @@ def keep_model(
     return target
 
 
-def facts(kept: KeptModel) -> dict[str, Any]:
+def metadata(kept: SavedModel) -> dict[str, Any]:
     """What FACTS holds."""
     record = kept.record
     config, data = record.config, record.data

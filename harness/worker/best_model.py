@@ -14,18 +14,18 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from harness.dataset.sources import WEIGHTS
-from harness.files import write_whole
-from harness.schema.training_record import Evaluation, Kept
-from harness.worker.distributed import Place, any_rank
+from harness.files import atomic_write_text
+from harness.schema.training_record import Evaluation, SavedWeights
+from harness.worker.distributed import DistributedContext, any_across_ranks
 from harness.worker.safetensors_io import read_weights, write_weights
-from harness.worker.train_state import Beat, Trace
+from harness.worker.train_state import OnProgress, TrainHistory
 
 _TRAINED = "trained.safetensors"
 # In a checkpoint: the best weights until then, and what is known of them.
 _BEST, _BEST_FACTS = "best.safetensors", "best.json"
 
 
-class BestWeights:
+class BestModelSaver:
     """Writes a model's weights whenever a validation is the best so far, and reads the best ones back at the end.
 
     Of a training in pieces every checkpoint holds them too, and the last piece's end is the training's.
@@ -36,15 +36,17 @@ class BestWeights:
     come into memory.
     """
 
-    def __init__(self, model: PreTrainedModel, folder: Path | None, place: Place, beat: Beat) -> None:
+    def __init__(
+        self, model: PreTrainedModel, folder: Path | None, place: DistributedContext, beat: OnProgress
+    ) -> None:
         """`folder` is None where nothing is to be kept."""
         self._model, self._folder, self._place, self._beat = model, folder, place, beat
         self._best: Evaluation | None = None
-        self._kept: Kept | None = None
+        self._kept: SavedWeights | None = None
         self._seconds, self._failed = 0.0, False
         self._in_part = not all(parameter.requires_grad for parameter in model.parameters())
 
-    def look(self, trace: Trace) -> None:
+    def on_validation(self, trace: TrainHistory) -> None:
         """See the newest validation; of equal ones the first is the best."""
         newest = trace.evaluations[-1]
         if self._folder is None or self._failed or (self._best and newest.accuracy <= self._best.accuracy):
@@ -52,7 +54,7 @@ class BestWeights:
         self._best = newest
         self._write(newest, newest.num_updates)
 
-    def restore(self, trace: Trace) -> None:
+    def restore(self, trace: TrainHistory) -> None:
         """Make the model the kept one; where there was no validation at all, keep it as it is."""
         if self._folder is None or self._failed or trace.diverged or trace.stopped:
             return
@@ -64,7 +66,7 @@ class BestWeights:
             read_weights(self._model, self._folder / self._name, self._beat, trained_only=self._in_part)
             self._seconds += time.perf_counter() - began
 
-    def complete(self, trace: Trace) -> Kept | None:
+    def finish(self, trace: TrainHistory) -> SavedWeights | None:
         """Write what was left out, when all is measured; give what was kept, and the seconds of it all, on rank 0."""
         if trace.stopped:
             return None
@@ -87,10 +89,10 @@ class BestWeights:
         _link_or_copy(self._folder / self._name, checkpoint / _BEST)
         kept = self._kept.model_copy(update={"keep_s": self._seconds})
         told = {"validation": self._best.model_dump(mode="json"), "kept": kept.model_dump(mode="json")}
-        write_whole(checkpoint / _BEST_FACTS, json.dumps(told))
+        atomic_write_text(checkpoint / _BEST_FACTS, json.dumps(told))
         return [_BEST, _BEST_FACTS]
 
-    def go_on(self, checkpoint: Path, before: Trace) -> None:
+    def resume(self, checkpoint: Path, before: TrainHistory) -> None:
         """Take what `write_to` left, on every rank; nothing is kept where the best until then could not be."""
         if self._folder is None:
             return
@@ -101,7 +103,7 @@ class BestWeights:
         told = json.loads(facts.read_text(encoding="utf-8"))
         self._best = Evaluation.model_validate(told["validation"])
         self._seconds = told["kept"]["keep_s"]
-        self._attempt(lambda: self._take(checkpoint / _BEST, Kept.model_validate(told["kept"])))
+        self._attempt(lambda: self._take(checkpoint / _BEST, SavedWeights.model_validate(told["kept"])))
 
     @property
     def _name(self) -> str:
@@ -120,7 +122,7 @@ class BestWeights:
                 traceback.print_exc()
                 sys.stderr.write("the model can't be kept; training goes on\n")
                 failed, self._kept = True, None
-        self._failed = failed if alone else any_rank(failed, self._place)
+        self._failed = failed if alone else any_across_ranks(failed, self._place)
         self._seconds += time.perf_counter() - began
 
     def _write_files(self, seen: Evaluation | None, num_updates: int) -> None:
@@ -130,9 +132,9 @@ class BestWeights:
         told = {} if seen is None else {"validation": seen.model_dump_json()}
         path = self._folder / self._name
         sha256, num_bytes = write_weights(self._model, path, told, self._beat, trained_only=self._in_part)
-        self._kept = Kept(num_updates=num_updates, sha256=sha256, num_bytes=num_bytes, keep_s=0.0)
+        self._kept = SavedWeights(num_updates=num_updates, sha256=sha256, num_bytes=num_bytes, keep_s=0.0)
 
-    def _take(self, weights: Path, kept: Kept) -> None:
+    def _take(self, weights: Path, kept: SavedWeights) -> None:
         assert self._folder is not None  # noqa: S101 - asked before
         self._write_config(self._folder)
         _link_or_copy(weights, self._folder / self._name)

@@ -22,27 +22,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from harness import __version__
-from harness.execution.heartbeat import Pulse
-from harness.execution.jobs import FineTuneJob
+from harness.execution.heartbeat import Heartbeat
+from harness.execution.jobs import TrainJob
 from harness.execution.stop_flag import CAUSES, StopFlag
-from harness.files import write_whole
+from harness.files import atomic_write_text
 from harness.machine.describe import package_version
-from harness.schema.training_record import Checkpoint, Evaluation, PeakMemory, Piece
+from harness.schema.training_record import Checkpoint, Evaluation, PeakMemory, Segment
 from harness.store.checkpoint_files import (
     FORMAT_VERSION,
+    FileDigest,
     Manifest,
-    Sealed,
     begin,
-    earlier_pieces,
-    seal,
-    seal_file,
-    write_took,
+    commit,
+    digest_file,
+    earlier_segments,
+    write_save_time,
     writing_folder,
 )
-from harness.worker.best_model import BestWeights
-from harness.worker.distributed import Place, Told, of_all_ranks
+from harness.worker.best_model import BestModelSaver
+from harness.worker.distributed import DistributedContext, Told, all_gather_object
 from harness.worker.meters import MemoryMeter, StepTimer
-from harness.worker.train_state import Trace, Trainee
+from harness.worker.train_state import TrainHistory, TrainState
 
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _VERSIONS = ("torch", "transformers", "safetensors", "numpy")
@@ -50,7 +50,7 @@ _VERSIONS = ("torch", "transformers", "safetensors", "numpy")
 _NOTHING, _CHECKPOINT, _ROWS, _TIME, _FIRST_CAUSE = range(5)
 
 
-class CheckpointKeeper:
+class CheckpointWriter:
     """Says between steps when a checkpoint is due, writes it, and ends the piece where that is asked for.
 
     All ranks ask it between the same steps, and agree.
@@ -58,24 +58,24 @@ class CheckpointKeeper:
 
     def __init__(
         self,
-        job: FineTuneJob,
-        trainee: Trainee,
-        place: Place,
+        job: TrainJob,
+        trainee: TrainState,
+        place: DistributedContext,
         timer: StepTimer,
         memory: MemoryMeter,
         num_planned: int,
-        pulse: Pulse | None,
-        best: BestWeights,
+        pulse: Heartbeat | None,
+        best: BestModelSaver,
     ) -> None:
         assert job.pieces is not None  # noqa: S101 - what a keeper is made for
-        self._pieces, self._ordered_at = job.pieces, job.ordered_at
+        self._pieces, self._ordered_at = job.pieces, job.submitted_at
         self._trainee, self._place, self._timer, self._memory = trainee, place, timer, memory
         self._num_planned, self._pulse, self._best = num_planned, pulse, best
         self._stop = StopFlag(Path(job.pieces.stop))
-        self.before = Trace()
+        self.before = TrainHistory()
         self._first, self._num_rows, self._wish = 0, 0, _NOTHING
         self._started_at, self._kept_at = datetime.now(UTC), time.perf_counter()
-        self._earlier: tuple[Piece, ...] = ()
+        self._earlier: tuple[Segment, ...] = ()
         self._written: list[Checkpoint] = []
         self._restore_s: float | None = None
         self._start_s = self._load_s = 0.0
@@ -94,30 +94,30 @@ class CheckpointKeeper:
         self._start_s, self._load_s = began - self._ordered_at, self._kept_at - began
 
     def _restore(self, source: Path) -> None:
-        self._earlier = earlier_pieces(source)
-        _restore_trainee(self._trainee, source)
+        self._earlier = earlier_segments(source)
+        _restore_train_state(self._trainee, source)
         told = json.loads((source / _rank_file(self._place.rank)).read_text(encoding="utf-8"))
-        self._timer.go_on(told["seconds"])
-        self._memory.go_on(PeakMemory.model_validate(peak) for peak in told["peaks"])
-        self.before = _trace_from(told["trace"])
+        self._timer.resume(told["seconds"])
+        self._memory.resume(PeakMemory.model_validate(peak) for peak in told["peaks"])
+        self.before = _history_from(told["trace"])
         self._first = len(self.before.num_samples)
-        self._best.go_on(source, self.before)
-        _set_random_states(told["random"], self._place.device)  # last: what was done above may have drawn numbers
+        self._best.resume(source, self.before)
+        _set_rng_states(told["random"], self._place.device)  # last: what was done above may have drawn numbers
 
-    def is_due(self, trace: Trace) -> bool:
+    def should_save(self, trace: TrainHistory) -> bool:
         """Whether any rank wishes for a checkpoint now, or for one and an end."""
         self._num_rows += trace.num_samples[-1]
-        told = of_all_ranks((self._wishes_for(), self._num_rows), self._place)
+        told = all_gather_object((self._wishes_for(), self._num_rows), self._place)
         self._wish = max(wish for wish, _ in told)
         limit = self._pieces.max_rows
         if limit is not None and sum(rows for _, rows in told) >= limit:
             self._wish = max(self._wish, _ROWS)
         return self._wish > _NOTHING
 
-    def keep(self, trace: Trace) -> None:
+    def save(self, trace: TrainHistory) -> None:
         """Write a checkpoint. One that can't be written is said in the rank's output, and training goes on."""
         began, num_updates, failure = time.perf_counter(), len(trace.num_samples), ""
-        at_work = self._pulse.at_work(self._place.rank) if self._pulse else nullcontext()
+        at_work = self._pulse.keepalive(self._place.rank) if self._pulse else nullcontext()
         try:
             with self._memory.looking_away(), at_work:
                 path = self._write(trace)
@@ -128,16 +128,16 @@ class CheckpointKeeper:
             seconds = time.perf_counter() - began
             self._written[-1] = self._written[-1].model_copy(update={"seconds": seconds})
             if path is not None:
-                write_took(path, seconds)
+                write_save_time(path, seconds)
         self._kept_at = time.perf_counter()
         is_done = num_updates == self._num_planned or trace.stopped_early is not None
         if self._wish > _CHECKPOINT and not is_done:
             outcome, words = self._reasons()[self._wish]
             trace.stopped = outcome, f"{words}: stopped after {num_updates} of {self._num_planned} updates{failure}"
 
-    def pieces(self, num_updates: int) -> tuple[Piece, ...]:
+    def pieces(self, num_updates: int) -> tuple[Segment, ...]:
         """The pieces of this training, this one last."""
-        own = Piece(
+        own = Segment(
             first_update=self._first,
             num_updates=num_updates - self._first,
             started_at=self._started_at,
@@ -164,7 +164,7 @@ class CheckpointKeeper:
         asked = {_ROWS: self._pieces.rows_words, _TIME: self._pieces.time_words}
         return by_cause | {wish: ("interrupted", words) for wish, words in asked.items()}
 
-    def _write(self, trace: Trace) -> Path | None:
+    def _write(self, trace: TrainHistory) -> Path | None:
         """Write a checkpoint with all ranks; give its folder to rank 0.
 
         Raises:
@@ -177,29 +177,29 @@ class CheckpointKeeper:
         num_bytes = sum(sealed.num_bytes for sealed in files.values())
         self._written.append(Checkpoint(num_updates=num_updates, seconds=None, num_bytes=num_bytes))
         try:
-            return self._together(lambda: seal(folder, self._manifest(num_updates, files)) if is_first else None)[
+            return self._together(lambda: commit(folder, self._manifest(num_updates, files)) if is_first else None)[
                 self._place.rank
             ]
         except OSError:
             self._written.pop()
             raise
 
-    def _write_own(self, writing: Path, trace: Trace) -> dict[str, Sealed]:
+    def _write_own(self, writing: Path, trace: TrainHistory) -> dict[str, FileDigest]:
         """Write what this rank knows; rank 0 what is the same on all of them, too."""
         told = {
-            "trace": _trace_fields(trace),
+            "trace": _history_fields(trace),
             "seconds": self._timer.seconds(),
             "peaks": [peak.model_dump() for peak in self._memory.peaks_so_far()],
-            "random": _random_states(self._place.device),
+            "random": _rng_states(self._place.device),
         }
         names = [_rank_file(self._place.rank)]
-        write_whole(writing / names[0], json.dumps(told))
+        atomic_write_text(writing / names[0], json.dumps(told))
         if self._place.rank == 0:
-            _write_trainee(self._trainee, writing)
+            _write_train_state(self._trainee, writing)
             names += [_WEIGHTS, _OPTIMIZER, _STATE, *self._best.write_to(writing)]
-        return {name: seal_file(writing / name) for name in names}
+        return {name: digest_file(writing / name) for name in names}
 
-    def _manifest(self, num_updates: int, files: dict[str, Sealed]) -> Manifest:
+    def _manifest(self, num_updates: int, files: dict[str, FileDigest]) -> Manifest:
         return Manifest(
             format_version=FORMAT_VERSION,
             harness_version=__version__,
@@ -223,7 +223,7 @@ class CheckpointKeeper:
             own = work(), None
         except (OSError, SafetensorError) as error:
             own = None, f"{type(error).__name__}: {error}"
-        told: list[tuple[Any, str | None]] = of_all_ranks(own, self._place)
+        told: list[tuple[Any, str | None]] = all_gather_object(own, self._place)
         if failures := [failure for _, failure in told if failure]:
             raise OSError(failures[0])
         return [value for value, _ in told]
@@ -233,7 +233,7 @@ def _rank_file(rank: int) -> str:
     return f"rank{rank}.json"
 
 
-def _write_trainee(trainee: Trainee, folder: Path) -> None:
+def _write_train_state(trainee: TrainState, folder: Path) -> None:
     """Write what all ranks have alike."""
     optimizer = trainee.optimizer.state_dict()
     moments = {
@@ -250,10 +250,10 @@ def _write_trainee(trainee: Trainee, folder: Path) -> None:
         "scaler": trainee.scaler.state_dict(),
         "num_skipped": float(trainee.num_skipped),
     }
-    write_whole(folder / _STATE, json.dumps(told))
+    atomic_write_text(folder / _STATE, json.dumps(told))
 
 
-def _restore_trainee(trainee: Trainee, folder: Path) -> None:
+def _restore_train_state(trainee: TrainState, folder: Path) -> None:
     """Read what `_write_trainee` wrote, each weight to where it is: the sums of another place may differ in a bit."""
     weights = load_file(folder / _WEIGHTS)
     with torch.no_grad():
@@ -275,7 +275,7 @@ def _restore_trainee(trainee: Trainee, folder: Path) -> None:
     trainee.num_skipped.fill_(told["num_skipped"])
 
 
-def _random_states(device: torch.device) -> dict[str, Any]:
+def _rng_states(device: torch.device) -> dict[str, Any]:
     version, words, gauss = random.getstate()
     kind, keys, *rest = np.random.get_state(legacy=True)
     return {
@@ -286,7 +286,7 @@ def _random_states(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _set_random_states(told: dict[str, Any], device: torch.device) -> None:
+def _set_rng_states(told: dict[str, Any], device: torch.device) -> None:
     version, words, gauss = told["python"]
     random.setstate((version, tuple(words), gauss))
     kind, keys, *rest = told["numpy"]
@@ -300,14 +300,14 @@ def _bytes_of(digits: str) -> torch.Tensor:
     return torch.frombuffer(bytearray.fromhex(digits), dtype=torch.uint8)
 
 
-def _trace_fields(trace: Trace) -> dict[str, Any]:
-    told = {field.name: getattr(trace, field.name) for field in fields(Trace) if field.name != "stopped"}
+def _history_fields(trace: TrainHistory) -> dict[str, Any]:
+    told = {field.name: getattr(trace, field.name) for field in fields(TrainHistory) if field.name != "stopped"}
     told["evaluations"] = [one.model_dump() for one in trace.evaluations]
     # JSON has no word for what is no finite number.
     told["loss_sums"] = [loss if math.isfinite(loss) else str(loss) for loss in trace.loss_sums]
     return told
 
 
-def _trace_from(told: dict[str, Any]) -> Trace:
+def _history_from(told: dict[str, Any]) -> TrainHistory:
     evaluations = [Evaluation.model_validate(one) for one in told["evaluations"]]
-    return Trace(**told | {"evaluations": evaluations, "loss_sums": [float(loss) for loss in told["loss_sums"]]})
+    return TrainHistory(**told | {"evaluations": evaluations, "loss_sums": [float(loss) for loss in told["loss_sums"]]})

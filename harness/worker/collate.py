@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from harness.dataset.corpus import Tokens
+from harness.dataset.corpus import TokenArrays
 
 
 def collate(
-    tokens: Tokens, rows: Sequence[int] | np.ndarray, *, pad_to: int | None, pin: bool = False
+    tokens: TokenArrays, rows: Sequence[int] | np.ndarray, *, pad_to: int | None, pin: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
     """Pad rows to `pad_to` tokens, or to their longest.
 
@@ -35,7 +35,7 @@ def collate(
     return *tensors, int(lengths.sum())
 
 
-def token_types(tokens: Tokens, rows: Sequence[int] | np.ndarray, width: int) -> torch.Tensor | None:
+def token_types(tokens: TokenArrays, rows: Sequence[int] | np.ndarray, width: int) -> torch.Tensor | None:
     """Which segment each token of some padded rows is of, 0 or 1, `(batch, width)`; None where rows have one segment."""
     if tokens.firsts is None:
         return None

@@ -16,8 +16,8 @@ import transformers.models.bert.modeling_bert
 import transformers.models.distilbert.modeling_distilbert  # noqa: F401
 from transformers.utils import logging as transformers_logging
 
-from harness.execution.jobs import FineTuneJob
-from harness.worker.distributed import Place
+from harness.execution.jobs import TrainJob
+from harness.worker.distributed import DistributedContext
 from harness.worker.train_loop import set_precision
 
 
@@ -25,28 +25,28 @@ class Unsupported(Exception):  # noqa: N818 - the name of the outcome
     """Only torch itself could tell that this machine can't do the cell."""
 
 
-def _take_place(job: FineTuneJob) -> Place:
+def init_distributed(job: TrainJob) -> DistributedContext:
     """Bind this rank to its device before anything touches one, seed, and join the other ranks."""
     config = job.config
     torch.set_num_threads(job.num_threads)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    device = _bind_gpu(job) if config.device.startswith("gpu") else torch.device("cpu")
+    device = bind_gpu(job) if config.device.startswith("gpu") else torch.device("cpu")
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(config.seed)
     set_precision(config)
     if "-ddp" in config.device:
         # Two backends: gradients go by NCCL, and what ranks tell each other in Python by gloo, which waits for no GPU.
-        by_nccl = device.type == "cuda" and not job.shares_gpu
+        by_nccl = device.type == "cuda" and not job.share_first_gpu
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the ranks of a cell are on one machine
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if by_nccl else "gloo", init_method=f"file://{job.rendezvous}",
             rank=job.rank, world_size=job.world_size, device_id=device if by_nccl else None,
         )  # fmt: skip
-    return Place(device, job.rank, job.world_size)
+    return DistributedContext(device, job.rank, job.world_size)
 
 
-def _bind_gpu(job: FineTuneJob) -> torch.device:
+def bind_gpu(job: TrainJob) -> torch.device:
     """Take the GPU of this rank before anything asks CUDA for memory; rank r has the r-th that is visible."""
     # NVML counts by PCI bus, and so do the record and CUDA_VISIBLE_DEVICES as it was read; CUDA's own default is by speed.
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
@@ -55,15 +55,16 @@ def _bind_gpu(job: FineTuneJob) -> torch.device:
             f"torch {torch.__version__} sees no CUDA device: driver and CUDA build do not fit each other "
             f"(its CUDA is {torch.version.cuda}; `nvidia-smi` shows the newest that the driver runs)"
         )
-    device = torch.device("cuda", 0 if job.shares_gpu else job.rank)
+    device = torch.device("cuda", 0 if job.share_first_gpu else job.rank)
     if torch.cuda.device_count() <= device.index:
         raise Unsupported(f"torch sees {torch.cuda.device_count()} CUDA devices, too few for rank {job.rank}")
     torch.cuda.set_device(device)
-    _check_architecture(device)
+    check_gpu_architecture(device)
     return device
 
 
-def _check_architecture(device: torch.device) -> None:
+def check_gpu_architecture(device: torch.device) -> None:
+    """Raise Unsupported if this build of torch has no kernels for the GPU."""
     major, minor = torch.cuda.get_device_capability(device)
     if not has_kernels((major, minor), built := torch.cuda.get_arch_list()):
         raise Unsupported(

@@ -14,7 +14,7 @@ Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)
-class Place:
+class DistributedContext:
     """Where this rank runs, and beside how many."""
 
     device: torch.device
@@ -22,18 +22,20 @@ class Place:
     world_size: int
 
 
-def _no_broadcasts() -> dict[str, Any]:
+def no_buffer_broadcasts() -> dict[str, Any]:
+    """Keyword arguments that stop DistributedDataParallel from broadcasting buffers."""
     # BERT's buffers are constants: nothing to broadcast before every forward pass. torch 2.13 renamed the argument.
     new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     return {"forward_sync_buffers" if new else "broadcast_buffers": False}
 
 
-def _synchronize(place: Place) -> None:
+def synchronize(place: DistributedContext) -> None:
+    """Wait for all kernels of this rank's GPU; no-op on a CPU."""
     if place.device.type == "cuda":
         torch.cuda.synchronize(place.device)
 
 
-def of_all_ranks(told: Told, place: Place) -> list[Told]:
+def all_gather_object(told: Told, place: DistributedContext) -> list[Told]:
     """What every rank tells, in order of rank; each waits here for all."""
     all_told = [told] * place.world_size
     if place.world_size > 1:
@@ -41,6 +43,6 @@ def of_all_ranks(told: Told, place: Place) -> list[Told]:
     return all_told
 
 
-def any_rank(flag: bool, place: Place) -> bool:
+def any_across_ranks(flag: bool, place: DistributedContext) -> bool:
     """Whether it is so on any rank; each waits here for all."""
-    return any(of_all_ranks(flag, place))
+    return any(all_gather_object(flag, place))

@@ -29,30 +29,30 @@ import transformers.models.distilbert.modeling_distilbert  # noqa: F401
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from harness.dataset.corpus import Tokens, load_tokens
+from harness.dataset.corpus import TokenArrays, load_tokens
 from harness.execution.baselines import run_baseline
-from harness.execution.heartbeat import Pulse
-from harness.execution.jobs import BaselineJob, FineTuneJob, Job
-from harness.execution.oom_messages import find_sign
-from harness.machine.malloc import map_large_blocks
+from harness.execution.heartbeat import Heartbeat
+from harness.execution.jobs import BaselineJob, Job, TrainJob
+from harness.execution.oom_messages import find_oom_message
+from harness.machine.malloc import mmap_large_blocks
 from harness.schema.cells import FineTuneConfig
 from harness.schema.settings import num_trained_layers
 from harness.schema.training_record import Baseline, PeakMemory
-from harness.worker.best_model import BestWeights
-from harness.worker.checkpointer import CheckpointKeeper
-from harness.worker.device import Unsupported, _take_place
+from harness.worker.best_model import BestModelSaver
+from harness.worker.checkpointer import CheckpointWriter
+from harness.worker.device import Unsupported, init_distributed
 from harness.worker.diagnostics.communication import measure_communication
 from harness.worker.diagnostics.memory_breakdown import measure_breakdown
 from harness.worker.diagnostics.peak_flops import measure_arithmetic
 from harness.worker.diagnostics.profiler import profile_steps
-from harness.worker.distributed import Place
+from harness.worker.distributed import DistributedContext
 from harness.worker.evaluation import evaluate
-from harness.worker.meters import Held, MemoryMeter, StepTimer, held_now
-from harness.worker.model import build_model, describe_model, freeze_below
+from harness.worker.meters import MemoryMeter, ResidentMemory, StepTimer, held_now
+from harness.worker.model import build_model, describe_model, freeze_encoder_below
 from harness.worker.optimizer import peak_learning_rate, planned_updates
 from harness.worker.torch_compile import use_cache
-from harness.worker.train_loop import compile_ahead, make_trainee, train
-from harness.worker.train_state import Beat, Trace, Trainee
+from harness.worker.train_loop import build_train_state, train, warm_compile
+from harness.worker.train_state import OnProgress, TrainHistory, TrainState
 
 Send = Callable[[dict[str, Any]], None]
 
@@ -84,12 +84,12 @@ def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
     began = time.perf_counter()
     # A process group of its own: the terminal's Ctrl-C is the parent's, and all that is started here can be ended.
     os.setsid()
-    _end_with_parent()
-    _write_output_to(stderr_path)
+    _exit_with_parent()
+    _redirect_output(stderr_path)
     send = pipe.send
-    send({"kind": "phase", "name": "load", "start_s": began - job.ordered_at})
+    send({"kind": "phase", "name": "load", "start_s": began - job.submitted_at})
     try:
-        ending = _fine_tune(job, send, began) if isinstance(job, FineTuneJob) else _baseline(job, send)
+        ending = _run_training(job, send, began) if isinstance(job, TrainJob) else _baseline(job, send)
         send({"kind": "end", "outcome": "ok", "reason": None, **ending})
     except BaseException as error:  # noqa: BLE001 - every ending is data
         traceback.print_exc()
@@ -103,7 +103,7 @@ def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
 
 def classify(error: BaseException) -> tuple[str, str]:
     """Tell what kind of ending an exception is, and why in one line."""
-    shortage = next(filter(None, map(_shortage, _with_causes(error))), None)
+    shortage = next(filter(None, map(_oom_reason, _with_causes(error))), None)
     if shortage is not None:
         return "oom", shortage
     text = str(error).strip()
@@ -118,14 +118,14 @@ def _with_causes(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__
 
 
-def _shortage(error: BaseException) -> str | None:
+def _oom_reason(error: BaseException) -> str | None:
     """Why an exception means that memory ran out, in one line; None if it does not."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return _in_one_line(error)
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return _in_one_line(error)
     # Of NCCL's message the first line tells nothing: the sign is in a later one.
-    sign = find_sign(str(error)) if isinstance(error, _MAY_TELL) else None
+    sign = find_oom_message(str(error)) if isinstance(error, _MAY_TELL) else None
     return f"{type(error).__name__}: {sign}"[:_REASON_SIGNS] if sign else None
 
 
@@ -143,29 +143,29 @@ def _baseline(job: BaselineJob, send: Send) -> dict[str, Any]:
     return told
 
 
-def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
+def _run_training(job: TrainJob, send: Send, began: float) -> dict[str, Any]:
     config = job.config
-    place = _take_place(job)
+    place = init_distributed(job)
     if config.training.compile:
         use_cache(Path(f"{job.pulse}-compiled-{place.rank}"))
-    pulse = Pulse(Path(job.pulse), job.world_size) if job.pulse else None
-    beat = functools.partial(pulse.beat, job.rank) if pulse else lambda: None
+    pulse = Heartbeat(Path(job.pulse), job.world_size) if job.pulse else None
+    beat = functools.partial(pulse.tick, job.rank) if pulse else lambda: None
     if config.training.allocator == "mmap":
-        map_large_blocks()
+        mmap_large_blocks()
     tokens = {split: load_tokens(job.tokens_folder, split) for split in ("train", "val", "test")}
     held_before = held_now()
     model = _load(job, config, place)
     facts = describe_model(model, job.model, config.model)
     num_updates = planned_updates(config, len(tokens["train"].labels), place.world_size)
-    trainee = make_trainee(model, config, place, num_updates)
+    trainee = build_train_state(model, config, place, num_updates)
     timer, memory = StepTimer(place.device), MemoryMeter(place.device, place.rank)
-    best = BestWeights(model, Path(job.keep_to) if job.keep_to else None, place, beat)
-    keeper = CheckpointKeeper(job, trainee, place, timer, memory, num_updates, pulse, best) if job.pieces else None
+    best = BestModelSaver(model, Path(job.save_model_to) if job.save_model_to else None, place, beat)
+    keeper = CheckpointWriter(job, trainee, place, timer, memory, num_updates, pulse, best) if job.pieces else None
     if keeper:
         keeper.resume(began)
     loaded = time.perf_counter()
     send({"kind": "phase", "name": "train", "load_s": loaded - began})
-    compile_s = compile_ahead(trainee, tokens["train"], config, place) if config.training.compile else None
+    compile_s = warm_compile(trainee, tokens["train"], config, place) if config.training.compile else None
     reporter = _Reporter(send, job, num_updates, num_told=len(keeper.before.held_bytes) if keeper else 0)
     try:
         trace = train(
@@ -179,7 +179,7 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
             on_step=reporter.on_step,
             beat=beat,
             keeper=keeper,
-            on_validation=best.look,
+            on_validation=best.on_validation,
             test_rows=tokens["test"],
         )
     finally:
@@ -214,25 +214,25 @@ def _fine_tune(job: FineTuneJob, send: Send, began: float) -> dict[str, Any]:
     }
     # What follows is in none of the figures above.
     send({"kind": "phase", "name": "after"})
-    told |= {} if unfinished else _look_closer(job, trainee, tokens, place, told, held, beat)
-    return told | {"kept": best.complete(trace), "cpu_s": time.process_time()}
+    told |= {} if unfinished else _run_diagnostics(job, trainee, tokens, place, told, held, beat)
+    return told | {"kept": best.finish(trace), "cpu_s": time.process_time()}
 
 
-def _look_closer(
-    job: FineTuneJob,
-    trainee: Trainee,
-    tokens: dict[str, Tokens],
-    place: Place,
+def _run_diagnostics(
+    job: TrainJob,
+    trainee: TrainState,
+    tokens: dict[str, TokenArrays],
+    place: DistributedContext,
     told: dict[str, Any],
-    held: tuple[Held, Held],
-    beat: Beat,
+    held: tuple[ResidentMemory, ResidentMemory],
+    beat: OnProgress,
 ) -> dict[str, Any]:
     """What more steps show of one that went well, so far as was asked for."""
     config, rows, seconds, more = job.config, tokens["train"], told["seconds"], {}
     if place.world_size > 1:
         more["communication"] = measure_communication(trainee, rows, config, place, beat)
-    near_limit = _near_limit(config, told["peaks"])
-    if job.looks_closer:
+    near_limit = _near_memory_cap(config, told["peaks"])
+    if job.run_diagnostics:
         more |= {} if near_limit else _break_down(trainee, tokens, config, place, len(seconds), held, beat)
         more |= measure_arithmetic(trainee, told["model"], rows, config, place, seconds, beat, near_limit=near_limit)
     _profile(job, trainee, rows, place, beat, num_steps=len(seconds))
@@ -240,13 +240,13 @@ def _look_closer(
 
 
 def _break_down(
-    trainee: Trainee,
-    tokens: dict[str, Tokens],
+    trainee: TrainState,
+    tokens: dict[str, TokenArrays],
     config: FineTuneConfig,
-    place: Place,
+    place: DistributedContext,
     num_steps: int,
-    held: tuple[Held, Held],
-    beat: Beat,
+    held: tuple[ResidentMemory, ResidentMemory],
+    beat: OnProgress,
 ) -> dict[str, Any]:
     """Where the memory went; nothing of a compiled model, which shows no tensor to those who watch."""
     if config.training.compile:
@@ -259,25 +259,40 @@ def _break_down(
     return {"memory_parts": parts, "attention_kernels": kernels}
 
 
-def _profile(job: FineTuneJob, trainee: Trainee, rows: Tokens, place: Place, beat: Beat, *, num_steps: int) -> None:
+def _profile(
+    job: TrainJob,
+    trainee: TrainState,
+    rows: TokenArrays,
+    place: DistributedContext,
+    beat: OnProgress,
+    *,
+    num_steps: int,
+) -> None:
     """Watch a few more steps, where that was asked for."""
-    if job.profile_to:
+    if job.profile_prefix:
         first = job.profile_first
         profile_steps(
-            trainee, rows, job.config, place, beat, first=first, num_steps=num_steps - first, to=Path(job.profile_to)
+            trainee,
+            rows,
+            job.config,
+            place,
+            beat,
+            first=first,
+            num_steps=num_steps - first,
+            to=Path(job.profile_prefix),
         )
 
 
 class _Reporter:
     """Tells the parent of steps, at most once a second: the parent reads its own clock at each of these marks."""
 
-    def __init__(self, send: Send, job: FineTuneJob, num_updates: int, *, num_told: int) -> None:
-        self._send, self._ordered_at, self.num_updates = send, job.ordered_at, num_updates
+    def __init__(self, send: Send, job: TrainJob, num_updates: int, *, num_told: int) -> None:
+        self._send, self._ordered_at, self.num_updates = send, job.submitted_at, num_updates
         self._sent_at = -_MESSAGE_EVERY_S
-        self._trace, self._num_told, self._num_before = Trace(), num_told, num_told
+        self._trace, self._num_told, self._num_before = TrainHistory(), num_told, num_told
         self.first_step_s: float | None = None
 
-    def on_step(self, trace: Trace) -> None:
+    def on_step(self, trace: TrainHistory) -> None:
         now, self._trace = time.perf_counter(), trace
         if self.first_step_s is None:
             self.first_step_s = now - self._ordered_at
@@ -289,7 +304,7 @@ class _Reporter:
         if self._trace.num_samples:
             self._tell(self._trace, time.perf_counter())
 
-    def _tell(self, trace: Trace, now: float) -> None:
+    def _tell(self, trace: TrainHistory, now: float) -> None:
         self._sent_at = now
         held, self._num_told = trace.held_bytes[self._num_told :], len(trace.held_bytes)
         self._send(
@@ -309,14 +324,14 @@ class _Reporter:
         )
 
 
-def _load(job: FineTuneJob, config: FineTuneConfig, place: Place) -> PreTrainedModel:
+def _load(job: TrainJob, config: FineTuneConfig, place: DistributedContext) -> PreTrainedModel:
     model = build_model(job.model, config.model, job.num_labels)
     if config.seq_len > model.config.max_position_embeddings:
         raise Unsupported(
             f"seq_len {config.seq_len} is beyond this model's {model.config.max_position_embeddings} positions"
         )
     if config.trainable != "all":
-        freeze_below(model, _trained_layers(config, model))
+        freeze_encoder_below(model, _trained_layers(config, model))
     # Dropout must differ between ranks, the weights must not.
     torch.manual_seed(config.seed + place.rank)
     model.to(place.device)  # type: ignore[arg-type]  # its stub lost the method's self
@@ -330,7 +345,7 @@ def _trained_layers(config: FineTuneConfig, model: PreTrainedModel) -> int:
     return num_trained_layers(config.trainable, num_layers)
 
 
-def _near_limit(config: FineTuneConfig, peaks: tuple[PeakMemory, ...]) -> bool:
+def _near_memory_cap(config: FineTuneConfig, peaks: tuple[PeakMemory, ...]) -> bool:
     """Whether one more step could pass a cap that training stayed below: the ending must be training's."""
     limit = config.limits.memory_limit_gib
     return limit is not None and max(peak.num_bytes for peak in peaks) > _NEAR_LIMIT * limit * 2**30
@@ -344,7 +359,7 @@ def _checksum(model: PreTrainedModel) -> float:
         return float(sum(part.double().sum() for part in parts))
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     """End this process and all it started when the harness is gone, be it by SIGKILL."""
     parent = parent_process()
     if parent is None:
@@ -357,7 +372,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
-def _write_output_to(path: str) -> None:
+def _redirect_output(path: str) -> None:
     """Send what this process and its libraries print to a file; the pipe alone is the parent's."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -46,7 +46,7 @@ class StepTimer:
         else:
             self._began = time.perf_counter()
 
-    def go_on(self, seconds: Sequence[float]) -> None:
+    def resume(self, seconds: Sequence[float]) -> None:
         """Put the steps of earlier pieces of this training before its own."""
         self._before = tuple(seconds)
 
@@ -72,7 +72,7 @@ class MemoryMeter:
         self._device, self._rank = device, rank
         self._kept: dict[MemorySource, int] = {}
 
-    def go_on(self, peaks: Iterable[PeakMemory]) -> None:
+    def resume(self, peaks: Iterable[PeakMemory]) -> None:
         """Hold the peaks of earlier pieces of this training, or those up to now, beside what comes."""
         for peak in peaks:
             self._kept[peak.source] = max(self._kept.get(peak.source, 0), peak.num_bytes)
@@ -84,7 +84,7 @@ class MemoryMeter:
     @contextlib.contextmanager
     def looking_away(self) -> Iterator[None]:
         """Leave what happens meanwhile out of the peaks."""
-        self.go_on(self.peaks())
+        self.resume(self.peaks())
         yield
         self.reset()
 
@@ -111,7 +111,7 @@ class MemoryMeter:
 
 
 @dataclass(frozen=True)
-class Held:
+class ResidentMemory:
     """This process's resident set now; None where the system does not tell.
 
     Attributes:
@@ -124,18 +124,18 @@ class Held:
     unread_weights_bytes: int
 
 
-def held_now() -> Held:
+def held_now() -> ResidentMemory:
     """Look at this process's mappings; some ten milliseconds, so outside of all that is timed."""
     total = held_bytes(torch.device("cpu"))
     try:
         text = Path("/proc/self/smaps").read_text(errors="replace")
     except OSError:
-        return Held(total, None, 0)
+        return ResidentMemory(total, None, 0)
     libraries = unread = 0
     for path, size, rss in _MAPPING.findall(text):
         libraries += int(rss) * 1024 if ".so" in path else 0
         unread += (int(size) - int(rss)) * 1024 if path.endswith(".safetensors") else 0
-    return Held(total, libraries, unread)
+    return ResidentMemory(total, libraries, unread)
 
 
 def held_bytes(device: torch.device) -> int:

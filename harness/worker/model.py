@@ -42,7 +42,7 @@ def build_model(files: ModelFiles, settings: ModelSettings, num_labels: int) -> 
     return model  # type: ignore[no-any-return]
 
 
-def freeze_below(model: PreTrainedModel, num_trained_layers: int) -> None:
+def freeze_encoder_below(model: PreTrainedModel, num_trained_layers: int) -> None:
     """Leave the last layers and the head to train: the classifier, and BERT's pooler, which is the head's first layer.
 
     Nothing below needs a gradient then, so autograd keeps no activation of it and runs no backward through it.

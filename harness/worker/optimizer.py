@@ -15,7 +15,7 @@ from harness.dataset.batch_plan import (
     steps_per_epoch,
 )
 from harness.schema.cells import FineTuneConfig
-from harness.worker.distributed import Place
+from harness.worker.distributed import DistributedContext
 
 
 def peak_learning_rate(config: FineTuneConfig, world_size: int) -> float:
@@ -38,24 +38,25 @@ def updates_by_chunk(config: FineTuneConfig, num_rows: int, world_size: int) -> 
     training = config.training
     if training.chunk_order == "shuffled":
         whole = training.max_steps or max(
-            1, math.ceil(training.epochs * _updates_per_epoch(config, num_rows, world_size))
+            1, math.ceil(training.epochs * updates_per_epoch(config, num_rows, world_size))
         )
         return chunk_ends(whole, training.chunks)
     ends = (0, *chunk_ends(num_rows, training.chunks))
     of_each = [
-        math.ceil(training.epochs * _updates_per_epoch(config, end - first, world_size))
-        for first, end in pairwise(ends)
+        math.ceil(training.epochs * updates_per_epoch(config, end - first, world_size)) for first, end in pairwise(ends)
     ]
     done = tuple(accumulate(of_each))
     limit = training.max_steps or max(1, done[-1])
     return (*(min(one, limit) for one in done[:-1]), limit)
 
 
-def _updates_per_epoch(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
+def updates_per_epoch(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
+    """Number of optimizer updates per epoch."""
     return steps_per_epoch(num_rows, config.global_batch(world_size))
 
 
-def _optimizer(model: PreTrainedModel, config: FineTuneConfig, place: Place) -> torch.optim.Optimizer:
+def build_optimizer(model: PreTrainedModel, config: FineTuneConfig, place: DistributedContext) -> torch.optim.Optimizer:
+    """Build AdamW or SGD over the trained parameters."""
     training = config.training
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     decayed = [p for _, p in trained if p.ndim > 1]
@@ -70,7 +71,7 @@ def _optimizer(model: PreTrainedModel, config: FineTuneConfig, place: Place) -> 
     return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
-def _count_skipped(optimizer: torch.optim.Optimizer, place: Place) -> torch.Tensor:
+def count_skipped_updates(optimizer: torch.optim.Optimizer, place: DistributedContext) -> torch.Tensor:
     """Count on the device what the gradient scaler tells the fused update to skip.
 
     The scaler's own scale can't be read without waiting for the GPU, and nor can whether it fell.
@@ -86,9 +87,10 @@ def _count_skipped(optimizer: torch.optim.Optimizer, place: Place) -> torch.Tens
     return num_skipped
 
 
-def _schedule(
+def build_schedule(
     optimizer: torch.optim.Optimizer, config: FineTuneConfig, num_updates: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
+    """Build the learning-rate schedule."""
     warmup = round(config.training.warmup_fraction * num_updates)
     decays = config.training.schedule == "linear"
 

@@ -25,12 +25,12 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from harness.dataset.text_stream import Window, read_windows
+from harness.dataset.text_stream import TextWindow, read_windows
 from harness.errors import UserError
-from harness.execution.oom_messages import find_sign
-from harness.schema.predict_job import LabelJob
+from harness.execution.oom_messages import find_oom_message
+from harness.schema.predict_job import PredictJob
 from harness.worker.meters import peak_rss_bytes
-from harness.worker.predict_output import LabelOutput, file_facts, identify
+from harness.worker.predict_output import PredictOutput, file_facts, identify
 
 Tell = Callable[[dict[str, Any]], None]
 _TELL_EVERY_S = 1.0
@@ -39,7 +39,7 @@ _PROBABILITY_DIGITS = 6
 
 
 @dataclass
-class Counts:
+class LabelCounts:
     """What one run labelled; tokens without padding."""
 
     num_rows: int = 0
@@ -48,10 +48,10 @@ class Counts:
     num_truncated: int = 0
 
 
-class Labeller:
+class Predictor:
     """A model with its tokenizer, and what they are to do."""
 
-    def __init__(self, job: LabelJob) -> None:
+    def __init__(self, job: PredictJob) -> None:
         """Load them.
 
         Raises:
@@ -71,9 +71,9 @@ class Labeller:
         self._types = job.pair is not None and getattr(self._model.config, "type_vocab_size", 1) > 1
         names: Any = self._model.config.id2label
         self.labels = [str(names[index]) for index in range(len(names))]
-        self.counts = Counts()
+        self.counts = LabelCounts()
 
-    def label(self, window: Window) -> tuple[pa.Table, int]:
+    def label(self, window: TextWindow) -> tuple[pa.Table, int]:
         """A window's rows as they are written, and how many of them have no text and so no label."""
         rows = [row for row, text in enumerate(window.texts) if text is not None]
         inputs: list[Any] = [window.texts[row] for row in rows]
@@ -109,7 +109,7 @@ class Labeller:
         return probabilities
 
 
-def label_file(job: LabelJob, tell: Tell) -> dict[str, Any]:
+def predict_file(job: PredictJob, tell: Tell) -> dict[str, Any]:
     """Do a job, or what of it an earlier run left.
 
     Returns:
@@ -120,9 +120,9 @@ def label_file(job: LabelJob, tell: Tell) -> dict[str, Any]:
     """
     began = time.perf_counter()
     identity = identify(job)
-    labeller = Labeller(job)
+    labeller = Predictor(job)
     load_s = time.perf_counter() - began
-    with LabelOutput(job, identity) as output, torch.inference_mode(), _autocast(job):
+    with PredictOutput(job, identity) as output, torch.inference_mode(), _autocast(job):
         tell({"kind": "begin", "num_rows": output.progress.num_rows, "load_s": load_s})
         began = told_at = time.perf_counter()
         windows = read_windows(
@@ -157,7 +157,7 @@ def label_file(job: LabelJob, tell: Tell) -> dict[str, Any]:
     }
 
 
-def as_table(window: Window, probabilities: np.ndarray, labels: list[str]) -> pa.Table:
+def as_table(window: TextWindow, probabilities: np.ndarray, labels: list[str]) -> pa.Table:
     """Row numbers, copied columns, the likeliest label and what each label was given; nothing where there was no text."""
     missing = np.isnan(probabilities[:, 0])
     likeliest = np.where(missing, 0, np.nan_to_num(probabilities).argmax(axis=1))
@@ -171,13 +171,13 @@ def as_table(window: Window, probabilities: np.ndarray, labels: list[str]) -> pa
     return pa.table(columns)
 
 
-def _no_rows(job: LabelJob, labels: list[str]) -> pa.Table:
+def _no_rows(job: PredictJob, labels: list[str]) -> pa.Table:
     """The columns of an output without a row."""
     carried = pa.table({name: pa.array([], pa.string()) for name in job.carried})
-    return as_table(Window(0, [], None, carried), np.empty((0, len(labels))), labels)
+    return as_table(TextWindow(0, [], None, carried), np.empty((0, len(labels))), labels)
 
 
-def _load_model(job: LabelJob) -> PreTrainedModel:
+def _load_model(job: PredictJob) -> PreTrainedModel:
     model, told = AutoModelForSequenceClassification.from_pretrained(
         job.model, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa",
         output_loading_info=True,
@@ -200,7 +200,7 @@ def _padded(rows: list[list[int]], width: int) -> torch.Tensor:
     return torch.from_numpy(padded)
 
 
-def _autocast(job: LabelJob) -> contextlib.AbstractContextManager[Any]:
+def _autocast(job: PredictJob) -> contextlib.AbstractContextManager[Any]:
     dtype = _AUTOCAST.get(job.precision)
     kind = "cuda" if job.device == "gpu" else "cpu"
     return torch.autocast(kind, dtype=dtype) if dtype is not None else contextlib.nullcontext()
@@ -208,18 +208,18 @@ def _autocast(job: LabelJob) -> contextlib.AbstractContextManager[Any]:
 
 def main() -> None:
     """Read the job, do it, and tell how it ended."""
-    job = LabelJob.model_validate_json(sys.stdin.readline())
+    job = PredictJob.model_validate_json(sys.stdin.readline())
     tell = _take_stdout()
-    threading.Thread(target=_end_with_orderer, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        tell({"kind": "end", "error": None, **label_file(job, tell)})
+        tell({"kind": "end", "error": None, **predict_file(job, tell)})
     except UserError as error:
         tell({"kind": "end", "error": str(error)})
     except Exception as error:  # noqa: BLE001 - every ending is told
         traceback.print_exc()
-        sign = "out of memory" if isinstance(error, MemoryError) else find_sign(str(error))
+        sign = "out of memory" if isinstance(error, MemoryError) else find_oom_message(str(error))
         lower = "; a smaller --batch-size needs less" if sign else ""
         first = (str(error).strip().splitlines() or ["no message"])[0]
         tell({"kind": "end", "error": f"{type(error).__name__}: {sign or first}{lower}"})
@@ -237,7 +237,7 @@ def _take_stdout() -> Tell:
     return tell
 
 
-def _end_with_orderer() -> None:
+def _exit_with_parent() -> None:
     while os.read(0, 4096):
         pass
     os._exit(1)

@@ -21,10 +21,10 @@ import pyarrow.parquet
 from filelock import FileLock, Timeout
 
 from harness.dataset.file_formats import DELIMITERS, FORMATS
-from harness.dataset.text_stream import kind_of
+from harness.dataset.text_stream import file_format_of
 from harness.errors import UserError
-from harness.files import hash_file, write_whole
-from harness.schema.predict_job import LabelJob, progress_paths, restart
+from harness.files import atomic_write_text, sha256_file
+from harness.schema.predict_job import PredictJob, progress_paths, restart
 from harness.schema.settings import Settings
 
 _ENDS_BYTES = 2**20
@@ -34,7 +34,7 @@ _LOCK_S = 10
 _MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
 
 
-class FileFacts(Settings):
+class FileIdentity(Settings):
     """What tells that a file is still the same; sha256 is over its first and last MiB alone: files may be large."""
 
     num_bytes: int
@@ -42,14 +42,14 @@ class FileFacts(Settings):
     ends_sha256: str
 
 
-class Identity(Settings):
+class PredictIdentity(Settings):
     """All that decides an output's rows; a run that was ended goes on only where none of it changed.
 
     Attributes:
         model_sha256: Over the weights, the configuration and the tokenizer.
     """
 
-    file: FileFacts
+    file: FileIdentity
     model_sha256: str
     text: tuple[str, ...]
     pair: str | None
@@ -59,19 +59,19 @@ class Identity(Settings):
     kind: str
 
 
-class Progress(Settings):
+class PredictProgress(Settings):
     """How far an output came: whole windows alone."""
 
-    identity: Identity
+    identity: PredictIdentity
     num_rows: int
     num_unlabelled: int
     num_bytes: int
 
 
-class LabelOutput:
+class PredictOutput:
     """The rows of one output; a context that closes what it opened, and leaves it to be gone on with."""
 
-    def __init__(self, job: LabelJob, identity: Identity) -> None:
+    def __init__(self, job: PredictJob, identity: PredictIdentity) -> None:
         """Begin, or go on where an earlier run left off.
 
         Raises:
@@ -90,11 +90,11 @@ class LabelOutput:
             raise UserError(f"{self._out}: another run is writing it; wait for it, or end it") from None
         except OSError as error:
             raise UserError(f"{self._partial}: can't be written: {error.strerror}") from None
-        self.progress = found or Progress(identity=identity, num_rows=0, num_unlabelled=0, num_bytes=0)
+        self.progress = found or PredictProgress(identity=identity, num_rows=0, num_unlabelled=0, num_bytes=0)
         self._file.truncate(self.progress.num_bytes)
         self._file.seek(self.progress.num_bytes)
 
-    def __enter__(self) -> LabelOutput:
+    def __enter__(self) -> PredictOutput:
         """Nothing more to open."""
         return self
 
@@ -109,13 +109,13 @@ class LabelOutput:
         self._file.write(_encoded(table, self._kind, header=at_begin))
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.progress = Progress(
+        self.progress = PredictProgress(
             identity=self._identity,
             num_rows=self.progress.num_rows + table.num_rows,
             num_unlabelled=self.progress.num_unlabelled + num_unlabelled,
             num_bytes=self._file.tell(),
         )
-        write_whole(self._note, self.progress.model_dump_json(indent=1) + "\n")
+        atomic_write_text(self._note, self.progress.model_dump_json(indent=1) + "\n")
 
     def finish(self, empty: pa.Table) -> None:
         """Put the whole output under its name; `empty` has its columns, for a file without a row."""
@@ -128,18 +128,20 @@ class LabelOutput:
             self._partial.replace(self._out)
         restart(self._out)
 
-    def _read_progress(self) -> Progress | None:
+    def _read_progress(self) -> PredictProgress | None:
         if not self._note.exists():
             return None
         try:
-            found = Progress.model_validate_json(self._note.read_text(encoding="utf-8"))
+            found = PredictProgress.model_validate_json(self._note.read_text(encoding="utf-8"))
             if not self._partial.exists() and self._out.stat().st_size == found.num_bytes:
                 self._out.replace(self._partial)  # it was ended between its last two steps
             num_bytes = self._partial.stat().st_size
         except (OSError, ValueError):
             raise UserError(f"{self._note}: no progress that can be gone on with; --restart begins anew") from None
         changed = [
-            name for name in Identity.model_fields if getattr(found.identity, name) != getattr(self._identity, name)
+            name
+            for name in PredictIdentity.model_fields
+            if getattr(found.identity, name) != getattr(self._identity, name)
         ]
         if changed:
             raise UserError(
@@ -163,13 +165,13 @@ _WORDS = {
 }
 
 
-def identify(job: LabelJob) -> Identity:
+def identify(job: PredictJob) -> PredictIdentity:
     """Look at a job's input and model.
 
     Raises:
         UserError: When one of them is not there.
     """
-    return Identity(
+    return PredictIdentity(
         file=file_facts(Path(job.file)),
         model_sha256=_hash_model(Path(job.model)),
         text=job.text,
@@ -177,11 +179,11 @@ def identify(job: LabelJob) -> Identity:
         carried=job.carried,
         seq_len=job.seq_len,
         precision=job.precision,
-        kind=kind_of(Path(job.out), is_read=False),
+        kind=file_format_of(Path(job.out), is_read=False),
     )
 
 
-def file_facts(path: Path) -> FileFacts:
+def file_facts(path: Path) -> FileIdentity:
     """What a file is now.
 
     Raises:
@@ -196,14 +198,14 @@ def file_facts(path: Path) -> FileFacts:
             digest.update(file.read(_ENDS_BYTES))
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror}") from None
-    return FileFacts(num_bytes=seen.st_size, modified_ns=seen.st_mtime_ns, ends_sha256=digest.hexdigest())
+    return FileIdentity(num_bytes=seen.st_size, modified_ns=seen.st_mtime_ns, ends_sha256=digest.hexdigest())
 
 
 def _hash_model(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in _MODEL_FILES:
         try:
-            digest.update(bytes.fromhex(hash_file(folder / name)))
+            digest.update(bytes.fromhex(sha256_file(folder / name)))
         except OSError as error:
             raise UserError(f"model {folder}: {name} can't be read: {error.strerror}") from None
     return digest.hexdigest()

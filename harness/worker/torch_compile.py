@@ -13,11 +13,11 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.dataset.batch_plan import Step
-from harness.dataset.corpus import Tokens
+from harness.dataset.corpus import TokenArrays
 from harness.schema.cells import FineTuneConfig
 
 
-def compiled(module: torch.nn.Module, config: FineTuneConfig) -> torch.nn.Module:
+def compile_model(module: torch.nn.Module, config: FineTuneConfig) -> torch.nn.Module:
     """Let torch compile what training calls; the model itself, which is evaluated, stays as it is.
 
     DDP is compiled from outside, as torch asks for, so that its buckets are seen. Compiled in place, it stays a DDP.
@@ -36,7 +36,7 @@ def use_cache(folder: Path) -> None:
     os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
 
 
-def steps_to_come(plan: Iterable[Step], rows: Tokens, config: FineTuneConfig, world_size: int) -> Iterator[Step]:
+def warmup_shapes(plan: Iterable[Step], rows: TokenArrays, config: FineTuneConfig, world_size: int) -> Iterator[Step]:
     """Steps that hold every number of rows that a micro-batch of the plan has, at the longest width and the shortest.
 
     All ranks get all of them, since none may wait alone. With gradient accumulation each is done twice in a step, for
@@ -52,7 +52,7 @@ def steps_to_come(plan: Iterable[Step], rows: Tokens, config: FineTuneConfig, wo
 
 
 @contextlib.contextmanager
-def kept_random_states(device: torch.device) -> Iterator[None]:
+def preserve_rng_state(device: torch.device) -> Iterator[None]:
     """Leave every generator as it was found, so that training draws the same dropout whatever ran before."""
     own, numpys = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

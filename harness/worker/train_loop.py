@@ -22,44 +22,52 @@ from harness.dataset.batch_plan import (
     plan_arrivals,
     plan_epochs,
 )
-from harness.dataset.corpus import Tokens
+from harness.dataset.corpus import TokenArrays
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import Evaluation
 from harness.worker.collate import attention_mask, collate
-from harness.worker.distributed import Place, _no_broadcasts, _synchronize, any_rank, of_all_ranks
-from harness.worker.evaluation import _autocast, _segments, evaluate
+from harness.worker.distributed import (
+    DistributedContext,
+    all_gather_object,
+    any_across_ranks,
+    no_buffer_broadcasts,
+    synchronize,
+)
+from harness.worker.evaluation import autocast, evaluate, segment_ids
 from harness.worker.meters import MemoryMeter, StepTimer, held_bytes
 from harness.worker.optimizer import (
-    _count_skipped,
-    _optimizer,
-    _schedule,
-    _updates_per_epoch,
+    build_optimizer,
+    build_schedule,
+    count_skipped_updates,
     planned_updates,
     updates_by_chunk,
+    updates_per_epoch,
 )
-from harness.worker.torch_compile import compiled, kept_random_states, steps_to_come
-from harness.worker.train_state import Beat, Keeper, Trace, Trainee
+from harness.worker.torch_compile import compile_model, preserve_rng_state, warmup_shapes
+from harness.worker.train_state import Checkpointer, OnProgress, TrainHistory, TrainState
 
 
-def make_trainee(model: PreTrainedModel, config: FineTuneConfig, place: Place, num_updates: int) -> Trainee:
+def build_train_state(
+    model: PreTrainedModel, config: FineTuneConfig, place: DistributedContext, num_updates: int
+) -> TrainState:
     """Give a loaded model what training needs; under DDP its gradients are those of all ranks from here on."""
     if config.training.activation_checkpointing:
         # transformers 5.24 renamed it.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-    optimizer = _optimizer(model, config, place)
-    module = DistributedDataParallel(model, **_no_broadcasts()) if dist.is_initialized() else model
-    return Trainee(
+    optimizer = build_optimizer(model, config, place)
+    module = DistributedDataParallel(model, **no_buffer_broadcasts()) if dist.is_initialized() else model
+    return TrainState(
         model=model,
-        module=compiled(module, config) if config.training.compile else module,
+        module=compile_model(module, config) if config.training.compile else module,
         optimizer=optimizer,
-        schedule=_schedule(optimizer, config, num_updates),
+        schedule=build_schedule(optimizer, config, num_updates),
         scaler=torch.amp.GradScaler(place.device.type, enabled=config.precision == "fp16"),
-        num_skipped=_count_skipped(optimizer, place),
+        num_skipped=count_skipped_updates(optimizer, place),
     )
 
 
-def compile_ahead(trainee: Trainee, rows: Tokens, config: FineTuneConfig, place: Place) -> float:
+def warm_compile(trainee: TrainState, rows: TokenArrays, config: FineTuneConfig, place: DistributedContext) -> float:
     """Compile for every shape to come, by passes that leave nothing behind; give the seconds.
 
     No pass beats: a rank that waits for its compiler is idle, and does not hang.
@@ -68,40 +76,40 @@ def compile_ahead(trainee: Trainee, rows: Tokens, config: FineTuneConfig, place:
     num_rows = len(rows.labels)
     num_steps = planned_updates(config, num_rows, place.world_size)
     if config.training.chunk_order == "shuffled":  # else each chunk may end with a short batch of its own
-        num_steps = min(num_steps, _updates_per_epoch(config, num_rows, place.world_size))
+        num_steps = min(num_steps, updates_per_epoch(config, num_rows, place.world_size))
     trainee.model.train()
-    with kept_random_states(place.device):
-        for step in steps_to_come(islice(plan_batches(rows, config, place), num_steps), rows, config, place.world_size):
-            forward_backward(trainee, rows, step, config, place, Trace(), lambda: None)
+    with preserve_rng_state(place.device):
+        for step in warmup_shapes(islice(iter_batches(rows, config, place), num_steps), rows, config, place.world_size):
+            forward_backward(trainee, rows, step, config, place, TrainHistory(), lambda: None)
             trainee.optimizer.zero_grad(set_to_none=True)
-    _synchronize(place)
+    synchronize(place)
     return time.perf_counter() - began
 
 
 def train(  # noqa: PLR0913 - its instruments among them
-    trainee: Trainee,
-    train_rows: Tokens,
-    val_rows: Tokens,
+    trainee: TrainState,
+    train_rows: TokenArrays,
+    val_rows: TokenArrays,
     config: FineTuneConfig,
-    place: Place,
+    place: DistributedContext,
     *,
     timer: StepTimer,
     memory: MemoryMeter,
-    on_step: Callable[[Trace], None],
-    beat: Beat,
-    keeper: Keeper | None = None,
-    on_validation: Callable[[Trace], None] = lambda _: None,
-    test_rows: Tokens | None = None,
-) -> Trace:
+    on_step: Callable[[TrainHistory], None],
+    beat: OnProgress,
+    keeper: Checkpointer | None = None,
+    on_validation: Callable[[TrainHistory], None] = lambda _: None,
+    test_rows: TokenArrays | None = None,
+) -> TrainHistory:
     """Fine-tune the trainee in place, with the training clock stopped during evaluations and checkpoints.
 
     `on_step` is called between steps, outside of every timed one; `beat` wherever this rank got on; `on_validation`
     after each validation, while the clock stands still. With a `keeper` training goes on from where it was left. After each
     chunk of the rows the model is tried on `test_rows` too, which decides nothing.
     """
-    num_updates, eval_every, chunks = _milestones(config, len(train_rows.labels), place.world_size)
-    trace, losses = keeper.before if keeper else Trace(), torch.zeros(num_updates, device=place.device)
-    plan, done = plan_batches(train_rows, config, place), len(trace.num_samples)
+    num_updates, eval_every, chunks = _schedule_points(config, len(train_rows.labels), place.world_size)
+    trace, losses = keeper.before if keeper else TrainHistory(), torch.zeros(num_updates, device=place.device)
+    plan, done = iter_batches(train_rows, config, place), len(trace.num_samples)
     next(islice(plan, done, done), None)  # the plan is the seed's: what was trained on is passed over
     memory.reset()
     trainee.model.train()
@@ -119,19 +127,19 @@ def train(  # noqa: PLR0913 - its instruments among them
         at_end = update == num_updates
         elapsed = trace.train_s + time.perf_counter() - resumed
         if config.limits.max_train_s is not None and not at_end:
-            at_end = any_rank(elapsed >= config.limits.max_train_s, place)
+            at_end = any_across_ranks(elapsed >= config.limits.max_train_s, place)
             trace.stopped_early = f"limits.max_train_s = {config.limits.max_train_s:g} s reached" if at_end else None
         pause = at_end or update % eval_every == 0 or update in chunks
-        due = keeper is not None and keeper.is_due(trace)
+        due = keeper is not None and keeper.should_save(trace)
         if pause or due or place.device.type == "cpu":
             # On a GPU this waits for its queue, so there only where the clock stops anyway.
             trace.loss_sums += losses[len(trace.loss_sums) : update].tolist()
         if pause or due:
-            _synchronize(place)
+            synchronize(place)
             trace.train_s += time.perf_counter() - resumed
             trace.num_skipped = int(trainee.num_skipped)
             if pause:
-                _look(
+                _validate_and_check(
                     trainee.model,
                     val_rows,
                     config,
@@ -141,10 +149,10 @@ def train(  # noqa: PLR0913 - its instruments among them
                     at_end=at_end,
                     on_validation=on_validation,
                 )
-                _note_chunk(trainee.model, test_rows, config, place, trace, beat, chunk=chunks.get(update))
+                _evaluate_chunk(trainee.model, test_rows, config, place, trace, beat, chunk=chunks.get(update))
                 at_end = at_end or trace.stopped_early is not None
             if keeper is not None and (due or at_end) and not trace.diverged:
-                keeper.keep(trace)
+                keeper.save(trace)
             resumed = time.perf_counter()
         on_step(trace)
         if at_end or trace.diverged or trace.stopped:
@@ -152,7 +160,7 @@ def train(  # noqa: PLR0913 - its instruments among them
     return trace
 
 
-def plan_batches(rows: Tokens, config: FineTuneConfig, place: Place) -> Iterator[Step]:
+def iter_batches(rows: TokenArrays, config: FineTuneConfig, place: DistributedContext) -> Iterator[Step]:
     """A cell's steps, without end; the same each time."""
     if config.training.chunk_order == "arrival":
         done = updates_by_chunk(config, len(rows.labels), place.world_size)
@@ -177,15 +185,21 @@ def set_precision(config: FineTuneConfig) -> None:
     torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
 
 
-def _milestones(config: FineTuneConfig, num_rows: int, world_size: int) -> tuple[int, int, dict[int, int]]:
+def _schedule_points(config: FineTuneConfig, num_rows: int, world_size: int) -> tuple[int, int, dict[int, int]]:
     """Updates of the whole run, those between two validations, and which chunk, from 1, an update is the last of."""
     done = updates_by_chunk(config, num_rows, world_size)
-    eval_every = max(1, round(config.training.eval_every * _updates_per_epoch(config, num_rows, world_size)))
+    eval_every = max(1, round(config.training.eval_every * updates_per_epoch(config, num_rows, world_size)))
     return done[-1], eval_every, {end: number for number, end in enumerate(done, start=1)} if len(done) > 1 else {}
 
 
 def forward_backward(
-    trainee: Trainee, rows: Tokens, step: Step, config: FineTuneConfig, place: Place, trace: Trace, beat: Beat
+    trainee: TrainState,
+    rows: TokenArrays,
+    step: Step,
+    config: FineTuneConfig,
+    place: DistributedContext,
+    trace: TrainHistory,
+    beat: OnProgress,
 ) -> torch.Tensor:
     """Accumulate the gradient of the step's mean loss over all ranks; return the sum of this rank's losses."""
     num_global = sum(len(part) for micro in step for part in micro)
@@ -200,11 +214,11 @@ def forward_backward(
         ids, mask, labels, num_real = collate(rows, batch, pad_to=pad_to, pin=on_gpu)
         ids, mask, labels = (tensor.to(place.device, non_blocking=True) for tensor in (ids, mask, labels))
         seen = attention_mask(mask, padded=num_real < ids.numel() or config.training.compile)
-        segments = _segments(trainee.model, rows, batch, ids.shape[1], place)
+        segments = segment_ids(trainee.model, rows, batch, ids.shape[1], place)
         beat()
         waits = index < len(step) - 1 and isinstance(module, DistributedDataParallel)
         with module.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
-            with _autocast(config, place):
+            with autocast(config, place):
                 logits = module(input_ids=ids, attention_mask=seen, **segments).logits
             loss = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum") * bool(len(mine))
             # DDP averages over ranks; the examples' mean needs the sum over ranks by the global count.
@@ -218,10 +232,10 @@ def forward_backward(
     return loss_sum
 
 
-def _divergence(trace: Trace, config: FineTuneConfig, place: Place) -> str | None:
+def _divergence(trace: TrainHistory, config: FineTuneConfig, place: DistributedContext) -> str | None:
     # With fp16 the gradient scaler skips a step that overflowed; only a loss that stays lost is a divergence.
     seen = trace.loss_sums[-1:] if config.precision == "fp16" else trace.loss_sums
-    if not any_rank(not all(map(math.isfinite, seen)), place):
+    if not any_across_ranks(not all(map(math.isfinite, seen)), place):
         return None
     first = next(
         (i for i, loss in enumerate(trace.loss_sums, start=1) if not math.isfinite(loss)),
@@ -230,16 +244,16 @@ def _divergence(trace: Trace, config: FineTuneConfig, place: Place) -> str | Non
     return f"the loss is no finite number from update {first} on"
 
 
-def _look(
+def _validate_and_check(
     model: PreTrainedModel,
-    rows: Tokens,
+    rows: TokenArrays,
     config: FineTuneConfig,
-    place: Place,
-    trace: Trace,
-    beat: Beat,
+    place: DistributedContext,
+    trace: TrainHistory,
+    beat: OnProgress,
     *,
     at_end: bool,
-    on_validation: Callable[[Trace], None],
+    on_validation: Callable[[TrainHistory], None],
 ) -> None:
     """See how training is getting on: whether its loss is lost, and what a validation says."""
     trace.diverged = _divergence(trace, config, place)
@@ -248,12 +262,12 @@ def _look(
     seen = _validate(model, rows, config, place, trace, len(trace.num_samples), beat)
     trace.evaluations.append(seen)
     on_validation(trace)
-    if not at_end and _reached(trace.evaluations[-1], config):
+    if not at_end and _target_reached(trace.evaluations[-1], config):
         trace.stopped_early = f"target {config.training.target_accuracy:g} reached on validation"
 
 
-def _note_chunk(
-    model: PreTrainedModel, rows: Tokens | None, config: FineTuneConfig, place: Place, trace: Trace, beat: Beat,
+def _evaluate_chunk(
+    model: PreTrainedModel, rows: TokenArrays | None, config: FineTuneConfig, place: DistributedContext, trace: TrainHistory, beat: OnProgress,
     *, chunk: int | None,
 ) -> None:  # fmt: skip
     """Note on the validation at a chunk's end which it was, and what the test set says then."""
@@ -268,13 +282,19 @@ def _note_chunk(
 
 
 def _validate(
-    model: PreTrainedModel, rows: Tokens, config: FineTuneConfig, place: Place, trace: Trace, update: int, beat: Beat
+    model: PreTrainedModel,
+    rows: TokenArrays,
+    config: FineTuneConfig,
+    place: DistributedContext,
+    trace: TrainHistory,
+    update: int,
+    beat: OnProgress,
 ) -> Evaluation:
     seen = evaluate(model, rows, config, place, beat)
     trace.evaluate_s += seen.evaluate_s
     return Evaluation(
         train_s=trace.train_s,
-        num_samples_seen=sum(of_all_ranks(sum(trace.num_samples), place)),
+        num_samples_seen=sum(all_gather_object(sum(trace.num_samples), place)),
         num_updates=update,
         accuracy=seen.accuracy,
         macro_f1=seen.macro_f1,
@@ -282,7 +302,7 @@ def _validate(
     )
 
 
-def _reached(seen: Evaluation, config: FineTuneConfig) -> bool:
+def _target_reached(seen: Evaluation, config: FineTuneConfig) -> bool:
     """Whether training is to end with this validation; every rank has seen the same one."""
     target = config.training.target_accuracy
     return config.training.stop_at_target and target is not None and seen.accuracy >= target

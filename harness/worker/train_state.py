@@ -13,11 +13,11 @@ from transformers import (
 
 from harness.schema.training_record import Evaluation
 
-Beat = Callable[[], None]
+OnProgress = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Trainee:
+class TrainState:
     """A model with all that a step of training moves.
 
     Attributes:
@@ -35,7 +35,7 @@ class Trainee:
 
 
 @dataclass
-class Trace:
+class TrainHistory:
     """What this rank saw, step by step; other ranks' are merged by the parent.
 
     Attributes:
@@ -60,17 +60,17 @@ class Trace:
     stopped: tuple[str, str] | None = None
 
 
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Keeps a training that is done in pieces; see checkpoint.py. Every rank asks it between the same steps.
 
     Attributes:
         before: What the pieces before this one saw.
     """
 
-    before: Trace
+    before: TrainHistory
 
-    def is_due(self, trace: Trace) -> bool:
+    def should_save(self, trace: TrainHistory) -> bool:
         """Whether a checkpoint is due now; it is not timed."""
 
-    def keep(self, trace: Trace) -> None:
+    def save(self, trace: TrainHistory) -> None:
         """Write a checkpoint, and set `trace.stopped` where this piece ends with it."""

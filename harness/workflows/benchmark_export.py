@@ -10,7 +10,7 @@ from typing import Any
 from harness.analysis.estimate import Estimate
 from harness.analysis.summarize import summarise
 from harness.analysis.summary import Summary
-from harness.analysis.throughput import Window, measure_windows
+from harness.analysis.throughput import ThroughputWindow, measure_windows
 from harness.errors import UserError
 from harness.schema.cells import FineTuneConfig, hash_config
 from harness.schema.host_record import Machine
@@ -81,12 +81,12 @@ def _of_one_machine(records: Sequence[Record], machine: str | None) -> list[Reco
     return [record for record in records if record.machine.id == meant[0]]
 
 
-def _windows(summary: Summary) -> list[Window]:
+def _windows(summary: Summary) -> list[ThroughputWindow]:
     trainings = [record.training for record in summary.ok_records if record.training is not None]
     return [window for window in measure_windows(trainings) if window.seconds]
 
 
-def _benchmark(summary: Summary, windows: Sequence[Window], *, same_name: bool) -> dict[str, Any]:
+def _benchmark(summary: Summary, windows: Sequence[ThroughputWindow], *, same_name: bool) -> dict[str, Any]:
     """All of a benchmark but its statistics; the configuration's hash tells cells of one name apart."""
     config, newest = summary.config, summary.records[-1]
     assert isinstance(config, FineTuneConfig)  # noqa: S101 - a baseline has no steps

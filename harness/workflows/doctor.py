@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.files import write_whole
+from harness.files import atomic_write_text
 from harness.machine.calibration import CALIBRATION_S, Calibration, calibrate, jitter_findings, order_for
 from harness.machine.cgroups import cpu_quota
-from harness.machine.cpu_usage import load_finding, quota_finding, steal_finding, usable_cores, watch
+from harness.machine.cpu_usage import load_finding, measure_cpu_usage, quota_finding, steal_finding, usable_cores
 from harness.machine.describe import describe_machine
 from harness.machine.gpu_checks import gpu_findings, torch_cuda
 from harness.machine.host_checks import clock_findings, disk_findings, instructions_finding, memory_findings
@@ -51,7 +51,7 @@ def examine(results: Path, *, calibrated: bool = True, calibration_s: float = CA
         calibration_s: Seconds for that, importing torch left out.
     """
     here = describe_machine()
-    seen = watch()
+    seen = measure_cpu_usage()
     num_cores = len(usable_cores())
     findings = [
         load_finding(seen, here.cpu.num_usable, num_cores),
@@ -81,7 +81,7 @@ def keep_calibration(found: Calibration, machine: Machine, results: Path) -> Pat
     path = results / machine.id / CALIBRATION_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     told = {"machine": machine.model_dump(mode="json"), "measured_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    write_whole(path, json.dumps(told | {"calibration": found.model_dump()}, indent=1, sort_keys=True) + "\n")
+    atomic_write_text(path, json.dumps(told | {"calibration": found.model_dump()}, indent=1, sort_keys=True) + "\n")
     return path
 
 

@@ -19,10 +19,10 @@ from harness.schema.cells import Cell, FineTuneConfig, parse_device
 from harness.schema.host_record import Machine
 from harness.schema.model_shapes import ModelShape, shape_of
 from harness.schema.record import Record
-from harness.workflows.memory_estimate import UNCHARGED_BYTES, Prediction, predict_peak
+from harness.workflows.memory_estimate import UNCHARGED_BYTES, MemoryPrediction, predict_peak
 
 if TYPE_CHECKING:
-    from harness.execution.jobs import Surroundings
+    from harness.execution.jobs import Environment
     from harness.execution.preparation import Preparations
     from harness.execution.runner import Runner
 
@@ -37,7 +37,7 @@ SYSTEM_BYTES = GIB // 2
 
 
 @dataclass(frozen=True)
-class Limit:
+class MemoryBudget:
     """Bytes that a cell may hold, and how that was said.
 
     Attributes:
@@ -50,7 +50,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Try:
+class Attempt:
     """One batch size that was run; measured_bytes is None where it did not live to tell."""
 
     batch_size: int
@@ -62,7 +62,7 @@ class Try:
 
 
 @dataclass(frozen=True)
-class Room:
+class InstanceFit:
     """A machine of the price table that the batch fits on; `gpu` by a prediction that no GPU ever checked."""
 
     instance: str
@@ -86,13 +86,13 @@ class Fit:
     """
 
     cell: str
-    limit: Limit
+    limit: MemoryBudget
     predicted_batch: int
     predicted_bytes: int
     batch: int | None
     smallest_that_did_not: int | None
-    tries: tuple[Try, ...]
-    rooms: tuple[Room, ...]
+    tries: tuple[Attempt, ...]
+    rooms: tuple[InstanceFit, ...]
     note: str | None
 
     def as_fields(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Fit:
         return asdict(self)
 
 
-class Question:
+class BatchSizeSearch:
     """One cell of a study whose batch size is asked for, all else as it is; rows are padded to seq_len."""
 
     def __init__(self, cell: Cell, machine: Machine) -> None:
@@ -126,7 +126,7 @@ class Question:
             update={"batch_size": batch_size, "global_batch_size": None, "padding": "max"}
         )
 
-    def predict(self, batch_size: int, *, base_bytes: int | None = None, device: str | None = None) -> Prediction:
+    def predict(self, batch_size: int, *, base_bytes: int | None = None, device: str | None = None) -> MemoryPrediction:
         """What a batch is predicted to need; on another device if one is named."""
         config = self.config(batch_size)
         if device is not None:
@@ -159,7 +159,7 @@ def choose_cell(cells: Sequence[Cell], seq_len: int | None, precision: str | Non
     return cell.model_copy(update={"config": FineTuneConfig.model_validate(cell.config.model_dump() | wanted)})
 
 
-def choose_limit(config: FineTuneConfig, here: Machine, memory_gib: float | None, machine: str | None) -> Limit:
+def choose_limit(config: FineTuneConfig, here: Machine, memory_gib: float | None, machine: str | None) -> MemoryBudget:
     """The memory that is to be fitted: as given, a machine's of the price table, or this one's.
 
     Raises:
@@ -169,7 +169,7 @@ def choose_limit(config: FineTuneConfig, here: Machine, memory_gib: float | None
     if memory_gib is not None and machine is not None:
         raise UserError("--memory-gib and --machine: give one of them")
     if memory_gib is not None:
-        return Limit(round(memory_gib * GIB), f"{memory_gib:g} GiB", cap=True)
+        return MemoryBudget(round(memory_gib * GIB), f"{memory_gib:g} GiB", cap=True)
     system = "" if on_gpu else f" less {SYSTEM_BYTES / GIB:g} GiB for the system (assumed)"
     kept = 0 if on_gpu else SYSTEM_BYTES
     if machine is not None:
@@ -181,17 +181,17 @@ def choose_limit(config: FineTuneConfig, here: Machine, memory_gib: float | None
         if size is None:
             raise UserError(f"--machine {machine}: its GPU's memory is not in the price table; give --memory-gib")
         what = f"{row.accelerator} of {machine}" if on_gpu else machine
-        return Limit(round(size * GIB) - kept, f"{what}, {size:g} GiB{system}", cap=True)
+        return MemoryBudget(round(size * GIB) - kept, f"{what}, {size:g} GiB{system}", cap=True)
     if on_gpu:
         size_bytes = here.gpus[0].memory_bytes if here.gpus else None
         if size_bytes is None:
             raise UserError("no GPU with a known memory is here; give --memory-gib or --machine")
-        return Limit(size_bytes, f"this machine's {here.gpus[0].name}", cap=False)
+        return MemoryBudget(size_bytes, f"this machine's {here.gpus[0].name}", cap=False)
     free = min(psutil.virtual_memory().available, here.memory_limit_bytes or here.memory_bytes)
-    return Limit(free - kept, f"this machine, {free / GIB:.1f} GiB free now{system}", cap=False)
+    return MemoryBudget(free - kept, f"this machine, {free / GIB:.1f} GiB free now{system}", cap=False)
 
 
-def predict_fit(question: Question, limit: Limit) -> Fit:
+def predict_fit(question: BatchSizeSearch, limit: MemoryBudget) -> Fit:
     """Predict the largest batch size alone: no step is run, and torch is not needed."""
     batch = question.largest(lambda size: question.predict(size).peak_bytes <= limit.num_bytes)
     predicted = question.predict(max(1, batch))
@@ -203,12 +203,12 @@ def predict_fit(question: Question, limit: Limit) -> Fit:
         batch=None,
         smallest_that_did_not=None,
         tries=(),
-        rooms=find_rooms(load_prices(), question, batch, predicted.peak_bytes) if batch else (),
+        rooms=find_instance_fits(load_prices(), question, batch, predicted.peak_bytes) if batch else (),
         note=None,
     )
 
 
-def find_fit(question: Question, limit: Limit, on_try: Callable[[Try], None]) -> Fit:
+def find_fit(question: BatchSizeSearch, limit: MemoryBudget, on_try: Callable[[Attempt], None]) -> Fit:
     """Predict, then run the batch sizes around the prediction until the largest that fits is known.
 
     Raises:
@@ -226,7 +226,7 @@ def find_fit(question: Question, limit: Limit, on_try: Callable[[Try], None]) ->
             predicted,
             note=f"not confirmed: {limit.words} is more than the {room / GIB:.1f} GiB that are free on this machine",
         )
-    with _Trial(question, limit) as trial:
+    with _TrialRunner(question, limit) as trial:
         tries = search(question, limit, max(1, predicted.predicted_batch), trial.run, on_try)
     fitting = [one for one in tries if one.fits]
     best = max(fitting, key=lambda one: one.batch_size, default=None)
@@ -238,24 +238,24 @@ def find_fit(question: Question, limit: Limit, on_try: Callable[[Try], None]) ->
         batch=batch,
         smallest_that_did_not=above,
         tries=tuple(tries),
-        rooms=find_rooms(load_prices(), question, batch, best.measured_bytes or 0) if best else (),
+        rooms=find_instance_fits(load_prices(), question, batch, best.measured_bytes or 0) if best else (),
         note=None if done else f"ended after {len(tries)} tries",
     )
 
 
 def search(
-    question: Question,
-    limit: Limit,
+    question: BatchSizeSearch,
+    limit: MemoryBudget,
     first: int,
     run: Callable[[int], tuple[Record, int | None]],
-    on_try: Callable[[Try], None],
-) -> list[Try]:
+    on_try: Callable[[Attempt], None],
+) -> list[Attempt]:
     """Bracket the largest batch size that fits, and close the bracket.
 
     Each try tells by how much the prediction is off there; the next is what the corrected one names, kept inside the
     bracket, or the bracket's middle where a try told nothing.
     """
-    tries: list[Try] = []
+    tries: list[Attempt] = []
     low, high, batch = 0, question.most + 1, min(first, question.most)
     while high - low > 1 and len(tries) < MOST_TRIES:
         record, measured = run(batch)
@@ -266,14 +266,14 @@ def search(
         # What a control group counts is less than the process's resident set, which the prediction is of.
         uncharged = UNCHARGED_BYTES if record.cap is not None and record.cap.exact else 0
         predicted = question.predict(batch).peak_bytes - uncharged
-        tries.append(Try(batch, predicted, measured, record.outcome, fits, record.reason))
+        tries.append(Attempt(batch, predicted, measured, record.outcome, fits, record.reason))
         on_try(tries[-1])
         low, high = (batch, high) if fits else (low, batch)
         batch = _next(question, limit, tries, low, high)
     return tries
 
 
-def _next(question: Question, limit: Limit, tries: Sequence[Try], low: int, high: int) -> int:
+def _next(question: BatchSizeSearch, limit: MemoryBudget, tries: Sequence[Attempt], low: int, high: int) -> int:
     told = [one for one in tries if one.measured_bytes is not None]
     if not told:
         return max(low + 1, min(high - 1, (low + high) // 2))
@@ -285,22 +285,22 @@ def _next(question: Question, limit: Limit, tries: Sequence[Try], low: int, high
     return max(low + 1, min(high - 1, wanted))
 
 
-class _Trial:
+class _TrialRunner:
     """Runs a batch size for two steps in a process of its own."""
 
-    def __init__(self, question: Question, limit: Limit) -> None:
+    def __init__(self, question: BatchSizeSearch, limit: MemoryBudget) -> None:
         self._question, self._limit = question, limit
         self._folder = tempfile.TemporaryDirectory(prefix="harness-fit-")
         self._runner: Runner
         self._preparations: Preparations
-        self._around: Surroundings
+        self._around: Environment
 
-    def __enter__(self) -> _Trial:
+    def __enter__(self) -> _TrialRunner:
         from harness.execution.preparation import Preparations
         from harness.execution.runner import Runner
-        from harness.execution.sweep import look_around
+        from harness.execution.sweep import describe_environment
 
-        self._preparations, self._around = Preparations(Path(self._folder.name)), look_around(None)
+        self._preparations, self._around = Preparations(Path(self._folder.name)), describe_environment(None)
         # Forked from a warm process, a cell would map fewer pages than it needs on a machine of its own.
         self._runner = Runner("spawn").__enter__()
         return self
@@ -349,7 +349,9 @@ def measured_peak(record: Record) -> int | None:
     return sum(peak.num_bytes for peak in peaks if peak.source == "rss") or None
 
 
-def find_rooms(table: PriceTable, question: Question, batch_size: int, cpu_bytes: int) -> tuple[Room, ...]:
+def find_instance_fits(
+    table: PriceTable, question: BatchSizeSearch, batch_size: int, cpu_bytes: int
+) -> tuple[InstanceFit, ...]:
     """Machines of the price table that a batch fits on, cheapest first, each in its cheapest region.
 
     Of a machine with GPUs one GPU's memory counts, by a prediction for it; bursting ones are left out.
@@ -357,14 +359,14 @@ def find_rooms(table: PriceTable, question: Question, batch_size: int, cpu_bytes
     on_gpu = question.predict(batch_size, device="gpu").peak_bytes
     if parse_device(question.config(1).device)[0] == "gpu":
         cpu_bytes = question.predict(batch_size, device="cpu").peak_bytes
-    found: dict[tuple[str, str], Room] = {}
+    found: dict[tuple[str, str], InstanceFit] = {}
     for row in sorted(table.prices, key=lambda row: row.usd_per_hour_on_demand):
         gpu = row.accelerator_count > 0
         need, size = (on_gpu, gpu_memory_gib(table, row)) if gpu else (cpu_bytes, row.memory_gib)
         kept = 0 if gpu else SYSTEM_BYTES
         if burstable(row) or size is None or size * GIB - kept < need:
             continue
-        room = Room(
+        room = InstanceFit(
             row.instance_type, row.provider, row.region, row.usd_per_hour_on_demand, size,
             row.accelerator if gpu else None, need,
         )  # fmt: skip

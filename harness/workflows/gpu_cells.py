@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.execution.jobs import FineTuneJob, Surroundings
+from harness.execution.jobs import Environment, TrainJob
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
 from harness.pricing.prices import gpu_peak_flops, load_prices
@@ -16,7 +16,7 @@ from harness.schema.record import Record
 from harness.schema.study_file import parse_study
 from harness.store.records import save_record
 from harness.workflows.gpu_verdicts import (
-    Verdict,
+    GpuCheckVerdict,
     compare_losses,
     compare_smi,
     judge_clock,
@@ -53,7 +53,7 @@ class CheckRun:
     results: Path
     runner: Runner
     preparations: Preparations
-    around: Surroundings
+    around: Environment
     base: dict[str, Any]
     shapes: dict[str, dict[str, Any]] = field(default_factory=lambda: SHAPES)
     precisions: Sequence[str] = PRECISIONS
@@ -90,16 +90,16 @@ class CheckRun:
         """Run two ranks on the one GPU. Its record is not saved: it would read as a cell of two GPUs."""
         cell, here = self.cell(**raw), self.around.machine
         prepared = self.preparations.prepare(cell)
-        assert isinstance(prepared.job, FineTuneJob)  # noqa: S101 - asked for as one
-        prepared = replace(prepared, job=replace(prepared.job, shares_gpu=True))
+        assert isinstance(prepared.job, TrainJob)  # noqa: S101 - asked for as one
+        prepared = replace(prepared, job=replace(prepared.job, share_first_gpu=True))
         doubled = here.model_copy(update={"gpus": here.gpus[:1] * 2})
         return self.runner.run(cell, prepared, replace(self.around, machine=doubled))
 
 
-Check = Callable[[CheckRun], Iterator[Verdict]]
+Check = Callable[[CheckRun], Iterator[GpuCheckVerdict]]
 
 
-def check_precisions(run: CheckRun) -> Iterator[Verdict]:
+def check_precisions(run: CheckRun) -> Iterator[GpuCheckVerdict]:
     """Every precision on every shape ends well, and its first loss is that of fp32 up to its own rounding."""
     for shape, model in run.shapes.items():
         batch = 8 if shape == "bert-large" else 16
@@ -113,13 +113,13 @@ def check_precisions(run: CheckRun) -> Iterator[Verdict]:
             )
             name = f"{precision} on {shape}"
             if record.outcome != "ok" or record.training is None:
-                yield Verdict.of_ending(name, record)
+                yield GpuCheckVerdict.of_ending(name, record)
                 continue
             exact = exact or record
             yield compare_losses(name, record, exact, first_only=True)
 
 
-def check_clocks(run: CheckRun) -> Iterator[Verdict]:
+def check_clocks(run: CheckRun) -> Iterator[GpuCheckVerdict]:
     """The step timer against two clocks that are not it, and the marks of memory against each other."""
     record = run.run(
         model=PLAIN,
@@ -128,7 +128,7 @@ def check_clocks(run: CheckRun) -> Iterator[Verdict]:
         matrix={"padding": ["max"]},
     )
     if record.outcome != "ok":
-        yield Verdict.of_ending("clocks", record)
+        yield GpuCheckVerdict.of_ending("clocks", record)
         return
     yield judge_stopwatch(record)
     yield judge_clock(record)
@@ -137,18 +137,18 @@ def check_clocks(run: CheckRun) -> Iterator[Verdict]:
         yield judge_readings(record)
 
 
-def check_compile(run: CheckRun) -> Iterator[Verdict]:
+def check_compile(run: CheckRun) -> Iterator[GpuCheckVerdict]:
     """torch.compile gives eager's losses, and its seconds are apart."""
     tables: dict[str, Any] = {"model": PLAIN | {"num_layers": 2}, "matrix": {"padding": ["longest"]}}
     eager = run.run(training={"max_steps": 20}, **tables)
     record = run.run(training={"max_steps": 20, "compile": True}, **tables)
     if record.outcome != "ok" or record.training is None:
-        yield Verdict.of_ending("compile", record)
+        yield GpuCheckVerdict.of_ending("compile", record)
         return
     yield compare_losses(f"compile in {record.training.compile_s or 0:.1f} s, apart from training", record, eager)
 
 
-def check_ddp(run: CheckRun) -> Iterator[Verdict]:
+def check_ddp(run: CheckRun) -> Iterator[GpuCheckVerdict]:
     """DDP with one rank, and with two, give the losses of one device on the same global batches."""
     tables: dict[str, Any] = {"model": PLAIN, "training": {"max_steps": 20}}
     alone = run.run(**tables, matrix={"batch_size": [32]})
@@ -164,7 +164,7 @@ def check_ddp(run: CheckRun) -> Iterator[Verdict]:
     yield compare_losses(name, two, alone)
 
 
-def check_out_of_memory(run: CheckRun) -> Iterator[Verdict]:
+def check_out_of_memory(run: CheckRun) -> Iterator[GpuCheckVerdict]:
     """A cell that can't fit any GPU runs out of memory for real, and the next one runs."""
     name = "out of memory is an outcome"
     record = run.run(
@@ -172,12 +172,12 @@ def check_out_of_memory(run: CheckRun) -> Iterator[Verdict]:
         training={"max_steps": 1},
         matrix={"batch_size": [4096], "seq_len": [512], "padding": ["max"]},
     )
-    yield Verdict.of_ending(name, record, wanted="oom")
+    yield GpuCheckVerdict.of_ending(name, record, wanted="oom")
     after = run.run(model=PLAIN, training={"max_steps": 5}, matrix={"batch_size": [8]})
-    yield Verdict.of_ending("the cell after it runs", after)
+    yield GpuCheckVerdict.of_ending("the cell after it runs", after)
 
 
-def check_mfu(run: CheckRun) -> Iterator[Verdict]:
+def check_mfu(run: CheckRun) -> Iterator[GpuCheckVerdict]:
     """bert-large in bf16 at 384 and 512 tokens loads the GPU as published fine-tuning runs do."""
     table = load_prices()
     memory = run.around.machine.gpus[0].memory_bytes or 0
@@ -196,7 +196,7 @@ def check_mfu(run: CheckRun) -> Iterator[Verdict]:
         )
 
 
-def check_smi(run: CheckRun) -> Iterator[Verdict]:
+def check_smi(run: CheckRun) -> Iterator[GpuCheckVerdict]:
     """What NVML tells this program is what nvidia-smi prints."""
     yield from compare_smi(run.around.machine)
 

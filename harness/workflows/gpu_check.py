@@ -20,14 +20,14 @@ from harness.dataset.sources import DATA_VARIABLE
 from harness.errors import UserError
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
-from harness.execution.sweep import look_around
+from harness.execution.sweep import describe_environment
 from harness.files import PACKAGE_FOLDER
 from harness.machine.describe import package_version
 from harness.schema.host_record import Machine
 from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL
 from harness.store.archive import pack_records
 from harness.workflows.gpu_cells import CHECKS, Check, CheckRun
-from harness.workflows.gpu_verdicts import Verdict
+from harness.workflows.gpu_verdicts import GpuCheckVerdict
 
 ARCHIVE = "gpu-check.tar.gz"
 _BUDGET_S = 450.0  # of the eight minutes that it may take; a check begun late still has its time-out
@@ -40,12 +40,14 @@ NEVER_HERE = (
 )
 
 
-def run_checks(run: CheckRun, checks: Mapping[str, tuple[Check, bool]], budget_s: float = _BUDGET_S) -> list[Verdict]:
+def run_checks(
+    run: CheckRun, checks: Mapping[str, tuple[Check, bool]], budget_s: float = _BUDGET_S
+) -> list[GpuCheckVerdict]:
     """Do the checks in order, saying each verdict as it is found; what there is no time for is said too."""
     began, found = time.perf_counter(), []
     for name, (check, _) in checks.items():
         if time.perf_counter() - began > budget_s:
-            found.append(Verdict(None, name, f"no time was left of {budget_s:.0f} s"))
+            found.append(GpuCheckVerdict(None, name, f"no time was left of {budget_s:.0f} s"))
             _say(str(found[-1]))
             continue
         try:
@@ -53,7 +55,7 @@ def run_checks(run: CheckRun, checks: Mapping[str, tuple[Check, bool]], budget_s
                 found.append(verdict)
                 _say(str(verdict))
         except Exception as error:  # noqa: BLE001 - one check that fails must not cost the others their verdicts
-            found.append(Verdict(False, name, f"the check itself failed: {type(error).__name__}: {error}"))
+            found.append(GpuCheckVerdict(False, name, f"the check itself failed: {type(error).__name__}: {error}"))
             _say(str(found[-1]))
     return found
 
@@ -62,11 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check what this machine can check; 0 unless something failed."""
     asked = _parse(arguments)
     results = asked.results.resolve()
-    around = look_around(None)
+    around = describe_environment(None)
     reason = no_gpu(around.machine)
     if reason:
         for name in CHECKS:
-            _say(str(Verdict(None, name, reason)))
+            _say(str(GpuCheckVerdict(None, name, reason)))
         _say_what_is_never_checked()
         _say("0 passed, 0 failed: nothing was checked")
         return 0
@@ -85,11 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if counts[1] else 0
 
 
-def archive_verdict(files: Sequence[Path], results: Path) -> Verdict:
+def archive_verdict(files: Sequence[Path], results: Path) -> GpuCheckVerdict:
     """Pack the records, and say where."""
     archive = results / ARCHIVE
     pack_records(files, results, archive)
-    return Verdict(bool(files), f"{len(files)} records in {archive.name}", "`harness import` unpacks it elsewhere")
+    return GpuCheckVerdict(
+        bool(files), f"{len(files)} records in {archive.name}", "`harness import` unpacks it elsewhere"
+    )
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -139,7 +143,7 @@ def importable_from_anywhere() -> None:
 
 def _say_what_is_never_checked() -> None:
     for what in NEVER_HERE:
-        _say(str(Verdict(None, what, "one GPU can't tell")))
+        _say(str(GpuCheckVerdict(None, what, "one GPU can't tell")))
 
 
 def _say(line: str) -> None:

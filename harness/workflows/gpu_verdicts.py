@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.analysis.mfu import LOW_MFU, MOST_MFU, PeakFlops, measure_mfu
 from harness.analysis.summarize import peak_memory
-from harness.machine.gpu_monitor import GpuWatch
+from harness.machine.gpu_monitor import GpuMonitor
 from harness.machine.nvml import open_nvml, visible_gpus
 from harness.schema.cells import FineTuneConfig
 from harness.schema.host_record import Gpu, GpuReading, Machine
@@ -34,7 +34,7 @@ _SMI_FIELDS = (
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GpuCheckVerdict:
     """One line: passed, failed, or (None) not checked."""
 
     passed: bool | None
@@ -47,23 +47,23 @@ class Verdict:
         return f"{word} {self.name}: {self.detail}"
 
     @classmethod
-    def of_ending(cls, name: str, record: Record, wanted: Outcome = "ok") -> Verdict:
+    def of_ending(cls, name: str, record: Record, wanted: Outcome = "ok") -> GpuCheckVerdict:
         """Of how a cell ended: what this machine can't do is no failure."""
         passed = None if record.outcome == "unsupported" else record.outcome == wanted
         return cls(passed, name, f"{record.outcome}: {record.reason}" if record.reason else record.outcome)
 
 
-def compare_losses(name: str, record: Record, reference: Record, *, first_only: bool = False) -> Verdict:
+def compare_losses(name: str, record: Record, reference: Record, *, first_only: bool = False) -> GpuCheckVerdict:
     """Hold losses to another run's of the same batches: all of them, or the first up to the precision's rounding."""
     for one in (record, reference):
         if one.outcome != "ok" or one.training is None or not isinstance(one.config, FineTuneConfig):
-            return Verdict.of_ending(name, one)
+            return GpuCheckVerdict.of_ending(name, one)
     assert record.training is not None and reference.training is not None  # noqa: S101 - just seen
     mine, theirs = record.training.steps.loss, reference.training.steps.loss
     if first_only:
         mine, theirs = mine[:1], theirs[:1]
     if len(mine) != len(theirs) or any(loss is None for loss in (*mine, *theirs)):
-        return Verdict(False, name, f"losses {mine} and {theirs}")
+        return GpuCheckVerdict(False, name, f"losses {mine} and {theirs}")
     most = max(
         abs(one - other) for one, other in zip(mine, theirs, strict=True) if one is not None and other is not None
     )
@@ -73,41 +73,43 @@ def compare_losses(name: str, record: Record, reference: Record, *, first_only: 
     words = f"{which} by at most {most:.1g} (limit {limit:g})"
     if record.config.precision == "fp16":
         words += f", {record.training.steps.num_skipped} of {record.training.num_updates_planned} updates skipped"
-    return Verdict(most <= limit, name, words)
+    return GpuCheckVerdict(most <= limit, name, words)
 
 
-def judge_stopwatch(record: Record) -> Verdict:
+def judge_stopwatch(record: Record) -> GpuCheckVerdict:
     """The worker's steps against the parent's own clock at its marks, evaluations left out on both."""
     name = "throughput agrees with an independent stopwatch"
     if record.training is None or len(record.marks) < 2:  # noqa: PLR2004 - a first and a last
-        return Verdict(False, name, f"{len(record.marks)} marks came")
+        return GpuCheckVerdict(False, name, f"{len(record.marks)} marks came")
     first, last = record.marks[0], record.marks[-1]
     parent_s = (last.at_s - last.evaluate_s) - (first.at_s - first.evaluate_s)
     worker_s = sum(record.training.steps.seconds[0][first.num_steps : last.num_steps])
     return _within(name, worker_s, parent_s, f"over {parent_s:.1f} s")
 
 
-def judge_clock(record: Record) -> Verdict:
+def judge_clock(record: Record) -> GpuCheckVerdict:
     """The sum of the steps against the training clock, which runs on perf_counter from a wait for the device to a wait."""
     name = "the steps' events fill the wall clock of training"
     if record.training is None or not record.phases.train_s:
-        return Verdict(False, name, "no training clock")
+        return GpuCheckVerdict(False, name, "no training clock")
     steps_s, train_s = sum(record.training.steps.seconds[0]), record.phases.train_s
     return _within(f"{name} ({record.training.steps.clock})", steps_s, train_s, f"{steps_s:.2f} s of {train_s:.2f} s")
 
 
-def judge_memory(record: Record) -> Verdict:
+def judge_memory(record: Record) -> GpuCheckVerdict:
     """What is allocated lies within what is reserved, and that within what NVML saw used; on a CPU the mark is there."""
     reserved, allocated = peak_memory(record, "cuda_reserved"), peak_memory(record, "cuda_allocated")
     if reserved is None or allocated is None:
         rss = peak_memory(record, "rss")
-        return Verdict(rss is not None and rss > 0, "peak memory", f"rss {(rss or 0) / _MIB:,.0f} MiB")
+        return GpuCheckVerdict(rss is not None and rss > 0, "peak memory", f"rss {(rss or 0) / _MIB:,.0f} MiB")
     used = max((reading.used_bytes or 0 for reading in record.gpu_readings), default=0)
     words = f"allocated {allocated / _MIB:,.0f}, reserved {reserved / _MIB:,.0f}, NVML used {used / _MIB:,.0f} MiB"
-    return Verdict(0 < allocated <= reserved <= (used or reserved), "peaks of memory lie within each other", words)
+    return GpuCheckVerdict(
+        0 < allocated <= reserved <= (used or reserved), "peaks of memory lie within each other", words
+    )
 
 
-def judge_readings(record: Record) -> Verdict:
+def judge_readings(record: Record) -> GpuCheckVerdict:
     """NVML answered about once a second while the cell ran."""
     readings = record.gpu_readings
     clocks = [reading.sm_clock_mhz for reading in readings if reading.sm_clock_mhz is not None]
@@ -117,43 +119,43 @@ def judge_readings(record: Record) -> Verdict:
         f"{len(readings)} in {record.duration_s:.1f} s; SM clock up to {max(clocks, default=0)} MHz, "
         f"power up to {max(watts, default=0):.0f} W, held back by: {', '.join(reasons) or 'nothing'}"
     )
-    return Verdict(len(readings) >= 0.5 * record.duration_s, "NVML readings at about 1 Hz", words)
+    return GpuCheckVerdict(len(readings) >= 0.5 * record.duration_s, "NVML readings at about 1 Hz", words)
 
 
-def judge_mfu(name: str, record: Record, peak_flops: PeakFlops) -> Verdict:
+def judge_mfu(name: str, record: Record, peak_flops: PeakFlops) -> GpuCheckVerdict:
     """MFU within what can be believed."""
     if record.outcome != "ok" or record.training is None:
-        return Verdict.of_ending(name, record)
+        return GpuCheckVerdict.of_ending(name, record)
     mfu = measure_mfu(record, peak_flops)
     if mfu is None:
-        return Verdict(None, name, "this GPU's peak is not in bench/hardware.csv")
+        return GpuCheckVerdict(None, name, "this GPU's peak is not in bench/hardware.csv")
     low, high = MFU_RANGE
-    return Verdict(low <= mfu <= high, name, f"{mfu:.3f} (believed from {low:g} to {high:g})")
+    return GpuCheckVerdict(low <= mfu <= high, name, f"{mfu:.3f} (believed from {low:g} to {high:g})")
 
 
-def compare_smi(machine: Machine) -> Iterator[Verdict]:
+def compare_smi(machine: Machine) -> Iterator[GpuCheckVerdict]:
     """The first GPU's facts and one reading, against nvidia-smi's own lines for it."""
     name = "NVML agrees with nvidia-smi"
     if shutil.which("nvidia-smi") is None:
-        yield Verdict(None, name, "nvidia-smi is not on PATH")
+        yield GpuCheckVerdict(None, name, "nvidia-smi is not on PATH")
         return
-    watch = GpuWatch(1)
+    watch = GpuMonitor(1)
     with open_nvml() as nvml:
         uuid = nvml.nvmlDeviceGetUUID(visible_gpus(nvml).handles[0])
     command = ["nvidia-smi", "-i", uuid.decode() if isinstance(uuid, bytes) else uuid]
     command += [f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader,nounits"]
     try:
-        watch.look(0.0)
+        watch.poll(0.0)
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        yield Verdict(False, name, f"nvidia-smi did not answer: {error}")
+        yield GpuCheckVerdict(False, name, f"nvidia-smi did not answer: {error}")
         return
     finally:
         watch.close()
     yield compare_with_smi(done.stdout, machine.gpus[0], watch.readings[0] if watch.readings else None)
 
 
-def compare_with_smi(line: str, gpu: Gpu, reading: GpuReading | None) -> Verdict:
+def compare_with_smi(line: str, gpu: Gpu, reading: GpuReading | None) -> GpuCheckVerdict:
     """Field by field: facts exactly, what moves within a tolerance; `[N/A]` is None."""
     told = dict(zip(_SMI_FIELDS, (part.strip() for part in line.split(",")), strict=False))
     wrong = [
@@ -181,7 +183,7 @@ def compare_with_smi(line: str, gpu: Gpu, reading: GpuReading | None) -> Verdict
         ):
             wrong.append(f"{field} {told.get(field)} and {ours}")
     seen = len(numbers) + 2
-    return Verdict(not wrong, "NVML agrees with nvidia-smi", "; ".join(wrong) or f"{seen} fields")
+    return GpuCheckVerdict(not wrong, "NVML agrees with nvidia-smi", "; ".join(wrong) or f"{seen} fields")
 
 
 def _number(text: str | None) -> float | None:
@@ -191,6 +193,6 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _within(name: str, found: float, expected: float, words: str) -> Verdict:
+def _within(name: str, found: float, expected: float, words: str) -> GpuCheckVerdict:
     error = abs(found - expected) / expected if expected > 0 else float("inf")
-    return Verdict(error <= MOST_CLOCK_ERROR, name, f"{100 * error:.1f} % ({words})")
+    return GpuCheckVerdict(error <= MOST_CLOCK_ERROR, name, f"{100 * error:.1f} % ({words})")

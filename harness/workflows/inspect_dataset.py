@@ -15,8 +15,8 @@ import pandas as pd
 
 from harness.analysis.mfu import with_mfu
 from harness.analysis.summarize import summarise
-from harness.dataset.column_guess import Guess, Role, guess_columns
-from harness.dataset.corpus import Corpus, lay_texts, load_corpus, load_tokenizer
+from harness.dataset.column_guess import ColumnGuess, Role, guess_columns
+from harness.dataset.corpus import Corpus, load_corpus, load_tokenizer, write_texts
 from harness.dataset.file_formats import column_names, find_files, read_parts
 from harness.dataset.rows import Rows, read_rows
 from harness.dataset.sources import ModelFiles
@@ -28,7 +28,7 @@ from harness.schema.model_shapes import shape_of
 from harness.schema.settings import PACKAGED_DATA, DataSettings, ModelSettings
 from harness.schema.training_record import DataFacts
 from harness.store.records import own_records
-from harness.workflows.seq_len_advice import Advice, advise, like_cells
+from harness.workflows.seq_len_advice import SeqLenAdvice, advise_seq_len, like_cells
 
 Kind = Literal["short", "median", "long", "truncated"]
 
@@ -40,7 +40,7 @@ _SHARES = (0.0, 0.5, 0.9, 0.95, 0.99, 1.0)
 
 
 @dataclass(frozen=True)
-class Shown:
+class TokenizedExample:
     """One text as the model would see it, uncut.
 
     Attributes:
@@ -54,7 +54,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Floor:
+class BaselineFloor:
     """What answering is worth that costs next to nothing.
 
     Attributes:
@@ -85,21 +85,21 @@ class Inspection:
     """
 
     settings: DataSettings
-    guesses: dict[Role, Guess]
+    guesses: dict[Role, ColumnGuess]
     columns: tuple[str, ...]
     facts: DataFacts
     classes: dict[str, int]
     lengths: np.ndarray
     unknown_fraction: float
-    examples: tuple[Shown, ...]
-    floor: Floor | None
+    examples: tuple[TokenizedExample, ...]
+    floor: BaselineFloor | None
 
     def tokens_at(self) -> dict[float, int]:
         """The number of tokens that so large a share of the texts does not pass."""
         return {share: int(np.quantile(self.lengths, share, method="higher")) for share in _SHARES}
 
 
-def settle_columns(source: str, said: dict[str, Any]) -> tuple[DataSettings, dict[Role, Guess], tuple[str, ...]]:
+def resolve_columns(source: str, said: dict[str, Any]) -> tuple[DataSettings, dict[Role, ColumnGuess], tuple[str, ...]]:
     """Complete what was said of a source's columns by what its first rows let guess.
 
     Args:
@@ -138,7 +138,12 @@ def settle_columns(source: str, said: dict[str, Any]) -> tuple[DataSettings, dic
 
 
 def inspect_source(
-    settings: DataSettings, model: ModelFiles, guesses: dict[Role, Guess], columns: Sequence[str], *, seed: int = 0
+    settings: DataSettings,
+    model: ModelFiles,
+    guesses: dict[Role, ColumnGuess],
+    columns: Sequence[str],
+    *,
+    seed: int = 0,
 ) -> Inspection:
     """Read a source whole, tokenise up to 20,000 of its rows, and fit the cheap classifiers.
 
@@ -183,7 +188,9 @@ def _encode(rows: Rows, chosen: np.ndarray, model: ModelFiles) -> tuple[list[lis
     return [encoding.tokens for encoding in encodings], shown
 
 
-def _pick(lengths: np.ndarray, tokens: list[list[str]], texts: list[str], labels: list[str]) -> tuple[Shown, ...]:
+def _pick(
+    lengths: np.ndarray, tokens: list[list[str]], texts: list[str], labels: list[str]
+) -> tuple[TokenizedExample, ...]:
     """The texts that stand a tenth, half and nine tenths of the way from the shortest to the longest, and that one."""
     order = np.argsort(lengths, kind="stable")
     last = len(order) - 1
@@ -194,7 +201,8 @@ def _pick(lengths: np.ndarray, tokens: list[list[str]], texts: list[str], labels
         ("truncated", last),
     ]
     return tuple(
-        Shown(kind, labels[at], texts[at], tuple(tokens[at])) for kind, at in ((k, order[p]) for k, p in places)
+        TokenizedExample(kind, labels[at], texts[at], tuple(tokens[at]))
+        for kind, at in ((k, order[p]) for k, p in places)
     )
 
 
@@ -212,21 +220,23 @@ def _draw(settings: DataSettings, rows: Rows, num_rows: int) -> Corpus:
     )
 
 
-def _floor(corpus: Corpus) -> Floor | None:
+def _floor(corpus: Corpus) -> BaselineFloor | None:
     if len(np.unique(corpus.labels["train"])) < 2:  # noqa: PLR2004 - nothing to learn
         return None
     with tempfile.TemporaryDirectory(prefix="harness-inspect-") as folder:
-        lay_texts(corpus, Path(folder))
+        write_texts(corpus, Path(folder))
         began = time.perf_counter()
         fitted = run_baseline("tfidf", Path(folder))
         seconds = time.perf_counter() - began
     facts = corpus.facts
-    return Floor(
+    return BaselineFloor(
         facts.test.majority_fraction, fitted["test"].accuracy, seconds, facts.train.num_rows, facts.test.num_rows
     )
 
 
-def advise_on(found: Inspection, model: ModelSettings, files: ModelFiles, batch_size: int, results: Path) -> Advice:
+def advise_on(
+    found: Inspection, model: ModelSettings, files: ModelFiles, batch_size: int, results: Path
+) -> SeqLenAdvice:
     """Tell of every length, by this machine's own records where like cells are among them.
 
     Raises:
@@ -248,7 +258,7 @@ def advise_on(found: Inspection, model: ModelSettings, files: ModelFiles, batch_
         }
     )
     measured, same_data = like_cells(config, summaries, machine.id)
-    return advise(
+    return advise_seq_len(
         found.lengths, shape_of(model, files.folder), len(found.classes),
         batch_size=batch_size, measured=measured, same_data=same_data,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from harness.analysis.estimate import value_of
 from harness.analysis.summarize import summarise
 from harness.analysis.summary import Summary
 from harness.errors import UserError
-from harness.execution.sweep import Unwatched, look_around, run_cells
+from harness.execution.sweep import NullListener, describe_environment, run_cells
 from harness.pricing.prices import load_prices, price_machine
 from harness.schema.cells import FineTuneConfig, expand, hash_config
 from harness.schema.record import Outcome, Record
@@ -94,10 +94,10 @@ def measure_cell(keys: Mapping[str, Any], results: Path) -> MeasuredCell:
     names = list(dict.fromkeys(cell.name for cell in cells))
     if len({hash_config(cell.config, ignore=("seed",)) for cell in cells}) != 1:
         raise UserError(f"bert_cell: one cell at a time, these keys name {len(names)}: {', '.join(names)}")
-    around = look_around(None)
+    around = describe_environment(None)
     keeps = any(isinstance(cell.config, FineTuneConfig) and cell.config.training.keep_model for cell in cells)
     write_card = card_writer(price_machine(load_prices(), around.machine)) if keeps else None
-    records = run_cells(cells, results, around, Unwatched(), write_card=write_card)
+    records = run_cells(cells, results, around, NullListener(), write_card=write_card)
     if records[-1].outcome == "interrupted":
         raise KeyboardInterrupt
     (summary,) = summarise(records)

@@ -53,7 +53,7 @@ _CUDA_CONTEXT_BYTES = 500 * _MIB
 
 
 @dataclass(frozen=True)
-class Moment:
+class MemoryState:
     """What a step's own tensors hold at one moment, in bytes."""
 
     name: str
@@ -68,7 +68,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class MemoryPrediction:
     """A cell's peak, of all its ranks together; `parts` and `moments` are one rank's.
 
     Attributes:
@@ -80,7 +80,7 @@ class Prediction:
 
     base_bytes: int
     parts: dict[str, int]
-    moments: tuple[Moment, ...]
+    moments: tuple[MemoryState, ...]
     activations: dict[str, int]
     num_ranks: int
     device: str
@@ -97,7 +97,7 @@ class Prediction:
         return ranks * (self.base_bytes + self.above_base_bytes)
 
     @property
-    def moment(self) -> Moment:
+    def moment(self) -> MemoryState:
         """The fullest."""
         return max(self.moments, key=lambda moment: moment.num_bytes)
 
@@ -110,7 +110,7 @@ def predict_peak(
     longest: int | None = None,
     num_ranks: int | None = None,
     base_bytes: int | None = None,
-) -> Prediction:
+) -> MemoryPrediction:
     """Predict a cell's peak memory.
 
     Args:
@@ -138,7 +138,7 @@ def predict_peak(
             checkpointing=training.activation_checkpointing,
             accumulated=training.grad_accum > 1,
         ),
-        Moment("update", gradients=gradients),
+        MemoryState("update", gradients=gradients),
     ]
     if config.model.init == "pretrained":
         rows = max(config.data.num_val, config.data.num_test)
@@ -160,7 +160,7 @@ def predict_peak(
     }
     default = _CUDA_CONTEXT_BYTES if kind == "gpu" else BASE_BYTES
     saved = step.saved(trained_layers, whole=whole, checkpointing=training.activation_checkpointing)
-    return Prediction(base_bytes or default, parts, tuple(moments), saved, ranks, kind)
+    return MemoryPrediction(base_bytes or default, parts, tuple(moments), saved, ranks, kind)
 
 
 def _unread_fraction(config: FineTuneConfig, ranks: int) -> float:
@@ -287,13 +287,13 @@ class _Step:
         whole: bool,
         checkpointing: bool,
         accumulated: bool,
-    ) -> Iterable[Moment]:
+    ) -> Iterable[MemoryState]:
         """The moments of forward and backward pass that can be the fullest."""
         before = gradients if accumulated else 0
         saved = sum(self.saved(trained_layers, whole=whole, checkpointing=checkpointing).values())
         if not trained_layers:
-            yield Moment("forward", gradients=before, workspace=self._through_a_layer(training=True))
-            yield Moment("backward", saved, gradients)
+            yield MemoryState("forward", gradients=before, workspace=self._through_a_layer(training=True))
+            yield MemoryState("backward", saved, gradients)
             return
         shape, unit = self.shape, self.unit
         # Backward through the last product of a layer: the gradient of the LayerNorm's input, that of the product's
@@ -315,24 +315,24 @@ class _Step:
             at_end = again + 3 * unit + self.cast
             at_begin = again + begin - gone
             most = max(at_end, at_begin) if self.half else at_begin
-            yield Moment("forward", saved, before, self._through_a_layer(training=True))
-            yield Moment("backward, last layer", saved, before or head_gradients, most)
+            yield MemoryState("forward", saved, before, self._through_a_layer(training=True))
+            yield MemoryState("backward, last layer", saved, before or head_gradients, most)
             done = before or head_gradients + (trained_layers - 1) * each
-            yield Moment("backward, first layer", first, done, most)
+            yield MemoryState("backward, first layer", first, done, most)
         else:
-            yield Moment("forward", saved, before, end)
+            yield MemoryState("forward", saved, before, end)
             last = 0 if self.half else unit
-            yield Moment("backward, last layer", saved - last - gone, before or head_gradients, begin)
+            yield MemoryState("backward, last layer", saved - last - gone, before or head_gradients, begin)
         if not whole:
             return
         # Words' gradient is dense: as large as their table. Accumulating, a fresh one is added to the old.
         fresh = shape.vocab * shape.hidden * _FP32 if accumulated else 0
-        yield Moment("backward, embeddings", 0, gradients, unit + fresh)
+        yield MemoryState("backward, embeddings", 0, gradients, unit + fresh)
 
-    def evaluation(self) -> Moment:
+    def evaluation(self) -> MemoryState:
         """A batch without gradients or dropout."""
         quiet = replace(self, shape=replace(self.shape, attention_dropout=0.0, hidden_dropout=0.0))
-        return Moment("evaluation", workspace=quiet._through_a_layer(training=False))
+        return MemoryState("evaluation", workspace=quiet._through_a_layer(training=False))
 
     def _through_a_layer(self, *, training: bool) -> int:
         """Most that is alive at once where nothing is saved: the embeddings' output and the layer's input with it."""

@@ -15,7 +15,7 @@ from harness.schema.cells import FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
 from harness.schema.settings import PACKAGED_MODEL
-from harness.store.saved_models import FACTS, KeptModel, WriteCard
+from harness.store.saved_models import FACTS, SavedModel, WriteCard
 
 _GIB = 2**30
 _NOT_MEASURED = "not measured"
@@ -30,7 +30,7 @@ def card_writer(price: Price | str) -> WriteCard:
     return functools.partial(model_card, price=price)
 
 
-def model_card(kept: KeptModel, price: Price | str) -> str:
+def model_card(kept: SavedModel, price: Price | str) -> str:
     """A card in Markdown, its head as the hub reads it."""
     record = kept.record
     (priced,) = price_summaries(summarise([record]), lambda _: price)
@@ -59,7 +59,7 @@ def _base_name(record: Record) -> str:
     return _HUB_IDS.get(config.model.name, config.model.name)
 
 
-def _head(kept: KeptModel, base: str) -> list[str]:
+def _head(kept: SavedModel, base: str) -> list[str]:
     """YAML, of which JSON is a part."""
     lines = ["---"]
     if kept.base_licence is not None:
@@ -81,7 +81,7 @@ def _ending(record: Record) -> list[str]:
     return [f"**Its cell ended as {record.outcome}{reason}.** What follows is of the best validation before that.", ""]
 
 
-def _figures(kept: KeptModel, priced: Priced, price: Price | str) -> list[str]:
+def _figures(kept: SavedModel, priced: Priced, price: Price | str) -> list[str]:
     record, summary, seen = kept.record, priced.summary, kept.validation
     data, training = record.data, record.training
     num_val, num_test = (data.val.num_rows, data.test.num_rows) if data else (0, 0)

@@ -21,7 +21,7 @@ from harness.pricing import formulas
 from harness.pricing.prices import Price
 from harness.schema.cells import FineTuneConfig
 from harness.schema.host_record import Machine
-from harness.schema.predict_job import Device, LabelJob
+from harness.schema.predict_job import Device, PredictJob
 from harness.schema.settings import Precision
 from harness.store.saved_models import FACTS
 
@@ -33,7 +33,7 @@ _END_S = 5.0
 
 
 @dataclass(frozen=True)
-class Asked:
+class PredictOptions:
     """What the user said; None: as the model was trained, or as the machine has it."""
 
     model: str
@@ -89,7 +89,7 @@ class Predicted:
         return asdict(self)
 
 
-def plan_job(asked: Asked, machine: Machine) -> LabelJob:
+def plan_job(asked: PredictOptions, machine: Machine) -> PredictJob:
     """What the process is to be told: the user's words, else how the model was trained.
 
     Raises:
@@ -105,7 +105,7 @@ def plan_job(asked: Asked, machine: Machine) -> LabelJob:
         raise UserError(f"{asked.file}: no such file")
     trained = _read_facts(folder)
     text = asked.text or trained.get("text", "text")
-    job = LabelJob(
+    job = PredictJob(
         model=str(folder.resolve()),
         file=str(asked.file.resolve()),
         out=str(asked.out.resolve()),
@@ -127,7 +127,10 @@ def plan_job(asked: Asked, machine: Machine) -> LabelJob:
 
 
 def predict_file(
-    job: LabelJob, machine: Machine, price: Price | str, on_progress: Callable[[dict[str, Any]], None] = lambda _: None
+    job: PredictJob,
+    machine: Machine,
+    price: Price | str,
+    on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> Predicted:
     """Do a job in a process of its own; one that was ended before goes on where it left off.
 
@@ -145,7 +148,7 @@ def predict_file(
     return _judge(job, end, machine, price)
 
 
-def _messages(job: LabelJob) -> Iterator[dict[str, Any]]:
+def _messages(job: PredictJob) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="harness-predict-") as folder:
         log = Path(folder) / "stderr.log"
         with log.open("wb") as stderr:
@@ -185,7 +188,7 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def _environment(job: LabelJob) -> dict[str, str]:
+def _environment(job: PredictJob) -> dict[str, str]:
     root = str(PACKAGE_FOLDER.parent)
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
@@ -195,7 +198,7 @@ def _environment(job: LabelJob) -> dict[str, str]:
     }
 
 
-def _judge(job: LabelJob, end: dict[str, Any], machine: Machine, price: Price | str) -> Predicted:
+def _judge(job: PredictJob, end: dict[str, Any], machine: Machine, price: Price | str) -> Predicted:
     seconds, num_now, num_padded = end["seconds"], end["num_rows_now"], end["num_padded_tokens_now"]
     rate = num_now / seconds if num_now and seconds > 0 else None
     hourly = None if isinstance(price, str) else price.usd_per_hour
@@ -240,7 +243,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _require_supported(job: LabelJob, machine: Machine) -> None:
+def _require_supported(job: PredictJob, machine: Machine) -> None:
     tables: dict[str, Any] = {name: {} for name in ("model", "data", "training", "limits")}
     config = FineTuneConfig.model_validate(
         tables

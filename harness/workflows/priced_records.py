@@ -10,11 +10,11 @@ from harness.analysis.mfu import with_mfu
 from harness.analysis.summarize import summarise
 from harness.analysis.summary import Summary
 from harness.decision.differences import Difference, differences
-from harness.decision.ladder import aim
+from harness.decision.ladder import set_ladder_target
 from harness.pricing.checkpoint_cost import with_measured_checkpoints
 from harness.pricing.cost import Priced, price
 from harness.pricing.prices import Price, PriceTable, choices, gpu_peak_flops, load_prices, price_finder
-from harness.pricing.rates import pay
+from harness.pricing.rates import apply_plan
 from harness.schema.assumptions import Assumptions, load_assumptions
 from harness.schema.record import Record
 from harness.store.archive import read_records
@@ -83,12 +83,14 @@ def price_records(
         UserError: For anything that the user can mend.
     """
     assumed, table = with_measured_checkpoints(load_assumptions(prices, value), records), load_prices()
-    summaries = with_mfu(summarise(aim(records)), lambda gpu, precision: gpu_peak_flops(table, gpu, precision))
+    summaries = with_mfu(
+        summarise(set_ladder_target(records)), lambda gpu, precision: gpu_peak_flops(table, gpu, precision)
+    )
     finder = price_finder(table, summaries, instances=instances, usd_per_hour=usd_per_hour, book=assumed.prices)
     machines = {summary.machine_id: summary for summary in summaries}
     return Priceable(
         records=tuple(records),
-        cells=tuple(price(summaries, pay(finder, assumed.prices), assumed)),
+        cells=tuple(price(summaries, apply_plan(finder, assumed.prices), assumed)),
         assumed=assumed,
         table=table,
         find_price=finder,

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.dataset.batch_plan import MIN_EVALUATION_BATCH
 from harness.errors import UserError
-from harness.execution.jobs import FineTuneJob, Surroundings
+from harness.execution.jobs import Environment, TrainJob
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
 from harness.machine.describe import num_ranks, unsupported_reason
@@ -55,7 +55,7 @@ def choose_trained(cells: Sequence[Cell]) -> Cell:
     raise UserError("no cell that trains a model is among these; a baseline has no steps")
 
 
-def profile_cell(cell: Cell, around: Surroundings, num_steps: int, folder: Path) -> Profiled:
+def profile_cell(cell: Cell, around: Environment, num_steps: int, folder: Path) -> Profiled:
     """Train a cell for some steps in a process of its own, then the same steps under the profiler.
 
     Nothing of it becomes a record. A cap on its memory is left out.
@@ -86,9 +86,9 @@ def profile_cell(cell: Cell, around: Surroundings, num_steps: int, folder: Path)
     began = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="harness-profile-") as temporary, Runner() as runner:
         prepared = Preparations(Path(temporary)).prepare(cell.model_copy(update={"config": short}))
-        assert isinstance(prepared.job, FineTuneJob)  # noqa: S101 - of a cell that trains
+        assert isinstance(prepared.job, TrainJob)  # noqa: S101 - of a cell that trains
         written = Path(temporary) / "profile"
-        job = replace(prepared.job, profile_to=str(written), profile_first=_NUM_WARMUP)
+        job = replace(prepared.job, profile_prefix=str(written), profile_first=_NUM_WARMUP)
         record = runner.run(cell.model_copy(update={"config": short}), replace(prepared, job=job), around)
         _require_ok(record, cell)
         found = StepProfile.model_validate_json(written.with_suffix(".json").read_text(encoding="utf-8"))

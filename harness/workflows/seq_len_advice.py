@@ -81,7 +81,7 @@ class Length:
 
 
 @dataclass(frozen=True)
-class Advice:
+class SeqLenAdvice:
     """All lengths, shortest first, and the one that is recommended.
 
     Attributes:
@@ -94,7 +94,7 @@ class Advice:
     longer: Length | None
 
 
-def advise(
+def advise_seq_len(
     lengths: np.ndarray,
     shape: ModelShape,
     num_labels: int,
@@ -103,7 +103,7 @@ def advise(
     trainable: Trainable = "all",
     measured: Sequence[Summary] = (),
     same_data: Sequence[Summary] = (),
-) -> Advice:
+) -> SeqLenAdvice:
     """Tell of every usual length up to the longest text's, or the model's positions.
 
     Recommended is the shortest that leaves 95 % of the texts whole; else the longest there is.
@@ -133,7 +133,7 @@ def advise(
     whole = [one for one in found if one.cut_texts_fraction <= 1 - WHOLE_FRACTION]
     best = whole[0] if whole else found[-1]
     longer = next((one for one in found if one.seq_len > best.seq_len), None)
-    return Advice(tuple(found), batch_size, best, longer)
+    return SeqLenAdvice(tuple(found), batch_size, best, longer)
 
 
 def candidates(lengths: np.ndarray, positions: int) -> list[int]:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import psutil
 
 from harness.errors import UserError
-from harness.execution.jobs import FineTuneJob, Prepared
+from harness.execution.jobs import PreparedCell, TrainJob
 from harness.machine.describe import num_gpus_used, num_ranks, num_threads, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
@@ -39,7 +39,7 @@ Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Reading:
+class InstrumentReading:
     """One figure, by the harness and by another instrument; either is None where it was not measured, `note` says why."""
 
     figure: str
@@ -69,7 +69,7 @@ class Verified:
     cell: str
     outcome: str
     reason: str | None
-    readings: tuple[Reading, ...]
+    readings: tuple[InstrumentReading, ...]
 
     @property
     def agrees(self) -> bool:
@@ -77,7 +77,7 @@ class Verified:
         return all(reading.verdict != "differs" for reading in self.readings)
 
 
-def verify_cell(cell: Cell, prepare: Callable[[Cell], Prepared], machine: Machine) -> Verified:
+def verify_cell(cell: Cell, prepare: Callable[[Cell], PreparedCell], machine: Machine) -> Verified:
     """Run a cell in a fresh process under all instruments that are here; nothing of it becomes a record.
 
     Validations are left to the end, so that nothing but steps lies between the marks. A cap on its memory is left out.
@@ -97,9 +97,9 @@ def verify_cell(cell: Cell, prepare: Callable[[Cell], Prepared], machine: Machin
     limits = config.limits.model_copy(update={"memory_limit_gib": None})
     config = config.model_copy(update={"training": training, "limits": limits})
     job = prepare(cell.model_copy(update={"config": config})).job
-    assert isinstance(job, FineTuneJob)  # noqa: S101 - of a cell that trains
+    assert isinstance(job, TrainJob)  # noqa: S101 - of a cell that trains
     # GNU time knows one peak, of the whole process: nothing that takes more than training may follow.
-    job = replace(job, num_threads=num_threads(config, machine), looks_closer=False)
+    job = replace(job, num_threads=num_threads(config, machine), run_diagnostics=False)
     on_gpu = bool(num_gpus_used(config, machine))
     with tempfile.TemporaryDirectory(prefix="harness-verify-") as temporary:
         folder = Path(temporary)
@@ -120,7 +120,7 @@ def verify_cell(cell: Cell, prepare: Callable[[Cell], Prepared], machine: Machin
     return Verified(cell.name, "ok", None, tuple(readings))
 
 
-def run_alone(job: FineTuneJob, folder: Path, inside: Sequence[str], *, timeout_s: float) -> list[Message]:
+def run_alone(job: TrainJob, folder: Path, inside: Sequence[str], *, timeout_s: float) -> list[Message]:
     """Run a job's worker as a command inside another (`time -v`, ...), and give its messages.
 
     Each has `heard_s`, this process's monotonic clock: no time that the worker's own process took.
@@ -130,7 +130,7 @@ def run_alone(job: FineTuneJob, folder: Path, inside: Sequence[str], *, timeout_
     """
     job_file, log = folder / "job.pickle", folder / "child.log"
     receiver, sender = Pipe(duplex=False)
-    job_file.write_bytes(pickle.dumps(replace(job, ordered_at=time.perf_counter(), pulse=str(folder / "pulse"))))
+    job_file.write_bytes(pickle.dumps(replace(job, submitted_at=time.perf_counter(), pulse=str(folder / "pulse"))))
     command = [*inside, sys.executable, "-m", _CHILD, str(job_file), str(sender.fileno()), str(log)]
     with log.open("ab") as output:
         process = psutil.Popen(command, pass_fds=[sender.fileno()], stdout=output, stderr=output)
@@ -163,7 +163,7 @@ def _end(process: psutil.Popen) -> None:
     process.wait()
 
 
-def stopwatch_reading(messages: Sequence[Message], end: Message) -> Reading:
+def stopwatch_reading(messages: Sequence[Message], end: Message) -> InstrumentReading:
     """Samples a second of the steps between the first and the last mark, by the worker's timer and by this process's clock."""
     figure, unit, instrument = "throughput", "samples/s", "a stopwatch in another process"
     marks = [one for one in messages if one["kind"] == "mark"]
@@ -173,10 +173,12 @@ def stopwatch_reading(messages: Sequence[Message], end: Message) -> Reading:
     watched_s = marks[-1]["heard_s"] - marks[0]["heard_s"] if marks else 0.0
     if watched_s < _FEWEST_S:
         note = f"only {watched_s:.1f} s of steps lay between marks: raise training.max_steps"
-        return Reading(figure, unit, None, None, instrument, note)
+        return InstrumentReading(figure, unit, None, None, instrument, note)
     first, last = marks[0]["num_steps"], marks[-1]["num_steps"]
     num_samples = marks[-1]["num_samples"] - marks[0]["num_samples"]
-    return Reading(figure, unit, num_samples / sum(end["seconds"][first:last]), num_samples / watched_s, instrument)
+    return InstrumentReading(
+        figure, unit, num_samples / sum(end["seconds"][first:last]), num_samples / watched_s, instrument
+    )
 
 
 def read_time(text: str) -> dict[str, float]:
@@ -190,7 +192,7 @@ def read_time(text: str) -> dict[str, float]:
 
 def time_readings(
     end: Message, elapsed_s: float, by_time: dict[str, float] | None, *, on_gpu: bool
-) -> tuple[Reading, ...]:
+) -> tuple[InstrumentReading, ...]:
     """Peak memory and the process's whole life, against `/usr/bin/time -v`.
 
     On a GPU the peak that counts is the GPU's; main memory's is held against the same instrument all the same.
@@ -202,8 +204,8 @@ def time_readings(
     name = "peak of main memory" if on_gpu else "peak memory"
     max_rss = told["max_rss_kib"] * _KIB / _MIB if "max_rss_kib" in told else None
     return (
-        Reading(name, "MiB", None if rss is None else rss / _MIB, max_rss, instrument, note),
-        Reading("process, start to end", "s", elapsed_s, told.get("elapsed_s"), instrument, note),
+        InstrumentReading(name, "MiB", None if rss is None else rss / _MIB, max_rss, instrument, note),
+        InstrumentReading("process, start to end", "s", elapsed_s, told.get("elapsed_s"), instrument, note),
     )
 
 
@@ -228,10 +230,10 @@ def _smi(*, on_gpu: bool) -> Iterator[list[float]]:
             readings += [value - used[0] for value in used[1:]]
 
 
-def _smi_reading(end: Message, more_than_before: Sequence[float]) -> Reading:
+def _smi_reading(end: Message, more_than_before: Sequence[float]) -> InstrumentReading:
     """What the process held of the GPU: NVML's figure in the record, and how much more nvidia-smi saw used than before."""
     ours = next((peak.num_bytes / _MIB for peak in end["peaks"] if peak.source == "nvml_process"), None)
     note = None if more_than_before else "nvidia-smi is not on PATH, or told nothing"
     if ours is None:
         note = "NVML does not tell what a process holds here"
-    return Reading("peak of GPU memory", "MiB", ours, max(more_than_before, default=None), "nvidia-smi", note)
+    return InstrumentReading("peak of GPU memory", "MiB", ours, max(more_than_before, default=None), "nvidia-smi", note)

@@ -8,7 +8,7 @@ import pytest
 
 from harness.analysis.estimate import value_of
 from harness.analysis.summarize import summarise
-from harness.decision.memory_savings import PARTS, ways_to_fit
+from harness.decision.memory_savings import PARTS, memory_savings
 from harness.decision.scaling import scaling_series
 from harness.pricing.cost import price
 from harness.report.formatting import interval, memory, number, percent, usd
@@ -185,7 +185,7 @@ def test_the_page_says_where_memory_went_who_else_held_it_and_what_fits(visit, w
     assert "<img src=x" in said
     assert page.evaluate("window.broken") is None
     assert "ran out of memory; the same with activation checkpointing on ran in" in said
-    assert section.locator("table").last.locator("tbody tr").count() == len(ways_to_fit(cells))
+    assert section.locator("table").last.locator("tbody tr").count() == len(memory_savings(cells))
     wait_until(page, "document.querySelectorAll('#chart-memory .main-svg').length > 0")
     # 580 MiB in parts of a peak of 600, so the rest is drawn too: six parts of eight cells.
     assert page.locator("#chart-memory .barlayer .point").count() == len(PARTS) * 8

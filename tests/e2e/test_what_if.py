@@ -14,10 +14,10 @@ from harness.analysis.summarize import summarise
 from harness.decision.choice import choose
 from harness.decision.learning_curve import learning_curves
 from harness.decision.study_cost import study_cost
-from harness.decision.worth import Worth, judge_cell
+from harness.decision.worth import Worth, judge_cell_worth
 from harness.pricing.cost import Priced, price
 from harness.pricing.prices import choices, load_prices
-from harness.pricing.rates import pay
+from harness.pricing.rates import apply_plan
 from harness.report.formatting import percent, shown_in, usd
 from harness.report.page_data import values
 from harness.report.sections.machines import machines
@@ -77,7 +77,7 @@ def summaries():
 
 
 def cells_under(assumptions):
-    return price(summaries(), pay(base_price, assumptions.prices), assumptions)
+    return price(summaries(), apply_plan(base_price, assumptions.prices), assumptions)
 
 
 def state_of(assumptions, **more):
@@ -139,7 +139,7 @@ def compare_all(page, assumptions):
             same(money.get(amount), figure(getattr(cell, amount)), f"{amount} of {cell.summary.cell}")
             num_amounts += getattr(cell, amount) is not None
         same(money["joules"], figure(cell.energy.joules if cell.energy else None), "joules")
-        judged = judge_cell(cell, assumptions)
+        judged = judge_cell_worth(cell, assumptions)
         assert (judged is None) == (worth is None), cell.summary.cell
         for one in WORTH if judged is not None else ():
             value = getattr(judged, one)
@@ -252,7 +252,7 @@ def lay_anew(page):
 def test_a_learning_curve_follows_prices_and_the_price_of_a_label(visit, wait_until):
     assumptions = assumed("a currency")
     summaries_of_curve = summarise(curve_records())
-    cells = price(summaries_of_curve, pay(lambda _: LISTED, assumptions.prices), assumptions)
+    cells = price(summaries_of_curve, apply_plan(lambda _: LISTED, assumptions.prices), assumptions)
     page = visit(cells, assumptions=assumptions)
     assert lay_anew(page)[1] == []
     whole = learning_curves(cells)[0]

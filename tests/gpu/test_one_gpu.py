@@ -8,11 +8,11 @@ import pytest
 
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
-from harness.execution.sweep import look_around
+from harness.execution.sweep import describe_environment
 from harness.workflows.gpu_cells import CHECKS, CheckRun
 from harness.workflows.gpu_check import base_tables, no_gpu
 
-REASON = no_gpu(look_around(None).machine)
+REASON = no_gpu(describe_environment(None).machine)
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.slow,
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
     with contextlib.chdir(folder), Runner() as runner:
         runner.wait_until_warm()
         base = base_tables(None, None, folder)
-        yield CheckRun("gpu", folder / "results", runner, Preparations(folder), look_around(None), base)
+        yield CheckRun("gpu", folder / "results", runner, Preparations(folder), describe_environment(None), base)
 
 
 @pytest.mark.timeout(600)

@@ -24,7 +24,7 @@ def main() -> None:
     results, model, data, train_s = sys.argv[1:]
     from harness.execution.preparation import Preparations
     from harness.execution.runner import Runner
-    from harness.execution.sweep import look_around
+    from harness.execution.sweep import describe_environment
     from harness.workflows.gpu_cells import CHECKS, CheckRun
     from harness.workflows.gpu_check import archive_verdict, importable_from_anywhere, run_checks
 
@@ -36,7 +36,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder, Runner() as runner:
         run = CheckRun(
-            "cpu", Path(results), runner, Preparations(Path(folder)), look_around(None), base,
+            "cpu", Path(results), runner, Preparations(Path(folder)), describe_environment(None), base,
             shapes={"the embedded model": {}}, precisions=("fp32", "tf32"), train_s=float(train_s),
         )  # fmt: skip
         runner.wait_until_warm()

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tiny import write_checkpoint, write_reviews
 
-from harness.execution.jobs import Prepared, Surroundings
+from harness.execution.jobs import Environment, PreparedCell
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
-from harness.execution.sweep import look_around
+from harness.execution.sweep import describe_environment
 from harness.schema.cells import Cell, expand
 from harness.schema.record import Record
 from harness.schema.study_file import parse_study
@@ -68,7 +68,7 @@ class Bench:
 
     defaults: dict[str, Any]
     preparations: Preparations
-    around: Surroundings
+    around: Environment
     runner: Runner
     records: list[Record] = field(default_factory=list)
 
@@ -79,20 +79,20 @@ class Bench:
             merged[table] = self.defaults.get(table, {}) | raw.get(table, {})
         return expand(parse_study(merged, "test"))
 
-    def prepare(self, cell: Cell) -> Prepared:
+    def prepare(self, cell: Cell) -> PreparedCell:
         return self.preparations.prepare(cell)
 
     def run(
-        self, around: Surroundings | None = None, on_progress=lambda _: None, runner: Runner | None = None, **raw: Any
+        self, around: Environment | None = None, on_progress=lambda _: None, runner: Runner | None = None, **raw: Any
     ) -> Record:
         (cell,) = self.cells(**raw)
         return (runner or self.runner).run(cell, self.prepare(cell), around or self.around, on_progress)
 
-    def with_cores(self, num: int) -> Surroundings:
+    def with_cores(self, num: int) -> Environment:
         """This machine as though it had `num` usable cores: what it can do is then not asked of it."""
         machine = self.around.machine
         cpu = machine.cpu.model_copy(update={"num_usable": num})
-        return Surroundings(machine.model_copy(update={"cpu": cpu}), None, None, self.around.packages)
+        return Environment(machine.model_copy(update={"cpu": cpu}), None, None, self.around.packages)
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +112,7 @@ def bench(tiny_bert, reviews, warm_runner, tmp_path_factory):
         "training": {"epochs": 1, "lr": 3e-3},
         "matrix": {"seq_len": [24], "threads": [1]},  # two threads wait for each other when something else runs
     }
-    return Bench(defaults, Preparations(tmp_path_factory.mktemp("prepared")), look_around(None), warm_runner)
+    return Bench(defaults, Preparations(tmp_path_factory.mktemp("prepared")), describe_environment(None), warm_runner)
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 
 from harness.execution.resumable import identify
-from harness.store.checkpoint_files import Pieces, find_newest, list_checkpoints
+from harness.store.checkpoint_files import ResumePlan, find_newest, list_checkpoints
 
 NEVER_S = 1e9
 
 
-def run_piece(bench, folder, *, around=None, on_progress=lambda _: None, keep_flag=False, keep_to="", **asked):
+def run_piece(bench, folder, *, around=None, on_progress=lambda _: None, keep_flag=False, save_model_to="", **asked):
     """Go on with the cell from its newest checkpoint in `folder`."""
     raw = {key: value for key, value in asked.items() if key not in ("every_s", "max_rows")}
     (cell,) = bench.cells(**raw)
@@ -25,7 +25,7 @@ def run_piece(bench, folder, *, around=None, on_progress=lambda _: None, keep_fl
     if not keep_flag:
         Path(told.stop).unlink(missing_ok=True)
     job = replace(
-        prepared.job, pieces=told, looks_closer=False, keep_to=keep_to
+        prepared.job, pieces=told, run_diagnostics=False, save_model_to=save_model_to
     )  # what it looks at more closely is no matter here
     return bench.runner.run(cell, replace(prepared, job=job), around, on_progress)
 
@@ -34,7 +34,7 @@ def tell(cell, prepared, folder, machine, every_s=NEVER_S, max_rows=None):
     """What the ranks are told."""
     folder.mkdir(parents=True, exist_ok=True)
     identity = identify(cell, prepared, machine)
-    return Pieces(
+    return ResumePlan(
         folder=folder, identity=identity, resume_from=find_newest(folder, identity).path,
         stop=f"{folder}-stop", every_s=every_s, timeout_s=120, machine=machine.id, host=machine.host,
         max_rows=max_rows, rows_words=f"--max-rows {max_rows}",

@@ -1,4 +1,4 @@
-"""Workers that misbehave: each is started in place of `harness.execution.runner._enter_worker`, in a process of its own."""
+"""Workers that misbehave: each is started in place of `harness.execution.runner._worker_entry`, in a process of its own."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.dataset.batch_plan import chunk_ends, plan_arrivals, plan_epochs, steps_per_epoch
-from harness.dataset.corpus import Tokens
+from harness.dataset.corpus import TokenArrays
 from harness.worker.collate import collate
 
 PADDINGS = ("max", "longest", "grouped")
@@ -99,7 +99,7 @@ def test_a_chunk_is_gone_through_so_often_before_a_row_of_the_next_is_seen(num_r
 
 def tokens_of(lengths):
     offsets = np.cumsum([0, *lengths])
-    return Tokens(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets, np.arange(len(lengths)) % 2)
+    return TokenArrays(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets, np.arange(len(lengths)) % 2)
 
 
 def test_a_batch_is_padded_to_its_longest_or_to_the_maximum():

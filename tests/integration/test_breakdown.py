@@ -12,7 +12,7 @@ from harness.machine.describe import describe_machine, unsupported_reason
 from harness.schema.cells import expand
 from harness.schema.model_shapes import shape_of
 from harness.schema.study_file import parse_study
-from harness.workflows.fit import MOST_TRIES, Limit, Question, find_fit
+from harness.workflows.fit import MOST_TRIES, BatchSizeSearch, MemoryBudget, find_fit
 from harness.workflows.memory_estimate import predict_peak
 
 MIB = 2**20
@@ -152,7 +152,7 @@ def test_the_mapping_threshold_gives_every_block_back():
     code = (
         "import sys, ctypes, psutil\n"
         "if sys.argv[1] == 'mmap':\n"
-        "    from harness.machine.malloc import map_large_blocks; map_large_blocks()\n"
+        "    from harness.machine.malloc import mmap_large_blocks; mmap_large_blocks()\n"
         "libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p; libc.free.argtypes = [ctypes.c_void_p]\n"
         "libc.malloc.argtypes = [ctypes.c_size_t]\n"
         "libc.free(libc.malloc(20 << 20))\n"  # glibc's own threshold rises to the largest block that was freed
@@ -187,8 +187,8 @@ def test_another_c_library_is_unsupported_without_a_process(bench):
 def test_fit_finds_the_largest_batch_by_running_it(bench):
     """A table of scores of 512 x 512 makes each example of the tiny model some 12 MiB."""
     (cell,) = bench.cells(matrix={"seq_len": [512]}, training={"allocator": "mmap"})
-    question, told = Question(cell, bench.around.machine), []
-    found = find_fit(question, Limit(768 * MIB, "768 MiB", cap=True), told.append)
+    question, told = BatchSizeSearch(cell, bench.around.machine), []
+    found = find_fit(question, MemoryBudget(768 * MIB, "768 MiB", cap=True), told.append)
     assert found.tries == tuple(told) and 2 <= len(told) <= MOST_TRIES
     assert found.note is None
     assert found.smallest_that_did_not == found.batch + 1

@@ -15,13 +15,13 @@ import pytest
 from harness.analysis.summarize import summarise
 from harness.execution import memory_cap as cage_module
 from harness.execution import runner as runner_module
-from harness.execution.jobs import Surroundings
-from harness.execution.memory_cap import Cage
+from harness.execution.jobs import Environment
+from harness.execution.memory_cap import MemoryCap
 from harness.execution.memory_sampler import pss_bytes
 from harness.execution.sweep import run_cells
 from harness.machine import memory_users as holders_module
 from harness.machine.describe import memory_group
-from harness.machine.memory_users import find_holders
+from harness.machine.memory_users import find_memory_users
 from harness.pricing.cost import price
 from harness.pricing.prices import load_prices, price_finder
 from harness.report import write_report
@@ -39,7 +39,7 @@ REAL = {
 
 @pytest.fixture(scope="module")
 def groups_can_be_made(tmp_path_factory):
-    cage = Cage(GIB, 1, tmp_path_factory.mktemp("cage"))
+    cage = MemoryCap(GIB, 1, tmp_path_factory.mktemp("cage"))
     made = cage.group is not None
     cage.close()
     if not made:
@@ -174,7 +174,7 @@ class TestControlGroup:
 
     def test_a_kill_in_the_group_that_the_harness_itself_runs_in_is_out_of_memory(self, bench, tmp_path):
         """As in a container with a limit: a cell without a cap of its own, and a harness that knows none."""
-        cage = Cage(900 * MIB, 1, tmp_path)
+        cage = MemoryCap(900 * MIB, 1, tmp_path)
         if cage.group.version == 2:
             (cage.group.path / "memory.oom.group").write_text("0")  # not the harness with its cell
         try:
@@ -243,7 +243,7 @@ class TestKinds:
         ids=["Python", "torch", "the kernel's ENOMEM", "wrapped", "C++, in a thread of its own"],
     )
     def test_it_is_out_of_memory(self, worker, reason, bench, monkeypatch):
-        monkeypatch.setattr(runner_module, "_enter_worker", worker)
+        monkeypatch.setattr(runner_module, "_worker_entry", worker)
         record = bench.run()
         assert record.outcome == "oom", record.reason
         assert reason in record.reason
@@ -300,7 +300,7 @@ class TestHolders:
         assert all(holders_module._is_own(child.pid) for child in psutil.Process().children(recursive=True))
         assert not holders_module._is_own(os.getppid())
         holder(700 * MIB)
-        (found,) = [one for one in find_holders() if one.name == "forgotten"]
+        (found,) = [one for one in find_memory_users() if one.name == "forgotten"]
         assert 700 * MIB <= found.num_bytes < 720 * MIB and found.gpu is None
 
     def test_a_leak_and_another_process_are_named_in_the_report(self, bench, monkeypatch, holder, tmp_path):
@@ -308,9 +308,9 @@ class TestHolders:
         # As on a machine of 4 GiB: of this one's memory the test need not fill a tenth.
         small = machine.model_copy(update={"memory_limit_bytes": 4 * GIB})
         holder(700 * MIB)
-        monkeypatch.setattr(runner_module, "_enter_worker", odd_workers.leaks)
+        monkeypatch.setattr(runner_module, "_worker_entry", odd_workers.leaks)
         record = bench.run(
-            Surroundings(small, None, None, bench.around.packages),
+            Environment(small, None, None, bench.around.packages),
             training={"max_steps": 45, "eval_every": 100},
         )
         assert record.outcome == "ok", record.reason
@@ -326,9 +326,9 @@ class TestHolders:
     def test_of_a_cell_that_ran_out_of_memory_they_are_named_too(self, bench, monkeypatch, holder, tmp_path):
         small = bench.around.machine.model_copy(update={"memory_limit_bytes": 4 * GIB})
         holder(700 * MIB)
-        monkeypatch.setattr(runner_module, "_enter_worker", odd_workers.leaks_until_killed)
+        monkeypatch.setattr(runner_module, "_worker_entry", odd_workers.leaks_until_killed)
         record = bench.run(
-            Surroundings(small, None, None, bench.around.packages), training=ENDLESS, limits={"memory_limit_gib": 1}
+            Environment(small, None, None, bench.around.packages), training=ENDLESS, limits={"memory_limit_gib": 1}
         )
         assert record.outcome == "oom", record.reason
         assert record.training is None and len(record.held_bytes) >= 30

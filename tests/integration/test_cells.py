@@ -168,7 +168,7 @@ def test_a_16_bit_checkpoint_is_trained_in_fp32(bench, half_bert, learned):
 def test_with_the_head_alone_trained_the_encoder_gets_no_gradient_and_no_update(kind, trained, bench, request):
     import torch
 
-    from harness.worker.model import build_model, freeze_below
+    from harness.worker.model import build_model, freeze_encoder_below
 
     folder = request.getfixturevalue(f"tiny_{kind}")
     record = bench.run(model={"name": str(folder)}, matrix={"trainable": ["head"]})
@@ -176,7 +176,7 @@ def test_with_the_head_alone_trained_the_encoder_gets_no_gradient_and_no_update(
     assert record.model.num_trainable_parameters == trained  # the pooler (or pre-classifier) and the classifier
     (cell,) = bench.cells(model={"name": str(folder)}, matrix={"trainable": ["head"]})
     model = build_model(bench.prepare(cell).job.model, cell.config.model, 2)
-    freeze_below(model, 0)
+    freeze_encoder_below(model, 0)
     ids = torch.ones((2, 8), dtype=torch.int64)
     model(input_ids=ids, attention_mask=ids).logits.sum().backward()
     with_gradient = {
@@ -190,12 +190,12 @@ def test_with_the_head_alone_trained_the_encoder_gets_no_gradient_and_no_update(
 def test_the_last_layers_are_trained_and_those_below_stay_as_they_were(bench, tiny_bert, tiny_distilbert):
     import torch
 
-    from harness.worker.model import build_model, freeze_below
+    from harness.worker.model import build_model, freeze_encoder_below
 
     for folder, width in ((tiny_bert, "bert.encoder.layer.1."), (tiny_distilbert, "distilbert.transformer.layer.1.")):
         (cell,) = bench.cells(model={"name": str(folder)}, matrix={"trainable": ["top1"]})
         model = build_model(bench.prepare(cell).job.model, cell.config.model, 2)
-        freeze_below(model, 1)
+        freeze_encoder_below(model, 1)
         ids = torch.ones((2, 8), dtype=torch.int64)
         model(input_ids=ids, attention_mask=ids).logits.sum().backward()
         below = {name for name, p in model.named_parameters() if p.grad is not None and ".layer." in name}

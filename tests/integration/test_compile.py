@@ -51,7 +51,7 @@ def test_compiled_training_has_the_losses_of_plain_training_and_compiles_before_
         return seconds
 
     compile_ahead = worker.compile_ahead
-    monkeypatch.setattr(worker, "compile_ahead", watched)
+    monkeypatch.setattr(worker, "warm_compile", watched)
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         monkeypatch.setenv(name, "the worker's own is put in its place")
     torch._dynamo.reset()
@@ -59,8 +59,8 @@ def test_compiled_training_has_the_losses_of_plain_training_and_compiles_before_
     pulse = tmp_path / "pulse"
     worker.Pulse(pulse, 1).close()
     began = time.perf_counter()
-    job = replace(bench.prepare(cell).job, ordered_at=began, num_threads=1, pulse=str(pulse))
-    end = worker._fine_tune(job, lambda _: None, began)
+    job = replace(bench.prepare(cell).job, submitted_at=began, num_threads=1, pulse=str(pulse))
+    end = worker._run_training(job, lambda _: None, began)
     losses = [
         total / count for total, count in zip(end["trace"]["loss_sums"], end["trace"]["num_samples"], strict=True)
     ]

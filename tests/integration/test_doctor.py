@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.execution.memory_cap import Cage
-from harness.machine.calibration import Calibration, Order, calibrate
+from harness.execution.memory_cap import MemoryCap
+from harness.machine.calibration import Calibration, CalibrationOrder, calibrate
 from harness.machine.describe import package_version
 from harness.worker.diagnostics.calibrate import jitter
 
@@ -71,7 +71,7 @@ def cpu_group():
 @pytest.fixture
 def memory_group(tmp_path):
     """A memory control group of the test's own, of 1.5 GiB."""
-    cage = Cage(1536 * MIB, 1, tmp_path)
+    cage = MemoryCap(1536 * MIB, 1, tmp_path)
     if cage.group is None:
         pytest.skip("no memory control group can be made here (root, or a delegated version 2 group, is needed)")
     yield cage.group.path
@@ -149,7 +149,7 @@ def test_a_disk_that_is_nearly_full_is_named(small_disk):
 
 
 def test_a_calibration_measures_each_precision_in_a_process_of_its_own():
-    found = calibrate(Order(seconds=2.0, num_threads=1, precisions={"cpu": ("fp32", "bf16")}))
+    found = calibrate(CalibrationOrder(seconds=2.0, num_threads=1, precisions={"cpu": ("fp32", "bf16")}))
     assert isinstance(found, Calibration), found
     (cpu,) = found.devices
     assert found.torch == package_version("torch")
@@ -163,7 +163,7 @@ def test_a_calibration_measures_each_precision_in_a_process_of_its_own():
 
 def test_a_calibration_that_fails_says_why_and_leaves_nothing():
     before = set(Path(tempfile.gettempdir()).glob("harness-calibration-*"))
-    found = calibrate(Order(seconds=1.0, num_threads=0, precisions={"cpu": ("fp32",)}))
+    found = calibrate(CalibrationOrder(seconds=1.0, num_threads=0, precisions={"cpu": ("fp32",)}))
     assert found == "its process ended with status 1 (RuntimeError: set_num_threads expects a positive integer)"
     assert set(Path(tempfile.gettempdir()).glob("harness-calibration-*")) == before
 

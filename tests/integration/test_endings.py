@@ -148,7 +148,7 @@ def test_ctrl_c_is_interrupted_with_what_it_reached(bench):
 
 
 def run_with(worker, bench, monkeypatch, **raw):
-    monkeypatch.setattr(runner_module, "_enter_worker", worker)
+    monkeypatch.setattr(runner_module, "_worker_entry", worker)
     on_progress = raw.pop("on_progress", lambda _: None)
     return bench.run(bench.with_cores(2), on_progress, **raw)
 

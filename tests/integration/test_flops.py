@@ -86,14 +86,14 @@ def test_the_peak_is_taken_beside_whole_steps(bench):
 
 
 def test_products_are_squares_and_those_of_a_layer_forward_and_backward(bench):
-    from harness.worker.diagnostics.peak_flops import Product, products_of
+    from harness.worker.diagnostics.peak_flops import MatrixProduct, products_of
 
     model = run(bench, padding="max").model
     products = products_of(model, 384)
     assert [one.num_flops for one in products] == sorted(one.num_flops for one in products)
     assert {one[:3] for one in products if one.layout == "nt"} == {(384, 32, 32), (384, 32, 64), (384, 64, 32)}
     assert {one[:3] for one in products if one.layout == "tn"} == {(32, 384, 32), (64, 384, 32), (32, 384, 64)}
-    assert Product(2048, 2048, 2048) in products
+    assert MatrixProduct(2048, 2048, 2048) in products
     # Forward and backward of four projections and two of the feed-forward part, whatever their layouts.
     layer = 3 * 2 * 384 * (4 * 32 * 32 + 2 * 32 * 64)
     own = [one for one in products if not one.rows == one.inner == one.columns]

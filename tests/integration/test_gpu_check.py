@@ -13,8 +13,8 @@ import pytest
 
 from harness.dataset.sources import DATA_VARIABLE, locate_data, locate_model
 from harness.errors import UserError
-from harness.execution.jobs import Surroundings
-from harness.execution.sweep import look_around
+from harness.execution.jobs import Environment
+from harness.execution.sweep import describe_environment
 from harness.machine.describe import describe_machine, package_version
 from harness.schema.settings import PACKAGED_MODEL
 from harness.store.archive import unpack_records
@@ -22,7 +22,7 @@ from harness.store.records import load_records
 from harness.workflows import gpu_check
 from harness.workflows.gpu_cells import CHECKS, PRECISIONS, CheckRun
 from harness.workflows.gpu_check import NEVER_HERE, main, run_checks
-from harness.workflows.gpu_verdicts import Verdict
+from harness.workflows.gpu_verdicts import GpuCheckVerdict
 from tests.make_records import make_machine
 
 HERE = Path(__file__).parent
@@ -91,7 +91,7 @@ def test_a_check_that_fails_itself_and_one_without_time_cost_the_others_nothing(
         raise ValueError("its own mistake")
 
     def fine(_):
-        yield Verdict(True, "fine", "well")
+        yield GpuCheckVerdict(True, "fine", "well")
 
     run = CheckRun("cpu", tmp_path, bench.runner, bench.preparations, bench.around, {}, {})
     found = run_checks(run, {"broken": (broken, False), "fine": (fine, False)})
@@ -116,7 +116,7 @@ def test_every_cell_of_the_checks_is_one_that_a_gpu_can_be_asked_for(bench, tmp_
 
     bench.records.append(bench.run(training={"max_steps": 1}))
     machine = make_machine(gpus=["NVIDIA H100 80GB HBM3"])
-    around = Surroundings(machine, None, None, {})
+    around = Environment(machine, None, None, {})
     base = gpu_check.base_tables(None, None, tmp_path)
     checks = CheckRun("gpu", tmp_path, bench.runner, bench.preparations, around, base)
     monkeypatch.setattr(CheckRun, "run", run)
@@ -155,8 +155,8 @@ def test_the_whole_command_goes_through_and_packs_what_it_has_where_torch_can_ru
     """A GPU is made up, and torch is a CPU build: each cell's record says so, and no check fails for it."""
     if "+cpu" not in package_version("torch"):
         pytest.skip("this torch is a CUDA build, which would start processes to find no GPU")
-    around = replace(look_around(None), machine=make_machine(gpus=["NVIDIA A10G"]))
-    monkeypatch.setattr(gpu_check, "look_around", lambda _: around)
+    around = replace(describe_environment(None), machine=make_machine(gpus=["NVIDIA A10G"]))
+    monkeypatch.setattr(gpu_check, "describe_environment", lambda _: around)
     monkeypatch.setattr(gpu_check, "package_version", lambda _: "2.11.0")
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setenv(DATA_VARIABLE, "")
@@ -182,8 +182,8 @@ def test_the_whole_command_goes_through_and_packs_what_it_has_where_torch_can_ru
 
 @pytest.mark.parametrize("option", ["--model", "--data"])
 def test_what_is_not_there_is_a_users_mistake(option, tmp_path, monkeypatch):
-    around = Surroundings(make_machine(gpus=["NVIDIA A10G"]), None, None, {})
-    monkeypatch.setattr(gpu_check, "look_around", lambda _: around)
+    around = Environment(make_machine(gpus=["NVIDIA A10G"]), None, None, {})
+    monkeypatch.setattr(gpu_check, "describe_environment", lambda _: around)
     monkeypatch.setattr(gpu_check, "package_version", lambda _: "2.11.0")
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setenv(DATA_VARIABLE, "")

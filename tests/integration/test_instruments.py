@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.cli.views.progress import Screen
+from harness.cli.views.progress import ProgressView
 from harness.schema.settings import PACKAGED_MODEL
 from harness.workflows.verify import run_alone, verify_cell
 
@@ -42,7 +42,7 @@ def test_throughput_agrees_with_the_parents_clock_within_2_percent(bench, paddin
 def test_the_parent_uses_under_1_percent_of_a_cpu_while_a_cell_runs_and_is_drawn(bench):
     cells = bench.cells(**REAL, training={"epochs": 8}, matrix={"batch_size": list(range(16, 36))})
     terminal = Console(file=io.StringIO(), force_terminal=True, width=130, height=40)
-    with Screen(terminal, cells) as screen:
+    with ProgressView(terminal, cells) as screen:
         screen.cell_started(cells[0])
         record = bench.runner.run(
             cells[0], bench.prepare(cells[0]), bench.around, lambda message: screen.cell_progressed(cells[0], message)
@@ -68,8 +68,8 @@ def test_a_sleep_planted_in_batching_is_seen_by_both_clocks(bench, tmp_path, mon
         monkeypatch.setattr(harness.worker.train_loop, "collate", slow if pause_s else collate)
         began = time.perf_counter()
         heard = []
-        job = replace(bench.prepare(cell).job, ordered_at=began, num_threads=1, pulse=str(tmp_path / "pulse"))
-        end = worker._fine_tune(job, lambda message: heard.append((time.perf_counter(), message)), began)
+        job = replace(bench.prepare(cell).job, submitted_at=began, num_threads=1, pulse=str(tmp_path / "pulse"))
+        end = worker._run_training(job, lambda message: heard.append((time.perf_counter(), message)), began)
         marks = [at for at, message in heard if message["kind"] == "mark"]
         return sum(end["seconds"][1:]), marks[-1] - marks[0]
 
@@ -91,7 +91,7 @@ BIG = {
 def big_job(bench):
     """A cell of several hundred MiB, for a process of its own, which looks at nothing more when training is over."""
     (cell,) = bench.cells(**BIG, training={"max_steps": 4})
-    return replace(bench.prepare(cell).job, num_threads=2, looks_closer=False)
+    return replace(bench.prepare(cell).job, num_threads=2, run_diagnostics=False)
 
 
 def test_a_stopwatch_and_time_v_around_a_cell_agree_with_it(bench):

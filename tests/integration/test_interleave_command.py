@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typer.testing import CliRunner
 
-from harness.analysis.abba import find_rounds
+from harness.analysis.abba import find_abba_rounds
 from harness.cli import main as cli
 from harness.store.records import load_records
 
@@ -33,7 +33,7 @@ def test_cells_take_turns_and_are_gone_on_with_and_compared(study_file, tmp_path
     assert accums(records) == "ABBAABBA"
     assert [one.repeat for one in records] == [0, 0, 1, 1, 2, 2, 3, 3]
     sides = [[one for one in records if one.config.training.grad_accum == num] for num in (1, 2)]
-    assert len(find_rounds(*sides)) == 2
+    assert len(find_abba_rounds(*sides)) == 2
     assert "A: training.grad_accum=1; B: training.grad_accum=2" in done.stdout
     assert "Speed of 1 cell on both sides: 1 " in done.stdout
     assert "grad_accum=1 against b8-s24-fp32-cpu-longest-all-t1-grad_accum=2" in done.stdout

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 
 from harness.dataset.corpus import load_tokens
 from harness.execution import sweep
-from harness.execution.sweep import Unwatched
+from harness.execution.sweep import NullListener
 from harness.pricing.prices import Price
 from harness.schema.record import to_json
 from harness.store.records import load_records
-from harness.store.saved_models import CARD, FACTS, MODELS, keep_model, staged
+from harness.store.saved_models import CARD, FACTS, MODELS, save_model, staging_folder
 from harness.worker.collate import attention_mask, collate
 from harness.worker.meters import MemoryMeter, held_bytes, peak_rss_bytes
 from harness.worker.safetensors_io import read_weights, write_weights
@@ -32,7 +32,7 @@ def run(bench, results, around=None, **study):
     """A cell's record and file, and the folder of its model, by the way that a study takes."""
     (cell,) = bench.cells(**study)
     record, path = sweep.run_and_save(
-        bench.runner, cell, bench.prepare(cell), around or bench.around, Unwatched(), results, card_writer(PRICE)
+        bench.runner, cell, bench.prepare(cell), around or bench.around, NullListener(), results, card_writer(PRICE)
     )
     return record, path, next((results / MODELS).glob("*/[!.]*"), None) if (results / MODELS).is_dir() else None
 
@@ -160,7 +160,7 @@ def test_pieces_carry_the_best_weights_over(trainable, bench, tmp_path):
     for name, more in (("one", {"max_rows": rows}), ("two", {"max_rows": 1}), ("three", {})):
         to = tmp_path / name
         to.mkdir()
-        records.append(run_piece(bench, tmp_path / "checkpoints", keep_to=str(to), **more, **study))
+        records.append(run_piece(bench, tmp_path / "checkpoints", save_model_to=str(to), **more, **study))
 
     assert [record.training.kept is None for record in records] == [True, True, False]
     assert records[-1].training.kept.num_updates == num_updates
@@ -186,10 +186,10 @@ def test_what_was_stopped_keeps_the_best_so_far(bench, tmp_path):
         if message.get("accuracy") is not None:
             raise KeyboardInterrupt
 
-    with staged(cell, tmp_path) as folder:
-        needs = replace(needs, job=replace(needs.job, keep_to=str(folder)))
+    with staging_folder(cell, tmp_path) as folder:
+        needs = replace(needs, job=replace(needs.job, save_model_to=str(folder)))
         record = bench.runner.run(cell, needs, bench.around, stop)
-        target = keep_model(
+        target = save_model(
             folder, record, Path("20261001T080000Z-0123.json"), needs.job.model, tmp_path, card_writer(PRICE)
         )
     assert record.outcome == "interrupted"
@@ -204,7 +204,7 @@ def test_a_disk_that_takes_no_weights_costs_no_training(bench, tmp_path):
     (cell,) = bench.cells(training=KEEPS | {"epochs": 1})
     needs = bench.prepare(cell)
     (tmp_path / "file").write_text("no folder")
-    job = replace(needs.job, keep_to=str(tmp_path / "file" / "inside"))
+    job = replace(needs.job, save_model_to=str(tmp_path / "file" / "inside"))
     record = bench.runner.run(cell, replace(needs, job=job), bench.around)
     assert record.outcome == "ok" and record.training.kept is None and record.training.test is not None
     assert "the model can't be kept; training goes on" in "\n".join(record.stderr_tail[0])
@@ -216,7 +216,7 @@ def test_what_a_killed_run_left_behind_is_removed(bench, tmp_path):
     left = tmp_path / MODELS / ".staging-00000000"
     left.mkdir(parents=True)
     (left / "model.safetensors.partial").write_bytes(b"half")
-    with staged(cell, tmp_path) as folder:
+    with staging_folder(cell, tmp_path) as folder:
         assert [path for path in (tmp_path / MODELS).iterdir()] == [folder]
     assert list((tmp_path / MODELS).iterdir()) == []
 

@@ -14,11 +14,11 @@ from harness.dataset.corpus import load_texts, load_tokens
 from harness.execution.preparation import Preparations
 from harness.schema.cells import BaselineConfig
 from harness.worker.collate import collate, token_types
-from harness.worker.distributed import Place
+from harness.worker.distributed import DistributedContext
 from harness.worker.evaluation import predict
 from harness.worker.model import build_model
 
-CPU = Place(torch.device("cpu"), 0, 1)
+CPU = DistributedContext(torch.device("cpu"), 0, 1)
 WORDS = ("banana", "umbrella", "giraffe", "volcano", "saxophone", "teapot")
 
 

@@ -15,17 +15,17 @@ from test_endings import workers
 from test_run_command import Started, harness
 
 from harness.dataset.corpus import load_tokens
-from harness.execution.stop_flag import heard
+from harness.execution.stop_flag import graceful_stop
 from harness.store.checkpoint_files import list_checkpoints
 from harness.store.records import load_record
-from harness.worker.best_model import BestWeights
-from harness.worker.checkpointer import CheckpointKeeper
-from harness.worker.distributed import Place
+from harness.worker.best_model import BestModelSaver
+from harness.worker.checkpointer import CheckpointWriter
+from harness.worker.distributed import DistributedContext
 from harness.worker.meters import MemoryMeter, StepTimer
 from harness.worker.model import build_model
-from harness.worker.train_loop import make_trainee, train
+from harness.worker.train_loop import build_train_state, train
 
-CPU = Place(torch.device("cpu"), 0, 1)
+CPU = DistributedContext(torch.device("cpu"), 0, 1)
 
 # Dropout is on in all of them: the tiny model has BERT's 0.1.
 WAYS = {
@@ -126,7 +126,7 @@ def test_sigterm_is_a_checkpoint_and_the_next_piece_goes_on(bench, tmp_path):
             sent.append(os.kill(os.getpid(), signal.SIGTERM))
 
     before = signal.getsignal(signal.SIGTERM)
-    with heard(tmp_path / "checkpoints-stop"):
+    with graceful_stop(tmp_path / "checkpoints-stop"):
         record = run_piece(bench, folder, on_progress=send, keep_flag=True, **raw)
     assert signal.getsignal(signal.SIGTERM) is before
     assert record.outcome == "preempted"
@@ -144,11 +144,11 @@ def test_ctrl_c_is_a_checkpoint_and_a_notice_of_the_cloud_too(bench, tmp_path):
         if message["kind"] == "mark" and not sent:
             sent.append(os.kill(os.getpid(), signal.SIGINT))
 
-    with heard(tmp_path / "one-stop"):
+    with graceful_stop(tmp_path / "one-stop"):
         record = run_piece(bench, tmp_path / "one", on_progress=send, keep_flag=True, **raw)
     assert (record.outcome, record.reason.partition(":")[0]) == ("interrupted", "stopped by the user")
     assert len(list_checkpoints(tmp_path / "one")) == 1
-    with heard(tmp_path / "two-stop", notice=lambda: True, look_every_s=0.01):
+    with graceful_stop(tmp_path / "two-stop", notice=lambda: True, look_every_s=0.01):
         record = run_piece(bench, tmp_path / "two", keep_flag=True, **raw)
     assert (record.outcome, record.reason.partition(":")[0]) == ("preempted", "the cloud takes this machine back")
     assert len(list_checkpoints(tmp_path / "two")) == 1
@@ -179,16 +179,16 @@ def test_the_scaler_and_what_it_skipped_come_back(optimizer, bench, tmp_path):
         rows = load_tokens(prepared.job.tokens_folder, "train")
         # 2^22 overflows fp16 until it was halved often enough.
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**22)
-        trainee = replace(make_trainee(model, cell.config, CPU, 12), scaler=scaler)
+        trainee = replace(build_train_state(model, cell.config, CPU, 12), scaler=scaler)
         timer, memory, keeper = StepTimer(CPU.device), MemoryMeter(CPU.device, 0), None
         if folder:
             told = tell(cell, prepared, folder, bench.around.machine, max_rows=max_rows)
-            best, job = BestWeights(model, None, CPU, lambda: None), replace(prepared.job, pieces=told)
-            keeper = CheckpointKeeper(job, trainee, CPU, timer, memory, 12, None, best)
+            best, job = BestModelSaver(model, None, CPU, lambda: None), replace(prepared.job, pieces=told)
+            keeper = CheckpointWriter(job, trainee, CPU, timer, memory, 12, None, best)
             keeper.resume(0.0)
         trace = train(
             trainee, rows, rows, cell.config, CPU, timer=timer, memory=memory, on_step=lambda _: None,
-            beat=lambda: None, keeper=keeper,
+            tick=lambda: None, keeper=keeper,
         )  # fmt: skip
         return trace, scaler.state_dict(), trainee.schedule.get_last_lr(), len(timer.seconds())
 

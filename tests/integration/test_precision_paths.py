@@ -15,12 +15,12 @@ from harness.worker import device
 from harness.worker import main as worker
 from harness.worker import train_loop as training
 from harness.worker.collate import attention_mask, collate
-from harness.worker.distributed import Place
+from harness.worker.distributed import DistributedContext
 from harness.worker.meters import MemoryMeter, StepTimer
 from harness.worker.model import build_model
-from harness.worker.train_loop import make_trainee, set_precision, train
+from harness.worker.train_loop import build_train_state, set_precision, train
 
-CPU = Place(torch.device("cpu"), 0, 1)
+CPU = DistributedContext(torch.device("cpu"), 0, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def test_updates_that_the_scaler_skips_are_counted_without_reading_its_scale(opt
     config, model, rows = prepare(
         bench, matrix={"precision": ["fp16"]}, training={"max_steps": 12, "optimizer": optimizer, "eval_every": 0.25}
     )
-    trainee = make_trainee(model, config, CPU, 12)
+    trainee = build_train_state(model, config, CPU, 12)
     # 2^40 overflows fp16 until it was halved often enough: the scale falls once for every update that is skipped.
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     trainee = replace(trainee, scaler=scaler)
@@ -53,7 +53,7 @@ def test_updates_that_the_scaler_skips_are_counted_without_reading_its_scale(opt
     monkeypatch.setattr(scaler, "get_scale", lambda: pytest.fail("reading the scale waits for the GPU"))
     trace = train(
         trainee, rows, rows, config, CPU, timer=StepTimer(CPU.device), memory=MemoryMeter(CPU.device, 0),
-        on_step=lambda trace: seen.append(trace.num_skipped), beat=lambda: None,
+        on_step=lambda trace: seen.append(trace.num_skipped), tick=lambda: None,
     )  # fmt: skip
     fell = sum(after < before for before, after in zip([2.0**40, *scales], scales, strict=False))
     assert len(scales) == 12 and fell > 3
@@ -104,7 +104,7 @@ def test_tf32_is_set_and_unset_for_older_and_newer_readers_of_the_flags(bench, p
 def test_nothing_in_a_timed_step_waits_for_the_device(bench, monkeypatch):
     """A step that asked the device for a number would wait for its queue on a GPU; on a CPU the question alone is seen."""
     config, model, rows = prepare(bench, training={"max_steps": 6, "eval_every": 100})
-    trainee = make_trainee(model, config, CPU, 6)
+    trainee = build_train_state(model, config, CPU, 6)
     asked = []
 
     class Asking(torch.utils._python_dispatch.TorchDispatchMode):
@@ -117,7 +117,7 @@ def test_nothing_in_a_timed_step_waits_for_the_device(bench, monkeypatch):
     monkeypatch.setattr(training, "forward_backward", lambda *args: _within(Asking(), step, *args))
     trace = train(
         trainee, rows, rows, config, CPU, timer=StepTimer(CPU.device), memory=MemoryMeter(CPU.device, 0),
-        on_step=lambda _: None, beat=lambda: None,
+        on_step=lambda _: None, tick=lambda: None,
     )  # fmt: skip
     assert len(trace.num_samples) == 6
     assert asked == []
@@ -135,13 +135,13 @@ def test_ranks_that_share_a_gpu_are_bound_to_the_first(bench, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", bound.append)
-    monkeypatch.setattr(device, "_check_architecture", lambda _: None)
+    monkeypatch.setattr(device, "check_gpu_architecture", lambda _: None)
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
-    assert device._bind_gpu(replace(job, shares_gpu=True)) == torch.device("cuda", 0)
+    assert device.bind_gpu(replace(job, share_first_gpu=True)) == torch.device("cuda", 0)
     assert bound == [torch.device("cuda", 0)]
     assert worker.os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     with pytest.raises(device.Unsupported, match="torch sees 1 CUDA devices, too few for rank 1"):
-        device._bind_gpu(job)
+        device.bind_gpu(job)
 
 
 def test_a_torch_that_sees_no_gpu_is_unsupported_and_says_why(bench):
@@ -149,7 +149,7 @@ def test_a_torch_that_sees_no_gpu_is_unsupported_and_says_why(bench):
         pytest.skip("this machine has a GPU: torch sees it")
     (cell,) = bench.cells(matrix={"device": ["gpu"]})
     with pytest.raises(device.Unsupported, match="sees no CUDA device: driver and CUDA build do not fit"):
-        device._bind_gpu(bench.prepare(cell).job)
+        device.bind_gpu(bench.prepare(cell).job)
 
 
 def test_what_the_forkserver_loads_asks_nothing_of_cuda():

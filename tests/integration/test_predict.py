@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 from harness.cli import main as cli
 from harness.errors import UserError
 from harness.machine.describe import describe_machine
-from harness.schema.predict_job import LabelJob, progress_paths
+from harness.schema.predict_job import PredictJob, progress_paths
 from harness.worker import predict_output as label_output
-from harness.worker.predict import label_file
-from harness.worker.predict_output import LabelOutput, identify
-from harness.workflows.predict_file import Asked, plan_job
+from harness.worker.predict import predict_file
+from harness.worker.predict_output import PredictOutput, identify
+from harness.workflows.predict_file import PredictOptions, plan_job
 
 NUM_ROWS = 6000
 
@@ -62,14 +62,14 @@ def texts(tmp_path_factory):
 
 def job_of(model, texts, out, **fields):
     told = {"model": str(model), "file": str(texts), "out": str(out), "text": ("body",), "carried": ("id",)}
-    return LabelJob.model_validate(told | {"seq_len": 16, "threads": 1, "window_rows": 500} | fields)
+    return PredictJob.model_validate(told | {"seq_len": 16, "threads": 1, "window_rows": 500} | fields)
 
 
 @pytest.fixture(scope="module")
 def whole(model, texts, tmp_path_factory):
     """Every row labelled, without a stop."""
     out = tmp_path_factory.mktemp("whole") / "out.parquet"
-    told = label_file(job_of(model, texts, out), lambda _: None)
+    told = predict_file(job_of(model, texts, out), lambda _: None)
     return pa.parquet.read_table(out).to_pylist(), told
 
 
@@ -153,10 +153,10 @@ def test_killed_at_twenty_moments_between_any_two_writes(model, texts, tmp_path)
 
             return counted
 
-        label_output.write_whole = killing(label_output.write_whole)
+        label_output.atomic_write_text = killing(label_output.atomic_write_text)
         label_output._encoded = killing(label_output._encoded)
         label_output.os.fsync = killing(os.fsync)
-        with LabelOutput(job, identity) as output:
+        with PredictOutput(job, identity) as output:
             while (first := output.progress.num_rows) < 200:
                 rows = range(first, min(200, first + rng.randint(1, 9)))
                 output.append(pa.table({"row": list(rows)}, schema=schema), 0)
@@ -187,7 +187,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_finished(model, texts, tmp_
                 file.write("n6000,teapot\n")
 
     with pytest.raises(UserError, match="changed while it was read"):
-        label_file(job, change)
+        predict_file(job, change)
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -197,15 +197,15 @@ def test_a_model_without_a_classifier_is_refused(tiny_bert, texts, tmp_path):
     BertModel.from_pretrained(tiny_bert).save_pretrained(tmp_path / "bare")
     (tmp_path / "bare" / "tokenizer.json").write_bytes((tiny_bert / "tokenizer.json").read_bytes())
     with pytest.raises(UserError, match=r"not trained to classify: classifier\.bias"):
-        label_file(job_of(tmp_path / "bare", texts, tmp_path / "out.csv"), lambda _: None)
+        predict_file(job_of(tmp_path / "bare", texts, tmp_path / "out.csv"), lambda _: None)
     with pytest.raises(UserError, match="this model has 512 positions"):
-        label_file(job_of(tiny_bert, texts, tmp_path / "out.csv", seq_len=600), lambda _: None)
+        predict_file(job_of(tiny_bert, texts, tmp_path / "out.csv", seq_len=600), lambda _: None)
 
 
 def test_what_is_not_said_is_as_the_model_was_trained(model, texts, tmp_path):
-    job = plan_job(Asked(str(model), texts, tmp_path / "out.csv"), describe_machine())
+    job = plan_job(PredictOptions(str(model), texts, tmp_path / "out.csv"), describe_machine())
     assert (job.text, job.pair, job.seq_len, job.device) == (("body",), None, 16, "cpu")
-    said = Asked(str(model), texts, tmp_path / "out.csv", text=["id", "body"], seq_len=8, threads=3)
+    said = PredictOptions(str(model), texts, tmp_path / "out.csv", text=["id", "body"], seq_len=8, threads=3)
     job = plan_job(said, describe_machine())
     assert (job.text, job.seq_len, job.threads) == (("id", "body"), 8, 3)
 
@@ -227,5 +227,5 @@ def test_what_cannot_be_done_is_told_before_anything_starts(model, texts, tmp_pa
     told |= {key: tmp_path / told[key] for key in ("file", "out") if isinstance(told[key], str)}
     assert isinstance(told["file"], Path)
     with pytest.raises(UserError) as error:
-        plan_job(Asked(**told), describe_machine())
+        plan_job(PredictOptions(**told), describe_machine())
     assert words in str(error.value)

@@ -83,7 +83,7 @@ def test_a_pause_planted_in_batching_is_seen_there_alone(bench, tmp_path, monkey
 
     (cell,) = bench.cells(training={"max_steps": 4, "eval_every": 100})
     job = replace(bench.prepare(cell).job, num_threads=1, pulse=str(tmp_path / "pulse"))
-    job = replace(job, profile_to=str(tmp_path / "p"), profile_first=2)
+    job = replace(job, profile_prefix=str(tmp_path / "p"), profile_first=2)
     # Only once the steps that are measured are done.
     steps = profiling._step
     monkeypatch.setattr(
@@ -91,7 +91,7 @@ def test_a_pause_planted_in_batching_is_seen_there_alone(bench, tmp_path, monkey
         "_step",
         lambda *args: (monkeypatch.setattr(harness.worker.train_loop, "collate", slow), steps(*args)),
     )
-    end = worker._fine_tune(job, lambda message: None, time.perf_counter())
+    end = worker._run_training(job, lambda message: None, time.perf_counter())
     found = StepProfile.model_validate_json((tmp_path / "p.json").read_text())
     assert len(found.step_s) == 2
     assert 0.4 <= found.phases_s["data"] < 0.8

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from harness.schema.record import Record, from_fields
+from harness.schema.record import Record, upgrade_record
 from tests.unit.frozen import RECORDS
 
 
 @pytest.fixture(scope="session")
 def ok_record() -> Record:
     """A finished two-rank run (tests/fixtures/README.md)."""
-    return from_fields(json.loads((RECORDS / "v1" / "ok.json").read_text(encoding="utf-8")))
+    return upgrade_record(json.loads((RECORDS / "v1" / "ok.json").read_text(encoding="utf-8")))

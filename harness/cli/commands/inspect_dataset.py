@@ -44,7 +44,7 @@ def inspect(  # noqa: PLR0913 - each is an option
     from harness.cli.views.dataset import inspection_fields, show_inspection, study_text
     from harness.dataset.sources import locate_model
     from harness.schema.settings import ModelSettings
-    from harness.workflows.inspect_dataset import advise_on, inspect_source, settle_columns
+    from harness.workflows.inspect_dataset import advise_on, inspect_source, resolve_columns
 
     if write is not None and write.exists():
         raise UserError(f"{write}: is there already; name another file, or remove it")
@@ -52,7 +52,7 @@ def inspect(  # noqa: PLR0913 - each is an option
     known: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
     if hide_texts:
         known["store_texts"] = False
-    settings, guesses, columns = settle_columns(source, known)
+    settings, guesses, columns = resolve_columns(source, known)
     chosen = ModelSettings() if model is None else ModelSettings(name=model)
     files = locate_model(chosen.name, weights=False)
     found = inspect_source(settings, files, guesses, columns)

@@ -13,7 +13,7 @@ from harness.cli.lookups import choose_cells, load_cells
 
 if TYPE_CHECKING:
     from harness.schema.cells import Cell
-    from harness.schema.interleaving import Interleaved
+    from harness.schema.interleaving import InterleavedRuns
     from harness.schema.record import Record
 
 
@@ -23,13 +23,13 @@ def cells_to_run(
     only: list[str] | None,
     settings: tuple[str, str] | None,
     rounds: int | None,
-) -> tuple[Interleaved | None, list[Cell]]:
+) -> tuple[InterleavedRuns | None, list[Cell]]:
     """A study's runs in order; with two settings, those of the pairs that have both."""
-    from harness.schema.interleaving import DEFAULT_ROUNDS, interleave
+    from harness.schema.interleaving import DEFAULT_ROUNDS, plan_interleaved
 
     if settings is None:
         return None, choose_cells(load_cells(study, overrides), only)
-    found = interleave(study, overrides or (), settings)
+    found = plan_interleaved(study, overrides or (), settings)
     for reason in found.left_out:
         console.err.print(f"[yellow]left out:[/] {escape(reason)}", soft_wrap=True, highlight=False)
     found = found.only(choose_cells([cell for pair in found.pairs for cell in pair], only))
@@ -46,7 +46,7 @@ def read_limit(fail_above: str | None) -> float | None:
 
 
 def compare_turns(
-    turns: Interleaved | None,
+    turns: InterleavedRuns | None,
     cells: Sequence[Cell],
     records: Sequence[Record],
     prices: Path | None,

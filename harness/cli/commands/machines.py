@@ -10,13 +10,13 @@ from rich.table import Table
 
 from harness.cli import console
 from harness.cli.console import EXIT_SPOILT
-from harness.cli.lookups import asker, find_price, read_stated
+from harness.cli.lookups import cloud_detector, find_price, read_stated
 from harness.cli.options import DEFAULT_RESULTS, AsJson, Detect, Instance, Offline, OwnPrices, Region, ResultsPath
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.pricing.prices import Price
-    from harness.schema.host_record import Detected, Gpu
+    from harness.schema.host_record import DetectedInstance, Gpu
 
 app = typer.Typer()
 
@@ -34,7 +34,7 @@ def machine(
     """Say what this computer is, what it would be priced as, and why."""
     from harness.machine.describe import describe_machine, package_version
 
-    stated, ask = read_stated(instance, region, prices), asker(detect=detect, offline=offline)
+    stated, ask = read_stated(instance, region, prices), cloud_detector(detect=detect, offline=offline)
     here = describe_machine()
     detected = ask(here)
     found = find_price(here, prices, stated=stated, detected=detected)
@@ -111,12 +111,12 @@ def prices(
     the file that HARNESS_PRICES names, else ~/.config/bert-cost-harness/prices.csv.
     """
     from harness.cli.views import price as price_screen
-    from harness.pricing.price_search import Wanted, find_instance, search
+    from harness.pricing.price_search import PriceQuery, find_instance, search
     from harness.pricing.price_table import load_prices, own_table_path
 
     table = load_prices()
     named = None if instance == "refresh" else instance
-    wanted = Wanted(named, gpu, max_usd, provider, region, cpus, memory_gib, spot)
+    wanted = PriceQuery(named, gpu, max_usd, provider, region, cpus, memory_gib, spot)
     if instance == "refresh":
         from harness.pricing.price_catalog import refresh
 
@@ -158,7 +158,7 @@ def _price_line(found: Price | str) -> str:
     return f"{where}{found.usd_per_hour:g} USD an hour, {found.basis} ({dated}){more}"
 
 
-def _detected_line(detected: Detected | None) -> str:
+def _detected_line(detected: DetectedInstance | None) -> str:
     if detected is None:
         return "nothing told (--detect asks the services of EC2, GCE and Azure)"
     kind = {True: ", spot", False: ", on demand", None: ""}[detected.is_spot]

@@ -9,7 +9,7 @@ import typer
 
 from harness.cli import console
 from harness.cli.console import EXIT_INTERRUPTED
-from harness.cli.lookups import asker, find_price, read_stated
+from harness.cli.lookups import cloud_detector, find_price, read_stated
 from harness.cli.options import AsJson, Detect, Instance, Offline, OwnPrices, Region, UsdPerHour
 from harness.errors import UserError
 
@@ -66,15 +66,15 @@ def predict(  # noqa: PLR0913 - each is an option of the command
     The output has a row for each of the file's, in its order: `row` (from 0), the columns of --with, `predicted`, and a column
     `p:LABEL` for each label. A row without a text has no label.
     """
-    from harness.cli.views.predict import PredictScreen, show_predicted
+    from harness.cli.views.predict import PredictView, show_predicted
     from harness.machine.describe import describe_machine
     from harness.schema.predict_job import progress_paths
     from harness.schema.predict_job import restart as forget
-    from harness.workflows.predict_file import Asked, plan_job, predict_file
+    from harness.workflows.predict_file import PredictOptions, plan_job, predict_file
 
-    machine, ask = describe_machine(), asker(detect=detect, offline=offline)
+    machine, ask = describe_machine(), cloud_detector(detect=detect, offline=offline)
     stated = read_stated(instance, region, prices)
-    asked = Asked(
+    asked = PredictOptions(
         model, file, out, text=text, pair=pair, carried=with_ or (), precision=precision, batch_size=batch_size,
         seq_len=seq_len, threads=threads, device=device,
     )  # fmt: skip
@@ -85,7 +85,7 @@ def predict(  # noqa: PLR0913 - each is an option of the command
     elif out.exists() and not progress_paths(out)[1].exists():
         raise UserError(f"-o {out}: it is there already; --restart makes it anew")
     try:
-        with PredictScreen(console.err) as screen:
+        with PredictView(console.err) as screen:
             found = predict_file(job, machine, price, screen.hear)
     except KeyboardInterrupt:
         console.err.print("Stopped. What is written is kept; the same command goes on.", highlight=False)

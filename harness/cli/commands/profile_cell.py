@@ -30,12 +30,12 @@ def profile(
     Of several cells the first that trains is taken; `--only cell=NAME` names another.
     """
     from harness.cli.views.step_profile import show_profile
-    from harness.execution.sweep import look_around
+    from harness.execution.sweep import describe_environment
     from harness.workflows.profile_cell import choose_trained, profile_cell
 
     cell = choose_trained(choose_cells(load_cells(study, overrides), only))
     try:
-        found = profile_cell(cell, look_around(None), steps, out)
+        found = profile_cell(cell, describe_environment(None), steps, out)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:

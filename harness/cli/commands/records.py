@@ -53,7 +53,7 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file (default: to the terminal).")] = None,
 ) -> None:
     """Write cells as benchmarks of another tool: the seconds of their measured steps, and what else was measured."""
-    from harness.files import write_whole
+    from harness.files import atomic_write_text
     from harness.store.archive import read_records
     from harness.workflows.benchmark_export import export_benchmarks
 
@@ -67,7 +67,7 @@ def export(
         sys.stdout.write(text)
         return
     try:
-        write_whole(out, text)
+        atomic_write_text(out, text)
     except OSError as error:
         raise UserError(f"--out {out}: can't be written: {error.strerror}") from None
     num_cells = len(exported.fields["benchmarks"])

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from harness.cli import console
 from harness.cli.console import EXIT_NOTHING_FITS, EXIT_SLOWER
-from harness.cli.lookups import above_0, load_cells, price_records, read_pairs
+from harness.cli.lookups import load_cells, parse_key_value, price_records, require_positive
 from harness.cli.options import AsJson, Deadline, Overrides, OwnPrices, PriceAs, RecordPaths, UsdPerHour
 from harness.errors import UserError
 
@@ -63,7 +63,7 @@ def report(  # noqa: PLR0913 - each is an option
 ) -> None:
     """Write the report: one HTML page, a summary for a pull request, and a table."""
     from harness.decision.differences import require_same
-    from harness.decision.elsewhere import elsewhere as look_elsewhere
+    from harness.decision.elsewhere import price_elsewhere as look_elsewhere
     from harness.decision.requirements import parse_duration
     from harness.report import write_report
 
@@ -108,24 +108,24 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Choose by what was measured: the cheapest, the fastest and a balanced configuration. Exit status 1 if none will do."""
-    from harness.cli.views.recommendation import advice_fields, describe_advice
+    from harness.cli.views.recommendation import describe_recommendation, recommendation_fields
     from harness.decision.recommend import recommend as choose
-    from harness.decision.requirements import Asked, parse_duration
+    from harness.decision.requirements import Requirements, parse_duration
     from harness.report.formatting import shown_in
 
-    asked = Asked(
+    asked = Requirements(
         target_accuracy=target_accuracy or None,
         deadline_s=None if deadline is None else parse_duration(deadline, "--deadline"),
-        budget_usd=above_0(budget, "--budget"),
-        gpu_memory_bytes=None if gpu_memory is None else (above_0(gpu_memory, "--gpu-memory") or 0.0) * 2**30,
+        budget_usd=require_positive(budget, "--budget"),
+        gpu_memory_bytes=None if gpu_memory is None else (require_positive(gpu_memory, "--gpu-memory") or 0.0) * 2**30,
     )
     found = price_records(paths, prices, None, instance, usd_per_hour)
     advice = choose(found.cells, asked, found.assumed)
     if as_json:
-        console.print_json(advice_fields(advice, found.cells))
+        console.print_json(recommendation_fields(advice, found.cells))
     else:
         with shown_in(found.assumed.prices.currency):
-            describe_advice(console.out, advice, found.cells)
+            describe_recommendation(console.out, advice, found.cells)
     if not advice.choices:
         raise typer.Exit(EXIT_NOTHING_FITS)
 
@@ -163,11 +163,11 @@ def compare(  # noqa: PLR0913 - each is an option
 ) -> None:
     """Say which cells of B are faster or slower than A's, by how much, and how certain that is."""
     from harness.cli.views import compare as screen
-    from harness.decision.compare import Asked
-    from harness.decision.differences import words
+    from harness.decision.compare import CompareOptions
+    from harness.decision.differences import describe_difference
     from harness.report.formatting import shown_in
 
-    asked = Asked(
+    asked = CompareOptions(
         margin=screen.read_fraction(margin, "--margin") or 0.0,
         accuracy_margin=screen.read_fraction(accuracy_margin, "--accuracy-margin") or 0.0,
         run_spread=screen.read_fraction(run_spread, "--run-spread"),
@@ -175,11 +175,13 @@ def compare(  # noqa: PLR0913 - each is an option
     )
     sides = (screen.read_side(a, machine_a, "--machine-a"), screen.read_side(b, machine_b, "--machine-b"))
     found, read = screen.load_comparison(
-        sides, asked, prices=prices, instances=read_pairs(instance or []), usd_per_hour=usd_per_hour, strict=strict
+        sides, asked, prices=prices, instances=parse_key_value(instance or []), usd_per_hour=usd_per_hour, strict=strict
     )
     console.print_problems([problem for one in read for problem in one.unreadable])
     for difference in found.pairing.differences:
-        console.err.print(f"[yellow]differs:[/] {escape(words(difference))}", soft_wrap=True, highlight=False)
+        console.err.print(
+            f"[yellow]differs:[/] {escape(describe_difference(difference))}", soft_wrap=True, highlight=False
+        )
     with shown_in(read[0].assumed.prices.currency):
         if markdown is not None:
             markdown.write_text(screen.to_markdown(found), encoding="utf-8")

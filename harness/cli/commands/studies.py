@@ -15,7 +15,7 @@ from harness.cli import console
 from harness.cli.commands.interleave import cells_to_run, compare_turns, read_limit
 from harness.cli.commands.verify import verify_cells
 from harness.cli.console import EXIT_CODES, EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_SLOWER
-from harness.cli.lookups import asker, choose_cells, find_price, load_cells, read_stated
+from harness.cli.lookups import choose_cells, cloud_detector, find_price, load_cells, read_stated
 from harness.cli.options import (
     DEFAULT_RESULTS,
     AsJson,
@@ -131,13 +131,13 @@ def run(  # noqa: PLR0913 - each is an option of the command
     ] = False,
 ) -> None:
     """Run a study's cells that are not done yet; each record is saved as its cell ends."""
-    from harness.cli.views.progress import Screen
+    from harness.cli.views.progress import ProgressView
     from harness.execution.completed import find_all_done, ran_out
-    from harness.execution.sweep import look_around, run_cells
+    from harness.execution.sweep import describe_environment, run_cells
     from harness.store.records import own_records
     from harness.workflows.model_card import card_writer
 
-    stated, ask = read_stated(instance, region, prices), asker(detect=detect, offline=offline)
+    stated, ask = read_stated(instance, region, prices), cloud_detector(detect=detect, offline=offline)
     limit = read_limit(fail_above)
     if interleave is None and (rounds or fail_above or markdown):
         raise UserError("--rounds, --fail-above and --markdown of `harness run` need --interleave A B")
@@ -145,7 +145,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     if verify:
         verify_cells(cells, results)
         return
-    around = look_around(stated, ask)
+    around = describe_environment(stated, ask)
     known = own_records(results, around.machine)
     console.print_problems(known.unreadable)
     # Runs made at another time are no turns: of an interleaved study only its own count.
@@ -166,7 +166,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     )
     budget = _budget(to_do[0], price)
     known_s = {record.config_hash: record.duration_s for record in known.records if record.outcome == "ok"}
-    with Screen(console.out, to_do) as screen:
+    with ProgressView(console.out, to_do) as screen:
         records = run_cells(
             to_do, results, around, screen, known_s=known_s, budget=budget,
             skip=not no_skip, known_oom=ran_out(known.records, around.machine), write_card=card_writer(price),
@@ -198,13 +198,13 @@ def fit(
     """Find the largest batch size that fits a memory: predicted, then confirmed by steps that are really run."""
     from harness.cli.views import fit as fit_screen
     from harness.machine.describe import describe_machine
-    from harness.workflows.fit import Question, choose_cell, choose_limit, find_fit, predict_fit
+    from harness.workflows.fit import BatchSizeSearch, choose_cell, choose_limit, find_fit, predict_fit
 
     here = describe_machine()
     cell = choose_cell(choose_cells(load_cells(study, overrides), only), seq_len, precision)
-    question = Question(cell, here)
+    question = BatchSizeSearch(cell, here)
     limit = choose_limit(question.config(1), here, memory_gib, machine)
-    screen = fit_screen.FitScreen(None if as_json else console.out)
+    screen = fit_screen.FitView(None if as_json else console.out)
     screen.begin(question, limit)
     found = predict_fit(question, limit) if predict else find_fit(question, limit, screen.tried)
     if as_json:

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from harness.cli import console
 from harness.cli.console import EXIT_CRASHED, EXIT_GO_ON, EXIT_INTERRUPTED
-from harness.cli.lookups import above_0, asker, find_price, load_cells, read_stated
+from harness.cli.lookups import cloud_detector, find_price, load_cells, read_stated, require_positive
 from harness.cli.options import (
     DEFAULT_RESULTS,
     Detect,
@@ -28,10 +28,10 @@ from harness.cli.options import (
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.execution.resumable import Bounds
+    from harness.execution.resumable import StopLimits
     from harness.pricing.prices import Price
     from harness.schema.record import Record
-    from harness.store.checkpoint_files import Found
+    from harness.store.checkpoint_files import ResumePoint
 
 app = typer.Typer()
 
@@ -77,17 +77,17 @@ def train(  # noqa: PLR0913 - each is an option of the command
 
     Ctrl-C, SIGTERM and a cloud's notice that it takes the machine back stop it likewise. The end is an ordinary record.
     """
-    from harness.cli.views.progress import Screen
+    from harness.cli.views.progress import ProgressView
     from harness.execution.completed import find_done
-    from harness.execution.resumable import checkpoints_folder, choose_cell, train_piece
-    from harness.execution.sweep import look_around
-    from harness.machine.cloud_metadata import taken_back
+    from harness.execution.resumable import checkpoints_folder, choose_cell, train_until_limit
+    from harness.execution.sweep import describe_environment
+    from harness.machine.cloud_metadata import preemption_notice
     from harness.store.records import own_records
     from harness.workflows.model_card import card_writer
 
     runs = choose_cell(load_cells(study, overrides), cell)
-    stated, ask = read_stated(instance, region, prices), asker(detect=detect, offline=offline)
-    around = look_around(stated, ask)
+    stated, ask = read_stated(instance, region, prices), cloud_detector(detect=detect, offline=offline)
+    around = describe_environment(stated, ask)
     known = own_records(results, around.machine)
     console.print_problems(known.unreadable)
     # One that timed out is not done: here it can go on.
@@ -104,10 +104,10 @@ def train(  # noqa: PLR0913 - each is an option of the command
     )
     seen, bounds = around.detected, _bounds(max_minutes, max_usd, max_rows, price)
     if not offline and seen is not None and seen.is_spot is not False:
-        bounds = replace(bounds, notice=partial(taken_back, seen.vendor))
+        bounds = replace(bounds, notice=partial(preemption_notice, seen.vendor))
     folder = checkpoints or checkpoints_folder(chosen, results)
-    with Screen(console.out, [chosen]) as screen:
-        record = train_piece(
+    with ProgressView(console.out, [chosen]) as screen:
+        record = train_until_limit(
             chosen, results, around, screen, folder=folder, bounds=bounds, on_found=_print_found, write_card=card_writer(price),
         )  # fmt: skip
     _print_end(record, folder)
@@ -117,23 +117,23 @@ def train(  # noqa: PLR0913 - each is an option of the command
         raise typer.Exit(EXIT_CRASHED)
 
 
-def _bounds(max_minutes: float | None, max_usd: float | None, max_rows: int | None, price: Price | str) -> Bounds:
+def _bounds(max_minutes: float | None, max_usd: float | None, max_rows: int | None, price: Price | str) -> StopLimits:
     """The stricter of minutes and dollars, and rows."""
-    from harness.execution.resumable import Bounds
+    from harness.execution.resumable import StopLimits
 
     limits: list[tuple[float, str]] = []
-    if above_0(max_minutes, "--max-minutes") is not None and max_minutes is not None:
+    if require_positive(max_minutes, "--max-minutes") is not None and max_minutes is not None:
         limits.append((max_minutes * 60, f"--max-minutes {max_minutes:g}"))
-    if above_0(max_usd, "--max-usd") is not None and max_usd is not None:
+    if require_positive(max_usd, "--max-usd") is not None and max_usd is not None:
         if isinstance(price, str):
             raise UserError(f"--max-usd can't be held: {price}")
         seconds = max_usd / price.usd_per_hour * 3600
         limits.append((seconds, f"--max-usd {max_usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis})"))
     max_s, words = min(limits, default=(None, ""))
-    return Bounds(max_s=max_s, time_words=words, max_rows=max_rows)
+    return StopLimits(max_s=max_s, time_words=words, max_rows=max_rows)
 
 
-def _print_found(found: Found) -> None:
+def _print_found(found: ResumePoint) -> None:
     for refused in found.refused:
         console.err.print(f"[yellow]refused:[/] {escape(refused)}", soft_wrap=True, highlight=False)
     if found.manifest is not None:

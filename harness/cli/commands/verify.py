@@ -20,13 +20,13 @@ def verify_cells(cells: Sequence[Cell], results: Path) -> None:
     """Run each cell under independent instruments; exit status 1 where one contradicts, or a cell ended badly."""
     from harness.cli.views.verify import show_tolerance, show_verified
     from harness.execution.preparation import Preparations
-    from harness.execution.sweep import alone
+    from harness.execution.sweep import exclusive_lock
     from harness.machine.describe import describe_machine
     from harness.workflows.verify import verify_cell
 
     here, found = describe_machine(), []
     try:
-        with alone(results), tempfile.TemporaryDirectory(prefix="harness-data-") as folder:
+        with exclusive_lock(results), tempfile.TemporaryDirectory(prefix="harness-data-") as folder:
             preparations = Preparations(Path(folder))
             for cell in cells:
                 found.append(verify_cell(cell, preparations.prepare, here))

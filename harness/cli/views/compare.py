@@ -13,12 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.analysis.significance import LEVEL
-from harness.decision.compare import CANNOT_TELL, NO_DIFFERENCE, Asked, Comparison, Judged, compare
-from harness.decision.differences import require_same, words
-from harness.decision.pairing import Alone, pair_cells
+from harness.decision.compare import CANNOT_TELL, NO_DIFFERENCE, CompareOptions, Comparison, MetricVerdict, compare
+from harness.decision.differences import describe_difference, require_same
+from harness.decision.pairing import UnpairedCell, pair_cells
 from harness.errors import UserError
 from harness.report.formatting import clean, currency_code, listed, memory, number, plural, usd
-from harness.schema.interleaving import Interleaved
+from harness.schema.interleaving import InterleavedRuns
 from harness.workflows.priced_records import Priceable, load_priced
 
 _NAMES = {
@@ -76,7 +76,7 @@ def read_fraction(text: str | None, option: str) -> float | None:
 
 def load_comparison(
     sides: tuple[SideOf, SideOf],
-    asked: Asked,
+    asked: CompareOptions,
     *,
     prices: Path | None = None,
     instances: Mapping[str, str] | None = None,
@@ -97,7 +97,7 @@ def load_comparison(
     return compare(pairing, asked), read
 
 
-def compare_turns(turns: Interleaved, found: Priceable, fail_above: float | None) -> Comparison:
+def compare_turns(turns: InterleavedRuns, found: Priceable, fail_above: float | None) -> Comparison:
     """Hold the two settings' cells of an interleaved run against each other.
 
     Raises:
@@ -107,7 +107,7 @@ def compare_turns(turns: Interleaved, found: Priceable, fail_above: float | None
         [cell for cell in found.cells if {run.config_hash for run in cell.summary.records} & hashes]
         for hashes in turns.hashes
     )
-    return compare(pair_cells(one, other, across=turns.keys), Asked(fail_above=fail_above))
+    return compare(pair_cells(one, other, across=turns.keys), CompareOptions(fail_above=fail_above))
 
 
 def describe_comparison(console: Console, found: Comparison) -> None:
@@ -138,7 +138,7 @@ def to_markdown(found: Comparison) -> str:
     first, *more = [_cell(line) for line in _lines(found)]
     lines = [first, "", f"| {' | '.join(_HEAD)} |", "|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(_cell(text) for text in row)} |" for row in _rows(found)]
-    differing = [f"- {_cell(words(one))}" for one in found.pairing.differences]
+    differing = [f"- {_cell(describe_difference(one))}" for one in found.pairing.differences]
     if differing:
         lines += ["", "A and B differ, beside what is compared, in", "", *differing]
     return "\n".join([*lines, "", *(f"- {line}" for line in more)]) + "\n"
@@ -169,12 +169,12 @@ def comparison_fields(found: Comparison) -> dict[str, Any]:
             | {"other_outcome": None if one.other is None else one.other.summary.outcome}
             for one in found.pairing.alone
         ],
-        "differences": [words(one) for one in found.pairing.differences],
+        "differences": [describe_difference(one) for one in found.pairing.differences],
         "notes": list(found.pairing.notes),
     }
 
 
-def _fields(judged: Judged) -> dict[str, Any]:
+def _fields(judged: MetricVerdict) -> dict[str, Any]:
     change = "difference" if judged.figure.key == "accuracy" else "ratio"
     return {
         "a": judged.a,
@@ -206,11 +206,11 @@ def _block(name: str, figures: Any) -> Iterator[tuple[str, ...]]:  # noqa: ANN40
         name = ""
 
 
-def _name(judged: Judged) -> str:
+def _name(judged: MetricVerdict) -> str:
     return _NAMES.get(judged.figure.key) or f"{currency_code()} per 1,000"
 
 
-def _sides(judged: Judged) -> tuple[str, str]:
+def _sides(judged: MetricVerdict) -> tuple[str, str]:
     if judged.a is None or judged.b is None:
         return "", ""
     if judged.figure.key == "peak_memory_bytes":
@@ -221,7 +221,7 @@ def _sides(judged: Judged) -> tuple[str, str]:
     return show(judged.a), show(judged.b)
 
 
-def _change(judged: Judged) -> str:
+def _change(judged: MetricVerdict) -> str:
     change, sign = judged.change, "+" if judged.figure.key == "accuracy" else ""
 
     def show(value: float) -> str:
@@ -256,7 +256,7 @@ def _lines(found: Comparison) -> Iterator[str]:
     yield from found.pairing.notes
 
 
-def _alone(one: Alone) -> str:
+def _alone(one: UnpairedCell) -> str:
     name = f"{one.cell.summary.cell} ({one.cell.summary.study})"
     if one.other is None:
         return f"On {one.side} alone: {clean(name)}."

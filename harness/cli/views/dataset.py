@@ -13,8 +13,8 @@ from rich.table import Table
 
 from harness.report.formatting import plural
 from harness.schema.settings import Padding
-from harness.workflows.inspect_dataset import UNKNOWN, Inspection, Shown
-from harness.workflows.seq_len_advice import PADDINGS, WHOLE_FRACTION, Advice, Length
+from harness.workflows.inspect_dataset import UNKNOWN, Inspection, TokenizedExample
+from harness.workflows.seq_len_advice import PADDINGS, WHOLE_FRACTION, Length, SeqLenAdvice
 
 _SHOWN_CLASSES = 12
 _SHOWN_TOKENS = 28
@@ -25,7 +25,7 @@ _NOTHING = 0.001  # of the tokens
 _MANY_NEAR = 0.005  # of the rows that are held out
 
 
-def show_inspection(console: Console, found: Inspection, advice: Advice) -> None:
+def show_inspection(console: Console, found: Inspection, advice: SeqLenAdvice) -> None:
     """Print all of it."""
 
     def say(line: str = "") -> None:
@@ -52,7 +52,7 @@ def show_inspection(console: Console, found: Inspection, advice: Advice) -> None
     say(_floor(found))
 
 
-def sentences(advice: Advice) -> Iterator[str]:
+def sentences(advice: SeqLenAdvice) -> Iterator[str]:
     """What is recommended, and what more would cost."""
     best, longer = advice.best, advice.longer
     whole = 1 - best.cut_texts_fraction
@@ -81,7 +81,7 @@ def sentences(advice: Advice) -> Iterator[str]:
         yield f"Measured test accuracy: {gained[1].value:.3f} at {best.seq_len} tokens, {gained[0].value:.3f} at {longer.seq_len}."
 
 
-def study_text(found: Inspection, advice: Advice, batch_size: int) -> str:
+def study_text(found: Inspection, advice: SeqLenAdvice, batch_size: int) -> str:
     """A study file for this source."""
     data = found.settings.model_dump(mode="json", exclude_defaults=True) | {"source": found.settings.source}
     order = ["source", *(key for key in data if key != "source")]
@@ -102,7 +102,7 @@ def study_text(found: Inspection, advice: Advice, batch_size: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def inspection_fields(found: Inspection, advice: Advice) -> dict[str, Any]:
+def inspection_fields(found: Inspection, advice: SeqLenAdvice) -> dict[str, Any]:
     """The same for programs."""
     return {
         "settings": found.settings.model_dump(mode="json"),
@@ -203,7 +203,7 @@ def _histogram(lengths: np.ndarray) -> str:
     return "".join(" ▁▂▃▄▅▆▇█"[int(np.ceil(8 * count / counts.max()))] for count in counts)
 
 
-def _example(one: Shown, seq_len: int) -> str:
+def _example(one: TokenizedExample, seq_len: int) -> str:
     kept = one.tokens[: min(seq_len, _SHOWN_TOKENS)]
     words = " ".join(f"[bold red]{escape(token)}[/]" if token == UNKNOWN else escape(token) for token in kept)
     left = len(one.tokens) - len(kept)
@@ -214,7 +214,7 @@ def _example(one: Shown, seq_len: int) -> str:
     return f"  [bold]{kind:8}[/] {escape(one.label)}  {words}{more}"
 
 
-def _table(advice: Advice) -> Table:
+def _table(advice: SeqLenAdvice) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in ("seq_len", "texts cut", "tokens cut", *(f"padding, {name}" for name in PADDINGS)):
         table.add_column(head, justify="right")
@@ -258,5 +258,5 @@ def _times(factor: float) -> str:
     return "no more arithmetic" if factor < _LONGER else f"{factor:.2f} times the arithmetic"
 
 
-def _note(advice: Advice) -> str:
+def _note(advice: SeqLenAdvice) -> str:
     return f" # cuts {advice.best.cut_texts_fraction:.1%} of the texts"

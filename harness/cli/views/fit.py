@@ -6,19 +6,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.workflows.fit import Fit, Limit, Question, Try
+from harness.workflows.fit import Attempt, BatchSizeSearch, Fit, MemoryBudget
 
 _MIB = 2**20
 _SHOWN_ROOMS = 12
 
 
-class FitScreen:
+class FitView:
     """Prints each try as it ends; prints nothing without a console."""
 
     def __init__(self, console: Console | None) -> None:
         self._console = console
 
-    def begin(self, question: Question, limit: Limit) -> None:
+    def begin(self, question: BatchSizeSearch, limit: MemoryBudget) -> None:
         """Say what is asked."""
         config = question.config(1)
         recipe = {"head": "head alone", "all": "whole model"}.get(config.trainable, f"{config.trainable} layers")
@@ -27,7 +27,7 @@ class FitScreen:
             f"padded), {config.precision}, {config.device}; to fit {escape(limit.words)}"
         )
 
-    def tried(self, one: Try) -> None:
+    def tried(self, one: Attempt) -> None:
         """A batch size was run."""
         measured = "no peak" if one.measured_bytes is None else f"measured {_mib(one.measured_bytes)}"
         verdict = "[green]fits[/]" if one.fits else "[red]does not fit[/]"

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.mistakes import MAX_CLASSES, Confusion, confusion
+from harness.analysis.mistakes import MAX_CLASSES, Confusion, count_confusion
 from harness.schema.record import Record
 
 _LONGEST_LABEL = 24
@@ -18,7 +18,7 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u
 
 def describe_mistakes(console: Console, record: Record) -> None:
     """Print a record's confusion matrix, or of many classes the most confused pairs, and its surest mistakes."""
-    found = confusion(record)
+    found = count_confusion(record)
     if found is None:
         return
     console.print(

@@ -16,14 +16,14 @@ from harness.workflows.predict_file import Predicted
 _MIB = 2**20
 
 
-class PredictScreen(AbstractContextManager["PredictScreen"]):
+class PredictView(AbstractContextManager["PredictView"]):
     """One line that is written over, where there is a terminal; drawn only when a message comes, at most once a second."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._num_before = 0
 
-    def __enter__(self) -> PredictScreen:
+    def __enter__(self) -> PredictView:
         """Begin to draw."""
         if self._live:
             self._live.start()

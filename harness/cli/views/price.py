@@ -10,13 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.pricing.price_rows import STALE_DAYS, BillingRow, HardwareRow, PriceRow, age_words, days_old
-from harness.pricing.price_search import Wanted, hardware_of
+from harness.pricing.price_search import PriceQuery, hardware_of
 from harness.pricing.price_table import PriceTable
 
 _MAX_ROWS = 60
 
 
-def list_prices(console: Console, rows: Sequence[PriceRow], wanted: Wanted, table: PriceTable) -> None:
+def list_prices(console: Console, rows: Sequence[PriceRow], wanted: PriceQuery, table: PriceTable) -> None:
     """A line for each row, cheapest first, with its age; the old ones are marked."""
     out = Table(box=None, pad_edge=False, header_style="bold")
     for name, width in (("USD/h", 7), ("spot", 6)):

@@ -33,7 +33,7 @@ _STYLES = {
 _MIB = 2**20
 
 
-class Screen(AbstractContextManager["Screen"]):
+class ProgressView(AbstractContextManager["ProgressView"]):
     """A `sweep.Watcher`. Draws only when it is told something, at most once a second, so that the parent stays idle."""
 
     def __init__(self, console: Console, cells: Sequence[Cell]) -> None:
@@ -45,7 +45,7 @@ class Screen(AbstractContextManager["Screen"]):
         self._began = time.perf_counter()
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> ProgressView:
         """Begin to draw."""
         if self._live:
             self._live.start()

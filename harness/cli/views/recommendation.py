@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.analysis.estimate import Estimate, value_of
-from harness.decision.recommend import Advice, Choice, RuledOut
+from harness.decision.recommend import Recommendation, Recommended, UnmetRequirement
 from harness.decision.requirements import Candidate
 from harness.pricing.cost import Priced
 from harness.report.formatting import interval, listed, memory, number, percent, plural, seconds, usd, usd_per_hour
-from harness.report.labels import describe, machine_labels, usual_values
+from harness.report.labels import common_values, describe, machine_labels
 from harness.report.sections.cell_table import OUTCOMES, basis_label
 
 BALANCE = (
@@ -22,13 +22,13 @@ BALANCE = (
 )
 
 
-def describe_advice(console: Console, advice: Advice, cells: Sequence[Priced]) -> None:
+def describe_recommendation(console: Console, advice: Recommendation, cells: Sequence[Priced]) -> None:
     """Print it."""
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
-    names, usual = machine_labels(cells), usual_values(cells)
+    names, usual = machine_labels(cells), common_values(cells)
     for group in _together(advice.choices):
         first = group[0].candidate
         say(f"[bold]{escape(listed([one.role for one in group]).capitalize())}[/]")
@@ -54,9 +54,9 @@ def describe_advice(console: Console, advice: Advice, cells: Sequence[Priced]) -
 _NOTHING = "[bold]No fine-tuning cell was measured.[/]"
 
 
-def advice_fields(advice: Advice, cells: Sequence[Priced]) -> dict[str, Any]:
+def recommendation_fields(advice: Recommendation, cells: Sequence[Priced]) -> dict[str, Any]:
     """The same for a script; units in the names."""
-    names, usual = machine_labels(cells), usual_values(cells)
+    names, usual = machine_labels(cells), common_values(cells)
     return {
         "asked": vars(advice.asked),
         "num_measured": advice.num_measured,
@@ -82,9 +82,9 @@ def advice_fields(advice: Advice, cells: Sequence[Priced]) -> dict[str, Any]:
     }
 
 
-def _together(choices: Sequence[Choice]) -> list[list[Choice]]:
+def _together(choices: Sequence[Recommended]) -> list[list[Recommended]]:
     """Roles that one cell has stand in one paragraph."""
-    groups: dict[int, list[Choice]] = {}
+    groups: dict[int, list[Recommended]] = {}
     for one in choices:
         groups.setdefault(id(one.candidate), []).append(one)
     return list(groups.values())
@@ -115,7 +115,7 @@ def _priced_at(cell: Priced) -> str:
     return f"priced at {usd_per_hour(price.usd_per_hour)} an hour, {basis_label(price)}: {place}{told}"
 
 
-def _why_not(advice: Advice, names: Mapping[str, str]) -> list[str]:
+def _why_not(advice: Recommendation, names: Mapping[str, str]) -> list[str]:
     lines = [_ruled_out(one, names) for one in advice.ruled_out if one.num_cells]
     if advice.num_elsewhere:
         lines.append(f"Left out, because judged on another test set: {advice.num_elsewhere}.")
@@ -125,7 +125,7 @@ def _why_not(advice: Advice, names: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _ruled_out(one: RuledOut, names: Mapping[str, str]) -> str:
+def _ruled_out(one: UnmetRequirement, names: Mapping[str, str]) -> str:
     verb = "misses" if one.num_cells == 1 else "miss"
     lead = f"{plural(one.num_cells, 'configuration')} {verb} {one.demand}"
     if one.nearest is None or one.nearest_value is None:

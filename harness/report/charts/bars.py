@@ -8,7 +8,7 @@ from textwrap import wrap
 
 import plotly.graph_objects as go
 
-from harness.analysis.estimate import Estimate, through
+from harness.analysis.estimate import Estimate, map_increasing
 from harness.decision.choice import bound
 from harness.pricing.cost import Priced
 from harness.report.charts.base import (
@@ -17,15 +17,15 @@ from harness.report.charts.base import (
     chart_text,
     colour,
     layout,
-    live,
     memory_ticks,
     money,
+    recompute_meta,
     words_beside,
 )
 from harness.report.charts.cost_accuracy import basis_words
-from harness.report.charts.heat_maps import FIGURES, PER_SAMPLE, Figure, ended
+from harness.report.charts.heat_maps import FIGURES, PER_SAMPLE, HeatMapFigure, ended
 from harness.report.formatting import currency_sign, plural
-from harness.report.labels import axis_word, machine_labels, told, usual_values
+from harness.report.labels import axis_word, common_values, config_fields, machine_labels
 from harness.schema.cells import FineTuneConfig
 
 _MAX_GROUPS = 6
@@ -41,7 +41,7 @@ ROOM = 1.5  # behind the longest bar, for its figure
 
 
 @dataclass(frozen=True)
-class Group:
+class BarGroup:
     """Cells that differ in nothing but precision, device and machine, by these."""
 
     told: tuple[str, ...]
@@ -60,30 +60,30 @@ def bars(cells: Sequence[Priced]) -> tuple[list[Chart], int]:
     return charts, len(groups) - len(shown)
 
 
-def _groups(cells: Sequence[Priced]) -> list[Group]:
+def _groups(cells: Sequence[Priced]) -> list[BarGroup]:
     machines = machine_labels(cells)
-    varied = [key for key in usual_values(cells) if key not in ("precision", "device")]
-    found: dict[tuple[str, ...], Group] = {}
+    varied = [key for key in common_values(cells) if key not in ("precision", "device")]
+    found: dict[tuple[str, ...], BarGroup] = {}
     for cell in cells:
         config = cell.summary.config
         if isinstance(config, FineTuneConfig):
-            fields = told(cell)
+            fields = config_fields(cell)
             words = tuple(axis_word(key, fields[key]) for key in varied if fields[key] is not None)
             place = f"{config.precision}, {config.device}"
             if len(machines) > 1:
                 place += f", {machines[cell.summary.machine_id]}"
-            group = found.setdefault(words, Group(words, {}))
+            group = found.setdefault(words, BarGroup(words, {}))
             if place not in group.cells or cell.summary.num_ok:
                 group.cells[place] = cell
     return list(found.values())
 
 
-def _any(groups: Sequence[Group], figure: Figure) -> bool:
+def _any(groups: Sequence[BarGroup], figure: HeatMapFigure) -> bool:
     return any(figure.read(cell) is not None for group in groups for cell in group.cells.values())
 
 
 @dataclass(frozen=True)
-class Rows:
+class BarRows:
     """Where each bar stands, in rows from the top: only bars that there are take room.
 
     Attributes:
@@ -99,7 +99,7 @@ class Rows:
     num_rows: float
 
 
-def _rows(groups: Sequence[Group], places: Sequence[str], figure: Figure) -> Rows:
+def _rows(groups: Sequence[BarGroup], places: Sequence[str], figure: HeatMapFigure) -> BarRows:
     """A row for every cell; one for a place of which no cell has the figure."""
     at: dict[tuple[str, int], float] = {}
     middle: dict[str, float] = {}
@@ -115,10 +115,12 @@ def _rows(groups: Sequence[Group], places: Sequence[str], figure: Figure) -> Row
         num_rows = 1 if place in lost else len(members)
         middle[place] = top + (num_rows - 1) / 2
         top += num_rows + _GAP
-    return Rows(at, middle, lost, top - _GAP)
+    return BarRows(at, middle, lost, top - _GAP)
 
 
-def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure, indices: Mapping[int, int]) -> Chart:
+def _bars(
+    groups: Sequence[BarGroup], places: Sequence[str], figure: HeatMapFigure, indices: Mapping[int, int]
+) -> Chart:
     labels = _labels(groups)
     rows = _rows(groups, places, figure)
     drawn = go.Figure()
@@ -151,7 +153,7 @@ def _bars(groups: Sequence[Group], places: Sequence[str], figure: Figure, indice
     return Chart(f"chart-bars-{figure.key}", title, label, drawn)
 
 
-def _labels(groups: Sequence[Group]) -> list[str]:
+def _labels(groups: Sequence[BarGroup]) -> list[str]:
     """In what each group differs from the others shown."""
     same = set.intersection(*(set(group.told) for group in groups))
     return [", ".join(part for part in group.told if part not in same) or "all" for group in groups]
@@ -163,14 +165,14 @@ def _legend_name(label: str) -> str:
 
 
 def _traces(
-    group: Group, label: str, index: int, rows: Rows, figure: Figure, indices: Mapping[int, int]
+    group: BarGroup, label: str, index: int, rows: BarRows, figure: HeatMapFigure, indices: Mapping[int, int]
 ) -> list[go.Bar]:
     places = [place for place in group.cells if place not in rows.lost]
     found = [figure.read(group.cells[place]) for place in places]
     words = [_words(group.cells[place], estimate, figure) for place, estimate in zip(places, found, strict=True)]
     return bar_traces(
         [rows.at[place, index] for place in places],
-        [None if estimate is None else through(estimate, figure.drawn) for estimate in found],
+        [None if estimate is None else map_increasing(estimate, figure.drawn) for estimate in found],
         words,
         name=_legend_name(label),
         role=SERIES[index],
@@ -209,7 +211,7 @@ def bar_traces(
             "width": 3,
         },
         name=name,
-        meta=colour(role) if cells is None else live("x", PER_SAMPLE, cells, role),
+        meta=colour(role) if cells is None else recompute_meta("x", PER_SAMPLE, cells, role),
         hoverinfo="text",
         hovertext=list(hover),
     )
@@ -225,17 +227,17 @@ def bar_traces(
         marker={"color": "rgba(0,0,0,0)"},
         showlegend=False,
         hoverinfo="skip",
-        meta=None if cells is None else live("x", PER_SAMPLE, cells, end="high"),
+        meta=None if cells is None else recompute_meta("x", PER_SAMPLE, cells, end="high"),
     )
     return [bar, ends]
 
 
-def _words(cell: Priced, estimate: Estimate | None, figure: Figure) -> str:
+def _words(cell: Priced, estimate: Estimate | None, figure: HeatMapFigure) -> str:
     # A space that is not trimmed keeps the words off the error bar.
     return chr(0xA0) + chart_text(figure.show(estimate.value) if estimate is not None else ended(cell))
 
 
-def _lost_places(groups: Sequence[Group], places: Sequence[str], rows: Rows) -> go.Scatter:
+def _lost_places(groups: Sequence[BarGroup], places: Sequence[str], rows: BarRows) -> go.Scatter:
     """Words where a bar would begin, had any of the cells there ended well."""
     lost = [place for place in places if place in rows.lost]
     first = [next(group.cells[place] for group in groups if place in group.cells) for place in lost]

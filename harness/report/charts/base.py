@@ -89,7 +89,9 @@ def colour(role: str) -> dict[str, str]:
     return {"colour": role}
 
 
-def live(axis: str, figure: str, cells: Sequence[Any], role: str | None = None, **more: object) -> dict[str, Any]:
+def recompute_meta(
+    axis: str, figure: str, cells: Sequence[Any], role: str | None = None, **more: object
+) -> dict[str, Any]:
     """A trace's `meta`, by which the page lays it anew for other assumptions (see report/redraw.js).
 
     Args:

@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 
 from harness.analysis.estimate import Estimate
 from harness.pricing.cost import Priced
-from harness.report.charts.base import INK, Chart, chart_text, colour, layout, live, money
+from harness.report.charts.base import INK, Chart, chart_text, colour, layout, money, recompute_meta
 from harness.report.charts.cost_accuracy import basis_words
 from harness.report.formatting import clean, currency_code, in_currency, memory, number, plural, usd
-from harness.report.labels import group_word, machine_labels, told, usual_values
+from harness.report.labels import common_values, config_fields, group_word, machine_labels
 from harness.schema.cells import FineTuneConfig
 
 _ROW_HEIGHT = 44
@@ -31,7 +31,7 @@ _FAILURES = {"oom": "out of memory", "timeout": "out of time"}
 
 
 @dataclass(frozen=True)
-class Figure:
+class HeatMapFigure:
     """One figure that is drawn for a cell: how to read it, and how to show it; `{money}` is the currency."""
 
     key: str
@@ -57,9 +57,9 @@ def _memory(cell: Priced) -> Estimate | None:
 
 
 FIGURES = (
-    Figure("speed", "Training speed, samples/s", lambda c: c.summary.samples_per_s, number),
-    Figure("memory", "Peak memory", _memory, memory, scale=("#f8f2e4", "#dfae54")),
-    Figure(
+    HeatMapFigure("speed", "Training speed, samples/s", lambda c: c.summary.samples_per_s, number),
+    HeatMapFigure("memory", "Peak memory", _memory, memory, scale=("#f8f2e4", "#dfae54")),
+    HeatMapFigure(
         "usd",
         "{money} per 1,000 samples",
         lambda c: c.usd_per_1000_samples,
@@ -78,12 +78,12 @@ def heat_maps(cells: Sequence[Priced]) -> list[Chart]:
     charts: list[Chart] = []
     places = {id(cell): index for index, cell in enumerate(cells)}
     machines = machine_labels(cells)
-    usual = usual_values(cells)
+    usual = common_values(cells)
     varied = [key for key in usual if key not in _PLACE]
     groups: dict[tuple[object, ...], list[Priced]] = {}
     for cell in cells:
         if cell.summary.kind == "fine_tune":
-            fields = told(cell)
+            fields = config_fields(cell)
             key = (cell.summary.machine_id, *(str(fields[name]) for name in varied))
             groups.setdefault(key, []).append(cell)
     grids = [members for members in groups.values() if _spans(members)]
@@ -106,14 +106,16 @@ def _place(cell: Priced) -> tuple[int, int]:
 
 
 def _group_name(cell: Priced, usual: Mapping[str, str], machines: dict[str, str]) -> str:
-    fields = told(cell)
+    fields = config_fields(cell)
     odd = [key for key in usual if key not in _PLACE and str(fields[key]) != usual[key]]
     keys = dict.fromkeys(["precision", "device", "padding", "trainable", *odd])
     parts = [group_word(key, fields[key]) for key in keys if fields[key] is not None]
     return ", ".join([*parts, *([machines[cell.summary.machine_id]] if machines else [])])
 
 
-def _heat_map(key: str, group: str, members: Sequence[Priced], figure: Figure, places: Mapping[int, int]) -> Chart:
+def _heat_map(
+    key: str, group: str, members: Sequence[Priced], figure: HeatMapFigure, places: Mapping[int, int]
+) -> Chart:
     columns = sorted({_place(cell)[0] for cell in members})
     rows = sorted({_place(cell)[1] for cell in members})
     by_place: dict[tuple[int, int], Priced] = {}
@@ -125,7 +127,7 @@ def _heat_map(key: str, group: str, members: Sequence[Priced], figure: Figure, p
     words = [[_square(cell, figure) for cell in line] for line in grid]
     basis = f", {basis_words(members)}" if figure.dollars else ""
     x, y = [f"{column}" for column in columns], [f"{row}" for row in rows]
-    meta = live("z", PER_SAMPLE, [[None if c is None else places[id(c)] for c in line] for line in grid])
+    meta = recompute_meta("z", PER_SAMPLE, [[None if c is None else places[id(c)] for c in line] for line in grid])
     drawn = go.Figure(
         go.Heatmap(
             x=x,
@@ -183,12 +185,12 @@ def _heat_map(key: str, group: str, members: Sequence[Priced], figure: Figure, p
     )
 
 
-def _value(cell: Priced | None, figure: Figure) -> float | None:
+def _value(cell: Priced | None, figure: HeatMapFigure) -> float | None:
     found = None if cell is None else figure.read(cell)
     return None if found is None else figure.drawn(found.value)
 
 
-def _square(cell: Priced | None, figure: Figure) -> str:
+def _square(cell: Priced | None, figure: HeatMapFigure) -> str:
     if cell is None:
         return ""
     found = figure.read(cell)
@@ -201,7 +203,7 @@ def ended(cell: Priced) -> str:
     return "no figure" if outcome == "ok" else _FAILURES.get(outcome, outcome)
 
 
-def _heat_hover(cell: Priced | None, figure: Figure, basis: str) -> str:
+def _heat_hover(cell: Priced | None, figure: HeatMapFigure, basis: str) -> str:
     if cell is None:
         return "not in the study"
     seq_len, batch_size = _place(cell)

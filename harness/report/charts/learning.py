@@ -45,7 +45,7 @@ _NUM_DRAWN = 40  # points of a fitted line
 
 
 @dataclass(frozen=True)
-class Spot:
+class LearningSpot:
     """One mark: measured, or foretold."""
 
     num_train: float
@@ -77,15 +77,15 @@ def learning_charts(
     return charts
 
 
-def measured_spots(curve: LearningCurve, places: Mapping[int, int]) -> list[Spot]:
+def measured_points(curve: LearningCurve, places: Mapping[int, int]) -> list[LearningSpot]:
     """The sizes that were measured."""
     return [
-        Spot(point.num_train, point.accuracy, point.train_s, point.run_s, places[id(point.cell)])
+        LearningSpot(point.num_train, point.accuracy, point.train_s, point.run_s, places[id(point.cell)])
         for point in curve.points
     ]
 
 
-def foretold_spots(curve: LearningCurve, places: Mapping[int, int]) -> list[Spot]:
+def extrapolated_points(curve: LearningCurve, places: Mapping[int, int]) -> list[LearningSpot]:
     """Twice and four times the most examples; none without a law."""
     if not isinstance(curve.law, PowerLaw):
         return []
@@ -95,7 +95,7 @@ def foretold_spots(curve: LearningCurve, places: Mapping[int, int]) -> list[Spot
         accuracy = curve.law.accuracy(num_train)
         if isinstance(accuracy, Estimate):
             spots.append(
-                Spot(num_train, accuracy, train_seconds(curve, num_train), run_seconds(curve, num_train), place)
+                LearningSpot(num_train, accuracy, train_seconds(curve, num_train), run_seconds(curve, num_train), place)
             )
     return spots
 
@@ -106,7 +106,7 @@ def _chart(
     curves: Sequence[LearningCurve],
     names: Sequence[str],
     places: Mapping[int, int],
-    across: Callable[[Spot], float],
+    across: Callable[[LearningSpot], float],
     *,
     number: bool = False,
 ) -> Chart:
@@ -114,7 +114,7 @@ def _chart(
     for index, (curve, name) in enumerate(zip(curves, names, strict=True)):
         show = (lambda value: f"{value:,.0f} examples") if number else seconds
         line = number and isinstance(curve.law, PowerLaw)
-        for spots, is_measured in ((measured_spots(curve, places), True), (foretold_spots(curve, places), False)):
+        for spots, is_measured in ((measured_points(curve, places), True), (extrapolated_points(curve, places), False)):
             if spots:
                 x = [across(spot) for spot in spots]
                 everything += x
@@ -139,7 +139,7 @@ def _money_chart(
     for index, (curve, name) in enumerate(zip(curves, names, strict=True)):
         price = curve.largest.cell.price
         hourly = 0.0 if price is None else price.usd_per_hour
-        for spots, is_measured in ((measured_spots(curve, places), True), (foretold_spots(curve, places), False)):
+        for spots, is_measured in ((measured_points(curve, places), True), (extrapolated_points(curve, places), False)):
             if not spots:
                 continue
             amounts = [
@@ -178,7 +178,7 @@ def _money_chart(
 def _marks(
     index: int,
     name: str,
-    spots: Sequence[Spot],
+    spots: Sequence[LearningSpot],
     x: Sequence[float],
     hover: Sequence[str],
     *,
@@ -222,7 +222,7 @@ def _majority(figure: go.Figure, curves: Sequence[LearningCurve]) -> None:
         figure.add_trace(horizontal(share, f"majority class {percent(share)}", dash="dot"))
 
 
-def _hover(name: str, spot: Spot, amount: str, *, is_measured: bool) -> str:
+def _hover(name: str, spot: LearningSpot, amount: str, *, is_measured: bool) -> str:
     spread = interval(spot.accuracy, "percent")
     lines = [
         name + ("" if is_measured else ", foretold"),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from harness.analysis.estimate import through
+from harness.analysis.estimate import map_increasing
 from harness.decision.choice import bound
-from harness.decision.side_by_side import PER_1000, SPEED, Figure, Line, SideBySide
+from harness.decision.side_by_side import PER_1000, SPEED, ComparedCell, MachineFigure, SideBySide
 from harness.pricing.cost import Priced
 from harness.report.charts.bars import ROOM, bar_traces
 from harness.report.charts.base import SERIES, Chart, chart_text, layout, money
@@ -29,7 +29,7 @@ _EDGE = 0.8  # of a row above the first and below the last
 class _Kind:
     key: str
     title: str
-    figure: Figure
+    figure: MachineFigure
     show: Callable[[float], str]
     dollars: bool = False
 
@@ -71,7 +71,9 @@ def machine_charts(
     return [_chart(shown, names[: len(SERIES)], kind, places) for kind in kinds], max(0, len(found.shared) - MAX_LINES)
 
 
-def _chart(shown: Sequence[tuple[Line, str]], names: Sequence[str], kind: _Kind, indices: Mapping[int, int]) -> Chart:
+def _chart(
+    shown: Sequence[tuple[ComparedCell, str]], names: Sequence[str], kind: _Kind, indices: Mapping[int, int]
+) -> Chart:
     at, middles, num_rows = _rows(shown, len(names))
     drawn = go.Figure()
     for index, name in enumerate(names):
@@ -89,7 +91,7 @@ def _chart(shown: Sequence[tuple[Line, str]], names: Sequence[str], kind: _Kind,
         drawn.add_traces(
             bar_traces(
                 [at[place] for place in places],
-                [None if estimate is None else through(estimate, kind.drawn) for estimate in found],
+                [None if estimate is None else map_increasing(estimate, kind.drawn) for estimate in found],
                 words,
                 name=chart_text(name),
                 role=SERIES[index],
@@ -118,7 +120,9 @@ def _chart(shown: Sequence[tuple[Line, str]], names: Sequence[str], kind: _Kind,
     return Chart(f"chart-machines-{kind.key}", title, label, drawn)
 
 
-def _rows(shown: Sequence[tuple[Line, str]], num_types: int) -> tuple[dict[tuple[int, int], float], list[float], float]:
+def _rows(
+    shown: Sequence[tuple[ComparedCell, str]], num_types: int
+) -> tuple[dict[tuple[int, int], float], list[float], float]:
     """Where each bar stands, by line and type, in rows from the top; the middle of each line; and rows in all."""
     at: dict[tuple[int, int], float] = {}
     middles: list[float] = []

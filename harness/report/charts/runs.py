@@ -8,7 +8,7 @@ from statistics import median
 
 import plotly.graph_objects as go
 
-from harness.analysis.throughput import Window, measure_windows
+from harness.analysis.throughput import ThroughputWindow, measure_windows
 from harness.pricing.cost import Priced
 from harness.report.charts.base import INK, SERIES, Chart, chart_text, colour, layout, span
 from harness.report.formatting import clean, number, plural
@@ -48,7 +48,7 @@ def runs_charts(cells: Sequence[Priced], records: Iterable[Record]) -> tuple[lis
     return charts[:MAX_CHARTS], max(0, len(charts) - MAX_CHARTS)
 
 
-def _windows(record: Record) -> list[Window]:
+def _windows(record: Record) -> list[ThroughputWindow]:
     return measure_windows([record.training] if record.training else [])
 
 

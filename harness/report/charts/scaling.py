@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 
 from harness.analysis.estimate import Estimate
 from harness.decision.choice import bound
-from harness.decision.scaling import Point, Series
+from harness.decision.scaling import ScalingPoint, Series
 from harness.pricing.cost import Priced
-from harness.report.charts.base import QUIET, SERIES, Chart, chart_text, colour, layout, live, money
+from harness.report.charts.base import QUIET, SERIES, Chart, chart_text, colour, layout, money, recompute_meta
 from harness.report.charts.cost_accuracy import basis_words
 from harness.report.charts.heat_maps import PER_SAMPLE
 from harness.report.formatting import currency_code, currency_sign, in_currency, interval, number, percent, plural, usd
@@ -27,12 +27,12 @@ _DODGE = 0.05  # of the axis between two series, so that their error bars do not
 
 
 @dataclass(frozen=True)
-class Figure:
+class ScalingFigure:
     """One figure that is drawn over devices; `{money}` is the currency."""
 
     key: str
     title: str
-    read: Callable[[Point], Estimate | None]
+    read: Callable[[ScalingPoint], Estimate | None]
     show: Callable[[float], str]
     unit: str
 
@@ -47,9 +47,11 @@ class Figure:
 
 
 FIGURES = (
-    Figure("speed", "Training speed, samples/s", lambda point: point.samples_per_s, number, "number"),
-    Figure("efficiency", "Efficiency against the fewest devices", lambda point: point.efficiency, percent, "percent"),
-    Figure("usd", "{money} per 1,000 samples", lambda point: point.cell.usd_per_1000_samples, usd, "usd"),
+    ScalingFigure("speed", "Training speed, samples/s", lambda point: point.samples_per_s, number, "number"),
+    ScalingFigure(
+        "efficiency", "Efficiency against the fewest devices", lambda point: point.efficiency, percent, "percent"
+    ),
+    ScalingFigure("usd", "{money} per 1,000 samples", lambda point: point.cell.usd_per_1000_samples, usd, "usd"),
 )
 
 
@@ -76,7 +78,7 @@ def scaling_charts(series: Sequence[Series], cells: Sequence[Priced]) -> dict[st
 
 
 def _chart(
-    series: Sequence[Series], names: Sequence[Sequence[str]], figure: Figure, key: str, places: Mapping[int, int]
+    series: Sequence[Series], names: Sequence[Sequence[str]], figure: ScalingFigure, key: str, places: Mapping[int, int]
 ) -> Chart:
     sizes = sorted({point.num_devices for one in series for point in one.points})
     room = (sizes[-1] - sizes[0]) * 0.18
@@ -115,10 +117,10 @@ def _chart(
 
 
 def _trace(
-    series: Series, name: Sequence[str], figure: Figure, index: int, shift: float, places: Mapping[int, int]
+    series: Series, name: Sequence[str], figure: ScalingFigure, index: int, shift: float, places: Mapping[int, int]
 ) -> go.Scatter:
     found = [(point, estimate) for point in series.points if (estimate := figure.read(point)) is not None]
-    meta = live("y", PER_SAMPLE, [places[id(point.cell)] for point, _ in found], SERIES[index])
+    meta = recompute_meta("y", PER_SAMPLE, [places[id(point.cell)] for point, _ in found], SERIES[index])
     return go.Scatter(
         x=[point.num_devices + shift for point, _ in found],
         y=[figure.drawn(estimate.value) for _, estimate in found],
@@ -149,7 +151,7 @@ def _share_trace(
         for point in series.points
         if (estimate := point.cell.usd_per_1000_samples_of_share or point.cell.usd_per_1000_samples) is not None
     ]
-    figure = Figure("share", "", lambda point: point.cell.usd_per_1000_samples_of_share, usd, "usd")
+    figure = ScalingFigure("share", "", lambda point: point.cell.usd_per_1000_samples_of_share, usd, "usd")
     return go.Scatter(
         x=[point.num_devices + shift for point, _ in found],
         y=[figure.drawn(estimate.value) for _, estimate in found],
@@ -157,7 +159,7 @@ def _share_trace(
         line={"width": 1.5, "dash": "dot"},
         marker={"size": 8, "symbol": "circle-open"},
         name=_lines([*name, "GPUs in use alone"]),
-        meta=live("y", _SHARE, [places[id(point.cell)] for point, _ in found], SERIES[index]),
+        meta=recompute_meta("y", _SHARE, [places[id(point.cell)] for point, _ in found], SERIES[index]),
         hoverinfo="text",
         hovertext=[_hover(point, estimate, [*name, "GPUs in use alone"], figure) for point, estimate in found],
     )
@@ -179,7 +181,7 @@ def _ideal(first: float, last: float) -> go.Scatter:
     )
 
 
-def _hover(point: Point, estimate: Estimate, name: Sequence[str], figure: Figure) -> str:
+def _hover(point: ScalingPoint, estimate: Estimate, name: Sequence[str], figure: ScalingFigure) -> str:
     spread = interval(estimate, figure.unit)
     basis = f" ({point.cell.price.basis} price)" if figure.unit == "usd" and point.cell.price is not None else ""
     lines = [

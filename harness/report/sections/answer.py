@@ -21,7 +21,7 @@ from harness.report.formatting import (
     usd,
     usd_per_hour,
 )
-from harness.report.labels import describe, difference, machine_labels, usual_values
+from harness.report.labels import common_values, describe, difference, machine_labels
 from harness.report.sections.scaling_words import answer_over_devices
 
 # Within a hundredth nobody calls one run dearer than another.
@@ -51,7 +51,7 @@ def _nothing_measured(cells: Sequence[Priced]) -> str:
 
 
 def _unjudged(cells: Sequence[Priced], pick: Priced) -> str:
-    words = describe(pick, usual_values(cells))
+    words = describe(pick, common_values(cells))
     rate = pick.summary.samples_per_s
     figures = f"{number(rate.value)} samples/s" if rate else "an unknown rate"
     if pick.usd_per_1000_samples is not None:
@@ -70,7 +70,7 @@ def _why_unjudged(pick: Priced) -> str:
 
 def _recommendation(cells: Sequence[Priced], choice: Choice, best: Priced) -> list[str]:
     pick = choice.pick or best
-    words = describe(pick, usual_values(cells))
+    words = describe(pick, common_values(cells))
     accuracy = f"{percent(value_of(pick.summary.accuracy))} test accuracy{_within(pick.summary.accuracy, 'percent')}"
     lead = f"Fine-tune with {words}{_where(cells, pick)}: {cost_words(pick)}, for {accuracy}"
     if len(choice.compared) == 1:
@@ -82,7 +82,7 @@ def _recommendation(cells: Sequence[Priced], choice: Choice, best: Priced) -> li
         return [
             f"{lead}, the highest measured and the cheapest of the {len(choice.rivals)} whose intervals overlap{_level(choice)}."
         ]
-    apart = difference(best, pick, usual_values(cells)) or f"cell {clean(best.summary.cell, 120)}"
+    apart = difference(best, pick, common_values(cells)) or f"cell {clean(best.summary.cell, 120)}"
     return [
         f"{lead}.",
         f"The highest measured, {percent(value_of(best.summary.accuracy))}{_within(best.summary.accuracy, 'percent')} "

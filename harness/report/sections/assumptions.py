@@ -22,13 +22,13 @@ def input_rows(assumed: Assumptions, file: Literal["prices", "value"]) -> list[t
         (
             Field(title, name, f"{file}.toml: {name.partition('.')[2]}", numeric=False),
             Field(value, None, numeric=False),
-            Field(_whose(name, assumed), None, numeric=False),
+            Field(_value_origin(name, assumed), None, numeric=False),
         )
         for name, title, value in _inputs(getattr(assumed, file), file)
     ]
 
 
-def whose(assumed: Assumptions, group: str) -> str:
+def value_origin(assumed: Assumptions, group: str) -> str:
     """Whether the assumptions under a dotted name are the reader's."""
     names = [name for name, _, _ in _inputs(_group(assumed, group), group)]
     given = sum(name in assumed.given for name in names)
@@ -47,7 +47,7 @@ def count_given(assumed: Assumptions, file: Literal["prices", "value"]) -> tuple
     return sum(name in assumed.given for name in names), len(names)
 
 
-def _whose(name: str, assumed: Assumptions) -> str:
+def _value_origin(name: str, assumed: Assumptions) -> str:
     return YOURS if name in assumed.given else MEASURED if name in assumed.measured else EXAMPLE
 
 

@@ -28,13 +28,13 @@ _MAX_NAMES = 8
 MADE_UP = "Made-up records are among these, as tests use them: no figure of theirs was measured anywhere."
 
 
-def is_made_up(cells: Sequence[Priced]) -> bool:
+def is_synthetic(cells: Sequence[Priced]) -> bool:
     """Whether any record serves a test alone."""
     return any(record.is_made_up for cell in cells for record in cell.summary.records)
 
 
 @dataclass(frozen=True)
-class Place:
+class ResultPlace:
     """One machine of the page: its facts and its price, as (name, value) pairs."""
 
     name: str
@@ -44,7 +44,7 @@ class Place:
     note: str
 
 
-def places(cells: Sequence[Priced]) -> list[Place]:
+def places(cells: Sequence[Priced]) -> list[ResultPlace]:
     """Every machine with the price that its dollars rest on."""
     found = []
     for machine_id, label in machine_labels(cells).items():
@@ -55,7 +55,9 @@ def places(cells: Sequence[Priced]) -> list[Place]:
         note = (price.note if price is not None else missing) or ""
         hosts = len({r.machine.host for cell in own for r in cell.summary.records})
         facts = (*_facts(record.machine), *_metadata(record), *_software(record), ("Hosts of this kind", f"{hosts}"))
-        found.append(Place(label, facts, _price_facts(price), None if price is None else price.basis, clean(note)))
+        found.append(
+            ResultPlace(label, facts, _price_facts(price), None if price is None else price.basis, clean(note))
+        )
     return found
 
 

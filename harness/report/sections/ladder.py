@@ -8,14 +8,14 @@ from textwrap import wrap
 
 import plotly.graph_objects as go
 
-from harness.analysis.estimate import Estimate, clear, value_of
+from harness.analysis.estimate import Estimate, intervals_disjoint, value_of
 from harness.decision.choice import bound
-from harness.decision.ladder import Ladder, Rung
+from harness.decision.ladder import Ladder, LadderStep
 from harness.pricing.cost import Priced
 from harness.report.charts.bars import bar_traces
 from harness.report.charts.base import SERIES, Chart, chart_text, layout
 from harness.report.formatting import interval, listed, memory, number, plural, seconds
-from harness.report.labels import describe, difference, machine_labels, usual_values
+from harness.report.labels import common_values, describe, difference, machine_labels
 from harness.report.sections.cell_table import Field, amount_field, known
 from harness.report.sections.scaling_words import ratio_words
 
@@ -28,9 +28,9 @@ _WHY_NOT = "not every run reached it, or nothing was read"
 _TICK_SIGNS = 30
 
 
-def rung_words(ladder: Ladder) -> dict[int, str]:
+def step_words(ladder: Ladder) -> dict[int, str]:
     """By number: what a rung changed of the one that it stands on; of the first, what it is."""
-    usual = usual_values([rung.cell for rung in ladder.rungs])
+    usual = common_values([rung.cell for rung in ladder.rungs])
     found = {}
     for rung in ladder.rungs:
         if rung.base is None:
@@ -40,7 +40,7 @@ def rung_words(ladder: Ladder) -> dict[int, str]:
     return found
 
 
-def best_rung(ladder: Ladder) -> Rung | None:
+def best_step(ladder: Ladder) -> LadderStep | None:
     """The cheapest to the target among rungs that cost no accuracy that could be told; None where none is cheaper."""
     first = ladder.rungs[0].cell.summary.accuracy
     known = [
@@ -52,9 +52,9 @@ def best_rung(ladder: Ladder) -> Rung | None:
     return best if best is not None and (value_of(best.saving) or 0.0) > 1 else None
 
 
-def rung_sentences(ladder: Ladder, cells: Sequence[Priced]) -> list[str]:
+def step_sentences(ladder: Ladder, cells: Sequence[Priced]) -> list[str]:
     """What the ladder comes to, and which rungs did not help."""
-    words, best, machines = rung_words(ladder), best_rung(ladder), machine_labels(cells)
+    words, best, machines = step_words(ladder), best_step(ladder), machine_labels(cells)
     where = f" on {machines[ladder.machine_id]}" if len(machines) > 1 else ""
     said = []
     if best is None or best.saving is None:
@@ -77,15 +77,15 @@ def rung_sentences(ladder: Ladder, cells: Sequence[Priced]) -> list[str]:
     return said
 
 
-def rung_rows(ladder: Ladder, cells: Sequence[Priced]) -> list[list[Field]]:
+def step_rows(ladder: Ladder, cells: Sequence[Priced]) -> list[list[Field]]:
     """Every rung, in the order of HEADS."""
-    words, places = rung_words(ladder), {id(cell): index for index, cell in enumerate(cells)}
+    words, places = step_words(ladder), {id(cell): index for index, cell in enumerate(cells)}
     return [_row(rung, words, places, ladder.rungs[0]) for rung in ladder.rungs]
 
 
-def rung_charts(ladder: Ladder, index: int) -> list[Chart]:
+def step_charts(ladder: Ladder, index: int) -> list[Chart]:
     """Two rows of bars, over the first rung: samples a second, and cheapness to the target."""
-    words = rung_words(ladder)
+    words = step_words(ladder)
     return [
         _chart(
             ladder,
@@ -106,7 +106,7 @@ def rung_charts(ladder: Ladder, index: int) -> list[Chart]:
     ]
 
 
-def _row(rung: Rung, words: Mapping[int, str], places: Mapping[int, int], first: Rung) -> list[Field]:
+def _row(rung: LadderStep, words: Mapping[int, str], places: Mapping[int, int], first: LadderStep) -> list[Field]:
     summary = rung.cell.summary
     on = "" if rung.base is None or rung.base.number == rung.number - 1 else f"on rung {rung.base.number}"
     reached = "" if rung.num_reached == rung.num_runs else f"{rung.num_reached} of {rung.num_runs} runs reached it"
@@ -160,7 +160,7 @@ def _chart(
     return Chart(key, title, label, drawn)
 
 
-def _hurt(rung: Rung) -> bool:
+def _hurt(rung: LadderStep) -> bool:
     """Whether a rung is no cheaper than the one that it stands on (no faster, where that can't be told), or clearly less accurate."""
     base = rung.base
     if base is None:
@@ -171,10 +171,10 @@ def _hurt(rung: Rung) -> bool:
 
 
 def _is_worse(own: Estimate | None, other: Estimate | None) -> bool:
-    return own is not None and other is not None and own.value < other.value and clear(own, other)
+    return own is not None and other is not None and own.value < other.value and intervals_disjoint(own, other)
 
 
-def _accuracy(rung: Rung) -> str:
+def _accuracy(rung: LadderStep) -> str:
     found = rung.cell.summary.accuracy
     if found is None:
         return "not measured"

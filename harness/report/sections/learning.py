@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from harness.analysis.estimate import Estimate
 from harness.analysis.power_law import PowerLaw
 from harness.decision.learning_curve import (
+    CurvePoint,
     Gain,
     LearningCurve,
-    Point,
-    foretold_gain,
+    extrapolated_gain,
     learning_curves,
     measured_gain,
     whole_error,
@@ -106,7 +106,7 @@ def _earlier(curve: LearningCurve) -> str:
 
 
 def _foretold(curve: LearningCurve, law: PowerLaw, assumed: Assumptions) -> list[str]:
-    gain = foretold_gain(curve)
+    gain = extrapolated_gain(curve)
     reached = None if gain is None else law.accuracy(gain.end)
     if gain is None or not isinstance(reached, Estimate):
         return []
@@ -149,7 +149,7 @@ def _whole(curve: LearningCurve) -> list[str]:
     return [f"{lead}; it took {seconds(curve.whole.train_s)}, so that the estimate is off by {_percent(error)}."]
 
 
-def _row(curve: LearningCurve, point: Point, name: str, places: Mapping[int, int]) -> tuple[Field, ...]:
+def _row(curve: LearningCurve, point: CurvePoint, name: str, places: Mapping[int, int]) -> tuple[Field, ...]:
     cell, place, whole_s = point.cell, places[id(point.cell)], point.whole_s
     error = whole_error(curve, point)
     is_whole = point is curve.whole

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.decision.differences import Difference, words
+from harness.decision.differences import Difference, describe_difference
 from harness.decision.side_by_side import (
     PER_1000,
     SPEED,
-    Line,
+    ComparedCell,
     MachineType,
     Ranking,
     SideBySide,
@@ -86,7 +86,7 @@ def machines(
     return Machines(
         verdicts=tuple(verdicts(found, names)),
         cautions=tuple(cautions(found, names)),
-        differences=tuple(clean(words(one, machine_labels(cells))) for one in differences),
+        differences=tuple(clean(describe_difference(one, machine_labels(cells))) for one in differences),
         heads=_heads(found),
         rows=tuple(_rows(found, names, of_line, is_live=live is not None)),
         line_heads=("cell", "verdict", *names),
@@ -117,7 +117,7 @@ def _live(
     }
 
 
-def _line_labels(lines: Sequence[Line]) -> list[str]:
+def _line_labels(lines: Sequence[ComparedCell]) -> list[str]:
     """Of each line, batch x tokens and what is not as usual among them; of the device only whether there are several."""
     examples = [line.example for line in lines]
     labels = cell_labels(examples, untold=("device",))
@@ -226,7 +226,7 @@ def _square(cell: Priced | None) -> Field:
     return Field(f"{number(rate.value)}/s", rate.value, "; ".join(filter(None, lines)))
 
 
-def _line_verdict(line: Line, names: Sequence[str]) -> Field:
+def _line_verdict(line: ComparedCell, names: Sequence[str]) -> Field:
     said, tied = [], []
     for figure, predicate in ((SPEED, "fastest"), (PER_1000, "cheapest")):
         first, level = verdict(line.squares, figure)

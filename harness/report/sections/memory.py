@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.estimate import clear
-from harness.decision.memory_savings import Rescue, Step, Way
+from harness.analysis.estimate import intervals_disjoint
+from harness.decision.memory_savings import MemorySaving, OomFix, SavingStep
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, listed, memory, number, percent, plural, usd
 from harness.report.labels import machine_labels, short_labels, trained_words
 from harness.report.sections.cell_table import Field, basis_label
 from harness.report.sections.details import warnings_by_text
 from harness.report.sections.scaling_words import ratio_interval, ratio_words
-from harness.schema.host_record import Holder, Load
+from harness.schema.host_record import Load, MemoryUser
 
 HOLDER_HEADS = ("cell", "held by other processes", "memory available", "swap in use")
 WAY_HEADS = (
@@ -37,7 +37,7 @@ _WAY_WORDS = {
 
 
 @dataclass(frozen=True)
-class Holders:
+class MemoryUserRows:
     """Who else held memory when cells began.
 
     Attributes:
@@ -51,7 +51,7 @@ class Holders:
     notes: tuple[str, ...]
 
 
-def holders(cells: Sequence[Priced]) -> Holders:
+def memory_users(cells: Sequence[Priced]) -> MemoryUserRows:
     """What other processes held when each cell's newest run began, the largest first."""
     labels = short_labels(cells)
     looked = [(cell, _load(cell)) for cell in cells if cell.summary.kind == "fine_tune"]
@@ -72,7 +72,7 @@ def holders(cells: Sequence[Priced]) -> Holders:
         )
         for cell, load, found in held[:MAX_ROWS]
     ]
-    return Holders(
+    return MemoryUserRows(
         _most_held(held[0][2], labels[id(held[0][0])]) if held else "",
         tuple(rows),
         max(0, len(held) - MAX_ROWS),
@@ -84,7 +84,7 @@ def _load(cell: Priced) -> Load | None:
     return next((record.load for record in reversed(cell.summary.records) if record.load is not None), None)
 
 
-def _most_held(found: Sequence[Holder], label: str) -> str:
+def _most_held(found: Sequence[MemoryUser], label: str) -> str:
     most = max(found, key=lambda holder: holder.num_bytes)
     return (
         f"Another process ({clean(most.name, _LONGEST_NAME)}) held {memory(most.num_bytes)} of {_place(most)} when {label} "
@@ -92,11 +92,11 @@ def _most_held(found: Sequence[Holder], label: str) -> str:
     )
 
 
-def _place(holder: Holder) -> str:
+def _place(holder: MemoryUser) -> str:
     return "main memory" if holder.gpu is None else f"GPU {holder.gpu}"
 
 
-def _held(found: Sequence[Holder]) -> str:
+def _held(found: Sequence[MemoryUser]) -> str:
     ranked = sorted(found, key=lambda holder: -holder.num_bytes)
     shown = [
         f"{clean(holder.name, _LONGEST_NAME)} {memory(holder.num_bytes)} of {_place(holder)}"
@@ -111,7 +111,7 @@ def memory_warnings(cells: Sequence[Priced]) -> list[tuple[str, str]]:
     return [(text, about) for text, about in warnings_by_text(cells) if "memory" in text.lower()]
 
 
-def way_rows(steps: Sequence[Step], cells: Sequence[Priced]) -> list[tuple[Field, ...]]:
+def saving_rows(steps: Sequence[SavingStep], cells: Sequence[Priced]) -> list[tuple[Field, ...]]:
     """What each way saved and what it cost, in the order of WAY_HEADS; at most MAX_WAYS."""
     labels = _labels(cells)
     return [_way_row(step, labels) for step in steps[:MAX_WAYS]]
@@ -127,14 +127,14 @@ def _labels(cells: Sequence[Priced]) -> dict[int, str]:
     }
 
 
-def _way_row(step: Step, labels: dict[int, str]) -> tuple[Field, ...]:
+def _way_row(step: SavingStep, labels: dict[int, str]) -> tuple[Field, ...]:
     usual, taken = step.usual.summary, step.taken.summary
     peak, less = usual.peak_memory_bytes or 0, taken.peak_memory_bytes or 0
     share = step.saved_bytes / peak if peak else 0.0
     words = memory(step.saved_bytes) if step.saved_bytes >= 0 else f"{memory(-step.saved_bytes)} more"
     ratio, spread = step.time_ratio, ratio_interval(step.time_ratio)
     one, other = usual.samples_per_s, taken.samples_per_s
-    doubt = "" if one is not None and other is not None and clear(one, other) else "can't be told apart"
+    doubt = "" if one is not None and other is not None and intervals_disjoint(one, other) else "can't be told apart"
     before, after = step.usual.usd_per_1000_samples, step.taken.usd_per_1000_samples
     scores = [s.accuracy.value if s.accuracy is not None else None for s in (usual, taken)]
     return (
@@ -158,12 +158,12 @@ def _value(value: Any) -> str:  # noqa: ANN401 - a setting's
     return clean(f"{value:g}" if isinstance(value, float) else str(value), _LONGEST_NAME)
 
 
-def _taken(way: Way, value: Any) -> str:  # noqa: ANN401 - a setting's
+def _taken(way: MemorySaving, value: Any) -> str:  # noqa: ANN401 - a setting's
     shown = trained_words(str(value)) if way.name == "trained layers" else _value(value)
     return _WAY_WORDS.get(way.name, f"{way.name} {{}}").format(shown)
 
 
-def rescue_sentences(found: Sequence[Rescue], cells: Sequence[Priced]) -> list[str]:
+def oom_fix_sentences(found: Sequence[OomFix], cells: Sequence[Priced]) -> list[str]:
     """For each cell that ran out of memory, the cheapest measured way to make it fit, or that there is none."""
     labels = _labels(cells)
     said = [_rescue(rescue, labels) for rescue in found[:MAX_ROWS]]
@@ -171,7 +171,7 @@ def rescue_sentences(found: Sequence[Rescue], cells: Sequence[Priced]) -> list[s
     return said + ([f"{plural(more, 'more cell')} ran out of memory."] if more > 0 else [])
 
 
-def _rescue(rescue: Rescue, labels: dict[int, str]) -> str:
+def _rescue(rescue: OomFix, labels: dict[int, str]) -> str:
     lead = f"{labels[id(rescue.lost)]} ran out of memory"
     taken, way, other = rescue.taken, rescue.way, rescue.elsewhere
     if taken is None or way is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analysis.mistakes import MAX_CLASSES, Confusion, confusion
+from harness.analysis.mistakes import MAX_CLASSES, Confusion, count_confusion
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, percent
 from harness.report.labels import short_labels
@@ -59,7 +59,7 @@ def mistakes(cells: Sequence[Priced], pick: Priced | None) -> Mistakes | None:
     shown = [
         _cell(labels[id(cell)], record, found)
         for cell, record in tested[:MAX_CELLS]
-        if (found := confusion(record)) is not None
+        if (found := count_confusion(record)) is not None
     ]
     return Mistakes(tuple(shown), len(tested) - len(shown)) if shown else None
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.analysis.estimate import Estimate, through
+from harness.analysis.estimate import Estimate, map_increasing
 from harness.decision.choice import Choice
 from harness.decision.study_cost import StudyCost
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.report.formatting import clean, interval, number, rate_words, seconds, usd
-from harness.report.labels import describe, machine_labels, short_labels, usual_values
+from harness.report.labels import common_values, describe, machine_labels, short_labels
 from harness.report.sections.assumptions import input_rows
 from harness.report.sections.cell_table import Field, basis_label, why_missing
 from harness.report.sections.payment_plans import (
@@ -72,7 +72,7 @@ def money(
     places = {id(cell): index for index, cell in enumerate(cells)}
     compared = [spot_sentence(pick, assumed), hosted_sentence(pick, book)] if pick is not None else []
     return Money(
-        subject="" if pick is None else describe(pick, usual_values(cells)),
+        subject="" if pick is None else describe(pick, common_values(cells)),
         lines=() if pick is None else tuple(_lines(pick, places[id(pick)], assumed)),
         rows=tuple(_row(cell, places[id(cell)], labels[id(cell)]) for cell in good[:MAX_ROWS]),
         num_more=max(0, len(good) - MAX_ROWS),
@@ -206,7 +206,7 @@ def _kwh(found: Estimate) -> Field:
     """Wh below one kWh: a run of minutes draws little."""
     if found.value >= 1:
         return _plain(f"{number(found.value)} kWh", found, "number")
-    watt_hours = through(found, lambda one: one * _KILO)
+    watt_hours = map_increasing(found, lambda one: one * _KILO)
     return Field(f"{number(watt_hours.value)} Wh", found.value, interval(watt_hours, "number"))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.estimate import Estimate
-from harness.decision.elsewhere import ElsewhereAnswer
+from harness.decision.elsewhere import OtherPrices
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, interval, usd, usd_per_hour
 from harness.report.labels import cell_labels, machine_labels
@@ -26,7 +26,7 @@ class Moved:
     refused: tuple[str, ...]
 
 
-def moved_seconds(answer: ElsewhereAnswer | None, cells: Sequence[Priced]) -> Moved | None:
+def moved_seconds(answer: OtherPrices | None, cells: Sequence[Priced]) -> Moved | None:
     """The table; None where nothing may be shown, and nothing was asked."""
     if answer is None or not (answer.found or answer.refused):
         return None

@@ -12,7 +12,7 @@ from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.pricing.rates import committed_usd_per_hour, own_formula, own_parts
 from harness.report.formatting import amount, clean, currency_code, percent, plural, seconds, times, usd, usd_per_hour
-from harness.report.sections.assumptions import whose
+from harness.report.sections.assumptions import value_origin
 from harness.schema.assumptions import Assumptions, PriceBook
 
 PLANS = {
@@ -38,7 +38,7 @@ def spot_sentence(cell: Priced, assumed: Assumptions) -> str:
         f"On spot machines this run is expected to cost {amount(spot)}, on demand {amount(demand)}: {apart}. "
         f"That is with {book.interruptions_per_hour:g} interruptions an hour, a checkpoint every "
         f"{seconds(book.checkpoint_every_s)}, and {seconds(book.restart_s)} until training goes on elsewhere "
-        f"({whose(assumed, 'prices.spot')})."
+        f"({value_origin(assumed, 'prices.spot')})."
     )
 
 
@@ -68,7 +68,7 @@ def buying_sentences(cells: Sequence[Priced], assumed: Assumptions, machines: Ma
     hourly = formulas.own_usd_per_hour(fixed, running, book.own.utilisation_fraction)
     yield (
         f"An hour in use of a machine of your own costs {usd_per_hour(hourly)}: {own_formula(book).removesuffix(' USD')} = {hourly:.6g} USD "
-        f"({whose(assumed, 'prices.own')})."
+        f"({value_origin(assumed, 'prices.own')})."
     )
     prices = {cell.summary.machine_id: cell.price for cell in reversed(cells) if cell.price is not None}
     said: list[str] = []
@@ -95,7 +95,7 @@ def _against_rent(name: str, price: Price, rent: float, fixed: float, running: f
 
 def _commitment(name: str, hourly: float, on_demand: float, assumed: Assumptions) -> str:
     share = formulas.commitment_break_even(hourly, on_demand)
-    lead = f"A commitment to {name} at {usd_per_hour(hourly)} for every hour ({whose(assumed, 'prices.commitment')})"
+    lead = f"A commitment to {name} at {usd_per_hour(hourly)} for every hour ({value_origin(assumed, 'prices.commitment')})"
     if share >= 1:
         return f"{lead} never pays: it is no cheaper than on demand."
     return f"{lead} pays from {percent(share)} of all hours in use on."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.decision.scaling import Point, Series
+from harness.decision.scaling import ScalingPoint, Series
 from harness.pricing.cost import Priced, gpu_share
 from harness.report.formatting import interval, memory, number, percent, usd
 from harness.report.sections.cell_table import Field, amount_field, known
@@ -28,7 +28,7 @@ def scaling_rows(series: Sequence[Series], cells: Sequence[Priced]) -> list[tupl
     ]
 
 
-def _row(point: Point, series: Series, words: str, place: int) -> tuple[Field, ...]:
+def _row(point: ScalingPoint, series: Series, words: str, place: int) -> tuple[Field, ...]:
     cell, summary = point.cell, point.cell.summary
     is_base = point is series.base
     communication = point.communication_fraction

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.analysis.estimate import Estimate, clear
-from harness.decision.scaling import Point, Series, best_cost, scaling_series, several_gpus_ran
+from harness.analysis.estimate import Estimate, intervals_disjoint
+from harness.decision.scaling import ScalingPoint, Series, best_cost, scaling_series, several_gpus_ran
 from harness.pricing.cost import Priced
 from harness.report.formatting import listed, number, percent
 from harness.report.series_labels import _THINGS, MAX_SERIES, series_names
@@ -62,20 +62,20 @@ def verdict(series: Series) -> str:
     return f"{apart}, and {_listed(more)} cost more: more {things} are not shown to pay" if more else apart
 
 
-def _beyond(series: Series, best: Point) -> str:
+def _beyond(series: Series, best: ScalingPoint) -> str:
     """What comes after the cheapest number of devices."""
     after = [point for point in series.more if point.num_devices > best.num_devices]
-    apart = [point for point in after if clear(point.samples_per_s, best.samples_per_s)]
+    apart = [point for point in after if intervals_disjoint(point.samples_per_s, best.samples_per_s)]
     level = [point for point in after if point not in apart]
     up = f" and up again at {_listed(apart)}" if apart else ""
     return up + (f"; {_listed(level)} can't be told apart from {best.num_devices}" if level else "")
 
 
-def _spreads_known(points: Sequence[Point], base: Point) -> bool:
+def _spreads_known(points: Sequence[ScalingPoint], base: ScalingPoint) -> bool:
     return all(point.samples_per_s.low is not None for point in (*points, base))
 
 
-def _listed(points: Sequence[Point]) -> str:
+def _listed(points: Sequence[ScalingPoint]) -> str:
     return listed([str(point.num_devices) for point in points])
 
 
@@ -92,7 +92,7 @@ def _clauses(series: Series) -> str:
     return "; ".join([lead, *rest])
 
 
-def _cost(point: Point, *, again: bool = False) -> str:
+def _cost(point: ScalingPoint, *, again: bool = False) -> str:
     whole = f"{_times(point.cost_ratio)} as much a sample"
     if point.share_cost_ratio is None:
         return _times(point.cost_ratio) if again else whole
@@ -101,7 +101,7 @@ def _cost(point: Point, *, again: bool = False) -> str:
     return f"{whole} where the whole machine is paid for, {_times(point.share_cost_ratio)} at the price of the GPUs in use alone"
 
 
-def count(point: Point, series: Series) -> str:
+def count(point: ScalingPoint, series: Series) -> str:
     """A number of devices with what they are called."""
     one, many = _THINGS[series.device]
     return f"{point.num_devices} {one if point.num_devices == 1 else many}"
@@ -133,7 +133,7 @@ def ratio_interval(ratio: Estimate) -> str:
     return f"{ratio_words(ratio.low)} to {ratio_words(ratio.high)}"
 
 
-def communication_words(point: Point) -> str:
+def communication_words(point: ScalingPoint) -> str:
     """The share of a pass that waits for all-reduce; one device has nobody to wait for."""
     if point.num_devices == 1:
         return "does not apply"

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from harness.analysis.estimate import Estimate, value_of
 from harness.decision.choice import Choice, bound, overlap
-from harness.decision.worth import Worth, judge
+from harness.decision.worth import Worth, judge_worth
 from harness.pricing.cost import Priced
 from harness.report.formatting import amount, clean, interval, number, percent, usd
-from harness.report.labels import describe, machine_labels, short_labels, usual_values
+from harness.report.labels import common_values, describe, machine_labels, short_labels
 from harness.report.sections.assumptions import count_given, input_rows
 from harness.report.sections.cell_table import Field, basis_label
 from harness.schema.assumptions import Assumptions
@@ -51,7 +51,7 @@ def worth_words(cells: Sequence[Priced], choice: Choice, assumed: Assumptions) -
     models = [cell for cell in choice.rivals if cell.summary.accuracy is not None]
     models.sort(key=lambda cell: cell is not choice.pick)
     baselines = _told_apart(choice.baselines)
-    judged = judge([*baselines, *models], assumed)
+    judged = judge_worth([*baselines, *models], assumed)
     labels, places = short_labels(cells), {id(cell): index for index, cell in enumerate(cells)}
     names = {
         id(one): labels[id(one.cell)] if one.cell.summary.kind == "fine_tune" else _name(one.cell, cells)
@@ -87,7 +87,7 @@ def _name(cell: Priced, cells: Sequence[Priced]) -> str:
     machines = machine_labels(cells)
     several = len(machines) > 1 and cell.summary.kind == "fine_tune"
     where = f" on {machines[cell.summary.machine_id]}" if several else ""
-    return describe(cell, usual_values(cells)) + where
+    return describe(cell, common_values(cells)) + where
 
 
 def _sentences(

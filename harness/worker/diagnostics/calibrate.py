@@ -12,7 +12,7 @@ from typing import Literal
 import psutil
 import torch
 
-from harness.machine.calibration import Calibration, DeviceCalibration, Order, Product
+from harness.machine.calibration import CalibratedProduct, Calibration, CalibrationOrder, DeviceCalibration
 from harness.machine.cgroups import memory_left_bytes
 
 SIZES = (512, 1024, 2048, 4096)
@@ -28,7 +28,7 @@ _LEAST_COPY_BYTES = 32 * 2**20
 _GIGA = 1e9
 
 
-def measure(order: Order) -> Calibration:
+def measure(order: CalibrationOrder) -> Calibration:
     """Measure every device of the order, each for an equal share of the time."""
     torch.set_num_threads(order.num_threads)
     begin = time.perf_counter()
@@ -68,9 +68,11 @@ def jitter(seconds: list[float]) -> tuple[float, float, int]:
     return median, statistics.quantiles(seconds, n=20, method="inclusive")[-1] / median, len(seconds)
 
 
-def _best_product(where: torch.device, precision: Literal["fp32", "tf32", "bf16", "fp16"], seconds: float) -> Product:
+def _best_product(
+    where: torch.device, precision: Literal["fp32", "tf32", "bf16", "fp16"], seconds: float
+) -> CalibratedProduct:
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    best = Product(precision=precision, size=SIZES[0], gflop_per_s=0.0)
+    best = CalibratedProduct(precision=precision, size=SIZES[0], gflop_per_s=0.0)
     end, expected_s = time.perf_counter() + seconds, 0.0
     for size in SIZES:
         left_s = end - time.perf_counter()
@@ -81,7 +83,7 @@ def _best_product(where: torch.device, precision: Literal["fp32", "tf32", "bf16"
         expected_s = fastest * 2**3  # of the next size
         rate = 2 * size**3 / fastest / _GIGA
         if rate > best.gflop_per_s:
-            best = Product(precision=precision, size=size, gflop_per_s=rate)
+            best = CalibratedProduct(precision=precision, size=size, gflop_per_s=rate)
     torch.set_float32_matmul_precision("highest")
     return best
 
@@ -143,4 +145,6 @@ def wait(where: torch.device) -> None:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(measure(Order.model_validate_json(sys.argv[1])).model_dump_json(), encoding="utf-8")
+    Path(sys.argv[2]).write_text(
+        measure(CalibrationOrder.model_validate_json(sys.argv[1])).model_dump_json(), encoding="utf-8"
+    )

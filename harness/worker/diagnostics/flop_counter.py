@@ -11,17 +11,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.dataset.batch_plan import Step
-from harness.dataset.corpus import Tokens
+from harness.dataset.corpus import TokenArrays
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import FlopCount
-from harness.worker.distributed import Place
+from harness.worker.distributed import DistributedContext
 from harness.worker.train_loop import forward_backward
-from harness.worker.train_state import Beat, Trace, Trainee
+from harness.worker.train_state import OnProgress, TrainHistory, TrainState
 
 Shape = tuple[int, int, int, int]
 
 
-def middle_step(steps: Iterable[Step], rows: Tokens, config: FineTuneConfig) -> Step:
+def middle_step(steps: Iterable[Step], rows: TokenArrays, config: FineTuneConfig) -> Step:
     """The whole step that has the middle number of padded tokens; equal on all ranks."""
     found = sorted(steps, key=lambda step: sum(_num_padded(part, rows, config) for micro in step for part in micro))
     most = max(_num_rows(step) for step in found)
@@ -30,13 +30,18 @@ def middle_step(steps: Iterable[Step], rows: Tokens, config: FineTuneConfig) -> 
 
 
 def count_flops(
-    trainee: Trainee, rows: Tokens, step: Step, config: FineTuneConfig, place: Place, beat: Beat
+    trainee: TrainState,
+    rows: TokenArrays,
+    step: Step,
+    config: FineTuneConfig,
+    place: DistributedContext,
+    beat: OnProgress,
 ) -> FlopCount:
     """Repeat a step without an update, under torch's FlopCounterMode; of this rank's part.
 
     The bare model is counted: a compiled one shows no operators, and all-reduce is not arithmetic of the model.
     """
-    trace, bare = Trace(), replace(trainee, module=trainee.model)
+    trace, bare = TrainHistory(), replace(trainee, module=trainee.model)
     trainee.model.train()
     trainee.optimizer.zero_grad(set_to_none=True)
     with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
@@ -85,5 +90,5 @@ def _num_rows(step: Step) -> int:
     return sum(len(part) for micro in step for part in micro)
 
 
-def _num_padded(part: np.ndarray, rows: Tokens, config: FineTuneConfig) -> int:
+def _num_padded(part: np.ndarray, rows: TokenArrays, config: FineTuneConfig) -> int:
     return len(part) * (config.seq_len if config.padding == "max" else int(rows.lengths[part].max(initial=0)))

@@ -15,14 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from harness.dataset.batch_plan import Step
-from harness.dataset.corpus import Tokens
+from harness.dataset.corpus import TokenArrays
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import MemoryParts, StepPeak
-from harness.worker.distributed import Place
+from harness.worker.distributed import DistributedContext
 from harness.worker.evaluation import evaluation_batches, predict
-from harness.worker.meters import Held, nvml_process_bytes
-from harness.worker.train_loop import forward_backward, plan_batches
-from harness.worker.train_state import Beat, Trace, Trainee
+from harness.worker.meters import ResidentMemory, nvml_process_bytes
+from harness.worker.train_loop import forward_backward, iter_batches
+from harness.worker.train_state import OnProgress, TrainHistory, TrainState
 
 _SDPA = "_scaled_dot_product_"
 # The plain path is taken apart before a dispatch mode sees it; nothing else in BERT uses this softmax.
@@ -44,13 +44,13 @@ _OTHER = "other"
 
 
 def measure_breakdown(
-    trainee: Trainee,
-    rows: dict[str, Tokens],
+    trainee: TrainState,
+    rows: dict[str, TokenArrays],
     config: FineTuneConfig,
-    place: Place,
+    place: DistributedContext,
     num_steps: int,
-    held: tuple[Held, Held],
-    beat: Beat,
+    held: tuple[ResidentMemory, ResidentMemory],
+    beat: OnProgress,
 ) -> tuple[MemoryParts, tuple[str, ...]]:
     """Repeat the largest micro-batch of the first `num_steps` steps, without an update, and count what it holds.
 
@@ -62,14 +62,14 @@ def measure_breakdown(
         The parts, and the names of the operators that attention ran as.
     """
     train_rows, model = rows["train"], trainee.model
-    step = _largest(islice(plan_batches(train_rows, config, place), num_steps), train_rows, config)
+    step = _largest(islice(iter_batches(train_rows, config, place), num_steps), train_rows, config)
     model.train()
     trainee.optimizer.zero_grad(set_to_none=True)
     if config.training.grad_accum > 1:
         # All but an update's first micro-batch find the gradients of the earlier ones.
-        forward_backward(trainee, train_rows, step, config, place, Trace(), beat)
+        forward_backward(trainee, train_rows, step, config, place, TrainHistory(), beat)
     with _Watch(model) as watch:
-        forward_backward(trainee, train_rows, step, config, place, Trace(), beat)
+        forward_backward(trainee, train_rows, step, config, place, TrainHistory(), beat)
     buckets = _bucket_bytes(trainee)
     gradients = buckets + _num_bytes(_gradients(model))
     peak = watch.peak.model_copy(update={"gradients_bytes": watch.peak.gradients_bytes + buckets})
@@ -201,7 +201,9 @@ class _Watch(TorchDispatchMode):
         )
 
 
-def _evaluation_peak(model: torch.nn.Module, rows: Tokens, config: FineTuneConfig, place: Place) -> StepPeak:
+def _evaluation_peak(
+    model: torch.nn.Module, rows: TokenArrays, config: FineTuneConfig, place: DistributedContext
+) -> StepPeak:
     batch = max(evaluation_batches(rows, config, place), key=lambda batch: _num_padded(batch, rows, config))
     model.eval()
     with _Watch(model, "evaluation") as watch:
@@ -210,13 +212,13 @@ def _evaluation_peak(model: torch.nn.Module, rows: Tokens, config: FineTuneConfi
     return watch.peak
 
 
-def _largest(steps: Iterable[Step], rows: Tokens, config: FineTuneConfig) -> Step:
+def _largest(steps: Iterable[Step], rows: TokenArrays, config: FineTuneConfig) -> Step:
     """The micro-batch of which a rank's part has the most padded tokens, as a step of its own; equal on all ranks."""
     micros = (micro for step in steps for micro in step)
     return [max(micros, key=lambda micro: max(_num_padded(part, rows, config) for part in micro))]
 
 
-def _num_padded(batch: Any, rows: Tokens, config: FineTuneConfig) -> int:  # noqa: ANN401
+def _num_padded(batch: Any, rows: TokenArrays, config: FineTuneConfig) -> int:  # noqa: ANN401
     return len(batch) * (config.seq_len if config.padding == "max" else int(rows.lengths[batch].max(initial=0)))
 
 
@@ -232,7 +234,7 @@ def _gradients(model: torch.nn.Module) -> Iterator[torch.Tensor]:
     return (p.grad for p in model.parameters() if p.grad is not None)
 
 
-def _bucket_bytes(trainee: Trainee) -> int:
+def _bucket_bytes(trainee: TrainState) -> int:
     """DDP copies gradients to buckets, which it makes at the start, unless they are views into them."""
     module = trainee.module
     if not isinstance(module, DistributedDataParallel) or module.gradient_as_bucket_view:
@@ -240,7 +242,7 @@ def _bucket_bytes(trainee: Trainee) -> int:
     return _num_bytes(p for p in trainee.model.parameters() if p.requires_grad)
 
 
-def _gpu_base_bytes(place: Place) -> int | None:
+def _gpu_base_bytes(place: DistributedContext) -> int | None:
     """What NVML charges to this process less what the caching allocator holds: the CUDA context and libraries."""
     used = nvml_process_bytes()
     return None if used is None else used - torch.cuda.memory_reserved(place.device)

@@ -14,14 +14,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from harness.dataset.batch_plan import Step
-from harness.dataset.corpus import Tokens
+from harness.dataset.corpus import TokenArrays
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import CalibratedPeak, ModelFacts
 from harness.worker.diagnostics.calibrate import DTYPES, SIZES, copy_gb_per_s, room_bytes, wait
 from harness.worker.diagnostics.flop_counter import count_flops, middle_step
-from harness.worker.distributed import Place, of_all_ranks
-from harness.worker.train_loop import forward_backward, plan_batches
-from harness.worker.train_state import Beat, Trace, Trainee
+from harness.worker.distributed import DistributedContext, all_gather_object
+from harness.worker.train_loop import forward_backward, iter_batches
+from harness.worker.train_state import OnProgress, TrainHistory, TrainState
 
 # A tenth of the run's training is spent, and not more than this.
 MOST_S, SHARE = 1.8, 0.1
@@ -39,7 +39,7 @@ _GIGA = 1e9
 Layout = Literal["nn", "nt", "tn"]
 
 
-class Product(NamedTuple):
+class MatrixProduct(NamedTuple):
     """(rows, inner) x (inner, columns)."""
 
     rows: int
@@ -59,13 +59,13 @@ class Product(NamedTuple):
 
 
 def measure_arithmetic(
-    trainee: Trainee,
+    trainee: TrainState,
     model: ModelFacts,
-    rows: Tokens,
+    rows: TokenArrays,
     config: FineTuneConfig,
-    place: Place,
+    place: DistributedContext,
     seconds: Sequence[float],
-    beat: Beat,
+    beat: OnProgress,
     *,
     near_limit: bool,
 ) -> dict[str, Any]:
@@ -76,14 +76,14 @@ def measure_arithmetic(
         near_limit: This rank came so near its memory cap that nothing more is tried; then no rank tries.
     """
     found: dict[str, Any] = {}
-    if not all(of_all_ranks(not near_limit, place)):
+    if not all(all_gather_object(not near_limit, place)):
         return found
-    step = middle_step(islice(plan_batches(rows, config, place), len(seconds)), rows, config)
+    step = middle_step(islice(iter_batches(rows, config, place), len(seconds)), rows, config)
     try:
         found["flops"] = count_flops(trainee, rows, step, config, place, beat)
     except (MemoryError, RuntimeError):
         traceback.print_exc()  # the ending is training's, which went well
-    if all(of_all_ranks("flops" in found, place)):
+    if all(all_gather_object("flops" in found, place)):
         try:
             found["peak"] = measure_peak(trainee, model, rows, step, config, place, seconds, beat)
         except (MemoryError, RuntimeError):
@@ -96,7 +96,7 @@ def burst_seconds(train_s: float) -> float:
     return min(MOST_S, max(_LEAST_S, SHARE * train_s))
 
 
-def products_of(model: ModelFacts, num_tokens: int) -> list[Product]:
+def products_of(model: ModelFacts, num_tokens: int) -> list[MatrixProduct]:
     """Squares, and the model's own products forward and backward on so many tokens; the smallest first."""
     hidden, wide = model.hidden_size, model.intermediate_size
     layers = ((hidden, hidden), (hidden, wide), (wide, hidden))
@@ -104,23 +104,23 @@ def products_of(model: ModelFacts, num_tokens: int) -> list[Product]:
         product
         for inner, outer in layers
         for product in (
-            Product(num_tokens, inner, outer, "nt"),  # forward
-            Product(num_tokens, outer, inner),  # its input's gradient
-            Product(outer, num_tokens, inner, "tn"),  # its weights' gradient
+            MatrixProduct(num_tokens, inner, outer, "nt"),  # forward
+            MatrixProduct(num_tokens, outer, inner),  # its input's gradient
+            MatrixProduct(outer, num_tokens, inner, "tn"),  # its weights' gradient
         )
     ]
-    return sorted({*own, *(Product(size, size, size) for size in SIZES)}, key=lambda one: one.num_flops)
+    return sorted({*own, *(MatrixProduct(size, size, size) for size in SIZES)}, key=lambda one: one.num_flops)
 
 
 def measure_peak(
-    trainee: Trainee,
+    trainee: TrainState,
     model: ModelFacts,
-    rows: Tokens,
+    rows: TokenArrays,
     step: Step,
     config: FineTuneConfig,
-    place: Place,
+    place: DistributedContext,
     seconds: Sequence[float],
-    beat: Beat,
+    beat: OnProgress,
 ) -> CalibratedPeak | None:
     """Time products and whole steps in turns, the steps at a learning rate of 0; None where memory is too short.
 
@@ -134,7 +134,7 @@ def measure_peak(
     room = room_bytes(place.device) * _ROOM
     all_products = products_of(model, _num_tokens(step, rows, config, place))
     products = [one for one in all_products if _num_bytes(one, config) <= room]
-    told = of_all_ranks((mine, bool(products)), place)
+    told = all_gather_object((mine, bool(products)), place)
     num_steps = told[0][0]
     if not all(able for _, able in told):
         return None
@@ -179,12 +179,14 @@ class _Race:
         spent_s: So far.
     """
 
-    def __init__(self, products: list[Product], config: FineTuneConfig, place: Place, seconds: float) -> None:
+    def __init__(
+        self, products: list[MatrixProduct], config: FineTuneConfig, place: DistributedContext, seconds: float
+    ) -> None:
         self._place, self._seconds = place, seconds
         # Random numbers, as GPUs draw less power and run faster on zeros; a short stretch of them, again and again.
         self._some = torch.randn(_STRETCH, device=place.device).to(DTYPES[config.precision])
         self._buffer = self._some
-        self.rates: dict[Product, float] = {}
+        self.rates: dict[MatrixProduct, float] = {}
         self.spent_s = 0.0
         self._queue = self._order(products)
 
@@ -197,7 +199,7 @@ class _Race:
             self.rates[product] = max(rate, self.rates.get(product, 0.0))
             self.spent_s += time.perf_counter() - began
 
-    def _order(self, products: list[Product]) -> Iterator[Product]:
+    def _order(self, products: list[MatrixProduct]) -> Iterator[MatrixProduct]:
         """All that there is time for, the smallest first, then the fastest of them without end."""
         for product in products:
             expected_s = product.num_flops / max(self.rates.values()) if self.rates else 0.0
@@ -208,7 +210,7 @@ class _Race:
             yield from sorted(self.rates, key=self.rates.__getitem__, reverse=True)[:_FINALISTS]
 
     @torch.no_grad()
-    def _time(self, product: Product) -> float:
+    def _time(self, product: MatrixProduct) -> float:
         """FLOP/s of one piece: so many of this product as take some milliseconds."""
         work = self._work(product)
         one_s = self._seconds_of(work, 1)  # it warms up, too
@@ -223,7 +225,7 @@ class _Race:
         wait(self._place.device)
         return time.perf_counter() - began
 
-    def _work(self, product: Product) -> _Work:
+    def _work(self, product: MatrixProduct) -> _Work:
         rows, inner, columns, layout = product
         if len(self._buffer) < product.num_elements:
             del self._buffer
@@ -236,11 +238,18 @@ class _Race:
         )
 
 
-def _step(trainee: Trainee, rows: Tokens, step: Step, config: FineTuneConfig, place: Place, beat: Beat) -> float:
+def _step(
+    trainee: TrainState,
+    rows: TokenArrays,
+    step: Step,
+    config: FineTuneConfig,
+    place: DistributedContext,
+    beat: OnProgress,
+) -> float:
     """Seconds of one whole step, as training makes it, but for the schedule."""
     wait(place.device)
     began = time.perf_counter()
-    forward_backward(trainee, rows, step, config, place, Trace(), beat)
+    forward_backward(trainee, rows, step, config, place, TrainHistory(), beat)
     trainee.scaler.step(trainee.optimizer)
     trainee.scaler.update()
     trainee.optimizer.zero_grad(set_to_none=True)
@@ -248,11 +257,11 @@ def _step(trainee: Trainee, rows: Tokens, step: Step, config: FineTuneConfig, pl
     return time.perf_counter() - began
 
 
-def _num_bytes(product: Product, config: FineTuneConfig) -> int:
+def _num_bytes(product: MatrixProduct, config: FineTuneConfig) -> int:
     return product.num_elements * DTYPES[config.precision].itemsize
 
 
-def _num_tokens(step: Step, rows: Tokens, config: FineTuneConfig, place: Place) -> int:
+def _num_tokens(step: Step, rows: TokenArrays, config: FineTuneConfig, place: DistributedContext) -> int:
     """Padded tokens of this rank's first micro-batch: the rows of the matrices that its layers multiply."""
     mine = step[0][place.rank]
     return max(1, len(mine)) * (config.seq_len if config.padding == "max" else int(rows.lengths[mine].max(initial=1)))

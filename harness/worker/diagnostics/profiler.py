@@ -15,12 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from harness.dataset.batch_plan import Step
-from harness.dataset.corpus import Tokens
+from harness.dataset.corpus import TokenArrays
 from harness.schema.cells import FineTuneConfig
 from harness.schema.step_profile import NUM_SHOWN_OPERATORS, PHASES, OperatorTime, StepProfile
-from harness.worker.distributed import Place
-from harness.worker.train_loop import forward_backward, plan_batches
-from harness.worker.train_state import Beat, Trace, Trainee
+from harness.worker.distributed import DistributedContext
+from harness.worker.train_loop import forward_backward, iter_batches
+from harness.worker.train_state import OnProgress, TrainHistory, TrainState
 
 # Ranges of our own in the trace.
 _PREFIX = "harness: "
@@ -33,11 +33,11 @@ Interval = tuple[float, float]
 
 
 def profile_steps(
-    trainee: Trainee,
-    rows: Tokens,
+    trainee: TrainState,
+    rows: TokenArrays,
     config: FineTuneConfig,
-    place: Place,
-    beat: Beat,
+    place: DistributedContext,
+    beat: OnProgress,
     *,
     first: int,
     num_steps: int,
@@ -48,7 +48,7 @@ def profile_steps(
     Args:
         first: Index of the first of these steps in the plan.
     """
-    steps = list(islice(plan_batches(rows, config, place), first, first + num_steps))
+    steps = list(islice(iter_batches(rows, config, place), first, first + num_steps))
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if place.device.type == "cuda" else [])
     trainee.model.train()
     profiler = profile(activities=activities) if place.rank == 0 else None
@@ -64,7 +64,7 @@ def profile_steps(
 class _Ranges:
     """One range of the trace after another; on a GPU each waits for its kernels, so that it holds their time."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: DistributedContext) -> None:
         self._place = place
         self._open: Any = None
 
@@ -81,7 +81,14 @@ class _Ranges:
         self._open = None
 
 
-def _step(trainee: Trainee, rows: Tokens, step: Step, config: FineTuneConfig, place: Place, beat: Beat) -> None:
+def _step(
+    trainee: TrainState,
+    rows: TokenArrays,
+    step: Step,
+    config: FineTuneConfig,
+    place: DistributedContext,
+    beat: OnProgress,
+) -> None:
     ranges, module = _Ranges(place), trainee.module
     with record_function(_STEP):
         for index, micro in enumerate(step):
@@ -95,7 +102,7 @@ def _step(trainee: Trainee, rows: Tokens, step: Step, config: FineTuneConfig, pl
             waits = index < len(step) - 1 and isinstance(module, DistributedDataParallel)
             ranges.begin(PHASES[0])
             with module.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
-                forward_backward(trainee, rows, [micro], config, place, Trace(), at_border)
+                forward_backward(trainee, rows, [micro], config, place, TrainHistory(), at_border)
         ranges.begin(PHASES[3])
         trainee.scaler.step(trainee.optimizer)
         trainee.scaler.update()

@@ -9,8 +9,8 @@ from itertools import accumulate
 
 import pytest
 
-from harness.analysis.abba import by_rounds, find_rounds
-from harness.analysis.significance import LEVEL, between
+from harness.analysis.abba import find_abba_rounds, ratio_by_rounds
+from harness.analysis.significance import LEVEL, welch_log_ratio
 from tests.make_records import make_machine, make_record
 
 B_SIDE = {"training": {"compile": True}}
@@ -18,7 +18,7 @@ B_SIDE = {"training": {"compile": True}}
 
 def test_a_comparison_by_hand():
     # Contrasts 0.02 and 0.04; beside 0.03 and each round's own mean, the rests are +-0.005 at every place.
-    found = by_rounds([(0.0, 0.02, 0.02, 0.0), (1.0, 1.04, 1.04, 1.0)])
+    found = ratio_by_rounds([(0.0, 0.02, 0.02, 0.0), (1.0, 1.04, 1.04, 1.0)])
     assert found.value == pytest.approx(0.03)
     assert found.freedom == 5
     assert found.variance == pytest.approx(8 * 0.005**2 / 5 / 2)
@@ -27,11 +27,11 @@ def test_a_comparison_by_hand():
 
 def test_what_differs_between_rounds_and_drifts_steadily_drops_out():
     rounds = [tuple(5 * index + 0.01 * place + 0.03 * (place in (1, 2)) for place in range(4)) for index in range(3)]
-    found = by_rounds(rounds)
+    found = ratio_by_rounds(rounds)
     assert found.value == pytest.approx(0.03)
     assert found.estimate().high < math.exp(0.05)
     runs = [[four[place] for four in rounds for place in places] for places in ((0, 3), (1, 2))]
-    assert between(*runs).p_value() > 0.9
+    assert welch_log_ratio(*runs).p_value() > 0.9
 
 
 def noises(rng, kind, num):
@@ -55,7 +55,7 @@ def trials(kind, *, num_rounds, slow=0.0, num_trials=1500, seed=3, by=1.0):
                  for index, one in enumerate(noise)]  # fmt: skip
         rounds = [tuple(rates[first : first + 4]) for first in range(0, len(rates), 4)]
         sides = [[rate for index, rate in enumerate(rates) if (index % 4 in (1, 2)) is is_b] for is_b in (False, True)]
-        for place, found in enumerate((by_rounds(rounds), between(*sides))):
+        for place, found in enumerate((ratio_by_rounds(rounds), welch_log_ratio(*sides))):
             seen[place] += found.p_value() < LEVEL
     return [count / num_trials for count in seen]
 
@@ -97,23 +97,25 @@ def turns(order="ABBA" * 2, *, minutes=None, **fields):
 
 def test_rounds_are_found_in_the_order_of_time():
     a, b = turns()
-    rounds = find_rounds(a[::-1], b)
+    rounds = find_abba_rounds(a[::-1], b)
     assert rounds == [pytest.approx([math.log(16), math.log(32), math.log(32), math.log(16)])] * 2
 
 
 @pytest.mark.parametrize("order", ["ABBA", "ABAB" * 2, "AABB" * 2, "ABBAABB", "BAAB" * 2, "AAAABBBB"])
 def test_other_orders_are_no_rounds(order):
-    assert find_rounds(*turns(order)) is None
+    assert find_abba_rounds(*turns(order)) is None
 
 
 def test_a_round_that_was_stopped_in_its_middle_is_none():
     pause = [0, 1, 2, 3, 4, 5, 60, 61]
-    assert find_rounds(*turns(minutes=pause)) is None
-    assert find_rounds(*turns(minutes=[0, 1, 2, 3, 60, 61, 62, 63])) is not None
+    assert find_abba_rounds(*turns(minutes=pause)) is None
+    assert find_abba_rounds(*turns(minutes=[0, 1, 2, 3, 60, 61, 62, 63])) is not None
 
 
 def test_another_host_or_seed_in_a_round_is_none():
     a, b = turns()
-    assert find_rounds([*a[:-1], a[-1].model_copy(update={"machine": make_machine(host="host-b")})], b) is None
+    assert find_abba_rounds([*a[:-1], a[-1].model_copy(update={"machine": make_machine(host="host-b")})], b) is None
     later = a[-1].started_at + timedelta(seconds=0)
-    assert find_rounds([*a[:-1], make_record(seed=1, repeat=3).model_copy(update={"started_at": later})], b) is None
+    assert (
+        find_abba_rounds([*a[:-1], make_record(seed=1, repeat=3).model_copy(update={"started_at": later})], b) is None
+    )

@@ -8,15 +8,15 @@ import json
 import pytest
 from rich.console import Console
 
-from harness.analysis.mistakes import confusion
+from harness.analysis.mistakes import count_confusion
 from harness.analysis.summarize import summarise
 from harness.cli.views.mistakes import describe_mistakes
 from harness.cli.views.progress import describe_record
 from harness.execution.assemble import most_confident
 from harness.report import write_report
 from harness.report.sections.mistakes import MAX_CELLS, mistakes
-from harness.schema.record import from_fields, to_json
-from harness.schema.training_record import Kept, TestEvaluation
+from harness.schema.record import to_json, upgrade_record
+from harness.schema.training_record import SavedWeights, TestEvaluation
 from tests.make_priced import AT, priced
 from tests.make_records import MIB, make_record
 
@@ -40,15 +40,15 @@ def record_of(test, names=("bad", "good", HOSTILE), store_texts=True, **fields):
 
 
 def test_confusion_counted_by_hand():
-    found = confusion(record_of(an_evaluation()))
+    found = count_confusion(record_of(an_evaluation()))
     assert dict(found.counts) == {(0, 0): 3, (0, 1): 1, (1, 1): 2, (1, 0): 2, (1, 2): 1}
     assert (found.num_rows, found.num_right, [found.num_of(label) for label in range(3)]) == (9, 5, [4, 5, 0])
     assert found.confused() == [(1, 0, 2), (0, 1, 1), (1, 2, 1)]
 
 
 def test_nothing_tested_has_no_confusion():
-    assert confusion(make_record(outcome="oom", reason="killed")) is None
-    assert confusion(make_record(training={"accuracy": None})) is None
+    assert count_confusion(make_record(outcome="oom", reason="killed")) is None
+    assert count_confusion(make_record(training={"accuracy": None})) is None
 
 
 def test_the_surest_mistakes_come_first_and_their_texts_are_cut():
@@ -74,10 +74,10 @@ def test_without_texts_or_probabilities_there_are_no_mistakes_to_read():
 
 def test_a_record_keeps_them_and_one_without_them_reads_on():
     record = record_of(an_evaluation())
-    assert from_fields(json.loads(to_json(record))) == record
+    assert upgrade_record(json.loads(to_json(record))) == record
     fields = json.loads(to_json(record))
     del fields["training"]["mistakes"], fields["training"]["kept"], fields["training"]["test"]["probabilities"]
-    older = from_fields(fields)
+    older = upgrade_record(fields)
     assert (older.training.mistakes, older.training.kept, older.training.test.probabilities) == ((), None, ())
 
 
@@ -100,7 +100,7 @@ def test_the_page_shows_the_matrix_by_label_and_escapes_texts(tmp_path):
 
 def test_a_kept_model_is_told_of(tmp_path):
     record = record_of(an_evaluation())
-    kept = Kept(num_updates=30, sha256="0" * 64, num_bytes=87 * MIB, keep_s=1.25)
+    kept = SavedWeights(num_updates=30, sha256="0" * 64, num_bytes=87 * MIB, keep_s=1.25)
     record = record.model_copy(update={"training": record.training.model_copy(update={"kept": kept})})
     (one,) = mistakes(priced([record]), None).cells
     assert one.told == "5 of 9 right (55.6%); the model after update 30 was tested, and is kept"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from harness.analysis.power_law import FARTHEST, Errors, PowerLaw, fit_power_law, measure_errors
+from harness.analysis.power_law import FARTHEST, MeasuredErrors, PowerLaw, fit_power_law, measure_errors
 
 SIZES = (100, 200, 400, 800, 1600)
 NUM_EXAMPLES = 1000
@@ -18,7 +18,7 @@ def exact(law, sizes=SIZES, variance=1e-8):
     """Errors that lie on a curve."""
     offset, scale, exponent = law
     num_train = np.array(sizes)
-    return Errors(num_train, offset + scale * num_train**-exponent, np.eye(len(sizes)) * variance, variance)
+    return MeasuredErrors(num_train, offset + scale * num_train**-exponent, np.eye(len(sizes)) * variance, variance)
 
 
 def simulate(random, law, sizes, num_seeds, seed_sd, also=()):

@@ -9,13 +9,23 @@ import pytest
 from scipy import stats
 
 from harness.analysis.log_ratio import ratio_of_sums
-from harness.analysis.significance import LEVEL, between, holm, mcnemar, of_runs, overall, within
-from harness.analysis.throughput import Window
+from harness.analysis.significance import (
+    LEVEL,
+    compare_runs,
+    compare_within_runs,
+    geometric_mean_ratio,
+    holm,
+    mcnemar,
+    welch_log_ratio,
+)
+from harness.analysis.throughput import ThroughputWindow
 
 
 def window(seconds, samples=None, tokens=None):
     count = len(seconds)
-    return Window(3, tuple(seconds), tuple(samples or [16] * count), (1,) * count, tuple(tokens or [1] * count))
+    return ThroughputWindow(
+        3, tuple(seconds), tuple(samples or [16] * count), (1,) * count, tuple(tokens or [1] * count)
+    )
 
 
 def noisy(rng, *, rho, run_sd, slow=1.0, num_steps=40, step_sd=0.05):
@@ -43,7 +53,7 @@ def families(
                 ]
                 for by in slows
             ]
-            found.append(of_runs(*sides, assumed))
+            found.append(compare_runs(*sides, assumed))
         clear = [p is not None and p < LEVEL for p in holm([one.p_value() for one in found])]
         alarms += any(clear if slow == 1.0 else clear[1:])
         hits += clear[0] and found[0].value < 0
@@ -53,7 +63,7 @@ def families(
 
 def test_welch_by_hand_and_by_scipy():
     one, other = [0.0, 0.01, 0.02], [0.10, 0.12, 0.14]
-    found = between(one, other)
+    found = welch_log_ratio(one, other)
     assert found.value == pytest.approx(0.11)
     assert found.variance == pytest.approx((1e-4 + 4e-4) / 3)
     assert found.freedom == pytest.approx(50 / 17)
@@ -70,7 +80,7 @@ def test_welch_by_hand_and_by_scipy():
     [((1, 1), "one run: "), ((5, 1), "one run: "), ((2, 3), "2 runs: "), ((3, 3), None)],
 )
 def test_fewer_than_three_on_a_side_have_no_spread_and_no_verdict(nums, said):
-    found = between([0.001 * k for k in range(nums[0])], [0.5 + 0.001 * k for k in range(nums[1])])
+    found = welch_log_ratio([0.001 * k for k in range(nums[0])], [0.5 + 0.001 * k for k in range(nums[1])])
     if said is None:
         assert found.unknown is None and found.p_value() < 1e-6
     else:
@@ -79,8 +89,8 @@ def test_fewer_than_three_on_a_side_have_no_spread_and_no_verdict(nums, said):
 
 
 def test_figures_that_are_equal_in_every_run():
-    assert between([1.0] * 3, [1.0] * 3).p_value() == 1.0
-    assert between([1.0] * 3, [2.0] * 3).p_value() == 0.0
+    assert welch_log_ratio([1.0] * 3, [1.0] * 3).p_value() == 1.0
+    assert welch_log_ratio([1.0] * 3, [2.0] * 3).p_value() == 0.0
 
 
 def test_holm_by_hand():
@@ -113,7 +123,7 @@ def test_steps_that_hang_together_tell_no_spread():
     drifting = window([1.0 + 0.2 * step for step in range(13)])
     assert ratio_of_sums(drifting.seconds, drifting.num_samples).variance is None
     for assumed in (None, 0.01):
-        found = of_runs([drifting], [window([1.0] * 13, tokens=[2] * 13)], assumed)
+        found = compare_runs([drifting], [window([1.0] * 13, tokens=[2] * 13)], assumed)
         assert (found.variance, found.p_value(), found.estimate().low) == (None, None, None)
         assert found.unknown.startswith("one run")
 
@@ -123,12 +133,12 @@ def test_the_same_batches_cancel_and_others_do_not():
     tokens = [int(16 * length) for length in lengths]
     mine = window(lengths, tokens=tokens)
     theirs = window([1.25 * length for length in lengths], tokens=tokens)
-    paired = within([mine], [theirs])
+    paired = compare_within_runs([mine], [theirs])
     assert paired.estimate().value == pytest.approx(0.8)
     assert paired.estimate().high - paired.estimate().low < 1e-6
     assert paired.basis == "within runs, over the same batches"
     shuffled = window([1.25 * length for length in reversed(lengths)], tokens=tokens[::-1])
-    apart = within([mine], [shuffled])
+    apart = compare_within_runs([mine], [shuffled])
     assert apart.estimate().value == pytest.approx(0.8)
     assert apart.estimate().high - apart.estimate().low > 0.1
     assert apart.basis == "within runs"
@@ -136,26 +146,29 @@ def test_the_same_batches_cancel_and_others_do_not():
 
 def test_one_run_has_an_interval_but_no_verdict_unless_the_spread_is_assumed():
     mine, theirs = [window([1.0, 1.02] * 20)], [window([1.03, 1.05] * 20)]
-    found = of_runs(mine, theirs)
+    found = compare_runs(mine, theirs)
     assert found.unknown.startswith("one run") and found.p_value() is None
     assert found.estimate().high < 1  # clear within the runs, which proves nothing
-    assumed = of_runs(mine, theirs, 0.01)
+    assumed = compare_runs(mine, theirs, 0.01)
     assert assumed.unknown is None and "assumed" in assumed.basis
     # Two runs of 1 % each: sqrt(2) %, of a difference of 2.9 %.
     assert math.log(assumed.estimate().high) - assumed.value == pytest.approx(1.96 * 0.01 * math.sqrt(2), rel=0.01)
     assert assumed.p_value() == pytest.approx(math.erfc(-assumed.value / 0.01 / 2), rel=0.05)
     # Where three runs a side tell the spread, nothing is assumed.
-    assert of_runs(mine * 3, theirs * 3, 0.5).basis == "between 3 and 3 runs (Welch)"
+    assert compare_runs(mine * 3, theirs * 3, 0.5).basis == "between 3 and 3 runs (Welch)"
 
 
 def test_the_mean_of_cells_by_hand():
-    parts = [between([0.0, 0.01, 0.02], [0.1, 0.12, 0.14]), between([0.0, 0.01, 0.02], [-0.1, -0.12, -0.14])]
-    mean = overall(parts)
+    parts = [
+        welch_log_ratio([0.0, 0.01, 0.02], [0.1, 0.12, 0.14]),
+        welch_log_ratio([0.0, 0.01, 0.02], [-0.1, -0.12, -0.14]),
+    ]
+    mean = geometric_mean_ratio(parts)
     assert mean.value == pytest.approx((0.11 - 0.13) / 2)
     assert mean.variance == pytest.approx(2 * (5e-4 / 3) / 4)
     assert mean.freedom == pytest.approx(2 * 50 / 17)
-    assert overall([]) is None
-    unsure = overall([*parts, between([0.0], [0.1])])
+    assert geometric_mean_ratio([]) is None
+    unsure = geometric_mean_ratio([*parts, welch_log_ratio([0.0], [0.1])])
     assert unsure.unknown.startswith("1 of 3 cells: one run") and unsure.p_value() is None
 
 
@@ -192,7 +205,9 @@ def test_single_runs_never_alarm_when_nothing_is_stated():
 def test_no_difference_is_rarely_said_of_what_lies_at_the_margin():
     rng, said = random.Random(7), 0
     for _ in range(2000):
-        found = between([rng.gauss(0, 0.003) for _ in range(5)], [rng.gauss(-math.log(1.03), 0.003) for _ in range(5)])
+        found = welch_log_ratio(
+            [rng.gauss(0, 0.003) for _ in range(5)], [rng.gauss(-math.log(1.03), 0.003) for _ in range(5)]
+        )
         change = found.estimate()
         said += change.low >= 1 / 1.03 and change.high <= 1.03
     assert said / 2000 <= 0.03
@@ -203,5 +218,5 @@ def test_sides_of_unlike_spread_alarm_hardly_more(nums, sds):
     rng, alarms = random.Random(8), 0
     for _ in range(4000):
         sides = [[rng.gauss(0, sd) for _ in range(num)] for num, sd in zip(nums, sds, strict=True)]
-        alarms += between(*sides).p_value() < LEVEL
+        alarms += welch_log_ratio(*sides).p_value() < LEVEL
     assert alarms / 4000 <= 0.075

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from harness.analysis.estimate import t_interval, wilson
 from harness.analysis.summarize import peak_memory, summarise
-from harness.analysis.throughput import BASIS_ONE_RUN, BASIS_TWO_RUNS, Window, host_spread, measure_windows, throughput
+from harness.analysis.throughput import (
+    BASIS_ONE_RUN,
+    BASIS_TWO_RUNS,
+    ThroughputWindow,
+    host_spread,
+    measure_windows,
+    throughput,
+)
 from harness.schema.scores import macro_f1
 from harness.schema.training_record import Training
 from tests.make_records import GIB, MIB, make_baseline, make_machine, make_record
@@ -24,7 +31,7 @@ T_18 = 2.10092204024096
 
 def window(seconds, num_samples=None):
     samples = num_samples or [16] * len(seconds)
-    return Window(0, tuple(seconds), tuple(samples), tuple(samples), tuple(samples))
+    return ThroughputWindow(0, tuple(seconds), tuple(samples), tuple(samples), tuple(samples))
 
 
 def summary_of(*records):

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from harness.cli.views.doctor import show_diagnosis
-from harness.machine.calibration import Calibration, DeviceCalibration, Product, jitter_findings, order_for
-from harness.machine.cpu_usage import Busyness
+from harness.machine.calibration import CalibratedProduct, Calibration, DeviceCalibration, jitter_findings, order_for
+from harness.machine.cpu_usage import CpuUsage
 from harness.machine.describe import describe_machine
 from harness.schema.finding import Finding
 from harness.schema.host_record import Gpu
@@ -27,8 +27,8 @@ CPU = DeviceCalibration(
     device="cpu",
     num_threads=2,
     products=(
-        Product(precision="fp32", size=2048, gflop_per_s=207.4),
-        Product(precision="bf16", size=4096, gflop_per_s=1433.0),
+        CalibratedProduct(precision="fp32", size=2048, gflop_per_s=207.4),
+        CalibratedProduct(precision="bf16", size=4096, gflop_per_s=1433.0),
     ),
     copy_gb_per_s=48.53,
     step_s_median=0.0093,
@@ -114,7 +114,7 @@ def test_only_precisions_that_the_machine_accelerates_are_measured(flags, capabi
 
 
 def test_a_quick_look_starts_no_process(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "watch", lambda: Busyness((), 0.0, 0.0, 0, None))
+    monkeypatch.setattr(doctor, "measure_cpu_usage", lambda: CpuUsage((), 0.0, 0.0, 0, None))
     monkeypatch.setattr(doctor, "calibrate", lambda _: pytest.fail("it was left out"))
     found = doctor.examine(tmp_path, calibrated=False)
     names = [finding.name for finding in found.findings]

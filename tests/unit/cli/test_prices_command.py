@@ -159,9 +159,9 @@ class TestMachine:
 
     def test_what_was_detected_is_told_and_priced(self, monkeypatch):
         from harness.machine import cloud_metadata as cloud
-        from harness.schema.host_record import Detected
+        from harness.schema.host_record import DetectedInstance
 
-        found = Detected(vendor="aws", instance="g5.xlarge", region="us-east-1", is_spot=True)
+        found = DetectedInstance(vendor="aws", instance="g5.xlarge", region="us-east-1", is_spot=True)
         monkeypatch.setattr(cloud, "detect", lambda firmware, everywhere: found)
         told = json.loads(invoke("machine", "--json", "--detect"))
         assert told["detected"] == found.model_dump()

@@ -4,14 +4,14 @@ import io
 
 from rich.console import Console
 
-from harness.cli.views.progress import Screen
+from harness.cli.views.progress import ProgressView
 from harness.schema.cells import Cell
 from tests.make_priced import baseline, fine_tune
 
 
 def run_on(console, records):
     cells = [Cell(study="s", name=record.cell, repeat=0, config=record.config) for record in records]
-    with Screen(console, cells) as screen:
+    with ProgressView(console, cells) as screen:
         for cell, record in zip(cells[:-1], records, strict=False):
             screen.cell_started(cell)
             screen.cell_progressed(cell, {"kind": "phase", "name": "load"})

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from harness.cli.commands.train import _bounds
 from harness.cli.main import app
 from harness.errors import UserError
-from harness.execution.resumable import Bounds, _remove_empty, _tell, checkpoints_folder, choose_cell
-from harness.execution.stop_flag import CAUSES, StopFlag, heard
-from harness.execution.sweep import look_around
+from harness.execution.resumable import StopLimits, _remove_empty, _report_stop, checkpoints_folder, choose_cell
+from harness.execution.stop_flag import CAUSES, StopFlag, graceful_stop
+from harness.execution.sweep import describe_environment
 from harness.schema.cells import expand
 from harness.schema.study_file import parse_study
 from tests.make_priced import ASSUMED
@@ -61,8 +61,8 @@ def test_the_folder_names_study_cell_and_configuration():
 
 def test_minutes_and_dollars_become_the_stricter_seconds():
     hourly = ASSUMED.usd_per_hour
-    assert _bounds(None, None, None, "no price") == Bounds()
-    assert _bounds(30, None, 500, "no price") == Bounds(max_s=1800, time_words="--max-minutes 30", max_rows=500)
+    assert _bounds(None, None, None, "no price") == StopLimits()
+    assert _bounds(30, None, 500, "no price") == StopLimits(max_s=1800, time_words="--max-minutes 30", max_rows=500)
     found = _bounds(30, hourly / 4, None, ASSUMED)
     assert found.max_s == pytest.approx(900)
     assert found.time_words == f"--max-usd {hourly / 4:g} at {hourly:g} USD an hour (assumed)"
@@ -76,14 +76,14 @@ def test_minutes_and_dollars_become_the_stricter_seconds():
 @pytest.mark.parametrize(
     ("bounds", "max_s", "words"),
     [
-        (Bounds(), 3600, "limits.timeout_s = 3600"),
-        (Bounds(max_s=60, time_words="--max-minutes 1"), 60, "--max-minutes 1"),
-        (Bounds(max_s=7200, time_words="--max-minutes 120"), 3600, "limits.timeout_s = 3600"),
+        (StopLimits(), 3600, "limits.timeout_s = 3600"),
+        (StopLimits(max_s=60, time_words="--max-minutes 1"), 60, "--max-minutes 1"),
+        (StopLimits(max_s=7200, time_words="--max-minutes 120"), 3600, "limits.timeout_s = 3600"),
     ],
 )
 def test_a_piece_stops_by_itself_before_the_parent_would_end_it(bounds, max_s, words, tmp_path):
     (cell,) = choose_cell(cells_of(matrix={}), None)
-    told = _tell(cell.config, look_around(None), tmp_path, None, None, tmp_path / "stop", bounds)
+    told = _report_stop(cell.config, describe_environment(None), tmp_path, None, None, tmp_path / "stop", bounds)
     assert (told.max_s, told.time_words, told.timeout_s) == (max_s, words, max_s + 600)
     assert (told.every_s, told.resume_from) == (600, None)
 
@@ -107,13 +107,13 @@ def test_an_emptied_folder_goes_and_what_is_not_the_harness_own_stays(tmp_path):
 def test_signals_raise_the_flag_and_a_second_ctrl_c_is_one(tmp_path):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     flag = StopFlag(tmp_path / "stop")
-    with pytest.raises(KeyboardInterrupt), heard(tmp_path / "stop"):
+    with pytest.raises(KeyboardInterrupt), graceful_stop(tmp_path / "stop"):
         assert flag.cause() is None
         signal.raise_signal(signal.SIGINT)
         assert CAUSES[flag.cause()] == ("interrupted", "stopped by the user")
         signal.raise_signal(signal.SIGINT)
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
-    with heard(tmp_path / "other"):
+    with graceful_stop(tmp_path / "other"):
         signal.raise_signal(signal.SIGTERM)
         assert CAUSES[StopFlag(tmp_path / "other").cause()] == ("preempted", "SIGTERM")
 

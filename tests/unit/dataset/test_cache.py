@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli.main import app
-from harness.dataset.arrow_texts import BATCH_ROWS, MappedTexts
+from harness.dataset.arrow_texts import BATCH_ROWS, ArrowTextColumn
 from harness.dataset.cache import Cache
-from harness.dataset.corpus import lay_texts, load_corpus, load_texts, load_tokens, tokenise
+from harness.dataset.corpus import load_corpus, load_texts, load_tokens, tokenise, write_texts
 from harness.dataset.rows import read_rows
 from harness.dataset.sources import locate_model
 from harness.schema.settings import PACKAGED_MODEL, DataSettings
@@ -48,7 +48,7 @@ def settings(source, **changes):
 
 def test_large_data_stays_on_disk_and_holds_the_rows_of_small_data(cache, source, monkeypatch):
     large = read_rows(settings(source, pair="second"))
-    assert isinstance(large.texts, MappedTexts) and isinstance(large.pairs, MappedTexts)
+    assert isinstance(large.texts, ArrowTextColumn) and isinstance(large.pairs, ArrowTextColumn)
     held = list(large.texts), list(large.pairs), large.labels.tolist(), large.names, large.facts
     monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 10**9)
     cache.clear()
@@ -77,12 +77,12 @@ def test_the_same_rows_are_drawn_and_tokenised_whether_kept_or_not(cache, source
     assert [each.facts.tokens_were_kept for each in done] == [False, True]
     assert done[0].tokenise_s == done[1].tokenise_s and done[0].example == done[1].example
     assert cache.root in done[0].folder.parents
-    lay_texts(large, tmp_path / "laid")
+    write_texts(large, tmp_path / "laid")
     monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 10**9)
     monkeypatch.setattr("harness.dataset.rows.Cache.find", lambda *_: None)
     small = load_corpus(chosen)
     assert small.key is None
-    lay_texts(small, tmp_path / "small-laid")
+    write_texts(small, tmp_path / "small-laid")
     tokenise(small, packaged, 16, tmp_path / "small", store_texts=True)
     monkeypatch.setattr("harness.dataset.corpus._MAPPED_BYTES", 0)
     for name in ("train", "val", "test"):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.dataset.corpus import lay_texts, load_corpus, load_texts, load_tokens, tokenise
+from harness.dataset.corpus import load_corpus, load_texts, load_tokens, tokenise, write_texts
 from harness.dataset.sources import locate_data, locate_model
 from harness.errors import UserError
 from harness.schema.settings import PACKAGED_MODEL, DataSettings
@@ -153,7 +153,7 @@ def test_exactly_enough_rows_are_enough(write):
 
 def test_texts_lie_on_disk_as_they_were(write, tmp_path):
     corpus = load_corpus(settings(source=write(rows_of(110))))
-    lay_texts(corpus, tmp_path / "texts")
+    write_texts(corpus, tmp_path / "texts")
     for split in SPLITS:
         texts, labels = load_texts(tmp_path / "texts", split)
         assert texts == corpus.texts[split]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from harness.dataset.corpus import load_corpus
-from harness.dataset.duplicates import count_near_duplicates, first_of_each, hash_texts
+from harness.dataset.duplicates import count_near_duplicates, first_occurrences, hash_texts
 from harness.dataset.rows import read_rows
 from harness.dataset.splits import draw_splits
 from harness.errors import UserError
@@ -151,9 +151,9 @@ def test_given_files_alone_validate_and_test_and_what_they_share_with_the_source
 
 def test_one_row_stands_for_each_text_and_one_that_tests_before_others():
     hashes = hash_texts(["a", "b", "a", "c", "b"])
-    kept, stands_for = first_of_each(hashes, np.zeros(5, np.uint8))
+    kept, stands_for = first_occurrences(hashes, np.zeros(5, np.uint8))
     assert (kept.tolist(), stands_for.tolist()) == ([0, 1, 3], [0, 1, 0, 3, 1])
-    kept, stands_for = first_of_each(hashes, np.array([0, 0, 0, 0, 2], np.uint8))
+    kept, stands_for = first_occurrences(hashes, np.array([0, 0, 0, 0, 2], np.uint8))
     assert (kept.tolist(), stands_for.tolist()) == ([0, 3, 4], [0, 4, 0, 3, 4])
     assert len(set(hash_texts([str(i) for i in range(100_000)]).tolist())) == 100_000
 

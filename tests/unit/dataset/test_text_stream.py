@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from harness.dataset.text_stream import kind_of, read_windows
+from harness.dataset.text_stream import file_format_of, read_windows
 from harness.errors import UserError
 
 ROWS = [
@@ -25,7 +25,7 @@ ROWS = [
 def write(folder, name):
     path = folder / name
     table = pa.Table.from_pylist(ROWS)
-    kind = kind_of(path)
+    kind = file_format_of(path)
     if kind == ".parquet":
         pa.parquet.write_table(table, path, row_group_size=2)
         return path

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from harness.analysis.summarize import summarise
-from harness.decision.compare import Asked, compare
+from harness.decision.compare import CompareOptions, compare
 from harness.decision.pairing import pair_cells
 from harness.errors import UserError
 from harness.pricing.cost import price
@@ -41,7 +41,7 @@ def runs(*step_s, axes=None, machine=HERE, minutes=0.0, peak=600, **fields):
 
 def judged(one, other, hourly=(3.6, 3.6), **asked):
     sides = [cells(*side, hourly=by) for side, by in zip((one, other), hourly, strict=True)]
-    return compare(pair_cells(*sides), Asked(**asked))
+    return compare(pair_cells(*sides), CompareOptions(**asked))
 
 
 def verdicts(found, key="samples_per_s"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.analysis.summarize import summarise
-from harness.decision.differences import differences, require_same, slice_words, words, work
+from harness.decision.differences import describe_difference, differences, require_same, slice_words, work_key
 from harness.errors import UserError
 from tests.make_records import GIB, make_machine, make_record
 
@@ -17,7 +17,7 @@ def found(*records):
 
 
 def told(*records):
-    return [words(one, {HERE.id: "A", THERE.id: "B"}) for one in found(*records)]
+    return [describe_difference(one, {HERE.id: "A", THERE.id: "B"}) for one in found(*records)]
 
 
 def with_rows(record, split, sha256):
@@ -124,11 +124,11 @@ def test_strict_names_key_values_and_machines():
 
 def test_the_same_work_whatever_the_kind_of_device_or_seed():
     def of(**axes):
-        return work(make_record(axes=axes).config)
+        return work_key(make_record(axes=axes).config)
 
     assert of(device="cpu") == of(device="gpu")
     assert of(device="cpu-ddp2") == of(device="gpu-ddp2")
-    assert work(make_record(seed=3).config) == of()
+    assert work_key(make_record(seed=3).config) == of()
     assert len({of(), of(device="cpu-ddp2"), of(precision="bf16"), of(threads=1), of(batch_size=32)}) == 5
 
 

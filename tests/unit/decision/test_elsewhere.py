@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.analysis.summarize import summarise
-from harness.decision.elsewhere import NOT_MEASURED, card_names, elsewhere
+from harness.decision.elsewhere import NOT_MEASURED, card_names, price_elsewhere
 from harness.errors import UserError
 from harness.pricing import cost
 from harness.pricing.prices import HardwareRow, Price, PriceRow, PriceTable
@@ -57,7 +57,7 @@ def on_gpu(train_s=40, **axes):
 
 
 def test_machines_with_the_same_cards_and_count_alone():
-    answer = elsewhere(priced(on_gpu()), TABLE, Assumptions())
+    answer = price_elsewhere(priced(on_gpu()), TABLE, Assumptions())
     # 16 samples a second, 54 s a run
     assert [
         (one.moved.price.instance, one.moved.price.region, one.moved.usd_per_run.value) for one in answer.found
@@ -72,18 +72,20 @@ def test_machines_with_the_same_cards_and_count_alone():
 
 
 def test_the_cheapest_run_of_the_machine_is_the_one_that_moves():
-    answer = elsewhere(priced(on_gpu(40), on_gpu(20, seq_len=32)), TABLE, Assumptions())
+    answer = price_elsewhere(priced(on_gpu(40), on_gpu(20, seq_len=32)), TABLE, Assumptions())
     assert {one.measured.summary.config.seq_len for one in answer.found} == {32}
 
 
 def test_a_cpu_cell_moves_nowhere_not_even_a_gpu_machine_s_own():
     on_cpu = [make_record(machine=CPUS), make_record(machine=GPUS)]
-    assert elsewhere(priced(*on_cpu), TABLE, Assumptions()).found == ()
+    assert price_elsewhere(priced(*on_cpu), TABLE, Assumptions()).found == ()
 
 
 def test_an_asked_machine_is_shown_or_refused_with_its_reason():
     cells = priced(on_gpu(), make_record(machine=CPUS))
-    answer = elsewhere(cells, TABLE, Assumptions(), ["a10-1", "m5.xlarge", "g5.12xlarge", "g4dn.xlarge", "g5.xlarge"])
+    answer = price_elsewhere(
+        cells, TABLE, Assumptions(), ["a10-1", "m5.xlarge", "g5.12xlarge", "g4dn.xlarge", "g5.xlarge"]
+    )
     assert [one.moved.price.instance for one in answer.found] == ["a10-1"]
     assert answer.refused == (
         "m5.xlarge has no GPU: a CPU machine must be measured, its seconds follow from no other's",
@@ -92,19 +94,19 @@ def test_an_asked_machine_is_shown_or_refused_with_its_reason():
         "g5.xlarge is what was measured, or is paid as one's own: it stands in the table above",
     )
     with pytest.raises(UserError, match=r"--elsewhere g5\.3xlarge"):
-        elsewhere(cells, TABLE, Assumptions(), ["g5.3xlarge"])
+        price_elsewhere(cells, TABLE, Assumptions(), ["g5.3xlarge"])
 
 
 def test_a_stand_in_price_names_no_machine_that_was_measured():
     cells = priced(on_gpu(), found=replace(PAID, basis="assumed"))
-    assert "g5.xlarge" in {one.moved.price.instance for one in elsewhere(cells, TABLE, Assumptions()).found}
+    assert "g5.xlarge" in {one.moved.price.instance for one in price_elsewhere(cells, TABLE, Assumptions()).found}
 
 
 def test_the_reader_s_discount_goes_along_and_own_hardware_does_not():
     off = Assumptions(prices=PriceBook(discount_percent=50))
-    assert elsewhere(priced(on_gpu()), TABLE, off).found[0].moved.usd_per_run.value == pytest.approx(0.0054)
+    assert price_elsewhere(priced(on_gpu()), TABLE, off).found[0].moved.usd_per_run.value == pytest.approx(0.0054)
     own = Assumptions(prices=PriceBook(plan="own"))
-    assert elsewhere(priced(on_gpu()), TABLE, own).found == ()
+    assert price_elsewhere(priced(on_gpu()), TABLE, own).found == ()
 
 
 @pytest.mark.parametrize(

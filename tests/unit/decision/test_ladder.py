@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from harness.decision.ladder import aim, ladders
-from harness.report.sections.ladder import HEADS, best_rung, rung_charts, rung_rows, rung_sentences
+from harness.decision.ladder import ladders, set_ladder_target
+from harness.report.sections.ladder import HEADS, best_step, step_charts, step_rows, step_sentences
 from harness.schema.cells import expand
 from harness.schema.study_file import parse_study
 from tests.make_priced import priced
@@ -42,22 +42,22 @@ HALF = [run(2, seed, [(10.0, 0.74)], step_s=0.5, padding="grouped", precision="b
 
 
 def climb(*records):
-    cells = priced(aim([record for rung in records for record in rung]))
+    cells = priced(set_ladder_target([record for rung in records for record in rung]))
     (found,) = ladders(cells)
     return found, cells
 
 
 def test_the_target_is_the_highest_hundredth_that_the_first_rung_reaches_with_every_seed():
-    aimed = aim([*FIRST, *GROUPED])
+    aimed = set_ladder_target([*FIRST, *GROUPED])
     assert {record.config.training.target_accuracy for record in aimed} == {0.73}  # the least of 0.768, 0.73, 0.741
     assert {record.config.training.target_accuracy for record in [*FIRST, *GROUPED]} == {None}
     exact = [run(0, 0, [(1.0, 0.29)]), run(0, 1, [(1.0, 0.58)])]  # 0.29 / 0.01 is 28.999...
-    assert aim(exact)[0].config.training.target_accuracy == 0.29
+    assert set_ladder_target(exact)[0].config.training.target_accuracy == 0.29
 
 
 def test_other_records_keep_their_target_and_so_do_rungs_without_a_first():
     alone = make_record(sections={"training": {"target_accuracy": 0.6}})
-    assert aim([alone, *GROUPED]) == [alone, *GROUPED]
+    assert set_ladder_target([alone, *GROUPED]) == [alone, *GROUPED]
 
 
 def test_a_saving_is_the_geometric_mean_over_seeds_of_all_seconds_to_the_target():
@@ -82,10 +82,10 @@ def test_a_run_that_never_reached_it_leaves_no_saving():
     found, cells = climb(FIRST, lost)
     rung = found.rungs[1]
     assert rung.saving is None and (rung.num_reached, rung.num_runs) == (2, 3)
-    row = dict(zip(HEADS, rung_rows(found, cells)[1], strict=True))
+    row = dict(zip(HEADS, step_rows(found, cells)[1], strict=True))
     assert row["to the target"].extra == "2 of 3 runs reached it"
     assert row["times cheaper"].text == "not measured"
-    said = rung_sentences(found, cells)
+    said = step_sentences(found, cells)
     assert said[1] == "Not every run reached it on rung 1 (padded to the longest, grouped by length)."
     assert said[0].startswith("No rung reaches a validation accuracy of 0.73 for less")
 
@@ -94,7 +94,7 @@ def test_a_rung_stands_on_the_one_that_it_differs_from_least():
     side = [run(3, seed, [(12.0, 0.74)], padding="grouped") for seed in range(3)]
     found, cells = climb(FIRST, GROUPED, HALF, [r.model_copy(update={"rung": 3}) for r in _with_allocator(side)])
     assert [rung.base.number if rung.base else None for rung in found.rungs] == [None, 0, 1, 1]
-    rows = [dict(zip(HEADS, row, strict=True)) for row in rung_rows(found, cells)]
+    rows = [dict(zip(HEADS, row, strict=True)) for row in step_rows(found, cells)]
     assert [row["rung"].text for row in rows[1:]] == [
         "1: padded to the longest, grouped by length",
         "2: bf16",
@@ -105,8 +105,8 @@ def test_a_rung_stands_on_the_one_that_it_differs_from_least():
 
 def test_the_sentence_names_the_best_rung_and_those_that_did_not_help():
     found, cells = climb(FIRST, GROUPED, HALF)
-    assert best_rung(found).number == 1
-    said = rung_sentences(found, cells)
+    assert best_step(found).number == 1
+    said = step_sentences(found, cells)
     assert said[0].startswith("3.75 times cheaper (")
     assert "to a validation accuracy of 0.73: rung 1 against rung 0, at 4.00 times the samples a second." in said[0]
     assert said[1] == "Did not help the rung below: rung 2 (bf16)."
@@ -119,15 +119,15 @@ def test_a_rung_that_costs_accuracy_is_no_best_one():
     ]
     better = [one.model_copy(update={"rung": 0}) for one in _tests(FIRST, (0.80, 0.81, 0.79))]
     found, cells = climb(better, worse)
-    assert best_rung(found) is None
-    row = dict(zip(HEADS, rung_rows(found, cells)[1], strict=True))["test accuracy"]
+    assert best_step(found) is None
+    row = dict(zip(HEADS, step_rows(found, cells)[1], strict=True))["test accuracy"]
     assert row.doubtful and row.extra.endswith("below rung 0")
 
 
 def test_charts_have_a_bar_a_rung_and_words_where_there_is_none():
     lost = [run(2, seed, [(10.0, 0.6)], step_s=0.5, padding="grouped", precision="bf16") for seed in range(3)]
     found, _ = climb(FIRST, GROUPED, lost)
-    speed, cost = rung_charts(found, 0)
+    speed, cost = step_charts(found, 0)
     assert [round(value, 6) for value in speed.figure.data[0].x] == [1.0, 4.0, 2.0]
     assert list(cost.figure.data[0].x)[2] is None
     assert cost.figure.data[1].text[2].strip() == "not every run"

@@ -10,10 +10,10 @@ import pytest
 from harness.analysis.power_law import PowerLaw
 from harness.dataset.corpus import load_corpus
 from harness.decision.learning_curve import (
-    foretold_gain,
+    extrapolated_gain,
     learning_curves,
     measured_gain,
-    num_foretold,
+    num_extrapolated,
     run_seconds,
     train_seconds,
     whole_error,
@@ -117,7 +117,7 @@ def test_the_measured_gain_is_between_the_two_largest_sizes(cells):
 def test_where_all_rows_were_measured_twice_as_many_are_foretold(cells):
     whole = learning_curves(cells)[0]
     assert isinstance(whole.law, PowerLaw) and whole.whole is whole.largest
-    gain = foretold_gain(whole)
+    gain = extrapolated_gain(whole)
     assert (gain.start, gain.end, gain.is_measured) == (ALL_ROWS, 2 * ALL_ROWS, False)
     assert gain.accuracy.value == pytest.approx(whole.law.fitted(2 * ALL_ROWS) - whole.law.fitted(ALL_ROWS))
     assert gain.seconds == pytest.approx(ALL_ROWS * 2 / 16)
@@ -130,8 +130,8 @@ def test_all_rows_are_foretold_up_to_four_times_the_most_that_were_measured(avai
     parts = [one for one in curve_records(available=available) if one.data.train.num_rows <= 2000]
     whole = learning_curves(priced(parts))[0]
     assert isinstance(whole.law, PowerLaw)
-    assert (num_foretold(whole, whole.law), whole.whole is not None) == (foretold, available == 2000)
-    assert foretold_gain(whole).end == foretold
+    assert (num_extrapolated(whole, whole.law), whole.whole is not None) == (foretold, available == 2000)
+    assert extrapolated_gain(whole).end == foretold
 
 
 def test_training_on_all_rows_is_estimated_from_every_part_and_held_against_the_whole(cells):

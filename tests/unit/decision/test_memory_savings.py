@@ -15,11 +15,11 @@ from harness.decision.memory_savings import (
     WEIGHTS,
     WORKSPACE,
     explained,
+    memory_savings,
+    oom_fixes,
     rank_peak,
-    rescues,
     split_peak,
     split_record,
-    ways_to_fit,
 )
 from harness.pricing.cost import Price, price
 from tests.make_records import MIB, make_machine, make_record
@@ -110,7 +110,7 @@ WAYS = [
 def test_a_pair_that_differs_in_one_way_alone(name, sections, axes, values):
     smaller = cell(peak=450, step_s=1.25 if name != "batch size" else 0.625, axes=axes, **sections)
     cells = priced(cell(peak=600), smaller)
-    (step,) = ways_to_fit(cells)
+    (step,) = memory_savings(cells)
     assert (step.way.name, step.usual_value, step.value) == (name, *values)
     assert (step.usual, step.taken) == (cells[0], cells[1])
     assert step.saved_bytes == 150 * MIB
@@ -119,34 +119,34 @@ def test_a_pair_that_differs_in_one_way_alone(name, sections, axes, values):
 
 
 def test_the_order_of_measuring_does_not_turn_a_way_around():
-    (step,) = ways_to_fit(priced(cell(peak=700, training={"activation_checkpointing": True}), cell(peak=600)))
+    (step,) = memory_savings(priced(cell(peak=700, training={"activation_checkpointing": True}), cell(peak=600)))
     assert (step.usual_value, step.value, step.saved_bytes) == (False, True, -100 * MIB)
 
 
 def test_pairs_that_differ_in_more_are_none():
     both = cell(axes={"precision": "bf16"}, training={"activation_checkpointing": True})
-    assert ways_to_fit(priced(cell(), both)) == []
+    assert memory_savings(priced(cell(), both)) == []
     other = make_machine(machine_id="other-000001")
     elsewhere = make_record(axes={"precision": "bf16"}, machine=other)
-    assert ways_to_fit(priced(cell(), elsewhere)) == []
+    assert memory_savings(priced(cell(), elsewhere)) == []
     # Two micro-batches of 16 are another global batch than one.
-    assert ways_to_fit(priced(cell(), cell(training={"grad_accum": 2}))) == []
+    assert memory_savings(priced(cell(), cell(training={"grad_accum": 2}))) == []
 
 
 def test_the_models_own_dropout_written_out_is_no_other_way():
-    assert ways_to_fit(priced(cell(), cell(model={"attention_dropout": 0.1}))) == []
+    assert memory_savings(priced(cell(), cell(model={"attention_dropout": 0.1}))) == []
 
 
 def test_batch_sizes_are_held_against_the_next_larger():
     cells = priced(*(cell(peak=400 + 10 * size, axes={"batch_size": size}) for size in (8, 32, 16)))
-    assert [(step.usual_value, step.value, step.saved_bytes // MIB) for step in ways_to_fit(cells)] == [
+    assert [(step.usual_value, step.value, step.saved_bytes // MIB) for step in memory_savings(cells)] == [
         (32, 16, 160),
         (16, 8, 80),
     ]
 
 
 def test_limits_that_only_say_when_to_stop_make_no_difference():
-    (step,) = ways_to_fit(priced(cell(limits={"timeout_s": 60}), cell(axes={"precision": "bf16"})))
+    (step,) = memory_savings(priced(cell(limits={"timeout_s": 60}), cell(axes={"precision": "bf16"})))
     assert step.way.name == "precision"
 
 
@@ -155,7 +155,7 @@ def test_the_cheapest_way_out_of_those_measured_is_named():
     checkpointed = cell(axes={"batch_size": 64}, step_s=8.0, training={"activation_checkpointing": True})
     smaller = cell(axes={"batch_size": 32}, step_s=5.0)  # 6.4 samples/s against 8
     cells = priced(lost, checkpointed, smaller)
-    (rescue,) = rescues(cells)
+    (rescue,) = oom_fixes(cells)
     assert (rescue.lost, rescue.taken, rescue.way.name, rescue.value) == (
         cells[0],
         cells[1],
@@ -169,21 +169,21 @@ def test_what_the_way_costs_is_taken_from_where_both_ran():
     lost = cell(axes={"batch_size": 64}, outcome="oom")
     on = {"training": {"activation_checkpointing": True}}
     cells = priced(lost, cell(axes={"batch_size": 64}, **on), cell(step_s=1.0), cell(step_s=1.3, **on))
-    (rescue,) = rescues(cells)
+    (rescue,) = oom_fixes(cells)
     assert rescue.elsewhere.usual is cells[2]
     assert rescue.elsewhere.time_ratio.value == pytest.approx(1.3)
 
 
 def test_a_lost_cell_without_kin_has_no_way_out():
-    (rescue,) = rescues(priced(cell(axes={"batch_size": 64, "seq_len": 512}, outcome="oom"), cell()))
+    (rescue,) = oom_fixes(priced(cell(axes={"batch_size": 64, "seq_len": 512}, outcome="oom"), cell()))
     assert (rescue.taken, rescue.way, rescue.elsewhere) == (None, None, None)
 
 
 def test_kin_that_was_lost_too_is_no_way_out():
     lost = cell(axes={"batch_size": 64}, outcome="oom")
-    (one, two) = rescues(priced(lost, cell(axes={"batch_size": 32}, outcome="oom")))
+    (one, two) = oom_fixes(priced(lost, cell(axes={"batch_size": 32}, outcome="oom")))
     assert (one.taken, two.taken) == (None, None)
 
 
 def test_other_endings_are_not_rescued():
-    assert rescues(priced(cell(axes={"batch_size": 64}, outcome="timeout"), cell(axes={"batch_size": 32}))) == []
+    assert oom_fixes(priced(cell(axes={"batch_size": 64}, outcome="timeout"), cell(axes={"batch_size": 32}))) == []

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from harness.analysis.summarize import summarise
-from harness.cli.views.recommendation import advice_fields, describe_advice
+from harness.cli.views.recommendation import describe_recommendation, recommendation_fields
 from harness.decision.recommend import balanced, recommend
-from harness.decision.requirements import Asked, parse_duration
+from harness.decision.requirements import Requirements, parse_duration
 from harness.errors import UserError
 from harness.pricing import cost
 from harness.pricing.prices import Price
@@ -40,7 +40,7 @@ def price_all(records, prices=None):
 
 
 def advise(records, **asked):
-    return recommend(price_all(records), Asked(**asked), Assumptions())
+    return recommend(price_all(records), Requirements(**asked), Assumptions())
 
 
 def roles(advice):
@@ -145,9 +145,9 @@ def test_those_that_cannot_be_told_from_the_choice_are_counted():
 
 
 def test_cells_without_a_price_have_a_fastest_alone():
-    advice = recommend(price_all([run(CHEAP, 10)], "no row"), Asked(), Assumptions())
+    advice = recommend(price_all([run(CHEAP, 10)], "no row"), Requirements(), Assumptions())
     assert [one.role for one in advice.choices] == ["fastest"]
-    assert recommend(price_all([run(CHEAP, 10)], "no row"), Asked(budget_usd=9), Assumptions()).choices == ()
+    assert recommend(price_all([run(CHEAP, 10)], "no row"), Requirements(budget_usd=9), Assumptions()).choices == ()
 
 
 def test_another_test_set_and_failed_cells_are_left_out_and_counted():
@@ -184,7 +184,9 @@ def test_what_is_no_duration(text):
 def printed(records, **asked):
     cells = price_all(records)
     out = StringIO()
-    describe_advice(Console(file=out, width=2000), recommend(cells, Asked(**asked), Assumptions()), cells)
+    describe_recommendation(
+        Console(file=out, width=2000), recommend(cells, Requirements(**asked), Assumptions()), cells
+    )
     return out.getvalue()
 
 
@@ -210,7 +212,7 @@ def test_a_person_reads_that_nothing_will_do():
 
 def test_a_script_gets_units_in_the_names():
     cells = price_all([run(CHEAP, 3600, 0.8), run(DEAR, 600, 0.77)])
-    told = advice_fields(recommend(cells, Asked(target_accuracy=0.79), Assumptions()), cells)
+    told = recommendation_fields(recommend(cells, Requirements(target_accuracy=0.79), Assumptions()), cells)
     assert told["choices"]["cheapest"]["usd_billed"] == pytest.approx(0.3794)
     assert told["choices"]["fastest"]["waited_s"] == pytest.approx(3794)
     assert told["choices"]["balanced"]["price_basis"] == "stated"

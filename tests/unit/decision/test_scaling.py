@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.analysis.estimate import Estimate, clear, ratio
+from harness.analysis.estimate import Estimate, intervals_disjoint, ratio
 from harness.analysis.summarize import summarise
 from harness.decision.scaling import best_cost, communication_fraction, num_devices, scaling_series, several_gpus_ran
 from harness.pricing.cost import Price, price
@@ -204,10 +204,10 @@ def test_a_ratio_never_reaches_below_nought_and_needs_both_intervals():
 
 def test_figures_are_clear_of_each_other_only_with_intervals_that_share_no_point():
     low, high = Estimate(1.0, 0.5, 1.5, ""), Estimate(3.0, 2.0, 4.0, "")
-    assert clear(low, high)
-    assert clear(high, low)
-    assert not clear(low, Estimate(1.75, 1.5, 2.0, ""))
-    assert not clear(low, Estimate(30.0, None, None, ""))
+    assert intervals_disjoint(low, high)
+    assert intervals_disjoint(high, low)
+    assert not intervals_disjoint(low, Estimate(1.75, 1.5, 2.0, ""))
+    assert not intervals_disjoint(low, Estimate(30.0, None, None, ""))
 
 
 def test_peak_memory_is_that_of_all_ranks(both):

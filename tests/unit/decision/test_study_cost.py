@@ -10,12 +10,12 @@ from harness.analysis.summarize import summarise
 from harness.decision.study_cost import study_cost
 from harness.pricing.cost import price
 from harness.pricing.prices import Price
-from harness.schema.assumptions import Rental
+from harness.schema.assumptions import RentalTerms
 from tests.make_records import make_baseline, make_machine, make_record
 
 HOURLY = Price(0.36, "m5.xlarge", "aws", "us-east-1", "stated", "2026-07", "list", None, usd_per_hour_on_demand=0.36)
 OTHER = make_machine(machine_id="epyc-8c-32g-000002", num_logical=8)
-BILL = Rental(startup_s=60, setup_s=120)
+BILL = RentalTerms(startup_s=60, setup_s=120)
 
 
 def spent(runs, prices=None, **more):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.analysis.summarize import summarise
-from harness.decision.worth import find_errors, judge, judge_cell
+from harness.decision.worth import find_errors, judge_cell_worth, judge_worth
 from harness.pricing.cost import price
 from harness.pricing.prices import Price
 from harness.schema.assumptions import Assumptions
@@ -27,7 +27,7 @@ def assume(value=(), **prices):
 
 def judge_records(*records, assumed=None, found=HOURLY):
     assumed = assumed or assume()
-    return judge(price(summarise(records), lambda _summary: found, assumed), assumed)
+    return judge_worth(price(summarise(records), lambda _summary: found, assumed), assumed)
 
 
 def exactly(value):
@@ -125,7 +125,7 @@ def test_a_run_that_never_ends_on_spot_machines_has_no_worth():
     )
     (cell,) = price(summarise([make_record()]), lambda _summary: spot, assumed)
     assert (cell.usd_billed, cell.usd_per_month, cell.usd_per_run.value) == (None, None, exactly(54 * 0.1 / 3600))
-    assert judge_cell(cell, assumed) is None
+    assert judge_cell_worth(cell, assumed) is None
 
 
 def test_at_the_break_evens_of_a_cell_it_is_worth_nothing():

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from harness.analysis.result_warnings import warnings_of
+from harness.analysis.result_warnings import result_warnings
 from harness.analysis.summarize import summarise
-from harness.dataset.corpus import Corpus, lay_texts
+from harness.dataset.corpus import Corpus, write_texts
 from harness.execution import baselines as baseline
 from harness.execution.baselines import run_baseline
 from harness.schema.record import was_fitted_on_part
@@ -21,7 +21,7 @@ def lay_rows(folder):
     texts = [f"{('dull', 'bright')[row // 3 % 2]} film number {row}" for row in range(30)]
     labels = np.arange(30) // 3 % 2
     splits = dict.fromkeys(("train", "val", "test"))
-    lay_texts(Corpus(None, dict.fromkeys(splits, texts), dict.fromkeys(splits, labels)), folder)
+    write_texts(Corpus(None, dict.fromkeys(splits, texts), dict.fromkeys(splits, labels)), folder)
     return labels
 
 
@@ -55,6 +55,6 @@ def test_what_saw_a_part_of_the_rows_says_so():
     (loud,) = summarise([part])
 
     assert not was_fitted_on_part(record) and was_fitted_on_part(part)
-    assert not any("fitted on" in warning for warning in warnings_of(quiet))
-    (warning,) = (warning for warning in warnings_of(loud) if "fitted on" in warning)
+    assert not any("fitted on" in warning for warning in result_warnings(quiet))
+    (warning,) = (warning for warning in result_warnings(loud) if "fitted on" in warning)
     assert warning.startswith("TF-IDF was fitted on 1,000 of the 2,000 training rows")

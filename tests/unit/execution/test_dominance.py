@@ -6,7 +6,7 @@ import pytest
 
 from harness.execution import completed
 from harness.execution.completed import find_done, ran_out
-from harness.execution.dominance import find_dominated
+from harness.execution.dominance import find_oom_bound
 from harness.schema.cells import Cell
 from harness.schema.record import MEASURING_VERSION
 from tests.make_records import make_machine, make_record
@@ -38,18 +38,18 @@ def config(limits=None, **axes):
     ],
 )
 def test_larger_in_batch_or_length_and_smaller_in_neither_all_else_equal(axes, dominated):
-    found = find_dominated(config(**axes), [oom()], MACHINE)
+    found = find_oom_bound(config(**axes), [oom()], MACHINE)
     assert found == ("larger than b16-s64-fp32-cpu-longest-all, which ran out of memory" if dominated else None)
 
 
 def test_another_seed_of_the_same_sizes_is_no_smaller():
-    found = find_dominated(config(seed=1), [oom()], MACHINE)
+    found = find_oom_bound(config(seed=1), [oom()], MACHINE)
     assert found == "no smaller than b16-s64-fp32-cpu-longest-all, which ran out of memory"
 
 
 @pytest.mark.parametrize("outcome", ["ok", "crashed", "timeout", "skipped", "unsupported"])
 def test_only_out_of_memory_dominates(outcome):
-    assert find_dominated(config(batch_size=32), [oom(outcome)], MACHINE) is None
+    assert find_oom_bound(config(batch_size=32), [oom(outcome)], MACHINE) is None
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_only_out_of_memory_dominates(outcome):
 )
 def test_under_the_same_or_a_smaller_cap(cap, ran_out_at, dominated):
     before = make_record(outcome="oom", reason="killed", sections={"limits": {"memory_limit_gib": ran_out_at}})
-    found = find_dominated(config({"memory_limit_gib": cap}, batch_size=32), [before], MACHINE)
+    found = find_oom_bound(config({"memory_limit_gib": cap}, batch_size=32), [before], MACHINE)
     assert (found is not None) is dominated
 
 
@@ -68,18 +68,18 @@ def test_a_global_batch_is_compared_by_what_one_device_holds():
     for whole, dominated in ((64, True), (33, True), (24, False)):
         record = make_record(axes={"device": "cpu-ddp2"})
         shared = record.config.model_copy(update={"batch_size": None, "global_batch_size": whole})
-        assert (find_dominated(shared, [before], MACHINE) is not None) is dominated
+        assert (find_oom_bound(shared, [before], MACHINE) is not None) is dominated
 
 
 def test_when_to_stop_is_no_difference():
     before = oom()
-    assert find_dominated(config({"max_train_s": 5, "timeout_s": 9}, batch_size=32), [before], MACHINE)
+    assert find_oom_bound(config({"max_train_s": 5, "timeout_s": 9}, batch_size=32), [before], MACHINE)
 
 
 def test_a_baseline_is_never_dominated():
     from tests.make_records import make_baseline
 
-    assert find_dominated(make_baseline().config, [oom()], MACHINE) is None
+    assert find_oom_bound(make_baseline().config, [oom()], MACHINE) is None
 
 
 class TestDone:

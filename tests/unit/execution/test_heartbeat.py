@@ -6,15 +6,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from harness.execution import heartbeat as pulse_module
-from harness.execution.heartbeat import Pulse
+from harness.execution.heartbeat import Heartbeat
 
 
 def test_a_rank_at_work_beats_by_itself_and_its_counter_is_then_set_back(tmp_path, monkeypatch):
     monkeypatch.setattr(pulse_module, "_AT_WORK_S", 0.001)
-    pulse, parents = Pulse(tmp_path / "pulse", 2), Pulse(tmp_path / "pulse", 2)
-    pulse.beat(0)
-    pulse.beat(1)
-    with pulse.at_work(0):
+    pulse, parents = Heartbeat(tmp_path / "pulse", 2), Heartbeat(tmp_path / "pulse", 2)
+    pulse.tick(0)
+    pulse.tick(1)
+    with pulse.keepalive(0):
         while parents.read()[0] == 1:
             pass
         assert parents.read()[1] == 1
@@ -26,8 +26,8 @@ def test_those_who_open_it_at_once_find_it_whole(tmp_path):
 
     def open_and_read(number):
         together.wait()
-        pulse = Pulse(tmp_path / f"pulse-{number}", 3)
-        pulse.beat(1)
+        pulse = Heartbeat(tmp_path / f"pulse-{number}", 3)
+        pulse.tick(1)
         return pulse.read()
 
     with ThreadPoolExecutor(4) as pool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.execution import memory_cap as cage_module
-from harness.execution.memory_cap import Cage, Group, KernelKills
+from harness.execution.memory_cap import MemoryCap, MemoryCgroup, OomKillCounter
 from harness.machine import describe as machine_module
 
 GIB = 2**30
@@ -63,7 +63,7 @@ def test_version_2_sets_memory_swap_and_all_ranks_or_none(tmp_path):
         (tmp_path / name).write_text("max")
     (tmp_path / "memory.peak").write_text("12345\n")
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 17\noom 2\noom_kill 2\noom_group_kill 1\n")
-    group = Group(tmp_path, 2)
+    group = MemoryCgroup(tmp_path, 2)
     assert cage_module._set_limit(group, 2 * GIB)
     assert [(tmp_path / name).read_text() for name in ("memory.max", "memory.swap.max", "memory.oom.group")] == [
         str(2 * GIB), "0", "1",
@@ -72,12 +72,12 @@ def test_version_2_sets_memory_swap_and_all_ranks_or_none(tmp_path):
 
 
 def test_version_1_sets_memory_and_swap_together(tmp_path):
-    assert cage_module._set_limit(Group(tmp_path, 1), GIB)
+    assert cage_module._set_limit(MemoryCgroup(tmp_path, 1), GIB)
     assert (tmp_path / "memory.limit_in_bytes").read_text() == (tmp_path / "memory.memsw.limit_in_bytes").read_text()
 
 
 def test_what_the_kernel_does_not_tell_is_none(tmp_path):
-    group = Group(tmp_path, 2)
+    group = MemoryCgroup(tmp_path, 2)
     assert (group.peak_bytes, group.num_oom_kills) == (None, None)
 
 
@@ -91,30 +91,30 @@ def test_what_the_kernel_does_not_tell_is_none(tmp_path):
     ],
 )
 def test_why_the_kernel_killed(peak, kills, why, tmp_path, monkeypatch):
-    monkeypatch.setattr(cage_module, "_make_group", lambda *_: Group(tmp_path, 2))
+    monkeypatch.setattr(cage_module, "_make_group", lambda *_: MemoryCgroup(tmp_path, 2))
     (tmp_path / "memory.events").write_text(f"oom_kill {kills}")
     if peak is not None:
         (tmp_path / "memory.peak").write_text(str(peak))
-    cage = Cage(2 * GIB, 1, tmp_path)
-    assert cage.why_killed() == why
+    cage = MemoryCap(2 * GIB, 1, tmp_path)
+    assert cage.oom_reason() == why
     assert (cage.cap().num_oom_kills, cage.cap().peak_bytes, cage.exact) == (kills, peak, True)
 
 
 def test_without_a_group_each_rank_gets_its_share_and_python_is_put_back(tmp_path, monkeypatch):
     monkeypatch.setattr(cage_module, "_candidates", lambda: iter(()))
-    cage = Cage(GIB, 2, tmp_path)
+    cage = MemoryCap(GIB, 2, tmp_path)
     before = multiprocessing.spawn.get_executable()
-    with cage.python_inside(tmp_path / "rank0.log"):
+    with cage.spawn_inside(tmp_path / "rank0.log"):
         script = Path(multiprocessing.spawn.get_executable().decode()).read_text()
         assert "ulimit -d 524288 && exec " in script and "rank0.log" in script
     assert multiprocessing.spawn.get_executable() == before
-    assert (cage.exact, cage.cap().method, cage.why_killed()) == (False, "rlimit_data", None)
+    assert (cage.exact, cage.cap().method, cage.oom_reason()) == (False, "rlimit_data", None)
 
 
 def test_kills_elsewhere_are_seen_by_what_rose_meanwhile(monkeypatch):
     counts = {"own": 3, "machine": 5}
-    monkeypatch.setattr(KernelKills, "_read", lambda _: (counts["own"], counts["machine"]))
-    kills = KernelKills()
+    monkeypatch.setattr(OomKillCounter, "_read", lambda _: (counts["own"], counts["machine"]))
+    kills = OomKillCounter()
     assert kills.why() is None
     counts["machine"] = 6
     assert kills.why().startswith("the machine was out of memory")

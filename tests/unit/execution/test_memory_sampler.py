@@ -7,7 +7,7 @@ import os
 import pytest
 
 from harness.execution import memory_sampler as census_module
-from harness.execution.memory_sampler import Census
+from harness.execution.memory_sampler import MemorySampler
 
 
 @pytest.fixture
@@ -27,37 +27,37 @@ def peak_of(census):
 
 
 def test_it_looks_every_5_seconds_of_training_and_once_at_its_end(sizes):
-    census = Census([1, 2], cage=None)
-    census.look(6.0)  # still loading
+    census = MemorySampler([1, 2], cage=None)
+    census.poll(6.0)  # still loading
     assert peak_of(census) == []
-    census.hear(phase("train"), 6.5)
-    census.look(7.0)
+    census.on_message(phase("train"), 6.5)
+    census.poll(7.0)
     assert peak_of(census) == [(None, "pss", 300)]
     sizes[1] = 900
-    census.look(11.9)
+    census.poll(11.9)
     assert peak_of(census) == [(None, "pss", 300)]
-    census.look(12.0)
+    census.poll(12.0)
     assert peak_of(census) == [(None, "pss", 1100)]
     sizes[2] = 300
-    census.hear(phase("test"), 12.5)
+    census.on_message(phase("test"), 12.5)
     assert peak_of(census) == [(None, "pss", 1200)]
     sizes[1] = 1
-    census.look(30.0)
+    census.poll(30.0)
     assert peak_of(census) == [(None, "pss", 1200)]
 
 
 def test_a_sum_that_misses_a_rank_is_no_sum(sizes):
-    census = Census([1, 2, 3], cage=None)
-    census.hear(phase("train"), 0.0)
-    census.look(5.0)
+    census = MemorySampler([1, 2, 3], cage=None)
+    census.on_message(phase("train"), 0.0)
+    census.poll(5.0)
     assert peak_of(census) == []
 
 
 def test_one_rank_is_not_sampled(sizes):
-    census = Census([1], cage=None)
-    census.hear(phase("train"), 0.0)
-    census.look(5.0)
-    census.hear(phase("test"), 6.0)
+    census = MemorySampler([1], cage=None)
+    census.on_message(phase("train"), 0.0)
+    census.poll(5.0)
+    census.on_message(phase("test"), 6.0)
     assert peak_of(census) == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.execution.oom_messages import find_sign
+from harness.execution.oom_messages import find_oom_message
 
 # Each with where it was recorded, or the source that words it.
 RECORDED = {
@@ -39,11 +39,11 @@ RECORDED = {
 
 @pytest.mark.parametrize("message", RECORDED.values(), ids=RECORDED.keys())
 def test_a_recorded_message_is_recognised(message):
-    assert find_sign(message) in message.splitlines()
+    assert find_oom_message(message) in message.splitlines()
 
 
 def test_the_line_that_says_it_is_the_reason():
-    assert find_sign(RECORDED["NCCL"]) == "Cuda failure 2 'out of memory'"
+    assert find_oom_message(RECORDED["NCCL"]) == "Cuda failure 2 'out of memory'"
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_the_line_that_says_it_is_the_reason():
     ],
 )
 def test_other_trouble_is_no_shortage(message):
-    assert find_sign(message) is None
+    assert find_oom_message(message) is None

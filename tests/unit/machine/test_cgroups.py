@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.machine.cgroups import Periods, cpu_quota, memory_left_bytes, periods
+from harness.machine.cgroups import ThrottledPeriods, cpu_quota, memory_left_bytes, periods
 
 MIB = 2**20
 
@@ -69,7 +69,7 @@ def test_periods_in_which_a_quota_ran_out(root, version):
     assert periods(quota) is None
     assert periods(None) is None
     write(quota.file.parent / "cpu.stat", "nr_periods 40\nnr_throttled 7\nthrottled_time 12345\n")
-    assert periods(quota) == Periods(total=40, throttled=7)
+    assert periods(quota) == ThrottledPeriods(total=40, throttled=7)
 
 
 def test_what_is_left_of_a_memory_limit_counts_idle_pages_of_files(root, version):

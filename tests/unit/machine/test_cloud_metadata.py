@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from harness.machine.cloud_metadata import detect, taken_back
-from harness.schema.host_record import Detected
+from harness.machine.cloud_metadata import detect, preemption_notice
+from harness.schema.host_record import DetectedInstance
 
 TOKEN = "AQAEAtoken=="
 EC2 = {
@@ -96,12 +96,16 @@ def ask(server, firmware=None, *, everywhere=True, budget_s=PATIENT_S):
 
 
 RIGHT = {
-    "aws": (EC2, "Amazon EC2", Detected(vendor="aws", instance="g5.xlarge", region="us-east-1", is_spot=True)),
-    "gcp": (GCE, "Google", Detected(vendor="gcp", instance="g2-standard-4", region="us-central1", is_spot=False)),
+    "aws": (EC2, "Amazon EC2", DetectedInstance(vendor="aws", instance="g5.xlarge", region="us-east-1", is_spot=True)),
+    "gcp": (
+        GCE,
+        "Google",
+        DetectedInstance(vendor="gcp", instance="g2-standard-4", region="us-central1", is_spot=False),
+    ),
     "azure": (
         AZURE,
         "Microsoft Corporation",
-        Detected(vendor="azure", instance="Standard_NC24ads_A100_v4", region="eastus", is_spot=True),
+        DetectedInstance(vendor="azure", instance="Standard_NC24ads_A100_v4", region="eastus", is_spot=True),
     ),
 }
 
@@ -308,10 +312,10 @@ def preempts(kind="Preempt", name="mine"):
 )
 def test_a_clouds_notice_that_it_takes_the_machine_back(vendor, facts, told, is_taken):
     with served(Cloud, facts=facts, changes=told, asked=[]) as server:
-        assert taken_back(vendor, address=server.server_address, budget_s=PATIENT_S) is is_taken
+        assert preemption_notice(vendor, address=server.server_address, budget_s=PATIENT_S) is is_taken
 
 
 def test_a_service_that_is_not_there_takes_nothing_back():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        assert not taken_back("aws", address=free.getsockname(), budget_s=0.2)
+        assert not preemption_notice("aws", address=free.getsockname(), budget_s=0.2)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.machine.cgroups import Periods, Quota
+from harness.machine.cgroups import Quota, ThrottledPeriods
 from harness.machine.cpu_usage import (
-    Busyness,
+    CpuTicks,
+    CpuUsage,
     Snapshot,
-    Ticks,
-    between,
+    diff,
     load_finding,
     quota_finding,
     read_ticks,
@@ -25,21 +25,33 @@ OWN = frozenset({10, 11})
 def snapshot(at_s, busy_s, stolen_s, total_s, swapped=0, throttled=None, **used):
     pids = {"harness": 10, "worker": 11, "loop": 20, "browser": 21, "late": 22}
     processes = {(pids[name], 1.0): (name, cpu_s) for name, cpu_s in used.items()}
-    return Snapshot(at_s, Ticks(busy_s, stolen_s, total_s), processes, swapped, throttled)
+    return Snapshot(at_s, CpuTicks(busy_s, stolen_s, total_s), processes, swapped, throttled)
 
 
-BEFORE = snapshot(100.0, 50.0, 1.0, 200.0, harness=1.0, worker=0.0, loop=7.0, browser=3.0, throttled=Periods(10, 2))
+BEFORE = snapshot(
+    100.0, 50.0, 1.0, 200.0, harness=1.0, worker=0.0, loop=7.0, browser=3.0, throttled=ThrottledPeriods(10, 2)
+)
 
 
 def seen(others=(), cores=0.0, stolen=0.0, throttled=None):
-    return Busyness(tuple(others), cores, stolen, 0, throttled)
+    return CpuUsage(tuple(others), cores, stolen, 0, throttled)
 
 
 def test_what_others_used_is_told_by_process_and_the_harness_is_left_out():
     after = snapshot(
-        102.0, 53.2, 1.2, 204.0, 4096, Periods(30, 12), harness=1.4, worker=0.1, loop=9.0, browser=3.1, late=0.5
+        102.0,
+        53.2,
+        1.2,
+        204.0,
+        4096,
+        ThrottledPeriods(30, 12),
+        harness=1.4,
+        worker=0.1,
+        loop=9.0,
+        browser=3.1,
+        late=0.5,
     )
-    found = between(BEFORE, after, OWN)
+    found = diff(BEFORE, after, OWN)
     assert found.others == (("loop", 20, pytest.approx(1.0)), ("late", 22, pytest.approx(0.25)))
     # 3.2 s of the cores less 0.5 s of the harness in 2 s: more than the 1.3 that processes were seen to use.
     assert found.others_cores == pytest.approx(1.35)
@@ -50,7 +62,7 @@ def test_what_others_used_is_told_by_process_and_the_harness_is_left_out():
 
 def test_without_counters_of_the_cores_the_processes_alone_tell():
     after = snapshot(102.0, 0, 0, 0, loop=8.0, browser=3.0)._replace(cores=None)
-    found = between(BEFORE._replace(cores=None), after, OWN)
+    found = diff(BEFORE._replace(cores=None), after, OWN)
     assert found.others_cores == pytest.approx(0.5)
     assert found.stolen_fraction is None
     assert found.throttled_fraction is None

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from harness.machine.energy_meter import EnergyMeter, Zone, find_zones
+from harness.machine.energy_meter import EnergyMeter, RaplZone, find_zones
 from harness.schema.host_record import Energy
 from tests.make_nvml import CUT, TWO, make_nvml
 
@@ -70,7 +70,7 @@ def test_the_first_end_counts(powercap):
     meter.begin(0.0)
     meter.end(1.0)
     set_uj(powercap / "intel-rapl" / "intel-rapl:0", 999_000_000)
-    meter.look(30.0)
+    meter.poll(30.0)
     meter.end(2.0)
     assert (meter.energy().seconds, meter.energy().cpu_joules) == (1.0, (0.0, 0.0))
 
@@ -81,7 +81,7 @@ def test_a_counter_that_begins_anew_is_followed(tmp_path):
     meter.begin(0.0)
     for second, energy_uj in ((20, 40_000_000), (21, 41_000_000), (40, 95_000_000), (60, 45_000_000)):
         set_uj(folder, energy_uj)
-        meter.look(float(second))
+        meter.poll(float(second))
     set_uj(folder, 46_000_000)
     meter.end(61.0)
     # 50 to the range's end and past it, 55, 50 past it again, 1.
@@ -90,7 +90,7 @@ def test_a_counter_that_begins_anew_is_followed(tmp_path):
 
 def test_a_zone_counts_from_its_opening(tmp_path):
     folder = make_zone(tmp_path / "zone", "package-0", 7_000_000)
-    zone = Zone(folder)
+    zone = RaplZone(folder)
     set_uj(folder, 8_500_000)
     assert (zone.joules(), zone.joules()) == (1.5, 1.5)
 
@@ -98,7 +98,7 @@ def test_a_zone_counts_from_its_opening(tmp_path):
 def test_a_machine_without_counters_has_no_energy(tmp_path):
     meter = EnergyMeter(0, tmp_path / "nothing")
     meter.begin(0.0)
-    meter.look(30.0)
+    meter.poll(30.0)
     meter.end(60.0)
     assert meter.energy() is None
 
@@ -120,7 +120,7 @@ def test_a_counter_that_goes_away_leaves_no_half_figure(powercap):
     meter = EnergyMeter(0, powercap)
     meter.begin(0.0)
     (powercap / "intel-rapl" / "intel-rapl:1" / "energy_uj").unlink()
-    meter.look(30.0)
+    meter.poll(30.0)
     meter.end(60.0)
     assert meter.energy() is None
 

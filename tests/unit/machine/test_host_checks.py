@@ -8,7 +8,7 @@ from collections import namedtuple
 import pytest
 
 from harness.machine import host_checks as checks
-from harness.machine.cpu_usage import Busyness
+from harness.machine.cpu_usage import CpuUsage
 from harness.machine.host_checks import (
     clock_findings,
     disk_findings,
@@ -21,7 +21,7 @@ from harness.schema.finding import Finding, worst
 
 MIB, GIB = 2**20, 2**30
 CPUS = "sys/devices/system/cpu"
-QUIET = Busyness((), 0.0, 0.0, 0, None)
+QUIET = CpuUsage((), 0.0, 0.0, 0, None)
 
 
 def write(path, text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.machine.cpu_usage import usable_cores
-from harness.machine.load_monitor import LoadWatch
+from harness.machine.load_monitor import LoadMonitor
 
 CORES = sorted(usable_cores())
 
@@ -31,8 +31,8 @@ def root(tmp_path):
 
 
 def test_what_was_counted_meanwhile_is_told(root):
-    watch = LoadWatch(0, root)
-    watch.look(0.0)
+    watch = LoadMonitor(0, root)
+    watch.poll(0.0)
     write(root, "proc/vmstat", "pgfault 9\npgmajfault 130")
     write(root, "sys/fs/cgroup/cell/cpu.stat", "usage_usec 1\nnr_periods 250\nnr_throttled 45")
     cpu = f"sys/devices/system/cpu/cpu{CORES[0]}"
@@ -40,9 +40,9 @@ def test_what_was_counted_meanwhile_is_told(root):
     for core in CORES:
         write(root, f"sys/devices/system/cpu/cpu{core}/thermal_throttle/package_throttle_count", 14)
         write(root, f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq", 2_800_000)
-    watch.look(1.0)  # too soon for another look at the clock
-    watch.look(5.0)
-    load = watch.until_now(1.5)
+    watch.poll(1.0)  # too soon for another look at the clock
+    watch.poll(5.0)
+    load = watch.snapshot(1.5)
     assert (load.major_faults, load.quota_periods, load.throttled_periods) == (30, 200, 40)
     assert load.thermal_throttles == 1 + 4  # a core's, and the package's, which stands in the files of every core
     assert load.clock_mhz == (3500.0, 2800.0)
@@ -50,8 +50,8 @@ def test_what_was_counted_meanwhile_is_told(root):
 
 
 def test_what_a_system_does_not_count_is_not_known(tmp_path):
-    watch = LoadWatch(0, tmp_path)
-    watch.look(0.0)
-    load = watch.until_now(None)
+    watch = LoadMonitor(0, tmp_path)
+    watch.poll(0.0)
+    load = watch.snapshot(None)
     unknown = (load.major_faults, load.quota_periods, load.throttled_periods, load.thermal_throttles, load.clock_mhz)
     assert unknown == (None,) * 5

@@ -9,7 +9,7 @@ import types
 import psutil
 import pytest
 
-from harness.machine.memory_users import find_holders
+from harness.machine.memory_users import find_memory_users
 
 GIB = 2**30
 NOBODY = 2**22 + 1
@@ -43,7 +43,7 @@ def nvml(monkeypatch):
 
 
 def on_gpus(indices):
-    return [(one.name, one.num_bytes, one.gpu) for one in find_holders(indices) if one.gpu is not None]
+    return [(one.name, one.num_bytes, one.gpu) for one in find_memory_users(indices) if one.gpu is not None]
 
 
 def test_others_on_the_cells_gpus_are_named_largest_first(nvml):
@@ -69,9 +69,9 @@ def test_a_process_that_computes_and_draws_counts_once(nvml):
 
 def test_a_gpu_that_fell_off_is_no_failure_and_main_memory_is_still_looked_at(nvml):
     nvml({"compute": [], "graphics": []}, failing=["compute"])
-    assert find_holders([0]) is not None
+    assert find_memory_users([0]) is not None
     assert on_gpus([0]) == []
 
 
 def test_only_large_ones_are_told_of():
-    assert all(one.num_bytes >= 2**28 and one.gpu is None for one in find_holders())
+    assert all(one.num_bytes >= 2**28 and one.gpu is None for one in find_memory_users())

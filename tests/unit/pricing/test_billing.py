@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from harness.analysis.estimate import Estimate, map_estimate
 from harness.analysis.summarize import summarise
 from harness.pricing import formulas
-from harness.pricing.cost import billed, prediction_rate, price
+from harness.pricing.cost import billed_cost, prediction_rate, price
 from harness.pricing.prices import Price
-from harness.pricing.rates import pay
+from harness.pricing.rates import apply_plan
 from harness.schema.assumptions import Assumptions
 from tests.make_records import make_baseline, make_record
 
@@ -29,7 +29,7 @@ UNEVEN = [0.9, 1.1] * 20
 
 def priced(*records, found=HOURLY, **prices):
     assumed = Assumptions.model_validate({"prices": prices})
-    return price(summarise(records), pay(lambda _summary: found, assumed.prices), assumed)
+    return price(summarise(records), apply_plan(lambda _summary: found, assumed.prices), assumed)
 
 
 def one(*records, **more):
@@ -193,6 +193,6 @@ def test_an_estimate_keeps_its_ends_in_order():
 def test_a_bill_is_at_least_what_was_measured_and_grows_with_it(seconds, granularity_s, minimum_s):
     book = Assumptions().prices
     found = replace(HOURLY, granularity_s=granularity_s, minimum_s=minimum_s)
-    bill = billed(seconds, found, book, "on_demand")
+    bill = billed_cost(seconds, found, book, "on_demand")
     assert bill >= formulas.usd_of_seconds(0.36, seconds) * (1 - 1e-9)
-    assert billed(seconds * 2, found, book, "on_demand") >= bill
+    assert billed_cost(seconds * 2, found, book, "on_demand") >= bill

@@ -16,7 +16,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.pricing.price_boards import find_board
-from harness.pricing.price_catalog import Fetched, fetch_offers, refresh, to_rows
+from harness.pricing.price_catalog import FetchedOffers, fetch_offers, refresh, to_rows
 from harness.pricing.price_table import load_prices
 from tests.make_tables import PRICE_HEADER, write_tables
 
@@ -186,7 +186,7 @@ class TestRefresh:
     def test_a_table_is_made_and_can_be_read(self, table, tmp_path):
         path = tmp_path / "deep" / "er" / "prices.csv"
         done = refresh(
-            path, table, lambda row: True, lambda: Fetched("0.1.34", [G5, CPU, replace(G5, cpu=0, location="x")])
+            path, table, lambda row: True, lambda: FetchedOffers("0.1.34", [G5, CPU, replace(G5, cpu=0, location="x")])
         )
         assert (done.path, done.num_new, done.num_kept, done.num_left_out) == (path, 2, 0, 1)
         merged = load_prices(tmp_path, own=path, today=TODAY)
@@ -197,7 +197,7 @@ class TestRefresh:
     def test_older_rows_stay_unless_there_is_news_of_them(self, table, tmp_path):
         old_g5 = "aws,g5.xlarge,us-east-1,A10G,NVIDIA A10G,1,22.35,4,16,9.9,,2026-07,invoice"
         path = self.own(tmp_path, self.OLD, old_g5)
-        done = refresh(path, table, lambda row: True, lambda: Fetched("0.1.34", [G5]))
+        done = refresh(path, table, lambda row: True, lambda: FetchedOffers("0.1.34", [G5]))
         assert (done.num_new, done.num_kept) == (1, 1)
         lines = path.read_text(encoding="utf-8").splitlines()
         assert lines[0] == PRICE_HEADER
@@ -208,7 +208,7 @@ class TestRefresh:
         path = tmp_path / "own.csv"
         assert (
             refresh(
-                path, table, lambda row: row.vcpus > 3 and not row.hardware, lambda: Fetched("1", [G5, CPU])
+                path, table, lambda row: row.vcpus > 3 and not row.hardware, lambda: FetchedOffers("1", [G5, CPU])
             ).num_new
             == 1
         )
@@ -220,7 +220,7 @@ class TestRefresh:
         with pytest.raises(
             UserError, match=rf"no price that fits \({len(offers)} offers were read\).* was not touched"
         ):
-            refresh(path, table, lambda row: True, lambda: Fetched("0.1.34", offers))
+            refresh(path, table, lambda row: True, lambda: FetchedOffers("0.1.34", offers))
         assert path.read_bytes() == before
         assert [one.name for one in path.parent.iterdir()] == ["prices.csv"]
 
@@ -228,13 +228,13 @@ class TestRefresh:
         path = self.own(tmp_path, self.OLD.replace("0.34", "free"))
         before = path.read_bytes()
         with pytest.raises(UserError, match="line 2: usd_per_hour_on_demand: found 'free'"):
-            refresh(path, table, lambda row: True, lambda: Fetched("0.1.34", [G5]))
+            refresh(path, table, lambda row: True, lambda: FetchedOffers("0.1.34", [G5]))
         assert path.read_bytes() == before
 
     def test_a_folder_that_cannot_be_written_is_named(self, table, tmp_path):
         (tmp_path / "file").write_text("in the way", encoding="utf-8")
         with pytest.raises(UserError, match="can't be written"):
-            refresh(tmp_path / "file" / "prices.csv", table, lambda row: True, lambda: Fetched("0.1.34", [G5]))
+            refresh(tmp_path / "file" / "prices.csv", table, lambda row: True, lambda: FetchedOffers("0.1.34", [G5]))
 
     def test_a_write_that_fails_leaves_the_old_table(self, table, tmp_path, monkeypatch):
         path = self.own(tmp_path, self.OLD)
@@ -245,7 +245,7 @@ class TestRefresh:
 
         monkeypatch.setattr("harness.files.os.fsync", full)
         with pytest.raises(UserError, match="No space left on device"):
-            refresh(path, table, lambda row: True, lambda: Fetched("0.1.34", [G5]))
+            refresh(path, table, lambda row: True, lambda: FetchedOffers("0.1.34", [G5]))
         assert path.read_bytes() == before
         assert [one.name for one in path.parent.iterdir()] == ["prices.csv"]
 

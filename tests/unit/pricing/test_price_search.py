@@ -10,7 +10,7 @@ from rich.console import Console
 
 from harness.cli.views.price import as_fields, list_prices, show_prices
 from harness.errors import UserError
-from harness.pricing.price_search import Wanted, search
+from harness.pricing.price_search import PriceQuery, search
 from harness.pricing.price_table import load_prices
 from tests.make_tables import PRICES, write_tables
 
@@ -29,11 +29,11 @@ def table(tmp_path):
 
 
 def names(table, **wanted):
-    return [row.instance_type for row in search(table, Wanted(**wanted))]
+    return [row.instance_type for row in search(table, PriceQuery(**wanted))]
 
 
 def test_without_filters_all_rows_come_cheapest_first(table):
-    rows = search(table, Wanted())
+    rows = search(table, PriceQuery())
     assert len(rows) == len(PRICES) + len(MORE)
     hourly = [row.usd_per_hour_on_demand for row in rows]
     assert hourly == sorted(hourly)
@@ -62,7 +62,7 @@ def test_filters_hold_together(table):
     assert names(table, gpu="A100", max_usd_per_hour=4, provider="gcp") == ["a2-highgpu-1g"]
     assert names(table, num_cpus=16, memory_gib=64, max_usd_per_hour=0.768) == ["4090", "m5.4xlarge"]
     assert names(table, region="eu-west-1") == ["m5.xlarge"]
-    assert [row.region for row in search(table, Wanted(instance="m5.xlarge"))] == ["us-east-1", "eu-west-1"]
+    assert [row.region for row in search(table, PriceQuery(instance="m5.xlarge"))] == ["us-east-1", "eu-west-1"]
 
 
 def test_by_the_spot_price_rows_without_one_are_left_out(table):
@@ -83,7 +83,7 @@ def test_by_the_spot_price_rows_without_one_are_left_out(table):
 )
 def test_where_none_is_left_it_says_what_there_is(table, wanted, told):
     with pytest.raises(UserError) as caught:
-        search(table, Wanted(**wanted))
+        search(table, PriceQuery(**wanted))
     assert str(caught.value).startswith("no row of the price table has all of that; ")
     assert told in str(caught.value)
 
@@ -95,7 +95,7 @@ def shown(show, *args):
 
 
 def test_a_list_shows_ages_and_warns_of_the_old(table):
-    wanted = Wanted(gpu="A100")
+    wanted = PriceQuery(gpu="A100")
     text = shown(list_prices, search(table, wanted), wanted, table)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines[0] == "USD/h spot instance where GPU CPUs GiB days"
@@ -103,20 +103,20 @@ def test_a_list_shows_ages_and_warns_of_the_old(table):
     assert lines[2].endswith("12 170 1")
     assert "2 of 13 rows, by on-demand price; days: the price's age." in text
     assert "1 of these prices are more than 90 days old" in text
-    young = Wanted(gpu="T4")
+    young = PriceQuery(gpu="T4")
     assert "90 days" not in shown(list_prices, search(table, young), young, table)
 
 
 def test_a_long_list_is_cut_and_says_so(tmp_path):
     rows = [f"aws,m5.{i},us-east-1,,,0,,4,16,0.2,,2026-07,list" for i in range(61)]
     many = load_prices(write_tables(tmp_path, rows), today=TODAY)
-    text = shown(list_prices, search(many, Wanted()), Wanted(), many)
+    text = shown(list_prices, search(many, PriceQuery()), PriceQuery(), many)
     assert text.count("us-east-1") == 60
     assert "61 of 61 rows, by on-demand price; days: the price's age. The first 60 are shown" in text
 
 
 def test_one_instance_is_shown_with_everything_known_of_it(table):
-    text = shown(show_prices, search(table, Wanted(instance="g5.xlarge")), table)
+    text = shown(show_prices, search(table, PriceQuery(instance="g5.xlarge")), table)
     for words in (
         "g5.xlarge, aws, us-east-1",
         "1.006 USD an hour",
@@ -129,18 +129,18 @@ def test_one_instance_is_shown_with_everything_known_of_it(table):
         "by the second, at least 60 s (announcement)",
     ):
         assert words in text
-    v100 = shown(show_prices, search(table, Wanted(instance="1x-V100")), table)
+    v100 = shown(show_prices, search(table, PriceQuery(instance="1x-V100")), table)
     assert "the hardware table does not know" in v100
     assert "how is not known" in v100
-    old = shown(show_prices, search(table, Wanted(instance="a2-highgpu-1g")), table)
+    old = shown(show_prices, search(table, PriceQuery(instance="a2-highgpu-1g")), table)
     assert "93 days old, more than 90: look it up anew" in old
     assert "1.92802 USD an hour (48% less)" in old
     assert "in whole units of 10 s, at least 30 s (page)" in old
 
 
 def test_scripts_get_rows_with_age_billing_and_hardware(table):
-    (row,) = as_fields(search(table, Wanted(instance="g5.xlarge")), table)
+    (row,) = as_fields(search(table, PriceQuery(instance="g5.xlarge")), table)
     assert (row["usd_per_hour_on_demand"], row["age_days"], row["billing"]["minimum_s"]) == (1.006, 1, 60)
     assert row["hardware_facts"]["peak_bf16_tflops"] == 70
-    (row,) = as_fields(search(table, Wanted(instance="m5.4xlarge")), table)
+    (row,) = as_fields(search(table, PriceQuery(instance="m5.4xlarge")), table)
     assert (row["hardware"], row["hardware_facts"], row["usd_per_hour_spot"]) == (None, None, None)

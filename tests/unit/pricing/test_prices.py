@@ -22,9 +22,9 @@ from harness.pricing.prices import (
     price_finder,
     price_machine,
 )
-from harness.pricing.rates import pay_for
+from harness.pricing.rates import price_under_plan
 from harness.schema.assumptions import PriceBook, load_assumptions
-from harness.schema.host_record import Detected, Stated
+from harness.schema.host_record import DetectedInstance, StatedInstance
 from tests.make_records import GIB, make_machine, make_record
 from tests.make_tables import (
     BILLING,
@@ -270,7 +270,7 @@ class TestPrecedence:
     EC2 = make_machine(vendor="Amazon EC2", product="m5.xlarge")
 
     def test_given_comes_before_all(self, table):
-        found = price_of(table, self.EC2, stated=Stated(instance="m5.4xlarge", region=None), usd_per_hour=1.2)
+        found = price_of(table, self.EC2, stated=StatedInstance(instance="m5.4xlarge", region=None), usd_per_hour=1.2)
         assert found == Price(
             1.2,
             None,
@@ -290,7 +290,7 @@ class TestPrecedence:
             price_of(table, usd_per_hour=usd_per_hour)
 
     def test_stated_comes_before_detected(self, table):
-        found = price_of(table, self.EC2, stated=Stated(instance="n2-standard-4", region=None))
+        found = price_of(table, self.EC2, stated=StatedInstance(instance="n2-standard-4", region=None))
         assert found == Price(
             0.18,
             "n2-standard-4",
@@ -308,11 +308,11 @@ class TestPrecedence:
         )
 
     def test_stated_in_a_region(self, table):
-        found = price_of(table, stated=Stated(instance="m5.xlarge", region="eu-west-1"))
+        found = price_of(table, stated=StatedInstance(instance="m5.xlarge", region="eu-west-1"))
         assert (found.usd_per_hour, found.region, found.as_of) == (0.214, "eu-west-1", "2026-07-15")
 
     def test_stated_but_unknown_is_no_price_rather_than_a_guess(self, table):
-        found = price_of(table, self.EC2, stated=Stated(instance="m5.xlrge", region=None))
+        found = price_of(table, self.EC2, stated=StatedInstance(instance="m5.xlrge", region=None))
         assert found.startswith("no instance 'm5.xlrge'")
 
     def test_detected_comes_before_assumed(self, table):
@@ -400,7 +400,7 @@ class TestDisagreement:
         ],
     )
     def test_stated_and_seen_hardware(self, table, instance, machine, note):
-        assert price_of(table, machine, stated=Stated(instance=instance, region=None)).note == note
+        assert price_of(table, machine, stated=StatedInstance(instance=instance, region=None)).note == note
 
     def test_detected_and_seen_hardware(self, table):
         machine = make_machine(vendor="Amazon EC2", product="m5.xlarge", num_logical=2)
@@ -487,7 +487,7 @@ class TestDetected:
 
     @staticmethod
     def seen(instance, region="us-east-1"):
-        return Detected(vendor="aws", instance=instance, region=region, is_spot=False)
+        return DetectedInstance(vendor="aws", instance=instance, region=region, is_spot=False)
 
     def test_it_comes_before_the_firmware_and_after_the_users_word(self, table):
         detected = self.seen("m5.xlarge", "eu-west-1")
@@ -495,14 +495,14 @@ class TestDetected:
         assert (found.basis, found.instance, found.region, found.usd_per_hour) == (
             "detected", "m5.xlarge", "eu-west-1", 0.214,
         )  # fmt: skip
-        stated = Stated(instance="m5.4xlarge", region=None)
+        stated = StatedInstance(instance="m5.4xlarge", region=None)
         assert price_of(table, self.MACHINE, detected=detected, stated=stated).basis == "stated"
 
     def test_a_region_without_a_price_takes_another_and_says_so(self, table):
         found = price_of(table, detected=self.seen("m5.xlarge", "ap-south-1"))
         assert (found.usd_per_hour, found.region, found.note) == (0.192, "us-east-1", None)
         assert found.paid == "the table has no price of it in ap-south-1, where it runs"
-        paid = pay_for(found, PriceBook(discount_percent=50), "m")
+        paid = price_under_plan(found, PriceBook(discount_percent=50), "m")
         assert (paid.usd_per_hour, paid.paid) == (0.096, f"{found.paid}; 0.192 USD listed, less 50%")
 
     def test_an_instance_without_a_row_gets_a_stand_in_that_names_it(self, table):
@@ -512,7 +512,7 @@ class TestDetected:
 
     def test_gpus_attached_to_one_of_googles_types_tell_its_row(self):
         shipped = load_prices()
-        detected = Detected(vendor="gcp", instance="n1-standard-4", region="us-central1", is_spot=False)
+        detected = DetectedInstance(vendor="gcp", instance="n1-standard-4", region="us-central1", is_spot=False)
         found = price_of(shipped, make_machine(gpus=["Tesla T4"]), detected=detected)
         assert (found.instance, found.basis, found.note) == ("n1-standard-4+1xT4", "detected", None)
         # Without the GPU it is another machine, of which the table has no price.
@@ -541,8 +541,8 @@ class TestOwnRates:
         return load_assumptions(tmp_path / "prices.toml", today=TODAY).prices
 
     def pay(self, table, book, instance, region=None):
-        found = price_of(table, stated=Stated(instance=instance, region=region), book=book)
-        return pay_for(found, book, "m")
+        found = price_of(table, stated=StatedInstance(instance=instance, region=region), book=book)
+        return price_under_plan(found, book, "m")
 
     def test_a_listed_instance_is_paid_by_the_rate_with_its_date_and_source(self, table, tmp_path):
         book = self.book(tmp_path, {"instance": "g5.xlarge", "usd_per_hour": 0.8, "source": "contract 7"})
@@ -583,7 +583,7 @@ class TestOwnRates:
 
     def test_a_detected_instance_and_an_override_are_found_by_the_rate_too(self, table, tmp_path):
         book = self.book(tmp_path, {"instance": "x9.huge", "usd_per_hour": 4.5})
-        detected = Detected(vendor="aws", instance="x9.huge", region="moon-1", is_spot=None)
+        detected = DetectedInstance(vendor="aws", instance="x9.huge", region="moon-1", is_spot=None)
         found = price_of(table, detected=detected, book=book)
         assert (found.basis, found.usd_per_hour) == ("detected", 4.5)
         summaries = summarise([make_record()])
@@ -596,7 +596,7 @@ class TestBilling:
         billing = {
             name: (found.granularity_s, found.minimum_s)
             for name in ("m5.xlarge", "n2-standard-4", "1x-V100")
-            if (found := price_of(table, stated=Stated(instance=name, region=None)))
+            if (found := price_of(table, stated=StatedInstance(instance=name, region=None)))
         }
         assert billing == {"m5.xlarge": (1, 60), "n2-standard-4": (10, 30), "1x-V100": (1, 0)}
 

@@ -12,11 +12,11 @@ import pytest
 
 from harness.analysis.summarize import summarise
 from harness.decision.choice import choose
-from harness.decision.worth import judge_cell
+from harness.decision.worth import judge_cell_worth
 from harness.pricing.cost import Priced, price
 from harness.pricing.prices import Price
-from harness.pricing.rates import pay
-from harness.report.page_data import facts
+from harness.pricing.rates import apply_plan
+from harness.report.page_data import page_data
 from harness.schema.assumptions import Assumptions
 from tests.costs import agrees
 from tests.make_records import make_baseline, make_machine, make_record
@@ -104,7 +104,7 @@ def figures_of(cell, assumed):
     """Every figure by Python."""
     found = {name: ends(getattr(cell, name)) for name in AMOUNTS}
     found |= {js: ends(cell.energy and getattr(cell.energy, name)) for name, js in ENERGY.items()}
-    worth = judge_cell(cell, assumed)
+    worth = judge_cell_worth(cell, assumed)
     if worth is None:
         return found | {"worth": None}
     found |= {name: [getattr(worth, name)] for name in WORTH}
@@ -124,9 +124,9 @@ def figures_in_javascript(money, worth):
 def test_every_figure_of_every_cell_under_every_plan():
     summaries = make_summaries()
     cases = [Assumptions.model_validate({"prices": p, "value": v}) for p in PRICES for v in VALUES]
-    priced = [price(summaries, pay(lambda summary: FOUND[summary.machine_id], one.prices), one) for one in cases]
+    priced = [price(summaries, apply_plan(lambda summary: FOUND[summary.machine_id], one.prices), one) for one in cases]
     choices = {"epyc-4c-16g-000001": [LISTED]}
-    derived = derive([facts(cells, choose(cells), one, choices) for cells, one in zip(priced, cases, strict=True)])
+    derived = derive([page_data(cells, choose(cells), one, choices) for cells, one in zip(priced, cases, strict=True)])
     num_compared = 0
     for assumed, cells, page in zip(cases, priced, derived, strict=True):
         for index, cell in enumerate(cells):

@@ -10,7 +10,7 @@ import pytest
 from harness.analysis.summarize import summarise
 from harness.decision.choice import choose
 from harness.decision.differences import differences
-from harness.decision.elsewhere import Elsewhere, ElsewhereAnswer
+from harness.decision.elsewhere import OtherPrice, OtherPrices
 from harness.pricing import cost
 from harness.pricing.prices import Price
 from harness.report import write_report
@@ -218,14 +218,14 @@ def test_the_cost_chart_tells_machines_apart_by_symbol():
 def moved(measured):
     there = replace(HOURLY, instance="g5.2xlarge", usd_per_hour=1.2)
     (cell,) = cost.price([measured.summary], lambda _one: there)
-    return Elsewhere(measured, cell)
+    return OtherPrice(measured, cell)
 
 
 def test_seconds_elsewhere_are_marked_as_not_measured_there(tmp_path):
     (cell,) = cells_of(run(A))
-    answer = ElsewhereAnswer((moved(cell),), ("m6i.large has no GPU: a CPU machine must be measured",))
+    answer = OtherPrices((moved(cell),), ("m6i.large has no GPU: a CPU machine must be measured",))
     assert texts(moved_seconds(answer, [cell]).rows)[0][:2] == ["g5.2xlarge", "$1.20"]
-    assert moved_seconds(ElsewhereAnswer((), ()), [cell]) is None
+    assert moved_seconds(OtherPrices((), ()), [cell]) is None
     text = write_report([cell], tmp_path, generated_at=AT, elsewhere=answer).read_text(encoding="utf-8")
     assert "Nothing in this table was measured on the machine that it names" in text
     assert "Not shown: m6i.large has no GPU: a CPU machine must be measured." in text

@@ -15,11 +15,11 @@ from harness.decision.choice import choose
 from harness.decision.study_cost import study_cost
 from harness.pricing.cost import price
 from harness.pricing.prices import Price
-from harness.pricing.rates import pay
+from harness.pricing.rates import apply_plan
 from harness.report import write_report
 from harness.report.formatting import rate_words, shown_in, usd, usd_per_hour
 from harness.report.sections.answer import answer
-from harness.report.sections.assumptions import count_given, input_rows, whose
+from harness.report.sections.assumptions import count_given, input_rows, value_origin
 from harness.report.sections.machines import machines
 from harness.report.sections.money import CELL_HEADS, LINE_HEADS, money
 from harness.report.sections.worth import WORTH_HEADS, worth_words
@@ -39,7 +39,7 @@ def assume(value=(), given=(), **prices):
 
 
 def price_all(records, assumed, found=HOURLY):
-    return price(summarise(records), pay(lambda _summary: found, assumed.prices), assumed)
+    return price(summarise(records), apply_plan(lambda _summary: found, assumed.prices), assumed)
 
 
 def section(records, assumed=None, found=HOURLY, invoice_usd=None):
@@ -284,8 +284,8 @@ class TestMarks:
         assert whose_of["value.right_usd"] == "yours"
         assert whose_of["value.wrong_usd"] == "example"
         assert count_given(assumed, "value") == (1, len(whose_of))
-        assert whose(assumed, "prices.spot") == "examples"
-        assert whose(assumed, "prices.own") == "1 of 10 yours, the rest examples"
+        assert value_origin(assumed, "prices.spot") == "examples"
+        assert value_origin(assumed, "prices.own") == "1 of 10 yours, the rest examples"
 
     def test_values_have_their_units_and_what_is_not_given_says_so(self):
         rows = {row[0].sort: row[1].text for row in input_rows(assume(), "prices")}

@@ -19,7 +19,7 @@ from harness.report.charts.base import chart_text, cost_axis, script_safe
 from harness.report.charts.cost_accuracy import cost_and_accuracy
 from harness.report.charts.heat_maps import heat_maps
 from harness.report.csv_export import csv_text
-from harness.report.labels import short_labels, usual_values
+from harness.report.labels import common_values, short_labels
 from harness.report.sections.cell_table import HEADS, rows
 from harness.report.sections.details import sample
 from harness.report.sections.method import METHOD_URL
@@ -247,7 +247,7 @@ def test_several_studies_are_told_apart_by_their_names():
     lab = {"training": {"lr": 0.005, "epochs": 10.0, "optimizer": "sgd"}, "data": {"num_train": 1800}}
     cells = priced([fine_tune(16), fine_tune(32), fine_tune(16, study="lab", sections=lab)])
     assert sorted(short_labels(cells).values()) == ["16×64", "16×64 (lab)", "32×64"]
-    assert [key for key in usual_values(cells) if "." in key] == []
+    assert [key for key in common_values(cells) if "." in key] == []
 
 
 def test_amounts_far_apart_stand_on_a_logarithmic_axis():

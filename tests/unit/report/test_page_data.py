@@ -9,7 +9,7 @@ import pytest
 
 from harness.decision.choice import choose
 from harness.pricing.prices import choices, find_instance, load_prices, price_machine
-from harness.report.page_data import facts, inputs, values
+from harness.report.page_data import inputs, page_data, values
 from harness.schema.assumptions import Assumptions, load_assumptions
 from tests.make_priced import ASSUMED, GPU_MACHINE, priced, study_records, two_machines
 from tests.make_records import GIB, make_machine
@@ -77,7 +77,7 @@ def test_cells_hold_what_python_knows_and_stand_at_their_own_places():
     records, prices = two_machines()
     cells = priced(records, prices=prices)
     choice = choose(cells)
-    found = facts(cells, choice, Assumptions(), {})
+    found = page_data(cells, choice, Assumptions(), {})
     assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(json.dumps(found))
     for cell, told in zip(cells, unpacked(found), strict=True):
         assert told["name"] == cell.summary.cell
@@ -97,14 +97,14 @@ def test_cells_hold_what_python_knows_and_stand_at_their_own_places():
 
 
 def test_a_machine_without_a_price_says_why():
-    (machine,) = facts(cells := priced(study_records(), None), choose(cells), Assumptions(), {})["machines"]
+    (machine,) = page_data(cells := priced(study_records(), None), choose(cells), Assumptions(), {})["machines"]
     assert (machine["choices"], machine["chosen"]) == ([], None)
     assert machine["missing"] == "no price row has this machine; give --usd-per-hour"
 
 
 def test_a_price_that_hardware_disagrees_with_is_doubtful():
     odd = replace(ASSUMED, basis="stated", note="m5.xlarge has 4 logical CPUs; seen: 2")
-    (machine,) = facts(cells := priced(study_records(), odd), choose(cells), Assumptions(), {})["machines"]
+    (machine,) = page_data(cells := priced(study_records(), odd), choose(cells), Assumptions(), {})["machines"]
     assert machine["choices"][0]["doubtful"]
 
 
@@ -113,7 +113,7 @@ def test_what_the_readers_files_gave_is_the_readers(tmp_path):
     rate = '[[rate]]\ninstance = "m5.xlarge"\nusd_per_hour = 0.1\nas_of = 2026-11-02\n'
     path.write_text(f"discount_percent = 7\n{rate}", encoding="utf-8")
     assumed = load_assumptions(path)
-    found = facts(cells := priced(study_records()), choose(cells), assumed, {})
+    found = page_data(cells := priced(study_records()), choose(cells), assumed, {})
     assert found["given"] == ["prices.discount_percent", "prices.rate"]
     assert found["values"]["prices.discount_percent"] == 7
     (rate,) = found["rates"]
@@ -128,7 +128,7 @@ def test_foreign_texts_are_cleaned(name):
     records = [record.model_copy(update={"cell": hostile}) for record in study_records()]
     cells = priced(records, replace(ASSUMED, instance=hostile) if name != "missing" else None)
     cells = [replace(cell, missing=hostile if cell.missing else None) for cell in cells]
-    found = facts(cells, choose(cells), Assumptions(), {})
+    found = page_data(cells, choose(cells), Assumptions(), {})
     machine = found["machines"][0]
     text = {"name": unpacked(found)[0]["name"], "missing": machine["missing"]} | (
         {"instance": machine["choices"][0]["instance"]} if machine["choices"] else {}

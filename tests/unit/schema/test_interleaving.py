@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from harness.cli import main as cli
 from harness.errors import UserError
-from harness.schema.interleaving import interleave
+from harness.schema.interleaving import plan_interleaved
 
 COMPILE = ("training.compile=false", "training.compile=true")
 
@@ -23,7 +23,7 @@ def study(tmp_path):
 
 
 def test_each_cell_under_both_settings_as_a_b_b_a(study):
-    found = interleave(study("repeats = 9\n[matrix]\nbatch_size = [8, 16]\n"), (), COMPILE)
+    found = plan_interleaved(study("repeats = 9\n[matrix]\nbatch_size = [8, 16]\n"), (), COMPILE)
     assert found.study == "mine-compile-false-vs-compile-true"
     runs = found.runs(3)
     assert len(runs) == 2 * 4 * 3 and {run.study for run in runs} == {found.study}
@@ -46,26 +46,26 @@ def test_each_cell_under_both_settings_as_a_b_b_a(study):
     ],
 )
 def test_any_two_settings(study, settings, values):
-    ((a, b),) = interleave(study("[matrix]\nseq_len = [32]\n"), ("training.epochs=1",), settings).pairs
+    ((a, b),) = plan_interleaved(study("[matrix]\nseq_len = [32]\n"), ("training.epochs=1",), settings).pairs
     assert [(one.config.batch_size, one.config.precision, one.config.training.lr) for one in (a, b)] == values
     assert {one.config.training.epochs for one in (a, b)} == {1}
 
 
 def test_a_swept_key_is_replaced_and_seeds_are_kept_apart(study):
     path = study('[training]\nseeds = [0, 1]\n[matrix]\n"training.compile" = [false, true]\n')
-    found = interleave(path, (), COMPILE)
+    found = plan_interleaved(path, (), COMPILE)
     assert [(a.config.seed, b.config.seed) for a, b in found.pairs] == [(0, 0), (1, 1)]
 
 
 def test_devices_share_out_one_global_batch(study):
     path = study("[matrix]\nglobal_batch_size = [32]\n")
-    ((a, b),) = interleave(path, (), ("matrix.device=cpu", "matrix.device=cpu-ddp2")).pairs
+    ((a, b),) = plan_interleaved(path, (), ("matrix.device=cpu", "matrix.device=cpu-ddp2")).pairs
     assert (a.config.batch_size, b.config.batch_size) == (32, 16)
 
 
 def test_what_has_no_pair_is_left_out_and_said(study):
     rule = '[[exclude]]\nbatch_size = 8\n"training.compile" = true\n'
-    found = interleave(study(f"[matrix]\nbatch_size = [8, 16]\n{rule}"), (), COMPILE)
+    found = plan_interleaved(study(f"[matrix]\nbatch_size = [8, 16]\n{rule}"), (), COMPILE)
     assert [a.config.batch_size for a, _ in found.pairs] == [16]
     assert found.left_out == (
         "b8-s64-fp32-cpu-longest-all-compile=False: the study has no such cell under B.",
@@ -87,7 +87,7 @@ def test_what_has_no_pair_is_left_out_and_said(study):
 )
 def test_mistakes(study, settings, said):
     with pytest.raises(UserError, match=said):
-        interleave(study(), (), settings)
+        plan_interleaved(study(), (), settings)
 
 
 @pytest.mark.parametrize(
@@ -106,4 +106,4 @@ def test_mistakes_in_options(study, args, said):
 
 def test_a_record_is_no_study(tmp_path):
     with pytest.raises(UserError, match="is a record; a study file"):
-        interleave(tmp_path / "one.json", (), COMPILE)
+        plan_interleaved(tmp_path / "one.json", (), COMPILE)

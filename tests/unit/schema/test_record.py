@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.schema.record import SCHEMA_VERSION, Outcome, Record, from_fields, to_json
+from harness.schema.record import SCHEMA_VERSION, Outcome, Record, to_json, upgrade_record
 from harness.schema.scores import accuracy, macro_f1
 from harness.store.records import load_record
 from tests.unit.frozen import RECORDS
@@ -43,7 +43,7 @@ def test_what_the_metadata_service_said_is_kept():
 
 
 def test_a_record_survives_json_whole(ok_record):
-    assert from_fields(json.loads(to_json(ok_record))) == ok_record
+    assert upgrade_record(json.loads(to_json(ok_record))) == ok_record
 
 
 def test_json_has_sorted_keys_and_each_array_of_numbers_on_one_line(ok_record):
@@ -70,13 +70,13 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_is_taken_for_an_array_of_numbers(ok_record, text):
     hostile = ok_record.model_copy(update={"reason": text, "stderr_tail": ((text, text), (text,))})
-    assert from_fields(json.loads(to_json(hostile))) == hostile
+    assert upgrade_record(json.loads(to_json(hostile))) == hostile
 
 
 @given(text=st.text())
 def test_any_text_survives_json(text):
     hostile = _OK.model_copy(update={"reason": text, "packages": {text: text}})
-    assert from_fields(json.loads(to_json(hostile))) == hostile
+    assert upgrade_record(json.loads(to_json(hostile))) == hostile
 
 
 _OK = load_record(RECORDS / "v1" / "ok.json")
@@ -89,7 +89,7 @@ def test_json_refuses_a_number_that_json_has_not(ok_record):
 
 def test_a_field_that_no_schema_has_is_refused(ok_record):
     with pytest.raises(ValidationError, match="host_name"):
-        from_fields(json.loads(to_json(ok_record)) | {"host_name": "leak"})
+        upgrade_record(json.loads(to_json(ok_record)) | {"host_name": "leak"})
 
 
 label_pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)

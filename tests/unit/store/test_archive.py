@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from harness.errors import UserError
-from harness.schema.record import from_fields, to_json
+from harness.schema.record import to_json, upgrade_record
 from harness.store.archive import pack_records, packable_files, read_records, unpack_records
 from harness.store.records import load_records, save_record
 from tests.make_records import make_machine, make_record
@@ -121,7 +121,7 @@ def test_a_record_that_is_there_is_never_overwritten(tmp_path):
     mine = make_record()
     archive = archive_of(tmp_path / "a.tar.gz", (NAME, content_of(mine)))
     (path,) = unpack_records(archive, tmp_path / "here").new
-    theirs = from_fields(json.loads(content_of(mine)) | {"reason": "another"})
+    theirs = upgrade_record(json.loads(content_of(mine)) | {"reason": "another"})
     found = unpack_records(archive_of(tmp_path / "b.tar.gz", (NAME, content_of(theirs))), tmp_path / "here")
     assert found.new == () and "another record of this name is there already" in found.refused[0]
     assert path.read_bytes() == content_of(mine)

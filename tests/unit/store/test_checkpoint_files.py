@@ -8,26 +8,26 @@ from datetime import UTC, datetime
 import pytest
 
 from harness.errors import UserError
-from harness.schema.training_record import Checkpoint, Piece
+from harness.schema.training_record import Checkpoint, Segment
 from harness.store import checkpoint_files as checkpoint_folder
 from harness.store.checkpoint_files import (
     FORMAT_VERSION,
-    Identity,
+    IncompatibleCheckpoint,
     Manifest,
-    Refused,
+    TrainingIdentity,
     begin,
-    earlier_pieces,
+    commit,
+    delete_all,
+    digest_file,
+    earlier_segments,
     find_newest,
-    forget,
     list_checkpoints,
-    seal,
-    seal_file,
     verify,
-    write_took,
+    write_save_time,
     writing_folder,
 )
 
-IDENTITY = Identity(
+IDENTITY = TrainingIdentity(
     config={"seed": 0, "training": {"lr": 1e-4}},
     config_hash="0123456789ab",
     repeat=0,
@@ -40,7 +40,7 @@ BEGAN = datetime(2026, 10, 1, 8, tzinfo=UTC)
 
 
 def manifest_of(num_updates, files, identity=IDENTITY):
-    piece = Piece(
+    piece = Segment(
         first_update=0, num_updates=num_updates, started_at=BEGAN, machine="m", host=None, torch_build="2",
         start_s=0.1, load_s=0.2, restore_s=None,
         checkpoints=(Checkpoint(num_updates=num_updates, seconds=None, num_bytes=7),),
@@ -54,8 +54,8 @@ def manifest_of(num_updates, files, identity=IDENTITY):
 def write(folder, num_updates, identity=IDENTITY):
     writing = begin(folder, num_updates)
     (writing / "model.safetensors").write_bytes(b"weights of %d" % num_updates)
-    files = {"model.safetensors": seal_file(writing / "model.safetensors")}
-    return seal(folder, manifest_of(num_updates, files, identity))
+    files = {"model.safetensors": digest_file(writing / "model.safetensors")}
+    return commit(folder, manifest_of(num_updates, files, identity))
 
 
 def test_the_last_two_are_kept_and_the_newest_is_found(tmp_path):
@@ -65,7 +65,7 @@ def test_the_last_two_are_kept_and_the_newest_is_found(tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path)] == ["update-00000040", "update-00000300"]
     found = find_newest(tmp_path, IDENTITY)
     assert (found.path, found.manifest.num_updates, found.refused) == (tmp_path / "update-00000300", 300, ())
-    forget(tmp_path)
+    delete_all(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,7 +153,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_word_and_the_one_before_it_is_us
 )
 def test_a_foreign_checkpoint_is_refused_and_nothing_is_begun_over_it(changes, word, tmp_path):
     path = write(tmp_path, 5)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(IncompatibleCheckpoint) as refused:
         verify(path, IDENTITY.model_copy(update=changes))
     assert str(refused.value) == f"it is of another training: {word}"
     with pytest.raises(UserError, match="none of its checkpoints can be gone on with"):
@@ -178,7 +178,7 @@ def test_a_full_disk_leaves_the_ones_before_as_they_were(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_folder, "write_whole", full)
+    monkeypatch.setattr(checkpoint_folder, "atomic_write_text", full)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path, 6)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["update-00000005"]
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_the_ones_before_as_they_were(tmp_path, monkeypatch):
 
 def test_the_seconds_of_a_checkpoint_are_known_to_the_piece_after_it(tmp_path):
     path = write(tmp_path, 5)
-    assert earlier_pieces(path)[0].checkpoints[0].seconds is None
-    write_took(path, 1.25)
-    assert earlier_pieces(path)[0].checkpoints == (Checkpoint(num_updates=5, seconds=1.25, num_bytes=7),)
+    assert earlier_segments(path)[0].checkpoints[0].seconds is None
+    write_save_time(path, 1.25)
+    assert earlier_segments(path)[0].checkpoints == (Checkpoint(num_updates=5, seconds=1.25, num_bytes=7),)
     assert verify(path, IDENTITY).num_updates == 5  # it changes nothing of what was sealed

@@ -10,8 +10,8 @@ import pyarrow.parquet
 import pytest
 
 from harness.errors import UserError
-from harness.schema.predict_job import LabelJob, progress_paths, restart
-from harness.worker.predict_output import LabelOutput, identify
+from harness.schema.predict_job import PredictJob, progress_paths, restart
+from harness.worker.predict_output import PredictOutput, identify
 
 COLUMNS = {"row": pa.int64(), "predicted": pa.string(), "p:a": pa.float64()}
 EMPTY = pa.schema(list(COLUMNS.items())).empty_table()
@@ -35,13 +35,13 @@ def job(tmp_path):
                 (model / file).write_text(file)
             (tmp_path / "in.csv").write_text("text\na\n")
         told = {"model": str(model), "file": str(tmp_path / "in.csv"), "out": str(tmp_path / name), "text": ("text",)}
-        return LabelJob.model_validate(told | {"seq_len": 16, "threads": 1} | fields)
+        return PredictJob.model_validate(told | {"seq_len": 16, "threads": 1} | fields)
 
     return make
 
 
 def write(job, num_windows, finish=True):
-    with LabelOutput(job, identify(job)) as output:
+    with PredictOutput(job, identify(job)) as output:
         for _ in range(num_windows):
             output.append(window(output.progress.num_rows), num_unlabelled=1)
         if finish:
@@ -123,7 +123,7 @@ def test_an_end_between_the_last_two_steps_loses_nothing(job, tmp_path):
 def test_another_input_model_or_setting_is_refused_and_restart_begins_anew(job, tmp_path, change, words):
     write(job(), 1, finish=False)
     changed = change(job(), tmp_path)
-    again = changed if isinstance(changed, LabelJob) else job()
+    again = changed if isinstance(changed, PredictJob) else job()
     with pytest.raises(UserError) as told:
         write(again, 1)
     assert words in str(told.value) and "--restart" in str(told.value)

@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from harness.cli import main as cli
-from harness.cli.views.fit import FitScreen
+from harness.cli.views.fit import FitView
 from harness.errors import UserError
 from harness.pricing.prices import load_prices
 from harness.schema.cells import expand
@@ -20,11 +20,11 @@ from harness.store.records import load_record
 from harness.workflows.fit import (
     GIB,
     MOST_TRIES,
-    Limit,
-    Question,
+    BatchSizeSearch,
+    MemoryBudget,
     choose_cell,
     choose_limit,
-    find_rooms,
+    find_instance_fits,
     predict_fit,
     search,
 )
@@ -39,7 +39,7 @@ def cells_of(**raw):
 
 
 def question_of(**raw):
-    return Question(choose_cell(cells_of(**raw), None, None), RECORD.machine)
+    return BatchSizeSearch(choose_cell(cells_of(**raw), None, None), RECORD.machine)
 
 
 def machine_that_needs(question, factor, more=0, outcome="ok"):
@@ -54,7 +54,7 @@ def machine_that_needs(question, factor, more=0, outcome="ok"):
     return run
 
 
-LIMIT = Limit(6 * GIB, "6 GiB", cap=True)
+LIMIT = MemoryBudget(6 * GIB, "6 GiB", cap=True)
 
 
 @pytest.mark.parametrize("outcome", ["ok", "oom"])
@@ -78,8 +78,8 @@ def test_the_largest_batch_is_found_within_8_tries(factor, more, outcome):
 def test_none_fits_and_all_rows_fit():
     question = question_of(data={"num_train": 20})
     assert [(one.batch_size, one.fits) for one in
-            search(question, Limit(GIB // 4, "", cap=True), 1, machine_that_needs(question, 1), lambda _: None)] == [(1, False)]  # fmt: skip
-    large = search(question, Limit(99 * GIB, "", cap=True), 20, machine_that_needs(question, 1), lambda _: None)
+            search(question, MemoryBudget(GIB // 4, "", cap=True), 1, machine_that_needs(question, 1), lambda _: None)] == [(1, False)]  # fmt: skip
+    large = search(question, MemoryBudget(99 * GIB, "", cap=True), 20, machine_that_needs(question, 1), lambda _: None)
     assert [(one.batch_size, one.fits) for one in large] == [(20, True)]
 
 
@@ -97,9 +97,9 @@ def test_the_question_is_the_first_cell_that_trains_with_what_was_asked():
     cells = cells_of(matrix={"batch_size": [8, 16], "seq_len": [32, 64]})
     assert choose_cell(cells, 64, None).config.seq_len == 64
     assert choose_cell(cells, 128, "bf16").config.model_dump()["precision"] == "bf16"
-    assert Question(choose_cell(cells, 128, None), RECORD.machine).config(5).batch_size == 5
+    assert BatchSizeSearch(choose_cell(cells, 128, None), RECORD.machine).config(5).batch_size == 5
     with pytest.raises(UserError, match="beyond this model's 512 positions"):
-        Question(choose_cell(cells, 513, None), RECORD.machine)
+        BatchSizeSearch(choose_cell(cells, 513, None), RECORD.machine)
 
 
 def test_a_limit_is_given_or_a_machines_or_this_ones():
@@ -118,7 +118,7 @@ def test_a_limit_is_given_or_a_machines_or_this_ones():
 def test_rooms_are_cheapest_first_and_hold_the_batch():
     question = question_of()
     need = question.predict(200).peak_bytes
-    rooms = find_rooms(load_prices(), question, 200, need)
+    rooms = find_instance_fits(load_prices(), question, 200, need)
     assert [room.usd_per_hour for room in rooms] == sorted(room.usd_per_hour for room in rooms)
     assert all(room.memory_gib * GIB >= room.predicted_bytes for room in rooms)
     assert {room.predicted_bytes for room in rooms if room.gpu is None} == {need}
@@ -149,7 +149,7 @@ def test_the_command_tells_a_person_where_else_it_fits(tmp_path):
 
 def test_every_try_is_shown_with_what_was_predicted_and_measured():
     console = Console(width=120, record=True, quiet=False, file=io.StringIO())
-    screen, question = FitScreen(console), question_of()
+    screen, question = FitView(console), question_of()
     tries = search(question, LIMIT, 100, machine_that_needs(question, 1.02, outcome="oom"), screen.tried)
     best = max(one.batch_size for one in tries if one.fits)
     found = replace(predict_fit(question, LIMIT), batch=best, smallest_that_did_not=best + 1, tries=tuple(tries))

@@ -9,7 +9,7 @@ import pytest
 from harness.schema.host_record import Gpu, GpuReading
 from harness.workflows import gpu_verdicts
 from harness.workflows.gpu_verdicts import (
-    Verdict,
+    GpuCheckVerdict,
     compare_losses,
     compare_smi,
     compare_with_smi,
@@ -49,9 +49,9 @@ def run_of(losses, precision="fp32", **fields):
 
 
 def test_a_verdict_is_a_line():
-    assert str(Verdict(True, "a", "1 %")) == "PASS a: 1 %"
-    assert str(Verdict(False, "a", "9 %")) == "FAIL a: 9 %"
-    assert str(Verdict(None, "a", "no GPU")) == "NOT CHECKED a: no GPU"
+    assert str(GpuCheckVerdict(True, "a", "1 %")) == "PASS a: 1 %"
+    assert str(GpuCheckVerdict(False, "a", "9 %")) == "FAIL a: 9 %"
+    assert str(GpuCheckVerdict(None, "a", "no GPU")) == "NOT CHECKED a: no GPU"
 
 
 def test_the_stopwatch_leaves_evaluations_out_and_counts_the_steps_between_the_marks():

@@ -8,7 +8,7 @@ import pytest
 from harness.analysis.mfu import with_mfu
 from harness.analysis.summarize import summarise
 from harness.schema.model_shapes import ModelShape
-from harness.workflows.seq_len_advice import PADDINGS, Speed, advise, candidates, like_cells, work_of
+from harness.workflows.seq_len_advice import PADDINGS, Speed, advise_seq_len, candidates, like_cells, work_of
 from tests.make_records import make_machine, make_record
 
 SHAPE = ModelShape(hidden=128, layers=2, heads=2, intermediate=512)
@@ -57,16 +57,16 @@ class TestAdvice:
         assert candidates(np.array([5, 1000]), 192) == [16, 32, 64, 128, 192]
 
     def test_what_is_cut_by_hand(self):
-        found = {one.seq_len: one for one in advise(self.LENGTHS, SHAPE, 2, batch_size=10).lengths}
+        found = {one.seq_len: one for one in advise_seq_len(self.LENGTHS, SHAPE, 2, batch_size=10).lengths}
         assert [found[length].cut_texts_fraction for length in (16, 32, 64, 128)] == [0.10, 0.04, 0.04, 0.0]
         num_tokens = 90 * 10 + 6 * 30 + 4 * 100
         assert found[16].cut_tokens_fraction == pytest.approx((6 * 14 + 4 * 84) / num_tokens)
         assert found[64].cut_tokens_fraction == pytest.approx(4 * 36 / num_tokens)
 
     def test_recommends_the_shortest_that_leaves_95_of_100_texts_whole(self):
-        advice = advise(self.LENGTHS, SHAPE, 2, batch_size=10)
+        advice = advise_seq_len(self.LENGTHS, SHAPE, 2, batch_size=10)
         assert (advice.best.seq_len, advice.longer.seq_len) == (32, 64)
-        cut = advise(np.array([600] * 10), SHAPE, 2, batch_size=10)
+        cut = advise_seq_len(np.array([600] * 10), SHAPE, 2, batch_size=10)
         assert (cut.best.seq_len, cut.longer) == (512, None)
 
 
@@ -87,7 +87,7 @@ class TestSpeed:
 
     def speed(self, measured, length=64):
         shape = ModelShape(hidden=384, layers=6, heads=12, intermediate=1536)  # as the records' model
-        found = advise(np.array([120] * 32), shape, 2, batch_size=16, measured=measured, same_data=measured)
+        found = advise_seq_len(np.array([120] * 32), shape, 2, batch_size=16, measured=measured, same_data=measured)
         return {one.seq_len: one for one in found.lengths}[length]
 
     def test_a_cell_of_this_length_tells_its_own(self):

@@ -11,7 +11,14 @@ from rich.console import Console
 from harness.cli.views.verify import show_tolerance, show_verified
 from harness.schema.cells import expand
 from harness.schema.study_file import parse_study
-from harness.workflows.verify import Reading, Verified, read_time, stopwatch_reading, time_readings, verify_cell
+from harness.workflows.verify import (
+    InstrumentReading,
+    Verified,
+    read_time,
+    stopwatch_reading,
+    time_readings,
+    verify_cell,
+)
 from tests.make_records import MIB, make_machine
 
 # As GNU time 1.9 wrote it.
@@ -80,8 +87,8 @@ def test_cells_that_these_instruments_can_not_take_are_named_and_not_run():
 
 def test_a_person_sees_both_figures_and_the_verdict():
     readings = (
-        Reading("throughput", "samples/s", 71.0, 70.5, "a stopwatch in another process"),
-        Reading("peak memory", "MiB", 1100.0, 1000.0, "/usr/bin/time -v"),
+        InstrumentReading("throughput", "samples/s", 71.0, 70.5, "a stopwatch in another process"),
+        InstrumentReading("peak memory", "MiB", 1100.0, 1000.0, "/usr/bin/time -v"),
     )
     found = Verified("b16-s64", "ok", None, readings)
     console = Console(file=io.StringIO(), width=140)
