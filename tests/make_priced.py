@@ -14,7 +14,7 @@ from harness.analysis.summary import Summary
 from harness.pricing.cost import Priced
 from harness.pricing.cost import price as price_all
 from harness.pricing.prices import Price
-from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config, parse_device
+from harness.schema.cells import BaselineConfig, Device, FineTuneConfig, hash_config
 from harness.schema.record import Record
 
 AT = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
@@ -103,7 +103,7 @@ def fine_tune(
     if outcome == "ok":
         noise = random.Random(f"{name}{seed}")
         num_steps = math.ceil(2000 / batch_size) * 2
-        whole = config.global_batch(parse_device(config.device)[1] or 1)
+        whole = config.global_batch(Device.parse(config.device).num_ranks or 1)
         seconds = [whole / rate * noise.uniform(0.96, 1.04) for _ in range(num_steps)]
         fields["training"] = _training(config, seconds, accuracy, peak_bytes, (text, tokens) if texts else None)
         fields["phases"] = {
@@ -165,7 +165,7 @@ def _training(
     peak_bytes: int | None,
     texts: tuple[str, tuple[str, ...]] | None,
 ) -> dict[str, Any]:
-    ranks = parse_device(config.device)[1] or 1
+    ranks = Device.parse(config.device).num_ranks or 1
     num_steps, batch = len(seconds), config.global_batch(ranks)
     peak = peak_bytes or (700 + 0.35 * batch * config.seq_len) * 2**20
     source = "rss" if config.device.startswith("cpu") else "cuda_reserved"

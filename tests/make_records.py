@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config, parse_device
+from harness.schema.cells import BaselineConfig, Device, FineTuneConfig, hash_config
 from harness.schema.host_record import Cpu, Gpu, Machine
 from harness.schema.record import Record
 
@@ -146,14 +146,14 @@ def make_training(
         memory_parts: Replace those of `make_memory_parts`.
         fields: Replace any field of the training.
     """
-    ranks = world_size or parse_device(config.device)[1] or 1
+    ranks = world_size or Device.parse(config.device).num_ranks or 1
     given = [1.0] * 40 if seconds is None else list(seconds)
     by_rank = given if given and not isinstance(given[0], int | float) else [given] * ranks
     num_steps, batch = len(by_rank[0]), config.global_batch(ranks)
     samples = [batch] * num_steps if num_samples is None else num_samples
     padded = [count * config.seq_len for count in samples] if num_padded_tokens is None else num_padded_tokens
     falling = [0.7 - 0.3 * step / max(1, num_steps) for step in range(num_steps)]
-    source = "rss" if parse_device(config.device)[0] == "cpu" else "cuda_reserved"
+    source = "cuda_reserved" if config.on_gpu else "rss"
     return {
         "world_size": ranks,
         "threads_per_rank": 2,

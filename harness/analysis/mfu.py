@@ -9,7 +9,7 @@ from statistics import fmean
 from harness.analysis.flops_formula import training_flops
 from harness.analysis.summary import ComputeUse, Summary
 from harness.analysis.throughput import ThroughputWindow, measure_windows
-from harness.schema.cells import FineTuneConfig, parse_device
+from harness.schema.cells import FineTuneConfig
 from harness.schema.record import Record
 from harness.schema.settings import Precision
 from harness.schema.training_record import FlopCount, MemoryParts, ModelFacts, Training
@@ -45,7 +45,7 @@ def with_mfu(summaries: Iterable[Summary], peak_flops: PeakFlops) -> list[Summar
     filled = []
     for summary in summaries:
         use = _mean_use([found for record in summary.ok_records if (found := compute_use(record, peak_flops))])
-        mfu = None if use is None else use.mfu_datasheet if _on_gpu(summary.config) else use.mfu_calibrated
+        mfu = None if use is None else use.mfu_datasheet if summary.config.on_gpu else use.mfu_calibrated
         warnings = (*summary.warnings, *_warnings(use))
         filled.append(replace(summary, mfu=mfu, compute=use, warnings=warnings))
     return filled
@@ -134,7 +134,7 @@ def _even_pairs(num_tokens: Sequence[int], num_samples: Sequence[int]) -> float:
 
 def _datasheet(record: Record, run: _Run, peak_flops: PeakFlops) -> float | None:
     """Of all GPUs of the cell."""
-    if not _on_gpu(run.config) or not record.machine.gpus:
+    if not run.config.on_gpu or not record.machine.gpus:
         return None
     peak = peak_flops(record.machine.gpus[0].name, run.config.precision)
     return None if peak is None else peak * run.training.world_size
@@ -186,7 +186,3 @@ def _warnings(use: ComputeUse | None) -> Iterator[str]:
             f"The cell computes at {calibrated:.2f} of the calibrated peak, which can't be: something slowed the machine "
             "while the peak was looked for, or the run was short. Run it again, alone and longer, with --force."
         )
-
-
-def _on_gpu(config: object) -> bool:
-    return isinstance(config, FineTuneConfig) and parse_device(config.device)[0] == "gpu"

@@ -21,7 +21,7 @@ from harness.analysis.throughput import (
     throughput,
     within_run_fraction,
 )
-from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config, parse_device
+from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config
 from harness.schema.record import Record
 from harness.schema.training_record import MemorySource, TestEvaluation, Training
 
@@ -142,7 +142,7 @@ def _padding_fraction(windows: Sequence[ThroughputWindow]) -> float | None:
 
 def _peak(config: FineTuneConfig | BaselineConfig, runs: Sequence[Record]) -> tuple[MemorySource | None, int | None]:
     """The largest of the runs' peaks, and how that one was taken."""
-    sources: tuple[MemorySource, ...] = ("cuda_reserved",) if _on_gpu(config) else ("control_group", "pss", "rss")
+    sources: tuple[MemorySource, ...] = ("cuda_reserved",) if config.on_gpu else ("control_group", "pss", "rss")
     found: tuple[MemorySource | None, int | None] = (None, None)
     for run in runs:
         known = ((source, size) for source in sources if (size := peak_memory(run, source)) is not None)
@@ -202,7 +202,3 @@ def _reach_target(training: Training, target: float | None) -> _Reached | None:
             spent_s = sum(one.evaluate_s for one in seen)
             return _Reached(evaluation.train_s, spent_s, any(one.accuracy < target for one in later))
     return None
-
-
-def _on_gpu(config: FineTuneConfig | BaselineConfig) -> bool:
-    return isinstance(config, FineTuneConfig) and parse_device(config.device)[0] == "gpu"

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.analysis.summary import Summary
 from harness.errors import UserError
-from harness.schema.cells import Config, FineTuneConfig, flat_config, hash_config, parse_device
+from harness.schema.cells import Config, Device, FineTuneConfig, flat_config, hash_config
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
 
@@ -47,8 +47,8 @@ class Difference:
 
 def work_key(config: FineTuneConfig) -> Work:
     """What tells whether two machines did the same work."""
-    _, ranks, ddp = parse_device(config.device)
-    return hash_config(config, ignore=("seed", "device")), ranks, ddp
+    device = Device.parse(config.device)
+    return hash_config(config, ignore=("seed", "device")), device.num_ranks, device.ddp
 
 
 def differences(summaries: Iterable[Summary]) -> list[Difference]:

@@ -82,7 +82,7 @@ def _best_runs(cells: Iterable[Priced]) -> list[Priced]:
     """Of each machine, the cheapest run on a GPU."""
     best: dict[str, Priced] = {}
     for cell in cells:
-        on_gpu = str(getattr(cell.summary.config, "device", "cpu")).startswith("gpu")
+        on_gpu = cell.summary.config.on_gpu
         seconds = value_of(cost.run_seconds(cell.summary)) if on_gpu and cell.summary.num_ok else None
         known = best.get(cell.summary.machine_id)
         if seconds is not None and (known is None or seconds < (value_of(cost.run_seconds(known.summary)) or 0.0)):

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.analysis.estimate import Estimate, ratio
 from harness.pricing.cost import Priced
-from harness.schema.cells import Config, FineTuneConfig, flat_config, parse_device
+from harness.schema.cells import Config, Device, FineTuneConfig, flat_config
 from harness.schema.record import Record
 from harness.schema.settings import num_trained_layers
 from harness.schema.training_record import MemoryParts, MemorySource
@@ -117,7 +117,7 @@ def rank_peak(record: Record, rank: int = 0) -> int | None:
     """One rank's own peak in bytes: of the GPU's memory as PyTorch reserved it, else of main memory."""
     if record.training is None or not isinstance(record.config, FineTuneConfig):
         return None
-    source: MemorySource = "cuda_reserved" if parse_device(record.config.device)[0] == "gpu" else "rss"
+    source: MemorySource = "cuda_reserved" if record.config.on_gpu else "rss"
     found = [peak.num_bytes for peak in record.training.peak_memory if peak.source == source and peak.rank == rank]
     return max(found, default=None)
 
@@ -229,7 +229,7 @@ def _global_batch(cell: Priced, _fields: Mapping[str, Any]) -> int | None:
     if not isinstance(config, FineTuneConfig):
         return None
     ranks = next((r.training.world_size for r in cell.summary.records if r.training is not None), None)
-    return cell.summary.global_batch_size or config.global_batch(ranks or parse_device(config.device)[1] or 1)
+    return cell.summary.global_batch_size or config.global_batch(ranks or Device.parse(config.device).num_ranks or 1)
 
 
 WAYS = (

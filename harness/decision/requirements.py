@@ -95,7 +95,7 @@ def candidate_of(cell: Priced, assumed: Assumptions) -> Candidate:
 
 
 def _gpu_peak(cell: Priced) -> int | None:
-    if not str(getattr(cell.summary.config, "device", "cpu")).startswith("gpu"):
+    if not cell.summary.config.on_gpu:
         return 0
     marks = [
         mark.num_bytes

@@ -11,7 +11,7 @@ from typing import Literal
 from harness.analysis.estimate import Estimate, intervals_disjoint, ratio
 from harness.analysis.summary import Summary
 from harness.pricing.cost import Priced
-from harness.schema.cells import FineTuneConfig, hash_config, parse_device
+from harness.schema.cells import Device, FineTuneConfig, hash_config
 
 # What the cells of one series may differ in.
 _FREE = ("seed", "device", "batch_size", "global_batch_size")
@@ -79,7 +79,7 @@ def scaling_series(cells: Sequence[Priced]) -> list[Series]:
     for cell in cells:
         config = cell.summary.config
         if isinstance(config, FineTuneConfig) and num_devices(cell.summary) and cell.summary.samples_per_s is not None:
-            kind = parse_device(config.device)[0]
+            kind = Device.parse(config.device).kind
             groups[cell.summary.machine_id, kind, hash_config(config, ignore=_FREE)].append(cell)
     return [series for members in groups.values() for kind in ("strong", "weak") for series in _series(members, kind)]
 
@@ -92,7 +92,7 @@ def num_devices(summary: Summary) -> int | None:
     run = next((record for record in reversed(summary.ok_records) if record.training is not None), None)
     if run is None or run.training is None or not isinstance(summary.config, FineTuneConfig):
         return None
-    on_gpu = parse_device(summary.config.device)[0] == "gpu"
+    on_gpu = summary.config.on_gpu
     return None if on_gpu and run.training.world_size > len(run.machine.gpus) else run.training.world_size
 
 
@@ -112,12 +112,7 @@ def communication_fraction(summary: Summary) -> float | None:
 
 def several_gpus_ran(cells: Sequence[Priced]) -> bool:
     """Whether any run of these trained well with DDP over two GPUs or more."""
-    return any(
-        isinstance(cell.summary.config, FineTuneConfig)
-        and parse_device(cell.summary.config.device)[0] == "gpu"
-        and (num_devices(cell.summary) or 0) > 1
-        for cell in cells
-    )
+    return any(cell.summary.config.on_gpu and (num_devices(cell.summary) or 0) > 1 for cell in cells)
 
 
 def best_cost(series: Series) -> ScalingPoint:
@@ -135,14 +130,14 @@ def _series(members: Sequence[Priced], kind: Kind) -> list[Series]:
         if shared is not None:
             by_batch[shared][devices] = cell
     return [
-        Series(kind, parse_device(_config(found[min(found)]).device)[0], shared, _points(found))
+        Series(kind, Device.parse(_config(found[min(found)]).device).kind, shared, _points(found))
         for shared, found in sorted(by_batch.items())
         if len(found) > 1
     ]
 
 
 def _preference(cell: Priced) -> tuple[bool, float]:
-    return not parse_device(_config(cell).device)[2], cell.summary.records[-1].started_at.timestamp()
+    return not Device.parse(_config(cell).device).ddp, cell.summary.records[-1].started_at.timestamp()
 
 
 def _sizes(cell: Priced) -> tuple[int, int | None, int]:
@@ -174,7 +169,7 @@ def _point(cell: Priced, base: Priced) -> ScalingPoint:
         speed_up=speed_up,
         efficiency=efficiency,
         cost_ratio=_inverse(speed_up),
-        share_cost_ratio=_inverse(efficiency) if parse_device(_config(cell).device)[0] == "gpu" else None,
+        share_cost_ratio=_inverse(efficiency) if _config(cell).on_gpu else None,
         cost="level" if not ranked else "less" if rate.value > base_rate.value else "more",
         communication_fraction=communication_fraction(cell.summary),
     )

@@ -14,7 +14,7 @@ from harness.pricing import cost
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.schema.assumptions import Assumptions
-from harness.schema.cells import FineTuneConfig, parse_device
+from harness.schema.cells import FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
 
@@ -213,8 +213,7 @@ def _renamed(record: Record, machine_id: str) -> Record:
 
 
 def _device(cell: Priced) -> str:
-    config = cell.summary.config
-    return parse_device(config.device)[0] if isinstance(config, FineTuneConfig) else "cpu"
+    return "gpu" if cell.summary.config.on_gpu else "cpu"
 
 
 def _figures(assumed: Assumptions, deadline_s: float | None) -> list[MachineFigure]:

@@ -19,7 +19,7 @@ import psutil
 from harness.files import PACKAGE_FOLDER
 from harness.machine.cgroups import cpu_quota
 from harness.machine.nvml import describe_gpus
-from harness.schema.cells import BaselineConfig, FineTuneConfig, parse_device
+from harness.schema.cells import BaselineConfig, Device, FineTuneConfig
 from harness.schema.host_record import Cpu, Git, Gpu, Machine
 
 # Instructions that decide how fast a matrix product is, by /proc/cpuinfo's names (x86, then Arm).
@@ -87,19 +87,19 @@ def unsupported_reason(config: FineTuneConfig | BaselineConfig, machine: Machine
     """Say why this machine can't do a cell, or None; starts no process and asks no torch."""
     if isinstance(config, BaselineConfig):
         return None
-    kind, ranks, ddp = parse_device(config.device)
+    device = Device.parse(config.device)
     if (reason := _unsupported_anywhere(config, machine)) is not None:
         return reason
-    if kind == "cpu":
-        return _unsupported_on_cpu(config, machine, ranks if ddp else None) or _unsupported_cap(config, machine)
+    if not device.on_gpu:
+        return _unsupported_on_cpu(config, machine) or _unsupported_cap(config, machine)
     if not machine.gpus:
         return f"no NVIDIA GPU here ({machine.gpu_note or 'NVML lists none'})"
     if "+cpu" in package_version("torch"):
         return (
             f"torch {package_version('torch')} is a CPU build; `make bench TORCH=torch==2.13.0` installs the CUDA build"
         )
-    if ranks is not None and ranks > len(machine.gpus):
-        return f"{ranks} GPUs are asked for, {len(machine.gpus)} seen"
+    if device.num_ranks is not None and device.num_ranks > len(machine.gpus):
+        return f"{device.num_ranks} GPUs are asked for, {len(machine.gpus)} seen"
     capability = machine.gpus[0].compute_capability
     if config.precision in {"bf16", "tf32"} and capability is not None and capability[0] < _AMPERE:
         # torch.cuda.is_bf16_supported() says yes on a T4, which emulates it at about 2 TFLOP/s.
@@ -109,13 +109,13 @@ def unsupported_reason(config: FineTuneConfig | BaselineConfig, machine: Machine
 
 def num_ranks(config: FineTuneConfig, machine: Machine) -> int:
     """Ranks that a cell has on this machine; `gpu-ddp` means every GPU seen."""
-    _, ranks, _ = parse_device(config.device)
+    ranks = Device.parse(config.device).num_ranks
     return ranks if ranks is not None else max(1, len(machine.gpus))
 
 
 def num_gpus_used(config: FineTuneConfig | BaselineConfig, machine: Machine) -> int:
     """GPUs that a cell computes on: the first so many of those seen, one a rank."""
-    if isinstance(config, BaselineConfig) or parse_device(config.device)[0] == "cpu":
+    if isinstance(config, BaselineConfig) or not config.on_gpu:
         return 0
     return min(num_ranks(config, machine), len(machine.gpus))
 
@@ -177,10 +177,11 @@ def _compile_lacks(kind: str) -> str | None:
 def _unsupported_anywhere(config: FineTuneConfig, machine: Machine) -> str | None:
     if config.training.allocator == "mmap" and not machine.allocator.startswith("glibc"):
         return f'training.allocator = "mmap" is a setting of glibc\'s malloc; here it is {machine.allocator}'
-    return _compile_lacks(parse_device(config.device)[0]) if config.training.compile else None
+    return _compile_lacks(Device.parse(config.device).kind) if config.training.compile else None
 
 
-def _unsupported_on_cpu(config: FineTuneConfig, machine: Machine, ranks: int | None) -> str | None:
+def _unsupported_on_cpu(config: FineTuneConfig, machine: Machine) -> str | None:
+    ranks = Device.parse(config.device).num_ranks
     if config.precision == "tf32":
         return "tf32 is a format of NVIDIA's tensor cores; a CPU has none"
     if config.precision == "fp16":
@@ -201,7 +202,7 @@ def _unsupported_cap(config: FineTuneConfig, machine: Machine) -> str | None:
     limit = config.limits.memory_limit_gib
     if limit is None:
         return None
-    on_gpu = parse_device(config.device)[0] == "gpu"
+    on_gpu = config.on_gpu
     if not on_gpu and machine.system != "Linux":
         return f"limits.memory_limit_gib on a CPU needs Linux; {machine.system} has no such cap"
     has = machine.gpus[0].memory_bytes if on_gpu else machine.memory_limit_bytes or machine.memory_bytes

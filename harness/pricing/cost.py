@@ -11,7 +11,7 @@ from harness.pricing import formulas
 from harness.pricing.energy_cost import EnergyUse, energy_use
 from harness.pricing.prices import Price
 from harness.schema.assumptions import Assumptions, PriceBook, SpotTerms
-from harness.schema.cells import FineTuneConfig, parse_device
+from harness.schema.cells import FineTuneConfig
 
 EXACT = "no interval: of measured seconds alone"
 
@@ -97,7 +97,7 @@ def gpu_share(summary: Summary) -> tuple[int, int] | None:
 
     None where it used all of them, none, or never ran: then there is one price alone, that of the whole machine.
     """
-    if not isinstance(summary.config, FineTuneConfig) or parse_device(summary.config.device)[0] != "gpu":
+    if not summary.config.on_gpu:
         return None
     run = next((record for record in reversed(summary.ok_records) if record.training is not None), None)
     if run is None or run.training is None or run.training.world_size >= len(run.machine.gpus):

@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -19,7 +20,8 @@ from harness.schema.settings import (
     SECTIONS,
     Count,
     DataSettings,
-    Device,
+    DeviceKind,
+    DeviceName,
     LimitSettings,
     ModelSettings,
     Padding,
@@ -64,6 +66,32 @@ _BATCHES = frozenset({"batch_size", "global_batch_size"})
 DEFAULT_BATCH_SIZE = 16
 
 
+@dataclass(frozen=True)
+class Device:
+    """A parsed device name such as `gpu-ddp4`.
+
+    Attributes:
+        num_ranks: Processes, one a device; None for `gpu-ddp`, which uses every visible GPU.
+        ddp: Whether ranks are joined by DDP; `cpu-ddp1` is one rank with DDP.
+    """
+
+    kind: DeviceKind
+    num_ranks: int | None = 1
+    ddp: bool = False
+
+    @classmethod
+    def parse(cls, name: str) -> Device:
+        """Parse a device name that the study reader has checked."""
+        kind, ddp, ranks = name.partition("-ddp")
+        num_ranks = (int(ranks) if ranks else None) if ddp else 1
+        return cls("cpu" if kind == "cpu" else "gpu", num_ranks, bool(ddp))
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.kind == "gpu"
+
+
 class FineTuneConfig(Settings):
     """All that a fine-tuning cell depends on.
 
@@ -78,7 +106,7 @@ class FineTuneConfig(Settings):
     global_batch_size: Count | None = None
     seq_len: SeqLen
     precision: Precision
-    device: Device
+    device: DeviceName
     padding: Padding
     trainable: Trainable
     threads: Count | None
@@ -93,6 +121,11 @@ class FineTuneConfig(Settings):
         if (self.batch_size is None) == (self.global_batch_size is None):
             raise ValueError("either batch_size or global_batch_size")
         return self
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the cell computes on GPUs."""
+        return Device.parse(self.device).on_gpu
 
     @property
     def nominal_batch(self) -> int:
@@ -115,6 +148,11 @@ class BaselineConfig(Settings):
     classifier: Literal["majority", "tfidf"]
     data: DataSettings
     limits: LimitSettings
+
+    @property
+    def on_gpu(self) -> bool:
+        """False: baselines run on the CPU."""
+        return False
 
 
 Config = Annotated[FineTuneConfig | BaselineConfig, Field(discriminator="kind")]
@@ -185,14 +223,6 @@ def flat_config(config: FineTuneConfig | BaselineConfig) -> Mapping[str, Any]:
     for key, value in config.model_dump(mode="json").items():
         flat |= {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
     return flat
-
-
-def parse_device(device: str) -> tuple[Literal["cpu", "gpu"], int | None, bool]:
-    """Part `gpu-ddp4` into its kind, number of ranks (None: all GPUs) and whether DDP is used."""
-    kind, _, ranks = device.partition("-ddp")
-    if "-ddp" not in device:
-        return ("cpu" if kind == "cpu" else "gpu"), 1, False
-    return ("cpu" if kind == "cpu" else "gpu"), (int(ranks) if ranks else None), True
 
 
 def expand(study: Study) -> list[Cell]:
@@ -280,7 +310,7 @@ def _assignments(study: Study) -> Iterator[dict[str, Any]]:
 def _split_global_batch(study: Study, assignment: dict[str, Any]) -> dict[str, Any]:
     """Say a global batch as each device's, where the number of devices is told and divides it."""
     whole = assignment["global_batch_size"]
-    ranks = parse_device(assignment["device"])[1]
+    ranks = Device.parse(assignment["device"]).num_ranks
     if whole is None or assignment["batch_size"] is not None or ranks is None:
         return assignment
     parts = ranks * assignment.get("training.grad_accum", study.training.grad_accum)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-from harness.schema.settings import Count, Precision, SeqLen, Settings
+from harness.schema.settings import Count, DeviceKind, Precision, SeqLen, Settings
 
 # Rows that are read, tokenised, sorted by length and written together: what a kill can cost.
 WINDOW_ROWS = 2048
-
-Device = Literal["cpu", "gpu"]
 
 
 class PredictJob(Settings):
@@ -35,7 +32,7 @@ class PredictJob(Settings):
     batch_size: Count = 32
     seq_len: SeqLen
     threads: Count
-    device: Device = "cpu"
+    device: DeviceKind = "cpu"
     window_rows: Count = WINDOW_ROWS
 
 

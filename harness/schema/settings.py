@@ -19,6 +19,7 @@ Schedule = Literal["constant", "linear"]
 LrScaling = Literal["none", "sqrt", "linear"]
 Allocator = Literal["system", "mmap"]
 ChunkOrder = Literal["shuffled", "arrival"]
+DeviceKind = Literal["cpu", "gpu"]
 Shape = Literal["bert-tiny", "bert-mini", "bert-small", "bert-medium", "bert-base", "bert-large"]
 
 TRAINABLE_PATTERN = re.compile(r"all|head|top[1-9]\d*")
@@ -65,7 +66,7 @@ def _shorten_path(value: object) -> object:
 Source = Annotated[str, BeforeValidator(_shorten_path)]
 Column = Annotated[str, Field(min_length=1)]
 Columns = Column | Annotated[tuple[Column, ...], Field(min_length=1)]
-Device = Annotated[str, BeforeValidator(_check_device)]
+DeviceName = Annotated[str, BeforeValidator(_check_device)]
 Trainable = Annotated[str, BeforeValidator(_check_trainable)]
 Count = Annotated[int, BeforeValidator(check_number), Field(ge=1)]
 SeqLen = Annotated[int, BeforeValidator(check_number), Field(ge=4, le=8192)]
@@ -211,7 +212,7 @@ class MatrixSettings(Settings):
     )
     seq_len: tuple[SeqLen, ...] = Field((64,), min_length=1, description="tokens at most, special tokens included")
     precision: tuple[Precision, ...] = Field(("fp32",), min_length=1, description="tf32 and fp16 on GPUs alone")
-    device: tuple[Device, ...] = Field(
+    device: tuple[DeviceName, ...] = Field(
         ("cpu",), min_length=1, description="cpu, gpu, cpu-ddpN, gpu-ddpN, gpu-ddp (all GPUs)"
     )
     padding: tuple[Padding, ...] = Field(

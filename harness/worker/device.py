@@ -17,6 +17,7 @@ import transformers.models.distilbert.modeling_distilbert  # noqa: F401
 from transformers.utils import logging as transformers_logging
 
 from harness.execution.jobs import TrainJob
+from harness.schema.cells import Device
 from harness.worker.distributed import DistributedContext
 from harness.worker.train_loop import set_precision
 
@@ -31,11 +32,11 @@ def init_distributed(job: TrainJob) -> DistributedContext:
     torch.set_num_threads(job.num_threads)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    device = bind_gpu(job) if config.device.startswith("gpu") else torch.device("cpu")
+    device = bind_gpu(job) if config.on_gpu else torch.device("cpu")
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(config.seed)
     set_precision(config)
-    if "-ddp" in config.device:
+    if Device.parse(config.device).ddp:
         # Two backends: gradients go by NCCL, and what ranks tell each other in Python by gloo, which waits for no GPU.
         by_nccl = device.type == "cuda" and not job.share_first_gpu
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the ranks of a cell are on one machine

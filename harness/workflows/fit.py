@@ -15,7 +15,7 @@ from harness.dataset.sources import locate_model
 from harness.errors import UserError
 from harness.machine.describe import num_ranks, unsupported_reason
 from harness.pricing.prices import PriceRow, PriceTable, burstable, find_instance, load_prices
-from harness.schema.cells import Cell, FineTuneConfig, parse_device
+from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.model_shapes import ModelShape, shape_of
 from harness.schema.record import Record
@@ -165,7 +165,7 @@ def choose_limit(config: FineTuneConfig, here: Machine, memory_gib: float | None
     Raises:
         UserError: When both are given, or the machine or its GPU is not known.
     """
-    on_gpu = parse_device(config.device)[0] == "gpu"
+    on_gpu = config.on_gpu
     if memory_gib is not None and machine is not None:
         raise UserError("--memory-gib and --machine: give one of them")
     if memory_gib is not None:
@@ -219,7 +219,7 @@ def find_fit(question: BatchSizeSearch, limit: MemoryBudget, on_try: Callable[[A
     reason = unsupported_reason(config, question.machine)
     if reason is not None:
         return replace(predicted, note=f"not confirmed: {reason}")
-    on_gpu = parse_device(config.device)[0] == "gpu"
+    on_gpu = config.on_gpu
     room = psutil.virtual_memory().available
     if not on_gpu and limit.num_bytes > room + question.predict(1).base_bytes:
         return replace(
@@ -357,7 +357,7 @@ def find_instance_fits(
     Of a machine with GPUs one GPU's memory counts, by a prediction for it; bursting ones are left out.
     """
     on_gpu = question.predict(batch_size, device="gpu").peak_bytes
-    if parse_device(question.config(1).device)[0] == "gpu":
+    if question.config(1).on_gpu:
         cpu_bytes = question.predict(batch_size, device="cpu").peak_bytes
     found: dict[tuple[str, str], InstanceFit] = {}
     for row in sorted(table.prices, key=lambda row: row.usd_per_hour_on_demand):

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from harness.dataset.batch_plan import MIN_EVALUATION_BATCH
-from harness.schema.cells import FineTuneConfig, parse_device
+from harness.schema.cells import Device, FineTuneConfig
 from harness.schema.model_shapes import ModelShape
 from harness.schema.settings import num_trained_layers
 
@@ -118,11 +118,11 @@ def predict_peak(
         num_ranks: What `gpu-ddp` comes to; None: as the device says, or one.
         base_bytes: Of a rank's process; None: the measured constant.
     """
-    kind, told, _ = parse_device(config.device)
-    ranks = num_ranks or told or 1
+    device = Device.parse(config.device)
+    ranks = num_ranks or device.num_ranks or 1
     length = config.seq_len if config.padding == "max" or longest is None else min(longest, config.seq_len)
     training = config.training
-    step = _Step(shape, config.device_batch(ranks), length, config.precision in ("bf16", "fp16"), kind == "gpu")
+    step = _Step(shape, config.device_batch(ranks), length, config.precision in ("bf16", "fp16"), device.on_gpu)
     weights = _FP32 * shape.parameters(num_labels)
     trained_layers, whole = num_trained_layers(config.trainable, shape.layers), config.trainable == "all"
     trained = trained_layers * shape.layer_parameters + shape.head_parameters(num_labels)
@@ -148,7 +148,7 @@ def predict_peak(
     fullest = max(moments, key=lambda moment: moment.num_bytes)
     runtime = _RUNTIME_BF16_BYTES if step.half else _RUNTIME_BYTES
     unread = 0
-    if not whole and config.model.init == "pretrained" and kind == "cpu":
+    if not whole and config.model.init == "pretrained" and not device.on_gpu:
         unread = round(_FP32 * shape.vocab * shape.hidden * _unread_fraction(config, ranks))
     parts = {
         "weights": weights - unread,
@@ -156,11 +156,11 @@ def predict_peak(
         "activations": fullest.activations,
         "gradients": fullest.gradients,
         "workspace": fullest.workspace,
-        "runtime": 0 if kind == "gpu" else runtime,
+        "runtime": 0 if device.on_gpu else runtime,
     }
-    default = _CUDA_CONTEXT_BYTES if kind == "gpu" else BASE_BYTES
+    default = _CUDA_CONTEXT_BYTES if device.on_gpu else BASE_BYTES
     saved = step.saved(trained_layers, whole=whole, checkpointing=training.activation_checkpointing)
-    return MemoryPrediction(base_bytes or default, parts, tuple(moments), saved, ranks, kind)
+    return MemoryPrediction(base_bytes or default, parts, tuple(moments), saved, ranks, device.kind)
 
 
 def _unread_fraction(config: FineTuneConfig, ranks: int) -> float:

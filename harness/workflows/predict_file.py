@@ -21,8 +21,8 @@ from harness.pricing import formulas
 from harness.pricing.prices import Price
 from harness.schema.cells import FineTuneConfig
 from harness.schema.host_record import Machine
-from harness.schema.predict_job import Device, PredictJob
-from harness.schema.settings import Precision
+from harness.schema.predict_job import PredictJob
+from harness.schema.settings import DeviceKind, Precision
 from harness.store.saved_models import FACTS
 
 _CHILD = "harness.worker.predict"
@@ -46,7 +46,7 @@ class PredictOptions:
     batch_size: int = 32
     seq_len: int | None = None
     threads: int | None = None
-    device: Device | None = None
+    device: DeviceKind | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from harness.pricing.prices import Price
 from harness.report.formatting import clean, interval, memory, number, percent, seconds, usd
 from harness.report.labels import machine_labels
 from harness.report.sections.answer import disagrees
-from harness.schema.cells import BaselineConfig, parse_device
+from harness.schema.cells import BaselineConfig
 
 _LONGEST_REASON = 400
 _PEAKS = {"calibrated": "calibrated peak", "datasheet": "GPU's dense peak"}
@@ -140,7 +140,12 @@ def _measures(cell: Priced) -> list[Field]:
         _figure(percent(judged), judged, unjudged, interval(accuracy, "percent")),
         _figure(f"{summary.num_updates or 0:,}", summary.num_updates, still),
         _figure(number(speed), speed, still, interval(rate, "number")),
-        _figure(percent(summary.mfu), summary.mfu, still, _PEAKS["datasheet" if _on_gpu(cell) else "calibrated"]),
+        _figure(
+            percent(summary.mfu),
+            summary.mfu,
+            still,
+            _PEAKS["datasheet" if cell.summary.config.on_gpu else "calibrated"],
+        ),
         _figure(memory(summary.peak_memory_bytes), summary.peak_memory_bytes, why, source),
         _figure(seconds(summary.train_s), summary.train_s, why),
         _figure(seconds(summary.time_to_target_s), summary.time_to_target_s, missed, lost, doubtful=bool(lost)),
@@ -165,12 +170,6 @@ def _figure(text: str | None, value: float | None, why: str, extra: str = "", *,
     if value is None or text is None:
         return Field("not measured", None, title=why)
     return Field(text, value, extra, doubtful=doubtful)
-
-
-def _on_gpu(cell: Priced) -> bool:
-    """Whether it is a GPU's cell."""
-    config = cell.summary.config
-    return not isinstance(config, BaselineConfig) and parse_device(config.device)[0] == "gpu"
 
 
 def why_missing(cell: Priced) -> str:

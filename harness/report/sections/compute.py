@@ -13,7 +13,7 @@ from harness.report.charts.base import HEIGHT, SERIES, Chart, chart_text, colour
 from harness.report.formatting import number, percent, plural
 from harness.report.labels import machine_labels, short_labels
 from harness.report.sections.cell_table import Field
-from harness.schema.cells import FineTuneConfig, parse_device
+from harness.schema.cells import Device, FineTuneConfig
 
 HEADS = (
     *("cell", "GFLOP/s", "of calibrated peak", "calibrated peak, GFLOP/s", "of datasheet peak"),
@@ -82,7 +82,7 @@ def _roofs(cells: Sequence[Priced]) -> list[Roof]:
     for cell, use in _used(cells):
         config = cell.summary.config
         if isinstance(config, FineTuneConfig) and use.peak_flop_per_s is not None:
-            kind = parse_device(config.device)[0]
+            kind = Device.parse(config.device).kind
             copies.setdefault(kind, []).extend([use.copy_bytes_per_s] if use.copy_bytes_per_s is not None else [])
             if use.flop_per_byte is not None:
                 groups.setdefault((config.precision, kind), []).append((cell, use))

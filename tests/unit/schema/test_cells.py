@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.schema.cells import FineTuneConfig, expand, hash_config, parse_device
+from harness.schema.cells import Device, FineTuneConfig, expand, hash_config
 from harness.schema.settings import SECTIONS
 from harness.schema.study_file import parse_study
 from harness.store.records import load_record
@@ -300,9 +300,11 @@ def test_a_name_tells_the_axes():
         ("gpu-ddp", ("gpu", None, True)),
     ],
 )
-def test_a_device_is_parted_into_kind_ranks_and_ddp(device, parsed):
-    assert parse_device(device) == parsed
-    assert isinstance(cells_of(matrix={"device": [device]})[0].config, FineTuneConfig)
+def test_a_device_name_is_parsed_into_kind_ranks_and_ddp(device, parsed):
+    assert Device.parse(device) == Device(*parsed)
+    (config,) = [cell.config for cell in cells_of(matrix={"device": [device]})]
+    assert isinstance(config, FineTuneConfig)
+    assert config.on_gpu == (parsed[0] == "gpu")
 
 
 @pytest.mark.parametrize(
