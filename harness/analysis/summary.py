@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.analysis.estimate import Estimate
-from harness.schema.cells import BaselineConfig, FineTuneConfig
+from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config
 from harness.schema.record import Outcome, Record
 from harness.schema.training_record import DataFacts
+
+CellKey = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ class Summary:
     noise: tuple[str, ...]
     warnings: tuple[str, ...]
     compute: ComputeUse | None = None
+
+    @property
+    def key(self) -> CellKey:
+        """Machine id and hash of the configuration without its seed; `summarise` returns one summary per key."""
+        return self.machine_id, hash_config(self.config, ignore=("seed",))
 
     @property
     def kind(self) -> Literal["fine_tune", "baseline"]:

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from harness.analysis.estimate import Estimate, ratio
+from harness.analysis.summary import CellKey
 from harness.pricing.cost import Priced
 from harness.schema.cells import Config, Device, FineTuneConfig, flat_config
 from harness.schema.record import Record
@@ -137,14 +138,14 @@ def oom_fixes(cells: Sequence[Priced]) -> list[OomFix]:
     if not any(map(_ran_out, cells)):
         return []
     steps = memory_savings(cells)
-    kin: dict[int, list[tuple[MemorySaving, Priced]]] = defaultdict(list)
+    kin: dict[CellKey, list[tuple[MemorySaving, Priced]]] = defaultdict(list)
     for way in WAYS:
         for members in _groups(cells, way).values():
             for lost in filter(_ran_out, members):
                 own = way.read(lost, _flat(lost))
                 near = [cell for cell in members if _measured(cell) and way.read(cell, _flat(cell)) != own]
-                kin[id(lost)] += [(way, cell) for cell in near]
-    return [_rescue(cell, kin[id(cell)], steps) for cell in cells if _ran_out(cell)]
+                kin[lost.key] += [(way, cell) for cell in near]
+    return [_rescue(cell, kin[cell.key], steps) for cell in cells if _ran_out(cell)]
 
 
 def _rescue(lost: Priced, kin: Sequence[tuple[MemorySaving, Priced]], steps: Sequence[SavingStep]) -> OomFix:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from harness.analysis.estimate import FEWEST_RUNS, Estimate, map_estimate, t_interval
-from harness.analysis.summary import Summary
+from harness.analysis.summary import CellKey, Summary
 from harness.pricing import formulas
 from harness.pricing.energy_cost import EnergyUse, energy_use
 from harness.pricing.prices import Price
@@ -59,14 +59,27 @@ class Priced:
     usd_per_1000_samples_of_share: Estimate | None = None
     energy: EnergyUse | None = None
 
+    @property
+    def key(self) -> CellKey:
+        """Identify this cell within a report, under any prices; `price` checks that no two share a key."""
+        return self.summary.key
+
 
 def price(
     summaries: Iterable[Summary],
     find_price: Callable[[Summary], Price | str],
     assumptions: Assumptions | None = None,
 ) -> list[Priced]:
-    """Put dollars on summaries; `find_price` (see prices.py) gives a price or says why there is none."""
+    """Price each summary.
+
+    Args:
+        summaries: Summaries with distinct keys.
+        find_price: Returns a summary's hourly price, or why it has none (see prices.py).
+        assumptions: The user's assumptions; the defaults if None.
+    """
     rows, assumed = list(summaries), assumptions or Assumptions()
+    if len({row.key for row in rows}) < len(rows):
+        raise ValueError("two summaries of one machine have the same configuration")
     return [
         _price_summary(row, find_price(row), assumed.prices, tfidf)
         for row, tfidf in zip(rows, tfidf_accuracies(rows), strict=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis.estimate import Estimate
+from harness.analysis.summary import CellKey
 from harness.decision.memory_savings import (
     ACTIVATIONS,
     BASE,
@@ -68,7 +69,7 @@ _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 def csv_text(cells: Sequence[Priced]) -> str:
     """Every cell as a row, units in the column names; empty where not measured."""
     scaled = _scaled(cells)
-    rows = [csv_row(cell) | scaled.get(id(cell), dict.fromkeys(_SCALING)) for cell in cells]
+    rows = [csv_row(cell) | scaled.get(cell.key, dict.fromkeys(_SCALING)) for cell in cells]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -81,12 +82,12 @@ def csv_row(cell: Priced) -> dict[str, Any]:
     return _identity(cell) | _figures(cell) | _memory(cell) | _dollars(cell) | _circumstances(cell)
 
 
-def _scaled(cells: Sequence[Priced]) -> dict[int, dict[str, Any]]:
-    """Speed-up and efficiency in strong and in weak scaling, by `id(cell)`; of several series' the first's."""
-    found: dict[int, dict[str, Any]] = {}
+def _scaled(cells: Sequence[Priced]) -> dict[CellKey, dict[str, Any]]:
+    """Speed-up and efficiency in strong and in weak scaling, by `cell.key`; of several series' the first's."""
+    found: dict[CellKey, dict[str, Any]] = {}
     for series in scaling_series(cells):
         for point in series.points:
-            row = found.setdefault(id(point.cell), dict.fromkeys(_SCALING))
+            row = found.setdefault(point.cell.key, dict.fromkeys(_SCALING))
             if row[f"{series.kind}_speed_up"] is None:
                 row[f"{series.kind}_base_num_devices"] = series.base.num_devices
                 for name, figure in (("speed_up", point.speed_up), ("efficiency_fraction", point.efficiency)):

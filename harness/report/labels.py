@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from harness.analysis.summary import CellKey
 from harness.decision.differences import slice_words
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, plural
@@ -121,16 +122,16 @@ def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def short_labels(cells: Sequence[Priced]) -> dict[int, str]:
-    """A label for each cell of a chart, by `id(cell)`: that of `cell_labels`, and the machine where there are several."""
+def short_labels(cells: Sequence[Priced]) -> dict[CellKey, str]:
+    """A label for each cell of a chart, by `cell.key`: that of `cell_labels`, and the machine where there are several."""
     labels, machines = cell_labels(cells), machine_labels(cells)
     if len(machines) > 1:
-        return {id(cell): f"{labels[id(cell)]} {machines[cell.summary.machine_id]}" for cell in cells}
+        return {cell.key: f"{labels[cell.key]} {machines[cell.summary.machine_id]}" for cell in cells}
     return labels
 
 
-def cell_labels(cells: Sequence[Priced], *, untold: Sequence[str] = ()) -> dict[int, str]:
-    """By `id(cell)`, in the cells' order: batch x tokens, and what is not as usual among these cells, less `untold`."""
+def cell_labels(cells: Sequence[Priced], *, untold: Sequence[str] = ()) -> dict[CellKey, str]:
+    """By `cell.key`, in the cells' order: batch x tokens, and what is not as usual among these cells, less `untold`."""
     usual = {key: value for key, value in common_values(cells).items() if key not in (*_ALWAYS, *untold)}
     labels = {}
     for cell in cells:
@@ -142,7 +143,7 @@ def cell_labels(cells: Sequence[Priced], *, untold: Sequence[str] = ()) -> dict[
             odd = [key for key in usual if str(fields[key]) != usual[key] and fields[key] is not None]
             batch = f"{config.batch_size}" if config.batch_size else f"global {config.global_batch_size}"
             parts = [f"{batch}×{config.seq_len}", *(_short(key, fields[key]) for key in odd)]
-        labels[id(cell)] = " ".join(parts)
+        labels[cell.key] = " ".join(parts)
     return labels
 
 

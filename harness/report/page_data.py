@@ -45,18 +45,18 @@ def page_data(
     places = {machine_id: index for index, machine_id in enumerate(machines)}
     labels = short_labels(cells) | short_labels(choice.compared)
     marks = cell_labels(cells) | cell_labels(choice.compared)
-    usual, compared = common_values(cells), {id(cell) for cell in choice.compared}
+    usual, compared = common_values(cells), {cell.key for cell in choice.compared}
     tfidf = cost.tfidf_accuracies(cell.summary for cell in cells)
     return {
         "cells": _packed(
             [
                 _cell(cell, accuracy)
                 | {
-                    "label": labels[id(cell)],
-                    "mark": marks[id(cell)],
+                    "label": labels[cell.key],
+                    "mark": marks[cell.key],
                     "words": clean(describe(cell, usual)),
                     "machine": places[cell.summary.machine_id],
-                    "compared": id(cell) in compared,
+                    "compared": cell.key in compared,
                 }
                 for cell, accuracy in zip(cells, tfidf, strict=True)
             ]

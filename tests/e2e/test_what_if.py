@@ -148,11 +148,11 @@ def compare_all(page, assumptions):
     chosen = page.evaluate(f"(state) => {{ const facts = {READ}; return ranking.choose(facts, whatif.derive(facts, state), state) }}",
                            state_of(assumptions))  # fmt: skip
     python = choose(expected)
-    places = {id(cell): index for index, cell in enumerate(expected)}
-    assert chosen["pick"] == places[id(python.pick)]
-    assert chosen["best"] == places[id(python.best)]
-    assert sorted(chosen["rivals"]) == sorted(places[id(cell)] for cell in python.rivals)
-    assert sorted(chosen["level"]) == sorted(places[id(cell)] for cell in python.level)
+    places = {cell.key: index for index, cell in enumerate(expected)}
+    assert chosen["pick"] == places[python.pick.key]
+    assert chosen["best"] == places[python.best.key]
+    assert sorted(chosen["rivals"]) == sorted(places[cell.key] for cell in python.rivals)
+    assert sorted(chosen["level"]) == sorted(places[cell.key] for cell in python.level)
 
 
 def test_rates_of_a_contract_count_on_the_page_too(visit):
@@ -336,12 +336,12 @@ def compare_squares(page, name):
     page.locator("#changes").wait_for()
     assert page.locator("#ignored").inner_text() == ""
     # The rows are those of the report as it was written.
-    places = {id(cell): index for index, cell in enumerate(own)}
+    places = {cell.key: index for index, cell in enumerate(own)}
     chosen = choose(own)
     same_rows = replace(
         choose(cells),
-        pick=cells[places[id(chosen.pick)]],
-        rivals=tuple(cells[places[id(cell)]] for cell in chosen.rivals),
+        pick=cells[places[chosen.pick.key]],
+        rivals=tuple(cells[places[cell.key]] for cell in chosen.rivals),
     )
     with shown_in(assumptions.prices.currency):
         beside = machines(cells, assumptions, deadline_s=DEADLINE_S)

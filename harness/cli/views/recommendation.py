@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.analysis.estimate import Estimate, value_of
+from harness.analysis.summary import CellKey
 from harness.decision.recommend import Recommendation, Recommended, UnmetRequirement
 from harness.decision.requirements import Candidate
 from harness.pricing.cost import Priced
@@ -84,9 +85,9 @@ def recommendation_fields(advice: Recommendation, cells: Sequence[Priced]) -> di
 
 def _together(choices: Sequence[Recommended]) -> list[list[Recommended]]:
     """Roles that one cell has stand in one paragraph."""
-    groups: dict[int, list[Recommended]] = {}
+    groups: dict[CellKey, list[Recommended]] = {}
     for one in choices:
-        groups.setdefault(id(one.candidate), []).append(one)
+        groups.setdefault(one.candidate.cell.key, []).append(one)
     return list(groups.values())
 
 

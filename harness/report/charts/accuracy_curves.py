@@ -7,6 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from harness.analysis.summary import CellKey
 from harness.decision.choice import Choice
 from harness.pricing.cost import Priced, usd_of_seconds
 from harness.report.charts.base import (
@@ -45,15 +46,15 @@ def accuracy_curves(cells: Sequence[Priced], choice: Choice) -> list[Chart]:
 
 def _curves(shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, *, dollars: bool) -> Chart:
     labels = short_labels(list(choice.compared))
-    places = {id(cell): index for index, cell in enumerate(cells)}
+    places = {cell.key: index for index, cell in enumerate(cells)}
     named = _to_name(shown, choice)
     show = usd if dollars else seconds
-    curves = {id(cell): _curve(cell, dollars=dollars) for cell in shown}
+    curves = {cell.key: _curve(cell, dollars=dollars) for cell in shown}
     hovers = {
         key: [f"{chart_text(labels[key])}<br>{show(x)}: {percent(y)}" for x, y in curve]
         for key, curve in curves.items()
     }
-    metas = {id(cell): _meta(cell, places[id(cell)]) if dollars else {} for cell in shown}
+    metas = {cell.key: _meta(cell, places[cell.key]) if dollars else {} for cell in shown}
     if dollars:
         curves = {key: [(in_currency(x), y) for x, y in curve] for key, curve in curves.items()}
     figure = go.Figure(_quiet_curves([key for key in curves if key not in named], curves, hovers, metas))
@@ -91,7 +92,7 @@ def _curves(shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, *,
 
 
 def _quiet_curves(
-    keys: Sequence[int], curves: dict[int, Curve], hovers: dict[int, list[str]], metas: dict[int, Meta]
+    keys: Sequence[CellKey], curves: dict[CellKey, Curve], hovers: dict[CellKey, list[str]], metas: dict[CellKey, Meta]
 ) -> list[go.Scatter]:
     """The cells without a name as one trace, a gap between two of them: hundreds of traces would weigh the page down."""
     if not keys:
@@ -114,11 +115,11 @@ def _quiet_curves(
     ]
 
 
-def _to_name(shown: Sequence[Priced], choice: Choice) -> dict[int, int]:
+def _to_name(shown: Sequence[Priced], choice: Choice) -> dict[CellKey, int]:
     """Which cells get a colour and a name, and which: the choice, the best, the front, then by accuracy."""
     first = [cell for cell in (choice.pick, choice.best) if cell is not None and cell in shown]
     rest = sorted(shown, key=lambda c: c.summary.accuracy.value if c.summary.accuracy else 0.0, reverse=True)
-    ids = dict.fromkeys(id(cell) for cell in [*first, *rest])
+    ids = dict.fromkeys(cell.key for cell in [*first, *rest])
     return {key: index for index, key in enumerate(list(ids)[:_MAX_NAMED])}
 
 

@@ -9,6 +9,7 @@ from textwrap import wrap
 import plotly.graph_objects as go
 
 from harness.analysis.estimate import Estimate, map_increasing
+from harness.analysis.summary import CellKey
 from harness.decision.choice import bound
 from harness.pricing.cost import Priced
 from harness.report.charts.base import (
@@ -55,7 +56,7 @@ def bars(cells: Sequence[Priced]) -> tuple[list[Chart], int]:
     if not shown:
         return [], 0
     places = list(dict.fromkeys(place for group in shown for place in group.cells))
-    indices = {id(cell): index for index, cell in enumerate(cells)}
+    indices = {cell.key: index for index, cell in enumerate(cells)}
     charts = [_bars(shown, places, figure, indices) for figure in FIGURES if _any(shown, figure)]
     return charts, len(groups) - len(shown)
 
@@ -119,7 +120,7 @@ def _rows(groups: Sequence[BarGroup], places: Sequence[str], figure: HeatMapFigu
 
 
 def _bars(
-    groups: Sequence[BarGroup], places: Sequence[str], figure: HeatMapFigure, indices: Mapping[int, int]
+    groups: Sequence[BarGroup], places: Sequence[str], figure: HeatMapFigure, indices: Mapping[CellKey, int]
 ) -> Chart:
     labels = _labels(groups)
     rows = _rows(groups, places, figure)
@@ -165,7 +166,7 @@ def _legend_name(label: str) -> str:
 
 
 def _traces(
-    group: BarGroup, label: str, index: int, rows: BarRows, figure: HeatMapFigure, indices: Mapping[int, int]
+    group: BarGroup, label: str, index: int, rows: BarRows, figure: HeatMapFigure, indices: Mapping[CellKey, int]
 ) -> list[go.Bar]:
     places = [place for place in group.cells if place not in rows.lost]
     found = [figure.read(group.cells[place]) for place in places]
@@ -176,7 +177,7 @@ def _traces(
         words,
         name=_legend_name(label),
         role=SERIES[index],
-        cells=[indices[id(group.cells[place])] for place in places] if figure.dollars else None,
+        cells=[indices[group.cells[place].key] for place in places] if figure.dollars else None,
         hover=[
             f"{chart_text(label)}<br>{chart_text(place)}<br>{word}" for place, word in zip(places, words, strict=True)
         ],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import plotly.graph_objects as go
 
 from harness.analysis.estimate import Estimate
+from harness.analysis.summary import CellKey
 from harness.decision.choice import Choice, bound, measured, pareto_front, run_seconds
 from harness.pricing.cost import Priced
 from harness.report.charts.base import (
@@ -100,7 +101,7 @@ def _amount(cell: Priced) -> float | None:
 
 def _to_label(
     shown: Sequence[Priced], points: Sequence[tuple[float, float]], front: Sequence[int], choice: Choice, *, wide: bool
-) -> set[int]:
+) -> set[CellKey]:
     """Ids of the cells whose names are written: the choice, the best, and of the front what leaves names readable."""
     across = [math.log10(x) if wide else x for x, _ in points]
     width, height = max(across) - min(across) or 1.0, max(y for _, y in points) - min(y for _, y in points) or 1.0
@@ -115,28 +116,28 @@ def _to_label(
         ]
         if not near:
             accepted.append(index)
-    return {id(shown[index]) for index in accepted}
+    return {shown[index].key for index in accepted}
 
 
 def _scatter_groups(
     shown: Sequence[Priced],
     choice: Choice,
-    labels: dict[int, str],
-    texts: dict[int, str],
+    labels: dict[CellKey, str],
+    texts: dict[CellKey, str],
     cost: Callable[[Priced], float | None],
 ) -> list[go.Scatter]:
     """A trace each for the pick, the others that overlap the best, and those that are clearly below it.
 
     Colour tells these apart; where there are several machines, the symbol tells the machine.
     """
-    rivals = {id(cell) for cell in choice.rivals}
+    rivals = {cell.key for cell in choice.rivals}
     machines = machine_labels(shown)
     symbols = {one: SYMBOLS[index % len(SYMBOLS)] for index, one in enumerate(machines)} if len(machines) > 1 else {}
     groups = [
         ("chosen: the cheapest of these", PICK, "star", 17, [c for c in shown if c is choice.pick]),
         ("interval overlaps the highest accuracy's", SERIES[0], "circle", 10,
-         [c for c in shown if id(c) in rivals and c is not choice.pick]),
-        ("accuracy clearly below", QUIET, "circle-open", 10, [c for c in shown if id(c) not in rivals]),
+         [c for c in shown if c.key in rivals and c is not choice.pick]),
+        ("accuracy clearly below", QUIET, "circle-open", 10, [c for c in shown if c.key not in rivals]),
     ]  # fmt: skip
     costs = [found for cell in shown if (found := cost(cell)) is not None]
     traces = []
@@ -151,7 +152,7 @@ def _scatter_groups(
                 error_y=error_bars(accuracies, thickness=1, width=3) | {"visible": len(shown) <= _MANY},
                 mode="markers+text",
                 marker={"symbol": [_symbol(cell, symbols, symbol) for cell in members], "size": size},
-                text=[texts[id(cell)] for cell in members],
+                text=[texts[cell.key] for cell in members],
                 textposition=[_label_side(cost(cell), costs) for cell in members],
                 cliponaxis=False,
                 name=name,
@@ -202,13 +203,13 @@ def error_bars(estimates: Sequence[Estimate], *, thickness: float = 1.2, width: 
     }
 
 
-def _hover(cell: Priced, labels: dict[int, str]) -> str:
+def _hover(cell: Priced, labels: dict[CellKey, str]) -> str:
     summary = cell.summary
     basis = f" ({cell.price.basis} price)" if cell.price is not None else ""
     cost = cell.usd_per_run
     spread = interval(summary.accuracy, "percent") or "no interval"
     lines = [
-        labels[id(cell)],
+        labels[cell.key],
         f"accuracy {percent(summary.accuracy.value if summary.accuracy else None)} ({spread})",
         f"a run {usd(cost.value)}{basis}" if cost else f"a run {seconds(run_seconds(cell))}",
         f"{number(summary.samples_per_s.value if summary.samples_per_s else None)} samples/s",

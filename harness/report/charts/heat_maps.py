@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from harness.analysis.estimate import Estimate
+from harness.analysis.summary import CellKey
 from harness.pricing.cost import Priced
 from harness.report.charts.base import INK, Chart, chart_text, colour, layout, money, recompute_meta
 from harness.report.charts.cost_accuracy import basis_words
@@ -76,7 +77,7 @@ def heat_maps(cells: Sequence[Priced]) -> list[Chart]:
     A combination with a single cell has no map. Failed cells keep their place and say how they ended.
     """
     charts: list[Chart] = []
-    places = {id(cell): index for index, cell in enumerate(cells)}
+    places = {cell.key: index for index, cell in enumerate(cells)}
     machines = machine_labels(cells)
     usual = common_values(cells)
     varied = [key for key in usual if key not in _PLACE]
@@ -114,7 +115,7 @@ def _group_name(cell: Priced, usual: Mapping[str, str], machines: dict[str, str]
 
 
 def _heat_map(
-    key: str, group: str, members: Sequence[Priced], figure: HeatMapFigure, places: Mapping[int, int]
+    key: str, group: str, members: Sequence[Priced], figure: HeatMapFigure, places: Mapping[CellKey, int]
 ) -> Chart:
     columns = sorted({_place(cell)[0] for cell in members})
     rows = sorted({_place(cell)[1] for cell in members})
@@ -127,7 +128,7 @@ def _heat_map(
     words = [[_square(cell, figure) for cell in line] for line in grid]
     basis = f", {basis_words(members)}" if figure.dollars else ""
     x, y = [f"{column}" for column in columns], [f"{row}" for row in rows]
-    meta = recompute_meta("z", PER_SAMPLE, [[None if c is None else places[id(c)] for c in line] for line in grid])
+    meta = recompute_meta("z", PER_SAMPLE, [[None if c is None else places[c.key] for c in line] for line in grid])
     drawn = go.Figure(
         go.Heatmap(
             x=x,

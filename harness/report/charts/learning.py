@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from harness.analysis.estimate import Estimate
 from harness.analysis.power_law import FARTHEST, PowerLaw
+from harness.analysis.summary import CellKey
 from harness.decision.learning_curve import TWICE, LearningCurve, run_seconds, train_seconds
 from harness.pricing import formulas
 from harness.report.charts.base import (
@@ -56,7 +57,7 @@ class LearningSpot:
 
 
 def learning_charts(
-    curves: Sequence[LearningCurve], names: Sequence[str], places: Mapping[int, int], label_usd: float
+    curves: Sequence[LearningCurve], names: Sequence[str], places: Mapping[CellKey, int], label_usd: float
 ) -> list[Chart]:
     """Test accuracy with its intervals over four amounts; the two of money where a price is known.
 
@@ -77,19 +78,19 @@ def learning_charts(
     return charts
 
 
-def measured_points(curve: LearningCurve, places: Mapping[int, int]) -> list[LearningSpot]:
+def measured_points(curve: LearningCurve, places: Mapping[CellKey, int]) -> list[LearningSpot]:
     """The sizes that were measured."""
     return [
-        LearningSpot(point.num_train, point.accuracy, point.train_s, point.run_s, places[id(point.cell)])
+        LearningSpot(point.num_train, point.accuracy, point.train_s, point.run_s, places[point.cell.key])
         for point in curve.points
     ]
 
 
-def extrapolated_points(curve: LearningCurve, places: Mapping[int, int]) -> list[LearningSpot]:
+def extrapolated_points(curve: LearningCurve, places: Mapping[CellKey, int]) -> list[LearningSpot]:
     """Twice and four times the most examples; none without a law."""
     if not isinstance(curve.law, PowerLaw):
         return []
-    place, spots = places[id(curve.largest.cell)], []
+    place, spots = places[curve.largest.cell.key], []
     for factor in (TWICE, FARTHEST):
         num_train = factor * curve.largest.num_train
         accuracy = curve.law.accuracy(num_train)
@@ -105,7 +106,7 @@ def _chart(
     what: str,
     curves: Sequence[LearningCurve],
     names: Sequence[str],
-    places: Mapping[int, int],
+    places: Mapping[CellKey, int],
     across: Callable[[LearningSpot], float],
     *,
     number: bool = False,
@@ -132,7 +133,7 @@ def _chart(
 
 
 def _money_chart(
-    curves: Sequence[LearningCurve], names: Sequence[str], places: Mapping[int, int], label_usd: float | None
+    curves: Sequence[LearningCurve], names: Sequence[str], places: Mapping[CellKey, int], label_usd: float | None
 ) -> Chart:
     """Over a run's dollars, alone or with those of its labels; the page lays it anew (see report/redraw.js)."""
     figure, everything = go.Figure(), []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from harness.analysis.estimate import map_increasing
+from harness.analysis.summary import CellKey
 from harness.decision.choice import bound
 from harness.decision.side_by_side import PER_1000, SPEED, ComparedCell, MachineFigure, SideBySide
 from harness.pricing.cost import Priced
@@ -67,12 +68,12 @@ def machine_charts(
         for kind in _KINDS
         if any(kind.figure.read(cell) is not None for line, _ in shown for cell in line.measured)
     ]
-    places = {id(cell): index for index, cell in enumerate(cells)}
+    places = {cell.key: index for index, cell in enumerate(cells)}
     return [_chart(shown, names[: len(SERIES)], kind, places) for kind in kinds], max(0, len(found.shared) - MAX_LINES)
 
 
 def _chart(
-    shown: Sequence[tuple[ComparedCell, str]], names: Sequence[str], kind: _Kind, indices: Mapping[int, int]
+    shown: Sequence[tuple[ComparedCell, str]], names: Sequence[str], kind: _Kind, indices: Mapping[CellKey, int]
 ) -> Chart:
     at, middles, num_rows = _rows(shown, len(names))
     drawn = go.Figure()
@@ -96,7 +97,7 @@ def _chart(
                 name=chart_text(name),
                 role=SERIES[index],
                 hover=hover,
-                cells=[indices[id(cell)] for cell in cells] if kind.dollars else None,
+                cells=[indices[cell.key] for cell in cells] if kind.dollars else None,
             )
         )
     members = [cell for line, _ in shown for cell in line.measured]

@@ -53,7 +53,7 @@ def _chart(cells: Sequence[Priced], records: Sequence[Record]) -> Chart:
                     marker={"pattern": {"shape": "/" if part == UNEXPLAINED else ""}},
                     hoverinfo="text",
                     hovertext=[
-                        _hover(part, split, peak, record, labels[id(cell)])
+                        _hover(part, split, peak, record, labels[cell.key])
                         for split, peak, record, cell in zip(splits, peaks, records, cells, strict=True)
                     ],
                 )
@@ -62,7 +62,7 @@ def _chart(cells: Sequence[Priced], records: Sequence[Record]) -> Chart:
     drawn.add_trace(words_beside(ends, places, [f" {memory(peak)}" for peak in peaks]))
     # Long names in few columns leave a narrow page room for the bars.
     ticks = [
-        [chart_text(line) for line in wrap(labels[id(cell)], _TICK_SIGNS, break_long_words=False)] for cell in cells
+        [chart_text(line) for line in wrap(labels[cell.key], _TICK_SIGNS, break_long_words=False)] for cell in cells
     ]
     row_height = _ROW_HEIGHT + _TICK_LINE * max(len(lines) for lines in ticks)
     layout(drawn, x="", y="", height=_FRAME_HEIGHT + row_height * len(cells))

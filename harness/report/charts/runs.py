@@ -44,7 +44,7 @@ def runs_charts(cells: Sequence[Priced], records: Iterable[Record]) -> tuple[lis
              for cell in cells if len(found := runs.get(_of_cell(cell), {})) >= FEWEST_RUNS]  # fmt: skip
     shown.sort(key=lambda pair: -len(pair[1]))
     labels = short_labels([cell for cell, _ in shown])
-    charts = [_chart(f"chart-runs-{index}", labels[id(cell)], found) for index, (cell, found) in enumerate(shown)]
+    charts = [_chart(f"chart-runs-{index}", labels[cell.key], found) for index, (cell, found) in enumerate(shown)]
     return charts[:MAX_CHARTS], max(0, len(charts) - MAX_CHARTS)
 
 

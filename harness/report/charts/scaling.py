@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from harness.analysis.estimate import Estimate
+from harness.analysis.summary import CellKey
 from harness.decision.choice import bound
 from harness.decision.scaling import ScalingPoint, Series
 from harness.pricing.cost import Priced
@@ -64,7 +65,7 @@ def scaling_charts(series: Sequence[Series], cells: Sequence[Priced]) -> dict[st
     groups: dict[tuple[str, str], list[Series]] = {}
     for one in series[:MAX_SERIES]:
         groups.setdefault((one.device, one.base.cell.summary.machine_id), []).append(one)
-    charts, places = {}, {id(cell): index for index, cell in enumerate(cells)}
+    charts, places = {}, {cell.key: index for index, cell in enumerate(cells)}
     for index, ((device, machine_id), members) in enumerate(groups.items()):
         name = ", ".join([_TITLES[device], *([machines[machine_id]] if len(machines) > 1 else [])])
         own = [cell for cell in cells if cell.summary.machine_id == machine_id]
@@ -78,7 +79,11 @@ def scaling_charts(series: Sequence[Series], cells: Sequence[Priced]) -> dict[st
 
 
 def _chart(
-    series: Sequence[Series], names: Sequence[Sequence[str]], figure: ScalingFigure, key: str, places: Mapping[int, int]
+    series: Sequence[Series],
+    names: Sequence[Sequence[str]],
+    figure: ScalingFigure,
+    key: str,
+    places: Mapping[CellKey, int],
 ) -> Chart:
     sizes = sorted({point.num_devices for one in series for point in one.points})
     room = (sizes[-1] - sizes[0]) * 0.18
@@ -117,10 +122,10 @@ def _chart(
 
 
 def _trace(
-    series: Series, name: Sequence[str], figure: ScalingFigure, index: int, shift: float, places: Mapping[int, int]
+    series: Series, name: Sequence[str], figure: ScalingFigure, index: int, shift: float, places: Mapping[CellKey, int]
 ) -> go.Scatter:
     found = [(point, estimate) for point in series.points if (estimate := figure.read(point)) is not None]
-    meta = recompute_meta("y", PER_SAMPLE, [places[id(point.cell)] for point, _ in found], SERIES[index])
+    meta = recompute_meta("y", PER_SAMPLE, [places[point.cell.key] for point, _ in found], SERIES[index])
     return go.Scatter(
         x=[point.num_devices + shift for point, _ in found],
         y=[figure.drawn(estimate.value) for _, estimate in found],
@@ -143,7 +148,7 @@ def _trace(
 
 
 def _share_trace(
-    series: Series, name: Sequence[str], index: int, shift: float, places: Mapping[int, int]
+    series: Series, name: Sequence[str], index: int, shift: float, places: Mapping[CellKey, int]
 ) -> go.Scatter:
     """The price of the GPUs in use alone; where all are in use, that of the machine."""
     found = [
@@ -159,7 +164,7 @@ def _share_trace(
         line={"width": 1.5, "dash": "dot"},
         marker={"size": 8, "symbol": "circle-open"},
         name=_lines([*name, "GPUs in use alone"]),
-        meta=recompute_meta("y", _SHARE, [places[id(point.cell)] for point, _ in found], SERIES[index]),
+        meta=recompute_meta("y", _SHARE, [places[point.cell.key] for point, _ in found], SERIES[index]),
         hoverinfo="text",
         hovertext=[_hover(point, estimate, [*name, "GPUs in use alone"], figure) for point, estimate in found],
     )

@@ -91,7 +91,7 @@ def chunked(cells: Sequence[Priced]) -> list[Chunked]:
             groups[cell.summary.machine_id, same].append(cell)
     return [
         Chunked(
-            label=labels[id(group[0])],
+            label=labels[group[0].key],
             looks={_order(cell): _looks(cell) for cell in group},
             num_runs=min(cell.summary.num_ok for cell in group),
             num_test=_num_test(group[0]),

@@ -48,7 +48,7 @@ def roofline_rows(cells: Sequence[Priced]) -> list[list[Field]]:
     found.sort(key=lambda pair: -(pair[1].mfu_calibrated or pair[1].mfu_datasheet or 0.0))
     return [
         [
-            Field(labels[id(cell)], cell.summary.cell, numeric=False),
+            Field(labels[cell.key], cell.summary.cell, numeric=False),
             _figure(_giga(use.flop_per_s), use.flop_per_s),
             _figure(percent(use.mfu_calibrated), use.mfu_calibrated),
             _figure(_giga(use.peak_flop_per_s), use.peak_flop_per_s),
@@ -145,7 +145,7 @@ def _points(roof: Roof, role: str, symbol: str) -> go.Scatter:
         name=chart_text(f"{roof.name}: cells"),
         meta=colour(role),
         hoverinfo="text",
-        hovertext=[_hover(labels[id(cell)], use) for cell, use in roof.cells],
+        hovertext=[_hover(labels[cell.key], use) for cell, use in roof.cells],
     )
 
 

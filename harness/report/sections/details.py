@@ -200,7 +200,7 @@ def warnings_by_text(cells: Sequence[Priced]) -> list[tuple[str, str]]:
     about: dict[str, list[str]] = {}
     for cell in cells:
         for warning in cell.summary.warnings:
-            about.setdefault(clean(warning), []).append(labels[id(cell)])
+            about.setdefault(clean(warning), []).append(labels[cell.key])
     return [(warning, _some(names)) for warning, names in about.items()]
 
 

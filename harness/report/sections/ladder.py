@@ -9,6 +9,7 @@ from textwrap import wrap
 import plotly.graph_objects as go
 
 from harness.analysis.estimate import Estimate, intervals_disjoint, value_of
+from harness.analysis.summary import CellKey
 from harness.decision.choice import bound
 from harness.decision.ladder import Ladder, LadderStep
 from harness.pricing.cost import Priced
@@ -79,7 +80,7 @@ def step_sentences(ladder: Ladder, cells: Sequence[Priced]) -> list[str]:
 
 def step_rows(ladder: Ladder, cells: Sequence[Priced]) -> list[list[Field]]:
     """Every rung, in the order of HEADS."""
-    words, places = step_words(ladder), {id(cell): index for index, cell in enumerate(cells)}
+    words, places = step_words(ladder), {cell.key: index for index, cell in enumerate(cells)}
     return [_row(rung, words, places, ladder.rungs[0]) for rung in ladder.rungs]
 
 
@@ -106,7 +107,7 @@ def step_charts(ladder: Ladder, index: int) -> list[Chart]:
     ]
 
 
-def _row(rung: LadderStep, words: Mapping[int, str], places: Mapping[int, int], first: LadderStep) -> list[Field]:
+def _row(rung: LadderStep, words: Mapping[int, str], places: Mapping[CellKey, int], first: LadderStep) -> list[Field]:
     summary = rung.cell.summary
     on = "" if rung.base is None or rung.base.number == rung.number - 1 else f"on rung {rung.base.number}"
     reached = "" if rung.num_reached == rung.num_runs else f"{rung.num_reached} of {rung.num_runs} runs reached it"
@@ -124,7 +125,7 @@ def _row(rung: LadderStep, words: Mapping[int, str], places: Mapping[int, int], 
             summary.time_to_target_s,
             reached,
         ),
-        amount_field(rung.cell, places[id(rung.cell)], "usd_to_target", _WHY_NOT),
+        amount_field(rung.cell, places[rung.cell.key], "usd_to_target", _WHY_NOT),
         _ratio(rung.saving),
         _known(
             None if summary.peak_memory_bytes is None else memory(summary.peak_memory_bytes), summary.peak_memory_bytes

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.analysis.estimate import Estimate
 from harness.analysis.power_law import PowerLaw
+from harness.analysis.summary import CellKey
 from harness.decision.learning_curve import (
     CurvePoint,
     Gain,
@@ -56,7 +57,7 @@ def learning(cells: Sequence[Priced], assumed: Assumptions) -> Learning | None:
     found = learning_curves(cells)
     if not found:
         return None
-    shown, places = found[:MAX_CURVES], {id(cell): index for index, cell in enumerate(cells)}
+    shown, places = found[:MAX_CURVES], {cell.key: index for index, cell in enumerate(cells)}
     names = curve_names(shown, cells)
     return Learning(
         sentences=tuple(
@@ -75,7 +76,7 @@ def curve_names(curves: Sequence[LearningCurve], cells: Sequence[Priced]) -> lis
     largest = [curve.largest.cell for curve in curves]
     labels, machines = cell_labels(largest, untold=("data.num_train",)), machine_labels(cells)
     several = len({cell.summary.machine_id for cell in largest}) > 1
-    return [labels[id(cell)] + (f" on {machines[cell.summary.machine_id]}" if several else "") for cell in largest]
+    return [labels[cell.key] + (f" on {machines[cell.summary.machine_id]}" if several else "") for cell in largest]
 
 
 def curve_sentences(curve: LearningCurve, assumed: Assumptions) -> list[str]:
@@ -149,8 +150,8 @@ def _whole(curve: LearningCurve) -> list[str]:
     return [f"{lead}; it took {seconds(curve.whole.train_s)}, so that the estimate is off by {_percent(error)}."]
 
 
-def _row(curve: LearningCurve, point: CurvePoint, name: str, places: Mapping[int, int]) -> tuple[Field, ...]:
-    cell, place, whole_s = point.cell, places[id(point.cell)], point.whole_s
+def _row(curve: LearningCurve, point: CurvePoint, name: str, places: Mapping[CellKey, int]) -> tuple[Field, ...]:
+    cell, place, whole_s = point.cell, places[point.cell.key], point.whole_s
     error = whole_error(curve, point)
     is_whole = point is curve.whole
     told = "all rows" if is_whole else "all rows were not measured"

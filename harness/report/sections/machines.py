@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.analysis.summary import CellKey
 from harness.decision.differences import Difference, describe_difference
 from harness.decision.side_by_side import (
     PER_1000,
@@ -78,10 +79,10 @@ def machines(
     if found is None:
         return None
     names, of_line = type_names(found, cells), _line_labels(found.lines)
-    shared = {id(line) for line in found.shared}
-    of_shared = [label for line, label in zip(found.lines, of_line, strict=True) if id(line) in shared]
+    shared = {line.example.key for line in found.shared}
+    of_shared = [label for line, label in zip(found.lines, of_line, strict=True) if line.example.key in shared]
     charts, num_more_bars = machine_charts(found, names, of_shared, cells)
-    places = {id(cell): index for index, cell in enumerate(cells)}
+    places = {cell.key: index for index, cell in enumerate(cells)}
     live = _live(found, names, of_line, places, list(machine_labels(cells)))
     return Machines(
         verdicts=tuple(verdicts(found, names)),
@@ -99,18 +100,22 @@ def machines(
 
 
 def _live(
-    found: SideBySide, names: Sequence[str], labels: Sequence[str], places: dict[int, int], machine_ids: Sequence[str]
+    found: SideBySide,
+    names: Sequence[str],
+    labels: Sequence[str],
+    places: dict[CellKey, int],
+    machine_ids: Sequence[str],
 ) -> dict[str, Any] | None:
-    squares = [[None if cell is None else places.get(id(cell), -1) for cell in line.squares] for line in found.lines]
+    squares = [[None if cell is None else places.get(cell.key, -1) for cell in line.squares] for line in found.lines]
     if any(-1 in line for line in squares):
         return None
-    ranked = {id(line) for line in found.ranked}
+    ranked = {line.example.key for line in found.ranked}
     return {
         "names": list(names),
         "machines": [machine_ids.index(one.machine_ids[0]) for one in found.types],
         "figures": [one.figure.key for one in found.rankings],
         "lines": [
-            {"label": label, "squares": line, "is_ranked": id(one) in ranked}
+            {"label": label, "squares": line, "is_ranked": one.example.key in ranked}
             for label, line, one in zip(labels, squares, found.lines, strict=True)
         ],
         "deadline_s": found.deadline_s,
@@ -122,7 +127,7 @@ def _line_labels(lines: Sequence[ComparedCell]) -> list[str]:
     examples = [line.example for line in lines]
     labels = cell_labels(examples, untold=("device",))
     ranks = [str(getattr(one.summary.config, "device", "")).partition("-")[2] for one in examples]
-    return [f"{labels[id(one)]} {rank}".rstrip() for one, rank in zip(examples, ranks, strict=True)]
+    return [f"{labels[one.key]} {rank}".rstrip() for one, rank in zip(examples, ranks, strict=True)]
 
 
 def _heads(found: SideBySide) -> tuple[str, ...]:
@@ -132,7 +137,7 @@ def _heads(found: SideBySide) -> tuple[str, ...]:
 
 def _rows(found: SideBySide, names: Sequence[str], labels: Sequence[str], *, is_live: bool) -> list[tuple[Field, ...]]:
     of_cell = {
-        id(cell): label
+        cell.key: label
         for line, label in zip(found.lines, labels, strict=True)
         for cell in line.squares
         if cell is not None
@@ -178,7 +183,7 @@ def _cells(found: SideBySide, index: int) -> Field:
     return Field(f"{ran} of {len(found.lines)}", ran, "; ".join(f"{count} {ended}" for ended, count in lost.items()))
 
 
-def _best(ranking: Ranking, index: int, labels: dict[int, str], missing: str | None) -> Field:
+def _best(ranking: Ranking, index: int, labels: dict[CellKey, str], missing: str | None) -> Field:
     cell, figure = ranking.best[index], ranking.estimate(index)
     if cell is None or figure is None:
         why = (
@@ -190,12 +195,12 @@ def _best(ranking: Ranking, index: int, labels: dict[int, str], missing: str | N
     most = ranking.figure.most
     leads = index == ranking.first or index in ranking.level
     standing = ("level with the best" if ranking.level else "best, and clear") if leads else ""
-    lines = (interval(figure, "number" if most else "usd"), labels[id(cell)], standing)
+    lines = (interval(figure, "number" if most else "usd"), labels[cell.key], standing)
     return Field(number(figure.value) if most else usd(figure.value), figure.value, "; ".join(filter(None, lines)))
 
 
 def _line_rows(
-    found: SideBySide, names: Sequence[str], labels: Sequence[str], places: dict[int, int]
+    found: SideBySide, names: Sequence[str], labels: Sequence[str], places: dict[CellKey, int]
 ) -> list[tuple[Field, ...]]:
     def alive(field: Field, place: int | None, figure: str) -> Field:
         return field if place is None or not places else replace(field, cell=place, figure=f"side.{figure}")
@@ -204,7 +209,7 @@ def _line_rows(
         (
             Field(label, label, numeric=False),
             alive(_line_verdict(line, names), index, "verdict"),
-            *(alive(_square(cell), places.get(id(cell)), "square") for cell in line.squares),
+            *(alive(_square(cell), None if cell is None else places.get(cell.key), "square") for cell in line.squares),
         )
         for index, (line, label) in enumerate(list(zip(found.lines, labels, strict=True))[:_MAX_LINES])
     ]

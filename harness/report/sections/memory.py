@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.estimate import intervals_disjoint
+from harness.analysis.summary import CellKey
 from harness.decision.memory_savings import MemorySaving, OomFix, SavingStep
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, listed, memory, number, percent, plural, usd
@@ -65,7 +66,7 @@ def memory_users(cells: Sequence[Priced]) -> MemoryUserRows:
         notes.append(f"Of {plural(num_unknown, 'cell')} it is not known: nobody looked.")
     rows = [
         (
-            Field(labels[id(cell)], labels[id(cell)], numeric=False),
+            Field(labels[cell.key], labels[cell.key], numeric=False),
             Field(_held(found), None, numeric=False),
             Field(memory(load.available_memory_bytes), load.available_memory_bytes),
             Field(memory(load.swap_used_bytes), load.swap_used_bytes),
@@ -73,7 +74,7 @@ def memory_users(cells: Sequence[Priced]) -> MemoryUserRows:
         for cell, load, found in held[:MAX_ROWS]
     ]
     return MemoryUserRows(
-        _most_held(held[0][2], labels[id(held[0][0])]) if held else "",
+        _most_held(held[0][2], labels[held[0][0].key]) if held else "",
         tuple(rows),
         max(0, len(held) - MAX_ROWS),
         tuple(notes),
@@ -117,17 +118,17 @@ def saving_rows(steps: Sequence[SavingStep], cells: Sequence[Priced]) -> list[tu
     return [_way_row(step, labels) for step in steps[:MAX_WAYS]]
 
 
-def _labels(cells: Sequence[Priced]) -> dict[int, str]:
-    """Cells by `id(cell)` as their folders name them, and their machine where there are several."""
+def _labels(cells: Sequence[Priced]) -> dict[CellKey, str]:
+    """Cells by `cell.key` as their folders name them, and their machine where there are several."""
     machines = machine_labels(cells)
     return {
-        id(cell): clean(cell.summary.cell, _LONGEST_CELL)
+        cell.key: clean(cell.summary.cell, _LONGEST_CELL)
         + (f" on {machines[cell.summary.machine_id]}" if len(machines) > 1 and cell.summary.records else "")
         for cell in cells
     }
 
 
-def _way_row(step: SavingStep, labels: dict[int, str]) -> tuple[Field, ...]:
+def _way_row(step: SavingStep, labels: dict[CellKey, str]) -> tuple[Field, ...]:
     usual, taken = step.usual.summary, step.taken.summary
     peak, less = usual.peak_memory_bytes or 0, taken.peak_memory_bytes or 0
     share = step.saved_bytes / peak if peak else 0.0
@@ -139,7 +140,7 @@ def _way_row(step: SavingStep, labels: dict[int, str]) -> tuple[Field, ...]:
     scores = [s.accuracy.value if s.accuracy is not None else None for s in (usual, taken)]
     return (
         Field(f"{step.way.name}: {_value(step.usual_value)} → {_value(step.value)}", step.way.name, numeric=False),
-        Field(labels[id(step.usual)], None, numeric=False),
+        Field(labels[step.usual.key], None, numeric=False),
         Field(f"{memory(peak)} → {memory(less)}", less),
         Field(words, step.saved_bytes, percent(abs(share))),
         Field(f"{ratio_words(ratio.value)} times", ratio.value, "; ".join(filter(None, (spread, doubt)))),
@@ -171,8 +172,8 @@ def oom_fix_sentences(found: Sequence[OomFix], cells: Sequence[Priced]) -> list[
     return said + ([f"{plural(more, 'more cell')} ran out of memory."] if more > 0 else [])
 
 
-def _rescue(rescue: OomFix, labels: dict[int, str]) -> str:
-    lead = f"{labels[id(rescue.lost)]} ran out of memory"
+def _rescue(rescue: OomFix, labels: dict[CellKey, str]) -> str:
+    lead = f"{labels[rescue.lost.key]} ran out of memory"
     taken, way, other = rescue.taken, rescue.way, rescue.elsewhere
     if taken is None or way is None:
         return f"{lead}; no cell that differs from it in one way alone was measured to fit."
@@ -189,6 +190,6 @@ def _rescue(rescue: OomFix, labels: dict[int, str]) -> str:
         return words
     spread = ratio_interval(other.time_ratio)
     return (
-        f"{words} Where both ran ({labels[id(other.usual)]}), that took {ratio_words(other.time_ratio.value)} times"
+        f"{words} Where both ran ({labels[other.usual.key]}), that took {ratio_words(other.time_ratio.value)} times"
         f"{f' ({spread})' if spread else ''} the time and dollars a sample."
     )

@@ -57,7 +57,7 @@ def mistakes(cells: Sequence[Priced], pick: Priced | None) -> Mistakes | None:
     )
     tested = [(cell, record) for cell in ordered if (record := _newest(cell)) is not None]
     shown = [
-        _cell(labels[id(cell)], record, found)
+        _cell(labels[cell.key], record, found)
         for cell, record in tested[:MAX_CELLS]
         if (found := count_confusion(record)) is not None
     ]

@@ -69,12 +69,12 @@ def money(
     pick, book = choice.pick, assumed.prices
     good = [cell for cell in cells if cell.summary.num_ok]
     labels, machines = short_labels(good), machine_labels(cells)
-    places = {id(cell): index for index, cell in enumerate(cells)}
+    places = {cell.key: index for index, cell in enumerate(cells)}
     compared = [spot_sentence(pick, assumed), hosted_sentence(pick, book)] if pick is not None else []
     return Money(
         subject="" if pick is None else describe(pick, common_values(cells)),
-        lines=() if pick is None else tuple(_lines(pick, places[id(pick)], assumed)),
-        rows=tuple(_row(cell, places[id(cell)], labels[id(cell)]) for cell in good[:MAX_ROWS]),
+        lines=() if pick is None else tuple(_lines(pick, places[pick.key], assumed)),
+        rows=tuple(_row(cell, places[cell.key], labels[cell.key]) for cell in good[:MAX_ROWS]),
         num_more=max(0, len(good) - MAX_ROWS),
         compared=tuple(filter(None, compared)),
         buying=tuple(buying_sentences(cells, assumed, machines)),

@@ -51,7 +51,7 @@ def _row(measured: Priced, moved: Priced, labels: dict[str, str]) -> tuple[Field
         else Field("", None),
         _amount(moved.usd_per_1000_samples),
         _amount(moved.usd_per_run),
-        Field(where, where, cell_labels([measured])[id(measured)], numeric=False),
+        Field(where, where, cell_labels([measured])[measured.key], numeric=False),
     )
 
 

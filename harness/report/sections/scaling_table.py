@@ -20,9 +20,9 @@ _NO_COMMUNICATION = "one device has nobody to wait for; of several, no run measu
 
 def scaling_rows(series: Sequence[Series], cells: Sequence[Priced]) -> list[tuple[Field, ...]]:
     """Every point of every series, in the order of HEADS."""
-    parts, places = series_parts(series, cells), {id(cell): index for index, cell in enumerate(cells)}
+    parts, places = series_parts(series, cells), {cell.key: index for index, cell in enumerate(cells)}
     return [
-        _row(point, one, ", ".join(words), places[id(point.cell)])
+        _row(point, one, ", ".join(words), places[point.cell.key])
         for one, words in zip(series, parts, strict=True)
         for point in one.points
     ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.analysis.estimate import Estimate, value_of
+from harness.analysis.summary import CellKey
 from harness.decision.choice import Choice, bound, overlap
 from harness.decision.worth import Worth, judge_worth
 from harness.pricing.cost import Priced
@@ -52,16 +53,16 @@ def worth_words(cells: Sequence[Priced], choice: Choice, assumed: Assumptions) -
     models.sort(key=lambda cell: cell is not choice.pick)
     baselines = _told_apart(choice.baselines)
     judged = judge_worth([*baselines, *models], assumed)
-    labels, places = short_labels(cells), {id(cell): index for index, cell in enumerate(cells)}
+    labels, places = short_labels(cells), {cell.key: index for index, cell in enumerate(cells)}
     names = {
-        id(one): labels[id(one.cell)] if one.cell.summary.kind == "fine_tune" else _name(one.cell, cells)
+        one.cell.key: labels[one.cell.key] if one.cell.summary.kind == "fine_tune" else _name(one.cell, cells)
         for one in judged
     }
     shown = judged[: len(baselines) + MAX_MODELS]
     given, total = count_given(assumed, "value")
     return WorthWords(
         sentences=tuple(_sentences(judged, names, assumed, cells)),
-        rows=tuple(_row(one, names[id(one)], places[id(one.cell)]) for one in shown),
+        rows=tuple(_row(one, names[one.cell.key], places[one.cell.key]) for one in shown),
         num_more=len(judged) - len(shown),
         inputs=tuple(input_rows(assumed, "value")),
         marked=_marked(given, total),
@@ -91,13 +92,13 @@ def _name(cell: Priced, cells: Sequence[Priced]) -> str:
 
 
 def _sentences(
-    judged: Sequence[Worth], names: dict[int, str], assumed: Assumptions, cells: Sequence[Priced]
+    judged: Sequence[Worth], names: dict[CellKey, str], assumed: Assumptions, cells: Sequence[Priced]
 ) -> list[str]:
     if not judged:
         return ["Nothing can be judged yet: no model has both a test accuracy and a price."]
     best = max(judged, key=lambda one: one.net_present_value_usd.value)
     level = [
-        names[id(one)]
+        names[one.cell.key]
         for one in judged
         if one is not best and overlap(one.net_present_value_usd, best.net_present_value_usd)
     ]

@@ -34,7 +34,7 @@ def test_the_cheapest_of_those_that_overlap_the_best_is_chosen():
     assert choice.pick is not None
     low = choice.best.summary.accuracy.low
     rivals = [cell for cell in choice.compared if cell.summary.accuracy.high >= low]
-    assert {id(cell) for cell in choice.rivals} == {id(cell) for cell in rivals}
+    assert {cell.key for cell in choice.rivals} == {cell.key for cell in rivals}
     assert choice.pick.usd_per_run.value == min(cell.usd_per_run.value for cell in rivals)
     # The frozen encoder is cheaper still, and clearly worse.
     assert min(cell.usd_per_run.value for cell in choice.compared) < choice.pick.usd_per_run.value
