@@ -52,7 +52,7 @@ from harness.schema.cells import Cell, expand
 from harness.schema.interleaving import ORDER
 from harness.schema.record import Record
 from harness.schema.study_file import parse_study
-from harness.store.records import load_records, save_record
+from harness.store.record_files import load_records, save_record
 from harness.workflows.priced_records import price_records
 
 NUM_TRIALS, TRIAL_S, SLOWED_BY = 20, 120.0, 0.03

@@ -26,7 +26,7 @@ from harness.analysis.throughput import measure_windows, throughput
 from harness.report.labels import hardware
 from harness.schema.cells import hash_config
 from harness.schema.record import Record
-from harness.store.records import load_records
+from harness.store.record_files import load_records
 
 NUM_DRAWS, NUM_DRAWN, FEWEST = 200, 5, 20
 SEED = 20261126

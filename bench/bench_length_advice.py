@@ -25,7 +25,7 @@ from harness.dataset.sources import locate_model
 from harness.schema.cells import FineTuneConfig, hash_config
 from harness.schema.model_shapes import shape_of
 from harness.schema.settings import DataSettings
-from harness.store.records import load_records
+from harness.store.record_files import load_records
 from harness.workflows.seq_len_advice import advise_seq_len, work_of
 
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from harness.cli import main as cli
 from harness.machine.describe import describe_machine
 from harness.schema.record import to_json
-from harness.store.records import record_folder
+from harness.store.record_files import record_folder
 from tests.make_records import make_record
 
 NUM_CELLS = 10_000

@@ -18,7 +18,7 @@ from replay_clock import ReplayClock, replay
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness.schema.record import to_json
-from harness.store.records import record_folder
+from harness.store.record_files import record_folder
 from tests.make_records import make_record
 
 NUM_CELLS, NUM_RUNS, NUM_STEPS = 1000, 5, 125

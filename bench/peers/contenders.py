@@ -19,7 +19,7 @@ from harness.machine.describe import describe_machine, num_threads
 from harness.schema.cells import Cell, FineTuneConfig, expand
 from harness.schema.record import Record
 from harness.schema.study_file import parse_study
-from harness.store.records import load_records, save_record
+from harness.store.record_files import load_records, save_record
 
 ROOT = Path(__file__).resolve().parents[2]
 VENVS = ROOT / ".venv-peers"

@@ -18,7 +18,7 @@ from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
 from harness.store.checkpoint_files import ResumePlan, ResumePoint, TrainingIdentity, delete_all, find_newest
-from harness.store.records import folder_name
+from harness.store.record_files import folder_name
 from harness.store.saved_models import WriteCard
 
 CHECKPOINTS = "checkpoints"

@@ -28,7 +28,7 @@ from harness.machine.describe import (
 from harness.schema.cells import BaselineConfig, Cell
 from harness.schema.host_record import DetectedInstance, Machine, StatedInstance
 from harness.schema.record import Record
-from harness.store.records import save_record
+from harness.store.record_files import save_record
 from harness.store.saved_models import WriteCard, save_model, staging_folder
 
 

@@ -106,7 +106,13 @@ def calibrate(order: CalibrationOrder) -> Calibration | str:
         return "torch is not installed"
     with tempfile.TemporaryDirectory(prefix="harness-calibration-") as folder:
         out = Path(folder) / "calibration.json"
-        command = [sys.executable, "-m", "harness.worker.diagnostics.calibrate", order.model_dump_json(), str(out)]
+        command = [
+            sys.executable,
+            "-m",
+            "harness.worker.diagnostics.microbenchmarks",
+            order.model_dump_json(),
+            str(out),
+        ]
         try:
             done = subprocess.run(
                 command,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from harness.errors import UserError
 from harness.schema.record import SCHEMA_VERSION, Record, parse_record, upgrade_record
-from harness.store.records import LoadedRecords, load_record, load_records, record_files, record_folder
+from harness.store.record_files import LoadedRecords, load_record, load_records, record_files, record_folder
 
 _FILE_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\.json")
 # A record of 100,000 steps is some 10 MB; an archive is not read past what thousands of real ones would take.

@@ -20,7 +20,7 @@ from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.record import Record
 from harness.schema.settings import PACKAGED_MODEL
 from harness.schema.training_record import Evaluation
-from harness.store.records import record_folder
+from harness.store.record_files import record_folder
 
 MODELS = "models"
 CARD = "README.md"

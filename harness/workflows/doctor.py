@@ -14,11 +14,11 @@ from harness.machine.calibration import CALIBRATION_S, Calibration, calibrate, j
 from harness.machine.cgroups import cpu_quota
 from harness.machine.cpu_usage import load_finding, measure_cpu_usage, quota_finding, steal_finding, usable_cores
 from harness.machine.describe import describe_machine
-from harness.machine.gpu_checks import gpu_findings, torch_cuda
-from harness.machine.host_checks import clock_findings, disk_findings, instructions_finding, memory_findings
+from harness.machine.gpu_findings import gpu_findings, torch_cuda
+from harness.machine.host_findings import clock_findings, disk_findings, instructions_finding, memory_findings
 from harness.schema.finding import Finding, Verdict, worst
 from harness.schema.host_record import Machine
-from harness.store.records import CALIBRATION_FILE
+from harness.store.record_files import CALIBRATION_FILE
 
 
 class Diagnosis(NamedTuple):

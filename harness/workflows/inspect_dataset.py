@@ -27,7 +27,7 @@ from harness.schema.cells import FineTuneConfig
 from harness.schema.model_shapes import shape_of
 from harness.schema.settings import PACKAGED_DATA, DataSettings, ModelSettings
 from harness.schema.training_record import DataFacts
-from harness.store.records import own_records
+from harness.store.record_files import own_records
 from harness.workflows.seq_len_advice import SeqLenAdvice, advise_seq_len, like_cells
 
 Kind = Literal["short", "median", "long", "truncated"]

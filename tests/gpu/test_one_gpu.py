@@ -9,8 +9,8 @@ import pytest
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
 from harness.execution.sweep import describe_environment
-from harness.workflows.gpu_cells import CHECKS, CheckRun
-from harness.workflows.gpu_check import base_tables, no_gpu
+from harness.workflows.gpu_check.__main__ import base_tables, no_gpu
+from harness.workflows.gpu_check.checks import CHECKS, CheckRun
 
 REASON = no_gpu(describe_environment(None).machine)
 pytestmark = [

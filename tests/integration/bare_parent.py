@@ -25,8 +25,8 @@ def main() -> None:
     from harness.execution.preparation import Preparations
     from harness.execution.runner import Runner
     from harness.execution.sweep import describe_environment
-    from harness.workflows.gpu_cells import CHECKS, CheckRun
-    from harness.workflows.gpu_check import archive_verdict, importable_from_anywhere, run_checks
+    from harness.workflows.gpu_check.__main__ import archive_verdict, importable_from_anywhere, run_checks
+    from harness.workflows.gpu_check.checks import CHECKS, CheckRun
 
     importable_from_anywhere()
     base = {

@@ -26,7 +26,7 @@ from harness.pricing.cost import price
 from harness.pricing.prices import load_prices, price_finder
 from harness.report import write_report
 from harness.schema.settings import PACKAGED_MODEL
-from harness.store.records import load_records
+from harness.store.record_files import load_records
 
 GIB, MIB = 2**30, 2**20
 ENDLESS = {"epochs": 100_000, "eval_every": 100_000}

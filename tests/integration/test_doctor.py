@@ -16,7 +16,7 @@ import pytest
 from harness.execution.memory_cap import MemoryCap
 from harness.machine.calibration import Calibration, CalibrationOrder, calibrate
 from harness.machine.describe import package_version
-from harness.worker.diagnostics.calibrate import jitter
+from harness.worker.diagnostics.microbenchmarks import jitter
 
 MIB, GIB = 2**20, 2**30
 DOCTOR = [sys.executable, "-m", "harness", "doctor", "--quick", "--json"]

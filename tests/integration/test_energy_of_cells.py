@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.machine import energy_meter as energy
-from harness.store.records import load_record, save_record
+from harness.store.record_files import load_record, save_record
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from harness.cli import main as cli
 from harness.errors import UserError
-from harness.store.records import save_record
+from harness.store.record_files import save_record
 from tests.make_records import MIB, make_baseline, make_machine, make_record
 
 CELL = "b16-s64-fp32-cpu-longest-all"

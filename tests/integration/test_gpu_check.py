@@ -18,11 +18,11 @@ from harness.execution.sweep import describe_environment
 from harness.machine.describe import describe_machine, package_version
 from harness.schema.settings import PACKAGED_MODEL
 from harness.store.archive import unpack_records
-from harness.store.records import load_records
-from harness.workflows import gpu_check
-from harness.workflows.gpu_cells import CHECKS, PRECISIONS, CheckRun
-from harness.workflows.gpu_check import NEVER_HERE, main, run_checks
-from harness.workflows.gpu_verdicts import GpuCheckVerdict
+from harness.store.record_files import load_records
+from harness.workflows.gpu_check import __main__ as gpu_check
+from harness.workflows.gpu_check.__main__ import NEVER_HERE, main, run_checks
+from harness.workflows.gpu_check.checks import CHECKS, PRECISIONS, CheckRun
+from harness.workflows.gpu_check.verdicts import GpuCheckVerdict
 from tests.make_records import make_machine
 
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from harness.analysis.abba import find_abba_rounds
 from harness.cli import main as cli
-from harness.store.records import load_records
+from harness.store.record_files import load_records
 
 SETTINGS = ("training.grad_accum=1", "training.grad_accum=2")
 MATRIX = "[matrix]\nbatch_size = [8]\nseq_len = [24]\nthreads = [1]\n"

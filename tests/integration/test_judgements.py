@@ -10,7 +10,7 @@ import torch
 from harness.errors import UserError
 from harness.execution import sweep
 from harness.execution.sweep import Budget, run_cells
-from harness.store.records import load_records
+from harness.store.record_files import load_records
 from harness.worker.device import Unsupported, has_kernels
 from harness.worker.main import classify
 

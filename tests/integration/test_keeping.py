@@ -17,7 +17,7 @@ from harness.execution import sweep
 from harness.execution.sweep import NullListener
 from harness.pricing.prices import Price
 from harness.schema.record import to_json
-from harness.store.records import load_records
+from harness.store.record_files import load_records
 from harness.store.saved_models import CARD, FACTS, MODELS, save_model, staging_folder
 from harness.worker.collate import attention_mask, collate
 from harness.worker.meters import MemoryMeter, held_bytes, peak_rss_bytes

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from harness.machine.describe import describe_machine
-from harness.store.records import load_records, save_record
+from harness.store.record_files import load_records, save_record
 from tests.make_records import make_machine, make_record
 
 HERE = Path(__file__).parent

@@ -17,7 +17,7 @@ from test_run_command import Started, harness
 from harness.dataset.corpus import load_tokens
 from harness.execution.stop_flag import graceful_stop
 from harness.store.checkpoint_files import list_checkpoints
-from harness.store.records import load_record
+from harness.store.record_files import load_record
 from harness.worker.best_model import BestModelSaver
 from harness.worker.checkpointer import CheckpointWriter
 from harness.worker.distributed import DistributedContext

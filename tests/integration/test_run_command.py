@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 
-from harness.store.records import load_records
+from harness.store.record_files import load_records
 
 HARNESS = [sys.executable, "-m", "harness"]
 ENV = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"}

@@ -41,7 +41,7 @@ def inspect(  # noqa: PLR0913 - each is an option
     as_json: AsJson = False,
 ) -> None:
     """Look at labelled texts before paying for them: columns, classes, lengths, leaks, a floor, and which seq_len to take."""
-    from harness.cli.views.dataset import inspection_fields, show_inspection, study_text
+    from harness.cli.views.inspect_dataset import inspection_fields, show_inspection, study_text
     from harness.dataset.sources import locate_model
     from harness.schema.settings import ModelSettings
     from harness.workflows.inspect_dataset import advise_on, inspect_source, resolve_columns

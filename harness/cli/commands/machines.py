@@ -110,7 +110,7 @@ def prices(
     Your own table (same columns as bench/prices.csv) stands beside the shipped one; the newer of two rows counts. It is
     the file that HARNESS_PRICES names, else ~/.config/bert-cost-harness/prices.csv.
     """
-    from harness.cli.views import price as price_screen
+    from harness.cli.views import price_table as price_screen
     from harness.pricing.price_search import PriceQuery, find_instance, search
     from harness.pricing.price_table import load_prices, own_table_path
 

@@ -29,7 +29,7 @@ def profile(
 
     Of several cells the first that trains is taken; `--only cell=NAME` names another.
     """
-    from harness.cli.views.step_profile import show_profile
+    from harness.cli.views.profile_cell import show_profile
     from harness.execution.sweep import describe_environment
     from harness.workflows.profile_cell import choose_trained, profile_cell
 

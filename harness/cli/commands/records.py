@@ -103,7 +103,7 @@ def show(
     """Show the newest record of a cell: figures, loss curve, an example as the model sees it, what it got wrong, last lines of stderr."""
     from harness.analysis.summarize import summarise
     from harness.schema.record import to_json
-    from harness.store.records import find_record, load_record
+    from harness.store.record_files import find_record, load_record
 
     path = Path(cell) if cell.endswith(".json") else find_record(cell, results)
     record = load_record(path)

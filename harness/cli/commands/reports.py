@@ -108,7 +108,7 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Choose by what was measured: the cheapest, the fastest and a balanced configuration. Exit status 1 if none will do."""
-    from harness.cli.views.recommendation import describe_recommendation, recommendation_fields
+    from harness.cli.views.recommend import describe_recommendation, recommendation_fields
     from harness.decision.recommend import recommend as choose
     from harness.decision.requirements import Requirements, parse_duration
     from harness.report.formatting import shown_in

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.cli import console
-from harness.cli.commands.interleave import cells_to_run, compare_turns, read_limit
+from harness.cli.commands.interleaving import cells_to_run, compare_turns, read_limit
 from harness.cli.commands.verify import verify_cells
 from harness.cli.console import EXIT_CODES, EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_SLOWER
 from harness.cli.lookups import choose_cells, cloud_detector, find_price, load_cells, read_stated
@@ -58,7 +58,7 @@ def plan(
     from harness.execution.completed import find_all_done
     from harness.machine.describe import describe_machine, unsupported_reason
     from harness.pricing.cost import usd_of_seconds
-    from harness.store.records import own_records
+    from harness.store.record_files import own_records
 
     cells, machine = choose_cells(load_cells(study, overrides), only), describe_machine()
     records = own_records(results, machine).records
@@ -134,7 +134,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     from harness.cli.views.progress import ProgressView
     from harness.execution.completed import find_all_done, ran_out
     from harness.execution.sweep import describe_environment, run_cells
-    from harness.store.records import own_records
+    from harness.store.record_files import own_records
     from harness.workflows.model_card import card_writer
 
     stated, ask = read_stated(instance, region, prices), cloud_detector(detect=detect, offline=offline)

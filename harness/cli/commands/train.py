@@ -82,7 +82,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     from harness.execution.resumable import checkpoints_folder, choose_cell, train_until_limit
     from harness.execution.sweep import describe_environment
     from harness.machine.cloud_metadata import preemption_notice
-    from harness.store.records import own_records
+    from harness.store.record_files import own_records
     from harness.workflows.model_card import card_writer
 
     runs = choose_cell(load_cells(study, overrides), cell)

@@ -17,8 +17,8 @@ from harness.dataset.batch_plan import Step
 from harness.dataset.corpus import TokenArrays
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import CalibratedPeak, ModelFacts
-from harness.worker.diagnostics.calibrate import DTYPES, SIZES, copy_gb_per_s, room_bytes, wait
 from harness.worker.diagnostics.flop_counter import count_flops, middle_step
+from harness.worker.diagnostics.microbenchmarks import DTYPES, SIZES, copy_gb_per_s, room_bytes, wait
 from harness.worker.distributed import DistributedContext, all_gather_object
 from harness.worker.train_loop import forward_backward, iter_batches
 from harness.worker.train_state import OnProgress, TrainHistory, TrainState

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store.records import save_record
+from harness.store.record_files import save_record
 from tests.make_records import make_record
 
 BENCH = Path(__file__).parents[3] / "bench"

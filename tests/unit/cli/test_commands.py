@@ -14,7 +14,7 @@ from harness.cli.lookups import find_price
 from harness.errors import UserError
 from harness.schema.record import Record
 from harness.store.archive import pack_records
-from harness.store.records import load_record, save_record
+from harness.store.record_files import load_record, save_record
 
 ROOT = Path(__file__).parents[3]
 RECORDS = ROOT / "tests" / "fixtures" / "records" / "v1"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from harness.cli import main as cli
 from harness.errors import UserError
 from harness.store.archive import pack_records
-from harness.store.records import save_record
+from harness.store.record_files import save_record
 from tests.make_records import MIB, make_machine, make_record
 
 REFERENCE = Path(__file__).parents[3] / "results" / "reference"

@@ -14,7 +14,7 @@ from harness.machine.cpu_usage import CpuUsage
 from harness.machine.describe import describe_machine
 from harness.schema.finding import Finding
 from harness.schema.host_record import Gpu
-from harness.store.records import load_records, save_record
+from harness.store.record_files import load_records, save_record
 from harness.workflows import doctor
 from harness.workflows.doctor import Diagnosis
 from tests.make_records import make_record

@@ -170,7 +170,7 @@ class TestMachine:
 
 
 def test_plan_prices_by_the_own_rate(tmp_path, rates):
-    from harness.store.records import load_record, save_record
+    from harness.store.record_files import load_record, save_record
 
     ok = load_record(ROOT / "tests" / "fixtures" / "records" / "v2" / "ok.json")
     path = save_record(ok, tmp_path / "one")
@@ -192,7 +192,7 @@ def test_run_refuses_a_wrong_file_of_rates_before_anything_runs(tmp_path):
 
 
 def test_report_prices_an_unlisted_instance_by_the_own_rate(tmp_path, rates):
-    from harness.store.records import load_record
+    from harness.store.record_files import load_record
 
     records = ROOT / "tests" / "fixtures" / "records" / "v2"
     machine = load_record(records / "ok.json").machine.id

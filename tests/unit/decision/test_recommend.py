@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from harness.analysis.summarize import summarise
-from harness.cli.views.recommendation import describe_recommendation, recommendation_fields
+from harness.cli.views.recommend import describe_recommendation, recommendation_fields
 from harness.decision.recommend import balanced, recommend
 from harness.decision.requirements import Requirements, parse_duration
 from harness.errors import UserError

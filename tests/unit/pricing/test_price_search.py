@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 from rich.console import Console
 
-from harness.cli.views.price import as_fields, list_prices, show_prices
+from harness.cli.views.price_table import as_fields, list_prices, show_prices
 from harness.errors import UserError
 from harness.pricing.price_search import PriceQuery, search
 from harness.pricing.price_table import load_prices

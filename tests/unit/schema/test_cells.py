@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.schema.cells import Device, FineTuneConfig, expand, hash_config
 from harness.schema.settings import SECTIONS
 from harness.schema.study_file import parse_study
-from harness.store.records import load_record
+from harness.store.record_files import load_record
 from tests.unit.frozen import RECORDS
 
 

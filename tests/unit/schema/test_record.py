@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from harness.schema.record import SCHEMA_VERSION, Outcome, Record, to_json, upgrade_record
 from harness.schema.scores import accuracy, macro_f1
-from harness.store.records import load_record
+from harness.store.record_files import load_record
 from tests.unit.frozen import RECORDS
 
 FROZEN = sorted(RECORDS.glob("v*/*.json"))

@@ -11,7 +11,7 @@ import pytest
 from harness.errors import UserError
 from harness.schema.record import to_json, upgrade_record
 from harness.store.archive import pack_records, packable_files, read_records, unpack_records
-from harness.store.records import load_records, save_record
+from harness.store.record_files import load_records, save_record
 from tests.make_records import make_machine, make_record
 
 NAME = "20261001T080000Z-0a1b.json"

@@ -16,7 +16,7 @@ from harness.errors import UserError
 from harness.pricing.prices import load_prices
 from harness.schema.cells import expand
 from harness.schema.study_file import parse_study
-from harness.store.records import load_record
+from harness.store.record_files import load_record
 from harness.workflows.fit import (
     GIB,
     MOST_TRIES,

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from harness.schema.host_record import Gpu, GpuReading
-from harness.workflows import gpu_verdicts
-from harness.workflows.gpu_verdicts import (
+from harness.workflows.gpu_check import verdicts
+from harness.workflows.gpu_check.verdicts import (
     GpuCheckVerdict,
     compare_losses,
     compare_smi,
@@ -176,6 +176,6 @@ class TestSmi:
         assert verdict.passed is False and "did not answer" in verdict.detail
 
     def test_without_the_program_it_is_not_checked(self, monkeypatch):
-        monkeypatch.setattr(gpu_verdicts.shutil, "which", lambda _: None)
+        monkeypatch.setattr(verdicts.shutil, "which", lambda _: None)
         (verdict,) = compare_smi(make_machine())
         assert verdict.passed is None

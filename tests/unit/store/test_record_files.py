@@ -12,8 +12,8 @@ from harness.execution import completed
 from harness.execution.completed import find_done
 from harness.schema.cells import Cell
 from harness.schema.record import MEASURING_VERSION, SCHEMA_VERSION, to_json
-from harness.store import records as store
-from harness.store.records import find_record, load_record, load_records, own_records, save_record
+from harness.store import record_files as store
+from harness.store.record_files import find_record, load_record, load_records, own_records, save_record
 from tests.unit.frozen import RECORDS
 
 

@@ -9,8 +9,8 @@ import types
 
 import pytest
 
-from harness.machine import gpu_checks
-from harness.machine.gpu_checks import driver_finding, gpu_findings, torch_cuda
+from harness.machine import gpu_findings as gpu_checks
+from harness.machine.gpu_findings import driver_finding, gpu_findings, torch_cuda
 from harness.machine.nvml import describe_gpus
 from tests.make_nvml import CUT, TWO, make_nvml
 

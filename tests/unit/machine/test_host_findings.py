@@ -7,9 +7,9 @@ from collections import namedtuple
 
 import pytest
 
-from harness.machine import host_checks as checks
+from harness.machine import host_findings as checks
 from harness.machine.cpu_usage import CpuUsage
-from harness.machine.host_checks import (
+from harness.machine.host_findings import (
     clock_findings,
     disk_findings,
     instructions_finding,

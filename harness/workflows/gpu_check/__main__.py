@@ -26,8 +26,8 @@ from harness.machine.describe import package_version
 from harness.schema.host_record import Machine
 from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL
 from harness.store.archive import pack_records
-from harness.workflows.gpu_cells import CHECKS, Check, CheckRun
-from harness.workflows.gpu_verdicts import GpuCheckVerdict
+from harness.workflows.gpu_check.checks import CHECKS, Check, CheckRun
+from harness.workflows.gpu_check.verdicts import GpuCheckVerdict
 
 ARCHIVE = "gpu-check.tar.gz"
 _BUDGET_S = 450.0  # of the eight minutes that it may take; a check begun late still has its time-out
@@ -97,7 +97,7 @@ def archive_verdict(files: Sequence[Path], results: Path) -> GpuCheckVerdict:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m harness.gpu_check", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m harness.workflows.gpu_check", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, required=True, help="folder for records and archive")
     parser.add_argument("--model", type=Path, help="folder of the embedded model (default: the installed one)")
     parser.add_argument("--data", type=Path, help="the packaged data's file (default: the installed one)")

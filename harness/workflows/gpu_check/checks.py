@@ -14,8 +14,8 @@ from harness.pricing.prices import gpu_peak_flops, load_prices
 from harness.schema.cells import Cell, expand
 from harness.schema.record import Record
 from harness.schema.study_file import parse_study
-from harness.store.records import save_record
-from harness.workflows.gpu_verdicts import (
+from harness.store.record_files import save_record
+from harness.workflows.gpu_check.verdicts import (
     GpuCheckVerdict,
     compare_losses,
     compare_smi,
