@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests" / "integration")]
 
 from conftest import Bench
-from in_pieces import bits_of, run_piece, train_through_kills
+from in_pieces import bits_of, run_segment, train_through_kills
 from test_endings import workers
 from tiny import write_checkpoint, write_reviews
 
@@ -64,14 +64,14 @@ def try_kills(bench: Bench, place: Path, num_ranks: int, num_kills: int, seed: i
     raw = {"matrix": {"device": ["cpu" if num_ranks == 1 else f"cpu-ddp{num_ranks}"]}}
     whole = bench.run(around, **raw)
     assert whole.outcome == "ok", whole.reason
-    every = run_piece(bench, place / f"timed-{num_ranks}", around=around, every_s=1e-9, **raw)
+    every = run_segment(bench, place / f"timed-{num_ranks}", environment=around, save_interval_s=1e-9, **raw)
     longest_s = every.phases.train_s + sum(one.seconds for one in every.training.pieces[0].checkpoints)
     seconds = [one.seconds for one in every.training.pieces[0].checkpoints]
     rng, came, trial = random.Random(seed), {"agreed": 0, "differed": 0}, 0
     while sum(came.values()) < num_kills:
         trial += 1
         record, found = train_through_kills(
-            bench, place / f"trial-{num_ranks}-{trial}", workers, 1, longest_s, rng, num_ranks=num_ranks, around=around,
+            bench, place / f"trial-{num_ranks}-{trial}", workers, 1, longest_s, rng, num_ranks=num_ranks, environment=around,
             **raw,
         )  # fmt: skip
         if not found:

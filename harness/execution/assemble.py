@@ -1,19 +1,20 @@
-"""TODO: say in one line what this module is for."""
+"""Records from the messages of a cell's ranks."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from harness import __version__
 from harness.execution.jobs import Environment, PreparedCell, ReadTexts
+from harness.execution.messages import RankResult, TrainResult
 from harness.execution.rank_process import RankProcess
 from harness.machine.scrub import scrub
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import MemoryCapFacts
-from harness.schema.record import Record
+from harness.schema.record import Outcome, Record
 from harness.schema.training_record import (
     LONGEST_TEXT,
     Baseline,
@@ -29,36 +30,37 @@ from harness.schema.training_record import (
     Training,
 )
 
+GIB = 2**30
 _MAX_MISTAKES = 10
 
 
-def most_confident(test: TestEvaluation | None, read_texts: ReadTexts | None) -> tuple[Mistake, ...]:
-    """The wrong predictions of which the model was surest, with their texts cut; none where no text may be kept."""
-    if test is None or read_texts is None or not test.probabilities:
-        return ()
-    wrong = [row for row, (true, given) in enumerate(zip(test.labels, test.predictions, strict=True)) if true != given]
-    rows = sorted(wrong, key=lambda row: (-test.probabilities[row], row))[:_MAX_MISTAKES]
-    return tuple(
-        Mistake(
-            row=row,
-            label=test.labels[row],
-            predicted=test.predictions[row],
-            probability=test.probabilities[row],
-            text=_truncate(text),
-        )
-        for row, text in zip(rows, read_texts(rows), strict=True)
+def blank_record(cell: Cell, environment: Environment, outcome: Outcome, reason: str | None) -> Record:
+    """Build the record of a cell without any measurement."""
+    return Record(
+        harness_version=__version__,
+        study=cell.study,
+        cell=cell.name,
+        repeat=cell.repeat,
+        rung=cell.rung,
+        config=cell.config,
+        config_hash=cell.config_hash,
+        outcome=outcome,
+        reason=scrub(reason) if reason else None,
+        started_at=datetime.now(UTC),
+        duration_s=0.0,
+        phases=Phases(),
+        git=environment.git,
+        packages=environment.packages,
+        machine=environment.machine,
+        stated=environment.stated,
+        detected=environment.detected,
+        load=None,
+        start_method=None,
     )
 
 
-def _truncate(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
-
-
-GIB = 2**30
-
-
 def cuda_memory_cap(cell: Cell) -> MemoryCapFacts | None:
-    """The cap that a GPU cell's worker sets: torch's allocator holds to it, the CUDA context comes on top."""
+    """Describe the cap that a GPU cell's worker sets in torch's allocator; the CUDA context is not counted."""
     limit = cell.config.limits.memory_limit_gib
     if limit is None:
         return None
@@ -67,163 +69,173 @@ def cuda_memory_cap(cell: Cell) -> MemoryCapFacts | None:
     )
 
 
-def blank_record(cell: Cell, around: Environment, outcome: str, reason: str | None) -> Record:
-    """A record of a cell for which no process was started."""
-    return Record.model_validate(
-        {
-            "harness_version": __version__,
-            "study": cell.study,
-            "cell": cell.name,
-            "repeat": cell.repeat,
-            "rung": cell.rung,
-            "config": cell.config,
-            "config_hash": cell.config_hash,
-            "outcome": outcome,
-            "reason": scrub(reason) if reason else None,
-            "started_at": datetime.now(UTC),
-            "duration_s": 0.0,
-            "phases": Phases(),
-            "git": around.git,
-            "packages": around.packages,
-            "machine": around.machine,
-            "stated": around.stated,
-            "detected": around.detected,
-            "load": None,
-            "start_method": None,
-        }
-    )
-
-
-def phase_times(ranks: list[RankProcess], prepared: PreparedCell) -> Phases:
-    """Seconds of each phase of a cell, as rank 0 reported them."""
-    told: dict[str, Any] = {}
-    for message in ranks[0].messages if ranks else []:
-        told |= message
-    trace, test = told.get("trace") or {}, told.get("test")
+def phase_times(ranks: Sequence[RankProcess], prepared: PreparedCell) -> Phases:
+    """Collect the seconds of each phase that rank 0 reported."""
+    phases = ranks[0].phases if ranks else []
+    training = ranks[0].result.training if ranks and ranks[0].result else None
     return Phases(
-        start_s=told.get("start_s"),
-        load_s=told.get("load_s"),
-        first_step_s=told.get("first_step_s"),
-        train_s=trace.get("train_s"),
-        evaluate_s=trace.get("evaluate_s"),
-        test_s=test.evaluate_s if test else None,
+        start_s=next((phase.start_s for phase in phases if phase.start_s is not None), None),
+        load_s=next((phase.load_s for phase in phases if phase.load_s is not None), None),
+        first_step_s=training.first_step_s if training else None,
+        train_s=training.history.train_s if training else None,
+        evaluate_s=training.history.evaluate_s if training else None,
+        test_s=training.test.evaluate_s if training and training.test else None,
         tokenise_s=prepared.tokenise_s,
     )
 
 
-def progress_marks(ranks: list[RankProcess]) -> tuple[ProgressMark, ...]:
-    """Rank 0's progress marks."""
-    told = [message for message in ranks[0].messages if message["kind"] == "mark"] if ranks else []
+def progress_marks(ranks: Sequence[RankProcess]) -> tuple[ProgressMark, ...]:
+    """Return rank 0's progress messages as marks on the parent's clock."""
     return tuple(
-        ProgressMark(**{key: message[key] for key in ProgressMark.model_fields} | {"loss": _finite(message["loss"])})
-        for message in told
+        ProgressMark(
+            at_s=at_s,
+            num_steps=progress.num_steps,
+            num_samples=progress.num_samples,
+            evaluate_s=progress.evaluate_s,
+            loss=_finite(progress.loss),
+        )
+        for at_s, progress in (ranks[0].progress if ranks else [])
     )
 
 
-def held_bytes_by_step(ranks: list[RankProcess]) -> tuple[int, ...]:
-    """Rank 0's resident bytes after each step, as far as it reported them."""
-    told = [message for message in ranks[0].messages if message["kind"] == "mark"] if ranks else []
-    return tuple(num_bytes for message in told for num_bytes in message["held_bytes"])
+def held_bytes_by_step(ranks: Sequence[RankProcess]) -> tuple[int, ...]:
+    """Return rank 0's memory after each step, as far as its progress messages report it."""
+    return tuple(num_bytes for _, progress in (ranks[0].progress if ranks else []) for num_bytes in progress.held_bytes)
 
 
-def baseline_result(end: dict[str, Any], peaks: tuple[PeakMemory, ...]) -> Baseline | None:
-    """The baseline's result with the peak memory that the parent sampled."""
-    found: Baseline | None = end.get("baseline")
-    return found.model_copy(update={"peak_memory": found.peak_memory + peaks}) if found else None
+def baseline_with_peaks(result: RankResult | None, peaks: tuple[PeakMemory, ...]) -> Baseline | None:
+    """Add the peak memory that the parent sampled to a baseline's result."""
+    if result is None or result.baseline is None:
+        return None
+    return result.baseline.model_copy(update={"peak_memory": result.baseline.peak_memory + peaks})
+
+
+def merge_ranks(
+    results: Sequence[RankResult | None], prepared: PreparedCell, cell: Cell, sampled_peaks: tuple[PeakMemory, ...]
+) -> Training | None:
+    """Merge the ranks' results: counts and losses are summed, seconds kept by rank.
+
+    Args:
+        results: One per rank.
+        prepared: The cell's inputs.
+        cell: The cell that was run.
+        sampled_peaks: Peak memory of all ranks together, sampled by the parent.
+
+    Returns:
+        None unless every rank reported a training.
+    """
+    ranks = [result.training for result in results if result is not None and result.training is not None]
+    if not isinstance(cell.config, FineTuneConfig) or not ranks or len(ranks) < len(results):
+        return None
+    first = ranks[0]
+    return Training(
+        world_size=len(ranks),
+        threads_per_rank=first.num_threads,
+        global_batch_size=cell.config.global_batch(len(ranks)),
+        lr_peak=first.lr_peak,
+        num_updates_planned=first.num_updates_planned,
+        stopped_early=first.history.stopped_early,
+        steps=_merge_steps(ranks),
+        evaluations=tuple(first.history.evaluations),
+        test=first.test,
+        peak_memory=(*(peak for rank in ranks for peak in rank.peaks), *sampled_peaks),
+        example=prepared.example or Example(label=None, text=None, tokens=None, input_ids=None, attention_mask=()),
+        torch_build=first.torch_build,
+        held_bytes=tuple(tuple(rank.history.held_bytes) for rank in ranks),
+        communication=first.diagnostics.communication,
+        compile_s=first.compile_s,
+        memory_parts=first.diagnostics.memory_parts,
+        attention_kernels=first.diagnostics.attention_kernels,
+        flops=_sum_flops([rank.diagnostics.flops for rank in ranks]),
+        peak=_sum_calibrated_peaks([rank.diagnostics.peak for rank in ranks]),
+        pieces=first.segments,
+        mistakes=most_confident_mistakes(first.test, prepared.read_texts),
+        kept=first.saved,
+    )
+
+
+def _merge_steps(ranks: Sequence[TrainResult]) -> Steps:
+    histories = [rank.history for rank in ranks]
+    num_samples = _sum_by_step(history.num_samples for history in histories)
+    loss_sums = [sum(losses) for losses in zip(*(history.loss_sums for history in histories), strict=True)]
+    return Steps(
+        seconds=tuple(rank.step_s for rank in ranks),
+        num_samples=num_samples,
+        num_real_tokens=_sum_by_step(history.num_real_tokens for history in histories),
+        num_padded_tokens=_sum_by_step(history.num_padded_tokens for history in histories),
+        loss=tuple(_finite(total / count) for total, count in zip(loss_sums, num_samples, strict=True)),
+        clock=ranks[0].clock,
+        num_skipped=histories[0].num_skipped,
+        num_token_pairs=_sum_by_step(history.num_token_pairs for history in histories),
+    )
+
+
+def _sum_by_step(counts_by_rank: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    return tuple(sum(counts) for counts in zip(*counts_by_rank, strict=True))
 
 
 def _finite(loss: float | None) -> float | None:
     return loss if loss is not None and math.isfinite(loss) else None
 
 
-def merge_ranks(
-    ranks: list[RankProcess], prepared: PreparedCell, cell: Cell, together: tuple[PeakMemory, ...]
-) -> Training | None:
-    """Put the ranks' traces together: counts and losses summed, seconds kept by rank."""
-    ends = [rank.end for rank in ranks]
-    if not isinstance(cell.config, FineTuneConfig) or not ends or not all(end and "trace" in end for end in ends):
-        return None
-    config, told = cell.config, [end for end in ends if end]
-    traces, first = [end["trace"] for end in told], told[0]
-    num_samples = [sum(counts) for counts in zip(*(trace["num_samples"] for trace in traces), strict=True)]
-    sums = [sum(parts) for parts in zip(*(trace["loss_sums"] for trace in traces), strict=True)]
-    losses = [total / count for total, count in zip(sums, num_samples, strict=True)]
-    return Training(
-        world_size=len(ranks),
-        threads_per_rank=first["num_threads"],
-        global_batch_size=config.global_batch(len(ranks)),
-        lr_peak=first["lr_peak"],
-        num_updates_planned=first["num_updates_planned"],
-        stopped_early=traces[0]["stopped_early"],
-        steps=Steps(
-            seconds=tuple(end["seconds"] for end in told),
-            num_samples=tuple(num_samples),
-            num_real_tokens=_sum_or_none(traces, "num_real_tokens"),
-            num_padded_tokens=_sum_or_none(traces, "num_padded_tokens"),
-            loss=tuple(_finite(loss) for loss in losses),
-            clock=first["clock"],
-            num_skipped=traces[0]["num_skipped"],
-            num_token_pairs=_sum_or_none(traces, "num_token_pairs"),
-        ),
-        evaluations=tuple(traces[0]["evaluations"]),
-        test=first["test"],
-        peak_memory=(*(peak for end in told for peak in end["peaks"]), *together),
-        example=prepared.example or Example(label=None, text=None, tokens=None, input_ids=None, attention_mask=()),
-        torch_build=first["torch_build"],
-        held_bytes=tuple(tuple(trace["held_bytes"]) for trace in traces),
-        communication=first["communication"],
-        compile_s=first["compile_s"],
-        memory_parts=first.get("memory_parts"),
-        attention_kernels=first.get("attention_kernels", ()),
-        flops=_all_flops([end.get("flops") for end in told]),
-        peak=_all_peaks([end.get("peak") for end in told]),
-        pieces=first["pieces"],
-        mistakes=most_confident(first["test"], prepared.read_texts),
-        kept=first.get("kept"),
-    )
-
-
-def _all_flops(counts: list[FlopCount | None]) -> FlopCount | None:
-    """Of all ranks together; None where one did not count."""
-    known = [one for one in counts if one is not None]
+def _sum_flops(counts: Sequence[FlopCount | None]) -> FlopCount | None:
+    """Sum the counts of all ranks; None unless every rank counted."""
+    known = [count for count in counts if count is not None]
     if len(known) < len(counts):
         return None
     by_operator: Counter[str] = Counter()
-    for one in known:
-        by_operator.update(one.by_operator)
+    for count in known:
+        by_operator.update(count.by_operator)
     return FlopCount(
         by_operator=dict(by_operator),
-        num_samples=sum(one.num_samples for one in known),
-        num_padded_tokens=sum(one.num_padded_tokens for one in known),
-        num_token_pairs=sum(one.num_token_pairs for one in known),
+        num_samples=sum(count.num_samples for count in known),
+        num_padded_tokens=sum(count.num_padded_tokens for count in known),
+        num_token_pairs=sum(count.num_token_pairs for count in known),
     )
 
 
-def _all_peaks(peaks: list[CalibratedPeak | None]) -> CalibratedPeak | None:
-    """Of all ranks, which multiplied at once; None where one did not."""
-    known = [one for one in peaks if one is not None]
+def _sum_calibrated_peaks(peaks: Sequence[CalibratedPeak | None]) -> CalibratedPeak | None:
+    """Sum the peaks of all ranks, which were measured at the same time; None unless every rank has one."""
+    known = [peak for peak in peaks if peak is not None]
     if len(known) < len(peaks):
         return None
-    copied = [one.copy_bytes_per_s for one in known if one.copy_bytes_per_s is not None]
+    copy_rates = [peak.copy_bytes_per_s for peak in known if peak.copy_bytes_per_s is not None]
     return known[0].model_copy(
         update={
-            "flop_per_s": sum(one.flop_per_s for one in known),
-            "copy_bytes_per_s": sum(copied) if len(copied) == len(known) else None,
+            "flop_per_s": sum(peak.flop_per_s for peak in known),
+            "copy_bytes_per_s": sum(copy_rates) if len(copy_rates) == len(known) else None,
         }
     )
 
 
-def _sum_or_none(traces: list[dict[str, Any]], key: str) -> tuple[int, ...]:
-    return tuple(sum(counts) for counts in zip(*(trace[key] for trace in traces), strict=True))
+def most_confident_mistakes(test: TestEvaluation | None, read_texts: ReadTexts | None) -> tuple[Mistake, ...]:
+    """Return the wrong predictions with the highest probability, texts shortened; none if texts must not be stored."""
+    if test is None or read_texts is None or not test.probabilities:
+        return ()
+    pairs = zip(test.labels, test.predictions, strict=True)
+    wrong = [row for row, (label, predicted) in enumerate(pairs) if label != predicted]
+    rows = sorted(wrong, key=lambda row: (-test.probabilities[row], row))[:_MAX_MISTAKES]
+    return tuple(
+        Mistake(
+            row=row,
+            label=test.labels[row],
+            predicted=test.predictions[row],
+            probability=test.probabilities[row],
+            text=text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…",
+        )
+        for row, text in zip(rows, read_texts(rows), strict=True)
+    )
 
 
-def total_cpu_s(ends: list[dict[str, Any]]) -> float | None:
-    """CPU seconds of all ranks; None when one did not live to tell."""
-    told = [end["cpu_s"] for end in ends if "cpu_s" in end]
-    return sum(told) if told and len(told) == len(ends) else None
+def total_cpu_s(results: Sequence[RankResult | None]) -> float | None:
+    """Sum the CPU seconds of all ranks; None if one of them failed."""
+    seconds = [result.cpu_s for result in results if result is not None and result.cpu_s is not None]
+    return sum(seconds) if seconds and len(seconds) == len(results) else None
 
 
-def checksum_mismatch(ends: list[dict[str, Any]]) -> str | None:
-    """Why the ranks' final parameters differ; None if they agree."""
-    sums = {end["checksum"] for end in ends if "checksum" in end}
-    return f"the ranks' parameters differ at the end: checksums {sorted(sums)}" if len(sums) > 1 else None
+def checksum_mismatch(results: Sequence[RankResult | None]) -> str | None:
+    """Return the error if the ranks' final parameters differ; None if they agree."""
+    checksums = {result.training.checksum for result in results if result is not None and result.training is not None}
+    if len(checksums) <= 1:
+        return None
+    return f"the ranks' parameters differ at the end: checksums {sorted(checksums)}"

@@ -1,39 +1,64 @@
-"""TODO: say in one line what this module is for."""
+"""Jobs that the parent hands to a rank's process, and the inputs that a cell's run needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from harness.dataset.sources import ModelFiles
+from harness.execution.stop_flag import StopReason
 from harness.schema.cells import BaselineConfig, FineTuneConfig
 from harness.schema.host_record import DetectedInstance, Git, Machine, StatedInstance
 from harness.schema.training_record import DataFacts, Example
-from harness.store.checkpoint_files import ResumePlan
+from harness.store.checkpoint_files import TrainingIdentity
 
-# Texts of the test split by their rows.
+# Returns texts of the test split by row number.
 ReadTexts = Callable[[Sequence[int]], Sequence[str]]
 
 
-Progress = Callable[[dict[str, Any]], None]
+@dataclass(frozen=True)
+class ResumePlan:
+    """Where the ranks of a resumable training find its checkpoints, and when they write one or stop.
+
+    Attributes:
+        folder: Folder of the checkpoints.
+        resume_from: Checkpoint to resume from; None: train from the beginning.
+        stop_flag: File of the `StopFlag` by which the parent requests a stop.
+        save_interval_s: Seconds between two checkpoints.
+        timeout_s: Seconds after which the parent ends a segment that has not stopped by itself.
+        machine: `Machine.id`, for the record's segment.
+        host: `Machine.host`, likewise.
+        max_s: Stop at the first step after this many seconds since submission.
+        max_rows: Stop at the first step after training on this many rows in this segment.
+    """
+
+    folder: Path
+    identity: TrainingIdentity
+    resume_from: Path | None
+    stop_flag: Path
+    save_interval_s: float
+    timeout_s: float
+    machine: str
+    host: str | None
+    max_s: float | None = None
+    max_rows: int | None = None
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What one rank is told.
+    """One rank's part of a fine-tuning.
 
     Attributes:
-        rendezvous: A file that no other cell uses, and that is not there yet.
-        pulse: A file of counters that the parent watches; empty: nobody does.
-        ordered_at: On perf_counter's clock.
-        shares_gpu: All ranks compute on the first GPU, by gloo: right losses and no speed, for a check alone.
-        looks_closer: Whether memory and arithmetic are taken apart when all is measured, which can take more memory than training did.
-        pieces: Of a training that may stop and go on later; None: it is done at one go.
-        keep_to: A folder for the weights of the best validation; empty: none are kept.
-        profile_to: Files' beginning, where all steps from the plan's `profile_first` on are trained again under the profiler
-            when all is measured; empty: they are not.
+        rendezvous: Path of a file that does not exist yet, unique to the cell, for torch.distributed.
+        heartbeat: File of the counters that the parent's hang detector reads; empty: none.
+        submitted_at: Time of submission on perf_counter's clock.
+        share_first_gpu: Run all ranks on the first GPU over gloo: correct losses at no useful speed, for checks only.
+        run_diagnostics: Break down memory and FLOPs after the measurement, which can take more memory than training.
+        resume: Plan of a resumable training; None: train in one run.
+        profile_prefix: Path prefix of the profiler's files: steps from `profile_first` on are repeated under the profiler
+            after the measurement. Empty: none.
+        save_model_to: Folder for the weights of the best validation; empty: don't save them.
     """
 
     config: FineTuneConfig
@@ -44,11 +69,11 @@ class TrainJob:
     world_size: int = 1
     num_threads: int = 1
     rendezvous: str = ""
-    pulse: str = ""
+    heartbeat: str = ""
     submitted_at: float = 0.0
     share_first_gpu: bool = False
     run_diagnostics: bool = True
-    pieces: ResumePlan | None = None
+    resume: ResumePlan | None = None
     profile_prefix: str = ""
     profile_first: int = 0
     save_model_to: str = ""
@@ -56,7 +81,7 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class BaselineJob:
-    """What a baseline's process is told."""
+    """A baseline's fit and evaluation."""
 
     config: BaselineConfig
     texts_folder: Path
@@ -68,10 +93,12 @@ Job = TrainJob | BaselineJob
 
 @dataclass(frozen=True)
 class PreparedCell:
-    """What a cell needs that was made before the first one; tokenise_s is None for a baseline.
+    """A cell's job with the data that was prepared for it.
 
     Attributes:
-        read_texts: Gives texts of the test split by their rows; None where a record may hold none.
+        tokenise_s: Seconds of tokenization; None for a baseline.
+        read_texts: Reads texts of the test split; None if records must not contain texts.
+        limit_texts: How the user stated the limits of a resumable training, for the record's reason.
     """
 
     job: Job
@@ -79,11 +106,12 @@ class PreparedCell:
     example: Example | None
     tokenise_s: float | None
     read_texts: ReadTexts | None = None
+    limit_texts: Mapping[StopReason, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What is the same for all cells of a run."""
+    """Facts that are the same for all cells of a run."""
 
     machine: Machine
     stated: StatedInstance | None

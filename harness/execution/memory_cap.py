@@ -105,15 +105,15 @@ class MemoryCap:
         return self.group is not None
 
     @property
-    def words(self) -> str:
-        """What held the memory down."""
+    def description(self) -> str:
+        """The cap as a phrase for a record's reason."""
         size = f"{self._limit_bytes / _GIB:g} GiB"
         if self.group is not None:
             return f"the control group's limit of {size}"
         shared = f", {self._num_ranks} ranks with an equal share each" if self._num_ranks > 1 else ""
         return f"an approximate cap of {size}: RLIMIT_DATA{shared}, as no control group could be made"
 
-    def cap(self) -> MemoryCapFacts:
+    def facts(self) -> MemoryCapFacts:
         """What the record keeps of it."""
         group = self.group
         return MemoryCapFacts(
@@ -130,8 +130,8 @@ class MemoryCap:
             return None
         peak = self.group.peak_bytes
         if peak is not None and peak < _REACHED * self._limit_bytes:
-            return f"memory ran out around it, below {self.words}"
-        return f"{self.words} was reached"
+            return f"memory ran out around it, below {self.description}"
+        return f"{self.description} was reached"
 
     def close(self) -> None:
         """Kill what is left inside, and remove the group."""
@@ -155,7 +155,7 @@ class OomKillCounter:
         self._own = MemoryCgroup(own[0], own[2]) if own else None
         self._before = self._read()
 
-    def why(self) -> str | None:
+    def reason(self) -> str | None:
         """Say whose memory ran out, or None."""
         for now, before, words in zip(self._read(), self._before, _OUTSIDE, strict=True):
             if now is not None and before is not None and now > before:

@@ -1,69 +1,70 @@
-"""What a cell's processes held together, seen from the parent: the control group's peak, or a sampled sum of PSS."""
+"""Peak memory of all ranks together, measured by the parent: the control group's peak, or sampled PSS."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.execution.memory_cap import MemoryCap
+from harness.execution.messages import Message, PhaseStarted
 from harness.schema.training_record import PeakMemory
 
-# Reading it walks a process's page tables, some milliseconds for a GiB: too dear for every tick.
-_EVERY_S = 5.0
-
-
-class MemorySampler:
-    """Takes the peak of all ranks together, pages that they share counted once.
-
-    In a control group it is the kernel's own high-water mark over the cell's life. Otherwise, of several ranks, it is
-    the largest sum of their proportional set sizes seen at one moment; such samples miss what lies between them.
-    """
-
-    def __init__(self, pids: Sequence[int], cage: MemoryCap | None) -> None:
-        """Count the processes `pids`, and whatever else is in `cage`."""
-        self._pids, self._cage = pids, cage
-        self._samples = cage is None and len(pids) > 1
-        self._trains, self._looked_at = False, 0.0
-        self._pss_bytes, self._group_bytes = 0, 0
-
-    def poll(self, now: float) -> None:
-        """Take a sample when it is time for one; `now` is on the cell's clock."""
-        if self._samples and self._trains and now - self._looked_at >= _EVERY_S:
-            self._sample(now)
-
-    def on_message(self, message: dict[str, Any], now: float) -> None:
-        """Follow what rank 0 tells of its phase."""
-        phase = message.get("name") if message["kind"] == "phase" else None
-        self._trains |= phase == "train"
-        if phase == "test" and self._samples:
-            self._sample(now)
-        if phase == "after" and self._cage is not None and self._cage.group is not None:
-            self._group_bytes = self._cage.group.peak_bytes or 0
-
-    def peaks(self) -> tuple[PeakMemory, ...]:
-        """What was seen; nothing of a single rank without a control group."""
-        found = []
-        if self._group_bytes:
-            found.append(PeakMemory(rank=None, source="control_group", num_bytes=self._group_bytes))
-        if self._pss_bytes:
-            found.append(PeakMemory(rank=None, source="pss", num_bytes=self._pss_bytes))
-        return tuple(found)
-
-    def _sample(self, now: float) -> None:
-        self._looked_at = now
-        sizes = [pss_bytes(pid) for pid in self._pids]
-        known = [size for size in sizes if size is not None]
-        if len(known) == len(sizes):
-            self._pss_bytes = max(self._pss_bytes, sum(known))
+# Reading PSS walks a process's page tables, some milliseconds per GiB: too expensive for every tick.
+_SAMPLE_INTERVAL_S = 5.0
 
 
 def pss_bytes(pid: int) -> int | None:
-    """A process's proportional set size; None where the system does not tell, or the process is gone."""
+    """Return a process's proportional set size; None if the process is gone or the system doesn't report it."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return None
-    found = re.search(r"^Pss:\s+(\d+) kB$", text, re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
+    match = re.search(r"^Pss:\s+(\d+) kB$", text, re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
+class MemorySampler:
+    """Measures the peak memory of all ranks together, counting shared pages once.
+
+    In a control group it is the kernel's own high-water mark. Otherwise, with several ranks, it is the largest sum of
+    their proportional set sizes at one moment; peaks between two samples are missed.
+    """
+
+    def __init__(
+        self, pids: Sequence[int], cap: MemoryCap | None, read_pss: Callable[[int], int | None] = pss_bytes
+    ) -> None:
+        """Measure the processes `pids`, and whatever else is in the control group of `cap`."""
+        self._pids, self._cap, self._read_pss = pids, cap, read_pss
+        self._is_sampling = cap is None and len(pids) > 1
+        self._has_trained, self._sampled_at = False, 0.0
+        self._pss_bytes, self._group_bytes = 0, 0
+
+    def poll(self, now: float) -> None:
+        """Take a sample if one is due; `now` is in seconds since submission."""
+        if self._is_sampling and self._has_trained and now - self._sampled_at >= _SAMPLE_INTERVAL_S:
+            self._sample(now)
+
+    def on_message(self, message: Message, now: float) -> None:
+        """Follow rank 0's phases: sample when training ends, read the control group when the measurement ends."""
+        phase = message.name if isinstance(message, PhaseStarted) else None
+        self._has_trained |= phase == "train"
+        if phase == "test" and self._is_sampling:
+            self._sample(now)
+        if phase == "after" and self._cap is not None and self._cap.group is not None:
+            self._group_bytes = self._cap.group.peak_bytes or 0
+
+    def peaks(self) -> tuple[PeakMemory, ...]:
+        """Return the peaks so far; none for a single rank without a control group."""
+        return tuple(
+            PeakMemory(rank=None, source=source, num_bytes=num_bytes)
+            for source, num_bytes in (("control_group", self._group_bytes), ("pss", self._pss_bytes))
+            if num_bytes
+        )
+
+    def _sample(self, now: float) -> None:
+        self._sampled_at = now
+        sizes = [self._read_pss(pid) for pid in self._pids]
+        known = [size for size in sizes if size is not None]
+        if len(known) == len(sizes):
+            self._pss_bytes = max(self._pss_bytes, sum(known))

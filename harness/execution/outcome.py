@@ -1,41 +1,97 @@
-"""TODO: say in one line what this module is for."""
+"""The outcome of a cell from how its ranks ended."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from harness.execution.memory_cap import MemoryCap, OomKillCounter
+from harness.execution.messages import StopRequest
 from harness.execution.oom_messages import find_oom_message
 from harness.execution.rank_process import RankProcess, read_tail
+from harness.execution.stop_flag import StopReason
+from harness.schema.record import Outcome
 
-# Endings that a rank tells of when it is done, and that end no other rank.
-GRACEFUL = ("ok", "diverged", "interrupted", "preempted")
+# Outcomes with which one rank may end without ending the others.
+GRACEFUL: tuple[Outcome, ...] = ("ok", "diverged", "interrupted", "preempted")
+# The limits' texts are the user's own: see `PreparedCell.limit_texts`.
+STOP_TEXTS: Mapping[StopReason, str] = {
+    StopReason.USER: "stopped by the user",
+    StopReason.SIGTERM: "SIGTERM",
+    StopReason.CLOUD: "the cloud takes this machine back",
+}
 
 
-def classify_outcome(ranks: list[RankProcess], cage: MemoryCap | None, kills: OomKillCounter) -> tuple[str, str | None]:
-    """The ending of the rank that failed first; another's "connection reset by peer" only follows from it."""
-    failed = [rank for rank in ranks if rank.ended_at is not None and (rank.end or {}).get("outcome") != "ok"]
+class Ending(NamedTuple):
+    """How a cell ended.
+
+    Attributes:
+        reason: The record's reason; None for `ok`.
+        stop_reason: Why a training was stopped on request; None for every other ending.
+    """
+
+    outcome: Outcome
+    reason: str | None
+    stop_reason: StopReason | None = None
+
+
+def classify_outcome(
+    ranks: list[RankProcess],
+    cap: MemoryCap | None,
+    oom_kills: OomKillCounter,
+    limit_texts: Mapping[StopReason, str] | None = None,
+) -> Ending:
+    """Return the ending of the rank that failed first: the others' "connection reset by peer" follow from it.
+
+    Args:
+        ranks: All ranks of the cell.
+        cap: The cell's memory cap, if any.
+        oom_kills: Kernel OOM kills since the cell began.
+        limit_texts: How the user stated the limits of a resumable training.
+    """
+    failed = [
+        rank for rank in ranks if rank.ended_at is not None and (rank.result is None or rank.result.outcome != "ok")
+    ]
     if not failed:
-        return "ok", None
-    # A rank that died without a word is nearer to the cause than one that lived to complain of it.
-    first = min(failed, key=lambda rank: (rank.end is not None, rank.ended_at))
-    told = (first.end or {}).get("outcome") in ("interrupted", "preempted")  # all ranks stop together
-    prefix = f"rank {ranks.index(first)}: " if len(ranks) > 1 and not told else ""
-    capped = f" (under {cage.words})" if cage is not None and not cage.exact else ""
-    if first.end is not None:
-        outcome = first.end["outcome"]
-        return outcome, f"{prefix}{first.end['reason']}{capped if outcome == 'oom' else ''}"
-    code = first.process.exitcode
+        return Ending("ok", None)
+    # A rank that exited without a message is more likely the cause than one that reported an error.
+    first = min(failed, key=lambda rank: (rank.result is not None, rank.ended_at))
+    if first.result is None:
+        return _classify_silent_exit(first, ranks.index(first), len(ranks), cap, oom_kills)
+    training = first.result.training
+    if training is not None and training.history.stopped is not None:
+        return _stopped_ending(training.history.stopped, {**STOP_TEXTS, **(limit_texts or {})})
+    suffix = _cap_suffix(cap) if first.result.outcome == "oom" else ""
+    prefix = f"rank {ranks.index(first)}: " if len(ranks) > 1 else ""
+    return Ending(first.result.outcome, f"{prefix}{first.result.reason}{suffix}")
+
+
+def _stopped_ending(stop: StopRequest, texts: Mapping[StopReason, str]) -> Ending:
+    updates = f"stopped after {stop.num_updates} of {stop.num_updates_planned} updates"
+    failure = f"; no checkpoint could be written: {stop.failure}" if stop.failure is not None else ""
+    return Ending(stop.reason.outcome, f"{texts[stop.reason]}: {updates}{failure}", stop.reason)
+
+
+def _classify_silent_exit(
+    rank: RankProcess, index: int, num_ranks: int, cap: MemoryCap | None, oom_kills: OomKillCounter
+) -> Ending:
+    """Classify a process that ended without a result, by its exit code, the kernel's counters and its log."""
+    prefix, code = f"rank {index}: " if num_ranks > 1 else "", rank.process.exitcode
     if code == -signal.SIGKILL:
-        why = (cage.oom_reason() if cage is not None else None) or kills.why()
-        if why is not None:
-            return "oom", f"the kernel killed rank {ranks.index(first)}: {why}"
+        reason = (cap.oom_reason() if cap is not None else None) or oom_kills.reason()
+        if reason is not None:
+            return Ending("oom", f"the kernel killed rank {index}: {reason}")
         hint = "; the kernel kills so when memory is out, but its count of such kills did not rise"
-        return "crashed", f"{prefix}the process was ended by SIGKILL{hint}"
-    # A library that gets no memory in a thread of its own, or before Python runs, ends the process with these words.
-    sign = find_oom_message(read_tail(first.stderr))
-    if sign is not None:
-        return "oom", f"{prefix}{sign}{capped}"
+        return Ending("crashed", f"{prefix}the process was ended by SIGKILL{hint}")
+    # A library that fails to allocate in its own thread, or before Python runs, ends the process with such a line.
+    oom_line = find_oom_message(read_tail(rank.stderr))
+    if oom_line is not None:
+        return Ending("oom", f"{prefix}{oom_line}{_cap_suffix(cap)}")
     if code is not None and code < 0:
-        return "crashed", f"{prefix}the process was ended by {signal.Signals(-code).name}"
-    return "crashed", f"{prefix}the process ended with status {code} and no word"
+        return Ending("crashed", f"{prefix}the process was ended by {signal.Signals(-code).name}")
+    return Ending("crashed", f"{prefix}the process ended with status {code} and no word")
+
+
+def _cap_suffix(cap: MemoryCap | None) -> str:
+    return f" (under {cap.description})" if cap is not None and not cap.exact else ""

@@ -1,43 +1,119 @@
-"""TODO: say in one line what this module is for."""
+"""The processes of a cell's ranks: start them, receive their messages, end them with all that they started."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from harness.execution.jobs import Progress
+import psutil
 
+from harness.execution.jobs import Job
+from harness.execution.messages import OnMessage, PhaseStarted, Progress, RankResult
+
+# Called in the new process with its job, the pipe to the parent and the path of its log.
+WorkerEntry = Callable[[Job, connection.Connection, str], None]
+# Seconds that a process has to end after SIGTERM, or after its result.
+END_TIMEOUT_S = 3.0
 _TAIL_BYTES = 20_000
 
 
 @dataclass
 class RankProcess:
-    """One process of a cell, and what it told so far."""
+    """One rank's process and the messages received from it.
+
+    Attributes:
+        process: A process of multiprocessing's, of either start method.
+        progress: Messages with the parent's clock at their arrival, in seconds since submission.
+        ended_at: Seconds since submission; None while it runs.
+    """
 
     process: Any
     pipe: connection.Connection
     stderr: Path
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    phases: list[PhaseStarted] = field(default_factory=list)
+    progress: list[tuple[float, Progress]] = field(default_factory=list)
+    result: RankResult | None = None
     ended_at: float | None = None
 
-    @property
-    def end(self) -> dict[str, Any] | None:
-        """The final message; None until it arrives."""
-        return next((message for message in self.messages if message["kind"] == "end"), None)
+    def receive(self, now: float, on_message: OnMessage) -> None:
+        """Read every pending message; `now` is in seconds since submission."""
+        with contextlib.suppress(EOFError, OSError):
+            while self.pipe.poll():
+                message = self.pipe.recv()
+                if isinstance(message, Progress):
+                    self.progress.append((now, message))
+                elif isinstance(message, PhaseStarted):
+                    self.phases.append(message)
+                else:
+                    self.result = message
+                on_message(message)
+
+    def join(self, now: float) -> None:
+        """Wait for the process, whose result has arrived or which has exited."""
+        self.process.join(END_TIMEOUT_S if self.result is not None else None)
+        self.ended_at = now
 
 
-def receive_messages(rank: RankProcess, now: float, on_progress: Progress) -> None:
-    """Read every pending message of a rank."""
-    with contextlib.suppress(EOFError, OSError):
-        while rank.pipe.poll():
-            message = rank.pipe.recv() | {"at_s": now}
-            rank.messages.append(message)
-            on_progress(message)
+def start_rank(context: Any, entry: WorkerEntry, job: Job, stderr: Path) -> RankProcess:  # noqa: ANN401 - contexts share no type
+    """Start a rank's process by a context of multiprocessing.
+
+    Args:
+        context: Of the start method.
+        entry: Module-level function to call.
+        job: Its job.
+        stderr: Log for all output of the process.
+    """
+    receiver, sender = context.Pipe(duplex=False)
+    with hidden_main():
+        process = context.Process(target=entry, args=(job, sender, str(stderr)))
+        process.start()
+    sender.close()
+    return RankProcess(process, receiver, stderr)
+
+
+def end_ranks(ranks: Sequence[RankProcess]) -> None:
+    """End every process and all that they started; SIGTERM, then SIGKILL, until none is left."""
+    victims: list[psutil.Process] = []
+    for rank in ranks:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(rank.process.pid)
+            victims += [process, *process.children(recursive=True)]
+    for victim in victims:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.terminate()
+    _, alive = psutil.wait_procs(victims, timeout=END_TIMEOUT_S)
+    for victim in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+    psutil.wait_procs(alive, timeout=END_TIMEOUT_S)
+    for rank in ranks:
+        # Orphans of a dead rank are no longer its children, but keep its process group.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(rank.process.pid, signal.SIGKILL)
+        rank.process.join()
+        rank.pipe.close()
 
 
 def read_tail(path: Path) -> str:
-    """The last lines of a log file."""
+    """Return the end of a log file; empty if there is none."""
     return path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace") if path.exists() else ""
+
+
+@contextlib.contextmanager
+def hidden_main() -> Iterator[None]:
+    """Keep multiprocessing from running the parent's main script in every child, which would import the whole CLI."""
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    main.__spec__ = None
+    main.__dict__.pop("__file__", None)
+    try:
+        yield
+    finally:
+        main.__dict__.update(hidden)

@@ -1,4 +1,4 @@
-"""A training in pieces: one cell gone on with from its newest checkpoint, until it is done or asked to stop."""
+"""Resumable training: run one cell from its newest checkpoint until it is done or asked to stop."""
 
 from __future__ import annotations
 
@@ -6,65 +6,75 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.errors import UserError
-from harness.execution.jobs import Environment, PreparedCell, TrainJob
+from harness.execution.jobs import Environment, PreparedCell, ResumePlan, TrainJob
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner, StartMethod
-from harness.execution.stop_flag import graceful_stop
+from harness.execution.stop_flag import StopReason, graceful_stop
 from harness.execution.sweep import ProgressListener, exclusive_lock, run_and_save
 from harness.machine.describe import num_ranks, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
-from harness.store.checkpoint_files import ResumePlan, ResumePoint, TrainingIdentity, delete_all, find_newest
+from harness.store.checkpoint_files import ResumePoint, TrainingIdentity, delete_all, find_newest
 from harness.store.record_files import folder_name
 from harness.store.saved_models import WriteCard
 
 CHECKPOINTS = "checkpoints"
-# A piece that was asked to stop has so long for its step, a validation and the checkpoint, before it is ended.
-_TO_STOP_S = 600.0
+# Seconds that a stopping segment has for its step, a validation and the checkpoint before the parent ends it.
+_STOP_GRACE_S = 600.0
 
 
 @dataclass(frozen=True)
 class StopLimits:
-    """When a piece is to end, and how that was asked for; None: not by this.
+    """Limits of one segment; None: no such limit.
 
     Attributes:
-        max_s: Seconds since the cell was ordered.
-        max_rows: Rows that this piece trains on.
-        notice: Asks the cloud whether it takes this machine back.
+        max_s: Seconds since the cell was submitted.
+        max_s_text: How the user stated `max_s`, for the record's reason.
+        max_rows: Rows that this segment trains on.
+        preemption_notice: Queries whether the cloud is reclaiming this machine.
     """
 
     max_s: float | None = None
-    time_words: str = ""
+    max_s_text: str = ""
     max_rows: int | None = None
-    notice: Callable[[], bool] | None = None
+    preemption_notice: Callable[[], bool] | None = None
+
+
+class SegmentEnd(NamedTuple):
+    """The record of a segment, and why it was stopped; `stop_reason` is None if it was not stopped on request."""
+
+    record: Record
+    stop_reason: StopReason | None
 
 
 def checkpoints_folder(cell: Cell, results: Path) -> Path:
-    """Where a training's checkpoints lie unless the user names a folder: beside the records, which no report reads there."""
+    """Return the default folder of a training's checkpoints, beside the records, where no report looks for records."""
     repeat = f"-r{cell.repeat}" if cell.repeat else ""
     return results / CHECKPOINTS / folder_name(cell.study) / f"{folder_name(cell.name)}-{cell.config_hash}{repeat}"
 
 
 def choose_cell(cells: list[Cell], name: str | None) -> list[Cell]:
-    """The runs of the one cell that trains a model and has this name, or a name with this in it.
+    """Return the runs of the one fine-tuning cell that has this name, or a name that contains it.
 
     Raises:
-        UserError: When it is none, or more than one, or one that can't be trained in pieces.
+        UserError: No cell or several match, or the cell can't be trained resumably.
     """
-    trained = [cell for cell in cells if isinstance(cell.config, FineTuneConfig)]
-    names = list(dict.fromkeys(cell.name for cell in trained))
-    fitting = [one for one in names if name is None or one == name] or [one for one in names if name and name in one]
-    if len(fitting) != 1:
-        asked = "--cell is needed" if name is None else f"--cell {name}: {len(fitting)} cells that train are named so"
-        raise UserError(f"{asked}; the study's: {', '.join(names) or 'none'}")
-    chosen = [cell for cell in trained if cell.name == fitting[0]]
+    fine_tunings = [cell for cell in cells if isinstance(cell.config, FineTuneConfig)]
+    names = list(dict.fromkeys(cell.name for cell in fine_tunings))
+    matches = [known for known in names if name is None or known == name]
+    matches = matches or [known for known in names if name and name in known]
+    if len(matches) != 1:
+        problem = "--cell is needed" if name is None else f"--cell {name}: {len(matches)} fine-tuning cells match"
+        raise UserError(f"{problem}; cells of the study: {', '.join(names) or 'none'}")
+    chosen = [cell for cell in fine_tunings if cell.name == matches[0]]
     if any(isinstance(cell.config, FineTuneConfig) and cell.config.training.compile for cell in chosen):
         raise UserError(
-            f"cell {fitting[0]}: training.compile = true can't be trained in pieces, since what is compiled anew need not "
-            "compute the same bits; set it to false, or use `harness run`"
+            f"cell {matches[0]}: a training with training.compile = true can't be resumed, because recompiled code "
+            "may compute different bits; set it to false, or use `harness run`"
         )
     return chosen
 
@@ -72,38 +82,36 @@ def choose_cell(cells: list[Cell], name: str | None) -> list[Cell]:
 def train_until_limit(
     cell: Cell,
     results: Path,
-    around: Environment,
-    watcher: ProgressListener,
+    environment: Environment,
+    listener: ProgressListener,
     *,
     folder: Path,
-    bounds: StopLimits,
-    on_found: Callable[[ResumePoint], None] = lambda _: None,
+    limits: StopLimits,
+    on_resume_point: Callable[[ResumePoint], None] = lambda _: None,
     write_card: WriteCard | None = None,
     start_method: StartMethod | None = None,
-) -> Record:
-    """Go on with a cell's training, and save what became of it.
+) -> SegmentEnd:
+    """Train a cell from its newest checkpoint until it is done or a limit is reached, and save its record.
 
-    A piece that stops is a record with all steps so far, its outcome `interrupted` or `preempted`, which counts as done no
-    more than any other of these. The last piece's record is an ordinary one, and the checkpoints are then let go.
+    A training that is done has its checkpoints deleted.
 
     Args:
-        cell: One that trains a model.
-        results: Where its record is saved.
-        around: As for any cell.
-        watcher: As for any cell.
-        folder: Of its checkpoints.
-        bounds: When this piece is to end.
-        on_found: Is told what is gone on from before training begins.
-        write_card: Writes the card of the model that is kept; without it none is.
-        start_method: As the runner's.
+        cell: A fine-tuning cell.
+        results: Folder of records.
+        environment: Facts about this machine and checkout.
+        listener: Informed of the cell's start, progress and end.
+        folder: Folder of the checkpoints.
+        limits: When to stop.
+        on_resume_point: Called with the checkpoint to resume from, before training begins.
+        write_card: Writes the model card of a saved model; None: no model is saved.
+        start_method: Passed to `Runner`.
 
     Raises:
-        UserError: Before anything is trained: model, data or every checkpoint can't be used, or another training holds
-            the folder.
+        UserError: Before any training: model, data or all checkpoints are unusable, or another training uses the folder.
     """
     config = cell.config
-    assert isinstance(config, FineTuneConfig)  # noqa: S101 - chosen so
-    if (reason := unsupported_reason(config, around.machine)) is not None:
+    assert isinstance(config, FineTuneConfig)  # noqa: S101 - see `choose_cell`
+    if (reason := unsupported_reason(config, environment.machine)) is not None:
         raise UserError(f"cell {cell.name}: {reason}")
     with (
         exclusive_lock(results),
@@ -111,32 +119,33 @@ def train_until_limit(
         tempfile.TemporaryDirectory(prefix="harness-data-") as temporary,
     ):
         prepared = Preparations(Path(temporary)).prepare(cell)
-        assert isinstance(prepared.job, TrainJob)  # noqa: S101 - of a cell that trains
-        identity = identify(cell, prepared, around.machine)
-        found = find_newest(folder, identity)
-        on_found(found)
-        flag = Path(temporary) / "stop"
-        told = _report_stop(config, around, folder, identity, found.path, flag, bounds)
-        watcher.cell_started(cell)
+        identity = identify_training(cell, prepared, environment.machine)
+        resume_point = find_newest(folder, identity)
+        on_resume_point(resume_point)
+        stop_flag = Path(temporary) / "stop"
+        plan, limit_texts = plan_segment(
+            config, environment.machine, folder, identity, resume_point.path, stop_flag, limits
+        )
+        listener.cell_started(cell)
         with (
             Runner(start_method, preload=("harness.execution.ignore_sigterm",)) as runner,
-            graceful_stop(flag, bounds.notice),
+            graceful_stop(stop_flag, limits.preemption_notice),
         ):
-            needs = replace(prepared, job=replace(prepared.job, pieces=told))
-            record, path = run_and_save(runner, cell, needs, around, watcher, results, write_card)
-        watcher.cell_ended(cell, record, path)
+            prepared = replace(prepared, job=replace(_train_job(prepared), resume=plan), limit_texts=limit_texts)
+            record, path = run_and_save(runner, cell, prepared, environment, listener, results, write_card)
+            stop_reason = runner.stop_reason
+        listener.cell_ended(cell, record, path)
         if record.outcome == "ok":
             delete_all(folder)
     if record.outcome == "ok":
-        _remove_empty(folder, results / CHECKPOINTS)
-    return record
+        remove_empty_folders(folder, results / CHECKPOINTS)
+    return SegmentEnd(record, stop_reason)
 
 
-def identify(cell: Cell, prepared: PreparedCell, machine: Machine) -> TrainingIdentity:
-    """What makes a checkpoint one of this training."""
-    config, data, job = cell.config, prepared.data, prepared.job
-    assert isinstance(config, FineTuneConfig)  # noqa: S101 - chosen so
-    assert isinstance(job, TrainJob)  # noqa: S101 - of a cell that trains
+def identify_training(cell: Cell, prepared: PreparedCell, machine: Machine) -> TrainingIdentity:
+    """Return the facts that a checkpoint must share with a training to be its own."""
+    config, data, job = cell.config, prepared.data, _train_job(prepared)
+    assert isinstance(config, FineTuneConfig)  # noqa: S101 - see `choose_cell`
     return TrainingIdentity(
         config=config.model_dump(mode="json"),
         config_hash=cell.config_hash,
@@ -148,41 +157,59 @@ def identify(cell: Cell, prepared: PreparedCell, machine: Machine) -> TrainingId
     )
 
 
-def _report_stop(
+def plan_segment(
     config: FineTuneConfig,
-    around: Environment,
+    machine: Machine,
     folder: Path,
     identity: TrainingIdentity,
     resume_from: Path | None,
-    flag: Path,
-    bounds: StopLimits,
-) -> ResumePlan:
-    limit = config.limits.timeout_s
-    by_timeout = bounds.max_s is None or limit < bounds.max_s
-    max_s = limit if by_timeout or bounds.max_s is None else bounds.max_s
-    return ResumePlan(
+    stop_flag: Path,
+    limits: StopLimits,
+) -> tuple[ResumePlan, dict[StopReason, str]]:
+    """Plan one segment of a resumable training.
+
+    Args:
+        config: The cell's configuration.
+        machine: This machine.
+        folder: Folder of the checkpoints.
+        identity: Of the training.
+        resume_from: Checkpoint to resume from, if any.
+        stop_flag: File of the `StopFlag`.
+        limits: The user's limits; `limits.timeout_s` of the study is one too.
+
+    Returns:
+        The ranks' plan, and the text of each limit for the record's reason.
+    """
+    timeout_s, max_s, max_s_text = config.limits.timeout_s, limits.max_s, limits.max_s_text
+    if max_s is None or timeout_s < max_s:
+        max_s, max_s_text = timeout_s, f"limits.timeout_s = {timeout_s:g}"
+    plan = ResumePlan(
         folder=folder.absolute(),
         identity=identity,
         resume_from=None if resume_from is None else resume_from.absolute(),
-        stop=str(flag),
-        every_s=config.training.checkpoint_every_s,
-        timeout_s=max_s + _TO_STOP_S,
-        machine=around.machine.id,
-        host=around.machine.host,
+        stop_flag=stop_flag,
+        save_interval_s=config.training.checkpoint_every_s,
+        timeout_s=max_s + _STOP_GRACE_S,
+        machine=machine.id,
+        host=machine.host,
         max_s=max_s,
-        max_rows=bounds.max_rows,
-        time_words=f"limits.timeout_s = {limit:g}" if by_timeout else bounds.time_words,
-        rows_words=f"--max-rows {bounds.max_rows}",
+        max_rows=limits.max_rows,
     )
+    return plan, {StopReason.TIME_LIMIT: max_s_text, StopReason.ROW_LIMIT: f"--max-rows {limits.max_rows}"}
 
 
-def _remove_empty(folder: Path, root: Path) -> None:
-    """Leave nothing of a finished training's folder, nor of those around it up to `root`, but what is not the harness's."""
+def remove_empty_folders(folder: Path, root: Path) -> None:
+    """Remove a finished training's folder and its empty parents up to `root`; foreign files stay."""
     (folder / ".lock").unlink(missing_ok=True)
-    for one in (folder, *folder.parents):
-        if one not in (folder, root) and root not in one.parents:
+    for path in (folder, *folder.parents):
+        if path not in (folder, root) and root not in path.parents:
             return
         try:
-            one.rmdir()
-        except OSError:  # something is left in it
+            path.rmdir()
+        except OSError:  # not empty
             return
+
+
+def _train_job(prepared: PreparedCell) -> TrainJob:
+    assert isinstance(prepared.job, TrainJob)  # noqa: S101 - see `choose_cell`
+    return prepared.job

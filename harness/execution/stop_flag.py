@@ -1,7 +1,6 @@
-"""Why a training in pieces is asked to stop at its next step: by Ctrl-C, SIGTERM or its cloud, and how its ranks hear it.
+"""Graceful-stop requests (Ctrl-C, SIGTERM, spot notice), passed to the ranks in shared memory.
 
-The parent raises a counter in memory that it shares with the ranks, which look at it between steps: no signal reaches
-them, and nothing is sent.
+The ranks read the flag between steps, so no signal and no message reaches them.
 """
 
 from __future__ import annotations
@@ -10,76 +9,86 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from enum import IntEnum
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 from harness.execution.heartbeat import Heartbeat
 
-# The outcome of the piece that ends so, and why.
-CAUSES: tuple[tuple[str, str], ...] = (
-    ("interrupted", "stopped by the user"),
-    ("preempted", "SIGTERM"),
-    ("preempted", "the cloud takes this machine back"),
-)
-_BY_USER, _BY_SIGNAL, _BY_CLOUD = range(len(CAUSES))
-# EC2 asks to look every 5 s; its notice comes 2 minutes before the end, the other clouds' 30 s.
+# AWS recommends polling every 5 s; its notice comes 2 minutes before the end, other clouds' comes 30 s before.
 # Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
-_LOOK_EVERY_S = 5.0
+_POLL_INTERVAL_S = 5.0
+
+
+class StopReason(IntEnum):
+    """Why a resumable training stops before its end; the highest value wins if ranks disagree."""
+
+    ROW_LIMIT = 1
+    TIME_LIMIT = 2
+    USER = 3
+    SIGTERM = 4
+    CLOUD = 5
+
+    @property
+    def outcome(self) -> Literal["interrupted", "preempted"]:
+        """The outcome of a cell that stops for this reason."""
+        return "preempted" if self in (StopReason.SIGTERM, StopReason.CLOUD) else "interrupted"
 
 
 class StopFlag:
-    """Counters of each cause, which the parent raises and the ranks read."""
+    """A counter per stop reason in a memory-mapped file; the parent raises them and the ranks read them."""
 
     def __init__(self, path: Path) -> None:
-        self._counters = Heartbeat(path, len(CAUSES))
+        self._counters = Heartbeat(path, len(StopReason))
 
-    def request(self, cause: int) -> None:
-        """Ask for a stop."""
-        self._counters.tick(cause)
+    def request(self, reason: StopReason) -> None:
+        """Ask the ranks to stop."""
+        self._counters.tick(reason - 1)
 
-    def cause(self) -> int | None:
-        """Why a stop is asked for, as an index into CAUSES; None: it is not."""
-        return next((cause for cause, count in enumerate(self._counters.read()) if count), None)
+    def reason(self) -> StopReason | None:
+        """Return why a stop was requested; None if it was not."""
+        return next((reason for reason, count in zip(StopReason, self._counters.read(), strict=True) if count), None)
 
     def close(self) -> None:
-        """Let the memory go."""
+        """Unmap the memory."""
         self._counters.close()
 
 
 @contextlib.contextmanager
 def graceful_stop(
-    path: Path, notice: Callable[[], bool] | None = None, *, look_every_s: float = _LOOK_EVERY_S
+    path: Path, preemption_notice: Callable[[], bool] | None = None, *, poll_interval_s: float = _POLL_INTERVAL_S
 ) -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM and the cloud's notice into requests to stop; a second Ctrl-C ends the cell at once.
+    """Turn Ctrl-C, SIGTERM and the cloud's notice into stop requests; a second Ctrl-C raises KeyboardInterrupt.
 
     Args:
-        path: Of the flag.
-        notice: Asks the cloud whether it takes this machine back; None: it is not asked.
-        look_every_s: How often it is asked.
+        path: File of the `StopFlag`.
+        preemption_notice: Queries whether the cloud is reclaiming this machine; None: not queried.
+        poll_interval_s: Seconds between two queries.
     """
     flag, done = StopFlag(path), threading.Event()
 
     def on_signal(number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and flag.cause() == _BY_USER:
+        if number == signal.SIGINT and flag.reason() == StopReason.USER:
             raise KeyboardInterrupt
-        flag.request(_BY_USER if number == signal.SIGINT else _BY_SIGNAL)
+        flag.request(StopReason.USER if number == signal.SIGINT else StopReason.SIGTERM)
 
-    def ask() -> None:
-        while not done.wait(look_every_s):
-            if notice is not None and notice():
-                flag.request(_BY_CLOUD)
+    def poll_cloud() -> None:
+        while not done.wait(poll_interval_s):
+            if preemption_notice is not None and preemption_notice():
+                flag.request(StopReason.CLOUD)
                 return
 
-    asking = threading.Thread(target=ask, daemon=True, name="cloud-notice")
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    if notice is not None:
-        asking.start()
+    poller = threading.Thread(target=poll_cloud, daemon=True, name="cloud-notice")
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    if preemption_notice is not None:
+        poller.start()
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
         done.set()
-        if notice is not None:
-            asking.join()
+        if preemption_notice is not None:
+            poller.join()
         flag.close()

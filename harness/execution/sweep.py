@@ -1,4 +1,4 @@
-"""Cells to do, to prepared data, to the runner, to the store."""
+"""Run the cells of a study one after the other and save their records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
@@ -16,6 +16,7 @@ from harness.errors import UserError
 from harness.execution.assemble import blank_record
 from harness.execution.dominance import find_oom_bound
 from harness.execution.jobs import Environment, PreparedCell, TrainJob
+from harness.execution.messages import Message
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner, StartMethod
 from harness.machine.describe import (
@@ -33,40 +34,40 @@ from harness.store.saved_models import WriteCard, save_model, staging_folder
 
 
 class ProgressListener(Protocol):
-    """Is told of what happens; see `screen.py`."""
+    """Receives what happens during a run; `harness.cli.views.progress` shows it."""
 
     def cell_started(self, cell: Cell) -> None:
-        """A cell was ordered."""
+        """Handle the start of a cell."""
 
-    def cell_progressed(self, cell: Cell, message: dict[str, Any]) -> None:
-        """A cell sent a message (at most one a second)."""
+    def cell_progressed(self, cell: Cell, message: Message) -> None:
+        """Handle a message of rank 0 (at most one a second)."""
 
     def cell_ended(self, cell: Cell, record: Record, path: Path) -> None:
-        """A record was saved at `path`."""
+        """Handle the end of a cell, whose record was saved at `path`."""
 
     def cells_left_out(self, cells: Sequence[Cell], reason: str) -> None:
-        """A budget ended the study before these."""
+        """Handle the cells that a budget excludes."""
 
 
 class NullListener:
-    """A watcher that shows nothing."""
+    """A `ProgressListener` that does nothing."""
 
     def cell_started(self, cell: Cell) -> None:
-        """Nobody looks."""
+        """Do nothing."""
 
-    def cell_progressed(self, cell: Cell, message: dict[str, Any]) -> None:
-        """Nobody looks."""
+    def cell_progressed(self, cell: Cell, message: Message) -> None:
+        """Do nothing."""
 
     def cell_ended(self, cell: Cell, record: Record, path: Path) -> None:
-        """Nobody looks."""
+        """Do nothing."""
 
     def cells_left_out(self, cells: Sequence[Cell], reason: str) -> None:
-        """Nobody looks."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Seconds that may be spent, and how that was said."""
+    """Seconds that a run may take, and the text that names the user's limit."""
 
     seconds: float
     reason: str
@@ -75,42 +76,48 @@ class Budget:
 def describe_environment(
     stated: StatedInstance | None, detect: Callable[[Machine], DetectedInstance | None] = lambda _: None
 ) -> Environment:
-    """Describe what is the same for all cells of a run; `detect` asks the machine's cloud what it is."""
+    """Collect the environment shared by all cells; `detect` queries the cloud's metadata service."""
     machine = describe_machine()
     return Environment(machine, stated, harness_checkout(), installed_packages(), detect(machine))
 
 
-def run_cells(  # noqa: PLR0913 - what a run is given has many sources
+def run_cells(  # noqa: PLR0913 - the options of a run
     cells: Sequence[Cell],
     results: Path,
-    around: Environment,
-    watcher: ProgressListener,
+    environment: Environment,
+    listener: ProgressListener,
     *,
-    known_s: dict[str, float] | None = None,
+    previous_s: dict[str, float] | None = None,
     budget: Budget | None = None,
     start_method: StartMethod | None = None,
     skip: bool = True,
     known_oom: Sequence[Record] = (),
     write_card: WriteCard | None = None,
 ) -> list[Record]:
-    """Run cells one after the other, saving each record as it ends.
+    """Run cells one after the other, saving each record as its cell ends.
 
-    A cell that Ctrl-C stopped is the last one, with a record of its own; a cell that is expected to pass the budget is
-    left out with all that follow.
+    Ctrl-C ends the sweep after recording the interrupted cell. A cell expected to exceed the budget, and all after it,
+    are left out.
 
     Args:
-        known_s: Seconds that a configuration took before, by its hash.
-        skip: Leave out, with a record that says so, what is no smaller than a cell that ran out of memory.
-        known_oom: Records of cells that did so before; those that are run again here do not count.
-        write_card: Of a model that a cell is asked to keep; without it none is kept.
+        cells: Cells in the order of running.
+        results: Folder of records.
+        environment: Facts about this machine and checkout.
+        listener: Informed of each cell's start, progress and end.
+        previous_s: Seconds that each configuration took before, by its hash.
+        budget: Limit on the total time; None: no limit.
+        start_method: Passed to `Runner`.
+        skip: Record a cell as `skipped` if it is no smaller than one that ran out of memory.
+        known_oom: Earlier records of cells that ran out of memory; those of `cells` are ignored.
+        write_card: Writes the model card of a saved model; None: no model is saved.
 
     Raises:
-        UserError: Before any cell is run: torch is missing, or a cell's model or data can't be had.
+        UserError: Before any cell runs: torch is missing, or a cell's model or data is unusable.
     """
-    _check_installed(cells, around.machine)
+    _require_packages(cells, environment.machine)
     records: list[Record] = []
-    again = {cell.config_hash for cell in cells}
-    ran_out = [record for record in known_oom if record.config_hash not in again]
+    hashes = {cell.config_hash for cell in cells}
+    earlier_oom = [record for record in known_oom if record.config_hash not in hashes]
     began = time.perf_counter()
     with (
         exclusive_lock(results),
@@ -118,40 +125,58 @@ def run_cells(  # noqa: PLR0913 - what a run is given has many sources
         Runner(start_method) as runner,
     ):
         preparations = Preparations(Path(folder))
-        prepared = [preparations.prepare(cell) for cell in cells]
-        if any(unsupported_reason(cell.config, around.machine) is None for cell in cells):
+        prepared_cells = [preparations.prepare(cell) for cell in cells]
+        if any(unsupported_reason(cell.config, environment.machine) is None for cell in cells):
             runner.wait_until_warm()
-        for index, (cell, needs) in enumerate(zip(cells, prepared, strict=True)):
-            needless = find_oom_bound(cell.config, [*ran_out, *records], around.machine) if skip else None
-            expected = 0.0 if needless else _expected_s(cell, records, known_s or {})
-            if budget is not None and time.perf_counter() - began + expected > budget.seconds:
-                watcher.cells_left_out(
-                    cells[index:], f"{budget.reason}, and {cell.label} is expected to take {expected:.0f} s"
-                )
+        for index, (cell, prepared) in enumerate(zip(cells, prepared_cells, strict=True)):
+            oom_bound = find_oom_bound(cell.config, [*earlier_oom, *records], environment.machine) if skip else None
+            expected_s = 0.0 if oom_bound else _expected_s(cell, records, previous_s or {})
+            if budget is not None and time.perf_counter() - began + expected_s > budget.seconds:
+                reason = f"{budget.reason}, and {cell.label} is expected to take {expected_s:.0f} s"
+                listener.cells_left_out(cells[index:], reason)
                 break
-            watcher.cell_started(cell)
-            if needless:
-                record = blank_record(cell, around, "skipped", needless).model_copy(update={"data": needs.data})
+            listener.cell_started(cell)
+            if oom_bound:
+                record = blank_record(cell, environment, "skipped", oom_bound)
+                record = record.model_copy(update={"data": prepared.data})
                 path = save_record(record, results)
             else:
-                record, path = run_and_save(runner, cell, needs, around, watcher, results, write_card)
+                record, path = run_and_save(runner, cell, prepared, environment, listener, results, write_card)
             records.append(record)
-            watcher.cell_ended(cell, record, path)
+            listener.cell_ended(cell, record, path)
             if record.outcome == "interrupted":
                 break
     return records
 
 
 def run_and_save(
-    runner: Runner, cell: Cell, needs: PreparedCell, around: Environment, watcher: ProgressListener, results: Path,
+    runner: Runner,
+    cell: Cell,
+    prepared: PreparedCell,
+    environment: Environment,
+    listener: ProgressListener,
+    results: Path,
     write_card: WriteCard | None,
-) -> tuple[Record, Path]:  # fmt: skip
-    """Run a cell and save its record, and the model beside it where one is to be kept."""
+) -> tuple[Record, Path]:
+    """Run a cell and save its record, and its model if the configuration asks for it.
+
+    Args:
+        runner: Runs the cell.
+        cell: The cell.
+        prepared: Its job and data.
+        environment: Facts about this machine and checkout.
+        listener: Informed of the cell's progress.
+        results: Folder of records.
+        write_card: Writes the model card of a saved model; None: no model is saved.
+
+    Returns:
+        The record and its path.
+    """
+    job = prepared.job
     with staging_folder(cell, results) if write_card else contextlib.nullcontext() as folder:
-        job = needs.job
         if folder is not None and isinstance(job, TrainJob):
-            needs = replace(needs, job=replace(job, save_model_to=str(folder)))
-        record = runner.run(cell, needs, around, lambda message: watcher.cell_progressed(cell, message))
+            prepared = replace(prepared, job=replace(job, save_model_to=str(folder)))
+        record = runner.run(cell, prepared, environment, lambda message: listener.cell_progressed(cell, message))
         path = save_record(record, results)
         if folder is not None and isinstance(job, TrainJob) and write_card is not None:
             save_model(folder, record, path, job.model, results, write_card)
@@ -160,26 +185,30 @@ def run_and_save(
 
 @contextlib.contextmanager
 def exclusive_lock(results: Path) -> Iterator[None]:
-    """Hold the folder's lock: two studies at once would slow each other and spoil both."""
+    """Hold the folder's lock, since two runs at once would slow each other down and spoil both measurements.
+
+    Raises:
+        UserError: Another process holds it.
+    """
     results.mkdir(parents=True, exist_ok=True)
     try:
-        # The kernel lets it go when this process ends, however it ends.
+        # The kernel releases the lock when this process ends, however it ends.
         with FileLock(results / ".lock", timeout=0):
             yield
     except Timeout:
         raise UserError(f"{results}: another run is measuring into this folder; wait for it, or end it") from None
 
 
-def _expected_s(cell: Cell, records: Iterable[Record], known_s: dict[str, float]) -> float:
-    """Seconds this configuration took before; else those of the longest cell so far."""
-    return known_s.get(cell.config_hash) or max((record.duration_s for record in records), default=0.0)
+def _expected_s(cell: Cell, records: Iterable[Record], previous_s: dict[str, float]) -> float:
+    """Return the seconds that this configuration took before, else those of the longest cell so far."""
+    return previous_s.get(cell.config_hash) or max((record.duration_s for record in records), default=0.0)
 
 
-def _check_installed(cells: Sequence[Cell], machine: Machine) -> None:
-    wanted = ["torch", "transformers", "tokenizers"]
+def _require_packages(cells: Sequence[Cell], machine: Machine) -> None:
+    required = ["torch", "transformers", "tokenizers"]
     if any(isinstance(cell.config, BaselineConfig) for cell in cells):
-        wanted.insert(0, "scikit-learn")
-    missing = [name for name in wanted if package_version(name) == "not installed"]
+        required.insert(0, "scikit-learn")
+    missing = [name for name in required if package_version(name) == "not installed"]
     if missing and any(unsupported_reason(cell.config, machine) is None for cell in cells):
         raise UserError(
             f"{', '.join(missing)} not installed: "

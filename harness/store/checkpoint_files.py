@@ -82,35 +82,6 @@ class Manifest(Settings):
 
 
 @dataclass(frozen=True)
-class ResumePlan:
-    """What the ranks of a training in pieces are told.
-
-    Attributes:
-        folder: Where its checkpoints are kept.
-        resume_from: The checkpoint to go on from; None: training begins.
-        stop: Counters by which the parent asks them to stop, see `stopping.py`.
-        every_s: From one checkpoint to the next.
-        max_s, max_rows: When this piece is to end: seconds since the cell was ordered, rows trained on in it.
-        time_words, rows_words: How these two were asked for.
-        timeout_s: When the parent ends a piece that has not stopped by itself.
-        machine, host: Of the record's machine.
-    """
-
-    folder: Path
-    identity: TrainingIdentity
-    resume_from: Path | None
-    stop: str
-    every_s: float
-    timeout_s: float
-    machine: str
-    host: str | None
-    max_s: float | None = None
-    max_rows: int | None = None
-    time_words: str = ""
-    rows_words: str = ""
-
-
-@dataclass(frozen=True)
 class ResumePoint:
     """The newest checkpoint that can be gone on with, if any; `refused` says of each newer one, why not."""
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from harness.dataset.sources import WEIGHTS
+from harness.execution.messages import TrainHistory
 from harness.files import atomic_write_text
 from harness.schema.training_record import Evaluation, SavedWeights
 from harness.worker.distributed import DistributedContext, any_across_ranks
 from harness.worker.safetensors_io import read_weights, write_weights
-from harness.worker.train_state import OnProgress, TrainHistory
+from harness.worker.train_state import OnProgress
 
 _TRAINED = "trained.safetensors"
 # In a checkpoint: the best weights until then, and what is known of them.

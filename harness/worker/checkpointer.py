@@ -24,7 +24,8 @@ from safetensors.torch import load_file, save_file
 from harness import __version__
 from harness.execution.heartbeat import Heartbeat
 from harness.execution.jobs import TrainJob
-from harness.execution.stop_flag import CAUSES, StopFlag
+from harness.execution.messages import StopRequest, TrainHistory
+from harness.execution.stop_flag import StopFlag, StopReason
 from harness.files import atomic_write_text
 from harness.machine.describe import package_version
 from harness.schema.training_record import Checkpoint, Evaluation, PeakMemory, Segment
@@ -42,12 +43,12 @@ from harness.store.checkpoint_files import (
 from harness.worker.best_model import BestModelSaver
 from harness.worker.distributed import DistributedContext, Told, all_gather_object
 from harness.worker.meters import MemoryMeter, StepTimer
-from harness.worker.train_state import TrainHistory, TrainState
+from harness.worker.train_state import TrainState
 
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _VERSIONS = ("torch", "transformers", "safetensors", "numpy")
-# What a rank may wish for, the strongest last; behind these the causes of stopping.py.
-_NOTHING, _CHECKPOINT, _ROWS, _TIME, _FIRST_CAUSE = range(5)
+# A rank's request, the strongest last: nothing, a checkpoint, or a checkpoint and a stop for a `StopReason`.
+_NOTHING, _CHECKPOINT = -1, 0
 
 
 class CheckpointWriter:
@@ -67,11 +68,11 @@ class CheckpointWriter:
         pulse: Heartbeat | None,
         best: BestModelSaver,
     ) -> None:
-        assert job.pieces is not None  # noqa: S101 - what a keeper is made for
-        self._pieces, self._ordered_at = job.pieces, job.submitted_at
+        assert job.resume is not None  # noqa: S101 - what a keeper is made for
+        self._pieces, self._ordered_at = job.resume, job.submitted_at
         self._trainee, self._place, self._timer, self._memory = trainee, place, timer, memory
         self._num_planned, self._pulse, self._best = num_planned, pulse, best
-        self._stop = StopFlag(Path(job.pieces.stop))
+        self._stop = StopFlag(job.resume.stop_flag)
         self.before = TrainHistory()
         self._first, self._num_rows, self._wish = 0, 0, _NOTHING
         self._started_at, self._kept_at = datetime.now(UTC), time.perf_counter()
@@ -111,19 +112,20 @@ class CheckpointWriter:
         self._wish = max(wish for wish, _ in told)
         limit = self._pieces.max_rows
         if limit is not None and sum(rows for _, rows in told) >= limit:
-            self._wish = max(self._wish, _ROWS)
+            self._wish = max(self._wish, StopReason.ROW_LIMIT)
         return self._wish > _NOTHING
 
     def save(self, trace: TrainHistory) -> None:
         """Write a checkpoint. One that can't be written is said in the rank's output, and training goes on."""
-        began, num_updates, failure = time.perf_counter(), len(trace.num_samples), ""
+        began, num_updates = time.perf_counter(), len(trace.num_samples)
+        failure: str | None = None
         at_work = self._pulse.keepalive(self._place.rank) if self._pulse else nullcontext()
         try:
             with self._memory.looking_away(), at_work:
                 path = self._write(trace)
         except OSError as error:
             traceback.print_exc()
-            failure = f"; no checkpoint could be written: {error}"
+            failure = str(error)
         else:
             seconds = time.perf_counter() - began
             self._written[-1] = self._written[-1].model_copy(update={"seconds": seconds})
@@ -132,10 +134,9 @@ class CheckpointWriter:
         self._kept_at = time.perf_counter()
         is_done = num_updates == self._num_planned or trace.stopped_early is not None
         if self._wish > _CHECKPOINT and not is_done:
-            outcome, words = self._reasons()[self._wish]
-            trace.stopped = outcome, f"{words}: stopped after {num_updates} of {self._num_planned} updates{failure}"
+            trace.stopped = StopRequest(StopReason(self._wish), num_updates, self._num_planned, failure)
 
-    def pieces(self, num_updates: int) -> tuple[Segment, ...]:
+    def segments(self, num_updates: int) -> tuple[Segment, ...]:
         """The pieces of this training, this one last."""
         own = Segment(
             first_update=self._first,
@@ -153,16 +154,11 @@ class CheckpointWriter:
 
     def _wishes_for(self) -> int:
         now, pieces = time.perf_counter(), self._pieces
-        if (cause := self._stop.cause()) is not None:
-            return _FIRST_CAUSE + cause
+        if (reason := self._stop.reason()) is not None:
+            return reason
         if pieces.max_s is not None and now - self._ordered_at >= pieces.max_s:
-            return _TIME
-        return _CHECKPOINT if now - self._kept_at >= pieces.every_s else _NOTHING
-
-    def _reasons(self) -> dict[int, tuple[str, str]]:
-        by_cause = {_FIRST_CAUSE + index: cause for index, cause in enumerate(CAUSES)}
-        asked = {_ROWS: self._pieces.rows_words, _TIME: self._pieces.time_words}
-        return by_cause | {wish: ("interrupted", words) for wish, words in asked.items()}
+            return StopReason.TIME_LIMIT
+        return _CHECKPOINT if now - self._kept_at >= pieces.save_interval_s else _NOTHING
 
     def _write(self, trace: TrainHistory) -> Path | None:
         """Write a checkpoint with all ranks; give its folder to rank 0.
@@ -208,7 +204,7 @@ class CheckpointWriter:
             identity=self._pieces.identity,
             num_updates=num_updates,
             num_updates_planned=self._num_planned,
-            pieces=self.pieces(num_updates),
+            pieces=self.segments(num_updates),
             files=files,
         )
 

@@ -15,10 +15,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from multiprocessing import connection, parent_process
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -33,11 +32,21 @@ from harness.dataset.corpus import TokenArrays, load_tokens
 from harness.execution.baselines import run_baseline
 from harness.execution.heartbeat import Heartbeat
 from harness.execution.jobs import BaselineJob, Job, TrainJob
+from harness.execution.messages import (
+    Diagnostics,
+    Message,
+    PhaseStarted,
+    Progress,
+    RankResult,
+    TrainHistory,
+    TrainResult,
+)
 from harness.execution.oom_messages import find_oom_message
 from harness.machine.malloc import mmap_large_blocks
 from harness.schema.cells import FineTuneConfig
+from harness.schema.record import Outcome
 from harness.schema.settings import num_trained_layers
-from harness.schema.training_record import Baseline, PeakMemory
+from harness.schema.training_record import MemoryParts, PeakMemory
 from harness.worker.best_model import BestModelSaver
 from harness.worker.checkpointer import CheckpointWriter
 from harness.worker.device import Unsupported, init_distributed
@@ -52,9 +61,9 @@ from harness.worker.model import build_model, describe_model, freeze_encoder_bel
 from harness.worker.optimizer import peak_learning_rate, planned_updates
 from harness.worker.torch_compile import use_cache
 from harness.worker.train_loop import build_train_state, train, warm_compile
-from harness.worker.train_state import OnProgress, TrainHistory, TrainState
+from harness.worker.train_state import OnProgress, TrainState
 
-Send = Callable[[dict[str, Any]], None]
+Send = Callable[[Message], None]
 
 
 _MESSAGE_EVERY_S = 1.0
@@ -79,7 +88,7 @@ _GIB = 2**30
 def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
     """Do a job and send how it ended.
 
-    Messages are dicts with a `kind`: `phase`, `mark` (at most one a second, none inside a timed step) and `end`.
+    See `harness.execution.messages`; the last one is a `RankResult`.
     """
     began = time.perf_counter()
     # A process group of its own: the terminal's Ctrl-C is the parent's, and all that is started here can be ended.
@@ -87,21 +96,20 @@ def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
     _exit_with_parent()
     _redirect_output(stderr_path)
     send = pipe.send
-    send({"kind": "phase", "name": "load", "start_s": began - job.submitted_at})
+    send(PhaseStarted("load", start_s=began - job.submitted_at))
     try:
-        ending = _run_training(job, send, began) if isinstance(job, TrainJob) else _baseline(job, send)
-        send({"kind": "end", "outcome": "ok", "reason": None, **ending})
+        send(run_training(job, send, began) if isinstance(job, TrainJob) else _baseline(job, send))
     except BaseException as error:  # noqa: BLE001 - every ending is data
         traceback.print_exc()
         outcome, reason = classify(error)
-        send({"kind": "end", "outcome": outcome, "reason": reason})
+        send(RankResult(outcome, reason))
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
         sys.stderr.flush()
 
 
-def classify(error: BaseException) -> tuple[str, str]:
+def classify(error: BaseException) -> tuple[Outcome, str]:
     """Tell what kind of ending an exception is, and why in one line."""
     shortage = next(filter(None, map(_oom_reason, _with_causes(error))), None)
     if shortage is not None:
@@ -134,21 +142,24 @@ def _in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"[:_REASON_SIGNS]
 
 
-def _baseline(job: BaselineJob, send: Send) -> dict[str, Any]:
+def _baseline(job: BaselineJob, send: Send) -> RankResult:
     memory = MemoryMeter(torch.device("cpu"), rank=0)
     memory.reset()
     measured = run_baseline(job.config.classifier, job.texts_folder)
-    told = {"baseline": Baseline(peak_memory=memory.peaks(), **measured), "cpu_s": time.process_time()}
-    send({"kind": "phase", "name": "after"})
-    return told
+    result = RankResult(
+        "ok", baseline=measured.model_copy(update={"peak_memory": memory.peaks()}), cpu_s=time.process_time()
+    )
+    send(PhaseStarted("after"))
+    return result
 
 
-def _run_training(job: TrainJob, send: Send, began: float) -> dict[str, Any]:
+def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
+    """Train this rank's part of a cell; `began` is the start of the process on perf_counter's clock."""
     config = job.config
     place = init_distributed(job)
     if config.training.compile:
-        use_cache(Path(f"{job.pulse}-compiled-{place.rank}"))
-    pulse = Heartbeat(Path(job.pulse), job.world_size) if job.pulse else None
+        use_cache(Path(f"{job.heartbeat}-compiled-{place.rank}"))
+    pulse = Heartbeat(Path(job.heartbeat), job.world_size) if job.heartbeat else None
     beat = functools.partial(pulse.tick, job.rank) if pulse else lambda: None
     if config.training.allocator == "mmap":
         mmap_large_blocks()
@@ -160,11 +171,11 @@ def _run_training(job: TrainJob, send: Send, began: float) -> dict[str, Any]:
     trainee = build_train_state(model, config, place, num_updates)
     timer, memory = StepTimer(place.device), MemoryMeter(place.device, place.rank)
     best = BestModelSaver(model, Path(job.save_model_to) if job.save_model_to else None, place, beat)
-    keeper = CheckpointWriter(job, trainee, place, timer, memory, num_updates, pulse, best) if job.pieces else None
+    keeper = CheckpointWriter(job, trainee, place, timer, memory, num_updates, pulse, best) if job.resume else None
     if keeper:
         keeper.resume(began)
     loaded = time.perf_counter()
-    send({"kind": "phase", "name": "train", "load_s": loaded - began})
+    send(PhaseStarted("train", load_s=loaded - began))
     compile_s = warm_compile(trainee, tokens["train"], config, place) if config.training.compile else None
     reporter = _Reporter(send, job, num_updates, num_told=len(keeper.before.held_bytes) if keeper else 0)
     try:
@@ -186,36 +197,37 @@ def _run_training(job: TrainJob, send: Send, began: float) -> dict[str, Any]:
         reporter.finish()
     seconds = timer.seconds()
     best.restore(trace)
-    send({"kind": "phase", "name": "test"})
-    # Where training is to go on later, no test set is looked at.
-    unfinished = ("diverged", trace.diverged) if trace.diverged else trace.stopped
-    tested = config.model.init == "pretrained" and not unfinished
+    send(PhaseStarted("test"))
+    # A stopped training that will be resumed is not evaluated on the test set.
+    tested = config.model.init == "pretrained" and trace.outcome == "ok"
     test = evaluate(model, tokens["test"], config, place, beat) if tested else None
     peaks, held = memory.peaks(), (held_before, held_now())
-    outcome, reason = unfinished or ("ok", None)
-    told: dict[str, Any] = {
-        "outcome": outcome,
-        "reason": reason,
-        "trace": asdict(trace) | {"evaluations": trace.evaluations},
-        "seconds": seconds,
-        "clock": "cuda_events" if place.device.type == "cuda" else "perf_counter",
-        "first_step_s": reporter.first_step_s,
-        "test": test,
-        "peaks": peaks,
-        "model": facts,
-        "lr_peak": peak_learning_rate(config, place.world_size),
-        "num_updates_planned": num_updates,
-        "num_threads": torch.get_num_threads(),
-        "torch_build": str(torch.__version__),  # a TorchVersion would make the parent import torch to read it
-        "checksum": _checksum(model),
-        "communication": None,
-        "compile_s": compile_s,
-        "pieces": keeper.pieces(len(trace.num_samples)) if keeper else (),
-    }
+    result = TrainResult(
+        history=trace,
+        step_s=seconds,
+        clock="cuda_events" if place.device.type == "cuda" else "perf_counter",
+        first_step_s=reporter.first_step_s,
+        test=test,
+        peaks=peaks,
+        model=facts,
+        lr_peak=peak_learning_rate(config, place.world_size),
+        num_updates_planned=num_updates,
+        num_threads=torch.get_num_threads(),
+        torch_build=str(torch.__version__),
+        checksum=parameter_checksum(model),
+        compile_s=compile_s,
+        segments=keeper.segments(len(trace.num_samples)) if keeper else (),
+    )
     # What follows is in none of the figures above.
-    send({"kind": "phase", "name": "after"})
-    told |= {} if unfinished else _run_diagnostics(job, trainee, tokens, place, told, held, beat)
-    return told | {"kept": best.finish(trace), "cpu_s": time.process_time()}
+    send(PhaseStarted("after"))
+    if trace.outcome == "ok":
+        result = replace(result, diagnostics=_run_diagnostics(job, trainee, tokens, place, result, held, beat))
+    return RankResult(
+        trace.outcome,
+        trace.diverged,
+        training=replace(result, saved=best.finish(trace)),
+        cpu_s=time.process_time(),
+    )
 
 
 def _run_diagnostics(
@@ -223,20 +235,25 @@ def _run_diagnostics(
     trainee: TrainState,
     tokens: dict[str, TokenArrays],
     place: DistributedContext,
-    told: dict[str, Any],
+    result: TrainResult,
     held: tuple[ResidentMemory, ResidentMemory],
     beat: OnProgress,
-) -> dict[str, Any]:
-    """What more steps show of one that went well, so far as was asked for."""
-    config, rows, seconds, more = job.config, tokens["train"], told["seconds"], {}
+) -> Diagnostics:
+    """Run the optional diagnostics after a successful training."""
+    config, rows, seconds, found = job.config, tokens["train"], result.step_s, Diagnostics()
     if place.world_size > 1:
-        more["communication"] = measure_communication(trainee, rows, config, place, beat)
-    near_limit = _near_memory_cap(config, told["peaks"])
+        found = replace(found, communication=measure_communication(trainee, rows, config, place, beat))
+    near_limit = _near_memory_cap(config, result.peaks)
     if job.run_diagnostics:
-        more |= {} if near_limit else _break_down(trainee, tokens, config, place, len(seconds), held, beat)
-        more |= measure_arithmetic(trainee, told["model"], rows, config, place, seconds, beat, near_limit=near_limit)
+        if not near_limit:
+            parts, kernels = _break_down(trainee, tokens, config, place, len(seconds), held, beat)
+            found = replace(found, memory_parts=parts, attention_kernels=kernels)
+        flops, peak = measure_arithmetic(
+            trainee, result.model, rows, config, place, seconds, beat, near_limit=near_limit
+        )
+        found = replace(found, flops=flops, peak=peak)
     _profile(job, trainee, rows, place, beat, num_steps=len(seconds))
-    return more
+    return found
 
 
 def _break_down(
@@ -247,16 +264,15 @@ def _break_down(
     num_steps: int,
     held: tuple[ResidentMemory, ResidentMemory],
     beat: OnProgress,
-) -> dict[str, Any]:
+) -> tuple[MemoryParts | None, tuple[str, ...]]:
     """Where the memory went; nothing of a compiled model, which shows no tensor to those who watch."""
     if config.training.compile:
-        return {}
+        return None, ()
     try:
-        parts, kernels = measure_breakdown(trainee, tokens, config, place, num_steps, held, beat)
+        return measure_breakdown(trainee, tokens, config, place, num_steps, held, beat)
     except (MemoryError, RuntimeError):
         traceback.print_exc()  # the ending is training's, which went well
-        return {}
-    return {"memory_parts": parts, "attention_kernels": kernels}
+        return None, ()
 
 
 def _profile(
@@ -308,19 +324,18 @@ class _Reporter:
         self._sent_at = now
         held, self._num_told = trace.held_bytes[self._num_told :], len(trace.held_bytes)
         self._send(
-            {
-                "kind": "mark",
-                "num_steps": len(trace.num_samples),
-                "num_steps_planned": self.num_updates,
-                "num_steps_before": self._num_before,
-                "num_samples": sum(trace.num_samples),
-                "evaluate_s": trace.evaluate_s,
-                "loss": trace.loss_sums[-1] / max(1, trace.num_samples[len(trace.loss_sums) - 1])
+            Progress(
+                num_steps=len(trace.num_samples),
+                num_steps_planned=self.num_updates,
+                num_steps_before=self._num_before,
+                num_samples=sum(trace.num_samples),
+                evaluate_s=trace.evaluate_s,
+                loss=trace.loss_sums[-1] / max(1, trace.num_samples[len(trace.loss_sums) - 1])
                 if trace.loss_sums
                 else None,
-                "accuracy": trace.evaluations[-1].accuracy if trace.evaluations else None,
-                "held_bytes": held,  # of the steps since the last mark: a killed process can't tell them later
-            }
+                accuracy=trace.evaluations[-1].accuracy if trace.evaluations else None,
+                held_bytes=held,
+            )
         )
 
 
@@ -351,7 +366,7 @@ def _near_memory_cap(config: FineTuneConfig, peaks: tuple[PeakMemory, ...]) -> b
     return limit is not None and max(peak.num_bytes for peak in peaks) > _NEAR_LIMIT * limit * 2**30
 
 
-def _checksum(model: PreTrainedModel) -> float:
+def parameter_checksum(model: PreTrainedModel) -> float:
     """Sum of all parameters in fp64: equal on every rank of a DDP cell."""
     with torch.inference_mode():
         # Part by part: a whole table of words in fp64 would be more than training's own peak left free.

@@ -23,6 +23,7 @@ from harness.dataset.batch_plan import (
     plan_epochs,
 )
 from harness.dataset.corpus import TokenArrays
+from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import Evaluation
 from harness.worker.collate import attention_mask, collate
@@ -44,7 +45,7 @@ from harness.worker.optimizer import (
     updates_per_epoch,
 )
 from harness.worker.torch_compile import compile_model, preserve_rng_state, warmup_shapes
-from harness.worker.train_state import Checkpointer, OnProgress, TrainHistory, TrainState
+from harness.worker.train_state import Checkpointer, OnProgress, TrainState
 
 
 def build_train_state(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -11,7 +11,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from harness.schema.training_record import Evaluation
+from harness.execution.messages import TrainHistory
 
 OnProgress = Callable[[], None]
 
@@ -32,32 +32,6 @@ class TrainState:
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
     num_skipped: torch.Tensor
-
-
-@dataclass
-class TrainHistory:
-    """What this rank saw, step by step; other ranks' are merged by the parent.
-
-    Attributes:
-        loss_sums: Sum over this rank's examples of a step, before its update.
-        num_token_pairs: Each row's padded length squared, summed.
-        diverged: Why training was given up, or None.
-        stopped: Of a training in pieces that is to go on later: the outcome of this piece, and why it ended.
-    """
-
-    loss_sums: list[float] = field(default_factory=list)
-    num_samples: list[int] = field(default_factory=list)
-    num_real_tokens: list[int] = field(default_factory=list)
-    num_padded_tokens: list[int] = field(default_factory=list)
-    num_token_pairs: list[int] = field(default_factory=list)
-    evaluations: list[Evaluation] = field(default_factory=list)
-    train_s: float = 0.0
-    evaluate_s: float = 0.0
-    held_bytes: list[int] = field(default_factory=list)
-    num_skipped: int = 0
-    stopped_early: str | None = None
-    diverged: str | None = None
-    stopped: tuple[str, str] | None = None
 
 
 class Checkpointer(Protocol):

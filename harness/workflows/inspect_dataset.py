@@ -230,7 +230,7 @@ def _floor(corpus: Corpus) -> BaselineFloor | None:
         seconds = time.perf_counter() - began
     facts = corpus.facts
     return BaselineFloor(
-        facts.test.majority_fraction, fitted["test"].accuracy, seconds, facts.train.num_rows, facts.test.num_rows
+        facts.test.majority_fraction, fitted.test.accuracy, seconds, facts.train.num_rows, facts.test.num_rows
     )
 
 

@@ -15,15 +15,17 @@ from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 
 from harness.errors import UserError
 from harness.execution.jobs import PreparedCell, TrainJob
+from harness.execution.messages import FilePages, Message, Progress, RankResult
 from harness.machine.describe import num_gpus_used, num_ranks, num_threads, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
+from harness.schema.training_record import PeakMemory
 
 TOLERANCE = 0.02
 _FEWEST_S = 1.0  # between two marks: of less, a late wake-up of the parent could be 2 %
@@ -35,7 +37,8 @@ _TIME_LINES = {
 _ELAPSED = re.compile(r"Elapsed \(wall clock\) time \(h:mm:ss or m:ss\): (?:(\d+):)?(\d+):([\d.]+)")
 _CHILD = "harness.worker.instrumented"
 
-Message = dict[str, Any]
+# A message with this process's monotonic clock at its arrival.
+Heard = tuple[float, Message | FilePages]
 
 
 @dataclass(frozen=True)
@@ -109,28 +112,33 @@ def verify_cell(cell: Cell, prepare: Callable[[Cell], PreparedCell], machine: Ma
             began = time.monotonic()
             messages = run_alone(job, folder, timed, timeout_s=config.limits.timeout_s)
             elapsed_s = time.monotonic() - began
-        end = next((one for one in messages if one["kind"] == "end"), None)
-        if end is None or end["outcome"] != "ok":
-            outcome, why = (end["outcome"], end["reason"]) if end else ("crashed", "its process ended with no word")
-            return Verified(cell.name, outcome, why, ())
+        result = next((message for _, message in messages if isinstance(message, RankResult)), None)
+        if result is None:
+            return Verified(cell.name, "crashed", "its process ended with no word", ())
+        if result.training is None or result.outcome != "ok":
+            return Verified(cell.name, result.outcome, result.reason, ())
         by_time = read_time(told_by_time.read_text(encoding="utf-8")) if timed else None
-    readings = [stopwatch_reading(messages, end), *time_readings(end, elapsed_s, by_time, on_gpu=on_gpu)]
+    measured = result.training
+    readings = [
+        stopwatch_reading(messages, measured.step_s),
+        *time_readings(measured.peaks, elapsed_s, by_time, on_gpu=on_gpu),
+    ]
     if on_gpu:
-        readings.append(_smi_reading(end, used_mib))
+        readings.append(_smi_reading(measured.peaks, used_mib))
     return Verified(cell.name, "ok", None, tuple(readings))
 
 
-def run_alone(job: TrainJob, folder: Path, inside: Sequence[str], *, timeout_s: float) -> list[Message]:
+def run_alone(job: TrainJob, folder: Path, inside: Sequence[str], *, timeout_s: float) -> list[Heard]:
     """Run a job's worker as a command inside another (`time -v`, ...), and give its messages.
-
-    Each has `heard_s`, this process's monotonic clock: no time that the worker's own process took.
 
     Raises:
         UserError: When it had not ended in time; it is ended then.
     """
     job_file, log = folder / "job.pickle", folder / "child.log"
     receiver, sender = Pipe(duplex=False)
-    job_file.write_bytes(pickle.dumps(replace(job, submitted_at=time.perf_counter(), pulse=str(folder / "pulse"))))
+    job_file.write_bytes(
+        pickle.dumps(replace(job, submitted_at=time.perf_counter(), heartbeat=str(folder / "heartbeat")))
+    )
     command = [*inside, sys.executable, "-m", _CHILD, str(job_file), str(sender.fileno()), str(log)]
     with log.open("ab") as output:
         process = psutil.Popen(command, pass_fds=[sender.fileno()], stdout=output, stderr=output)
@@ -144,7 +152,7 @@ def run_alone(job: TrainJob, folder: Path, inside: Sequence[str], *, timeout_s: 
     return messages
 
 
-def _hear(receiver: Connection, deadline: float) -> Iterator[Message]:
+def _hear(receiver: Connection, deadline: float) -> Iterator[Heard]:
     """Block for each message until the last holder of the pipe's other end is gone."""
     while True:
         if not receiver.poll(max(0.0, deadline - time.monotonic())):
@@ -153,7 +161,7 @@ def _hear(receiver: Connection, deadline: float) -> Iterator[Message]:
             message = receiver.recv()
         except EOFError:
             return
-        yield message | {"heard_s": time.monotonic()}
+        yield time.monotonic(), message
 
 
 def _end(process: psutil.Popen) -> None:
@@ -163,22 +171,20 @@ def _end(process: psutil.Popen) -> None:
     process.wait()
 
 
-def stopwatch_reading(messages: Sequence[Message], end: Message) -> InstrumentReading:
+def stopwatch_reading(messages: Sequence[Heard], step_s: Sequence[float]) -> InstrumentReading:
     """Samples a second of the steps between the first and the last mark, by the worker's timer and by this process's clock."""
     figure, unit, instrument = "throughput", "samples/s", "a stopwatch in another process"
-    marks = [one for one in messages if one["kind"] == "mark"]
-    marks = [
-        one for one in marks if one["evaluate_s"] == marks[0]["evaluate_s"]
-    ]  # the last step's comes after a validation
-    watched_s = marks[-1]["heard_s"] - marks[0]["heard_s"] if marks else 0.0
+    marks = [(at_s, message) for at_s, message in messages if isinstance(message, Progress)]
+    # The last step's comes after a validation.
+    marks = [(at_s, mark) for at_s, mark in marks if mark.evaluate_s == marks[0][1].evaluate_s]
+    watched_s = marks[-1][0] - marks[0][0] if marks else 0.0
     if watched_s < _FEWEST_S:
         note = f"only {watched_s:.1f} s of steps lay between marks: raise training.max_steps"
         return InstrumentReading(figure, unit, None, None, instrument, note)
-    first, last = marks[0]["num_steps"], marks[-1]["num_steps"]
-    num_samples = marks[-1]["num_samples"] - marks[0]["num_samples"]
-    return InstrumentReading(
-        figure, unit, num_samples / sum(end["seconds"][first:last]), num_samples / watched_s, instrument
-    )
+    first, last = marks[0][1], marks[-1][1]
+    num_samples = last.num_samples - first.num_samples
+    seconds = sum(step_s[first.num_steps : last.num_steps])
+    return InstrumentReading(figure, unit, num_samples / seconds, num_samples / watched_s, instrument)
 
 
 def read_time(text: str) -> dict[str, float]:
@@ -191,7 +197,7 @@ def read_time(text: str) -> dict[str, float]:
 
 
 def time_readings(
-    end: Message, elapsed_s: float, by_time: dict[str, float] | None, *, on_gpu: bool
+    peaks: Sequence[PeakMemory], elapsed_s: float, by_time: dict[str, float] | None, *, on_gpu: bool
 ) -> tuple[InstrumentReading, ...]:
     """Peak memory and the process's whole life, against `/usr/bin/time -v`.
 
@@ -200,7 +206,7 @@ def time_readings(
     instrument = "/usr/bin/time -v"
     note = None if by_time else f"{instrument} is not installed (Debian: apt install time)"
     told = by_time or {}
-    rss = next((peak.num_bytes for peak in end["peaks"] if peak.source == "rss"), None)
+    rss = next((peak.num_bytes for peak in peaks if peak.source == "rss"), None)
     name = "peak of main memory" if on_gpu else "peak memory"
     max_rss = told["max_rss_kib"] * _KIB / _MIB if "max_rss_kib" in told else None
     return (
@@ -230,9 +236,9 @@ def _smi(*, on_gpu: bool) -> Iterator[list[float]]:
             readings += [value - used[0] for value in used[1:]]
 
 
-def _smi_reading(end: Message, more_than_before: Sequence[float]) -> InstrumentReading:
+def _smi_reading(peaks: Sequence[PeakMemory], more_than_before: Sequence[float]) -> InstrumentReading:
     """What the process held of the GPU: NVML's figure in the record, and how much more nvidia-smi saw used than before."""
-    ours = next((peak.num_bytes / _MIB for peak in end["peaks"] if peak.source == "nvml_process"), None)
+    ours = next((peak.num_bytes / _MIB for peak in peaks if peak.source == "nvml_process"), None)
     note = None if more_than_before else "nvidia-smi is not on PATH, or told nothing"
     if ours is None:
         note = "NVML does not tell what a process holds here"

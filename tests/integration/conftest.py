@@ -83,10 +83,10 @@ class Bench:
         return self.preparations.prepare(cell)
 
     def run(
-        self, around: Environment | None = None, on_progress=lambda _: None, runner: Runner | None = None, **raw: Any
+        self, around: Environment | None = None, on_message=lambda _: None, runner: Runner | None = None, **raw: Any
     ) -> Record:
         (cell,) = self.cells(**raw)
-        return (runner or self.runner).run(cell, self.prepare(cell), around or self.around, on_progress)
+        return (runner or self.runner).run(cell, self.prepare(cell), around or self.around, on_message)
 
     def with_cores(self, num: int) -> Environment:
         """This machine as though it had `num` usable cores: what it can do is then not asked of it."""

@@ -5,39 +5,50 @@ from __future__ import annotations
 import random
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import psutil
 
-from harness.execution.resumable import identify
-from harness.store.checkpoint_files import ResumePlan, find_newest, list_checkpoints
+from harness.execution.jobs import ResumePlan
+from harness.execution.messages import PhaseStarted
+from harness.execution.resumable import identify_training
+from harness.execution.stop_flag import StopReason
+from harness.store.checkpoint_files import find_newest, list_checkpoints
 
 NEVER_S = 1e9
 
 
-def run_piece(bench, folder, *, around=None, on_progress=lambda _: None, keep_flag=False, save_model_to="", **asked):
-    """Go on with the cell from its newest checkpoint in `folder`."""
-    raw = {key: value for key, value in asked.items() if key not in ("every_s", "max_rows")}
-    (cell,) = bench.cells(**raw)
-    around = around or bench.around
+def run_segment(
+    bench,
+    folder,
+    *,
+    environment=None,
+    on_message=lambda _: None,
+    keep_flag=False,
+    save_model_to="",
+    save_interval_s=NEVER_S,
+    max_rows=None,
+    **study,
+):
+    """Train the cell from its newest checkpoint in `folder`."""
+    (cell,) = bench.cells(**study)
+    environment = environment or bench.around
     prepared = bench.prepare(cell)
-    told = tell(cell, prepared, folder, around.machine, asked.get("every_s", NEVER_S), asked.get("max_rows"))
+    plan = plan_to(cell, prepared, folder, environment.machine, save_interval_s, max_rows)
     if not keep_flag:
-        Path(told.stop).unlink(missing_ok=True)
-    job = replace(
-        prepared.job, pieces=told, run_diagnostics=False, save_model_to=save_model_to
-    )  # what it looks at more closely is no matter here
-    return bench.runner.run(cell, replace(prepared, job=job), around, on_progress)
+        plan.stop_flag.unlink(missing_ok=True)
+    job = replace(prepared.job, resume=plan, run_diagnostics=False, save_model_to=save_model_to)
+    prepared = replace(prepared, job=job, limit_texts={StopReason.ROW_LIMIT: f"--max-rows {max_rows}"})
+    return bench.runner.run(cell, prepared, environment, on_message)
 
 
-def tell(cell, prepared, folder, machine, every_s=NEVER_S, max_rows=None):
-    """What the ranks are told."""
+def plan_to(cell, prepared, folder, machine, save_interval_s=NEVER_S, max_rows=None):
+    """Plan a segment that resumes from the newest checkpoint in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    identity = identify(cell, prepared, machine)
+    identity = identify_training(cell, prepared, machine)
     return ResumePlan(
         folder=folder, identity=identity, resume_from=find_newest(folder, identity).path,
-        stop=f"{folder}-stop", every_s=every_s, timeout_s=120, machine=machine.id, host=machine.host,
-        max_rows=max_rows, rows_words=f"--max-rows {max_rows}",
+        stop_flag=folder.with_name(f"{folder.name}-stop"), save_interval_s=save_interval_s, timeout_s=120,
+        machine=machine.id, host=machine.host, max_rows=max_rows,
     )  # fmt: skip
 
 
@@ -58,7 +69,7 @@ class KillLater:
         self._timer = None
 
     def __call__(self, message):
-        if self._timer is None and message["kind"] == "phase" and message["name"] == "train":
+        if self._timer is None and isinstance(message, PhaseStarted) and message.name == "train":
             self._timer = threading.Timer(self._after_s, self._kill)
             self._timer.start()
 
@@ -84,11 +95,11 @@ def train_through_kills(bench, folder, workers, num_kills, longest_s, rng: rando
     num_ranks, found = raw.pop("num_ranks", 1), []
     for _ in range(num_kills):
         killer = KillLater(workers, rng.uniform(0, longest_s), rng.randrange(num_ranks))
-        record = run_piece(bench, folder, on_progress=killer, every_s=1e-9, **raw)
+        record = run_segment(bench, folder, on_message=killer, save_interval_s=1e-9, **raw)
         killer.done()
         if record.outcome == "ok":
             return record, found
         # "oom": the count of kernel kills rose meanwhile, by whatever else runs on this machine.
         assert record.outcome in ("crashed", "oom"), record.reason
         found.append(max((int(path.name[-8:]) for path in list_checkpoints(folder)), default=0))
-    return run_piece(bench, folder, **raw), found
+    return run_segment(bench, folder, **raw), found

@@ -1,4 +1,4 @@
-"""Workers that misbehave: each is started in place of `harness.execution.runner._worker_entry`, in a process of its own."""
+"""Workers that misbehave: each is started in place of `harness.execution.runner.run_worker`, in a process of its own."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def diverges_from_others(job, pipe, stderr):
     """A rank whose parameters are its own."""
     from harness.worker import main as worker
 
-    checksum = worker._checksum
-    worker._checksum = lambda model: checksum(model) + job.rank
+    checksum = worker.parameter_checksum
+    worker.parameter_checksum = lambda model: checksum(model) + job.rank
     worker.run(job, pipe, stderr)
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from harness.analysis.summarize import summarise
 from harness.execution import memory_cap as cage_module
-from harness.execution import runner as runner_module
 from harness.execution.jobs import Environment
 from harness.execution.memory_cap import MemoryCap
 from harness.execution.memory_sampler import pss_bytes
+from harness.execution.messages import Progress
 from harness.execution.sweep import run_cells
 from harness.machine import memory_users as holders_module
 from harness.machine.describe import memory_group
@@ -108,12 +108,12 @@ class TestControlGroup:
 
     def test_a_kill_by_another_hand_is_no_shortage(self, bench):
         def kill(message):
-            if message["kind"] == "mark":
+            if isinstance(message, Progress):
                 for child in psutil.Process().children():
                     if "multiprocessing-fork" in " ".join(child.cmdline()):
                         child.kill()
 
-        record = bench.run(on_progress=kill, training=ENDLESS, limits={"memory_limit_gib": 2})
+        record = bench.run(on_message=kill, training=ENDLESS, limits={"memory_limit_gib": 2})
         assert record.outcome == "crashed"
         assert record.reason.startswith("the process was ended by SIGKILL")
 
@@ -243,7 +243,7 @@ class TestKinds:
         ids=["Python", "torch", "the kernel's ENOMEM", "wrapped", "C++, in a thread of its own"],
     )
     def test_it_is_out_of_memory(self, worker, reason, bench, monkeypatch):
-        monkeypatch.setattr(runner_module, "_worker_entry", worker)
+        monkeypatch.setattr(bench.runner, "worker_entry", worker)
         record = bench.run()
         assert record.outcome == "oom", record.reason
         assert reason in record.reason
@@ -308,7 +308,7 @@ class TestHolders:
         # As on a machine of 4 GiB: of this one's memory the test need not fill a tenth.
         small = machine.model_copy(update={"memory_limit_bytes": 4 * GIB})
         holder(700 * MIB)
-        monkeypatch.setattr(runner_module, "_worker_entry", odd_workers.leaks)
+        monkeypatch.setattr(bench.runner, "worker_entry", odd_workers.leaks)
         record = bench.run(
             Environment(small, None, None, bench.around.packages),
             training={"max_steps": 45, "eval_every": 100},
@@ -326,7 +326,7 @@ class TestHolders:
     def test_of_a_cell_that_ran_out_of_memory_they_are_named_too(self, bench, monkeypatch, holder, tmp_path):
         small = bench.around.machine.model_copy(update={"memory_limit_bytes": 4 * GIB})
         holder(700 * MIB)
-        monkeypatch.setattr(runner_module, "_worker_entry", odd_workers.leaks_until_killed)
+        monkeypatch.setattr(bench.runner, "worker_entry", odd_workers.leaks_until_killed)
         record = bench.run(
             Environment(small, None, None, bench.around.packages), training=ENDLESS, limits={"memory_limit_gib": 1}
         )

@@ -56,22 +56,21 @@ def test_compiled_training_has_the_losses_of_plain_training_and_compiles_before_
         monkeypatch.setenv(name, "the worker's own is put in its place")
     torch._dynamo.reset()
     counters.clear()
-    pulse = tmp_path / "pulse"
-    worker.Pulse(pulse, 1).close()
+    heartbeat = tmp_path / "heartbeat"
+    worker.Heartbeat(heartbeat, 1).close()
     began = time.perf_counter()
-    job = replace(bench.prepare(cell).job, submitted_at=began, num_threads=1, pulse=str(pulse))
-    end = worker._run_training(job, lambda _: None, began)
-    losses = [
-        total / count for total, count in zip(end["trace"]["loss_sums"], end["trace"]["num_samples"], strict=True)
-    ]
+    job = replace(bench.prepare(cell).job, submitted_at=began, num_threads=1, heartbeat=str(heartbeat))
+    measured = worker.run_training(job, lambda _: None, began).training
+    history = measured.history
+    losses = [total / count for total, count in zip(history.loss_sums, history.num_samples, strict=True)]
     assert len(losses) == 32
     assert losses == pytest.approx(plain.training.steps.loss, abs=1e-4)
     assert losses[-1] < losses[0]
     assert seen["graphs"] >= 1
     assert counters["stats"]["unique_graphs"] == seen["graphs"], "a step was timed while it compiled"
     assert counters["graph_break"] == {}
-    assert end["compile_s"] > 10 * max(end["seconds"])  # which hold none of it
-    assert Path(f"{pulse}-compiled-0").is_dir()
+    assert measured.compile_s > 10 * max(measured.step_s)  # which hold none of it
+    assert Path(f"{heartbeat}-compiled-0").is_dir()
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import odd_workers
 import psutil
 import pytest
 
-from harness.execution import runner as runner_module
+from harness.execution.messages import Progress
 from harness.execution.runner import Runner
 from harness.schema.record import to_json
 
@@ -43,11 +43,11 @@ def is_zombie(process):
 class Act:
     """Does something once, when the cell tells of its first mark, and remembers the cell's processes."""
 
-    def __init__(self, do=lambda processes: None, at="mark"):
-        self._do, self._at, self.processes = do, at, []
+    def __init__(self, do=lambda processes: None):
+        self._do, self.processes = do, []
 
     def __call__(self, message):
-        if not self.processes and self._at in (message["kind"], message.get("name")):
+        if not self.processes and isinstance(message, Progress):
             self.processes = workers()
             self._do(self.processes)
 
@@ -66,7 +66,7 @@ def left_of(act):
 @pytest.mark.alone
 def test_a_cell_over_its_time_is_ended_and_keeps_its_marks(bench):
     act = Act()
-    record = bench.run(on_progress=act, training=ENDLESS, limits={"timeout_s": 2.5})
+    record = bench.run(on_message=act, training=ENDLESS, limits={"timeout_s": 2.5})
     assert (record.outcome, record.reason) == ("timeout", "not done after limits.timeout_s = 2.5 s")
     assert 2.5 <= record.duration_s < 4
     assert len(record.marks) >= 2
@@ -78,7 +78,7 @@ def test_a_cell_over_its_time_is_ended_and_keeps_its_marks(bench):
 
 def test_a_killed_worker_is_a_crash_that_names_the_signal(bench):
     act = Act(lambda processes: processes[0].kill())
-    record = bench.run(on_progress=act, training=ENDLESS)
+    record = bench.run(on_message=act, training=ENDLESS)
     assert record.outcome == "crashed"
     assert record.reason.startswith("the process was ended by SIGKILL")
     assert len(record.marks) >= 1
@@ -113,7 +113,7 @@ def test_a_killed_rank_is_named_and_the_other_is_reaped(bench, victim):
 )
 def test_a_rank_that_hangs_or_fails_ends_its_cell_within_10_seconds(worker, outcome, reason, bench, monkeypatch):
     act = Act()
-    record = run_with(worker, bench, monkeypatch, on_progress=act, training=ENDLESS, matrix={"device": ["cpu-ddp2"]})
+    record = run_with(worker, bench, monkeypatch, on_message=act, training=ENDLESS, matrix={"device": ["cpu-ddp2"]})
     assert record.outcome == outcome
     assert record.reason.startswith(reason)
     assert record.duration_s - record.marks[0].at_s < 10  # its first step was a moment before the fourth
@@ -140,7 +140,7 @@ def test_a_lost_loss_is_diverged_with_its_steps_kept(bench):
 
 def test_ctrl_c_is_interrupted_with_what_it_reached(bench):
     act = Act(lambda _: os.kill(os.getpid(), signal.SIGINT))
-    record = bench.run(on_progress=act, training=ENDLESS)
+    record = bench.run(on_message=act, training=ENDLESS)
     assert (record.outcome, record.reason) == ("interrupted", "stopped by the user")
     assert record.marks
     assert left_of(act) == []
@@ -148,9 +148,9 @@ def test_ctrl_c_is_interrupted_with_what_it_reached(bench):
 
 
 def run_with(worker, bench, monkeypatch, **raw):
-    monkeypatch.setattr(runner_module, "_worker_entry", worker)
-    on_progress = raw.pop("on_progress", lambda _: None)
-    return bench.run(bench.with_cores(2), on_progress, **raw)
+    monkeypatch.setattr(bench.runner, "worker_entry", worker)
+    on_message = raw.pop("on_message", lambda _: None)
+    return bench.run(bench.with_cores(2), on_message, **raw)
 
 
 def test_noise_corrupts_no_message_and_its_tail_is_scrubbed(bench, monkeypatch, capfd):
@@ -167,7 +167,7 @@ def test_noise_corrupts_no_message_and_its_tail_is_scrubbed(bench, monkeypatch, 
 
 def test_what_a_cell_started_ends_with_it(bench, monkeypatch):
     act = Act()
-    record = run_with(odd_workers.with_child, bench, monkeypatch, on_progress=act)
+    record = run_with(odd_workers.with_child, bench, monkeypatch, on_message=act)
     assert record.outcome == "ok"
     assert len(act.processes) == 2
     assert left_of(act) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.execution.messages import PhaseStarted
 from harness.machine import energy_meter as energy
 from harness.store.record_files import load_record, save_record
 
@@ -21,13 +22,13 @@ def package(tmp_path, monkeypatch):
 
 def test_a_run_draws_from_its_order_to_the_end_of_its_test(bench, package, tmp_path):
     def draw(message):
-        if message["kind"] == "phase":
+        if isinstance(message, PhaseStarted):
             # What is drawn after the test evaluation is of no figure.
             package.write_text(
-                {"load": "1000000\n", "train": "5000000\n", "test": "7500000\n"}.get(message["name"], "99000000\n")
+                {"load": "1000000\n", "train": "5000000\n", "test": "7500000\n"}.get(message.name, "99000000\n")
             )
 
-    record = bench.run(on_progress=draw)
+    record = bench.run(on_message=draw)
     assert record.outcome == "ok"
     assert (record.energy.source, record.energy.cpu_joules) == ("RAPL", (7.5,))
     spent = record.phases.start_s + record.phases.load_s + record.phases.train_s + record.phases.test_s
@@ -40,7 +41,7 @@ def test_a_cell_that_fails_has_drawn_until_its_end(bench, package):
         package.write_text("3000000\n")
 
     endless = {"epochs": 100_000, "eval_every": 100_000}
-    record = bench.run(on_progress=draw, training=endless, limits={"timeout_s": 3})
+    record = bench.run(on_message=draw, training=endless, limits={"timeout_s": 3})
     assert (record.outcome, record.energy.cpu_joules) == ("timeout", (3.0,))
     assert record.energy.seconds == pytest.approx(record.duration_s)
 

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from harness.cli.views.progress import ProgressView
+from harness.execution.messages import FilePages, Progress, RankResult
 from harness.schema.settings import PACKAGED_MODEL
 from harness.workflows.verify import run_alone, verify_cell
 
@@ -68,10 +69,10 @@ def test_a_sleep_planted_in_batching_is_seen_by_both_clocks(bench, tmp_path, mon
         monkeypatch.setattr(harness.worker.train_loop, "collate", slow if pause_s else collate)
         began = time.perf_counter()
         heard = []
-        job = replace(bench.prepare(cell).job, submitted_at=began, num_threads=1, pulse=str(tmp_path / "pulse"))
-        end = worker._run_training(job, lambda message: heard.append((time.perf_counter(), message)), began)
-        marks = [at for at, message in heard if message["kind"] == "mark"]
-        return sum(end["seconds"][1:]), marks[-1] - marks[0]
+        job = replace(bench.prepare(cell).job, submitted_at=began, num_threads=1, heartbeat=str(tmp_path / "heartbeat"))
+        result = worker.run_training(job, lambda message: heard.append((time.perf_counter(), message)), began)
+        marks = [at for at, message in heard if isinstance(message, Progress)]
+        return sum(result.training.step_s[1:]), marks[-1] - marks[0]
 
     run(0)  # the first run in this process pays for what later ones find warm
     # The quietest of three each: whatever else this machine does makes a run longer, never shorter.
@@ -125,9 +126,10 @@ def _peaks_without_files(job, folder):
         of_process = int((group / peak_file).read_text()) - of_files
     finally:
         group.rmdir()
-    told = {message["kind"]: message for message in messages}
-    (peak,) = told["end"]["peaks"]
-    return peak.num_bytes - told["held"]["file_bytes"], of_process
+    (result,) = (message for _, message in messages if isinstance(message, RankResult))
+    (files,) = (message for _, message in messages if isinstance(message, FilePages))
+    (peak,) = result.training.peaks
+    return peak.num_bytes - files.num_bytes, of_process
 
 
 def _control_group():

@@ -120,7 +120,7 @@ def test_a_budget_leaves_out_what_is_expected_to_pass_it_and_says_so(bench, tmp_
     watcher = Watcher()
     known_s = {cells[0].config_hash: 1.0, cells[1].config_hash: 1000.0}
     records = run_cells(
-        cells, tmp_path, bench.around, watcher, known_s=known_s, budget=Budget(100.0, "limits.budget_minutes = 1.7")
+        cells, tmp_path, bench.around, watcher, previous_s=known_s, budget=Budget(100.0, "limits.budget_minutes = 1.7")
     )
     assert [record.outcome for record in records] == ["ok"]
     assert watcher.ended == records == list(load_records([tmp_path]).records)

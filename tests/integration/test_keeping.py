@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from in_pieces import run_piece
+from in_pieces import run_segment
 from safetensors.torch import load_file
 
 from harness.dataset.corpus import load_tokens
@@ -160,7 +160,7 @@ def test_pieces_carry_the_best_weights_over(trainable, bench, tmp_path):
     for name, more in (("one", {"max_rows": rows}), ("two", {"max_rows": 1}), ("three", {})):
         to = tmp_path / name
         to.mkdir()
-        records.append(run_piece(bench, tmp_path / "checkpoints", save_model_to=str(to), **more, **study))
+        records.append(run_segment(bench, tmp_path / "checkpoints", save_model_to=str(to), **more, **study))
 
     assert [record.training.kept is None for record in records] == [True, True, False]
     assert records[-1].training.kept.num_updates == num_updates

@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from in_pieces import bits_of, run_piece, tell, train_through_kills
+from in_pieces import bits_of, plan_to, run_segment, train_through_kills
 from test_endings import workers
 from test_run_command import Started, harness
 
 from harness.dataset.corpus import load_tokens
+from harness.execution.messages import Progress
 from harness.execution.stop_flag import graceful_stop
 from harness.store.checkpoint_files import list_checkpoints
 from harness.store.record_files import load_record
@@ -51,9 +52,9 @@ def test_a_training_in_three_pieces_is_the_unbroken_one_to_the_last_bit(way, ben
     whole = bench.run(two_cores, **WAYS[way])
     assert whole.outcome == "ok", whole.reason
     folder = tmp_path / "checkpoints"
-    first = run_piece(bench, folder, around=two_cores, max_rows=70, **WAYS[way])
-    second = run_piece(bench, folder, around=two_cores, max_rows=33, **WAYS[way])
-    last = run_piece(bench, folder, around=two_cores, **WAYS[way])
+    first = run_segment(bench, folder, environment=two_cores, max_rows=70, **WAYS[way])
+    second = run_segment(bench, folder, environment=two_cores, max_rows=33, **WAYS[way])
+    last = run_segment(bench, folder, environment=two_cores, **WAYS[way])
     assert bits_of(last) == bits_of(whole)
     assert all(loss is not None for loss in last.training.steps.loss)
     assert len(last.training.steps.seconds[0]) == len(last.training.steps.loss)
@@ -108,7 +109,7 @@ def test_a_training_that_is_killed_at_random_moments_is_the_unbroken_one(num_ran
     raw = {"training": {"max_steps": 48}, "matrix": {"device": ["cpu" if num_ranks == 1 else "cpu-ddp2"]}}
     whole = bench.run(two_cores, **raw)
     record, _ = train_through_kills(
-        bench, tmp_path / "checkpoints", workers, 2, 1.0, random.Random(seed), num_ranks=num_ranks, around=two_cores,
+        bench, tmp_path / "checkpoints", workers, 2, 1.0, random.Random(seed), num_ranks=num_ranks, environment=two_cores,
         **raw,
     )  # fmt: skip
     assert record.outcome == "ok", record.reason
@@ -122,17 +123,17 @@ def test_sigterm_is_a_checkpoint_and_the_next_piece_goes_on(bench, tmp_path):
     sent = []
 
     def send(message):
-        if message["kind"] == "mark" and not sent:
+        if isinstance(message, Progress) and not sent:
             sent.append(os.kill(os.getpid(), signal.SIGTERM))
 
     before = signal.getsignal(signal.SIGTERM)
     with graceful_stop(tmp_path / "checkpoints-stop"):
-        record = run_piece(bench, folder, on_progress=send, keep_flag=True, **raw)
+        record = run_segment(bench, folder, on_message=send, keep_flag=True, **raw)
     assert signal.getsignal(signal.SIGTERM) is before
     assert record.outcome == "preempted"
     done = len(record.training.steps.loss)
     assert record.reason == f"SIGTERM: stopped after {done} of 120 updates" and 1 <= done < 120
-    record = run_piece(bench, folder, **raw)
+    record = run_segment(bench, folder, **raw)
     assert bits_of(record) == bits_of(whole)
 
 
@@ -141,25 +142,25 @@ def test_ctrl_c_is_a_checkpoint_and_a_notice_of_the_cloud_too(bench, tmp_path):
     sent = []
 
     def send(message):
-        if message["kind"] == "mark" and not sent:
+        if isinstance(message, Progress) and not sent:
             sent.append(os.kill(os.getpid(), signal.SIGINT))
 
     with graceful_stop(tmp_path / "one-stop"):
-        record = run_piece(bench, tmp_path / "one", on_progress=send, keep_flag=True, **raw)
+        record = run_segment(bench, tmp_path / "one", on_message=send, keep_flag=True, **raw)
     assert (record.outcome, record.reason.partition(":")[0]) == ("interrupted", "stopped by the user")
     assert len(list_checkpoints(tmp_path / "one")) == 1
-    with graceful_stop(tmp_path / "two-stop", notice=lambda: True, look_every_s=0.01):
-        record = run_piece(bench, tmp_path / "two", keep_flag=True, **raw)
+    with graceful_stop(tmp_path / "two-stop", preemption_notice=lambda: True, poll_interval_s=0.01):
+        record = run_segment(bench, tmp_path / "two", keep_flag=True, **raw)
     assert (record.outcome, record.reason.partition(":")[0]) == ("preempted", "the cloud takes this machine back")
     assert len(list_checkpoints(tmp_path / "two")) == 1
 
 
 def test_a_disk_that_takes_no_checkpoint_ends_no_training(bench, tmp_path):
     folder = tmp_path / "checkpoints"
-    run_piece(bench, folder, max_rows=32)
+    run_segment(bench, folder, max_rows=32)
     (good,) = list_checkpoints(folder)
     folder.joinpath("update-00000004").write_text("a file where a folder is to be")
-    record = run_piece(bench, folder, max_rows=32)
+    record = run_segment(bench, folder, max_rows=32)
     assert record.outcome == "interrupted"
     assert "stopped after 4 of 16 updates; no checkpoint could be written: " in record.reason
     assert len(record.training.steps.loss) == 4  # what was measured is kept
@@ -182,13 +183,13 @@ def test_the_scaler_and_what_it_skipped_come_back(optimizer, bench, tmp_path):
         trainee = replace(build_train_state(model, cell.config, CPU, 12), scaler=scaler)
         timer, memory, keeper = StepTimer(CPU.device), MemoryMeter(CPU.device, 0), None
         if folder:
-            told = tell(cell, prepared, folder, bench.around.machine, max_rows=max_rows)
-            best, job = BestModelSaver(model, None, CPU, lambda: None), replace(prepared.job, pieces=told)
+            plan = plan_to(cell, prepared, folder, bench.around.machine, max_rows=max_rows)
+            best, job = BestModelSaver(model, None, CPU, lambda: None), replace(prepared.job, resume=plan)
             keeper = CheckpointWriter(job, trainee, CPU, timer, memory, 12, None, best)
             keeper.resume(0.0)
         trace = train(
             trainee, rows, rows, cell.config, CPU, timer=timer, memory=memory, on_step=lambda _: None,
-            tick=lambda: None, keeper=keeper,
+            beat=lambda: None, keeper=keeper,
         )  # fmt: skip
         return trace, scaler.state_dict(), trainee.schedule.get_last_lr(), len(timer.seconds())
 

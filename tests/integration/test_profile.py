@@ -82,7 +82,7 @@ def test_a_pause_planted_in_batching_is_seen_there_alone(bench, tmp_path, monkey
         return collate(*args, **kwargs)
 
     (cell,) = bench.cells(training={"max_steps": 4, "eval_every": 100})
-    job = replace(bench.prepare(cell).job, num_threads=1, pulse=str(tmp_path / "pulse"))
+    job = replace(bench.prepare(cell).job, num_threads=1, heartbeat=str(tmp_path / "heartbeat"))
     job = replace(job, profile_prefix=str(tmp_path / "p"), profile_first=2)
     # Only once the steps that are measured are done.
     steps = profiling._step
@@ -91,13 +91,13 @@ def test_a_pause_planted_in_batching_is_seen_there_alone(bench, tmp_path, monkey
         "_step",
         lambda *args: (monkeypatch.setattr(harness.worker.train_loop, "collate", slow), steps(*args)),
     )
-    end = worker._run_training(job, lambda message: None, time.perf_counter())
+    seconds = worker.run_training(job, lambda message: None, time.perf_counter()).training.step_s
     found = StepProfile.model_validate_json((tmp_path / "p.json").read_text())
     assert len(found.step_s) == 2
     assert 0.4 <= found.phases_s["data"] < 0.8
     assert sum(found.phases_s[name] for name in PHASES[1:]) < 0.4
     assert found.idle_s < 0.4  # batching is not idle
-    assert len(end["seconds"]) == 4 and sum(end["seconds"]) < 0.8  # none of the profiled steps is among the figures
+    assert len(seconds) == 4 and sum(seconds) < 0.8  # none of the profiled steps is among the figures
 
 
 def test_what_has_no_step_or_can_not_run_here_is_refused(study_file, tmp_path):

@@ -168,7 +168,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     known_s = {record.config_hash: record.duration_s for record in known.records if record.outcome == "ok"}
     with ProgressView(console.out, to_do) as screen:
         records = run_cells(
-            to_do, results, around, screen, known_s=known_s, budget=budget,
+            to_do, results, around, screen, previous_s=known_s, budget=budget,
             skip=not no_skip, known_oom=ran_out(known.records, around.machine), write_card=card_writer(price),
         )  # fmt: skip
     _print_failures(records)

@@ -80,6 +80,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     from harness.cli.views.progress import ProgressView
     from harness.execution.completed import find_done
     from harness.execution.resumable import checkpoints_folder, choose_cell, train_until_limit
+    from harness.execution.stop_flag import StopReason
     from harness.execution.sweep import describe_environment
     from harness.machine.cloud_metadata import preemption_notice
     from harness.store.record_files import own_records
@@ -104,15 +105,16 @@ def train(  # noqa: PLR0913 - each is an option of the command
     )
     seen, bounds = around.detected, _bounds(max_minutes, max_usd, max_rows, price)
     if not offline and seen is not None and seen.is_spot is not False:
-        bounds = replace(bounds, notice=partial(preemption_notice, seen.vendor))
+        bounds = replace(bounds, preemption_notice=partial(preemption_notice, seen.vendor))
     folder = checkpoints or checkpoints_folder(chosen, results)
     with ProgressView(console.out, [chosen]) as screen:
-        record = train_until_limit(
-            chosen, results, around, screen, folder=folder, bounds=bounds, on_found=_print_found, write_card=card_writer(price),
+        record, stop_reason = train_until_limit(
+            chosen, results, around, screen, folder=folder, limits=bounds, on_resume_point=_print_found,
+            write_card=card_writer(price),
         )  # fmt: skip
     _print_end(record, folder)
     if record.outcome in ("interrupted", "preempted"):
-        raise typer.Exit(EXIT_INTERRUPTED if record.reason and "by the user" in record.reason else EXIT_GO_ON)
+        raise typer.Exit(EXIT_INTERRUPTED if stop_reason is StopReason.USER else EXIT_GO_ON)
     if record.outcome != "ok":
         raise typer.Exit(EXIT_CRASHED)
 
@@ -130,7 +132,7 @@ def _bounds(max_minutes: float | None, max_usd: float | None, max_rows: int | No
         seconds = max_usd / price.usd_per_hour * 3600
         limits.append((seconds, f"--max-usd {max_usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis})"))
     max_s, words = min(limits, default=(None, ""))
-    return StopLimits(max_s=max_s, time_words=words, max_rows=max_rows)
+    return StopLimits(max_s=max_s, max_s_text=words, max_rows=max_rows)
 
 
 def _print_found(found: ResumePoint) -> None:

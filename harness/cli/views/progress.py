@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from harness.analysis.summarize import summarise
 from harness.analysis.summary import Summary
+from harness.execution.messages import Message, PhaseStarted, Progress, RankResult
 from harness.schema.cells import Cell
 from harness.schema.record import Record
 from harness.schema.training_record import Example
@@ -40,7 +40,7 @@ class ProgressView(AbstractContextManager["ProgressView"]):
         self._console, self._cells = console, list(cells)
         self._rows: dict[int, tuple[str, ...]] = {}  # of cells that ended
         self._running: tuple[int, float] | None = None
-        self._message: dict[str, Any] = {}
+        self._phase, self._progress = "starting", Progress(num_steps=0, num_steps_planned=0)
         self._drawn: tuple[object, Segments] | None = None
         self._began = time.perf_counter()
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -61,16 +61,20 @@ class ProgressView(AbstractContextManager["ProgressView"]):
 
     def cell_started(self, cell: Cell) -> None:
         """A cell was ordered."""
-        self._running, self._message = (self._index(cell), time.perf_counter()), {}
+        self._running = self._index(cell), time.perf_counter()
+        self._phase, self._progress = "starting", Progress(num_steps=0, num_steps_planned=0)
         if self._live:
             self._draw()
         else:
             self._say(f"[{self._running[0] + 1}/{len(self._cells)}] {cell.label} ...")
 
-    def cell_progressed(self, cell: Cell, message: dict[str, Any]) -> None:
+    def cell_progressed(self, cell: Cell, message: Message) -> None:
         """A cell sent a message."""
-        self._message |= message
-        if self._live and message["kind"] != "end":
+        if isinstance(message, Progress):
+            self._progress = message
+        elif isinstance(message, PhaseStarted):
+            self._phase = message.name
+        if self._live and not isinstance(message, RankResult):
             self._draw()
 
     def cell_ended(self, cell: Cell, record: Record, path: Path) -> None:
@@ -98,7 +102,7 @@ class ProgressView(AbstractContextManager["ProgressView"]):
 
     def _draw(self) -> None:
         if self._live:
-            self._live.update(Group(self._drawn_table(), self._progress()), refresh=True)
+            self._live.update(Group(self._drawn_table(), self._bars()), refresh=True)
 
     def _drawn_table(self) -> Segments:
         """Lay the table out only when a cell began or ended: each second, that alone would cost most of 1 % of a CPU."""
@@ -134,18 +138,18 @@ class ProgressView(AbstractContextManager["ProgressView"]):
         running = self._running is not None and self._running[0] == index
         return ("", "", "", "", "[cyan]running[/]" if running else "[dim]to do[/]")
 
-    def _progress(self) -> Group:
+    def _bars(self) -> Group:
         done, lines = len(self._rows), []
         if self._running:
-            told, elapsed = self._message, time.perf_counter() - self._running[1]
-            steps, planned = told.get("num_steps", 0), told.get("num_steps_planned")
+            progress, elapsed = self._progress, time.perf_counter() - self._running[1]
+            steps, planned = progress.num_steps, progress.num_steps_planned
             line = Table.grid(padding=(0, 1))
-            words = [f"step {steps}/{planned}" if planned else str(told.get("name", "starting"))]
-            if told.get("loss") is not None:
-                words.append(f"loss {told['loss']:.3f}")
-            if told.get("accuracy") is not None:
-                words.append(f"validation {told['accuracy']:.3f}")
-            trained = steps - told.get("num_steps_before", 0)  # by this process
+            words = [f"step {steps}/{planned}" if planned else self._phase]
+            if progress.loss is not None:
+                words.append(f"loss {progress.loss:.3f}")
+            if progress.accuracy is not None:
+                words.append(f"validation {progress.accuracy:.3f}")
+            trained = steps - progress.num_steps_before  # by this process
             if planned and trained > 0:
                 words.append(f"{_clock(elapsed * (planned - steps) / trained)} left")
             line.add_row("this cell ", ProgressBar(planned or 1, steps, width=30), "  ".join(words))

@@ -8,11 +8,12 @@ import time
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.dataset.corpus import TokenArrays
+from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import Communication
 from harness.worker.distributed import DistributedContext, all_gather_object, synchronize
 from harness.worker.train_loop import forward_backward, iter_batches
-from harness.worker.train_state import OnProgress, TrainHistory, TrainState
+from harness.worker.train_state import OnProgress, TrainState
 
 _COMMUNICATION_PAIRS = 6
 

@@ -12,11 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.dataset.batch_plan import Step
 from harness.dataset.corpus import TokenArrays
+from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import FlopCount
 from harness.worker.distributed import DistributedContext
 from harness.worker.train_loop import forward_backward
-from harness.worker.train_state import OnProgress, TrainHistory, TrainState
+from harness.worker.train_state import OnProgress, TrainState
 
 Shape = tuple[int, int, int, int]
 

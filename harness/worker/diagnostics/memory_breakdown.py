@@ -16,13 +16,14 @@ from torch.utils._pytree import tree_iter
 
 from harness.dataset.batch_plan import Step
 from harness.dataset.corpus import TokenArrays
+from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import MemoryParts, StepPeak
 from harness.worker.distributed import DistributedContext
 from harness.worker.evaluation import evaluation_batches, predict
 from harness.worker.meters import ResidentMemory, nvml_process_bytes
 from harness.worker.train_loop import forward_backward, iter_batches
-from harness.worker.train_state import OnProgress, TrainHistory, TrainState
+from harness.worker.train_state import OnProgress, TrainState
 
 _SDPA = "_scaled_dot_product_"
 # The plain path is taken apart before a dispatch mode sees it; nothing else in BERT uses this softmax.

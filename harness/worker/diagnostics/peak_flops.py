@@ -9,19 +9,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
 from harness.dataset.batch_plan import Step
 from harness.dataset.corpus import TokenArrays
+from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
-from harness.schema.training_record import CalibratedPeak, ModelFacts
+from harness.schema.training_record import CalibratedPeak, FlopCount, ModelFacts
 from harness.worker.diagnostics.flop_counter import count_flops, middle_step
 from harness.worker.diagnostics.microbenchmarks import DTYPES, SIZES, copy_gb_per_s, room_bytes, wait
 from harness.worker.distributed import DistributedContext, all_gather_object
 from harness.worker.train_loop import forward_backward, iter_batches
-from harness.worker.train_state import OnProgress, TrainHistory, TrainState
+from harness.worker.train_state import OnProgress, TrainState
 
 # A tenth of the run's training is spent, and not more than this.
 MOST_S, SHARE = 1.8, 0.1
@@ -68,27 +69,27 @@ def measure_arithmetic(
     beat: OnProgress,
     *,
     near_limit: bool,
-) -> dict[str, Any]:
+) -> tuple[FlopCount | None, CalibratedPeak | None]:
     """What a step computes, and what this machine could compute at best: `flops` and `peak` of a record.
 
     Args:
         seconds: Of this rank's steps, by step.
         near_limit: This rank came so near its memory cap that nothing more is tried; then no rank tries.
     """
-    found: dict[str, Any] = {}
+    flops: FlopCount | None = None
     if not all(all_gather_object(not near_limit, place)):
-        return found
+        return None, None
     step = middle_step(islice(iter_batches(rows, config, place), len(seconds)), rows, config)
     try:
-        found["flops"] = count_flops(trainee, rows, step, config, place, beat)
+        flops = count_flops(trainee, rows, step, config, place, beat)
     except (MemoryError, RuntimeError):
         traceback.print_exc()  # the ending is training's, which went well
-    if all(all_gather_object("flops" in found, place)):
+    if all(all_gather_object(flops is not None, place)):
         try:
-            found["peak"] = measure_peak(trainee, model, rows, step, config, place, seconds, beat)
+            return flops, measure_peak(trainee, model, rows, step, config, place, seconds, beat)
         except (MemoryError, RuntimeError):
             traceback.print_exc()
-    return found
+    return flops, None
 
 
 def burst_seconds(train_s: float) -> float:

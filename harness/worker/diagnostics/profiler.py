@@ -16,11 +16,12 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from harness.dataset.batch_plan import Step
 from harness.dataset.corpus import TokenArrays
+from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.step_profile import NUM_SHOWN_OPERATORS, PHASES, OperatorTime, StepProfile
 from harness.worker.distributed import DistributedContext
 from harness.worker.train_loop import forward_backward, iter_batches
-from harness.worker.train_state import OnProgress, TrainHistory, TrainState
+from harness.worker.train_state import OnProgress, TrainState
 
 # Ranges of our own in the trace.
 _PREFIX = "harness: "

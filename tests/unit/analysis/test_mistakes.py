@@ -12,7 +12,7 @@ from harness.analysis.mistakes import count_confusion
 from harness.analysis.summarize import summarise
 from harness.cli.views.mistakes import describe_mistakes
 from harness.cli.views.progress import describe_record
-from harness.execution.assemble import most_confident
+from harness.execution.assemble import most_confident_mistakes
 from harness.report import write_report
 from harness.report.sections.mistakes import MAX_CELLS, mistakes
 from harness.schema.record import to_json, upgrade_record
@@ -34,7 +34,7 @@ def an_evaluation(labels=LABELS, given=GIVEN, sure=SURE):
 def record_of(test, names=("bad", "good", HOSTILE), store_texts=True, **fields):
     record = make_record(sections={"data": {"store_texts": store_texts}}, **fields)
     read = (lambda rows: [f"text {row} {HOSTILE}" for row in rows]) if store_texts else None
-    training = record.training.model_copy(update={"test": test, "mistakes": most_confident(test, read)})
+    training = record.training.model_copy(update={"test": test, "mistakes": most_confident_mistakes(test, read)})
     data = record.data.model_copy(update={"labels": names})
     return record.model_copy(update={"training": training, "data": data})
 
@@ -52,7 +52,7 @@ def test_nothing_tested_has_no_confusion():
 
 
 def test_the_surest_mistakes_come_first_and_their_texts_are_cut():
-    found = most_confident(an_evaluation(), lambda rows: ["x" * 1000 for _ in rows])
+    found = most_confident_mistakes(an_evaluation(), lambda rows: ["x" * 1000 for _ in rows])
     assert [(one.row, one.label, one.predicted, one.probability) for one in found] == [
         (6, 1, 0, 0.95), (8, 1, 2, 0.95), (7, 1, 0, 0.7), (3, 0, 1, 0.6),
     ]  # fmt: skip
@@ -62,14 +62,14 @@ def test_the_surest_mistakes_come_first_and_their_texts_are_cut():
 def test_at_most_ten_texts_are_asked_for():
     asked = []
     wrong = an_evaluation(labels=(0,) * 40, given=(1,) * 40, sure=tuple(i / 40 for i in range(40)))
-    most_confident(wrong, lambda rows: asked.append(list(rows)) or ["" for _ in rows])
+    most_confident_mistakes(wrong, lambda rows: asked.append(list(rows)) or ["" for _ in rows])
     assert asked == [list(range(39, 29, -1))]
 
 
 def test_without_texts_or_probabilities_there_are_no_mistakes_to_read():
-    assert most_confident(an_evaluation(), None) == ()
-    assert most_confident(an_evaluation(sure=()), lambda rows: ["" for _ in rows]) == ()
-    assert most_confident(None, lambda rows: ["" for _ in rows]) == ()
+    assert most_confident_mistakes(an_evaluation(), None) == ()
+    assert most_confident_mistakes(an_evaluation(sure=()), lambda rows: ["" for _ in rows]) == ()
+    assert most_confident_mistakes(None, lambda rows: ["" for _ in rows]) == ()
 
 
 def test_a_record_keeps_them_and_one_without_them_reads_on():

@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from harness.cli.views.progress import ProgressView
+from harness.execution.messages import PhaseStarted, Progress
 from harness.schema.cells import Cell
 from tests.make_priced import baseline, fine_tune
 
@@ -14,9 +15,8 @@ def run_on(console, records):
     with ProgressView(console, cells) as screen:
         for cell, record in zip(cells[:-1], records, strict=False):
             screen.cell_started(cell)
-            screen.cell_progressed(cell, {"kind": "phase", "name": "load"})
-            mark = {"kind": "mark", "num_steps": 5, "num_steps_planned": 20, "loss": 0.625, "accuracy": 0.75}
-            screen.cell_progressed(cell, mark)
+            screen.cell_progressed(cell, PhaseStarted("load"))
+            screen.cell_progressed(cell, Progress(num_steps=5, num_steps_planned=20, loss=0.625, accuracy=0.75))
             screen.cell_ended(cell, record, None)
         screen.cells_left_out(cells[-1:], "limits.budget_minutes = 1")
 

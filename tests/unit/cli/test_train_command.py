@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 from harness.cli.commands.train import _bounds
 from harness.cli.main import app
 from harness.errors import UserError
-from harness.execution.resumable import StopLimits, _remove_empty, _report_stop, checkpoints_folder, choose_cell
-from harness.execution.stop_flag import CAUSES, StopFlag, graceful_stop
-from harness.execution.sweep import describe_environment
+from harness.execution.resumable import StopLimits, checkpoints_folder, choose_cell, plan_segment, remove_empty_folders
+from harness.execution.stop_flag import StopFlag, StopReason, graceful_stop
 from harness.schema.cells import expand
 from harness.schema.study_file import parse_study
 from tests.make_priced import ASSUMED
+from tests.make_records import make_machine
 
 
 def cells_of(**raw):
@@ -34,10 +34,10 @@ def test_a_cell_is_chosen_by_its_name_or_a_part_that_one_alone_has():
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        (None, "--cell is needed; the study's: b8-s64-fp32-cpu-longest-all, b16-s64-fp32-cpu-longest-all"),
-        ("b32", "--cell b32: 0 cells that train are named so; the study's: b8-"),
-        ("s64", "--cell s64: 2 cells that train are named so"),
-        ("baseline-tfidf", "--cell baseline-tfidf: 0 cells that train are named so"),
+        (None, "--cell is needed; cells of the study: b8-s64-fp32-cpu-longest-all, b16-s64-fp32-cpu-longest-all"),
+        ("b32", "--cell b32: 0 fine-tuning cells match; cells of the study: b8-"),
+        ("s64", "--cell s64: 2 fine-tuning cells match"),
+        ("baseline-tfidf", "--cell baseline-tfidf: 0 fine-tuning cells match"),
     ],
 )
 def test_another_choice_is_refused_with_the_names(name, word):
@@ -47,7 +47,7 @@ def test_another_choice_is_refused_with_the_names(name, word):
 
 
 def test_a_compiled_cell_is_refused():
-    with pytest.raises(UserError, match=r"training\.compile = true can't be trained in pieces"):
+    with pytest.raises(UserError, match=r"training\.compile = true can't be resumed"):
         choose_cell(cells_of(matrix={}, training={"compile": True}), None)
 
 
@@ -62,11 +62,11 @@ def test_the_folder_names_study_cell_and_configuration():
 def test_minutes_and_dollars_become_the_stricter_seconds():
     hourly = ASSUMED.usd_per_hour
     assert _bounds(None, None, None, "no price") == StopLimits()
-    assert _bounds(30, None, 500, "no price") == StopLimits(max_s=1800, time_words="--max-minutes 30", max_rows=500)
+    assert _bounds(30, None, 500, "no price") == StopLimits(max_s=1800, max_s_text="--max-minutes 30", max_rows=500)
     found = _bounds(30, hourly / 4, None, ASSUMED)
     assert found.max_s == pytest.approx(900)
-    assert found.time_words == f"--max-usd {hourly / 4:g} at {hourly:g} USD an hour (assumed)"
-    assert _bounds(10, hourly, None, ASSUMED).time_words == "--max-minutes 10"
+    assert found.max_s_text == f"--max-usd {hourly / 4:g} at {hourly:g} USD an hour (assumed)"
+    assert _bounds(10, hourly, None, ASSUMED).max_s_text == "--max-minutes 10"
     with pytest.raises(UserError, match="--max-usd can't be held: no price of this"):
         _bounds(None, 1.0, None, "no price of this")
     with pytest.raises(UserError, match="--max-minutes -1: a number above 0 is needed"):
@@ -77,30 +77,30 @@ def test_minutes_and_dollars_become_the_stricter_seconds():
     ("bounds", "max_s", "words"),
     [
         (StopLimits(), 3600, "limits.timeout_s = 3600"),
-        (StopLimits(max_s=60, time_words="--max-minutes 1"), 60, "--max-minutes 1"),
-        (StopLimits(max_s=7200, time_words="--max-minutes 120"), 3600, "limits.timeout_s = 3600"),
+        (StopLimits(max_s=60, max_s_text="--max-minutes 1"), 60, "--max-minutes 1"),
+        (StopLimits(max_s=7200, max_s_text="--max-minutes 120"), 3600, "limits.timeout_s = 3600"),
     ],
 )
 def test_a_piece_stops_by_itself_before_the_parent_would_end_it(bounds, max_s, words, tmp_path):
     (cell,) = choose_cell(cells_of(matrix={}), None)
-    told = _report_stop(cell.config, describe_environment(None), tmp_path, None, None, tmp_path / "stop", bounds)
-    assert (told.max_s, told.time_words, told.timeout_s) == (max_s, words, max_s + 600)
-    assert (told.every_s, told.resume_from) == (600, None)
+    plan, texts = plan_segment(cell.config, make_machine(), tmp_path, None, None, tmp_path / "stop", bounds)
+    assert (plan.max_s, texts[StopReason.TIME_LIMIT], plan.timeout_s) == (max_s, words, max_s + 600)
+    assert (plan.save_interval_s, plan.resume_from) == (600, None)
 
 
 def test_an_emptied_folder_goes_and_what_is_not_the_harness_own_stays(tmp_path):
     root = tmp_path / "r" / "checkpoints"
     (root / "s" / "cell").mkdir(parents=True)
     (root / "s" / "cell" / ".lock").touch()
-    _remove_empty(root / "s" / "cell", root)
+    remove_empty_folders(root / "s" / "cell", root)
     assert not root.exists() and (tmp_path / "r").is_dir()
     mine = tmp_path / "mine" / "here"
     mine.mkdir(parents=True)
-    _remove_empty(mine, root)
+    remove_empty_folders(mine, root)
     assert not mine.exists() and mine.parent.is_dir()
     mine.mkdir()
     (mine / "notes.txt").touch()
-    _remove_empty(mine, root)
+    remove_empty_folders(mine, root)
     assert mine.is_dir()
 
 
@@ -108,14 +108,14 @@ def test_signals_raise_the_flag_and_a_second_ctrl_c_is_one(tmp_path):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     flag = StopFlag(tmp_path / "stop")
     with pytest.raises(KeyboardInterrupt), graceful_stop(tmp_path / "stop"):
-        assert flag.cause() is None
+        assert flag.reason() is None
         signal.raise_signal(signal.SIGINT)
-        assert CAUSES[flag.cause()] == ("interrupted", "stopped by the user")
+        assert flag.reason() is StopReason.USER
         signal.raise_signal(signal.SIGINT)
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
     with graceful_stop(tmp_path / "other"):
         signal.raise_signal(signal.SIGTERM)
-        assert CAUSES[StopFlag(tmp_path / "other").cause()] == ("preempted", "SIGTERM")
+        assert StopFlag(tmp_path / "other").reason() is StopReason.SIGTERM
 
 
 def test_the_command_names_its_exit_statuses():

@@ -10,7 +10,6 @@ import pytest
 from harness.analysis.result_warnings import result_warnings
 from harness.analysis.summarize import summarise
 from harness.dataset.corpus import Corpus, write_texts
-from harness.execution import baselines as baseline
 from harness.execution.baselines import run_baseline
 from harness.schema.record import was_fitted_on_part
 from tests.make_records import make_baseline
@@ -26,14 +25,13 @@ def lay_rows(folder):
 
 
 @pytest.mark.parametrize(("most", "fitted"), [(100, 30), (30, 30), (29, 15), (7, 6)])
-def test_of_many_rows_tfidf_takes_evenly_spaced_ones(most, fitted, tmp_path, monkeypatch):
-    monkeypatch.setattr(baseline, "MOST_FITTED_ROWS", most)
+def test_of_many_rows_tfidf_takes_evenly_spaced_ones(most, fitted, tmp_path):
     labels = lay_rows(tmp_path)
 
-    found = run_baseline("tfidf", tmp_path)
+    found = run_baseline("tfidf", tmp_path, max_rows=most)
 
-    assert found["num_fitted"] == fitted
-    assert found["test"].labels == tuple(labels) and found["test"].accuracy == 1.0
+    assert found.num_fitted == fitted
+    assert found.test.labels == tuple(labels) and found.test.accuracy == 1.0
 
 
 def test_the_majority_class_needs_no_library_and_pays_for_none(tmp_path, monkeypatch):
@@ -43,7 +41,7 @@ def test_the_majority_class_needs_no_library_and_pays_for_none(tmp_path, monkeyp
 
     found = run_baseline("majority", tmp_path)
 
-    assert found["test"].labels == tuple(labels) and set(found["test"].predictions) == {0}
+    assert found.test.labels == tuple(labels) and set(found.test.predictions) == {0}
     with pytest.raises(ImportError):
         run_baseline("tfidf", tmp_path)
 

@@ -97,7 +97,7 @@ def test_why_the_kernel_killed(peak, kills, why, tmp_path, monkeypatch):
         (tmp_path / "memory.peak").write_text(str(peak))
     cage = MemoryCap(2 * GIB, 1, tmp_path)
     assert cage.oom_reason() == why
-    assert (cage.cap().num_oom_kills, cage.cap().peak_bytes, cage.exact) == (kills, peak, True)
+    assert (cage.facts().num_oom_kills, cage.facts().peak_bytes, cage.exact) == (kills, peak, True)
 
 
 def test_without_a_group_each_rank_gets_its_share_and_python_is_put_back(tmp_path, monkeypatch):
@@ -108,17 +108,17 @@ def test_without_a_group_each_rank_gets_its_share_and_python_is_put_back(tmp_pat
         script = Path(multiprocessing.spawn.get_executable().decode()).read_text()
         assert "ulimit -d 524288 && exec " in script and "rank0.log" in script
     assert multiprocessing.spawn.get_executable() == before
-    assert (cage.exact, cage.cap().method, cage.oom_reason()) == (False, "rlimit_data", None)
+    assert (cage.exact, cage.facts().method, cage.oom_reason()) == (False, "rlimit_data", None)
 
 
 def test_kills_elsewhere_are_seen_by_what_rose_meanwhile(monkeypatch):
     counts = {"own": 3, "machine": 5}
     monkeypatch.setattr(OomKillCounter, "_read", lambda _: (counts["own"], counts["machine"]))
     kills = OomKillCounter()
-    assert kills.why() is None
+    assert kills.reason() is None
     counts["machine"] = 6
-    assert kills.why().startswith("the machine was out of memory")
+    assert kills.reason().startswith("the machine was out of memory")
     counts["own"] = 4
-    assert kills.why() == "the control group that the harness itself runs in was out of memory"
+    assert kills.reason() == "the control group that the harness itself runs in was out of memory"
     counts["own"] = None
-    assert kills.why().startswith("the machine")
+    assert kills.reason().startswith("the machine")

@@ -6,61 +6,55 @@ import os
 
 import pytest
 
-from harness.execution import memory_sampler as census_module
-from harness.execution.memory_sampler import MemorySampler
+from harness.execution.memory_sampler import MemorySampler, pss_bytes
+from harness.execution.messages import PhaseStarted
 
 
 @pytest.fixture
-def sizes(monkeypatch):
-    """What each process holds, to be changed by a test."""
-    held = {1: 100, 2: 200}
-    monkeypatch.setattr(census_module, "pss_bytes", held.get)
-    return held
+def sizes():
+    """Bytes of each process, for a test to change."""
+    return {1: 100, 2: 200}
 
 
-def phase(name):
-    return {"kind": "phase", "name": name}
-
-
-def peak_of(census):
-    return [(peak.rank, peak.source, peak.num_bytes) for peak in census.peaks()]
+def peak_of(sampler):
+    return [(peak.rank, peak.source, peak.num_bytes) for peak in sampler.peaks()]
 
 
 def test_it_looks_every_5_seconds_of_training_and_once_at_its_end(sizes):
-    census = MemorySampler([1, 2], cage=None)
-    census.poll(6.0)  # still loading
-    assert peak_of(census) == []
-    census.on_message(phase("train"), 6.5)
-    census.poll(7.0)
-    assert peak_of(census) == [(None, "pss", 300)]
+    sampler = MemorySampler([1, 2], None, sizes.get)
+    sampler.poll(6.0)  # still loading
+    assert peak_of(sampler) == []
+    sampler.on_message(PhaseStarted("train"), 6.5)
+    sampler.poll(7.0)
+    assert peak_of(sampler) == [(None, "pss", 300)]
     sizes[1] = 900
-    census.poll(11.9)
-    assert peak_of(census) == [(None, "pss", 300)]
-    census.poll(12.0)
-    assert peak_of(census) == [(None, "pss", 1100)]
+    sampler.poll(11.9)
+    assert peak_of(sampler) == [(None, "pss", 300)]
+    sampler.poll(12.0)
+    assert peak_of(sampler) == [(None, "pss", 1100)]
     sizes[2] = 300
-    census.on_message(phase("test"), 12.5)
-    assert peak_of(census) == [(None, "pss", 1200)]
+    sampler.on_message(PhaseStarted("test"), 12.5)
+    assert peak_of(sampler) == [(None, "pss", 1200)]
     sizes[1] = 1
-    census.poll(30.0)
-    assert peak_of(census) == [(None, "pss", 1200)]
+    sampler.poll(30.0)
+    assert peak_of(sampler) == [(None, "pss", 1200)]
 
 
 def test_a_sum_that_misses_a_rank_is_no_sum(sizes):
-    census = MemorySampler([1, 2, 3], cage=None)
-    census.on_message(phase("train"), 0.0)
-    census.poll(5.0)
-    assert peak_of(census) == []
+    sampler = MemorySampler([1, 2, 3], None, sizes.get)
+    sampler.on_message(PhaseStarted("train"), 0.0)
+    sampler.poll(5.0)
+    assert peak_of(sampler) == []
 
 
 def test_one_rank_is_not_sampled(sizes):
-    census = MemorySampler([1], cage=None)
-    census.on_message(phase("train"), 0.0)
-    census.poll(5.0)
-    census.on_message(phase("test"), 6.0)
-    assert peak_of(census) == []
+    sampler = MemorySampler([1], None, sizes.get)
+    sampler.on_message(PhaseStarted("train"), 0.0)
+    sampler.poll(5.0)
+    sampler.on_message(PhaseStarted("test"), 6.0)
+    assert peak_of(sampler) == []
 
 
 def test_a_process_that_is_gone_has_no_share():
-    assert census_module.pss_bytes(2**22 + 1) is None
-    assert census_module.pss_bytes(os.getpid()) != 0
+    assert pss_bytes(2**22 + 1) is None
+    assert pss_bytes(os.getpid()) != 0

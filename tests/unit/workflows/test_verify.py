@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from harness.cli.views.verify import show_tolerance, show_verified
+from harness.execution.messages import Progress
 from harness.schema.cells import expand
 from harness.schema.study_file import parse_study
+from harness.schema.training_record import PeakMemory
 from harness.workflows.verify import (
     InstrumentReading,
     Verified,
@@ -34,44 +35,37 @@ TIME_V = """\tCommand being timed: "python -m harness.verify_child"
 
 
 def mark(num_steps, heard_s, *, evaluate_s=0.0):
-    return {
-        "kind": "mark",
-        "num_steps": num_steps,
-        "num_samples": 16 * num_steps,
-        "heard_s": heard_s,
-        "evaluate_s": evaluate_s,
-    }
+    return heard_s, Progress(num_steps, num_steps_planned=9, num_samples=16 * num_steps, evaluate_s=evaluate_s)
 
 
 def test_the_stopwatch_spans_the_steps_between_marks_and_no_validation():
     messages = [mark(1, 100.0), mark(3, 101.0), mark(5, 102.0), mark(6, 109.0, evaluate_s=6.5)]
-    found = stopwatch_reading(messages, {"seconds": [9.0, 0.5, 0.5, 0.49, 0.49, 0.5]})
+    found = stopwatch_reading(messages, [9.0, 0.5, 0.5, 0.49, 0.49, 0.5])
     assert found.theirs == pytest.approx(4 * 16 / 2)
     assert found.ours == pytest.approx(4 * 16 / 1.98)
     assert found.difference == pytest.approx(2 / 1.98 - 1)
     assert found.verdict == "agrees"
-    lying = stopwatch_reading(messages, {"seconds": [0.1] * 6})
+    lying = stopwatch_reading(messages, [0.1] * 6)
     assert (lying.verdict, lying.difference) == ("differs", pytest.approx(4.0))
 
 
 @pytest.mark.parametrize("messages", [[], [mark(1, 5.0)], [mark(1, 5.0), mark(9, 5.9)]])
 def test_a_stopwatch_over_less_than_a_second_says_nothing(messages):
-    found = stopwatch_reading(messages, {"seconds": [0.1] * 9})
+    found = stopwatch_reading(messages, [0.1] * 9)
     assert found.verdict == "not measured" and "training.max_steps" in found.note
 
 
 def test_gnu_times_words_become_figures():
     assert read_time(TIME_V) == {"max_rss_kib": 2**20, "elapsed_s": 12.18}
     assert read_time("Elapsed (wall clock) time (h:mm:ss or m:ss): 1:02:03")["elapsed_s"] == 3723
-    end = {"peaks": [SimpleNamespace(source="rss", num_bytes=1000 * MIB)]}
-    memory, whole = time_readings(end, 12.2, read_time(TIME_V), on_gpu=False)
+    peaks = [PeakMemory(rank=0, source="rss", num_bytes=1000 * MIB)]
+    memory, whole = time_readings(peaks, 12.2, read_time(TIME_V), on_gpu=False)
     assert (memory.ours, memory.theirs, memory.verdict) == (1000, 1024, "differs")
     assert (whole.ours, whole.theirs) == (12.2, 12.18)
 
 
 def test_without_gnu_time_nothing_is_said():
-    end = {"peaks": []}
-    for found in time_readings(end, 1.0, None, on_gpu=False):
+    for found in time_readings([], 1.0, None, on_gpu=False):
         assert found.verdict == "not measured" and "apt install time" in found.note
 
 

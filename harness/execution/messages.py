@@ -1,0 +1,172 @@
+"""Messages that a rank's process sends to the parent over its pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.execution.stop_flag import StopReason
+from harness.schema.record import Outcome
+from harness.schema.training_record import (
+    Baseline,
+    CalibratedPeak,
+    Communication,
+    Evaluation,
+    FlopCount,
+    MemoryParts,
+    ModelFacts,
+    PeakMemory,
+    SavedWeights,
+    Segment,
+    TestEvaluation,
+)
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """A rank began a phase: loading, training, the test evaluation, or what follows the measurement.
+
+    Attributes:
+        start_s: Seconds from submission to the start of the process; sent with `load`.
+        load_s: Seconds of loading; sent with `train`.
+    """
+
+    name: Literal["load", "train", "test", "after"]
+    start_s: float | None = None
+    load_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Training progress of one rank; sent at most once a second and never inside a timed step.
+
+    Attributes:
+        num_steps_before: Steps that earlier segments of a resumable training did.
+        loss: Loss of the last step over this rank's examples.
+        accuracy: Accuracy of the last validation.
+        held_bytes: Memory after each step since the last message; a killed process can't report it later.
+    """
+
+    num_steps: int
+    num_steps_planned: int
+    num_steps_before: int = 0
+    num_samples: int = 0
+    evaluate_s: float = 0.0
+    loss: float | None = None
+    accuracy: float | None = None
+    held_bytes: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """A resumable training stopped with a checkpoint before its end.
+
+    Attributes:
+        failure: Why no checkpoint could be written; None if one was.
+    """
+
+    reason: StopReason
+    num_updates: int
+    num_updates_planned: int
+    failure: str | None = None
+
+
+@dataclass
+class TrainHistory:
+    """One rank's log of its training; the parent merges those of all ranks.
+
+    Attributes:
+        loss_sums: Sum of the losses of this rank's examples in each step, before the update.
+        num_token_pairs: Sum over rows of the padded length squared, by step.
+        diverged: Why training ended as diverged, or None.
+        stopped: Set when a resumable training stopped before its end.
+    """
+
+    loss_sums: list[float] = field(default_factory=list)
+    num_samples: list[int] = field(default_factory=list)
+    num_real_tokens: list[int] = field(default_factory=list)
+    num_padded_tokens: list[int] = field(default_factory=list)
+    num_token_pairs: list[int] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    train_s: float = 0.0
+    evaluate_s: float = 0.0
+    held_bytes: list[int] = field(default_factory=list)
+    num_skipped: int = 0
+    stopped_early: str | None = None
+    diverged: str | None = None
+    stopped: StopRequest | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the training ended."""
+        if self.diverged is not None:
+            return "diverged"
+        return "ok" if self.stopped is None else self.stopped.reason.outcome
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Results of the extra steps after a successful training; each is None where it was not measured."""
+
+    communication: Communication | None = None
+    memory_parts: MemoryParts | None = None
+    attention_kernels: tuple[str, ...] = ()
+    flops: FlopCount | None = None
+    peak: CalibratedPeak | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """One rank's measurement of a training.
+
+    Attributes:
+        step_s: Seconds of each step, earlier segments included.
+        first_step_s: Seconds from submission to the end of the first step.
+        torch_build: Version as a plain string; torch's own type would make the parent import torch to unpickle it.
+        checksum: Sum of all parameters in fp64, equal on every rank.
+    """
+
+    history: TrainHistory
+    step_s: tuple[float, ...]
+    clock: Literal["cuda_events", "perf_counter"]
+    first_step_s: float | None
+    test: TestEvaluation | None
+    peaks: tuple[PeakMemory, ...]
+    model: ModelFacts
+    lr_peak: float
+    num_updates_planned: int
+    num_threads: int
+    torch_build: str
+    checksum: float
+    compile_s: float | None = None
+    segments: tuple[Segment, ...] = ()
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    saved: SavedWeights | None = None
+
+
+@dataclass(frozen=True)
+class RankResult:
+    """A rank's last message.
+
+    Attributes:
+        reason: None for `ok`, and for a training that stopped on request: `training.history.stopped` says why.
+        cpu_s: CPU seconds of the process; None if it failed.
+    """
+
+    outcome: Outcome
+    reason: str | None = None
+    training: TrainResult | None = None
+    baseline: Baseline | None = None
+    cpu_s: float | None = None
+
+
+@dataclass(frozen=True)
+class FilePages:
+    """Bytes of mapped files in a process at its end; sent by `harness.worker.instrumented` alone."""
+
+    num_bytes: int
+
+
+Message = PhaseStarted | Progress | RankResult
+OnMessage = Callable[[Message], None]

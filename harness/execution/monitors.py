@@ -1,0 +1,66 @@
+"""Everything that the parent measures outside a cell's processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.execution.heartbeat import HangDetector
+from harness.execution.memory_cap import MemoryCap
+from harness.execution.memory_sampler import MemorySampler
+from harness.execution.messages import Message, PhaseStarted
+from harness.machine.energy_meter import EnergyMeter
+from harness.machine.gpu_monitor import GpuMonitor
+from harness.machine.load_monitor import LoadMonitor
+from harness.schema.training_record import PeakMemory
+
+
+class CellMonitors:
+    """The monitors of one cell: load, GPUs, energy, memory of all ranks, hangs. Each reads only when it is due."""
+
+    def __init__(self, num_gpus: int) -> None:
+        """Begin to measure load and energy."""
+        self._num_gpus = num_gpus
+        self.load = LoadMonitor(num_gpus)
+        self.gpus, self.energy = GpuMonitor(num_gpus), EnergyMeter(num_gpus)
+        self._memory: MemorySampler | None = None
+        self._hang: HangDetector | None = None
+
+    def attach(self, pids: Sequence[int], heartbeat: Path, cap: MemoryCap | None) -> None:
+        """Begin to watch the ranks' processes.
+
+        Args:
+            pids: One process per rank.
+            heartbeat: File of the ranks' counters.
+            cap: The cell's memory cap, if any.
+        """
+        self._hang = HangDetector(heartbeat, pids) if len(pids) > 1 else None
+        self._memory = None if self._num_gpus else MemorySampler(pids, cap)
+
+    def poll(self, now: float) -> str | None:
+        """Read what is due; return the reason if a rank hangs. `now` is in seconds since submission."""
+        self.gpus.poll(now)
+        self.energy.poll(now)
+        self.load.poll(now)
+        if self._memory is not None:
+            self._memory.poll(now)
+        return self._hang.poll(now) if self._hang is not None else None
+
+    def on_message(self, message: Message, now: float) -> None:
+        """Follow rank 0's phases; energy is measured until the test evaluation has ended."""
+        if self._memory is not None:
+            self._memory.on_message(message, now)
+        if isinstance(message, PhaseStarted) and message.name == "after":
+            self.energy.end(now)
+
+    def memory_peaks(self) -> tuple[PeakMemory, ...]:
+        """Return the sampled peaks of all ranks together."""
+        return self._memory.peaks() if self._memory is not None else ()
+
+    def close(self) -> None:
+        """Release the counters and libraries."""
+        self.gpus.close()
+        self.energy.close()
+        if self._hang is not None:
+            self._hang.close()
+            self._hang = None
