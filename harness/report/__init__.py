@@ -14,13 +14,13 @@ from harness.files import atomic_write_text
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.report.csv_export import csv_text
-from harness.report.formatting import shown_in
+from harness.report.formatting import MoneyFormat
 from harness.report.markdown import markdown
 from harness.report.page import Sections, page
 from harness.report.sections.answer import answer
 from harness.report.sections.learning import learning
 from harness.report.sections.machines import machines
-from harness.report.sections.money import money
+from harness.report.sections.money import money_section
 from harness.report.sections.other_prices import moved_seconds
 from harness.report.sections.worth import worth_words
 from harness.schema.assumptions import Assumptions
@@ -66,22 +66,22 @@ def write_report(  # noqa: PLR0913 - each has a source of its own
     found = [one for cell in priced for one in cell.summary.records] if records is None else list(records)
     assumed = assumptions or Assumptions()
     csv = csv_text(priced)
-    with shown_in(assumed.prices.currency):
-        choice = choose(priced)
-        sentences = answer(priced, choice)
-        compared = machines(priced, assumed, differences=differences, deadline_s=deadline_s)
-        study = study_cost(priced, assumed.prices.rental, found)
-        parts = Sections(
-            money=money(priced, choice, assumed, study, invoice_usd=invoice_usd),
-            worth=worth_words(priced, choice, assumed),
-            machines=compared,
-            elsewhere=moved_seconds(elsewhere, priced),
-            learning=learning(priced, assumed),
-        )
-        summary = markdown(
-            priced, sentences, compared, parts.money, parts.worth, parts.learning, generated_at=written_at
-        )
-        shown = page(priced, choice, sentences, csv, assumed, choices or {}, parts, found, generated_at=written_at)
+    money = MoneyFormat(assumed.prices.currency)
+    choice = choose(priced)
+    sentences = answer(priced, choice, money)
+    compared = machines(priced, assumed, money, differences=differences, deadline_s=deadline_s)
+    study = study_cost(priced, assumed.prices.rental, found)
+    parts = Sections(
+        money=money_section(priced, choice, assumed, study, money, invoice_usd=invoice_usd),
+        worth=worth_words(priced, choice, assumed, money),
+        machines=compared,
+        elsewhere=moved_seconds(elsewhere, priced, money),
+        learning=learning(priced, assumed, money),
+    )
+    summary = markdown(
+        priced, sentences, compared, parts.money, parts.worth, parts.learning, money=money, generated_at=written_at
+    )
+    shown = page(priced, choice, sentences, csv, assumed, choices or {}, parts, found, generated_at=written_at)
     out.mkdir(parents=True, exist_ok=True)
     atomic_write_text(out / "cells.csv", csv)
     atomic_write_text(out / "summary.md", summary)

@@ -1,12 +1,12 @@
-"""Figures and foreign text as a person reads them (pure)."""
+"""Format numbers, amounts of money and untrusted text for people (pure)."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
-from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from harness.analysis.estimate import Estimate
 from harness.pricing import formulas
@@ -16,92 +16,106 @@ NOT_MEASURED = "not measured"
 
 _MIB = 2**20
 _GIB = 2**30
-_LEAST_AMOUNT = 1e-6
-_MOST_AMOUNT = 1e12
-_LEAST_S = 1e-3
+_MIN_AMOUNT = 1e-6
+_MAX_AMOUNT = 1e12
+_MIN_S = 1e-3
 _TENTH_OF_A_CENT = 1e-3
-# Of currencies whose sign no other shares; the rest goes by its code.
+# Signs that belong to one currency; all others are written with their code.
 _SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "KRW": "₩"}
-_CURRENCY: ContextVar[Currency] = ContextVar("currency", default=Currency())  # noqa: B039 - it is frozen
 _MINUTE_S = 60.0
 _HOUR_S = 3600.0
-_LONGEST_TEXT = 600
-# Control characters, and the marks that turn the direction of the text around them.
+_MAX_TEXT = 600
+# Control characters, and marks that change the direction of the surrounding text.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )
 
 
-def clean(text: str, longest: int = _LONGEST_TEXT) -> str:
-    """Make foreign text safe to show on one line: no control or direction marks, cut at `longest` characters."""
+def clean(text: str, longest: int = _MAX_TEXT) -> str:
+    """Make untrusted text safe for one line: no control or direction marks, at most `longest` characters."""
     flat = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(re.split(r"[ \t\r\n]+", text.strip())))
     return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
 
-@contextlib.contextmanager
-def shown_in(currency: Currency) -> Iterator[None]:
-    """Show every amount in a currency; amounts themselves stay in USD."""
-    token = _CURRENCY.set(currency)
-    try:
-        yield
-    finally:
-        _CURRENCY.reset(token)
+@dataclass(frozen=True)
+class MoneyFormat:
+    """Formats amounts in the report's currency; every argument is in USD.
+
+    Attributes:
+        currency: Its three-letter code and its exchange rate.
+    """
+
+    currency: Currency = field(default_factory=Currency)
+
+    @property
+    def code(self) -> str:
+        """The currency's three letters."""
+        return self.currency.code
+
+    @property
+    def sign(self) -> str:
+        """The prefix of an amount: the currency's sign, or its code where it shares its sign with others."""
+        return _SIGNS.get(self.code, f"{self.code}\N{NO-BREAK SPACE}")
+
+    @property
+    def noun(self) -> str:
+        """The word for amounts in a sentence."""
+        return "dollars" if self.code == "USD" else self.code
+
+    @property
+    def rate_sentence(self) -> str:
+        """The exchange rate with its date and source; empty for USD."""
+        if self.code == "USD":
+            return ""
+        currency = self.currency
+        dated = f" of {currency.as_of}" if currency.as_of else ""
+        source = clean(currency.source, 120) if currency.source else "no source given"
+        rate = f"1 USD is {currency.per_usd:.10g} {self.code}"
+        return f"Amounts are in {self.code}, at a stated rate{dated}: {rate} ({source})."
+
+    def convert(self, usd: float) -> float:
+        """Convert USD to the currency, as charts draw it."""
+        return formulas.converted(usd, self.currency.per_usd)
+
+    def amount(self, usd: float | None) -> str:
+        """Format an amount: cents from 1 on, three significant digits below, two below a tenth of a cent."""
+        if usd is None:
+            return NOT_MEASURED
+        if usd < 0:
+            return "-" + self.amount(-usd)
+        value = self.convert(usd)
+        if value >= _MAX_AMOUNT:
+            return f">{self.sign}{_MAX_AMOUNT:,.0f}"
+        for smallest, digits in ((10_000.0, 0), (1.0, 2)):
+            if value >= smallest:
+                return f"{self.sign}{value:,.{digits}f}"
+        if 0 < value < _MIN_AMOUNT:
+            return f"<{self.sign}0.000001"
+        return self.sign + _digits(value, 3 if value >= _TENTH_OF_A_CENT else 2)
+
+    def hourly(self, usd_per_hour: float) -> str:
+        """Format an hourly price with all its digits: price lists go to a hundredth of a cent."""
+        whole, _, decimals = f"{self.convert(usd_per_hour):,.4f}".partition(".")
+        return f"{self.sign}{whole}.{decimals.rstrip('0'):0<2}"
+
+    def interval(self, estimate: Estimate | None) -> str:
+        """Format an amount's interval without its value; empty where there is none."""
+        return _interval(estimate, self.amount)
+
+    def with_interval(self, estimate: Estimate) -> str:
+        """Format an amount followed by its interval in brackets."""
+        return with_interval(self.amount(estimate.value), self.interval(estimate))
 
 
-def in_currency(usd: float) -> float:
-    """An amount as a chart draws it."""
-    return formulas.converted(usd, _CURRENCY.get().per_usd)
-
-
-def currency_code() -> str:
-    """The currency's three letters."""
-    return _CURRENCY.get().code
-
-
-def currency_sign() -> str:
-    """What stands before an amount."""
-    code = currency_code()
-    return _SIGNS.get(code, f"{code}\N{NO-BREAK SPACE}")
-
-
-def money_word() -> str:
-    """What amounts are called in a sentence."""
-    return "dollars" if currency_code() == "USD" else currency_code()
-
-
-def rate_words() -> str:
-    """The rate between USD and the currency shown, with its date and source; empty where there is none."""
-    currency = _CURRENCY.get()
-    if currency.code == "USD":
-        return ""
-    dated = f" of {currency.as_of}" if currency.as_of else ""
-    source = clean(currency.source, 120) if currency.source else "no source given"
-    return f"Amounts are in {currency.code}, at a stated rate{dated}: 1 USD is {currency.per_usd:.10g} {currency.code} ({source})."
-
-
-def usd(value: float | None) -> str:
-    """An amount in USD as the report's currency: cents from one on, three digits below, two below a tenth of a cent."""
-    if value is None:
-        return NOT_MEASURED
-    if value < 0:
-        return "-" + usd(-value)
-    amount, sign = in_currency(value), currency_sign()
-    if amount >= _MOST_AMOUNT:
-        return f">{sign}{_MOST_AMOUNT:,.0f}"
-    for smallest, digits in ((10_000.0, 0), (1.0, 2)):
-        if amount >= smallest:
-            return f"{sign}{amount:,.{digits}f}"
-    if 0 < amount < _LEAST_AMOUNT:
-        return f"<{sign}0.000001"
-    return sign + _digits(amount, 3 if amount >= _TENTH_OF_A_CENT else 2)
+USD = MoneyFormat()
 
 
 def seconds(value: float | None) -> str:
-    """Seconds, minutes or hours, whichever reads best."""
+    """Format a duration in seconds, minutes or hours, by its size."""
     if value is None:
         return NOT_MEASURED
-    if 0 < value < _LEAST_S:
-        return f"<{_LEAST_S} s"
+    if 0 < value < _MIN_S:
+        return f"<{_MIN_S} s"
     if value < _MINUTE_S * 1.5:
         return f"{_digits(value, 2 if value < 10 else 3)} s"  # noqa: PLR2004
     if value < _HOUR_S * 1.5:
@@ -110,68 +124,64 @@ def seconds(value: float | None) -> str:
 
 
 def memory(value: int | float | None) -> str:
-    """Bytes as MiB, or GiB from one on."""
+    """Format bytes as MiB, or as GiB from 1 GiB on."""
     if value is None:
         return NOT_MEASURED
     return f"{value / _GIB:,.2f} GiB" if value >= _GIB else f"{value / _MIB:,.0f} MiB"
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction (0..1) as percent."""
+    """Format a fraction (0..1) as percent."""
     return NOT_MEASURED if fraction is None else f"{fraction * 100:.1f}%"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure without unit to `digits` significant digits; whole parts are never rounded away."""
+    """Format a number to `digits` significant digits; digits of the integer part are never dropped."""
     return NOT_MEASURED if value is None else _digits(value, digits)
 
 
-def interval(estimate: Estimate | None, unit: str) -> str:
-    """The interval alone, in `unit` (`percent`, `usd` or `number`), or an empty string where there is none.
-
-    Where both ends read the same, the interval is narrower than the digits shown: then as a share of the value.
-    """
+def interval(estimate: Estimate | None, unit: Literal["percent", "number"]) -> str:
+    """Format an interval without its value; empty where there is none."""
+    if unit == "number":
+        return _interval(estimate, number)
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
-    if unit == "percent":
-        return f"{estimate.low * 100:.1f} to {estimate.high * 100:.1f}%"
-    show = usd if unit == "usd" else number
+    return f"{estimate.low * 100:.1f} to {estimate.high * 100:.1f}%"
+
+
+def _interval(estimate: Estimate | None, show: Callable[[float], str]) -> str:
+    """Format both ends; where they read the same, half the width as a share of the value."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ""
     low, high = show(estimate.low), show(estimate.high)
     if low != high or not estimate.value:
         return f"{low} to {high}"
     return f"±{_digits((estimate.high - estimate.low) / 2 / abs(estimate.value) * 100, 1)}%"
 
 
-def amount(estimate: Estimate) -> str:
-    """An amount with its interval, as in a sentence."""
-    spread = interval(estimate, "usd")
-    return usd(estimate.value) + (f" ({spread})" if spread else "")
-
-
-def usd_per_hour(value: float) -> str:
-    """An hourly price in full, in the report's currency: price lists go to a hundredth of a cent."""
-    whole, _, decimals = f"{in_currency(value):,.4f}".partition(".")
-    return f"{currency_sign()}{whole}.{decimals.rstrip('0'):0<2}"
+def with_interval(text: str, spread: str) -> str:
+    """Append an interval in brackets, if there is one."""
+    return f"{text} ({spread})" if spread else text
 
 
 def times(ratio: float) -> str:
-    """How many times as much."""
+    """Format a ratio as "N times"."""
     return f"{_digits(ratio, 2)} times"
 
 
 def plural(count: int, noun: str) -> str:
-    """A count with its noun."""
+    """Format a count with its noun, plural unless the count is 1."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def listed(parts: Sequence[str]) -> str:
-    """Words joined as in a sentence."""
+    """Join parts with commas and a final "and"."""
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1] if parts else ""
 
 
 def _digits(value: float, digits: int) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    rounded = float(f"{value:.{digits - 1}e}")  # 99.99 becomes 100, and is then shown as 100
+    rounded = float(f"{value:.{digits - 1}e}")  # 99.99 rounds to 100, which has one digit more
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
     return f"{value:,.{decimals}f}"

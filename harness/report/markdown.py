@@ -13,7 +13,7 @@ from harness.decision.memory_savings import oom_fixes
 from harness.decision.scaling import Series, scaling_series
 from harness.pricing.cost import Priced
 from harness.pricing.price_rows import age_words
-from harness.report.formatting import clean, interval, memory, number, percent, seconds, usd, usd_per_hour
+from harness.report.formatting import MoneyFormat, clean, interval, memory, number, percent, seconds
 from harness.report.labels import describe, machine_labels
 from harness.report.sections.cell_table import Field
 from harness.report.sections.chunks import HEADS as CHUNK_HEADS
@@ -45,24 +45,25 @@ def markdown(
     worth: WorthWords | None = None,
     learned: Learning | None = None,
     *,
+    money: MoneyFormat,
     generated_at: datetime,
 ) -> str:
     """A summary fit for a pull request."""
     parts = ["# Fine-tuning BERT: cost and performance", f"**{MADE_UP}**" if is_synthetic(cells) else ""]
     parts.append(" ".join(md(sentence) for sentence in sentences))
-    parts.append(_md_machines(cells))
+    parts.append(_md_machines(cells, money))
     parts += [_md_money(spent)] if spent is not None else []
     parts += [_md_worth(worth)] if worth is not None else []
     good = sorted((c for c in cells if c.summary.kind == "fine_tune" and c.summary.num_ok), key=_by_dollars)
     parts.append(_md_side_by_side(machines))
-    parts += [_md_ladder(one, cells) for one in ladders(cells)]
+    parts += [_md_ladder(one, cells, money) for one in ladders(cells)]
     parts += [_md_learning(learned)] if learned is not None else []
-    parts.append(_md_cells(good))
-    parts.append(_md_chunks(chunk_words(cells)))
-    parts.append(_md_scaling(scaling_series(cells), cells))
-    parts.append(_md_baselines([c for c in cells if c.summary.kind == "baseline" and c.summary.num_ok]))
+    parts.append(_md_cells(good, money))
+    parts.append(_md_chunks(chunk_words(cells, money)))
+    parts.append(_md_scaling(scaling_series(cells), cells, money))
+    parts.append(_md_baselines([c for c in cells if c.summary.kind == "baseline" and c.summary.num_ok], money))
     parts.append(_md_failed(failed(cells)))
-    parts.append(_md_rescues(cells))
+    parts.append(_md_rescues(cells, money))
     parts.append(
         f"Written {generated_at:%Y-%m-%d %H:%M} UTC. Definitions: docs/METHOD.md. Every figure: cells.csv, report.html."
     )
@@ -80,7 +81,7 @@ def _by_dollars(cell: Priced) -> tuple[bool, float, float, str]:
     return (cost is None, cost or 0.0, cell.summary.train_s or 0.0, cell.summary.cell)
 
 
-def _md_machines(cells: Sequence[Priced]) -> str:
+def _md_machines(cells: Sequence[Priced], money: MoneyFormat) -> str:
     lines = []
     for machine_id, label in machine_labels(cells).items():
         cell = next(c for c in cells if c.summary.machine_id == machine_id)
@@ -91,7 +92,7 @@ def _md_machines(cells: Sequence[Priced]) -> str:
             place = ", ".join(md(part) for part in (price.instance, price.provider, price.region) if part)
             dated = (price.as_of, age_words(price.age_days), price.source)
             origin = ", ".join(md(part) for part in dated if part)
-            told = f"{usd_per_hour(price.usd_per_hour)} an hour, **{price.basis}**" + "".join(
+            told = f"{money.hourly(price.usd_per_hour)} an hour, **{price.basis}**" + "".join(
                 f"; {p}" for p in (place, origin, md(price.paid or "")) if p
             )
             told += f"; {md(price.note)}" if price.note else ""
@@ -113,9 +114,9 @@ def _md_worth(worth: WorthWords) -> str:
     return "\n\n".join(filter(None, ("## Is it worth it", said, table)))
 
 
-def _md_ladder(ladder: Ladder, cells: Sequence[Priced]) -> str:
+def _md_ladder(ladder: Ladder, cells: Sequence[Priced], money: MoneyFormat) -> str:
     said = " ".join(md(sentence) for sentence in step_sentences(ladder, cells))
-    table = _md_table(RUNG_HEADS, [_md_fields(row) for row in step_rows(ladder, cells)])
+    table = _md_table(RUNG_HEADS, [_md_fields(row) for row in step_rows(ladder, cells, money)])
     return f"## The ladder\n\n{said}\n\n{table}"
 
 
@@ -155,7 +156,7 @@ def _md_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def _md_cells(cells: Sequence[Priced]) -> str:
+def _md_cells(cells: Sequence[Priced], money: MoneyFormat) -> str:
     if not cells:
         return ""
     machines = machine_labels(cells)
@@ -172,8 +173,8 @@ def _md_cells(cells: Sequence[Priced]) -> str:
             _md_figure(percent(accuracy.value if accuracy else None), interval(accuracy, "percent")),
             f"{summary.num_updates:,}" if summary.num_updates is not None else "not measured",
             seconds(summary.train_s),
-            usd(value_of(cell.usd_per_1000_samples)),
-            usd(value_of(cell.usd_per_run)),
+            money.amount(value_of(cell.usd_per_1000_samples)),
+            money.amount(value_of(cell.usd_per_run)),
             cell.price.basis if cell.price is not None else "no price",
         ])  # fmt: skip
     head = (
@@ -201,7 +202,7 @@ def _md_figure(value: str, spread: str) -> str:
     return f"{value} ({spread})" if spread else value
 
 
-def _md_scaling(series: Sequence[Series], cells: Sequence[Priced]) -> str:
+def _md_scaling(series: Sequence[Series], cells: Sequence[Priced], money: MoneyFormat) -> str:
     if not series:
         return ""
     rows = []
@@ -216,7 +217,7 @@ def _md_scaling(series: Sequence[Series], cells: Sequence[Priced]) -> str:
                 _md_figure(number(rate.value), interval(rate, "number")),
                 "the base" if point is one.base else _md_figure(ratio_words(speed_up.value), ratio_interval(speed_up)),
                 percent(point.efficiency.value),
-                _md_figure(usd(value_of(each)), interval(each, "usd")),
+                _md_figure(money.amount(value_of(each)), money.interval(each)),
                 communication_words(point),
             ])  # fmt: skip
     head = (
@@ -228,18 +229,18 @@ def _md_scaling(series: Sequence[Series], cells: Sequence[Priced]) -> str:
     return f"## Scaling over devices\n\n{said}\n\n{_md_table(head, rows[:_MAX_ROWS])}{more}"
 
 
-def _md_rescues(cells: Sequence[Priced]) -> str:
-    lines = [f"- {md(sentence)}" for sentence in oom_fix_sentences(oom_fixes(cells), cells)]
+def _md_rescues(cells: Sequence[Priced], money: MoneyFormat) -> str:
+    lines = [f"- {md(sentence)}" for sentence in oom_fix_sentences(oom_fixes(cells), cells, money)]
     return "\n".join(["## Out of memory, and what fits", "", *lines]) if lines else ""
 
 
-def _md_baselines(cells: Sequence[Priced]) -> str:
+def _md_baselines(cells: Sequence[Priced], money: MoneyFormat) -> str:
     rows = [
         [
             md(describe(cell, {})),
             percent(value_of(cell.summary.accuracy)),
             seconds(cell.summary.train_s),
-            usd(value_of(cell.usd_per_run)),
+            money.amount(value_of(cell.usd_per_run)),
             cell.price.basis if cell.price is not None else "no price",
         ]
         for cell in cells

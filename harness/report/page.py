@@ -29,7 +29,7 @@ from harness.report.charts.memory import memory_chart
 from harness.report.charts.runs import runs_charts
 from harness.report.charts.scaling import scaling_charts
 from harness.report.csv_export import commit
-from harness.report.formatting import clean, plural
+from harness.report.formatting import MoneyFormat, clean, plural
 from harness.report.labels import machine_labels
 from harness.report.page_data import page_data
 from harness.report.sections.answer import tfidf_cost
@@ -110,16 +110,17 @@ def page(
         records: All, older runs of the same repeats too.
         generated_at: In UTC.
     """
-    cost = cost_and_accuracy(cells, choice)
-    maps = heat_maps(cells)
-    compared, num_more = bars(cells)
-    curves = accuracy_curves(cells, choice)
-    scaling = _scaling(cells)
-    memory = _memory(cells)
+    money = MoneyFormat(assumed.prices.currency)
+    cost = cost_and_accuracy(cells, choice, money)
+    maps = heat_maps(cells, money)
+    compared, num_more = bars(cells, money)
+    curves = accuracy_curves(cells, choice, money)
+    scaling = _scaling(cells, money)
+    memory = _memory(cells, money)
     arithmetic = _arithmetic(cells)
-    climbed = _ladders(cells)
+    climbed = _ladders(cells, money)
     runs, num_more_runs = runs_charts(cells, records)
-    chunks = chunk_words(cells)
+    chunks = chunk_words(cells, money)
     charts = [
         *([cost] if cost is not None else []),
         *maps,
@@ -142,13 +143,13 @@ def page(
         is_made_up=is_synthetic(cells),
         made_up_words=MADE_UP,
         sentences=sentences,
-        tiles=tiles(choice),
+        tiles=tiles(choice, money),
         num_elsewhere=choice.num_elsewhere,
         model_words=model_words(cells),
         data_words=data_words(cells),
-        places=places(cells),
+        places=places(cells, money),
         cost=cost,
-        tfidf_cost=tfidf_cost(choice),
+        tfidf_cost=tfidf_cost(choice, money),
         money=parts.money,
         worth=parts.worth,
         money_heads={"line": LINE_HEADS, "cell": CELL_HEADS, "worth": WORTH_HEADS, "input": INPUT_HEADS},
@@ -176,7 +177,7 @@ def page(
         heads=HEADS,
         text_columns=TEXT_COLUMNS,
         many_rows=MANY_ROWS,
-        rows=rows(cells, choice.pick),
+        rows=rows(cells, choice.pick, money),
         warnings=warnings_by_text(cells),
         method=method(cells),
         not_measured=not_measured(cells),
@@ -193,22 +194,22 @@ def page(
     )
 
 
-def _scaling(cells: Sequence[Priced]) -> dict[str, Any] | None:
+def _scaling(cells: Sequence[Priced], money: MoneyFormat) -> dict[str, Any] | None:
     """What the section on devices shows; None without a series."""
     series = scaling_series(cells)
     if not series:
         return None
     return {
         "sentences": scaling_sentences(series, cells),
-        "charts": scaling_charts(series, cells),
+        "charts": scaling_charts(series, cells, money),
         "num_more": max(0, len(series) - MAX_SERIES),
         "shares_cores": any(one.device == "cpu" for one in series),
         "heads": SCALING_HEADS,
-        "rows": scaling_rows(series, cells),
+        "rows": scaling_rows(series, cells, money),
     }
 
 
-def _ladders(cells: Sequence[Priced]) -> list[dict[str, Any]]:
+def _ladders(cells: Sequence[Priced], money: MoneyFormat) -> list[dict[str, Any]]:
     """What the section on ladders shows, one after the other."""
     return [
         {
@@ -216,7 +217,7 @@ def _ladders(cells: Sequence[Priced]) -> list[dict[str, Any]]:
             "target": one.target,
             "sentences": step_sentences(one, cells),
             "charts": step_charts(one, index),
-            "rows": step_rows(one, cells),
+            "rows": step_rows(one, cells, money),
         }
         for index, one in enumerate(ladders(cells))
     ]
@@ -235,7 +236,7 @@ def _arithmetic(cells: Sequence[Priced]) -> dict[str, Any] | None:
     }
 
 
-def _memory(cells: Sequence[Priced]) -> dict[str, Any] | None:
+def _memory(cells: Sequence[Priced], money: MoneyFormat) -> dict[str, Any] | None:
     """What the section on memory shows; None where no record says anything of it."""
     chart, num_more = memory_chart(cells)
     held, steps = memory_users(cells), memory_savings(cells)
@@ -248,8 +249,8 @@ def _memory(cells: Sequence[Priced]) -> dict[str, Any] | None:
         "warnings": memory_warnings(cells),
         "holders": held,
         "holder_heads": HOLDER_HEADS,
-        "rescues": oom_fix_sentences(oom_fixes(cells), cells),
-        "ways": saving_rows(steps, cells),
+        "rescues": oom_fix_sentences(oom_fixes(cells), cells, money),
+        "ways": saving_rows(steps, cells, money),
         "way_heads": WAY_HEADS,
         "num_more_ways": max(0, len(steps) - MAX_WAYS),
     }

@@ -11,7 +11,7 @@ from harness.analysis.summarize import summarise
 from harness.decision.memory_savings import PARTS, memory_savings
 from harness.decision.scaling import scaling_series
 from harness.pricing.cost import price
-from harness.report.formatting import interval, memory, number, percent, usd
+from harness.report.formatting import USD, interval, memory, number, percent
 from harness.report.sections.scaling_words import ratio_words, verdict
 from tests.make_priced import ASSUMED, baseline, fine_tune, priced, study_records, two_machines, with_arithmetic
 from tests.make_records import make_device_records
@@ -38,7 +38,7 @@ def test_the_figures_on_screen_are_those_computed(visit):
     for cell in cells:
         assert cell.summary.cell in shown
     answer = page.locator("#answer").inner_text()
-    picked = [cell for cell in cells if usd(value_of(cell.usd_per_run)) in page.locator(".lead").inner_text()]
+    picked = [cell for cell in cells if USD.amount(value_of(cell.usd_per_run)) in page.locator(".lead").inner_text()]
     assert picked, answer
     assert percent(picked[0].summary.accuracy.value) in answer
     assert "assumed" in page.locator(".lead").inner_text()
@@ -162,13 +162,15 @@ def test_the_figures_over_devices_are_those_computed(visit, wait_until):
             interval(point.samples_per_s, "number"),
             ratio_words(point.speed_up.value),
             percent(point.efficiency.value),
-            usd(point.cell.usd_per_1000_samples.value),
+            USD.amount(point.cell.usd_per_1000_samples.value),
             memory(point.cell.summary.peak_memory_bytes),
             str(point.device_batch_size),
             str(point.global_batch_size),
         ):
             assert figure in text, figure
-    assert f"{usd(points[0].cell.usd_per_1000_samples_of_share.value)} for 1 of 4 GPUs" in rows.first.inner_text()
+    assert (
+        f"{USD.amount(points[0].cell.usd_per_1000_samples_of_share.value)} for 1 of 4 GPUs" in rows.first.inner_text()
+    )
     said = section.inner_text()
     for one in series:
         assert verdict(one)[1:] in said

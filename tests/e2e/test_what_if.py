@@ -18,10 +18,10 @@ from harness.decision.worth import Worth, judge_cell_worth
 from harness.pricing.cost import Priced, price
 from harness.pricing.prices import choices, load_prices
 from harness.pricing.rates import apply_plan
-from harness.report.formatting import percent, shown_in, usd
+from harness.report.formatting import USD, MoneyFormat, percent
 from harness.report.page_data import values
 from harness.report.sections.machines import machines
-from harness.report.sections.money import money as money_words
+from harness.report.sections.money import money_section
 from harness.report.sections.worth import worth_words
 from harness.schema.assumptions import Assumptions
 from tests.make_learning import curve_records
@@ -288,10 +288,10 @@ def test_tables_tiles_and_charts_follow_an_assumption(opened, wait_until):
     for index, cell in enumerate(expected):
         square = table.nth(index).locator("> *").nth(column)
         if cell.usd_per_run is not None:
-            assert square.locator("span").first.inner_text() == usd(cell.usd_per_run.value)
+            assert square.locator("span").first.inner_text() == USD.amount(cell.usd_per_run.value)
             assert float(square.get_attribute("data-sort")) == pytest.approx(cell.usd_per_run.value, rel=1e-9)
     pick = choose(expected).pick
-    assert usd(pick.usd_per_run.value) in opened.locator("#tiles").inner_text()
+    assert USD.amount(pick.usd_per_run.value) in opened.locator("#tiles").inner_text()
     assert pick.summary.cell in opened.locator("#cell-table tr.picked").inner_text()
     drawn = "Math.max(...document.getElementById('chart-heat-0-usd').data[0].z.flat().filter((one) => one !== null))"
     grid = [
@@ -343,18 +343,18 @@ def compare_squares(page, name):
         pick=cells[places[chosen.pick.key]],
         rivals=tuple(cells[places[cell.key]] for cell in chosen.rivals),
     )
-    with shown_in(assumptions.prices.currency):
-        beside = machines(cells, assumptions, deadline_s=DEADLINE_S)
-        # Machines keep the names that they had when the report was written.
-        names = dict(zip(beside.live["names"], machines(own, written).live["names"], strict=True))
-        expected = {
-            "#money details table.figures": money_words(
-                cells, same_rows, assumptions, study_cost(cells, assumptions.prices.rental)
-            ).rows,
-            "#worth > .box table.figures": worth_words(cells, same_rows, assumptions).rows,
-            "#machines table.figures >> nth=0": beside.rows,
-            "#machines table.figures >> nth=1": beside.line_rows,
-        }
+    money = MoneyFormat(assumptions.prices.currency)
+    beside = machines(cells, assumptions, money, deadline_s=DEADLINE_S)
+    # Machines keep the names that they had when the report was written.
+    names = dict(zip(beside.live["names"], machines(own, written, money).live["names"], strict=True))
+    expected = {
+        "#money details table.figures": money_section(
+            cells, same_rows, assumptions, study_cost(cells, assumptions.prices.rental), money
+        ).rows,
+        "#worth > .box table.figures": worth_words(cells, same_rows, assumptions, money).rows,
+        "#machines table.figures >> nth=0": beside.rows,
+        "#machines table.figures >> nth=1": beside.line_rows,
+    }
     for where, rows in expected.items():
         shown = page.locator(where).first.locator("tbody tr")
         assert shown.count() == len(rows) > 3, (name, where)
@@ -382,7 +382,7 @@ def test_the_cheapest_for_an_accuracy_is_found_by_keyboard_alone(visit):
     cheapest = min(enough, key=lambda cell: cell.usd_per_run.value)
     said = page.locator("#decision").inner_text()
     assert "at least 78.5% of the texts right" in said
-    assert usd(cheapest.usd_per_run.value) in said
+    assert USD.amount(cheapest.usd_per_run.value) in said
     assert percent(cheapest.summary.accuracy.value) in said
     assert cheapest.summary.cell in said
     assert page.url.endswith("#accuracy=0.785")

@@ -58,7 +58,7 @@ def compare_turns(
     if turns is None:
         return False
     from harness.cli.views import compare as screen
-    from harness.report.formatting import shown_in
+    from harness.report.formatting import MoneyFormat
     from harness.workflows.priced_records import price_records
 
     asked = {(cell.config_hash, cell.repeat) for cell in cells}
@@ -70,9 +70,9 @@ def compare_turns(
     priced = price_records(runs, prices=prices, usd_per_hour=usd_per_hour)
     found = screen.compare_turns(turns, priced, fail_above)
     said = f"A: {turns.settings[0]}; B: {turns.settings[1]}"
-    with shown_in(priced.assumed.prices.currency):
-        if markdown is not None:
-            markdown.write_text(f"{said}\n\n{screen.to_markdown(found)}", encoding="utf-8")
-        console.out.print(f"\n{escape(said)}", highlight=False, soft_wrap=True)
-        screen.describe_comparison(console.out, found)
+    money = MoneyFormat(priced.assumed.prices.currency)
+    if markdown is not None:
+        markdown.write_text(f"{said}\n\n{screen.to_markdown(found, money)}", encoding="utf-8")
+    console.out.print(f"\n{escape(said)}", highlight=False, soft_wrap=True)
+    screen.describe_comparison(console.out, found, money)
     return found.failed

@@ -111,7 +111,7 @@ def recommend(
     from harness.cli.views.recommend import describe_recommendation, recommendation_fields
     from harness.decision.recommend import recommend as choose
     from harness.decision.requirements import Requirements, parse_duration
-    from harness.report.formatting import shown_in
+    from harness.report.formatting import MoneyFormat
 
     asked = Requirements(
         target_accuracy=target_accuracy or None,
@@ -124,8 +124,7 @@ def recommend(
     if as_json:
         console.print_json(recommendation_fields(advice, found.cells))
     else:
-        with shown_in(found.assumed.prices.currency):
-            describe_recommendation(console.out, advice, found.cells)
+        describe_recommendation(console.out, advice, found.cells, MoneyFormat(found.assumed.prices.currency))
     if not advice.choices:
         raise typer.Exit(EXIT_NOTHING_FITS)
 
@@ -165,7 +164,7 @@ def compare(  # noqa: PLR0913 - each is an option
     from harness.cli.views import compare as screen
     from harness.decision.compare import CompareOptions
     from harness.decision.differences import describe_difference
-    from harness.report.formatting import shown_in
+    from harness.report.formatting import MoneyFormat
 
     asked = CompareOptions(
         margin=screen.read_fraction(margin, "--margin") or 0.0,
@@ -182,12 +181,12 @@ def compare(  # noqa: PLR0913 - each is an option
         console.err.print(
             f"[yellow]differs:[/] {escape(describe_difference(difference))}", soft_wrap=True, highlight=False
         )
-    with shown_in(read[0].assumed.prices.currency):
-        if markdown is not None:
-            markdown.write_text(screen.to_markdown(found), encoding="utf-8")
-        if as_json:
-            console.print_json(screen.comparison_fields(found))
-        else:
-            screen.describe_comparison(console.out, found)
+    money = MoneyFormat(read[0].assumed.prices.currency)
+    if markdown is not None:
+        markdown.write_text(screen.to_markdown(found, money), encoding="utf-8")
+    if as_json:
+        console.print_json(screen.comparison_fields(found))
+    else:
+        screen.describe_comparison(console.out, found, money)
     if found.failed:
         raise typer.Exit(EXIT_SLOWER)

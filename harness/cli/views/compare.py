@@ -17,7 +17,7 @@ from harness.decision.compare import CANNOT_TELL, NO_DIFFERENCE, CompareOptions,
 from harness.decision.differences import describe_difference, require_same
 from harness.decision.pairing import UnpairedCell, pair_cells
 from harness.errors import UserError
-from harness.report.formatting import clean, currency_code, listed, memory, number, plural, usd
+from harness.report.formatting import MoneyFormat, clean, listed, memory, number, plural
 from harness.schema.interleaving import InterleavedRuns
 from harness.workflows.priced_records import Priceable, load_priced
 
@@ -110,10 +110,10 @@ def compare_turns(turns: InterleavedRuns, found: Priceable, fail_above: float | 
     return compare(pair_cells(one, other, across=turns.keys), CompareOptions(fail_above=fail_above))
 
 
-def describe_comparison(console: Console, found: Comparison) -> None:
+def describe_comparison(console: Console, found: Comparison, money: MoneyFormat) -> None:
     """Print it: a small table a cell, all of one width, since cells have long names."""
     head: tuple[str, ...] = _HEAD[1:]
-    for name, *row in _rows(found):
+    for name, *row in _rows(found, money):
         if name:
             console.print(f"\n[bold]{escape(name)}[/]", highlight=False, soft_wrap=True)
         if head:
@@ -121,7 +121,7 @@ def describe_comparison(console: Console, found: Comparison) -> None:
             head = ()
         console.print(_line(row, _COLOURS.get(row[-1], "")), highlight=False)
     console.print()
-    for line in _lines(found):
+    for line in _lines(found, money):
         console.print(escape(line), highlight=False, soft_wrap=True)
 
 
@@ -133,11 +133,11 @@ def _line(texts: Sequence[str], style: str) -> Table:
     return table
 
 
-def to_markdown(found: Comparison) -> str:
+def to_markdown(found: Comparison, money: MoneyFormat) -> str:
     """A table for a pull request, with what limits it below."""
-    first, *more = [_cell(line) for line in _lines(found)]
+    first, *more = [_cell(line) for line in _lines(found, money)]
     lines = [first, "", f"| {' | '.join(_HEAD)} |", "|---|---|---:|---:|---:|---|"]
-    lines += [f"| {' | '.join(_cell(text) for text in row)} |" for row in _rows(found)]
+    lines += [f"| {' | '.join(_cell(text) for text in row)} |" for row in _rows(found, money)]
     differing = [f"- {_cell(describe_difference(one))}" for one in found.pairing.differences]
     if differing:
         lines += ["", "A and B differ, beside what is compared, in", "", *differing]
@@ -189,35 +189,35 @@ def _fields(judged: MetricVerdict) -> dict[str, Any]:
     }
 
 
-def _rows(found: Comparison) -> Iterator[tuple[str, ...]]:
+def _rows(found: Comparison, money: MoneyFormat) -> Iterator[tuple[str, ...]]:
     machines = {one.a.summary.machine_id for one in found.cells}
     for cell in found.cells:
         one, other = cell.a.summary.cell, cell.b.summary.cell
         name = one if one == other or len(machines) > 1 else f"{one} against {other}"
         name = f"{cell.a.summary.machine_id}/{name}" if len(machines) > 1 else name
-        yield from _block(clean(name), cell.figures.values())
+        yield from _block(clean(name), cell.figures.values(), money)
     if len(found.cells) > 1:
-        yield from _block("all cells, geometric mean", found.overall.values())
+        yield from _block("all cells, geometric mean", found.overall.values(), money)
 
 
-def _block(name: str, figures: Any) -> Iterator[tuple[str, ...]]:  # noqa: ANN401 - a view of a dictionary's values
+def _block(name: str, figures: Any, money: MoneyFormat) -> Iterator[tuple[str, ...]]:  # noqa: ANN401 - a view of a dictionary's values
     for judged in figures:
-        yield (name, _name(judged), *_sides(judged), _change(judged), judged.verdict)
+        yield (name, _name(judged, money), *_sides(judged, money), _change(judged), judged.verdict)
         name = ""
 
 
-def _name(judged: MetricVerdict) -> str:
-    return _NAMES.get(judged.figure.key) or f"{currency_code()} per 1,000"
+def _name(judged: MetricVerdict, money: MoneyFormat) -> str:
+    return _NAMES.get(judged.figure.key) or f"{money.code} per 1,000"
 
 
-def _sides(judged: MetricVerdict) -> tuple[str, str]:
+def _sides(judged: MetricVerdict, money: MoneyFormat) -> tuple[str, str]:
     if judged.a is None or judged.b is None:
         return "", ""
     if judged.figure.key == "peak_memory_bytes":
         return memory(judged.a), memory(judged.b)
     if judged.figure.key == "accuracy":
         return f"{judged.a:.3f}", f"{judged.b:.3f}"
-    show = usd if judged.figure.key == "usd_per_1000_samples" else number
+    show = money.amount if judged.figure.key == "usd_per_1000_samples" else number
     return show(judged.a), show(judged.b)
 
 
@@ -233,7 +233,7 @@ def _change(judged: MetricVerdict) -> str:
     return f"{show(change.value)} ({show(change.low)} to {show(change.high)}){mark}"
 
 
-def _lines(found: Comparison) -> Iterator[str]:
+def _lines(found: Comparison, money: MoneyFormat) -> Iterator[str]:
     """What the table can't say: why, what stands alone, what was assumed, and what fails."""
     asked = found.asked
     counts = Counter(one.speed.verdict for one in found.cells)
@@ -249,7 +249,7 @@ def _lines(found: Comparison) -> Iterator[str]:
         yield f"{_WITHIN} Within runs alone: what differs from run to run is not in this interval."
     if asked.run_spread is not None:
         yield f"Assumed, not measured, where a side has too few runs: they differ by {100 * asked.run_spread:g} % (SD)."
-    reasons = Counter((_name(judged), judged.verdict, judged.reason) for judged in figures if judged.reason)
+    reasons = Counter((_name(judged, money), judged.verdict, judged.reason) for judged in figures if judged.reason)
     for (name, verdict, reason), count in reasons.items():
         yield f"{verdict}, {name} of {plural(count, 'cell')}: {reason}."
     yield from (_alone(one) for one in found.pairing.alone)

@@ -13,7 +13,16 @@ from harness.analysis.summary import CellKey
 from harness.decision.recommend import Recommendation, Recommended, UnmetRequirement
 from harness.decision.requirements import Candidate
 from harness.pricing.cost import Priced
-from harness.report.formatting import interval, listed, memory, number, percent, plural, seconds, usd, usd_per_hour
+from harness.report.formatting import (
+    MoneyFormat,
+    interval,
+    listed,
+    memory,
+    number,
+    percent,
+    plural,
+    seconds,
+)
 from harness.report.labels import common_values, describe, machine_labels
 from harness.report.sections.cell_table import OUTCOMES, basis_label
 
@@ -23,7 +32,9 @@ BALANCE = (
 )
 
 
-def describe_recommendation(console: Console, advice: Recommendation, cells: Sequence[Priced]) -> None:
+def describe_recommendation(
+    console: Console, advice: Recommendation, cells: Sequence[Priced], money: MoneyFormat
+) -> None:
     """Print it."""
 
     def say(text: str) -> None:
@@ -33,7 +44,7 @@ def describe_recommendation(console: Console, advice: Recommendation, cells: Seq
     for group in _together(advice.choices):
         first = group[0].candidate
         say(f"[bold]{escape(listed([one.role for one in group]).capitalize())}[/]")
-        for line in _lines(first, names, usual):
+        for line in _lines(first, names, usual, money):
             say(f"  {escape(line)}")
         for one in group:
             if one.level:
@@ -46,10 +57,10 @@ def describe_recommendation(console: Console, advice: Recommendation, cells: Seq
         say(f"{advice.num_qualifying} of {plural(advice.num_measured, 'measured configuration')} {asked}. {BALANCE}.")
     else:
         say("[bold]Nothing that was measured fulfils all that was asked.[/]" if advice.num_measured else _NOTHING)
-    for line in _why_not(advice, names):
+    for line in _why_not(advice, names, money):
         say(escape(line))
     for baseline in advice.baselines:
-        say(escape(f"Without fine-tuning: {_baseline(baseline, names, usual)}"))
+        say(escape(f"Without fine-tuning: {_baseline(baseline, names, usual, money)}"))
 
 
 _NOTHING = "[bold]No fine-tuning cell was measured.[/]"
@@ -91,33 +102,35 @@ def _together(choices: Sequence[Recommended]) -> list[list[Recommended]]:
     return list(groups.values())
 
 
-def _lines(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str]) -> list[str]:
+def _lines(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str], money: MoneyFormat) -> list[str]:
     summary = one.cell.summary
-    money = _figure(usd(value_of(one.usd)), interval(one.usd, "usd")) if one.usd else "no dollars"
-    alone = f" ({usd(value_of(one.cell.usd_per_run))} of measured seconds alone)" if one.cell.usd_per_run else ""
+    billed = _figure(money.amount(value_of(one.usd)), money.interval(one.usd)) if one.usd else "no dollars"
+    alone = (
+        f" ({money.amount(value_of(one.cell.usd_per_run))} of measured seconds alone)" if one.cell.usd_per_run else ""
+    )
     return [
         f"{describe(one.cell, usual)}, on {names.get(summary.machine_id, summary.machine_id)} (cell {summary.cell})",
-        f"{money} a run as billed{alone}; {_waited(one.waited_s)} from order to end; accuracy "
+        f"{billed} a run as billed{alone}; {_waited(one.waited_s)} from order to end; accuracy "
         f"{_figure(percent(value_of(summary.accuracy)), interval(summary.accuracy, 'percent'))}; "
         f"{_figure(number(value_of(summary.samples_per_s)), interval(summary.samples_per_s, 'number'))} samples/s; "
         f"peak memory {memory(summary.peak_memory_bytes)}",
-        _priced_at(one.cell),
+        _priced_at(one.cell, money),
         *(f"note: {words}" for words in one.unsure),
     ]
 
 
-def _priced_at(cell: Priced) -> str:
+def _priced_at(cell: Priced, money: MoneyFormat) -> str:
     price = cell.price
     if price is None:
         return f"no price: {cell.missing}"
     place = ", ".join(part for part in (price.instance, price.provider, price.region) if part) or "no instance named"
     origin = "; ".join(part for part in (price.as_of, price.source, price.paid, price.note) if part)
     told = f" ({origin})" if origin else ""
-    return f"priced at {usd_per_hour(price.usd_per_hour)} an hour, {basis_label(price)}: {place}{told}"
+    return f"priced at {money.hourly(price.usd_per_hour)} an hour, {basis_label(price)}: {place}{told}"
 
 
-def _why_not(advice: Recommendation, names: Mapping[str, str]) -> list[str]:
-    lines = [_ruled_out(one, names) for one in advice.ruled_out if one.num_cells]
+def _why_not(advice: Recommendation, names: Mapping[str, str], money: MoneyFormat) -> list[str]:
+    lines = [_ruled_out(one, names, money) for one in advice.ruled_out if one.num_cells]
     if advice.num_elsewhere:
         lines.append(f"Left out, because judged on another test set: {advice.num_elsewhere}.")
     if advice.not_measured:
@@ -126,23 +139,23 @@ def _why_not(advice: Recommendation, names: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _ruled_out(one: UnmetRequirement, names: Mapping[str, str]) -> str:
+def _ruled_out(one: UnmetRequirement, names: Mapping[str, str], money: MoneyFormat) -> str:
     verb = "misses" if one.num_cells == 1 else "miss"
     lead = f"{plural(one.num_cells, 'configuration')} {verb} {one.demand}"
     if one.nearest is None or one.nearest_value is None:
         return f"{lead}: the figure is not known."
-    show = {"accuracy": percent, "s": seconds, "usd": usd, "bytes": memory}[one.unit]
+    show = {"accuracy": percent, "s": seconds, "usd": money.amount, "bytes": memory}[one.unit]
     summary = one.nearest.cell.summary
     where = names.get(summary.machine_id, summary.machine_id)
     cell = f"{summary.cell} of study {summary.study}"  # in words it may be long, where it is another study's
     return f"{lead}; nearest: {cell}, on {where}, with {show(one.nearest_value)}."
 
 
-def _baseline(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str]) -> str:
+def _baseline(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str], money: MoneyFormat) -> str:
     summary = one.cell.summary
     return (
         f"{describe(one.cell, usual)} on {names.get(summary.machine_id, summary.machine_id)} fulfils it too: accuracy "
-        f"{percent(value_of(summary.accuracy))}, {usd(value_of(one.usd))} a run as billed."
+        f"{percent(value_of(summary.accuracy))}, {money.amount(value_of(one.usd))} a run as billed."
     )
 
 

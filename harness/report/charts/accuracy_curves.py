@@ -22,10 +22,14 @@ from harness.report.charts.base import (
     horizontal,
     horizontal_axis,
     layout,
-    money,
+    mark_money_axis,
 )
 from harness.report.charts.cost_accuracy import basis_words
-from harness.report.formatting import currency_code, currency_sign, in_currency, money_word, percent, seconds, usd
+from harness.report.formatting import (
+    MoneyFormat,
+    percent,
+    seconds,
+)
 from harness.report.labels import short_labels
 from harness.schema.cells import BaselineConfig
 from harness.schema.record import Record
@@ -36,19 +40,21 @@ Curve = list[tuple[float, float]]
 Meta = dict[str, list[Any]]
 
 
-def accuracy_curves(cells: Sequence[Priced], choice: Choice) -> list[Chart]:
+def accuracy_curves(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> list[Chart]:
     """Validation accuracy over the training clock, and over dollars (set-up included), baselines as lines."""
     by_time = [cell for cell in choice.compared if _curve(cell, dollars=False)]
     by_usd = [cell for cell in choice.compared if _curve(cell, dollars=True)]
-    charts = [_curves(by_time, cells, choice, dollars=False)] if by_time else []
-    return charts + ([_curves(by_usd, cells, choice, dollars=True)] if by_usd else [])
+    charts = [_curves(by_time, cells, choice, money, dollars=False)] if by_time else []
+    return charts + ([_curves(by_usd, cells, choice, money, dollars=True)] if by_usd else [])
 
 
-def _curves(shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, *, dollars: bool) -> Chart:
+def _curves(
+    shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, money: MoneyFormat, *, dollars: bool
+) -> Chart:
     labels = short_labels(list(choice.compared))
     places = {cell.key: index for index, cell in enumerate(cells)}
     named = _to_name(shown, choice)
-    show = usd if dollars else seconds
+    show = money.amount if dollars else seconds
     curves = {cell.key: _curve(cell, dollars=dollars) for cell in shown}
     hovers = {
         key: [f"{chart_text(labels[key])}<br>{show(x)}: {percent(y)}" for x, y in curve]
@@ -56,7 +62,7 @@ def _curves(shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, *,
     }
     metas = {cell.key: _meta(cell, places[cell.key]) if dollars else {} for cell in shown}
     if dollars:
-        curves = {key: [(in_currency(x), y) for x, y in curve] for key, curve in curves.items()}
+        curves = {key: [(money.convert(x), y) for x, y in curve] for key, curve in curves.items()}
     figure = go.Figure(_quiet_curves([key for key in curves if key not in named], curves, hovers, metas))
     for key, index in named.items():
         figure.add_trace(
@@ -74,15 +80,15 @@ def _curves(shown: Sequence[Priced], cells: Sequence[Priced], choice: Choice, *,
         )
     for value, name, dash in _validation_baselines(cells, shown):
         figure.add_trace(horizontal(value, f"{name} {percent(value)}", dash=dash))
-    unit = f"{currency_code()} of set-up and training, {basis_words(shown)}" if dollars else "seconds of training"
+    unit = f"{money.code} of set-up and training, {basis_words(shown)}" if dollars else "seconds of training"
     layout(figure, x=unit, y="validation accuracy", height=HEIGHT, xaxis2=horizontal_axis())
     everything = [x for curve in curves.values() for x, _ in curve]
     ends = [curve[-1][0] for curve in curves.values()]
-    axis = cost_axis(everything, ends=ends, unit=currency_sign() if dollars else "")
+    axis = cost_axis(everything, ends=ends, unit=money.sign if dollars else "")
     figure.update_layout(xaxis=axis, yaxis={"tickformat": ".0%"})
     if dollars:
-        money(figure, basis_words(shown), "x", kind="cost")
-    what = money_word() if dollars else "seconds of training"
+        mark_money_axis(figure, basis_words(shown), "x", kind="cost")
+    what = money.noun if dollars else "seconds of training"
     return Chart(
         f"chart-curve-{'usd' if dollars else 's'}",
         f"Over {what}",

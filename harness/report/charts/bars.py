@@ -18,14 +18,14 @@ from harness.report.charts.base import (
     chart_text,
     colour,
     layout,
+    mark_money_axis,
     memory_ticks,
-    money,
     recompute_meta,
     words_beside,
 )
 from harness.report.charts.cost_accuracy import basis_words
 from harness.report.charts.heat_maps import FIGURES, PER_SAMPLE, HeatMapFigure, ended
-from harness.report.formatting import currency_sign, plural
+from harness.report.formatting import MoneyFormat, plural
 from harness.report.labels import axis_word, common_values, config_fields, machine_labels
 from harness.schema.cells import FineTuneConfig
 
@@ -49,7 +49,7 @@ class BarGroup:
     cells: dict[str, Priced]
 
 
-def bars(cells: Sequence[Priced]) -> tuple[list[Chart], int]:
+def bars(cells: Sequence[Priced], money: MoneyFormat) -> tuple[list[Chart], int]:
     """A chart for each kind of figure; also how many further groups the table alone holds. Empty if no group has two."""
     groups = sorted((group for group in _groups(cells) if len(group.cells) > 1), key=lambda group: -len(group.cells))
     shown = groups[:_MAX_GROUPS]
@@ -57,7 +57,7 @@ def bars(cells: Sequence[Priced]) -> tuple[list[Chart], int]:
         return [], 0
     places = list(dict.fromkeys(place for group in shown for place in group.cells))
     indices = {cell.key: index for index, cell in enumerate(cells)}
-    charts = [_bars(shown, places, figure, indices) for figure in FIGURES if _any(shown, figure)]
+    charts = [_bars(shown, places, figure, indices, money) for figure in FIGURES if _any(shown, figure)]
     return charts, len(groups) - len(shown)
 
 
@@ -120,25 +120,27 @@ def _rows(groups: Sequence[BarGroup], places: Sequence[str], figure: HeatMapFigu
 
 
 def _bars(
-    groups: Sequence[BarGroup], places: Sequence[str], figure: HeatMapFigure, indices: Mapping[CellKey, int]
+    groups: Sequence[BarGroup],
+    places: Sequence[str],
+    figure: HeatMapFigure,
+    indices: Mapping[CellKey, int],
+    money: MoneyFormat,
 ) -> Chart:
     labels = _labels(groups)
     rows = _rows(groups, places, figure)
     drawn = go.Figure()
     for index, (group, label) in enumerate(zip(groups, labels, strict=True)):
-        drawn.add_traces(_traces(group, label, index, rows, figure, indices))
+        drawn.add_traces(_traces(group, label, index, rows, figure, indices, money))
     members = [cell for group in groups for cell in group.cells.values()]
     most = max(
-        (figure.drawn(bound(e, "high")) for cell in members if (e := figure.read(cell)) is not None), default=1.0
+        (figure.drawn(bound(e, "high"), money) for cell in members if (e := figure.read(cell)) is not None), default=1.0
     )
     drawn.add_trace(_lost_places(groups, places, rows))
     lines = sum(_legend_name(label).count("<br>") + 1 for label in labels)
     legend = _LEGEND_LINE * (len(groups) > 1) * lines
     layout(drawn, x="", y="", height=round(_FRAME_HEIGHT + _ROW_HEIGHT * rows.num_rows) + legend)
     drawn.update_layout(barmode="overlay", showlegend=len(groups) > 1)
-    drawn.update_xaxes(
-        range=[0, most * ROOM], nticks=_MAX_TICKS + 1, tickprefix=currency_sign() if figure.dollars else ""
-    )
+    drawn.update_xaxes(range=[0, most * ROOM], nticks=_MAX_TICKS + 1, tickprefix=money.sign if figure.dollars else "")
     drawn.update_yaxes(
         range=[rows.num_rows - 1 + _EDGE, -_EDGE],
         showgrid=False,
@@ -146,10 +148,10 @@ def _bars(
         ticktext=[_tick(place) for place in places],
     )
     if figure.dollars:
-        money(drawn, basis_words(members), "x", kind="zero", room=ROOM)
+        mark_money_axis(drawn, basis_words(members), "x", kind="zero", room=ROOM)
     if figure.key == "memory":
         memory_ticks(drawn, most, num_ticks=_MAX_TICKS)
-    title = figure.head + (f", {basis_words(members)}" if figure.dollars else "")
+    title = figure.head(money) + (f", {basis_words(members)}" if figure.dollars else "")
     label = f"Bar chart: {title} for {plural(len(places), 'combination')} of precision and device."
     return Chart(f"chart-bars-{figure.key}", title, label, drawn)
 
@@ -166,14 +168,23 @@ def _legend_name(label: str) -> str:
 
 
 def _traces(
-    group: BarGroup, label: str, index: int, rows: BarRows, figure: HeatMapFigure, indices: Mapping[CellKey, int]
+    group: BarGroup,
+    label: str,
+    index: int,
+    rows: BarRows,
+    figure: HeatMapFigure,
+    indices: Mapping[CellKey, int],
+    money: MoneyFormat,
 ) -> list[go.Bar]:
     places = [place for place in group.cells if place not in rows.lost]
     found = [figure.read(group.cells[place]) for place in places]
-    words = [_words(group.cells[place], estimate, figure) for place, estimate in zip(places, found, strict=True)]
+    words = [_words(group.cells[place], estimate, figure, money) for place, estimate in zip(places, found, strict=True)]
     return bar_traces(
         [rows.at[place, index] for place in places],
-        [None if estimate is None else map_increasing(estimate, figure.drawn) for estimate in found],
+        [
+            None if estimate is None else map_increasing(estimate, lambda value: figure.drawn(value, money))
+            for estimate in found
+        ],
         words,
         name=_legend_name(label),
         role=SERIES[index],
@@ -233,9 +244,9 @@ def bar_traces(
     return [bar, ends]
 
 
-def _words(cell: Priced, estimate: Estimate | None, figure: HeatMapFigure) -> str:
+def _words(cell: Priced, estimate: Estimate | None, figure: HeatMapFigure, money: MoneyFormat) -> str:
     # A space that is not trimmed keeps the words off the error bar.
-    return chr(0xA0) + chart_text(figure.show(estimate.value) if estimate is not None else ended(cell))
+    return chr(0xA0) + chart_text(figure.text(estimate.value, money) if estimate is not None else ended(cell))
 
 
 def _lost_places(groups: Sequence[BarGroup], places: Sequence[str], rows: BarRows) -> go.Scatter:

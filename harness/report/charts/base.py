@@ -104,7 +104,7 @@ def recompute_meta(
     return {**({"colour": role} if role else {}), "axis": axis, "figure": figure, "cells": list(cells), **more}
 
 
-def money(figure: go.Figure, basis: str, axis: str | None = None, **more: object) -> None:
+def mark_money_axis(figure: go.Figure, basis: str, axis: str | None = None, **more: object) -> None:
     """Mark a figure as one of money: its titles name `basis`, and `axis` is ranged by the amounts on it.
 
     With `kind="cost"` as `cost_axis` by where curves end, with `kind="spread"` by every amount; with `kind="zero"` from 0 to the highest amount times `room`.

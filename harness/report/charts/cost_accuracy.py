@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import plotly.graph_objects as go
 
@@ -27,7 +28,13 @@ from harness.report.charts.base import (
     layout,
     log_ticks,
 )
-from harness.report.formatting import currency_code, currency_sign, in_currency, interval, number, percent, seconds, usd
+from harness.report.formatting import (
+    MoneyFormat,
+    interval,
+    number,
+    percent,
+    seconds,
+)
 from harness.report.labels import cell_labels, machine_labels, short_labels
 
 _MANY = 40
@@ -47,10 +54,10 @@ def priced_cells(cells: Sequence[Priced]) -> bool:
     return any(cell.usd_per_run is not None for cell in measured(cells))
 
 
-def cost_and_accuracy(cells: Sequence[Priced], choice: Choice) -> Chart | None:
+def cost_and_accuracy(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> Chart | None:
     """Dollars (or seconds) of a run against test accuracy, with the Pareto front and the baselines."""
     dollars = priced_cells(cells)
-    cost = _amount if dollars else run_seconds
+    cost = partial(_amount, money=money) if dollars else run_seconds
     shown = [cell for cell in choice.compared if cell.summary.accuracy is not None and cost(cell) is not None]
     if not shown:
         return None
@@ -62,7 +69,7 @@ def cost_and_accuracy(cells: Sequence[Priced], choice: Choice) -> Chart | None:
     named = _to_label(shown, points, front, choice, wide=wide)
     figure = go.Figure()
     texts = {key: chart_text(label) if key in named else "" for key, label in names.items()}
-    for trace in _scatter_groups(shown, choice, labels, texts, cost):
+    for trace in _scatter_groups(shown, choice, labels, texts, cost, money):
         figure.add_trace(trace)
     figure.add_trace(
         go.Scatter(
@@ -82,9 +89,9 @@ def cost_and_accuracy(cells: Sequence[Priced], choice: Choice) -> Chart | None:
         figure.add_trace(horizontal(value, f"TF-IDF {percent(value)}", dash="dash"))
     if choice.majority is not None:
         figure.add_trace(horizontal(choice.majority, f"majority class {percent(choice.majority)}", dash="dot"))
-    unit = f"{currency_code()} a run, {basis_words(shown)}" if dollars else "seconds a run (no price)"
+    unit = f"{money.code} a run, {basis_words(shown)}" if dollars else "seconds a run (no price)"
     layout(figure, x=unit, y="test accuracy", height=HEIGHT, xaxis2=horizontal_axis())
-    axis = cost_axis(x_values, ends=x_values, unit=currency_sign() if dollars else "")
+    axis = cost_axis(x_values, ends=x_values, unit=money.sign if dollars else "")
     figure.update_layout(xaxis=axis, yaxis={"tickformat": ".0%"})
     lead = f"{len(shown)} configurations; front from {percent(points[front[0]][1])} to {percent(points[front[-1]][1])}"
     return Chart(
@@ -95,8 +102,8 @@ def cost_and_accuracy(cells: Sequence[Priced], choice: Choice) -> Chart | None:
     )
 
 
-def _amount(cell: Priced) -> float | None:
-    return None if cell.usd_per_run is None else in_currency(cell.usd_per_run.value)
+def _amount(cell: Priced, money: MoneyFormat) -> float | None:
+    return None if cell.usd_per_run is None else money.convert(cell.usd_per_run.value)
 
 
 def _to_label(
@@ -125,6 +132,7 @@ def _scatter_groups(
     labels: dict[CellKey, str],
     texts: dict[CellKey, str],
     cost: Callable[[Priced], float | None],
+    money: MoneyFormat,
 ) -> list[go.Scatter]:
     """A trace each for the pick, the others that overlap the best, and those that are clearly below it.
 
@@ -158,7 +166,7 @@ def _scatter_groups(
                 name=name,
                 meta=colour(role),
                 hoverinfo="text",
-                hovertext=[_hover(cell, labels) for cell in members],
+                hovertext=[_hover(cell, labels, money) for cell in members],
             )
         )
     return [*traces, *(_machine_in_legend(label, symbols[one]) for one, label in machines.items() if symbols)]
@@ -203,7 +211,7 @@ def error_bars(estimates: Sequence[Estimate], *, thickness: float = 1.2, width: 
     }
 
 
-def _hover(cell: Priced, labels: dict[CellKey, str]) -> str:
+def _hover(cell: Priced, labels: dict[CellKey, str], money: MoneyFormat) -> str:
     summary = cell.summary
     basis = f" ({cell.price.basis} price)" if cell.price is not None else ""
     cost = cell.usd_per_run
@@ -211,7 +219,7 @@ def _hover(cell: Priced, labels: dict[CellKey, str]) -> str:
     lines = [
         labels[cell.key],
         f"accuracy {percent(summary.accuracy.value if summary.accuracy else None)} ({spread})",
-        f"a run {usd(cost.value)}{basis}" if cost else f"a run {seconds(run_seconds(cell))}",
+        f"a run {money.amount(cost.value)}{basis}" if cost else f"a run {seconds(run_seconds(cell))}",
         f"{number(summary.samples_per_s.value if summary.samples_per_s else None)} samples/s",
         f"updates {summary.num_updates:,}" if summary.num_updates is not None else "",
     ]

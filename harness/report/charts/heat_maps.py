@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 from harness.analysis.estimate import Estimate
 from harness.analysis.summary import CellKey
 from harness.pricing.cost import Priced
-from harness.report.charts.base import INK, Chart, chart_text, colour, layout, money, recompute_meta
+from harness.report.charts.base import INK, Chart, chart_text, colour, layout, mark_money_axis, recompute_meta
 from harness.report.charts.cost_accuracy import basis_words
-from harness.report.formatting import clean, currency_code, in_currency, memory, number, plural, usd
+from harness.report.formatting import MoneyFormat, clean, memory, number, plural
 from harness.report.labels import common_values, config_fields, group_word, machine_labels
 from harness.schema.cells import FineTuneConfig
 
@@ -38,18 +38,21 @@ class HeatMapFigure:
     key: str
     title: str
     read: Callable[[Priced], Estimate | None]
-    show: Callable[[float], str]
+    show: Callable[[float], str] = number
     dollars: bool = False
     scale: tuple[str, str] = ("#edf4fa", "#6fb1de")
 
-    @property
-    def head(self) -> str:
-        """The title in the report's currency."""
-        return self.title.format(money=currency_code())
+    def head(self, money: MoneyFormat) -> str:
+        """Return the title in the report's currency."""
+        return self.title.format(money=money.code)
 
-    def drawn(self, value: float) -> float:
-        """A value as a chart draws it."""
-        return in_currency(value) if self.dollars else value
+    def drawn(self, value: float, money: MoneyFormat) -> float:
+        """Return a value as the chart draws it."""
+        return money.convert(value) if self.dollars else value
+
+    def text(self, value: float, money: MoneyFormat) -> str:
+        """Format a value as the reader sees it."""
+        return money.amount(value) if self.dollars else self.show(value)
 
 
 def _memory(cell: Priced) -> Estimate | None:
@@ -64,14 +67,13 @@ FIGURES = (
         "usd",
         "{money} per 1,000 samples",
         lambda c: c.usd_per_1000_samples,
-        usd,
         dollars=True,
         scale=("#fcefe8", "#e8946a"),
     ),
 )
 
 
-def heat_maps(cells: Sequence[Priced]) -> list[Chart]:
+def heat_maps(cells: Sequence[Priced], money: MoneyFormat) -> list[Chart]:
     """Speed, memory and dollars over batch size and sequence length, a group for each combination of the rest.
 
     A combination with a single cell has no map. Failed cells keep their place and say how they ended.
@@ -92,7 +94,7 @@ def heat_maps(cells: Sequence[Priced]) -> list[Chart]:
         group = _group_name(members[0], usual, machines if len(machines) > 1 else {})
         for figure in FIGURES:
             if any(figure.read(cell) is not None for cell in members):
-                charts.append(_heat_map(f"chart-heat-{index}-{figure.key}", group, members, figure, places))
+                charts.append(_heat_map(f"chart-heat-{index}-{figure.key}", group, members, figure, places, money))
     return charts
 
 
@@ -115,7 +117,12 @@ def _group_name(cell: Priced, usual: Mapping[str, str], machines: dict[str, str]
 
 
 def _heat_map(
-    key: str, group: str, members: Sequence[Priced], figure: HeatMapFigure, places: Mapping[CellKey, int]
+    key: str,
+    group: str,
+    members: Sequence[Priced],
+    figure: HeatMapFigure,
+    places: Mapping[CellKey, int],
+    money: MoneyFormat,
 ) -> Chart:
     columns = sorted({_place(cell)[0] for cell in members})
     rows = sorted({_place(cell)[1] for cell in members})
@@ -124,8 +131,8 @@ def _heat_map(
         if _place(cell) not in by_place or figure.read(cell) is not None:
             by_place[_place(cell)] = cell
     grid = [[by_place.get((column, row)) for column in columns] for row in rows]
-    values = [[_value(cell, figure) for cell in line] for line in grid]
-    words = [[_square(cell, figure) for cell in line] for line in grid]
+    values = [[_value(cell, figure, money) for cell in line] for line in grid]
+    words = [[_square(cell, figure, money) for cell in line] for line in grid]
     basis = f", {basis_words(members)}" if figure.dollars else ""
     x, y = [f"{column}" for column in columns], [f"{row}" for row in rows]
     meta = recompute_meta("z", PER_SAMPLE, [[None if c is None else places[c.key] for c in line] for line in grid])
@@ -147,7 +154,7 @@ def _heat_map(
             xgap=3,
             ygap=3,
             hoverinfo="text",
-            hovertext=[[_heat_hover(cell, figure, basis) for cell in line] for line in grid],
+            hovertext=[[_heat_hover(cell, figure, basis, money) for cell in line] for line in grid],
             meta=meta if figure.dollars else None,
         )
     )
@@ -163,7 +170,7 @@ def _heat_map(
             meta=colour(INK),
             showlegend=False,
             hoverinfo="text",
-            hovertext=[_heat_hover(grid[i][j], figure, "") for i, j in lost],
+            hovertext=[_heat_hover(grid[i][j], figure, "", money) for i, j in lost],
         )
     )
     layout(
@@ -175,8 +182,8 @@ def _heat_map(
     drawn.update_xaxes(type="category", categoryorder="array", categoryarray=x, showgrid=False)
     drawn.update_yaxes(type="category", categoryorder="array", categoryarray=y, showgrid=False)
     if figure.dollars:
-        money(drawn, basis_words(members))
-    title = figure.head + basis
+        mark_money_axis(drawn, basis_words(members))
+    title = figure.head(money) + basis
     return Chart(
         key,
         title,
@@ -186,16 +193,16 @@ def _heat_map(
     )
 
 
-def _value(cell: Priced | None, figure: HeatMapFigure) -> float | None:
+def _value(cell: Priced | None, figure: HeatMapFigure, money: MoneyFormat) -> float | None:
     found = None if cell is None else figure.read(cell)
-    return None if found is None else figure.drawn(found.value)
+    return None if found is None else figure.drawn(found.value, money)
 
 
-def _square(cell: Priced | None, figure: HeatMapFigure) -> str:
+def _square(cell: Priced | None, figure: HeatMapFigure, money: MoneyFormat) -> str:
     if cell is None:
         return ""
     found = figure.read(cell)
-    return ended(cell) if found is None else chart_text(figure.show(found.value))
+    return ended(cell) if found is None else chart_text(figure.text(found.value, money))
 
 
 def ended(cell: Priced) -> str:
@@ -204,12 +211,14 @@ def ended(cell: Priced) -> str:
     return "no figure" if outcome == "ok" else _FAILURES.get(outcome, outcome)
 
 
-def _heat_hover(cell: Priced | None, figure: HeatMapFigure, basis: str) -> str:
+def _heat_hover(cell: Priced | None, figure: HeatMapFigure, basis: str, money: MoneyFormat) -> str:
     if cell is None:
         return "not in the study"
     seq_len, batch_size = _place(cell)
     found = figure.read(cell)
     shown = (
-        figure.show(found.value) + basis if found else f"{ended(cell)}: {cell.summary.reason or 'no reason recorded'}"
+        figure.text(found.value, money) + basis
+        if found
+        else f"{ended(cell)}: {cell.summary.reason or 'no reason recorded'}"
     )
     return f"batch {batch_size}, {seq_len} tokens<br>{chart_text(clean(shown, 160))}"

@@ -26,19 +26,15 @@ from harness.report.charts.base import (
     horizontal_axis,
     layout,
     log_axis,
-    money,
+    mark_money_axis,
 )
 from harness.report.charts.cost_accuracy import basis_words, error_bars
 from harness.report.formatting import (
-    currency_code,
-    currency_sign,
-    in_currency,
+    MoneyFormat,
     interval,
-    money_word,
     percent,
     plural,
     seconds,
-    usd,
 )
 
 MAX_CURVES = 6
@@ -57,7 +53,11 @@ class LearningSpot:
 
 
 def learning_charts(
-    curves: Sequence[LearningCurve], names: Sequence[str], places: Mapping[CellKey, int], label_usd: float
+    curves: Sequence[LearningCurve],
+    names: Sequence[str],
+    places: Mapping[CellKey, int],
+    label_usd: float,
+    money: MoneyFormat,
 ) -> list[Chart]:
     """Test accuracy with its intervals over four amounts; the two of money where a price is known.
 
@@ -74,7 +74,7 @@ def learning_charts(
     paid = [(curve, name) for curve, name in zip(curves, names, strict=True) if curve.largest.cell.price is not None]
     if paid:
         priced, told = [curve for curve, _ in paid], [name for _, name in paid]
-        charts += [_money_chart(priced, told, places, each) for each in (None, label_usd)]
+        charts += [_money_chart(priced, told, places, each, money) for each in (None, label_usd)]
     return charts
 
 
@@ -133,7 +133,11 @@ def _chart(
 
 
 def _money_chart(
-    curves: Sequence[LearningCurve], names: Sequence[str], places: Mapping[CellKey, int], label_usd: float | None
+    curves: Sequence[LearningCurve],
+    names: Sequence[str],
+    places: Mapping[CellKey, int],
+    label_usd: float | None,
+    money: MoneyFormat,
 ) -> Chart:
     """Over a run's dollars, alone or with those of its labels; the page lays it anew (see report/redraw.js)."""
     figure, everything = go.Figure(), []
@@ -153,10 +157,10 @@ def _money_chart(
                 )
                 for spot in spots
             ]
-            x = [in_currency(amount) for amount in amounts]
+            x = [money.convert(amount) for amount in amounts]
             everything += x
             hover = [
-                _hover(name, spot, usd(amount), is_measured=is_measured)
+                _hover(name, spot, money.amount(amount), is_measured=is_measured)
                 for spot, amount in zip(spots, amounts, strict=True)
             ]
             meta: dict[str, Any] = {"cells": [spot.place for spot in spots], "seconds": [spot.run_s for spot in spots]}
@@ -165,14 +169,10 @@ def _money_chart(
     _majority(figure, curves)
     basis = basis_words([point.cell for curve in curves for point in curve.points])
     what = "a run" if label_usd is None else "a run and the labels of its examples"
-    layout(
-        figure, x=f"{currency_code()} of {what}, {basis}", y="test accuracy", height=HEIGHT, xaxis2=horizontal_axis()
-    )
-    figure.update_layout(
-        xaxis=cost_axis(everything, ends=everything, unit=currency_sign()), yaxis={"tickformat": ".0%"}
-    )
-    money(figure, basis, "x", kind="spread")
-    said = f"{money_word()} of compute" if label_usd is None else f"{money_word()} of compute and labels"
+    layout(figure, x=f"{money.code} of {what}, {basis}", y="test accuracy", height=HEIGHT, xaxis2=horizontal_axis())
+    figure.update_layout(xaxis=cost_axis(everything, ends=everything, unit=money.sign), yaxis={"tickformat": ".0%"})
+    mark_money_axis(figure, basis, "x", kind="spread")
+    said = f"{money.noun} of compute" if label_usd is None else f"{money.noun} of compute and labels"
     return _told("usd" if label_usd is None else "labels", f"Over {said}", said, curves, figure)
 
 

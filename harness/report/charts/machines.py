@@ -13,10 +13,10 @@ from harness.decision.choice import bound
 from harness.decision.side_by_side import PER_1000, SPEED, ComparedCell, MachineFigure, SideBySide
 from harness.pricing.cost import Priced
 from harness.report.charts.bars import ROOM, bar_traces
-from harness.report.charts.base import SERIES, Chart, chart_text, layout, money
+from harness.report.charts.base import SERIES, Chart, chart_text, layout, mark_money_axis
 from harness.report.charts.cost_accuracy import basis_words
 from harness.report.charts.heat_maps import ended
-from harness.report.formatting import currency_code, currency_sign, in_currency, number, plural, usd
+from harness.report.formatting import MoneyFormat, number, plural
 
 MAX_LINES = 8
 _ROW_HEIGHT = 22
@@ -31,27 +31,30 @@ class _Kind:
     key: str
     title: str
     figure: MachineFigure
-    show: Callable[[float], str]
+    show: Callable[[float], str] = number
     dollars: bool = False
 
-    @property
-    def head(self) -> str:
-        """The title in the report's currency."""
-        return self.title.format(money=currency_code())
+    def head(self, money: MoneyFormat) -> str:
+        """Return the title in the report's currency."""
+        return self.title.format(money=money.code)
 
-    def drawn(self, value: float) -> float:
-        """A value as the chart draws it."""
-        return in_currency(value) if self.dollars else value
+    def drawn(self, value: float, money: MoneyFormat) -> float:
+        """Return a value as the chart draws it."""
+        return money.convert(value) if self.dollars else value
+
+    def text(self, value: float, money: MoneyFormat) -> str:
+        """Format a value as the reader sees it."""
+        return money.amount(value) if self.dollars else self.show(value)
 
 
 _KINDS = (
-    _Kind("speed", "Training speed, samples/s", SPEED, number),
-    _Kind("usd", "{money} per 1,000 samples", PER_1000, usd, dollars=True),
+    _Kind("speed", "Training speed, samples/s", SPEED),
+    _Kind("usd", "{money} per 1,000 samples", PER_1000, dollars=True),
 )
 
 
 def machine_charts(
-    found: SideBySide, names: Sequence[str], labels: Sequence[str], cells: Sequence[Priced]
+    found: SideBySide, names: Sequence[str], labels: Sequence[str], cells: Sequence[Priced], money: MoneyFormat
 ) -> tuple[list[Chart], int]:
     """A chart of each figure that any of the shared cells has; also how many more such cells the table alone holds.
 
@@ -69,11 +72,17 @@ def machine_charts(
         if any(kind.figure.read(cell) is not None for line, _ in shown for cell in line.measured)
     ]
     places = {cell.key: index for index, cell in enumerate(cells)}
-    return [_chart(shown, names[: len(SERIES)], kind, places) for kind in kinds], max(0, len(found.shared) - MAX_LINES)
+    return [_chart(shown, names[: len(SERIES)], kind, places, money) for kind in kinds], max(
+        0, len(found.shared) - MAX_LINES
+    )
 
 
 def _chart(
-    shown: Sequence[tuple[ComparedCell, str]], names: Sequence[str], kind: _Kind, indices: Mapping[CellKey, int]
+    shown: Sequence[tuple[ComparedCell, str]],
+    names: Sequence[str],
+    kind: _Kind,
+    indices: Mapping[CellKey, int],
+    money: MoneyFormat,
 ) -> Chart:
     at, middles, num_rows = _rows(shown, len(names))
     drawn = go.Figure()
@@ -82,7 +91,8 @@ def _chart(
         cells = [cell for line, _ in places if (cell := shown[line][0].squares[index]) is not None]
         found = [kind.figure.read(cell) for cell in cells]
         words = [
-            chr(0xA0) + (chart_text(kind.show(estimate.value)) if estimate is not None else chart_text(_why(cell)))
+            chr(0xA0)
+            + (chart_text(kind.text(estimate.value, money)) if estimate is not None else chart_text(_why(cell)))
             for cell, estimate in zip(cells, found, strict=True)
         ]
         hover = [
@@ -92,7 +102,10 @@ def _chart(
         drawn.add_traces(
             bar_traces(
                 [at[place] for place in places],
-                [None if estimate is None else map_increasing(estimate, kind.drawn) for estimate in found],
+                [
+                    None if estimate is None else map_increasing(estimate, lambda value: kind.drawn(value, money))
+                    for estimate in found
+                ],
                 words,
                 name=chart_text(name),
                 role=SERIES[index],
@@ -102,21 +115,21 @@ def _chart(
         )
     members = [cell for line, _ in shown for cell in line.measured]
     most = max(
-        (kind.drawn(bound(each, "high")) for cell in members if (each := kind.figure.read(cell)) is not None),
+        (kind.drawn(bound(each, "high"), money) for cell in members if (each := kind.figure.read(cell)) is not None),
         default=1.0,
     )
     layout(drawn, x="", y="", height=round(_FRAME_HEIGHT + _ROW_HEIGHT * num_rows) + _LEGEND_LINE * len(names))
     drawn.update_layout(barmode="overlay", showlegend=True)
-    drawn.update_xaxes(range=[0, most * ROOM], nticks=3, tickprefix=currency_sign() if kind.dollars else "")
+    drawn.update_xaxes(range=[0, most * ROOM], nticks=3, tickprefix=money.sign if kind.dollars else "")
     if kind.dollars:
-        money(drawn, basis_words(members), "x", kind="zero", room=ROOM)
+        mark_money_axis(drawn, basis_words(members), "x", kind="zero", room=ROOM)
     drawn.update_yaxes(
         range=[num_rows - 1 + _EDGE, -_EDGE],
         showgrid=False,
         tickvals=middles,
         ticktext=[chart_text(label).replace(" ", "<br>", 1) for _, label in shown],
     )
-    title = kind.head + (f", {basis_words(members)}" if kind.dollars else "")
+    title = kind.head(money) + (f", {basis_words(members)}" if kind.dollars else "")
     label = f"Bar chart: {title} of {plural(len(shown), 'cell')} on {plural(len(names), 'machine')}, side by side."
     return Chart(f"chart-machines-{kind.key}", title, label, drawn)
 

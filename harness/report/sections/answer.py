@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from harness.analysis.estimate import Estimate, value_of
 from harness.decision.choice import Choice, bound, cheapest_per_sample, failed, fastest, measured, overlap, run_seconds
@@ -10,6 +11,7 @@ from harness.decision.scaling import scaling_series
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.report.formatting import (
+    MoneyFormat,
     clean,
     interval,
     listed,
@@ -18,8 +20,6 @@ from harness.report.formatting import (
     plural,
     seconds,
     times,
-    usd,
-    usd_per_hour,
 )
 from harness.report.labels import common_values, describe, difference, machine_labels
 from harness.report.sections.scaling_words import answer_over_devices
@@ -30,15 +30,15 @@ _NEARLY_ONE = 1.01
 _PAID = {"on_demand": "", "spot": " on spot machines", "committed": " in use of a commitment", "own": " in use"}
 
 
-def answer(cells: Sequence[Priced], choice: Choice) -> list[str]:
+def answer(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> list[str]:
     """The answer, its caveat where it has one, and how machines or devices compare where there are several."""
     if choice.pick is None:
         return [_nothing_measured(cells)]
     if choice.best is None:
-        said = [_unjudged(cells, choice.pick)]
+        said = [_unjudged(cells, choice.pick, money)]
     else:
-        said = [*_recommendation(cells, choice, choice.best), *_worth(choice)]
-    return [*said, *_places(cells), *answer_over_devices(cells)]
+        said = [*_recommendation(cells, choice, choice.best, money), *_worth(choice, money)]
+    return [*said, *_places(cells, money), *answer_over_devices(cells)]
 
 
 def _nothing_measured(cells: Sequence[Priced]) -> str:
@@ -50,12 +50,12 @@ def _nothing_measured(cells: Sequence[Priced]) -> str:
     return f"There is nothing to decide on yet: no fine-tuning cell ended well ({plural(len(lost), 'cell')} failed, see below)."
 
 
-def _unjudged(cells: Sequence[Priced], pick: Priced) -> str:
+def _unjudged(cells: Sequence[Priced], pick: Priced, money: MoneyFormat) -> str:
     words = describe(pick, common_values(cells))
     rate = pick.summary.samples_per_s
     figures = f"{number(rate.value)} samples/s" if rate else "an unknown rate"
     if pick.usd_per_1000_samples is not None:
-        lead = f"Training is cheapest with {words}: {usd(pick.usd_per_1000_samples.value)} per 1,000 samples{price_clause(pick)}, at {figures}"
+        lead = f"Training is cheapest with {words}: {money.amount(pick.usd_per_1000_samples.value)} per 1,000 samples{price_clause(pick, money)}, at {figures}"
     else:
         lead = (
             f"Training is fastest with {words}: {figures}; dollars are not known ({clean(pick.missing or 'no price')})"
@@ -68,11 +68,11 @@ def _why_unjudged(pick: Priced) -> str:
     return ", because the weights were random" if model is not None and model.origin == "random" else ""
 
 
-def _recommendation(cells: Sequence[Priced], choice: Choice, best: Priced) -> list[str]:
+def _recommendation(cells: Sequence[Priced], choice: Choice, best: Priced, money: MoneyFormat) -> list[str]:
     pick = choice.pick or best
     words = describe(pick, common_values(cells))
     accuracy = f"{percent(value_of(pick.summary.accuracy))} test accuracy{_within(pick.summary.accuracy, 'percent')}"
-    lead = f"Fine-tune with {words}{_where(cells, pick)}: {cost_words(pick)}, for {accuracy}"
+    lead = f"Fine-tune with {words}{_where(cells, pick)}: {cost_words(pick, money)}, for {accuracy}"
     if len(choice.compared) == 1:
         return [f"{lead}.", "It is the only configuration measured, so nothing says that it is a good choice."]
     if pick is best:
@@ -90,21 +90,21 @@ def _recommendation(cells: Sequence[Priced], choice: Choice, best: Priced) -> li
     ]
 
 
-def cost_words(cell: Priced) -> str:
+def cost_words(cell: Priced, money: MoneyFormat) -> str:
     """A run's dollars with their assumption, or its duration with why there are no dollars."""
     if cell.usd_per_run is not None:
-        return f"{usd(cell.usd_per_run.value)} a run{price_clause(cell)}"
+        return f"{money.amount(cell.usd_per_run.value)} a run{price_clause(cell, money)}"
     return f"{seconds(run_seconds(cell))} a run; dollars are not known ({clean(cell.missing or 'no price was found')})"
 
 
-def price_clause(cell: Priced) -> str:
+def price_clause(cell: Priced, money: MoneyFormat) -> str:
     """The hourly price and how we know it, ready to follow an amount."""
     price = cell.price
     if price is None:
         return ""
     name = f", {clean(price.instance)}" if price.instance else ""
     doubt = "; the stated and the seen hardware disagree" if disagrees(price) else ""
-    return f" (at {_article(price.basis)} {usd_per_hour(price.usd_per_hour)} an hour{_PAID[price.plan]}{name}{doubt})"
+    return f" (at {_article(price.basis)} {money.hourly(price.usd_per_hour)} an hour{_PAID[price.plan]}{name}{doubt})"
 
 
 def disagrees(price: Price | None) -> bool:
@@ -136,7 +136,7 @@ def _costs_more(best: Priced, pick: Priced) -> str:
     return f"{verb} {times(dear / cheap)} as much"
 
 
-def _worth(choice: Choice) -> list[str]:
+def _worth(choice: Choice, money: MoneyFormat) -> list[str]:
     """What fine-tuning buys over the baselines; said of the best cell, so that a no is a no for all."""
     best = choice.best.summary.accuracy if choice.best is not None else None
     if best is None:
@@ -151,7 +151,7 @@ def _worth(choice: Choice) -> list[str]:
         against.append(f"always answering with the commonest class gives {percent(choice.majority)}")
     rival = choice.tfidf
     if rival is not None and rival.summary.accuracy is not None:
-        dollars = f" for {amount}" if (amount := _amount(rival)) else ""
+        dollars = f" for {amount}" if (amount := _amount(rival, money)) else ""
         against.append(f"TF-IDF with logistic regression {percent(rival.summary.accuracy.value)}{dollars}")
         if overlap(best, rival.summary.accuracy):
             return [
@@ -161,18 +161,18 @@ def _worth(choice: Choice) -> list[str]:
     return [f"In comparison, {listed(against)}."] if against else []
 
 
-def tfidf_cost(choice: Choice) -> str:
+def tfidf_cost(choice: Choice, money: MoneyFormat) -> str:
     """What the TF-IDF baseline costs, in words; empty where its dollars are not known."""
-    amount = _amount(choice.tfidf) if choice.tfidf is not None else ""
+    amount = _amount(choice.tfidf, money) if choice.tfidf is not None else ""
     return f"TF-IDF with logistic regression, {amount}" if amount else ""
 
 
-def _amount(cell: Priced) -> str:
+def _amount(cell: Priced, money: MoneyFormat) -> str:
     basis = f" ({cell.price.basis} price)" if cell.price is not None else ""
-    return f"{usd(cell.usd_per_run.value)} a run{basis}" if cell.usd_per_run is not None else ""
+    return f"{money.amount(cell.usd_per_run.value)} a run{basis}" if cell.usd_per_run is not None else ""
 
 
-def _places(cells: Sequence[Priced]) -> list[str]:
+def _places(cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
     """How machines compare, or devices of one machine; empty with one of each."""
     machines = machine_labels(cells)
     groups: dict[str, list[Priced]] = {}
@@ -190,7 +190,7 @@ def _places(cells: Sequence[Priced]) -> list[str]:
     if len(groups) < 2:  # noqa: PLR2004 - a comparison needs two
         return []
     quick, cheap = _leader(groups, "rate"), _leader(groups, "cost")
-    said = [f"{'Machines' if len(machines) > 1 else 'Devices'} at their best. {_at_best(groups)}"]
+    said = [f"{'Machines' if len(machines) > 1 else 'Devices'} at their best. {_at_best(groups, money)}"]
     if quick:
         said.append(f"{quick} trains fastest" if cheap != quick else f"{quick} trains fastest and cheapest per sample")
     if cheap and cheap != quick:
@@ -200,7 +200,7 @@ def _places(cells: Sequence[Priced]) -> list[str]:
     return ["; ".join(said) + "."]
 
 
-def _at_best(groups: dict[str, list[Priced]]) -> str:
+def _at_best(groups: dict[str, list[Priced]], money: MoneyFormat) -> str:
     parts = []
     for name, members in groups.items():
         quick, cheap = fastest(members), cheapest_per_sample(members)
@@ -208,7 +208,9 @@ def _at_best(groups: dict[str, list[Priced]]) -> str:
         if quick is not None and quick.summary.samples_per_s is not None:
             words.append(f"{number(quick.summary.samples_per_s.value)} samples/s")
         if cheap is not None and cheap.usd_per_1000_samples is not None and cheap.price is not None:
-            words.append(f"{usd(cheap.usd_per_1000_samples.value)} per 1,000 samples ({cheap.price.basis} price)")
+            words.append(
+                f"{money.amount(cheap.usd_per_1000_samples.value)} per 1,000 samples ({cheap.price.basis} price)"
+            )
         parts.append(f"{name}: {' at '.join(words)}" if words else f"{name} without a rate")
     return "; ".join(parts)
 
@@ -234,6 +236,6 @@ def _where(cells: Sequence[Priced], pick: Priced) -> str:
     return f" on {machines[pick.summary.machine_id]}" if len(machines) > 1 else ""
 
 
-def _within(estimate: Estimate | None, unit: str) -> str:
+def _within(estimate: Estimate | None, unit: Literal["percent", "number"]) -> str:
     found = interval(estimate, unit)
     return f" ({found})" if found else ""

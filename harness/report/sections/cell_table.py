@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from harness.analysis.estimate import Estimate, value_of
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
-from harness.report.formatting import clean, interval, memory, number, percent, seconds, usd
+from harness.report.formatting import MoneyFormat, clean, interval, memory, number, percent, seconds
 from harness.report.labels import machine_labels
 from harness.report.sections.answer import disagrees
 from harness.schema.cells import BaselineConfig
@@ -73,13 +73,13 @@ TEXT_COLUMNS = frozenset({"cell", "outcome", "precision", "device", "padding", "
 MANY_ROWS = 40
 
 
-def rows(cells: Sequence[Priced], pick: Priced | None) -> list[Row]:
+def rows(cells: Sequence[Priced], pick: Priced | None, money: MoneyFormat) -> list[Row]:
     """Every cell as a row, in the order given."""
     machines = machine_labels(cells)
     studies = {cell.summary.study for cell in cells}
     return [
         Row(
-            _fields(cell, index, machines if len(machines) > 1 else {}, many=len(studies) > 1),
+            _fields(cell, index, machines if len(machines) > 1 else {}, money, many=len(studies) > 1),
             tuple(clean(warning) for warning in cell.summary.warnings),
             failed=cell.summary.outcome != "ok",
             picked=cell is pick,
@@ -88,10 +88,17 @@ def rows(cells: Sequence[Priced], pick: Priced | None) -> list[Row]:
     ]
 
 
-def _fields(cell: Priced, index: int, machines: dict[str, str], *, many: bool) -> tuple[Field, ...]:
+def _fields(cell: Priced, index: int, machines: dict[str, str], money: MoneyFormat, *, many: bool) -> tuple[Field, ...]:
     """A cell's squares in the order of HEADS."""
     accuracy, updates, *measures = _measures(cell)
-    return (*_identity(cell, machines, many=many), accuracy, updates, *_money(cell, index), *measures, *_axes(cell))
+    return (
+        *_identity(cell, machines, many=many),
+        accuracy,
+        updates,
+        *_money(cell, index, money),
+        *measures,
+        *_axes(cell),
+    )
 
 
 def _identity(cell: Priced, machines: dict[str, str], *, many: bool) -> list[Field]:
@@ -153,15 +160,15 @@ def _measures(cell: Priced) -> list[Field]:
     ]
 
 
-def _money(cell: Priced, index: int) -> list[Field]:
+def _money(cell: Priced, index: int, money: MoneyFormat) -> list[Field]:
     why = clean(cell.missing or why_missing(cell))
     basis = basis_label(cell.price)
     doubtful = cell.price is None or cell.price.basis == "assumed" or disagrees(cell.price)
     fields = []
     for name in ("usd_per_run", "usd_per_1000_samples", "usd_to_target"):
         amount: Estimate | None = getattr(cell, name)
-        spread = ", ".join(filter(None, (interval(amount, "usd"), basis)))
-        field = _figure(usd(value_of(amount)), value_of(amount), why, spread, doubtful=doubtful)
+        spread = ", ".join(filter(None, (money.interval(amount), basis)))
+        field = _figure(money.amount(value_of(amount)), value_of(amount), why, spread, doubtful=doubtful)
         fields.append(replace(field, cell=index, figure=name, rests=True))
     return fields
 
@@ -187,11 +194,11 @@ def basis_label(price: Price | None) -> str:
     return f"{price.basis}, hardware disagrees" if disagrees(price) else price.basis
 
 
-def amount_field(cell: Priced, place: int, name: str, why: str, more: str = "") -> Field:
+def amount_field(cell: Priced, place: int, name: str, why: str, more: str = "", *, money: MoneyFormat) -> Field:
     """One of Priced's amounts with its interval and what it rests on, which the page rewrites for other assumptions."""
     amount: Estimate | None = getattr(cell, name)
-    lines = "; ".join(filter(None, (interval(amount, "usd"), basis_label(cell.price), more)))
-    field = known(None if amount is None else usd(amount.value), value_of(amount), why, lines)
+    lines = "; ".join(filter(None, (money.interval(amount), basis_label(cell.price), more)))
+    field = known(None if amount is None else money.amount(amount.value), value_of(amount), why, lines)
     return replace(field, cell=place, figure=name, rests=True)
 
 

@@ -15,7 +15,7 @@ from harness.analysis.estimate import FEWEST_RUNS, t_quantile, wilson
 from harness.pricing.cost import Priced, usd_of_seconds
 from harness.report.charts.base import HEIGHT, SERIES, SYMBOLS, Chart, chart_text, colour, layout
 from harness.report.charts.cost_accuracy import error_bars
-from harness.report.formatting import percent, plural, seconds, usd
+from harness.report.formatting import MoneyFormat, percent, plural, seconds
 from harness.report.labels import short_labels
 from harness.report.sections.cell_table import Field
 from harness.schema.cells import FineTuneConfig, hash_config
@@ -68,15 +68,15 @@ class ChunkWords:
     tables: tuple[tuple[str, tuple[tuple[Field, ...], ...]], ...]
 
 
-def chunk_words(cells: Sequence[Priced]) -> ChunkWords | None:
+def chunk_words(cells: Sequence[Priced], money: MoneyFormat) -> ChunkWords | None:
     """All that is said; None where no cell's rows came in chunks."""
     found = chunked(cells)
     if not found:
         return None
     return ChunkWords(
-        chart=_chart(found),
+        chart=_chart(found, money),
         sentences=tuple(filter(None, map(_sentence, found))),
-        tables=tuple((one.label, _rows(one)) for one in found),
+        tables=tuple((one.label, _rows(one, money)) for one in found),
     )
 
 
@@ -130,13 +130,13 @@ def _looks(cell: Priced) -> dict[int, Look]:
     return looks
 
 
-def _chart(found: Sequence[Chunked]) -> Chart:
+def _chart(found: Sequence[Chunked], money: MoneyFormat) -> Chart:
     figure = go.Figure()
     for index, one in enumerate(found[: len(SERIES)]):
         for order, looks in one.looks.items():
             arrives = order == "arrival"
             name = _ORDER_WORDS[order] if len(found) == 1 else f"{one.label}, {_ORDER_WORDS[order]}"
-            spent = [usd(look.usd) if look.usd is not None else "no price" for look in looks.values()]
+            spent = [money.amount(look.usd) if look.usd is not None else "no price" for look in looks.values()]
             figure.add_trace(
                 go.Scatter(
                     x=list(looks),
@@ -185,22 +185,22 @@ def _sentence(one: Chunked) -> str:
     )
 
 
-def _rows(one: Chunked) -> tuple[tuple[Field, ...], ...]:
+def _rows(one: Chunked, money: MoneyFormat) -> tuple[tuple[Field, ...], ...]:
     chunks = sorted({chunk for looks in one.looks.values() for chunk in looks})
     return tuple(
         (
             Field(str(chunk), chunk),
-            *(field for order in _ORDERS for field in _fields(one.looks.get(order, {}).get(chunk))),
+            *(field for order in _ORDERS for field in _fields(one.looks.get(order, {}).get(chunk), money)),
         )
         for chunk in chunks
     )
 
 
-def _fields(look: Look | None) -> tuple[Field, ...]:
+def _fields(look: Look | None, money: MoneyFormat) -> tuple[Field, ...]:
     if look is None:
         return (Field(_NOT_RUN, None), Field("", None), Field("", None))
     return (
         Field(percent(look.accuracy), look.accuracy),
         Field(seconds(look.train_s), look.train_s),
-        Field(usd(look.usd) if look.usd is not None else "no price", look.usd),
+        Field(money.amount(look.usd) if look.usd is not None else "no price", look.usd),
     )

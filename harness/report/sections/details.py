@@ -10,7 +10,7 @@ from harness.decision.differences import slice_words
 from harness.pricing.cost import Priced
 from harness.pricing.price_rows import age_words
 from harness.pricing.prices import Price
-from harness.report.formatting import clean, memory, seconds, usd_per_hour
+from harness.report.formatting import MoneyFormat, clean, memory, seconds
 from harness.report.labels import machine_labels, short_labels
 from harness.report.sections.cell_table import OUTCOMES
 from harness.schema.host_record import Machine
@@ -44,7 +44,7 @@ class ResultPlace:
     note: str
 
 
-def places(cells: Sequence[Priced]) -> list[ResultPlace]:
+def places(cells: Sequence[Priced], money: MoneyFormat) -> list[ResultPlace]:
     """Every machine with the price that its dollars rest on."""
     found = []
     for machine_id, label in machine_labels(cells).items():
@@ -56,7 +56,7 @@ def places(cells: Sequence[Priced]) -> list[ResultPlace]:
         hosts = len({r.machine.host for cell in own for r in cell.summary.records})
         facts = (*_facts(record.machine), *_metadata(record), *_software(record), ("Hosts of this kind", f"{hosts}"))
         found.append(
-            ResultPlace(label, facts, _price_facts(price), None if price is None else price.basis, clean(note))
+            ResultPlace(label, facts, _price_facts(price, money), None if price is None else price.basis, clean(note))
         )
     return found
 
@@ -94,12 +94,12 @@ def _software(record: Record) -> list[tuple[str, str]]:
     return [("Software", clean(", ".join(versions)))] if versions else []
 
 
-def _price_facts(price: Price | None) -> tuple[tuple[str, str], ...]:
+def _price_facts(price: Price | None, money: MoneyFormat) -> tuple[tuple[str, str], ...]:
     if price is None:
         return ()
     place = ", ".join(part for part in (price.instance, price.provider, price.region) if part)
     facts = [
-        ("Price", f"{usd_per_hour(price.usd_per_hour)} an hour"),
+        ("Price", f"{money.hourly(price.usd_per_hour)} an hour"),
         *([("Paid", clean(price.paid))] if price.paid else []),
         ("Instance", clean(place) or "none named"),
         (

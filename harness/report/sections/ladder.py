@@ -15,7 +15,7 @@ from harness.decision.ladder import Ladder, LadderStep
 from harness.pricing.cost import Priced
 from harness.report.charts.bars import bar_traces
 from harness.report.charts.base import SERIES, Chart, chart_text, layout
-from harness.report.formatting import interval, listed, memory, number, plural, seconds
+from harness.report.formatting import MoneyFormat, interval, listed, memory, number, plural, seconds
 from harness.report.labels import common_values, describe, difference, machine_labels
 from harness.report.sections.cell_table import Field, amount_field, known
 from harness.report.sections.scaling_words import ratio_words
@@ -78,10 +78,10 @@ def step_sentences(ladder: Ladder, cells: Sequence[Priced]) -> list[str]:
     return said
 
 
-def step_rows(ladder: Ladder, cells: Sequence[Priced]) -> list[list[Field]]:
+def step_rows(ladder: Ladder, cells: Sequence[Priced], money: MoneyFormat) -> list[list[Field]]:
     """Every rung, in the order of HEADS."""
     words, places = step_words(ladder), {cell.key: index for index, cell in enumerate(cells)}
-    return [_row(rung, words, places, ladder.rungs[0]) for rung in ladder.rungs]
+    return [_row(rung, words, places, ladder.rungs[0], money) for rung in ladder.rungs]
 
 
 def step_charts(ladder: Ladder, index: int) -> list[Chart]:
@@ -107,7 +107,9 @@ def step_charts(ladder: Ladder, index: int) -> list[Chart]:
     ]
 
 
-def _row(rung: LadderStep, words: Mapping[int, str], places: Mapping[CellKey, int], first: LadderStep) -> list[Field]:
+def _row(
+    rung: LadderStep, words: Mapping[int, str], places: Mapping[CellKey, int], first: LadderStep, money: MoneyFormat
+) -> list[Field]:
     summary = rung.cell.summary
     on = "" if rung.base is None or rung.base.number == rung.number - 1 else f"on rung {rung.base.number}"
     reached = "" if rung.num_reached == rung.num_runs else f"{rung.num_reached} of {rung.num_runs} runs reached it"
@@ -125,7 +127,7 @@ def _row(rung: LadderStep, words: Mapping[int, str], places: Mapping[CellKey, in
             summary.time_to_target_s,
             reached,
         ),
-        amount_field(rung.cell, places[rung.cell.key], "usd_to_target", _WHY_NOT),
+        amount_field(rung.cell, places[rung.cell.key], "usd_to_target", _WHY_NOT, money=money),
         _ratio(rung.saving),
         _known(
             None if summary.peak_memory_bytes is None else memory(summary.peak_memory_bytes), summary.peak_memory_bytes

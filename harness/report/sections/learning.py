@@ -21,7 +21,7 @@ from harness.pricing import formulas
 from harness.pricing.cost import Priced
 from harness.report.charts.base import Chart
 from harness.report.charts.learning import MAX_CURVES, learning_charts
-from harness.report.formatting import interval, percent, seconds, usd
+from harness.report.formatting import MoneyFormat, interval, percent, seconds
 from harness.report.labels import cell_labels, machine_labels
 from harness.report.sections.assumptions import EXAMPLE, YOURS
 from harness.report.sections.cell_table import Field, amount_field, known
@@ -52,7 +52,7 @@ class Learning:
     num_more: int
 
 
-def learning(cells: Sequence[Priced], assumed: Assumptions) -> Learning | None:
+def learning(cells: Sequence[Priced], assumed: Assumptions, money: MoneyFormat) -> Learning | None:
     """Everything that the section says; None where no cells differ in the number of training examples alone."""
     found = learning_curves(cells)
     if not found:
@@ -61,12 +61,14 @@ def learning(cells: Sequence[Priced], assumed: Assumptions) -> Learning | None:
     names = curve_names(shown, cells)
     return Learning(
         sentences=tuple(
-            (name, tuple(curve_sentences(curve, assumed))) for curve, name in zip(shown, names, strict=True)
+            (name, tuple(curve_sentences(curve, assumed, money))) for curve, name in zip(shown, names, strict=True)
         ),
         rows=tuple(
-            _row(curve, point, name, places) for curve, name in zip(shown, names, strict=True) for point in curve.points
+            _row(curve, point, name, places, money)
+            for curve, name in zip(shown, names, strict=True)
+            for point in curve.points
         ),
-        charts=tuple(learning_charts(shown, names, places, assumed.value.label_usd)),
+        charts=tuple(learning_charts(shown, names, places, assumed.value.label_usd, money)),
         num_more=len(found) - len(shown),
     )
 
@@ -79,20 +81,20 @@ def curve_names(curves: Sequence[LearningCurve], cells: Sequence[Priced]) -> lis
     return [labels[cell.key] + (f" on {machines[cell.summary.machine_id]}" if several else "") for cell in largest]
 
 
-def curve_sentences(curve: LearningCurve, assumed: Assumptions) -> list[str]:
+def curve_sentences(curve: LearningCurve, assumed: Assumptions, money: MoneyFormat) -> list[str]:
     """What more data bought, what it would buy, how much is enough, and what all of it takes."""
-    said = [_gained(measured_gain(curve), _earlier(curve), assumed)]
+    said = [_gained(measured_gain(curve), _earlier(curve), assumed, money)]
     if isinstance(curve.law, PowerLaw):
-        said += [*_foretold(curve, curve.law, assumed), _enough(curve.law)]
+        said += [*_foretold(curve, curve.law, assumed, money), _enough(curve.law)]
     else:
         said.append(f"Nothing is foretold beyond what was measured: {curve.law}.")
-    return [*said, *_whole(curve)]
+    return [*said, *_whole(curve, money)]
 
 
-def _gained(gain: Gain, earlier: str, assumed: Assumptions) -> str:
+def _gained(gain: Gain, earlier: str, assumed: Assumptions, money: MoneyFormat) -> str:
     return (
         f"From {gain.start:,} to {gain.end:,} examples buys {_signed(gain.accuracy)} of test accuracy for "
-        f"{_compute(gain)}, as measured{earlier}{_labels(gain, assumed)}."
+        f"{_compute(gain, money)}, as measured{earlier}{_labels(gain, assumed, money)}."
     )
 
 
@@ -106,7 +108,7 @@ def _earlier(curve: LearningCurve) -> str:
     return f" ({', '.join(gains)})" if gains else ""
 
 
-def _foretold(curve: LearningCurve, law: PowerLaw, assumed: Assumptions) -> list[str]:
+def _foretold(curve: LearningCurve, law: PowerLaw, assumed: Assumptions, money: MoneyFormat) -> list[str]:
     gain = extrapolated_gain(curve)
     reached = None if gain is None else law.accuracy(gain.end)
     if gain is None or not isinstance(reached, Estimate):
@@ -116,8 +118,8 @@ def _foretold(curve: LearningCurve, law: PowerLaw, assumed: Assumptions) -> list
     fitted = f"{law.smallest:,} to {law.largest:,}"
     return [
         *refused,
-        f"{gain.end:,} examples would buy {_signed(gain.accuracy)} more than {gain.start:,} for {_compute(gain)}, and come to "
-        f"{_share(reached)}, as foretold by a power law through {fitted} examples{_labels(gain, assumed)}.",
+        f"{gain.end:,} examples would buy {_signed(gain.accuracy)} more than {gain.start:,} for {_compute(gain, money)}, and come to "
+        f"{_share(reached)}, as foretold by a power law through {fitted} examples{_labels(gain, assumed, money)}.",
     ]
 
 
@@ -131,7 +133,7 @@ def _enough(law: PowerLaw) -> str:
     return f"{lead} needs about {_about(found.value)} examples ({ends}; {what})."
 
 
-def _whole(curve: LearningCurve) -> list[str]:
+def _whole(curve: LearningCurve, money: MoneyFormat) -> list[str]:
     """From the largest part that was measured."""
     parts = [point for point in curve.points if point.whole_s is not None and point is not curve.whole]
     if not parts:
@@ -139,7 +141,7 @@ def _whole(curve: LearningCurve) -> list[str]:
     part = parts[-1]
     estimate, cell = part.whole_s, part.cell
     assert estimate is not None  # noqa: S101 - chosen so
-    paid = "" if cell.usd_whole_dataset is None else f" and {usd(cell.usd_whole_dataset.value)}"
+    paid = "" if cell.usd_whole_dataset is None else f" and {money.amount(cell.usd_whole_dataset.value)}"
     lead = (
         f"Training on all {curve.num_available:,} rows of the source is estimated from {part.num_train:,} at "
         f"{seconds(estimate.value)}{_ends(estimate)}{paid}"
@@ -150,7 +152,9 @@ def _whole(curve: LearningCurve) -> list[str]:
     return [f"{lead}; it took {seconds(curve.whole.train_s)}, so that the estimate is off by {_percent(error)}."]
 
 
-def _row(curve: LearningCurve, point: CurvePoint, name: str, places: Mapping[CellKey, int]) -> tuple[Field, ...]:
+def _row(
+    curve: LearningCurve, point: CurvePoint, name: str, places: Mapping[CellKey, int], money: MoneyFormat
+) -> tuple[Field, ...]:
     cell, place, whole_s = point.cell, places[point.cell.key], point.whole_s
     error = whole_error(curve, point)
     is_whole = point is curve.whole
@@ -164,14 +168,14 @@ def _row(curve: LearningCurve, point: CurvePoint, name: str, places: Mapping[Cel
             "; ".join(filter(None, (interval(point.accuracy, "percent"), point.accuracy.basis))),
         ),
         Field(seconds(point.train_s), point.train_s),
-        amount_field(cell, place, "usd_per_run", cell.missing or "no price"),
+        amount_field(cell, place, "usd_per_run", cell.missing or "no price", money=money),
         known(
             None if whole_s is None else seconds(whole_s.value),
             None if whole_s is None else whole_s.value,
             _NO_SPEED,
             "" if whole_s is None else _ends(whole_s).strip(" ()"),
         ),
-        amount_field(cell, place, "usd_whole_dataset", cell.missing or _NO_SPEED),
+        amount_field(cell, place, "usd_whole_dataset", cell.missing or _NO_SPEED, money=money),
         known(
             None if error is None else _percent(error), error, told if whole_s is not None else _NO_SPEED,
             "" if curve.whole is None else f"took {seconds(curve.whole.train_s)}",
@@ -179,18 +183,18 @@ def _row(curve: LearningCurve, point: CurvePoint, name: str, places: Mapping[Cel
     )  # fmt: skip
 
 
-def _compute(gain: Gain) -> str:
+def _compute(gain: Gain, money: MoneyFormat) -> str:
     if gain.usd is None:
         return f"{seconds(max(0.0, gain.seconds))} more of a run"
-    return f"{usd(gain.usd)} of compute"
+    return f"{money.amount(gain.usd)} of compute"
 
 
-def _labels(gain: Gain, assumed: Assumptions) -> str:
+def _labels(gain: Gain, assumed: Assumptions, money: MoneyFormat) -> str:
     """What the labels would cost that are more, at the reader's price or the example."""
     each, number = assumed.value.label_usd, gain.end - gain.start
     cost = formulas.upfront_usd(0.0, number, each, 0.0, 0.0)
     whose = YOURS if "value.label_usd" in assumed.given else f"an {EXAMPLE}"
-    return f"; at {usd(each)} a label ({whose}) the {number:,} more labels cost {usd(cost)}"
+    return f"; at {money.amount(each)} a label ({whose}) the {number:,} more labels cost {money.amount(cost)}"
 
 
 def _signed(gain: Estimate) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.analysis.estimate import value_of
 from harness.decision.side_by_side import PER_1000, SPEED, MachineType, Ranking, SideBySide, verdict
 from harness.pricing.cost import Priced
-from harness.report.formatting import clean, listed, number, plural, seconds, usd
+from harness.report.formatting import MoneyFormat, clean, listed, number, plural, seconds
 from harness.report.labels import machine_labels
 
 # Who leads in a figure, and in what machines can't be told apart.
@@ -45,7 +45,7 @@ def _type_name(one: MachineType, labels: dict[str, str]) -> str:
     return clean(one.price.instance, 60) + (f" (slice: {one.slice})" if one.slice else "")
 
 
-def verdicts(found: SideBySide, names: Sequence[str]) -> list[str]:
+def verdicts(found: SideBySide, names: Sequence[str], money: MoneyFormat) -> list[str]:
     """Who leads at its best, by each figure; then cell by cell, by speed and dollars a sample."""
     if not found.shared:
         return ["No cell was measured on two machines, so nothing can be ranked."]
@@ -59,7 +59,7 @@ def verdicts(found: SideBySide, names: Sequence[str]) -> list[str]:
             tied.setdefault(tuple(sorted((one.first, *one.level))), []).append(words)
         else:
             words = _LEADS[one.figure.key].format(seconds(found.deadline_s))
-            leaders.setdefault(one.first, []).append(f"{words} ({_value(one)})")
+            leaders.setdefault(one.first, []).append(f"{words} ({_value(one, money)})")
     said = [f"{names[index]} {listed(words)}" for index, words in leaders.items()]
     said += [
         f"{listed([names[i] for i in those])} can't be told apart in {listed(words)}" for those, words in tied.items()
@@ -68,9 +68,9 @@ def verdicts(found: SideBySide, names: Sequence[str]) -> list[str]:
     return [f"{lead}: {'; '.join(said)}.", *_cell_by_cell(found, names)] if said else _cell_by_cell(found, names)
 
 
-def _value(ranking: Ranking) -> str:
+def _value(ranking: Ranking, money: MoneyFormat) -> str:
     value = value_of(ranking.estimate(ranking.first or 0))
-    return f"{number(value)} samples/s" if ranking.figure.most else usd(value)
+    return f"{number(value)} samples/s" if ranking.figure.most else money.amount(value)
 
 
 def _cell_by_cell(found: SideBySide, names: Sequence[str]) -> list[str]:

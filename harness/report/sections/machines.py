@@ -23,7 +23,16 @@ from harness.decision.side_by_side import (
 from harness.pricing.cost import Priced
 from harness.report.charts.base import Chart
 from harness.report.charts.machines import machine_charts
-from harness.report.formatting import clean, interval, listed, number, percent, plural, seconds, usd, usd_per_hour
+from harness.report.formatting import (
+    MoneyFormat,
+    clean,
+    interval,
+    listed,
+    number,
+    percent,
+    plural,
+    seconds,
+)
 from harness.report.labels import cell_labels, machine_labels
 from harness.report.sections.cell_table import OUTCOMES, Field, basis_label
 from harness.report.sections.machine_verdicts import cautions, type_names, verdicts
@@ -70,6 +79,7 @@ class Machines:
 def machines(
     cells: Sequence[Priced],
     assumed: Assumptions,
+    money: MoneyFormat,
     *,
     differences: Sequence[Difference] = (),
     deadline_s: float | None = None,
@@ -81,17 +91,17 @@ def machines(
     names, of_line = type_names(found, cells), _line_labels(found.lines)
     shared = {line.example.key for line in found.shared}
     of_shared = [label for line, label in zip(found.lines, of_line, strict=True) if line.example.key in shared]
-    charts, num_more_bars = machine_charts(found, names, of_shared, cells)
+    charts, num_more_bars = machine_charts(found, names, of_shared, cells, money)
     places = {cell.key: index for index, cell in enumerate(cells)}
     live = _live(found, names, of_line, places, list(machine_labels(cells)))
     return Machines(
-        verdicts=tuple(verdicts(found, names)),
+        verdicts=tuple(verdicts(found, names, money)),
         cautions=tuple(cautions(found, names)),
         differences=tuple(clean(describe_difference(one, machine_labels(cells))) for one in differences),
         heads=_heads(found),
-        rows=tuple(_rows(found, names, of_line, is_live=live is not None)),
+        rows=tuple(_rows(found, names, of_line, money, is_live=live is not None)),
         line_heads=("cell", "verdict", *names),
-        line_rows=tuple(_line_rows(found, names, of_line, places if live is not None else {})),
+        line_rows=tuple(_line_rows(found, names, of_line, places if live is not None else {}, money)),
         num_more_lines=max(0, len(of_line) - _MAX_LINES),
         charts=tuple(charts),
         num_more_bars=num_more_bars,
@@ -135,7 +145,9 @@ def _heads(found: SideBySide) -> tuple[str, ...]:
     return ("machine", *figures, "an hour", "cells")
 
 
-def _rows(found: SideBySide, names: Sequence[str], labels: Sequence[str], *, is_live: bool) -> list[tuple[Field, ...]]:
+def _rows(
+    found: SideBySide, names: Sequence[str], labels: Sequence[str], money: MoneyFormat, *, is_live: bool
+) -> list[tuple[Field, ...]]:
     of_cell = {
         cell.key: label
         for line, label in zip(found.lines, labels, strict=True)
@@ -150,17 +162,17 @@ def _rows(found: SideBySide, names: Sequence[str], labels: Sequence[str], *, is_
         (
             Field(name, name, f"slice: {one.slice}" if one.slice and one.slice not in name else "", numeric=False),
             *(
-                alive(_best(ranking, index, of_cell, one.missing), index, ranking.figure.key)
+                alive(_best(ranking, index, of_cell, one.missing, money), index, ranking.figure.key)
                 for ranking in found.rankings
             ),
-            alive(_hour(one, found, index), index, "hour"),
+            alive(_hour(one, found, index, money), index, "hour"),
             _cells(found, index),
         )
         for index, (name, one) in enumerate(zip(names, found.types, strict=True))
     ]
 
 
-def _hour(one: MachineType, found: SideBySide, index: int) -> Field:
+def _hour(one: MachineType, found: SideBySide, index: int, money: MoneyFormat) -> Field:
     """The price, and what stands beside it: how it is known, how old it is, and how far hosts differ."""
     spreads = [hosts_of(cell) for line in found.lines if (cell := line.squares[index]) is not None]
     widest = max(((s.most - s.least) / s.samples_per_s.value for s in spreads if s is not None), default=None)
@@ -171,7 +183,7 @@ def _hour(one: MachineType, found: SideBySide, index: int) -> Field:
         return Field("not known", None, hosts, title=clean(one.missing or "no price was found"))
     place = ", ".join(clean(part) for part in (one.price.instance, one.price.region) if part)
     told = "; ".join(filter(None, (basis_label(one.price), place, clean(one.price.as_of or ""), hosts)))
-    return Field(usd_per_hour(one.price.usd_per_hour), one.price.usd_per_hour, told)
+    return Field(money.hourly(one.price.usd_per_hour), one.price.usd_per_hour, told)
 
 
 def _cells(found: SideBySide, index: int) -> Field:
@@ -183,7 +195,7 @@ def _cells(found: SideBySide, index: int) -> Field:
     return Field(f"{ran} of {len(found.lines)}", ran, "; ".join(f"{count} {ended}" for ended, count in lost.items()))
 
 
-def _best(ranking: Ranking, index: int, labels: dict[CellKey, str], missing: str | None) -> Field:
+def _best(ranking: Ranking, index: int, labels: dict[CellKey, str], missing: str | None, money: MoneyFormat) -> Field:
     cell, figure = ranking.best[index], ranking.estimate(index)
     if cell is None or figure is None:
         why = (
@@ -195,12 +207,14 @@ def _best(ranking: Ranking, index: int, labels: dict[CellKey, str], missing: str
     most = ranking.figure.most
     leads = index == ranking.first or index in ranking.level
     standing = ("level with the best" if ranking.level else "best, and clear") if leads else ""
-    lines = (interval(figure, "number" if most else "usd"), labels[cell.key], standing)
-    return Field(number(figure.value) if most else usd(figure.value), figure.value, "; ".join(filter(None, lines)))
+    lines = (interval(figure, "number") if most else money.interval(figure), labels[cell.key], standing)
+    return Field(
+        number(figure.value) if most else money.amount(figure.value), figure.value, "; ".join(filter(None, lines))
+    )
 
 
 def _line_rows(
-    found: SideBySide, names: Sequence[str], labels: Sequence[str], places: dict[CellKey, int]
+    found: SideBySide, names: Sequence[str], labels: Sequence[str], places: dict[CellKey, int], money: MoneyFormat
 ) -> list[tuple[Field, ...]]:
     def alive(field: Field, place: int | None, figure: str) -> Field:
         return field if place is None or not places else replace(field, cell=place, figure=f"side.{figure}")
@@ -209,13 +223,16 @@ def _line_rows(
         (
             Field(label, label, numeric=False),
             alive(_line_verdict(line, names), index, "verdict"),
-            *(alive(_square(cell), None if cell is None else places.get(cell.key), "square") for cell in line.squares),
+            *(
+                alive(_square(cell, money), None if cell is None else places.get(cell.key), "square")
+                for cell in line.squares
+            ),
         )
         for index, (line, label) in enumerate(list(zip(found.lines, labels, strict=True))[:_MAX_LINES])
     ]
 
 
-def _square(cell: Priced | None) -> Field:
+def _square(cell: Priced | None, money: MoneyFormat) -> Field:
     if cell is None:
         return Field("not tried", None)
     rate, dollars, spread = cell.summary.samples_per_s, cell.usd_per_1000_samples, hosts_of(cell)
@@ -225,8 +242,8 @@ def _square(cell: Priced | None) -> Field:
     lines = (
         interval(rate, "number"),
         f"{plural(spread.num_hosts, 'host')}: {number(spread.least)} to {number(spread.most)}" if spread else "",
-        f"{usd(dollars.value)} per 1,000" if dollars else "",
-        interval(dollars, "usd"),
+        f"{money.amount(dollars.value)} per 1,000" if dollars else "",
+        money.interval(dollars),
     )
     return Field(f"{number(rate.value)}/s", rate.value, "; ".join(filter(None, lines)))
 

@@ -10,7 +10,7 @@ from harness.analysis.estimate import intervals_disjoint
 from harness.analysis.summary import CellKey
 from harness.decision.memory_savings import MemorySaving, OomFix, SavingStep
 from harness.pricing.cost import Priced
-from harness.report.formatting import clean, listed, memory, number, percent, plural, usd
+from harness.report.formatting import MoneyFormat, clean, listed, memory, number, percent, plural
 from harness.report.labels import machine_labels, short_labels, trained_words
 from harness.report.sections.cell_table import Field, basis_label
 from harness.report.sections.details import warnings_by_text
@@ -112,10 +112,10 @@ def memory_warnings(cells: Sequence[Priced]) -> list[tuple[str, str]]:
     return [(text, about) for text, about in warnings_by_text(cells) if "memory" in text.lower()]
 
 
-def saving_rows(steps: Sequence[SavingStep], cells: Sequence[Priced]) -> list[tuple[Field, ...]]:
+def saving_rows(steps: Sequence[SavingStep], cells: Sequence[Priced], money: MoneyFormat) -> list[tuple[Field, ...]]:
     """What each way saved and what it cost, in the order of WAY_HEADS; at most MAX_WAYS."""
     labels = _labels(cells)
-    return [_way_row(step, labels) for step in steps[:MAX_WAYS]]
+    return [_way_row(step, labels, money) for step in steps[:MAX_WAYS]]
 
 
 def _labels(cells: Sequence[Priced]) -> dict[CellKey, str]:
@@ -128,7 +128,7 @@ def _labels(cells: Sequence[Priced]) -> dict[CellKey, str]:
     }
 
 
-def _way_row(step: SavingStep, labels: dict[CellKey, str]) -> tuple[Field, ...]:
+def _way_row(step: SavingStep, labels: dict[CellKey, str], money: MoneyFormat) -> tuple[Field, ...]:
     usual, taken = step.usual.summary, step.taken.summary
     peak, less = usual.peak_memory_bytes or 0, taken.peak_memory_bytes or 0
     share = step.saved_bytes / peak if peak else 0.0
@@ -144,7 +144,7 @@ def _way_row(step: SavingStep, labels: dict[CellKey, str]) -> tuple[Field, ...]:
         Field(f"{memory(peak)} → {memory(less)}", less),
         Field(words, step.saved_bytes, percent(abs(share))),
         Field(f"{ratio_words(ratio.value)} times", ratio.value, "; ".join(filter(None, (spread, doubt)))),
-        Field(f"{usd(before.value)} → {usd(after.value)}", after.value, basis_label(step.taken.price))
+        Field(f"{money.amount(before.value)} → {money.amount(after.value)}", after.value, basis_label(step.taken.price))
         if before is not None and after is not None
         else Field("not known", None, title=clean(step.taken.missing or "no price")),
         Field(" → ".join(percent(score) for score in scores), scores[1])
@@ -164,15 +164,15 @@ def _taken(way: MemorySaving, value: Any) -> str:  # noqa: ANN401 - a setting's
     return _WAY_WORDS.get(way.name, f"{way.name} {{}}").format(shown)
 
 
-def oom_fix_sentences(found: Sequence[OomFix], cells: Sequence[Priced]) -> list[str]:
+def oom_fix_sentences(found: Sequence[OomFix], cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
     """For each cell that ran out of memory, the cheapest measured way to make it fit, or that there is none."""
     labels = _labels(cells)
-    said = [_rescue(rescue, labels) for rescue in found[:MAX_ROWS]]
+    said = [_rescue(rescue, labels, money) for rescue in found[:MAX_ROWS]]
     more = len(found) - MAX_ROWS
     return said + ([f"{plural(more, 'more cell')} ran out of memory."] if more > 0 else [])
 
 
-def _rescue(rescue: OomFix, labels: dict[CellKey, str]) -> str:
+def _rescue(rescue: OomFix, labels: dict[CellKey, str], money: MoneyFormat) -> str:
     lead = f"{labels[rescue.lost.key]} ran out of memory"
     taken, way, other = rescue.taken, rescue.way, rescue.elsewhere
     if taken is None or way is None:
@@ -180,7 +180,11 @@ def _rescue(rescue: OomFix, labels: dict[CellKey, str]) -> str:
     rate, each = taken.summary.samples_per_s, taken.usd_per_1000_samples
     figures = [
         *([f"{number(rate.value)} samples/s"] if rate is not None else []),
-        *([f"{usd(each.value)} per 1,000 samples ({basis_label(taken.price)} price)"] if each is not None else []),
+        *(
+            [f"{money.amount(each.value)} per 1,000 samples ({basis_label(taken.price)} price)"]
+            if each is not None
+            else []
+        ),
     ]
     words = (
         f"{lead}; the same with {_taken(way, rescue.value)} ran in {memory(taken.summary.peak_memory_bytes)} "

@@ -10,7 +10,7 @@ from harness.decision.choice import Choice
 from harness.decision.study_cost import StudyCost
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
-from harness.report.formatting import clean, interval, number, rate_words, seconds, usd
+from harness.report.formatting import MoneyFormat, clean, interval, number, seconds
 from harness.report.labels import common_values, describe, machine_labels, short_labels
 from harness.report.sections.assumptions import input_rows
 from harness.report.sections.cell_table import Field, basis_label, why_missing
@@ -57,11 +57,12 @@ class Money:
     currency: str
 
 
-def money(
+def money_section(
     cells: Sequence[Priced],
     choice: Choice,
     assumed: Assumptions,
     study: StudyCost,
+    money: MoneyFormat,
     *,
     invoice_usd: float | None = None,
 ) -> Money:
@@ -70,21 +71,21 @@ def money(
     good = [cell for cell in cells if cell.summary.num_ok]
     labels, machines = short_labels(good), machine_labels(cells)
     places = {cell.key: index for index, cell in enumerate(cells)}
-    compared = [spot_sentence(pick, assumed), hosted_sentence(pick, book)] if pick is not None else []
+    compared = [spot_sentence(pick, assumed, money), hosted_sentence(pick, book, money)] if pick is not None else []
     return Money(
         subject="" if pick is None else describe(pick, common_values(cells)),
-        lines=() if pick is None else tuple(_lines(pick, places[pick.key], assumed)),
-        rows=tuple(_row(cell, places[cell.key], labels[cell.key]) for cell in good[:MAX_ROWS]),
+        lines=() if pick is None else tuple(_lines(pick, places[pick.key], assumed, money)),
+        rows=tuple(_row(cell, places[cell.key], labels[cell.key], money) for cell in good[:MAX_ROWS]),
         num_more=max(0, len(good) - MAX_ROWS),
         compared=tuple(filter(None, compared)),
-        buying=tuple(buying_sentences(cells, assumed, machines)),
-        study=tuple(study_sentences(study, machines, invoice_usd)),
+        buying=tuple(buying_sentences(cells, assumed, machines, money)),
+        study=tuple(study_sentences(study, machines, invoice_usd, money)),
         inputs=tuple(input_rows(assumed, "prices")),
-        currency=rate_words(),
+        currency=money.rate_sentence,
     )
 
 
-def _lines(cell: Priced, place: int, assumed: Assumptions) -> list[tuple[Field, ...]]:
+def _lines(cell: Priced, place: int, assumed: Assumptions, money: MoneyFormat) -> list[tuple[Field, ...]]:
     book, price = assumed.prices, cell.price
     before = f"{seconds(book.rental.startup_s)} to start and {seconds(book.rental.setup_s)} to set up come before"
     rounded = "" if price is None else _rounding(price)
@@ -121,10 +122,10 @@ def _lines(cell: Priced, place: int, assumed: Assumptions) -> list[tuple[Field, 
         ),
     ]
     lines = [
-        (Field(name, name, numeric=False), _amount(cell, place, figure), Field(what, None, numeric=False))
+        (Field(name, name, numeric=False), _amount(cell, place, figure, money), Field(what, None, numeric=False))
         for name, figure, what in told
     ]
-    return [*lines, *_energy_lines(cell, place, assumed)]
+    return [*lines, *_energy_lines(cell, place, assumed, money)]
 
 
 def _rounding(price: Price) -> str:
@@ -132,7 +133,7 @@ def _rounding(price: Price) -> str:
     return f"{least}, billed by the {_UNITS.get(price.granularity_s, f'{price.granularity_s:g} s')}"
 
 
-def _energy_lines(cell: Priced, place: int, assumed: Assumptions) -> list[tuple[Field, ...]]:
+def _energy_lines(cell: Priced, place: int, assumed: Assumptions, money: MoneyFormat) -> list[tuple[Field, ...]]:
     energy, book = cell.energy, assumed.prices.energy
     if energy is None:
         why = "the machine has no counter, and prices.toml states no watts (energy.watts)"
@@ -145,11 +146,16 @@ def _energy_lines(cell: Priced, place: int, assumed: Assumptions) -> list[tuple[
         ]
     # What one pays for electricity is in the price of a rented machine, and in that of one's own.
     told = [
-        ("Energy of a run", "energy_kwh", _kwh(energy.kwh), f"{clean(energy.method)}; with a PUE of {book.pue:g}"),
+        (
+            "Energy of a run",
+            "energy_kwh",
+            _kwh(energy.kwh),
+            f"{clean(energy.method)}; with a PUE of {book.pue:g}",
+        ),
         (
             "Its electricity",
             "energy_usd",
-            _plain(usd(energy.usd.value), energy.usd, "usd"),
+            Field(money.amount(energy.usd.value), energy.usd.value, money.interval(energy.usd)),
             "within the amounts above, not on top",
         ),
         ("Its emissions", "energy_gco2e", _grams(energy.gco2e), f"at {book.gco2e_per_kwh:g} gCO2e/kWh"),
@@ -164,7 +170,7 @@ def _energy_lines(cell: Priced, place: int, assumed: Assumptions) -> list[tuple[
     ]
 
 
-def _row(cell: Priced, place: int, label: str) -> tuple[Field, ...]:
+def _row(cell: Priced, place: int, label: str, money: MoneyFormat) -> tuple[Field, ...]:
     figures = (
         "usd_per_run", "usd_billed", "usd_billed_on_demand", "usd_billed_spot", "usd_per_epoch",
         "usd_per_accuracy_point", "usd_per_month", "usd_per_million_predictions",
@@ -174,18 +180,18 @@ def _row(cell: Priced, place: int, label: str) -> tuple[Field, ...]:
         energy = _estimated(_kwh(cell.energy.kwh), is_estimate=cell.energy.is_estimate)
     return (
         Field(label, label, numeric=False),
-        *(_amount(cell, place, figure) for figure in figures),
+        *(_amount(cell, place, figure, money) for figure in figures),
         replace(energy, cell=place, figure="energy_kwh", rests=True),
     )
 
 
-def _amount(cell: Priced, place: int, figure: str) -> Field:
+def _amount(cell: Priced, place: int, figure: str, money: MoneyFormat) -> Field:
     """An amount with its interval and what its price rests on; or why there is none."""
     found: Estimate | None = getattr(cell, figure)
     if found is None:
         return Field("not known", None, title=_why(cell), cell=place, figure=figure, rests=True)
-    rests = "; ".join(filter(None, (interval(found, "usd"), basis_label(cell.price))))
-    return Field(usd(found.value), found.value, rests, cell=place, figure=figure, rests=True)
+    rests = "; ".join(filter(None, (money.interval(found), basis_label(cell.price))))
+    return Field(money.amount(found.value), found.value, rests, cell=place, figure=figure, rests=True)
 
 
 def _estimated(field: Field, *, is_estimate: bool) -> Field:
@@ -198,17 +204,13 @@ def _why(cell: Priced) -> str:
     return why_missing(cell) if not cell.summary.num_ok else "its price or its measurement is not known"
 
 
-def _plain(text: str, found: Estimate, unit: str) -> Field:
-    return Field(text, found.value, interval(found, unit))
-
-
 def _kwh(found: Estimate) -> Field:
     """Wh below one kWh: a run of minutes draws little."""
     if found.value >= 1:
-        return _plain(f"{number(found.value)} kWh", found, "number")
+        return Field(f"{number(found.value)} kWh", found.value, interval(found, "number"))
     watt_hours = map_increasing(found, lambda one: one * _KILO)
     return Field(f"{number(watt_hours.value)} Wh", found.value, interval(watt_hours, "number"))
 
 
 def _grams(found: Estimate) -> Field:
-    return _plain(f"{number(found.value)} gCO2e", found, "number")
+    return Field(f"{number(found.value)} gCO2e", found.value, interval(found, "number"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.analysis.estimate import Estimate
 from harness.decision.elsewhere import OtherPrices
 from harness.pricing.cost import Priced
-from harness.report.formatting import clean, interval, usd, usd_per_hour
+from harness.report.formatting import MoneyFormat, clean
 from harness.report.labels import cell_labels, machine_labels
 from harness.report.sections.cell_table import Field
 
@@ -26,36 +26,36 @@ class Moved:
     refused: tuple[str, ...]
 
 
-def moved_seconds(answer: OtherPrices | None, cells: Sequence[Priced]) -> Moved | None:
+def moved_seconds(answer: OtherPrices | None, cells: Sequence[Priced], money: MoneyFormat) -> Moved | None:
     """The table; None where nothing may be shown, and nothing was asked."""
     if answer is None or not (answer.found or answer.refused):
         return None
     labels = machine_labels(cells)
     return Moved(
         heads=HEADS,
-        rows=tuple(_row(one.measured, one.moved, labels) for one in answer.found[:_MAX_ROWS]),
+        rows=tuple(_row(one.measured, one.moved, labels, money) for one in answer.found[:_MAX_ROWS]),
         num_more=max(0, len(answer.found) - _MAX_ROWS),
         refused=tuple(clean(line) for line in answer.refused),
     )
 
 
-def _row(measured: Priced, moved: Priced, labels: dict[str, str]) -> tuple[Field, ...]:
+def _row(measured: Priced, moved: Priced, labels: dict[str, str], money: MoneyFormat) -> tuple[Field, ...]:
     price = moved.price
     name = clean((price.instance if price else None) or "no instance named")
     place = ", ".join(clean(part) for part in (price.provider, price.region) if part) if price else ""
     where = labels[measured.summary.machine_id]
     return (
         Field(name, name, place, numeric=False),
-        Field(usd_per_hour(price.usd_per_hour), price.usd_per_hour, clean(price.as_of or ""))
+        Field(money.hourly(price.usd_per_hour), price.usd_per_hour, clean(price.as_of or ""))
         if price
         else Field("", None),
-        _amount(moved.usd_per_1000_samples),
-        _amount(moved.usd_per_run),
+        _amount(moved.usd_per_1000_samples, money),
+        _amount(moved.usd_per_run, money),
         Field(where, where, cell_labels([measured])[measured.key], numeric=False),
     )
 
 
-def _amount(estimate: Estimate | None) -> Field:
+def _amount(estimate: Estimate | None, money: MoneyFormat) -> Field:
     if estimate is None:
         return Field("not measured", None)
-    return Field(usd(estimate.value), estimate.value, interval(estimate, "usd"))
+    return Field(money.amount(estimate.value), estimate.value, money.interval(estimate))

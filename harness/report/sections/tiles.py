@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.analysis.estimate import value_of
 from harness.decision.choice import Choice, run_seconds
-from harness.report.formatting import clean, interval, memory, number, percent, seconds, usd
+from harness.report.formatting import MoneyFormat, clean, interval, memory, number, percent, seconds
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,16 @@ class Tile:
     basis: str | None = None
 
 
-def tiles(choice: Choice) -> list[Tile]:
+def tiles(choice: Choice, money: MoneyFormat) -> list[Tile]:
     """The three headline figures of the chosen cell: dollars, accuracy, throughput."""
     pick = choice.pick
     if pick is None:
         return []
     summary = pick.summary
     per_run = pick.usd_per_run is not None
-    each = f"{usd(value_of(pick.usd_per_1000_samples))} per 1,000 samples; " if pick.usd_per_1000_samples else ""
+    each = (
+        f"{money.amount(value_of(pick.usd_per_1000_samples))} per 1,000 samples; " if pick.usd_per_1000_samples else ""
+    )
     against = [f"majority {percent(choice.majority)}"] if choice.majority is not None else []
     if choice.tfidf is not None:
         against.append(f"TF-IDF {percent(value_of(choice.tfidf.summary.accuracy))}")
@@ -35,7 +37,7 @@ def tiles(choice: Choice) -> list[Tile]:
     return [
         Tile(
             "Cost of a run",
-            usd(value_of(pick.usd_per_run)) if per_run else "not known",
+            money.amount(value_of(pick.usd_per_run)) if per_run else "not known",
             f"{each}{seconds(run_seconds(pick))} in all" if per_run else clean(pick.missing or "no price was found"),
             None if pick.price is None else pick.price.basis,
         ),

@@ -10,7 +10,7 @@ from harness.analysis.summary import CellKey
 from harness.decision.choice import Choice, bound, overlap
 from harness.decision.worth import Worth, judge_worth
 from harness.pricing.cost import Priced
-from harness.report.formatting import amount, clean, interval, number, percent, usd
+from harness.report.formatting import MoneyFormat, clean, interval, number, percent
 from harness.report.labels import common_values, describe, machine_labels, short_labels
 from harness.report.sections.assumptions import count_given, input_rows
 from harness.report.sections.cell_table import Field, basis_label
@@ -47,7 +47,7 @@ class WorthWords:
     marked: str
 
 
-def worth_words(cells: Sequence[Priced], choice: Choice, assumed: Assumptions) -> WorthWords:
+def worth_words(cells: Sequence[Priced], choice: Choice, assumed: Assumptions, money: MoneyFormat) -> WorthWords:
     """What each model would bring; those whose accuracy is clearly below the best's are left out."""
     models = [cell for cell in choice.rivals if cell.summary.accuracy is not None]
     models.sort(key=lambda cell: cell is not choice.pick)
@@ -61,8 +61,8 @@ def worth_words(cells: Sequence[Priced], choice: Choice, assumed: Assumptions) -
     shown = judged[: len(baselines) + MAX_MODELS]
     given, total = count_given(assumed, "value")
     return WorthWords(
-        sentences=tuple(_sentences(judged, names, assumed, cells)),
-        rows=tuple(_row(one, names[one.cell.key], places[one.cell.key]) for one in shown),
+        sentences=tuple(_sentences(judged, names, assumed, cells, money)),
+        rows=tuple(_row(one, names[one.cell.key], places[one.cell.key], money) for one in shown),
         num_more=len(judged) - len(shown),
         inputs=tuple(input_rows(assumed, "value")),
         marked=_marked(given, total),
@@ -92,7 +92,11 @@ def _name(cell: Priced, cells: Sequence[Priced]) -> str:
 
 
 def _sentences(
-    judged: Sequence[Worth], names: dict[CellKey, str], assumed: Assumptions, cells: Sequence[Priced]
+    judged: Sequence[Worth],
+    names: dict[CellKey, str],
+    assumed: Assumptions,
+    cells: Sequence[Priced],
+    money: MoneyFormat,
 ) -> list[str]:
     if not judged:
         return ["Nothing can be judged yet: no model has both a test accuracy and a price."]
@@ -105,14 +109,14 @@ def _sentences(
     months = f"{assumed.value.horizon_months:g} months"
     name, value = _name(best.cell, cells), best.net_present_value_usd
     if bound(value, "high") <= 0:
-        lead = f"Nothing measured is worth its money over {months}: even {name} ends at {amount(value)}"
+        lead = f"Nothing measured is worth its money over {months}: even {name} ends at {money.with_interval(value)}"
     elif bound(value, "low") <= 0:
-        lead = f"Whether it is worth its money over {months} can't be told: {name} comes to {amount(value)}, both sides of 0"
+        lead = f"Whether it is worth its money over {months} can't be told: {name} comes to {money.with_interval(value)}, both sides of 0"
     else:
         most = "has the highest figure" if level else "brings most"
         lead = (
-            f"Over {months} {name} {most}, {amount(value)} in today's money, "
-            f"{usd(best.benefit_usd_per_month.value)} a month"
+            f"Over {months} {name} {most}, {money.with_interval(value)} in today's money, "
+            f"{money.amount(best.benefit_usd_per_month.value)} a month"
         )
     return [f"{lead}.", *_apart(level), *_limits(best, name)]
 
@@ -140,9 +144,9 @@ def _accuracy(share: float) -> str:
     return "at any accuracy" if share <= 0 else f"from an accuracy of {percent(share)} on"
 
 
-def _row(one: Worth, name: str, place: int) -> tuple[Field, ...]:
+def _row(one: Worth, name: str, place: int, money: MoneyFormat) -> tuple[Field, ...]:
     """In the order of WORTH_HEADS; the page rewrites what follows from assumptions."""
-    name_field, accuracy, *figures = _fields(one, name)
+    name_field, accuracy, *figures = _fields(one, name, money)
     found = [
         replace(field, cell=place, figure=f"worth.{figure}", rests=figure.endswith(("_usd", "_month")))
         for figure, field in zip(_FIGURES, figures, strict=True)
@@ -150,13 +154,13 @@ def _row(one: Worth, name: str, place: int) -> tuple[Field, ...]:
     return (name_field, accuracy, *found)
 
 
-def _fields(one: Worth, name: str) -> tuple[Field, ...]:
+def _fields(one: Worth, name: str, money: MoneyFormat) -> tuple[Field, ...]:
     basis, share, items = basis_label(one.cell.price), one.break_even_accuracy, one.break_even_items
     return (
         Field(name, name, numeric=False),
         Field(percent(one.accuracy.value), one.accuracy.value, interval(one.accuracy, "percent")),
-        _amount(one.benefit_usd_per_month, basis),
-        _amount(one.net_present_value_usd, basis),
+        _amount(one.benefit_usd_per_month, basis, money),
+        _amount(one.net_present_value_usd, basis, money),
         _figure(
             "never", None if one.payback_months is None else f"{number(one.payback_months)} months", one.payback_months
         ),
@@ -167,8 +171,8 @@ def _fields(one: Worth, name: str) -> tuple[Field, ...]:
         ),
         _figure("accuracy makes no difference", None if share is None else _share(share), share),
         _figure("no number is enough", None if items is None else f"{items:,.0f}", items),
-        Field(usd(one.upfront_usd), one.upfront_usd, basis),
-        Field(usd(one.upkeep_usd_per_month), one.upkeep_usd_per_month, basis),
+        Field(money.amount(one.upfront_usd), one.upfront_usd, basis),
+        Field(money.amount(one.upkeep_usd_per_month), one.upkeep_usd_per_month, basis),
     )
 
 
@@ -178,8 +182,8 @@ def _share(share: float) -> str:
     return "any" if share <= 0 else percent(share)
 
 
-def _amount(found: Estimate, basis: str) -> Field:
-    return Field(usd(found.value), found.value, "; ".join(filter(None, (interval(found, "usd"), basis))))
+def _amount(found: Estimate, basis: str, money: MoneyFormat) -> Field:
+    return Field(money.amount(found.value), found.value, "; ".join(filter(None, (money.interval(found), basis))))
 
 
 def _figure(otherwise: str, text: str | None, value: float | None) -> Field:

@@ -16,6 +16,7 @@ from harness.decision.requirements import Requirements, parse_duration
 from harness.errors import UserError
 from harness.pricing import cost
 from harness.pricing.prices import Price
+from harness.report.formatting import USD
 from harness.schema.assumptions import Assumptions
 from tests.make_records import GIB, make_baseline, make_machine, make_record
 
@@ -185,7 +186,7 @@ def printed(records, **asked):
     cells = price_all(records)
     out = StringIO()
     describe_recommendation(
-        Console(file=out, width=2000), recommend(cells, Requirements(**asked), Assumptions()), cells
+        Console(file=out, width=2000), recommend(cells, Requirements(**asked), Assumptions()), cells, USD
     )
     return out.getvalue()
 

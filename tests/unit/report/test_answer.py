@@ -7,7 +7,7 @@ from dataclasses import replace
 from harness.analysis.estimate import Estimate
 from harness.decision.choice import choose, overlap, pareto_front
 from harness.pricing.cost import Priced
-from harness.report.formatting import clean, interval, memory, percent, seconds, usd, usd_per_hour
+from harness.report.formatting import USD, clean, interval, memory, percent, seconds
 from harness.report.sections.answer import answer
 from harness.report.sections.tiles import tiles
 from tests.make_priced import (
@@ -24,7 +24,7 @@ from tests.make_priced import (
 
 
 def said(cells: list[Priced]) -> str:
-    return " ".join(answer(cells, choose(cells)))
+    return " ".join(answer(cells, choose(cells), USD))
 
 
 def test_the_cheapest_of_those_that_overlap_the_best_is_chosen():
@@ -43,8 +43,8 @@ def test_the_cheapest_of_those_that_overlap_the_best_is_chosen():
 def test_the_sentence_has_its_figures_and_their_assumption():
     cells = priced(study_records())
     pick = choose(cells).pick
-    first, second, *_ = answer(cells, choose(cells))
-    assert usd(pick.usd_per_run.value) in first
+    first, second, *_ = answer(cells, choose(cells), USD)
+    assert USD.amount(pick.usd_per_run.value) in first
     assert "at an assumed $0.192 an hour, m5.xlarge" in first
     assert percent(pick.summary.accuracy.value) in first
     assert interval(pick.summary.accuracy, "percent") in first
@@ -63,7 +63,7 @@ def test_without_a_price_seconds_rank_and_the_way_to_one_is_told():
     cells = priced([fine_tune(rate=20.0), fine_tune(32, rate=40.0)], None)
     assert choose(cells).pick.summary.config.batch_size == 32
     assert "dollars are not known (no price row has this machine; give --usd-per-hour)" in said(cells)
-    assert tiles(choose(cells))[0].value == "not known"
+    assert tiles(choose(cells), USD)[0].value == "not known"
 
 
 def test_a_cell_without_a_price_does_not_win_by_its_seconds():
@@ -93,13 +93,13 @@ def test_random_weights_are_judged_by_dollars_a_sample_alone():
     assert choose(cells).best is None
     assert choose(cells).pick.summary.config.batch_size == 32
     assert "Accuracy was not measured" in said(cells)
-    assert tiles(choose(cells))[1].value == "not measured"
+    assert tiles(choose(cells), USD)[1].value == "not measured"
 
 
 def test_nothing_measured_is_said_so():
     assert "no records were found" in said([])
     assert "1 cell failed" in said(priced([fine_tune(outcome="oom", reason="too large")]))
-    assert tiles(choose([])) == []
+    assert tiles(choose([]), USD) == []
 
 
 def test_machines_and_devices_are_compared():
@@ -137,10 +137,10 @@ def test_overlap_and_front():
 
 
 def test_figures_read_well():
-    assert [usd(v) for v in (None, 0.0, 1e-9, 0.000123, 0.00267, 0.0664, 1.006, 1234.5, 12345.6)] == [
+    assert [USD.amount(v) for v in (None, 0.0, 1e-9, 0.000123, 0.00267, 0.0664, 1.006, 1234.5, 12345.6)] == [
         "not measured", "$0", "<$0.000001", "$0.00012", "$0.00267", "$0.0664", "$1.01", "$1,234.50", "$12,346",
     ]  # fmt: skip
-    assert [usd_per_hour(v) for v in (0.0416, 0.192, 1.0, 32.7726)] == ["$0.0416", "$0.192", "$1.00", "$32.7726"]
+    assert [USD.hourly(v) for v in (0.0416, 0.192, 1.0, 32.7726)] == ["$0.0416", "$0.192", "$1.00", "$32.7726"]
     assert [seconds(v) for v in (None, 0.00004, 0.123, 34.5, 300.0, 7200.0)] == [
         "not measured", "<0.001 s", "0.12 s", "34.5 s", "5.00 min", "2.00 h",
     ]  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 
 from harness.analysis.summarize import summarise
 from harness.pricing.cost import price
+from harness.report.formatting import USD
 from harness.report.markdown import markdown
 from harness.report.sections.chunks import HEADS, chunk_words, chunked
 from harness.schema.training_record import Evaluation
@@ -49,7 +50,7 @@ def test_both_orders_stand_side_by_side_with_time_and_dollars():
     assert last.train_s == 30.0
     # Set-up 4 s, training 30 s, four validations of 2 s.
     assert last.usd == pytest.approx(HOURLY * 42 / 3600)
-    words = chunk_words(cells)
+    words = chunk_words(cells, USD)
     (sentence,) = words.sentences
     assert "as it arrives, test accuracy ends at 75.0% after 30.0 s of training" in sentence
     assert (
@@ -75,17 +76,17 @@ def test_seeds_are_averaged_and_other_settings_kept_apart():
     one, other = chunked(cells_of(*runs))
     assert one.looks["shuffled"][1].accuracy == pytest.approx(0.7)
     assert set(other.looks) == {"shuffled"}
-    (sentence,) = chunk_words(cells_of(*runs)).sentences
+    (sentence,) = chunk_words(cells_of(*runs), USD).sentences
     assert "It never fell from one chunk to the next (3 runs each). With " in sentence
 
 
 def test_nothing_is_said_of_runs_without_chunks():
-    assert chunk_words(cells_of(make_record())) is None
-    assert "chunk" not in markdown(cells_of(make_record()), [], generated_at=AT)
+    assert chunk_words(cells_of(make_record()), USD) is None
+    assert "chunk" not in markdown(cells_of(make_record()), [], generated_at=AT, money=USD)
 
 
 def test_the_summary_holds_sentence_and_table():
     cells = cells_of(run("shuffled", [0.6, 0.7, 0.8]), run("arrival", [0.7, 0.65, 0.75]))
-    text = markdown(cells, [], generated_at=AT)
+    text = markdown(cells, [], generated_at=AT, money=USD)
     assert "## Data in chunks" in text
     assert "| 2 | 70.0% | 20.0 s |" in text

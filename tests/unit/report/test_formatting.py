@@ -1,4 +1,4 @@
-"""Figures in words, by the table to which the page's script is held too (tests/e2e/test_what_if.py)."""
+"""Formatted numbers, by the table that the page's script is tested with too (tests/e2e/test_what_if.py)."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,22 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.estimate import Estimate
-from harness.report import formatting as wording
+from harness.report.formatting import USD, interval, memory, number, percent, seconds
 
 CASES = json.loads((Path(__file__).parents[2] / "fixtures" / "wording.json").read_text(encoding="utf-8"))
+FORMATS = {
+    "usd": USD.amount,
+    "usd_per_hour": USD.hourly,
+    "seconds": seconds,
+    "memory": memory,
+    "percent": percent,
+    "number": number,
+    "interval_usd": lambda ends: USD.interval(Estimate(*ends, "by hand")),
+    "interval_number": lambda ends: interval(Estimate(*ends, "by hand"), "number"),
+    "interval_percent": lambda ends: interval(Estimate(*ends, "by hand"), "percent"),
+}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['say']} {case['value']}")
-def test_figures_in_words(case):
-    say, value = case["say"], case["value"]
-    if say.startswith("interval_"):
-        assert wording.interval(Estimate(*value, "by hand"), say.removeprefix("interval_")) == case["words"]
-    else:
-        assert getattr(wording, say)(value) == case["words"]
+def test_numbers_are_formatted_as_in_the_table(case):
+    assert FORMATS[case["say"]](case["value"]) == case["words"]

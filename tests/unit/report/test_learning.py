@@ -8,7 +8,7 @@ import pytest
 
 from harness.decision.learning_curve import learning_curves, measured_gain
 from harness.report import write_report
-from harness.report.formatting import usd
+from harness.report.formatting import USD
 from harness.report.sections.learning import HEADS, learning
 from harness.schema.assumptions import Assumptions
 from tests.make_learning import ALL_ROWS, LAWS, SIZES, curve_records
@@ -22,7 +22,7 @@ def cells():
 
 @pytest.fixture(scope="module")
 def told(cells):
-    return learning(cells, Assumptions())
+    return learning(cells, Assumptions(), USD)
 
 
 def test_the_sentences_say_what_more_data_bought_and_would_buy(cells, told):
@@ -32,8 +32,8 @@ def test_the_sentences_say_what_more_data_bought_and_would_buy(cells, told):
     paid, labels = gain.seconds * ASSUMED.usd_per_hour / 3600, 6000 * 0.1
     assert sentences[0] == (
         f"From 2,000 to 8,000 examples buys {gain.accuracy.value:+.3f} ({gain.accuracy.low:.3f} to {gain.accuracy.high:.3f}) "
-        f"of test accuracy for {usd(paid)} of compute, as measured (from 1,000 +0.065 (0.050 to 0.080), from 500 +0.099 (0.079 to 0.119)); "
-        f"at $0.100 a label (an example) the 6,000 more labels cost {usd(labels)}."
+        f"of test accuracy for {USD.amount(paid)} of compute, as measured (from 1,000 +0.065 (0.050 to 0.080), from 500 +0.099 (0.079 to 0.119)); "
+        f"at $0.100 a label (an example) the 6,000 more labels cost {USD.amount(labels)}."
     )
     assert re.fullmatch(
         r"16,000 examples would buy \+0\.\d{3} \(-?0\.\d{3} to 0\.\d{3}\) more than 8,000 for \$0\.0533 of compute, and come to "
@@ -55,13 +55,14 @@ def test_the_sentences_say_what_more_data_bought_and_would_buy(cells, told):
 def test_a_price_of_a_label_is_the_readers_where_it_was_given(cells):
     assumed = Assumptions.model_validate({"value": {"label_usd": 0.5}, "given": ["value.label_usd"]})
     assert (
-        "at $0.500 a label (yours) the 6,000 more labels cost $3,000.00" in learning(cells, assumed).sentences[0][1][0]
+        "at $0.500 a label (yours) the 6,000 more labels cost $3,000.00"
+        in learning(cells, assumed, USD).sentences[0][1][0]
     )
 
 
 def test_a_curve_that_does_not_rise_foretells_nothing_and_says_why():
     records = curve_records(laws={"head": (0.3, 0.01, 0.3)})
-    said = dict(learning(priced(records), Assumptions()).sentences)["16×64 head only"]
+    said = dict(learning(priced(records), Assumptions(), USD).sentences)["16×64 head only"]
     assert said[1] == (
         "Nothing is foretold beyond what was measured: accuracy is not clearly higher with 8,000 examples than with 250."
     )
@@ -69,7 +70,7 @@ def test_a_curve_that_does_not_rise_foretells_nothing_and_says_why():
 
 def test_rows_that_are_too_many_have_no_figure():
     parts = [one for one in curve_records(available=50_000) if one.data.train.num_rows <= 2000]
-    said = learning(priced(parts), Assumptions()).sentences[0][1]
+    said = learning(priced(parts), Assumptions(), USD).sentences[0][1]
     assert (
         said[1]
         == "Of all rows no figure is given: 50,000 examples are more than 4 times the most that were measured, 2,000."
@@ -120,7 +121,7 @@ def test_four_charts_over_examples_seconds_dollars_and_dollars_with_labels(cells
 
 
 def test_without_a_price_there_are_seconds_alone():
-    found = learning(priced(curve_records(), None), Assumptions())
+    found = learning(priced(curve_records(), None), Assumptions(), USD)
     assert [chart.key for chart in found.charts] == ["chart-learning-samples", "chart-learning-seconds"]
     assert " for 12.5 min more of a run, as measured" in found.sentences[0][1][0]
 

@@ -15,6 +15,7 @@ from harness.pricing import cost
 from harness.pricing.prices import Price
 from harness.report import write_report
 from harness.report.charts.cost_accuracy import cost_and_accuracy
+from harness.report.formatting import USD
 from harness.report.labels import hardware, machine_labels
 from harness.report.sections.machines import machines
 from harness.report.sections.other_prices import moved_seconds
@@ -41,7 +42,7 @@ def cells_of(*records):
 
 
 def section(*records, **more):
-    return machines(cells_of(*records), Assumptions(), **more)
+    return machines(cells_of(*records), Assumptions(), **more, money=USD)
 
 
 def both(**axes):
@@ -167,7 +168,7 @@ def test_differences_are_printed_with_the_machines_names(tmp_path):
     records = [run(A, packages={"torch": "2.12.0"}), run(B, 0.5, packages={"torch": "2.13.0"})]
     told = differences(summarise(records))
     cells = cells_of(*records)
-    assert machines(cells, Assumptions(), differences=told).differences == (
+    assert machines(cells, Assumptions(), USD, differences=told).differences == (
         "torch: 2.12.0 on m5.xlarge; 2.13.0 on c7i.8xlarge",
     )
     text = write_report(cells, tmp_path, generated_at=AT, differences=told).read_text(encoding="utf-8")
@@ -204,14 +205,14 @@ def test_more_cells_than_a_chart_holds_stand_in_the_table():
 def test_the_cost_chart_tells_machines_apart_by_symbol():
     records, prices = two_machines()
     cells = priced(records, prices=prices)
-    chart = cost_and_accuracy(cells, choose(cells)).figure
+    chart = cost_and_accuracy(cells, choose(cells), USD).figure
     names = list(machine_labels(cells).values())
     legend = {trace.name: trace.marker.symbol for trace in chart.data if trace.name in names}
     assert len(set(legend.values())) == len(names) == 2
     drawn = {symbol.removesuffix("-open") for trace in chart.data if trace.name not in names and trace.marker.symbol
              for symbol in trace.marker.symbol}  # fmt: skip
     assert drawn == set(legend.values())
-    alone = cost_and_accuracy(priced(study_records()), choose(priced(study_records()))).figure
+    alone = cost_and_accuracy(priced(study_records()), choose(priced(study_records())), USD).figure
     assert not [trace for trace in alone.data if trace.x == (None,)]
 
 
@@ -224,8 +225,8 @@ def moved(measured):
 def test_seconds_elsewhere_are_marked_as_not_measured_there(tmp_path):
     (cell,) = cells_of(run(A))
     answer = OtherPrices((moved(cell),), ("m6i.large has no GPU: a CPU machine must be measured",))
-    assert texts(moved_seconds(answer, [cell]).rows)[0][:2] == ["g5.2xlarge", "$1.20"]
-    assert moved_seconds(OtherPrices((), ()), [cell]) is None
+    assert texts(moved_seconds(answer, [cell], USD).rows)[0][:2] == ["g5.2xlarge", "$1.20"]
+    assert moved_seconds(OtherPrices((), ()), [cell], USD) is None
     text = write_report([cell], tmp_path, generated_at=AT, elsewhere=answer).read_text(encoding="utf-8")
     assert "Nothing in this table was measured on the machine that it names" in text
     assert "Not shown: m6i.large has no GPU: a CPU machine must be measured." in text

@@ -12,6 +12,7 @@ from harness.decision.memory_savings import memory_savings, oom_fixes
 from harness.report import write_report
 from harness.report.charts.memory import memory_chart
 from harness.report.csv_export import csv_text
+from harness.report.formatting import USD
 from harness.report.sections.memory import WAY_HEADS, memory_users, memory_warnings, oom_fix_sentences, saving_rows
 from tests.make_priced import AT
 from tests.make_records import GIB, MIB, make_load, make_record
@@ -101,7 +102,7 @@ def test_warnings_about_memory_are_repeated_here():
 def test_a_row_of_a_way_by_hand():
     slow = cell(peak=450, step_s=1.3, training={"activation_checkpointing": True})
     cells = priced(cell(peak=600), slow)
-    ((row),) = saving_rows(memory_savings(cells), cells)
+    ((row),) = saving_rows(memory_savings(cells), cells, USD)
     found = dict(zip(WAY_HEADS, row, strict=True))
     assert found["what changed"].text == "activation checkpointing: off → on"
     assert found["peak memory"].text == "600 MiB → 450 MiB"
@@ -123,7 +124,7 @@ def test_what_saves_nothing_is_said_to_take_more_and_what_overlaps_is_not_ranked
         training={"seconds": noisy[::-1], "peaks": [(0, "rss", 700 * MIB)], "accuracy": None},
     )
     cells = priced(make_record(training={"seconds": noisy}), more)
-    found = dict(zip(WAY_HEADS, saving_rows(memory_savings(cells), cells)[0], strict=True))
+    found = dict(zip(WAY_HEADS, saving_rows(memory_savings(cells), cells, USD)[0], strict=True))
     assert found["saved"].text == "100 MiB more"
     assert "can't be told apart" in found["time and dollars a sample"].extra
     assert found["test accuracy"].text == "not measured"
@@ -138,7 +139,7 @@ def test_a_lost_cell_is_told_how_to_fit():
         cell(step_s=4.0),
         cell(step_s=5.2, **on),
     )
-    assert oom_fix_sentences(oom_fixes(cells), cells) == [
+    assert oom_fix_sentences(oom_fixes(cells), cells, USD) == [
         "b64-s64-fp32-cpu-longest-all ran out of memory; the same with activation checkpointing on ran in 3.10 GiB at "
         "8.00 samples/s and $0.125 per 1,000 samples (stated price). Where both ran (b16-s64-fp32-cpu-longest-all), that "
         "took 1.30 times (1.30 to 1.30) the time and dollars a sample."
@@ -157,7 +158,7 @@ def test_a_lost_cell_is_told_how_to_fit():
 )
 def test_each_way_has_its_words(axes, sections, words):
     cells = priced(cell(axes={"batch_size": 64}, outcome="oom"), cell(axes=axes, **sections))
-    assert words in oom_fix_sentences(oom_fixes(cells), cells)[0]
+    assert words in oom_fix_sentences(oom_fixes(cells), cells, USD)[0]
 
 
 def test_the_page_the_summary_and_the_table_have_it(tmp_path):

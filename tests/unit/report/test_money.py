@@ -17,11 +17,11 @@ from harness.pricing.cost import price
 from harness.pricing.prices import Price
 from harness.pricing.rates import apply_plan
 from harness.report import write_report
-from harness.report.formatting import rate_words, shown_in, usd, usd_per_hour
+from harness.report.formatting import USD, MoneyFormat
 from harness.report.sections.answer import answer
 from harness.report.sections.assumptions import count_given, input_rows, value_origin
 from harness.report.sections.machines import machines
-from harness.report.sections.money import CELL_HEADS, LINE_HEADS, money
+from harness.report.sections.money import CELL_HEADS, LINE_HEADS, money_section
 from harness.report.sections.worth import WORTH_HEADS, worth_words
 from harness.schema.assumptions import Assumptions
 from tests.make_priced import AT, study_records, two_machines
@@ -46,7 +46,7 @@ def section(records, assumed=None, found=HOURLY, invoice_usd=None):
     assumed = assumed or assume()
     cells = price_all(records, assumed, found)
     study = study_cost(cells, assumed.prices.rental)
-    return money(cells, choose(cells), assumed, study, invoice_usd=invoice_usd)
+    return money_section(cells, choose(cells), assumed, study, USD, invoice_usd=invoice_usd)
 
 
 def lines_of(spent):
@@ -207,7 +207,7 @@ class TestMoney:
     )
     def test_the_answer_says_how_its_hour_is_paid(self, plan, words):
         cells = price_all([make_record()], assume(plan=plan))
-        assert words in answer(cells, choose(cells))[0]
+        assert words in answer(cells, choose(cells), USD)[0]
 
     def test_nothing_measured_still_has_a_section(self):
         spent = section([])
@@ -218,7 +218,7 @@ class TestWorth:
     def words(self, records, assumed=None):
         assumed = assumed or assume()
         cells = price_all(records, assumed)
-        return worth_words(cells, choose(cells), assumed)
+        return worth_words(cells, choose(cells), assumed, USD)
 
     def test_each_model_has_its_row(self):
         records = [
@@ -296,16 +296,17 @@ class TestMarks:
 
 class TestCurrency:
     def test_amounts_are_shown_at_the_stated_rate(self):
-        with shown_in(assume(currency=EUR).prices.currency):
-            assert (usd(3.0), usd(-3.0), usd(0.003), usd_per_hour(0.192)) == ("€1.50", "-€1.50", "€0.00150", "€0.096")
-            assert rate_words() == (
-                "Amounts are in EUR, at a stated rate of 2026-11-02: 1 USD is 0.5 EUR (a bank's list)."
-            )
-        assert (usd(3.0), rate_words()) == ("$3.00", "")
+        money = MoneyFormat(assume(currency=EUR).prices.currency)
+        assert [money.amount(value) for value in (3.0, -3.0, 0.003)] == ["€1.50", "-€1.50", "€0.00150"]
+        assert money.hourly(0.192) == "€0.096"
+        assert money.rate_sentence == (
+            "Amounts are in EUR, at a stated rate of 2026-11-02: 1 USD is 0.5 EUR (a bank's list)."
+        )
+        assert (USD.amount(3.0), USD.rate_sentence) == ("$3.00", "")
 
     def test_a_currency_without_a_sign_of_its_own_has_its_code(self):
-        with shown_in(assume(currency=EUR | {"code": "CHF"}).prices.currency):
-            assert usd(3.0) == "CHF\N{NO-BREAK SPACE}1.50"
+        money = MoneyFormat(assume(currency=EUR | {"code": "CHF"}).prices.currency)
+        assert money.amount(3.0) == "CHF\N{NO-BREAK SPACE}1.50"
 
     def test_a_report_in_euros_has_no_figure_in_dollars_and_says_the_rate(self, tmp_path):
         records, _ = two_machines()
@@ -348,8 +349,8 @@ class TestCurrency:
         summaries, drawn = summarise([make_record(), make_record(machine=other)]), {}
         for assumed in (assume(), assume(currency=EUR)):
             cells = price(summaries, lambda summary: prices.get(summary.machine_id, HOURLY), assumed)
-            with shown_in(assumed.prices.currency):
-                charts = {chart.key: chart.figure for chart in machines(cells, assumed).charts}
+            money = MoneyFormat(assumed.prices.currency)
+            charts = {chart.key: chart.figure for chart in machines(cells, assumed, money).charts}
             bars = [value for trace in charts["chart-machines-usd"].data for value in trace.x]
             drawn[assumed.prices.currency.code] = bars
         assert drawn["USD"][0] == pytest.approx(0.00625)

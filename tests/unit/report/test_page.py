@@ -19,6 +19,7 @@ from harness.report.charts.base import chart_text, cost_axis, script_safe
 from harness.report.charts.cost_accuracy import cost_and_accuracy
 from harness.report.charts.heat_maps import heat_maps
 from harness.report.csv_export import csv_text
+from harness.report.formatting import USD
 from harness.report.labels import common_values, short_labels
 from harness.report.sections.cell_table import HEADS, rows
 from harness.report.sections.details import sample
@@ -145,7 +146,7 @@ def test_an_empty_study_has_a_page_without_plotly(tmp_path):
 
 def test_every_row_has_a_square_for_every_head_in_its_order():
     cells = priced(study_records())
-    for cell, row in zip(cells, rows(cells, None), strict=True):
+    for cell, row in zip(cells, rows(cells, None, USD), strict=True):
         assert len(row.fields) == len(HEADS)
         found = dict(zip(HEADS, row.fields, strict=True))
         assert found["a run"].sort == value_of(cell.usd_per_run)
@@ -179,7 +180,7 @@ def test_padding_is_shown_and_cut():
 
 
 def test_failed_cells_keep_their_place_in_the_heat_map():
-    charts = heat_maps(priced(study_records()))
+    charts = heat_maps(priced(study_records()), USD)
     assert [chart.key for chart in charts] == ["chart-heat-0-speed", "chart-heat-0-memory", "chart-heat-0-usd"]
     figure = charts[0].figure
     assert list(figure.data[0].y) == ["8", "16", "32", "256"]
@@ -190,34 +191,34 @@ def test_failed_cells_keep_their_place_in_the_heat_map():
 
 def test_one_row_and_one_cell():
     row = priced([fine_tune(16, length) for length in (32, 64, 128)])
-    assert len(heat_maps(row)) == 3
+    assert len(heat_maps(row, USD)) == 3
     one = priced([fine_tune()])
-    assert heat_maps(one) == []
-    assert bars(one) == ([], 0)
+    assert heat_maps(one, USD) == []
+    assert bars(one, USD) == ([], 0)
 
 
 def test_baselines_are_lines_and_the_front_is_drawn():
     cells = priced(study_records())
-    figure = cost_and_accuracy(cells, choose(cells)).figure
+    figure = cost_and_accuracy(cells, choose(cells), USD).figure
     names = [trace.name for trace in figure.data]
     assert {"TF-IDF 69.7%", "majority class 57.7%", "front of cost and accuracy"} <= set(names)
     points = sum(len(trace.x) for trace in figure.data if "markers" in trace.mode)
     assert points == 12
-    for chart in accuracy_curves(cells, choose(cells)):
+    for chart in accuracy_curves(cells, choose(cells), USD):
         # The curves are of the validation set, and so are these.
         assert {"TF-IDF 68.7%", "majority class 56.7%"} <= {trace.name for trace in chart.figure.data}
 
 
 def test_dollars_of_a_curve_are_setup_and_training():
     cells = priced([fine_tune()])
-    time, money = accuracy_curves(cells, choose(cells))
+    time, money = accuracy_curves(cells, choose(cells), USD)
     last_s, last_usd = time.figure.data[0].x[-1], money.figure.data[0].x[-1]
     assert last_usd == pytest.approx((last_s + cells[0].summary.setup_s) * 0.192 / 3600, rel=1e-9)
 
 
 def test_bars_hold_what_differs_in_precision_device_and_machine_alone():
     records, prices = two_machines()
-    charts, more = bars(priced(records, prices=prices))
+    charts, more = bars(priced(records, prices=prices), USD)
     assert more == 0
     assert [chart.key for chart in charts] == ["chart-bars-speed", "chart-bars-memory", "chart-bars-usd"]
     speed = charts[0].figure
@@ -233,7 +234,7 @@ def test_only_bars_that_there_are_take_room():
         fine_tune(16, precision="bf16"),
         fine_tune(32, precision="fp16", outcome="unsupported", reason="no"),
     ]
-    (speed, *_), _ = bars(priced(records))
+    (speed, *_), _ = bars(priced(records), USD)
     axis = speed.figure.layout.yaxis
     assert axis.ticktext == ("fp32, cpu", "bf16, cpu", "fp16, cpu")
     # Rows 0 and 1, a gap of 0.9, row 2.9, a gap, row 4.8.

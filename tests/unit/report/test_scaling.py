@@ -12,6 +12,7 @@ from harness.decision.scaling import scaling_series
 from harness.report import write_report
 from harness.report.charts.scaling import scaling_charts
 from harness.report.csv_export import csv_text
+from harness.report.formatting import USD
 from harness.report.sections.answer import answer
 from harness.report.sections.scaling_table import HEADS, scaling_rows
 from harness.report.sections.scaling_words import (
@@ -92,7 +93,7 @@ def test_the_sentence_of_gpus_prices_the_whole_machine_and_the_share():
 
 def test_the_row_of_one_gpu_of_four_names_both_prices():
     cells = gpus()
-    rows = scaling_rows(scaling_series(cells), cells)
+    rows = scaling_rows(scaling_series(cells), cells, USD)
     found = dict(zip(HEADS, rows[0], strict=True))
     # A thousandth of a dollar a second: 0.01 for 1,000 samples at 100 a second, a quarter of it for one GPU of four.
     assert found["cost per 1,000 samples"].text == "$0.0100"
@@ -114,7 +115,7 @@ def test_never_run_is_said_until_several_gpus_ran():
 
 def test_the_answer_says_it_once_and_in_short():
     cells = priced([cell("cpu", 32), cell("cpu", 16), cell("cpu-ddp2", 16)], RATES)
-    text = " ".join(answer(cells, choose(cells)))
+    text = " ".join(answer(cells, choose(cells), USD))
     assert "Devices at their best" not in text
     assert text.count("Over devices") == 1
     assert answer_over_devices(cells) == [
@@ -129,7 +130,7 @@ def test_devices_of_another_kind_are_still_compared():
         cell("gpu", 32, machine=FOUR_GPUS),
     ]
     cells = priced(records, RATES | {("gpu", 32): (900.0, 890.0, 910.0)})
-    text = " ".join(answer(cells, choose(cells)))
+    text = " ".join(answer(cells, choose(cells), USD))
     assert "Devices at their best. cpu: 80.0 samples/s" in text
     assert "cpu-ddp2" not in text
 
@@ -152,7 +153,7 @@ def test_series_are_told_apart_by_what_they_differ_in():
 
 def test_charts_hold_the_figures_with_their_intervals_and_the_ideal():
     cells = priced([cell("cpu", 32), cell("cpu", 16), cell("cpu-ddp2", 16)], RATES)
-    ((name, charts),) = scaling_charts(scaling_series(cells), cells).items()
+    ((name, charts),) = scaling_charts(scaling_series(cells), cells, USD).items()
     assert name == "CPU processes"
     speed, efficiency, dollars = (chart.figure for chart in charts)
     assert [list(trace.y) for trace in speed.data] == [[80.0, 72.0], [60.0, 72.0]]
@@ -166,7 +167,7 @@ def test_charts_hold_the_figures_with_their_intervals_and_the_ideal():
 
 def test_gpus_have_a_line_of_their_share_that_meets_the_whole_price_at_all_of_them():
     cells = gpus()
-    (charts,) = scaling_charts(scaling_series(cells), cells).values()
+    (charts,) = scaling_charts(scaling_series(cells), cells, USD).values()
     whole, share = charts[2].figure.data
     assert list(whole.y) == pytest.approx([0.01, 0.00625, 0.005])
     assert list(share.y) == pytest.approx([0.0025, 0.003125, 0.005])

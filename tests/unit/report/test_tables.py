@@ -11,6 +11,7 @@ import pytest
 from harness.analysis.estimate import value_of
 from harness.decision.choice import choose
 from harness.report.csv_export import COLUMNS, csv_text
+from harness.report.formatting import USD
 from harness.report.markdown import markdown, md
 from harness.report.sections.answer import answer
 from harness.report.sections.cell_table import rows as cell_rows
@@ -91,8 +92,8 @@ def test_line_breaks_and_quotes_stay_in_their_field():
 
 def test_the_summary_holds_answer_price_cells_baselines_and_failures():
     cells = priced(study_records())
-    text = markdown(cells, answer(cells, choose(cells)), generated_at=AT)
-    assert answer(cells, choose(cells))[0].split(" (")[0] in text
+    text = markdown(cells, answer(cells, choose(cells), USD), generated_at=AT, money=USD)
+    assert answer(cells, choose(cells), USD)[0].split(" (")[0] in text
     assert "$0.192 an hour, **assumed**; m5.xlarge, aws, us-east-1" in text
     table = [line for line in text.splitlines() if line.startswith("| b")]
     assert len(table) == 12
@@ -107,7 +108,7 @@ def test_the_summary_holds_answer_price_cells_baselines_and_failures():
 def test_a_row_has_as_many_squares_as_the_head_whatever_it_says():
     hostile = "a|b `c` <img src=x> @someone #12 https://example.org [x](y)\n| d |"
     cells = priced([fine_tune(cell=hostile), fine_tune(32, outcome="crashed", reason=hostile), baseline()])
-    text = markdown(cells, [hostile], generated_at=AT)
+    text = markdown(cells, [hostile], generated_at=AT, money=USD)
     head, _, row = next(
         text.splitlines()[i : i + 3] for i, line in enumerate(text.splitlines()) if line.startswith("| Cell |")
     )
@@ -125,13 +126,13 @@ def test_disagreeing_hardware_and_warnings_are_in_the_summary():
     price = replace(ASSUMED, basis="stated", note="stated 1 GPU, saw none")
     cells = priced([fine_tune()], price)
     warned = [replace(c, summary=replace(c.summary, warnings=("too few steps",))) for c in cells]
-    text = markdown(warned, answer(warned, choose(warned)), generated_at=AT)
+    text = markdown(warned, answer(warned, choose(warned), USD), generated_at=AT, money=USD)
     assert "stated 1 GPU, saw none" in text
     assert "too few steps (16×64)" in text
 
 
 def test_an_empty_study_has_a_summary():
-    assert "no records were found" in markdown([], answer([], choose([])), generated_at=AT)
+    assert "no records were found" in markdown([], answer([], choose([]), USD), generated_at=AT, money=USD)
     assert read(csv_text([])) == []
 
 
@@ -142,5 +143,5 @@ def test_a_cell_that_was_disturbed_is_marked_unsteady():
     calm, failed = fine_tune(32), fine_tune(64, outcome="oom", reason="too large")
     found = {row["cell"]: row["unsteady"] for row in read(csv_text(priced([taken, calm, failed])))}
     assert found == {taken.cell: "true", calm.cell: "false", failed.cell: ""}
-    (shown,) = cell_rows(priced([taken]), None)
+    (shown,) = cell_rows(priced([taken]), None, USD)
     assert shown.fields[1].extra == "unsteady"
