@@ -39,7 +39,7 @@ import power_workers
 from scipy.stats import trim_mean
 
 from harness.analysis.abba import ratio_by_rounds
-from harness.analysis.significance import LEVEL, LogRatio
+from harness.analysis.significance import SIGNIFICANCE_LEVEL, LogRatio
 from harness.analysis.throughput import measure_windows
 from harness.decision.compare import CANNOT_TELL, NO_DIFFERENCE, SPEED, CompareOptions, compare
 from harness.decision.pairing import pair_cells
@@ -161,7 +161,7 @@ def verdict_of(found: LogRatio) -> str:
     change, margin = found.estimate(), CompareOptions().margin
     if 1 / (1 + margin) <= change.low and change.high <= 1 + margin:
         return NO_DIFFERENCE
-    return CANNOT_TELL if found.p_value() >= LEVEL else SPEED.below if found.value < 0 else SPEED.above
+    return CANNOT_TELL if found.p_value() >= SIGNIFICANCE_LEVEL else SPEED.below if found.value < 0 else SPEED.above
 
 
 def by_pairs(logs: Sequence[float]) -> LogRatio:

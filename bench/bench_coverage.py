@@ -21,7 +21,7 @@ from math import log
 from pathlib import Path
 from statistics import correlation, fmean, median, stdev
 
-from harness.analysis.noise import others_fraction
+from harness.analysis.noise import other_processes_fraction
 from harness.analysis.throughput import measure_windows, throughput
 from harness.report.labels import hardware
 from harness.schema.cells import hash_config
@@ -67,7 +67,7 @@ def describe(records: Sequence[Record]) -> str:
     figures = [
         f"`{records[0].cell}`", len(records), f"{fmean(rates):.1f}", f"{stdev(rates) / fmean(rates):.1%}",
         f"{between[0]:.1%}", f"{between[1]:.1%}", f"{within[0]:.0%}", f"{within[1]:.1%}",
-        f"{median(map(others_fraction, records)):.1%}",
+        f"{median(map(other_processes_fraction, records)):.1%}",
     ]  # fmt: skip
     return "| " + " | ".join(map(str, figures)) + " |"
 

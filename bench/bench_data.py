@@ -67,13 +67,13 @@ def draw(path: Path) -> int:
 
 def tokenise_all(path: Path) -> int:
     """What `draw` does, and every row to tokens; or find these in the cache, and hold them to their hashes."""
-    from harness.dataset.corpus import load_corpus, tokenise
+    from harness.dataset.corpus import load_corpus, tokenize
     from harness.dataset.sources import locate_model
     from harness.schema.settings import PACKAGED_MODEL
 
     corpus = load_corpus(settings_of(path))
     model = locate_model(PACKAGED_MODEL, weights=False)
-    return tokenise(corpus, model, SEQ_LEN, path.parent, store_texts=False).facts.train.num_rows
+    return tokenize(corpus, model, SEQ_LEN, path.parent, store_texts=False).facts.train.num_rows
 
 
 def by_datasets(path: Path) -> int:

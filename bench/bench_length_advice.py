@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from harness.analysis.mfu import with_mfu
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
-from harness.dataset.corpus import load_corpus, load_tokens, tokenise
+from harness.dataset.corpus import load_corpus, load_tokens, tokenize
 from harness.dataset.sources import locate_model
 from harness.schema.cells import FineTuneConfig, hash_config
 from harness.schema.model_shapes import shape_of
@@ -31,7 +31,7 @@ from harness.workflows.seq_len_advice import advise_seq_len, work_of
 
 def cells(folders: Sequence[Path]) -> list[Summary]:
     """Those that trained the whole pretrained model on one device."""
-    found = with_mfu(summarise(load_records(folders).records), lambda *_: None)
+    found = with_mfu(summarize(load_records(folders).records), lambda *_: None)
     return [
         one for one in found
         if isinstance(one.config, FineTuneConfig) and one.compute and one.samples_per_s
@@ -43,7 +43,7 @@ def lengths_of(data: DataSettings, model: str) -> np.ndarray:
     """Tokens of each training row, uncut."""
     corpus, files = load_corpus(data), locate_model(model, weights=False)
     with TemporaryDirectory() as folder:
-        tokenise(corpus, files, 8192, Path(folder), store_texts=False)
+        tokenize(corpus, files, 8192, Path(folder), store_texts=False)
         return load_tokens(Path(folder), "train").lengths
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from replay_clock import ReplayClock, replay
 
-from harness.dataset.corpus import TokenArrays, load_corpus, tokenise
+from harness.dataset.corpus import TokenArrays, load_corpus, tokenize
 from harness.dataset.sources import locate_model
 from harness.schema.cells import expand
 from harness.schema.settings import PACKAGED_MODEL, DataSettings
@@ -41,7 +41,7 @@ CLOCK = ReplayClock()
 
 def test_tokenising(benchmark, tmp_path):
     corpus, model = load_corpus(DataSettings(num_train="all")), locate_model(PACKAGED_MODEL, weights=False)
-    benchmark.pedantic(lambda: tokenise(corpus, model, 128, tmp_path, store_texts=True), rounds=5)
+    benchmark.pedantic(lambda: tokenize(corpus, model, 128, tmp_path, store_texts=True), rounds=5)
     num_rows = sum(map(len, corpus.texts.values()))
     benchmark.extra_info["rows_per_s"] = num_rows / benchmark.stats.stats.median
     print(f"\n{num_rows:,} rows, {num_rows / benchmark.stats.stats.median:,.0f} rows/s")

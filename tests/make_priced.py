@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.analysis.mfu import with_mfu
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
 from harness.pricing.cost import Priced
 from harness.pricing.cost import price as price_all
@@ -218,7 +218,7 @@ def priced(
     """Summarised and priced, each machine at its own price where `prices` has one."""
     missing = "no price row has this machine; give --usd-per-hour"
     return price_all(
-        with_mfu(summarise(records), _peak_flops),
+        with_mfu(summarize(records), _peak_flops),
         lambda summary: (prices or {}).get(summary.machine_id, price) or missing,
     )
 

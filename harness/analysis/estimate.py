@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-FEWEST_RUNS = 3  # from here on the spread between runs is known well enough to be the interval
+MIN_RUNS = 3  # from here on the spread between runs is known well enough to be the interval
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def t_interval(values: Sequence[float], basis: str, *, most: float = math.inf) -
 
 
 @functools.cache
-def wilson(share: float, num_examples: int) -> Estimate:
+def wilson_interval(share: float, num_examples: int) -> Estimate:
     """95 % Wilson interval of a share of examples that were right.
 
     Written out, since scipy.stats alone takes longer to import than most reports to be made; a test holds it to scipy's.
@@ -69,7 +69,7 @@ def wilson(share: float, num_examples: int) -> Estimate:
     return Estimate(share, low, high, f"Wilson, {num_examples:,} examples")
 
 
-def ratio(one: Estimate, other: Estimate) -> Estimate:
+def ratio_estimate(one: Estimate, other: Estimate) -> Estimate:
     """`one` / `other` with a 95 % interval by first-order propagation, the two taken as independent.
 
     For q = a / b, Var(q) / q^2 = Var(a) / a^2 + Var(b) / b^2: relative half-widths add as squares. Low, a's low side

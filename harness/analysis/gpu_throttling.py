@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from harness.schema.host_record import GpuReading
 from harness.schema.record import Record
 
-FEWEST_READINGS = 5
-MOST_THROTTLED_FRACTION = 0.1
+MIN_GPU_READINGS = 5
+MAX_GPU_THROTTLED_FRACTION = 0.1
 
 # By NVML's names: what it was, and what the reader can do. Several may hold at once.
 _WORDS = {
@@ -30,16 +30,16 @@ _WORDS = {
 }
 
 
-def throttle_warnings(records: Iterable[Record]) -> Iterator[str]:
+def gpu_throttle_warnings(records: Iterable[Record]) -> Iterator[str]:
     """Say what held the GPU back most, of the run that it held back most; nothing at or below the limit."""
     worst = max((_worst(record) for record in records), default=(0.0, ""))
     share, reason = worst
-    if share > MOST_THROTTLED_FRACTION:
+    if share > MAX_GPU_THROTTLED_FRACTION:
         held_back, advice = _WORDS.get(reason, (f"for a reason that NVML calls {reason}", "see `nvidia-smi -q`"))
         yield f"The GPU was held back {held_back} in {share:.0%} of the readings: {advice}."
 
 
-def while_training(record: Record) -> tuple[GpuReading, ...]:
+def readings_during_training(record: Record) -> tuple[GpuReading, ...]:
     """The readings between rank 0's first mark and its last: loading and the test evaluation lie outside."""
     if not record.marks:
         return ()
@@ -49,8 +49,10 @@ def while_training(record: Record) -> tuple[GpuReading, ...]:
 
 def _worst(record: Record) -> tuple[float, str]:
     """The commonest reason, and its share of the readings that tell reasons; of equals the first in `_WORDS`."""
-    told = [reading.throttle_reasons for reading in while_training(record) if reading.throttle_reasons is not None]
-    if len(told) < FEWEST_READINGS:
+    told = [
+        reading.throttle_reasons for reading in readings_during_training(record) if reading.throttle_reasons is not None
+    ]
+    if len(told) < MIN_GPU_READINGS:
         return 0.0, ""
     counts = Counter(reason for reasons in told for reason in reasons)
     order = [*_WORDS, *sorted(counts.keys() - _WORDS.keys())]

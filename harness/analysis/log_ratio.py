@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from harness.analysis.estimate import Estimate, t_quantile
 
-Floats = NDArray[np.float64]
-MOST_BATCHES = 10
+FloatArray = NDArray[np.float64]
+MAX_BATCHES = 10
 _MOST_ALIKE = 0.97  # correlation of neighbouring steps; beyond it a run is one step long, as far as its spread tells
 
 _ROUNDING = 1e-12  # of a sum: steps that differ by less are all alike
@@ -31,14 +31,14 @@ class LogRatio:
 
     value: float
     variance: float | None
-    freedom: float
+    degrees_of_freedom: float
     basis: str
-    unknown: str | None = None
+    inconclusive_reason: str | None = None
 
     @property
     def half_width(self) -> float:
         """Of the 95 % interval of the logarithm; 0 without a variance."""
-        return t_quantile(self.freedom) * math.sqrt(self.variance or 0.0)
+        return t_quantile(self.degrees_of_freedom) * math.sqrt(self.variance or 0.0)
 
     def estimate(self) -> Estimate:
         """B / A with its 95 % interval, of this figure alone: not widened for the number of cells."""
@@ -49,21 +49,23 @@ class LogRatio:
 
     def p_value(self, at: float = 0.0) -> float | None:
         """Two-sided, of a true value of `at`; None where no verdict may rest on it."""
-        if self.variance is None or self.unknown is not None:
+        if self.variance is None or self.inconclusive_reason is not None:
             return None
         distance = abs(self.value - at)
         if self.variance <= 0:  # counts of bytes may be the same in every run
             return 1.0 if distance == 0 else 0.0
         from scipy import special
 
-        return 2 * float(special.stdtr(self.freedom, -distance / math.sqrt(self.variance)))
+        return 2 * float(special.stdtr(self.degrees_of_freedom, -distance / math.sqrt(self.variance)))
 
     def inverted(self, shift: float = 0.0) -> LogRatio:
         """Of a figure that is `exp(shift)` over this one: dollars a sample, of samples a second."""
-        return LogRatio(shift - self.value, self.variance, self.freedom, self.basis, self.unknown)
+        return LogRatio(
+            shift - self.value, self.variance, self.degrees_of_freedom, self.basis, self.inconclusive_reason
+        )
 
 
-def ratio_of_sums(below: Sequence[float] | Floats, above: Sequence[float] | Floats) -> LogRatio | None:
+def ratio_of_sums(below: Sequence[float] | FloatArray, above: Sequence[float] | FloatArray) -> LogRatio | None:
     """log(sum of `above` / sum of `below`) by steps; None with fewer than two, without variance where fewer are independent.
 
     Neighbouring steps are alike, so that single steps would promise too much. Two ways allow for it, and the wider
@@ -82,7 +84,7 @@ def ratio_of_sums(below: Sequence[float] | Floats, above: Sequence[float] | Floa
     total = float(over.sum())
     ratio = total / float(under.sum())
     rests = over - ratio * under
-    value, num_batches = math.log(ratio), min(MOST_BATCHES, num_steps)
+    value, num_batches = math.log(ratio), min(MAX_BATCHES, num_steps)
     batches = np.add.reduceat(rests, num_steps * np.arange(num_batches) // num_batches)
     spread = num_batches / (num_batches - 1) * float(batches @ batches) / total**2
     by_batches = LogRatio(value, spread, num_batches - 1, f"{num_batches} batches of steps")

@@ -12,11 +12,11 @@ from harness.analysis.estimate import t_quantile
 from harness.schema.host_record import MemoryCapFacts, MemoryUser
 from harness.schema.record import Record
 
-FEWEST_STEPS = 30
+MIN_GROWTH_STEPS = 30
 # Of what was held at most: no ordinary run came near (docs/METHOD.md has the figures).
-MOST_GROWTH_FRACTION = 0.05
+MAX_GROWTH_FRACTION = 0.05
 # Of the memory there is, or of what was left of it.
-MOST_HELD_FRACTION = 0.1
+MAX_OTHERS_MEMORY_FRACTION = 0.1
 _SETTLING_STEPS, _FEWEST_TO_SETTLE = 3, 10
 _NUM_BATCHES = 10
 _APPROXIMATE = {"rlimit_data": "RLIMIT_DATA", "cuda_fraction": "a share of what torch's allocator may take"}
@@ -30,10 +30,10 @@ class MemoryGrowth:
     value: float
     low: float
     high: float
-    rose_bytes: float
+    min_total_bytes: float
 
 
-def measure_growth(held_bytes: Sequence[int]) -> MemoryGrowth | None:
+def fit_memory_growth(settled_memory_bytes: Sequence[int]) -> MemoryGrowth | None:
     """Fit a slope to what was held after every step, warm-up left out; None with fewer than 30 steps.
 
     The first third is left out too: glibc's allocator goes on settling for tens of steps (docs/METHOD.md).
@@ -47,12 +47,12 @@ def measure_growth(held_bytes: Sequence[int]) -> MemoryGrowth | None:
     Source: method of batch means: Schmeiser, "Batch size effects in the analysis of simulation output", Operations
     Research 30 (1982) 556-568; variance of a ratio: Cochran, "Sampling techniques", 3rd ed., section 6.3.
     """
-    if len(held_bytes) < FEWEST_STEPS:
+    if len(settled_memory_bytes) < MIN_GROWTH_STEPS:
         return None
-    held_bytes = held_bytes[len(held_bytes) // 3 :]
-    num_steps = len(held_bytes)
+    settled_memory_bytes = settled_memory_bytes[len(settled_memory_bytes) // 3 :]
+    num_steps = len(settled_memory_bytes)
     bounds = [num_steps * index // _NUM_BATCHES for index in range(_NUM_BATCHES + 1)]
-    levels = [fmean(held_bytes[first:end]) for first, end in pairwise(bounds)]
+    levels = [fmean(settled_memory_bytes[first:end]) for first, end in pairwise(bounds)]
     middles = [(first + end - 1) / 2 for first, end in pairwise(bounds)]
     steps = [after - before for before, after in pairwise(middles)]
     rises = [after - before for before, after in pairwise(levels)]
@@ -64,7 +64,7 @@ def measure_growth(held_bytes: Sequence[int]) -> MemoryGrowth | None:
     return MemoryGrowth(slope, slope - half, slope + half, (slope - half) * num_steps)
 
 
-def held_bytes(record: Record) -> tuple[int, ...]:
+def settled_memory_bytes(record: Record) -> tuple[int, ...]:
     """Bytes that all ranks held after every step, of 10 or more without the first 3; of a killed cell those of rank 0.
 
     What a step of a shape that was never there before adds is left out: libraries keep what they make for a shape
@@ -93,15 +93,15 @@ def _without_new_shapes(held: Sequence[int], shapes: Sequence[object]) -> tuple[
     return tuple(kept)
 
 
-def most_growth(held: Sequence[Sequence[int]]) -> MemoryGrowth | None:
+def largest_growth(held: Sequence[Sequence[int]]) -> MemoryGrowth | None:
     """Of several runs, each given as what it held after every step, the one whose memory rose most for certain."""
-    found = [growth for run in held if (growth := measure_growth(run)) is not None]
-    return max(found, key=lambda growth: growth.rose_bytes, default=None)
+    found = [growth for run in held if (growth := fit_memory_growth(run)) is not None]
+    return max(found, key=lambda growth: growth.min_total_bytes, default=None)
 
 
 def memory_warnings(records: Sequence[Record], held: Sequence[Sequence[int]]) -> Iterator[str]:
     """What a reader must know of the memory of one cell's runs, failed ones among them; a sentence each."""
-    growth = most_growth([run for run in held if _leaks(run)])
+    growth = largest_growth([run for run in held if _leaks(run)])
     if growth is not None:
         value, low, high = map(_mib, (growth.value, growth.low, growth.high))
         yield (
@@ -109,7 +109,7 @@ def memory_warnings(records: Sequence[Record], held: Sequence[Sequence[int]]) ->
         )
     # Of the run that had the worst of it.
     for share, holder in max(
-        map(find_large_holders, records), key=lambda found: found[0][0] if found else 0, default=[]
+        map(find_large_memory_users, records), key=lambda found: found[0][0] if found else 0, default=[]
     ):
         where = "of main memory" if holder.gpu is None else f"of GPU {holder.gpu}"
         yield (
@@ -132,18 +132,18 @@ def _approximate(cap: MemoryCapFacts) -> str:
 
 
 def _leaks(held: Sequence[int]) -> bool:
-    growth = measure_growth(held)
-    return growth is not None and growth.rose_bytes > MOST_GROWTH_FRACTION * max(held)
+    growth = fit_memory_growth(held)
+    return growth is not None and growth.min_total_bytes > MAX_GROWTH_FRACTION * max(held)
 
 
-def find_large_holders(record: Record) -> list[tuple[float, MemoryUser]]:
+def find_large_memory_users(record: Record) -> list[tuple[float, MemoryUser]]:
     """Other processes that held so much that it matters, each with its share of the memory, largest first."""
     load = record.load
     found = []
     for holder in (load.holders or ()) if load is not None else ():
         has = _memory_of(record, holder.gpu)
         left = load.available_memory_bytes if load is not None and holder.gpu is None else has
-        if has and holder.num_bytes > MOST_HELD_FRACTION * min(has, left or has):
+        if has and holder.num_bytes > MAX_OTHERS_MEMORY_FRACTION * min(has, left or has):
             found.append((holder.num_bytes / has, holder))
     return sorted(found, key=lambda pair: pair[0], reverse=True)
 

@@ -19,7 +19,7 @@ PeakFlops = Callable[[str, Precision], float | None]
 
 LOW_MFU = 0.1
 # The best published BERT fine-tuning runs reach 0.26 to 0.36; above this a mistake is likelier than a record.
-MOST_MFU = 0.6
+MAX_PLAUSIBLE_MFU = 0.6
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _warnings(use: ComputeUse | None) -> Iterator[str]:
     of_gpu, calibrated = use.mfu_datasheet, use.mfu_calibrated
     if of_gpu is not None and of_gpu < LOW_MFU:
         yield f"At {of_gpu:.3f} of its peak the cell does not load this GPU: do not choose hardware by it."
-    if of_gpu is not None and of_gpu > MOST_MFU:
+    if of_gpu is not None and of_gpu > MAX_PLAUSIBLE_MFU:
         yield (
             f"At {of_gpu:.2f} of its peak the cell is faster than any published run of BERT: look for a mistake, in the "
             "peak of bench/hardware.csv or in the seconds, before believing it."

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.gpu_throttling import throttle_warnings
+from harness.analysis.gpu_throttling import gpu_throttle_warnings
 from harness.analysis.steady_state import expected_seconds, find_drift, find_modes
 from harness.analysis.throughput import ThroughputWindow
 from harness.schema.host_record import Load
 from harness.schema.record import Record
 
-MOST_OTHERS_FRACTION = 0.05
-MOST_STEAL_FRACTION = 0.01
-MOST_THROTTLED_FRACTION = 0.05
-MOST_CLOCK_FALL = 0.1
-MOST_SWAPPED_BYTES = 16 * 2**20
-MOST_FAULTS_PER_S = 50.0  # at 0.1 ms of a fast disk each, half a percent of a core
+MAX_OTHERS_FRACTION = 0.05
+MAX_STEAL_FRACTION = 0.01
+MAX_QUOTA_THROTTLED_FRACTION = 0.05
+MAX_CLOCK_DROP = 0.1
+MAX_SWAPPED_BYTES = 16 * 2**20
+MAX_FAULTS_PER_S = 50.0  # at 0.1 ms of a fast disk each, half a percent of a core
 _MIB = 2**20
 
 
@@ -36,11 +36,11 @@ def noise_warnings(records: Sequence[Record], windows: Sequence[ThroughputWindow
         records: Runs that ended well.
         windows: Their measured steps.
     """
-    for one in _DISTURBANCES:
+    for one in _NOISE_CHECKS:
         worst = max(map(one.read, records), default=0.0)
         if worst > one.most:
             yield one.say(worst)
-    yield from throttle_warnings(records)
+    yield from gpu_throttle_warnings(records)
     yield from _series_warnings(windows)
 
 
@@ -51,7 +51,7 @@ def _series_warnings(windows: Iterable[ThroughputWindow]) -> Iterator[str]:
     drift = max(filter(None, (find_drift(*one) for one in series)), key=abs, default=None)
     if modes is not None:
         yield (
-            f"Steps of one size took two kinds of time, {modes.apart:.0%} apart, {modes.slow_fraction:.0%} of them the "
+            f"Steps of one size took two kinds of time, {modes.gap:.0%} apart, {modes.slow_fraction:.0%} of them the "
             "longer: look for a program that wakes up now and then, or cores of two speeds, and run it with --force."
         )
     elif drift is not None:
@@ -62,7 +62,7 @@ def _series_warnings(windows: Iterable[ThroughputWindow]) -> Iterator[str]:
         )
 
 
-def others_fraction(record: Record) -> float:
+def other_processes_fraction(record: Record) -> float:
     """Share of the usable CPUs' time that went to processes not the harness's; 0 where it is not known."""
     load = record.load
     if load is None or load.system_busy_s is None or load.cell_s is None:
@@ -111,20 +111,20 @@ def _of_load(record: Record, read: Callable[[Load], int | None]) -> float:
     return float((read(record.load) or 0) if record.load is not None else 0)
 
 
-_DISTURBANCES = (
+_NOISE_CHECKS = (
     NoiseCheck(
-        others_fraction,
-        MOST_OTHERS_FRACTION,
+        other_processes_fraction,
+        MAX_OTHERS_FRACTION,
         lambda share: f"Other processes used {share:.0%} of the usable CPU time: stop them, and run it with --force.",
     ),
     NoiseCheck(
         _steal_fraction,
-        MOST_STEAL_FRACTION,
+        MAX_STEAL_FRACTION,
         lambda share: f"The hypervisor took {share:.1%} of the CPU time: measure at another time, or on another host.",
     ),
     NoiseCheck(
         _throttled_fraction,
-        MOST_THROTTLED_FRACTION,
+        MAX_QUOTA_THROTTLED_FRACTION,
         lambda share: (
             f"The control group's CPU quota ran out in {share:.0%} of its periods: raise the quota, or set threads to "
             "the cores that it gives."
@@ -139,7 +139,7 @@ _DISTURBANCES = (
     ),
     NoiseCheck(
         _clock_fall,
-        MOST_CLOCK_FALL,
+        MAX_CLOCK_DROP,
         lambda share: (
             f"The cores' clock fell by {share:.0%} in the course of a run: fix it (`harness doctor` says how), "
             "or let the machine warm up first."
@@ -147,14 +147,14 @@ _DISTURBANCES = (
     ),
     NoiseCheck(
         _swapped,
-        MOST_SWAPPED_BYTES,
+        MAX_SWAPPED_BYTES,
         lambda size: (
             f"While a run was measured {size / _MIB:,.0f} MiB went to or from swap: free some memory, or take a smaller batch."
         ),
     ),
     NoiseCheck(
         _faults_per_s,
-        MOST_FAULTS_PER_S,
+        MAX_FAULTS_PER_S,
         lambda rate: (
             f"While a run was measured {rate:,.0f} pages a second had to be read from disk: free some memory, so that "
             "files stay in it."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean, pvariance
 
 from harness.analysis.estimate import Estimate
-from harness.analysis.significance import LEVEL, mcnemar
+from harness.analysis.significance import SIGNIFICANCE_LEVEL, mcnemar
 from harness.schema.cells import FineTuneConfig
 from harness.schema.record import Record
 
@@ -54,7 +54,7 @@ def _difference(right: Sequence[tuple[tuple[bool, ...], ...]]) -> Estimate:
     by_seed = [[after - before for before, after in zip(mine, theirs, strict=True)] for mine, theirs in right]
     examples = [fmean(found) for found in zip(*by_seed, strict=True)]
     value = fmean(examples)
-    half = NormalDist().inv_cdf(1 - LEVEL / 2) * math.sqrt(pvariance(examples) / len(examples))
+    half = NormalDist().inv_cdf(1 - SIGNIFICANCE_LEVEL / 2) * math.sqrt(pvariance(examples) / len(examples))
     return Estimate(value, value - half, value + half, f"over {len(examples):,} examples, {len(right)} seeds")
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from harness.analysis.estimate import Estimate, t_quantile
 
-FEWEST_SIZES = 4  # three constants, and one more to see whether they fit
-LEAST_SPAN = 4.0  # largest number of examples over the smallest
-FARTHEST = 4.0  # times the largest number of examples: beyond it nothing is foretold
+MIN_SIZES = 4  # three constants, and one more to see whether they fit
+MIN_SPAN = 4.0  # largest number of examples over the smallest
+MAX_EXTRAPOLATION = 4.0  # times the largest number of examples: beyond it nothing is foretold
 MIN_FIT_P_VALUE = (
     0.01  # of the draws from a fitted curve, the share that may miss their own fit by more than what was measured does
 )
@@ -41,13 +41,13 @@ class MeasuredErrors:
     error: np.ndarray
     covariance: np.ndarray
     run_variance: float
-    freedom: int = 0
+    degrees_of_freedom: int = 0
 
     def gain(self, start: int, end: int) -> Estimate:
         """By how much accuracy at one place is above that at another, with its 95 % interval."""
         value, quantile = (
             float(self.error[start] - self.error[end]),
-            t_quantile(self.freedom or math.inf),
+            t_quantile(self.degrees_of_freedom or math.inf),
         )
         half = quantile * _spread(self.covariance, start, end) ** 0.5
         return Estimate(value, value - half, value + half, "over test examples and seeds")
@@ -74,9 +74,9 @@ class PowerLaw:
     p_value: float
 
     @property
-    def farthest(self) -> float:
+    def max_num_train(self) -> float:
         """The most examples of which anything is foretold."""
-        return FARTHEST * self.largest
+        return MAX_EXTRAPOLATION * self.largest
 
     def fitted(self, num_train: float) -> float:
         """The curve's accuracy."""
@@ -84,28 +84,28 @@ class PowerLaw:
 
     def accuracy(self, num_train: float) -> Estimate | str:
         """What one more run with so many examples would reach, with its prediction interval; or why that is not told."""
-        if num_train > self.farthest:
+        if num_train > self.max_num_train:
             return self._too_far(num_train)
         drawn = np.clip(self._drawn(num_train) + self.run_noise, 0, 1)
         return _estimate(self.fitted(num_train), drawn, "prediction interval of one more run")
 
     def gain(self, start: float, end: float) -> Estimate | str:
         """By how much a run at `end` would be above one at `start`, with its prediction interval; or why that is not told."""
-        if end > self.farthest:
+        if end > self.max_num_train:
             return self._too_far(end)
         noise = self.run_noise - np.roll(self.run_noise, 1)  # of two runs
         drawn = self._drawn(end) - self._drawn(start) + noise
         return _estimate(self.fitted(end) - self.fitted(start), drawn, "prediction interval between two runs")
 
-    def reachable(self) -> Estimate:
+    def reachable_accuracy(self) -> Estimate:
         """The curve's accuracy at the most examples of which anything is foretold."""
-        return _estimate(self.fitted(self.farthest), self._drawn(self.farthest), "bootstrap of the curve")
+        return _estimate(self.fitted(self.max_num_train), self._drawn(self.max_num_train), "bootstrap of the curve")
 
-    def enough(self, share: float) -> Estimate:
+    def examples_for_share(self, share: float) -> Estimate:
         """Examples at which the curve comes to a share of the reachable accuracy."""
         law = np.array([[self.offset, self.scale, self.exponent]])
-        found = _examples_at(1 - share * np.array([self.fitted(self.farthest)]), law)[0]
-        drawn = _examples_at(1 - share * self._drawn(self.farthest), self.draws)
+        found = _examples_at(1 - share * np.array([self.fitted(self.max_num_train)]), law)[0]
+        drawn = _examples_at(1 - share * self._drawn(self.max_num_train), self.draws)
         return _estimate(float(found), drawn, "bootstrap of the curve")
 
     def _drawn(self, num_train: float) -> np.ndarray:
@@ -115,9 +115,7 @@ class PowerLaw:
         return drawn
 
     def _too_far(self, num_train: float) -> str:
-        return (
-            f"{num_train:,.0f} examples are more than {FARTHEST:g} times the most that were measured, {self.largest:,}"
-        )
+        return f"{num_train:,.0f} examples are more than {MAX_EXTRAPOLATION:g} times the most that were measured, {self.largest:,}"
 
 
 def measure_errors(right: Mapping[int, np.ndarray]) -> MeasuredErrors:
@@ -177,10 +175,10 @@ class PoorFit(str):
 
 def _refusal(measured: MeasuredErrors) -> str:
     sizes = measured.num_train
-    if len(sizes) < FEWEST_SIZES:
-        return f"{len(sizes)} numbers of examples were measured, and a fit needs {FEWEST_SIZES}"
-    if sizes[-1] / sizes[0] < LEAST_SPAN:
-        return f"{sizes[0]:,} and {sizes[-1]:,} examples are too close: a fit needs {LEAST_SPAN:g} times the fewest"
+    if len(sizes) < MIN_SIZES:
+        return f"{len(sizes)} numbers of examples were measured, and a fit needs {MIN_SIZES}"
+    if sizes[-1] / sizes[0] < MIN_SPAN:
+        return f"{sizes[0]:,} and {sizes[-1]:,} examples are too close: a fit needs {MIN_SPAN:g} times the fewest"
     if (measured.gain(0, -1).low or 0.0) <= 0:
         return f"accuracy is not clearly higher with {sizes[-1]:,} examples than with {sizes[0]:,}"
     return ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from harness.analysis.memory_growth import held_bytes, memory_warnings
-from harness.analysis.steady_state import FEWEST_STEPS, FEWEST_STEPS_WITH_WARMUP
+from harness.analysis.memory_growth import settled_memory_bytes, memory_warnings
+from harness.analysis.steady_state import MIN_STEPS, MIN_STEPS_FOR_WARMUP
 from harness.analysis.summary import Summary
 from harness.schema.cells import FineTuneConfig
 from harness.schema.record import was_fitted_on_part
 
-MOST_SKIPPED_FRACTION = 0.05
+MAX_SKIPPED_FRACTION = 0.05
 
 
 def result_warnings(summary: Summary) -> Iterator[str]:
@@ -21,20 +21,20 @@ def result_warnings(summary: Summary) -> Iterator[str]:
     yield from _fitting_warnings(summary)
     yield from _skip_warnings(summary)
     yield from summary.noise
-    yield from memory_warnings(summary.records, [held_bytes(record) for record in summary.records])
+    yield from memory_warnings(summary.records, [settled_memory_bytes(record) for record in summary.records])
 
 
 def _speed_warnings(summary: Summary) -> Iterator[str]:
     num_steps = summary.num_measured_steps
-    if num_steps is not None and num_steps < FEWEST_STEPS_WITH_WARMUP and summary.num_warmup_steps == 0:
+    if num_steps is not None and num_steps < MIN_STEPS_FOR_WARMUP and summary.num_warmup_steps == 0:
         yield (
             f"Only {num_steps} steps ran, too few to leave warm-up out, so that throughput is understated: "
-            f"raise training.max_steps or data.num_train until {FEWEST_STEPS} or more are measured."
+            f"raise training.max_steps or data.num_train until {MIN_STEPS} or more are measured."
         )
-    elif num_steps is not None and num_steps < FEWEST_STEPS:
+    elif num_steps is not None and num_steps < MIN_STEPS:
         yield (
             f"Only {num_steps} steps were measured after warm-up: raise training.max_steps or data.num_train "
-            f"until {FEWEST_STEPS} or more are."
+            f"until {MIN_STEPS} or more are."
         )
 
 
@@ -87,7 +87,7 @@ def _skip_warnings(summary: Summary) -> Iterator[str]:
     """Of fp16: its scaler begins too high, and skips a few updates until it has come down."""
     steps = [record.training.steps for record in summary.ok_records if record.training is not None]
     skipped = max((one.num_skipped / len(one.num_samples) for one in steps if one.num_samples), default=0.0)
-    if skipped > MOST_SKIPPED_FRACTION:
+    if skipped > MAX_SKIPPED_FRACTION:
         yield (
             f"The fp16 gradient scaler skipped {skipped:.0%} of the updates, which were timed and taught nothing: "
             "take bf16, or lower training.lr."

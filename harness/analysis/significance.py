@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, variance
 
-from harness.analysis.estimate import FEWEST_RUNS
+from harness.analysis.estimate import MIN_RUNS
 from harness.analysis.log_ratio import LogRatio, ratio_of_sums, sum_variances
 from harness.analysis.throughput import ThroughputWindow
 
-LEVEL = 0.05  # of false alarms, over all cells of one figure together
+SIGNIFICANCE_LEVEL = 0.05  # of false alarms, over all cells of one figure together
 
 
 def welch_log_ratio(one: Sequence[float], other: Sequence[float], unit: str = "run") -> LogRatio:
@@ -23,11 +23,11 @@ def welch_log_ratio(one: Sequence[float], other: Sequence[float], unit: str = "r
     involved", Biometrika 34 (1947), 28-35.
     """
     value = fmean(other) - fmean(one)
-    few = [f"{len(found)} in {side}" for side, found in (("A", one), ("B", other)) if len(found) < FEWEST_RUNS]
+    few = [f"{len(found)} in {side}" for side, found in (("A", one), ("B", other)) if len(found) < MIN_RUNS]
     if few:
-        say = f"{_count(one, other, unit)}: spread between {unit}s unknown, repeat with repeats = {FEWEST_RUNS}"
+        say = f"{_count(one, other, unit)}: spread between {unit}s unknown, repeat with repeats = {MIN_RUNS}"
         if unit != "run":
-            say = f"{_count(one, other, unit)}: spread between {unit}s unknown, measure {FEWEST_RUNS} a side"
+            say = f"{_count(one, other, unit)}: spread between {unit}s unknown, measure {MIN_RUNS} a side"
         return LogRatio(value, None, math.inf, f"{' and '.join(few)}, no spread", say)
     parts = [(variance(found) / len(found), len(found) - 1) for found in (one, other)]
     total, freedom = sum_variances(parts)
@@ -45,14 +45,14 @@ def compare_runs(
     """
     logs = [[math.log(window.samples_per_s) for window in side] for side in (one, other)]
     seen = welch_log_ratio(logs[0], logs[1])
-    if seen.unknown is None:
+    if seen.inconclusive_reason is None:
         return seen
     found = compare_within_runs(one, other)
     if found is None or found.variance is None or run_spread is None:
-        return LogRatio(seen.value, found.variance if found else None, found.freedom if found else math.inf,
-                        found.basis if found else seen.basis, seen.unknown)  # fmt: skip
+        return LogRatio(seen.value, found.variance if found else None, found.degrees_of_freedom if found else math.inf,
+                        found.basis if found else seen.basis, seen.inconclusive_reason)  # fmt: skip
     assumed = run_spread**2 * (1 / len(one) + 1 / len(other))
-    total, freedom = sum_variances([(found.variance, found.freedom), (assumed, math.inf)])
+    total, freedom = sum_variances([(found.variance, found.degrees_of_freedom), (assumed, math.inf)])
     basis = f"{found.basis}, and {100 * run_spread:g} % between runs, which is assumed"
     return LogRatio(seen.value, total, freedom, basis)
 
@@ -70,14 +70,14 @@ def compare_within_runs(one: Sequence[ThroughputWindow], other: Sequence[Through
         series = [_mean_series([window.seconds[-num_steps:] for window in side]) for side in (one, other)]
         found = ratio_of_sums(*series)
         basis = "within runs, over the same batches"
-        return None if found is None else LogRatio(-found.value, found.variance, found.freedom, basis)
+        return None if found is None else LogRatio(-found.value, found.variance, found.degrees_of_freedom, basis)
     parts = []
     for side in (one, other):
-        known = [window.within for window in side]
+        known = [window.log_rate for window in side]
         for run in known:
             if run is None or run.variance is None:
                 return None
-            parts.append((run.variance / len(side) ** 2, run.freedom))
+            parts.append((run.variance / len(side) ** 2, run.degrees_of_freedom))
     value = fmean(math.log(window.samples_per_s) for window in other)
     value -= fmean(math.log(window.samples_per_s) for window in one)
     return LogRatio(value, *sum_variances(parts), "within runs")
@@ -91,10 +91,10 @@ def geometric_mean_ratio(parts: Sequence[LogRatio]) -> LogRatio | None:
     if not parts:
         return None
     value = fmean(part.value for part in parts)
-    unsure = [part for part in parts if part.unknown is not None]
+    unsure = [part for part in parts if part.inconclusive_reason is not None]
     basis = f"geometric mean of {len(parts)} cells"
-    reason = f"{len(unsure)} of {len(parts)} cells: {unsure[0].unknown}" if unsure else None
-    known = [(part.variance / len(parts) ** 2, part.freedom) for part in parts if part.variance is not None]
+    reason = f"{len(unsure)} of {len(parts)} cells: {unsure[0].inconclusive_reason}" if unsure else None
+    known = [(part.variance / len(parts) ** 2, part.degrees_of_freedom) for part in parts if part.variance is not None]
     if len(known) < len(parts):
         return LogRatio(value, None, math.inf, basis, reason)
     total, freedom = sum_variances(known)

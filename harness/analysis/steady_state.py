@@ -10,13 +10,13 @@ from statistics import median_high
 
 import numpy as np
 
-from harness.analysis.log_ratio import Floats, ratio_of_sums
+from harness.analysis.log_ratio import FloatArray, ratio_of_sums
 
-FEWEST_STEPS_WITH_WARMUP = 10
-FEWEST_STEPS = 30
-LEAST_EXCESS = 0.05
-LEAST_DRIFT = 0.05
-LEAST_APART = 0.1
+MIN_STEPS_FOR_WARMUP = 10
+MIN_STEPS = 30
+MIN_RELATIVE_NOISE = 0.05
+MIN_DRIFT = 0.05
+MIN_MODE_GAP = 0.1
 _FARTHEST = 3.0  # robust standard deviations: beyond them a step counts as this far off, and no farther
 _MAD_TO_SD = 1.4826  # of a normal distribution
 _QUIETEST = 1e-3  # of a step: what lies closer together than this is taken as equal
@@ -32,7 +32,7 @@ Series = tuple[Sequence[float], Sequence[int]]  # seconds and padded tokens, by 
 class Bimodality:
     """Two kinds of step: by how much of the shorter one's time they lie apart, and the share of the longer ones."""
 
-    apart: float
+    gap: float
     slow_fraction: float
 
 
@@ -45,7 +45,7 @@ def warmup_steps(runs: Sequence[Series]) -> int:
     Args:
         runs: Of each its seconds and its padded tokens, by step.
     """
-    if not runs or min(len(seconds) for seconds, _ in runs) < FEWEST_STEPS_WITH_WARMUP:
+    if not runs or min(len(seconds) for seconds, _ in runs) < MIN_STEPS_FOR_WARMUP:
         return 0
     fewest = min(len(seconds) for seconds, _ in runs)
     return min(fewest // 2, median_high(_truncate(tuple(seconds), tuple(sizes)) for seconds, sizes in runs))
@@ -68,26 +68,26 @@ def _truncate(seconds: tuple[float, ...], num_tokens: tuple[int, ...]) -> int:
     num_steps = len(offs)
     num_left = num_steps - np.arange(num_steps)
     totals, squares = _sums_from(offs), _sums_from(offs**2)
-    errors = (squares - totals**2 / num_left + num_left * LEAST_EXCESS**2) / num_left**2
+    errors = (squares - totals**2 / num_left + num_left * MIN_RELATIVE_NOISE**2) / num_left**2
     num_cut = np.arange(1, num_steps // 2 + 1)
     is_slower = (totals[0] - totals[num_cut]) / num_cut > totals[num_cut] / num_left[num_cut]
     may_be = np.concatenate(([0], num_cut[is_slower]))
     return int(may_be[np.argmin(errors[may_be])])
 
 
-def _sums_from(values: Floats) -> Floats:
+def _sums_from(values: FloatArray) -> FloatArray:
     """Of each place, the sum from there to the end."""
     return np.cumsum(values[::-1])[::-1]
 
 
-def expected_seconds(seconds: Sequence[float], num_tokens: Sequence[int]) -> Floats:
+def expected_seconds(seconds: Sequence[float], num_tokens: Sequence[int]) -> FloatArray:
     """What each step's padded tokens let expect it to take, by all the steps (see `_expect`)."""
     sizes = np.asarray(num_tokens, dtype=float)
     start, slope, _ = _fit_time_vs_tokens(np.asarray(seconds, dtype=float), sizes)
     return start + slope * sizes
 
 
-def find_modes(seconds: Sequence[float], expected: Sequence[float] | Floats) -> Bimodality | None:
+def find_modes(seconds: Sequence[float], expected: Sequence[float] | FloatArray) -> Bimodality | None:
     """Two clearly separate kinds of step among the measured ones; None where there is one kind, or fewer than 30 steps.
 
     The steps, by their time relative to what their tokens let expect, are cut in two where the groups' own variances are
@@ -97,7 +97,7 @@ def find_modes(seconds: Sequence[float], expected: Sequence[float] | Floats) -> 
     Source: N. Otsu, IEEE Transactions on Systems, Man, and Cybernetics 9 (1979), 62-66; K. M. Ashman, C. M. Bird and
     S. E. Zepf, "Detecting bimodality in astronomical datasets", The Astronomical Journal 108 (1994), 2348-2361.
     """
-    if len(seconds) < FEWEST_STEPS:
+    if len(seconds) < MIN_STEPS:
         return None
     found = np.sort(np.asarray(seconds) / expected)
     num_steps, fewest = len(found), math.ceil(_LEAST_SHARE * len(found))
@@ -110,35 +110,35 @@ def find_modes(seconds: Sequence[float], expected: Sequence[float] | Floats) -> 
     apart = float(slow[cut] - fast[cut])
     distance = math.sqrt(2) * apart / math.sqrt(max(float(fast_spread[cut] + slow_spread[cut]), _QUIETEST**2))
     modes = Bimodality(apart / float(fast[cut]), float(high[cut]) / num_steps)
-    return modes if distance > _CLEARLY_APART and modes.apart >= LEAST_APART else None
+    return modes if distance > _CLEARLY_APART and modes.gap >= MIN_MODE_GAP else None
 
 
-def find_drift(seconds: Sequence[float], expected: Sequence[float] | Floats) -> float | None:
+def find_drift(seconds: Sequence[float], expected: Sequence[float] | FloatArray) -> float | None:
     """By how much the last third of the measured steps took longer than the first, relative; None where that is not sure.
 
     Each third's time is held against what its tokens let expect. It is told where it is 5 % or more, and twice
     half its 95 % interval, neighbours' likeness counted (see `ratio_of_sums`); and of 30 steps or more.
     """
-    if len(seconds) < FEWEST_STEPS:
+    if len(seconds) < MIN_STEPS:
         return None
     third = len(seconds) // 3
     begin, end = ratio_of_sums(expected[:third], seconds[:third]), ratio_of_sums(expected[-third:], seconds[-third:])
     if begin is None or end is None or begin.variance is None or end.variance is None:
         return None
     rose = end.value - begin.value
-    if abs(rose) <= max(math.log1p(LEAST_DRIFT), _SURE_WIDTHS * math.hypot(begin.half_width, end.half_width)):
+    if abs(rose) <= max(math.log1p(MIN_DRIFT), _SURE_WIDTHS * math.hypot(begin.half_width, end.half_width)):
         return None
     return math.expm1(rose)
 
 
-def _winsorized_residuals(seconds: Sequence[float], num_tokens: Sequence[int]) -> Floats:
+def _winsorized_residuals(seconds: Sequence[float], num_tokens: Sequence[int]) -> FloatArray:
     """How far each step is off, its scale told by the second half, which no warm-up touches."""
     took, sizes, half = np.asarray(seconds, dtype=float), np.asarray(num_tokens, dtype=float), len(seconds) // 2
     start, slope, limit = _fit_time_vs_tokens(took[half:], sizes[half:])
     return (took / (start + slope * sizes) - 1).clip(-limit, limit)
 
 
-def _fit_time_vs_tokens(seconds: Floats, sizes: Floats) -> tuple[float, float, float]:
+def _fit_time_vs_tokens(seconds: FloatArray, sizes: FloatArray) -> tuple[float, float, float]:
     """Start and slope of the line through padded tokens and seconds, and how far off its steps may lie, relative.
 
     Batches grouped by length differ in size, so that seconds themselves are never steady. What lies far off is drawn in.
@@ -150,18 +150,18 @@ def _fit_time_vs_tokens(seconds: Floats, sizes: Floats) -> tuple[float, float, f
         start, slope = _line(sizes, drawn_in)
         expected = start + slope * sizes
         offs = seconds / expected - 1
-        limit = _FARTHEST * max(LEAST_EXCESS, _MAD_TO_SD * _median(np.abs(offs)))
+        limit = _FARTHEST * max(MIN_RELATIVE_NOISE, _MAD_TO_SD * _median(np.abs(offs)))
         drawn_in = expected * (1 + offs.clip(-limit, limit))
     return start, slope, limit
 
 
-def _median(values: Floats) -> float:
+def _median(values: FloatArray) -> float:
     """As np.median, which takes five times as long for a hundred values."""
     ordered, half = np.sort(values), len(values) // 2
     return float(ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2)
 
 
-def _line(sizes: Floats, seconds: Floats) -> tuple[float, float]:
+def _line(sizes: FloatArray, seconds: FloatArray) -> tuple[float, float]:
     """Start and slope of the line of least squares that has neither below 0."""
     size, took = float(sizes.mean()), float(seconds.mean())
     from_middle = sizes - size

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 from harness.analysis import memory_growth as memory_use
-from harness.analysis.estimate import FEWEST_RUNS, Estimate, t_interval, wilson
-from harness.analysis.memory_growth import held_bytes
+from harness.analysis.estimate import MIN_RUNS, Estimate, t_interval, wilson_interval
+from harness.analysis.memory_growth import settled_memory_bytes
 from harness.analysis.noise import noise_warnings
 from harness.analysis.result_warnings import result_warnings
 from harness.analysis.summary import Summary
@@ -17,7 +17,7 @@ from harness.analysis.throughput import (
     ThroughputWindow,
     host_spread,
     measure_windows,
-    over_hosts,
+    widen_over_hosts,
     throughput,
     within_run_fraction,
 )
@@ -26,7 +26,7 @@ from harness.schema.record import Record
 from harness.schema.training_record import MemorySource, TestEvaluation, Training
 
 
-def summarise(records: Iterable[Record]) -> list[Summary]:
+def summarize(records: Iterable[Record]) -> list[Summary]:
     """Group records by machine and configuration, and judge each group; by machine, then first start."""
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.started_at):
@@ -60,7 +60,7 @@ def _summarise_group(records: tuple[Record, ...]) -> Summary:
     facts = next((record.data for record in reversed(records) if record.data is not None), None)
     trainings = [run.training for run in runs if run.training is not None]
     windows = measure_windows(trainings)
-    rate = over_hosts(throughput(windows), host_spread(runs))
+    rate = widen_over_hosts(throughput(windows), host_spread(runs))
     tests = [(_seed(run), test) for run in runs if (test := _test(run)) is not None]
     source, peak = _peak(newest.config, runs)
     target = newest.config.training.target_accuracy if isinstance(newest.config, FineTuneConfig) else None
@@ -153,7 +153,7 @@ def _peak(config: FineTuneConfig | BaselineConfig, runs: Sequence[Record]) -> tu
 
 
 def _memory_growth(records: Sequence[Record]) -> Estimate | None:
-    most = memory_use.most_growth([held_bytes(record) for record in records])
+    most = memory_use.largest_growth([settled_memory_bytes(record) for record in records])
     if most is None:
         return None
     return Estimate(most.value, most.low, most.high, "batch means over the steps of one run")
@@ -175,11 +175,11 @@ def _accuracy(tests: Sequence[tuple[int, TestEvaluation]]) -> Estimate | None:
     if not by_seed:
         return None
     shares = [fmean(found) for found in by_seed.values()]
-    sampled = wilson(fmean(shares), len(tests[-1][1].labels))
+    sampled = wilson_interval(fmean(shares), len(tests[-1][1].labels))
     if len(shares) == 1:
         return sampled
     between = t_interval(shares, f"between {len(shares)} seeds", most=1.0)
-    return between if len(shares) >= FEWEST_RUNS else max(between, sampled, key=_width)
+    return between if len(shares) >= MIN_RUNS else max(between, sampled, key=_width)
 
 
 def _width(estimate: Estimate) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, median
 
-from harness.analysis.estimate import FEWEST_RUNS, Estimate, t_interval
+from harness.analysis.estimate import MIN_RUNS, Estimate, t_interval
 from harness.analysis.log_ratio import LogRatio, ratio_of_sums, sum_variances
 from harness.analysis.steady_state import warmup_steps
 from harness.schema.record import Record
@@ -30,8 +30,8 @@ class HostSpread:
 
     num_hosts: int
     samples_per_s: Estimate
-    least: float
-    most: float
+    slowest: float
+    fastest: float
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ThroughputWindow:
         return sum(self.num_samples) / sum(self.seconds)
 
     @cached_property
-    def within(self) -> LogRatio | None:
+    def log_rate(self) -> LogRatio | None:
         """Samples a second by this run's steps alone, as a logarithm; None with fewer than two steps."""
         return ratio_of_sums(self.seconds, self.num_samples)
 
@@ -94,22 +94,22 @@ def throughput(windows: Sequence[ThroughputWindow]) -> Estimate | None:
     if not windows:
         return None
     rates = [window.samples_per_s for window in windows]
-    if len(rates) >= FEWEST_RUNS:
+    if len(rates) >= MIN_RUNS:
         return t_interval(rates, f"between {len(rates)} runs")
     value, basis = fmean(rates), BASIS_ONE_RUN if len(rates) == 1 else BASIS_TWO_RUNS
     parts = []
     for window in windows:
-        found = window.within
+        found = window.log_rate
         if found is None or found.variance is None:
             return Estimate(value, None, None, basis)
-        parts.append((found.variance / len(windows) ** 2, found.freedom))
+        parts.append((found.variance / len(windows) ** 2, found.degrees_of_freedom))
     half = LogRatio(math.log(value), *sum_variances(parts), basis).half_width
     return Estimate(value, min(value * math.exp(-half), *rates), max(value * math.exp(half), *rates), basis)
 
 
 def within_run_fraction(windows: Sequence[ThroughputWindow]) -> float | None:
     """Half the interval within one run, over its value; the median of the runs that have one, None without any."""
-    known = [found for window in windows if (found := window.within) is not None and found.variance is not None]
+    known = [found for window in windows if (found := window.log_rate) is not None and found.variance is not None]
     return median(math.expm1(found.half_width) for found in known) if known else None
 
 
@@ -128,11 +128,11 @@ def host_spread(records: Iterable[Record]) -> HostSpread | None:
         rates[host].append(window.samples_per_s)
     means = [fmean(found) for found in rates.values()]
     basis = f"between {len(means)} hosts"
-    mean = t_interval(means, basis) if len(means) >= FEWEST_RUNS else Estimate(fmean(means), None, None, basis)
+    mean = t_interval(means, basis) if len(means) >= MIN_RUNS else Estimate(fmean(means), None, None, basis)
     return HostSpread(len(means), mean, min(means), max(means))
 
 
-def over_hosts(rate: Estimate | None, spread: HostSpread | None) -> Estimate | None:
+def widen_over_hosts(rate: Estimate | None, spread: HostSpread | None) -> Estimate | None:
     """A speed whose interval holds what its hosts show: a type of machine is not ranked within their spread.
 
     Runs of one host say little of the next one, however many there are.
@@ -140,6 +140,6 @@ def over_hosts(rate: Estimate | None, spread: HostSpread | None) -> Estimate | N
     if rate is None or spread is None:
         return rate
     between = spread.samples_per_s
-    ends = (rate.low, rate.high, between.low, between.high, spread.least, spread.most)
+    ends = (rate.low, rate.high, between.low, between.high, spread.slowest, spread.fastest)
     known = [end for end in ends if end is not None]
     return Estimate(rate.value, min(known), max(known), f"{rate.basis}, reaching over {spread.num_hosts} hosts")

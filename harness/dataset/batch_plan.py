@@ -39,7 +39,7 @@ def plan_epochs(
             yield [_share_out(micro, world_size) for micro in np.array_split(rows, min(grad_accum, len(rows)))]
 
 
-def plan_arrivals(
+def plan_chunks(
     lengths: np.ndarray, *, chunk_updates: Sequence[int], global_batch: int, grad_accum: int, world_size: int,
     padding: Padding, seed: int,
 ) -> Iterator[Step]:  # fmt: skip

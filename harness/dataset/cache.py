@@ -40,7 +40,7 @@ class CacheEntry:
     """One thing that is kept: what it is of in words, its size, and when it was made; half-made ones have no words."""
 
     folder: Path
-    words: str
+    description: str
     num_bytes: int
     made_at: datetime
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from harness.dataset.row_checks import MOST_LABELS
+from harness.dataset.row_checks import MAX_LABELS
 
 Role = Literal["text", "label", "group", "time"]
 
@@ -78,7 +78,7 @@ def _labels(columns: dict[str, pd.Series]) -> Iterator[Candidate]:
             continue
         values = column.nunique()
         named = bool(_NAMES["label"].search(name))
-        if 2 <= values <= MOST_LABELS and len(column) / values >= _FEWEST_ROWS_A_CLASS:  # noqa: PLR2004 - a classifier needs two
+        if 2 <= values <= MAX_LABELS and len(column) / values >= _FEWEST_ROWS_A_CLASS:  # noqa: PLR2004 - a classifier needs two
             shown = ", ".join(map(str, column.value_counts().index[:4]))
             why = f"{values} values ({shown}{', ...' if values > 4 else ''})"  # noqa: PLR2004 - as many as are shown
             yield (named, -values), name, why + (", and its name" if named else "")

@@ -50,7 +50,7 @@ class Corpus:
     texts: dict[str, Sequence[str]]
     labels: dict[str, np.ndarray]
     pairs: dict[str, Sequence[str]] | None = None
-    key: str | None = None
+    cache_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class TokenArrays:
     ids: np.ndarray
     offsets: np.ndarray
     labels: np.ndarray
-    firsts: np.ndarray | None = None
+    first_segment_lengths: np.ndarray | None = None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -89,8 +89,8 @@ def load_corpus(settings: DataSettings, rows: Rows | None = None) -> Corpus:
         UserError: When the source can't be read, or has too few usable rows.
     """
     rows = rows or read_rows(settings)
-    if len(rows.names) < 2:  # noqa: PLR2004 - a classifier needs two
-        found = f"only one label, {rows.names[0]!r}" if rows.names else "no rows"
+    if len(rows.label_names) < 2:  # noqa: PLR2004 - a classifier needs two
+        found = f"only one label, {rows.label_names[0]!r}" if rows.label_names else "no rows"
         raise UserError(f"data {settings.source!r}: {found}; at least two labels are needed")
     drawn, num_available, num_leaks = draw_splits(rows, settings)
     segments = {name: rows.take(drawn[name]) for name in SPLITS}
@@ -99,23 +99,23 @@ def load_corpus(settings: DataSettings, rows: Rows | None = None) -> Corpus:
     labels = {name: np.asarray(rows.labels[drawn[name]]) for name in SPLITS}
     joined = {name: ConcatTexts(texts[name], None if pairs is None else pairs[name]) for name in SPLITS}
     num_near, num_checked = count_near_duplicates(joined["train"], [joined["val"], joined["test"]])
-    counts = np.bincount(labels["train"], minlength=len(rows.names))
+    counts = np.bincount(labels["train"], minlength=len(rows.label_names))
     told = vars(rows.facts)
     facts = DataFacts(
-        labels=rows.names,
+        labels=rows.label_names,
         num_source_rows=len(rows.labels),
         num_train_available=num_available,
         num_near_duplicates=num_near,
         num_near_checked=num_checked,
-        rare_labels=tuple(name for name, count in zip(rows.names, counts, strict=True) if count < RARE_ROWS),
+        rare_labels=tuple(name for name, count in zip(rows.label_names, counts, strict=True) if count < RARE_ROWS),
         **(told | {"num_leaks_dropped": told["num_leaks_dropped"] + num_leaks}),
         **{name: _describe_split(*segments[name], labels[name]) for name in SPLITS},
     )
-    key = None if rows.key is None else digest(rows.key, settings.model_dump(mode="json"))
+    key = None if rows.cache_key is None else digest(rows.cache_key, settings.model_dump(mode="json"))
     return Corpus(facts, texts, labels, pairs, key)
 
 
-def tokenise(
+def tokenize(
     corpus: Corpus, model: ModelFiles, seq_len: int, folder: Path, *, store_texts: bool, cache: Cache | None = None
 ) -> TokenizedSplits:
     """Tokenise every split to at most `seq_len` tokens and lay it in `folder`; what is large, in the cache.
@@ -128,13 +128,13 @@ def tokenise(
     tokenizer.no_padding()
     tokenizer.enable_truncation(seq_len)
     facts = corpus.facts.model_copy(update={"tokenizer_sha256": sha256})
-    if corpus.key is None:
+    if corpus.cache_key is None:
         folder.mkdir(parents=True, exist_ok=True)
         return _open_texts(
             _write_tokens(corpus, tokenizer, seq_len, folder, began, store_texts=store_texts), facts, kept=False
         )
     cache = cache or Cache()
-    key = digest(_LAYOUT, corpus.key, sha256, seq_len, store_texts)
+    key = digest(_LAYOUT, corpus.cache_key, sha256, seq_len, store_texts)
     kept = cache.find(key)
     if kept is not None:
         return _open_texts(kept, facts, kept=True)
@@ -179,7 +179,7 @@ def load_tokens(folder: Path, split: str) -> TokenArrays:
         ids=_open_array(folder / f"{split}-ids.bin"),
         offsets=_open_array(folder / f"{split}-offsets.npy"),
         labels=_open_array(folder / f"{split}-labels.npy"),
-        firsts=_open_array(firsts) if firsts.is_file() else None,
+        first_segment_lengths=_open_array(firsts) if firsts.is_file() else None,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 NEAR_SIMILARITY = 0.8
-MOST_NEAR_ROWS = 200_000
+MAX_NEAR_ROWS = 200_000
 # 16 bands of 4: of two texts that share 0.8 of their word pairs, one band at least agrees with probability 0.9998.
 _NUM_BANDS, _BAND_ROWS = 16, 4
 _CANDIDATES_A_BAND = 16
@@ -61,8 +61,8 @@ def count_near_duplicates(train: Collection[str], held_out: Sequence[Collection[
         Held-out texts of a similarity of NEAR_SIMILARITY or more, and how many texts were looked at.
     """
     rng = np.random.default_rng(0)
-    unseen = _sample(held_out, max(MOST_NEAR_ROWS // 2, MOST_NEAR_ROWS - len(train)), rng)
-    seen = _sample([train], MOST_NEAR_ROWS - len(unseen), rng)
+    unseen = _sample(held_out, max(MAX_NEAR_ROWS // 2, MAX_NEAR_ROWS - len(train)), rng)
+    seen = _sample([train], MAX_NEAR_ROWS - len(unseen), rng)
     num_texts = len(seen) + len(unseen)
     if not seen or not unseen:
         return 0, num_texts

@@ -33,7 +33,7 @@ FORMATS = {
     ".parquet": "Parquet", ".pq": "Parquet", ".arrow": "Arrow", ".feather": "Arrow", ".ipc": "Arrow",
 }  # fmt: skip
 DELIMITERS = {"CSV": ",", "TSV": "\t"}
-OF_TEXT = frozenset({*DELIMITERS, "JSON Lines"})
+TEXT_FORMATS = frozenset({*DELIMITERS, "JSON Lines"})
 _COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open}
 _KNOWN = ".csv, .tsv, .jsonl (each also .gz or .bz2), .parquet and .arrow"
 # How files begin whose names often say something else.
@@ -62,9 +62,9 @@ class SourceFile:
     compression: str = ""
 
     @property
-    def has_lines(self) -> bool:
+    def is_text(self) -> bool:
         """Whether its rows are told by lines."""
-        return self.format in OF_TEXT
+        return self.format in TEXT_FORMATS
 
 
 @dataclass
@@ -79,14 +79,14 @@ class FilePart:
     """
 
     columns: dict[str, list[Any]]
-    places: list[int] = field(default_factory=list)
-    broken: list[RejectedRow] = field(default_factory=list)
+    row_numbers: list[int] = field(default_factory=list)
+    rejected: list[RejectedRow] = field(default_factory=list)
     is_typed: bool = True
 
     @property
     def is_full(self) -> bool:
         """Whether the next rows are another part's."""
-        return len(self.places) + len(self.broken) >= PART_ROWS
+        return len(self.row_numbers) + len(self.rejected) >= PART_ROWS
 
 
 def find_files(source: str, where: str) -> list[SourceFile] | None:
@@ -131,7 +131,7 @@ def hash_files(files: Sequence[SourceFile], where: str) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def column_names(file: SourceFile, where: str) -> list[str]:
+def read_column_names(file: SourceFile, where: str) -> list[str]:
     """A file's columns, in its order; of JSON Lines those of its first row.
 
     Raises:
@@ -142,7 +142,7 @@ def column_names(file: SourceFile, where: str) -> list[str]:
             with _open_bytes(file) as lines:
                 row: object = next((json.loads(line) for line in lines if line.strip()), {})
                 return list(row) if isinstance(row, dict) else []
-        if file.has_lines:
+        if file.is_text:
             with _open_text(file) as text:
                 return next(csv.reader(text, delimiter=DELIMITERS[file.format]), [])
         return list(open_arrow(file)[0])
@@ -159,7 +159,7 @@ def read_parts(file: SourceFile, columns: Sequence[str], where: str) -> Iterator
         _check_sign(file, where)
         if file.format == "JSON Lines":
             yield from _read_lines(file, columns, where)
-        elif file.has_lines:
+        elif file.is_text:
             yield from _read_table(file, columns, where)
         else:
             yield from _read_arrow(file, columns, where)
@@ -204,7 +204,7 @@ def _source_file(path: Path) -> SourceFile | None:
     compression = path.suffix.lower() if path.suffix.lower() in _COMPRESSED else ""
     suffix = Path(path.stem).suffix.lower() if compression else path.suffix.lower()
     kind = FORMATS.get(suffix)
-    if kind is None or (compression and kind not in OF_TEXT):
+    if kind is None or (compression and kind not in TEXT_FORMATS):
         return None
     return SourceFile(path, kind, compression)
 
@@ -237,7 +237,7 @@ def _reading(file: SourceFile, where: str) -> Iterator[None]:
 
 def _check_sign(file: SourceFile, where: str) -> None:
     """Refuse a text file that begins as another format does, whose bytes would else be taken for text."""
-    if not file.has_lines:
+    if not file.is_text:
         return
     with _open_bytes(file) as opened:
         head = opened.read(8)
@@ -309,9 +309,9 @@ def _read_table(file: SourceFile, columns: Sequence[str], where: str) -> Iterato
             if not fields:
                 continue  # an empty line
             if len(fields) != len(header):
-                part.broken.append(RejectedRow(begun, BROKEN, f"{len(fields)} fields instead of {len(header)}"))
+                part.rejected.append(RejectedRow(begun, BROKEN, f"{len(fields)} fields instead of {len(header)}"))
             else:
-                part.places.append(begun)
+                part.row_numbers.append(begun)
                 for column, index in at.items():
                     part.columns[column].append(fields[index])
             if part.is_full:
@@ -331,18 +331,22 @@ def _read_lines(file: SourceFile, columns: Sequence[str], where: str) -> Iterato
                 continue
             row = _parse_line(line, place)
             if isinstance(row, RejectedRow):
-                part.broken.append(row)
+                part.rejected.append(row)
             else:
                 num_rows += 1
                 seen.update(dict.fromkeys(row))
-                part.places.append(place)
+                part.row_numbers.append(place)
                 for column, values in part.columns.items():
                     values.append(row.get(column))
             if part.is_full:
                 yield part
                 part = FilePart({column: [] for column in columns})
     if not num_rows:
-        first = f" (line {part.broken[0].place}: {part.broken[0].detail or part.broken[0].kind})" if part.broken else ""
+        first = (
+            f" (line {part.rejected[0].place}: {part.rejected[0].detail or part.rejected[0].kind})"
+            if part.rejected
+            else ""
+        )
         raise UserError(f"{where}: no line is a JSON object: this is no JSON Lines{first}; write one object a line")
     _check_columns(list(seen), columns, where)
     yield part

@@ -17,15 +17,15 @@ _ASIDE = {"source": ANY, "val_source": VAL, "test_source": TEST}
 _HUB_ROWS = 5_000
 
 
-class RowOrigin(NamedTuple):
+class RowBatch(NamedTuple):
     """Some rows, the words before a place among them (`line`, `b.parquet row`), and what they serve."""
 
     place: str
-    set_aside: int
+    assigned_split: int
     part: FilePart
 
 
-class DataOrigin(NamedTuple):
+class RowSource(NamedTuple):
     """One of the places that rows come from.
 
     Attributes:
@@ -37,13 +37,13 @@ class DataOrigin(NamedTuple):
     """
 
     where: str
-    set_aside: int
-    read: Callable[[Sequence[str]], Iterator[RowOrigin]]
+    assigned_split: int
+    read: Callable[[Sequence[str]], Iterator[RowBatch]]
     fingerprint: str | None
     is_on_hub: bool
 
 
-def find_origins(settings: DataSettings) -> list[DataOrigin]:
+def find_row_sources(settings: DataSettings) -> list[RowSource]:
     """Where the rows of a source are, and those of its validation and test files.
 
     Raises:
@@ -52,28 +52,28 @@ def find_origins(settings: DataSettings) -> list[DataOrigin]:
     return [_find(settings, key) for key in _ASIDE if getattr(settings, key)]
 
 
-def _find(settings: DataSettings, key: str) -> DataOrigin:
+def _find(settings: DataSettings, key: str) -> RowSource:
     source: str = getattr(settings, key)
     where, aside = f"data.{key} {source!r}", _ASIDE[key]
     files = find_files(source, where)
     if files is not None:
         read = functools.partial(_read_files, files, where, aside)
-        return DataOrigin(where, aside, read, hash_files(files, where), is_on_hub=False)
+        return RowSource(where, aside, read, hash_files(files, where), is_on_hub=False)
     dataset = _load_hub(source, where)
     splits = [name for name in ("train", "test") if name in dataset and (aside == ANY or name == "train")]
     # What `datasets` tells a cached split by.
     prints = [getattr(dataset[name], "_fingerprint", None) for name in splits]
     hub = functools.partial(_read_hub, {name: dataset[name] for name in splits}, settings.label, where, aside)
-    return DataOrigin(where, aside, hub, None if None in prints else digest(prints), is_on_hub=True)
+    return RowSource(where, aside, hub, None if None in prints else digest(prints), is_on_hub=True)
 
 
-def _read_files(files: Sequence[SourceFile], where: str, aside: int, columns: Sequence[str]) -> Iterator[RowOrigin]:
+def _read_files(files: Sequence[SourceFile], where: str, aside: int, columns: Sequence[str]) -> Iterator[RowBatch]:
     for file in files:
-        place, named = ("line" if file.has_lines else "row"), where
+        place, named = ("line" if file.is_text else "row"), where
         if len(files) > 1:
             place, named = f"{file.path.name} {place}", f"{where}: {file.path.name}"
         for part in read_parts(file, columns, named):
-            yield RowOrigin(place, aside, part)
+            yield RowBatch(place, aside, part)
 
 
 def _load_hub(source: str, where: str) -> dict[str, Any]:
@@ -88,9 +88,7 @@ def _load_hub(source: str, where: str) -> dict[str, Any]:
         ) from None
 
 
-def _read_hub(
-    splits: dict[str, Any], label: str, where: str, aside: int, columns: Sequence[str]
-) -> Iterator[RowOrigin]:
+def _read_hub(splits: dict[str, Any], label: str, where: str, aside: int, columns: Sequence[str]) -> Iterator[RowBatch]:
     """Labelled rows of a hub dataset: its `train` split, and its `test` split for testing where it has labels."""
     is_labelled = False
     for name, rows in splits.items():
@@ -104,7 +102,7 @@ def _read_hub(
                 some[label] = [None if at is None or at < 0 else feature.int2str(at) for at in some[label]]
             num_rows = len(some[label])
             part = FilePart(dict(some), list(range(begin, begin + num_rows)))
-            yield RowOrigin(f"{name} row", TEST if name == "test" else aside, part)
+            yield RowBatch(f"{name} row", TEST if name == "test" else aside, part)
             begin += num_rows
     if not is_labelled:
         raise UserError(f"{where}: no labelled split named train")

@@ -18,7 +18,7 @@ BROKEN, ENCODING, EMPTY, UNLABELLED, UNKNOWN, MIXED, UNGROUPED, UNTIMED = (
 )  # fmt: skip
 _SHOWN_PLACES = 5
 _SHOWN_SIGNS = 40
-MOST_LABELS = 1_000
+MAX_LABELS = 1_000
 _NUMBERS = {"a whole number", "a number"}
 Value = TypeVar("Value")
 
@@ -86,7 +86,7 @@ class RowValidator:
         return value
 
 
-def as_text(value: object, column: str) -> str:
+def parse_text(value: object, column: str) -> str:
     """A text as it stands in its source; empty where there is none.
 
     Raises:
@@ -109,7 +109,7 @@ def as_text(value: object, column: str) -> str:
     return value
 
 
-def as_label(value: object, column: str) -> tuple[str, str]:
+def parse_label(value: object, column: str) -> tuple[str, str]:
     """A label's name, and of what kind it was: text, a whole number, true or false.
 
     A number that is not whole is a kind of its own: see `check_labels`.
@@ -125,7 +125,7 @@ def as_label(value: object, column: str) -> tuple[str, str]:
         return str(value), "a whole number"
     if isinstance(value, float):
         return (str(int(value)), "a whole number") if value.is_integer() else (str(value), "a number")
-    text = as_text(value, column)
+    text = parse_text(value, column)
     if not text.strip():
         raise BadValue(UNLABELLED)
     return text, "text"
@@ -137,7 +137,7 @@ def check_labels(names: Collection[str], column: str, where: str, *, whole: bool
     Raises:
         UserError: When they are numbers of a scale, or too many.
     """
-    if not whole and len(names) <= MOST_LABELS:
+    if not whole and len(names) <= MAX_LABELS:
         return
     some = ", ".join(repr(name[:_SHOWN_SIGNS]) for name in islice(names, 3))
     if _is_scale(names):
@@ -145,9 +145,9 @@ def check_labels(names: Collection[str], column: str, where: str, *, whole: bool
             f"{where}: labels such as {some} are numbers of a scale: that is regression, and only classes are learnt here; "
             "write each row's class (low, high) into a column, and name it in data.label"
         )
-    if len(names) > MOST_LABELS:
+    if len(names) > MAX_LABELS:
         raise UserError(
-            f"{where}: more than {MOST_LABELS:,} different labels ({some}, ...); is {column!r} the label's column (data.label)?"
+            f"{where}: more than {MAX_LABELS:,} different labels ({some}, ...); is {column!r} the label's column (data.label)?"
         )
 
 
@@ -163,19 +163,19 @@ def _is_scale(names: Iterable[str]) -> bool:
     return not whole
 
 
-def as_group(value: object, column: str) -> str:
+def parse_group(value: object, column: str) -> str:
     """A group's name.
 
     Raises:
         BadValue: When there is none.
     """
-    name = as_text(value, column) if isinstance(value, str | bytes) else "" if value is None else str(value)
+    name = parse_text(value, column) if isinstance(value, str | bytes) else "" if value is None else str(value)
     if not name.strip():
         raise BadValue(UNGROUPED)
     return name
 
 
-def as_time(value: object, column: str) -> tuple[float, str]:
+def parse_time(value: object, column: str) -> tuple[float, str]:
     """A time as a number that grows, and of what kind it was: a number or a date.
 
     Dates are ISO 8601, without a zone UTC.
@@ -189,7 +189,7 @@ def as_time(value: object, column: str) -> tuple[float, str]:
         return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp(), "a date"
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value), "a number"
-    text = as_text(value, column).strip() if isinstance(value, str | bytes) else ""
+    text = parse_text(value, column).strip() if isinstance(value, str | bytes) else ""
     try:
         number = float(text)
     except ValueError:
@@ -198,7 +198,7 @@ def as_time(value: object, column: str) -> tuple[float, str]:
         if math.isfinite(number):
             return number, "a number"
     try:
-        return as_time(datetime.fromisoformat(text), column)
+        return parse_time(datetime.fromisoformat(text), column)
     except ValueError:
         shown = f"{text[:_SHOWN_SIGNS]!r} is no number and no ISO date" if text else ""
         raise BadValue(UNTIMED, shown) from None

@@ -17,7 +17,7 @@ import pandas as pd
 from harness.dataset.arrow_texts import ArrowTextColumn, TextWriter
 from harness.dataset.cache import Cache, digest
 from harness.dataset.duplicates import first_occurrences, hash_texts
-from harness.dataset.loading import ANY, DataOrigin, RowOrigin, find_origins
+from harness.dataset.loading import ANY, RowSource, RowBatch, find_row_sources
 from harness.dataset.row_checks import (
     EMPTY,
     UNKNOWN,
@@ -25,10 +25,10 @@ from harness.dataset.row_checks import (
     RejectedRow,
     RejectedRows,
     RowValidator,
-    as_group,
-    as_label,
-    as_text,
-    as_time,
+    parse_group,
+    parse_label,
+    parse_text,
+    parse_time,
     check_labels,
 )
 from harness.dataset.sources import locate_data
@@ -73,12 +73,12 @@ class Rows:
     texts: Sequence[str]
     pairs: Sequence[str] | None
     labels: np.ndarray
-    names: tuple[str, ...]
+    label_names: tuple[str, ...]
     groups: np.ndarray | None
     times: np.ndarray | None
-    set_aside: np.ndarray
+    assigned_split: np.ndarray
     facts: RowFacts
-    key: str | None = None
+    cache_key: str | None = None
 
     def take(self, rows: np.ndarray) -> tuple[Sequence[str], Sequence[str] | None]:
         """First and second segments of some rows, in that order."""
@@ -94,9 +94,9 @@ def read_rows(settings: DataSettings, cache: Cache | None = None) -> Rows:
     if settings.source == PACKAGED_DATA:
         return _read_packaged()
     cache = cache or Cache()
-    origins = find_origins(settings)
+    origins = find_row_sources(settings)
     prints = [origin.fingerprint for origin in origins]
-    key = None if None in prints else digest(_LAYOUT, prints, reading_key(settings))
+    key = None if None in prints else digest(_LAYOUT, prints, rows_key(settings))
     if key is not None and (folder := cache.find(key)) is not None:
         return _open_kept(folder, key)
     collector = _Collector(settings, cache)
@@ -110,7 +110,7 @@ def read_rows(settings: DataSettings, cache: Cache | None = None) -> Rows:
         collector.clean_up()
 
 
-def reading_key(settings: DataSettings) -> str:
+def rows_key(settings: DataSettings) -> str:
     """What of the settings decides which rows are read: alike for settings that only draw other ones of them."""
     return json.dumps(settings.model_dump(mode="json", include=set(_READ_BY)), sort_keys=True)
 
@@ -156,12 +156,12 @@ class _Collector:
     bad: RejectedRows = field(default_factory=RejectedRows)
     kinds: RowValidator = field(default_factory=RowValidator)
     num_seen: int = 0
-    names: dict[str, int] = field(default_factory=dict)
+    label_names: dict[str, int] = field(default_factory=dict)
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     labels: array[int] = field(default_factory=lambda: array("H"))
     groups: array[int] = field(default_factory=lambda: array("Q"))
     times: array[float] = field(default_factory=lambda: array("d"))
-    set_aside: array[int] = field(default_factory=lambda: array("B"))
+    assigned_split: array[int] = field(default_factory=lambda: array("B"))
     folder: Path | None = None
 
     def __post_init__(self) -> None:
@@ -170,7 +170,7 @@ class _Collector:
         columns = (*settings.text_columns, settings.pair, settings.label, settings.group_by, settings.time_by)
         self.columns = list(dict.fromkeys(column for column in columns if column is not None))
 
-    def read(self, origin: DataOrigin) -> None:
+    def read(self, origin: RowSource) -> None:
         """Take all rows of a place that can be used.
 
         Raises:
@@ -178,14 +178,14 @@ class _Collector:
         """
         for placed in origin.read(self.columns):
             part = placed.part
-            self.num_seen += len(part.places) + len(part.broken)
-            self.bad.add(part.broken, placed.place)
+            self.num_seen += len(part.row_numbers) + len(part.rejected)
+            self.bad.add(part.rejected, placed.place)
             self.bad.add(self._take(placed, origin), placed.place)
             if self.folder is None and self.texts.num_rows > LARGE_ROWS:
                 self._move_to_disk(origin.where)
-        check_labels(self.names, self.settings.label, origin.where)
+        check_labels(self.label_names, self.settings.label, origin.where)
 
-    def finish(self, origins: Sequence[DataOrigin], key: str | None) -> Rows:
+    def finish(self, origins: Sequence[RowSource], key: str | None) -> Rows:
         """Close what was read: every text once, labels in the order of their names.
 
         Raises:
@@ -194,7 +194,7 @@ class _Collector:
         if self.bad.counts and self.settings.on_bad_row == "stop":
             raise self._refusal(origins)
         self.texts.close()
-        set_aside, labels = np.asarray(self.set_aside), np.asarray(self.labels)
+        set_aside, labels = np.asarray(self.assigned_split), np.asarray(self.labels)
         kept, stands_for = first_occurrences(np.asarray(self.hashes), set_aside)
         facts = RowFacts(
             source=Path(self.settings.source).name,
@@ -206,10 +206,10 @@ class _Collector:
             bad_rows=dict(self.bad.counts),
         )
         # A label whose rows all repeat those of another is none that can be learnt.
-        left = np.bincount(labels[kept], minlength=len(self.names))
-        names = sorted(name for name, number in self.names.items() if left[number])
-        renumbered = np.zeros(len(self.names), dtype=np.uint16)
-        renumbered[[self.names[name] for name in names]] = np.arange(len(names))
+        left = np.bincount(labels[kept], minlength=len(self.label_names))
+        names = sorted(name for name, number in self.label_names.items() if left[number])
+        renumbered = np.zeros(len(self.label_names), dtype=np.uint16)
+        renumbered[[self.label_names[name] for name in names]] = np.arange(len(names))
         arrays: dict[str, Any] = {
             "labels": renumbered[labels[kept]],
             "groups": np.asarray(self.groups)[kept] if self.settings.group_by else None,
@@ -219,7 +219,7 @@ class _Collector:
         if self.folder is not None:
             return self._keep(arrays, kept, names, facts, key)
         lists = {name: [texts[row] for row in kept.tolist()] for name, texts in self.texts.lists.items()}
-        return Rows(lists["text"], lists.get("pair"), names=tuple(names), facts=facts, **arrays)
+        return Rows(lists["text"], lists.get("pair"), label_names=tuple(names), facts=facts, **arrays)
 
     def clean_up(self) -> None:
         """Leave nothing half-made behind."""
@@ -228,24 +228,26 @@ class _Collector:
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)  # gone already where it was kept
 
-    def _take(self, placed: RowOrigin, origin: DataOrigin) -> list[RejectedRow]:
+    def _take(self, placed: RowBatch, origin: RowSource) -> list[RejectedRow]:
         """Add the part's rows that can be used; give the others."""
         settings, columns, bad = self.settings, placed.part.columns, []
         texts: dict[str, list[str]] = {name: [] for name in self.texts.lists}
         groups: list[str] = []
-        for at, place in enumerate(placed.part.places):
+        for at, place in enumerate(placed.part.row_numbers):
             try:
-                said = [as_text(columns[name][at], name) for name in settings.text_columns]
+                said = [parse_text(columns[name][at], name) for name in settings.text_columns]
                 text = said[0] if len(said) == 1 else " ".join(filter(None, said))
-                pair = as_text(columns[settings.pair][at], settings.pair) if settings.pair else None
+                pair = parse_text(columns[settings.pair][at], settings.pair) if settings.pair else None
                 if not text.strip() or (pair is not None and not pair.strip()):
                     raise BadValue(EMPTY)
-                found = as_label(columns[settings.label][at], settings.label)
+                found = parse_label(columns[settings.label][at], settings.label)
                 label = self.kinds.check(settings.label, found) if placed.part.is_typed else found[0]
-                group = as_group(columns[settings.group_by][at], settings.group_by) if settings.group_by else None
+                group = parse_group(columns[settings.group_by][at], settings.group_by) if settings.group_by else None
                 time = None
                 if settings.time_by:
-                    time = self.kinds.check(settings.time_by, as_time(columns[settings.time_by][at], settings.time_by))
+                    time = self.kinds.check(
+                        settings.time_by, parse_time(columns[settings.time_by][at], settings.time_by)
+                    )
                 number = self._number(label, origin)
             except BadValue as wrong:
                 bad.append(RejectedRow(place, wrong.kind, wrong.detail))
@@ -258,22 +260,22 @@ class _Collector:
                 groups.append(group)
             if time is not None:
                 self.times.append(time)
-            self.set_aside.append(placed.set_aside)
+            self.assigned_split.append(placed.assigned_split)
         whole = texts["text"] if settings.pair is None else list(map("\x1f".join, zip(*texts.values(), strict=True)))
         self.hashes.frombytes(hash_texts(whole).tobytes())
         self.groups.frombytes(hash_texts(groups).tobytes())
         self.texts.add(texts)
         return bad
 
-    def _number(self, label: str, origin: DataOrigin) -> int:
-        if label not in self.names:
-            if origin.set_aside != ANY:
+    def _number(self, label: str, origin: RowSource) -> int:
+        if label not in self.label_names:
+            if origin.assigned_split != ANY:
                 raise BadValue(UNKNOWN, f"{label[:40]!r} is in no row of data.source")
-            self.names[label] = len(self.names)
-            check_labels(self.names, self.settings.label, origin.where, whole=False)
-        return self.names[label]
+            self.label_names[label] = len(self.label_names)
+            check_labels(self.label_names, self.settings.label, origin.where, whole=False)
+        return self.label_names[label]
 
-    def _refusal(self, origins: Sequence[DataOrigin]) -> UserError:
+    def _refusal(self, origins: Sequence[RowSource]) -> UserError:
         where = " and ".join(origin.where for origin in origins)
         head = f"{where}: {sum(self.bad.counts.values()):,} of {self.num_seen:,} rows can't be used"
         mend = 'mend them, or leave them out with data.on_bad_row = "skip": the record then counts them by kind'
@@ -319,4 +321,11 @@ def _open_kept(folder: Path, key: str) -> Rows:
     kept = np.load(folder / "kept.npy", mmap_mode="r")
     texts, pairs = (ArrowTextColumn(folder / "texts.arrow", name, kept) for name in ("text", "pair"))
     facts = RowFacts(**told["facts"])
-    return Rows(texts, pairs if told["has_pairs"] else None, names=tuple(told["names"]), facts=facts, key=key, **arrays)
+    return Rows(
+        texts,
+        pairs if told["has_pairs"] else None,
+        label_names=tuple(told["names"]),
+        facts=facts,
+        cache_key=key,
+        **arrays,
+    )

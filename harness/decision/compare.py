@@ -13,7 +13,7 @@ from harness.analysis.estimate import Estimate
 from harness.analysis.log_ratio import LogRatio
 from harness.analysis.paired_accuracy import PairedAccuracy, pair_accuracies
 from harness.analysis.significance import (
-    LEVEL,
+    SIGNIFICANCE_LEVEL,
     compare_runs,
     compare_within_runs,
     geometric_mean_ratio,
@@ -155,7 +155,7 @@ def compare(pairing: Pairing, asked: CompareOptions | None = None) -> Comparison
             place[ACCURACY.key] = judged
     fails = _fails(speeds, asked.fail_above)
     cells = tuple(CellComparison(a, b, place, fail) for (a, b), place, fail in zip(pairs, found, fails, strict=True))
-    return Comparison(asked, pairing, cells, together, sum(one.unknown is None for one in speeds))
+    return Comparison(asked, pairing, cells, together, sum(one.inconclusive_reason is None for one in speeds))
 
 
 def _judge(
@@ -167,18 +167,20 @@ def _judge(
     num: int,
 ) -> MetricVerdict:
     change = found.estimate()
-    verdict, reason = CANNOT_TELL, found.unknown
-    if found.unknown is None and change.low is not None and change.high is not None:
+    verdict, reason = CANNOT_TELL, found.inconclusive_reason
+    if found.inconclusive_reason is None and change.low is not None and change.high is not None:
         if 1 / (1 + margin) <= change.low and change.high <= 1 + margin:
             verdict = NO_DIFFERENCE
-        elif p_value is not None and p_value < LEVEL:
+        elif p_value is not None and p_value < SIGNIFICANCE_LEVEL:
             verdict = figure.below if found.value < 0 else figure.above
         else:
-            alone = num > 1 and (found.p_value() or 0.0) < LEVEL
+            alone = num > 1 and (found.p_value() or 0.0) < SIGNIFICANCE_LEVEL
             reason = (
                 f"clear alone, but not among {num} cells" if alone else "the interval holds 1 and leaves the margin"
             )
-    return MetricVerdict(figure, sides[0], sides[1], change, p_value, verdict, reason, found.unknown is None)
+    return MetricVerdict(
+        figure, sides[0], sides[1], change, p_value, verdict, reason, found.inconclusive_reason is None
+    )
 
 
 def _fails(speeds: Sequence[LogRatio], fail_above: float | None) -> list[bool]:
@@ -187,7 +189,9 @@ def _fails(speeds: Sequence[LogRatio], fail_above: float | None) -> list[bool]:
         return [False for _ in speeds]
     limit = math.log1p(-fail_above)
     adjusted = holm([one.p_value(at=limit) for one in speeds])
-    return [p is not None and p < LEVEL and one.value < limit for one, p in zip(speeds, adjusted, strict=True)]
+    return [
+        p is not None and p < SIGNIFICANCE_LEVEL and one.value < limit for one, p in zip(speeds, adjusted, strict=True)
+    ]
 
 
 def _accuracies(pairs: Iterable[tuple[Priced, Priced]], margin: float) -> list[MetricVerdict | None]:
@@ -198,7 +202,7 @@ def _accuracies(pairs: Iterable[tuple[Priced, Priced]], margin: float) -> list[M
     least: dict[int, float] = {}
     for (index, won, _), p in zip(flat, adjusted, strict=True):
         least[index] = min(least.get(index, 1.0), 1.0 if p is None else p)
-        if p is not None and p < LEVEL:
+        if p is not None and p < SIGNIFICANCE_LEVEL:
             signs[index].add(won)
     return [
         None if one is None else _judge_accuracy(one, signs[index], least.get(index), margin)
@@ -229,9 +233,9 @@ def _speed(a: Priced, b: Priced, run_spread: float | None) -> LogRatio:
     if all(len({host for host, _ in side}) == 1 for side in (one, other)):
         return compare_runs(runs[0], runs[1], run_spread)
     found, inside = welch_log_ratio(_by_host(one), _by_host(other), "host"), compare_within_runs(runs[0], runs[1])
-    if found.unknown is None or inside is None:
+    if found.inconclusive_reason is None or inside is None:
         return found
-    return LogRatio(found.value, inside.variance, inside.freedom, inside.basis, found.unknown)
+    return LogRatio(found.value, inside.variance, inside.degrees_of_freedom, inside.basis, found.inconclusive_reason)
 
 
 def _by_host(runs: Iterable[tuple[str | None, ThroughputWindow]]) -> list[float]:

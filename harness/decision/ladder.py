@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from harness.analysis.estimate import Estimate, ratio
+from harness.analysis.estimate import Estimate, ratio_estimate
 from harness.analysis.log_ratio import LogRatio
 from harness.analysis.summarize import seconds_to_target
 from harness.pricing.cost import Priced
@@ -114,7 +114,7 @@ def _aimed(record: Record, target: float | None) -> Record:
 def _rung(number: int, cell: Priced, first: Priced, below: Sequence[LadderStep]) -> LadderStep:
     own, others = _seconds(cell), _seconds(first)
     rate, usual = cell.summary.samples_per_s, first.summary.samples_per_s
-    speed_up = ratio(rate, usual) if rate is not None and usual is not None else None
+    speed_up = ratio_estimate(rate, usual) if rate is not None and usual is not None else None
     is_first = not below
     return LadderStep(
         number=number,

@@ -123,7 +123,7 @@ def extrapolated_gain(curve: LearningCurve) -> Gain | None:
 def num_extrapolated(curve: LearningCurve, law: PowerLaw) -> int:
     """Of how many examples the report foretells: all that the source has, or twice the most that were measured."""
     largest, available = curve.largest.num_train, curve.num_available
-    return available if largest < available <= law.farthest else TWICE * largest
+    return available if largest < available <= law.max_num_train else TWICE * largest
 
 
 def train_seconds(curve: LearningCurve, num_train: float) -> float:

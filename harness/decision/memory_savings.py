@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from harness.analysis.estimate import Estimate, ratio
+from harness.analysis.estimate import Estimate, ratio_estimate
 from harness.analysis.summary import CellKey
 from harness.pricing.cost import Priced
 from harness.schema.cells import Config, Device, FineTuneConfig, flat_config
@@ -180,7 +180,7 @@ def _steps(way: MemorySaving, members: Sequence[Priced]) -> Iterator[SavingStep]
         peak, less = usual.summary.peak_memory_bytes, taken.summary.peak_memory_bytes
         rate, usual_rate = taken.summary.samples_per_s, usual.summary.samples_per_s
         if peak is not None and less is not None and rate is not None and usual_rate is not None:
-            yield SavingStep(way, usual, taken, before, value, peak - less, ratio(usual_rate, rate))
+            yield SavingStep(way, usual, taken, before, value, peak - less, ratio_estimate(usual_rate, rate))
 
 
 def _measured(cell: Priced) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Literal
 
-from harness.analysis.estimate import Estimate, intervals_disjoint, ratio
+from harness.analysis.estimate import Estimate, intervals_disjoint, ratio_estimate
 from harness.analysis.summary import Summary
 from harness.pricing.cost import Priced
 from harness.schema.cells import Device, FineTuneConfig, hash_config
@@ -157,7 +157,7 @@ def _point(cell: Priced, base: Priced) -> ScalingPoint:
     devices, device_batch, global_batch = _sizes(cell)
     more = devices / _sizes(base)[0]
     rate, base_rate = _rate(cell), _rate(base)
-    speed_up = _ONE if cell is base else ratio(rate, base_rate)
+    speed_up = _ONE if cell is base else ratio_estimate(rate, base_rate)
     efficiency = _times(speed_up, 1 / more)
     ranked = intervals_disjoint(rate, base_rate) and cell is not base
     return ScalingPoint(

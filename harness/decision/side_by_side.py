@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.analysis.estimate import Estimate, intervals_disjoint
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.analysis.throughput import HostSpread, host_spread
 from harness.decision.differences import Work, slice_words, work_key
 from harness.pricing import cost
@@ -201,7 +201,7 @@ def _pooled(members: Sequence[Priced], assumed: Assumptions) -> Priced:
     first = members[0]
     machine_id = first.summary.machine_id
     runs = [_renamed(record, machine_id) for cell in members for record in cell.summary.records]
-    (summary, *_) = summarise(runs)
+    (summary, *_) = summarize(runs)
     found = first.price or first.missing or "no price was found"
     (pooled,) = cost.price([summary], lambda _summary: found, assumed)
     return pooled

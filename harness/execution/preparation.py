@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.dataset.cache import Cache
-from harness.dataset.corpus import Corpus, TokenizedSplits, load_corpus, tokenise, write_texts
-from harness.dataset.rows import Rows, read_rows, reading_key
+from harness.dataset.corpus import Corpus, TokenizedSplits, load_corpus, tokenize, write_texts
+from harness.dataset.rows import Rows, read_rows, rows_key
 from harness.dataset.sources import ModelFiles, locate_model
 from harness.execution.jobs import BaselineJob, PreparedCell, TrainJob
 from harness.schema.cells import BaselineConfig, Cell, FineTuneConfig
@@ -42,7 +42,7 @@ class Preparations:
 
     def _corpus(self, data: DataSettings) -> tuple[Corpus, Path]:
         if data not in self._corpora:
-            key = reading_key(data)
+            key = rows_key(data)
             if key not in self._rows:
                 self._rows[key] = read_rows(data, self._cache)
             corpus, folder = load_corpus(data, self._rows[key]), self._folder / f"texts{len(self._corpora)}"
@@ -60,7 +60,7 @@ class Preparations:
         key = (config.data, model.name, config.seq_len)
         if key not in self._tokens:
             folder = self._folder / f"tokens{len(self._tokens)}"
-            self._tokens[key] = tokenise(
+            self._tokens[key] = tokenize(
                 corpus, model, config.seq_len, folder, store_texts=config.data.store_texts, cache=self._cache
             )
         return self._tokens[key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from harness.analysis.estimate import FEWEST_RUNS, Estimate, map_estimate, t_interval
+from harness.analysis.estimate import MIN_RUNS, Estimate, map_estimate, t_interval
 from harness.analysis.summary import CellKey, Summary
 from harness.pricing import formulas
 from harness.pricing.energy_cost import EnergyUse, energy_use
@@ -243,7 +243,7 @@ def prediction_rate(summary: Summary) -> Estimate | None:
         if (found := record.training or record.baseline) is not None and found.test is not None
     ]
     rates = [len(test.labels) / test.evaluate_s for test in tests if test.evaluate_s > 0]
-    if len(rates) >= FEWEST_RUNS:
+    if len(rates) >= MIN_RUNS:
         return t_interval(rates, f"between {len(rates)} runs")
     return Estimate(sum(rates) / len(rates), None, None, EXACT) if rates else None
 

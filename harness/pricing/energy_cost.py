@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from harness.analysis.estimate import FEWEST_RUNS, Estimate, map_increasing, t_interval
-from harness.analysis.gpu_throttling import while_training
+from harness.analysis.estimate import MIN_RUNS, Estimate, map_increasing, t_interval
+from harness.analysis.gpu_throttling import readings_during_training
 from harness.analysis.summary import Summary
 from harness.pricing import formulas
 from harness.schema import assumptions
@@ -93,7 +93,7 @@ def measure_joules(records: Sequence[Record]) -> tuple[Estimate, str] | None:
         return None
     method = found[-1][1]
     values = [joules for joules, how in found if how == method]
-    if len(values) >= FEWEST_RUNS:
+    if len(values) >= MIN_RUNS:
         return t_interval(values, f"between {len(values)} runs"), method
     return Estimate(fmean(values), None, None, "spread between runs not known"), method
 
@@ -122,7 +122,7 @@ def joules_of_readings(record: Record) -> float | None:
     """
     num_gpus = record.training.world_size if record.training is not None else 0
     by_gpu: dict[int, list[GpuReading]] = {}
-    for reading in while_training(record):
+    for reading in readings_during_training(record):
         if reading.power_watts is not None:
             by_gpu.setdefault(reading.gpu, []).append(reading)
     if not by_gpu or len(by_gpu) < num_gpus:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.dataset.corpus import load_tokenizer
-from harness.dataset.sources import WEIGHTS, ModelFiles
+from harness.dataset.sources import WEIGHTS_FILE, ModelFiles
 from harness.errors import UserError
 from harness.files import cached_sha256
 from harness.schema.cells import Cell, FineTuneConfig
@@ -94,7 +94,7 @@ def save_model(
     Raises:
         UserError: When it can't be written.
     """
-    weights = folder / WEIGHTS
+    weights = folder / WEIGHTS_FILE
     given_up = record.training is not None and record.training.kept is None
     if not weights.is_file() or given_up or record.data is None:
         return None
@@ -109,7 +109,7 @@ def save_model(
         sha256=cached_sha256(weights),
     )
     try:
-        (folder / f"{WEIGHTS}.partial").unlink(missing_ok=True)  # of a worker that was ended while it wrote
+        (folder / f"{WEIGHTS_FILE}.partial").unlink(missing_ok=True)  # of a worker that was ended while it wrote
         _name_labels(folder / "config.json", record.data.labels)
         _copy_tokenizer(base, folder, record)
         for name in _LICENCE_FILES:

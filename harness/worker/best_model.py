@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from harness.dataset.sources import WEIGHTS
+from harness.dataset.sources import WEIGHTS_FILE
 from harness.execution.messages import TrainHistory
 from harness.files import atomic_write_text
 from harness.schema.training_record import Evaluation, SavedWeights
@@ -108,7 +108,7 @@ class BestModelSaver:
 
     @property
     def _name(self) -> str:
-        return _TRAINED if self._in_part else WEIGHTS
+        return _TRAINED if self._in_part else WEIGHTS_FILE
 
     def _write(self, seen: Evaluation | None, num_updates: int, *, alone: bool = False) -> None:
         self._attempt(lambda: self._write_files(seen, num_updates), alone=alone)

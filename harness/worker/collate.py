@@ -37,11 +37,11 @@ def collate(
 
 def token_types(tokens: TokenArrays, rows: Sequence[int] | np.ndarray, width: int) -> torch.Tensor | None:
     """Which segment each token of some padded rows is of, 0 or 1, `(batch, width)`; None where rows have one segment."""
-    if tokens.firsts is None:
+    if tokens.first_segment_lengths is None:
         return None
     ends = tokens.offsets[np.asarray(rows) + 1] - tokens.offsets[rows]
     at = np.arange(width)
-    seconds = (at >= tokens.firsts[rows][:, None]) & (at < ends[:, None])
+    seconds = (at >= tokens.first_segment_lengths[rows][:, None]) & (at < ends[:, None])
     return torch.from_numpy(seconds.astype(np.int64))
 
 

@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from harness.dataset.sources import WEIGHTS, ModelFiles
+from harness.dataset.sources import WEIGHTS_FILE, ModelFiles
 from harness.schema.model_shapes import STANDARD_SHAPES
 from harness.schema.settings import ModelSettings
 from harness.schema.training_record import ModelFacts
@@ -116,6 +116,6 @@ def _dropout_keys(config: PreTrainedConfig) -> tuple[str, str]:
 def _checkpoint_dtype(files: ModelFiles) -> str | None:
     from safetensors import safe_open
 
-    with safe_open(files.folder / WEIGHTS, framework="pt") as tensors:
+    with safe_open(files.folder / WEIGHTS_FILE, framework="pt") as tensors:
         dtypes = {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 - no mapping
     return "+".join(sorted(dtypes)) or None

@@ -19,7 +19,7 @@ from transformers import (
 
 from harness.dataset.batch_plan import (
     Step,
-    plan_arrivals,
+    plan_chunks,
     plan_epochs,
 )
 from harness.dataset.corpus import TokenArrays
@@ -165,7 +165,7 @@ def iter_batches(rows: TokenArrays, config: FineTuneConfig, place: DistributedCo
     """A cell's steps, without end; the same each time."""
     if config.training.chunk_order == "arrival":
         done = updates_by_chunk(config, len(rows.labels), place.world_size)
-        return plan_arrivals(
+        return plan_chunks(
             rows.lengths, chunk_updates=[end - first for first, end in pairwise((0, *done))],
             global_batch=config.global_batch(place.world_size), grad_accum=config.training.grad_accum,
             world_size=place.world_size, padding=config.padding, seed=config.seed,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.estimate import Estimate
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
 from harness.analysis.throughput import ThroughputWindow, measure_windows
 from harness.errors import UserError
@@ -45,7 +45,7 @@ def export_benchmarks(records: Iterable[Record], machine: str | None = None) -> 
         from pytest_benchmark.stats import Stats
     except ImportError:
         raise UserError("pytest-benchmark is not installed (pip install '.[pytest]')") from None
-    summaries = summarise(_of_one_machine(list(records), machine))
+    summaries = summarize(_of_one_machine(list(records), machine))
     measured = [(summary, windows) for summary in summaries if (windows := _windows(summary))]
     if not measured:
         raise UserError("nothing to export: no cell has a measured step")

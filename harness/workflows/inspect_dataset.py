@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.mfu import with_mfu
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.dataset.column_guess import ColumnGuess, Role, guess_columns
 from harness.dataset.corpus import Corpus, load_corpus, load_tokenizer, write_texts
-from harness.dataset.file_formats import column_names, find_files, read_parts
+from harness.dataset.file_formats import read_column_names, find_files, read_parts
 from harness.dataset.rows import Rows, read_rows
 from harness.dataset.sources import ModelFiles
 from harness.errors import UserError
@@ -114,7 +114,7 @@ def resolve_columns(source: str, said: dict[str, Any]) -> tuple[DataSettings, di
     files = find_files(source, where)
     if files is None:
         raise UserError(f"{where}: no such file, and of hub datasets columns are not guessed: name a local copy")
-    names = tuple(column_names(files[0], where))
+    names = tuple(read_column_names(files[0], where))
     first = next(iter(read_parts(files[0], names, where)))
     frame = pd.DataFrame(first.columns).convert_dtypes(dtype_backend="numpy_nullable")
     for name in frame.columns:  # of a table of text, numbers are text too
@@ -156,13 +156,13 @@ def inspect_source(
         raise UserError(f"data {settings.source!r}: {num_rows} usable rows; ten at least are needed")
     drawn = _draw(settings, rows, num_rows)
     fitted = drawn if num_rows <= _FITTED_ROWS else _draw(settings, rows, _FITTED_ROWS)
-    counts = np.bincount(rows.labels, minlength=len(rows.names))
-    classes = {rows.names[index]: int(counts[index]) for index in np.argsort(-counts, kind="stable")}
+    counts = np.bincount(rows.labels, minlength=len(rows.label_names))
+    classes = {rows.label_names[index]: int(counts[index]) for index in np.argsort(-counts, kind="stable")}
     chosen = np.sort(np.random.default_rng(seed).permutation(num_rows)[:TOKENISED_ROWS])
     tokens, texts = _encode(rows, chosen, model)
     lengths = np.array([len(row) for row in tokens])
     num_unknown = sum(row.count(UNKNOWN) for row in tokens)
-    labels = [rows.names[index] for index in rows.labels[chosen]]
+    labels = [rows.label_names[index] for index in rows.labels[chosen]]
     return Inspection(
         settings=settings,
         guesses=guesses,
@@ -244,7 +244,7 @@ def advise_on(
     """
     machine = describe_machine()
     records = own_records(results, machine).records
-    summaries = with_mfu(summarise(records), lambda *_: None)
+    summaries = with_mfu(summarize(records), lambda *_: None)
     config = FineTuneConfig.model_validate(
         {"batch_size": batch_size, "seq_len": 64, "precision": "fp32", "device": "cpu", "padding": "grouped"}
         | {

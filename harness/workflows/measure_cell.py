@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.analysis.estimate import value_of
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
 from harness.errors import UserError
 from harness.execution.sweep import NullListener, describe_environment, run_cells
@@ -100,7 +100,7 @@ def measure_cell(keys: Mapping[str, Any], results: Path) -> MeasuredCell:
     records = run_cells(cells, results, around, NullListener(), write_card=write_card)
     if records[-1].outcome == "interrupted":
         raise KeyboardInterrupt
-    (summary,) = summarise(records)
+    (summary,) = summarize(records)
     return MeasuredCell(summary, tuple(records))
 
 

@@ -7,7 +7,7 @@ import json
 import re
 
 from harness.analysis.estimate import Estimate
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.pricing.cost import Priced
 from harness.pricing.cost import price as price_summaries
 from harness.pricing.prices import Price
@@ -33,7 +33,7 @@ def card_writer(price: Price | str) -> WriteCard:
 def model_card(kept: SavedModel, price: Price | str) -> str:
     """A card in Markdown, its head as the hub reads it."""
     record = kept.record
-    (priced,) = price_summaries(summarise([record]), lambda _: price)
+    (priced,) = price_summaries(summarize([record]), lambda _: price)
     base = _base_name(record)
     return "\n".join([
         *_head(kept, base),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.analysis.mfu import with_mfu
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
 from harness.decision.differences import Difference, differences
 from harness.decision.ladder import set_ladder_target
@@ -84,7 +84,7 @@ def price_records(
     """
     assumed, table = with_measured_checkpoints(load_assumptions(prices, value), records), load_prices()
     summaries = with_mfu(
-        summarise(set_ladder_target(records)), lambda gpu, precision: gpu_peak_flops(table, gpu, precision)
+        summarize(set_ladder_target(records)), lambda gpu, precision: gpu_peak_flops(table, gpu, precision)
     )
     finder = price_finder(table, summaries, instances=instances, usd_per_hour=usd_per_hour, book=assumed.prices)
     machines = {summary.machine_id: summary for summary in summaries}

@@ -7,7 +7,7 @@ import functools
 import pytest
 
 from harness.analysis.estimate import value_of
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.decision.memory_savings import PARTS, memory_savings
 from harness.decision.scaling import scaling_series
 from harness.pricing.cost import price
@@ -23,7 +23,7 @@ HOSTILE = "</script><script>window.broken=1</script><img src=x onerror='window.b
 
 @functools.cache
 def device_cells():
-    return price(summarise(make_device_records(HOSTILE)), lambda _summary: ASSUMED)
+    return price(summarize(make_device_records(HOSTILE)), lambda _summary: ASSUMED)
 
 
 @functools.cache

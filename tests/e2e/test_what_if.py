@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.estimate import Estimate
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.decision.choice import choose
 from harness.decision.learning_curve import learning_curves
 from harness.decision.study_cost import study_cost
@@ -73,7 +73,7 @@ def base_price(summary):
 
 def summaries():
     records, _ = two_machines()
-    return summarise([*records, *make_device_records()])
+    return summarize([*records, *make_device_records()])
 
 
 def cells_under(assumptions):
@@ -251,7 +251,7 @@ def lay_anew(page):
 
 def test_a_learning_curve_follows_prices_and_the_price_of_a_label(visit, wait_until):
     assumptions = assumed("a currency")
-    summaries_of_curve = summarise(curve_records())
+    summaries_of_curve = summarize(curve_records())
     cells = price(summaries_of_curve, apply_plan(lambda _: LISTED, assumptions.prices), assumptions)
     page = visit(cells, assumptions=assumptions)
     assert lay_anew(page)[1] == []

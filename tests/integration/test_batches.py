@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.dataset.batch_plan import chunk_ends, plan_arrivals, plan_epochs, steps_per_epoch
+from harness.dataset.batch_plan import chunk_ends, plan_chunks, plan_epochs, steps_per_epoch
 from harness.dataset.corpus import TokenArrays
 from harness.worker.collate import collate
 
@@ -89,7 +89,7 @@ def test_a_chunk_is_gone_through_so_often_before_a_row_of_the_next_is_seen(num_r
     sizes = [end - first for first, end in zip((0, *ends), ends, strict=False)]
     assert sum(sizes) == num_rows and max(sizes) - min(sizes) <= 1
     updates = [epochs * steps_per_epoch(size, plan["global_batch"]) for size in sizes]
-    steps = plan_arrivals(lengths_of(num_rows), chunk_updates=updates, **plan)
+    steps = plan_chunks(lengths_of(num_rows), chunk_updates=updates, **plan)
     for first, end, num_updates in zip((0, *ends), ends, updates, strict=False):
         rows = np.concatenate([rows_of(step) for step in islice(steps, num_updates)])
         assert sorted(rows) == sorted([*range(first, end)] * epochs)

@@ -12,7 +12,7 @@ import odd_workers
 import psutil
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.execution import memory_cap as cage_module
 from harness.execution.jobs import Environment
 from harness.execution.memory_cap import MemoryCap
@@ -91,7 +91,7 @@ class TestControlGroup:
         (own,) = [peak for peak in record.training.peak_memory if peak.source == "control_group"]
         assert own.rank is None
         assert 100 * MIB < own.num_bytes <= cap.peak_bytes < 2 * GIB
-        (summary,) = summarise([record])
+        (summary,) = summarize([record])
         assert (summary.peak_memory_source, summary.peak_memory_bytes) == ("control_group", own.num_bytes)
         assert not any("approximate" in warning for warning in summary.warnings)
 
@@ -206,7 +206,7 @@ class TestWithoutRights:
         record = bench.run(limits={"memory_limit_gib": 2})
         assert (record.outcome, record.start_method) == ("ok", "fresh"), record.reason
         assert (record.cap.method, record.cap.exact, record.cap.peak_bytes) == ("rlimit_data", False, None)
-        (summary,) = summarise([record])
+        (summary,) = summarize([record])
         assert any("cap of 2 GiB is approximate (RLIMIT_DATA)" in warning for warning in summary.warnings)
         assert summary.peak_memory_source == "rss"
 
@@ -260,7 +260,7 @@ class TestTogether:
         of_ranks = sum(peak.num_bytes for peak in record.training.peak_memory if peak.source == "rss")
         assert by_source["pss"].rank is None
         assert of_ranks / 4 < by_source["pss"].num_bytes < of_ranks  # pages that they share count once
-        (summary,) = summarise([record])
+        (summary,) = summarize([record])
         assert (summary.peak_memory_source, summary.peak_memory_bytes) == ("pss", by_source["pss"].num_bytes)
         assert record.load.parent_s < 0.01 * record.duration_s
 
@@ -314,7 +314,7 @@ class TestHolders:
             training={"max_steps": 45, "eval_every": 100},
         )
         assert record.outcome == "ok", record.reason
-        (summary,) = summarise([record])
+        (summary,) = summarize([record])
         # A hundredth either way: each block has pages of its allocator's, and the interval of a quiet run is narrower.
         assert summary.memory_growth.low < 1.01 * odd_workers.LEAK_BYTES
         assert summary.memory_growth.high > 0.99 * odd_workers.LEAK_BYTES
@@ -338,14 +338,14 @@ class TestHolders:
             assert "limit of 1 GiB was reached" in text
 
     def test_an_ordinary_run_does_not_grow(self, bench):
-        (summary,) = summarise([bench.run(training={"max_steps": 60, "eval_every": 100})])
+        (summary,) = summarize([bench.run(training={"max_steps": 60, "eval_every": 100})])
         assert summary.memory_growth is not None
         assert not any("Memory grew" in warning for warning in summary.warnings)
 
 
 def reported(records, folder):
     """The texts of report.html and summary.md."""
-    summaries = summarise(records)
+    summaries = summarize(records)
     cells = price(summaries, price_finder(load_prices(), summaries, usd_per_hour=1.0))
     page = write_report(cells, folder / "report", generated_at=datetime(2026, 1, 1, tzinfo=UTC))
     return page.read_text(), (folder / "report" / "summary.md").read_text()

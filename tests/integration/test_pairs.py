@@ -71,7 +71,7 @@ def test_pairs_reach_the_model_as_transformers_own_tokenizer_has_them(bench, pai
     assert torch.equal(predicted, logits.argmax(dim=-1)) and not torch.allclose(logits, alone)
     example = prepared.example
     assert sum(example.token_type_ids) == int(
-        len(example.input_ids) - load_tokens(prepared.job.tokens_folder, "train").firsts[0]
+        len(example.input_ids) - load_tokens(prepared.job.tokens_folder, "train").first_segment_lengths[0]
     )
     assert example.tokens.count("[SEP]") == 2 and example.pair
     # DistilBERT has no types: it gets the pair's tokens alone.

@@ -91,7 +91,7 @@ def cache(
     if action == "list" and entries:
         table = Table("what", "MiB", "made", "folder", box=None, pad_edge=False)
         for entry in entries:
-            words = entry.words or "half-made: in use by a run, or left by one that was killed"
+            words = entry.description or "half-made: in use by a run, or left by one that was killed"
             made = f"{entry.made_at:%Y-%m-%d %H:%M}"
             table.add_row(escape(words), f"{entry.num_bytes / _MIB:,.1f}", made, escape(entry.folder.name[:20]))
         console.out.print(table, highlight=False)

@@ -101,7 +101,7 @@ def show(
     command: Annotated[bool, typer.Option("--command", help="Print only the command that repeats it.")] = False,
 ) -> None:
     """Show the newest record of a cell: figures, loss curve, an example as the model sees it, what it got wrong, last lines of stderr."""
-    from harness.analysis.summarize import summarise
+    from harness.analysis.summarize import summarize
     from harness.schema.record import to_json
     from harness.store.record_files import find_record, load_record
 
@@ -115,5 +115,5 @@ def show(
         from harness.cli.views.mistakes import describe_mistakes
         from harness.cli.views.progress import describe_record
 
-        describe_record(console.out, record, summarise([record])[0], path)
+        describe_record(console.out, record, summarize([record])[0], path)
         describe_mistakes(console.out, record)

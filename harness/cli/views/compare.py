@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.analysis.significance import LEVEL
+from harness.analysis.significance import SIGNIFICANCE_LEVEL
 from harness.decision.compare import CANNOT_TELL, NO_DIFFERENCE, CompareOptions, Comparison, MetricVerdict, compare
 from harness.decision.differences import describe_difference, require_same
 from harness.decision.pairing import UnpairedCell, pair_cells
@@ -242,7 +242,7 @@ def _lines(found: Comparison, money: MoneyFormat) -> Iterator[str]:
     yield " ".join([f"Speed of {plural(len(found.cells), 'cell')} on both sides: {listed(said) or 'none'}.", *failing])
     yield (
         f"{NO_DIFFERENCE}: the interval lies within {100 * asked.margin:g} % (accuracy: {100 * asked.accuracy_margin:g} "
-        f"points, B - A). Other verdicts are Holm's over all cells of a figure, at {100 * LEVEL:g} %."
+        f"points, B - A). Other verdicts are Holm's over all cells of a figure, at {100 * SIGNIFICANCE_LEVEL:g} %."
     )
     figures = [one for cell in found.cells for one in cell.figures.values()]
     if any(not one.is_certain and one.change.low is not None for one in figures):

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.mistakes import MAX_CLASSES, Confusion, count_confusion
+from harness.analysis.mistakes import MAX_MATRIX_CLASSES, ConfusionMatrix, confusion_matrix
 from harness.schema.record import Record
 
 _LONGEST_LABEL = 24
@@ -18,14 +18,14 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u
 
 def describe_mistakes(console: Console, record: Record) -> None:
     """Print a record's confusion matrix, or of many classes the most confused pairs, and its surest mistakes."""
-    found = count_confusion(record)
+    found = confusion_matrix(record)
     if found is None:
         return
     console.print(
-        f"\n[bold]what it got wrong[/]  {found.num_rows - found.num_right:,} of {found.num_rows:,} test examples",
+        f"\n[bold]what it got wrong[/]  {found.num_rows - found.num_correct:,} of {found.num_rows:,} test examples",
         highlight=False,
     )
-    console.print(_pairs(found) if len(found.labels) > MAX_CLASSES else _matrix(found), highlight=False)
+    console.print(_pairs(found) if len(found.labels) > MAX_MATRIX_CLASSES else _matrix(found), highlight=False)
     mistakes = record.training.mistakes if record.training else ()
     if mistakes:
         console.print("\n[bold]the mistakes that it was surest of[/]")
@@ -34,7 +34,7 @@ def describe_mistakes(console: Console, record: Record) -> None:
         console.print(Text(f"  {labels}: ", style="bold").append(_shown(one.text, None), style="not bold"))
 
 
-def _matrix(found: Confusion) -> Table:
+def _matrix(found: ConfusionMatrix) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("its label, the model's →")
     for label in found.labels:
@@ -45,13 +45,13 @@ def _matrix(found: Confusion) -> Table:
     return table
 
 
-def _pairs(found: Confusion) -> Table:
+def _pairs(found: ConfusionMatrix) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("its label", "the model's", "examples", "of that label"):
         table.add_column(name, justify="right" if name.startswith(("ex", "of")) else "left")
-    for true, given, count in found.confused():
+    for true, given, count in found.most_confused():
         labels = (Text(_shown(found.labels[index])) for index in (true, given))
-        table.add_row(*labels, f"{count:,}", f"{count / found.num_of(true):.0%}")
+        table.add_row(*labels, f"{count:,}", f"{count / found.num_with_label(true):.0%}")
     return table
 
 

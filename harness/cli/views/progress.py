@@ -15,7 +15,7 @@ from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
 from harness.execution.messages import Message, PhaseStarted, Progress, RankResult
 from harness.schema.cells import Cell
@@ -82,7 +82,7 @@ class ProgressView(AbstractContextManager["ProgressView"]):
         self._running = None
         if self._live:
             style = _STYLES.get(record.outcome, "yellow")
-            shown = _shown(summarise([record])[0])
+            shown = _shown(summarize([record])[0])
             row = (*shown, f"{record.duration_s:.1f}", f"[{style}]{record.outcome}[/]")
             self._rows[self._index(cell)] = row
             self._draw()
@@ -261,7 +261,7 @@ def _shown(summary: Summary) -> tuple[str, str, str]:
 
 
 def _in_words(record: Record) -> str:
-    throughput, peak, accuracy = _shown(summarise([record])[0])
+    throughput, peak, accuracy = _shown(summarize([record])[0])
     if record.outcome != "ok":
         return f"{record.outcome}: {record.reason}"
     return f"ok  {throughput} samples/s  {peak} MiB  accuracy {accuracy}  {record.duration_s:.1f} s"

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from harness.analysis.estimate import Estimate
-from harness.analysis.power_law import FARTHEST, PowerLaw
+from harness.analysis.power_law import MAX_EXTRAPOLATION, PowerLaw
 from harness.analysis.summary import CellKey
 from harness.decision.learning_curve import TWICE, LearningCurve, run_seconds, train_seconds
 from harness.pricing import formulas
@@ -91,7 +91,7 @@ def extrapolated_points(curve: LearningCurve, places: Mapping[CellKey, int]) -> 
     if not isinstance(curve.law, PowerLaw):
         return []
     place, spots = places[curve.largest.cell.key], []
-    for factor in (TWICE, FARTHEST):
+    for factor in (TWICE, MAX_EXTRAPOLATION):
         num_train = factor * curve.largest.num_train
         accuracy = curve.law.accuracy(num_train)
         if isinstance(accuracy, Estimate):
@@ -203,7 +203,7 @@ def _marks(
 
 
 def _law(index: int, law: PowerLaw) -> go.Scatter:
-    x = np.geomspace(law.smallest, law.farthest, _NUM_DRAWN)
+    x = np.geomspace(law.smallest, law.max_num_train, _NUM_DRAWN)
     return go.Scatter(
         x=[float(one) for one in x],
         y=[law.fitted(one) for one in x],

@@ -11,7 +11,7 @@ from statistics import fmean
 
 import plotly.graph_objects as go
 
-from harness.analysis.estimate import FEWEST_RUNS, t_quantile, wilson
+from harness.analysis.estimate import MIN_RUNS, t_quantile, wilson_interval
 from harness.pricing.cost import Priced, usd_of_seconds
 from harness.report.charts.base import HEIGHT, SERIES, SYMBOLS, Chart, chart_text, colour, layout
 from harness.report.charts.cost_accuracy import error_bars
@@ -141,7 +141,7 @@ def _chart(found: Sequence[Chunked], money: MoneyFormat) -> Chart:
                 go.Scatter(
                     x=list(looks),
                     y=[look.accuracy for look in looks.values()],
-                    error_y=error_bars([wilson(look.accuracy, one.num_test) for look in looks.values()]),
+                    error_y=error_bars([wilson_interval(look.accuracy, one.num_test) for look in looks.values()]),
                     mode="lines+markers",
                     line={"width": 2, "dash": "dash" if arrives else "solid"},
                     marker={"size": 9, "symbol": SYMBOLS[index] + ("-open" if arrives else "")},
@@ -173,7 +173,7 @@ def _sentence(one: Chunked) -> str:
         if lost > 0
         else "It never fell from one chunk to the next"
     )
-    spread = "" if one.num_runs >= FEWEST_RUNS else "; the spread between runs is not known"
+    spread = "" if one.num_runs >= MIN_RUNS else "; the spread between runs is not known"
     # As of two test sets: of two models on one it is wide.
     variance = 2 * fmean(look.accuracy * (1 - look.accuracy) for look in arrived) / one.num_test
     told = 100 * t_quantile(math.inf) * variance**0.5

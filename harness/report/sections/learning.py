@@ -124,9 +124,9 @@ def _foretold(curve: LearningCurve, law: PowerLaw, assumed: Assumptions, money: 
 
 
 def _enough(law: PowerLaw) -> str:
-    found, reachable = law.enough(ENOUGH), law.reachable()
+    found, reachable = law.examples_for_share(ENOUGH), law.reachable_accuracy()
     lead = f"{ENOUGH:.0%} of the reachable accuracy"
-    what = f"reachable is what {law.farthest:,.0f} examples would give, {_share(reachable)}"
+    what = f"reachable is what {law.max_num_train:,.0f} examples would give, {_share(reachable)}"
     if found.value < law.smallest:
         return f"{lead} needs fewer than the {law.smallest:,} examples of the smallest size fitted ({what})."
     ends = f"{_about(found.low)} to {_about(found.high)}"

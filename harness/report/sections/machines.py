@@ -175,7 +175,7 @@ def _rows(
 def _hour(one: MachineType, found: SideBySide, index: int, money: MoneyFormat) -> Field:
     """The price, and what stands beside it: how it is known, how old it is, and how far hosts differ."""
     spreads = [hosts_of(cell) for line in found.lines if (cell := line.squares[index]) is not None]
-    widest = max(((s.most - s.least) / s.samples_per_s.value for s in spreads if s is not None), default=None)
+    widest = max(((s.fastest - s.slowest) / s.samples_per_s.value for s in spreads if s is not None), default=None)
     hosts = f"{plural(one.num_hosts, 'host')}" + (
         f", up to {percent(widest)} apart" if widest is not None else ", spread unknown"
     )
@@ -241,7 +241,7 @@ def _square(cell: Priced | None, money: MoneyFormat) -> Field:
         return Field(OUTCOMES[cell.summary.outcome], None, reason.replace("; ", ", "), title=reason)
     lines = (
         interval(rate, "number"),
-        f"{plural(spread.num_hosts, 'host')}: {number(spread.least)} to {number(spread.most)}" if spread else "",
+        f"{plural(spread.num_hosts, 'host')}: {number(spread.slowest)} to {number(spread.fastest)}" if spread else "",
         f"{money.amount(dollars.value)} per 1,000" if dollars else "",
         money.interval(dollars),
     )

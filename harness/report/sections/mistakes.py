@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analysis.mistakes import MAX_CLASSES, Confusion, count_confusion
+from harness.analysis.mistakes import MAX_MATRIX_CLASSES, ConfusionMatrix, confusion_matrix
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, percent
 from harness.report.labels import short_labels
@@ -59,7 +59,7 @@ def mistakes(cells: Sequence[Priced], pick: Priced | None) -> Mistakes | None:
     shown = [
         _cell(labels[cell.key], record, found)
         for cell, record in tested[:MAX_CELLS]
-        if (found := count_confusion(record)) is not None
+        if (found := confusion_matrix(record)) is not None
     ]
     return Mistakes(tuple(shown), len(tested) - len(shown)) if shown else None
 
@@ -72,14 +72,14 @@ def _newest(cell: Priced) -> Record | None:
     return None
 
 
-def _cell(name: str, record: Record, found: Confusion) -> CellMistakes:
-    wide = len(found.labels) > MAX_CLASSES
-    share = percent(found.num_right / found.num_rows)
+def _cell(name: str, record: Record, found: ConfusionMatrix) -> CellMistakes:
+    wide = len(found.labels) > MAX_MATRIX_CLASSES
+    share = percent(found.num_correct / found.num_rows)
     kept = record.training.kept if record.training else None
     model = f"; the model after update {kept.num_updates:,} was tested, and is kept" if kept else ""
     return CellMistakes(
         name=name,
-        told=f"{found.num_right:,} of {found.num_rows:,} right ({share}){model}",
+        told=f"{found.num_correct:,} of {found.num_rows:,} right ({share}){model}",
         heads=_PAIR_HEADS if wide else ("its label, the model's →", *map(_label, found.labels)),
         rows=tuple(_pairs(found) if wide else _matrix(found)),
         surest=tuple(_mistake(one, found.labels) for one in record.training.mistakes) if record.training else (),
@@ -87,10 +87,10 @@ def _cell(name: str, record: Record, found: Confusion) -> CellMistakes:
     )
 
 
-def _matrix(found: Confusion) -> list[tuple[Field, ...]]:
+def _matrix(found: ConfusionMatrix) -> list[tuple[Field, ...]]:
     rows = []
     for true, label in enumerate(found.labels):
-        num_of = found.num_of(true)
+        num_of = found.num_with_label(true)
         counts = [found.counts[true, given] for given in range(len(found.labels))]
         rows.append(
             (
@@ -101,15 +101,15 @@ def _matrix(found: Confusion) -> list[tuple[Field, ...]]:
     return rows
 
 
-def _pairs(found: Confusion) -> list[tuple[Field, ...]]:
+def _pairs(found: ConfusionMatrix) -> list[tuple[Field, ...]]:
     return [
         (
             Field(_label(found.labels[true]), None, numeric=False),
             Field(_label(found.labels[given]), None, numeric=False),
             Field(f"{count:,}", count),
-            Field(percent(count / found.num_of(true)), count / found.num_of(true)),
+            Field(percent(count / found.num_with_label(true)), count / found.num_with_label(true)),
         )
-        for true, given, count in found.confused()
+        for true, given, count in found.most_confused()
     ]
 
 
@@ -122,10 +122,10 @@ def _mistake(mistake: Mistake, labels: Sequence[str]) -> tuple[Field, ...]:
     )
 
 
-def _untold(record: Record, found: Confusion) -> str:
+def _untold(record: Record, found: ConfusionMatrix) -> str:
     if record.training is None:
         return "A baseline's mistakes are counted, not kept."
-    if record.training.mistakes or found.num_right == found.num_rows:
+    if record.training.mistakes or found.num_correct == found.num_rows:
         return ""
     if not record.config.data.store_texts:
         return "The study stores no texts (store_texts = false), so none of its mistakes can be read."

@@ -10,7 +10,7 @@ from itertools import accumulate
 import pytest
 
 from harness.analysis.abba import find_abba_rounds, ratio_by_rounds
-from harness.analysis.significance import LEVEL, welch_log_ratio
+from harness.analysis.significance import SIGNIFICANCE_LEVEL, welch_log_ratio
 from tests.make_records import make_machine, make_record
 
 B_SIDE = {"training": {"compile": True}}
@@ -20,7 +20,7 @@ def test_a_comparison_by_hand():
     # Contrasts 0.02 and 0.04; beside 0.03 and each round's own mean, the rests are +-0.005 at every place.
     found = ratio_by_rounds([(0.0, 0.02, 0.02, 0.0), (1.0, 1.04, 1.04, 1.0)])
     assert found.value == pytest.approx(0.03)
-    assert found.freedom == 5
+    assert found.degrees_of_freedom == 5
     assert found.variance == pytest.approx(8 * 0.005**2 / 5 / 2)
     assert found.basis == "2 rounds of A B B A"
 
@@ -56,7 +56,7 @@ def trials(kind, *, num_rounds, slow=0.0, num_trials=1500, seed=3, by=1.0):
         rounds = [tuple(rates[first : first + 4]) for first in range(0, len(rates), 4)]
         sides = [[rate for index, rate in enumerate(rates) if (index % 4 in (1, 2)) is is_b] for is_b in (False, True)]
         for place, found in enumerate((ratio_by_rounds(rounds), welch_log_ratio(*sides))):
-            seen[place] += found.p_value() < LEVEL
+            seen[place] += found.p_value() < SIGNIFICANCE_LEVEL
     return [count / num_trials for count in seen]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.gpu_throttling import throttle_warnings, while_training
-from harness.analysis.summarize import summarise
+from harness.analysis.gpu_throttling import gpu_throttle_warnings, readings_during_training
+from harness.analysis.summarize import summarize
 from tests.make_records import make_machine, make_record
 
 CAP, HEAT = ("sw_power_cap",), ("sw_thermal_slowdown", "hw_slowdown")
@@ -33,7 +33,7 @@ def record_of(*reasons, marks=(10.0, 99.0), **fields):
 
 
 def warnings_of(*records):
-    return list(throttle_warnings(records))
+    return list(gpu_throttle_warnings(records))
 
 
 def test_the_share_is_of_the_readings_while_it_trained():
@@ -47,9 +47,9 @@ def test_the_share_is_of_the_readings_while_it_trained():
 def test_readings_before_training_and_after_it_do_not_count():
     # Of 10 readings, those at 12 s to 16 s lie within the marks: 2 of 5.
     record = record_of((), (), CAP, (), CAP, (), (), CAP, CAP, CAP, marks=(12.0, 14.0, 16.0))
-    assert [found.at_s for found in while_training(record)] == [12.0, 13.0, 14.0, 15.0, 16.0]
+    assert [found.at_s for found in readings_during_training(record)] == [12.0, 13.0, 14.0, 15.0, 16.0]
     assert "in 40% of" in warnings_of(record)[0]
-    assert while_training(record_of(CAP, marks=())) == ()
+    assert readings_during_training(record_of(CAP, marks=())) == ()
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,6 @@ def test_the_run_that_was_held_back_most_is_told():
 
 
 def test_it_stands_among_a_cells_warnings_and_a_cpus_cell_has_none():
-    (summary,) = summarise([record_of(*[CAP] * 10)])
+    (summary,) = summarize([record_of(*[CAP] * 10)])
     assert [warning for warning in summary.warnings if "in 100% of the readings: " in warning]
-    assert summarise([make_record()])[0].warnings == ()
+    assert summarize([make_record()])[0].warnings == ()

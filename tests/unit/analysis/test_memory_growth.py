@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from harness.analysis.memory_growth import measure_growth
-from harness.analysis.summarize import summarise
+from harness.analysis.memory_growth import fit_memory_growth
+from harness.analysis.summarize import summarize
 from tests.make_records import GIB, MIB, make_gpu, make_machine, make_record
 
 T_8 = 2.306004135204166  # Student's 97.5 % quantile, from a published table
@@ -16,29 +16,29 @@ LOAD = {"available_memory_bytes": 12 * GIB, "system_busy_s": 60.0, "cell_s": 58.
 
 
 def warnings_of(**fields):
-    (summary,) = summarise([make_record(**fields)])
+    (summary,) = summarize([make_record(**fields)])
     return [warning for warning in summary.warnings if "emory" in warning or "GPU" in warning]
 
 
 class TestGrowth:
     def test_fewer_than_30_steps_tell_nothing(self):
-        assert measure_growth([0] * 29) is None
-        assert measure_growth([0] * 30) is not None
+        assert fit_memory_growth([0] * 29) is None
+        assert fit_memory_growth([0] * 30) is not None
 
     def test_a_straight_line_is_its_slope_without_doubt(self):
-        found = measure_growth([1000 * step for step in range(40)])
+        found = fit_memory_growth([1000 * step for step in range(40)])
         assert (found.value, found.low, found.high) == (1000, 1000, 1000)
-        assert found.rose_bytes == 27_000  # 40 steps less a third
+        assert found.min_total_bytes == 27_000  # 40 steps less a third
 
     def test_level_memory_does_not_grow(self):
-        found = measure_growth([5 * GIB] * 100)
-        assert (found.value, found.low, found.high, found.rose_bytes) == (0, 0, 0, 0)
+        found = fit_memory_growth([5 * GIB] * 100)
+        assert (found.value, found.low, found.high, found.min_total_bytes) == (0, 0, 0, 0)
 
     def test_batch_means_have_the_interval_of_a_ratio(self):
         # A third of 60 steps is left out. Then 10 batches of 4, whose levels rise by 8 and by 0 in turns, 5 times and 4:
         # slope 40 / 36 a step.
         levels = [0, 8, 8, 16, 16, 24, 24, 32, 32, 40]
-        found = measure_growth([-999] * 20 + [level for level in levels for _ in range(4)])
+        found = fit_memory_growth([-999] * 20 + [level for level in levels for _ in range(4)])
         slope = 40 / 36
         squared = 5 * (8 - 4 * slope) ** 2 + 4 * (4 * slope) ** 2
         half = T_8 * math.sqrt(9 / 8 * squared) / 36
@@ -56,7 +56,7 @@ class TestGrowth:
         ids=["one jump", "an allocator that settles", "two jumps"],
     )
     def test_what_rises_and_stays_is_no_growth_worth_a_warning(self, held):
-        assert measure_growth(held).rose_bytes < 0.05 * max(held)
+        assert fit_memory_growth(held).min_total_bytes < 0.05 * max(held)
 
     def test_the_interval_holds_the_truth_in_spite_of_noise_that_stays(self):
         # Levels that follow their predecessor to 0.8, rising by 3 a step: 200 runs of 150 steps.
@@ -66,7 +66,7 @@ class TestGrowth:
             for step in range(150):
                 noise = 0.8 * noise + rng.gauss(0, 20)
                 held.append(3 * step + noise)
-            found = measure_growth(held)
+            found = fit_memory_growth(held)
             hits += found.low <= 3 <= found.high
         assert hits >= 0.95 * 200
 
@@ -74,7 +74,7 @@ class TestGrowth:
 class TestWarnings:
     def test_a_leak_is_named_with_its_slope(self):
         held = [[500 * MIB + 3 * MIB * step for step in range(40)]]
-        (summary,) = summarise([make_record(training={"held_bytes": held})])
+        (summary,) = summarize([make_record(training={"held_bytes": held})])
         assert summary.memory_growth.value == 3 * MIB
         assert warnings_of(training={"held_bytes": held}) == [
             "Memory grew by 3.0 MiB a step (3.0 to 3.0): a leak, or something that is kept from every step."
@@ -82,7 +82,7 @@ class TestWarnings:
 
     def test_a_killed_cells_leak_is_named_from_what_it_told_while_it_lived(self):
         held = [500 * MIB + 12 * MIB * step for step in range(40)]
-        (summary,) = summarise([make_record(outcome="oom", reason="killed", held_bytes=held)])
+        (summary,) = summarize([make_record(outcome="oom", reason="killed", held_bytes=held)])
         assert summary.memory_growth.value == 12 * MIB
         (warning,) = warnings_of(outcome="oom", reason="killed", held_bytes=held)
         assert warning.startswith("Memory grew by 12.0 MiB a step")
@@ -100,7 +100,7 @@ class TestWarnings:
 
     def test_warm_up_is_no_growth(self):
         held = [[0, 300 * MIB, 400 * MIB] + [500 * MIB] * 37]
-        (summary,) = summarise([make_record(training={"held_bytes": held})])
+        (summary,) = summarize([make_record(training={"held_bytes": held})])
         assert summary.memory_growth.value == 0
 
     @pytest.mark.parametrize("leak", [0, 3])
@@ -109,7 +109,7 @@ class TestWarnings:
         lengths = [16 * (20 + step // 2) for step in range(80)]
         held = [[(500 + 10 * (step // 2 + 1) + leak * step) * MIB for step in range(80)]]
         fields = {"seconds": [1.0] * 80, "num_padded_tokens": lengths, "num_real_tokens": lengths, "held_bytes": held}
-        (summary,) = summarise([make_record(training=fields)])
+        (summary,) = summarize([make_record(training=fields)])
         assert summary.memory_growth.value == leak * MIB
         assert [text.split(" (")[0] for text in warnings_of(training=fields) if "Memory grew" in text] == (
             ["Memory grew by 3.0 MiB a step"] if leak else []
@@ -143,7 +143,7 @@ class TestWarnings:
             )
             for seed, gib in enumerate((2, 4, 3))
         ]
-        (summary,) = summarise(runs)
+        (summary,) = summarize(runs)
         assert [warning.split()[2] for warning in summary.warnings] == ["(run1)"]
 
     def test_a_holder_of_the_gpu_is_named_with_the_gpu(self):

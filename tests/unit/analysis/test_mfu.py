@@ -6,7 +6,7 @@ import pytest
 
 from harness.analysis.flops_formula import training_flops
 from harness.analysis.mfu import compute_use, measure_mfu, moved_bytes, with_mfu
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.schema.training_record import MemoryParts, ModelFacts
 from tests.make_records import make_baseline, make_machine, make_memory_parts, make_record
 
@@ -60,7 +60,7 @@ class TestMfu:
             return peak
 
         record = make_record(axes={"device": device, "precision": "bf16"}, machine=make_machine(gpus=gpus), **fields)
-        (summary,) = with_mfu(summarise([record]), peak_flops)
+        (summary,) = with_mfu(summarize([record]), peak_flops)
         return summary, asked
 
     def test_it_is_flops_over_seconds_and_peak_after_warm_up(self):
@@ -86,7 +86,7 @@ class TestMfu:
             assert summary.mfu is None
             assert not any("load this GPU" in warning for warning in summary.warnings)
         assert self.measure(training={"seconds": [], "accuracy": None})[0].mfu is None
-        assert with_mfu(summarise([make_baseline()]), lambda _name, _precision: 1e12)[0].mfu is None
+        assert with_mfu(summarize([make_baseline()]), lambda _name, _precision: 1e12)[0].mfu is None
 
     def test_it_is_the_mean_over_runs(self):
         machine = make_machine(gpus=["NVIDIA A10G"])
@@ -95,7 +95,7 @@ class TestMfu:
             for i, s in enumerate((1.0, 0.5))
         ]
         first, second, both = (
-            with_mfu(summarise(group), lambda _name, _precision: 1e12)[0].mfu for group in (runs[:1], runs[1:], runs)
+            with_mfu(summarize(group), lambda _name, _precision: 1e12)[0].mfu for group in (runs[:1], runs[1:], runs)
         )
         assert second == pytest.approx(2 * first, rel=1e-12)
         assert both == pytest.approx(1.5 * first, rel=1e-12)
@@ -132,7 +132,7 @@ def use_of(*, axes=None, sections=None, **training):
 class TestOnACpu:
     def test_mfu_is_the_share_of_the_calibrated_peak(self):
         record = make_record(training={"seconds": [99.0] * 3 + [1.0] * 37, "peak": peak(4.0 * STEP)})
-        (summary,) = with_mfu(summarise([record]), lambda *_: None)
+        (summary,) = with_mfu(summarize([record]), lambda *_: None)
         assert summary.mfu == pytest.approx(0.25, rel=1e-12)
         assert summary.compute.flop_per_s == pytest.approx(STEP, rel=1e-12)
         assert summary.compute.mfu_datasheet is None
@@ -166,7 +166,7 @@ class TestOnACpu:
 
     def test_above_the_peak_it_is_not_believed(self):
         record = make_record(training={"seconds": [1.0] * 40, "peak": peak(0.9 * STEP)})
-        (summary,) = with_mfu(summarise([record]), lambda *_: None)
+        (summary,) = with_mfu(summarize([record]), lambda *_: None)
         assert summary.mfu == pytest.approx(1 / 0.9, rel=1e-12)
         (warning,) = summary.warnings
         assert warning.startswith("The cell computes at 1.11 of the calibrated peak, which can't be")
@@ -176,7 +176,7 @@ class TestOnACpu:
             make_record(repeat=i, training={"seconds": [s] * 40, "peak": peak(p * STEP)})
             for i, (s, p) in enumerate([(1.0, 2.0), (0.5, 8.0)])
         ]
-        (summary,) = with_mfu(summarise(runs), lambda *_: None)
+        (summary,) = with_mfu(summarize(runs), lambda *_: None)
         assert summary.mfu == pytest.approx((0.5 + 0.25) / 2, rel=1e-12)
         assert summary.compute.peak_flop_per_s == pytest.approx(8 * STEP, rel=1e-12)
 
@@ -202,6 +202,6 @@ class TestRoofline:
 def test_a_gpu_above_what_anyone_reached_is_not_believed():
     axes = {"device": "gpu", "precision": "bf16"}
     record = make_record(axes=axes, machine=make_machine(gpus=["NVIDIA A10G"]), training={"seconds": [1.0] * 40})
-    (summary,) = with_mfu(summarise([record]), lambda *_: STEP / 0.7)
+    (summary,) = with_mfu(summarize([record]), lambda *_: STEP / 0.7)
     assert summary.mfu == pytest.approx(0.7, rel=1e-12)
     assert summary.warnings[-1].startswith("At 0.70 of its peak the cell is faster than any published run of BERT")

@@ -8,8 +8,8 @@ import json
 import pytest
 from rich.console import Console
 
-from harness.analysis.mistakes import count_confusion
-from harness.analysis.summarize import summarise
+from harness.analysis.mistakes import confusion_matrix
+from harness.analysis.summarize import summarize
 from harness.cli.views.mistakes import describe_mistakes
 from harness.cli.views.progress import describe_record
 from harness.execution.assemble import most_confident_mistakes
@@ -40,15 +40,15 @@ def record_of(test, names=("bad", "good", HOSTILE), store_texts=True, **fields):
 
 
 def test_confusion_counted_by_hand():
-    found = count_confusion(record_of(an_evaluation()))
+    found = confusion_matrix(record_of(an_evaluation()))
     assert dict(found.counts) == {(0, 0): 3, (0, 1): 1, (1, 1): 2, (1, 0): 2, (1, 2): 1}
-    assert (found.num_rows, found.num_right, [found.num_of(label) for label in range(3)]) == (9, 5, [4, 5, 0])
-    assert found.confused() == [(1, 0, 2), (0, 1, 1), (1, 2, 1)]
+    assert (found.num_rows, found.num_correct, [found.num_with_label(label) for label in range(3)]) == (9, 5, [4, 5, 0])
+    assert found.most_confused() == [(1, 0, 2), (0, 1, 1), (1, 2, 1)]
 
 
 def test_nothing_tested_has_no_confusion():
-    assert count_confusion(make_record(outcome="oom", reason="killed")) is None
-    assert count_confusion(make_record(training={"accuracy": None})) is None
+    assert confusion_matrix(make_record(outcome="oom", reason="killed")) is None
+    assert confusion_matrix(make_record(training={"accuracy": None})) is None
 
 
 def test_the_surest_mistakes_come_first_and_their_texts_are_cut():
@@ -105,7 +105,7 @@ def test_a_kept_model_is_told_of(tmp_path):
     (one,) = mistakes(priced([record]), None).cells
     assert one.told == "5 of 9 right (55.6%); the model after update 30 was tested, and is kept"
     out = Console(file=io.StringIO(), width=200)
-    describe_record(out, record, summarise([record])[0], tmp_path / "20261001T080000Z-0123.json")
+    describe_record(out, record, summarize([record])[0], tmp_path / "20261001T080000Z-0123.json")
     text = " ".join(out.file.getvalue().split())
     assert "after update 30, 87 MiB, 1.2 s in no other figure: models/study/b16-s64" in text
     assert "-20261001T080000Z-0123 beside the records" in text

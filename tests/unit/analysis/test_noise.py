@@ -6,14 +6,14 @@ import random
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from tests.make_records import GIB, MIB, make_machine, make_record
 
 LOAD = {"available_memory_bytes": 8 * GIB, "system_busy_s": 150.0, "cell_s": 148.0, "parent_s": 1.0, "steal_s": 0.0}
 
 
 def summary_of(*records):
-    (summary,) = summarise(records)
+    (summary,) = summarize(records)
     return summary
 
 

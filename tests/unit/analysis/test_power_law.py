@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from harness.analysis.power_law import FARTHEST, MeasuredErrors, PowerLaw, fit_power_law, measure_errors
+from harness.analysis.power_law import MAX_EXTRAPOLATION, MeasuredErrors, PowerLaw, fit_power_law, measure_errors
 
 SIZES = (100, 200, 400, 800, 1600)
 NUM_EXAMPLES = 1000
@@ -41,7 +41,7 @@ def test_known_constants_are_found_again(law):
     assert (found.offset, found.scale, found.exponent) == pytest.approx(law, rel=1e-3, abs=1e-3)
     for size in (1600, 3200, 6400):
         assert found.accuracy(size).value == pytest.approx(1 - law[0] - law[1] * size ** -law[2], abs=1e-5)
-    assert (found.smallest, found.largest, found.farthest) == (100, 1600, 6400)
+    assert (found.smallest, found.largest, found.max_num_train) == (100, 1600, 6400)
 
 
 def test_weights_and_minimum_are_those_of_scipys_own_fit():
@@ -72,16 +72,16 @@ def test_the_same_errors_give_the_same_intervals():
 
 def test_what_is_enough_is_where_the_curve_comes_to_its_share():
     found = fit_power_law(exact((0.2, 1.5, 0.5)))
-    reachable = found.reachable().value
+    reachable = found.reachable_accuracy().value
     assert reachable == pytest.approx(1 - 0.2 - 1.5 * 6400**-0.5, abs=1e-5)
-    enough = found.enough(0.95)
+    enough = found.examples_for_share(0.95)
     assert found.fitted(enough.value) == pytest.approx(0.95 * reachable, rel=1e-6)
     assert enough.value == pytest.approx((1.5 / (1 - 0.95 * reachable - 0.2)) ** 2, rel=1e-3)
 
 
 def test_beyond_four_times_the_largest_size_there_is_no_figure():
     found = fit_power_law(exact((0.2, 1.5, 0.5)))
-    assert not isinstance(found.accuracy(FARTHEST * 1600), str)
+    assert not isinstance(found.accuracy(MAX_EXTRAPOLATION * 1600), str)
     why = "6,401 examples are more than 4 times the most that were measured, 1,600"
     assert found.accuracy(6401) == why
     assert found.gain(1600, 6401) == why
@@ -141,7 +141,7 @@ def test_the_covariance_is_over_examples_and_seeds():
     # Shares are 0.5 and 0.75, and 0.75 and 1: a variance of 1/32 each, over two seeds.
     assert found.covariance == pytest.approx(np.cov(means) / 4 + np.eye(2) / 64)
     assert found.error == pytest.approx([0.375, 0.125])
-    assert (found.run_variance, found.freedom) == (pytest.approx(1 / 32), 2)
+    assert (found.run_variance, found.degrees_of_freedom) == (pytest.approx(1 / 32), 2)
     gain = found.gain(0, 1)
     spread = np.var(means[1] - means[0], ddof=1) / 4 + 1 / 32
     assert gain.value == pytest.approx(0.25)
@@ -151,5 +151,5 @@ def test_the_covariance_is_over_examples_and_seeds():
 def test_single_runs_have_their_examples_changes_for_noise():
     right = {100: np.array([[1, 0, 0, 1.0]]), 200: np.array([[1, 1, 0, 1.0]])}
     found = measure_errors(right)
-    assert found.freedom == 0
+    assert found.degrees_of_freedom == 0
     assert found.run_variance == pytest.approx(np.var([0, 1, 0, 0]) / 4 / 2)

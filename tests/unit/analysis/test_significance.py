@@ -10,7 +10,7 @@ from scipy import stats
 
 from harness.analysis.log_ratio import ratio_of_sums
 from harness.analysis.significance import (
-    LEVEL,
+    SIGNIFICANCE_LEVEL,
     compare_runs,
     compare_within_runs,
     geometric_mean_ratio,
@@ -54,7 +54,7 @@ def families(
                 for by in slows
             ]
             found.append(compare_runs(*sides, assumed))
-        clear = [p is not None and p < LEVEL for p in holm([one.p_value() for one in found])]
+        clear = [p is not None and p < SIGNIFICANCE_LEVEL for p in holm([one.p_value() for one in found])]
         alarms += any(clear if slow == 1.0 else clear[1:])
         hits += clear[0] and found[0].value < 0
         opposite += clear[0] and found[0].value > 0
@@ -66,7 +66,7 @@ def test_welch_by_hand_and_by_scipy():
     found = welch_log_ratio(one, other)
     assert found.value == pytest.approx(0.11)
     assert found.variance == pytest.approx((1e-4 + 4e-4) / 3)
-    assert found.freedom == pytest.approx(50 / 17)
+    assert found.degrees_of_freedom == pytest.approx(50 / 17)
     theirs = stats.ttest_ind(other, one, equal_var=False)
     assert found.p_value() == pytest.approx(theirs.pvalue)
     low, high = theirs.confidence_interval(0.95)
@@ -82,9 +82,9 @@ def test_welch_by_hand_and_by_scipy():
 def test_fewer_than_three_on_a_side_have_no_spread_and_no_verdict(nums, said):
     found = welch_log_ratio([0.001 * k for k in range(nums[0])], [0.5 + 0.001 * k for k in range(nums[1])])
     if said is None:
-        assert found.unknown is None and found.p_value() < 1e-6
+        assert found.inconclusive_reason is None and found.p_value() < 1e-6
     else:
-        assert found.unknown == f"{said}spread between runs unknown, repeat with repeats = 3"
+        assert found.inconclusive_reason == f"{said}spread between runs unknown, repeat with repeats = 3"
         assert (found.variance, found.p_value(), found.estimate().low) == (None, None, None)
 
 
@@ -109,7 +109,7 @@ def test_mcnemar_by_hand():
 def test_variance_of_a_ratio_by_hand():
     # R = 2, the rests are -1 and 1: 2 / 1 * (1 + 1) / 4^2.
     found = ratio_of_sums([1.0, 1.0], [1.0, 3.0])
-    assert (found.value, found.variance, found.freedom) == (math.log(2), 0.25, 1)
+    assert (found.value, found.variance, found.degrees_of_freedom) == (math.log(2), 0.25, 1)
     assert ratio_of_sums([1.0], [2.0]) is None
 
 
@@ -125,7 +125,7 @@ def test_steps_that_hang_together_tell_no_spread():
     for assumed in (None, 0.01):
         found = compare_runs([drifting], [window([1.0] * 13, tokens=[2] * 13)], assumed)
         assert (found.variance, found.p_value(), found.estimate().low) == (None, None, None)
-        assert found.unknown.startswith("one run")
+        assert found.inconclusive_reason.startswith("one run")
 
 
 def test_the_same_batches_cancel_and_others_do_not():
@@ -147,10 +147,10 @@ def test_the_same_batches_cancel_and_others_do_not():
 def test_one_run_has_an_interval_but_no_verdict_unless_the_spread_is_assumed():
     mine, theirs = [window([1.0, 1.02] * 20)], [window([1.03, 1.05] * 20)]
     found = compare_runs(mine, theirs)
-    assert found.unknown.startswith("one run") and found.p_value() is None
+    assert found.inconclusive_reason.startswith("one run") and found.p_value() is None
     assert found.estimate().high < 1  # clear within the runs, which proves nothing
     assumed = compare_runs(mine, theirs, 0.01)
-    assert assumed.unknown is None and "assumed" in assumed.basis
+    assert assumed.inconclusive_reason is None and "assumed" in assumed.basis
     # Two runs of 1 % each: sqrt(2) %, of a difference of 2.9 %.
     assert math.log(assumed.estimate().high) - assumed.value == pytest.approx(1.96 * 0.01 * math.sqrt(2), rel=0.01)
     assert assumed.p_value() == pytest.approx(math.erfc(-assumed.value / 0.01 / 2), rel=0.05)
@@ -166,16 +166,16 @@ def test_the_mean_of_cells_by_hand():
     mean = geometric_mean_ratio(parts)
     assert mean.value == pytest.approx((0.11 - 0.13) / 2)
     assert mean.variance == pytest.approx(2 * (5e-4 / 3) / 4)
-    assert mean.freedom == pytest.approx(2 * 50 / 17)
+    assert mean.degrees_of_freedom == pytest.approx(2 * 50 / 17)
     assert geometric_mean_ratio([]) is None
     unsure = geometric_mean_ratio([*parts, welch_log_ratio([0.0], [0.1])])
-    assert unsure.unknown.startswith("1 of 3 cells: one run") and unsure.p_value() is None
+    assert unsure.inconclusive_reason.startswith("1 of 3 cells: one run") and unsure.p_value() is None
 
 
 @pytest.mark.parametrize(("rho", "num_runs"), [(0.0, 5), (0.5, 3), (0.9, 5)])
 def test_a_thousand_null_families_of_four_cells_alarm_in_at_most_one_of_twenty(rho, num_runs):
     alarms, _, _ = families(1, num_trials=1000, num_runs=num_runs, rho=rho, run_sd=0.01)
-    assert 0.01 < alarms <= LEVEL
+    assert 0.01 < alarms <= SIGNIFICANCE_LEVEL
 
 
 @pytest.mark.parametrize(("num_runs", "run_sd"), [(3, 0.003), (5, 0.007)])
@@ -184,12 +184,12 @@ def test_a_planted_three_percent_is_found_among_four_cells(num_runs, run_sd):
     alarms, hits, opposite = families(
         2, num_trials=500, num_runs=num_runs, rho=0.5, run_sd=run_sd, slow=1.03, step_sd=0.01
     )
-    assert hits >= 0.9 and opposite == 0 and alarms <= LEVEL
+    assert hits >= 0.9 and opposite == 0 and alarms <= SIGNIFICANCE_LEVEL
 
 
 def test_more_noise_hides_it_and_makes_no_alarm():
     alarms, hits, _ = families(2, num_trials=500, num_runs=3, rho=0.5, run_sd=0.03, slow=1.03)
-    assert hits < 0.2 and alarms <= LEVEL
+    assert hits < 0.2 and alarms <= SIGNIFICANCE_LEVEL
 
 
 @pytest.mark.parametrize(("rho", "num_steps"), [(0.5, 40), (0.5, 100), (0.9, 400)])
@@ -218,5 +218,5 @@ def test_sides_of_unlike_spread_alarm_hardly_more(nums, sds):
     rng, alarms = random.Random(8), 0
     for _ in range(4000):
         sides = [[rng.gauss(0, sd) for _ in range(num)] for num, sd in zip(nums, sds, strict=True)]
-        alarms += welch_log_ratio(*sides).p_value() < LEVEL
+        alarms += welch_log_ratio(*sides).p_value() < SIGNIFICANCE_LEVEL
     assert alarms / 4000 <= 0.075

@@ -118,7 +118,7 @@ class TestModes:
         for step in range(0, 100, 4):
             seconds[step] *= 1.5
         found = find_modes(*expecting((seconds, tokens)))
-        assert found.apart == pytest.approx(0.5, abs=0.06)
+        assert found.gap == pytest.approx(0.5, abs=0.06)
         assert found.slow_fraction == pytest.approx(0.25, abs=0.03)
 
     @pytest.mark.parametrize("rho", [0.0, 0.5])

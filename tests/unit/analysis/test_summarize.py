@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.analysis.estimate import t_interval, wilson
-from harness.analysis.summarize import peak_memory, summarise
+from harness.analysis.estimate import t_interval, wilson_interval
+from harness.analysis.summarize import peak_memory, summarize
 from harness.analysis.throughput import (
     BASIS_ONE_RUN,
     BASIS_TWO_RUNS,
@@ -35,7 +35,7 @@ def window(seconds, num_samples=None):
 
 
 def summary_of(*records):
-    (summary,) = summarise(records)
+    (summary,) = summarize(records)
     return summary
 
 
@@ -46,7 +46,7 @@ def one(**training):
 class TestGroups:
     def test_seeds_and_repeats_are_one_summary_and_other_cells_and_machines_are_not(self):
         other = make_machine(machine_id="xeon-2c-8g-000002")
-        summaries = summarise(
+        summaries = summarize(
             [
                 make_record(seed=0),
                 make_record(seed=1, minutes=1),
@@ -93,7 +93,7 @@ class TestGroups:
         ]
         summary, spread = summary_of(*records), host_spread(records)
         assert spread.num_hosts == len(rates)
-        assert (spread.least, spread.most) == (pytest.approx(rates[0]), pytest.approx(rates[-1]))
+        assert (spread.slowest, spread.fastest) == (pytest.approx(rates[0]), pytest.approx(rates[-1]))
         assert spread.samples_per_s.value == pytest.approx(18.0)
         assert (spread.samples_per_s.low is None) == (len(rates) == 2)
         assert summary.samples_per_s.value == pytest.approx(18.0)
@@ -123,7 +123,7 @@ class TestGroups:
         assert (summary.outcome, summary.num_ok, summary.warnings) == ("timeout", 0, ())
 
     def test_no_records_make_no_summaries(self):
-        assert summarise([]) == []
+        assert summarize([]) == []
 
     def test_a_baseline_has_seconds_and_accuracy_but_no_training_throughput(self):
         summary = summary_of(make_baseline(accuracy=0.7, train_s=0.36))
@@ -221,7 +221,7 @@ class TestThroughput:
 
     def test_no_interval_reaches_below_nothing(self):
         assert 0 <= throughput([window([0.01, 10.0])]).low < 0.01
-        assert t_interval([0.0, 1.0], "between 2 seeds", most=1.0).low == 0.0
+        assert t_interval([0.0, 1.0], "between 2 seeds", fastest=1.0).low == 0.0
 
     @settings(deadline=None)
     @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=60), st.integers(1, 3))
@@ -252,7 +252,7 @@ class TestAccuracy:
     def test_wilson_is_the_published_one(self):
         # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3.
         for right, num, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
-            found = wilson(right / num, num)
+            found = wilson_interval(right / num, num)
             assert (round(found.low, 4), round(found.high, 4)) == (low, high)
 
     def test_one_seed_has_the_wilson_interval(self):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.dataset.arrow_texts import BATCH_ROWS, ArrowTextColumn
 from harness.dataset.cache import Cache
-from harness.dataset.corpus import load_corpus, load_texts, load_tokens, tokenise, write_texts
+from harness.dataset.corpus import load_corpus, load_texts, load_tokens, tokenize, write_texts
 from harness.dataset.rows import read_rows
 from harness.dataset.sources import locate_model
 from harness.schema.settings import PACKAGED_MODEL, DataSettings
@@ -49,12 +49,12 @@ def settings(source, **changes):
 def test_large_data_stays_on_disk_and_holds_the_rows_of_small_data(cache, source, monkeypatch):
     large = read_rows(settings(source, pair="second"))
     assert isinstance(large.texts, ArrowTextColumn) and isinstance(large.pairs, ArrowTextColumn)
-    held = list(large.texts), list(large.pairs), large.labels.tolist(), large.names, large.facts
+    held = list(large.texts), list(large.pairs), large.labels.tolist(), large.label_names, large.facts
     monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 10**9)
     cache.clear()
     small = read_rows(settings(source, pair="second"))
-    assert isinstance(small.texts, list) and small.key is None
-    assert held == (small.texts, small.pairs, small.labels.tolist(), small.names, small.facts)
+    assert isinstance(small.texts, list) and small.cache_key is None
+    assert held == (small.texts, small.pairs, small.labels.tolist(), small.label_names, small.facts)
 
 
 def test_rows_are_read_once_and_then_found(cache, source, monkeypatch):
@@ -72,7 +72,7 @@ def test_rows_are_read_once_and_then_found(cache, source, monkeypatch):
 def test_the_same_rows_are_drawn_and_tokenised_whether_kept_or_not(cache, source, packaged, tmp_path, monkeypatch):
     chosen = settings(source, pair="second")
     large = load_corpus(chosen)
-    done = [tokenise(large, packaged, 16, tmp_path / "none", store_texts=True) for _ in range(2)]
+    done = [tokenize(large, packaged, 16, tmp_path / "none", store_texts=True) for _ in range(2)]
     assert not (tmp_path / "none").exists()
     assert [each.facts.tokens_were_kept for each in done] == [False, True]
     assert done[0].tokenise_s == done[1].tokenise_s and done[0].example == done[1].example
@@ -81,9 +81,9 @@ def test_the_same_rows_are_drawn_and_tokenised_whether_kept_or_not(cache, source
     monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 10**9)
     monkeypatch.setattr("harness.dataset.rows.Cache.find", lambda *_: None)
     small = load_corpus(chosen)
-    assert small.key is None
+    assert small.cache_key is None
     write_texts(small, tmp_path / "small-laid")
-    tokenise(small, packaged, 16, tmp_path / "small", store_texts=True)
+    tokenize(small, packaged, 16, tmp_path / "small", store_texts=True)
     monkeypatch.setattr("harness.dataset.corpus._MAPPED_BYTES", 0)
     for name in ("train", "val", "test"):
         # The same rows; on disk in the source's order.
@@ -91,7 +91,9 @@ def test_the_same_rows_are_drawn_and_tokenised_whether_kept_or_not(cache, source
         assert list(large.texts[name]) == [small.texts[name][row] for row in order]
         mapped, held = load_tokens(done[0].folder, name), load_tokens(tmp_path / "small", name)
         assert np.array_equal(mapped.lengths, held.lengths[order])
-        assert np.array_equal(mapped.firsts, held.firsts[order]) and np.array_equal(mapped.labels, held.labels[order])
+        assert np.array_equal(mapped.first_segment_lengths, held.first_segment_lengths[order]) and np.array_equal(
+            mapped.labels, held.labels[order]
+        )
         for row, place in enumerate(order):
             ours, theirs = (
                 tokens.ids[tokens.offsets[at] : tokens.offsets[at + 1]] for tokens, at in ((mapped, row), (held, place))
@@ -107,10 +109,10 @@ def test_the_same_rows_are_drawn_and_tokenised_whether_kept_or_not(cache, source
 
 def test_another_file_other_settings_or_another_length_are_other_entries(cache, source, packaged, tmp_path):
     corpus = load_corpus(settings(source))
-    tokenise(corpus, packaged, 16, tmp_path, store_texts=True)
+    tokenize(corpus, packaged, 16, tmp_path, store_texts=True)
     assert len(cache.entries()) == 2
-    tokenise(corpus, packaged, 8, tmp_path, store_texts=True)
-    tokenise(load_corpus(settings(source, seed=1)), packaged, 8, tmp_path, store_texts=True)
+    tokenize(corpus, packaged, 8, tmp_path, store_texts=True)
+    tokenize(load_corpus(settings(source, seed=1)), packaged, 8, tmp_path, store_texts=True)
     assert len(cache.entries()) == 4
     with source.open("a") as file:
         file.write("one more,row,good\n")
@@ -125,11 +127,11 @@ def test_a_kept_file_that_is_not_as_it_was_written_is_made_anew(cache, source):
     raw = bytearray(kept.read_bytes())
     raw[len(raw) // 2] ^= 1
     kept.write_bytes(bytes(raw))
-    assert cache.find(first.key) is None and not entry.folder.exists()
+    assert cache.find(first.cache_key) is None and not entry.folder.exists()
     again = read_rows(settings(source))
     assert len(list(again.texts)) == NUM_ROWS
     (entry.folder / "labels.npy").unlink()
-    assert cache.find(first.key) is None
+    assert cache.find(first.cache_key) is None
 
 
 def test_the_folder_is_its_owners_alone_and_nothing_half_made_is_left(cache, source):
@@ -151,7 +153,7 @@ def test_two_runs_that_make_the_same_entry_keep_one(cache):
     for folder in folders:
         (folder / "a").write_text("the same")
     assert cache.keep(folders[0], "key", "words") == cache.keep(folders[1], "key", "words") == cache.root / "key"
-    assert [entry.words for entry in cache.entries()] == ["words"]
+    assert [entry.description for entry in cache.entries()] == ["words"]
 
 
 def test_small_data_leaves_no_cache(cache, monkeypatch, source):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.dataset.corpus import load_corpus, load_texts, load_tokens, tokenise, write_texts
+from harness.dataset.corpus import load_corpus, load_texts, load_tokens, tokenize, write_texts
 from harness.dataset.sources import locate_data, locate_model
 from harness.errors import UserError
 from harness.schema.settings import PACKAGED_MODEL, DataSettings
@@ -168,7 +168,7 @@ def packaged():
 def test_tokens_are_cut_and_counted_and_the_example_is_the_first_row(write, tmp_path, packaged):
     rows = [(" ".join(["word"] * (i % 10 + 1)) + f" {i}", "good" if i % 2 else "bad") for i in range(110)]
     corpus = load_corpus(settings(source=write(rows)))
-    done = tokenise(corpus, packaged, 8, tmp_path / "tokens", store_texts=True)
+    done = tokenize(corpus, packaged, 8, tmp_path / "tokens", store_texts=True)
     tokens = load_tokens(done.folder, "train")
     vocabulary = json.loads((packaged.folder / "tokenizer.json").read_text())["model"]["vocab"]
     assert tokens.lengths.max() == 8
@@ -187,7 +187,7 @@ def test_tokens_are_cut_and_counted_and_the_example_is_the_first_row(write, tmp_
 
 def test_without_stored_texts_the_example_is_a_mask_alone(write, tmp_path, packaged):
     corpus = load_corpus(settings(source=write(rows_of(110))))
-    example = tokenise(corpus, packaged, 16, tmp_path / "tokens", store_texts=False).example
+    example = tokenize(corpus, packaged, 16, tmp_path / "tokens", store_texts=False).example
     assert (example.text, example.tokens, example.input_ids) == (None, None, None)
     assert len(example.attention_mask) == 16
 
@@ -197,9 +197,9 @@ def test_a_model_without_a_tokenizer_is_named(write, tmp_path, packaged):
     bare = type(packaged)("mine", "local", tmp_path / "bare", None)
     bare.folder.mkdir()
     with pytest.raises(UserError, match=r"'mine': no tokenizer\.json and no vocab\.txt"):
-        tokenise(corpus, bare, 16, tmp_path / "tokens", store_texts=True)
+        tokenize(corpus, bare, 16, tmp_path / "tokens", store_texts=True)
     (bare.folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "row", "number"]))
-    example = tokenise(corpus, bare, 16, tmp_path / "tokens", store_texts=True).example
+    example = tokenize(corpus, bare, 16, tmp_path / "tokens", store_texts=True).example
     assert example.tokens[:3] == ("[CLS]", "row", "number")
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.dataset.corpus import load_corpus
-from harness.dataset.file_formats import PART_ROWS, SourceFile, column_names, find_files, read_parts
+from harness.dataset.file_formats import PART_ROWS, SourceFile, read_column_names, find_files, read_parts
 from harness.dataset.rows import read_rows
 from harness.errors import UserError
 from harness.schema.settings import DataSettings
@@ -104,7 +104,7 @@ def test_all_formats_load_the_same_rows(sources, label):
     for name in FORMATS:
         chosen = settings(source=str(sources / name), label=label, pair="second")
         rows = read_rows(chosen)
-        found = (rows.texts, rows.pairs, [rows.names[number] for number in rows.labels])
+        found = (rows.texts, rows.pairs, [rows.label_names[number] for number in rows.labels])
         assert found == expected, name
         facts = load_corpus(chosen).facts
         splits.add((facts.labels, facts.train.sha256, facts.val.sha256, facts.test.sha256))
@@ -115,14 +115,16 @@ def test_a_hub_dataset_is_read_as_its_files_are(sources, monkeypatch):
     datasets = pytest.importorskip("datasets")
     columns = table()
     held = datasets.Dataset.from_dict({"text": columns["text"], "label": [min(n, 2) for n in columns["number"]]})
-    held = held.cast_column("label", datasets.ClassLabel(names=["none", "one", "ten"]))
+    held = held.cast_column("label", datasets.ClassLabel(label_names=["none", "one", "ten"]))
     parts = held.train_test_split(test_size=40, shuffle=False)
     blind = datasets.Dataset.from_dict({"text": ["x"] * 3, "label": [-1] * 3})
     monkeypatch.setattr(datasets, "load_dataset", lambda name: parts)
     rows = read_rows(settings(source="some/reviews"))
     assert list(rows.texts) == columns["text"]
-    assert [rows.names[n] for n in rows.labels] == [{0: "none", 1: "one", 10: "ten"}[n] for n in columns["number"]]
-    assert rows.set_aside.tolist() == [0] * 90 + [2] * 40
+    assert [rows.label_names[n] for n in rows.labels] == [
+        {0: "none", 1: "one", 10: "ten"}[n] for n in columns["number"]
+    ]
+    assert rows.assigned_split.tolist() == [0] * 90 + [2] * 40
     assert load_corpus(settings(source="some/reviews"), rows).facts.source == "reviews"
     # A test split without labels serves nothing.
     monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict(train=parts["train"], test=blind))
@@ -139,7 +141,7 @@ def test_several_text_columns_are_joined_by_a_blank_and_empty_ones_left_out(tmp_
 
 def test_whole_floats_are_whole_numbers(tmp_path):
     path = write(tmp_path / "own.parquet", {"text": ["a", "b", "c"], "label": [1.0, 2.0, 1.0]})
-    assert read_rows(settings(source=str(path))).names == ("1", "2")
+    assert read_rows(settings(source=str(path))).label_names == ("1", "2")
 
 
 def test_a_table_with_a_byte_order_mark_empty_lines_and_odd_quotes_is_read_as_pandas_reads_it(tmp_path):
@@ -153,7 +155,7 @@ def test_a_table_with_a_byte_order_mark_empty_lines_and_odd_quotes_is_read_as_pa
 def test_columns_of_every_format_can_be_asked_for(sources):
     for name in FORMATS:
         for file in find_files(str(sources / name), "here"):
-            assert column_names(file, "here") == list(table())
+            assert read_column_names(file, "here") == list(table())
 
 
 def good(num=130):

@@ -117,7 +117,7 @@ def test_every_split_has_each_labels_share(write):
     source = write([(f"t {i}", label) for i, label in enumerate(labels)], ("text", "label"))
     rows, found, _, _ = drawn(source=source, stratify=True)
     for name in SPLITS:
-        counts = Counter(rows.names[label] for label in rows.labels[found[name]])
+        counts = Counter(rows.label_names[label] for label in rows.labels[found[name]])
         for label in "abc":
             assert counts[label] == pytest.approx(len(found[name]) * labels.count(label) / 1_000, abs=2)
     assert load_corpus(settings(source=source, stratify=True)).facts.rare_labels == ("c", "d")
@@ -189,7 +189,7 @@ def test_near_duplicates_are_those_that_share_four_fifths_of_their_word_pairs():
 
 
 def test_of_very_many_texts_a_sample_is_looked_at(monkeypatch):
-    monkeypatch.setattr("harness.dataset.duplicates.MOST_NEAR_ROWS", 400)
+    monkeypatch.setattr("harness.dataset.duplicates.MAX_NEAR_ROWS", 400)
     train = sentences(1_000, 0)
     num_near, num_checked = count_near_duplicates(train, [train[:300]])
     assert num_checked == 400

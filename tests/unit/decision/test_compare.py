@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.decision.compare import CompareOptions, compare
 from harness.decision.pairing import pair_cells
 from harness.errors import UserError
@@ -25,7 +25,7 @@ def dollars(hourly):
 
 
 def cells(*records, hourly=3.6):
-    return price(summarise(records), lambda _: dollars(hourly))
+    return price(summarize(records), lambda _: dollars(hourly))
 
 
 def runs(*step_s, axes=None, machine=HERE, minutes=0.0, peak=600, **fields):

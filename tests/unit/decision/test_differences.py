@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.decision.differences import describe_difference, differences, require_same, slice_words, work_key
 from harness.errors import UserError
 from tests.make_records import GIB, make_machine, make_record
@@ -13,7 +13,7 @@ HERE, THERE = make_machine(), make_machine(machine_id="xeon-2c-8g-000002", host=
 
 
 def found(*records):
-    return differences(summarise(records))
+    return differences(summarize(records))
 
 
 def told(*records):

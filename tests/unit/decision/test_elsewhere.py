@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.decision.elsewhere import NOT_MEASURED, card_names, price_elsewhere
 from harness.errors import UserError
 from harness.pricing import cost
@@ -46,7 +46,7 @@ TABLE = PriceTable(
 
 
 def priced(*records, found=PAID):
-    return cost.price(summarise(records), lambda one: found if one.machine_id == GPUS.id else "no row")
+    return cost.price(summarize(records), lambda one: found if one.machine_id == GPUS.id else "no row")
 
 
 def on_gpu(train_s=40, **axes):

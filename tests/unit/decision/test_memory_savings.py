@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.decision.memory_savings import (
     ACTIVATIONS,
     BASE,
@@ -28,7 +28,7 @@ HOURLY = Price(3.6, "m5.xlarge", "aws", "us-east-1", "stated", "2026-07", "list"
 
 
 def priced(*records):
-    return price(summarise(records), lambda _summary: HOURLY)
+    return price(summarize(records), lambda _summary: HOURLY)
 
 
 def cell(*, peak=600, step_s=1.0, axes=None, outcome="ok", **sections):

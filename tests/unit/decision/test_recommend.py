@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.cli.views.recommend import describe_recommendation, recommendation_fields
 from harness.decision.recommend import balanced, recommend
 from harness.decision.requirements import Requirements, parse_duration
@@ -37,7 +37,7 @@ def run(machine, train_s, accuracy=0.8, **more):
 
 
 def price_all(records, prices=None):
-    return cost.price(summarise(records), lambda one: PRICES.get(one.machine_id) if prices is None else prices)
+    return cost.price(summarize(records), lambda one: PRICES.get(one.machine_id) if prices is None else prices)
 
 
 def advise(records, **asked):

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.analysis.estimate import Estimate, intervals_disjoint, ratio
-from harness.analysis.summarize import summarise
+from harness.analysis.estimate import Estimate, intervals_disjoint, ratio_estimate
+from harness.analysis.summarize import summarize
 from harness.decision.scaling import best_cost, communication_fraction, num_devices, scaling_series, several_gpus_ran
 from harness.pricing.cost import Price, price
 from tests.make_records import MIB, make_machine, make_record
@@ -18,7 +18,7 @@ FOUR_GPUS = make_machine(machine_id="4x-v100-000001", gpus=["Tesla V100-SXM2-16G
 
 def priced(records, rates=None):
     """Priced at 3.6 USD an hour, each throughput replaced by (value, low, high) of `rates`, by device and batch."""
-    cells = price(summarise(records), lambda _summary: HOURLY)
+    cells = price(summarize(records), lambda _summary: HOURLY)
     if rates is None:
         return cells
     given = [
@@ -171,7 +171,7 @@ def test_the_cheapest_number_of_devices_is_clearly_cheaper_than_the_base():
 )
 def test_exposed_communication_by_hand(sync, no_sync, fraction):
     # Medians 1.25 and 1.0: (1.25 - 1) / 1.25. Noise below 0 is 0.
-    (summary,) = summarise([cell("cpu-ddp2", 16, training={"communication": (sync, no_sync)})])
+    (summary,) = summarize([cell("cpu-ddp2", 16, training={"communication": (sync, no_sync)})])
     assert communication_fraction(summary) == pytest.approx(fraction)
 
 
@@ -181,22 +181,25 @@ def test_exposed_communication_is_the_mean_of_the_runs_and_none_where_nobody_mea
         cell("cpu-ddp2", 16, repeat=1, training={"communication": ([1.0], [1.1])}),
         cell("cpu-ddp2", 16, repeat=2),
     ]
-    (summary,) = summarise(runs)
+    (summary,) = summarize(runs)
     assert communication_fraction(summary) == pytest.approx(0.05)
-    (alone,) = summarise([cell("cpu", 16)])
+    (alone,) = summarize([cell("cpu", 16)])
     assert communication_fraction(alone) is None
 
 
 def test_a_ratio_by_hand():
     # a = 100 (90 to 120), b = 50 (45 to 52): 2; below sqrt(0.1^2 + 0.04^2), above sqrt(0.2^2 + 0.1^2).
-    found = ratio(Estimate(100.0, 90.0, 120.0, ""), Estimate(50.0, 45.0, 52.0, ""))
+    found = ratio_estimate(Estimate(100.0, 90.0, 120.0, ""), Estimate(50.0, 45.0, 52.0, ""))
     assert (found.value, found.low, found.high) == pytest.approx((2.0, 2 - 2 * 0.107703, 2 + 2 * 0.223607), rel=1e-5)
 
 
 def test_a_ratio_never_reaches_below_nought_and_needs_both_intervals():
     wide, narrow = Estimate(10.0, 0.0, 20.0, ""), Estimate(10.0, 5.0, 15.0, "")
-    assert ratio(wide, narrow).low == 0.0
-    assert (ratio(wide, Estimate(10.0, None, None, "")).low, ratio(Estimate(10.0, None, None, ""), wide).high) == (
+    assert ratio_estimate(wide, narrow).low == 0.0
+    assert (
+        ratio_estimate(wide, Estimate(10.0, None, None, "")).low,
+        ratio_estimate(Estimate(10.0, None, None, ""), wide).high,
+    ) == (
         None,
         None,
     )

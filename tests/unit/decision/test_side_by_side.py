@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.decision.side_by_side import PER_1000, SPEED, hosts_of, machine_types, side_by_side, verdict
 from harness.pricing import cost
 from harness.pricing.prices import Price
@@ -29,7 +29,7 @@ def run(machine, step_s=1.0, spread_s=0.0, **more):
 
 
 def priced(records, prices=None, assumed=None):
-    return cost.price(summarise(records), lambda one: (prices or {}).get(one.machine_id, HOURLY), assumed)
+    return cost.price(summarize(records), lambda one: (prices or {}).get(one.machine_id, HOURLY), assumed)
 
 
 def lay(records, prices=None, **more):
@@ -115,7 +115,7 @@ def test_a_deadline_counts_from_the_order_of_a_machine():
 
 
 def test_seconds_that_are_waited_for_by_plan():
-    summary = summarise([run(A)])[0]
+    summary = summarize([run(A)])[0]
     book = Assumptions().prices
     assert cost.waited_seconds(summary, None, book).value == pytest.approx(234)
     assert cost.waited_seconds(summary, replace(HOURLY, plan="own"), book).value == pytest.approx(54)
@@ -134,7 +134,7 @@ class TestHosts:
         pooled = next(cell for cell in line.squares if hosts_of(cell) is not None)
         rate, spread = pooled.summary.samples_per_s, hosts_of(pooled)
         # Hosts at 16 and 20 samples a second: 18, reaching over both, so that 19 can't be ranked against it.
-        assert (rate.value, spread.least, spread.most) == (pytest.approx(18), pytest.approx(16), pytest.approx(20))
+        assert (rate.value, spread.slowest, spread.fastest) == (pytest.approx(18), pytest.approx(16), pytest.approx(20))
         assert (rate.low, rate.high) == (pytest.approx(16), pytest.approx(20))
         assert pooled.usd_per_1000_samples.value == pytest.approx(0.1 / 18)
         assert verdict(line.squares, SPEED)[1] != ()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.decision.study_cost import study_cost
 from harness.pricing.cost import price
 from harness.pricing.prices import Price
@@ -20,7 +20,7 @@ BILL = RentalTerms(startup_s=60, setup_s=120)
 
 def spent(runs, prices=None, **more):
     found = prices or {}
-    cells = price(summarise(runs), lambda summary: found.get(summary.machine_id, HOURLY))
+    cells = price(summarize(runs), lambda summary: found.get(summary.machine_id, HOURLY))
     return study_cost(cells, BILL, **more)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.decision.worth import find_errors, judge_cell_worth, judge_worth
 from harness.pricing.cost import price
 from harness.pricing.prices import Price
@@ -27,7 +27,7 @@ def assume(value=(), **prices):
 
 def judge_records(*records, assumed=None, found=HOURLY):
     assumed = assumed or assume()
-    return judge_worth(price(summarise(records), lambda _summary: found, assumed), assumed)
+    return judge_worth(price(summarize(records), lambda _summary: found, assumed), assumed)
 
 
 def exactly(value):
@@ -123,7 +123,7 @@ def test_a_run_that_never_ends_on_spot_machines_has_no_worth():
     spot = Price(
         0.1, "m5.xlarge", "aws", "us-east-1", "stated", "2026-07", "list", None, usd_per_hour_spot=0.1, plan="spot"
     )
-    (cell,) = price(summarise([make_record()]), lambda _summary: spot, assumed)
+    (cell,) = price(summarize([make_record()]), lambda _summary: spot, assumed)
     assert (cell.usd_billed, cell.usd_per_month, cell.usd_per_run.value) == (None, None, exactly(54 * 0.1 / 3600))
     assert judge_cell_worth(cell, assumed) is None
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.result_warnings import result_warnings
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.dataset.corpus import Corpus, write_texts
 from harness.execution.baselines import run_baseline
 from harness.schema.record import was_fitted_on_part
@@ -48,9 +48,9 @@ def test_the_majority_class_needs_no_library_and_pays_for_none(tmp_path, monkeyp
 
 def test_what_saw_a_part_of_the_rows_says_so():
     record = make_baseline("tfidf")
-    (quiet,) = summarise([record])
+    (quiet,) = summarize([record])
     part = record.model_copy(update={"baseline": record.baseline.model_copy(update={"num_fitted": 1_000})})
-    (loud,) = summarise([part])
+    (loud,) = summarize([part])
 
     assert not was_fitted_on_part(record) and was_fitted_on_part(part)
     assert not any("fitted on" in warning for warning in result_warnings(quiet))

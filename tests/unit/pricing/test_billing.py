@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.analysis.estimate import Estimate, map_estimate
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.pricing import formulas
 from harness.pricing.cost import billed_cost, prediction_rate, price
 from harness.pricing.prices import Price
@@ -29,7 +29,7 @@ UNEVEN = [0.9, 1.1] * 20
 
 def priced(*records, found=HOURLY, **prices):
     assumed = Assumptions.model_validate({"prices": prices})
-    return price(summarise(records), apply_plan(lambda _summary: found, assumed.prices), assumed)
+    return price(summarize(records), apply_plan(lambda _summary: found, assumed.prices), assumed)
 
 
 def one(*records, **more):

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from harness.analysis.memory_growth import held_bytes
+from harness.analysis.memory_growth import settled_memory_bytes
 from harness.pricing.checkpoint_cost import checkpoint_seconds, with_measured_checkpoints
 from harness.pricing.energy_cost import measure_joules
 from harness.report.sections.assumptions import input_rows
@@ -67,5 +67,5 @@ def test_what_was_counted_of_the_last_piece_alone_is_not_taken_for_the_whole_run
     two = make_record(training={"pieces": [piece(0, 1.0), piece(9, 1.0, first=20)], "held_bytes": held}, energy=energy)
     assert measure_joules([one])[0].value == 500.0
     assert measure_joules([two]) is None
-    assert held_bytes(one) == held[0][3:]
-    assert held_bytes(two) == held[0][23:]
+    assert settled_memory_bytes(one) == held[0][3:]
+    assert settled_memory_bytes(two) == held[0][23:]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.analysis.estimate import Estimate
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.pricing.cost import (
     Price,
     Priced,
@@ -29,7 +29,7 @@ DOLLARS = [field.name for field in fields(Priced) if field.name.startswith("usd_
 
 
 def priced(*records, found=HOURLY):
-    (row,) = price(summarise(records), lambda _summary: found)
+    (row,) = price(summarize(records), lambda _summary: found)
     return row
 
 
@@ -118,7 +118,7 @@ def test_a_run_without_evaluation_costs_set_up_and_training():
 
 
 def test_without_training_seconds_a_run_has_no_dollars():
-    (summary,) = summarise([make_record(phases={"train_s": None})])
+    (summary,) = summarize([make_record(phases={"train_s": None})])
     assert run_seconds(summary) is None
 
 
@@ -128,7 +128,7 @@ def test_a_target_reached_without_known_set_up_costs_what_is_known():
     record = make_record(
         phases=phases, sections={"training": {"target_accuracy": 0.75}}, training={"evaluations": looks}
     )
-    (summary,) = summarise([record])
+    (summary,) = summarize([record])
     assert seconds_to_target(summary).value == 11.5
     assert run_seconds(summary).value == 50.0
 
@@ -137,14 +137,14 @@ def test_max_steps_stand_for_the_epochs_they_come_to():
     # 250 planned updates of 16 over 2,000 rows are 2 epochs, though a limit stopped the run after 40 of them.
     training = {"num_updates_planned": 250, "stopped_early": "limits.max_train_s = 40 s reached"}
     record = make_record(sections={"training": {"max_steps": 250, "epochs": 7}}, training=training)
-    (summary,) = summarise([record])
+    (summary,) = summarize([record])
     assert num_epochs(summary) == 2.0
     assert whole_dataset_seconds(summary).value == 1250.0
     assert priced(record).usd_whole_dataset.value == exactly(0.125)
 
 
 def test_epochs_hold_without_max_steps():
-    (summary,) = summarise([make_record(sections={"training": {"epochs": 0.5}})])
+    (summary,) = summarize([make_record(sections={"training": {"epochs": 0.5}})])
     assert num_epochs(summary) == 0.5
 
 
@@ -182,7 +182,7 @@ def test_each_summary_is_priced_by_its_own_machine_in_order():
         asked.append(summary.config.batch_size)
         return HOURLY if summary.config.batch_size != 16 else "no price"
 
-    rows = price(summarise(records), find)
+    rows = price(summarize(records), find)
     assert asked == [8, 16, 32]
     assert [row.missing for row in rows] == [None, "no price", None]
     assert [row.usd_train is None for row in rows] == [False, True, False]
@@ -222,5 +222,5 @@ def test_without_a_gpu_left_over_there_is_one_price(num_gpus, device, training):
 
 
 def test_a_cell_that_never_ran_on_a_gpu_has_no_share():
-    (summary,) = summarise([make_record(axes={"device": "gpu"}, outcome="oom", reason="no memory")])
+    (summary,) = summarize([make_record(axes={"device": "gpu"}, outcome="oom", reason="no memory")])
     assert gpu_share(summary) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.pricing.cost import price
 from harness.pricing.energy_cost import READINGS, joules_of_readings, measure_joules
 from harness.pricing.prices import Price
@@ -18,7 +18,7 @@ COUNTED = {"source": "RAPL", "seconds": 52.0, "cpu_joules": (3000.0,), "dram_jou
 
 def use(*records, **energy):
     assumed = Assumptions.model_validate({"prices": {"energy": energy}})
-    return price(summarise(records), lambda _summary: HOURLY, assumed)[-1].energy
+    return price(summarize(records), lambda _summary: HOURLY, assumed)[-1].energy
 
 
 def reading(at_s, watts, gpu=0):
@@ -126,12 +126,12 @@ def test_runs_of_another_instrument_are_not_averaged_in():
 
 def test_more_rows_draw_more_at_the_same_mean_power():
     assumed = Assumptions.model_validate({"prices": {"retraining": {"num_rows": 10_000}}})
-    (cell,) = price(summarise([make_record(energy=COUNTED)]), lambda _summary: HOURLY, assumed)
+    (cell,) = price(summarize([make_record(energy=COUNTED)]), lambda _summary: HOURLY, assumed)
     assert cell.energy.joules.value == exactly(3600 * 214 / 54)
 
 
 def test_energy_needs_no_price_and_a_baseline_has_it_too():
-    (cell,) = price(summarise([make_baseline(energy=COUNTED)]), lambda _summary: "no row has this machine")
+    (cell,) = price(summarize([make_baseline(energy=COUNTED)]), lambda _summary: "no row has this machine")
     assert (cell.price, cell.energy.joules.value) == (None, 3600.0)
 
 

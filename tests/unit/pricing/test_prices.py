@@ -7,7 +7,7 @@ from datetime import date
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.errors import UserError
 from harness.files import PACKAGE_FOLDER
 from harness.pricing import price_table
@@ -411,7 +411,7 @@ class TestPriceFinder:
     OTHER = make_machine(machine_id="xeon-16c-64g-000002", num_logical=16)
 
     def find(self, table, *records, **options):
-        summaries = summarise(records)
+        summaries = summarize(records)
         finder = price_finder(table, summaries, **options)
         return [finder(summary) for summary in summaries]
 
@@ -524,7 +524,7 @@ class TestDetected:
             axes={"batch_size": 8}, minutes=1,
             detected={"vendor": "aws", "instance": "m5.xlarge", "region": "eu-west-1", "is_spot": True},
         )  # fmt: skip
-        summaries = summarise([old, new])
+        summaries = summarize([old, new])
         found = [price_finder(table, summaries)(summary) for summary in summaries]
         assert [(price.basis, price.region) for price in found] == [("detected", "eu-west-1")] * 2
 
@@ -586,7 +586,7 @@ class TestOwnRates:
         detected = DetectedInstance(vendor="aws", instance="x9.huge", region="moon-1", is_spot=None)
         found = price_of(table, detected=detected, book=book)
         assert (found.basis, found.usd_per_hour) == ("detected", 4.5)
-        summaries = summarise([make_record()])
+        summaries = summarize([make_record()])
         finder = price_finder(table, summaries, instances={CPU.id: "x9.huge"}, book=book)
         assert finder(summaries[0]).usd_per_hour == 4.5
 

@@ -7,7 +7,7 @@ from datetime import date
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.pricing.prices import Price
 from harness.pricing.rates import apply_plan, committed_usd_per_hour, own_formula, own_parts, price_under_plan
 from harness.schema.assumptions import PriceBook, load_assumptions
@@ -163,5 +163,5 @@ def test_a_price_that_was_typed_in_stands_under_every_plan(plan):
 def test_paying_asks_for_each_summarys_own_machine(tmp_path):
     file = tmp_path / "prices.toml"
     file.write_text('plan = "own"\n[own]\nmachine = "epyc-4c-16g-000001"\n')
-    (summary,) = summarise([make_record()])
+    (summary,) = summarize([make_record()])
     assert apply_plan(lambda _summary: LISTED, load_assumptions(file).prices)(summary).plan == "own"

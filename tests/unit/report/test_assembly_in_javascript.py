@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.decision.choice import choose
 from harness.decision.worth import judge_cell_worth
 from harness.pricing.cost import Priced, price
@@ -58,7 +58,7 @@ VALUES = [{}, {"today": "by_hand"}, {"false_positive_usd": 0.1, "false_negative_
 def make_summaries():
     """Cells of every kind: measured, judged and not, failed, baselines, repeated, with energy, without a price."""
     test = make_record().training.test.model_dump()
-    return summarise(
+    return summarize(
         [
             make_record(energy={"source": "RAPL", "seconds": 50.0, "cpu_joules": (3000.0,)}),
             make_record(axes={"batch_size": 4}, training={"accuracy": None}, minutes=1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.pricing.cost import price
 from harness.report.formatting import USD
 from harness.report.markdown import markdown
@@ -39,7 +39,7 @@ def run(order, accuracies, *, seed=0, chunks=3, lr=1e-4):
 
 
 def cells_of(*records):
-    return price(summarise(records), lambda _: ASSUMED)
+    return price(summarize(records), lambda _: ASSUMED)
 
 
 def test_both_orders_stand_side_by_side_with_time_and_dollars():

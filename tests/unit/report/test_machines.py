@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.decision.choice import choose
 from harness.decision.differences import differences
 from harness.decision.elsewhere import OtherPrice, OtherPrices
@@ -38,7 +38,7 @@ def run(machine, step_s=1.0, **more):
 
 
 def cells_of(*records):
-    return cost.price(summarise(records), lambda one: PRICES.get(one.machine_id, replace(HOURLY, basis="assumed")))
+    return cost.price(summarize(records), lambda one: PRICES.get(one.machine_id, replace(HOURLY, basis="assumed")))
 
 
 def section(*records, **more):
@@ -160,13 +160,13 @@ def test_what_hardware_is_called(changes, label):
 
 
 def test_a_stated_slice_is_labelled_too():
-    cells = cost.price(summarise([run(SLICE)]), lambda _one: HOURLY)
+    cells = cost.price(summarize([run(SLICE)]), lambda _one: HOURLY)
     assert list(machine_labels(cells).values()) == ["m5.xlarge (slice: 1 of 4 CPUs)"]
 
 
 def test_differences_are_printed_with_the_machines_names(tmp_path):
     records = [run(A, packages={"torch": "2.12.0"}), run(B, 0.5, packages={"torch": "2.13.0"})]
-    told = differences(summarise(records))
+    told = differences(summarize(records))
     cells = cells_of(*records)
     assert machines(cells, Assumptions(), USD, differences=told).differences == (
         "torch: 2.12.0 on m5.xlarge; 2.13.0 on c7i.8xlarge",
@@ -240,7 +240,7 @@ def test_hostile_names_stay_text(tmp_path):
         run(A, axes={"seq_len": 32}),
     ]
     prices = {A.id: replace(HOURLY, instance=evil), B.id: HOURLY}
-    cells = cost.price(summarise([*records, run(B)]), lambda one: prices[one.machine_id])
+    cells = cost.price(summarize([*records, run(B)]), lambda one: prices[one.machine_id])
     text = write_report(cells, tmp_path, generated_at=AT).read_text(encoding="utf-8")
     assert not re.search(r"<b onclick", text)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.decision.choice import choose
 from harness.decision.study_cost import study_cost
 from harness.pricing.cost import price
@@ -39,7 +39,7 @@ def assume(value=(), given=(), **prices):
 
 
 def price_all(records, assumed, found=HOURLY):
-    return price(summarise(records), apply_plan(lambda _summary: found, assumed.prices), assumed)
+    return price(summarize(records), apply_plan(lambda _summary: found, assumed.prices), assumed)
 
 
 def section(records, assumed=None, found=HOURLY, invoice_usd=None):
@@ -346,7 +346,7 @@ class TestCurrency:
     def test_bars_of_machines_are_drawn_in_the_currency(self):
         other = make_machine(machine_id="epyc-8c-32g-000002", num_logical=8)
         prices = {other.id: replace(HOURLY, instance="m5.2xlarge")}
-        summaries, drawn = summarise([make_record(), make_record(machine=other)]), {}
+        summaries, drawn = summarize([make_record(), make_record(machine=other)]), {}
         for assumed in (assume(), assume(currency=EUR)):
             cells = price(summaries, lambda summary: prices.get(summary.machine_id, HOURLY), assumed)
             money = MoneyFormat(assumed.prices.currency)

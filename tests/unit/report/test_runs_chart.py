@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.pricing.cost import price
 from harness.report import write_report
 from harness.report.charts.runs import runs_charts
@@ -22,7 +22,7 @@ def nightly(num, *, size=16, step_s=1.0, **fields):
 
 
 def cells(records):
-    return price(summarise(records), lambda _: ASSUMED)
+    return price(summarize(records), lambda _: ASSUMED)
 
 
 def test_every_run_of_a_cell_with_more_than_five():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.mfu import with_mfu
-from harness.analysis.summarize import summarise
+from harness.analysis.summarize import summarize
 from harness.schema.model_shapes import ModelShape
 from harness.workflows.seq_len_advice import PADDINGS, Speed, advise_seq_len, candidates, like_cells, work_of
 from tests.make_records import make_machine, make_record
@@ -83,7 +83,7 @@ class TestSpeed:
             )
             for length, seconds in seconds_by_length
         ]  # fmt: skip
-        return with_mfu(summarise(records), lambda *_: None)
+        return with_mfu(summarize(records), lambda *_: None)
 
     def speed(self, measured, length=64):
         shape = ModelShape(hidden=384, layers=6, heads=12, intermediate=1536)  # as the records' model
@@ -117,10 +117,10 @@ class TestSpeed:
         here = self.cells((64, 2.0))
         others = [
             *self.cells((64, 2.0), machine="another"),
-            *with_mfu(summarise([make_record(axes={"precision": "bf16"})]), lambda *_: None),
+            *with_mfu(summarize([make_record(axes={"precision": "bf16"})]), lambda *_: None),
         ]
-        longer = with_mfu(summarise([make_record(sections={"training": {"epochs": 5, "lr": 1e-3}})]), lambda *_: None)
-        elsewhere = with_mfu(summarise([make_record(sections={"data": {"source": "mine.csv"}})]), lambda *_: None)
+        longer = with_mfu(summarize([make_record(sections={"training": {"epochs": 5, "lr": 1e-3}})]), lambda *_: None)
+        elsewhere = with_mfu(summarize([make_record(sections={"data": {"source": "mine.csv"}})]), lambda *_: None)
         alike, same = like_cells(config, [*here, *others, *longer, *elsewhere], "epyc-4c-16g-000001")
         assert alike == [*here, *longer, *elsewhere]
         assert same == [*here, *longer]
