@@ -38,8 +38,7 @@ from statistics import fmean, stdev, variance
 import power_workers
 from scipy.stats import trim_mean
 
-from harness.analysis.abba import ratio_by_rounds
-from harness.analysis.significance import SIGNIFICANCE_LEVEL, LogRatio
+from harness.analysis.significance import SIGNIFICANCE_LEVEL, LogRatio, ratio_by_rounds
 from harness.analysis.throughput import measure_windows
 from harness.decision.compare import CANNOT_TELL, NO_DIFFERENCE, SPEED, CompareOptions, compare
 from harness.decision.pairing import pair_cells

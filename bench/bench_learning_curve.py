@@ -32,6 +32,7 @@ import numpy as np
 from harness.analysis.power_law import MeasuredErrors, fit_power_law, measure_errors
 from harness.dataset.corpus import Corpus, load_corpus, write_texts
 from harness.decision.learning_curve import LearningCurve, learning_curves, whole_error
+from harness.errors import Unavailable
 from harness.execution.baselines import run_baseline
 from harness.files import atomic_write_text
 from harness.report.sections.learning import curve_names
@@ -95,8 +96,8 @@ def judge(out: Path, smallest: int) -> None:
             *(np.array(one[key]) for key in ("num_train", "error", "covariance")), one["run_variance"]
         )
         law = fit_power_law(errors)
-        if isinstance(law, str):
-            refused.append(law)
+        if isinstance(law, Unavailable):
+            refused.append(law.reason)
             continue
         found, gain = law.accuracy(twice), law.gain(sizes[-1], twice)
         held.append(found.low <= one["truth"] <= found.high)
@@ -154,9 +155,9 @@ def foretell_largest(curve: LearningCurve, name: str) -> str:
     )
     law = fit_power_law(others)
     fitted = f"{others.num_train[0]:,} to {others.num_train[-1]:,}"
-    found = law if isinstance(law, str) else law.accuracy(end.num_train)
-    if isinstance(found, str):
-        return f"| {name} | {fitted} | {end.num_train:,} | no figure: {found} | {end.accuracy.value:.3f} | |"
+    found = law if isinstance(law, Unavailable) else law.accuracy(end.num_train)
+    if isinstance(found, Unavailable):
+        return f"| {name} | {fitted} | {end.num_train:,} | no figure: {found.reason} | {end.accuracy.value:.3f} | |"
     held = found.low <= end.accuracy.value <= found.high
     return (
         f"| {name} | {fitted} | {end.num_train:,} | {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) "

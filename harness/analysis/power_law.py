@@ -1,7 +1,8 @@
-"""Error over the number of training examples: a power law with an offset, and what it foretells (pure).
+"""Fit a power law with an offset, error(n) = offset + scale * n^-exponent, to test errors over training set sizes.
 
-Source of the form: Cortes et al., Learning curves, NIPS 6 (1993), 327-334; Hestness et al., Deep learning scaling is
-predictable, empirically, arXiv:1712.00409 (2017), who also name the region of few examples in which it does not hold yet.
+Sources: C. Cortes et al., "Learning curves: asymptotic values and rate of convergence", NIPS 6 (1993), 327-334;
+J. Hestness et al., "Deep learning scaling is predictable, empirically", arXiv:1712.00409 (2017), which also describes
+the small-data region where the law does not hold yet.
 """
 
 from __future__ import annotations
@@ -13,28 +14,27 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.analysis.estimate import Estimate, t_quantile
+from harness.errors import Unavailable
 
-MIN_SIZES = 4  # three constants, and one more to see whether they fit
-MIN_SPAN = 4.0  # largest number of examples over the smallest
-MAX_EXTRAPOLATION = 4.0  # times the largest number of examples: beyond it nothing is foretold
-MIN_FIT_P_VALUE = (
-    0.01  # of the draws from a fitted curve, the share that may miss their own fit by more than what was measured does
-)
+MIN_SIZES = 4  # three parameters, and one more point to test the fit
+MIN_SPAN = 4.0  # largest training set size over the smallest
+MAX_EXTRAPOLATION = 4.0  # no extrapolation beyond this multiple of the largest measured size
+MIN_FIT_P_VALUE = 0.01  # reject the fit below this share of bootstrap draws with a larger residual
 NUM_DRAWS = 1000
 _SEED = 20261126
-_EXPONENTS = np.geomspace(0.05, 2.0, 60)  # what was seen of language and images lies between 0.07 and 0.5 (Hestness)
+_EXPONENTS = np.geomspace(0.05, 2.0, 60)  # published exponents for text and images are 0.07 to 0.5 (Hestness et al.)
 
 
 @dataclass(frozen=True)
 class MeasuredErrors:
-    """What was measured on one test set after training on different numbers of examples, fewest first.
+    """Test errors measured on one test set, sorted by training set size, ascending.
 
     Attributes:
-        num_train: `(num_sizes,)`.
-        error: Share of the test set labelled wrong, mean over seeds. `(num_sizes,)`.
-        covariance: Of `error`, by test examples and seeds. `(num_sizes, num_sizes)`.
-        run_variance: Of one more run's error about its mean over seeds.
-        freedom: Degrees of freedom of the spread between seeds; 0 where every size has one run.
+        num_train: Training set sizes, shape `(num_sizes,)`.
+        error: Fraction of the test set misclassified, mean over seeds, shape `(num_sizes,)`.
+        covariance: Covariance of `error` over test examples and seeds, shape `(num_sizes, num_sizes)`.
+        run_variance: Variance of a single run's error around the mean over seeds, at the largest size.
+        degrees_of_freedom: Degrees of freedom of the variance between seeds; 0 if every size has a single run.
     """
 
     num_train: np.ndarray
@@ -44,24 +44,25 @@ class MeasuredErrors:
     degrees_of_freedom: int = 0
 
     def gain(self, start: int, end: int) -> Estimate:
-        """By how much accuracy at one place is above that at another, with its 95 % interval."""
+        """Return the accuracy gain from size index `start` to size index `end`, with its 95 % interval."""
         value, quantile = (
             float(self.error[start] - self.error[end]),
             t_quantile(self.degrees_of_freedom or math.inf),
         )
-        half = quantile * _spread(self.covariance, start, end) ** 0.5
+        half = quantile * _difference_variance(self.covariance, start, end) ** 0.5
         return Estimate(value, value - half, value + half, "over test examples and seeds")
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """error(n) = offset + scale x n ** -exponent, as fitted, and as fitted to draws.
+    """A fitted curve error(n) = offset + scale * n^-exponent, with its bootstrap draws.
 
     Attributes:
-        smallest, largest: Numbers of examples that were fitted.
-        draws: Offset, scale and exponent of each draw. `(NUM_DRAWS, 3)`.
-        run_noise: Of one more run, a value a draw. `(NUM_DRAWS,)`.
-        p_value: Share of the draws from this curve that miss their own fit by more than what was measured misses this one.
+        smallest: Smallest training set size that was fitted.
+        largest: Largest training set size that was fitted.
+        draws: Offset, scale and exponent of each bootstrap draw, shape `(NUM_DRAWS, 3)`.
+        run_noise: Random deviation of one more run, one value per draw, shape `(NUM_DRAWS,)`.
+        p_value: Goodness of fit: share of draws whose residual is at least as large as the measured one.
     """
 
     offset: float
@@ -75,135 +76,143 @@ class PowerLaw:
 
     @property
     def max_num_train(self) -> float:
-        """The most examples of which anything is foretold."""
+        """Largest training set size that predictions are made for."""
         return MAX_EXTRAPOLATION * self.largest
 
     def fitted(self, num_train: float) -> float:
-        """The curve's accuracy."""
+        """Return the accuracy on the fitted curve."""
         return 1 - float(self.offset + self.scale * num_train**-self.exponent)
 
-    def accuracy(self, num_train: float) -> Estimate | str:
-        """What one more run with so many examples would reach, with its prediction interval; or why that is not told."""
+    def accuracy(self, num_train: float) -> Estimate | Unavailable:
+        """Predict one more run's accuracy at a training set size, with its 95 % prediction interval."""
         if num_train > self.max_num_train:
             return self._too_far(num_train)
-        drawn = np.clip(self._drawn(num_train) + self.run_noise, 0, 1)
+        drawn = np.clip(self._drawn_accuracies(num_train) + self.run_noise, 0, 1)
         return _estimate(self.fitted(num_train), drawn, "prediction interval of one more run")
 
-    def gain(self, start: float, end: float) -> Estimate | str:
-        """By how much a run at `end` would be above one at `start`, with its prediction interval; or why that is not told."""
+    def gain(self, start: float, end: float) -> Estimate | Unavailable:
+        """Predict the accuracy gain of a run at size `end` over one at `start`, with its 95 % prediction interval."""
         if end > self.max_num_train:
             return self._too_far(end)
-        noise = self.run_noise - np.roll(self.run_noise, 1)  # of two runs
-        drawn = self._drawn(end) - self._drawn(start) + noise
+        noise = self.run_noise - np.roll(self.run_noise, 1)  # the difference of two independent runs
+        drawn = self._drawn_accuracies(end) - self._drawn_accuracies(start) + noise
         return _estimate(self.fitted(end) - self.fitted(start), drawn, "prediction interval between two runs")
 
     def reachable_accuracy(self) -> Estimate:
-        """The curve's accuracy at the most examples of which anything is foretold."""
-        return _estimate(self.fitted(self.max_num_train), self._drawn(self.max_num_train), "bootstrap of the curve")
+        """Return the curve's accuracy at `max_num_train`, with its bootstrap interval."""
+        return _estimate(
+            self.fitted(self.max_num_train), self._drawn_accuracies(self.max_num_train), "bootstrap of the curve"
+        )
 
     def examples_for_share(self, share: float) -> Estimate:
-        """Examples at which the curve comes to a share of the reachable accuracy."""
+        """Return the training set size at which the curve reaches `share` of the reachable accuracy."""
         law = np.array([[self.offset, self.scale, self.exponent]])
-        found = _examples_at(1 - share * np.array([self.fitted(self.max_num_train)]), law)[0]
-        drawn = _examples_at(1 - share * self._drawn(self.max_num_train), self.draws)
-        return _estimate(float(found), drawn, "bootstrap of the curve")
+        num_train = _examples_at(1 - share * np.array([self.fitted(self.max_num_train)]), law)[0]
+        drawn = _examples_at(1 - share * self._drawn_accuracies(self.max_num_train), self.draws)
+        return _estimate(float(num_train), drawn, "bootstrap of the curve")
 
-    def _drawn(self, num_train: float) -> np.ndarray:
-        """Each draw's accuracy."""
+    def _drawn_accuracies(self, num_train: float) -> np.ndarray:
+        """Return each draw's accuracy, shape `(NUM_DRAWS,)`."""
         offset, scale, exponent = self.draws.T
-        drawn: np.ndarray = 1 - offset - scale * num_train**-exponent
-        return drawn
+        accuracies: np.ndarray = 1 - offset - scale * num_train**-exponent
+        return accuracies
 
-    def _too_far(self, num_train: float) -> str:
-        return f"{num_train:,.0f} examples are more than {MAX_EXTRAPOLATION:g} times the most that were measured, {self.largest:,}"
+    def _too_far(self, num_train: float) -> Unavailable:
+        return Unavailable(
+            f"{num_train:,.0f} examples are more than {MAX_EXTRAPOLATION:g} times the most that were measured, {self.largest:,}"
+        )
 
 
-def measure_errors(right: Mapping[int, np.ndarray]) -> MeasuredErrors:
-    """Errors with their covariance, from which test examples were labelled right.
+def measure_errors(correct: Mapping[int, np.ndarray]) -> MeasuredErrors:
+    """Compute mean errors and their covariance from per-example correctness.
 
-    Test examples are one sample for all sizes: what makes the set easy or hard moves all together, and little of it is
-    left in a gain. A size's variance between seeds is taken half way to the mean of all sizes', since a few seeds tell
-    little of it. Of single runs the examples' own changes from size to size stand for it.
+    All sizes share one test set, so their errors are correlated: a hard test set raises all of them, and this common
+    part cancels in a gain. With few seeds a single size's variance between seeds is unreliable, so it is averaged with
+    the mean variance of all sizes. If every size has a single run, half the variance of the examples' change between
+    the two largest sizes stands in for the run variance.
 
     Args:
-        right: By number of training examples, 1 where a seed's run was right, 0 elsewhere. `(num_seeds, num_examples)`.
+        correct: Maps training set size to an array of shape `(num_seeds, num_examples)`: 1 where a seed's run
+            classified the example correctly, else 0.
     """
-    sizes = sorted(right)
-    by_example = np.stack([right[size].mean(axis=0) for size in sizes])
+    sizes = sorted(correct)
+    by_example = np.stack([correct[size].mean(axis=0) for size in sizes])
     num_examples = by_example.shape[1]
     covariance = np.atleast_2d(np.cov(by_example)) / num_examples
-    seen = {size: float(right[size].mean(axis=1).var(ddof=1)) for size in sizes if len(right[size]) > 1}
-    if seen:
-        usual = sum(seen.values()) / len(seen)
-        variance = np.array([(seen.get(size, usual) + usual) / 2 for size in sizes])
-        covariance = covariance + np.diag(variance / [len(right[size]) for size in sizes])
+    seed_variances = {size: float(correct[size].mean(axis=1).var(ddof=1)) for size in sizes if len(correct[size]) > 1}
+    if seed_variances:
+        mean_variance = sum(seed_variances.values()) / len(seed_variances)
+        variance = np.array([(seed_variances.get(size, mean_variance) + mean_variance) / 2 for size in sizes])
+        covariance = covariance + np.diag(variance / [len(correct[size]) for size in sizes])
         run_variance = float(variance[-1])
     else:
         run_variance = float(np.var(by_example[-1] - by_example[-2])) / num_examples / 2 if len(sizes) > 1 else 0.0
-    freedom = sum(len(right[size]) - 1 for size in seen)
-    return MeasuredErrors(np.array(sizes), 1 - by_example.mean(axis=1), covariance, run_variance, freedom)
+    degrees_of_freedom = sum(len(correct[size]) - 1 for size in seed_variances)
+    return MeasuredErrors(np.array(sizes), 1 - by_example.mean(axis=1), covariance, run_variance, degrees_of_freedom)
 
 
-def fit_power_law(measured: MeasuredErrors) -> PowerLaw | str:
-    """Fit the law, weighted by the errors' variances, with draws of what else might have been measured.
+def fit_power_law(measured: MeasuredErrors) -> PowerLaw | Unavailable:
+    """Fit a power law, weighted by the errors' variances, with a parametric bootstrap.
 
-    Where the fit is poor, the smallest size is left out and the rest is tried, as long as enough are left: a law of many
-    examples does not hold of few.
+    A poor fit is retried without the smallest size, while enough sizes remain: the law does not hold for few examples.
 
     Returns:
-        The law, or why there is none: too few sizes, too close to each other, no clear gain, or a poor fit.
+        The law, or `Unavailable`: too few sizes, sizes too close together, no significant gain, or a poor fit.
     """
-    found = _refusal(measured) or _fit_all(measured)
-    while isinstance(found, PoorFit):
-        rest = replace(
+    if unusable := _check_sizes(measured):
+        return unusable
+    fit = _fit_sizes(measured)
+    while isinstance(fit, Unavailable):
+        measured = replace(
             measured,
             num_train=measured.num_train[1:],
             error=measured.error[1:],
             covariance=measured.covariance[1:, 1:],
         )
-        if _refusal(rest):
-            return found
-        measured, found = rest, _fit_all(rest)
-    return found
+        if _check_sizes(measured):
+            return fit
+        fit = _fit_sizes(measured)
+    return fit
 
 
-class PoorFit(str):
-    """That a fit is poor, in words."""
-
-    __slots__ = ()
-
-
-def _refusal(measured: MeasuredErrors) -> str:
+def _check_sizes(measured: MeasuredErrors) -> Unavailable | None:
+    """Return the reason why no curve can be fitted to these sizes; None if one can."""
     sizes = measured.num_train
     if len(sizes) < MIN_SIZES:
-        return f"{len(sizes)} numbers of examples were measured, and a fit needs {MIN_SIZES}"
+        return Unavailable(f"{len(sizes)} numbers of examples were measured, and a fit needs {MIN_SIZES}")
     if sizes[-1] / sizes[0] < MIN_SPAN:
-        return f"{sizes[0]:,} and {sizes[-1]:,} examples are too close: a fit needs {MIN_SPAN:g} times the fewest"
+        return Unavailable(
+            f"{sizes[0]:,} and {sizes[-1]:,} examples are too close: a fit needs {MIN_SPAN:g} times the fewest"
+        )
     if (measured.gain(0, -1).low or 0.0) <= 0:
-        return f"accuracy is not clearly higher with {sizes[-1]:,} examples than with {sizes[0]:,}"
-    return ""
+        return Unavailable(f"accuracy is not clearly higher with {sizes[-1]:,} examples than with {sizes[0]:,}")
+    return None
 
 
-def _fit_all(measured: MeasuredErrors) -> PowerLaw | PoorFit:
-    """Fit to every size; the draws are the curve with noise of the measured covariance: a parametric bootstrap.
+def _fit_sizes(measured: MeasuredErrors) -> PowerLaw | Unavailable:
+    """Fit all given sizes and draw a parametric bootstrap: refits of the curve plus noise of the measured covariance.
 
-    They are made wider where the points miss the curve by more than that noise explains.
+    The noise is scaled up if the residuals exceed what the covariance explains.
+
+    Returns:
+        The law, or `Unavailable` if the p-value of the fit is below `MIN_FIT_P_VALUE`.
     """
     sizes, error = measured.num_train, measured.error
     weights = 1 / np.maximum(np.diag(measured.covariance), 1e-12)
     weights /= weights.sum()
+    # Sizes are divided by the smallest, so that offset and scale are of the same magnitude.
     span, first = sizes / sizes[0], float(sizes[0])
-    law = _refine(span, error, weights, _fit(span, error[None], weights)[0])
+    law = _refine(span, error, weights, _fit_on_grid(span, error[None], weights)[0])
     curve = law[0] + law[1] * span ** -law[2]
     random = np.random.default_rng(_SEED)
-    noise = random.standard_normal((NUM_DRAWS, len(sizes))) @ _root(measured.covariance).T
-    missed = float((error - curve) ** 2 @ weights)
-    by_draws = _weighted_sse(span, curve + noise, weights, _fit(span, curve + noise, weights))
-    p_value = (1 + int((by_draws >= missed).sum())) / (1 + NUM_DRAWS)
+    noise = random.standard_normal((NUM_DRAWS, len(sizes))) @ _matrix_root(measured.covariance).T
+    residual = float((error - curve) ** 2 @ weights)
+    drawn_residuals = _weighted_sse(span, curve + noise, weights, _fit_on_grid(span, curve + noise, weights))
+    p_value = (1 + int((drawn_residuals >= residual).sum())) / (1 + NUM_DRAWS)
     if p_value < MIN_FIT_P_VALUE:
-        return PoorFit(f"the points miss every such curve by more than their noise explains (p = {p_value:.3f})")
-    wider = max(1.0, missed / float(by_draws.mean())) ** 0.5
-    draws = _fit(span, np.clip(curve + wider * noise, 0, 1), weights)
+        return Unavailable(f"the points miss every such curve by more than their noise explains (p = {p_value:.3f})")
+    widening = max(1.0, residual / float(drawn_residuals.mean())) ** 0.5
+    draws = _fit_on_grid(span, np.clip(curve + widening * noise, 0, 1), weights)
     draws[:, 1] *= first ** draws[:, 2]
     return PowerLaw(
         offset=float(law[0]),
@@ -212,41 +221,59 @@ def _fit_all(measured: MeasuredErrors) -> PowerLaw | PoorFit:
         smallest=int(sizes[0]),
         largest=int(sizes[-1]),
         draws=draws,
-        run_noise=wider * measured.run_variance**0.5 * random.standard_normal(NUM_DRAWS),
+        run_noise=widening * measured.run_variance**0.5 * random.standard_normal(NUM_DRAWS),
         p_value=p_value,
     )
 
 
-def _fit(span: np.ndarray, errors: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Offset, scale and exponent of each row of errors, none below 0. `(num_rows, 3)`.
+def _fit_on_grid(span: np.ndarray, errors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Fit the law to each row of errors by separable least squares over a grid of exponents.
 
-    The law is linear but for its exponent (separable least squares: Golub and Pereyra, SIAM Journal on Numerical Analysis
-    10 (1973), 413-432): for each exponent of a grid the other two stand in closed form, and the best exponent counts.
+    Offset and scale are linear, so they have a closed form for each exponent; the exponent with the smallest weighted
+    sum of squares wins. Offset and scale are at least 0.
+
+    Source: G. H. Golub and V. Pereyra, SIAM Journal on Numerical Analysis 10 (1973), 413-432.
+
+    Args:
+        span: Training set sizes over the smallest, shape `(num_sizes,)`.
+        errors: Shape `(num_rows, num_sizes)`.
+        weights: Weights that sum to 1, shape `(num_sizes,)`.
+
+    Returns:
+        Offset, scale and exponent of each row, shape `(num_rows, 3)`.
     """
-    powers = span[None] ** -_EXPONENTS[:, None]  # (exponents, sizes)
-    middle, centre = powers @ weights, errors @ weights
-    apart, about = powers - middle[:, None], errors - centre[:, None]
-    across, together = apart**2 @ weights, (about * weights) @ apart.T  # (exponents,), (rows, exponents)
-    scale = np.maximum(together / across, 0)
-    offset = centre[:, None] - scale * middle
-    through_0 = (errors * weights) @ powers.T / (powers**2 @ weights)
-    scale, offset = np.where(offset < 0, through_0, scale), np.maximum(offset, 0)
-    # The weighted sum of squared residuals, less what no constant changes.
-    missed = scale**2 * across - 2 * scale * together + (centre[:, None] - offset - scale * middle) ** 2
-    rows, best = np.arange(len(errors)), missed.argmin(axis=1)
+    powers = span[None] ** -_EXPONENTS[:, None]  # (num_exponents, num_sizes)
+    mean_power, mean_error = powers @ weights, errors @ weights
+    centred_powers, centred_errors = powers - mean_power[:, None], errors - mean_error[:, None]
+    variance = centred_powers**2 @ weights  # (num_exponents,)
+    covariance = (centred_errors * weights) @ centred_powers.T  # (num_rows, num_exponents)
+    scale = np.maximum(covariance / variance, 0)
+    offset = mean_error[:, None] - scale * mean_power
+    scale_without_offset = (errors * weights) @ powers.T / (powers**2 @ weights)
+    scale, offset = np.where(offset < 0, scale_without_offset, scale), np.maximum(offset, 0)
+    # The weighted sum of squared residuals, without the term that doesn't depend on the exponent.
+    residual = scale**2 * variance - 2 * scale * covariance + (mean_error[:, None] - offset - scale * mean_power) ** 2
+    rows, best = np.arange(len(errors)), residual.argmin(axis=1)
     return np.stack([offset[rows, best], scale[rows, best], _EXPONENTS[best]], axis=1)
 
 
 def _refine(span: np.ndarray, error: np.ndarray, weights: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """The best fit near a grid's."""
-    from scipy import optimize  # here, so that what fits no curve runs where scipy is not installed
+    """Refine a grid fit by bounded nonlinear least squares; return `start` if that is no better.
+
+    Args:
+        span: Training set sizes over the smallest, shape `(num_sizes,)`.
+        error: Shape `(num_sizes,)`.
+        weights: Weights that sum to 1, shape `(num_sizes,)`.
+        start: Offset, scale and exponent of the grid fit, shape `(3,)`.
+    """
+    from scipy import optimize  # imported here: importing scipy is slow, and reports without a curve don't need it
 
     def residuals(law: np.ndarray) -> np.ndarray:
-        missed: np.ndarray = (law[0] + law[1] * span ** -law[2] - error) * weights**0.5
-        return missed
+        weighted: np.ndarray = (law[0] + law[1] * span ** -law[2] - error) * weights**0.5
+        return weighted
 
     low, high = np.array([0.0, 0.0, _EXPONENTS[0]]), np.array([1.0, np.inf, _EXPONENTS[-1]])
-    found = optimize.least_squares(
+    result = optimize.least_squares(
         residuals,
         np.clip(start, low + 1e-9, high - 1e-9),
         bounds=(low, high),
@@ -254,37 +281,44 @@ def _refine(span: np.ndarray, error: np.ndarray, weights: np.ndarray, start: np.
         ftol=1e-12,
         gtol=1e-12,
     )
-    refined: np.ndarray = found.x
-    return refined if 2 * found.cost < _weighted_sse(span, error[None], weights, start[None])[0] else start
+    refined: np.ndarray = result.x
+    return refined if 2 * result.cost < _weighted_sse(span, error[None], weights, start[None])[0] else start
 
 
 def _weighted_sse(span: np.ndarray, errors: np.ndarray, weights: np.ndarray, laws: np.ndarray) -> np.ndarray:
-    """Weighted sum of each row's squared residuals."""
+    """Return the weighted sum of squared residuals of each row and its law, shape `(num_rows,)`.
+
+    Args:
+        span: Training set sizes over the smallest, shape `(num_sizes,)`.
+        errors: Shape `(num_rows, num_sizes)`.
+        weights: Weights that sum to 1, shape `(num_sizes,)`.
+        laws: Offset, scale and exponent of each row, shape `(num_rows, 3)`.
+    """
     offset, scale, exponent = laws.T[..., None]
-    missed: np.ndarray = (errors - offset - scale * span**-exponent) ** 2 @ weights
-    return missed
+    sse: np.ndarray = (errors - offset - scale * span**-exponent) ** 2 @ weights
+    return sse
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """A matrix whose product with its own transpose is the covariance, however flat that is."""
+def _matrix_root(covariance: np.ndarray) -> np.ndarray:
+    """Return R with R @ R.T == covariance; works for singular matrices, where Cholesky fails."""
     values, vectors = np.linalg.eigh(covariance)
     root: np.ndarray = vectors * np.sqrt(np.maximum(values, 0))
     return root
 
 
-def _spread(covariance: np.ndarray, one: int, other: int) -> float:
-    """Variance of the difference between two sizes."""
-    return max(0.0, float(covariance[one, one] + covariance[other, other] - 2 * covariance[one, other]))
+def _difference_variance(covariance: np.ndarray, i: int, j: int) -> float:
+    """Return Var(x_i - x_j)."""
+    return max(0.0, float(covariance[i, i] + covariance[j, j] - 2 * covariance[i, j]))
 
 
 def _examples_at(error: np.ndarray, laws: np.ndarray) -> np.ndarray:
-    """Where each law comes down to an error above its offset; 0 where it is level."""
+    """Solve each law for the training set size with the given error; 0 for a flat law (scale 0)."""
     offset, scale, exponent = laws.T
-    found: np.ndarray = (scale / (error - offset)) ** (1 / exponent)
-    return found
+    num_train: np.ndarray = (scale / (error - offset)) ** (1 / exponent)
+    return num_train
 
 
 def _estimate(value: float, drawn: np.ndarray, basis: str) -> Estimate:
+    """Return `value` with the 95 % percentile interval of the draws, extended to include the value."""
     low, high = np.percentile(drawn, [2.5, 97.5])
-    # A value at the edge of what was drawn is an end of its own interval.
     return Estimate(value, min(value, float(low)), max(value, float(high)), basis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from harness.analysis.memory_growth import settled_memory_bytes, memory_warnings
+from harness.analysis.memory_growth import memory_warnings, settled_memory_bytes
 from harness.analysis.steady_state import MIN_STEPS, MIN_STEPS_FOR_WARMUP
 from harness.analysis.summary import Summary
 from harness.schema.cells import FineTuneConfig

@@ -17,8 +17,8 @@ from harness.analysis.throughput import (
     ThroughputWindow,
     host_spread,
     measure_windows,
-    widen_over_hosts,
     throughput,
+    widen_over_hosts,
     within_run_fraction,
 )
 from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config

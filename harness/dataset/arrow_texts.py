@@ -1,25 +1,28 @@
-"""Texts that stay on disk: columns of an Arrow file, of the rows that are asked for."""
+"""Keep texts on disk in an Arrow file, and read only the rows that are needed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-# Every record batch of the file but the last has so many rows: a row's batch is told by division.
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Rows of every record batch but the last, so that a row's batch follows by division.
 BATCH_ROWS = 10_000
 
 
 class ArrowTextColumn(Sequence[str]):
-    """The texts of one column at `indices`, in that order; none is in memory until it is asked for.
+    """One column's texts at the given rows of an Arrow file; texts are loaded when accessed.
 
-    Asked for in the file's order, each part of it is read once. The file is mapped anew for every batch, so that pages
-    which were read do not add up.
+    Iterating in file order reads each record batch once. The file is mapped anew for every batch, so that pages already
+    read don't count as this process's memory.
 
     Attributes:
-        indices: Rows of the file, `(num_rows,)`.
+        indices: Row of each text in the file, shape `(num_rows,)`.
     """
 
     def __init__(self, path: Path, column: str, indices: np.ndarray) -> None:
@@ -33,7 +36,7 @@ class ArrowTextColumn(Sequence[str]):
     @overload
     def __getitem__(self, at: slice) -> ArrowTextColumn: ...
     def __getitem__(self, at: int | slice) -> str | ArrowTextColumn:
-        """One text, or a part, which stays on disk."""
+        """Return one text, or a part of the column, which stays on disk."""
         if isinstance(at, slice):
             return ArrowTextColumn(self.path, self.column, self.indices[at])
         return self._read(self.indices[[at]])[0]
@@ -45,56 +48,57 @@ class ArrowTextColumn(Sequence[str]):
     def _read(self, rows: np.ndarray) -> list[str]:
         import pyarrow as pa
 
-        # Sorted by batch, each is looked at once; the order that was asked for is put back.
+        # Sorted by row, so that each record batch is read once; `positions` restores the requested order.
         by_row = np.argsort(rows, kind="stable")
         batches, begins = np.unique(rows[by_row] // BATCH_ROWS, return_index=True)
-        found: list[str] = [""] * len(rows)
+        texts: list[str] = [""] * len(rows)
         with pa.memory_map(str(self.path)) as file:
             reader = pa.ipc.open_file(file)
-            for batch, wanted in zip(batches, np.split(by_row, begins[1:]), strict=True):
+            for batch, positions in zip(batches, np.split(by_row, begins[1:]), strict=True):
                 column = reader.get_batch(int(batch)).column(self.column)
-                texts = column.take(pa.array(rows[wanted] % BATCH_ROWS)).to_pylist()
-                for place, text in zip(wanted, texts, strict=True):
-                    found[place] = text
-        return found
+                in_batch = column.take(pa.array(rows[positions] % BATCH_ROWS)).to_pylist()
+                for position, text in zip(positions, in_batch, strict=True):
+                    texts[position] = text
+        return texts
 
 
 class TextWriter:
-    """Columns of texts as they grow: lists, and once `move_to` was called an Arrow file."""
+    """Collects columns of texts in lists, or in an Arrow file once `move_to` is called."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.lists: dict[str, list[str]] = {column: [] for column in columns}
         self.num_rows = 0
-        self._writer: Any = None
+        self._writer: pa.RecordBatchFileWriter | None = None
 
     def add(self, texts: dict[str, list[str]]) -> None:
-        """Take more rows, as many of each column."""
+        """Append rows: lists of equal length, one per column."""
         for column, values in self.lists.items():
             values += texts[column]
         self.num_rows += len(next(iter(texts.values())))
-        self._write(whole=False)
+        self._write(all_rows=False)
 
     def move_to(self, path: Path) -> None:
-        """Write what is there, and all that comes, to a file."""
+        """Write the collected rows, and all later ones, to a file."""
         import pyarrow as pa
 
         self._writer = pa.ipc.new_file(str(path), pa.schema([(name, pa.large_string()) for name in self.lists]))
-        self._write(whole=False)
+        self._write(all_rows=False)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the remaining rows and close the file."""
         if self._writer is not None:
-            self._write(whole=True)
+            self._write(all_rows=True)
             self._writer.close()
             self._writer = None
 
-    def _write(self, *, whole: bool) -> None:
+    def _write(self, *, all_rows: bool) -> None:
+        """Write full record batches, and with `all_rows` the remainder too."""
         if self._writer is None:
             return
         import pyarrow as pa
 
-        waiting = len(next(iter(self.lists.values())))
-        end = waiting if whole else waiting - waiting % BATCH_ROWS
+        num_pending = len(next(iter(self.lists.values())))
+        end = num_pending if all_rows else num_pending - num_pending % BATCH_ROWS
         for begin in range(0, end, BATCH_ROWS):
             arrays = [
                 pa.array(values[begin : min(end, begin + BATCH_ROWS)], pa.large_string())
@@ -105,7 +109,7 @@ class TextWriter:
 
 
 class ConcatTexts(Collection[str]):
-    """First and second segments as one text each, joined by a blank; without second ones the first as they are."""
+    """First and second segments joined by a space; without second segments, the first ones unchanged."""
 
     def __init__(self, first: Sequence[str], second: Sequence[str] | None) -> None:
         self._first, self._second = first, second

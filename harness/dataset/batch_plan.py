@@ -1,4 +1,4 @@
-"""Rows of known lengths to batches, epoch after epoch (no torch)."""
+"""Plan batches from row lengths, epoch after epoch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 
 from harness.schema.settings import Padding
 
-# A step is a list of micro-batches, a micro-batch a list of row indices for each rank.
+# The row indices of one optimizer step, by micro-batch and rank.
 Step = list[list[np.ndarray]]
 
-# Batches sorted together before they are shuffled: enough that little is padded, few enough that epochs still differ.
+MIN_EVALUATION_BATCH = 32
+# Batches sorted by length together, then shuffled: enough to save most padding, few enough that epochs differ.
 _GROUPED_BATCHES = 50
 
 
@@ -20,35 +21,43 @@ def plan_epochs(
     lengths: np.ndarray, *, global_batch: int, grad_accum: int, world_size: int, padding: Padding,
     seed: int | tuple[int, int],
 ) -> Iterator[Step]:  # fmt: skip
-    """Yield steps without end, an epoch after the other; every epoch holds each row once, its last step the remainder.
+    """Yield steps endlessly; every epoch has each row once, and its last step may be smaller.
 
-    A step's rows depend on the global batch alone, not on how many ranks or micro-batches share it, so that the same
-    global batch is trained on whatever the number of devices.
+    A step's rows depend on the global batch size only, so the same rows are trained on for any number of ranks and
+    micro-batches.
 
     Args:
-        lengths: Tokens of each row, `(num_rows,)`.
-        global_batch: Rows a step, of all ranks and micro-batches.
+        lengths: Tokens of each row, shape `(num_rows,)`.
+        global_batch: Rows per step, over all ranks and micro-batches.
+        grad_accum: Micro-batches per step.
+        world_size: Number of ranks.
+        padding: `grouped` puts rows of similar length into one batch.
+        seed: Of the shuffling.
     """
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(len(lengths))
         if padding == "grouped":
-            order = _grouped(order, lengths, global_batch, rng)
+            order = _group_by_length(order, lengths, global_batch, rng)
         for begin in range(0, len(order), global_batch):
             rows = order[begin : begin + global_batch]
-            yield [_share_out(micro, world_size) for micro in np.array_split(rows, min(grad_accum, len(rows)))]
+            yield [_split_across_ranks(micro, world_size) for micro in np.array_split(rows, min(grad_accum, len(rows)))]
 
 
 def plan_chunks(
     lengths: np.ndarray, *, chunk_updates: Sequence[int], global_batch: int, grad_accum: int, world_size: int,
     padding: Padding, seed: int,
 ) -> Iterator[Step]:  # fmt: skip
-    """Yield steps of chunk after chunk of the rows as they lie, so many of each; the last chunk's without end.
+    """Yield steps chunk by chunk, for data that arrives over time; the last chunk's steps are endless.
 
     Args:
-        lengths: Tokens of each row, `(num_rows,)`.
-        chunk_updates: Of each chunk.
-        global_batch: As in `plan_epochs`, like the others.
+        lengths: Tokens of each row, shape `(num_rows,)`; chunks are consecutive rows.
+        chunk_updates: Steps on each chunk.
+        global_batch: As in `plan_epochs`.
+        grad_accum: As in `plan_epochs`.
+        world_size: As in `plan_epochs`.
+        padding: As in `plan_epochs`.
+        seed: As in `plan_epochs`.
     """
     ends = chunk_ends(len(lengths), len(chunk_updates))
     for index, (first, end) in enumerate(zip((0, *ends), ends, strict=False)):
@@ -61,29 +70,33 @@ def plan_chunks(
 
 
 def chunk_ends(num_rows: int, num_chunks: int) -> tuple[int, ...]:
-    """The row after the last of each chunk; chunks differ by one row at most."""
+    """Return the exclusive end row of each chunk; chunk sizes differ by at most one row."""
     return tuple(num_rows * (index + 1) // num_chunks for index in range(num_chunks))
 
 
 def steps_per_epoch(num_rows: int, global_batch: int) -> int:
-    """Optimiser updates that see each row once."""
+    """Return the number of optimizer steps that use each row once."""
     return -(-num_rows // global_batch)
 
 
-def _grouped(order: np.ndarray, lengths: np.ndarray, batch: int, rng: np.random.Generator) -> np.ndarray:
-    """Sort by length within windows of many batches, then shuffle the batches; a short one stays last."""
-    window = batch * _GROUPED_BATCHES
+def _group_by_length(order: np.ndarray, lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Sort by length within windows of many batches, then shuffle the batches; an incomplete one stays last.
+
+    Args:
+        order: Shuffled row indices, shape `(num_rows,)`.
+        lengths: Tokens of each row, shape `(num_rows,)`.
+        batch_size: Rows per global batch.
+        rng: Shuffles the batches.
+    """
+    window = batch_size * _GROUPED_BATCHES
     windows = [order[i : i + window] for i in range(0, len(order), window)]
     by_length = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in windows])
-    batches = [by_length[i : i + batch] for i in range(0, len(by_length), batch)]
-    whole = [rows for rows in batches if len(rows) == batch]
-    short = [rows for rows in batches if len(rows) < batch]
-    return np.concatenate([*(whole[i] for i in rng.permutation(len(whole))), *short])
+    batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
+    full = [rows for rows in batches if len(rows) == batch_size]
+    incomplete = [rows for rows in batches if len(rows) < batch_size]
+    return np.concatenate([*(full[i] for i in rng.permutation(len(full))), *incomplete])
 
 
-def _share_out(rows: np.ndarray, world_size: int) -> list[np.ndarray]:
-    # Every world_size-th row, so that of rows sorted by length each rank gets its share of long ones.
+def _split_across_ranks(rows: np.ndarray, world_size: int) -> list[np.ndarray]:
+    # Strided, so that each rank gets its share of long rows when they are sorted by length.
     return [rows[rank::world_size] for rank in range(world_size)]
-
-
-MIN_EVALUATION_BATCH = 32

@@ -1,4 +1,4 @@
-"""What was made of large data, kept for the next run: private, whole or not at all, and checked when it is read."""
+"""Cache what is made of large data for later runs: private to the user, written atomically, verified when read."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from harness.files import sha256_file
 
 CACHE_VARIABLE = "HARNESS_CACHE"
 _MANIFEST = "manifest.json"
-_HALF_MADE = ".half-made-"
+_STAGING_PREFIX = ".half-made-"
 
 
 def digest(*parts: object) -> str:
-    """A key of 32 hex digits over parts that JSON can write."""
+    """Return a key of 32 hex digits for JSON-serialisable parts."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def cache_root() -> Path:
-    """The folder of the cache: as HARNESS_CACHE says, else in the user's folder of caches; it need not be there."""
-    stated = os.environ.get(CACHE_VARIABLE)
-    if stated:
-        return Path(stated).expanduser()
-    own = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    # Path.home() raises where nobody knows a home; the name is then one of no folder.
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(own)) / "bert-cost-harness"  # noqa: PTH111
+    """Return the cache folder: HARNESS_CACHE, or a folder in the user's cache directory; it may not exist."""
+    configured = os.environ.get(CACHE_VARIABLE)
+    if configured:
+        return Path(configured).expanduser()
+    user_cache = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    # os.path.expanduser, because Path.home() raises if the user has no home directory.
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(user_cache)) / "bert-cost-harness"  # noqa: PTH111
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One thing that is kept: what it is of in words, its size, and when it was made; half-made ones have no words."""
+    """One cached folder; `description` is empty for a staging folder that was not committed."""
 
     folder: Path
     description: str
@@ -46,77 +46,78 @@ class CacheEntry:
 
 
 class Cache:
-    """Folders by key below one root, each with a manifest of its files' sizes and hashes."""
+    """Folders by key, each with a manifest of its files' SHA-256 hashes."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or cache_root()
 
     def find(self, key: str) -> Path | None:
-        """The folder kept under a key; None where there is none, or where a file of it is not as it was written."""
+        """Return the folder of a key; None if there is none, or if a file differs from the manifest."""
         folder = self.root / key
         try:
-            files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
-            whole = all(sha256_file(folder / name) == found for name, found in files.items())
+            hashes = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
+            is_intact = all(sha256_file(folder / name) == sha256 for name, sha256 in hashes.items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            whole = False
-        if whole:
+            is_intact = False
+        if is_intact:
             return folder
-        shutil.rmtree(folder, ignore_errors=True)  # what can't be trusted is made anew
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged entry is made again
         return None
 
-    def begin(self) -> Path:
-        """Make a private folder to fill, on the same disk.
+    def create_staging_folder(self) -> Path:
+        """Create a private folder to fill and commit, on the cache's disk.
 
         Raises:
-            UserError: When it can't be made.
+            UserError: If it can't be created.
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.root.chmod(0o700)
-            return Path(tempfile.mkdtemp(prefix=_HALF_MADE, dir=self.root))  # readable by its owner alone
+            return Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=self.root))  # mkdtemp sets mode 0700
         except OSError as error:
             raise UserError(
-                f"{self.root}: large data needs a folder on disk: {error.strerror}; {CACHE_VARIABLE} names another"
+                f"{self.root}: can't create the cache folder for large data: {error.strerror}; set {CACHE_VARIABLE} to "
+                "another folder"
             ) from None
 
-    def keep(self, folder: Path, key: str, words: str) -> Path:
-        """Put a filled folder under its key in one step; what another run put there meanwhile stays.
+    def commit(self, folder: Path, key: str, description: str) -> Path:
+        """Rename a staging folder to its key; if another run committed the same key meanwhile, keep that one.
 
         Raises:
-            OSError: When it can't be written.
+            OSError: If it can't be written.
         """
-        files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
-        told = {"words": words, "made_at": datetime.now(UTC).isoformat(), "files": files}
+        hashes = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+        manifest = {"description": description, "made_at": datetime.now(UTC).isoformat(), "files": hashes}
         with (folder / _MANIFEST).open("w", encoding="utf-8") as file:
-            json.dump(told, file, indent=1)
+            json.dump(manifest, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
         try:
             folder.rename(self.root / key)
         except OSError:
-            kept = self.find(key)
-            if kept is None:
+            existing = self.find(key)
+            if existing is None:
                 raise
             shutil.rmtree(folder, ignore_errors=True)
-            return kept
+            return existing
         return self.root / key
 
     def entries(self) -> list[CacheEntry]:
-        """All that is there, the oldest first."""
-        found = []
+        """Return all entries, oldest first."""
+        entries = []
         for folder in self.root.iterdir() if self.root.is_dir() else ():
             try:
-                told = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-                words, made_at = str(told["words"]), datetime.fromisoformat(told["made_at"])
+                manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+                description, made_at = str(manifest["description"]), datetime.fromisoformat(manifest["made_at"])
             except (OSError, ValueError, KeyError, TypeError):
-                words, made_at = "", datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+                description, made_at = "", datetime.fromtimestamp(folder.stat().st_mtime, UTC)
             sizes = (path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            found.append(CacheEntry(folder, words, sum(sizes), made_at))
-        return sorted(found, key=lambda entry: entry.made_at)
+            entries.append(CacheEntry(folder, description, sum(sizes), made_at))
+        return sorted(entries, key=lambda entry: entry.made_at)
 
     def clear(self) -> list[CacheEntry]:
-        """Delete all that is there; give what was."""
-        gone = self.entries()
-        for entry in gone:
+        """Delete all entries and return them."""
+        deleted = self.entries()
+        for entry in deleted:
             shutil.rmtree(entry.folder, ignore_errors=True)
-        return gone
+        return deleted

@@ -1,9 +1,9 @@
-"""Which columns of a table hold text, label, group and time, and why it is thought so (pure)."""
+"""Guess which columns of a table hold text, label, group and time, and give the reason."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,11 +12,13 @@ import pandas as pd
 from harness.dataset.row_checks import MAX_LABELS
 
 Role = Literal["text", "label", "group", "time"]
+Columns = dict[str, pd.Series]
+Candidate = tuple[tuple[float, ...], str, str]  # score, column name, reason
 
-_FEWEST_ROWS_A_CLASS = 5
-_FEWEST_WORDS = 2.5  # of a text, in the mean
-_LOOKED_AT = 5_000  # rows by which a column is known
-_NAMES: dict[Role, re.Pattern[str]] = {
+_MIN_ROWS_PER_CLASS = 5
+_MIN_MEAN_WORDS = 2.5
+_SAMPLE_ROWS = 5_000
+_NAME_PATTERNS: dict[Role, re.Pattern[str]] = {
     "text": re.compile(r"text|review|comment|sentence|content|body|message|description|document|tweet|title", re.I),
     "label": re.compile(r"label|class|category|sentiment|target|rating|stars?|topic|polarity|intent|^y$", re.I),
     "group": re.compile(r"(^|_)(id|user|author|movie|film|product|item|customer|thread|url|source|name)s?($|_)", re.I),
@@ -26,10 +28,10 @@ _NAMES: dict[Role, re.Pattern[str]] = {
 
 @dataclass(frozen=True)
 class ColumnGuess:
-    """One column's part.
+    """The column guessed for a role.
 
     Attributes:
-        why: What of the column speaks for it, in words.
+        why: The evidence, as a phrase to be shown to the user.
     """
 
     role: Role
@@ -38,78 +40,80 @@ class ColumnGuess:
 
 
 def guess_columns(frame: pd.DataFrame) -> dict[Role, ColumnGuess]:
-    """Tell the text and the label by their values, names as a second reason; group and time where there seem to be such.
+    """Guess the column of each role from values and names; a role without a plausible column is left out.
 
-    Text is the column of the longest texts; label one of few values that each stand in several rows. A group is a column
-    of many values that come back, a time one whose values all are dates. What can't be told is left out.
+    The text is the column with the longest texts. The label has few values, each in several rows. A group has many
+    values that repeat. All values of a time are dates.
 
     Args:
-        frame: Rows of a table, as strings, numbers or dates; the first few thousand are looked at.
+        frame: Rows of a table, as strings, numbers or dates; only the first few thousand are used.
     """
-    seen = {str(name): frame[name].head(_LOOKED_AT).dropna() for name in frame.columns}
-    seen = {name: column for name, column in seen.items() if len(column)}
-    found: dict[Role, ColumnGuess] = {}
-    for role, candidates in (("text", _texts), ("label", _labels), ("time", _times), ("group", _groups)):
-        taken = {guess.column for guess in found.values()}
-        left = {name: column for name, column in seen.items() if name not in taken}
-        best = max(candidates(left), default=None)
+    sample = {str(name): frame[name].head(_SAMPLE_ROWS).dropna() for name in frame.columns}
+    sample = {name: column for name, column in sample.items() if len(column)}
+    guesses: dict[Role, ColumnGuess] = {}
+    for role, find_candidates in _FINDERS.items():
+        taken = {guess.column for guess in guesses.values()}
+        remaining = {name: column for name, column in sample.items() if name not in taken}
+        best = max(find_candidates(remaining), default=None)
         if best is not None:
-            found[role] = ColumnGuess(role, best[1], best[2])  # type: ignore[index,arg-type]
-    return found
+            _, name, why = best
+            guesses[role] = ColumnGuess(role, name, why)
+    return guesses
 
 
-Candidate = tuple[tuple[float, ...], str, str]  # how strongly, which column, why
-
-
-def _texts(columns: dict[str, pd.Series]) -> Iterator[Candidate]:
+def _texts(columns: Columns) -> Iterator[Candidate]:
     for name, column in columns.items():
-        if not _is_words(column):
+        if not _has_strings(column):
             continue
         num_words = float(column.str.count(r"\S+").mean())
-        named = bool(_NAMES["text"].search(name))
-        if num_words >= _FEWEST_WORDS:
+        is_named = bool(_NAME_PATTERNS["text"].search(name))
+        if num_words >= _MIN_MEAN_WORDS:
             why = f"{num_words:.0f} words in the mean, {'more than any other column' if len(columns) > 1 else 'the only column'}"
-            yield (num_words, named), name, why
+            yield (num_words, is_named), name, why
 
 
-def _labels(columns: dict[str, pd.Series]) -> Iterator[Candidate]:
+def _labels(columns: Columns) -> Iterator[Candidate]:
     for name, column in columns.items():
         if pd.api.types.is_float_dtype(column) and not (column % 1 == 0).all():
             continue
-        values = column.nunique()
-        named = bool(_NAMES["label"].search(name))
-        if 2 <= values <= MAX_LABELS and len(column) / values >= _FEWEST_ROWS_A_CLASS:  # noqa: PLR2004 - a classifier needs two
-            shown = ", ".join(map(str, column.value_counts().index[:4]))
-            why = f"{values} values ({shown}{', ...' if values > 4 else ''})"  # noqa: PLR2004 - as many as are shown
-            yield (named, -values), name, why + (", and its name" if named else "")
+        num_values = column.nunique()
+        is_named = bool(_NAME_PATTERNS["label"].search(name))
+        if 2 <= num_values <= MAX_LABELS and len(column) / num_values >= _MIN_ROWS_PER_CLASS:  # noqa: PLR2004 - a classifier needs two
+            examples = ", ".join(map(str, column.value_counts().index[:4]))
+            why = f"{num_values} values ({examples}{', ...' if num_values > 4 else ''})"  # noqa: PLR2004 - four are shown
+            yield (is_named, -num_values), name, why + (", and its name" if is_named else "")
 
 
-def _times(columns: dict[str, pd.Series]) -> Iterator[Candidate]:
+def _times(columns: Columns) -> Iterator[Candidate]:
     for name, column in columns.items():
         if pd.api.types.is_datetime64_any_dtype(column):
             yield (1, 1), name, "its type is a time"
-        elif _NAMES["time"].search(name) and _is_words(column):
+        elif _NAME_PATTERNS["time"].search(name) and _has_strings(column):
             dates = pd.to_datetime(column, errors="coerce", format="mixed", utc=True)
             if dates.notna().all():
-                yield (
-                    (0, dates.nunique()),
-                    name,
-                    f"its name, and its values are dates ({dates.min():%Y-%m-%d} to {dates.max():%Y-%m-%d})",
-                )
+                why = f"its name, and its values are dates ({dates.min():%Y-%m-%d} to {dates.max():%Y-%m-%d})"
+                yield (0, dates.nunique()), name, why
 
 
-def _groups(columns: dict[str, pd.Series]) -> Iterator[Candidate]:
+def _groups(columns: Columns) -> Iterator[Candidate]:
     for name, column in columns.items():
-        if pd.api.types.is_float_dtype(column) or not _NAMES["group"].search(name):
+        if pd.api.types.is_float_dtype(column) or not _NAME_PATTERNS["group"].search(name):
             continue
-        values = column.nunique()
-        if 10 <= values <= len(column) / 1.5:  # noqa: PLR2004 - too few could not be split; of more, hardly any comes back
+        num_values = column.nunique()
+        if 10 <= num_values <= len(column) / 1.5:  # noqa: PLR2004 - enough groups to split, and enough that repeat
+            rows_per_value = len(column) / num_values
             yield (
-                (len(column) / values,),
+                (rows_per_value,),
                 name,
-                f"its name, and {values:,} values that come back {len(column) / values:.1f} times each",
+                f"its name, and {num_values:,} values that come back {rows_per_value:.1f} times each",
             )
 
 
-def _is_words(column: pd.Series) -> bool:
+def _has_strings(column: pd.Series) -> bool:
     return pd.api.types.infer_dtype(column, skipna=True) == "string"
+
+
+# In order of priority: a column that is taken for one role is no candidate for the next.
+_FINDERS: dict[Role, Callable[[Columns], Iterator[Candidate]]] = {
+    "text": _texts, "label": _labels, "time": _times, "group": _groups,
+}  # fmt: skip

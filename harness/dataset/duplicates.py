@@ -1,4 +1,4 @@
-"""Texts that are the same, or nearly: by 64-bit hashes, and by MinHash."""
+"""Find exact duplicates by 64-bit hashes, and near duplicates by MinHash with locality-sensitive hashing."""
 
 from __future__ import annotations
 
@@ -12,137 +12,170 @@ import pandas as pd
 
 NEAR_SIMILARITY = 0.8
 MAX_NEAR_ROWS = 200_000
-# 16 bands of 4: of two texts that share 0.8 of their word pairs, one band at least agrees with probability 0.9998.
+# 16 bands of 4 hashes: two texts of similarity 0.8 share a band with probability 1 - (1 - 0.8^4)^16 = 0.9998.
 _NUM_BANDS, _BAND_ROWS = 16, 4
-_CANDIDATES_A_BAND = 16
-_PAIRS_AT_ONCE, _TEXTS_AT_ONCE = 20_000, 2_000
-_MOST_WORDS = 128
-_LIKELY_SIMILARITY = 0.55  # as 64 hashes tell it: five standard deviations below
+_CANDIDATES_PER_BAND = 16
+_PAIRS_PER_BATCH, _TEXTS_PER_BATCH = 20_000, 2_000
+_MAX_WORDS = 128
+# Minimum similarity by 64 hashes before the exact one is computed: five standard deviations below 0.8.
+_MIN_ESTIMATED_SIMILARITY = 0.55
 _WORD = re.compile(r"\w+")
-_ODD = np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xFF51AFD7ED558CCD)
+# Multipliers of a 64-bit hash: 2^64 over the golden ratio, and MurmurHash3's finalizer.
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MURMUR = np.uint64(0xFF51AFD7ED558CCD)
 
 
 def hash_texts(texts: Sequence[str]) -> np.ndarray:
-    """64-bit hashes, the same on every machine, `(num_texts,)`."""
-    found: np.ndarray = pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
-    return found
+    """Return 64-bit hashes that are the same on every machine, uint64, shape `(num_texts,)`."""
+    hashes: np.ndarray = pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
+    return hashes
 
 
-def first_occurrences(hashes: np.ndarray, set_aside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which row stands for each text: of equal ones the first that is set aside for most.
+def first_occurrences(hashes: np.ndarray, assigned_split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Choose one row per distinct hash: the first one with the highest `assigned_split`.
 
     Args:
-        hashes: Of all rows, `(num_rows,)`.
-        set_aside: What each serves alone: 0 for nothing, else the higher the sooner it is kept, `(num_rows,)`.
+        hashes: Hash of each row's text, shape `(num_rows,)`.
+        assigned_split: Split that a row's file assigns it to, 0 for none, shape `(num_rows,)`.
 
     Returns:
-        The rows that are kept, rising, and for every row the one that stands for it.
+        The chosen rows, ascending, and for every row the chosen row with the same text.
     """
-    order = np.lexsort((-set_aside.astype(np.int8), hashes)) if set_aside.any() else np.argsort(hashes, kind="stable")
+    order = (
+        np.lexsort((-assigned_split.astype(np.int8), hashes))
+        if assigned_split.any()
+        else np.argsort(hashes, kind="stable")
+    )
     ordered = hashes[order]
-    begins = np.ones(len(hashes), dtype=bool)
-    begins[1:] = ordered[1:] != ordered[:-1]
-    del ordered  # of millions of rows each such array counts
-    first = order[begins]
-    stands_for = np.empty(len(hashes), dtype=np.int64)
-    stands_for[order] = first[np.cumsum(begins, dtype=np.int32) - 1]
-    return np.sort(first), stands_for
+    is_first = np.ones(len(hashes), dtype=bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    del ordered  # with millions of rows, every array counts
+    first = order[is_first]
+    kept_row_of = np.empty(len(hashes), dtype=np.int64)
+    kept_row_of[order] = first[np.cumsum(is_first, dtype=np.int32) - 1]
+    return np.sort(first), kept_row_of
 
 
 def count_near_duplicates(train: Collection[str], held_out: Sequence[Collection[str]]) -> tuple[int, int]:
-    """How many held-out texts nearly are a training text: Jaccard similarity of their pairs of neighbouring words.
+    """Count held-out texts that nearly equal a training text, by Jaccard similarity of their word bigrams.
 
-    Words are compared without case and punctuation, the first 128 of each text. Up to MOST_NEAR_ROWS texts all are looked
-    at, else a random sample of both, at most half of it held out. Of training texts that agree with one on a band, 16 a
-    band are looked at.
+    Words are compared without case and punctuation, and only the first 128 of each text. More than `MAX_NEAR_ROWS` texts
+    are sampled at random, held-out texts up to half of the sample. A held-out text is compared with at most 16 training
+    texts per matching band.
 
     Returns:
-        Held-out texts of a similarity of NEAR_SIMILARITY or more, and how many texts were looked at.
+        The number of held-out texts with a similarity of `NEAR_SIMILARITY` or more, and the number of texts checked.
     """
     rng = np.random.default_rng(0)
-    unseen = _sample(held_out, max(MAX_NEAR_ROWS // 2, MAX_NEAR_ROWS - len(train)), rng)
-    seen = _sample([train], MAX_NEAR_ROWS - len(unseen), rng)
-    num_texts = len(seen) + len(unseen)
-    if not seen or not unseen:
+    held_out_texts = _sample(held_out, max(MAX_NEAR_ROWS // 2, MAX_NEAR_ROWS - len(train)), rng)
+    train_texts = _sample([train], MAX_NEAR_ROWS - len(held_out_texts), rng)
+    num_train, num_texts = len(train_texts), len(train_texts) + len(held_out_texts)
+    if not train_texts or not held_out_texts:
         return 0, num_texts
-    num_seen = len(seen)
-    pairs, offsets = _word_pairs(chain(seen, unseen))
-    del seen, unseen  # of long texts that counts
-    signatures = _signatures(pairs, offsets)
-    found: set[int] = set()
+    bigrams, offsets = _hash_bigrams(chain(train_texts, held_out_texts))
+    del train_texts, held_out_texts  # long texts take much memory
+    signatures = _signatures(bigrams, offsets)
+    near: set[int] = set()
     for band in range(_NUM_BANDS):
-        ours, theirs = _candidates(signatures[band * _BAND_ROWS : (band + 1) * _BAND_ROWS], num_seen)
-        for begin in range(0, len(ours), _PAIRS_AT_ONCE):
-            some = slice(begin, begin + _PAIRS_AT_ONCE)
-            alike = (signatures[:, ours[some]] == signatures[:, theirs[some]]).mean(axis=0) >= _LIKELY_SIMILARITY
-            for row, other in zip(ours[some][alike].tolist(), theirs[some][alike].tolist(), strict=True):
-                if row not in found and _similarity(pairs, offsets, row, other) >= NEAR_SIMILARITY:
-                    found.add(row)
-    return len(found), num_texts
+        rows, train_rows = _candidates(signatures[band * _BAND_ROWS : (band + 1) * _BAND_ROWS], num_train)
+        for begin in range(0, len(rows), _PAIRS_PER_BATCH):
+            batch = slice(begin, begin + _PAIRS_PER_BATCH)
+            estimated = (signatures[:, rows[batch]] == signatures[:, train_rows[batch]]).mean(axis=0)
+            likely = estimated >= _MIN_ESTIMATED_SIMILARITY
+            for row, train_row in zip(rows[batch][likely].tolist(), train_rows[batch][likely].tolist(), strict=True):
+                if row not in near and _similarity(bigrams, offsets, row, train_row) >= NEAR_SIMILARITY:
+                    near.add(row)
+    return len(near), num_texts
 
 
-def _sample(parts: Sequence[Collection[str]], most: int, rng: np.random.Generator) -> list[str]:
+def _sample(parts: Sequence[Collection[str]], max_texts: int, rng: np.random.Generator) -> list[str]:
     texts, num_texts = chain.from_iterable(parts), sum(map(len, parts))
-    if num_texts <= most:
+    if num_texts <= max_texts:
         return list(texts)
     chosen = np.zeros(num_texts, dtype=bool)
-    chosen[rng.choice(num_texts, most, replace=False)] = True
-    # One pass in order: texts that lie on disk are read a part at a time.
+    chosen[rng.choice(num_texts, max_texts, replace=False)] = True
+    # One pass in order: texts on disk are read a batch at a time.
     return list(compress(texts, chosen.tobytes()))
 
 
-def _word_pairs(texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of each text's pairs of neighbouring words, one text after the other, and where each begins."""
-    numbers: dict[str, int] = {}
+def _hash_bigrams(texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Hash the word bigrams of each text.
+
+    Returns:
+        The hashes of all texts, concatenated, uint64, shape `(num_bigrams,)`, and the start of each text, shape
+        `(num_texts + 1,)`.
+    """
+    word_ids: dict[str, int] = {}
     words, counts = array("I"), array("q", [0])
     for text in texts:
-        of_text = _WORD.findall(text.lower())[:_MOST_WORDS] or [text]
-        words.extend(numbers.setdefault(word, len(numbers) + 1) for word in of_text)
-        words.append(0)  # the last word's pair is with none, so that a text of one word has one too
-        counts.append(len(of_text))
+        text_words = _WORD.findall(text.lower())[:_MAX_WORDS] or [text]
+        words.extend(word_ids.setdefault(word, len(word_ids) + 1) for word in text_words)
+        words.append(0)  # end of text: pairs with the last word, so that a text of one word has a bigram too
+        counts.append(len(text_words))
     flat, offsets = np.asarray(words), np.cumsum(np.asarray(counts))
-    place = np.arange(len(offsets) - 1)
-    mixed = np.delete(flat, offsets[1:] + place).astype(np.uint64)
-    mixed *= _ODD
-    mixed ^= np.delete(flat, offsets[:-1] + place) * _MIX
-    mixed ^= mixed >> np.uint64(33)
-    mixed *= _MIX
-    mixed ^= mixed >> np.uint64(29)
-    return mixed, offsets
+    ends_before = np.arange(len(offsets) - 1)
+    hashes = np.delete(flat, offsets[1:] + ends_before).astype(np.uint64)  # first words
+    hashes *= _GOLDEN
+    hashes ^= np.delete(flat, offsets[:-1] + ends_before) * _MURMUR  # second words
+    hashes ^= hashes >> np.uint64(33)
+    hashes *= _MURMUR
+    hashes ^= hashes >> np.uint64(29)
+    return hashes, offsets
 
 
-def _signatures(pairs: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The least of each of 64 hashes over a text's pairs, `(64, num_texts)`. Source: Broder, SEQUENCES (1997), 21-29."""
+def _signatures(bigrams: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return MinHash signatures: the minimum of each of 64 hash functions over a text's bigrams.
+
+    Source: A. Z. Broder, "On the resemblance and containment of documents", SEQUENCES (1997), 21-29.
+
+    Returns:
+        uint32, shape `(64, num_texts)`.
+    """
     rng = np.random.default_rng(1)
-    num = _NUM_BANDS * _BAND_ROWS
-    factors = rng.integers(0, 2**63, num, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    terms = rng.integers(0, 2**63, num, dtype=np.uint64)
-    signatures = np.empty((num, len(offsets) - 1), dtype=np.uint32)
-    for begin in range(0, len(offsets) - 1, _TEXTS_AT_ONCE):
-        some = offsets[begin : begin + _TEXTS_AT_ONCE + 1]
-        of_some, begins = pairs[some[0] : some[-1]], some[:-1] - some[0]
+    num_hashes = _NUM_BANDS * _BAND_ROWS
+    factors = rng.integers(0, 2**63, num_hashes, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    terms = rng.integers(0, 2**63, num_hashes, dtype=np.uint64)
+    signatures = np.empty((num_hashes, len(offsets) - 1), dtype=np.uint32)
+    for begin in range(0, len(offsets) - 1, _TEXTS_PER_BATCH):
+        bounds = offsets[begin : begin + _TEXTS_PER_BATCH + 1]
+        batch, starts = bigrams[bounds[0] : bounds[-1]], bounds[:-1] - bounds[0]
         for row, (factor, term) in enumerate(zip(factors, terms, strict=True)):
-            hashed = ((of_some * factor + term) >> np.uint64(32)).astype(np.uint32)
-            signatures[row, begin : begin + len(begins)] = np.minimum.reduceat(hashed, begins)
+            hashed = ((batch * factor + term) >> np.uint64(32)).astype(np.uint32)
+            signatures[row, begin : begin + len(starts)] = np.minimum.reduceat(hashed, starts)
     return signatures
 
 
 def _candidates(band: np.ndarray, num_train: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of a held-out and a training row that agree on a band `(_BAND_ROWS, num_texts)`; a few of each row's."""
+    """Pair each held-out text with the first few training texts whose hashes agree on a whole band.
+
+    Args:
+        band: Signatures' rows of the band, training texts first, shape `(_BAND_ROWS, num_texts)`.
+        num_train: Number of training texts.
+
+    Returns:
+        The held-out and the training index of each pair, both of shape `(num_pairs,)`.
+    """
     keys = np.zeros(band.shape[1], dtype=np.uint64)
     for hashes in band:
-        keys = (keys ^ hashes) * _ODD
+        keys = (keys ^ hashes) * _GOLDEN
         keys ^= keys >> np.uint64(31)
     by_key = np.argsort(keys[:num_train], kind="stable")
     ordered = keys[:num_train][by_key]
     begins = np.searchsorted(ordered, keys[num_train:], side="left")
-    counts = np.minimum(np.searchsorted(ordered, keys[num_train:], side="right") - begins, _CANDIDATES_A_BAND)
-    ours = np.repeat(np.arange(num_train, band.shape[1]), counts)
-    nth = np.arange(len(ours)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return ours, by_key[np.repeat(begins, counts) + nth]
+    counts = np.minimum(np.searchsorted(ordered, keys[num_train:], side="right") - begins, _CANDIDATES_PER_BAND)
+    held_out = np.repeat(np.arange(num_train, band.shape[1]), counts)
+    index_in_row = np.arange(len(held_out)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return held_out, by_key[np.repeat(begins, counts) + index_in_row]
 
 
-def _similarity(pairs: np.ndarray, offsets: np.ndarray, row: int, other: int) -> float:
-    one, two = (set(pairs[offsets[at] : offsets[at + 1]].tolist()) for at in (row, other))
-    return len(one & two) / len(one | two)
+def _similarity(bigrams: np.ndarray, offsets: np.ndarray, row: int, other_row: int) -> float:
+    """Return the Jaccard similarity of two texts' bigrams: intersection over union.
+
+    Args:
+        bigrams: As from `_hash_bigrams`.
+        offsets: As from `_hash_bigrams`.
+        row: Index of one text.
+        other_row: Index of the other.
+    """
+    a, b = (set(bigrams[offsets[index] : offsets[index + 1]].tolist()) for index in (row, other_row))
+    return len(a & b) / len(a | b)

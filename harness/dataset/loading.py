@@ -1,39 +1,48 @@
-"""Where a study's rows come from: its source and files of validation and test rows, on disk or on the hub."""
+"""Find where a study's rows come from (files or a hub dataset, plus validation and test files) and read them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.dataset.cache import digest
-from harness.dataset.file_formats import FilePart, SourceFile, find_files, hash_files, read_parts
+from harness.dataset.file_formats import SourceFile, find_files, hash_files
+from harness.dataset.file_readers import FilePart, read_parts
 from harness.errors import UserError
 from harness.schema.settings import PACKAGED_DATA, DataSettings
 
-# What rows serve alone: those that a source, or a file of their own, sets aside.
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# The split that a row is assigned to by its file or its hub split; ANY rows are drawn at random.
 ANY, VAL, TEST = 0, 1, 2
-_ASIDE = {"source": ANY, "val_source": VAL, "test_source": TEST}
-_HUB_ROWS = 5_000
+_ASSIGNED_SPLITS = {"source": ANY, "val_source": VAL, "test_source": TEST}
+_HUB_BATCH_ROWS = 5_000
 
 
 class RowBatch(NamedTuple):
-    """Some rows, the words before a place among them (`line`, `b.parquet row`), and what they serve."""
+    """Some rows of a source.
 
-    place: str
+    Attributes:
+        location: What precedes a row's number in messages, as in `line` or `b.parquet row`.
+        assigned_split: ANY, VAL or TEST.
+    """
+
+    location: str
     assigned_split: int
     part: FilePart
 
 
 class RowSource(NamedTuple):
-    """One of the places that rows come from.
+    """One of the study's sources: `data.source`, `data.val_source` or `data.test_source`.
 
     Attributes:
-        where: Begins what is said of it.
-        set_aside: What all its rows serve; ANY of the source itself, a hub's test rows among them.
-        read: From wanted columns to rows.
-        fingerprint: Tells its content from any other: a hash of files, a hub's word; None where nothing does.
-        is_on_hub: Whether it is no file.
+        where: Prefix of error messages.
+        assigned_split: Split of all its rows; ANY for `data.source`, even if a hub dataset brings test rows.
+        read: Takes the wanted columns and yields batches of rows.
+        fingerprint: Hash of the files, or the hub library's fingerprint; None if the library gives none.
+        is_on_hub: True for a hub dataset, False for files.
     """
 
     where: str
@@ -44,65 +53,91 @@ class RowSource(NamedTuple):
 
 
 def find_row_sources(settings: DataSettings) -> list[RowSource]:
-    """Where the rows of a source are, and those of its validation and test files.
+    """Find the study's source and its validation and test files.
 
     Raises:
-        UserError: When one is not to be had.
+        UserError: If one doesn't exist or can't be loaded.
     """
-    return [_find(settings, key) for key in _ASIDE if getattr(settings, key)]
+    return [_find_source(settings, key) for key in _ASSIGNED_SPLITS if getattr(settings, key)]
 
 
-def _find(settings: DataSettings, key: str) -> RowSource:
-    source: str = getattr(settings, key)
-    where, aside = f"data.{key} {source!r}", _ASIDE[key]
-    files = find_files(source, where)
+def _find_source(settings: DataSettings, key: str) -> RowSource:
+    name: str = getattr(settings, key)
+    where, assigned_split = f"data.{key} {name!r}", _ASSIGNED_SPLITS[key]
+    files = find_files(name, where)
     if files is not None:
-        read = functools.partial(_read_files, files, where, aside)
-        return RowSource(where, aside, read, hash_files(files, where), is_on_hub=False)
-    dataset = _load_hub(source, where)
-    splits = [name for name in ("train", "test") if name in dataset and (aside == ANY or name == "train")]
-    # What `datasets` tells a cached split by.
-    prints = [getattr(dataset[name], "_fingerprint", None) for name in splits]
-    hub = functools.partial(_read_hub, {name: dataset[name] for name in splits}, settings.label, where, aside)
-    return RowSource(where, aside, hub, None if None in prints else digest(prints), is_on_hub=True)
+        read_files = functools.partial(_read_files, files, where, assigned_split)
+        return RowSource(where, assigned_split, read_files, hash_files(files, where), is_on_hub=False)
+    dataset = _load_hub(name, where)
+    used = ("train", "test") if assigned_split == ANY else ("train",)
+    splits = {split: dataset[split] for split in used if split in dataset}
+    # The hub library identifies a cached split by its fingerprint.
+    fingerprints = [getattr(rows, "_fingerprint", None) for rows in splits.values()]
+    read_hub = functools.partial(_read_hub, splits, settings.label, where, assigned_split)
+    return RowSource(
+        where, assigned_split, read_hub, None if None in fingerprints else digest(fingerprints), is_on_hub=True
+    )
 
 
-def _read_files(files: Sequence[SourceFile], where: str, aside: int, columns: Sequence[str]) -> Iterator[RowBatch]:
+def _read_files(
+    files: Sequence[SourceFile], where: str, assigned_split: int, columns: Sequence[str]
+) -> Iterator[RowBatch]:
+    """Read all files of a source in order.
+
+    Args:
+        files: The files, in order.
+        where: Prefix of error messages.
+        assigned_split: Split of all rows.
+        columns: Columns to read.
+    """
     for file in files:
-        place, named = ("line" if file.is_text else "row"), where
+        location, where_in_source = ("line" if file.is_text else "row"), where
         if len(files) > 1:
-            place, named = f"{file.path.name} {place}", f"{where}: {file.path.name}"
-        for part in read_parts(file, columns, named):
-            yield RowBatch(place, aside, part)
+            location, where_in_source = f"{file.path.name} {location}", f"{where}: {file.path.name}"
+        for part in read_parts(file, columns, where_in_source):
+            yield RowBatch(location, assigned_split, part)
 
 
-def _load_hub(source: str, where: str) -> dict[str, Any]:
+def _load_hub(name: str, where: str) -> Mapping[str, Dataset]:
     try:
         from datasets import load_dataset
 
-        return load_dataset(source)  # type: ignore[no-any-return]
-    except Exception as error:  # noqa: BLE001 - the hub client raises of many families
+        return load_dataset(name)  # type: ignore[no-any-return]
+    except Exception as error:  # noqa: BLE001 - the hub client raises many unrelated exception types
         raise UserError(
-            f"{where}: no file and not to be had from the hub: {type(error).__name__}; use the packaged default "
-            f"(data.source = {PACKAGED_DATA!r}), or files of your own"
+            f"{where}: not a file, and can't be loaded from the hub: {type(error).__name__}; use the packaged default "
+            f"(data.source = {PACKAGED_DATA!r}), or your own files"
         ) from None
 
 
-def _read_hub(splits: dict[str, Any], label: str, where: str, aside: int, columns: Sequence[str]) -> Iterator[RowBatch]:
-    """Labelled rows of a hub dataset: its `train` split, and its `test` split for testing where it has labels."""
-    is_labelled = False
+def _read_hub(
+    splits: Mapping[str, Dataset], label: str, where: str, assigned_split: int, columns: Sequence[str]
+) -> Iterator[RowBatch]:
+    """Read the labelled splits of a hub dataset; rows of its `test` split are assigned to TEST.
+
+    Args:
+        splits: The `train` split, and the `test` split if there is one.
+        label: The label column.
+        where: Prefix of error messages.
+        assigned_split: Split of the `train` rows.
+        columns: Columns to read.
+
+    Raises:
+        UserError: If a column is missing, or no split has labels.
+    """
+    has_labels = False
     for name, rows in splits.items():
         if missing := set(columns) - set(rows.column_names):
             raise UserError(f"{where}: no column {sorted(missing)}; it has {rows.column_names}")
         if all(value == -1 for value in rows[:100][label]):
-            continue  # the hub's convention for labels held back
-        is_labelled, begin, feature = True, 1, rows.features[label]
-        for some in rows.select_columns(list(columns)).iter(batch_size=_HUB_ROWS):
+            continue  # by the hub's convention, -1 marks labels that are withheld
+        has_labels, first_row, feature = True, 1, rows.features[label]
+        for batch in rows.select_columns(list(columns)).iter(batch_size=_HUB_BATCH_ROWS):
             if hasattr(feature, "int2str"):
-                some[label] = [None if at is None or at < 0 else feature.int2str(at) for at in some[label]]
-            num_rows = len(some[label])
-            part = FilePart(dict(some), list(range(begin, begin + num_rows)))
-            yield RowBatch(f"{name} row", TEST if name == "test" else aside, part)
-            begin += num_rows
-    if not is_labelled:
+                batch[label] = [None if id_ is None or id_ < 0 else feature.int2str(id_) for id_ in batch[label]]
+            num_rows = len(batch[label])
+            part = FilePart(dict(batch), list(range(first_row, first_row + num_rows)))
+            yield RowBatch(f"{name} row", TEST if name == "test" else assigned_split, part)
+            first_row += num_rows
+    if not has_labels:
         raise UserError(f"{where}: no labelled split named train")

@@ -1,4 +1,4 @@
-"""Rows that can't be used: of which kinds, how many, and where; and what their values say."""
+"""Check and convert a row's values, and count the rows that can't be used by kind of problem."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from harness.errors import UserError
 
@@ -16,28 +16,28 @@ BROKEN, ENCODING, EMPTY, UNLABELLED, UNKNOWN, MIXED, UNGROUPED, UNTIMED = (
     "broken row", "wrong encoding", "empty text", "missing label", "unknown label", "mixed types", "missing group",
     "missing time",
 )  # fmt: skip
-_SHOWN_PLACES = 5
-_SHOWN_SIGNS = 40
 MAX_LABELS = 1_000
+_MAX_SHOWN_PLACES = 5
+_MAX_SHOWN_CHARACTERS = 40
 _NUMBERS = {"a whole number", "a number"}
-Value = TypeVar("Value")
 
 
 class RejectedRow(NamedTuple):
     """One row that can't be used.
 
     Attributes:
-        place: Its first line in a text file, else its row, from 1.
-        detail: What of it is wrong, or empty where the kind says all.
+        row_number: First line of the row in a text file, else the row's number; counted from 1.
+        kind: One of the constants of this module.
+        detail: What is wrong; empty if the kind says everything.
     """
 
-    place: int
+    row_number: int
     kind: str
     detail: str = ""
 
 
-class BadValue(Exception):  # noqa: N818 - a finding, caught where the row is known
-    """A value that can't be used, with its kind and what is wrong."""
+class BadValue(Exception):  # noqa: N818 - not an error of the program: caught where the row's number is known
+    """A value that can't be used."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(kind, detail)
@@ -46,51 +46,49 @@ class BadValue(Exception):  # noqa: N818 - a finding, caught where the row is kn
 
 @dataclass
 class RejectedRows:
-    """All that were found, counted by kind; places and details of the first few alone."""
+    """Counts of rejected rows by kind, with the places and details of the first few of each kind."""
 
     counts: Counter[str] = field(default_factory=Counter)
     shown: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, found: Iterable[RejectedRow], where: str) -> None:
-        """Count rows of a file; `where` stands before each place."""
-        for row in found:
+    def add(self, rows: Iterable[RejectedRow], location: str) -> None:
+        """Count rows; `location` precedes each row's number, as in `b.csv line`."""
+        for row in rows:
             self.counts[row.kind] += 1
             places = self.shown.setdefault(row.kind, [])
-            if len(places) < _SHOWN_PLACES:
-                places.append(f"{where} {row.place}" + (f": {row.detail}" if row.detail else ""))
+            if len(places) < _MAX_SHOWN_PLACES:
+                places.append(f"{location} {row.row_number}" + (f": {row.detail}" if row.detail else ""))
 
     def lines(self) -> list[str]:
-        """A line a kind, the most frequent first."""
+        """Return one line per kind, most frequent first."""
         return [
-            f"{kind}: {count:,} ({', '.join(self.shown[kind])}{', ...' if count > _SHOWN_PLACES else ''})"
+            f"{kind}: {count:,} ({', '.join(self.shown[kind])}{', ...' if count > _MAX_SHOWN_PLACES else ''})"
             for kind, count in self.counts.most_common()
         ]
 
 
 @dataclass
 class RowValidator:
-    """Of what kind each column's values are: that of the first one."""
+    """Checks that all values of a column are of the same kind as its first one."""
 
-    first: dict[str, str] = field(default_factory=dict)
+    first_kinds: dict[str, str] = field(default_factory=dict)
 
-    def check(self, column: str, found: tuple[Value, str]) -> Value:
-        """Give a value on whose kind is its column's.
+    def check(self, column: str, kind: str) -> None:
+        """Compare a value's kind with that of the column's first value; whole and other numbers count as one kind.
 
         Raises:
-            BadValue: When it is of another.
+            BadValue: If they differ.
         """
-        value, kind = found
-        first = self.first.setdefault(column, kind)
+        first = self.first_kinds.setdefault(column, kind)
         if first != kind and {first, kind} != _NUMBERS:
             raise BadValue(MIXED, f"{column!r} is {kind}, and {first} in earlier rows")
-        return value
 
 
 def parse_text(value: object, column: str) -> str:
-    """A text as it stands in its source; empty where there is none.
+    """Return a text value unchanged; empty for a missing value.
 
     Raises:
-        BadValue: When it is no text, or not UTF-8.
+        BadValue: If it is not text, or not UTF-8.
     """
     if value is None:
         return ""
@@ -100,22 +98,22 @@ def parse_text(value: object, column: str) -> str:
         except UnicodeDecodeError:
             raise BadValue(ENCODING, f"{column!r} is not UTF-8") from None
     if not isinstance(value, str):
-        raise BadValue(MIXED, f"{column!r} is {_kind(value)}")
+        raise BadValue(MIXED, f"{column!r} is {_describe_type(value)}")
     if not value.isascii():
         try:
-            value.encode()  # bytes that were no UTF-8 were read as surrogates, which can't be written
+            value.encode()  # fails for surrogates, as which invalid UTF-8 was read
         except UnicodeEncodeError:
             raise BadValue(ENCODING, f"{column!r} is not UTF-8") from None
     return value
 
 
 def parse_label(value: object, column: str) -> tuple[str, str]:
-    """A label's name, and of what kind it was: text, a whole number, true or false.
+    """Return a label's name and its kind: text, a whole number, a number, or true or false.
 
-    A number that is not whole is a kind of its own: see `check_labels`.
+    Fractional numbers are accepted here and rejected by `check_labels`, which sees all labels.
 
     Raises:
-        BadValue: When there is none, or it is nothing that names a class.
+        BadValue: If it is missing, or of a type that can't name a class.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         raise BadValue(UNLABELLED)
@@ -131,43 +129,50 @@ def parse_label(value: object, column: str) -> tuple[str, str]:
     return text, "text"
 
 
-def check_labels(names: Collection[str], column: str, where: str, *, whole: bool = True) -> None:
-    """Refuse labels that are no classes; `whole`: all of them are there.
+def check_labels(names: Collection[str], column: str, where: str, *, all_read: bool = True) -> None:
+    """Reject labels that are not classes.
+
+    Args:
+        names: All labels, or those read so far.
+        column: The label column.
+        where: Prefix of the error message.
+        all_read: Whether `names` is complete; if not, only their number is checked.
 
     Raises:
-        UserError: When they are numbers of a scale, or too many.
+        UserError: If they are numbers on a scale, or more than `MAX_LABELS`.
     """
-    if not whole and len(names) <= MAX_LABELS:
+    if not all_read and len(names) <= MAX_LABELS:
         return
-    some = ", ".join(repr(name[:_SHOWN_SIGNS]) for name in islice(names, 3))
+    examples = ", ".join(repr(name[:_MAX_SHOWN_CHARACTERS]) for name in islice(names, 3))
     if _is_scale(names):
         raise UserError(
-            f"{where}: labels such as {some} are numbers of a scale: that is regression, and only classes are learnt here; "
-            "write each row's class (low, high) into a column, and name it in data.label"
+            f"{where}: labels such as {examples} are numbers on a scale: that is regression, and only classes are "
+            "supported; write each row's class (low, high) into a column, and name it in data.label"
         )
     if len(names) > MAX_LABELS:
         raise UserError(
-            f"{where}: more than {MAX_LABELS:,} different labels ({some}, ...); is {column!r} the label's column (data.label)?"
+            f"{where}: more than {MAX_LABELS:,} different labels ({examples}, ...); is {column!r} the label column "
+            "(data.label)?"
         )
 
 
 def _is_scale(names: Iterable[str]) -> bool:
-    """Whether all labels are numbers, and not all of them whole."""
-    whole = True
+    """Return True if all labels are numbers and some are fractional."""
+    all_whole = True
     for name in names:
         try:
             number = float(name)
         except ValueError:
             return False
-        whole = whole and number.is_integer()
-    return not whole
+        all_whole = all_whole and number.is_integer()
+    return not all_whole
 
 
 def parse_group(value: object, column: str) -> str:
-    """A group's name.
+    """Return a group's name.
 
     Raises:
-        BadValue: When there is none.
+        BadValue: If it is missing.
     """
     name = parse_text(value, column) if isinstance(value, str | bytes) else "" if value is None else str(value)
     if not name.strip():
@@ -176,12 +181,12 @@ def parse_group(value: object, column: str) -> str:
 
 
 def parse_time(value: object, column: str) -> tuple[float, str]:
-    """A time as a number that grows, and of what kind it was: a number or a date.
+    """Return a time as a number that grows with time (seconds since 1970 for a date), and its kind.
 
-    Dates are ISO 8601, without a zone UTC.
+    Dates are ISO 8601; without a time zone they are taken as UTC.
 
     Raises:
-        BadValue: When there is none, or it is neither a number nor a date.
+        BadValue: If it is missing, or neither a number nor a date.
     """
     if isinstance(value, datetime):
         return value.replace(tzinfo=value.tzinfo or UTC).timestamp(), "a date"
@@ -200,11 +205,11 @@ def parse_time(value: object, column: str) -> tuple[float, str]:
     try:
         return parse_time(datetime.fromisoformat(text), column)
     except ValueError:
-        shown = f"{text[:_SHOWN_SIGNS]!r} is no number and no ISO date" if text else ""
-        raise BadValue(UNTIMED, shown) from None
+        detail = f"{text[:_MAX_SHOWN_CHARACTERS]!r} is neither a number nor an ISO date" if text else ""
+        raise BadValue(UNTIMED, detail) from None
 
 
-def _kind(value: object) -> str:
+def _describe_type(value: object) -> str:
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, int | float):

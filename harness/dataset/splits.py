@@ -1,6 +1,8 @@
-"""Which rows train, validate and test: drawn so that nothing leaks from one split into another."""
+"""Draw training, validation and test rows so that no group, time or duplicate leaks between splits."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,111 +12,130 @@ from harness.errors import UserError
 from harness.schema.settings import DataSettings
 
 
-def draw_splits(rows: Rows, settings: DataSettings) -> tuple[dict[str, np.ndarray], int, int]:
-    """Draw test, then validation, then training rows; subsets of different `num_train` are nested.
+class DrawnSplits(NamedTuple):
+    """The rows of each split.
 
-    Rows of a large source come in its order, and those that train under `time_by` in the order of time.
+    Attributes:
+        rows: Row indices by split name, each of shape `(num_rows,)`.
+        num_train_available: Rows that the training split could have had.
+        num_leaks_dropped: Rows left out because another row of their group is in a validation or test file.
+    """
 
-    Returns:
-        Each split's rows, how many the training split could have had, and how many were left out of it because a row
-        of their group stands in a validation or test file.
+    rows: dict[str, np.ndarray]
+    num_train_available: int
+    num_leaks_dropped: int
+
+
+def draw_splits(rows: Rows, settings: DataSettings) -> DrawnSplits:
+    """Draw test, then validation, then training rows; a smaller `num_train` gives a subset of a larger one.
+
+    Rows of a large source are returned in file order, and training rows under `time_by` in order of time.
 
     Raises:
-        UserError: When there are fewer rows than are asked for.
+        UserError: If there are fewer rows than requested.
     """
     rng = np.random.default_rng(settings.seed)
-    order, ranks = _order(rows, settings, rng)
-    served = rows.assigned_split[order]
-    free = order[served == ANY]
+    order, group_ranks = _draw_order(rows, settings, rng)
+    assigned = rows.assigned_split[order]
+    free = order[assigned == ANY]
     num_leaks = 0
-    if rows.groups is not None and served.any():
-        leaks = np.isin(rows.groups[free], rows.groups[order[served != ANY]])
+    if rows.groups is not None and assigned.any():
+        leaks = np.isin(rows.groups[free], rows.groups[order[assigned != ANY]])
         free, num_leaks = free[~leaks], int(leaks.sum())
     drawn = {}
-    for name, code, wanted, own in (
+    for name, split, num_wanted, own_file in (
         ("test", TEST, settings.num_test, settings.test_source), ("val", VAL, settings.num_val, settings.val_source),
     ):  # fmt: skip
-        given = order[served == code]
-        pool = given if own else np.concatenate([given, free])
-        if wanted > len(pool):
-            raise _too_few_given(own, name, len(pool), wanted) if own else _too_few(settings, len(order))
-        end = _end_of_group(None if ranks is None else ranks[pool], wanted)
-        # Rows that the source set aside serve nothing else, and nor do the others of a group that was begun.
-        free = free if own else pool[max(end, len(given)) :]
-        drawn[name] = _chosen(pool[:end], wanted, settings, rng)
+        given = order[assigned == split]
+        pool = given if own_file else np.concatenate([given, free])
+        if num_wanted > len(pool):
+            raise _file_too_small(own_file, name, len(pool), num_wanted) if own_file else _too_few(settings, len(order))
+        end = _end_of_group(None if group_ranks is None else group_ranks[pool], num_wanted)
+        # Rows assigned to this split, and the rest of a group that it has begun, can't go to another split.
+        free = free if own_file else pool[max(end, len(given)) :]
+        drawn[name] = _choose(pool[:end], num_wanted, settings, rng)
     num_train = len(free) if settings.num_train == "all" else settings.num_train
     if num_train > len(free) or not len(free):
         raise _too_few(settings, len(order), len(free))
-    drawn["train"] = _chosen(free, num_train, settings, rng)
+    drawn["train"] = _choose(free, num_train, settings, rng)
     if settings.time_by and rows.times is not None:
         train = np.sort(drawn["train"])
         drawn["train"] = train[np.argsort(rows.times[train], kind="stable")]
-    if rows.cache_key is not None:  # texts on disk are read a part at a time, in order
-        in_order = ("test", "val") if settings.time_by else ("test", "val", "train")
-        drawn |= {name: np.sort(drawn[name]) for name in in_order}
-    return drawn, len(free), num_leaks
+    if rows.cache_key is not None:  # texts on disk are read sequentially, one batch at a time
+        in_file_order = ("test", "val") if settings.time_by else ("test", "val", "train")
+        drawn |= {name: np.sort(drawn[name]) for name in in_file_order}
+    return DrawnSplits(drawn, len(free), num_leaks)
 
 
-def _order(rows: Rows, settings: DataSettings, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
-    """All rows in the order in which they are drawn, and of each row its group's place in it; None: all are groups of one."""
+def _draw_order(rows: Rows, settings: DataSettings, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+    """Order the rows for drawing.
+
+    Returns:
+        Row indices in drawing order, and for each row the rank of its group in that order (rows with equal rank stay
+        together); None if every row is its own group. Both of shape `(num_rows,)`.
+    """
     num_rows = len(rows.labels)
     if settings.time_by and rows.times is not None:
-        mixed = rng.permutation(num_rows)
-        return mixed[np.argsort(-rows.times[mixed], kind="stable")], rows.times
+        shuffled = rng.permutation(num_rows)
+        return shuffled[np.argsort(-rows.times[shuffled], kind="stable")], rows.times
     if settings.stratify:
-        return _interleaved(rows, rng.permutation(num_rows)), None
+        return _interleave_labels(rows, rng.permutation(num_rows)), None
     if rows.groups is None:
-        order = rng.permutation(_as_words(num_rows))
-        rng.permutation(num_rows)  # within groups, were there any: whatever is drawn next stays what it was
+        order = rng.permutation(_sorted_as_strings(num_rows))
+        rng.permutation(num_rows)  # the draw that shuffles within groups, kept so that later draws stay the same
         return order, None
-    groups = np.unique(rows.groups, return_inverse=True)[1]
-    names = rng.permutation(int(groups.max(initial=-1)) + 1)
-    place = np.empty(len(names), dtype=np.int64)
-    place[names] = np.arange(len(names))
-    ranks = place[groups]
+    group_numbers = np.unique(rows.groups, return_inverse=True)[1]
+    group_order = rng.permutation(int(group_numbers.max(initial=-1)) + 1)
+    rank_of_group = np.empty(len(group_order), dtype=np.int64)
+    rank_of_group[group_order] = np.arange(len(group_order))
+    ranks = rank_of_group[group_numbers]
     return np.lexsort((rng.permutation(num_rows), ranks)), ranks
 
 
-def _as_words(num_rows: int) -> np.ndarray:
-    """0 to num_rows - 1 in the order of their digits, as words are: rows were first drawn so, and records hold them."""
+def _sorted_as_strings(num_rows: int) -> np.ndarray:
+    """Return 0 to num_rows - 1 sorted as strings ("10" before "2"): existing records were drawn from this order."""
     numbers = np.arange(num_rows, dtype=np.int64)
     digits = np.searchsorted(10 ** np.arange(1, 18, dtype=np.int64), numbers, side="right") + 1
-    # Filled up with zeros to as many digits; of equal ones the shorter first.
+    # Pad with zeros to equal length; shorter numbers first among equal ones.
     return np.argsort(numbers * 10 ** (digits.max(initial=1) - digits) * 32 + digits, kind="stable")
 
 
-def _interleaved(rows: Rows, mixed: np.ndarray) -> np.ndarray:
-    """Rows in an order of which every part has about each label's share: the k-th of a label's n at (k + 1/2) / n."""
-    labels = rows.labels[mixed] + len(rows.label_names) * rows.assigned_split[mixed].astype(np.int64)
+def _interleave_labels(rows: Rows, shuffled: np.ndarray) -> np.ndarray:
+    """Order rows so that every prefix has about each label's share: the k-th of a label's n rows at (k + 1/2) / n."""
+    # Rows of a given validation or test file count as labels of their own.
+    labels = rows.labels[shuffled] + len(rows.label_names) * rows.assigned_split[shuffled].astype(np.int64)
     by_label = np.argsort(labels, kind="stable")
     counts = np.bincount(labels)
-    nth = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    at = np.empty(len(labels))
-    at[by_label] = (nth + 0.5) / np.repeat(counts, counts)
-    return mixed[np.argsort(at, kind="stable")]
+    index_in_label = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    position = np.empty(len(labels))
+    position[by_label] = (index_in_label + 0.5) / np.repeat(counts, counts)
+    return shuffled[np.argsort(position, kind="stable")]
 
 
-def _chosen(pool: np.ndarray, wanted: int, settings: DataSettings, rng: np.random.Generator) -> np.ndarray:
+def _choose(pool: np.ndarray, num_wanted: int, settings: DataSettings, rng: np.random.Generator) -> np.ndarray:
     if settings.stratify:
-        return pool[:wanted]
-    return rng.permutation(pool)[:wanted]
+        return pool[:num_wanted]
+    return rng.permutation(pool)[:num_wanted]
 
 
-def _end_of_group(ranks: np.ndarray | None, at: int) -> int:
+def _end_of_group(ranks: np.ndarray | None, end: int) -> int:
+    """Move `end` to the next boundary between groups."""
     if ranks is None:
-        return at
-    while 0 < at < len(ranks) and ranks[at] == ranks[at - 1]:
-        at += 1
-    return at
+        return end
+    while 0 < end < len(ranks) and ranks[end] == ranks[end - 1]:
+        end += 1
+    return end
 
 
-def _too_few_given(own: str, name: str, num_rows: int, wanted: int) -> UserError:
-    return UserError(f"data.{name}_source {own!r}: {num_rows} usable rows, and num_{name} = {wanted} asks for more")
+def _file_too_small(source: str, split: str, num_rows: int, num_wanted: int) -> UserError:
+    return UserError(
+        f"data.{split}_source {source!r}: {num_rows} usable rows, but num_{split} = {num_wanted}; lower it"
+    )
 
 
 def _too_few(settings: DataSettings, num_rows: int, num_left: int | None = None) -> UserError:
-    left = f", of which {num_left} are left for training" if num_left is not None else ""
+    left = f", {num_left} of them left for training" if num_left is not None else ""
     return UserError(
         f"data {settings.source!r}: {num_rows} usable rows{left}; num_train = {settings.num_train}, num_val = "
-        f'{settings.num_val} and num_test = {settings.num_test} ask for more; lower them, or num_train = "all"'
+        f'{settings.num_val} and num_test = {settings.num_test} need more; lower them, or num_train = "all"'
     )

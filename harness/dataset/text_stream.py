@@ -1,4 +1,4 @@
-"""Any file of texts as a stream of windows of rows, in memory that does not grow with the file (pyarrow, no torch)."""
+"""Stream any supported file in windows of rows, with memory use independent of the file size."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ import pyarrow.json
 from harness.dataset.file_formats import DELIMITERS, FORMATS, TEXT_FORMATS, SourceFile, open_arrow
 from harness.errors import UserError
 
-# Between several columns of one text.
-JOINT = " "
-_BLOCK_BYTES = 4 * 2**20  # no row may be longer
-_PACKED = (".gz", ".bz2")
-_WRITTEN = tuple(kind for kind, format_ in FORMATS.items() if format_ != "Arrow")
-_SHOWN_COLUMNS = 20
+TEXT_SEPARATOR = " "  # between the columns of one text
+_BLOCK_BYTES = 4 * 2**20  # also the longest row that pyarrow can read
+_COMPRESSED_SUFFIXES = (".gz", ".bz2")
+_OUTPUT_SUFFIXES = tuple(suffix for suffix, file_format in FORMATS.items() if file_format != "Arrow")
+_MAX_SHOWN_COLUMNS = 20
 
 
 @dataclass(frozen=True)
 class TextWindow:
-    """Some rows that follow each other.
+    """Consecutive rows of a file.
 
     Attributes:
-        first_row: Of the file, from 0.
-        texts: None where a row has none, or nothing but blanks.
-        pairs: Second texts; None where none are asked for.
-        carried: The columns to be copied, as they were read.
+        first_row: Index of the first row in the file, from 0.
+        texts: Text of each row; None if it is missing or blank.
+        pairs: Second texts; None if no pair column was requested.
+        carried: The columns to copy to the output, unchanged.
     """
 
     first_row: int
@@ -40,23 +39,25 @@ class TextWindow:
     carried: pa.Table
 
 
-def file_format_of(path: Path, *, is_read: bool = True) -> str:
-    """A file's kind, as its name ends: `.csv`, `.parquet`, ...
+def file_format_of(path: Path, *, is_input: bool = True) -> str:
+    """Return a file's format suffix, such as `.csv` or `.parquet`.
 
     Args:
-        path: Of any file.
-        is_read: Whether the file is there to be read: of any kind, and `.gz` or `.bz2` may follow.
+        path: The file's path; it need not exist.
+        is_input: Whether the file is read: then `.gz` and `.bz2` are allowed after a text format's suffix.
 
     Raises:
-        UserError: When it is none of those.
+        UserError: If the suffix is not supported.
     """
-    ends = path.suffixes[-2:] if is_read and path.suffix in _PACKED else path.suffixes[-1:]
-    kind = ends[0].lower() if ends else ""
-    kinds = tuple(FORMATS) if is_read else _WRITTEN
-    if kind not in kinds or (FORMATS[kind] not in TEXT_FORMATS and len(ends) > 1):
-        allowed = ", ".join(kinds) + (f"; text files also as {' and '.join(_PACKED)}" if is_read else "")
-        raise UserError(f"{path.name}: its name must end as one of {allowed}")
-    return kind
+    suffixes = path.suffixes[-2:] if is_input and path.suffix in _COMPRESSED_SUFFIXES else path.suffixes[-1:]
+    suffix = suffixes[0].lower() if suffixes else ""
+    supported = tuple(FORMATS) if is_input else _OUTPUT_SUFFIXES
+    if suffix not in supported or (FORMATS[suffix] not in TEXT_FORMATS and len(suffixes) > 1):
+        allowed = ", ".join(supported)
+        if is_input:
+            allowed += f"; text files also with {' and '.join(_COMPRESSED_SUFFIXES)}"
+        raise UserError(f"{path.name}: its name must end in one of {allowed}")
+    return suffix
 
 
 def read_windows(
@@ -68,30 +69,38 @@ def read_windows(
     num_rows: int,
     skip: int = 0,
 ) -> Iterator[TextWindow]:
-    """Read windows of `num_rows` rows (the last may be shorter), leaving out the first `skip` rows.
+    """Yield windows of `num_rows` rows; the last one may be shorter.
+
+    Args:
+        path: Any supported file.
+        text: Columns that form the text, joined by `TEXT_SEPARATOR`.
+        pair: Column of the second text; None for single-segment data.
+        carried: Columns to copy unchanged.
+        num_rows: Rows per window.
+        skip: Leave out this many rows at the beginning of the file; windows still begin at multiples of `num_rows`.
 
     Raises:
-        UserError: When there is no such file or column, a row is broken, or a column holds no text.
+        UserError: If the file or a column doesn't exist, a row is broken, or a text column contains no text.
     """
     columns = list(dict.fromkeys([*text, *([pair] if pair else []), *carried]))
-    first_row = 0
-    with _told_for(path):
-        for table in _regrouped(_batches(path, columns, num_rows), num_rows):
-            begin, first_row = first_row, first_row + table.num_rows
-            if first_row <= skip:
+    end = 0
+    with _convert_arrow_errors(path):
+        for table in _regroup(_read_batches(path, columns, num_rows), num_rows):
+            begin, end = end, end + table.num_rows
+            if end <= skip:
                 continue
-            kept = table.slice(max(0, skip - begin))
+            rest = table.slice(max(0, skip - begin))
             yield TextWindow(
-                first_row=begin + table.num_rows - kept.num_rows,
-                texts=_joined(kept, text),
-                pairs=None if pair is None else [one or "" for one in _strings(kept, pair)],
-                carried=kept.select(list(carried)),
+                first_row=end - rest.num_rows,
+                texts=_join_columns(rest, text),
+                pairs=None if pair is None else [value or "" for value in _strings(rest, pair)],
+                carried=rest.select(list(carried)),
             )
 
 
 @contextlib.contextmanager
-def _told_for(path: Path) -> Iterator[None]:
-    """Pyarrow's complaints as a user's mistake."""
+def _convert_arrow_errors(path: Path) -> Iterator[None]:
+    """Raise a UserError for any error of reading the file."""
     try:
         yield
     except FileNotFoundError:
@@ -100,21 +109,22 @@ def _told_for(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: can't be read: {' '.join(str(error).split())[:400]}") from None
 
 
-def _batches(path: Path, columns: list[str], num_rows: int) -> Iterator[pa.RecordBatch]:
-    kind = file_format_of(path)
-    if FORMATS[kind] in DELIMITERS:
-        return _read_csv(path, DELIMITERS[FORMATS[kind]], columns)
+def _read_batches(path: Path, columns: list[str], num_rows: int) -> Iterator[pa.RecordBatch]:
+    suffix = file_format_of(path)
+    file_format = FORMATS[suffix]
+    if file_format in DELIMITERS:
+        return _read_csv(path, DELIMITERS[file_format], columns)
     return (
-        _read_binary(path, kind, columns, num_rows) if FORMATS[kind] not in TEXT_FORMATS else _read_json(path, columns)
+        _read_json(path, columns) if file_format in TEXT_FORMATS else _read_binary(path, file_format, columns, num_rows)
     )
 
 
-def _read_csv(path: Path, separator: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+def _read_csv(path: Path, delimiter: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     read = pa.csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
-    with pa.input_stream(str(path), compression="detect") as names:
-        header = pa.csv.open_csv(names, read_options=read, parse_options=parse).schema.names
-    _require(path, columns, header)
+    with pa.input_stream(str(path), compression="detect") as first_block:
+        header = pa.csv.open_csv(first_block, read_options=read, parse_options=parse).schema.names
+    _require_columns(path, columns, header)
     convert = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
     )
@@ -125,60 +135,70 @@ def _read_csv(path: Path, separator: str, columns: list[str]) -> Iterator[pa.Rec
 def _read_json(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     read = pa.json.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
     with pa.input_stream(str(path), compression="detect") as first_block:
-        found = pa.json.open_json(first_block, read_options=read).schema
-    _require(path, columns, found.names)
-    # Types are the first block's, and what a later one has beside these columns is left out.
-    schema = pa.schema([(column, _as_text(found.field(column).type)) for column in columns])
+        inferred = pa.json.open_json(first_block, read_options=read).schema
+    _require_columns(path, columns, inferred.names)
+    # Types come from the first block; other columns of later blocks are ignored.
+    schema = pa.schema([(column, _text_if_null(inferred.field(column).type)) for column in columns])
     parse = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     with pa.input_stream(str(path), compression="detect") as stream:
         yield from pa.json.open_json(stream, read_options=read, parse_options=parse)
 
 
-def _as_text(found: pa.DataType) -> pa.DataType:
-    """A column of which the first block held nothing is taken for texts."""
-    return pa.string() if pa.types.is_null(found) else found
+def _text_if_null(column_type: pa.DataType) -> pa.DataType:
+    """Treat a column as text if all its values in the first block are null."""
+    return pa.string() if pa.types.is_null(column_type) else column_type
 
 
-def _read_binary(path: Path, kind: str, columns: list[str], num_rows: int) -> Iterator[pa.RecordBatch]:
-    found, batches = open_arrow(SourceFile(path, FORMATS[kind]), num_rows)
-    _require(path, columns, found)
-    for batch in batches(columns):
+def _read_binary(path: Path, file_format: str, columns: list[str], num_rows: int) -> Iterator[pa.RecordBatch]:
+    """Read a Parquet or Arrow file.
+
+    Args:
+        path: The file.
+        file_format: `Parquet` or `Arrow`.
+        columns: Columns to read.
+        num_rows: Rows per batch of a Parquet file.
+    """
+    available, read_columns = open_arrow(SourceFile(path, file_format), num_rows)
+    _require_columns(path, columns, available)
+    for batch in read_columns(columns):
         yield batch.select(columns)
 
 
-def _require(path: Path, columns: Sequence[str], found: Sequence[str]) -> None:
-    if missing := [column for column in columns if column not in found]:
-        shown = ", ".join(map(repr, found[:_SHOWN_COLUMNS])) + (", ..." if len(found) > _SHOWN_COLUMNS else "")
+def _require_columns(path: Path, columns: Sequence[str], available: Sequence[str]) -> None:
+    if missing := [column for column in columns if column not in available]:
+        shown = ", ".join(map(repr, available[:_MAX_SHOWN_COLUMNS]))
+        shown += ", ..." if len(available) > _MAX_SHOWN_COLUMNS else ""
         raise UserError(
-            f"{path.name}: no column {' and none '.join(map(repr, missing))}; its columns: {shown} (--text names the text's)"
+            f"{path.name}: no column {' and no column '.join(map(repr, missing))}; its columns: {shown} (--text names "
+            "the text column)"
         )
 
 
-def _regrouped(batches: Iterator[pa.RecordBatch], num_rows: int) -> Iterator[pa.Table]:
-    """Batches of whatever size as tables of `num_rows` rows: a window is the same rows however often one stops."""
-    held: list[pa.RecordBatch] = []
-    num_held = 0
+def _regroup(batches: Iterator[pa.RecordBatch], num_rows: int) -> Iterator[pa.Table]:
+    """Regroup batches of any size into tables of `num_rows` rows, so that a resumed run gets the same windows."""
+    pending: list[pa.RecordBatch] = []
+    num_pending = 0
     for batch in batches:
-        held.append(batch)
-        num_held += batch.num_rows
-        while num_held >= num_rows:
-            table = pa.Table.from_batches(held)
+        pending.append(batch)
+        num_pending += batch.num_rows
+        while num_pending >= num_rows:
+            table = pa.Table.from_batches(pending)
             yield table.slice(0, num_rows)
-            held, num_held = table.slice(num_rows).to_batches(), num_held - num_rows
-    if num_held:
-        yield pa.Table.from_batches(held)
+            pending, num_pending = table.slice(num_rows).to_batches(), num_pending - num_rows
+    if num_pending:
+        yield pa.Table.from_batches(pending)
 
 
-def _joined(table: pa.Table, columns: Sequence[str]) -> list[str | None]:
+def _join_columns(table: pa.Table, columns: Sequence[str]) -> list[str | None]:
     parts = [_strings(table, column) for column in columns]
-    rows = (JOINT.join(part for part in row if part) for row in zip(*parts, strict=True))
+    rows = (TEXT_SEPARATOR.join(part for part in row if part) for row in zip(*parts, strict=True))
     return [row if row.strip() else None for row in rows]
 
 
 def _strings(table: pa.Table, column: str) -> list[str | None]:
-    found = table.column(column)
-    value_type = found.type.value_type if pa.types.is_dictionary(found.type) else found.type
+    values = table.column(column)
+    value_type = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
     if not (pa.types.is_string(value_type) or pa.types.is_large_string(value_type)):
         raise UserError(f"column {column!r} holds {value_type}, not text")
-    strings: list[str | None] = pc.cast(found, pa.string()).to_pylist()
+    strings: list[str | None] = pc.cast(values, pa.string()).to_pylist()
     return strings

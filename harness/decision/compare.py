@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.analysis.abba import find_abba_rounds, ratio_by_rounds
 from harness.analysis.estimate import Estimate
 from harness.analysis.log_ratio import LogRatio
 from harness.analysis.paired_accuracy import PairedAccuracy, pair_accuracies
@@ -16,8 +15,10 @@ from harness.analysis.significance import (
     SIGNIFICANCE_LEVEL,
     compare_runs,
     compare_within_runs,
+    find_abba_rounds,
     geometric_mean_ratio,
     holm,
+    ratio_by_rounds,
     welch_log_ratio,
 )
 from harness.analysis.summarize import peak_memory

@@ -11,6 +11,7 @@ import numpy as np
 from harness.analysis.estimate import Estimate, value_of
 from harness.analysis.power_law import MeasuredErrors, PowerLaw, fit_power_law, measure_errors
 from harness.analysis.summary import Summary
+from harness.errors import Unavailable
 from harness.pricing import cost, formulas
 from harness.pricing.cost import Priced
 from harness.schema.cells import FineTuneConfig, hash_config
@@ -71,7 +72,7 @@ class LearningCurve:
     points: tuple[CurvePoint, ...]
     num_available: int
     errors: MeasuredErrors
-    law: PowerLaw | str
+    law: PowerLaw | Unavailable
 
     @property
     def largest(self) -> CurvePoint:
@@ -110,12 +111,12 @@ def extrapolated_gain(curve: LearningCurve) -> Gain | None:
 
     None where no law is fitted.
     """
-    if isinstance(curve.law, str):
+    if isinstance(curve.law, Unavailable):
         return None
     start, end = curve.largest.num_train, num_extrapolated(curve, curve.law)
     accuracy = curve.law.gain(start, end)
     seconds = run_seconds(curve, end) - curve.largest.run_s
-    if isinstance(accuracy, str):
+    if isinstance(accuracy, Unavailable):
         return None
     return Gain(start, end, accuracy, seconds, _usd(curve.largest.cell, seconds), is_measured=False)
 

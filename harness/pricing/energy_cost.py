@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from harness.analysis.estimate import MIN_RUNS, Estimate, map_increasing, t_interval
-from harness.analysis.gpu_throttling import readings_during_training
+from harness.analysis.noise import readings_during_training
 from harness.analysis.summary import Summary
 from harness.pricing import formulas
 from harness.schema import assumptions

@@ -179,7 +179,7 @@ def identify(job: PredictJob) -> PredictIdentity:
         carried=job.carried,
         seq_len=job.seq_len,
         precision=job.precision,
-        kind=file_format_of(Path(job.out), is_read=False),
+        kind=file_format_of(Path(job.out), is_input=False),
     )
 
 

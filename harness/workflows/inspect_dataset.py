@@ -17,7 +17,8 @@ from harness.analysis.mfu import with_mfu
 from harness.analysis.summarize import summarize
 from harness.dataset.column_guess import ColumnGuess, Role, guess_columns
 from harness.dataset.corpus import Corpus, load_corpus, load_tokenizer, write_texts
-from harness.dataset.file_formats import read_column_names, find_files, read_parts
+from harness.dataset.file_formats import find_files, read_column_names
+from harness.dataset.file_readers import read_parts
 from harness.dataset.rows import Rows, read_rows
 from harness.dataset.sources import ModelFiles
 from harness.errors import UserError

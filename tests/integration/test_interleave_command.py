@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typer.testing import CliRunner
 
-from harness.analysis.abba import find_abba_rounds
+from harness.analysis.significance import find_abba_rounds
 from harness.cli import main as cli
 from harness.store.record_files import load_records
 

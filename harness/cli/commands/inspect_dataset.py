@@ -85,7 +85,15 @@ def cache(
     entries = kept.entries() if action == "list" else kept.clear()
     num_bytes = sum(entry.num_bytes for entry in entries)
     if as_json:
-        rows = [vars(entry) | {"folder": str(entry.folder)} for entry in entries]
+        rows = [
+            {
+                "folder": str(entry.folder),
+                "words": entry.description,
+                "num_bytes": entry.num_bytes,
+                "made_at": entry.made_at,
+            }
+            for entry in entries
+        ]
         console.print_json({"root": str(kept.root), "num_bytes": num_bytes, "entries": rows})
         return
     if action == "list" and entries:

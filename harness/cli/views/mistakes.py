@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.mistakes import MAX_MATRIX_CLASSES, ConfusionMatrix, confusion_matrix
+from harness.analysis.confusion_matrix import MAX_MATRIX_CLASSES, ConfusionMatrix, confusion_matrix
 from harness.schema.record import Record
 
 _LONGEST_LABEL = 24

@@ -17,6 +17,7 @@ from harness.decision.learning_curve import (
     measured_gain,
     whole_error,
 )
+from harness.errors import Unavailable
 from harness.pricing import formulas
 from harness.pricing.cost import Priced
 from harness.report.charts.base import Chart
@@ -87,7 +88,7 @@ def curve_sentences(curve: LearningCurve, assumed: Assumptions, money: MoneyForm
     if isinstance(curve.law, PowerLaw):
         said += [*_foretold(curve, curve.law, assumed, money), _enough(curve.law)]
     else:
-        said.append(f"Nothing is foretold beyond what was measured: {curve.law}.")
+        said.append(f"Nothing is foretold beyond what was measured: {curve.law.reason}.")
     return [*said, *_whole(curve, money)]
 
 
@@ -114,7 +115,7 @@ def _foretold(curve: LearningCurve, law: PowerLaw, assumed: Assumptions, money: 
     if gain is None or not isinstance(reached, Estimate):
         return []
     too_far = law.accuracy(curve.num_available)
-    refused = [f"Of all rows no figure is given: {too_far}."] if isinstance(too_far, str) else []
+    refused = [f"Of all rows no figure is given: {too_far.reason}."] if isinstance(too_far, Unavailable) else []
     fitted = f"{law.smallest:,} to {law.largest:,}"
     return [
         *refused,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analysis.mistakes import MAX_MATRIX_CLASSES, ConfusionMatrix, confusion_matrix
+from harness.analysis.confusion_matrix import MAX_MATRIX_CLASSES, ConfusionMatrix, confusion_matrix
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, percent
 from harness.report.labels import short_labels

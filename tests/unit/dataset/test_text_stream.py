@@ -109,8 +109,8 @@ def test_a_file_without_a_row_has_no_window(tmp_path):
         ("a.arrow", "not arrow", {}, "can't be read"),
         ("a.csv.gz", "not packed", {}, "can't be read"),
         ("a.csv", "", {}, "can't be read"),
-        ("a.xlsx", "", {}, "its name must end as one of .csv, .tsv"),
-        ("a.parquet.gz", "", {}, "its name must end as one of"),
+        ("a.xlsx", "", {}, "its name must end in one of .csv, .tsv"),
+        ("a.parquet.gz", "", {}, "its name must end in one of"),
     ],
 )
 def test_what_cannot_be_read_is_told(tmp_path, name, content, asked, words):

@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from harness.analysis.mistakes import confusion_matrix
+from harness.analysis.confusion_matrix import confusion_matrix
 from harness.analysis.summarize import summarize
 from harness.cli.views.mistakes import describe_mistakes
 from harness.cli.views.progress import describe_record
