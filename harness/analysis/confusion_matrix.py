@@ -1,4 +1,4 @@
-"""What a test evaluation got wrong: which labels for which others, and where it was surest (pure)."""
+"""Count which labels a test evaluation confused."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from dataclasses import dataclass
 
 from harness.schema.record import Record
 
-MAX_MATRIX_CLASSES = 12  # a wider matrix nobody reads: then the most confused pairs
-
-
+MAX_MATRIX_CLASSES = 12  # with more classes, show the most confused pairs instead of the matrix
 _MAX_PAIRS = 12
 
 
 @dataclass(frozen=True)
 class ConfusionMatrix:
-    """How often each label was given for each.
+    """Counts of (true label, predicted label) pairs.
 
     Attributes:
-        labels: Names, by index.
-        counts: By (true label, predicted label); pairs that never occurred are not there.
+        labels: Label names by index.
+        counts: Counts of the pairs that occurred.
     """
 
     labels: tuple[str, ...]
@@ -27,27 +25,27 @@ class ConfusionMatrix:
 
     @property
     def num_rows(self) -> int:
-        """Examples in all."""
+        """Number of test examples."""
         return self.counts.total()
 
     @property
     def num_correct(self) -> int:
-        """Examples whose label was found."""
-        return sum(count for (true, given), count in self.counts.items() if true == given)
+        """Number of correctly classified examples."""
+        return sum(count for (true, predicted), count in self.counts.items() if true == predicted)
 
-    def num_with_label(self, true: int) -> int:
-        """Examples of a label."""
-        return sum(count for (label, _), count in self.counts.items() if label == true)
+    def num_with_label(self, label: int) -> int:
+        """Return the number of examples whose true label is `label`."""
+        return sum(count for (true, _), count in self.counts.items() if true == label)
 
     def most_confused(self) -> list[tuple[int, int, int]]:
-        """The pairs that were confused most, as true label, predicted label and count; at most 12."""
-        wrong = [(true, given, count) for (true, given), count in self.counts.items() if true != given]
-        return sorted(wrong, key=lambda pair: (-pair[2], pair[0], pair[1]))[:_MAX_PAIRS]
+        """Return the 12 most frequent errors as (true label, predicted label, count)."""
+        errors = [(true, predicted, count) for (true, predicted), count in self.counts.items() if true != predicted]
+        return sorted(errors, key=lambda error: (-error[2], error[0], error[1]))[:_MAX_PAIRS]
 
 
 def confusion_matrix(record: Record) -> ConfusionMatrix | None:
-    """Of a record's test evaluation; None where there was none."""
-    ran = record.training or record.baseline
-    if ran is None or ran.test is None or record.data is None:
+    """Return the confusion matrix of a record's test evaluation; None without one."""
+    result = record.training or record.baseline
+    if result is None or result.test is None or record.data is None:
         return None
-    return ConfusionMatrix(record.data.labels, ran.test.pairs)
+    return ConfusionMatrix(record.data.labels, result.test.pairs)

@@ -1,4 +1,4 @@
-"""A figure with its 95 % interval, and how intervals come about and combine (pure)."""
+"""A value with its 95 % confidence interval, and functions that make, transform and compare such estimates."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-MIN_RUNS = 3  # from here on the spread between runs is known well enough to be the interval
+MIN_RUNS = 3  # runs needed for the interval to come from the spread between them
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval; low and high are None where one run gives no spread.
+    """A value with its 95 % interval; both ends are None if the spread is unknown.
 
     Attributes:
-        basis: What the interval covers, in words: "between 3 runs", "Wilson, 1,000 examples", ...
+        basis: What the interval covers, as a phrase: "between 3 runs", "Wilson, 1,000 examples", ...
     """
 
     value: float
@@ -26,73 +26,96 @@ class Estimate:
 
 
 def value_of(estimate: Estimate | None) -> float | None:
-    """The figure alone; None where there is none."""
+    """Return the value without its interval; None for None."""
     return None if estimate is None else estimate.value
 
 
-def map_increasing(estimate: Estimate, value: Callable[[float], float]) -> Estimate:
-    """An estimate through a function that grows with it."""
-    low, high = (None if end is None else value(end) for end in (estimate.low, estimate.high))
-    return Estimate(value(estimate.value), low, high, estimate.basis)
+def map_increasing(estimate: Estimate, function: Callable[[float], float]) -> Estimate:
+    """Apply an increasing function to an estimate's value and ends."""
+    low, high = (None if end is None else function(end) for end in (estimate.low, estimate.high))
+    return Estimate(function(estimate.value), low, high, estimate.basis)
 
 
-def map_estimate(estimate: Estimate | None, value: Callable[[float], float | None]) -> Estimate | None:
-    """An estimate through a monotonic function, value and both ends in their order; None where the value has none."""
-    if estimate is None or (middle := value(estimate.value)) is None:
+def map_estimate(estimate: Estimate | None, function: Callable[[float], float | None]) -> Estimate | None:
+    """Apply a monotonic function to an estimate's value and ends; None if the function has no value there."""
+    if estimate is None or (mapped := function(estimate.value)) is None:
         return None
-    low, high = (None if end is None else value(end) for end in (estimate.low, estimate.high))
-    if (low is not None and low > middle) or (high is not None and high < middle):
+    low, high = (None if end is None else function(end) for end in (estimate.low, estimate.high))
+    if (low is not None and low > mapped) or (high is not None and high < mapped):
         low, high = high, low
-    return Estimate(middle, low, high, estimate.basis)
+    return Estimate(mapped, low, high, estimate.basis)
 
 
-def t_interval(values: Sequence[float], basis: str, *, most: float = math.inf) -> Estimate:
-    """Mean of two values or more and its 95 % interval by Student's t, cut off at 0 and at `most`."""
-    value = fmean(values)
+def t_interval(values: Sequence[float], basis: str, *, upper_bound: float = math.inf) -> Estimate:
+    """Return the mean of two or more values with its interval by Student's t: mean +- t * s / sqrt(n).
+
+    The interval is clipped to [0, `upper_bound`].
+
+    Source: Student (W. S. Gosset), "The probable error of a mean", Biometrika 6 (1908), 1-25.
+    """
+    mean = fmean(values)
     half = t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return Estimate(value, max(0.0, value - half), min(most, value + half), basis)
+    return Estimate(mean, max(0.0, mean - half), min(upper_bound, mean + half), basis)
 
 
 @functools.cache
 def wilson_interval(share: float, num_examples: int) -> Estimate:
-    """95 % Wilson interval of a share of examples that were right.
+    """Return a binomial proportion with its Wilson score interval.
 
-    Written out, since scipy.stats alone takes longer to import than most reports to be made; a test holds it to scipy's.
+    Implemented here because importing scipy.stats takes longer than making most reports; a test compares with scipy.
 
-    Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212.
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
+    American Statistical Association 22 (1927), 209-212.
+
+    Args:
+        share: Fraction of the examples that were classified correctly.
+        num_examples: Number of examples.
     """
-    squared = t_quantile(math.inf) ** 2
-    middle = (share + squared / (2 * num_examples)) / (1 + squared / num_examples)
-    half = math.sqrt(squared * (share * (1 - share) + squared / (4 * num_examples)) / num_examples)
-    half /= 1 + squared / num_examples
-    low, high = (0.0 if share == 0 else middle - half), (1.0 if share == 1 else middle + half)
+    z_squared = t_quantile(math.inf) ** 2
+    centre = (share + z_squared / (2 * num_examples)) / (1 + z_squared / num_examples)
+    half = math.sqrt(z_squared * (share * (1 - share) + z_squared / (4 * num_examples)) / num_examples)
+    half /= 1 + z_squared / num_examples
+    low, high = (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
     return Estimate(share, low, high, f"Wilson, {num_examples:,} examples")
 
 
-def ratio_estimate(one: Estimate, other: Estimate) -> Estimate:
-    """`one` / `other` with a 95 % interval by first-order propagation, the two taken as independent.
+def ratio_estimate(numerator: Estimate, denominator: Estimate) -> Estimate:
+    """Divide two independent positive estimates, with first-order error propagation.
 
-    For q = a / b, Var(q) / q^2 = Var(a) / a^2 + Var(b) / b^2: relative half-widths add as squares. Low, a's low side
-    meets b's high one; high, the other two. Without both intervals it has none, and none reaches below 0.
+    For q = a / b, Var(q) / q^2 = Var(a) / a^2 + Var(b) / b^2, so relative half-widths add in quadrature: the low end
+    combines a's lower with b's upper half-width, and vice versa. The low end is at least 0. Without both intervals the
+    ratio has none.
+
+    Source: JCGM 100:2008 (GUM), section 5.1.
     """
-    quotient, basis = one.value / other.value, "ratio of two figures taken as independent"
-    if one.low is None or one.high is None or other.low is None or other.high is None:
+    quotient, basis = numerator.value / denominator.value, "ratio of two figures taken as independent"
+    if numerator.low is None or numerator.high is None or denominator.low is None or denominator.high is None:
         return Estimate(quotient, None, None, "ratio of two figures, one of them without an interval")
-    below = math.hypot((one.value - one.low) / one.value, (other.high - other.value) / other.value)
-    above = math.hypot((one.high - one.value) / one.value, (other.value - other.low) / other.value)
+    below = math.hypot(
+        (numerator.value - numerator.low) / numerator.value,
+        (denominator.high - denominator.value) / denominator.value,
+    )
+    above = math.hypot(
+        (numerator.high - numerator.value) / numerator.value,
+        (denominator.value - denominator.low) / denominator.value,
+    )
     return Estimate(quotient, quotient * max(0.0, 1 - below), quotient * (1 + above), basis)
 
 
-def intervals_disjoint(one: Estimate, other: Estimate) -> bool:
-    """Whether two figures can be ranked: both have an interval, and these share no point."""
-    if one.low is None or one.high is None or other.low is None or other.high is None:
+def intervals_disjoint(a: Estimate, b: Estimate) -> bool:
+    """Return True if both intervals are known and don't overlap."""
+    if a.low is None or a.high is None or b.low is None or b.high is None:
         return False
-    return one.high < other.low or other.high < one.low
+    return a.high < b.low or b.high < a.low
 
 
 @functools.cache
-def t_quantile(freedom: float) -> float:
-    """97.5 % quantile of Student's t: half the width of a 95 % interval, in standard errors; of infinite freedom the normal one."""
-    from scipy import special  # here, so that what asks for no interval runs where scipy is not installed
+def t_quantile(degrees_of_freedom: float) -> float:
+    """Return the 97.5 % quantile of Student's t: the half-width of a 95 % interval in standard errors.
 
-    return float(special.stdtrit(freedom, 0.975))
+    Args:
+        degrees_of_freedom: `math.inf` gives the normal distribution's quantile.
+    """
+    from scipy import special  # imported here, so that commands that need no interval run without scipy
+
+    return float(special.stdtrit(degrees_of_freedom, 0.975))

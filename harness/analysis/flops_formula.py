@@ -1,4 +1,4 @@
-"""How many floating-point operations a step of BERT takes, from its sizes (pure)."""
+"""Count the floating-point operations of a BERT training step with a closed formula."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Protocol
 from harness.schema.settings import num_trained_layers
 
 
-class Sizes(Protocol):
-    """Of a model, what its products' sizes follow from; `ModelFacts` has them."""
+class LayerSizes(Protocol):
+    """The model sizes that determine its matrix products; `ModelFacts` has them."""
 
     @property
     def hidden_size(self) -> int: ...  # noqa: D102
@@ -19,7 +19,7 @@ class Sizes(Protocol):
 
 
 def training_flops(
-    model: Sizes,
+    model: LayerSizes,
     num_labels: int,
     num_samples: int,
     num_padded_tokens: float,
@@ -28,17 +28,25 @@ def training_flops(
     num_token_pairs: float | None = None,
     recomputed: bool = False,
 ) -> float:
-    """FLOPs of the matrix products of one training step; a multiply-add is two, a backward is two forwards.
+    """Return the FLOPs of the matrix products of one training step.
 
-    With hidden size h, feed-forward size i, t padded tokens and p pairs of them, a layer's forward takes
-    t (8 h^2 + 4 h i) + 4 h p: four projections, two feed-forward products, scores and their weighted sum. The head
-    (pooler and classifier) takes n (2 h^2 + 2 h labels) on n samples. What is frozen has no backward, and no gradient is
-    needed of what the lowest trained part reads from it: of a layer its input to query, key and value, 6 h^2 t.
+    A multiply-add counts as two FLOPs, and a backward pass as two forward passes. With hidden size h, intermediate size
+    i, t padded tokens and p token pairs, one layer's forward pass takes t (8 h^2 + 4 h i) + 4 h p: four projections, two
+    feed-forward products, the attention scores and their weighted sum. The head (pooler and classifier) takes
+    n (2 h^2 + 2 h labels) for n samples. Frozen layers have no backward pass, and the lowest trained layer computes no
+    gradient of its input, which saves 6 h^2 t of the query, key and value projections.
+
+    Source of the forward and backward counts: J. Kaplan et al., "Scaling laws for neural language models",
+    arXiv:2001.08361 (2020), section 2.1.
 
     Args:
-        trainable: `all`, `head`, or `topN`: the last N layers and the head.
-        num_token_pairs: Each row's padded length squared, summed; None: all rows are of the mean length.
-        recomputed: Activation checkpointing's second forward pass through the trained layers counts, too.
+        model: The model's sizes.
+        num_labels: Classes of the classifier.
+        num_samples: Rows in the step.
+        num_padded_tokens: Tokens in the step, padding included.
+        trainable: `all`, `head`, or `topN` for the last N layers and the head.
+        num_token_pairs: Sum over rows of the squared padded length; None if all rows have the mean length.
+        recomputed: Also count the second forward pass of activation checkpointing.
     """
     hidden = model.hidden_size
     pairs = num_padded_tokens**2 / num_samples if num_token_pairs is None else num_token_pairs
@@ -46,6 +54,6 @@ def training_flops(
     layer = projections + 4 * hidden * pairs
     trained = num_trained_layers(trainable, model.num_layers)
     passes = model.num_layers + (3 if recomputed else 2) * trained
-    unread = 6 * hidden**2 * num_padded_tokens if trained and trainable != "all" else 0
+    skipped = 6 * hidden**2 * num_padded_tokens if trained and trainable != "all" else 0
     pooler, classifier = num_samples * 2 * hidden**2, num_samples * 2 * hidden * num_labels
-    return passes * layer - unread + (3 if trained else 2) * pooler + 3 * classifier
+    return passes * layer - skipped + (3 if trained else 2) * pooler + 3 * classifier

@@ -1,4 +1,4 @@
-"""The logarithm of a ratio of two figures, how certain it is, and how certain a run's own steps make it (pure)."""
+"""The logarithm of a ratio with its variance, and the log-ratio of two sums over autocorrelated steps."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 from harness.analysis.estimate import Estimate, t_quantile
 
 FloatArray = NDArray[np.float64]
-MAX_BATCHES = 10
-_MOST_ALIKE = 0.97  # correlation of neighbouring steps; beyond it a run is one step long, as far as its spread tells
 
-_ROUNDING = 1e-12  # of a sum: steps that differ by less are all alike
+MAX_BATCHES = 10
+_MAX_AUTOCORRELATION = 0.97  # cap of the lag-1 autocorrelation: closer to 1, a run counts as a single step
+_ROUNDING_ERROR = 1e-12  # of a sum: residuals below this are rounding errors
 
 
 @dataclass(frozen=True)
 class LogRatio:
-    """log(B / A) of a positive figure, by the natural logarithm: ratios then add, and B / A mirrors A / B.
+    """The natural logarithm of a ratio B / A of positive quantities; logarithms add, and log(A / B) = -log(B / A).
 
     Attributes:
-        variance: Of the value; None where nothing tells it.
-        freedom: Student's degrees of freedom.
-        basis: What the variance covers, in words.
-        unknown: Why no verdict may rest on it; None where one may.
+        variance: Variance of `value`; None if unknown.
+        degrees_of_freedom: Degrees of freedom of `variance`, for Student's t.
+        basis: What the variance covers, as a phrase.
+        inconclusive_reason: Reason the comparison is inconclusive; None if conclusive.
     """
 
     value: float
@@ -37,73 +37,97 @@ class LogRatio:
 
     @property
     def half_width(self) -> float:
-        """Of the 95 % interval of the logarithm; 0 without a variance."""
+        """Half-width of the logarithm's 95 % interval; 0 without a variance."""
         return t_quantile(self.degrees_of_freedom) * math.sqrt(self.variance or 0.0)
 
     def estimate(self) -> Estimate:
-        """B / A with its 95 % interval, of this figure alone: not widened for the number of cells."""
+        """Return B / A with its 95 % interval, not adjusted for multiple comparisons."""
         if self.variance is None:
             return Estimate(math.exp(self.value), None, None, self.basis)
         half = self.half_width
         return Estimate(math.exp(self.value), math.exp(self.value - half), math.exp(self.value + half), self.basis)
 
     def p_value(self, at: float = 0.0) -> float | None:
-        """Two-sided, of a true value of `at`; None where no verdict may rest on it."""
+        """Return the two-sided p-value of the hypothesis that the true value is `at`; None if inconclusive."""
         if self.variance is None or self.inconclusive_reason is not None:
             return None
         distance = abs(self.value - at)
-        if self.variance <= 0:  # counts of bytes may be the same in every run
+        if self.variance <= 0:  # byte counts may be identical in all runs
             return 1.0 if distance == 0 else 0.0
         from scipy import special
 
         return 2 * float(special.stdtr(self.degrees_of_freedom, -distance / math.sqrt(self.variance)))
 
     def inverted(self, shift: float = 0.0) -> LogRatio:
-        """Of a figure that is `exp(shift)` over this one: dollars a sample, of samples a second."""
+        """Return the log-ratio of `exp(shift)` over this ratio: dollars per sample, from samples per second."""
         return LogRatio(
             shift - self.value, self.variance, self.degrees_of_freedom, self.basis, self.inconclusive_reason
         )
 
 
-def ratio_of_sums(below: Sequence[float] | FloatArray, above: Sequence[float] | FloatArray) -> LogRatio | None:
-    """log(sum of `above` / sum of `below`) by steps; None with fewer than two, without variance where fewer are independent.
+def ratio_of_sums(
+    denominators: Sequence[float] | FloatArray, numerators: Sequence[float] | FloatArray
+) -> LogRatio | None:
+    """Return log R, where R = sum(numerators) / sum(denominators) over a run's steps.
 
-    Neighbouring steps are alike, so that single steps would promise too much. Two ways allow for it, and the wider
-    interval counts: 10 contiguous batches of steps, Var(log R) = k / (k - 1) sum((above_j - R below_j)^2) / (sum above)^2
-    over them; and, since in short runs batches are still alike, the steps themselves, taken as fewer independent ones:
-    n (1 - r) / (1 + r) for a correlation r of neighbours.
+    Step times are autocorrelated; treating them as independent gives intervals that are too narrow. Two methods allow
+    for this, and the wider interval is returned. With residuals e = numerator - R * denominator:
+
+    - Batch means over k = 10 contiguous batches: Var(log R) = k / (k - 1) * sum(e_batch^2) / sum(numerators)^2.
+    - Effective sample size n' = n (1 - r) / (1 + r) for lag-1 autocorrelation r, because in short runs even the batches
+      are correlated: Var(log R) = n^2 / (n' (n - 1)) * sum(e^2) / sum(numerators)^2.
 
     Source: B. Schmeiser, "Batch size effects in the analysis of simulation output", Operations Research 30 (1982),
     556-568; H. J. Thiebaux and F. W. Zwiers, "The interpretation and estimation of effective sample size", Journal of
     Climate and Applied Meteorology 23 (1984), 800-811.
+
+    Args:
+        denominators: One value per step, shape `(num_steps,)`.
+        numerators: One value per step, shape `(num_steps,)`.
+
+    Returns:
+        The log-ratio; None with fewer than two steps, and without a variance if the effective sample size is below 2.
     """
-    num_steps = len(below)
-    if num_steps < 2:  # noqa: PLR2004 - a spread needs two
+    num_steps = len(denominators)
+    if num_steps < 2:  # noqa: PLR2004 - a variance needs two
         return None
-    under, over = np.asarray(below, dtype=float), np.asarray(above, dtype=float)
-    total = float(over.sum())
-    ratio = total / float(under.sum())
-    rests = over - ratio * under
+    below, above = np.asarray(denominators, dtype=float), np.asarray(numerators, dtype=float)
+    total = float(above.sum())
+    ratio = total / float(below.sum())
+    residuals = above - ratio * below
     value, num_batches = math.log(ratio), min(MAX_BATCHES, num_steps)
-    batches = np.add.reduceat(rests, num_steps * np.arange(num_batches) // num_batches)
-    spread = num_batches / (num_batches - 1) * float(batches @ batches) / total**2
-    by_batches = LogRatio(value, spread, num_batches - 1, f"{num_batches} batches of steps")
-    squares = float(rests @ rests)
-    if squares <= (_ROUNDING * total) ** 2:
+    batches = np.add.reduceat(residuals, num_steps * np.arange(num_batches) // num_batches)
+    variance = num_batches / (num_batches - 1) * float(batches @ batches) / total**2
+    by_batches = LogRatio(value, variance, num_batches - 1, f"{num_batches} batches of steps")
+    sum_of_squares = float(residuals @ residuals)
+    if sum_of_squares <= (_ROUNDING_ERROR * total) ** 2:
         return by_batches
-    alike = float(rests[:-1] @ rests[1:]) / squares
-    # Of short series it comes out too small, by about (1 + 3 r) / n (Marriott and Pope, Biometrika 41 (1954), 390-402).
-    alike = min(_MOST_ALIKE, max(0.0, alike + (1 + 3 * alike) / num_steps))
-    num_free = num_steps * (1 - alike) / (1 + alike)
-    if num_free < 2:  # noqa: PLR2004 - as above: of one step, in effect
+    autocorrelation = float(residuals[:-1] @ residuals[1:]) / sum_of_squares
+    # Correct the bias of short series, about -(1 + 3 r) / n (Marriott and Pope, Biometrika 41 (1954), 390-402).
+    autocorrelation = min(_MAX_AUTOCORRELATION, max(0.0, autocorrelation + (1 + 3 * autocorrelation) / num_steps))
+    num_effective = num_steps * (1 - autocorrelation) / (1 + autocorrelation)
+    if num_effective < 2:  # noqa: PLR2004 - a variance needs two
         return LogRatio(value, None, math.inf, "steps that all hang together")
-    spread = squares / total**2 * num_steps**2 / (num_free * max(num_steps - 1, 1))
-    by_steps = LogRatio(value, spread, max(1.0, num_free - 1), f"{num_steps} steps, {num_free:.0f} of them independent")
-    return max(by_batches, by_steps, key=lambda found: found.half_width)
+    variance = sum_of_squares / total**2 * num_steps**2 / (num_effective * max(num_steps - 1, 1))
+    basis = f"{num_steps} steps, {num_effective:.0f} of them independent"
+    by_steps = LogRatio(value, variance, max(1.0, num_effective - 1), basis)
+    return max(by_batches, by_steps, key=lambda log_ratio: log_ratio.half_width)
 
 
 def sum_variances(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Variance of a sum, and its degrees of freedom by Welch and Satterthwaite."""
-    total = sum(part for part, _ in parts)
-    lost = sum(part**2 / freedom for part, freedom in parts)
-    return total, (total**2 / lost if lost > 0 else math.inf)
+    """Add the variances of independent parts, with the Welch-Satterthwaite degrees of freedom.
+
+    nu = (sum v_i)^2 / sum(v_i^2 / nu_i).
+
+    Source: F. E. Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics Bulletin
+    2 (1946), 110-114.
+
+    Args:
+        parts: Variance and degrees of freedom of each part.
+
+    Returns:
+        The sum of the variances and its degrees of freedom.
+    """
+    total = sum(variance for variance, _ in parts)
+    denominator = sum(variance**2 / degrees_of_freedom for variance, degrees_of_freedom in parts)
+    return total, (total**2 / denominator if denominator > 0 else math.inf)

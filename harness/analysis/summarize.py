@@ -178,7 +178,7 @@ def _accuracy(tests: Sequence[tuple[int, TestEvaluation]]) -> Estimate | None:
     sampled = wilson_interval(fmean(shares), len(tests[-1][1].labels))
     if len(shares) == 1:
         return sampled
-    between = t_interval(shares, f"between {len(shares)} seeds", most=1.0)
+    between = t_interval(shares, f"between {len(shares)} seeds", upper_bound=1.0)
     return between if len(shares) >= MIN_RUNS else max(between, sampled, key=_width)
 
 
