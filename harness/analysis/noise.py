@@ -1,4 +1,7 @@
-"""What disturbed a run while it was measured, each with its cause and what to do about it (pure)."""
+"""Detect what disturbed a run while it was measured, and say what to do about it.
+
+Warnings are shown in the report, one sentence each.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,14 @@ MAX_STEAL_FRACTION = 0.01
 MAX_QUOTA_THROTTLED_FRACTION = 0.05
 MAX_CLOCK_DROP = 0.1
 MAX_SWAPPED_BYTES = 16 * 2**20
-MAX_FAULTS_PER_S = 50.0  # at 0.1 ms of a fast disk each, half a percent of a core
-_MIB = 2**20
+MAX_FAULTS_PER_S = 50.0  # at 0.1 ms each on a fast disk, 0.5 % of a core
 MIN_GPU_READINGS = 5
 MAX_GPU_THROTTLED_FRACTION = 0.1
+_MIB = 2**20
 
-# By NVML's names: what it was, and what the reader can do. Several may hold at once.
-_WORDS = {
+# By NVML's name of the throttle reason: the cause, and what the user can do. Several reasons may apply at once; on a tie
+# the first one here is reported.
+_THROTTLE_CAUSES = {
     "sw_power_cap": (
         "by its power cap",
         "compare it with cards of the same limit alone, or raise the limit (`nvidia-smi -pl`)",
@@ -35,40 +39,46 @@ _WORDS = {
     "reliability": ("by its voltage's limit", "compare it with cards of the same board alone"),
     "sync_boost": ("by a slower GPU of its group", "take it out of the group (`nvidia-smi boost-slider`)"),
     "display_clock_setting": ("by a display", "measure without one"),
-    # Comes with the one of the hardware's reasons above that says why; told only where none does.
+    # NVML also sets this one with the specific hardware reasons above, so it comes last.
     "hw_slowdown": ("by its hardware", "look at `nvidia-smi -q -d PERFORMANCE`"),
 }
 
 
 @dataclass(frozen=True)
 class NoiseCheck:
-    """One figure of a record, its limit, and the sentence of a run that is above it."""
+    """A quantity of a record with its limit.
 
-    read: Callable[[Record], float]
-    most: float
-    say: Callable[[float], str]
+    Attributes:
+        measure: Computes the quantity; 0 if it is unknown.
+        limit: Largest value that is not reported.
+        warning: Makes the sentence from a value above the limit.
+    """
+
+    measure: Callable[[Record], float]
+    limit: float
+    warning: Callable[[float], str]
 
 
 def noise_warnings(records: Sequence[Record], windows: Sequence[ThroughputWindow]) -> Iterator[str]:
-    """Say of each cause by how much it held in the run that had the worst of it.
+    """Yield one sentence per cause, with the value of the most affected run.
 
     Args:
-        records: Runs that ended well.
+        records: Successful runs.
         windows: Their measured steps.
     """
-    for one in _NOISE_CHECKS:
-        worst = max(map(one.read, records), default=0.0)
-        if worst > one.most:
-            yield one.say(worst)
+    for check in _NOISE_CHECKS:
+        worst = max(map(check.measure, records), default=0.0)
+        if worst > check.limit:
+            yield check.warning(worst)
     yield from gpu_throttle_warnings(records)
-    yield from _series_warnings(windows)
+    yield from _step_time_warnings(windows)
 
 
-def _series_warnings(windows: Iterable[ThroughputWindow]) -> Iterator[str]:
-    """Of a series that has two levels no drift is told: the share of each changes its mean."""
+def _step_time_warnings(windows: Iterable[ThroughputWindow]) -> Iterator[str]:
+    """Report bimodal or drifting step times; don't report drift for bimodal ones: the mix of modes shifts the mean."""
     series = [(window.seconds, expected_seconds(window.seconds, window.num_padded_tokens)) for window in windows]
-    modes = max(filter(None, (find_modes(*one) for one in series)), default=None)
-    drift = max(filter(None, (find_drift(*one) for one in series)), key=abs, default=None)
+    modes = max(filter(None, (find_modes(*steps) for steps in series)), default=None)
+    drift = max(filter(None, (find_drift(*steps) for steps in series)), key=abs, default=None)
     if modes is not None:
         yield (
             f"Steps of one size took two kinds of time, {modes.gap:.0%} apart, {modes.slow_fraction:.0%} of them the "
@@ -83,36 +93,36 @@ def _series_warnings(windows: Iterable[ThroughputWindow]) -> Iterator[str]:
 
 
 def gpu_throttle_warnings(records: Iterable[Record]) -> Iterator[str]:
-    """Say what held the GPU back most, of the run that it held back most; nothing at or below the limit."""
-    worst = max((_worst(record) for record in records), default=(0.0, ""))
-    share, reason = worst
+    """Report the most frequent throttle reason of the most throttled run, if it is above the limit."""
+    share, reason = max((_main_throttle_reason(record) for record in records), default=(0.0, ""))
     if share > MAX_GPU_THROTTLED_FRACTION:
-        held_back, advice = _WORDS.get(reason, (f"for a reason that NVML calls {reason}", "see `nvidia-smi -q`"))
-        yield f"The GPU was held back {held_back} in {share:.0%} of the readings: {advice}."
+        cause, advice = _THROTTLE_CAUSES.get(reason, (f"for a reason that NVML calls {reason}", "see `nvidia-smi -q`"))
+        yield f"The GPU was held back {cause} in {share:.0%} of the readings: {advice}."
 
 
 def readings_during_training(record: Record) -> tuple[GpuReading, ...]:
-    """The readings between rank 0's first mark and its last: loading and the test evaluation lie outside."""
+    """Return the GPU readings between rank 0's first and last progress mark, without loading and test evaluation."""
     if not record.marks:
         return ()
     begin, end = record.marks[0].at_s, record.marks[-1].at_s
     return tuple(reading for reading in record.gpu_readings if begin <= reading.at_s <= end)
 
 
-def _worst(record: Record) -> tuple[float, str]:
-    """The commonest reason, and its share of the readings that tell reasons; of equals the first in `_WORDS`."""
-    told = [
+def _main_throttle_reason(record: Record) -> tuple[float, str]:
+    """Return the most frequent throttle reason and its share of the readings that have reasons; (0, "") without any."""
+    reasons_by_reading = [
         reading.throttle_reasons for reading in readings_during_training(record) if reading.throttle_reasons is not None
     ]
-    if len(told) < MIN_GPU_READINGS:
+    if len(reasons_by_reading) < MIN_GPU_READINGS:
         return 0.0, ""
-    counts = Counter(reason for reasons in told for reason in reasons)
-    order = [*_WORDS, *sorted(counts.keys() - _WORDS.keys())]
-    return max(((counts[reason] / len(told), reason) for reason in order), key=lambda found: found[0])
+    counts = Counter(reason for reasons in reasons_by_reading for reason in reasons)
+    in_order = [*_THROTTLE_CAUSES, *sorted(counts.keys() - _THROTTLE_CAUSES.keys())]
+    most_frequent = max(in_order, key=lambda reason: counts[reason])
+    return counts[most_frequent] / len(reasons_by_reading), most_frequent
 
 
 def other_processes_fraction(record: Record) -> float:
-    """Share of the usable CPUs' time that went to processes not the harness's; 0 where it is not known."""
+    """Return the share of the usable CPU time that other processes used; 0 if unknown."""
     load = record.load
     if load is None or load.system_busy_s is None or load.cell_s is None:
         return 0.0
@@ -121,43 +131,38 @@ def other_processes_fraction(record: Record) -> float:
 
 
 def _steal_fraction(record: Record) -> float:
-    """Share of all logical CPUs' time, over which the system sums it; 0 where it is not known."""
+    """Return the hypervisor's share of the time of all logical CPUs, over which the kernel sums it; 0 if unknown."""
     if record.load is None or record.load.steal_s is None:
         return 0.0
     return record.load.steal_s / (record.duration_s * record.machine.cpu.num_logical)
 
 
-def _throttled_fraction(record: Record) -> float:
+def _quota_throttled_fraction(record: Record) -> float:
+    """Return the share of cgroup CPU quota periods that were throttled; 0 if unknown."""
     load = record.load
     if load is None or not load.quota_periods or load.throttled_periods is None:
         return 0.0
     return load.throttled_periods / load.quota_periods
 
 
-def _thermal_throttles(record: Record) -> float:
-    return _of_load(record, lambda load: load.thermal_throttles)
-
-
-def _clock_fall(record: Record) -> float:
-    """By how much the cores' clock fell below its highest reading of the run; the median of its second half counts."""
+def _clock_drop(record: Record) -> float:
+    """Return how far the median clock of the run's second half is below the run's highest reading, relative."""
     load = record.load
     readings = load.clock_mhz if load is not None else None
-    if not readings or len(readings) < 4:  # noqa: PLR2004 - two halves of two
+    if not readings or len(readings) < 4:  # noqa: PLR2004 - two per half
         return 0.0
-    later = sorted(readings[len(readings) // 2 :])
-    return 1 - later[len(later) // 2] / max(readings)
-
-
-def _swapped(record: Record) -> float:
-    return _of_load(record, lambda load: load.swapped_bytes)
+    second_half = sorted(readings[len(readings) // 2 :])
+    return 1 - second_half[len(second_half) // 2] / max(readings)
 
 
 def _faults_per_s(record: Record) -> float:
-    return _of_load(record, lambda load: load.major_faults) / record.duration_s if record.duration_s > 0 else 0.0
+    major_faults = _load_counter(lambda load: load.major_faults)
+    return major_faults(record) / record.duration_s if record.duration_s > 0 else 0.0
 
 
-def _of_load(record: Record, read: Callable[[Load], int | None]) -> float:
-    return float((read(record.load) or 0) if record.load is not None else 0)
+def _load_counter(read: Callable[[Load], int | None]) -> Callable[[Record], float]:
+    """Return a function that reads a counter of a record's load; 0 if unknown."""
+    return lambda record: float((read(record.load) or 0) if record.load is not None else 0)
 
 
 _NOISE_CHECKS = (
@@ -172,7 +177,7 @@ _NOISE_CHECKS = (
         lambda share: f"The hypervisor took {share:.1%} of the CPU time: measure at another time, or on another host.",
     ),
     NoiseCheck(
-        _throttled_fraction,
+        _quota_throttled_fraction,
         MAX_QUOTA_THROTTLED_FRACTION,
         lambda share: (
             f"The control group's CPU quota ran out in {share:.0%} of its periods: raise the quota, or set threads to "
@@ -180,14 +185,14 @@ _NOISE_CHECKS = (
         ),
     ),
     NoiseCheck(
-        _thermal_throttles,
+        _load_counter(lambda load: load.thermal_throttles),
         0,
         lambda times: (
             f"The processor was slowed down by its temperature ({times:.0f} times): cool it, and run it with --force."
         ),
     ),
     NoiseCheck(
-        _clock_fall,
+        _clock_drop,
         MAX_CLOCK_DROP,
         lambda share: (
             f"The cores' clock fell by {share:.0%} in the course of a run: fix it (`harness doctor` says how), "
@@ -195,7 +200,7 @@ _NOISE_CHECKS = (
         ),
     ),
     NoiseCheck(
-        _swapped,
+        _load_counter(lambda load: load.swapped_bytes),
         MAX_SWAPPED_BYTES,
         lambda size: (
             f"While a run was measured {size / _MIB:,.0f} MiB went to or from swap: free some memory, or take a smaller batch."

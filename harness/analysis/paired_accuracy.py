@@ -1,4 +1,4 @@
-"""Accuracies of two sides on the same test examples, seed by seed (pure)."""
+"""Compare two configurations' accuracies on the same test examples, seed by seed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from harness.schema.record import Record
 
 @dataclass(frozen=True)
 class PairedAccuracy:
-    """What the same examples tell of two sides.
+    """Accuracies of two sides on the same test examples.
 
     Attributes:
-        a, b: Mean over the seeds that both sides have.
-        difference: B - A, each example's mean over those seeds; its 95 % interval is between examples.
-        tests: By seed, whether B won, and the exact p of McNemar.
+        a, b: Mean accuracy over the seeds that both sides have.
+        difference: b - a, with its 95 % interval over test examples.
+        tests: For each seed, whether B was better, and the p-value of McNemar's exact test.
     """
 
     a: float
@@ -29,50 +29,59 @@ class PairedAccuracy:
     tests: tuple[tuple[bool, float], ...]
 
 
-def pair_accuracies(one: Sequence[Record], other: Sequence[Record]) -> PairedAccuracy | None:
-    """Hold each seed's first repeats against each other; None without a seed on both sides, or on other examples.
+def pair_accuracies(records_a: Sequence[Record], records_b: Sequence[Record]) -> PairedAccuracy | None:
+    """Compare the first repeat of each seed that both sides have; None without a common seed or test set.
 
-    The examples' differences are averaged over seeds before their spread is taken, since several models that read one
-    example are not independent.
+    An example's differences are averaged over seeds before their variance is computed, because several models' answers
+    to one example are not independent.
     """
-    sides = [_by_seed(records) for records in (one, other)]
-    pairs = [(sides[0][seed], sides[1][seed]) for seed in sorted(sides[0].keys() & sides[1].keys())]
-    pairs = [pair for pair in pairs if _labels(pair[0]) == _labels(pair[1])]
-    if not pairs or len({_labels(record) for pair in pairs for record in pair}) > 1:
+    by_seed_a, by_seed_b = _first_repeats(records_a), _first_repeats(records_b)
+    pairs = [(by_seed_a[seed], by_seed_b[seed]) for seed in sorted(by_seed_a.keys() & by_seed_b.keys())]
+    pairs = [pair for pair in pairs if _test_set(pair[0]) == _test_set(pair[1])]
+    if not pairs or len({_test_set(record) for pair in pairs for record in pair}) > 1:
         return None
-    right = [tuple(_right(record) for record in pair) for pair in pairs]
+    correct = [(_is_correct(record_a), _is_correct(record_b)) for record_a, record_b in pairs]
     tests = []
-    for mine, theirs in right:
-        num_won = sum(after and not before for before, after in zip(mine, theirs, strict=True))
-        num_lost = sum(before and not after for before, after in zip(mine, theirs, strict=True))
-        tests.append((num_won > num_lost, mcnemar(num_lost, num_won)))
-    shares = [fmean(fmean(found) for found in side) for side in zip(*right, strict=True)]
-    return PairedAccuracy(shares[0], shares[1], _difference(right), tuple(tests))
+    for correct_a, correct_b in correct:
+        num_only_a = sum(a and not b for a, b in zip(correct_a, correct_b, strict=True))
+        num_only_b = sum(b and not a for a, b in zip(correct_a, correct_b, strict=True))
+        tests.append((num_only_b > num_only_a, mcnemar(num_only_a, num_only_b)))
+    accuracy_a, accuracy_b = (fmean(fmean(seed) for seed in side) for side in zip(*correct, strict=True))
+    return PairedAccuracy(accuracy_a, accuracy_b, _difference(correct), tuple(tests))
 
 
-def _difference(right: Sequence[tuple[tuple[bool, ...], ...]]) -> Estimate:
-    by_seed = [[after - before for before, after in zip(mine, theirs, strict=True)] for mine, theirs in right]
-    examples = [fmean(found) for found in zip(*by_seed, strict=True)]
-    value = fmean(examples)
-    half = NormalDist().inv_cdf(1 - SIGNIFICANCE_LEVEL / 2) * math.sqrt(pvariance(examples) / len(examples))
-    return Estimate(value, value - half, value + half, f"over {len(examples):,} examples, {len(right)} seeds")
+def _difference(correct: Sequence[tuple[tuple[bool, ...], tuple[bool, ...]]]) -> Estimate:
+    """Estimate mean(d) +- z * sd(d) / sqrt(n), where d is an example's difference b - a, averaged over seeds.
+
+    Args:
+        correct: For each seed, whether A and B classified each example correctly.
+    """
+    by_seed = [[b - a for a, b in zip(correct_a, correct_b, strict=True)] for correct_a, correct_b in correct]
+    differences = [fmean(example) for example in zip(*by_seed, strict=True)]
+    mean = fmean(differences)
+    z = NormalDist().inv_cdf(1 - SIGNIFICANCE_LEVEL / 2)
+    half = z * math.sqrt(pvariance(differences) / len(differences))
+    return Estimate(mean, mean - half, mean + half, f"over {len(differences):,} examples, {len(correct)} seeds")
 
 
-def _by_seed(records: Iterable[Record]) -> dict[int, Record]:
-    """The first repeat of each seed that was tested."""
-    found: dict[int, Record] = {}
+def _first_repeats(records: Iterable[Record]) -> dict[int, Record]:
+    """Return the first repeat of each seed that has a test evaluation."""
+    by_seed: dict[int, Record] = {}
     for record in sorted(records, key=lambda record: record.repeat):
         if isinstance(record.config, FineTuneConfig) and record.training and record.training.test:
-            found.setdefault(record.config.seed, record)
-    return found
+            by_seed.setdefault(record.config.seed, record)
+    return by_seed
 
 
-def _labels(record: Record) -> tuple[object, ...]:
-    """What tells whether two test sets are the same."""
+def _test_set(record: Record) -> tuple[str | None, tuple[int, ...]]:
+    """Return what identifies a test set: its hash and its labels."""
     test = record.training.test if record.training else None
     return record.data.test.sha256 if record.data else None, test.labels if test else ()
 
 
-def _right(record: Record) -> tuple[bool, ...]:
+def _is_correct(record: Record) -> tuple[bool, ...]:
+    """Return for each test example whether it was classified correctly."""
     test = record.training.test if record.training else None
-    return tuple(label == guess for label, guess in zip(test.labels, test.predictions, strict=True)) if test else ()
+    return (
+        tuple(true == predicted for true, predicted in zip(test.labels, test.predictions, strict=True)) if test else ()
+    )

@@ -1,4 +1,4 @@
-"""What a reader must know before trusting a summary's figures: one sentence each, with what to do (pure)."""
+"""Warn about what limits trust in a summary's figures, one sentence each, with what to do about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_SKIPPED_FRACTION = 0.05
 
 
 def result_warnings(summary: Summary) -> Iterator[str]:
-    """Say all of it; what needs a device's peak is told where that is known (compute_use.py)."""
+    """Yield all warnings except those about MFU, which `mfu.with_mfu` adds."""
     yield from _speed_warnings(summary)
     yield from _learning_warnings(summary)
     yield from _fitting_warnings(summary)
@@ -48,8 +48,8 @@ def _learning_warnings(summary: Summary) -> Iterator[str]:
             "commonest label: train longer, or try another training.lr."
         )
     trainings = [record.training for record in summary.ok_records if record.training is not None]
-    # Random weights are there to measure speed: nobody asks whether they learn.
-    if config.model.init == "pretrained" and any(_loss_stays(training.steps.loss) for training in trainings):
+    # Cells with random weights measure speed only, so their loss does not matter.
+    if config.model.init == "pretrained" and any(_loss_did_not_fall(training.steps.loss) for training in trainings):
         yield (
             "The training loss did not fall from its first quarter to its last: "
             "try another training.lr, or train longer."
@@ -77,16 +77,16 @@ def _fitting_warnings(summary: Summary) -> Iterator[str]:
         )
 
 
-def _loss_stays(losses: Sequence[float | None]) -> bool:
+def _loss_did_not_fall(losses: Sequence[float | None]) -> bool:
     known = [loss for loss in losses if loss is not None]
     quarter = len(known) // 4
     return quarter > 0 and fmean(known[-quarter:]) >= fmean(known[:quarter])
 
 
 def _skip_warnings(summary: Summary) -> Iterator[str]:
-    """Of fp16: its scaler begins too high, and skips a few updates until it has come down."""
+    """Warn if fp16's gradient scaler skipped many updates; a few are normal, because its initial scale is too high."""
     steps = [record.training.steps for record in summary.ok_records if record.training is not None]
-    skipped = max((one.num_skipped / len(one.num_samples) for one in steps if one.num_samples), default=0.0)
+    skipped = max((run.num_skipped / len(run.num_samples) for run in steps if run.num_samples), default=0.0)
     if skipped > MAX_SKIPPED_FRACTION:
         yield (
             f"The fp16 gradient scaler skipped {skipped:.0%} of the updates, which were timed and taught nothing: "

@@ -1,4 +1,4 @@
-"""Which of a run's first steps are warm-up, and whether the others were steady (pure)."""
+"""Find the warm-up of a run's steps, and whether the remaining steps are steady."""
 
 from __future__ import annotations
 
@@ -14,110 +14,135 @@ from harness.analysis.log_ratio import FloatArray, ratio_of_sums
 
 MIN_STEPS_FOR_WARMUP = 10
 MIN_STEPS = 30
-MIN_RELATIVE_NOISE = 0.05
+MIN_RELATIVE_NOISE = 0.05  # smaller deviations than this share of a step's time don't count as warm-up
 MIN_DRIFT = 0.05
 MIN_MODE_GAP = 0.1
-_FARTHEST = 3.0  # robust standard deviations: beyond them a step counts as this far off, and no farther
-_MAD_TO_SD = 1.4826  # of a normal distribution
-_QUIETEST = 1e-3  # of a step: what lies closer together than this is taken as equal
-_ROUNDS = 3
-_CLEARLY_APART = 4.0  # Ashman's D: 2 by its authors where groups are given; a normal distribution cut in two has 2.6
-_LEAST_SHARE = 0.1
-_SURE_WIDTHS = 2.0
+_MAX_DEVIATIONS = 3.0  # in robust standard deviations: larger residuals are clipped to this
+_MAD_TO_SD = 1.4826  # standard deviation over median absolute deviation, for a normal distribution
+_MIN_RELATIVE_SD = 1e-3  # floor of the modes' joint standard deviation, so that Ashman's D stays finite
+_HUBER_ITERATIONS = 3
+# Ashman's D above which modes are separate. The authors use 2 for given groups; here the best cut is searched for, and
+# a normal distribution cut in two has 2.6.
+_MIN_ASHMAN_D = 4.0
+_MIN_MODE_SHARE = 0.1
+_MIN_DRIFT_HALF_WIDTHS = 2.0
 
-Series = tuple[Sequence[float], Sequence[int]]  # seconds and padded tokens, by step
+Series = tuple[Sequence[float], Sequence[int]]  # seconds and padded tokens by step
 
 
 @dataclass(frozen=True, order=True)
 class Bimodality:
-    """Two kinds of step: by how much of the shorter one's time they lie apart, and the share of the longer ones."""
+    """Two separate modes of step time.
+
+    Attributes:
+        gap: Difference of the modes' means over the fast mode's mean.
+        slow_fraction: Share of the steps in the slow mode.
+    """
 
     gap: float
     slow_fraction: float
 
 
 def warmup_steps(runs: Sequence[Series]) -> int:
-    """Count the steps to leave out at the beginning of all runs of a cell; 0 where one has fewer than 10, at most half of it.
+    """Return the number of warm-up steps to discard from every run of a cell.
 
-    Meanwhile caches fill, kernels are chosen and the allocator grows. Each run tells by its own steps where to cut; of
-    several runs the (upper) median counts for all, so that they compare over the same batches.
+    During warm-up, caches fill, kernels are selected and the allocator grows. Each run's own steps determine its warm-up
+    (MSER); the upper median over runs applies to all, so that they are compared over the same batches.
 
     Args:
-        runs: Of each its seconds and its padded tokens, by step.
+        runs: Seconds and padded tokens of each run, by step.
+
+    Returns:
+        The count, at most half of the shortest run; 0 if a run has fewer than 10 steps.
     """
     if not runs or min(len(seconds) for seconds, _ in runs) < MIN_STEPS_FOR_WARMUP:
         return 0
-    fewest = min(len(seconds) for seconds, _ in runs)
-    return min(fewest // 2, median_high(_truncate(tuple(seconds), tuple(sizes)) for seconds, sizes in runs))
+    shortest = min(len(seconds) for seconds, _ in runs)
+    return min(shortest // 2, median_high(_mser_truncation(tuple(seconds), tuple(sizes)) for seconds, sizes in runs))
 
 
-@functools.lru_cache(maxsize=2**14)  # asked of a run for its cell, for its share of the peak, and for charts
-def _truncate(seconds: tuple[float, ...], num_tokens: tuple[int, ...]) -> int:
-    """Cut where the standard error of the mean of what is left would be least, were its steps independent (MSER).
+@functools.lru_cache(maxsize=2**14)  # a report needs it several times per run: for the cell, its MFU and the charts
+def _mser_truncation(seconds: tuple[float, ...], num_tokens: tuple[int, ...]) -> int:
+    """Find the truncation point by the marginal standard error rule (MSER).
 
-    That is sum((y - mean)^2) / n^2, y being by how much each step was longer than its tokens let expect, drawn in to 3
-    robust standard deviations, so that a step in which another program woke up is no warm-up. A twentieth of a step is
-    added to their noise, since what is smaller is no warm-up either: of quiet steps MSER would cut off a first few that
-    differ by next to nothing. What is cut must be slower than what is left; a run that slows down drifts (see `find_drift`).
+    MSER discards the first d steps, where d minimises sum((y - mean)^2) / n^2 over the remaining n. Here y is a step's
+    residual relative to the time predicted from its tokens, clipped at 3 robust standard deviations so that one disturbed
+    step is not mistaken for warm-up. A constant variance of 0.05^2 per step is added, so that steady runs are not
+    truncated because of negligible differences. The discarded steps must be slower on average than the rest; a run that
+    slows down is drift (see `find_drift`).
 
     Source: K. P. White, "An effective truncation heuristic for bias reduction in simulation output", Simulation 69
     (1997), 323-334; K. P. White, M. J. Cobb and S. C. Spratt, "A comparison of five steady-state truncation heuristics
     for simulation", Winter Simulation Conference 2000, 755-760.
     """
-    offs = _winsorized_residuals(seconds, num_tokens)
-    num_steps = len(offs)
+    residuals = _winsorized_residuals(seconds, num_tokens)
+    num_steps = len(residuals)
     num_left = num_steps - np.arange(num_steps)
-    totals, squares = _sums_from(offs), _sums_from(offs**2)
-    errors = (squares - totals**2 / num_left + num_left * MIN_RELATIVE_NOISE**2) / num_left**2
+    sums, squares = _suffix_sums(residuals), _suffix_sums(residuals**2)
+    errors = (squares - sums**2 / num_left + num_left * MIN_RELATIVE_NOISE**2) / num_left**2
     num_cut = np.arange(1, num_steps // 2 + 1)
-    is_slower = (totals[0] - totals[num_cut]) / num_cut > totals[num_cut] / num_left[num_cut]
-    may_be = np.concatenate(([0], num_cut[is_slower]))
-    return int(may_be[np.argmin(errors[may_be])])
+    is_slower = (sums[0] - sums[num_cut]) / num_cut > sums[num_cut] / num_left[num_cut]
+    candidates = np.concatenate(([0], num_cut[is_slower]))
+    return int(candidates[np.argmin(errors[candidates])])
 
 
-def _sums_from(values: FloatArray) -> FloatArray:
-    """Of each place, the sum from there to the end."""
+def _suffix_sums(values: FloatArray) -> FloatArray:
+    """Return for each index the sum from there to the end."""
     return np.cumsum(values[::-1])[::-1]
 
 
 def expected_seconds(seconds: Sequence[float], num_tokens: Sequence[int]) -> FloatArray:
-    """What each step's padded tokens let expect it to take, by all the steps (see `_expect`)."""
+    """Predict each step's seconds from its padded tokens, by a robust line through all steps; shape `(num_steps,)`."""
     sizes = np.asarray(num_tokens, dtype=float)
-    start, slope, _ = _fit_time_vs_tokens(np.asarray(seconds, dtype=float), sizes)
-    return start + slope * sizes
+    intercept, slope, _ = _fit_time_vs_tokens(np.asarray(seconds, dtype=float), sizes)
+    return intercept + slope * sizes
 
 
 def find_modes(seconds: Sequence[float], expected: Sequence[float] | FloatArray) -> Bimodality | None:
-    """Two clearly separate kinds of step among the measured ones; None where there is one kind, or fewer than 30 steps.
+    """Detect two separate modes of step time; None for a single mode or fewer than 30 steps.
 
-    The steps, by their time relative to what their tokens let expect, are cut in two where the groups' own variances are
-    least (Otsu). They are apart if Ashman's D = sqrt(2) |m1 - m2| / sqrt(v1 + v2) is above 4, their means differ by
-    10 % or more, and each holds a tenth of the steps.
+    Step times relative to the predicted ones are cut in two where the variance within the groups is least (Otsu). The
+    modes are separate if Ashman's D = sqrt(2) |m1 - m2| / sqrt(v1 + v2) exceeds 4, the means differ by 10 % or more, and
+    each group has a tenth of the steps.
 
-    Source: N. Otsu, IEEE Transactions on Systems, Man, and Cybernetics 9 (1979), 62-66; K. M. Ashman, C. M. Bird and
-    S. E. Zepf, "Detecting bimodality in astronomical datasets", The Astronomical Journal 108 (1994), 2348-2361.
+    Source: N. Otsu, "A threshold selection method from gray-level histograms", IEEE Transactions on Systems, Man, and
+    Cybernetics 9 (1979), 62-66; K. M. Ashman, C. M. Bird and S. E. Zepf, "Detecting bimodality in astronomical
+    datasets", The Astronomical Journal 108 (1994), 2348-2361.
+
+    Args:
+        seconds: Measured step times, shape `(num_steps,)`.
+        expected: Predicted step times, shape `(num_steps,)`.
     """
     if len(seconds) < MIN_STEPS:
         return None
-    found = np.sort(np.asarray(seconds) / expected)
-    num_steps, fewest = len(found), math.ceil(_LEAST_SHARE * len(found))
-    low = np.arange(fewest, num_steps - fewest + 1)
-    high = num_steps - low
-    sums, squares = np.cumsum(found), np.cumsum(found**2)
-    fast, slow = sums[low - 1] / low, (sums[-1] - sums[low - 1]) / high
-    fast_spread, slow_spread = squares[low - 1] / low - fast**2, (squares[-1] - squares[low - 1]) / high - slow**2
-    cut = int(np.argmin(low * fast_spread + high * slow_spread))
-    apart = float(slow[cut] - fast[cut])
-    distance = math.sqrt(2) * apart / math.sqrt(max(float(fast_spread[cut] + slow_spread[cut]), _QUIETEST**2))
-    modes = Bimodality(apart / float(fast[cut]), float(high[cut]) / num_steps)
-    return modes if distance > _CLEARLY_APART and modes.gap >= MIN_MODE_GAP else None
+    relative = np.sort(np.asarray(seconds) / expected)
+    num_steps, min_group = len(relative), math.ceil(_MIN_MODE_SHARE * len(relative))
+    num_fast = np.arange(min_group, num_steps - min_group + 1)  # every possible cut
+    num_slow = num_steps - num_fast
+    sums, squares = np.cumsum(relative), np.cumsum(relative**2)
+    fast, slow = sums[num_fast - 1] / num_fast, (sums[-1] - sums[num_fast - 1]) / num_slow
+    fast_variance = squares[num_fast - 1] / num_fast - fast**2
+    slow_variance = (squares[-1] - squares[num_fast - 1]) / num_slow - slow**2
+    cut = int(np.argmin(num_fast * fast_variance + num_slow * slow_variance))
+    gap = float(slow[cut] - fast[cut])
+    joint_variance = max(float(fast_variance[cut] + slow_variance[cut]), _MIN_RELATIVE_SD**2)
+    ashman_d = math.sqrt(2) * gap / math.sqrt(joint_variance)
+    modes = Bimodality(gap / float(fast[cut]), float(num_slow[cut]) / num_steps)
+    return modes if ashman_d > _MIN_ASHMAN_D and modes.gap >= MIN_MODE_GAP else None
 
 
 def find_drift(seconds: Sequence[float], expected: Sequence[float] | FloatArray) -> float | None:
-    """By how much the last third of the measured steps took longer than the first, relative; None where that is not sure.
+    """Return how much slower the last third of the steps is than the first, relative to the predicted times.
 
-    Each third's time is held against what its tokens let expect. It is told where it is 5 % or more, and twice
-    half its 95 % interval, neighbours' likeness counted (see `ratio_of_sums`); and of 30 steps or more.
+    Drift is reported if it is 5 % or more, and at least twice the half-width of its 95 % interval (`ratio_of_sums`
+    allows for autocorrelation).
+
+    Args:
+        seconds: Measured step times, shape `(num_steps,)`.
+        expected: Predicted step times, shape `(num_steps,)`.
+
+    Returns:
+        The relative change; None if it is small, uncertain, or from fewer than 30 steps.
     """
     if len(seconds) < MIN_STEPS:
         return None
@@ -125,50 +150,59 @@ def find_drift(seconds: Sequence[float], expected: Sequence[float] | FloatArray)
     begin, end = ratio_of_sums(expected[:third], seconds[:third]), ratio_of_sums(expected[-third:], seconds[-third:])
     if begin is None or end is None or begin.variance is None or end.variance is None:
         return None
-    rose = end.value - begin.value
-    if abs(rose) <= max(math.log1p(MIN_DRIFT), _SURE_WIDTHS * math.hypot(begin.half_width, end.half_width)):
+    change = end.value - begin.value
+    uncertainty = _MIN_DRIFT_HALF_WIDTHS * math.hypot(begin.half_width, end.half_width)
+    if abs(change) <= max(math.log1p(MIN_DRIFT), uncertainty):
         return None
-    return math.expm1(rose)
+    return math.expm1(change)
 
 
 def _winsorized_residuals(seconds: Sequence[float], num_tokens: Sequence[int]) -> FloatArray:
-    """How far each step is off, its scale told by the second half, which no warm-up touches."""
-    took, sizes, half = np.asarray(seconds, dtype=float), np.asarray(num_tokens, dtype=float), len(seconds) // 2
-    start, slope, limit = _fit_time_vs_tokens(took[half:], sizes[half:])
-    return (took / (start + slope * sizes) - 1).clip(-limit, limit)
+    """Return clipped relative residuals; line and scale are fitted to the second half, which contains no warm-up."""
+    measured, sizes, half = np.asarray(seconds, dtype=float), np.asarray(num_tokens, dtype=float), len(seconds) // 2
+    intercept, slope, limit = _fit_time_vs_tokens(measured[half:], sizes[half:])
+    return (measured / (intercept + slope * sizes) - 1).clip(-limit, limit)
 
 
 def _fit_time_vs_tokens(seconds: FloatArray, sizes: FloatArray) -> tuple[float, float, float]:
-    """Start and slope of the line through padded tokens and seconds, and how far off its steps may lie, relative.
+    """Fit seconds = intercept + slope * tokens robustly: batches grouped by length differ in size, so seconds vary.
 
-    Batches grouped by length differ in size, so that seconds themselves are never steady. What lies far off is drawn in.
+    Outliers are pulled towards the line before each refit (Huber's modified residuals); the scale is the median absolute
+    deviation.
 
-    Source: P. J. Huber, "Robust statistics" (1981), section 7.8 (modified residuals), scale by the median deviation.
+    Source: P. J. Huber, "Robust statistics" (1981), section 7.8.
+
+    Args:
+        seconds: Shape `(num_steps,)`.
+        sizes: Padded tokens, shape `(num_steps,)`.
+
+    Returns:
+        Intercept in seconds, slope in seconds per token, and the largest relative residual that is not clipped.
     """
-    drawn_in, start, slope, limit = seconds, 0.0, 0.0, 0.0
-    for _ in range(_ROUNDS):
-        start, slope = _line(sizes, drawn_in)
-        expected = start + slope * sizes
-        offs = seconds / expected - 1
-        limit = _FARTHEST * max(MIN_RELATIVE_NOISE, _MAD_TO_SD * _median(np.abs(offs)))
-        drawn_in = expected * (1 + offs.clip(-limit, limit))
-    return start, slope, limit
+    winsorized, intercept, slope, limit = seconds, 0.0, 0.0, 0.0
+    for _ in range(_HUBER_ITERATIONS):
+        intercept, slope = _fit_non_negative_line(sizes, winsorized)
+        expected = intercept + slope * sizes
+        residuals = seconds / expected - 1
+        limit = _MAX_DEVIATIONS * max(MIN_RELATIVE_NOISE, _MAD_TO_SD * _median(np.abs(residuals)))
+        winsorized = expected * (1 + residuals.clip(-limit, limit))
+    return intercept, slope, limit
 
 
 def _median(values: FloatArray) -> float:
-    """As np.median, which takes five times as long for a hundred values."""
+    """Return the median; five times as fast as np.median for a hundred values."""
     ordered, half = np.sort(values), len(values) // 2
     return float(ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2)
 
 
-def _line(sizes: FloatArray, seconds: FloatArray) -> tuple[float, float]:
-    """Start and slope of the line of least squares that has neither below 0."""
-    size, took = float(sizes.mean()), float(seconds.mean())
-    from_middle = sizes - size
-    across = float(from_middle @ from_middle)
-    slope = float(from_middle @ seconds) / across if across else 0.0
+def _fit_non_negative_line(x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Return intercept and slope of the least-squares line with both at least 0."""
+    mean_x, mean_y = float(x.mean()), float(y.mean())
+    centred = x - mean_x
+    sum_of_squares = float(centred @ centred)
+    slope = float(centred @ y) / sum_of_squares if sum_of_squares else 0.0
     if slope <= 0:
-        return took, 0.0
-    if took <= slope * size:
-        return 0.0, float(sizes @ seconds) / float(sizes @ sizes)
-    return took - slope * size, slope
+        return mean_y, 0.0
+    if mean_y <= slope * mean_x:
+        return 0.0, float(x @ y) / float(x @ x)
+    return mean_y - slope * mean_x, slope

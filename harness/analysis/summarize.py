@@ -1,4 +1,4 @@
-"""Records to summaries: every figure of a cell over its runs (pure)."""
+"""Summarise records: group them by configuration and machine, and compute every figure over a group's runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
-from harness.analysis import memory_growth as memory_use
 from harness.analysis.estimate import MIN_RUNS, Estimate, t_interval, wilson_interval
-from harness.analysis.memory_growth import settled_memory_bytes
+from harness.analysis.memory_growth import largest_growth, settled_memory_bytes
 from harness.analysis.noise import noise_warnings
 from harness.analysis.result_warnings import result_warnings
-from harness.analysis.summary import Summary
+from harness.analysis.summary import CellKey, Summary
 from harness.analysis.throughput import (
     ThroughputWindow,
     host_spread,
@@ -27,44 +26,55 @@ from harness.schema.training_record import MemorySource, TestEvaluation, Trainin
 
 
 def summarize(records: Iterable[Record]) -> list[Summary]:
-    """Group records by machine and configuration, and judge each group; by machine, then first start."""
-    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    """Return one summary per machine and configuration, sorted by machine, then by first start."""
+    groups: dict[CellKey, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.started_at):
         groups[record.machine.id, hash_config(record.config, ignore=("seed",))].append(record)
-    summaries = [_summarise_group(_newest(group)) for group in groups.values()]
+    summaries = [_summarize_group(_newest_repeats(group)) for group in groups.values()]
     return sorted(summaries, key=lambda summary: (summary.machine_id, summary.records[0].started_at))
 
 
 def peak_memory(record: Record, source: MemorySource) -> int | None:
-    """Sum over ranks of one source's high-water marks, in bytes; None where that source was not read."""
-    measured = record.training or record.baseline
-    found = [peak.num_bytes for peak in measured.peak_memory if peak.source == source] if measured else []
-    return sum(found) if found else None
+    """Return the sum over ranks of one source's peak, in bytes; None if that source was not measured."""
+    result = record.training or record.baseline
+    peaks = [peak.num_bytes for peak in result.peak_memory if peak.source == source] if result else []
+    return sum(peaks) if peaks else None
 
 
-def _newest(group: Iterable[Record]) -> tuple[Record, ...]:
-    """Keep the last of each (host, seed, repeat) in a group that is ordered by time."""
-    kept: dict[tuple[str | None, int, int], Record] = {}
+def seconds_to_target(run: Record) -> float | None:
+    """Return the seconds from a cell's start to its target validation accuracy; None if not reached.
+
+    They include set-up, training and the validations until then.
+    """
+    if run.training is None or not isinstance(run.config, FineTuneConfig):
+        return None
+    reached = _reach_target(run.training, run.config.training.target_accuracy)
+    return None if reached is None else _sum_known(_setup_s(run), reached.train_s, reached.evaluate_s)
+
+
+def _newest_repeats(group: Iterable[Record]) -> tuple[Record, ...]:
+    """Keep the newest record of each (host, seed, repeat), from a group sorted by time."""
+    newest: dict[tuple[str | None, int, int], Record] = {}
     for record in group:
-        kept[record.machine.host, _seed(record), record.repeat] = record
-    return tuple(sorted(kept.values(), key=lambda record: record.started_at))
+        newest[record.machine.host, _seed(record), record.repeat] = record
+    return tuple(sorted(newest.values(), key=lambda record: record.started_at))
 
 
 def _seed(record: Record) -> int:
     return record.config.seed if isinstance(record.config, FineTuneConfig) else 0
 
 
-def _summarise_group(records: tuple[Record, ...]) -> Summary:
+def _summarize_group(records: tuple[Record, ...]) -> Summary:
     newest, runs = records[-1], [record for record in records if record.outcome == "ok"]
     failed = next((record for record in records if record.outcome != "ok"), None)
     facts = next((record.data for record in reversed(records) if record.data is not None), None)
     trainings = [run.training for run in runs if run.training is not None]
     windows = measure_windows(trainings)
     rate = widen_over_hosts(throughput(windows), host_spread(runs))
-    tests = [(_seed(run), test) for run in runs if (test := _test(run)) is not None]
-    source, peak = _peak(newest.config, runs)
+    tests = [(_seed(run), test) for run in runs if (test := _test_evaluation(run)) is not None]
+    source, peak = _peak_memory_of_runs(newest.config, runs)
     target = newest.config.training.target_accuracy if isinstance(newest.config, FineTuneConfig) else None
-    reached = [found for training in trainings if (found := _reach_target(training, target)) is not None]
+    reached = [point for training in trainings if (point := _reach_target(training, target)) is not None]
     summary = Summary(
         machine_id=newest.machine.id,
         study=newest.study,
@@ -75,7 +85,7 @@ def _summarise_group(records: tuple[Record, ...]) -> Summary:
         reason=failed.reason if failed else None,
         num_ok=len(runs),
         samples_per_s=rate,
-        real_tokens_per_s=_mean(sum(window.num_real_tokens) / sum(window.seconds) for window in windows),
+        real_tokens_per_s=_mean_known(sum(window.num_real_tokens) / sum(window.seconds) for window in windows),
         within_run_fraction=within_run_fraction(windows),
         padding_fraction=_padding_fraction(windows),
         step_s_median=median(step_s for window in windows for step_s in window.seconds) if windows else None,
@@ -86,19 +96,19 @@ def _summarise_group(records: tuple[Record, ...]) -> Summary:
         peak_memory_bytes=peak,
         peak_memory_source=source,
         memory_growth=_memory_growth(records),
-        setup_s=_mean(_setup_s(run) for run in runs),
-        train_s=_mean(run.baseline.train_s if run.baseline else run.phases.train_s for run in runs),
-        evaluate_s=_mean(_total(run.phases.evaluate_s, run.phases.test_s) for run in runs),
+        setup_s=_mean_known(_setup_s(run) for run in runs),
+        train_s=_mean_known(run.baseline.train_s if run.baseline else run.phases.train_s for run in runs),
+        evaluate_s=_mean_known(_sum_known(run.phases.evaluate_s, run.phases.test_s) for run in runs),
         epoch_s=facts.train.num_rows / rate.value if rate and facts else None,
-        evaluation_samples_per_s=_mean(_evaluation_rate(test) for _, test in tests),
+        evaluation_samples_per_s=_mean_known(_evaluation_rate(test) for _, test in tests),
         accuracy=_accuracy(tests),
-        macro_f1=_mean(test.macro_f1 for _, test in tests),
+        macro_f1=_mean_known(test.macro_f1 for _, test in tests),
         majority_accuracy=facts.test.majority_fraction if facts else None,
         target_accuracy=target,
         num_reached_target=len(reached) if target is not None and trainings else None,
-        time_to_target_s=median(found.train_s for found in reached) if reached else None,
-        evaluate_to_target_s=median(found.evaluate_s for found in reached) if reached else None,
-        target_lost=any(found.lost for found in reached),
+        time_to_target_s=median(point.train_s for point in reached) if reached else None,
+        evaluate_to_target_s=median(point.evaluate_s for point in reached) if reached else None,
+        target_lost=any(point.lost_later for point in reached),
         mfu=None,
         noise=tuple(noise_warnings(runs, windows)),
         warnings=(),
@@ -106,33 +116,27 @@ def _summarise_group(records: tuple[Record, ...]) -> Summary:
     return replace(summary, warnings=tuple(result_warnings(summary)))
 
 
-def _test(record: Record) -> TestEvaluation | None:
-    measured = record.training or record.baseline
-    return measured.test if measured else None
+def _test_evaluation(record: Record) -> TestEvaluation | None:
+    result = record.training or record.baseline
+    return result.test if result else None
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def _mean_known(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 
 
-def _total(*seconds: float | None) -> float | None:
-    """Sum of the phases that there were; None when there was none."""
-    known = [value for value in seconds if value is not None]
+def _sum_known(*values: float | None) -> float | None:
+    """Return the sum of the values that are not None; None if there are none."""
+    known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
 def _setup_s(run: Record) -> float | None:
+    """Return the seconds of starting, loading, tokenising and compiling."""
     compile_s = run.training.compile_s if run.training else None
-    return _total(run.phases.start_s, run.phases.load_s, run.phases.tokenise_s, compile_s)
-
-
-def seconds_to_target(run: Record) -> float | None:
-    """From a cell's order to its target on validation: set-up, training and validations; None where it was not reached."""
-    if run.training is None or not isinstance(run.config, FineTuneConfig):
-        return None
-    reached = _reach_target(run.training, run.config.training.target_accuracy)
-    return None if reached is None else _total(_setup_s(run), reached.train_s, reached.evaluate_s)
+    return _sum_known(run.phases.start_s, run.phases.load_s, run.phases.tokenise_s, compile_s)
 
 
 def _padding_fraction(windows: Sequence[ThroughputWindow]) -> float | None:
@@ -140,23 +144,25 @@ def _padding_fraction(windows: Sequence[ThroughputWindow]) -> float | None:
     return 1 - sum(sum(window.num_real_tokens) for window in windows) / computed if computed else None
 
 
-def _peak(config: FineTuneConfig | BaselineConfig, runs: Sequence[Record]) -> tuple[MemorySource | None, int | None]:
-    """The largest of the runs' peaks, and how that one was taken."""
+def _peak_memory_of_runs(
+    config: FineTuneConfig | BaselineConfig, runs: Sequence[Record]
+) -> tuple[MemorySource | None, int | None]:
+    """Return the largest peak over runs, in bytes, with its source: for each run the best source that it has."""
     sources: tuple[MemorySource, ...] = ("cuda_reserved",) if config.on_gpu else ("control_group", "pss", "rss")
-    found: tuple[MemorySource | None, int | None] = (None, None)
+    largest: tuple[MemorySource | None, int | None] = (None, None)
     for run in runs:
-        known = ((source, size) for source in sources if (size := peak_memory(run, source)) is not None)
-        best = next(known, None)
-        if best is not None and (found[1] is None or best[1] > found[1]):
-            found = best
-    return found
+        available = ((source, size) for source in sources if (size := peak_memory(run, source)) is not None)
+        best = next(available, None)
+        if best is not None and (largest[1] is None or best[1] > largest[1]):
+            largest = best
+    return largest
 
 
 def _memory_growth(records: Sequence[Record]) -> Estimate | None:
-    most = memory_use.largest_growth([settled_memory_bytes(record) for record in records])
-    if most is None:
+    growth = largest_growth([settled_memory_bytes(record) for record in records])
+    if growth is None:
         return None
-    return Estimate(most.value, most.low, most.high, "batch means over the steps of one run")
+    return Estimate(growth.value, growth.low, growth.high, "batch means over the steps of one run")
 
 
 def _evaluation_rate(test: TestEvaluation) -> float | None:
@@ -164,41 +170,51 @@ def _evaluation_rate(test: TestEvaluation) -> float | None:
 
 
 def _accuracy(tests: Sequence[tuple[int, TestEvaluation]]) -> Estimate | None:
-    """Mean over seeds of the test accuracy.
+    """Return the mean test accuracy over seeds with its 95 % interval.
 
-    Repeats of one seed are averaged first, since they say nothing of the seeds' spread. One seed has the
-    Wilson interval of its test examples, three or more have Student's between them, two the wider of both.
+    Repeats of a seed are averaged first, because they say nothing about the spread between seeds. The interval of one
+    seed is Wilson's over test examples; of three or more, Student's t between seeds; of two, the wider of both.
+
+    Args:
+        tests: Seed and test evaluation of each run.
     """
     by_seed: dict[int, list[float]] = defaultdict(list)
     for seed, test in tests:
         by_seed[seed].append(test.accuracy)
     if not by_seed:
         return None
-    shares = [fmean(found) for found in by_seed.values()]
-    sampled = wilson_interval(fmean(shares), len(tests[-1][1].labels))
+    shares = [fmean(repeats) for repeats in by_seed.values()]
+    over_examples = wilson_interval(fmean(shares), len(tests[-1][1].labels))
     if len(shares) == 1:
-        return sampled
-    between = t_interval(shares, f"between {len(shares)} seeds", upper_bound=1.0)
-    return between if len(shares) >= MIN_RUNS else max(between, sampled, key=_width)
+        return over_examples
+    between_seeds = t_interval(shares, f"between {len(shares)} seeds", upper_bound=1.0)
+    return between_seeds if len(shares) >= MIN_RUNS else max(between_seeds, over_examples, key=_interval_width)
 
 
-def _width(estimate: Estimate) -> float:
+def _interval_width(estimate: Estimate) -> float:
     return (estimate.high or 0.0) - (estimate.low or 0.0)
 
 
 @dataclass(frozen=True)
-class _Reached:
-    """One run's first validation at or above the target."""
+class _TargetReached:
+    """The first validation of a run that reached the target accuracy.
+
+    Attributes:
+        train_s: Training seconds until then.
+        evaluate_s: Seconds of the validations until then, this one included.
+        lost_later: Whether a later validation was below the target.
+    """
 
     train_s: float
     evaluate_s: float
-    lost: bool
+    lost_later: bool
 
 
-def _reach_target(training: Training, target: float | None) -> _Reached | None:
+def _reach_target(training: Training, target: float | None) -> _TargetReached | None:
     for index, evaluation in enumerate(training.evaluations):
         if target is not None and evaluation.accuracy >= target:
-            seen, later = training.evaluations[: index + 1], training.evaluations[index + 1 :]
-            spent_s = sum(one.evaluate_s for one in seen)
-            return _Reached(evaluation.train_s, spent_s, any(one.accuracy < target for one in later))
+            until, after = training.evaluations[: index + 1], training.evaluations[index + 1 :]
+            evaluate_s = sum(validation.evaluate_s for validation in until)
+            lost_later = any(validation.accuracy < target for validation in after)
+            return _TargetReached(evaluation.train_s, evaluate_s, lost_later)
     return None

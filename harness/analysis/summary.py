@@ -1,4 +1,4 @@
-"""One configuration on one machine, judged: what every report and choice is made from."""
+"""The summary of one configuration on one machine, which every report and choice is made from."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config
 from harness.schema.record import Outcome, Record
 from harness.schema.training_record import DataFacts
 
-CellKey = tuple[str, str]
+CellKey = tuple[str, str]  # machine id, and hash of the configuration without its seed
 
 
 @dataclass(frozen=True)
 class ComputeUse:
-    """What a cell computes a second over its measured steps, and what its machine could; mean over runs.
+    """A cell's FLOP/s over its measured steps, relative to the machine's peak; means over runs.
 
-    FLOPs are those of the model's matrix products: what checkpointing computes again is none of them.
+    FLOPs are those of the model's matrix products, without what activation checkpointing recomputes.
 
     Attributes:
-        mfu_calibrated: Share of the peak that was found by products between steps.
-        mfu_datasheet: Share of the GPUs' dense peak at the cell's precision; None on a CPU.
-        peak_flop_per_s: Found so; the best of the runs, as is `copy_bytes_per_s`.
-        flop_per_byte: FLOPs of a step over the least that it moves to and from memory.
-        padding_fraction: Share of the FLOPs that went into padding.
+        mfu_calibrated: MFU relative to the peak measured with matrix products between steps.
+        mfu_datasheet: MFU relative to the GPUs' dense datasheet peak at the cell's precision; None on a CPU.
+        peak_flop_per_s: Best calibrated peak over the runs (likewise `copy_bytes_per_s`).
+        datasheet_flop_per_s: Datasheet peak of all the cell's GPUs.
+        flop_per_byte: Arithmetic intensity: FLOPs of a step over its minimum memory traffic.
+        padding_fraction: Share of the FLOPs that was spent on padding.
     """
 
     flop_per_s: float
@@ -41,34 +42,34 @@ class ComputeUse:
 
 @dataclass(frozen=True)
 class Summary:
-    """One configuration on one machine: all its runs (seeds and repeats), judged.
+    """All runs (seeds and repeats) of one configuration on one machine, summarised.
 
-    Figures come from the runs that ended `ok`; each is None where not measured.
+    Figures are from the runs that ended `ok`, and None if not measured.
 
     Attributes:
         records: The newest record of each (host, seed, repeat), oldest first.
-        outcome: `ok` when every run was; otherwise the first run's that was not.
-        samples_per_s: Samples over the slowest rank's seconds, warm-up left out; of several hosts the interval reaches
-            over all of them.
-        within_run_fraction: Half the 95 % interval within one run, over its value, median of the runs: what the steps of a
-            run differ by, whatever `samples_per_s` rests on.
-        padding_fraction: Share of computed tokens that was padding, warm-up left out.
-        num_warmup_steps: Left out of every run (see `steadiness.warmup_steps`).
-        num_measured_steps: Fewest of a run.
+        outcome: `ok` if every run was; otherwise the outcome of the first run that was not.
+        samples_per_s: Samples over the slowest rank's seconds, without warm-up; with several hosts, the interval
+            includes all of them.
+        within_run_fraction: Relative half-width of the 95 % interval within one run, median over runs; it shows the
+            spread of the steps whatever the interval of `samples_per_s` is based on.
+        padding_fraction: Share of the computed tokens that was padding, without warm-up.
+        num_warmup_steps: Steps left out of every run (see `steady_state.warmup_steps`).
+        num_measured_steps: Measured steps of the shortest run.
         num_updates, global_batch_size: Of the newest run.
-        peak_memory_bytes: Largest over runs, of all ranks together.
-        memory_growth: Bytes a step, after warm-up, of the run that grew most; of failed runs too, as far as they came.
-        setup_s: Start, load, tokenising and compiling, which each run is charged in full, as if it ran alone.
-        train_s, evaluate_s: Mean over runs; evaluate_s covers validation and test.
-        epoch_s: Training seconds of one pass over the training rows, at the measured throughput.
-        evaluation_samples_per_s: Mean over runs, of the test evaluation.
-        majority_accuracy: What always answering the test set's commonest label would score.
-        time_to_target_s: Training clock of the first validation to reach the target; median of runs that did.
-        evaluate_to_target_s: Seconds of the validations up to and with that one; median of the same runs.
-        target_lost: A later validation fell below the target again.
-        mfu: Share of the peak (filled by `with_mfu`, as is `compute`): a GPU's of its datasheet, a CPU's calibrated one.
-        noise: What disturbed a run, a sentence each; a cell with any is unsteady.
-        warnings: One sentence each, those of `noise` among them.
+        peak_memory_bytes: Largest over runs; each run's is the sum over ranks.
+        memory_growth: Bytes per step after warm-up, of the run that grew most; failed runs count too.
+        setup_s: Start, load, tokenising and compiling. Every run is charged in full, even if it reused another run's work.
+        train_s, evaluate_s: Mean over runs; `evaluate_s` includes validation and test.
+        epoch_s: Training seconds for one pass over the training rows, at the measured throughput.
+        evaluation_samples_per_s: Throughput of the test evaluation, mean over runs.
+        majority_accuracy: Test accuracy of always predicting the most common label.
+        time_to_target_s: Training seconds until validation first reached the target; median over the runs that did.
+        evaluate_to_target_s: Seconds of the validations until then, that one included; median over the same runs.
+        target_lost: True if a later validation fell below the target again.
+        mfu: Datasheet MFU on a GPU, calibrated MFU on a CPU; filled in by `with_mfu`, like `compute`.
+        noise: What disturbed a run, one sentence each; a cell with any is not steady.
+        warnings: All warnings, those of `noise` included, one sentence each.
     """
 
     machine_id: str
@@ -111,35 +112,36 @@ class Summary:
 
     @property
     def key(self) -> CellKey:
-        """Machine id and hash of the configuration without its seed; `summarise` returns one summary per key."""
+        """Machine id and hash of the configuration without its seed; `summarize` returns one summary per key."""
         return self.machine_id, hash_config(self.config, ignore=("seed",))
 
     @property
     def kind(self) -> Literal["fine_tune", "baseline"]:
-        """What was run."""
+        """Whether a model was fine-tuned or a baseline was run."""
         return self.config.kind
 
     @property
     def classifier(self) -> Literal["majority", "tfidf"] | None:
-        """Which baseline it is; None of a model."""
+        """The baseline's classifier; None for a fine-tuned model."""
         return self.config.classifier if isinstance(self.config, BaselineConfig) else None
 
     @property
     def data(self) -> DataFacts | None:
-        """Of the newest run that ended well and knows its data; None where none does."""
+        """The data facts of the newest successful run that has them."""
         return next((record.data for record in reversed(self.ok_records) if record.data is not None), None)
 
     @property
     def test_sha256(self) -> str | None:
-        """Of the test set's labels and texts: what is judged on another can't be held against it."""
+        """Hash of the test set's labels and texts; accuracies on different test sets are not comparable."""
         return next((record.data.test.sha256 for record in self.records if record.data is not None), None)
 
     @property
     def ok_records(self) -> tuple[Record, ...]:
-        """The runs that the figures come from."""
+        """The successful runs, which the figures are from."""
         return tuple(record for record in self.records if record.outcome == "ok")
 
 
 def most_common_test_set(summaries: Iterable[Summary]) -> str | None:
-    """Of the most summaries; None where none knows its own."""
-    return next((key for key, _ in Counter(one.test_sha256 for one in summaries).most_common(1)), None)
+    """Return the test set hash that most summaries have."""
+    counts = Counter(summary.test_sha256 for summary in summaries)
+    return next((test_sha256 for test_sha256, _ in counts.most_common(1)), None)

@@ -1,4 +1,4 @@
-"""Raw steps to samples a second, with an interval: within a run, between runs and between hosts (pure)."""
+"""Compute samples per second from raw step times, with intervals within runs, between runs and between hosts."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ BASIS_TWO_RUNS = "within 2 runs, reaching over both: spread between runs hardly 
 
 @dataclass(frozen=True)
 class HostSpread:
-    """What several hosts of one kind of machine show on one cell.
+    """One cell's throughput on several hosts of one machine type.
 
     Attributes:
-        samples_per_s: Mean of the hosts' own means; Student's interval between them from 3 hosts on, None of 2.
-        least, most: The slowest and the fastest host's mean.
+        samples_per_s: Mean of the hosts' means, with the interval between hosts if there are 3 or more.
+        slowest, fastest: Mean of the slowest and of the fastest host, in samples per second.
     """
 
     num_hosts: int
@@ -36,10 +36,12 @@ class HostSpread:
 
 @dataclass(frozen=True)
 class ThroughputWindow:
-    """One run's measured steps: what is left after warm-up, on the clock of its slowest rank.
+    """One run's measured steps, without warm-up.
 
     Attributes:
-        seconds: Of that rank, by step.
+        num_warmup: Number of steps left out.
+        seconds: Step times of the slowest rank.
+        num_samples, num_real_tokens, num_padded_tokens: Totals over all ranks, by step.
     """
 
     num_warmup: int
@@ -50,71 +52,73 @@ class ThroughputWindow:
 
     @property
     def samples_per_s(self) -> float:
-        """All samples over all seconds; the mean of the steps' rates would weigh fast steps too much."""
+        """Total samples over total seconds; the mean of the steps' rates would overweight fast steps."""
         return sum(self.num_samples) / sum(self.seconds)
 
     @cached_property
     def log_rate(self) -> LogRatio | None:
-        """Samples a second by this run's steps alone, as a logarithm; None with fewer than two steps."""
+        """log(samples/s) with its variance within this run; None with fewer than two steps."""
         return ratio_of_sums(self.seconds, self.num_samples)
 
 
 def measure_windows(trainings: Sequence[Training]) -> list[ThroughputWindow]:
-    """Leave the same warm-up out of all runs of a cell, so that they compare over the same batches; none of a run without a step.
+    """Discard the same warm-up from all runs of a cell, so that they are compared over the same batches.
 
-    Evaluations apart, each rank's steps tile its own clock, and its waiting for the others' gradients lies inside
-    them. So the run lasted as long as the longest sum over one rank's steps. The sum of each step's longest rank
-    would count again what one rank was late in a step and made up for in the next.
+    A rank's steps cover its whole training time except evaluations, and include its waiting for other ranks' gradients.
+    So a run took as long as the largest total of a single rank. Summing each step's slowest rank would count delays
+    twice that a rank makes up for in the next step.
+
+    Returns:
+        One window per run that has steps.
     """
     runs = [training.steps for training in trainings if training.steps.num_samples]
-    first = warmup_steps([(_slowest(run.seconds), run.num_padded_tokens) for run in runs])
+    num_warmup = warmup_steps([(_slowest_rank_by_step(run.seconds), run.num_padded_tokens) for run in runs])
     return [
         ThroughputWindow(
-            num_warmup=first,
-            seconds=max((rank[first:] for rank in run.seconds), key=sum),
-            num_samples=run.num_samples[first:],
-            num_real_tokens=run.num_real_tokens[first:],
-            num_padded_tokens=run.num_padded_tokens[first:],
+            num_warmup=num_warmup,
+            seconds=max((rank[num_warmup:] for rank in run.seconds), key=sum),
+            num_samples=run.num_samples[num_warmup:],
+            num_real_tokens=run.num_real_tokens[num_warmup:],
+            num_padded_tokens=run.num_padded_tokens[num_warmup:],
         )
         for run in runs
     ]
 
 
-def _slowest(seconds: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-    """Of each step, its longest rank's."""
+def _slowest_rank_by_step(seconds: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
     return seconds[0] if len(seconds) == 1 else tuple(map(max, zip(*seconds, strict=True)))
 
 
 def throughput(windows: Sequence[ThroughputWindow]) -> Estimate | None:
-    """Samples a second: the mean of the runs' own ratios; None without a run.
+    """Return the mean of the runs' samples per second with its interval; None without runs.
 
-    Its interval is Student's between 3 runs or more, and the steps are not asked. With fewer it is that of the steps
-    within each run, which does not hold what differs from run to run; of two runs it is widened to reach over both.
+    With 3 runs or more, the interval is Student's t between runs. With fewer, it is propagated from the variance within
+    each run, which excludes what differs from run to run, and widened to include both runs' values.
     """
     if not windows:
         return None
     rates = [window.samples_per_s for window in windows]
     if len(rates) >= MIN_RUNS:
         return t_interval(rates, f"between {len(rates)} runs")
-    value, basis = fmean(rates), BASIS_ONE_RUN if len(rates) == 1 else BASIS_TWO_RUNS
+    mean, basis = fmean(rates), BASIS_ONE_RUN if len(rates) == 1 else BASIS_TWO_RUNS
     parts = []
     for window in windows:
-        found = window.log_rate
-        if found is None or found.variance is None:
-            return Estimate(value, None, None, basis)
-        parts.append((found.variance / len(windows) ** 2, found.degrees_of_freedom))
-    half = LogRatio(math.log(value), *sum_variances(parts), basis).half_width
-    return Estimate(value, min(value * math.exp(-half), *rates), max(value * math.exp(half), *rates), basis)
+        log_rate = window.log_rate
+        if log_rate is None or log_rate.variance is None:
+            return Estimate(mean, None, None, basis)
+        parts.append((log_rate.variance / len(windows) ** 2, log_rate.degrees_of_freedom))
+    half = LogRatio(math.log(mean), *sum_variances(parts), basis).half_width
+    return Estimate(mean, min(mean * math.exp(-half), *rates), max(mean * math.exp(half), *rates), basis)
 
 
 def within_run_fraction(windows: Sequence[ThroughputWindow]) -> float | None:
-    """Half the interval within one run, over its value; the median of the runs that have one, None without any."""
-    known = [found for window in windows if (found := window.log_rate) is not None and found.variance is not None]
-    return median(math.expm1(found.half_width) for found in known) if known else None
+    """Return the relative half-width of the interval within one run, median over runs; None if no run has one."""
+    log_rates = [rate for window in windows if (rate := window.log_rate) is not None and rate.variance is not None]
+    return median(math.expm1(rate.half_width) for rate in log_rates) if log_rates else None
 
 
 def host_spread(records: Iterable[Record]) -> HostSpread | None:
-    """How far hosts of one kind differ; None unless two hosts or more ran well and are told apart."""
+    """Compare hosts of one machine type; None with fewer than two known hosts."""
     runs = [
         (record.machine.host, record.training)
         for record in records
@@ -126,17 +130,14 @@ def host_spread(records: Iterable[Record]) -> HostSpread | None:
     windows = measure_windows([training for _, training in runs])
     for (host, _), window in zip(runs, windows, strict=True):
         rates[host].append(window.samples_per_s)
-    means = [fmean(found) for found in rates.values()]
+    means = [fmean(host_rates) for host_rates in rates.values()]
     basis = f"between {len(means)} hosts"
     mean = t_interval(means, basis) if len(means) >= MIN_RUNS else Estimate(fmean(means), None, None, basis)
     return HostSpread(len(means), mean, min(means), max(means))
 
 
 def widen_over_hosts(rate: Estimate | None, spread: HostSpread | None) -> Estimate | None:
-    """A speed whose interval holds what its hosts show: a type of machine is not ranked within their spread.
-
-    Runs of one host say little of the next one, however many there are.
-    """
+    """Widen a throughput's interval to include all hosts: runs on one host say little about the next host."""
     if rate is None or spread is None:
         return rate
     between = spread.samples_per_s
