@@ -221,7 +221,7 @@ class TestThroughput:
 
     def test_no_interval_reaches_below_nothing(self):
         assert 0 <= throughput([window([0.01, 10.0])]).low < 0.01
-        assert t_interval([0.0, 1.0], "between 2 seeds", fastest=1.0).low == 0.0
+        assert t_interval([0.0, 1.0], "between 2 seeds", upper_bound=1.0).low == 0.0
 
     @settings(deadline=None)
     @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=60), st.integers(1, 3))
