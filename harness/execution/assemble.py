@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from harness import __version__
 from harness.execution.jobs import Environment, PreparedCell, ReadTexts
+from harness.execution.memory_cap import GIB
 from harness.execution.messages import RankResult, TrainResult
 from harness.execution.rank_process import RankProcess
 from harness.machine.scrub import scrub
@@ -30,7 +31,6 @@ from harness.schema.training_record import (
     Training,
 )
 
-GIB = 2**30
 _MAX_MISTAKES = 10
 
 

@@ -1,4 +1,4 @@
-"""Where each rank of a cell is, in memory that parent and ranks share: a store of one number, and no message."""
+"""Per-rank heartbeat counters in shared memory, and the detection of ranks that hang."""
 
 from __future__ import annotations
 
@@ -12,116 +12,118 @@ from pathlib import Path
 import psutil
 
 _BYTES = 8
-# A rank hangs when nothing got on for so long, by its waiting neighbours' idle CPUs; a busy one only when its step
-# takes so many times the longest seen.
+# Without a heartbeat for this long, a cell hangs if a rank's CPU is idle: it waits for another rank.
 _HANG_S = 5.0
+# A busy cell hangs only if its step takes this many times the longest one so far.
 _HANG_STEPS = 4.0
-_IDLE_SHARE = 0.05
-_AT_WORK_S = 1.0
+_IDLE_FRACTION = 0.05
+_KEEPALIVE_S = 1.0
 
 
 class Heartbeat:
-    """A counter a rank, which the rank alone raises and the parent reads."""
+    """One counter per rank in a memory-mapped file; the rank raises it and the parent reads it."""
 
     def __init__(self, path: Path, num_ranks: int) -> None:
-        """Open the counters, or make them with every rank at 0; whoever comes second finds them whole."""
+        """Map the file, creating it with zeros if needed; any process may be the first to do so."""
         num_bytes = _BYTES * num_ranks
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(file, num_bytes)  # new bytes are 0, and those that are there stay
+            os.ftruncate(file, num_bytes)  # extends with zeros, and keeps what is there
             self._memory = mmap.mmap(file, num_bytes)
         finally:
             os.close(file)
-        self._beats = memoryview(self._memory).cast("q")
+        self._counters = memoryview(self._memory).cast("q")
 
     def tick(self, rank: int) -> None:
-        """Say that a rank got on: to its next step, forward or backward pass, or batch of an evaluation."""
-        self._beats[rank] += 1
+        """Count progress of a rank: a step, a forward or backward pass, or a batch of an evaluation."""
+        self._counters[rank] += 1
 
     @contextlib.contextmanager
-    def keepalive(self, rank: int) -> Iterator[None]:
-        """Beat once a second for a rank that does what has no beats of its own, as waiting for a disk.
+    def keepalive(self, rank: int, interval_s: float = _KEEPALIVE_S) -> Iterator[None]:
+        """Tick every `interval_s` during work without ticks of its own, such as waiting for a disk.
 
-        The counter is then set back: counters that stay equal tell who is behind.
+        The counter is restored at the end: equal counters show which rank is behind.
         """
-        done, before = threading.Event(), self._beats[rank]
+        done, before = threading.Event(), self._counters[rank]
 
-        def tell() -> None:
-            while not done.wait(_AT_WORK_S):
-                self._beats[rank] += 1
+        def tick_until_done() -> None:
+            while not done.wait(interval_s):
+                self.tick(rank)
 
-        thread = threading.Thread(target=tell, daemon=True, name="at-work")
+        thread = threading.Thread(target=tick_until_done, daemon=True, name="keepalive")
         thread.start()
         try:
             yield
         finally:
             done.set()
             thread.join()
-            self._beats[rank] = before
+            self._counters[rank] = before
 
     def read(self) -> tuple[int, ...]:
-        """Beats of every rank so far."""
-        return tuple(self._beats)
+        """Return the counter of every rank."""
+        return tuple(self._counters)
 
     def close(self) -> None:
-        """Let the memory go; the file stays."""
-        self._beats.release()
+        """Unmap the memory; the file stays."""
+        self._counters.release()
         self._memory.close()
 
 
 class HangDetector:
-    """Tells when ranks wait for one that will not come: nothing of the cell gets on, and a rank is idle.
+    """Detects ranks that wait for one that never comes: no counter of the cell rises, and a rank's CPU is idle.
 
-    A long step keeps every rank's CPU busy. On a GPU the CPU tells nothing, so there a hang ends by `timeout_s`.
+    A long step keeps every rank's CPU busy. On a GPU the CPU shows nothing, so a hang there ends by `timeout_s`.
     """
 
     def __init__(self, path: Path, pids: Sequence[int]) -> None:
         """Watch the ranks' processes, whose counters are at `path`."""
-        self._pulse = Heartbeat(path, len(pids))
+        self._heartbeat = Heartbeat(path, len(pids))
         self._processes = [psutil.Process(pid) for pid in pids]
-        self._beats = self._pulse.read()
-        self._since_s, self._longest_s = 0.0, 0.0
+        self._counters = self._heartbeat.read()
+        self._changed_at, self._longest_s = 0.0, 0.0
         self._cpu_s: list[float] | None = None
 
     def poll(self, now: float) -> str | None:
-        """Say which rank hangs, or None; `now` is on the cell's clock."""
-        beats = self._pulse.read()
-        if beats != self._beats or not all(beats) or self._cpu_s is None:
-            self._longest_s = max(self._longest_s, now - self._since_s) if all(self._beats) else 0.0
-            self._beats, self._since_s, self._cpu_s = beats, now, self._used()
+        """Return which rank hangs, for the record's reason; None if none does. `now` is in seconds since submission."""
+        counters = self._heartbeat.read()
+        if counters != self._counters or not all(counters) or self._cpu_s is None:
+            self._longest_s = max(self._longest_s, now - self._changed_at) if all(self._counters) else 0.0
+            self._counters, self._changed_at, self._cpu_s = counters, now, self._read_cpu_s()
             return None
-        quiet_s = now - self._since_s
+        quiet_s = now - self._changed_at
         if quiet_s < _HANG_S:
             return None
-        shares = [(used - before) / quiet_s for used, before in zip(self._used(), self._cpu_s, strict=True)]
-        # One that waits for a disk, as when memory is swapped out, is at work.
+        shares = [(after - before) / quiet_s for after, before in zip(self._read_cpu_s(), self._cpu_s, strict=True)]
+        # A process that waits for a disk, such as when memory is swapped out, counts as busy.
         idle = [
-            share < _IDLE_SHARE and _status(process) != psutil.STATUS_DISK_SLEEP
+            share < _IDLE_FRACTION and _status(process) != psutil.STATUS_DISK_SLEEP
             for share, process in zip(shares, self._processes, strict=True)
         ]
         if not any(idle) or (not all(idle) and quiet_s < _HANG_STEPS * self._longest_s):
             return None
-        return self._name(idle, quiet_s)
+        return self._describe(idle, quiet_s)
 
     def close(self) -> None:
-        """Let the counters go."""
-        self._pulse.close()
+        """Unmap the counters."""
+        self._heartbeat.close()
 
-    def _used(self) -> list[float]:
-        return [_cpu_seconds(process) for process in self._processes]
+    def _read_cpu_s(self) -> list[float]:
+        return [_cpu_s(process) for process in self._processes]
 
-    def _name(self, idle: list[bool], quiet_s: float) -> str:
+    def _describe(self, idle: Sequence[bool], quiet_s: float) -> str:
+        """Name the suspects: stopped ranks, else busy ones among idle ones, else those with the lowest counters."""
         suspects = [rank for rank, process in enumerate(self._processes) if _status(process) == psutil.STATUS_STOPPED]
         if not suspects and not all(idle):
-            suspects = [rank for rank, waits in enumerate(idle) if not waits]
+            suspects = [rank for rank, is_idle in enumerate(idle) if not is_idle]
         if not suspects:
-            suspects = [rank for rank, beats in enumerate(self._beats) if beats < max(self._beats)]
+            highest = max(self._counters)
+            suspects = [rank for rank, count in enumerate(self._counters) if count < highest]
         names = ", ".join(map(str, suspects))
         who = f"rank{'s' if len(suspects) > 1 else ''} {names} hung" if suspects else "the ranks hung, each idle"
         return f"{who}: nothing got on for {quiet_s:.0f} s" + (" while the others waited" if suspects else "")
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
+def _cpu_s(process: psutil.Process) -> float:
     with contextlib.suppress(psutil.NoSuchProcess):
         times = process.cpu_times()
         return float(times.user + times.system)

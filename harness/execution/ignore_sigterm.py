@@ -1,7 +1,7 @@
-"""Imported by the forkserver of a training in pieces: it and the ranks outlive SIGTERM, which the parent answers.
+"""Ignore SIGTERM on import, in the forkserver and ranks of a resumable training; the parent requests a checkpoint.
 
-A machine that goes down sends it to every process at once (systemd's KillMode=control-group), and a rank that ended with it
-would write no checkpoint.
+At shutdown systemd sends SIGTERM to every process at once (KillMode=control-group), and a rank that ended at once would
+write no checkpoint.
 """
 
 from __future__ import annotations

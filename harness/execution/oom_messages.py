@@ -1,16 +1,16 @@
-"""Which words say that memory ran out, whoever says them (pure)."""
+"""Recognize messages of libraries that failed to allocate memory (pure)."""
 
 from __future__ import annotations
 
-# Each is an allocation that failed; only some of them come as an exception of their own. Compared in lower case.
+# In lower case. Only some of these failures raise an exception type of their own.
 OOM_PATTERNS = (
     "out of memory",  # CUDA's driver and runtime, torch, NCCL ("Cuda failure 2 'out of memory'"), libgomp
-    "cannot allocate memory",  # ENOMEM, as the C library words it
-    "can't allocate memory",  # DefaultCPUAllocator
-    "not enough memory",  # DefaultCPUAllocator, of a size that can't be
+    "cannot allocate memory",  # ENOMEM in the C library
+    "can't allocate memory",  # torch's DefaultCPUAllocator
+    "not enough memory",  # DefaultCPUAllocator, for an impossible size
     "memoryerror",
-    "bad_alloc",  # C++'s own, which torch passes on as a RuntimeError, and which ends a thread that nobody waits for
-    "failed to map segment from shared object",  # the loader, of a library that did not fit
+    "bad_alloc",  # C++; torch turns it into a RuntimeError, and in a detached thread it aborts the process
+    "failed to map segment from shared object",  # the dynamic loader
     "memory allocation still failed",  # OpenBLAS
     "memory allocation of",  # Rust: "memory allocation of 96 bytes failed"
     "cudaerrormemoryallocation",
@@ -20,15 +20,15 @@ OOM_PATTERNS = (
     "failed to cuda calloc",  # NCCL
     "failed to cuda host alloc",
 )
-# The loader's complaint of a library loaded too late: no memory was short.
-_NO_SIGN = "static tls block"
+# The loader's error for a library loaded too late contains a pattern above, but memory was not exhausted.
+_NOT_OOM = "static tls block"
 
 
 def find_oom_message(text: str) -> str | None:
-    """The first line that says that memory ran out; None when none does."""
+    """Return the first line that reports a failed allocation; None if there is none."""
     lines = (line.strip() for line in text.splitlines())
-    return next((line for line in lines if _is_sign(line.lower())), None)
+    return next((line for line in lines if _is_oom(line.lower())), None)
 
 
-def _is_sign(line: str) -> bool:
-    return any(sign in line for sign in OOM_PATTERNS) and _NO_SIGN not in line
+def _is_oom(line: str) -> bool:
+    return any(pattern in line for pattern in OOM_PATTERNS) and _NOT_OOM not in line

@@ -6,7 +6,8 @@ import signal
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from harness.execution.memory_cap import MemoryCap, OomKillCounter
+from harness.execution.memory_cap import MemoryCap
+from harness.execution.memory_cgroup import OomKillCounter
 from harness.execution.messages import StopRequest
 from harness.execution.oom_messages import find_oom_message
 from harness.execution.rank_process import RankProcess, read_tail

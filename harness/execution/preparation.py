@@ -1,4 +1,4 @@
-"""TODO: say in one line what this module is for."""
+"""Prepare what cells need before the first one runs: rows, splits, tokens and model files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.schema.settings import DataSettings
 
 
 class Preparations:
-    """Rows, corpora and tokens of a run, each made once, in a folder of the run's own; those of large data in the cache."""
+    """Rows, corpora and tokens of one run, each made once in a folder of the run; large data comes from the cache."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._cache = folder, Cache()
@@ -24,21 +24,21 @@ class Preparations:
         self._tokens: dict[tuple[DataSettings, str, int], TokenizedSplits] = {}
 
     def prepare(self, cell: Cell) -> PreparedCell:
-        """Make what a cell needs, or give what an earlier one needed too.
+        """Return a cell's inputs, making those that no earlier cell needed.
 
         Raises:
-            UserError: When its model or data can't be had.
+            UserError: Its model or data is unusable.
         """
         config = cell.config
         corpus, texts_folder = self._corpus(config.data)
         if isinstance(config, BaselineConfig):
             return PreparedCell(BaselineJob(config, texts_folder), corpus.facts, example=None, tokenise_s=None)
         model = self._model(config)
-        tokens = self._tokenised(config, corpus, model)
+        tokens = self._tokenize(config, corpus, model)
         job = TrainJob(config, model, tokens.folder, num_labels=len(corpus.facts.labels))
         texts = corpus.texts["test"]
-        read = (lambda rows: [texts[row] for row in rows]) if config.data.store_texts else None
-        return PreparedCell(job, tokens.facts, tokens.example, tokens.tokenise_s, read)
+        read_texts = (lambda rows: [texts[row] for row in rows]) if config.data.store_texts else None
+        return PreparedCell(job, tokens.facts, tokens.example, tokens.tokenise_s, read_texts)
 
     def _corpus(self, data: DataSettings) -> tuple[Corpus, Path]:
         if data not in self._corpora:
@@ -51,12 +51,13 @@ class Preparations:
         return self._corpora[data]
 
     def _model(self, config: FineTuneConfig) -> ModelFiles:
-        key = (config.model.name, config.model.init == "pretrained")
+        needs_weights = config.model.init == "pretrained"
+        key = (config.model.name, needs_weights)
         if key not in self._models:
-            self._models[key] = locate_model(config.model.name, weights=key[1])
+            self._models[key] = locate_model(config.model.name, weights=needs_weights)
         return self._models[key]
 
-    def _tokenised(self, config: FineTuneConfig, corpus: Corpus, model: ModelFiles) -> TokenizedSplits:
+    def _tokenize(self, config: FineTuneConfig, corpus: Corpus, model: ModelFiles) -> TokenizedSplits:
         key = (config.data, model.name, config.seq_len)
         if key not in self._tokens:
             folder = self._folder / f"tokens{len(self._tokens)}"

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.execution.assemble import (
-    GIB,
     baseline_with_peaks,
     blank_record,
     checksum_mismatch,
@@ -30,7 +29,8 @@ from harness.execution.assemble import (
 )
 from harness.execution.heartbeat import Heartbeat
 from harness.execution.jobs import Environment, Job, PreparedCell, TrainJob
-from harness.execution.memory_cap import MemoryCap, OomKillCounter
+from harness.execution.memory_cap import GIB, MemoryCap
+from harness.execution.memory_cgroup import OomKillCounter
 from harness.execution.messages import Message, OnMessage
 from harness.execution.monitors import CellMonitors
 from harness.execution.outcome import GRACEFUL, STOP_TEXTS, Ending, classify_outcome

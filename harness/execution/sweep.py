@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from harness.errors import UserError
 from harness.execution.assemble import blank_record
-from harness.execution.dominance import find_oom_bound
+from harness.execution.completed import find_oom_bound
 from harness.execution.jobs import Environment, PreparedCell, TrainJob
 from harness.execution.messages import Message
 from harness.execution.preparation import Preparations

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -243,12 +244,15 @@ def _usable_cpus() -> int:
     return affinity if quota is None else max(1, min(affinity, int(quota.cores)))
 
 
-def memory_group() -> tuple[Path, Path, Literal[1, 2]] | None:
+def memory_group(
+    mounts: Mapping[int, Path] | None = None, process_groups: str = "/proc/self/cgroup"
+) -> tuple[Path, Path, Literal[1, 2]] | None:
     """Memory control group of this process, the mount it lies under, and the version of control groups; None without."""
-    version: Literal[1, 2] = 2 if (_GROUP_MOUNTS[2] / "cgroup.controllers").exists() else 1
-    mount = _GROUP_MOUNTS[version]
+    mounts = mounts or _GROUP_MOUNTS
+    version: Literal[1, 2] = 2 if (mounts[2] / "cgroup.controllers").exists() else 1
+    mount = mounts[version]
     pattern = r"^0::(/.*)$" if version == 2 else r"^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(/.*)$"  # noqa: PLR2004
-    found = re.search(pattern, _read("/proc/self/cgroup"), re.MULTILINE)
+    found = re.search(pattern, _read(process_groups), re.MULTILINE)
     if found is None or not mount.is_dir():
         return None
     path = mount / found[1].lstrip("/")

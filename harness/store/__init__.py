@@ -1,1 +1,4 @@
-"""TODO: say in one line what this package is for."""
+"""Files on disk: records, archives of records, saved models and checkpoints. Nothing is run and torch is not imported.
+
+Records and files come in; paths and validated records go out.
+"""

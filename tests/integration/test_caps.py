@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from harness.analysis.summarize import summarize
-from harness.execution import memory_cap as cage_module
+from harness.execution import memory_cgroup
 from harness.execution.jobs import Environment
 from harness.execution.memory_cap import MemoryCap
 from harness.execution.memory_sampler import pss_bytes
@@ -49,7 +49,7 @@ def groups_can_be_made(tmp_path_factory):
 @pytest.fixture
 def no_groups(monkeypatch):
     """Nowhere to make a control group: the way of a user without rights."""
-    monkeypatch.setattr(cage_module, "_candidates", lambda: iter(()))
+    monkeypatch.setattr(memory_cgroup, "candidate_parents", lambda own: iter(()))
 
 
 @pytest.fixture(autouse=True)

@@ -132,7 +132,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
 ) -> None:
     """Run a study's cells that are not done yet; each record is saved as its cell ends."""
     from harness.cli.views.progress import ProgressView
-    from harness.execution.completed import find_all_done, ran_out
+    from harness.execution.completed import find_all_done, find_oom_records
     from harness.execution.sweep import describe_environment, run_cells
     from harness.store.record_files import own_records
     from harness.workflows.model_card import card_writer
@@ -169,7 +169,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     with ProgressView(console.out, to_do) as screen:
         records = run_cells(
             to_do, results, around, screen, previous_s=known_s, budget=budget,
-            skip=not no_skip, known_oom=ran_out(known.records, around.machine), write_card=card_writer(price),
+            skip=not no_skip, known_oom=find_oom_records(known.records, around.machine), write_card=card_writer(price),
         )  # fmt: skip
     _print_failures(records)
     if any(record.outcome == "interrupted" for record in records):

@@ -1,36 +1,34 @@
-"""Counters that parent and ranks share."""
+"""Heartbeat counters shared by parent and ranks."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from harness.execution import heartbeat as pulse_module
 from harness.execution.heartbeat import Heartbeat
 
 
-def test_a_rank_at_work_beats_by_itself_and_its_counter_is_then_set_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(pulse_module, "_AT_WORK_S", 0.001)
-    pulse, parents = Heartbeat(tmp_path / "pulse", 2), Heartbeat(tmp_path / "pulse", 2)
-    pulse.tick(0)
-    pulse.tick(1)
-    with pulse.keepalive(0):
-        while parents.read()[0] == 1:
+def test_keepalive_ticks_by_itself_and_then_restores_the_counter(tmp_path):
+    ranks, parent = Heartbeat(tmp_path / "heartbeat", 2), Heartbeat(tmp_path / "heartbeat", 2)
+    ranks.tick(0)
+    ranks.tick(1)
+    with ranks.keepalive(0, interval_s=0.001):
+        while parent.read()[0] == 1:
             pass
-        assert parents.read()[1] == 1
-    assert parents.read() == (1, 1)
+        assert parent.read()[1] == 1
+    assert parent.read() == (1, 1)
 
 
-def test_those_who_open_it_at_once_find_it_whole(tmp_path):
-    together = threading.Barrier(4)
+def test_processes_that_open_the_file_at_once_see_whole_counters(tmp_path):
+    barrier = threading.Barrier(4)
 
     def open_and_read(number):
-        together.wait()
-        pulse = Heartbeat(tmp_path / f"pulse-{number}", 3)
-        pulse.tick(1)
-        return pulse.read()
+        barrier.wait()
+        heartbeat = Heartbeat(tmp_path / f"heartbeat-{number}", 3)
+        heartbeat.tick(1)
+        return heartbeat.read()
 
     with ThreadPoolExecutor(4) as pool:
         for number in range(100):
-            seen = list(pool.map(open_and_read, [number] * 4))
-            assert all(beats[0] == beats[2] == 0 and beats[1] > 0 for beats in seen)
+            reads = list(pool.map(open_and_read, [number] * 4))
+            assert all(counters[0] == counters[2] == 0 and counters[1] > 0 for counters in reads)

@@ -1,0 +1,151 @@
+"""Memory control groups: create one with a limit, and read the kernel's peaks and OOM kills (Linux)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from harness.machine.describe import memory_group
+
+# Path of a process's group, the mount that contains it, and the version of control groups.
+OwnGroup = tuple[Path, Path, Literal[1, 2]]
+
+_PEAK_FILE = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
+_EVENTS_FILE = {1: "memory.oom_control", 2: "memory.events"}
+_NAME = re.compile(r"harness-(\d+)-[0-9a-f]+")
+_OWN_GROUP_OOM = "the control group that the harness itself runs in was out of memory"
+_MACHINE_OOM = "the machine was out of memory (its count of such kills rose meanwhile)"
+
+
+@dataclass(frozen=True)
+class MemoryCgroup:
+    """A memory control group, read through the kernel's files."""
+
+    path: Path
+    version: Literal[1, 2]
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Most memory ever charged to it; None on kernels before 5.19 with version 2."""
+        text = read_file(self.path / _PEAK_FILE[self.version])
+        return int(text) if text.isdigit() else None
+
+    @property
+    def num_oom_kills(self) -> int | None:
+        """Processes in it that the kernel killed because memory ran out."""
+        return _oom_kills_in(read_file(self.path / _EVENTS_FILE[self.version]))
+
+
+class OomKillCounter:
+    """Detects kernel OOM kills outside the cell's own control group, since its construction."""
+
+    def __init__(self, read_counts: Callable[[], tuple[int | None, int | None]] | None = None) -> None:
+        """Read the counts; `read_counts` returns those of the own group and the machine (default: the kernel's)."""
+        self._read_counts = read_counts or _read_oom_kills
+        self._before = self._read_counts()
+
+    def reason(self) -> str | None:
+        """Return whose memory ran out, for the record's reason; None if there was no kill."""
+        texts = (_OWN_GROUP_OOM, _MACHINE_OOM)
+        for now, before, text in zip(self._read_counts(), self._before, texts, strict=True):
+            if now is not None and before is not None and now > before:
+                return text
+        return None
+
+
+def _read_oom_kills() -> tuple[int | None, int | None]:
+    own = memory_group()
+    own_kills = MemoryCgroup(own[0], own[2]).num_oom_kills if own else None
+    return own_kills, _oom_kills_in(read_file(Path("/proc/vmstat")))
+
+
+def _oom_kills_in(text: str) -> int | None:
+    match = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
+    return int(match[1]) if match else None
+
+
+def read_file(path: Path) -> str:
+    """Return a kernel file's text without surrounding blanks; empty if it can't be read."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def make_cgroup(limit_bytes: int, token: str, own: OwnGroup | None = None) -> MemoryCgroup | None:
+    """Create a group with a limit; None if this process may not create one anywhere.
+
+    Args:
+        limit_bytes: Limit of memory and swap together, where the kernel counts swap.
+        token: Hexadecimal part of the group's name.
+        own: This process's group, see `memory_group` (default: the kernel's answer).
+    """
+    for parent, version in candidate_parents(own or memory_group()):
+        remove_left_over(parent)
+        group = MemoryCgroup(parent / f"harness-{os.getpid()}-{token}", version)
+        try:
+            group.path.mkdir()
+        except OSError:
+            continue
+        if set_limit(group, limit_bytes) and _can_enter(group):
+            return group
+        group.path.rmdir()
+    return None
+
+
+def candidate_parents(own: OwnGroup | None) -> Iterator[tuple[Path, Literal[1, 2]]]:
+    """Yield groups in which to create one, this process's own first, so that its limits hold for the new one too.
+
+    In version 2 a group with processes has no controllers for its children, so usually its parent is the first to work.
+    """
+    if own is None:
+        return
+    path, mount, version = own
+    for parent in (path, *path.parents):
+        if parent.is_relative_to(mount):
+            yield parent, version
+
+
+def set_limit(group: MemoryCgroup, limit_bytes: int) -> bool:
+    """Set a group's limit; False if the kernel refuses it."""
+
+    def write(name: str, value: int) -> bool:
+        try:
+            (group.path / name).write_text(str(value))
+        except OSError:
+            return False
+        return True
+
+    if group.version == 1:
+        # Limits memory and swap together; a kernel that doesn't count swap is kept from swapping instead.
+        return write("memory.limit_in_bytes", limit_bytes) and (
+            write("memory.memsw.limit_in_bytes", limit_bytes) or write("memory.swappiness", 0)
+        )
+    if not (group.path / "memory.max").exists() or not write("memory.max", limit_bytes):
+        return False
+    if (group.path / "memory.swap.max").exists() and not write("memory.swap.max", 0):
+        return False
+    write("memory.oom.group", 1)  # kill all ranks or none
+    return True
+
+
+def _can_enter(group: MemoryCgroup) -> bool:
+    command = ["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs"', str(group.path)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def remove_left_over(parent: Path) -> None:
+    """Remove empty groups of this process, and of processes that no longer exist."""
+    for path in parent.glob("harness-*-*"):
+        owner = _NAME.fullmatch(path.name)
+        if owner and (int(owner[1]) == os.getpid() or not psutil.pid_exists(int(owner[1]))):
+            with contextlib.suppress(OSError):  # not empty yet
+                path.rmdir()
