@@ -1,46 +1,58 @@
-"""Records of another machine as one archive: back into results/, or read as it is."""
+"""Pack records of a machine into one archive, and read or unpack it on another."""
 
 from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from pydantic import ValidationError
-
-from harness.errors import UserError
-from harness.schema.record import SCHEMA_VERSION, Record, parse_record, upgrade_record
-from harness.store.record_files import LoadedRecords, load_record, load_records, record_files, record_folder
+from harness.errors import Unavailable, UserError
+from harness.schema.record import Record
+from harness.store.record_files import (
+    LoadedRecords,
+    decode_record,
+    iter_record_files,
+    load_record,
+    load_records,
+    record_folder,
+)
 
 _FILE_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\.json")
-# A record of 100,000 steps is some 10 MB; an archive is not read past what thousands of real ones would take.
-_MOST_BYTES = 64 * 2**20
-_MOST_BYTES_IN_ALL = 2**30
-
-
 _SUFFIXES = (".tar.gz", ".tgz")
+# A record of 100,000 steps takes some 10 MB; no set of real records takes more than the total.
+MAX_MEMBER_BYTES = 64 * 2**20
+MAX_TOTAL_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class ArchiveRecord:
+    """A record in an archive, with its file's content."""
+
+    record: Record
+    content: bytes
 
 
 @dataclass(frozen=True)
 class UnpackedArchive:
-    """What became of an archive's members; `refused` says of each why."""
+    """Result of unpacking: new files, the number of records already present, and one message per refused member."""
 
     new: tuple[Path, ...]
-    known: int
+    num_known: int
     refused: tuple[str, ...]
 
 
 def pack_records(files: Iterable[Path], results: Path, archive: Path) -> None:
-    """Write records of a results folder, and nothing of the machine's users or clocks, into an archive.
+    """Write record files into an archive, whole or not at all, without users, groups or modification times.
 
-    It is there whole or not at all.
+    Args:
+        files: Record files below `results`.
+        results: Folder of records.
+        archive: Path of the new .tar.gz file.
     """
     partial = archive.with_name(f"{archive.name}.partial")
     try:
@@ -56,159 +68,130 @@ def pack_records(files: Iterable[Path], results: Path, archive: Path) -> None:
 
 
 def packable_files(results: Path, machine_id: str | None) -> tuple[list[Path], list[str]]:
-    """Files of a results folder that hold records, of one machine or of all; and of what holds none, why.
+    """Return the record files of one machine, or of all if `machine_id` is None, and one message per unreadable file.
 
     Raises:
-        UserError: When there is nothing to pack.
+        UserError: There is nothing to pack.
     """
-    found: list[Path] = []
+    packable: list[Path] = []
     problems: list[str] = []
-    for file in record_files(results):
+    for file in iter_record_files(results):
         try:
             record = load_record(file)
         except UserError as error:
             problems.append(str(error))
             continue
         if machine_id in (None, record.machine.id):
-            found.append(file)
-    if not found:
-        whose = "no records" if machine_id is None else f"no records of this machine, {machine_id}"
-        others = "" if machine_id is None else "; --all packs those of every machine"
-        raise UserError(f"{results}: {whose}{others} (`make bench` measures the default study)")
-    return found, problems
+            packable.append(file)
+    if not packable:
+        missing = "no records" if machine_id is None else f"no records of this machine, {machine_id}"
+        hint = "" if machine_id is None else "; --all packs those of every machine"
+        raise UserError(f"{results}: {missing}{hint} (`make bench` measures the default study)")
+    return packable, problems
 
 
 def read_records(paths: Iterable[Path]) -> LoadedRecords:
-    """Read the records of files, folders and archives, oldest first, each run once; what is no record is named.
-
-    Nothing of an archive is written to disk.
+    """Read the records of files, folders and archives, oldest first, each run once; writes nothing to disk.
 
     Raises:
-        UserError: When a path does not exist, or an archive can't be read.
+        UserError: A path does not exist, or an archive can't be read.
     """
-    plain: list[Path] = []
+    unpacked: list[Path] = []
     records: list[Record] = []
     unreadable: list[str] = []
     for path in paths:
         if not path.name.endswith(_SUFFIXES) or path.is_dir():
-            plain.append(path)
+            unpacked.append(path)
             continue
-        for name, found in _members(path):
-            if isinstance(found, str):
-                unreadable.append(f"{path}: {name!r}: {found}")
+        for name, member in iter_members(path):
+            if isinstance(member, Unavailable):
+                unreadable.append(f"{path}: {name!r}: {member.reason}")
             else:
-                records.append(found[0])
-    loose = load_records(plain)
-    once = {_run(record): record for record in (*loose.records, *records)}
-    ordered = sorted(once.values(), key=lambda record: record.started_at)
-    return LoadedRecords(tuple(ordered), (*loose.unreadable, *unreadable))
+                records.append(member.record)
+    loaded = load_records(unpacked)
+    by_run = {_run_key(record): record for record in (*loaded.records, *records)}
+    ordered = sorted(by_run.values(), key=lambda record: record.started_at)
+    return LoadedRecords(tuple(ordered), (*loaded.unreadable, *unreadable))
 
 
-def _run(record: Record) -> tuple[object, ...]:
-    """What tells one run from every other, wherever its record was copied to."""
+def _run_key(record: Record) -> tuple[object, ...]:
+    """Return what distinguishes a run from every other, wherever its record was copied."""
     machine = record.machine
     return (machine.id, machine.host, record.config_hash, record.repeat, record.started_at, record.duration_s)
 
 
 def unpack_records(archive: Path, results: Path) -> UnpackedArchive:
-    """Put an archive's records where they belong under `results`; nothing that is there is overwritten.
+    """Write an archive's records below `results`; existing files are never overwritten.
 
-    Nothing is extracted by a path that the archive names: each record says itself where it belongs.
+    Paths in the archive are ignored: each record's own fields determine its folder.
 
     Raises:
-        UserError: When the archive can't be read.
+        UserError: The archive can't be read.
     """
     new: list[Path] = []
     refused: list[str] = []
-    known = 0
-    for name, found in _members(archive):
-        if isinstance(found, str):
-            refused.append(f"{name!r}: {found}")
+    num_known = 0
+    for name, member in iter_members(archive):
+        if isinstance(member, Unavailable):
+            refused.append(f"{name!r}: {member.reason}")
             continue
-        record, content = found
-        target = record_folder(record, results) / PurePosixPath(name).name
-        try:
-            known += _is_known(target, content)
-        except _RefusedMemberError as reason:
-            refused.append(f"{name!r}: {reason}")
-            continue
+        target = record_folder(member.record, results) / PurePosixPath(name).name
         if not target.exists():
-            _write(target, content)
+            _write(target, member.content)
             new.append(target)
-    return UnpackedArchive(tuple(new), known, tuple(refused))
+        elif target.read_bytes() == member.content:
+            num_known += 1
+        else:
+            refused.append(f"{name!r}: another record of this name is there already")
+    return UnpackedArchive(tuple(new), num_known, tuple(refused))
 
 
-def _members(archive: Path) -> Iterator[tuple[str, tuple[Record, bytes] | str]]:
-    """Each member's name, and its record with its bytes, or why it is none.
+def iter_members(
+    archive: Path, max_member_bytes: int = MAX_MEMBER_BYTES, max_total_bytes: int = MAX_TOTAL_BYTES
+) -> Iterator[tuple[str, ArchiveRecord | Unavailable]]:
+    """Yield each member's name with its record, or the reason why it is not one.
 
     Raises:
-        UserError: When the archive can't be read.
+        UserError: The archive can't be read, or is larger than `max_total_bytes`.
     """
     try:
-        _check_sum(archive)
+        _verify_checksum(archive, max_total_bytes)
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
-                if member.isdir():
-                    continue
-                try:
-                    found: tuple[Record, bytes] | str = _read(tar, member)
-                except _RefusedMemberError as reason:
-                    found = str(reason)
-                yield member.name, found
+                if not member.isdir():
+                    yield member.name, _read_member(tar, member, max_member_bytes)
     except FileNotFoundError:
         raise UserError(f"{archive}: not a readable .tar.gz archive: there is no such file") from None
     except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
         raise UserError(f"{archive}: not a readable .tar.gz archive: {error}") from None
 
 
-def _check_sum(archive: Path) -> None:
-    """Read to the end, where gzip's checksum stands: tarfile stops before it, and would take changed figures."""
-    total = 0
+def _verify_checksum(archive: Path, max_bytes: int) -> None:
+    """Read to the end, where gzip's checksum is: tarfile stops before it and would accept changed content."""
+    num_bytes = 0
     with gzip.open(archive) as file:
         while chunk := file.read(2**20):
-            total += len(chunk)
-            if total > _MOST_BYTES_IN_ALL:
-                raise UserError(f"{archive}: more than {_MOST_BYTES_IN_ALL >> 30} GiB, which no records take")
+            num_bytes += len(chunk)
+            if num_bytes > max_bytes:
+                raise UserError(f"{archive}: more than {max_bytes:,} bytes, too large for records")
 
 
-class _RefusedMemberError(Exception):
-    """Why a member stays out."""
-
-
-def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[Record, bytes]:
+def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, max_bytes: int) -> ArchiveRecord | Unavailable:
     try:
         tarfile.data_filter(member, "/nowhere")
     except tarfile.FilterError as error:
-        raise _RefusedMemberError(f"not a plain file within the archive ({type(error).__name__})") from None
+        return Unavailable(f"not a plain file within the archive ({type(error).__name__})")
     if not member.isreg() or not _FILE_NAME.fullmatch(PurePosixPath(member.name).name):
-        raise _RefusedMemberError("not a record's file")
-    if member.size > _MOST_BYTES:
-        raise _RefusedMemberError(f"{member.size:,} bytes, which no record takes")
+        return Unavailable("not a record's file")
+    if member.size > max_bytes:
+        return Unavailable(f"{member.size:,} bytes, too large for a record")
     file = tar.extractfile(member)
-    assert file is not None  # noqa: S101 - a regular file has a content
+    assert file is not None  # noqa: S101 - not None for a regular file
     content = file.read()
-    if (whole := parse_record(content)) is not None:
-        return whole, content
     try:
-        fields: Any = json.loads(content)
-        version = fields.get("schema_version") if isinstance(fields, dict) else None
-        if not isinstance(version, int) or version > SCHEMA_VERSION:
-            raise _RefusedMemberError(f"schema_version {version}, this harness reads up to {SCHEMA_VERSION}")
-        return upgrade_record(fields), content
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise _RefusedMemberError(f"no record: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (ValueError, RecursionError) as error:
-        raise _RefusedMemberError(f"no record: {error}") from None
-
-
-def _is_known(target: Path, content: bytes) -> bool:
-    """Whether the very same record is there; another of its name is never overwritten."""
-    if not target.exists():
-        return False
-    if target.read_bytes() != content:
-        raise _RefusedMemberError("another record of this name is there already")
-    return True
+        return ArchiveRecord(decode_record(content), content)
+    except UserError as error:
+        return Unavailable(str(error))
 
 
 def _write(target: Path, content: bytes) -> None:

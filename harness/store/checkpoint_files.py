@@ -1,8 +1,8 @@
-"""Checkpoints as folders: how they are named, sealed, found, verified and let go (no torch).
+"""Checkpoints on disk: named, committed, found, verified and deleted (no torch).
 
-A training's folder holds `update-00000120/` and the one before it. Each has weights and optimiser (safetensors), what
-every rank knows (JSON), and a manifest with the size and SHA-256 of each file and with what training it is of. It
-is written under another name and gets its own when it is whole and on the disk.
+A training's folder holds `update-00000120/` and the one before it. Each contains weights and optimizer state
+(safetensors), every rank's state (JSON), and a manifest with each file's size and SHA-256 and the training's identity. A
+checkpoint is written under a temporary name and renamed once it is complete and on the disk.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ from harness.schema.settings import Settings
 from harness.schema.study_file import flat_items
 from harness.schema.training_record import Segment
 
-FORMAT_VERSION = 1
+# 2: how long a checkpoint took is in save_time.json.
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-# Written when the folder is whole: how long it took could not stand in it.
-_TOOK = "took.json"
+# Written after the commit, because the manifest can't contain the duration of its own commit.
+_SAVE_TIME = "save_time.json"
 _NUM_KEPT = 2
 _PREFIX, _WRITING = "update-", ".writing-"
 
 
-class IncompatibleCheckpoint(Exception):  # noqa: N818 - what becomes of the checkpoint
-    """A checkpoint can't be gone on with."""
+class IncompatibleCheckpoint(Exception):  # noqa: N818 - a state of the checkpoint
+    """A training can't resume from this checkpoint."""
 
 
 class TrainingIdentity(Settings):
-    """What a training is; a checkpoint of another one is foreign.
+    """What a training is; a checkpoint with another identity belongs to another training.
 
     Attributes:
-        config: The whole configuration, to tell in what another one differs.
+        config: The whole configuration, to name the key that differs.
         splits: SHA-256 of each split's labels and texts.
-        model_sha256: Of the weights that training began with; None: they were random.
+        model_sha256: Hash of the weights that training began with; None if they were random.
     """
 
     config: dict[str, Any]
@@ -55,19 +56,19 @@ class TrainingIdentity(Settings):
 
 
 class FileDigest(Settings):
-    """A file as it was written."""
+    """Hash and size of a file when it was written."""
 
     sha256: str
     num_bytes: int
 
 
 class Manifest(Settings):
-    """What stands in a checkpoint, and of which training.
+    """Content of a checkpoint and identity of its training.
 
     Attributes:
-        num_updates: Done by then.
-        versions: Of what wrote it; for people: another version goes on from it.
-        pieces: Up to then; of its last one, this checkpoint has no seconds yet.
+        num_updates: Updates done.
+        versions: Packages that wrote it, for people; another version can resume from it.
+        pieces: Segments so far; the last one does not yet contain this checkpoint's duration.
     """
 
     format_version: int
@@ -83,7 +84,7 @@ class Manifest(Settings):
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """The newest checkpoint that can be gone on with, if any; `refused` says of each newer one, why not."""
+    """The newest checkpoint to resume from, if any, and one message for each newer one that was refused."""
 
     path: Path | None
     manifest: Manifest | None
@@ -91,52 +92,52 @@ class ResumePoint:
 
 
 def find_newest(folder: Path, identity: TrainingIdentity) -> ResumePoint:
-    """Verify a training's checkpoints, the newest first, until one is whole and of this training.
+    """Verify a training's checkpoints, newest first, until one is intact and of this training.
 
     Raises:
-        UserError: When there are some, and none that can be gone on with: nothing is begun anew over them.
+        UserError: There are checkpoints but none is usable; training anew would overwrite them.
     """
     refused: list[str] = []
     for path in reversed(list_checkpoints(folder)):
         try:
             return ResumePoint(path, verify(path, identity), tuple(refused))
-        except IncompatibleCheckpoint as why:
-            refused.append(f"{path}: {why}")
+        except IncompatibleCheckpoint as error:
+            refused.append(f"{path}: {error}")
     if refused:
         lines = "\n".join(f"  {line}" for line in refused)
         raise UserError(
-            f"{folder}: none of its checkpoints can be gone on with:\n{lines}\n"
+            f"{folder}: training can't resume from any of its checkpoints:\n{lines}\n"
             "name another folder (--checkpoints), or remove this one to train from the beginning"
         )
     return ResumePoint(None, None, ())
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Those of a training, oldest first."""
+    """Return a training's checkpoints, oldest first."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.name.startswith(_PREFIX) and path.is_dir())
 
 
 def verify(path: Path, identity: TrainingIdentity) -> Manifest:
-    """Read a checkpoint's manifest, and every byte of its files.
+    """Verify a checkpoint's identity and the hashes of all its files, and return its manifest.
 
     Raises:
-        Refused: When it is damaged, of another format, or of another training.
+        IncompatibleCheckpoint: It is damaged, of another format version, or of another training.
     """
     manifest = _read_manifest(path)
-    if difference := _difference(manifest.identity, identity):
+    if difference := _describe_difference(manifest.identity, identity):
         raise IncompatibleCheckpoint(f"it is of another training: {difference}")
-    for name, sealed in manifest.files.items():
+    for name, digest in manifest.files.items():
         file = path / name
         if Path(name).name != name or not file.is_file():
             raise IncompatibleCheckpoint(f"it is damaged: {name} is missing")
-        if (num_bytes := file.stat().st_size) != sealed.num_bytes:
+        if (num_bytes := file.stat().st_size) != digest.num_bytes:
             raise IncompatibleCheckpoint(
-                f"it is damaged: {name} has {num_bytes} bytes, {sealed.num_bytes} were written"
+                f"it is damaged: {name} has {num_bytes} bytes, {digest.num_bytes} were written"
             )
-        if sha256_file(file) != sealed.sha256:
-            raise IncompatibleCheckpoint(f"it is damaged: {name} is not what was written (sha256)")
+        if sha256_file(file) != digest.sha256:
+            raise IncompatibleCheckpoint(f"it is damaged: {name} has changed since it was written (sha256)")
     return manifest
 
 
@@ -162,25 +163,25 @@ def _read_manifest(path: Path) -> Manifest:
         ) from None
 
 
-def _difference(there: TrainingIdentity, here: TrainingIdentity) -> str | None:
-    """In what a checkpoint's training is another one than this, or None."""
-    if there.config_hash != here.config_hash:
-        others = dict(flat_items(there.config))
-        for key, value in flat_items(here.config):
+def _describe_difference(checkpoint: TrainingIdentity, current: TrainingIdentity) -> str | None:
+    """Name the first difference between a checkpoint's training and the current one; None if they are equal."""
+    if checkpoint.config_hash != current.config_hash:
+        others = dict(flat_items(checkpoint.config))
+        for key, value in flat_items(current.config):
             if (other := others.get(key)) != value:
                 return f"{key} = {other!r} there, {value!r} here"
-        return "its configuration's hash is another"
-    if there.splits != here.splits:
-        names = [name for name in here.splits if there.splits.get(name) != here.splits[name]]
+        return "its configuration has another hash"
+    if checkpoint.splits != current.splits:
+        names = [name for name in current.splits if checkpoint.splits.get(name) != current.splits[name]]
         return f"its data is not the same ({', '.join(names)})"
     for key in ("repeat", "world_size", "model_sha256", "tokenizer_sha256"):
-        if getattr(there, key) != getattr(here, key):
-            return f"{key} = {getattr(there, key)} there, {getattr(here, key)} here"
+        if getattr(checkpoint, key) != getattr(current, key):
+            return f"{key} = {getattr(checkpoint, key)} there, {getattr(current, key)} here"
     return None
 
 
 def begin(folder: Path, num_updates: int) -> Path:
-    """Make the folder that a checkpoint is written in; what an ended process left half-written goes."""
+    """Create the folder to write a checkpoint in, and delete incomplete ones of killed processes."""
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(f"{_WRITING}*"):
         shutil.rmtree(leftover)
@@ -190,64 +191,67 @@ def begin(folder: Path, num_updates: int) -> Path:
 
 
 def writing_folder(folder: Path, num_updates: int) -> Path:
-    """Where a checkpoint lies until it is whole; all ranks write there."""
+    """Return the folder in which all ranks write a checkpoint until it is committed."""
     return folder / f"{_WRITING}{num_updates:08d}"
 
 
 def digest_file(path: Path) -> FileDigest:
-    """Have a file on the disk, and tell what it is."""
+    """Flush a file to the disk and return its hash and size."""
     _sync(path)
     return FileDigest(sha256=sha256_file(path), num_bytes=path.stat().st_size)
 
 
 def commit(folder: Path, manifest: Manifest) -> Path:
-    """Give a whole checkpoint its name, and let go those before the last two.
+    """Give a complete checkpoint its name, and delete all but the last two.
 
     Raises:
-        OSError: When the disk does not take it; then the ones before are as they were.
+        OSError: The disk failed or is full; earlier checkpoints are unchanged.
     """
     writing, path = writing_folder(folder, manifest.num_updates), folder / f"{_PREFIX}{manifest.num_updates:08d}"
     atomic_write_text(writing / MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
     _sync(writing)
-    if path.exists():  # one that was refused, or training would not be here again
+    if path.exists():  # it was refused, or training would not be at this update again
         shutil.rmtree(path)
     writing.rename(path)
     _sync(folder)
-    earlier = [one for one in list_checkpoints(folder) if one.name <= path.name]
-    for old in earlier[:-_NUM_KEPT]:
-        # Its manifest first: what is half removed must not be taken for whole.
-        (old / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(old)
+    up_to_this = [checkpoint for checkpoint in list_checkpoints(folder) if checkpoint.name <= path.name]
+    for old in up_to_this[:-_NUM_KEPT]:
+        _delete(old)
     return path
 
 
 def write_save_time(path: Path, seconds: float) -> None:
-    """Leave in a checkpoint how long it took; nothing depends on it."""
+    """Store how long a checkpoint took to write; ignores a disk that fails, since nothing depends on it."""
     with contextlib.suppress(OSError):
-        atomic_write_text(path / _TOOK, json.dumps({"seconds": seconds}) + "\n")
+        atomic_write_text(path / _SAVE_TIME, json.dumps({"seconds": seconds}) + "\n")
 
 
 def earlier_segments(path: Path) -> tuple[Segment, ...]:
-    """The pieces up to a checkpoint, with its own seconds where they were written down."""
+    """Return the segments up to a checkpoint, with its own duration if that was stored."""
     *before, last = _read_manifest(path).pieces
     *others, written = last.checkpoints
     try:
-        took = float(json.loads((path / _TOOK).read_text(encoding="utf-8"))["seconds"])
+        seconds = float(json.loads((path / _SAVE_TIME).read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return (*before, last)
-    whole = written.model_copy(update={"seconds": took})
-    return (*before, last.model_copy(update={"checkpoints": (*others, whole)}))
+    timed = written.model_copy(update={"seconds": seconds})
+    return (*before, last.model_copy(update={"checkpoints": (*others, timed)}))
 
 
 def delete_all(folder: Path) -> None:
-    """Let all checkpoints of a training go: it has its record."""
+    """Delete the checkpoints of a finished training."""
     for path in [*list_checkpoints(folder), *folder.glob(f"{_WRITING}*")]:
-        (path / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(path)
+        _delete(path)
+
+
+def _delete(path: Path) -> None:
+    # The manifest first, so that a half-deleted checkpoint can't be taken for a complete one.
+    (path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(path)
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
+    """Flush a file, or a folder's entries, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

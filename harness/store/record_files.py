@@ -1,4 +1,4 @@
-"""Records to results/ and back: atomic, never overwritten; and which cells are done."""
+"""Write records below results/ and read them back; a record is written whole and never overwritten."""
 
 from __future__ import annotations
 
@@ -14,36 +14,26 @@ from pydantic import ValidationError
 from harness.errors import UserError
 from harness.files import atomic_write_text
 from harness.schema.host_record import Machine
-from harness.schema.record import (
-    SCHEMA_VERSION,
-    Record,
-    parse_record,
-    to_json,
-    upgrade_record,
-)
+from harness.schema.record import SCHEMA_VERSION, Record, parse_record, to_json, upgrade_record
 
-# Under results/: records shipped with the repository, read only when they are named, the last report, what
-# bench/bench_peers.py measured, short runs for its own tables, what `harness train` goes on from, and models that were kept.
-_NOT_OWN = ("reference", "report", "peers", "checkpoints", "models")
-
-
-# Beside a machine's records: what `harness doctor` found that it reaches.
+# Folders of results/ that hold no records of this machine: shipped records, the last report, results of
+# bench/bench_peers.py, checkpoints of `harness train` and saved models. They are read only if named.
+_OTHER_FOLDERS = ("reference", "report", "peers", "checkpoints", "models")
+# Beside a machine's records: the peaks that `harness doctor` measured.
 CALIBRATION_FILE = "calibration.json"
-
-
-_SHOWN_NAMES = 12
+_MAX_SHOWN_NAMES = 12
 
 
 @dataclass(frozen=True)
 class LoadedRecords:
-    """Records of a folder; `unreadable` says of each file that is none, why."""
+    """Records that were read, and one error message for each unreadable file."""
 
     records: tuple[Record, ...]
     unreadable: tuple[str, ...]
 
 
 def save_record(record: Record, results: Path) -> Path:
-    """Write a record whole or not at all, beside the older ones of its cell."""
+    """Write a record, whole or not at all, beside the older ones of its cell; return its path."""
     folder = record_folder(record, results)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record.started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.json"
@@ -54,19 +44,24 @@ def save_record(record: Record, results: Path) -> Path:
 
 
 def record_folder(record: Record, results: Path) -> Path:
-    """Where a record belongs, whatever its fields hold: three folders below `results`."""
-    parts = [folder_name(part) for part in (record.machine.id, record.study, record.cell)]
-    return results.joinpath(*(part if part.strip(".") else f"_{part}" for part in parts))
+    """Return a record's folder, three levels below `results` whatever its fields contain."""
+    names = [folder_name(name) for name in (record.machine.id, record.study, record.cell)]
+    return results.joinpath(*(name if name.strip(".") else f"_{name}" for name in names))
+
+
+def folder_name(name: str) -> str:
+    """Replace characters of a cell's or study's name that a folder's name must not contain."""
+    return re.sub(r"[^A-Za-z0-9._=+-]", "_", name)
 
 
 def load_records(paths: Iterable[Path]) -> LoadedRecords:
-    """Read the records of files and folders, oldest first; what is no record is named, not raised.
+    """Read the records of files and folders, oldest first; unreadable files are listed, not raised.
 
     Raises:
-        UserError: When a path does not exist.
+        UserError: A path does not exist.
     """
     records, unreadable = [], []
-    for file in dict.fromkeys(file for path in paths for file in record_files(path)):
+    for file in dict.fromkeys(file for path in paths for file in iter_record_files(path)):
         try:
             records.append(load_record(file))
         except UserError as error:
@@ -78,74 +73,82 @@ def load_record(path: Path) -> Record:
     """Read one record.
 
     Raises:
-        UserError: When it can't be read, is no record, or a newer harness wrote it.
+        UserError: The file can't be read, is not a record, or was written by a newer harness.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        if (whole := parse_record(text)) is not None:
-            return whole
-        fields = json.loads(text)
-    except (OSError, ValueError) as error:
+        return decode_record(path.read_bytes())
+    except OSError as error:
         raise UserError(f"{path}: not a readable record: {error}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def decode_record(content: bytes) -> Record:
+    """Decode a record from JSON, upgrading older schema versions.
+
+    Raises:
+        UserError: It is not a record, or was written by a newer harness.
+    """
+    if (record := parse_record(content)) is not None:
+        return record
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"not a readable record: {error}") from None
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     if not isinstance(version, int):
-        raise UserError(f"{path}: no record: schema_version is missing")
+        raise UserError("not a record: schema_version is missing")
     if version > SCHEMA_VERSION:
         raise UserError(
-            f"{path}: schema_version {version}, this harness reads up to {SCHEMA_VERSION}; "
+            f"schema_version {version}, this harness reads up to {SCHEMA_VERSION}; "
             f"install harness {fields.get('harness_version', 'of a newer version')} or newer"
         )
     try:
         return upgrade_record(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{path}: no record: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise UserError(f"not a record: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def find_record(cell: str, results: Path) -> Path:
-    """The newest record's file of a cell, named whole or by a part that only one cell has.
+    """Return the newest record file of a cell, given its name or a part that only one cell's name contains.
 
     Raises:
-        UserError: When no cell, or more than one, has this name.
+        UserError: No cell or several match.
     """
-    files = list(record_files(results)) if results.is_dir() else []
+    files = list(iter_record_files(results)) if results.is_dir() else []
     names = sorted({file.parent.name for file in files})
-    fitting = [name for name in names if name == folder_name(cell)] or [name for name in names if cell in name]
-    if len(fitting) != 1:
-        wanted = fitting or names
-        found = f"{len(fitting)} cells have this in their name" if fitting else "no such cell"
-        shown = ", ".join(wanted[:_SHOWN_NAMES]) + (", ..." if len(wanted) > _SHOWN_NAMES else "")
-        raise UserError(f"{cell!r}: {found} under {results}; {'cells: ' + shown if wanted else 'there are no records'}")
-    return max((file for file in files if file.parent.name == fitting[0]), key=lambda file: file.name)
+    matches = [name for name in names if name == folder_name(cell)] or [name for name in names if cell in name]
+    if len(matches) != 1:
+        candidates = matches or names
+        problem = f"{len(matches)} cells have this in their name" if matches else "no such cell"
+        shown = ", ".join(candidates[:_MAX_SHOWN_NAMES]) + (", ..." if len(candidates) > _MAX_SHOWN_NAMES else "")
+        raise UserError(
+            f"{cell!r}: {problem} under {results}; {'cells: ' + shown if candidates else 'there are no records'}"
+        )
+    return max((file for file in files if file.parent.name == matches[0]), key=lambda file: file.name)
 
 
 def own_records(results: Path, machine: Machine) -> LoadedRecords:
-    """This machine's records, of all studies."""
+    """Read this machine's records of all studies."""
     folder = results / machine.id
-    # Study by study: here a study may be named as what lies beside the machines is.
-    return (
-        load_records(sorted(path for path in folder.iterdir() if path.is_dir()))
-        if folder.is_dir()
-        else LoadedRecords((), ())
-    )
+    if not folder.is_dir():
+        return LoadedRecords((), ())
+    # One study at a time, because a study may have the name of one of `_OTHER_FOLDERS`.
+    return load_records(sorted(path for path in folder.iterdir() if path.is_dir()))
 
 
-def record_files(path: Path) -> Iterator[Path]:
-    """The files of records that a folder holds, or the file itself.
+def iter_record_files(path: Path) -> Iterator[Path]:
+    """Yield the record files of a folder, or the file itself.
 
     Raises:
-        UserError: When there is no such path.
+        UserError: The path does not exist.
     """
     if path.is_file():
         yield path
     elif path.is_dir():
         for file in sorted(path.rglob("*.json")):
-            if file.relative_to(path).parts[0] not in _NOT_OWN and file.name != CALIBRATION_FILE:
+            if file.relative_to(path).parts[0] not in _OTHER_FOLDERS and file.name != CALIBRATION_FILE:
                 yield file
     else:
         raise UserError(f"{path}: no such record or folder of records")
-
-
-def folder_name(cell: str) -> str:
-    """A cell's or study's name as a folder's."""
-    return re.sub(r"[^A-Za-z0-9._=+-]", "_", cell)

@@ -1,4 +1,4 @@
-"""Models that are kept: folders beside the records, there whole or not at all (no torch)."""
+"""Saved models: folders beside the records with weights, tokenizer, model card and metadata, whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.store.record_files import record_folder
 
 MODELS = "models"
 CARD = "README.md"
-# What a model was trained on and how its texts are to be read, for `harness predict` and for scripts.
+# What the model was trained on and how to read texts for it, for `harness predict` and scripts.
 FACTS = "harness.json"
 _STAGING = ".staging-"
 _LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
@@ -34,12 +34,12 @@ _TOKENIZER = "tokenizer.json"
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What a model's card tells.
+    """Facts for a model's card.
 
     Attributes:
-        base_licence: Of the model that was fine-tuned; None where its files do not tell.
-        validation: The one that was the best; None where there was none.
-        sha256: Of the weights' file.
+        base_licence: Licence of the model that was fine-tuned; None if its files don't name one.
+        validation: The best validation; None if there was none.
+        sha256: Hash of the weights file.
     """
 
     record: Record
@@ -49,19 +49,19 @@ class SavedModel:
     sha256: str
 
 
-# The text of a model's card.
+# Returns the text of a model's card.
 WriteCard = Callable[[SavedModel], str]
 
 
 @contextlib.contextmanager
 def staging_folder(cell: Cell, results: Path) -> Iterator[Path | None]:
-    """A folder for a cell's weights while it is trained, on the file system of its results; None where none are kept.
+    """Provide a folder for a cell's weights during training; None if the cell saves no model.
 
-    What is still in it afterwards is dropped. The caller holds the results' lock: what an earlier run that was killed left
-    behind is removed.
+    It is on the file system of `results`, and removed at the end unless `save_model` moved it. The caller holds the
+    lock of `results`, so folders left by a killed run are removed too.
 
     Raises:
-        UserError: When the folder can't be made.
+        UserError: The folder can't be created.
     """
     if not isinstance(cell.config, FineTuneConfig) or not cell.config.training.keep_model:
         yield None
@@ -70,11 +70,11 @@ def staging_folder(cell: Cell, results: Path) -> Iterator[Path | None]:
     folder = models / f"{_STAGING}{secrets.token_hex(4)}"
     try:
         models.mkdir(parents=True, exist_ok=True)
-        for left in models.glob(f"{_STAGING}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in models.glob(f"{_STAGING}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         folder.mkdir()
     except OSError as error:
-        raise UserError(f"{models}: no model can be kept there: {error.strerror}") from None
+        raise UserError(f"{models}: no model can be saved there: {error.strerror}") from None
     try:
         yield folder
     finally:
@@ -84,24 +84,32 @@ def staging_folder(cell: Cell, results: Path) -> Iterator[Path | None]:
 def save_model(
     folder: Path, record: Record, record_path: Path, base: ModelFiles, results: Path, write_card: WriteCard
 ) -> Path | None:
-    """Complete what the worker wrote into a staged folder, and put it in its place beside the records.
+    """Complete a staging folder that the worker wrote weights into, and move it beside the records.
 
-    A cell that ended badly has its model kept too, where a validation had come before: the card says so.
+    The model of a failed cell is saved too if a validation came before the failure; its card says so.
+
+    Args:
+        folder: The staging folder.
+        record: The cell's record.
+        record_path: The record's file.
+        base: The model that was fine-tuned.
+        results: Folder of records.
+        write_card: Writes the model card.
 
     Returns:
-        The model's folder, of its record's name; None where no weights were written.
+        The model's folder, named after the record; None if no weights were written.
 
     Raises:
-        UserError: When it can't be written.
+        UserError: The folder can't be written.
     """
     weights = folder / WEIGHTS_FILE
-    given_up = record.training is not None and record.training.kept is None
-    if not weights.is_file() or given_up or record.data is None:
+    gave_up_saving = record.training is not None and record.training.kept is None
+    if not weights.is_file() or gave_up_saving or record.data is None:
         return None
     study, cell = record_folder(record, results).parts[-2:]
     target = results / MODELS / study / f"{cell}-{record_path.stem}"
-    validation = _told_by(weights).get("validation")
-    kept = SavedModel(
+    validation = _header_metadata(weights).get("validation")
+    model = SavedModel(
         record=record,
         record_path=record_path,
         base_licence=licence_of(base),
@@ -109,60 +117,61 @@ def save_model(
         sha256=cached_sha256(weights),
     )
     try:
-        (folder / f"{WEIGHTS_FILE}.partial").unlink(missing_ok=True)  # of a worker that was ended while it wrote
-        _name_labels(folder / "config.json", record.data.labels)
+        (folder / f"{WEIGHTS_FILE}.partial").unlink(missing_ok=True)  # left by a worker that was killed while writing
+        _set_label_names(folder / "config.json", record.data.labels)
         _copy_tokenizer(base, folder, record)
         for name in _LICENCE_FILES:
             if (base.folder / name).is_file():
                 shutil.copyfile(base.folder / name, folder / name)
-        (folder / FACTS).write_text(json.dumps(metadata(kept), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / CARD).write_text(write_card(kept), encoding="utf-8")
+        (folder / FACTS).write_text(json.dumps(metadata(model), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / CARD).write_text(write_card(model), encoding="utf-8")
         target.parent.mkdir(parents=True, exist_ok=True)
         folder.replace(target)
     except OSError as error:
-        raise UserError(f"{target}: the model can't be kept: {error.strerror}; its record is saved") from None
+        raise UserError(f"{target}: the model can't be saved: {error.strerror}; its record is saved") from None
     return target
 
 
-def metadata(kept: SavedModel) -> dict[str, Any]:
-    """What FACTS holds."""
-    record = kept.record
+def metadata(model: SavedModel) -> dict[str, Any]:
+    """Return the content of the model's FACTS file."""
+    record = model.record
     config, data = record.config, record.data
-    assert isinstance(config, FineTuneConfig) and data is not None  # noqa: S101 - of a cell that trained
+    assert isinstance(config, FineTuneConfig) and data is not None  # noqa: S101 - only a training saves a model
+    data_fields = config.data.model_dump(mode="json")
     return {
         "study": record.study,
         "cell": record.cell,
-        "record": kept.record_path.name,
+        "record": model.record_path.name,
         "config_hash": record.config_hash,
         "outcome": record.outcome,
         "base_model": config.model.name,
-        "weights_sha256": kept.sha256,
+        "weights_sha256": model.sha256,
         "labels": list(data.labels),
         "seq_len": config.seq_len,
-        "text": config.data.model_dump(mode="json")["text"],
-        "pair": config.data.model_dump(mode="json").get("pair"),
+        "text": data_fields["text"],
+        "pair": data_fields.get("pair"),
         "data": {"source": data.source, "sha256": data.sha256, "train_sha256": data.train.sha256},
     }
 
 
 def licence_of(model: ModelFiles) -> str | None:
-    """The licence that a model's own card names; None where its files do not tell."""
+    """Return the licence that a model's card names; None if its files don't name one."""
     if model.name == PACKAGED_MODEL:
-        return "apache-2.0"  # as its package and its page on the hub have it
+        return "apache-2.0"  # stated by its package and its page on the hub
     card = model.folder / CARD
-    found = _LICENCE_LINE.search(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
-    return found[1] if found else None
+    match = _LICENCE_LINE.search(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
+    return match[1] if match else None
 
 
-def _told_by(weights: Path) -> dict[str, str]:
-    """What the worker wrote into the file's header beside the tensors' places (see weights.py)."""
+def _header_metadata(weights: Path) -> dict[str, str]:
+    """Read the metadata that the worker wrote into a safetensors file's header."""
     with weights.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        told: dict[str, str] = json.loads(file.read(length)).get("__metadata__", {})
-    return told
+        fields: dict[str, str] = json.loads(file.read(length)).get("__metadata__", {})
+    return fields
 
 
-def _name_labels(config: Path, labels: tuple[str, ...]) -> None:
+def _set_label_names(config: Path, labels: tuple[str, ...]) -> None:
     fields = json.loads(config.read_text(encoding="utf-8"))
     fields["id2label"] = {str(index): label for index, label in enumerate(labels)}
     fields["label2id"] = {label: index for index, label in enumerate(labels)}
@@ -170,7 +179,7 @@ def _name_labels(config: Path, labels: tuple[str, ...]) -> None:
 
 
 def _copy_tokenizer(base: ModelFiles, folder: Path, record: Record) -> None:
-    """The tokenizer as it was trained with, and its settings with the length that texts were cut to."""
+    """Write the tokenizer as it was used in training, with the truncation length in its settings."""
     tokenizer, _ = load_tokenizer(base)
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -180,6 +189,6 @@ def _copy_tokenizer(base: ModelFiles, folder: Path, record: Record) -> None:
             shutil.copyfile(base.folder / name, folder / name)
     settings = base.folder / "tokenizer_config.json"
     fields = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    assert isinstance(record.config, FineTuneConfig)  # noqa: S101 - of a cell that trained
+    assert isinstance(record.config, FineTuneConfig)  # noqa: S101 - only a training saves a model
     fields["model_max_length"] = record.config.seq_len
     (folder / settings.name).write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -88,7 +88,7 @@ def import_(
     found = unpack_records(archive, results)
     for problem in found.refused:
         console.err.print(f"[yellow]left out:[/] {escape(problem)}", soft_wrap=True, highlight=False)
-    known = f", {found.known} were there already" if found.known else ""
+    known = f", {found.num_known} were there already" if found.num_known else ""
     console.out.print(f"{len(found.new)} records imported into {results}{known}.", highlight=False, soft_wrap=True)
 
 

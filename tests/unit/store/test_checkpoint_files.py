@@ -1,4 +1,4 @@
-"""Checkpoints as folders: whole or not there, the last two kept, and what is damaged or foreign refused with a word."""
+"""Checkpoints are complete or absent, the last two are kept, and damaged or foreign ones are refused with the reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from harness.errors import UserError
 from harness.schema.training_record import Checkpoint, Segment
-from harness.store import checkpoint_files as checkpoint_folder
 from harness.store.checkpoint_files import (
     FORMAT_VERSION,
     IncompatibleCheckpoint,
@@ -40,14 +39,14 @@ BEGAN = datetime(2026, 10, 1, 8, tzinfo=UTC)
 
 
 def manifest_of(num_updates, files, identity=IDENTITY):
-    piece = Segment(
+    segment = Segment(
         first_update=0, num_updates=num_updates, started_at=BEGAN, machine="m", host=None, torch_build="2",
         start_s=0.1, load_s=0.2, restore_s=None,
         checkpoints=(Checkpoint(num_updates=num_updates, seconds=None, num_bytes=7),),
     )  # fmt: skip
     return Manifest(
         format_version=FORMAT_VERSION, harness_version="0", versions={}, written_at=BEGAN, identity=identity,
-        num_updates=num_updates, num_updates_planned=100, pieces=(piece,), files=files,
+        num_updates=num_updates, num_updates_planned=100, pieces=(segment,), files=files,
     )  # fmt: skip
 
 
@@ -69,7 +68,7 @@ def test_the_last_two_are_kept_and_the_newest_is_found(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_half_written_is_no_checkpoint_and_goes(tmp_path):
+def test_an_incomplete_checkpoint_of_a_killed_process_is_ignored_and_deleted(tmp_path):
     write(tmp_path, 5)
     half = begin(tmp_path, 6)
     (half / "model.safetensors").write_bytes(b"half")
@@ -86,15 +85,15 @@ def truncate(path):
     (path / "model.safetensors").write_bytes(b"weights")
 
 
-def lose(path):
+def remove_file(path):
     (path / "model.safetensors").unlink()
 
 
-def lose_manifest(path):
+def remove_manifest(path):
     (path / "manifest.json").unlink()
 
 
-def cut_manifest(path):
+def truncate_manifest(path):
     text = (path / "manifest.json").read_text()
     (path / "manifest.json").write_text(text[: len(text) // 2])
 
@@ -108,18 +107,21 @@ def edit(**changes):
 
 
 DAMAGES = {
-    "a bit": (corrupt, "it is damaged: model.safetensors is not what was written (sha256)"),
-    "an end": (truncate, "it is damaged: model.safetensors has 7 bytes, 12 were written"),
-    "a file": (lose, "it is damaged: model.safetensors is missing"),
-    "the manifest": (lose_manifest, "it is damaged: manifest.json is missing"),
-    "half the manifest": (cut_manifest, "it is damaged: manifest.json can't be read: "),
-    "a format to come": (
-        edit(format_version=2, harness_version="9.9"),
-        "its format version is 2, this harness reads 1; harness 9.9 wrote it",
+    "changed": (corrupt, "it is damaged: model.safetensors has changed since it was written (sha256)"),
+    "truncated": (truncate, "it is damaged: model.safetensors has 7 bytes, 12 were written"),
+    "missing file": (remove_file, "it is damaged: model.safetensors is missing"),
+    "missing manifest": (remove_manifest, "it is damaged: manifest.json is missing"),
+    "truncated manifest": (truncate_manifest, "it is damaged: manifest.json can't be read: "),
+    "a newer format": (
+        edit(format_version=FORMAT_VERSION + 1, harness_version="9.9"),
+        f"its format version is {FORMAT_VERSION + 1}, this harness reads {FORMAT_VERSION}; harness 9.9 wrote it",
     ),
-    "no manifest at all": (lambda path: (path / "manifest.json").write_text("[1]"), "its format version is None"),
-    "a field": (edit(num_updates="many"), "it is damaged: manifest.json: num_updates: "),
-    "a way out": (
+    "no object in the manifest": (
+        lambda path: (path / "manifest.json").write_text("[1]"),
+        "its format version is None",
+    ),
+    "wrong type": (edit(num_updates="many"), "it is damaged: manifest.json: num_updates: "),
+    "a path outside": (
         edit(files={"../model.safetensors": {"sha256": "", "num_bytes": 0}}),
         "it is damaged: ../model.safetensors is missing",
     ),
@@ -127,18 +129,18 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_checkpoint_is_refused_with_a_word_and_the_one_before_it_is_used(name, tmp_path):
-    damage, word = DAMAGES[name]
+def test_a_damaged_checkpoint_is_refused_with_the_reason_and_the_one_before_it_is_used(name, tmp_path):
+    damage, reason = DAMAGES[name]
     before, newest = write(tmp_path, 8), write(tmp_path, 9)
     damage(newest)
     found = find_newest(tmp_path, IDENTITY)
     assert found.path == before
     (refused,) = found.refused
-    assert refused.startswith(f"{newest}: {word}")
+    assert refused.startswith(f"{newest}: {reason}")
 
 
 @pytest.mark.parametrize(
-    ("changes", "word"),
+    ("changes", "reason"),
     [
         (
             {"config_hash": "other", "config": {"seed": 0, "training": {"lr": 3e-4}}},
@@ -151,17 +153,17 @@ def test_a_damaged_checkpoint_is_refused_with_a_word_and_the_one_before_it_is_us
         ({"repeat": 1}, "repeat = 0 there, 1 here"),
     ],
 )
-def test_a_foreign_checkpoint_is_refused_and_nothing_is_begun_over_it(changes, word, tmp_path):
+def test_a_foreign_checkpoint_is_refused_and_not_overwritten(changes, reason, tmp_path):
     path = write(tmp_path, 5)
     with pytest.raises(IncompatibleCheckpoint) as refused:
         verify(path, IDENTITY.model_copy(update=changes))
-    assert str(refused.value) == f"it is of another training: {word}"
-    with pytest.raises(UserError, match="none of its checkpoints can be gone on with"):
+    assert str(refused.value) == f"it is of another training: {reason}"
+    with pytest.raises(UserError, match="training can't resume from any of its checkpoints"):
         find_newest(tmp_path, IDENTITY.model_copy(update=changes))
     assert path.is_dir()
 
 
-def test_a_refused_one_is_written_over_when_training_is_there_again_and_newer_ones_are_left(tmp_path):
+def test_a_refused_checkpoint_is_replaced_at_its_update_and_newer_ones_stay(tmp_path):
     write(tmp_path, 8)
     corrupt(write(tmp_path, 9))
     write(tmp_path, 9)
@@ -172,22 +174,22 @@ def test_a_refused_one_is_written_over_when_training_is_there_again_and_newer_on
     assert find_newest(tmp_path, IDENTITY).manifest.num_updates == 20
 
 
-def test_a_full_disk_leaves_the_ones_before_as_they_were(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_earlier_checkpoints_unchanged(tmp_path, monkeypatch):
     write(tmp_path, 5)
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_folder, "atomic_write_text", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path, 6)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["update-00000005"]
     assert find_newest(tmp_path, IDENTITY).manifest.num_updates == 5
 
 
-def test_the_seconds_of_a_checkpoint_are_known_to_the_piece_after_it(tmp_path):
+def test_the_next_segment_knows_how_long_a_checkpoint_took(tmp_path):
     path = write(tmp_path, 5)
     assert earlier_segments(path)[0].checkpoints[0].seconds is None
     write_save_time(path, 1.25)
     assert earlier_segments(path)[0].checkpoints == (Checkpoint(num_updates=5, seconds=1.25, num_bytes=7),)
-    assert verify(path, IDENTITY).num_updates == 5  # it changes nothing of what was sealed
+    assert verify(path, IDENTITY).num_updates == 5  # it is not among the verified files
