@@ -42,7 +42,6 @@ from harness.analysis.significance import SIGNIFICANCE_LEVEL, LogRatio, ratio_by
 from harness.analysis.throughput import measure_windows
 from harness.decision.compare import CANNOT_TELL, NO_DIFFERENCE, SPEED, CompareOptions, compare
 from harness.decision.pairing import pair_cells
-from harness.execution import runner as harness_runner
 from harness.execution.jobs import PreparedCell
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
@@ -112,7 +111,7 @@ def _round_of_runs(runners, cell: Cell, needs: PreparedCell, around, index: int,
     for side in ORDER:
         run = cell.model_copy(update={"repeat": counts[side]})
         counts[side] += 1
-        harness_runner._worker_entry = _worker(SLOWED_BY if planted and side == "B" else 0.0)
+        runners[0].worker_entry = _worker(SLOWED_BY if planted and side == "B" else 0.0)
         yield side, runners[0].run(run, needs, around)
 
 
@@ -130,7 +129,7 @@ def _round_of_steps(runners, cell: Cell, needs: PreparedCell, around, index: int
         power_workers.make_turns(Path(folder))
         threads = []
         for side, runner in zip("AB", runners, strict=True):
-            harness_runner._worker_entry = functools.partial(
+            runner.worker_entry = functools.partial(
                 power_workers.in_turns, side, folder, NUM_STEPS, SLOWED_BY if planted and side == "B" else 0.0
             )
             threads.append(threading.Thread(target=go, args=(side, runner)))
@@ -289,7 +288,7 @@ def run_cells(out: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             for cell in cells:
                 is_slowed = name == "slowed" and cell.config.seq_len == SLOWED_SEQ_LEN
-                harness_runner._worker_entry = _worker(CELLS_SLOWED_BY if is_slowed else 0.0)
+                runner.worker_entry = _worker(CELLS_SLOWED_BY if is_slowed else 0.0)
                 record = runner.run(cell, preparations.prepare(cell), around)
                 if record.outcome != "ok":
                     raise SystemExit(f"{cell.name}: {record.outcome}: {record.reason}")

@@ -1,4 +1,4 @@
-"""Workers of bench_compare_power.py: started in place of `harness.execution.runner._worker_entry`, each in a process of its own.
+"""Workers of bench_compare_power.py: started in place of `harness.execution.runner.run_worker`, each in a process of its own.
 
 A slowed one spins for a share of each step's own seconds before the step's clock stops, as a slower program would: what
 else slows the machine makes both longer. Two that take turns are alive at once, and one waits, blocked, while the other

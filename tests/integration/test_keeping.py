@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from harness.dataset.corpus import load_tokens
 from harness.execution import sweep
+from harness.execution.messages import Progress
 from harness.execution.sweep import NullListener
 from harness.pricing.prices import Price
 from harness.schema.record import to_json
@@ -183,7 +184,7 @@ def test_what_was_stopped_keeps_the_best_so_far(bench, tmp_path):
     needs = bench.prepare(cell)
 
     def stop(message):
-        if message.get("accuracy") is not None:
+        if isinstance(message, Progress) and message.accuracy is not None:
             raise KeyboardInterrupt
 
     with staging_folder(cell, tmp_path) as folder:
