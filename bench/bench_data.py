@@ -164,7 +164,7 @@ def run_stage(name: str, stage, path: Path, limit_gib: float | None, minutes: fl
 def train(path: Path, num_train: int | str, limit_gib: float | None):
     """A cell of NUM_STEPS updates, with its record."""
     from harness.execution.sweep import NullListener, describe_environment, run_cells
-    from harness.schema.cells import expand
+    from harness.schema.expansion import expand
     from harness.schema.study_file import parse_study
 
     study = {

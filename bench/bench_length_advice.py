@@ -23,7 +23,7 @@ from harness.analysis.summary import Summary
 from harness.dataset.corpus import load_corpus, load_tokens, tokenize
 from harness.dataset.sources import locate_model
 from harness.schema.cells import FineTuneConfig, hash_config
-from harness.schema.model_shapes import shape_of
+from harness.schema.model_shapes import load_model_shape
 from harness.schema.settings import DataSettings
 from harness.store.record_files import load_records
 from harness.workflows.seq_len_advice import advise_seq_len, work_of
@@ -50,7 +50,7 @@ def lengths_of(data: DataSettings, model: str) -> np.ndarray:
 def told(cell: Summary, others: Sequence[Summary], lengths: np.ndarray) -> float:
     """Samples a second of a cell, as the others let expect."""
     config = cell.config
-    shape = shape_of(config.model, locate_model(config.model.name, weights=False).folder)
+    shape = load_model_shape(config.model, locate_model(config.model.name, weights=False).folder)
     found = advise_seq_len(lengths, shape, 2, batch_size=config.batch_size, measured=others)
     (one,) = (length for length in found.lengths if length.seq_len == config.seq_len)
     return one.speeds[config.padding].samples_per_s
@@ -67,7 +67,7 @@ def lines(found: Sequence[Summary]) -> Iterator[str]:
         if config.data not in lengths:
             lengths[config.data] = lengths_of(config.data, config.model.name)
         groups[cell.machine_id, hash_config(config, ignore=("seed", "seq_len"))].append(cell)
-        shape = shape_of(config.model, locate_model(config.model.name, weights=False).folder)
+        shape = load_model_shape(config.model, locate_model(config.model.name, weights=False).folder)
         work = work_of(lengths[config.data], config.seq_len, config.padding, shape, 2, batch_size=config.batch_size)
         counted = cell.compute.flop_per_s / cell.samples_per_s.value
         yield (

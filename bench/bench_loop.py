@@ -18,7 +18,7 @@ from replay_clock import ReplayClock, replay
 
 from harness.dataset.corpus import TokenArrays, load_corpus, tokenize
 from harness.dataset.sources import locate_model
-from harness.schema.cells import expand
+from harness.schema.expansion import expand
 from harness.schema.settings import PACKAGED_MODEL, DataSettings
 from harness.schema.study_file import parse_study
 from harness.worker.collate import attention_mask, collate

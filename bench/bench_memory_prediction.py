@@ -34,8 +34,9 @@ from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
 from harness.execution.sweep import describe_environment
 from harness.machine.describe import package_version, unsupported_reason
-from harness.schema.cells import Cell, expand
-from harness.schema.model_shapes import shape_of
+from harness.schema.cells import Cell
+from harness.schema.expansion import expand
+from harness.schema.model_shapes import load_model_shape
 from harness.schema.record import MEASURING_VERSION, Record
 from harness.schema.study_file import parse_study
 from harness.workflows.memory_estimate import predict_peak
@@ -211,7 +212,7 @@ def derive(row: dict, index: int) -> dict:
     """What is computed from a row's choices and its raw figures."""
     config = as_cell(json.loads(row["choices"])).config
     folder = None if config.model.shape else locate_model(config.model.name, weights=False).folder
-    shape = shape_of(config.model, folder)
+    shape = load_model_shape(config.model, folder)
     predicted = predict_peak(config, shape, 2)
     found = {
         "held_out": str(index >= NUM_LOOKED_AT),

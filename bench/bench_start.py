@@ -13,7 +13,7 @@ import pytest
 from replay_clock import ReplayClock, replay
 
 from harness.execution.sweep import NullListener, describe_environment, run_cells
-from harness.schema.cells import expand
+from harness.schema.expansion import expand
 from harness.schema.study_file import parse_study
 
 NUM_CELLS = 10

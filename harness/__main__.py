@@ -1,4 +1,4 @@
-"""`python -m harness` is the console script `harness`."""
+"""Run the console script `harness` as `python -m harness`."""
 
 from harness.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes and checksums of files."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import os
 import tempfile
 from pathlib import Path
 
-# harness/ itself: in a checkout its parent is the root, in a wheel site-packages.
+# The folder harness/. Its parent is the checkout's root, or site-packages when installed from a wheel.
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Put a text under a name in one step: whoever reads it meanwhile has the old one or the new one, never half.
+    """Write a text file in one step: a concurrent reader sees the old content or the new one, never a part.
 
-    Its folder must be there. Line ends are written as they stand.
+    The parent folder must exist. Line endings are written unchanged.
 
     Raises:
-        OSError: When it can't be written; what was there is left as it was.
+        OSError: When the file can't be written; an existing file then keeps its content.
     """
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
@@ -32,17 +32,17 @@ def atomic_write_text(path: Path, text: str) -> None:
             file.close()
             temporary.unlink()
             raise
-    temporary.chmod(0o644)  # a temporary file is its owner's alone, what is written here is to be shared
+    temporary.chmod(0o644)  # NamedTemporaryFile makes files that only their owner can read
     temporary.replace(path)
 
 
 @functools.lru_cache(maxsize=16)
 def cached_sha256(path: Path) -> str:
-    """Hash a file; once a process, for no file is expected to change while a study runs."""
+    """Hash a file once per process; files are expected not to change while a study runs."""
     return sha256_file(path)
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file as it is now."""
+    """Hash a file's current content with SHA-256; returns hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,7 @@
-"""A pytest plugin: the fixture `bert_cell` runs a cell, and your test asserts on its figures.
+"""A pytest plugin with the fixture `bert_cell`, which runs one cell so that a test can assert on its figures.
 
-pytest loads this in every run of an environment that has the harness: only a test that uses the fixture imports more.
+pytest loads this module in every environment that has the harness installed, so it imports the rest of the harness only
+when a test uses the fixture.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ if TYPE_CHECKING:
 
 
 class BertCell(Protocol):
-    """Runs one cell; see `bert_cell`."""
+    """The callable that the fixture `bert_cell` returns."""
 
     def __call__(self, *, check: bool = True, **keys: Any) -> MeasuredCell:  # noqa: ANN401 - checked as a study's keys
-        """Run it."""
+        """Run one cell.
+
+        Args:
+            check: Fail the test unless the cell's outcome is `ok`.
+            keys: Study keys; keys of a table go by their last part, e.g. `num_train=256`.
+        """
 
 
 @pytest.fixture(scope="session")
 def bert_cell(tmp_path_factory: pytest.TempPathFactory) -> BertCell:
-    """Run a cell of the bert-cost-harness, and give its figures.
+    """Return a function that runs one cell and returns its figures.
 
-    Called as `cell = bert_cell(batch_size=16, seq_len=64, num_train=256, max_steps=40)`: with the keys of a study (`harness
-    keys` lists them), those of its tables by their last part. It gives `cell.samples_per_s`, `cell.accuracy`, `cell.peak_memory_bytes`, ..., `cell.summary` with intervals and warnings, and
-    `cell.record`. A cell that does not end well fails the test with its reason, unless `check=False`.
+    Call it with study keys (`harness keys` lists them); keys of a table go by their last part:
+    `cell = bert_cell(batch_size=16, seq_len=64, num_train=256, max_steps=40)`. The result has `cell.samples_per_s`,
+    `cell.accuracy`, `cell.peak_memory_bytes` and so on, `cell.summary` with intervals and warnings, and `cell.record`.
+    A cell with an outcome other than `ok` fails the test with its reason, unless `check=False`.
     """
 
     def run(*, check: bool = True, **keys: Any) -> MeasuredCell:  # noqa: ANN401

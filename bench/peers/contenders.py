@@ -16,7 +16,8 @@ from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
 from harness.execution.sweep import describe_environment
 from harness.machine.describe import describe_machine, num_threads
-from harness.schema.cells import Cell, FineTuneConfig, expand
+from harness.schema.cells import Cell, FineTuneConfig
+from harness.schema.expansion import expand
 from harness.schema.record import Record
 from harness.schema.study_file import parse_study
 from harness.store.record_files import load_records, save_record

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from peers.contenders import Contenders, make_cell
 
-from harness.schema.cells import Cell, FineTuneConfig, expand
+from harness.schema.cells import Cell, FineTuneConfig
+from harness.schema.expansion import expand
 from harness.schema.study_file import load_study
 
 BATCH, SEQ_LEN, LR = 16, 128, 1e-4

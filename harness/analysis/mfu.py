@@ -16,9 +16,11 @@ from harness.analysis.flops_formula import training_flops
 from harness.analysis.summary import ComputeUse, Summary
 from harness.analysis.throughput import ThroughputWindow, measure_windows
 from harness.schema.cells import FineTuneConfig
+from harness.schema.diagnostics_record import MemoryParts
+from harness.schema.inputs_record import ModelFacts
 from harness.schema.record import Record
 from harness.schema.settings import Precision
-from harness.schema.training_record import MemoryParts, ModelFacts, Training
+from harness.schema.training_record import Training
 
 # Maps a GPU's NVML name and a precision to the dense peak in FLOP/s; None if unknown.
 PeakFlops = Callable[[str, Precision], float | None]

@@ -10,7 +10,7 @@ from statistics import fmean, variance
 from harness.analysis.estimate import MIN_RUNS
 from harness.analysis.log_ratio import LogRatio, ratio_of_sums, sum_variances
 from harness.analysis.throughput import ThroughputWindow, measure_windows
-from harness.schema.interleaving import FEWEST_ROUNDS, ORDER
+from harness.schema.interleaving import MIN_ROUNDS, ORDER
 from harness.schema.record import Record
 
 SIGNIFICANCE_LEVEL = 0.05  # familywise error rate over all cells of one metric
@@ -119,7 +119,7 @@ def find_abba_rounds(runs_a: Iterable[Record], runs_b: Iterable[Record]) -> list
     runs = sorted([("A", run) for run in runs_a] + [("B", run) for run in runs_b], key=lambda run: run[1].started_at)
     groups = [runs[first : first + len(ORDER)] for first in range(0, len(runs), len(ORDER))]
     hosts = {(run.machine.id, run.machine.host) for _, run in runs}
-    if len(groups) < FEWEST_ROUNDS or len(hosts) != 1 or not all(map(_is_round, groups)):
+    if len(groups) < MIN_ROUNDS or len(hosts) != 1 or not all(map(_is_round, groups)):
         return None
     rounds = []
     for group in groups:

@@ -9,8 +9,8 @@ from typing import Literal
 
 from harness.analysis.estimate import Estimate
 from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config
+from harness.schema.inputs_record import DataFacts
 from harness.schema.record import Outcome, Record
-from harness.schema.training_record import DataFacts
 
 CellKey = tuple[str, str]  # machine id, and hash of the configuration without its seed
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def load_cells(path: Path, overrides: Sequence[str] | None = None) -> list[Cell]:
     """A study's cells; or the one cell of a record, to be run again."""
-    from harness.schema.cells import Cell, expand
+    from harness.schema.cells import Cell
+    from harness.schema.expansion import expand
     from harness.schema.study_file import load_study
     from harness.store.record_files import load_record
 

@@ -22,8 +22,8 @@ from harness.dataset.sources import ModelFiles
 from harness.dataset.splits import draw_splits
 from harness.errors import UserError
 from harness.files import cached_sha256
+from harness.schema.inputs_record import DataFacts, Example, Split
 from harness.schema.settings import DataSettings
-from harness.schema.training_record import DataFacts, Example, Split
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer

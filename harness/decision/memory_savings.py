@@ -15,9 +15,10 @@ from harness.analysis.estimate import Estimate, ratio_estimate
 from harness.analysis.summary import CellKey
 from harness.pricing.cost import Priced
 from harness.schema.cells import Config, Device, FineTuneConfig, flat_config
+from harness.schema.diagnostics_record import MemoryParts
 from harness.schema.record import Record
 from harness.schema.settings import num_trained_layers
-from harness.schema.training_record import MemoryParts, MemorySource
+from harness.schema.training_record import MemorySource
 
 BASE, WEIGHTS, OPTIMIZER, GRADIENTS = "process and libraries", "weights", "optimiser state", "gradients"
 ACTIVATIONS, WORKSPACE, UNEXPLAINED = "activations", "workspace", "not explained"

@@ -14,14 +14,13 @@ from harness.execution.messages import RankResult, TrainResult
 from harness.execution.rank_process import RankProcess
 from harness.machine.scrub import scrub
 from harness.schema.cells import Cell, FineTuneConfig
+from harness.schema.diagnostics_record import CalibratedPeak, FlopCount
 from harness.schema.host_record import MemoryCapFacts
+from harness.schema.inputs_record import Example
 from harness.schema.record import Outcome, Record
 from harness.schema.training_record import (
     LONGEST_TEXT,
     Baseline,
-    CalibratedPeak,
-    Example,
-    FlopCount,
     Mistake,
     PeakMemory,
     Phases,

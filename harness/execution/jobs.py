@@ -10,7 +10,7 @@ from harness.dataset.sources import ModelFiles
 from harness.execution.stop_flag import StopReason
 from harness.schema.cells import BaselineConfig, FineTuneConfig
 from harness.schema.host_record import DetectedInstance, Git, Machine, StatedInstance
-from harness.schema.training_record import DataFacts, Example
+from harness.schema.inputs_record import DataFacts, Example
 from harness.store.checkpoint_files import TrainingIdentity
 
 # Returns texts of the test split by row number.

@@ -7,20 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.execution.stop_flag import StopReason
+from harness.schema.diagnostics_record import CalibratedPeak, Communication, FlopCount, MemoryParts
+from harness.schema.inputs_record import ModelFacts
 from harness.schema.record import Outcome
-from harness.schema.training_record import (
-    Baseline,
-    CalibratedPeak,
-    Communication,
-    Evaluation,
-    FlopCount,
-    MemoryParts,
-    ModelFacts,
-    PeakMemory,
-    SavedWeights,
-    Segment,
-    TestEvaluation,
-)
+from harness.schema.training_record import Baseline, Evaluation, PeakMemory, SavedWeights, Segment, TestEvaluation
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,8 @@ def jitter_findings(found: Calibration | str) -> list[Finding]:
     """Whether equal work took equal time; or why that was not measured."""
     name, why = "step jitter", "what varies here varies in every figure"
     if isinstance(found, str):
-        mend = "none: mend what the other lines say, then try again"
-        return [Finding(name=name, value=f"not measured: {found}", verdict="not known", why=why, mend=mend)]
+        fix = "none: mend what the other lines say, then try again"
+        return [Finding(name=name, value=f"not measured: {found}", verdict="not known", why=why, fix=fix)]
     return [_jitter(device, f"{name}, {device.device.upper()}", why) for device in found.devices]
 
 
@@ -143,9 +143,9 @@ def _jitter(device: DeviceCalibration, name: str, why: str) -> Finding:
     ratio = device.step_s_p95_over_median
     verdict: Verdict = "bad" if ratio > _BAD_JITTER else "warn" if ratio > _WARN_JITTER else "good"
     value = f"95th percentile {ratio:.2f} times the median of {device.step_s_median * 1000:.2f} ms ({device.num_steps} steps)"
-    mend = (
+    fix = (
         None
         if verdict == "good"
         else "none: see load, steal time, quota and clock above; repeat cells (`repeats` in the study)"
     )
-    return Finding(name=name, value=value, verdict=verdict, why=why, mend=mend)
+    return Finding(name=name, value=value, verdict=verdict, why=why, fix=fix)

@@ -128,16 +128,16 @@ def load_finding(seen: CpuUsage, num_usable: int, num_cores: int) -> Finding:
     unseen = cores - sum(used for _, _, used in seen.others)
     if unseen >= _LEAST_CORES:
         named.append(f"not to be told apart {unseen:.2f}")
-    mend = None
+    fix = None
     if verdict != "good":
         pids = " ".join(str(pid) for _, pid, _ in seen.others[:_MOST_NAMED])
-        mend = (
+        fix = (
             f"kill {pids} (those you can spare), or wait until they are done"
             if pids
             else "none: nobody to be seen from here (see `top`)"
         )
     value = f"{cores:.2f} of {num_cores} cores" + (f": {', '.join(named)}" if named and verdict != "good" else "")
-    return Finding(name="other load", value=value, verdict=verdict, why="shares a cell's cores and caches", mend=mend)
+    return Finding(name="other load", value=value, verdict=verdict, why="shares a cell's cores and caches", fix=fix)
 
 
 def steal_finding(seen: CpuUsage) -> Finding:
@@ -145,10 +145,10 @@ def steal_finding(seen: CpuUsage) -> Finding:
     stolen, why = seen.stolen_fraction, "cores that the hypervisor lends to other machines meanwhile"
     if stolen is None:
         unknown = "none: this system does not count it"
-        return Finding(name="steal time", value="not known", verdict="not known", why=why, mend=unknown)
+        return Finding(name="steal time", value="not known", verdict="not known", why=why, fix=unknown)
     verdict: Verdict = "bad" if stolen > _BAD_STEAL else "warn" if stolen > _WARN_STEAL else "good"
-    mend = None if verdict == "good" else "none: try another hour, or a machine with cores of its own"
-    return Finding(name="steal time", value=f"{stolen:.1%} of the cores' time", verdict=verdict, why=why, mend=mend)
+    fix = None if verdict == "good" else "none: try another hour, or a machine with cores of its own"
+    return Finding(name="steal time", value=f"{stolen:.1%} of the cores' time", verdict=verdict, why=why, fix=fix)
 
 
 def quota_finding(quota: Quota | None, seen: CpuUsage, num_cores: int, num_threads: int) -> Finding:
@@ -172,7 +172,7 @@ def quota_finding(quota: Quota | None, seen: CpuUsage, num_cores: int, num_threa
         value=f"{quota.cores:g} of {num_cores} cores, {num_threads} threads a cell{seen_words}",
         verdict="bad" if bad else "warn",
         why=why,
-        mend=f"echo {quota.unlimited} | sudo tee {quota.file} (of a container: start it with more CPUs)",
+        fix=f"echo {quota.unlimited} | sudo tee {quota.file} (of a container: start it with more CPUs)",
     )
 
 

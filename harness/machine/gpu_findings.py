@@ -31,7 +31,7 @@ def gpu_findings(gpus: Sequence[Gpu], note: str | None) -> Iterator[Finding]:
             value=f"none ({note or 'NVML lists none'})",
             verdict="bad" if broken else "good",
             why="cells on a GPU are `unsupported` here",
-            mend="none: see what the driver says, in brackets" if broken else None,
+            fix="none: see what the driver says, in brackets" if broken else None,
         )
         return
     yield driver_finding(gpus[0], package_version("torch"), torch_cuda())
@@ -40,15 +40,15 @@ def gpu_findings(gpus: Sequence[Gpu], note: str | None) -> Iterator[Finding]:
     for index, (gpu, number) in enumerate(zip(gpus, numbers, strict=True)):
         of = f" of GPU {index}" if len(gpus) > 1 else ""
         yield _setting(
-            f"persistence{of}", gpu.persistence, wanted=True, mend=f"sudo nvidia-smi -i {number} -pm 1",
+            f"persistence{of}", gpu.persistence, wanted=True, fix=f"sudo nvidia-smi -i {number} -pm 1",
             why="without it the driver is loaded anew, for seconds, when a cell begins",
         )  # fmt: skip
         yield _setting(
-            f"ECC{of}", gpu.ecc, wanted=True, mend=f"sudo nvidia-smi -i {number} -e 1, then restart",
+            f"ECC{of}", gpu.ecc, wanted=True, fix=f"sudo nvidia-smi -i {number} -e 1, then restart",
             why="off, memory is larger and faster than on others of this card",
         )  # fmt: skip
         yield _setting(
-            f"MIG{of}", gpu.mig, wanted=False, mend=f"sudo nvidia-smi -i {number} -mig 0 (to measure the whole card)",
+            f"MIG{of}", gpu.mig, wanted=False, fix=f"sudo nvidia-smi -i {number} -mig 0 (to measure the whole card)",
             why="a part of a card, whose neighbours share its power and clock",
         )  # fmt: skip
     yield _neighbours(len(gpus))
@@ -64,19 +64,19 @@ def driver_finding(gpu: Gpu, torch_version: str, cuda: str | None) -> Finding:
     driver = f"driver {gpu.driver or 'not known'} (CUDA {gpu.cuda_driver or 'not known'})"
     value = f"{driver}, torch {torch_version}" + (f" for CUDA {cuda}" if cuda else "")
     if torch_version == "not installed":
-        mend = "make setup"
-        return Finding(name=name, value=value, verdict="not known", why=why, mend=mend)
+        fix = "make setup"
+        return Finding(name=name, value=value, verdict="not known", why=why, fix=fix)
     if cuda is None:
-        mend = "make bench TORCH=torch==2.13.0 (the CUDA build)"
-        return Finding(name=name, value=f"{value}, a CPU build", verdict="bad", why=why, mend=mend)
+        fix = "make bench TORCH=torch==2.13.0 (the CUDA build)"
+        return Finding(name=name, value=f"{value}, a CPU build", verdict="bad", why=why, fix=fix)
     if gpu.cuda_driver is None:
-        mend = "none: the driver does not tell"
-        return Finding(name=name, value=value, verdict="not known", why=why, mend=mend)
+        fix = "none: the driver does not tell"
+        return Finding(name=name, value=value, verdict="not known", why=why, fix=fix)
     # Within a major version any driver runs any CUDA: NVIDIA's "CUDA Compatibility", minor version compatibility.
     if int(cuda.split(".")[0]) <= int(gpu.cuda_driver.split(".")[0]):
         return Finding(name=name, value=value, verdict="good", why=why)
-    mend = f"install a newer driver, or a torch built for CUDA {gpu.cuda_driver.split('.')[0]}"
-    return Finding(name=name, value=value, verdict="bad", why=why, mend=mend)
+    fix = f"install a newer driver, or a torch built for CUDA {gpu.cuda_driver.split('.')[0]}"
+    return Finding(name=name, value=value, verdict="bad", why=why, fix=fix)
 
 
 def torch_cuda() -> str | None:
@@ -92,12 +92,12 @@ def torch_cuda() -> str | None:
     return found[1] if found else None
 
 
-def _setting(name: str, seen: bool | None, *, wanted: bool, why: str, mend: str) -> Finding:
+def _setting(name: str, seen: bool | None, *, wanted: bool, why: str, fix: str) -> Finding:
     if seen is None:
-        return Finding(name=name, value="not known", verdict="not known", why=why, mend="none: NVML does not tell")
+        return Finding(name=name, value="not known", verdict="not known", why=why, fix="none: NVML does not tell")
     verdict: Verdict = "good" if seen == wanted else "warn"
     value = "on" if seen else "off"
-    return Finding(name=name, value=value, verdict=verdict, why=why, mend=None if verdict == "good" else mend)
+    return Finding(name=name, value=value, verdict=verdict, why=why, fix=None if verdict == "good" else fix)
 
 
 def _neighbours(num_gpus: int) -> Finding:
@@ -115,10 +115,10 @@ def _neighbours(num_gpus: int) -> Finding:
     except Exception:  # noqa: BLE001 - no driver, a GPU that fell off: nobody looked
         told = False
     if not told:
-        return Finding(name=name, value="not known", verdict="not known", why=why, mend="none: NVML does not tell")
+        return Finding(name=name, value="not known", verdict="not known", why=why, fix="none: NVML does not tell")
     found.pop(os.getpid(), None)
     if not found:
         return Finding(name=name, value="none", verdict="good", why=why)
     sizes = [f"pid {pid}" + ("" if size is None else f" {size / _MIB:.0f} MiB") for pid, size in sorted(found.items())]
-    mend = f"kill {' '.join(map(str, sorted(found)))}, or wait until they are done"
-    return Finding(name=name, value=", ".join(sizes), verdict="bad", why=why, mend=mend)
+    fix = f"kill {' '.join(map(str, sorted(found)))}, or wait until they are done"
+    return Finding(name=name, value=", ".join(sizes), verdict="bad", why=why, fix=fix)

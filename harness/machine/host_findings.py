@@ -47,12 +47,12 @@ def judge_memory(machine_bytes: int, group_bytes: int | None) -> Finding:
     free = machine_bytes if group_bytes is None else min(machine_bytes, group_bytes)
     where = "of the control group's limit" if free == group_bytes else "of the machine"
     verdict: Verdict = "bad" if free < _BAD_MEMORY_BYTES else "warn" if free < _WARN_MEMORY_BYTES else "good"
-    mend = {
+    fix = {
         "bad": "ps aux --sort=-rss | head, and stop what is large; `harness fit` finds what fits",
         "warn": "harness fit STUDY (finds the largest batch for it)",
     }.get(verdict)
     why = "a cell of the packaged model takes 0.7 to 1.6 GiB"
-    return Finding(name="free memory", value=f"{free / _GIB:.2f} GiB {where}", verdict=verdict, why=why, mend=mend)
+    return Finding(name="free memory", value=f"{free / _GIB:.2f} GiB {where}", verdict=verdict, why=why, fix=fix)
 
 
 def judge_swap(used_bytes: int, swapped_bytes: int | None) -> Finding:
@@ -65,7 +65,7 @@ def judge_swap(used_bytes: int, swapped_bytes: int | None) -> Finding:
         value=f"{used_bytes / _MIB:.0f} MiB{words}",
         verdict=verdict,
         why="a page that is fetched from disk stops a step for milliseconds",
-        mend=None if verdict == "good" else "sudo swapoff -a && sudo swapon -a (needs as much free memory)",
+        fix=None if verdict == "good" else "sudo swapoff -a && sudo swapon -a (needs as much free memory)",
     )
 
 
@@ -88,13 +88,13 @@ def instructions_finding(flags: tuple[str, ...]) -> Finding:
         "without them a step in bf16 takes many times one in fp32, and its cells are `unsupported`",
     )
     if not flags:
-        mend = "none: this system does not tell them"
-        return Finding(name=name, value="not known", verdict="not known", why=why, mend=mend)
+        fix = "none: this system does not tell them"
+        return Finding(name=name, value="not known", verdict="not known", why=why, fix=fix)
     found = sorted(BF16_FLAGS & set(flags))
     if found:
         return Finding(name=name, value=" ".join(found), verdict="good", why=why)
-    mend = "none: it needs a CPU with avx512_bf16, amx_bf16 or Arm's bf16; measure fp32 here"
-    return Finding(name=name, value=f"none among {' '.join(flags)}", verdict="warn", why=why, mend=mend)
+    fix = "none: it needs a CPU with avx512_bf16, amx_bf16 or Arm's bf16; measure fp32 here"
+    return Finding(name=name, value=f"none among {' '.join(flags)}", verdict="warn", why=why, fix=fix)
 
 
 def _governor(root: Path) -> Finding:
@@ -102,10 +102,10 @@ def _governor(root: Path) -> Finding:
     seen = {_read(file) for file in (root / _CPUS).glob("cpu[0-9]*/cpufreq/scaling_governor")} - {""}
     if not seen:
         unknown = "none: the hypervisor or the firmware sets the clock"
-        return Finding(name=name, value="not known", verdict="not known", why=why, mend=unknown)
+        return Finding(name=name, value="not known", verdict="not known", why=why, fix=unknown)
     good = seen == {"performance"}
-    mend = None if good else "sudo cpupower frequency-set -g performance"
-    return Finding(name=name, value=", ".join(sorted(seen)), verdict="good" if good else "warn", why=why, mend=mend)
+    fix = None if good else "sudo cpupower frequency-set -g performance"
+    return Finding(name=name, value=", ".join(sorted(seen)), verdict="good" if good else "warn", why=why, fix=fix)
 
 
 def _turbo(root: Path) -> Finding:
@@ -113,27 +113,27 @@ def _turbo(root: Path) -> Finding:
     for file, on in (("intel_pstate/no_turbo", "0"), ("cpufreq/boost", "1")):
         if value := _read(root / _CPUS / file):
             off = "1" if on == "0" else "0"
-            mend = f"echo {off} | sudo tee /{_CPUS}/{file} (to compare code; leave it on to cost a machine as it is rented)"
+            fix = f"echo {off} | sudo tee /{_CPUS}/{file} (to compare code; leave it on to cost a machine as it is rented)"
             if value == on:
-                return Finding(name=name, value="on", verdict="warn", why=why, mend=mend)
+                return Finding(name=name, value="on", verdict="warn", why=why, fix=fix)
             return Finding(name=name, value="off", verdict="good", why=why)
-    mend = "none: the hypervisor or the firmware sets it"
-    return Finding(name=name, value="not known", verdict="not known", why=why, mend=mend)
+    fix = "none: the hypervisor or the firmware sets it"
+    return Finding(name=name, value="not known", verdict="not known", why=why, fix=fix)
 
 
 def _smt(root: Path) -> Finding:
     name, why = "SMT", "two threads that share a core slow each other by how the kernel happens to place them"
     active = _read(root / _CPUS / "smt/active")
     if active not in ("0", "1"):
-        mend = "none: this system does not tell"
-        return Finding(name=name, value="not known", verdict="not known", why=why, mend=mend)
+        fix = "none: this system does not tell"
+        return Finding(name=name, value="not known", verdict="not known", why=why, fix=fix)
     if active == "0":
         return Finding(name=name, value="off", verdict="good", why=why)
     control = _read(root / _CPUS / "smt/control")
-    mend = (
+    fix = (
         f"echo off | sudo tee /{_CPUS}/smt/control" if control == "on" else "none: this machine does not let it be set"
     )
-    return Finding(name=name, value="on", verdict="warn", why=why, mend=f"{mend}; or matrix.threads = half the CPUs")
+    return Finding(name=name, value="on", verdict="warn", why=why, fix=f"{fix}; or matrix.threads = half the CPUs")
 
 
 def _huge_pages(root: Path) -> Finding:
@@ -141,11 +141,11 @@ def _huge_pages(root: Path) -> Finding:
     file = "sys/kernel/mm/transparent_hugepage/enabled"
     found = re.search(r"\[(\w+)\]", _read(root / file))
     if found is None:
-        mend = "none: this system does not tell"
-        return Finding(name=name, value="not known", verdict="not known", why=why, mend=mend)
+        fix = "none: this system does not tell"
+        return Finding(name=name, value="not known", verdict="not known", why=why, fix=fix)
     if found[1] != "always":
         return Finding(name=name, value=found[1], verdict="good", why=why)
-    return Finding(name=name, value="always", verdict="warn", why=why, mend=f"echo madvise | sudo tee /{file}")
+    return Finding(name=name, value="always", verdict="warn", why=why, fix=f"echo madvise | sudo tee /{file}")
 
 
 def _disk(name: str, folder: Path, why: str, elsewhere: str) -> Finding:
@@ -154,15 +154,15 @@ def _disk(name: str, folder: Path, why: str, elsewhere: str) -> Finding:
     try:
         free = shutil.disk_usage(there).free
     except OSError as error:
-        return Finding(name=name, value="not known", verdict="not known", why=why, mend=f"none: {error.strerror}")
+        return Finding(name=name, value="not known", verdict="not known", why=why, fix=f"none: {error.strerror}")
     if not os.access(there, os.W_OK):
         return Finding(
-            name=name, value="can't be written", verdict="bad", why=why, mend=f"chmod u+w {there}, or {elsewhere}"
+            name=name, value="can't be written", verdict="bad", why=why, fix=f"chmod u+w {there}, or {elsewhere}"
         )
     verdict: Verdict = "bad" if free < _BAD_DISK_BYTES else "warn" if free < _WARN_DISK_BYTES else "good"
     size = f"{free / _GIB:.1f} GiB" if free >= _GIB else f"{free / _MIB:.1f} MiB"
-    mend = None if verdict == "good" else f"du -xh {there} | sort -h | tail, and remove what is large; or {elsewhere}"
-    return Finding(name=name, value=f"{size} free", verdict=verdict, why=why, mend=mend)
+    fix = None if verdict == "good" else f"du -xh {there} | sort -h | tail, and remove what is large; or {elsewhere}"
+    return Finding(name=name, value=f"{size} free", verdict=verdict, why=why, fix=fix)
 
 
 def _read(path: Path) -> str:

@@ -16,7 +16,7 @@ _ASSUMED = "prices.spot.checkpoint_s"
 def with_measured_checkpoints(assumed: Assumptions, records: Iterable[Record]) -> Assumptions:
     """Put the measured seconds of a checkpoint in the place of the example, unless the reader's file states them."""
     seconds = checkpoint_seconds(records)
-    if seconds is None or _ASSUMED in assumed.given:
+    if seconds is None or _ASSUMED in assumed.set_by_user:
         return assumed
     spot = assumed.prices.spot.model_copy(update={"checkpoint_s": seconds})
     prices = assumed.prices.model_copy(update={"spot": spot})

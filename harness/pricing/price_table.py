@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from harness.errors import UserError, mistakes
+from harness.errors import UserError, invalid_file
 from harness.files import PACKAGE_FOLDER
 from harness.pricing.price_rows import BillingRow, HardwareRow, PriceRow, last_day
 from harness.schema.settings import Settings
@@ -119,7 +119,7 @@ def _load(path: Path, model: type[Row], key: tuple[str, ...], context: Mapping[s
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: can't be read: {error}") from None
     if problems:
-        raise mistakes(path, problems)
+        raise invalid_file(path, problems)
     return tuple(rows)
 
 

@@ -77,7 +77,7 @@ def page_data(
             for rate in assumed.prices.rate
         ],
         "values": dict(values(assumed)),
-        "given": sorted(assumed.given),
+        "given": sorted(assumed.set_by_user),
         "measured": sorted(assumed.measured),
         "inputs": list(inputs()),
     }

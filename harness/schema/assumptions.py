@@ -1,8 +1,8 @@
-"""What the reader may change without measuring anything: prices.toml and value.toml, checked at the door.
+"""The user's assumptions about prices and value: prices.toml and value.toml.
 
-Every default is an example, never a fact; the report marks which values the reader's files gave. The page builds its
-inputs from these fields: `title` is the input's label, `unit` what stands behind it, and a field's dotted name is its
-name in the page's address.
+Every default is an example, not a fact; the report marks which values come from the user's files. The report's page
+builds an input from each field: `title` is its label, `unit` the text after it, and the field's dotted name is its
+parameter in the page's address.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from harness.errors import UserError, mistakes
+from harness.errors import UserError, invalid_file
 from harness.schema.settings import Settings, check_number
-from harness.schema.study_file import format_validation_error
+from harness.schema.study_file import flat_items, format_validation_error
 
 Plan = Literal["on_demand", "spot", "committed", "own"]
 
-# The check stands last, so that the bounds are in the schema that the page's inputs are made from.
+# The check comes last, so that the bounds stay in the JSON schema from which the page builds its inputs.
 _IS_NUMBER = BeforeValidator(check_number)
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), _IS_NUMBER]
 Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False), _IS_NUMBER]
@@ -30,12 +30,20 @@ Share = Annotated[float, Field(ge=0, le=1), _IS_NUMBER]
 Percent = Annotated[float, Field(ge=0, lt=100), _IS_NUMBER]
 
 
-def _input(default: Any, title: str, unit: str = "", why: str = "") -> Any:  # noqa: ANN401 - as pydantic's Field
-    return Field(default, title=title, description=why or title, json_schema_extra={"unit": unit})
+def _input(default: Any, title: str, unit: str = "", hint: str = "") -> Any:  # noqa: ANN401 - as pydantic's Field
+    """Define a field that the report's page shows as an input.
+
+    Args:
+        default: An example value.
+        title: The input's label.
+        unit: Shown after the input.
+        hint: Longer description; the title by default.
+    """
+    return Field(default, title=title, description=hint or title, json_schema_extra={"unit": unit})
 
 
 class Currency(Settings):
-    """The money that is shown; prices are in USD."""
+    """`[currency]`: the currency of the report; prices in files are in USD."""
 
     code: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = _input("USD", "Currency", "", "three letters (ISO 4217)")
     per_usd: Above0 = _input(1.0, "Its units per US dollar", "", "a stated rate; with its date and source")
@@ -43,16 +51,16 @@ class Currency(Settings):
     source: str | None = _input(None, "Source of the rate")
 
     @model_validator(mode="after")
-    def _told(self) -> Currency:
+    def _has_dated_rate(self) -> Currency:
         if self.code == "USD" and self.per_usd != 1:
             raise ValueError("per_usd = 1 with code = 'USD', or another code")
         if self.code != "USD" and self.as_of is None:
-            raise ValueError("as_of, the date of the rate, beside a code other than USD")
+            raise ValueError("a code other than USD needs as_of, the date of the rate")
         return self
 
 
 class RentalTerms(Settings):
-    """What a run is billed beside its measured seconds, and what is paid while nothing runs."""
+    """`[rental]`: billed time besides the measured seconds."""
 
     startup_s: NotNegative = _input(60, "Starting the machine", "s", "from the order to the first command, paid")
     setup_s: NotNegative = _input(120, "Setting it up", "s", "install, and fetch model and data")
@@ -60,7 +68,7 @@ class RentalTerms(Settings):
 
 
 class SpotTerms(Settings):
-    """Machines at a lower price that may be taken away."""
+    """`[spot]`: spot instances, which are cheaper and may be interrupted."""
 
     interruptions_per_hour: NotNegative = _input(0.05, "Interruptions", "an hour")
     checkpoint_every_s: Above0 = _input(600, "A checkpoint every", "s")
@@ -69,7 +77,7 @@ class SpotTerms(Settings):
 
 
 class Commitment(Settings):
-    """A rate that is paid for every hour, used or not: reserved instances, savings plans."""
+    """`[commitment]`: a rate paid for every hour, used or not: reserved instances, savings plans."""
 
     discount_percent: Percent = _input(
         37, "Commitment: off the on-demand price", "%", "used where no [[rate]] of plan committed is given"
@@ -78,7 +86,7 @@ class Commitment(Settings):
 
 
 class OwnedHardware(Settings):
-    """A machine of one's own."""
+    """`[own]`: the user's own hardware."""
 
     name: str | None = _input(None, "Name")
     machine: str | None = _input(None, "Which machine it is", "", "a machine's id; by default every one of the report")
@@ -92,7 +100,7 @@ class OwnedHardware(Settings):
     staff_usd_per_year: NotNegative = _input(300, "Staff", "USD a year")
 
     @model_validator(mode="after")
-    def _loses_worth(self) -> OwnedHardware:
+    def _is_consistent(self) -> OwnedHardware:
         if self.resale_usd > self.purchase_usd:
             raise ValueError(f"resale_usd no higher than purchase_usd ({self.purchase_usd:g})")
         if self.idle_watts > self.busy_watts:
@@ -101,7 +109,7 @@ class OwnedHardware(Settings):
 
 
 class EnergyPrices(Settings):
-    """Electricity, and what it stands for."""
+    """`[energy]`: prices and emissions of electricity."""
 
     watts: Above0 | None = _input(
         None, "Draw of the measured machine", "W", "where no joules were measured; marked as an estimate"
@@ -113,7 +121,7 @@ class EnergyPrices(Settings):
 
 
 class Retraining(Settings):
-    """How often a model is made anew."""
+    """`[retraining]`: how often a model is trained again."""
 
     per_month: NotNegative = _input(1, "Models made anew", "a month")
     trials_per_kept: AtLeast1 = _input(5, "Runs for each model kept", "", "trials included")
@@ -121,7 +129,7 @@ class Retraining(Settings):
 
 
 class Serving(Settings):
-    """Answering with the model."""
+    """`[serving]`: inference with the model."""
 
     utilisation_fraction: Utilisation = _input(0.3, "Share of the time a serving machine is in use")
     hosted_usd_per_million: NotNegative | None = _input(
@@ -130,7 +138,12 @@ class Serving(Settings):
 
 
 class Rate(Settings):
-    """A price of the reader's own for an instance type: a contract's, or a commitment's."""
+    """`[[rate]]`: the user's own price of an instance type, such as a contract's.
+
+    Attributes:
+        region: None for all regions.
+        as_of: Date of the price; None when not stated.
+    """
 
     instance: Annotated[str, Field(min_length=1)]
     region: str | None = None
@@ -141,7 +154,7 @@ class Rate(Settings):
 
     @field_validator("as_of", mode="after")
     @classmethod
-    def _past(cls, as_of: date | None, info: ValidationInfo) -> date | None:
+    def _is_not_future(cls, as_of: date | None, info: ValidationInfo) -> date | None:
         today = (info.context or {}).get("today") or datetime.now(UTC).date()
         if as_of is not None and as_of > today:
             raise ValueError(f"a date not after today, {today}")
@@ -165,15 +178,22 @@ class PriceBook(Settings):
 
 
 def find_rate(book: PriceBook, instance: str | None, region: str | None, plan: str) -> Rate | None:
-    """The reader's own rate for an instance type; one that names the region before one that names none."""
-    fitting = [
+    """Find the user's own rate for an instance type; a rate for the region takes precedence over one for all regions.
+
+    Args:
+        book: The content of prices.toml.
+        instance: Instance type.
+        region: Region of the machine; None when unknown.
+        plan: `on_demand`, `spot` or `committed`.
+    """
+    matching = [
         rate for rate in book.rate if rate.plan == plan and rate.instance == instance and rate.region in (None, region)
     ]
-    return max(fitting, key=lambda rate: rate.region is not None, default=None)
+    return max(matching, key=lambda rate: rate.region is not None, default=None)
 
 
 class ValueModel(Settings):
-    """value.toml: what a right label is worth. All of it is the reader's; every default is an example."""
+    """value.toml: what a correct label is worth."""
 
     items_per_month: NotNegative = _input(100_000, "Items to label", "a month")
     right_usd: NotNegative = _input(0.02, "Worth of a right label", "USD")
@@ -197,22 +217,23 @@ class ValueModel(Settings):
     discount_fraction_per_year: NotNegative = _input(0.08, "Discount rate a year")
 
     @model_validator(mode="after")
-    def _both_kinds(self) -> ValueModel:
+    def _has_both_error_costs(self) -> ValueModel:
         if (self.false_positive_usd is None) != (self.false_negative_usd is None):
             raise ValueError("false_positive_usd and false_negative_usd together, or neither")
         return self
 
 
 class Assumptions(Settings):
-    """Both files; `given` names the dotted fields that they set, which are the reader's and no examples.
+    """The content of both files.
 
     Attributes:
-        measured: Fields that records told, in the place of an example.
+        set_by_user: Dotted names of the fields that the files set; the other values are examples.
+        measured: Dotted names of the fields whose example was replaced by a value measured in records.
     """
 
     prices: PriceBook = PriceBook()
     value: ValueModel = ValueModel()
-    given: frozenset[str] = frozenset()
+    set_by_user: frozenset[str] = frozenset()
     measured: frozenset[str] = frozenset()
 
 
@@ -222,20 +243,25 @@ Document = TypeVar("Document", PriceBook, ValueModel)
 def load_assumptions(
     prices: Path | None = None, value: Path | None = None, *, today: date | None = None
 ) -> Assumptions:
-    """Read the reader's files; what neither gives keeps its example.
+    """Read prices.toml and value.toml; fields that they don't set keep their examples.
+
+    Args:
+        prices: Path of prices.toml; None for the examples.
+        value: Path of value.toml; None for the examples.
+        today: Latest date allowed for a rate; by default the current date.
 
     Raises:
-        UserError: With every mistake of a file, one line each.
+        UserError: When a file can't be read, or has mistakes; one line each.
     """
-    given: set[str] = set()
-    book = _load(prices, PriceBook, "prices", given, today)
-    worth = _load(value, ValueModel, "value", given, today)
-    return Assumptions(prices=book, value=worth, given=frozenset(given))
+    book, price_fields = _load(prices, PriceBook, "prices", today)
+    worth, value_fields = _load(value, ValueModel, "value", today)
+    return Assumptions(prices=book, value=worth, set_by_user=frozenset(price_fields + value_fields))
 
 
-def _load(path: Path | None, model: type[Document], prefix: str, given: set[str], today: date | None) -> Document:
+def _load(path: Path | None, model: type[Document], prefix: str, today: date | None) -> tuple[Document, list[str]]:
+    """Read a file; returns its content and the dotted names of the fields that it sets."""
     if path is None:
-        return model()
+        return model(), []
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -243,16 +269,7 @@ def _load(path: Path | None, model: type[Document], prefix: str, given: set[str]
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: can't be read: {error}") from None
     try:
-        found = model.model_validate(raw, context={"today": today})
+        document = model.model_validate(raw, context={"today": today})
     except ValidationError as error:
-        raise mistakes(path, format_validation_error(error, model)) from None
-    given.update(_names(raw, prefix))
-    return found
-
-
-def _names(raw: dict[str, Any], prefix: str) -> list[str]:
-    names: list[str] = []
-    for key, value in raw.items():
-        name = f"{prefix}.{key}"
-        names += _names(value, name) if isinstance(value, dict) else [name]
-    return names
+        raise invalid_file(path, format_validation_error(error, model)) from None
+    return document, [name for name, _ in flat_items(raw, f"{prefix}.")]

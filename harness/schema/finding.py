@@ -1,35 +1,36 @@
-"""One thing about this machine that would spoil a benchmark, or would not."""
+"""The result of one machine check: what was measured, a verdict, and how to fix it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 Verdict = Literal["good", "warn", "bad", "not known"]
-_ORDER: tuple[Verdict, ...] = ("bad", "warn", "not known", "good")
+_WORST_FIRST: tuple[Verdict, ...] = ("bad", "warn", "not known", "good")
 
 
 class Finding(BaseModel):
-    """What was looked at, what was seen, and what to do.
+    """The result of one check.
 
     Attributes:
-        value: What was measured, with its unit.
-        why: Why it matters, in a few words.
-        mend: The command that mends it, or `none: ` and why there is none; None where nothing is to be mended.
+        value: The measured value with its unit.
+        why: Why it matters for a benchmark, in a few words.
+        fix: The command that fixes it, or `none: ` and why there is none; None when nothing needs fixing. JSON calls it
+            `mend`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     name: str
     value: str
     verdict: Verdict
     why: str
-    mend: str | None = None
+    fix: str | None = Field(None, validation_alias=AliasChoices("fix", "mend"), serialization_alias="mend")
 
 
 def worst(findings: Iterable[Finding]) -> Verdict:
-    """The worst verdict; what is not known is no fault of a machine, and counts as good."""
-    found = {finding.verdict for finding in findings} - {"not known"}
-    return next((verdict for verdict in _ORDER if verdict in found), "good")
+    """Return the worst verdict; `not known` counts as good."""
+    verdicts = {finding.verdict for finding in findings} - {"not known"}
+    return next((verdict for verdict in _WORST_FIRST if verdict in verdicts), "good")

@@ -1,4 +1,4 @@
-"""TODO: say in one line what this module is for."""
+"""The parts of a record that describe the computer, its load, energy and memory cap during the run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ CapMethod = Literal["control_group_v1", "control_group_v2", "rlimit_data", "cuda
 
 
 class Cpu(Settings):
-    """The processor as this process may use it.
+    """The CPU, as far as this process may use it.
 
     Attributes:
-        flags: Those that decide what arithmetic runs fast (see machine.py), sorted.
-        num_usable: Logical CPUs left by affinity and the control group's quota.
+        flags: Instruction set flags that affect the speed of matrix products (machine/describe.py lists them), sorted
+            as listed there.
+        num_logical: Logical CPUs of the machine.
+        num_physical: Physical cores; None when the system does not report them.
+        num_usable: Logical CPUs that CPU affinity and the control group's quota leave to this process.
     """
 
     model: str
@@ -25,7 +28,20 @@ class Cpu(Settings):
 
 
 class Gpu(Settings):
-    """One GPU as NVML sees it; None where NVML gives no answer."""
+    """One GPU as NVML describes it; a field is None when NVML gives no answer.
+
+    Attributes:
+        memory_bytes: Total memory in bytes.
+        compute_capability: Major and minor version, e.g. (8, 6).
+        driver: Version of the NVIDIA driver.
+        cuda_driver: Newest CUDA version that the driver supports, e.g. `13.0`.
+        power_limit_watts: Enforced power limit in watts.
+        max_sm_clock_mhz: Maximum clock of the multiprocessors in MHz.
+        max_memory_clock_mhz: Maximum memory clock in MHz.
+        mig: Whether MIG is enabled.
+        ecc: Whether ECC is enabled.
+        persistence: Whether persistence mode is enabled.
+    """
 
     name: str
     memory_bytes: int | None
@@ -41,12 +57,14 @@ class Gpu(Settings):
 
 
 class GpuLink(Settings):
-    """What lies between two GPUs, by their indices among those seen; None where NVML gives no answer.
+    """The connection between two GPUs; a field is None when NVML gives no answer.
 
     Attributes:
-        topology: In the words of `nvidia-smi topo -m`: PIX (one PCIe switch), PXB (several), PHB (a host bridge), NODE
-            (within a NUMA node), SYS (between them).
-        nvlink: Whether they reach each other over NVLink, directly or by a switch.
+        first: Index of one GPU among `Machine.gpus`.
+        second: Index of the other GPU, greater than `first`.
+        topology: As `nvidia-smi topo -m` names it: PIX (one PCIe switch), PXB (several), PHB (a host bridge), NODE
+            (within a NUMA node), SYS (between NUMA nodes).
+        nvlink: Whether the two communicate over NVLink, directly or through a switch.
     """
 
     first: int
@@ -56,15 +74,24 @@ class GpuLink(Settings):
 
 
 class Machine(Settings):
-    """What a computer is, without what would name it.
+    """A computer's type and software, without anything that identifies the individual computer.
 
     Attributes:
-        id: Folder name: CPU model and flags, cores, memory and GPUs; equal on two hosts of one type.
-        host: Salted hash of the operating system's machine id, telling hosts of one type apart; None if it has none.
-        memory_limit_bytes: The control group's limit where it is below `memory_bytes`.
-        cloud_product: The firmware's product name where the vendor is a cloud (on EC2 it is the instance type).
-        gpu_note: Why `gpus` is empty, where a reason is known; or what limits those that are there.
-        gpu_links: Of every two GPUs; none in records of schema version 1.
+        id: Folder name made of CPU model and flags, cores, memory and GPUs; equal on two hosts of one type.
+        host: Salted hash of the operating system's machine id, which distinguishes hosts of one type; None when there
+            is no machine id.
+        system: Operating system, e.g. `Linux`.
+        kernel: Release of the kernel.
+        memory_bytes: Main memory in bytes.
+        memory_limit_bytes: The control group's memory limit in bytes; None unless it is below `memory_bytes`.
+        swap_bytes: Swap space in bytes.
+        gpus: The GPUs that CUDA_VISIBLE_DEVICES leaves visible.
+        gpu_note: Why `gpus` is empty, or what limits the listed GPUs; None when there is nothing to say.
+        cloud_vendor: Vendor in the firmware, where it is a known cloud; None elsewhere.
+        cloud_product: Product name in the firmware (on EC2 the instance type); None outside the known clouds.
+        python: Version of Python.
+        allocator: The C memory allocator, e.g. `glibc 2.36`.
+        gpu_links: One for each pair of GPUs; empty in records of schema version 1.
     """
 
     id: str
@@ -85,17 +112,18 @@ class Machine(Settings):
 
 
 class StatedInstance(Settings):
-    """What the user said of the machine: a fact about it, never a price."""
+    """The instance type and region that the user stated; the price is looked up when the record is read."""
 
     instance: str
     region: str | None
 
 
 class DetectedInstance(Settings):
-    """What the cloud's metadata service said of the machine: its own instance, and nothing that names an account.
+    """The instance that the cloud's metadata service reported, without any account data.
 
     Attributes:
-        is_spot: Whether the cloud may take it away (spot, pre-emptible); None where it does not say.
+        region: None when the service did not report a valid one.
+        is_spot: Whether the cloud may take the machine back (spot, preemptible); None when the service does not say.
     """
 
     vendor: Literal["aws", "gcp", "azure"]
@@ -105,14 +133,25 @@ class DetectedInstance(Settings):
 
 
 class Git(Settings):
-    """The harness's own checkout."""
+    """The harness's own checkout.
+
+    Attributes:
+        commit: Hash of the checked-out commit.
+        dirty: Whether tracked files had uncommitted changes.
+    """
 
     commit: str
     dirty: bool
 
 
 class MemoryUser(Settings):
-    """Another process that held memory when the cell began; `gpu` is the GPU's index, None for main memory."""
+    """Another process that occupied memory when the cell started.
+
+    Attributes:
+        name: Name of the executable.
+        num_bytes: Occupied memory in bytes.
+        gpu: Index of the GPU whose memory it is; None for main memory.
+    """
 
     name: str
     num_bytes: int
@@ -120,22 +159,22 @@ class MemoryUser(Settings):
 
 
 class Load(Settings):
-    """The machine while the cell ran, in CPU seconds; None where the system gives no answer.
+    """The machine's load while the cell ran; a field is None when the system does not report it.
 
     Attributes:
-        available_memory_bytes: Before the cell began.
-        swap_used_bytes: Before the cell began.
-        holders: Largest first, before the cell began; None where nobody looked.
-        system_busy_s: All processes, over the cell's whole life.
-        cell_s: The cell's processes.
-        parent_s: The harness's own parent process.
-        steal_s: Taken by the hypervisor.
-        swapped_bytes: Read from and written to swap, by all processes.
-        major_faults: Pages that any process had to wait for a disk to read.
-        quota_periods, throttled_periods: Of the harness's control group: periods in which it ran, and in which its CPU
-            quota was used up; None without a quota.
-        thermal_throttles: How often the usable cores were slowed by their temperature.
-        clock_mhz: Mean of the usable cores' clocks, every 5 s; none without readings.
+        available_memory_bytes: Available main memory in bytes before the cell started.
+        system_busy_s: CPU seconds of all processes during the cell.
+        cell_s: CPU seconds of the cell's own processes.
+        parent_s: CPU seconds of the harness's parent process.
+        steal_s: CPU seconds taken by the hypervisor.
+        swap_used_bytes: Used swap in bytes before the cell started.
+        holders: Other processes with the most memory before the cell started, largest first.
+        swapped_bytes: Bytes that all processes read from and wrote to swap.
+        major_faults: Page faults of all processes that waited for a disk.
+        quota_periods: Scheduling periods in which the harness's control group ran; None without a CPU quota.
+        throttled_periods: Those of the periods in which its CPU quota was used up; None without a CPU quota.
+        thermal_throttles: How often the usable cores were slowed down because of their temperature.
+        clock_mhz: Mean clock of the usable cores in MHz, one sample every 5 s.
     """
 
     available_memory_bytes: int
@@ -154,13 +193,17 @@ class Load(Settings):
 
 
 class GpuReading(Settings):
-    """What NVML told the parent of one GPU at one moment, about once a second; None where it gives no answer.
+    """One NVML sample of one GPU, taken about once a second; a field is None when NVML gives no answer.
 
     Attributes:
-        at_s: Since the cell was ordered.
-        gpu: Index among the GPUs that the cell sees.
-        used_bytes: Of all processes.
-        throttle_reasons: NVML's names, e.g. `sw_power_cap`; idle is none.
+        at_s: Seconds since the parent submitted the cell.
+        gpu: Index among the GPUs visible to the cell.
+        sm_clock_mhz: Clock of the multiprocessors in MHz.
+        memory_clock_mhz: Memory clock in MHz.
+        power_watts: Power draw in watts.
+        temperature_celsius: Temperature in degrees Celsius.
+        used_bytes: Memory used by all processes, in bytes.
+        throttle_reasons: Active throttle reasons by NVML's names, e.g. `sw_power_cap`; idleness is not listed.
     """
 
     at_s: float
@@ -174,16 +217,16 @@ class GpuReading(Settings):
 
 
 class Energy(Settings):
-    """What counters of energy told from the order of a cell to the end of its test evaluation, or to its own end.
+    """Energy between submitting the cell and the end of its test evaluation (or of the cell, if it got no further).
 
-    They count whole devices: what other processes had of them is in it.
+    The counters cover whole devices, so other processes' energy is included.
 
     Attributes:
-        source: The instruments.
-        seconds: Between the two readings.
-        gpu_joules: Of each GPU that the cell uses.
-        cpu_joules: Of each processor package, all its cores.
-        dram_joules: Of each package's memory, where that is counted apart.
+        source: The instruments, e.g. `RAPL, NVML`.
+        seconds: Time between the first and the last reading.
+        gpu_joules: Joules of each GPU that the cell uses; empty without such counters.
+        cpu_joules: Joules of each CPU package; empty without such counters.
+        dram_joules: Joules of each package's memory; empty where memory has no separate counter.
     """
 
     source: str
@@ -194,12 +237,13 @@ class Energy(Settings):
 
 
 class MemoryCapFacts(Settings):
-    """The limit that a cell's memory was held under.
+    """The memory cap that the cell ran under.
 
     Attributes:
-        exact: False where the method counts something else than the pages that a smaller machine would have to hold.
-        peak_bytes: Of the control group; None for the other methods.
-        num_oom_kills: Of the control group's counter; None for the other methods.
+        limit_bytes: The cap in bytes.
+        exact: Whether the method counts the same pages that a machine of that size would have to hold.
+        peak_bytes: Peak of the control group in bytes; None with the other methods.
+        num_oom_kills: OOM kills that the control group counted; None with the other methods.
     """
 
     limit_bytes: int

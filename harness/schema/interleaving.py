@@ -1,4 +1,4 @@
-"""A study's cells under two settings that take turns, A B B A."""
+"""Interleaved A/B runs: a study's cells under two settings, run in the order A B B A."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.schema.cells import Cell, expand, hash_config
+from harness.schema.cells import Cell, hash_config
+from harness.schema.expansion import expand
 from harness.schema.settings import AXES, SECTIONS
 from harness.schema.study_file import load_study
 
 ORDER = "ABBA"
-FEWEST_ROUNDS, DEFAULT_ROUNDS = 2, 3  # two runs a side each: a spread between runs needs three
+# A round is two runs of each side. The spread between runs needs at least three runs.
+MIN_ROUNDS, DEFAULT_ROUNDS = 2, 3
 _OPTION = "--interleave"
-_SHOWN_SIGNS = 40  # of a setting in a study's name, which is a folder's
-# A global batch is shared out among devices: with one of these keys the others' values may follow.
-_BATCHES = ("batch_size", "global_batch_size")
+_MAX_SETTING_CHARS = 40  # of a setting in a study's name, which is also a folder name
+# A global batch is split among devices: when one of these keys changes, the other's value may change too.
+_BATCH_AXES = ("batch_size", "global_batch_size")
 
 
 @dataclass(frozen=True)
 class InterleavedRuns:
-    """What is to be run in turns.
+    """A plan of interleaved runs.
 
     Attributes:
-        settings: Of A and of B, as the user wrote them.
-        keys: Of a configuration, those in which the sides may differ, as `hash_config` leaves them out.
-        pairs: Each cell under both settings, its first run.
-        left_out: What has no pair, a sentence each.
+        settings: The settings A and B, as the user wrote them.
+        keys: The keys of a configuration in which the sides may differ, as `hash_config` ignores them.
+        pairs: The first run of each cell under A and under B.
+        left_out: A sentence for each cell without a pair.
     """
 
     study: str
@@ -39,7 +41,7 @@ class InterleavedRuns:
     left_out: tuple[str, ...]
 
     def runs(self, num_rounds: int) -> list[Cell]:
-        """All runs, rounds outermost; in each the cells one after the other, each as A B B A."""
+        """List all runs: rounds outermost, then cells, each as A B B A."""
         return [
             run
             for first in range(0, 2 * num_rounds, 2)
@@ -47,36 +49,41 @@ class InterleavedRuns:
             for run in (_repeat(a, first), _repeat(b, first), _repeat(b, first + 1), _repeat(a, first + 1))
         ]
 
-    def only(self, kept: Iterable[Cell]) -> InterleavedRuns:
-        """Keep the pairs of which both sides are among these cells.
+    def only(self, chosen: Iterable[Cell]) -> InterleavedRuns:
+        """Keep the pairs whose cells are both among the chosen ones.
 
         Raises:
-            UserError: When there is none.
+            UserError: When no pair remains.
         """
-        hashes = {cell.config_hash for cell in kept}
+        hashes = {cell.config_hash for cell in chosen}
         pairs = tuple(pair for pair in self.pairs if all(cell.config_hash in hashes for cell in pair))
         if not pairs:
-            raise UserError("--only: no cell is left under both settings; name a key in which A and B are alike")
+            raise UserError("--only: no cell is left under both settings; choose by a key that A and B have in common")
         return replace(self, pairs=pairs)
 
     @property
     def hashes(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Of the configurations of A and of B."""
-        one, other = (frozenset(cell.config_hash for cell in side) for side in zip(*self.pairs, strict=True))
-        return one, other
+        """Return the configuration hashes of A and of B."""
+        a_hashes, b_hashes = (frozenset(cell.config_hash for cell in side) for side in zip(*self.pairs, strict=True))
+        return a_hashes, b_hashes
 
 
 def plan_interleaved(path: Path, overrides: Sequence[str], settings: tuple[str, str]) -> InterleavedRuns:
-    """Put each of a study's cells under both settings; baselines and the study's own repeats are left aside.
+    """Pair each of a study's cells under setting A with the same cell under setting B, without baselines and repeats.
 
-    The records get a study of their own, named after both settings: runs made at another time are never taken for one
-    side's.
+    The records belong to a study of their own, named after both settings, so that runs from another time are not mixed
+    in.
+
+    Args:
+        path: The study file.
+        overrides: `KEY=VALUE` settings for both sides.
+        settings: `KEY=VALUE` of A and of B.
 
     Raises:
-        UserError: When the study or a setting can't be read, or the settings make no pair of cells that differ.
+        UserError: When the study or a setting is invalid, or no cell differs between the settings.
     """
     if path.suffix == ".json":
-        raise UserError(f"{_OPTION}: {path} is a record; a study file (.toml) is needed")
+        raise UserError(f"{_OPTION}: {path} is a record; expected a study file (.toml)")
     keys = _keys(settings)
     sides, name = [], ""
     for setting in settings:
@@ -84,40 +91,41 @@ def plan_interleaved(path: Path, overrides: Sequence[str], settings: tuple[str, 
         study = study.model_copy(update={"repeats": 1, "baselines": False})
         name = f"{study.name}-{_slug(settings[0])}-vs-{_slug(settings[1])}"
         sides.append([cell.model_copy(update={"study": name}) for cell in expand(study)])
-    pairs, left_out = _paired(sides[0], sides[1], keys, settings)
+    pairs, left_out = _pair_cells(sides[0], sides[1], keys, settings)
     return InterleavedRuns(name, settings, keys, pairs, left_out)
 
 
 def _keys(settings: tuple[str, str]) -> tuple[str, ...]:
-    found: dict[str, None] = {}
+    keys: dict[str, None] = {}
     for setting in settings:
         key, equals, _ = setting.partition("=")
         key = key.strip().removeprefix("matrix.")
         table, _, name = key.partition(".")
         if not equals or (key not in AXES and (table not in SECTIONS or not name)):
             raise UserError(
-                f"{_OPTION} {setting}: KEY=VALUE of one cell is needed, e.g. training.compile=true or matrix.batch_size=[8]"
+                f"{_OPTION} {setting}: expected KEY=VALUE of a cell, e.g. training.compile=true or matrix.batch_size=[8]"
             )
         if key == "training.seeds":
             raise UserError(f"{_OPTION} {setting}: both sides train with the study's seeds")
-        found |= dict.fromkeys((*_BATCHES, key) if key in (*_BATCHES, "device") else (key,))
-    return tuple(found)
+        keys |= dict.fromkeys((*_BATCH_AXES, key) if key in (*_BATCH_AXES, "device") else (key,))
+    return tuple(keys)
 
 
-def _paired(
-    one: Sequence[Cell], other: Sequence[Cell], keys: tuple[str, ...], settings: tuple[str, str]
+def _pair_cells(
+    a_cells: Sequence[Cell], b_cells: Sequence[Cell], keys: tuple[str, ...], settings: tuple[str, str]
 ) -> tuple[tuple[tuple[Cell, Cell], ...], tuple[str, ...]]:
-    sides = [{hash_config(cell.config, ignore=keys): cell for cell in side} for side in (one, other)]
-    for cells, setting in zip((one, other), settings, strict=True):
-        rests = Counter(hash_config(cell.config, ignore=keys) for cell in cells)
-        if any(count > 1 for count in rests.values()):
+    """Pair the cells that differ in nothing but `keys`; returns the pairs and a sentence per unpaired cell."""
+    sides = [{hash_config(cell.config, ignore=keys): cell for cell in side} for side in (a_cells, b_cells)]
+    for cells, setting in zip((a_cells, b_cells), settings, strict=True):
+        counts = Counter(hash_config(cell.config, ignore=keys) for cell in cells)
+        if any(count > 1 for count in counts.values()):
             raise UserError(f"{_OPTION} {setting}: gives some cells several values; each side has one")
     pairs, left_out = [], []
-    for rest in dict.fromkeys([*sides[0], *sides[1]]):
-        a, b = sides[0].get(rest), sides[1].get(rest)
+    for common in dict.fromkeys([*sides[0], *sides[1]]):
+        a, b = sides[0].get(common), sides[1].get(common)
         if a is None or b is None:
-            alone, which = (b, "A") if a is None else (a, "B")
-            left_out.append(f"{alone.label if alone else ''}: the study has no such cell under {which}.")
+            unpaired, side = (b, "A") if a is None else (a, "B")
+            left_out.append(f"{unpaired.label if unpaired else ''}: the study has no such cell under {side}.")
         elif a.config_hash == b.config_hash:
             left_out.append(f"{a.label}: both settings measure the same.")
         else:
@@ -134,7 +142,7 @@ def _repeat(cell: Cell, repeat: int) -> Cell:
 
 
 def _slug(setting: str) -> str:
+    """Make a setting part of a folder name: `training.lr=1e-3` becomes `lr-1e-3`."""
     key, _, value = setting.strip().removeprefix("matrix.").partition("=")
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{key.rpartition('.')[2].strip()}={value}".replace("=", "-"))[
-        :_SHOWN_SIGNS
-    ].strip("_")
+    text = f"{key.rpartition('.')[2].strip()}={value}".replace("=", "-")
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:_MAX_SETTING_CHARS].strip("_")

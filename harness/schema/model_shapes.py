@@ -1,4 +1,4 @@
-"""BERT's sizes: of the standard shapes, or read from a model's config.json (no torch)."""
+"""BERT's dimensions: a standard shape, or read from a model's config.json. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.schema.settings import ModelSettings
 
-# Hidden size, layers and heads of the sizes in Turc et al. 2019 (arXiv:1908.08962) and Devlin et al. 2018.
+# Hidden size, layers and heads of the models of Turc et al. 2019 (arXiv:1908.08962) and Devlin et al. 2018.
 STANDARD_SHAPES = {
     "bert-tiny": (128, 2, 2),
     "bert-mini": (256, 4, 4),
@@ -22,7 +22,7 @@ STANDARD_SHAPES = {
 
 @dataclass(frozen=True)
 class ModelShape:
-    """BERT's sizes; of a DistilBERT `distil` is true."""
+    """The dimensions of a BERT, or of a DistilBERT where `distil` is true."""
 
     hidden: int
     layers: int
@@ -37,33 +37,33 @@ class ModelShape:
 
     @property
     def layer_parameters(self) -> int:
-        """Of one layer: four square products, two of the feed-forward part, their biases and two LayerNorms."""
+        """Parameters of one layer: its weight matrices, their biases and two LayerNorms."""
         return self.layer_products + 4 * self.hidden + self.intermediate + self.hidden + 4 * self.hidden
 
     @property
     def layer_products(self) -> int:
-        """Elements of a layer's weight matrices."""
+        """Elements of one layer's weight matrices: four of attention, two of the feed-forward block."""
         return 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
 
     @property
     def embedding_parameters(self) -> int:
-        """Words, positions, token types and a LayerNorm."""
+        """Parameters of the word, position and token type embeddings and their LayerNorm."""
         return (self.vocab + self.positions + self.token_types + 2) * self.hidden
 
     def head_parameters(self, num_labels: int) -> int:
-        """The pooler (DistilBERT: the first layer of its classifier), and the classifier."""
+        """Return the parameters of the pooler (DistilBERT: pre-classifier) and the classifier."""
         return self.hidden**2 + self.hidden + (self.hidden + 1) * num_labels
 
     def parameters(self, num_labels: int) -> int:
-        """All that there are."""
+        """Return the parameters of the whole model."""
         return self.embedding_parameters + self.layers * self.layer_parameters + self.head_parameters(num_labels)
 
 
-def shape_of(settings: ModelSettings, folder: Path | None) -> ModelShape:
-    """Read a model's sizes from the study, or from the `config.json` in its folder.
+def load_model_shape(settings: ModelSettings, folder: Path | None) -> ModelShape:
+    """Read a model's dimensions from the study, or from `config.json` in the model's folder.
 
     Raises:
-        UserError: When there is no such file, or it describes no BERT.
+        UserError: When the file is missing, or does not describe a BERT.
     """
     if settings.shape is not None:
         hidden, layers, heads = STANDARD_SHAPES[settings.shape]
@@ -81,18 +81,19 @@ def shape_of(settings: ModelSettings, folder: Path | None) -> ModelShape:
 
 def _read_shape(name: str, folder: Path | None) -> ModelShape:
     try:
-        told = json.loads(((folder or Path(name)) / "config.json").read_text(encoding="utf-8"))
-        if told["model_type"] == "distilbert":
+        config = json.loads(((folder or Path(name)) / "config.json").read_text(encoding="utf-8"))
+        if config["model_type"] == "distilbert":
             return ModelShape(
-                hidden=told["dim"], layers=told["n_layers"], heads=told["n_heads"], intermediate=told["hidden_dim"],
-                vocab=told["vocab_size"], positions=told["max_position_embeddings"], token_types=0,
-                attention_dropout=told["attention_dropout"], hidden_dropout=told["dropout"], distil=True,
+                hidden=config["dim"], layers=config["n_layers"], heads=config["n_heads"],
+                intermediate=config["hidden_dim"], vocab=config["vocab_size"],
+                positions=config["max_position_embeddings"], token_types=0,
+                attention_dropout=config["attention_dropout"], hidden_dropout=config["dropout"], distil=True,
             )  # fmt: skip
         return ModelShape(
-            hidden=told["hidden_size"], layers=told["num_hidden_layers"], heads=told["num_attention_heads"],
-            intermediate=told["intermediate_size"], vocab=told["vocab_size"],
-            positions=told["max_position_embeddings"], token_types=told.get("type_vocab_size", 2),
-            attention_dropout=told["attention_probs_dropout_prob"], hidden_dropout=told["hidden_dropout_prob"],
+            hidden=config["hidden_size"], layers=config["num_hidden_layers"], heads=config["num_attention_heads"],
+            intermediate=config["intermediate_size"], vocab=config["vocab_size"],
+            positions=config["max_position_embeddings"], token_types=config.get("type_vocab_size", 2),
+            attention_dropout=config["attention_probs_dropout_prob"], hidden_dropout=config["hidden_dropout_prob"],
         )  # fmt: skip
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"model {name!r}: its config.json does not tell BERT's sizes ({error})") from None
+        raise UserError(f"model {name!r}: can't read BERT's dimensions from its config.json ({error})") from None

@@ -1,4 +1,4 @@
-"""What a process that labels a file is told."""
+"""The input of a process that labels a file, and the names of its unfinished output."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from pathlib import Path
 
 from harness.schema.settings import Count, DeviceKind, Precision, SeqLen, Settings
 
-# Rows that are read, tokenised, sorted by length and written together: what a kill can cost.
+# Rows that are read, tokenised, sorted by length and written together; a kill loses at most one window.
 WINDOW_ROWS = 2048
 
 
 class PredictJob(Settings):
-    """A file to label, by which model and how.
+    """A file to label, with which model and how.
 
     Attributes:
-        model: A folder with config.json, model.safetensors and tokenizer.json.
-        text: Columns of the text; several are joined, see text_stream.py.
-        pair: Column of a second text, or None.
+        model: Folder with config.json, model.safetensors and tokenizer.json.
+        text: Text columns; text_stream.py joins several.
+        pair: Column of a second text; None for single texts.
         carried: Columns that are copied to the output.
-        seq_len: Tokens at most, special tokens included.
-        threads: CPU threads, of the tokenizer and of torch.
+        batch_size: Rows per batch.
+        seq_len: Maximum tokens, special tokens included.
+        threads: CPU threads of the tokenizer and of torch.
     """
 
     model: str
@@ -37,12 +38,12 @@ class PredictJob(Settings):
 
 
 def progress_paths(out: Path) -> tuple[Path, Path, Path]:
-    """Where an output lies until it is whole, what notes how far it came, and the lock of who writes it."""
+    """Return the paths of an unfinished output, of its progress note, and of its writer's lock."""
     partial, note, lock = (out.with_name(f"{out.name}.{end}") for end in ("partial", "progress.json", "lock"))
     return partial, note, lock
 
 
 def restart(out: Path) -> None:
-    """Forget an unfinished output."""
+    """Delete an unfinished output."""
     for path in progress_paths(out):
         path.unlink(missing_ok=True)

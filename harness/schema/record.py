@@ -1,11 +1,11 @@
-"""The schema of a record: what one run of one cell left behind.
+"""The record of one run of one cell.
 
-History of `SCHEMA_VERSION` (frozen records of each are in tests/fixtures/records; older ones are upgraded on reading):
-    1: first.
-    2: where the memory went, who else held it and whether it grew; caps; GPU readings; exposed communication; compile
-        and activation checkpointing; a global batch that no device's batch tells.
-    3: what the cloud's metadata service said of the machine; joules by counters.
-    4: FLOPs of a counted step and the machine's peak beside it; what disturbed the machine; a ladder's rungs.
+History of `SCHEMA_VERSION`; older records are upgraded on reading, and tests/fixtures/records has frozen ones of each:
+    1: first version.
+    2: memory breakdown, other memory users, memory growth; memory caps; GPU readings; exposed communication; compile
+        and activation checkpointing; global batches that devices can't share evenly.
+    3: the instance that the cloud's metadata service reports; energy counters.
+    4: counted FLOPs and the calibrated peak; disturbances of the machine; ladders.
 """
 
 from __future__ import annotations
@@ -28,21 +28,19 @@ from harness.schema.host_record import (
     MemoryCapFacts,
     StatedInstance,
 )
+from harness.schema.inputs_record import DataFacts, ModelFacts
 from harness.schema.settings import Settings
-from harness.schema.training_record import Baseline, DataFacts, ModelFacts, Phases, ProgressMark, Training
+from harness.schema.training_record import Baseline, Phases, ProgressMark, Training
 
 SCHEMA_VERSION = 4
 
-
-# Raised by hand when a change of the measuring code could move a figure: older records become stale.
+# Raise it when a change of the measuring code could change a figure: records with an older version become stale.
 # 2: DDP no longer broadcasts buffers; a process's resident set is read between steps.
 MEASURING_VERSION = 2
 
-
 Outcome = Literal["ok", "oom", "timeout", "crashed", "diverged", "unsupported", "skipped", "interrupted", "preempted"]
 
-
-# An outcome that measuring again would repeat; the others are run anew.
+# Outcomes that another run would repeat; cells with another outcome are run again.
 FINISHED: frozenset[str] = frozenset({"ok", "oom", "timeout", "diverged", "unsupported"})
 
 
@@ -50,16 +48,32 @@ class Record(Settings):
     """One run of one cell, self-contained.
 
     Attributes:
-        rung: Of a study that is a ladder, the cell's place in it, from 0.
-        stderr_tail: Last lines of each rank, scrubbed.
-        marks: Kept of a cell that failed too: how far it came.
-        cap: None where memory was not limited.
-        held_bytes: Rank 0's after every step up to its last mark, of a cell that did not live to tell; where it did,
-            `training` has those of every rank.
-        detected: None where no metadata service was asked, or none answered.
-        start_method: None when no process was started.
-        energy: None where the machine has no counter that the harness may read.
-        is_made_up: Nothing in it was measured: it serves a test, and a report of it says so across its page.
+        measuring_version: Version of the measuring code.
+        cell: The cell's name, without seed and repeat.
+        repeat: Index of the run among those of equal seed.
+        rung: The cell's index in a ladder study; None elsewhere.
+        config_hash: Hash of the configuration, see `hash_config`.
+        reason: Why the outcome is not `ok`; None otherwise.
+        stderr_tail: Last lines of each rank's stderr, without personal data.
+        started_at: When the parent submitted the cell.
+        duration_s: Seconds from then to the end of the cell's processes.
+        git: None when the harness does not run from a git checkout.
+        packages: Versions of all installed packages by lower-case name.
+        stated: None when the user stated no instance.
+        detected: None when no metadata service was asked, or none answered.
+        load: None when no process was started.
+        start_method: How the cell's process was started; None when none was.
+        model: None when the run ended before the model was loaded.
+        data: None when the run ended before the data was loaded.
+        marks: Progress of the run; failed runs have it too.
+        cap: None without a memory cap.
+        gpu_readings: Empty on a CPU.
+        held_bytes: Rank 0's memory after each step in bytes, for failed runs only; successful runs store every rank's
+            in `training`.
+        energy: None when the machine has no readable energy counter.
+        is_made_up: Whether the record is synthetic, for tests; reports of such records carry a notice.
+        training: None for baselines and failed runs.
+        baseline: None for fine-tuning and failed runs.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -97,15 +111,15 @@ class Record(Settings):
 
 
 def was_fitted_on_part(record: Record) -> bool:
-    """Whether a baseline did not see all its training rows."""
-    fitted = record.baseline.num_fitted if record.baseline else None
-    return fitted is not None and record.data is not None and fitted < record.data.train.num_rows
+    """Return whether a baseline used only a part of its training rows."""
+    num_fitted = record.baseline.num_fitted if record.baseline else None
+    return num_fitted is not None and record.data is not None and num_fitted < record.data.train.num_rows
 
 
 def to_json(record: Record) -> str:
-    """Render as indented JSON with sorted keys, each array of numbers on one line."""
+    """Render a record as indented JSON with sorted keys and each array of numbers on one line."""
     text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    # A raw line break stands outside every JSON string, so no text can match.
+    # JSON strings contain no raw line breaks, so the pattern can't match inside one.
     return re.sub(r"\[\n([-\d.eE+,\s]+?)\n\s*\]", _on_one_line, text) + "\n"
 
 
@@ -114,19 +128,22 @@ def _on_one_line(array: re.Match[str]) -> str:
 
 
 def upgrade_record(fields: dict[str, Any]) -> Record:
-    """Check a record's fields as read from JSON, upgrading older versions: what they do not hold was not measured.
+    """Build a record from JSON fields of any schema version; fields that a version lacks count as not measured.
 
     Raises:
-        pydantic.ValidationError: When they are no record.
+        pydantic.ValidationError: When the fields are not those of a record.
     """
     return Record.model_validate(fields | {"schema_version": SCHEMA_VERSION})
 
 
 def parse_record(text: str | bytes) -> Record | None:
-    """Read a record of this schema version in one go; None of all else, which `from_fields` can say more about."""
+    """Parse a record of the current schema version; return None for anything else.
+
+    It is faster than `upgrade_record`, which handles older versions and reports errors.
+    """
     try:
         record = Record.model_validate_json(text)
     except ValidationError:
         return None
-    stated = "schema_version" in record.model_fields_set
-    return record if stated and record.schema_version == SCHEMA_VERSION else None
+    is_versioned = "schema_version" in record.model_fields_set
+    return record if is_versioned and record.schema_version == SCHEMA_VERSION else None

@@ -1,4 +1,4 @@
-"""TODO: say in one line what this module is for."""
+"""Accuracy and macro F1 of predicted labels, in plain Python."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from itertools import chain
 
 
 def accuracy(labels: Sequence[int], predictions: Sequence[int]) -> float:
-    """Share of examples whose prediction is their label."""
+    """Return the share of predictions that equal their label."""
     if len(labels) != len(predictions):
         raise ValueError(f"{len(labels)} labels, {len(predictions)} predictions")
-    # No line of Python for each example: a report asks thousands of records.
-    num_right: int = sum(map(operator.eq, labels, predictions))
-    return num_right / len(labels)
+    # map() avoids a Python-level loop: a report scores thousands of records.
+    num_correct: int = sum(map(operator.eq, labels, predictions))
+    return num_correct / len(labels)
 
 
 def macro_f1(labels: Sequence[int], predictions: Sequence[int]) -> float:
-    """F1 of each class that occurs among labels or predictions, averaged with equal weight."""
-    return _macro_f1_of(Counter(zip(labels, predictions, strict=True)))
+    """Return the unweighted mean F1 over the classes that occur among labels or predictions."""
+    return macro_f1_of_pairs(Counter(zip(labels, predictions, strict=True)))
 
 
-def _macro_f1_of(pairs: Counter[tuple[int, int]]) -> float:
+def macro_f1_of_pairs(pairs: Counter[tuple[int, int]]) -> float:
+    """Return macro F1 from the counts of (true, predicted) label pairs."""
     scores = []
     for label in sorted({*chain.from_iterable(pairs)}):
         hits = pairs[label, label]
-        wrong = sum(count for pair, count in pairs.items() if label in pair) - hits
-        scores.append(2 * hits / (2 * hits + wrong))
+        errors = sum(count for pair, count in pairs.items() if label in pair) - hits
+        scores.append(2 * hits / (2 * hits + errors))
     return sum(scores) / len(scores)

@@ -1,4 +1,4 @@
-"""What a study may say: every key, its default and what is allowed."""
+"""The study's settings: every key with its default, allowed values and description."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Settings(BaseModel):
-    """Base of every checked, frozen group of settings."""
+    """Base class of all frozen, checked models."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
@@ -46,15 +46,18 @@ def _check_trainable(value: object) -> object:
 
 
 def check_number(value: object) -> object:
-    """Refuse what pydantic would take for a number, before it does."""
-    # TOML's true would pass as the integer 1, and "16" as 16.
+    """Reject booleans and strings, which pydantic would convert to numbers.
+
+    Raises:
+        ValueError: For a boolean (TOML's true would become 1) or a string ("16" would become 16).
+    """
     if isinstance(value, bool | str):
         raise ValueError("a number")
     return value
 
 
 def _shorten_path(value: object) -> object:
-    # A record holds its configuration: no home folder's name may get there, nor a path that holds on one machine alone.
+    # Records store their configuration, so paths must not reveal the user's name or depend on the machine.
     if not isinstance(value, str) or not Path(value).is_absolute():
         return value
     for root, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
@@ -75,102 +78,115 @@ Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class ModelSettings(Settings):
-    """Which BERT is fine-tuned."""
+    """`[model]`: the model to fine-tune."""
 
-    name: Source = Field(PACKAGED_MODEL, description="the packaged model, a local folder, or a hub id")
+    name: Source = Field(
+        PACKAGED_MODEL, description="the packaged model, a local folder, or a model id of the Hugging Face Hub"
+    )
     init: Literal["pretrained", "random"] = Field(
-        "pretrained", description="`random` measures speed and memory alone: accuracy is then not measured"
+        "pretrained", description="`random`: random weights, to measure speed and memory only; accuracy is not measured"
     )
     shape: Shape | None = Field(
-        None, description='a standard BERT size instead of the model\'s own; needs `init = "random"`'
+        None, description='a standard BERT size instead of the model\'s own; requires `init = "random"`'
     )
-    num_layers: Count | None = Field(None, description="keep the first layers only (default: all)")
-    attention_dropout: Fraction | None = Field(None, description="default: the model's own")
-    hidden_dropout: Fraction | None = Field(None, description="default: the model's own")
+    num_layers: Count | None = Field(None, description="use only the first N layers (default: all)")
+    attention_dropout: Fraction | None = Field(
+        None, description="dropout probability of attention weights (default: the model's own)"
+    )
+    hidden_dropout: Fraction | None = Field(
+        None, description="dropout probability of hidden states (default: the model's own)"
+    )
 
 
 class DataSettings(Settings):
-    """Which labelled texts, and how many of them."""
+    """`[data]`: the labelled texts and their splits."""
 
     source: Source = Field(
         PACKAGED_DATA,
-        description="the packaged film reviews; a file, a glob of shards or a folder of them (.csv, .tsv, .jsonl, each also "
-        ".gz or .bz2; .parquet; .arrow); or a hub dataset's id",
+        description="the packaged film reviews; a file, a glob or a folder of files (.csv, .tsv, .jsonl, each also as .gz or "
+        ".bz2; .parquet; .arrow); or a dataset id of the Hugging Face Hub",
     )
-    text: Columns = Field("text", description="column of the text, or a list of columns that a blank joins")
-    pair: Column | None = Field(None, description="column of a second text: the two are read as a pair of segments")
-    label: Column = Field("label", description="column of the label: strings, whole numbers or true and false")
+    text: Columns = Field("text", description="text column, or a list of columns to join with a space")
+    pair: Column | None = Field(None, description="column of a second text; the model gets both as a sentence pair")
+    label: Column = Field("label", description="label column: strings, integers or booleans")
     on_bad_row: Literal["stop", "skip"] = Field(
-        "stop", description="at rows that can't be used; what is skipped is counted by kind in the record"
+        "stop", description="what to do at an unusable row; the record counts skipped rows by kind of problem"
     )
-    group_by: Column | None = Field(None, description="column whose groups never stand in two splits")
+    group_by: Column | None = Field(None, description="column of groups; rows of one group stay in one split")
     time_by: Column | None = Field(
-        None, description="column of times or numbers: the newest rows test, those before validate, the oldest train"
+        None,
+        description="column of times or numbers; the newest rows are the test split, those before them the validation split",
     )
-    stratify: bool = Field(False, description="every split has each label's share of the whole")
+    stratify: bool = Field(False, description="give every split the label proportions of the whole")
     val_source: Source | None = Field(
-        None, description="validation rows come from here alone; same columns as `source`"
+        None, description="separate source of the validation rows, with the same columns as `source`"
     )
-    test_source: Source | None = Field(None, description="the same of test rows")
-    num_train: Count | Literal["all"] = Field(2000, description='training rows, or `"all"`')
-    num_val: Count = Field(500, description="validation rows: everything that chooses looks at these")
-    num_test: Count = Field(1000, description="test rows: looked at once, at the end")
+    test_source: Source | None = Field(
+        None, description="separate source of the test rows, with the same columns as `source`"
+    )
+    num_train: Count | Literal["all"] = Field(2000, description='number of training rows, or `"all"`')
+    num_val: Count = Field(500, description="number of validation rows; every choice is based on these")
+    num_test: Count = Field(1000, description="number of test rows; evaluated once, after training")
     seed: Annotated[int, BeforeValidator(check_number), Field(ge=0)] = Field(
-        0, description="of the split and the subset"
+        0, description="random seed of the split and the subset"
     )
-    store_texts: bool = Field(True, description="false: no text or token of the data in any record or report")
+    store_texts: bool = Field(True, description="`false`: no record or report contains text or tokens of the data")
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        """Of the first segment."""
+        """Return the columns of the first segment as a tuple."""
         return (self.text,) if isinstance(self.text, str) else self.text
 
 
 class TrainingSettings(Settings):
-    """The recipe."""
+    """`[training]`: the training recipe."""
 
-    epochs: Annotated[Number, Field(gt=0)] = Field(2, description="passes over the training rows")
-    max_steps: Count | None = Field(None, description="optimiser updates; overrides epochs")
+    epochs: Annotated[Number, Field(gt=0)] = Field(2, description="number of passes over the training rows")
+    max_steps: Count | None = Field(None, description="number of optimizer updates; overrides `epochs`")
     lr: Annotated[Number, Field(gt=0)] = Field(1e-4, description="peak learning rate at `lr_base_batch_size`")
-    optimizer: Optimizer = Field("adamw", description="fused where torch has it; `sgd` has momentum 0")
-    schedule: Schedule = Field("linear", description="`linear`: decays to 0 at the last update")
-    warmup_fraction: Fraction = Field(0.1, description="share of updates in which the rate rises from 0")
-    weight_decay: Annotated[Number, Field(ge=0)] = Field(0.01, description="not on biases and LayerNorm")
-    lr_scaling: LrScaling = Field("sqrt", description="how lr grows with the global batch")
-    lr_base_batch_size: Count = Field(16, description="the global batch at which lr holds as written")
-    grad_accum: Count = Field(1, description="micro-batches an update")
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
-        (0,), description="one run each, so that accuracy's noise is seen"
+    optimizer: Optimizer = Field("adamw", description="fused where torch supports it; `sgd` has momentum 0")
+    schedule: Schedule = Field(
+        "linear", description="learning rate after warm-up; `linear` decays to 0 at the last update"
     )
-    eval_every: Annotated[Number, Field(gt=0)] = Field(0.5, description="share of an epoch between validations")
+    warmup_fraction: Fraction = Field(0.1, description="share of updates in which the learning rate rises from 0")
+    weight_decay: Annotated[Number, Field(ge=0)] = Field(0.01, description="not applied to biases and LayerNorm")
+    lr_scaling: LrScaling = Field("sqrt", description="how the learning rate scales with the global batch size")
+    lr_base_batch_size: Count = Field(16, description="global batch size for which `lr` is stated")
+    grad_accum: Count = Field(1, description="micro-batches per optimizer update")
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
+        (0,), description="one run per seed; they show the noise of accuracy"
+    )
+    eval_every: Annotated[Number, Field(gt=0)] = Field(0.5, description="epochs between validations; may be a fraction")
     target_accuracy: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
-        None, description="on validation; time and dollars to reach it are reported"
+        None, description="validation accuracy; the report shows time and cost to reach it"
     )
     stop_at_target: bool = Field(
-        False, description="training ends with the first validation that reaches `target_accuracy`"
+        False, description="end training at the first validation that reaches `target_accuracy`"
     )
     activation_checkpointing: bool = Field(
-        False, description="keep each layer's input alone and compute the rest again in the backward pass"
+        False, description="store only each layer's input and recompute the rest in the backward pass"
     )
-    compile: bool = Field(False, description="torch.compile; its seconds are kept apart from training's")
+    compile: bool = Field(
+        False, description="use torch.compile; compile time is reported separately from training time"
+    )
     allocator: Allocator = Field(
         "system",
-        description="`mmap`: glibc gives and takes back every block of 64 KiB and more by itself, so that nothing fragments",
+        description="`mmap`: glibc's malloc maps every block of 64 KiB or more separately, which avoids fragmentation",
     )
-    allow_slow_precision: bool = Field(False, description="run bf16 even where the CPU has no instructions for it")
-    chunks: Count = Field(1, description="the training rows come in so many; a validation after each")
+    allow_slow_precision: bool = Field(False, description="run bf16 even on CPUs without bf16 instructions")
+    chunks: Count = Field(1, description="number of chunks of the training rows; a validation follows each")
     chunk_order: ChunkOrder = Field(
         "shuffled",
-        description="`shuffled`: all rows are there from the start, the same training as without chunks; `arrival`: each "
-        "chunk, in the order of rows, is gone through `epochs` times before the next",
+        description="`shuffled`: the same training as without chunks; `arrival`: chunks in the order of rows, each trained "
+        "for `epochs` epochs before the next",
     )
     checkpoint_every_s: Annotated[Number, Field(gt=0)] = Field(
-        600, description="`harness train` alone: seconds from one checkpoint to the next, at a step boundary"
+        600, description="seconds between checkpoints, rounded up to a step boundary; `harness train` only"
     )
     keep_model: bool = Field(
         False,
-        description="save the model of the best validation under results/models, ready for `harness predict`; the test "
-        "evaluation is then of that model",
+        description="save the model of the best validation under results/models, for `harness predict`; the test "
+        "evaluation then uses that model",
     )
 
     @field_validator("seeds", mode="after")
@@ -182,53 +198,59 @@ class TrainingSettings(Settings):
 
 
 class LimitSettings(Settings):
-    """When to stop."""
+    """`[limits]`: when to stop."""
 
     timeout_s: Annotated[Number, Field(gt=0)] = Field(
-        3600, description="a cell running longer is ended, outcome `timeout`"
+        3600, description="seconds after which a cell is ended with outcome `timeout`"
     )
     memory_limit_gib: Annotated[Number, Field(gt=0)] | None = Field(
         None,
-        description="the cell runs under this cap on its memory (a GPU's, on a GPU): would it fit a smaller machine?",
+        description="memory cap of the cell (of the GPU's memory, on a GPU); shows whether it fits a smaller machine",
     )
     max_train_s: Annotated[Number, Field(gt=0)] | None = Field(
         None,
-        description="training stops at the first step boundary after this; the cell stays `ok`, and says so",
+        description="training stops at the first step boundary after this many seconds; the outcome stays `ok`",
     )
     budget_minutes: Annotated[Number, Field(gt=0)] | None = Field(
-        None, description="no cell is started that is estimated to end after this"
+        None, description="no cell starts whose estimated end is later than this"
     )
-    budget_usd: Annotated[Number, Field(gt=0)] | None = Field(None, description="as minutes, at the machine's price")
+    budget_usd: Annotated[Number, Field(gt=0)] | None = Field(
+        None, description="as `budget_minutes`, in dollars at the machine's price"
+    )
 
 
 class MatrixSettings(Settings):
-    """The axes; keys of the other tables are swept beside them, as `"training.lr" = [...]`."""
+    """`[matrix]`: the axes. Keys of other tables are swept here too, as `"training.lr" = [...]`."""
 
     batch_size: tuple[Count, ...] | None = Field(
-        None, min_length=1, description="examples a device and micro-batch (default: 16)"
+        None, min_length=1, description="rows per device and micro-batch (default: 16)"
     )
     global_batch_size: tuple[Count, ...] | None = Field(
-        None, min_length=1, description="examples an update, shared out among devices: instead of batch_size"
+        None, min_length=1, description="rows per optimizer update, split among devices; replaces `batch_size`"
     )
-    seq_len: tuple[SeqLen, ...] = Field((64,), min_length=1, description="tokens at most, special tokens included")
-    precision: tuple[Precision, ...] = Field(("fp32",), min_length=1, description="tf32 and fp16 on GPUs alone")
+    seq_len: tuple[SeqLen, ...] = Field(
+        (64,), min_length=1, description="maximum tokens per row, special tokens included"
+    )
+    precision: tuple[Precision, ...] = Field(("fp32",), min_length=1, description="`tf32` and `fp16` need a GPU")
     device: tuple[DeviceName, ...] = Field(
         ("cpu",), min_length=1, description="cpu, gpu, cpu-ddpN, gpu-ddpN, gpu-ddp (all GPUs)"
     )
     padding: tuple[Padding, ...] = Field(
         ("longest",),
         min_length=1,
-        description="to seq_len (`max`), to the batch's longest, or that with batches grouped by length",
+        description="`max`: to `seq_len`; `longest`: to the batch's longest row; `grouped`: as `longest`, with rows grouped by "
+        "length",
     )
     trainable: tuple[Trainable, ...] = Field(
         ("all",),
         min_length=1,
-        description="`head`: encoder frozen, no backward through it; `topN`: the last N layers and the head, e.g. `top2`",
+        description="`head`: only the head, without a backward pass through the encoder; `topN`: the last N layers and the head, "
+        "e.g. `top2`",
     )
     threads: tuple[Count, ...] | None = Field(
         None,
         min_length=1,
-        description="CPU threads of the cell, shared out among ranks (default: all usable cores)",
+        description="CPU threads of the cell, split among ranks (default: all usable cores)",
     )
 
 
@@ -243,20 +265,20 @@ TABLES: dict[str, type[Settings]] = SECTIONS | {"matrix": MatrixSettings}
 
 
 class Study(Settings):
-    """A whole study.
+    """A study.
 
     Attributes:
-        sweeps: Values of `section.key` axes, in file order, each checked against its section.
-        exclude: Rules; a cell that matches every key of one is left out.
-        include: Whole cells, as axis -> value.
+        sweeps: Values of the `section.key` axes, in file order, each checked against its section.
+        exclude: Rules; a cell that matches every key of a rule is left out.
+        include: Additional cells, as axis -> value.
     """
 
-    name: str = Field("study", description="folder of its records (default: the file's name)")
-    repeats: Count = Field(1, description="runs of every cell with the same seed: timing's noise")
-    baselines: bool = Field(True, description="also run majority class and TF-IDF with logistic regression")
-    ladder: bool = Field(
-        False, description="the cells are rungs: each is compared with the first, at the accuracy that this one reaches"
+    name: str = Field("study", description="folder of the study's records (default: the file's name)")
+    repeats: Count = Field(1, description="runs of every cell with the same seed; they show the noise of timings")
+    baselines: bool = Field(
+        True, description="also run two baselines: majority class, and TF-IDF with logistic regression"
     )
+    ladder: bool = Field(False, description="compare each cell with the first, at the accuracy that the first reaches")
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
@@ -275,14 +297,14 @@ class Study(Settings):
 
 
 def num_trained_layers(trainable: str, num_layers: int) -> int:
-    """How many of a model's layers are trained; its embeddings are with `all` alone."""
+    """Return the number of trained layers; embeddings are trained with `all` only."""
     if trainable.startswith("top"):
         return min(num_layers, int(trainable.removeprefix("top")))
     return num_layers if trainable == "all" else 0
 
 
 def describe_keys() -> str:
-    """Every key of a study file as a table in Markdown: key, default, meaning. bench/README.md holds it."""
+    """Render every key of a study file as a Markdown table: key, default, meaning. bench/README.md contains it."""
     lines = ["| key | default | meaning |", "|---|---|---|"]
     top = {key: field for key, field in Study.model_fields.items() if key in ("name", "repeats", "baselines", "ladder")}
     for section, fields in [("", top), *((f"{name}.", model.model_fields) for name, model in TABLES.items())]:
@@ -294,5 +316,5 @@ def describe_keys() -> str:
 
 
 def _choices(annotation: object) -> str:
-    words = re.findall(r"Literal\[([^\]]+)\]", str(annotation))
-    return "; ".join(word.replace("'", "`") for word in words) + ": " if words else ""
+    literals = re.findall(r"Literal\[([^\]]+)\]", str(annotation))
+    return "; ".join(literal.replace("'", "`") for literal in literals) + ": " if literals else ""

@@ -1,4 +1,4 @@
-"""Where a step's time went, as a profiled cell tells it (no torch: the parent reads it)."""
+"""The time split of profiled training steps, as the worker reports it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ NUM_SHOWN_OPERATORS = 15
 
 
 class OperatorTime(Settings):
-    """One operator's own time, without what it called: of the CPU's threads, or of the GPU's kernels.
+    """One operator's self time: without the operators that it calls.
+
+    CPU operators count time on the CPU's threads, GPU kernels time on the GPU.
 
     Attributes:
-        num_calls: In all profiled steps.
-        self_s: In all profiled steps.
+        num_calls: Calls in all profiled steps.
+        self_s: Seconds in all profiled steps.
     """
 
     name: str
@@ -22,15 +24,17 @@ class OperatorTime(Settings):
 
 
 class StepProfile(Settings):
-    """What torch.profiler saw of some steps; rank 0's, with its overhead.
+    """What torch.profiler recorded on rank 0, its own overhead included.
 
     Attributes:
-        device: What computed: `cpu` or `cuda`.
-        step_s: Of each profiled step.
-        phases_s: Of PHASES, summed over the steps.
-        all_reduce_s: In which gradients were on their way, summed; it lies within the backward passes. None for one process.
-        idle_s: Outside of data: in which no operator ran (CPU, this rank's thread), or no kernel (GPU); summed.
-        operators: Those with most own time, most first.
+        device: Where the model ran: `cpu` or `cuda`.
+        step_s: Seconds of each profiled step.
+        phases_s: Seconds of each of PHASES, summed over the steps.
+        all_reduce_s: Seconds during which an all-reduce of gradients was running, summed; part of the backward phase.
+            None with a single process.
+        idle_s: Seconds outside the data phase without a running operator (CPU: on this rank's thread) or kernel (GPU),
+            summed.
+        operators: The operators with the most self time, largest first.
     """
 
     device: str
@@ -42,5 +46,5 @@ class StepProfile(Settings):
 
     @property
     def total_s(self) -> float:
-        """Of all profiled steps."""
+        """Return the seconds of all profiled steps."""
         return sum(self.step_s)

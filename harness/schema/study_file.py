@@ -1,4 +1,4 @@
-"""A study file (TOML) read into frozen settings, checked whole at the door."""
+"""Read a study file (TOML) into frozen settings and report every mistake in it at once."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import UserError, mistakes
+from harness.errors import UserError, invalid_file
 from harness.schema.settings import SECTIONS, MatrixSettings, Study
 
-_SHOWN_CHARACTERS = 60
+_MAX_SHOWN_CHARS = 60  # of a wrong value in an error message
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study file, with `KEY=VALUE` overrides (values in TOML: `matrix.seq_len=[512]`).
+    """Read a study file.
+
+    Args:
+        path: A TOML file; the study is named after it unless it has a `name`.
+        overrides: `KEY=VALUE` settings that replace those of the file, values in TOML: `matrix.seq_len=[512]`.
 
     Raises:
-        UserError: With every mistake of the file, one line each.
+        UserError: When the file can't be read, or has mistakes; one line each.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such study file (those that come with the harness are in bench/)") from None
+        raise UserError(f"{path}: no such study file (bench/ contains those of the harness)") from None
     except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, a study file (.toml) is needed") from None
+        raise UserError(f"{path}: is a folder; expected a study file (.toml)") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not TOML: {error}") from None
     raw.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-") or "study")
@@ -43,11 +47,11 @@ def _override(raw: dict[str, Any], override: str) -> None:
     try:
         parsed = tomllib.loads(f"value = {value}")["value"] if equals else None
     except tomllib.TOMLDecodeError:
-        parsed = value.strip()  # a bare word: a string
+        parsed = value.strip()  # a string may go without quotes
     if not equals or not table:
-        raise UserError(f"--set {override}: KEY=VALUE is needed, e.g. matrix.seq_len=[128]")
+        raise UserError(f"--set {override}: expected KEY=VALUE, e.g. matrix.seq_len=[128]")
     if name and not isinstance(raw.setdefault(table, {}), dict):
-        raise UserError(f"--set {override}: {table} is no table here, but {_shown(raw[table])}")
+        raise UserError(f"--set {override}: {table} is not a table but {_shown(raw[table])}")
     if name:
         raw[table][name] = parsed
     else:
@@ -55,17 +59,19 @@ def _override(raw: dict[str, Any], override: str) -> None:
 
 
 def parse_study(raw: Mapping[str, Any], where: str) -> Study:
-    """Check a parsed study; `where` begins the error's text.
+    """Check the content of a study file.
+
+    Args:
+        raw: The parsed TOML.
+        where: Start of the error message, such as the file's path.
 
     Raises:
-        UserError: With every mistake, one line each.
+        UserError: When there are mistakes; one line each.
     """
     problems: list[str] = []
     top = dict(raw)
-    for derived in ("sweeps",):
-        if derived in top:
-            problems.append(f'{derived}: unknown key; sweep a key as matrix."section.key" = [...]')
-            del top[derived]
+    if top.pop("sweeps", None) is not None:
+        problems.append('sweeps: unknown key; sweep a key as matrix."section.key" = [...]')
     top["matrix"], top["sweeps"] = _split_matrix(top.get("matrix", {}), problems)
     top["exclude"] = tuple(
         _check_rule(rule, f"exclude[{i}]", problems, single=False)
@@ -80,16 +86,22 @@ def parse_study(raw: Mapping[str, Any], where: str) -> Study:
     except ValidationError as error:
         problems = format_validation_error(error, Study) + problems
     if problems:
-        raise mistakes(where, problems)
+        raise invalid_file(where, problems)
     return study
 
 
 def format_validation_error(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
-    """One line for each of pydantic's findings: key path, what was found, what is allowed."""
-    found: dict[str, tuple[str, list[str]]] = {}
+    """Format pydantic's errors as one line per key: its path, the value found and what is allowed.
+
+    Args:
+        error: The validation error.
+        model: The model that was validated; its field names serve as suggestions for unknown keys.
+        prefix: Start of every line.
+    """
+    heads_and_messages: dict[str, tuple[str, list[str]]] = {}
     for item in error.errors():
         if item["type"] == "too_short" and item["input"]:
-            continue  # follows from members that are listed as wrong themselves
+            continue  # a consequence of wrong members, which are listed themselves
         loc = [part for part in item["loc"] if not _is_union_tag(part)]
         message = re.sub(r"^(Value error, )?(Input should be )?(allowed: )?", "", item["msg"])
         if item["type"] == "extra_forbidden":
@@ -97,10 +109,12 @@ def format_validation_error(error: ValidationError, model: type[BaseModel], pref
         else:
             head = f"found {_shown(item['input'])}; allowed: "
             if item["type"] == "literal_error":
-                message += _nearest(str(item["input"]), re.findall(r"'([^']+)'", message), others=False)
-        # A value that fits no member of a union has a finding for each member: one line, their words joined.
-        found.setdefault(prefix + _dotted(loc), (head, []))[1].append(message)
-    return [f"{path}: {head}{' or '.join(dict.fromkeys(messages))}" for path, (head, messages) in found.items()]
+                message += _nearest(str(item["input"]), re.findall(r"'([^']+)'", message), list_all=False)
+        # A value that fits no member of a union has one error per member: join them in one line.
+        heads_and_messages.setdefault(prefix + _dotted(loc), (head, []))[1].append(message)
+    return [
+        f"{path}: {head}{' or '.join(dict.fromkeys(messages))}" for path, (head, messages) in heads_and_messages.items()
+    ]
 
 
 def _is_union_tag(part: str | int) -> bool:
@@ -123,16 +137,17 @@ def _names_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     return list(model.model_fields)
 
 
-def _nearest(found: str, names: Sequence[str], *, others: bool = True) -> str:
-    close = difflib.get_close_matches(found, names, n=1)
+def _nearest(name: str, allowed: Sequence[str], *, list_all: bool = True) -> str:
+    """Suggest the most similar allowed name, or else list all allowed names."""
+    close = difflib.get_close_matches(name, allowed, n=1)
     if close:
         return f" (did you mean {close[0]!r}?)"
-    return f"; allowed: {', '.join(names)}" if others and names else ""
+    return f"; allowed: {', '.join(allowed)}" if list_all and allowed else ""
 
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+    return text if len(text) <= _MAX_SHOWN_CHARS else text[:_MAX_SHOWN_CHARS] + "..."
 
 
 def _tables(value: object, key: str, problems: list[str]) -> list[Mapping[str, Any]]:
@@ -143,7 +158,7 @@ def _tables(value: object, key: str, problems: list[str]) -> list[Mapping[str, A
 
 
 def _split_matrix(raw: object, problems: list[str]) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
-    """Part `[matrix]` into its own axes (checked by MatrixSettings) and the checked `section.key` sweeps."""
+    """Split `[matrix]` into axes, which MatrixSettings checks later, and checked `section.key` sweeps."""
     if not isinstance(raw, dict):
         problems.append(f"matrix: found {_shown(raw)}; allowed: a table, written [matrix]")
         return {}, {}
@@ -162,7 +177,7 @@ def _split_matrix(raw: object, problems: list[str]) -> tuple[dict[str, Any], dic
 
 
 def flat_items(raw: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Keys and values of tables within tables, each key with its tables' names before it."""
+    """List the values of nested tables, each with its dotted key."""
     pairs: list[tuple[str, Any]] = []
     for key, value in raw.items():
         pairs += flat_items(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
@@ -174,12 +189,12 @@ def _check_rule(rule: Mapping[str, Any], where: str, problems: list[str], *, sin
     for key, value in flat_items(rule):
         path = f"{where}.{key}" if "." not in key else f'{where}."{key}"'
         if single and isinstance(value, list) and key != "training.seeds":
-            problems.append(f"{path}: found {_shown(value)}; allowed: one value (an included cell is whole)")
+            problems.append(f"{path}: found {_shown(value)}; allowed: one value")
             continue
         values = value if isinstance(value, list) and not single else [value]
         check = _check_setting if "." in key else _check_axis
-        found = tuple(check(key, item, path, problems) for item in values)
-        checked[key] = found[0] if single else found
+        members = tuple(check(key, item, path, problems) for item in values)
+        checked[key] = members[0] if single else members
     return checked
 
 
@@ -187,7 +202,7 @@ def _check_axis(key: str, value: object, path: str, problems: list[str]) -> obje
     try:
         checked = MatrixSettings.model_validate({key: [value]})
     except ValidationError as error:
-        # The rule's own path stands for `key[0]`, or for an unknown key.
+        # Replace the path within MatrixSettings, `key[0]` or an unknown `key`, by the rule's path.
         problems += [
             path + line.removeprefix(f"{key}[0]").removeprefix(key)
             for line in format_validation_error(error, MatrixSettings)

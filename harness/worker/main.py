@@ -44,9 +44,10 @@ from harness.execution.messages import (
 from harness.execution.oom_messages import find_oom_message
 from harness.machine.malloc import mmap_large_blocks
 from harness.schema.cells import FineTuneConfig
+from harness.schema.diagnostics_record import MemoryParts
 from harness.schema.record import Outcome
 from harness.schema.settings import num_trained_layers
-from harness.schema.training_record import MemoryParts, PeakMemory
+from harness.schema.training_record import PeakMemory
 from harness.worker.best_model import BestModelSaver
 from harness.worker.checkpointer import CheckpointWriter
 from harness.worker.device import Unsupported, init_distributed

@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from harness.dataset.sources import WEIGHTS_FILE, ModelFiles
+from harness.schema.inputs_record import ModelFacts
 from harness.schema.model_shapes import STANDARD_SHAPES
 from harness.schema.settings import ModelSettings
-from harness.schema.training_record import ModelFacts
 
 # A layer's number in its parameters' names, of BERT's `encoder.layer.3.` and DistilBERT's `transformer.layer.3.`.
 _LAYER = re.compile(r"\.layer\.(\d+)\.")

@@ -17,7 +17,7 @@ from harness.machine.describe import num_ranks, unsupported_reason
 from harness.pricing.prices import PriceRow, PriceTable, burstable, find_instance, load_prices
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
-from harness.schema.model_shapes import ModelShape, shape_of
+from harness.schema.model_shapes import ModelShape, load_model_shape
 from harness.schema.record import Record
 from harness.workflows.memory_estimate import UNCHARGED_BYTES, MemoryPrediction, predict_peak
 
@@ -111,7 +111,7 @@ class BatchSizeSearch:
         folder = None
         if config.model.shape is None:
             folder = locate_model(config.model.name, weights=False).folder
-        self.shape: ModelShape = shape_of(config.model, folder)
+        self.shape: ModelShape = load_model_shape(config.model, folder)
         if config.seq_len > self.shape.positions:
             raise UserError(f"seq_len {config.seq_len} is beyond this model's {self.shape.positions} positions")
         self.num_ranks = num_ranks(config, machine)

@@ -25,9 +25,9 @@ from harness.errors import UserError
 from harness.execution.baselines import run_baseline
 from harness.machine.describe import describe_machine
 from harness.schema.cells import FineTuneConfig
-from harness.schema.model_shapes import shape_of
+from harness.schema.inputs_record import DataFacts
+from harness.schema.model_shapes import load_model_shape
 from harness.schema.settings import PACKAGED_DATA, DataSettings, ModelSettings
-from harness.schema.training_record import DataFacts
 from harness.store.record_files import own_records
 from harness.workflows.seq_len_advice import SeqLenAdvice, advise_seq_len, like_cells
 
@@ -260,6 +260,6 @@ def advise_on(
     )
     measured, same_data = like_cells(config, summaries, machine.id)
     return advise_seq_len(
-        found.lengths, shape_of(model, files.folder), len(found.classes),
+        found.lengths, load_model_shape(model, files.folder), len(found.classes),
         batch_size=batch_size, measured=measured, same_data=same_data,
     )  # fmt: skip

@@ -14,7 +14,8 @@ from harness.analysis.summary import Summary
 from harness.errors import UserError
 from harness.execution.sweep import NullListener, describe_environment, run_cells
 from harness.pricing.prices import load_prices, price_machine
-from harness.schema.cells import FineTuneConfig, expand, hash_config
+from harness.schema.cells import FineTuneConfig, hash_config
+from harness.schema.expansion import expand
 from harness.schema.record import Outcome, Record
 from harness.schema.settings import TABLES, Study
 from harness.schema.study_file import parse_study

@@ -144,7 +144,7 @@ def _circumstances(record: Record) -> list[str]:
     return [
         "## How it was made",
         "",
-        f"- Recipe: batch {config.nominal_batch}, {config.seq_len} tokens, {config.precision} on {config.device}, "
+        f"- Recipe: batch {config.named_batch_size}, {config.seq_len} tokens, {config.precision} on {config.device}, "
         f"{config.trainable} trained, seed {config.seed}; all of it is in the record, configuration {record.config_hash}.",
         f"- Machine: {_machine(record.machine)}.",
         f"- Versions: {', '.join([f'Python {record.machine.python}', *versions])}; harness {record.harness_version}{commit}.",

@@ -15,7 +15,8 @@ from harness.execution.jobs import Environment, PreparedCell
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
 from harness.execution.sweep import describe_environment
-from harness.schema.cells import Cell, expand
+from harness.schema.cells import Cell
+from harness.schema.expansion import expand
 from harness.schema.record import Record
 from harness.schema.study_file import parse_study
 

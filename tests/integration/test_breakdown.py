@@ -9,8 +9,8 @@ import pytest
 
 from harness.decision.memory_savings import explained
 from harness.machine.describe import describe_machine, unsupported_reason
-from harness.schema.cells import expand
-from harness.schema.model_shapes import shape_of
+from harness.schema.expansion import expand
+from harness.schema.model_shapes import load_model_shape
 from harness.schema.study_file import parse_study
 from harness.workflows.fit import MOST_TRIES, BatchSizeSearch, MemoryBudget, find_fit
 from harness.workflows.memory_estimate import predict_peak
@@ -68,7 +68,7 @@ def test_the_prediction_is_what_autograd_saves(bench, tiny_bert, tiny_distilbert
         batch_size=64,
     )
     parts = record.training.memory_parts
-    found = predict_peak(record.config, shape_of(record.config.model, folder), 2)
+    found = predict_peak(record.config, load_model_shape(record.config.model, folder), 2)
     saved, predicted = parts.activations_bytes, found.activations
     for name in saved.keys() | predicted.keys():
         # What is less than a hundredth of it all (ids, the last token, the loss) is not in the formula.
@@ -111,7 +111,7 @@ def test_ddp_holds_gradients_twice_and_sgd_no_state(bench, tiny_bert):
     assert parts.gradients_bytes == 2 * 4 * ALL
     assert parts.optimizer_bytes == 0
     assert parts.num_samples == 8
-    found = predict_peak(record.config, shape_of(record.config.model, tiny_bert), 2)
+    found = predict_peak(record.config, load_model_shape(record.config.model, tiny_bert), 2)
     assert found.moment.num_bytes == pytest.approx(parts.at_peak.num_bytes, rel=0.04)
 
 

@@ -38,7 +38,7 @@ def show_diagnosis(console: Console, found: Diagnosis) -> None:
     for finding in to_mend:
         console.print(f"  {escape(finding.name)}: {escape(finding.why)}", soft_wrap=True, highlight=False)
         # Commands are to be copied: a line each, however long.
-        console.print(f"      {escape(finding.mend or 'none')}", soft_wrap=True, highlight=False)
+        console.print(f"      {escape(finding.fix or 'none')}", soft_wrap=True, highlight=False)
     if isinstance(found.calibration, Calibration):
         _show_calibration(console, found.calibration)
     elif found.calibration is None:

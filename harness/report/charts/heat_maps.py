@@ -105,7 +105,7 @@ def _spans(members: Sequence[Priced]) -> bool:
 
 def _place(cell: Priced) -> tuple[int, int]:
     config = cell.summary.config
-    return (config.seq_len, config.nominal_batch) if isinstance(config, FineTuneConfig) else (0, 0)
+    return (config.seq_len, config.named_batch_size) if isinstance(config, FineTuneConfig) else (0, 0)
 
 
 def _group_name(cell: Priced, usual: Mapping[str, str], machines: dict[str, str]) -> str:

@@ -31,7 +31,7 @@ def input_rows(assumed: Assumptions, file: Literal["prices", "value"]) -> list[t
 def value_origin(assumed: Assumptions, group: str) -> str:
     """Whether the assumptions under a dotted name are the reader's."""
     names = [name for name, _, _ in _inputs(_group(assumed, group), group)]
-    given = sum(name in assumed.given for name in names)
+    given = sum(name in assumed.set_by_user for name in names)
     measured = sum(name in assumed.measured for name in names)
     if measured:
         yours = f"{given} of {len(names)} yours, " if given else ""
@@ -44,11 +44,11 @@ def value_origin(assumed: Assumptions, group: str) -> str:
 def count_given(assumed: Assumptions, file: Literal["prices", "value"]) -> tuple[int, int]:
     """How many of a file's assumptions are the reader's, and how many there are."""
     names = [name for name, _, _ in _inputs(getattr(assumed, file), file)]
-    return sum(name in assumed.given for name in names), len(names)
+    return sum(name in assumed.set_by_user for name in names), len(names)
 
 
 def _value_origin(name: str, assumed: Assumptions) -> str:
-    return YOURS if name in assumed.given else MEASURED if name in assumed.measured else EXAMPLE
+    return YOURS if name in assumed.set_by_user else MEASURED if name in assumed.measured else EXAMPLE
 
 
 def _group(assumed: Assumptions, group: str) -> BaseModel:

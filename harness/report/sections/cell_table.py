@@ -119,7 +119,7 @@ def _axes(cell: Priced) -> list[Field]:
         return [Field("", None, title="a baseline has none", numeric=index < 2) for index in range(6)]  # noqa: PLR2004
     threads = f"{config.threads} threads" if config.threads else ""
     return [
-        Field(f"{config.nominal_batch}", config.nominal_batch, "" if config.batch_size else "global"),
+        Field(f"{config.named_batch_size}", config.named_batch_size, "" if config.batch_size else "global"),
         Field(f"{config.seq_len}", config.seq_len),
         Field(config.precision, config.precision, numeric=False),
         Field(config.device, config.device, threads, numeric=False),

@@ -14,8 +14,8 @@ from harness.report.formatting import MoneyFormat, clean, memory, seconds
 from harness.report.labels import machine_labels, short_labels
 from harness.report.sections.cell_table import OUTCOMES
 from harness.schema.host_record import Machine
+from harness.schema.inputs_record import Example
 from harness.schema.record import Record
-from harness.schema.training_record import Example
 
 _PADS_SHOWN = 6
 _LONGEST_TOKEN = 60

@@ -194,7 +194,7 @@ def _labels(gain: Gain, assumed: Assumptions, money: MoneyFormat) -> str:
     """What the labels would cost that are more, at the reader's price or the example."""
     each, number = assumed.value.label_usd, gain.end - gain.start
     cost = formulas.upfront_usd(0.0, number, each, 0.0, 0.0)
-    whose = YOURS if "value.label_usd" in assumed.given else f"an {EXAMPLE}"
+    whose = YOURS if "value.label_usd" in assumed.set_by_user else f"an {EXAMPLE}"
     return f"; at {money.amount(each)} a label ({whose}) the {number:,} more labels cost {money.amount(cost)}"
 
 

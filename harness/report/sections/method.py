@@ -11,9 +11,9 @@ from harness.decision.memory_savings import split_record
 from harness.decision.scaling import scaling_series
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, listed, plural
+from harness.schema.inputs_record import DataFacts, ModelFacts
 from harness.schema.record import Record
 from harness.schema.settings import PACKAGED_MODEL
-from harness.schema.training_record import DataFacts, ModelFacts
 
 # From results/report/, where a report lies unless `--out` says otherwise; the path is also said in words.
 METHOD_URL = "../../docs/METHOD.md"

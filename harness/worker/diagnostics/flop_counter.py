@@ -14,7 +14,7 @@ from harness.dataset.batch_plan import Step
 from harness.dataset.corpus import TokenArrays
 from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
-from harness.schema.training_record import FlopCount
+from harness.schema.diagnostics_record import FlopCount
 from harness.worker.distributed import DistributedContext
 from harness.worker.train_loop import forward_backward
 from harness.worker.train_state import OnProgress, TrainState

@@ -18,7 +18,7 @@ from harness.dataset.batch_plan import Step
 from harness.dataset.corpus import TokenArrays
 from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
-from harness.schema.training_record import MemoryParts, StepPeak
+from harness.schema.diagnostics_record import MemoryParts, StepPeak
 from harness.worker.distributed import DistributedContext
 from harness.worker.evaluation import evaluation_batches, predict
 from harness.worker.meters import ResidentMemory, nvml_process_bytes

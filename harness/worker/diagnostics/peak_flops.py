@@ -17,7 +17,8 @@ from harness.dataset.batch_plan import Step
 from harness.dataset.corpus import TokenArrays
 from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
-from harness.schema.training_record import CalibratedPeak, FlopCount, ModelFacts
+from harness.schema.diagnostics_record import CalibratedPeak, FlopCount
+from harness.schema.inputs_record import ModelFacts
 from harness.worker.diagnostics.flop_counter import count_flops, middle_step
 from harness.worker.diagnostics.microbenchmarks import DTYPES, SIZES, copy_gb_per_s, room_bytes, wait
 from harness.worker.distributed import DistributedContext, all_gather_object

@@ -11,7 +11,8 @@ from harness.execution.jobs import Environment, TrainJob
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
 from harness.pricing.prices import gpu_peak_flops, load_prices
-from harness.schema.cells import Cell, expand
+from harness.schema.cells import Cell
+from harness.schema.expansion import expand
 from harness.schema.record import Record
 from harness.schema.study_file import parse_study
 from harness.store.record_files import save_record

@@ -7,7 +7,8 @@ import pytest
 from harness.analysis.flops_formula import training_flops
 from harness.analysis.mfu import compute_use, measure_mfu, moved_bytes, with_mfu
 from harness.analysis.summarize import summarize
-from harness.schema.training_record import MemoryParts, ModelFacts
+from harness.schema.diagnostics_record import MemoryParts
+from harness.schema.inputs_record import ModelFacts
 from tests.make_records import make_baseline, make_machine, make_memory_parts, make_record
 
 BERT_BASE = ModelFacts.model_validate(

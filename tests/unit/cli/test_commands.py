@@ -130,7 +130,7 @@ def test_an_unknown_instance_is_refused_before_anything_runs(study, tmp_path):
 
 
 def test_a_budget_in_dollars_is_held_at_the_price():
-    from harness.schema.cells import expand
+    from harness.schema.expansion import expand
     from harness.schema.study_file import parse_study
 
     cell = expand(parse_study({"limits": {"budget_usd": 0.5, "budget_minutes": 60}}, "s"))[0]

@@ -19,9 +19,7 @@ from harness.workflows import doctor
 from harness.workflows.doctor import Diagnosis
 from tests.make_records import make_record
 
-LOAD = Finding(
-    name="other load", value="1.00 of 2 cores", verdict="bad", why="shares [cores]", mend="kill " + "7 " * 60
-)
+LOAD = Finding(name="other load", value="1.00 of 2 cores", verdict="bad", why="shares [cores]", fix="kill " + "7 " * 60)
 DISK = Finding(name="disk of results", value="72.0 GiB free", verdict="good", why="records are written")
 CPU = DeviceCalibration(
     device="cpu",
@@ -47,7 +45,7 @@ def shown(found, width):
 @pytest.mark.parametrize("width", [80, 200])
 def test_every_line_is_there_and_commands_can_be_copied(width):
     text = shown(Diagnosis((LOAD, DISK), FOUND), width)
-    assert LOAD.mend.strip() in text
+    assert LOAD.fix.strip() in text
     assert "shares [cores]" in text
     assert ("records are written" in text) == (width == 200)
     assert "fp32 207 GFLOP/s (2048 square); bf16 1,433 GFLOP/s (4096 square); copy 48.5 GB/s" in text

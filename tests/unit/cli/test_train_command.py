@@ -13,7 +13,7 @@ from harness.cli.main import app
 from harness.errors import UserError
 from harness.execution.resumable import StopLimits, checkpoints_folder, choose_cell, plan_segment, remove_empty_folders
 from harness.execution.stop_flag import StopFlag, StopReason, graceful_stop
-from harness.schema.cells import expand
+from harness.schema.expansion import expand
 from harness.schema.study_file import parse_study
 from tests.make_priced import ASSUMED
 from tests.make_records import make_machine

@@ -18,7 +18,8 @@ from harness.decision.learning_curve import (
     train_seconds,
     whole_error,
 )
-from harness.schema.cells import BaselineConfig, expand
+from harness.schema.cells import BaselineConfig
+from harness.schema.expansion import expand
 from harness.schema.settings import DataSettings
 from harness.schema.study_file import load_study
 from tests.make_learning import ALL_ROWS, SIZES, curve_records, data_of

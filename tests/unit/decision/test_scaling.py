@@ -22,7 +22,9 @@ def priced(records, rates=None):
     if rates is None:
         return cells
     given = [
-        replace(summary, samples_per_s=Estimate(*rates[summary.config.device, summary.config.nominal_batch], "given"))
+        replace(
+            summary, samples_per_s=Estimate(*rates[summary.config.device, summary.config.named_batch_size], "given")
+        )
         for summary in (cell.summary for cell in cells)
     ]
     return price(given, lambda _summary: HOURLY)

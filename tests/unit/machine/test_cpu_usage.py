@@ -97,8 +97,8 @@ def test_load_is_judged_by_the_cores_that_a_cell_would_use(cores, usable, num_co
 def test_load_that_no_process_explains_is_told_as_such():
     found = load_finding(seen([("loop", 20, 0.75)], cores=1.25), 2, 2)
     assert found.value == "1.25 of 2 cores: loop (pid 20) 0.75, not to be told apart 0.50"
-    assert found.mend.startswith("kill 20 ")
-    assert load_finding(seen(cores=1.25), 2, 2).mend.startswith("none: ")
+    assert found.fix.startswith("kill 20 ")
+    assert load_finding(seen(cores=1.25), 2, 2).fix.startswith("none: ")
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,6 @@ def test_a_quota_is_bad_where_threads_outnumber_it_or_it_ran_out(monkeypatch, qu
     given = None if quota is None else Quota(quota, Path("/g/cpu.max"), "max")
     found = quota_finding(given, seen(throttled=throttled), 4, threads)
     assert found.verdict == verdict
-    assert (found.mend is None) == (verdict == "good")
-    if found.mend:
-        assert found.mend.startswith("echo max | sudo tee /g/cpu.max ")
+    assert (found.fix is None) == (verdict == "good")
+    if found.fix:
+        assert found.fix.startswith("echo max | sudo tee /g/cpu.max ")

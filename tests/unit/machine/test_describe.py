@@ -14,7 +14,8 @@ import pytest
 from harness.machine import describe as machine_module
 from harness.machine.cgroups import Quota
 from harness.machine.describe import describe_machine, num_ranks, num_threads, unsupported_reason
-from harness.schema.cells import BaselineConfig, expand
+from harness.schema.cells import BaselineConfig
+from harness.schema.expansion import expand
 from harness.schema.host_record import Gpu
 from harness.schema.study_file import parse_study
 from tests.make_nvml import CUT, ERROR_CODES, TWO, make_nvml

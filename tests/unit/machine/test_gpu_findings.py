@@ -40,34 +40,34 @@ def test_a_gpu_as_it_should_be(findings):
     found = findings(TWO[:1])
     assert list(found) == ["driver and CUDA", "persistence", "ECC", "MIG", "other GPU processes"]
     assert {finding.verdict for finding in found.values()} == {"good"}
-    assert all(finding.mend is None for finding in found.values())
+    assert all(finding.fix is None for finding in found.values())
 
 
 @pytest.mark.parametrize(
-    ("call", "answer", "name", "value", "mend"),
+    ("call", "answer", "name", "value", "fix"),
     [
         ("nvmlDeviceGetPersistenceMode", 0, "persistence", "off", "sudo nvidia-smi -i 1 -pm 1"),
         ("nvmlDeviceGetEccMode", (0, 1), "ECC", "off", "sudo nvidia-smi -i 1 -e 1, then restart"),
     ],
 )
-def test_a_setting_of_one_of_two_is_named_with_its_number(findings, call, answer, name, value, mend):
+def test_a_setting_of_one_of_two_is_named_with_its_number(findings, call, answer, name, value, fix):
     usual = {"nvmlDeviceGetPersistenceMode": 1, "nvmlDeviceGetEccMode": (1, 0)}[call]
     found = findings(TWO, **{call: lambda handle: answer if handle is TWO[1] else usual})
     assert found[f"{name} of GPU 0"].verdict == "good"
     seen = found[f"{name} of GPU 1"]
-    assert (seen.verdict, seen.value, seen.mend) == ("warn", value, mend)
+    assert (seen.verdict, seen.value, seen.fix) == ("warn", value, fix)
 
 
 def test_a_part_of_a_gpu_is_named(findings):
     found = findings([CUT])["MIG"]
     assert (found.verdict, found.value) == ("warn", "on")
-    assert found.mend.startswith("sudo nvidia-smi -i 0 -mig 0 ")
+    assert found.fix.startswith("sudo nvidia-smi -i 0 -mig 0 ")
 
 
 def test_hidden_gpus_leave_the_number_to_the_reader(findings, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     found = findings(TWO, nvmlDeviceGetPersistenceMode=0)["persistence"]
-    assert found.mend == "sudo nvidia-smi -i GPU -pm 1"
+    assert found.fix == "sudo nvidia-smi -i GPU -pm 1"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_other_processes_on_the_gpu_are_told_once_and_the_own_is_not(findings):
         nvmlDeviceGetGraphicsRunningProcesses=[process(77, 512 * MIB)],
     )["other GPU processes"]
     assert (found.verdict, found.value) == ("bad", "pid 77 512 MiB, pid 78")
-    assert found.mend.startswith("kill 77 78, ")
+    assert found.fix.startswith("kill 77 78, ")
     both = ["nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"]
     assert findings(TWO[:1], failing=both)["other GPU processes"].verdict == "not known"
 
@@ -115,7 +115,7 @@ def test_mig_without_an_instance_is_a_fault(findings):
 
 
 @pytest.mark.parametrize(
-    ("driver_cuda", "version", "cuda", "verdict", "mend"),
+    ("driver_cuda", "version", "cuda", "verdict", "fix"),
     [
         ("13.0", "2.13.0", "13.0", "good", None),
         ("12.2", "2.13.0+cu126", "12.6", "good", None),
@@ -124,11 +124,11 @@ def test_mig_without_an_instance_is_a_fault(findings):
         ("13.0", "not installed", None, "not known", "make setup"),
     ],
 )
-def test_a_driver_runs_cuda_of_its_own_major_version_and_older(monkeypatch, driver_cuda, version, cuda, verdict, mend):
+def test_a_driver_runs_cuda_of_its_own_major_version_and_older(monkeypatch, driver_cuda, version, cuda, verdict, fix):
     monkeypatch.setitem(sys.modules, "pynvml", make_nvml(TWO[:1]))
     gpu = describe_gpus().gpus[0].model_copy(update={"cuda_driver": driver_cuda})
     found = driver_finding(gpu, version, cuda)
-    assert (found.verdict, found.mend) == (verdict, mend)
+    assert (found.verdict, found.fix) == (verdict, fix)
 
 
 @pytest.mark.parametrize(

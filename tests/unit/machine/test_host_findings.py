@@ -40,7 +40,7 @@ def pages(root):
 def test_what_a_virtual_machine_does_not_tell_is_not_known(tmp_path):
     found = [*clock(tmp_path).values(), pages(tmp_path)]
     assert [finding.verdict for finding in found] == ["not known"] * 4
-    assert all(finding.mend.startswith("none: ") for finding in found)
+    assert all(finding.fix.startswith("none: ") for finding in found)
 
 
 def test_one_core_of_another_governor_is_seen(tmp_path):
@@ -50,11 +50,11 @@ def test_one_core_of_another_governor_is_seen(tmp_path):
     write(tmp_path / CPUS / "cpu11/cpufreq/scaling_governor", "powersave")
     found = clock(tmp_path)["clock governor"]
     assert (found.verdict, found.value) == ("warn", "performance, powersave")
-    assert found.mend == "sudo cpupower frequency-set -g performance"
+    assert found.fix == "sudo cpupower frequency-set -g performance"
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "verdict", "mend"),
+    ("file", "text", "verdict", "fix"),
     [
         ("intel_pstate/no_turbo", "0", "warn", f"echo 1 | sudo tee /{CPUS}/intel_pstate/no_turbo "),
         ("intel_pstate/no_turbo", "1", "good", None),
@@ -62,15 +62,15 @@ def test_one_core_of_another_governor_is_seen(tmp_path):
         ("cpufreq/boost", "0", "good", None),
     ],
 )
-def test_turbo_of_intel_and_of_others(tmp_path, file, text, verdict, mend):
+def test_turbo_of_intel_and_of_others(tmp_path, file, text, verdict, fix):
     write(tmp_path / CPUS / file, text)
     found = clock(tmp_path)["turbo"]
     assert found.verdict == verdict
-    assert found.mend is mend or found.mend.startswith(mend)
+    assert found.fix is fix or found.fix.startswith(fix)
 
 
 @pytest.mark.parametrize(
-    ("active", "control", "verdict", "mend"),
+    ("active", "control", "verdict", "fix"),
     [
         ("0", "notsupported", "good", None),
         ("1", "on", "warn", f"echo off | sudo tee /{CPUS}/smt/control; or matrix.threads = half the CPUs"),
@@ -82,11 +82,11 @@ def test_turbo_of_intel_and_of_others(tmp_path, file, text, verdict, mend):
         ),
     ],
 )
-def test_smt(tmp_path, active, control, verdict, mend):
+def test_smt(tmp_path, active, control, verdict, fix):
     write(tmp_path / CPUS / "smt/active", active)
     write(tmp_path / CPUS / "smt/control", control)
     found = clock(tmp_path)["SMT"]
-    assert (found.verdict, found.mend) == (verdict, mend)
+    assert (found.verdict, found.fix) == (verdict, fix)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_folder_that_can_not_be_written_and_a_disk_that_does_not_answer(tmp_pa
 
     monkeypatch.setattr(checks.shutil, "disk_usage", fail)
     found, _ = disk_findings(tmp_path, tmp_path)
-    assert (found.verdict, found.mend) == ("not known", "none: Input/output error")
+    assert (found.verdict, found.fix) == ("not known", "none: Input/output error")
 
 
 @pytest.mark.parametrize(

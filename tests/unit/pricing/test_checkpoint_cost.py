@@ -56,7 +56,7 @@ def test_the_measured_seconds_stand_where_the_example_stood_and_are_marked():
 
 @pytest.mark.parametrize("given", ["prices.spot.checkpoint_s"])
 def test_what_the_readers_file_states_stays(given):
-    mine = Assumptions(given=frozenset({given}))
+    mine = Assumptions(set_by_user=frozenset({given}))
     assert with_measured_checkpoints(mine, [record(piece(0, 2.0))]) == mine
 
 

@@ -31,7 +31,7 @@ def test_as_they_stand_they_change_nothing():
 def test_no_key_is_missing_and_what_is_behind_a_comment_loads_too(tmp_path):
     prices, value = (uncommented(path, tmp_path) for path in (PRICES, VALUE))
     found = load_assumptions(prices, value, today=date(2026, 11, 2))
-    assert found.given == {name for name, _ in values(Assumptions())} | {"prices.rate"}
+    assert found.set_by_user == {name for name, _ in values(Assumptions())} | {"prices.rate"}
     (rate,) = tomllib.loads(prices.read_text(encoding="utf-8"))["rate"]
     assert set(rate) == set(Rate.model_fields)
 
@@ -39,7 +39,7 @@ def test_no_key_is_missing_and_what_is_behind_a_comment_loads_too(tmp_path):
 def test_every_key_with_a_default_is_written_out():
     found = load_assumptions(PRICES, VALUE)
     without = {name for name, value in values(Assumptions()) if value is None}
-    assert {name for name, _ in values(Assumptions())} - found.given == without
+    assert {name for name, _ in values(Assumptions())} - found.set_by_user == without
 
 
 @pytest.mark.parametrize("path", [PRICES, VALUE], ids=lambda path: path.name)

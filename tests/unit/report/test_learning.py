@@ -53,7 +53,7 @@ def test_the_sentences_say_what_more_data_bought_and_would_buy(cells, told):
 
 
 def test_a_price_of_a_label_is_the_readers_where_it_was_given(cells):
-    assumed = Assumptions.model_validate({"value": {"label_usd": 0.5}, "given": ["value.label_usd"]})
+    assumed = Assumptions.model_validate({"value": {"label_usd": 0.5}, "set_by_user": ["value.label_usd"]})
     assert (
         "at $0.500 a label (yours) the 6,000 more labels cost $3,000.00"
         in learning(cells, assumed, USD).sentences[0][1][0]

@@ -34,8 +34,8 @@ HOURLY = Price(
 EUR = {"code": "EUR", "per_usd": 0.5, "as_of": "2026-11-02", "source": "a bank's list"}
 
 
-def assume(value=(), given=(), **prices):
-    return Assumptions.model_validate({"prices": prices, "value": dict(value), "given": frozenset(given)})
+def assume(value=(), set_by_user=(), **prices):
+    return Assumptions.model_validate({"prices": prices, "value": dict(value), "set_by_user": frozenset(set_by_user)})
 
 
 def price_all(records, assumed, found=HOURLY):
@@ -279,7 +279,7 @@ class TestWorth:
 
 class TestMarks:
     def test_each_input_is_yours_or_an_example(self):
-        assumed = assume({"right_usd": 0.2}, given=["value.right_usd", "prices.own.purchase_usd"])
+        assumed = assume({"right_usd": 0.2}, set_by_user=["value.right_usd", "prices.own.purchase_usd"])
         whose_of = {row[0].sort: row[2].text for row in input_rows(assumed, "value")}
         assert whose_of["value.right_usd"] == "yours"
         assert whose_of["value.wrong_usd"] == "example"

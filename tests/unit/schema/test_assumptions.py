@@ -30,12 +30,12 @@ def mistakes(tmp_path, **files):
 def test_without_files_all_is_an_example():
     found = load_assumptions()
     assert found == Assumptions()
-    assert found.given == frozenset()
+    assert found.set_by_user == frozenset()
 
 
 def test_what_a_file_says_is_the_readers_and_the_rest_stays_an_example(tmp_path):
     found = load(tmp_path, "[own]\npurchase_usd = 9000\n", 'items_per_month = 5\ntoday = "by_hand"\n')
-    assert found.given == {"prices.own.purchase_usd", "value.items_per_month", "value.today"}
+    assert found.set_by_user == {"prices.own.purchase_usd", "value.items_per_month", "value.today"}
     assert (found.prices.own.purchase_usd, found.prices.own.years) == (9000, 3)
     assert (found.value.items_per_month, found.value.right_usd) == (5, 0.02)
 
@@ -67,7 +67,7 @@ as_of = 2030-01-01
     assert lines == [
         "  plan: found 'spott'; allowed: 'on_demand', 'spot', 'committed' or 'own' (did you mean 'spot'?)",
         "  discount_percent: found 120; allowed: less than 100",
-        "  currency: found {'code': 'EUR', 'per_usd': 0.92}; allowed: as_of, the date of the rate, beside a code other than USD",
+        "  currency: found {'code': 'EUR', 'per_usd': 0.92}; allowed: a code other than USD needs as_of, the date of the rate",
         "  spot.checkpoint_every_s: found True; allowed: a number",
         "  own: found {'resale_usd': 9000}; allowed: resale_usd no higher than purchase_usd (4000)",
         "  energy.watts: found nan; allowed: a finite number",

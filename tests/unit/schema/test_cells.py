@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.schema.cells import Device, FineTuneConfig, expand, hash_config
+from harness.schema.cells import Device, FineTuneConfig, hash_config
+from harness.schema.expansion import expand
 from harness.schema.settings import SECTIONS
 from harness.schema.study_file import parse_study
 from harness.store.record_files import load_record
@@ -316,8 +317,8 @@ def test_a_device_name_is_parsed_into_kind_ranks_and_ddp(device, parsed):
         ),
         ({"source": "x.csv", "text": ["a", "b"], "pair": "b"}, "data.pair: found 'b'; allowed: another column"),
         ({"source": "x.csv", "pair": "label"}, "data.label: found 'label'"),
-        ({"source": "x.csv", "group_by": "g", "time_by": "t"}, "data.time_by: allowed without data.group_by"),
-        ({"source": "x.csv", "group_by": "g", "stratify": True}, "data.stratify: allowed without data.group_by"),
+        ({"source": "x.csv", "group_by": "g", "time_by": "t"}, "data.time_by: can't be combined with data.group_by"),
+        ({"source": "x.csv", "group_by": "g", "stratify": True}, "data.stratify: can't be combined with data.group_by"),
         ({"pair": "b"}, "data.pair: the packaged reviews have no such column"),
         ({"test_source": "y.csv"}, "data.test_source: the packaged reviews have no such column"),
     ],

@@ -75,8 +75,8 @@ def test_what_has_no_pair_is_left_out_and_said(study):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (("training.compile", "training.compile=true"), "KEY=VALUE of one cell is needed"),
-        (("repeats=3", "repeats=4"), r"--interleave repeats=3: KEY=VALUE of one cell"),
+        (("training.compile", "training.compile=true"), "expected KEY=VALUE of a cell"),
+        (("repeats=3", "repeats=4"), r"--interleave repeats=3: expected KEY=VALUE of a cell"),
         (("training.seeds=[0]", "training.seeds=[1]"), "both sides train with the study's seeds"),
         (("training.compile=true", "training.compile=true"), "both settings measure the same"),
         (("limits.timeout_s=1", "limits.timeout_s=2"), "both settings measure the same"),
@@ -105,5 +105,5 @@ def test_mistakes_in_options(study, args, said):
 
 
 def test_a_record_is_no_study(tmp_path):
-    with pytest.raises(UserError, match="is a record; a study file"):
+    with pytest.raises(UserError, match="is a record; expected a study file"):
         plan_interleaved(tmp_path / "one.json", (), COMPILE)

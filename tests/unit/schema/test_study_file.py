@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.schema.cells import expand
+from harness.schema.expansion import expand
 from harness.schema.settings import SECTIONS, MatrixSettings, Study
 from harness.schema.study_file import load_study, parse_study
 
@@ -129,7 +129,7 @@ def test_settings_are_given_over_the_file_and_checked_like_it(tmp_path):
     assert load_study(path, ["repeats=3"]).repeats == 3
     with pytest.raises(UserError, match=r"training\.lr: found 'fast'"):
         load_study(path, ["training.lr=fast"])
-    with pytest.raises(UserError, match="KEY=VALUE is needed"):
+    with pytest.raises(UserError, match="expected KEY=VALUE"):
         load_study(path, ["matrix.seq_len"])
     with pytest.raises(UserError, match="training"):
         load_study(path, ["training=3", "training.lr=1e-4"])

@@ -14,7 +14,7 @@ from harness.cli import main as cli
 from harness.cli.views.fit import FitView
 from harness.errors import UserError
 from harness.pricing.prices import load_prices
-from harness.schema.cells import expand
+from harness.schema.expansion import expand
 from harness.schema.study_file import parse_study
 from harness.store.record_files import load_record
 from harness.workflows.fit import (

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from harness.errors import UserError
-from harness.schema.cells import expand
-from harness.schema.model_shapes import ModelShape, shape_of
+from harness.schema.expansion import expand
+from harness.schema.model_shapes import ModelShape, load_model_shape
 from harness.schema.settings import ModelSettings
 from harness.schema.study_file import parse_study
 from harness.workflows.memory_estimate import BASE_BYTES, predict_peak
@@ -30,7 +30,7 @@ def peak_of(shape=TINY, **matrix):
 
 
 def test_parameters_of_bert_base_are_those_that_everyone_counts():
-    shape = shape_of(ModelSettings(shape="bert-base", init="random"), None)
+    shape = load_model_shape(ModelSettings(shape="bert-base", init="random"), None)
     assert shape.parameters(2) == 109_483_778
     assert shape.head_parameters(2) == 768 * 768 + 768 + 2 * 768 + 2
 
@@ -70,7 +70,9 @@ def test_a_frozen_encoder_saves_nothing_and_a_checkpointed_one_its_layers_inputs
 
 def test_more_of_anything_needs_more():
     def total(**matrix):
-        return peak_of(shape_of(ModelSettings(shape="bert-base", init="random"), None), **matrix).above_base_bytes
+        return peak_of(
+            load_model_shape(ModelSettings(shape="bert-base", init="random"), None), **matrix
+        ).above_base_bytes
 
     for key, values in {"batch_size": (8, 9, 64), "seq_len": (64, 65, 512), "training.grad_accum": (1, 2)}.items():
         sizes = [total(**{key: value}) for value in values]
@@ -103,14 +105,14 @@ def test_a_distilbert_is_read_from_its_own_keys(tmp_path):
     told = {"model_type": "distilbert", "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "vocab_size": 30522,
             "max_position_embeddings": 512, "attention_dropout": 0.1, "dropout": 0.2}  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(told))
-    shape = shape_of(ModelSettings(name=str(tmp_path), num_layers=1), tmp_path)
+    shape = load_model_shape(ModelSettings(name=str(tmp_path), num_layers=1), tmp_path)
     assert (shape.layers, shape.token_types, shape.hidden_dropout, shape.distil) == (1, 0, 0.2, True)
 
 
 def test_a_model_that_is_no_bert_is_the_users_mistake(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_embd": 768}')
-    with pytest.raises(UserError, match=r"config\.json does not tell BERT's sizes"):
-        shape_of(ModelSettings(name=str(tmp_path)), tmp_path)
+    with pytest.raises(UserError, match=r"can't read BERT's dimensions from its config"):
+        load_model_shape(ModelSettings(name=str(tmp_path)), tmp_path)
 
 
 def test_predicting_imports_no_torch():

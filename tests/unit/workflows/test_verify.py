@@ -9,7 +9,7 @@ from rich.console import Console
 
 from harness.cli.views.verify import show_tolerance, show_verified
 from harness.execution.messages import Progress
-from harness.schema.cells import expand
+from harness.schema.expansion import expand
 from harness.schema.study_file import parse_study
 from harness.schema.training_record import PeakMemory
 from harness.workflows.verify import (

@@ -1,0 +1,191 @@
+"""Expand a study into its cells: all combinations of the matrix, minus `exclude`, plus `include`, plus baselines."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import UserError
+from harness.schema.cells import BaselineConfig, Cell, Device, FineTuneConfig, hash_config
+from harness.schema.settings import (
+    AXES,
+    PACKAGED_DATA,
+    SECTIONS,
+    DataSettings,
+    LimitSettings,
+    Settings,
+    Study,
+    TrainingSettings,
+)
+from harness.schema.study_file import format_validation_error
+
+_MAX_VALUE_CHARS = 40  # of a swept value in a cell's name, which is also a folder name
+_BATCH_AXES = frozenset({"batch_size", "global_batch_size"})
+_DEFAULT_BATCH_SIZE = 16
+
+# One cell's value on every axis and of every swept `section.key`.
+Assignment = Mapping[str, Any]
+
+
+def expand(study: Study) -> list[Cell]:
+    """List a study's runs, repeats outermost, then seeds: drift of the machine then affects every cell alike.
+
+    Raises:
+        UserError: When cells are contradictory; one line each.
+    """
+    problems: dict[str, None] = {}
+    configs: dict[str, list[FineTuneConfig]] = {}
+    tables: dict[tuple[object, ...], Settings] = {}
+    for unsplit in _assignments(study):
+        assignment = _split_global_batch(study, unsplit)
+        name = _cell_name(assignment)
+        try:
+            seeds = _configure(study, assignment, tables)
+        except ValidationError as error:
+            problems |= dict.fromkeys(f"cell {name}: {line}" for line in format_validation_error(error, FineTuneConfig))
+        else:
+            problems |= dict.fromkeys(f"cell {name}: {line}" for line in _find_conflicts(seeds[0]))
+            _add_configs(configs, name, seeds)
+    if problems:
+        raise UserError("\n".join([f"study {study.name}: contradictory cells", *(f"  {p}" for p in problems)]))
+    cells: dict[tuple[str, int], Cell] = {}
+    for cell in _in_order(study, configs):
+        # An [[include]] may repeat a swept cell under another name: the first one counts.
+        cells.setdefault((cell.config_hash, cell.repeat), cell)
+    return list(cells.values())
+
+
+def _add_configs(configs: dict[str, list[FineTuneConfig]], name: str, seeds: list[FineTuneConfig]) -> None:
+    known = configs.setdefault(name, seeds)
+    if known == seeds:
+        return
+    if hash_config(known[0], ignore=("seed",)) == hash_config(seeds[0], ignore=("seed",)):
+        configs[name] = known + seeds  # the same cell with more seeds; `expand` removes repeated ones
+    else:
+        # The names differ only in characters that folder names can't hold.
+        configs[f"{name}-{hash_config(seeds[0])[:6]}"] = seeds
+
+
+def _in_order(study: Study, configs: Mapping[str, list[FineTuneConfig]]) -> Iterator[Cell]:
+    most_seeds = max((len(seeds) for seeds in configs.values()), default=0)
+    baselines = _baselines(configs) if study.baselines else {}
+    for repeat in range(study.repeats):
+        for name, baseline in baselines.items():
+            yield Cell(study=study.name, name=name, repeat=repeat, config=baseline)
+        for seed_index in range(most_seeds):
+            for index, (name, seeds) in enumerate(configs.items()):
+                if seed_index < len(seeds):
+                    rung = index if study.ladder else None
+                    yield Cell(study=study.name, name=name, repeat=repeat, config=seeds[seed_index], rung=rung)
+
+
+def _baselines(configs: Mapping[str, list[FineTuneConfig]]) -> dict[str, BaselineConfig]:
+    sources = list(dict.fromkeys(config.data for seeds in configs.values() for config in seeds))
+    limits = next((seeds[0].limits for seeds in configs.values()), LimitSettings())
+    baselines: dict[str, BaselineConfig] = {}
+    # More rows don't change the majority class: sources that differ only in `num_train` share the last one's baseline.
+    last = {data.model_copy(update={"num_train": "all"}): index for index, data in enumerate(sources)}
+    for index, data in enumerate(sources):
+        suffix = "" if len(sources) == 1 else f"-data{index + 1}"
+        for classifier in ("majority", "tfidf") if index in last.values() else ("tfidf",):
+            baselines[f"baseline-{classifier}{suffix}"] = BaselineConfig(
+                classifier=classifier, data=data, limits=limits
+            )
+    return baselines
+
+
+def _assignments(study: Study) -> Iterator[Assignment]:
+    """Yield the assignment of each cell, those of `include` last."""
+    axes: dict[str, tuple[Any, ...]] = {axis: getattr(study.matrix, axis) or (None,) for axis in AXES}
+    if study.matrix.batch_size is None and study.matrix.global_batch_size is None:
+        axes["batch_size"] = (_DEFAULT_BATCH_SIZE,)
+    swept = axes | study.sweeps
+    for values in itertools.product(*swept.values()):
+        assignment = dict(zip(swept, values, strict=True))
+        if not any(_matches(assignment, rule) for rule in study.exclude):
+            yield assignment
+    for row in study.include:
+        defaults: dict[str, Any] = {axis: values[0] for axis, values in swept.items()}
+        if _BATCH_AXES & row.keys():
+            defaults |= dict.fromkeys(_BATCH_AXES)  # either batch axis of the row replaces both of the matrix
+        yield defaults | row
+
+
+def _split_global_batch(study: Study, assignment: Assignment) -> Assignment:
+    """Replace a global batch size by the batch size per device, where the number of devices is known and divides it."""
+    global_batch = assignment["global_batch_size"]
+    ranks = Device.parse(assignment["device"]).num_ranks
+    if global_batch is None or assignment["batch_size"] is not None or ranks is None:
+        return assignment
+    parts = ranks * assignment.get("training.grad_accum", study.training.grad_accum)
+    if global_batch % parts != 0:
+        return assignment
+    return {**assignment, "batch_size": global_batch // parts, "global_batch_size": None}
+
+
+def _matches(assignment: Assignment, rule: Mapping[str, tuple[Any, ...]]) -> bool:
+    return bool(rule) and all(key in assignment and assignment[key] in values for key, values in rule.items())
+
+
+def _configure(
+    study: Study, assignment: Assignment, tables: dict[tuple[object, ...], Settings]
+) -> list[FineTuneConfig]:
+    """Build one configuration per seed; `tables` caches the settings that cells have in common."""
+    sections: dict[str, Settings] = {}
+    for name, kind in SECTIONS.items():
+        swept = {key.partition(".")[2]: value for key, value in assignment.items() if key.startswith(f"{name}.")}
+        key = (name, *swept.items())
+        if key not in tables:
+            own: Settings = getattr(study, name)
+            tables[key] = kind.model_validate(own.model_dump() | swept) if swept else own
+        sections[name] = tables[key]
+    training = sections["training"]
+    assert isinstance(training, TrainingSettings)  # noqa: S101 - made above
+    axes = {axis: assignment[axis] for axis in AXES}
+    return [FineTuneConfig.model_validate(axes | sections | {"seed": seed}) for seed in training.seeds]
+
+
+def _find_conflicts(config: FineTuneConfig) -> list[str]:
+    model = config.model
+    problems = []
+    if model.shape is not None and model.init != "random":
+        problems.append(f'model.shape: {model.shape!r} has no weights here; set model.init = "random"')
+    return problems + _find_data_conflicts(config.data)
+
+
+def _find_data_conflicts(data: DataSettings) -> list[str]:
+    problems = []
+    if data.source == PACKAGED_DATA:
+        keys = ("pair", "group_by", "time_by", "stratify", "val_source", "test_source")
+        problems += [
+            f"data.{key}: the packaged reviews have no such column, and are split by film; name a source"
+            for key in keys
+            if getattr(data, key)
+        ]
+    elif data.label in (columns := data.text_columns) or data.label == data.pair:
+        problems.append(f"data.label: found {data.label!r}; allowed: another column than data.text and data.pair")
+    elif data.pair in columns:
+        problems.append(f"data.pair: found {data.pair!r}; allowed: another column than data.text")
+    split_keys = [key for key in ("group_by", "time_by", "stratify") if getattr(data, key)]
+    if len(split_keys) > 1:
+        problems.append(f"data.{split_keys[1]}: can't be combined with data.{split_keys[0]}")
+    return problems
+
+
+def _cell_name(assignment: Assignment) -> str:
+    threads = f"-t{assignment['threads']}" if assignment["threads"] else ""
+    batch = f"b{assignment['batch_size']}" if assignment["batch_size"] else f"g{assignment['global_batch_size']}"
+    name = (
+        f"{batch}-s{assignment['seq_len']}-{assignment['precision']}-{assignment['device']}"
+        f"-{assignment['padding']}-{assignment['trainable']}{threads}"
+    )
+    for key, value in assignment.items():
+        if "." in key and key != "training.seeds":  # the seed is part of the cell's label instead
+            # The last part of a key is unambiguous: no two tables share a key name, which a test checks.
+            shown = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+            name += f"-{key.partition('.')[2]}={re.sub(r'[^A-Za-z0-9._+]+', '_', shown).strip('_')[:_MAX_VALUE_CHARS]}"
+    return name

@@ -1,0 +1,117 @@
+"""The parts of a record that describe a run's inputs: model and data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from harness.schema.settings import Settings
+
+
+class ModelFacts(Settings):
+    """The model that was fine-tuned.
+
+    Attributes:
+        origin: Where the model came from; `random` for random weights.
+        sha256: Hash of the weights file; None for random weights.
+        architecture: Class name in transformers.
+        max_positions: Longest input in tokens that the position embeddings allow.
+        attention_dropout: Dropout probability of attention weights; None when the configuration has none.
+        hidden_dropout: Dropout probability of hidden states; None when the configuration has none.
+        checkpoint_dtype: Dtype of the tensors in the file, before they were loaded as fp32; None for random weights.
+        attention: The attention implementation in transformers, e.g. `sdpa`.
+    """
+
+    name: str
+    origin: Literal["packaged", "local", "hub", "random"]
+    sha256: str | None
+    architecture: str
+    num_parameters: int
+    num_trainable_parameters: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    vocab_size: int
+    max_positions: int
+    attention_dropout: float | None
+    hidden_dropout: float | None
+    checkpoint_dtype: str | None
+    attention: str | None
+
+
+class Split(Settings):
+    """One split of the data.
+
+    Attributes:
+        sha256: Hash of the split's labels and texts in order.
+        majority_fraction: Share of the most common label, from 0 to 1.
+    """
+
+    num_rows: int
+    sha256: str
+    majority_fraction: float
+
+
+class DataFacts(Settings):
+    """The data that was used; a count is None in records older than the count.
+
+    Attributes:
+        source: The study's `data.source`.
+        sha256: Hash of the source file; of several files, the hash of their hashes in order; None for hub datasets.
+        labels: Names of the classes; labels elsewhere in the record are indices into this.
+        split_by: The column whose groups are kept within one split, or whose times order the splits; None for a random
+            split.
+        num_source_rows: Usable rows of the whole source; costs for the whole dataset are extrapolated to this.
+        num_duplicates_dropped: Rows dropped because another row has the same text.
+        num_train_available: Rows that the training split could have used.
+        tokenizer_sha256: Hash of the tokenizer file; None when nothing was tokenised.
+        truncated_fraction: Share of rows longer than `seq_len`, from 0 to 1; None when nothing was tokenised.
+        bad_rows: Number of skipped rows by kind of problem (`on_bad_row = "skip"`).
+        num_conflicting_duplicates: Dropped duplicates whose label differed from the kept row's.
+        num_leaks_dropped: Rows dropped because their text, or a row of their group, is in the separate validation or
+            test file.
+        num_near_duplicates: Validation and test rows that are near-duplicates of a training row.
+        num_near_checked: Rows of all splits that were checked for near-duplicates; a random sample of large data.
+        rare_labels: Labels with fewer than 10 training rows.
+        tokens_were_kept: Whether tokens came from the cache; `Phases.tokenise_s` is then the time of the run that
+            tokenised them.
+    """
+
+    source: str
+    sha256: str | None
+    labels: tuple[str, ...]
+    split_by: str | None
+    num_source_rows: int
+    num_duplicates_dropped: int
+    num_train_available: int
+    train: Split
+    val: Split
+    test: Split
+    tokenizer_sha256: str | None = None
+    truncated_fraction: float | None = None
+    bad_rows: dict[str, int] = Field(default_factory=dict)
+    num_conflicting_duplicates: int | None = None
+    num_leaks_dropped: int | None = None
+    num_near_duplicates: int | None = None
+    num_near_checked: int | None = None
+    rare_labels: tuple[str, ...] = ()
+    tokens_were_kept: bool = False
+
+
+class Example(Settings):
+    """One training example as the model gets it; text, tokens and ids are None with `store_texts = false`.
+
+    Attributes:
+        pair: The second segment's text; None for single texts.
+        token_type_ids: Segment of each token, 0 or 1; None for single texts.
+    """
+
+    label: str | None
+    text: str | None
+    tokens: tuple[str, ...] | None
+    input_ids: tuple[int, ...] | None
+    attention_mask: tuple[int, ...]
+    pair: str | None = None
+    token_type_ids: tuple[int, ...] | None = None
