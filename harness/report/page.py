@@ -70,8 +70,8 @@ from harness.schema.record import Record
 
 # Each uses what those before it define.
 _SCRIPTS = (
-    *("formulas", "wording", "whatif", "ranking", "address", "decision"),
-    *("redraw", "scatter", "drawing", "panel", "tables", "side", "squares", "page"),
+    *("formulas", "wording", "recompute", "ranking", "address", "decision"),
+    *("redraw", "scatter", "drawing", "panel", "tables", "machine_comparison", "table_cells", "page"),
 )
 
 

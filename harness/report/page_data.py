@@ -1,6 +1,6 @@
 """What the page computes with: measured seconds, prices that may be chosen, and assumptions, as plain values (pure).
 
-report/whatif.js reads it. Nothing here is judged or rounded.
+assets/recompute.js reads it. Nothing here is judged or rounded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FILE_ALONE = frozenset({
 def page_data(
     cells: Sequence[Priced], choice: Choice, assumed: Assumptions, choices: Mapping[str, Sequence[Price | None]]
 ) -> dict[str, Any]:
-    """Everything that `whatif.derive` and `ranking.choose` need.
+    """Everything that `recompute.derive` and `ranking.choose` need.
 
     Args:
         cells: Every cell of the report, in its order: a cell's place is its key on the page.
@@ -84,7 +84,7 @@ def page_data(
 
 
 def _packed(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Names once, not in each of a thousand cells; whatif.unpack has them as they were."""
+    """Names once, not in each of a thousand cells; recompute.unpack has them as they were."""
     return {"fields": list(rows[0]) if rows else [], "rows": [list(row.values()) for row in rows]}
 
 

@@ -100,7 +100,7 @@ def same(found, expected, where):
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-15), where
 
 
-READ = "whatif.unpack(JSON.parse(document.getElementById('facts').textContent))"
+READ = "recompute.unpack(JSON.parse(document.getElementById('facts').textContent))"
 
 
 @functools.cache
@@ -132,7 +132,7 @@ def test_the_page_computes_what_python_computes(asked, name):
 def compare_all(page, assumptions):
     """Every amount, worth and choice of the page's own against Python's."""
     expected = cells_under(assumptions)
-    derived = page.evaluate(f"(state) => whatif.derive({READ}, state)", state_of(assumptions))
+    derived = page.evaluate(f"(state) => recompute.derive({READ}, state)", state_of(assumptions))
     num_amounts = 0
     for cell, money, worth in zip(expected, derived["money"], derived["worth"], strict=True):
         for amount in AMOUNTS:
@@ -145,7 +145,7 @@ def compare_all(page, assumptions):
             value = getattr(judged, one)
             same(worth[one], figure(value) if isinstance(value, Estimate) else value, f"{one} of {cell.summary.cell}")
     assert num_amounts > 200
-    chosen = page.evaluate(f"(state) => {{ const facts = {READ}; return ranking.choose(facts, whatif.derive(facts, state), state) }}",
+    chosen = page.evaluate(f"(state) => {{ const facts = {READ}; return ranking.choose(facts, recompute.derive(facts, state), state) }}",
                            state_of(assumptions))  # fmt: skip
     python = choose(expected)
     places = {cell.key: index for index, cell in enumerate(expected)}
@@ -166,7 +166,7 @@ def test_rates_of_a_contract_count_on_the_page_too(visit):
     page = visit(cells_under(written), assumptions=written)
     for plan in ("on_demand", "committed", "spot"):
         assumptions = Assumptions.model_validate({"prices": {"rate": rates, "plan": plan}})
-        derived = page.evaluate(f"(state) => whatif.derive({READ}, state)", state_of(assumptions))
+        derived = page.evaluate(f"(state) => recompute.derive({READ}, state)", state_of(assumptions))
         for cell, money in zip(cells_under(assumptions), derived["money"], strict=True):
             for amount in AMOUNTS:
                 same(money.get(amount), figure(getattr(cell, amount)), f"{plan}: {amount} of {cell.summary.cell}")
@@ -175,7 +175,7 @@ def test_rates_of_a_contract_count_on_the_page_too(visit):
 def test_a_spot_machine_that_is_always_taken_away_has_no_cost(asked):
     state = state_of(Assumptions())
     state["values"] |= {"prices.plan": "spot", "prices.spot.interruptions_per_hour": 1e9}
-    money = asked.evaluate(f"(state) => whatif.derive({READ}, state).money", state)
+    money = asked.evaluate(f"(state) => recompute.derive({READ}, state).money", state)
     cells = [(one, cell) for one, cell in zip(money, cells_under(Assumptions()), strict=True) if cell.usd_billed]
     on_spot = [
         (one["usd_billed"], one["usd_billed_on_demand"]["value"]) for one, cell in cells if cell.price is not GIVEN
@@ -220,9 +220,9 @@ def lay_anew(page):
         f"""() => {{
             const facts = {READ};
             const state = {{ ...address.own(facts), view: "engineer" }};
-            const base = whatif.derive(facts, state);
-            const purse = decision.purse(state.values);
-            const context = {{ facts, base, derived: base, written: purse, money: purse }};
+            const base = recompute.derive(facts, state);
+            const moneyFormat = decision.moneyFormat(state.values);
+            const context = {{ facts, original: base, derived: base, originalFormat: moneyFormat, moneyFormat, values: state.values }};
             const near = (a, b) => typeof a === "number" && typeof b === "number" ? Math.abs(a - b) <= 1e-9 * Math.max(Math.abs(a), Math.abs(b))
                 : Array.isArray(a) ? Array.isArray(b) && a.length === b.length && a.every((one, i) => near(one, b[i])) : (a ?? null) === (b ?? null);
             const found = [];
@@ -236,7 +236,7 @@ def lay_anew(page):
                 if (anew.data.length !== item.figure.data.length) found.push([item.key, "traces", anew.data.length]);
                 item.figure.data.forEach((trace, place) => {{
                     if (isCost && trace.marker && !near(trace.marker.symbol, anew.data[place].marker.symbol)) found.push([item.key, "symbols"]);
-                    for (const key of ["x", "y", "z", "text", "hovertext", "name", "textposition", "mode"])
+                    for (const key of ["x", "y", "z", "text", "hovertext", "customdata", "name", "textposition", "mode"])
                         if (!near(trace[key], anew.data[place][key])) found.push([item.key, key, trace[key], anew.data[place][key]]);
                     for (const bars of ["error_x", "error_y"]) if (trace[bars] && !near(trace[bars].array, anew.data[place][bars].array)) found.push([item.key, bars]);
                 }});

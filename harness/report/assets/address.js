@@ -1,16 +1,16 @@
 "use strict";
-// The reader's view as the page's address has it: #view=engineer&prices.plan=spot. Only what is not the report's own.
+// Reads and writes the state in the page's address, as #view=engineer&prices.plan=spot: only what the reader changed.
 const address = (() => {
   const is = (value) => value !== null && value !== undefined;
 
-  // As the report was written: every assumption its own, every machine at the report's own price.
+  // The state in which the report was written.
   const own = (facts) => ({ view: "decide", accuracy: null, machine: null, choices: {}, values: { ...facts.values } });
 
   const nameOf = (choice) => choice.basis === "given" ? "given"
     : [choice.provider, choice.instance, choice.region].filter(is).join("/");
 
-  // What is wrong with one value, in words; null if nothing.
-  const wrong = (input, value) => {
+  // What is wrong with a value, as text; null if it is valid.
+  const problemOf = (input, value) => {
     if (!is(value)) return input.is_optional ? null : "a value is needed";
     if (input.choices.length) return input.choices.includes(value) ? null : "one of " + input.choices.join(", ");
     if (input.is_date) return /^\d{4}-\d\d-\d\d$/.test(value) ? null : "a date";
@@ -26,20 +26,20 @@ const address = (() => {
     return null;
   };
 
-  // What is wrong between two values, as the validators of harness/assumptions.py: [name, the other's name, words].
+  // Contradictions between two values, as the validators of schema/assumptions.py: [name, the other's name, text].
   const clashes = (values) => {
-    const found = [];
+    const problems = [];
     const own = (name) => values["prices.own." + name];
     if (values["prices.currency.code"] === "USD" && values["prices.currency.per_usd"] !== 1) {
-      found.push(["prices.currency.per_usd", "prices.currency.code", "1 with USD; choose another currency first"]);
+      problems.push(["prices.currency.per_usd", "prices.currency.code", "1 with USD; choose another currency first"]);
     }
-    if (own("resale_usd") > own("purchase_usd")) found.push(["prices.own.resale_usd", "prices.own.purchase_usd", "no more than was paid for it"]);
-    if (own("idle_watts") > own("busy_watts")) found.push(["prices.own.idle_watts", "prices.own.busy_watts", "no more than while it works"]);
+    if (own("resale_usd") > own("purchase_usd")) problems.push(["prices.own.resale_usd", "prices.own.purchase_usd", "no more than was paid for it"]);
+    if (own("idle_watts") > own("busy_watts")) problems.push(["prices.own.idle_watts", "prices.own.busy_watts", "no more than while it works"]);
     const kinds = ["value.false_positive_usd", "value.false_negative_usd"];
     for (const [one, other] of [kinds, [...kinds].reverse()]) {
-      if (!is(values[one]) && is(values[other])) found.push([one, other, "both kinds of error, or neither"]);
+      if (!is(values[one]) && is(values[other])) problems.push([one, other, "both kinds of error, or neither"]);
     }
-    return found;
+    return problems;
   };
 
   const read = (input, text) => {
@@ -47,7 +47,7 @@ const address = (() => {
     return input.is_number ? (text.trim() === "" ? NaN : Number(text)) : text;
   };
 
-  // [state, what was ignored]. Nothing in an address can break the page: what is not understood is left out, and said.
+  // [state, names of the ignored parts]: whatever an address holds, the page works, and says what it ignored.
   const parse = (facts, fragment) => {
     const state = own(facts);
     const ignored = [];
@@ -57,17 +57,18 @@ const address = (() => {
       let [name, text] = cut < 0 ? [part, ""] : [part.slice(0, cut), part.slice(cut + 1)];
       try {
         [name, text] = [decodeURIComponent(name), decodeURIComponent(text)];
-      } catch { /* a stray %: as it stands */ }
-      if (!take(facts, state, inputs, name, text)) ignored.push(name.slice(0, 40));
+      } catch { /* a stray %: keep the text as it is */ }
+      if (!apply(facts, state, inputs, name, text)) ignored.push(name.slice(0, 40));
     }
     for (const [name, other] of clashes(state.values)) {
-      for (const one of [name, other]) state.values[one] = facts.values[one];
+      for (const key of [name, other]) state.values[key] = facts.values[key];
       ignored.push(name);
     }
     return [state, ignored];
   };
 
-  const take = (facts, state, inputs, name, text) => {
+  // Apply one part of an address to the state; return whether it was understood.
+  const apply = (facts, state, inputs, name, text) => {
     if (name === "view") {
       if (!["decide", "engineer"].includes(text)) return false;
       state.view = text;
@@ -87,14 +88,14 @@ const address = (() => {
         state.machine = index;
         return true;
       }
-      const choice = facts.machines[index].choices.findIndex((one) => nameOf(one) === text);
+      const choice = facts.machines[index].choices.findIndex((option) => nameOf(option) === text);
       if (choice >= 0) state.choices[index] = choice;
       return choice >= 0;
     }
     const input = inputs.get(name);
     if (!input) return false;
     const value = read(input, text);
-    if (wrong(input, value) !== null) return false;
+    if (problemOf(input, value) !== null) return false;
     state.values[name] = value;
     return true;
   };
@@ -116,12 +117,12 @@ const address = (() => {
     return parts.length ? "#" + parts.join("&") : "";
   };
 
-  // Names of the assumptions that are not the report's own; view, accuracy and machine change no dollar.
+  // Names of the changed assumptions; view, accuracy and machine aren't assumptions.
   const changes = (facts, state) => [
     ...facts.machines.filter((machine, index) => is(state.choices[index]) && state.choices[index] !== machine.chosen)
       .map((machine) => "price." + machine.id),
     ...facts.inputs.map((input) => input.name).filter((name) => state.values[name] !== facts.values[name]),
   ];
 
-  return { own, parse, format, changes, wrong, clashes, nameOf };
+  return { own, parse, format, changes, problemOf, clashes, nameOf };
 })();

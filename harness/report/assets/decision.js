@@ -1,13 +1,13 @@
 "use strict";
-// What the figures say, in sentences: for a decision maker without a word of the trade, and the tiles of both views.
+// Sentences and tiles of the answer: in plain terms for a decision maker, in technical terms for an engineer.
 const decision = (() => {
   const is = (value) => value !== null && value !== undefined;
   const valueOf = (estimate) => is(estimate) ? estimate.value : null;
   const count = (value) => Number.isInteger(value) ? wording.fixed(value, 0) : wording.number(value);
   const within = (text) => text ? " (" + text + ")" : "";
 
-  // The words of amounts in the reader's currency.
-  const purse = (values) => {
+  // Formats amounts in the reader's currency.
+  const moneyFormat = (values) => {
     const code = values["prices.currency.code"];
     const per_usd = values["prices.currency.per_usd"];
     const convert = (usd) => is(usd) ? formulas.converted({ usd, per_usd }) : null;
@@ -17,7 +17,7 @@ const decision = (() => {
       amount: (usd) => wording.amount(convert(usd), code),
       perHour: (usd) => wording.perHour(convert(usd), code),
       interval: (estimate) => is(estimate) ? wording.interval({ value: convert(estimate.value), low: convert(estimate.low), high: convert(estimate.high) }, "usd", code) : "",
-      // A text that Python wrote in another currency's name.
+      // Replaces the currency code `from` in text that Python wrote.
       recode: (text, from) => code === from ? text : text.replace(new RegExp(`\\b${from}\\b`, "g"), () => code),
     };
   };
@@ -30,9 +30,9 @@ const decision = (() => {
 
   const places = (facts) => facts.machines.length > 1;
 
-  // {lead, more}: the cheapest measured way, or that there is none.
+  // {lead, more}: sentences about the cheapest cell, or that there is none.
   const sentence = (facts, derived, chosen, state) => {
-    const money = purse(state.values);
+    const money = moneyFormat(state.values);
     const need = is(state.accuracy) ? wording.percent(state.accuracy) : null;
     const num = wording.plural(chosen.compared.length, "measured way");
     if (!chosen.reached) {
@@ -67,11 +67,11 @@ const decision = (() => {
     return { lead, more };
   };
 
-  // The three figures of the decision maker.
+  // The three tiles of the decision maker's view.
   const plainTiles = (facts, derived, chosen, state) => {
     const cell = facts.cells[chosen.pick];
     const [figures, worth, price] = [derived.money[chosen.pick], derived.worth[chosen.pick], derived.prices[cell.machine]];
-    const money = purse(state.values);
+    const money = moneyFormat(state.values);
     const retraining = (name) => state.values["prices.retraining." + name];
     const runs = retraining("per_month") * retraining("trials_per_kept");
     const billed = is(figures.usd_billed) && price.plan !== "own" ? `${money.amount(figures.usd_billed.value)} on the bill, with starting the machine; ` : "";
@@ -92,11 +92,11 @@ const decision = (() => {
     ];
   };
 
-  // The engineer's, as report/tiles.py.
+  // The tiles of the engineer's view, as report/sections/tiles.py.
   const tiles = (facts, derived, chosen, state) => {
     const cell = facts.cells[chosen.pick];
     const [figures, price, rate] = [derived.money[chosen.pick], derived.prices[cell.machine], cell.samples_per_s];
-    const money = purse(state.values);
+    const money = moneyFormat(state.values);
     const each = is(figures.usd_per_1000_samples) ? `${money.amount(figures.usd_per_1000_samples.value)} per 1,000 samples; ` : "";
     const against = is(facts.majority) ? [`majority ${wording.percent(facts.majority)}`] : [];
     if (is(facts.tfidf)) against.push(`TF-IDF ${wording.percent(facts.cells[facts.tfidf].accuracy.value)}`);
@@ -111,5 +111,5 @@ const decision = (() => {
     ];
   };
 
-  return { purse, basisOf, basisLabel, sentence, plainTiles, tiles, valueOf };
+  return { moneyFormat, basisOf, basisLabel, sentence, plainTiles, tiles, valueOf };
 })();

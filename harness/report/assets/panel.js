@@ -1,5 +1,5 @@
 "use strict";
-// The controls: built from the facts' descriptions, they change the state and say what is wrong with a value.
+// Builds the controls from the page's facts; they change the state and show what is wrong with a value.
 const panel = (() => {
   const is = (value) => value !== null && value !== undefined;
   const groups = [
@@ -24,28 +24,28 @@ const panel = (() => {
     return element;
   };
 
-  // A control with its label, unit, explanation and room for what is wrong.
+  // A control with its label, unit, explanation and an error message.
   const field = (id, title, control, unit = "", why = "") => {
     control.id = id;
-    const said = make("span", { className: "problem", id: id + "-problem" });
+    const message = make("span", { className: "problem", id: id + "-problem" });
     const about = why ? [make("span", { className: "why", id: id + "-why", textContent: why })] : [];
-    control.setAttribute("aria-describedby", [...about, said].map((one) => one.id).join(" "));
+    control.setAttribute("aria-describedby", [...about, message].map((part) => part.id).join(" "));
     const box = make("div", { className: "input" }, make("label", { htmlFor: id, textContent: title }),
-      make("span", { className: "control" }, control, ...(unit ? [make("span", { className: "unit", textContent: unit })] : [])), ...about, said);
-    const tell = (text) => {
-      said.textContent = text || "";
+      make("span", { className: "control" }, control, ...(unit ? [make("span", { className: "unit", textContent: unit })] : [])), ...about, message);
+    const showProblem = (text) => {
+      message.textContent = text || "";
       if (text) control.setAttribute("aria-invalid", "true"); else control.removeAttribute("aria-invalid");
     };
-    return { box, control, tell };
+    return { box, control, showProblem };
   };
 
   const numeral = (input, value) => !is(value) ? "" : isShare(input) ? String(Number((value * 100).toPrecision(12))) : String(value);
   const options = (select, pairs) => select.replaceChildren(...pairs.map(([value, text]) => make("option", { value, textContent: text })));
 
-  // One assumption. `get` gives the state, `set` takes a changed one.
+  // The control of one assumption. `get` returns the state, `set` changes it.
   const assumption = (input, facts, get, set) => {
     const percent = isShare(input);
-    const isGuess = input.name !== "prices.plan" && !input.name.startsWith("prices.currency."); // nobody takes these for a fact
+    const isExample = input.name !== "prices.plan" && !input.name.startsWith("prices.currency."); // these two are choices, not estimates
     const control = input.choices.length ? make("select")
       : make("input", { type: input.is_number ? "number" : input.is_date ? "date" : "text", step: "any", autocomplete: "off", spellcheck: false });
     if (input.choices.length) options(control, input.choices.map((value) => [value, words[value] || value]));
@@ -67,43 +67,43 @@ const panel = (() => {
     };
     control.addEventListener("input", () => {
       const value = read();
-      const problem = address.wrong(input, value);
-      made.tell(problem);
+      const problem = address.problemOf(input, value);
+      made.showProblem(problem);
       if (problem === null) set({ values: { ...get().values, [input.name]: value } });
     });
     const show = (state, own) => {
       const value = state.values[input.name];
       if (document.activeElement !== control) {
         control.value = input.is_number ? numeral(input, value) : is(value) ? value : "";
-        made.tell(null);
+        made.showProblem(null);
       }
       const changed = value !== own.values[input.name];
       origin.textContent = changed ? "changed here" : facts.given.includes(input.name) ? "from your file"
-        : facts.measured.includes(input.name) ? "measured" : is(value) && isGuess ? "an example" : "";
+        : facts.measured.includes(input.name) ? "measured" : is(value) && isExample ? "an example" : "";
       made.box.classList.toggle("changed", changed);
       return changed;
     };
     return { ...made, name: input.name, show };
   };
 
-  // The price of a machine, of those that may be chosen for it.
+  // The choice among a machine's possible prices.
   const priceOf = (machine, index, title, get, set) => {
     const control = make("select");
     const why = machine.has_gpus ? "elsewhere: with the same card and number of them, so the measured seconds are taken to hold"
       : "what this machine is; a CPU of another kind must be measured";
     const made = field("price-" + index, title, control, "", why);
     made.box.classList.add("wide");
-    let code = null;
+    let shownRate = null;
     control.addEventListener("change", () => set({ choices: { ...get().choices, [index]: Number(control.value) } }));
     const show = (state) => {
-      const money = decision.purse(state.values);
-      const rate = money.code + state.values["prices.currency.per_usd"];
-      if (rate !== code) {
+      const moneyFormat = decision.moneyFormat(state.values);
+      const rate = moneyFormat.code + state.values["prices.currency.per_usd"];
+      if (rate !== shownRate) {
         const text = (choice) => [choice.instance || "as given", choice.provider, choice.region].filter(is).join(", ")
-          + (is(choice.listed) ? `: ${money.perHour(choice.listed)} an hour` : ": your own rate") + (choice.as_of ? ` (${choice.as_of})` : "");
+          + (is(choice.listed) ? `: ${moneyFormat.perHour(choice.listed)} an hour` : ": your own rate") + (choice.as_of ? ` (${choice.as_of})` : "");
         const none = is(machine.chosen) ? [] : [["", "no price known"]];
         options(control, [...none, ...machine.choices.map((choice, place) => [String(place), text(choice)])]);
-        code = rate;
+        shownRate = rate;
       }
       const chosen = is(state.choices[index]) ? state.choices[index] : machine.chosen;
       control.value = is(chosen) ? String(chosen) : "";
@@ -120,13 +120,13 @@ const panel = (() => {
     control.addEventListener("input", () => {
       const value = Number(control.value) / 100;
       const isWrong = control.validity.badInput || value < 0 || value > 1;
-      made.tell(isWrong ? "from 0 to 100" : null);
+      made.showProblem(isWrong ? "from 0 to 100" : null);
       if (!isWrong) set({ accuracy: control.value === "" || value === 0 ? null : Number(value.toPrecision(12)) });
     });
     const show = (state) => {
       if (document.activeElement !== control) {
         control.value = is(state.accuracy) ? String(Number((state.accuracy * 100).toPrecision(12))) : "";
-        made.tell(null);
+        made.showProblem(null);
       }
     };
     return { ...made, show };
@@ -140,9 +140,9 @@ const panel = (() => {
     return { ...field("which-machine", "Machine", control), show };
   };
 
-  const mostPrices = 12; // a select for each machine of a long list would bury the rest
+  const mostPrices = 12; // more selects would bury the other controls
 
-  // Fills both boxes; gives `show`, which brings every control to a state.
+  // Fill both boxes; return `show`, which sets every control from a state.
   const build = (first, rest, facts, own, get, set) => {
     const inputs = facts.inputs.map((input) => assumption(input, facts, get, set));
     const plan = inputs.find((input) => input.name === "prices.plan");
@@ -151,21 +151,21 @@ const panel = (() => {
     const prices = choosable.slice(0, mostPrices).map(([machine, index]) =>
       priceOf(machine, index, several ? `Price of ${machine.label}` : "Machine and its price", get, set));
     const top = [needed(get, set), ...(several ? [whichMachine(facts, get, set)] : prices), plan];
-    first.append(...top.map((one) => one.box));
+    first.append(...top.map((control) => control.box));
     const boxes = groups.map(([title, prefixes]) => {
       const members = inputs.filter((input) => input !== plan && prefixes.some((prefix) => input.name.startsWith(prefix)));
       if (several && title === groups[0][0]) members.unshift(...prices);
       const count = make("span", { className: "count" });
-      rest.append(make("details", { className: "group" }, make("summary", {}, title, " ", count), make("div", { className: "inputs" }, ...members.map((one) => one.box))));
+      rest.append(make("details", { className: "group" }, make("summary", {}, title, " ", count), make("div", { className: "inputs" }, ...members.map((control) => control.box))));
       return { members, count };
     });
     const show = (state) => {
-      for (const one of top) one.show(state, own);
+      for (const control of top) control.show(state, own);
       for (const { members, count } of boxes) {
-        const changed = members.filter((one) => one.show(state, own)).length;
+        const changed = members.filter((control) => control.show(state, own)).length;
         count.textContent = changed ? `${changed} changed` : "";
       }
-      for (const [name, , problem] of address.clashes(state.values)) inputs.find((input) => input.name === name).tell(problem);
+      for (const [name, , problem] of address.clashes(state.values)) inputs.find((input) => input.name === name).showProblem(problem);
     };
     return { show };
   };

@@ -1,24 +1,24 @@
 "use strict";
-// Which cell to choose under the reader's assumptions, as report/choice.py does it, and with an accuracy that is needed.
+// Chooses a cell under the reader's assumptions and required accuracy, as decision/choice.py.
 const ranking = (() => {
   const is = (value) => value !== null && value !== undefined;
   const bound = (estimate, side) => is(estimate[side]) ? estimate[side] : estimate.value;
 
-  // Whether two figures can't be ranked, as choice.overlap.
+  // Whether the intervals of two figures overlap, as choice.overlap.
   const overlap = (one, other) => {
     if (!is(one) || !is(other)) return false;
     return Math.max(bound(one, "low"), bound(other, "low")) <= Math.min(bound(one, "high"), bound(other, "high"));
   };
 
-  // The first of the least; null of none.
+  // Index with the lowest value, the first of several; null if none has a value.
   const least = (indices, by) => {
-    let found = null;
-    for (const index of indices) if (is(by(index)) && (found === null || by(index) < by(found))) found = index;
-    return found;
+    let lowest = null;
+    for (const index of indices) if (is(by(index)) && (lowest === null || by(index) < by(lowest))) lowest = index;
+    return lowest;
   };
 
-  // {pick, best, rivals, level, compared, reached}: indices of cells. `rivals` meet the accuracy that is needed; without
-  // one they can't be told from the best. `reached` is false where none meets it.
+  // {pick, best, rivals, level, compared, reached}: indices of cells. `rivals` reach the required accuracy; if none is required,
+  // their intervals overlap the best. `reached` is false if no cell reaches it. `level` have a cost that overlaps that of `pick`.
   const choose = (facts, derived, state) => {
     const accuracyOf = (index) => facts.cells[index].accuracy;
     const money = (index) => derived.money[index];
@@ -46,22 +46,22 @@ const ranking = (() => {
     let rivals = compared.filter((index) => is(rank(index)));
     if (best !== null && is(state.accuracy)) rivals = judged.filter((index) => accuracyOf(index).value >= state.accuracy);
     else if (best !== null) rivals = judged.filter((index) => overlap(accuracyOf(index), accuracyOf(best)));
-    // Dollars and seconds don't rank against each other: a cell without a price yields to those that have one.
+    // Dollars and seconds can't be compared: cells without a price are considered only if no cell has one.
     const priced = rivals.filter((index) => is(dollars(index)));
-    const found = least(priced.length ? priced : rivals, rank);
-    const pick = found === null && !is(state.accuracy) ? best : found;
+    const cheapest = least(priced.length ? priced : rivals, rank);
+    const pick = cheapest === null && !is(state.accuracy) ? best : cheapest;
     const level = pick === null ? [] : rivals.filter((index) => index !== pick && sameCost(index, pick));
     return { pick, best, rivals, level, compared, reached: best === null || !is(state.accuracy) || rivals.length > 0 };
   };
 
-  // Places of the points [cost, accuracy] that no other beats in both, by cost, as choice.pareto_front.
+  // Indices of the Pareto-optimal points [cost, accuracy], by cost, as choice.pareto_front.
   const front = (points) => {
     const order = points.map((_, index) => index).sort((a, b) => points[a][0] - points[b][0] || points[b][1] - points[a][1]);
-    const found = [];
+    const optimal = [];
     for (const index of order) {
-      if (!found.length || points[index][1] > points[found[found.length - 1]][1]) found.push(index);
+      if (!optimal.length || points[index][1] > points[optimal[optimal.length - 1]][1]) optimal.push(index);
     }
-    return found;
+    return optimal;
   };
 
   return { choose, overlap, bound, front };

@@ -1,137 +1,145 @@
 "use strict";
-// Charts of money laid anew for other assumptions: figures in, Plotly's data and layout out. No DOM here.
-// A trace's `meta` says which `figure` of which `cells` stands on which `axis`; a layout's, how its axis is ranged.
+// Recomputes charts of money under the reader's assumptions: figures in, Plotly's data and layout out. No DOM here.
+// A trace's `meta` names the `figure` and the `cells` that its `axis` shows; a layout's `meta` says how its axis is ranged.
 const redraw = (() => {
   const is = (value) => value !== null && value !== undefined;
   const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const each = (value, change) => Array.isArray(value) ? value.map((one, index) => each(one, (leaf, place) => change(leaf, [index, ...place]))) : change(value, []);
-  const at = (value, place) => place.reduce((found, index) => found === null || found === undefined ? found : found[index], value);
+  // Map the leaves of nested arrays; `change` gets each leaf and its path of indices.
+  const mapLeaves = (value, change, path = []) =>
+    Array.isArray(value) ? value.map((item, index) => mapLeaves(item, change, [...path, index])) : change(value, path);
+  const at = (value, path) => path.reduce((inner, index) => is(inner) ? inner[index] : inner, value);
 
-  // In a text that Python wrote, its amount, interval and basis make way for the new ones.
-  const swap = (text, before, after) => {
-    if (typeof text !== "string" || !text) return text;
-    const marks = [["interval", "\u0001"], ["amount", "\u0002"], ["basis", "\u0003"]];
-    let shown = text;
-    for (const [part, mark] of marks) if (before[part]) shown = shown.replace(escaped(before[part]), () => mark);
-    for (const [part, mark] of marks) shown = shown.replace(mark, () => escaped(after[part]));
-    return shown;
+  const unknown = "not known";
+  const basisOf = (derived, context, cell) =>
+    (decision.basisOf(derived.prices[context.facts.cells[cell].machine]) || "no") + " price";
+
+  // How a tooltip writes an amount: the styles of charts/money.py.
+  const amountStyles = {
+    amount: ({ amount }) => amount,
+    with_basis: ({ amount, basis }) => `${amount}, ${basis}`,
+    with_interval_and_basis: ({ amount, interval, basis }) => `${amount}${interval ? ` (${interval})` : ""} (${basis})`,
   };
+  const amountText = (context, cell, estimate, style) => escaped(amountStyles[style]({
+    amount: is(estimate) ? context.moneyFormat.amount(estimate.value) : unknown,
+    interval: context.moneyFormat.interval(estimate),
+    basis: basisOf(context.derived, context, cell),
+  }));
 
-  // How amounts of money ran in Python's text, and how they run now.
-  const pair = (context, cell, before, after) => {
-    const words = (derived, estimate, purse) => ({
-      amount: is(estimate) ? purse.amount(estimate.value) : "not known",
-      interval: purse.interval(estimate),
-      basis: (decision.basisOf(derived.prices[context.facts.cells[cell].machine]) || "no") + " price",
-    });
-    return [words(context.base, before, context.written), words(context.derived, after, context.money)];
-  };
-
-  const trace = (one, context) => {
-    const live = one.meta;
-    if (!live || !live.figure) return one;
-    const names = live.figure.split("|");
-    const find = (derived, cell) => is(cell) ? names.map((name) => derived.money[cell][name]).find(is) : null;
-    const estimates = (place) => { const cell = at(live.cells, place); return [cell, find(context.base, cell), find(context.derived, cell)]; };
-    const value = (estimate) => is(estimate) ? context.money.convert(live.end ? ranking.bound(estimate, live.end) : estimate.value) : null;
-    const laid = { ...one, [live.axis]: each(live.cells, (cell) => value(find(context.derived, cell))) };
-    const bars = "error_" + live.axis;
-    if (one[bars]) {
-      const reach = (side) => live.cells.map((cell) => {
-        const found = find(context.derived, cell);
-        return is(found) ? Math.abs(context.money.convert(ranking.bound(found, side) - found.value)) : null;
-      });
-      laid[bars] = { ...one[bars], array: reach("high"), arrayminus: reach("low") };
-    }
-    for (const key of ["text", "hovertext"]) {
-      if (Array.isArray(one[key])) laid[key] = each(one[key], (text, place) => {
-        const [cell, before, after] = estimates(place);
-        return is(cell) ? swap(text, ...pair(context, cell, before, after)) : text;
-      });
-    }
-    if (live.axis === "z") laid.zmax = Math.max(0, ...laid.z.flat().filter(is));
-    return laid;
-  };
-
-  // A curve over dollars: each point is seconds at its machine's hourly price, and the labels of its examples where it has some.
-  const curve = (one, context) => {
-    const live = one.meta;
-    if (!live || !live.seconds) return one;
-    const own = context.facts.values;
-    const paid = (derived, purse, values, index) => {
-      const [cell, seconds] = [live.cells[index], live.seconds[index]];
-      const price = is(cell) ? derived.prices[context.facts.cells[cell].machine] : null;
-      if (!price || price.missing !== undefined) return null;
-      const usd = formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds });
-      return purse.convert(live.labels ? usd + live.labels[index] * values["value.label_usd"] : usd);
+  // A trace that shows one figure of each cell.
+  const figureTrace = (trace, context) => {
+    const { meta } = trace;
+    const names = meta.figure.split("|");
+    const read = (derived, cell) => is(cell) ? names.map((name) => derived.money[cell][name]).find(is) : null;
+    const estimate = (cell) => read(context.derived, cell);
+    const value = (cell) => {
+      const found = estimate(cell);
+      return is(found) ? context.moneyFormat.convert(meta.end ? ranking.bound(found, meta.end) : found.value) : null;
     };
-    const x = live.seconds.map((_, index) => paid(context.derived, context.money, context.values || own, index));
-    const words = (value, purse) => ({ amount: is(value) ? wording.amount(value, purse.code) : "not known" });
-    const hovertext = one.hovertext.map((text, index) => swap(text, words(paid(context.base, context.written, own, index), context.written), words(x[index], context.money)));
-    return { ...one, x, hovertext };
+    // A cell without an amount in the report keeps the word that says why, until it gets one.
+    const text = (cell, style, original) => is(estimate(cell)) || is(read(context.original, cell))
+      ? amountText(context, cell, estimate(cell), style) : original;
+    const drawn = { ...trace, [meta.axis]: mapLeaves(meta.cells, value) };
+    const bars = "error_" + meta.axis;
+    if (trace[bars]) {
+      const length = (side) => meta.cells.map((cell) => {
+        const found = estimate(cell);
+        return is(found) ? Math.abs(context.moneyFormat.convert(ranking.bound(found, side) - found.value)) : null;
+      });
+      drawn[bars] = { ...trace[bars], array: length("high"), arrayminus: length("low") };
+    }
+    if (Array.isArray(trace.text)) drawn.text = mapLeaves(meta.cells, (cell, path) => text(cell, "amount", at(trace.text, path)));
+    if (trace.customdata) drawn.customdata = mapLeaves(meta.cells, (cell, path) => {
+      const [original, before, after] = at(trace.customdata, path);
+      return [text(cell, meta.style, original), before, after];
+    });
+    if (meta.axis === "z") drawn.zmax = Math.max(0, ...drawn.z.flat().filter(is));
+    return drawn;
   };
 
-  const logTicks = (values) => values.length > 0 && Math.min(...values) > 0 && Math.max(...values) / Math.min(...values) > 10;
+  // A curve over money: each point is seconds at its machine's hourly price, plus the labels of its examples if it has them.
+  const curveTrace = (trace, context) => {
+    const { cells, seconds, labels } = trace.meta;
+    const amounts = seconds.map((duration, index) => {
+      const price = is(cells[index]) ? context.derived.prices[context.facts.cells[cells[index]].machine] : null;
+      if (!price || price.missing !== undefined) return null;
+      const usd = formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds: duration });
+      return labels ? usd + labels[index] * context.values["value.label_usd"] : usd;
+    });
+    const customdata = trace.customdata.map(([original, before, after], index) => {
+      if (!is(cells[index])) return [original, before, after];
+      return [escaped(is(amounts[index]) ? context.moneyFormat.amount(amounts[index]) : unknown), before, after];
+    });
+    return { ...trace, x: amounts.map(context.moneyFormat.convert), customdata };
+  };
 
+  const recomputeTrace = (trace, context) => {
+    if (!trace.meta) return trace;
+    if (trace.meta.figure) return figureTrace(trace, context);
+    return trace.meta.seconds ? curveTrace(trace, context) : trace;
+  };
+
+  // As needs_log and cost_axis in charts/axes.py.
+  const needsLog = (values) => values.length > 0 && Math.min(...values) > 0 && Math.max(...values) / Math.min(...values) > 10;
   const plain = (value) => value.toFixed(12).replace(/0+$/, "").replace(/\.$/, "");
-
-  // As figures.cost_axis.
   const costAxis = (values, ends, unit) => {
     if (!values.length) return {};
     const [low, high] = [Math.min(...values), Math.max(...values)];
-    if (!logTicks(ends)) {
-      const room = (high - low) * 0.12 || Math.abs(high) * 0.12 || 0.12;
-      return { type: "linear", range: [Math.max(0, low - room), high + room], tickprefix: unit, tickvals: null, ticktext: null, tickmode: "auto" };
+    if (!needsLog(ends)) {
+      const pad = (high - low) * 0.12 || Math.abs(high) * 0.12 || 0.12;
+      return { type: "linear", range: [Math.max(0, low - pad), high + pad], tickprefix: unit, tickvals: null, ticktext: null, tickmode: "auto" };
     }
-    const [from, to] = [Math.log10(Math.min(...values.filter((one) => one > 0))), Math.log10(high)];
-    const room = (to - from) * 0.08;
+    const [from, to] = [Math.log10(Math.min(...values.filter((value) => value > 0))), Math.log10(high)];
+    const pad = (to - from) * 0.08;
     let ticks = [];
-    for (let power = Math.floor(from - room); power < Math.ceil(to + room); power += 1) for (const digit of [1, 2, 5]) ticks.push(digit * 10 ** power);
-    ticks = ticks.filter((tick) => from - room <= Math.log10(tick) && Math.log10(tick) <= to + room);
+    for (let power = Math.floor(from - pad); power < Math.ceil(to + pad); power += 1) for (const digit of [1, 2, 5]) ticks.push(digit * 10 ** power);
+    ticks = ticks.filter((tick) => from - pad <= Math.log10(tick) && Math.log10(tick) <= to + pad);
     if (ticks.length > 8) ticks = ticks.filter((tick) => tick.toExponential().startsWith("1e"));
-    return { type: "log", range: [from - room, to + room], tickvals: ticks, ticktext: ticks.map((tick) => unit + plain(tick)), tickmode: "array", tickprefix: "" };
+    return { type: "log", range: [from - pad, to + pad], tickvals: ticks, ticktext: ticks.map((tick) => unit + plain(tick)), tickmode: "array", tickprefix: "" };
   };
 
-  // The words of what these cells' prices rest on, as charts.basis_words.
-  const basisWords = (context, derived, cells) => {
-    const bases = [...new Set(cells.map((cell) => decision.basisOf(derived.prices[context.facts.cells[cell].machine])).filter(is))].sort();
+  // As basis_text in charts/money.py.
+  const basisText = (context, cells) => {
+    const bases = [...new Set(cells.map((cell) => decision.basisOf(context.derived.prices[context.facts.cells[cell].machine])).filter(is))].sort();
     return (bases.length ? bases.join(" and ") : "no") + " price";
   };
 
-  // {data, layout, title} of a chart; the very figure of the report where nothing of it is money.
-  const chart = (item, context) => {
-    const { data, layout } = item.figure;
-    const ranged = layout.meta;
-    if (!ranged) return { data, layout, title: item.title };
-    const laid = data.map((one) => curve(trace(one, context), context));
-    const cells = [...new Set(data.flatMap((one) => one.meta && one.meta.cells ? one.meta.cells.flat(2).filter(is) : []))];
-    const say = (text) => context.money.recode(text.replace(ranged.basis, () => basisWords(context, context.derived, cells)), context.written.code);
-    const reached = { ...layout };
-    if (ranged.axis) {
-      const values = laid.flatMap((one) => one.meta && one.meta.cells ? one[ranged.axis].filter(is) : []);
-      const name = ranged.axis + "axis";
-      const fit = ranged.kind === "zero" ? zeroAxis(laid, ranged, context) : costAxis(values, ranged.kind === "spread" ? values : ends(laid), wording.sign(context.money.code));
-      reached[name] = { ...layout[name], ...fit };
-      if (reached[name].title) reached[name].title = { ...reached[name].title, text: say(reached[name].title.text || "") };
-    }
-    return { data: laid, layout: reached, title: say(item.title) };
-  };
+  // Amounts at which curves end; a gap separates two curves of one trace.
+  const curveEnds = (traces) => traces.flatMap((trace) => trace.meta && trace.meta.seconds
+    ? trace.x.filter((value, index) => is(value) && !is(trace.x[index + 1])) : []);
 
-  // Where each curve ends; a gap parts two of them in one trace.
-  const ends = (laid) => laid.flatMap((one) => one.meta && one.meta.seconds ? one.x.filter((value, index) => is(value) && !is(one.x[index + 1])) : []);
-
-  const zeroAxis = (laid, ranged, context) => {
-    let most = 0;
-    for (const one of laid) {
-      if (!one.meta || !one.meta.figure) continue;
-      one[ranged.axis].forEach((value, index) => {
-        const bars = one["error_" + ranged.axis];
-        if (is(value)) most = Math.max(most, value + (bars ? bars.array[index] || 0 : 0));
+  // From 0 to the highest amount with its error bar, times `room`.
+  const zeroAxis = (traces, { axis, room }, context) => {
+    let highest = 0;
+    for (const trace of traces) {
+      if (!trace.meta || !trace.meta.figure) continue;
+      const bars = trace["error_" + axis];
+      trace[axis].forEach((value, index) => {
+        if (is(value)) highest = Math.max(highest, value + (bars ? bars.array[index] || 0 : 0));
       });
     }
-    const longer = ranged.axis === "x" && context.money.code !== context.written.code ? 0.5 : 0; // words stand behind the bars
-    return { range: [0, (most || 1) * (ranged.room + longer)], tickprefix: wording.sign(context.money.code) };
+    const longer = axis === "x" && context.moneyFormat.code !== context.originalFormat.code ? 0.5 : 0; // for longer text behind the bars
+    return { range: [0, (highest || 1) * (room + longer)], tickprefix: wording.sign(context.moneyFormat.code) };
   };
 
-  return { chart, trace, swap, costAxis, logTicks, basisWords, escaped };
+  // {data, layout, title} of a chart; a chart without money stays as it is.
+  const chart = (item, context) => {
+    const { data, layout } = item.figure;
+    const { meta } = layout;
+    if (!meta) return { data, layout, title: item.title };
+    const traces = data.map((trace) => recomputeTrace(trace, context));
+    const cells = [...new Set(data.flatMap((trace) => trace.meta && trace.meta.cells ? trace.meta.cells.flat(2).filter(is) : []))];
+    const retitle = (text) => context.moneyFormat.recode(text.replace(meta.basis, () => basisText(context, cells)), context.originalFormat.code);
+    const changed = { ...layout };
+    if (meta.axis) {
+      const values = traces.flatMap((trace) => trace.meta && trace.meta.cells ? trace[meta.axis].filter(is) : []);
+      const name = meta.axis + "axis";
+      const range = meta.kind === "zero" ? zeroAxis(traces, meta, context)
+        : costAxis(values, meta.kind === "spread" ? values : curveEnds(traces), wording.sign(context.moneyFormat.code));
+      changed[name] = { ...layout[name], ...range };
+      if (changed[name].title) changed[name].title = { ...changed[name].title, text: retitle(changed[name].title.text || "") };
+    }
+    return { data: traces, layout: changed, title: retitle(item.title) };
+  };
+
+  return { chart, costAxis, needsLog, basisText, escaped };
 })();

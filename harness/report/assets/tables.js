@@ -1,32 +1,32 @@
 "use strict";
-// Tables sort by their heads, filter by words and copy as CSV; nothing here reads a text as HTML.
+// Lets the reader sort, filter and copy tables. Nothing here parses text as HTML.
 const tables = (() => {
-  const few = 6; // rows that need no filter
+  const few = 6; // rows up to which a table needs no filter
 
-  const textOf = (square) => (square.firstElementChild || square).textContent.trim();
+  const textOf = (cell) => (cell.firstElementChild || cell).textContent.trim();
 
   const sort = (table, column) => {
     const head = table.tHead.rows[0].cells[column];
-    const way = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+    const direction = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
     const isNumber = head.classList.contains("num");
     const value = (row) => {
-      const square = row.cells[column];
-      if (!isNumber) return textOf(square) || null;
-      return square.dataset.sort === undefined ? null : Number(square.dataset.sort);
+      const cell = row.cells[column];
+      if (!isNumber) return textOf(cell) || null;
+      return cell.dataset.sort === undefined ? null : Number(cell.dataset.sort);
     };
     const order = (one, other) => {
       const [a, b] = [value(one), value(other)];
-      if (a === null || b === null) return (a === null) - (b === null); // no figure: last, whichever way
-      return way * (isNumber ? a - b : a.localeCompare(b, "en", { numeric: true }));
+      if (a === null || b === null) return (a === null) - (b === null); // missing figures last, in both directions
+      return direction * (isNumber ? a - b : a.localeCompare(b, "en", { numeric: true }));
     };
     const body = table.tBodies[0];
     body.append(...[...body.rows].sort(order));
     for (const other of table.tHead.rows[0].cells) other.setAttribute("aria-sort", "none");
-    head.setAttribute("aria-sort", way === 1 ? "ascending" : "descending");
+    head.setAttribute("aria-sort", direction === 1 ? "ascending" : "descending");
   };
 
-  // Every word must stand somewhere in a row. The count is said where a screen reader hears it.
-  const filter = (table, text, said) => {
+  // Show the rows that contain every word, and announce their number in `status`.
+  const filter = (table, text, status) => {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
     for (const row of table.tBodies[0].rows) {
@@ -34,20 +34,20 @@ const tables = (() => {
       row.hidden = !words.every((word) => all.includes(word));
       count += !row.hidden;
     }
-    said.textContent = words.length ? `${count} of ${table.tBodies[0].rows.length} rows` : "";
+    status.textContent = words.length ? `${count} of ${table.tBodies[0].rows.length} rows` : "";
   };
 
-  // A text that a spreadsheet would run as a formula is quoted, as report/tables.py does it.
+  // Quote text that a spreadsheet would run as a formula, as report/csv_export.py.
   const csvField = (text) => {
     const safe = /^[=+\-@\t\r]/.test(text) && !Number.isFinite(Number(text)) ? "'" + text : text;
     return /[",\n\r]/.test(safe) ? '"' + safe.replaceAll('"', '""') + '"' : safe;
   };
 
-  // What is on the screen: rows that the filter leaves, figures in full.
+  // The visible rows as CSV, with unrounded figures.
   const csv = (table) => {
     const heads = [...table.tHead.rows[0].cells].map((head) => csvField(head.textContent.trim()));
     const rows = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) =>
-      [...row.cells].map((square) => csvField(square.dataset.sort !== undefined ? square.dataset.sort : textOf(square))));
+      [...row.cells].map((cell) => csvField(cell.dataset.sort !== undefined ? cell.dataset.sort : textOf(cell))));
     return [heads, ...rows].map((row) => row.join(",") + "\n").join("");
   };
 
@@ -74,31 +74,31 @@ const tables = (() => {
 
   const button = (text, act) => panel.make("button", { type: "button", textContent: text, onclick: act });
 
-  // Heads become buttons, and a line of tools stands before the table.
+  // Turn the headings into buttons, and add a line of tools above the table.
   const enhance = (table) => {
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
-      let inside = head.querySelector("button");
-      if (!inside) {
-        inside = panel.make("button", { type: "button" }, ...head.childNodes);
-        head.append(inside);
+      let sorter = head.querySelector("button");
+      if (!sorter) {
+        sorter = panel.make("button", { type: "button" }, ...head.childNodes);
+        head.append(sorter);
         head.setAttribute("aria-sort", "none");
       }
-      inside.addEventListener("click", () => sort(table, column));
+      sorter.addEventListener("click", () => sort(table, column));
     });
     const box = table.closest(".box");
     const name = box ? box.getAttribute("aria-label") || document.getElementById(box.getAttribute("aria-labelledby")).textContent : "table";
     const isMain = table.id === "cell-table";
     const tools = isMain ? document.querySelector("#cells .actions") : panel.make("p", { className: "actions small" });
-    const said = isMain ? document.getElementById("csv-said") : panel.make("span", { role: "status" });
+    const status = isMain ? document.getElementById("csv-said") : panel.make("span", { role: "status" });
     if (table.tBodies[0].rows.length > few) {
       const words = panel.make("input", { type: "search", placeholder: "rows with these words", autocomplete: "off" });
       words.setAttribute("aria-label", "Filter: " + name.replace(/, scrollable$/, ""));
-      words.addEventListener("input", () => filter(table, words.value, said));
+      words.addEventListener("input", () => filter(table, words.value, status));
       tools.prepend(words);
     }
     if (isMain) return;
-    tools.append(button("Copy as CSV", async () => { said.textContent = await copy(csv(table)) ? "Copied." : "The browser refused."; }), " ", said);
+    tools.append(button("Copy as CSV", async () => { status.textContent = await copy(csv(table)) ? "Copied." : "The browser refused."; }), " ", status);
     box.before(tools);
   };
 

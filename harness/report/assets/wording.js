@@ -1,5 +1,5 @@
 "use strict";
-// Figures as a person reads them: the same words as report/wording.py, which tests/fixtures/wording.json holds both to.
+// Formats figures as report/formatting.py does; tests/fixtures/wording.json tests both on the same cases.
 const wording = (() => {
   const notMeasured = "not measured";
   const is = (value) => value !== null && value !== undefined;
@@ -8,7 +8,7 @@ const wording = (() => {
 
   const grouped = (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ",");
 
-  // Python rounds an exact half to the even digit, JavaScript away from zero.
+  // Python rounds an exact half to the even digit, JavaScript away from zero: round as Python.
   const fixed = (value, decimals) => {
     const sign = value < 0 || Object.is(value, -0) ? "-" : "";
     const size = Math.abs(value);
@@ -25,15 +25,15 @@ const wording = (() => {
   const digits = (value, count) => {
     if (value === 0) return "0";
     if (!Number.isFinite(value)) return Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
-    const exponent = Number(value.toExponential(count - 1).split("e")[1]); // 99.99 becomes 100, and is then shown as 100
+    const exponent = Number(value.toExponential(count - 1).split("e")[1]); // after rounding: 99.99 has the exponent of 100
     return fixed(value, Math.min(100, Math.max(0, count - 1 - exponent)));
   };
 
-  // Of currencies whose sign no other shares; the rest goes by its code.
+  // Currencies with a sign of their own; others are shown by their code.
   const signs = new Map(Object.entries({ USD: "$", EUR: "€", GBP: "£", JPY: "¥", INR: "₹", KRW: "₩" }));
   const sign = (code) => signs.get(code) || code + "\u00a0";
 
-  // An amount that is in the currency `code` already.
+  // An amount that is already in the currency `code`.
   const amount = (value, code = "USD") => {
     if (!is(value)) return notMeasured;
     const symbol = sign(code);

@@ -1,1 +1,4 @@
-"""TODO: say in one line what this package is for."""
+"""Plotly figures of the report's page.
+
+In: priced cells, records, and the comparisons of `harness.decision`. Out: `Chart` objects, and their JSON for the page's scripts.
+"""

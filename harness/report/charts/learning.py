@@ -1,4 +1,4 @@
-"""The report's learning curves: test accuracy over examples, seconds, dollars, and dollars with labels."""
+"""Learning curves: test accuracy over training examples, seconds, dollars, and dollars with labels."""
 
 from __future__ import annotations
 
@@ -14,199 +14,233 @@ from harness.analysis.power_law import MAX_EXTRAPOLATION, PowerLaw
 from harness.analysis.summary import CellKey
 from harness.decision.learning_curve import TWICE, LearningCurve, run_seconds, train_seconds
 from harness.pricing import formulas
+from harness.report.charts.axes import cost_axis, log_axis
 from harness.report.charts.base import (
     HEIGHT,
     SERIES,
     SYMBOLS,
     Chart,
+    chart_lines,
     chart_text,
     colour,
-    cost_axis,
-    horizontal,
-    horizontal_axis,
+    error_bars,
     layout,
-    log_axis,
-    mark_money_axis,
+    reference_axis,
+    reference_line,
 )
-from harness.report.charts.cost_accuracy import basis_words, error_bars
-from harness.report.formatting import (
-    MoneyFormat,
-    interval,
-    percent,
-    plural,
-    seconds,
-)
+from harness.report.charts.money import TooltipRow, amount_tooltips, basis_text, mark_money, tooltip_row
+from harness.report.formatting import MoneyFormat, interval, percent, plural, seconds
 
-MAX_CURVES = 6
-_NUM_DRAWN = 40  # points of a fitted line
+MAX_CURVES = len(SERIES)
+_NUM_FITTED = 40  # points of a fitted line
 
 
 @dataclass(frozen=True)
-class LearningSpot:
-    """One mark: measured, or foretold."""
+class LearningPoint:
+    """One mark of a curve, measured or extrapolated.
+
+    Attributes:
+        usd_per_hour: Price of its machine; 0 if it has none.
+        index: Index in the report of the cell whose price and time it has.
+    """
 
     num_train: float
     accuracy: Estimate
     train_s: float
     run_s: float
-    place: int
+    usd_per_hour: float
+    index: int
+    is_measured: bool
+
+
+@dataclass(frozen=True)
+class LearningAxis:
+    """What a learning curve is drawn over.
+
+    Attributes:
+        read: Return a point's value as the axis has it.
+        show: Return that value as text.
+        money: Format of amounts; None for examples and seconds.
+        label_usd: Price of one label that is part of the amounts; None if labels are not.
+    """
+
+    key: str
+    name: str
+    title: str
+    read: Callable[[LearningPoint], float]
+    show: Callable[[LearningPoint], str]
+    money: MoneyFormat | None = None
+    label_usd: float | None = None
+
+
+_EXAMPLES = LearningAxis(
+    "samples",
+    "training examples",
+    "training examples",
+    lambda point: point.num_train,
+    lambda point: f"{point.num_train:,.0f} examples",
+)
+_SECONDS = LearningAxis(
+    "seconds",
+    "seconds of training",
+    "seconds of training",
+    lambda point: point.train_s,
+    lambda point: seconds(point.train_s),
+)
 
 
 def learning_charts(
     curves: Sequence[LearningCurve],
     names: Sequence[str],
-    places: Mapping[CellKey, int],
+    indices: Mapping[CellKey, int],
     label_usd: float,
     money: MoneyFormat,
 ) -> list[Chart]:
-    """Test accuracy with its intervals over four amounts; the two of money where a price is known.
+    """Draw test accuracy over examples and seconds, and over two amounts of money where a price is known.
 
-    What is foretold stands at twice and four times the most examples, with hollow marks.
+    Extrapolations stand at twice and four times the most examples, with hollow marks.
 
     Args:
         curves: At most MAX_CURVES.
-        names: Of the curves.
-        places: By `id` of a cell, its place in the report.
-        label_usd: For one label.
+        names: Names of the curves.
+        indices: By `key` of a cell, its index in the report.
+        label_usd: Price of one label.
+        money: Format of amounts.
     """
-    charts = [_chart("samples", "training examples", curves, names, places, lambda spot: spot.num_train, number=True)]
-    charts.append(_chart("seconds", "seconds of training", curves, names, places, lambda spot: spot.train_s))
-    paid = [(curve, name) for curve, name in zip(curves, names, strict=True) if curve.largest.cell.price is not None]
-    if paid:
-        priced, told = [curve for curve, _ in paid], [name for _, name in paid]
-        charts += [_money_chart(priced, told, places, each, money) for each in (None, label_usd)]
-    return charts
+    named = list(zip(curves, names, strict=True))
+    priced = [(curve, name) for curve, name in named if curve.largest.cell.price is not None]
+    basis = basis_text([point.cell for curve, _ in priced for point in curve.points])
+    axes = [(axis, named) for axis in (_EXAMPLES, _SECONDS)]
+    axes += [(_money_axis(price, basis, money), priced) for price in (None, label_usd) if priced]
+    return [_chart(axis, shown, indices, basis) for axis, shown in axes]
 
 
-def measured_points(curve: LearningCurve, places: Mapping[CellKey, int]) -> list[LearningSpot]:
-    """The sizes that were measured."""
+def measured_points(curve: LearningCurve, indices: Mapping[CellKey, int]) -> list[LearningPoint]:
+    """Return the training sizes that were measured."""
     return [
-        LearningSpot(point.num_train, point.accuracy, point.train_s, point.run_s, places[point.cell.key])
+        LearningPoint(
+            point.num_train, point.accuracy, point.train_s, point.run_s, _hourly(curve), indices[point.cell.key], True
+        )
         for point in curve.points
     ]
 
 
-def extrapolated_points(curve: LearningCurve, places: Mapping[CellKey, int]) -> list[LearningSpot]:
-    """Twice and four times the most examples; none without a law."""
+def extrapolated_points(curve: LearningCurve, indices: Mapping[CellKey, int]) -> list[LearningPoint]:
+    """Return twice and four times the most examples; none if no power law fits."""
     if not isinstance(curve.law, PowerLaw):
         return []
-    place, spots = places[curve.largest.cell.key], []
+    index, points = indices[curve.largest.cell.key], []
     for factor in (TWICE, MAX_EXTRAPOLATION):
         num_train = factor * curve.largest.num_train
         accuracy = curve.law.accuracy(num_train)
         if isinstance(accuracy, Estimate):
-            spots.append(
-                LearningSpot(num_train, accuracy, train_seconds(curve, num_train), run_seconds(curve, num_train), place)
-            )
-    return spots
+            train_s, run_s = train_seconds(curve, num_train), run_seconds(curve, num_train)
+            points.append(LearningPoint(num_train, accuracy, train_s, run_s, _hourly(curve), index, False))
+    return points
 
 
-def _chart(
-    key: str,
-    what: str,
-    curves: Sequence[LearningCurve],
-    names: Sequence[str],
-    places: Mapping[CellKey, int],
-    across: Callable[[LearningSpot], float],
-    *,
-    number: bool = False,
-) -> Chart:
-    figure, everything = go.Figure(), []
-    for index, (curve, name) in enumerate(zip(curves, names, strict=True)):
-        show = (lambda value: f"{value:,.0f} examples") if number else seconds
-        line = number and isinstance(curve.law, PowerLaw)
-        for spots, is_measured in ((measured_points(curve, places), True), (extrapolated_points(curve, places), False)):
-            if spots:
-                x = [across(spot) for spot in spots]
-                everything += x
-                hover = [
-                    _hover(name, spot, show(value), is_measured=is_measured)
-                    for spot, value in zip(spots, x, strict=True)
-                ]
-                figure.add_trace(_marks(index, name, spots, x, hover, is_measured=is_measured, joined=not line))
-        if line and isinstance(curve.law, PowerLaw):
-            figure.add_trace(_law(index, curve.law))
-    _majority(figure, curves)
-    layout(figure, x=what, y="test accuracy", height=HEIGHT, xaxis2=horizontal_axis())
-    figure.update_layout(xaxis=log_axis(everything), yaxis={"tickformat": ".0%"})
-    return _told(key, f"Over {what}", what, curves, figure)
+def _hourly(curve: LearningCurve) -> float:
+    price = curve.largest.cell.price
+    return 0.0 if price is None else price.usd_per_hour
 
 
-def _money_chart(
-    curves: Sequence[LearningCurve],
-    names: Sequence[str],
-    places: Mapping[CellKey, int],
-    label_usd: float | None,
-    money: MoneyFormat,
-) -> Chart:
-    """Over a run's dollars, alone or with those of its labels; the page lays it anew (see report/redraw.js)."""
-    figure, everything = go.Figure(), []
-    for index, (curve, name) in enumerate(zip(curves, names, strict=True)):
-        price = curve.largest.cell.price
-        hourly = 0.0 if price is None else price.usd_per_hour
-        for spots, is_measured in ((measured_points(curve, places), True), (extrapolated_points(curve, places), False)):
-            if not spots:
-                continue
-            amounts = [
-                formulas.upfront_usd(
-                    formulas.usd_of_seconds(hourly, spot.run_s) or 0.0,
-                    spot.num_train,
-                    label_usd or 0.0,
-                    engineering_hours=0.0,
-                    engineering_usd_per_hour=0.0,
-                )
-                for spot in spots
-            ]
-            x = [money.convert(amount) for amount in amounts]
-            everything += x
-            hover = [
-                _hover(name, spot, money.amount(amount), is_measured=is_measured)
-                for spot, amount in zip(spots, amounts, strict=True)
-            ]
-            meta: dict[str, Any] = {"cells": [spot.place for spot in spots], "seconds": [spot.run_s for spot in spots]}
-            meta |= {} if label_usd is None else {"labels": [spot.num_train for spot in spots]}
-            figure.add_trace(_marks(index, name, spots, x, hover, is_measured=is_measured, joined=True, meta=meta))
-    _majority(figure, curves)
-    basis = basis_words([point.cell for curve in curves for point in curve.points])
-    what = "a run" if label_usd is None else "a run and the labels of its examples"
-    layout(figure, x=f"{money.code} of {what}, {basis}", y="test accuracy", height=HEIGHT, xaxis2=horizontal_axis())
-    figure.update_layout(xaxis=cost_axis(everything, ends=everything, unit=money.sign), yaxis={"tickformat": ".0%"})
-    mark_money_axis(figure, basis, "x", kind="spread")
-    said = f"{money.noun} of compute" if label_usd is None else f"{money.noun} of compute and labels"
-    return _told("usd" if label_usd is None else "labels", f"Over {said}", said, curves, figure)
+def _money_axis(label_usd: float | None, basis: str, money: MoneyFormat) -> LearningAxis:
+    def amount(point: LearningPoint) -> float:
+        return formulas.upfront_usd(
+            formulas.usd_of_seconds(point.usd_per_hour, point.run_s) or 0.0,
+            point.num_train,
+            label_usd or 0.0,
+            engineering_hours=0.0,
+            engineering_usd_per_hour=0.0,
+        )
 
-
-def _marks(
-    index: int,
-    name: str,
-    spots: Sequence[LearningSpot],
-    x: Sequence[float],
-    hover: Sequence[str],
-    *,
-    is_measured: bool,
-    joined: bool,
-    meta: Mapping[str, Any] | None = None,
-) -> go.Scatter:
-    estimates = [spot.accuracy for spot in spots]
-    return go.Scatter(
-        x=x,
-        y=[estimate.value for estimate in estimates],
-        error_y=error_bars(estimates),
-        mode="lines+markers" if joined and is_measured else "markers",
-        line={"width": 2},
-        marker={"size": 9, "symbol": SYMBOLS[index] + ("" if is_measured else "-open")},
-        name=chart_text(name) if is_measured else f"{chart_text(name)}, foretold",
-        meta=colour(SERIES[index]) | dict(meta or {}),
-        hoverinfo="text",
-        hovertext=list(hover),
+    labels = "" if label_usd is None else " and the labels of its examples"
+    return LearningAxis(
+        key="usd" if label_usd is None else "labels",
+        name=f"{money.noun} of compute" + ("" if label_usd is None else " and labels"),
+        title=f"{money.code} of a run{labels}, {basis}",
+        read=lambda point: money.convert(amount(point)),
+        show=lambda point: money.amount(amount(point)),
+        money=money,
+        label_usd=label_usd,
     )
 
 
-def _law(index: int, law: PowerLaw) -> go.Scatter:
-    x = np.geomspace(law.smallest, law.max_num_train, _NUM_DRAWN)
+def _chart(
+    axis: LearningAxis, named: Sequence[tuple[LearningCurve, str]], indices: Mapping[CellKey, int], basis: str
+) -> Chart:
+    """Draw all curves over one axis.
+
+    Args:
+        axis: What accuracy is drawn over.
+        named: The curves and their names.
+        indices: By `key` of a cell, its index in the report.
+        basis: How prices are known.
+    """
+    curves = [curve for curve, _ in named]
+    figure = go.Figure()
+    values: list[float] = []
+    for index, (curve, name) in enumerate(named):
+        law = curve.law if axis is _EXAMPLES and isinstance(curve.law, PowerLaw) else None
+        for points in (measured_points(curve, indices), extrapolated_points(curve, indices)):
+            if points:
+                values += [axis.read(point) for point in points]
+                figure.add_trace(_marks(index, name, points, axis, is_joined=law is None and points[0].is_measured))
+        if law is not None:
+            figure.add_trace(_law_line(index, law))
+    shares = {curve.largest.cell.summary.majority_accuracy for curve in curves}
+    share = shares.pop() if len(shares) == 1 else None  # curves over several test sets have no common line
+    if share is not None:
+        figure.add_trace(reference_line(share, f"majority class {percent(share)}", dash="dot"))
+    layout(figure, x=axis.title, y="test accuracy", height=HEIGHT, xaxis2=reference_axis())
+    xaxis = cost_axis(values, ends=values, unit=axis.money.sign) if axis.money else log_axis(values)
+    figure.update_layout(xaxis=xaxis, yaxis={"tickformat": ".0%"})
+    if axis.money:
+        mark_money(figure, basis, "x", kind="spread")
+    least, most = min(curve.points[0].num_train for curve in curves), max(curve.largest.num_train for curve in curves)
+    label = (
+        f"Line chart of test accuracy over {axis.name}, for {plural(len(curves), 'model')} "
+        f"trained on {least:,} to {most:,} examples."
+    )
+    return Chart(f"chart-learning-{axis.key}", f"Over {axis.name}", label, figure)
+
+
+def _marks(
+    index: int, name: str, points: Sequence[LearningPoint], axis: LearningAxis, *, is_joined: bool
+) -> go.Scatter:
+    """Draw measured or extrapolated points of a curve.
+
+    Args:
+        index: Number of the curve, which decides its colour and symbol.
+        name: Of the curve.
+        points: All of one kind.
+        axis: What accuracy is drawn over.
+        is_joined: Whether lines join the points.
+    """
+    is_measured = points[0].is_measured
+    estimates = [point.accuracy for point in points]
+    meta: dict[str, Any] = {}
+    if axis.money:
+        meta = {"cells": [point.index for point in points], "seconds": [point.run_s for point in points]}
+        meta |= {} if axis.label_usd is None else {"labels": [point.num_train for point in points]}
     return go.Scatter(
-        x=[float(one) for one in x],
-        y=[law.fitted(one) for one in x],
+        x=[axis.read(point) for point in points],
+        y=[estimate.value for estimate in estimates],
+        error_y=error_bars(estimates),
+        mode="lines+markers" if is_joined else "markers",
+        line={"width": 2},
+        marker={"size": 9, "symbol": SYMBOLS[index] + ("" if is_measured else "-open")},
+        name=chart_text(name) if is_measured else f"{chart_text(name)}, foretold",
+        meta=colour(SERIES[index]) | meta,
+        **amount_tooltips([_tooltip(name, point, axis) for point in points]),
+    )
+
+
+def _law_line(index: int, law: PowerLaw) -> go.Scatter:
+    x = np.geomspace(law.smallest, law.max_num_train, _NUM_FITTED)
+    return go.Scatter(
+        x=[float(num_train) for num_train in x],
+        y=[law.fitted(num_train) for num_train in x],
         mode="lines",
         line={"width": 1.5, "dash": "dot"},
         showlegend=False,
@@ -215,26 +249,13 @@ def _law(index: int, law: PowerLaw) -> go.Scatter:
     )
 
 
-def _majority(figure: go.Figure, curves: Sequence[LearningCurve]) -> None:
-    """The commonest answer's accuracy, where all curves have one test set."""
-    known = {curve.largest.cell.summary.majority_accuracy for curve in curves}
-    share = known.pop() if len(known) == 1 else None
-    if share is not None:
-        figure.add_trace(horizontal(share, f"majority class {percent(share)}", dash="dot"))
-
-
-def _hover(name: str, spot: LearningSpot, amount: str, *, is_measured: bool) -> str:
-    spread = interval(spot.accuracy, "percent")
-    lines = [
-        name + ("" if is_measured else ", foretold"),
-        f"{spot.num_train:,.0f} examples",
-        amount,
-        percent(spot.accuracy.value) + (f" ({spread})" if spread else ""),
-    ]
-    return "<br>".join(chart_text(line) for line in dict.fromkeys(lines))
-
-
-def _told(key: str, title: str, what: str, curves: Sequence[LearningCurve], figure: go.Figure) -> Chart:
-    sizes = f"{min(curve.points[0].num_train for curve in curves):,} to {max(curve.largest.num_train for curve in curves):,}"
-    label = f"Line chart of test accuracy over {what}, for {plural(len(curves), 'model')} trained on {sizes} examples."
-    return Chart(f"chart-learning-{key}", title, label, figure)
+def _tooltip(name: str, point: LearningPoint, axis: LearningAxis) -> TooltipRow:
+    spread = interval(point.accuracy, "percent")
+    title = name + ("" if point.is_measured else ", foretold")
+    size = "" if axis is _EXAMPLES else f"{point.num_train:,.0f} examples"
+    accuracy = percent(point.accuracy.value) + (f" ({spread})" if spread else "")
+    return tooltip_row(
+        chart_text(axis.show(point)),
+        before=f"{chart_lines(title, size)}<br>",
+        after=f"<br>{chart_text(accuracy)}",
+    )

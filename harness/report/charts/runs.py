@@ -1,4 +1,4 @@
-"""The report's lines of a cell's runs over dates: did something change, or does it only scatter?"""
+"""Training speed of each run of a cell over dates, which shows whether the speed changed or only scatters."""
 
 from __future__ import annotations
 
@@ -8,56 +8,61 @@ from statistics import median
 
 import plotly.graph_objects as go
 
-from harness.analysis.throughput import ThroughputWindow, measure_windows
+from harness.analysis.throughput import measure_windows
 from harness.pricing.cost import Priced
-from harness.report.charts.base import INK, SERIES, Chart, chart_text, colour, layout, span
+from harness.report.charts.axes import span
+from harness.report.charts.base import INK, SERIES, Chart, chart_lines, colour, layout
+from harness.report.charts.money import text_tooltips
 from harness.report.formatting import clean, number, plural
 from harness.report.labels import short_labels
-from harness.schema.cells import hash_config
+from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config
 from harness.schema.record import Record
 
-FEWEST_RUNS = 6
+MIN_RUNS = 6
 MAX_CHARTS = 6
-_HEIGHT = 240
-_MOST_TICKS = 4
+_HEIGHT = 240  # pixels
+_MAX_TICKS = 4
 
-Run = tuple[Record, float]
+Run = tuple[Record, float]  # with its samples/s
 
 
 def runs_charts(cells: Sequence[Priced], records: Iterable[Record]) -> tuple[list[Chart], int]:
-    """Samples a second of every run over its date, a chart for each cell that has more than 5; how many more there are.
+    """Draw samples/s over dates for each cell with MIN_RUNS runs, most runs first; also return the number of further cells.
 
-    Of all records, those too that a newer one of the same repeat replaces in every other figure. Most runs first.
+    All records count, including those that a newer run of the same repeat replaces in every other chart.
     """
-    by_cell: dict[tuple[str, str], dict[object, Record]] = defaultdict(dict)
+    runs = {key: _measured(own) for key, own in _by_cell(records).items() if len(own) >= MIN_RUNS}
+    pairs = [(cell, runs.get((cell.summary.machine_id, _hash(cell.summary.config)), [])) for cell in cells]
+    shown = sorted((pair for pair in pairs if len(pair[1]) >= MIN_RUNS), key=lambda pair: -len(pair[1]))
+    labels = short_labels([cell for cell, _ in shown])
+    charts = [
+        _chart(f"chart-runs-{index}", labels[cell.key], own) for index, (cell, own) in enumerate(shown[:MAX_CHARTS])
+    ]
+    return charts, max(0, len(shown) - MAX_CHARTS)
+
+
+def _hash(config: FineTuneConfig | BaselineConfig) -> str:
+    return hash_config(config, ignore=("seed",))
+
+
+def _by_cell(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    """Group trainings by machine and configuration; a run that was read twice (from a folder and an archive) counts once."""
+    runs: dict[tuple[str, str], dict[object, Record]] = defaultdict(dict)
     for record in records:
         if record.outcome == "ok" and record.training:
-            # One run may have been read twice, out of a folder and out of an archive.
             key = record.started_at, record.machine.host, record.repeat
-            by_cell[record.machine.id, _configuration(record)][key] = record
-    runs = {
-        key: {name: (record, window.samples_per_s) for name, record in found.items() for window in _windows(record)}
-        for key, found in by_cell.items()
-        if len(found) >= FEWEST_RUNS
-    }
-    shown = [(cell, sorted(found.values(), key=lambda run: run[0].started_at))
-             for cell in cells if len(found := runs.get(_of_cell(cell), {})) >= FEWEST_RUNS]  # fmt: skip
-    shown.sort(key=lambda pair: -len(pair[1]))
-    labels = short_labels([cell for cell, _ in shown])
-    charts = [_chart(f"chart-runs-{index}", labels[cell.key], found) for index, (cell, found) in enumerate(shown)]
-    return charts[:MAX_CHARTS], max(0, len(charts) - MAX_CHARTS)
+            runs[record.machine.id, _hash(record.config)][key] = record
+    return {key: list(own.values()) for key, own in runs.items()}
 
 
-def _windows(record: Record) -> list[ThroughputWindow]:
-    return measure_windows([record.training] if record.training else [])
-
-
-def _of_cell(cell: Priced) -> tuple[str, str]:
-    return cell.summary.machine_id, hash_config(cell.summary.config, ignore=("seed",))
-
-
-def _configuration(record: Record) -> str:
-    return hash_config(record.config, ignore=("seed",))
+def _measured(records: Iterable[Record]) -> list[Run]:
+    """Return the runs with a training speed, by date."""
+    runs = [
+        (record, windows[-1].samples_per_s)
+        for record in records
+        if (windows := measure_windows([record.training] if record.training else []))
+    ]
+    return sorted(runs, key=lambda run: run[0].started_at)
 
 
 def _chart(key: str, label: str, runs: Sequence[Run]) -> Chart:
@@ -76,14 +81,13 @@ def _chart(key: str, label: str, runs: Sequence[Run]) -> Chart:
                 name=f"host {index + 1}",
                 showlegend=len(hosts) > 1,
                 meta=colour(SERIES[index % len(SERIES)]),
-                hoverinfo="text",
-                hovertext=[_hover(record, rate) for record, rate in own],
+                **text_tooltips([_tooltip(record, rate) for record, rate in own]),
             )
         )
-    middle, ends = median(rates), [f"{runs[place][0].started_at:%Y-%m-%d %H:%M:%S}" for place in (0, -1)]
+    middle = median(rates)
     figure.add_trace(
         go.Scatter(
-            x=ends,
+            x=[f"{record.started_at:%Y-%m-%d %H:%M:%S}" for record, _ in (runs[0], runs[-1])],
             y=[middle, middle],
             mode="lines",
             line={"width": 1, "dash": "dot"},
@@ -94,21 +98,22 @@ def _chart(key: str, label: str, runs: Sequence[Run]) -> Chart:
         )
     )
     layout(figure, x="UTC", y="samples/s", height=_HEIGHT)
-    figure.update_layout(xaxis={"nticks": _MOST_TICKS, "type": "date"}, yaxis={"range": span(rates, pad=0.15)})
+    figure.update_layout(xaxis={"nticks": _MAX_TICKS, "type": "date"}, yaxis={"range": span(rates, pad=0.15)})
+    count = plural(len(runs), "run")
     return Chart(
         key,
-        f"{clean(label)}: {plural(len(runs), 'run')}, median {number(middle)}",
-        f"Line chart of samples a second of {plural(len(runs), 'run')} over their dates: {number(min(rates))} to "
-        f"{number(max(rates))}, median {number(middle)}.",
+        f"{clean(label)}: {count}, median {number(middle)}",
+        f"Line chart of samples a second of {count} over their dates: {number(min(rates))} to {number(max(rates))}, "
+        f"median {number(middle)}.",
         figure,
     )
 
 
-def _hover(record: Record, rate: float) -> str:
-    lines = [
+def _tooltip(record: Record, rate: float) -> str:
+    commit = record.git.commit if record.git is not None else None
+    return chart_lines(
         f"{record.started_at:%Y-%m-%d %H:%M} UTC",
         f"{number(rate)} samples/s",
-        *([f"commit {record.git.commit[:7]}"] if record.git is not None and record.git.commit else []),
-        *([f"torch {record.packages['torch']}"] if "torch" in record.packages else []),
-    ]
-    return "<br>".join(chart_text(line) for line in lines)
+        f"commit {commit[:7]}" if commit else "",
+        f"torch {record.packages['torch']}" if "torch" in record.packages else "",
+    )

@@ -1,93 +1,80 @@
-"""The report's charts over the number of devices."""
+"""Speed, efficiency and dollars over the number of devices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from harness.analysis.estimate import Estimate
 from harness.analysis.summary import CellKey
 from harness.decision.choice import bound
 from harness.decision.scaling import ScalingPoint, Series
 from harness.pricing.cost import Priced
-from harness.report.charts.base import QUIET, SERIES, Chart, chart_text, colour, layout, mark_money_axis, recompute_meta
-from harness.report.charts.cost_accuracy import basis_words
-from harness.report.charts.heat_maps import PER_SAMPLE
-from harness.report.formatting import (
-    MoneyFormat,
-    interval,
-    number,
-    percent,
-    plural,
+from harness.report.charts.base import QUIET, SERIES, Chart, chart_lines, colour, error_bars, layout
+from harness.report.charts.metrics import ChartMetric
+from harness.report.charts.money import (
+    PER_SAMPLE,
+    TooltipRow,
+    amount_tooltips,
+    basis_text,
+    mark_money,
+    recompute_meta,
+    tooltip_row,
 )
+from harness.report.formatting import MoneyFormat, number, percent, plural
 from harness.report.labels import machine_labels
 from harness.report.series_labels import MAX_SERIES, legend_names
 
-_HEIGHT = 330
-_LEGEND_LINE = 17
+_HEIGHT = 330  # pixels
+_LEGEND_LINE = 17  # pixels
 _TITLES = {"cpu": "CPU processes", "gpu": "GPUs"}
-_SHARE = "usd_per_1000_samples_of_share|usd_per_1000_samples"  # where all are in use, that of the machine
-_ROOM = 1.1  # above the highest point
-_DODGE = 0.05  # of the axis between two series, so that their error bars do not lie on each other
+_SHARE = f"usd_per_1000_samples_of_share|{PER_SAMPLE}"  # where all GPUs are in use, their share is the whole machine
+_SIDE_ROOM = 0.18  # share of the axis, left free at each end
+_TOP_ROOM = 1.1  # height of the axis over that of the highest point
+_DODGE = 0.05  # share of the axis between the outermost series, so that their error bars don't overlap
 
-
-@dataclass(frozen=True)
-class ScalingFigure:
-    """One figure that is drawn over devices; `{money}` is the currency."""
-
-    key: str
-    title: str
-    read: Callable[[ScalingPoint], Estimate | None]
-    show: Callable[[float], str]
-    unit: Literal["number", "percent", "usd"]
-
-    def head(self, money: MoneyFormat) -> str:
-        """Return the title in the report's currency."""
-        return self.title.format(money=money.code)
-
-    def drawn(self, value: float, money: MoneyFormat) -> float:
-        """Return a value as the chart draws it."""
-        return money.convert(value) if self.unit == "usd" else value
-
-    def text(self, value: float, money: MoneyFormat) -> str:
-        """Format a value as the reader sees it."""
-        return money.amount(value) if self.unit == "usd" else self.show(value)
-
-    def interval(self, estimate: Estimate, money: MoneyFormat) -> str:
-        """Format an interval without its value."""
-        return money.interval(estimate) if self.unit == "usd" else interval(estimate, self.unit)
-
-
-FIGURES = (
-    ScalingFigure("speed", "Training speed, samples/s", lambda point: point.samples_per_s, number, "number"),
-    ScalingFigure(
-        "efficiency", "Efficiency against the fewest devices", lambda point: point.efficiency, percent, "percent"
-    ),
-    ScalingFigure("usd", "{money} per 1,000 samples", lambda point: point.cell.usd_per_1000_samples, number, "usd"),
+EFFICIENCY: ChartMetric[ScalingPoint] = ChartMetric(
+    "efficiency", "Efficiency against the fewest devices", lambda point: point.efficiency, percent, "percent"
+)
+SPEED: ChartMetric[ScalingPoint] = ChartMetric(
+    "speed", "Training speed, samples/s", lambda point: point.samples_per_s, number
 )
 
 
-def scaling_charts(series: Sequence[Series], cells: Sequence[Priced], money: MoneyFormat) -> dict[str, list[Chart]]:
-    """Speed, efficiency with its ideal, and dollars over devices, by kind of device and machine.
+def _usd(money: MoneyFormat) -> ChartMetric[ScalingPoint]:
+    title = f"{money.code} per 1,000 samples"
+    return ChartMetric("usd", title, lambda point: point.cell.usd_per_1000_samples, money.amount, money=money)
 
-    Strong scaling is drawn through, weak dashed. CPU and GPU stand apart: on one axis the slower could not be read.
+
+def _usd_of_share(money: MoneyFormat) -> ChartMetric[ScalingPoint]:
+    return ChartMetric(
+        "share",
+        "",
+        lambda point: point.cell.usd_per_1000_samples_of_share or point.cell.usd_per_1000_samples,
+        money.amount,
+        money=money,
+    )
+
+
+def scaling_charts(series: Sequence[Series], cells: Sequence[Priced], money: MoneyFormat) -> dict[str, list[Chart]]:
+    """Draw the charts of each kind of device and machine, by their name.
+
+    Strong scaling has solid lines, weak scaling dashed ones. CPU and GPU have separate charts, since on one axis the slower
+    could not be read.
     """
     machines = machine_labels(cells)
     groups: dict[tuple[str, str], list[Series]] = {}
-    for one in series[:MAX_SERIES]:
-        groups.setdefault((one.device, one.base.cell.summary.machine_id), []).append(one)
-    charts, places = {}, {cell.key: index for index, cell in enumerate(cells)}
+    for each in series[:MAX_SERIES]:
+        groups.setdefault((each.device, each.base.cell.summary.machine_id), []).append(each)
+    charts, indices = {}, {cell.key: index for index, cell in enumerate(cells)}
     for index, ((device, machine_id), members) in enumerate(groups.items()):
-        name = ", ".join([_TITLES[device], *([machines[machine_id]] if len(machines) > 1 else [])])
-        own = [cell for cell in cells if cell.summary.machine_id == machine_id]
-        names = legend_names(members, own)
-        charts[name] = [
-            _chart(members, names, figure, f"chart-scaling-{index}-{figure.key}", places, money)
-            for figure in FIGURES
-            if any(figure.read(point) is not None for one in members for point in one.points)
+        title = ", ".join([_TITLES[device], *([machines[machine_id]] if len(machines) > 1 else [])])
+        names = legend_names(members, [cell for cell in cells if cell.summary.machine_id == machine_id])
+        points = [point for each in members for point in each.points]
+        charts[title] = [
+            _chart(members, names, metric, f"chart-scaling-{index}-{metric.key}", indices)
+            for metric in (SPEED, EFFICIENCY, _usd(money))
+            if any(metric.read(point) is not None for point in points)
         ]
     return charts
 
@@ -95,104 +82,99 @@ def scaling_charts(series: Sequence[Series], cells: Sequence[Priced], money: Mon
 def _chart(
     series: Sequence[Series],
     names: Sequence[Sequence[str]],
-    figure: ScalingFigure,
+    metric: ChartMetric[ScalingPoint],
     key: str,
-    places: Mapping[CellKey, int],
-    money: MoneyFormat,
+    indices: Mapping[CellKey, int],
 ) -> Chart:
-    sizes = sorted({point.num_devices for one in series for point in one.points})
-    room = (sizes[-1] - sizes[0]) * 0.18
-    drawn = go.Figure()
-    if figure.key == "efficiency":
-        drawn.add_trace(_ideal(sizes[0] - room, sizes[-1] + room))
-    for index, (one, name) in enumerate(zip(series, names, strict=True)):
-        shift = (index - (len(series) - 1) / 2) * _DODGE * (sizes[-1] - sizes[0]) / max(1, len(series) - 1)
-        drawn.add_trace(_trace(one, name, figure, index, shift, places, money))
-        if figure.key == "usd" and any(point.cell.usd_per_1000_samples_of_share for point in one.points):
-            drawn.add_trace(_share_trace(one, name, index, shift, places, money))
-    values = [
-        figure.drawn(bound(e, "high"), money)
-        for one in series
-        for point in one.points
-        if (e := figure.read(point)) is not None
-    ]
-    lines = sum(1 + trace.name.count("<br>") for trace in drawn.data)
-    layout(drawn, x="devices", y="", height=_HEIGHT + _LEGEND_LINE * lines)
-    drawn.update_layout(showlegend=True)
-    drawn.update_xaxes(
-        range=[sizes[0] - room, sizes[-1] + room], tickvals=sizes, ticktext=[f"{size}" for size in sizes]
-    )
-    top = max([*values, 1.0] if figure.key == "efficiency" else values)
-    drawn.update_yaxes(range=[0, top * _ROOM], rangemode="tozero", nticks=6)
-    if figure.key == "efficiency":
-        drawn.update_yaxes(tickformat=".0%")
-    cells = [point.cell for one in series for point in one.points]
-    if figure.key == "usd":
-        drawn.update_yaxes(tickprefix=money.sign)
-        mark_money_axis(drawn, basis_words(cells), "y", kind="zero", room=_ROOM)
-    title = figure.head(money) + (f", {basis_words(cells)}" if figure.key == "usd" else "")
-    said = "; ".join(", ".join(name) for name in names)
-    label = f"Line chart: {title} over {plural(len(sizes), 'number')} of devices, for {said}."
-    return Chart(key, title, label, drawn)
+    points = [point for each in series for point in each.points]
+    cells = [point.cell for point in points]
+    sizes = sorted({point.num_devices for point in points})
+    left, right = sizes[0], sizes[-1]
+    room = (right - left) * _SIDE_ROOM
+    figure = go.Figure()
+    if metric is EFFICIENCY:
+        figure.add_trace(_ideal(left - room, right + room))
+    for index, (each, name) in enumerate(zip(series, names, strict=True)):
+        shift = (index - (len(series) - 1) / 2) * _DODGE * (right - left) / max(1, len(series) - 1)
+        figure.add_trace(_trace(each, name, metric, index, shift, indices))
+        if metric.money and any(point.cell.usd_per_1000_samples_of_share for point in each.points):
+            figure.add_trace(
+                _share_trace(each, [*name, "GPUs in use alone"], _usd_of_share(metric.money), index, shift, indices)
+            )
+    lines = sum(1 + trace.name.count("<br>") for trace in figure.data)
+    layout(figure, x="devices", y="", height=_HEIGHT + _LEGEND_LINE * lines, showlegend=True)
+    figure.update_xaxes(range=[left - room, right + room], tickvals=sizes, ticktext=[f"{size}" for size in sizes])
+    highest = max(bound(e, "high") for point in points if (e := metric.drawn(point)) is not None)
+    if metric is EFFICIENCY:
+        highest = max(highest, 1.0)
+        figure.update_yaxes(tickformat=".0%")
+    figure.update_yaxes(range=[0, highest * _TOP_ROOM], rangemode="tozero", nticks=6)
+    if metric.money:
+        figure.update_yaxes(tickprefix=metric.money.sign)
+        mark_money(figure, basis_text(cells), "y", kind="zero", room=_TOP_ROOM)
+    title = metric.heading(cells)
+    all_names = "; ".join(", ".join(name) for name in names)
+    label = f"Line chart: {title} over {plural(len(sizes), 'number')} of devices, for {all_names}."
+    return Chart(key, title, label, figure)
 
 
 def _trace(
     series: Series,
     name: Sequence[str],
-    figure: ScalingFigure,
+    metric: ChartMetric[ScalingPoint],
     index: int,
     shift: float,
-    places: Mapping[CellKey, int],
-    money: MoneyFormat,
+    indices: Mapping[CellKey, int],
 ) -> go.Scatter:
-    found = [(point, estimate) for point in series.points if (estimate := figure.read(point)) is not None]
-    meta = recompute_meta("y", PER_SAMPLE, [places[point.cell.key] for point, _ in found], SERIES[index])
+    """Draw one series.
+
+    Args:
+        series: Its points without a figure are left out.
+        name: Lines of its name in the legend.
+        metric: What is drawn.
+        index: Number of the series in the chart, which decides its colour.
+        shift: Added to the number of devices.
+        indices: By `key` of a cell, its index in the report.
+    """
+    points = [point for point in series.points if metric.read(point) is not None]
+    estimates = [metric.drawn(point) for point in points]
+    cells = [indices[point.cell.key] for point in points]
+    meta = recompute_meta("y", PER_SAMPLE, cells, SERIES[index], style="with_interval_and_basis")
     return go.Scatter(
-        x=[point.num_devices + shift for point, _ in found],
-        y=[figure.drawn(estimate.value, money) for _, estimate in found],
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [figure.drawn(bound(estimate, "high") - estimate.value, money) for _, estimate in found],
-            "arrayminus": [figure.drawn(estimate.value - bound(estimate, "low"), money) for _, estimate in found],
-            "thickness": 1.2,
-            "width": 4,
-        },
+        x=[point.num_devices + shift for point in points],
+        y=[None if estimate is None else estimate.value for estimate in estimates],
+        error_y=error_bars(estimates),
         mode="lines+markers",
         line={"width": 2.5, "dash": "solid" if series.kind == "strong" else "dash"},
         marker={"size": 9, "symbol": "circle" if series.kind == "strong" else "square"},
-        name=_lines(name),
-        meta=meta if figure.key == "usd" else colour(SERIES[index]),
-        hoverinfo="text",
-        hovertext=[_hover(point, estimate, name, figure, money) for point, estimate in found],
+        name=chart_lines(*name),
+        meta=meta if metric.money else colour(SERIES[index]),
+        **amount_tooltips(_tooltips(points, name, metric)),
     )
 
 
 def _share_trace(
-    series: Series, name: Sequence[str], index: int, shift: float, places: Mapping[CellKey, int], money: MoneyFormat
+    series: Series,
+    name: Sequence[str],
+    metric: ChartMetric[ScalingPoint],
+    index: int,
+    shift: float,
+    indices: Mapping[CellKey, int],
 ) -> go.Scatter:
-    """The price of the GPUs in use alone; where all are in use, that of the machine."""
-    found = [
-        (point, estimate)
-        for point in series.points
-        if (estimate := point.cell.usd_per_1000_samples_of_share or point.cell.usd_per_1000_samples) is not None
-    ]
-    figure = ScalingFigure("share", "", lambda point: point.cell.usd_per_1000_samples_of_share, number, "usd")
+    """Draw the cost of the GPUs in use alone; see `_trace` for the arguments."""
+    points = [point for point in series.points if metric.read(point) is not None]
+    estimates = [metric.drawn(point) for point in points]
+    cells = [indices[point.cell.key] for point in points]
     return go.Scatter(
-        x=[point.num_devices + shift for point, _ in found],
-        y=[figure.drawn(estimate.value, money) for _, estimate in found],
+        x=[point.num_devices + shift for point in points],
+        y=[None if estimate is None else estimate.value for estimate in estimates],
         mode="lines+markers",
         line={"width": 1.5, "dash": "dot"},
         marker={"size": 8, "symbol": "circle-open"},
-        name=_lines([*name, "GPUs in use alone"]),
-        meta=recompute_meta("y", _SHARE, [places[point.cell.key] for point, _ in found], SERIES[index]),
-        hoverinfo="text",
-        hovertext=[_hover(point, estimate, [*name, "GPUs in use alone"], figure, money) for point, estimate in found],
+        name=chart_lines(*name),
+        meta=recompute_meta("y", _SHARE, cells, SERIES[index], style="with_interval_and_basis"),
+        **amount_tooltips(_tooltips(points, name, metric)),
     )
-
-
-def _lines(name: Sequence[str]) -> str:
-    return "<br>".join(chart_text(part) for part in name)
 
 
 def _ideal(first: float, last: float) -> go.Scatter:
@@ -207,14 +189,18 @@ def _ideal(first: float, last: float) -> go.Scatter:
     )
 
 
-def _hover(
-    point: ScalingPoint, estimate: Estimate, name: Sequence[str], figure: ScalingFigure, money: MoneyFormat
-) -> str:
-    spread = figure.interval(estimate, money)
-    basis = f" ({point.cell.price.basis} price)" if figure.unit == "usd" and point.cell.price is not None else ""
-    lines = [
-        ", ".join(name),
-        f"{plural(point.num_devices, 'device')}, batch {point.device_batch_size} a device, {point.global_batch_size} in all",
-        figure.text(estimate.value, money) + (f" ({spread})" if spread else "") + basis,
-    ]
-    return "<br>".join(chart_text(line) for line in lines)
+def _tooltips(
+    points: Sequence[ScalingPoint], name: Sequence[str], metric: ChartMetric[ScalingPoint]
+) -> list[TooltipRow]:
+    rows = []
+    for point in points:
+        estimate = metric.read(point)
+        if estimate is None:
+            continue
+        spread = metric.interval(estimate)
+        basis = f" ({point.cell.price.basis} price)" if metric.money and point.cell.price is not None else ""
+        batch = f"batch {point.device_batch_size} a device, {point.global_batch_size} in all"
+        before = chart_lines(", ".join(name), f"{plural(point.num_devices, 'device')}, {batch}")
+        amount = metric.show(estimate.value) + (f" ({spread})" if spread else "") + basis
+        rows.append(tooltip_row(chart_lines(amount), before=f"{before}<br>"))
+    return rows

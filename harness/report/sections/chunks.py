@@ -13,8 +13,7 @@ import plotly.graph_objects as go
 
 from harness.analysis.estimate import MIN_RUNS, t_quantile, wilson_interval
 from harness.pricing.cost import Priced, usd_of_seconds
-from harness.report.charts.base import HEIGHT, SERIES, SYMBOLS, Chart, chart_text, colour, layout
-from harness.report.charts.cost_accuracy import error_bars
+from harness.report.charts.base import HEIGHT, SERIES, SYMBOLS, Chart, chart_text, colour, error_bars, layout
 from harness.report.formatting import MoneyFormat, percent, plural, seconds
 from harness.report.labels import short_labels
 from harness.report.sections.cell_table import Field

@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 
 from harness.analysis.summary import ComputeUse
 from harness.pricing.cost import Priced
-from harness.report.charts.base import HEIGHT, SERIES, Chart, chart_text, colour, layout, log_axis
+from harness.report.charts.axes import log_axis
+from harness.report.charts.base import HEIGHT, SERIES, Chart, chart_text, colour, layout
 from harness.report.formatting import number, percent, plural
 from harness.report.labels import machine_labels, short_labels
 from harness.report.sections.cell_table import Field
@@ -110,7 +111,7 @@ def _chart(roofs: Sequence[Roof], index: int, machine: str) -> Chart:
     layout(drawn, x="FLOPs a byte moved, at most", y="GFLOP/s", height=HEIGHT)
     up = [y for _, y in points] + [roof.peak / _GIGA for roof in roofs]
     drawn.update_layout(
-        xaxis=log_axis([left, right], room=0.0), yaxis=log_axis([min(up) / _AROUND, max(up) * _AROUND], room=0.0)
+        xaxis=log_axis([left, right], pad=0.0), yaxis=log_axis([min(up) / _AROUND, max(up) * _AROUND], pad=0.0)
     )
     best = max((use.mfu_calibrated or 0.0) for roof in roofs for _, use in roof.cells)
     title = "What cells compute, under what the machine reaches" + (f": {machine}" if machine else "")

@@ -13,8 +13,8 @@ from harness.analysis.summary import CellKey
 from harness.decision.choice import bound
 from harness.decision.ladder import Ladder, LadderStep
 from harness.pricing.cost import Priced
-from harness.report.charts.bars import bar_traces
 from harness.report.charts.base import SERIES, Chart, chart_text, layout
+from harness.report.charts.horizontal_bars import Bar, BarSeries, bar_traces
 from harness.report.formatting import MoneyFormat, interval, listed, memory, number, plural, seconds
 from harness.report.labels import common_values, describe, difference, machine_labels
 from harness.report.sections.cell_table import Field, amount_field, known
@@ -150,9 +150,8 @@ def _chart(
     drawn = go.Figure()
     rows = list(range(len(ladder.rungs)))
     names = [f"{rung.number}: {words[rung.number]}" for rung in ladder.rungs]
-    hover = [f"{chart_text(name)}<br>{word}" for name, word in zip(names, shown, strict=True)]
-    texts = [chr(0xA0) + chart_text(word) for word in shown]
-    drawn.add_traces(bar_traces(rows, found, texts, name=title, role=role, hover=hover))
+    fields = zip(rows, found, map(chart_text, shown), map(chart_text, names), strict=True)
+    drawn.add_traces(bar_traces(BarSeries(title, role, tuple(Bar(*each) for each in fields))))
     most = max((bound(e, "high") for e in found if e is not None), default=1.0)
     layout(drawn, x="", y="", height=_FRAME_HEIGHT + _ROW_HEIGHT * len(rows))
     drawn.update_layout(barmode="overlay", showlegend=False)

@@ -59,7 +59,7 @@ class Machines:
         differences: In what records differ that stand side by side.
         heads, rows: Of the price-performance table.
         line_heads, line_rows: Of the same cells side by side.
-        live: What report/side.js needs to write both tables anew; None where hosts of several ids stand for one
+        live: What assets/machine_comparison.js needs to write both tables anew; None where hosts of several ids stand for one
             machine, which the page can't pool.
     """
 

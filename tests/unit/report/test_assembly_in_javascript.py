@@ -1,4 +1,4 @@
-"""report/whatif.js puts seconds, prices and assumptions together as tariff.py, cost.py and worth.py do, to 1e-9."""
+"""report/recompute.js puts seconds, prices and assumptions together as tariff.py, cost.py and worth.py do, to 1e-9."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def derive(all_facts):
     """What the page computes, of each of these facts."""
     scripts = [
         files("harness.report.assets").joinpath(name).read_text(encoding="utf-8")
-        for name in ("formulas.js", "whatif.js")
+        for name in ("formulas.js", "recompute.js")
     ]
-    states = "all.map(whatif.unpack).map((facts) => whatif.derive(facts, { values: facts.values, choices: [] }))"
+    states = "all.map(recompute.unpack).map((facts) => recompute.derive(facts, { values: facts.values, choices: [] }))"
     script = "\n".join([*scripts, f"const all = {json.dumps(all_facts)};", f"console.log(JSON.stringify({states}));"])
     ran = subprocess.run(["node", "-"], input=script, capture_output=True, text=True, check=True, timeout=60)
     return json.loads(ran.stdout)

@@ -14,8 +14,9 @@ from harness.analysis.estimate import value_of
 from harness.decision.choice import choose
 from harness.report import write_report
 from harness.report.charts.accuracy_curves import accuracy_curves
+from harness.report.charts.axes import cost_axis
 from harness.report.charts.bars import bars
-from harness.report.charts.base import chart_text, cost_axis, script_safe
+from harness.report.charts.base import chart_text, script_safe
 from harness.report.charts.cost_accuracy import cost_and_accuracy
 from harness.report.charts.heat_maps import heat_maps
 from harness.report.csv_export import csv_text

@@ -1,17 +1,17 @@
 "use strict";
-// The tables of machines side by side under the reader's assumptions, as harness/side_by_side.py and report/machines.py have them.
-const side = (() => {
+// Tables of machines side by side under the reader's assumptions, as decision/side_by_side.py and report/sections/machines.py.
+const machineComparison = (() => {
   const is = (value) => value !== null && value !== undefined;
 
-  // Whether two figures can be ranked, as statistics.clear.
-  const clear = (one, other) => [one.low, one.high, other.low, other.high].every(is) && (one.high < other.low || other.high < one.low);
+  // Whether two intervals are known and share no point, as intervals_disjoint in analysis/estimate.py.
+  const areDisjoint = (one, other) => [one.low, one.high, other.low, other.high].every(is) && (one.high < other.low || other.high < one.low);
 
-  // Seconds from the order of a machine to the end of a run, as cost.waited_seconds.
-  const waited = (run_s, price, values) => {
+  // Seconds from ordering a machine to the end of a run, as in pricing/cost.py.
+  const turnaround = (run_s, price, values) => {
     const before_s = price.plan === "own" ? 0 : values["prices.rental.startup_s"] + values["prices.rental.setup_s"];
     if (!is(run_s)) return null;
     if (price.plan !== "spot") return before_s + run_s.value;
-    const work_s = whatif.spotSeconds(run_s.value, values);
+    const work_s = recompute.spotSeconds(run_s.value, values);
     return is(work_s) ? before_s + work_s : null;
   };
 
@@ -20,84 +20,84 @@ const side = (() => {
     const money = derived.money[index];
     if (!is(cell.samples_per_s)) return null;
     if (key !== "in_time") return { fastest: cell.samples_per_s, per_1000: money.usd_per_1000_samples, run: money.usd_per_run, to_target: money.usd_to_target }[key];
-    const seconds = waited(money.run_s, derived.prices[cell.machine], values);
+    const seconds = turnaround(money.run_s, derived.prices[cell.machine], values);
     return is(seconds) && seconds <= facts.side.deadline_s ? money.usd_billed : null;
   };
   const isBetter = (key, one, other) => key === "fastest" ? one.value > other.value : one.value < other.value;
 
-  // [first, level]: places of the best of these figures and of those that can't be told from it; null of fewer than two.
+  // [first, level]: index of the best figure, and indices of those whose interval overlaps it; null if fewer than two are known.
   const verdict = (key, figures) => {
     const known = figures.map((figure, place) => [figure, place]).filter(([figure]) => is(figure));
     if (known.length < 2) return [null, []];
     const first = known.reduce((best, one) => isBetter(key, one[0], best[0]) ? one : best);
-    return [first[1], known.filter((one) => one !== first && !clear(first[0], one[0])).map((one) => one[1])];
+    return [first[1], known.filter((one) => one !== first && !areDisjoint(first[0], one[0])).map((one) => one[1])];
   };
 
-  // Each machine's best: {figure, label} or null.
+  // Each machine's best cell: {figure, label} or null.
   const bests = (key, context) => context.facts.side.machines.map((_, place) => {
-    let found = null;
+    let best = null;
     for (const line of context.facts.side.lines) {
       const index = line.squares[place];
       const figure = line.is_ranked && is(index) ? read(key, index, context) : null;
-      if (is(figure) && (found === null || isBetter(key, figure, found.figure))) found = { figure, label: line.label };
+      if (is(figure) && (best === null || isBetter(key, figure, best.figure))) best = { figure, label: line.label };
     }
-    return found;
+    return best;
   });
 
-  const bestWords = (key, place, context) => {
+  const bestCell = (key, place, context) => {
     const all = bests(key, context);
     if (!all[place]) return { text: "none", lines: [], sort: null };
     const [first, level] = verdict(key, all.map((one) => one && one.figure));
     const { figure, label } = all[place];
     const standing = place !== first && !level.includes(place) ? "" : level.length ? "level with the best" : "best, and clear";
     const isSpeed = key === "fastest";
-    const spread = isSpeed ? wording.interval(figure, "number") : context.money.interval(figure);
+    const spread = isSpeed ? wording.interval(figure, "number") : context.moneyFormat.interval(figure);
     return {
-      text: isSpeed ? wording.number(figure.value) : context.money.amount(figure.value),
-      lines: [spread, label, standing].filter(Boolean), sort: isSpeed ? figure.value : context.money.convert(figure.value),
+      text: isSpeed ? wording.number(figure.value) : context.moneyFormat.amount(figure.value),
+      lines: [spread, label, standing].filter(Boolean), sort: isSpeed ? figure.value : context.moneyFormat.convert(figure.value),
     };
   };
 
-  // The last line, on hosts, is measured and stays.
-  const hourWords = (place, context, before) => {
+  // The last line, about hosts, was measured and stays.
+  const hourlyCell = (place, context, before) => {
     const price = context.derived.prices[context.facts.side.machines[place]];
     const hosts = before[before.length - 1];
     if (price.missing !== undefined) return { text: "not known", lines: [hosts], sort: null };
     const lines = [decision.basisLabel(price), [price.instance, price.region].filter(Boolean).join(", "), price.as_of, hosts].filter(Boolean);
-    return { text: context.money.perHour(price.usd_per_hour), lines, sort: context.money.convert(price.usd_per_hour) };
+    return { text: context.moneyFormat.perHour(price.usd_per_hour), lines, sort: context.moneyFormat.convert(price.usd_per_hour) };
   };
 
-  // Hosts' speeds are measured: their line, the only one with a colon, stays.
-  const squareWords = (index, context, before) => {
+  // The line about hosts, the only one with a colon, was measured and stays.
+  const speedCell = (index, context, before) => {
     const rate = context.facts.cells[index].samples_per_s;
     if (!is(rate)) return null;
     const each = context.derived.money[index].usd_per_1000_samples;
-    const dollars = is(each) ? [`${context.money.amount(each.value)} per 1,000`, context.money.interval(each)] : [];
+    const dollars = is(each) ? [`${context.moneyFormat.amount(each.value)} per 1,000`, context.moneyFormat.interval(each)] : [];
     const hosts = before.filter((line) => /^\d+ hosts?: /.test(line));
     return { text: `${wording.number(rate.value)}/s`, lines: [wording.interval(rate, "number"), ...hosts, ...dollars].filter(Boolean), sort: rate.value };
   };
 
-  const verdictWords = (place, context) => {
+  const verdictCell = (place, context) => {
     const { names, lines } = context.facts.side;
-    const said = [];
+    const verdicts = [];
     const tied = [];
     for (const [key, predicate] of [["fastest", "fastest"], ["per_1000", "cheapest"]]) {
       const figures = lines[place].squares.map((index) => is(index) ? read(key, index, context) : null);
       const [first, level] = verdict(key, figures);
       if (first === null) continue;
-      said.push(`${predicate}: ${level.length ? "none clearly" : names[first]}`);
+      verdicts.push(`${predicate}: ${level.length ? "none clearly" : names[first]}`);
       if (level.length) tied.push(`${predicate}: ${wording.listed([first, ...level].map((one) => names[one]))} can't be told apart`);
     }
-    const [text, ...rest] = said.length ? said : ["measured on one machine alone"];
+    const [text, ...rest] = verdicts.length ? verdicts : ["measured on one machine alone"];
     return { text, lines: rest, sort: text, title: tied.join("; ") };
   };
 
-  // {text, lines, sort, title} of a square whose name is "side.WHAT"; null where nothing in it follows.
-  const words = (what, place, context, before) => {
-    if (what === "hour") return hourWords(place, context, before);
-    if (what === "square") return squareWords(place, context, before);
-    return what === "verdict" ? verdictWords(place, context) : bestWords(what, place, context);
+  // {text, lines, sort, title} of a table cell whose figure is "side.WHAT"; null if it doesn't depend on assumptions.
+  const tableCell = (what, place, context, before) => {
+    if (what === "hour") return hourlyCell(place, context, before);
+    if (what === "square") return speedCell(place, context, before);
+    return what === "verdict" ? verdictCell(place, context) : bestCell(what, place, context);
   };
 
-  return { words };
+  return { tableCell };
 })();

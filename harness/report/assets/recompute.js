@@ -1,11 +1,11 @@
 "use strict";
-// Seconds and prices to dollars, as harness/tariff.py, cost.py and worth.py do it, on the page's `facts`: no DOM here.
-// `state.values` holds every assumption by its dotted name; `state.choices` the chosen price of each machine.
-const whatif = (() => {
+// Recomputes prices, costs and worth under the reader's assumptions, as harness/pricing and decision/worth.py do. No DOM here.
+// `state.values` holds every assumption by its dotted name, `state.choices` the chosen price of each machine.
+const recompute = (() => {
   const is = (value) => value !== null && value !== undefined;
   const ends = ["low", "high"];
 
-  // An estimate through a monotonic function, as cost.map_estimate.
+  // Apply a monotonic function to an estimate, as map_estimate in analysis/estimate.py.
   const map = (estimate, value) => {
     if (!is(estimate)) return null;
     const middle = value(estimate.value);
@@ -25,7 +25,7 @@ const whatif = (() => {
   const onDemand = (facts, choice, values) => {
     const rate = rateOf(facts, choice, "on_demand");
     if (rate) return rate.usd_per_hour;
-    if (!is(choice.listed)) return null; // the table lacks it, and no rate of the reader's says it
+    if (!is(choice.listed)) return null; // neither the price table nor the reader's own rates have it
     return formulas.discounted({ usd_per_hour: choice.listed, discount_percent: values["prices.discount_percent"] });
   };
 
@@ -45,17 +45,17 @@ const whatif = (() => {
     return { fixed_usd_per_hour, running_usd_per_hour };
   };
 
-  // An own machine whose purchase nobody stated is an example.
+  // Whether the purchase price of an own machine was stated; otherwise it is an example.
   const isStated = (facts, values) => facts.given.includes("prices.own.purchase_usd")
     || values["prices.own.purchase_usd"] !== facts.values["prices.own.purchase_usd"];
 
-  // What an hour of a machine is paid, as tariff.pay_for; `missing` says why there is no price.
+  // Hourly price of a machine under the reader's plan, as pricing/rates.py; `missing` says why there is none.
   const hourly = (facts, machine, choice, values) => {
     const plan = values["prices.plan"];
-    const known = choice ? { instance: choice.instance, region: choice.region, as_of: choice.as_of, basis: choice.basis, doubtful: choice.doubtful } : {};
+    const listing = choice ? { instance: choice.instance, region: choice.region, as_of: choice.as_of, basis: choice.basis, doubtful: choice.doubtful } : {};
     const billing = { granularity_s: choice ? choice.granularity_s : 1, minimum_s: choice ? choice.minimum_s : 0 };
     if (choice && choice.basis === "given") {
-      return { ...known, usd_per_hour: choice.listed, on_demand: choice.listed, spot: null, plan: "on_demand", ...billing };
+      return { ...listing, usd_per_hour: choice.listed, on_demand: choice.listed, spot: null, plan: "on_demand", ...billing };
     }
     const ownMachine = values["prices.own.machine"];
     if (plan === "own" && (!is(ownMachine) || ownMachine === machine.id)) {
@@ -66,28 +66,28 @@ const whatif = (() => {
       };
     }
     if (!choice) return { missing: machine.missing };
-    const unknown = (which) => ({ missing: "no " + which + " price of " + (choice.instance || "this machine") + " is known" });
+    const noPrice = (which) => ({ missing: "no " + which + " price of " + (choice.instance || "this machine") + " is known" });
     const on_demand = onDemand(facts, choice, values);
     const spot = spotOf(facts, choice);
-    // A price by the reader's own rate has that rate's date.
+    // A price from the reader's own rate has that rate's date.
     const rate = rateOf(facts, choice, plan);
-    const price = { ...known, as_of: rate ? rate.as_of : choice.as_of, on_demand, spot, ...billing };
+    const price = { ...listing, as_of: rate ? rate.as_of : choice.as_of, on_demand, spot, ...billing };
     if (plan === "spot") {
-      if (!is(spot)) return unknown("spot");
+      if (!is(spot)) return noPrice("spot");
       return { ...price, usd_per_hour: spot, plan };
     }
     if (plan === "committed") {
       const committed_usd_per_hour = rate ? rate.usd_per_hour : !is(on_demand) ? null
         : formulas.discounted({ usd_per_hour: on_demand, discount_percent: values["prices.commitment.discount_percent"] });
-      if (!is(committed_usd_per_hour)) return unknown("committed");
+      if (!is(committed_usd_per_hour)) return noPrice("committed");
       const utilisation_fraction = values["prices.commitment.utilisation_fraction"];
       return { ...price, usd_per_hour: formulas.committed_usd_per_useful_hour({ committed_usd_per_hour, utilisation_fraction }), plan };
     }
-    if (!is(on_demand)) return unknown("on-demand");
+    if (!is(on_demand)) return noPrice("on-demand");
     return { ...price, usd_per_hour: on_demand, plan: "on_demand" };
   };
 
-  // Seconds with the interval of the training speed, as cost._with_speed.
+  // Seconds with the interval of the training speed, as in pricing/cost.py.
   const withSpeed = (cell, seconds) => {
     if (!is(seconds)) return null;
     const rate = cell.samples_per_s;
@@ -112,7 +112,7 @@ const whatif = (() => {
     const usd_per_hour = plan === price.plan ? price.usd_per_hour : others[plan];
     if (!is(usd_per_hour)) return null;
     const work_s = plan === "spot" ? spotSeconds(seconds, values) : seconds;
-    if (!is(work_s)) return null; // it would never end
+    if (!is(work_s)) return null; // it would be interrupted for ever
     if (plan === "own") return formulas.usd_of_seconds({ usd_per_hour, seconds: work_s });
     const before_s = values["prices.rental.startup_s"] + values["prices.rental.setup_s"];
     const billed_s = formulas.billed_seconds({ work_s, before_s, minimum_s: price.minimum_s, granularity_s: price.granularity_s });
@@ -127,7 +127,7 @@ const whatif = (() => {
     return is(value) ? { value, low: point(usd.low, accuracy.high), high: point(usd.high, accuracy.low) } : null;
   };
 
-  // How many times the measured training rows, as cost._row_factor.
+  // Rows of a production run over rows of the measured one, as in pricing/cost.py.
   const rowFactor = (cell, values) => {
     const num_rows = values["prices.retraining.num_rows"];
     return is(num_rows) && is(cell.num_train) ? num_rows / cell.num_train : 1;
@@ -135,34 +135,34 @@ const whatif = (() => {
 
   const runOf = (cell, train_s) => map(train_s, (seconds) => seconds + (cell.setup_s || 0) + (cell.evaluate_s || 0));
 
-  // Joules of a run, kWh and what they stand for, as energy_use.energy_use.
+  // Energy of a run, its cost and its emissions, as in pricing/energy_cost.py.
   const energyOf = (cell, run_s, values) => {
     const energy = (name) => values["prices.energy." + name];
     const measured = runOf(cell, withSpeed(cell, cell.train_s));
     let joules = null;
     if (is(run_s) && is(cell.joules) && measured.value > 0) {
-      joules = map(cell.joules, (one) => one * (run_s.value / measured.value));
+      joules = map(cell.joules, (joule) => joule * (run_s.value / measured.value));
     } else if (is(energy("watts"))) {
       joules = map(run_s, (seconds) => formulas.joules_of_watts({ watts: energy("watts"), seconds }));
     }
-    const energy_kwh = map(joules, (one) => formulas.kwh({ joules: one, pue: energy("pue") }));
+    const energy_kwh = map(joules, (value) => formulas.kwh({ joules: value, pue: energy("pue") }));
     return {
       joules,
       energy_kwh,
-      energy_usd: map(energy_kwh, (one) => formulas.usd_of_kwh({ energy_kwh: one, usd_per_kwh: energy("usd_per_kwh") })),
-      energy_gco2e: map(energy_kwh, (one) => formulas.gco2e({ energy_kwh: one, gco2e_per_kwh: energy("gco2e_per_kwh") })),
+      energy_usd: map(energy_kwh, (value) => formulas.usd_of_kwh({ energy_kwh: value, usd_per_kwh: energy("usd_per_kwh") })),
+      energy_gco2e: map(energy_kwh, (value) => formulas.gco2e({ energy_kwh: value, gco2e_per_kwh: energy("gco2e_per_kwh") })),
     };
   };
 
-  // Every figure of one cell, as cost._price_summary, by Priced's names.
+  // Every amount of one cell by its name in `Priced`, as in pricing/cost.py.
   const priceCell = (cell, price, values) => {
     const factor = rowFactor(cell, values);
     const train_s = withSpeed(cell, is(cell.train_s) ? cell.train_s * factor : null);
     const run_s = runOf(cell, train_s);
-    const found = { run_s, ...energyOf(cell, run_s, values) };
-    if (price.missing !== undefined) return { ...found, missing: price.missing };
-    const usd = (estimate) => map(estimate, (one) => formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds: one }));
-    const bill = (plan) => map(run_s, (one) => billed(one, price, values, plan));
+    const unpriced = { run_s, ...energyOf(cell, run_s, values) };
+    if (price.missing !== undefined) return { ...unpriced, missing: price.missing };
+    const usd = (estimate) => map(estimate, (seconds) => formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds }));
+    const bill = (plan) => map(run_s, (seconds) => billed(seconds, price, values, plan));
     const perThousand = (usd_per_hour) => {
       const rate = cell.samples_per_s;
       if (!is(rate)) return null;
@@ -171,11 +171,11 @@ const whatif = (() => {
     };
     const fixedToTarget = (cell.setup_s || 0) + (cell.evaluate_to_target_s || 0);
     const usd_billed = bill(price.plan);
-    // What is committed or owned is paid for in every hour already.
+    // A committed or owned machine costs the same idle or busy: its hourly price already includes idle hours.
     const idle_usd = price.plan === "committed" || price.plan === "own" ? 0
       : values["prices.rental.idle_hours_per_month"] * price.usd_per_hour;
     return {
-      ...found,
+      ...unpriced,
       usd_per_hour: price.usd_per_hour,
       usd_per_1000_samples: perThousand(price.usd_per_hour),
       usd_per_epoch: usd(withSpeed(cell, is(cell.epoch_s) ? cell.epoch_s * factor : null)),
@@ -183,7 +183,7 @@ const whatif = (() => {
       usd_setup: usd(exact(cell.setup_s)),
       usd_evaluate: usd(exact(cell.evaluate_s)),
       usd_per_run: usd(run_s),
-      usd_to_target: usd(map(withSpeed(cell, cell.time_to_target_s), (one) => one + fixedToTarget)),
+      usd_to_target: usd(map(withSpeed(cell, cell.time_to_target_s), (seconds) => seconds + fixedToTarget)),
       usd_whole_dataset: usd(withSpeed(cell, cell.whole_dataset_s)),
       usd_billed,
       usd_billed_on_demand: bill("on_demand"),
@@ -201,7 +201,7 @@ const whatif = (() => {
     };
   };
 
-  // What using one model would bring, as worth.judge_cell.
+  // Net benefit of using one model, as in decision/worth.py.
   const worthOf = (cell, money, values) => {
     if (!is(cell.accuracy) || !is(money.usd_billed)) return null;
     const value = (name) => values["value." + name];
@@ -236,7 +236,7 @@ const whatif = (() => {
     return {
       upfront_usd: upfront, upkeep_usd_per_month, serving_usd_per_million, wrong_usd,
       benefit_usd_per_month: monthly,
-      net_present_value_usd: map(monthly, (one) => formulas.net_present_value_usd({ benefit_usd_per_month: one, upfront, annuity })),
+      net_present_value_usd: map(monthly, (benefit_usd) => formulas.net_present_value_usd({ benefit_usd_per_month: benefit_usd, upfront, annuity })),
       payback_months: formulas.payback_months({ benefit_usd_per_month, upfront }),
       return_fraction: formulas.return_fraction({ benefit_usd_per_month, upfront, horizon_months: value("horizon_months") }),
       break_even_accuracy: formulas.break_even_accuracy({ items_per_month, right_usd, wrong_usd, ...common, upfront, annuity }),
@@ -244,9 +244,13 @@ const whatif = (() => {
     };
   };
 
-  // The page's facts with cells as objects, as report/facts.py has them before it packs them.
+  // Turn the packed rows of page_data.py back into objects, one a cell.
   const unpack = (packed) => {
-    const estimate = (found) => found ? { value: found[0], low: found[1], high: found[2] } : null;
+    const estimate = (packedEstimate) => {
+      if (!packedEstimate) return null;
+      const [value, low, high] = packedEstimate;
+      return { value, low, high };
+    };
     const cells = packed.cells.rows.map((row) => {
       const cell = Object.fromEntries(packed.cells.fields.map((name, index) => [name, row[index]]));
       for (const name of ["samples_per_s", "evaluation_samples_per_s", "accuracy", "joules"]) cell[name] = estimate(cell[name]);
@@ -255,7 +259,7 @@ const whatif = (() => {
     return { ...packed, cells };
   };
 
-  // All of it: {prices: by machine, money: by cell, worth: by cell}.
+  // Everything derived: {prices: by machine, money: by cell, worth: by cell}.
   const derive = (facts, state) => {
     const prices = facts.machines.map((machine, index) => {
       const chosen = is(state.choices[index]) ? state.choices[index] : machine.chosen;

@@ -1,0 +1,80 @@
+"""What the page needs to recompute a chart of money when its reader changes an assumption (see assets/redraw.js).
+
+A trace's `meta` says which figure of which cell each point shows. Its tooltip is a Plotly template over `customdata`, in which
+the amount has a column of its own: the page replaces that column and leaves the rest. The amount is text, since Plotly's number
+formats can't write it with the digits that the tables show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import plotly.graph_objects as go
+
+from harness.pricing.cost import Priced
+
+PER_SAMPLE = "usd_per_1000_samples"  # the figure of `Priced` that most charts of money show
+_TOOLTIP = "%{customdata[1]}%{customdata[0]}%{customdata[2]}<extra></extra>"  # an empty `extra` hides the trace's name
+
+AmountStyle = Literal["amount", "with_basis", "with_interval_and_basis"]
+TooltipRow = tuple[str, str, str]
+
+
+def basis_text(cells: Sequence[Priced]) -> str:
+    """Return how the prices of these cells are known, for titles: `assumed price`."""
+    bases = sorted({cell.price.basis for cell in cells if cell.price is not None})
+    return f"{' and '.join(bases)} price" if bases else "no price"
+
+
+def tooltip_row(amount: str, *, before: str = "", after: str = "") -> TooltipRow:
+    """Return one point's `customdata`; all text is already escaped, and `before` and `after` hold their line breaks."""
+    return amount, before, after
+
+
+def amount_tooltips(rows: Sequence[TooltipRow] | Sequence[Sequence[TooltipRow]]) -> dict[str, object]:
+    """Return the keywords of a trace whose tooltips are these rows."""
+    return {"customdata": rows, "hovertemplate": _TOOLTIP}
+
+
+def text_tooltips(texts: Sequence[str] | Sequence[Sequence[str]]) -> dict[str, object]:
+    """Return the keywords of a trace whose tooltips never change."""
+    return {"hoverinfo": "text", "hovertext": texts}
+
+
+def recompute_meta(
+    axis: str,
+    figure: str,
+    cells: Sequence[int] | Sequence[Sequence[int | None]],
+    role: str | None = None,
+    *,
+    style: AmountStyle = "amount",
+    end: str | None = None,
+) -> dict[str, Any]:
+    """Return the `meta` of a trace that shows one figure of each cell.
+
+    Args:
+        axis: Axis of the trace that holds the figure: x, y or z.
+        figure: Field of `Priced`; of several with a bar between them, the first that is known.
+        cells: Index in the report of each point's cell, in the shape of the axis's values; None where there is no cell.
+        role: Colour of the trace; see `colour`.
+        style: How tooltips write the amount.
+        end: The end of the interval that is drawn instead of the value: low or high.
+    """
+    return {
+        **({"colour": role} if role else {}),
+        "axis": axis,
+        "figure": figure,
+        "cells": list(cells),
+        "style": style,
+        **({"end": end} if end else {}),
+    }
+
+
+def mark_money(figure: go.Figure, basis: str, axis: str | None = None, **more: object) -> None:
+    """Mark a figure as one of money, whose titles name `basis` and whose `axis` follows the amounts.
+
+    `kind="cost"` ranges the axis by where curves end, `kind="spread"` by every amount (both as `cost_axis`), and
+    `kind="zero"` from 0 to the highest amount times `room`.
+    """
+    figure.update_layout(meta={"basis": basis, "axis": axis, **more})
