@@ -1,23 +1,23 @@
-"""Does a comparison find a slow-down of 3 %, and does it leave alone what is the same?
+"""Measure the power and the false positive rate of `harness compare` for a slow-down of 3 %.
 
-Run: python bench/bench_compare_power.py live --out DIR --trial K     one trial of two minutes; K of 1 to 20, odd: planted
-     python bench/bench_compare_power.py report --out DIR             what the trials that ended say
-     python bench/bench_compare_power.py resample --out DIR           1,000 trials made of the same steps
-     python bench/bench_compare_power.py cells --out DIR              a study of four cells three times, two of them slowed
-(.venv/bin/python.) A trial that ended is not run again; one that was stopped begins anew.
+Run: python bench/bench_compare_power.py live --out DIR --trial K     one trial of two minutes; K is 1 to 20, odd K: slowed
+     python bench/bench_compare_power.py report --out DIR             report the finished trials
+     python bench/bench_compare_power.py resample --out DIR           1,000 trials resampled from the same steps
+     python bench/bench_compare_power.py cells --out DIR              a study of four cells three times, two cells slowed
+(Use .venv/bin/python.) Finished trials are not repeated; interrupted ones start again.
 
-Each trial holds a cell against itself, A against A', as rounds of A B B A; in the planted ones every step of A' takes 3 %
-longer (power_workers.py). `--turns runs` takes turns by runs, each in a process of its own, as `harness run --interleave`
-does; `--turns steps` by steps, of two processes that are alive at once. Rounds are begun until two minutes are over,
-whatever the seconds say. The verdict is `harness compare`'s on the records of both sides; by steps it is Student's t on
-the pairs' logarithms (see `_middle_log_ratio`), which `harness compare` does not know.
+Each trial compares a cell A with itself as B, in rounds A B B A; in slowed trials every step of B takes 3 % longer
+(power_workers.py). `--turns runs` alternates runs, each in its own process, like `harness run --interleave`; `--turns steps`
+alternates steps of two processes that are alive at once. New rounds start until two minutes are over, whatever the results.
+The verdict is that of `harness compare` on both sides' records; for steps it is Student's t on the pairs' logarithms (see
+`_middle_log_ratio`), which `harness compare` doesn't use.
 
-Resampled: a round is made of four neighbouring runs of some trial (of steps: of a pair), so that what drifts over runs
-stays, and each run of contiguous blocks of its steps, taken relative to the same batch's mean over all runs, so that
-neighbours stay as alike as they were. What was planted when they were measured is divided out, and 3 % are planted anew.
+`resample` builds a round from four consecutive runs of one trial (for steps: from a pair), which preserves drift over runs,
+and each run from contiguous blocks of its steps, relative to the same batch's mean over all runs, which preserves
+autocorrelation. The slow-down of the measured trial is divided out, and 3 % is applied again.
 
-`cells` holds two runs of one study, one after the other, against each other, which are to differ in no cell, and a third,
-in which the cells of 64 tokens are slowed by 30 %, against the first: it is to be slower in those alone.
+`cells` compares two consecutive runs of one study, which should differ in no cell, and a third one, in which the cells of 64
+tokens are slowed by 30 %, with the first: only those should be slower.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ from harness.store.record_files import load_records, save_record
 from harness.workflows.priced_records import price_records
 
 NUM_TRIALS, TRIAL_S, SLOWED_BY = 20, 120.0, 0.03
-NUM_STEPS = 44  # an even number, so that both sides' turns end alike
+NUM_STEPS = 44  # even, so that both sides end at the same point of a turn
 BLOCK_STEPS = 8
 FEWEST_ROUNDS = {"runs": 2, "steps": 3}
-# Random weights: nothing to evaluate, so that more of two minutes are steps; short ones, so that turns are.
+# Random weights need no evaluation, so more of the two minutes are steps; short steps make short turns.
 STUDY = {
     "name": "compare-power",
     "baselines": False,
@@ -135,14 +135,14 @@ def _round_of_steps(runners, cell: Cell, needs: PreparedCell, around, index: int
             )
             threads.append(threading.Thread(target=go, args=(side, runner)))
             threads[-1].start()
-            has_begun.wait(60)  # A's process has its worker: B's may be named
+            has_begun.wait(60)  # wait until A's process has started its worker, then set B's
         for thread in threads:
             thread.join()
     yield from sorted(found.items())
 
 
 def judge(folder: Path, turns: str) -> dict:
-    """What the comparison says of the records of both sides."""
+    """Compare the records of both sides."""
     sides = [load_records([folder / side]).records for side in "AB"]
     if turns == "steps":
         found = by_pairs([_log_ratio(a, b) for a, b in _pairs(*sides)])
@@ -156,7 +156,7 @@ def judge(folder: Path, turns: str) -> dict:
 
 
 def verdict_of(found: LogRatio) -> str:
-    """As `harness compare` gives it to one cell alone."""
+    """Return the verdict that `harness compare` gives for a single cell."""
     change, margin = found.estimate(), CompareOptions().margin
     if 1 / (1 + margin) <= change.low and change.high <= 1 + margin:
         return NO_DIFFERENCE
@@ -177,7 +177,7 @@ def _log_ratio(a: Record, b: Record) -> float:
 
 
 def _middle_log_ratio(one: Sequence[float], other: Sequence[float]) -> float:
-    """Of two runs' steps in turns, the mean of their ratios' logarithms without the fifth at either end.
+    """Return the mean log-ratio of two runs' alternating steps, trimmed by a fifth at either end.
 
     What wakes up in one step of a few dozen hits one side alone, and would be most of what two sums differ by.
 
@@ -187,7 +187,7 @@ def _middle_log_ratio(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def _steps(records: Sequence[Record]) -> list[list[float]]:
-    """Of each run the measured steps but the last, beside which the other process may end; the same warm-up left out of all."""
+    """Return each run's measured steps without the last one, during which the other process may exit."""
     return [list(window.seconds[:-1]) for window in measure_windows([record.training for record in records])]
 
 
@@ -210,7 +210,7 @@ def report(out: Path, turns: str) -> str:
 
 
 def resample(out: Path, turns: str, *, num_trials: int, num_rounds: int | None, seed: int) -> dict:
-    """How often 3 % are found, and how often they are where there are none, in trials made of the steps measured."""
+    """Return the power and the false positive rate over resampled trials."""
     sessions, seen = _sessions(out, turns)
     rng, rounds = random.Random(seed), num_rounds or round(fmean(seen))
     counts = {True: [], False: []}
@@ -230,7 +230,7 @@ def resample(out: Path, turns: str, *, num_trials: int, num_rounds: int | None, 
 
 
 def _sessions(out: Path, turns: str) -> tuple[list[list[list[float]]], list[int]]:
-    """Of each trial, its runs in the order of time (of steps: A, B, A, B, ...), steps relative to their batch's mean."""
+    """Return each trial's runs by start time (for steps: A, B, A, B, ...), with steps relative to their batch's mean."""
     trials, seen = [], []
     for path in sorted((out / turns).glob("trial-*/trial.json")):
         told = json.loads(path.read_text())
@@ -261,7 +261,7 @@ def _draw_round(rng: random.Random, sessions, planted: bool) -> tuple[float, flo
 
 
 def _draw_pair(rng: random.Random, sessions, planted: bool) -> float:
-    """The same blocks on both sides, since they were measured side by side; which is A is drawn."""
+    """Resample a pair with the same blocks on both sides, which were measured at the same time; draw which side is A."""
     runs = rng.choice(sessions)
     first = 2 * rng.randrange(len(runs) // 2)
     a, b = rng.sample(runs[first : first + 2], 2)
@@ -271,13 +271,13 @@ def _draw_pair(rng: random.Random, sessions, planted: bool) -> float:
 
 
 def _blocks(rng: random.Random, num_steps: int) -> list[int]:
-    """Places of a moving-block bootstrap, around the end; H. R. Kuensch, Annals of Statistics 17 (1989), 1217-1241."""
+    """Return the indices of a circular moving-block bootstrap (H. R. Kuensch, Annals of Statistics 17 (1989), 1217-1241)."""
     firsts = [rng.randrange(num_steps) for _ in range(-(-num_steps // BLOCK_STEPS))]
     return [(first + step) % num_steps for first in firsts for step in range(BLOCK_STEPS)][:num_steps]
 
 
 def run_cells(out: Path) -> None:
-    """The study of four cells, three times over; a set that is whole is not run again."""
+    """Run the study of four cells three times; a complete set is not repeated."""
     cells = expand(parse_study(CELLS, "bench_compare_power"))
     with tempfile.TemporaryDirectory(prefix="harness-data-") as data, Runner() as runner:
         preparations, around = Preparations(Path(data)), describe_environment(None)
@@ -297,7 +297,7 @@ def run_cells(out: Path) -> None:
 
 
 def report_cells(out: Path) -> str:
-    """What `harness compare` says of the second set beside the first, and of the slowed one beside it."""
+    """Compare the second set with the first, and the slowed one with the first."""
     first, *others = (price_records(load_records([out / "cells" / name]).records).cells for name in SETS)
     lines = ["| cell | against the first run | B/A, 95 % | verdict |", "|---|---|---:|---|"]
     for name, cells in zip(SETS[1:], others, strict=True):
@@ -313,25 +313,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("live", "report", "resample", "cells"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--trial", type=int, choices=range(1, NUM_TRIALS + 1), help="live: this one alone")
+    parser.add_argument("--trial", type=int, choices=range(1, NUM_TRIALS + 1), help="live: run only this trial")
     parser.add_argument("--turns", choices=("runs", "steps"), default="runs")
-    parser.add_argument("--trials", type=int, default=1000, help="resample: how many")
-    parser.add_argument("--rounds", type=int, help="resample: of each (default: as many as the trials had)")
+    parser.add_argument("--trials", type=int, default=1000, help="resample: number of trials")
+    parser.add_argument("--rounds", type=int, help="resample: rounds per trial (default: as in the measured trials)")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    if asked.what == "live":
-        for trial in [asked.trial] if asked.trial else range(1, NUM_TRIALS + 1):
-            print(json.dumps(run_trial(asked.out, asked.turns, trial), sort_keys=True), flush=True)
-    elif asked.what == "cells":
-        run_cells(asked.out)
-        print(report_cells(asked.out))
-    elif asked.what == "report":
-        print(report(asked.out, asked.turns))
+    options = parser.parse_args()
+    if options.what == "live":
+        for trial in [options.trial] if options.trial else range(1, NUM_TRIALS + 1):
+            print(json.dumps(run_trial(options.out, options.turns, trial), sort_keys=True), flush=True)
+    elif options.what == "cells":
+        run_cells(options.out)
+        print(report_cells(options.out))
+    elif options.what == "report":
+        print(report(options.out, options.turns))
     else:
         found = resample(
-            asked.out, asked.turns, num_trials=asked.trials, num_rounds=asked.rounds, seed=asked.seed
+            options.out, options.turns, num_trials=options.trials, num_rounds=options.rounds, seed=options.seed
         )  # fmt: skip
-        (asked.out / f"resampled-{asked.turns}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        (options.out / f"resampled-{options.turns}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
         print(json.dumps(found, indent=1, sort_keys=True))
 
 

@@ -1,13 +1,13 @@
-"""Do the intervals hold what they promise? Fifty runs of a cell, judged five at a time and one at a time.
+"""Check the coverage of throughput intervals: fifty runs of a cell, taken five at a time and one at a time.
 
-Run: .venv/bin/python -m harness run bench/coverage.toml     (two cells in turns, 50 runs each; 25 minutes on two cores)
-     .venv/bin/python bench/bench_coverage.py [FOLDER ...]   prints a table of the records there; without one, of results/
+Run: .venv/bin/python -m harness run bench/coverage.toml     (two interleaved cells, 50 runs each; 25 minutes on two cores)
+     .venv/bin/python bench/bench_coverage.py [FOLDER ...]   prints a table of the records there (default: results/)
 
-Between runs: over 200 draws of 5 of the runs, the share in which their interval holds the mean of the others, and half
-the interval over the mean. What makes runs differ: where runs of different cells that follow each other are fast and slow
-together, it is the machine from minute to minute, not the process. Within a run: the share of runs whose own interval holds the mean of the others; what differs
-from run to run is not in it, so that it holds less often, and reports say so. Each draw is judged as a report would judge
-it, the warm-up found from its own steps.
+Between runs: over 200 draws of 5 runs, the share whose interval covers the mean of the other runs, and the relative
+half-width. Within a run: the share of runs whose own interval covers the mean of the others; it excludes what differs from
+run to run, so its coverage is lower, and reports say so. Each draw is evaluated as in a report, with the warm-up estimate from
+its own steps. The correlation between consecutive runs of different cells shows why runs differ: if it is high, the cause
+is the machine from minute to minute, not the process.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ from harness.schema.cells import hash_config
 from harness.schema.record import Record
 from harness.store.record_files import load_records
 
-NUM_DRAWS, NUM_DRAWN, FEWEST = 200, 5, 20
+NUM_DRAWS, NUM_DRAWN, MIN_RUNS = 200, 5, 20
 SEED = 20261126
 HEAD = (
-    "| cell | runs | samples/s | spread between runs | interval of 5 holds the others' mean | its half-width, median |"
-    " interval of 1 holds it | its half-width, median | other processes' CPU, median |"
+    "| cell | runs | samples/s | spread between runs | coverage of intervals of 5 runs | its half-width, median |"
+    " coverage of intervals of 1 run | its half-width, median | other processes' CPU, median |"
 )
 
 
 def rate(records: Sequence[Record]):
-    """Samples a second of some runs, as a report has it."""
+    """Return the samples per second of some runs, as in a report."""
     return throughput(measure_windows([record.training for record in records]))
 
 
 def judge(records: Sequence[Record], num_drawn: int) -> tuple[float, float]:
-    """Share of draws whose interval holds the mean of the others, and the median of half the interval, relative."""
-    rng, held, halves = random.Random(SEED), 0, []
+    """Return the share of draws whose interval covers the other runs' mean, and the median relative half-width."""
+    rng, num_covered, half_widths = random.Random(SEED), 0, []
     draws = [[index] for index in range(len(records))]
     if num_drawn > 1:
         draws = [rng.sample(range(len(records)), num_drawn) for _ in range(NUM_DRAWS)]
     for draw in draws:
-        found = rate([records[index] for index in draw])
+        estimate = rate([records[index] for index in draw])
         others = rate([record for index, record in enumerate(records) if index not in draw])
-        if found.low is None:
-            held += 1  # it promises nothing
-            halves.append(float("inf"))
+        if estimate.low is None:
+            num_covered += 1  # no interval
+            half_widths.append(float("inf"))
             continue
-        held += found.low <= others.value <= found.high
-        halves.append((found.high - found.low) / 2 / found.value)
-    return held / len(draws), median(halves)
+        num_covered += estimate.low <= others.value <= estimate.high
+        half_widths.append((estimate.high - estimate.low) / 2 / estimate.value)
+    return num_covered / len(draws), median(half_widths)
 
 
 def describe(records: Sequence[Record]) -> str:
-    """One row of the table."""
+    """Return one row of the table."""
     windows = measure_windows([record.training for record in records])
     rates = [window.samples_per_s for window in windows]
     between, within = judge(records, NUM_DRAWN), judge(records, 1)
@@ -73,28 +73,28 @@ def describe(records: Sequence[Record]) -> str:
 
 
 def shared_drift(groups: Sequence[Sequence[Record]]) -> float:
-    """Correlation between runs that follow each other, of different cells: of each its speed against its cell's median."""
-    told = []
+    """Return the correlation of consecutive runs of different cells, by their speed relative to their cell's median."""
+    relative_speeds = []
     for records in groups:
         rates = [window.samples_per_s for window in measure_windows([record.training for record in records])]
-        told += [
+        relative_speeds += [
             (record.started_at, record.cell, log(rate / median(rates)))
             for record, rate in zip(records, rates, strict=True)
         ]
-    told.sort()
-    pairs = [(before[2], after[2]) for before, after in pairwise(told) if before[1] != after[1]]
+    relative_speeds.sort()
+    pairs = [(before[2], after[2]) for before, after in pairwise(relative_speeds) if before[1] != after[1]]
     return correlation(*zip(*pairs, strict=True))
 
 
 def main(folders: Sequence[Path]) -> None:
-    """Print the table, with the machine and the versions that it is of."""
+    """Print the table, with the machine and versions."""
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in load_records(folders).records:
         if record.outcome == "ok" and record.training is not None and record.training.steps.num_samples:
             groups[record.machine.id, hash_config(record.config)].append(record)
-    groups = {key: records for key, records in groups.items() if len(records) >= FEWEST}
+    groups = {key: records for key, records in groups.items() if len(records) >= MIN_RUNS}
     if not groups:
-        sys.exit(f"No cell has {FEWEST} runs there: run bench/coverage.toml first.")
+        sys.exit(f"No cell has {MIN_RUNS} runs there: run bench/coverage.toml first.")
     print(HEAD)
     print("|---|" + "---:|" * (HEAD.count("|") - 2))
     for records in groups.values():
@@ -105,9 +105,7 @@ def main(folders: Sequence[Path]) -> None:
         by_machine[machine].append(records)
     for cells in by_machine.values():
         if len(cells) > 1:
-            print(
-                f"Runs that follow each other, of different cells: correlation of their speeds {shared_drift(cells):.2f}.\n"
-            )
+            print(f"Consecutive runs of different cells: correlation of their speeds {shared_drift(cells):.2f}.\n")
     for record in {records[0].machine.id: records[0] for records in groups.values()}.values():
         versions = ", ".join(
             f"{name} {record.packages[name]}" for name in ("torch", "transformers") if name in record.packages

@@ -1,9 +1,9 @@
-"""Data larger than memory: rows a second and peak memory of each stage, beside plain `datasets.map` and pandas.
+"""Measure data larger than memory: rows per second and peak memory of each stage, compared with `datasets.map` and pandas.
 
 Run: .venv/bin/python bench/bench_data.py [--rows 10000000] [--folder FOLDER] [--without-peers]
-Every stage is a fresh process under a memory cap of its own (a control group; approximate where none can be made): those
-of the parent under 1 GiB, the cell's under 2 GiB more than the same cell needs with 2,000 rows; the peers have no cap, and
-are ended at --minutes. The file is made once (about 300 MB a million rows) and kept in FOLDER, with the cache.
+Every stage is a fresh process under its own memory cap (a cgroup; approximate if none can be created): 1 GiB for stages
+of the parent process; for the cell, 2 GiB more than the same cell needs with 2,000 rows. The peers have no cap and are
+killed after --minutes. The file is written once (about 300 MB per million rows) and kept in FOLDER, with the cache.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _BATCH = 5_000
 
 
 def make_file(path: Path, num_rows: int) -> None:
-    """Rows of about 300 bytes, of the packaged reviews' words: two or three snippets and a number, no row twice."""
+    """Write distinct rows of about 300 bytes: two or three snippets of the packaged reviews, and the row number."""
     from harness.dataset.rows import read_rows
     from harness.schema.settings import DataSettings
 
     snippets, rng = list(read_rows(DataSettings()).texts), random.Random(0)
-    half_made = path.with_suffix(".part")
-    with half_made.open("w", encoding="utf-8", newline="") as file:
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("text", "label"))
         for row in range(num_rows):
-            some = " ".join(rng.choices(snippets, k=2 + row % 2))
-            writer.writerow((f"{some} {row}", "good" if rng.random() < 0.5 else "bad"))
-    half_made.rename(path)
+            batch = " ".join(rng.choices(snippets, k=2 + row % 2))
+            writer.writerow((f"{batch} {row}", "good" if rng.random() < 0.5 else "bad"))
+    unfinished.rename(path)
 
 
 def settings_of(path: Path, num_train: int | str = "all"):
@@ -52,21 +52,21 @@ def settings_of(path: Path, num_train: int | str = "all"):
 
 
 def read(path: Path) -> int:
-    """Hash, check, part by part, to an Arrow file; or find that in the cache, and hold it to its hashes."""
+    """Hash and check the file and write it to an Arrow file; or find that in the cache and verify its hashes."""
     from harness.dataset.rows import read_rows
 
     return len(read_rows(settings_of(path)).labels)
 
 
 def draw(path: Path) -> int:
-    """Find the rows, draw splits, look for near-duplicates in a sample, hash every split's texts."""
+    """Open the cached rows, draw splits, look for near-duplicates in a sample, and hash every split's texts."""
     from harness.dataset.corpus import load_corpus
 
     return load_corpus(settings_of(path)).facts.num_source_rows
 
 
 def tokenise_all(path: Path) -> int:
-    """What `draw` does, and every row to tokens; or find these in the cache, and hold them to their hashes."""
+    """Do what `draw` does and tokenise every row; or find the tokens in the cache and verify their hashes."""
     from harness.dataset.corpus import load_corpus, tokenize
     from harness.dataset.sources import locate_model
     from harness.schema.settings import PACKAGED_MODEL
@@ -77,7 +77,7 @@ def tokenise_all(path: Path) -> int:
 
 
 def by_datasets(path: Path) -> int:
-    """`load_dataset("csv")` and a batched `map`, in one process, as its documentation shows it."""
+    """Run `load_dataset("csv")` and a batched `map` in one process, as in its documentation."""
     from datasets import load_dataset
     from transformers import AutoTokenizer
 
@@ -86,12 +86,12 @@ def by_datasets(path: Path) -> int:
 
     tokenizer = AutoTokenizer.from_pretrained(locate_model(PACKAGED_MODEL, weights=False).folder)
     rows = load_dataset("csv", data_files=str(path), cache_dir=str(path.parent / "datasets"))["train"]
-    encode = lambda some: tokenizer(some["text"], truncation=True, max_length=SEQ_LEN)  # noqa: E731
+    encode = lambda batch: tokenizer(batch["text"], truncation=True, max_length=SEQ_LEN)  # noqa: E731
     return len(rows.map(encode, batched=True, remove_columns=["text"]))
 
 
 def by_pandas(path: Path) -> int:
-    """The whole file as a frame, every row's tokens in a list."""
+    """Read the whole file into a data frame, and collect every row's tokens in a list."""
     import pandas as pd
     from tokenizers import Tokenizer
 
@@ -115,54 +115,56 @@ OURS = {"read and check": read, "read again, from the cache": read, "draw": draw
 PEERS = {"datasets.map": by_datasets, "pandas": by_pandas}
 
 
-def _in_child(stage, path: Path, told: Path) -> None:
-    """Run a stage, with its highest anonymous memory seen: what can't be given back to the disk."""
-    most, ended = [0], threading.Event()
+def _run_in_child(stage, path: Path, result: Path) -> None:
+    """Run a stage and write its result, with its peak anonymous memory, which the kernel can't drop like file pages."""
+    peak_kib, ended = [0], threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not ended.wait(0.05):
             status = Path("/proc/self/status").read_text()
-            most[0] = max(
-                most[0], *(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+            peak_kib[0] = max(
+                peak_kib[0], *(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
             )
 
-    threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=sample, daemon=True).start()
     began = time.perf_counter()
     num_rows = stage(path)
     seconds = time.perf_counter() - began
     ended.set()
-    told.write_text(json.dumps({"num_rows": num_rows, "seconds": seconds, "anonymous_bytes": 1024 * most[0]}))
+    result.write_text(json.dumps({"num_rows": num_rows, "seconds": seconds, "anonymous_bytes": 1024 * peak_kib[0]}))
 
 
 def run_stage(name: str, stage, path: Path, limit_gib: float | None, minutes: float) -> str:
-    """One row of the table."""
+    """Run one stage under a cap; return its row of the table."""
     with tempfile.TemporaryDirectory(prefix="bench-data-") as temporary:
         folder = Path(temporary)
-        cage = MemoryCap(int((limit_gib or 1000) * GIB), 1, folder)
-        process = multiprocessing.get_context("spawn").Process(target=_in_child, args=(stage, path, folder / "told"))
+        memory_cap = MemoryCap(int((limit_gib or 1000) * GIB), 1, folder)
+        process = multiprocessing.get_context("spawn").Process(
+            target=_run_in_child, args=(stage, path, folder / "result")
+        )
         try:
-            with cage.spawn_inside(folder / "log"):
+            with memory_cap.spawn_inside(folder / "log"):
                 process.start()
             process.join(60 * minutes)
             if process.is_alive():
                 process.kill()
                 process.join()
                 return f"| {name} | more than {minutes:g} minutes | | | | |"
-            cap = cage.cap()
+            cap = memory_cap.cap()
             if process.exitcode:
-                why = cage.oom_reason() or (folder / "log").read_text().strip().splitlines()[-1:]
+                why = memory_cap.oom_reason() or (folder / "log").read_text().strip().splitlines()[-1:]
                 return f"| {name} | ended with {process.exitcode}: {why} | | | | |"
-            told = json.loads((folder / "told").read_text())
+            result = json.loads((folder / "result").read_text())
         finally:
-            cage.close()
+            memory_cap.close()
     capped = f"{limit_gib:g} GiB{'' if cap.exact else ', approximate'}" if limit_gib else "none"
     peak = "not known" if cap.peak_bytes is None else f"{cap.peak_bytes / 2**20:,.0f}"
-    rate = told["num_rows"] / told["seconds"]
-    return f"| {name} | {told['seconds']:,.1f} | {rate:,.0f} | {told['anonymous_bytes'] / 2**20:,.0f} | {peak} | {capped} |"
+    rate = result["num_rows"] / result["seconds"]
+    return f"| {name} | {result['seconds']:,.1f} | {rate:,.0f} | {result['anonymous_bytes'] / 2**20:,.0f} | {peak} | {capped} |"
 
 
 def train(path: Path, num_train: int | str, limit_gib: float | None):
-    """A cell of NUM_STEPS updates, with its record."""
+    """Train a cell for NUM_STEPS updates and return its record."""
     from harness.execution.sweep import NullListener, describe_environment, run_cells
     from harness.schema.expansion import expand
     from harness.schema.study_file import parse_study
@@ -182,7 +184,7 @@ def train(path: Path, num_train: int | str, limit_gib: float | None):
 
 
 def show_training(path: Path) -> None:
-    """The cell with all rows, under what the same one needs with 2,000 rows and 2 GiB more."""
+    """Train on all rows, capped at 2 GiB more than the same cell needs with 2,000 rows."""
     few = train(path, 2000, None)
     base = max(peak.num_bytes for peak in few.training.peak_memory)
     record = train(path, "all", (base + WORKER_GIB * GIB) / GIB)
@@ -200,24 +202,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-data")
-    parser.add_argument("--minutes", type=float, default=60, help="at most, of each stage")
+    parser.add_argument("--minutes", type=float, default=60, help="limit for each stage")
     parser.add_argument("--without-peers", action="store_true")
-    asked = parser.parse_args()
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    path = asked.folder / f"rows-{asked.rows}.csv"
-    os.environ[CACHE_VARIABLE] = str(asked.folder / "cache")
-    shutil.rmtree(asked.folder / "cache", ignore_errors=True)
-    shutil.rmtree(asked.folder / "datasets", ignore_errors=True)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    path = options.folder / f"rows-{options.rows}.csv"
+    os.environ[CACHE_VARIABLE] = str(options.folder / "cache")
+    shutil.rmtree(options.folder / "cache", ignore_errors=True)
+    shutil.rmtree(options.folder / "datasets", ignore_errors=True)
     if not path.exists():
-        make_file(path, asked.rows)
-    print(f"{asked.rows:,} rows, {path.stat().st_size / 2**20:,.0f} MiB; {SEQ_LEN} tokens at most\n")
+        make_file(path, options.rows)
+    print(f"{options.rows:,} rows, {path.stat().st_size / 2**20:,.0f} MiB; {SEQ_LEN} tokens at most\n")
     print(
         "| stage | s | rows/s | anonymous memory, MiB | control group's peak, MiB | cap |\n|---|---:|---:|---:|---:|---:|"
     )
     for name, stage in OURS.items():
-        print(run_stage(name, stage, path, PARENT_GIB, asked.minutes), flush=True)
-    for name, stage in {} if asked.without_peers else PEERS.items():
-        print(run_stage(name, stage, path, None, asked.minutes), flush=True)
+        print(run_stage(name, stage, path, PARENT_GIB, options.minutes), flush=True)
+    for name, stage in {} if options.without_peers else PEERS.items():
+        print(run_stage(name, stage, path, None, options.minutes), flush=True)
     show_training(path)
 
 

@@ -1,17 +1,17 @@
-"""What a learning curve foretells, held to the truth.
+"""Compare the predictions of learning curves with measurements.
 
-`tfidf` draws the packaged reviews' splits anew for each resample, trains the TF-IDF baseline on the first 350, 700, 1,400,
-2,800 and 5,600 rows of it, and on 11,200, twice the largest number that is fitted, for the truth. It can be done in parts, and
-what is done is not done again:
+`tfidf` draws new splits of the packaged reviews for each resample, trains the TF-IDF baseline on the first 350, 700, 1,400,
+2,800 and 5,600 rows, which are fitted, and on 11,200 rows, twice the largest fitted size, for the true value. It can run in
+parts; finished resamples are not repeated:
 
     .venv/bin/python bench/bench_learning_curve.py tfidf --from 0 --to 25
     .venv/bin/python bench/bench_learning_curve.py tfidf --from 25 --to 100
     .venv/bin/python bench/bench_learning_curve.py judge
 
-`judge` fits what `tfidf` measured and says in how many resamples the prediction interval holds the truth, how wide it is, and
-what was refused. With `--smallest 100` both are done on 100 to 1,600 rows, the truth at 3,200: there TF-IDF still knows little
-more than the commonest class, and no power law holds. `records` does the same to the learning curves of a study's records, the largest size left out of the fit,
-and compares what training on all rows was estimated to take, from each smaller size, with what it took:
+`judge` fits what `tfidf` measured, and prints the coverage and width of the prediction interval and the rejected fits. With
+`--smallest 100` both use 100 to 1,600 rows, and 3,200 for the true value: there TF-IDF is hardly better than the majority
+class, and no power law holds. `records` does the same with the learning curves of a study's records, leaving the largest
+size out of the fit. It also compares the estimated time of training on all rows, from each smaller size, with the measured:
 
     .venv/bin/python -m harness run bench/data.toml
     .venv/bin/python bench/bench_learning_curve.py records results
@@ -45,8 +45,8 @@ RESULTS = Path("results")
 WANTED, WITHIN = 0.90, 0.10
 
 
-def right_of(corpus: Corpus, num_train: int) -> np.ndarray:
-    """Which test examples TF-IDF labels right after the first rows alone, `(1, num_test)`."""
+def correct_examples(corpus: Corpus, num_train: int) -> np.ndarray:
+    """Train TF-IDF on the first rows; return 1 for each correctly classified test example, shape `(1, num_test)`."""
     texts = corpus.texts | {"train": corpus.texts["train"][:num_train]}
     labels = corpus.labels | {"train": corpus.labels["train"][:num_train]}
     with tempfile.TemporaryDirectory() as folder:
@@ -56,17 +56,17 @@ def right_of(corpus: Corpus, num_train: int) -> np.ndarray:
 
 
 def sizes_from(smallest: int) -> tuple[list[int], int]:
-    """Those that are fitted, each twice the one before, and the one at which the truth is."""
+    """Return the sizes to fit, each twice the previous one, and the size for the true value."""
     return [smallest * 2**power for power in range(NUM_SIZES)], smallest * 2**NUM_SIZES
 
 
 def resample(seed: int, smallest: int) -> dict:
-    """One draw of the splits: errors by size as they are fitted, and accuracy at the largest fitted and at twice that."""
+    """Draw the splits once; return the errors by size to fit, and the true accuracy at twice the largest size."""
     sizes, twice = sizes_from(smallest)
     corpus = load_corpus(DataSettings(num_train=twice, num_val=NUM_VAL, num_test=NUM_TEST, seed=seed))
-    right = {size: right_of(corpus, size) for size in (*sizes, twice)}
-    truth = float(right.pop(twice).mean())
-    found = measure_errors(right)
+    correct = {size: correct_examples(corpus, size) for size in (*sizes, twice)}
+    truth = float(correct.pop(twice).mean())
+    found = measure_errors(correct)
     return {
         "num_train": found.num_train.tolist(), "error": found.error.tolist(), "covariance": found.covariance.tolist(),
         "run_variance": found.run_variance, "truth": truth,
@@ -74,7 +74,7 @@ def resample(seed: int, smallest: int) -> dict:
 
 
 def measure(out: Path, smallest: int, first: int, last: int) -> None:
-    """A line a resample."""
+    """Write one line per resample."""
     done = {one["seed"]: one for one in read(out)} if out.exists() else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(first, last):
@@ -90,7 +90,7 @@ def read(out: Path) -> list[dict]:
 
 def judge(out: Path, smallest: int) -> None:
     sizes, twice = sizes_from(smallest)
-    held, gained, widths, gain_widths, misses, refused = [], [], [], [], [], []
+    covered, gained, widths, gain_widths, misses, refused = [], [], [], [], [], []
     for one in read(out):
         errors = MeasuredErrors(
             *(np.array(one[key]) for key in ("num_train", "error", "covariance")), one["run_variance"]
@@ -100,27 +100,27 @@ def judge(out: Path, smallest: int) -> None:
             refused.append(law.reason)
             continue
         found, gain = law.accuracy(twice), law.gain(sizes[-1], twice)
-        held.append(found.low <= one["truth"] <= found.high)
+        covered.append(found.low <= one["truth"] <= found.high)
         widths.append(found.high - found.low)
         misses.append(one["truth"] - found.value)
         gained.append(gain.low <= one["truth"] - 1 + one["error"][-1] <= gain.high)
         gain_widths.append(gain.high - gain.low)
-    if not held:
+    if not covered:
         raise SystemExit(f"{out}: no resample was fitted: {refused[:1]}")
     print(
-        f"TF-IDF, fitted to {sizes[0]:,} to {sizes[-1]:,} rows, the truth at {twice:,}; {NUM_TEST:,} test rows. "
-        f"Wanted: {WANTED:.0%} of the intervals hold it.\n"
+        f"TF-IDF, fitted to {sizes[0]:,} to {sizes[-1]:,} rows, the true value at {twice:,}; {NUM_TEST:,} test rows. "
+        f"Goal: {WANTED:.0%} of the intervals cover it.\n"
     )
     print(
-        "| resamples | no figure given | interval of the accuracy holds it | its width, median | of the gain | its width, median | truth - foretold, median |"
+        "| resamples | no prediction | coverage of the accuracy interval | its width, median | coverage of the gain interval | its width, median | true - predicted, median |"
     )
     print("|---:|---:|---:|---:|---:|---:|---:|")
     print(
-        f"| {len(held) + len(refused)} | {len(refused)} | {sum(held) / len(held):.1%} | {median(widths):.3f} "
+        f"| {len(covered) + len(refused)} | {len(refused)} | {sum(covered) / len(covered):.1%} | {median(widths):.3f} "
         f"| {sum(gained) / len(gained):.1%} | {median(gain_widths):.3f} | {median(misses):+.4f} |"
     )
     for why in dict.fromkeys(text.partition(" (")[0] for text in refused):
-        print(f"\nNo figure: {sum(text.startswith(why) for text in refused)} x {why}")
+        print(f"\nNo prediction: {sum(text.startswith(why) for text in refused)} x {why}")
 
 
 def judge_records(folders: Sequence[Path]) -> None:
@@ -129,11 +129,11 @@ def judge_records(folders: Sequence[Path]) -> None:
     if not curves:
         raise SystemExit("No cells there differ in the number of training rows alone: run bench/data.toml first.")
     names = curve_names(curves, cells)
-    print("| model | fitted to | foretold at | foretold | measured | held |")
+    print("| model | fitted to | predicted at | predicted | measured | covered |")
     print("|---|---|---:|---:|---:|---|")
     for curve, name in zip(curves, names, strict=True):
-        print(foretell_largest(curve, name))
-    print(f"\nTraining on all rows, estimated from a part; wanted: within {WITHIN:.0%}.\n")
+        print(predict_largest(curve, name))
+    print(f"\nTraining on all rows, estimated from a part; goal: within {WITHIN:.0%}.\n")
     print("| model | from | estimated, s | measured, s | off by | within |")
     print("|---|---:|---:|---:|---:|---|")
     for curve, name in zip(curves, names, strict=True):
@@ -147,8 +147,8 @@ def judge_records(folders: Sequence[Path]) -> None:
                 )
 
 
-def foretell_largest(curve: LearningCurve, name: str) -> str:
-    """A row: the largest size by a curve through the others."""
+def predict_largest(curve: LearningCurve, name: str) -> str:
+    """Return a row: the largest size, predicted from a curve through the others."""
     errors, end = curve.errors, curve.largest
     others = replace(
         errors, num_train=errors.num_train[:-1], error=errors.error[:-1], covariance=errors.covariance[:-1, :-1]
@@ -157,11 +157,11 @@ def foretell_largest(curve: LearningCurve, name: str) -> str:
     fitted = f"{others.num_train[0]:,} to {others.num_train[-1]:,}"
     found = law if isinstance(law, Unavailable) else law.accuracy(end.num_train)
     if isinstance(found, Unavailable):
-        return f"| {name} | {fitted} | {end.num_train:,} | no figure: {found.reason} | {end.accuracy.value:.3f} | |"
-    held = found.low <= end.accuracy.value <= found.high
+        return f"| {name} | {fitted} | {end.num_train:,} | no prediction: {found.reason} | {end.accuracy.value:.3f} | |"
+    covered = found.low <= end.accuracy.value <= found.high
     return (
         f"| {name} | {fitted} | {end.num_train:,} | {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) "
-        f"| {end.accuracy.value:.3f} | {'yes' if held else 'no'} |"
+        f"| {end.accuracy.value:.3f} | {'yes' if covered else 'no'} |"
     )
 
 
@@ -175,15 +175,15 @@ def main() -> None:
     commands.choices["tfidf"].add_argument("--from", dest="first", type=int, default=0)
     commands.choices["tfidf"].add_argument("--to", dest="last", type=int, default=100)
     commands.add_parser("records").add_argument("folders", type=Path, nargs="+")
-    told = parser.parse_args()
-    if told.command == "records":
-        judge_records(told.folders)
+    options = parser.parse_args()
+    if options.command == "records":
+        judge_records(options.folders)
         return
-    out = told.out or RESULTS / f"learning-curve-tfidf-{told.smallest}.jsonl"
-    if told.command == "tfidf":
-        measure(out, told.smallest, told.first, told.last)
+    out = options.out or RESULTS / f"learning-curve-tfidf-{options.smallest}.jsonl"
+    if options.command == "tfidf":
+        measure(out, options.smallest, options.first, options.last)
     else:
-        judge(out, told.smallest)
+        judge(out, options.smallest)
 
 
 if __name__ == "__main__":

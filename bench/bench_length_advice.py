@@ -1,9 +1,9 @@
-"""What `harness inspect` says of a length that was not measured, held against cells that were.
+"""Compare what `harness inspect` predicts for a sequence length with cells that were measured at it.
 
-Run: .venv/bin/python bench/bench_length_advice.py [FOLDER ...]      (results/reference/*/default without one)
-Of every two measured cells that differ in `seq_len` alone, each one's samples a second are told from the other, in
-proportion to their work; where there are three, also by the line through the other two. And what the batch plan says of a
-cell's work and padding is held against what the cell counted, of which neither knows the other. Prints Markdown.
+Run: .venv/bin/python bench/bench_length_advice.py [FOLDER ...]      (default: results/reference/*/default)
+For every two measured cells that differ only in `seq_len`, predict one's samples per second from the other in proportion
+to their work; with three cells, also by the line through the other two. Also compare the batch plan's work and padding with
+what the cell counted independently. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harness.workflows.seq_len_advice import advise_seq_len, work_of
 
 
 def cells(folders: Sequence[Path]) -> list[Summary]:
-    """Those that trained the whole pretrained model on one device."""
+    """Return the cells that trained the whole pretrained model on one device."""
     found = with_mfu(summarize(load_records(folders).records), lambda *_: None)
     return [
         one for one in found
@@ -40,7 +40,7 @@ def cells(folders: Sequence[Path]) -> list[Summary]:
 
 
 def lengths_of(data: DataSettings, model: str) -> np.ndarray:
-    """Tokens of each training row, uncut."""
+    """Return the tokens of each training row, not truncated."""
     corpus, files = load_corpus(data), locate_model(model, weights=False)
     with TemporaryDirectory() as folder:
         tokenize(corpus, files, 8192, Path(folder), store_texts=False)
@@ -48,7 +48,7 @@ def lengths_of(data: DataSettings, model: str) -> np.ndarray:
 
 
 def told(cell: Summary, others: Sequence[Summary], lengths: np.ndarray) -> float:
-    """Samples a second of a cell, as the others let expect."""
+    """Predict a cell's samples per second from the other cells."""
     config = cell.config
     shape = load_model_shape(config.model, locate_model(config.model.name, weights=False).folder)
     found = advise_seq_len(lengths, shape, 2, batch_size=config.batch_size, measured=others)
@@ -57,7 +57,7 @@ def told(cell: Summary, others: Sequence[Summary], lengths: np.ndarray) -> float
 
 
 def lines(found: Sequence[Summary]) -> Iterator[str]:
-    """The two tables."""
+    """Yield the lines of the two tables."""
     lengths: dict[DataSettings, np.ndarray] = {}
     groups: dict[object, list[Summary]] = defaultdict(list)
     yield "| cell | work a sample, told / counted | padding's share, told | counted |"
@@ -91,7 +91,7 @@ def lines(found: Sequence[Summary]) -> Iterator[str]:
                 f"| {measured.value:.1f} ({measured.low:.1f} to {measured.high:.1f}) | {offs[-1]:+.1%} |"
             )
     yield ""
-    yield f"{len(offs)} told; off by {median(map(abs, offs)):.1%} in the median, by {max(map(abs, offs)):.1%} at most."
+    yield f"{len(offs)} predictions; off by {median(map(abs, offs)):.1%} in the median, by {max(map(abs, offs)):.1%} at most."
 
 
 def main(folders: Sequence[Path]) -> None:

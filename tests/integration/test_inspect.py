@@ -1,4 +1,4 @@
-"""`harness inspect` on files whose figures are known beforehand."""
+"""`harness inspect` on files with known properties."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUNNER = CliRunner()
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory):
-    """200 reviews of 20 films: 120 good ones of 7 words, 78 bad ones of 12, one of 100, and one in signs that no word has."""
+    """Write 200 reviews of 20 films: 120 good ones of 7 words, 78 bad ones of 12, one of 100, and one with unknown characters."""
     path = tmp_path_factory.mktemp("inspect") / "reviews.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
@@ -50,12 +50,12 @@ def found(reviews, tmp_path_factory):
 
 
 class TestInspect:
-    def test_guesses_columns_and_says_why(self, found):
+    def test_guesses_columns_with_reasons(self, found):
         columns = {role: guess["column"] for role, guess in found["guesses"].items()}
         assert columns == {"text": "review", "label": "verdict", "group": "movie_name", "time": "seen_on"}
         assert found["guesses"]["label"]["why"] == "2 values (good, bad)"
         assert found["settings"]["group_by"] == "movie_name"
-        assert found["settings"]["time_by"] is None  # told of, but not taken
+        assert found["settings"]["time_by"] is None  # guessed, but not used
 
     def test_counts_classes_duplicates_and_bad_rows(self, found):
         assert found["classes"] == {"good": 120, "bad": 80}
@@ -69,7 +69,7 @@ class TestInspect:
         num_tokens = round(found["mean_tokens"] * 200)
         assert found["unknown_fraction"] == pytest.approx(2 / num_tokens)
 
-    def test_recommends_a_length_by_what_it_cuts(self, found):
+    def test_recommends_a_length_by_its_truncation(self, found):
         lengths = {one["seq_len"]: one for one in found["lengths"]}
         assert list(lengths) == [16, 32, 64, 128]
         assert lengths[16]["cut_texts_fraction"] == 0.005
@@ -77,23 +77,23 @@ class TestInspect:
         assert found["recommended_seq_len"] == 16
         assert lengths[128]["work"]["max"]["padding_fraction"] > 0.85
 
-    def test_what_is_to_be_beaten(self, found):
+    def test_accuracy_to_beat(self, found):
         floor = found["floor"]
         assert floor["num_train"] == 120
         assert floor["num_test"] == 40
         assert floor["majority"] < 0.8
-        assert floor["tfidf"] > 0.95  # every good one says so
+        assert floor["tfidf"] > 0.95  # every good review contains "good"
 
-    def test_shows_examples_and_marks_what_is_unknown_and_what_is_cut(self, reviews, tmp_path):
+    def test_shows_examples_with_unknown_and_truncated_tokens_marked(self, reviews, tmp_path):
         shown = inspect(reviews, "--results", tmp_path)
         assert "guessed: 2 values (good, bad); --label names another" in shown
         assert "(86 cut at 16)" in shown
         assert "Recommended: seq_len = 16" in shown
 
-    def test_shows_no_text_where_none_is_to_be_shown(self, reviews, tmp_path):
+    def test_hide_texts_shows_no_text(self, reviews, tmp_path):
         assert "truly" not in inspect(reviews, "--results", tmp_path, "--hide-texts")
 
-    def test_writes_a_study_that_plans(self, reviews, tmp_path):
+    def test_writes_a_study_that_can_be_planned(self, reviews, tmp_path):
         path = tmp_path / "mine.toml"
         inspect(reviews, "--results", tmp_path, "--write", path)
         study = load_study(path)
@@ -106,7 +106,7 @@ class TestInspect:
         assert "is there already" in str(again.exception)
 
 
-def test_says_which_columns_there_are_where_none_is_a_label(tmp_path):
+def test_lists_the_columns_if_none_is_a_label(tmp_path):
     path = tmp_path / "plain.csv"
     path.write_text("words\n" + "".join(f"some words of a text {index}\n" for index in range(30)))
     done = RUNNER.invoke(cli.app, ["inspect", str(path)])

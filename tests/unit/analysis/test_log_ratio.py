@@ -1,4 +1,4 @@
-"""The interval within a run, held against noise that was made: does it hold what it must, and is it no wider than needed?"""
+"""Coverage and width of intervals within a run and between runs, on simulated noise."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ def steps_of(rng, num_steps, rho, sd=0.05):
 
 
 def oracle(num_steps, rho, sd=0.05):
-    """Half the interval of somebody who knows the noise: 1.96 standard errors of the mean of an AR(1) series."""
+    """Return the half-width if the noise were known: 1.96 standard errors of the mean of an AR(1) series."""
     inner = (1 + rho) / (1 - rho) - 2 * rho * (1 - rho**num_steps) / (num_steps * (1 - rho) ** 2)
     return 1.959964 * sd * math.sqrt(inner / num_steps)
 
 
 @pytest.mark.parametrize(("num_steps", "rho", "num_trials"), [(100, 0.0, 1500), (100, 0.5, 1500), (1000, 0.9, 500)])
-def test_within_a_run_93_percent_are_covered_at_1_5_times_the_oracle(num_steps, rho, num_trials):
-    """From raw steps on, so that the warm-up's rule takes part."""
+def test_intervals_within_a_run_cover_93_percent_at_1_5_times_the_oracle_width(num_steps, rho, num_trials):
+    """Start from raw steps, so that warm-up detection is included."""
     rng, covered, halves = random.Random(8), 0, []
     plain = make_record(training={"seconds": [1.0] * num_steps}).training
     for _ in range(num_trials):
         steps = Steps.model_construct(**dict(plain.steps) | {"seconds": (tuple(steps_of(rng, num_steps, rho)),)})
-        found = throughput(measure_windows([plain.model_copy(update={"steps": steps})]))
-        covered += found.low <= 16 / TRUE_S <= found.high
-        halves.append((found.high - found.low) / 2 / (16 / TRUE_S))
+        estimate = throughput(measure_windows([plain.model_copy(update={"steps": steps})]))
+        covered += estimate.low <= 16 / TRUE_S <= estimate.high
+        halves.append((estimate.high - estimate.low) / 2 / (16 / TRUE_S))
     assert covered / num_trials >= 0.93
     assert median(halves) <= 1.5 * oracle(num_steps, rho)
 
 
-def test_between_runs_student_covers_what_the_runs_own_steps_do_not():
+def test_students_t_between_runs_covers_what_intervals_within_runs_do_not():
     rng, between, within = random.Random(9), 0, 0
     for _ in range(1000):
         levels = [16 / TRUE_S * (1 + rng.gauss(0, 0.02)) for _ in range(5)]
-        found = t_interval(levels, "between 5 runs")
-        between += found.low <= 16 / TRUE_S <= found.high
+        estimate = t_interval(levels, "between 5 runs")
+        between += estimate.low <= 16 / TRUE_S <= estimate.high
         half = oracle(100, 0.0) * levels[0]
         within += abs(levels[0] - 16 / TRUE_S) <= half
     assert between / 1000 >= 0.93
-    assert within / 1000 <= 0.6  # two percent between runs, of which one run's steps know nothing
+    assert within / 1000 <= 0.6  # a single run's steps don't show the 2 % between runs

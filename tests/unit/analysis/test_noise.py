@@ -1,4 +1,4 @@
-"""What disturbed a run is named, with what to do: every limit, and the exact words."""
+"""Noise warnings: every limit and the exact sentence."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def summary_of(*records):
 
 
 @pytest.mark.parametrize(
-    ("load", "said"),
+    ("load", "warning"),
     [
-        # 60 s on 4 CPUs are 240 CPU seconds; 5 % of them are 12, and 1 % are 2.4.
+        # 60 s on 4 CPUs are 240 CPU seconds; 5 % are 12, and 1 % are 2.4.
         ({"system_busy_s": 148 + 1 + 12.0}, None),
         (
             {"system_busy_s": 148 + 1 + 24.0},
@@ -64,25 +64,25 @@ def summary_of(*records):
         ({"cell_s": None}, None),
     ],
 )
-def test_a_machine_that_was_not_the_cells_own(load, said):
+def test_each_kind_of_noise_above_its_limit_is_reported(load, warning):
     summary = summary_of(make_record(load=LOAD | load))
-    assert summary.noise == ((said,) if said else ())
+    assert summary.noise == ((warning,) if warning else ())
     assert summary.warnings == summary.noise
 
 
-def test_the_worst_run_is_the_one_that_is_said():
+def test_the_most_disturbed_run_is_reported():
     quiet, loud = make_record(load=LOAD), make_record(seed=1, load=LOAD | {"system_busy_s": 269.0})
     assert "used 50% of" in summary_of(quiet, loud).warnings[0]
 
 
-def test_usable_cores_are_the_measure_of_other_processes_and_all_cores_that_of_steal():
+def test_other_processes_are_relative_to_usable_cores_and_steal_to_all_cores():
     machine = make_machine(num_logical=8, num_usable=2)
     load = LOAD | {"system_busy_s": 148 + 1 + 12.0, "steal_s": 4.8}
     (warning,) = summary_of(make_record(machine=machine, load=load)).warnings
     assert "used 10% of the usable CPU time" in warning
 
 
-def test_a_run_that_became_slower_and_one_of_two_kinds_of_step():
+def test_drift_and_bimodal_steps_are_reported():
     # Means of the last and the first 30 of 90 steps: 1 + 0.002 x 74.5, and 1 + 0.002 x 14.5.
     rising = [1.0 + 0.002 * step + 0.01 * (-1) ** step for step in range(90)]
     assert summary_of(make_record(training={"seconds": rising})).noise == (
@@ -90,12 +90,12 @@ def test_a_run_that_became_slower_and_one_of_two_kinds_of_step():
         "and run it with --force.",
     )
     rng = random.Random(1)
-    two = [rng.gauss(1.5 if step % 4 == 3 else 1.0, 0.01) for step in range(100)]
-    assert summary_of(make_record(training={"seconds": two})).noise == (
+    bimodal = [rng.gauss(1.5 if step % 4 == 3 else 1.0, 0.01) for step in range(100)]
+    assert summary_of(make_record(training={"seconds": bimodal})).noise == (
         "Steps of one size took two kinds of time, 50% apart, 25% of them the longer: look for a program that wakes up now "
         "and then, or cores of two speeds, and run it with --force.",
     )
 
 
-def test_a_quiet_run_is_steady():
+def test_a_quiet_run_has_no_noise():
     assert summary_of(make_record(load=LOAD)).noise == ()

@@ -1,4 +1,4 @@
-"""Where warm-up ends, and what is no steady series: on constant, planted and simulated steps."""
+"""Warm-up, drift and bimodality on constant, constructed and simulated steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LENGTHS = (12, 16, 20, 24, 30, 40, 52, 64)
 
 
 def simulate(rng, num_steps, rho, *, slower=(), sd=0.05):
-    """Steps of 16 texts of one length each, their noise autoregressive; `slower` is added to the first ones, relative."""
+    """Simulate steps of 16 texts with AR(1) noise; `slower` is the relative extra time of the first steps."""
     noise, seconds, tokens = rng.gauss(0, sd), [], []
     for step in range(num_steps):
         tokens.append(16 * rng.choice(LENGTHS))
@@ -31,25 +31,25 @@ def expecting(series):
 
 
 class TestWarmUp:
-    def test_steps_that_are_all_alike_have_none_and_slow_ones_at_the_beginning_are_it(self):
+    def test_equal_steps_have_no_warm_up_and_slow_first_steps_are_warm_up(self):
         assert warmup_steps([([1.0] * 40, [16] * 40)]) == 0
         assert warmup_steps([([9.0] * 3 + [0.5] * 37, [16] * 40)]) == 3
         assert warmup_steps([([0.9] * 7 + [0.5] * 33, [16] * 40)]) == 7
 
-    def test_no_run_of_fewer_than_ten_steps_has_any_and_none_loses_more_than_half(self):
+    def test_short_runs_have_no_warm_up_and_no_run_loses_more_than_half(self):
         assert warmup_steps([([9.0] * 3 + [0.5] * 6, [16] * 9)]) == 0
         assert warmup_steps([([9.0] * 3 + [0.5] * 7, [16] * 10)]) == 3
         assert warmup_steps([([9.0] * 30 + [0.5] * 10, [16] * 40)]) <= 20
         assert warmup_steps([]) == 0
 
-    def test_a_long_batch_is_not_a_slow_one(self):
+    def test_a_batch_with_more_tokens_is_not_warm_up(self):
         tokens = [1024, 1024, 1024] + [16 * length for length in LENGTHS] * 5
         assert warmup_steps([([0.1 + 1e-4 * size for size in tokens], tokens)]) == 0
         slow = [0.1 + 1e-4 * size for size in tokens]
         slow[0] *= 2
         assert warmup_steps([(slow, tokens)]) == 1
 
-    def test_another_program_that_wakes_up_once_is_no_warm_up(self):
+    def test_a_single_disturbed_step_is_not_warm_up(self):
         rng = random.Random(1)
         for at in (10, 15, 20):
             seconds, tokens = simulate(rng, 45, 0.0)
@@ -59,7 +59,7 @@ class TestWarmUp:
     @pytest.mark.parametrize(
         ("num_steps", "rho", "mean"), [(45, 0.0, 3), (100, 0.0, 3), (100, 0.5, 6), (1000, 0.9, 50)]
     )
-    def test_of_steady_steps_few_are_left_out(self, num_steps, rho, mean):
+    def test_few_steady_steps_are_discarded(self, num_steps, rho, mean):
         rng = random.Random(2)
         cuts = sorted(warmup_steps([simulate(rng, num_steps, rho)]) for _ in range(100))
         assert fmean(cuts) <= mean and cuts[49] <= 2 * mean / 3
@@ -75,7 +75,7 @@ class TestWarmUp:
         ],
     )
     @pytest.mark.parametrize("rho", [0.0, 0.5])
-    def test_planted_warm_up_is_found(self, num_steps, slower, rho):
+    def test_simulated_warm_up_is_found(self, num_steps, slower, rho):
         rng = random.Random(3)
         left = []
         for _ in range(50):
@@ -84,21 +84,21 @@ class TestWarmUp:
             left.append(sum(slower[cut:]) / sum(slower))
         assert fmean(left) <= 0.08
 
-    def test_runs_of_a_cell_leave_out_the_same_steps_those_that_are_slow_in_most(self):
+    def test_all_runs_discard_the_upper_median(self):
         slow, fast = [3.0, 3.0] + [1.0] * 38, [1.0] * 40
         assert warmup_steps([(slow, [16] * 40)] * 2 + [(fast, [16] * 40)]) == 2
         assert warmup_steps([(slow, [16] * 40)] + [(fast, [16] * 40)] * 2) == 0
         trainings = [make_record(training={"seconds": seconds}).training for seconds in (slow, slow, fast)]
         assert [(window.num_warmup, len(window.seconds)) for window in measure_windows(trainings)] == [(2, 38)] * 3
 
-    def test_of_several_runs_fewer_steady_steps_are_left_out(self):
+    def test_with_several_runs_fewer_steady_steps_are_discarded(self):
         rng = random.Random(4)
         alone = fmean(warmup_steps([simulate(rng, 45, 0.0)]) for _ in range(60))
         assert fmean(warmup_steps([simulate(rng, 45, 0.0) for _ in range(5)]) for _ in range(60)) <= alone
 
 
 class TestDrift:
-    def test_steps_that_become_longer(self):
+    def test_steps_that_slow_down_drift(self):
         rising = [1.0 + 0.002 * step + 0.01 * (-1) ** step for step in range(90)]
         # Means of the last and the first 30 steps: 1 + 0.002 x 74.5, and 1 + 0.002 x 14.5.
         assert find_drift(rising, [1.0] * 90) == pytest.approx(1.149 / 1.029 - 1, rel=1e-6)
@@ -112,17 +112,17 @@ class TestDrift:
 
 
 class TestModes:
-    def test_steps_of_two_kinds(self):
+    def test_bimodal_steps_are_found(self):
         rng = random.Random(6)
         seconds, tokens = simulate(rng, 100, 0.0, sd=0.02)
         for step in range(0, 100, 4):
             seconds[step] *= 1.5
-        found = find_modes(*expecting((seconds, tokens)))
-        assert found.gap == pytest.approx(0.5, abs=0.06)
-        assert found.slow_fraction == pytest.approx(0.25, abs=0.03)
+        result = find_modes(*expecting((seconds, tokens)))
+        assert result.gap == pytest.approx(0.5, abs=0.06)
+        assert result.slow_fraction == pytest.approx(0.25, abs=0.03)
 
     @pytest.mark.parametrize("rho", [0.0, 0.5])
-    def test_steps_of_one_kind_are_never_two(self, rho):
+    def test_unimodal_steps_are_not_bimodal(self, rho):
         rng = random.Random(7)
         for sd in (0.02, 0.2):
             assert all(find_modes(*expecting(simulate(rng, 60, rho, sd=sd))) is None for _ in range(100))

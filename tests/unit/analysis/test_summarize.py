@@ -1,4 +1,4 @@
-"""Throughput, intervals, accuracy, targets, memory and warnings, against figures worked out by hand."""
+"""Throughput, intervals, accuracy, targets, memory and warnings, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def summary_of(*records):
     return summary
 
 
-def one(**training):
+def summary_of_one(**training):
     return summary_of(make_record(training=training))
 
 
 class TestGroups:
-    def test_seeds_and_repeats_are_one_summary_and_other_cells_and_machines_are_not(self):
-        other = make_machine(machine_id="xeon-2c-8g-000002")
+    def test_seeds_and_repeats_share_a_summary_and_cells_and_machines_do_not(self):
+        second_phases = make_machine(machine_id="xeon-2c-8g-000002")
         summaries = summarize(
             [
                 make_record(seed=0),
                 make_record(seed=1, minutes=1),
                 make_record(seed=0, repeat=1, minutes=2),
                 make_record(axes={"batch_size": 32}, minutes=3),
-                make_record(machine=other, minutes=-5),
+                make_record(machine=second_phases, minutes=-5),
             ]
         )
         assert [(s.machine_id, s.config.batch_size, s.num_ok) for s in summaries] == [
@@ -61,7 +61,7 @@ class TestGroups:
             ("xeon-2c-8g-000002", 16, 1),
         ]
 
-    def test_newest_of_a_host_seed_and_repeat_counts_whatever_the_order_read(self):
+    def test_the_newest_record_of_a_host_seed_and_repeat_counts_in_any_order(self):
         old = make_record(training={"seconds": [2.0] * 40}, study="old")
         new = make_record(minutes=9, study="new", cell="renamed")
         for records in ([old, new], [new, old]):
@@ -70,20 +70,20 @@ class TestGroups:
             assert (summary.study, summary.cell) == ("new", "renamed")
             assert summary.samples_per_s.value == 16.0
 
-    def test_hosts_of_one_type_are_runs_of_one_cell(self):
+    def test_hosts_of_one_machine_type_share_a_cell(self):
         summary = summary_of(make_record(minutes=1), make_record(machine=make_machine(host="host-b")))
         assert [record.machine.host for record in summary.records] == ["host-b", "host-a"]
 
     @pytest.mark.parametrize(
         ("rates", "low", "high"),
         [
-            # Six runs: t(5 degrees) = 2.570582: 18 -+ 2.570582 x 2.190890 / sqrt(6), which holds both hosts
+            # Six runs: t(5 degrees) = 2.570582: 18 -+ 2.570582 x 2.190890 / sqrt(6), which includes both hosts
             ((16.0, 20.0), 15.700803, 20.299197),
             # t(2 degrees) = 4.302653: 18 -+ 4.302653 x 2 / sqrt(3)
             ((16.0, 18.0, 20.0), 13.031725, 22.968275),
         ],
     )
-    def test_many_runs_of_few_hosts_say_as_little_as_the_hosts(self, rates, low, high):
+    def test_intervals_include_all_hosts_however_many_runs_they_have(self, rates, low, high):
         records = [
             make_record(
                 machine=make_machine(host=f"host-{rate}"), repeat=repeat, training={"seconds": [16 / rate] * 40}
@@ -101,19 +101,19 @@ class TestGroups:
         assert summary.samples_per_s.high == pytest.approx(high, abs=1e-5)
         assert summary.samples_per_s.basis.endswith(f"reaching over {len(rates)} hosts")
 
-    def test_runs_of_one_host_or_of_hosts_that_are_not_told_apart_have_no_spread(self):
+    def test_a_single_host_or_unknown_hosts_have_no_spread(self):
         nameless = [make_record(machine=make_machine(host=None), repeat=repeat) for repeat in range(2)]
         assert host_spread(nameless) is None
         assert host_spread([make_record(), make_record(repeat=1)]) is None
 
-    def test_a_failed_run_names_the_outcome_and_leaves_the_figures_of_the_others(self):
+    def test_a_failed_run_determines_the_outcome_but_not_the_figures(self):
         failed = make_record(seed=1, outcome="oom", reason="no memory", minutes=1)
         later = make_record(seed=2, outcome="crashed", reason="signal 11", minutes=2)
         summary = summary_of(make_record(), failed, later)
         assert (summary.outcome, summary.reason, summary.num_ok) == ("oom", "no memory", 1)
         assert summary.samples_per_s.value == 16.0
 
-    def test_a_cell_that_never_ended_well_has_no_figure(self):
+    def test_a_cell_without_a_successful_run_has_no_figures(self):
         summary = summary_of(make_record(outcome="timeout", reason="3600 s passed"))
         measured = "samples_per_s real_tokens_per_s padding_fraction step_s_median num_warmup_steps num_measured_steps"
         timed = "setup_s train_s evaluate_s epoch_s evaluation_samples_per_s time_to_target_s evaluate_to_target_s"
@@ -125,7 +125,7 @@ class TestGroups:
     def test_no_records_make_no_summaries(self):
         assert summarize([]) == []
 
-    def test_a_baseline_has_seconds_and_accuracy_but_no_training_throughput(self):
+    def test_a_baseline_has_seconds_and_accuracy_but_no_throughput(self):
         summary = summary_of(make_baseline(accuracy=0.7, train_s=0.36))
         assert summary.kind == "baseline"
         assert (summary.train_s, summary.setup_s, summary.evaluate_s) == (0.36, 0.4, 0.2)
@@ -133,27 +133,27 @@ class TestGroups:
         assert summary.evaluation_samples_per_s == 1000 / 0.2
         assert (summary.samples_per_s, summary.epoch_s, summary.num_updates) == (None, None, None)
 
-    def test_the_majority_baseline_is_not_warned_of_being_at_the_majority(self):
+    def test_the_majority_baseline_has_no_warning_about_majority_accuracy(self):
         assert summary_of(make_baseline("majority", accuracy=0.5)).warnings == ()
 
 
 class TestThroughput:
     def test_warm_up_is_left_out(self):
         # 3 slow steps, then 37 of 0.5 s with 16 samples each.
-        summary = one(seconds=[9.0] * 3 + [0.5] * 37)
+        summary = summary_of_one(seconds=[9.0] * 3 + [0.5] * 37)
         assert summary.samples_per_s.value == pytest.approx(32.0, abs=1e-12)
         assert (summary.num_warmup_steps, summary.num_measured_steps, summary.num_updates) == (3, 37, 40)
         assert summary.step_s_median == 0.5
 
-    def test_it_is_the_ratio_of_sums_and_not_the_mean_of_rates(self):
+    def test_throughput_is_the_ratio_of_sums_not_the_mean_of_rates(self):
         # 4 steps of 1 s, 4 of 3 s: 128 samples in 16 s are 8/s; the mean of the rates would be 10.67/s.
-        assert one(seconds=[1.0] * 4 + [3.0] * 4).samples_per_s.value == 8.0
+        assert summary_of_one(seconds=[1.0] * 4 + [3.0] * 4).samples_per_s.value == 8.0
 
-    def test_a_last_batch_that_is_smaller_counts_as_what_it_is(self):
-        summary = one(seconds=[1.0] * 8, num_samples=[16] * 7 + [8])
+    def test_a_smaller_last_batch_counts_with_its_own_size(self):
+        summary = summary_of_one(seconds=[1.0] * 8, num_samples=[16] * 7 + [8])
         assert summary.samples_per_s.value == 15.0
 
-    def test_ranks_take_as_long_as_the_slowest_one_in_all(self):
+    def test_ranks_take_as_long_as_the_slowest_in_total(self):
         # Rank 1 is late in every second step and makes up for it in the next: 8 s pass, not 12.
         seconds = [[1.0] * 8, [1.5, 0.5] * 4]
         summary = summary_of(make_record(axes={"device": "cpu-ddp2"}, training={"seconds": seconds}))
@@ -163,123 +163,123 @@ class TestThroughput:
         assert summary.samples_per_s.value == 8 * 32 / 10.0
         assert summary.step_s_median == 1.25
 
-    def test_tokens_and_padding_leave_the_warm_up_out_too(self):
+    def test_tokens_and_padding_exclude_warm_up(self):
         # 7 measured steps of 1 s: 160 computed tokens each, of which 120 are real.
         padded, real = [9999] * 3 + [160] * 7, [1] * 3 + [120] * 7
-        summary = one(seconds=[9.0] * 3 + [1.0] * 7, num_padded_tokens=padded, num_real_tokens=real)
+        summary = summary_of_one(seconds=[9.0] * 3 + [1.0] * 7, num_padded_tokens=padded, num_real_tokens=real)
         assert summary.real_tokens_per_s == 120.0
         assert summary.padding_fraction == 0.25
 
-    def test_no_step_gives_no_throughput(self):
-        summary = one(seconds=[], accuracy=None)
+    def test_no_steps_give_no_throughput(self):
+        summary = summary_of_one(seconds=[], accuracy=None)
         assert (summary.samples_per_s, summary.padding_fraction, summary.num_measured_steps) == (None, None, None)
 
-    def test_an_epoch_takes_the_training_rows_at_the_measured_throughput(self):
-        assert one(seconds=[0.5] * 40).epoch_s == 2000 / 32
+    def test_epoch_seconds_are_training_rows_over_throughput(self):
+        assert summary_of_one(seconds=[0.5] * 40).epoch_s == 2000 / 32
 
-    def test_three_runs_have_students_interval_between_them(self):
+    def test_three_runs_have_students_interval(self):
         # 16, 20 and 24 samples/s: mean 20, standard deviation 4.
         runs = [make_record(repeat=i, training={"seconds": [16 / r] * 40}) for i, r in enumerate((16, 20, 24))]
-        found = summary_of(*runs).samples_per_s
+        estimate = summary_of(*runs).samples_per_s
         half = T_2 * 4 / math.sqrt(3)
-        assert found.value == pytest.approx(20.0, abs=1e-9)
-        assert found.low == pytest.approx(20 - half, abs=1e-9)
-        assert found.high == pytest.approx(20 + half, abs=1e-9)
-        assert found.basis == "between 3 runs"
+        assert estimate.value == pytest.approx(20.0, abs=1e-9)
+        assert estimate.low == pytest.approx(20 - half, abs=1e-9)
+        assert estimate.high == pytest.approx(20 + half, abs=1e-9)
+        assert estimate.basis == "between 3 runs"
 
     def test_one_run_has_the_interval_of_its_batches(self):
-        # 10 batches of one step: R = 160/20 = 8/s, each batch off by 16 - 8 s = 8 or -8, so that of its logarithm
-        # Var = 10/9 * 10 * 64 / 160^2 and half the interval is t(9) * sqrt(Var).
-        found = throughput([window([1.0, 3.0] * 5)])
+        # 10 batches of one step: R = 160/20 = 8/s, each batch's residual is 16 - 8 s = 8 or -8, so its logarithm has
+        # Var = 10/9 * 10 * 64 / 160^2, and the half-width is t(9) * sqrt(Var).
+        estimate = throughput([window([1.0, 3.0] * 5)])
         half = T_9 * math.sqrt(10 / 9 * 640 / 160**2)
-        assert (found.value, found.basis) == (8.0, BASIS_ONE_RUN)
-        assert found.low == pytest.approx(8 * math.exp(-half), abs=1e-6)
-        assert found.high == pytest.approx(8 * math.exp(half), abs=1e-6)
+        assert (estimate.value, estimate.basis) == (8.0, BASIS_ONE_RUN)
+        assert estimate.low == pytest.approx(8 * math.exp(-half), abs=1e-6)
+        assert estimate.high == pytest.approx(8 * math.exp(half), abs=1e-6)
 
-    def test_steps_that_cancel_in_batches_still_tell_their_own_spread(self):
-        # 10 batches of 4 steps, 8 s each: no spread between batches. By 40 single steps, each off by 8 or -8:
+    def test_steps_that_cancel_within_batches_still_have_a_variance(self):
+        # 10 batches of 4 steps, 8 s each: no variance between batches. From 40 single steps with residuals 8 or -8:
         # Var = 40 * 64 / 640^2 * 40 / 39, and t(39) = 2.022691.
         even = throughput([window([1.0, 3.0] * 20)])
         half = 2.022691 * math.sqrt(40 * 64 / 640**2 * 40 / 39)
         assert (even.value, math.log(even.high / 8)) == (8.0, pytest.approx(half, abs=1e-6))
 
     def test_two_runs_pool_their_batches(self):
-        # Both runs 8/s with the variance above: half of the mean is t(18) * sqrt(2 v) / 2.
-        found = throughput([window([1.0, 3.0] * 5), window([3.0, 1.0] * 5)])
+        # Both runs have 8/s with the variance above: the half-width of the mean is t(18) * sqrt(2 v) / 2.
+        estimate = throughput([window([1.0, 3.0] * 5), window([3.0, 1.0] * 5)])
         half = T_18 * math.sqrt(2 * 10 / 9 * 640 / 160**2) / 2
-        assert (found.value, found.basis) == (8.0, BASIS_TWO_RUNS)
-        assert found.high == pytest.approx(8 * math.exp(half), abs=1e-6)
+        assert (estimate.value, estimate.basis) == (8.0, BASIS_TWO_RUNS)
+        assert estimate.high == pytest.approx(8 * math.exp(half), abs=1e-6)
 
-    def test_two_runs_that_differ_are_both_inside(self):
-        found = throughput([window([1.0] * 20), window([2.0] * 20)])
-        assert (found.low, found.value, found.high) == (8.0, 12.0, 16.0)
+    def test_the_interval_of_two_runs_includes_both(self):
+        estimate = throughput([window([1.0] * 20), window([2.0] * 20)])
+        assert (estimate.low, estimate.value, estimate.high) == (8.0, 12.0, 16.0)
 
     def test_a_single_step_has_no_interval(self):
-        found = throughput([window([2.0])])
-        assert (found.value, found.low, found.high, found.basis) == (8.0, None, None, BASIS_ONE_RUN)
+        estimate = throughput([window([2.0])])
+        assert (estimate.value, estimate.low, estimate.high, estimate.basis) == (8.0, None, None, BASIS_ONE_RUN)
         assert throughput([window([2.0]), window([1.0] * 9)]).low is None
 
-    def test_no_interval_reaches_below_nothing(self):
+    def test_no_interval_goes_below_zero(self):
         assert 0 <= throughput([window([0.01, 10.0])]).low < 0.01
         assert t_interval([0.0, 1.0], "between 2 seeds", upper_bound=1.0).low == 0.0
 
     @settings(deadline=None)
     @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=60), st.integers(1, 3))
-    def test_the_value_lies_in_its_interval_and_between_the_steps_rates(self, seconds, num_runs):
-        found = throughput([window(seconds)] * num_runs)
+    def test_the_value_is_inside_its_interval_and_between_the_steps_rates(self, seconds, num_runs):
+        estimate = throughput([window(seconds)] * num_runs)
         rates = [16 / step_s for step_s in seconds]
-        assert min(rates) * (1 - 1e-9) <= found.value <= max(rates) * (1 + 1e-9)
-        if found.low is not None:
-            assert 0 <= found.low <= found.value * (1 + 1e-9)
-            assert found.high >= found.value * (1 - 1e-9)
+        assert min(rates) * (1 - 1e-9) <= estimate.value <= max(rates) * (1 + 1e-9)
+        if estimate.low is not None:
+            assert 0 <= estimate.low <= estimate.value * (1 + 1e-9)
+            assert estimate.high >= estimate.value * (1 - 1e-9)
 
     @settings(deadline=None)
     @given(st.lists(st.floats(0.01, 10), min_size=10, max_size=40), st.floats(0.1, 10))
-    def test_a_clock_of_another_unit_scales_all_alike(self, seconds, scale):
+    def test_another_unit_of_time_scales_value_and_interval(self, seconds, scale):
         plain, scaled = throughput([window(seconds)]), throughput([window([s * scale for s in seconds])])
         assert scaled.value * scale == pytest.approx(plain.value, rel=1e-9)
         assert (scaled.high is None) == (plain.high is None)
         if plain.high is not None:
             assert scaled.high * scale == pytest.approx(plain.high, rel=1e-6)
 
-    def test_ranks_with_a_different_number_of_steps_are_refused(self):
+    def test_ranks_with_different_numbers_of_steps_are_rejected(self):
         record = make_record(axes={"device": "cpu-ddp2"}, training={"seconds": [[1.0] * 8, [1.0] * 7]})
         with pytest.raises(ValueError, match="zip"):
             measure_windows([record.training])
 
 
 class TestAccuracy:
-    def test_wilson_is_the_published_one(self):
+    def test_wilson_interval_equals_scipys(self):
         # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3.
         for right, num, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
-            found = wilson_interval(right / num, num)
-            assert (round(found.low, 4), round(found.high, 4)) == (low, high)
+            estimate = wilson_interval(right / num, num)
+            assert (round(estimate.low, 4), round(estimate.high, 4)) == (low, high)
 
     def test_one_seed_has_the_wilson_interval(self):
-        found = one(accuracy=0.8).accuracy
-        assert (found.value, found.basis) == (0.8, "Wilson, 1,000 examples")
+        estimate = summary_of_one(accuracy=0.8).accuracy
+        assert (estimate.value, estimate.basis) == (0.8, "Wilson, 1,000 examples")
         # (p + z^2/2n -+ z sqrt(p q / n + z^2 / 4 n^2)) / (1 + z^2/n)
         z = 1.959963984540054
-        middle, spread = 0.8 + z * z / 2000, z * math.sqrt(0.16 / 1000 + z * z / 4e6)
-        assert found.low == pytest.approx((middle - spread) / (1 + z * z / 1000), abs=1e-9)
-        assert found.high == pytest.approx((middle + spread) / (1 + z * z / 1000), abs=1e-9)
+        centre, spread = 0.8 + z * z / 2000, z * math.sqrt(0.16 / 1000 + z * z / 4e6)
+        assert estimate.low == pytest.approx((centre - spread) / (1 + z * z / 1000), abs=1e-9)
+        assert estimate.high == pytest.approx((centre + spread) / (1 + z * z / 1000), abs=1e-9)
 
-    def test_repeats_of_one_seed_are_not_taken_for_seeds(self):
+    def test_repeats_of_one_seed_do_not_count_as_seeds(self):
         runs = [make_record(repeat=i, training={"accuracy": a}) for i, a in enumerate((0.79, 0.80, 0.81))]
-        found = summary_of(*runs).accuracy
-        assert found.value == pytest.approx(0.8, abs=1e-12)
-        assert found.basis == "Wilson, 1,000 examples"
+        estimate = summary_of(*runs).accuracy
+        assert estimate.value == pytest.approx(0.8, abs=1e-12)
+        assert estimate.basis == "Wilson, 1,000 examples"
 
-    def test_three_seeds_have_students_interval_between_them(self):
+    def test_three_seeds_have_students_interval(self):
         runs = [make_record(seed=i, training={"accuracy": a}) for i, a in enumerate((0.77, 0.78, 0.79))]
-        found = summary_of(*runs).accuracy
+        estimate = summary_of(*runs).accuracy
         half = T_2 * 0.01 / math.sqrt(3)
-        assert found.value == pytest.approx(0.78, abs=1e-9)
-        assert found.low == pytest.approx(0.78 - half, abs=1e-9)
-        assert found.high == pytest.approx(0.78 + half, abs=1e-9)
-        assert found.basis == "between 3 seeds"
+        assert estimate.value == pytest.approx(0.78, abs=1e-9)
+        assert estimate.low == pytest.approx(0.78 - half, abs=1e-9)
+        assert estimate.high == pytest.approx(0.78 + half, abs=1e-9)
+        assert estimate.basis == "between 3 seeds"
 
-    def test_a_seed_that_was_repeated_weighs_no_more_than_another(self):
+    def test_a_repeated_seed_has_the_weight_of_one(self):
         runs = [make_record(seed=0, repeat=i, training={"accuracy": 0.7}) for i in range(3)]
         assert summary_of(*runs, make_record(seed=1)).accuracy.value == pytest.approx(0.75, abs=1e-12)
 
@@ -291,11 +291,11 @@ class TestAccuracy:
         alike, apart = two(0.8, 0.8), two(0.7, 0.8)
         assert alike.basis == "Wilson, 1,000 examples"
         assert apart.basis == "between 2 seeds"
-        # Standard deviation 0.1 / sqrt(2), over sqrt(2): half is t(1) * 0.05, cut off at 1.
+        # Standard deviation 0.1 / sqrt(2), over sqrt(2): the half-width is t(1) * 0.05, clipped at 1.
         assert (apart.low, apart.high) == (pytest.approx(0.75 - T_1 * 0.05, abs=1e-9), 1.0)
 
-    def test_random_weights_have_no_accuracy_but_speed(self):
-        summary = one(accuracy=None)
+    def test_random_weights_have_speed_but_no_accuracy(self):
+        summary = summary_of_one(accuracy=None)
         assert (summary.accuracy, summary.macro_f1, summary.evaluation_samples_per_s) == (None, None, None)
         assert summary.samples_per_s.value == 16.0
 
@@ -313,13 +313,13 @@ class TestAccuracy:
         expected = metrics.f1_score(labels, predictions, average="macro", zero_division=0)
         assert macro_f1(labels, predictions) == pytest.approx(expected, abs=1e-12)
 
-    def test_the_majority_is_the_test_sets_own(self):
-        assert one().majority_accuracy == 0.5
+    def test_majority_accuracy_is_the_test_sets(self):
+        assert summary_of_one().majority_accuracy == 0.5
 
-    def test_evaluation_throughput_is_that_of_the_test_set(self):
-        assert one().evaluation_samples_per_s == 1000 / 4.0
+    def test_evaluation_throughput_is_from_the_test_evaluation(self):
+        assert summary_of_one().evaluation_samples_per_s == 1000 / 4.0
 
-    def test_an_evaluation_that_the_clock_did_not_see_has_no_throughput(self):
+    def test_an_evaluation_of_zero_seconds_has_no_throughput(self):
         record = make_baseline("majority")
         test = record.baseline.test.model_copy(update={"evaluate_s": 0.0})
         record = record.model_copy(update={"baseline": record.baseline.model_copy(update={"test": test})})
@@ -336,7 +336,7 @@ class TestTarget:
         ]
         return summary_of(*records)
 
-    def test_it_is_the_first_validation_that_reached_it_without_interpolation(self):
+    def test_the_first_validation_at_the_target_counts_without_interpolation(self):
         summary = self.reach(self.LOOKS)
         assert (summary.time_to_target_s, summary.target_accuracy) == (20.0, 0.75)
         assert (summary.num_reached_target, summary.target_lost) == (1, False)
@@ -345,12 +345,12 @@ class TestTarget:
     def test_a_target_met_exactly_is_reached(self):
         assert self.reach(self.LOOKS, target=0.76).time_to_target_s == 20.0
 
-    def test_a_target_that_was_lost_again_says_so(self):
+    def test_falling_below_the_target_again_is_reported(self):
         summary = self.reach((*self.LOOKS, (40.0, 0.74, 1.0)))
         assert (summary.time_to_target_s, summary.target_lost) == (20.0, True)
         assert any("0.75 and later fell below it" in warning for warning in summary.warnings)
 
-    def test_a_target_that_nobody_reached(self):
+    def test_a_target_that_no_run_reached(self):
         summary = self.reach(self.LOOKS, target=0.9)
         assert (summary.time_to_target_s, summary.evaluate_to_target_s) == (None, None)
         assert summary.num_reached_target == 0
@@ -360,23 +360,30 @@ class TestTarget:
         assert (summary.num_reached_target, summary.time_to_target_s) == (3, 21.0)
         assert summary.evaluate_to_target_s == 2.5
 
-    def test_without_a_target_nothing_is_said_of_it(self):
-        summary = one(evaluations=self.LOOKS)
+    def test_without_a_target_there_are_no_target_figures(self):
+        summary = summary_of_one(evaluations=self.LOOKS)
         assert (summary.target_accuracy, summary.num_reached_target, summary.time_to_target_s) == (None, None, None)
 
 
 class TestSecondsAndMemory:
     def test_phases_are_summed_and_averaged_over_runs(self):
-        other = {"start_s": 1.5, "load_s": 2.5, "tokenise_s": None, "train_s": 60.0, "evaluate_s": None, "test_s": 2.0}
-        summary = summary_of(make_record(), make_record(seed=1, phases=other))
+        second_phases = {
+            "start_s": 1.5,
+            "load_s": 2.5,
+            "tokenise_s": None,
+            "train_s": 60.0,
+            "evaluate_s": None,
+            "test_s": 2.0,
+        }
+        summary = summary_of(make_record(), make_record(seed=1, phases=second_phases))
         assert summary.setup_s == (0.5 + 1.5 + 2.0 + 1.5 + 2.5) / 2
         assert summary.train_s == 50.0
         assert summary.evaluate_s == (6.0 + 4.0 + 2.0) / 2
 
-    def test_a_run_that_evaluated_nothing_has_no_evaluation_seconds(self):
+    def test_a_run_without_evaluations_has_no_evaluation_seconds(self):
         assert summary_of(make_record(phases={"evaluate_s": None, "test_s": None})).evaluate_s is None
 
-    def test_ranks_are_summed_and_the_largest_run_counts(self):
+    def test_peak_memory_is_summed_over_ranks_and_largest_over_runs(self):
         def run(seed, *sizes):
             peaks = [(rank, "rss", size * MIB) for rank, size in enumerate(sizes)]
             return make_record(seed=seed, axes={"device": "cpu-ddp2"}, training={"peaks": peaks})
@@ -392,7 +399,7 @@ class TestSecondsAndMemory:
             ([(None, "pss", 700), (None, "control_group", 650)], "control_group", 650),
         ],
     )
-    def test_a_peak_that_counts_shared_pages_once_comes_before_the_sum_of_ranks(self, together, source, mib):
+    def test_a_source_that_counts_shared_pages_once_is_preferred(self, together, source, mib):
         peaks = [
             (0, "rss", 500 * MIB),
             (1, "rss", 510 * MIB),
@@ -401,9 +408,9 @@ class TestSecondsAndMemory:
         record = make_record(axes={"device": "cpu-ddp2"}, training={"peaks": peaks})
         summary = summary_of(record)
         assert (summary.peak_memory_bytes, summary.peak_memory_source) == (mib * MIB, source)
-        assert peak_memory(record, "rss") == 1010 * MIB  # which prices go by
+        assert peak_memory(record, "rss") == 1010 * MIB  # prices are based on it
 
-    def test_a_gpu_cell_counts_what_the_allocator_reserved_and_nothing_twice(self):
+    def test_a_gpu_cell_uses_the_allocators_reserved_bytes(self):
         peaks = [(0, "rss", 3 * GIB), (0, "cuda_allocated", 4 * GIB), (0, "cuda_reserved", 5 * GIB)]
         record = make_record(axes={"device": "gpu"}, training={"peaks": peaks})
         summary = summary_of(record)
@@ -411,7 +418,7 @@ class TestSecondsAndMemory:
         assert peak_memory(record, "rss") == 3 * GIB
         assert peak_memory(record, "nvml_process") is None
 
-    def test_a_source_that_was_not_read_is_not_replaced_by_another(self):
+    def test_a_missing_source_is_not_replaced(self):
         summary = summary_of(make_record(axes={"device": "gpu"}, training={"peaks": [(0, "rss", GIB)]}))
         assert (summary.peak_memory_bytes, summary.peak_memory_source) == (None, None)
 
@@ -421,21 +428,21 @@ LOAD = {"available_memory_bytes": 8 * GIB, "system_busy_s": 150.0, "cell_s": 148
 
 class TestWarnings:
     @pytest.mark.parametrize(("skipped", "warned"), [(0, False), (2, False), (4, True)])
-    def test_updates_that_the_fp16_scaler_skipped(self, skipped, warned):
+    def test_many_skipped_fp16_updates_are_reported(self, skipped, warned):
         record = make_record(axes={"precision": "fp16"})
         steps = record.training.steps.model_copy(update={"num_skipped": skipped})
         record = record.model_copy(update={"training": record.training.model_copy(update={"steps": steps})})
-        words = (
+        warning_start = (
             "The fp16 gradient scaler skipped 10% of the updates, which were timed and taught nothing: take bf16, or lower "
             "training.lr.",
         )
-        assert summary_of(record).warnings == (words if warned else ())
+        assert summary_of(record).warnings == (warning_start if warned else ())
 
-    def test_a_run_with_nothing_wrong_has_none(self):
-        assert one().warnings == ()
+    def test_a_normal_run_has_no_warnings(self):
+        assert summary_of_one().warnings == ()
 
     @pytest.mark.parametrize(
-        ("num_steps", "words"),
+        ("num_steps", "warning_start"),
         [
             (9, "Only 9 steps ran, too few to leave warm-up out"),
             (10, "Only 10 steps were measured after warm-up"),
@@ -443,13 +450,13 @@ class TestWarnings:
             (30, None),
         ],
     )
-    def test_few_steps(self, num_steps, words):
-        warnings = one(seconds=[1.0] * num_steps).warnings
-        assert [warning.startswith(words or "-") for warning in warnings] == ([True] if words else [])
+    def test_few_steps(self, num_steps, warning_start):
+        warnings = summary_of_one(seconds=[1.0] * num_steps).warnings
+        assert [warning.startswith(warning_start or "-") for warning in warnings] == ([True] if warning_start else [])
 
     @pytest.mark.parametrize(("accuracy", "warned"), [(0.499, True), (0.5, True), (0.501, False)])
-    def test_accuracy_at_or_below_the_majority(self, accuracy, warned):
-        warnings = one(accuracy=accuracy).warnings
+    def test_accuracy_at_or_below_the_majority_is_reported(self, accuracy, warned):
+        warnings = summary_of_one(accuracy=accuracy).warnings
         assert [w.startswith(f"Test accuracy {accuracy:.3f} is not above the 0.500") for w in warnings] == [
             True
         ] * warned
@@ -466,19 +473,21 @@ class TestWarnings:
             ([None] * 40, False),
         ],
     )
-    def test_a_loss_that_does_not_fall(self, losses, warned):
-        assert [w.startswith("The training loss did not fall") for w in one(losses=losses).warnings] == [True] * warned
+    def test_a_loss_that_does_not_fall_is_reported(self, losses, warned):
+        assert [w.startswith("The training loss did not fall") for w in summary_of_one(losses=losses).warnings] == [
+            True
+        ] * warned
 
-    def test_random_weights_need_not_learn(self):
+    def test_random_weights_need_not_reduce_the_loss(self):
         record = make_record(sections={"model": {"init": "random"}}, training={"losses": [0.7] * 40, "accuracy": None})
         assert summary_of(record).warnings == ()
 
-    def test_training_that_stopped_early(self):
-        summary = one(stopped_early="limits.max_train_s = 30 s reached", num_updates_planned=250)
+    def test_training_that_stopped_early_is_reported(self):
+        summary = summary_of_one(stopped_early="limits.max_train_s = 30 s reached", num_updates_planned=250)
         (warning,) = summary.warnings
         assert warning.startswith("Training stopped after 40 of 250 updates (limits.max_train_s = 30 s reached): raise")
 
-    def test_every_warning_is_one_sentence_that_says_what_to_do(self):
+    def test_every_warning_says_what_to_do(self):
         record = make_record(
             load=LOAD | {"system_busy_s": 300.0, "steal_s": 30.0},
             sections={"training": {"target_accuracy": 0.4}},
@@ -490,14 +499,14 @@ class TestWarnings:
         assert all(w.endswith(".") and ". " not in w and ": " in w for w in warnings)
 
 
-def test_a_summary_can_be_replaced_but_not_changed():
-    summary = one()
+def test_a_summary_is_immutable():
+    summary = summary_of_one()
     with pytest.raises(AttributeError):
         summary.mfu = 1.0
     assert replace(summary, mfu=0.5).mfu == 0.5
 
 
-def test_a_window_is_none_without_steps():
+def test_a_run_without_steps_has_no_window():
     training = make_record(training={"seconds": [], "accuracy": None}).training
     assert isinstance(training, Training)
     assert measure_windows([training]) == []

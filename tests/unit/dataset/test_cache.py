@@ -1,4 +1,4 @@
-"""What is kept of large data: private, whole, checked, and not asked of small data."""
+"""The cache of large data: private, verified, and not used for small data."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ def settings(source, **changes):
     return DataSettings(**{"source": str(source), "num_train": 300, "num_val": 40, "num_test": 50} | changes)
 
 
-def test_large_data_stays_on_disk_and_holds_the_rows_of_small_data(cache, source, monkeypatch):
+def test_large_data_on_disk_has_the_same_rows_as_in_memory(cache, source, monkeypatch):
     large = read_rows(settings(source, pair="second"))
     assert isinstance(large.texts, ArrowTextColumn) and isinstance(large.pairs, ArrowTextColumn)
-    held = list(large.texts), list(large.pairs), large.labels.tolist(), large.label_names, large.facts
+    in_memory = list(large.texts), list(large.pairs), large.labels.tolist(), large.label_names, large.facts
     monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 10**9)
     cache.clear()
     small = read_rows(settings(source, pair="second"))
     assert isinstance(small.texts, list) and small.cache_key is None
-    assert held == (small.texts, small.pairs, small.labels.tolist(), small.label_names, small.facts)
+    assert in_memory == (small.texts, small.pairs, small.labels.tolist(), small.label_names, small.facts)
 
 
-def test_rows_are_read_once_and_then_found(cache, source, monkeypatch):
+def test_rows_are_read_once_and_then_found_in_the_cache(cache, source, monkeypatch):
     first = read_rows(settings(source, pair="second"))
-    monkeypatch.setattr("harness.dataset.rows.RowCollector.read", None)  # whoever reads the file again fails
+    monkeypatch.setattr("harness.dataset.rows.RowCollector.read", None)  # reading the file again would fail
     again = read_rows(settings(source, pair="second", num_train=100, seed=3))
     assert list(again.texts) == list(first.texts) and list(again.pairs) == list(first.pairs)
     assert np.array_equal(again.labels, first.labels) and again.facts == first.facts
@@ -69,7 +69,7 @@ def test_rows_are_read_once_and_then_found(cache, source, monkeypatch):
     assert (first.texts[3], list(first.texts[2:4])) == ("row 3 né", ["row 2 né", "row 3 né"])
 
 
-def test_the_same_rows_are_drawn_and_tokenised_whether_kept_or_not(cache, source, packaged, tmp_path, monkeypatch):
+def test_the_same_rows_are_drawn_and_tokenised_with_and_without_cache(cache, source, packaged, tmp_path, monkeypatch):
     chosen = settings(source, pair="second")
     large = load_corpus(chosen)
     done = [tokenize(large, packaged, 16, tmp_path / "none", store_texts=True) for _ in range(2)]
@@ -85,17 +85,18 @@ def test_the_same_rows_are_drawn_and_tokenised_whether_kept_or_not(cache, source
     write_texts(small, tmp_path / "small-laid")
     tokenize(small, packaged, 16, tmp_path / "small", store_texts=True)
     for name in ("train", "val", "test"):
-        # The same rows; on disk in the source's order.
+        # The same rows; those on disk are in file order.
         order = np.argsort([int(text.split()[1]) for text in small.texts[name]])
         assert list(large.texts[name]) == [small.texts[name][row] for row in order]
-        mapped, held = load_tokens(done[0].folder, name, mmap_above_bytes=0), load_tokens(tmp_path / "small", name)
-        assert np.array_equal(mapped.lengths, held.lengths[order])
-        assert np.array_equal(mapped.first_segment_lengths, held.first_segment_lengths[order]) and np.array_equal(
-            mapped.labels, held.labels[order]
+        mapped, in_memory = load_tokens(done[0].folder, name, mmap_above_bytes=0), load_tokens(tmp_path / "small", name)
+        assert np.array_equal(mapped.lengths, in_memory.lengths[order])
+        assert np.array_equal(mapped.first_segment_lengths, in_memory.first_segment_lengths[order]) and np.array_equal(
+            mapped.labels, in_memory.labels[order]
         )
         for row, place in enumerate(order):
             ours, theirs = (
-                tokens.ids[tokens.offsets[at] : tokens.offsets[at + 1]] for tokens, at in ((mapped, row), (held, place))
+                tokens.ids[tokens.offsets[at] : tokens.offsets[at + 1]]
+                for tokens, at in ((mapped, row), (in_memory, place))
             )
             assert ours.tolist() == theirs.tolist()
         texts, labels = load_texts(tmp_path / "laid", name)
@@ -106,7 +107,7 @@ def test_the_same_rows_are_drawn_and_tokenised_whether_kept_or_not(cache, source
         assert first == f"row {first.split()[1]} né and {first.split()[1]}"
 
 
-def test_another_file_other_settings_or_another_length_are_other_entries(cache, source, packaged, tmp_path):
+def test_other_files_settings_and_lengths_have_their_own_entries(cache, source, packaged, tmp_path):
     corpus = load_corpus(settings(source))
     tokenize(corpus, packaged, 16, tmp_path, store_texts=True)
     assert len(cache.entries()) == 2
@@ -119,13 +120,13 @@ def test_another_file_other_settings_or_another_length_are_other_entries(cache, 
     assert len(cache.entries()) == 5
 
 
-def test_a_kept_file_that_is_not_as_it_was_written_is_made_anew(cache, source):
+def test_a_damaged_entry_is_made_again(cache, source):
     first = read_rows(settings(source))
     (entry,) = cache.entries()
-    kept = entry.folder / "texts.arrow"
-    raw = bytearray(kept.read_bytes())
+    texts_file = entry.folder / "texts.arrow"
+    raw = bytearray(texts_file.read_bytes())
     raw[len(raw) // 2] ^= 1
-    kept.write_bytes(bytes(raw))
+    texts_file.write_bytes(bytes(raw))
     assert cache.find(first.cache_key) is None and not entry.folder.exists()
     again = read_rows(settings(source))
     assert len(list(again.texts)) == NUM_ROWS
@@ -133,7 +134,7 @@ def test_a_kept_file_that_is_not_as_it_was_written_is_made_anew(cache, source):
     assert cache.find(first.cache_key) is None
 
 
-def test_the_folder_is_its_owners_alone_and_nothing_half_made_is_left(cache, source):
+def test_the_folder_is_private_and_failed_reads_leave_nothing(cache, source):
     with pytest.raises(Exception, match="no column 'words'"):
         read_rows(settings(source, text="words"))
     with source.open("a") as file:
@@ -147,7 +148,7 @@ def test_the_folder_is_its_owners_alone_and_nothing_half_made_is_left(cache, sou
     assert entry.num_bytes == sum(path.stat().st_size for path in entry.folder.iterdir())
 
 
-def test_two_runs_that_make_the_same_entry_keep_one(cache):
+def test_two_runs_that_commit_the_same_key_keep_one_entry(cache):
     folders = [cache.create_staging_folder(), cache.create_staging_folder()]
     for folder in folders:
         (folder / "a").write_text("the same")
@@ -157,20 +158,20 @@ def test_two_runs_that_make_the_same_entry_keep_one(cache):
     assert [entry.description for entry in cache.entries()] == ["numbers"]
 
 
-def test_small_data_leaves_no_cache(cache, monkeypatch, source):
+def test_small_data_is_not_cached(cache, monkeypatch, source):
     monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 10**9)
     load_corpus(settings(source))
     assert not cache.root.exists()
 
 
-def test_the_command_lists_and_clears(cache, source):
+def test_the_command_lists_and_clears_entries(cache, source):
     cli = CliRunner()
     assert "0 entries, 0.0 MiB" in cli.invoke(app, ["cache", "list"]).output
     read_rows(settings(source))
     shown = cli.invoke(app, ["cache", "list"], env={"COLUMNS": "200"}).output
     assert f"own.csv: {NUM_ROWS:,} rows" in shown and "1 entries" in shown
-    told = json.loads(cli.invoke(app, ["cache", "list", "--json"]).output)
-    assert told["num_bytes"] == cache.entries()[0].num_bytes > 0
+    listing = json.loads(cli.invoke(app, ["cache", "list", "--json"]).output)
+    assert listing["num_bytes"] == cache.entries()[0].num_bytes > 0
     assert "1 entries" in cli.invoke(app, ["cache", "clear"]).output
     assert cache.entries() == []
     assert cli.invoke(app, ["cache", "burn"]).exit_code == 2

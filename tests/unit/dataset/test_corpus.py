@@ -1,4 +1,4 @@
-"""Labelled texts: what is read, how it is split, and what is said of a table that can't be used."""
+"""Loading, splitting and tokenising labelled texts, and messages for unusable tables."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def rows_of(num, prefix="row"):
 
 @pytest.fixture(scope="module")
 def films():
-    """Each film-review snippet's film, read straight from the file."""
+    """Return each film review snippet's film, read directly from the file."""
     frame = pd.read_csv(locate_data(), dtype=str, keep_default_na=False)
     frame = frame[frame["category"] != "plot"].drop_duplicates("text")
     return dict(zip(frame["text"], frame["movie_name"], strict=True))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_splits_have_the_asked_sizes_and_share_no_film(films, seed):
+def test_splits_have_the_requested_sizes_and_share_no_film(films, seed):
     corpus = load_corpus(settings(num_train=2000, num_val=500, num_test=1000, seed=seed))
     assert [len(corpus.texts[name]) for name in SPLITS] == [2000, 500, 1000]
     assert [getattr(corpus.facts, name).num_rows for name in SPLITS] == [2000, 500, 1000]
@@ -54,22 +54,22 @@ def test_splits_have_the_asked_sizes_and_share_no_film(films, seed):
     assert corpus.facts.split_by == "movie_name"
 
 
-def test_the_packaged_reviews_are_those_that_the_documents_describe(films):
+def test_the_packaged_reviews_are_as_documented(films):
     corpus = load_corpus(settings())
     assert corpus.facts.num_duplicates_dropped == 56
     assert corpus.facts.num_source_rows == 12_808 - 56 == len(films)
     assert corpus.facts.labels == ("fresh", "rotten")
-    assert len(set(films.values())) == 507  # of 508: the snippets of one are all duplicates of others
+    assert len(set(films.values())) == 507  # of 508: all snippets of one film are duplicates
 
 
-def test_all_rows_that_are_left_are_for_training(films):
+def test_all_remaining_rows_can_be_used_for_training(films):
     corpus = load_corpus(settings(num_train="all", num_val=500, num_test=1000))
     assert len(corpus.texts["train"]) == corpus.facts.num_train_available
     everything = [text for name in SPLITS for text in corpus.texts[name]]
     assert len(everything) == len(set(everything)) <= len(films)
 
 
-def test_a_smaller_training_set_is_the_beginning_of_a_larger_one_beside_the_same_tests():
+def test_a_smaller_training_set_is_a_prefix_of_a_larger_one_with_the_same_test_set():
     small, large = (load_corpus(settings(num_train=num)) for num in (100, 500))
     assert small.texts["train"] == large.texts["train"][:100]
     for name in ("val", "test"):
@@ -78,7 +78,7 @@ def test_a_smaller_training_set_is_the_beginning_of_a_larger_one_beside_the_same
     assert small.facts.train.sha256 != large.facts.train.sha256
 
 
-def test_one_seed_gives_the_same_rows_and_another_others(write):
+def test_splits_depend_on_the_seed_only(write):
     source = write(rows_of(150))
     first, again, other = (load_corpus(settings(source=source, seed=seed)) for seed in (0, 0, 1))
     assert first.texts == again.texts
@@ -88,10 +88,10 @@ def test_one_seed_gives_the_same_rows_and_another_others(write):
 
 
 @pytest.mark.parametrize("name", ["own.csv", "own.tsv"])
-def test_a_table_of_ones_own_is_read_with_its_columns_names(write, name):
+def test_the_users_table_is_read_with_its_column_names(write, name):
     source = write([(text, label, "unused") for text, label in rows_of(120)], name, ("words", "class", "more"))
     corpus = load_corpus(settings(source=source, text="words", label="class"))
-    assert corpus.facts.source == name  # no path of this machine
+    assert corpus.facts.source == name  # without the path
     assert corpus.facts.labels == ("bad", "good")
     assert corpus.facts.split_by is None
     truth = dict(rows_of(120))
@@ -101,14 +101,14 @@ def test_a_table_of_ones_own_is_read_with_its_columns_names(write, name):
     assert corpus.facts.test.majority_fraction == pytest.approx(share)
 
 
-def test_duplicates_are_dropped_before_the_split(write):
+def test_duplicates_are_dropped_before_splitting(write):
     corpus = load_corpus(settings(source=write(rows_of(110) + rows_of(40)), num_train=60))
     assert (corpus.facts.num_source_rows, corpus.facts.num_duplicates_dropped) == (110, 40)
     everything = [text for split in SPLITS for text in corpus.texts[split]]
     assert len(set(everything)) == 110
 
 
-def test_words_that_pandas_takes_for_missing_are_texts_and_labels(write):
+def test_words_that_pandas_treats_as_missing_are_texts_and_labels(write):
     rows = [(f"NA {i}", ("null", "None")[i % 2]) for i in range(109)] + [("nan", "null")]
     assert load_corpus(settings(source=write(rows))).facts.labels == ("None", "null")
 
@@ -131,12 +131,12 @@ def test_words_that_pandas_takes_for_missing_are_texts_and_labels(write):
         (rows_of(50), {"num_train": "all"}, "0 of them left for training"),
     ],
 )
-def test_a_table_that_cannot_be_used_says_why(write, rows, changes, message):
+def test_an_unusable_table_says_why(write, rows, changes, message):
     with pytest.raises(UserError, match=message):
         load_corpus(settings(source=write(rows), **changes))
 
 
-def test_a_table_that_is_not_there_or_not_text_says_so(tmp_path):
+def test_a_missing_or_undecodable_table_says_why(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_corpus(settings(source=str(tmp_path / "none.csv")))
     (tmp_path / "latin.csv").write_bytes(b"text,label\ncaf\xe9,good\n")
@@ -151,7 +151,7 @@ def test_exactly_enough_rows_are_enough(write):
     assert load_corpus(settings(source=write(rows_of(110)))).facts.num_train_available == 60
 
 
-def test_texts_lie_on_disk_as_they_were(write, tmp_path):
+def test_texts_are_written_unchanged(write, tmp_path):
     corpus = load_corpus(settings(source=write(rows_of(110))))
     write_texts(corpus, tmp_path / "texts")
     for split in SPLITS:
@@ -165,7 +165,7 @@ def packaged():
     return locate_model(PACKAGED_MODEL, weights=False)
 
 
-def test_tokens_are_cut_and_counted_and_the_example_is_the_first_row(write, tmp_path, packaged):
+def test_tokens_are_truncated_and_counted_and_the_example_is_the_first_row(write, tmp_path, packaged):
     rows = [(" ".join(["word"] * (i % 10 + 1)) + f" {i}", "good" if i % 2 else "bad") for i in range(110)]
     corpus = load_corpus(settings(source=write(rows)))
     done = tokenize(corpus, packaged, 8, tmp_path / "tokens", store_texts=True)
@@ -174,7 +174,7 @@ def test_tokens_are_cut_and_counted_and_the_example_is_the_first_row(write, tmp_
     assert tokens.lengths.max() == 8
     starts, ends = tokens.ids[tokens.offsets[:-1]], tokens.ids[tokens.offsets[1:] - 1]
     assert set(starts) == {vocabulary["[CLS]"]} and set(ends) == {vocabulary["[SEP]"]}
-    # A row has as many words as i % 10 + 1, and a number that is one to two pieces; no room beyond six of them.
+    # Row i has i % 10 + 1 words, then a number of one or two tokens; six tokens fit besides [CLS] and [SEP].
     truncated = [len(text.split()) > 6 for split in SPLITS for text in corpus.texts[split]]
     assert done.facts.truncated_fraction >= sum(truncated) / len(truncated) > 0
     example = done.example
@@ -185,14 +185,14 @@ def test_tokens_are_cut_and_counted_and_the_example_is_the_first_row(write, tmp_
     assert [vocabulary[token] for token in example.tokens] == list(example.input_ids)
 
 
-def test_without_stored_texts_the_example_is_a_mask_alone(write, tmp_path, packaged):
+def test_without_stored_texts_the_example_has_only_a_mask(write, tmp_path, packaged):
     corpus = load_corpus(settings(source=write(rows_of(110))))
     example = tokenize(corpus, packaged, 16, tmp_path / "tokens", store_texts=False).example
     assert (example.text, example.tokens, example.input_ids) == (None, None, None)
     assert len(example.attention_mask) == 16
 
 
-def test_a_model_without_a_tokenizer_is_named(write, tmp_path, packaged):
+def test_a_model_without_a_tokenizer_is_rejected(write, tmp_path, packaged):
     corpus = load_corpus(settings(source=write(rows_of(110))))
     bare = type(packaged)("mine", "local", tmp_path / "bare", None)
     bare.folder.mkdir()
@@ -219,7 +219,7 @@ def test_a_missing_package_says_how_to_install_it():
         locate_data(("no_such_package", "x.csv"))
 
 
-def test_a_model_folder_without_weights_or_a_folder_that_is_none_is_named(tmp_path):
+def test_a_model_folder_without_weights_and_a_missing_folder_are_rejected(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"has no model\.safetensors \(a safetensors checkpoint is needed\)"):
         locate_model(str(tmp_path))
@@ -229,7 +229,7 @@ def test_a_model_folder_without_weights_or_a_folder_that_is_none_is_named(tmp_pa
     assert Path(tmp_path).is_dir()
 
 
-def test_the_packaged_data_may_lie_anywhere_under_any_name_and_is_held_to_its_hash(tmp_path, monkeypatch):
+def test_the_packaged_data_can_be_a_copy_anywhere_and_its_hash_is_verified(tmp_path, monkeypatch):
     settings = DataSettings(num_train=20, num_val=10, num_test=10)
     packaged = load_corpus(settings)
     copy = tmp_path / "reviews.bin"

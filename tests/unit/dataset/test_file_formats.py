@@ -1,4 +1,4 @@
-"""Any labelled text: every format holds the same rows, and each kind of bad data has its message."""
+"""Reading labelled texts: every format gives the same rows, and each kind of bad data has its message."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def settings(**changes):
 
 
 def table(num=130):
-    """Texts with all that a format may stumble over, a second text, and labels of three types."""
+    """Make texts that are hard for some formats, second texts, and labels of three types."""
     rng = random.Random(0)
     rows = [f"{HARD[i % len(HARD)]} row {i}" for i in range(num)]
     return {
@@ -52,9 +52,9 @@ def as_lines(columns):
 
 
 def write_arrow(path, columns, stream=False):
-    held = pa.table(columns)
-    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(str(path), held.schema) as writer:
-        writer.write_table(held, max_chunksize=50)
+    table_ = pa.table(columns)
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(str(path), table_.schema) as writer:
+        writer.write_table(table_, max_chunksize=50)
 
 
 def write(path, columns):
@@ -83,7 +83,7 @@ FORMATS = (
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """The same table in every format, as one file, and as shards of one format and of several."""
+    """Write the same table in every format, as one file, and as shards of one or several formats."""
     folder, columns = tmp_path_factory.mktemp("formats"), table()
     (folder / "shards").mkdir()
     (folder / "mixed").mkdir()
@@ -98,26 +98,26 @@ def sources(tmp_path_factory):
 
 
 @pytest.mark.parametrize("label", ["word", "number", "flag"])
-def test_all_formats_load_the_same_rows(sources, label):
+def test_all_formats_give_the_same_rows(sources, label):
     columns = table()
     expected = (columns["text"], columns["second"], [str(value) for value in columns[label]])
     splits = set()
     for name in FORMATS:
         chosen = settings(source=str(sources / name), label=label, pair="second")
         rows = read_rows(chosen)
-        found = (rows.texts, rows.pairs, [rows.label_names[number] for number in rows.labels])
-        assert found == expected, name
+        actual = (rows.texts, rows.pairs, [rows.label_names[number] for number in rows.labels])
+        assert actual == expected, name
         facts = load_corpus(chosen).facts
         splits.add((facts.labels, facts.train.sha256, facts.val.sha256, facts.test.sha256))
     assert len(splits) == 1
 
 
-def test_a_hub_dataset_is_read_as_its_files_are(sources, monkeypatch):
+def test_a_hub_dataset_gives_the_same_rows_as_files(sources, monkeypatch):
     datasets = pytest.importorskip("datasets")
     columns = table()
-    held = datasets.Dataset.from_dict({"text": columns["text"], "label": [min(n, 2) for n in columns["number"]]})
-    held = held.cast_column("label", datasets.ClassLabel(names=["none", "one", "ten"]))
-    parts = held.train_test_split(test_size=40, shuffle=False)
+    table_ = datasets.Dataset.from_dict({"text": columns["text"], "label": [min(n, 2) for n in columns["number"]]})
+    table_ = table_.cast_column("label", datasets.ClassLabel(names=["none", "one", "ten"]))
+    parts = table_.train_test_split(test_size=40, shuffle=False)
     blind = datasets.Dataset.from_dict({"text": ["x"] * 3, "label": [-1] * 3})
     monkeypatch.setattr(datasets, "load_dataset", lambda name: parts)
     rows = read_rows(settings(source="some/reviews"))
@@ -127,14 +127,14 @@ def test_a_hub_dataset_is_read_as_its_files_are(sources, monkeypatch):
     ]
     assert rows.assigned_split.tolist() == [0] * 90 + [2] * 40
     assert load_corpus(settings(source="some/reviews"), rows).facts.source == "reviews"
-    # A test split without labels serves nothing.
+    # A test split without labels is ignored.
     monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict(train=parts["train"], test=blind))
     assert len(read_rows(settings(source="some/reviews")).texts) == 90
     with pytest.raises(UserError, match=r"some/reviews': no column \['words'\]; it has"):
         read_rows(settings(source="some/reviews", text="words"))
 
 
-def test_several_text_columns_are_joined_by_a_blank_and_empty_ones_left_out(tmp_path):
+def test_several_text_columns_are_joined_by_a_space_without_empty_ones(tmp_path):
     columns = {"title": ["A", "", None], "text": ["b", "c", "d"], "label": ["x", "y", "x"]}
     path = write(tmp_path / "own.jsonl", columns)
     assert read_rows(settings(source=str(path), text=("title", "text"))).texts == ["A b", "c", "d"]
@@ -145,7 +145,7 @@ def test_whole_floats_are_whole_numbers(tmp_path):
     assert read_rows(settings(source=str(path))).label_names == ("1", "2")
 
 
-def test_a_table_with_a_byte_order_mark_empty_lines_and_odd_quotes_is_read_as_pandas_reads_it(tmp_path):
+def test_byte_order_marks_empty_lines_and_quotes_are_read_as_pandas_does(tmp_path):
     raw = b'\xef\xbb\xbftext,label\n5 inches" wide,a\n\n"a ""quoted"" word",b\r\nplain,a\n'
     (tmp_path / "own.csv").write_bytes(raw)
     frame = pd.read_csv(tmp_path / "own.csv", dtype=str, keep_default_na=False)
@@ -153,7 +153,7 @@ def test_a_table_with_a_byte_order_mark_empty_lines_and_odd_quotes_is_read_as_pa
     assert rows.texts == frame["text"].tolist() == ['5 inches" wide', 'a "quoted" word', "plain"]
 
 
-def test_columns_of_every_format_can_be_asked_for(sources):
+def test_column_names_of_every_format(sources):
     for name in FORMATS:
         for file in find_files(str(sources / name), "here"):
             assert read_column_names(file, "here") == list(table())
@@ -171,9 +171,9 @@ def lines_of(*rows):
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
-# Each kind of bad data: the file's name and bytes, what the study says of it, and the message.
+# Each kind of bad data: the file's name and bytes, changes to the settings, and the message.
 BAD = {
-    "a column that is missing": ("x.csv", csv_of(good()), {"text": "words"}, r"no column 'words'; its columns: 'text', 'label'"),
+    "a missing column": ("x.csv", csv_of(good()), {"text": "words"}, r"no column 'words'; its columns: 'text', 'label'"),
     "an empty text": ("x.csv", csv_of([*good(), ("  ", "good"), ("", "bad")]), {}, r"2 of 132 rows can't be used\n  empty text: 2 \(line 132, line 133\)"),
     "a missing label": ("x.csv", csv_of([("x", "")] * 9 + good()), {}, r"missing label: 9 \(line 2, line 3, line 4, line 5, line 6, \.\.\.\)"),
     "a broken row": ("x.csv", csv_of(good()) + b"one\nand,a,third\n", {}, r"broken row: 2 \(line 132: 1 fields instead of 2, line 133: 3 fields instead of 2\)"),
@@ -182,31 +182,31 @@ BAD = {
     "another encoding": ("x.csv", "text,label\ncafé,good\n".encode("latin-1"), {}, r"wrong encoding: 1 \(line 2: 'text' is not UTF-8\)"),
     "another encoding of lines": ("x.jsonl", lines_of({"text": "a", "label": 1}) + '{"text": "é", "label": 1}\n'.encode("latin-1"), {}, r"wrong encoding: 1 \(line 2: the line is not UTF-8\)"),
     "UTF-16": ("x.csv", "text,label\na,b\n".encode("utf-16"), {}, r"the file is UTF-16, not CSV in UTF-8 as its name says; save it as UTF-8"),
-    "one class alone": ("x.csv", csv_of([(f"text {i}", "good") for i in range(120)]), {}, r"only one label, 'good'; at least two labels are needed"),
-    "fewer rows than are asked for": ("x.csv", csv_of(good(40)), {}, r"40 usable rows; num_train = 60, num_val = 20 and num_test = 30 need more"),
+    "a single class": ("x.csv", csv_of([(f"text {i}", "good") for i in range(120)]), {}, r"only one label, 'good'; at least two labels are needed"),
+    "fewer rows than requested": ("x.csv", csv_of(good(40)), {}, r"40 usable rows; num_train = 60, num_val = 20 and num_test = 30 need more"),
     "regression in a table": ("x.csv", b"text,label\na,0.5\nb,1\n", {}, r"labels such as '0\.5', '1' are numbers on a scale: that is regression"),
     "regression in typed columns": ("x.jsonl", lines_of({"text": "a", "label": 2}, {"text": "b", "label": 0.25}), {}, r"that is regression, and only classes are supported; write each row's class"),
     "more than 1,000 classes": ("x.csv", csv_of([(f"t {i}", f"c{i}") for i in range(1_001)]), {}, r"more than 1,000 different labels \('c0', 'c1', 'c2', \.\.\.\); is 'label' the label column"),
     "an empty file": ("x.csv", b"", {}, r"the file is empty"),
     "no such file": (None, b"", {"source": "no-such-folder/x.csv"}, r"data\.source 'no-such-folder/x\.csv': no such file"),
     "a glob that matches nothing": (None, b"", {"source": "no-such-folder/*.csv"}, r"no file matches \(supported: \.csv, \.tsv, \.jsonl"),
-    "a format that is none": ("x.docx", b"x", {}, r"the format of 'x\.docx' is not supported; supported: \.csv, \.tsv"),
-    "Parquet that is none": ("x.parquet", b"text,label\na,b\n", {}, r"can't be read as Parquet: "),
-    "Arrow that is none": ("x.arrow", b"text,label\na,b\n", {}, r"can't be read as Arrow: "),
-    "gzip that is none": ("x.csv.gz", b"text,label\na,b\n", {}, r"can't be read as CSV compressed as \.gz: Not a gzipped file"),
-    "gzip that is cut off": ("x.csv.gz", gzip.compress(csv_of(good()))[:-20], {}, r"the file ends too early"),
-    "a table that is Parquet": ("x.csv", b"PAR1....", {}, r"the file is Parquet, not CSV in UTF-8 as its name says"),
-    "JSON Lines that are none": ("x.jsonl", csv_of(good()), {}, r"not JSON Lines: no line is a JSON object \(line 1: not JSON\)"),
+    "an unsupported format": ("x.docx", b"x", {}, r"the format of 'x\.docx' is not supported; supported: \.csv, \.tsv"),
+    "a damaged Parquet file": ("x.parquet", b"text,label\na,b\n", {}, r"can't be read as Parquet: "),
+    "a damaged Arrow file": ("x.arrow", b"text,label\na,b\n", {}, r"can't be read as Arrow: "),
+    "not gzip": ("x.csv.gz", b"text,label\na,b\n", {}, r"can't be read as CSV compressed as \.gz: Not a gzipped file"),
+    "truncated gzip": ("x.csv.gz", gzip.compress(csv_of(good()))[:-20], {}, r"the file ends too early"),
+    "Parquet named .csv": ("x.csv", b"PAR1....", {}, r"the file is Parquet, not CSV in UTF-8 as its name says"),
+    "not JSON Lines": ("x.jsonl", csv_of(good()), {}, r"not JSON Lines: no line is a JSON object \(line 1: not JSON\)"),
     "a JSON array": ("x.json", b'[{"text": "a", "label": 1}]', {}, r"the file is one JSON array"),
-    "a quotation mark without an end": ("x.csv", csv_of(good()) + b'"open,good\nnext,bad\nlast,good\n', {}, r"a quotation mark in line 132 or after it is never closed"),
+    "an unclosed quotation mark": ("x.csv", csv_of(good()) + b'"open,good\nnext,bad\nlast,good\n', {}, r"a quotation mark in line 132 or after it is never closed"),
     "two columns of one name": ("x.csv", b"text,text,label\na,b,c\n", {}, r"several columns are named 'text'"),
-    "a group that is missing": ("x.csv", b"text,label,film\na,good,F\nb,bad,\n", {"group_by": "film"}, r"missing group: 1 \(line 3\)"),
-    "a time that is none": ("x.csv", b"text,label,at\na,good,2024-01-01\nb,bad,soon\nc,bad,3\n", {"time_by": "at"}, r"missing time: 1 \(line 3: 'soon' is neither a number nor an ISO date\)"),
+    "a missing group": ("x.csv", b"text,label,film\na,good,F\nb,bad,\n", {"group_by": "film"}, r"missing group: 1 \(line 3\)"),
+    "a value that is not a time": ("x.csv", b"text,label,at\na,good,2024-01-01\nb,bad,soon\nc,bad,3\n", {"time_by": "at"}, r"missing time: 1 \(line 3: 'soon' is neither a number nor an ISO date\)"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_each_kind_of_bad_data_says_what_and_where(tmp_path, kind):
+def test_each_kind_of_bad_data_has_its_message(tmp_path, kind):
     name, raw, changes, message = BAD[kind]
     if name:
         (tmp_path / name).write_bytes(raw)
@@ -214,27 +214,27 @@ def test_each_kind_of_bad_data_says_what_and_where(tmp_path, kind):
         load_corpus(settings(**{"source": str(tmp_path / (name or "none.csv"))} | changes))
 
 
-def test_one_message_lists_all_kinds_with_counts_and_says_how_to_skip_them(tmp_path):
+def test_one_message_lists_all_kinds_with_counts_and_how_to_skip_them(tmp_path):
     raw = csv_of([*good(), ("", "good"), ("x", ""), ("y", "")]) + b"one\n" + b"\xff,good\n"
     (tmp_path / "x.csv").write_bytes(raw)
     source = str(tmp_path / "x.csv")
     with pytest.raises(UserError) as caught:
         load_corpus(settings(source=source))
-    told = str(caught.value).splitlines()
-    assert told[0].endswith("x.csv': 5 of 135 rows can't be used")
-    assert sorted(told[1:-1]) == sorted([
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("x.csv': 5 of 135 rows can't be used")
+    assert sorted(lines[1:-1]) == sorted([
         "  missing label: 2 (line 133, line 134)",
         "  empty text: 1 (line 132)",
         "  broken row: 1 (line 135: 1 fields instead of 2)",
         "  wrong encoding: 1 (line 136: 'text' is not UTF-8)",
     ])  # fmt: skip
-    assert 'data.on_bad_row = "skip"' in told[-1]
+    assert 'data.on_bad_row = "skip"' in lines[-1]
     facts = load_corpus(settings(source=source, on_bad_row="skip")).facts
     assert facts.bad_rows == {"missing label": 2, "empty text": 1, "broken row": 1, "wrong encoding": 1}
     assert facts.num_source_rows == 130
 
 
-def test_a_label_that_only_a_test_file_has_is_named(tmp_path):
+def test_a_label_only_in_the_test_file_is_rejected(tmp_path):
     (tmp_path / "train.csv").write_bytes(csv_of(good()))
     (tmp_path / "test.csv").write_bytes(csv_of([(f"new {i}", "good") for i in range(30)] + [("odd", "great")]))
     files = {"source": str(tmp_path / "train.csv"), "test_source": str(tmp_path / "test.csv")}
@@ -243,7 +243,7 @@ def test_a_label_that_only_a_test_file_has_is_named(tmp_path):
     assert load_corpus(settings(**files, on_bad_row="skip")).facts.bad_rows == {"unknown label": 1}
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
+def test_a_file_that_changes_while_it_is_read_is_rejected(tmp_path):
     path = tmp_path / "x.csv"
     path.write_bytes(csv_of(good(2 * PART_ROWS)))
     parts = read_parts(SourceFile(path, "CSV"), ["text", "label"], "here")
@@ -254,7 +254,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
         list(parts)
 
 
-def test_a_bad_shard_is_named(tmp_path):
+def test_messages_name_the_bad_shard(tmp_path):
     for index, part in enumerate(parts_of({"text": [f"t {i}" for i in range(9)], "label": ["a", "b", ""] * 3}, 3)):
         write(tmp_path / f"{index}.csv", part)
     with pytest.raises(UserError, match=r"missing label: 3 \(0\.csv line 4, 1\.csv line 4, 2\.csv line 4\)"):
@@ -264,13 +264,13 @@ def test_a_bad_shard_is_named(tmp_path):
         read_rows(settings(source=str(tmp_path)))
 
 
-def test_a_row_of_many_lines_is_told_by_its_first(tmp_path):
+def test_a_row_of_several_lines_is_numbered_by_its_first(tmp_path):
     (tmp_path / "x.csv").write_bytes(b'text,label\n"one\ntwo\nthree",good\n\nfour,\n')
     with pytest.raises(UserError, match=r"missing label: 1 \(line 6\)"):
         read_rows(settings(source=str(tmp_path / "x.csv")))
 
 
-def test_dates_of_typed_columns_and_of_texts_are_the_same_times(tmp_path):
+def test_typed_dates_and_dates_as_text_are_the_same_times(tmp_path):
     days = [datetime.date(2024, 1, 1) + datetime.timedelta(days=7 * i) for i in range(5)]
     texts = {"text": list("abcde"), "label": list("xyxyx")}
     typed = write(tmp_path / "a.parquet", texts | {"at": days})

@@ -1,4 +1,4 @@
-"""Splits that do not leak: by group, by time, by given files, with each label's share; and those of older records."""
+"""Splits by group, time, label and given files; duplicates; and splits that equal those of existing records."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ def drawn(**changes):
     return rows, *draw_splits(rows, chosen)
 
 
-def test_the_packaged_splits_are_those_of_every_reference_record():
-    """Every record that was ever measured on them depends on this."""
-    held = {}
+def test_the_packaged_splits_equal_those_of_every_reference_record():
+    """All existing records were measured on these splits."""
+    expected = {}
     for path in sorted(REFERENCE.glob("*/*/*/*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        data, said = record.get("data"), record.get("config", {}).get("data")
-        if data and said["source"] == "movie-reviews" and isinstance(said["num_train"], int):
-            key = tuple(said[name] for name in ("num_train", "num_val", "num_test", "seed"))
-            held[key] = {name: data[name]["sha256"] for name in SPLITS}
-    assert len(held) >= 2
+        data, config = record.get("data"), record.get("config", {}).get("data")
+        if data and config["source"] == "movie-reviews" and isinstance(config["num_train"], int):
+            key = tuple(config[name] for name in ("num_train", "num_val", "num_test", "seed"))
+            expected[key] = {name: data[name]["sha256"] for name in SPLITS}
+    assert len(expected) >= 2
     rows = read_rows(DataSettings())
-    for (num_train, num_val, num_test, seed), hashes in held.items():
+    for (num_train, num_val, num_test, seed), hashes in expected.items():
         chosen = DataSettings(num_train=num_train, num_val=num_val, num_test=num_test, seed=seed)
         facts = load_corpus(chosen, rows).facts
         assert {name: getattr(facts, name).sha256 for name in SPLITS} == hashes
 
 
-def test_random_rows_of_a_table_are_those_that_were_drawn_before_splits_could_be_chosen(write):
-    """The older code's way, over pandas' index as text, gives the same rows."""
-    _rows, found, num_available, _ = drawn(
+def test_random_splits_equal_those_of_the_first_implementation(write):
+    """The first implementation drew from pandas' index sorted as strings."""
+    _rows, splits, num_available, _ = drawn(
         source=write([(f"t {i}", "ab"[i % 2]) for i in range(1_234)], ("text", "label"))
     )
     rng = np.random.default_rng(0)
@@ -70,44 +70,44 @@ def test_random_rows_of_a_table_are_those_that_were_drawn_before_splits_could_be
     rank = {name: at for at, name in enumerate(names)}
     ranks = np.array([rank[str(row)] for row in range(1_234)])
     order = np.lexsort((rng.permutation(1_234), ranks))
-    assert found["test"].tolist() == rng.permutation(order[:80]).tolist()
-    assert found["val"].tolist() == rng.permutation(order[80:130]).tolist()
-    assert found["train"].tolist() == rng.permutation(order[130:])[:200].tolist()
+    assert splits["test"].tolist() == rng.permutation(order[:80]).tolist()
+    assert splits["val"].tolist() == rng.permutation(order[80:130]).tolist()
+    assert splits["train"].tolist() == rng.permutation(order[130:])[:200].tolist()
     assert num_available == 1_234 - 130
 
 
-def test_no_group_stands_in_two_splits(write):
+def test_no_group_is_in_two_splits(write):
     films = [f"film {i % 97}" for i in range(1_000)]
     source = write([(f"t {i}", "ab"[i % 2], film) for i, film in enumerate(films)], ("text", "label", "film"))
-    rows, found, _, _ = drawn(source=source, group_by="film")
-    sets = [{films[int(rows.texts[row].split()[1])] for row in found[name]} for name in SPLITS]
+    rows, splits, _, _ = drawn(source=source, group_by="film")
+    sets = [{films[int(rows.texts[row].split()[1])] for row in splits[name]} for name in SPLITS]
     assert not sets[0] & sets[1] and not sets[0] & sets[2] and not sets[1] & sets[2]
-    assert [len(found[name]) for name in SPLITS] == [200, 50, 80]
+    assert [len(splits[name]) for name in SPLITS] == [200, 50, 80]
     assert load_corpus(settings(source=source, group_by="film")).facts.split_by == "film"
-    # Without it they do.
-    _, found, _, _ = drawn(source=source)
-    assert {films[row] for row in found["train"]} & {films[row] for row in found["test"]}
+    # Without group_by, groups are split.
+    _, splits, _, _ = drawn(source=source)
+    assert {films[row] for row in splits["train"]} & {films[row] for row in splits["test"]}
 
 
 @pytest.mark.parametrize("as_date", [False, True])
-def test_the_newest_rows_test_and_the_oldest_train_in_order(write, as_date):
+def test_split_by_time_tests_on_the_newest_and_trains_on_the_oldest_rows_in_order(write, as_date):
     times = random.Random(0).sample(range(10_000), 900)
     shown = [(datetime(2001, 1, 1) + timedelta(hours=time)).isoformat() if as_date else time for time in times]
     source = write([(f"t {i}", "ab"[i % 2], time) for i, time in enumerate(shown)], ("text", "label", "at"))
-    rows, found, num_available, _ = drawn(source=source, time_by="at", num_train=300)
-    train, val, test = (rows.times[found[name]] for name in SPLITS)
+    rows, splits, num_available, _ = drawn(source=source, time_by="at", num_train=300)
+    train, val, test = (rows.times[splits[name]] for name in SPLITS)
     assert max(train) < min(val) <= max(val) < min(test) <= max(test) == max(rows.times)
     assert train.tolist() == sorted(train)
     assert num_available == sum(time < min(val) for time in rows.times)
-    # The same rows of fewer are a part of these.
+    # A smaller num_train gives a subset.
     _, fewer, _, _ = drawn(source=source, time_by="at", num_train=100)
-    assert set(fewer["train"]) < set(found["train"])
+    assert set(fewer["train"]) < set(splits["train"])
 
 
-def test_rows_of_one_time_never_cross_splits(write):
+def test_rows_with_equal_times_are_in_one_split(write):
     source = write([(f"t {i}", "ab"[i % 2], i // 60) for i in range(900)], ("text", "label", "day"))
-    rows, found, num_available, _ = drawn(source=source, time_by="day", num_train="all")
-    days = [set(rows.times[found[name]]) for name in SPLITS]
+    rows, splits, num_available, _ = drawn(source=source, time_by="day", num_train="all")
+    days = [set(rows.times[splits[name]]) for name in SPLITS]
     assert days[2] == {13, 14} and days[1] == {12} and days[0] == set(range(12))
     assert num_available == 12 * 60
 
@@ -115,23 +115,23 @@ def test_rows_of_one_time_never_cross_splits(write):
 def test_every_split_has_each_labels_share(write):
     labels = ["a"] * 700 + ["b"] * 268 + ["c"] * 30 + ["d"] * 2
     source = write([(f"t {i}", label) for i, label in enumerate(labels)], ("text", "label"))
-    rows, found, _, _ = drawn(source=source, stratify=True)
+    rows, splits, _, _ = drawn(source=source, stratify=True)
     for name in SPLITS:
-        counts = Counter(rows.label_names[label] for label in rows.labels[found[name]])
+        counts = Counter(rows.label_names[label] for label in rows.labels[splits[name]])
         for label in "abc":
-            assert counts[label] == pytest.approx(len(found[name]) * labels.count(label) / 1_000, abs=2)
+            assert counts[label] == pytest.approx(len(splits[name]) * labels.count(label) / 1_000, abs=2)
     assert load_corpus(settings(source=source, stratify=True)).facts.rare_labels == ("c", "d")
     _, fewer, _, _ = drawn(source=source, stratify=True, num_train=90)
-    assert fewer["train"].tolist() == found["train"][:90].tolist()
+    assert fewer["train"].tolist() == splits["train"][:90].tolist()
     _, other, _, _ = drawn(source=source, stratify=True, seed=1)
-    assert set(other["test"]) != set(found["test"])
+    assert set(other["test"]) != set(splits["test"])
 
 
-def test_given_files_alone_validate_and_test_and_what_they_share_with_the_source_is_left_out_of_it(write):
+def test_validation_and_test_files_are_used_alone_and_their_overlap_leaves_training(write):
     header = ("text", "label", "film")
     source = write([(f"t {i}", "ab"[i % 2], f"film {i % 50}") for i in range(400)], header)
     val = write([(f"v {i}", "ab"[i % 2], f"other {i}") for i in range(60)], header, "val.csv")
-    # Ten of its texts stand in the source, five of them under another label, and one film of the source besides.
+    # Ten of its texts are also in the source, five of them with another label; another row shares film 49 with the source.
     shared = [(f"t {i}", "ba"[i % 2] if i < 5 else "ab"[i % 2], f"later {i}") for i in range(10)]
     own = [(f"new {i}", "ab"[i % 2], "film 49" if i == 0 else f"later {i}") for i in range(90)]
     test = write(shared + own, header, "test.csv")
@@ -143,13 +143,13 @@ def test_given_files_alone_validate_and_test_and_what_they_share_with_the_source
     facts = corpus.facts
     assert (facts.num_train_available, facts.num_leaks_dropped, facts.num_duplicates_dropped) == (390, 10, 10)
     assert facts.num_conflicting_duplicates == 5
-    # By film the source's eight rows of that one film are left out too.
+    # With group_by, the source's eight rows of film 49 are left out too.
     assert load_corpus(settings(**files, num_train="all", group_by="film")).facts.num_leaks_dropped == 18
     with pytest.raises(UserError, match=r"val\.csv': 60 usable rows, but num_val = 61"):
         load_corpus(settings(**files, num_val=61))
 
 
-def test_one_row_stands_for_each_text_and_one_that_tests_before_others():
+def test_each_text_is_kept_once_and_test_rows_take_precedence():
     hashes = hash_texts(["a", "b", "a", "c", "b"])
     kept, stands_for = first_occurrences(hashes, np.zeros(5, np.uint8))
     assert (kept.tolist(), stands_for.tolist()) == ([0, 1, 3], [0, 1, 0, 3, 1])
@@ -166,13 +166,13 @@ def sentences(num, seed):
     return [" ".join(rng.choices(WORDS, k=30)) for _ in range(num)]
 
 
-def test_near_duplicates_are_those_that_share_four_fifths_of_their_word_pairs():
+def test_near_duplicates_share_four_fifths_of_their_bigrams():
     train, rng = sentences(2_000, 0), random.Random(1)
 
     def changed(text, num):
         words = text.split()
         for at in range(num):
-            words[3 + 5 * at] = rng.choice(WORDS)  # each takes two of 30 pairs
+            words[3 + 5 * at] = rng.choice(WORDS)  # each change affects two of 30 bigrams
         return " ".join(words)
 
     def similarity(one, other):
@@ -188,15 +188,15 @@ def test_near_duplicates_are_those_that_share_four_fifths_of_their_word_pairs():
     assert count_near_duplicates([], [near]) == (0, 100)
 
 
-def test_of_very_many_texts_a_sample_is_looked_at(monkeypatch):
+def test_very_many_texts_are_sampled(monkeypatch):
     monkeypatch.setattr("harness.dataset.duplicates.MAX_NEAR_ROWS", 400)
     train = sentences(1_000, 0)
     num_near, num_checked = count_near_duplicates(train, [train[:300]])
     assert num_checked == 400
-    assert 20 <= num_near <= 100  # a fifth of 200, as a fifth of the training texts is looked at
+    assert 20 <= num_near <= 100  # about a fifth of 200, because a fifth of the training texts is sampled
 
 
-def test_the_packaged_reviews_hold_near_duplicates_and_their_number_is_told():
+def test_near_duplicates_of_the_packaged_reviews_are_counted():
     facts = load_corpus(DataSettings()).facts
     assert facts.num_near_checked == 3_500
     assert 0 <= facts.num_near_duplicates < 20

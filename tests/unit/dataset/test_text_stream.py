@@ -1,4 +1,4 @@
-"""Texts out of every kind of file, window by window, and what can't be read told in words."""
+"""Streaming texts from every format in windows, and the messages for unreadable files."""
 
 from __future__ import annotations
 
@@ -44,44 +44,44 @@ def write(folder, name):
     return path
 
 
-def texts(path, **asked):
-    asked = {"text": ["text"], "num_rows": 2} | asked
-    return [text for window in read_windows(path, **asked) for text in window.texts]
+def texts(path, **options):
+    options = {"text": ["text"], "num_rows": 2} | options
+    return [text for window in read_windows(path, **options) for text in window.texts]
 
 
-ALL = ["a.csv", "a.csv.gz", "a.csv.bz2", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.parquet", "a.arrow", "a.feather"]
+FILE_NAMES = ["a.csv", "a.csv.gz", "a.csv.bz2", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.parquet", "a.arrow", "a.feather"]
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_every_kind_gives_the_same_windows(tmp_path, name):
-    found = list(read_windows(write(tmp_path, name), text=["text"], carried=["id"], num_rows=2))
-    assert [window.first_row for window in found] == [0, 2, 4]
-    assert [window.texts for window in found] == [
+@pytest.mark.parametrize("name", FILE_NAMES)
+def test_every_format_gives_the_same_windows(tmp_path, name):
+    windows = list(read_windows(write(tmp_path, name), text=["text"], carried=["id"], num_rows=2))
+    assert [window.first_row for window in windows] == [0, 2, 4]
+    assert [window.texts for window in windows] == [
         ['says "hi",\nthen goes', None], ["é 漢 🙂", None], ["tab\tinside"],
     ]  # fmt: skip
-    assert [int(value.as_py()) for window in found for value in window.carried.column("id")] == [7, 8, 9, 10, 11]
+    assert [int(value.as_py()) for window in windows for value in window.carried.column("id")] == [7, 8, 9, 10, 11]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 @pytest.mark.parametrize("skip", [1, 2, 3, 4, 5, 9])
-def test_what_is_skipped_is_left_out_wherever_a_window_begins(tmp_path, name, skip):
+def test_rows_can_be_skipped_within_a_window(tmp_path, name, skip):
     path = write(tmp_path, name)
     assert texts(path, skip=skip) == texts(path)[skip:]
     firsts = [window.first_row for window in read_windows(path, text=["text"], num_rows=2, skip=skip)]
     assert firsts == [max(begin, skip) for begin in (0, 2, 4) if min(begin + 2, 5) > skip]
 
 
-def test_several_columns_are_joined_and_blank_ones_left_out(tmp_path):
+def test_several_columns_are_joined_without_blank_ones(tmp_path):
     path = write(tmp_path, "a.csv")
     assert texts(path, text=["head", "text"])[1:4] == ["Two", "é 漢 🙂", "Four   "]
 
 
-def test_a_second_text_is_given_apart(tmp_path):
+def test_a_pair_column_is_returned_separately(tmp_path):
     (first, *_) = read_windows(write(tmp_path, "a.parquet"), text=["head"], pair="text", num_rows=3)
     assert (first.texts, first.pairs) == (["One", "Two", None], ['says "hi",\nthen goes', "", "é 漢 🙂"])
 
 
-def test_a_window_spans_blocks_and_a_row_is_never_lost(tmp_path):
+def test_windows_span_blocks_without_losing_rows(tmp_path):
     path = tmp_path / "long.csv"
     rows = [f"{index} {'word ' * 200}" for index in range(20_000)]  # 20 MB: several blocks
     path.write_text("text\n" + "".join(f"{row}\n" for row in rows))
@@ -90,14 +90,14 @@ def test_a_window_spans_blocks_and_a_row_is_never_lost(tmp_path):
     assert [text.split()[0] for text in texts(path, num_rows=1500)] == [str(index) for index in range(20_000)]
 
 
-def test_a_file_without_a_row_has_no_window(tmp_path):
+def test_a_file_without_rows_has_no_windows(tmp_path):
     path = tmp_path / "none.csv"
     path.write_text("text,id\n")
     assert texts(path) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "asked", "words"),
+    ("name", "content", "options", "message"),
     [
         ("a.csv", "text\nfine\n", {"text": ["body"]}, "no column 'body'; its columns: 'text'"),
         ("a.jsonl", '{"text": "fine"}\n', {"carried": ["id"]}, "no column 'id'; its columns: 'text'"),
@@ -113,21 +113,21 @@ def test_a_file_without_a_row_has_no_window(tmp_path):
         ("a.parquet.gz", "", {}, "its name must end in one of"),
     ],
 )
-def test_what_cannot_be_read_is_told(tmp_path, name, content, asked, words):
+def test_unreadable_files_say_why(tmp_path, name, content, options, message):
     path = tmp_path / name
     path.write_text(content)
-    with pytest.raises(UserError) as told:
-        texts(path, **asked)
-    assert words in str(told.value)
+    with pytest.raises(UserError) as caught:
+        texts(path, **options)
+    assert message in str(caught.value)
 
 
-def test_bytes_that_are_no_text_are_told(tmp_path):
+def test_bytes_that_are_not_utf8_are_rejected(tmp_path):
     path = tmp_path / "latin.csv"
     path.write_bytes("text\ncafé\n".encode("latin-1"))
     with pytest.raises(UserError, match="UTF"):
         texts(path)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_rejected(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         texts(tmp_path / "none.csv")
