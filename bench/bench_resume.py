@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests" / "integration")]
 
 from conftest import Bench
-from in_pieces import bits_of, run_segment, train_through_kills
+from resumable_runs import computed_values, run_segment, train_through_kills
 from test_endings import workers
 from tiny import write_checkpoint, write_reviews
 
@@ -76,7 +76,7 @@ def try_kills(bench: Bench, place: Path, num_ranks: int, num_kills: int, seed: i
         )  # fmt: skip
         if not found:
             continue  # it had ended
-        how = "agreed" if bits_of(record) == bits_of(whole) else "differed"
+        how = "agreed" if computed_values(record) == computed_values(whole) else "differed"
         came[how] += 1
         print(f"{num_ranks} ranks, kill {sum(came.values())}: gone on with after update {found[0]}: {how}", flush=True)
     size = every.training.pieces[0].checkpoints[0].num_bytes / 2**20

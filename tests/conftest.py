@@ -1,4 +1,4 @@
-"""No test reads the price table of whoever runs it, nor their cache."""
+"""Keep tests from reading the user's price table and cache."""
 
 import os
 

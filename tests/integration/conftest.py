@@ -1,4 +1,4 @@
-"""One warm runner for all tests, and the tiny models and table."""
+"""Fixtures: one warm runner for all tests, tiny models and a tiny table."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from harness.schema.study_file import parse_study
 
 
 @pytest.fixture(scope="session", autouse=True)
-def ctrl_c_is_heard():
-    """A shell that runs in the background lets its children ignore SIGINT, and theirs too."""
+def restore_sigint():
+    """Restore Python's handler: a background shell makes its children ignore SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -31,13 +31,13 @@ def ctrl_c_is_heard():
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory):
-    """Folder of a BERT of 2 layers and width 32 with the packaged tokenizer; its weights are random but stored."""
+    """Folder of a BERT with 2 layers, width 32, stored random weights and the packaged tokenizer."""
     return write_checkpoint(tmp_path_factory.mktemp("models") / "tiny-bert", "bert")
 
 
 @pytest.fixture(scope="session")
 def tiny_distilbert(tmp_path_factory):
-    """The same as a DistilBERT."""
+    """Folder of a DistilBERT of the same size."""
     return write_checkpoint(tmp_path_factory.mktemp("models") / "tiny-distilbert", "distilbert")
 
 
@@ -65,16 +65,16 @@ def reviews(tmp_path_factory):
 
 @dataclass
 class Bench:
-    """Studies as a dict to records, by one warm runner, with the data made once."""
+    """Runs studies given as dicts by one warm runner, preparing data once."""
 
     defaults: dict[str, Any]
     preparations: Preparations
-    around: Environment
+    environment: Environment
     runner: Runner
     records: list[Record] = field(default_factory=list)
 
     def cells(self, **raw: Any) -> list[Cell]:
-        """`raw` is a study as TOML has it; each of its tables is laid over the default one."""
+        """Expand a study; each table of `raw`, as in TOML, is merged into the default one."""
         merged = {"baselines": False} | self.defaults | raw
         for table in ("model", "data", "training", "limits", "matrix"):
             merged[table] = self.defaults.get(table, {}) | raw.get(table, {})
@@ -84,16 +84,20 @@ class Bench:
         return self.preparations.prepare(cell)
 
     def run(
-        self, around: Environment | None = None, on_message=lambda _: None, runner: Runner | None = None, **raw: Any
+        self,
+        environment: Environment | None = None,
+        on_message=lambda _: None,
+        runner: Runner | None = None,
+        **raw: Any,
     ) -> Record:
         (cell,) = self.cells(**raw)
-        return (runner or self.runner).run(cell, self.prepare(cell), around or self.around, on_message)
+        return (runner or self.runner).run(cell, self.prepare(cell), environment or self.environment, on_message)
 
     def with_cores(self, num: int) -> Environment:
-        """This machine as though it had `num` usable cores: what it can do is then not asked of it."""
-        machine = self.around.machine
+        """Return an environment with `num` usable cores, whatever this machine has."""
+        machine = self.environment.machine
         cpu = machine.cpu.model_copy(update={"num_usable": num})
-        return Environment(machine.model_copy(update={"cpu": cpu}), None, None, self.around.packages)
+        return Environment(machine.model_copy(update={"cpu": cpu}), None, None, self.environment.packages)
 
 
 @pytest.fixture(scope="session")
@@ -105,20 +109,20 @@ def warm_runner():
 
 @pytest.fixture(scope="session")
 def bench(tiny_bert, reviews, warm_runner, tmp_path_factory):
-    """Runs one tiny cell a call, in a process of its own."""
+    """A bench whose default study is one tiny cell."""
     defaults = {
         "name": "tiny",
         "model": {"name": str(tiny_bert)},
         "data": {"source": str(reviews), "num_train": 256, "num_val": 64, "num_test": 64},
         "training": {"epochs": 1, "lr": 3e-3},
-        "matrix": {"seq_len": [24], "threads": [1]},  # two threads wait for each other when something else runs
+        "matrix": {"seq_len": [24], "threads": [1]},  # two threads would wait for each other on a busy machine
     }
     return Bench(defaults, Preparations(tmp_path_factory.mktemp("prepared")), describe_environment(None), warm_runner)
 
 
 @pytest.fixture
 def study_file(tmp_path, tiny_bert, reviews):
-    """Writes a study file over the tiny model and table; `extra` is TOML, `training` and `limits` are lines of those tables."""
+    """Return a function that writes a study of the tiny model and table; its arguments are lines of TOML."""
 
     def write(extra: str = "", training: str = "epochs = 1", limits: str = "", baselines: bool = False) -> Path:
         path = tmp_path / "tiny.toml"

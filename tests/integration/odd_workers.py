@@ -1,4 +1,4 @@
-"""Workers that misbehave: each is started in place of `harness.execution.runner.run_worker`, in a process of its own."""
+"""Workers that misbehave; each runs in a process of its own in place of `harness.execution.runner.run_worker`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECRET = "hf_abcdefghijklmnop"  # made up
 
 
 def noisy(job, pipe, stderr):
-    """Prints on every way out, as libraries do, before and while it trains."""
+    """Print to stdout and stderr in every way, as libraries do."""
     from harness.worker import main as worker
 
     train = worker.train
@@ -33,7 +33,7 @@ def noisy(job, pipe, stderr):
 
 
 def with_child(job, pipe, stderr):
-    """Starts a process of its own that would outlive it."""
+    """Start a process that would outlive the worker."""
     from harness.worker import main as worker
 
     train = worker.train
@@ -47,12 +47,12 @@ def with_child(job, pipe, stderr):
 
 
 def leaves(job, pipe, stderr):
-    """Ends without a word, as a C library's abort does."""
+    """End without a result, as after an abort in a C library."""
     os._exit(7)
 
 
 def raises(job, pipe, stderr):
-    """Fails in its own code."""
+    """Fail with a Python exception."""
     from harness.worker import main as worker
 
     def fail(*args, **kwargs):
@@ -63,7 +63,7 @@ def raises(job, pipe, stderr):
 
 
 def diverges_from_others(job, pipe, stderr):
-    """A rank whose parameters are its own."""
+    """Report a different checksum on every rank."""
     from harness.worker import main as worker
 
     checksum = worker.parameter_checksum
@@ -71,7 +71,7 @@ def diverges_from_others(job, pipe, stderr):
     worker.run(job, pipe, stderr)
 
 
-def _before_the_fourth_batch_of_rank_1(do, job, pipe, stderr):
+def _before_the_fourth_batch_of_rank_1(action, job, pipe, stderr):
     import harness.worker.train_loop
     from harness.worker import main as worker
 
@@ -80,7 +80,7 @@ def _before_the_fourth_batch_of_rank_1(do, job, pipe, stderr):
     def odd_collate(*args, **kwargs):
         calls.append(None)
         if job.rank == 1 and len(calls) == 4:
-            do()
+            action()
         return collate(*args, **kwargs)
 
     harness.worker.train_loop.collate = odd_collate
@@ -96,67 +96,67 @@ def _fail_to_allocate():
     raise MemoryError("made by a test")
 
 
-def sleeps_for_ever(*told):
-    """Its rank 1 waits for what never comes."""
-    _before_the_fourth_batch_of_rank_1(lambda: time.sleep(100_000), *told)
+def sleeps_forever(*arguments):
+    """Let rank 1 sleep forever."""
+    _before_the_fourth_batch_of_rank_1(lambda: time.sleep(100_000), *arguments)
 
 
-def spins_for_ever(*told):
-    """Its rank 1 is busy with nothing."""
-    _before_the_fourth_batch_of_rank_1(_spin, *told)
+def spins_forever(*arguments):
+    """Let rank 1 loop forever."""
+    _before_the_fourth_batch_of_rank_1(_spin, *arguments)
 
 
-def stops_itself(*told):
-    """Its rank 1 is stopped, as by a debugger."""
-    _before_the_fourth_batch_of_rank_1(lambda: os.kill(os.getpid(), signal.SIGSTOP), *told)
+def stops_itself(*arguments):
+    """Let rank 1 stop itself by SIGSTOP, as a debugger would."""
+    _before_the_fourth_batch_of_rank_1(lambda: os.kill(os.getpid(), signal.SIGSTOP), *arguments)
 
 
-def runs_out_of_memory(*told):
-    """Its rank 1 gets no memory."""
-    _before_the_fourth_batch_of_rank_1(_fail_to_allocate, *told)
+def runs_out_of_memory(*arguments):
+    """Raise MemoryError on rank 1."""
+    _before_the_fourth_batch_of_rank_1(_fail_to_allocate, *arguments)
 
 
 LEAK_BYTES = 3 * 2**20
 
 
-def _at_every_batch(do, job, pipe, stderr):
+def _at_every_batch(action, job, pipe, stderr):
     import harness.worker.train_loop
     from harness.worker import main as worker
 
     collate = harness.worker.train_loop.collate
 
     def odd_collate(*args, **kwargs):
-        do()
+        action()
         return collate(*args, **kwargs)
 
     harness.worker.train_loop.collate = odd_collate
     worker.run(job, pipe, stderr)
 
 
-def leaks(*told):
-    """Keeps 3 MiB of every batch."""
-    kept = []
-    _at_every_batch(lambda: kept.append(b"x" * LEAK_BYTES), *told)
+def leaks(*arguments):
+    """Leak 3 MiB at every batch."""
+    leaked = []
+    _at_every_batch(lambda: leaked.append(b"x" * LEAK_BYTES), *arguments)
 
 
-def leaks_until_killed(*told):
-    """Keeps 8 MiB of every batch, each of which takes as long as one of a larger model."""
-    kept = []
-    _at_every_batch(lambda: (kept.append(b"x" * 2**23), time.sleep(0.06)), *told)
+def leaks_until_killed(*arguments):
+    """Leak 8 MiB at every batch, with steps as long as those of a larger model."""
+    leaked = []
+    _at_every_batch(lambda: (leaked.append(b"x" * 2**23), time.sleep(0.06)), *arguments)
 
 
-def asks_python_for_too_much(*told):
-    """The interpreter is refused."""
-    _at_every_batch(lambda: bytearray(2**62), *told)
+def asks_python_for_too_much(*arguments):
+    """Make the interpreter fail to allocate."""
+    _at_every_batch(lambda: bytearray(2**62), *arguments)
 
 
-def maps_too_much(*told):
-    """The kernel refuses a mapping: ENOMEM."""
-    _at_every_batch(lambda: mmap.mmap(-1, 2**60), *told)
+def maps_too_much(*arguments):
+    """Make a mapping fail with ENOMEM."""
+    _at_every_batch(lambda: mmap.mmap(-1, 2**60), *arguments)
 
 
-def wraps_a_shortage(*told):
-    """A library turns the shortage into an error of its own."""
+def wraps_a_memory_error(*arguments):
+    """Raise another error from a MemoryError, as libraries do."""
 
     def wrap():
         try:
@@ -164,16 +164,16 @@ def wraps_a_shortage(*told):
         except MemoryError as error:
             raise ValueError("the batch could not be built") from error
 
-    _at_every_batch(wrap, *told)
+    _at_every_batch(wrap, *arguments)
 
 
-def aborts_for_want_of_memory(*told):
-    """C++ throws where nobody catches it, as in a thread of autograd's: the process is gone without a word of Python's."""
-    _at_every_batch(ctypes.CDLL("libstdc++.so.6")._ZSt17__throw_bad_allocv, *told)
+def aborts_out_of_memory(*arguments):
+    """Throw an uncaught C++ exception, as in a thread of autograd; it ends the process without a Python traceback."""
+    _at_every_batch(ctypes.CDLL("libstdc++.so.6")._ZSt17__throw_bad_allocv, *arguments)
 
 
 def asks_for_too_much(job, pipe, stderr):
-    """Torch is refused an allocation in its first step: the rest of the process has what it needs."""
+    """Make an allocation of torch fail in the first step."""
     import torch
 
     import harness.worker.train_loop

@@ -187,7 +187,7 @@ def test_another_c_library_is_unsupported_without_a_process(bench):
 def test_fit_finds_the_largest_batch_by_running_it(bench):
     """A table of scores of 512 x 512 makes each example of the tiny model some 12 MiB."""
     (cell,) = bench.cells(matrix={"seq_len": [512]}, training={"allocator": "mmap"})
-    question, told = BatchSizeSearch(cell, bench.around.machine), []
+    question, told = BatchSizeSearch(cell, bench.environment.machine), []
     found = find_fit(question, MemoryBudget(768 * MIB, "768 MiB", cap=True), told.append)
     assert found.tries == tuple(told) and 2 <= len(told) <= MOST_TRIES
     assert found.note is None

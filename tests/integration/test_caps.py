@@ -18,8 +18,8 @@ from harness.execution.jobs import Environment
 from harness.execution.memory_cap import MemoryCap
 from harness.execution.memory_sampler import pss_bytes
 from harness.execution.messages import Progress
-from harness.execution.sweep import run_cells
-from harness.machine import memory_users as holders_module
+from harness.execution.sweep import NullListener, run_cells
+from harness.machine import memory_users
 from harness.machine.describe import memory_group
 from harness.machine.memory_users import find_memory_users
 from harness.pricing.cost import price
@@ -39,16 +39,16 @@ REAL = {
 
 @pytest.fixture(scope="module")
 def groups_can_be_made(tmp_path_factory):
-    cage = MemoryCap(GIB, 1, tmp_path_factory.mktemp("cage"))
-    made = cage.group is not None
-    cage.close()
-    if not made:
+    cap = MemoryCap(GIB, 1, tmp_path_factory.mktemp("cap"))
+    is_made = cap.group is not None
+    cap.close()
+    if not is_made:
         pytest.skip("no memory control group can be made here (root, or a delegated version 2 group, is needed)")
 
 
 @pytest.fixture
 def no_groups(monkeypatch):
-    """Nowhere to make a control group: the way of a user without rights."""
+    """Offer no parent for a control group, as for a user without the permission."""
     monkeypatch.setattr(memory_cgroup, "candidate_parents", lambda own: iter(()))
 
 
@@ -72,25 +72,18 @@ def real(bench, gib, *, batch_size, seq_len=128, **raw):
     )
 
 
-class Watcher:
-    def cell_started(self, cell): ...
-    def cell_progressed(self, cell, message): ...
-    def cell_ended(self, cell, record, path): ...
-    def cells_left_out(self, cells, reason): ...
-
-
 @pytest.mark.usefixtures("groups_can_be_made")
 class TestControlGroup:
-    def test_a_capped_cell_is_a_fresh_process_in_a_group_of_its_own_and_measures_the_same(self, bench):
+    def test_a_capped_cell_runs_in_a_fresh_process_in_its_own_group_and_measures_the_same(self, bench):
         record = bench.run(limits={"memory_limit_gib": 2})
         assert (record.outcome, record.start_method) == ("ok", "fresh"), record.reason
         assert record.training.steps.loss == bench.run().training.steps.loss
-        cap = record.cap
-        assert (cap.limit_bytes, cap.exact, cap.num_oom_kills) == (2 * GIB, True, 0)
-        assert cap.method.startswith("control_group_v")
+        facts = record.cap
+        assert (facts.limit_bytes, facts.exact, facts.num_oom_kills) == (2 * GIB, True, 0)
+        assert facts.method.startswith("control_group_v")
         (own,) = [peak for peak in record.training.peak_memory if peak.source == "control_group"]
         assert own.rank is None
-        assert 100 * MIB < own.num_bytes <= cap.peak_bytes < 2 * GIB
+        assert 100 * MIB < own.num_bytes <= facts.peak_bytes < 2 * GIB
         (summary,) = summarize([record])
         assert (summary.peak_memory_source, summary.peak_memory_bytes) == ("control_group", own.num_bytes)
         assert not any("approximate" in warning for warning in summary.warnings)
@@ -101,12 +94,12 @@ class TestControlGroup:
         sources = [(peak.rank, peak.source) for peak in record.training.peak_memory]
         assert sources == [(0, "rss"), (1, "rss"), (None, "control_group")]
 
-    def test_a_cap_that_torch_does_not_fit_under_is_out_of_memory_too(self, bench):
+    def test_a_cap_too_small_for_torch_is_out_of_memory(self, bench):
         record = bench.run(limits={"memory_limit_gib": 0.05})
         assert record.outcome == "oom"
         assert record.marks == ()
 
-    def test_a_kill_by_another_hand_is_no_shortage(self, bench):
+    def test_a_kill_by_another_process_is_a_crash(self, bench):
         def kill(message):
             if isinstance(message, Progress):
                 for child in psutil.Process().children():
@@ -119,18 +112,18 @@ class TestControlGroup:
 
     def test_a_baseline_is_capped_too(self, bench, tmp_path):
         cells = [cell for cell in bench.cells(baselines=True, limits={"memory_limit_gib": 1}) if "tfidf" in cell.name]
-        (record,) = run_cells(cells, tmp_path, bench.around, Watcher())
+        (record,) = run_cells(cells, tmp_path, bench.environment, NullListener())
         assert (record.outcome, record.start_method, record.cap.exact) == ("ok", "fresh", True)
         assert [peak.source for peak in record.baseline.peak_memory] == ["rss", "control_group"]
 
-    def test_at_the_edge_what_ended_used_no_more_and_what_ran_out_needs_more(self, bench, tmp_path):
-        """Going up in batch size ends in `oom`, then `skipped`; what follows is untouched, and a page explains it."""
+    def test_a_cell_within_the_cap_uses_no_more_and_one_that_ran_out_needs_more(self, bench, tmp_path):
+        """Rising batch sizes end in `oom`, then `skipped`; other cells are unaffected, and the report explains both."""
         raw = REAL | {"limits": {"memory_limit_gib": 0.9}}
         axes = {"seq_len": [128], "padding": ["max"]}
-        # The largest comes before one that fits: order must not matter.
+        # The largest comes before one that fits, because the order must not matter.
         rising = bench.cells(**raw, matrix=axes | {"batch_size": [2, 32, 64, 1]})
         other = bench.cells(**raw, matrix=axes | {"batch_size": [32], "seq_len": [8]})
-        records = run_cells([*rising, *other], tmp_path / "r", bench.around, Watcher())
+        records = run_cells([*rising, *other], tmp_path / "r", bench.environment, NullListener())
         assert [record.outcome for record in records] == ["ok", "oom", "skipped", "ok", "ok"], [
             r.reason for r in records
         ]
@@ -150,14 +143,14 @@ class TestControlGroup:
 
     def test_without_skipping_every_cell_is_tried(self, bench, tmp_path):
         cells = bench.cells(limits={"memory_limit_gib": 0.05}, matrix={"batch_size": [8, 16]})
-        skipping = run_cells(cells, tmp_path / "a", bench.around, Watcher())
+        skipping = run_cells(cells, tmp_path / "a", bench.environment, NullListener())
         assert [record.outcome for record in skipping] == ["oom", "skipped"]
-        trying = run_cells(cells, tmp_path / "b", bench.around, Watcher(), skip=False)
+        trying = run_cells(cells, tmp_path / "b", bench.environment, NullListener(), skip=False)
         assert [record.outcome for record in trying] == ["oom", "oom"]
-        later = run_cells(cells[1:], tmp_path / "c", bench.around, Watcher(), known_oom=skipping)
+        later = run_cells(cells[1:], tmp_path / "c", bench.environment, NullListener(), known_oom=skipping)
         assert [record.outcome for record in later] == ["skipped"]
 
-    def test_a_second_run_has_nothing_to_do_until_it_is_told_not_to_skip(self, study_file, tmp_path):
+    def test_a_second_run_has_nothing_to_do_without_no_skip(self, study_file, tmp_path):
         study = study_file("[matrix]\nbatch_size = [8, 16]\n", limits="memory_limit_gib = 0.05")
 
         def harness(*options):
@@ -168,23 +161,23 @@ class TestControlGroup:
             return done.stdout, outcomes
 
         assert harness()[1] == ["oom", "skipped"]
-        said, outcomes = harness()
-        assert "All 2 cells are done" in said and outcomes == ["oom", "skipped"]
+        stdout, outcomes = harness()
+        assert "All 2 cells are done" in stdout and outcomes == ["oom", "skipped"]
         assert harness("--no-skip")[1] == ["oom", "skipped", "oom"]
 
-    def test_a_kill_in_the_group_that_the_harness_itself_runs_in_is_out_of_memory(self, bench, tmp_path):
-        """As in a container with a limit: a cell without a cap of its own, and a harness that knows none."""
-        cage = MemoryCap(900 * MIB, 1, tmp_path)
-        if cage.group.version == 2:
-            (cage.group.path / "memory.oom.group").write_text("0")  # not the harness with its cell
+    def test_a_kill_in_the_harness_own_group_is_out_of_memory(self, bench, tmp_path):
+        """As in a container with a limit: neither the cell nor the harness sets a cap."""
+        cap = MemoryCap(900 * MIB, 1, tmp_path)
+        if cap.group.version == 2:
+            (cap.group.path / "memory.oom.group").write_text("0")  # kill the cell, not the harness with it
         try:
             done = subprocess.run(
-                ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', cage.group.path, sys.executable, "-m", "harness"]  # noqa: RUF005
+                ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', cap.group.path, sys.executable, "-m", "harness"]  # noqa: RUF005
                 + ["run", study(tmp_path), "--results", tmp_path / "r"],
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
         finally:
-            cage.close()
+            cap.close()
         assert "oom" in done.stderr, done.stdout + done.stderr
         assert "the kernel killed rank 0: the control group that the harness itself runs in was out of memory" in (
             " ".join(done.stderr.split())
@@ -201,8 +194,8 @@ def study(folder):
 
 
 @pytest.mark.usefixtures("no_groups")
-class TestWithoutRights:
-    def test_a_cell_that_fits_ends_well_and_is_called_approximate(self, bench):
+class TestWithoutPermission:
+    def test_a_cell_that_fits_is_ok_and_its_cap_approximate(self, bench):
         record = bench.run(limits={"memory_limit_gib": 2})
         assert (record.outcome, record.start_method) == ("ok", "fresh"), record.reason
         assert (record.cap.method, record.cap.exact, record.cap.peak_bytes) == ("rlimit_data", False, None)
@@ -210,26 +203,26 @@ class TestWithoutRights:
         assert any("cap of 2 GiB is approximate (RLIMIT_DATA)" in warning for warning in summary.warnings)
         assert summary.peak_memory_source == "rss"
 
-    def test_a_refused_allocation_is_out_of_memory_and_called_approximate(self, bench):
+    def test_a_refused_allocation_is_out_of_memory_under_an_approximate_cap(self, bench):
         record = real(bench, 0.7, batch_size=64)
         assert record.outcome == "oom", (record.outcome, record.reason, record.stderr_tail)
         assert "an approximate cap of 0.7 GiB: RLIMIT_DATA" in record.reason
 
-    def test_ranks_get_an_equal_share_each(self, bench):
+    def test_each_rank_gets_an_equal_share(self, bench):
         record = bench.run(bench.with_cores(2), matrix={"device": ["cpu-ddp2"]}, limits={"memory_limit_gib": 0.1})
         assert record.outcome == "oom", (record.outcome, record.reason, record.stderr_tail)
         assert "RLIMIT_DATA, 2 ranks with an equal share each" in record.reason
 
 
-def test_a_cap_above_the_machines_memory_is_unsupported(bench):
+def test_a_cap_above_the_memory_of_the_machine_is_unsupported(bench):
     record = bench.run(limits={"memory_limit_gib": 100_000})
     assert record.outcome == "unsupported"
     assert "limits.memory_limit_gib = 100000 is more than this machine has" in record.reason
     assert record.cap is None
 
 
-class TestKinds:
-    """Every kind of shortage that a CPU can make, beside those of TestControlGroup."""
+class TestFailedAllocations:
+    """Every kind of out-of-memory failure on a CPU, besides those of TestControlGroup."""
 
     @pytest.mark.parametrize(
         ("worker", "reason"),
@@ -237,8 +230,8 @@ class TestKinds:
             (odd_workers.asks_python_for_too_much, "MemoryError: "),
             (odd_workers.asks_for_too_much, "DefaultCPUAllocator: can't allocate memory"),
             (odd_workers.maps_too_much, "OSError: [Errno 12] Cannot allocate memory"),
-            (odd_workers.wraps_a_shortage, "MemoryError: "),
-            (odd_workers.aborts_for_want_of_memory, "std::bad_alloc"),
+            (odd_workers.wraps_a_memory_error, "MemoryError: "),
+            (odd_workers.aborts_out_of_memory, "std::bad_alloc"),
         ],
         ids=["Python", "torch", "the kernel's ENOMEM", "wrapped", "C++, in a thread of its own"],
     )
@@ -250,8 +243,8 @@ class TestKinds:
 
 
 @pytest.mark.alone
-class TestTogether:
-    def test_ranks_without_a_cap_are_counted_by_pss_and_the_parent_stays_idle(self, bench):
+class TestMemoryOfAllRanks:
+    def test_ranks_without_a_cap_are_measured_by_pss_and_the_parent_stays_idle(self, bench):
         record = bench.run(
             bench.with_cores(2), training=ENDLESS, matrix={"device": ["cpu-ddp2"]}, limits={"max_train_s": 12}
         )
@@ -259,63 +252,63 @@ class TestTogether:
         by_source = {peak.source: peak for peak in record.training.peak_memory}
         of_ranks = sum(peak.num_bytes for peak in record.training.peak_memory if peak.source == "rss")
         assert by_source["pss"].rank is None
-        assert of_ranks / 4 < by_source["pss"].num_bytes < of_ranks  # pages that they share count once
+        assert of_ranks / 4 < by_source["pss"].num_bytes < of_ranks  # shared pages count once
         (summary,) = summarize([record])
         assert (summary.peak_memory_source, summary.peak_memory_bytes) == ("pss", by_source["pss"].num_bytes)
         assert record.load.parent_s < 0.01 * record.duration_s
 
-    def test_one_rank_needs_no_sum(self, bench):
+    def test_one_rank_is_not_summed(self, bench):
         assert [peak.source for peak in bench.run().training.peak_memory] == ["rss"]
 
-    def test_a_processs_share_is_what_the_kernel_says(self):
+    def test_pss_is_read_from_the_kernel(self):
         assert 5 * MIB < pss_bytes(os.getpid()) <= psutil.Process().memory_info().rss * 1.1
         assert pss_bytes(2**22 + 1) is None
 
 
 @pytest.fixture
-def holder():
-    """Starts a process that holds memory and that nothing of the harness started, as a forgotten notebook is."""
-    held = []
+def start_holder():
+    """Start an orphan process that holds memory, such as a forgotten notebook."""
+    processes = []
 
     def hold(num_bytes):
         code = (
             "import os, signal\nfrom pathlib import Path\nPath('/proc/self/comm').write_text('forgotten')\n"
             f"held = b'x' * {num_bytes}\nprint(os.getpid(), flush=True)\nsignal.pause()"
         )
-        # The shell ends at once, so that the other is an orphan and no descendant of this process.
+        # The shell ends at once, which makes the process an orphan instead of a descendant of this one.
         with subprocess.Popen(
             ["sh", "-c", '"$@" &', "sh", sys.executable, "-c", code], stdout=subprocess.PIPE
         ) as shell:
-            held.append(psutil.Process(int(shell.stdout.readline())))
-        return held[-1]
+            processes.append(psutil.Process(int(shell.stdout.readline())))
+        return processes[-1]
 
     yield hold
-    for process in held:
+    for process in processes:
         process.kill()
 
 
 @pytest.mark.alone
-class TestHolders:
-    def test_a_large_process_is_held_against_the_cell_and_the_harnesss_own_is_not(self, holder):
-        assert all(holders_module._is_own(child.pid) for child in psutil.Process().children(recursive=True))
-        assert not holders_module._is_own(os.getppid())
-        holder(700 * MIB)
-        (found,) = [one for one in find_memory_users() if one.name == "forgotten"]
-        assert 700 * MIB <= found.num_bytes < 720 * MIB and found.gpu is None
+class TestMemoryUsers:
+    def test_a_large_process_is_found_and_the_harness_own_are_not(self, start_holder):
+        assert all(memory_users._is_own(child.pid) for child in psutil.Process().children(recursive=True))
+        assert not memory_users._is_own(os.getppid())
+        start_holder(700 * MIB)
+        (user,) = [user for user in find_memory_users() if user.name == "forgotten"]
+        assert 700 * MIB <= user.num_bytes < 720 * MIB and user.gpu is None
 
-    def test_a_leak_and_another_process_are_named_in_the_report(self, bench, monkeypatch, holder, tmp_path):
-        machine = bench.around.machine
-        # As on a machine of 4 GiB: of this one's memory the test need not fill a tenth.
+    def test_a_leak_and_another_process_are_named_in_the_report(self, bench, monkeypatch, start_holder, tmp_path):
+        machine = bench.environment.machine
+        # As on a machine with 4 GiB, so that the test need not fill a tenth of this machine's memory.
         small = machine.model_copy(update={"memory_limit_bytes": 4 * GIB})
-        holder(700 * MIB)
+        start_holder(700 * MIB)
         monkeypatch.setattr(bench.runner, "worker_entry", odd_workers.leaks)
         record = bench.run(
-            Environment(small, None, None, bench.around.packages),
+            Environment(small, None, None, bench.environment.packages),
             training={"max_steps": 45, "eval_every": 100},
         )
         assert record.outcome == "ok", record.reason
         (summary,) = summarize([record])
-        # A hundredth either way: each block has pages of its allocator's, and the interval of a quiet run is narrower.
+        # Within 1 %: the allocator adds pages to each block, and the interval of a quiet run is narrower than that.
         assert summary.memory_growth.low < 1.01 * odd_workers.LEAK_BYTES
         assert summary.memory_growth.high > 0.99 * odd_workers.LEAK_BYTES
         for text in reported([record], tmp_path):
@@ -323,12 +316,12 @@ class TestHolders:
             assert "Another process (forgotten) held 0.7 GiB of main memory" in text
 
     @pytest.mark.usefixtures("groups_can_be_made")
-    def test_of_a_cell_that_ran_out_of_memory_they_are_named_too(self, bench, monkeypatch, holder, tmp_path):
-        small = bench.around.machine.model_copy(update={"memory_limit_bytes": 4 * GIB})
-        holder(700 * MIB)
+    def test_both_are_named_for_a_cell_that_ran_out_of_memory(self, bench, monkeypatch, start_holder, tmp_path):
+        small = bench.environment.machine.model_copy(update={"memory_limit_bytes": 4 * GIB})
+        start_holder(700 * MIB)
         monkeypatch.setattr(bench.runner, "worker_entry", odd_workers.leaks_until_killed)
         record = bench.run(
-            Environment(small, None, None, bench.around.packages), training=ENDLESS, limits={"memory_limit_gib": 1}
+            Environment(small, None, None, bench.environment.packages), training=ENDLESS, limits={"memory_limit_gib": 1}
         )
         assert record.outcome == "oom", record.reason
         assert record.training is None and len(record.held_bytes) >= 30
@@ -344,7 +337,7 @@ class TestHolders:
 
 
 def reported(records, folder):
-    """The texts of report.html and summary.md."""
+    """Return the texts of report.html and summary.md."""
     summaries = summarize(records)
     cells = price(summaries, price_finder(load_prices(), summaries, usd_per_hour=1.0))
     page = write_report(cells, folder / "report", generated_at=datetime(2026, 1, 1, tzinfo=UTC))

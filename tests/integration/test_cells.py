@@ -282,7 +282,7 @@ def test_a_padding_plan_moves_what_is_computed_and_nothing_else(bench):
 
 def test_baselines_are_measured_on_the_same_rows(bench, learned):
     cells = [cell for cell in bench.cells(baselines=True) if cell.config.kind == "baseline"]
-    majority, tfidf = (bench.runner.run(cell, bench.prepare(cell), bench.around) for cell in cells)
+    majority, tfidf = (bench.runner.run(cell, bench.prepare(cell), bench.environment) for cell in cells)
     for record in (majority, tfidf):
         assert record.outcome == "ok", record.stderr_tail
         assert record.data.test == learned.data.test

@@ -86,19 +86,19 @@ def test_a_record_tells_compilings_seconds_apart(bench):
 def test_without_a_compiler_it_is_unsupported_before_a_process_is_started(device, bench, monkeypatch):
     (cell,) = bench.cells(training={"compile": True}, matrix={"device": [device]})
     monkeypatch.setattr(machine_module.shutil, "which", lambda _: None)
-    reason = unsupported_reason(cell.config, bench.around.machine)
+    reason = unsupported_reason(cell.config, bench.environment.machine)
     assert "torch.compile needs a C" in reason and "apt install g" in reason
-    record = bench.runner.run(cell, bench.prepare(cell), bench.around)
+    record = bench.runner.run(cell, bench.prepare(cell), bench.environment)
     assert (record.outcome, record.start_method) == ("unsupported", None)
 
 
 def test_a_compiler_named_by_cxx_counts(bench, monkeypatch, tmp_path):
     (cell,) = bench.cells(training={"compile": True})
     monkeypatch.setenv("CXX", "no-such-compiler -O3")
-    assert "there is no no-such-compiler" in unsupported_reason(cell.config, bench.around.machine)
+    assert "there is no no-such-compiler" in unsupported_reason(cell.config, bench.environment.machine)
     monkeypatch.delenv("CXX")
-    assert unsupported_reason(cell.config, bench.around.machine) is None
+    assert unsupported_reason(cell.config, bench.environment.machine) is None
     monkeypatch.setattr(machine_module.sysconfig, "get_path", lambda _: str(tmp_path / "python3.11"))
     assert "no python3.11/Python.h (Debian: apt install python3-dev)" in unsupported_reason(
-        cell.config, bench.around.machine
+        cell.config, bench.environment.machine
     )

@@ -93,7 +93,7 @@ def test_a_check_that_fails_itself_and_one_without_time_cost_the_others_nothing(
     def fine(_):
         yield GpuCheckVerdict(True, "fine", "well")
 
-    run = CheckRun("cpu", tmp_path, bench.runner, bench.preparations, bench.around, {}, {})
+    run = CheckRun("cpu", tmp_path, bench.runner, bench.preparations, bench.environment, {}, {})
     found = run_checks(run, {"broken": (broken, False), "fine": (fine, False)})
     assert [verdict.passed for verdict in found] == [False, True]
     assert capsys.readouterr().out.splitlines() == [

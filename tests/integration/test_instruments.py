@@ -46,7 +46,10 @@ def test_the_parent_uses_under_1_percent_of_a_cpu_while_a_cell_runs_and_is_drawn
     with ProgressView(terminal, cells) as screen:
         screen.cell_started(cells[0])
         record = bench.runner.run(
-            cells[0], bench.prepare(cells[0]), bench.around, lambda message: screen.cell_progressed(cells[0], message)
+            cells[0],
+            bench.prepare(cells[0]),
+            bench.environment,
+            lambda message: screen.cell_progressed(cells[0], message),
         )
     assert record.duration_s > 3
     assert "loss" in terminal.file.getvalue()
@@ -99,7 +102,7 @@ def test_a_stopwatch_and_time_v_around_a_cell_agree_with_it(bench):
     if not shutil.which("time"):
         pytest.skip("/usr/bin/time is not installed")
     (cell,) = bench.cells(**BIG, training={"max_steps": 12})
-    found = verify_cell(cell, bench.prepare, bench.around.machine)
+    found = verify_cell(cell, bench.prepare, bench.environment.machine)
     assert found.reason is None
     readings = {one.figure: one for one in found.readings}
     assert readings["throughput"].ours == pytest.approx(readings["throughput"].theirs, rel=0.02)

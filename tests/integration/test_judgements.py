@@ -1,4 +1,4 @@
-"""What the worker and the sweep decide, without a cell of its own for each case."""
+"""Decisions of the worker and the sweep that need no cell of their own for each case."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ from harness.worker.main import classify
         (RuntimeError("std::bad_alloc"), "oom", "RuntimeError: std::bad_alloc"),
     ],
 )
-def test_an_exception_is_told_apart_by_what_it_means(error, outcome, reason):
-    found, why = classify(error)
-    assert found == outcome
-    assert reason in why and "\n" not in why and len(why) <= 300
+def test_an_exception_is_classified_by_type_and_message(error, outcome, reason):
+    classified, text = classify(error)
+    assert classified == outcome
+    assert reason in text and "\n" not in text and len(text) <= 300
 
 
-def test_what_was_raised_from_a_shortage_is_one():
+def test_an_error_raised_from_a_memory_error_is_out_of_memory():
     try:
         try:
             bytearray(2**62)
@@ -63,7 +63,7 @@ def test_what_was_raised_from_a_shortage_is_one():
     assert classify(wrapped) == ("oom", "MemoryError: no message")
 
 
-def test_what_went_wrong_while_a_shortage_was_handled_is_a_mistake_of_its_own():
+def test_an_error_while_handling_a_memory_error_is_a_crash():
     try:
         try:
             bytearray(2**62)
@@ -74,7 +74,7 @@ def test_what_went_wrong_while_a_shortage_was_handled_is_a_mistake_of_its_own():
 
 
 @pytest.mark.parametrize("size", [2**40, 2**62])
-def test_torchs_own_refusals_are_recognised(size):
+def test_failed_allocations_of_torch_are_recognized(size):
     with pytest.raises(RuntimeError) as caught:
         torch.empty(size, dtype=torch.uint8)
     assert classify(caught.value)[0] == "oom"
@@ -97,7 +97,7 @@ def test_a_gpu_needs_kernels_that_it_can_run(capability, built, runs):
     assert has_kernels(capability, built) is runs
 
 
-class Watcher:
+class RecordingListener:
     def __init__(self):
         self.started, self.ended, self.left_out = [], [], []
 
@@ -115,23 +115,28 @@ class Watcher:
         self.left_out.append((list(cells), reason))
 
 
-def test_a_budget_leaves_out_what_is_expected_to_pass_it_and_says_so(bench, tmp_path):
+def test_cells_expected_to_exceed_the_budget_are_left_out_with_the_reason(bench, tmp_path):
     cells = bench.cells(training={"max_steps": 2}, matrix={"batch_size": [8, 16, 32]})
-    watcher = Watcher()
-    known_s = {cells[0].config_hash: 1.0, cells[1].config_hash: 1000.0}
+    listener = RecordingListener()
+    previous_s = {cells[0].config_hash: 1.0, cells[1].config_hash: 1000.0}
     records = run_cells(
-        cells, tmp_path, bench.around, watcher, previous_s=known_s, budget=Budget(100.0, "limits.budget_minutes = 1.7")
+        cells,
+        tmp_path,
+        bench.environment,
+        listener,
+        previous_s=previous_s,
+        budget=Budget(100.0, "limits.budget_minutes = 1.7"),
     )
     assert [record.outcome for record in records] == ["ok"]
-    assert watcher.ended == records == list(load_records([tmp_path]).records)
-    ((left, reason),) = watcher.left_out
-    assert left == cells[1:]
+    assert listener.ended == records == list(load_records([tmp_path]).records)
+    ((left_out, reason),) = listener.left_out
+    assert left_out == cells[1:]
     assert "limits.budget_minutes = 1.7" in reason and "1000 s" in reason
 
 
-def test_cells_that_need_what_is_not_installed_are_refused_before_any_is_run(bench, tmp_path, monkeypatch):
+def test_a_missing_package_is_reported_before_any_cell_runs(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "package_version", lambda name: "not installed" if name == "torch" else "1")
     with pytest.raises(UserError, match="torch not installed: cells need the extra `train`"):
-        run_cells(bench.cells(), tmp_path, bench.around, Watcher())
-    records = run_cells(bench.cells(matrix={"precision": ["tf32"]}), tmp_path, bench.around, Watcher())
-    assert [record.outcome for record in records] == ["unsupported"]  # which needs no torch
+        run_cells(bench.cells(), tmp_path, bench.environment, RecordingListener())
+    records = run_cells(bench.cells(matrix={"precision": ["tf32"]}), tmp_path, bench.environment, RecordingListener())
+    assert [record.outcome for record in records] == ["unsupported"]  # needs no torch

@@ -1,4 +1,4 @@
-"""`training.keep_model`: the best validation's model on disk, with the steps and the memory of a run that keeps none."""
+"""`training.keep_model` saves the model of the best validation without changing steps or memory of the run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from in_pieces import run_segment
+from resumable_runs import run_segment
 from safetensors.torch import load_file
 
 from harness.dataset.corpus import load_tokens
@@ -29,11 +29,17 @@ PRICE = Price(3.6, "m5.xlarge", "aws", "us-east-1", "stated", "2026-10", "a list
 KEEPS = {"epochs": 3, "lr": 5e-3, "keep_model": True}
 
 
-def run(bench, results, around=None, **study):
-    """A cell's record and file, and the folder of its model, by the way that a study takes."""
+def run(bench, results, environment=None, **study):
+    """Run a study's one cell; return its record, the record's path and the folder of its model."""
     (cell,) = bench.cells(**study)
     record, path = sweep.run_and_save(
-        bench.runner, cell, bench.prepare(cell), around or bench.around, NullListener(), results, card_writer(PRICE)
+        bench.runner,
+        cell,
+        bench.prepare(cell),
+        environment or bench.environment,
+        NullListener(),
+        results,
+        card_writer(PRICE),
     )
     return record, path, next((results / MODELS).glob("*/[!.]*"), None) if (results / MODELS).is_dir() else None
 
@@ -58,11 +64,11 @@ def kept(bench, tmp_path_factory):
     return run(bench, tmp_path_factory.mktemp("results"), training=KEEPS)
 
 
-def test_the_kept_model_is_the_first_of_the_best_validations_and_the_tested_one(kept, bench):
+def test_the_saved_model_is_that_of_the_first_best_validation_and_the_tested_one(kept, bench):
     record, _, folder = kept
     training = record.training
     assert record.outcome == "ok", record.stderr_tail
-    best = max(training.evaluations, key=lambda seen: seen.accuracy)
+    best = max(training.evaluations, key=lambda validation: validation.accuracy)
     assert training.kept.num_updates == best.num_updates
     assert training.kept.num_bytes == (folder / "model.safetensors").stat().st_size
     assert training.kept.keep_s > 0
@@ -70,10 +76,10 @@ def test_the_kept_model_is_the_first_of_the_best_validations_and_the_tested_one(
     predicted, probabilities = predictions_of(model, bench, {"training": KEEPS})
     assert predicted == training.test.predictions
     assert training.test.probabilities == pytest.approx(probabilities.tolist(), abs=1e-4)
-    assert all(round(one, 4) == one for one in training.test.probabilities)
+    assert all(round(value, 4) == value for value in training.test.probabilities)
 
 
-def test_it_names_its_labels_and_reads_texts_as_it_was_trained_to(kept, reviews):
+def test_the_saved_model_has_label_names_and_the_tokenizer_of_its_training(kept, reviews):
     record, path, folder = kept
     model, tokenizer = loaded(folder)
     assert model.config.id2label == {0: "bad", 1: "good"} and model.config.label2id == {"bad": 0, "good": 1}
@@ -86,11 +92,11 @@ def test_it_names_its_labels_and_reads_texts_as_it_was_trained_to(kept, reviews)
     assert facts["weights_sha256"] == record.training.kept.sha256
 
 
-def test_its_card_has_the_figures_of_its_record(kept):
+def test_the_card_has_the_figures_of_the_record(kept):
     record, _, folder = kept
     card = (folder / CARD).read_text()
     training = record.training
-    best = max(seen.accuracy for seen in training.evaluations)
+    best = max(validation.accuracy for validation in training.evaluations)
     assert f"| accuracy, validation | {best:.3f} of 64 rows, after update {training.kept.num_updates}:" in card
     assert f"| accuracy, test | {training.test.accuracy:.3f} (" in card
     seconds = sum(value for name, value in record.phases if name in ("start_s", "load_s", "tokenise_s", "train_s", "evaluate_s", "test_s"))  # fmt: skip
@@ -100,16 +106,16 @@ def test_its_card_has_the_figures_of_its_record(kept):
     assert "licence: not told by its files" in card and "license:" not in card
 
 
-def test_nothing_but_models_lies_beside_the_records_and_none_of_it_is_taken_for_one(kept):
+def test_saved_models_are_not_taken_for_records(kept):
     _, _, folder = kept
     results = folder.parents[2]
     assert [entry.name for entry in (results / MODELS / "tiny").iterdir()] == [folder.name]
     assert not list((results / MODELS).glob(".*"))
-    found = load_records([results])
-    assert (len(found.records), found.unreadable) == (1, ())
+    loaded_records = load_records([results])
+    assert (len(loaded_records.records), loaded_records.unreadable) == (1, ())
 
 
-def test_steps_are_those_of_a_run_that_keeps_none(kept, bench, tmp_path):
+def test_saving_a_model_changes_no_step(kept, bench, tmp_path):
     record, _, folder = run(bench, tmp_path, training=KEEPS | {"keep_model": False})
     assert folder is None and record.training.kept is None
     assert record.training.steps.loss == kept[0].training.steps.loss
@@ -117,21 +123,23 @@ def test_steps_are_those_of_a_run_that_keeps_none(kept, bench, tmp_path):
     assert record.config_hash != kept[0].config_hash
 
 
-def test_the_surest_mistakes_are_kept_with_their_texts(kept, bench, reviews):
+def test_the_most_confident_mistakes_are_stored_with_their_texts(kept, bench, reviews):
     training = kept[0].training
     wrong = [
         row
         for row, pair in enumerate(zip(training.test.labels, training.test.predictions, strict=True))
         if pair[0] != pair[1]
     ]
-    assert {one.row for one in training.mistakes} <= set(wrong) and len(training.mistakes) == min(10, len(wrong))
+    assert {mistake.row for mistake in training.mistakes} <= set(wrong) and len(training.mistakes) == min(
+        10, len(wrong)
+    )
     table = reviews.read_text().splitlines()
-    for one in training.mistakes:
-        assert f"{one.text},{('bad', 'good')[one.label]}" in table
+    for mistake in training.mistakes:
+        assert f"{mistake.text},{('bad', 'good')[mistake.label]}" in table
     assert bench.run(training=KEEPS, data={"store_texts": False}).training.mistakes == ()
 
 
-def test_two_ranks_keep_one_model_and_test_it(bench, tmp_path):
+def test_two_ranks_save_one_model_and_test_it(bench, tmp_path):
     study = {"training": KEEPS | {"epochs": 2}, "matrix": {"device": ["cpu-ddp2"], "batch_size": [8]}}
     record, _, folder = run(bench, tmp_path, bench.with_cores(2), **study)
     assert record.outcome == "ok", (record.reason, record.stderr_tail)
@@ -139,23 +147,23 @@ def test_two_ranks_keep_one_model_and_test_it(bench, tmp_path):
     assert predicted == record.training.test.predictions
 
 
-def test_a_model_trained_in_part_is_kept_whole(bench, tmp_path):
+def test_a_partly_trained_model_is_saved_whole(bench, tmp_path):
     study = {"training": KEEPS, "matrix": {"trainable": ["top1"]}}
     record, _, folder = run(bench, tmp_path, **study)
     assert record.outcome == "ok", record.stderr_tail
     assert predictions_of(loaded(folder)[0], bench, study)[0] == record.training.test.predictions
-    best = max(record.training.evaluations, key=lambda seen: seen.accuracy)
+    best = max(record.training.evaluations, key=lambda validation: validation.accuracy)
     assert record.training.kept.num_updates == best.num_updates
     assert record.training.kept.num_bytes == (folder / "model.safetensors").stat().st_size
     assert not list(folder.glob("trained*"))
 
 
 @pytest.mark.parametrize("trainable", ["all", "top1"])
-def test_pieces_carry_the_best_weights_over(trainable, bench, tmp_path):
+def test_the_best_weights_survive_from_segment_to_segment(trainable, bench, tmp_path):
     study = {"training": KEEPS | {"lr": 0.05}, "matrix": {"trainable": [trainable]}}
     whole, _, kept = run(bench, tmp_path / "whole", **study)
     num_updates = whole.training.kept.num_updates
-    assert num_updates < whole.training.num_updates_planned  # or the last piece has the best itself
+    assert num_updates < whole.training.num_updates_planned  # otherwise the last segment has the best weights itself
     rows = sum(whole.training.steps.num_samples[:num_updates])
     records = []
     for name, more in (("one", {"max_rows": rows}), ("two", {"max_rows": 1}), ("three", {})):
@@ -165,33 +173,33 @@ def test_pieces_carry_the_best_weights_over(trainable, bench, tmp_path):
 
     assert [record.training.kept is None for record in records] == [True, True, False]
     assert records[-1].training.kept.num_updates == num_updates
-    # The file's header tells the validation's seconds, which differ.
+    # The files' headers contain the seconds of the validation, which differ.
     there, here = (load_file(folder / "model.safetensors") for folder in (tmp_path / "three", kept))
     assert there.keys() == here.keys() and all(there[name].equal(here[name]) for name in here)
     assert records[-1].training.test.predictions == whole.training.test.predictions
     assert not list((tmp_path / "three").glob("*.partial"))
 
 
-def test_random_weights_have_no_validation_and_keep_the_last(bench, tmp_path):
+def test_a_model_with_random_weights_has_no_validation_and_is_saved_at_the_end(bench, tmp_path):
     model = bench.defaults["model"] | {"init": "random"}
     record, _, folder = run(bench, tmp_path, model=model, training={"max_steps": 2, "keep_model": True})
     assert record.training.kept.num_updates == 2 and record.training.test is None
     assert "| accuracy, validation | not measured |" in (folder / CARD).read_text()
 
 
-def test_what_was_stopped_keeps_the_best_so_far(bench, tmp_path):
+def test_an_interrupted_training_saves_the_best_so_far(bench, tmp_path):
     (cell,) = bench.cells(training=KEEPS | {"epochs": 100_000})
-    needs = bench.prepare(cell)
+    prepared = bench.prepare(cell)
 
     def stop(message):
         if isinstance(message, Progress) and message.accuracy is not None:
             raise KeyboardInterrupt
 
     with staging_folder(cell, tmp_path) as folder:
-        needs = replace(needs, job=replace(needs.job, save_model_to=str(folder)))
-        record = bench.runner.run(cell, needs, bench.around, stop)
+        prepared = replace(prepared, job=replace(prepared.job, save_model_to=str(folder)))
+        record = bench.runner.run(cell, prepared, bench.environment, stop)
         target = save_model(
-            folder, record, Path("20261001T080000Z-0123.json"), needs.job.model, tmp_path, card_writer(PRICE)
+            folder, record, Path("20261001T080000Z-0123.json"), prepared.job.model, tmp_path, card_writer(PRICE)
         )
     assert record.outcome == "interrupted"
     loaded(target)
@@ -201,22 +209,22 @@ def test_what_was_stopped_keeps_the_best_so_far(bench, tmp_path):
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_a_disk_that_takes_no_weights_costs_no_training(bench, tmp_path):
+def test_a_disk_that_fails_ends_no_training(bench, tmp_path):
     (cell,) = bench.cells(training=KEEPS | {"epochs": 1})
-    needs = bench.prepare(cell)
+    prepared = bench.prepare(cell)
     (tmp_path / "file").write_text("no folder")
-    job = replace(needs.job, save_model_to=str(tmp_path / "file" / "inside"))
-    record = bench.runner.run(cell, replace(needs, job=job), bench.around)
+    job = replace(prepared.job, save_model_to=str(tmp_path / "file" / "inside"))
+    record = bench.runner.run(cell, replace(prepared, job=job), bench.environment)
     assert record.outcome == "ok" and record.training.kept is None and record.training.test is not None
     assert "the model can't be kept; training goes on" in "\n".join(record.stderr_tail[0])
     assert json.loads(to_json(record))["training"]["kept"] is None
 
 
-def test_what_a_killed_run_left_behind_is_removed(bench, tmp_path):
+def test_files_left_by_a_killed_run_are_removed(bench, tmp_path):
     (cell,) = bench.cells(training=KEEPS)
-    left = tmp_path / MODELS / ".staging-00000000"
-    left.mkdir(parents=True)
-    (left / "model.safetensors.partial").write_bytes(b"half")
+    leftover = tmp_path / MODELS / ".staging-00000000"
+    leftover.mkdir(parents=True)
+    (leftover / "model.safetensors.partial").write_bytes(b"half")
     with staging_folder(cell, tmp_path) as folder:
         assert [path for path in (tmp_path / MODELS).iterdir()] == [folder]
     assert list((tmp_path / MODELS).iterdir()) == []
@@ -231,8 +239,8 @@ class TestWeights:
         model.register_buffer("short", torch.ones(3, dtype=torch.bfloat16))
         return model
 
-    def test_the_file_is_the_librarys_and_comes_back_whole(self, model, tmp_path):
-        sha256, num_bytes = write_weights(model, tmp_path / "w.safetensors", {"what": "told"})
+    def test_the_file_is_a_safetensors_file_and_is_read_back_whole(self, model, tmp_path):
+        sha256, num_bytes = write_weights(model, tmp_path / "w.safetensors", {"key": "value"})
         found = load_file(tmp_path / "w.safetensors")
         expected = model.state_dict()
         assert found.keys() == expected.keys()
@@ -246,13 +254,13 @@ class TestWeights:
         assert num_bytes == (tmp_path / "w.safetensors").stat().st_size
         assert sha256 == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
 
-    def test_another_models_file_is_refused(self, model, tmp_path):
+    def test_a_file_of_another_model_is_refused(self, model, tmp_path):
         write_weights(model, tmp_path / "w.safetensors", {})
         with pytest.raises(ValueError, match=r"0\.weight is not as in this model"):
             read_weights(torch.nn.Sequential(torch.nn.Linear(3, 3)), tmp_path / "w.safetensors")
 
     @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no high-water mark that can be reset")
-    def test_neither_way_holds_a_second_copy(self, model, tmp_path):
+    def test_neither_writing_nor_reading_holds_a_second_copy(self, model, tmp_path):
         size = sum(tensor.nbytes for tensor in model.state_dict().values())
         for act in (lambda: write_weights(model, tmp_path / "w", {}), lambda: read_weights(model, tmp_path / "w")):
             held = held_bytes(torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""The README's way of many machines: pack on each, carry home, one report of the archives, without torch."""
+"""The README's recipe for many machines: pack records on each, and make one report of the archives, without torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def harness(*args, cwd, status=0):
 
 
 def fill(results, machine, step_s):
-    """Two cells of a study, and one that only this machine tried or could not run."""
+    """Save two cells of a study, and one that ran out of memory."""
     for seq_len in (32, 64):
         seconds = [step_s * (1 + 0.01 * (step % 3)) for step in range(40)]
         save_record(
@@ -44,11 +44,11 @@ def fill(results, machine, step_s):
     save_record(make_record(machine=machine, outcome="oom", reason="killed", axes={"batch_size": 512}), results)
 
 
-def test_archives_of_two_machines_give_the_report_of_their_folders(tmp_path):
+def test_archives_give_the_same_report_as_their_folders(tmp_path):
     one, two, home = (tmp_path / name for name in ("one", "two", "home"))
     for folder in (one, two, home):
         folder.mkdir()
-    # The first is this very computer, which packs its own records; the second folder is packed whole.
+    # The first folder is this computer's, which packs its own records; the second is packed with --all.
     fill(one / "results", describe_machine(), 1.0)
     fill(one / "results", make_machine(machine_id="not-mine"), 3.0)
     fill(two / "results", make_machine(machine_id="xeon-4c-16g-00000b", host="host-b"), 0.5)
@@ -78,7 +78,7 @@ def test_archives_of_two_machines_give_the_report_of_their_folders(tmp_path):
     assert "error: " in harness("recommend", "one.tar.gz", "--deadline", "soon", cwd=home, status=2).stderr
 
 
-def test_the_readme_tells_this_way():
+def test_the_readme_describes_this_recipe():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     first = lines.index("**Many machines, one report.**") + 3
     commands = [line.partition("#")[0].strip() for line in lines[first : first + 5]]
@@ -87,7 +87,7 @@ def test_the_readme_tells_this_way():
     assert "harness pack" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
-def test_strict_refuses_archives_that_differ_and_a_bad_archive_is_an_error(tmp_path):
+def test_strict_refuses_different_versions_and_a_bad_archive_is_a_user_error(tmp_path):
     for name, version in (("one", "2.12.0+cpu"), ("two", "2.13.0+cpu")):
         save_record(make_record(machine=make_machine(machine_id=name), packages={"torch": version}), tmp_path / name)
         harness("pack", name, "--all", "--out", f"{name}.tar.gz", cwd=tmp_path)

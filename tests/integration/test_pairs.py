@@ -108,11 +108,11 @@ def test_ranks_and_baselines_train_on_large_data_as_on_small(bench, reviews, tmp
         small.data.labels,
         small.data.num_train_available,
     )
-    record = bench.runner.run(cell, prepared, bench.around, lambda _: None)
+    record = bench.runner.run(cell, prepared, bench.environment, lambda _: None)
     assert record.outcome == "ok", record.stderr_tail
     assert record.data.test.num_rows == len(record.training.test.labels) == 64
     ours, theirs = (
-        bench.runner.run(tfidf, made.prepare(tfidf), bench.around, lambda _: None)
+        bench.runner.run(tfidf, made.prepare(tfidf), bench.environment, lambda _: None)
         for made in (large, bench.preparations)
     )
     assert ours.outcome == theirs.outcome == "ok", ours.stderr_tail

@@ -66,7 +66,7 @@ def test_the_phases_tile_each_step_and_the_trace_shows_them(study_file, tmp_path
 
 @pytest.mark.usefixtures("warm_runner")
 def test_two_ranks_show_all_reduce_within_the_backward_pass(study_file, tmp_path, bench):
-    if bench.around.machine.cpu.num_usable < 2:
+    if bench.environment.machine.cpu.num_usable < 2:
         pytest.skip("two ranks need two cores")
     printed = profile(study_file(MATRIX.format(device="cpu-ddp2")), tmp_path, "--steps", "2")
     rows = {line.split("  ")[0]: line.split() for line in printed.splitlines()}

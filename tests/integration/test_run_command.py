@@ -1,4 +1,4 @@
-"""`harness run` as a user has it: a process of its own, interrupted, killed and begun again."""
+"""`harness run` in a process of its own: interrupted, killed and run again."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def files_of(results):
 
 
 def outcomes_of(results):
-    found = load_records([results])
-    assert found.unreadable == ()
-    return [record.outcome for record in found.records]
+    loaded = load_records([results])
+    assert loaded.unreadable == ()
+    return [record.outcome for record in loaded.records]
 
 
-def test_a_study_runs_whole_without_torch_in_the_parent_and_then_there_is_nothing_to_run(study_file, tmp_path):
+def test_a_study_runs_without_torch_in_the_parent_and_a_second_run_has_nothing_to_do(study_file, tmp_path):
     study, results = (
         study_file(
             '[matrix]\nbatch_size = [8, 16]\nthreads = [1]\nprecision = ["fp32", "tf32"]\n',
@@ -46,7 +46,7 @@ def test_a_study_runs_whole_without_torch_in_the_parent_and_then_there_is_nothin
         ),
         tmp_path / "r",
     )
-    # As `python -m harness run`, with a look at what was imported when it ends.
+    # Like `python -m harness run`, and prints the imported packages at the end.
     code = (
         "import sys\nfrom harness.cli.main import main\n"
         "try:\n    main()\n"
@@ -79,7 +79,7 @@ def test_a_study_runs_whole_without_torch_in_the_parent_and_then_there_is_nothin
         "run", study, "--results", results, "--force", "--only", "precision=tf32", "--only", "batch_size=8"
     )
     assert forced.returncode == 0, forced.stderr
-    assert len(files_of(results)) == 7  # beside the old one
+    assert len(files_of(results)) == 7  # the old record stays
     assert set(before) < set(files_of(results))
 
 
@@ -93,15 +93,15 @@ class Started:
         self.lines = []
         self.all = []
 
-    def read_until(self, sign):
+    def read_until(self, text):
         for line in self.process.stdout:
             self.lines.append(line)
-            if sign in line:
+            if text in line:
                 return
-        pytest.fail(f"{sign!r} was never said; said was: {self.lines} {self.process.stderr.read()}")
+        pytest.fail(f"{text!r} was not printed, only: {self.lines} {self.process.stderr.read()}")
 
     def wait_for_worker(self):
-        """Return when a process that leads a session of its own is there: nothing says so on stdout."""
+        """Wait for a process that leads a session of its own; stdout does not show its start."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             self.all = psutil.Process(self.process.pid).children(recursive=True)
@@ -111,7 +111,7 @@ class Started:
         pytest.fail("no worker was started")
 
     def nothing_left_after(self, seconds):
-        """Whether all that was seen has ended; a dead one that init has yet to collect has."""
+        """True if all processes seen by `wait_for_worker` have ended; a zombie has ended."""
         alive = psutil.wait_procs(self.all, timeout=seconds)[1]
         return all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
 
@@ -131,7 +131,7 @@ def start():
 
 
 @pytest.mark.alone
-def test_ctrl_c_ends_within_5_s_and_keeps_what_is_finished(study_file, tmp_path, start):
+def test_ctrl_c_ends_within_5_s_and_keeps_finished_cells(study_file, tmp_path, start):
     study, results = study_file(SECOND_NEVER_ENDS, training=NO_EVALUATIONS), tmp_path / "r"
     run = start("run", study, "--results", results)
     run.read_until("[2/2]")
@@ -147,7 +147,7 @@ def test_ctrl_c_ends_within_5_s_and_keeps_what_is_finished(study_file, tmp_path,
 
 
 @pytest.mark.alone
-def test_ctrl_c_before_the_first_cell_is_a_stop_too(study_file, tmp_path, start):
+def test_ctrl_c_before_the_first_cell_ends_the_run_too(study_file, tmp_path, start):
     study, results = study_file(SECOND_NEVER_ENDS, training=NO_EVALUATIONS), tmp_path / "r"
     run = start("run", study, "--results", results)
     deadline = time.monotonic() + 60
@@ -158,7 +158,7 @@ def test_ctrl_c_before_the_first_cell_is_a_stop_too(study_file, tmp_path, start)
     run.process.send_signal(signal.SIGINT)
     run.process.wait(timeout=30)
     assert time.monotonic() - began < 5
-    # The forkserver, still importing torch, has this pipe too, and sees only then that its parent is gone.
+    # The forkserver holds this pipe too, and only notices after importing torch that its parent is gone.
     out, err = run.process.communicate(timeout=60)
     assert run.process.returncode == 130, (out, err)
     assert "Traceback" not in err
@@ -166,7 +166,7 @@ def test_ctrl_c_before_the_first_cell_is_a_stop_too(study_file, tmp_path, start)
     assert run.nothing_left_after(5)
 
 
-def test_after_a_kill_nothing_is_left_and_only_the_unfinished_cell_is_run(study_file, tmp_path, start):
+def test_after_a_kill_no_process_is_left_and_only_the_unfinished_cell_runs_again(study_file, tmp_path, start):
     study, results = study_file(SECOND_NEVER_ENDS, training=NO_EVALUATIONS), tmp_path / "r"
     run = start("run", study, "--results", results)
     run.read_until("[2/2]")
@@ -184,7 +184,7 @@ def test_after_a_kill_nothing_is_left_and_only_the_unfinished_cell_is_run(study_
     assert first in files_of(results) and len(files_of(results)) == 2
 
 
-def test_a_mistake_ends_before_anything_runs(study_file, tmp_path):
+def test_a_mistake_in_the_study_ends_before_any_cell_runs(study_file, tmp_path):
     done = harness("run", study_file("", training='lr = "2e-5"'), "--results", tmp_path / "r")
     assert done.returncode == 2
     assert "training.lr: found '2e-5'" in done.stderr and "Traceback" not in done.stderr
@@ -194,7 +194,7 @@ def test_a_mistake_ends_before_anything_runs(study_file, tmp_path):
     assert files_of(tmp_path / "r") == []
 
 
-def test_a_hub_id_without_a_network_names_the_packaged_default(study_file, tmp_path):
+def test_a_hub_id_without_a_network_suggests_the_packaged_default(study_file, tmp_path):
     study = study_file()
     offline = ENV | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
     for key, value, default in (

@@ -1,4 +1,4 @@
-"""A training in pieces computes what an unbroken one does, to the last bit, however it was stopped."""
+"""A resumed training computes bit for bit what an uninterrupted one does, however it was stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from in_pieces import bits_of, plan_to, run_segment, train_through_kills
+from resumable_runs import computed_values, plan_to, run_segment, train_through_kills
 from test_endings import workers
 from test_run_command import Started, harness
 
@@ -29,7 +29,7 @@ from harness.worker.train_loop import build_train_state, train
 CPU = DistributedContext(torch.device("cpu"), 0, 1)
 
 # Dropout is on in all of them: the tiny model has BERT's 0.1.
-WAYS = {
+STUDIES = {
     "bf16": {
         "matrix": {"precision": ["bf16"]},
         "training": {"allow_slow_precision": True, "chunks": 3, "chunk_order": "arrival"},
@@ -42,20 +42,32 @@ WAYS = {
 }
 
 
+class SendOnce:
+    """Sends a signal to this process at the first progress message."""
+
+    def __init__(self, number):
+        self._number, self._is_sent = number, False
+
+    def __call__(self, message):
+        if isinstance(message, Progress) and not self._is_sent:
+            self._is_sent = True
+            os.kill(os.getpid(), self._number)
+
+
 @pytest.fixture
 def two_cores(bench):
     return bench.with_cores(2)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_training_in_three_pieces_is_the_unbroken_one_to_the_last_bit(way, bench, two_cores, tmp_path):
-    whole = bench.run(two_cores, **WAYS[way])
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_training_in_three_segments_equals_the_uninterrupted_one_bit_for_bit(name, bench, two_cores, tmp_path):
+    whole = bench.run(two_cores, **STUDIES[name])
     assert whole.outcome == "ok", whole.reason
     folder = tmp_path / "checkpoints"
-    first = run_segment(bench, folder, environment=two_cores, max_rows=70, **WAYS[way])
-    second = run_segment(bench, folder, environment=two_cores, max_rows=33, **WAYS[way])
-    last = run_segment(bench, folder, environment=two_cores, **WAYS[way])
-    assert bits_of(last) == bits_of(whole)
+    first = run_segment(bench, folder, environment=two_cores, max_rows=70, **STUDIES[name])
+    second = run_segment(bench, folder, environment=two_cores, max_rows=33, **STUDIES[name])
+    last = run_segment(bench, folder, environment=two_cores, **STUDIES[name])
+    assert computed_values(last) == computed_values(whole)
     assert all(loss is not None for loss in last.training.steps.loss)
     assert len(last.training.steps.seconds[0]) == len(last.training.steps.loss)
 
@@ -66,22 +78,22 @@ def test_a_training_in_three_pieces_is_the_unbroken_one_to_the_last_bit(way, ben
     assert first.reason == f"--max-rows 70: stopped after {ends[0]} of {planned} updates"
     assert [len(record.training.steps.loss) for record in (first, second, last)] == ends
     assert first.training.steps.loss == whole.training.steps.loss[: ends[0]]
-    # No test set before the end, and the pieces are told apart.
+    # No evaluation on the test set before the end, and each segment is recorded.
     assert first.training.test is None and second.training.test is None
-    pieces = last.training.pieces
-    assert [piece.first_update for piece in pieces] == [0, *ends[:2]]
-    assert [piece.first_update + piece.num_updates for piece in pieces] == ends
-    assert [piece.restore_s is None for piece in pieces] == [True, False, False]
-    assert [[one.num_updates for one in piece.checkpoints] for piece in pieces] == [[end] for end in ends]
-    assert all(one.seconds > 0 and one.num_bytes > 100_000 for piece in pieces for one in piece.checkpoints)
-    # The training clock goes on where it stopped.
+    segments = last.training.pieces
+    assert [segment.first_update for segment in segments] == [0, *ends[:2]]
+    assert [segment.first_update + segment.num_updates for segment in segments] == ends
+    assert [segment.restore_s is None for segment in segments] == [True, False, False]
+    assert [[one.num_updates for one in segment.checkpoints] for segment in segments] == [[end] for end in ends]
+    assert all(one.seconds > 0 and one.num_bytes > 100_000 for segment in segments for one in segment.checkpoints)
+    # The training clock continues where it stopped.
     clock = [record.training.evaluations[-1].train_s for record in (second, last) if record.training.evaluations]
     assert clock == sorted(clock)
     assert last.phases.train_s >= sum(last.training.steps.seconds[0])
     assert len(list_checkpoints(folder)) == 2
 
 
-def test_chunks_of_one_shuffled_run_change_no_loss_and_those_that_arrive_are_another_training(bench):
+def test_chunks_of_a_shuffled_run_change_no_loss_and_arriving_chunks_are_another_training(bench):
     whole, shuffled, arrived = (
         bench.run(training={"epochs": 2, "eval_every": 100} | more)
         for more in ({}, {"chunks": 5}, {"chunks": 5, "chunk_order": "arrival"})
@@ -98,14 +110,14 @@ def test_chunks_of_one_shuffled_run_change_no_loss_and_those_that_arrive_are_ano
     ]  # fmt: skip
     assert [one.num_samples_seen for one in arrived.training.evaluations] == [102, 204, 306, 408, 512]
     assert [(one.chunk, one.test_accuracy) for one in whole.training.evaluations] == [(None, None)]
-    # After the last chunk the test set is looked at as it is when all is over.
+    # The evaluation after the last chunk equals the final one.
     for record in (shuffled, arrived):
         assert all(0 <= one.test_accuracy <= 1 for one in record.training.evaluations)
         assert record.training.evaluations[-1].test_accuracy == record.training.test.accuracy
 
 
 @pytest.mark.parametrize(("num_ranks", "seed"), [(1, 0), (2, 1)])
-def test_a_training_that_is_killed_at_random_moments_is_the_unbroken_one(num_ranks, seed, bench, two_cores, tmp_path):
+def test_a_training_killed_at_random_moments_equals_the_uninterrupted_one(num_ranks, seed, bench, two_cores, tmp_path):
     raw = {"training": {"max_steps": 48}, "matrix": {"device": ["cpu" if num_ranks == 1 else "cpu-ddp2"]}}
     whole = bench.run(two_cores, **raw)
     record, _ = train_through_kills(
@@ -113,18 +125,14 @@ def test_a_training_that_is_killed_at_random_moments_is_the_unbroken_one(num_ran
         **raw,
     )  # fmt: skip
     assert record.outcome == "ok", record.reason
-    assert bits_of(record) == bits_of(whole)
+    assert computed_values(record) == computed_values(whole)
 
 
-def test_sigterm_is_a_checkpoint_and_the_next_piece_goes_on(bench, tmp_path):
+def test_sigterm_writes_a_checkpoint_that_the_next_segment_resumes(bench, tmp_path):
     raw = {"training": {"max_steps": 120, "eval_every": 50}}
     folder = tmp_path / "checkpoints"
     whole = bench.run(**raw)
-    sent = []
-
-    def send(message):
-        if isinstance(message, Progress) and not sent:
-            sent.append(os.kill(os.getpid(), signal.SIGTERM))
+    send = SendOnce(signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     with graceful_stop(tmp_path / "checkpoints-stop"):
@@ -134,16 +142,12 @@ def test_sigterm_is_a_checkpoint_and_the_next_piece_goes_on(bench, tmp_path):
     done = len(record.training.steps.loss)
     assert record.reason == f"SIGTERM: stopped after {done} of 120 updates" and 1 <= done < 120
     record = run_segment(bench, folder, **raw)
-    assert bits_of(record) == bits_of(whole)
+    assert computed_values(record) == computed_values(whole)
 
 
-def test_ctrl_c_is_a_checkpoint_and_a_notice_of_the_cloud_too(bench, tmp_path):
+def test_ctrl_c_and_a_notice_of_the_cloud_write_a_checkpoint(bench, tmp_path):
     raw = {"training": {"epochs": 100_000, "eval_every": 100_000}}
-    sent = []
-
-    def send(message):
-        if isinstance(message, Progress) and not sent:
-            sent.append(os.kill(os.getpid(), signal.SIGINT))
+    send = SendOnce(signal.SIGINT)
 
     with graceful_stop(tmp_path / "one-stop"):
         record = run_segment(bench, tmp_path / "one", on_message=send, keep_flag=True, **raw)
@@ -155,35 +159,35 @@ def test_ctrl_c_is_a_checkpoint_and_a_notice_of_the_cloud_too(bench, tmp_path):
     assert len(list_checkpoints(tmp_path / "two")) == 1
 
 
-def test_a_disk_that_takes_no_checkpoint_ends_no_training(bench, tmp_path):
+def test_a_disk_that_fails_ends_no_training(bench, tmp_path):
     folder = tmp_path / "checkpoints"
     run_segment(bench, folder, max_rows=32)
     (good,) = list_checkpoints(folder)
-    folder.joinpath("update-00000004").write_text("a file where a folder is to be")
+    folder.joinpath("update-00000004").write_text("a file in place of the folder")
     record = run_segment(bench, folder, max_rows=32)
     assert record.outcome == "interrupted"
     assert "stopped after 4 of 16 updates; no checkpoint could be written: " in record.reason
-    assert len(record.training.steps.loss) == 4  # what was measured is kept
+    assert len(record.training.steps.loss) == 4  # the measurement is kept
     assert list_checkpoints(folder) == [good]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_the_scaler_and_what_it_skipped_come_back(optimizer, bench, tmp_path):
-    """fp16 is refused on a CPU, for it is slow there; its code is the GPU's all the same."""
+def test_the_scaler_and_its_skipped_updates_are_restored(optimizer, bench, tmp_path):
+    """fp16 is unsupported on a CPU because it is slow; the code is the same as on a GPU."""
     raw = {"matrix": {"precision": ["fp16"]}, "training": {"max_steps": 12, "optimizer": optimizer, "eval_every": 0.25}}
 
-    def go(folder=None, max_rows=None):
+    def run(folder=None, max_rows=None):
         (cell,) = bench.cells(**raw)
         prepared = bench.prepare(cell)
         torch.manual_seed(0)
         model = build_model(prepared.job.model, cell.config.model, 2)
         rows = load_tokens(prepared.job.tokens_folder, "train")
-        # 2^22 overflows fp16 until it was halved often enough.
+        # 2^22 overflows fp16 until the scaler has halved it often enough.
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**22)
         trainee = replace(build_train_state(model, cell.config, CPU, 12), scaler=scaler)
         timer, memory, keeper = StepTimer(CPU.device), MemoryMeter(CPU.device, 0), None
         if folder:
-            plan = plan_to(cell, prepared, folder, bench.around.machine, max_rows=max_rows)
+            plan = plan_to(cell, prepared, folder, bench.environment.machine, max_rows=max_rows)
             best, job = BestModelSaver(model, None, CPU, lambda: None), replace(prepared.job, resume=plan)
             keeper = CheckpointWriter(job, trainee, CPU, timer, memory, 12, None, best)
             keeper.resume(0.0)
@@ -193,22 +197,22 @@ def test_the_scaler_and_what_it_skipped_come_back(optimizer, bench, tmp_path):
         )  # fmt: skip
         return trace, scaler.state_dict(), trainee.schedule.get_last_lr(), len(timer.seconds())
 
-    whole = go()
-    trace, scale, _, _ = go(tmp_path / "c", max_rows=80)
+    whole = run()
+    trace, scale, _, _ = run(tmp_path / "c", max_rows=80)
     assert len(trace.num_samples) == 5 and trace.num_skipped > 0 and scale["scale"] < 2.0**22
-    trace, *others = go(tmp_path / "c")
+    trace, *others = run(tmp_path / "c")
     assert others == list(whole[1:])
     assert (trace.loss_sums, trace.num_skipped) == (whole[0].loss_sums, whole[0].num_skipped)
     assert trace.num_skipped < 12
 
 
-def test_the_command_outlives_sigterm_to_all_its_processes_and_goes_on_elsewhere(study_file, tmp_path):
+def test_the_command_survives_sigterm_to_all_its_processes_and_resumes_from_a_moved_folder(study_file, tmp_path):
     study, results = study_file("[matrix]\nseq_len = [24]\nthreads = [1]\n", training="max_steps = 300"), tmp_path / "r"
-    asked = ("train", study, "--results", results)
-    run = Started(*asked)
+    command = ("train", study, "--results", results)
+    run = Started(*command)
     with run.process:
         run.wait_for_worker()
-        # As when a machine goes down: the forkserver and the worker get it as well.
+        # As at shutdown: the forkserver and the worker receive it as well.
         for process in [run.process, *run.all]:
             process.send_signal(signal.SIGTERM)
         out, err = run.process.communicate(timeout=60)
@@ -218,13 +222,13 @@ def test_the_command_outlives_sigterm_to_all_its_processes_and_goes_on_elsewhere
     assert load_record(first).outcome == "preempted"
     (folder,) = (results / "checkpoints" / "tiny").iterdir()
     shutil.move(folder, tmp_path / "moved")
-    done = harness(*asked, "--checkpoints", tmp_path / "moved")
+    done = harness(*command, "--checkpoints", tmp_path / "moved")
     assert done.returncode == 0, done.stdout + done.stderr
     assert " of 300 updates are done" in done.stdout
     record = load_record(newest(results))
     assert (record.outcome, len(record.training.pieces), record.training.test is None) == ("ok", 2, False)
     assert newest(results) != first and not (tmp_path / "moved").exists()
-    again = harness(*asked)
+    again = harness(*command)
     assert again.returncode == 0 and "is trained; nothing to do" in again.stdout
 
 
