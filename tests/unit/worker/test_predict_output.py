@@ -140,7 +140,7 @@ def test_batch_size_and_threads_may_change(job, tmp_path):
 
 def test_what_is_missing_is_told(job, tmp_path):
     told = job()
-    with pytest.raises(UserError, match="must end as one of"):
+    with pytest.raises(UserError, match="must end in one of"):
         identify(job("out.txt"))
     with pytest.raises(UserError, match=r"none\.csv: can't be read"):
         identify(told.model_copy(update={"file": str(tmp_path / "none.csv")}))
