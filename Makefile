@@ -36,7 +36,7 @@ TORCH_PIN := .venv/torch-pin.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench smoke ladder bench-peers report pack test gpu-check e2e fmt lint type layers check lock clean
+.PHONY: help setup bench smoke ladder bench-peers report pack test gpu-check e2e formulas fmt lint type layers check lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -83,6 +83,9 @@ gpu-check: ## all that one GPU can check, in under 8 minutes (RESULTS= MODEL= DA
 
 e2e: .venv/.dev .venv/.assets .venv/.e2e ## open reports in headless Chromium (JOBS=)
 	$(BIN)/pytest tests/e2e $(SHARED)
+
+formulas: .venv/.dev ## write the report's formulas.js from harness/pricing/formulas.py
+	@$(BIN)/python -m harness.pricing.formulas_js > formulas.js.new && mv formulas.js.new harness/report/assets/formulas.js
 
 fmt: .venv/.dev ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix .

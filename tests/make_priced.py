@@ -11,6 +11,7 @@ from typing import Any
 from harness.analysis.mfu import with_mfu
 from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
+from harness.errors import Unavailable
 from harness.pricing.cost import Priced
 from harness.pricing.cost import price as price_all
 from harness.pricing.prices import Price
@@ -207,7 +208,7 @@ def _test(accuracy: float) -> dict[str, Any]:
 
 def price_one(summary: Summary, price: Price | None) -> Priced:
     """Priced as the harness does it; tests/unit/test_cost.py holds its formulas to figures worked out by hand."""
-    missing = "no price row has this machine; give --usd-per-hour"
+    missing = Unavailable("no price row has this machine; give --usd-per-hour")
     (found,) = price_all([summary], lambda _summary: price if price is not None else missing)
     return found
 
@@ -216,7 +217,7 @@ def priced(
     records: list[Record], price: Price | None = ASSUMED, prices: dict[str, Price] | None = None
 ) -> list[Priced]:
     """Summarised and priced, each machine at its own price where `prices` has one."""
-    missing = "no price row has this machine; give --usd-per-hour"
+    missing = Unavailable("no price row has this machine; give --usd-per-hour")
     return price_all(
         with_mfu(summarize(records), _peak_flops),
         lambda summary: (prices or {}).get(summary.machine_id, price) or missing,

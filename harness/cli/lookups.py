@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from harness.cli import console
 from harness.cli.options import DEFAULT_RESULTS
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
     from harness.pricing.prices import Price
@@ -62,9 +62,10 @@ def find_price(
     usd_per_hour: float | None = None,
     stated: StatedInstance | None = None,
     detected: DetectedInstance | None = None,
-) -> Price | str:
+) -> Price | Unavailable:
     """What an hour of a machine costs, as it is paid for; or why that is not known."""
-    from harness.pricing.prices import load_prices, price_machine
+    from harness.pricing.price_table import load_prices
+    from harness.pricing.prices import price_machine
     from harness.pricing.rates import price_under_plan
     from harness.schema.assumptions import load_assumptions
 
@@ -77,7 +78,8 @@ def find_price(
 
 def read_stated(instance: str | None, region: str | None, prices: Path | None) -> StatedInstance | None:
     """What the user says of the machine, refused before anything runs where neither table nor own rates know it."""
-    from harness.pricing.prices import find_instance, load_prices
+    from harness.pricing.price_search import find_instance
+    from harness.pricing.price_table import load_prices
     from harness.schema.assumptions import load_assumptions
     from harness.schema.host_record import StatedInstance
 
@@ -86,8 +88,10 @@ def read_stated(instance: str | None, region: str | None, prices: Path | None) -
             raise UserError("--region needs --instance too")
         return None
     found = find_instance(load_prices(), instance, region)
-    if isinstance(found, str) and all(rate.instance != instance for rate in load_assumptions(prices).prices.rate):
-        raise UserError(f"--instance {instance}: {found}")
+    if isinstance(found, Unavailable) and all(
+        rate.instance != instance for rate in load_assumptions(prices).prices.rate
+    ):
+        raise UserError(f"--instance {instance}: {found.reason}")
     return StatedInstance(instance=instance, region=region)
 
 

@@ -1,1 +1,4 @@
-"""TODO: say in one line what this package is for."""
+"""Compares priced cells and chooses between them: comparisons, scaling, learning curves, recommendations, value.
+
+In: `Priced` cells and the user's requirements and values. Out: frozen results that the report and the terminal show.
+"""

@@ -1,4 +1,4 @@
-"""Which configuration to choose, and which can't be told apart (pure)."""
+"""The choice of a configuration, and the ones without a significant difference to it (pure)."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 
 from harness.analysis.estimate import Estimate, value_of
 from harness.analysis.summary import most_common_test_set
-from harness.pricing import cost
+from harness.pricing import durations
 from harness.pricing.cost import Priced
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the measured cells allow to be said.
+    """The chosen cell, its competitors and the baselines.
 
     Attributes:
-        pick: The cheapest cell whose accuracy interval overlaps the best's; without any accuracy, the cheapest
-            per sample. None when nothing was measured.
-        best: The highest measured accuracy; None where no accuracy was measured.
-        level: Other cells that overlap the best's accuracy and whose cost can't be told from the pick's.
-        rivals: Every cell that overlaps the best's accuracy, pick and best included.
-        compared: The fine-tuning cells that ended, on the test set that most of them share.
-        num_elsewhere: Cells left out because they were judged on another test set.
-        majority: The majority class's accuracy on that test set.
-        tfidf: The TF-IDF baseline on that test set; of several that of the most training rows.
-        baselines: All that were judged on that test set.
+        pick: The cheapest cell whose accuracy interval overlaps the best's; the cheapest per sample if there are no
+            accuracies; None if nothing was measured.
+        best: The cell with the highest accuracy; None if no accuracy was measured.
+        level: Other cells that overlap the best accuracy and whose cost interval overlaps the pick's.
+        rivals: All cells that overlap the best accuracy, pick and best included.
+        compared: The successful fine-tuning cells on the most common test set.
+        num_elsewhere: Number of cells skipped because they were evaluated on a different test set.
+        majority: Accuracy of the majority class on the test set.
+        tfidf: The TF-IDF baseline on the test set; the one with the most training rows if there are several.
+        baselines: All baselines on the test set.
     """
 
     pick: Priced | None
@@ -40,7 +40,7 @@ class Choice:
 
 
 def overlap(one: Estimate | None, other: Estimate | None) -> bool:
-    """Whether two figures can't be ranked: their intervals share a point (a missing interval counts as a point)."""
+    """Return True if both intervals are known and share a point; a figure without an interval counts as a point."""
     if one is None or other is None:
         return False
     low = max(bound(one, "low"), bound(other, "low"))
@@ -48,28 +48,28 @@ def overlap(one: Estimate | None, other: Estimate | None) -> bool:
 
 
 def bound(estimate: Estimate, side: str) -> float:
-    """One end of the interval, or the value where there is none."""
+    """Return an end of the interval, `low` or `high`; the value if there is no interval."""
     end: float | None = getattr(estimate, side)
     return estimate.value if end is None else end
 
 
 def run_seconds(cell: Priced) -> float | None:
-    """Seconds of a whole run: set-up, training and evaluation; None unless training was measured."""
-    return value_of(cost.run_seconds(cell.summary))
+    """Return the seconds of a whole run with set-up and evaluation; None without training."""
+    return value_of(durations.run_seconds(cell.summary))
 
 
 def measured(cells: Sequence[Priced]) -> list[Priced]:
-    """Fine-tuning cells with at least one run that ended well."""
+    """Return the fine-tuning cells with at least one successful run."""
     return [cell for cell in cells if cell.summary.kind == "fine_tune" and cell.summary.num_ok > 0]
 
 
 def failed(cells: Sequence[Priced]) -> list[Priced]:
-    """Cells of either kind of which a run did not end well."""
+    """Return the cells with at least one failed run, baselines included."""
     return [cell for cell in cells if cell.summary.outcome != "ok"]
 
 
 def choose(cells: Sequence[Priced]) -> Choice:
-    """Find the best, the cheapest that can't be told from it, and the baselines they are held against."""
+    """Find the most accurate cell, the cheapest that overlaps it, and the baselines to compare with."""
     candidates = measured(cells)
     test_set = most_common_test_set(cell.summary for cell in candidates)
     compared = [cell for cell in candidates if cell.summary.test_sha256 == test_set]
@@ -79,7 +79,7 @@ def choose(cells: Sequence[Priced]) -> Choice:
         rivals = [cell for cell in compared if _rank(cell) is not None]
     else:
         rivals = [cell for cell in judged if overlap(cell.summary.accuracy, best.summary.accuracy)]
-    # Dollars and seconds don't rank against each other: a cell without a price yields to those that have one.
+    # Dollars can't be compared with seconds: if any cell has a price, cells without one are not candidates.
     ranked = [cell for cell in rivals if _dollars(cell) is not None] or rivals
     pick = min((cell for cell in ranked if _rank(cell) is not None), key=lambda c: _rank(c) or 0.0, default=best)
     level = [cell for cell in rivals if pick is not None and cell is not pick and _same_cost(cell, pick)]
@@ -92,10 +92,10 @@ def choose(cells: Sequence[Priced]) -> Choice:
         compared=tuple(compared),
         num_elsewhere=len(candidates) - len(compared),
         majority=next((c.summary.majority_accuracy for c in compared if c.summary.majority_accuracy is not None), None),
-        # Of several, that of the most training rows: what little data does to it is no model's merit.
+        # Comparing with a baseline trained on fewer rows would flatter the models.
         tfidf=max(
             (cell for cell in baselines if _is_tfidf(cell) and cell.summary.accuracy is not None),
-            key=lambda cell: cost.num_train(cell.summary) or 0,
+            key=lambda cell: durations.num_train(cell.summary) or 0,
             default=None,
         ),
         baselines=tuple(baselines),
@@ -103,7 +103,7 @@ def choose(cells: Sequence[Priced]) -> Choice:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points that no other beats in both cost (first, low) and accuracy (second, high), by cost."""
+    """Return the indices of the Pareto-optimal (cost, accuracy) points, by cost."""
     front: list[int] = []
     for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
         if not front or points[index][1] > points[front[-1]][1]:
@@ -112,7 +112,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def fastest(cells: Sequence[Priced]) -> Priced | None:
-    """The cell with the most samples a second."""
+    """Return the cell with the highest throughput."""
     rated = [cell for cell in measured(cells) if cell.summary.samples_per_s is not None]
     return max(
         rated,
@@ -122,7 +122,7 @@ def fastest(cells: Sequence[Priced]) -> Priced | None:
 
 
 def cheapest_per_sample(cells: Sequence[Priced]) -> Priced | None:
-    """The cell with the fewest dollars a sample."""
+    """Return the cell with the lowest cost per sample."""
     rated = [cell for cell in measured(cells) if cell.usd_per_1000_samples is not None]
     return min(
         rated,
@@ -142,7 +142,7 @@ def _dollars(cell: Priced) -> float | None:
 
 
 def _rank(cell: Priced) -> float | None:
-    """What cheapest means: dollars a run, else seconds a run; without accuracy, of a sample instead of a run."""
+    """Return the cost to minimise: USD per run, else seconds per run; without an accuracy, per sample."""
     if (dollars := _dollars(cell)) is not None:
         return dollars
     if cell.summary.accuracy is not None:

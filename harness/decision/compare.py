@@ -1,4 +1,4 @@
-"""Two sets of records: which cells changed, by how much, with what certainty (pure)."""
+"""A/B comparison of two sets of records: which cells changed, by how much, with what certainty (pure)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLOWER = "slower"
 
 @dataclass(frozen=True)
 class ComparedFigure:
-    """What is compared; `below` and `above` are said where B / A is certainly below or above 1."""
+    """A compared figure; `below` and `above` are its verdicts when B / A is significantly below or above 1."""
 
     key: str
     below: str
@@ -49,13 +49,13 @@ ACCURACY = ComparedFigure("accuracy", "worse", "better")
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What the reader states; all fractions.
+    """The user's settings; all are fractions.
 
     Attributes:
-        margin: What counts as no difference: a ratio between 1 / (1 + margin) and 1 + margin.
-        accuracy_margin: The same for accuracies, which are subtracted.
-        run_spread: Standard deviation between runs, assumed where there are too few to tell; None: nothing is assumed.
-        fail_above: A slow-down beyond this, if certain, fails; None: nothing does.
+        margin: Equivalence margin: ratios from 1 / (1 + margin) to 1 + margin count as no difference.
+        accuracy_margin: Equivalence margin of accuracy differences.
+        run_spread: Relative standard deviation between runs, assumed if there are too few runs; None assumes nothing.
+        fail_above: A significant slow-down beyond this fails the comparison; None never fails.
     """
 
     margin: float = 0.03
@@ -66,14 +66,14 @@ class CompareOptions:
 
 @dataclass(frozen=True)
 class MetricVerdict:
-    """One figure of a cell, or of all cells together.
+    """The verdict on one figure of a cell, or of all cells together.
 
     Attributes:
-        a, b: Geometric mean of the runs on each side, of accuracies the mean; None of all cells together.
-        change: B / A, of accuracies B - A, with the 95 % interval of this cell alone.
-        p_value: Adjusted by Holm for all cells of this figure; None where no verdict may rest on the interval.
-        reason: Why it can't be told, or what limits the verdict.
-        is_certain: Whether a verdict may rest on the interval.
+        a, b: Geometric mean of each side's runs (of accuracies, the mean); None for all cells together.
+        change: B / A (of accuracies, B - A), with the 95 % interval of this cell alone.
+        p_value: Holm-adjusted over all cells of this figure; None if the comparison is inconclusive.
+        reason: Why there is no verdict, or what limits it.
+        is_certain: False if no verdict may rest on the interval.
     """
 
     figure: ComparedFigure
@@ -88,11 +88,11 @@ class MetricVerdict:
 
 @dataclass(frozen=True)
 class CellComparison:
-    """One cell on both sides; a figure is None where a side lacks it.
+    """One cell on both sides.
 
     Attributes:
-        figures: By key, in the order speed, memory, dollars, accuracy.
-        fails: Slower, with certainty, by more than the reader allows.
+        figures: Key to verdict, in the order speed, memory, dollars, accuracy; without figures that a side lacks.
+        fails: True if it is significantly slower than `fail_above` allows.
     """
 
     a: Priced
@@ -102,38 +102,38 @@ class CellComparison:
 
     @property
     def speed(self) -> MetricVerdict:
-        """The figure that every pair has."""
+        """The verdict on speed, which every pair has."""
         return self.figures[SPEED.key]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that may be said of two sides.
+    """The comparison of two sides.
 
     Attributes:
-        overall: Geometric means over cells, by key; without accuracy.
-        held: Cells whose verdict `fail_above` could hold at all.
+        overall: Key to verdict on the geometric mean over cells; without accuracy.
+        num_decidable: Number of cells whose speed comparison is conclusive, so that `fail_above` applies to them.
     """
 
     asked: CompareOptions
     pairing: Pairing
     cells: tuple[CellComparison, ...]
     overall: dict[str, MetricVerdict]
-    held: int
+    num_decidable: int
 
     @property
     def lost(self) -> tuple[UnpairedCell, ...]:
-        """Cells that ran in A, and did not end well in B."""
-        return tuple(one for one in self.pairing.alone if one.side == "A" and one.other is not None)
+        """Cells that succeeded in A and failed in B."""
+        return tuple(cell for cell in self.pairing.alone if cell.side == "A" and cell.other is not None)
 
     @property
     def failed(self) -> bool:
-        """Whether `fail_above` was asked for, and some cell certainly slowed down by more or no longer runs."""
+        """True if `fail_above` is set and a cell is significantly slower than it allows, or fails in B only."""
         return self.asked.fail_above is not None and (any(cell.fails for cell in self.cells) or bool(self.lost))
 
 
 def compare(pairing: Pairing, asked: CompareOptions | None = None) -> Comparison:
-    """Judge every pair by every figure, each figure's cells as one family."""
+    """Compare every pair by every figure, correcting each figure's p-values for the number of cells."""
     asked = asked or CompareOptions()
     pairs = pairing.pairs
     speeds = [_speed(a, b, asked.run_spread) for a, b in pairs]
@@ -142,77 +142,99 @@ def compare(pairing: Pairing, asked: CompareOptions | None = None) -> Comparison
         (MEMORY, [_memory(a, b) for a, b in pairs], _bytes),
         (DOLLARS, [_dollars(a, b, speed) for (a, b), speed in zip(pairs, speeds, strict=True)], _usd),
     ]
-    found: list[dict[str, MetricVerdict]] = [{} for _ in pairs]
-    together: dict[str, MetricVerdict] = {}
+    verdicts: list[dict[str, MetricVerdict]] = [{} for _ in pairs]
+    overall: dict[str, MetricVerdict] = {}
     for figure, ratios, read in families:
-        adjusted = holm([None if one is None else one.p_value() for one in ratios])
-        for place, (a, b), one, p in zip(found, pairs, ratios, adjusted, strict=True):
-            if one is not None:
-                place[figure.key] = _judge(figure, one, p, asked.margin, (read(a), read(b)), len(ratios))
-        if mean := geometric_mean_ratio([one for one in ratios if one is not None]):
-            together[figure.key] = _judge(figure, mean, mean.p_value(), asked.margin, (None, None), 1)
-    for place, judged in zip(found, _accuracies(pairs, asked.accuracy_margin), strict=True):
-        if judged is not None:
-            place[ACCURACY.key] = judged
+        adjusted = holm([None if ratio is None else ratio.p_value() for ratio in ratios])
+        for by_key, (a, b), ratio, p in zip(verdicts, pairs, ratios, adjusted, strict=True):
+            if ratio is not None:
+                by_key[figure.key] = _judge(figure, ratio, p, asked.margin, (read(a), read(b)), len(ratios))
+        if mean := geometric_mean_ratio([ratio for ratio in ratios if ratio is not None]):
+            overall[figure.key] = _judge(figure, mean, mean.p_value(), asked.margin, (None, None), 1)
+    for by_key, accuracy in zip(verdicts, _accuracies(pairs, asked.accuracy_margin), strict=True):
+        if accuracy is not None:
+            by_key[ACCURACY.key] = accuracy
     fails = _fails(speeds, asked.fail_above)
-    cells = tuple(CellComparison(a, b, place, fail) for (a, b), place, fail in zip(pairs, found, fails, strict=True))
-    return Comparison(asked, pairing, cells, together, sum(one.inconclusive_reason is None for one in speeds))
+    cells = tuple(
+        CellComparison(a, b, by_key, fail) for (a, b), by_key, fail in zip(pairs, verdicts, fails, strict=True)
+    )
+    return Comparison(asked, pairing, cells, overall, sum(speed.inconclusive_reason is None for speed in speeds))
 
 
 def _judge(
     figure: ComparedFigure,
-    found: LogRatio,
+    ratio: LogRatio,
     p_value: float | None,
     margin: float,
     sides: tuple[float | None, ...],
     num: int,
 ) -> MetricVerdict:
-    change = found.estimate()
-    verdict, reason = CANNOT_TELL, found.inconclusive_reason
-    if found.inconclusive_reason is None and change.low is not None and change.high is not None:
+    """Turn a ratio into a verdict.
+
+    Args:
+        figure: The compared figure.
+        ratio: B / A.
+        p_value: Adjusted p-value of the ratio.
+        margin: Equivalence margin.
+        sides: The figure on sides A and B.
+        num: Number of cells that were adjusted for.
+    """
+    change = ratio.estimate()
+    verdict, reason = CANNOT_TELL, ratio.inconclusive_reason
+    if ratio.inconclusive_reason is None and change.low is not None and change.high is not None:
         if 1 / (1 + margin) <= change.low and change.high <= 1 + margin:
             verdict = NO_DIFFERENCE
         elif p_value is not None and p_value < SIGNIFICANCE_LEVEL:
-            verdict = figure.below if found.value < 0 else figure.above
+            verdict = figure.below if ratio.value < 0 else figure.above
         else:
-            alone = num > 1 and (found.p_value() or 0.0) < SIGNIFICANCE_LEVEL
+            alone = num > 1 and (ratio.p_value() or 0.0) < SIGNIFICANCE_LEVEL
             reason = (
                 f"clear alone, but not among {num} cells" if alone else "the interval holds 1 and leaves the margin"
             )
     return MetricVerdict(
-        figure, sides[0], sides[1], change, p_value, verdict, reason, found.inconclusive_reason is None
+        figure, sides[0], sides[1], change, p_value, verdict, reason, ratio.inconclusive_reason is None
     )
 
 
 def _fails(speeds: Sequence[LogRatio], fail_above: float | None) -> list[bool]:
-    """Which cells are certainly slower than `1 - fail_above`, as a family of their own."""
+    """Return which cells have a ratio significantly below `1 - fail_above`, corrected for the number of cells."""
     if fail_above is None:
         return [False for _ in speeds]
     limit = math.log1p(-fail_above)
-    adjusted = holm([one.p_value(at=limit) for one in speeds])
+    adjusted = holm([speed.p_value(at=limit) for speed in speeds])
     return [
-        p is not None and p < SIGNIFICANCE_LEVEL and one.value < limit for one, p in zip(speeds, adjusted, strict=True)
+        p is not None and p < SIGNIFICANCE_LEVEL and speed.value < limit
+        for speed, p in zip(speeds, adjusted, strict=True)
     ]
 
 
 def _accuracies(pairs: Iterable[tuple[Priced, Priced]], margin: float) -> list[MetricVerdict | None]:
-    found = [pair_accuracies(a.summary.ok_records, b.summary.ok_records) for a, b in pairs]
-    flat = [(index, won, p) for index, one in enumerate(found) if one for won, p in one.tests]
-    adjusted = holm([p for _, _, p in flat])
+    """Compare the pairs' accuracies, correcting for all seeds of all pairs; None for a pair without shared examples."""
+    accuracies = [pair_accuracies(a.summary.ok_records, b.summary.ok_records) for a, b in pairs]
+    tests = [(index, better, p) for index, paired in enumerate(accuracies) if paired for better, p in paired.tests]
+    adjusted = holm([p for _, _, p in tests])
     signs: dict[int, set[bool]] = defaultdict(set)
-    least: dict[int, float] = {}
-    for (index, won, _), p in zip(flat, adjusted, strict=True):
-        least[index] = min(least.get(index, 1.0), 1.0 if p is None else p)
+    smallest: dict[int, float] = {}
+    for (index, better, _), p in zip(tests, adjusted, strict=True):
+        smallest[index] = min(smallest.get(index, 1.0), 1.0 if p is None else p)
         if p is not None and p < SIGNIFICANCE_LEVEL:
-            signs[index].add(won)
+            signs[index].add(better)
     return [
-        None if one is None else _judge_accuracy(one, signs[index], least.get(index), margin)
-        for index, one in enumerate(found)
+        None if paired is None else _judge_accuracy(paired, signs[index], smallest.get(index), margin)
+        for index, paired in enumerate(accuracies)
     ]
 
 
-def _judge_accuracy(found: PairedAccuracy, signs: set[bool], p_value: float | None, margin: float) -> MetricVerdict:
-    change, verdict = found.difference, CANNOT_TELL
+def _judge_accuracy(paired: PairedAccuracy, signs: set[bool], p_value: float | None, margin: float) -> MetricVerdict:
+    """Turn a difference of accuracies into a verdict.
+
+    Args:
+        paired: Accuracies on the same test examples.
+        signs: Whether B is better, for each significant seed.
+        p_value: Smallest adjusted p-value of the seeds.
+        margin: Equivalence margin.
+    """
+    change, verdict = paired.difference, CANNOT_TELL
     reason = "the interval holds 0 and leaves the margin" if not signs else None
     if len(signs) > 1:
         reason = "better by some seeds, worse by others"
@@ -220,31 +242,32 @@ def _judge_accuracy(found: PairedAccuracy, signs: set[bool], p_value: float | No
         verdict, reason = NO_DIFFERENCE, None
     elif signs:
         verdict = ACCURACY.above if signs == {True} else ACCURACY.below
-        reason = "one seed: of these two trained models, not of what made them" if len(found.tests) == 1 else None
-    return MetricVerdict(ACCURACY, found.a, found.b, change, p_value, verdict, reason)
+        reason = "one seed: of these two trained models, not of what made them" if len(paired.tests) == 1 else None
+    return MetricVerdict(ACCURACY, paired.a, paired.b, change, p_value, verdict, reason)
 
 
 def _speed(a: Priced, b: Priced, run_spread: float | None) -> LogRatio:
-    """By rounds where the runs took turns; between hosts where a side has several, since many of one say little of the next."""
+    """Compare speeds: by rounds if the runs were interleaved, by hosts if a side has several, else by runs."""
     rounds = find_abba_rounds(a.summary.ok_records, b.summary.ok_records)
     if rounds is not None:
         return ratio_by_rounds(rounds)
-    one, other = _windows(a), _windows(b)
-    runs = [window for _, window in one], [window for _, window in other]
-    if all(len({host for host, _ in side}) == 1 for side in (one, other)):
+    windows_a, windows_b = _windows(a), _windows(b)
+    runs = [window for _, window in windows_a], [window for _, window in windows_b]
+    if all(len({host for host, _ in side}) == 1 for side in (windows_a, windows_b)):
         return compare_runs(runs[0], runs[1], run_spread)
-    found, inside = welch_log_ratio(_by_host(one), _by_host(other), "host"), compare_within_runs(runs[0], runs[1])
+    found = welch_log_ratio(_log_speed_by_host(windows_a), _log_speed_by_host(windows_b), "host")
+    inside = compare_within_runs(runs[0], runs[1])
     if found.inconclusive_reason is None or inside is None:
         return found
     return LogRatio(found.value, inside.variance, inside.degrees_of_freedom, inside.basis, found.inconclusive_reason)
 
 
-def _by_host(runs: Iterable[tuple[str | None, ThroughputWindow]]) -> list[float]:
-    """Each host's mean logarithm."""
+def _log_speed_by_host(runs: Iterable[tuple[str | None, ThroughputWindow]]) -> list[float]:
+    """Return each host's mean logarithm of samples/s."""
     groups: dict[str | None, list[float]] = defaultdict(list)
     for host, window in runs:
         groups[host].append(math.log(window.samples_per_s))
-    return [fmean(found) for found in groups.values()]
+    return [fmean(logs) for logs in groups.values()]
 
 
 def _windows(cell: Priced) -> list[tuple[str | None, ThroughputWindow]]:
@@ -254,12 +277,12 @@ def _windows(cell: Priced) -> list[tuple[str | None, ThroughputWindow]]:
 
 
 def _memory(a: Priced, b: Priced) -> LogRatio | None:
-    """Of runs' peaks by the same instrument; None where the sides were not read by one."""
+    """Compare peak memory; None if the sides were read from different sources."""
     source = a.summary.peak_memory_source
     if source is None or source != b.summary.peak_memory_source:
         return None
-    one, other = ([math.log(size) for size in _peaks(cell)] for cell in (a, b))
-    return welch_log_ratio(one, other) if one and other else None
+    logs_a, logs_b = ([math.log(size) for size in _peaks(cell)] for cell in (a, b))
+    return welch_log_ratio(logs_a, logs_b) if logs_a and logs_b else None
 
 
 def _peaks(cell: Priced) -> list[int]:
@@ -272,14 +295,14 @@ def _peak(run: Record, source: str) -> int | None:
 
 
 def _dollars(a: Priced, b: Priced, speed: LogRatio) -> LogRatio | None:
-    """Training alone: an hour's price over samples a second, the price taken as exact."""
+    """Compare the cost of training a sample, with the hourly prices as exact."""
     if a.price is None or b.price is None or a.price.usd_per_hour <= 0 or b.price.usd_per_hour <= 0:
         return None
     return speed.inverted(math.log(b.price.usd_per_hour / a.price.usd_per_hour))
 
 
 def _samples_per_s(cell: Priced) -> float | None:
-    return _geometric(window.samples_per_s for _, window in _windows(cell))
+    return _geometric_mean(window.samples_per_s for _, window in _windows(cell))
 
 
 def _usd(cell: Priced) -> float | None:
@@ -288,10 +311,10 @@ def _usd(cell: Priced) -> float | None:
 
 
 def _bytes(cell: Priced) -> float | None:
-    return _geometric(_peaks(cell))
+    return _geometric_mean(_peaks(cell))
 
 
-def _geometric(values: Iterable[float]) -> float | None:
-    """So that B over A is the ratio that is shown."""
+def _geometric_mean(values: Iterable[float]) -> float | None:
+    """Return the geometric mean, whose ratio B / A is the change that is shown; None without values."""
     logs = [math.log(value) for value in values]
     return math.exp(fmean(logs)) if logs else None

@@ -1,9 +1,9 @@
-"""Which records may stand side by side: in what, beside the machine, they differ (pure)."""
+"""Unwanted differences between records that a report compares, such as other versions or test sets (pure)."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +13,19 @@ from harness.schema.cells import Config, Device, FineTuneConfig, flat_config, ha
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
 
-_SHOWN_SIGNS = 12  # of a SHA-256: enough to tell two apart
-# Say when to stop, or which runs there are: a difference in one is no difference in what was measured.
-_NO_MATTER = frozenset(
+_SHA256_DIGITS = 12  # shown digits
+# Keys that only choose runs or stop them, and don't change what is measured.
+_IGNORED_KEYS = frozenset(
     {"seed", "training.seeds"} | {f"limits.{key}" for key in ("timeout_s", "budget_minutes", "budget_usd")}
 )
 
-# A cell without its seeds and without the kind of its devices: the same work on a CPU and on a GPU.
+# Hash of the configuration without seed and device, number of ranks, DDP: equal for the same work on CPU and GPU.
 Work = tuple[str, int | None, bool]
 
 
 @dataclass(frozen=True)
 class Value:
-    """One of the values that differ, and the machines whose records have it."""
+    """One of the differing values, and the machines whose records have it."""
 
     shown: str
     machine_ids: tuple[str, ...]
@@ -33,11 +33,11 @@ class Value:
 
 @dataclass(frozen=True)
 class Difference:
-    """In what records differ that stand side by side.
+    """A key with several values in records that are compared.
 
     Attributes:
-        key: `torch`, `test rows`, or a key of a study's configuration, such as `training.epochs of study default`.
-        num_cells: In how many cells.
+        key: `torch`, `test rows`, or a configuration key such as `training.epochs of study default`.
+        num_cells: Number of cells that have one of the values.
     """
 
     key: str
@@ -46,65 +46,71 @@ class Difference:
 
 
 def work_key(config: FineTuneConfig) -> Work:
-    """What tells whether two machines did the same work."""
+    """Return a key that is equal for cells doing the same work on different machines."""
     device = Device.parse(config.device)
     return hash_config(config, ignore=("seed", "device")), device.num_ranks, device.ddp
 
 
 def differences(summaries: Iterable[Summary]) -> list[Difference]:
-    """Every key in which measured cells of one report differ, though they should not.
+    """Find the keys in which measured cells differ although they should not.
 
-    Cells of one name in one study should have one configuration on every machine; the same work should have the same
-    rows and the same model; and all cells one release of torch and of transformers, and one version of the measuring
-    code. Builds of one release (+cpu, +cu130) are the same.
+    Checked are the configurations of cells of one study and name, the rows and the model of cells with the same work,
+    and the versions of torch, transformers and the measuring code of all cells. Builds of one torch release (+cpu,
+    +cu130) are equal.
     """
     rows = [row for row in summaries if row.kind == "fine_tune" and row.num_ok]
-    found = _Tally()
+    tally = _Tally()
     for members in _by_name(rows):
         for row, key, value in _configurations(members):
-            found.add(key, value, row.machine_id, row.cell)
+            tally.add(key, value, row.machine_id, row.cell)
     by_work: dict[Work, list[Summary]] = defaultdict(list)
     for row in rows:
         if isinstance(row.config, FineTuneConfig):
             by_work[work_key(row.config)].append(row)
     for members in by_work.values():
-        _compare(members, _inputs, found)
-    _compare(rows, _versions, found)
-    return found.differences()
+        _compare(members, _inputs, tally)
+    _compare(rows, _versions, tally)
+    return tally.differences()
 
 
 def describe_difference(difference: Difference, names: Mapping[str, str] | None = None) -> str:
-    """A difference in words: `torch: 2.12.0 on A; 2.13.0 on B and C`."""
-    told = names or {}
+    """Format a difference, such as `torch: 2.12.0 on A; 2.13.0 on B and C`.
+
+    Args:
+        difference: The difference.
+        names: Machine id to the name to show.
+    """
+    shown = names or {}
     values = [
-        f"{value.shown} on {_listed([told.get(one, one) for one in value.machine_ids])}" for value in difference.values
+        f"{value.shown} on {_join([shown.get(name, name) for name in value.machine_ids])}"
+        for value in difference.values
     ]
     return f"{difference.key}: {'; '.join(values)}"
 
 
-def _listed(parts: Sequence[str]) -> str:
+def _join(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
-def require_same(found: Sequence[Difference]) -> None:
+def require_same(differing: Sequence[Difference]) -> None:
     """Refuse records that differ.
 
     Raises:
-        UserError: With every key, its values and their machines.
+        UserError: If there is a difference; lists each key with its values and their machines.
     """
-    if found:
+    if differing:
         raise UserError(
             "\n".join([
                 "--strict: these records should not be compared, since they differ in",
-                *(f"  {describe_difference(difference)}" for difference in found),
-                "leave some of them out (name the folders or archives that belong together), measure them anew with "
+                *(f"  {describe_difference(difference)}" for difference in differing),
+                "leave some of them out (name the folders or archives that belong together), measure them again with "
                 "the same study and packages, or report without --strict",
             ])
         )  # fmt: skip
 
 
 def slice_words(machine: Machine) -> str | None:
-    """What part of a machine it is that was measured: `1 of 2 CPUs, 1.5 GiB`; None where it is all of it."""
+    """Describe the measured part of a machine, such as `1 of 2 CPUs, 1.5 GiB`; None if it is the whole machine."""
     cpu, parts = machine.cpu, []
     if cpu.num_usable < cpu.num_logical:
         parts.append(f"{cpu.num_usable} of {cpu.num_logical} CPUs")
@@ -121,12 +127,19 @@ class _Tally:
         self._cells: dict[str, set[str]] = defaultdict(set)
 
     def add(self, key: str, value: str, machine_id: str, cell: str) -> None:
-        """Note that a record of this machine has this value."""
+        """Add a machine's value of a key.
+
+        Args:
+            key: The key.
+            value: Its value.
+            machine_id: Machine with this value.
+            cell: Cell with this value.
+        """
         self._machines.setdefault(key, {}).setdefault(value, {})[machine_id] = None
         self._cells[key].add(cell)
 
     def differences(self) -> list[Difference]:
-        """Every key that has two values or more."""
+        """Return every key with at least two values."""
         return [
             Difference(
                 key, tuple(Value(value, tuple(ids)) for value, ids in sorted(values.items())), len(self._cells[key])
@@ -136,22 +149,24 @@ class _Tally:
         ]
 
 
-def _compare(members: Sequence[Summary], read: Any, found: _Tally) -> None:  # noqa: ANN401 - one of the two below
-    """Add what differs within these members; what is None was not recorded, and differs from nothing."""
-    seen = [(row, key, value) for row in members for run in row.ok_records for key, value in read(run) if value]
-    kinds: dict[str, set[str]] = defaultdict(set)
-    for _, key, value in seen:
-        kinds[key].add(value)
-    for row, key, value in seen:
-        if len(kinds[key]) > 1:
-            found.add(key, value, row.machine_id, row.cell)
+def _compare(
+    members: Sequence[Summary], read: Callable[[Record], Iterator[tuple[str, str | None]]], tally: _Tally
+) -> None:
+    """Tally the keys that have several values among the members; None means not recorded, and is ignored."""
+    values = [(row, key, value) for row in members for run in row.ok_records for key, value in read(run) if value]
+    distinct: dict[str, set[str]] = defaultdict(set)
+    for _, key, value in values:
+        distinct[key].add(value)
+    for row, key, value in values:
+        if len(distinct[key]) > 1:
+            tally.add(key, value, row.machine_id, row.cell)
 
 
 def _inputs(record: Record) -> Iterator[tuple[str, str | None]]:
     data, model = record.data, record.model
-    yield "training rows", data.train.sha256[:_SHOWN_SIGNS] if data else None
-    yield "test rows", data.test.sha256[:_SHOWN_SIGNS] if data else None
-    yield "model", model.sha256[:_SHOWN_SIGNS] if model and model.sha256 else None
+    yield "training rows", data.train.sha256[:_SHA256_DIGITS] if data else None
+    yield "test rows", data.test.sha256[:_SHA256_DIGITS] if data else None
+    yield "model", model.sha256[:_SHA256_DIGITS] if model and model.sha256 else None
 
 
 def _versions(record: Record) -> Iterator[tuple[str, str | None]]:
@@ -169,11 +184,11 @@ def _by_name(rows: Iterable[Summary]) -> list[list[Summary]]:
 
 
 def _configurations(members: Sequence[Summary]) -> Iterator[tuple[Summary, str, str]]:
-    """What differs in the configurations of cells that have one name, where machines have not the same ones."""
+    """Yield (summary, key, value) where cells of one name have different configurations on different machines."""
     hashes: dict[str, set[str]] = defaultdict(set)
     for row in members:
         hashes[row.machine_id].add(hash_config(row.config, ignore=("seed",)))
-    if len({frozenset(found) for found in hashes.values()}) == 1:
+    if len({frozenset(of_machine) for of_machine in hashes.values()}) == 1:
         return
     flat = [_flat(row.config) for row in members]
     for key in flat[0]:
@@ -183,4 +198,4 @@ def _configurations(members: Sequence[Summary]) -> Iterator[tuple[Summary, str, 
 
 
 def _flat(config: Config) -> dict[str, Any]:
-    return {key: value for key, value in flat_config(config).items() if key not in _NO_MATTER}
+    return {key: value for key, value in flat_config(config).items() if key not in _IGNORED_KEYS}

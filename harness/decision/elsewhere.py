@@ -1,4 +1,4 @@
-"""Measured seconds at the price of a machine that was not measured: GPU machines with the same cards alone (pure)."""
+"""Measured seconds at the prices of machines that were not measured, for GPU machines with the same cards (pure)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.analysis.estimate import value_of
-from harness.errors import UserError
-from harness.pricing import cost
+from harness.errors import Unavailable, UserError
+from harness.pricing import cost, durations
 from harness.pricing.cost import Priced
-from harness.pricing.prices import Price, PriceRow, PriceTable, find_hardware, find_instance, price_machine
+from harness.pricing.price_rows import PriceRow
+from harness.pricing.price_search import find_hardware, find_instance
+from harness.pricing.price_table import PriceTable
+from harness.pricing.prices import price_machine
 from harness.pricing.rates import price_under_plan
 from harness.schema.assumptions import Assumptions
 from harness.schema.host_record import Machine, StatedInstance
@@ -19,86 +22,82 @@ NOT_MEASURED = "not measured there: the seconds are those of the measured machin
 
 @dataclass(frozen=True)
 class OtherPrice:
-    """One cell's measured seconds at another machine's price.
-
-    Attributes:
-        measured: As it ran.
-        moved: The same with the other machine's price.
-    """
+    """One cell, as measured and repriced for another machine."""
 
     measured: Priced
-    moved: Priced
+    repriced: Priced
 
 
 @dataclass(frozen=True)
 class OtherPrices:
-    """What may be shown, cheapest run first; `refused` says of each asked machine that may not, why."""
+    """Repriced cells, cheapest run first; `refused` says why a requested instance type has none."""
 
     found: tuple[OtherPrice, ...]
     refused: tuple[str, ...]
 
 
 def price_elsewhere(
-    cells: Sequence[Priced], table: PriceTable, assumed: Assumptions, asked: Sequence[str] | None = None
+    cells: Sequence[Priced], table: PriceTable, assumed: Assumptions, instances: Sequence[str] | None = None
 ) -> OtherPrices:
-    """Put each GPU machine's cheapest run at the price of other machines with the same cards, and as many of them.
+    """Reprice each GPU machine's cheapest run for machines with the same cards in the same number.
 
-    Host, disk and links differ between such machines too, so that even these seconds are no measurement. A CPU
-    machine's speed follows from no name: it must be measured.
+    Such machines still differ in host, disk and links, so the seconds are no measurement of them. CPU machines are not
+    repriced: their speed can't be derived from their name.
 
     Args:
-        cells: Of the report.
-        table: Where the others' prices stand.
-        assumed: As `cells` were priced.
-        asked: Instance types that are wanted; None for every one that may be shown.
+        cells: The report's cells.
+        table: The price table.
+        assumed: The assumptions that priced `cells`.
+        instances: Requested instance types; None for all that qualify.
 
     Raises:
-        UserError: When an asked instance type is not in the table.
+        UserError: If a requested instance type is not in the table.
     """
-    wanted = None if asked is None else {name: _row(table, name) for name in asked}
-    found: list[OtherPrice] = []
-    for cell in _best_runs(cells):
+    requested = None if instances is None else {name: _find_row(table, name) for name in instances}
+    others: list[OtherPrice] = []
+    measured_cards: set[tuple[str, ...]] = set()
+    for cell in _fastest_gpu_runs(cells):
         cards = card_names(table, cell.summary.records[-1].machine)
+        measured_cards |= {cards} if cards else set()
         own = cell.price.instance if cell.price is not None and cell.price.basis != "assumed" else None
         for row in _cheapest_rows(table, cards):
-            if row.instance_type != own and (wanted is None or row.instance_type in wanted):
-                found += _repriced(cell, row, table, assumed)
-    shown = {one.moved.price.instance for one in found if one.moved.price is not None}
-    measured = {names for cell in _best_runs(cells) if (names := card_names(table, cell.summary.records[-1].machine))}
-    refused = [_refusal(row, measured) for name, row in (wanted or {}).items() if name not in shown]
-    return OtherPrices(tuple(sorted(found, key=lambda one: value_of(one.moved.usd_per_run) or 0.0)), tuple(refused))
+            if row.instance_type != own and (requested is None or row.instance_type in requested):
+                others += _reprice(cell, row, table, assumed)
+    shown = {other.repriced.price.instance for other in others if other.repriced.price is not None}
+    refused = [_refusal(row, measured_cards) for name, row in (requested or {}).items() if name not in shown]
+    others.sort(key=lambda other: value_of(other.repriced.usd_per_run) or 0.0)
+    return OtherPrices(tuple(others), tuple(refused))
 
 
 def card_names(table: PriceTable, machine: Machine) -> tuple[str, ...]:
-    """The machine's cards by hardware.csv's names; empty without a GPU, or where one is not in that table.
+    """Return the machine's cards by their names in hardware.csv; empty if it has none or one is not in that table.
 
-    An instance of a GPU that MIG has divided is not the card it is named after.
+    A MIG instance counts as unknown: it is only a part of the card that it is named after.
     """
     rows = [None if " MIG " in gpu.name else find_hardware(table, gpu.name) for gpu in machine.gpus]
     return () if None in rows else tuple(sorted(row.name for row in rows if row is not None))
 
 
-def _best_runs(cells: Iterable[Priced]) -> list[Priced]:
-    """Of each machine, the cheapest run on a GPU."""
-    best: dict[str, Priced] = {}
+def _fastest_gpu_runs(cells: Iterable[Priced]) -> list[Priced]:
+    """Return each machine's GPU cell with the shortest run, which is its cheapest."""
+    best: dict[str, tuple[float, Priced]] = {}
     for cell in cells:
-        on_gpu = cell.summary.config.on_gpu
-        seconds = value_of(cost.run_seconds(cell.summary)) if on_gpu and cell.summary.num_ok else None
-        known = best.get(cell.summary.machine_id)
-        if seconds is not None and (known is None or seconds < (value_of(cost.run_seconds(known.summary)) or 0.0)):
-            best[cell.summary.machine_id] = cell
-    return list(best.values())
+        summary = cell.summary
+        seconds = value_of(durations.run_seconds(summary)) if summary.config.on_gpu and summary.num_ok else None
+        if seconds is not None and (summary.machine_id not in best or seconds < best[summary.machine_id][0]):
+            best[summary.machine_id] = seconds, cell
+    return [cell for _, cell in best.values()]
 
 
-def _row(table: PriceTable, name: str) -> PriceRow:
-    found = find_instance(table, name)
-    if isinstance(found, str):
-        raise UserError(f"--elsewhere {name}: {found}")
-    return found
+def _find_row(table: PriceTable, name: str) -> PriceRow:
+    row = find_instance(table, name)
+    if isinstance(row, Unavailable):
+        raise UserError(f"--elsewhere {name}: {row.reason}")
+    return row
 
 
 def _cheapest_rows(table: PriceTable, cards: tuple[str, ...]) -> list[PriceRow]:
-    """Of each instance type with these cards, its cheapest region."""
+    """Return the cheapest region's row of each instance type with these cards."""
     rows: dict[tuple[str, str], PriceRow] = {}
     for row in table.prices:
         if not cards or (row.hardware or "",) * row.accelerator_count != cards:
@@ -109,21 +108,29 @@ def _cheapest_rows(table: PriceTable, cards: tuple[str, ...]) -> list[PriceRow]:
     return list(rows.values())
 
 
-def _repriced(cell: Priced, row: PriceRow, table: PriceTable, assumed: Assumptions) -> list[OtherPrice]:
+def _reprice(cell: Priced, row: PriceRow, table: PriceTable, assumed: Assumptions) -> list[OtherPrice]:
+    """Price a cell by another machine's row; empty if the user's plan has no price for it, or owns the machine.
+
+    Args:
+        cell: The cell.
+        row: The other machine's row.
+        table: The price table.
+        assumed: The user's assumptions.
+    """
     machine = cell.summary.records[-1].machine
     stated = StatedInstance(instance=row.instance_type, region=row.region)
-    found = price_under_plan(price_machine(table, machine, stated=stated), assumed.prices, cell.summary.machine_id)
-    if not isinstance(found, Price) or found.plan == "own":
+    price = price_under_plan(price_machine(table, machine, stated=stated), assumed.prices, cell.summary.machine_id)
+    if isinstance(price, Unavailable) or price.plan == "own":
         return []
-    (moved,) = cost.price([cell.summary], lambda _summary: replace(found, note=NOT_MEASURED), assumed)
-    return [OtherPrice(cell, moved)]
+    (repriced,) = cost.price([cell.summary], lambda _summary: replace(price, note=NOT_MEASURED), assumed)
+    return [OtherPrice(cell, repriced)]
 
 
-def _refusal(row: PriceRow, measured: set[tuple[str, ...]]) -> str:
+def _refusal(row: PriceRow, measured_cards: set[tuple[str, ...]]) -> str:
     if row.accelerator_count == 0:
         return f"{row.instance_type} has no GPU: a CPU machine must be measured, its seconds follow from no other's"
-    has = f"{row.accelerator_count} x {row.hardware or row.accelerator}"
-    if (row.hardware or "",) * row.accelerator_count in measured:
+    if (row.hardware or "",) * row.accelerator_count in measured_cards:
         return f"{row.instance_type} is what was measured, or is paid as one's own: it stands in the table above"
-    ran = " and ".join(sorted(f"{len(cards)} x {cards[0]}" for cards in measured)) or "no GPU"
+    has = f"{row.accelerator_count} x {row.hardware or row.accelerator}"
+    ran = " and ".join(sorted(f"{len(cards)} x {cards[0]}" for cards in measured_cards)) or "no GPU"
     return f"{row.instance_type} has {has}, and measured was {ran}: another card or number must be measured"

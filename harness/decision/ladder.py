@@ -1,4 +1,4 @@
-"""A study whose cells are rungs: each held against the first, at the accuracy that this one always reaches (pure)."""
+"""Ladder studies: each step's time to a target accuracy compared with the first step's (pure)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from harness.pricing.cost import Priced
 from harness.schema.cells import FineTuneConfig, flat_config
 from harness.schema.record import Record
 
-_STEP = 0.01
-_FEWEST_PAIRS = 2
+_TARGET_STEP = 0.01
+_MIN_PAIRS = 2
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class LadderStep:
     """One cell of a ladder.
 
     Attributes:
-        number: Its place, from 0.
-        base: The rung that it differs from least, earlier in the ladder; None of the first.
-        speed_up: Throughput over the first rung's.
-        saving: Seconds, and so dollars on one machine, that the first rung needs to the target over this one's: set-up,
-            training and validations. The geometric mean over seeds of both, with Student's interval on the logarithms;
-            None where a run of either did not reach it.
-        num_reached: Of the runs, those that reached the target.
+        number: Index from 0.
+        base: The earlier step with the fewest different settings; None for the first step.
+        speed_up: Throughput / the first step's.
+        saving: The first step's seconds to the target (set-up, training, validations) / this step's; the ratio of the
+            costs too, on one machine. Geometric mean over seeds, with a t interval of the logarithms; None if a run
+            of either step missed the target.
+        num_reached: Number of runs that reached the target.
     """
 
     number: int
@@ -44,10 +44,10 @@ class LadderStep:
 
 @dataclass(frozen=True)
 class Ladder:
-    """The rungs of one study on one machine, lowest first.
+    """The steps of one study on one machine, in order.
 
     Attributes:
-        target: Validation accuracy: the highest hundredth that the first rung reaches with every seed.
+        target: Validation accuracy: the highest hundredth that the first step reaches with every seed.
     """
 
     study: str
@@ -57,78 +57,87 @@ class Ladder:
 
 
 def set_ladder_target(records: Iterable[Record]) -> list[Record]:
-    """Give every rung's record the target that its ladder's first rung sets; other records stay as they are.
+    """Set the target accuracy of each ladder's records from its first step; other records stay unchanged.
 
-    A ladder's target is not known before its first rung was run: so it is a judgement on reading, not a setting.
+    The target is known only after the first step has run, so it is derived on reading and is not a setting.
     """
-    told = list(records)
-    targets = {key: _target(firsts) for key, firsts in _first_rungs(told).items()}
-    return [_aimed(record, targets.get((record.machine.id, record.study))) for record in told]
+    records = list(records)
+    targets = {key: _target(first_records) for key, first_records in _first_step_records(records).items()}
+    return [_with_target(record, targets.get((record.machine.id, record.study))) for record in records]
 
 
 def ladders(cells: Sequence[Priced]) -> list[Ladder]:
-    """Every ladder with two rungs or more that ended well, the first among them; cells in the order of their rungs."""
+    """Find every ladder in which the first step and at least one other succeeded."""
     groups: dict[tuple[str, str], dict[int, Priced]] = defaultdict(dict)
     for cell in cells:
         number = cell.summary.records[-1].rung
         if number is not None and cell.summary.num_ok:
             groups[cell.summary.machine_id, cell.summary.study][number] = cell
-    found = []
+    complete = []
     for (machine_id, study), by_number in groups.items():
         first = by_number.get(0)
         if first is None or first.summary.target_accuracy is None or len(by_number) < 2:  # noqa: PLR2004 - a ladder
             continue
-        rungs: list[LadderStep] = []
+        steps: list[LadderStep] = []
         for number in sorted(by_number):
-            rungs.append(_rung(number, by_number[number], first, rungs))
-        found.append(Ladder(study, machine_id, first.summary.target_accuracy, tuple(rungs)))
-    return found
+            steps.append(_step(number, by_number[number], first, steps))
+        complete.append(Ladder(study, machine_id, first.summary.target_accuracy, tuple(steps)))
+    return complete
 
 
-def _first_rungs(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    firsts: dict[tuple[str, str], list[Record]] = defaultdict(list)
+def _first_step_records(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         if record.rung == 0 and record.outcome == "ok" and record.training is not None:
-            firsts[record.machine.id, record.study].append(record)
-    return firsts
+            groups[record.machine.id, record.study].append(record)
+    return groups
 
 
-def _target(firsts: Sequence[Record]) -> float | None:
+def _target(records: Sequence[Record]) -> float | None:
+    """Return the highest hundredth of validation accuracy that every record reaches; None if that is 0."""
     best = [
-        max((seen.accuracy for seen in record.training.evaluations), default=0.0)
-        for record in firsts
+        max((evaluation.accuracy for evaluation in record.training.evaluations), default=0.0)
+        for record in records
         if record.training is not None
     ]
-    # A hundredth that is reached exactly must not be lost to the last bit of its division.
-    target = math.floor(min(best) / _STEP + 1e-9) * _STEP
+    # Without the 1e-9, a rounding error could lose a hundredth that is reached exactly.
+    target = math.floor(min(best) / _TARGET_STEP + 1e-9) * _TARGET_STEP
     return round(target, 2) if target > 0 else None
 
 
-def _aimed(record: Record, target: float | None) -> Record:
+def _with_target(record: Record, target: float | None) -> Record:
     if record.rung is None or target is None or not isinstance(record.config, FineTuneConfig):
         return record
     training = record.config.training.model_copy(update={"target_accuracy": target})
     return record.model_copy(update={"config": record.config.model_copy(update={"training": training})})
 
 
-def _rung(number: int, cell: Priced, first: Priced, below: Sequence[LadderStep]) -> LadderStep:
-    own, others = _seconds(cell), _seconds(first)
+def _step(number: int, cell: Priced, first: Priced, below: Sequence[LadderStep]) -> LadderStep:
+    """Compare a cell with the first step.
+
+    Args:
+        number: The step's index.
+        cell: The step's cell.
+        first: The first step's cell.
+        below: The earlier steps.
+    """
+    own_s, first_s = _seconds_to_target(cell), _seconds_to_target(first)
     rate, usual = cell.summary.samples_per_s, first.summary.samples_per_s
     speed_up = ratio_estimate(rate, usual) if rate is not None and usual is not None else None
     is_first = not below
     return LadderStep(
         number=number,
         cell=cell,
-        base=min(reversed(below), key=lambda rung: _num_changes(rung.cell, cell), default=None),
+        base=min(reversed(below), key=lambda step: _num_changes(step.cell, cell), default=None),
         speed_up=Estimate(1.0, None, None, "the first rung itself") if is_first else speed_up,
-        saving=Estimate(1.0, None, None, "the first rung itself") if is_first else _saving(others, own),
-        num_reached=sum(seconds is not None for seconds in own.values()),
-        num_runs=len(own),
+        saving=Estimate(1.0, None, None, "the first rung itself") if is_first else _saving(first_s, own_s),
+        num_reached=sum(seconds is not None for seconds in own_s.values()),
+        num_runs=len(own_s),
     )
 
 
-def _seconds(cell: Priced) -> dict[tuple[int, int], float | None]:
-    """By seed and repeat, from the order of the cell to the target on validation; None where it was not reached."""
+def _seconds_to_target(cell: Priced) -> dict[tuple[int, int], float | None]:
+    """Return (seed, repeat) to the seconds from submission to the validation target; None if it was missed."""
     return {
         (record.config.seed, record.repeat): seconds_to_target(record)
         for record in cell.summary.ok_records
@@ -141,7 +150,7 @@ def _saving(first: dict[tuple[int, int], float | None], own: dict[tuple[int, int
     logs = [math.log(usual / seconds) for usual, seconds in pairs if usual is not None and seconds is not None]
     if not logs or len(logs) < len(pairs):
         return None
-    if len(logs) < _FEWEST_PAIRS:
+    if len(logs) < _MIN_PAIRS:
         return LogRatio(fmean(logs), None, math.inf, "one seed: spread between seeds unknown").estimate()
     spread = variance(logs) / len(logs)
     return LogRatio(fmean(logs), spread, len(logs) - 1, f"over {len(logs)} pairs of runs").estimate()

@@ -1,4 +1,4 @@
-"""Where a cell's peak memory went, and what made it smaller at which price (pure)."""
+"""Peak memory by purpose, and which settings save memory at which cost in speed (pure)."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ BASE, WEIGHTS, OPTIMIZER, GRADIENTS = "process and libraries", "weights", "optim
 ACTIVATIONS, WORKSPACE, UNEXPLAINED = "activations", "workspace", "not explained"
 PARTS = (BASE, WEIGHTS, OPTIMIZER, GRADIENTS, ACTIVATIONS, WORKSPACE, UNEXPLAINED)
 
-# They say only when to stop, or tell runs of one cell apart.
-_UNTOLD = frozenset({"seed", "training.seeds", "data.store_texts"}) | {
+# Keys that only stop runs or tell runs of a cell apart.
+_IGNORED_KEYS = frozenset({"seed", "training.seeds", "data.store_texts"}) | {
     f"limits.{key}" for key in ("timeout_s", "max_train_s", "budget_minutes", "budget_usd")
 }
 _BATCHES = frozenset({"batch_size", "global_batch_size"})
-_STANDARD_DROPOUT = 0.1  # BERT's own, where the model's is not on the record
-_MOST_LAYERS = 1000  # more than any BERT has
+_STANDARD_DROPOUT = 0.1  # BERT's default, for records without the model's value
+_MAX_LAYERS = 1000  # more than any BERT has
 _PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
 
 @dataclass(frozen=True)
 class MemorySaving:
-    """One setting that may make a cell smaller, while all others stay.
+    """A setting that can save memory while all others stay the same.
 
     Attributes:
-        keys: Of the configuration, which may differ.
-        read: A cell's value.
-        order: Of a value: what is tried later stands higher.
-        chain: Whether each value is held against the one before it (batch sizes) or all against the first.
-        equal: What must be equal besides all other keys.
+        keys: Configuration keys that may differ.
+        read: Returns a cell's value of the setting.
+        order: Sort key of values, from the usual one to the one that saves most.
+        chain: True if each value is compared with the one before it (batch sizes), False if all with the first.
+        equal: Returns what else must be equal.
     """
 
     name: str
@@ -56,11 +56,11 @@ class MemorySaving:
 
 @dataclass(frozen=True)
 class SavingStep:
-    """Two cells that differ in one way alone: the usual one, and the one with the way taken.
+    """Two cells that differ in one setting only: the usual cell, and the one with the memory saving.
 
     Attributes:
-        saved_bytes: Of the peak, all ranks together; below 0 where it took more.
-        time_ratio: Seconds a sample over the usual one's. Dollars a sample too: it is the same machine.
+        saved_bytes: Reduction of peak memory over all ranks; negative if it increased.
+        time_ratio: Seconds per sample / the usual cell's; the ratio of costs too, on one machine.
     """
 
     way: MemorySaving
@@ -74,11 +74,11 @@ class SavingStep:
 
 @dataclass(frozen=True)
 class OomFix:
-    """A cell that ran out of memory, and the cheapest measured one that differs from it in one way alone.
+    """A cell that ran out of memory, and the fastest successful cell that differs from it in one setting only.
 
     Attributes:
-        taken, way, value: None where no such cell ended well.
-        elsewhere: The same way between two cells that both ran: what it costs.
+        taken, way, value: That cell, its setting and value; None if there is no such cell.
+        elsewhere: The same change between two successful cells, which shows its cost.
     """
 
     lost: Priced
@@ -89,34 +89,35 @@ class OomFix:
 
 
 def split_peak(record: Record) -> dict[str, int] | None:
-    """Rank 0's peak by what it was for, in bytes and in the order of PARTS; None where nobody looked.
+    """Split rank 0's peak memory by purpose: bytes in the order of PARTS; None if the run has no breakdown.
 
-    What stood all the while (the process with its libraries, weights, optimiser state), and what a step of its own held
-    at its fullest moment; what is left of the peak is `not explained`, which is missing where the parts come to more than
-    the peak. A process that is not known is missing, and then stands in what is not explained.
+    The remainder of the peak is `not explained`; it is left out if the parts sum to more than the peak. If the memory
+    of process and libraries is unknown, it is in the remainder.
     """
     parts, peak = record.training.memory_parts if record.training is not None else None, rank_peak(record)
     if parts is None or peak is None:
         return None
-    found = explained(parts)
-    rest = peak - sum(found.values())
-    return found | ({UNEXPLAINED: rest} if rest >= 0 else {})
+    by_purpose = explained(parts)
+    rest = peak - sum(by_purpose.values())
+    return by_purpose | ({UNEXPLAINED: rest} if rest >= 0 else {})
 
 
 def explained(parts: MemoryParts) -> dict[str, int]:
-    """What these parts held at the step's fullest moment, in bytes and in the order of PARTS."""
-    found = {
+    """Return the bytes by purpose at a training step's peak, in the order of PARTS."""
+    by_purpose = {
         WEIGHTS: parts.weights_bytes - parts.unread_weights_bytes,
         OPTIMIZER: parts.optimizer_bytes,
         GRADIENTS: parts.at_peak.gradients_bytes,
         ACTIVATIONS: parts.at_peak.activations_bytes,
         WORKSPACE: parts.at_peak.workspace_bytes,
     }
-    return found if parts.base_bytes is None else {BASE: parts.base_bytes + (parts.libraries_bytes or 0), **found}
+    if parts.base_bytes is None:
+        return by_purpose
+    return {BASE: parts.base_bytes + (parts.libraries_bytes or 0), **by_purpose}
 
 
 def rank_peak(record: Record, rank: int = 0) -> int | None:
-    """One rank's own peak in bytes: of the GPU's memory as PyTorch reserved it, else of main memory."""
+    """Return a rank's peak in bytes: of the GPU memory that PyTorch reserved, or of main memory on a CPU."""
     if record.training is None or not isinstance(record.config, FineTuneConfig):
         return None
     source: MemorySource = "cuda_reserved" if record.config.on_gpu else "rss"
@@ -125,32 +126,32 @@ def rank_peak(record: Record, rank: int = 0) -> int | None:
 
 
 def split_record(cell: Priced) -> Record | None:
-    """The newest run whose peak can be split."""
+    """Return a cell's newest record with a memory breakdown; None without one."""
     return next((record for record in reversed(cell.summary.ok_records) if split_peak(record) is not None), None)
 
 
 def memory_savings(cells: Sequence[Priced]) -> list[SavingStep]:
-    """Every pair of measured cells on one machine that differ in one way alone, in the order of WAYS."""
+    """Find every pair of successful cells on one machine that differ in one setting only, in the order of WAYS."""
     return [step for way in WAYS for members in _groups(cells, way).values() for step in _steps(way, members)]
 
 
 def oom_fixes(cells: Sequence[Priced]) -> list[OomFix]:
-    """For each cell of which no run ended well, for want of memory, the cheapest way out that was measured."""
+    """Find, for each cell that ran out of memory in all runs, the fastest cell that differs in one setting only."""
     if not any(map(_ran_out, cells)):
         return []
     steps = memory_savings(cells)
-    kin: dict[CellKey, list[tuple[MemorySaving, Priced]]] = defaultdict(list)
+    similar: dict[CellKey, list[tuple[MemorySaving, Priced]]] = defaultdict(list)
     for way in WAYS:
         for members in _groups(cells, way).values():
             for lost in filter(_ran_out, members):
                 own = way.read(lost, _flat(lost))
-                near = [cell for cell in members if _measured(cell) and way.read(cell, _flat(cell)) != own]
-                kin[lost.key] += [(way, cell) for cell in near]
-    return [_rescue(cell, kin[cell.key], steps) for cell in cells if _ran_out(cell)]
+                others = [cell for cell in members if _measured(cell) and way.read(cell, _flat(cell)) != own]
+                similar[lost.key] += [(way, cell) for cell in others]
+    return [_oom_fix(cell, similar[cell.key], steps) for cell in cells if _ran_out(cell)]
 
 
-def _rescue(lost: Priced, kin: Sequence[tuple[MemorySaving, Priced]], steps: Sequence[SavingStep]) -> OomFix:
-    way, taken = max(kin, key=lambda pair: _rate(pair[1]), default=(None, None))
+def _oom_fix(lost: Priced, similar: Sequence[tuple[MemorySaving, Priced]], steps: Sequence[SavingStep]) -> OomFix:
+    way, taken = max(similar, key=lambda pair: _rate(pair[1]), default=(None, None))
     if way is None or taken is None:
         return OomFix(lost, None, None, None, None)
     value, own = way.read(taken, _flat(taken)), way.read(lost, _flat(lost))
@@ -159,7 +160,7 @@ def _rescue(lost: Priced, kin: Sequence[tuple[MemorySaving, Priced]], steps: Seq
 
 
 def _groups(cells: Sequence[Priced], way: MemorySaving) -> dict[tuple[str, ...], list[Priced]]:
-    """Cells on one machine whose configurations are equal but for the way's keys."""
+    """Group the cells on one machine whose configurations differ in the setting's keys only."""
     groups: dict[tuple[str, ...], list[Priced]] = defaultdict(list)
     for cell in cells:
         if isinstance(cell.summary.config, FineTuneConfig):
@@ -200,10 +201,10 @@ def _flat(cell: Priced) -> Mapping[str, Any]:
     return _flat_config(cell.summary.config)
 
 
-@functools.lru_cache(maxsize=2**14)  # each way to fit asks for every cell's
+@functools.lru_cache(maxsize=2**14)  # called for each setting and cell
 def _flat_config(config: Config) -> Mapping[str, Any]:
-    """A configuration as axis or `section.key` -> value, without what changes no figure."""
-    return {key: value for key, value in flat_config(config).items() if key not in _UNTOLD}
+    """Return a configuration as axis or `section.key` to value, without keys that don't change what is measured."""
+    return {key: value for key, value in flat_config(config).items() if key not in _IGNORED_KEYS}
 
 
 def _read(key: str) -> Callable[[Priced, Mapping[str, Any]], Any]:
@@ -218,8 +219,8 @@ def _dropout(cell: Priced, fields: Mapping[str, Any]) -> float:
 
 
 def _least_trained(trainable: str) -> float:
-    """Orders what is trained from all of it down to the head alone."""
-    return -math.inf if trainable == "all" else -num_trained_layers(trainable, _MOST_LAYERS)
+    """Return a sort key from training all layers down to training the head only."""
+    return -math.inf if trainable == "all" else -num_trained_layers(trainable, _MAX_LAYERS)
 
 
 def _batch(_cell: Priced, fields: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""Two sides' cells laid beside each other: which do the same work, which stand alone, in what the sides differ (pure)."""
+"""Pairs the cells of two sides: same work, cells on one side only, and differences between the sides (pure)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class UnpairedCell:
     """A cell that only one side measured.
 
     Attributes:
-        other: The other side's, where that was tried and did not end well.
+        other: The other side's cell, if it was tried and failed.
     """
 
     side: Side
@@ -31,10 +31,10 @@ class UnpairedCell:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What may be compared, and what not.
+    """Pairs to compare, and cells without a partner.
 
     Attributes:
-        notes: What a reader should know before believing any ratio, a sentence each.
+        notes: Caveats for all ratios, a sentence each.
     """
 
     pairs: tuple[tuple[Priced, Priced], ...]
@@ -51,57 +51,73 @@ def pair_cells(
     *,
     across: Iterable[str] = (),
 ) -> Pairing:
-    """Match fine-tuning cells by the hash of their configuration without seeds; what is left, by its work.
+    """Match fine-tuning cells by configuration without seeds; the rest by `work_key`.
 
-    A side of several machines is narrowed to one by a machine's id or a part of it. Only where both sides hold the same
-    machines may all stay: each is then compared with itself.
+    If both sides have the same machines, each machine is compared with itself; otherwise each side must have one.
 
     Args:
-        across: Keys of a configuration that are compared, so that cells may differ in them: `training.compile`.
+        one: Side A.
+        other: Side B.
+        machine_a: Machine id of side A, or a unique part of it; needed if A has several machines.
+        machine_b: The same for side B.
+        across: Configuration keys in which paired cells may differ, such as `training.compile`.
 
     Raises:
-        UserError: Where it is not clear which machine is meant, or nothing matches.
+        UserError: If the choice of machines is ambiguous, or there is nothing to compare.
     """
-    sides = [_chosen(one, machine_a, "A"), _chosen(other, machine_b, "B")]
+    sides = [_cells_of_machine(one, machine_a, "A"), _cells_of_machine(other, machine_b, "B")]
     ids = [{cell.summary.machine_id for cell in side} for side in sides]
     if ids[0] != ids[1]:
         _require_one(sides, ids)
     by_machine = ids[0] == ids[1]
-    pairs, left = _matched(*sides, by_machine=by_machine, ignore=("seed", *across))
+    pairs, unmatched = _match(*sides, by_machine=by_machine, ignore=("seed", *across))
     ran = tuple(pair for pair in pairs if all(_ran(cell) for cell in pair))
-    alone = [found for pair in pairs for found in _failed(*pair)]
-    alone += [UnpairedCell(side, cell, None) for side, cells in left for cell in cells if _ran(cell)]
+    alone = [unpaired for pair in pairs for unpaired in _failed_partner(*pair)]
+    alone += [UnpairedCell(side, cell, None) for side, cells in unmatched for cell in cells if _ran(cell)]
     if not ran and not alone:
         raise UserError("nothing to compare: neither side has a fine-tuning cell that ended well")
     return Pairing(ran, tuple(alone), tuple(_differences(*sides)), tuple(_notes(ran)))
 
 
-def _chosen(cells: Iterable[Priced], machine: str | None, side: Side) -> list[Priced]:
-    found = [cell for cell in cells if isinstance(cell.summary.config, FineTuneConfig)]
-    ids = sorted({cell.summary.machine_id for cell in found})
-    if not found:
+def _cells_of_machine(cells: Iterable[Priced], machine: str | None, side: Side) -> list[Priced]:
+    """Return a side's fine-tuning cells, of one machine if `machine` names it."""
+    models = [cell for cell in cells if isinstance(cell.summary.config, FineTuneConfig)]
+    ids = sorted({cell.summary.machine_id for cell in models})
+    if not models:
         raise UserError(f"{side}: no record of a fine-tuning cell was found: name a folder, file or archive of records")
     if machine is None:
-        return found
-    meant = [one for one in ids if one == machine] or [one for one in ids if machine in one]
-    if len(meant) != 1:
-        say = "stands for several" if meant else "is none"
-        raise UserError(f"{side}: machine {machine!r} {say} of those found: {', '.join(ids)}")
-    return [cell for cell in found if cell.summary.machine_id == meant[0]]
+        return models
+    matching = [name for name in ids if name == machine] or [name for name in ids if machine in name]
+    if len(matching) != 1:
+        problem = "matches several" if matching else "matches none"
+        raise UserError(f"{side}: machine {machine!r} {problem} of those found: {', '.join(ids)}")
+    return [cell for cell in models if cell.summary.machine_id == matching[0]]
 
 
 def _require_one(sides: Sequence[Sequence[Priced]], ids: Sequence[set[str]]) -> None:
-    for side, cells, found in zip("AB", sides, ids, strict=True):
-        if cells and len(found) > 1:
+    for side, cells, machine_ids in zip("AB", sides, ids, strict=True):
+        if cells and len(machine_ids) > 1:
             raise UserError(
                 f"{side} holds records of several machines: choose one by --machine-{side.lower()} or as "
-                f"PATH:MACHINE, of {', '.join(sorted(found))}"
+                f"PATH:MACHINE, of {', '.join(sorted(machine_ids))}"
             )
 
 
-def _matched(
+def _match(
     one: Sequence[Priced], other: Sequence[Priced], *, by_machine: bool, ignore: Sequence[str]
 ) -> tuple[list[tuple[Priced, Priced]], list[tuple[Side, list[Priced]]]]:
+    """Pair cells that are unique on their side.
+
+    Args:
+        one: Side A.
+        other: Side B.
+        by_machine: Pair cells of one machine only.
+        ignore: Configuration keys that may differ.
+
+    Returns:
+        The pairs, and each side's cells without a partner.
+    """
+
     def exact(cell: Priced) -> Hashable:
         return machine(cell), hash_config(cell.summary.config, ignore=ignore)
 
@@ -113,30 +129,30 @@ def _matched(
         return cell.summary.machine_id if by_machine else None
 
     pairs: list[tuple[Priced, Priced]] = []
-    mine, theirs = list(one), list(other)
+    rest_a, rest_b = list(one), list(other)
     for key in (exact, same_work):
-        groups = _grouped(mine, key), _grouped(theirs, key)
-        # One of a kind on each side: of a machine's CPU and GPU cell it is not clear which is meant.
+        groups = _group(rest_a, key), _group(rest_b, key)
+        # A key with several cells on a side, such as CPU and GPU, would be ambiguous.
         shared = [name for name, cells in groups[0].items() if len(cells) == len(groups[1].get(name, ())) == 1]
         pairs += [(groups[0][name][0], groups[1][name][0]) for name in shared]
-        done = set(shared)
-        mine, theirs = ([cell for cell in cells if key(cell) not in done] for cells in (mine, theirs))
-    return pairs, [("A", mine), ("B", theirs)]
+        paired = set(shared)
+        rest_a, rest_b = ([cell for cell in cells if key(cell) not in paired] for cells in (rest_a, rest_b))
+    return pairs, [("A", rest_a), ("B", rest_b)]
 
 
-def _grouped(cells: Iterable[Priced], key: Callable[[Priced], Hashable]) -> dict[Hashable, list[Priced]]:
-    found: dict[Hashable, list[Priced]] = defaultdict(list)
+def _group(cells: Iterable[Priced], key: Callable[[Priced], Hashable]) -> dict[Hashable, list[Priced]]:
+    groups: dict[Hashable, list[Priced]] = defaultdict(list)
     for cell in cells:
-        found[key(cell)].append(cell)
-    return found
+        groups[key(cell)].append(cell)
+    return groups
 
 
 def _ran(cell: Priced) -> bool:
     return cell.summary.samples_per_s is not None
 
 
-def _failed(one: Priced, other: Priced) -> Iterator[UnpairedCell]:
-    """Of a pair where not both ran: the one that did."""
+def _failed_partner(one: Priced, other: Priced) -> Iterator[UnpairedCell]:
+    """Yield the successful cell of a pair in which the other failed."""
     if _ran(one) and not _ran(other):
         yield UnpairedCell("A", one, other)
     elif _ran(other) and not _ran(one):
@@ -144,23 +160,23 @@ def _failed(one: Priced, other: Priced) -> Iterator[UnpairedCell]:
 
 
 def _differences(one: Sequence[Priced], other: Sequence[Priced]) -> Iterator[Difference]:
-    """What differs between the sides, named A and B instead of by machine: both may be one machine at two times."""
+    """Yield the differences between the sides, named A and B because both may be one machine at two times."""
     sides: dict[Side, Sequence[Priced]] = {"A": one, "B": other}
     for key, read in _FACTS:
         values: dict[str, dict[str, None]] = defaultdict(dict)
         sets = [{fact for record in _records(cells) if (fact := read(record))} for cells in sides.values()]
-        for side, found in zip(sides, sets, strict=True):
-            for value in sorted(found):
+        for side, facts in zip(sides, sets, strict=True):
+            for value in sorted(facts):
                 values[value][side] = None
         if sets[0] != sets[1] and all(sets):
             yield Difference(
-                key, tuple(Value(value, tuple(which)) for value, which in values.items()), len(one) + len(other)
+                key, tuple(Value(value, tuple(names)) for value, names in values.items()), len(one) + len(other)
             )
     named = [replace(cell.summary, machine_id=side) for side, cells in sides.items() for cell in cells]
     yield from differences(named)
 
 
-# Same id, another host: of one type, but not the same computer.
+# Two hosts can share a machine id: they are of one type, but different computers.
 _FACTS: tuple[tuple[str, Callable[[Record], str | None]], ...] = (
     ("machine", lambda record: record.machine.id),
     ("host", lambda record: record.machine.host and record.machine.host[:8]),

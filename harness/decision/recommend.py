@@ -1,11 +1,11 @@
-"""Which measured configuration to rent for a target, a deadline and a budget (pure)."""
+"""Recommends measured configurations for a target accuracy, a deadline and a budget (pure)."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.analysis.estimate import Estimate, intervals_disjoint, value_of
 from harness.analysis.summary import most_common_test_set
@@ -16,13 +16,13 @@ from harness.schema.assumptions import Assumptions
 
 @dataclass(frozen=True)
 class UnmetRequirement:
-    """What one demand ruled out.
+    """A requirement, and the cells that miss it.
 
     Attributes:
-        demand: In words.
-        num_cells: That fail it; a cell may fail several.
-        nearest: The one that misses it by least, of those that miss nothing else where there are any.
-        nearest_value: Its figure, in the demand's unit; None where it has none.
+        demand: The requirement, as text.
+        num_cells: Number of cells that miss it; a cell may miss several requirements.
+        nearest: The cell that misses it by the least; cells that miss no other requirement come first.
+        nearest_value: That cell's figure in `unit`; None if it has none.
         unit: `accuracy`, `s`, `usd` or `bytes`.
     """
 
@@ -35,10 +35,11 @@ class UnmetRequirement:
 
 @dataclass(frozen=True)
 class Recommended:
-    """One recommendation.
+    """One recommended cell.
 
     Attributes:
-        level: Others that fulfil all and can't be told from it in what it was chosen for.
+        role: `cheapest`, `fastest` or `balanced`.
+        level: Other qualifying cells without a significant difference in cost (or time, for the fastest).
     """
 
     role: str
@@ -48,14 +49,14 @@ class Recommended:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The answer.
+    """The recommended cells, and why others were ruled out.
 
     Attributes:
-        choices: Cheapest, fastest and balanced; empty where nothing measured fulfils all demands.
-        num_measured: Fine-tuning cells that ended well, on the test set that most of them share.
-        num_elsewhere: Left out because they were judged on another test set.
-        not_measured: How often cells ended otherwise, by outcome.
-        baselines: Cells that need no fine-tuning and fulfil the demands too.
+        choices: Cheapest, fastest and balanced; empty if no cell meets all requirements.
+        num_measured: Number of successful fine-tuning cells on the most common test set.
+        num_elsewhere: Skipped: evaluated on a different test set.
+        not_measured: Number of failed cells by outcome.
+        baselines: Baselines that meet the requirements without fine-tuning.
     """
 
     asked: Requirements
@@ -69,10 +70,10 @@ class Recommendation:
 
 
 def recommend(cells: Sequence[Priced], asked: Requirements, assumed: Assumptions) -> Recommendation:
-    """The cheapest, the fastest and a balanced choice of the cells that fulfil every demand by their value.
+    """Recommend the cheapest, the fastest and a balanced cell of those whose values meet every requirement.
 
-    Balanced is, of those that no other beats in both cost and time, the one nearest to the ideal of the least cost and
-    the least time, by the distance of the logarithms: a factor in money counts as much as the same factor in time.
+    The balanced cell is the one nearest to (lowest cost, shortest time) by the distance of logarithms, so that a factor
+    in cost counts as much as the same factor in time.
     """
     measured = [cell for cell in cells if cell.summary.kind == "fine_tune" and cell.summary.num_ok]
     test_set = most_common_test_set(cell.summary for cell in measured)
@@ -83,11 +84,11 @@ def recommend(cells: Sequence[Priced], asked: Requirements, assumed: Assumptions
         if cell.summary.kind == "baseline" and cell.summary.num_ok and cell.summary.test_sha256 == test_set
     ]
     demands = parse_requirements(asked)
-    good = [_judged(one, demands) for one in candidates if all(demand.fulfilled(one) for demand in demands)]
+    qualifying = [_with_doubts(one, demands) for one in candidates if all(demand.fulfilled(one) for demand in demands)]
     return Recommendation(
         asked=asked,
-        choices=tuple(_choices(good)),
-        num_qualifying=len(good),
+        choices=tuple(_choices(qualifying)),
+        num_qualifying=len(qualifying),
         num_measured=len(candidates),
         ruled_out=tuple(_ruled_out(demand, demands, candidates) for demand in demands),
         num_elsewhere=len(measured) - len(candidates),
@@ -100,9 +101,10 @@ def recommend(cells: Sequence[Priced], asked: Requirements, assumed: Assumptions
     )
 
 
-def _judged(one: Candidate, demands: Sequence[Requirement]) -> Candidate:
-    unsure = tuple(words for demand in demands if (words := demand.unsure(one)) is not None)
-    return Candidate(one.cell, one.usd, one.waited_s, one.gpu_peak_bytes, unsure)
+def _with_doubts(one: Candidate, demands: Sequence[Requirement]) -> Candidate:
+    """Add the requirements that the candidate's intervals leave uncertain."""
+    unsure = tuple(doubt for demand in demands if (doubt := demand.unsure(one)) is not None)
+    return replace(one, unsure=unsure)
 
 
 def _ruled_out(
@@ -117,25 +119,25 @@ def _ruled_out(
     return UnmetRequirement(demand.words, len(failing), nearest, value, demand.unit)
 
 
-def _choices(good: Sequence[Candidate]) -> list[Recommended]:
-    """Without dollars there is no cheapest and no balance; without seconds no fastest."""
-    found = []
+def _choices(qualifying: Sequence[Candidate]) -> list[Recommended]:
+    """Choose for each role; cheapest and balanced need a price, fastest and balanced a time."""
+    choices = []
     for role, read in (("cheapest", _usd), ("fastest", _waited)):
-        known = [one for one in good if read(one) is not None]
+        known = [one for one in qualifying if read(one) is not None]
         first = min(known, key=lambda one: value_of(read(one)) or 0.0, default=None)
         if first is not None:
-            found.append(Recommended(role, first, _level(first, known, read)))
-    both = [one for one in good if one.usd is not None and one.waited_s is not None]
+            choices.append(Recommended(role, first, _level(first, known, read)))
+    both = [one for one in qualifying if one.usd is not None and one.waited_s is not None]
     if both:
         middle = balanced([(value_of(one.usd) or 0.0, value_of(one.waited_s) or 0.0) for one in both])
-        found.append(Recommended("balanced", both[middle], ()))
-    return found
+        choices.append(Recommended("balanced", both[middle], ()))
+    return choices
 
 
 def balanced(points: Sequence[tuple[float, float]]) -> int:
-    """Index of the point nearest to (least cost, least time) by logarithms; of two as near, the cheaper.
+    """Return the index of the point nearest to (lowest cost, shortest time) by logarithms; the cheaper of equally near ones.
 
-    Such a point is always on the front: one that beats it in both would be nearer.
+    That point is Pareto-optimal: a point that beats it in both would be nearer.
     """
     least_usd, least_s = min(usd for usd, _ in points), min(seconds for _, seconds in points)
 
@@ -152,10 +154,13 @@ def _log_ratio(value: float, least: float) -> float:
 def _level(
     first: Candidate, known: Sequence[Candidate], read: Callable[[Candidate], Estimate | None]
 ) -> tuple[Candidate, ...]:
-    mine = read(first)
+    """Return the candidates without a significant difference to the first."""
+    best = read(first)
     others = [(one, read(one)) for one in known if one is not first]
     return tuple(
-        one for one, found in others if mine is not None and found is not None and not intervals_disjoint(mine, found)
+        one
+        for one, estimate in others
+        if best is not None and estimate is not None and not intervals_disjoint(best, estimate)
     )
 
 

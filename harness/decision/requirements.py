@@ -1,4 +1,4 @@
-"""What a choice must fulfil, and whether a measured cell does (pure)."""
+"""The user's requirements on a configuration, and whether a measured cell meets them (pure)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.analysis.estimate import Estimate
 from harness.errors import UserError
-from harness.pricing import cost
+from harness.pricing import durations
 from harness.pricing.cost import Priced
 from harness.schema.assumptions import Assumptions
 
@@ -19,13 +19,13 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a choice must fulfil; None where nothing was asked.
+    """The user's requirements; None for one that is not set.
 
     Attributes:
-        target_accuracy: On the test set.
-        deadline_s: From the order of a machine to the end of the run.
-        budget_usd: Of one run, as it is billed.
-        gpu_memory_bytes: Of one GPU; a cell on a CPU needs none.
+        target_accuracy: Lowest accuracy on the test set.
+        deadline_s: Longest time from ordering a machine to the end of the run.
+        budget_usd: Highest billed cost of a run.
+        gpu_memory_bytes: Memory of a GPU; CPU cells need none.
     """
 
     target_accuracy: float | None = None
@@ -36,13 +36,13 @@ class Requirements:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A measured cell with what it is judged by.
+    """A measured cell with the figures that requirements refer to.
 
     Attributes:
-        usd: One run as it is billed (`Priced.usd_billed`).
-        waited_s: See `cost.waited_seconds`.
-        gpu_peak_bytes: Of the fullest GPU; 0 on a CPU, None where it was not read.
-        unsure: Where an end of an interval misses what its value fulfils, in words.
+        usd: Billed cost of a run (`Priced.usd_billed`).
+        waited_s: Turnaround time (`durations.turnaround_seconds`).
+        gpu_peak_bytes: Highest peak of any GPU; 0 on a CPU, None if not measured.
+        unsure: Requirements that the value meets and an end of its interval misses, as text.
     """
 
     cell: Priced
@@ -54,7 +54,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Requirement:
-    """One of them: `read` gives the figure; it is fulfilled from `bound` on where `least`, else up to it."""
+    """A requirement on one figure: value >= bound if `least`, else value <= bound."""
 
     words: str
     unit: str
@@ -63,34 +63,34 @@ class Requirement:
     read: Callable[[Candidate], Estimate | None]
 
     def missed_by(self, one: Candidate) -> float | None:
-        """How far a cell misses it, as a share of the bound: 0 or less where it is fulfilled; None without a figure."""
-        found = self.read(one)
-        if found is None:
+        """Return how far a cell misses the bound, relative to it; 0 or less if it meets it, None without a figure."""
+        figure = self.read(one)
+        if figure is None:
             return None
-        return (self.bound - found.value) / self.bound if self.least else (found.value - self.bound) / self.bound
+        return (self.bound - figure.value) / self.bound if self.least else (figure.value - self.bound) / self.bound
 
     def fulfilled(self, one: Candidate) -> bool:
-        """Whether the value fulfils it; one that is not known does not."""
+        """Return True if the cell has the figure and its value meets the requirement."""
         missed = self.missed_by(one)
         return missed is not None and missed <= 0
 
     def unsure(self, one: Candidate) -> str | None:
-        """What an interval says against a value that fulfils it."""
-        found = self.read(one)
-        end = None if found is None else found.low if self.least else found.high
+        """Describe how the figure's interval crosses the bound; None if it doesn't."""
+        figure = self.read(one)
+        end = None if figure is None else figure.low if self.least else figure.high
         if end is None or (end >= self.bound if self.least else end <= self.bound):
             return None
         return f"the interval of its {self.unit_word} reaches {'below' if self.least else 'above'} {self.words}"
 
     @property
     def unit_word(self) -> str:
-        """What the figure is, in a word."""
+        """The figure's name."""
         return {"accuracy": "accuracy", "s": "time", "usd": "cost", "bytes": "memory"}[self.unit]
 
 
 def candidate_of(cell: Priced, assumed: Assumptions) -> Candidate:
-    """What a cell is judged by."""
-    waited = cost.waited_seconds(cell.summary, cell.price, assumed.prices)
+    """Collect the figures of a cell that requirements refer to."""
+    waited = durations.turnaround_seconds(cell.summary, cell.price, assumed.prices)
     return Candidate(cell, cell.usd_billed, waited, _gpu_peak(cell))
 
 
@@ -108,24 +108,26 @@ def _gpu_peak(cell: Priced) -> int | None:
 
 
 def parse_requirements(asked: Requirements) -> list[Requirement]:
-    """What was asked, in the order in which it is told."""
-    found = []
+    """Return the requirements that are set, in the order in which they are shown."""
+    demands = []
     if asked.target_accuracy is not None:
         words = f"the target accuracy of {asked.target_accuracy:g}"
-        found.append(Requirement(words, "accuracy", asked.target_accuracy, True, lambda one: one.cell.summary.accuracy))
+        demands.append(
+            Requirement(words, "accuracy", asked.target_accuracy, True, lambda one: one.cell.summary.accuracy)
+        )
     if asked.deadline_s is not None:
-        found.append(
+        demands.append(
             Requirement(
                 f"the deadline of {_time(asked.deadline_s)}", "s", asked.deadline_s, False, lambda one: one.waited_s
             )
         )
     if asked.budget_usd is not None:
         words = f"the budget of {asked.budget_usd:g} USD a run"
-        found.append(Requirement(words, "usd", asked.budget_usd, False, lambda one: one.usd))
+        demands.append(Requirement(words, "usd", asked.budget_usd, False, lambda one: one.usd))
     if asked.gpu_memory_bytes is not None:
         words = f"the GPU memory of {asked.gpu_memory_bytes / _GIB:g} GiB"
-        found.append(Requirement(words, "bytes", asked.gpu_memory_bytes, False, _memory))
-    return found
+        demands.append(Requirement(words, "bytes", asked.gpu_memory_bytes, False, _memory))
+    return demands
 
 
 def _memory(one: Candidate) -> Estimate | None:
@@ -140,10 +142,10 @@ def _time(seconds: float) -> str:
 
 
 def parse_duration(text: str, option: str) -> float:
-    """Seconds of `2h`, `90 min`, `1h 30m` or `45s`.
+    """Parse a duration such as `2h`, `90 min`, `1h 30m` or `45s` into seconds.
 
     Raises:
-        UserError: When it is none of these, or nothing.
+        UserError: If the text is not a duration above 0.
     """
     squeezed = " ".join(text.split())
     parts = _DURATION.findall(squeezed)

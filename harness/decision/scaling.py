@@ -1,4 +1,4 @@
-"""Priced cells to scaling series: what more devices gain, and what that costs (pure)."""
+"""Scaling series: speed-up, efficiency and cost of using more devices (pure)."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from harness.analysis.summary import Summary
 from harness.pricing.cost import Priced
 from harness.schema.cells import Device, FineTuneConfig, hash_config
 
-# What the cells of one series may differ in.
-_FREE = ("seed", "device", "batch_size", "global_batch_size")
-_ONE = Estimate(1.0, None, None, "the base that the others are held against")
+# Keys in which the cells of one series may differ.
+_FREE_KEYS = ("seed", "device", "batch_size", "global_batch_size")
+_ONE = Estimate(1.0, None, None, "the base that the others are held against")  # shown on the page
 
 Kind = Literal["strong", "weak"]
 
 
 @dataclass(frozen=True)
 class ScalingPoint:
-    """A series at one number of devices; the base is the series' smallest, as a rule one device.
+    """One number of devices in a series, compared with the base: the series' smallest number, usually one device.
 
     Attributes:
-        device_batch_size: Examples of one device and micro-batch.
-        global_batch_size: Examples an update, over all devices.
-        speed_up: Throughput over the base's: strong and weak alike, samples are samples.
-        efficiency: Speed-up over what the devices would give at best, (devices / the base's devices).
-        cost_ratio: Dollars a sample over the base's, the whole machine paid for by the hour: 1 / speed_up.
-        share_cost_ratio: The same at the price of the GPUs in use alone: 1 / efficiency; None on a CPU.
-        cost: `less` or `more` a sample than the base, or `level`: their intervals overlap, or one has none.
-        communication_fraction: See `communication_fraction`.
+        device_batch_size: Examples per device and micro-batch.
+        global_batch_size: Examples per update over all devices.
+        speed_up: Throughput / the base's throughput.
+        efficiency: Speed-up / (devices / the base's devices).
+        cost_ratio: Cost per sample / the base's, with the whole machine paid for: 1 / speed_up.
+        share_cost_ratio: Cost ratio at the price of the GPUs in use only: 1 / efficiency; None on a CPU.
+        cost: `less` or `more` per sample than the base, or `level` without a significant difference.
+        communication_fraction: See the function `communication_fraction`.
     """
 
     cell: Priced
@@ -50,11 +50,11 @@ class ScalingPoint:
 
 @dataclass(frozen=True)
 class Series:
-    """Cells on one machine that differ in the number of devices and in batch alone, fewest devices first.
+    """Cells on one machine that differ only in the number of devices and in batch size, fewest devices first.
 
     Attributes:
-        kind: `strong`: one global batch, shared out among more devices. `weak`: one batch a device.
-        batch_size: That global or per-device batch.
+        kind: `strong`: constant global batch, split among the devices; `weak`: constant batch per device.
+        batch_size: The constant batch size.
     """
 
     kind: Kind
@@ -64,7 +64,7 @@ class Series:
 
     @property
     def base(self) -> ScalingPoint:
-        """What the others are held against."""
+        """The point that the others are compared with."""
         return self.points[0]
 
     @property
@@ -74,21 +74,18 @@ class Series:
 
 
 def scaling_series(cells: Sequence[Priced]) -> list[Series]:
-    """Every series with two numbers of devices or more, in the cells' order, strong before weak."""
+    """Find every series with at least two numbers of devices, in the cells' order, strong before weak."""
     groups: dict[tuple[str, str, str], list[Priced]] = defaultdict(list)
     for cell in cells:
         config = cell.summary.config
         if isinstance(config, FineTuneConfig) and num_devices(cell.summary) and cell.summary.samples_per_s is not None:
             kind = Device.parse(config.device).kind
-            groups[cell.summary.machine_id, kind, hash_config(config, ignore=_FREE)].append(cell)
+            groups[cell.summary.machine_id, kind, hash_config(config, ignore=_FREE_KEYS)].append(cell)
     return [series for members in groups.values() for kind in ("strong", "weak") for series in _series(members, kind)]
 
 
 def num_devices(summary: Summary) -> int | None:
-    """Devices that the newest run used, one a rank; None where none ended well.
-
-    Several ranks on one GPU are no several devices: None too.
-    """
+    """Return how many devices the newest run used, one per rank; None if no run succeeded or ranks shared a GPU."""
     run = next((record for record in reversed(summary.ok_records) if record.training is not None), None)
     if run is None or run.training is None or not isinstance(summary.config, FineTuneConfig):
         return None
@@ -97,33 +94,33 @@ def num_devices(summary: Summary) -> int | None:
 
 
 def communication_fraction(summary: Summary) -> float | None:
-    """Share of a forward and backward pass that waits for all-reduce: what it does not hide behind computing.
+    """Return the share of a forward and backward pass spent waiting for all-reduce, beyond what computing overlaps.
 
-    (median s with all-reduce - median s without) / median s with it, mean of the runs. Noise may put it below 0,
-    where nothing waits: then 0. None where no run measured it.
+    (median s with all-reduce - median s without) / median s with all-reduce, mean of the runs. Values below 0 are
+    noise and become 0. None if no run measured it.
     """
-    found = []
+    fractions = []
     for record in summary.ok_records:
         timed = record.training.communication if record.training is not None else None
         if timed is not None and timed.sync_s and timed.no_sync_s:
-            found.append(1 - median(timed.no_sync_s) / median(timed.sync_s))
-    return max(0.0, fmean(found)) if found else None
+            fractions.append(1 - median(timed.no_sync_s) / median(timed.sync_s))
+    return max(0.0, fmean(fractions)) if fractions else None
 
 
 def several_gpus_ran(cells: Sequence[Priced]) -> bool:
-    """Whether any run of these trained well with DDP over two GPUs or more."""
+    """Return True if any cell trained successfully on at least two GPUs."""
     return any(cell.summary.config.on_gpu and (num_devices(cell.summary) or 0) > 1 for cell in cells)
 
 
 def best_cost(series: Series) -> ScalingPoint:
-    """The number of devices with the fewest dollars a sample that is clearly less than the base's; else the base."""
+    """Return the point with the lowest cost per sample that is significantly below the base's; else the base."""
     cheaper = [point for point in series.more if point.cost == "less"]
     return min(cheaper, key=lambda point: point.cost_ratio.value, default=series.base)
 
 
 def _series(members: Sequence[Priced], kind: Kind) -> list[Series]:
     by_batch: dict[int, dict[int, Priced]] = defaultdict(dict)
-    # Of two cells with the same devices and batch, the one without DDP, else the newest, is shown.
+    # The last of several cells with the same devices and batch wins: the one without DDP, else the newest.
     for cell in sorted(members, key=_preference):
         devices, device_batch, global_batch = _sizes(cell)
         shared = global_batch if kind == "strong" else device_batch
@@ -141,7 +138,7 @@ def _preference(cell: Priced) -> tuple[bool, float]:
 
 
 def _sizes(cell: Priced) -> tuple[int, int | None, int]:
-    """Devices, batch a device (None where the devices' differ), global batch."""
+    """Return the number of devices, the batch per device (None if it differs between devices) and the global batch."""
     config, devices = _config(cell), num_devices(cell.summary) or 1
     whole = cell.summary.global_batch_size or config.global_batch(devices)
     each = config.device_batch(devices)
@@ -182,17 +179,17 @@ def _times(estimate: Estimate, factor: float) -> Estimate:
 
 
 def _inverse(estimate: Estimate) -> Estimate:
-    """1 / estimate; the interval's ends change places."""
+    """Return 1 / estimate, with the interval's ends swapped."""
     low = None if estimate.high is None else 1 / estimate.high
     high = None if not estimate.low else 1 / estimate.low
     return Estimate(1 / estimate.value, low, high, estimate.basis)
 
 
 def _rate(cell: Priced) -> Estimate:
-    assert cell.summary.samples_per_s is not None  # noqa: S101 - scaling_series takes no others
+    assert cell.summary.samples_per_s is not None  # noqa: S101 - scaling_series leaves out all others
     return cell.summary.samples_per_s
 
 
 def _config(cell: Priced) -> FineTuneConfig:
-    assert isinstance(cell.summary.config, FineTuneConfig)  # noqa: S101 - scaling_series takes no others
+    assert isinstance(cell.summary.config, FineTuneConfig)  # noqa: S101 - scaling_series leaves out all others
     return cell.summary.config

@@ -1,4 +1,4 @@
-"""Cells of several machines in one table: the same work side by side, and who leads in what (pure)."""
+"""Compares machines: cells with the same work side by side, and the leading machine by each figure (pure)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from harness.analysis.estimate import Estimate, intervals_disjoint
 from harness.analysis.summarize import summarize
 from harness.analysis.throughput import HostSpread, host_spread
 from harness.decision.differences import Work, slice_words, work_key
-from harness.pricing import cost
+from harness.errors import Unavailable
+from harness.pricing import cost, durations
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.schema.assumptions import Assumptions
@@ -18,18 +19,18 @@ from harness.schema.cells import FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
 
-_LEAST_TYPES = 2
+_MIN_TYPES = 2
 
 
 @dataclass(frozen=True)
 class MachineType:
-    """One kind of machine: hosts with one id, or with one instance type that was stated or detected.
+    """Hosts that count as one machine: those with one id, or with one stated or detected instance type.
 
     Attributes:
-        machine_ids: Several where hosts of one instance type are not built alike.
-        machine: Of its newest record.
-        slice: What part of the machine it is; None for all of it.
-        num_hosts: That are told apart; 1 where they are not.
+        machine_ids: Several if hosts of one instance type have different hardware.
+        machine: The newest record's machine.
+        slice: The part of the machine that was measured, as text; None for all of it.
+        num_hosts: Number of known hosts; 1 if hosts are unknown.
     """
 
     machine_ids: tuple[str, ...]
@@ -42,24 +43,24 @@ class MachineType:
 
 @dataclass(frozen=True)
 class ComparedCell:
-    """The same work on every type: one that ran it, could not run it (`num_ok` 0), or was not asked to (None)."""
+    """The same work on every machine type; None for a type on which it was not tried."""
 
     squares: tuple[Priced | None, ...]
 
     @property
     def measured(self) -> tuple[Priced, ...]:
-        """Those with a speed."""
+        """The cells with a throughput."""
         return tuple(cell for cell in self.squares if cell is not None and _ran(cell))
 
     @property
     def example(self) -> Priced:
-        """One that stands for the work."""
+        """A measured cell that represents the work."""
         return self.measured[0]
 
 
 @dataclass(frozen=True)
 class MachineFigure:
-    """What machines are ranked by; `most` is better for a speed, the least for an amount."""
+    """A figure that machines are ranked by; `most` if the highest value is best, as for a speed."""
 
     key: str
     read: Callable[[Priced], Estimate | None]
@@ -72,12 +73,12 @@ PER_1000 = MachineFigure("per_1000", lambda cell: cell.usd_per_1000_samples)
 
 @dataclass(frozen=True)
 class Ranking:
-    """Each type's best cell by one figure, and what may be said of them.
+    """Each type's best cell by one figure, and the ranking of the types.
 
     Attributes:
-        best: By type; None where none of its cells has the figure.
-        first: The type with the best value; None where fewer than two have one.
-        level: Types whose interval meets that of the first, or that can't be told for want of an interval.
+        best: Best cell of each type; None if none of its cells has the figure.
+        first: Index of the type with the best value; None if fewer than two types have one.
+        level: Indices of types without a significant difference to the first.
     """
 
     figure: MachineFigure
@@ -86,20 +87,21 @@ class Ranking:
     level: tuple[int, ...]
 
     def estimate(self, index: int) -> Estimate | None:
-        """A type's figure."""
+        """Return a type's figure."""
         cell = self.best[index]
         return None if cell is None else self.figure.read(cell)
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """The machines of a report.
+    """The machine types of a report.
 
     Attributes:
-        lines: Work that was tried on two types or more and ended well on one at least.
-        rankings: Over the lines that two types or more measured, the head alone left out where the whole was trained.
-        num_alone: Cells that were measured on one type, and tried on no other.
-        deadline_s: From the order of a machine to the end of a run.
+        lines: Work that was tried on at least two types and succeeded on at least one.
+        rankings: Rankings over `ranked`.
+        num_alone: Number of cells that were measured on one type and tried on no other.
+        deadline_s: Seconds from ordering a machine to the end of a run.
+        is_pooled: True if a square pools cells of several machines, and so is no cell of the report.
     """
 
     types: tuple[MachineType, ...]
@@ -107,50 +109,53 @@ class SideBySide:
     rankings: tuple[Ranking, ...]
     num_alone: int
     deadline_s: float | None
+    is_pooled: bool
 
     @property
     def shared(self) -> tuple[ComparedCell, ...]:
-        """The lines that can be compared: two types or more measured them."""
-        return tuple(line for line in self.lines if len(line.measured) >= _LEAST_TYPES)
+        """The lines that at least two types measured."""
+        return tuple(line for line in self.lines if len(line.measured) >= _MIN_TYPES)
 
     @property
     def ranked(self) -> tuple[ComparedCell, ...]:
-        """The lines that machines are ranked over."""
-        return _ranked(self.lines)
+        """The lines that the rankings cover."""
+        return _ranked_lines(self.lines)
 
 
 def side_by_side(
     cells: Sequence[Priced], assumed: Assumptions, *, deadline_s: float | None = None
 ) -> SideBySide | None:
-    """Lay the machines of these cells side by side; None unless there are two types or more."""
+    """Compare the machine types of these cells; None unless there are at least two."""
     types = machine_types(cells)
-    if len(types) < _LEAST_TYPES:
+    if len(types) < _MIN_TYPES:
         return None
-    place = {machine_id: index for index, one in enumerate(types) for machine_id in one.machine_ids}
-    found: dict[Work, dict[int, list[Priced]]] = defaultdict(lambda: defaultdict(list))
+    type_index = {machine_id: index for index, kind in enumerate(types) for machine_id in kind.machine_ids}
+    cells_by_work: dict[Work, dict[int, list[Priced]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         if isinstance(cell.summary.config, FineTuneConfig):
-            found[work_key(cell.summary.config)][place[cell.summary.machine_id]].append(cell)
+            cells_by_work[work_key(cell.summary.config)][type_index[cell.summary.machine_id]].append(cell)
     lines = [
         ComparedCell(tuple(_square(by_type[i], assumed) if i in by_type else None for i in range(len(types))))
-        for by_type in found.values()
+        for by_type in cells_by_work.values()
     ]
-    tried = [line for line in lines if sum(cell is not None for cell in line.squares) >= _LEAST_TYPES]
+    tried = [line for line in lines if sum(cell is not None for cell in line.squares) >= _MIN_TYPES]
     kept = tuple(line for line in tried if line.measured)
+    by_key = {cell.key: cell for cell in cells}
     return SideBySide(
         types=types,
         lines=kept,
         rankings=tuple(_rank(figure, kept, len(types)) for figure in _figures(assumed, deadline_s)),
         num_alone=sum(1 for line in lines if len(line.measured) == 1 and line not in tried),
         deadline_s=deadline_s,
+        is_pooled=any(by_key[cell.key] is not cell for line in kept for cell in line.squares if cell is not None),
     )
 
 
 def machine_types(cells: Sequence[Priced]) -> tuple[MachineType, ...]:
-    """Kinds of machine in order of first appearance."""
+    """Group the cells' machines into types, in order of first appearance."""
     groups: dict[tuple[str | None, ...], list[Priced]] = {}
     for cell in cells:
-        groups.setdefault(_kind(cell), []).append(cell)
+        groups.setdefault(_type_key(cell), []).append(cell)
     types = []
     for members in groups.values():
         records = [record for cell in members for record in cell.summary.records]
@@ -169,14 +174,14 @@ def machine_types(cells: Sequence[Priced]) -> tuple[MachineType, ...]:
 
 
 def hosts_of(cell: Priced) -> HostSpread | None:
-    """The spread between the hosts of one square."""
+    """Return the spread between the hosts of a cell."""
     return host_spread(cell.summary.records)
 
 
-def _kind(cell: Priced) -> tuple[str | None, ...]:
-    """An instance type that was stated or detected, with what part of it was measured; else the machine's id.
+def _type_key(cell: Priced) -> tuple[str | None, ...]:
+    """Return the stated or detected instance type and the measured part of it; else the machine's id.
 
-    Of own hardware every machine has the same name, which makes them no type.
+    Own machines count by id, because they all have the same instance name.
     """
     price = cell.price
     if price is None or price.instance is None or price.basis not in ("stated", "detected") or price.plan == "own":
@@ -186,7 +191,7 @@ def _kind(cell: Priced) -> tuple[str | None, ...]:
 
 
 def _square(members: Sequence[Priced], assumed: Assumptions) -> Priced:
-    """One type's cell: what ran before what did not, the GPU's before the CPU's, and hosts of one instance type as one."""
+    """Choose a type's cell: successful before failed, GPU before CPU; equal ones of several machines are pooled."""
 
     def preference(cell: Priced) -> tuple[bool, bool]:
         return cell.summary.samples_per_s is None, _device(cell) != "gpu"
@@ -197,17 +202,17 @@ def _square(members: Sequence[Priced], assumed: Assumptions) -> Priced:
 
 
 def _pooled(members: Sequence[Priced], assumed: Assumptions) -> Priced:
-    """Machines with ids of their own but one instance type, summarised as hosts of one machine."""
+    """Summarise machines with different ids but one instance type as hosts of one machine."""
     first = members[0]
     machine_id = first.summary.machine_id
-    runs = [_renamed(record, machine_id) for cell in members for record in cell.summary.records]
+    runs = [_with_machine_id(record, machine_id) for cell in members for record in cell.summary.records]
     (summary, *_) = summarize(runs)
-    found = first.price or first.missing or "no price was found"
-    (pooled,) = cost.price([summary], lambda _summary: found, assumed)
+    price = first.price or Unavailable(first.missing or "no price was found")
+    (pooled,) = cost.price([summary], lambda _summary: price, assumed)
     return pooled
 
 
-def _renamed(record: Record, machine_id: str) -> Record:
+def _with_machine_id(record: Record, machine_id: str) -> Record:
     machine = record.machine.model_copy(update={"id": machine_id})
     return record.model_copy(update={"machine": machine})
 
@@ -218,7 +223,7 @@ def _device(cell: Priced) -> str:
 
 def _figures(assumed: Assumptions, deadline_s: float | None) -> list[MachineFigure]:
     def in_time(cell: Priced) -> Estimate | None:
-        seconds = cost.waited_seconds(cell.summary, cell.price, assumed.prices)
+        seconds = durations.turnaround_seconds(cell.summary, cell.price, assumed.prices)
         late = seconds is None or deadline_s is None or seconds.value > deadline_s
         return None if late else cell.usd_billed
 
@@ -231,41 +236,44 @@ def _figures(assumed: Assumptions, deadline_s: float | None) -> list[MachineFigu
     return figures if deadline_s is None else [*figures, MachineFigure("in_time", in_time)]
 
 
-def _ranked(lines: Iterable[ComparedCell]) -> tuple[ComparedCell, ...]:
-    shared = tuple(line for line in lines if len(line.measured) >= _LEAST_TYPES)
-    # Training the head alone is other work: quick and cheap, and often good for nothing.
+def _ranked_lines(lines: Iterable[ComparedCell]) -> tuple[ComparedCell, ...]:
+    shared = tuple(line for line in lines if len(line.measured) >= _MIN_TYPES)
+    # Training only the head is cheap but often inaccurate, so it doesn't decide a ranking unless it is all there is.
     whole = tuple(line for line in shared if getattr(line.example.summary.config, "trainable", "all") == "all")
     return whole or shared
 
 
 def _rank(figure: MachineFigure, lines: Iterable[ComparedCell], num_types: int) -> Ranking:
-    ranked = _ranked(lines)
+    ranked = _ranked_lines(lines)
     best = tuple(_best(figure, [line.squares[index] for line in ranked]) for index in range(num_types))
     return Ranking(figure, best, *verdict(best, figure))
 
 
 def verdict(cells: Sequence[Priced | None], figure: MachineFigure) -> tuple[int | None, tuple[int, ...]]:
-    """The place of the best of these cells, and of those that can't be told from it; none with fewer than two figures."""
-    found = {
+    """Return the index of the best cell and those of cells without a significant difference to it.
+
+    With fewer than two figures, return None and no indices.
+    """
+    estimates = {
         index: estimate
         for index, cell in enumerate(cells)
         if _ran(cell) and cell is not None and (estimate := figure.read(cell)) is not None
     }
-    if len(found) < _LEAST_TYPES:
+    if len(estimates) < _MIN_TYPES:
         return None, ()
-    first = (max if figure.most else min)(found, key=lambda index: found[index].value)
+    first = (max if figure.most else min)(estimates, key=lambda index: estimates[index].value)
     return first, tuple(
-        index for index in found if index != first and not intervals_disjoint(found[first], found[index])
+        index for index in estimates if index != first and not intervals_disjoint(estimates[first], estimates[index])
     )
 
 
 def _best(figure: MachineFigure, cells: Iterable[Priced | None]) -> Priced | None:
-    found = [
+    rated = [
         (estimate.value, cell)
         for cell in cells
         if _ran(cell) and cell is not None and (estimate := figure.read(cell)) is not None
     ]
-    return (max if figure.most else min)(found, key=lambda pair: pair[0])[1] if found else None
+    return (max if figure.most else min)(rated, key=lambda pair: pair[0])[1] if rated else None
 
 
 def _ran(cell: Priced | None) -> bool:

@@ -1,4 +1,4 @@
-"""Is it worth it: the reader's value model on what was measured (pure)."""
+"""Return on investment of each model: the user's value model applied to measured accuracy and cost (pure)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BINARY = 2
 
 @dataclass(frozen=True)
 class WrongAnswers:
-    """Shares of all examples; `positive` is the second label."""
+    """False positives and negatives as shares of all examples; `positive` is the second label."""
 
     positive: str
     false_positive_fraction: float
@@ -26,19 +26,18 @@ class WrongAnswers:
 
 @dataclass(frozen=True)
 class Worth:
-    """What using one model would bring, under the reader's values.
+    """Costs and benefits of using one model, under the user's values.
 
-    Intervals are those of the accuracy; costs are taken at their value.
+    Intervals come from the accuracy; costs count as exact.
 
     Attributes:
-        cell: What was measured.
-        is_majority: Always answering with the commonest label of the test set: no training, no labels, no serving.
-        errors: Of each kind, where the labels are two.
-        wrong_usd: Cost of a wrong label, in the measured mix of kinds where the reader gave both.
-        upkeep_usd_per_month: Re-training, trials and idle hours.
-        payback_months: None where it never pays back.
-        break_even_accuracy: Above 1 no accuracy is enough; None where accuracy makes no difference.
-        break_even_items: A month; None where no number of items is enough.
+        is_majority: True for the majority-class baseline, which needs no training, labels or serving.
+        errors: Error rates by kind; None unless there are two labels.
+        wrong_usd: Cost of a wrong label, in the measured mix of kinds if the user states a cost for each.
+        upkeep_usd_per_month: Retraining, trials and idle hours.
+        payback_months: None if it never pays back.
+        break_even_accuracy: Above 1, no accuracy is enough; None if accuracy makes no difference.
+        break_even_items: Items per month; None if no number is enough.
     """
 
     cell: Priced
@@ -58,12 +57,12 @@ class Worth:
 
 
 def judge_worth(cells: Iterable[Priced], assumed: Assumptions) -> list[Worth]:
-    """The worth of every priced cell with an accuracy, in the order given; baselines too."""
-    return [found for cell in cells if (found := judge_cell_worth(cell, assumed)) is not None]
+    """Compute the worth of every priced cell with an accuracy, baselines included, in the order given."""
+    return [worth for cell in cells if (worth := judge_cell_worth(cell, assumed)) is not None]
 
 
 def judge_cell_worth(cell: Priced, assumed: Assumptions) -> Worth | None:
-    """One model's worth; None without accuracy or dollars."""
+    """Compute one model's worth; None without an accuracy or a price."""
     value, accuracy = assumed.value, cell.summary.accuracy
     if accuracy is None or cell.usd_billed is None:
         return None
@@ -100,7 +99,7 @@ def judge_cell_worth(cell: Priced, assumed: Assumptions) -> Worth | None:
         serving_usd_per_million=serving,
         benefit_usd_per_month=monthly,
         net_present_value_usd=map_increasing(
-            monthly, lambda one: formulas.net_present_value_usd(one, upfront, annuity)
+            monthly, lambda usd: formulas.net_present_value_usd(usd, upfront, annuity)
         ),
         payback_months=formulas.payback_months(monthly.value, upfront),
         return_fraction=formulas.return_fraction(monthly.value, upfront, value.horizon_months),
@@ -114,7 +113,7 @@ def judge_cell_worth(cell: Priced, assumed: Assumptions) -> Worth | None:
 
 
 def _today_usd(value: ValueModel, wrong: float) -> float:
-    """Worth of an item as it is labelled today."""
+    """Return the value of an item as it is labelled today."""
     if value.today == "nothing":
         return 0.0
     return formulas.usd_per_item(value.by_hand_accuracy, value.right_usd, wrong) - value.by_hand_usd
@@ -132,7 +131,7 @@ def _wrong_usd(errors: WrongAnswers | None, value: ValueModel) -> float:
 
 
 def find_errors(records: Sequence[Record]) -> WrongAnswers | None:
-    """Mean over runs of each kind's share of all test examples; None unless the labels are two."""
+    """Return the error rates on the test set, means over the runs; None unless there are two labels."""
     shares = []
     for record in records:
         ran = record.training or record.baseline
@@ -142,4 +141,5 @@ def find_errors(records: Sequence[Record]) -> WrongAnswers | None:
         shares.append((pairs[0, 1] / num_rows, pairs[1, 0] / num_rows, record.data.labels[1]))
     if not shares:
         return None
-    return WrongAnswers(shares[-1][2], fmean(one[0] for one in shares), fmean(one[1] for one in shares))
+    false_positives, false_negatives, positives = zip(*shares, strict=True)
+    return WrongAnswers(positives[-1], fmean(false_positives), fmean(false_negatives))

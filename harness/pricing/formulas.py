@@ -1,7 +1,7 @@
-"""Every formula between seconds, prices and dollars, once (pure; report/formulas.js says the same to a browser).
+"""Every formula between seconds, prices and dollars (pure; formulas_js.py translates this file for the report's page).
 
-Each takes plain numbers and gives one, or None where there is no such figure. The units end the names; `_fraction`
-is 0 to 1. tests/fixtures/costs.json holds cases worked out by hand, on which both languages are tested to 1e-9.
+Each function takes plain numbers and returns one, or None if the result is undefined. Units end the names;
+`_fraction` is 0 to 1. tests/fixtures/costs.json holds hand-computed cases that both languages reproduce to 1e-9.
 """
 
 from __future__ import annotations
@@ -15,53 +15,68 @@ JOULES_PER_KWH = 3.6e6
 
 
 def usd_of_seconds(usd_per_hour: float, seconds: float | None) -> float | None:
-    """USD = USD/h / 3600 s/h x s; None without seconds."""
+    """Return USD = USD/h / 3600 s/h x s; None without seconds."""
     return None if seconds is None else usd_per_hour / SECONDS_PER_HOUR * seconds
 
 
 def usd_per_1000_samples(usd_per_hour: float, samples_per_s: float | None) -> float | None:
-    """USD = USD/h / 3600 s/h x 1000 / (samples/s); None without a speed."""
+    """Return USD = USD/h / 3600 s/h x 1000 / (samples/s); None without a throughput."""
     return usd_per_hour / SECONDS_PER_HOUR * 1000 / samples_per_s if samples_per_s else None
 
 
 def discounted(usd_per_hour: float, discount_percent: float) -> float:
-    """USD/h = list price x (1 - discount / 100)."""
+    """Return USD/h = list price x (1 - discount / 100)."""
     return usd_per_hour * (1 - discount_percent / 100)
 
 
 def converted(usd: float, per_usd: float) -> float:
-    """An amount in another currency = USD x its units per USD."""
+    """Return an amount in another currency = USD x its units per USD."""
     return usd * per_usd
 
 
 def share(usd_per_hour: float, num_used: float, num_gpus: float) -> float:
-    """USD/h of the GPUs in use = USD/h of the machine x GPUs in use / GPUs of the machine.
+    """Return USD/h of the GPUs in use = USD/h of the machine x GPUs in use / GPUs of the machine.
 
-    What they would cost if the others earned their own share; nobody rents a machine out that way by itself.
+    It assumes that other jobs pay for the other GPUs; providers rent out whole machines only.
     """
     return usd_per_hour * num_used / num_gpus
 
 
 def billed_seconds(work_s: float, before_s: float, minimum_s: float, granularity_s: float) -> float:
-    """Seconds on the bill: work and what comes before it, at least the minimum, rounded up to whole units of billing."""
+    """Return the seconds on the bill: set-up and work, at least the minimum, rounded up to whole billing units.
+
+    Args:
+        work_s: Seconds of work.
+        before_s: Seconds of start-up and set-up before the work.
+        minimum_s: The provider's minimum.
+        granularity_s: The provider's billing unit.
+    """
     seconds = max(work_s + before_s, minimum_s)
-    # A whole number of units must not become one more by the last bit of a sum.
+    # Without the 1e-9, a rounding error in the sum could add a billing unit.
     return math.ceil(seconds / granularity_s - 1e-9) * granularity_s
 
 
 def spot_seconds(
     work_s: float, interruptions_per_hour: float, checkpoint_every_s: float, checkpoint_s: float, restart_s: float
 ) -> float | None:
-    """Expected seconds of `work_s` on machines that are taken away at random, each loss costing the work since a checkpoint.
+    """Return the expected seconds of `work_s` on spot machines, where each interruption loses the work since a checkpoint.
 
-    None where they would never end: the sum is beyond any number of seconds.
-
-    Interruptions come as a Poisson process of rate r, in restarts too. A piece of s seconds between two checkpoints
-    (its own checkpoint included; the last piece has none) is expected to take e^(r R) (e^(r s) - 1) / r, where R is
-    the restart: start-up, set-up and loading the checkpoint.
+    Interruptions are a Poisson process of rate r, during restarts too. A segment of s seconds between two checkpoints
+    (with its checkpoint; the last segment has none) is expected to take e^(r R) (e^(r s) - 1) / r, where the restart R
+    covers start-up, set-up and loading the checkpoint.
 
     Source: J. T. Daly, A higher order estimate of the optimum checkpoint interval for restart dumps, Future Generation
     Computer Systems 22 (2006), equation for exponential failures.
+
+    Args:
+        work_s: Seconds of work without interruptions.
+        interruptions_per_hour: Rate of interruptions.
+        checkpoint_every_s: Seconds of work between checkpoints.
+        checkpoint_s: Seconds to write a checkpoint.
+        restart_s: Seconds of a restart.
+
+    Returns:
+        Seconds; None if the work would never end (the sum overflows).
     """
     if work_s <= 0:
         return 0.0
@@ -73,16 +88,16 @@ def spot_seconds(
         if rate <= 0:
             expected = num_whole * whole_s + last_s
         else:
-            # Without a whole piece its length is nobody's matter: it may be set so long that no number holds its term.
-            pieces = (num_whole * math.expm1(rate * whole_s) if num_whole else 0.0) + math.expm1(rate * last_s)
-            expected = math.exp(rate * restart_s) * pieces / rate
+            # Skip the whole segments' term if there are none: it overflows for a very long checkpoint interval.
+            segments = (num_whole * math.expm1(rate * whole_s) if num_whole else 0.0) + math.expm1(rate * last_s)
+            expected = math.exp(rate * restart_s) * segments / rate
     except OverflowError:
         return None
     return expected if math.isfinite(expected) else None
 
 
 def own_usd_per_hour(fixed_usd_per_hour: float, running_usd_per_hour: float, utilisation_fraction: float) -> float:
-    """USD per useful hour of a machine of one's own = fixed / share of all hours in use + running."""
+    """Return USD per useful hour of an own machine = fixed / share of hours in use + running."""
     return fixed_usd_per_hour / utilisation_fraction + running_usd_per_hour
 
 
@@ -96,47 +111,71 @@ def own_fixed_usd_per_hour(
     hosting_usd_per_year: float,
     staff_usd_per_year: float,
 ) -> float:
-    """USD that an hour of owning costs, used or not.
+    """Return what owning a machine costs per hour, in use or not.
 
-    ((purchase - resale) / years + hosting + staff) / 8760 h + idle watts / 1000 x PUE x USD/kWh.
+    USD/h = ((purchase - resale) / years + hosting + staff) / 8760 h + idle watts / 1000 x PUE x USD/kWh.
+
+    Args:
+        purchase_usd: Purchase price.
+        resale_usd: Resale value after `years`.
+        years: Years of use.
+        idle_watts: Power draw while idle.
+        pue: Power usage effectiveness of the site.
+        usd_per_kwh: Price of electricity.
+        hosting_usd_per_year: Hosting cost.
+        staff_usd_per_year: Staff cost.
     """
     yearly = (purchase_usd - resale_usd) / years + hosting_usd_per_year + staff_usd_per_year
     return yearly / HOURS_PER_YEAR + idle_watts / 1000 * pue * usd_per_kwh
 
 
 def own_running_usd_per_hour(busy_watts: float, idle_watts: float, pue: float, usd_per_kwh: float) -> float:
-    """USD that an hour of use adds to an hour of owning: the watts above idle, / 1000 x PUE x USD/kWh."""
+    """Return what an hour of use adds to the fixed cost: USD/h = watts above idle / 1000 x PUE x USD/kWh.
+
+    Args:
+        busy_watts: Power draw while in use.
+        idle_watts: Power draw while idle.
+        pue: Power usage effectiveness of the site.
+        usd_per_kwh: Price of electricity.
+    """
     return (busy_watts - idle_watts) / 1000 * pue * usd_per_kwh
 
 
 def break_even_utilisation(
     fixed_usd_per_hour: float, running_usd_per_hour: float, rent_usd_per_hour: float
 ) -> float | None:
-    """Share of all hours that must be useful for owning to cost as little as renting those hours alone.
+    """Return the share of all hours from which owning costs no more than renting: fixed / (rent - running).
 
-    fixed / (rent - running); above 1 renting is always cheaper, and None where running alone costs the rent.
+    Above 1, renting is always cheaper; None if running alone costs as much as renting.
     """
     margin = rent_usd_per_hour - running_usd_per_hour
     return fixed_usd_per_hour / margin if margin > 0 else None
 
 
 def commitment_break_even(committed_usd_per_hour: float, on_demand_usd_per_hour: float) -> float:
-    """Share of all hours that must be used for a commitment, paid for every hour, to cost as little as on demand."""
+    """Return the share of all hours from which a commitment, paid for every hour, costs no more than on demand."""
     return committed_usd_per_hour / on_demand_usd_per_hour
 
 
 def committed_usd_per_useful_hour(committed_usd_per_hour: float, utilisation_fraction: float) -> float:
-    """USD per useful hour of a commitment that is paid for every hour and used in a share of them."""
+    """Return USD per useful hour of a commitment = USD/h / share of hours in use."""
     return committed_usd_per_hour / utilisation_fraction
 
 
 def usd_per_month(usd_per_run: float, runs_per_month: float, trials_per_kept: float, idle_usd: float) -> float:
-    """USD/month = USD/run x kept models a month x runs for each kept one + what is paid while nothing runs."""
+    """Return USD/month = USD/run x models kept per month x runs per kept model + idle cost.
+
+    Args:
+        usd_per_run: Cost of a run.
+        runs_per_month: Models kept per month.
+        trials_per_kept: Runs per kept model.
+        idle_usd: Cost of idle hours per month.
+    """
     return usd_per_run * runs_per_month * trials_per_kept + idle_usd
 
 
 def usd_per_accuracy_point(usd: float, accuracy: float, baseline_accuracy: float) -> float | None:
-    """USD for each hundredth of accuracy above a baseline; None where there is none above."""
+    """Return USD per percentage point of accuracy above a baseline; None if accuracy is not above it."""
     points = (accuracy - baseline_accuracy) * 100
     return usd / points if points > 0 else None
 
@@ -144,41 +183,48 @@ def usd_per_accuracy_point(usd: float, accuracy: float, baseline_accuracy: float
 def usd_per_million_predictions(
     usd_per_hour: float, predictions_per_s: float | None, utilisation_fraction: float
 ) -> float | None:
-    """USD = USD/h / 3600 / (predictions/s x share of the time in use) x 1,000,000; None without a speed."""
+    """Return USD = USD/h / 3600 / (predictions/s x share of time in use) x 1,000,000; None without a speed."""
     if not predictions_per_s:
         return None
     return usd_per_hour / SECONDS_PER_HOUR / (predictions_per_s * utilisation_fraction) * 1e6
 
 
 def joules_of_watts(watts: float, seconds: float) -> float:
-    """J = W x s."""
+    """Return J = W x s."""
     return watts * seconds
 
 
 def kwh(joules: float, pue: float) -> float:
-    """Energy at the meter: kWh = J / 3.6e6 x PUE."""
+    """Return energy at the site's meter: kWh = J / 3.6e6 x PUE."""
     return joules / JOULES_PER_KWH * pue
 
 
 def gco2e(energy_kwh: float, gco2e_per_kwh: float) -> float:
-    """Grams of CO2 equivalent = kWh x the grid's factor."""
+    """Return grams of CO2 equivalent = kWh x the grid's emission factor."""
     return energy_kwh * gco2e_per_kwh
 
 
 def usd_of_kwh(energy_kwh: float, usd_per_kwh: float) -> float:
-    """USD = kWh x USD/kWh."""
+    """Return USD = kWh x USD/kWh."""
     return energy_kwh * usd_per_kwh
 
 
 def invoice_ratio(invoice_usd: float, estimate_usd: float) -> float | None:
-    """What was paid over what was estimated; None where the estimate is nothing."""
+    """Return the amount paid over the amount estimated; None if the estimate is 0."""
     return invoice_usd / estimate_usd if estimate_usd > 0 else None
 
 
 def mean_cost_of_wrong_usd(
     false_positive_fraction: float, false_negative_fraction: float, false_positive_usd: float, false_negative_usd: float
 ) -> float:
-    """USD of one wrong label on average, in the mix of errors that was measured; without errors, the plain mean."""
+    """Return the mean cost of a wrong label in the measured mix of errors; the plain mean if there are no errors.
+
+    Args:
+        false_positive_fraction: False positives among all examples.
+        false_negative_fraction: False negatives among all examples.
+        false_positive_usd: Cost of a false positive.
+        false_negative_usd: Cost of a false negative.
+    """
     wrong = false_positive_fraction + false_negative_fraction
     if wrong <= 0:
         return (false_positive_usd + false_negative_usd) / 2
@@ -186,7 +232,7 @@ def mean_cost_of_wrong_usd(
 
 
 def usd_per_item(accuracy: float, right_usd: float, wrong_usd: float) -> float:
-    """USD that one labelled item is worth = accuracy x value of a right label - (1 - accuracy) x cost of a wrong one."""
+    """Return the value of a labelled item = accuracy x value of a right label - (1 - accuracy) x cost of a wrong one."""
     return accuracy * right_usd - (1 - accuracy) * wrong_usd
 
 
@@ -197,7 +243,15 @@ def monthly_benefit_usd(
     serving_usd_per_million: float,
     upkeep_usd_per_month: float,
 ) -> float:
-    """USD/month = items x (worth of its label - worth of today's - serving) - upkeep (re-training)."""
+    """Return USD/month = items x (value per item - today's value per item - serving) - upkeep.
+
+    Args:
+        items_per_month: Items to label per month.
+        usd_an_item: Value of an item with the model's label.
+        today_usd_an_item: Value of an item as it is labelled today.
+        serving_usd_per_million: Cost of a million predictions.
+        upkeep_usd_per_month: Cost of retraining per month.
+    """
     each = usd_an_item - today_usd_an_item - serving_usd_per_million / 1e6
     return items_per_month * each - upkeep_usd_per_month
 
@@ -205,16 +259,24 @@ def monthly_benefit_usd(
 def upfront_usd(
     training_usd: float, num_labels: float, label_usd: float, engineering_hours: float, engineering_usd_per_hour: float
 ) -> float:
-    """USD before the first item = first training + labels to buy + engineering."""
+    """Return the cost before the first item = first training + labels to buy + engineering.
+
+    Args:
+        training_usd: Cost of the first training with its trials.
+        num_labels: Labels to buy.
+        label_usd: Price of a label.
+        engineering_hours: Hours of engineering.
+        engineering_usd_per_hour: Cost of an engineering hour.
+    """
     return training_usd + num_labels * label_usd + engineering_hours * engineering_usd_per_hour
 
 
 def annuity_months(horizon_months: float, discount_fraction_per_year: float) -> float:
-    """Today's worth of a dollar at the end of each month of the horizon, in dollars.
+    """Return the present value of one dollar at the end of each month of the horizon.
 
-    (1 - (1 + i)^-n) / i with the monthly rate i = (1 + yearly rate)^(1/12) - 1; n without a discount.
+    (1 - (1 + i)^-n) / i with the monthly rate i = (1 + yearly rate)^(1/12) - 1; n if the rate is 0.
     """
-    # expm1 and log1p, since 1 - (1 + i)^-n of a small i keeps few digits.
+    # expm1 and log1p keep the digits that 1 - (1 + i)^-n loses for a small i.
     log_monthly = math.log1p(discount_fraction_per_year) / MONTHS_PER_YEAR
     if log_monthly == 0:
         return horizon_months
@@ -222,17 +284,17 @@ def annuity_months(horizon_months: float, discount_fraction_per_year: float) -> 
 
 
 def net_present_value_usd(benefit_usd_per_month: float, upfront: float, annuity: float) -> float:
-    """USD today = monthly benefit x annuity - what is paid before."""
+    """Return the present value = monthly benefit x annuity - upfront cost."""
     return benefit_usd_per_month * annuity - upfront
 
 
 def payback_months(benefit_usd_per_month: float, upfront: float) -> float | None:
-    """Months until the benefits have paid what was paid before, undiscounted; None where there is no benefit."""
+    """Return the months until benefits equal the upfront cost, undiscounted; None without a benefit."""
     return upfront / benefit_usd_per_month if benefit_usd_per_month > 0 else None
 
 
 def return_fraction(benefit_usd_per_month: float, upfront: float, horizon_months: float) -> float | None:
-    """(Benefits of the horizon - what was paid before) / what was paid before, undiscounted; None if nothing was."""
+    """Return (benefits over the horizon - upfront cost) / upfront cost, undiscounted; None without an upfront cost."""
     return (benefit_usd_per_month * horizon_months - upfront) / upfront if upfront > 0 else None
 
 
@@ -246,10 +308,20 @@ def break_even_accuracy(
     upfront: float,
     annuity: float,
 ) -> float | None:
-    """The accuracy at which the net present value is 0, the mix of errors unchanged.
+    """Return the accuracy at which the net present value is 0, with an unchanged mix of errors.
 
-    Above 1 no model pays, at or below 0 any does; None where a right label is worth no more than a wrong one, or
-    there are no items.
+    Args:
+        items_per_month: Items to label per month.
+        right_usd: Value of a right label.
+        wrong_usd: Cost of a wrong label.
+        today_usd_an_item: Value of an item as it is labelled today.
+        serving_usd_per_million: Cost of a million predictions.
+        upkeep_usd_per_month: Cost of retraining per month.
+        upfront: Upfront cost, in USD.
+        annuity: See `annuity_months`.
+
+    Returns:
+        Above 1 no model pays, at or below 0 every model does; None if accuracy makes no difference or there are no items.
     """
     spread = items_per_month * (right_usd + wrong_usd)
     if spread <= 0 or annuity <= 0:
@@ -266,7 +338,16 @@ def break_even_items(
     upfront: float,
     annuity: float,
 ) -> float | None:
-    """Items a month at which the net present value is 0; None where an item brings nothing."""
+    """Return the items per month at which the net present value is 0; None if an item has no net value.
+
+    Args:
+        usd_an_item: Value of an item with the model's label.
+        today_usd_an_item: Value of an item as it is labelled today.
+        serving_usd_per_million: Cost of a million predictions.
+        upkeep_usd_per_month: Cost of retraining per month.
+        upfront: Upfront cost, in USD.
+        annuity: See `annuity_months`.
+    """
     each = usd_an_item - today_usd_an_item - serving_usd_per_million / 1e6
     if each <= 0 or annuity <= 0:
         return None

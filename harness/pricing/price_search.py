@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 from harness.pricing.price_rows import HardwareRow, PriceRow
 from harness.pricing.price_table import PriceTable
 from harness.schema.settings import Precision
@@ -125,22 +125,18 @@ def gpu_peak_flops(table: PriceTable, gpu_name: str, precision: Precision) -> fl
     return None if tflops is None else tflops * 1e12
 
 
-def find_instance(table: PriceTable, name: str, region: str | None = None) -> PriceRow | str:
-    """Look up an instance type; without a region the cheapest of its rows.
-
-    Returns:
-        The row, or what is wrong and what is allowed.
-    """
+def find_instance(table: PriceTable, name: str, region: str | None = None) -> PriceRow | Unavailable:
+    """Look up an instance type in a region, or its cheapest row if `region` is None."""
     rows = [row for row in table.prices if row.instance_type == name]
     if not rows:
         names = sorted({row.instance_type for row in table.prices})
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else "add its row to prices.csv"
-        return f"no instance {name!r} in the price table: {hint} (or give --usd-per-hour)"
+        return Unavailable(f"no instance {name!r} in the price table: {hint} (or give --usd-per-hour)")
     if region is None:
         return min(rows, key=lambda row: row.usd_per_hour_on_demand)
     there = [row for row in rows if row.region == region]
     if not there:
         known = ", ".join(sorted({row.region for row in rows}))
-        return f"no price of {name} in region {region!r}: the table has {known} (or give --usd-per-hour)"
+        return Unavailable(f"no price of {name} in region {region!r}: the table has {known} (or give --usd-per-hour)")
     return min(there, key=lambda row: row.usd_per_hour_on_demand)

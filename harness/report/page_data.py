@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from harness.analysis.estimate import Estimate
 from harness.decision.choice import Choice
 from harness.decision.worth import find_errors
-from harness.pricing import cost
+from harness.pricing import cost, durations
 from harness.pricing.cost import Priced
 from harness.pricing.energy_cost import measure_joules
 from harness.pricing.prices import Price
@@ -177,7 +177,7 @@ def _cell(cell: Priced, tfidf: float | None) -> dict[str, Any]:
     summary = cell.summary
     data = summary.data
     errors = find_errors(summary.ok_records)
-    whole = cost.whole_dataset_seconds(summary)
+    whole = durations.whole_dataset_seconds(summary)
     drawn = measure_joules(summary.ok_records)
     return {
         "name": clean(summary.cell, 160), "kind": summary.kind, "num_ok": summary.num_ok,
@@ -189,7 +189,7 @@ def _cell(cell: Priced, tfidf: float | None) -> dict[str, Any]:
         "evaluate_to_target_s": summary.evaluate_to_target_s,
         "whole_dataset_s": None if whole is None else whole.value,
         "samples_per_s": _estimate(summary.samples_per_s),
-        "evaluation_samples_per_s": _estimate(cost.prediction_rate(summary)),
+        "evaluation_samples_per_s": _estimate(durations.prediction_rate(summary)),
         "accuracy": _estimate(summary.accuracy), "tfidf_accuracy": tfidf,
         "errors": None if errors is None else [errors.false_positive_fraction, errors.false_negative_fraction],
         "joules": _estimate(drawn[0]) if drawn is not None else None,

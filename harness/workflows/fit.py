@@ -12,9 +12,11 @@ import psutil
 
 from harness.dataset.batch_plan import MIN_EVALUATION_BATCH
 from harness.dataset.sources import locate_model
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 from harness.machine.describe import num_ranks, unsupported_reason
-from harness.pricing.prices import PriceRow, PriceTable, burstable, find_instance, load_prices
+from harness.pricing.price_rows import PriceRow
+from harness.pricing.price_search import burstable, find_instance
+from harness.pricing.price_table import PriceTable, load_prices
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.model_shapes import ModelShape, load_model_shape
@@ -175,8 +177,8 @@ def choose_limit(config: FineTuneConfig, here: Machine, memory_gib: float | None
     if machine is not None:
         table = load_prices()
         row = find_instance(table, machine)
-        if isinstance(row, str):
-            raise UserError(f"--machine {machine}: {row}")
+        if isinstance(row, Unavailable):
+            raise UserError(f"--machine {machine}: {row.reason}")
         size = gpu_memory_gib(table, row) if on_gpu else row.memory_gib
         if size is None:
             raise UserError(f"--machine {machine}: its GPU's memory is not in the price table; give --memory-gib")

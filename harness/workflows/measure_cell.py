@@ -13,7 +13,8 @@ from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
 from harness.errors import UserError
 from harness.execution.sweep import NullListener, describe_environment, run_cells
-from harness.pricing.prices import load_prices, price_machine
+from harness.pricing.price_table import load_prices
+from harness.pricing.prices import price_machine
 from harness.schema.cells import FineTuneConfig, hash_config
 from harness.schema.expansion import expand
 from harness.schema.record import Outcome, Record

@@ -8,6 +8,7 @@ import re
 
 from harness.analysis.estimate import Estimate
 from harness.analysis.summarize import summarize
+from harness.errors import Unavailable
 from harness.pricing.cost import Priced
 from harness.pricing.cost import price as price_summaries
 from harness.pricing.prices import Price
@@ -25,12 +26,12 @@ _VERSIONS = ("torch", "transformers", "tokenizers", "safetensors")
 _BREAKING = re.compile(r"[`|\r\n\x00-\x1f]")
 
 
-def card_writer(price: Price | str) -> WriteCard:
+def card_writer(price: Price | Unavailable) -> WriteCard:
     """What writes cards on a machine of this price, or of which a price is not known."""
     return functools.partial(model_card, price=price)
 
 
-def model_card(kept: SavedModel, price: Price | str) -> str:
+def model_card(kept: SavedModel, price: Price | Unavailable) -> str:
     """A card in Markdown, its head as the hub reads it."""
     record = kept.record
     (priced,) = price_summaries(summarize([record]), lambda _: price)
@@ -81,7 +82,7 @@ def _ending(record: Record) -> list[str]:
     return [f"**Its cell ended as {record.outcome}{reason}.** What follows is of the best validation before that.", ""]
 
 
-def _figures(kept: SavedModel, priced: Priced, price: Price | str) -> list[str]:
+def _figures(kept: SavedModel, priced: Priced, price: Price | Unavailable) -> list[str]:
     record, summary, seen = kept.record, priced.summary, kept.validation
     data, training = record.data, record.training
     num_val, num_test = (data.val.num_rows, data.test.num_rows) if data else (0, 0)
@@ -108,9 +109,9 @@ def _figures(kept: SavedModel, priced: Priced, price: Price | str) -> list[str]:
     return ["| figure | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
 
 
-def _dollars(priced: Priced, price: Price | str) -> str:
-    if isinstance(price, str):
-        return f"not known: {_BREAKING.sub(' ', price)}"
+def _dollars(priced: Priced, price: Price | Unavailable) -> str:
+    if isinstance(price, Unavailable):
+        return f"not known: {_BREAKING.sub(' ', price.reason)}"
     of = f"at {price.usd_per_hour:.4f} USD an hour, {price.basis}"
     about = ", ".join(part for part in (price.instance, price.region, price.as_of, price.source) if part)
     where = f" ({_BREAKING.sub(' ', about)})" if about else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.dataset.sources import locate_model
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 from harness.files import PACKAGE_FOLDER
 from harness.machine.describe import package_version, unsupported_reason
 from harness.machine.scrub import scrubbed_tail
@@ -129,7 +129,7 @@ def plan_job(asked: PredictOptions, machine: Machine) -> PredictJob:
 def predict_file(
     job: PredictJob,
     machine: Machine,
-    price: Price | str,
+    price: Price | Unavailable,
     on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> Predicted:
     """Do a job in a process of its own; one that was ended before goes on where it left off.
@@ -198,10 +198,10 @@ def _environment(job: PredictJob) -> dict[str, str]:
     }
 
 
-def _judge(job: PredictJob, end: dict[str, Any], machine: Machine, price: Price | str) -> Predicted:
+def _judge(job: PredictJob, end: dict[str, Any], machine: Machine, price: Price | Unavailable) -> Predicted:
     seconds, num_now, num_padded = end["seconds"], end["num_rows_now"], end["num_padded_tokens_now"]
     rate = num_now / seconds if num_now and seconds > 0 else None
-    hourly = None if isinstance(price, str) else price.usd_per_hour
+    hourly = None if isinstance(price, Unavailable) else price.usd_per_hour
     return Predicted(
         out=job.out,
         num_rows=end["num_rows"],
@@ -217,7 +217,7 @@ def _judge(job: PredictJob, end: dict[str, Any], machine: Machine, price: Price 
         peak_bytes=end["peak_rss_bytes"],
         peak_cuda_bytes=end["peak_cuda_bytes"],
         usd_per_million_rows=formulas.usd_per_million_predictions(hourly, rate, 1.0) if hourly else None,
-        price=price if isinstance(price, str) else _price_words(price),
+        price=price.reason if isinstance(price, Unavailable) else _price_words(price),
         machine=machine.id,
         precision=job.precision,
         seq_len=job.seq_len,

@@ -1,4 +1,4 @@
-"""From records on disk to priced cells: what every command that shows dollars does first."""
+"""From records on disk to priced cells: the first step of every command that shows dollars."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
 from harness.decision.differences import Difference, differences
 from harness.decision.ladder import set_ladder_target
-from harness.pricing.checkpoint_cost import with_measured_checkpoints
+from harness.errors import Unavailable
 from harness.pricing.cost import Priced, price
-from harness.pricing.prices import Price, PriceTable, choices, gpu_peak_flops, load_prices, price_finder
+from harness.pricing.durations import with_measured_checkpoints
+from harness.pricing.price_search import gpu_peak_flops
+from harness.pricing.price_table import PriceTable, load_prices
+from harness.pricing.prices import Price, choices, price_finder
 from harness.pricing.rates import apply_plan
 from harness.schema.assumptions import Assumptions, load_assumptions
 from harness.schema.record import Record
@@ -22,20 +25,20 @@ from harness.store.archive import read_records
 
 @dataclass(frozen=True)
 class Priceable:
-    """What was read, and what it comes to.
+    """Records, their priced cells, and everything needed to price them again.
 
     Attributes:
-        find_price: An hour's price before the reader's plan, or why there is none.
-        choices: By machine id, the prices that a reader may choose from; the first is `find_price`'s.
-        differences: In what records differ that are shown side by side.
-        unreadable: What is no record, and why.
+        find_price: Returns a summary's hourly price before the user's plan.
+        choices: Machine id to the prices that the report offers; the first is `find_price`'s.
+        differences: Keys in which the records differ although they should not.
+        unreadable: Files that are not records, and why.
     """
 
     records: tuple[Record, ...]
     cells: tuple[Priced, ...]
     assumed: Assumptions
     table: PriceTable
-    find_price: Callable[[Summary], Price | str]
+    find_price: Callable[[Summary], Price | Unavailable]
     choices: Mapping[str, Sequence[Price | None]]
     differences: tuple[Difference, ...]
     unreadable: tuple[str, ...]
@@ -50,23 +53,23 @@ def load_priced(
     usd_per_hour: float | None = None,
     config_hashes: frozenset[str] | None = None,
 ) -> Priceable:
-    """Read records and the reader's files, summarise and price.
+    """Read records and the user's files, then summarise and price the records.
 
     Args:
         paths: Folders, files or archives of records.
-        prices: prices.toml.
-        value: value.toml.
-        instances: Machine id to instance type, over what records state.
-        usd_per_hour: Over every other price.
-        config_hashes: Only records with these.
+        prices: The user's prices.toml.
+        value: The user's value.toml.
+        instances: Machine id to instance type, overriding the records.
+        usd_per_hour: Hourly price of every machine, overriding all else.
+        config_hashes: Keep only records with these configuration hashes.
 
     Raises:
-        UserError: For anything that the user can mend.
+        UserError: If a file or an option is wrong.
     """
-    found = read_records(paths)
-    records = tuple(one for one in found.records if config_hashes is None or one.config_hash in config_hashes)
+    loaded = read_records(paths)
+    records = tuple(record for record in loaded.records if config_hashes is None or record.config_hash in config_hashes)
     priced = price_records(records, prices=prices, value=value, instances=instances, usd_per_hour=usd_per_hour)
-    return replace(priced, unreadable=found.unreadable)
+    return replace(priced, unreadable=loaded.unreadable)
 
 
 def price_records(
@@ -77,10 +80,17 @@ def price_records(
     instances: Mapping[str, str] | None = None,
     usd_per_hour: float | None = None,
 ) -> Priceable:
-    """The same of records that are at hand.
+    """Summarise and price records already in memory.
+
+    Args:
+        records: The records.
+        prices: The user's prices.toml.
+        value: The user's value.toml.
+        instances: Machine id to instance type, overriding the records.
+        usd_per_hour: Hourly price of every machine, overriding all else.
 
     Raises:
-        UserError: For anything that the user can mend.
+        UserError: If a file or an option is wrong.
     """
     assumed, table = with_measured_checkpoints(load_assumptions(prices, value), records), load_prices()
     summaries = with_mfu(
@@ -94,7 +104,10 @@ def price_records(
         assumed=assumed,
         table=table,
         find_price=finder,
-        choices={key: choices(table, one.records[-1].machine, finder(one)) for key, one in machines.items()},
+        choices={
+            machine_id: choices(table, summary.records[-1].machine, finder(summary))
+            for machine_id, summary in machines.items()
+        },
         differences=tuple(differences(summaries)),
         unreadable=(),
     )

@@ -16,7 +16,8 @@ from harness.decision.learning_curve import learning_curves
 from harness.decision.study_cost import study_cost
 from harness.decision.worth import Worth, judge_cell_worth
 from harness.pricing.cost import Priced, price
-from harness.pricing.prices import choices, load_prices
+from harness.pricing.price_table import load_prices
+from harness.pricing.prices import choices
 from harness.pricing.rates import apply_plan
 from harness.report.formatting import USD, MoneyFormat, percent
 from harness.report.page_data import values

@@ -23,7 +23,8 @@ from harness.machine import memory_users
 from harness.machine.describe import memory_group
 from harness.machine.memory_users import find_memory_users
 from harness.pricing.cost import price
-from harness.pricing.prices import load_prices, price_finder
+from harness.pricing.price_table import load_prices
+from harness.pricing.prices import price_finder
 from harness.report import write_report
 from harness.schema.settings import PACKAGED_MODEL
 from harness.store.record_files import load_records

@@ -12,7 +12,7 @@ from harness.cli import console
 from harness.cli.console import EXIT_SPOILT
 from harness.cli.lookups import cloud_detector, find_price, read_stated
 from harness.cli.options import DEFAULT_RESULTS, AsJson, Detect, Instance, Offline, OwnPrices, Region, ResultsPath
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
     from harness.pricing.prices import Price
@@ -40,7 +40,7 @@ def machine(
     found = find_price(here, prices, stated=stated, detected=detected)
     versions = {name: package_version(name) for name in ("torch", "transformers")}
     if as_json:
-        price = found if isinstance(found, str) else vars(found) | {"age_days": found.age_days}
+        price = found.reason if isinstance(found, Unavailable) else vars(found) | {"age_days": found.age_days}
         told = None if detected is None else detected.model_dump()
         console.print_json(here.model_dump(mode="json") | {"price": price, "detected": told, "versions": versions})
         return
@@ -129,8 +129,8 @@ def prices(
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         return
-    if instance is not None and isinstance(found := find_instance(table, instance), str):
-        raise UserError(found)
+    if instance is not None and isinstance(row := find_instance(table, instance), Unavailable):
+        raise UserError(row.reason)
     rows = search(table, wanted)
     if as_json:
         console.print_json(price_screen.as_fields(rows, table))
@@ -145,11 +145,11 @@ def _gpu_line(gpu: Gpu) -> str:
     return f"{gpu.name}{memory}, driver {gpu.driver or 'not known'}"
 
 
-def _price_line(found: Price | str) -> str:
+def _price_line(found: Price | Unavailable) -> str:
     from harness.pricing.price_rows import age_words
 
-    if isinstance(found, str):
-        return f"no price: {found}"
+    if isinstance(found, Unavailable):
+        return f"no price: {found.reason}"
     place = " ".join(part for part in (found.provider, found.instance) if part)
     region = f" in {found.region}" if found.region else ""
     where = f"{place}{region}, " if found.instance else ""

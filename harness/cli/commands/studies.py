@@ -30,7 +30,7 @@ from harness.cli.options import (
     StudyPath,
     UsdPerHour,
 )
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
     from harness.execution.sweep import Budget
@@ -57,13 +57,13 @@ def plan(
     """List every cell: what is done, stale, to do or unsupported here, and what it is expected to take."""
     from harness.execution.completed import find_all_done
     from harness.machine.describe import describe_machine, unsupported_reason
-    from harness.pricing.cost import usd_of_seconds
+    from harness.pricing.formulas import usd_of_seconds
     from harness.store.record_files import own_records
 
     cells, machine = choose_cells(load_cells(study, overrides), only), describe_machine()
     records = own_records(results, machine).records
     price = find_price(machine, prices, usd_per_hour=usd_per_hour, stated=read_stated(instance, region, prices))
-    hourly = None if isinstance(price, str) else price.usd_per_hour
+    hourly = None if isinstance(price, Unavailable) else price.usd_per_hour
     rows = []
     for cell, (state, last) in zip(cells, find_all_done(cells, records, machine), strict=True):
         reason = unsupported_reason(cell.config, machine)
@@ -221,7 +221,7 @@ def keys() -> None:
     sys.stdout.write(describe_keys())
 
 
-def _budget(cell: Cell, price: Price | str) -> Budget | None:
+def _budget(cell: Cell, price: Price | Unavailable) -> Budget | None:
     """The stricter of a study's two budgets, in seconds."""
     from harness.execution.sweep import Budget
 
@@ -229,8 +229,8 @@ def _budget(cell: Cell, price: Price | str) -> Budget | None:
     if limits.budget_minutes is not None:
         budgets.append(Budget(limits.budget_minutes * 60, f"limits.budget_minutes = {limits.budget_minutes:g}"))
     if limits.budget_usd is not None:
-        if isinstance(price, str):
-            raise UserError(f"limits.budget_usd can't be held: {price}")
+        if isinstance(price, Unavailable):
+            raise UserError(f"limits.budget_usd can't be held: {price.reason}")
         seconds = limits.budget_usd / price.usd_per_hour * 3600
         words = f"limits.budget_usd = {limits.budget_usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis})"
         budgets.append(Budget(seconds, words))

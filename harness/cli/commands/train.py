@@ -25,7 +25,7 @@ from harness.cli.options import (
     StudyPath,
     UsdPerHour,
 )
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
     from harness.execution.resumable import StopLimits
@@ -119,7 +119,9 @@ def train(  # noqa: PLR0913 - each is an option of the command
         raise typer.Exit(EXIT_CRASHED)
 
 
-def _bounds(max_minutes: float | None, max_usd: float | None, max_rows: int | None, price: Price | str) -> StopLimits:
+def _bounds(
+    max_minutes: float | None, max_usd: float | None, max_rows: int | None, price: Price | Unavailable
+) -> StopLimits:
     """The stricter of minutes and dollars, and rows."""
     from harness.execution.resumable import StopLimits
 
@@ -127,8 +129,8 @@ def _bounds(max_minutes: float | None, max_usd: float | None, max_rows: int | No
     if require_positive(max_minutes, "--max-minutes") is not None and max_minutes is not None:
         limits.append((max_minutes * 60, f"--max-minutes {max_minutes:g}"))
     if require_positive(max_usd, "--max-usd") is not None and max_usd is not None:
-        if isinstance(price, str):
-            raise UserError(f"--max-usd can't be held: {price}")
+        if isinstance(price, Unavailable):
+            raise UserError(f"--max-usd can't be held: {price.reason}")
         seconds = max_usd / price.usd_per_hour * 3600
         limits.append((seconds, f"--max-usd {max_usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis})"))
     max_s, words = min(limits, default=(None, ""))

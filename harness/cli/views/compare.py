@@ -270,8 +270,8 @@ def _failing(found: Comparison, fail_above: float) -> Iterator[str]:
     limit = f"--fail-above {100 * fail_above:g}%"
     if failing:
         yield f"{limit}: FAILED, certainly slower by more: {clean(listed(failing))}."
-    elif found.held:
-        yield f"{limit}: passed; {found.held} of {plural(len(found.cells), 'cell')} could have failed."
+    elif found.num_decidable:
+        yield f"{limit}: passed; {found.num_decidable} of {plural(len(found.cells), 'cell')} could have failed."
     else:
         yield f"{limit}: passed, but nothing was held to it: every cell's verdict is {CANNOT_TELL!r}."
 

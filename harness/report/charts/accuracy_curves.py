@@ -9,7 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from harness.decision.choice import Choice
-from harness.pricing.cost import Priced, usd_of_seconds
+from harness.pricing.cost import Priced
+from harness.pricing.formulas import usd_of_seconds
 from harness.report.charts.axes import cost_axis
 from harness.report.charts.base import (
     HEIGHT,

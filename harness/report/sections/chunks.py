@@ -12,7 +12,8 @@ from statistics import fmean
 import plotly.graph_objects as go
 
 from harness.analysis.estimate import MIN_RUNS, t_quantile, wilson_interval
-from harness.pricing.cost import Priced, usd_of_seconds
+from harness.pricing.cost import Priced
+from harness.pricing.formulas import usd_of_seconds
 from harness.report.charts.base import HEIGHT, SERIES, SYMBOLS, Chart, chart_text, colour, error_bars, layout
 from harness.report.formatting import MoneyFormat, percent, plural, seconds
 from harness.report.labels import short_labels

@@ -93,7 +93,8 @@ def machines(
     of_shared = [label for line, label in zip(found.lines, of_line, strict=True) if line.example.key in shared]
     charts, num_more_bars = machine_charts(found, names, of_shared, cells, money)
     places = {cell.key: index for index, cell in enumerate(cells)}
-    live = _live(found, names, of_line, places, list(machine_labels(cells)))
+    # The page can recompute the report's own cells only.
+    live = None if found.is_pooled else _live(found, names, of_line, places, list(machine_labels(cells)))
     return Machines(
         verdicts=tuple(verdicts(found, names, money)),
         cautions=tuple(cautions(found, names)),
@@ -115,18 +116,19 @@ def _live(
     labels: Sequence[str],
     places: dict[CellKey, int],
     machine_ids: Sequence[str],
-) -> dict[str, Any] | None:
-    squares = [[None if cell is None else places.get(cell.key, -1) for cell in line.squares] for line in found.lines]
-    if any(-1 in line for line in squares):
-        return None
+) -> dict[str, Any]:
     ranked = {line.example.key for line in found.ranked}
     return {
         "names": list(names),
         "machines": [machine_ids.index(one.machine_ids[0]) for one in found.types],
         "figures": [one.figure.key for one in found.rankings],
         "lines": [
-            {"label": label, "squares": line, "is_ranked": one.example.key in ranked}
-            for label, line, one in zip(labels, squares, found.lines, strict=True)
+            {
+                "label": label,
+                "squares": [None if cell is None else places[cell.key] for cell in line.squares],
+                "is_ranked": line.example.key in ranked,
+            }
+            for label, line in zip(labels, found.lines, strict=True)
         ],
         "deadline_s": found.deadline_s,
     }

@@ -33,7 +33,7 @@ def moved_seconds(answer: OtherPrices | None, cells: Sequence[Priced], money: Mo
     labels = machine_labels(cells)
     return Moved(
         heads=HEADS,
-        rows=tuple(_row(one.measured, one.moved, labels, money) for one in answer.found[:_MAX_ROWS]),
+        rows=tuple(_row(one.measured, one.repriced, labels, money) for one in answer.found[:_MAX_ROWS]),
         num_more=max(0, len(answer.found) - _MAX_ROWS),
         refused=tuple(clean(line) for line in answer.refused),
     )

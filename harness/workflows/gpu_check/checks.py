@@ -10,7 +10,8 @@ from typing import Any, Literal
 from harness.execution.jobs import Environment, TrainJob
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
-from harness.pricing.prices import gpu_peak_flops, load_prices
+from harness.pricing.price_search import gpu_peak_flops
+from harness.pricing.price_table import load_prices
 from harness.schema.cells import Cell
 from harness.schema.expansion import expand
 from harness.schema.record import Record

@@ -10,13 +10,15 @@ from typer.testing import CliRunner
 
 from harness.cli.commands.train import _bounds
 from harness.cli.main import app
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 from harness.execution.resumable import StopLimits, checkpoints_folder, choose_cell, plan_segment, remove_empty_folders
 from harness.execution.stop_flag import StopFlag, StopReason, graceful_stop
 from harness.schema.expansion import expand
 from harness.schema.study_file import parse_study
 from tests.make_priced import ASSUMED
 from tests.make_records import make_machine
+
+NO_PRICE = Unavailable("no price of this")
 
 
 def cells_of(**raw):
@@ -61,16 +63,16 @@ def test_the_folder_names_study_cell_and_configuration():
 
 def test_minutes_and_dollars_become_the_stricter_seconds():
     hourly = ASSUMED.usd_per_hour
-    assert _bounds(None, None, None, "no price") == StopLimits()
-    assert _bounds(30, None, 500, "no price") == StopLimits(max_s=1800, max_s_text="--max-minutes 30", max_rows=500)
+    assert _bounds(None, None, None, NO_PRICE) == StopLimits()
+    assert _bounds(30, None, 500, NO_PRICE) == StopLimits(max_s=1800, max_s_text="--max-minutes 30", max_rows=500)
     found = _bounds(30, hourly / 4, None, ASSUMED)
     assert found.max_s == pytest.approx(900)
     assert found.max_s_text == f"--max-usd {hourly / 4:g} at {hourly:g} USD an hour (assumed)"
     assert _bounds(10, hourly, None, ASSUMED).max_s_text == "--max-minutes 10"
     with pytest.raises(UserError, match="--max-usd can't be held: no price of this"):
-        _bounds(None, 1.0, None, "no price of this")
+        _bounds(None, 1.0, None, NO_PRICE)
     with pytest.raises(UserError, match="--max-minutes -1: a number above 0 is needed"):
-        _bounds(-1, None, None, "no price")
+        _bounds(-1, None, None, NO_PRICE)
 
 
 @pytest.mark.parametrize(

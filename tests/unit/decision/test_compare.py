@@ -103,7 +103,7 @@ def test_too_few_runs_are_never_judged_however_far_apart(num):
     (cell,) = found.cells
     assert cell.speed.verdict == "cannot tell"
     assert cell.speed.reason.endswith("spread between runs unknown, repeat with repeats = 3")
-    assert not cell.speed.is_certain and not found.failed and found.held == 0
+    assert not cell.speed.is_certain and not found.failed and found.num_decidable == 0
     assert cell.figures["peak_memory_bytes"].verdict == "cannot tell"
     assert found.overall["samples_per_s"].verdict == "cannot tell"
     told = judged(runs(*BEFORE), runs(2.0, minutes=60), run_spread=0.02, fail_above=0.03)
@@ -288,9 +288,9 @@ class TestPairing:
         with pytest.raises(UserError, match=r"A holds records of several machines: choose one by --machine-a"):
             pair_cells(both, cells(make_record(machine=THERE)))
         assert len(pair_cells(both, cells(make_record(machine=THERE)), "xeon").pairs) == 1
-        with pytest.raises(UserError, match=r"machine 'c-' stands for several of those found: epyc-4c"):
+        with pytest.raises(UserError, match=r"machine 'c-' matches several of those found: epyc-4c"):
             pair_cells(both, both, "c-", "xeon")
-        with pytest.raises(UserError, match=r"B: machine 'arm' is none of those found"):
+        with pytest.raises(UserError, match=r"B: machine 'arm' matches none of those found"):
             pair_cells(both, both, "xeon", "arm")
 
     def test_several_machines_on_both_sides_are_each_held_against_themselves(self):

@@ -8,9 +8,11 @@ import pytest
 
 from harness.analysis.summarize import summarize
 from harness.decision.elsewhere import NOT_MEASURED, card_names, price_elsewhere
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 from harness.pricing import cost
-from harness.pricing.prices import HardwareRow, Price, PriceRow, PriceTable
+from harness.pricing.price_rows import HardwareRow, PriceRow
+from harness.pricing.price_table import PriceTable
+from harness.pricing.prices import Price
 from harness.schema.assumptions import Assumptions, PriceBook
 from tests.make_records import make_machine, make_record
 
@@ -46,7 +48,7 @@ TABLE = PriceTable(
 
 
 def priced(*records, found=PAID):
-    return cost.price(summarize(records), lambda one: found if one.machine_id == GPUS.id else "no row")
+    return cost.price(summarize(records), lambda one: found if one.machine_id == GPUS.id else Unavailable("no row"))
 
 
 def on_gpu(train_s=40, **axes):
@@ -60,13 +62,13 @@ def test_machines_with_the_same_cards_and_count_alone():
     answer = price_elsewhere(priced(on_gpu()), TABLE, Assumptions())
     # 16 samples a second, 54 s a run
     assert [
-        (one.moved.price.instance, one.moved.price.region, one.moved.usd_per_run.value) for one in answer.found
+        (one.repriced.price.instance, one.repriced.price.region, one.repriced.usd_per_run.value) for one in answer.found
     ] == [
         ("a10-1", "us-east-1", pytest.approx(0.0108)),
         ("g5.2xlarge", "us-west-2", pytest.approx(0.0216)),
     ]
-    assert answer.found[0].moved.usd_per_1000_samples.value == pytest.approx(0.0125)
-    assert all(one.moved.price.note == NOT_MEASURED for one in answer.found)
+    assert answer.found[0].repriced.usd_per_1000_samples.value == pytest.approx(0.0125)
+    assert all(one.repriced.price.note == NOT_MEASURED for one in answer.found)
     assert all(one.measured.price is PAID for one in answer.found)
     assert answer.refused == ()
 
@@ -86,7 +88,7 @@ def test_an_asked_machine_is_shown_or_refused_with_its_reason():
     answer = price_elsewhere(
         cells, TABLE, Assumptions(), ["a10-1", "m5.xlarge", "g5.12xlarge", "g4dn.xlarge", "g5.xlarge"]
     )
-    assert [one.moved.price.instance for one in answer.found] == ["a10-1"]
+    assert [one.repriced.price.instance for one in answer.found] == ["a10-1"]
     assert answer.refused == (
         "m5.xlarge has no GPU: a CPU machine must be measured, its seconds follow from no other's",
         "g5.12xlarge has 4 x NVIDIA A10G, and measured was 1 x NVIDIA A10G: another card or number must be measured",
@@ -99,12 +101,12 @@ def test_an_asked_machine_is_shown_or_refused_with_its_reason():
 
 def test_a_stand_in_price_names_no_machine_that_was_measured():
     cells = priced(on_gpu(), found=replace(PAID, basis="assumed"))
-    assert "g5.xlarge" in {one.moved.price.instance for one in price_elsewhere(cells, TABLE, Assumptions()).found}
+    assert "g5.xlarge" in {one.repriced.price.instance for one in price_elsewhere(cells, TABLE, Assumptions()).found}
 
 
 def test_the_reader_s_discount_goes_along_and_own_hardware_does_not():
     off = Assumptions(prices=PriceBook(discount_percent=50))
-    assert price_elsewhere(priced(on_gpu()), TABLE, off).found[0].moved.usd_per_run.value == pytest.approx(0.0054)
+    assert price_elsewhere(priced(on_gpu()), TABLE, off).found[0].repriced.usd_per_run.value == pytest.approx(0.0054)
     own = Assumptions(prices=PriceBook(plan="own"))
     assert price_elsewhere(priced(on_gpu()), TABLE, own).found == ()
 

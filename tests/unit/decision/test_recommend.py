@@ -13,7 +13,7 @@ from harness.analysis.summarize import summarize
 from harness.cli.views.recommend import describe_recommendation, recommendation_fields
 from harness.decision.recommend import balanced, recommend
 from harness.decision.requirements import Requirements, parse_duration
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 from harness.pricing import cost
 from harness.pricing.prices import Price
 from harness.report.formatting import USD
@@ -146,9 +146,12 @@ def test_those_that_cannot_be_told_from_the_choice_are_counted():
 
 
 def test_cells_without_a_price_have_a_fastest_alone():
-    advice = recommend(price_all([run(CHEAP, 10)], "no row"), Requirements(), Assumptions())
+    advice = recommend(price_all([run(CHEAP, 10)], Unavailable("no row")), Requirements(), Assumptions())
     assert [one.role for one in advice.choices] == ["fastest"]
-    assert recommend(price_all([run(CHEAP, 10)], "no row"), Requirements(budget_usd=9), Assumptions()).choices == ()
+    assert (
+        recommend(price_all([run(CHEAP, 10)], Unavailable("no row")), Requirements(budget_usd=9), Assumptions()).choices
+        == ()
+    )
 
 
 def test_another_test_set_and_failed_cells_are_left_out_and_counted():

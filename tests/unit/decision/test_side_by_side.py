@@ -8,7 +8,7 @@ import pytest
 
 from harness.analysis.summarize import summarize
 from harness.decision.side_by_side import PER_1000, SPEED, hosts_of, machine_types, side_by_side, verdict
-from harness.pricing import cost
+from harness.pricing import cost, durations
 from harness.pricing.prices import Price
 from harness.schema.assumptions import Assumptions
 from tests.make_records import make_machine, make_record
@@ -117,12 +117,12 @@ def test_a_deadline_counts_from_the_order_of_a_machine():
 def test_seconds_that_are_waited_for_by_plan():
     summary = summarize([run(A)])[0]
     book = Assumptions().prices
-    assert cost.waited_seconds(summary, None, book).value == pytest.approx(234)
-    assert cost.waited_seconds(summary, replace(HOURLY, plan="own"), book).value == pytest.approx(54)
+    assert durations.turnaround_seconds(summary, None, book).value == pytest.approx(234)
+    assert durations.turnaround_seconds(summary, replace(HOURLY, plan="own"), book).value == pytest.approx(54)
     never = book.model_copy(update={"spot": book.spot.model_copy(update={"interruptions_per_hour": 0.0})})
     spot = replace(HOURLY, plan="spot")
-    assert cost.waited_seconds(summary, spot, never).value == pytest.approx(234)
-    assert cost.waited_seconds(summary, spot, book).value > 234
+    assert durations.turnaround_seconds(summary, spot, never).value == pytest.approx(234)
+    assert durations.turnaround_seconds(summary, spot, book).value > 234
 
 
 class TestHosts:

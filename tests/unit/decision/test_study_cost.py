@@ -8,6 +8,7 @@ import pytest
 
 from harness.analysis.summarize import summarize
 from harness.decision.study_cost import study_cost
+from harness.errors import Unavailable
 from harness.pricing.cost import price
 from harness.pricing.prices import Price
 from harness.schema.assumptions import RentalTerms
@@ -64,7 +65,7 @@ def test_machines_and_hosts_are_ordered_apart():
 
 
 def test_a_machine_without_a_price_leaves_no_sum():
-    found = spent([make_record(), make_record(machine=OTHER)], {OTHER.id: "no row has this machine"})
+    found = spent([make_record(), make_record(machine=OTHER)], {OTHER.id: Unavailable("no row has this machine")})
     assert (found.usd, found.usd_billed, found.seconds) == (None, None, 120.0)
     assert [machine.missing for machine in found.machines] == [None, "no row has this machine"]
     assert found.machines[0].usd == exactly(0.006)

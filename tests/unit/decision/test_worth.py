@@ -6,6 +6,7 @@ import pytest
 
 from harness.analysis.summarize import summarize
 from harness.decision.worth import find_errors, judge_cell_worth, judge_worth
+from harness.errors import Unavailable
 from harness.pricing.cost import price
 from harness.pricing.prices import Price
 from harness.schema.assumptions import Assumptions
@@ -115,7 +116,7 @@ def test_what_was_not_judged_has_no_worth(record):
 
 
 def test_what_has_no_price_has_no_worth():
-    assert judge_records(make_record(), found="no row has this machine") == []
+    assert judge_records(make_record(), found=Unavailable("no row has this machine")) == []
 
 
 def test_a_run_that_never_ends_on_spot_machines_has_no_worth():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from harness.analysis.estimate import Estimate, map_estimate
 from harness.analysis.summarize import summarize
 from harness.pricing import formulas
-from harness.pricing.cost import billed_cost, prediction_rate, price
+from harness.pricing.cost import billed_cost, price
+from harness.pricing.durations import prediction_rate
 from harness.pricing.prices import Price
 from harness.pricing.rates import apply_plan
 from harness.schema.assumptions import Assumptions

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from harness.analysis.memory_growth import settled_memory_bytes
-from harness.pricing.checkpoint_cost import checkpoint_seconds, with_measured_checkpoints
+from harness.pricing.durations import checkpoint_seconds, with_measured_checkpoints
 from harness.pricing.energy_cost import measure_joules
 from harness.report.sections.assumptions import input_rows
 from harness.schema.assumptions import Assumptions

@@ -10,18 +10,10 @@ from hypothesis import strategies as st
 
 from harness.analysis.estimate import Estimate
 from harness.analysis.summarize import summarize
-from harness.pricing.cost import (
-    Price,
-    Priced,
-    gpu_share,
-    num_epochs,
-    price,
-    run_seconds,
-    seconds_to_target,
-    usd_of_seconds,
-    usd_per_1000_samples,
-    whole_dataset_seconds,
-)
+from harness.errors import Unavailable
+from harness.pricing.cost import Price, Priced, gpu_share, price, usd_per_1000_samples
+from harness.pricing.durations import num_epochs, run_seconds, seconds_to_target, whole_dataset_seconds
+from harness.pricing.formulas import usd_of_seconds
 from tests.make_records import make_baseline, make_machine, make_record
 
 HOURLY = Price(0.36, "m5.xlarge", "aws", "us-east-1", "stated", "2026-07", "list", None)  # a ten-thousandth a second
@@ -156,7 +148,7 @@ def test_a_cell_that_failed_has_a_price_and_no_dollars(training):
 
 
 def test_without_a_price_every_figure_is_none_and_it_says_why():
-    row = priced(make_record(), found="give --usd-per-hour 1.20")
+    row = priced(make_record(), found=Unavailable("give --usd-per-hour 1.20"))
     assert (row.price, row.missing) == (None, "give --usd-per-hour 1.20")
     assert {name: getattr(row, name) for name in DOLLARS} == dict.fromkeys(DOLLARS)
     assert row.summary.samples_per_s.value == 16.0
@@ -180,7 +172,7 @@ def test_each_summary_is_priced_by_its_own_machine_in_order():
 
     def find(summary):
         asked.append(summary.config.batch_size)
-        return HOURLY if summary.config.batch_size != 16 else "no price"
+        return HOURLY if summary.config.batch_size != 16 else Unavailable("no price")
 
     rows = price(summarize(records), find)
     assert asked == [8, 16, 32]

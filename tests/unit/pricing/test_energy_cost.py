@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.analysis.summarize import summarize
+from harness.errors import Unavailable
 from harness.pricing.cost import price
 from harness.pricing.energy_cost import READINGS, joules_of_readings, measure_joules
 from harness.pricing.prices import Price
@@ -131,7 +132,7 @@ def test_more_rows_draw_more_at_the_same_mean_power():
 
 
 def test_energy_needs_no_price_and_a_baseline_has_it_too():
-    (cell,) = price(summarize([make_baseline(energy=COUNTED)]), lambda _summary: "no row has this machine")
+    (cell,) = price(summarize([make_baseline(energy=COUNTED)]), lambda _summary: Unavailable("no row has this machine"))
     assert (cell.price, cell.energy.joules.value) == (None, 3600.0)
 
 

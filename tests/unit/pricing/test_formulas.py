@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.pricing import formulas
+from harness.pricing.formulas_js import formulas_script
 from tests.costs import IN_JAVASCRIPT, agrees, load_costs
 
 CASES = load_costs()
 FORMULAS = {
-    name: found for name, found in vars(formulas).items() if inspect.isfunction(found) and not name.startswith("_")
+    name: value for name, value in vars(formulas).items() if inspect.isfunction(value) and not name.startswith("_")
 }
 SCRIPT = files("harness.report.assets").joinpath("formulas.js").read_text(encoding="utf-8")
 NAMES = [f"{index}-{case['formula']}" for index, case in enumerate(CASES)]
@@ -37,14 +38,30 @@ def test_every_formula_is_worked_out_by_hand_with_its_way():
     assert all(len(case["by_hand"]) > 5 for case in CASES)
 
 
-def test_both_languages_have_the_same_formulas_and_arguments():
-    exported = re.search(r"\n  return \{(.*?)\};", SCRIPT, re.S)[1]
-    assert set(re.findall(r"\w+", exported)) == set(FORMULAS)
+def test_the_script_is_up_to_date():
+    assert formulas_script() == SCRIPT, "run `make formulas`"
+
+
+def test_the_script_has_every_formula_with_its_arguments():
     arguments = {
         name: tuple(re.findall(r"\w+", inside))
         for name, inside in re.findall(r"const (\w+) = \(\{([^}]*)\}\) =>", SCRIPT)
     }
-    assert arguments == {name: tuple(inspect.signature(found).parameters) for name, found in FORMULAS.items()}
+    assert arguments == {name: tuple(inspect.signature(formula).parameters) for name, formula in FORMULAS.items()}
+    exported = re.search(r"\n  return \{(.*?)\};", SCRIPT, re.S)[1]
+    assert set(re.findall(r"\w+", exported)) == set(FORMULAS)
+
+
+def test_operator_precedence_is_kept():
+    source = 'def ratio(a, b, c):\n    """Docstring."""\n    return a - (b - c) / (a * b) * (c if a > 0 else -b)\n'
+    script = formulas_script(source)
+    assert "const ratio = ({ a, b, c }) => a - (b - c) / (a * b) * (a > 0 ? c : -b);" in script
+
+
+@pytest.mark.parametrize("line", ["return a // b", "return abs(a)", "while a:\n        a -= 1", "a += b"])
+def test_python_without_a_translation_is_refused(line):
+    with pytest.raises(ValueError, match="line 3: no translation of"):
+        formulas_script(f'def formula(a, b):\n    """Docstring."""\n    {line}\n')
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="there is no node; tests/e2e runs the table in a browser")

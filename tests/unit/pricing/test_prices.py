@@ -11,17 +11,10 @@ from harness.analysis.summarize import summarize
 from harness.errors import UserError
 from harness.files import PACKAGE_FOLDER
 from harness.pricing import price_table
+from harness.pricing.price_rows import PriceRow
+from harness.pricing.price_search import burstable, find_hardware, find_instance, gpu_peak_flops
 from harness.pricing.price_table import load_prices, tables_folder
-from harness.pricing.prices import (
-    Price,
-    PriceRow,
-    burstable,
-    find_hardware,
-    find_instance,
-    gpu_peak_flops,
-    price_finder,
-    price_machine,
-)
+from harness.pricing.prices import Price, price_finder, price_machine
 from harness.pricing.rates import price_under_plan
 from harness.schema.assumptions import PriceBook, load_assumptions
 from harness.schema.host_record import DetectedInstance, StatedInstance
@@ -248,15 +241,15 @@ class TestFindInstance:
 
     def test_an_unknown_region_says_which_there_are(self, table):
         found = find_instance(table, "m5.xlarge", "mars-1")
-        assert found.startswith("no price of m5.xlarge in region 'mars-1': the table has eu-west-1, us-east-1")
+        assert found.reason.startswith("no price of m5.xlarge in region 'mars-1': the table has eu-west-1, us-east-1")
 
     def test_an_unknown_name_gives_the_nearest(self, table):
         found = find_instance(table, "g5.xlrge")
-        assert found.startswith("no instance 'g5.xlrge' in the price table: did you mean g5.xlarge")
-        assert "--usd-per-hour" in found
+        assert found.reason.startswith("no instance 'g5.xlrge' in the price table: did you mean g5.xlarge")
+        assert "--usd-per-hour" in found.reason
 
     def test_a_name_like_no_other_is_told_where_to_be_added(self, table):
-        assert "add its row to prices.csv" in find_instance(table, "###")
+        assert "add its row to prices.csv" in find_instance(table, "###").reason
 
 
 CPU = make_machine()
@@ -286,7 +279,7 @@ class TestPrecedence:
 
     @pytest.mark.parametrize("usd_per_hour", [0.0, -1.0, float("nan"), float("inf")])
     def test_given_must_be_a_price(self, table, usd_per_hour):
-        with pytest.raises(UserError, match=r"--usd-per-hour: found .*; allowed: a number above 0"):
+        with pytest.raises(UserError, match=r"--usd-per-hour .*: must be a number above 0"):
             price_of(table, usd_per_hour=usd_per_hour)
 
     def test_stated_comes_before_detected(self, table):
@@ -313,7 +306,7 @@ class TestPrecedence:
 
     def test_stated_but_unknown_is_no_price_rather_than_a_guess(self, table):
         found = price_of(table, self.EC2, stated=StatedInstance(instance="m5.xlrge", region=None))
-        assert found.startswith("no instance 'm5.xlrge'")
+        assert found.reason.startswith("no instance 'm5.xlrge'")
 
     def test_detected_comes_before_assumed(self, table):
         found = price_of(table, self.EC2)
@@ -359,9 +352,9 @@ class TestPrecedence:
     )
     def test_without_a_row_dollars_are_unknown_and_it_says_what_to_give(self, table, gpus, num_logical, words):
         found = price_of(table, make_machine(gpus=gpus, num_logical=num_logical))
-        assert found.startswith(f"no row of the price table has {words}")
-        assert "--usd-per-hour 1.20" in found
-        assert "--instance" in found
+        assert found.reason.startswith(f"no row of the price table has {words}")
+        assert "--usd-per-hour 1.20" in found.reason
+        assert "--instance" in found.reason
 
 
 class TestDisagreement:
@@ -463,13 +456,13 @@ class TestPriceFinder:
         assert [(price.usd_per_hour, price.basis) for price in one] == [(0.192, "stated"), (3.0, "given")]
 
     def test_overrides_that_name_nothing_are_the_users_mistake(self, table):
-        with pytest.raises(UserError, match=f"no records of a machine 'epyc'; there are those of {CPU.id}"):
+        with pytest.raises(UserError, match=f"no records of a machine 'epyc'; there are records of {CPU.id}"):
             self.find(table, make_record(), instances={"epyc": "m5.xlarge"})
         with pytest.raises(UserError, match="no records of a machine 'epyc'"):
             self.find(table, make_record(), usd_per_hour={"epyc": 1.0})
         with pytest.raises(UserError, match=f"--instance {CPU.id}=m5.xlrge: no instance .* did you mean m5.xlarge"):
             self.find(table, make_record(), instances={CPU.id: "m5.xlrge"})
-        with pytest.raises(UserError, match="there are those of none"):
+        with pytest.raises(UserError, match="there are records of none"):
             self.find(table, instances={"epyc": "m5.xlarge"})
 
     def test_without_records_there_is_nothing_to_price(self, table):
@@ -477,7 +470,7 @@ class TestPriceFinder:
 
     def test_no_row_says_why(self, table):
         (found,) = self.find(table, make_record(machine=make_machine(num_logical=64)))
-        assert found.startswith("no row of the price table has no GPU, at least 64 logical CPUs and 0.6 GiB")
+        assert found.reason.startswith("no row of the price table has no GPU, at least 64 logical CPUs and 0.6 GiB")
 
 
 class TestDetected:
@@ -559,7 +552,7 @@ class TestOwnRates:
         assert (found.usd_per_hour, found.basis, found.usd_per_hour_listed, found.paid) == (
             4.5, "stated", None, "by contract 7",
         )  # fmt: skip
-        assert self.pay(table, PriceBook(), "x9.huge").startswith("no instance 'x9.huge' in the price table")
+        assert self.pay(table, PriceBook(), "x9.huge").reason.startswith("no instance 'x9.huge' in the price table")
 
     def test_an_unlisted_instance_by_each_plan(self, table, tmp_path):
         spot = {"instance": "x9.huge", "plan": "spot", "usd_per_hour": 1.5}
@@ -569,16 +562,16 @@ class TestOwnRates:
         found = self.pay(table, self.book(tmp_path, committed, plan="committed"), "x9.huge")
         assert (found.usd_per_hour, found.plan, found.region) == (4.0, "committed", "moon-1")  # half of all hours used
         # What the reader does not say is not made up.
-        assert self.pay(table, self.book(tmp_path, spot), "x9.huge").startswith("no instance 'x9.huge'")
+        assert self.pay(table, self.book(tmp_path, spot), "x9.huge").reason.startswith("no instance 'x9.huge'")
         on_demand = {"instance": "x9.huge", "usd_per_hour": 3.0}
         told = self.pay(table, self.book(tmp_path, on_demand, plan="spot"), "x9.huge")
-        assert told == 'no spot price of x9.huge is known: add a [[rate]] with plan = "spot" to prices.toml'
+        assert told.reason == 'no spot price of x9.huge is known: add a [[rate]] with plan = "spot" to prices.toml'
 
     def test_a_rate_of_another_region_does_not_count(self, table, tmp_path):
         rate = {"instance": "x9.huge", "usd_per_hour": 4.5, "region": "moon-1"}
         book = self.book(tmp_path, rate)
         assert self.pay(table, book, "x9.huge", "moon-1").usd_per_hour == 4.5
-        assert self.pay(table, book, "x9.huge", "mars-1").startswith("no instance 'x9.huge'")
+        assert self.pay(table, book, "x9.huge", "mars-1").reason.startswith("no instance 'x9.huge'")
         assert self.pay(table, book, "x9.huge").region == "moon-1"
 
     def test_a_detected_instance_and_an_override_are_found_by_the_rate_too(self, table, tmp_path):

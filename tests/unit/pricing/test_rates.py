@@ -8,6 +8,7 @@ from datetime import date
 import pytest
 
 from harness.analysis.summarize import summarize
+from harness.errors import Unavailable
 from harness.pricing.prices import Price
 from harness.pricing.rates import apply_plan, committed_usd_per_hour, own_formula, own_parts, price_under_plan
 from harness.schema.assumptions import PriceBook, load_assumptions
@@ -80,7 +81,7 @@ def test_spot_is_the_tables_price_or_the_readers():
 
 def test_without_a_spot_price_it_says_what_to_add():
     found = price_under_plan(NO_SPOT, book(plan="spot"), HERE)
-    assert found == 'no spot price of g5.xlarge is known: add a [[rate]] with plan = "spot" to prices.toml'
+    assert found.reason == 'no spot price of g5.xlarge is known: add a [[rate]] with plan = "spot" to prices.toml'
 
 
 def test_a_commitment_is_paid_for_idle_hours_too():
@@ -144,14 +145,16 @@ def test_what_renting_would_cost_keeps_contracts_and_the_providers_billing():
 
 
 def test_ones_own_needs_no_row_of_the_table():
-    found = price_under_plan("no row has this machine", book(plan="own", own=OWN, energy=ENERGY), HERE)
+    found = price_under_plan(Unavailable("no row has this machine"), book(plan="own", own=OWN, energy=ENERGY), HERE)
     assert (found.usd_per_hour, found.usd_per_hour_on_demand) == (exactly(1.66), None)
 
 
 def test_a_named_machine_alone_is_ones_own():
     terms = book(plan="own", own=OWN | {"machine": "another"}, energy=ENERGY)
     assert price_under_plan(LISTED, terms, HERE).plan == "on_demand"
-    assert price_under_plan("no row has this machine", terms, HERE) == "no row has this machine"
+    assert price_under_plan(Unavailable("no row has this machine"), terms, HERE) == Unavailable(
+        "no row has this machine"
+    )
     assert price_under_plan(LISTED, terms, "another").plan == "own"
 
 

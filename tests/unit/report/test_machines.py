@@ -250,3 +250,13 @@ def test_the_summary_has_a_row_a_machine(tmp_path):
     text = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert "## Machines side by side" in text
     assert re.search(r"^\| m5\.xlarge \| 15\.8 .*\| \$0\.36 \(stated, m5\.xlarge, us-east-1, 2026-07", text, re.M)
+
+
+def test_a_chart_of_pooled_machines_is_not_recomputed():
+    twin = make_machine(machine_id="m5-4c-00000f")
+    stated = replace(HOURLY, basis="stated", instance="m5.xlarge")
+    prices = PRICES | {A.id: stated, twin.id: stated}
+    summaries = summarize([run(A), run(twin), run(B)])
+    found = machines(cost.price(summaries, lambda one: prices[one.machine_id]), Assumptions())
+    assert found.live is None
+    assert len(found.charts) == 2

@@ -8,7 +8,10 @@ from dataclasses import replace
 import pytest
 
 from harness.decision.choice import choose
-from harness.pricing.prices import choices, find_instance, load_prices, price_machine
+from harness.errors import Unavailable
+from harness.pricing.price_search import find_instance
+from harness.pricing.price_table import load_prices
+from harness.pricing.prices import choices, price_machine
 from harness.report.page_data import inputs, page_data, values
 from harness.schema.assumptions import Assumptions, load_assumptions
 from tests.make_priced import ASSUMED, GPU_MACHINE, priced, study_records, two_machines
@@ -34,7 +37,7 @@ def test_a_gpu_machine_may_be_priced_where_the_same_card_and_count_are():
 
 def test_a_cpu_machine_may_be_what_covers_it_and_has_no_gpu():
     machine = make_machine(num_logical=8)
-    first, *others = choices(TABLE, machine, "no price was found")
+    first, *others = choices(TABLE, machine, Unavailable("no price was found"))
     assert first is None
     assert len(others) >= 3
     for price in others:

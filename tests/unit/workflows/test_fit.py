@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from harness.cli import main as cli
 from harness.cli.views.fit import FitView
 from harness.errors import UserError
-from harness.pricing.prices import load_prices
+from harness.pricing.price_table import load_prices
 from harness.schema.expansion import expand
 from harness.schema.study_file import parse_study
 from harness.store.record_files import load_record
