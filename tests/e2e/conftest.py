@@ -1,4 +1,4 @@
-"""A headless Chromium, and reports opened in it that fail a test on any error, warning or request."""
+"""A headless Chromium, and a function that opens reports in it and fails on any error, warning or network request."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def write(tmp_path_factory):
-    """Writes a report into a folder, by copy where the very same cells were written in the same way before."""
-    kept = []
+    """Write a report into a folder; copy it if the same cells were already written with the same options."""
+    written_reports = []
 
     def write_or_copy(cells, folder, **written):
-        for known, ways, at in kept:
-            if known is cells and ways == written:
-                shutil.copytree(at, folder, dirs_exist_ok=True)
+        for written_cells, options, source in written_reports:
+            if written_cells is cells and options == written:
+                shutil.copytree(source, folder, dirs_exist_ok=True)
                 return folder / "report.html"
-        at = tmp_path_factory.mktemp("report")
-        write_report(cells, at, generated_at=AT, **written)
-        kept.append((cells, written, at))
+        target = tmp_path_factory.mktemp("report")
+        write_report(cells, target, generated_at=AT, **written)
+        written_reports.append((cells, written, target))
         return write_or_copy(cells, folder, **written)
 
     return write_or_copy
@@ -46,12 +46,12 @@ def write(tmp_path_factory):
 
 @contextmanager
 def watched(chromium, write, folder):
-    """Opens reports in `folder`; fails at the end on a console error, an exception, or a request that left the file.
+    """Open reports in `folder`; fail at the end on a console error, an exception, or a request outside the file.
 
-    `cells` None opens again what was written before; `fragment` is the state in the address, the engineer's view by
-    default, which shows everything.
+    With `cells` None, the report that is already there is opened again. `fragment` is the state in the address, by default
+    the engineer's view, which shows everything.
     """
-    troubles: list[str] = []
+    problems: list[str] = []
     pages = []
 
     def open_report(cells, width=1400, scheme="light", fragment="view=engineer", **written):
@@ -59,9 +59,13 @@ def watched(chromium, write, folder):
         address = path.as_uri()
         page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         pages.append(page)
-        page.on("console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("request", lambda asked: None if asked.url.split("#")[0] == address else troubles.append(asked.url))
+        page.on(
+            "console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "request", lambda request: None if request.url.split("#")[0] == address else problems.append(request.url)
+        )
         page.goto(address + (f"#{fragment}" if fragment else ""))
         page.wait_for_load_state()
         return page
@@ -69,37 +73,37 @@ def watched(chromium, write, folder):
     yield open_report
     for page in pages:
         page.close()
-    assert troubles == []
+    assert problems == []
 
 
 @pytest.fixture
 def visit(chromium, write, tmp_path):
-    """Opens reports in pages of the test's own."""
+    """Open reports in pages of this test alone."""
     with watched(chromium, write, tmp_path) as open_report:
         yield open_report
 
 
 @pytest.fixture(scope="module")
 def visit_for_all(chromium, write, tmp_path_factory):
-    """Opens reports in pages for all tests of a module that leave them as they are."""
+    """Open reports in pages shared by all tests of a module, which must not change them."""
     with watched(chromium, write, tmp_path_factory.mktemp("visited")) as open_report:
         yield open_report
 
 
 @pytest.fixture
 def wait_until():
-    """Looks frame by frame until a JavaScript expression holds.
+    """Wait until a JavaScript expression is true, which is checked once a frame.
 
-    Playwright's wait_for_function compiles its text anew at each look, which the page's own policy forbids: it passes
-    only where the first look is enough. Here the expression is compiled once, with the promise.
+    Playwright's wait_for_function compiles the expression at each check, which the page's content security policy forbids.
+    Here it is compiled once, as part of the promise.
     """
 
     def wait(page, condition):
         page.evaluate(
             f"""new Promise((done, fail) => {{
-                const look = () => {{ if ({condition}) done(); else requestAnimationFrame(look); }};
+                const check = () => {{ if ({condition}) done(); else requestAnimationFrame(check); }};
                 setTimeout(() => fail(new Error("not within 30 s: " + {json.dumps(condition)})), 30000);
-                look();
+                check();
             }})"""
         )
 

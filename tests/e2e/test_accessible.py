@@ -1,4 +1,4 @@
-"""What axe-core finds in both views, in both schemes, at three widths: nothing serious or critical."""
+"""axe-core finds nothing serious or critical in both views, in both colour schemes, at three widths."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def cells_of_two_machines():
 )  # fmt: skip
 def test_axe_finds_nothing_serious(visit, view, scheme, width):
     page = visit(cells_of_two_machines(), width, scheme, fragment=f"view={view}&prices.plan=own&accuracy=0.78")
-    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")
     page.locator("#in-prices-own-years").fill("0")
-    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found
-            if one["impact"] in ("serious", "critical")] == []  # fmt: skip
+    violations = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    assert [(violation["id"], [node["target"] for node in violation["nodes"]]) for violation in violations
+            if violation["impact"] in ("serious", "critical")] == []  # fmt: skip
 
 
 @pytest.mark.parametrize("records", [[], study_records()])
 def test_axe_finds_nothing_serious_in_small_studies(visit, records):
     page = visit(priced(records, None))
-    found = Axe().run(page).response["violations"]
-    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+    violations = Axe().run(page).response["violations"]
+    assert [violation["id"] for violation in violations if violation["impact"] in ("serious", "critical")] == []

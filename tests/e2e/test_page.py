@@ -1,4 +1,4 @@
-"""The report as a person opens it: from disk, in headless Chromium."""
+"""The report opened from disk in headless Chromium."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_roofs_are_drawn_over_the_cells_of_each_machine(visit, wait_until):
     assert page.evaluate("document.documentElement.scrollWidth") <= 1400
 
 
-def test_failed_cells_stand_with_their_reason(visit):
+def test_failed_cells_are_listed_with_their_reason(visit):
     cells = study_cells()
     lost = [cell.summary for cell in cells if cell.summary.outcome != "ok"]
     text = visit(cells).locator("#failed").inner_text()
@@ -93,14 +93,14 @@ def test_the_table_sorts_by_keyboard(visit):
     assert values() == once[::-1]
 
 
-def test_missing_figures_stand_last_whichever_way(visit):
+def test_missing_figures_are_last_in_both_directions(visit):
     page = visit(study_cells())
     head = page.locator("#cell-table th[scope=col]", has_text="cost to target")
     column = head.evaluate("head => head.cellIndex")
     for _ in range(2):
         head.locator("button").click()
-        squares = page.locator(f"#cell-table tbody tr > :nth-child({column + 1})")
-        known = squares.evaluate_all("all => all.map(one => one.dataset.sort !== undefined)")
+        fields = page.locator(f"#cell-table tbody tr > :nth-child({column + 1})")
+        known = fields.evaluate_all("all => all.map(one => one.dataset.sort !== undefined)")
         assert known == sorted(known, reverse=True)
         assert 0 < sum(known) < len(known)
 

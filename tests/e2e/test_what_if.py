@@ -1,4 +1,4 @@
-"""The page's own arithmetic against Python's, and its controls as a reader uses them."""
+"""The page computes what Python computes, and its controls work as a reader uses them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def assumed(name):
 
 
 def base_price(summary):
-    """Prices before any plan: stated and billed by the hour, given, or none at all."""
+    """Return prices before any plan: stated and billed by the hour, given, or listed."""
     if summary.machine_id == GPU_MACHINE["id"]:
         return GPU_PRICE
     return GIVEN if summary.machine_id == "4x-v100-000001" else LISTED
@@ -115,23 +115,23 @@ def own_cells():
 
 
 @pytest.fixture
-def opened(visit):
+def own_page(visit):
     return visit(own_cells(), deadline_s=DEADLINE_S)
 
 
 @pytest.fixture(scope="module")
-def asked(visit_for_all):
-    """A page that tests ask and leave as it is: opening one takes seconds."""
+def shared_page(visit_for_all):
+    """A page that tests query but don't change, since opening one takes seconds."""
     return visit_for_all(own_cells(), deadline_s=DEADLINE_S)
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_page_computes_what_python_computes(asked, name):
-    compare_all(asked, assumed(name))
+def test_the_page_computes_what_python_computes(shared_page, name):
+    compare_all(shared_page, assumed(name))
 
 
 def compare_all(page, assumptions):
-    """Every amount, worth and choice of the page's own against Python's."""
+    """Compare every amount, worth and choice that the page computes with Python's."""
     expected = cells_under(assumptions)
     derived = page.evaluate(f"(state) => recompute.derive({READ}, state)", state_of(assumptions))
     num_amounts = 0
@@ -156,7 +156,7 @@ def compare_all(page, assumptions):
     assert sorted(chosen["level"]) == sorted(places[cell.key] for cell in python.level)
 
 
-def test_rates_of_a_contract_count_on_the_page_too(visit):
+def test_the_page_applies_contract_rates(visit):
     rates = [
         {"instance": "m5.xlarge", "usd_per_hour": 0.11},
         {"instance": "m5.xlarge", "region": "us-east-1", "usd_per_hour": 0.1, "plan": "committed"},
@@ -173,10 +173,10 @@ def test_rates_of_a_contract_count_on_the_page_too(visit):
                 same(money.get(amount), figure(getattr(cell, amount)), f"{plan}: {amount} of {cell.summary.cell}")
 
 
-def test_a_spot_machine_that_is_always_taken_away_has_no_cost(asked):
+def test_a_spot_machine_that_is_always_interrupted_has_no_cost(shared_page):
     state = state_of(Assumptions())
     state["values"] |= {"prices.plan": "spot", "prices.spot.interruptions_per_hour": 1e9}
-    money = asked.evaluate(f"(state) => recompute.derive({READ}, state).money", state)
+    money = shared_page.evaluate(f"(state) => recompute.derive({READ}, state).money", state)
     cells = [(one, cell) for one, cell in zip(money, cells_under(Assumptions()), strict=True) if cell.usd_billed]
     on_spot = [
         (one["usd_billed"], one["usd_billed_on_demand"]["value"]) for one, cell in cells if cell.price is not GIVEN
@@ -185,16 +185,16 @@ def test_a_spot_machine_that_is_always_taken_away_has_no_cost(asked):
     assert all(spot is None and on_demand > 0 for spot, on_demand in on_spot)
 
 
-def test_the_formulas_by_the_table_that_python_is_held_to(asked):
+def test_formulas_give_the_hand_computed_costs(shared_page):
     cases = json.loads((FIXTURES / "costs.json").read_text(encoding="utf-8"))
-    found = asked.evaluate("(cases) => cases.map((one) => formulas[one.formula](one.inputs))", cases)
+    found = shared_page.evaluate("(cases) => cases.map((one) => formulas[one.formula](one.inputs))", cases)
     for case, value in zip(cases, found, strict=True):
         same(value, case["expected"], case)
 
 
-def test_figures_in_words_by_the_table_that_python_is_held_to(asked):
+def test_figures_are_formatted_as_in_python(shared_page):
     cases = json.loads((FIXTURES / "wording.json").read_text(encoding="utf-8"))
-    found = asked.evaluate(
+    found = shared_page.evaluate(
         """(cases) => cases.map(({ say, value }) => {
             if (say.startsWith("interval_")) return wording.interval({ value: value[0], low: value[1], high: value[2] }, say.slice(9));
             const names = { usd: "amount", usd_per_hour: "perHour" };
@@ -206,17 +206,17 @@ def test_figures_in_words_by_the_table_that_python_is_held_to(asked):
 
 
 @pytest.mark.parametrize("name", ["as written", "a currency", "own"])
-def test_charts_laid_anew_as_written_are_those_that_python_drew(visit, name):
-    """Every trace's places and words, and every axis of money."""
+def test_recomputed_charts_equal_those_of_python(visit, name):
+    """Positions and text of every trace, and every axis of money."""
     page = visit(cells_under(assumed(name)), assumptions=assumed(name))
     assert not page.locator("#changes").is_visible()
-    num_laid, different = lay_anew(page)
-    assert num_laid >= 6
+    num_recomputed, different = recompute_charts(page)
+    assert num_recomputed >= 6
     assert different == []
 
 
-def lay_anew(page):
-    """How many charts follow assumptions, and in what they differ once the page itself has laid them as written."""
+def recompute_charts(page):
+    """Recompute the charts under the report's own assumptions; return their number, and where they differ from Python's."""
     return page.evaluate(
         f"""() => {{
             const facts = {READ};
@@ -255,7 +255,7 @@ def test_a_learning_curve_follows_prices_and_the_price_of_a_label(visit, wait_un
     summaries_of_curve = summarize(curve_records())
     cells = price(summaries_of_curve, apply_plan(lambda _: LISTED, assumptions.prices), assumptions)
     page = visit(cells, assumptions=assumptions)
-    assert lay_anew(page)[1] == []
+    assert recompute_charts(page)[1] == []
     whole = learning_curves(cells)[0]
     page.locator("#in-value-label-usd").evaluate("(one) => { one.closest('details.group').open = true }")
     page.locator("#in-value-label-usd").fill("0.5")
@@ -267,24 +267,24 @@ def test_a_learning_curve_follows_prices_and_the_price_of_a_label(visit, wait_un
     assert page.locator("#learning [data-written]").inner_text().startswith("As the report was written:")
 
 
-def test_back_to_the_reports_own_is_the_report(opened, wait_until):
+def test_back_to_the_reports_own_is_the_report(own_page, wait_until):
     texts = "[...document.querySelectorAll('#tiles, table.cells, table.figures')].map((one) => one.innerText).join()"
-    opened.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
-    before = opened.evaluate(texts)
-    opened.select_option("#in-prices-plan", "own")
-    assert opened.evaluate(texts) != before
-    assert opened.locator("#changes").is_visible()
-    opened.locator("#reset").click()
-    assert opened.evaluate(texts) == before
-    assert not opened.locator("#changes").is_visible()
-    assert "#" not in opened.url or "prices" not in opened.url
+    own_page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+    before = own_page.evaluate(texts)
+    own_page.select_option("#in-prices-plan", "own")
+    assert own_page.evaluate(texts) != before
+    assert own_page.locator("#changes").is_visible()
+    own_page.locator("#reset").click()
+    assert own_page.evaluate(texts) == before
+    assert not own_page.locator("#changes").is_visible()
+    assert "#" not in own_page.url or "prices" not in own_page.url
 
 
-def test_tables_tiles_and_charts_follow_an_assumption(opened, wait_until):
-    opened.select_option("#in-prices-plan", "spot")
+def test_tables_tiles_and_charts_follow_an_assumption(own_page, wait_until):
+    own_page.select_option("#in-prices-plan", "spot")
     expected = cells_under(Assumptions.model_validate({"prices": {"plan": "spot"}}))
-    table = opened.locator("#cell-table tbody tr")
-    heads = opened.locator("#cell-table thead th").all_inner_texts()
+    table = own_page.locator("#cell-table tbody tr")
+    heads = own_page.locator("#cell-table thead th").all_inner_texts()
     column = next(index for index, head in enumerate(heads) if head.startswith("a run"))
     for index, cell in enumerate(expected):
         square = table.nth(index).locator("> *").nth(column)
@@ -292,8 +292,8 @@ def test_tables_tiles_and_charts_follow_an_assumption(opened, wait_until):
             assert square.locator("span").first.inner_text() == USD.amount(cell.usd_per_run.value)
             assert float(square.get_attribute("data-sort")) == pytest.approx(cell.usd_per_run.value, rel=1e-9)
     pick = choose(expected).pick
-    assert USD.amount(pick.usd_per_run.value) in opened.locator("#tiles").inner_text()
-    assert pick.summary.cell in opened.locator("#cell-table tr.picked").inner_text()
+    assert USD.amount(pick.usd_per_run.value) in own_page.locator("#tiles").inner_text()
+    assert pick.summary.cell in own_page.locator("#cell-table tr.picked").inner_text()
     drawn = "Math.max(...document.getElementById('chart-heat-0-usd').data[0].z.flat().filter((one) => one !== null))"
     grid = [
         cell.usd_per_1000_samples.value
@@ -302,7 +302,7 @@ def test_tables_tiles_and_charts_follow_an_assumption(opened, wait_until):
         and cell.summary.cell.endswith("fp32-cpu-longest-all")
         and cell.summary.machine_id == MACHINE["id"]
     ]
-    wait_until(opened, f"Math.abs({drawn} - {max(grid)}) < 1e-12")
+    wait_until(own_page, f"Math.abs({drawn} - {max(grid)}) < 1e-12")
 
 
 def renamed(text, names):
@@ -311,14 +311,14 @@ def renamed(text, names):
     return text
 
 
-def test_costs_worth_and_machines_square_by_square(opened):
-    """What the page rewrites under one set of assumptions after another is what Python writes under each."""
-    opened.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+def test_tables_of_costs_worth_and_machines_equal_those_of_python(own_page):
+    """Under each set of assumptions, the page writes into its tables what Python writes."""
+    own_page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
     for name in ("spot", "own", "a currency", "rows and trials", "kinds of error", "watts"):
-        compare_squares(opened, name)
+        compare_tables(own_page, name)
 
 
-def compare_squares(page, name):
+def compare_tables(page, name):
     written, assumptions = Assumptions(), assumed(name)
     own, cells = cells_under(written), cells_under(assumptions)
     fragment = "&".join(
@@ -326,7 +326,7 @@ def compare_squares(page, name):
         for key, value in values(assumptions)
         if value != dict(values(written))[key]
     )
-    # The page hears of its new address before the listener that was added last does.
+    # Listeners run in the order of their addition: the page has followed its new address when this one runs.
     page.evaluate(
         """(fragment) => new Promise((done) => {
             addEventListener("hashchange", done, { once: true });
@@ -367,7 +367,7 @@ def compare_squares(page, name):
 
 
 def test_the_cheapest_for_an_accuracy_is_found_by_keyboard_alone(visit):
-    """Without a mouse: down to the first control, the accuracy that is needed, and what is cheapest for it."""
+    """With the keyboard alone: go to the first control, type the required accuracy, and read the cheapest cell."""
     cells = study_cells()
     page = visit(cells, fragment="")
     for _ in range(12):
@@ -456,7 +456,7 @@ def test_a_link_opens_the_same_view(visit):
 
 
 @pytest.mark.parametrize(
-    ("fragment", "told"),
+    ("fragment", "ignored"),
     [
         ("prices.plan=free", "prices.plan"),
         ("prices.own.years=-1&accuracy=7", "prices.own.years, accuracy"),
@@ -468,9 +468,9 @@ def test_a_link_opens_the_same_view(visit):
         ("view=boss&" + "a" * 10_000 + "=1", "view, " + "a" * 40),
     ],
 )
-def test_what_an_address_says_wrongly_is_left_out_and_said(visit, fragment, told):
+def test_invalid_parts_of_an_address_are_ignored_and_listed(visit, fragment, ignored):
     page = visit(study_cells(), fragment=fragment)
-    assert told in page.locator("#ignored").inner_text()
+    assert ignored in page.locator("#ignored").inner_text()
     assert page.evaluate("window.broken") is None
     assert not page.locator("#changes").is_visible()
 
@@ -484,7 +484,7 @@ def test_a_place_in_the_address_opens_the_engineers_view_there(visit):
     assert page.evaluate("location.hash") == "#cells"
 
 
-def test_what_still_says_the_old_is_marked(visit):
+def test_text_that_does_not_follow_an_assumption_is_marked(visit):
     page = visit(study_cells())
     assert "As the report was written" not in page.locator("main").inner_text()
     page.select_option("#in-prices-plan", "own")
@@ -515,7 +515,7 @@ def test_tables_filter_and_copy(visit, wait_until):
 LONG = "</script><script>window.broken=1</script>\u202e\"'`${x}&\u2028\U0001f4b8" + "x" * 10_000
 
 
-def test_texts_that_try_to_break_out_do_not(visit, wait_until):
+def test_hostile_text_is_escaped(visit, wait_until):
     records = [
         fine_tune(text=LONG[:600], tokens=("[CLS]", LONG[:600], "[SEP]"), cell=LONG),
         fine_tune(32, cell="=HYPERLINK(1)", study=LONG),
@@ -562,8 +562,8 @@ def test_the_decision_is_printed_whole(visit):
     assert page.evaluate("document.querySelector('#chart-cost .main-svg').clientWidth") <= 688
 
 
-def test_the_reports_own_facts_are_in_the_page(asked):
-    facts = asked.evaluate(READ)
+def test_the_reports_own_facts_are_in_the_page(shared_page):
+    facts = shared_page.evaluate(READ)
     assert facts["values"] == dict(values(Assumptions()))
     assert len(facts["cells"]) == len(cells_under(Assumptions()))
     assert asdict(LISTED)["usd_per_hour_spot"] in {

@@ -1,4 +1,4 @@
-"""report/recompute.js puts seconds, prices and assumptions together as tariff.py, cost.py and worth.py do, to 1e-9."""
+"""recompute.js derives prices, costs and worth as harness/pricing and decision/worth.py do, to 1e-9."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ VALUES = [{}, {"today": "by_hand"}, {"false_positive_usd": 0.1, "false_negative_
 
 
 def make_summaries():
-    """Cells of every kind: measured, judged and not, failed, baselines, repeated, with energy, without a price."""
+    """Make cells of every kind: with and without accuracy, failed, baselines, repeated, with energy, without a price."""
     test = make_record().training.test.model_dump()
     return summarize(
         [
@@ -82,7 +82,7 @@ def make_summaries():
 
 
 def derive(all_facts):
-    """What the page computes, of each of these facts."""
+    """Run the page's scripts on each of these facts; return what they derive."""
     scripts = [
         files("harness.report.assets").joinpath(name).read_text(encoding="utf-8")
         for name in ("formulas.js", "recompute.js")
@@ -93,32 +93,32 @@ def derive(all_facts):
     return json.loads(ran.stdout)
 
 
-def ends(found):
+def ends(estimate):
     sides = ("value", "low", "high")
-    if isinstance(found, dict):
-        return [found[side] for side in sides]
-    return [None] * 3 if found is None else [getattr(found, side) for side in sides]
+    if isinstance(estimate, dict):
+        return [estimate[side] for side in sides]
+    return [None] * 3 if estimate is None else [getattr(estimate, side) for side in sides]
 
 
 def figures_of(cell, assumed):
-    """Every figure by Python."""
-    found = {name: ends(getattr(cell, name)) for name in AMOUNTS}
-    found |= {js: ends(cell.energy and getattr(cell.energy, name)) for name, js in ENERGY.items()}
+    """Return every figure of a cell as Python computes it."""
+    figures = {name: ends(getattr(cell, name)) for name in AMOUNTS}
+    figures |= {js: ends(cell.energy and getattr(cell.energy, name)) for name, js in ENERGY.items()}
     worth = judge_cell_worth(cell, assumed)
     if worth is None:
-        return found | {"worth": None}
-    found |= {name: [getattr(worth, name)] for name in WORTH}
+        return figures | {"worth": None}
+    figures |= {name: [getattr(worth, name)] for name in WORTH}
     names = ("benefit_usd_per_month", "net_present_value_usd")
-    return found | {name: ends(getattr(worth, name)) for name in names}
+    return figures | {name: ends(getattr(worth, name)) for name in names}
 
 
 def figures_in_javascript(money, worth):
-    """The same by the page."""
-    found = {name: ends(money.get(name)) for name in (*AMOUNTS, *ENERGY.values())}
+    """Return the same figures as the page computes them."""
+    figures = {name: ends(money.get(name)) for name in (*AMOUNTS, *ENERGY.values())}
     if worth is None:
-        return found | {"worth": None}
-    found |= {name: [worth[name]] for name in WORTH}
-    return found | {name: ends(worth[name]) for name in ("benefit_usd_per_month", "net_present_value_usd")}
+        return figures | {"worth": None}
+    figures |= {name: [worth[name]] for name in WORTH}
+    return figures | {name: ends(worth[name]) for name in ("benefit_usd_per_month", "net_present_value_usd")}
 
 
 def test_every_figure_of_every_cell_under_every_plan():
@@ -130,11 +130,11 @@ def test_every_figure_of_every_cell_under_every_plan():
     num_compared = 0
     for assumed, cells, page in zip(cases, priced, derived, strict=True):
         for index, cell in enumerate(cells):
-            here = figures_of(cell, assumed)
-            there = figures_in_javascript(page["money"][index], page["worth"][index])
-            assert here.keys() == there.keys()
-            for name, values in here.items():
-                pairs = zip(values or [None], there[name] or [None], strict=True)
+            expected = figures_of(cell, assumed)
+            computed = figures_in_javascript(page["money"][index], page["worth"][index])
+            assert expected.keys() == computed.keys()
+            for name, values in expected.items():
+                pairs = zip(values or [None], computed[name] or [None], strict=True)
                 wrong = [pair for pair in pairs if not agrees(pair[1], pair[0])]
                 assert wrong == [], f"{name} of {cell.summary.cell} under {assumed.prices}"
                 num_compared += sum(value is not None for value in values or [])

@@ -1,4 +1,4 @@
-"""The report's lines of a cell's runs over dates."""
+"""The chart of a cell's runs over dates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.make_records import make_machine, make_record
 
 
 def nightly(num, *, size=16, step_s=1.0, **fields):
-    """The same repeat, night after night; all but the last are replaced in every other figure."""
+    """Make one repeat a night, of which every other chart shows only the last."""
     return [
         make_record(minutes=1440 * night, axes={"batch_size": size},
                     training={"seconds": [step_s * (1 + 0.01 * (night % 3))] * 40}, **fields)
@@ -36,7 +36,7 @@ def test_every_run_of_a_cell_with_more_than_five():
     assert charts[0].title == "16×64: 8 runs, median 15.8"
 
 
-def test_one_run_that_was_read_twice_is_one_and_hosts_are_lines_of_their_own():
+def test_a_run_read_twice_counts_once_and_each_host_has_a_line():
     records = nightly(4)
     assert runs_charts(cells(records), [*records, *records]) == ([], 0)
     more = [*records, *nightly(4, machine=make_machine(host="host-b"))]
@@ -44,14 +44,14 @@ def test_one_run_that_was_read_twice_is_one_and_hosts_are_lines_of_their_own():
     assert [trace.name for trace in chart.figure.data] == ["host 1", "host 2", "median 15.9"]
 
 
-def test_the_cells_of_most_runs_are_drawn():
+def test_cells_with_the_most_runs_are_drawn():
     records = [run for size in range(1, 9) for run in nightly(5 + size, size=size)]
     charts, num_more = runs_charts(cells(records), records)
     assert [chart.title.partition(":")[0] for chart in charts] == [f"{size}×64" for size in range(8, 2, -1)]
     assert num_more == 2
 
 
-def test_the_page_has_the_section_where_there_is_something_to_draw(tmp_path):
+def test_the_page_has_the_section_only_with_enough_runs(tmp_path):
     records = nightly(7)
     page = write_report(cells(records), tmp_path, generated_at=AT, records=records).read_text(encoding="utf-8")
     assert 'id="chart-runs-0"' in page and "Runs over dates" in page
