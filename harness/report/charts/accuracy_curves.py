@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import plotly.graph_objects as go
 
@@ -47,7 +46,7 @@ class AccuracyCurve:
     x: tuple[float, ...]
     y: tuple[float, ...]
     tooltips: tuple[TooltipRow, ...]
-    meta: dict[str, list[Any]]
+    meta: Mapping[str, Sequence[float]]
 
 
 def accuracy_curves(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> list[Chart]:
@@ -68,23 +67,20 @@ def _curve(cell: Priced, label: str, index: int, money: MoneyFormat | None) -> A
     training = runs[-1].training if runs else None
     if training is None or (money is not None and cell.price is None):
         return None
-    before = f"{chart_text(label)}<br>"
     accuracies = tuple(evaluation.accuracy for evaluation in training.evaluations)
-    elapsed = tuple(evaluation.train_s for evaluation in training.evaluations)
-    if cell.price is None or money is None:
-        rows = tuple(
-            tooltip_row(seconds(s), before=before, after=f": {percent(y)}")
-            for s, y in zip(elapsed, accuracies, strict=True)
-        )
-        return AccuracyCurve(cell, elapsed, accuracies, rows, {})
-    paid_s = [(cell.summary.setup_s or 0.0) + s for s in elapsed]
-    amounts = [usd_of_seconds(cell.price.usd_per_hour, s) or 0.0 for s in paid_s]
-    rows = tuple(
-        tooltip_row(money.amount(amount), before=before, after=f": {percent(y)}")
-        for amount, y in zip(amounts, accuracies, strict=True)
-    )
-    meta: dict[str, list[Any]] = {"cells": [index] * len(paid_s), "seconds": paid_s}
-    return AccuracyCurve(cell, tuple(map(money.convert, amounts)), accuracies, rows, meta)
+    elapsed = [evaluation.train_s for evaluation in training.evaluations]
+    x, texts = elapsed, [seconds(s) for s in elapsed]
+    meta: dict[str, Sequence[float]] = {}
+    if cell.price is not None and money is not None:
+        paid_s = [(cell.summary.setup_s or 0.0) + s for s in elapsed]
+        amounts = [usd_of_seconds(cell.price.usd_per_hour, s) or 0.0 for s in paid_s]
+        x, texts = [money.convert(usd) for usd in amounts], [money.amount(usd) for usd in amounts]
+        meta = {"cells": [index] * len(paid_s), "seconds": paid_s}
+    before = f"{chart_text(label)}<br>"
+    tooltips = [
+        tooltip_row(text, before=before, after=f": {percent(y)}") for text, y in zip(texts, accuracies, strict=True)
+    ]
+    return AccuracyCurve(cell, tuple(x), accuracies, tuple(tooltips), meta)
 
 
 def _chart(
@@ -104,7 +100,7 @@ def _chart(
                 name=chart_text(labels[curve.cell.key]),
                 line={"width": 2.5},
                 marker={"size": 8, "symbol": SYMBOLS[index]},
-                meta=colour(SERIES[index]) | curve.meta,
+                meta=colour(SERIES[index]) | dict(curve.meta),
                 **amount_tooltips(curve.tooltips),
             )
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
+from harness.analysis.estimate import Estimate
 from harness.analysis.summary import CellKey
 from harness.decision.choice import bound
 from harness.decision.scaling import ScalingPoint, Series
@@ -28,7 +29,7 @@ from harness.report.series_labels import MAX_SERIES, legend_names
 _HEIGHT = 330  # pixels
 _LEGEND_LINE = 17  # pixels
 _TITLES = {"cpu": "CPU processes", "gpu": "GPUs"}
-_SHARE = f"usd_per_1000_samples_of_share|{PER_SAMPLE}"  # where all GPUs are in use, their share is the whole machine
+_SHARE = "share"  # of the machine that is in use; where all GPUs are, the whole machine
 _SIDE_ROOM = 0.18  # share of the axis, left free at each end
 _TOP_ROOM = 1.1  # height of the axis over that of the highest point
 _DODGE = 0.05  # share of the axis between the outermost series, so that their error bars don't overlap
@@ -47,13 +48,10 @@ def _usd(money: MoneyFormat) -> ChartMetric[ScalingPoint]:
 
 
 def _usd_of_share(money: MoneyFormat) -> ChartMetric[ScalingPoint]:
-    return ChartMetric(
-        "share",
-        "",
-        lambda point: point.cell.usd_per_1000_samples_of_share or point.cell.usd_per_1000_samples,
-        money.amount,
-        money=money,
-    )
+    def read(point: ScalingPoint) -> Estimate | None:
+        return point.cell.usd_per_1000_samples_of_share or point.cell.usd_per_1000_samples
+
+    return ChartMetric(_SHARE, "", read, money.amount, money=money)
 
 
 def scaling_charts(series: Sequence[Series], cells: Sequence[Priced], money: MoneyFormat) -> dict[str, list[Chart]]:
@@ -99,7 +97,7 @@ def _chart(
         figure.add_trace(_trace(each, name, metric, index, shift, indices))
         if metric.money and any(point.cell.usd_per_1000_samples_of_share for point in each.points):
             figure.add_trace(
-                _share_trace(each, [*name, "GPUs in use alone"], _usd_of_share(metric.money), index, shift, indices)
+                _trace(each, [*name, "GPUs in use alone"], _usd_of_share(metric.money), index, shift, indices)
             )
     lines = sum(1 + trace.name.count("<br>") for trace in figure.data)
     layout(figure, x="devices", y="", height=_HEIGHT + _LEGEND_LINE * lines, showlegend=True)
@@ -126,7 +124,7 @@ def _trace(
     shift: float,
     indices: Mapping[CellKey, int],
 ) -> go.Scatter:
-    """Draw one series.
+    """Draw one series: with error bars, or dotted for the cost of the GPUs in use alone.
 
     Args:
         series: Its points without a figure are left out.
@@ -139,40 +137,19 @@ def _trace(
     points = [point for point in series.points if metric.read(point) is not None]
     estimates = [metric.drawn(point) for point in points]
     cells = [indices[point.cell.key] for point in points]
-    meta = recompute_meta("y", PER_SAMPLE, cells, SERIES[index], style="with_interval_and_basis")
+    is_share, is_strong = metric.key == _SHARE, series.kind == "strong"
+    figure = f"usd_per_1000_samples_of_share|{PER_SAMPLE}" if is_share else PER_SAMPLE
+    meta = recompute_meta("y", figure, cells, SERIES[index], style="with_interval_and_basis")
+    symbol = "circle-open" if is_share else "circle" if is_strong else "square"
     return go.Scatter(
         x=[point.num_devices + shift for point in points],
         y=[None if estimate is None else estimate.value for estimate in estimates],
-        error_y=error_bars(estimates),
+        error_y=None if is_share else error_bars(estimates),
         mode="lines+markers",
-        line={"width": 2.5, "dash": "solid" if series.kind == "strong" else "dash"},
-        marker={"size": 9, "symbol": "circle" if series.kind == "strong" else "square"},
+        line={"width": 1.5, "dash": "dot"} if is_share else {"width": 2.5, "dash": "solid" if is_strong else "dash"},
+        marker={"size": 8 if is_share else 9, "symbol": symbol},
         name=chart_lines(*name),
         meta=meta if metric.money else colour(SERIES[index]),
-        **amount_tooltips(_tooltips(points, name, metric)),
-    )
-
-
-def _share_trace(
-    series: Series,
-    name: Sequence[str],
-    metric: ChartMetric[ScalingPoint],
-    index: int,
-    shift: float,
-    indices: Mapping[CellKey, int],
-) -> go.Scatter:
-    """Draw the cost of the GPUs in use alone; see `_trace` for the arguments."""
-    points = [point for point in series.points if metric.read(point) is not None]
-    estimates = [metric.drawn(point) for point in points]
-    cells = [indices[point.cell.key] for point in points]
-    return go.Scatter(
-        x=[point.num_devices + shift for point in points],
-        y=[None if estimate is None else estimate.value for estimate in estimates],
-        mode="lines+markers",
-        line={"width": 1.5, "dash": "dot"},
-        marker={"size": 8, "symbol": "circle-open"},
-        name=chart_lines(*name),
-        meta=recompute_meta("y", _SHARE, cells, SERIES[index], style="with_interval_and_basis"),
         **amount_tooltips(_tooltips(points, name, metric)),
     )
 
