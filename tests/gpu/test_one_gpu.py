@@ -1,4 +1,4 @@
-"""What `make gpu-check` checks, by pytest: for a machine with an NVIDIA GPU, and skipped with its reason elsewhere."""
+"""The checks of `make gpu-check` as tests; skipped, with the reason, on machines without an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(tmp_path_factory):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_check_fails_nowhere(name, run):
+def test_no_verdict_of_a_check_fails(name, run):
     check, _ = CHECKS[name]
     verdicts = list(check(run))
     assert verdicts

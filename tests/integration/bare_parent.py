@@ -1,6 +1,6 @@
-"""Run, in a process that has only what cells need, those of the GPU's checks that need no GPU, on the CPU.
+"""Run the GPU checks that need no GPU on the CPU, in a process without the packages that only reports need.
 
-Usage: python bare_parent.py RESULTS MODEL DATA TRAIN_S; prints a verdict a line, and the archive's.
+Usage: python bare_parent.py RESULTS MODEL DATA TRAIN_S. Prints one verdict per line, the archive's last.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-NOT_THERE = {"datasets", "huggingface_hub", "jinja2", "plotly", "rich", "scipy", "sklearn", "typer"}
+HIDDEN_PACKAGES = {"datasets", "huggingface_hub", "jinja2", "plotly", "rich", "scipy", "sklearn", "typer"}
 
 
-class NotInstalled:
-    """As if these packages were not there; processes that train are others, and have them if they are."""
+class HidePackages:
+    """Import hook that hides packages in this process; the worker processes still see them."""
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in NOT_THERE:
+        if name.partition(".")[0] in HIDDEN_PACKAGES:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
@@ -30,21 +30,28 @@ def main() -> None:
 
     importable_from_anywhere()
     base = {
-        "model": {"name": model, "num_layers": 2},  # a third of the work, and every path of the whole
+        "model": {"name": model, "num_layers": 2},  # a third of the work, the same code paths
         "data": {"source": data, "num_train": 256, "num_val": 64, "num_test": 64},
         "matrix": {"seq_len": [24], "threads": [1]},
     }
     with tempfile.TemporaryDirectory() as folder, Runner() as runner:
         run = CheckRun(
             "cpu", Path(results), runner, Preparations(Path(folder)), describe_environment(None), base,
-            shapes={"the embedded model": {}}, precisions=("fp32", "tf32"), train_s=float(train_s),
+            models={"the embedded model": {}}, precisions=("fp32", "tf32"), train_s=float(train_s),
         )  # fmt: skip
         runner.wait_until_warm()
-        found = run_checks(run, {name: each for name, each in CHECKS.items() if not each[1] and "compile" not in name})
+        verdicts = run_checks(
+            run,
+            {
+                name: (check, needs_gpu)
+                for name, (check, needs_gpu) in CHECKS.items()
+                if not needs_gpu and "compile" not in name
+            },
+        )
     print(archive_verdict(run.files, Path(results)))
-    sys.exit(any(verdict.passed is False for verdict in found))
+    sys.exit(any(verdict.passed is False for verdict in verdicts))
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, NotInstalled())
+    sys.meta_path.insert(0, HidePackages())
     main()

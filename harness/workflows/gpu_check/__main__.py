@@ -1,7 +1,7 @@
-"""Everything that one GPU can check, in minutes, without a network and without being installed: `make gpu-check`.
+"""Command of `make gpu-check`: check everything that one GPU can verify, in minutes, offline and without installation.
 
-One verdict a line; every record in RESULTS and in RESULTS/gpu-check.tar.gz, which `harness import` unpacks elsewhere. Where no
-GPU is, nothing runs, and all that was not checked is listed. Needs what a cell needs, and no more.
+Prints one verdict per line. Saves every record in RESULTS and in RESULTS/gpu-check.tar.gz, which `harness import` unpacks
+elsewhere. Without a GPU nothing runs, and every check is listed as not checked. Needs only the packages that a cell needs.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.dataset.sources import DATA_VARIABLE
 from harness.errors import UserError
+from harness.execution.jobs import Environment
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
 from harness.execution.sweep import describe_environment
@@ -26,13 +26,13 @@ from harness.machine.describe import package_version
 from harness.schema.host_record import Machine
 from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL
 from harness.store.archive import pack_records
-from harness.workflows.gpu_check.checks import CHECKS, Check, CheckRun
+from harness.workflows.gpu_check.checks import CHECKS, Check, CheckRun, Table
 from harness.workflows.gpu_check.verdicts import GpuCheckVerdict
 
 ARCHIVE = "gpu-check.tar.gz"
-_BUDGET_S = 450.0  # of the eight minutes that it may take; a check begun late still has its time-out
-# What one GPU can't tell, whatever it runs.
-NEVER_HERE = (
+_BUDGET_S = 450.0  # of an eight-minute limit; a check that starts late still has its own time-out
+# Not verifiable on a single GPU.
+NEVER_CHECKED = (
     "gpu-ddp over several GPUs: NCCL between them, NVLink, scaling",
     "a GPU that MIG has divided",
     "a GPU that falls off the bus, and a driver whose library and kernel module differ",
@@ -43,52 +43,65 @@ NEVER_HERE = (
 def run_checks(
     run: CheckRun, checks: Mapping[str, tuple[Check, bool]], budget_s: float = _BUDGET_S
 ) -> list[GpuCheckVerdict]:
-    """Do the checks in order, saying each verdict as it is found; what there is no time for is said too."""
-    began, found = time.perf_counter(), []
+    """Run the checks in order, print each verdict at once, and report checks that the time budget left out."""
+    began, verdicts = time.perf_counter(), []
+
+    def report(verdict: GpuCheckVerdict) -> None:
+        verdicts.append(verdict)
+        _print_line(str(verdict))
+
     for name, (check, _) in checks.items():
         if time.perf_counter() - began > budget_s:
-            found.append(GpuCheckVerdict(None, name, f"no time was left of {budget_s:.0f} s"))
-            _say(str(found[-1]))
+            report(GpuCheckVerdict(None, name, f"no time was left of {budget_s:.0f} s"))
             continue
         try:
             for verdict in check(run):
-                found.append(verdict)
-                _say(str(verdict))
-        except Exception as error:  # noqa: BLE001 - one check that fails must not cost the others their verdicts
-            found.append(GpuCheckVerdict(False, name, f"the check itself failed: {type(error).__name__}: {error}"))
-            _say(str(found[-1]))
-    return found
+                report(verdict)
+        except Exception as error:  # noqa: BLE001 - a bug in one check must not cost the others their verdicts
+            report(GpuCheckVerdict(False, name, f"the check itself failed: {type(error).__name__}: {error}"))
+    return verdicts
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Check what this machine can check; 0 unless something failed."""
-    asked = _parse(arguments)
-    results = asked.results.resolve()
-    around = describe_environment(None)
-    reason = no_gpu(around.machine)
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    environment: Environment | None = None,
+    torch_version: str | None = None,
+) -> int:
+    """Run every check that this machine supports; return 0 unless one failed.
+
+    Args:
+        arguments: Command line; None: `sys.argv`.
+        environment: Machine and versions; None: this machine's.
+        torch_version: Installed version of torch; None: looked up.
+    """
+    options = _parse(arguments)
+    results = options.results.resolve()
+    environment = environment or describe_environment(None)
+    reason = no_gpu(environment.machine, torch_version)
     if reason:
         for name in CHECKS:
-            _say(str(GpuCheckVerdict(None, name, reason)))
-        _say_what_is_never_checked()
-        _say("0 passed, 0 failed: nothing was checked")
+            _print_line(str(GpuCheckVerdict(None, name, reason)))
+        _print_never_checked()
+        _print_line("0 passed, 0 failed: nothing was checked")
         return 0
     importable_from_anywhere()
     with tempfile.TemporaryDirectory(prefix="harness-check-") as folder:
-        base = base_tables(asked.model, asked.data, Path(folder))
+        base = base_tables(options.model, options.data, Path(folder))
         with contextlib.chdir(folder), Runner() as runner:
-            run = CheckRun("gpu", results, runner, Preparations(Path(folder)), around, base)
+            run = CheckRun("gpu", results, runner, Preparations(Path(folder)), environment, base)
             runner.wait_until_warm()
-            found = run_checks(run, CHECKS)
-    found.append(archive_verdict(run.files, results))
-    _say(str(found[-1]))
-    _say_what_is_never_checked()
-    counts = [sum(verdict.passed is wanted for verdict in found) for wanted in (True, False, None)]
-    _say(f"{counts[0]} passed, {counts[1]} failed, {counts[2]} not checked; {around.machine.gpus[0].name}")
-    return 1 if counts[1] else 0
+            verdicts = run_checks(run, CHECKS)
+    verdicts.append(archive_verdict(run.files, results))
+    _print_line(str(verdicts[-1]))
+    _print_never_checked()
+    passed, failed, skipped = (sum(verdict.passed is value for verdict in verdicts) for value in (True, False, None))
+    _print_line(f"{passed} passed, {failed} failed, {skipped} not checked; {environment.machine.gpus[0].name}")
+    return 1 if failed else 0
 
 
 def archive_verdict(files: Sequence[Path], results: Path) -> GpuCheckVerdict:
-    """Pack the records, and say where."""
+    """Pack the records into one archive and report its name."""
     archive = results / ARCHIVE
     pack_records(files, results, archive)
     return GpuCheckVerdict(
@@ -97,30 +110,34 @@ def archive_verdict(files: Sequence[Path], results: Path) -> GpuCheckVerdict:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m harness.workflows.gpu_check", description=__doc__.splitlines()[0])
-    parser.add_argument("--results", type=Path, required=True, help="folder for records and archive")
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.workflows.gpu_check",
+        description="Check everything that one GPU can verify, in minutes, offline and without installation.",
+    )
+    parser.add_argument("--results", type=Path, required=True, help="folder for records and the archive")
     parser.add_argument("--model", type=Path, help="folder of the embedded model (default: the installed one)")
-    parser.add_argument("--data", type=Path, help="the packaged data's file (default: the installed one)")
+    parser.add_argument("--data", type=Path, help="file of the packaged data (default: the installed one)")
     return parser.parse_args(arguments)
 
 
-def no_gpu(machine: Machine) -> str | None:
-    """Say why nothing can be checked here, or None."""
+def no_gpu(machine: Machine, torch_version: str | None = None) -> str | None:
+    """Return why no GPU can be used here, or None; `torch_version` defaults to the installed one."""
     if not machine.gpus:
         return f"no NVIDIA GPU here ({machine.gpu_note or 'NVML lists none'})"
-    if package_version("torch") == "not installed":
+    version = torch_version or package_version("torch")
+    if version == "not installed":
         return "torch is not installed"
-    return f"torch {package_version('torch')} is a CPU build" if "+cpu" in package_version("torch") else None
+    return f"torch {version} is a CPU build" if "+cpu" in version else None
 
 
-def base_tables(model: Path | None, data: Path | None, folder: Path) -> dict[str, Any]:
-    """Tables of every cell: 4,096 rows, so that one batch can be larger than any GPU.
+def base_tables(model: Path | None, data: Path | None, folder: Path) -> dict[str, Table]:
+    """Return the tables that every cell's study starts from: 4,096 rows, so that one batch can exceed any GPU.
 
-    A record tells of a local model by a name in `folder`, and by nothing of where it lies on this machine.
+    A local model is linked into `folder` under a short name, so that records don't contain its path on this machine.
     """
-    for path, what in ((model, "--model"), (data, "--data")):
+    for path, option in ((model, "--model"), (data, "--data")):
         if path is not None and not path.exists():
-            raise UserError(f"{what} {path}: no such file or folder")
+            raise UserError(f"{option} {path}: no such file or folder")
     if data is not None:
         os.environ[DATA_VARIABLE] = str(data.resolve())
     name = PACKAGED_MODEL
@@ -136,17 +153,17 @@ def base_tables(model: Path | None, data: Path | None, folder: Path) -> dict[str
 
 
 def importable_from_anywhere() -> None:
-    """Let processes that start in another folder find this package, which nobody installed."""
+    """Put this package on PYTHONPATH, so that child processes find it from any folder without installation."""
     root = str(PACKAGE_FOLDER.parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
 
 
-def _say_what_is_never_checked() -> None:
-    for what in NEVER_HERE:
-        _say(str(GpuCheckVerdict(None, what, "one GPU can't tell")))
+def _print_never_checked() -> None:
+    for name in NEVER_CHECKED:
+        _print_line(str(GpuCheckVerdict(None, name, "one GPU can't tell")))
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -154,7 +171,7 @@ def _say(line: str) -> None:
 if __name__ == "__main__":
     try:
         status = main()
-    except UserError as mistake:
-        sys.stderr.write(f"error: {mistake}\n")
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
         status = 2
     sys.exit(status)

@@ -1,11 +1,11 @@
-"""The checks of `make gpu-check`: which cells each runs, and what it holds them to."""
+"""The checks of `make gpu-check`: the cells that each one runs and the verdicts on their records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.execution.jobs import Environment, TrainJob
 from harness.execution.preparation import Preparations
@@ -30,101 +30,106 @@ from harness.workflows.gpu_check.verdicts import (
 
 STUDY = "gpu-check"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-PLAIN = {"attention_dropout": 0.0, "hidden_dropout": 0.0}  # so that losses can be compared
-RANDOM = {"init": "random"}
-SHAPES: dict[str, dict[str, Any]] = {"the embedded model": {}} | {
-    name: RANDOM | {"shape": name} for name in ("bert-base", "bert-large")
+# Dropout draws differ between kernels; without dropout, losses of two runs can be compared.
+NO_DROPOUT = {"attention_dropout": 0.0, "hidden_dropout": 0.0}
+RANDOM_INIT = {"init": "random"}
+MODELS: dict[str, dict[str, str]] = {"the embedded model": {}} | {
+    shape: RANDOM_INIT | {"shape": shape} for shape in ("bert-base", "bert-large")
 }
-_IN_NAMES = (("model", "shape"), ("training", "compile"))  # set for one check or another, and told in the cell's name
+# Keys that only some checks set. As matrix axes they become part of the cell's name.
+_AXIS_KEYS = (("model", "shape"), ("training", "compile"))
 _GIB = 2**30
+
+Table = Mapping[str, object]
 
 
 @dataclass
 class CheckRun:
-    """The cells of a check, on one kind of device: their records are saved as they end.
+    """Runs the cells of the checks on one kind of device and saves each record as its cell ends.
 
     Attributes:
-        train_s: How long a timed cell trains.
-        names: Of the cells so far, each with its configuration's hash.
-        records: By their configuration's hash.
-        shapes: Models that all precisions are tried on, as settings of a study's `model`.
-        base: Tables of every cell's study.
+        train_s: Training time of a timed cell, in seconds.
+        base: Tables that every cell's study starts from.
+        models: Models that `check_precisions` trains: label to `[model]` table.
+        names: Cell names so far, with their configuration hashes.
+        records: Records by configuration hash.
     """
 
     device: Literal["cpu", "gpu"]
     results: Path
     runner: Runner
     preparations: Preparations
-    around: Environment
-    base: dict[str, Any]
-    shapes: dict[str, dict[str, Any]] = field(default_factory=lambda: SHAPES)
+    environment: Environment
+    base: Mapping[str, Table]
+    models: Mapping[str, Table] = field(default_factory=lambda: MODELS)
     precisions: Sequence[str] = PRECISIONS
     train_s: float = 8.0
     names: dict[str, str] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
 
-    def cell(self, **raw: Any) -> Cell:  # noqa: ANN401 - a study's tables, as TOML has them
-        """One cell; each table of `raw` is laid over the base's."""
-        merged: dict[str, Any] = {"name": STUDY, "baselines": False}
-        for name in ("model", "data", "training", "limits", "matrix"):
-            merged[name] = {"device": [self.device]} if name == "matrix" else {}
-            merged[name] |= self.base.get(name, {}) | raw.get(name, {})
-        for table, key in _IN_NAMES:
+    def cell(self, **tables: Table) -> Cell:
+        """Build one cell; each of `tables` overrides keys of the same base table."""
+        merged: dict[str, dict[str, object]] = {
+            name: {**self.base.get(name, {}), **tables.get(name, {})}
+            for name in ("model", "data", "training", "limits", "matrix")
+        }
+        merged["matrix"].setdefault("device", [self.device])
+        for table, key in _AXIS_KEYS:
             if key in merged[table]:
                 merged["matrix"][f"{table}.{key}"] = [merged[table].pop(key)]
-        (cell,) = expand(parse_study(merged, STUDY))
-        # Two checks may ask for cells that differ in nothing that a name holds.
+        (cell,) = expand(parse_study({"name": STUDY, "baselines": False} | merged, STUDY))
+        # Cells of two checks may differ only in keys that cell names leave out.
         if self.names.setdefault(cell.name, cell.config_hash) == cell.config_hash:
             return cell
         return cell.model_copy(update={"name": f"{cell.name}-{cell.config_hash[:6]}"})
 
-    def run(self, **raw: Any) -> Record:  # noqa: ANN401
-        """Run one cell and save its record; a configuration that ran already is not run again."""
-        cell = self.cell(**raw)
+    def run(self, **tables: Table) -> Record:
+        """Run one cell and save its record, or return the record if the same configuration already ran."""
+        cell = self.cell(**tables)
         if cell.config_hash not in self.records:
-            record = self.runner.run(cell, self.preparations.prepare(cell), self.around)
+            record = self.runner.run(cell, self.preparations.prepare(cell), self.environment)
             self.files.append(save_record(record, self.results))
             self.records[cell.config_hash] = record
         return self.records[cell.config_hash]
 
-    def run_sharing(self, **raw: Any) -> Record:  # noqa: ANN401
-        """Run two ranks on the one GPU. Its record is not saved: it would read as a cell of two GPUs."""
-        cell, here = self.cell(**raw), self.around.machine
+    def run_on_shared_gpu(self, **tables: Table) -> Record:
+        """Run two ranks on the one GPU; the record is not saved because it would look like a two-GPU result."""
+        cell, machine = self.cell(**tables), self.environment.machine
         prepared = self.preparations.prepare(cell)
-        assert isinstance(prepared.job, TrainJob)  # noqa: S101 - asked for as one
+        assert isinstance(prepared.job, TrainJob)  # noqa: S101 - the cell trains
         prepared = replace(prepared, job=replace(prepared.job, share_first_gpu=True))
-        doubled = here.model_copy(update={"gpus": here.gpus[:1] * 2})
-        return self.runner.run(cell, prepared, replace(self.around, machine=doubled))
+        two_gpus = machine.model_copy(update={"gpus": machine.gpus[:1] * 2})
+        return self.runner.run(cell, prepared, replace(self.environment, machine=two_gpus))
 
 
 Check = Callable[[CheckRun], Iterator[GpuCheckVerdict]]
 
 
 def check_precisions(run: CheckRun) -> Iterator[GpuCheckVerdict]:
-    """Every precision on every shape ends well, and its first loss is that of fp32 up to its own rounding."""
-    for shape, model in run.shapes.items():
-        batch = 8 if shape == "bert-large" else 16
-        exact: Record | None = None
+    """Train every model in every precision; the first loss must match fp32 within the precision's rounding."""
+    for label, model in run.models.items():
+        batch_size = 8 if label == "bert-large" else 16
+        reference: Record | None = None
         for precision in run.precisions:
             record = run.run(
-                model=model | PLAIN,
+                model={**model, **NO_DROPOUT},
                 training={"max_steps": 20},
                 limits={"max_train_s": run.train_s},
-                matrix={"precision": [precision], "batch_size": [batch], "padding": ["max"]},
+                matrix={"precision": [precision], "batch_size": [batch_size], "padding": ["max"]},
             )
-            name = f"{precision} on {shape}"
+            name = f"{precision} on {label}"
             if record.outcome != "ok" or record.training is None:
                 yield GpuCheckVerdict.of_ending(name, record)
                 continue
-            exact = exact or record
-            yield compare_losses(name, record, exact, first_only=True)
+            reference = reference or record
+            yield compare_losses(name, record, reference, first_only=True)
 
 
 def check_clocks(run: CheckRun) -> Iterator[GpuCheckVerdict]:
-    """The step timer against two clocks that are not it, and the marks of memory against each other."""
+    """Compare the step timer with two independent clocks, and memory figures with each other."""
     record = run.run(
-        model=PLAIN,
+        model=NO_DROPOUT,
         training={"epochs": 1000, "eval_every": 2.0},
         limits={"max_train_s": run.train_s},
         matrix={"padding": ["max"]},
@@ -140,8 +145,8 @@ def check_clocks(run: CheckRun) -> Iterator[GpuCheckVerdict]:
 
 
 def check_compile(run: CheckRun) -> Iterator[GpuCheckVerdict]:
-    """torch.compile gives eager's losses, and its seconds are apart."""
-    tables: dict[str, Any] = {"model": PLAIN | {"num_layers": 2}, "matrix": {"padding": ["longest"]}}
+    """Compare losses under torch.compile with eager mode; compile time is reported separately."""
+    tables: dict[str, Table] = {"model": NO_DROPOUT | {"num_layers": 2}, "matrix": {"padding": ["longest"]}}
     eager = run.run(training={"max_steps": 20}, **tables)
     record = run.run(training={"max_steps": 20, "compile": True}, **tables)
     if record.outcome != "ok" or record.training is None:
@@ -151,41 +156,41 @@ def check_compile(run: CheckRun) -> Iterator[GpuCheckVerdict]:
 
 
 def check_ddp(run: CheckRun) -> Iterator[GpuCheckVerdict]:
-    """DDP with one rank, and with two, give the losses of one device on the same global batches."""
-    tables: dict[str, Any] = {"model": PLAIN, "training": {"max_steps": 20}}
-    alone = run.run(**tables, matrix={"batch_size": [32]})
-    one = run.run(**tables, matrix={"batch_size": [32], "device": [f"{run.device}-ddp1"]})
-    by = "on NCCL" if run.device == "gpu" else "on gloo"
-    yield compare_losses(f"{run.device}-ddp with one rank {by}", one, alone)
-    two_ranks = {"batch_size": [16], "device": [f"{run.device}-ddp2"]}
+    """Compare losses of DDP with one and two ranks with a single device on the same global batches."""
+    tables: dict[str, Table] = {"model": NO_DROPOUT, "training": {"max_steps": 20}}
+    single = run.run(**tables, matrix={"batch_size": [32]})
+    one_rank = run.run(**tables, matrix={"batch_size": [32], "device": [f"{run.device}-ddp1"]})
+    backend = "NCCL" if run.device == "gpu" else "gloo"
+    yield compare_losses(f"{run.device}-ddp with one rank on {backend}", one_rank, single)
+    matrix = {"batch_size": [16], "device": [f"{run.device}-ddp2"]}
     if run.device == "gpu":
-        two = run.run_sharing(**tables, matrix=two_ranks)
+        two_ranks = run.run_on_shared_gpu(**tables, matrix=matrix)
         name = "two ranks on one GPU over gloo (for correctness: no scaling result, its record is not kept)"
     else:
-        two, name = run.run(**tables, matrix=two_ranks), "two ranks over gloo"
-    yield compare_losses(name, two, alone)
+        two_ranks, name = run.run(**tables, matrix=matrix), "two ranks over gloo"
+    yield compare_losses(name, two_ranks, single)
 
 
 def check_out_of_memory(run: CheckRun) -> Iterator[GpuCheckVerdict]:
-    """A cell that can't fit any GPU runs out of memory for real, and the next one runs."""
+    """Cause a real out-of-memory error, then check that the next cell still runs."""
     name = "out of memory is an outcome"
     record = run.run(
-        model=RANDOM | {"shape": "bert-large"},
+        model=RANDOM_INIT | {"shape": "bert-large"},
         training={"max_steps": 1},
         matrix={"batch_size": [4096], "seq_len": [512], "padding": ["max"]},
     )
     yield GpuCheckVerdict.of_ending(name, record, wanted="oom")
-    after = run.run(model=PLAIN, training={"max_steps": 5}, matrix={"batch_size": [8]})
+    after = run.run(model=NO_DROPOUT, training={"max_steps": 5}, matrix={"batch_size": [8]})
     yield GpuCheckVerdict.of_ending("the cell after it runs", after)
 
 
 def check_mfu(run: CheckRun) -> Iterator[GpuCheckVerdict]:
-    """bert-large in bf16 at 384 and 512 tokens loads the GPU as published fine-tuning runs do."""
+    """Check that bert-large in bf16 at 384 and 512 tokens reaches a plausible MFU."""
     table = load_prices()
-    memory = run.around.machine.gpus[0].memory_bytes or 0
+    memory = run.environment.machine.gpus[0].memory_bytes or 0
     for seq_len in (384, 512):
         record = run.run(
-            model=RANDOM | {"shape": "bert-large"},
+            model=RANDOM_INIT | {"shape": "bert-large"},
             training={"epochs": 1000},
             limits={"max_train_s": run.train_s},
             matrix={"precision": ["bf16"], "batch_size": [32 if memory > 40 * _GIB else 8]}
@@ -199,11 +204,11 @@ def check_mfu(run: CheckRun) -> Iterator[GpuCheckVerdict]:
 
 
 def check_smi(run: CheckRun) -> Iterator[GpuCheckVerdict]:
-    """What NVML tells this program is what nvidia-smi prints."""
-    yield from compare_smi(run.around.machine)
+    """Compare NVML's figures with nvidia-smi's."""
+    yield from compare_smi(run.environment.machine)
 
 
-# Each with whether it needs a GPU: the others are tried on a CPU by the tests.
+# Name: (check, whether it needs a GPU). Tests run the checks that need none on a CPU.
 CHECKS: dict[str, tuple[Check, bool]] = {
     "NVML against nvidia-smi": (check_smi, True),
     "throughput, clocks, memory and readings": (check_clocks, False),

@@ -1,4 +1,4 @@
-"""Verdicts on a check's records: each against an instrument or a figure that is not the record's own."""
+"""Verdicts on the records of a GPU check: each compares a record with an independent instrument or reference."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from harness.schema.cells import FineTuneConfig
 from harness.schema.host_record import Gpu, GpuReading, Machine
 from harness.schema.record import Outcome, Record
 
-MOST_CLOCK_ERROR = 0.05
-SAME_LOSS = 1e-4
-# First loss against fp32's, from the same weights and batch: rounding of 11, 8 and 11 bits in some 150 products.
-ROUNDING = {"fp32": SAME_LOSS, "tf32": 0.01, "bf16": 0.05, "fp16": 0.01}
+MAX_CLOCK_ERROR = 0.05
+# Allowed difference of the first loss from fp32's, same weights and batch: tf32, bf16 and fp16 round to 11, 8 and 11
+# significant bits in some 150 matrix products.
+LOSS_TOLERANCE = {"fp32": 1e-4, "tf32": 0.01, "bf16": 0.05, "fp16": 0.01}
 MFU_RANGE = (LOW_MFU, MAX_PLAUSIBLE_MFU)
 _MIB = 2**20
 _SMI_FIELDS = (
@@ -35,51 +35,56 @@ _SMI_FIELDS = (
 
 @dataclass(frozen=True)
 class GpuCheckVerdict:
-    """One line: passed, failed, or (None) not checked."""
+    """The outcome of one check: passed, failed, or (None) not checked."""
 
     passed: bool | None
     name: str
     detail: str
 
     def __str__(self) -> str:
-        """As it is printed."""
+        """Return the printed line."""
         word = "NOT CHECKED" if self.passed is None else "PASS" if self.passed else "FAIL"
         return f"{word} {self.name}: {self.detail}"
 
     @classmethod
     def of_ending(cls, name: str, record: Record, wanted: Outcome = "ok") -> GpuCheckVerdict:
-        """Of how a cell ended: what this machine can't do is no failure."""
+        """Judge a cell's outcome; a configuration that this machine doesn't support counts as not checked."""
         passed = None if record.outcome == "unsupported" else record.outcome == wanted
         return cls(passed, name, f"{record.outcome}: {record.reason}" if record.reason else record.outcome)
 
 
 def compare_losses(name: str, record: Record, reference: Record, *, first_only: bool = False) -> GpuCheckVerdict:
-    """Hold losses to another run's of the same batches: all of them, or the first up to the precision's rounding."""
-    for one in (record, reference):
-        if one.outcome != "ok" or one.training is None or not isinstance(one.config, FineTuneConfig):
-            return GpuCheckVerdict.of_ending(name, one)
-    assert record.training is not None and reference.training is not None  # noqa: S101 - just seen
-    mine, theirs = record.training.steps.loss, reference.training.steps.loss
+    """Compare losses with those of a reference run on the same batches.
+
+    Args:
+        name: The check's name.
+        record: The run to judge.
+        reference: The run to compare with.
+        first_only: Compare only the first loss, for a reference of another precision: later losses diverge.
+    """
+    for run in (record, reference):
+        if run.outcome != "ok" or run.training is None:
+            return GpuCheckVerdict.of_ending(name, run)
+    assert record.training is not None and reference.training is not None  # noqa: S101 - checked above
+    assert isinstance(record.config, FineTuneConfig)  # noqa: S101 - a record with `training`
+    losses, expected = record.training.steps.loss, reference.training.steps.loss
     if first_only:
-        mine, theirs = mine[:1], theirs[:1]
-    if len(mine) != len(theirs) or any(loss is None for loss in (*mine, *theirs)):
-        return GpuCheckVerdict(False, name, f"losses {mine} and {theirs}")
-    most = max(
-        abs(one - other) for one, other in zip(mine, theirs, strict=True) if one is not None and other is not None
-    )
-    assert isinstance(record.config, FineTuneConfig)  # noqa: S101 - just seen
-    limit = ROUNDING[record.config.precision]
-    which = "first loss differs" if first_only else f"{len(mine)} losses differ"
-    words = f"{which} by at most {most:.1g} (limit {limit:g})"
+        losses, expected = losses[:1], expected[:1]
+    if len(losses) != len(expected) or None in losses or None in expected:
+        return GpuCheckVerdict(False, name, f"losses {losses} and {expected}")
+    largest = max(abs((loss or 0.0) - (wanted or 0.0)) for loss, wanted in zip(losses, expected, strict=True))
+    limit = LOSS_TOLERANCE[record.config.precision]
+    which = "first loss differs" if first_only else f"{len(losses)} losses differ"
+    detail = f"{which} by at most {largest:.1g} (limit {limit:g})"
     if record.config.precision == "fp16":
-        words += f", {record.training.steps.num_skipped} of {record.training.num_updates_planned} updates skipped"
-    return GpuCheckVerdict(most <= limit, name, words)
+        detail += f", {record.training.steps.num_skipped} of {record.training.num_updates_planned} updates skipped"
+    return GpuCheckVerdict(largest <= limit, name, detail)
 
 
 def judge_stopwatch(record: Record) -> GpuCheckVerdict:
-    """The worker's steps against the parent's own clock at its marks, evaluations left out on both."""
+    """Compare the worker's step times with the parent's clock at the progress marks, both without evaluations."""
     name = "throughput agrees with an independent stopwatch"
-    if record.training is None or len(record.marks) < 2:  # noqa: PLR2004 - a first and a last
+    if record.training is None or len(record.marks) < 2:  # noqa: PLR2004 - a first and a last one
         return GpuCheckVerdict(False, name, f"{len(record.marks)} marks came")
     first, last = record.marks[0], record.marks[-1]
     parent_s = (last.at_s - last.evaluate_s) - (first.at_s - first.evaluate_s)
@@ -88,7 +93,7 @@ def judge_stopwatch(record: Record) -> GpuCheckVerdict:
 
 
 def judge_clock(record: Record) -> GpuCheckVerdict:
-    """The sum of the steps against the training clock, which runs on perf_counter from a wait for the device to a wait."""
+    """Compare the sum of the step times with the training clock (perf_counter, device synchronized at both ends)."""
     name = "the steps' events fill the wall clock of training"
     if record.training is None or not record.phases.train_s:
         return GpuCheckVerdict(False, name, "no training clock")
@@ -97,33 +102,33 @@ def judge_clock(record: Record) -> GpuCheckVerdict:
 
 
 def judge_memory(record: Record) -> GpuCheckVerdict:
-    """What is allocated lies within what is reserved, and that within what NVML saw used; on a CPU the mark is there."""
+    """Check that allocated <= reserved <= used by NVML's reading; on a CPU, that the peak RSS is recorded."""
     reserved, allocated = peak_memory(record, "cuda_reserved"), peak_memory(record, "cuda_allocated")
     if reserved is None or allocated is None:
         rss = peak_memory(record, "rss")
         return GpuCheckVerdict(rss is not None and rss > 0, "peak memory", f"rss {(rss or 0) / _MIB:,.0f} MiB")
     used = max((reading.used_bytes or 0 for reading in record.gpu_readings), default=0)
-    words = f"allocated {allocated / _MIB:,.0f}, reserved {reserved / _MIB:,.0f}, NVML used {used / _MIB:,.0f} MiB"
+    detail = f"allocated {allocated / _MIB:,.0f}, reserved {reserved / _MIB:,.0f}, NVML used {used / _MIB:,.0f} MiB"
     return GpuCheckVerdict(
-        0 < allocated <= reserved <= (used or reserved), "peaks of memory lie within each other", words
+        0 < allocated <= reserved <= (used or reserved), "peaks of memory lie within each other", detail
     )
 
 
 def judge_readings(record: Record) -> GpuCheckVerdict:
-    """NVML answered about once a second while the cell ran."""
+    """Check that NVML was read about once a second while the cell ran."""
     readings = record.gpu_readings
     clocks = [reading.sm_clock_mhz for reading in readings if reading.sm_clock_mhz is not None]
     watts = [reading.power_watts for reading in readings if reading.power_watts is not None]
     reasons = sorted({reason for reading in readings for reason in reading.throttle_reasons or ()})
-    words = (
+    detail = (
         f"{len(readings)} in {record.duration_s:.1f} s; SM clock up to {max(clocks, default=0)} MHz, "
         f"power up to {max(watts, default=0):.0f} W, held back by: {', '.join(reasons) or 'nothing'}"
     )
-    return GpuCheckVerdict(len(readings) >= 0.5 * record.duration_s, "NVML readings at about 1 Hz", words)
+    return GpuCheckVerdict(len(readings) >= 0.5 * record.duration_s, "NVML readings at about 1 Hz", detail)
 
 
 def judge_mfu(name: str, record: Record, peak_flops: PeakFlops) -> GpuCheckVerdict:
-    """MFU within what can be believed."""
+    """Check that the MFU lies in the plausible range."""
     if record.outcome != "ok" or record.training is None:
         return GpuCheckVerdict.of_ending(name, record)
     mfu = measure_mfu(record, peak_flops)
@@ -134,34 +139,34 @@ def judge_mfu(name: str, record: Record, peak_flops: PeakFlops) -> GpuCheckVerdi
 
 
 def compare_smi(machine: Machine) -> Iterator[GpuCheckVerdict]:
-    """The first GPU's facts and one reading, against nvidia-smi's own lines for it."""
+    """Compare the first GPU's NVML facts and one reading with the output of nvidia-smi."""
     name = "NVML agrees with nvidia-smi"
     if shutil.which("nvidia-smi") is None:
         yield GpuCheckVerdict(None, name, "nvidia-smi is not on PATH")
         return
-    watch = GpuMonitor(1)
+    monitor = GpuMonitor(1)
     with open_nvml() as nvml:
         uuid = nvml.nvmlDeviceGetUUID(visible_gpus(nvml).handles[0])
     command = ["nvidia-smi", "-i", uuid.decode() if isinstance(uuid, bytes) else uuid]
     command += [f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader,nounits"]
     try:
-        watch.poll(0.0)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        monitor.poll(0.0)
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         yield GpuCheckVerdict(False, name, f"nvidia-smi did not answer: {error}")
         return
     finally:
-        watch.close()
-    yield compare_with_smi(done.stdout, machine.gpus[0], watch.readings[0] if watch.readings else None)
+        monitor.close()
+    yield compare_with_smi(completed.stdout, machine.gpus[0], monitor.readings[0] if monitor.readings else None)
 
 
 def compare_with_smi(line: str, gpu: Gpu, reading: GpuReading | None) -> GpuCheckVerdict:
-    """Field by field: facts exactly, what moves within a tolerance; `[N/A]` is None."""
-    told = dict(zip(_SMI_FIELDS, (part.strip() for part in line.split(",")), strict=False))
-    wrong = [
-        f"{field} {told.get(field)} and {ours}"
+    """Compare field by field: constants exactly, changing readings within a tolerance; `[N/A]` is None."""
+    fields = dict(zip(_SMI_FIELDS, (part.strip() for part in line.split(",")), strict=False))
+    mismatches = [
+        f"{field} {fields.get(field)} and {ours}"
         for field, ours in (("name", gpu.name), ("driver_version", gpu.driver))
-        if told.get(field) != ours
+        if fields.get(field) != ours
     ]
     numbers = [
         ("memory.total", None if gpu.memory_bytes is None else gpu.memory_bytes / _MIB, 1),
@@ -170,20 +175,21 @@ def compare_with_smi(line: str, gpu: Gpu, reading: GpuReading | None) -> GpuChec
     ]
     if reading is not None:
         used = None if reading.used_bytes is None else reading.used_bytes / _MIB
-        # NVML counts what the driver keeps for itself as used, nvidia-smi does not.
+        # NVML counts memory reserved by the driver as used; nvidia-smi doesn't.
         numbers += [
             ("temperature.gpu", reading.temperature_celsius, 5),
             ("memory.used", used, 1024),
             ("power.draw", reading.power_watts, 50),
         ]
     for field, ours, tolerance in numbers:
-        theirs = _number(told.get(field))
+        theirs = _number(fields.get(field))
         if (theirs is None) != (ours is None) or (
             theirs is not None and ours is not None and abs(theirs - ours) > tolerance
         ):
-            wrong.append(f"{field} {told.get(field)} and {ours}")
-    seen = len(numbers) + 2
-    return GpuCheckVerdict(not wrong, "NVML agrees with nvidia-smi", "; ".join(wrong) or f"{seen} fields")
+            mismatches.append(f"{field} {fields.get(field)} and {ours}")
+    return GpuCheckVerdict(
+        not mismatches, "NVML agrees with nvidia-smi", "; ".join(mismatches) or f"{len(numbers) + 2} fields"
+    )
 
 
 def _number(text: str | None) -> float | None:
@@ -193,6 +199,6 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _within(name: str, found: float, expected: float, words: str) -> GpuCheckVerdict:
-    error = abs(found - expected) / expected if expected > 0 else float("inf")
-    return GpuCheckVerdict(error <= MOST_CLOCK_ERROR, name, f"{100 * error:.1f} % ({words})")
+def _within(name: str, measured: float, expected: float, detail: str) -> GpuCheckVerdict:
+    error = abs(measured - expected) / expected if expected > 0 else float("inf")
+    return GpuCheckVerdict(error <= MAX_CLOCK_ERROR, name, f"{100 * error:.1f} % ({detail})")
