@@ -74,7 +74,7 @@ def test_the_prediction_is_what_autograd_saves(bench, tiny_bert, tiny_distilbert
         # What is less than a hundredth of it all (ids, the last token, the loss) is not in the formula.
         close = max(0.01 * saved.get(name, 0), 0.01 * sum(saved.values()), 2 * 64 * 32 * 4)
         assert predicted.get(name, 0) == pytest.approx(saved.get(name, 0), abs=close), name
-    assert found.moment.num_bytes == pytest.approx(parts.at_peak.num_bytes, rel=0.04)
+    assert found.peak_state.num_bytes == pytest.approx(parts.at_peak.num_bytes, rel=0.04)
 
 
 def test_checkpointing_keeps_layer_inputs_alone_and_trains_the_same(bench, tiny_bert, tiny_distilbert):
@@ -112,7 +112,7 @@ def test_ddp_holds_gradients_twice_and_sgd_no_state(bench, tiny_bert):
     assert parts.optimizer_bytes == 0
     assert parts.num_samples == 8
     found = predict_peak(record.config, load_model_shape(record.config.model, tiny_bert), 2)
-    assert found.moment.num_bytes == pytest.approx(parts.at_peak.num_bytes, rel=0.04)
+    assert found.peak_state.num_bytes == pytest.approx(parts.at_peak.num_bytes, rel=0.04)
 
 
 def test_autocasts_copies_of_weights_are_memory_too(bench):

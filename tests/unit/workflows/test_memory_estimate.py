@@ -83,9 +83,9 @@ def test_more_of_anything_needs_more():
 
 def test_the_parts_are_the_fullest_moments_and_sum_to_the_peak():
     found = peak_of()
-    assert found.moment.num_bytes == max(moment.num_bytes for moment in found.moments)
+    assert found.peak_state.num_bytes == max(state.num_bytes for state in found.states)
     assert sum(found.parts.values()) == found.above_base_bytes == found.peak_bytes - BASE_BYTES
-    assert {"forward", "update"} < {moment.name for moment in found.moments}
+    assert {"forward", "update"} < {state.name for state in found.states}
 
 
 def test_ranks_each_have_a_base_and_a_second_copy_of_gradients():

@@ -1,0 +1,225 @@
+"""Sizes of the tensors of one training step, derived from BERT's operators (pure, no torch).
+
+Input: a model's shape and a micro-batch. Output: bytes saved for the backward pass and memory states over the step. The
+operators are those of transformers 5.24 with torch 2.13 on a CPU; tests compare the sizes with what autograd saves there.
+The GPU rules (1-byte dropout masks, attention that never stores its scores) come from the source code and were never
+checked on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from harness.schema.model_shapes import ModelShape
+
+FP32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class MemoryState:
+    """Bytes held by a step's own tensors at one point of the step."""
+
+    name: str
+    activations: int = 0
+    gradients: int = 0
+    workspace: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Sum of all three."""
+        return self.activations + self.gradients + self.workspace
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Tensor sizes of one micro-batch, in bytes.
+
+    Attributes:
+        half: bf16 or fp16 autocast.
+        trained_layers: Number of encoder layers that are trained, counted from the top.
+        whole: The embeddings are trained too.
+        checkpointing: Activation checkpointing: layers keep only their input and recompute the rest.
+        accumulated: Gradients are accumulated over several micro-batches.
+    """
+
+    shape: ModelShape
+    batch_size: int
+    seq_len: int
+    half: bool
+    gpu: bool
+    trained_layers: int
+    whole: bool
+    checkpointing: bool = False
+    accumulated: bool = False
+
+    @property
+    def hidden_bytes(self) -> int:
+        """`(batch, seq, hidden)` in fp32."""
+        return self.batch_size * self.seq_len * self.shape.hidden * FP32_BYTES
+
+    @property
+    def compute_bytes(self) -> int:
+        """`(batch, seq, hidden)` in the dtype of matrix products."""
+        return self.hidden_bytes // 2 if self.half else self.hidden_bytes
+
+    @property
+    def ffn_bytes(self) -> int:
+        """`(batch, seq, intermediate)` in the dtype of matrix products."""
+        return self.compute_bytes * self.shape.intermediate // self.shape.hidden
+
+    @property
+    def mask_bytes(self) -> int:
+        """Attention mask `(batch, 1, seq, seq)` in the dtype of matrix products."""
+        return self.batch_size * self.seq_len**2 * (FP32_BYTES // 2 if self.half else FP32_BYTES)
+
+    @property
+    def bool_mask_bytes(self) -> int:
+        """Attention mask as created: `(batch, seq)` booleans, expanded to `(batch, 1, seq, seq)` as a view."""
+        return self.batch_size * self.seq_len
+
+    @property
+    def attention_score_bytes(self) -> int:
+        """`(batch, heads, seq, seq)` in fp32, the dtype of the math attention path."""
+        return self.batch_size * self.shape.heads * self.seq_len**2 * FP32_BYTES
+
+    @property
+    def uses_math_attention(self) -> bool:
+        """Whether attention takes torch's math path, which stores its scores: on a CPU with dropout."""
+        return self.shape.attention_dropout > 0 and not self.gpu
+
+    @property
+    def layer_norm_bytes(self) -> int:
+        """LayerNorm's saved input (fp32 under autocast too) plus mean and deviation of each token."""
+        return self.hidden_bytes + 2 * self.batch_size * self.seq_len * FP32_BYTES
+
+    def dropout_mask_bytes(self, output_bytes: int) -> int:
+        """Size of a dropout mask: like the output on a CPU, one byte per element on a GPU."""
+        if not self.shape.hidden_dropout:
+            return 0
+        return self.batch_size * self.seq_len * self.shape.hidden if self.gpu else output_bytes
+
+    def saved_by_layer(self) -> dict[str, int]:
+        """Return what one layer saves for its backward pass, without autocast copies of weights."""
+        # Under autocast query, key and value each cast the layer's input; in fp32 they share it.
+        inputs = 3 * self.compute_bytes if self.half else self.hidden_bytes
+        if self.uses_math_attention:
+            # Scaled query, scaled key and value in fp32; softmax's output, dropout's mask, and their product.
+            attention = inputs + 3 * self.hidden_bytes + self.compute_bytes + 3 * self.attention_score_bytes
+        else:
+            # Query, key, value; the output, shared with the next product; log-sum-exp of each row of scores.
+            log_sum_exp = self.batch_size * self.shape.heads * self.seq_len * FP32_BYTES
+            attention = inputs + 4 * self.compute_bytes + self.mask_bytes + log_sum_exp
+        num_dropouts = 1 if self.shape.distil else 2
+        return {
+            "attention": attention,
+            "feed-forward": self.compute_bytes + 2 * self.ffn_bytes,
+            "layer norm": 2 * self.layer_norm_bytes,
+            "dropout": num_dropouts * self.dropout_mask_bytes(self.compute_bytes),
+        }
+
+    def weight_copy_bytes(self) -> int:
+        """Return the size of autocast's half-precision copies of one layer's matrices."""
+        return self.shape.layer_products * 2 if self.half else 0
+
+    def saved(self) -> dict[str, int]:
+        """Return everything that a forward pass saves, by kind."""
+        pooled = self.batch_size * self.shape.hidden * FP32_BYTES
+        # The pooler reads one token through a view, which in fp32 keeps the whole last hidden state alive.
+        last_hidden = 0 if self.half else self.hidden_bytes
+        saved = {"head": 2 * pooled + last_hidden}
+        if not self.trained_layers:
+            return saved  # nothing below the pooler needs a gradient
+        if self.half:
+            saved["weight copies"] = 2 * self.shape.hidden**2
+        if self.whole:
+            saved |= {"layer norm": self.layer_norm_bytes, "dropout": self.dropout_mask_bytes(self.hidden_bytes)}
+            saved["embeddings"] = self.batch_size * self.seq_len * 8
+        if self.checkpointing:
+            saved["layer inputs"] = self.trained_layers * self.hidden_bytes + self.bool_mask_bytes
+            return saved
+        for kind, size in self.saved_by_layer().items():
+            saved[kind] = saved.get(kind, 0) + self.trained_layers * size
+        if self.half:
+            saved["weight copies"] += self.trained_layers * self.weight_copy_bytes()
+        return saved
+
+    def memory_states(self, *, head_gradients: int, gradients: int) -> Iterable[MemoryState]:
+        """Yield the states of forward and backward pass that can be the peak.
+
+        Args:
+            head_gradients: Bytes of the classification head's gradients.
+            gradients: Bytes of all gradients.
+        """
+        before = gradients if self.accumulated else 0
+        saved = sum(self.saved().values())
+        if not self.trained_layers:
+            yield MemoryState("forward", gradients=before, workspace=self._layer_workspace(training=True))
+            yield MemoryState("backward", saved, gradients)
+            return
+        if self.checkpointing:
+            yield from self._checkpointed_states(saved, before, head_gradients)
+        else:
+            yield from self._plain_states(saved, before, head_gradients)
+        if self.whole:
+            # The word embeddings' gradient is dense: as large as their table. Accumulating adds a fresh one to the old.
+            fresh = self.shape.vocab * self.shape.hidden * FP32_BYTES if self.accumulated else 0
+            yield MemoryState("backward, embeddings", 0, gradients, self.hidden_bytes + fresh)
+
+    def evaluation(self) -> MemoryState:
+        """Return the state of a batch without gradients or dropout."""
+        no_dropout = replace(self, shape=replace(self.shape, attention_dropout=0.0, hidden_dropout=0.0))
+        return MemoryState("evaluation", workspace=no_dropout._layer_workspace(training=False))
+
+    def _backward_workspace(self) -> tuple[int, int]:
+        """Return workspace at a layer's first backward product, and the saved bytes that are freed by then.
+
+        Alive are the gradients of LayerNorm's input, of the product's output and input, and of its weight. LayerNorm's
+        input and the dropout mask are freed.
+        """
+        weight_gradient = self.shape.hidden * self.shape.intermediate * (FP32_BYTES + 2 if self.half else FP32_BYTES)
+        workspace = self.hidden_bytes + self.compute_bytes + self.ffn_bytes + weight_gradient
+        return workspace, self.hidden_bytes + self.dropout_mask_bytes(self.compute_bytes)
+
+    def _plain_states(self, saved: int, before: int, head_gradients: int) -> Iterable[MemoryState]:
+        workspace, freed = self._backward_workspace()
+        # End of the forward pass, at the last LayerNorm. Under autocast the callers hold embeddings' and layers' inputs
+        # of which autograd holds another copy, and LayerNorm's and dropout's outputs are alive.
+        end = self.bool_mask_bytes + (4 * self.hidden_bytes + self.compute_bytes if self.half else self.hidden_bytes)
+        if not (self.whole or self.half):
+            end += self.hidden_bytes  # the embeddings' output: held by its caller, not by autograd
+        yield MemoryState("forward", saved, before, end)
+        last_hidden = 0 if self.half else self.hidden_bytes
+        yield MemoryState("backward, last layer", saved - last_hidden - freed, before or head_gradients, workspace)
+
+    def _checkpointed_states(self, saved: int, before: int, head_gradients: int) -> Iterable[MemoryState]:
+        workspace, freed = self._backward_workspace()
+        shared_input = 0 if self.half else self.hidden_bytes
+        recomputed = sum(self.saved_by_layer().values()) - shared_input + self.weight_copy_bytes()
+        # The recomputed forward ends with LayerNorm's output, dropout's output and the incoming gradient.
+        at_end = recomputed + 3 * self.hidden_bytes + self.compute_bytes
+        at_begin = recomputed + workspace - freed
+        largest = max(at_end, at_begin) if self.half else at_begin
+        yield MemoryState("forward", saved, before, self._layer_workspace(training=True))
+        yield MemoryState("backward, last layer", saved, before or head_gradients, largest)
+        first_saved = saved - (self.trained_layers - 1) * self.hidden_bytes - shared_input
+        layer_gradients = FP32_BYTES * self.shape.layer_parameters
+        gradients = before or head_gradients + (self.trained_layers - 1) * layer_gradients
+        yield MemoryState("backward, first layer", first_saved, gradients, largest)
+
+    def _layer_workspace(self, *, training: bool) -> int:
+        """Return the most bytes alive at once in a layer that saves nothing, with embeddings' output and layer input.
+
+        The callers hold the embeddings' output, the layer's input and attention's output. Candidates in the feed-forward
+        part: the product and GELU's output; dropout's output with mask and copy; LayerNorm's output beside the sum.
+        """
+        hidden, compute, ffn = self.hidden_bytes, self.compute_bytes, self.ffn_bytes
+        dropout = self.dropout_mask_bytes(compute) + compute if training else 0
+        gelu = 0 if self.shape.distil else ffn  # DistilBERT's feed-forward part frees GELU's output early
+        feed_forward = gelu + max(3 * hidden + 2 * ffn - gelu, 3 * hidden + compute + dropout, 5 * hidden + compute)
+        if self.uses_math_attention and training:
+            copies = 4 * hidden if self.half else hidden
+            attention = 2 * hidden + 3 * compute + copies + self.mask_bytes + 3 * self.attention_score_bytes
+        else:
+            attention = 2 * hidden + 4 * compute + self.mask_bytes
+        return self.bool_mask_bytes + max(feed_forward, attention)
