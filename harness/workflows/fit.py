@@ -1,59 +1,32 @@
-"""The largest batch that fits a memory: predicted from shapes, then confirmed by steps that are really run."""
+"""`harness fit`: find the largest batch size that fits a memory budget, first predicted, then confirmed by real steps."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from harness.dataset.batch_plan import MIN_EVALUATION_BATCH
 from harness.dataset.sources import locate_model
 from harness.errors import Unavailable, UserError
 from harness.machine.describe import num_ranks, unsupported_reason
-from harness.pricing.price_rows import PriceRow
-from harness.pricing.price_search import burstable, find_instance
-from harness.pricing.price_table import PriceTable, load_prices
+from harness.pricing.prices import load_prices
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.model_shapes import ModelShape, load_model_shape
 from harness.schema.record import Record
+from harness.workflows.memory_budget import GIB, InstanceFit, MemoryBudget, find_instance_fits
 from harness.workflows.memory_estimate import UNCHARGED_BYTES, MemoryPrediction, predict_peak
+from harness.workflows.short_run import TrialRunner
 
-if TYPE_CHECKING:
-    from harness.execution.jobs import Environment
-    from harness.execution.preparation import Preparations
-    from harness.execution.runner import Runner
-
-GIB = 2**30
-MOST_TRIES = 8
-_NUM_STEPS = 2  # the second is the first that finds the optimiser's state
-_NUM_STEPS_DDP = 3  # DDP makes its buckets anew after the first, and touches them in the second's backward pass
-_NUM_LABELS = 2  # before the data is read; a label more is a few thousand weights
-_MOST_ROWS = 2**16
-# Assumed: what a system without a desktop, and the harness's own parent, hold beside the cell.
-SYSTEM_BYTES = GIB // 2
-
-
-@dataclass(frozen=True)
-class MemoryBudget:
-    """Bytes that a cell may hold, and how that was said.
-
-    Attributes:
-        cap: Whether a try is to run under it: not where it is this machine's own.
-    """
-
-    num_bytes: int
-    words: str
-    cap: bool
+MAX_ATTEMPTS = 8
+_NUM_LABELS = 2  # the data isn't read yet; each further label adds only a few thousand weights
+_MAX_ROWS = 2**16
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One batch size that was run; measured_bytes is None where it did not live to tell."""
+    """One batch size that was run; `measured_bytes` is None if the process was killed before reporting a peak."""
 
     batch_size: int
     predicted_bytes: int
@@ -64,319 +37,212 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class InstanceFit:
-    """A machine of the price table that the batch fits on; `gpu` by a prediction that no GPU ever checked."""
-
-    instance: str
-    provider: str
-    region: str
-    usd_per_hour: float
-    memory_gib: float
-    gpu: str | None
-    predicted_bytes: int
-
-
-@dataclass(frozen=True)
 class Fit:
-    """What was found.
+    """Result of a search.
 
     Attributes:
-        predicted_batch: The largest that is predicted to fit; 0 when none does.
-        batch: The largest that was seen to fit; None when nothing was run.
-        smallest_that_did_not: Of those that were run; None when none did not.
-        note: Why a search was not run, or ended before it was done.
+        predicted_batch: Largest batch size predicted to fit; 0 if none.
+        batch: Largest batch size that ran within the budget; 0 if none, None if nothing was run.
+        smallest_too_large: Smallest batch size that ran and did not fit; None if none.
+        instances: Instance types with enough memory for `batch`, or for `predicted_batch` if nothing was run.
+        note: Why nothing was run, or why the search ended early.
     """
 
     cell: str
-    limit: MemoryBudget
+    budget: MemoryBudget
     predicted_batch: int
     predicted_bytes: int
     batch: int | None
-    smallest_that_did_not: int | None
-    tries: tuple[Attempt, ...]
-    rooms: tuple[InstanceFit, ...]
+    smallest_too_large: int | None
+    attempts: tuple[Attempt, ...]
+    instances: tuple[InstanceFit, ...]
     note: str | None
 
-    def as_fields(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+    def as_fields(self) -> dict[str, object]:
+        """Return the fields of `--json`."""
+        budget = self.budget
+        return {
+            "cell": self.cell,
+            "limit": {"num_bytes": budget.num_bytes, "words": budget.description, "cap": budget.cap},
+            "predicted_batch": self.predicted_batch,
+            "predicted_bytes": self.predicted_bytes,
+            "batch": self.batch,
+            "smallest_that_did_not": self.smallest_too_large,
+            "tries": [asdict(attempt) for attempt in self.attempts],
+            "rooms": [asdict(instance) for instance in self.instances],
+            "note": self.note,
+        }
 
 
 class BatchSizeSearch:
-    """One cell of a study whose batch size is asked for, all else as it is; rows are padded to seq_len."""
+    """A cell whose batch size is searched for; all other settings are fixed, and rows are padded to `seq_len`."""
 
     def __init__(self, cell: Cell, machine: Machine) -> None:
         if not isinstance(cell.config, FineTuneConfig):
             raise UserError(f"cell {cell.name}: a baseline has no batch size")
-        self.cell, self.machine = cell, machine
-        config = cell.config
-        folder = None
-        if config.model.shape is None:
-            folder = locate_model(config.model.name, weights=False).folder
+        self.cell, self.machine, config = cell, machine, cell.config
+        self._config = config
+        folder = locate_model(config.model.name, weights=False).folder if config.model.shape is None else None
         self.shape: ModelShape = load_model_shape(config.model, folder)
         if config.seq_len > self.shape.positions:
-            raise UserError(f"seq_len {config.seq_len} is beyond this model's {self.shape.positions} positions")
+            raise UserError(f"seq_len {config.seq_len} exceeds this model's {self.shape.positions} positions")
         self.num_ranks = num_ranks(config, machine)
-        rows = _MOST_ROWS if config.data.num_train == "all" else config.data.num_train
-        # A larger batch than there are rows is no larger.
-        self.most = max(1, rows // (self.num_ranks * config.training.grad_accum))
+        rows = _MAX_ROWS if config.data.num_train == "all" else config.data.num_train
+        # A batch can't hold more rows than the training split.
+        self.max_batch_size = max(1, rows // (self.num_ranks * config.training.grad_accum))
 
     def config(self, batch_size: int) -> FineTuneConfig:
-        """The cell's configuration with another batch."""
-        assert isinstance(self.cell.config, FineTuneConfig)  # noqa: S101 - checked at the door
-        return self.cell.config.model_copy(
-            update={"batch_size": batch_size, "global_batch_size": None, "padding": "max"}
-        )
+        """Return the cell's configuration with another batch size."""
+        return self._config.model_copy(update={"batch_size": batch_size, "global_batch_size": None, "padding": "max"})
 
-    def predict(self, batch_size: int, *, base_bytes: int | None = None, device: str | None = None) -> MemoryPrediction:
-        """What a batch is predicted to need; on another device if one is named."""
+    def predict(self, batch_size: int, *, device: str | None = None) -> MemoryPrediction:
+        """Predict the memory of a batch size, on the cell's device unless another is named."""
         config = self.config(batch_size)
         if device is not None:
             config = config.model_copy(update={"device": device})
-        return predict_peak(
-            config, self.shape, _NUM_LABELS, num_ranks=self.num_ranks if device is None else 1, base_bytes=base_bytes
-        )
+        return predict_peak(config, self.shape, _NUM_LABELS, num_ranks=1 if device else self.num_ranks)
 
     def largest(self, fits: Callable[[int], bool]) -> int:
-        """The largest batch size of which a growing need still fits; 0 when none does."""
-        low, high = 0, self.most + 1
+        """Return the largest batch size that fits, by bisection; 0 if none does."""
+        low, high = 0, self.max_batch_size + 1
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle) else (low, middle)
         return low
 
+    def largest_predicted(self, num_bytes: int, correction: int = 0) -> int:
+        """Return the largest batch size whose predicted peak plus `correction` is within `num_bytes`; 0 if none."""
+        return self.largest(lambda size: self.predict(size).peak_bytes + correction <= num_bytes)
+
+    def instance_fits(self, batch_size: int, peak_bytes: int) -> tuple[InstanceFit, ...]:
+        """List instance types with enough memory for a batch size with this peak on the cell's device."""
+        gpu_bytes = self.predict(batch_size, device="gpu").peak_bytes
+        cpu_bytes = self.predict(batch_size, device="cpu").peak_bytes if self._config.on_gpu else peak_bytes
+        return find_instance_fits(load_prices(), cpu_bytes=cpu_bytes, gpu_bytes=gpu_bytes)
+
 
 def choose_cell(cells: Sequence[Cell], seq_len: int | None, precision: str | None) -> Cell:
-    """The first cell that trains, with another sequence length or precision if asked for.
+    """Return the first cell that trains, with `seq_len` and `precision` replaced if given.
 
     Raises:
-        UserError: When there is none.
+        UserError: If no cell trains.
     """
     trained = [cell for cell in cells if isinstance(cell.config, FineTuneConfig)]
     if not trained:
         raise UserError("this study has no cell that trains a model")
-    wanted = {key: value for key, value in (("seq_len", seq_len), ("precision", precision)) if value is not None}
-    same = [cell for cell in trained if all(getattr(cell.config, key) == value for key, value in wanted.items())]
-    cell = (same or trained)[0]
-    return cell.model_copy(update={"config": FineTuneConfig.model_validate(cell.config.model_dump() | wanted)})
+    replaced = {key: value for key, value in (("seq_len", seq_len), ("precision", precision)) if value is not None}
+    matching = [cell for cell in trained if all(getattr(cell.config, key) == value for key, value in replaced.items())]
+    cell = (matching or trained)[0]
+    return cell.model_copy(update={"config": FineTuneConfig.model_validate(cell.config.model_dump() | replaced)})
 
 
-def choose_limit(config: FineTuneConfig, here: Machine, memory_gib: float | None, machine: str | None) -> MemoryBudget:
-    """The memory that is to be fitted: as given, a machine's of the price table, or this one's.
-
-    Raises:
-        UserError: When both are given, or the machine or its GPU is not known.
-    """
-    on_gpu = config.on_gpu
-    if memory_gib is not None and machine is not None:
-        raise UserError("--memory-gib and --machine: give one of them")
-    if memory_gib is not None:
-        return MemoryBudget(round(memory_gib * GIB), f"{memory_gib:g} GiB", cap=True)
-    system = "" if on_gpu else f" less {SYSTEM_BYTES / GIB:g} GiB for the system (assumed)"
-    kept = 0 if on_gpu else SYSTEM_BYTES
-    if machine is not None:
-        table = load_prices()
-        row = find_instance(table, machine)
-        if isinstance(row, Unavailable):
-            raise UserError(f"--machine {machine}: {row.reason}")
-        size = gpu_memory_gib(table, row) if on_gpu else row.memory_gib
-        if size is None:
-            raise UserError(f"--machine {machine}: its GPU's memory is not in the price table; give --memory-gib")
-        what = f"{row.accelerator} of {machine}" if on_gpu else machine
-        return MemoryBudget(round(size * GIB) - kept, f"{what}, {size:g} GiB{system}", cap=True)
-    if on_gpu:
-        size_bytes = here.gpus[0].memory_bytes if here.gpus else None
-        if size_bytes is None:
-            raise UserError("no GPU with a known memory is here; give --memory-gib or --machine")
-        return MemoryBudget(size_bytes, f"this machine's {here.gpus[0].name}", cap=False)
-    free = min(psutil.virtual_memory().available, here.memory_limit_bytes or here.memory_bytes)
-    return MemoryBudget(free - kept, f"this machine, {free / GIB:.1f} GiB free now{system}", cap=False)
-
-
-def predict_fit(question: BatchSizeSearch, limit: MemoryBudget) -> Fit:
-    """Predict the largest batch size alone: no step is run, and torch is not needed."""
-    batch = question.largest(lambda size: question.predict(size).peak_bytes <= limit.num_bytes)
-    predicted = question.predict(max(1, batch))
+def predict_fit(search: BatchSizeSearch, budget: MemoryBudget) -> Fit:
+    """Predict the largest batch size without running a step; needs no torch."""
+    batch_size = search.largest_predicted(budget.num_bytes)
+    peak_bytes = search.predict(max(1, batch_size)).peak_bytes
     return Fit(
-        cell=question.cell.name,
-        limit=limit,
-        predicted_batch=batch,
-        predicted_bytes=predicted.peak_bytes,
+        cell=search.cell.name,
+        budget=budget,
+        predicted_batch=batch_size,
+        predicted_bytes=peak_bytes,
         batch=None,
-        smallest_that_did_not=None,
-        tries=(),
-        rooms=find_instance_fits(load_prices(), question, batch, predicted.peak_bytes) if batch else (),
+        smallest_too_large=None,
+        attempts=(),
+        instances=search.instance_fits(batch_size, peak_bytes) if batch_size else (),
         note=None,
     )
 
 
-def find_fit(question: BatchSizeSearch, limit: MemoryBudget, on_try: Callable[[Attempt], None]) -> Fit:
-    """Predict, then run the batch sizes around the prediction until the largest that fits is known.
+def find_fit(search: BatchSizeSearch, budget: MemoryBudget, on_attempt: Callable[[Attempt], None]) -> Fit:
+    """Predict the largest batch size, then run batch sizes near the prediction until the largest that fits is known.
 
     Raises:
-        UserError: When the model or the data can't be had, or a try ended in another way than well or out of memory.
+        UserError: If model or data is not available, or an attempt failed for a reason other than memory.
     """
-    predicted = predict_fit(question, limit)
-    config = question.config(1)
-    reason = unsupported_reason(config, question.machine)
+    predicted = predict_fit(search, budget)
+    reason = _why_not_run(search, budget)
     if reason is not None:
         return replace(predicted, note=f"not confirmed: {reason}")
-    on_gpu = config.on_gpu
-    room = psutil.virtual_memory().available
-    if not on_gpu and limit.num_bytes > room + question.predict(1).base_bytes:
-        return replace(
-            predicted,
-            note=f"not confirmed: {limit.words} is more than the {room / GIB:.1f} GiB that are free on this machine",
-        )
-    with _TrialRunner(question, limit) as trial:
-        tries = search(question, limit, max(1, predicted.predicted_batch), trial.run, on_try)
-    fitting = [one for one in tries if one.fits]
-    best = max(fitting, key=lambda one: one.batch_size, default=None)
-    above = min((one.batch_size for one in tries if not one.fits), default=None)
-    batch = best.batch_size if best else 0
-    done = batch == question.most or above == batch + 1
+    with TrialRunner(search, budget) as trial:
+        attempts = run_attempts(search, budget, max(1, predicted.predicted_batch), trial.run, on_attempt)
+    best = max((attempt for attempt in attempts if attempt.fits), key=lambda fit: fit.batch_size, default=None)
+    too_large = min((attempt.batch_size for attempt in attempts if not attempt.fits), default=None)
+    batch_size = best.batch_size if best else 0
+    is_final = batch_size == search.max_batch_size or too_large == batch_size + 1
     return replace(
         predicted,
-        batch=batch,
-        smallest_that_did_not=above,
-        tries=tuple(tries),
-        rooms=find_instance_fits(load_prices(), question, batch, best.measured_bytes or 0) if best else (),
-        note=None if done else f"ended after {len(tries)} tries",
+        batch=batch_size,
+        smallest_too_large=too_large,
+        attempts=tuple(attempts),
+        instances=search.instance_fits(batch_size, best.measured_bytes or 0) if best else (),
+        note=None if is_final else f"ended after {len(attempts)} tries",
     )
 
 
-def search(
-    question: BatchSizeSearch,
-    limit: MemoryBudget,
+def _why_not_run(search: BatchSizeSearch, budget: MemoryBudget) -> str | None:
+    """Return why this machine can't run attempts of the cell within the budget; None if it can."""
+    config = search.config(1)
+    reason = unsupported_reason(config, search.machine)
+    if reason is not None or config.on_gpu:
+        return reason
+    available = psutil.virtual_memory().available
+    if budget.num_bytes > available + search.predict(1).base_bytes:
+        return f"{budget.description} is more than the {available / GIB:.1f} GiB that are free on this machine"
+    return None
+
+
+def run_attempts(
+    search: BatchSizeSearch,
+    budget: MemoryBudget,
     first: int,
     run: Callable[[int], tuple[Record, int | None]],
-    on_try: Callable[[Attempt], None],
+    on_attempt: Callable[[Attempt], None],
 ) -> list[Attempt]:
     """Bracket the largest batch size that fits, and close the bracket.
 
-    Each try tells by how much the prediction is off there; the next is what the corrected one names, kept inside the
-    bracket, or the bracket's middle where a try told nothing.
+    Each attempt shows the prediction's error at its batch size. The next attempt takes the batch size of the corrected
+    prediction, clipped to the bracket, or the middle of the bracket if no peak was measured.
+
+    Args:
+        search: The cell and its predictions.
+        budget: The memory to fit.
+        first: Batch size of the first attempt.
+        run: Runs a batch size and returns its record and measured peak in bytes.
+        on_attempt: Called after each attempt.
+
+    Returns:
+        At most `MAX_ATTEMPTS` attempts, in order.
+
+    Raises:
+        UserError: If an attempt failed for a reason other than memory.
     """
-    tries: list[Attempt] = []
-    low, high, batch = 0, question.most + 1, min(first, question.most)
-    while high - low > 1 and len(tries) < MOST_TRIES:
-        record, measured = run(batch)
-        # Where no counter tells who was killed for memory, the kernel's signal is all there is.
+    attempts: list[Attempt] = []
+    low, high, batch_size = 0, search.max_batch_size + 1, min(first, search.max_batch_size)
+    while high - low > 1 and len(attempts) < MAX_ATTEMPTS:
+        record, measured = run(batch_size)
+        # Without an OOM counter of the kernel, a SIGKILL is the only sign of a memory shortage.
         if record.outcome not in ("ok", "oom") and "SIGKILL" not in (record.reason or ""):
-            raise UserError(f"batch size {batch}: the try ended as {record.outcome}: {record.reason}")
-        fits = record.outcome == "ok" and (measured or 0) <= limit.num_bytes
-        # What a control group counts is less than the process's resident set, which the prediction is of.
+            raise UserError(f"batch size {batch_size}: the run ended as {record.outcome}: {record.reason}")
+        fits = record.outcome == "ok" and (measured or 0) <= budget.num_bytes
+        # A control group's peak is smaller than the process's resident set, which is predicted.
         uncharged = UNCHARGED_BYTES if record.cap is not None and record.cap.exact else 0
-        predicted = question.predict(batch).peak_bytes - uncharged
-        tries.append(Attempt(batch, predicted, measured, record.outcome, fits, record.reason))
-        on_try(tries[-1])
-        low, high = (batch, high) if fits else (low, batch)
-        batch = _next(question, limit, tries, low, high)
-    return tries
+        predicted = search.predict(batch_size).peak_bytes - uncharged
+        attempts.append(Attempt(batch_size, predicted, measured, record.outcome, fits, record.reason))
+        on_attempt(attempts[-1])
+        low, high = (batch_size, high) if fits else (low, batch_size)
+        batch_size = max(low + 1, min(high - 1, _next_batch_size(search, budget, attempts, low, high)))
+    return attempts
 
 
-def _next(question: BatchSizeSearch, limit: MemoryBudget, tries: Sequence[Attempt], low: int, high: int) -> int:
-    told = [one for one in tries if one.measured_bytes is not None]
-    if not told:
-        return max(low + 1, min(high - 1, (low + high) // 2))
-    nearest = min(told, key=lambda one: abs((one.measured_bytes or 0) - limit.num_bytes))
-    off = (nearest.measured_bytes or 0) - question.predict(nearest.batch_size).peak_bytes
-    corrected = question.largest(lambda size: question.predict(size).peak_bytes + off <= limit.num_bytes)
-    # Where the corrected prediction is known to fit already, the one above it is what remains to be refuted.
-    wanted = corrected if corrected > low else corrected + 1
-    return max(low + 1, min(high - 1, wanted))
-
-
-class _TrialRunner:
-    """Runs a batch size for two steps in a process of its own."""
-
-    def __init__(self, question: BatchSizeSearch, limit: MemoryBudget) -> None:
-        self._question, self._limit = question, limit
-        self._folder = tempfile.TemporaryDirectory(prefix="harness-fit-")
-        self._runner: Runner
-        self._preparations: Preparations
-        self._around: Environment
-
-    def __enter__(self) -> _TrialRunner:
-        from harness.execution.preparation import Preparations
-        from harness.execution.runner import Runner
-        from harness.execution.sweep import describe_environment
-
-        self._preparations, self._around = Preparations(Path(self._folder.name)), describe_environment(None)
-        # Forked from a warm process, a cell would map fewer pages than it needs on a machine of its own.
-        self._runner = Runner("spawn").__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._runner.__exit__(*exception)
-        self._folder.cleanup()
-
-    def run(self, batch_size: int) -> tuple[Record, int | None]:
-        """The record of two steps, and their peak in bytes."""
-        cap_gib = self._limit.num_bytes / GIB if self._limit.cap else None
-        record = self._run(batch_size, cap_gib)
-        if record.outcome == "unsupported" and cap_gib is not None:
-            record = self._run(batch_size, None)  # no cap can be set here: the measured peak alone decides
-        return record, measured_peak(record)
-
-    def _run(self, batch_size: int, cap_gib: float | None) -> Record:
-        config = self._question.config(batch_size)
-        # An evaluation's memory depends on its batch alone: more rows than one would only take longer.
-        rows = max(batch_size, MIN_EVALUATION_BATCH) * self._question.num_ranks
-        data, training, limits = config.data, config.training, config.limits
-        config = config.model_copy(
-            update={
-                "data": data.model_copy(
-                    update={"num_val": min(data.num_val, rows), "num_test": min(data.num_test, rows)}
-                ),
-                "training": training.model_copy(
-                    update={"max_steps": _NUM_STEPS if self._question.num_ranks == 1 else _NUM_STEPS_DDP}
-                ),
-                "limits": limits.model_copy(update={"memory_limit_gib": cap_gib, "max_train_s": None}),
-            }
-        )
-        cell = Cell(study=self._question.cell.study, name=f"fit-b{batch_size}", repeat=0, config=config)
-        return self._runner.run(cell, self._preparations.prepare(cell), self._around)
-
-
-def measured_peak(record: Record) -> int | None:
-    """What a limit is compared with: the control group's own peak, else the ranks' (the fullest GPU's), in bytes."""
-    if record.cap is not None and record.cap.peak_bytes is not None:
-        return record.cap.peak_bytes
-    peaks = record.training.peak_memory if record.training else ()
-    reserved = [peak.num_bytes for peak in peaks if peak.source == "cuda_reserved"]
-    if reserved:
-        process = [peak.num_bytes for peak in peaks if peak.source == "nvml_process"]
-        return max(process or reserved)
-    return sum(peak.num_bytes for peak in peaks if peak.source == "rss") or None
-
-
-def find_instance_fits(
-    table: PriceTable, question: BatchSizeSearch, batch_size: int, cpu_bytes: int
-) -> tuple[InstanceFit, ...]:
-    """Machines of the price table that a batch fits on, cheapest first, each in its cheapest region.
-
-    Of a machine with GPUs one GPU's memory counts, by a prediction for it; bursting ones are left out.
-    """
-    on_gpu = question.predict(batch_size, device="gpu").peak_bytes
-    if question.config(1).on_gpu:
-        cpu_bytes = question.predict(batch_size, device="cpu").peak_bytes
-    found: dict[tuple[str, str], InstanceFit] = {}
-    for row in sorted(table.prices, key=lambda row: row.usd_per_hour_on_demand):
-        gpu = row.accelerator_count > 0
-        need, size = (on_gpu, gpu_memory_gib(table, row)) if gpu else (cpu_bytes, row.memory_gib)
-        kept = 0 if gpu else SYSTEM_BYTES
-        if burstable(row) or size is None or size * GIB - kept < need:
-            continue
-        room = InstanceFit(
-            row.instance_type, row.provider, row.region, row.usd_per_hour_on_demand, size,
-            row.accelerator if gpu else None, need,
-        )  # fmt: skip
-        found.setdefault((row.provider, row.instance_type), room)
-    return tuple(found.values())
-
-
-def gpu_memory_gib(table: PriceTable, row: PriceRow) -> float | None:
-    """Memory of one of a machine's GPUs: as the driver tells it of such a GPU, where the hardware table knows."""
-    seen = next((gpu.memory_gib for gpu in table.hardware if gpu.name == row.hardware), None)
-    return min((size for size in (seen, row.accelerator_memory_gib) if size is not None), default=None)
+def _next_batch_size(
+    search: BatchSizeSearch, budget: MemoryBudget, attempts: Sequence[Attempt], low: int, high: int
+) -> int:
+    """Correct the prediction by the error of the attempt nearest to the budget."""
+    measured = [(one.measured_bytes, one.batch_size) for one in attempts if one.measured_bytes is not None]
+    if not measured:
+        return (low + high) // 2
+    peak_bytes, batch_size = min(measured, key=lambda pair: abs(pair[0] - budget.num_bytes))
+    correction = peak_bytes - search.predict(batch_size).peak_bytes
+    corrected = search.largest_predicted(budget.num_bytes, correction)
+    # If that size is known to fit, the next one up remains to be tested.
+    return corrected if corrected > low else corrected + 1

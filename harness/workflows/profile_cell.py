@@ -1,4 +1,4 @@
-"""Run one cell for a few steps and profile some more: `harness profile`."""
+"""`harness profile`: train a cell for a few steps, then profile as many more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from harness.dataset.batch_plan import MIN_EVALUATION_BATCH
 from harness.errors import UserError
@@ -20,17 +19,18 @@ from harness.machine.describe import num_ranks, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.record import Record
 from harness.schema.step_profile import StepProfile
+from harness.workflows.short_run import shorten
 
-_NUM_WARMUP = 3  # until AdamW has its state, and DDP its buckets
+_NUM_WARMUP = 3  # AdamW allocates its state and DDP rebuilds its buckets in these steps
 
 
 @dataclass(frozen=True)
-class Profiled:
-    """What was found.
+class ProfiledCell:
+    """The profile of a cell's steps.
 
     Attributes:
-        plain_step_s: Median of the same steps without the profiler, on rank 0's clock.
-        trace: Opens in Perfetto (ui.perfetto.dev) and chrome://tracing.
+        plain_step_s: Median step time without the profiler, on rank 0's clock, in seconds.
+        trace: Trace file for Perfetto (ui.perfetto.dev) or chrome://tracing.
     """
 
     cell: str
@@ -38,65 +38,66 @@ class Profiled:
     plain_step_s: float
     trace: Path
 
-    def as_fields(self) -> dict[str, Any]:
-        """For JSON."""
+    def as_fields(self) -> dict[str, object]:
+        """Return the fields of `--json`."""
         return asdict(self) | {"profile": self.profile.model_dump(), "trace": str(self.trace)}
 
 
-def choose_trained(cells: Sequence[Cell]) -> Cell:
-    """The first cell that trains.
+def first_trained_cell(cells: Sequence[Cell]) -> Cell:
+    """Return the first cell that trains.
 
     Raises:
-        UserError: When there is none.
+        UserError: If no cell trains.
     """
     for cell in cells:
         if isinstance(cell.config, FineTuneConfig):
             return cell
-    raise UserError("no cell that trains a model is among these; a baseline has no steps")
+    raise UserError("none of these cells trains a model; a baseline has no steps")
 
 
-def profile_cell(cell: Cell, around: Environment, num_steps: int, folder: Path) -> Profiled:
-    """Train a cell for some steps in a process of its own, then the same steps under the profiler.
+def profile_cell(cell: Cell, environment: Environment, num_steps: int, folder: Path) -> ProfiledCell:
+    """Train a cell for a few steps in a process of its own, then run as many steps under the profiler.
 
-    Nothing of it becomes a record. A cap on its memory is left out.
+    No record is saved. A memory cap of the cell is ignored.
 
     Args:
-        folder: Where the trace is written.
+        cell: A cell that trains.
+        environment: This machine and its software.
+        num_steps: Number of steps without and with the profiler.
+        folder: Folder for the trace.
+
+    Returns:
+        The profile, with the path of the trace.
 
     Raises:
-        UserError: When this machine can't do the cell, its model or data can't be had, or it did not end well.
-        KeyboardInterrupt: When Ctrl-C ended it.
+        UserError: If this machine doesn't support the cell, model or data is not available, or the run failed.
+        KeyboardInterrupt: If Ctrl-C stopped it.
     """
     config = cell.config
-    assert isinstance(config, FineTuneConfig)  # noqa: S101 - chosen so
-    reason = unsupported_reason(config, around.machine)
+    assert isinstance(config, FineTuneConfig)  # noqa: S101 - see Args
+    reason = unsupported_reason(config, environment.machine)
     if reason is not None:
         raise UserError(f"cell {cell.name}: {reason}")
-    rows = MIN_EVALUATION_BATCH * num_ranks(config, around.machine)
-    data, training, limits = config.data, config.training, config.limits
-    short = config.model_copy(
-        update={
-            "data": data.model_copy(update={"num_val": min(data.num_val, rows), "num_test": min(data.num_test, rows)}),
-            "training": training.model_copy(
-                update={"max_steps": _NUM_WARMUP + num_steps, "eval_every": 1e6, "target_accuracy": None}
-            ),
-            "limits": limits.model_copy(update={"memory_limit_gib": None, "max_train_s": None}),
-        }
+    short = shorten(
+        config,
+        max_rows=MIN_EVALUATION_BATCH * num_ranks(config, environment.machine),
+        training={"max_steps": _NUM_WARMUP + num_steps, "eval_every": 1e6, "target_accuracy": None},
     )
-    began = datetime.now(UTC)
+    short_cell = cell.model_copy(update={"config": short})
+    started_at = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="harness-profile-") as temporary, Runner() as runner:
-        prepared = Preparations(Path(temporary)).prepare(cell.model_copy(update={"config": short}))
-        assert isinstance(prepared.job, TrainJob)  # noqa: S101 - of a cell that trains
-        written = Path(temporary) / "profile"
-        job = replace(prepared.job, profile_prefix=str(written), profile_first=_NUM_WARMUP)
-        record = runner.run(cell.model_copy(update={"config": short}), replace(prepared, job=job), around)
+        prepared = Preparations(Path(temporary)).prepare(short_cell)
+        assert isinstance(prepared.job, TrainJob)  # noqa: S101 - the cell trains
+        prefix = Path(temporary) / "profile"
+        job = replace(prepared.job, profile_prefix=str(prefix), profile_first=_NUM_WARMUP)
+        record = runner.run(short_cell, replace(prepared, job=job), environment)
         _require_ok(record, cell)
-        found = StepProfile.model_validate_json(written.with_suffix(".json").read_text(encoding="utf-8"))
+        step_profile = StepProfile.model_validate_json(prefix.with_suffix(".json").read_text(encoding="utf-8"))
         folder.mkdir(parents=True, exist_ok=True)
-        trace = folder / f"{cell.name}-{began:%Y%m%dT%H%M%SZ}.json.gz"
-        shutil.move(f"{written}.json.gz", trace)
-    assert record.training is not None  # noqa: S101 - it ended well
-    return Profiled(cell.name, found, median(record.training.steps.seconds[0][_NUM_WARMUP:]), trace)
+        trace = folder / f"{cell.name}-{started_at:%Y%m%dT%H%M%SZ}.json.gz"
+        shutil.move(f"{prefix}.json.gz", trace)
+    assert record.training is not None  # noqa: S101 - the outcome is ok
+    return ProfiledCell(cell.name, step_profile, median(record.training.steps.seconds[0][_NUM_WARMUP:]), trace)
 
 
 def _require_ok(record: Record, cell: Cell) -> None:

@@ -12,7 +12,8 @@ from harness.machine.describe import describe_machine, unsupported_reason
 from harness.schema.expansion import expand
 from harness.schema.model_shapes import load_model_shape
 from harness.schema.study_file import parse_study
-from harness.workflows.fit import MOST_TRIES, BatchSizeSearch, MemoryBudget, find_fit
+from harness.workflows.fit import MAX_ATTEMPTS, BatchSizeSearch, find_fit
+from harness.workflows.memory_budget import MemoryBudget
 from harness.workflows.memory_estimate import predict_peak
 
 MIB = 2**20
@@ -189,11 +190,11 @@ def test_fit_finds_the_largest_batch_by_running_it(bench):
     (cell,) = bench.cells(matrix={"seq_len": [512]}, training={"allocator": "mmap"})
     question, told = BatchSizeSearch(cell, bench.environment.machine), []
     found = find_fit(question, MemoryBudget(768 * MIB, "768 MiB", cap=True), told.append)
-    assert found.tries == tuple(told) and 2 <= len(told) <= MOST_TRIES
+    assert found.attempts == tuple(told) and 2 <= len(told) <= MAX_ATTEMPTS
     assert found.note is None
-    assert found.smallest_that_did_not == found.batch + 1
+    assert found.smallest_too_large == found.batch + 1
     for one in told:
         assert one.fits == (one.outcome == "ok" and one.measured_bytes <= 768 * MIB)
         if one.measured_bytes is not None:
             assert one.measured_bytes == pytest.approx(one.predicted_bytes, rel=0.15)
-    assert found.rooms[0].usd_per_hour <= found.rooms[-1].usd_per_hour
+    assert found.instances[0].usd_per_hour <= found.instances[-1].usd_per_hour

@@ -1,4 +1,4 @@
-"""The command that shows where a step's time goes."""
+"""The command `harness profile`."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def profile(
     *,
     only: Only = None,
     overrides: Overrides = None,
-    steps: Annotated[int, typer.Option(min=1, help="How many are profiled.")] = 5,
-    out: Annotated[Path, typer.Option(help="Folder of the trace.")] = DEFAULT_RESULTS / "profiles",
+    steps: Annotated[int, typer.Option(min=1, help="Number of profiled steps.")] = 5,
+    out: Annotated[Path, typer.Option(help="Folder for the trace.")] = DEFAULT_RESULTS / "profiles",
     as_json: AsJson = False,
 ) -> None:
-    """Show where a step's time goes, by torch.profiler on a few steps that no figure holds; writes a trace for Perfetto.
+    """Profile a few training steps with torch.profiler, print where the time goes, and write a trace for Perfetto.
 
-    Of several cells the first that trains is taken; `--only cell=NAME` names another.
+    Uses the first cell that trains; choose another with `--only cell=NAME`. No record is saved.
     """
     from harness.cli.views.profile_cell import show_profile
     from harness.execution.sweep import describe_environment
-    from harness.workflows.profile_cell import choose_trained, profile_cell
+    from harness.workflows.profile_cell import first_trained_cell, profile_cell
 
-    cell = choose_trained(choose_cells(load_cells(study, overrides), only))
+    cell = first_trained_cell(choose_cells(load_cells(study, overrides), only))
     try:
-        found = profile_cell(cell, describe_environment(None), steps, out)
+        result = profile_cell(cell, describe_environment(None), steps, out)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:
-        console.print_json(found.as_fields())
+        console.print_json(result.as_fields())
     else:
-        show_profile(console.out, found)
+        show_profile(console.out, result)

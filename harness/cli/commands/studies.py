@@ -184,33 +184,34 @@ def run(  # noqa: PLR0913 - each is an option of the command
 def fit(
     study: StudyPath,
     *,
-    seq_len: Annotated[int | None, typer.Option(min=4, help="Instead of the study's.", show_default=False)] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16 or fp16, instead of the study's.")] = None,
-    memory_gib: Annotated[float | None, typer.Option(min=0.1, help="The memory that is to be fitted.")] = None,
+    seq_len: Annotated[int | None, typer.Option(min=4, help="Replaces the study's.", show_default=False)] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16 or fp16; replaces the study's.")] = None,
+    memory_gib: Annotated[float | None, typer.Option(min=0.1, help="Memory to fit, in GiB.")] = None,
     machine: Annotated[
-        str | None, typer.Option(help="Fit this instance type of the price table (its GPU, for a cell on a GPU).")
+        str | None, typer.Option(help="Fit this instance type of the price table (a GPU cell: one of its GPUs).")
     ] = None,
-    predict: Annotated[bool, typer.Option("--predict", help="Predict alone: run nothing.")] = False,
+    predict: Annotated[bool, typer.Option("--predict", help="Only predict; run nothing.")] = False,
     only: Only = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the largest batch size that fits a memory: predicted, then confirmed by steps that are really run."""
-    from harness.cli.views import fit as fit_screen
+    """Find the largest batch size that fits in memory: predict it, then confirm it by running real training steps."""
+    from harness.cli.views.fit import FitView
     from harness.machine.describe import describe_machine
-    from harness.workflows.fit import BatchSizeSearch, choose_cell, choose_limit, find_fit, predict_fit
+    from harness.workflows.fit import BatchSizeSearch, choose_cell, find_fit, predict_fit
+    from harness.workflows.memory_budget import choose_budget
 
     here = describe_machine()
     cell = choose_cell(choose_cells(load_cells(study, overrides), only), seq_len, precision)
-    question = BatchSizeSearch(cell, here)
-    limit = choose_limit(question.config(1), here, memory_gib, machine)
-    screen = fit_screen.FitView(None if as_json else console.out)
-    screen.begin(question, limit)
-    found = predict_fit(question, limit) if predict else find_fit(question, limit, screen.tried)
+    search = BatchSizeSearch(cell, here)
+    budget = choose_budget(on_gpu=cell.config.on_gpu, machine=here, memory_gib=memory_gib, instance=machine)
+    view = FitView(None if as_json else console.out)
+    view.begin(search, budget)
+    result = predict_fit(search, budget) if predict else find_fit(search, budget, view.on_attempt)
     if as_json:
-        console.print_json(found.as_fields())
+        console.print_json(result.as_fields())
     else:
-        screen.end(found)
+        view.end(result)
 
 
 @app.command(epilog="Example: harness keys")

@@ -1,4 +1,4 @@
-"""A profile as a person sees it: where a step's time went, and the operators that took most."""
+"""Terminal view of `harness profile`: where a step's time went, and the most expensive operators."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.schema.step_profile import PHASES, StepProfile
-from harness.workflows.profile_cell import Profiled
+from harness.workflows.profile_cell import ProfiledCell
 
 _MILLISECONDS = 1e3
 
 
-def show_profile(console: Console, found: Profiled) -> None:
-    """Print it."""
-    profile, num_steps = found.profile, len(found.profile.step_s)
-    console.print(f"[bold]{escape(found.cell)}[/]: {num_steps} steps under the profiler", highlight=False)
+def show_profile(console: Console, result: ProfiledCell) -> None:
+    """Print the phases of a step and its operators."""
+    profile, num_steps = result.profile, len(result.profile.step_s)
+    console.print(f"[bold]{escape(result.cell)}[/]: {num_steps} steps under the profiler", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("of a step", "ms", "share"):
         table.add_column(name, justify="left" if name == "of a step" else "right")
@@ -25,25 +25,25 @@ def show_profile(console: Console, found: Profiled) -> None:
     operators = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("operator, its own time", "calls a step", "ms a step", "share"):
         operators.add_column(name, justify="left" if name.startswith("operator") else "right", overflow="fold")
-    for one in profile.operators:
-        own = f"{_MILLISECONDS * one.self_s / num_steps:,.2f}"
-        calls = f"{one.num_calls / num_steps:g}"
-        operators.add_row(escape(one.name), calls, own, f"{one.self_s / profile.total_s:.1%}")
+    for operator in profile.operators:
+        own = f"{_MILLISECONDS * operator.self_s / num_steps:,.2f}"
+        calls = f"{operator.num_calls / num_steps:g}"
+        operators.add_row(escape(operator.name), calls, own, f"{operator.self_s / profile.total_s:.1%}")
     console.print(operators, highlight=False)
     profiled_s = profile.total_s / num_steps
     console.print(
-        f"A step took {_MILLISECONDS * profiled_s:,.1f} ms (mean), the same steps {_MILLISECONDS * found.plain_step_s:,.1f} ms "
-        f"(median) without the profiler. No figure or record holds them.\nTrace, for ui.perfetto.dev: {escape(str(found.trace))}",
+        f"A step took {_MILLISECONDS * profiled_s:,.1f} ms (mean), the same steps {_MILLISECONDS * result.plain_step_s:,.1f} ms "
+        f"(median) without the profiler. No figure or record holds them.\nTrace, for ui.perfetto.dev: {escape(str(result.trace))}",
         highlight=False,
         soft_wrap=True,
     )
 
 
 def phase_rows(profile: StepProfile) -> list[tuple[str, float]]:
-    """Parts of the steps that come to their whole; then what lies within those."""
+    """List the phases, which sum to the whole step, then parts within them; seconds over all profiled steps."""
     rows = [(name, profile.phases_s[name]) for name in PHASES]
     rows += [("between them", profile.total_s - sum(profile.phases_s.values())), ("whole step", profile.total_s)]
     if profile.all_reduce_s is not None:
         rows.append(("within: all-reduce on its way", profile.all_reduce_s))
-    what = "no kernel" if profile.device == "cuda" else "no operator"
-    return [*rows, (f"within: idle ({what} runs)", profile.idle_s)]
+    idle = "no kernel" if profile.device == "cuda" else "no operator"
+    return [*rows, (f"within: idle ({idle} runs)", profile.idle_s)]

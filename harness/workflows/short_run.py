@@ -1,0 +1,104 @@
+"""Runs of a few steps for `harness fit` and `harness profile`; their records are not saved."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.dataset.batch_plan import MIN_EVALUATION_BATCH
+from harness.schema.cells import Cell, FineTuneConfig
+from harness.schema.record import Record
+from harness.workflows.memory_budget import GIB, MemoryBudget
+
+if TYPE_CHECKING:
+    from harness.execution.jobs import Environment
+    from harness.execution.preparation import Preparations
+    from harness.execution.runner import Runner
+    from harness.workflows.fit import BatchSizeSearch
+
+_NUM_STEPS = 2  # the second step is the first with optimizer state
+_NUM_STEPS_DDP = 3  # DDP rebuilds its buckets after the first step and touches them in the second backward pass
+
+
+class TrialRunner:
+    """Context manager that runs batch sizes of a search for a few steps, each in a process of its own."""
+
+    def __init__(self, search: BatchSizeSearch, budget: MemoryBudget) -> None:
+        self._search, self._budget = search, budget
+        self._folder = tempfile.TemporaryDirectory(prefix="harness-fit-")
+        self._runner: Runner
+        self._preparations: Preparations
+        self._environment: Environment
+
+    def __enter__(self) -> TrialRunner:
+        from harness.execution.preparation import Preparations
+        from harness.execution.runner import Runner
+        from harness.execution.sweep import describe_environment
+
+        self._preparations, self._environment = Preparations(Path(self._folder.name)), describe_environment(None)
+        # A process forked from the warm forkserver maps fewer pages of its own than a cell on a fresh machine needs.
+        self._runner = Runner("spawn").__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._runner.__exit__(*exception)
+        self._folder.cleanup()
+
+    def run(self, batch_size: int) -> tuple[Record, int | None]:
+        """Return the record of a short run and its peak in bytes."""
+        cap_gib = self._budget.num_bytes / GIB if self._budget.cap else None
+        record = self._run(batch_size, cap_gib)
+        if record.outcome == "unsupported" and cap_gib is not None:
+            record = self._run(batch_size, None)  # this machine can't set a cap: the measured peak alone decides
+        return record, measured_peak(record)
+
+    def _run(self, batch_size: int, cap_gib: float | None) -> Record:
+        num_ranks = self._search.num_ranks
+        config = shorten(
+            self._search.config(batch_size),
+            # Evaluation memory depends on the batch alone; more rows than one batch would only take longer.
+            max_rows=max(batch_size, MIN_EVALUATION_BATCH) * num_ranks,
+            training={"max_steps": _NUM_STEPS if num_ranks == 1 else _NUM_STEPS_DDP},
+            memory_limit_gib=cap_gib,
+        )
+        cell = Cell(study=self._search.cell.study, name=f"fit-b{batch_size}", repeat=0, config=config)
+        return self._runner.run(cell, self._preparations.prepare(cell), self._environment)
+
+
+def shorten(
+    config: FineTuneConfig, *, max_rows: int, training: dict[str, object], memory_limit_gib: float | None = None
+) -> FineTuneConfig:
+    """Return a configuration for a short run: other `[training]` keys, few evaluation rows, no time limit.
+
+    Args:
+        config: The cell's configuration.
+        max_rows: Rows of the validation and the test split, at most.
+        training: Keys of `[training]` to replace.
+        memory_limit_gib: Memory cap of the run.
+    """
+    data = config.data
+    rows = {"num_val": min(data.num_val, max_rows), "num_test": min(data.num_test, max_rows)}
+    limits = {"memory_limit_gib": memory_limit_gib, "max_train_s": None}
+    return config.model_copy(
+        update={
+            "data": data.model_copy(update=rows),
+            "training": config.training.model_copy(update=training),
+            "limits": config.limits.model_copy(update=limits),
+        }
+    )
+
+
+def measured_peak(record: Record) -> int | None:
+    """Return the peak that a budget is compared with, in bytes.
+
+    That is the control group's own peak if known; on GPUs the fullest GPU's; else the sum of all ranks' RSS.
+    """
+    if record.cap is not None and record.cap.peak_bytes is not None:
+        return record.cap.peak_bytes
+    peaks = record.training.peak_memory if record.training else ()
+    reserved = [peak.num_bytes for peak in peaks if peak.source == "cuda_reserved"]
+    if reserved:
+        process = [peak.num_bytes for peak in peaks if peak.source == "nvml_process"]
+        return max(process or reserved)
+    return sum(peak.num_bytes for peak in peaks if peak.source == "rss") or None
