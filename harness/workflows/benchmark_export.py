@@ -1,11 +1,10 @@
-"""Records to the JSON that `pytest-benchmark compare` reads."""
+"""`harness export`: convert records to the JSON format of pytest-benchmark."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.analysis.estimate import Estimate
 from harness.analysis.summarize import summarize
@@ -17,36 +16,44 @@ from harness.schema.host_record import Machine
 from harness.schema.record import Record
 from harness.schema.settings import AXES
 
-_NOT_RECORDED = "(unknown)"  # pytest-benchmark's own word for a branch that it can't tell
-_SHOWN_HASH = 6
+_UNKNOWN_BRANCH = "(unknown)"  # pytest-benchmark's placeholder
+_HASH_LENGTH = 6  # characters of a configuration hash in a benchmark's name
 
 
 @dataclass(frozen=True)
-class Exported:
-    """A file's fields, and the cells that have no step to tell of."""
+class BenchmarkExport:
+    """Fields of a pytest-benchmark file.
 
-    fields: dict[str, Any]
-    left_out: tuple[str, ...]
+    Attributes:
+        num_benchmarks: Number of exported cells.
+        skipped: Cells without a measured step, as `study/cell`.
+    """
+
+    fields: dict[str, object]
+    num_benchmarks: int
+    skipped: tuple[str, ...]
 
 
-def export_benchmarks(records: Iterable[Record], machine: str | None = None) -> Exported:
-    """Make a benchmark of each cell of one machine, of the seconds of its measured steps in all runs.
+def export_benchmarks(records: Iterable[Record], machine: str | None = None) -> BenchmarkExport:
+    """Convert each cell of one machine to a benchmark whose rounds are the measured steps of all its runs.
 
-    Statistics are pytest-benchmark's own code, so that they mean what they mean beside other benchmarks.
+    Statistics are computed by pytest-benchmark's own code, so that they are comparable with other benchmarks.
 
     Args:
-        machine: Its id or a part of it, where the records are of several.
+        records: Records of any cells.
+        machine: Machine id or a part of it; needed if the records come from several machines.
 
     Raises:
-        UserError: When pytest-benchmark is not installed, or the machine is not told, or none of its cells has a step.
+        UserError: If pytest-benchmark is not installed, `machine` is missing or ambiguous, or no cell has a measured step.
     """
     try:
         from pytest_benchmark import __version__
         from pytest_benchmark.stats import Stats
     except ImportError:
         raise UserError("pytest-benchmark is not installed (pip install '.[pytest]')") from None
-    summaries = summarize(_of_one_machine(list(records), machine))
-    measured = [(summary, windows) for summary in summaries if (windows := _windows(summary))]
+    summaries = summarize(_select_machine(list(records), machine))
+    windows_by_cell = [(summary, _windows(summary)) for summary in summaries]
+    measured = [(summary, windows) for summary, windows in windows_by_cell if windows]
     if not measured:
         raise UserError("nothing to export: no cell has a measured step")
     newest = max((summary.records[-1] for summary, _ in measured), key=lambda record: record.started_at)
@@ -56,29 +63,29 @@ def export_benchmarks(records: Iterable[Record], machine: str | None = None) -> 
         stats = Stats()
         for step_s in (second for window in windows for second in window.seconds):
             stats.update(step_s)
-        known = stats.as_dict() | {"data": stats.data, "iterations": 1}
-        same_name = names[summary.study, summary.cell] > 1
-        benchmarks.append(_benchmark(summary, windows, same_name=same_name) | {"stats": known})
-    fields = {
+        ambiguous = names[summary.study, summary.cell] > 1
+        benchmark = _benchmark(summary, windows, add_hash=ambiguous)
+        benchmarks.append(benchmark | {"stats": stats.as_dict() | {"data": stats.data, "iterations": 1}})
+    fields: dict[str, object] = {
         "machine_info": _machine_info(newest.machine),
         "commit_info": _commit_info(newest),
         "benchmarks": benchmarks,
         "datetime": newest.started_at.isoformat(),
         "version": __version__,
     }
-    done = {id(summary) for summary, _ in measured}
-    return Exported(fields, tuple(f"{one.study}/{one.cell}" for one in summaries if id(one) not in done))
+    skipped = tuple(f"{summary.study}/{summary.cell}" for summary, windows in windows_by_cell if not windows)
+    return BenchmarkExport(fields, len(benchmarks), skipped)
 
 
-def _of_one_machine(records: Sequence[Record], machine: str | None) -> list[Record]:
+def _select_machine(records: Sequence[Record], machine: str | None) -> list[Record]:
     ids = sorted({record.machine.id for record in records})
     if not ids:
-        raise UserError("nothing to export: no record was found")
-    meant = [one for one in ids if one == machine] or [one for one in ids if machine is None or machine in one]
-    if len(meant) != 1:
-        say = f"--machine {machine}: stands for {len(meant)} of them" if machine else "one file tells of one machine"
-        raise UserError(f"{say}; choose by --machine: {', '.join(ids)}")
-    return [record for record in records if record.machine.id == meant[0]]
+        raise UserError("nothing to export: no records found")
+    matching = [name for name in ids if name == machine] or [name for name in ids if machine is None or machine in name]
+    if len(matching) != 1:
+        problem = f"--machine {machine} matches {len(matching)} machines" if machine else "one file holds one machine"
+        raise UserError(f"{problem}; choose with --machine: {', '.join(ids)}")
+    return [record for record in records if record.machine.id == matching[0]]
 
 
 def _windows(summary: Summary) -> list[ThroughputWindow]:
@@ -86,11 +93,11 @@ def _windows(summary: Summary) -> list[ThroughputWindow]:
     return [window for window in measure_windows(trainings) if window.seconds]
 
 
-def _benchmark(summary: Summary, windows: Sequence[ThroughputWindow], *, same_name: bool) -> dict[str, Any]:
-    """All of a benchmark but its statistics; the configuration's hash tells cells of one name apart."""
+def _benchmark(summary: Summary, windows: Sequence[ThroughputWindow], *, add_hash: bool) -> dict[str, object]:
+    """Return a benchmark without its statistics; `add_hash` distinguishes cells of one name by configuration hash."""
     config, newest = summary.config, summary.records[-1]
     assert isinstance(config, FineTuneConfig)  # noqa: S101 - a baseline has no steps
-    name = summary.cell + (f"[{hash_config(config, ignore=('seed',))[:_SHOWN_HASH]}]" if same_name else "")
+    name = summary.cell + (f"[{hash_config(config, ignore=('seed',))[:_HASH_LENGTH]}]" if add_hash else "")
     return {
         "group": summary.study,
         "name": name,
@@ -123,12 +130,12 @@ def _benchmark(summary: Summary, windows: Sequence[ThroughputWindow], *, same_na
     }
 
 
-def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
+def _estimate(estimate: Estimate | None) -> dict[str, object] | None:
     return None if estimate is None else vars(estimate)
 
 
-def _machine_info(machine: Machine) -> dict[str, Any]:
-    """As pytest-benchmark names it where it has a name; no host's name, which no record has."""
+def _machine_info(machine: Machine) -> dict[str, object]:
+    """Return the machine under pytest-benchmark's keys; `node` is the machine id, because records hold no host name."""
     return {
         "node": machine.id,
         "processor": machine.cpu.model,
@@ -144,13 +151,13 @@ def _machine_info(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _commit_info(record: Record) -> dict[str, Any]:
-    """Of the harness's own checkout, as the newest record has it."""
+def _commit_info(record: Record) -> dict[str, object]:
+    """Return the commit of the harness that wrote a record."""
     return {
         "id": record.git.commit if record.git else "unversioned",
         "time": None,
         "author_time": None,
         "dirty": record.git.dirty if record.git else False,
         "project": "bert-cost-harness",
-        "branch": _NOT_RECORDED,
+        "branch": _UNKNOWN_BRANCH,
     }

@@ -1,4 +1,4 @@
-"""One cell out of keyword arguments, run and judged: what the pytest fixture `bert_cell` gives to a test."""
+"""Run one cell given as keyword arguments and summarize it: the pytest fixture `bert_cell`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.analysis.estimate import value_of
 from harness.analysis.summarize import summarize
@@ -22,110 +21,112 @@ from harness.schema.settings import TABLES, Study
 from harness.schema.study_file import parse_study
 from harness.workflows.model_card import card_writer
 
-_TWO_SEEDS = "seed: the data's or training's? Give data={'seed': 0}, or seeds=[0]"
+_AMBIGUOUS_SEED = "seed is ambiguous: give data={'seed': 0} or seeds=[0]"
 
 
 @dataclass(frozen=True, repr=False)
 class MeasuredCell:
-    """A cell that was run; each figure is None where it was not measured.
+    """The figures of a cell; each is None if it was not measured.
 
     Attributes:
-        summary: All figures of its runs together, with intervals and warnings.
-        records: What was measured, raw: one of every seed and repeat, in the order of running.
+        summary: Figures over all runs, with intervals and warnings.
+        records: Raw records, one per seed and repeat, in the order of running.
     """
 
     summary: Summary
     records: tuple[Record, ...]
 
     def __repr__(self) -> str:
-        """Short, since a failed assertion shows it."""
+        """Return a short text, because failed assertions print it."""
         return f"<MeasuredCell {self.summary.cell}: {self.outcome}>"
 
     @property
     def record(self) -> Record:
-        """The last run's."""
+        """Record of the last run."""
         return self.records[-1]
 
     @property
     def outcome(self) -> Outcome:
-        """`ok`, or how the first run ended that did not end well."""
+        """`ok`, or the outcome of the first run that failed."""
         return self.summary.outcome
 
     @property
     def reason(self) -> str | None:
-        """Why, where it did not end well."""
+        """Why the run failed; None if it is ok."""
         return self.summary.reason
 
     @property
     def samples_per_s(self) -> float | None:
-        """Samples a second of the measured steps."""
+        """Throughput of the measured steps, in samples per second."""
         return value_of(self.summary.samples_per_s)
 
     @property
     def step_s_median(self) -> float | None:
-        """Median of the measured steps, in seconds."""
+        """Median time of the measured steps, in seconds."""
         return self.summary.step_s_median
 
     @property
     def train_s(self) -> float | None:
-        """The training clock, in seconds; mean of the runs."""
+        """Training time in seconds, mean over the runs."""
         return self.summary.train_s
 
     @property
     def peak_memory_bytes(self) -> int | None:
-        """Largest of the runs."""
+        """Largest peak memory of the runs, in bytes."""
         return self.summary.peak_memory_bytes
 
     @property
     def accuracy(self) -> float | None:
-        """On the test set, 0 to 1."""
+        """Accuracy on the test set, 0 to 1."""
         return value_of(self.summary.accuracy)
 
 
-def measure_cell(keys: Mapping[str, Any], results: Path) -> MeasuredCell:
-    """Run one cell, all its seeds and repeats, and save its records under `results`.
+def measure_cell(keys: Mapping[str, object], results: Path) -> MeasuredCell:
+    """Run one cell with all its seeds and repeats, and save its records in `results`.
 
     Args:
-        keys: Of a study, see `as_study`.
+        keys: Study keys, see `as_study`.
+        results: Folder for the records.
 
     Raises:
-        UserError: For a key or value that no study may have, for more than one cell, or when model or data can't be had.
-        KeyboardInterrupt: When Ctrl-C stopped it.
+        UserError: If a key or value is invalid, the keys name several cells, or model or data is not available.
+        KeyboardInterrupt: If Ctrl-C stopped the run.
     """
     cells = expand(parse_study({"name": "pytest"} | as_study(keys) | {"baselines": False}, where="bert_cell"))
     names = list(dict.fromkeys(cell.name for cell in cells))
     if len({hash_config(cell.config, ignore=("seed",)) for cell in cells}) != 1:
-        raise UserError(f"bert_cell: one cell at a time, these keys name {len(names)}: {', '.join(names)}")
-    around = describe_environment(None)
-    keeps = any(isinstance(cell.config, FineTuneConfig) and cell.config.training.keep_model for cell in cells)
-    write_card = card_writer(price_machine(load_prices(), around.machine)) if keeps else None
-    records = run_cells(cells, results, around, NullListener(), write_card=write_card)
+        raise UserError(f"bert_cell runs one cell; these keys name {len(names)}: {', '.join(names)}")
+    environment = describe_environment(None)
+    saves_model = any(isinstance(cell.config, FineTuneConfig) and cell.config.training.keep_model for cell in cells)
+    write_card = card_writer(price_machine(load_prices(), environment.machine)) if saves_model else None
+    records = run_cells(cells, results, environment, NullListener(), write_card=write_card)
     if records[-1].outcome == "interrupted":
         raise KeyboardInterrupt
     (summary,) = summarize(records)
     return MeasuredCell(summary, tuple(records))
 
 
-def as_study(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Put each key into the table that has it: `num_train` into `data`, `batch_size` into `matrix`.
+def as_study(keys: Mapping[str, object]) -> dict[str, object]:
+    """Put each key into its study table: `num_train` into `data`, `batch_size` into `matrix`.
 
-    A whole table (`model={"name": ...}`) may be given too.
+    Whole tables (`model={"name": ...}`) are accepted too.
 
     Raises:
-        UserError: For a key that no table has, and for `seed`, which could be two things.
+        UserError: If no table has the key, or for `seed`, which both data and training have.
     """
     if "seed" in keys:
-        raise UserError(f"bert_cell: {_TWO_SEEDS}")
-    study: dict[str, Any] = {}
+        raise UserError(f"bert_cell: {_AMBIGUOUS_SEED}")
+    top_level: dict[str, object] = {}
+    tables: dict[str, dict[str, object]] = {}
     for key, given in keys.items():
         value = str(given) if isinstance(given, Path) else given
         if key not in Study.model_fields:
-            study.setdefault(_table_of(key), {})[key] = value
+            tables.setdefault(_table_of(key), {})[key] = value
         elif isinstance(value, Mapping):
-            study[key] = study.get(key, {}) | dict(value)
+            tables.setdefault(key, {}).update(value)
         else:
-            study[key] = value
-    return study
+            top_level[key] = value
+    return top_level | tables
 
 
 def _table_of(key: str) -> str:
@@ -134,5 +135,5 @@ def _table_of(key: str) -> str:
             return name
     known = [*Study.model_fields, *(key for table in TABLES.values() for key in table.model_fields)]
     close = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "`harness keys` lists all"
-    raise UserError(f"bert_cell: no study has the key {key!r} ({hint})")
+    hint = f"did you mean {close[0]!r}?" if close else "`harness keys` lists all keys"
+    raise UserError(f"bert_cell: unknown study key {key!r} ({hint})")

@@ -19,13 +19,13 @@ CELL = "b16-s64-fp32-cpu-longest-all"
 
 
 def export(*args):
-    done = CliRunner().invoke(cli.app, ["export", *map(str, args)], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done
+    result = CliRunner().invoke(cli.app, ["export", *map(str, args)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
 
 
 def save(folder, step_s, **fields):
-    """A run of 43 steps, of which the first 3, warm-up, take 100 s each."""
+    """Save a record with 3 warm-up steps of 100 s before the given steps."""
     return save_record(
         make_record(training={"seconds": [100.0] * 3 + step_s} | fields.pop("training", {}), **fields), folder
     )
@@ -33,9 +33,9 @@ def save(folder, step_s, **fields):
 
 def compare(folder, *args):
     command = [sys.executable, "-m", "pytest_benchmark", "compare", *map(str, args), f"--csv={folder / 'table.csv'}"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     with (folder / "table.csv").open(newline="") as file:
-        return done.stdout, list(csv.DictReader(file))
+        return completed.stdout, list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def results(tmp_path):
 
 
 def test_pytest_benchmark_reads_each_cells_measured_steps(results, tmp_path):
-    done = export("--format", "pytest-benchmark", "--results", results, "-o", tmp_path / "now.json")
-    assert "2 cells" in done.stdout
-    assert {line.split(": ")[1] for line in done.stderr.splitlines()} == {
+    result = export("--format", "pytest-benchmark", "--results", results, "-o", tmp_path / "now.json")
+    assert "2 cells" in result.stdout
+    assert {line.split(": ")[1] for line in result.stderr.splitlines()} == {
         "study/baseline-tfidf",
         "study/b64-s64-fp32-cpu-longest-all",
     }
@@ -73,7 +73,7 @@ def test_pytest_benchmark_reads_each_cells_measured_steps(results, tmp_path):
     assert float(eight["ops"]) == pytest.approx(2.0)
 
 
-def test_two_files_are_compared_cell_by_cell(results, tmp_path):
+def test_two_exports_are_compared_cell_by_cell(results, tmp_path):
     export("--results", results, "-o", tmp_path / "before.json")
     save(tmp_path / "later", [0.25] * 40, axes={"batch_size": 8})
     export("--results", tmp_path / "later", "-o", tmp_path / "later.json")
@@ -82,40 +82,40 @@ def test_two_files_are_compared_cell_by_cell(results, tmp_path):
     assert line.split()[-1] == "-50.0%"
 
 
-def test_a_benchmark_carries_what_else_was_measured_and_on_what(results):
+def test_a_benchmark_carries_the_other_figures_and_the_machine(results):
     fields = json.loads(export("--results", results).stdout)
-    eight = next(one for one in fields["benchmarks"] if one["name"].startswith("b8"))["extra_info"]
+    eight = next(benchmark for benchmark in fields["benchmarks"] if benchmark["name"].startswith("b8"))["extra_info"]
     assert eight["samples_per_s"]["value"] == pytest.approx(16)
     assert eight["accuracy"]["value"] == 0.75
     assert eight["accuracy"]["low"] < 0.75 < eight["accuracy"]["high"]
     assert (eight["peak_memory_bytes"], eight["peak_memory_source"]) == (500 * MIB, "rss")
     assert eight["is_made_up"] is True
-    sixteen = next(one for one in fields["benchmarks"] if one["name"].startswith("b16"))["extra_info"]
+    sixteen = next(benchmark for benchmark in fields["benchmarks"] if benchmark["name"].startswith("b16"))["extra_info"]
     assert sixteen["step_s_mean_by_run"] == [1.25, 3.0]
     assert fields["machine_info"]["cpu"] == {"brand_raw": "AMD EPYC 7763", "count": 4, "flags": ["avx", "avx2", "fma"]}
     assert fields["commit_info"]["id"] == "unversioned"
 
 
-def test_cells_of_one_name_and_two_configurations_are_told_apart(tmp_path):
+def test_cells_of_one_name_and_two_configurations_get_distinct_names(tmp_path):
     for minutes, rate in enumerate((1e-4, 2e-4)):
         save(tmp_path, [1.0] * 10, sections={"training": {"lr": rate}}, minutes=minutes)
-    names = [one["name"] for one in json.loads(export("--results", tmp_path).stdout)["benchmarks"]]
+    names = [benchmark["name"] for benchmark in json.loads(export("--results", tmp_path).stdout)["benchmarks"]]
     assert len(set(names)) == 2
     assert {name.split("[")[0] for name in names} == {CELL}
 
 
-def test_one_file_tells_of_one_machine(tmp_path):
+def test_a_file_holds_one_machine(tmp_path):
     for machine_id in ("epyc-2c", "xeon-2c"):
         save(tmp_path, [1.0] * 10, machine=make_machine(machine_id=machine_id))
-    with pytest.raises(UserError, match="--machine: epyc-2c, xeon-2c"):
+    with pytest.raises(UserError, match="choose with --machine: epyc-2c, xeon-2c"):
         export("--results", tmp_path)
     fields = json.loads(export("--results", tmp_path, "--machine", "xeon").stdout)
     assert fields["machine_info"]["node"] == "xeon-2c"
-    with pytest.raises(UserError, match="stands for 0"):
+    with pytest.raises(UserError, match="matches 0 machines"):
         export("--results", tmp_path, "--machine", "power")
 
 
-def test_what_has_no_step_is_no_benchmark(tmp_path):
+def test_a_baseline_alone_has_nothing_to_export(tmp_path):
     save_record(make_baseline(), tmp_path)
     with pytest.raises(UserError, match="no cell has a measured step"):
         export("--results", tmp_path)

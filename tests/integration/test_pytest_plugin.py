@@ -57,8 +57,8 @@ def test_a_test_of_ones_own_runs_a_cell_and_asserts_on_its_figures(pytester, tin
             "E*assert * > 1000000000.0*",
             "E*<MeasuredCell b16-s24-*: ok>.samples_per_s",
             "*ended as unsupported: tf32 is a format of NVIDIA's tensor cores*",
-            "*one cell at a time, these keys name 2: b8-s64-*, b16-s64-*",
-            "*no study has the key 'batchsize' (did you mean 'batch_size'?)*",
+            "*bert_cell runs one cell; these keys name 2: b8-s64-*, b16-s64-*",
+            "*unknown study key 'batchsize' (did you mean 'batch_size'?)*",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""The commands that hand records on as they are: shown, packed, imported."""
+"""The commands `pack`, `export`, `import` and `show`, which print or copy records unchanged."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ app = typer.Typer()
 
 @app.command(epilog="Example: harness pack --out here.tar.gz")
 def pack(
-    results: Annotated[Path, typer.Argument(help="Folder of the records.")] = DEFAULT_RESULTS,
+    results: Annotated[Path, typer.Argument(help="Folder with records.")] = DEFAULT_RESULTS,
     *,
     out: Annotated[
-        Path | None, typer.Option(help="The archive (default: records-MACHINE.tar.gz).", show_default=False)
+        Path | None, typer.Option(help="Archive to write (default: records-MACHINE.tar.gz).", show_default=False)
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Those of other machines in the folder too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Include records of other machines in the folder.")] = False,
 ) -> None:
-    """Pack this machine's records into one archive, for a report elsewhere."""
+    """Pack this machine's records into one archive, for a report on another machine."""
     from harness.machine.describe import describe_machine
     from harness.store.archive import pack_records, packable_files
 
@@ -41,26 +41,24 @@ def pack(
 @app.command(epilog="Example: harness export -o now.json && pytest-benchmark compare before.json now.json")
 def export(
     *,
-    results: Annotated[
-        Path, typer.Option("--results", help="Folder, file or archive of the records.")
-    ] = DEFAULT_RESULTS,
+    results: Annotated[Path, typer.Option("--results", help="Folder, file or archive of records.")] = DEFAULT_RESULTS,
     format_: Annotated[
-        Literal["pytest-benchmark"], typer.Option("--format", help="What is to read it.")
+        Literal["pytest-benchmark"], typer.Option("--format", help="Output format.")
     ] = "pytest-benchmark",
     machine: Annotated[
-        str | None, typer.Option(help="Where there are several: a machine's id or a part of it.")
+        str | None, typer.Option(help="Machine id or a part of it, if there are several machines.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file (default: to the terminal).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write (default: standard output).")] = None,
 ) -> None:
-    """Write cells as benchmarks of another tool: the seconds of their measured steps, and what else was measured."""
+    """Export cells as benchmarks for another tool: measured step times, with the other figures as extra fields."""
     from harness.files import atomic_write_text
     from harness.store.archive import read_records
     from harness.workflows.benchmark_export import export_benchmarks
 
-    found = read_records([results])
-    console.print_problems(found.unreadable)
-    exported = export_benchmarks(found.records, machine)
-    for cell in exported.left_out:
+    loaded = read_records([results])
+    console.print_problems(loaded.unreadable)
+    exported = export_benchmarks(loaded.records, machine)
+    for cell in exported.skipped:
         console.err.print(f"[yellow]left out:[/] {escape(cell)}: no measured step", soft_wrap=True, highlight=False)
     text = json.dumps(exported.fields, indent=1, allow_nan=False) + "\n"
     if out is None:
@@ -70,37 +68,36 @@ def export(
         atomic_write_text(out, text)
     except OSError as error:
         raise UserError(f"--out {out}: can't be written: {error.strerror}") from None
-    num_cells = len(exported.fields["benchmarks"])
-    console.out.print(f"{num_cells} cells: {out} ({format_})", highlight=False, soft_wrap=True)
+    console.out.print(f"{exported.num_benchmarks} cells: {out} ({format_})", highlight=False, soft_wrap=True)
 
 
 @app.command("import", epilog="Example: harness import gpu-check.tar.gz")
 def import_(
-    archive: Annotated[
-        Path, typer.Argument(help="An archive of records, as `make pack` and `make gpu-check` write it.")
-    ],
+    archive: Annotated[Path, typer.Argument(help="Archive written by `harness pack` or `make gpu-check`.")],
     *,
     results: ResultsPath = DEFAULT_RESULTS,
 ) -> None:
-    """Put the records of another machine's archive into the results; none that is there is overwritten."""
+    """Unpack an archive of records into the results folder; existing records are never overwritten."""
     from harness.store.archive import unpack_records
 
-    found = unpack_records(archive, results)
-    for problem in found.refused:
+    unpacked = unpack_records(archive, results)
+    for problem in unpacked.refused:
         console.err.print(f"[yellow]left out:[/] {escape(problem)}", soft_wrap=True, highlight=False)
-    known = f", {found.num_known} were there already" if found.num_known else ""
-    console.out.print(f"{len(found.new)} records imported into {results}{known}.", highlight=False, soft_wrap=True)
+    known = f", {unpacked.num_known} were there already" if unpacked.num_known else ""
+    console.out.print(f"{len(unpacked.new)} records imported into {results}{known}.", highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: harness show b16-s64-fp32-cpu-longest-all")
 def show(
-    cell: Annotated[str, typer.Argument(help="A cell's name or a part of it, or a record's file.", show_default=False)],
+    cell: Annotated[str, typer.Argument(help="Cell name or a part of it, or a record file.", show_default=False)],
     *,
     results: ResultsPath = DEFAULT_RESULTS,
     as_json: AsJson = False,
-    command: Annotated[bool, typer.Option("--command", help="Print only the command that repeats it.")] = False,
+    command: Annotated[
+        bool, typer.Option("--command", help="Print only the command that runs the cell again.")
+    ] = False,
 ) -> None:
-    """Show the newest record of a cell: figures, loss curve, an example as the model sees it, what it got wrong, last lines of stderr."""
+    """Show the newest record of a cell: figures, loss curve, a tokenized example, its mistakes, and the end of stderr."""
     from harness.analysis.summarize import summarize
     from harness.schema.record import to_json
     from harness.store.record_files import find_record, load_record
