@@ -1,4 +1,4 @@
-"""Which `seq_len` a dataset needs: what each would cut off, what it would compute, and how fast that would be (pure)."""
+"""Recommend a `seq_len` for a dataset: texts truncated, FLOPs and expected speed at each candidate length (pure)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from harness.schema.model_shapes import ModelShape
 from harness.schema.settings import Padding, Trainable
 
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
-# Of the texts, as many as a recommended length leaves whole.
+# A recommended length truncates at most 5 % of the texts.
 WHOLE_FRACTION = 0.95
-_SHORTEST = 16
-_PLANNED_ROWS = 20_000  # of more the plan is made of a random subset, whose shares are the whole's
-_OF_DRAWING = ("num_train", "store_texts")  # of the data's settings, what leaves its texts and its test set as they are
-# Of the recipe, what moves no step's seconds by much.
-_OF_RECIPE = (
+_MIN_SEQ_LEN = 16
+_PLANNED_ROWS = 20_000  # larger datasets are planned on a random subset, whose fractions are close to the whole's
+# Keys of [data] that change neither the texts nor the test set.
+_DATA_KEYS = ("num_train", "store_texts")
+# Keys of [training] that hardly change step times.
+_TRAINING_KEYS = (
     "epochs", "max_steps", "lr", "schedule", "warmup_fraction", "weight_decay", "lr_scaling", "lr_base_batch_size", "eval_every",
     "target_accuracy", "stop_at_target",
 )  # fmt: skip
-_APART = 0.2  # two cells' work must differ by so much to tell a slope
+_MIN_WORK_RATIO = 0.2  # relative difference in work that two cells need for a slope between them
 
 Basis = Literal["measured", "by the line through two measured lengths", "in proportion to one measured length"]
 
@@ -41,12 +42,12 @@ class _Sizes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Work:
-    """What training computes at one length and padding, mean over an epoch.
+class EpochWork:
+    """Mean work of training over an epoch, at one `seq_len` and padding.
 
     Attributes:
-        flops_per_sample: Matrix products, padding included.
-        padding_fraction: Share of them that goes into padding.
+        flops_per_sample: FLOPs of matrix products, padding included.
+        padding_fraction: Fraction of them spent on padding.
     """
 
     flops_per_sample: float
@@ -54,44 +55,44 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Samples a second at one length and padding, and what that is known by."""
+class ExpectedSpeed:
+    """Throughput at one `seq_len` and padding, in samples per second, and how it was derived."""
 
     samples_per_s: float
     basis: Basis
 
 
 @dataclass(frozen=True)
-class Length:
-    """One `seq_len`.
+class CandidateLength:
+    """Effects of one `seq_len`.
 
     Attributes:
-        cut_texts_fraction: Share of texts longer than it.
-        cut_tokens_fraction: Share of all tokens that it leaves out.
-        speeds: Of paddings of which a like cell was measured.
-        accuracy: On the test set, of a cell of these very data; None where none was measured.
+        cut_texts_fraction: Fraction of texts that are truncated.
+        cut_tokens_fraction: Fraction of all tokens that truncation removes.
+        speeds: Expected speeds, for paddings of which a similar cell was measured.
+        accuracy: Best measured test accuracy on the same data; None if not measured.
     """
 
     seq_len: int
     cut_texts_fraction: float
     cut_tokens_fraction: float
-    work: Mapping[Padding, Work]
-    speeds: Mapping[Padding, Speed]
+    work: Mapping[Padding, EpochWork]
+    speeds: Mapping[Padding, ExpectedSpeed]
     accuracy: Estimate | None
 
 
 @dataclass(frozen=True)
 class SeqLenAdvice:
-    """All lengths, shortest first, and the one that is recommended.
+    """Candidate lengths, shortest first, and the recommended one.
 
     Attributes:
-        longer: The next longer one, or None.
+        longer: The next longer candidate; None if `best` is the longest.
     """
 
-    lengths: tuple[Length, ...]
+    lengths: tuple[CandidateLength, ...]
     batch_size: int
-    best: Length
-    longer: Length | None
+    best: CandidateLength
+    longer: CandidateLength | None
 
 
 def advise_seq_len(
@@ -104,24 +105,30 @@ def advise_seq_len(
     measured: Sequence[Summary] = (),
     same_data: Sequence[Summary] = (),
 ) -> SeqLenAdvice:
-    """Tell of every usual length up to the longest text's, or the model's positions.
+    """Evaluate candidate lengths and recommend the shortest that truncates at most 5 % of the texts.
 
-    Recommended is the shortest that leaves 95 % of the texts whole; else the longest there is.
+    If every candidate truncates more, the longest is recommended.
 
     Args:
-        lengths: Tokens of each text, uncut, special tokens included, `(num_rows,)`.
-        measured: Cells of one machine that may tell of speed: alike but for length and data (see `like_cells`).
-        same_data: Those of them that were trained on these data, which may tell of accuracy.
+        lengths: Tokens of each text before truncation, special tokens included, shape `(num_rows,)`.
+        shape: Sizes of the model.
+        num_labels: Number of classes.
+        batch_size: Rows per batch.
+        trainable: The part of the model that is trained.
+        measured: Measured cells similar enough to derive speeds from (see `find_similar_cells`).
+        same_data: The cells among them that were trained on the same data, for accuracies.
     """
-    found = []
-    for seq_len in candidates(lengths, shape.positions):
+    evaluated = []
+    for seq_len in candidate_lengths(lengths, shape.positions):
         work = {
-            padding: work_of(lengths, seq_len, padding, shape, num_labels, batch_size=batch_size, trainable=trainable)
+            padding: epoch_work(
+                lengths, seq_len, padding, shape, num_labels, batch_size=batch_size, trainable=trainable
+            )
             for padding in PADDINGS
         }
         speeds = {padding: _speed(seq_len, padding, work[padding], measured) for padding in PADDINGS}
-        found.append(
-            Length(
+        evaluated.append(
+            CandidateLength(
                 seq_len=seq_len,
                 cut_texts_fraction=float(np.mean(lengths > seq_len)),
                 cut_tokens_fraction=float(np.maximum(lengths - seq_len, 0).sum() / lengths.sum()),
@@ -130,21 +137,21 @@ def advise_seq_len(
                 accuracy=_accuracy(seq_len, same_data),
             )
         )
-    whole = [one for one in found if one.cut_texts_fraction <= 1 - WHOLE_FRACTION]
-    best = whole[0] if whole else found[-1]
-    longer = next((one for one in found if one.seq_len > best.seq_len), None)
-    return SeqLenAdvice(tuple(found), batch_size, best, longer)
+    sufficient = [length for length in evaluated if length.cut_texts_fraction <= 1 - WHOLE_FRACTION]
+    best = sufficient[0] if sufficient else evaluated[-1]
+    longer = next((length for length in evaluated if length.seq_len > best.seq_len), None)
+    return SeqLenAdvice(tuple(evaluated), batch_size, best, longer)
 
 
-def candidates(lengths: np.ndarray, positions: int) -> list[int]:
-    """Powers of two from 16 to the first that cuts nothing, none beyond the model's positions."""
-    found = [_SHORTEST]
+def candidate_lengths(lengths: np.ndarray, positions: int) -> list[int]:
+    """List powers of two from 16 to the first that truncates nothing, limited to the model's positions."""
+    found = [_MIN_SEQ_LEN]
     while found[-1] < min(int(lengths.max()), positions):
         found.append(min(2 * found[-1], positions))
     return found
 
 
-def work_of(
+def epoch_work(
     lengths: np.ndarray,
     seq_len: int,
     padding: Padding,
@@ -153,40 +160,62 @@ def work_of(
     *,
     batch_size: int,
     trainable: Trainable = "all",
-) -> Work:
-    """What one epoch would compute, by the very batch plan that training would follow (seed 0)."""
+) -> EpochWork:
+    """Compute the mean work of an epoch from the batch plan that training would follow with seed 0.
+
+    Args:
+        lengths: Tokens of each text before truncation, shape `(num_rows,)`.
+        seq_len: Length at which texts are truncated.
+        padding: Padding strategy.
+        shape: Sizes of the model.
+        num_labels: Number of classes.
+        batch_size: Rows per batch.
+        trainable: The part of the model that is trained.
+    """
     kept = np.minimum(lengths, seq_len)
     if len(kept) > _PLANNED_ROWS:
         kept = np.random.default_rng(0).choice(kept, _PLANNED_ROWS, replace=False)
     plan = plan_epochs(kept, global_batch=batch_size, grad_accum=1, world_size=1, padding=padding, seed=0)
-    padded = pairs = 0.0
+    num_tokens = num_token_pairs = 0.0
     for ((rows,),) in islice(plan, steps_per_epoch(len(kept), batch_size)):
         width = seq_len if padding == "max" else int(kept[rows].max())
-        padded += len(rows) * width
-        pairs += len(rows) * width**2
-    flops = _flops(shape, num_labels, len(kept), padded, pairs, trainable)
-    needed = _flops(shape, num_labels, len(kept), kept.sum(), (kept.astype(np.float64) ** 2).sum(), trainable)
-    return Work(flops / len(kept), 1 - needed / flops)
+        num_tokens += len(rows) * width
+        num_token_pairs += len(rows) * width**2
+    flops = _flops(shape, num_labels, len(kept), num_tokens, num_token_pairs, trainable)
+    useful = _flops(shape, num_labels, len(kept), kept.sum(), (kept.astype(np.float64) ** 2).sum(), trainable)
+    return EpochWork(flops / len(kept), 1 - useful / flops)
 
 
-def like_cells(
+def find_similar_cells(
     config: FineTuneConfig, summaries: Sequence[Summary], machine_id: str
 ) -> tuple[list[Summary], list[Summary]]:
-    """Cells of a machine that differ from `config` in length, padding, recipe and data alone; those of them on the same data.
+    """Find measured cells of a machine from which speed and accuracy of `config` can be derived.
 
-    Speed is told by either, accuracy by the latter alone.
+    Args:
+        config: The planned configuration.
+        summaries: Measured cells.
+        machine_id: Id of the machine.
+
+    Returns:
+        Cells that differ only in `seq_len`, padding, data and keys that hardly change step times (for speed), and those
+        of them with the same texts and test set (for accuracy).
     """
-    of_recipe = ("seed", "seq_len", "padding", "limits", *(f"training.{key}" for key in _OF_RECIPE))
-    of_speed = ("data", *of_recipe)
-    of_data = (*of_recipe, *(f"data.{key}" for key in _OF_DRAWING))
-    here = [
-        one
-        for one in summaries
-        if one.machine_id == machine_id and isinstance(one.config, FineTuneConfig) and one.num_ok
+    ignored = ("seed", "seq_len", "padding", "limits", *(f"training.{key}" for key in _TRAINING_KEYS))
+    ignored_for_speed = ("data", *ignored)
+    ignored_for_accuracy = (*ignored, *(f"data.{key}" for key in _DATA_KEYS))
+
+    def same(summary: Summary, ignore: Sequence[str]) -> bool:
+        return hash_config(summary.config, ignore=ignore) == hash_config(config, ignore=ignore)
+
+    similar = [
+        summary
+        for summary in summaries
+        if summary.machine_id == machine_id
+        and isinstance(summary.config, FineTuneConfig)
+        and summary.num_ok
+        and same(summary, ignored_for_speed)
     ]
-    alike = [one for one in here if hash_config(one.config, ignore=of_speed) == hash_config(config, ignore=of_speed)]
-    same = [one for one in alike if hash_config(one.config, ignore=of_data) == hash_config(config, ignore=of_data)]
-    return alike, same
+    return similar, [summary for summary in similar if same(summary, ignored_for_accuracy)]
 
 
 def _flops(
@@ -196,39 +225,40 @@ def _flops(
     return training_flops(sizes, num_labels, num_samples, tokens, trainable=trainable, num_token_pairs=pairs)
 
 
-def _speed(seq_len: int, padding: Padding, work: Work, measured: Sequence[Summary]) -> Speed | None:
-    """By a cell of this length; else by the line through two cells' seconds a sample; else in proportion to one cell's.
+def _speed(seq_len: int, padding: Padding, work: EpochWork, measured: Sequence[Summary]) -> ExpectedSpeed | None:
+    """Derive the speed at `seq_len` from measured cells of the same padding; None if there are none.
 
-    What a sample takes is taken as a start and so much for each FLOP: short texts do not load a machine as long ones do.
+    Uses cells of this length if measured; else the line through two cells (seconds per sample = fixed cost + seconds per
+    FLOP, since short texts use a machine less well); else one cell in proportion to FLOPs.
     """
     points = [
-        (one.config.seq_len, one.compute.flop_per_s / one.samples_per_s.value, 1 / one.samples_per_s.value)
-        for one in measured
-        if isinstance(one.config, FineTuneConfig)
-        and one.config.padding == padding
-        and one.samples_per_s
-        and one.compute
+        (cell.config.seq_len, cell.compute.flop_per_s / cell.samples_per_s.value, 1 / cell.samples_per_s.value)
+        for cell in measured
+        if isinstance(cell.config, FineTuneConfig)
+        and cell.config.padding == padding
+        and cell.samples_per_s
+        and cell.compute
     ]
-    same = [seconds for length, _, seconds in points if length == seq_len]
-    if same:
-        return Speed(1 / fmean(same), "measured")
+    same_length = [seconds for length, _, seconds in points if length == seq_len]
+    if same_length:
+        return ExpectedSpeed(1 / fmean(same_length), "measured")
     if not points:
         return None
     flops = work.flops_per_sample
-    (_, near, near_s), *others = sorted(points, key=lambda point: abs(point[1] - flops))
-    other = next((point for point in others if abs(point[1] / near - 1) > _APART), None)
+    (_, near_flops, near_s), *others = sorted(points, key=lambda point: abs(point[1] - flops))
+    other = next((point for point in others if abs(point[1] / near_flops - 1) > _MIN_WORK_RATIO), None)
     if other is not None:
-        slope = (other[2] - near_s) / (other[1] - near)
-        seconds = near_s + slope * (flops - near)
+        slope = (other[2] - near_s) / (other[1] - near_flops)
+        seconds = near_s + slope * (flops - near_flops)
         if slope > 0 and seconds > 0:
-            return Speed(1 / seconds, "by the line through two measured lengths")
-    return Speed(near / (near_s * flops), "in proportion to one measured length")
+            return ExpectedSpeed(1 / seconds, "by the line through two measured lengths")
+    return ExpectedSpeed(near_flops / (near_s * flops), "in proportion to one measured length")
 
 
 def _accuracy(seq_len: int, same_data: Sequence[Summary]) -> Estimate | None:
-    known = [
-        one.accuracy
-        for one in same_data
-        if isinstance(one.config, FineTuneConfig) and one.config.seq_len == seq_len and one.accuracy is not None
+    measured = [
+        cell.accuracy
+        for cell in same_data
+        if isinstance(cell.config, FineTuneConfig) and cell.config.seq_len == seq_len and cell.accuracy is not None
     ]
-    return max(known, key=lambda accuracy: accuracy.value, default=None)
+    return max(measured, key=lambda accuracy: accuracy.value, default=None)

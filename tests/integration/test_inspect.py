@@ -103,14 +103,14 @@ class TestInspect:
         assert (study.data.num_train, study.data.num_val, study.data.num_test) == ("all", 40, 40)
         assert study.matrix.seq_len == (16,)
         again = RUNNER.invoke(cli.app, ["inspect", str(reviews), "--write", str(path)])
-        assert "is there already" in str(again.exception)
+        assert "name another file or remove it" in str(again.exception)
 
 
 def test_lists_the_columns_if_none_is_a_label(tmp_path):
     path = tmp_path / "plain.csv"
     path.write_text("words\n" + "".join(f"some words of a text {index}\n" for index in range(30)))
     done = RUNNER.invoke(cli.app, ["inspect", str(path)])
-    assert "no column looks like the label; its columns: 'words'; say which it is (--label COLUMN)" in str(
+    assert "no column looks like the label; its columns: 'words'; name it with --label COLUMN" in str(
         done.exception
     )
 

@@ -1,4 +1,4 @@
-"""Advice on `seq_len`: what is cut and computed by hand, and speeds by the cells that tell of them."""
+"""Advice on `seq_len`: truncation and work computed by hand, and speeds derived from measured cells."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ import pytest
 from harness.analysis.mfu import with_mfu
 from harness.analysis.summarize import summarize
 from harness.schema.model_shapes import ModelShape
-from harness.workflows.seq_len_advice import PADDINGS, Speed, advise_seq_len, candidates, like_cells, work_of
+from harness.workflows.seq_len_advice import (
+    PADDINGS,
+    ExpectedSpeed,
+    advise_seq_len,
+    candidate_lengths,
+    epoch_work,
+    find_similar_cells,
+)
 from tests.make_records import make_machine, make_record
 
 SHAPE = ModelShape(hidden=128, layers=2, heads=2, intermediate=512)
 
 
 def flops(tokens: float, pairs: float, samples: float = 1) -> float:
-    """Of training SHAPE whole, with two labels: a backward pass is two forward passes."""
+    """FLOPs of training all of SHAPE with two labels; a backward pass counts as two forward passes."""
     return 3 * (2 * (tokens * (8 * 128**2 + 4 * 128 * 512) + 4 * 128 * pairs) + samples * (2 * 128**2 + 2 * 128 * 2))
 
 
 def work(lengths, seq_len, padding, batch_size=2):
-    return work_of(np.array(lengths), seq_len, padding, SHAPE, 2, batch_size=batch_size)
+    return epoch_work(np.array(lengths), seq_len, padding, SHAPE, 2, batch_size=batch_size)
 
 
 class TestWork:
     def test_padded_to_the_maximum_by_hand(self):
-        found = work([8, 16, 40, 12], 32, "max")
-        assert found.flops_per_sample == pytest.approx(flops(32, 32**2))
-        needed = flops(8 + 16 + 32 + 12, 8**2 + 16**2 + 32**2 + 12**2, samples=4)
-        assert found.padding_fraction == pytest.approx(1 - needed / (4 * flops(32, 32**2)))
+        computed = work([8, 16, 40, 12], 32, "max")
+        assert computed.flops_per_sample == pytest.approx(flops(32, 32**2))
+        useful = flops(8 + 16 + 32 + 12, 8**2 + 16**2 + 32**2 + 12**2, samples=4)
+        assert computed.padding_fraction == pytest.approx(1 - useful / (4 * flops(32, 32**2)))
 
     def test_texts_of_one_length_have_no_padding(self):
         for padding in PADDINGS:
@@ -40,28 +47,28 @@ class TestWork:
         assert shares == sorted(shares)
         assert shares[0] < 0.05 < shares[1]
 
-    def test_of_many_rows_a_subset_tells_the_same(self):
+    def test_a_subset_of_many_rows_has_the_same_fractions(self):
         lengths = np.random.default_rng(2).integers(5, 60, 30_000)
         whole = work(lengths, 64, "max", 16)
         assert whole.flops_per_sample == pytest.approx(flops(64, 64**2))
-        needed = flops(lengths.sum(), (lengths**2).sum(), samples=30_000) / 30_000
-        assert whole.padding_fraction == pytest.approx(1 - needed / flops(64, 64**2), rel=0.01)
+        useful = flops(lengths.sum(), (lengths**2).sum(), samples=30_000) / 30_000
+        assert whole.padding_fraction == pytest.approx(1 - useful / flops(64, 64**2), rel=0.01)
 
 
 class TestAdvice:
     LENGTHS = np.array([10] * 90 + [30] * 6 + [100] * 4)
 
     def test_lengths_are_powers_of_two_up_to_the_longest_text_or_the_positions(self):
-        assert candidates(np.array([5]), 512) == [16]
-        assert candidates(np.array([5, 100]), 512) == [16, 32, 64, 128]
-        assert candidates(np.array([5, 1000]), 192) == [16, 32, 64, 128, 192]
+        assert candidate_lengths(np.array([5]), 512) == [16]
+        assert candidate_lengths(np.array([5, 100]), 512) == [16, 32, 64, 128]
+        assert candidate_lengths(np.array([5, 1000]), 192) == [16, 32, 64, 128, 192]
 
-    def test_what_is_cut_by_hand(self):
-        found = {one.seq_len: one for one in advise_seq_len(self.LENGTHS, SHAPE, 2, batch_size=10).lengths}
-        assert [found[length].cut_texts_fraction for length in (16, 32, 64, 128)] == [0.10, 0.04, 0.04, 0.0]
+    def test_truncation_by_hand(self):
+        by_length = {one.seq_len: one for one in advise_seq_len(self.LENGTHS, SHAPE, 2, batch_size=10).lengths}
+        assert [by_length[length].cut_texts_fraction for length in (16, 32, 64, 128)] == [0.10, 0.04, 0.04, 0.0]
         num_tokens = 90 * 10 + 6 * 30 + 4 * 100
-        assert found[16].cut_tokens_fraction == pytest.approx((6 * 14 + 4 * 84) / num_tokens)
-        assert found[64].cut_tokens_fraction == pytest.approx(4 * 36 / num_tokens)
+        assert by_length[16].cut_tokens_fraction == pytest.approx((6 * 14 + 4 * 84) / num_tokens)
+        assert by_length[64].cut_tokens_fraction == pytest.approx(4 * 36 / num_tokens)
 
     def test_recommends_the_shortest_that_leaves_95_of_100_texts_whole(self):
         advice = advise_seq_len(self.LENGTHS, SHAPE, 2, batch_size=10)
@@ -72,7 +79,7 @@ class TestAdvice:
 
 class TestSpeed:
     def cells(self, *seconds_by_length, padding="max", machine="epyc-4c-16g-000001"):
-        """Cells whose steps of 16 samples took so long; their records' model is not SHAPE, which only scales FLOPs."""
+        """Make cells of 16-sample steps with the given seconds; the records' model is not SHAPE, which only scales FLOPs."""
         records = [
             make_record(
                 axes={"seq_len": length, "padding": padding},
@@ -86,33 +93,33 @@ class TestSpeed:
         return with_mfu(summarize(records), lambda *_: None)
 
     def speed(self, measured, length=64):
-        shape = ModelShape(hidden=384, layers=6, heads=12, intermediate=1536)  # as the records' model
-        found = advise_seq_len(np.array([120] * 32), shape, 2, batch_size=16, measured=measured, same_data=measured)
-        return {one.seq_len: one for one in found.lengths}[length]
+        shape = ModelShape(hidden=384, layers=6, heads=12, intermediate=1536)  # the model of made-up records
+        advice = advise_seq_len(np.array([120] * 32), shape, 2, batch_size=16, measured=measured, same_data=measured)
+        return {one.seq_len: one for one in advice.lengths}[length]
 
-    def test_a_cell_of_this_length_tells_its_own(self):
-        found = self.speed(self.cells((64, 2.0), (128, 4.0)))
-        assert found.speeds == {"max": Speed(8.0, "measured")}
-        assert found.accuracy.value == pytest.approx(0.564)
+    def test_a_cell_of_this_length_gives_its_measured_speed(self):
+        length = self.speed(self.cells((64, 2.0), (128, 4.0)))
+        assert length.speeds == {"max": ExpectedSpeed(8.0, "measured")}
+        assert length.accuracy.value == pytest.approx(0.564)
 
-    def test_one_cell_tells_in_proportion_to_its_work(self):
-        found = self.speed(self.cells((128, 4.0))).speeds["max"]
-        assert found.basis == "in proportion to one measured length"
-        # Products grow by half, attention's scores by a quarter: a step takes a little less than 2 s.
+    def test_one_cell_is_scaled_by_its_work(self):
+        speed = self.speed(self.cells((128, 4.0))).speeds["max"]
+        assert speed.basis == "in proportion to one measured length"
+        # From 128 to 64 tokens, products halve and attention scores quarter: a step takes a little less than 2 s.
         layer = 8 * 384**2 + 4 * 384 * 1536
         share = (64 * layer + 4 * 384 * 64**2) / (128 * layer + 4 * 384 * 128**2)
-        assert found.samples_per_s == pytest.approx(16 / (4.0 * share), rel=0.002)
+        assert speed.samples_per_s == pytest.approx(16 / (4.0 * share), rel=0.002)
 
-    def test_two_cells_tell_of_a_start_that_every_step_has(self):
-        # 1 s and 1/64 s a token: what the line through 16 and 128 tokens says of 64, but for attention's small part.
-        found = self.speed(self.cells((16, 1.25), (128, 3.0))).speeds["max"]
-        assert found.basis == "by the line through two measured lengths"
-        assert found.samples_per_s == pytest.approx(16 / 2.0, rel=0.02)
+    def test_two_cells_give_a_fixed_cost_and_a_slope(self):
+        # 1 s plus 1/64 s per token: the line through 16 and 128 tokens at 64, up to attention's small share.
+        speed = self.speed(self.cells((16, 1.25), (128, 3.0))).speeds["max"]
+        assert speed.basis == "by the line through two measured lengths"
+        assert speed.samples_per_s == pytest.approx(16 / 2.0, rel=0.02)
 
-    def test_another_padding_tells_nothing(self):
+    def test_another_padding_gives_no_speed(self):
         assert self.speed(self.cells((64, 2.0), padding="grouped")).speeds.keys() == {"grouped"}
 
-    def test_only_like_cells_of_the_machine_are_asked(self):
+    def test_only_similar_cells_of_the_machine_count(self):
         config = make_record().config
         here = self.cells((64, 2.0))
         others = [
@@ -121,6 +128,6 @@ class TestSpeed:
         ]
         longer = with_mfu(summarize([make_record(sections={"training": {"epochs": 5, "lr": 1e-3}})]), lambda *_: None)
         elsewhere = with_mfu(summarize([make_record(sections={"data": {"source": "mine.csv"}})]), lambda *_: None)
-        alike, same = like_cells(config, [*here, *others, *longer, *elsewhere], "epyc-4c-16g-000001")
-        assert alike == [*here, *longer, *elsewhere]
+        similar, same = find_similar_cells(config, [*here, *others, *longer, *elsewhere], "epyc-4c-16g-000001")
+        assert similar == [*here, *longer, *elsewhere]
         assert same == [*here, *longer]
