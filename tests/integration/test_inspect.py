@@ -110,9 +110,7 @@ def test_lists_the_columns_if_none_is_a_label(tmp_path):
     path = tmp_path / "plain.csv"
     path.write_text("words\n" + "".join(f"some words of a text {index}\n" for index in range(30)))
     done = RUNNER.invoke(cli.app, ["inspect", str(path)])
-    assert "no column looks like the label; its columns: 'words'; name it with --label COLUMN" in str(
-        done.exception
-    )
+    assert "no column looks like the label; its columns: 'words'; name it with --label COLUMN" in str(done.exception)
 
 
 def test_the_packaged_reviews():

@@ -68,11 +68,11 @@ def compare_turns(
         console.out.print("Nothing to compare: no cell ended well, or one setting was never tried.", highlight=False)
         return False
     priced = price_records(runs, prices=prices, usd_per_hour=usd_per_hour)
-    found = screen.compare_turns(turns, priced, fail_above)
+    found = screen.compare_interleaved(turns, priced, fail_above)
     said = f"A: {turns.settings[0]}; B: {turns.settings[1]}"
     money = MoneyFormat(priced.assumed.prices.currency)
     if markdown is not None:
         markdown.write_text(f"{said}\n\n{screen.to_markdown(found, money)}", encoding="utf-8")
     console.out.print(f"\n{escape(said)}", highlight=False, soft_wrap=True)
-    screen.describe_comparison(console.out, found, money)
+    screen.show_comparison(console.out, found, money)
     return found.failed

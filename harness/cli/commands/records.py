@@ -109,8 +109,8 @@ def show(
     elif as_json:
         sys.stdout.write(to_json(record))
     else:
-        from harness.cli.views.mistakes import describe_mistakes
+        from harness.cli.views.mistakes import show_mistakes
         from harness.cli.views.progress import describe_record
 
         describe_record(console.out, record, summarize([record])[0], path)
-        describe_mistakes(console.out, record)
+        show_mistakes(console.out, record)

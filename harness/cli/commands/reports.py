@@ -187,6 +187,6 @@ def compare(  # noqa: PLR0913 - each is an option
     if as_json:
         console.print_json(screen.comparison_fields(found))
     else:
-        screen.describe_comparison(console.out, found, money)
+        screen.show_comparison(console.out, found, money)
     if found.failed:
         raise typer.Exit(EXIT_SLOWER)

@@ -1,12 +1,11 @@
-"""A comparison as a person reads it, as a pull request shows it, and as a script does; and where its sides come from."""
+"""`harness compare`: its two sides, and the comparison as terminal text, Markdown and JSON fields."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,47 +20,52 @@ from harness.report.formatting import MoneyFormat, clean, listed, memory, number
 from harness.schema.interleaving import InterleavedRuns
 from harness.workflows.priced_records import Priceable, load_priced
 
-_NAMES = {
+_METRIC_NAMES = {
     "samples_per_s": "samples/s",
     "peak_memory_bytes": "peak memory",
     "accuracy": "accuracy, B-A",
 }
 _COLOURS = {"slower": "red", "faster": "green", "worse": "red", "better": "green", "dearer": "red", "cheaper": "green"}
-_WITHIN = "†"  # an asterisk would be Markdown's
-_MOST_SHOWN = 1000  # times: an interval that goes on from here says nothing
+_WITHIN_RUNS_MARK = "†"  # an asterisk has a meaning in Markdown
+_MAX_RATIO = 1000  # larger bounds carry no information
 _WIDTHS = (15, 9, 9, 26, 13)
 _HEAD = ("cell", "figure", "A", "B", "B/A, 95 %", "verdict")
 
 
 @dataclass(frozen=True)
-class SideOf:
-    """Where a side's records are, and which machine's are meant; None: the only one."""
+class SidePath:
+    """Path of one side's records, and the machine to use; None if there is only one."""
 
     path: Path
     machine: str | None
 
 
-def read_side(text: str, machine: str | None, option: str) -> SideOf:
-    """Part `PATH` or `PATH:MACHINE`.
+def read_side(text: str, machine: str | None, option: str) -> SidePath:
+    """Parse `PATH` or `PATH:MACHINE`.
+
+    Args:
+        text: The argument.
+        machine: Value of the option that names the machine.
+        option: That option's name.
 
     Raises:
-        UserError: When there is no such path, or two machines are named.
+        UserError: If the path does not exist, or argument and option name different machines.
     """
     if Path(text).exists():
-        return SideOf(Path(text), machine)
+        return SidePath(Path(text), machine)
     path, colon, named = text.rpartition(":")
     if not colon or not Path(path).exists():
-        raise UserError(f"{text}: no such folder, file or archive of records (PATH or PATH:MACHINE is needed)")
+        raise UserError(f"{text}: no such folder, file or archive of records (expected PATH or PATH:MACHINE)")
     if machine is not None and machine != named:
-        raise UserError(f"{text} and {option} {machine} name two machines: give one of them")
-    return SideOf(Path(path), named)
+        raise UserError(f"{text} and {option} {machine} name different machines: give only one")
+    return SidePath(Path(path), named)
 
 
 def read_fraction(text: str | None, option: str) -> float | None:
-    """`3%` or `0.03`.
+    """Parse `3%` or `0.03` as a fraction; None stays None.
 
     Raises:
-        UserError: When it is neither, or not from 0 to below 1.
+        UserError: If the text is neither, or not in [0, 1).
     """
     if text is None:
         return None
@@ -70,50 +74,61 @@ def read_fraction(text: str | None, option: str) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise UserError(f"{option} {text}: a share from 0% to below 100% is needed, such as 3% or 0.03")
+        raise UserError(f"{option} {text}: expected a fraction from 0% to below 100%, such as 3% or 0.03")
     return value
 
 
 def load_comparison(
-    sides: tuple[SideOf, SideOf],
-    asked: CompareOptions,
+    sides: tuple[SidePath, SidePath],
+    options: CompareOptions,
     *,
     prices: Path | None = None,
     instances: Mapping[str, str] | None = None,
     usd_per_hour: float | None = None,
     strict: bool = False,
 ) -> tuple[Comparison, list[Priceable]]:
-    """Read, price, pair and judge two sides.
+    """Read, price, pair and compare two sides.
+
+    Args:
+        sides: Paths of A and B.
+        options: Margins and limits.
+        prices: The user's price file.
+        instances: Machine id to instance type.
+        usd_per_hour: Hourly price that overrides all others.
+        strict: Refuse sides that differ in settings that should be equal.
+
+    Returns:
+        The comparison, and both sides' priced records.
 
     Raises:
-        UserError: For anything that the user can mend; with `strict`, where the sides differ in what should be the same.
+        UserError: If a side can't be read, or `strict` refuses.
     """
-    read = [
+    priced_sides = [
         load_priced([side.path], prices=prices, instances=instances, usd_per_hour=usd_per_hour) for side in sides
     ]  # fmt: skip
-    pairing = pair_cells(read[0].cells, read[1].cells, sides[0].machine, sides[1].machine)
+    pairing = pair_cells(priced_sides[0].cells, priced_sides[1].cells, sides[0].machine, sides[1].machine)
     if strict:
         require_same(pairing.differences)
-    return compare(pairing, asked), read
+    return compare(pairing, options), priced_sides
 
 
-def compare_turns(turns: InterleavedRuns, found: Priceable, fail_above: float | None) -> Comparison:
-    """Hold the two settings' cells of an interleaved run against each other.
+def compare_interleaved(interleaved: InterleavedRuns, priced: Priceable, fail_above: float | None) -> Comparison:
+    """Compare the cells of the two settings of an interleaved study.
 
     Raises:
-        UserError: Where none ended well.
+        UserError: If no cell is ok.
     """
-    one, other = (
-        [cell for cell in found.cells if {run.config_hash for run in cell.summary.records} & hashes]
-        for hashes in turns.hashes
+    a, b = (
+        [cell for cell in priced.cells if {run.config_hash for run in cell.summary.records} & hashes]
+        for hashes in interleaved.hashes
     )
-    return compare(pair_cells(one, other, across=turns.keys), CompareOptions(fail_above=fail_above))
+    return compare(pair_cells(a, b, across=interleaved.keys), CompareOptions(fail_above=fail_above))
 
 
-def describe_comparison(console: Console, found: Comparison, money: MoneyFormat) -> None:
-    """Print it: a small table a cell, all of one width, since cells have long names."""
+def show_comparison(console: Console, comparison: Comparison, money: MoneyFormat) -> None:
+    """Print one small table per cell, all of one width, because cell names are long."""
     head: tuple[str, ...] = _HEAD[1:]
-    for name, *row in _rows(found, money):
+    for name, *row in _rows(comparison, money):
         if name:
             console.print(f"\n[bold]{escape(name)}[/]", highlight=False, soft_wrap=True)
         if head:
@@ -121,7 +136,7 @@ def describe_comparison(console: Console, found: Comparison, money: MoneyFormat)
             head = ()
         console.print(_line(row, _COLOURS.get(row[-1], "")), highlight=False)
     console.print()
-    for line in _lines(found, money):
+    for line in _notes(comparison, money):
         console.print(escape(line), highlight=False, soft_wrap=True)
 
 
@@ -133,48 +148,48 @@ def _line(texts: Sequence[str], style: str) -> Table:
     return table
 
 
-def to_markdown(found: Comparison, money: MoneyFormat) -> str:
-    """A table for a pull request, with what limits it below."""
-    first, *more = [_cell(line) for line in _lines(found, money)]
+def to_markdown(comparison: Comparison, money: MoneyFormat) -> str:
+    """Return a Markdown table for a pull request, with its caveats below."""
+    first, *notes = [_escape(line) for line in _notes(comparison, money)]
     lines = [first, "", f"| {' | '.join(_HEAD)} |", "|---|---|---:|---:|---:|---|"]
-    lines += [f"| {' | '.join(_cell(text) for text in row)} |" for row in _rows(found, money)]
-    differing = [f"- {_cell(describe_difference(one))}" for one in found.pairing.differences]
-    if differing:
-        lines += ["", "A and B differ, beside what is compared, in", "", *differing]
-    return "\n".join([*lines, "", *(f"- {line}" for line in more)]) + "\n"
+    lines += [f"| {' | '.join(_escape(text) for text in row)} |" for row in _rows(comparison, money)]
+    differences = [f"- {_escape(describe_difference(one))}" for one in comparison.pairing.differences]
+    if differences:
+        lines += ["", "A and B differ, beside what is compared, in", "", *differences]
+    return "\n".join([*lines, "", *(f"- {line}" for line in notes)]) + "\n"
 
 
-def comparison_fields(found: Comparison) -> dict[str, Any]:
-    """The same for a script; units in the names, `ratio` is B / A, of accuracies `difference` is B - A."""
+def comparison_fields(comparison: Comparison) -> dict[str, object]:
+    """Return the fields of `--json`: `ratio` is B / A; accuracies have `difference` = B - A instead."""
     return {
-        "asked": asdict(found.asked),
-        "failed": found.failed,
+        "asked": asdict(comparison.asked),
+        "failed": comparison.failed,
         "cells": [
             {
-                "cell": one.a.summary.cell,
-                "study_a": one.a.summary.study,
-                "study_b": one.b.summary.study,
-                "machine_a": one.a.summary.machine_id,
-                "machine_b": one.b.summary.machine_id,
-                "num_runs_a": one.a.summary.num_ok,
-                "num_runs_b": one.b.summary.num_ok,
-                "fails": one.fails,
-                "figures": {key: _fields(judged) for key, judged in one.figures.items()},
+                "cell": cell.a.summary.cell,
+                "study_a": cell.a.summary.study,
+                "study_b": cell.b.summary.study,
+                "machine_a": cell.a.summary.machine_id,
+                "machine_b": cell.b.summary.machine_id,
+                "num_runs_a": cell.a.summary.num_ok,
+                "num_runs_b": cell.b.summary.num_ok,
+                "fails": cell.fails,
+                "figures": {key: _fields(judged) for key, judged in cell.figures.items()},
             }
-            for one in found.cells
+            for cell in comparison.cells
         ],
-        "overall": {key: _fields(judged) for key, judged in found.overall.items()},
+        "overall": {key: _fields(judged) for key, judged in comparison.overall.items()},
         "alone": [
-            {"side": one.side, "cell": one.cell.summary.cell, "machine": one.cell.summary.machine_id}
-            | {"other_outcome": None if one.other is None else one.other.summary.outcome}
-            for one in found.pairing.alone
+            {"side": alone.side, "cell": alone.cell.summary.cell, "machine": alone.cell.summary.machine_id}
+            | {"other_outcome": None if alone.other is None else alone.other.summary.outcome}
+            for alone in comparison.pairing.alone
         ],
-        "differences": [describe_difference(one) for one in found.pairing.differences],
-        "notes": list(found.pairing.notes),
+        "differences": [describe_difference(one) for one in comparison.pairing.differences],
+        "notes": list(comparison.pairing.notes),
     }
 
 
-def _fields(judged: MetricVerdict) -> dict[str, Any]:
+def _fields(judged: MetricVerdict) -> dict[str, object]:
     change = "difference" if judged.figure.key == "accuracy" else "ratio"
     return {
         "a": judged.a,
@@ -189,25 +204,25 @@ def _fields(judged: MetricVerdict) -> dict[str, Any]:
     }
 
 
-def _rows(found: Comparison, money: MoneyFormat) -> Iterator[tuple[str, ...]]:
-    machines = {one.a.summary.machine_id for one in found.cells}
-    for cell in found.cells:
-        one, other = cell.a.summary.cell, cell.b.summary.cell
-        name = one if one == other or len(machines) > 1 else f"{one} against {other}"
+def _rows(comparison: Comparison, money: MoneyFormat) -> Iterator[tuple[str, ...]]:
+    machines = {cell.a.summary.machine_id for cell in comparison.cells}
+    for cell in comparison.cells:
+        a, b = cell.a.summary.cell, cell.b.summary.cell
+        name = a if a == b or len(machines) > 1 else f"{a} against {b}"
         name = f"{cell.a.summary.machine_id}/{name}" if len(machines) > 1 else name
         yield from _block(clean(name), cell.figures.values(), money)
-    if len(found.cells) > 1:
-        yield from _block("all cells, geometric mean", found.overall.values(), money)
+    if len(comparison.cells) > 1:
+        yield from _block("all cells, geometric mean", comparison.overall.values(), money)
 
 
-def _block(name: str, figures: Any, money: MoneyFormat) -> Iterator[tuple[str, ...]]:  # noqa: ANN401 - a view of a dictionary's values
+def _block(name: str, figures: Iterable[MetricVerdict], money: MoneyFormat) -> Iterator[tuple[str, ...]]:
     for judged in figures:
         yield (name, _name(judged, money), *_sides(judged, money), _change(judged), judged.verdict)
         name = ""
 
 
 def _name(judged: MetricVerdict, money: MoneyFormat) -> str:
-    return _NAMES.get(judged.figure.key) or f"{money.code} per 1,000"
+    return _METRIC_NAMES.get(judged.figure.key) or f"{money.code} per 1,000"
 
 
 def _sides(judged: MetricVerdict, money: MoneyFormat) -> tuple[str, str]:
@@ -225,56 +240,55 @@ def _change(judged: MetricVerdict) -> str:
     change, sign = judged.change, "+" if judged.figure.key == "accuracy" else ""
 
     def show(value: float) -> str:
-        return f"{value:{sign}.3f}" if value < _MOST_SHOWN else f">{_MOST_SHOWN}"
+        return f"{value:{sign}.3f}" if value < _MAX_RATIO else f">{_MAX_RATIO}"
 
     if change.low is None or change.high is None:
         return show(change.value)
-    mark = "" if judged.is_certain else _WITHIN
+    mark = "" if judged.is_certain else _WITHIN_RUNS_MARK
     return f"{show(change.value)} ({show(change.low)} to {show(change.high)}){mark}"
 
 
-def _lines(found: Comparison, money: MoneyFormat) -> Iterator[str]:
-    """What the table can't say: why, what stands alone, what was assumed, and what fails."""
-    asked = found.asked
-    counts = Counter(one.speed.verdict for one in found.cells)
-    said = [f"{count} {verdict}" for verdict, count in counts.most_common()]
-    failing = list(_failing(found, asked.fail_above)) if asked.fail_above is not None else []
-    yield " ".join([f"Speed of {plural(len(found.cells), 'cell')} on both sides: {listed(said) or 'none'}.", *failing])
+def _notes(comparison: Comparison, money: MoneyFormat) -> Iterator[str]:
+    """Yield what the table leaves out: reasons, cells on one side only, assumptions, and `--fail-above`."""
+    options = comparison.asked
+    counts = Counter(cell.speed.verdict for cell in comparison.cells)
+    verdicts = listed([f"{count} {verdict}" for verdict, count in counts.most_common()])
+    failing = [] if options.fail_above is None else [_failing(comparison, options.fail_above)]
+    yield " ".join([f"Speed of {plural(len(comparison.cells), 'cell')} on both sides: {verdicts or 'none'}.", *failing])
     yield (
-        f"{NO_DIFFERENCE}: the interval lies within {100 * asked.margin:g} % (accuracy: {100 * asked.accuracy_margin:g} "
-        f"points, B - A). Other verdicts are Holm's over all cells of a figure, at {100 * SIGNIFICANCE_LEVEL:g} %."
+        f"{NO_DIFFERENCE}: the interval lies within {100 * options.margin:g} % (accuracy: {100 * options.accuracy_margin:g} "
+        f"points, B - A). Other verdicts are Holm's over all cells of a figure, at {100 * LEVEL:g} %."
     )
-    figures = [one for cell in found.cells for one in cell.figures.values()]
-    if any(not one.is_certain and one.change.low is not None for one in figures):
-        yield f"{_WITHIN} Within runs alone: what differs from run to run is not in this interval."
-    if asked.run_spread is not None:
-        yield f"Assumed, not measured, where a side has too few runs: they differ by {100 * asked.run_spread:g} % (SD)."
+    figures = [judged for cell in comparison.cells for judged in cell.figures.values()]
+    if any(not judged.is_certain and judged.change.low is not None for judged in figures):
+        yield f"{_WITHIN_RUNS_MARK} Within runs alone: what differs from run to run is not in this interval."
+    if options.run_spread is not None:
+        yield f"Assumed, not measured, where a side has too few runs: they differ by {100 * options.run_spread:g} % (SD)."
     reasons = Counter((_name(judged, money), judged.verdict, judged.reason) for judged in figures if judged.reason)
     for (name, verdict, reason), count in reasons.items():
         yield f"{verdict}, {name} of {plural(count, 'cell')}: {reason}."
-    yield from (_alone(one) for one in found.pairing.alone)
-    yield from found.pairing.notes
+    yield from (_unpaired(cell) for cell in comparison.pairing.alone)
+    yield from comparison.pairing.notes
 
 
-def _alone(one: UnpairedCell) -> str:
-    name = f"{one.cell.summary.cell} ({one.cell.summary.study})"
-    if one.other is None:
-        return f"On {one.side} alone: {clean(name)}."
-    other = "B" if one.side == "A" else "A"
-    return f"On {one.side} alone: {clean(name)}; {other} ended {one.other.summary.outcome}."
+def _unpaired(cell: UnpairedCell) -> str:
+    name = clean(f"{cell.cell.summary.cell} ({cell.cell.summary.study})")
+    if cell.other is None:
+        return f"On {cell.side} alone: {name}."
+    other_side = "B" if cell.side == "A" else "A"
+    return f"On {cell.side} alone: {name}; {other_side} ended {cell.other.summary.outcome}."
 
 
-def _failing(found: Comparison, fail_above: float) -> Iterator[str]:
-    failing: Sequence[str] = [one.a.summary.cell for one in found.cells if one.fails]
-    failing = [*failing, *(f"{one.cell.summary.cell} (no longer runs)" for one in found.lost)]
+def _failing(comparison: Comparison, fail_above: float) -> str:
+    failing = [cell.a.summary.cell for cell in comparison.cells if cell.fails]
+    failing += [f"{lost.cell.summary.cell} (no longer runs)" for lost in comparison.lost]
     limit = f"--fail-above {100 * fail_above:g}%"
     if failing:
-        yield f"{limit}: FAILED, certainly slower by more: {clean(listed(failing))}."
-    elif found.num_decidable:
-        yield f"{limit}: passed; {found.num_decidable} of {plural(len(found.cells), 'cell')} could have failed."
-    else:
-        yield f"{limit}: passed, but nothing was held to it: every cell's verdict is {CANNOT_TELL!r}."
+        return f"{limit}: FAILED, certainly slower by more: {clean(listed(failing))}."
+    if comparison.held:
+        return f"{limit}: passed; {comparison.held} of {plural(len(comparison.cells), 'cell')} could have failed."
+    return f"{limit}: passed, but nothing was held to it: every cell's verdict is {CANNOT_TELL!r}."
 
 
-def _cell(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""A diagnosis as a person reads it."""
+"""Terminal view of `harness doctor`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rich.table import Table
 from harness.machine.calibration import Calibration, DeviceCalibration
 from harness.workflows.doctor import Diagnosis
 
-# Columns that the reasons need beside the rest; narrower, they stand below, with what is to be done.
-_WIDE = 120
+# From this terminal width on, the reasons fit into the table; below it they are printed under it with the fixes.
+_WIDE_COLUMNS = 120
 _COLOURS = {"good": "green", "warn": "yellow", "bad": "red", "not known": "dim"}
 _CLOSING = {
     "good": "Nothing was found that would spoil a benchmark.",
@@ -19,46 +19,49 @@ _CLOSING = {
 }
 
 
-def show_diagnosis(console: Console, found: Diagnosis) -> None:
-    """A row for each thing that was looked at, why it matters and what to do, then what the machine reaches."""
-    wide = console.width >= _WIDE
+def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
+    """Print a row per finding, the fixes, and the calibration."""
+    wide = console.width >= _WIDE_COLUMNS
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", "what"):
         table.add_column(name, no_wrap=True)
     for name in ("seen", "why it matters")[: 1 + wide]:
         table.add_column(name, overflow="fold")
-    for finding in found.findings:
+    for finding in diagnosis.findings:
         colour = _COLOURS[finding.verdict]
-        words = (finding.name, finding.value, finding.why)[: 2 + wide]
-        table.add_row(f"[{colour}]{finding.verdict}[/]", *map(escape, words))
+        columns = (finding.name, finding.value, finding.why)[: 2 + wide]
+        table.add_row(f"[{colour}]{finding.verdict}[/]", *map(escape, columns))
     console.print(table, highlight=False)
-    to_mend = [finding for finding in found.findings if finding.verdict in ("warn", "bad")]
-    if to_mend:
+    problems = [finding for finding in diagnosis.findings if finding.verdict in ("warn", "bad")]
+    if problems:
         console.print("\n[bold]What to do[/]")
-    for finding in to_mend:
+    for finding in problems:
         console.print(f"  {escape(finding.name)}: {escape(finding.why)}", soft_wrap=True, highlight=False)
-        # Commands are to be copied: a line each, however long.
-        console.print(f"      {escape(finding.fix or 'none')}", soft_wrap=True, highlight=False)
-    if isinstance(found.calibration, Calibration):
-        _show_calibration(console, found.calibration)
-    elif found.calibration is None:
+        # One line per command, however long, so that it can be copied.
+        console.print(f"      {escape(finding.mend or 'none')}", soft_wrap=True, highlight=False)
+    if isinstance(diagnosis.calibration, Calibration):
+        _show_calibration(console, diagnosis.calibration)
+    elif diagnosis.calibration is None:
         console.print("\nNo calibration was asked for (--quick).", highlight=False)
-    console.print(f"\n[{_COLOURS[found.verdict]}]{found.verdict}[/]: {_CLOSING[found.verdict]}", highlight=False)
-
-
-def _show_calibration(console: Console, found: Calibration) -> None:
     console.print(
-        f"\n[bold]What it reaches[/] (torch {escape(found.torch)}, {found.duration_s:.0f} s)", highlight=False
+        f"\n[{_COLOURS[diagnosis.verdict]}]{diagnosis.verdict}[/]: {_CLOSING[diagnosis.verdict]}", highlight=False
     )
-    for device in found.devices:
+
+
+def _show_calibration(console: Console, calibration: Calibration) -> None:
+    console.print(
+        f"\n[bold]What it reaches[/] (torch {escape(calibration.torch)}, {calibration.duration_s:.0f} s)",
+        highlight=False,
+    )
+    for device in calibration.devices:
         threads = "" if device.num_threads is None else f", {device.num_threads} threads"
         console.print(
-            f"  {device.device.upper()}{threads}: {'; '.join(_words(device))}", soft_wrap=True, highlight=False
+            f"  {device.device.upper()}{threads}: {'; '.join(_device_figures(device))}", soft_wrap=True, highlight=False
         )
 
 
-def _words(device: DeviceCalibration) -> list[str]:
+def _device_figures(device: DeviceCalibration) -> list[str]:
     products = [f"{row.precision} {row.gflop_per_s:,.0f} GFLOP/s ({row.size} square)" for row in device.products]
-    copied = device.copy_gb_per_s
-    copy = "copy not measured (too little memory)" if copied is None else f"copy {copied:.1f} GB/s"
+    rate = device.copy_gb_per_s
+    copy = "copy not measured (too little memory)" if rate is None else f"copy {rate:.1f} GB/s"
     return [*products, copy, f"a step 95 % within {device.step_s_p95_over_median:.2f} times its median"]

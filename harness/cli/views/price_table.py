@@ -1,9 +1,8 @@
-"""The price table as a person reads it, and as a script does."""
+"""Terminal view and JSON fields of `harness prices`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,12 +15,19 @@ from harness.pricing.price_table import PriceTable
 _MAX_ROWS = 60
 
 
-def list_prices(console: Console, rows: Sequence[PriceRow], wanted: PriceQuery, table: PriceTable) -> None:
-    """A line for each row, cheapest first, with its age; the old ones are marked."""
+def list_prices(console: Console, rows: Sequence[PriceRow], query: PriceQuery, table: PriceTable) -> None:
+    """Print one line per row with its age; old prices are highlighted.
+
+    Args:
+        console: Where to print.
+        rows: Rows of the table that match the query, cheapest first.
+        query: The query.
+        table: The price table.
+    """
     out = Table(box=None, pad_edge=False, header_style="bold")
     for name, width in (("USD/h", 7), ("spot", 6)):
         out.add_column(name, justify="right", min_width=width)
-    out.add_column("instance", no_wrap=True, overflow="fold")  # to be copied
+    out.add_column("instance", no_wrap=True, overflow="fold")  # users copy instance names
     for name, width in (("where", 8), ("GPU", 6)):
         out.add_column(name, overflow="fold", min_width=width)
     for name, width in (("CPUs", 4), ("GiB", 4), ("days", 4)):
@@ -36,9 +42,11 @@ def list_prices(console: Console, rows: Sequence[PriceRow], wanted: PriceQuery, 
         )  # fmt: skip
     console.print(out, highlight=False)
     num_old = sum(age is not None and age > STALE_DAYS for age in ages)
-    by = "spot price" if wanted.spot else "on-demand price"
-    left = f" The first {_MAX_ROWS} are shown: narrow it by a filter, or --json." if len(rows) > _MAX_ROWS else ""
-    console.print(f"\n{len(rows)} of {len(table.prices)} rows, by {by}; days: the price's age.{left}", highlight=False)
+    order = "spot price" if query.spot else "on-demand price"
+    cut = f" The first {_MAX_ROWS} are shown: narrow it by a filter, or --json." if len(rows) > _MAX_ROWS else ""
+    console.print(
+        f"\n{len(rows)} of {len(table.prices)} rows, by {order}; days: the price's age.{cut}", highlight=False
+    )
     if num_old:
         console.print(
             f"[yellow]{num_old} of these prices are more than {STALE_DAYS} days old:[/] look them up anew "
@@ -48,7 +56,7 @@ def list_prices(console: Console, rows: Sequence[PriceRow], wanted: PriceQuery, 
 
 
 def show_prices(console: Console, rows: Sequence[PriceRow], table: PriceTable) -> None:
-    """Everything that is known of one instance type, region by region."""
+    """Print everything known about one instance type, region by region."""
     for row in rows:
         out = Table.grid(padding=(0, 2))
         out.add_column(no_wrap=True)
@@ -59,28 +67,28 @@ def show_prices(console: Console, rows: Sequence[PriceRow], table: PriceTable) -
         console.print()
 
 
-def as_fields(rows: Iterable[PriceRow], table: PriceTable) -> list[dict[str, Any]]:
-    """Rows for scripts, each with its age, its provider's billing, and its GPU's facts."""
-    found = []
+def as_fields(rows: Iterable[PriceRow], table: PriceTable) -> list[dict[str, object]]:
+    """Return the rows of `--json`, each with its age, its provider's billing and its GPU's facts."""
+    fields = []
     for row in rows:
         billing, gpu = _billing(row, table), hardware_of(table, row)
-        found.append(
+        fields.append(
             row.model_dump()
             | {"age_days": _age_days(row, table)}
             | {"billing": None if billing is None else billing.model_dump()}
             | {"hardware_facts": None if gpu is None else gpu.model_dump()}
         )
-    return found
+    return fields
 
 
 def _facts(row: PriceRow, table: PriceTable) -> list[tuple[str, str]]:
     age, billing, gpu = _age_days(row, table), _billing(row, table), hardware_of(table, row)
     spot = row.usd_per_hour_spot
-    less = "" if spot is None else f" ({1 - spot / row.usd_per_hour_on_demand:.0%} less)"
+    saving = "" if spot is None else f" ({1 - spot / row.usd_per_hour_on_demand:.0%} less)"
     facts = [
         ("instance", f"{row.instance_type}, {row.provider}, {row.region}"),
         ("on demand", f"{row.usd_per_hour_on_demand:g} USD an hour"),
-        ("spot", "not known" if spot is None else f"{spot:g} USD an hour{less}"),
+        ("spot", "not known" if spot is None else f"{spot:g} USD an hour{saving}"),
         ("as of", f"{row.as_of}" + (f", {age_words(age)}" if age is not None else "")),
         ("source", row.source),
         ("machine", f"{row.vcpus} logical CPUs, {row.memory_gib:g} GiB"),
@@ -92,17 +100,17 @@ def _facts(row: PriceRow, table: PriceTable) -> list[tuple[str, str]]:
         facts.append(("", "which board it is, or what it can do, the hardware table does not know"))
     if billing is None:
         return [*facts, ("billed", "how is not known: by the second is assumed")]
-    least = f", at least {billing.minimum_s} s" if billing.minimum_s else ""
+    minimum = f", at least {billing.minimum_s} s" if billing.minimum_s else ""
     unit = "by the second" if billing.granularity_s == 1 else f"in whole units of {billing.granularity_s:g} s"
-    return [*facts, ("billed", f"{unit}{least} ({billing.source})")]
+    return [*facts, ("billed", f"{unit}{minimum} ({billing.source})")]
 
 
 def _gpu_facts(gpu: HardwareRow) -> list[tuple[str, str]]:
     peaks = [(name, getattr(gpu, f"peak_{name}_tflops")) for name in ("fp32", "tf32", "bf16", "fp16")]
-    told = ", ".join(f"{name} {peak:g}" for name, peak in peaks if peak is not None)
+    known_peaks = ", ".join(f"{name} {peak:g}" for name, peak in peaks if peak is not None)
     facts = [
         ("", f"{gpu.name}: {gpu.memory_gib:g} GiB at {gpu.memory_bandwidth_gb_per_s:g} GB/s, {gpu.tdp_watts:g} W"),
-        ("", f"dense peaks, TFLOP/s: {told}"),
+        ("", f"dense peaks, TFLOP/s: {known_peaks}"),
         ("", f"source: {gpu.source}"),
     ]
     return [*facts, ("", f"note: {gpu.note}")] if gpu.note else facts
@@ -122,4 +130,4 @@ def _age_days(row: PriceRow, table: PriceTable) -> int | None:
 
 
 def _billing(row: PriceRow, table: PriceTable) -> BillingRow | None:
-    return next((one for one in table.billing if one.provider == row.provider), None)
+    return next((billing for billing in table.billing if billing.provider == row.provider), None)

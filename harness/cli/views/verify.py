@@ -1,4 +1,4 @@
-"""What independent instruments said, as a person reads it."""
+"""Terminal view of `harness run --verify`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from harness.workflows.verify import TOLERANCE, Verified
 _COLOURS = {"agrees": "green", "differs": "red", "not measured": "yellow"}
 
 
-def show_verified(console: Console, found: Verified) -> None:
-    """Print one cell's readings."""
-    console.print(f"\n[bold]{escape(found.cell)}[/]", highlight=False)
-    if found.reason is not None:
-        console.print(f"  [yellow]{escape(found.outcome)}: {escape(found.reason)}[/]", highlight=False, soft_wrap=True)
+def show_verified(console: Console, cell: Verified) -> None:
+    """Print one cell's readings, or why there are none."""
+    console.print(f"\n[bold]{escape(cell.cell)}[/]", highlight=False)
+    if cell.reason is not None:
+        console.print(f"  [yellow]{escape(cell.outcome)}: {escape(cell.reason)}[/]", highlight=False, soft_wrap=True)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("figure", "harness", "instrument", "difference", "", "by"):
         table.add_column(name, justify="right" if name in ("harness", "instrument", "difference") else "left")
-    for one in found.readings:
-        ours, theirs = ("-" if value is None else f"{value:,.2f} {one.unit}" for value in (one.ours, one.theirs))
-        difference = "-" if one.difference is None else f"{one.difference:+.2%}"
-        verdict = f"[{_COLOURS[one.verdict]}]{one.verdict}[/]"
-        table.add_row(one.figure, ours, theirs, difference, verdict, escape(one.note or one.instrument))
+    for reading in cell.readings:
+        values = ("-" if value is None else f"{value:,.2f} {reading.unit}" for value in (reading.ours, reading.theirs))
+        difference = "-" if reading.difference is None else f"{reading.difference:+.2%}"
+        verdict = f"[{_COLOURS[reading.verdict]}]{reading.verdict}[/]"
+        table.add_row(reading.figure, *values, difference, verdict, escape(reading.note or reading.instrument))
     console.print(table, highlight=False)
 
 
 def show_tolerance(console: Console) -> None:
-    """Say what the verdicts mean, and that nothing was kept."""
+    """Print the tolerance, and that no record is saved."""
     console.print(
         f"\nagrees: within {TOLERANCE:.0%} of the instrument. Nothing of these runs is in a figure or a record.",
         highlight=False,

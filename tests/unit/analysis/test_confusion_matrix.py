@@ -8,9 +8,9 @@ import json
 import pytest
 from rich.console import Console
 
-from harness.analysis.confusion_matrix import confusion_matrix
+from harness.analysis.mistakes import count_confusion
 from harness.analysis.summarize import summarize
-from harness.cli.views.mistakes import describe_mistakes
+from harness.cli.views.mistakes import show_mistakes
 from harness.cli.views.progress import describe_record
 from harness.execution.assemble import most_confident_mistakes
 from harness.report import write_report
@@ -147,7 +147,7 @@ def test_the_reason_for_missing_mistakes_is_given(record, reason):
 
 def test_show_prints_matrix_and_mistakes_without_bidi_marks():
     out = Console(file=io.StringIO(), width=160)
-    describe_mistakes(out, record_of(make_evaluation()))
+    show_mistakes(out, record_of(an_evaluation()))
     text = out.file.getvalue()
     assert "4 of 9 test examples" in text
     assert "good, labelled bad at 0.95: text 6 </script>" in text
@@ -158,5 +158,5 @@ def test_show_prints_matrix_and_mistakes_without_bidi_marks():
 
 def test_show_prints_nothing_without_a_test_evaluation():
     out = Console(file=io.StringIO())
-    describe_mistakes(out, make_record(outcome="oom", reason="killed"))
+    show_mistakes(out, make_record(outcome="oom", reason="killed"))
     assert out.file.getvalue() == ""

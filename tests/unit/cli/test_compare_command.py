@@ -128,7 +128,7 @@ def test_one_folder_of_two_machines(tmp_path):
     by_option = fields(folder, folder, "--machine-a", "slow", "--machine-b", "quick")
     assert by_option == fields(f"{folder}:slow-box", f"{folder}:quick-box")
     assert by_option["cells"][0]["figures"]["samples_per_s"]["verdict"] == "faster"
-    with pytest.raises(UserError, match="name two machines"):
+    with pytest.raises(UserError, match="name different machines"):
         invoke(f"{folder}:slow-box", folder, "--machine-a", "quick-box")
 
 
