@@ -1,4 +1,4 @@
-"""A cell under instruments that are not the harness's own, beside what the harness says of the same run."""
+"""`harness run --verify`: compare the harness's figures of a run with independent instruments."""
 
 from __future__ import annotations
 
@@ -28,22 +28,20 @@ from harness.schema.host_record import Machine
 from harness.schema.training_record import PeakMemory
 
 TOLERANCE = 0.02
-_FEWEST_S = 1.0  # between two marks: of less, a late wake-up of the parent could be 2 %
-_SMI_EVERY_MS = 200
+_MIN_WINDOW_S = 1.0  # in a shorter window, a late wake-up of the parent could cause an error of 2 %
+_SMI_INTERVAL_MS = 200
 _KIB, _MIB = 2**10, 2**20
-_TIME_LINES = {
-    "max_rss_kib": r"Maximum resident set size \(kbytes\): (\d+)",
-}
+_MAX_RSS = re.compile(r"Maximum resident set size \(kbytes\): (\d+)")
 _ELAPSED = re.compile(r"Elapsed \(wall clock\) time \(h:mm:ss or m:ss\): (?:(\d+):)?(\d+):([\d.]+)")
 _CHILD = "harness.worker.instrumented"
 
-# A message with this process's monotonic clock at its arrival.
-Heard = tuple[float, Message | FilePages]
+# Arrival time on this process's monotonic clock, and the message.
+TimedMessage = tuple[float, Message | FilePages]
 
 
 @dataclass(frozen=True)
 class InstrumentReading:
-    """One figure, by the harness and by another instrument; either is None where it was not measured, `note` says why."""
+    """One figure by the harness and by another instrument; None if not measured, with the reason in `note`."""
 
     figure: str
     unit: str
@@ -54,20 +52,20 @@ class InstrumentReading:
 
     @property
     def difference(self) -> float | None:
-        """Of the harness's figure, as a share of the instrument's."""
+        """Relative difference of the harness's figure from the instrument's."""
         return self.ours / self.theirs - 1 if self.ours is not None and self.theirs else None
 
     @property
     def verdict(self) -> Literal["agrees", "differs", "not measured"]:
-        """Whether they are within the tolerance of each other."""
+        """Whether the figures agree within the tolerance."""
         if self.difference is None:
             return "not measured"
         return "agrees" if abs(self.difference) <= TOLERANCE else "differs"
 
 
 @dataclass(frozen=True)
-class Verified:
-    """A cell's readings; none where it was not run, or did not end well: `reason` says why."""
+class VerifiedCell:
+    """A cell's readings; empty if it was not run or failed, with the reason in `reason`."""
 
     cell: str
     outcome: str
@@ -76,87 +74,101 @@ class Verified:
 
     @property
     def agrees(self) -> bool:
-        """Whether no instrument contradicts."""
+        """Whether no reading differs."""
         return all(reading.verdict != "differs" for reading in self.readings)
 
 
-def verify_cell(cell: Cell, prepare: Callable[[Cell], PreparedCell], machine: Machine) -> Verified:
-    """Run a cell in a fresh process under all instruments that are here; nothing of it becomes a record.
+def verify_cell(cell: Cell, prepare: Callable[[Cell], PreparedCell], machine: Machine) -> VerifiedCell:
+    """Run a cell in a fresh process under all available instruments; no record is saved.
 
-    Validations are left to the end, so that nothing but steps lies between the marks. A cap on its memory is left out.
+    Validation runs only at the end, so that only training steps lie between the progress messages. A memory cap of the
+    cell is ignored.
 
     Raises:
-        UserError: When its model or data can't be had, or it did not end within its time-out.
+        UserError: If model or data is not available, or the cell exceeds its time-out.
     """
     config = cell.config
     if not isinstance(config, FineTuneConfig):
-        return Verified(cell.name, "not run", "a baseline has no steps", ())
+        return VerifiedCell(cell.name, "not run", "a baseline has no steps", ())
     reason = unsupported_reason(config, machine)
     if reason is not None:
-        return Verified(cell.name, "unsupported", reason, ())
+        return VerifiedCell(cell.name, "unsupported", reason, ())
     if num_ranks(config, machine) > 1:
-        return Verified(cell.name, "not run", "these instruments take one process; it has several", ())
+        return VerifiedCell(cell.name, "not run", "these instruments take one process; it has several", ())
+    job = _verification_job(cell, config, prepare, machine)
+    on_gpu = bool(num_gpus_used(config, machine))
+    with tempfile.TemporaryDirectory(prefix="harness-verify-") as temporary:
+        folder = Path(temporary)
+        time_output = folder / "time.txt"
+        wrapper = [time_command, "-v", "-o", str(time_output)] if (time_command := shutil.which("time")) else []
+        with _sample_smi(on_gpu=on_gpu) as added_mib:
+            began = time.monotonic()
+            messages = run_wrapped(job, folder, wrapper, timeout_s=config.limits.timeout_s)
+            elapsed_s = time.monotonic() - began
+        result = next((message for _, message in messages if isinstance(message, RankResult)), None)
+        if result is None:
+            return VerifiedCell(cell.name, "crashed", "its process ended with no word", ())
+        if result.training is None or result.outcome != "ok":
+            return VerifiedCell(cell.name, result.outcome, result.reason, ())
+        gnu_time = read_time(time_output.read_text(encoding="utf-8")) if wrapper else None
+    measured = result.training
+    readings = [
+        stopwatch_reading(messages, measured.step_s),
+        *time_readings(measured.peaks, elapsed_s, gnu_time, on_gpu=on_gpu),
+    ]
+    if on_gpu:
+        readings.append(_smi_reading(measured.peaks, added_mib))
+    return VerifiedCell(cell.name, "ok", None, tuple(readings))
+
+
+def _verification_job(
+    cell: Cell, config: FineTuneConfig, prepare: Callable[[Cell], PreparedCell], machine: Machine
+) -> TrainJob:
+    """Prepare the cell's job without mid-training validation, memory cap and diagnostics."""
     training = config.training.model_copy(update={"eval_every": 1e6, "target_accuracy": None})
     limits = config.limits.model_copy(update={"memory_limit_gib": None})
     config = config.model_copy(update={"training": training, "limits": limits})
     job = prepare(cell.model_copy(update={"config": config})).job
-    assert isinstance(job, TrainJob)  # noqa: S101 - of a cell that trains
-    # GNU time knows one peak, of the whole process: nothing that takes more than training may follow.
-    job = replace(job, num_threads=num_threads(config, machine), run_diagnostics=False)
-    on_gpu = bool(num_gpus_used(config, machine))
-    with tempfile.TemporaryDirectory(prefix="harness-verify-") as temporary:
-        folder = Path(temporary)
-        told_by_time = folder / "time.txt"
-        timed = [time_command, "-v", "-o", str(told_by_time)] if (time_command := shutil.which("time")) else []
-        with _smi(on_gpu=on_gpu) as used_mib:
-            began = time.monotonic()
-            messages = run_alone(job, folder, timed, timeout_s=config.limits.timeout_s)
-            elapsed_s = time.monotonic() - began
-        result = next((message for _, message in messages if isinstance(message, RankResult)), None)
-        if result is None:
-            return Verified(cell.name, "crashed", "its process ended with no word", ())
-        if result.training is None or result.outcome != "ok":
-            return Verified(cell.name, result.outcome, result.reason, ())
-        by_time = read_time(told_by_time.read_text(encoding="utf-8")) if timed else None
-    measured = result.training
-    readings = [
-        stopwatch_reading(messages, measured.step_s),
-        *time_readings(measured.peaks, elapsed_s, by_time, on_gpu=on_gpu),
-    ]
-    if on_gpu:
-        readings.append(_smi_reading(measured.peaks, used_mib))
-    return Verified(cell.name, "ok", None, tuple(readings))
+    assert isinstance(job, TrainJob)  # noqa: S101 - the cell trains
+    # GNU time measures one peak of the whole process, so nothing that needs more memory may follow the training.
+    return replace(job, num_threads=num_threads(config, machine), run_diagnostics=False)
 
 
-def run_alone(job: TrainJob, folder: Path, inside: Sequence[str], *, timeout_s: float) -> list[Heard]:
-    """Run a job's worker as a command inside another (`time -v`, ...), and give its messages.
+def run_wrapped(job: TrainJob, folder: Path, wrapper: Sequence[str], *, timeout_s: float) -> list[TimedMessage]:
+    """Run a job's worker as the child of another command such as `time -v`, and return its messages.
+
+    Args:
+        job: What the worker is to do.
+        folder: Folder for temporary files.
+        wrapper: The command that runs the worker, without the worker's own command.
+        timeout_s: Seconds after which the worker is killed.
 
     Raises:
-        UserError: When it had not ended in time; it is ended then.
+        UserError: If the worker exceeded its time-out.
     """
     job_file, log = folder / "job.pickle", folder / "child.log"
     receiver, sender = Pipe(duplex=False)
     job_file.write_bytes(
         pickle.dumps(replace(job, submitted_at=time.perf_counter(), heartbeat=str(folder / "heartbeat")))
     )
-    command = [*inside, sys.executable, "-m", _CHILD, str(job_file), str(sender.fileno()), str(log)]
+    command = [*wrapper, sys.executable, "-m", _CHILD, str(job_file), str(sender.fileno()), str(log)]
     with log.open("ab") as output:
         process = psutil.Popen(command, pass_fds=[sender.fileno()], stdout=output, stderr=output)
     sender.close()
     try:
-        messages = list(_hear(receiver, time.monotonic() + timeout_s))
+        messages = list(_receive(receiver, time.monotonic() + timeout_s))
         process.wait()
     finally:
-        _end(process)
+        _kill(process)
         receiver.close()
     return messages
 
 
-def _hear(receiver: Connection, deadline: float) -> Iterator[Heard]:
-    """Block for each message until the last holder of the pipe's other end is gone."""
+def _receive(receiver: Connection, deadline: float) -> Iterator[TimedMessage]:
+    """Yield messages until the other end of the pipe is closed."""
     while True:
         if not receiver.poll(max(0.0, deadline - time.monotonic())):
-            raise UserError("--verify: a cell was not done within limits.timeout_s")
+            raise UserError("--verify: the cell exceeded limits.timeout_s")
         try:
             message = receiver.recv()
         except EOFError:
@@ -164,82 +176,91 @@ def _hear(receiver: Connection, deadline: float) -> Iterator[Heard]:
         yield time.monotonic(), message
 
 
-def _end(process: psutil.Popen) -> None:
+def _kill(process: psutil.Popen) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
-        for one in (*process.children(recursive=True), process):
-            one.kill()
+        for member in (*process.children(recursive=True), process):
+            member.kill()
     process.wait()
 
 
-def stopwatch_reading(messages: Sequence[Heard], step_s: Sequence[float]) -> InstrumentReading:
-    """Samples a second of the steps between the first and the last mark, by the worker's timer and by this process's clock."""
+def stopwatch_reading(messages: Sequence[TimedMessage], step_s: Sequence[float]) -> InstrumentReading:
+    """Compare samples per second between the first and the last progress message: worker's timer against this clock.
+
+    Args:
+        messages: The worker's messages with their arrival times.
+        step_s: Seconds of each step by the worker's timer.
+    """
     figure, unit, instrument = "throughput", "samples/s", "a stopwatch in another process"
     marks = [(at_s, message) for at_s, message in messages if isinstance(message, Progress)]
-    # The last step's comes after a validation.
+    # The message of the last step comes after a validation.
     marks = [(at_s, mark) for at_s, mark in marks if mark.evaluate_s == marks[0][1].evaluate_s]
-    watched_s = marks[-1][0] - marks[0][0] if marks else 0.0
-    if watched_s < _FEWEST_S:
-        note = f"only {watched_s:.1f} s of steps lay between marks: raise training.max_steps"
+    window_s = marks[-1][0] - marks[0][0] if marks else 0.0
+    if window_s < _MIN_WINDOW_S:
+        note = f"only {window_s:.1f} s of steps lay between marks: raise training.max_steps"
         return InstrumentReading(figure, unit, None, None, instrument, note)
     first, last = marks[0][1], marks[-1][1]
     num_samples = last.num_samples - first.num_samples
     seconds = sum(step_s[first.num_steps : last.num_steps])
-    return InstrumentReading(figure, unit, num_samples / seconds, num_samples / watched_s, instrument)
+    return InstrumentReading(figure, unit, num_samples / seconds, num_samples / window_s, instrument)
 
 
 def read_time(text: str) -> dict[str, float]:
-    """GNU time's own figures out of what `time -v` writes: `max_rss_kib`, `elapsed_s`."""
-    found = {key: float(match[1]) for key, line in _TIME_LINES.items() if (match := re.search(line, text))}
+    """Parse `max_rss_kib` and `elapsed_s` from the output of `time -v`."""
+    figures = {"max_rss_kib": float(match[1])} if (match := _MAX_RSS.search(text)) else {}
     if elapsed := _ELAPSED.search(text):
         hours, minutes, seconds = elapsed.groups()
-        found["elapsed_s"] = 3600 * int(hours or 0) + 60 * int(minutes) + float(seconds)
-    return found
+        figures["elapsed_s"] = 3600 * int(hours or 0) + 60 * int(minutes) + float(seconds)
+    return figures
 
 
 def time_readings(
-    peaks: Sequence[PeakMemory], elapsed_s: float, by_time: dict[str, float] | None, *, on_gpu: bool
+    peaks: Sequence[PeakMemory], elapsed_s: float, gnu_time: dict[str, float] | None, *, on_gpu: bool
 ) -> tuple[InstrumentReading, ...]:
-    """Peak memory and the process's whole life, against `/usr/bin/time -v`.
+    """Compare peak main memory and the process's elapsed time with `/usr/bin/time -v`.
 
-    On a GPU the peak that counts is the GPU's; main memory's is held against the same instrument all the same.
+    Args:
+        peaks: Peak memory in the harness's result.
+        elapsed_s: Elapsed time of the process by this process's clock.
+        gnu_time: Parsed output of `time -v`; None if it is not installed.
+        on_gpu: Whether the cell runs on a GPU, so that main memory is not its `peak memory` figure.
     """
     instrument = "/usr/bin/time -v"
-    note = None if by_time else f"{instrument} is not installed (Debian: apt install time)"
-    told = by_time or {}
+    note = None if gnu_time else f"{instrument} is not installed (Debian: apt install time)"
+    figures = gnu_time or {}
     rss = next((peak.num_bytes for peak in peaks if peak.source == "rss"), None)
     name = "peak of main memory" if on_gpu else "peak memory"
-    max_rss = told["max_rss_kib"] * _KIB / _MIB if "max_rss_kib" in told else None
+    max_rss = figures["max_rss_kib"] * _KIB / _MIB if "max_rss_kib" in figures else None
     return (
         InstrumentReading(name, "MiB", None if rss is None else rss / _MIB, max_rss, instrument, note),
-        InstrumentReading("process, start to end", "s", elapsed_s, told.get("elapsed_s"), instrument, note),
+        InstrumentReading("process, start to end", "s", elapsed_s, figures.get("elapsed_s"), instrument, note),
     )
 
 
 @contextlib.contextmanager
-def _smi(*, on_gpu: bool) -> Iterator[list[float]]:
-    """MiB more than before that the first GPU had in use, by nvidia-smi five times a second, filled in at the end."""
+def _sample_smi(*, on_gpu: bool) -> Iterator[list[float]]:
+    """Sample the first GPU's used memory with nvidia-smi; the list holds the MiB added since before, filled on exit."""
     readings: list[float] = []
     if not on_gpu or shutil.which("nvidia-smi") is None:
         yield readings
         return
     command = ["nvidia-smi", "-i", "0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     before = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as told:
-        process = subprocess.Popen([*command, "-lms", str(_SMI_EVERY_MS)], stdout=told, stderr=subprocess.DEVNULL)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        process = subprocess.Popen([*command, "-lms", str(_SMI_INTERVAL_MS)], stdout=output, stderr=subprocess.DEVNULL)
         try:
             yield readings
         finally:
             process.terminate()
             process.wait()
-            told.seek(0)
-            used = [float(line) for line in (before.stdout + told.read()).split() if line.isdigit()]
+            output.seek(0)
+            used = [float(line) for line in (before.stdout + output.read()).split() if line.isdigit()]
             readings += [value - used[0] for value in used[1:]]
 
 
-def _smi_reading(peaks: Sequence[PeakMemory], more_than_before: Sequence[float]) -> InstrumentReading:
-    """What the process held of the GPU: NVML's figure in the record, and how much more nvidia-smi saw used than before."""
+def _smi_reading(peaks: Sequence[PeakMemory], added_mib: Sequence[float]) -> InstrumentReading:
+    """Compare the process's GPU memory by NVML with the memory that nvidia-smi saw added."""
     ours = next((peak.num_bytes / _MIB for peak in peaks if peak.source == "nvml_process"), None)
-    note = None if more_than_before else "nvidia-smi is not on PATH, or told nothing"
+    note = None if added_mib else "nvidia-smi is not on PATH, or printed nothing"
     if ours is None:
-        note = "NVML does not tell what a process holds here"
-    return InstrumentReading("peak of GPU memory", "MiB", ours, max(more_than_before, default=None), "nvidia-smi", note)
+        note = "NVML reports no memory by process on this machine"
+    return InstrumentReading("peak of GPU memory", "MiB", ours, max(added_mib, default=None), "nvidia-smi", note)

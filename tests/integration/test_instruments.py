@@ -14,7 +14,7 @@ from rich.console import Console
 from harness.cli.views.progress import ProgressView
 from harness.execution.messages import FilePages, Progress, RankResult
 from harness.schema.settings import PACKAGED_MODEL
-from harness.workflows.verify import run_alone, verify_cell
+from harness.workflows.verify import run_wrapped, verify_cell
 
 pytestmark = pytest.mark.alone
 
@@ -123,7 +123,7 @@ def _peaks_without_files(job, folder):
     group, peak_file, files_key = _control_group()
     try:
         inside = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group)]
-        messages = run_alone(job, folder, inside, timeout_s=120)
+        messages = run_wrapped(job, folder, inside, timeout_s=120)
         # Pages of files stay charged to the group when the process has ended; its own are gone by then.
         of_files = int(re.search(rf"^{files_key} (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)[1])
         of_process = int((group / peak_file).read_text()) - of_files

@@ -109,8 +109,7 @@ def show(
     elif as_json:
         sys.stdout.write(to_json(record))
     else:
-        from harness.cli.views.mistakes import show_mistakes
-        from harness.cli.views.progress import describe_record
+        from harness.cli.views.record import show_mistakes, show_record
 
-        describe_record(console.out, record, summarize([record])[0], path)
+        show_record(console.out, record, summarize([record])[0], path)
         show_mistakes(console.out, record)

@@ -1,4 +1,4 @@
-"""A study's cells under instruments that are not the harness's own."""
+"""`harness run --verify`: run cells under independent instruments."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ if TYPE_CHECKING:
 
 
 def verify_cells(cells: Sequence[Cell], results: Path) -> None:
-    """Run each cell under independent instruments; exit status 1 where one contradicts, or a cell ended badly."""
+    """Run each cell under independent instruments; exit with status 1 if one disagrees or a cell failed."""
     from harness.cli.views.verify import show_tolerance, show_verified
     from harness.execution.preparation import Preparations
     from harness.execution.sweep import exclusive_lock
     from harness.machine.describe import describe_machine
-    from harness.workflows.verify import verify_cell
+    from harness.workflows.verify import VerifiedCell, verify_cell
 
-    here, found = describe_machine(), []
+    machine = describe_machine()
+    verified: list[VerifiedCell] = []
     try:
         with exclusive_lock(results), tempfile.TemporaryDirectory(prefix="harness-data-") as folder:
             preparations = Preparations(Path(folder))
             for cell in cells:
-                found.append(verify_cell(cell, preparations.prepare, here))
-                show_verified(console.out, found[-1])
+                verified.append(verify_cell(cell, preparations.prepare, machine))
+                show_verified(console.out, verified[-1])
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     show_tolerance(console.out)
-    if not all(one.agrees and one.outcome in ("ok", "not run", "unsupported") for one in found):
+    if not all(cell.agrees and cell.outcome in ("ok", "not run", "unsupported") for cell in verified):
         raise typer.Exit(EXIT_CRASHED)

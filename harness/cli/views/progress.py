@@ -1,4 +1,4 @@
-"""What a person sees while cells run: a table that fills, or plain lines where there is no terminal."""
+"""Terminal view of running cells: a live table, or plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from harness.schema.cells import Cell
 from harness.schema.inputs_record import Example
 from harness.schema.record import Record
 
-_STYLES = {
+OUTCOME_STYLES = {
     "ok": "green",
     "oom": "red",
     "crashed": "red",
@@ -30,15 +30,18 @@ _STYLES = {
     "timeout": "yellow",
     "unsupported": "dim",
 }
-_MIB = 2**20
+MIB = 2**20
 
 
 class ProgressView(AbstractContextManager["ProgressView"]):
-    """A `sweep.Watcher`. Draws only when it is told something, at most once a second, so that the parent stays idle."""
+    """A `ProgressListener` that shows a table of cells and progress bars.
+
+    It redraws only when a message arrives, at most once a second, so that the parent stays idle during measurements.
+    """
 
     def __init__(self, console: Console, cells: Sequence[Cell]) -> None:
         self._console, self._cells = console, list(cells)
-        self._rows: dict[int, tuple[str, ...]] = {}  # of cells that ended
+        self._rows: dict[int, tuple[str, ...]] = {}  # of finished cells
         self._running: tuple[int, float] | None = None
         self._phase, self._progress = "starting", Progress(num_steps=0, num_steps_planned=0)
         self._drawn: tuple[object, Segments] | None = None
@@ -46,30 +49,30 @@ class ProgressView(AbstractContextManager["ProgressView"]):
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> ProgressView:
-        """Begin to draw."""
+        """Start drawing."""
         if self._live:
             self._live.start()
             self._draw()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Leave the finished table behind."""
+        """Stop drawing and print the final table."""
         if self._live:
             self._live.stop()
             if self._rows:
                 self._console.print(self._table(range(len(self._cells))))
 
     def cell_started(self, cell: Cell) -> None:
-        """A cell was ordered."""
+        """Show that a cell started."""
         self._running = self._index(cell), time.perf_counter()
         self._phase, self._progress = "starting", Progress(num_steps=0, num_steps_planned=0)
         if self._live:
             self._draw()
         else:
-            self._say(f"[{self._running[0] + 1}/{len(self._cells)}] {cell.label} ...")
+            self._print_line(f"[{self._running[0] + 1}/{len(self._cells)}] {cell.label} ...")
 
     def cell_progressed(self, cell: Cell, message: Message) -> None:
-        """A cell sent a message."""
+        """Show the progress that a message reports."""
         if isinstance(message, Progress):
             self._progress = message
         elif isinstance(message, PhaseStarted):
@@ -78,23 +81,23 @@ class ProgressView(AbstractContextManager["ProgressView"]):
             self._draw()
 
     def cell_ended(self, cell: Cell, record: Record, path: Path) -> None:
-        """A record was saved."""
+        """Show the figures of a finished cell."""
         self._running = None
         if self._live:
-            style = _STYLES.get(record.outcome, "yellow")
-            shown = _shown(summarize([record])[0])
+            style = OUTCOME_STYLES.get(record.outcome, "yellow")
+            shown = summary_figures(summarize([record])[0])
             row = (*shown, f"{record.duration_s:.1f}", f"[{style}]{record.outcome}[/]")
             self._rows[self._index(cell)] = row
             self._draw()
         else:
-            self._say(f"    {_in_words(record)}")
+            self._print_line(f"    {_result_line(record)}")
 
     def cells_left_out(self, cells: Sequence[Cell], reason: str) -> None:
-        """A budget ended the study."""
+        """Print the cells that a budget left out."""
         names = ", ".join(cell.label for cell in cells)
         self._console.print(f"[yellow]{len(cells)} cells left out[/]: {escape(reason)}: {escape(names)}")
 
-    def _say(self, line: str) -> None:
+    def _print_line(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
 
     def _index(self, cell: Cell) -> int:
@@ -105,18 +108,18 @@ class ProgressView(AbstractContextManager["ProgressView"]):
             self._live.update(Group(self._drawn_table(), self._bars()), refresh=True)
 
     def _drawn_table(self) -> Segments:
-        """Lay the table out only when a cell began or ended: each second, that alone would cost most of 1 % of a CPU."""
+        """Lay out the table only when a cell started or ended; doing it every second would use almost 1 % of a CPU."""
         state = (self._console.size, len(self._rows), self._running)
         if self._drawn is None or self._drawn[0] != state:
             self._drawn = state, Segments(list(self._console.render(self._table(self._window()))))
         return self._drawn[1]
 
     def _window(self) -> range:
-        """The rows that fit on the terminal, the running one among them."""
-        room = max(3, self._console.height - 8)
-        at = self._running[0] if self._running else len(self._rows)
-        first = max(0, min(at - room // 2, len(self._cells) - room))
-        return range(first, min(len(self._cells), first + room))
+        """Return the rows that fit on the terminal, around the running cell."""
+        num_rows = max(3, self._console.height - 8)
+        center = self._running[0] if self._running else len(self._rows)
+        first = max(0, min(center - num_rows // 2, len(self._cells) - num_rows))
+        return range(first, min(len(self._cells), first + num_rows))
 
     def _table(self, rows: range) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -144,15 +147,15 @@ class ProgressView(AbstractContextManager["ProgressView"]):
             progress, elapsed = self._progress, time.perf_counter() - self._running[1]
             steps, planned = progress.num_steps, progress.num_steps_planned
             line = Table.grid(padding=(0, 1))
-            words = [f"step {steps}/{planned}" if planned else self._phase]
+            parts = [f"step {steps}/{planned}" if planned else self._phase]
             if progress.loss is not None:
-                words.append(f"loss {progress.loss:.3f}")
+                parts.append(f"loss {progress.loss:.3f}")
             if progress.accuracy is not None:
-                words.append(f"validation {progress.accuracy:.3f}")
-            trained = steps - progress.num_steps_before  # by this process
+                parts.append(f"validation {progress.accuracy:.3f}")
+            trained = steps - progress.num_steps_before  # in this process
             if planned and trained > 0:
-                words.append(f"{_clock(elapsed * (planned - steps) / trained)} left")
-            line.add_row("this cell ", ProgressBar(planned or 1, steps, width=30), "  ".join(words))
+                parts.append(f"{_clock(elapsed * (planned - steps) / trained)} left")
+            line.add_row("this cell ", ProgressBar(planned or 1, steps, width=30), "  ".join(parts))
             lines.append(line)
         whole = Table.grid(padding=(0, 1))
         elapsed = time.perf_counter() - self._began
@@ -165,103 +168,17 @@ class ProgressView(AbstractContextManager["ProgressView"]):
         return Group(Text(), *lines, whole)
 
 
-def describe_record(console: Console, record: Record, summary: Summary, path: Path) -> None:
-    """Print one record for a person."""
-    console.rule(f"[bold]{escape(record.cell)}[/]", align="left")
-    style = _STYLES.get(record.outcome, "yellow")
-    reason = f": {escape(record.reason)}" if record.reason else ""
-    console.print(f"[{style}]{record.outcome}[/]{reason}", highlight=False)
-    table = Table.grid(padding=(0, 2))
-    for name, value in _facts(record, summary, path).items():
-        table.add_row(f"[bold]{name}[/]", escape(value))
-    console.print(table, highlight=False)
-    if record.training:
-        losses = [loss for loss in record.training.steps.loss if loss is not None]
-        console.print(
-            f"\n[bold]loss[/]  {_spark(losses)}  {losses[0]:.3f} to {losses[-1]:.3f}" if losses else "",
-            highlight=False,
-        )
-        _describe_example(console, record.training.example)
-    for rank, lines in enumerate(record.stderr_tail):
-        if lines:
-            console.print(f"\n[bold]last lines of rank {rank}[/]")
-            console.print(Text("\n".join(lines), style="dim"))
-    for warning in summary.warnings:
-        console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
-
-
-def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
-    throughput, peak, accuracy = _shown(summary)
-    interval = summary.samples_per_s
-    spread = (
-        f"  ({interval.low:.1f} to {interval.high:.1f}, {interval.basis})"
-        if interval and interval.low and interval.high
-        else ""
-    )
-    phases = ", ".join(f"{name.removesuffix('_s')} {value:.2f}" for name, value in record.phases if value is not None)
-    gpus = [gpu.name for gpu in record.machine.gpus]
-    facts = {
-        "record": str(path),
-        "when": f"{record.started_at:%Y-%m-%d %H:%M} UTC, {record.duration_s:.1f} s",
-        "machine": f"{record.machine.id} ({', '.join([record.machine.cpu.model, *gpus])})",
-        "samples/s": throughput + spread,
-        "peak memory": f"{peak} MiB ({summary.peak_memory_source})" if summary.peak_memory_source else "-",
-        "accuracy": accuracy
-        + (f"  (majority class {summary.majority_accuracy:.3f})" if summary.majority_accuracy else ""),
-        "phases, s": phases or "-",
-    }
-    if record.model:
-        facts["model"] = (
-            f"{record.model.name} ({record.model.origin}), {record.model.num_parameters / 1e6:.1f} M parameters"
-        )
-    if record.training:
-        training = record.training
-        facts["updates"] = (
-            f"{len(training.steps.loss)} of {training.num_updates_planned}, global batch {training.global_batch_size}, "
-            f"peak learning rate {training.lr_peak:.2e}, {training.world_size} x {training.threads_per_rank} threads"
-        )
-        if training.kept:
-            kept = training.kept
-            facts["model kept"] = (
-                f"after update {kept.num_updates}, {kept.num_bytes / _MIB:,.0f} MiB, {kept.keep_s:.1f} s in no other figure: "
-                f"models/{record.study}/{record.cell}-{path.stem} beside the records"
-            )
-    return facts
-
-
-def _describe_example(console: Console, example: Example) -> None:
-    console.print("\n[bold]one example as the model sees it[/]")
-    if example.text is None or example.tokens is None or example.input_ids is None:
-        real = sum(example.attention_mask)
-        console.print(
-            f"not stored (data.store_texts = false); {real} tokens, {len(example.attention_mask) - real} of padding"
-        )
-        return
-    console.print(Text(f"{example.label}: {example.text}"))
-    pairs = "  ".join(f"{token}/{i}" for token, i in zip(example.tokens, example.input_ids, strict=True))
-    padding = len(example.attention_mask) - sum(example.attention_mask)
-    console.print(Text(pairs + (f"  + {padding} x [PAD]" if padding else ""), style="dim"))
-
-
-def _spark(values: Sequence[float], width: int = 60) -> str:
-    """A line of blocks, each the mean of its share of the values."""
-    size = max(1, len(values) // width)
-    means = [sum(values[i : i + size]) / len(values[i : i + size]) for i in range(0, len(values), size)]
-    low, span = min(means), (max(means) - min(means)) or 1.0
-    return "".join("▁▂▃▄▅▆▇█"[round((mean - low) / span * 7)] for mean in means)
-
-
-def _shown(summary: Summary) -> tuple[str, str, str]:
-    """Throughput, peak memory and accuracy as a table shows them; a dash where not measured."""
+def summary_figures(summary: Summary) -> tuple[str, str, str]:
+    """Format throughput, peak memory (MiB) and accuracy; a dash if not measured."""
     return (
         f"{summary.samples_per_s.value:.1f}" if summary.samples_per_s else "-",
-        f"{summary.peak_memory_bytes / _MIB:,.0f}" if summary.peak_memory_bytes else "-",
+        f"{summary.peak_memory_bytes / MIB:,.0f}" if summary.peak_memory_bytes else "-",
         f"{summary.accuracy.value:.3f}" if summary.accuracy else "-",
     )
 
 
-def _in_words(record: Record) -> str:
-    throughput, peak, accuracy = _shown(summarize([record])[0])
+def _result_line(record: Record) -> str:
+    throughput, peak, accuracy = summary_figures(summarize([record])[0])
     if record.outcome != "ok":
         return f"{record.outcome}: {record.reason}"
     return f"ok  {throughput} samples/s  {peak} MiB  accuracy {accuracy}  {record.duration_s:.1f} s"

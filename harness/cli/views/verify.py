@@ -6,12 +6,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.workflows.verify import TOLERANCE, Verified
+from harness.workflows.verify import TOLERANCE, VerifiedCell
 
 _COLOURS = {"agrees": "green", "differs": "red", "not measured": "yellow"}
 
 
-def show_verified(console: Console, cell: Verified) -> None:
+def show_verified(console: Console, cell: VerifiedCell) -> None:
     """Print one cell's readings, or why there are none."""
     console.print(f"\n[bold]{escape(cell.cell)}[/]", highlight=False)
     if cell.reason is not None:

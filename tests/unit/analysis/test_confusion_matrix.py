@@ -10,8 +10,7 @@ from rich.console import Console
 
 from harness.analysis.mistakes import count_confusion
 from harness.analysis.summarize import summarize
-from harness.cli.views.mistakes import show_mistakes
-from harness.cli.views.progress import describe_record
+from harness.cli.views.record import show_mistakes, show_record
 from harness.execution.assemble import most_confident_mistakes
 from harness.report import write_report
 from harness.report.sections.mistakes import MAX_CELLS, mistakes
@@ -109,7 +108,7 @@ def test_a_saved_model_is_mentioned(tmp_path):
     (section,) = mistakes(priced([record]), None).cells
     assert section.told == "5 of 9 right (55.6%); the model after update 30 was tested, and is kept"
     out = Console(file=io.StringIO(), width=200)
-    describe_record(out, record, summarize([record])[0], tmp_path / "20261001T080000Z-0123.json")
+    show_record(out, record, summarize([record])[0], tmp_path / "20261001T080000Z-0123.json")
     text = " ".join(out.file.getvalue().split())
     assert "after update 30, 87 MiB, 1.2 s in no other figure: models/study/b16-s64" in text
     assert "-20261001T080000Z-0123 beside the records" in text

@@ -135,7 +135,7 @@ def test_one_folder_of_two_machines(tmp_path):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--margin", "lots"], r"--margin lots: a share from 0% to below 100%"),
+        (["--margin", "lots"], r"--margin lots: expected a fraction from 0% to below 100%"),
         (["--fail-above", "3"], r"--fail-above 3: a share"),
         (["--run-spread", "nan"], r"--run-spread nan: a share"),
     ],

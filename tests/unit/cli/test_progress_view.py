@@ -1,4 +1,4 @@
-"""What is seen while cells run: on a terminal and without one."""
+"""The view of running cells, with and without a terminal."""
 
 import io
 
@@ -12,20 +12,20 @@ from tests.make_priced import baseline, fine_tune
 
 def run_on(console, records):
     cells = [Cell(study="s", name=record.cell, repeat=0, config=record.config) for record in records]
-    with ProgressView(console, cells) as screen:
+    with ProgressView(console, cells) as view:
         for cell, record in zip(cells[:-1], records, strict=False):
-            screen.cell_started(cell)
-            screen.cell_progressed(cell, PhaseStarted("load"))
-            screen.cell_progressed(cell, Progress(num_steps=5, num_steps_planned=20, loss=0.625, accuracy=0.75))
-            screen.cell_ended(cell, record, None)
-        screen.cells_left_out(cells[-1:], "limits.budget_minutes = 1")
+            view.cell_started(cell)
+            view.cell_progressed(cell, PhaseStarted("load"))
+            view.cell_progressed(cell, Progress(num_steps=5, num_steps_planned=20, loss=0.625, accuracy=0.75))
+            view.cell_ended(cell, record, None)
+        view.cells_left_out(cells[-1:], "limits.budget_minutes = 1")
 
 
 def make_console(*, terminal):
     return Console(file=io.StringIO(), force_terminal=terminal, width=110, height=14, color_system=None)
 
 
-def test_a_terminal_shows_the_table_progress_and_what_was_left_out():
+def test_a_terminal_shows_the_table_progress_and_skipped_cells():
     console = make_console(terminal=True)
     records = [baseline(), fine_tune(8), fine_tune(16, outcome="oom", reason="out of memory"), fine_tune(32)]
     run_on(console, records)
@@ -50,7 +50,7 @@ def test_a_long_study_shows_the_rows_around_the_running_cell():
     assert "above" in text
 
 
-def test_without_a_terminal_there_is_a_line_a_cell_and_no_control_code():
+def test_without_a_terminal_cells_are_plain_lines():
     console = make_console(terminal=False)
     run_on(console, [fine_tune(8), fine_tune(16, outcome="oom", reason="out of memory"), fine_tune(32)])
     lines = console.file.getvalue().splitlines()

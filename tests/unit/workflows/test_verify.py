@@ -1,4 +1,4 @@
-"""Readings of other instruments, by hand-made messages and GNU time's own words."""
+"""Readings of independent instruments, from made-up messages and recorded output of GNU time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.schema.study_file import parse_study
 from harness.schema.training_record import PeakMemory
 from harness.workflows.verify import (
     InstrumentReading,
-    Verified,
+    VerifiedCell,
     read_time,
     stopwatch_reading,
     time_readings,
@@ -22,7 +22,7 @@ from harness.workflows.verify import (
 )
 from tests.make_records import MIB, make_machine
 
-# As GNU time 1.9 wrote it.
+# Recorded from GNU time 1.9.
 TIME_V = """\tCommand being timed: "python -m harness.verify_child"
 \tUser time (seconds): 21.50
 \tSystem time (seconds): 1.30
@@ -34,28 +34,28 @@ TIME_V = """\tCommand being timed: "python -m harness.verify_child"
 """
 
 
-def mark(num_steps, heard_s, *, evaluate_s=0.0):
-    return heard_s, Progress(num_steps, num_steps_planned=9, num_samples=16 * num_steps, evaluate_s=evaluate_s)
+def mark(num_steps, at_s, *, evaluate_s=0.0):
+    return at_s, Progress(num_steps, num_steps_planned=9, num_samples=16 * num_steps, evaluate_s=evaluate_s)
 
 
-def test_the_stopwatch_spans_the_steps_between_marks_and_no_validation():
+def test_the_stopwatch_covers_steps_between_marks_without_validation():
     messages = [mark(1, 100.0), mark(3, 101.0), mark(5, 102.0), mark(6, 109.0, evaluate_s=6.5)]
-    found = stopwatch_reading(messages, [9.0, 0.5, 0.5, 0.49, 0.49, 0.5])
-    assert found.theirs == pytest.approx(4 * 16 / 2)
-    assert found.ours == pytest.approx(4 * 16 / 1.98)
-    assert found.difference == pytest.approx(2 / 1.98 - 1)
-    assert found.verdict == "agrees"
-    lying = stopwatch_reading(messages, [0.1] * 6)
-    assert (lying.verdict, lying.difference) == ("differs", pytest.approx(4.0))
+    reading = stopwatch_reading(messages, [9.0, 0.5, 0.5, 0.49, 0.49, 0.5])
+    assert reading.theirs == pytest.approx(4 * 16 / 2)
+    assert reading.ours == pytest.approx(4 * 16 / 1.98)
+    assert reading.difference == pytest.approx(2 / 1.98 - 1)
+    assert reading.verdict == "agrees"
+    wrong = stopwatch_reading(messages, [0.1] * 6)
+    assert (wrong.verdict, wrong.difference) == ("differs", pytest.approx(4.0))
 
 
 @pytest.mark.parametrize("messages", [[], [mark(1, 5.0)], [mark(1, 5.0), mark(9, 5.9)]])
-def test_a_stopwatch_over_less_than_a_second_says_nothing(messages):
-    found = stopwatch_reading(messages, [0.1] * 9)
-    assert found.verdict == "not measured" and "training.max_steps" in found.note
+def test_a_stopwatch_window_under_a_second_is_not_measured(messages):
+    reading = stopwatch_reading(messages, [0.1] * 9)
+    assert reading.verdict == "not measured" and "training.max_steps" in reading.note
 
 
-def test_gnu_times_words_become_figures():
+def test_output_of_gnu_time_is_parsed():
     assert read_time(TIME_V) == {"max_rss_kib": 2**20, "elapsed_s": 12.18}
     assert read_time("Elapsed (wall clock) time (h:mm:ss or m:ss): 1:02:03")["elapsed_s"] == 3723
     peaks = [PeakMemory(rank=0, source="rss", num_bytes=1000 * MIB)]
@@ -64,31 +64,31 @@ def test_gnu_times_words_become_figures():
     assert (whole.ours, whole.theirs) == (12.2, 12.18)
 
 
-def test_without_gnu_time_nothing_is_said():
-    for found in time_readings([], 1.0, None, on_gpu=False):
-        assert found.verdict == "not measured" and "apt install time" in found.note
+def test_without_gnu_time_nothing_is_measured():
+    for reading in time_readings([], 1.0, None, on_gpu=False):
+        assert reading.verdict == "not measured" and "apt install time" in reading.note
 
 
-def test_cells_that_these_instruments_can_not_take_are_named_and_not_run():
+def test_cells_that_can_not_be_verified_are_not_run():
     study = {"matrix": {"device": ["cpu-ddp2"], "precision": ["fp32", "tf32"]}}
-    found = [verify_cell(cell, None, make_machine()) for cell in expand(parse_study(study, "s"))]
-    assert [(one.outcome, one.readings) for one in found] == [("not run", ())] * 3 + [("unsupported", ())]
-    assert [one.reason for one in found][1:3] == [
+    cells = [verify_cell(cell, None, make_machine()) for cell in expand(parse_study(study, "s"))]
+    assert [(one.outcome, one.readings) for one in cells] == [("not run", ())] * 3 + [("unsupported", ())]
+    assert [one.reason for one in cells][1:3] == [
         "a baseline has no steps",
         "these instruments take one process; it has several",
     ]
 
 
-def test_a_person_sees_both_figures_and_the_verdict():
+def test_the_view_shows_both_figures_and_the_verdict():
     readings = (
         InstrumentReading("throughput", "samples/s", 71.0, 70.5, "a stopwatch in another process"),
         InstrumentReading("peak memory", "MiB", 1100.0, 1000.0, "/usr/bin/time -v"),
     )
-    found = Verified("b16-s64", "ok", None, readings)
+    verified = VerifiedCell("b16-s64", "ok", None, readings)
     console = Console(file=io.StringIO(), width=140)
-    show_verified(console, found)
+    show_verified(console, verified)
     show_tolerance(console)
     printed = console.file.getvalue()
     assert "71.00 samples/s  70.50 samples/s      +0.71%  agrees   a stopwatch in another process" in printed
     assert "+10.00%  differs" in printed and "within 2%" in printed
-    assert not found.agrees
+    assert not verified.agrees

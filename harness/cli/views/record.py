@@ -1,0 +1,161 @@
+"""Terminal view of `harness show`: one record and its mistakes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from harness.analysis.mistakes import MAX_CLASSES, Confusion, count_confusion
+from harness.analysis.summary import Summary
+from harness.cli.views.progress import MIB, OUTCOME_STYLES, summary_figures
+from harness.schema.record import Record
+from harness.schema.training_record import Example
+
+_MAX_LABEL_LENGTH = 24
+# Control characters and bidirectional marks.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
+
+
+def show_record(console: Console, record: Record, summary: Summary, path: Path) -> None:
+    """Print a record: figures, loss curve, one tokenized example, ends of stderr, and warnings.
+
+    Args:
+        console: Where to print.
+        record: The record.
+        summary: Its summary.
+        path: Its file.
+    """
+    console.rule(f"[bold]{escape(record.cell)}[/]", align="left")
+    style = OUTCOME_STYLES.get(record.outcome, "yellow")
+    reason = f": {escape(record.reason)}" if record.reason else ""
+    console.print(f"[{style}]{record.outcome}[/]{reason}", highlight=False)
+    table = Table.grid(padding=(0, 2))
+    for name, value in _facts(record, summary, path).items():
+        table.add_row(f"[bold]{name}[/]", escape(value))
+    console.print(table, highlight=False)
+    if record.training:
+        losses = [loss for loss in record.training.steps.loss if loss is not None]
+        console.print(
+            f"\n[bold]loss[/]  {_spark(losses)}  {losses[0]:.3f} to {losses[-1]:.3f}" if losses else "",
+            highlight=False,
+        )
+        _show_example(console, record.training.example)
+    for rank, lines in enumerate(record.stderr_tail):
+        if lines:
+            console.print(f"\n[bold]last lines of rank {rank}[/]")
+            console.print(Text("\n".join(lines), style="dim"))
+    for warning in summary.warnings:
+        console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
+
+
+def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
+    throughput, peak, accuracy = summary_figures(summary)
+    interval = summary.samples_per_s
+    spread = (
+        f"  ({interval.low:.1f} to {interval.high:.1f}, {interval.basis})"
+        if interval and interval.low and interval.high
+        else ""
+    )
+    phases = ", ".join(f"{name.removesuffix('_s')} {value:.2f}" for name, value in record.phases if value is not None)
+    gpus = [gpu.name for gpu in record.machine.gpus]
+    facts = {
+        "record": str(path),
+        "when": f"{record.started_at:%Y-%m-%d %H:%M} UTC, {record.duration_s:.1f} s",
+        "machine": f"{record.machine.id} ({', '.join([record.machine.cpu.model, *gpus])})",
+        "samples/s": throughput + spread,
+        "peak memory": f"{peak} MiB ({summary.peak_memory_source})" if summary.peak_memory_source else "-",
+        "accuracy": accuracy
+        + (f"  (majority class {summary.majority_accuracy:.3f})" if summary.majority_accuracy else ""),
+        "phases, s": phases or "-",
+    }
+    if record.model:
+        facts["model"] = (
+            f"{record.model.name} ({record.model.origin}), {record.model.num_parameters / 1e6:.1f} M parameters"
+        )
+    if record.training:
+        training = record.training
+        facts["updates"] = (
+            f"{len(training.steps.loss)} of {training.num_updates_planned}, global batch {training.global_batch_size}, "
+            f"peak learning rate {training.lr_peak:.2e}, {training.world_size} x {training.threads_per_rank} threads"
+        )
+        if training.kept:
+            kept = training.kept
+            facts["model kept"] = (
+                f"after update {kept.num_updates}, {kept.num_bytes / MIB:,.0f} MiB, {kept.keep_s:.1f} s in no other figure: "
+                f"models/{record.study}/{record.cell}-{path.stem} beside the records"
+            )
+    return facts
+
+
+def _show_example(console: Console, example: Example) -> None:
+    console.print("\n[bold]one example as the model sees it[/]")
+    if example.text is None or example.tokens is None or example.input_ids is None:
+        real = sum(example.attention_mask)
+        console.print(
+            f"not stored (data.store_texts = false); {real} tokens, {len(example.attention_mask) - real} of padding"
+        )
+        return
+    console.print(Text(f"{example.label}: {example.text}"))
+    tokens = "  ".join(f"{token}/{input_id}" for token, input_id in zip(example.tokens, example.input_ids, strict=True))
+    padding = len(example.attention_mask) - sum(example.attention_mask)
+    console.print(Text(tokens + (f"  + {padding} x [PAD]" if padding else ""), style="dim"))
+
+
+def _spark(values: Sequence[float], width: int = 60) -> str:
+    """Draw a line of blocks, each the mean of consecutive values."""
+    size = max(1, len(values) // width)
+    means = [sum(values[i : i + size]) / len(values[i : i + size]) for i in range(0, len(values), size)]
+    low, span = min(means), (max(means) - min(means)) or 1.0
+    return "".join("▁▂▃▄▅▆▇█"[round((mean - low) / span * 7)] for mean in means)
+
+
+def show_mistakes(console: Console, record: Record) -> None:
+    """Print a record's confusion matrix (or, for many classes, the most confused pairs) and its most confident mistakes."""
+    confusion = count_confusion(record)
+    if confusion is None:
+        return
+    console.print(
+        f"\n[bold]what it got wrong[/]  {confusion.num_rows - confusion.num_right:,} of {confusion.num_rows:,} test examples",
+        highlight=False,
+    )
+    table = _pairs(confusion) if len(confusion.labels) > MAX_CLASSES else _matrix(confusion)
+    console.print(table, highlight=False)
+    mistakes = record.training.mistakes if record.training else ()
+    if mistakes:
+        console.print("\n[bold]the mistakes that it was surest of[/]")
+    for mistake in mistakes:
+        true, predicted = (_printable(confusion.labels[index]) for index in (mistake.label, mistake.predicted))
+        heading = f"  {true}, labelled {predicted} at {mistake.probability:.2f}: "
+        console.print(Text(heading, style="bold").append(_printable(mistake.text, None), style="not bold"))
+
+
+def _matrix(confusion: Confusion) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("its label, the model's →")
+    for label in confusion.labels:
+        table.add_column(Text(_printable(label)), justify="right")
+    for true, label in enumerate(confusion.labels):
+        counts = (f"{confusion.counts[true, predicted]:,}" for predicted in range(len(confusion.labels)))
+        table.add_row(Text(_printable(label)), *counts)
+    return table
+
+
+def _pairs(confusion: Confusion) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("its label", "the model's", "examples", "of that label"):
+        table.add_column(name, justify="right" if name.startswith(("ex", "of")) else "left")
+    for true, predicted, count in confusion.confused():
+        labels = (Text(_printable(confusion.labels[index])) for index in (true, predicted))
+        table.add_row(*labels, f"{count:,}", f"{count / confusion.num_of(true):.0%}")
+    return table
+
+
+def _printable(text: str, max_length: int | None = _MAX_LABEL_LENGTH) -> str:
+    flat = _UNPRINTABLE.sub(" ", text).strip()
+    return flat if max_length is None or len(flat) <= max_length else flat[: max_length - 1] + "…"
