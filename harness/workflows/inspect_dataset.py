@@ -122,7 +122,7 @@ def resolve_columns(
     files = find_files(source, where)
     if files is None:
         raise UserError(f"{where}: no such file; columns of hub datasets can't be guessed: give a local copy")
-    names = tuple(column_names(files[0], where))
+    names = tuple(read_column_names(files[0], where))
     first = next(iter(read_parts(files[0], names, where)))
     frame = pd.DataFrame(first.columns).convert_dtypes(dtype_backend="numpy_nullable")
     for name in frame.columns:  # text formats such as CSV have numbers as text
@@ -171,13 +171,13 @@ def inspect_source(
         raise UserError(f"data {settings.source!r}: {num_rows} usable rows; at least ten are needed")
     corpus = _split(settings, rows, num_rows)
     fitted = corpus if num_rows <= _FITTED_ROWS else _split(settings, rows, _FITTED_ROWS)
-    counts = np.bincount(rows.labels, minlength=len(rows.names))
-    classes = {rows.names[index]: int(counts[index]) for index in np.argsort(-counts, kind="stable")}
+    counts = np.bincount(rows.labels, minlength=len(rows.label_names))
+    classes = {rows.label_names[index]: int(counts[index]) for index in np.argsort(-counts, kind="stable")}
     sampled = np.sort(np.random.default_rng(seed).permutation(num_rows)[:TOKENISED_ROWS])
     tokens, texts = _encode(rows, sampled, model)
     lengths = np.array([len(row) for row in tokens])
     num_unknown = sum(row.count(UNKNOWN) for row in tokens)
-    labels = [rows.names[index] for index in rows.labels[sampled]]
+    labels = [rows.label_names[index] for index in rows.labels[sampled]]
     return Inspection(
         settings=settings,
         guesses=guesses,

@@ -87,13 +87,21 @@ def cache(
     entries = storage.entries() if action == "list" else storage.clear()
     num_bytes = sum(entry.num_bytes for entry in entries)
     if as_json:
-        rows = [vars(entry) | {"folder": str(entry.folder)} for entry in entries]
+        rows = [
+            {
+                "folder": str(entry.folder),
+                "words": entry.description,
+                "num_bytes": entry.num_bytes,
+                "made_at": entry.made_at,
+            }
+            for entry in entries
+        ]
         console.print_json({"root": str(storage.root), "num_bytes": num_bytes, "entries": rows})
         return
     if action == "list" and entries:
         table = Table("what", "MiB", "made", "folder", box=None, pad_edge=False)
         for entry in entries:
-            label = entry.words or "half-made: in use by a run, or left by one that was killed"
+            label = entry.description or "half-made: in use by a run, or left by one that was killed"
             made = f"{entry.made_at:%Y-%m-%d %H:%M}"
             table.add_row(escape(label), f"{entry.num_bytes / _MIB:,.1f}", made, escape(entry.folder.name[:20]))
         console.out.print(table, highlight=False)

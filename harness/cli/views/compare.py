@@ -257,7 +257,7 @@ def _notes(comparison: Comparison, money: MoneyFormat) -> Iterator[str]:
     yield " ".join([f"Speed of {plural(len(comparison.cells), 'cell')} on both sides: {verdicts or 'none'}.", *failing])
     yield (
         f"{NO_DIFFERENCE}: the interval lies within {100 * options.margin:g} % (accuracy: {100 * options.accuracy_margin:g} "
-        f"points, B - A). Other verdicts are Holm's over all cells of a figure, at {100 * LEVEL:g} %."
+        f"points, B - A). Other verdicts are Holm's over all cells of a figure, at {100 * SIGNIFICANCE_LEVEL:g} %."
     )
     figures = [judged for cell in comparison.cells for judged in cell.figures.values()]
     if any(not judged.is_certain and judged.change.low is not None for judged in figures):

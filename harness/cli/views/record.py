@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.mistakes import MAX_CLASSES, Confusion, count_confusion
+from harness.analysis.confusion_matrix import MAX_MATRIX_CLASSES, ConfusionMatrix, confusion_matrix
 from harness.analysis.summary import Summary
 from harness.cli.views.progress import MIB, OUTCOME_STYLES, summary_figures
 from harness.schema.record import Record
@@ -117,14 +117,14 @@ def _spark(values: Sequence[float], width: int = 60) -> str:
 
 def show_mistakes(console: Console, record: Record) -> None:
     """Print a record's confusion matrix (or, for many classes, the most confused pairs) and its most confident mistakes."""
-    confusion = count_confusion(record)
+    confusion = confusion_matrix(record)
     if confusion is None:
         return
     console.print(
-        f"\n[bold]what it got wrong[/]  {confusion.num_rows - confusion.num_right:,} of {confusion.num_rows:,} test examples",
+        f"\n[bold]what it got wrong[/]  {confusion.num_rows - confusion.num_correct:,} of {confusion.num_rows:,} test examples",
         highlight=False,
     )
-    table = _pairs(confusion) if len(confusion.labels) > MAX_CLASSES else _matrix(confusion)
+    table = _pairs(confusion) if len(confusion.labels) > MAX_MATRIX_CLASSES else _matrix(confusion)
     console.print(table, highlight=False)
     mistakes = record.training.mistakes if record.training else ()
     if mistakes:
@@ -135,7 +135,7 @@ def show_mistakes(console: Console, record: Record) -> None:
         console.print(Text(heading, style="bold").append(_printable(mistake.text, None), style="not bold"))
 
 
-def _matrix(confusion: Confusion) -> Table:
+def _matrix(confusion: ConfusionMatrix) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("its label, the model's →")
     for label in confusion.labels:
@@ -146,13 +146,13 @@ def _matrix(confusion: Confusion) -> Table:
     return table
 
 
-def _pairs(confusion: Confusion) -> Table:
+def _pairs(confusion: ConfusionMatrix) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("its label", "the model's", "examples", "of that label"):
         table.add_column(name, justify="right" if name.startswith(("ex", "of")) else "left")
-    for true, predicted, count in confusion.confused():
+    for true, predicted, count in confusion.most_confused():
         labels = (Text(_printable(confusion.labels[index])) for index in (true, predicted))
-        table.add_row(*labels, f"{count:,}", f"{count / confusion.num_of(true):.0%}")
+        table.add_row(*labels, f"{count:,}", f"{count / confusion.num_with_label(true):.0%}")
     return table
 
 

@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from harness.analysis.mistakes import count_confusion
+from harness.analysis.confusion_matrix import confusion_matrix
 from harness.analysis.summarize import summarize
 from harness.cli.views.record import show_mistakes, show_record
 from harness.execution.assemble import most_confident_mistakes
