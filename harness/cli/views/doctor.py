@@ -38,7 +38,7 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     for finding in problems:
         console.print(f"  {escape(finding.name)}: {escape(finding.why)}", soft_wrap=True, highlight=False)
         # One line per command, however long, so that it can be copied.
-        console.print(f"      {escape(finding.mend or 'none')}", soft_wrap=True, highlight=False)
+        console.print(f"      {escape(finding.fix or 'none')}", soft_wrap=True, highlight=False)
     if isinstance(diagnosis.calibration, Calibration):
         _show_calibration(console, diagnosis.calibration)
     elif diagnosis.calibration is None:

@@ -19,7 +19,6 @@ from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
 from harness.execution.messages import Message, PhaseStarted, Progress, RankResult
 from harness.schema.cells import Cell
-from harness.schema.inputs_record import Example
 from harness.schema.record import Record
 
 OUTCOME_STYLES = {

@@ -14,8 +14,8 @@ from rich.text import Text
 from harness.analysis.confusion_matrix import MAX_MATRIX_CLASSES, ConfusionMatrix, confusion_matrix
 from harness.analysis.summary import Summary
 from harness.cli.views.progress import MIB, OUTCOME_STYLES, summary_figures
+from harness.schema.inputs_record import Example
 from harness.schema.record import Record
-from harness.schema.training_record import Example
 
 _MAX_LABEL_LENGTH = 24
 # Control characters and bidirectional marks.
