@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 import psutil
 
 from harness.dataset.sources import locate_model
-from harness.errors import Unavailable, UserError
+from harness.errors import UserError
 from harness.machine.describe import num_ranks, unsupported_reason
-from harness.pricing.prices import load_prices
+from harness.pricing.price_table import load_prices
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.model_shapes import ModelShape, load_model_shape

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import psutil
 
-from harness.errors import UserError
-from harness.pricing.prices import PriceRow, PriceTable, burstable, find_instance, load_prices
+from harness.errors import Unavailable, UserError
+from harness.pricing.price_rows import PriceRow
+from harness.pricing.price_search import burstable, find_instance
+from harness.pricing.price_table import PriceTable, load_prices
 from harness.schema.host_record import Machine
 
 GIB = 2**30
@@ -62,8 +64,8 @@ def choose_budget(*, on_gpu: bool, machine: Machine, memory_gib: float | None, i
     if instance is not None:
         table = load_prices()
         row = find_instance(table, instance)
-        if isinstance(row, str):
-            raise UserError(f"--machine {instance}: {row}")
+        if isinstance(row, Unavailable):
+            raise UserError(f"--machine {instance}: {row.reason}")
         size = gpu_memory_gib(table, row) if on_gpu else row.memory_gib
         if size is None:
             raise UserError(f"--machine {instance}: the price table lacks its GPU's memory; give --memory-gib")

@@ -285,8 +285,10 @@ def _failing(comparison: Comparison, fail_above: float) -> str:
     limit = f"--fail-above {100 * fail_above:g}%"
     if failing:
         return f"{limit}: FAILED, certainly slower by more: {clean(listed(failing))}."
-    if comparison.held:
-        return f"{limit}: passed; {comparison.held} of {plural(len(comparison.cells), 'cell')} could have failed."
+    if comparison.num_decidable:
+        return (
+            f"{limit}: passed; {comparison.num_decidable} of {plural(len(comparison.cells), 'cell')} could have failed."
+        )
     return f"{limit}: passed, but nothing was held to it: every cell's verdict is {CANNOT_TELL!r}."
 
 

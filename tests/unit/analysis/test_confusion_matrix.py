@@ -146,7 +146,7 @@ def test_the_reason_for_missing_mistakes_is_given(record, reason):
 
 def test_show_prints_matrix_and_mistakes_without_bidi_marks():
     out = Console(file=io.StringIO(), width=160)
-    show_mistakes(out, record_of(an_evaluation()))
+    show_mistakes(out, record_of(make_evaluation()))
     text = out.file.getvalue()
     assert "4 of 9 test examples" in text
     assert "good, labelled bad at 0.95: text 6 </script>" in text
