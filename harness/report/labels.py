@@ -1,4 +1,4 @@
-"""What cells and machines are called on the page (pure)."""
+"""Name cells, machines, prices and outcomes as the report shows them (pure)."""
 
 from __future__ import annotations
 
@@ -12,81 +12,103 @@ from typing import Any
 from harness.analysis.summary import CellKey
 from harness.decision.differences import slice_words
 from harness.pricing.cost import Priced
+from harness.pricing.prices import Price
 from harness.report.formatting import clean, plural
 from harness.schema.cells import BaselineConfig, FineTuneConfig, flat_config
 from harness.schema.host_record import Machine
+from harness.schema.record import Record
 
 STUDY = "study"
+OUTCOMES = {
+    "ok": "measured",
+    "oom": "out of memory",
+    "timeout": "ran out of time",
+    "crashed": "crashed",
+    "diverged": "diverged",
+    "unsupported": "unsupported here",
+    "skipped": "skipped",
+    "interrupted": "interrupted",
+    "preempted": "pre-empted",
+}
 
-# Always said, because a figure means little without them.
+# Always shown, because a figure means little without them.
 _ALWAYS = ("batch_size", "global_batch_size", "seq_len")
 _FIRST = (*_ALWAYS, "precision", "device")
 _AXES = (*_FIRST, "padding", "trainable", "threads")
-# Follow from other keys, are told in the runs' own column, or say only when to stop.
-_UNTOLD = frozenset(
+# Hidden: they follow from other keys, have a column of their own (runs), or only say when to stop.
+_HIDDEN = frozenset(
     {"training.seeds", "training.checkpoint_every_s", "data.store_texts"}
     | {f"limits.{key}" for key in ("timeout_s", "max_train_s", "budget_minutes", "budget_usd")}
 )
 _BASELINES = {"majority": "majority class", "tfidf": "TF-IDF with logistic regression"}
-_PHRASES = {
+_SIZE_PHRASES = {
     "batch_size": "batch {}",
     "global_batch_size": "global batch {}",
     "seq_len": "{} tokens",
     "threads": "{} threads",
+}
+_PHRASES = _SIZE_PHRASES | {
     "limits.memory_limit_gib": "under a cap of {} GiB",
     "padding": "padded to {}",
     "trainable": "training {}",
 }
-_WORDS = {
-    "padding": {"longest": "the batch's longest", "max": "the maximum", "grouped": "the longest, grouped by length"},
+_PADDING = {"longest": "the batch's longest", "max": "the maximum", "grouped": "the longest, grouped by length"}
+_GROUP_NAMES = {"batch_size": "batch", "threads": "threads", "study": "study"}
+_GROUP_VALUES = {
+    "max": "padded to the maximum",
+    "longest": "padded to the longest",
+    "grouped": "grouped by length",
+    "all": "all layers",
+    "head": "head only",
 }
 _MAX_LABEL = 60
-_EMBELLISHMENTS = re.compile(r"\((?:R|TM)\)|\bCPU\b|\b\d+-Core\b|\bProcessor\b|@ .*")
+_CPU_NAME_NOISE = re.compile(r"\((?:R|TM)\)|\bCPU\b|\b\d+-Core\b|\bProcessor\b|@ .*")
 
 
-@functools.lru_cache(maxsize=2**14)  # each chart and table asks for every cell's
+@functools.lru_cache(maxsize=2**14)  # each chart and table needs every cell's
 def flat(config: FineTuneConfig | BaselineConfig) -> Mapping[str, Any]:
-    """A configuration as axis or `section.key` -> value, without what changes no figure."""
+    """Flatten a configuration to axis or `section.key` -> value, without keys that change no figure."""
     fields = flat_config(config)
     keys = [*(axis for axis in _AXES if axis in fields), *(key for key in fields if "." in key)]
-    return {key: fields[key] for key in keys if key not in _UNTOLD}
+    return {key: fields[key] for key in keys if key not in _HIDDEN}
 
 
 def config_fields(cell: Priced) -> dict[str, Any]:
-    """What can be said of a cell: its configuration, and its study."""
+    """Return the settings that labels may show: the flat configuration and the study."""
     return {**flat(cell.summary.config), STUDY: cell.summary.study}
 
 
 def common_values(cells: Iterable[Priced]) -> dict[str, str]:
-    """For each key in which these fine-tuning cells differ, axes first, its commonest value: it goes without saying.
+    """Return the most common value of each key in which the fine-tuning cells differ; labels omit these values.
 
-    With several studies, what is the same throughout each of them is told by the study's name.
+    Keys that are constant within each of several studies are left out: the study's name stands for them.
     """
-    shown = [cell for cell in cells if cell.summary.kind == "fine_tune"]
-    counts = Counter(chain.from_iterable(map(_words, shown)))
-    seen: dict[str, dict[str, int]] = defaultdict(dict)
-    for (key, word), count in counts.items():
-        seen[key][word] = count
-    varied = {key: max(words, key=words.__getitem__) for key, words in seen.items() if len(words) > 1}
-    pairs = {(cell.summary.study, key, word) for cell in shown for key, word in _words(cell) if key in varied}
-    by_study = Counter((study, key) for study, key, _ in pairs)
-    changing = {key for (_, key), num_words in by_study.items() if num_words > 1}
+    fine_tuned = [cell for cell in cells if cell.summary.kind == "fine_tune"]
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    for (key, value), count in Counter(chain.from_iterable(map(_field_items, fine_tuned))).items():
+        counts[key][value] = count
+    varied = {key: max(values, key=values.__getitem__) for key, values in counts.items() if len(values) > 1}
+    per_study = {
+        (cell.summary.study, key, value) for cell in fine_tuned for key, value in _field_items(cell) if key in varied
+    }
+    num_values = Counter((study, key) for study, key, _ in per_study)
+    changing = {key for (_, key), count in num_values.items() if count > 1}
     fixed = {key for key in varied if "." in key and key not in changing}
     return {key: value for key, value in varied.items() if key not in fixed and (key != STUDY or fixed)}
 
 
-def _words(cell: Priced) -> Iterable[tuple[str, str]]:
-    """What `told` tells, each value as a word."""
-    return chain(_flat_words(cell.summary.config), [(STUDY, cell.summary.study)])
+def _field_items(cell: Priced) -> Iterable[tuple[str, str]]:
+    """Return the items of `config_fields` with values as text."""
+    return chain(_flat_items(cell.summary.config), [(STUDY, cell.summary.study)])
 
 
 @functools.lru_cache(maxsize=2**14)
-def _flat_words(config: FineTuneConfig | BaselineConfig) -> tuple[tuple[str, str], ...]:
+def _flat_items(config: FineTuneConfig | BaselineConfig) -> tuple[tuple[str, str], ...]:
     return tuple((key, str(value)) for key, value in flat(config).items())
 
 
 def describe(cell: Priced, usual: Mapping[str, str]) -> str:
-    """A configuration in words: batch, tokens, precision and device, and what else is not as usual in this report."""
+    """Describe a configuration: batch, tokens, precision, device, and every setting that differs from `usual`."""
     config = cell.summary.config
     if isinstance(config, BaselineConfig):
         return _BASELINES[config.classifier]
@@ -96,22 +118,24 @@ def describe(cell: Priced, usual: Mapping[str, str]) -> str:
 
 
 def difference(cell: Priced, other: Priced, usual: Mapping[str, str]) -> str:
-    """In what a cell differs from another, in words; empty if in nothing that is told."""
+    """Describe the settings in which a cell differs from another, among the keys of `usual`; empty if in none."""
     fields, others = config_fields(cell), config_fields(other)
     keys = [key for key in usual if fields[key] != others[key] and fields[key] is not None]
     return ", ".join(_phrase(key, fields[key]) for key in keys)
 
 
 def _phrase(key: str, value: object) -> str:
-    words = trained_words(str(value)) if key == "trainable" else _WORDS.get(key, {}).get(str(value), _plain(value))
-    shown = clean(words, _MAX_LABEL)
+    text = trained_words(str(value)) if key == "trainable" else _plain(value)
+    if key == "padding":
+        text = _PADDING.get(text, text)
+    shown = clean(text, _MAX_LABEL)
     if key == STUDY:
         return f"as in study {shown}"
     return _PHRASES[key].format(shown) if key in _PHRASES else shown if key in _AXES else f"{key} {shown}"
 
 
 def trained_words(trainable: str) -> str:
-    """What is trained, in words."""
+    """Describe which layers are trained."""
     last = trainable.removeprefix("top")
     if last == trainable:
         return {"all": "all layers", "head": "the head alone"}[trainable]
@@ -122,17 +146,22 @@ def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def cell_indices(cells: Sequence[Priced]) -> dict[CellKey, int]:
+    """Return each cell's index in the report, by `cell.key`: its key on the page."""
+    return {cell.key: index for index, cell in enumerate(cells)}
+
+
 def short_labels(cells: Sequence[Priced]) -> dict[CellKey, str]:
-    """A label for each cell of a chart, by `cell.key`: that of `cell_labels`, and the machine where there are several."""
+    """Label each cell of a chart, by `cell.key`: `cell_labels`, and the machine if there are several."""
     labels, machines = cell_labels(cells), machine_labels(cells)
     if len(machines) > 1:
         return {cell.key: f"{labels[cell.key]} {machines[cell.summary.machine_id]}" for cell in cells}
     return labels
 
 
-def cell_labels(cells: Sequence[Priced], *, untold: Sequence[str] = ()) -> dict[CellKey, str]:
-    """By `cell.key`, in the cells' order: batch x tokens, and what is not as usual among these cells, less `untold`."""
-    usual = {key: value for key, value in common_values(cells).items() if key not in (*_ALWAYS, *untold)}
+def cell_labels(cells: Sequence[Priced], *, hidden: Sequence[str] = ()) -> dict[CellKey, str]:
+    """Label each cell, by `cell.key`: batch x tokens, and what is unusual among these cells except keys in `hidden`."""
+    usual = {key: value for key, value in common_values(cells).items() if key not in (*_ALWAYS, *hidden)}
     labels = {}
     for cell in cells:
         config = cell.summary.config
@@ -140,9 +169,9 @@ def cell_labels(cells: Sequence[Priced], *, untold: Sequence[str] = ()) -> dict[
             parts = [_BASELINES[config.classifier]]
         else:
             fields = config_fields(cell)
-            odd = [key for key in usual if str(fields[key]) != usual[key] and fields[key] is not None]
+            unusual = [key for key in usual if str(fields[key]) != usual[key] and fields[key] is not None]
             batch = f"{config.batch_size}" if config.batch_size else f"global {config.global_batch_size}"
-            parts = [f"{batch}×{config.seq_len}", *(_short(key, fields[key]) for key in odd)]
+            parts = [f"{batch}×{config.seq_len}", *(_short(key, fields[key]) for key in unusual)]
         labels[cell.key] = " ".join(parts)
     return labels
 
@@ -159,7 +188,7 @@ def _short(key: str, value: object) -> str:
 
 
 def machine_labels(cells: Iterable[Priced]) -> dict[str, str]:
-    """A name for each machine id, in order of first appearance: instance if priced as one, else GPU or CPU."""
+    """Label each machine id, in order of first appearance: the instance if it is priced as one, else GPU or CPU."""
     labels: dict[str, str] = {}
     for cell in cells:
         if cell.summary.machine_id not in labels and cell.summary.records:
@@ -176,50 +205,47 @@ def _machine_label(cell: Priced, machine: Machine) -> str:
 
 
 def hardware(machine: Machine) -> str:
-    """The GPUs, or else the CPU without its maker's embellishments; of a slice, what part of the whole it is."""
+    """Name the GPUs, or else the CPU without marketing words; add which part of the machine a slice is."""
     if machine.gpus:
         count = f"{len(machine.gpus)} × " if len(machine.gpus) > 1 else ""
         return _with_slice(clean(count + machine.gpus[0].name, _MAX_LABEL), machine)
     cpu = machine.cpu
-    name = clean(" ".join(_EMBELLISHMENTS.sub(" ", cpu.model).split()) or cpu.model, _MAX_LABEL)
-    # Of a slice in CPUs its words say how many.
+    name = clean(" ".join(_CPU_NAME_NOISE.sub(" ", cpu.model).split()) or cpu.model, _MAX_LABEL)
+    # The text about a slice of the CPUs holds their number already.
     return _with_slice(name, machine, plural(cpu.num_usable, "CPU") if cpu.num_usable >= cpu.num_logical else "")
 
 
-def _with_slice(name: str, machine: Machine, more: str = "") -> str:
+def _with_slice(name: str, machine: Machine, cpus: str = "") -> str:
     part = slice_words(machine)
-    config_fields = ", ".join(filter(None, (more, f"slice: {part}" if part else "")))
-    return f"{name} ({config_fields})" if config_fields else name
-
-
-_NAMED = {"batch_size": "batch", "threads": "threads", "study": "study"}
-
-
-_GROUP_WORDS = {
-    "max": "padded to the maximum",
-    "longest": "padded to the longest",
-    "grouped": "grouped by length",
-    "all": "all layers",
-    "head": "head only",
-}
-
-
-_AXIS_WORDS = {
-    "batch_size": "batch {}",
-    "global_batch_size": "global batch {}",
-    "seq_len": "{} tokens",
-    "threads": "{} threads",
-}
+    details = ", ".join(filter(None, (cpus, f"slice: {part}" if part else "")))
+    return f"{name} ({details})" if details else name
 
 
 def group_word(key: str, value: object) -> str:
-    """A key's value as it reads in the name of a group."""
-    shown = clean(f"{value:g}" if isinstance(value, float) else str(value), 60)
-    if "." in key or key in _NAMED:
-        return f"{_NAMED.get(key, key)} {shown}"
-    return _GROUP_WORDS.get(shown, shown)
+    """Format a setting for the name of a group of cells."""
+    shown = clean(_plain(value), _MAX_LABEL)
+    if "." in key or key in _GROUP_NAMES:
+        return f"{_GROUP_NAMES.get(key, key)} {shown}"
+    return _GROUP_VALUES.get(shown, shown)
 
 
 def axis_word(key: str, value: object) -> str:
-    """The same where batch and length may be among the keys."""
-    return _AXIS_WORDS[key].format(value) if key in _AXIS_WORDS else group_word(key, value)
+    """Format a setting as `group_word` does, batch size and length included."""
+    return _SIZE_PHRASES[key].format(value) if key in _SIZE_PHRASES else group_word(key, value)
+
+
+def disagrees(price: Price | None) -> bool:
+    """Return whether the stated or detected instance contradicts the hardware found."""
+    return price is not None and price.basis in ("stated", "detected") and bool(price.note)
+
+
+def basis_label(price: Price | None) -> str:
+    """Say in a word or two how the price is known, as shown next to every amount."""
+    if price is None:
+        return "no price"
+    return f"{price.basis}, hardware disagrees" if disagrees(price) else price.basis
+
+
+def commit_label(record: Record) -> str | None:
+    """Return the harness's commit, marked if the working tree had uncommitted changes."""
+    return None if record.git is None else record.git.commit[:12] + ("+dirty" if record.git.dirty else "")

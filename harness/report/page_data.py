@@ -1,11 +1,12 @@
-"""What the page computes with: measured seconds, prices that may be chosen, and assumptions, as plain values (pure).
+"""The page's JSON: measured seconds, prices to choose from, and assumptions as plain values (pure).
 
-assets/recompute.js reads it. Nothing here is judged or rounded.
+assets/recompute.js reads it and recomputes every cost. No value here is rounded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,53 +19,83 @@ from harness.pricing.cost import Priced
 from harness.pricing.energy_cost import measure_joules
 from harness.pricing.prices import Price
 from harness.report.formatting import clean
-from harness.report.labels import cell_labels, common_values, describe, machine_labels, short_labels
-from harness.report.sections.answer import disagrees
+from harness.report.labels import cell_labels, common_values, describe, disagrees, machine_labels, short_labels
 from harness.schema.assumptions import Assumptions, PriceBook, ValueModel
 from harness.schema.cells import BaselineConfig
 
-# Not asked on the page: what only a file can say.
-_FILE_ALONE = frozenset({
+# Assumptions without an input on the page: only a file can state them.
+_FILE_ONLY = frozenset({
     "prices.own.name", "prices.own.machine", "prices.currency.source", "prices.energy.watts_source", "prices.rate",
 })  # fmt: skip
 
+Json = dict[str, Any]
+Scalar = str | int | float | None
+
+
+@dataclass(frozen=True)
+class AssumptionInput:
+    """An input of the page: the name, text, unit and bounds of an assumption.
+
+    Attributes:
+        name: Dotted, such as `prices.spot.restart_s`.
+        choices: The values that it may have; empty if it is free.
+        min, max: Inclusive bounds.
+        above, below: Exclusive bounds.
+    """
+
+    name: str
+    title: str
+    unit: str
+    why: str
+    choices: list[str]
+    pattern: str | None
+    is_date: bool
+    is_number: bool
+    is_optional: bool
+    min: float | None
+    above: float | None
+    max: float | None
+    below: float | None
+
 
 def page_data(
-    cells: Sequence[Priced], choice: Choice, assumed: Assumptions, choices: Mapping[str, Sequence[Price | None]]
-) -> dict[str, Any]:
-    """Everything that `recompute.derive` and `ranking.choose` need.
+    cells: Sequence[Priced],
+    choice: Choice,
+    assumptions: Assumptions,
+    prices: Mapping[str, Sequence[Price | None]],
+) -> Json:
+    """Return everything that `recompute.derive` and `ranking.choose` compute from.
 
     Args:
-        cells: Every cell of the report, in its order: a cell's place is its key on the page.
-        choice: What is compared with what, among `cells`.
-        assumed: Those under which `cells` was priced.
-        choices: By machine id, the prices that its reader may choose from, before the reader's plan; the first is
-            the report's own, None where it has none. Of a machine without an entry the price at hand is taken.
+        cells: Every cell of the report; a cell's index is its key on the page.
+        choice: The cells that are compared, and their baselines.
+        assumptions: Those under which `cells` was priced.
+        prices: By machine id, the prices before the user's plan that the reader may choose from. The first is the
+            report's own, None if it has none. Machines without an entry keep the price of their cells.
     """
     machines = machine_labels(cells)
-    places = {machine_id: index for index, machine_id in enumerate(machines)}
+    machine_indices = {machine_id: index for index, machine_id in enumerate(machines)}
     labels = short_labels(cells) | short_labels(choice.compared)
     marks = cell_labels(cells) | cell_labels(choice.compared)
     usual, compared = common_values(cells), {cell.key for cell in choice.compared}
-    tfidf = cost.tfidf_accuracies(cell.summary for cell in cells)
+    tfidf_accuracies = cost.tfidf_accuracies(cell.summary for cell in cells)
+    rows = [
+        _cell(cell, accuracy)
+        | {
+            "label": labels[cell.key],
+            "mark": marks[cell.key],
+            "words": clean(describe(cell, usual)),
+            "machine": machine_indices[cell.summary.machine_id],
+            "compared": cell.key in compared,
+        }
+        for cell, accuracy in zip(cells, tfidf_accuracies, strict=True)
+    ]
     return {
-        "cells": _packed(
-            [
-                _cell(cell, accuracy)
-                | {
-                    "label": labels[cell.key],
-                    "mark": marks[cell.key],
-                    "words": clean(describe(cell, usual)),
-                    "machine": places[cell.summary.machine_id],
-                    "compared": cell.key in compared,
-                }
-                for cell, accuracy in zip(cells, tfidf, strict=True)
-            ]
-        ),
+        "cells": _pack(rows),
         "majority": choice.majority,
         "tfidf": next((index for index, cell in enumerate(cells) if cell is choice.tfidf), None),
         "machines": [
-            _machine(machine_id, label, cells, choices.get(machine_id)) for machine_id, label in machines.items()
+            _machine(machine_id, label, cells, prices.get(machine_id)) for machine_id, label in machines.items()
         ],
         "rates": [
             {
@@ -74,27 +105,27 @@ def page_data(
                 "usd_per_hour": rate.usd_per_hour,
                 "as_of": None if rate.as_of is None else rate.as_of.isoformat(),
             }
-            for rate in assumed.prices.rate
+            for rate in assumptions.prices.rate
         ],
-        "values": dict(values(assumed)),
-        "given": sorted(assumed.set_by_user),
-        "measured": sorted(assumed.measured),
-        "inputs": list(inputs()),
+        "values": dict(values(assumptions)),
+        "given": sorted(assumptions.set_by_user),
+        "measured": sorted(assumptions.measured),
+        "inputs": [asdict(each) for each in inputs()],
     }
 
 
-def _packed(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Names once, not in each of a thousand cells; recompute.unpack has them as they were."""
+def _pack(rows: Sequence[Json]) -> Json:
+    """Store column names once instead of in each of a thousand cells; recompute.unpack rebuilds the objects."""
     return {"fields": list(rows[0]) if rows else [], "rows": [list(row.values()) for row in rows]}
 
 
-def values(assumed: Assumptions) -> Iterator[tuple[str, Any]]:
-    """Every assumption by its dotted name."""
-    for prefix, group in (("prices", assumed.prices), ("value", assumed.value)):
+def values(assumptions: Assumptions) -> Iterator[tuple[str, Scalar]]:
+    """Yield every assumption's dotted name and value."""
+    for prefix, group in (("prices", assumptions.prices), ("value", assumptions.value)):
         yield from _values(group, prefix)
 
 
-def _values(group: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
+def _values(group: BaseModel, prefix: str) -> Iterator[tuple[str, Scalar]]:
     for name in type(group).model_fields:
         value = getattr(group, name)
         if isinstance(value, BaseModel):
@@ -103,98 +134,113 @@ def _values(group: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}.{name}", value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def inputs() -> Iterator[dict[str, Any]]:
-    """What the page may ask for: name, words, unit and bounds of every assumption, in the files' order."""
+def inputs() -> Iterator[AssumptionInput]:
+    """Yield an input for every assumption, in the files' order, except those that only a file can state."""
     for prefix, model in (("prices", PriceBook), ("value", ValueModel)):
         yield from _inputs(model, prefix)
 
 
-def _inputs(model: type[BaseModel], prefix: str) -> Iterator[dict[str, Any]]:
-    schema = model.model_json_schema()["properties"]
+def _inputs(model: type[BaseModel], prefix: str) -> Iterator[AssumptionInput]:
+    properties = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
         path = f"{prefix}.{name}"
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _inputs(field.annotation, path)
-        elif path not in _FILE_ALONE:
-            yield _input(path, schema[name])
+        elif path not in _FILE_ONLY:
+            yield _input(path, properties[name])
 
 
-def _input(path: str, told: dict[str, Any]) -> dict[str, Any]:
-    kinds = told.get("anyOf", [told])  # X | None
-    kind = kinds[0]
-    return {
-        "name": path,
-        "title": told["title"],
-        "unit": told.get("unit", ""),
-        "why": told["description"] if told["description"] != told["title"] else "",
-        "choices": kind.get("enum", []),
-        "pattern": kind.get("pattern"),
-        "is_date": kind.get("format") == "date",
-        "is_number": kind.get("type") == "number",
-        "is_optional": {"type": "null"} in kinds,
-        "min": kind.get("minimum"), "above": kind.get("exclusiveMinimum"),
-        "max": kind.get("maximum"), "below": kind.get("exclusiveMaximum"),
-    }  # fmt: skip
+def _input(path: str, schema: Json) -> AssumptionInput:
+    """Build an input from the JSON schema of its field."""
+    types = schema.get("anyOf", [schema])  # X | None
+    first = types[0]
+    return AssumptionInput(
+        name=path,
+        title=schema["title"],
+        unit=schema.get("unit", ""),
+        why=schema["description"] if schema["description"] != schema["title"] else "",
+        choices=first.get("enum", []),
+        pattern=first.get("pattern"),
+        is_date=first.get("format") == "date",
+        is_number=first.get("type") == "number",
+        is_optional={"type": "null"} in types,
+        min=first.get("minimum"),
+        above=first.get("exclusiveMinimum"),
+        max=first.get("maximum"),
+        below=first.get("exclusiveMaximum"),
+    )
 
 
-def _machine(
-    machine_id: str, label: str, cells: Iterable[Priced], choices: Sequence[Price | None] | None
-) -> dict[str, Any]:
-    own = [cell for cell in cells if cell.summary.machine_id == machine_id]
-    machine = own[0].summary.records[-1].machine
-    missing = next((cell.missing for cell in own if cell.missing), None)
-    first, *others = choices if choices else [_before_plan(own)]
+def _machine(machine_id: str, label: str, cells: Iterable[Priced], prices: Sequence[Price | None] | None) -> Json:
+    own_cells = [cell for cell in cells if cell.summary.machine_id == machine_id]
+    machine = own_cells[0].summary.records[-1].machine
+    missing = next((cell.missing for cell in own_cells if cell.missing), None)
+    first, *others = prices if prices else [_price_before_plan(own_cells)]
     return {
         "id": machine_id,
         "label": label,
         "has_gpus": bool(machine.gpus),
         "missing": clean(missing or "no price was found"),
-        "choices": [_choice(price) for price in (first, *others) if price is not None],
+        "choices": [_price(price) for price in (first, *others) if price is not None],
         "chosen": None if first is None else 0,
     }
 
 
-def _before_plan(cells: Sequence[Priced]) -> Price | None:
-    """The price that these cells have; under a plan, what it was made from is all that is left of it."""
+def _price_before_plan(cells: Sequence[Priced]) -> Price | None:
+    """Return the price of these cells, None for owned hardware: a plan's price keeps only the price it was derived from."""
     price = next((cell.price for cell in cells if cell.price is not None), None)
     return None if price is None or price.plan == "own" else price
 
 
-def _choice(price: Price) -> dict[str, Any]:
+def _price(price: Price) -> Json:
     listed = price.usd_per_hour if price.usd_per_hour_listed is None and price.is_listed else price.usd_per_hour_listed
     return {
-        "instance": _optional(price.instance), "provider": _optional(price.provider), "region": _optional(price.region),
-        "basis": price.basis, "doubtful": disagrees(price), "as_of": _optional(price.as_of), "listed": listed,
-        "spot": price.usd_per_hour_spot, "granularity_s": price.granularity_s, "minimum_s": price.minimum_s,
-    }  # fmt: skip
+        "instance": _optional(price.instance),
+        "provider": _optional(price.provider),
+        "region": _optional(price.region),
+        "basis": price.basis,
+        "doubtful": disagrees(price),
+        "as_of": _optional(price.as_of),
+        "listed": listed,
+        "spot": price.usd_per_hour_spot,
+        "granularity_s": price.granularity_s,
+        "minimum_s": price.minimum_s,
+    }
 
 
 def _optional(text: str | None) -> str | None:
     return None if text is None else clean(text, 80)
 
 
-def _cell(cell: Priced, tfidf: float | None) -> dict[str, Any]:
+def _cell(cell: Priced, tfidf_accuracy: float | None) -> Json:
     summary = cell.summary
-    data = summary.data
+    config, data = summary.config, summary.data
     errors = find_errors(summary.ok_records)
     whole = durations.whole_dataset_seconds(summary)
-    drawn = measure_joules(summary.ok_records)
+    joules = measure_joules(summary.ok_records)
     return {
-        "name": clean(summary.cell, 160), "kind": summary.kind, "num_ok": summary.num_ok,
-        "classifier": summary.config.classifier if isinstance(summary.config, BaselineConfig) else None,
-        "num_train": data.train.num_rows if data else None, "num_updates": summary.num_updates,
+        "name": clean(summary.cell, 160),
+        "kind": summary.kind,
+        "num_ok": summary.num_ok,
+        "classifier": config.classifier if isinstance(config, BaselineConfig) else None,
+        "num_train": data.train.num_rows if data else None,
+        "num_updates": summary.num_updates,
         "peak_memory_bytes": summary.peak_memory_bytes,
-        "setup_s": summary.setup_s, "train_s": summary.train_s, "evaluate_s": summary.evaluate_s,
-        "epoch_s": summary.epoch_s, "time_to_target_s": summary.time_to_target_s,
+        "setup_s": summary.setup_s,
+        "train_s": summary.train_s,
+        "evaluate_s": summary.evaluate_s,
+        "epoch_s": summary.epoch_s,
+        "time_to_target_s": summary.time_to_target_s,
         "evaluate_to_target_s": summary.evaluate_to_target_s,
         "whole_dataset_s": None if whole is None else whole.value,
         "samples_per_s": _estimate(summary.samples_per_s),
         "evaluation_samples_per_s": _estimate(durations.prediction_rate(summary)),
-        "accuracy": _estimate(summary.accuracy), "tfidf_accuracy": tfidf,
+        "accuracy": _estimate(summary.accuracy),
+        "tfidf_accuracy": tfidf_accuracy,
         "errors": None if errors is None else [errors.false_positive_fraction, errors.false_negative_fraction],
-        "joules": _estimate(drawn[0]) if drawn is not None else None,
+        "joules": _estimate(joules[0]) if joules is not None else None,
         "gpu_share": cost.gpu_share(summary),
-    }  # fmt: skip
+    }
 
 
 def _estimate(estimate: Estimate | None) -> list[float | None] | None:

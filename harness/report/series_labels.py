@@ -1,4 +1,4 @@
-"""TODO: say in one line what this module is for."""
+"""Name scaling series so that a table, a sentence and a chart's legend can tell them apart (pure)."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from harness.pricing.cost import Priced
 from harness.report.labels import STUDY, axis_word, common_values, config_fields, machine_labels
 
 MAX_SERIES = 6
+DEVICE_NOUNS = {"cpu": ("process", "processes"), "gpu": ("GPU", "GPUs")}
 
-
-_UNNAMED = frozenset({"batch_size", "global_batch_size", "device"})
-
-
-_THINGS = {"cpu": ("process", "processes"), "gpu": ("GPU", "GPUs")}
+# Every series' name or points hold these already.
+_HIDDEN = frozenset({"batch_size", "global_batch_size", "device"})
 
 
 def series_names(series: Sequence[Series], cells: Sequence[Priced]) -> list[str]:
-    """A name for each series: its kind with the batch that stays, and in what else it differs from the others."""
-    names = []
-    for one, parts in zip(series, series_parts(series, cells), strict=True):
-        names.append(f"{one.kind} scaling ({', '.join([_kept(one), *parts])})")
-    return names
+    """Name each series by its kind, its constant batch, and what else distinguishes it."""
+    return [
+        f"{each.kind} scaling ({', '.join([_constant_batch(each), *parts])})"
+        for each, parts in zip(series, series_parts(series, cells), strict=True)
+    ]
 
 
 def series_parts(series: Sequence[Series], cells: Sequence[Priced]) -> list[list[str]]:
-    """In what each series differs from the others, its kind and batch apart; its study only where nothing else does."""
-    varied = [key for key in common_values([one.base.cell for one in series]) if key not in _UNNAMED]
+    """Return what distinguishes each series besides kind and batch; the study only if nothing else does."""
+    varied = [key for key in common_values([each.base.cell for each in series]) if key not in _HIDDEN]
     machines = machine_labels(cells)
-    kinds = {one.device for one in series}
-    found: list[list[str]] = []
+    devices = {each.device for each in series}
+    all_parts: list[list[str]] = []
     for keys in ([key for key in varied if key != STUDY], varied):
-        found = []
-        for one in series:
-            fields = config_fields(one.base.cell)
-            words = [axis_word(key, fields[key]) for key in keys if fields[key] is not None]
-            machine = [machines[one.base.cell.summary.machine_id]] if len(machines) > 1 else []
-            found.append([*([_THINGS[one.device][1]] if len(kinds) > 1 else []), *words, *machine])
-        if len({(one.kind, one.batch_size, *parts) for one, parts in zip(series, found, strict=True)}) == len(series):
+        all_parts = []
+        for each in series:
+            fields = config_fields(each.base.cell)
+            settings = [axis_word(key, fields[key]) for key in keys if fields[key] is not None]
+            machine = [machines[each.base.cell.summary.machine_id]] if len(machines) > 1 else []
+            device = [DEVICE_NOUNS[each.device][1]] if len(devices) > 1 else []
+            all_parts.append([*device, *settings, *machine])
+        names = {(each.kind, each.batch_size, *parts) for each, parts in zip(series, all_parts, strict=True)}
+        if len(names) == len(series):
             break
-    return found
-
-
-def _kept(series: Series) -> str:
-    return f"global batch {series.batch_size}" if series.kind == "strong" else f"{series.batch_size} a device"
+    return all_parts
 
 
 def legend_names(series: Sequence[Series], cells: Sequence[Priced]) -> list[list[str]]:
-    """The same in lines short enough for a chart's legend."""
-    found = zip(series, series_parts(series, cells), strict=True)
-    return [[f"{one.kind}, {_kept(one)}", *([", ".join(parts)] if parts else [])] for one, parts in found]
+    """Name each series in lines that are short enough for a chart's legend."""
+    named = zip(series, series_parts(series, cells), strict=True)
+    return [[f"{each.kind}, {_constant_batch(each)}", *([", ".join(parts)] if parts else [])] for each, parts in named]
+
+
+def _constant_batch(series: Series) -> str:
+    return f"global batch {series.batch_size}" if series.kind == "strong" else f"{series.batch_size} a device"

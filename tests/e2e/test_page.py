@@ -12,7 +12,7 @@ from harness.decision.memory_savings import PARTS, memory_savings
 from harness.decision.scaling import scaling_series
 from harness.pricing.cost import price
 from harness.report.formatting import USD, interval, memory, number, percent
-from harness.report.sections.scaling_words import ratio_words, verdict
+from harness.report.sections.scaling import ratio_text, verdict
 from tests.make_priced import ASSUMED, baseline, fine_tune, priced, study_records, two_machines, with_arithmetic
 from tests.make_records import make_device_records
 
@@ -160,7 +160,7 @@ def test_the_figures_over_devices_are_those_computed(visit, wait_until):
         for figure in (
             number(point.samples_per_s.value),
             interval(point.samples_per_s, "number"),
-            ratio_words(point.speed_up.value),
+            ratio_text(point.speed_up.value),
             percent(point.efficiency.value),
             USD.amount(point.cell.usd_per_1000_samples.value),
             memory(point.cell.summary.peak_memory_bytes),

@@ -21,9 +21,9 @@ from harness.pricing.prices import choices
 from harness.pricing.rates import apply_plan
 from harness.report.formatting import USD, MoneyFormat, percent
 from harness.report.page_data import values
-from harness.report.sections.machines import machines
+from harness.report.sections.machines import machines_section
 from harness.report.sections.money import money_section
-from harness.report.sections.worth import worth_words
+from harness.report.sections.worth import worth_section
 from harness.schema.assumptions import Assumptions
 from tests.make_learning import curve_records
 from tests.make_priced import ASSUMED, GPU_MACHINE, MACHINE, baseline, fine_tune, priced, study_records, two_machines
@@ -345,16 +345,16 @@ def compare_tables(page, name):
         rivals=tuple(cells[places[cell.key]] for cell in chosen.rivals),
     )
     money = MoneyFormat(assumptions.prices.currency)
-    beside = machines(cells, assumptions, money, deadline_s=DEADLINE_S)
+    beside = machines_section(cells, assumptions, money, deadline_s=DEADLINE_S)
     # Machines keep the names that they had when the report was written.
-    names = dict(zip(beside.live["names"], machines(own, written, money).live["names"], strict=True))
+    names = dict(zip(beside.recompute["names"], machines_section(own, written, money).recompute["names"], strict=True))
     expected = {
         "#money details table.figures": money_section(
             cells, same_rows, assumptions, study_cost(cells, assumptions.prices.rental), money
-        ).rows,
-        "#worth > .box table.figures": worth_words(cells, same_rows, assumptions, money).rows,
-        "#machines table.figures >> nth=0": beside.rows,
-        "#machines table.figures >> nth=1": beside.line_rows,
+        ).cells.rows,
+        "#worth > .box table.figures": worth_section(cells, same_rows, assumptions, money).models.rows,
+        "#machines table.figures >> nth=0": beside.types.rows,
+        "#machines table.figures >> nth=1": beside.shared.rows,
     }
     for where, rows in expected.items():
         shown = page.locator(where).first.locator("tbody tr")

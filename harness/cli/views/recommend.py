@@ -23,8 +23,7 @@ from harness.report.formatting import (
     plural,
     seconds,
 )
-from harness.report.labels import common_values, describe, machine_labels
-from harness.report.sections.cell_table import OUTCOMES, basis_label
+from harness.report.labels import OUTCOMES, basis_label, common_values, describe, machine_labels
 
 BALANCE = (
     "Balanced: of those that no other beats in both, the nearest to the least cost and the least time, by the distance "

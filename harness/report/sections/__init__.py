@@ -1,1 +1,4 @@
-"""TODO: say in one line what this package is for."""
+"""The report's sections: priced cells in, sentences and tables of one section out.
+
+Each module's `*_section` function returns what the template of the same name in report/assets/sections shows.
+"""

@@ -1,78 +1,75 @@
-"""Every assumption with its value, and whether it is the reader's or an example (pure)."""
+"""Every assumption with its value and its origin: the user, a measurement or an example (pure)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from operator import attrgetter
+from typing import Literal
 
 from pydantic import BaseModel
 
 from harness.report.formatting import clean
-from harness.report.sections.cell_table import Field
+from harness.report.table import Table, table, text_field
 from harness.schema.assumptions import Assumptions
 
-INPUT_HEADS = ("assumption", "value", "whose")
+HEADS = ("assumption", "value", "whose")
 YOURS, EXAMPLE, MEASURED = "yours", "example", "measured"
-_LONGEST = 80
+_MAX_VALUE = 80
+
+AssumptionsFile = Literal["prices", "value"]
 
 
-def input_rows(assumed: Assumptions, file: Literal["prices", "value"]) -> list[tuple[Field, ...]]:
-    """The assumptions of one file in its order; contract rates are told where a price is."""
-    return [
+def assumptions_table(assumptions: Assumptions, file: AssumptionsFile) -> Table:
+    """List the assumptions of one file in its order, without contract rates, which are shown with prices."""
+    rows = [
         (
-            Field(title, name, f"{file}.toml: {name.partition('.')[2]}", numeric=False),
-            Field(value, None, numeric=False),
-            Field(_value_origin(name, assumed), None, numeric=False),
+            text_field(title, name, f"{file}.toml: {name.partition('.')[2]}"),
+            text_field(value),
+            text_field(_origin(name, assumptions)),
         )
-        for name, title, value in _inputs(getattr(assumed, file), file)
+        for name, title, value in _values(getattr(assumptions, file), file)
     ]
+    return table(HEADS, rows)
 
 
-def value_origin(assumed: Assumptions, group: str) -> str:
-    """Whether the assumptions under a dotted name are the reader's."""
-    names = [name for name, _, _ in _inputs(_group(assumed, group), group)]
-    given = sum(name in assumed.set_by_user for name in names)
-    measured = sum(name in assumed.measured for name in names)
-    if measured:
-        yours = f"{given} of {len(names)} yours, " if given else ""
-        return f"{yours}{measured} measured" + (", the rest examples" if given + measured < len(names) else "")
-    if given == 0:
+def value_origin(assumptions: Assumptions, group: str) -> str:
+    """State how many of the assumptions under a dotted name are the user's, measured, or examples."""
+    names = [name for name, _, _ in _values(attrgetter(group)(assumptions), group)]
+    num_given = sum(name in assumptions.set_by_user for name in names)
+    num_measured = sum(name in assumptions.measured for name in names)
+    if num_measured:
+        yours = f"{num_given} of {len(names)} yours, " if num_given else ""
+        rest = ", the rest examples" if num_given + num_measured < len(names) else ""
+        return f"{yours}{num_measured} measured{rest}"
+    if num_given == 0:
         return "examples" if len(names) > 1 else "an example"
-    return YOURS if given == len(names) else f"{given} of {len(names)} yours, the rest examples"
+    return YOURS if num_given == len(names) else f"{num_given} of {len(names)} yours, the rest examples"
 
 
-def count_given(assumed: Assumptions, file: Literal["prices", "value"]) -> tuple[int, int]:
-    """How many of a file's assumptions are the reader's, and how many there are."""
-    names = [name for name, _, _ in _inputs(getattr(assumed, file), file)]
-    return sum(name in assumed.set_by_user for name in names), len(names)
+def count_given(assumptions: Assumptions, file: AssumptionsFile) -> tuple[int, int]:
+    """Count a file's assumptions: those set by the user, and all."""
+    names = [name for name, _, _ in _values(getattr(assumptions, file), file)]
+    return sum(name in assumptions.set_by_user for name in names), len(names)
 
 
-def _value_origin(name: str, assumed: Assumptions) -> str:
-    return YOURS if name in assumed.set_by_user else MEASURED if name in assumed.measured else EXAMPLE
+def _origin(name: str, assumptions: Assumptions) -> str:
+    return YOURS if name in assumptions.set_by_user else MEASURED if name in assumptions.measured else EXAMPLE
 
 
-def _group(assumed: Assumptions, group: str) -> BaseModel:
-    found: Any = assumed
-    for part in group.split("."):
-        found = getattr(found, part)
-    model: BaseModel = found
-    return model
-
-
-def _inputs(group: BaseModel, prefix: str) -> Iterator[tuple[str, str, str]]:
-    """Dotted name, title, and value with its unit."""
+def _values(group: BaseModel, prefix: str) -> Iterator[tuple[str, str, str]]:
+    """Yield dotted name, title, and value with its unit."""
     for name, field in type(group).model_fields.items():
         path, value = f"{prefix}.{name}", getattr(group, name)
         if isinstance(value, BaseModel):
-            yield from _inputs(value, path)
+            yield from _values(value, path)
         elif path != "prices.rate":
             extra = field.json_schema_extra
             unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
-            yield path, field.title or name, _shown(value, unit)
+            yield path, field.title or name, _format(value, unit)
 
 
-def _shown(value: object, unit: str) -> str:
+def _format(value: object, unit: str) -> str:
     if value is None:
         return "not given"
-    words = f"{value:,.10g}" if isinstance(value, int | float) else clean(str(value).replace("_", " "), _LONGEST)
-    return f"{words} {unit}".strip()
+    text = f"{value:,.10g}" if isinstance(value, int | float) else clean(str(value).replace("_", " "), _MAX_VALUE)
+    return f"{text} {unit}".strip()

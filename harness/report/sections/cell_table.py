@@ -1,68 +1,30 @@
-"""The table of every cell, in words (pure)."""
+"""The page's table of every cell (pure)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.analysis.estimate import Estimate, value_of
 from harness.pricing.cost import Priced
-from harness.pricing.prices import Price
-from harness.report.formatting import MoneyFormat, clean, interval, memory, number, percent, seconds
-from harness.report.labels import machine_labels
-from harness.report.sections.answer import disagrees
+from harness.report.cell_columns import (
+    ACCURACY,
+    MACRO_F1,
+    MFU,
+    NUM_UPDATES,
+    PEAK_MEMORY,
+    SAMPLES_PER_S,
+    TIME_TO_TARGET_S,
+    TRAIN_S,
+    USD_PER_1000_SAMPLES,
+    USD_PER_RUN,
+    USD_TO_TARGET,
+    CellColumn,
+)
+from harness.report.formatting import MoneyFormat, clean, percent
+from harness.report.labels import OUTCOMES, basis_label, disagrees, machine_labels
+from harness.report.sections.details import totals, warnings_by_text
+from harness.report.table import Field, measured_field, text_field
 from harness.schema.cells import BaselineConfig
-
-_LONGEST_REASON = 400
-_PEAKS = {"calibrated": "calibrated peak", "datasheet": "GPU's dense peak"}
-
-OUTCOMES = {
-    "ok": "measured",
-    "oom": "out of memory",
-    "timeout": "ran out of time",
-    "crashed": "crashed",
-    "diverged": "diverged",
-    "unsupported": "unsupported here",
-    "skipped": "skipped",
-    "interrupted": "interrupted",
-    "preempted": "pre-empted",
-}
-
-
-@dataclass(frozen=True)
-class Field:
-    """One square of the cell table.
-
-    Attributes:
-        sort: What the column sorts by; None stands last, whichever way.
-        extra: A second, quieter line: an interval, or what dollars rest on.
-        title: Why there is no figure.
-        doubtful: The extra line is a warning.
-        cell: The place in the report of the cell whose figure this is, where the page rewrites it for other assumptions.
-        figure: Its name there: one of Priced, or of Worth as `worth.net_present_value_usd`.
-        rests: The extra line is its interval and what its dollars rest on, and is rewritten too.
-    """
-
-    text: str
-    sort: float | str | None
-    extra: str = ""
-    title: str = ""
-    numeric: bool = True
-    doubtful: bool = False
-    cell: int | None = None
-    figure: str = ""
-    rests: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One cell of the table of all cells."""
-
-    fields: tuple[Field, ...]
-    warnings: tuple[str, ...]
-    failed: bool
-    picked: bool
-
 
 HEADS = (
     *("cell", "outcome", "test accuracy", "updates", "a run", "per 1,000 samples", "cost to target"),
@@ -70,16 +32,68 @@ HEADS = (
     *("batch", "tokens", "precision", "device", "padding", "trained"),
 )
 TEXT_COLUMNS = frozenset({"cell", "outcome", "precision", "device", "padding", "trained"})
-MANY_ROWS = 40
+_MANY_ROWS = 40
+_MAX_REASON = 400
+_NO_AXIS = "a baseline has none"
 
 
-def rows(cells: Sequence[Priced], pick: Priced | None, money: MoneyFormat) -> list[Row]:
-    """Every cell as a row, in the order given."""
+@dataclass(frozen=True)
+class CellRow:
+    """One cell's row.
+
+    Attributes:
+        fields: In the order of HEADS.
+        picked: Whether it is the chosen cell.
+    """
+
+    fields: tuple[Field, ...]
+    warnings: tuple[str, ...]
+    failed: bool
+    picked: bool
+
+
+@dataclass(frozen=True)
+class CellTable:
+    """The table of every cell.
+
+    Attributes:
+        text_columns: Heads of columns that are aligned to the left.
+        warnings: With the labels of their cells.
+        totals: The time that all runs took.
+        is_tall: Whether the table has many rows.
+    """
+
+    heads: tuple[str, ...]
+    text_columns: frozenset[str]
+    rows: tuple[CellRow, ...]
+    warnings: tuple[tuple[str, str], ...]
+    totals: str
+    is_tall: bool
+
+
+def cell_table(cells: Sequence[Priced], pick: Priced | None, money: MoneyFormat) -> CellTable:
+    """Build the table, in the cells' order."""
+    return CellTable(
+        heads=HEADS,
+        text_columns=TEXT_COLUMNS,
+        rows=tuple(cell_rows(cells, pick, money)),
+        warnings=tuple(warnings_by_text(cells)),
+        totals=totals(cells),
+        is_tall=len(cells) > _MANY_ROWS,
+    )
+
+
+def cell_rows(cells: Sequence[Priced], pick: Priced | None, money: MoneyFormat) -> list[CellRow]:
+    """Build a row for every cell, in the order given."""
     machines = machine_labels(cells)
-    studies = {cell.summary.study for cell in cells}
+    several_studies = len({cell.summary.study for cell in cells}) > 1
     return [
-        Row(
-            _fields(cell, index, machines if len(machines) > 1 else {}, money, many=len(studies) > 1),
+        CellRow(
+            (
+                *_identity(cell, machines if len(machines) > 1 else {}, show_study=several_studies),
+                *_figures(cell, index, money),
+                *_axes(cell),
+            ),
             tuple(clean(warning) for warning in cell.summary.warnings),
             failed=cell.summary.outcome != "ok",
             picked=cell is pick,
@@ -88,122 +102,77 @@ def rows(cells: Sequence[Priced], pick: Priced | None, money: MoneyFormat) -> li
     ]
 
 
-def _fields(cell: Priced, index: int, machines: dict[str, str], money: MoneyFormat, *, many: bool) -> tuple[Field, ...]:
-    """A cell's squares in the order of HEADS."""
-    accuracy, updates, *measures = _measures(cell)
-    return (
-        *_identity(cell, machines, many=many),
-        accuracy,
-        updates,
-        *_money(cell, index, money),
-        *measures,
-        *_axes(cell),
-    )
-
-
-def _identity(cell: Priced, machines: dict[str, str], *, many: bool) -> list[Field]:
+def _identity(cell: Priced, machines: Mapping[str, str], *, show_study: bool) -> list[Field]:
     summary = cell.summary
-    where = [clean(summary.study, 80)] * many + ([machines[summary.machine_id]] if machines else [])
+    where = [clean(summary.study, 80)] * show_study + ([machines[summary.machine_id]] if machines else [])
     runs = f"{summary.num_ok} of {len(summary.records)} runs" if len(summary.records) > 1 else ""
-    told = ", ".join(filter(None, (runs, "unsteady" if summary.noise else "")))
-    reason = clean(summary.reason or "", _LONGEST_REASON)
+    notes = ", ".join(filter(None, (runs, "unsteady" if summary.noise else "")))
+    reason = clean(summary.reason or "", _MAX_REASON)
     return [
-        Field(clean(summary.cell, 160), summary.cell, ", ".join(where), numeric=False),
-        Field(OUTCOMES[summary.outcome], summary.outcome, told, reason, numeric=False),
+        text_field(clean(summary.cell, 160), summary.cell, ", ".join(where)),
+        text_field(OUTCOMES[summary.outcome], summary.outcome, notes, reason),
     ]
+
+
+def _figures(cell: Priced, index: int, money: MoneyFormat) -> list[Field]:
+    summary, why = cell.summary, why_missing(cell)
+    is_random = any(record.model is not None and record.model.origin == "random" for record in summary.records)
+    no_accuracy = "the weights were random" if is_random and summary.num_ok else why
+    no_training = _NO_AXIS if summary.kind == "baseline" else why
+
+    def figure(column: CellColumn, reason: str, extra: str = "") -> Field:
+        return measured_field(column.text(cell, money), column.value(cell), reason, extra)
+
+    def with_interval(column: CellColumn, reason: str) -> Field:
+        return figure(column, reason, column.interval(cell, money))
+
+    to_target = figure(TIME_TO_TARGET_S, _why_no_target(cell), "lost again later" if summary.target_lost else "")
+    return [
+        with_interval(ACCURACY, no_accuracy),
+        figure(NUM_UPDATES, no_training),
+        *(_amount(cell, index, column, money) for column in (USD_PER_RUN, USD_PER_1000_SAMPLES, USD_TO_TARGET)),
+        with_interval(SAMPLES_PER_S, no_training),
+        figure(MFU, no_training, "GPU's dense peak" if summary.config.on_gpu else "calibrated peak"),
+        figure(PEAK_MEMORY, why, summary.peak_memory_source or ""),
+        figure(TRAIN_S, why),
+        replace(to_target, doubtful=bool(to_target.extra)),
+        figure(MACRO_F1, no_accuracy),
+    ]
+
+
+def _why_no_target(cell: Priced) -> str:
+    target = cell.summary.target_accuracy
+    if target is not None and cell.summary.num_ok:
+        return f"{percent(target)} was not reached"
+    return "the study sets no target"
+
+
+def _amount(cell: Priced, index: int, column: CellColumn, money: MoneyFormat) -> Field:
+    extra = ", ".join(filter(None, (column.interval(cell, money), basis_label(cell.price))))
+    why = clean(cell.missing or why_missing(cell))
+    field = measured_field(column.text(cell, money), column.value(cell), why, extra)
+    doubtful = cell.price is None or cell.price.basis == "assumed" or disagrees(cell.price)
+    return replace(field, doubtful=doubtful, cell=index, figure=column.name, rewrites_extra=True)
 
 
 def _axes(cell: Priced) -> list[Field]:
     config = cell.summary.config
     if isinstance(config, BaselineConfig):
-        return [Field("", None, title="a baseline has none", numeric=index < 2) for index in range(6)]  # noqa: PLR2004
+        return [Field("", None, title=_NO_AXIS, numeric=head not in TEXT_COLUMNS) for head in HEADS[-6:]]
     threads = f"{config.threads} threads" if config.threads else ""
     return [
         Field(f"{config.named_batch_size}", config.named_batch_size, "" if config.batch_size else "global"),
         Field(f"{config.seq_len}", config.seq_len),
-        Field(config.precision, config.precision, numeric=False),
-        Field(config.device, config.device, threads, numeric=False),
-        Field(config.padding, config.padding, numeric=False),
-        Field(config.trainable, config.trainable, numeric=False),
+        text_field(config.precision, config.precision),
+        text_field(config.device, config.device, threads),
+        text_field(config.padding, config.padding),
+        text_field(config.trainable, config.trainable),
     ]
-
-
-def _measures(cell: Priced) -> list[Field]:
-    summary = cell.summary
-    why = why_missing(cell)
-    rate, accuracy = summary.samples_per_s, summary.accuracy
-    is_random = any(r.model is not None and r.model.origin == "random" for r in summary.records)
-    unjudged = "the weights were random" if is_random and summary.num_ok else why
-    target = summary.target_accuracy
-    missed = (
-        f"{percent(target)} was not reached" if target is not None and summary.num_ok else "the study sets no target"
-    )
-    lost = "lost again later" if summary.target_lost else ""
-    judged = accuracy.value if accuracy is not None else None
-    speed = rate.value if rate is not None else None
-    source = summary.peak_memory_source or ""
-    still = "a baseline has none" if summary.kind == "baseline" else why
-    return [
-        _figure(percent(judged), judged, unjudged, interval(accuracy, "percent")),
-        _figure(f"{summary.num_updates or 0:,}", summary.num_updates, still),
-        _figure(number(speed), speed, still, interval(rate, "number")),
-        _figure(
-            percent(summary.mfu),
-            summary.mfu,
-            still,
-            _PEAKS["datasheet" if cell.summary.config.on_gpu else "calibrated"],
-        ),
-        _figure(memory(summary.peak_memory_bytes), summary.peak_memory_bytes, why, source),
-        _figure(seconds(summary.train_s), summary.train_s, why),
-        _figure(seconds(summary.time_to_target_s), summary.time_to_target_s, missed, lost, doubtful=bool(lost)),
-        _figure(percent(summary.macro_f1), summary.macro_f1, unjudged),
-    ]
-
-
-def _money(cell: Priced, index: int, money: MoneyFormat) -> list[Field]:
-    why = clean(cell.missing or why_missing(cell))
-    basis = basis_label(cell.price)
-    doubtful = cell.price is None or cell.price.basis == "assumed" or disagrees(cell.price)
-    fields = []
-    for name in ("usd_per_run", "usd_per_1000_samples", "usd_to_target"):
-        amount: Estimate | None = getattr(cell, name)
-        spread = ", ".join(filter(None, (money.interval(amount), basis)))
-        field = _figure(money.amount(value_of(amount)), value_of(amount), why, spread, doubtful=doubtful)
-        fields.append(replace(field, cell=index, figure=name, rests=True))
-    return fields
-
-
-def _figure(text: str | None, value: float | None, why: str, extra: str = "", *, doubtful: bool = False) -> Field:
-    if value is None or text is None:
-        return Field("not measured", None, title=why)
-    return Field(text, value, extra, doubtful=doubtful)
 
 
 def why_missing(cell: Priced) -> str:
-    """Why a figure of this cell is not there."""
+    """Say why a cell has no figure."""
     summary = cell.summary
     if summary.num_ok == 0:
-        return f"{OUTCOMES[summary.outcome]}: {clean(summary.reason or 'no reason recorded', _LONGEST_REASON)}"
+        return f"{OUTCOMES[summary.outcome]}: {clean(summary.reason or 'no reason recorded', _MAX_REASON)}"
     return "the runs left nothing to compute it from"
-
-
-def basis_label(price: Price | None) -> str:
-    """How the price is known, in a word or two, as it stands beside every amount."""
-    if price is None:
-        return "no price"
-    return f"{price.basis}, hardware disagrees" if disagrees(price) else price.basis
-
-
-def amount_field(cell: Priced, place: int, name: str, why: str, more: str = "", *, money: MoneyFormat) -> Field:
-    """One of Priced's amounts with its interval and what it rests on, which the page rewrites for other assumptions."""
-    amount: Estimate | None = getattr(cell, name)
-    lines = "; ".join(filter(None, (money.interval(amount), basis_label(cell.price), more)))
-    field = known(None if amount is None else money.amount(amount.value), value_of(amount), why, lines)
-    return replace(field, cell=place, figure=name, rests=True)
-
-
-def known(text: str | None, value: float | None, why: str, extra: str = "") -> Field:
-    """A figure, or that it was not measured, and why."""
-    if value is None or text is None:
-        return Field("not measured", None, title=why)
-    return Field(text, value, extra)

@@ -1,4 +1,4 @@
-"""What cells compute against what their machine could: the roofline's charts, and the table beside them."""
+"""Compute: what cells reach of their machine's peak, as roofline charts and a table (pure)."""
 
 from __future__ import annotations
 
@@ -13,27 +13,35 @@ from harness.report.charts.axes import log_axis
 from harness.report.charts.base import HEIGHT, SERIES, Chart, chart_text, colour, layout
 from harness.report.formatting import number, percent, plural
 from harness.report.labels import machine_labels, short_labels
-from harness.report.sections.cell_table import Field
+from harness.report.table import Row, Table, measured_field, table, text_field
 from harness.schema.cells import Device, FineTuneConfig
 
 HEADS = (
     *("cell", "GFLOP/s", "of calibrated peak", "calibrated peak, GFLOP/s", "of datasheet peak"),
     *("FLOPs a byte", "FLOPs in padding"),
 )
-MAX_ROWS = 40
+_MAX_ROWS = 40
 _MAX_CHARTS = 3
 _GIGA = 1e9
-_AROUND = 1.6  # room on a logarithmic axis, as a factor
+_MARGIN = 1.6  # around the points of a logarithmic axis, as a factor
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up")
 
 
 @dataclass(frozen=True)
+class Compute:
+    """The section."""
+
+    charts: tuple[Chart, ...]
+    table: Table
+
+
+@dataclass(frozen=True)
 class Roof:
-    """What one kind of device reaches in one precision, and the cells under it.
+    """The limits of one kind of device in one precision, and the cells below them.
 
     Attributes:
-        peak: FLOP/s of the best product beside any of the cells.
-        bandwidth: Bytes/s of the best copy on that device; None where no run was long enough for one.
+        peak: FLOP/s of the fastest matrix product calibrated in any of the cells.
+        bandwidth: Bytes/s of the fastest copy on that device; None if no run was long enough to measure one.
     """
 
     name: str
@@ -42,27 +50,33 @@ class Roof:
     cells: tuple[tuple[Priced, ComputeUse], ...]
 
 
-def roofline_rows(cells: Sequence[Priced]) -> list[list[Field]]:
-    """A row for every cell whose arithmetic is known, in the order of HEADS; the best used peak first."""
-    found = _used(cells)
-    labels = short_labels([cell for cell, _ in found])
-    found.sort(key=lambda pair: -(pair[1].mfu_calibrated or pair[1].mfu_datasheet or 0.0))
+def compute_section(cells: Sequence[Priced]) -> Compute | None:
+    """Build the section; None if no cell's FLOPs are known."""
+    rows = compute_rows(cells)
+    return Compute(tuple(rooflines(cells)), table(HEADS, rows, _MAX_ROWS)) if rows else None
+
+
+def compute_rows(cells: Sequence[Priced]) -> list[Row]:
+    """Build a row for every cell whose FLOPs are known, in the order of HEADS, highest share of the peak first."""
+    known = _with_compute(cells)
+    labels = short_labels([cell for cell, _ in known])
+    known.sort(key=lambda pair: -(pair[1].mfu_calibrated or pair[1].mfu_datasheet or 0.0))
     return [
-        [
-            Field(labels[cell.key], cell.summary.cell, numeric=False),
-            _figure(_giga(use.flop_per_s), use.flop_per_s),
-            _figure(percent(use.mfu_calibrated), use.mfu_calibrated),
-            _figure(_giga(use.peak_flop_per_s), use.peak_flop_per_s),
-            _figure(percent(use.mfu_datasheet), use.mfu_datasheet),
-            _figure(number(use.flop_per_byte), use.flop_per_byte),
-            _figure(percent(use.padding_fraction), use.padding_fraction),
-        ]
-        for cell, use in found
+        (
+            text_field(labels[cell.key], cell.summary.cell),
+            measured_field(_giga(use.flop_per_s), use.flop_per_s),
+            measured_field(percent(use.mfu_calibrated), use.mfu_calibrated),
+            measured_field(_giga(use.peak_flop_per_s), use.peak_flop_per_s),
+            measured_field(percent(use.mfu_datasheet), use.mfu_datasheet),
+            measured_field(number(use.flop_per_byte), use.flop_per_byte),
+            measured_field(percent(use.padding_fraction), use.padding_fraction),
+        )
+        for cell, use in known
     ]
 
 
 def rooflines(cells: Sequence[Priced]) -> list[Chart]:
-    """A chart for each machine on which a cell's peak and its least traffic are known; the first few."""
+    """Draw a roofline for each machine, up to a maximum, on which a cell's peak and FLOPs a byte are known."""
     machines = machine_labels(cells)
     charts: list[Chart] = []
     for machine, label in machines.items():
@@ -72,25 +86,25 @@ def rooflines(cells: Sequence[Priced]) -> list[Chart]:
     return charts
 
 
-def _used(cells: Sequence[Priced]) -> list[tuple[Priced, ComputeUse]]:
+def _with_compute(cells: Sequence[Priced]) -> list[tuple[Priced, ComputeUse]]:
     return [(cell, cell.summary.compute) for cell in cells if cell.summary.compute is not None]
 
 
 def _roofs(cells: Sequence[Priced]) -> list[Roof]:
-    """By precision and device, in the order of their first cell."""
+    """Group cells by precision and device, in the order of their first cell."""
     groups: dict[tuple[str, str], list[tuple[Priced, ComputeUse]]] = {}
     copies: dict[str, list[float]] = {}
-    for cell, use in _used(cells):
+    for cell, use in _with_compute(cells):
         config = cell.summary.config
         if isinstance(config, FineTuneConfig) and use.peak_flop_per_s is not None:
             kind = Device.parse(config.device).kind
             copies.setdefault(kind, []).extend([use.copy_bytes_per_s] if use.copy_bytes_per_s is not None else [])
             if use.flop_per_byte is not None:
                 groups.setdefault((config.precision, kind), []).append((cell, use))
-    several = len({kind for _, kind in groups}) > 1
+    several_kinds = len({kind for _, kind in groups}) > 1
     return [
         Roof(
-            name=f"{precision}, {kind}" if several else precision,
+            name=f"{precision}, {kind}" if several_kinds else precision,
             peak=max(use.peak_flop_per_s or 0.0 for _, use in members),
             bandwidth=max(copies[kind], default=None),
             cells=tuple(members),
@@ -102,16 +116,18 @@ def _roofs(cells: Sequence[Priced]) -> list[Roof]:
 def _chart(roofs: Sequence[Roof], index: int, machine: str) -> Chart:
     points = [(use.flop_per_byte or 0.0, use.flop_per_s / _GIGA) for roof in roofs for _, use in roof.cells]
     ridges = [roof.peak / roof.bandwidth for roof in roofs if roof.bandwidth is not None]
-    across = [x for x, _ in points] + ridges
-    left, right = min(across) / _AROUND, max(across) * _AROUND
-    drawn = go.Figure()
+    x_values = [x for x, _ in points] + ridges
+    y_values = [y for _, y in points] + [roof.peak / _GIGA for roof in roofs]
+    left, right = min(x_values) / _MARGIN, max(x_values) * _MARGIN
+    figure = go.Figure()
     for place, roof in enumerate(roofs):
-        drawn.add_trace(_roof_line(roof, left, right, SERIES[place % len(SERIES)]))
-        drawn.add_trace(_points(roof, SERIES[place % len(SERIES)], _SYMBOLS[place % len(_SYMBOLS)]))
-    layout(drawn, x="FLOPs a byte moved, at most", y="GFLOP/s", height=HEIGHT)
-    up = [y for _, y in points] + [roof.peak / _GIGA for roof in roofs]
-    drawn.update_layout(
-        xaxis=log_axis([left, right], pad=0.0), yaxis=log_axis([min(up) / _AROUND, max(up) * _AROUND], pad=0.0)
+        role = SERIES[place % len(SERIES)]
+        figure.add_trace(_roof_line(roof, left, right, role))
+        figure.add_trace(_points(roof, role, _SYMBOLS[place % len(_SYMBOLS)]))
+    layout(figure, x="FLOPs a byte moved, at most", y="GFLOP/s", height=HEIGHT)
+    figure.update_layout(
+        xaxis=log_axis([left, right], pad=0.0),
+        yaxis=log_axis([min(y_values) / _MARGIN, max(y_values) * _MARGIN], pad=0.0),
     )
     best = max((use.mfu_calibrated or 0.0) for roof in roofs for _, use in roof.cells)
     title = "What cells compute, under what the machine reaches" + (f": {machine}" if machine else "")
@@ -119,20 +135,20 @@ def _chart(roofs: Sequence[Roof], index: int, machine: str) -> Chart:
         f"Roofline of {plural(len(points), 'cell')}: GFLOP/s against FLOPs a byte, on logarithmic axes; "
         f"the best reaches {percent(best)} of the calibrated peak."
     )
-    return Chart(f"chart-roofline-{index + 1}", title, label, drawn)
+    return Chart(f"chart-roofline-{index + 1}", title, label, figure)
 
 
 def _roof_line(roof: Roof, left: float, right: float, role: str) -> go.Scatter:
-    """Memory's slope up to the ridge, and arithmetic's height from there on."""
-    words = f"{roof.name}: at best {_giga(roof.peak)} GFLOP/s"
+    """Draw the memory bandwidth's slope up to the ridge, then the level of the peak."""
+    name = f"{roof.name}: at best {_giga(roof.peak)} GFLOP/s"
     x, y = [left, right], [roof.peak / _GIGA] * 2
     if roof.bandwidth is not None:
-        words += f", {roof.bandwidth / _GIGA:.0f} GB/s copied"
+        name += f", {roof.bandwidth / _GIGA:.0f} GB/s copied"
         ridge = roof.peak / roof.bandwidth
         x = [left, ridge, right] if ridge > left else x
-        y = [min(roof.peak, one * roof.bandwidth) / _GIGA for one in x]
+        y = [min(roof.peak, intensity * roof.bandwidth) / _GIGA for intensity in x]
     return go.Scatter(
-        x=x, y=y, mode="lines", line={"width": 2}, name=chart_text(words), meta=colour(role), hoverinfo="skip"
+        x=x, y=y, mode="lines", line={"width": 2}, name=chart_text(name), meta=colour(role), hoverinfo="skip"
     )
 
 
@@ -161,7 +177,3 @@ def _hover(label: str, use: ComputeUse) -> str:
 
 def _giga(value: float | None) -> str:
     return number(None if value is None else value / _GIGA)
-
-
-def _figure(text: str, value: float | None) -> Field:
-    return Field(text, value) if value is not None else Field("not measured", None)

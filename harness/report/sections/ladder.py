@@ -1,24 +1,23 @@
-"""A ladder's charts and table: what each rung changed, and what it gained and cost."""
+"""Ladders of optimisations: what each step changed, gained and cost, in sentences, charts and a table (pure)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from textwrap import wrap
 
 import plotly.graph_objects as go
 
 from harness.analysis.estimate import Estimate, intervals_disjoint, value_of
-from harness.analysis.summary import CellKey
 from harness.decision.choice import bound
-from harness.decision.ladder import Ladder, LadderStep
+from harness.decision.ladder import Ladder, LadderStep, ladders
 from harness.pricing.cost import Priced
 from harness.report.charts.base import SERIES, Chart, chart_text, layout
 from harness.report.charts.horizontal_bars import Bar, BarSeries, bar_traces
-from harness.report.formatting import MoneyFormat, interval, listed, memory, number, plural, seconds
-from harness.report.labels import common_values, describe, difference, machine_labels
-from harness.report.sections.cell_table import Field, amount_field, known
-from harness.report.sections.scaling_words import ratio_words
+from harness.report.formatting import MoneyFormat, interval, listed, memory, number, plural, seconds, with_interval
+from harness.report.labels import cell_indices, common_values, describe, difference, machine_labels
+from harness.report.sections.scaling import ratio_text
+from harness.report.table import Field, Row, Table, amount_field, join_lines, measured_field, table, text_field
 
 HEADS = (
     *("rung", "samples/s", "speed-up", "to the target", "cost to target", "times cheaper"),
@@ -26,170 +25,169 @@ HEADS = (
 )
 _ROW_HEIGHT, _FRAME_HEIGHT, _ROOM = 44, 60, 1.4
 _WHY_NOT = "not every run reached it, or nothing was read"
-_TICK_SIGNS = 30
+_MAX_TICK_LABEL = 30
 
 
-def step_words(ladder: Ladder) -> dict[int, str]:
-    """By number: what a rung changed of the one that it stands on; of the first, what it is."""
-    usual = common_values([rung.cell for rung in ladder.rungs])
-    found = {}
-    for rung in ladder.rungs:
-        if rung.base is None:
-            found[rung.number] = describe(rung.cell, usual)
-        else:
-            found[rung.number] = difference(rung.cell, rung.base.cell, usual) or "nothing that is told"
-    return found
+@dataclass(frozen=True)
+class LadderSection:
+    """One study's ladder.
+
+    Attributes:
+        target: The validation accuracy that steps are compared at.
+    """
+
+    name: str
+    target: float
+    sentences: tuple[str, ...]
+    charts: tuple[Chart, ...]
+    table: Table
+
+
+def ladder_sections(cells: Sequence[Priced], money: MoneyFormat) -> list[LadderSection]:
+    """Build a section for each ladder among the cells."""
+    return [
+        LadderSection(
+            name=ladder.study,
+            target=ladder.target,
+            sentences=tuple(step_sentences(ladder, cells)),
+            charts=tuple(step_charts(ladder, index)),
+            table=step_table(ladder, cells, money),
+        )
+        for index, ladder in enumerate(ladders(cells))
+    ]
+
+
+def step_texts(ladder: Ladder) -> dict[int, str]:
+    """Describe by number what each step changes in the step that it builds on; the first step as a whole."""
+    usual = common_values([step.cell for step in ladder.rungs])
+    return {
+        step.number: describe(step.cell, usual)
+        if step.base is None
+        else difference(step.cell, step.base.cell, usual) or "nothing that is told"
+        for step in ladder.rungs
+    }
 
 
 def best_step(ladder: Ladder) -> LadderStep | None:
-    """The cheapest to the target among rungs that cost no accuracy that could be told; None where none is cheaper."""
+    """Return the step that is cheapest to the target without a significant loss of accuracy; None if none saves."""
     first = ladder.rungs[0].cell.summary.accuracy
-    known = [
-        rung
-        for rung in ladder.rungs[1:]
-        if rung.saving is not None and not _is_worse(rung.cell.summary.accuracy, first)
+    candidates = [
+        step
+        for step in ladder.rungs[1:]
+        if step.saving is not None and not _is_worse(step.cell.summary.accuracy, first)
     ]
-    best = max(known, key=lambda rung: value_of(rung.saving) or 0.0, default=None)
+    best = max(candidates, key=lambda step: value_of(step.saving) or 0.0, default=None)
     return best if best is not None and (value_of(best.saving) or 0.0) > 1 else None
 
 
 def step_sentences(ladder: Ladder, cells: Sequence[Priced]) -> list[str]:
-    """What the ladder comes to, and which rungs did not help."""
-    words, best, machines = step_words(ladder), best_step(ladder), machine_labels(cells)
+    """State what the ladder saves, which steps missed the target, and which did not help."""
+    texts, best, machines = step_texts(ladder), best_step(ladder), machine_labels(cells)
     where = f" on {machines[ladder.machine_id]}" if len(machines) > 1 else ""
-    said = []
     if best is None or best.saving is None:
-        said.append(f"No rung reaches a validation accuracy of {ladder.target:g} for less than the first one{where}.")
+        lead = f"No rung reaches a validation accuracy of {ladder.target:g} for less than the first one{where}."
     else:
-        spread = interval(best.saving, "number")
-        rate = f" at {ratio_words(best.speed_up.value)} times the samples a second" if best.speed_up else ""
-        said.append(
-            f"{ratio_words(best.saving.value)} times cheaper{f' ({spread})' if spread else ''} to a validation accuracy of "
-            f"{ladder.target:g}{where}: rung {best.number} against rung 0,{rate}. Test accuracy "
-            f"{_accuracy(best)} against {_accuracy(ladder.rungs[0])}."
+        cheaper = with_interval(f"{ratio_text(best.saving.value)} times cheaper", interval(best.saving, "number"))
+        rate = f" at {ratio_text(best.speed_up.value)} times the samples a second" if best.speed_up else ""
+        lead = (
+            f"{cheaper} to a validation accuracy of {ladder.target:g}{where}: rung {best.number} against rung 0,{rate}. "
+            f"Test accuracy {_accuracy(best)} against {_accuracy(ladder.rungs[0])}."
         )
-    named = {rung.number: f"rung {rung.number} ({words[rung.number]})" for rung in ladder.rungs[1:]}
-    missed = [named[rung.number] for rung in ladder.rungs[1:] if rung.saving is None and not _hurt(rung)]
+    sentences = [lead]
+    names = {step.number: f"rung {step.number} ({texts[step.number]})" for step in ladder.rungs[1:]}
+    useless = [step.number for step in ladder.rungs[1:] if _did_not_help(step)]
+    missed = [step.number for step in ladder.rungs[1:] if step.saving is None and step.number not in useless]
     if missed:
-        said.append(f"Not every run reached it on {listed(missed)}.")
-    lost = [named[rung.number] for rung in ladder.rungs[1:] if _hurt(rung)]
-    if lost:
-        said.append(f"Did not help the rung below: {listed(lost)}.")
-    return said
+        sentences.append(f"Not every run reached it on {listed([names[number] for number in missed])}.")
+    if useless:
+        sentences.append(f"Did not help the rung below: {listed([names[number] for number in useless])}.")
+    return sentences
 
 
-def step_rows(ladder: Ladder, cells: Sequence[Priced], money: MoneyFormat) -> list[list[Field]]:
-    """Every rung, in the order of HEADS."""
-    words, places = step_words(ladder), {cell.key: index for index, cell in enumerate(cells)}
-    return [_row(rung, words, places, ladder.rungs[0], money) for rung in ladder.rungs]
+def step_table(ladder: Ladder, cells: Sequence[Priced], money: MoneyFormat) -> Table:
+    """Build a row for every step."""
+    texts, indices = step_texts(ladder), cell_indices(cells)
+    first = ladder.rungs[0]
+    return table(HEADS, [_row(step, texts[step.number], indices[step.cell.key], first, money) for step in ladder.rungs])
 
 
 def step_charts(ladder: Ladder, index: int) -> list[Chart]:
-    """Two rows of bars, over the first rung: samples a second, and cheapness to the target."""
-    words = step_words(ladder)
+    """Draw two rows of bars relative to the first step: samples a second, and cheapness to the target."""
+    cheaper = f"Times cheaper to a validation accuracy of {ladder.target:g}"
+    speed_ups = [step.speed_up for step in ladder.rungs]
+    savings = [step.saving for step in ladder.rungs]
     return [
-        _chart(
-            ladder,
-            words,
-            f"chart-ladder-{index}-speed",
-            "Samples/s, times rung 0",
-            [rung.speed_up for rung in ladder.rungs],
-            SERIES[0],
-        ),
-        _chart(
-            ladder,
-            words,
-            f"chart-ladder-{index}-cost",
-            f"Times cheaper to a validation accuracy of {ladder.target:g}",
-            [rung.saving for rung in ladder.rungs],
-            SERIES[1],
-        ),
+        _chart(ladder, f"chart-ladder-{index}-speed", "Samples/s, times rung 0", speed_ups, SERIES[0]),
+        _chart(ladder, f"chart-ladder-{index}-cost", cheaper, savings, SERIES[1]),
     ]
 
 
-def _row(
-    rung: LadderStep, words: Mapping[int, str], places: Mapping[CellKey, int], first: LadderStep, money: MoneyFormat
-) -> list[Field]:
-    summary = rung.cell.summary
-    on = "" if rung.base is None or rung.base.number == rung.number - 1 else f"on rung {rung.base.number}"
-    reached = "" if rung.num_reached == rung.num_runs else f"{rung.num_reached} of {rung.num_runs} runs reached it"
-    worse = _is_worse(summary.accuracy, first.cell.summary.accuracy)
-    return [
-        Field(f"{rung.number}: {words[rung.number]}", rung.number, on, numeric=False),
-        _known(
-            None if summary.samples_per_s is None else number(summary.samples_per_s.value),
-            value_of(summary.samples_per_s),
-            interval(summary.samples_per_s, "number"),
-        ),
-        _ratio(rung.speed_up),
-        _known(
-            None if summary.time_to_target_s is None else seconds(summary.time_to_target_s),
-            summary.time_to_target_s,
-            reached,
-        ),
-        amount_field(rung.cell, places[rung.cell.key], "usd_to_target", _WHY_NOT, money=money),
-        _ratio(rung.saving),
-        _known(
-            None if summary.peak_memory_bytes is None else memory(summary.peak_memory_bytes), summary.peak_memory_bytes
-        ),
+def _row(step: LadderStep, text: str, index: int, first: LadderStep, money: MoneyFormat) -> Row:
+    summary = step.cell.summary
+    base = "" if step.base is None or step.base.number == step.number - 1 else f"on rung {step.base.number}"
+    reached = "" if step.num_reached == step.num_runs else f"{step.num_reached} of {step.num_runs} runs reached it"
+    rate, accuracy = summary.samples_per_s, summary.accuracy
+    worse = _is_worse(accuracy, first.cell.summary.accuracy)
+    accuracy_lines = join_lines(interval(accuracy, "number"), "below rung 0" if worse else "")
+    return (
+        text_field(f"{step.number}: {text}", step.number, base),
+        _field(number(value_of(rate)), value_of(rate), interval(rate, "number")),
+        _ratio(step.speed_up),
+        _field(seconds(summary.time_to_target_s), summary.time_to_target_s, reached),
+        amount_field(step.cell, index, "usd_to_target", _WHY_NOT, money=money),
+        _ratio(step.saving),
+        _field(memory(summary.peak_memory_bytes), summary.peak_memory_bytes),
         replace(
-            _known(
-                None if summary.accuracy is None else f"{summary.accuracy.value:.3f}",
-                value_of(summary.accuracy),
-                "; ".join(filter(None, (interval(summary.accuracy, "number"), "below rung 0" if worse else ""))),
-            ),
+            _field("" if accuracy is None else f"{accuracy.value:.3f}", value_of(accuracy), accuracy_lines),
             doubtful=worse,
         ),
-    ]
+    )
 
 
-def _chart(
-    ladder: Ladder, words: Mapping[int, str], key: str, title: str, found: Sequence[Estimate | None], role: str
-) -> Chart:
-    shown = [f"{ratio_words(e.value)}×" if e is not None else "not every run" for e in found]
-    drawn = go.Figure()
+def _chart(ladder: Ladder, key: str, title: str, ratios: Sequence[Estimate | None], role: str) -> Chart:
+    texts = step_texts(ladder)
+    names = [f"{step.number}: {texts[step.number]}" for step in ladder.rungs]
+    labels = [f"{ratio_text(ratio.value)}×" if ratio is not None else "not every run" for ratio in ratios]
     rows = list(range(len(ladder.rungs)))
-    names = [f"{rung.number}: {words[rung.number]}" for rung in ladder.rungs]
-    fields = zip(rows, found, map(chart_text, shown), map(chart_text, names), strict=True)
-    drawn.add_traces(bar_traces(BarSeries(title, role, tuple(Bar(*each) for each in fields))))
-    most = max((bound(e, "high") for e in found if e is not None), default=1.0)
-    layout(drawn, x="", y="", height=_FRAME_HEIGHT + _ROW_HEIGHT * len(rows))
-    drawn.update_layout(barmode="overlay", showlegend=False)
-    drawn.update_xaxes(range=[0, most * _ROOM], nticks=5)
-    ticks = ["<br>".join(map(chart_text, wrap(name, _TICK_SIGNS, max_lines=2, placeholder=" …"))) for name in names]
-    drawn.update_yaxes(range=[len(rows) - 0.5, -0.5], showgrid=False, tickvals=rows, ticktext=ticks)
-    label = f"Bar chart: {title}, for {plural(len(rows), 'rung')}."
-    return Chart(key, title, label, drawn)
+    fields = zip(rows, ratios, map(chart_text, labels), map(chart_text, names), strict=True)
+    figure = go.Figure()
+    figure.add_traces(bar_traces(BarSeries(title, role, tuple(Bar(*each) for each in fields))))
+    layout(figure, x="", y="", height=_FRAME_HEIGHT + _ROW_HEIGHT * len(rows))
+    figure.update_layout(barmode="overlay", showlegend=False)
+    longest = max((bound(ratio, "high") for ratio in ratios if ratio is not None), default=1.0)
+    figure.update_xaxes(range=[0, longest * _ROOM], nticks=5)
+    ticks = ["<br>".join(map(chart_text, wrap(name, _MAX_TICK_LABEL, max_lines=2, placeholder=" …"))) for name in names]
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.5], showgrid=False, tickvals=rows, ticktext=ticks)
+    return Chart(key, title, f"Bar chart: {title}, for {plural(len(rows), 'rung')}.", figure)
 
 
-def _hurt(rung: LadderStep) -> bool:
-    """Whether a rung is no cheaper than the one that it stands on (no faster, where that can't be told), or clearly less accurate."""
-    base = rung.base
+def _did_not_help(step: LadderStep) -> bool:
+    """Return whether a step is no cheaper than its base (no faster, if costs are unknown), or significantly less accurate."""
+    base = step.base
     if base is None:
         return False
-    own, other = (rung.saving, base.saving) if rung.saving and base.saving else (rung.speed_up, base.speed_up)
+    own, other = (step.saving, base.saving) if step.saving and base.saving else (step.speed_up, base.speed_up)
     is_no_gain = own is not None and other is not None and own.value <= other.value
-    return is_no_gain or _is_worse(rung.cell.summary.accuracy, base.cell.summary.accuracy)
+    return is_no_gain or _is_worse(step.cell.summary.accuracy, base.cell.summary.accuracy)
 
 
 def _is_worse(own: Estimate | None, other: Estimate | None) -> bool:
     return own is not None and other is not None and own.value < other.value and intervals_disjoint(own, other)
 
 
-def _accuracy(rung: LadderStep) -> str:
-    found = rung.cell.summary.accuracy
-    if found is None:
+def _accuracy(step: LadderStep) -> str:
+    accuracy = step.cell.summary.accuracy
+    if accuracy is None:
         return "not measured"
-    spread = interval(found, "number")
-    return f"{found.value:.3f}" + (f" ({spread})" if spread else "")
+    return with_interval(f"{accuracy.value:.3f}", interval(accuracy, "number"))
 
 
-def _ratio(found: Estimate | None) -> Field:
-    return _known(
-        None if found is None else f"{ratio_words(found.value)} times", value_of(found), interval(found, "number")
+def _ratio(ratio: Estimate | None) -> Field:
+    return _field(
+        "" if ratio is None else f"{ratio_text(ratio.value)} times", value_of(ratio), interval(ratio, "number")
     )
 
 
-def _known(text: str | None, value: float | None, extra: str = "") -> Field:
-    """As `known`, with the extra line where there is no figure too: how many runs reached the target."""
-    return replace(known(text, value, _WHY_NOT), extra=extra)
+def _field(text: str, value: float | None, extra: str = "") -> Field:
+    """Build a measured field that keeps its extra line without a value: how many runs reached the target."""
+    return replace(measured_field(text, value, _WHY_NOT), extra=extra)

@@ -1,9 +1,9 @@
-"""What is said of machines side by side: their names, who leads, and with what caution (pure)."""
+"""Sentences about machines side by side: their names, which one leads, and how far to trust that (pure)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.analysis.estimate import value_of
 from harness.decision.side_by_side import PER_1000, SPEED, MachineType, Ranking, SideBySide, verdict
@@ -11,7 +11,7 @@ from harness.pricing.cost import Priced
 from harness.report.formatting import MoneyFormat, clean, listed, number, plural, seconds
 from harness.report.labels import machine_labels
 
-# Who leads in a figure, and in what machines can't be told apart.
+# By figure: the predicate of a machine that leads, and the noun for machines that tie.
 _LEADS = {
     "fastest": "trains fastest",
     "per_1000": "is cheapest per 1,000 samples",
@@ -19,7 +19,7 @@ _LEADS = {
     "to_target": "is cheapest to the target",
     "in_time": "is cheapest within {}, as billed",
 }
-_IN = {
+_TIES = {
     "fastest": "speed",
     "per_1000": "dollars per 1,000 samples",
     "run": "dollars a run",
@@ -28,81 +28,90 @@ _IN = {
 }
 
 
-def type_names(found: SideBySide, cells: Sequence[Priced]) -> list[str]:
-    """What each type of machine is called: as on the rest of the page, or by the instance that several ids share."""
+def type_names(comparison: SideBySide, cells: Sequence[Priced]) -> list[str]:
+    """Name each type of machine as the rest of the page does, or by the instance that several ids share."""
     labels = machine_labels(cells)
-    names = [_type_name(one, labels) for one in found.types]
+    names = [_type_name(machine, labels) for machine in comparison.types]
     counts = Counter(names)
     return [
-        f"{name} ({clean(one.price.region or '')})" if counts[name] > 1 and one.price is not None else name
-        for name, one in zip(names, found.types, strict=True)
+        f"{name} ({clean(machine.price.region or '')})" if counts[name] > 1 and machine.price is not None else name
+        for name, machine in zip(names, comparison.types, strict=True)
     ]
 
 
-def _type_name(one: MachineType, labels: dict[str, str]) -> str:
-    if len(one.machine_ids) == 1 or one.price is None or one.price.instance is None:
-        return labels[one.machine_ids[0]]
-    return clean(one.price.instance, 60) + (f" (slice: {one.slice})" if one.slice else "")
+def _type_name(machine: MachineType, labels: Mapping[str, str]) -> str:
+    if len(machine.machine_ids) == 1 or machine.price is None or machine.price.instance is None:
+        return labels[machine.machine_ids[0]]
+    return clean(machine.price.instance, 60) + (f" (slice: {machine.slice})" if machine.slice else "")
 
 
-def verdicts(found: SideBySide, names: Sequence[str], money: MoneyFormat) -> list[str]:
-    """Who leads at its best, by each figure; then cell by cell, by speed and dollars a sample."""
-    if not found.shared:
+def verdicts(comparison: SideBySide, names: Sequence[str], money: MoneyFormat) -> list[str]:
+    """State which machine leads in each figure at its best, then cell by cell in speed and cost a sample."""
+    if not comparison.shared:
         return ["No cell was measured on two machines, so nothing can be ranked."]
     leaders: dict[int, list[str]] = {}
-    tied: dict[tuple[int, ...], list[str]] = {}
-    for one in found.rankings:
-        if one.first is None:
+    ties: dict[tuple[int, ...], list[str]] = {}
+    deadline = seconds(comparison.deadline_s)
+    for ranking in comparison.rankings:
+        if ranking.first is None:
             continue
-        if one.level:
-            words = _IN[one.figure.key].format(seconds(found.deadline_s))
-            tied.setdefault(tuple(sorted((one.first, *one.level))), []).append(words)
+        key = ranking.figure.key
+        if ranking.level:
+            ties.setdefault(tuple(sorted((ranking.first, *ranking.level))), []).append(_TIES[key].format(deadline))
         else:
-            words = _LEADS[one.figure.key].format(seconds(found.deadline_s))
-            leaders.setdefault(one.first, []).append(f"{words} ({_value(one, money)})")
-    said = [f"{names[index]} {listed(words)}" for index, words in leaders.items()]
-    said += [
-        f"{listed([names[i] for i in those])} can't be told apart in {listed(words)}" for those, words in tied.items()
+            lead = f"{_LEADS[key].format(deadline)} ({_best_value(ranking, money)})"
+            leaders.setdefault(ranking.first, []).append(lead)
+    clauses = [f"{names[index]} {listed(leads)}" for index, leads in leaders.items()]
+    clauses += [
+        f"{listed([names[index] for index in tied])} can't be told apart in {listed(figures)}"
+        for tied, figures in ties.items()
     ]
-    lead = f"Of the {plural(len(found.shared), 'cell')} that two machines or more measured, each machine at its best"
-    return [f"{lead}: {'; '.join(said)}.", *_cell_by_cell(found, names)] if said else _cell_by_cell(found, names)
+    by_cell = _cell_by_cell(comparison, names)
+    if not clauses:
+        return by_cell
+    shared = plural(len(comparison.shared), "cell")
+    return [
+        f"Of the {shared} that two machines or more measured, each machine at its best: {'; '.join(clauses)}.",
+        *by_cell,
+    ]
 
 
-def _value(ranking: Ranking, money: MoneyFormat) -> str:
+def _best_value(ranking: Ranking, money: MoneyFormat) -> str:
     value = value_of(ranking.estimate(ranking.first or 0))
     return f"{number(value)} samples/s" if ranking.figure.most else money.amount(value)
 
 
-def _cell_by_cell(found: SideBySide, names: Sequence[str]) -> list[str]:
-    said = []
+def _cell_by_cell(comparison: SideBySide, names: Sequence[str]) -> list[str]:
+    clauses = []
     for figure, predicate in ((SPEED, "fastest"), (PER_1000, "cheapest per sample")):
-        results = [verdict(line.squares, figure) for line in found.shared]
+        results = [verdict(line.squares, figure) for line in comparison.shared]
         wins = Counter(first for first, level in results if first is not None and not level)
-        ties = sum(1 for first, level in results if first is not None and level)
+        num_ties = sum(1 for first, level in results if first is not None and level)
         parts = [f"{names[index]} in {count}" for index, count in wins.most_common()]
-        parts += [f"none clearly in {ties}"] if ties else []
+        parts += [f"none clearly in {num_ties}"] if num_ties else []
         if parts:
-            said.append(f"{predicate} is {', '.join(parts)}")
-    return [f"Cell by cell, {'; '.join(said)}."] if said else []
+            clauses.append(f"{predicate} is {', '.join(parts)}")
+    return [f"Cell by cell, {'; '.join(clauses)}."] if clauses else []
 
 
-def cautions(found: SideBySide, names: Sequence[str]) -> list[str]:
-    """What speaks against reading too much into the verdicts."""
-    said = []
-    alone = [name for name, one in zip(names, found.types, strict=True) if one.num_hosts == 1]
-    if alone:
-        whose = "each machine" if len(alone) == len(names) else listed(alone)
-        said.append(
-            f"One host of {whose} was measured: how far hosts of one kind differ is not in these intervals, so a verdict "
-            "is about these hosts."
+def cautions(comparison: SideBySide, names: Sequence[str]) -> list[str]:
+    """State what limits the verdicts: single hosts, slices, and cells that only one machine tried."""
+    sentences = []
+    named = list(zip(names, comparison.types, strict=True))
+    single = [name for name, machine in named if machine.num_hosts == 1]
+    if single:
+        subject = "each machine" if len(single) == len(names) else listed(single)
+        sentences.append(
+            f"One host of {subject} was measured: how far hosts of one kind differ is not in these intervals, so a "
+            "verdict is about these hosts."
         )
-    sliced = [f"{name}" for name, one in zip(names, found.types, strict=True) if one.slice]
+    sliced = [name for name, machine in named if machine.slice]
     if sliced:
-        said.append(
+        sentences.append(
             f"{listed(sliced)}: a slice is priced as the whole machine, unless an instance is stated for it "
             "(--instance MACHINE=NAME)."
         )
-    if found.num_alone:
-        verb = "was" if found.num_alone == 1 else "were"
-        said.append(f"{plural(found.num_alone, 'more cell')} {verb} tried on one machine alone.")
-    return said
+    if comparison.num_alone:
+        verb = "was" if comparison.num_alone == 1 else "were"
+        sentences.append(f"{plural(comparison.num_alone, 'more cell')} {verb} tried on one machine alone.")
+    return sentences

@@ -1,9 +1,9 @@
-"""The section on machines side by side: its tables, in words (pure)."""
+"""Machines side by side: sentences, charts, a table of machines and one of the cells they share (pure)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,23 +23,14 @@ from harness.decision.side_by_side import (
 from harness.pricing.cost import Priced
 from harness.report.charts.base import Chart
 from harness.report.charts.machines import machine_charts
-from harness.report.formatting import (
-    MoneyFormat,
-    clean,
-    interval,
-    listed,
-    number,
-    percent,
-    plural,
-    seconds,
-)
-from harness.report.labels import cell_labels, machine_labels
-from harness.report.sections.cell_table import OUTCOMES, Field, basis_label
+from harness.report.formatting import MoneyFormat, clean, interval, listed, number, percent, plural, seconds
+from harness.report.labels import OUTCOMES, basis_label, cell_indices, cell_labels, machine_labels
 from harness.report.sections.machine_verdicts import cautions, type_names, verdicts
+from harness.report.table import Field, Row, Table, join_lines, table, text_field
 from harness.schema.assumptions import Assumptions
 
 _MAX_LINES = 30
-_LONGEST_REASON = 120
+_MAX_REASON = 120
 _HEADS = {
     "fastest": "fastest, samples/s",
     "per_1000": "cheapest per 1,000 samples",
@@ -51,211 +42,251 @@ _HEADS = {
 
 @dataclass(frozen=True)
 class Machines:
-    """What the section shows.
+    """The section.
 
     Attributes:
-        verdicts: Who leads in what.
-        cautions: What speaks against reading too much into that.
-        differences: In what records differ that stand side by side.
-        heads, rows: Of the price-performance table.
-        line_heads, line_rows: Of the same cells side by side.
-        live: What assets/machine_comparison.js needs to write both tables anew; None where hosts of several ids stand for one
-            machine, which the page can't pool.
+        verdicts: Which machine leads in what.
+        cautions: What limits the verdicts.
+        differences: In what the compared records differ that should be the same.
+        types: A row for every type of machine.
+        shared: A row for every configuration, a column for every type of machine.
+        recompute: JSON from which assets/machine_comparison.js recomputes both tables; None if several machine ids form
+            one type, which the page can't pool.
     """
 
     verdicts: tuple[str, ...]
     cautions: tuple[str, ...]
     differences: tuple[str, ...]
-    heads: tuple[str, ...]
-    rows: tuple[tuple[Field, ...], ...]
-    line_heads: tuple[str, ...]
-    line_rows: tuple[tuple[Field, ...], ...]
-    num_more_lines: int
+    types: Table
+    shared: Table
     charts: tuple[Chart, ...]
     num_more_bars: int
-    live: dict[str, Any] | None
+    recompute: dict[str, Any] | None
 
 
-def machines(
+@dataclass(frozen=True)
+class _Comparison:
+    """A comparison with the names that both tables use.
+
+    Attributes:
+        names: Of the types of machine.
+        labels: Of the lines.
+        indices: Each cell's index in the report; empty if the page can't recompute the tables.
+    """
+
+    side_by_side: SideBySide
+    names: Sequence[str]
+    labels: Sequence[str]
+    indices: Mapping[CellKey, int]
+
+    def recomputed(self, field: Field, index: int | None, figure: str) -> Field:
+        """Mark a field as one that the page recomputes."""
+        return replace(field, cell=index, figure=f"side.{figure}") if self.indices and index is not None else field
+
+
+def machines_section(
     cells: Sequence[Priced],
-    assumed: Assumptions,
+    assumptions: Assumptions,
     money: MoneyFormat,
     *,
     differences: Sequence[Difference] = (),
     deadline_s: float | None = None,
 ) -> Machines | None:
-    """The section; None with one machine."""
-    found = side_by_side(cells, assumed, deadline_s=deadline_s)
-    if found is None:
+    """Build the section; None with one machine.
+
+    Args:
+        cells: Every cell of the report.
+        assumptions: Those under which the cells were priced.
+        money: The report's currency.
+        differences: In what the records differ that should be the same.
+        deadline_s: Seconds from the order of a machine to the end of a run; also compare runs that meet it.
+    """
+    compared = side_by_side(cells, assumptions, deadline_s=deadline_s)
+    if compared is None:
         return None
-    names, of_line = type_names(found, cells), _line_labels(found.lines)
-    shared = {line.example.key for line in found.shared}
-    of_shared = [label for line, label in zip(found.lines, of_line, strict=True) if line.example.key in shared]
-    charts, num_more_bars = machine_charts(found, names, of_shared, cells, money)
-    places = {cell.key: index for index, cell in enumerate(cells)}
-    # The page can recompute the report's own cells only.
-    live = None if found.is_pooled else _live(found, names, of_line, places, list(machine_labels(cells)))
+    names, labels, machine_names = type_names(compared, cells), _line_labels(compared.lines), machine_labels(cells)
+    shared = {line.example.key for line in compared.shared}
+    shared_labels = [label for line, label in zip(compared.lines, labels, strict=True) if line.example.key in shared]
+    charts, num_more_bars = machine_charts(compared, names, shared_labels, cells, money)
+    # The page can recompute only the report's own cells, not those pooled from several hosts.
+    indices = {} if compared.is_pooled else cell_indices(cells)
+    recompute = _recompute(compared, names, labels, indices, list(machine_names)) if indices else None
+    comparison = _Comparison(compared, names, labels, indices)
     return Machines(
-        verdicts=tuple(verdicts(found, names, money)),
-        cautions=tuple(cautions(found, names)),
-        differences=tuple(clean(describe_difference(one, machine_labels(cells))) for one in differences),
-        heads=_heads(found),
-        rows=tuple(_rows(found, names, of_line, money, is_live=live is not None)),
-        line_heads=("cell", "verdict", *names),
-        line_rows=tuple(_line_rows(found, names, of_line, places if live is not None else {}, money)),
-        num_more_lines=max(0, len(of_line) - _MAX_LINES),
+        verdicts=tuple(verdicts(compared, names, money)),
+        cautions=tuple(cautions(compared, names)),
+        differences=tuple(clean(describe_difference(difference, machine_names)) for difference in differences),
+        types=table(_heads(compared), _type_rows(comparison, money)),
+        shared=table(("cell", "verdict", *names), _line_rows(comparison, money), _MAX_LINES),
         charts=tuple(charts),
         num_more_bars=num_more_bars,
-        live=live,
+        recompute=recompute,
     )
 
 
-def _live(
-    found: SideBySide,
+def _recompute(
+    compared: SideBySide,
     names: Sequence[str],
     labels: Sequence[str],
-    places: dict[CellKey, int],
+    indices: Mapping[CellKey, int],
     machine_ids: Sequence[str],
 ) -> dict[str, Any]:
-    ranked = {line.example.key for line in found.ranked}
+    """Return what the page recomputes the tables from.
+
+    Args:
+        compared: The comparison.
+        names: Of the types of machine.
+        labels: Of the lines.
+        indices: Each cell's index in the report.
+        machine_ids: In the report's order.
+    """
+    ranked = {line.example.key for line in compared.ranked}
     return {
         "names": list(names),
-        "machines": [machine_ids.index(one.machine_ids[0]) for one in found.types],
-        "figures": [one.figure.key for one in found.rankings],
+        "machines": [machine_ids.index(machine.machine_ids[0]) for machine in compared.types],
+        "figures": [ranking.figure.key for ranking in compared.rankings],
         "lines": [
             {
                 "label": label,
-                "squares": [None if cell is None else places[cell.key] for cell in line.squares],
+                "squares": [None if cell is None else indices[cell.key] for cell in line.squares],
                 "is_ranked": line.example.key in ranked,
             }
-            for label, line in zip(labels, found.lines, strict=True)
+            for label, line in zip(labels, compared.lines, strict=True)
         ],
-        "deadline_s": found.deadline_s,
+        "deadline_s": compared.deadline_s,
     }
 
 
 def _line_labels(lines: Sequence[ComparedCell]) -> list[str]:
-    """Of each line, batch x tokens and what is not as usual among them; of the device only whether there are several."""
+    """Label each line as a cell, with the number of devices but not their kind."""
     examples = [line.example for line in lines]
-    labels = cell_labels(examples, untold=("device",))
-    ranks = [str(getattr(one.summary.config, "device", "")).partition("-")[2] for one in examples]
-    return [f"{labels[one.key]} {rank}".rstrip() for one, rank in zip(examples, ranks, strict=True)]
+    labels = cell_labels(examples, hidden=("device",))
+    num_devices = [str(getattr(cell.summary.config, "device", "")).partition("-")[2] for cell in examples]
+    return [f"{labels[cell.key]} {number_of}".rstrip() for cell, number_of in zip(examples, num_devices, strict=True)]
 
 
-def _heads(found: SideBySide) -> tuple[str, ...]:
-    figures = (_HEADS[one.figure.key].format(seconds(found.deadline_s)) for one in found.rankings)
+def _heads(compared: SideBySide) -> tuple[str, ...]:
+    figures = (_HEADS[ranking.figure.key].format(seconds(compared.deadline_s)) for ranking in compared.rankings)
     return ("machine", *figures, "an hour", "cells")
 
 
-def _rows(
-    found: SideBySide, names: Sequence[str], labels: Sequence[str], money: MoneyFormat, *, is_live: bool
-) -> list[tuple[Field, ...]]:
-    of_cell = {
+def _type_rows(comparison: _Comparison, money: MoneyFormat) -> list[Row]:
+    compared = comparison.side_by_side
+    cell_names = {
         cell.key: label
-        for line, label in zip(found.lines, labels, strict=True)
+        for line, label in zip(compared.lines, comparison.labels, strict=True)
         for cell in line.squares
         if cell is not None
     }
-
-    def alive(field: Field, place: int, figure: str) -> Field:
-        return replace(field, cell=place, figure=f"side.{figure}") if is_live else field
-
     return [
         (
-            Field(name, name, f"slice: {one.slice}" if one.slice and one.slice not in name else "", numeric=False),
+            text_field(name, name, f"slice: {machine.slice}" if machine.slice and machine.slice not in name else ""),
             *(
-                alive(_best(ranking, index, of_cell, one.missing, money), index, ranking.figure.key)
-                for ranking in found.rankings
+                comparison.recomputed(
+                    _best(ranking, index, cell_names, machine.missing, money), index, ranking.figure.key
+                )
+                for ranking in compared.rankings
             ),
-            alive(_hour(one, found, index, money), index, "hour"),
-            _cells(found, index),
+            comparison.recomputed(_hourly_price(machine, compared, index, money), index, "hour"),
+            _cell_counts(compared, index),
         )
-        for index, (name, one) in enumerate(zip(names, found.types, strict=True))
+        for index, (name, machine) in enumerate(zip(comparison.names, compared.types, strict=True))
     ]
 
 
-def _hour(one: MachineType, found: SideBySide, index: int, money: MoneyFormat) -> Field:
-    """The price, and what stands beside it: how it is known, how old it is, and how far hosts differ."""
-    spreads = [hosts_of(cell) for line in found.lines if (cell := line.squares[index]) is not None]
-    widest = max(((s.fastest - s.slowest) / s.samples_per_s.value for s in spreads if s is not None), default=None)
-    hosts = f"{plural(one.num_hosts, 'host')}" + (
-        f", up to {percent(widest)} apart" if widest is not None else ", spread unknown"
+def _hourly_price(machine: MachineType, compared: SideBySide, index: int, money: MoneyFormat) -> Field:
+    """Build the price with its basis, place and date, and how far the machine's hosts differ."""
+    hosts = [hosts_of(cell) for line in compared.lines if (cell := line.squares[index]) is not None]
+    spreads = [(each.fastest - each.slowest) / each.samples_per_s.value for each in hosts if each is not None]
+    spread = f"up to {percent(max(spreads))} apart" if spreads else "spread unknown"
+    host_text = f"{plural(machine.num_hosts, 'host')}, {spread}"
+    price = machine.price
+    if price is None:
+        return Field("not known", None, host_text, title=clean(machine.missing or "no price was found"))
+    place = ", ".join(clean(part) for part in (price.instance, price.region) if part)
+    lines = join_lines(basis_label(price), place, clean(price.as_of or ""), host_text)
+    return Field(money.hourly(price.usd_per_hour), price.usd_per_hour, lines)
+
+
+def _cell_counts(compared: SideBySide, index: int) -> Field:
+    tried = [cell for line in compared.lines if (cell := line.squares[index]) is not None]
+    failed = Counter(OUTCOMES[cell.summary.outcome] for cell in tried if not cell.summary.num_ok)
+    num_ok = sum(1 for cell in tried if cell.summary.num_ok)
+    if len(compared.lines) > len(tried):
+        failed["not tried"] = len(compared.lines) - len(tried)
+    return Field(
+        f"{num_ok} of {len(compared.lines)}", num_ok, join_lines(*(f"{count} {end}" for end, count in failed.items()))
     )
-    if one.price is None:
-        return Field("not known", None, hosts, title=clean(one.missing or "no price was found"))
-    place = ", ".join(clean(part) for part in (one.price.instance, one.price.region) if part)
-    told = "; ".join(filter(None, (basis_label(one.price), place, clean(one.price.as_of or ""), hosts)))
-    return Field(money.hourly(one.price.usd_per_hour), one.price.usd_per_hour, told)
 
 
-def _cells(found: SideBySide, index: int) -> Field:
-    tried = [cell for line in found.lines if (cell := line.squares[index]) is not None]
-    lost = Counter(OUTCOMES[cell.summary.outcome] for cell in tried if not cell.summary.num_ok)
-    ran = sum(1 for cell in tried if cell.summary.num_ok)
-    if left := len(found.lines) - len(tried):
-        lost["not tried"] = left
-    return Field(f"{ran} of {len(found.lines)}", ran, "; ".join(f"{count} {ended}" for ended, count in lost.items()))
+def _best(
+    ranking: Ranking, index: int, labels: Mapping[CellKey, str], missing: str | None, money: MoneyFormat
+) -> Field:
+    """Build a machine's best value of a figure, with its interval, its cell and its rank.
 
-
-def _best(ranking: Ranking, index: int, labels: dict[CellKey, str], missing: str | None, money: MoneyFormat) -> Field:
-    cell, figure = ranking.best[index], ranking.estimate(index)
-    if cell is None or figure is None:
+    Args:
+        ranking: Of all machines by that figure.
+        index: Of the machine.
+        labels: Of cells, by id.
+        missing: Why the machine has no price, if it has none.
+        money: The report's currency.
+    """
+    cell, estimate, is_speed = ranking.best[index], ranking.estimate(index), ranking.figure.most
+    if cell is None or estimate is None:
         why = (
             "no measured cell is within it"
             if ranking.figure.key == "in_time"
             else "none of these cells has this figure"
         )
-        return Field("none", None, title=clean(missing) if missing and not ranking.figure.most else why)
-    most = ranking.figure.most
+        return Field("none", None, title=clean(missing) if missing and not is_speed else why)
     leads = index == ranking.first or index in ranking.level
-    standing = ("level with the best" if ranking.level else "best, and clear") if leads else ""
-    lines = (interval(figure, "number") if most else money.interval(figure), labels[cell.key], standing)
-    return Field(
-        number(figure.value) if most else money.amount(figure.value), figure.value, "; ".join(filter(None, lines))
-    )
+    rank = ("level with the best" if ranking.level else "best, and clear") if leads else ""
+    spread = interval(estimate, "number") if is_speed else money.interval(estimate)
+    text = number(estimate.value) if is_speed else money.amount(estimate.value)
+    return Field(text, estimate.value, join_lines(spread, labels[cell.key], rank))
 
 
-def _line_rows(
-    found: SideBySide, names: Sequence[str], labels: Sequence[str], places: dict[CellKey, int], money: MoneyFormat
-) -> list[tuple[Field, ...]]:
-    def alive(field: Field, place: int | None, figure: str) -> Field:
-        return field if place is None or not places else replace(field, cell=place, figure=f"side.{figure}")
-
+def _line_rows(comparison: _Comparison, money: MoneyFormat) -> list[Row]:
     return [
         (
-            Field(label, label, numeric=False),
-            alive(_line_verdict(line, names), index, "verdict"),
+            text_field(label, label),
+            comparison.recomputed(_line_verdict(line, comparison.names), index, "verdict"),
             *(
-                alive(_square(cell, money), None if cell is None else places.get(cell.key), "square")
+                comparison.recomputed(
+                    _shared_cell(cell, money), None if cell is None else comparison.indices.get(cell.key), "square"
+                )
                 for cell in line.squares
             ),
         )
-        for index, (line, label) in enumerate(list(zip(found.lines, labels, strict=True))[:_MAX_LINES])
+        for index, (line, label) in enumerate(zip(comparison.side_by_side.lines, comparison.labels, strict=True))
     ]
 
 
-def _square(cell: Priced | None, money: MoneyFormat) -> Field:
+def _shared_cell(cell: Priced | None, money: MoneyFormat) -> Field:
     if cell is None:
         return Field("not tried", None)
-    rate, dollars, spread = cell.summary.samples_per_s, cell.usd_per_1000_samples, hosts_of(cell)
+    rate, cost, hosts = cell.summary.samples_per_s, cell.usd_per_1000_samples, hosts_of(cell)
     if rate is None:
-        reason = clean(cell.summary.reason or "no reason was recorded", _LONGEST_REASON)
+        reason = clean(cell.summary.reason or "no reason was recorded", _MAX_REASON)
         return Field(OUTCOMES[cell.summary.outcome], None, reason.replace("; ", ", "), title=reason)
-    lines = (
+    lines = join_lines(
         interval(rate, "number"),
-        f"{plural(spread.num_hosts, 'host')}: {number(spread.slowest)} to {number(spread.fastest)}" if spread else "",
-        f"{money.amount(dollars.value)} per 1,000" if dollars else "",
-        money.interval(dollars),
+        f"{plural(hosts.num_hosts, 'host')}: {number(hosts.slowest)} to {number(hosts.fastest)}" if hosts else "",
+        f"{money.amount(cost.value)} per 1,000" if cost else "",
+        money.interval(cost),
     )
-    return Field(f"{number(rate.value)}/s", rate.value, "; ".join(filter(None, lines)))
+    return Field(f"{number(rate.value)}/s", rate.value, lines)
 
 
 def _line_verdict(line: ComparedCell, names: Sequence[str]) -> Field:
-    said, tied = [], []
+    leads, ties = [], []
     for figure, predicate in ((SPEED, "fastest"), (PER_1000, "cheapest")):
         first, level = verdict(line.squares, figure)
-        if first is not None:
-            said.append(f"{predicate}: {'none clearly' if level else names[first]}")
-            tied += [f"{predicate}: {listed([names[i] for i in (first, *level)])} can't be told apart"] * bool(level)
-    head, *rest = said or ["measured on one machine alone"]
-    return Field(head, head, "; ".join(rest), title="; ".join(tied), numeric=False)
+        if first is None:
+            continue
+        leads.append(f"{predicate}: {'none clearly' if level else names[first]}")
+        if level:
+            tied = listed([names[index] for index in (first, *level)])
+            ties.append(f"{predicate}: {tied} can't be told apart")
+    head, *rest = leads or ["measured on one machine alone"]
+    return text_field(head, head, join_lines(*rest), join_lines(*ties))

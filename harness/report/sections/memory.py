@@ -1,35 +1,37 @@
-"""Where the memory went, who else held it, and what made cells fit: rows and sentences (pure)."""
+"""Memory: where it goes, which other processes use it, and what made cells fit (pure)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.estimate import intervals_disjoint
 from harness.analysis.summary import CellKey
-from harness.decision.memory_savings import MemorySaving, OomFix, SavingStep
+from harness.decision.memory_savings import MemorySaving, OomFix, SavingStep, memory_savings, oom_fixes
 from harness.pricing.cost import Priced
-from harness.report.formatting import MoneyFormat, clean, listed, memory, number, percent, plural
-from harness.report.labels import machine_labels, short_labels, trained_words
-from harness.report.sections.cell_table import Field, basis_label
+from harness.report.cell_columns import load_before
+from harness.report.charts.base import Chart
+from harness.report.charts.memory import memory_chart
+from harness.report.formatting import MoneyFormat, clean, listed, memory, number, percent, plural, with_interval
+from harness.report.labels import basis_label, machine_labels, short_labels, trained_words
 from harness.report.sections.details import warnings_by_text
-from harness.report.sections.scaling_words import ratio_interval, ratio_words
-from harness.schema.host_record import Load, MemoryUser
+from harness.report.sections.scaling import ratio_interval, ratio_text
+from harness.report.table import Field, Row, Table, join_lines, table, text_field
+from harness.schema.host_record import MemoryUser
 
-HOLDER_HEADS = ("cell", "held by other processes", "memory available", "swap in use")
-WAY_HEADS = (
+USER_HEADS = ("cell", "held by other processes", "memory available", "swap in use")
+SAVING_HEADS = (
     *("what changed", "from the cell", "peak memory", "saved", "time and dollars a sample", "cost per 1,000 samples"),
     "test accuracy",
 )
 MAX_ROWS = 16
-MAX_WAYS = 24
-_HOLDERS_SHOWN = 3
-_LONGEST_NAME = 60
-_LONGEST_CELL = 120
-_SWITCH = {True: "on", False: "off"}
-# A value as it follows "the same with".
-_WAY_WORDS = {
+MAX_SAVINGS = 24
+_MAX_USERS = 3
+_MAX_NAME = 60
+_MAX_CELL = 120
+# A setting's value in the sentence "the same with ... ran in".
+_FIX_TEXTS = {
     "activation checkpointing": "activation checkpointing {}",
     "trained layers": "{} trained",
     "gradient accumulation": "{} micro-batches an update",
@@ -38,162 +40,193 @@ _WAY_WORDS = {
 
 
 @dataclass(frozen=True)
-class MemoryUserRows:
-    """Who else held memory when cells began.
+class MemoryUsers:
+    """Other processes that used memory when cells began.
 
     Attributes:
-        sentence: The most that one process held; empty where none did.
-        notes: How often nobody else held any, or nobody looked.
+        sentence: The most memory of one process; empty if there was none.
+        notes: How many cells had no other process, or no reading.
     """
 
     sentence: str
-    rows: tuple[tuple[Field, ...], ...]
-    num_more: int
+    table: Table
     notes: tuple[str, ...]
 
 
-def memory_users(cells: Sequence[Priced]) -> MemoryUserRows:
-    """What other processes held when each cell's newest run began, the largest first."""
+@dataclass(frozen=True)
+class Memory:
+    """The section.
+
+    Attributes:
+        chart: None if no record says what its memory was used for.
+        num_more: Cells without a bar in the chart.
+        any_cap: Whether a cell ran under an exact memory cap.
+        warnings: With the labels of their cells.
+        fixes: How each out-of-memory cell could fit, a sentence each.
+    """
+
+    chart: Chart | None
+    num_more: int
+    any_cap: bool
+    warnings: tuple[tuple[str, str], ...]
+    users: MemoryUsers
+    fixes: tuple[str, ...]
+    savings: Table
+
+
+def memory_section(cells: Sequence[Priced], money: MoneyFormat) -> Memory | None:
+    """Build the section; None if no record says anything about memory."""
+    chart, num_more = memory_chart(cells)
+    caps = (record.cap for cell in cells for record in cell.summary.records)
+    section = Memory(
+        chart=chart,
+        num_more=num_more,
+        any_cap=any(cap is not None and cap.exact for cap in caps),
+        warnings=tuple(memory_warnings(cells)),
+        users=memory_users(cells),
+        fixes=tuple(oom_fix_sentences(oom_fixes(cells), cells, money)),
+        savings=savings_table(memory_savings(cells), cells, money),
+    )
+    users = section.users
+    contents = (chart, section.warnings, users.table, users.notes, section.fixes, section.savings)
+    return section if any(contents) else None
+
+
+def memory_users(cells: Sequence[Priced]) -> MemoryUsers:
+    """List other processes' memory when each cell's newest run began, largest first."""
     labels = short_labels(cells)
-    looked = [(cell, _load(cell)) for cell in cells if cell.summary.kind == "fine_tune"]
-    known = [(cell, load, load.holders) for cell, load in looked if load is not None and load.holders is not None]
-    held = sorted((row for row in known if row[2]), key=lambda row: -max(one.num_bytes for one in row[2]))
-    num_unknown = len(looked) - len(known)
+    loads = [(cell, load_before(cell)) for cell in cells if cell.summary.kind == "fine_tune"]
+    known = [(cell, load, load.holders) for cell, load in loads if load is not None and load.holders is not None]
+    shared = [(cell, load, users) for cell, load, users in known if users]
+    shared.sort(key=lambda row: -max(user.num_bytes for user in row[2]))
     notes = []
-    if len(known) > len(held):
-        notes.append(f"No other process held 256 MiB or more when {plural(len(known) - len(held), 'cell')} began.")
-    if num_unknown and known:
-        notes.append(f"Of {plural(num_unknown, 'cell')} it is not known: nobody looked.")
+    if len(known) > len(shared):
+        num_alone = plural(len(known) - len(shared), "cell")
+        notes.append(f"No other process held 256 MiB or more when {num_alone} began.")
+    if len(loads) > len(known) > 0:
+        notes.append(f"Of {plural(len(loads) - len(known), 'cell')} it is not known: nobody looked.")
     rows = [
         (
-            Field(labels[cell.key], labels[cell.key], numeric=False),
-            Field(_held(found), None, numeric=False),
+            text_field(labels[cell.key], labels[cell.key]),
+            text_field(_user_text(users)),
             Field(memory(load.available_memory_bytes), load.available_memory_bytes),
             Field(memory(load.swap_used_bytes), load.swap_used_bytes),
         )
-        for cell, load, found in held[:MAX_ROWS]
+        for cell, load, users in shared
     ]
-    return MemoryUserRows(
-        _most_held(held[0][2], labels[held[0][0].key]) if held else "",
-        tuple(rows),
-        max(0, len(held) - MAX_ROWS),
-        tuple(notes),
-    )
+    sentence = ""
+    if shared:
+        cell, _, users = shared[0]
+        largest = max(users, key=lambda user: user.num_bytes)
+        sentence = (
+            f"Another process ({clean(largest.name, _MAX_NAME)}) held {memory(largest.num_bytes)} of {_place(largest)} "
+            f"when {labels[cell.key]} began: the most of any."
+        )
+    return MemoryUsers(sentence, table(USER_HEADS, rows, MAX_ROWS), tuple(notes))
 
 
-def _load(cell: Priced) -> Load | None:
-    return next((record.load for record in reversed(cell.summary.records) if record.load is not None), None)
+def _place(user: MemoryUser) -> str:
+    return "main memory" if user.gpu is None else f"GPU {user.gpu}"
 
 
-def _most_held(found: Sequence[MemoryUser], label: str) -> str:
-    most = max(found, key=lambda holder: holder.num_bytes)
-    return (
-        f"Another process ({clean(most.name, _LONGEST_NAME)}) held {memory(most.num_bytes)} of {_place(most)} when {label} "
-        "began: the most of any."
-    )
-
-
-def _place(holder: MemoryUser) -> str:
-    return "main memory" if holder.gpu is None else f"GPU {holder.gpu}"
-
-
-def _held(found: Sequence[MemoryUser]) -> str:
-    ranked = sorted(found, key=lambda holder: -holder.num_bytes)
+def _user_text(users: Sequence[MemoryUser]) -> str:
+    ranked = sorted(users, key=lambda user: -user.num_bytes)
     shown = [
-        f"{clean(holder.name, _LONGEST_NAME)} {memory(holder.num_bytes)} of {_place(holder)}"
-        for holder in ranked[:_HOLDERS_SHOWN]
+        f"{clean(user.name, _MAX_NAME)} {memory(user.num_bytes)} of {_place(user)}" for user in ranked[:_MAX_USERS]
     ]
-    more = len(ranked) - _HOLDERS_SHOWN
-    return "; ".join(shown) + (f"; {more} more" if more > 0 else "")
+    num_more = len(ranked) - _MAX_USERS
+    return join_lines(*shown, f"{num_more} more" if num_more > 0 else "")
 
 
 def memory_warnings(cells: Sequence[Priced]) -> list[tuple[str, str]]:
-    """Warnings about memory, with the cells that they are about."""
-    return [(text, about) for text, about in warnings_by_text(cells) if "memory" in text.lower()]
+    """Return warnings about memory, with the labels of their cells."""
+    return [(warning, labels) for warning, labels in warnings_by_text(cells) if "memory" in warning.lower()]
 
 
-def saving_rows(steps: Sequence[SavingStep], cells: Sequence[Priced], money: MoneyFormat) -> list[tuple[Field, ...]]:
-    """What each way saved and what it cost, in the order of WAY_HEADS; at most MAX_WAYS."""
-    labels = _labels(cells)
-    return [_way_row(step, labels, money) for step in steps[:MAX_WAYS]]
+def savings_table(steps: Sequence[SavingStep], cells: Sequence[Priced], money: MoneyFormat) -> Table:
+    """Build a row for what each setting saved and cost."""
+    labels = _cell_names(cells)
+    return table(SAVING_HEADS, [_saving_row(step, labels, money) for step in steps], MAX_SAVINGS)
 
 
-def _labels(cells: Sequence[Priced]) -> dict[CellKey, str]:
-    """Cells by `cell.key` as their folders name them, and their machine where there are several."""
+def _cell_names(cells: Sequence[Priced]) -> dict[CellKey, str]:
+    """Return each cell's folder name, by `cell.key`, and its machine if there are several."""
     machines = machine_labels(cells)
     return {
-        cell.key: clean(cell.summary.cell, _LONGEST_CELL)
+        cell.key: clean(cell.summary.cell, _MAX_CELL)
         + (f" on {machines[cell.summary.machine_id]}" if len(machines) > 1 and cell.summary.records else "")
         for cell in cells
     }
 
 
-def _way_row(step: SavingStep, labels: dict[CellKey, str], money: MoneyFormat) -> tuple[Field, ...]:
+def _saving_row(step: SavingStep, labels: Mapping[CellKey, str], money: MoneyFormat) -> Row:
     usual, taken = step.usual.summary, step.taken.summary
-    peak, less = usual.peak_memory_bytes or 0, taken.peak_memory_bytes or 0
+    peak, lower_peak = usual.peak_memory_bytes or 0, taken.peak_memory_bytes or 0
     share = step.saved_bytes / peak if peak else 0.0
-    words = memory(step.saved_bytes) if step.saved_bytes >= 0 else f"{memory(-step.saved_bytes)} more"
-    ratio, spread = step.time_ratio, ratio_interval(step.time_ratio)
-    one, other = usual.samples_per_s, taken.samples_per_s
-    doubt = "" if one is not None and other is not None and intervals_disjoint(one, other) else "can't be told apart"
-    before, after = step.usual.usd_per_1000_samples, step.taken.usd_per_1000_samples
-    scores = [s.accuracy.value if s.accuracy is not None else None for s in (usual, taken)]
+    saved = memory(step.saved_bytes) if step.saved_bytes >= 0 else f"{memory(-step.saved_bytes)} more"
+    before, after = usual.samples_per_s, taken.samples_per_s
+    is_clear = before is not None and after is not None and intervals_disjoint(before, after)
+    time_lines = join_lines(ratio_interval(step.time_ratio), "" if is_clear else "can't be told apart")
     return (
-        Field(f"{step.way.name}: {_value(step.usual_value)} → {_value(step.value)}", step.way.name, numeric=False),
-        Field(labels[step.usual.key], None, numeric=False),
-        Field(f"{memory(peak)} → {memory(less)}", less),
-        Field(words, step.saved_bytes, percent(abs(share))),
-        Field(f"{ratio_words(ratio.value)} times", ratio.value, "; ".join(filter(None, (spread, doubt)))),
-        Field(f"{money.amount(before.value)} → {money.amount(after.value)}", after.value, basis_label(step.taken.price))
-        if before is not None and after is not None
-        else Field("not known", None, title=clean(step.taken.missing or "no price")),
-        Field(" → ".join(percent(score) for score in scores), scores[1])
-        if None not in scores
-        else Field("not measured", None, title="the weights were random, or no run reached its test"),
+        text_field(f"{step.way.name}: {_value(step.usual_value)} → {_value(step.value)}", step.way.name),
+        text_field(labels[step.usual.key]),
+        Field(f"{memory(peak)} → {memory(lower_peak)}", lower_peak),
+        Field(saved, step.saved_bytes, percent(abs(share))),
+        Field(f"{ratio_text(step.time_ratio.value)} times", step.time_ratio.value, time_lines),
+        _cost_change(step, money),
+        _accuracy_change(step),
     )
+
+
+def _cost_change(step: SavingStep, money: MoneyFormat) -> Field:
+    before, after = step.usual.usd_per_1000_samples, step.taken.usd_per_1000_samples
+    if before is None or after is None:
+        return Field("not known", None, title=clean(step.taken.missing or "no price"))
+    change = f"{money.amount(before.value)} → {money.amount(after.value)}"
+    return Field(change, after.value, basis_label(step.taken.price))
+
+
+def _accuracy_change(step: SavingStep) -> Field:
+    before, after = step.usual.summary.accuracy, step.taken.summary.accuracy
+    if before is None or after is None:
+        return Field("not measured", None, title="the weights were random, or no run reached its test")
+    return Field(f"{percent(before.value)} → {percent(after.value)}", after.value)
 
 
 def _value(value: Any) -> str:  # noqa: ANN401 - a setting's
     if isinstance(value, bool):
-        return _SWITCH[value]
-    return clean(f"{value:g}" if isinstance(value, float) else str(value), _LONGEST_NAME)
+        return "on" if value else "off"
+    return clean(f"{value:g}" if isinstance(value, float) else str(value), _MAX_NAME)
 
 
-def _taken(way: MemorySaving, value: Any) -> str:  # noqa: ANN401 - a setting's
-    shown = trained_words(str(value)) if way.name == "trained layers" else _value(value)
-    return _WAY_WORDS.get(way.name, f"{way.name} {{}}").format(shown)
+def _fix_text(way: MemorySaving, value: Any) -> str:  # noqa: ANN401 - a setting's
+    text = trained_words(str(value)) if way.name == "trained layers" else _value(value)
+    return _FIX_TEXTS.get(way.name, f"{way.name} {{}}").format(text)
 
 
-def oom_fix_sentences(found: Sequence[OomFix], cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
-    """For each cell that ran out of memory, the cheapest measured way to make it fit, or that there is none."""
-    labels = _labels(cells)
-    said = [_rescue(rescue, labels, money) for rescue in found[:MAX_ROWS]]
-    more = len(found) - MAX_ROWS
-    return said + ([f"{plural(more, 'more cell')} ran out of memory."] if more > 0 else [])
+def oom_fix_sentences(fixes: Sequence[OomFix], cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
+    """State for each out-of-memory cell the cheapest measured setting that makes it fit, or that there is none."""
+    labels = _cell_names(cells)
+    sentences = [_fix_sentence(fix, labels, money) for fix in fixes[:MAX_ROWS]]
+    num_more = len(fixes) - MAX_ROWS
+    return sentences + ([f"{plural(num_more, 'more cell')} ran out of memory."] if num_more > 0 else [])
 
 
-def _rescue(rescue: OomFix, labels: dict[CellKey, str], money: MoneyFormat) -> str:
-    lead = f"{labels[rescue.lost.key]} ran out of memory"
-    taken, way, other = rescue.taken, rescue.way, rescue.elsewhere
+def _fix_sentence(fix: OomFix, labels: Mapping[CellKey, str], money: MoneyFormat) -> str:
+    lead = f"{labels[fix.lost.key]} ran out of memory"
+    taken, way = fix.taken, fix.way
     if taken is None or way is None:
         return f"{lead}; no cell that differs from it in one way alone was measured to fit."
-    rate, each = taken.summary.samples_per_s, taken.usd_per_1000_samples
-    figures = [
-        *([f"{number(rate.value)} samples/s"] if rate is not None else []),
-        *(
-            [f"{money.amount(each.value)} per 1,000 samples ({basis_label(taken.price)} price)"]
-            if each is not None
-            else []
-        ),
-    ]
-    words = (
-        f"{lead}; the same with {_taken(way, rescue.value)} ran in {memory(taken.summary.peak_memory_bytes)} "
+    rate, cost = taken.summary.samples_per_s, taken.usd_per_1000_samples
+    figures = [f"{number(rate.value)} samples/s"] if rate is not None else []
+    if cost is not None:
+        figures.append(f"{money.amount(cost.value)} per 1,000 samples ({basis_label(taken.price)} price)")
+    sentence = (
+        f"{lead}; the same with {_fix_text(way, fix.value)} ran in {memory(taken.summary.peak_memory_bytes)} "
         f"at {listed(figures)}."
     )
+    other = fix.elsewhere
     if other is None:
-        return words
-    spread = ratio_interval(other.time_ratio)
-    return (
-        f"{words} Where both ran ({labels[other.usual.key]}), that took {ratio_words(other.time_ratio.value)} times"
-        f"{f' ({spread})' if spread else ''} the time and dollars a sample."
-    )
+        return sentence
+    ratio = with_interval(f"{ratio_text(other.time_ratio.value)} times", ratio_interval(other.time_ratio))
+    return f"{sentence} Where both ran ({labels[other.usual.key]}), that took {ratio} the time and dollars a sample."

@@ -1,4 +1,4 @@
-"""How it was measured, and what was not: said from the records themselves (pure)."""
+"""Method: how each figure was measured, and what was not, from the records themselves (pure)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from harness.schema.inputs_record import DataFacts, ModelFacts
 from harness.schema.record import Record
 from harness.schema.settings import PACKAGED_MODEL
 
-# From results/report/, where a report lies unless `--out` says otherwise; the path is also said in words.
+# Relative to results/report/, the default of `--out`; the page also names the path.
 METHOD_URL = "../../docs/METHOD.md"
-_SHOWN_LABELS = 5
+_MAX_LABELS = 5
 
 _CLOCKS = {
     "perf_counter": "the process's own monotonic clock (time.perf_counter), batch preparation included",
@@ -35,8 +35,12 @@ _SOURCES = {
 
 
 @dataclass(frozen=True)
-class Method:
-    """One line of how a figure came about; `anchor` is its place in docs/METHOD.md."""
+class MethodEntry:
+    """One entry of the method.
+
+    Attributes:
+        anchor: Of its definition in docs/METHOD.md.
+    """
 
     name: str
     text: str
@@ -44,76 +48,90 @@ class Method:
 
     @property
     def url(self) -> str | None:
-        """The link to the definition."""
+        """The link to the definition; None without an anchor."""
         return f"{METHOD_URL}#{self.anchor}" if self.anchor else None
 
 
-def method(cells: Sequence[Priced]) -> list[Method]:
-    """How each kind of figure came about in these records."""
+def method(cells: Sequence[Priced]) -> list[MethodEntry]:
+    """Describe how each kind of figure was measured in these records."""
+    return [
+        *_training(cells),
+        *_costs(cells),
+        *_machines_and_data(cells),
+        *_scaling(cells),
+        *_compute_and_memory(cells),
+    ]
+
+
+def _training(cells: Sequence[Priced]) -> list[MethodEntry]:
     records = [record for cell in measured(cells) for record in cell.summary.records if record.training is not None]
     clocks = sorted({r.training.steps.clock for r in records if r.training is not None})
     sources = sorted({source for cell in cells if (source := cell.summary.peak_memory_source)})
     warmups = sorted({n for cell in cells if (n := cell.summary.num_warmup_steps) is not None})
-    spreads = sorted({c.summary.samples_per_s.basis for c in cells if c.summary.samples_per_s is not None})
-    judged = sorted({c.summary.accuracy.basis for c in cells if c.summary.accuracy is not None})
-    bases: list[str] = sorted({cell.price.basis for cell in cells if cell.price is not None})
-    left_out = " to ".join(str(n) for n in dict.fromkeys((warmups[0], warmups[-1]))) if warmups else "no"
+    intervals = sorted({c.summary.samples_per_s.basis for c in cells if c.summary.samples_per_s is not None})
+    accuracy_intervals = sorted({c.summary.accuracy.basis for c in cells if c.summary.accuracy is not None})
+    num_excluded = " to ".join(str(n) for n in dict.fromkeys((warmups[0], warmups[-1]))) if warmups else "no"
     clock = listed([_CLOCKS[name] for name in clocks]) or "no clock: nothing ran"
     source = listed([_SOURCES.get(name, clean(name)) for name in sources]) or "not measured"
     return [
-        Method(
+        MethodEntry(
             "Training speed",
             f"Samples over the slowest rank's seconds, by {clock}. "
-            f"Left out as warm-up, by cell: {left_out} steps at the beginning of each run, found from the steps themselves "
+            f"Left out as warm-up, by cell: {num_excluded} steps at the beginning of each run, found from the steps themselves "
             "(MSER, White 1997). "
-            f"Interval: {clean(listed(spreads)) or 'none'}.",
+            f"Interval: {clean(listed(intervals)) or 'none'}.",
             "throughput",
         ),
-        Method(
+        MethodEntry(
             "Peak memory",
             f"Highest of the runs: {source}. From the start of training to its end, where nothing else is said. "
             + _caps(cells),
             "peak-memory",
         ),
-        Method(
+        MethodEntry(
             "Accuracy",
             "On the test set, looked at once, at the end of the run; the curves are of the validation set. "
-            f"Interval: {clean(listed(judged)) or 'none'}. Where intervals overlap, configurations are not ranked. "
+            f"Interval: {clean(listed(accuracy_intervals)) or 'none'}. Where intervals overlap, configurations are not ranked. "
             "A sweep over batch size at a fixed number of epochs compares numbers of updates too: they stand beside the accuracy.",
             "accuracy",
         ),
-        Method(
+        MethodEntry(
             "Time to target",
             "Training clock at the first validation that reached the target, without interpolation; "
             "the clock stands still during evaluations.",
             "time-to-target",
         ),
-        Method(
+    ]
+
+
+def _costs(cells: Sequence[Priced]) -> list[MethodEntry]:
+    bases: list[str] = sorted({cell.price.basis for cell in cells if cell.price is not None})
+    return [
+        MethodEntry(
             "Dollars",
             "Measured seconds at the hourly price: a run is set-up, training and evaluation; "
             "1,000 samples are training alone. Storage and network are not in them.",
             "dollars",
         ),
-        Method(
+        MethodEntry(
             "Billed",
             "What the provider charges for a run: start-up, set-up and the run, at least its minimum, in its whole units; "
             "on spot machines with the expected loss by interruptions. " + _energy_method(cells),
             "what-a-run-is-billed",
         ),
-        Method(
+        MethodEntry(
             "Worth",
             "Benefit a month and its present value under the value model; intervals are those of test accuracy, costs are "
             "taken at their value.",
             "value-model",
         ),
-        Method(
+        MethodEntry(
             "Price",
             f"How the price is known in this report: {listed(bases) or 'it is not'}. Given: typed in. "
             "Stated: the user named the instance. Detected: the firmware did. Assumed: a stand-in, the cheapest "
             "instance in the price table that covers the machine.",
             "price-basis",
         ),
-        *_method_of_devices_and_memory(cells),
     ]
 
 
@@ -122,12 +140,12 @@ def _energy_method(cells: Sequence[Priced]) -> str:
     return f"Energy: {clean(listed(methods))}." if methods else ""
 
 
-def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
-    """How scaling and the parts of memory came about, where this report shows them."""
+def _machines_and_data(cells: Sequence[Priced]) -> list[MethodEntry]:
+    """Describe comparisons of machines and of training sizes, if the report has them."""
     lines = []
     if len({cell.summary.machine_id for cell in cells}) > 1:
         lines.append(
-            Method(
+            MethodEntry(
                 "Machines side by side",
                 "The same configuration, whatever the kind of device. Hosts of one type are repeats, and an interval reaches "
                 "over all of them. Ranked only where both have an interval and these share no point.",
@@ -136,7 +154,7 @@ def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
         )
     if learning_curves(cells):
         lines.append(
-            Method(
+            MethodEntry(
                 "Learning curve",
                 "Cells on one machine and test set that differ in the number of training examples alone. A power law with an "
                 "offset is fitted to the error, weighted by its variance over test examples and seeds; intervals by a parametric "
@@ -144,24 +162,35 @@ def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
                 "learning-curve",
             )
         )
-    if scaling_series(cells):
-        lines += [
-            Method(
-                "Scaling",
-                "Cells on one machine that differ in number of devices and batch alone. Speed-up is throughput over that "
-                "of the fewest devices, efficiency speed-up over the ratio of devices; intervals by first-order propagation, "
-                "the two throughputs taken as independent. Devices are not ranked where the throughputs' intervals overlap.",
-                "scaling",
-            ),
-            Method(
-                "Exposed communication",
-                "Share of a forward and backward pass that DDP adds to one without all-reduce, medians of both in turns.",
-                "exposed-communication",
-            ),
-        ]
+    return lines
+
+
+def _scaling(cells: Sequence[Priced]) -> list[MethodEntry]:
+    """Describe scaling over devices, if the report has a series."""
+    if not scaling_series(cells):
+        return []
+    return [
+        MethodEntry(
+            "Scaling",
+            "Cells on one machine that differ in number of devices and batch alone. Speed-up is throughput over that "
+            "of the fewest devices, efficiency speed-up over the ratio of devices; intervals by first-order propagation, "
+            "the two throughputs taken as independent. Devices are not ranked where the throughputs' intervals overlap.",
+            "scaling",
+        ),
+        MethodEntry(
+            "Exposed communication",
+            "Share of a forward and backward pass that DDP adds to one without all-reduce, medians of both in turns.",
+            "exposed-communication",
+        ),
+    ]
+
+
+def _compute_and_memory(cells: Sequence[Priced]) -> list[MethodEntry]:
+    """Describe MFU and the parts of peak memory, if any cell has them."""
+    lines = []
     if any(cell.summary.compute is not None for cell in cells):
         lines.append(
-            Method(
+            MethodEntry(
                 "Share of the peak",
                 "FLOPs of the model's matrix products, padding included and recomputing left out, scaled by what torch "
                 "counted in one real step, over seconds and peak: on a CPU the fastest product found between steps of the "
@@ -171,7 +200,7 @@ def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
         )
     if any(split_record(cell) is not None for cell in cells):
         lines.append(
-            Method(
+            MethodEntry(
                 "Parts of memory",
                 "Process, weights and optimiser state, and what one step that is in no other figure held at its fullest "
                 "moment, counted tensor by tensor; the rest of rank 0's peak is not explained.",
@@ -182,26 +211,28 @@ def _method_of_devices_and_memory(cells: Sequence[Priced]) -> list[Method]:
 
 
 def _caps(cells: Sequence[Priced]) -> str:
-    """Which caps on memory these cells ran under."""
+    """Describe the memory caps of these cells; empty without caps."""
     caps = {record.cap for record in _records(cells) if record.cap is not None}
     exact = any(cap.exact for cap in caps)
     methods = {cap.method for cap in caps if not cap.exact}
-    told = []
+    sentences = []
     if exact:
-        told.append(
+        sentences.append(
             "Caps: a control group of the cell's own, without swap, which a fresh process enters before it begins."
         )
     if "rlimit_data" in methods:
-        told.append(
+        sentences.append(
             "Caps by RLIMIT_DATA are approximate: they count what a process maps to write to, touched or not, and no file."
         )
     if "cuda_fraction" in methods:
-        told.append("Caps on a GPU are approximate: torch's allocator holds to them, the CUDA context comes on top.")
-    return " ".join(told)
+        sentences.append(
+            "Caps on a GPU are approximate: torch's allocator holds to them, the CUDA context comes on top."
+        )
+    return " ".join(sentences)
 
 
 def not_measured(cells: Sequence[Priced]) -> list[str]:
-    """What a reader might expect and these records do not hold."""
+    """List what a reader might expect and these records do not hold."""
     good = measured(cells)
     missing = []
     if not any(cell.summary.records[-1].machine.gpus for cell in good):
@@ -219,51 +250,51 @@ def not_measured(cells: Sequence[Priced]) -> list[str]:
     if not any(cell.energy is not None for cell in good):
         missing.append("Energy: no counter could be read, and no watts are stated.")
     missing.append("The cost of storage and network; that of people only as the value model states it.")
-    loads = [r.load for c in good for r in c.summary.records if r.load is not None]
+    loads = [record.load for record in _records(good) if record.load is not None]
     if any(load.system_busy_s is None for load in loads):
         missing.append("Other load on the machine, where the system gives no answer.")
     return missing
 
 
-def model_words(cells: Sequence[Priced]) -> list[str]:
-    """Which model was trained, a sentence each; the packaged one is not bert-base, and that is said."""
-    return list(dict.fromkeys(_model(r.model) for r in _records(cells) if r.model is not None))
+def model_descriptions(cells: Sequence[Priced]) -> list[str]:
+    """Describe each trained model in a sentence."""
+    return list(dict.fromkeys(_model(record.model) for record in _records(cells) if record.model is not None))
 
 
-def data_words(cells: Sequence[Priced]) -> list[str]:
-    """Which data was used, a sentence each, and what is to be known of it."""
-    said = []
+def data_descriptions(cells: Sequence[Priced]) -> list[str]:
+    """Describe each dataset and its problems in a few sentences."""
+    descriptions = []
     for record in _records(cells):
         data = record.data
         if data is not None:
             split = f", split by {clean(data.split_by, 60)}" if data.split_by else ""
             parts = {"training": data.train, "validation": data.val, "test": data.test}
             sizes = listed([f"{part.num_rows:,} {name}" for name, part in parts.items()]) + " rows"
-            told = f"{clean(data.source, 120)}: {sizes}{split}, {len(data.labels)} classes."
-            said.append(" ".join([told, *_data_warnings(data)]))
-    return list(dict.fromkeys(said))
+            description = f"{clean(data.source, 120)}: {sizes}{split}, {len(data.labels)} classes."
+            descriptions.append(" ".join([description, *_data_warnings(data)]))
+    return list(dict.fromkeys(descriptions))
 
 
 def _data_warnings(data: DataFacts) -> list[str]:
-    """What of the data could spoil a figure."""
-    said = []
+    """Describe problems of the data that could affect accuracy."""
+    warnings = []
     if data.bad_rows:
         kinds = listed([f"{count:,} {clean(kind, 40)}" for kind, count in data.bad_rows.items()])
-        said.append(f"Left out as unusable: {kinds}.")
+        warnings.append(f"Left out as unusable: {kinds}.")
     if data.num_leaks_dropped:
-        said.append(f"{data.num_leaks_dropped:,} rows that also stand in its validation or test file left out.")
+        warnings.append(f"{data.num_leaks_dropped:,} rows that also stand in its validation or test file left out.")
     if data.num_conflicting_duplicates:
-        said.append(f"{data.num_conflicting_duplicates:,} texts occur under two labels: the first counts.")
+        warnings.append(f"{data.num_conflicting_duplicates:,} texts occur under two labels: the first counts.")
     if data.num_near_duplicates:
-        looked_at = data.num_near_checked or 0
-        whole = looked_at == data.train.num_rows + data.val.num_rows + data.test.num_rows
-        where = "" if whole else f", of a sample of {looked_at:,} rows"
-        said.append(f"{data.num_near_duplicates:,} validation and test rows nearly are a training row{where}.")
+        num_checked = data.num_near_checked or 0
+        all_checked = num_checked == data.train.num_rows + data.val.num_rows + data.test.num_rows
+        sample = "" if all_checked else f", of a sample of {num_checked:,} rows"
+        warnings.append(f"{data.num_near_duplicates:,} validation and test rows nearly are a training row{sample}.")
     if data.rare_labels:
-        names = listed([clean(name, 40) for name in data.rare_labels[:_SHOWN_LABELS]])
-        more = f" and {len(data.rare_labels) - _SHOWN_LABELS:,} more" if len(data.rare_labels) > _SHOWN_LABELS else ""
-        said.append(f"Fewer than 10 training rows each: {names}{more}.")
-    return said
+        names = listed([clean(name, 40) for name in data.rare_labels[:_MAX_LABELS]])
+        more = f" and {len(data.rare_labels) - _MAX_LABELS:,} more" if len(data.rare_labels) > _MAX_LABELS else ""
+        warnings.append(f"Fewer than 10 training rows each: {names}{more}.")
+    return warnings
 
 
 def _records(cells: Sequence[Priced]) -> list[Record]:

@@ -1,4 +1,4 @@
-"""What each model gets wrong: confusion matrices, and the mistakes that it was surest of, in words (pure)."""
+"""Mistakes: confusion matrices, and each model's most confident wrong answers (pure)."""
 
 from __future__ import annotations
 
@@ -9,33 +9,32 @@ from harness.analysis.confusion_matrix import MAX_MATRIX_CLASSES, ConfusionMatri
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, percent
 from harness.report.labels import short_labels
-from harness.report.sections.cell_table import Field
+from harness.report.table import Field, Row, Table, table, text_field
 from harness.schema.record import Record
 from harness.schema.training_record import LONGEST_TEXT, Mistake
 
 MAX_CELLS = 12
-MISTAKE_HEADS = ("text", "its label", "the model's", "probability")
+HEADS = ("text", "its label", "the model's", "probability")
 _PAIR_HEADS = ("its label", "the model's", "examples", "of that label")
-_LONGEST_LABEL = 40
+_MAX_LABEL = 40
 
 
 @dataclass(frozen=True)
 class CellMistakes:
-    """One cell's, of its newest run that was tested.
+    """The mistakes of one cell's newest tested run.
 
     Attributes:
-        told: How many were right, in words.
-        heads, rows: The confusion matrix, or of many classes the most confused pairs; none where nothing was wrong.
-        surest: In the order of MISTAKE_HEADS.
-        untold: Why there are no mistakes to read; empty where there are.
+        score: How many answers were right.
+        confusion: The confusion matrix, or the most confused pairs of many classes; empty if nothing was wrong.
+        most_confident: The wrong answers with the highest probability.
+        why_none: Why no mistakes are listed; empty if some are.
     """
 
     name: str
-    told: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[Field, ...], ...]
-    surest: tuple[tuple[Field, ...], ...]
-    untold: str
+    score: str
+    confusion: Table
+    most_confident: Table
+    why_none: str
 
 
 @dataclass(frozen=True)
@@ -46,86 +45,86 @@ class Mistakes:
     num_more: int
 
 
-def mistakes(cells: Sequence[Priced], pick: Priced | None) -> Mistakes | None:
-    """Of the chosen cell first, then of the others in their order; None where nothing was tested.
+def mistakes_section(cells: Sequence[Priced], pick: Priced | None) -> Mistakes | None:
+    """Build the section, the chosen cell first; None if nothing was tested.
 
-    Of always answering the commonest label there is nothing to learn.
+    The majority baseline is left out: its mistakes follow from its one answer.
     """
     labels = short_labels(cells)
     ordered = sorted(
         (cell for cell in cells if cell.summary.classifier != "majority"), key=lambda cell: cell is not pick
     )
-    tested = [(cell, record) for cell in ordered if (record := _newest(cell)) is not None]
+    tested = [(cell, record) for cell in ordered if (record := _newest_tested(cell)) is not None]
     shown = [
-        _cell(labels[cell.key], record, found)
+        _cell_mistakes(labels[cell.key], record, confusion)
         for cell, record in tested[:MAX_CELLS]
-        if (found := confusion_matrix(record)) is not None
+        if (confusion := confusion_matrix(record)) is not None
     ]
     return Mistakes(tuple(shown), len(tested) - len(shown)) if shown else None
 
 
-def _newest(cell: Priced) -> Record | None:
+def _newest_tested(cell: Priced) -> Record | None:
     for record in reversed(cell.summary.ok_records):
-        ran = record.training or record.baseline
-        if ran is not None and ran.test is not None and record.data is not None:
+        result = record.training or record.baseline
+        if result is not None and result.test is not None and record.data is not None:
             return record
     return None
 
 
-def _cell(name: str, record: Record, found: ConfusionMatrix) -> CellMistakes:
-    wide = len(found.labels) > MAX_MATRIX_CLASSES
-    share = percent(found.num_correct / found.num_rows)
-    kept = record.training.kept if record.training else None
+def _cell_mistakes(name: str, record: Record, confusion: ConfusionMatrix) -> CellMistakes:
+    share = percent(confusion.num_correct / confusion.num_rows)
+    training = record.training
+    kept = training.kept if training else None
     model = f"; the model after update {kept.num_updates:,} was tested, and is kept" if kept else ""
+    mistakes = training.mistakes if training else ()
     return CellMistakes(
         name=name,
-        told=f"{found.num_correct:,} of {found.num_rows:,} right ({share}){model}",
-        heads=_PAIR_HEADS if wide else ("its label, the model's →", *map(_label, found.labels)),
-        rows=tuple(_pairs(found) if wide else _matrix(found)),
-        surest=tuple(_mistake(one, found.labels) for one in record.training.mistakes) if record.training else (),
-        untold=_untold(record, found),
+        score=f"{confusion.num_correct:,} of {confusion.num_rows:,} right ({share}){model}",
+        confusion=_pairs(confusion) if len(confusion.labels) > MAX_MATRIX_CLASSES else _matrix(confusion),
+        most_confident=table(HEADS, [_mistake(mistake, confusion.labels) for mistake in mistakes]),
+        why_none=_why_none(record, confusion),
     )
 
 
-def _matrix(found: ConfusionMatrix) -> list[tuple[Field, ...]]:
-    rows = []
-    for true, label in enumerate(found.labels):
-        num_of = found.num_with_label(true)
-        counts = [found.counts[true, given] for given in range(len(found.labels))]
-        rows.append(
-            (
-                Field(_label(label), None, numeric=False),
-                *(Field(f"{count:,}", count, percent(count / num_of) if num_of else "") for count in counts),
-            )
-        )
-    return rows
+def _matrix(confusion: ConfusionMatrix) -> Table:
+    """Build a row for each true label, a column for each predicted one."""
+    rows: list[Row] = []
+    for true, label in enumerate(confusion.labels):
+        num_rows = confusion.num_with_label(true)
+        counts = [confusion.counts[true, predicted] for predicted in range(len(confusion.labels))]
+        shares = [percent(count / num_rows) if num_rows else "" for count in counts]
+        fields = [Field(f"{count:,}", count, share) for count, share in zip(counts, shares, strict=True)]
+        rows.append((text_field(_label(label)), *fields))
+    return table(("its label, the model's →", *map(_label, confusion.labels)), rows)
 
 
-def _pairs(found: ConfusionMatrix) -> list[tuple[Field, ...]]:
-    return [
+def _pairs(confusion: ConfusionMatrix) -> Table:
+    """Build a row for each of the most confused pairs of labels."""
+    rows = [
         (
-            Field(_label(found.labels[true]), None, numeric=False),
-            Field(_label(found.labels[given]), None, numeric=False),
+            text_field(_label(confusion.labels[true])),
+            text_field(_label(confusion.labels[predicted])),
             Field(f"{count:,}", count),
-            Field(percent(count / found.num_with_label(true)), count / found.num_with_label(true)),
+            Field(percent(count / confusion.num_with_label(true)), count / confusion.num_with_label(true)),
         )
-        for true, given, count in found.most_confused()
+        for true, predicted, count in confusion.most_confused()
     ]
+    return table(_PAIR_HEADS, rows)
 
 
-def _mistake(mistake: Mistake, labels: Sequence[str]) -> tuple[Field, ...]:
+def _mistake(mistake: Mistake, labels: Sequence[str]) -> Row:
     return (
-        Field(clean(mistake.text, LONGEST_TEXT), None, numeric=False),
-        Field(_label(labels[mistake.label]), None, numeric=False),
-        Field(_label(labels[mistake.predicted]), None, numeric=False),
+        text_field(clean(mistake.text, LONGEST_TEXT)),
+        text_field(_label(labels[mistake.label])),
+        text_field(_label(labels[mistake.predicted])),
         Field(percent(mistake.probability), mistake.probability),
     )
 
 
-def _untold(record: Record, found: ConfusionMatrix) -> str:
+def _why_none(record: Record, confusion: ConfusionMatrix) -> str:
     if record.training is None:
         return "A baseline's mistakes are counted, not kept."
-    if record.training.mistakes or found.num_correct == found.num_rows:
+    if record.training.mistakes or confusion.num_correct == confusion.num_rows:
         return ""
     if not record.config.data.store_texts:
         return "The study stores no texts (store_texts = false), so none of its mistakes can be read."
@@ -133,4 +132,4 @@ def _untold(record: Record, found: ConfusionMatrix) -> str:
 
 
 def _label(label: str) -> str:
-    return clean(label, _LONGEST_LABEL)
+    return clean(label, _MAX_LABEL)

@@ -1,4 +1,4 @@
-"""What it costs: the chosen cell's figures, those of every measured cell, and ways to pay for them (pure)."""
+"""Costs: those of the chosen cell and of every measured cell, and ways to pay for them (pure)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from harness.decision.study_cost import StudyCost
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.report.formatting import MoneyFormat, clean, interval, number, seconds
-from harness.report.labels import common_values, describe, machine_labels, short_labels
-from harness.report.sections.assumptions import input_rows
-from harness.report.sections.cell_table import Field, basis_label, why_missing
+from harness.report.labels import basis_label, cell_indices, common_values, describe, machine_labels, short_labels
+from harness.report.sections.assumptions import assumptions_table
+from harness.report.sections.cell_table import why_missing
 from harness.report.sections.payment_plans import (
     PLANS,
     buying_sentences,
@@ -21,6 +21,7 @@ from harness.report.sections.payment_plans import (
     spot_sentence,
     study_sentences,
 )
+from harness.report.table import Field, Row, Table, join_lines, table, text_field
 from harness.schema.assumptions import Assumptions
 
 LINE_HEADS = ("figure", "amount", "what is in it")
@@ -28,75 +29,99 @@ CELL_HEADS = (
     *("cell", "a run, measured", "a run, billed", "billed on demand", "billed on spot", "an epoch"),
     *("a point above TF-IDF", "a month", "a million predictions", "energy of a run"),
 )
+_CELL_FIGURES = (
+    *("usd_per_run", "usd_billed", "usd_billed_on_demand", "usd_billed_spot", "usd_per_epoch"),
+    *("usd_per_accuracy_point", "usd_per_month", "usd_per_million_predictions"),
+)
 MAX_ROWS = 40
-_KILO = 1000.0
-_UNITS = {1.0: "second", 60.0: "minute", 3600.0: "hour"}
+_BILLING_UNITS = {1.0: "second", 60.0: "minute", 3600.0: "hour"}
 
 
 @dataclass(frozen=True)
 class Money:
-    """The section in words.
+    """The section.
 
     Attributes:
-        subject: The chosen cell; empty where none was measured.
-        lines: Its figures, in the order of LINE_HEADS.
-        rows: Every measured cell's, in the order of CELL_HEADS.
-        compared: Spot against on demand, and serving against a hosted API.
-        inputs: The assumptions, in the order of INPUT_HEADS.
-        currency: The rate; empty in USD.
+        subject: The chosen cell; empty if none was measured.
+        lines: The chosen cell's costs.
+        cells: Every measured cell's costs.
+        compared: Spot compared with on demand, and own serving with a hosted API.
+        buying: When buying or a commitment is cheaper than renting.
+        study: What measuring cost.
+        currency: The exchange rate; empty in USD.
     """
 
     subject: str
-    lines: tuple[tuple[Field, ...], ...]
-    rows: tuple[tuple[Field, ...], ...]
-    num_more: int
+    lines: Table
+    cells: Table
     compared: tuple[str, ...]
     buying: tuple[str, ...]
     study: tuple[str, ...]
-    inputs: tuple[tuple[Field, ...], ...]
+    assumptions: Table
     currency: str
 
 
 def money_section(
     cells: Sequence[Priced],
     choice: Choice,
-    assumed: Assumptions,
+    assumptions: Assumptions,
     study: StudyCost,
     money: MoneyFormat,
     *,
     invoice_usd: float | None = None,
 ) -> Money:
-    """Everything that the section says."""
-    pick, book = choice.pick, assumed.prices
-    good = [cell for cell in cells if cell.summary.num_ok]
-    labels, machines = short_labels(good), machine_labels(cells)
-    places = {cell.key: index for index, cell in enumerate(cells)}
-    compared = [spot_sentence(pick, assumed, money), hosted_sentence(pick, book, money)] if pick is not None else []
+    """Build the section.
+
+    Args:
+        cells: Every cell of the report.
+        choice: The chosen cell.
+        assumptions: Those under which the cells were priced.
+        study: The cost of measuring.
+        money: The report's currency.
+        invoice_usd: The invoice for measuring, to compare with the estimate.
+    """
+    pick, book = choice.pick, assumptions.prices
+    measured = [cell for cell in cells if cell.summary.num_ok]
+    labels, machines, indices = short_labels(measured), machine_labels(cells), cell_indices(cells)
+    compared = [] if pick is None else [spot_sentence(pick, assumptions, money), hosted_sentence(pick, book, money)]
     return Money(
         subject="" if pick is None else describe(pick, common_values(cells)),
-        lines=() if pick is None else tuple(_lines(pick, places[pick.key], assumed, money)),
-        rows=tuple(_row(cell, places[cell.key], labels[cell.key], money) for cell in good[:MAX_ROWS]),
-        num_more=max(0, len(good) - MAX_ROWS),
+        lines=table(LINE_HEADS, [] if pick is None else _lines(pick, indices[pick.key], assumptions, money)),
+        cells=table(
+            CELL_HEADS, [_row(cell, indices[cell.key], labels[cell.key], money) for cell in measured], MAX_ROWS
+        ),
         compared=tuple(filter(None, compared)),
-        buying=tuple(buying_sentences(cells, assumed, machines, money)),
+        buying=tuple(buying_sentences(cells, assumptions, machines, money)),
         study=tuple(study_sentences(study, machines, invoice_usd, money)),
-        inputs=tuple(input_rows(assumed, "prices")),
+        assumptions=assumptions_table(assumptions, "prices"),
         currency=money.rate_sentence,
     )
 
 
-def _lines(cell: Priced, place: int, assumed: Assumptions, money: MoneyFormat) -> list[tuple[Field, ...]]:
-    book, price = assumed.prices, cell.price
-    before = f"{seconds(book.rental.startup_s)} to start and {seconds(book.rental.setup_s)} to set up come before"
-    rounded = "" if price is None else _rounding(price)
-    own = price is not None and price.plan == "own"
-    whole = price is not None and price.plan in ("own", "committed")
-    paid = PLANS["on_demand" if price is None else price.plan]
-    spot, often = book.spot, book.retraining
-    told = [
+def _lines(cell: Priced, index: int, assumptions: Assumptions, money: MoneyFormat) -> list[Row]:
+    """Build a row for each cost of the chosen cell, with what it includes."""
+    lines = [
+        (text_field(name, name), _amount(cell, index, figure, money), text_field(contents))
+        for name, figure, contents in _line_contents(cell.price, assumptions)
+    ]
+    return [*lines, *_energy_lines(cell, index, assumptions, money)]
+
+
+def _line_contents(price: Price | None, assumptions: Assumptions) -> list[tuple[str, str, str]]:
+    """Return name, attribute of Priced, and contents of each cost."""
+    book = assumptions.prices
+    spot, retraining, rental = book.spot, book.retraining, book.rental
+    plan = "on_demand" if price is None else price.plan
+    before = f"{seconds(rental.startup_s)} to start and {seconds(rental.setup_s)} to set up come before"
+    rounding = "" if price is None else _rounding(price)
+    billed = "each hour counts alike" if plan == "own" else before + rounding
+    idle = f"hours idle: {rental.idle_hours_per_month:g}"
+    if plan in ("own", "committed"):
+        idle = "idle hours are in the price"
+    return [
         ("A run, measured", "usd_per_run", "set-up, training and evaluation, in measured seconds"),
-        ("A run, billed", "usd_billed", f"{paid}: {'each hour counts alike' if own else before + rounded}"),
-        ("The same on demand", "usd_billed_on_demand", f"{before}{rounded}"),
+        ("A run, billed", "usd_billed", f"{PLANS[plan]}: {billed}"),
+        ("The same on demand", "usd_billed_on_demand", f"{before}{rounding}"),
         (
             "The same on spot machines, expected",
             "usd_billed_spot",
@@ -112,8 +137,7 @@ def _lines(cell: Priced, place: int, assumed: Assumptions, money: MoneyFormat) -
         (
             "A month",
             "usd_per_month",
-            f"models made anew: {often.per_month:g}, runs for each: {often.trials_per_kept:g}, "
-            + ("idle hours are in the price" if whole else f"hours idle: {book.rental.idle_hours_per_month:g}"),
+            f"models made anew: {retraining.per_month:g}, runs for each: {retraining.trials_per_kept:g}, {idle}",
         ),
         (
             "A million predictions",
@@ -121,96 +145,73 @@ def _lines(cell: Priced, place: int, assumed: Assumptions, money: MoneyFormat) -
             f"at the test evaluation's speed, the machine in use {book.serving.utilisation_fraction:.0%} of the time",
         ),
     ]
-    lines = [
-        (Field(name, name, numeric=False), _amount(cell, place, figure, money), Field(what, None, numeric=False))
-        for name, figure, what in told
-    ]
-    return [*lines, *_energy_lines(cell, place, assumed, money)]
 
 
 def _rounding(price: Price) -> str:
-    least = f", {price.minimum_s:g} s at least" if price.minimum_s else ""
-    return f"{least}, billed by the {_UNITS.get(price.granularity_s, f'{price.granularity_s:g} s')}"
+    minimum = f", {price.minimum_s:g} s at least" if price.minimum_s else ""
+    return f"{minimum}, billed by the {_BILLING_UNITS.get(price.granularity_s, f'{price.granularity_s:g} s')}"
 
 
-def _energy_lines(cell: Priced, place: int, assumed: Assumptions, money: MoneyFormat) -> list[tuple[Field, ...]]:
-    energy, book = cell.energy, assumed.prices.energy
+def _energy_lines(cell: Priced, index: int, assumptions: Assumptions, money: MoneyFormat) -> list[Row]:
+    energy, book = cell.energy, assumptions.prices.energy
     if energy is None:
         why = "the machine has no counter, and prices.toml states no watts (energy.watts)"
-        return [
-            (
-                Field("Energy of a run", "", numeric=False),
-                Field("not measured", None, title=why, cell=place, figure="energy_kwh", rests=True),
-                Field(why, None, numeric=False),
-            )
-        ]
-    # What one pays for electricity is in the price of a rented machine, and in that of one's own.
-    told = [
-        (
-            "Energy of a run",
-            "energy_kwh",
-            _kwh(energy.kwh),
-            f"{clean(energy.method)}; with a PUE of {book.pue:g}",
-        ),
-        (
-            "Its electricity",
-            "energy_usd",
-            Field(money.amount(energy.usd.value), energy.usd.value, money.interval(energy.usd)),
-            "within the amounts above, not on top",
-        ),
-        ("Its emissions", "energy_gco2e", _grams(energy.gco2e), f"at {book.gco2e_per_kwh:g} gCO2e/kWh"),
+        missing = Field("not measured", None, title=why, cell=index, figure="energy_kwh", rewrites_extra=True)
+        return [(text_field("Energy of a run", ""), missing, text_field(why))]
+    electricity = Field(money.amount(energy.usd.value), energy.usd.value, money.interval(energy.usd))
+    emissions = Field(f"{number(energy.gco2e.value)} gCO2e", energy.gco2e.value, interval(energy.gco2e, "number"))
+    # The price of a rented machine includes its electricity, and so does that of an owned one.
+    lines = [
+        ("Energy of a run", "energy_kwh", _kwh(energy.kwh), f"{clean(energy.method)}; with a PUE of {book.pue:g}"),
+        ("Its electricity", "energy_usd", electricity, "within the amounts above, not on top"),
+        ("Its emissions", "energy_gco2e", emissions, f"at {book.gco2e_per_kwh:g} gCO2e/kWh"),
     ]
     return [
         (
-            Field(name, name, numeric=False),
-            replace(_estimated(found, is_estimate=energy.is_estimate), cell=place, figure=figure, rests=True),
-            Field(what, None, numeric=False),
+            text_field(name, name),
+            _energy_field(field, index, figure, is_estimate=energy.is_estimate),
+            text_field(contents),
         )
-        for name, figure, found, what in told
+        for name, figure, field, contents in lines
     ]
 
 
-def _row(cell: Priced, place: int, label: str, money: MoneyFormat) -> tuple[Field, ...]:
-    figures = (
-        "usd_per_run", "usd_billed", "usd_billed_on_demand", "usd_billed_spot", "usd_per_epoch",
-        "usd_per_accuracy_point", "usd_per_month", "usd_per_million_predictions",
-    )  # fmt: skip
+def _row(cell: Priced, index: int, label: str, money: MoneyFormat) -> Row:
     energy = Field("not measured", None, title="no counter, and no watts stated")
+    is_estimate = False
     if cell.energy is not None:
-        energy = _estimated(_kwh(cell.energy.kwh), is_estimate=cell.energy.is_estimate)
+        energy, is_estimate = _kwh(cell.energy.kwh), cell.energy.is_estimate
     return (
-        Field(label, label, numeric=False),
-        *(_amount(cell, place, figure, money) for figure in figures),
-        replace(energy, cell=place, figure="energy_kwh", rests=True),
+        text_field(label, label),
+        *(_amount(cell, index, figure, money) for figure in _CELL_FIGURES),
+        _energy_field(energy, index, "energy_kwh", is_estimate=is_estimate),
     )
 
 
-def _amount(cell: Priced, place: int, figure: str, money: MoneyFormat) -> Field:
-    """An amount with its interval and what its price rests on; or why there is none."""
-    found: Estimate | None = getattr(cell, figure)
-    if found is None:
-        return Field("not known", None, title=_why(cell), cell=place, figure=figure, rests=True)
-    rests = "; ".join(filter(None, (money.interval(found), basis_label(cell.price))))
-    return Field(money.amount(found.value), found.value, rests, cell=place, figure=figure, rests=True)
+def _energy_field(field: Field, index: int, figure: str, *, is_estimate: bool) -> Field:
+    """Mark a field as one that the page recomputes, and as an estimate if it is one."""
+    extra = join_lines(field.extra, "estimate" if is_estimate else "")
+    return replace(field, extra=extra, cell=index, figure=figure, rewrites_extra=True)
 
 
-def _estimated(field: Field, *, is_estimate: bool) -> Field:
-    return replace(field, extra="; ".join(filter(None, (field.extra, "estimate" * is_estimate))))
+def _amount(cell: Priced, index: int, figure: str, money: MoneyFormat) -> Field:
+    """Build a field of an amount with its interval and the price's basis, or the reason why it is unknown."""
+    amount: Estimate | None = getattr(cell, figure)
+    if amount is None:
+        return Field("not known", None, title=_why_unknown(cell), cell=index, figure=figure, rewrites_extra=True)
+    extra = join_lines(money.interval(amount), basis_label(cell.price))
+    return Field(money.amount(amount.value), amount.value, extra, cell=index, figure=figure, rewrites_extra=True)
 
 
-def _why(cell: Priced) -> str:
+def _why_unknown(cell: Priced) -> str:
     if cell.price is None:
         return clean(cell.missing or "no price")
     return why_missing(cell) if not cell.summary.num_ok else "its price or its measurement is not known"
 
 
-def _kwh(found: Estimate) -> Field:
-    """Wh below one kWh: a run of minutes draws little."""
-    if found.value >= 1:
-        return Field(f"{number(found.value)} kWh", found.value, interval(found, "number"))
-    watt_hours = map_increasing(found, lambda one: one * _KILO)
-    return Field(f"{number(watt_hours.value)} Wh", found.value, interval(watt_hours, "number"))
-
-
-def _grams(found: Estimate) -> Field:
-    return Field(f"{number(found.value)} gCO2e", found.value, interval(found, "number"))
+def _kwh(energy: Estimate) -> Field:
+    """Build a field of an energy in kWh, or in Wh below 1 kWh."""
+    if energy.value >= 1:
+        return Field(f"{number(energy.value)} kWh", energy.value, interval(energy, "number"))
+    watt_hours = map_increasing(energy, lambda kwh: kwh * 1000)
+    return Field(f"{number(watt_hours.value)} Wh", energy.value, interval(watt_hours, "number"))

@@ -1,61 +1,60 @@
-"""The table of measured seconds at other machines' prices, in words (pure)."""
+"""Measured seconds at the prices of machines that were not measured (pure)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.estimate import Estimate
+from harness.analysis.estimate import Estimate, value_of
 from harness.decision.elsewhere import OtherPrices
 from harness.pricing.cost import Priced
 from harness.report.formatting import MoneyFormat, clean
 from harness.report.labels import cell_labels, machine_labels
-from harness.report.sections.cell_table import Field
+from harness.report.table import Field, Row, Table, measured_field, table, text_field
 
 HEADS = ("not measured there", "an hour", "per 1,000 samples", "a run", "seconds measured on")
 _MAX_ROWS = 15
 
 
 @dataclass(frozen=True)
-class Moved:
-    """What is shown of machines that were not measured; `refused` says of asked ones that may not be shown, why."""
+class OtherPricesSection:
+    """The section.
 
-    heads: tuple[str, ...]
-    rows: tuple[tuple[Field, ...], ...]
-    num_more: int
+    Attributes:
+        refused: Why an instance type that was asked for can't be shown, a clause each.
+    """
+
+    table: Table
     refused: tuple[str, ...]
 
 
-def moved_seconds(answer: OtherPrices | None, cells: Sequence[Priced], money: MoneyFormat) -> Moved | None:
-    """The table; None where nothing may be shown, and nothing was asked."""
-    if answer is None or not (answer.found or answer.refused):
+def other_prices_section(
+    other: OtherPrices | None, cells: Sequence[Priced], money: MoneyFormat
+) -> OtherPricesSection | None:
+    """Build the section; None if there is nothing to show and nothing was asked for."""
+    if other is None or not (other.found or other.refused):
         return None
     labels = machine_labels(cells)
-    return Moved(
-        heads=HEADS,
-        rows=tuple(_row(one.measured, one.repriced, labels, money) for one in answer.found[:_MAX_ROWS]),
-        num_more=max(0, len(answer.found) - _MAX_ROWS),
-        refused=tuple(clean(line) for line in answer.refused),
-    )
+    rows = [_row(pair.measured, pair.repriced, labels, money) for pair in other.found]
+    return OtherPricesSection(table(HEADS, rows, _MAX_ROWS), tuple(clean(reason) for reason in other.refused))
 
 
-def _row(measured: Priced, moved: Priced, labels: dict[str, str], money: MoneyFormat) -> tuple[Field, ...]:
-    price = moved.price
+def _row(measured: Priced, repriced: Priced, labels: Mapping[str, str], money: MoneyFormat) -> Row:
+    price = repriced.price
     name = clean((price.instance if price else None) or "no instance named")
     place = ", ".join(clean(part) for part in (price.provider, price.region) if part) if price else ""
-    where = labels[measured.summary.machine_id]
+    hourly = Field("", None)
+    if price:
+        hourly = Field(money.hourly(price.usd_per_hour), price.usd_per_hour, clean(price.as_of or ""))
+    machine = labels[measured.summary.machine_id]
     return (
-        Field(name, name, place, numeric=False),
-        Field(money.hourly(price.usd_per_hour), price.usd_per_hour, clean(price.as_of or ""))
-        if price
-        else Field("", None),
-        _amount(moved.usd_per_1000_samples, money),
-        _amount(moved.usd_per_run, money),
-        Field(where, where, cell_labels([measured])[measured.key], numeric=False),
+        text_field(name, name, place),
+        hourly,
+        _amount(repriced.usd_per_1000_samples, money),
+        _amount(repriced.usd_per_run, money),
+        text_field(machine, machine, cell_labels([measured])[measured.key]),
     )
 
 
 def _amount(estimate: Estimate | None, money: MoneyFormat) -> Field:
-    if estimate is None:
-        return Field("not measured", None)
-    return Field(money.amount(estimate.value), estimate.value, money.interval(estimate))
+    return measured_field(money.amount(value_of(estimate)), value_of(estimate), extra=money.interval(estimate))

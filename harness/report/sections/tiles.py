@@ -1,4 +1,4 @@
-"""The three headline figures (pure)."""
+"""The three headline figures of the chosen cell (pure)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from harness.analysis.estimate import value_of
 from harness.decision.choice import Choice, run_seconds
 from harness.report.formatting import MoneyFormat, clean, interval, memory, number, percent, seconds
+from harness.report.table import join_lines
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One headline figure; `note` says what it stands against, `basis` on what its dollars rest."""
+    """One headline figure.
+
+    Attributes:
+        note: The interval, and what to compare the figure with.
+        basis: How the price is known, for an amount of money.
+    """
 
     label: str
     value: str
@@ -20,35 +26,29 @@ class Tile:
 
 
 def tiles(choice: Choice, money: MoneyFormat) -> list[Tile]:
-    """The three headline figures of the chosen cell: dollars, accuracy, throughput."""
+    """Build the tiles of the chosen cell: cost, accuracy, speed; none without a chosen cell."""
     pick = choice.pick
     if pick is None:
         return []
-    summary = pick.summary
-    per_run = pick.usd_per_run is not None
-    each = (
-        f"{money.amount(value_of(pick.usd_per_1000_samples))} per 1,000 samples; " if pick.usd_per_1000_samples else ""
-    )
-    against = [f"majority {percent(choice.majority)}"] if choice.majority is not None else []
-    if choice.tfidf is not None:
-        against.append(f"TF-IDF {percent(value_of(choice.tfidf.summary.accuracy))}")
-    spread = interval(summary.accuracy, "percent")
-    rate = summary.samples_per_s
+    summary, rate = pick.summary, pick.summary.samples_per_s
+    per_1000 = pick.usd_per_1000_samples
+    sample_cost = f"{money.amount(per_1000.value)} per 1,000 samples; " if per_1000 else ""
+    cost = Tile("Cost of a run", "not known", clean(pick.missing or "no price was found"))
+    if pick.usd_per_run is not None:
+        note = f"{sample_cost}{seconds(run_seconds(pick))} in all"
+        cost = Tile("Cost of a run", money.amount(pick.usd_per_run.value), note)
+    majority = f"majority {percent(choice.majority)}" if choice.majority is not None else ""
+    tfidf = f"TF-IDF {percent(value_of(choice.tfidf.summary.accuracy))}" if choice.tfidf is not None else ""
     return [
-        Tile(
-            "Cost of a run",
-            money.amount(value_of(pick.usd_per_run)) if per_run else "not known",
-            f"{each}{seconds(run_seconds(pick))} in all" if per_run else clean(pick.missing or "no price was found"),
-            None if pick.price is None else pick.price.basis,
-        ),
+        Tile(cost.label, cost.value, cost.note, None if pick.price is None else pick.price.basis),
         Tile(
             "Test accuracy",
             percent(value_of(summary.accuracy)),
-            "; ".join(([spread] if spread else []) + against),
+            join_lines(interval(summary.accuracy, "percent"), majority, tfidf),
         ),
         Tile(
             "Training speed",
             f"{number(rate.value)} samples/s" if rate else "not measured",
-            "; ".join(filter(None, [interval(rate, "number"), f"peak memory {memory(summary.peak_memory_bytes)}"])),
+            join_lines(interval(rate, "number"), f"peak memory {memory(summary.peak_memory_bytes)}"),
         ),
     ]

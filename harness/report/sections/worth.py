@@ -1,8 +1,8 @@
-"""Is it worth it: the reader's value model in sentences and rows (pure)."""
+"""Is it worth it: each model under the user's value model, in sentences and a table (pure)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.analysis.estimate import Estimate, value_of
@@ -11,16 +11,16 @@ from harness.decision.choice import Choice, bound, overlap
 from harness.decision.worth import Worth, judge_worth
 from harness.pricing.cost import Priced
 from harness.report.formatting import MoneyFormat, clean, interval, number, percent
-from harness.report.labels import common_values, describe, machine_labels, short_labels
-from harness.report.sections.assumptions import count_given, input_rows
-from harness.report.sections.cell_table import Field, basis_label
+from harness.report.labels import basis_label, cell_indices, common_values, describe, machine_labels, short_labels
+from harness.report.sections.assumptions import assumptions_table, count_given
+from harness.report.table import Field, Row, Table, join_lines, table, text_field
 from harness.schema.assumptions import Assumptions
 
-WORTH_HEADS = (
+HEADS = (
     *("model", "test accuracy", "benefit a month", "net present value", "pays back after", "return"),
     *("break-even accuracy", "break-even items a month", "paid before", "upkeep a month"),
 )
-# Of the heads from the third on, by Worth's names.
+# Attributes of Worth, for the heads from the third on.
 _FIGURES = (
     *("benefit_usd_per_month", "net_present_value_usd", "payback_months", "return_fraction"),
     *("break_even_accuracy", "break_even_items", "upfront_usd", "upkeep_usd_per_month"),
@@ -30,161 +30,168 @@ _MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
-class WorthWords:
-    """The section in words.
+class WorthSection:
+    """The section.
 
     Attributes:
-        sentences: The answer; why there is none, where nothing can be judged.
-        rows: In the order of WORTH_HEADS: always the commonest answer, TF-IDF, and the models that are not worse.
-        inputs: The value model, in the order of INPUT_HEADS.
-        marked: How many of those are the reader's.
+        sentences: The answer, or why nothing can be judged.
+        models: A row for the majority class, TF-IDF and every model that is not significantly worse than the best.
+        assumptions: The value model.
+        marked: How many of its values are the user's.
     """
 
     sentences: tuple[str, ...]
-    rows: tuple[tuple[Field, ...], ...]
-    num_more: int
-    inputs: tuple[tuple[Field, ...], ...]
+    models: Table
+    assumptions: Table
     marked: str
 
 
-def worth_words(cells: Sequence[Priced], choice: Choice, assumed: Assumptions, money: MoneyFormat) -> WorthWords:
-    """What each model would bring; those whose accuracy is clearly below the best's are left out."""
+def worth_section(
+    cells: Sequence[Priced], choice: Choice, assumptions: Assumptions, money: MoneyFormat
+) -> WorthSection:
+    """Build the section; models whose accuracy is significantly below the best are left out.
+
+    Args:
+        cells: Every cell of the report.
+        choice: The chosen cell and its rivals.
+        assumptions: Those under which the cells were priced, and the value model.
+        money: The report's currency.
+    """
     models = [cell for cell in choice.rivals if cell.summary.accuracy is not None]
     models.sort(key=lambda cell: cell is not choice.pick)
-    baselines = _told_apart(choice.baselines)
-    judged = judge_worth([*baselines, *models], assumed)
-    labels, places = short_labels(cells), {cell.key: index for index, cell in enumerate(cells)}
+    baselines = _distinct(choice.baselines)
+    judged = judge_worth([*baselines, *models], assumptions)
+    labels, indices, usual = short_labels(cells), cell_indices(cells), common_values(cells)
     names = {
-        one.cell.key: labels[one.cell.key] if one.cell.summary.kind == "fine_tune" else _name(one.cell, cells)
-        for one in judged
+        worth.cell.key: labels[worth.cell.key]
+        if worth.cell.summary.kind == "fine_tune"
+        else describe(worth.cell, usual)
+        for worth in judged
     }
-    shown = judged[: len(baselines) + MAX_MODELS]
-    given, total = count_given(assumed, "value")
-    return WorthWords(
-        sentences=tuple(_sentences(judged, names, assumed, cells, money)),
-        rows=tuple(_row(one, names[one.cell.key], places[one.cell.key], money) for one in shown),
-        num_more=len(judged) - len(shown),
-        inputs=tuple(input_rows(assumed, "value")),
-        marked=_marked(given, total),
+    rows = [_row(worth, names[worth.cell.key], indices[worth.cell.key], money) for worth in judged]
+    return WorthSection(
+        sentences=tuple(_sentences(judged, names, cells, assumptions, money)),
+        models=table(HEADS, rows, len(baselines) + MAX_MODELS),
+        assumptions=assumptions_table(assumptions, "value"),
+        marked=_marked(*count_given(assumptions, "value")),
     )
 
 
-def _told_apart(baselines: Sequence[Priced]) -> list[Priced]:
-    """Each baseline once: on another machine it answers the same."""
-    found = {(describe(cell, {}), value_of(cell.summary.accuracy)): cell for cell in reversed(baselines)}
-    return list(found.values())[::-1]
+def _distinct(baselines: Sequence[Priced]) -> list[Priced]:
+    """Drop repeats of a baseline: it gives the same answers on every machine."""
+    by_result = {(describe(cell, {}), value_of(cell.summary.accuracy)): cell for cell in reversed(baselines)}
+    return list(by_result.values())[::-1]
 
 
-def _marked(given: int, total: int) -> str:
-    if given == 0:
+def _marked(num_given: int, total: int) -> str:
+    if num_given == 0:
         return (
             f"All {total} values are examples and no facts: put yours into a value.toml (harness report --value FILE)."
         )
-    rest = f"; the other {total - given} are examples and no facts" if given < total else ""
-    return f"{given} of {total} values are yours{rest}."
+    rest = f"; the other {total - num_given} are examples and no facts" if num_given < total else ""
+    return f"{num_given} of {total} values are yours{rest}."
 
 
-def _name(cell: Priced, cells: Sequence[Priced]) -> str:
+def _sentences(
+    judged: Sequence[Worth],
+    names: Mapping[CellKey, str],
+    cells: Sequence[Priced],
+    assumptions: Assumptions,
+    money: MoneyFormat,
+) -> list[str]:
+    """Name the model with the highest net present value, those level with it, and where it breaks even.
+
+    Args:
+        judged: Every model.
+        names: Of the models, short.
+        cells: Every cell of the report.
+        assumptions: The value model.
+        money: The report's currency.
+    """
+    if not judged:
+        return ["Nothing can be judged yet: no model has both a test accuracy and a price."]
+    best = max(judged, key=lambda worth: worth.net_present_value_usd.value)
+    name, value = _full_name(best.cell, cells), best.net_present_value_usd
+    level = [
+        names[worth.cell.key]
+        for worth in judged
+        if worth is not best and overlap(worth.net_present_value_usd, best.net_present_value_usd)
+    ]
+    months, amount = f"{assumptions.value.horizon_months:g} months", money.with_interval(value)
+    if bound(value, "high") <= 0:
+        lead = f"Nothing measured is worth its money over {months}: even {name} ends at {amount}"
+    elif bound(value, "low") <= 0:
+        lead = f"Whether it is worth its money over {months} can't be told: {name} comes to {amount}, both sides of 0"
+    else:
+        most = "has the highest figure" if level else "brings most"
+        monthly = money.amount(best.benefit_usd_per_month.value)
+        lead = f"Over {months} {name} {most}, {amount} in today's money, {monthly} a month"
+    return [f"{lead}.", *_level(level), *_break_even(best, name)]
+
+
+def _full_name(cell: Priced, cells: Sequence[Priced]) -> str:
+    """Describe a model, and name its machine if there are several."""
     machines = machine_labels(cells)
     several = len(machines) > 1 and cell.summary.kind == "fine_tune"
     where = f" on {machines[cell.summary.machine_id]}" if several else ""
     return describe(cell, common_values(cells)) + where
 
 
-def _sentences(
-    judged: Sequence[Worth],
-    names: dict[CellKey, str],
-    assumed: Assumptions,
-    cells: Sequence[Priced],
-    money: MoneyFormat,
-) -> list[str]:
-    if not judged:
-        return ["Nothing can be judged yet: no model has both a test accuracy and a price."]
-    best = max(judged, key=lambda one: one.net_present_value_usd.value)
-    level = [
-        names[one.cell.key]
-        for one in judged
-        if one is not best and overlap(one.net_present_value_usd, best.net_present_value_usd)
-    ]
-    months = f"{assumed.value.horizon_months:g} months"
-    name, value = _name(best.cell, cells), best.net_present_value_usd
-    if bound(value, "high") <= 0:
-        lead = f"Nothing measured is worth its money over {months}: even {name} ends at {money.with_interval(value)}"
-    elif bound(value, "low") <= 0:
-        lead = f"Whether it is worth its money over {months} can't be told: {name} comes to {money.with_interval(value)}, both sides of 0"
-    else:
-        most = "has the highest figure" if level else "brings most"
-        lead = (
-            f"Over {months} {name} {most}, {money.with_interval(value)} in today's money, "
-            f"{money.amount(best.benefit_usd_per_month.value)} a month"
-        )
-    return [f"{lead}.", *_apart(level), *_limits(best, name)]
-
-
-def _apart(level: Sequence[str]) -> list[str]:
-    if not level:
+def _level(names: Sequence[str]) -> list[str]:
+    """Name models whose net present value does not differ significantly from the best."""
+    if not names:
         return []
-    more = len(level) - _MAX_NAMED
-    shown = "; ".join(level[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    num_more = len(names) - _MAX_NAMED
+    shown = join_lines(*names[:_MAX_NAMED], f"and {num_more} more" if num_more > 0 else "")
     return [f"It can't be told apart from: {shown}. Intervals are those of test accuracy."]
 
 
-def _limits(best: Worth, name: str) -> list[str]:
-    if best.break_even_accuracy is None:
+def _break_even(best: Worth, name: str) -> list[str]:
+    """State from which accuracy and how many items a month the best model pays."""
+    accuracy, items = best.break_even_accuracy, best.break_even_items
+    if accuracy is None:
         return []
-    items = best.break_even_items
+    if accuracy > 1:
+        pays = f"at no accuracy, since it would take {percent(accuracy)}"
+    else:
+        pays = "at any accuracy" if accuracy <= 0 else f"from an accuracy of {percent(accuracy)} on"
     volume = "at no number of items" if items is None else f"from {number(items)} items a month on"
-    reached = percent(best.accuracy.value)
-    return [f"{clean(name)} pays {_accuracy(best.break_even_accuracy)} (measured: {reached}), and {volume}."]
+    return [f"{clean(name)} pays {pays} (measured: {percent(best.accuracy.value)}), and {volume}."]
 
 
-def _accuracy(share: float) -> str:
-    if share > 1:
-        return f"at no accuracy, since it would take {percent(share)}"
-    return "at any accuracy" if share <= 0 else f"from an accuracy of {percent(share)} on"
-
-
-def _row(one: Worth, name: str, place: int, money: MoneyFormat) -> tuple[Field, ...]:
-    """In the order of WORTH_HEADS; the page rewrites what follows from assumptions."""
-    name_field, accuracy, *figures = _fields(one, name, money)
-    found = [
-        replace(field, cell=place, figure=f"worth.{figure}", rests=figure.endswith(("_usd", "_month")))
-        for figure, field in zip(_FIGURES, figures, strict=True)
+def _row(worth: Worth, name: str, index: int, money: MoneyFormat) -> Row:
+    """Build a model's row; the page recomputes the fields that depend on assumptions."""
+    fields = [
+        replace(field, cell=index, figure=f"worth.{figure}", rewrites_extra=figure.endswith(("_usd", "_month")))
+        for figure, field in zip(_FIGURES, _fields(worth, money), strict=True)
     ]
-    return (name_field, accuracy, *found)
+    accuracy = Field(percent(worth.accuracy.value), worth.accuracy.value, interval(worth.accuracy, "percent"))
+    return (text_field(name, name), accuracy, *fields)
 
 
-def _fields(one: Worth, name: str, money: MoneyFormat) -> tuple[Field, ...]:
-    basis, share, items = basis_label(one.cell.price), one.break_even_accuracy, one.break_even_items
-    return (
-        Field(name, name, numeric=False),
-        Field(percent(one.accuracy.value), one.accuracy.value, interval(one.accuracy, "percent")),
-        _amount(one.benefit_usd_per_month, basis, money),
-        _amount(one.net_present_value_usd, basis, money),
-        _figure(
-            "never", None if one.payback_months is None else f"{number(one.payback_months)} months", one.payback_months
-        ),
-        _figure(
-            "nothing is paid before",
-            None if one.return_fraction is None else percent(one.return_fraction),
-            one.return_fraction,
-        ),
-        _figure("accuracy makes no difference", None if share is None else _share(share), share),
-        _figure("no number is enough", None if items is None else f"{items:,.0f}", items),
-        Field(money.amount(one.upfront_usd), one.upfront_usd, basis),
-        Field(money.amount(one.upkeep_usd_per_month), one.upkeep_usd_per_month, basis),
-    )
+def _fields(worth: Worth, money: MoneyFormat) -> list[Field]:
+    """Build a field for each of `_FIGURES`."""
+    basis, accuracy, items = basis_label(worth.cell.price), worth.break_even_accuracy, worth.break_even_items
+    months, returned = worth.payback_months, worth.return_fraction
+    return [
+        _amount(worth.benefit_usd_per_month, basis, money),
+        _amount(worth.net_present_value_usd, basis, money),
+        Field("never" if months is None else f"{number(months)} months", months),
+        Field("nothing is paid before" if returned is None else percent(returned), returned),
+        Field(_accuracy_text(accuracy), accuracy),
+        Field("no number is enough" if items is None else f"{items:,.0f}", items),
+        Field(money.amount(worth.upfront_usd), worth.upfront_usd, basis),
+        Field(money.amount(worth.upkeep_usd_per_month), worth.upkeep_usd_per_month, basis),
+    ]
 
 
-def _share(share: float) -> str:
-    if share > 1:
-        return f"none ({percent(share)})"
-    return "any" if share <= 0 else percent(share)
+def _accuracy_text(accuracy: float | None) -> str:
+    if accuracy is None:
+        return "accuracy makes no difference"
+    if accuracy > 1:
+        return f"none ({percent(accuracy)})"
+    return "any" if accuracy <= 0 else percent(accuracy)
 
 
-def _amount(found: Estimate, basis: str, money: MoneyFormat) -> Field:
-    return Field(money.amount(found.value), found.value, "; ".join(filter(None, (money.interval(found), basis))))
-
-
-def _figure(otherwise: str, text: str | None, value: float | None) -> Field:
-    return Field(otherwise, None) if text is None else Field(text, value)
+def _amount(amount: Estimate, basis: str, money: MoneyFormat) -> Field:
+    return Field(money.amount(amount.value), amount.value, join_lines(money.interval(amount), basis))

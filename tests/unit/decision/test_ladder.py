@@ -8,8 +8,8 @@ import pytest
 
 from harness.decision.ladder import ladders, set_ladder_target
 from harness.report.formatting import USD
-from harness.report.sections.ladder import HEADS, best_step, step_charts, step_rows, step_sentences
-from harness.schema.expansion import expand
+from harness.report.sections.ladder import HEADS, best_step, step_charts, step_sentences, step_table
+from harness.schema.cells import expand
 from harness.schema.study_file import parse_study
 from tests.make_priced import priced
 from tests.make_records import make_record
@@ -83,7 +83,7 @@ def test_a_run_that_never_reached_it_leaves_no_saving():
     found, cells = climb(FIRST, lost)
     rung = found.rungs[1]
     assert rung.saving is None and (rung.num_reached, rung.num_runs) == (2, 3)
-    row = dict(zip(HEADS, step_rows(found, cells, USD)[1], strict=True))
+    row = dict(zip(HEADS, step_table(found, cells, USD).rows[1], strict=True))
     assert row["to the target"].extra == "2 of 3 runs reached it"
     assert row["times cheaper"].text == "not measured"
     said = step_sentences(found, cells)
@@ -95,7 +95,7 @@ def test_a_rung_stands_on_the_one_that_it_differs_from_least():
     side = [run(3, seed, [(12.0, 0.74)], padding="grouped") for seed in range(3)]
     found, cells = climb(FIRST, GROUPED, HALF, [r.model_copy(update={"rung": 3}) for r in _with_allocator(side)])
     assert [rung.base.number if rung.base else None for rung in found.rungs] == [None, 0, 1, 1]
-    rows = [dict(zip(HEADS, row, strict=True)) for row in step_rows(found, cells, USD)]
+    rows = [dict(zip(HEADS, row, strict=True)) for row in step_table(found, cells, USD).rows]
     assert [row["rung"].text for row in rows[1:]] == [
         "1: padded to the longest, grouped by length",
         "2: bf16",
@@ -121,7 +121,7 @@ def test_a_rung_that_costs_accuracy_is_no_best_one():
     better = [one.model_copy(update={"rung": 0}) for one in _tests(FIRST, (0.80, 0.81, 0.79))]
     found, cells = climb(better, worse)
     assert best_step(found) is None
-    row = dict(zip(HEADS, step_rows(found, cells, USD)[1], strict=True))["test accuracy"]
+    row = dict(zip(HEADS, step_table(found, cells, USD).rows[1], strict=True))["test accuracy"]
     assert row.doubtful and row.extra.endswith("below rung 0")
 
 

@@ -9,7 +9,7 @@ import pytest
 from harness.analysis.memory_growth import settled_memory_bytes
 from harness.pricing.durations import checkpoint_seconds, with_measured_checkpoints
 from harness.pricing.energy_cost import measure_joules
-from harness.report.sections.assumptions import input_rows
+from harness.report.sections.assumptions import assumptions_table
 from harness.schema.assumptions import Assumptions
 from harness.schema.host_record import Energy
 from tests.make_records import BEGAN, make_record
@@ -49,7 +49,7 @@ def test_the_measured_seconds_stand_where_the_example_stood_and_are_marked():
     found = with_measured_checkpoints(Assumptions(), [record(piece(0, 2.0, 4.0))])
     assert found.prices.spot.checkpoint_s == 3.0
     assert found.prices.spot.checkpoint_every_s == Assumptions().prices.spot.checkpoint_every_s
-    whose = {row[0].sort: row[2].text for row in input_rows(found, "prices")}
+    whose = {row[0].sort: row[2].text for row in assumptions_table(found, "prices").rows}
     assert whose["prices.spot.checkpoint_s"] == "measured"
     assert whose["prices.spot.restart_s"] == "example"
 

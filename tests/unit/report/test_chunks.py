@@ -8,7 +8,9 @@ from harness.analysis.summarize import summarize
 from harness.pricing.cost import price
 from harness.report.formatting import USD
 from harness.report.markdown import markdown
-from harness.report.sections.chunks import HEADS, chunk_words, chunked
+from harness.report.report import build_report
+from harness.report.sections.chunks import HEADS, chunked_trainings, chunks_section
+from harness.schema.assumptions import Assumptions
 from harness.schema.training_record import Evaluation
 from tests.make_priced import ASSUMED, AT
 from tests.make_records import make_record
@@ -44,13 +46,13 @@ def cells_of(*records):
 
 def test_both_orders_stand_side_by_side_with_time_and_dollars():
     cells = cells_of(run("shuffled", [0.6, 0.7, 0.8]), run("arrival", [0.7, 0.65, 0.75]))
-    (one,) = chunked(cells)
-    assert [look.accuracy for look in one.looks["shuffled"].values()] == [0.6, 0.7, 0.8]
-    last = one.looks["arrival"][3]
+    (one,) = chunked_trainings(cells)
+    assert [look.accuracy for look in one.results["shuffled"].values()] == [0.6, 0.7, 0.8]
+    last = one.results["arrival"][3]
     assert last.train_s == 30.0
     # Set-up 4 s, training 30 s, four validations of 2 s.
     assert last.usd == pytest.approx(HOURLY * 42 / 3600)
-    words = chunk_words(cells, USD)
+    words = chunks_section(cells, USD)
     (sentence,) = words.sentences
     assert "as it arrives, test accuracy ends at 75.0% after 30.0 s of training" in sentence
     assert (
@@ -63,7 +65,8 @@ def test_both_orders_stand_side_by_side_with_time_and_dollars():
     )
     assert [trace.name for trace in words.chart.figure.data] == ["shuffled", "as it arrives"]
     assert [list(trace.y) for trace in words.chart.figure.data] == [[0.6, 0.7, 0.8], [0.7, 0.65, 0.75]]
-    ((_, rows),) = words.tables
+    ((_, table),) = words.tables
+    rows = table.rows
     assert [len(row) for row in rows] == [len(HEADS)] * 3
     assert [field.text for field in rows[1]][:3] == ["2", "70.0%", "20.0 s"]
     assert [field.text for field in rows[1]][4:6] == ["65.0%", "20.0 s"]
@@ -73,20 +76,20 @@ def test_seeds_are_averaged_and_other_settings_kept_apart():
     runs = [run("arrival", [0.6, 0.7, 0.8], seed=seed) for seed in range(3)]
     runs += [run("shuffled", [0.6 + seed / 10, 0.7, 0.8], seed=seed) for seed in range(3)]
     runs += [run("shuffled", [0.1, 0.2, 0.3], lr=2e-4)]
-    one, other = chunked(cells_of(*runs))
-    assert one.looks["shuffled"][1].accuracy == pytest.approx(0.7)
-    assert set(other.looks) == {"shuffled"}
-    (sentence,) = chunk_words(cells_of(*runs), USD).sentences
+    one, other = chunked_trainings(cells_of(*runs))
+    assert one.results["shuffled"][1].accuracy == pytest.approx(0.7)
+    assert set(other.results) == {"shuffled"}
+    (sentence,) = chunks_section(cells_of(*runs), USD).sentences
     assert "It never fell from one chunk to the next (3 runs each). With " in sentence
 
 
 def test_nothing_is_said_of_runs_without_chunks():
-    assert chunk_words(cells_of(make_record()), USD) is None
-    assert "chunk" not in markdown(cells_of(make_record()), [], generated_at=AT, money=USD)
+    assert chunks_section(cells_of(make_record()), USD) is None
+    assert "chunk" not in markdown(build_report(cells_of(make_record()), Assumptions(), generated_at=AT))
 
 
 def test_the_summary_holds_sentence_and_table():
     cells = cells_of(run("shuffled", [0.6, 0.7, 0.8]), run("arrival", [0.7, 0.65, 0.75]))
-    text = markdown(cells, [], generated_at=AT, money=USD)
+    text = markdown(build_report(cells, Assumptions(), generated_at=AT))
     assert "## Data in chunks" in text
     assert "| 2 | 70.0% | 20.0 s |" in text

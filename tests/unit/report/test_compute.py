@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from harness.report.formatting import percent
-from harness.report.sections.compute import HEADS, roofline_rows, rooflines
+from harness.report.sections.compute import HEADS, compute_rows, rooflines
 from tests.make_priced import baseline, fine_tune, priced, study_records, two_machines, with_arithmetic
 
 
 def test_the_table_has_a_row_for_each_cell_that_computed_the_best_first():
     cells = priced(with_arithmetic(study_records()))
-    rows = [dict(zip(HEADS, row, strict=True)) for row in roofline_rows(cells)]
+    rows = [dict(zip(HEADS, row, strict=True)) for row in compute_rows(cells)]
     assert len(rows) == 12  # neither the baselines nor what failed
     shares = [row["of calibrated peak"].sort for row in rows]
     assert shares == sorted(shares, reverse=True)
@@ -25,7 +25,7 @@ def test_the_table_has_a_row_for_each_cell_that_computed_the_best_first():
 def test_of_gpus_both_peaks_stand_there():
     records, prices = two_machines()
     cells = priced(with_arithmetic(records), prices=prices)
-    rows = [dict(zip(HEADS, row, strict=True)) for row in roofline_rows(cells)]
+    rows = [dict(zip(HEADS, row, strict=True)) for row in compute_rows(cells)]
     both = [row for row in rows if row["of datasheet peak"].sort is not None]
     assert len(both) == 5
     assert all(row["of calibrated peak"].sort is not None for row in both)
@@ -54,4 +54,4 @@ def test_without_a_peak_there_is_no_chart():
     assert rooflines(priced([baseline()])) == []
     cells = priced([fine_tune()])
     assert rooflines(cells) == []
-    assert roofline_rows(cells)[0][2].text == "not measured"
+    assert compute_rows(cells)[0][2].text == "not measured"

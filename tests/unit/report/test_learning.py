@@ -9,7 +9,7 @@ import pytest
 from harness.decision.learning_curve import learning_curves, measured_gain
 from harness.report import write_report
 from harness.report.formatting import USD
-from harness.report.sections.learning import HEADS, learning
+from harness.report.sections.learning import HEADS, learning_section
 from harness.schema.assumptions import Assumptions
 from tests.make_learning import ALL_ROWS, LAWS, SIZES, curve_records
 from tests.make_priced import ASSUMED, AT, priced, study_records
@@ -22,7 +22,7 @@ def cells():
 
 @pytest.fixture(scope="module")
 def told(cells):
-    return learning(cells, Assumptions(), USD)
+    return learning_section(cells, Assumptions(), USD)
 
 
 def test_the_sentences_say_what_more_data_bought_and_would_buy(cells, told):
@@ -56,13 +56,13 @@ def test_a_price_of_a_label_is_the_readers_where_it_was_given(cells):
     assumed = Assumptions.model_validate({"value": {"label_usd": 0.5}, "set_by_user": ["value.label_usd"]})
     assert (
         "at $0.500 a label (yours) the 6,000 more labels cost $3,000.00"
-        in learning(cells, assumed, USD).sentences[0][1][0]
+        in learning_section(cells, assumed, USD).sentences[0][1][0]
     )
 
 
 def test_a_curve_that_does_not_rise_foretells_nothing_and_says_why():
     records = curve_records(laws={"head": (0.3, 0.01, 0.3)})
-    said = dict(learning(priced(records), Assumptions(), USD).sentences)["16×64 head only"]
+    said = dict(learning_section(priced(records), Assumptions(), USD).sentences)["16×64 head only"]
     assert said[1] == (
         "Nothing is foretold beyond what was measured: accuracy is not clearly higher with 8,000 examples than with 250."
     )
@@ -70,7 +70,7 @@ def test_a_curve_that_does_not_rise_foretells_nothing_and_says_why():
 
 def test_rows_that_are_too_many_have_no_figure():
     parts = [one for one in curve_records(available=50_000) if one.data.train.num_rows <= 2000]
-    said = learning(priced(parts), Assumptions(), USD).sentences[0][1]
+    said = learning_section(priced(parts), Assumptions(), USD).sentences[0][1]
     assert (
         said[1]
         == "Of all rows no figure is given: 50,000 examples are more than 4 times the most that were measured, 2,000."
@@ -81,8 +81,8 @@ def test_rows_that_are_too_many_have_no_figure():
 
 
 def test_the_table_has_every_size_with_what_all_rows_were_estimated_to_take(told):
-    assert len(told.rows) == 3 * len(SIZES) and {len(row) for row in told.rows} == {len(HEADS)}
-    rows = [dict(zip(HEADS, row, strict=True)) for row in told.rows]
+    assert len(told.sizes.rows) == 3 * len(SIZES) and {len(row) for row in told.sizes.rows} == {len(HEADS)}
+    rows = [dict(zip(HEADS, row, strict=True)) for row in told.sizes.rows]
     assert [row["training examples"].sort for row in rows[:5]] == list(SIZES)
     assert rows[4]["training examples"].extra == "all rows"
     assert rows[1]["training on all rows, estimated"].sort == pytest.approx(1000)
@@ -121,7 +121,7 @@ def test_four_charts_over_examples_seconds_dollars_and_dollars_with_labels(cells
 
 
 def test_without_a_price_there_are_seconds_alone():
-    found = learning(priced(curve_records(), None), Assumptions(), USD)
+    found = learning_section(priced(curve_records(), None), Assumptions(), USD)
     assert [chart.key for chart in found.charts] == ["chart-learning-samples", "chart-learning-seconds"]
     assert " for 12.5 min more of a run, as measured" in found.sentences[0][1][0]
 

@@ -17,8 +17,8 @@ from harness.report import write_report
 from harness.report.charts.cost_accuracy import cost_and_accuracy
 from harness.report.formatting import USD
 from harness.report.labels import hardware, machine_labels
-from harness.report.sections.machines import machines
-from harness.report.sections.other_prices import moved_seconds
+from harness.report.sections.machines import machines_section
+from harness.report.sections.other_prices import other_prices_section
 from harness.schema.assumptions import Assumptions
 from tests.make_priced import AT, priced, study_records, two_machines
 from tests.make_records import GIB, make_gpu, make_machine, make_record
@@ -42,7 +42,7 @@ def cells_of(*records):
 
 
 def section(*records, **more):
-    return machines(cells_of(*records), Assumptions(), **more, money=USD)
+    return machines_section(cells_of(*records), Assumptions(), **more, money=USD)
 
 
 def both(**axes):
@@ -73,46 +73,46 @@ def test_the_verdicts_name_who_leads_in_what():
 def test_what_cannot_be_told_apart_is_said_so():
     found = section(run(A), run(B, 1.0))
     assert "m5.xlarge and c7i.8xlarge can't be told apart in speed." in found.verdicts[0]
-    row = next(row for row in found.rows if row[0].text == "m5.xlarge")
+    row = next(row for row in found.types.rows if row[0].text == "m5.xlarge")
     assert row[1].extra.endswith("level with the best")
-    field = found.line_rows[0][1]
+    field = found.shared.rows[0][1]
     assert field.text == "fastest: none clearly"
     assert "fastest: m5.xlarge and c7i.8xlarge can't be told apart" in field.title
 
 
 def test_the_table_has_a_row_a_machine_with_price_and_best_cells():
     found = section(*both())
-    assert found.heads == (
+    assert found.types.heads == (
         "machine", "fastest, samples/s", "cheapest per 1,000 samples", "cheapest run", "cheapest to target",
         "an hour", "cells",
     )  # fmt: skip
-    assert [[row[0], *row[-2:]] for row in texts(found.rows)] == [
+    assert [[row[0], *row[-2:]] for row in texts(found.types.rows)] == [
         ["m5.xlarge", "$0.36", "1 of 1"],
         ["c7i.8xlarge", "$1.80", "1 of 1"],
     ]
-    hour = found.rows[0][-2]
+    hour = found.types.rows[0][-2]
     assert hour.extra == "stated; m5.xlarge, us-east-1; 2026-07; 1 host, spread unknown"
-    assert "best, and clear" in found.rows[1][1].extra
-    assert "best, and clear" in found.rows[0][2].extra
+    assert "best, and clear" in found.types.rows[1][1].extra
+    assert "best, and clear" in found.types.rows[0][2].extra
 
 
 def test_a_deadline_adds_a_column():
     # 180 + 4 + 40.4 (mean step 1.01) of training + 10 and so on; A is late, B is not.
     found = section(*both(), deadline_s=225.0)
-    assert found.heads[-3] == "cheapest within 3.75 min, as billed"
-    assert found.rows[0][-3].text == "none"
-    assert found.rows[1][-3].text.startswith("$0.1")
+    assert found.types.heads[-3] == "cheapest within 3.75 min, as billed"
+    assert found.types.rows[0][-3].text == "none"
+    assert found.types.rows[1][-3].text.startswith("$0.1")
 
 
 def test_a_cell_that_could_not_run_says_how_it_ended_and_why():
     lost = make_record(machine=B, outcome="oom", reason="killed at 1.5 GiB", axes={"batch_size": 32})
     found = section(*both(), run(A, 2.0, axes={"batch_size": 32}), lost)
-    (row,) = (row for row in found.line_rows if row[0].text == "32×64")
+    (row,) = (row for row in found.shared.rows if row[0].text == "32×64")
     assert (row[3].text, row[3].extra, row[1].text) == (
         "out of memory", "killed at 1.5 GiB", "measured on one machine alone",
     )  # fmt: skip
-    assert [row[-1].text for row in found.rows] == ["2 of 2", "1 of 2"]
-    assert found.rows[1][-1].extra == "1 out of memory"
+    assert [row[-1].text for row in found.types.rows] == ["2 of 2", "1 of 2"]
+    assert found.types.rows[1][-1].extra == "1 out of memory"
 
 
 def test_a_line_is_named_by_its_work_and_not_by_the_kind_of_device():
@@ -121,7 +121,7 @@ def test_a_line_is_named_by_its_work_and_not_by_the_kind_of_device():
     lost = make_record(machine=A, outcome="timeout", reason="late", axes={"seq_len": 32})
     ranks = [run(one, axes={"device": "cpu-ddp2"}) for one in (A, B)]
     found = section(*records, lost, *ranks)
-    assert {row[0].text for row in found.line_rows} == {"16×64", "16×32", "16×64 ddp2"}
+    assert {row[0].text for row in found.shared.rows} == {"16×64", "16×32", "16×64 ddp2"}
 
 
 def test_no_shared_cell_is_no_ranking():
@@ -135,14 +135,14 @@ def test_hosts_of_one_instance_stand_beside_the_price():
     twin = make_machine(machine_id=A.id, host="host-z")
     found = section(run(A), run(twin, 0.8), run(B, 0.5))
     # 16 / 1.01 and 20 / 1.01: a spread of 4 / 18
-    assert found.rows[0][-2].extra.endswith("2 hosts, up to 22.2% apart")
-    assert "2 hosts: 15.8 to 19.8" in found.line_rows[0][2].extra
+    assert found.types.rows[0][-2].extra.endswith("2 hosts, up to 22.2% apart")
+    assert "2 hosts: 15.8 to 19.8" in found.shared.rows[0][2].extra
     assert any(line.startswith("One host of c7i.8xlarge was measured") for line in found.cautions)
 
 
 def test_a_slice_is_labelled_and_its_price_explained():
     found = section(run(A), run(SLICE, 2.0))
-    assert found.rows[1][0].text == "AMD EPYC 7763 (slice: 1 of 4 CPUs)"
+    assert found.types.rows[1][0].text == "AMD EPYC 7763 (slice: 1 of 4 CPUs)"
     assert any("a slice is priced as the whole machine" in line for line in found.cautions)
 
 
@@ -168,7 +168,7 @@ def test_differences_are_printed_with_the_machines_names(tmp_path):
     records = [run(A, packages={"torch": "2.12.0"}), run(B, 0.5, packages={"torch": "2.13.0"})]
     told = differences(summarize(records))
     cells = cells_of(*records)
-    assert machines(cells, Assumptions(), USD, differences=told).differences == (
+    assert machines_section(cells, Assumptions(), USD, differences=told).differences == (
         "torch: 2.12.0 on m5.xlarge; 2.13.0 on c7i.8xlarge",
     )
     text = write_report(cells, tmp_path, generated_at=AT, differences=told).read_text(encoding="utf-8")
@@ -199,7 +199,7 @@ def test_a_failed_cell_stands_as_a_word_in_the_chart():
 def test_more_cells_than_a_chart_holds_stand_in_the_table():
     records = [one for size in range(1, 12) for one in both(batch_size=size)]
     found = section(*records)
-    assert (found.num_more_bars, len(found.line_rows)) == (3, 11)
+    assert (found.num_more_bars, len(found.shared.rows)) == (3, 11)
 
 
 def test_the_cost_chart_tells_machines_apart_by_symbol():
@@ -225,8 +225,8 @@ def moved(measured):
 def test_seconds_elsewhere_are_marked_as_not_measured_there(tmp_path):
     (cell,) = cells_of(run(A))
     answer = OtherPrices((moved(cell),), ("m6i.large has no GPU: a CPU machine must be measured",))
-    assert texts(moved_seconds(answer, [cell], USD).rows)[0][:2] == ["g5.2xlarge", "$1.20"]
-    assert moved_seconds(OtherPrices((), ()), [cell], USD) is None
+    assert texts(other_prices_section(answer, [cell], USD).table.rows)[0][:2] == ["g5.2xlarge", "$1.20"]
+    assert other_prices_section(OtherPrices((), ()), [cell], USD) is None
     text = write_report([cell], tmp_path, generated_at=AT, elsewhere=answer).read_text(encoding="utf-8")
     assert "Nothing in this table was measured on the machine that it names" in text
     assert "Not shown: m6i.large has no GPU: a CPU machine must be measured." in text
@@ -257,6 +257,6 @@ def test_a_chart_of_pooled_machines_is_not_recomputed():
     stated = replace(HOURLY, basis="stated", instance="m5.xlarge")
     prices = PRICES | {A.id: stated, twin.id: stated}
     summaries = summarize([run(A), run(twin), run(B)])
-    found = machines(cost.price(summaries, lambda one: prices[one.machine_id]), Assumptions())
-    assert found.live is None
+    found = machines_section(cost.price(summaries, lambda one: prices[one.machine_id]), Assumptions(), USD)
+    assert found.recompute is None
     assert len(found.charts) == 2

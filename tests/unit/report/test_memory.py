@@ -13,7 +13,7 @@ from harness.report import write_report
 from harness.report.charts.memory import memory_chart
 from harness.report.csv_export import csv_text
 from harness.report.formatting import USD
-from harness.report.sections.memory import WAY_HEADS, memory_users, memory_warnings, oom_fix_sentences, saving_rows
+from harness.report.sections.memory import SAVING_HEADS, memory_users, memory_warnings, oom_fix_sentences, savings_table
 from tests.make_priced import AT
 from tests.make_records import GIB, MIB, make_load, make_record
 from tests.unit.decision.test_memory_savings import cell, priced
@@ -71,7 +71,7 @@ def test_the_largest_holder_is_said_first():
         )
     )
     assert found.sentence == "Another process (python3) held 6.10 GiB of GPU 0 when 32×64 began: the most of any."
-    assert [[field.text for field in row] for row in found.rows] == [
+    assert [[field.text for field in row] for row in found.table.rows] == [
         ["32×64", "python3 6.10 GiB of GPU 0; chrome 1.00 GiB of main memory", "4.00 GiB", "not measured"],
         ["16×64", "small 100 MiB of main memory", "12.00 GiB", "0 MiB"],
     ]
@@ -84,13 +84,13 @@ def test_the_largest_holder_is_said_first():
 def test_three_holders_are_named_and_the_rest_is_counted():
     many = [(f"p{size}", size * MIB, None) for size in range(1, 6)]
     found = memory_users(priced(make_record(load=make_load(many))))
-    assert found.rows[0][1].text.startswith("p5 5 MiB")
-    assert found.rows[0][1].text.endswith("; 2 more")
+    assert found.table.rows[0][1].text.startswith("p5 5 MiB")
+    assert found.table.rows[0][1].text.endswith("; 2 more")
 
 
 def test_where_nobody_looked_nothing_is_claimed():
     found = memory_users(priced(make_record(), make_record(axes={"batch_size": 8}, load=make_load(None))))
-    assert (found.sentence, found.rows, found.notes) == ("", (), ())
+    assert (found.sentence, found.table.rows, found.notes) == ("", (), ())
 
 
 def test_warnings_about_memory_are_repeated_here():
@@ -102,8 +102,8 @@ def test_warnings_about_memory_are_repeated_here():
 def test_a_row_of_a_way_by_hand():
     slow = cell(peak=450, step_s=1.3, training={"activation_checkpointing": True})
     cells = priced(cell(peak=600), slow)
-    ((row),) = saving_rows(memory_savings(cells), cells, USD)
-    found = dict(zip(WAY_HEADS, row, strict=True))
+    ((row),) = savings_table(memory_savings(cells), cells, USD).rows
+    found = dict(zip(SAVING_HEADS, row, strict=True))
     assert found["what changed"].text == "activation checkpointing: off → on"
     assert found["peak memory"].text == "600 MiB → 450 MiB"
     assert (found["saved"].text, found["saved"].extra) == ("150 MiB", "25.0%")
@@ -124,7 +124,7 @@ def test_what_saves_nothing_is_said_to_take_more_and_what_overlaps_is_not_ranked
         training={"seconds": noisy[::-1], "peaks": [(0, "rss", 700 * MIB)], "accuracy": None},
     )
     cells = priced(make_record(training={"seconds": noisy}), more)
-    found = dict(zip(WAY_HEADS, saving_rows(memory_savings(cells), cells, USD)[0], strict=True))
+    found = dict(zip(SAVING_HEADS, savings_table(memory_savings(cells), cells, USD).rows[0], strict=True))
     assert found["saved"].text == "100 MiB more"
     assert "can't be told apart" in found["time and dollars a sample"].extra
     assert found["test accuracy"].text == "not measured"

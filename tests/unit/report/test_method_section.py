@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from harness.report.sections.method import data_words
+from harness.report.sections.method import data_descriptions
 
 
 def words(record, **changes):
     record = record.model_copy(update={"data": record.data.model_copy(update=changes)})
-    return data_words([SimpleNamespace(summary=SimpleNamespace(records=[record]))])
+    return data_descriptions([SimpleNamespace(summary=SimpleNamespace(records=[record]))])
 
 
 def test_older_records_say_no_more_than_they_know(ok_record):

@@ -19,10 +19,10 @@ from harness.pricing.rates import apply_plan
 from harness.report import write_report
 from harness.report.formatting import USD, MoneyFormat
 from harness.report.sections.answer import answer
-from harness.report.sections.assumptions import count_given, input_rows, value_origin
-from harness.report.sections.machines import machines
+from harness.report.sections.assumptions import assumptions_table, count_given, value_origin
+from harness.report.sections.machines import machines_section
 from harness.report.sections.money import CELL_HEADS, LINE_HEADS, money_section
-from harness.report.sections.worth import WORTH_HEADS, worth_words
+from harness.report.sections.worth import HEADS, worth_section
 from harness.schema.assumptions import Assumptions
 from tests.make_priced import AT, study_records, two_machines
 from tests.make_records import make_baseline, make_machine, make_record
@@ -50,7 +50,7 @@ def section(records, assumed=None, found=HOURLY, invoice_usd=None):
 
 
 def lines_of(spent):
-    return {row[0].text: row[1] for row in spent.lines}
+    return {row[0].text: row[1] for row in spent.lines.rows}
 
 
 def write(folder, records, assumed, found=HOURLY, **more):
@@ -82,7 +82,7 @@ class TestMoney:
         assert "stated" in found["A run, billed"].extra
 
     def test_each_amount_says_what_is_in_it(self):
-        told = {row[0].text: row[2].text for row in section([make_record()]).lines}
+        told = {row[0].text: row[2].text for row in section([make_record()]).lines.rows}
         assert (
             told["A run, billed"]
             == (
@@ -96,17 +96,17 @@ class TestMoney:
 
     def test_a_minimum_and_begun_hours_are_told(self):
         found = replace(HOURLY, minimum_s=600.0, granularity_s=3600.0)
-        told = {row[0].text: row[2].text for row in section([make_record()], found=found).lines}
+        told = {row[0].text: row[2].text for row in section([make_record()], found=found).lines.rows}
         assert told["The same on demand"].endswith("come before, 600 s at least, billed by the hour")
 
     def test_idle_hours_of_what_is_owned_are_in_its_price(self):
-        told = {row[0].text: row[2].text for row in section([make_record()], assume(plan="own")).lines}
+        told = {row[0].text: row[2].text for row in section([make_record()], assume(plan="own")).lines.rows}
         assert told["A month"].endswith("idle hours are in the price")
         assert told["A run, billed"] == "as an hour of a machine of one's own: each hour counts alike"
 
     def test_energy_is_told_with_its_instrument(self):
         spent = section([make_record()], assume(energy={"watts": 1000, "watts_source": "plug meter"}))
-        lines = {row[0].text: (row[1].text, row[2].text) for row in spent.lines}
+        lines = {row[0].text: (row[1].text, row[2].text) for row in spent.lines.rows}
         # 1 kW for 54 s are 15 Wh, 18 with PUE.
         assert lines["Energy of a run"] == (
             "18.0 Wh", "1000 W as stated, plug meter, times seconds: an estimate; with a PUE of 1.2"
@@ -116,13 +116,13 @@ class TestMoney:
 
     def test_every_measured_cell_has_its_row_and_heads_fit(self):
         spent = section([make_baseline(), make_record(minutes=1), make_record(axes={"batch_size": 32}, minutes=2)])
-        assert [len(row) for row in spent.rows] == [len(CELL_HEADS)] * 3
-        assert all(len(row) == len(LINE_HEADS) for row in spent.lines)
-        assert "stated" in spent.rows[1][1].extra
+        assert [len(row) for row in spent.cells.rows] == [len(CELL_HEADS)] * 3
+        assert all(len(row) == len(LINE_HEADS) for row in spent.lines.rows)
+        assert "stated" in spent.cells.rows[1][1].extra
 
     def test_many_cells_are_counted_and_not_all_shown(self):
         spent = section([make_record(axes={"batch_size": size}, minutes=size) for size in range(1, 46)])
-        assert (len(spent.rows), spent.num_more) == (40, 5)
+        assert (len(spent.cells.rows), spent.cells.num_more) == (40, 5)
 
     def test_spot_is_held_against_on_demand(self):
         (spot, hosted) = section([make_record()]).compared
@@ -211,14 +211,14 @@ class TestMoney:
 
     def test_nothing_measured_still_has_a_section(self):
         spent = section([])
-        assert (spent.subject, spent.lines, spent.rows, spent.study) == ("", (), (), ())
+        assert (spent.subject, spent.lines.rows, spent.cells.rows, spent.study) == ("", (), (), ())
 
 
 class TestWorth:
     def words(self, records, assumed=None):
         assumed = assumed or assume()
         cells = price_all(records, assumed)
-        return worth_words(cells, choose(cells), assumed, USD)
+        return worth_section(cells, choose(cells), assumed, USD)
 
     def test_each_model_has_its_row(self):
         records = [
@@ -227,11 +227,11 @@ class TestWorth:
             make_record(minutes=2),
         ]
         found = self.words(records)
-        assert [row[0].text for row in found.rows] == [
+        assert [row[0].text for row in found.models.rows] == [
             "majority class", "TF-IDF with logistic regression", "16×64",
         ]  # fmt: skip
-        assert [len(row) for row in found.rows] == [len(WORTH_HEADS)] * 3
-        majority = dict(zip(WORTH_HEADS, found.rows[0], strict=True))
+        assert [len(row) for row in found.models.rows] == [len(HEADS)] * 3
+        majority = dict(zip(HEADS, found.models.rows[0], strict=True))
         # 100,000 x (0.5 x 0.07 - 0.05)
         assert (majority["benefit a month"].text, majority["paid before"].text) == ("-$1,500.00", "$0")
         assert majority["pays back after"].text == "never"
@@ -253,18 +253,18 @@ class TestWorth:
         assert first.startswith("Nothing measured is worth its money over 12 months: even batch 16")
 
     def test_both_sides_of_nothing_is_not_a_yes(self):
-        (judged,) = self.words([make_record()]).rows
-        items = float(dict(zip(WORTH_HEADS, judged, strict=True))["break-even items a month"].sort)
+        (judged,) = self.words([make_record()]).models.rows
+        items = float(dict(zip(HEADS, judged, strict=True))["break-even items a month"].sort)
         first, *_ = self.words([make_record()], assume({"items_per_month": items * 1.01})).sentences
         assert first.startswith("Whether it is worth its money over 12 months can't be told")
 
     def test_what_is_clearly_worse_is_left_out(self):
         records = [make_record(), make_record(axes={"batch_size": 32}, minutes=1, training={"accuracy": 0.6})]
-        assert len(self.words(records).rows) == 1
+        assert len(self.words(records).models.rows) == 1
 
     def test_without_accuracy_nothing_is_judged(self):
         found = self.words([make_record(training={"accuracy": None})])
-        assert (found.rows, found.sentences) == (
+        assert (found.models.rows, found.sentences) == (
             (),
             ("Nothing can be judged yet: no model has both a test accuracy and a price.",),
         )
@@ -272,15 +272,15 @@ class TestWorth:
     def test_a_baseline_of_two_machines_is_judged_once(self):
         other = make_machine(machine_id="epyc-8c-32g-000002", num_logical=8)
         records = [make_baseline(accuracy=0.7), make_baseline(accuracy=0.7, machine=other), make_record(minutes=1)]
-        names = [row[0].text for row in self.words(records).rows]
+        names = [row[0].text for row in self.words(records).models.rows]
         assert names[:1] == ["TF-IDF with logistic regression"]
         assert len(names) == 2
 
 
 class TestMarks:
     def test_each_input_is_yours_or_an_example(self):
-        assumed = assume({"right_usd": 0.2}, set_by_user=["value.right_usd", "prices.own.purchase_usd"])
-        whose_of = {row[0].sort: row[2].text for row in input_rows(assumed, "value")}
+        assumed = assume({"right_usd": 0.2}, given=["value.right_usd", "prices.own.purchase_usd"])
+        whose_of = {row[0].sort: row[2].text for row in assumptions_table(assumed, "value").rows}
         assert whose_of["value.right_usd"] == "yours"
         assert whose_of["value.wrong_usd"] == "example"
         assert count_given(assumed, "value") == (1, len(whose_of))
@@ -288,7 +288,7 @@ class TestMarks:
         assert value_origin(assumed, "prices.own") == "1 of 10 yours, the rest examples"
 
     def test_values_have_their_units_and_what_is_not_given_says_so(self):
-        rows = {row[0].sort: row[1].text for row in input_rows(assume(), "prices")}
+        rows = {row[0].sort: row[1].text for row in assumptions_table(assume(), "prices").rows}
         assert rows["prices.own.purchase_usd"] == "4,000 USD"
         assert rows["prices.energy.watts"] == "not given"
         assert rows["prices.plan"] == "on demand"
@@ -350,7 +350,7 @@ class TestCurrency:
         for assumed in (assume(), assume(currency=EUR)):
             cells = price(summaries, lambda summary: prices.get(summary.machine_id, HOURLY), assumed)
             money = MoneyFormat(assumed.prices.currency)
-            charts = {chart.key: chart.figure for chart in machines(cells, assumed, money).charts}
+            charts = {chart.key: chart.figure for chart in machines_section(cells, assumed, money).charts}
             bars = [value for trace in charts["chart-machines-usd"].data for value in trace.x]
             drawn[assumed.prices.currency.code] = bars
         assert drawn["USD"][0] == pytest.approx(0.00625)

@@ -22,8 +22,8 @@ from harness.report.charts.heat_maps import heat_maps
 from harness.report.csv_export import csv_text
 from harness.report.formatting import USD
 from harness.report.labels import common_values, short_labels
-from harness.report.sections.cell_table import HEADS, rows
-from harness.report.sections.details import sample
+from harness.report.sections.cell_table import HEADS, cell_rows
+from harness.report.sections.details import tokenized_example
 from harness.report.sections.method import METHOD_URL
 from tests.make_priced import ASSUMED, AT, TEXT, baseline, fine_tune, priced, study_records, two_machines
 
@@ -147,7 +147,7 @@ def test_an_empty_study_has_a_page_without_plotly(tmp_path):
 
 def test_every_row_has_a_square_for_every_head_in_its_order():
     cells = priced(study_records())
-    for cell, row in zip(cells, rows(cells, None, USD), strict=True):
+    for cell, row in zip(cells, cell_rows(cells, None, USD), strict=True):
         assert len(row.fields) == len(HEADS)
         found = dict(zip(HEADS, row.fields, strict=True))
         assert found["a run"].sort == value_of(cell.usd_per_run)
@@ -166,14 +166,14 @@ def test_no_text_without_store_texts(tmp_path):
     text = write(cells, tmp_path)
     assert TEXT not in text
     assert "quietly" not in text
-    shown = sample(cells)
+    shown = tokenized_example(cells)
     assert shown.text is None
     assert shown.num_real == 14
     assert [token.mask for token in shown.tokens[12:16]] == [1, 1, 0, 0]
 
 
 def test_padding_is_shown_and_cut():
-    shown = sample(priced([fine_tune(seq_len=512)]))
+    shown = tokenized_example(priced([fine_tune(seq_len=512)]))
     assert shown.num_tokens == 512
     assert shown.num_hidden_pads == 512 - len(shown.tokens)
     assert (shown.tokens[-1].token, shown.tokens[-1].number, shown.tokens[-1].mask) == ("[PAD]", "0", 0)

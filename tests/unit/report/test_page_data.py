@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -58,12 +58,12 @@ def test_the_reports_own_price_is_not_offered_twice():
 
 
 def test_every_assumption_but_what_only_a_file_says_has_an_input():
-    names = [one["name"] for one in inputs()]
+    names = [each.name for each in inputs()]
     assert len(names) == len(set(names))
     told = dict(values(Assumptions()))
     file_alone = {"prices.own.name", "prices.own.machine", "prices.currency.source", "prices.energy.watts_source"}
     assert set(told) - set(names) == file_alone
-    described = {one["name"]: one for one in inputs()}
+    described = {each.name: asdict(each) for each in inputs()}
     assert described["prices.own.years"] | {"why": ""} == {
         "name": "prices.own.years", "title": "Kept for", "unit": "years", "why": "", "choices": [], "pattern": None,
         "is_date": False, "is_number": True, "is_optional": False, "min": None, "above": 0, "max": None, "below": None,

@@ -10,7 +10,7 @@ from datetime import date
 from harness.report import write_report
 from harness.report.csv_export import csv_text
 from harness.report.formatting import USD
-from harness.report.sections.details import places
+from harness.report.sections.details import machine_facts
 from tests.make_priced import ASSUMED, AT, fine_tune, priced
 
 YOUNG = replace(ASSUMED, priced_on=date(2026, 10, 29))  # 2026-07 is dated to its last day
@@ -25,7 +25,7 @@ def summary(price, folder):
 
 
 def test_the_page_tells_the_age_and_warns_of_more_than_ninety_days():
-    facts = [dict(places(priced([fine_tune()], price), USD)[0].price) for price in (ASSUMED, YOUNG, OLD)]
+    facts = [dict(machine_facts(priced([fine_tune()], price), USD)[0].price) for price in (ASSUMED, YOUNG, OLD)]
     assert [fact["As of"] for fact in facts] == ["2026-07", "2026-07, 90 days old", f"2026-07, {WARNING}"]
 
 
@@ -35,9 +35,9 @@ def test_the_summary_does_so_too(tmp_path):
 
 
 def test_how_an_hour_is_paid_is_told(tmp_path):
-    assert dict(places(priced([fine_tune()], PAID), USD)[0].price)["Paid"] == "spot, by contract 7"
+    assert dict(machine_facts(priced([fine_tune()], PAID), USD)[0].price)["Paid"] == "spot, by contract 7"
     assert "spot, by contract 7" in summary(PAID, tmp_path)
-    assert "Paid" not in dict(places(priced([fine_tune()], OLD), USD)[0].price)
+    assert "Paid" not in dict(machine_facts(priced([fine_tune()], OLD), USD)[0].price)
 
 
 def test_the_table_has_plan_age_and_how_it_is_paid():
@@ -51,5 +51,5 @@ def test_what_the_metadata_service_said_stands_among_the_facts():
     seen = {"vendor": "aws", "instance": "g5.xlarge", "region": "us-east-1", "is_spot": True}
     record = fine_tune()
     told = type(record).model_validate(record.model_dump() | {"detected": seen})
-    assert dict(places(priced([told]), USD)[0].facts)["Metadata service says"] == "aws g5.xlarge us-east-1, spot"
-    assert "Metadata service says" not in dict(places(priced([record]), USD)[0].facts)
+    assert dict(machine_facts(priced([told]), USD)[0].facts)["Metadata service says"] == "aws g5.xlarge us-east-1, spot"
+    assert "Metadata service says" not in dict(machine_facts(priced([record]), USD)[0].facts)

@@ -14,12 +14,13 @@ from harness.report.charts.scaling import scaling_charts
 from harness.report.csv_export import csv_text
 from harness.report.formatting import USD
 from harness.report.sections.answer import answer
-from harness.report.sections.scaling_table import HEADS, scaling_rows
-from harness.report.sections.scaling_words import (
+from harness.report.sections.scaling import (
+    HEADS,
     NEVER_RUN,
-    answer_over_devices,
-    communication_words,
+    communication_text,
+    scaling_answer,
     scaling_sentences,
+    scaling_table,
     verdict,
 )
 from tests.make_priced import AT
@@ -93,7 +94,7 @@ def test_the_sentence_of_gpus_prices_the_whole_machine_and_the_share():
 
 def test_the_row_of_one_gpu_of_four_names_both_prices():
     cells = gpus()
-    rows = scaling_rows(scaling_series(cells), cells, USD)
+    rows = scaling_table(scaling_series(cells), cells, USD).rows
     found = dict(zip(HEADS, rows[0], strict=True))
     # A thousandth of a dollar a second: 0.01 for 1,000 samples at 100 a second, a quarter of it for one GPU of four.
     assert found["cost per 1,000 samples"].text == "$0.0100"
@@ -118,7 +119,7 @@ def test_the_answer_says_it_once_and_in_short():
     text = " ".join(answer(cells, choose(cells), USD))
     assert "Devices at their best" not in text
     assert text.count("Over devices") == 1
-    assert answer_over_devices(cells) == [
+    assert scaling_answer(cells) == [
         "Over devices, more processes do not pay: the money goes up from 1 process to 2, by strong scaling (global batch 32)."
     ]
 
@@ -207,4 +208,4 @@ def test_exposed_communication_in_words(communication, said):
     (series,) = scaling_series(
         priced([cell("cpu", 32), cell("cpu-ddp2", 16, training={"communication": communication})])
     )
-    assert [communication_words(point) for point in series.points] == ["does not apply", said]
+    assert [communication_text(point) for point in series.points] == ["does not apply", said]

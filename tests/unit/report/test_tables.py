@@ -10,11 +10,13 @@ import pytest
 
 from harness.analysis.estimate import value_of
 from harness.decision.choice import choose
-from harness.report.csv_export import COLUMNS, csv_text
+from harness.report.csv_export import csv_text
 from harness.report.formatting import USD
 from harness.report.markdown import markdown, md
+from harness.report.report import build_report
 from harness.report.sections.answer import answer
-from harness.report.sections.cell_table import rows as cell_rows
+from harness.report.sections.cell_table import cell_rows
+from harness.schema.assumptions import Assumptions
 from harness.schema.host_record import Load
 from tests.make_priced import ASSUMED, AT, baseline, fine_tune, priced, study_records
 
@@ -52,8 +54,9 @@ def read(text: str) -> list[dict[str, str]]:
 def test_every_summary_is_a_row_with_its_figures():
     cells = priced(study_records())
     rows = read(csv_text(cells))
-    assert set(ASKED) <= set(COLUMNS)
-    assert len(COLUMNS) == len(set(COLUMNS))
+    heads = next(csv.reader(io.StringIO(csv_text(cells))))
+    assert set(ASKED) <= set(heads)
+    assert len(heads) == len(set(heads))
     assert [row["cell"] for row in rows] == [cell.summary.cell for cell in cells]
     for cell, row in zip(cells, rows, strict=True):
         summary = cell.summary
@@ -92,7 +95,7 @@ def test_line_breaks_and_quotes_stay_in_their_field():
 
 def test_the_summary_holds_answer_price_cells_baselines_and_failures():
     cells = priced(study_records())
-    text = markdown(cells, answer(cells, choose(cells), USD), generated_at=AT, money=USD)
+    text = markdown(build_report(cells, Assumptions(), generated_at=AT))
     assert answer(cells, choose(cells), USD)[0].split(" (")[0] in text
     assert "$0.192 an hour, **assumed**; m5.xlarge, aws, us-east-1" in text
     table = [line for line in text.splitlines() if line.startswith("| b")]
@@ -108,7 +111,7 @@ def test_the_summary_holds_answer_price_cells_baselines_and_failures():
 def test_a_row_has_as_many_squares_as_the_head_whatever_it_says():
     hostile = "a|b `c` <img src=x> @someone #12 https://example.org [x](y)\n| d |"
     cells = priced([fine_tune(cell=hostile), fine_tune(32, outcome="crashed", reason=hostile), baseline()])
-    text = markdown(cells, [hostile], generated_at=AT, money=USD)
+    text = markdown(replace(build_report(cells, Assumptions(), generated_at=AT), answer=[hostile]))
     head, _, row = next(
         text.splitlines()[i : i + 3] for i, line in enumerate(text.splitlines()) if line.startswith("| Cell |")
     )
@@ -126,13 +129,13 @@ def test_disagreeing_hardware_and_warnings_are_in_the_summary():
     price = replace(ASSUMED, basis="stated", note="stated 1 GPU, saw none")
     cells = priced([fine_tune()], price)
     warned = [replace(c, summary=replace(c.summary, warnings=("too few steps",))) for c in cells]
-    text = markdown(warned, answer(warned, choose(warned), USD), generated_at=AT, money=USD)
+    text = markdown(build_report(warned, Assumptions(), generated_at=AT))
     assert "stated 1 GPU, saw none" in text
     assert "too few steps (16×64)" in text
 
 
 def test_an_empty_study_has_a_summary():
-    assert "no records were found" in markdown([], answer([], choose([]), USD), generated_at=AT, money=USD)
+    assert "no records were found" in markdown(build_report([], Assumptions(), generated_at=AT))
     assert read(csv_text([])) == []
 
 

@@ -1,0 +1,85 @@
+"""What a report is written from: priced cells, the choice among them, and the sections that both files show (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from harness.decision.choice import Choice, choose
+from harness.decision.differences import Difference
+from harness.decision.elsewhere import OtherPrices
+from harness.decision.study_cost import study_cost
+from harness.pricing.cost import Priced
+from harness.pricing.prices import Price
+from harness.report.formatting import MoneyFormat
+from harness.report.sections.answer import answer
+from harness.report.sections.learning import Learning, learning_section
+from harness.report.sections.machines import Machines, machines_section
+from harness.report.sections.money import Money, money_section
+from harness.report.sections.other_prices import OtherPricesSection, other_prices_section
+from harness.report.sections.worth import WorthSection, worth_section
+from harness.schema.assumptions import Assumptions
+from harness.schema.record import Record
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page and summary.md are written from.
+
+    Attributes:
+        cells: In the order in which tables show them.
+        choice: The chosen cell among them.
+        assumptions: Those under which they were priced.
+        prices: By machine id, prices that the reader may choose from (see `page_data`).
+        records: All records, including older runs of the same repeats.
+        generated_at: In UTC.
+        answer: The answer, in sentences.
+        machines, other_prices, learning: None if there is nothing to show.
+    """
+
+    cells: Sequence[Priced]
+    choice: Choice
+    assumptions: Assumptions
+    prices: Mapping[str, Sequence[Price | None]]
+    records: Sequence[Record]
+    generated_at: datetime
+    answer: Sequence[str]
+    money: Money
+    worth: WorthSection
+    machines: Machines | None
+    other_prices: OtherPricesSection | None
+    learning: Learning | None
+
+
+def build_report(
+    cells: Sequence[Priced],
+    assumptions: Assumptions,
+    *,
+    generated_at: datetime,
+    records: Sequence[Record] | None = None,
+    invoice_usd: float | None = None,
+    differences: Sequence[Difference] = (),
+    other_prices: OtherPrices | None = None,
+    deadline_s: float | None = None,
+    prices: Mapping[str, Sequence[Price | None]] | None = None,
+) -> Report:
+    """Choose among the cells and build the sections that both files show; see `write_report` for the arguments."""
+    money, choice = MoneyFormat(assumptions.prices.currency), choose(cells)
+    if records is None:
+        records = [record for cell in cells for record in cell.summary.records]
+    study = study_cost(cells, assumptions.prices.rental, records)
+    return Report(
+        cells=cells,
+        choice=choice,
+        assumptions=assumptions,
+        prices=prices or {},
+        records=records,
+        generated_at=generated_at.astimezone(UTC),
+        answer=answer(cells, choice, money),
+        money=money_section(cells, choice, assumptions, study, money, invoice_usd=invoice_usd),
+        worth=worth_section(cells, choice, assumptions, money),
+        machines=machines_section(cells, assumptions, money, differences=differences, deadline_s=deadline_s),
+        other_prices=other_prices_section(other_prices, cells, money),
+        learning=learning_section(cells, assumptions, money),
+    )

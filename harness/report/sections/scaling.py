@@ -1,0 +1,222 @@
+"""Scaling over devices: what more devices gain and cost, in sentences, charts and a table (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.analysis.estimate import Estimate, intervals_disjoint
+from harness.decision.scaling import ScalingPoint, Series, best_cost, scaling_series, several_gpus_ran
+from harness.pricing.cost import Priced, gpu_share
+from harness.report.charts.base import Chart
+from harness.report.charts.scaling import scaling_charts
+from harness.report.formatting import MoneyFormat, interval, listed, memory, number, percent, with_interval
+from harness.report.labels import cell_indices
+from harness.report.series_labels import DEVICE_NOUNS, MAX_SERIES, series_names, series_parts
+from harness.report.table import Field, Row, Table, amount_field, measured_field, table, text_field
+
+HEADS = (
+    *("scaling", "devices", "batch a device", "global batch", "samples/s", "speed-up", "efficiency"),
+    *("cost per 1,000 samples", "cost to target", "exposed communication", "peak memory"),
+)
+NEVER_RUN = (
+    "gpu-ddp over several GPUs has never been run by this project: no record of it that ended well is among those "
+    "shown here."
+)
+_NO_COMMUNICATION = "one device has nobody to wait for; of several, no run measured it"
+_MAX_ANSWERS = 2
+_PLACES = {"cpu": "on this CPU", "gpu": "of this machine"}
+_MIN_WHOLE_RATIO = 10  # from here on, hundredths of a ratio are noise
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The section.
+
+    Attributes:
+        charts: By group of one kind of device on one machine.
+        num_more: Series without a chart.
+        shares_cores: Whether a series runs several processes on one CPU.
+    """
+
+    sentences: tuple[str, ...]
+    charts: Mapping[str, Sequence[Chart]]
+    num_more: int
+    shares_cores: bool
+    table: Table
+
+
+def scaling_section(cells: Sequence[Priced], money: MoneyFormat) -> Scaling | None:
+    """Build the section; None without a series."""
+    every_series = scaling_series(cells)
+    if not every_series:
+        return None
+    return Scaling(
+        sentences=tuple(scaling_sentences(every_series, cells)),
+        charts=scaling_charts(every_series, cells, money),
+        num_more=max(0, len(every_series) - MAX_SERIES),
+        shares_cores=any(series.device == "cpu" for series in every_series),
+        table=scaling_table(every_series, cells, money),
+    )
+
+
+def scaling_table(every_series: Sequence[Series], cells: Sequence[Priced], money: MoneyFormat) -> Table:
+    """Build a row for every point of every series."""
+    parts, indices = series_parts(every_series, cells), cell_indices(cells)
+    rows = [
+        _row(point, series, ", ".join(names), indices[point.cell.key], money)
+        for series, names in zip(every_series, parts, strict=True)
+        for point in series.points
+    ]
+    return table(HEADS, rows)
+
+
+def _row(point: ScalingPoint, series: Series, name: str, index: int, money: MoneyFormat) -> Row:
+    cell, summary = point.cell, point.cell.summary
+    communication = point.communication_fraction
+    base = "the base" if point is series.base else ""
+    return (
+        text_field(series.kind, series.kind, name),
+        Field(count(point, series), point.num_devices),
+        Field(f"{point.device_batch_size}", point.device_batch_size),
+        Field(f"{point.global_batch_size}", point.global_batch_size),
+        Field(number(point.samples_per_s.value), point.samples_per_s.value, interval(point.samples_per_s, "number")),
+        Field(ratio_text(point.speed_up.value), point.speed_up.value, base or ratio_interval(point.speed_up)),
+        Field(percent(point.efficiency.value), point.efficiency.value, base or interval(point.efficiency, "percent")),
+        amount_field(
+            cell, index, "usd_per_1000_samples", cell.missing or "no rate", _share_text(cell, money), money=money
+        ),
+        amount_field(cell, index, "usd_to_target", "the target was not reached, or the study sets none", money=money),
+        Field(communication_text(point), communication, title="" if communication is not None else _NO_COMMUNICATION),
+        measured_field(
+            memory(summary.peak_memory_bytes),
+            summary.peak_memory_bytes,
+            "not read",
+            summary.peak_memory_source or "",
+        ),
+    )
+
+
+def _share_text(cell: Priced, money: MoneyFormat) -> str:
+    """State the cost of the GPUs in use alone; empty where the cell used all."""
+    share, cost = gpu_share(cell.summary), cell.usd_per_1000_samples_of_share
+    if share is None or cost is None:
+        return ""
+    return f"{money.amount(cost.value)} for {share[0]} of {share[1]} GPUs"
+
+
+def scaling_sentences(every_series: Sequence[Series], cells: Sequence[Priced]) -> list[str]:
+    """State for each series how speed and cost change with devices, and whether several GPUs ever ran."""
+    names = series_names(every_series, cells)
+    sentences = [
+        f"{capital(name)}: {_point_clauses(series)}. {capital(verdict(series))}."
+        for series, name in zip(every_series[:MAX_SERIES], names, strict=False)
+    ]
+    return sentences + ([] if not every_series or several_gpus_ran(cells) else [NEVER_RUN])
+
+
+def scaling_answer(cells: Sequence[Priced]) -> list[str]:
+    """State the first verdict of each kind of device and machine, for the answer; empty without a series."""
+    every_series = scaling_series(cells)
+    first: dict[tuple[str, str], str] = {}
+    for series, name in zip(every_series, series_names(every_series, cells), strict=True):
+        key = (series.base.cell.summary.machine_id, series.device)
+        first.setdefault(key, f"Over devices, {verdict(series)}, by {name}.")
+    return list(first.values())[:_MAX_ANSWERS]
+
+
+def verdict(series: Series) -> str:
+    """State at which number of devices a sample costs less or more, or that the cost does not differ significantly."""
+    base, best, nouns = series.base, best_cost(series), DEVICE_NOUNS[series.device][1]
+    paid = ", the whole machine paid for" if series.device == "gpu" else ""
+    start = count(base, series)
+    if best is not base:
+        return f"the money goes down from {start} to {best.num_devices}{paid}{_after_best(series, best)}"
+    more = [point for point in series.more if point.cost == "more"]
+    level = [point for point in series.more if point.cost == "level"]
+    if not level:
+        return f"more {nouns} do not pay: the money goes up from {start} to {more[0].num_devices}{paid}"
+    why = "their speeds' intervals overlap" if _have_intervals(level, base) else "an interval is not known"
+    level_text = f"{_numbers(level)} {nouns} and {base.num_devices} can't be told apart in cost ({why})"
+    return f"{level_text}, and {_numbers(more)} cost more: more {nouns} are not shown to pay" if more else level_text
+
+
+def _after_best(series: Series, best: ScalingPoint) -> str:
+    """Compare more devices than the cheapest number with it."""
+    after = [point for point in series.more if point.num_devices > best.num_devices]
+    dearer = [point for point in after if intervals_disjoint(point.samples_per_s, best.samples_per_s)]
+    level = [point for point in after if point not in dearer]
+    up = f" and up again at {_numbers(dearer)}" if dearer else ""
+    return up + (f"; {_numbers(level)} can't be told apart from {best.num_devices}" if level else "")
+
+
+def _have_intervals(points: Sequence[ScalingPoint], base: ScalingPoint) -> bool:
+    return all(point.samples_per_s.low is not None for point in (*points, base))
+
+
+def _numbers(points: Sequence[ScalingPoint]) -> str:
+    return listed([str(point.num_devices) for point in points])
+
+
+def _point_clauses(series: Series) -> str:
+    first, *others = series.more
+    lead = (
+        f"{count(first, series)} {_PLACES[series.device]} train at "
+        f"{with_interval(f'{_times(first.speed_up)} the speed of {series.base.num_devices}', ratio_interval(first.speed_up))}"
+        f" and cost {_cost_ratio(first)}"
+    )
+    rest = [
+        f"{point.num_devices} at "
+        f"{with_interval(f'{_times(point.speed_up)} the speed', ratio_interval(point.speed_up))}"
+        f" cost {_short_cost_ratio(point)}"
+        for point in others
+    ]
+    return "; ".join([lead, *rest])
+
+
+def _cost_ratio(point: ScalingPoint) -> str:
+    whole = f"{_times(point.cost_ratio)} as much a sample"
+    if point.share_cost_ratio is None:
+        return whole
+    share = _times(point.share_cost_ratio)
+    return f"{whole} where the whole machine is paid for, {share} at the price of the GPUs in use alone"
+
+
+def _short_cost_ratio(point: ScalingPoint) -> str:
+    if point.share_cost_ratio is None:
+        return _times(point.cost_ratio)
+    return f"{ratio_text(point.cost_ratio.value)} and {_times(point.share_cost_ratio)}"
+
+
+def count(point: ScalingPoint, series: Series) -> str:
+    """Format a number of devices with their noun."""
+    singular, plural = DEVICE_NOUNS[series.device]
+    return f"{point.num_devices} {singular if point.num_devices == 1 else plural}"
+
+
+def capital(text: str) -> str:
+    """Capitalise the first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def _times(ratio: Estimate) -> str:
+    return f"{ratio_text(ratio.value)} times"
+
+
+def ratio_text(value: float) -> str:
+    """Format a ratio: two decimals below 10, three significant digits above."""
+    return f"{value:.2f}" if value < _MIN_WHOLE_RATIO else number(value)
+
+
+def ratio_interval(ratio: Estimate) -> str:
+    """Format a ratio's interval; empty where there is none."""
+    if ratio.low is None or ratio.high is None:
+        return ""
+    return f"{ratio_text(ratio.low)} to {ratio_text(ratio.high)}"
+
+
+def communication_text(point: ScalingPoint) -> str:
+    """Format the share of a forward and backward pass that waits for all-reduce."""
+    if point.num_devices == 1:
+        return "does not apply"
+    return "none found" if point.communication_fraction == 0 else percent(point.communication_fraction)
