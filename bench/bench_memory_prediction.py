@@ -33,7 +33,8 @@ from harness.decision.memory_savings import explained
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
 from harness.execution.sweep import describe_environment
-from harness.machine.describe import package_version, unsupported_reason
+from harness.machine.describe import package_version
+from harness.machine.support import unsupported_reason
 from harness.schema.cells import Cell
 from harness.schema.expansion import expand
 from harness.schema.model_shapes import load_model_shape

@@ -15,7 +15,8 @@ from pathlib import Path
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
 from harness.execution.sweep import describe_environment
-from harness.machine.describe import describe_machine, num_threads
+from harness.machine.describe import describe_machine
+from harness.machine.support import num_threads
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.expansion import expand
 from harness.schema.record import Record

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from harness.machine.describe import num_ranks, package_version
+from harness.machine.describe import package_version
+from harness.machine.support import num_ranks
 from harness.schema.cells import BaselineConfig, Cell, FineTuneConfig, hash_config
 from harness.schema.host_record import Machine
 from harness.schema.record import FINISHED, MEASURING_VERSION, Record

@@ -13,10 +13,9 @@ from typing import Literal
 
 import psutil
 
-from harness.machine.describe import memory_group
+from harness.machine.cgroups import ControlGroup, find_cgroup
 
 # Path of a process's group, the mount that contains it, and the version of control groups.
-OwnGroup = tuple[Path, Path, Literal[1, 2]]
 
 _PEAK_FILE = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
 _EVENTS_FILE = {1: "memory.oom_control", 2: "memory.events"}
@@ -62,8 +61,8 @@ class OomKillCounter:
 
 
 def _read_oom_kills() -> tuple[int | None, int | None]:
-    own = memory_group()
-    own_kills = MemoryCgroup(own[0], own[2]).num_oom_kills if own else None
+    own = find_cgroup("memory")
+    own_kills = MemoryCgroup(own.path, own.version).num_oom_kills if own else None
     return own_kills, _oom_kills_in(read_file(Path("/proc/vmstat")))
 
 
@@ -80,15 +79,15 @@ def read_file(path: Path) -> str:
         return ""
 
 
-def make_cgroup(limit_bytes: int, token: str, own: OwnGroup | None = None) -> MemoryCgroup | None:
+def make_cgroup(limit_bytes: int, token: str, own: ControlGroup | None = None) -> MemoryCgroup | None:
     """Create a group with a limit; None if this process may not create one anywhere.
 
     Args:
         limit_bytes: Limit of memory and swap together, where the kernel counts swap.
         token: Hexadecimal part of the group's name.
-        own: This process's group, see `memory_group` (default: the kernel's answer).
+        own: This process's group, see `find_cgroup` (default: the kernel's answer).
     """
-    for parent, version in candidate_parents(own or memory_group()):
+    for parent, version in candidate_parents(own or find_cgroup("memory")):
         remove_left_over(parent)
         group = MemoryCgroup(parent / f"harness-{os.getpid()}-{token}", version)
         try:
@@ -101,7 +100,7 @@ def make_cgroup(limit_bytes: int, token: str, own: OwnGroup | None = None) -> Me
     return None
 
 
-def candidate_parents(own: OwnGroup | None) -> Iterator[tuple[Path, Literal[1, 2]]]:
+def candidate_parents(own: ControlGroup | None) -> Iterator[tuple[Path, Literal[1, 2]]]:
     """Yield groups in which to create one, this process's own first, so that its limits hold for the new one too.
 
     In version 2 a group with processes has no controllers for its children, so usually its parent is the first to work.

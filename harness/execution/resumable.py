@@ -14,7 +14,7 @@ from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner, StartMethod
 from harness.execution.stop_flag import StopReason, graceful_stop
 from harness.execution.sweep import ProgressListener, exclusive_lock, run_and_save
-from harness.machine.describe import num_ranks, unsupported_reason
+from harness.machine.support import num_ranks, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.record import Record

@@ -36,8 +36,8 @@ from harness.execution.monitors import CellMonitors
 from harness.execution.outcome import GRACEFUL, STOP_TEXTS, Ending, classify_outcome
 from harness.execution.rank_process import RankProcess, WorkerEntry, end_ranks, hidden_main, start_rank
 from harness.execution.stop_flag import StopReason
-from harness.machine.describe import num_gpus_used, num_ranks, num_threads, unsupported_reason
 from harness.machine.scrub import scrubbed_tail
+from harness.machine.support import num_gpus_used, num_ranks, num_threads, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.record import Record

@@ -19,13 +19,8 @@ from harness.execution.jobs import Environment, PreparedCell, TrainJob
 from harness.execution.messages import Message
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner, StartMethod
-from harness.machine.describe import (
-    describe_machine,
-    harness_checkout,
-    installed_packages,
-    package_version,
-    unsupported_reason,
-)
+from harness.machine.describe import describe_machine, harness_checkout, installed_packages, package_version
+from harness.machine.support import unsupported_reason
 from harness.schema.cells import BaselineConfig, Cell
 from harness.schema.host_record import DetectedInstance, Machine, StatedInstance
 from harness.schema.record import Record

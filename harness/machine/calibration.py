@@ -1,4 +1,4 @@
-"""What this machine reaches at best: the figures of a calibration, and the process in which it is measured."""
+"""Calibrate this machine: run the measurement of its peak speed in a process of its own, and judge its step jitter."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.errors import Unavailable
 from harness.machine.describe import BF16_FLAGS, package_version
 from harness.schema.finding import Finding, Verdict
 from harness.schema.host_record import Machine
 
 CALIBRATION_S = 20.0
-# Torch is imported and a CUDA context made besides; on a slow disk that has taken a minute.
-_PATIENCE_S = 180.0
-_AMPERE, _VOLTA = 8, 7  # major compute capability with bf16 and tf32; with fp16's tensor cores
+# Allowed in addition for importing torch and creating a CUDA context, which has taken a minute on a slow disk.
+_STARTUP_TIMEOUT_S = 180.0
+# Major compute capability of the first GPUs with bf16 and TF32, and with fp16 tensor cores.
+_AMPERE, _VOLTA = 8, 7
 _WARN_JITTER, _BAD_JITTER = 1.1, 1.5
 
 
 class CalibratedProduct(BaseModel):
-    """The fastest product of two square matrices found in one precision.
+    """The fastest product of two square matrices in one precision.
 
     Attributes:
-        size: Rows of the matrices of the fastest product.
-        gflop_per_s: 2 x size³ / seconds of the fastest single product.
+        size: Rows of the matrices.
+        gflop_per_s: GFLOP/s of the fastest single product: 2 x size³ / seconds / 10⁹.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,14 +39,15 @@ class CalibratedProduct(BaseModel):
 
 
 class DeviceCalibration(BaseModel):
-    """One device: a CPU with all its usable cores, or the first GPU.
+    """The calibration of one device: the CPU with all usable cores, or the first GPU.
 
     Attributes:
-        num_threads: Of a CPU; None on a GPU.
-        copy_gb_per_s: Bytes read and written by the fastest copy of a large tensor, in 10⁹ a second; None where memory
-            was too short for one.
-        step_s_median: Seconds of a fixed piece of work that was repeated.
-        step_s_p95_over_median: The 95th percentile of those seconds over their median; 1 where nothing disturbs.
+        num_threads: CPU threads; None on a GPU.
+        copy_gb_per_s: GB/s (10⁹ bytes), read plus written, of the fastest copy of a large tensor; None when there was
+            too little memory.
+        step_s_median: Median seconds of a fixed, repeated piece of work.
+        step_s_p95_over_median: Their 95th percentile divided by the median; 1 without any disturbance.
+        num_steps: Number of repetitions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,10 +62,11 @@ class DeviceCalibration(BaseModel):
 
 
 class Calibration(BaseModel):
-    """What was measured, and by which torch.
+    """The result of a calibration.
 
     Attributes:
-        duration_s: Of the measuring alone; importing torch comes before it.
+        torch: Version of torch.
+        duration_s: Seconds of the measurement, without importing torch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,8 +76,14 @@ class Calibration(BaseModel):
     devices: tuple[DeviceCalibration, ...]
 
 
-class CalibrationOrder(BaseModel):
-    """What the process is to measure, and for how long."""
+class CalibrationPlan(BaseModel):
+    """The input of the calibration process.
+
+    Attributes:
+        seconds: Duration of the measurement.
+        num_threads: CPU threads.
+        precisions: Precisions to measure on each device.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -82,11 +92,13 @@ class CalibrationOrder(BaseModel):
     precisions: dict[Literal["cpu", "gpu"], tuple[Literal["fp32", "tf32", "bf16", "fp16"], ...]]
 
 
-def order_for(machine: Machine, torch_cuda: str | None, seconds: float = CALIBRATION_S) -> CalibrationOrder:
-    """The precisions that this machine accelerates, by device; a GPU only where torch's build can reach it.
+def plan_calibration(machine: Machine, torch_cuda: str | None, seconds: float = CALIBRATION_S) -> CalibrationPlan:
+    """Choose the precisions that each device accelerates.
 
     Args:
-        torch_cuda: The CUDA that the installed torch was built with, None without.
+        machine: The machine's facts.
+        torch_cuda: CUDA version that the installed torch was built with; None for a CPU build, which can't use a GPU.
+        seconds: Duration of the measurement.
     """
     bf16 = BF16_FLAGS & set(machine.cpu.flags)
     precisions: dict[Literal["cpu", "gpu"], tuple[Literal["fp32", "tf32", "bf16", "fp16"], ...]]
@@ -97,46 +109,46 @@ def order_for(machine: Machine, torch_cuda: str | None, seconds: float = CALIBRA
         precisions["gpu"] = (
             ("fp32", "tf32", "bf16", "fp16") if ampere else ("fp32", "fp16") if capability[0] >= _VOLTA else ("fp32",)
         )
-    return CalibrationOrder(seconds=seconds, num_threads=machine.cpu.num_usable, precisions=precisions)
+    return CalibrationPlan(seconds=seconds, num_threads=machine.cpu.num_usable, precisions=precisions)
 
 
-def calibrate(order: CalibrationOrder) -> Calibration | str:
-    """Measure in a process of its own, which has torch; or say why that did not come about."""
+def calibrate(plan: CalibrationPlan) -> Calibration | Unavailable:
+    """Measure in a child process, which imports torch."""
     if package_version("torch") == "not installed":
-        return "torch is not installed"
+        return Unavailable("torch is not installed")
     with tempfile.TemporaryDirectory(prefix="harness-calibration-") as folder:
         out = Path(folder) / "calibration.json"
         command = [
             sys.executable,
             "-m",
             "harness.worker.diagnostics.microbenchmarks",
-            order.model_dump_json(),
+            plan.model_dump_json(),
             str(out),
         ]
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command,
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=order.seconds + _PATIENCE_S,
+                timeout=plan.seconds + _STARTUP_TIMEOUT_S,
                 check=False,
             )
             return Calibration.model_validate_json(out.read_bytes())
         except subprocess.TimeoutExpired:
-            return f"it did not end within {order.seconds + _PATIENCE_S:.0f} s"
+            return Unavailable(f"it did not end within {plan.seconds + _STARTUP_TIMEOUT_S:.0f} s")
         except (OSError, ValidationError):
-            last = done.stderr.strip().splitlines()[-1:] or ["no word"]
-            return f"its process ended with status {done.returncode} ({last[0]})"
+            last = process.stderr.strip().splitlines()[-1:] or ["no word"]
+            return Unavailable(f"its process ended with status {process.returncode} ({last[0]})")
 
 
-def jitter_findings(found: Calibration | str) -> list[Finding]:
-    """Whether equal work took equal time; or why that was not measured."""
+def jitter_findings(calibration: Calibration | Unavailable) -> list[Finding]:
+    """Judge how much the time of equal work varies on each device."""
     name, why = "step jitter", "what varies here varies in every figure"
-    if isinstance(found, str):
+    if isinstance(calibration, Unavailable):
         fix = "none: mend what the other lines say, then try again"
-        return [Finding(name=name, value=f"not measured: {found}", verdict="not known", why=why, fix=fix)]
-    return [_jitter(device, f"{name}, {device.device.upper()}", why) for device in found.devices]
+        return [Finding(name=name, value=f"not measured: {calibration.reason}", verdict="not known", why=why, fix=fix)]
+    return [_jitter(device, f"{name}, {device.device.upper()}", why) for device in calibration.devices]
 
 
 def _jitter(device: DeviceCalibration, name: str, why: str) -> Finding:

@@ -1,4 +1,4 @@
-"""The control groups around this process: how much of the CPUs they let it use, and how much memory is left in them."""
+"""Limits that control groups (cgroups, versions 1 and 2) set to this process: CPU quota and memory."""
 
 from __future__ import annotations
 
@@ -6,85 +6,125 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 ROOT = Path("/")
 _NO_LIMIT_BYTES = 2**60  # version 1 writes "no limit" as the largest multiple of a page
+# Files of a memory limit and of the memory in use, and the line of memory.stat with page cache that was not used lately.
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+class ControlGroup(NamedTuple):
+    """A control group of one controller.
+
+    Attributes:
+        path: Folder of the group.
+        mount: Folder under which the controller's groups lie.
+        version: Version of control groups.
+    """
+
+    path: Path
+    mount: Path
+    version: Literal[1, 2]
 
 
 class Quota(NamedTuple):
-    """CPU time that a group may use, in cores, and the file that sets it."""
+    """A CPU quota.
+
+    Attributes:
+        cores: CPU seconds per second that the group may use.
+        file: The file that sets the quota.
+        unlimited: The text to write into the file to remove the quota.
+    """
 
     cores: float
     file: Path
-    unlimited: str  # what to write into the file to lift it
+    unlimited: str
 
 
 class ThrottledPeriods(NamedTuple):
-    """Periods (100 ms by default) in which a group ran since it was made, and those in which its quota ran out."""
+    """Scheduling periods (100 ms by default) since a group was created.
+
+    Attributes:
+        total: Periods in which the group ran.
+        throttled: Those in which its quota was used up.
+    """
 
     total: int
     throttled: int
 
 
-def cpu_quota(root: Path = ROOT) -> Quota | None:
-    """The tightest CPU quota of the own control group and those around it, None without one.
+def find_cgroup(controller: str, root: Path = ROOT) -> ControlGroup | None:
+    """Find this process's control group of a controller; None when there is none.
 
     Args:
-        root: Where /proc and /sys lie; a test has its own.
+        controller: E.g. `cpu` or `memory`.
+        root: Folder that contains proc/ and sys/; tests use their own.
     """
-    return min((quota for group in _groups("cpu", root) if (quota := _quota(group))), default=None)
+    unified = root / "sys/fs/cgroup"
+    is_v2 = (unified / "cgroup.controllers").exists()
+    mount = unified if is_v2 else unified / controller
+    pattern = r"^0::(/.*)$" if is_v2 else rf"^\d+:(?:[^:]*,)?{controller}(?:,[^:]*)?:(/.*)$"
+    line = re.search(pattern, _read(root / "proc/self/cgroup"), re.MULTILINE)
+    if line is None or not mount.is_dir():
+        return None
+    path = mount / line[1].lstrip("/")
+    # In a container, the path may be the host's, which is not mounted here; the container's own group is the mount.
+    return ControlGroup(path if path.is_dir() and ".." not in path.parts else mount, mount, 2 if is_v2 else 1)
 
 
-def periods(quota: Quota | None) -> ThrottledPeriods | None:
-    """How often a quota has run out until now; None where the kernel does not count it."""
+def cpu_quota(root: Path = ROOT) -> Quota | None:
+    """Return the tightest CPU quota of this process's group and its ancestors; None without a quota."""
+    return min((quota for group in _with_ancestors("cpu", root) if (quota := _quota(group))), default=None)
+
+
+def read_throttled_periods(quota: Quota | None) -> ThrottledPeriods | None:
+    """Count the periods in which a quota was used up so far; None when the kernel does not count them."""
     if quota is None:
         return None
     counts = dict(re.findall(r"^(nr_periods|nr_throttled) (\d+)$", _read(quota.file.parent / "cpu.stat"), re.MULTILINE))
     return ThrottledPeriods(int(counts["nr_periods"]), int(counts["nr_throttled"])) if len(counts) > 1 else None
 
 
-def memory_left_bytes(root: Path = ROOT) -> int | None:
-    """Memory that the own control group and those around it still give, None where none has a limit.
+def memory_limit_bytes(root: Path = ROOT) -> int | None:
+    """Return the lowest memory limit of this process's group and its ancestors in bytes; None without a limit."""
+    texts = [_read(group / file) for group in _with_ancestors("memory", root) for file, _, _ in _MEMORY_FILES]
+    return min((limit for text in texts if text.isdigit() and (limit := int(text)) < _NO_LIMIT_BYTES), default=None)
 
-    Pages of files that were not used of late count as left: the kernel takes them back.
+
+def available_memory_bytes(root: Path = ROOT) -> int | None:
+    """Return how many bytes this process's group and its ancestors can still allocate; None without a limit.
+
+    Page cache that was not used lately counts as available, because the kernel reclaims it.
     """
-    left = (_left(group) for group in _groups("memory", root))
-    return min((room for room in left if room is not None), default=None)
+    available = (_available_bytes(group) for group in _with_ancestors("memory", root))
+    return min((num_bytes for num_bytes in available if num_bytes is not None), default=None)
 
 
-def _groups(controller: str, root: Path) -> Iterator[Path]:
-    """This process's group of a controller, and every group around it, in version 1 or 2 of control groups."""
-    mount = root / "sys/fs/cgroup"
-    pattern = r"^0::(/.*)$"
-    if not (mount / "cgroup.controllers").exists():
-        mount, pattern = mount / controller, rf"^\d+:(?:[^:]*,)?{controller}(?:,[^:]*)?:(/.*)$"
-    found = re.search(pattern, _read(root / "proc/self/cgroup"), re.MULTILINE)
-    path = mount / found[1].lstrip("/") if found else mount
-    # In a container the path may be the host's, of which nothing is mounted here.
-    if not path.is_dir() or ".." in path.parts:
-        path = mount
-    yield from (group for group in (path, *path.parents) if group.is_relative_to(mount))
+def _with_ancestors(controller: str, root: Path) -> Iterator[Path]:
+    group = find_cgroup(controller, root)
+    if group is not None:
+        yield from (folder for folder in (group.path, *group.path.parents) if folder.is_relative_to(group.mount))
 
 
 def _quota(group: Path) -> Quota | None:
-    new, old = group / "cpu.max", group / "cpu.cfs_quota_us"
-    match _read(new).split():
+    file_v2, file_v1 = group / "cpu.max", group / "cpu.cfs_quota_us"
+    match _read(file_v2).split():
         case [quota, period] if quota.isdigit():
-            return Quota(int(quota) / int(period), new, "max")
-    quota, period = _read(old), _read(group / "cpu.cfs_period_us")
-    return Quota(int(quota) / int(period), old, "-1") if quota.isdigit() and period.isdigit() else None
+            return Quota(int(quota) / int(period), file_v2, "max")
+    quota, period = _read(file_v1), _read(group / "cpu.cfs_period_us")
+    return Quota(int(quota) / int(period), file_v1, "-1") if quota.isdigit() and period.isdigit() else None
 
 
-def _left(group: Path) -> int | None:
-    for limit_name, usage_name, files in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        limit, usage = _read(group / limit_name), _read(group / usage_name)
+def _available_bytes(group: Path) -> int | None:
+    for limit_file, usage_file, cache_line in _MEMORY_FILES:
+        limit, usage = _read(group / limit_file), _read(group / usage_file)
         if limit.isdigit() and usage.isdigit() and int(limit) < _NO_LIMIT_BYTES:
-            idle = re.search(rf"^{files} (\d+)$", _read(group / "memory.stat"), re.MULTILINE)
-            return max(0, int(limit) - int(usage) + (int(idle[1]) if idle else 0))
+            cache = re.search(rf"^{cache_line} (\d+)$", _read(group / "memory.stat"), re.MULTILINE)
+            return max(0, int(limit) - int(usage) + (int(cache[1]) if cache else 0))
     return None
 
 

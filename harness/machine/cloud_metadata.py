@@ -1,4 +1,4 @@
-"""Which cloud machine this is, by the metadata service that its cloud answers it on (its own words, no account)."""
+"""Detect the cloud instance type, and notices of preemption, from the cloud's metadata service (no account data)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Literal
 from harness.schema.host_record import DetectedInstance
 
 BUDGET_S = 0.3
-# The same link-local address in all three clouds: no name has to be resolved, and nothing beyond the host is asked.
+# All three clouds use this link-local address: no DNS lookup, and no request leaves the host.
 ADDRESS = ("169.254.169.254", 80)
 
 Vendor = Literal["aws", "gcp", "azure"]
 
-# By the vendor that the firmware names (see machine.py).
+# The cloud of each vendor name in the firmware (see describe.py).
 _BY_FIRMWARE: dict[str, Vendor] = {"Amazon EC2": "aws", "Google": "gcp", "Microsoft Corporation": "azure"}
-_LONGEST = 200
-_LONGEST_EVENTS = 20_000
+# Longest accepted answer in bytes: of a name, and of the list of scheduled events.
+_MAX_ANSWER, _MAX_EVENTS_ANSWER = 200, 20_000
 _INSTANCE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{1,63}")
 _REGION = re.compile(r"[a-z][a-z0-9-]{1,39}")
 
@@ -30,34 +30,34 @@ _REGION = re.compile(r"[a-z][a-z0-9-]{1,39}")
 def detect(
     firmware: str | None, *, everywhere: bool = False, address: tuple[str, int] = ADDRESS, budget_s: float = BUDGET_S
 ) -> DetectedInstance | None:
-    """Ask the cloud that the firmware names, or every known one, what this machine is.
+    """Ask the metadata service of the cloud that the firmware names, or of every known cloud, for the instance.
 
-    Never raises, and never takes longer than `budget_s` in all: what has not answered by then is taken for absent.
+    Never raises and never takes longer than `budget_s`; a service that has not answered by then counts as absent.
 
     Args:
-        firmware: The vendor's name as the firmware has it; of another than these three nobody is asked.
-        everywhere: Ask all three, whatever the firmware says (in a container it may be hidden).
-        address: Of the service; tests have their own.
-        budget_s: For all questions together.
+        firmware: Vendor name in the firmware; other vendors than the three clouds are not asked.
+        everywhere: Ask all three clouds, whatever the firmware says; a container may hide the firmware.
+        address: Address of the service; tests use their own.
+        budget_s: Seconds for all requests together.
 
     Returns:
-        The first right answer; None without one.
+        The first valid answer; None without one.
     """
-    named = _BY_FIRMWARE.get(firmware or "")
-    asked = [vendor for vendor in _ASK if everywhere or vendor == named]
+    own_cloud = _BY_FIRMWARE.get(firmware or "")
+    vendors = [vendor for vendor in _DETECT if everywhere or vendor == own_cloud]
     answers: queue.SimpleQueue[DetectedInstance | None] = queue.SimpleQueue()
     ends_at = time.perf_counter() + budget_s
 
     def ask(vendor: Vendor) -> None:
         try:
-            answers.put(_ASK[vendor](_Service(address, ends_at)))
+            answers.put(_DETECT[vendor](_Service(address, ends_at)))
         except (OSError, http.client.HTTPException, ValueError):
             answers.put(None)
 
-    for vendor in asked:
-        # Daemons: one that a service keeps waiting with a byte now and then holds nobody up when this process ends.
+    for vendor in vendors:
+        # Daemon threads: a service that answers slowly must not delay the end of this process.
         threading.Thread(target=ask, args=(vendor,), daemon=True).start()
-    for _ in asked:
+    for _ in vendors:
         try:
             answer = answers.get(timeout=max(0.0, ends_at - time.perf_counter()))
         except queue.Empty:
@@ -68,7 +68,7 @@ def detect(
 
 
 def preemption_notice(vendor: Vendor, *, address: tuple[str, int] = ADDRESS, budget_s: float = BUDGET_S) -> bool:
-    """Whether the cloud has given notice that it takes this machine back; False where it does not answer in time.
+    """Return whether the cloud has announced that it takes this machine back; False when it does not answer in time.
 
     Sources: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html,
     https://cloud.google.com/compute/docs/instances/create-use-preemptible#detecting_if_an_instance_was_preempted,
@@ -76,13 +76,13 @@ def preemption_notice(vendor: Vendor, *, address: tuple[str, int] = ADDRESS, bud
     """
     service = _Service(address, time.perf_counter() + budget_s)
     try:
-        return _TAKEN_BACK[vendor](service)
+        return _NOTICES[vendor](service)
     except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
         return False
 
 
 class _Service:
-    """One conversation with a metadata service. http.client follows no redirect and knows no proxy."""
+    """Requests to one metadata service within a time limit. http.client follows no redirects and uses no proxy."""
 
     def __init__(self, address: tuple[str, int], ends_at: float) -> None:
         self._address, self._ends_at = address, ends_at
@@ -94,23 +94,30 @@ class _Service:
         *,
         method: str = "GET",
         flavour: str | None = None,
-        longest: int = _LONGEST,
+        max_bytes: int = _MAX_ANSWER,
     ) -> str:
-        """The short text that it answers.
+        """Request a short text.
+
+        Args:
+            path: Path and query.
+            headers: Request headers.
+            method: HTTP method.
+            flavour: Required `Metadata-Flavor` of the answer; None to accept any.
+            max_bytes: Longest accepted answer.
 
         Raises:
-            OSError: When it does not answer, or not in time.
-            ValueError: When the answer is none: a status but 200, too long, no ASCII, not of the flavour.
+            OSError: When the service does not answer in time.
+            ValueError: When the answer is invalid: status other than 200, empty, too long, not ASCII, wrong flavour.
         """
-        left_s = self._ends_at - time.perf_counter()
-        if left_s <= 0:
+        remaining_s = self._ends_at - time.perf_counter()
+        if remaining_s <= 0:
             raise TimeoutError
-        connection = http.client.HTTPConnection(*self._address, timeout=left_s)
+        connection = http.client.HTTPConnection(*self._address, timeout=remaining_s)
         try:
             connection.request(method, path, headers=dict(headers))
             response = connection.getresponse()
-            text = response.read(longest + 1).decode("ascii").strip()
-            if response.status != http.client.OK or not 0 < len(text) <= longest:
+            text = response.read(max_bytes + 1).decode("ascii").strip()
+            if response.status != http.client.OK or not 0 < len(text) <= max_bytes:
                 raise ValueError(path)
             if flavour is not None and response.headers.get("Metadata-Flavor") != flavour:
                 raise ValueError(flavour)
@@ -118,8 +125,8 @@ class _Service:
         finally:
             connection.close()
 
-    def maybe(self, path: str, headers: Mapping[str, str]) -> str | None:
-        """As `ask`; None where the service does not know, so that what else it said still counts."""
+    def ask_optional(self, path: str, headers: Mapping[str, str]) -> str | None:
+        """As `ask`, but return None for an invalid answer, so that other answers remain usable."""
         try:
             return self.ask(path, headers)
         except ValueError:
@@ -127,19 +134,19 @@ class _Service:
 
 
 def _aws(service: _Service) -> DetectedInstance | None:
-    """Instance Metadata Service version 2: a token first.
+    """Ask EC2's Instance Metadata Service version 2, which requires a token.
 
     Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
     """
     header, base = _aws_token(service), "/latest/meta-data"
-    # OpenStack and others speak this protocol too, with instance names of their own.
+    # OpenStack and others implement this protocol too, with their own instance names.
     if not service.ask(f"{base}/services/domain", header).startswith("amazonaws.com"):
         return None
     return _detected(
         "aws",
         service.ask(f"{base}/instance-type", header),
-        service.maybe(f"{base}/placement/region", header),
-        {"spot": True, "on-demand": False}.get(service.maybe(f"{base}/instance-life-cycle", header) or ""),
+        service.ask_optional(f"{base}/placement/region", header),
+        {"spot": True, "on-demand": False}.get(service.ask_optional(f"{base}/instance-life-cycle", header) or ""),
     )
 
 
@@ -149,33 +156,33 @@ def _aws_token(service: _Service) -> dict[str, str]:
 
 
 def _gcp(service: _Service) -> DetectedInstance | None:
-    """Source: https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys."""
+    """Ask Google Cloud; see https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys."""
     header, base = {"Metadata-Flavor": "Google"}, "/computeMetadata/v1/instance"
     instance = _name("machineTypes", service.ask(f"{base}/machine-type", header, flavour="Google"))
     if instance is None:
         return None
-    zone = _name("zones", service.maybe(f"{base}/zone", header) or "") or ""
-    preemptible = service.maybe(f"{base}/scheduling/preemptible", header) or ""
+    zone = _name("zones", service.ask_optional(f"{base}/zone", header) or "") or ""
+    preemptible = service.ask_optional(f"{base}/scheduling/preemptible", header) or ""
     return _detected("gcp", instance, zone.rpartition("-")[0], {"TRUE": True, "FALSE": False}.get(preemptible))
 
 
 def _azure(service: _Service) -> DetectedInstance | None:
-    """Source: https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service."""
+    """Ask Azure; see https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service."""
     header, base, form = {"Metadata": "true"}, "/metadata/instance/compute", "?api-version=2021-02-01&format=text"
     instance = service.ask(f"{base}/vmSize{form}", header)
-    priority = service.maybe(f"{base}/priority{form}", header) or ""
+    priority = service.ask_optional(f"{base}/priority{form}", header) or ""
     is_spot = {"Spot": True, "Low": True, "Regular": False}.get(priority)
-    return _detected("azure", instance, service.maybe(f"{base}/location{form}", header), is_spot)
+    return _detected("azure", instance, service.ask_optional(f"{base}/location{form}", header), is_spot)
 
 
 def _name(kind: str, text: str) -> str | None:
-    """Of projects/NUMBER/KIND/NAME the name; the project's number is nobody's business."""
-    found = re.fullmatch(rf"projects/[^/]+/{kind}/([^/]+)", text)
-    return None if found is None else found[1]
+    """Extract NAME from projects/NUMBER/KIND/NAME; the project number is private."""
+    match = re.fullmatch(rf"projects/[^/]+/{kind}/([^/]+)", text)
+    return None if match is None else match[1]
 
 
 def _detected(vendor: Vendor, instance: str, region: str | None, is_spot: bool | None) -> DetectedInstance | None:
-    """None where the name is none: an answer in HTML, a login page of a network in between."""
+    """Validate an answer; None when the instance name is invalid, as in the login page of a guest network."""
     if _INSTANCE.fullmatch(instance) is None:
         return None
     known = region is not None and _REGION.fullmatch(region) is not None
@@ -183,8 +190,8 @@ def _detected(vendor: Vendor, instance: str, region: str | None, is_spot: bool |
 
 
 def _aws_notice(service: _Service) -> bool:
-    """Not found until the notice is given."""
-    return service.maybe("/latest/meta-data/spot/instance-action", _aws_token(service)) is not None
+    """Return whether EC2 has scheduled an interruption; the path does not exist before."""
+    return service.ask_optional("/latest/meta-data/spot/instance-action", _aws_token(service)) is not None
 
 
 def _gcp_notice(service: _Service) -> bool:
@@ -194,10 +201,10 @@ def _gcp_notice(service: _Service) -> bool:
 
 
 def _azure_notice(service: _Service) -> bool:
-    """Events are told of all machines of a set: only this one's own count."""
+    """Return whether Azure preempts this machine; the events cover all machines of a set."""
     header, form = {"Metadata": "true"}, "?api-version=2021-02-01&format=text"
     events = json.loads(
-        service.ask("/metadata/scheduledevents?api-version=2020-07-01", header, longest=_LONGEST_EVENTS)
+        service.ask("/metadata/scheduledevents?api-version=2020-07-01", header, max_bytes=_MAX_EVENTS_ANSWER)
     )["Events"]
     preempted = [event["Resources"] for event in events if event["EventType"] == "Preempt"]
     return bool(preempted) and any(
@@ -205,8 +212,8 @@ def _azure_notice(service: _Service) -> bool:
     )
 
 
-_ASK: dict[Vendor, Callable[[_Service], DetectedInstance | None]] = {"aws": _aws, "gcp": _gcp, "azure": _azure}
-_TAKEN_BACK: dict[Vendor, Callable[[_Service], bool]] = {
+_DETECT: dict[Vendor, Callable[[_Service], DetectedInstance | None]] = {"aws": _aws, "gcp": _gcp, "azure": _azure}
+_NOTICES: dict[Vendor, Callable[[_Service], bool]] = {
     "aws": _aws_notice,
     "gcp": _gcp_notice,
     "azure": _azure_notice,

@@ -1,4 +1,4 @@
-"""What this machine's cores did for two seconds: who used them, and what was taken from them."""
+"""Measure for two seconds how other processes, the hypervisor and the CPU quota take CPU time from a cell."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from typing import NamedTuple
 
 import psutil
 
-from harness.machine.cgroups import ROOT, Quota, ThrottledPeriods, cpu_quota, periods
+from harness.machine.cgroups import ROOT, Quota, ThrottledPeriods, cpu_quota, read_throttled_periods
 from harness.schema.finding import Finding, Verdict
 
-WATCH_S = 2.0
-_LEAST_CORES = 0.1  # ticks are 10 ms: below this, what a process used in 2 s is rounding
-_MANY_CORES = 0.5
-_MOST_NAMED = 8
+MEASURE_S = 2.0
+_MIN_CORES = 0.1  # ticks are 10 ms: a smaller usage in 2 s is mostly rounding
+_BAD_CORES = 0.5
+_MAX_NAMED = 8  # processes in a finding
 _WARN_STEAL, _BAD_STEAL = 0.01, 0.05
 _BAD_THROTTLED = 0.05
 
 
 class CpuTicks(NamedTuple):
-    """CPU seconds of the usable cores since the machine started."""
+    """CPU seconds of the usable cores since the machine started.
+
+    Attributes:
+        busy_s: Seconds that processes used.
+        stolen_s: Seconds that the hypervisor took.
+        total_s: Seconds altogether, idle time included.
+    """
 
     busy_s: float
     stolen_s: float
@@ -31,7 +37,13 @@ class CpuTicks(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """Counters of one moment; None: not to be had here."""
+    """Counters at one moment; None when the system does not report them.
+
+    Attributes:
+        at_s: Monotonic time in seconds.
+        processes: Name and CPU seconds by (pid, creation time).
+        swapped_bytes: Bytes read from and written to swap since the machine started.
+    """
 
     at_s: float
     cores: CpuTicks | None
@@ -41,14 +53,14 @@ class Snapshot(NamedTuple):
 
 
 class CpuUsage(NamedTuple):
-    """What happened between two moments; cores are CPU seconds a second.
+    """CPU usage between two snapshots; cores are CPU seconds per second.
 
     Attributes:
-        others: (name, pid, cores) of other processes that used a tenth of a core or more, the busiest first.
-        others_cores: What all others used of the usable cores, those that can't be seen from here among them.
-        stolen_fraction: Of the cores' time, what the hypervisor gave to others.
-        swapped_bytes: What was read from and written to swap.
-        throttled_fraction: Of the periods in which the own control group ran, those in which its quota ran out.
+        others: (name, pid, cores) of other processes that used at least 0.1 cores, busiest first.
+        others_cores: Cores used by all other processes, including those invisible from this container.
+        stolen_fraction: Share of the cores' time that the hypervisor took; None when unknown.
+        swapped_bytes: Bytes read from and written to swap; None when unknown.
+        throttled_fraction: Share of scheduling periods in which the CPU quota was used up; None when unknown.
     """
 
     others: tuple[tuple[str, int, float], ...]
@@ -58,16 +70,21 @@ class CpuUsage(NamedTuple):
     throttled_fraction: float | None
 
 
-def measure_cpu_usage(seconds: float = WATCH_S) -> CpuUsage:
-    """Look twice, asleep in between."""
+def measure_cpu_usage(seconds: float = MEASURE_S) -> CpuUsage:
+    """Take two snapshots and return the usage between them."""
     quota = cpu_quota()
-    before = _look(quota)
+    before = _take_snapshot(quota)
     time.sleep(seconds)
-    return diff(before, _look(quota), _own_pids())
+    return diff(before, _take_snapshot(quota), _own_pids())
 
 
 def read_ticks(usable: frozenset[int], root: Path = ROOT) -> CpuTicks | None:
-    """Counters of some cores alone: what happens on others of a large host is not in this process's way."""
+    """Read the counters of the given cores; None when the system does not report them.
+
+    Args:
+        usable: Cores to sum; load on other cores of a large host does not affect this process.
+        root: Folder that contains proc/; tests use their own.
+    """
     try:
         text = (root / "proc/stat").read_text()
     except OSError:
@@ -85,10 +102,12 @@ def read_ticks(usable: frozenset[int], root: Path = ROOT) -> CpuTicks | None:
 
 
 def diff(before: Snapshot, after: Snapshot, own: frozenset[int]) -> CpuUsage:
-    """Judge two snapshots.
+    """Compute the usage between two snapshots.
 
     Args:
-        own: Processes of the harness itself.
+        before: The first snapshot.
+        after: The second snapshot.
+        own: Process ids of the harness.
     """
     seconds = after.at_s - before.at_s
     used = [
@@ -100,7 +119,7 @@ def diff(before: Snapshot, after: Snapshot, own: frozenset[int]) -> CpuUsage:
     stolen = None
     if before.cores and after.cores:
         own_cores = sum(row[2] for row in used if row[1] in own)
-        # Of another container nothing is listed, and of what ended meanwhile; the cores' own counters know both.
+        # Processes in other containers, or that exited in between, are not listed; the per-core counters include both.
         cores = max(cores, (after.cores.busy_s - before.cores.busy_s) / seconds - own_cores)
         stolen = _share(after.cores.stolen_s - before.cores.stolen_s, after.cores.total_s - before.cores.total_s)
     swapped = None
@@ -111,38 +130,39 @@ def diff(before: Snapshot, after: Snapshot, own: frozenset[int]) -> CpuUsage:
         throttled = _share(
             after.throttled.throttled - before.throttled.throttled, after.throttled.total - before.throttled.total
         )
-    return CpuUsage(tuple(row for row in others if row[2] >= _LEAST_CORES), cores, stolen, swapped, throttled)
+    return CpuUsage(tuple(row for row in others if row[2] >= _MIN_CORES), cores, stolen, swapped, throttled)
 
 
-def load_finding(seen: CpuUsage, num_usable: int, num_cores: int) -> Finding:
-    """Other processes' use.
+def load_finding(usage: CpuUsage, num_usable: int, num_cores: int) -> Finding:
+    """Judge the CPU usage of other processes.
 
     Args:
+        usage: The measured usage.
         num_usable: Cores that a cell would use.
-        num_cores: Cores that this process may run on; more than that under a quota.
+        num_cores: Cores that this process may run on; more than `num_usable` under a quota.
     """
-    cores = seen.others_cores
-    missing = num_usable - (num_cores - cores)  # of a cell's cores, how much is not idle
-    verdict: Verdict = "good" if cores < _LEAST_CORES else "warn" if missing < _MANY_CORES else "bad"
-    named = [f"{name} (pid {pid}) {used:.2f}" for name, pid, used in seen.others[:_MOST_NAMED]]
-    unseen = cores - sum(used for _, _, used in seen.others)
-    if unseen >= _LEAST_CORES:
-        named.append(f"not to be told apart {unseen:.2f}")
+    cores = usage.others_cores
+    missing = num_usable - (num_cores - cores)  # how many of a cell's cores are not idle
+    verdict: Verdict = "good" if cores < _MIN_CORES else "warn" if missing < _BAD_CORES else "bad"
+    names = [f"{name} (pid {pid}) {used:.2f}" for name, pid, used in usage.others[:_MAX_NAMED]]
+    invisible = cores - sum(used for _, _, used in usage.others)
+    if invisible >= _MIN_CORES:
+        names.append(f"not to be told apart {invisible:.2f}")
     fix = None
     if verdict != "good":
-        pids = " ".join(str(pid) for _, pid, _ in seen.others[:_MOST_NAMED])
+        pids = " ".join(str(pid) for _, pid, _ in usage.others[:_MAX_NAMED])
         fix = (
             f"kill {pids} (those you can spare), or wait until they are done"
             if pids
             else "none: nobody to be seen from here (see `top`)"
         )
-    value = f"{cores:.2f} of {num_cores} cores" + (f": {', '.join(named)}" if named and verdict != "good" else "")
+    value = f"{cores:.2f} of {num_cores} cores" + (f": {', '.join(names)}" if names and verdict != "good" else "")
     return Finding(name="other load", value=value, verdict=verdict, why="shares a cell's cores and caches", fix=fix)
 
 
-def steal_finding(seen: CpuUsage) -> Finding:
-    """Time that the hypervisor gave to other virtual machines."""
-    stolen, why = seen.stolen_fraction, "cores that the hypervisor lends to other machines meanwhile"
+def steal_finding(usage: CpuUsage) -> Finding:
+    """Judge the time that the hypervisor gave to other virtual machines."""
+    stolen, why = usage.stolen_fraction, "cores that the hypervisor lends to other machines meanwhile"
     if stolen is None:
         unknown = "none: this system does not count it"
         return Finding(name="steal time", value="not known", verdict="not known", why=why, fix=unknown)
@@ -151,10 +171,12 @@ def steal_finding(seen: CpuUsage) -> Finding:
     return Finding(name="steal time", value=f"{stolen:.1%} of the cores' time", verdict=verdict, why=why, fix=fix)
 
 
-def quota_finding(quota: Quota | None, seen: CpuUsage, num_cores: int, num_threads: int) -> Finding:
-    """The control group's quota.
+def quota_finding(quota: Quota | None, usage: CpuUsage, num_cores: int, num_threads: int) -> Finding:
+    """Judge the CPU quota.
 
     Args:
+        quota: The tightest quota; None without one.
+        usage: The measured usage.
         num_cores: Cores that this process may run on.
         num_threads: Threads that a cell would have.
     """
@@ -164,12 +186,12 @@ def quota_finding(quota: Quota | None, seen: CpuUsage, num_cores: int, num_threa
     if quota is None or quota.cores >= num_cores:
         value = "none" if quota is None else f"{quota.cores:g} cores, no fewer than there are"
         return Finding(name=name, value=value, verdict="good", why=why)
-    throttled = seen.throttled_fraction
+    throttled = usage.throttled_fraction
     bad = num_threads > quota.cores or (throttled or 0) > _BAD_THROTTLED
-    seen_words = "" if throttled is None else f", used up in {throttled:.0%} of the periods"
+    throttled_text = "" if throttled is None else f", used up in {throttled:.0%} of the periods"
     return Finding(
         name=name,
-        value=f"{quota.cores:g} of {num_cores} cores, {num_threads} threads a cell{seen_words}",
+        value=f"{quota.cores:g} of {num_cores} cores, {num_threads} threads a cell{throttled_text}",
         verdict="bad" if bad else "warn",
         why=why,
         fix=f"echo {quota.unlimited} | sudo tee {quota.file} (of a container: start it with more CPUs)",
@@ -180,7 +202,7 @@ def _share(part: float, whole: float) -> float | None:
     return part / whole if whole > 0 else None
 
 
-def _look(quota: Quota | None) -> Snapshot:
+def _take_snapshot(quota: Quota | None) -> Snapshot:
     processes = {}
     for process in psutil.process_iter(["pid", "name", "create_time", "cpu_times"]):
         facts = process.info
@@ -188,11 +210,13 @@ def _look(quota: Quota | None) -> Snapshot:
             used_s = facts["cpu_times"].user + facts["cpu_times"].system
             processes[facts["pid"], facts["create_time"]] = (facts["name"] or "unnamed", used_s)
     swap = psutil.swap_memory()
-    return Snapshot(time.perf_counter(), read_ticks(usable_cores()), processes, swap.sin + swap.sout, periods(quota))
+    return Snapshot(
+        time.perf_counter(), read_ticks(usable_cores()), processes, swap.sin + swap.sout, read_throttled_periods(quota)
+    )
 
 
 def usable_cores() -> frozenset[int]:
-    """The cores that this process may run on."""
+    """Return the indices of the cores that this process may run on."""
     return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
 
 

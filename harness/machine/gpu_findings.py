@@ -1,4 +1,4 @@
-"""What of this machine's GPUs would spoil a benchmark, as NVML tells (no torch, no CUDA context)."""
+"""Check the GPUs and their driver with NVML. No torch and no CUDA context."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.machine.describe import package_version
-from harness.machine.nvml import ask, open_nvml, visible_gpus
+from harness.machine.nvml import open_nvml, query, visible_gpus
 from harness.schema.finding import Finding, Verdict
 from harness.schema.host_record import Gpu
 
@@ -18,13 +18,14 @@ _NO_DRIVER = "no NVIDIA driver is installed"
 
 
 def gpu_findings(gpus: Sequence[Gpu], note: str | None) -> Iterator[Finding]:
-    """Judge the GPUs of the machine's facts.
+    """Check the GPUs.
 
     Args:
-        note: Why there is none, or what to know of those that are.
+        gpus: The machine's visible GPUs.
+        note: Why there are none, or what limits them, as `GpuInventory.note`.
     """
     if not gpus:
-        # A machine without a GPU is a machine; a driver that does not answer is a fault.
+        # Having no GPU is fine; a driver that does not answer is a fault.
         broken = note is not None and ("MIG" in note or (note.startswith("NVML: ") and _NO_DRIVER not in note))
         yield Finding(
             name="GPU",
@@ -35,7 +36,7 @@ def gpu_findings(gpus: Sequence[Gpu], note: str | None) -> Iterator[Finding]:
         )
         return
     yield driver_finding(gpus[0], package_version("torch"), torch_cuda())
-    # Those that are seen may be any of nvidia-smi's.
+    # With CUDA_VISIBLE_DEVICES, the numbers that nvidia-smi uses are unknown.
     numbers = ["GPU"] * len(gpus) if "CUDA_VISIBLE_DEVICES" in os.environ else [str(i) for i in range(len(gpus))]
     for index, (gpu, number) in enumerate(zip(gpus, numbers, strict=True)):
         of = f" of GPU {index}" if len(gpus) > 1 else ""
@@ -51,14 +52,16 @@ def gpu_findings(gpus: Sequence[Gpu], note: str | None) -> Iterator[Finding]:
             f"MIG{of}", gpu.mig, wanted=False, fix=f"sudo nvidia-smi -i {number} -mig 0 (to measure the whole card)",
             why="a part of a card, whose neighbours share its power and clock",
         )  # fmt: skip
-    yield _neighbours(len(gpus))
+    yield _other_processes(len(gpus))
 
 
 def driver_finding(gpu: Gpu, torch_version: str, cuda: str | None) -> Finding:
-    """Whether this driver runs the CUDA that torch was built with.
+    """Check that the driver supports the CUDA version that torch was built with.
 
     Args:
-        cuda: As torch names it, such as 13.0; None for a CPU build, or where torch is not installed.
+        gpu: A GPU, which has the driver's version.
+        torch_version: Version of torch, or `not installed`.
+        cuda: CUDA version of torch, e.g. 13.0; None for a CPU build, or when torch is not installed.
     """
     name, why = "driver and CUDA", "torch needs a driver of its CUDA's major version, or a newer one"
     driver = f"driver {gpu.driver or 'not known'} (CUDA {gpu.cuda_driver or 'not known'})"
@@ -72,7 +75,7 @@ def driver_finding(gpu: Gpu, torch_version: str, cuda: str | None) -> Finding:
     if gpu.cuda_driver is None:
         fix = "none: the driver does not tell"
         return Finding(name=name, value=value, verdict="not known", why=why, fix=fix)
-    # Within a major version any driver runs any CUDA: NVIDIA's "CUDA Compatibility", minor version compatibility.
+    # A driver supports all CUDA versions of its major version ("CUDA Compatibility", minor version compatibility).
     if int(cuda.split(".")[0]) <= int(gpu.cuda_driver.split(".")[0]):
         return Finding(name=name, value=value, verdict="good", why=why)
     fix = f"install a newer driver, or a torch built for CUDA {gpu.cuda_driver.split('.')[0]}"
@@ -80,7 +83,7 @@ def driver_finding(gpu: Gpu, torch_version: str, cuda: str | None) -> Finding:
 
 
 def torch_cuda() -> str | None:
-    """The CUDA that the installed torch was built with, out of its file of versions, without importing it."""
+    """Read the CUDA version of the installed torch from its version.py, without importing it; None for a CPU build."""
     spec = importlib.util.find_spec("torch")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -88,37 +91,39 @@ def torch_cuda() -> str | None:
         text = (Path(next(iter(spec.submodule_search_locations))) / "version.py").read_text(encoding="utf-8")
     except OSError:
         return None
-    found = re.search(r"^cuda\b.*?=\s*['\"]([\d.]+)['\"]", text, re.MULTILINE)
-    return found[1] if found else None
+    line = re.search(r"^cuda\b.*?=\s*['\"]([\d.]+)['\"]", text, re.MULTILINE)
+    return line[1] if line else None
 
 
-def _setting(name: str, seen: bool | None, *, wanted: bool, why: str, fix: str) -> Finding:
-    if seen is None:
+def _setting(name: str, actual: bool | None, *, wanted: bool, why: str, fix: str) -> Finding:
+    if actual is None:
         return Finding(name=name, value="not known", verdict="not known", why=why, fix="none: NVML does not tell")
-    verdict: Verdict = "good" if seen == wanted else "warn"
-    value = "on" if seen else "off"
+    verdict: Verdict = "good" if actual == wanted else "warn"
+    value = "on" if actual else "off"
     return Finding(name=name, value=value, verdict=verdict, why=why, fix=None if verdict == "good" else fix)
 
 
-def _neighbours(num_gpus: int) -> Finding:
-    """Other processes on the GPUs; a display's server draws on one and is told too."""
+def _other_processes(num_gpus: int) -> Finding:
+    """Check for other processes on the GPUs, including a display server."""
     name, why = "other GPU processes", "they share a cell's GPU, its memory and its power"
-    found: dict[int, int | None] = {}
-    told = False
+    sizes_by_pid: dict[int, int | None] = {}
+    answered = False
     try:
         with open_nvml() as nvml:
             for handle in visible_gpus(nvml).handles[:num_gpus]:
-                for question in ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"):
-                    running = ask(nvml, question, handle)
-                    told = told or running is not None
-                    found |= {process.pid: process.usedGpuMemory for process in running or ()}
-    except Exception:  # noqa: BLE001 - no driver, a GPU that fell off: nobody looked
-        told = False
-    if not told:
+                for call in ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"):
+                    running = query(nvml, call, handle)
+                    answered = answered or running is not None
+                    sizes_by_pid |= {process.pid: process.usedGpuMemory for process in running or ()}
+    except Exception:  # noqa: BLE001 - no driver, a lost GPU: unknown
+        answered = False
+    if not answered:
         return Finding(name=name, value="not known", verdict="not known", why=why, fix="none: NVML does not tell")
-    found.pop(os.getpid(), None)
-    if not found:
+    sizes_by_pid.pop(os.getpid(), None)
+    if not sizes_by_pid:
         return Finding(name=name, value="none", verdict="good", why=why)
-    sizes = [f"pid {pid}" + ("" if size is None else f" {size / _MIB:.0f} MiB") for pid, size in sorted(found.items())]
-    fix = f"kill {' '.join(map(str, sorted(found)))}, or wait until they are done"
+    sizes = [
+        f"pid {pid}" + ("" if size is None else f" {size / _MIB:.0f} MiB") for pid, size in sorted(sizes_by_pid.items())
+    ]
+    fix = f"kill {' '.join(map(str, sorted(sizes_by_pid)))}, or wait until they are done"
     return Finding(name=name, value=", ".join(sizes), verdict="bad", why=why, fix=fix)

@@ -1,16 +1,16 @@
-"""What NVML tells the parent of a cell's GPUs while it runs: clocks, power, temperature, memory, and what holds them back."""
+"""Sample a cell's GPUs with NVML while it runs: clocks, power, temperature, memory and throttle reasons."""
 
 from __future__ import annotations
 
 import contextlib
 from typing import Any
 
-from harness.machine.nvml import ask, open_nvml, visible_gpus
+from harness.machine.nvml import open_nvml, query, visible_gpus
 from harness.schema.host_record import GpuReading
 
 _EVERY_S = 1.0
 _IDLE = 0x1
-# nvmlClocksEventReason* of nvml.h. Being idle is no reason that anybody minds.
+# nvmlClocksEventReason* of nvml.h, without idleness, which does not slow a cell.
 THROTTLE_REASONS = {
     0x2: "applications_clocks_setting",
     0x4: "sw_power_cap",
@@ -26,10 +26,10 @@ THROTTLE_REASONS = {
 
 
 class GpuMonitor:
-    """Reads NVML when it is asked to, at most once a second; what fails there ends the readings and nothing else."""
+    """Samples GPUs about once a second; errors of NVML end the readings and do not affect the cell."""
 
     def __init__(self, num_gpus: int) -> None:
-        """Watch the first `num_gpus` of those that a cell sees; 0, of a cell on the CPU, asks NVML nothing."""
+        """Monitor the first `num_gpus` visible GPUs; with 0, for a cell on the CPU, NVML is not used."""
         self.readings: list[GpuReading] = []
         self._open = contextlib.ExitStack()
         self._nvml: Any = None
@@ -37,37 +37,37 @@ class GpuMonitor:
         self._due_s = 0.0
         if num_gpus == 0:
             return
-        # A missing package and a driver that does not answer are on the record already, as the machine's gpu_note.
+        # The machine's gpu_note already reports a missing package or driver.
         with contextlib.suppress(Exception):
             self._nvml = self._open.enter_context(open_nvml())
             self._handles = dict(enumerate(visible_gpus(self._nvml).handles[:num_gpus]))
 
     def poll(self, now: float) -> None:
-        """Read every GPU, about once a second however often it is called; `now` is on the cell's clock."""
+        """Sample every GPU if a second has passed; `now` is on the cell's clock, in seconds."""
         if not self._handles or now < self._due_s:
             return
         self._due_s = max(self._due_s + _EVERY_S, now + _EVERY_S / 2)
         for gpu, handle in list(self._handles.items()):
             reading = _read(self._nvml, handle, gpu, now)
             if reading is None:
-                del self._handles[gpu]  # it answers nothing any more, as a GPU that fell off the bus does
+                del self._handles[gpu]  # it no longer answers, e.g. because it fell off the bus
             else:
                 self.readings.append(reading)
 
     def close(self) -> None:
-        """Let NVML go; the readings stay."""
+        """Shut NVML down; the readings remain."""
         self._handles = {}
         self._open.close()
 
 
 def _read(nvml: Any, handle: Any, gpu: int, now: float) -> GpuReading | None:  # noqa: ANN401 - pynvml has no types
-    power = ask(nvml, "nvmlDeviceGetPowerUsage", handle)
+    power = query(nvml, "nvmlDeviceGetPowerUsage", handle)
     answers = {
-        "sm_clock_mhz": ask(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_SM),
-        "memory_clock_mhz": ask(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_MEM),
+        "sm_clock_mhz": query(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_SM),
+        "memory_clock_mhz": query(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_MEM),
         "power_watts": None if power is None else power / 1000,
-        "temperature_celsius": ask(nvml, "nvmlDeviceGetTemperature", handle, nvml.NVML_TEMPERATURE_GPU),
-        "used_bytes": getattr(ask(nvml, "nvmlDeviceGetMemoryInfo", handle), "used", None),
+        "temperature_celsius": query(nvml, "nvmlDeviceGetTemperature", handle, nvml.NVML_TEMPERATURE_GPU),
+        "used_bytes": getattr(query(nvml, "nvmlDeviceGetMemoryInfo", handle), "used", None),
         "throttle_reasons": _throttle_reasons(nvml, handle),
     }
     if all(answer is None for answer in answers.values()):
@@ -76,9 +76,9 @@ def _read(nvml: Any, handle: Any, gpu: int, now: float) -> GpuReading | None:  #
 
 
 def _throttle_reasons(nvml: Any, handle: Any) -> tuple[str, ...] | None:  # noqa: ANN401
-    mask = ask(nvml, "nvmlDeviceGetCurrentClocksEventReasons", handle)
-    if mask is None:  # drivers before 535 know the call by its older name
-        mask = ask(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", handle)
+    mask = query(nvml, "nvmlDeviceGetCurrentClocksEventReasons", handle)
+    if mask is None:  # drivers before 535 have the call under its older name
+        mask = query(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", handle)
     if mask is None:
         return None
     bits = [1 << place for place in range(int(mask).bit_length()) if mask >> place & 1]

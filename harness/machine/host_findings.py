@@ -1,4 +1,4 @@
-"""What of this machine's settings and room would spoil a benchmark: clock, memory, disk, instructions."""
+"""Check the machine's settings and free resources: CPU clock, memory, disk, instruction set."""
 
 from __future__ import annotations
 
@@ -10,40 +10,45 @@ from pathlib import Path
 
 import psutil
 
-from harness.machine.cgroups import ROOT, memory_left_bytes
+from harness.machine.cgroups import ROOT, available_memory_bytes
 from harness.machine.cpu_usage import CpuUsage
 from harness.machine.describe import BF16_FLAGS
 from harness.schema.finding import Finding, Verdict
 
 _GIB, _MIB = 2**30, 2**20
-# A cell of the packaged model peaks at 0.7 to 1.6 GiB (README's table).
+# A cell with the packaged model peaks at 0.7 to 1.6 GiB (table in the README).
 _BAD_MEMORY_BYTES, _WARN_MEMORY_BYTES = _GIB, 2 * _GIB
-# A record has a tenth of a MiB; caches of tokens and what torch.compile writes come to hundreds.
+# A record takes 0.1 MiB; token caches and the files of torch.compile take hundreds of MiB.
 _BAD_DISK_BYTES, _WARN_DISK_BYTES = 256 * _MIB, 2 * _GIB
 _WARN_SWAP_BYTES = 64 * _MIB
 _CPUS = "sys/devices/system/cpu"
 
 
 def clock_findings(root: Path = ROOT) -> Iterator[Finding]:
-    """What lets the cores' speed change while a cell runs.
+    """Check the settings that let the CPU clock change while a cell runs.
 
     Args:
-        root: Where /proc and /sys lie; a test has its own.
+        root: Folder that contains sys/; tests use their own.
     """
     yield _governor(root)
     yield _turbo(root)
     yield _smt(root)
 
 
-def memory_findings(seen: CpuUsage, root: Path = ROOT) -> Iterator[Finding]:
-    """Room in main memory, swap, and the size of its pages."""
-    yield judge_memory(psutil.virtual_memory().available, memory_left_bytes(root))
-    yield judge_swap(psutil.swap_memory().used, seen.swapped_bytes)
+def memory_findings(usage: CpuUsage, root: Path = ROOT) -> Iterator[Finding]:
+    """Check free memory, swap and huge pages."""
+    yield judge_memory(psutil.virtual_memory().available, available_memory_bytes(root))
+    yield judge_swap(psutil.swap_memory().used, usage.swapped_bytes)
     yield _huge_pages(root)
 
 
 def judge_memory(machine_bytes: int, group_bytes: int | None) -> Finding:
-    """Free memory of the machine, and of the control group around this process, None without a limit."""
+    """Judge the available memory.
+
+    Args:
+        machine_bytes: Available memory of the machine.
+        group_bytes: Available memory of the control group; None without a limit.
+    """
     free = machine_bytes if group_bytes is None else min(machine_bytes, group_bytes)
     where = "of the control group's limit" if free == group_bytes else "of the machine"
     verdict: Verdict = "bad" if free < _BAD_MEMORY_BYTES else "warn" if free < _WARN_MEMORY_BYTES else "good"
@@ -56,13 +61,18 @@ def judge_memory(machine_bytes: int, group_bytes: int | None) -> Finding:
 
 
 def judge_swap(used_bytes: int, swapped_bytes: int | None) -> Finding:
-    """What lies in swap, and what went in and out while it was watched."""
+    """Judge the use of swap.
+
+    Args:
+        used_bytes: Used swap.
+        swapped_bytes: Bytes read and written during the measurement; None when unknown.
+    """
     moved = bool(swapped_bytes)
     verdict: Verdict = "bad" if moved else "warn" if used_bytes > _WARN_SWAP_BYTES else "good"
-    words = f", {(swapped_bytes or 0) / _MIB:.1f} MiB moved meanwhile" if moved else ""
+    moved_text = f", {(swapped_bytes or 0) / _MIB:.1f} MiB moved meanwhile" if moved else ""
     return Finding(
         name="swap in use",
-        value=f"{used_bytes / _MIB:.0f} MiB{words}",
+        value=f"{used_bytes / _MIB:.0f} MiB{moved_text}",
         verdict=verdict,
         why="a page that is fetched from disk stops a step for milliseconds",
         fix=None if verdict == "good" else "sudo swapoff -a && sudo swapon -a (needs as much free memory)",
@@ -70,7 +80,7 @@ def judge_swap(used_bytes: int, swapped_bytes: int | None) -> Finding:
 
 
 def disk_findings(results: Path, temporary: Path) -> Iterator[Finding]:
-    """Room where records go, and where cells keep what they need for a while."""
+    """Check the free space for records and for temporary files."""
     yield _disk(
         "disk of results", results, "a run whose record can't be written is lost", "give another folder: --results DIR"
     )
@@ -78,10 +88,10 @@ def disk_findings(results: Path, temporary: Path) -> Iterator[Finding]:
 
 
 def instructions_finding(flags: tuple[str, ...]) -> Finding:
-    """The processor's instructions for products of 16-bit floats.
+    """Check for bf16 instructions.
 
     Args:
-        flags: As in the machine's facts; empty where the system does not tell.
+        flags: As in `Cpu.flags`; empty when the system does not report them.
     """
     name, why = (
         "bf16 instructions",
@@ -90,22 +100,22 @@ def instructions_finding(flags: tuple[str, ...]) -> Finding:
     if not flags:
         fix = "none: this system does not tell them"
         return Finding(name=name, value="not known", verdict="not known", why=why, fix=fix)
-    found = sorted(BF16_FLAGS & set(flags))
-    if found:
-        return Finding(name=name, value=" ".join(found), verdict="good", why=why)
+    bf16_flags = sorted(BF16_FLAGS & set(flags))
+    if bf16_flags:
+        return Finding(name=name, value=" ".join(bf16_flags), verdict="good", why=why)
     fix = "none: it needs a CPU with avx512_bf16, amx_bf16 or Arm's bf16; measure fp32 here"
     return Finding(name=name, value=f"none among {' '.join(flags)}", verdict="warn", why=why, fix=fix)
 
 
 def _governor(root: Path) -> Finding:
     name, why = "clock governor", "any but `performance` lowers the clock between steps and is late to raise it"
-    seen = {_read(file) for file in (root / _CPUS).glob("cpu[0-9]*/cpufreq/scaling_governor")} - {""}
-    if not seen:
+    governors = {_read(file) for file in (root / _CPUS).glob("cpu[0-9]*/cpufreq/scaling_governor")} - {""}
+    if not governors:
         unknown = "none: the hypervisor or the firmware sets the clock"
         return Finding(name=name, value="not known", verdict="not known", why=why, fix=unknown)
-    good = seen == {"performance"}
+    good = governors == {"performance"}
     fix = None if good else "sudo cpupower frequency-set -g performance"
-    return Finding(name=name, value=", ".join(sorted(seen)), verdict="good" if good else "warn", why=why, fix=fix)
+    return Finding(name=name, value=", ".join(sorted(governors)), verdict="good" if good else "warn", why=why, fix=fix)
 
 
 def _turbo(root: Path) -> Finding:
@@ -139,29 +149,29 @@ def _smt(root: Path) -> Finding:
 def _huge_pages(root: Path) -> Finding:
     name, why = "huge pages", "with `always`, untouched parts of 2 MiB pages count in peaks, and how many varies"
     file = "sys/kernel/mm/transparent_hugepage/enabled"
-    found = re.search(r"\[(\w+)\]", _read(root / file))
-    if found is None:
+    chosen = re.search(r"\[(\w+)\]", _read(root / file))
+    if chosen is None:
         fix = "none: this system does not tell"
         return Finding(name=name, value="not known", verdict="not known", why=why, fix=fix)
-    if found[1] != "always":
-        return Finding(name=name, value=found[1], verdict="good", why=why)
+    if chosen[1] != "always":
+        return Finding(name=name, value=chosen[1], verdict="good", why=why)
     return Finding(name=name, value="always", verdict="warn", why=why, fix=f"echo madvise | sudo tee /{file}")
 
 
 def _disk(name: str, folder: Path, why: str, elsewhere: str) -> Finding:
-    # Results are made by the first run: until then the folder around them tells.
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    # The first run creates the folder: until then, check the nearest existing ancestor.
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
-        free = shutil.disk_usage(there).free
+        free = shutil.disk_usage(existing).free
     except OSError as error:
         return Finding(name=name, value="not known", verdict="not known", why=why, fix=f"none: {error.strerror}")
-    if not os.access(there, os.W_OK):
+    if not os.access(existing, os.W_OK):
         return Finding(
-            name=name, value="can't be written", verdict="bad", why=why, fix=f"chmod u+w {there}, or {elsewhere}"
+            name=name, value="can't be written", verdict="bad", why=why, fix=f"chmod u+w {existing}, or {elsewhere}"
         )
     verdict: Verdict = "bad" if free < _BAD_DISK_BYTES else "warn" if free < _WARN_DISK_BYTES else "good"
     size = f"{free / _GIB:.1f} GiB" if free >= _GIB else f"{free / _MIB:.1f} MiB"
-    fix = None if verdict == "good" else f"du -xh {there} | sort -h | tail, and remove what is large; or {elsewhere}"
+    fix = None if verdict == "good" else f"du -xh {existing} | sort -h | tail, and remove what is large; or {elsewhere}"
     return Finding(name=name, value=f"{size} free", verdict=verdict, why=why, fix=fix)
 
 

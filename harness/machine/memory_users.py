@@ -1,4 +1,4 @@
-"""Who else holds memory before a cell begins."""
+"""Find other processes that use much memory before a cell starts."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ import psutil
 from harness.machine.nvml import open_nvml, visible_gpus
 from harness.schema.host_record import MemoryUser
 
-_LEAST_BYTES = 256 * 2**20
-_MOST_SHOWN = 5
+_MIN_BYTES = 256 * 2**20
+_MAX_LISTED = 5
 _PAGE_BYTES = mmap.PAGESIZE
 _UNKNOWN = "a process that is not to be seen from here"
 
 
 def find_memory_users(gpus: Iterable[int] = ()) -> tuple[MemoryUser, ...] | None:
-    """The largest holders of main memory, then of each GPU, the harness's own processes left out.
+    """List the largest users of main memory, then of each GPU's memory, without the harness's own processes.
 
-    Only a process's name is told: its command line and its user are nobody's business.
+    For privacy, only the process name is listed, without command line and user.
 
     Args:
-        gpus: Indices among the GPUs that CUDA_VISIBLE_DEVICES leaves.
+        gpus: Indices among the visible GPUs.
 
     Returns:
-        At most 5 of 256 MiB or more of each kind of memory; None where nothing could be looked at.
+        For each memory at most 5 processes, which use 256 MiB or more; None when no memory could be inspected.
     """
-    found = [_main_memory(), *map(_gpu, gpus)]
-    known = [holders for holders in found if holders is not None]
-    return tuple(holder for holders in known for holder in holders) if known else None
+    users_by_memory = [_main_memory(), *map(_gpu, gpus)]
+    known = [users for users in users_by_memory if users is not None]
+    return tuple(user for users in known for user in users) if known else None
 
 
 def _is_own(pid: int) -> bool:
-    """Whether it is this process or one that it started; a notebook that started this one is another."""
+    """Return whether a process is this one or a descendant; ancestors, such as a notebook, are others."""
     try:
         return pid == os.getpid() or any(parent.pid == os.getpid() for parent in psutil.Process(pid).parents())
     except psutil.Error:
@@ -52,15 +52,15 @@ def _main_memory() -> list[MemoryUser] | None:
     sizes = []
     for pid in pids:
         resident = _resident_bytes(pid)
-        if resident >= _LEAST_BYTES and not _is_own(pid):
+        if resident >= _MIN_BYTES and not _is_own(pid):
             sizes.append((resident - _file_bytes(pid), _name(pid)))
     return _largest(sizes, gpu=None)
 
 
 def _resident_bytes(pid: int) -> int:
-    """A process's resident set; 0 where it is gone or nobody may know."""
+    """Return a process's resident set in bytes; 0 when it has ended or is not accessible."""
     try:
-        # Ten times as quick as psutil, and this is asked of every process that there is.
+        # Ten times faster than psutil; this runs for every process of the machine.
         return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
     except FileNotFoundError:
         if psutil.LINUX:
@@ -74,13 +74,13 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _file_bytes(pid: int) -> int:
-    """Pages of files, which the kernel takes back when it needs them; 0 where it does not tell them apart."""
+    """Return the bytes of resident file pages, which the kernel can reclaim; 0 when unknown."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    found = re.search(r"^RssFile:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+    line = re.search(r"^RssFile:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(line[1]) * 1024 if line else 0
 
 
 def _gpu(index: int) -> list[MemoryUser] | None:
@@ -91,9 +91,9 @@ def _gpu(index: int) -> list[MemoryUser] | None:
                 *nvml.nvmlDeviceGetComputeRunningProcesses(handle),
                 *nvml.nvmlDeviceGetGraphicsRunningProcesses(handle),
             ]
-    except Exception:  # noqa: BLE001 - no driver, a GPU that fell off, MIG: nobody looked
+    except Exception:  # noqa: BLE001 - no driver, a lost GPU, MIG: unknown
         return None
-    # A process that computes and draws is listed twice, with all its bytes each time.
+    # A process that uses compute and graphics is listed twice, with all its bytes each time.
     sizes = {process.pid: process.usedGpuMemory for process in running if not _is_own(process.pid)}
     return _largest([(size, _name(pid)) for pid, size in sizes.items() if size is not None], gpu=index)
 
@@ -102,9 +102,9 @@ def _name(pid: int) -> str:
     try:
         return psutil.Process(pid).name() or _UNKNOWN
     except psutil.Error:
-        return _UNKNOWN  # of another container
+        return _UNKNOWN  # it belongs to another container
 
 
 def _largest(sizes: list[tuple[int, str]], gpu: int | None) -> list[MemoryUser]:
-    kept = sorted(((size, name) for size, name in sizes if size >= _LEAST_BYTES), reverse=True)[:_MOST_SHOWN]
-    return [MemoryUser(name=name, num_bytes=size, gpu=gpu) for size, name in kept]
+    largest = sorted(((size, name) for size, name in sizes if size >= _MIN_BYTES), reverse=True)[:_MAX_LISTED]
+    return [MemoryUser(name=name, num_bytes=size, gpu=gpu) for size, name in largest]

@@ -1,4 +1,4 @@
-"""GPUs as NVML tells of them: which of them a cell sees, what they are, how they are linked (no torch, no CUDA context)."""
+"""Describe GPUs with NVML: which are visible, their properties and links. No torch and no CUDA context."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from harness.schema.host_record import Gpu, GpuLink
 
-# nvmlGpuTopologyLevel_t of nvml.h, in the words of `nvidia-smi topo -m`.
+# nvmlGpuTopologyLevel_t of nvml.h, as `nvidia-smi topo -m` names the levels.
 _TOPOLOGIES = {0: "same board", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
-# nvmlReturn_t of nvml.h, and what to do. A driver that lacks or denies one answer is no matter for the user.
+# nvmlReturn_t of nvml.h, and what to do. Other errors concern single answers, which are then None.
 _ADVICE = {
     "NVML_ERROR_DRIVER_NOT_LOADED": "an NVIDIA driver is installed and not loaded: restart, or see `dmesg`",
     "NVML_ERROR_LIBRARY_NOT_FOUND": "no NVIDIA driver is installed",
@@ -29,15 +29,25 @@ _ONE_INSTANCE = "MIG is on: a CUDA process sees a single instance, the first; CU
 
 
 class GpuInventory(NamedTuple):
-    """What is there; `note` says why there is none, or what to know of those that are."""
+    """The visible GPUs.
+
+    Attributes:
+        note: Why there are none, or what limits the listed ones; None when there is nothing to say.
+    """
 
     gpus: tuple[Gpu, ...]
     links: tuple[GpuLink, ...]
     note: str | None
 
 
-class VisibleGpu(NamedTuple):
-    """NVML's handles in the order of CUDA's devices; `mig`: each is an instance of a GPU that MIG has divided."""
+class VisibleGpus(NamedTuple):
+    """NVML's handles of the visible GPUs.
+
+    Attributes:
+        handles: In the order of CUDA's devices.
+        mig: Whether the handles are MIG instances, which are parts of a GPU.
+        note: As `GpuInventory.note`.
+    """
 
     handles: list[Any]
     mig: bool
@@ -46,7 +56,7 @@ class VisibleGpu(NamedTuple):
 
 @contextlib.contextmanager
 def open_nvml() -> Iterator[Any]:
-    """Give pynvml, ready to be asked.
+    """Initialise NVML and yield the pynvml module.
 
     Raises:
         ImportError: When nvidia-ml-py is not installed.
@@ -63,45 +73,45 @@ def open_nvml() -> Iterator[Any]:
 
 
 def describe_gpus() -> GpuInventory:
-    """All GPUs that CUDA_VISIBLE_DEVICES leaves, or none and why."""
+    """Describe all visible GPUs and their links; without any, the note says why."""
     try:
         import pynvml
     except ImportError:
         return GpuInventory((), (), "the package nvidia-ml-py is not installed")
     try:
         with open_nvml() as nvml:
-            seen = visible_gpus(nvml)
-            gpus = tuple(_describe(handle, nvml, mig=seen.mig) for handle in seen.handles)
-            return GpuInventory(gpus, () if seen.mig else tuple(_links(seen.handles, nvml)), seen.note)
+            visible = visible_gpus(nvml)
+            gpus = tuple(_describe(handle, nvml, mig=visible.mig) for handle in visible.handles)
+            return GpuInventory(gpus, () if visible.mig else tuple(_links(visible.handles, nvml)), visible.note)
     except pynvml.NVMLError as error:
         return GpuInventory((), (), _explain(error, pynvml))
 
 
-def visible_gpus(nvml: Any) -> VisibleGpu:  # noqa: ANN401 - pynvml has no types
-    """The GPUs that a cell of this environment would see, in CUDA's order by PCI bus.
+def visible_gpus(nvml: Any) -> VisibleGpus:  # noqa: ANN401 - pynvml has no types
+    """Return the GPUs that CUDA_VISIBLE_DEVICES leaves to a cell, in CUDA's order by PCI bus.
 
     Raises:
         pynvml.NVMLError: When the driver does not answer.
     """
     handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
     setting = os.environ.get("CUDA_VISIBLE_DEVICES")
-    named = _named_instance(setting, nvml)
-    if named is not None:
-        return VisibleGpu([named], mig=True, note=None)
+    instance = _named_instance(setting, nvml)
+    if instance is not None:
+        return VisibleGpus([instance], mig=True, note=None)
     chosen = _chosen(handles, setting, nvml)
     if not any(_mig_is_on(handle, nvml) for handle in chosen):
         note = None if chosen else "CUDA_VISIBLE_DEVICES hides every GPU" if handles else "NVML lists none"
-        return VisibleGpu(chosen, mig=False, note=note)
+        return VisibleGpus(chosen, mig=False, note=note)
     instances = [instance for handle in chosen for instance in _instances(handle, nvml)]
     if not instances:
-        return VisibleGpu([], mig=True, note=_NO_INSTANCE)
-    return VisibleGpu(instances[:1], mig=True, note=_ONE_INSTANCE if len(instances) > 1 else None)
+        return VisibleGpus([], mig=True, note=_NO_INSTANCE)
+    return VisibleGpus(instances[:1], mig=True, note=_ONE_INSTANCE if len(instances) > 1 else None)
 
 
-def ask(nvml: Any, question: str, *about: Any) -> Any:  # noqa: ANN401
-    """Ask NVML by a call's name; None where this driver, package or GPU has no answer."""
+def query(nvml: Any, call: str, *args: Any) -> Any:  # noqa: ANN401
+    """Make an NVML call by its name; return None when this driver, package or GPU does not support it."""
     try:
-        return getattr(nvml, question)(*about)
+        return getattr(nvml, call)(*args)
     except (nvml.NVMLError, AttributeError):
         return None
 
@@ -119,56 +129,56 @@ def _chosen(handles: list[Any], setting: str | None, nvml: Any) -> list[Any]:  #
         elif by_uuid:
             chosen.append(by_uuid[0])
         else:
-            break  # CUDA itself stops at the first entry it does not know
+            break  # as CUDA does at the first unknown entry
     return chosen
 
 
 def _named_instance(setting: str | None, nvml: Any) -> Any:  # noqa: ANN401
-    """The handle of the MIG instance that CUDA_VISIBLE_DEVICES begins with, or None."""
+    """Return the handle of the MIG instance that CUDA_VISIBLE_DEVICES starts with; None when it names none."""
     first = (setting or "").split(",")[0].strip()
-    return ask(nvml, "nvmlDeviceGetHandleByUUID", first) if first.startswith("MIG-") else None
+    return query(nvml, "nvmlDeviceGetHandleByUUID", first) if first.startswith("MIG-") else None
 
 
 def _mig_is_on(handle: Any, nvml: Any) -> bool:  # noqa: ANN401
-    return bool(_current(ask(nvml, "nvmlDeviceGetMigMode", handle)))
+    return bool(_current(query(nvml, "nvmlDeviceGetMigMode", handle)))
 
 
 def _instances(handle: Any, nvml: Any) -> list[Any]:  # noqa: ANN401
-    most = ask(nvml, "nvmlDeviceGetMaxMigDeviceCount", handle) or 0
-    found = [ask(nvml, "nvmlDeviceGetMigDeviceHandleByIndex", handle, index) for index in range(most)]
-    return [instance for instance in found if instance is not None]
+    max_count = query(nvml, "nvmlDeviceGetMaxMigDeviceCount", handle) or 0
+    instances = [query(nvml, "nvmlDeviceGetMigDeviceHandleByIndex", handle, index) for index in range(max_count)]
+    return [instance for instance in instances if instance is not None]
 
 
 def _describe(handle: Any, nvml: Any, *, mig: bool) -> Gpu:  # noqa: ANN401
-    # What belongs to the board as a whole is asked of the GPU that an instance is a part of.
-    board = (ask(nvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle) or handle) if mig else handle
-    memory = getattr(ask(nvml, "nvmlDeviceGetMemoryInfo", handle), "total", None)
-    capability = ask(nvml, "nvmlDeviceGetCudaComputeCapability", board)
-    cuda = ask(nvml, "nvmlSystemGetCudaDriverVersion_v2")
-    power = ask(nvml, "nvmlDeviceGetEnforcedPowerLimit", handle)
-    mig_is_on = _current(ask(nvml, "nvmlDeviceGetMigMode", board))
-    persistence = ask(nvml, "nvmlDeviceGetPersistenceMode", board)
+    # An instance does not answer for its board: query the GPU that it is a part of.
+    board = (query(nvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle) or handle) if mig else handle
+    memory = getattr(query(nvml, "nvmlDeviceGetMemoryInfo", handle), "total", None)
+    capability = query(nvml, "nvmlDeviceGetCudaComputeCapability", board)
+    cuda = query(nvml, "nvmlSystemGetCudaDriverVersion_v2")
+    power = query(nvml, "nvmlDeviceGetEnforcedPowerLimit", handle)
+    mig_is_on = _current(query(nvml, "nvmlDeviceGetMigMode", board))
+    persistence = query(nvml, "nvmlDeviceGetPersistenceMode", board)
     return Gpu(
         name=_text(nvml.nvmlDeviceGetName(handle)),
         memory_bytes=memory,
         compute_capability=capability and (int(capability[0]), int(capability[1])),
-        driver=_text(ask(nvml, "nvmlSystemGetDriverVersion")),
+        driver=_text(query(nvml, "nvmlSystemGetDriverVersion")),
         cuda_driver=None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
         power_limit_watts=None if power is None else power / 1000,
-        max_sm_clock_mhz=ask(nvml, "nvmlDeviceGetMaxClockInfo", board, nvml.NVML_CLOCK_SM),
-        max_memory_clock_mhz=ask(nvml, "nvmlDeviceGetMaxClockInfo", board, nvml.NVML_CLOCK_MEM),
+        max_sm_clock_mhz=query(nvml, "nvmlDeviceGetMaxClockInfo", board, nvml.NVML_CLOCK_SM),
+        max_memory_clock_mhz=query(nvml, "nvmlDeviceGetMaxClockInfo", board, nvml.NVML_CLOCK_MEM),
         mig=mig or mig_is_on,
-        ecc=_current(ask(nvml, "nvmlDeviceGetEccMode", board)),
+        ecc=_current(query(nvml, "nvmlDeviceGetEccMode", board)),
         persistence=None if persistence is None else bool(persistence),
     )
 
 
 def _links(handles: Sequence[Any], nvml: Any) -> Iterator[GpuLink]:  # noqa: ANN401
-    """What lies between every two GPUs."""
-    for (first, one), (second, other) in combinations(enumerate(handles), 2):
-        level = ask(nvml, "nvmlDeviceGetTopologyCommonAncestor", one, other)
-        # Asked as peer-to-peer: behind an NVSwitch a link's own far end is the switch, not the other GPU.
-        status = ask(nvml, "nvmlDeviceGetP2PStatus", one, other, nvml.NVML_P2P_CAPS_INDEX_NVLINK)
+    """Yield the link of every pair of GPUs."""
+    for (first, handle), (second, other) in combinations(enumerate(handles), 2):
+        level = query(nvml, "nvmlDeviceGetTopologyCommonAncestor", handle, other)
+        # Query peer-to-peer status: with an NVSwitch, the far end of a link is the switch, not the other GPU.
+        status = query(nvml, "nvmlDeviceGetP2PStatus", handle, other, nvml.NVML_P2P_CAPS_INDEX_NVLINK)
         yield GpuLink(
             first=first,
             second=second,
@@ -180,13 +190,13 @@ def _links(handles: Sequence[Any], nvml: Any) -> Iterator[GpuLink]:  # noqa: ANN
 def _explain(error: Any, nvml: Any) -> str:  # noqa: ANN401
     value = getattr(error, "value", None)
     advice = next(
-        (words for name, words in _ADVICE.items() if value is not None and getattr(nvml, name, None) == value), ""
+        (text for name, text in _ADVICE.items() if value is not None and getattr(nvml, name, None) == value), ""
     )
     return f"NVML: {error}" + (f" ({advice})" if advice else "")
 
 
 def _current(mode: Any) -> bool | None:  # noqa: ANN401
-    """A mode that NVML gives as now and after the next restart."""
+    """Return the current mode of an answer (current, after the next restart)."""
     return None if mode is None else bool(mode[0])
 
 

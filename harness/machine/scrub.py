@@ -1,4 +1,4 @@
-"""Texts without what names this machine, its user, or a secret."""
+"""Remove from texts what identifies this machine or its user, and secrets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 _TAIL_LINES = 20
-# IPv4, shortened IPv6, IPv6, and a network card's own.
+# IPv4, shortened IPv6, full IPv6 and MAC addresses.
 _ADDRESS = re.compile(
     r"\b\d{1,3}(?:\.\d{1,3}){3}\b|(?<![\w:])(?:(?:[\da-fA-F]{1,4}:)+(?::[\da-fA-F]{1,4})+"
     r"|(?:[\da-fA-F]{1,4}:){7}[\da-fA-F]{1,4}|(?:[\da-fA-F]{2}:){5}[\da-fA-F]{2})(?![\w:])"
@@ -18,7 +18,7 @@ _ADDRESS = re.compile(
 
 
 def scrubbed_tail(path: Path) -> tuple[str, ...]:
-    """The last lines of a file, scrubbed; none where it can't be read."""
+    """Return the last lines of a file, scrubbed; empty when it can't be read."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -27,9 +27,9 @@ def scrubbed_tail(path: Path) -> tuple[str, ...]:
 
 
 def scrub(text: str) -> str:
-    """Take paths of this machine, host and user names, addresses and what looks like a token out of a text."""
+    """Replace local paths, host and user names, addresses and anything that looks like a token or secret."""
     for path, shown in (
-        (sys.prefix, "$VENV"),  # before the folder that it often lies in
+        (sys.prefix, "$VENV"),  # first, because it is often inside one of the other folders
         (str(Path.cwd()), "."),
         (tempfile.gettempdir(), "$TMP"),
         (str(Path.home()), "~"),
@@ -39,7 +39,7 @@ def scrub(text: str) -> str:
     text = re.sub(r"(/home/|/Users/|\\Users\\)[^/\\\s:]+", r"\1...", text)
     text = re.sub(r"\b(hf_|ghp_|sk-|AKIA|xox.-)[A-Za-z0-9_-]{8,}", "[token]", text)
     text = re.sub(r"(?i)\b(token|password|secret|api[_-]?key)(\s*[=:]\s*)\S+", r"\1\2[secret]", text)
-    # A slash makes a path of it, unless digits and capitals say that it is base64.
+    # A long string with slashes is a path, unless digits and capitals suggest base64.
     text = re.sub(
         r"\b(?:[A-Za-z0-9+=_-]{40,}|(?=[^\s.]*[A-Z])(?=[^\s.]*\d)[A-Za-z0-9+/=_-]{40,})", "[long string]", text
     )
@@ -53,6 +53,6 @@ def scrub(text: str) -> str:
 def _user() -> str:
     try:
         name = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
+    except (KeyError, OSError):  # in a container, the user may have no name
         return ""
-    return "" if name == "root" else name  # which names nobody, and is a word of many messages
+    return "" if name == "root" else name  # identifies nobody and is a common word in messages

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.errors import Unavailable
 from harness.files import atomic_write_text
-from harness.machine.calibration import CALIBRATION_S, Calibration, calibrate, jitter_findings, order_for
+from harness.machine.calibration import CALIBRATION_S, Calibration, calibrate, jitter_findings, plan_calibration
 from harness.machine.cgroups import cpu_quota
 from harness.machine.cpu_usage import load_finding, measure_cpu_usage, quota_finding, steal_finding, usable_cores
 from harness.machine.describe import describe_machine
@@ -22,10 +23,10 @@ from harness.store.record_files import CALIBRATION_FILE
 
 
 class Diagnosis(NamedTuple):
-    """All that was found; `calibration` is None where none was asked for, and words where it did not come about."""
+    """All findings; `calibration` is None when not requested, and Unavailable when it failed."""
 
     findings: tuple[Finding, ...]
-    calibration: Calibration | str | None
+    calibration: Calibration | Unavailable | None
 
     @property
     def verdict(self) -> Verdict:
@@ -85,6 +86,6 @@ def keep_calibration(found: Calibration, machine: Machine, results: Path) -> Pat
     return path
 
 
-def measure_peaks(machine: Machine, seconds: float = CALIBRATION_S) -> Calibration | str:
-    """What this machine reaches at best, for its facts; or why that was not measured."""
-    return calibrate(order_for(machine, torch_cuda(), seconds))
+def measure_peaks(machine: Machine, seconds: float = CALIBRATION_S) -> Calibration | Unavailable:
+    """Calibrate the devices of this machine."""
+    return calibrate(plan_calibration(machine, torch_cuda(), seconds))

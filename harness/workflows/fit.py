@@ -9,7 +9,7 @@ import psutil
 
 from harness.dataset.sources import locate_model
 from harness.errors import UserError
-from harness.machine.describe import num_ranks, unsupported_reason
+from harness.machine.support import num_ranks, unsupported_reason
 from harness.pricing.price_table import load_prices
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine

@@ -15,8 +15,9 @@ from typing import Any
 from harness.dataset.sources import locate_model
 from harness.errors import Unavailable, UserError
 from harness.files import PACKAGE_FOLDER
-from harness.machine.describe import package_version, unsupported_reason
+from harness.machine.describe import package_version
 from harness.machine.scrub import scrubbed_tail
+from harness.machine.support import unsupported_reason
 from harness.pricing import formulas
 from harness.pricing.prices import Price
 from harness.schema.cells import FineTuneConfig

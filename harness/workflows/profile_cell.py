@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.execution.jobs import Environment, TrainJob
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
-from harness.machine.describe import num_ranks, unsupported_reason
+from harness.machine.support import num_ranks, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.record import Record
 from harness.schema.step_profile import StepProfile

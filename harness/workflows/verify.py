@@ -22,7 +22,7 @@ import psutil
 from harness.errors import UserError
 from harness.execution.jobs import PreparedCell, TrainJob
 from harness.execution.messages import FilePages, Message, Progress, RankResult
-from harness.machine.describe import num_gpus_used, num_ranks, num_threads, unsupported_reason
+from harness.machine.support import num_gpus_used, num_ranks, num_threads, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.training_record import PeakMemory

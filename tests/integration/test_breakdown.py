@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from harness.decision.memory_savings import explained
-from harness.machine.describe import describe_machine, unsupported_reason
+from harness.machine.describe import describe_machine
+from harness.machine.support import unsupported_reason
 from harness.schema.expansion import expand
 from harness.schema.model_shapes import load_model_shape
 from harness.schema.study_file import parse_study

@@ -20,7 +20,7 @@ from harness.execution.memory_sampler import pss_bytes
 from harness.execution.messages import Progress
 from harness.execution.sweep import NullListener, run_cells
 from harness.machine import memory_users
-from harness.machine.describe import memory_group
+from harness.machine.cgroups import find_cgroup
 from harness.machine.memory_users import find_memory_users
 from harness.pricing.cost import price
 from harness.pricing.price_table import load_prices
@@ -60,7 +60,7 @@ def no_group_is_left():
 
 
 def groups():
-    own = memory_group()
+    own = find_cgroup("memory")
     return [path for path in own[0].glob(f"harness-{os.getpid()}-*") if path.is_dir()] if own else []
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+import sysconfig
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.machine import describe as machine_module
-from harness.machine.describe import unsupported_reason
+from harness.machine.support import unsupported_reason
 from harness.worker import main as worker
 
 # torch's compiler calls what torch itself has deprecated.
@@ -85,7 +86,7 @@ def test_a_record_tells_compilings_seconds_apart(bench):
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 def test_without_a_compiler_it_is_unsupported_before_a_process_is_started(device, bench, monkeypatch):
     (cell,) = bench.cells(training={"compile": True}, matrix={"device": [device]})
-    monkeypatch.setattr(machine_module.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     reason = unsupported_reason(cell.config, bench.environment.machine)
     assert "torch.compile needs a C" in reason and "apt install g" in reason
     record = bench.runner.run(cell, bench.prepare(cell), bench.environment)
@@ -98,7 +99,7 @@ def test_a_compiler_named_by_cxx_counts(bench, monkeypatch, tmp_path):
     assert "there is no no-such-compiler" in unsupported_reason(cell.config, bench.environment.machine)
     monkeypatch.delenv("CXX")
     assert unsupported_reason(cell.config, bench.environment.machine) is None
-    monkeypatch.setattr(machine_module.sysconfig, "get_path", lambda _: str(tmp_path / "python3.11"))
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path / "python3.11"))
     assert "no python3.11/Python.h (Debian: apt install python3-dev)" in unsupported_reason(
         cell.config, bench.environment.machine
     )

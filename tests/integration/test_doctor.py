@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import Unavailable
 from harness.execution.memory_cap import MemoryCap
-from harness.machine.calibration import Calibration, CalibrationOrder, calibrate
+from harness.machine.calibration import Calibration, CalibrationPlan, calibrate
 from harness.machine.describe import package_version
 from harness.worker.diagnostics.microbenchmarks import jitter
 
@@ -149,7 +150,7 @@ def test_a_disk_that_is_nearly_full_is_named(small_disk):
 
 
 def test_a_calibration_measures_each_precision_in_a_process_of_its_own():
-    found = calibrate(CalibrationOrder(seconds=2.0, num_threads=1, precisions={"cpu": ("fp32", "bf16")}))
+    found = calibrate(CalibrationPlan(seconds=2.0, num_threads=1, precisions={"cpu": ("fp32", "bf16")}))
     assert isinstance(found, Calibration), found
     (cpu,) = found.devices
     assert found.torch == package_version("torch")
@@ -163,8 +164,9 @@ def test_a_calibration_measures_each_precision_in_a_process_of_its_own():
 
 def test_a_calibration_that_fails_says_why_and_leaves_nothing():
     before = set(Path(tempfile.gettempdir()).glob("harness-calibration-*"))
-    found = calibrate(CalibrationOrder(seconds=1.0, num_threads=0, precisions={"cpu": ("fp32",)}))
-    assert found == "its process ended with status 1 (RuntimeError: set_num_threads expects a positive integer)"
+    found = calibrate(CalibrationPlan(seconds=1.0, num_threads=0, precisions={"cpu": ("fp32",)}))
+    reason = "its process ended with status 1 (RuntimeError: set_num_threads expects a positive integer)"
+    assert found == Unavailable(reason)
     assert set(Path(tempfile.gettempdir()).glob("harness-calibration-*")) == before
 
 

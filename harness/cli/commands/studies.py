@@ -56,7 +56,8 @@ def plan(
 ) -> None:
     """List every cell: what is done, stale, to do or unsupported here, and what it is expected to take."""
     from harness.execution.completed import find_all_done
-    from harness.machine.describe import describe_machine, unsupported_reason
+    from harness.machine.describe import describe_machine
+    from harness.machine.support import unsupported_reason
     from harness.pricing.formulas import usd_of_seconds
     from harness.store.record_files import own_records
 

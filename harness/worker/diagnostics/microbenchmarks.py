@@ -12,8 +12,8 @@ from typing import Literal
 import psutil
 import torch
 
-from harness.machine.calibration import CalibratedProduct, Calibration, CalibrationOrder, DeviceCalibration
-from harness.machine.cgroups import memory_left_bytes
+from harness.machine.calibration import CalibratedProduct, Calibration, CalibrationPlan, DeviceCalibration
+from harness.machine.cgroups import available_memory_bytes
 
 SIZES = (512, 1024, 2048, 4096)
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -28,7 +28,7 @@ _LEAST_COPY_BYTES = 32 * 2**20
 _GIGA = 1e9
 
 
-def measure(order: CalibrationOrder) -> Calibration:
+def measure(order: CalibrationPlan) -> Calibration:
     """Measure every device of the order, each for an equal share of the time."""
     torch.set_num_threads(order.num_threads)
     begin = time.perf_counter()
@@ -98,7 +98,7 @@ def _product(where: torch.device, dtype: torch.dtype, size: int) -> Callable[[],
 def room_bytes(where: torch.device) -> int:
     """Memory that is free on a device, and that this process may still take."""
     free = psutil.virtual_memory().available if where.type == "cpu" else torch.cuda.mem_get_info(where)[0]
-    group = memory_left_bytes() if where.type == "cpu" else None
+    group = available_memory_bytes() if where.type == "cpu" else None
     return min(free, group if group is not None else free)
 
 
@@ -146,5 +146,5 @@ def wait(where: torch.device) -> None:
 
 if __name__ == "__main__":
     Path(sys.argv[2]).write_text(
-        measure(CalibrationOrder.model_validate_json(sys.argv[1])).model_dump_json(), encoding="utf-8"
+        measure(CalibrationPlan.model_validate_json(sys.argv[1])).model_dump_json(), encoding="utf-8"
     )

@@ -9,7 +9,14 @@ import pytest
 from rich.console import Console
 
 from harness.cli.views.doctor import show_diagnosis
-from harness.machine.calibration import CalibratedProduct, Calibration, DeviceCalibration, jitter_findings, order_for
+from harness.errors import Unavailable
+from harness.machine.calibration import (
+    CalibratedProduct,
+    Calibration,
+    DeviceCalibration,
+    jitter_findings,
+    plan_calibration,
+)
 from harness.machine.cpu_usage import CpuUsage
 from harness.machine.describe import describe_machine
 from harness.schema.finding import Finding
@@ -60,7 +67,8 @@ def test_without_a_calibration_or_anything_to_mend():
 
 
 def test_a_calibration_that_did_not_come_about_is_a_line_and_null_for_scripts():
-    found = Diagnosis((DISK, *jitter_findings("torch is not installed")), "torch is not installed")
+    missing = Unavailable("torch is not installed")
+    found = Diagnosis((DISK, *jitter_findings(missing)), missing)
     assert "not measured: torch is not installed" in shown(found, 120)
     assert found.as_fields()["calibration"] is None
     assert found.verdict == "good"
@@ -106,7 +114,7 @@ def test_only_precisions_that_the_machine_accelerates_are_measured(flags, capabi
     here = describe_machine()
     gpus = () if capability is None else (Gpu.model_construct(name="a GPU", compute_capability=capability),)
     machine = here.model_copy(update={"gpus": gpus, "cpu": here.cpu.model_copy(update={"flags": flags})})
-    order = order_for(machine, cuda, 20.0)
+    order = plan_calibration(machine, cuda, 20.0)
     assert order.precisions == precisions
     assert order.num_threads == machine.cpu.num_usable
 

@@ -15,46 +15,48 @@ from harness.execution.memory_cgroup import (
     make_cgroup,
     set_limit,
 )
-from harness.machine.describe import memory_group
+from harness.machine.cgroups import find_cgroup
 
 GIB = 2**30
+MOUNTS = {1: "sys/fs/cgroup/memory", 2: "sys/fs/cgroup"}
 
 
 @pytest.fixture
 def own_group(tmp_path):
-    """Make a mount of one version and return this process's group in it, as read from `processes`."""
+    """Lay out /proc and /sys of one version and return this process's memory group, as read from `processes`."""
 
     def lay_out(version, folder, processes):
-        mount = tmp_path / "mount"
+        mount = tmp_path / MOUNTS[version]
         (mount / folder).mkdir(parents=True)
         if version == 2:
             (mount / "cgroup.controllers").write_text("cpu memory")
-        (tmp_path / "cgroup").write_text(processes)
-        return memory_group({1: mount, 2: mount}, str(tmp_path / "cgroup"))
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(processes)
+        return find_cgroup("memory", tmp_path)
 
     return lay_out
 
 
 def test_version_2_offers_the_own_group_and_then_its_ancestors(own_group, tmp_path):
-    own, mount = own_group(2, "user.slice/a.scope", "0::/user.slice/a.scope\n"), tmp_path / "mount"
+    own, mount = own_group(2, "user.slice/a.scope", "0::/user.slice/a.scope\n"), tmp_path / MOUNTS[2]
     expected = [mount / "user.slice/a.scope", mount / "user.slice", mount]
     assert list(candidate_parents(own)) == [(path, 2) for path in expected]
 
 
 def test_version_1_reads_the_line_of_the_memory_controller(own_group, tmp_path):
     own = own_group(1, "job/7", "5:devices:/\n4:cpu,memory:/job/7\n1:cpuset:/x\n0::/\n")
-    assert next(candidate_parents(own)) == (tmp_path / "mount/job/7", 1)
+    assert next(candidate_parents(own)) == (tmp_path / MOUNTS[1] / "job/7", 1)
 
 
 @pytest.mark.parametrize("line", ["0::/../../host/path", "0::/not/mounted/here"])
 def test_a_path_outside_the_mount_means_its_root(own_group, line, tmp_path):
-    assert list(candidate_parents(own_group(2, "", line))) == [(tmp_path / "mount", 2)]
+    assert list(candidate_parents(own_group(2, "", line))) == [(tmp_path / MOUNTS[2], 2)]
 
 
 def test_without_a_memory_controller_no_group_is_made_and_no_folder_left(own_group, tmp_path):
     own = own_group(2, "user.slice", "0::/user.slice")
     assert make_cgroup(GIB, "abc", own) is None
-    assert sorted(path.name for path in (tmp_path / "mount").rglob("*")) == ["cgroup.controllers", "user.slice"]
+    assert sorted(path.name for path in (tmp_path / MOUNTS[2]).rglob("*")) == ["cgroup.controllers", "user.slice"]
 
 
 def test_version_2_limits_memory_and_swap_and_kills_all_ranks_together(tmp_path):

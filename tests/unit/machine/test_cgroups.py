@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.machine.cgroups import ThrottledPeriods, cpu_quota, memory_left_bytes, periods
+from harness.machine.cgroups import ThrottledPeriods, available_memory_bytes, cpu_quota, read_throttled_periods
 
 MIB = 2**20
 
@@ -66,10 +66,10 @@ def test_a_group_that_is_the_hosts_gives_the_mounts_quota(root, version):
 def test_periods_in_which_a_quota_ran_out(root, version):
     limit_cpu(root, version, "job/7", 50_000)
     quota = cpu_quota(root)
-    assert periods(quota) is None
-    assert periods(None) is None
+    assert read_throttled_periods(quota) is None
+    assert read_throttled_periods(None) is None
     write(quota.file.parent / "cpu.stat", "nr_periods 40\nnr_throttled 7\nthrottled_time 12345\n")
-    assert periods(quota) == ThrottledPeriods(total=40, throttled=7)
+    assert read_throttled_periods(quota) == ThrottledPeriods(total=40, throttled=7)
 
 
 def test_what_is_left_of_a_memory_limit_counts_idle_pages_of_files(root, version):
@@ -77,16 +77,16 @@ def test_what_is_left_of_a_memory_limit_counts_idle_pages_of_files(root, version
         1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
         2: ("memory.max", "memory.current", "inactive_file"),
     }[version]
-    assert memory_left_bytes(root) is None
+    assert available_memory_bytes(root) is None
     job, own = (group(root, version, "memory", name) for name in ("job", "job/7"))
     write(own / limit, "max" if version == 2 else str(2**63 - 4096))
     write(own / usage, str(500 * MIB))
-    assert memory_left_bytes(root) is None
+    assert available_memory_bytes(root) is None
     write(job / limit, str(600 * MIB))
     write(job / usage, str(550 * MIB))
-    assert memory_left_bytes(root) == 50 * MIB
+    assert available_memory_bytes(root) == 50 * MIB
     # Version 1 tells the group's own pages, and beside them the total with those of the groups inside.
     write(job / "memory.stat", f"total_rss 7\n{idle} {30 * MIB}\n" + ("inactive_file 0\n" if version == 1 else ""))
-    assert memory_left_bytes(root) == 80 * MIB
+    assert available_memory_bytes(root) == 80 * MIB
     write(own / limit, str(510 * MIB))
-    assert memory_left_bytes(root) == 10 * MIB
+    assert available_memory_bytes(root) == 10 * MIB

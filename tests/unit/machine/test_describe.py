@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.machine import describe as machine_module
-from harness.machine.cgroups import Quota
-from harness.machine.describe import describe_machine, num_ranks, num_threads, unsupported_reason
+from harness.machine.describe import describe_machine
+from harness.machine.support import num_ranks, num_threads, unsupported_reason
 from harness.schema.cells import BaselineConfig
 from harness.schema.expansion import expand
 from harness.schema.host_record import Gpu
@@ -21,6 +20,7 @@ from harness.schema.study_file import parse_study
 from tests.make_nvml import CUT, ERROR_CODES, TWO, make_nvml
 
 GIB = 2**30
+CUDA_BUILD = "2.13.0+cu130"
 
 
 def config_of(device="cpu", precision="fp32", threads=None, **training):
@@ -83,9 +83,8 @@ T4, A10G, V100 = gpu("Tesla T4", (7, 5)), gpu("NVIDIA A10G", (8, 6)), gpu("Tesla
         ({"device": "gpu-ddp", "precision": "bf16"}, {"gpus": [T4, T4]}, "needs compute capability"),
     ],
 )
-def test_what_a_machine_cannot_do_is_said_without_a_process(config, machine, reason, made_up, monkeypatch):
-    monkeypatch.setattr(machine_module, "package_version", lambda _: "2.13.0+cu130")
-    found = unsupported_reason(config_of(**config), made_up(**machine))
+def test_what_a_machine_cannot_do_is_said_without_a_process(config, machine, reason, made_up):
+    found = unsupported_reason(config_of(**config), made_up(**machine), CUDA_BUILD)
     if reason is None:
         assert found is None
     else:
@@ -104,19 +103,17 @@ def test_what_a_machine_cannot_do_is_said_without_a_process(config, machine, rea
         ("gpu", 16, {}, r"more than this GPU has \(15\.0 GiB\)"),
     ],
 )
-def test_a_cap_must_be_one_that_this_machine_can_set(device, gib, facts, reason, made_up, monkeypatch):
-    monkeypatch.setattr(machine_module, "package_version", lambda _: "2.13.0+cu130")
+def test_a_cap_must_be_one_that_this_machine_can_set(device, gib, facts, reason, made_up):
     cell = config_of(device)
     config = cell.model_copy(update={"limits": cell.limits.model_copy(update={"memory_limit_gib": gib})})
     here = made_up(gpus=[T4.model_copy(update={"memory_bytes": 15 * GIB})])
     here = here.model_copy(update={"memory_bytes": 8 * GIB, "memory_limit_bytes": None, "system": "Linux"} | facts)
-    found = unsupported_reason(config, here)
+    found = unsupported_reason(config, here, CUDA_BUILD)
     assert (found is None) if reason is None else re.search(reason, found)
 
 
-def test_a_cpu_build_of_torch_says_what_to_install(made_up, monkeypatch):
-    monkeypatch.setattr(machine_module, "package_version", lambda _: "2.13.0+cpu")
-    assert "`make bench TORCH=" in unsupported_reason(config_of("gpu"), made_up(gpus=[A10G]))
+def test_a_cpu_build_of_torch_says_what_to_install(made_up):
+    assert "`make bench TORCH=" in unsupported_reason(config_of("gpu"), made_up(gpus=[A10G]), "2.13.0+cpu")
 
 
 def test_a_baseline_runs_anywhere(made_up):
@@ -166,37 +163,46 @@ def test_a_machine_describes_itself_twice_alike():
     assert 1 <= first.cpu.num_usable <= first.cpu.num_logical
 
 
-def test_the_id_is_of_the_type_and_not_of_the_host(monkeypatch):
-    before = describe_machine()
-    monkeypatch.setattr(machine_module, "_host_hash", lambda: "another")
-    assert describe_machine().id == before.id
-    monkeypatch.setattr(machine_module, "_usable_cpus", lambda: 99)
-    assert describe_machine().id != before.id
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{text}\n")
 
 
-def test_a_control_groups_quota_is_seen(monkeypatch):
-    monkeypatch.setattr(machine_module, "cpu_quota", lambda: Quota(1.5, Path("cpu.max"), "max"))
-    assert describe_machine().cpu.num_usable == 1
+def test_the_id_depends_on_the_type_and_not_on_the_host(tmp_path, monkeypatch):
+    write(tmp_path / "etc/machine-id", "one")
+    first = describe_machine(tmp_path)
+    write(tmp_path / "etc/machine-id", "another")
+    second = describe_machine(tmp_path)
+    assert second.host != first.host
+    assert second.id == first.id
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(99)))
+    assert describe_machine(tmp_path).id != first.id
+
+
+def test_a_control_groups_quota_limits_the_usable_cpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    write(tmp_path / "proc/self/cgroup", "0::/")
+    write(tmp_path / "sys/fs/cgroup/cgroup.controllers", "cpu")
+    assert describe_machine(tmp_path).cpu.num_usable == 4
+    write(tmp_path / "sys/fs/cgroup/cpu.max", "150000 100000")
+    assert describe_machine(tmp_path).cpu.num_usable == 1
 
 
 @pytest.mark.parametrize(
     ("version", "line", "file"),
     [(2, "0::/job/7", "memory.max"), (1, "4:cpu,memory:/job/7", "memory.limit_in_bytes")],
 )
-def test_the_lowest_limit_around_this_process_holds_and_makes_another_machine(
-    tmp_path, monkeypatch, version, line, file
-):
-    whole = describe_machine()
-    (tmp_path / "job/7").mkdir(parents=True)
+def test_the_lowest_memory_limit_applies_and_changes_the_id(tmp_path, version, line, file):
+    whole = describe_machine(tmp_path)
+    write(tmp_path / "proc/self/cgroup", line)
+    mount = tmp_path / "sys/fs/cgroup" / ("" if version == 2 else "memory")
     if version == 2:
-        (tmp_path / "cgroup.controllers").write_text("memory")
+        write(mount / "cgroup.controllers", "memory")
     for group, limit in ((".", 2**63 - 4096), ("job", GIB), ("job/7", "max" if version == 2 else 2 * GIB)):
-        (tmp_path / group / file).write_text(f"{limit}\n")
-    real = machine_module._read
-    monkeypatch.setattr(machine_module, "_GROUP_MOUNTS", {1: tmp_path, 2: tmp_path})
-    monkeypatch.setattr(machine_module, "_read", lambda path: line if path == "/proc/self/cgroup" else real(path))
-    here = describe_machine()
+        write(mount / group / file, limit)
+    here = describe_machine(tmp_path)
     assert here.memory_limit_bytes == GIB
+    assert whole.memory_limit_bytes is None
     assert here.memory_bytes == whole.memory_bytes
     assert "-1g-" in here.id
     assert here.id != whole.id
@@ -343,20 +349,14 @@ def test_a_gpu_cut_by_mig_is_the_one_instance_that_cuda_sees(with_nvml, visible,
     assert (instance.compute_capability, instance.ecc, instance.power_limit_watts) == ((8, 6), True, None)
     assert (note in here.gpu_note) if note else here.gpu_note is None
     assert here.gpu_links == ()
-    assert "2 GPUs are asked for, 1 seen" in with_cuda_build(config_of("gpu-ddp2"), here)
+    assert "2 GPUs are asked for, 1 seen" in unsupported_reason(config_of("gpu-ddp2"), here, CUDA_BUILD)
 
 
 def test_mig_without_an_instance_says_what_to_do(with_nvml):
     here = with_nvml([CUT | {"instances": []}])
     assert here.gpus == ()
     assert "no GPU has an instance: make one (`nvidia-smi mig -cgi PROFILE -C`), or turn MIG off" in here.gpu_note
-    assert here.gpu_note in with_cuda_build(config_of("gpu"), here)
-
-
-def with_cuda_build(config, here):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine_module, "package_version", lambda _: "2.13.0+cu130")
-        return unsupported_reason(config, here)
+    assert here.gpu_note in unsupported_reason(config_of("gpu"), here, CUDA_BUILD)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_a_driver_that_does_not_answer_is_no_gpu_and_what_to_do(with_nvml, call,
     here = with_nvml(TWO, failing={call: error})
     assert here.gpus == ()
     assert words in here.gpu_note
-    assert here.gpu_note in with_cuda_build(config_of("gpu"), here)
+    assert here.gpu_note in unsupported_reason(config_of("gpu"), here, CUDA_BUILD)
 
 
 def test_the_advice_is_on_errors_that_the_installed_package_knows():

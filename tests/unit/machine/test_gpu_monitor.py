@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from harness.machine.describe import num_gpus_used
 from harness.machine.gpu_monitor import THROTTLE_REASONS, GpuMonitor
+from harness.machine.support import num_gpus_used
 from harness.schema.cells import BaselineConfig, FineTuneConfig
 from harness.schema.host_record import GpuReading
 from tests.make_nvml import CUT, TWO, NVMLError, make_nvml
