@@ -67,8 +67,9 @@ def draw(path: Path) -> int:
 
 def tokenise_all(path: Path) -> int:
     """Do what `draw` does and tokenise every row; or find the tokens in the cache and verify their hashes."""
-    from harness.dataset.corpus import load_corpus, tokenize
+    from harness.dataset.corpus import load_corpus
     from harness.dataset.sources import locate_model
+    from harness.dataset.tokens import tokenize
     from harness.schema.settings import PACKAGED_MODEL
 
     corpus = load_corpus(settings_of(path))

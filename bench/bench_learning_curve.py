@@ -29,7 +29,8 @@ from statistics import median
 
 import numpy as np
 
-from harness.analysis.power_law import MeasuredErrors, fit_power_law, measure_errors
+from harness.analysis.measured_errors import MeasuredErrors, measure_errors
+from harness.analysis.power_law import fit_power_law
 from harness.dataset.corpus import Corpus, load_corpus, write_texts
 from harness.decision.learning_curve import LearningCurve, learning_curves, whole_error
 from harness.errors import Unavailable

@@ -20,8 +20,9 @@ import numpy as np
 from harness.analysis.mfu import with_mfu
 from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
-from harness.dataset.corpus import load_corpus, load_tokens, tokenize
+from harness.dataset.corpus import load_corpus
 from harness.dataset.sources import locate_model
+from harness.dataset.tokens import load_tokens, tokenize
 from harness.schema.cells import FineTuneConfig, hash_config
 from harness.schema.model_shapes import load_model_shape
 from harness.schema.settings import DataSettings

@@ -16,8 +16,9 @@ import pytest
 import torch
 from replay_clock import ReplayClock, replay
 
-from harness.dataset.corpus import TokenArrays, load_corpus, tokenize
+from harness.dataset.corpus import load_corpus
 from harness.dataset.sources import locate_model
+from harness.dataset.tokens import TokenArrays, tokenize
 from harness.schema.expansion import expand
 from harness.schema.settings import PACKAGED_MODEL, DataSettings
 from harness.schema.study_file import parse_study

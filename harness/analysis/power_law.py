@@ -7,13 +7,12 @@ the small-data region where the law does not hold yet.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.analysis.estimate import Estimate, t_quantile
+from harness.analysis.estimate import Estimate
+from harness.analysis.measured_errors import MeasuredErrors
 from harness.errors import Unavailable
 
 MIN_SIZES = 4  # three parameters, and one more point to test the fit
@@ -23,34 +22,6 @@ MIN_FIT_P_VALUE = 0.01  # reject the fit below this share of bootstrap draws wit
 NUM_DRAWS = 1000
 _SEED = 20261126
 _EXPONENTS = np.geomspace(0.05, 2.0, 60)  # published exponents for text and images are 0.07 to 0.5 (Hestness et al.)
-
-
-@dataclass(frozen=True)
-class MeasuredErrors:
-    """Test errors measured on one test set, sorted by training set size, ascending.
-
-    Attributes:
-        num_train: Training set sizes, shape `(num_sizes,)`.
-        error: Fraction of the test set misclassified, mean over seeds, shape `(num_sizes,)`.
-        covariance: Covariance of `error` over test examples and seeds, shape `(num_sizes, num_sizes)`.
-        run_variance: Variance of a single run's error around the mean over seeds, at the largest size.
-        degrees_of_freedom: Degrees of freedom of the variance between seeds; 0 if every size has a single run.
-    """
-
-    num_train: np.ndarray
-    error: np.ndarray
-    covariance: np.ndarray
-    run_variance: float
-    degrees_of_freedom: int = 0
-
-    def gain(self, start: int, end: int) -> Estimate:
-        """Return the accuracy gain from size index `start` to size index `end`, with its 95 % interval."""
-        value, quantile = (
-            float(self.error[start] - self.error[end]),
-            t_quantile(self.degrees_of_freedom or math.inf),
-        )
-        half = quantile * _difference_variance(self.covariance, start, end) ** 0.5
-        return Estimate(value, value - half, value + half, "over test examples and seeds")
 
 
 @dataclass(frozen=True)
@@ -121,34 +92,6 @@ class PowerLaw:
         return Unavailable(
             f"{num_train:,.0f} examples are more than {MAX_EXTRAPOLATION:g} times the most that were measured, {self.largest:,}"
         )
-
-
-def measure_errors(correct: Mapping[int, np.ndarray]) -> MeasuredErrors:
-    """Compute mean errors and their covariance from per-example correctness.
-
-    All sizes share one test set, so their errors are correlated: a hard test set raises all of them, and this common
-    part cancels in a gain. With few seeds a single size's variance between seeds is unreliable, so it is averaged with
-    the mean variance of all sizes. If every size has a single run, half the variance of the examples' change between
-    the two largest sizes stands in for the run variance.
-
-    Args:
-        correct: Maps training set size to an array of shape `(num_seeds, num_examples)`: 1 where a seed's run
-            classified the example correctly, else 0.
-    """
-    sizes = sorted(correct)
-    by_example = np.stack([correct[size].mean(axis=0) for size in sizes])
-    num_examples = by_example.shape[1]
-    covariance = np.atleast_2d(np.cov(by_example)) / num_examples
-    seed_variances = {size: float(correct[size].mean(axis=1).var(ddof=1)) for size in sizes if len(correct[size]) > 1}
-    if seed_variances:
-        mean_variance = sum(seed_variances.values()) / len(seed_variances)
-        variance = np.array([(seed_variances.get(size, mean_variance) + mean_variance) / 2 for size in sizes])
-        covariance = covariance + np.diag(variance / [len(correct[size]) for size in sizes])
-        run_variance = float(variance[-1])
-    else:
-        run_variance = float(np.var(by_example[-1] - by_example[-2])) / num_examples / 2 if len(sizes) > 1 else 0.0
-    degrees_of_freedom = sum(len(correct[size]) - 1 for size in seed_variances)
-    return MeasuredErrors(np.array(sizes), 1 - by_example.mean(axis=1), covariance, run_variance, degrees_of_freedom)
 
 
 def fit_power_law(measured: MeasuredErrors) -> PowerLaw | Unavailable:
@@ -304,11 +247,6 @@ def _matrix_root(covariance: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(covariance)
     root: np.ndarray = vectors * np.sqrt(np.maximum(values, 0))
     return root
-
-
-def _difference_variance(covariance: np.ndarray, i: int, j: int) -> float:
-    """Return Var(x_i - x_j)."""
-    return max(0.0, float(covariance[i, i] + covariance[j, j] - 2 * covariance[i, j]))
 
 
 def _examples_at(error: np.ndarray, laws: np.ndarray) -> np.ndarray:

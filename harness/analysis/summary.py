@@ -56,7 +56,7 @@ class Summary:
         padding_fraction: Share of the computed tokens that was padding, without warm-up.
         num_warmup_steps: Steps left out of every run (see `steady_state.warmup_steps`).
         num_measured_steps: Measured steps of the shortest run.
-        num_updates, global_batch_size: Of the newest run.
+        num_updates, global_batch_size: From the newest run.
         peak_memory_bytes: Largest over runs; each run's is the sum over ranks.
         memory_growth: Bytes per step after warm-up, of the run that grew most; failed runs count too.
         setup_s: Start, load, tokenising and compiling. Every run is charged in full, even if it reused another run's work.

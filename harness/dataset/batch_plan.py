@@ -32,7 +32,7 @@ def plan_epochs(
         grad_accum: Micro-batches per step.
         world_size: Number of ranks.
         padding: `grouped` puts rows of similar length into one batch.
-        seed: Of the shuffling.
+        seed: Seed of the shuffling.
     """
     rng = np.random.default_rng(seed)
     while True:

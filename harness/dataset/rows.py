@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from harness.dataset.arrow_texts import ArrowTextColumn, TextWriter
+from harness.dataset.arrow_texts import TextWriter
 from harness.dataset.cache import Cache, digest
 from harness.dataset.duplicates import first_occurrences, hash_texts
 from harness.dataset.loading import ANY, RowBatch, RowSource, find_row_sources
@@ -31,6 +31,7 @@ from harness.dataset.row_checks import (
     parse_text,
     parse_time,
 )
+from harness.dataset.row_storage import RowFacts, Rows, open_rows, save_rows
 from harness.dataset.sources import locate_data
 from harness.errors import UserError
 from harness.files import cached_sha256
@@ -39,51 +40,7 @@ from harness.schema.settings import PACKAGED_DATA, DataSettings
 LARGE_ROWS = 100_000  # larger sources keep their texts on disk and their rows in the cache
 _LAYOUT = 2  # of cached rows; raise it when the files change
 _READ_SETTINGS = ("source", "text", "pair", "label", "on_bad_row", "group_by", "time_by", "val_source", "test_source")
-_ARRAYS = ("labels", "groups", "times", "assigned_split")
 _SEGMENT_SEPARATOR = "\x1f"  # ASCII unit separator, between the two segments of a pair when they are hashed
-
-
-@dataclass(frozen=True)
-class RowFacts:
-    """Facts about a source's rows that every record stores; see `training_record.DataFacts`."""
-
-    source: str
-    sha256: str | None
-    split_by: str | None
-    num_duplicates_dropped: int
-    num_conflicting_duplicates: int
-    num_leaks_dropped: int
-    bad_rows: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """All usable rows of a source in file order, without duplicates; rows of validation and test files come last.
-
-    Attributes:
-        texts: First segments: a list, or a column on disk.
-        pairs: Second segments; None for single-segment data.
-        labels: Indices into `label_names`, shape `(num_rows,)`.
-        label_names: All labels, sorted.
-        groups: Group of each row; no group crosses splits, shape `(num_rows,)`. None: every row is its own group.
-        times: Numbers that grow with time, shape `(num_rows,)`; None if not split by time.
-        assigned_split: `loading.ANY`, `VAL` or `TEST`, shape `(num_rows,)`.
-        cache_key: Key of these rows in the cache; None for small sources, which are not cached.
-    """
-
-    texts: Sequence[str]
-    pairs: Sequence[str] | None
-    labels: np.ndarray
-    label_names: tuple[str, ...]
-    groups: np.ndarray | None
-    times: np.ndarray | None
-    assigned_split: np.ndarray
-    facts: RowFacts
-    cache_key: str | None = None
-
-    def take(self, rows: np.ndarray) -> tuple[Sequence[str], Sequence[str] | None]:
-        """Return the first and second segments of the given rows, in that order."""
-        return _take_texts(self.texts, rows), None if self.pairs is None else _take_texts(self.pairs, rows)
 
 
 def read_rows(settings: DataSettings, cache: Cache | None = None) -> Rows:
@@ -99,7 +56,7 @@ def read_rows(settings: DataSettings, cache: Cache | None = None) -> Rows:
     fingerprints = [source.fingerprint for source in sources]
     key = None if None in fingerprints else digest(_LAYOUT, fingerprints, rows_key(settings))
     if key is not None and (folder := cache.find(key)) is not None:
-        return _open_rows(folder, key)
+        return open_rows(folder, key)
     collector = RowCollector(settings, cache)
     try:
         for source in sources:
@@ -114,12 +71,6 @@ def read_rows(settings: DataSettings, cache: Cache | None = None) -> Rows:
 def rows_key(settings: DataSettings) -> str:
     """Return the settings that decide which rows are read, as JSON; settings that only affect the split are left out."""
     return json.dumps(settings.model_dump(mode="json", include=set(_READ_SETTINGS)), sort_keys=True)
-
-
-def _take_texts(texts: Sequence[str], rows: np.ndarray) -> Sequence[str]:
-    if isinstance(texts, ArrowTextColumn):
-        return ArrowTextColumn(texts.path, texts.column, texts.indices[rows])
-    return [texts[row] for row in rows.tolist()]
 
 
 def _read_packaged() -> Rows:
@@ -233,7 +184,10 @@ class RowCollector:
             facts=facts,
         )
         if self.folder is not None:
-            return self._save(self.folder, rows, kept, key)
+            save_rows(self.folder, rows, kept, has_pairs=bool(self.settings.pair))
+            # Without a fingerprint, use a key that no other run looks up.
+            key = key or digest(str(self.folder))
+            return open_rows(self.cache.commit(self.folder, key, f"{facts.source}: {len(kept):,} rows"), key)
         texts = {name: [values[row] for row in kept.tolist()] for name, values in self.texts.lists.items()}
         return replace(rows, texts=texts["text"], pairs=texts.get("pair"))
 
@@ -316,45 +270,3 @@ class RowCollector:
             raise UserError(f"{where}: more than {LARGE_ROWS:,} rows need pyarrow: pip install '.[train]'") from None
         finally:
             self.folder = folder
-
-    def _save(self, folder: Path, rows: Rows, kept: np.ndarray, key: str | None) -> Rows:
-        """Move the rows into the cache and open them there.
-
-        Args:
-            folder: The staging folder, which holds the texts.
-            rows: The rows without their texts.
-            kept: Row of each text in the texts' file, shape `(num_rows,)`.
-            key: Key in the cache; None if the source has no fingerprint.
-        """
-        arrays = {name: values for name in _ARRAYS if (values := getattr(rows, name)) is not None}
-        index = {
-            "label_names": rows.label_names,
-            "facts": vars(rows.facts),
-            "arrays": list(arrays),
-            "has_pairs": bool(self.settings.pair),
-        }
-        (folder / "rows.json").write_text(json.dumps(index), encoding="utf-8")
-        for name, values in {**arrays, "kept": kept}.items():
-            np.save(folder / f"{name}.npy", values)
-        # Without a fingerprint, use a key that no other run looks up.
-        key = key or digest(str(folder))
-        return _open_rows(self.cache.commit(folder, key, f"{rows.facts.source}: {len(kept):,} rows"), key)
-
-
-def _open_rows(folder: Path, key: str) -> Rows:
-    index = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
-    # Memory-mapped: with millions of rows, every array counts.
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in index["arrays"]}
-    kept = np.load(folder / "kept.npy", mmap_mode="r")
-    texts, pairs = (ArrowTextColumn(folder / "texts.arrow", name, kept) for name in ("text", "pair"))
-    return Rows(
-        texts=texts,
-        pairs=pairs if index["has_pairs"] else None,
-        labels=arrays["labels"],
-        label_names=tuple(index["label_names"]),
-        groups=arrays.get("groups"),
-        times=arrays.get("times"),
-        assigned_split=arrays["assigned_split"],
-        facts=RowFacts(**index["facts"]),
-        cache_key=key,
-    )

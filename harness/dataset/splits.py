@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.dataset.loading import ANY, TEST, VAL
-from harness.dataset.rows import Rows
+from harness.dataset.row_storage import Rows
 from harness.errors import UserError
 from harness.schema.settings import DataSettings
 

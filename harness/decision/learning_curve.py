@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.analysis.estimate import Estimate, value_of
-from harness.analysis.power_law import MeasuredErrors, PowerLaw, fit_power_law, measure_errors
+from harness.analysis.measured_errors import MeasuredErrors, measure_errors
+from harness.analysis.power_law import PowerLaw, fit_power_law
 from harness.analysis.summary import Summary
 from harness.errors import Unavailable
 from harness.pricing import durations, formulas

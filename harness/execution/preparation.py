@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.dataset.cache import Cache
-from harness.dataset.corpus import Corpus, TokenizedSplits, load_corpus, tokenize, write_texts
-from harness.dataset.rows import Rows, read_rows, rows_key
+from harness.dataset.corpus import Corpus, load_corpus, write_texts
+from harness.dataset.row_storage import Rows
+from harness.dataset.rows import read_rows, rows_key
 from harness.dataset.sources import ModelFiles, locate_model
+from harness.dataset.tokens import TokenizedSplits, tokenize
 from harness.execution.jobs import BaselineJob, PreparedCell, TrainJob
 from harness.schema.cells import BaselineConfig, Cell, FineTuneConfig
 from harness.schema.settings import DataSettings

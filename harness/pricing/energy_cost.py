@@ -1,4 +1,4 @@
-"""What a run drew, by the best instrument that its records hold, and what that stands for (pure)."""
+"""Energy of a run by the best available instrument, with its cost and emissions (pure)."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from harness.schema.host_record import Energy, GpuReading
 from harness.schema.record import Record
 
 READINGS = "NVML's power readings, about one a second, while it trained: GPUs alone"
-# Longer without a reading, and what was drawn meanwhile is not known.
-_LONGEST_GAP_S = 5.0
-_FEWEST_READINGS = 2
+# The energy drawn in a longer gap between readings is unknown.
+_MAX_GAP_S = 5.0
+_MIN_READINGS = 2
 
 
 @dataclass(frozen=True)
 class EnergyUse:
-    """What one run drew.
+    """Energy, cost and emissions of one run.
 
     Attributes:
-        joules: Where the instrument counts, before PUE.
+        joules: At the instrument, without PUE.
         kwh: With PUE.
-        usd: What those cost; in the price of a rented machine already.
-        gco2e: Grams, by the stated factor of the grid.
-        method: The instrument, and what it counts; of an estimate, the watts and their source.
-        is_estimate: No instrument was read.
+        usd: Cost of the electricity; a rented machine's price includes it.
+        gco2e: Grams of CO2 equivalent, by the user's emission factor.
+        method: The instrument and what it measures; for an estimate, the watts and their source.
+        is_estimate: True if no instrument was read.
     """
 
     joules: Estimate
@@ -45,16 +45,15 @@ class EnergyUse:
 def energy_use(
     summary: Summary, book: assumptions.EnergyPrices, run_s: Estimate | None, measured_s: Estimate | None
 ) -> EnergyUse | None:
-    """Joules by counters, else by power readings, else stated watts x seconds; None without any of them.
+    """Return a run's energy by counters, else by power readings, else by stated watts; None without any of them.
 
-    A card's rated power is never taken for what it drew.
+    A card's rated power is never used, since actual power differs.
 
     Args:
-        summary: Any.
-        book: The reader's.
-        run_s: Seconds of the run that is asked about.
-        measured_s: Seconds of the run that was measured. Where another number of rows makes the two differ, joules
-            grow in proportion: the mean power stays.
+        summary: The summary.
+        book: The user's energy prices and watts.
+        run_s: Seconds of the run to estimate.
+        measured_s: Seconds of the measured run; joules are scaled by `run_s / measured_s`, at the same mean power.
     """
     measured = measure_joules(summary.ok_records)
     if run_s is None:
@@ -62,37 +61,37 @@ def energy_use(
     if measured is not None and measured_s is not None and measured_s.value > 0:
         joules, method = measured
         scale = run_s.value / measured_s.value
-        return _use(map_increasing(joules, lambda one: one * scale), method, book, is_estimate=False)
+        return _energy_use(map_increasing(joules, lambda value: value * scale), method, book, is_estimate=False)
     watts = book.watts
     if watts is None:
         return None
     source = f", {book.watts_source}" if book.watts_source else ""
-    stated = map_increasing(run_s, lambda one: formulas.joules_of_watts(watts, one))
-    return _use(stated, f"{watts:.10g} W as stated{source}, times seconds: an estimate", book, is_estimate=True)
+    joules = map_increasing(run_s, lambda seconds: formulas.joules_of_watts(watts, seconds))
+    return _energy_use(joules, f"{watts:.10g} W as stated{source}, times seconds: an estimate", book, is_estimate=True)
 
 
-def _use(joules: Estimate, method: str, book: assumptions.EnergyPrices, *, is_estimate: bool) -> EnergyUse:
-    kwh = map_increasing(joules, lambda one: formulas.kwh(one, book.pue))
+def _energy_use(joules: Estimate, method: str, book: assumptions.EnergyPrices, *, is_estimate: bool) -> EnergyUse:
+    kwh = map_increasing(joules, lambda value: formulas.kwh(value, book.pue))
     return EnergyUse(
         joules=joules,
         kwh=kwh,
-        usd=map_increasing(kwh, lambda one: formulas.usd_of_kwh(one, book.usd_per_kwh)),
-        gco2e=map_increasing(kwh, lambda one: formulas.gco2e(one, book.gco2e_per_kwh)),
+        usd=map_increasing(kwh, lambda value: formulas.usd_of_kwh(value, book.usd_per_kwh)),
+        gco2e=map_increasing(kwh, lambda value: formulas.gco2e(value, book.gco2e_per_kwh)),
         method=method,
         is_estimate=is_estimate,
     )
 
 
 def measure_joules(records: Sequence[Record]) -> tuple[Estimate, str] | None:
-    """Mean joules of a run and the instrument: the newest run's, and of the runs those that it measured.
+    """Return the mean joules of the runs and the instrument; None if nothing was measured.
 
-    Three runs or more have Student's interval, fewer none.
+    The newest run's instrument is used, over all runs that it measured; three or more runs have a t interval.
     """
-    found = [one for record in records if (one := _record_joules(record)) is not None]
-    if not found:
+    measured = [joules for record in records if (joules := _record_joules(record)) is not None]
+    if not measured:
         return None
-    method = found[-1][1]
-    values = [joules for joules, how in found if how == method]
+    method = measured[-1][1]
+    values = [joules for joules, instrument in measured if instrument == method]
     if len(values) >= MIN_RUNS:
         return t_interval(values, f"between {len(values)} runs"), method
     return Estimate(fmean(values), None, None, "spread between runs not known"), method
@@ -100,14 +99,14 @@ def measure_joules(records: Sequence[Record]) -> tuple[Estimate, str] | None:
 
 def _record_joules(record: Record) -> tuple[float, str] | None:
     if record.training is not None and len(record.training.pieces) > 1:
-        return None  # the counters told of its last piece, its seconds are of all
+        return None  # the counters cover the last segment only
     if record.energy is not None:
-        return _counted(record.energy)
+        return _counter_joules(record.energy)
     joules = joules_of_readings(record)
     return None if joules is None else (joules, READINGS)
 
 
-def _counted(energy: Energy) -> tuple[float, str]:
+def _counter_joules(energy: Energy) -> tuple[float, str]:
     kinds = {"processor": energy.cpu_joules, "memory": energy.dram_joules, "GPUs": energy.gpu_joules}
     counted = [name for name, joules in kinds.items() if joules]
     alone = " alone" if len(counted) == 1 else ""
@@ -115,10 +114,10 @@ def _counted(energy: Energy) -> tuple[float, str]:
 
 
 def joules_of_readings(record: Record) -> float | None:
-    """Power readings summed by the trapezoid rule from rank 0's first mark to its last, all GPUs of the cell.
+    """Integrate the power readings of a cell's GPUs from rank 0's first progress mark to its last (trapezoid rule).
 
-    The outermost readings stand for what lies before and behind them. None where a GPU has fewer than two readings,
-    or none for longer than 5 s.
+    Power before the first and after the last reading counts as constant. None if a GPU has fewer than two readings, or
+    a gap of more than 5 s.
     """
     num_gpus = record.training.world_size if record.training is not None else 0
     by_gpu: dict[int, list[GpuReading]] = {}
@@ -128,14 +127,18 @@ def joules_of_readings(record: Record) -> float | None:
     if not by_gpu or len(by_gpu) < num_gpus:
         return None
     begin, end = record.marks[0].at_s, record.marks[-1].at_s
-    sums = [_trapezoid([(one.at_s, one.power_watts or 0.0) for one in own], begin, end) for own in by_gpu.values()]
-    known = [joules for joules in sums if joules is not None]
-    return sum(known) if len(known) == len(sums) else None
+    joules_by_gpu = [
+        _trapezoid([(reading.at_s, reading.power_watts or 0.0) for reading in readings], begin, end)
+        for readings in by_gpu.values()
+    ]
+    known = [joules for joules in joules_by_gpu if joules is not None]
+    return sum(known) if len(known) == len(joules_by_gpu) else None
 
 
 def _trapezoid(points: Sequence[tuple[float, float]], begin: float, end: float) -> float | None:
-    if len(points) < _FEWEST_READINGS:
+    """Integrate (seconds, watts) points from `begin` to `end`, in joules."""
+    if len(points) < _MIN_READINGS:
         return None
-    held = [(begin, points[0][1]), *points, (end, points[-1][1])]
-    steps = [(after - before, (watts + later) / 2) for (before, watts), (after, later) in pairwise(held)]
-    return sum(step * mean for step, mean in steps) if max(step for step, _ in steps) <= _LONGEST_GAP_S else None
+    extended = [(begin, points[0][1]), *points, (end, points[-1][1])]
+    steps = [(after - before, (watts + later) / 2) for (before, watts), (after, later) in pairwise(extended)]
+    return sum(step * mean for step, mean in steps) if max(step for step, _ in steps) <= _MAX_GAP_S else None

@@ -1,4 +1,4 @@
-"""Which board of hardware.csv a GPU is that gpuhunt names by its family (pure)."""
+"""Maps gpuhunt's GPU families to the boards of hardware.csv (pure)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Protocol
 
 from harness.pricing.price_rows import HardwareRow
 
-# gpuhunt names a GPU by its family: its provider and instance tell which board it is. The first that matches
-# "GPU provider instance" counts; one that none matches, or whose memory is not this board's, stays without hardware.
+# gpuhunt names only the GPU's family; provider and instance identify the board. The first pattern that matches
+# "GPU provider instance" counts.
 _BOARDS: tuple[tuple[str, str], ...] = (
     (r"T4 .*", "NVIDIA Tesla T4"),
     (r"V100 aws p3\..*|V100 gcp .*", "NVIDIA Tesla V100-SXM2-16GB"),
@@ -38,12 +38,12 @@ _BOARDS: tuple[tuple[str, str], ...] = (
     (r"RTX4090 .*", "NVIDIA GeForce RTX 4090"),
     (r"RTX6000Ada .*", "NVIDIA RTX 6000 Ada Generation"),
 )  # fmt: skip
-# A fraction of a card is sold under the card's name: its memory tells. Sizes are told as 24 GB where the driver has 22.5.
-_SAME_MEMORY = 0.15
+# Fractions of a card are sold under the card's name, with less memory. Providers round: 24 GB for 22.5 in the driver.
+_MEMORY_TOLERANCE = 0.15
 
 
 class Offer(Protocol):
-    """What gpuhunt knows of one way to rent one instance type in one place."""
+    """A gpuhunt catalog item: one instance type in one location, on demand or spot."""
 
     provider: str
     instance_name: str | None
@@ -58,13 +58,13 @@ class Offer(Protocol):
 
 
 def find_board(offer: Offer, provider: str, hardware: Sequence[HardwareRow]) -> str | None:
-    """The name in hardware.csv of an offer's GPU; None where its family, provider and memory don't tell the board."""
-    told = f"{offer.gpu_name} {provider} {offer.instance_name}"
-    name = next((name for pattern, name in _BOARDS if re.fullmatch(pattern, told)), None)
-    if provider == "runpod":  # its instances are named as NVML names the board
-        seen = offer.instance_name or ""
-        name = next((row.name for row in hardware if re.search(row.match, seen, re.IGNORECASE)), None)
+    """Return the name in hardware.csv of an offer's GPU; None if no board matches, or its memory differs."""
+    description = f"{offer.gpu_name} {provider} {offer.instance_name}"
+    name = next((name for pattern, name in _BOARDS if re.fullmatch(pattern, description)), None)
+    if provider == "runpod":  # names its instances after the board, as NVML does
+        instance = offer.instance_name or ""
+        name = next((row.name for row in hardware if re.search(row.match, instance, re.IGNORECASE)), None)
     board = next((row for row in hardware if row.name == name), None)
     if board is None or offer.gpu_memory is None:
         return None
-    return board.name if abs(offer.gpu_memory / board.memory_gib - 1) <= _SAME_MEMORY else None
+    return board.name if abs(offer.gpu_memory / board.memory_gib - 1) <= _MEMORY_TOLERANCE else None

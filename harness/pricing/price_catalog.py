@@ -1,4 +1,4 @@
-"""Live prices out of gpuhunt's catalog, into the user's own price table."""
+"""Downloads current prices from gpuhunt's catalog into the user's own price table."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ from harness.pricing.price_table import PriceTable, load_rows
 
 NETWORK_TIMEOUT_S = 30.0
 
-# gpuhunt's name of a provider, where ours is another.
+# gpuhunt's provider names that differ from the price table's.
 _PROVIDERS = {"lambdalabs": "lambda", "vastai": "vast"}
-# gpuhunt tells this provider's memory in GB, 1.074 of them to a GiB; that of the others as they tell it, in GiB.
+# gpuhunt has this provider's memory in GB (1 GiB = 1.074 GB), and the others' in GiB.
 _GB_PER_GIB = {"lambdalabs": 1.074}
 
 
 @dataclass(frozen=True)
 class FetchedOffers:
-    """What gpuhunt gave.
+    """A downloaded catalog.
 
     Attributes:
-        complaints: What it could not have, such as one provider's prices.
+        version: gpuhunt's version.
+        complaints: Errors that gpuhunt logged, such as one provider's prices that could not be loaded.
     """
 
     version: str
@@ -48,14 +49,14 @@ class FetchedOffers:
 
 @dataclass(frozen=True)
 class RefreshedTable:
-    """What a refresh did.
+    """The result of a refresh.
 
     Attributes:
-        path: The user's own table.
-        num_new: Rows of today's catalog.
-        num_kept: Rows of before that today's have no news of.
-        num_left_out: Instance types in a region whose offers make no row: no on-demand price, no size, no valid figure.
-        complaints: Of gpuhunt: what is missing from today's rows.
+        path: The user's price table.
+        num_new: Number of rows from today's catalog.
+        num_kept: Number of older rows that today's catalog doesn't replace.
+        num_left_out: Number of (instance type, region) without a valid row, such as without an on-demand price.
+        complaints: See `FetchedOffers.complaints`.
     """
 
     path: Path
@@ -68,40 +69,40 @@ class RefreshedTable:
 def refresh(
     path: Path,
     table: PriceTable,
-    takes: Callable[[PriceRow], bool],
+    is_wanted: Callable[[PriceRow], bool],
     fetch: Callable[[], FetchedOffers] | None = None,
 ) -> RefreshedTable:
-    """Put today's prices into the user's own table; the table that was there is replaced whole, or not touched.
+    """Merge today's prices into the user's price table, which is replaced in one step or left unchanged.
 
     Args:
-        path: The user's own table; made if missing.
-        table: The hardware that rows may name, and today.
-        takes: Which rows are wanted.
-        fetch: What gives gpuhunt's offers (default: over the network).
+        path: The user's price table; created if missing.
+        table: Hardware that rows may name, and today's date.
+        is_wanted: Filter on the rows.
+        fetch: Returns gpuhunt's offers; downloads them if None.
 
     Raises:
-        UserError: Without gpuhunt, network, or a wanted row; or when the old table is not valid.
+        UserError: If gpuhunt, the network or a wanted row is missing, or the existing table is invalid.
     """
     today = table.today or datetime.now(UTC).date()
     context = {"hardware": frozenset(row.name for row in table.hardware), "today": today}
     before = load_rows(path, context) if path.exists() else ()
-    found = (fetch or fetch_offers)()
-    rows, num_left_out = to_rows(found.offers, table.hardware, today, found.version)
-    new = {row.key: row for row in rows if takes(row)}
+    fetched = (fetch or fetch_offers)()
+    rows, num_left_out = to_rows(fetched.offers, table.hardware, today, fetched.version)
+    new = {row.key: row for row in rows if is_wanted(row)}
     if not new:
         raise UserError(
-            f"gpuhunt's catalog has no price that fits ({len(found.offers)} offers were read); {path} was not touched"
+            f"gpuhunt's catalog has no price that fits ({len(fetched.offers)} offers were read); {path} was not touched"
         )
     kept = [row for row in before if row.key not in new]
     _write(path, [*kept, *new.values()])
-    return RefreshedTable(path, len(new), len(kept), num_left_out, found.complaints)
+    return RefreshedTable(path, len(new), len(kept), num_left_out, fetched.complaints)
 
 
 def fetch_offers() -> FetchedOffers:
-    """Every offer of the providers that gpuhunt's catalog holds; no key is needed.
+    """Download gpuhunt's catalog; no API key is needed.
 
     Raises:
-        UserError: Where gpuhunt is not installed, or none of its catalog can be had.
+        UserError: If gpuhunt is not installed, or its catalog can't be downloaded.
     """
     try:
         import gpuhunt
@@ -109,9 +110,9 @@ def fetch_offers() -> FetchedOffers:
         raise UserError("gpuhunt is not installed: pip install '.[prices]' (or pip install gpuhunt)") from None
     catalog = gpuhunt.Catalog(balance_resources=False, auto_reload=False)
     try:
-        with _network_timeout(), _complaints() as complaints:
+        with _network_timeout(), _capture_errors() as errors:
             catalog.load()
-            told = tuple(complaints)
+            complaints = tuple(errors)
             offers = catalog.query()
     except (
         gpuhunt.GPUHuntError,
@@ -121,29 +122,29 @@ def fetch_offers() -> FetchedOffers:
         KeyError,
         ValueError,
     ) as error:
-        reasons = [str(one) or type(one).__name__ for one in (error, error.__cause__) if one is not None]
+        reasons = [str(cause) or type(cause).__name__ for cause in (error, error.__cause__) if cause is not None]
         raise UserError(
             f"gpuhunt's catalog can't be had: {': '.join(reasons)}. The price tables stay as they were; is there a network?"
         ) from None
-    return FetchedOffers(version("gpuhunt"), offers, told)
+    return FetchedOffers(version("gpuhunt"), offers, complaints)
 
 
 @contextmanager
-def _complaints() -> Iterator[list[str]]:
-    """What gpuhunt logs as an error, without its tracebacks: a provider that can't be had is no error of the others."""
-    told: list[str] = []
+def _capture_errors() -> Iterator[list[str]]:
+    """Collect gpuhunt's error messages instead of printing tracebacks; other providers still load."""
+    messages: list[str] = []
 
-    class Listening(logging.Handler):
+    class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.levelno >= logging.ERROR:
-                told.append(record.getMessage())
+                messages.append(record.getMessage())
 
-    logger, handler = logging.getLogger("gpuhunt"), Listening()
+    logger, handler = logging.getLogger("gpuhunt"), Collector()
     before = logger.propagate
     logger.addHandler(handler)
     logger.propagate = False
     try:
-        yield told
+        yield messages
     finally:
         logger.removeHandler(handler)
         logger.propagate = before
@@ -151,7 +152,7 @@ def _complaints() -> Iterator[list[str]]:
 
 @contextmanager
 def _network_timeout() -> Iterator[None]:
-    """Gpuhunt asks without a time-out: a network that swallows packets would hold it for good."""
+    """Set a socket time-out, because gpuhunt sets none and could wait forever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT_S)
     try:
@@ -163,26 +164,31 @@ def _network_timeout() -> Iterator[None]:
 def to_rows(
     offers: Iterable[Offer], hardware: Sequence[HardwareRow], today: date, gpuhunt_version: str
 ) -> tuple[list[PriceRow], int]:
-    """Offers as rows of the price table, on-demand and spot of one instance type in one region together.
+    """Convert offers to rows of the price table, one per instance type and region.
 
-    Of several offers for one (with other disks, in other zones) the cheapest counts. A spot price that is none,
-    because it is not below the on-demand one, is left out. A type that comes with several sets of GPUs is named with
-    them, as n1-standard-4+1xT4.
+    The cheapest of several offers (other disks, other zones) counts. Spot prices that are not below the on-demand
+    price are left out. Instance types with several GPU options get the GPUs in their name, such as n1-standard-4+1xT4.
+
+    Args:
+        offers: gpuhunt's offers.
+        hardware: GPUs that rows may name.
+        today: Date of the prices.
+        gpuhunt_version: For the rows' source.
 
     Returns:
-        The rows, by provider, instance type and region; and how many instance types in a region make none.
+        The rows by provider, instance type and region, and the number of (instance type, region) without a valid row.
     """
     priced = sorted((offer for offer in offers if offer.price is not None), key=lambda offer: offer.price or 0.0)
-    sets: dict[tuple[str, str | None], set[tuple[int, str | None]]] = {}
+    gpu_options: dict[tuple[str, str | None], set[tuple[int, str | None]]] = {}
     for offer in priced:
-        sets.setdefault((offer.provider, offer.instance_name), set()).add((offer.gpu_count, offer.gpu_name))
+        gpu_options.setdefault((offer.provider, offer.instance_name), set()).add((offer.gpu_count, offer.gpu_name))
     cheapest: dict[tuple[str, str, str], dict[bool, Offer]] = {}
     for offer in priced:
         name, region = offer.instance_name or "", offer.location or ""
-        if offer.gpu_count and len(sets[offer.provider, offer.instance_name]) > 1:
+        if offer.gpu_count and len(gpu_options[offer.provider, offer.instance_name]) > 1:
             name += f"+{offer.gpu_count}x{offer.gpu_name}"
         if offer.provider == "gcp":
-            region = re.sub(r"-[a-z]$", "", region)  # a zone, of which a region's all have its prices
+            region = re.sub(r"-[a-z]$", "", region)  # gpuhunt lists zones; prices are by region
         key = (_PROVIDERS.get(offer.provider, offer.provider), name, region)
         cheapest.setdefault(key, {}).setdefault(bool(offer.spot), offer)
     context = {"hardware": frozenset(row.name for row in hardware), "today": today}
@@ -200,6 +206,15 @@ def _to_row(
     source: str,
     context: dict[str, Any],
 ) -> PriceRow | None:
+    """Build a row from offers on demand (False) and spot (True); None without a valid on-demand offer.
+
+    Args:
+        key: Provider, instance type, region.
+        offers: The cheapest offer of each kind.
+        hardware: GPUs that the row may name.
+        source: Source of the price.
+        context: Context of the row's validators.
+    """
     offer, spot = offers.get(False), offers.get(True)
     if offer is None:
         return None
@@ -213,7 +228,7 @@ def _to_row(
         "accelerator_memory_gib": (offer.gpu_memory or None) if has_gpu else None,
         "vcpus": offer.cpu, "memory_gib": _memory_gib(offer),
         "usd_per_hour_on_demand": offer.price,
-        "usd_per_hour_spot": _below(spot, offer),
+        "usd_per_hour_spot": _valid_spot_price(spot, offer),
         "as_of": context["today"].isoformat(), "source": source,
     }  # fmt: skip
     try:
@@ -227,14 +242,14 @@ def _memory_gib(offer: Offer) -> float | None:
     return offer.memory if per_gib is None or offer.memory is None else round(offer.memory / per_gib, 2)
 
 
-def _below(spot: Offer | None, offer: Offer) -> float | None:
+def _valid_spot_price(spot: Offer | None, offer: Offer) -> float | None:
     if spot is None or spot.price is None or offer.price is None or not 0 < spot.price < offer.price:
         return None
     return spot.price
 
 
 def _write(path: Path, rows: Iterable[PriceRow]) -> None:
-    """Replace the table in one step: whoever reads it meanwhile has the old one or the new one."""
+    """Replace the table atomically."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(PriceRow.model_fields)

@@ -1,4 +1,4 @@
-"""Rows of the price, hardware and billing tables, their checks, and the age of a price."""
+"""Row models of the price, hardware and billing tables with their validation, and the age of a price."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo, field_vali
 
 from harness.schema.settings import Settings
 
-STALE_DAYS = 90  # prices move within a quarter; older ones are warned of
+STALE_DAYS = 90  # older prices get a warning
 
-# What tables hold where nobody knew: such a price or size would pass for a measured one.
+# Placeholders for unknown values, which would otherwise pass as prices or sizes.
 _PLACEHOLDERS = frozenset({999.0, 9999.0, 99999.0})
 _DAY = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d))?")
 
@@ -59,7 +59,7 @@ def _positive_or_empty(value: object) -> float | None:
 
 
 def _past(as_of: str, info: ValidationInfo) -> str:
-    """A month counts as past once it has begun, although its prices are dated to its last day."""
+    """Check that a date is not in the future; a month is past once it has begun."""
     today = (info.context or {})["today"]
     if _DAY.fullmatch(as_of) is None:
         raise ValueError("a date as YYYY-MM or YYYY-MM-DD")
@@ -81,10 +81,10 @@ Whole = Annotated[int, BeforeValidator(_count)]
 
 
 class HardwareRow(Settings):
-    """One GPU model; peaks are dense, without sparsity, and None where it has no such units.
+    """One GPU model; peaks are dense (no sparsity), None if the GPU lacks the precision.
 
     Attributes:
-        match: Regular expression, searched in NVML's name without regard to case.
+        match: Regular expression that is searched in the NVML name, ignoring case.
     """
 
     name: Text
@@ -111,7 +111,7 @@ class HardwareRow(Settings):
 
 
 class BillingRow(Settings):
-    """How a provider bills time: whole units of `granularity_s`, and at least `minimum_s` an order."""
+    """A provider's billing rule: whole units of `granularity_s`, at least `minimum_s` per order."""
 
     provider: Text
     granularity_s: Positive
@@ -124,8 +124,8 @@ class PriceRow(Settings):
     """One instance type in one region.
 
     Attributes:
-        accelerator: The provider's word for its GPU; None without one.
-        hardware: The GPU's name in hardware.csv; None without a GPU, or where the provider names none.
+        accelerator: The provider's name of the GPU; None without one.
+        hardware: The GPU's name in hardware.csv; None without a GPU, or if the provider doesn't name the model.
         as_of: Month or day of the price.
     """
 
@@ -145,7 +145,7 @@ class PriceRow(Settings):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What a table has once."""
+        """Unique key of the row in a table."""
         return self.provider, self.instance_type, self.region
 
     @field_validator("hardware", mode="after")
@@ -173,25 +173,25 @@ class PriceRow(Settings):
         return spot
 
 
-# A table whose every row has the same mistake asks for the same name ten thousand times.
+# Cached because a table with the same mistake in every row would search for the same name thousands of times.
 @functools.lru_cache(maxsize=1024)
 def _nearest(name: str, names: frozenset[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(names), n=1)), None)
 
 
 def last_day(as_of: str) -> date:
-    """The day that a price is dated to: of a month, its last."""
+    """Return the date of a price; of a month, its last day."""
     year, month, *day = (int(part) for part in as_of.split("-"))
     return date(year, month, day[0] if day else calendar.monthrange(year, month)[1])
 
 
 def days_old(as_of: str, today: date) -> int:
-    """Whole days since a price's date; 0 in a month that is not over yet."""
+    """Return the whole days since a price's date; 0 during its month."""
     return max(0, (today - last_day(as_of)).days)
 
 
 def age_words(age_days: int | None) -> str:
-    """A price's age, with a warning where it is too old to be trusted; empty where it is not known."""
+    """Format a price's age, with a warning after STALE_DAYS; empty if unknown."""
     if age_days is None:
         return ""
     old = f"{age_days} day{'' if age_days == 1 else 's'} old"

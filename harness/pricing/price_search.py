@@ -1,4 +1,4 @@
-"""Rows of the price and hardware tables: by name, and by what they must have (pure)."""
+"""Searches the price and hardware tables by name and by filters (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.pricing.price_table import PriceTable
 from harness.schema.settings import Precision
 
 NO_GPU = "none"
-# Instances whose CPUs run at full speed on credit alone: their price per hour buys no hour of training.
+# Burstable instances run at full speed only while credits last, so their hourly price doesn't cover steady training.
 _BURSTABLE = re.compile(
     r"(ml\.)?t(2|3|3a|4g)\..+"  # AWS and SageMaker T family
     r"|e2-(micro|small|medium)|f1-micro|g1-small"  # Google's shared cores
@@ -23,17 +23,17 @@ _BURSTABLE = re.compile(
 
 @dataclass(frozen=True)
 class PriceQuery:
-    """What a row must have; None asks nothing.
+    """Filters on rows of the price table; None doesn't filter.
 
     Attributes:
-        instance: The type.
-        gpu: A word of the accelerator's or the GPU's name, such as A100 (which A10 does not match); `none`: no GPU.
-        max_usd_per_hour: On demand, or of spot where that is asked for.
-        provider: As the table names it.
-        region: As the table names it.
-        num_cpus: At least.
-        memory_gib: At least.
-        spot: Only rows with a spot price, by which they are then limited and ordered.
+        instance: Instance type.
+        gpu: Words of the accelerator's or GPU's name, such as A100; `none` for no GPU.
+        max_usd_per_hour: Highest price: on demand, or spot if `spot`.
+        provider: Provider's name in the table.
+        region: Region's name in the table.
+        num_cpus: Lowest number of CPUs.
+        memory_gib: Lowest main memory.
+        spot: Keep only rows with a spot price; limit and sort by it.
     """
 
     instance: str | None = None
@@ -45,8 +45,8 @@ class PriceQuery:
     memory_gib: float | None = None
     spot: bool = False
 
-    def takes(self, row: PriceRow) -> bool:
-        """Whether a row has all of it."""
+    def matches(self, row: PriceRow) -> bool:
+        """Return True if a row passes all filters."""
         hourly = self.usd_per_hour(row)
         return (
             hourly is not None
@@ -60,68 +60,68 @@ class PriceQuery:
         )
 
     def usd_per_hour(self, row: PriceRow) -> float | None:
-        """The price that counts; None where the row has none."""
+        """Return the price that is limited and sorted by; None if the row has none."""
         return row.usd_per_hour_spot if self.spot else row.usd_per_hour_on_demand
 
 
 def _has_gpu(row: PriceRow, gpu: str) -> bool:
     if gpu.lower() == NO_GPU:
         return row.accelerator_count == 0
-    # Whole words: A10 is neither A100 nor A10G, and L4 is not L40S. RTX 4090 and RTX4090 are one.
+    # Match whole words, so that A10 matches neither A100 nor A10G; RTX 4090 and RTX4090 are equal.
     word = "[ _-]?".join(re.escape(part) for part in re.findall(r"[a-z0-9.]+", gpu, re.IGNORECASE))
     pattern = re.compile(rf"(?<![a-z0-9]){word}(?![a-z0-9])", re.IGNORECASE)
     return any(pattern.search(name) is not None for name in (row.accelerator, row.hardware) if name)
 
 
-def search(table: PriceTable, wanted: PriceQuery) -> list[PriceRow]:
-    """The rows that have all that is wanted, cheapest first.
+def search(table: PriceTable, query: PriceQuery) -> list[PriceRow]:
+    """Return the rows that match, cheapest first.
 
     Raises:
-        UserError: When there is none, with what the table has.
+        UserError: If no row matches; says what the table has.
     """
-    found = [row for row in table.prices if wanted.takes(row)]
-    if not found:
-        raise UserError(f"no row of the price table has all of that; {_has(table, wanted)}")
-    return sorted(found, key=lambda row: (wanted.usd_per_hour(row) or 0.0, row.key))
+    rows = [row for row in table.prices if query.matches(row)]
+    if not rows:
+        raise UserError(f"no row of the price table matches all filters; {_suggest(table, query)}")
+    return sorted(rows, key=lambda row: (query.usd_per_hour(row) or 0.0, row.key))
 
 
-def _has(table: PriceTable, wanted: PriceQuery) -> str:
-    """What could have been asked for: the values of the first filter that nothing in the table passes."""
-    alone = (
-        ("GPUs", PriceQuery(gpu=wanted.gpu), _words(row.accelerator for row in table.prices)),
-        ("providers", PriceQuery(provider=wanted.provider), _words(row.provider for row in table.prices)),
-        ("regions", PriceQuery(region=wanted.region), _words(row.region for row in table.prices)),
+def _suggest(table: PriceTable, query: PriceQuery) -> str:
+    """List the values of the first filter that matches no row of the table."""
+    filters = (
+        ("GPUs", PriceQuery(gpu=query.gpu), _join(row.accelerator for row in table.prices)),
+        ("providers", PriceQuery(provider=query.provider), _join(row.provider for row in table.prices)),
+        ("regions", PriceQuery(region=query.region), _join(row.region for row in table.prices)),
     )
-    for name, filter_alone, words in alone:
-        if not any(filter_alone.takes(row) for row in table.prices):
-            return f"its {name}: {words}"
+    for name, single, values in filters:
+        if not any(single.matches(row) for row in table.prices):
+            return f"its {name}: {values}"
     return f"leave out one of the filters (it has {len(table.prices)} rows)"
 
 
-def _words(names: Iterable[str | None]) -> str:
+def _join(names: Iterable[str | None]) -> str:
     return ", ".join(sorted({name for name in names if name}))
 
 
 def hardware_of(table: PriceTable, row: PriceRow) -> HardwareRow | None:
-    """The facts of a row's GPU; None where it has none, or the hardware table does not know it."""
-    return next((one for one in table.hardware if one.name == row.hardware), None)
+    """Return the hardware row of a row's GPU; None if it has no GPU or the table lacks it."""
+    return next((hardware for hardware in table.hardware if hardware.name == row.hardware), None)
 
 
 def burstable(row: PriceRow) -> bool:
-    """Whether it runs at full speed on credit alone, so that its price stands for no steady hour."""
+    """Return True for instances that run at full speed only while CPU credits last."""
     return _BURSTABLE.fullmatch(row.instance_type) is not None
 
 
 def find_hardware(table: PriceTable, gpu_name: str) -> HardwareRow | None:
-    """Look up a GPU by the name that NVML gives it."""
+    """Look up a GPU by its NVML name."""
     return next((row for row in table.hardware if re.search(row.match, gpu_name, re.IGNORECASE)), None)
 
 
 def gpu_peak_flops(table: PriceTable, gpu_name: str, precision: Precision) -> float | None:
-    """Dense peak of one GPU in FLOP/s at a precision; None where the GPU or its peak is not in the table."""
-    # An instance of a GPU that MIG has divided is named after the whole, and has a part of its peak.
-    found = None if " MIG " in gpu_name else find_hardware(table, gpu_name)
-    tflops: float | None = getattr(found, f"peak_{precision}_tflops", None)
+    """Return the dense peak of one GPU in FLOP/s at a precision; None if the table lacks it."""
+    # A MIG instance is named after the whole GPU, but has only a part of its peak.
+    row = None if " MIG " in gpu_name else find_hardware(table, gpu_name)
+    tflops: float | None = getattr(row, f"peak_{precision}_tflops", None)
     return None if tflops is None else tflops * 1e12
 
 

@@ -1,4 +1,4 @@
-"""The dated price table, with hardware and billing beside it, and the user's own rows: loading, all mistakes at once."""
+"""Loads the price, hardware and billing tables and the user's own prices, reporting all mistakes of a file at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Row = TypeVar("Row", HardwareRow, BillingRow, PriceRow)
 
 @dataclass(frozen=True)
 class PriceTable:
-    """All tables, checked, in their files' order; `today` is the day that ages are counted to."""
+    """The validated tables in file order; `today` is the date from which ages of prices count."""
 
     prices: tuple[PriceRow, ...]
     hardware: tuple[HardwareRow, ...]
@@ -34,35 +34,34 @@ class PriceTable:
 
 
 def tables_folder() -> Path:
-    """Folder of the shipped tables and studies: the wheel's harness/tables, else the checkout's bench/."""
+    """Return the folder of the shipped tables and studies: harness/tables in a wheel, bench/ in a checkout."""
     packed = PACKAGE_FOLDER / "tables"
     return packed if packed.is_dir() else PACKAGE_FOLDER.parent / "bench"
 
 
 def own_table_path() -> Path:
-    """The user's own price table: as HARNESS_PRICES says, else in their configuration's folder; it need not be there."""
-    stated = os.environ.get(OWN_TABLE_VARIABLE)
-    if stated:
-        return Path(stated).expanduser()
-    # Path.home() raises where nobody knows a home; the name is then one of no file.
+    """Return the path of the user's price table: $HARNESS_PRICES, else in the config folder; it need not exist."""
+    configured = os.environ.get(OWN_TABLE_VARIABLE)
+    if configured:
+        return Path(configured).expanduser()
+    # Unlike Path.home(), expanduser doesn't raise without a home folder; the path then doesn't exist.
     folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
     return Path(folder) / "bert-cost-harness" / "prices.csv"
 
 
 def load_prices(folder: Path | None = None, *, own: Path | None = None, today: date | None = None) -> PriceTable:
-    """Read prices.csv, hardware.csv and billing.csv of a folder (default: those that are shipped, and the user's own).
+    """Read prices.csv, hardware.csv and billing.csv, and merge the user's own prices.
 
-    No price may be dated after `today` (default: UTC's), and each names its GPU as hardware.csv does. The user's own
-    rows stand beside the shipped ones; of two for one (provider, instance type, region) the newer counts, and the
-    user's where both are of one day.
+    No price may be dated after `today`. Of two rows for one (provider, instance type, region) the newer counts; the
+    user's if both have one date.
 
     Args:
-        folder: Instead of the shipped tables; the user's own table is then read only if `own` names it.
-        own: The user's own table; one that is not there has no rows.
-        today: Of the check, and of the ages.
+        folder: Folder of the tables; the shipped ones if None.
+        own: The user's price table, which need not exist; `own_table_path()` if `own` and `folder` are None.
+        today: Date for the checks and the ages; the current UTC date if None.
 
     Raises:
-        UserError: With every mistake of a file, each with its line number.
+        UserError: If a file has mistakes; lists all of them with line numbers.
     """
     shipped = folder or tables_folder()
     hardware = _load(shipped / "hardware.csv", HardwareRow, ("name",), {})
@@ -72,29 +71,37 @@ def load_prices(folder: Path | None = None, *, own: Path | None = None, today: d
     prices = load_rows(shipped / "prices.csv", context)
     own = own or (None if folder else own_table_path())
     if own is not None and own.exists():
-        prices = _beside(prices, load_rows(own, context))
+        prices = _merge(prices, load_rows(own, context))
     return PriceTable(prices, hardware, billing, today)
 
 
 def load_rows(path: Path, context: Mapping[str, Any]) -> tuple[PriceRow, ...]:
-    """The rows of one price table; `context` holds the names of `hardware`, and `today`.
+    """Read the rows of one price table; `context` holds the GPU names as `hardware`, and `today`.
 
     Raises:
-        UserError: With every mistake of the file, each with its line number.
+        UserError: If the file has mistakes; lists all of them with line numbers.
     """
     return _load(path, PriceRow, ("provider", "instance_type", "region"), context)
 
 
-def _beside(shipped: Iterable[PriceRow], own: Iterable[PriceRow]) -> tuple[PriceRow, ...]:
+def _merge(shipped: Iterable[PriceRow], own: Iterable[PriceRow]) -> tuple[PriceRow, ...]:
     rows = {row.key: row for row in shipped}
     for row in own:
-        there = rows.get(row.key)
-        if there is None or last_day(row.as_of) >= last_day(there.as_of):
+        existing = rows.get(row.key)
+        if existing is None or last_day(row.as_of) >= last_day(existing.as_of):
             rows[row.key] = row
     return tuple(rows.values())
 
 
 def _load(path: Path, model: type[Row], key: tuple[str, ...], context: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Read and validate a CSV file.
+
+    Args:
+        path: The file.
+        model: Model of its rows.
+        key: Columns whose values together must be unique.
+        context: Context of the models' validators.
+    """
     rows: list[Row] = []
     problems: list[str] = []
     first_seen: dict[tuple[str, ...], int] = {}
@@ -104,13 +111,13 @@ def _load(path: Path, model: type[Row], key: tuple[str, ...], context: Mapping[s
             problems += _check_header(reader.fieldnames or (), model)
             for fields in () if problems else reader:
                 line = f"line {reader.line_num}"
-                # DictReader keeps fields beyond the header under None, and fills missing ones with None.
+                # DictReader stores surplus fields under the key None, and fills missing ones with None.
                 if None in fields or None in fields.values():
                     problems.append(f"{line}: not as many fields as the header has ({len(model.model_fields)})")
                     continue
                 name = tuple(fields[column] for column in key)
                 if name in first_seen:
-                    problems.append(f"{line}: {' '.join(name)} stands in line {first_seen[name]} already")
+                    problems.append(f"{line}: {' '.join(name)} is already in line {first_seen[name]}")
                 first_seen.setdefault(name, reader.line_num)
                 try:
                     rows.append(model.model_validate(fields, context=context))
@@ -123,8 +130,8 @@ def _load(path: Path, model: type[Row], key: tuple[str, ...], context: Mapping[s
     return tuple(rows)
 
 
-def _check_header(found: Sequence[str], model: type[Settings]) -> list[str]:
-    missing = [name for name in model.model_fields if name not in found]
-    unknown = [name for name in found if name not in model.model_fields]
+def _check_header(header: Sequence[str], model: type[Settings]) -> list[str]:
+    missing = [name for name in model.model_fields if name not in header]
+    unknown = [name for name in header if name not in model.model_fields]
     problems = [f"line 1: missing columns: {', '.join(missing)}"] if missing else []
     return problems + ([f"line 1: unknown columns: {', '.join(unknown)}"] if unknown else [])

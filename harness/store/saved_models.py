@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.dataset.corpus import load_tokenizer
 from harness.dataset.sources import WEIGHTS_FILE, ModelFiles
+from harness.dataset.tokens import load_tokenizer
 from harness.errors import UserError
 from harness.files import cached_sha256
 from harness.schema.cells import Cell, FineTuneConfig

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from harness.dataset.corpus import TokenArrays
+from harness.dataset.tokens import TokenArrays
 
 
 def collate(

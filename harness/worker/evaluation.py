@@ -16,7 +16,7 @@ from transformers import (
 from harness.dataset.batch_plan import (
     MIN_EVALUATION_BATCH,
 )
-from harness.dataset.corpus import TokenArrays
+from harness.dataset.tokens import TokenArrays
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import PROBABILITY_DIGITS, TestEvaluation
 from harness.worker.collate import attention_mask, collate, token_types

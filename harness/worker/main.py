@@ -28,7 +28,7 @@ import transformers.models.distilbert.modeling_distilbert  # noqa: F401
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from harness.dataset.corpus import TokenArrays, load_tokens
+from harness.dataset.tokens import TokenArrays, load_tokens
 from harness.execution.baselines import run_baseline
 from harness.execution.heartbeat import Heartbeat
 from harness.execution.jobs import BaselineJob, Job, TrainJob

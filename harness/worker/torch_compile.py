@@ -13,7 +13,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.dataset.batch_plan import Step
-from harness.dataset.corpus import TokenArrays
+from harness.dataset.tokens import TokenArrays
 from harness.schema.cells import FineTuneConfig
 
 

@@ -22,7 +22,7 @@ from harness.dataset.batch_plan import (
     plan_chunks,
     plan_epochs,
 )
-from harness.dataset.corpus import TokenArrays
+from harness.dataset.tokens import TokenArrays
 from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import Evaluation

@@ -16,11 +16,13 @@ import pandas as pd
 from harness.analysis.mfu import with_mfu
 from harness.analysis.summarize import summarize
 from harness.dataset.column_guess import ColumnGuess, Role, guess_columns
-from harness.dataset.corpus import Corpus, load_corpus, load_tokenizer, write_texts
+from harness.dataset.corpus import Corpus, load_corpus, write_texts
 from harness.dataset.file_formats import find_files, read_column_names
 from harness.dataset.file_readers import read_parts
-from harness.dataset.rows import Rows, read_rows
+from harness.dataset.row_storage import Rows
+from harness.dataset.rows import read_rows
 from harness.dataset.sources import ModelFiles
+from harness.dataset.tokens import load_tokenizer
 from harness.errors import UserError
 from harness.execution.baselines import run_baseline
 from harness.machine.describe import describe_machine

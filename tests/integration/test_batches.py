@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.dataset.batch_plan import chunk_ends, plan_chunks, plan_epochs, steps_per_epoch
-from harness.dataset.corpus import TokenArrays
+from harness.dataset.tokens import TokenArrays
 from harness.worker.collate import collate
 
 PADDINGS = ("max", "longest", "grouped")

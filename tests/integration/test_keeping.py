@@ -12,7 +12,7 @@ import torch
 from resumable_runs import run_segment
 from safetensors.torch import load_file
 
-from harness.dataset.corpus import load_tokens
+from harness.dataset.tokens import load_tokens
 from harness.execution import sweep
 from harness.execution.messages import Progress
 from harness.execution.sweep import NullListener

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from harness.dataset.corpus import load_texts, load_tokens
+from harness.dataset.corpus import load_texts
+from harness.dataset.tokens import load_tokens
 from harness.execution.preparation import Preparations
 from harness.schema.cells import BaselineConfig
 from harness.worker.collate import collate, token_types

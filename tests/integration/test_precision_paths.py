@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.dataset.corpus import load_tokens
+from harness.dataset.tokens import load_tokens
 from harness.worker import device
 from harness.worker import main as worker
 from harness.worker import train_loop as training

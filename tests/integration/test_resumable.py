@@ -14,7 +14,7 @@ from resumable_runs import computed_values, plan_to, run_segment, train_through_
 from test_endings import workers
 from test_run_command import Started, harness
 
-from harness.dataset.corpus import load_tokens
+from harness.dataset.tokens import load_tokens
 from harness.execution.messages import Progress
 from harness.execution.stop_flag import graceful_stop
 from harness.store.checkpoint_files import list_checkpoints

@@ -120,7 +120,7 @@ def prices(
     if instance == "refresh":
         from harness.pricing.price_catalog import refresh
 
-        done = refresh(own_table_path(), table, wanted.takes)
+        done = refresh(own_table_path(), table, wanted.matches)
         for complaint in done.complaints:
             console.err.print(f"[yellow]gpuhunt:[/] {escape(complaint)}", soft_wrap=True, highlight=False)
         console.out.print(

@@ -7,7 +7,7 @@ import time
 
 from torch.nn.parallel import DistributedDataParallel
 
-from harness.dataset.corpus import TokenArrays
+from harness.dataset.tokens import TokenArrays
 from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.diagnostics_record import Communication

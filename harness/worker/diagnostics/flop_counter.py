@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.dataset.batch_plan import Step
-from harness.dataset.corpus import TokenArrays
+from harness.dataset.tokens import TokenArrays
 from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.diagnostics_record import FlopCount

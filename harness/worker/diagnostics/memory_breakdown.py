@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from harness.dataset.batch_plan import Step
-from harness.dataset.corpus import TokenArrays
+from harness.dataset.tokens import TokenArrays
 from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.diagnostics_record import MemoryParts, StepPeak

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from harness.dataset.batch_plan import Step
-from harness.dataset.corpus import TokenArrays
+from harness.dataset.tokens import TokenArrays
 from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.diagnostics_record import CalibratedPeak, FlopCount

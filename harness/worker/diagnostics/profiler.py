@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from harness.dataset.batch_plan import Step
-from harness.dataset.corpus import TokenArrays
+from harness.dataset.tokens import TokenArrays
 from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.step_profile import NUM_SHOWN_OPERATORS, PHASES, OperatorTime, StepProfile

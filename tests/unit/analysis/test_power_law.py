@@ -9,7 +9,8 @@ import pytest
 from scipy import optimize, special
 
 from harness.analysis.estimate import Estimate
-from harness.analysis.power_law import MAX_EXTRAPOLATION, MeasuredErrors, PowerLaw, fit_power_law, measure_errors
+from harness.analysis.measured_errors import MeasuredErrors, measure_errors
+from harness.analysis.power_law import MAX_EXTRAPOLATION, PowerLaw, fit_power_law
 from harness.errors import Unavailable
 
 SIZES = (100, 200, 400, 800, 1600)

@@ -62,7 +62,7 @@ def test_one_instance_is_shown_whole():
 def test_what_the_table_lacks_is_the_users_mistake():
     with pytest.raises(UserError, match=r"no instance 'g5\.xlrge'.*did you mean g5\.xlarge"):
         invoke("prices", "g5.xlrge")
-    with pytest.raises(UserError, match="no row of the price table has all of that"):
+    with pytest.raises(UserError, match="no row of the price table matches all filters"):
         invoke("prices", "g5.xlarge", "--max-usd", "0.1")
 
 

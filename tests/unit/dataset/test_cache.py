@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.dataset.arrow_texts import BATCH_ROWS, ArrowTextColumn
 from harness.dataset.cache import Cache
-from harness.dataset.corpus import load_corpus, load_texts, load_tokens, tokenize, write_texts
+from harness.dataset.corpus import load_corpus, load_texts, write_texts
 from harness.dataset.rows import read_rows
 from harness.dataset.sources import locate_model
+from harness.dataset.tokens import load_tokens, tokenize
 from harness.schema.settings import PACKAGED_MODEL, DataSettings
 
 NUM_ROWS = BATCH_ROWS + 2_500

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.dataset.corpus import load_corpus, load_texts, load_tokens, tokenize, write_texts
+from harness.dataset.corpus import load_corpus, load_texts, write_texts
 from harness.dataset.sources import locate_data, locate_model
+from harness.dataset.tokens import load_tokens, tokenize
 from harness.errors import UserError
 from harness.schema.settings import PACKAGED_MODEL, DataSettings
 

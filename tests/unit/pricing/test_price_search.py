@@ -84,7 +84,7 @@ def test_by_the_spot_price_rows_without_one_are_left_out(table):
 def test_where_none_is_left_it_says_what_there_is(table, wanted, told):
     with pytest.raises(UserError) as caught:
         search(table, PriceQuery(**wanted))
-    assert str(caught.value).startswith("no row of the price table has all of that; ")
+    assert str(caught.value).startswith("no row of the price table matches all filters; ")
     assert told in str(caught.value)
 
 

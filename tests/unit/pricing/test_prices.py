@@ -100,7 +100,7 @@ class TestReading:
             ("kind", "tpu", "line 2: kind: found 'tpu'; allowed: 'gpu'"),
             ("tdp_watts", "0", "line 2: tdp_watts: found '0'; allowed: a number above 0"),
             ("peak_fp16_tflops", "none", "line 2: peak_fp16_tflops: found 'none'; allowed: a number above 0"),
-            ("name", "NVIDIA A10G", "line 3: NVIDIA A10G stands in line 2 already"),
+            ("name", "NVIDIA A10G", "line 3: NVIDIA A10G is already in line 2"),
         ],
     )
     def test_wrong_hardware_is_named_with_its_line(self, tmp_path, field, value, problem):
@@ -122,7 +122,7 @@ class TestReading:
             load_prices(tmp_path, today=TODAY)
         assert [line.strip() for line in str(caught.value).splitlines()] == [
             f"{tmp_path / 'prices.csv'}: 6 mistakes",
-            "line 3: aws m5.xlarge us-east-1 stands in line 2 already",
+            "line 3: aws m5.xlarge us-east-1 is already in line 2",
             "line 3: vcpus: found 'x'; allowed: a number above 0",
             "line 3: source: found ''; allowed: text, not empty",
             "line 4: not as many fields as the header has (13)",
@@ -604,7 +604,7 @@ class TestBilling:
             ("minimum_s", "-1", "line 2: minimum_s: found '-1'; allowed: a whole number"),
             ("source", "", "line 2: source: found ''; allowed: text, not empty"),
             ("as_of", "2027-01", "line 2: as_of: found '2027-01'; allowed: a date not after today"),
-            ("provider", "gcp", "line 3: gcp stands in line 2 already"),
+            ("provider", "gcp", "line 3: gcp is already in line 2"),
         ],
     )
     def test_wrong_billing_is_named_with_its_line(self, tmp_path, field, value, problem):
