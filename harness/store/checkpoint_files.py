@@ -24,7 +24,7 @@ from harness.schema.settings import Settings
 from harness.schema.study_file import flat_items
 from harness.schema.training_record import Segment
 
-# 2: how long a checkpoint took is in save_time.json.
+# 2: the manifest names segments; how long a checkpoint took is in save_time.json.
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 # Written after the commit, because the manifest can't contain the duration of its own commit.
@@ -68,7 +68,7 @@ class Manifest(Settings):
     Attributes:
         num_updates: Updates done.
         versions: Packages that wrote it, for people; another version can resume from it.
-        pieces: Segments so far; the last one does not yet contain this checkpoint's duration.
+        segments: Segments so far; the last one does not yet contain this checkpoint's duration.
     """
 
     format_version: int
@@ -78,7 +78,7 @@ class Manifest(Settings):
     identity: TrainingIdentity
     num_updates: int
     num_updates_planned: int
-    pieces: tuple[Segment, ...]
+    segments: tuple[Segment, ...]
     files: dict[str, FileDigest]
 
 
@@ -228,7 +228,7 @@ def write_save_time(path: Path, seconds: float) -> None:
 
 def earlier_segments(path: Path) -> tuple[Segment, ...]:
     """Return the segments up to a checkpoint, with its own duration if that was stored."""
-    *before, last = _read_manifest(path).pieces
+    *before, last = _read_manifest(path).segments
     *others, written = last.checkpoints
     try:
         seconds = float(json.loads((path / _SAVE_TIME).read_text(encoding="utf-8"))["seconds"])

@@ -204,7 +204,7 @@ class CheckpointWriter:
             identity=self._pieces.identity,
             num_updates=num_updates,
             num_updates_planned=self._num_planned,
-            pieces=self.segments(num_updates),
+            segments=self.segments(num_updates),
             files=files,
         )
 

@@ -1,4 +1,4 @@
-"""Baselines on rows of their own."""
+"""Baselines on generated rows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from harness.schema.record import was_fitted_on_part
 from tests.make_records import make_baseline
 
 
-def lay_rows(folder):
-    """Thirty texts of two labels, the same in every split; gives the labels."""
+def write_rows(folder):
+    """Write thirty texts of two labels, the same in every split; return the labels."""
     texts = [f"{('dull', 'bright')[row // 3 % 2]} film number {row}" for row in range(30)]
     labels = np.arange(30) // 3 % 2
     splits = dict.fromkeys(("train", "val", "test"))
@@ -25,28 +25,28 @@ def lay_rows(folder):
 
 
 @pytest.mark.parametrize(("most", "fitted"), [(100, 30), (30, 30), (29, 15), (7, 6)])
-def test_of_many_rows_tfidf_takes_evenly_spaced_ones(most, fitted, tmp_path):
-    labels = lay_rows(tmp_path)
+def test_tfidf_is_fitted_on_evenly_spaced_rows(most, fitted, tmp_path):
+    labels = write_rows(tmp_path)
 
-    found = run_baseline("tfidf", tmp_path, max_rows=most)
+    baseline = run_baseline("tfidf", tmp_path, max_rows=most)
 
-    assert found.num_fitted == fitted
-    assert found.test.labels == tuple(labels) and found.test.accuracy == 1.0
+    assert baseline.num_fitted == fitted
+    assert baseline.test.labels == tuple(labels) and baseline.test.accuracy == 1.0
 
 
-def test_the_majority_class_needs_no_library_and_pays_for_none(tmp_path, monkeypatch):
+def test_the_majority_class_imports_no_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.pipeline", None)
-    labels = lay_rows(tmp_path)
+    labels = write_rows(tmp_path)
 
-    found = run_baseline("majority", tmp_path)
+    baseline = run_baseline("majority", tmp_path)
 
-    assert found.test.labels == tuple(labels) and set(found.test.predictions) == {0}
+    assert baseline.test.labels == tuple(labels) and set(baseline.test.predictions) == {0}
     with pytest.raises(ImportError):
         run_baseline("tfidf", tmp_path)
 
 
-def test_what_saw_a_part_of_the_rows_says_so():
+def test_a_baseline_fitted_on_part_of_the_rows_has_a_warning():
     record = make_baseline("tfidf")
     (quiet,) = summarize([record])
     part = record.model_copy(update={"baseline": record.baseline.model_copy(update={"num_fitted": 1_000})})

@@ -1,4 +1,4 @@
-"""When the parent looks at what a cell's processes hold together."""
+"""The parent samples the memory of all ranks together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def peak_of(sampler):
     return [(peak.rank, peak.source, peak.num_bytes) for peak in sampler.peaks()]
 
 
-def test_it_looks_every_5_seconds_of_training_and_once_at_its_end(sizes):
+def test_memory_is_sampled_every_5_seconds_of_training_and_at_its_end(sizes):
     sampler = MemorySampler([1, 2], None, sizes.get)
     sampler.poll(6.0)  # still loading
     assert peak_of(sampler) == []
@@ -40,7 +40,7 @@ def test_it_looks_every_5_seconds_of_training_and_once_at_its_end(sizes):
     assert peak_of(sampler) == [(None, "pss", 1200)]
 
 
-def test_a_sum_that_misses_a_rank_is_no_sum(sizes):
+def test_a_sum_without_one_of_the_ranks_does_not_count(sizes):
     sampler = MemorySampler([1, 2, 3], None, sizes.get)
     sampler.on_message(PhaseStarted("train"), 0.0)
     sampler.poll(5.0)
@@ -55,6 +55,6 @@ def test_one_rank_is_not_sampled(sizes):
     assert peak_of(sampler) == []
 
 
-def test_a_process_that_is_gone_has_no_share():
+def test_a_process_that_has_ended_has_no_pss():
     assert pss_bytes(2**22 + 1) is None
     assert pss_bytes(os.getpid()) != 0

@@ -1,4 +1,4 @@
-"""Messages of out of memory that this machine can't make, as others recorded them."""
+"""Out-of-memory messages that this machine can't produce, as recorded by others."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pytest
 
 from harness.execution.oom_messages import find_oom_message
 
-# Each with where it was recorded, or the source that words it.
+# Each with the place where it was recorded, or the source that defines it.
 RECORDED = {
     # https://github.com/murong-xu/CADS/issues/4
     "torch": (
         "CUDA out of memory. Tried to allocate 22.78 GiB. GPU 0 has a total capacity of 31.47 GiB of which 12.73 GiB is "
         "free. Including non-PyTorch memory, this process has 18.73 GiB memory in use."
     ),
-    # The CUDA runtime's words for error 2, cudaErrorMemoryAllocation (CUDA Runtime API, "Data types")
+    # The CUDA runtime's text for error 2, cudaErrorMemoryAllocation (CUDA Runtime API, "Data types")
     "driver": "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
     # https://github.com/QwenLM/Qwen3/issues/873
     "cuBLAS": "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
@@ -21,7 +21,7 @@ RECORDED = {
     "cuDNN": "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
     # Written from cuDNN 9's list of cudnnStatus_t, not recorded
     "cuDNN 9": "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
-    # https://github.com/NVIDIA/nccl/issues/1235 (NCCL's log) and /issues/1410 (the frame that torch puts around it)
+    # https://github.com/NVIDIA/nccl/issues/1235 (NCCL's log) and /issues/1410 (torch's message around it)
     "NCCL": (
         "NCCL error in: ../torch/csrc/distributed/c10d/NCCLUtils.hpp:275, unhandled cuda error (run with "
         "NCCL_DEBUG=INFO for details), NCCL version 2.20.5\nncclUnhandledCudaError: Call to CUDA function failed.\n"
@@ -38,18 +38,18 @@ RECORDED = {
 
 
 @pytest.mark.parametrize("message", RECORDED.values(), ids=RECORDED.keys())
-def test_a_recorded_message_is_recognised(message):
+def test_a_recorded_message_is_recognized(message):
     assert find_oom_message(message) in message.splitlines()
 
 
-def test_the_line_that_says_it_is_the_reason():
+def test_the_line_about_memory_is_returned():
     assert find_oom_message(RECORDED["NCCL"]) == "Cuda failure 2 'out of memory'"
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        # https://github.com/NVIDIA/nccl/issues/1410: NCCL's trouble with something else
+        # https://github.com/NVIDIA/nccl/issues/1410: another error of NCCL
         "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 1 'invalid argument'",
         "CUDA error: an illegal memory access was encountered",
         "libgomp.so.1: cannot allocate memory in static TLS block",
@@ -57,5 +57,5 @@ def test_the_line_that_says_it_is_the_reason():
         "",
     ],
 )
-def test_other_trouble_is_no_shortage(message):
+def test_other_errors_are_not_out_of_memory(message):
     assert find_oom_message(message) is None

@@ -46,7 +46,7 @@ def manifest_of(num_updates, files, identity=IDENTITY):
     )  # fmt: skip
     return Manifest(
         format_version=FORMAT_VERSION, harness_version="0", versions={}, written_at=BEGAN, identity=identity,
-        num_updates=num_updates, num_updates_planned=100, pieces=(segment,), files=files,
+        num_updates=num_updates, num_updates_planned=100, segments=(segment,), files=files,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What the runner does without a process: scrubbing, verdicts, merging."""
+"""Names, addresses and secrets are removed from text that goes into a record."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ from harness.machine.scrub import scrub, scrubbed_tail
         ("loss 0.1234567890123456 after 3.5.1 steps", "loss 0.1234567890123456 after 3.5.1 steps"),
     ],
 )
-def test_what_names_a_person_or_opens_a_door_is_taken_out_and_the_rest_stays(text, clean, monkeypatch):
+def test_private_names_and_secrets_are_replaced_and_the_rest_stays(text, clean, monkeypatch):
     monkeypatch.setattr(platform, "node", lambda: "")
     monkeypatch.setattr(getpass, "getuser", lambda: "root")
     assert scrub(text) == clean
 
 
-def test_host_and_user_are_taken_out_as_whole_words(monkeypatch):
+def test_host_and_user_are_replaced_as_whole_words(monkeypatch):
     monkeypatch.setattr(platform, "node", lambda: "box.lab")
     monkeypatch.setattr(getpass, "getuser", lambda: "dora")
     assert scrub("dora@box.lab: doradora boxelab") == "[user]@[host]: doradora boxelab"
 
 
-def test_a_user_without_a_name_is_no_failure(monkeypatch):
+def test_a_user_without_a_name_is_no_error(monkeypatch):
     def nameless():
         raise KeyError("getpwuid(): uid not found: 1234")
 
@@ -63,7 +63,7 @@ def test_a_user_without_a_name_is_no_failure(monkeypatch):
     assert scrub("plain") == "plain"
 
 
-def test_a_tail_is_the_last_lines_each_cut_and_scrubbed(tmp_path):
+def test_a_tail_has_the_last_lines_shortened_and_scrubbed(tmp_path):
     log = tmp_path / "rank0.log"
     log.write_bytes(b"\n".join([b"first", *[b"line \xff %d" % i for i in range(19)], b"x " * 600 + b"10.0.0.1"]))
     tail = scrubbed_tail(log)
