@@ -24,9 +24,10 @@ from harness.schema.settings import PACKAGED_MODEL, DataSettings
 from harness.schema.study_file import parse_study
 from harness.worker.collate import attention_mask, collate
 from harness.worker.distributed import DistributedContext
-from harness.worker.meters import MemoryMeter, StepTimer
+from harness.worker.meters import Meters
 from harness.worker.model import build_model
-from harness.worker.train_loop import build_train_state, iter_batches, train
+from harness.worker.train_loop import TrainHooks, build_train_state, iter_batches, train
+from harness.worker.train_state import SplitTokens, TrainContext
 
 NUM_STEPS, ROUNDS = 200, 20
 STUDY = {
@@ -36,7 +37,7 @@ STUDY = {
     "training": {"max_steps": NUM_STEPS},
     "matrix": {"batch_size": [4], "seq_len": [16], "padding": ["longest"], "threads": [1]},
 }
-PLACE = DistributedContext(torch.device("cpu"), 0, 1)
+CPU = DistributedContext(torch.device("cpu"), 0, 1)
 CLOCK = ReplayClock()
 
 
@@ -61,36 +62,34 @@ def step_seconds():
         labels=rng.integers(0, 2, size=1024),
     )
     model = build_model(locate_model(PACKAGED_MODEL, weights=False), cell.config.model, 2)
-    trainee = build_train_state(model, cell.config, PLACE, 2 * ROUNDS * NUM_STEPS)
+    context = TrainContext(cell.config, CPU, SplitTokens(rows, rows, rows))
+    state = build_train_state(model, cell.config, CPU, 2 * ROUNDS * NUM_STEPS)
     found = {ours: [], bare: []}
     for turn in range(2 * ROUNDS + 4):
         loop = (ours, bare, bare, ours)[turn % 4]
         began = time.perf_counter()
-        loop(trainee, rows, cell.config)
+        loop(state, context)
         if turn >= 4:  # the first four find what the later ones have warm
             found[loop].append((time.perf_counter() - began) / NUM_STEPS)
     return found
 
 
-def ours(trainee, rows, config):
-    train(
-        trainee, rows, rows, config, PLACE, timer=StepTimer(PLACE.device), memory=MemoryMeter(PLACE.device, 0),
-        on_step=lambda trace: None, tick=lambda: None,
-    )  # fmt: skip
+def ours(state, context):
+    train(state, context, Meters.create(CPU.device, 0), TrainHooks())
 
 
-def bare(trainee, rows, config):
-    trainee.model.train()
+def bare(state, context):
+    state.model.train()
     losses = []
-    for step in islice(iter_batches(rows, config, PLACE), NUM_STEPS):
-        ids, mask, labels, num_real = collate(rows, step[0][0], pad_to=None)
-        seen = attention_mask(mask, padded=num_real < ids.numel())
-        logits = trainee.model(input_ids=ids, attention_mask=seen).logits
+    for step in islice(iter_batches(context), NUM_STEPS):
+        ids, mask, labels, num_real = collate(context.splits.train, step[0][0], pad_to=None)
+        attended = attention_mask(mask, padded=num_real < ids.numel())
+        logits = state.model(input_ids=ids, attention_mask=attended).logits
         loss = torch.nn.functional.cross_entropy(logits, labels)
         loss.backward()
-        trainee.optimizer.step()
-        trainee.schedule.step()
-        trainee.optimizer.zero_grad(set_to_none=True)
+        state.optimizer.step()
+        state.schedule.step()
+        state.optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
     return losses
 

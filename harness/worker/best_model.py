@@ -1,4 +1,4 @@
-"""The model of the best validation, kept on disk while training goes on."""
+"""The model of the best validation, kept on disk while training continues."""
 
 from __future__ import annotations
 
@@ -17,129 +17,144 @@ from harness.dataset.sources import WEIGHTS_FILE
 from harness.execution.messages import TrainHistory
 from harness.files import atomic_write_text
 from harness.schema.training_record import Evaluation, SavedWeights
-from harness.worker.distributed import DistributedContext, any_across_ranks
+from harness.worker.distributed import any_across_ranks
 from harness.worker.safetensors_io import read_weights, write_weights
-from harness.worker.train_state import OnProgress
+from harness.worker.train_state import TrainContext
 
-_TRAINED = "trained.safetensors"
-# In a checkpoint: the best weights until then, and what is known of them.
-_BEST, _BEST_FACTS = "best.safetensors", "best.json"
+_TRAINED_WEIGHTS = "trained.safetensors"
+# Inside a checkpoint: the best weights so far, and their validation.
+_BEST_WEIGHTS, _BEST_FACTS = "best.safetensors", "best.json"
 
 
 class BestModelSaver:
-    """Writes a model's weights whenever a validation is the best so far, and reads the best ones back at the end.
+    """Saves the weights after each validation that is the best so far, and restores the best ones at the end.
 
-    Of a training in pieces every checkpoint holds them too, and the last piece's end is the training's.
+    Checkpoints of a resumable training include the best weights so far.
 
-    All of it happens with the training clock stopped, and every rank waits for the first, so that no step is longer for it.
-    A disk that can't take them costs no training: it is said on stderr, and nothing is kept. Of a model that is trained in part
-    only that part is written until all is measured: the rest is mapped from the checkpoint, and what no step reads of it would
-    come into memory.
+    Saving happens while the training clock is stopped, and every rank waits for rank 0, so no step takes longer. If the
+    weights can't be written, training continues, stderr says so, and no model is kept. For a partly frozen model, only the
+    trained part is written until the measurement is over: the rest is mapped from the checkpoint, and reading it would bring
+    pages into memory that no step needs.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, folder: Path | None, place: DistributedContext, beat: OnProgress
-    ) -> None:
-        """`folder` is None where nothing is to be kept."""
-        self._model, self._folder, self._place, self._beat = model, folder, place, beat
+    def __init__(self, model: PreTrainedModel, folder: Path | None, context: TrainContext) -> None:
+        """Save to `folder`; with None, save nothing."""
+        self._model, self._folder, self._context = model, folder, context
         self._best: Evaluation | None = None
-        self._kept: SavedWeights | None = None
+        self._saved: SavedWeights | None = None
         self._seconds, self._failed = 0.0, False
-        self._in_part = not all(parameter.requires_grad for parameter in model.parameters())
+        self._trained_only = not all(parameter.requires_grad for parameter in model.parameters())
 
-    def on_validation(self, trace: TrainHistory) -> None:
-        """See the newest validation; of equal ones the first is the best."""
-        newest = trace.evaluations[-1]
-        if self._folder is None or self._failed or (self._best and newest.accuracy <= self._best.accuracy):
+    def on_validation(self, history: TrainHistory) -> None:
+        """Save the weights if the latest validation is the best; the first one wins a tie."""
+        latest = history.evaluations[-1]
+        if self._folder is None or self._failed or (self._best and latest.accuracy <= self._best.accuracy):
             return
-        self._best = newest
-        self._write(newest, newest.num_updates)
+        self._best = latest
+        self._save(latest, latest.num_updates)
 
-    def restore(self, trace: TrainHistory) -> None:
-        """Make the model the kept one; where there was no validation at all, keep it as it is."""
-        if self._folder is None or self._failed or trace.diverged or trace.stopped:
+    def restore(self, history: TrainHistory) -> None:
+        """Load the best weights into the model; if there was no validation, save the model as it is."""
+        if self._folder is None or self._failed or history.diverged or history.stopped:
             return
-        num_updates = len(trace.num_samples)
+        num_updates = len(history.num_samples)
         if self._best is None:
-            self._write(None, num_updates)
+            self._save(None, num_updates)
         elif self._best.num_updates != num_updates:
             began = time.perf_counter()
-            read_weights(self._model, self._folder / self._name, self._beat, trained_only=self._in_part)
+            self._read(self._folder / self._weights_name)
             self._seconds += time.perf_counter() - began
 
-    def finish(self, trace: TrainHistory) -> SavedWeights | None:
-        """Write what was left out, when all is measured; give what was kept, and the seconds of it all, on rank 0."""
-        if trace.stopped:
+    def finish(self, history: TrainHistory) -> SavedWeights | None:
+        """Write the whole model once everything is measured.
+
+        Returns:
+            On rank 0, the saved weights with the seconds that all saving took; None if nothing was saved.
+        """
+        if history.stopped:
             return None
-        if self._in_part and self._kept is not None and self._folder is not None:
-            if self._place.rank == 0:  # as it was then, whatever came after: training may have diverged
-                read_weights(self._model, self._folder / _TRAINED, self._beat, trained_only=True)
-            self._in_part = False
-            self._write(self._best, self._kept.num_updates, alone=True)
-            (self._folder / _TRAINED).unlink(missing_ok=True)
-        return self._kept and self._kept.model_copy(update={"keep_s": self._seconds})
+        if self._trained_only and self._saved is not None and self._folder is not None:
+            if self._context.rank == 0:  # the model may have changed since: training may have diverged
+                self._read(self._folder / _TRAINED_WEIGHTS)
+            self._trained_only = False
+            num_updates = self._saved.num_updates
+            self._attempt(lambda: self._write_files(self._best, num_updates), alone=True)
+            (self._folder / _TRAINED_WEIGHTS).unlink(missing_ok=True)
+        return self._saved and self._saved.model_copy(update={"keep_s": self._seconds})
 
     def write_to(self, checkpoint: Path) -> list[str]:
-        """Leave the best so far in a checkpoint, on rank 0; give the files' names.
+        """Add the best weights so far to a checkpoint; called on rank 0 only.
+
+        Returns:
+            The names of the files.
 
         Raises:
-            OSError: When they can't be written.
+            OSError: If they can't be written.
         """
-        if self._folder is None or self._kept is None or self._best is None:
+        if self._folder is None or self._saved is None or self._best is None:
             return []
-        _link_or_copy(self._folder / self._name, checkpoint / _BEST)
-        kept = self._kept.model_copy(update={"keep_s": self._seconds})
-        told = {"validation": self._best.model_dump(mode="json"), "kept": kept.model_dump(mode="json")}
-        atomic_write_text(checkpoint / _BEST_FACTS, json.dumps(told))
-        return [_BEST, _BEST_FACTS]
+        _link_or_copy(self._folder / self._weights_name, checkpoint / _BEST_WEIGHTS)
+        saved = self._saved.model_copy(update={"keep_s": self._seconds})
+        facts = {"validation": self._best.model_dump(mode="json"), "kept": saved.model_dump(mode="json")}
+        atomic_write_text(checkpoint / _BEST_FACTS, json.dumps(facts))
+        return [_BEST_WEIGHTS, _BEST_FACTS]
 
-    def resume(self, checkpoint: Path, before: TrainHistory) -> None:
-        """Take what `write_to` left, on every rank; nothing is kept where the best until then could not be."""
+    def resume(self, checkpoint: Path, history: TrainHistory) -> None:
+        """Take over the best weights of a checkpoint; called on every rank.
+
+        If the earlier segments validated but could not save, this one saves nothing either.
+        """
         if self._folder is None:
             return
-        facts = checkpoint / _BEST_FACTS
-        if not facts.is_file():
-            self._failed = bool(before.evaluations)
+        path = checkpoint / _BEST_FACTS
+        if not path.is_file():
+            self._failed = bool(history.evaluations)
             return
-        told = json.loads(facts.read_text(encoding="utf-8"))
-        self._best = Evaluation.model_validate(told["validation"])
-        self._seconds = told["kept"]["keep_s"]
-        self._attempt(lambda: self._take(checkpoint / _BEST, SavedWeights.model_validate(told["kept"])))
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        self._best = Evaluation.model_validate(facts["validation"])
+        self._seconds = facts["kept"]["keep_s"]
+        saved = SavedWeights.model_validate(facts["kept"])
+        self._attempt(lambda: self._copy_from(checkpoint / _BEST_WEIGHTS, saved))
 
     @property
-    def _name(self) -> str:
-        return _TRAINED if self._in_part else WEIGHTS_FILE
+    def _weights_name(self) -> str:
+        return _TRAINED_WEIGHTS if self._trained_only else WEIGHTS_FILE
 
-    def _write(self, seen: Evaluation | None, num_updates: int, *, alone: bool = False) -> None:
-        self._attempt(lambda: self._write_files(seen, num_updates), alone=alone)
+    def _read(self, path: Path) -> None:
+        read_weights(self._model, path, self._context.heartbeat, trained_only=self._trained_only)
+
+    def _save(self, validation: Evaluation | None, num_updates: int) -> None:
+        self._attempt(lambda: self._write_files(validation, num_updates))
 
     def _attempt(self, work: Callable[[], None], *, alone: bool = False) -> None:
-        """Have rank 0 do what a full disk may prevent; unless it is `alone`, all ranks wait, and know how it went."""
+        """Run `work`, which a full disk may prevent, on rank 0; unless `alone`, all ranks wait and learn if it failed."""
         began, failed = time.perf_counter(), False
-        if self._place.rank == 0:
+        if self._context.rank == 0:
             try:
                 work()
             except OSError:
                 traceback.print_exc()
                 sys.stderr.write("the model can't be kept; training goes on\n")
-                failed, self._kept = True, None
-        self._failed = failed if alone else any_across_ranks(failed, self._place)
+                failed, self._saved = True, None
+        self._failed = failed if alone else any_across_ranks(failed, self._context.distributed)
         self._seconds += time.perf_counter() - began
 
-    def _write_files(self, seen: Evaluation | None, num_updates: int) -> None:
-        assert self._folder is not None  # noqa: S101 - asked before
-        if self._kept is None:
+    def _write_files(self, validation: Evaluation | None, num_updates: int) -> None:
+        assert self._folder is not None  # noqa: S101 - checked by the callers
+        if self._saved is None:
             self._write_config(self._folder)
-        told = {} if seen is None else {"validation": seen.model_dump_json()}
-        path = self._folder / self._name
-        sha256, num_bytes = write_weights(self._model, path, told, self._beat, trained_only=self._in_part)
-        self._kept = SavedWeights(num_updates=num_updates, sha256=sha256, num_bytes=num_bytes, keep_s=0.0)
+        metadata = {} if validation is None else {"validation": validation.model_dump_json()}
+        path = self._folder / self._weights_name
+        sha256, num_bytes = write_weights(
+            self._model, path, metadata, self._context.heartbeat, trained_only=self._trained_only
+        )
+        self._saved = SavedWeights(num_updates=num_updates, sha256=sha256, num_bytes=num_bytes, keep_s=0.0)
 
-    def _take(self, weights: Path, kept: SavedWeights) -> None:
-        assert self._folder is not None  # noqa: S101 - asked before
+    def _copy_from(self, weights: Path, saved: SavedWeights) -> None:
+        assert self._folder is not None  # noqa: S101 - checked by the callers
         self._write_config(self._folder)
-        _link_or_copy(weights, self._folder / self._name)
-        self._kept = kept
+        _link_or_copy(weights, self._folder / self._weights_name)
+        self._saved = saved
 
     def _write_config(self, folder: Path) -> None:
         self._model.config.architectures = [type(self._model).__name__]
@@ -147,7 +162,7 @@ class BestModelSaver:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Give a file, which is replaced but never altered, a second name; on another file system a copy."""
+    """Hard-link a file, which is later replaced but never modified; copy it if the file system differs."""
     try:
         os.link(source, target)
     except OSError:

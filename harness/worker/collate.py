@@ -1,4 +1,4 @@
-"""Rows of a batch to padded tensors."""
+"""Turn rows of token ids into padded tensors."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ import numpy as np
 import torch
 
 from harness.dataset.tokens import TokenArrays
+from harness.schema.cells import FineTuneConfig
 
 
 def collate(
     tokens: TokenArrays, rows: Sequence[int] | np.ndarray, *, pad_to: int | None, pin: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-    """Pad rows to `pad_to` tokens, or to their longest.
+    """Pad rows to one length and stack them.
+
+    Args:
+        tokens: The split's token ids.
+        rows: Indices of the batch's rows.
+        pad_to: Length to pad to; None pads to the batch's longest row.
+        pin: Whether to pin the tensors, so that copying them to a GPU is asynchronous.
 
     Returns:
-        ids and attention mask `(batch, seq)`, labels `(batch,)`, and the number of real tokens.
+        ids and attention mask `(batch, seq)` int64, labels `(batch,)` int64, and the number of real tokens.
     """
     begins, ends = tokens.offsets[rows], tokens.offsets[np.asarray(rows) + 1]
     lengths = ends - begins
@@ -36,19 +43,24 @@ def collate(
 
 
 def token_types(tokens: TokenArrays, rows: Sequence[int] | np.ndarray, width: int) -> torch.Tensor | None:
-    """Which segment each token of some padded rows is of, 0 or 1, `(batch, width)`; None where rows have one segment."""
+    """Return each token's segment, 0 or 1, `(batch, width)` int64; None if the rows have only one segment."""
     if tokens.first_segment_lengths is None:
         return None
     ends = tokens.offsets[np.asarray(rows) + 1] - tokens.offsets[rows]
-    at = np.arange(width)
-    seconds = (at >= tokens.first_segment_lengths[rows][:, None]) & (at < ends[:, None])
-    return torch.from_numpy(seconds.astype(np.int64))
+    positions = np.arange(width)
+    in_second = (positions >= tokens.first_segment_lengths[rows][:, None]) & (positions < ends[:, None])
+    return torch.from_numpy(in_second.astype(np.int64))
 
 
 def attention_mask(mask: torch.Tensor, *, padded: bool) -> torch.Tensor | None:
-    """Which tokens each token may look at, `(batch, 1, seq, seq)`; None where no batch's row is padded.
+    """Expand a `(batch, seq)` mask to `(batch, 1, seq, seq)` booleans; return None if no row is padded.
 
-    transformers would make the same of `mask`, `(batch, seq)`, but would first look whether it is all ones: on a GPU that
-    waits for the queue, once a forward pass. The host knows.
+    transformers would build the same mask, but would first check whether it is all ones, which on a GPU waits for the
+    queue in every forward pass. The host already knows.
     """
     return mask.bool()[:, None, None, :].expand(-1, 1, mask.shape[1], -1) if padded else None
+
+
+def num_padded_tokens(tokens: TokenArrays, rows: np.ndarray, config: FineTuneConfig) -> int:
+    """Return the number of tokens, padding included, that `collate` makes of the rows."""
+    return len(rows) * (config.seq_len if config.padding == "max" else int(tokens.lengths[rows].max(initial=0)))

@@ -1,55 +1,27 @@
-"""TODO: say in one line what this module is for."""
+"""Device setup that comes before anything allocates memory: GPU binding, kernel support, matmul precision."""
 
 from __future__ import annotations
 
 import os
-import random
 import re
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-import torch.distributed as dist
-
-# Their first import would be each cell's first cost: transformers and DDP load their parts lazily.
-import transformers.models.bert.modeling_bert
-import transformers.models.distilbert.modeling_distilbert  # noqa: F401
-from transformers.utils import logging as transformers_logging
 
 from harness.execution.jobs import TrainJob
-from harness.schema.cells import Device
-from harness.worker.distributed import DistributedContext
-from harness.worker.train_loop import set_precision
 
 
 class Unsupported(Exception):  # noqa: N818 - the name of the outcome
-    """Only torch itself could tell that this machine can't do the cell."""
-
-
-def init_distributed(job: TrainJob) -> DistributedContext:
-    """Bind this rank to its device before anything touches one, seed, and join the other ranks."""
-    config = job.config
-    torch.set_num_threads(job.num_threads)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    device = bind_gpu(job) if config.on_gpu else torch.device("cpu")
-    for seed in (random.seed, np.random.seed, torch.manual_seed):
-        seed(config.seed)
-    set_precision(config)
-    if Device.parse(config.device).ddp:
-        # Two backends: gradients go by NCCL, and what ranks tell each other in Python by gloo, which waits for no GPU.
-        by_nccl = device.type == "cuda" and not job.share_first_gpu
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the ranks of a cell are on one machine
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if by_nccl else "gloo", init_method=f"file://{job.rendezvous}",
-            rank=job.rank, world_size=job.world_size, device_id=device if by_nccl else None,
-        )  # fmt: skip
-    return DistributedContext(device, job.rank, job.world_size)
+    """This machine can't run the cell, which only torch could detect."""
 
 
 def bind_gpu(job: TrainJob) -> torch.device:
-    """Take the GPU of this rank before anything asks CUDA for memory; rank r has the r-th that is visible."""
-    # NVML counts by PCI bus, and so do the record and CUDA_VISIBLE_DEVICES as it was read; CUDA's own default is by speed.
+    """Select this rank's GPU, rank r the r-th visible one, before anything allocates CUDA memory.
+
+    Raises:
+        Unsupported: If torch sees too few GPUs, or has no kernels for this one.
+    """
+    # NVML, the record and CUDA_VISIBLE_DEVICES number GPUs by PCI bus; CUDA's own default order is by speed.
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if not torch.cuda.is_available():
         raise Unsupported(
@@ -76,11 +48,30 @@ def check_gpu_architecture(device: torch.device) -> None:
 
 
 def has_kernels(capability: tuple[int, int], built: Sequence[str]) -> bool:
-    """Whether a GPU can run what torch was built for: its major version's cubins, or PTX of an earlier one."""
+    """Return whether a GPU can run one of the architectures that torch was built for.
+
+    Cubins (`sm_80`) run on the same major version, PTX (`compute_80`) on every later one.
+    """
     for arch in built:
         kind, _, digits = arch.partition("_")
-        version = int(re.sub(r"\D", "", digits))
-        found = (version // 10, version % 10)
-        if found <= capability and (kind == "compute" or found[0] == capability[0]):
+        number = int(re.sub(r"\D", "", digits))
+        version = (number // 10, number % 10)
+        if version <= capability and (kind == "compute" or version[0] == capability[0]):
             return True
     return False
+
+
+def set_matmul_precision(precision: str) -> None:
+    """Set TF32 explicitly: by default, other tools' "fp32" products run as TF32 on Ampere and later.
+
+    These two calls set torch's older and newer flags alike. Setting only the newer `fp32_precision` makes every reader of
+    the older flags fail, torch.compile among them (torch 2.11 to 2.13).
+    """
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for all kernels of a GPU; no-op on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

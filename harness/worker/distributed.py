@@ -1,48 +1,74 @@
-"""TODO: say in one line what this module is for."""
+"""One rank's place in the process group, and the collectives that training uses."""
 
 from __future__ import annotations
 
 import inspect
+import os
+import random
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+from transformers.utils import logging as transformers_logging
 
-Told = TypeVar("Told")
+from harness.execution.jobs import TrainJob
+from harness.schema.cells import Device
+from harness.worker.device import bind_gpu, set_matmul_precision
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """Where this rank runs, and beside how many."""
+    """This process's device, its rank, and the number of ranks."""
 
     device: torch.device
     rank: int
     world_size: int
 
 
-def no_buffer_broadcasts() -> dict[str, Any]:
-    """Keyword arguments that stop DistributedDataParallel from broadcasting buffers."""
+def init_distributed(job: TrainJob) -> DistributedContext:
+    """Bind this rank to its device, seed all generators, and join the process group if there are several ranks."""
+    config = job.config
+    torch.set_num_threads(job.num_threads)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    device = bind_gpu(job) if config.on_gpu else torch.device("cpu")
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(config.seed)
+    set_matmul_precision(config.precision)
+    if Device.parse(config.device).ddp:
+        # NCCL carries the gradients; gloo carries Python objects, which need not wait for the GPU.
+        by_nccl = device.type == "cuda" and not job.share_first_gpu
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the ranks of a cell are on one machine
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if by_nccl else "gloo", init_method=f"file://{job.rendezvous}",
+            rank=job.rank, world_size=job.world_size, device_id=device if by_nccl else None,
+        )  # fmt: skip
+    return DistributedContext(device, job.rank, job.world_size)
+
+
+def wrap_ddp(module: torch.nn.Module) -> torch.nn.Module:
+    """Wrap a module in DistributedDataParallel if there is a process group; buffers are not broadcast."""
+    if not dist.is_initialized():
+        return module
     # BERT's buffers are constants: nothing to broadcast before every forward pass. torch 2.13 renamed the argument.
-    new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
-    return {"forward_sync_buffers" if new else "broadcast_buffers": False}
+    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    options: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+    return DistributedDataParallel(module, **options)
 
 
-def synchronize(place: DistributedContext) -> None:
-    """Wait for all kernels of this rank's GPU; no-op on a CPU."""
-    if place.device.type == "cuda":
-        torch.cuda.synchronize(place.device)
+def all_gather_object(value: Value, distributed: DistributedContext) -> list[Value]:
+    """Return every rank's value, in order of rank; every rank waits here for all others."""
+    values = [value] * distributed.world_size
+    if distributed.world_size > 1:
+        dist.all_gather_object(values, value)
+    return values
 
 
-def all_gather_object(told: Told, place: DistributedContext) -> list[Told]:
-    """What every rank tells, in order of rank; each waits here for all."""
-    all_told = [told] * place.world_size
-    if place.world_size > 1:
-        dist.all_gather_object(all_told, told)
-    return all_told
-
-
-def any_across_ranks(flag: bool, place: DistributedContext) -> bool:
-    """Whether it is so on any rank; each waits here for all."""
-    return any(all_gather_object(flag, place))
+def any_across_ranks(flag: bool, distributed: DistributedContext) -> bool:
+    """Return whether the flag is true on any rank; every rank waits here for all others."""
+    return any(all_gather_object(flag, distributed))

@@ -1,103 +1,102 @@
-"""TODO: say in one line what this module is for."""
+"""Predict labels for a split and compare them with the true ones."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
-from harness.dataset.batch_plan import (
-    MIN_EVALUATION_BATCH,
-)
+from harness.dataset.batch_plan import MIN_EVALUATION_BATCH
 from harness.dataset.tokens import TokenArrays
-from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import PROBABILITY_DIGITS, TestEvaluation
 from harness.worker.collate import attention_mask, collate, token_types
-from harness.worker.distributed import DistributedContext, all_gather_object
-from harness.worker.train_state import OnProgress
+from harness.worker.distributed import all_gather_object
+from harness.worker.train_state import TrainContext
 
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def evaluation_batches(rows: TokenArrays, config: FineTuneConfig, place: DistributedContext) -> list[np.ndarray]:
-    """This rank's rows in the order of length, cut to batches."""
-    mine = np.argsort(rows.lengths, kind="stable")[place.rank :: place.world_size]
-    batch_size = _evaluation_batch_size(config, place)
-    return [mine[begin : begin + batch_size] for begin in range(0, len(mine), batch_size)]
+def evaluation_batches(rows: TokenArrays, context: TrainContext) -> list[np.ndarray]:
+    """Sort the rows by length, take this rank's share, and cut it into batches of row indices."""
+    by_length = np.argsort(rows.lengths, kind="stable")[context.rank :: context.world_size]
+    batch_size = _batch_size(context)
+    return [by_length[begin : begin + batch_size] for begin in range(0, len(by_length), batch_size)]
 
 
 def predict(
-    model: torch.nn.Module, rows: TokenArrays, batch: np.ndarray, config: FineTuneConfig, place: DistributedContext
+    model: torch.nn.Module, rows: TokenArrays, batch: np.ndarray, context: TrainContext
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Label one batch: the index of each row's likeliest label, and what the model gives it, both `(batch,)`."""
-    ids, mask, _, num_real = collate(rows, batch, pad_to=config.seq_len if config.padding == "max" else None)
-    seen = attention_mask(mask.to(place.device), padded=num_real < ids.numel())
-    with torch.inference_mode(), autocast(config, place):
-        segments = segment_ids(model, rows, batch, ids.shape[1], place)
-        logits = model(input_ids=ids.to(place.device), attention_mask=seen, **segments).logits.float()
+    """Predict the labels of one batch.
+
+    Args:
+        model: The model, in evaluation mode.
+        rows: The split's token ids.
+        batch: Indices of the batch's rows, `(batch,)`.
+        context: Precision, padding and device.
+
+    Returns:
+        The index of each row's most likely label, and its probability, both `(batch,)`.
+    """
+    pad_to = context.config.seq_len if context.config.padding == "max" else None
+    ids, mask, _, num_real = collate(rows, batch, pad_to=pad_to)
+    attended = attention_mask(mask.to(context.device), padded=num_real < ids.numel())
+    with torch.inference_mode(), autocast(context.config.precision, context.device):
+        segments = segment_ids(model, token_types(rows, batch, ids.shape[1]), context.device)
+        logits = model(input_ids=ids.to(context.device), attention_mask=attended, **segments).logits.float()
         likeliest = logits.argmax(dim=-1)
         return likeliest, logits.softmax(dim=-1).gather(-1, likeliest[:, None])[:, 0]
 
 
-def evaluate(
-    model: PreTrainedModel, rows: TokenArrays, config: FineTuneConfig, place: DistributedContext, beat: OnProgress
-) -> TestEvaluation:
-    """Predict every row once, shared out among ranks, batches in the order of length."""
+def evaluate(model: PreTrainedModel, rows: TokenArrays, context: TrainContext) -> TestEvaluation:
+    """Predict every row once, in batches sorted by length; ranks share the rows and return the same result."""
     began = time.perf_counter()
     model.eval()
-    found: list[tuple[np.ndarray, torch.Tensor, torch.Tensor]] = []
-    batches = evaluation_batches(rows, config, place)
-    with autocast(config, place):  # around all batches, so that it casts each weight once
+    outputs: list[tuple[np.ndarray, torch.Tensor, torch.Tensor]] = []
+    batches = evaluation_batches(rows, context)
+    # One context around all batches, so that autocast casts each weight once.
+    with autocast(context.config.precision, context.device):
         for batch in batches:
-            found.append((batch, *predict(model, rows, batch, config, place)))
-            beat()
-    for _ in range(_most_evaluation_batches(len(rows.labels), config, place) - len(batches)):
-        beat()  # another rank has a row more, and a batch for it: counters that stay equal tell who is behind
-    parts = [(batch, predicted.cpu().numpy(), given.cpu().numpy()) for batch, predicted, given in found]
+            outputs.append((batch, *predict(model, rows, batch, context)))
+            context.heartbeat()
+    for _ in range(_max_batches_of_any_rank(rows, context) - len(batches)):
+        context.heartbeat()  # ranks with one batch fewer still tick, so that heartbeat counters stay comparable
+    own = [(batch, labels.cpu().numpy(), scores.cpu().numpy()) for batch, labels, scores in outputs]
     model.train()
     predictions = np.zeros(len(rows.labels), dtype=np.int64)
     probabilities = np.zeros(len(rows.labels))
-    for batch, predicted, given in chain.from_iterable(all_gather_object(parts, place)):
-        predictions[batch], probabilities[batch] = predicted, given
+    for batch, labels, scores in chain.from_iterable(all_gather_object(own, context.distributed)):
+        predictions[batch], probabilities[batch] = labels, scores
+    # JSON can't hold NaN; a diverged model shows in its loss.
+    finite = np.isfinite(probabilities).all()
     return TestEvaluation(
         evaluate_s=time.perf_counter() - began,
         labels=tuple(rows.labels.tolist()),
         predictions=tuple(predictions.tolist()),
-        # What is no number has no place in JSON: a model that gives such is told by its loss.
-        probabilities=tuple(np.round(probabilities, PROBABILITY_DIGITS).tolist())
-        if np.isfinite(probabilities).all()
-        else (),
+        probabilities=tuple(np.round(probabilities, PROBABILITY_DIGITS).tolist()) if finite else (),
     )
 
 
-def _evaluation_batch_size(config: FineTuneConfig, place: DistributedContext) -> int:
-    return max(config.device_batch(place.world_size), MIN_EVALUATION_BATCH)
+def _batch_size(context: TrainContext) -> int:
+    return max(context.config.device_batch(context.world_size), MIN_EVALUATION_BATCH)
 
 
-def _most_evaluation_batches(num_rows: int, config: FineTuneConfig, place: DistributedContext) -> int:
-    """Of any rank."""
-    return -(-num_rows // (_evaluation_batch_size(config, place) * place.world_size))
+def _max_batches_of_any_rank(rows: TokenArrays, context: TrainContext) -> int:
+    return -(-len(rows.labels) // (_batch_size(context) * context.world_size))
 
 
-def segment_ids(
-    model: torch.nn.Module, rows: TokenArrays, batch: np.ndarray, width: int, place: DistributedContext
-) -> dict[str, torch.Tensor]:
-    """What the model is told of two segments; of one nothing, nor a model that tells none apart (DistilBERT)."""
-    types = token_types(rows, batch, width)
-    if types is None or getattr(model.config, "type_vocab_size", 0) < 2:  # noqa: PLR2004 - a type for each
+def segment_ids(model: torch.nn.Module, types: torch.Tensor | None, device: torch.device) -> dict[str, torch.Tensor]:
+    """Return token_type_ids for sentence pairs; {} for single sentences and for models without segment embeddings."""
+    if types is None or getattr(model.config, "type_vocab_size", 0) < 2:  # noqa: PLR2004 - one type for each segment
         return {}
-    types = types.pin_memory() if place.device.type == "cuda" else types
-    return {"token_type_ids": types.to(place.device, non_blocking=True)}
+    types = types.pin_memory() if device.type == "cuda" else types
+    return {"token_type_ids": types.to(device, non_blocking=True)}
 
 
-def autocast(config: FineTuneConfig, place: DistributedContext) -> contextlib.AbstractContextManager[Any]:
-    """Autocast context of the cell's precision."""
-    dtype = _AUTOCAST.get(config.precision)
-    return torch.autocast(place.device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext()
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return the autocast context of a precision; fp32 and tf32 need none."""
+    dtype = _AUTOCAST_DTYPES.get(precision)
+    return torch.autocast(device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext()

@@ -1,6 +1,6 @@
-"""One cell's worker in this very process, for instruments around it: `python -m harness.worker.instrumented JOB PIPE LOG`.
+"""Run one rank's worker in this process, inside external instruments: `python -m harness.worker.instrumented JOB PIPE LOG`.
 
-JOB is a pickled TrainJob, PIPE the inherited descriptor that messages are sent to, LOG where all output goes.
+JOB is a pickled `TrainJob`, PIPE the inherited file descriptor for messages, and LOG the file for all output.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from harness.worker import main as worker
 
 
 def main() -> None:
-    """Run it; after the worker's own messages comes `FilePages`: bytes of files' pages, which some instruments leave out."""
-    job = pickle.loads(Path(sys.argv[1]).read_bytes())  # noqa: S301 - written by the parent, a moment ago
+    """Run the job, then send `FilePages`: the bytes of file pages, which some instruments leave out."""
+    job = pickle.loads(Path(sys.argv[1]).read_bytes())  # noqa: S301 - just written by the parent
     pipe = Connection(int(sys.argv[2]), readable=False)
     worker.run(job, pipe, sys.argv[3])
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
-    of_files = sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssFile:", "RssShmem:")))
-    pipe.send(FilePages(of_files))
+    file_bytes = sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssFile:", "RssShmem:")))
+    pipe.send(FilePages(file_bytes))
 
 
 if __name__ == "__main__":

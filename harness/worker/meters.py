@@ -1,4 +1,4 @@
-"""Clocks and high-water marks inside the measured process."""
+"""Step timer and peak memory of the measured process."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _MAPPING = re.compile(
 
 
 class StepTimer:
-    """Times steps without disturbing them.
+    """Times steps without slowing them down.
 
-    On a CPU by `time.perf_counter`. On a GPU by CUDA events, which are read after one synchronisation at the end of
-    the window: a synchronisation a step would serialise what the GPU overlaps.
+    Uses `time.perf_counter` on a CPU. On a GPU, records CUDA events and reads them after one synchronization at the end:
+    synchronizing in every step would serialize work that the GPU overlaps.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
         self._seconds: list[float] = []
-        self._before: tuple[float, ...] = ()
+        self._resumed_seconds: tuple[float, ...] = ()
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._began = 0.0
 
     def start(self) -> None:
-        """Begin a step, before its batch is prepared."""
+        """Start timing a step, before its batch is prepared."""
         if self._on_gpu:
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
@@ -47,76 +47,90 @@ class StepTimer:
             self._began = time.perf_counter()
 
     def resume(self, seconds: Sequence[float]) -> None:
-        """Put the steps of earlier pieces of this training before its own."""
-        self._before = tuple(seconds)
+        """Prepend the steps of the training's earlier segments."""
+        self._resumed_seconds = tuple(seconds)
 
     def stop(self) -> None:
-        """End the step."""
+        """Stop timing the step."""
         if self._on_gpu:
             self._events[-1][1].record()
         else:
             self._seconds.append(time.perf_counter() - self._began)
 
     def seconds(self) -> tuple[float, ...]:
-        """Seconds of every step so far; waits for the GPU."""
+        """Return the seconds of every step; waits for the GPU."""
         if self._on_gpu:
             torch.cuda.synchronize()
-            return self._before + tuple(begin.elapsed_time(end) / 1000 for begin, end in self._events)
-        return self._before + tuple(self._seconds)
+            return self._resumed_seconds + tuple(begin.elapsed_time(end) / 1000 for begin, end in self._events)
+        return self._resumed_seconds + tuple(self._seconds)
 
 
 class MemoryMeter:
-    """Peaks of this process since `reset`, from high-water marks and never by sampling."""
+    """Reads this process's peak memory since `reset` from high-water marks, never by sampling."""
 
     def __init__(self, device: torch.device, rank: int) -> None:
         self._device, self._rank = device, rank
-        self._kept: dict[MemorySource, int] = {}
+        self._earlier_peaks: dict[MemorySource, int] = {}
 
     def resume(self, peaks: Iterable[PeakMemory]) -> None:
-        """Hold the peaks of earlier pieces of this training, or those up to now, beside what comes."""
+        """Include peaks from before the last reset, such as those of the training's earlier segments."""
         for peak in peaks:
-            self._kept[peak.source] = max(self._kept.get(peak.source, 0), peak.num_bytes)
+            self._earlier_peaks[peak.source] = max(self._earlier_peaks.get(peak.source, 0), peak.num_bytes)
 
-    def peaks_so_far(self) -> tuple[PeakMemory, ...]:
-        """Those that `looking_away` holds, of what was before it."""
-        return tuple(PeakMemory(rank=self._rank, source=source, num_bytes=kept) for source, kept in self._kept.items())
+    def peaks_before_pause(self) -> tuple[PeakMemory, ...]:
+        """Return the peaks up to the current `paused` block."""
+        return tuple(
+            PeakMemory(rank=self._rank, source=source, num_bytes=num_bytes)
+            for source, num_bytes in self._earlier_peaks.items()
+        )
 
     @contextlib.contextmanager
-    def looking_away(self) -> Iterator[None]:
-        """Leave what happens meanwhile out of the peaks."""
+    def paused(self) -> Iterator[None]:
+        """Exclude the memory use inside this block from the peaks."""
         self.resume(self.peaks())
         yield
         self.reset()
 
     def reset(self) -> None:
-        """Let the marks fall to what is held now."""
+        """Reset the high-water marks to the memory in use now."""
         _reset_peak_rss()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
 
     def peaks(self) -> tuple[PeakMemory, ...]:
-        """All marks that this device has, in bytes."""
-        found = [PeakMemory(rank=self._rank, source="rss", num_bytes=peak_rss_bytes())]
+        """Return the peak from every source that this device has."""
+        num_bytes: dict[MemorySource, int | None] = {"rss": peak_rss_bytes()}
         if self._device.type == "cuda":
-            allocated = torch.cuda.max_memory_allocated(self._device)
-            reserved = torch.cuda.max_memory_reserved(self._device)
-            found.append(PeakMemory(rank=self._rank, source="cuda_allocated", num_bytes=allocated))
-            found.append(PeakMemory(rank=self._rank, source="cuda_reserved", num_bytes=reserved))
-            used = nvml_process_bytes()
-            if used is not None:
-                found.append(PeakMemory(rank=self._rank, source="nvml_process", num_bytes=used))
+            num_bytes["cuda_allocated"] = torch.cuda.max_memory_allocated(self._device)
+            num_bytes["cuda_reserved"] = torch.cuda.max_memory_reserved(self._device)
+            num_bytes["nvml_process"] = nvml_process_bytes()
         return tuple(
-            peak.model_copy(update={"num_bytes": max(peak.num_bytes, self._kept.get(peak.source, 0))}) for peak in found
+            PeakMemory(rank=self._rank, source=source, num_bytes=max(peak, self._earlier_peaks.get(source, 0)))
+            for source, peak in num_bytes.items()
+            if peak is not None
         )
 
 
 @dataclass(frozen=True)
+class Meters:
+    """The instruments of one rank's training."""
+
+    timer: StepTimer
+    memory: MemoryMeter
+
+    @classmethod
+    def create(cls, device: torch.device, rank: int) -> Meters:
+        """Create a timer and a memory meter for a rank's device."""
+        return cls(StepTimer(device), MemoryMeter(device, rank))
+
+
+@dataclass(frozen=True)
 class ResidentMemory:
-    """This process's resident set now; None where the system does not tell.
+    """This process's resident set at one moment.
 
     Attributes:
-        libraries_bytes: Pages of shared libraries.
-        unread_weights_bytes: Of weights' files that are mapped, what no one touched yet.
+        libraries_bytes: Resident pages of shared libraries; None if the system doesn't report them.
+        unread_weights_bytes: Pages of memory-mapped weight files that nothing has read yet.
     """
 
     total_bytes: int
@@ -124,22 +138,22 @@ class ResidentMemory:
     unread_weights_bytes: int
 
 
-def held_now() -> ResidentMemory:
-    """Look at this process's mappings; some ten milliseconds, so outside of all that is timed."""
-    total = held_bytes(torch.device("cpu"))
+def resident_memory() -> ResidentMemory:
+    """Read this process's mappings; takes about ten milliseconds, so never call it while something is timed."""
+    total = memory_in_use(torch.device("cpu"))
     try:
-        text = Path("/proc/self/smaps").read_text(errors="replace")
+        smaps = Path("/proc/self/smaps").read_text(errors="replace")
     except OSError:
         return ResidentMemory(total, None, 0)
     libraries = unread = 0
-    for path, size, rss in _MAPPING.findall(text):
+    for path, size, rss in _MAPPING.findall(smaps):
         libraries += int(rss) * 1024 if ".so" in path else 0
         unread += (int(size) - int(rss)) * 1024 if path.endswith(".safetensors") else 0
     return ResidentMemory(total, libraries, unread)
 
 
-def held_bytes(device: torch.device) -> int:
-    """What is held now: this process's resident set, or what is allocated on its GPU."""
+def memory_in_use(device: torch.device) -> int:
+    """Return the bytes allocated on a GPU, or this process's resident set on a CPU."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     statm = Path("/proc/self/statm")
@@ -149,7 +163,7 @@ def held_bytes(device: torch.device) -> int:
 
 
 def peak_rss_bytes() -> int:
-    """This process's largest resident set: the kernel's VmHWM, elsewhere ru_maxrss (which can't be reset)."""
+    """Return this process's peak resident set: the kernel's VmHWM, or else ru_maxrss, which can't be reset."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
@@ -159,16 +173,17 @@ def peak_rss_bytes() -> int:
 
 
 def _reset_peak_rss() -> None:
-    # Writing 5 resets VmHWM (man 5 proc). Where that is not allowed the mark covers loading too, which is below the
-    # peak of training in all but the shortest runs.
-    try:
+    # Writing 5 resets VmHWM (man 5 proc). If that is not allowed, the peak includes loading, which stays below the peak of
+    # training in all but the shortest runs.
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def nvml_process_bytes() -> int | None:
-    """Bytes that NVML charges to this process, context included; the caching allocator only grows: now is the peak."""
+    """Return the GPU memory that NVML charges to this process, CUDA context included; None if NVML doesn't report it.
+
+    The caching allocator never shrinks, so the value now is also the peak.
+    """
     try:
         import pynvml
 
@@ -179,6 +194,6 @@ def nvml_process_bytes() -> int | None:
             for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
                 if process.pid == os.getpid():
                     total += process.usedGpuMemory or 0
-    except Exception:  # noqa: BLE001 - a driver without this answer, or none: not measured
+    except Exception:  # noqa: BLE001 - no driver, or one that can't answer: not measured
         return None
     return total or None

@@ -1,4 +1,4 @@
-"""TODO: say in one line what this module is for."""
+"""Load or create the model, freeze its lower layers, and describe it for the record."""
 
 from __future__ import annotations
 
@@ -6,28 +6,23 @@ import re
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    BertConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, PreTrainedConfig, PreTrainedModel
 
 from harness.dataset.sources import WEIGHTS_FILE, ModelFiles
 from harness.schema.inputs_record import ModelFacts
 from harness.schema.model_shapes import STANDARD_SHAPES
 from harness.schema.settings import ModelSettings
 
-# A layer's number in its parameters' names, of BERT's `encoder.layer.3.` and DistilBERT's `transformer.layer.3.`.
+# The layer's number in parameter names: BERT's `encoder.layer.3.`, DistilBERT's `transformer.layer.3.`.
 _LAYER = re.compile(r"\.layer\.(\d+)\.")
 
 
 def build_model(files: ModelFiles, settings: ModelSettings, num_labels: int) -> PreTrainedModel:
-    """Load or initialise the model with fp32 weights, whatever the checkpoint's own type is.
+    """Load or initialize the model with fp32 weights, whatever the checkpoint's dtype is.
 
     Raises:
-        UserError: From reading a folder that is no checkpoint.
+        UserError: If the folder holds no checkpoint.
     """
     config = _model_config(files, settings, num_labels)
     options: dict[str, Any] = {"attn_implementation": "sdpa", "dtype": torch.float32}
@@ -37,30 +32,32 @@ def build_model(files: ModelFiles, settings: ModelSettings, num_labels: int) -> 
         model = AutoModelForSequenceClassification.from_pretrained(
             files.folder, config=config, local_files_only=True, use_safetensors=True, **options
         )
-    wrong = {parameter.dtype for parameter in model.parameters()} - {torch.float32}
-    assert not wrong, f"weights were loaded as {wrong}"  # noqa: S101 - our own mistake, were it to happen
+    other_dtypes = {parameter.dtype for parameter in model.parameters()} - {torch.float32}
+    assert not other_dtypes, f"weights were loaded as {other_dtypes}"  # noqa: S101 - a bug, not the user's mistake
     return model  # type: ignore[no-any-return]
 
 
 def freeze_encoder_below(model: PreTrainedModel, num_trained_layers: int) -> None:
-    """Leave the last layers and the head to train: the classifier, and BERT's pooler, which is the head's first layer.
+    """Freeze all but the last encoder layers and the head, which includes BERT's pooler.
 
-    Nothing below needs a gradient then, so autograd keeps no activation of it and runs no backward through it.
+    Frozen layers need no gradient, so autograd saves none of their activations and runs no backward pass through them.
     """
     encoder: torch.nn.Module = model.base_model
-    first = model.config.num_hidden_layers - num_trained_layers
+    first_trained = model.config.num_hidden_layers - num_trained_layers
     for name, parameter in encoder.named_parameters():
         layer = _LAYER.search(name)
-        parameter.requires_grad_(name.startswith("pooler.") or (layer is not None and int(layer[1]) >= first))
+        parameter.requires_grad_(name.startswith("pooler.") or (layer is not None and int(layer[1]) >= first_trained))
 
 
 def describe_model(model: PreTrainedModel, files: ModelFiles, settings: ModelSettings) -> ModelFacts:
-    """State what was built."""
+    """Describe the model that was built."""
     config = model.config
+    attention_key, hidden_key = _dropout_keys(config)
+    pretrained = settings.init == "pretrained"
     return ModelFacts(
         name=settings.shape or settings.name,
-        origin="random" if settings.init == "random" else files.origin,
-        sha256=files.sha256 if settings.init == "pretrained" else None,
+        origin=files.origin if pretrained else "random",
+        sha256=files.sha256 if pretrained else None,
         architecture=type(model).__name__,
         num_parameters=sum(p.numel() for p in model.parameters()),
         num_trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -70,9 +67,9 @@ def describe_model(model: PreTrainedModel, files: ModelFiles, settings: ModelSet
         intermediate_size=getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 0),
         vocab_size=config.vocab_size,
         max_positions=config.max_position_embeddings,
-        attention_dropout=getattr(config, _dropout_keys(config)[0], None),
-        hidden_dropout=getattr(config, _dropout_keys(config)[1], None),
-        checkpoint_dtype=_checkpoint_dtype(files) if settings.init == "pretrained" else None,
+        attention_dropout=getattr(config, attention_key, None),
+        hidden_dropout=getattr(config, hidden_key, None),
+        checkpoint_dtype=_checkpoint_dtype(files) if pretrained else None,
         attention=getattr(config, "_attn_implementation", None),
     )
 
@@ -81,10 +78,7 @@ def _model_config(files: ModelFiles, settings: ModelSettings, num_labels: int) -
     if settings.shape is not None:
         hidden, layers, heads = STANDARD_SHAPES[settings.shape]
         config: PreTrainedConfig = BertConfig(
-            hidden_size=hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            intermediate_size=4 * hidden,
+            hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=4 * hidden
         )
     else:
         config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
@@ -103,19 +97,12 @@ def _model_config(files: ModelFiles, settings: ModelSettings, num_labels: int) -
 
 
 def _dropout_keys(config: PreTrainedConfig) -> tuple[str, str]:
-    return (
-        ("attention_dropout", "dropout")
-        if config.model_type == "distilbert"
-        else (
-            "attention_probs_dropout_prob",
-            "hidden_dropout_prob",
-        )
-    )
+    if config.model_type == "distilbert":
+        return "attention_dropout", "dropout"
+    return "attention_probs_dropout_prob", "hidden_dropout_prob"
 
 
 def _checkpoint_dtype(files: ModelFiles) -> str | None:
-    from safetensors import safe_open
-
     with safe_open(files.folder / WEIGHTS_FILE, framework="pt") as tensors:
-        dtypes = {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 - no mapping
+        dtypes = {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 - not a mapping
     return "+".join(sorted(dtypes)) or None

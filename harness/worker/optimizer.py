@@ -1,4 +1,4 @@
-"""TODO: say in one line what this module is for."""
+"""Optimizer, learning-rate schedule, and the number of updates."""
 
 from __future__ import annotations
 
@@ -6,80 +6,75 @@ import math
 from itertools import accumulate, pairwise
 
 import torch
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
-from harness.dataset.batch_plan import (
-    chunk_ends,
-    steps_per_epoch,
-)
+from harness.dataset.batch_plan import chunk_ends, steps_per_epoch
 from harness.schema.cells import FineTuneConfig
 from harness.worker.distributed import DistributedContext
+from harness.worker.train_state import TrainContext
 
 
 def peak_learning_rate(config: FineTuneConfig, world_size: int) -> float:
-    """`lr` after `lr_scaling` from the base batch to this cell's global batch."""
+    """Return `lr` scaled from the base batch to the cell's global batch by `lr_scaling`."""
     training = config.training
     ratio = config.global_batch(world_size) / training.lr_base_batch_size
     return training.lr * {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[training.lr_scaling]
 
 
-def planned_updates(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
-    """Optimiser updates of the whole run."""
-    return updates_by_chunk(config, num_rows, world_size)[-1]
+def planned_updates(context: TrainContext) -> int:
+    """Return the number of optimizer updates in the whole run."""
+    return updates_by_chunk(context)[-1]
 
 
-def updates_by_chunk(config: FineTuneConfig, num_rows: int, world_size: int) -> tuple[int, ...]:
-    """Optimiser updates that are done when each chunk of the rows is; the last are the whole run's.
+def updates_by_chunk(context: TrainContext) -> tuple[int, ...]:
+    """Return the number of updates completed at the end of each chunk of the rows; the last is the whole run's.
 
-    Chunks of a shuffled run are equal parts of its updates: every one has rows from all over.
+    In a shuffled run, chunks are equal shares of the updates, since every update has rows from the whole split.
     """
-    training = config.training
+    training, num_rows = context.config.training, len(context.splits.train.labels)
     if training.chunk_order == "shuffled":
-        whole = training.max_steps or max(
-            1, math.ceil(training.epochs * updates_per_epoch(config, num_rows, world_size))
-        )
-        return chunk_ends(whole, training.chunks)
+        total = training.max_steps or max(1, math.ceil(training.epochs * updates_per_epoch(context)))
+        return chunk_ends(total, training.chunks)
     ends = (0, *chunk_ends(num_rows, training.chunks))
-    of_each = [
-        math.ceil(training.epochs * updates_per_epoch(config, end - first, world_size)) for first, end in pairwise(ends)
+    updates = [
+        math.ceil(training.epochs * steps_per_epoch(end - first, context.global_batch)) for first, end in pairwise(ends)
     ]
-    done = tuple(accumulate(of_each))
-    limit = training.max_steps or max(1, done[-1])
-    return (*(min(one, limit) for one in done[:-1]), limit)
+    completed = tuple(accumulate(updates))
+    limit = training.max_steps or max(1, completed[-1])
+    return (*(min(count, limit) for count in completed[:-1]), limit)
 
 
-def updates_per_epoch(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
-    """Number of optimizer updates per epoch."""
-    return steps_per_epoch(num_rows, config.global_batch(world_size))
+def updates_per_epoch(context: TrainContext) -> int:
+    """Return the number of optimizer updates in one epoch."""
+    return steps_per_epoch(len(context.splits.train.labels), context.global_batch)
 
 
-def build_optimizer(model: PreTrainedModel, config: FineTuneConfig, place: DistributedContext) -> torch.optim.Optimizer:
-    """Build AdamW or SGD over the trained parameters."""
+def build_optimizer(
+    model: PreTrainedModel, config: FineTuneConfig, distributed: DistributedContext
+) -> torch.optim.Optimizer:
+    """Build AdamW or SGD over the trainable parameters."""
     training = config.training
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    decayed = [p for _, p in trained if p.ndim > 1]
-    kept = [p for _, p in trained if p.ndim <= 1]  # biases and LayerNorm, as BERT's own recipe has it
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
-        {"params": decayed, "weight_decay": training.weight_decay},
-        {"params": kept, "weight_decay": 0.0},
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": training.weight_decay},
+        # Biases and LayerNorm are not decayed, as in BERT's own recipe.
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    lr = peak_learning_rate(config, place.world_size)
+    lr = peak_learning_rate(config, distributed.world_size)
     if training.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, fused=True)
     return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
-def count_skipped_updates(optimizer: torch.optim.Optimizer, place: DistributedContext) -> torch.Tensor:
-    """Count on the device what the gradient scaler tells the fused update to skip.
+def count_skipped_updates(optimizer: torch.optim.Optimizer, device: torch.device) -> torch.Tensor:
+    """Count the updates that the gradient scaler skips, in a `()` tensor on the device.
 
-    The scaler's own scale can't be read without waiting for the GPU, and nor can whether it fell.
+    Reading the scaler's scale, or whether it fell, would wait for the GPU.
     """
-    num_skipped = torch.zeros((), device=place.device)
+    num_skipped = torch.zeros((), device=device)
 
     def count(optimizer: torch.optim.Optimizer, *_: object) -> None:
-        found_inf = getattr(optimizer, "found_inf", None)  # there for the length of an update, 0 or above
+        found_inf = getattr(optimizer, "found_inf", None)  # set by the scaler during an update, 0 or above
         if found_inf is not None:
             num_skipped.add_(found_inf > 0)
 
@@ -90,7 +85,7 @@ def count_skipped_updates(optimizer: torch.optim.Optimizer, place: DistributedCo
 def build_schedule(
     optimizer: torch.optim.Optimizer, config: FineTuneConfig, num_updates: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Build the learning-rate schedule."""
+    """Build a linear warm-up, followed by linear decay to 0 or a constant rate."""
     warmup = round(config.training.warmup_fraction * num_updates)
     decays = config.training.schedule == "linear"
 

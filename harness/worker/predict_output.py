@@ -1,7 +1,7 @@
-"""Labels to a file that is written window by window, so that a run that was ended goes on without a lost or doubled row.
+"""Write predictions window by window, so that a killed run resumes without losing or repeating a row.
 
-Beside OUT lie, until it is whole, OUT.partial, OUT.progress.json and a lock. A window is written, then it is noted how far
-that came: whatever is behind that in OUT.partial is cut off when the run goes on.
+Until OUT is complete, OUT.partial, OUT.progress.json and a lock lie next to it. Each window is written first, and then the
+progress file is updated; when a run resumes, whatever follows the recorded position in OUT.partial is cut off.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from harness.schema.predict_job import PredictJob, progress_paths, restart
 from harness.schema.settings import Settings
 
 _ENDS_BYTES = 2**20
-# A run that was killed may take a moment to be gone.
+# A killed run may take a moment to release its lock.
 _LOCK_S = 10
-# All of a model that decides a label.
+# The files of a model that determine its predictions.
 _MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
 
 
 class FileIdentity(Settings):
-    """What tells that a file is still the same; sha256 is over its first and last MiB alone: files may be large."""
+    """Size, modification time, and SHA-256 of the first and last MiB; files may be too large to hash whole."""
 
     num_bytes: int
     modified_ns: int
@@ -43,7 +43,7 @@ class FileIdentity(Settings):
 
 
 class PredictIdentity(Settings):
-    """All that decides an output's rows; a run that was ended goes on only where none of it changed.
+    """Everything that determines the output's rows; a run resumes only if none of it changed.
 
     Attributes:
         model_sha256: Over the weights, the configuration and the tokenizer.
@@ -60,7 +60,7 @@ class PredictIdentity(Settings):
 
 
 class PredictProgress(Settings):
-    """How far an output came: whole windows alone."""
+    """How much of the output is written, in complete windows."""
 
     identity: PredictIdentity
     num_rows: int
@@ -69,44 +69,44 @@ class PredictProgress(Settings):
 
 
 class PredictOutput:
-    """The rows of one output; a context that closes what it opened, and leaves it to be gone on with."""
+    """A resumable output file; on exit from its context it is closed, finished or not."""
 
     def __init__(self, job: PredictJob, identity: PredictIdentity) -> None:
-        """Begin, or go on where an earlier run left off.
+        """Start a new output, or resume an earlier run's.
 
         Raises:
-            UserError: When the output can't be written, or what is there is of another input, model or setting.
+            UserError: If the output can't be written, or the earlier run had another input, model or setting.
         """
         self._out = Path(job.out)
-        self._partial, self._note, lock = progress_paths(self._out)
-        self._identity, self._kind = identity, identity.kind
+        self._partial, self._progress_file, lock = progress_paths(self._out)
+        self._identity, self._format = identity, identity.kind
         self._lock = FileLock(lock, timeout=_LOCK_S)
         try:
             self._lock.acquire()
-            found = self._read_progress()
-            # Without a note it ended before its first window was whole.
-            self._file = self._partial.open("r+b" if found else "wb")
+            earlier = self._read_progress()
+            # Without a progress file, the earlier run ended before its first window was complete.
+            self._file = self._partial.open("r+b" if earlier else "wb")
         except Timeout:
-            raise UserError(f"{self._out}: another run is writing it; wait for it, or end it") from None
+            raise UserError(f"{self._out}: another run is writing it; wait for it, or stop it") from None
         except OSError as error:
             raise UserError(f"{self._partial}: can't be written: {error.strerror}") from None
-        self.progress = found or PredictProgress(identity=identity, num_rows=0, num_unlabelled=0, num_bytes=0)
+        self.progress = earlier or PredictProgress(identity=identity, num_rows=0, num_unlabelled=0, num_bytes=0)
         self._file.truncate(self.progress.num_bytes)
         self._file.seek(self.progress.num_bytes)
 
     def __enter__(self) -> PredictOutput:
-        """Nothing more to open."""
+        """Return self; the file is already open."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Close the file; what is whole stays."""
+        """Close the file and release the lock."""
         self._file.close()
         self._lock.release()
 
     def append(self, table: pa.Table, num_unlabelled: int) -> None:
-        """Write a window's rows, and note that they are there."""
-        at_begin = self._file.tell() == 0
-        self._file.write(_encoded(table, self._kind, header=at_begin))
+        """Write a window's rows to disk, then record the progress."""
+        is_first = self._file.tell() == 0
+        self._file.write(encode_rows(table, self._format, header=is_first))
         self._file.flush()
         os.fsync(self._file.fileno())
         self.progress = PredictProgress(
@@ -115,45 +115,45 @@ class PredictOutput:
             num_unlabelled=self.progress.num_unlabelled + num_unlabelled,
             num_bytes=self._file.tell(),
         )
-        atomic_write_text(self._note, self.progress.model_dump_json(indent=1) + "\n")
+        atomic_write_text(self._progress_file, self.progress.model_dump_json(indent=1) + "\n")
 
     def finish(self, empty: pa.Table) -> None:
-        """Put the whole output under its name; `empty` has its columns, for a file without a row."""
+        """Move the complete output to its final name; `empty` has its columns, in case there is no row."""
         if self._file.tell() == 0:
-            self._file.write(_encoded(empty, self._kind, header=True))
+            self._file.write(encode_rows(empty, self._format, header=True))
         self._file.close()
-        if FORMATS[self._kind] == "Parquet":
+        if FORMATS[self._format] == "Parquet":
             _to_parquet(self._partial, self._out)
         else:
             self._partial.replace(self._out)
         restart(self._out)
 
     def _read_progress(self) -> PredictProgress | None:
-        if not self._note.exists():
+        if not self._progress_file.exists():
             return None
         try:
-            found = PredictProgress.model_validate_json(self._note.read_text(encoding="utf-8"))
-            if not self._partial.exists() and self._out.stat().st_size == found.num_bytes:
-                self._out.replace(self._partial)  # it was ended between its last two steps
+            earlier = PredictProgress.model_validate_json(self._progress_file.read_text(encoding="utf-8"))
+            if not self._partial.exists() and self._out.stat().st_size == earlier.num_bytes:
+                self._out.replace(self._partial)  # the run was killed between its last two steps
             num_bytes = self._partial.stat().st_size
         except (OSError, ValueError):
-            raise UserError(f"{self._note}: no progress that can be gone on with; --restart begins anew") from None
+            raise UserError(f"{self._progress_file}: no progress that can be resumed; --restart starts over") from None
         changed = [
-            name
-            for name in PredictIdentity.model_fields
-            if getattr(found.identity, name) != getattr(self._identity, name)
+            option
+            for name, option in _OPTION_NAMES.items()
+            if getattr(earlier.identity, name) != getattr(self._identity, name)
         ]
         if changed:
             raise UserError(
-                f"{self._note}: left off with another {', '.join(_WORDS[name] for name in changed)}; --restart begins anew, "
-                "or give another -o"
+                f"{self._progress_file}: written with another {', '.join(changed)}; --restart starts over, or give another -o"
             )
-        if num_bytes < found.num_bytes:
-            raise UserError(f"{self._partial}: shorter than it was left; --restart begins anew")
-        return found
+        if num_bytes < earlier.num_bytes:
+            raise UserError(f"{self._partial}: shorter than the recorded progress; --restart starts over")
+        return earlier
 
 
-_WORDS = {
+# Name of each field of PredictIdentity in messages.
+_OPTION_NAMES = {
     "file": "input file",
     "model_sha256": "model",
     "text": "--text",
@@ -161,18 +161,18 @@ _WORDS = {
     "carried": "--with",
     "seq_len": "--seq-len",
     "precision": "--precision",
-    "kind": "kind of output",
+    "kind": "output format",
 }
 
 
 def identify(job: PredictJob) -> PredictIdentity:
-    """Look at a job's input and model.
+    """Read the identity of a job's input and model.
 
     Raises:
-        UserError: When one of them is not there.
+        UserError: If one of them can't be read.
     """
     return PredictIdentity(
-        file=file_facts(Path(job.file)),
+        file=identify_file(Path(job.file)),
         model_sha256=_hash_model(Path(job.model)),
         text=job.text,
         pair=job.pair,
@@ -183,22 +183,22 @@ def identify(job: PredictJob) -> PredictIdentity:
     )
 
 
-def file_facts(path: Path) -> FileIdentity:
-    """What a file is now.
+def identify_file(path: Path) -> FileIdentity:
+    """Read a file's identity as it is now.
 
     Raises:
-        UserError: When it is not there.
+        UserError: If it can't be read.
     """
     digest = hashlib.sha256()
     try:
-        seen = path.stat()
+        status = path.stat()
         with path.open("rb") as file:
             digest.update(file.read(_ENDS_BYTES))
-            file.seek(max(0, seen.st_size - _ENDS_BYTES))
+            file.seek(max(0, status.st_size - _ENDS_BYTES))
             digest.update(file.read(_ENDS_BYTES))
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror}") from None
-    return FileIdentity(num_bytes=seen.st_size, modified_ns=seen.st_mtime_ns, ends_sha256=digest.hexdigest())
+    return FileIdentity(num_bytes=status.st_size, modified_ns=status.st_mtime_ns, ends_sha256=digest.hexdigest())
 
 
 def _hash_model(folder: Path) -> str:
@@ -211,13 +211,13 @@ def _hash_model(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _encoded(table: pa.Table, kind: str, *, header: bool) -> bytes:
-    """Rows as they follow each other in the partial file; of Parquet, which can't be added to, as Arrow's stream."""
+def encode_rows(table: pa.Table, file_format: str, *, header: bool) -> bytes:
+    """Encode rows for the partial file; as an Arrow stream for Parquet, which can't be appended to."""
     sink = io.BytesIO()
-    if (format_ := FORMATS[kind]) in DELIMITERS:
-        options = pa.csv.WriteOptions(include_header=header, delimiter=DELIMITERS[format_])
+    if (name := FORMATS[file_format]) in DELIMITERS:
+        options = pa.csv.WriteOptions(include_header=header, delimiter=DELIMITERS[name])
         pa.csv.write_csv(table, sink, options)
-    elif format_ == "Parquet":
+    elif name == "Parquet":
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
     else:
@@ -227,18 +227,18 @@ def _encoded(table: pa.Table, kind: str, *, header: bool) -> bytes:
 
 
 def _to_parquet(partial: Path, out: Path) -> None:
-    """One row group a window, read and written one at a time."""
-    written = partial.with_name(f"{partial.name}.parquet")
+    """Write each window as a row group, reading one at a time."""
+    converted = partial.with_name(f"{partial.name}.parquet")
     writer: pa.parquet.ParquetWriter | None = None
-    for table in _streams(partial):
-        writer = writer or pa.parquet.ParquetWriter(written, table.schema)
+    for table in _read_windows(partial):
+        writer = writer or pa.parquet.ParquetWriter(converted, table.schema)
         writer.write_table(table)
     if writer is not None:
         writer.close()
-    written.replace(out)
+    converted.replace(out)
 
 
-def _streams(path: Path) -> Iterator[Any]:
+def _read_windows(path: Path) -> Iterator[Any]:
     size = path.stat().st_size
     with pa.OSFile(str(path), "rb") as file:
         while file.tell() < size:

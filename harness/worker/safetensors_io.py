@@ -1,7 +1,7 @@
-"""Weights to a safetensors file and back, a piece at a time: neither holds a second copy of the model.
+"""Write and read a model's weights as safetensors, piece by piece, without a second copy of the model in memory.
 
-The library's own writer has no copy of them either, but leaves the whole file in the page cache, which a control group is
-charged for; and its reader maps the file, whose pages count in the resident set. A peak that is measured would move by both.
+The library's own writer makes no copy either, but leaves the whole file in the page cache, which is charged to the control
+group; its reader maps the file, whose pages count as resident. Either would change the measured peak memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-# Source: https://github.com/huggingface/safetensors#format: 8 bytes of the header's length, the header, the tensors' bytes.
+# Source: https://github.com/huggingface/safetensors#format: 8 bytes for the header's length, the header, the tensors.
 _LENGTH_BYTES = 8
 _ALIGN_BYTES = 8
 _PIECE_BYTES = 8 * 2**20
@@ -29,37 +29,37 @@ _DTYPES = {
 def write_weights(
     model: torch.nn.Module,
     path: Path,
-    told: Mapping[str, str],
-    beat: Callable[[], None] = lambda: None,
+    metadata: Mapping[str, str],
+    on_progress: Callable[[], None] = lambda: None,
     *,
     trained_only: bool = False,
 ) -> tuple[str, int]:
-    """Write a model's parameters and buffers, whole or not at all, and nothing of it stays in the page cache.
+    """Write a model's parameters and buffers atomically, leaving nothing in the page cache.
 
     Args:
-        model: On any device; its tensors are moved one by one.
-        path: Its folder must be there.
-        told: Kept in the file's header beside the format's own key.
-        beat: Called after every piece.
-        trained_only: Leave out what training does not change: touching it would bring pages of the checkpoint's mapped
-            file into memory that no step needs.
+        model: On any device; its tensors are moved to the host one by one.
+        path: The file; its folder must exist.
+        metadata: Added to the file's header next to the format's own key.
+        on_progress: Called after every piece.
+        trained_only: Skip frozen parameters: touching them would bring pages of the checkpoint's mapped file into memory that
+            no step needs.
 
     Returns:
-        SHA-256 of the file, and its bytes.
+        SHA-256 of the file, and its size in bytes.
 
     Raises:
-        OSError: When it can't be written; what was there is left as it was.
+        OSError: If it can't be written; an existing file stays unchanged.
     """
     tensors = _tensors(model, trained_only=trained_only)
     partial = path.with_name(f"{path.name}.partial")
     digest, num_bytes = hashlib.sha256(), 0
     try:
         with partial.open("wb", buffering=0) as file:
-            for piece in _pieces(tensors, told):
+            for piece in _pieces(tensors, metadata):
                 digest.update(piece)
                 _write(file, piece)
                 num_bytes += len(piece)
-                beat()
+                on_progress()
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -68,31 +68,37 @@ def write_weights(
 
 
 def read_weights(
-    model: torch.nn.Module, path: Path, beat: Callable[[], None] = lambda: None, *, trained_only: bool = False
+    model: torch.nn.Module, path: Path, on_progress: Callable[[], None] = lambda: None, *, trained_only: bool = False
 ) -> None:
-    """Put what `write_weights` wrote of this very model back into its tensors.
+    """Read weights that `write_weights` wrote back into the same model.
+
+    Args:
+        model: The model; its tensors are overwritten.
+        path: The file.
+        on_progress: Called after every tensor.
+        trained_only: Whether the file holds the trainable parameters alone.
 
     Raises:
-        OSError: When it can't be read.
-        ValueError: When it is of another model.
+        OSError: If the file can't be read.
+        ValueError: If it belongs to another model.
     """
     tensors = _tensors(model, trained_only=trained_only)
     with path.open("rb", buffering=0) as file:
         header = _read_header(file)
         begin = file.tell()
         for name, tensor in tensors.items():
-            at = header.get(name, {})
-            if (at.get("shape"), at.get("dtype")) != (list(tensor.shape), _DTYPES[tensor.dtype]):
-                raise ValueError(f"{path.name}: {name} is not as in this model")
-            file.seek(begin + at["data_offsets"][0])
+            entry = header.get(name, {})
+            if (entry.get("shape"), entry.get("dtype")) != (list(tensor.shape), _DTYPES[tensor.dtype]):
+                raise ValueError(f"{path.name}: {name} doesn't match this model")
+            file.seek(begin + entry["data_offsets"][0])
             target = tensor.detach()
             in_place = target.device.type == "cpu" and target.is_contiguous()
             on_host = target if in_place else torch.empty(target.shape, dtype=target.dtype)
             _read_into(file, _bytes_of(on_host))
             if not in_place:
                 target.copy_(on_host)
-            beat()
-        _forget(file)
+            on_progress()
+        _drop_from_page_cache(file)
 
 
 def _tensors(model: torch.nn.Module, *, trained_only: bool) -> dict[str, torch.Tensor]:
@@ -102,8 +108,8 @@ def _tensors(model: torch.nn.Module, *, trained_only: bool) -> dict[str, torch.T
     return {name: tensors[name] for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _pieces(tensors: Mapping[str, torch.Tensor], told: Mapping[str, str]) -> Iterator[memoryview]:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", **told}}
+def _pieces(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Iterator[memoryview]:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
     end = 0
     for name, tensor in tensors.items():
         begin, end = end, end + tensor.numel() * tensor.element_size()
@@ -112,14 +118,14 @@ def _pieces(tensors: Mapping[str, torch.Tensor], told: Mapping[str, str]) -> Ite
     text += b" " * (-len(text) % _ALIGN_BYTES)
     yield memoryview(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
     for tensor in tensors.values():
-        whole = _bytes_of(tensor.detach().cpu().contiguous())
-        for at in range(0, len(whole), _PIECE_BYTES):
-            yield whole[at : at + _PIECE_BYTES]
+        content = _bytes_of(tensor.detach().cpu().contiguous())
+        for position in range(0, len(content), _PIECE_BYTES):
+            yield content[position : position + _PIECE_BYTES]
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    """A tensor's own memory."""
-    # numpy has no bfloat16: bytes are asked for, of one dimension at least.
+    """Return a view of a tensor's own memory."""
+    # numpy has no bfloat16, so view the tensor as bytes; that needs at least one dimension.
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
@@ -133,19 +139,19 @@ def _write(file: FileIO, piece: memoryview) -> None:
     while len(piece):
         piece = piece[file.write(piece) :]
     os.fsync(file.fileno())
-    _forget(file)
+    _drop_from_page_cache(file)
 
 
 def _read_into(file: FileIO, target: memoryview) -> None:
     while len(target):
         num_read = file.readinto(target[:_PIECE_BYTES])
         if not num_read:
-            raise ValueError("the file of weights ends too soon")
+            raise ValueError("the weights file is truncated")
         target = target[num_read:]
-        _forget(file)
+        _drop_from_page_cache(file)
 
 
-def _forget(file: FileIO) -> None:
-    """Let go of the file's pages in the page cache; macOS has no such call."""
+def _drop_from_page_cache(file: FileIO) -> None:
+    """Drop the file's pages from the page cache; no-op on macOS, which has no such call."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

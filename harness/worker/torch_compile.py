@@ -1,4 +1,4 @@
-"""torch.compile: what training calls compiled, and every shape that it will have to know."""
+"""torch.compile: compile the training module, and the batches that make it compile every shape ahead of training."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.dataset.batch_plan import Step
-from harness.dataset.tokens import TokenArrays
 from harness.schema.cells import FineTuneConfig
+from harness.worker.train_state import TrainContext
 
 
 def compile_model(module: torch.nn.Module, config: FineTuneConfig) -> torch.nn.Module:
-    """Let torch compile what training calls; the model itself, which is evaluated, stays as it is.
+    """Compile the module that training calls; the bare model, used for evaluation, stays eager.
 
-    DDP is compiled from outside, as torch asks for, so that its buckets are seen. Compiled in place, it stays a DDP.
+    torch requires compiling DDP from outside, so that the compiler sees its buckets. Compiled in place, it remains a DDP.
     """
-    # Padded to seq_len there are two or three shapes, each compiled for itself; else nearly every batch has its own.
+    # Padded to seq_len there are two or three shapes, each compiled separately; otherwise nearly every batch has its own.
     dynamic = config.padding != "max"
     if isinstance(module, DistributedDataParallel):
         module.compile(dynamic=dynamic)
@@ -30,32 +30,33 @@ def compile_model(module: torch.nn.Module, config: FineTuneConfig) -> torch.nn.M
     return torch.compile(module, dynamic=dynamic)  # type: ignore[return-value]  # a module for a module
 
 
-def use_cache(folder: Path) -> None:
-    """Keep what is compiled in a folder of this rank's own: what an earlier cell left would make compiling look free."""
+def set_compile_cache(folder: Path) -> None:
+    """Set the compiler's cache to this rank's own folder: a cache hit from an earlier cell would make compiling look free."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
     os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
 
 
-def warmup_shapes(plan: Iterable[Step], rows: TokenArrays, config: FineTuneConfig, world_size: int) -> Iterator[Step]:
-    """Steps that hold every number of rows that a micro-batch of the plan has, at the longest width and the shortest.
+def warmup_shapes(plan: Iterable[Step], context: TrainContext) -> Iterator[Step]:
+    """Yield steps with every micro-batch size of the plan, at the longest and the shortest width.
 
-    All ranks get all of them, since none may wait alone. With gradient accumulation each is done twice in a step, for
-    DDP's passes with all-reduce and without.
+    Every rank gets every size, since none may wait alone. With gradient accumulation, each step has two micro-batches, so
+    that DDP compiles its passes with and without all-reduce.
     """
-    counts = {max(1, len(part)) for step in plan for micro in step for part in micro}
-    longest, shortest = int(rows.lengths.argmax()), int(rows.lengths.argmin())
-    widths = [longest] if config.padding == "max" else list(dict.fromkeys((longest, shortest)))
+    config, lengths = context.config, context.splits.train.lengths
+    sizes = {max(1, len(part)) for step in plan for micro in step for part in micro}
+    longest, shortest = int(lengths.argmax()), int(lengths.argmin())
+    rows = [longest] if config.padding == "max" else list(dict.fromkeys((longest, shortest)))
     num_micro = 2 if config.training.grad_accum > 1 else 1
-    for count in sorted(counts, reverse=True):
-        for row in widths:
-            yield [[np.full(count, row)] * world_size] * num_micro
+    for size in sorted(sizes, reverse=True):
+        for row in rows:
+            yield [[np.full(size, row)] * context.world_size] * num_micro
 
 
 @contextlib.contextmanager
 def preserve_rng_state(device: torch.device) -> Iterator[None]:
-    """Leave every generator as it was found, so that training draws the same dropout whatever ran before."""
-    own, numpys = random.getstate(), np.random.get_state()
+    """Restore every random generator on exit, so that training draws the same dropout masks whatever ran before."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
-    random.setstate(own)
-    np.random.set_state(numpys)
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)

@@ -1,4 +1,4 @@
-"""BERT, its optimiser and precision, one plain loop, and evaluation."""
+"""The training loop: one plain loop over optimizer updates, with pauses for validation and checkpoints."""
 
 from __future__ import annotations
 
@@ -6,36 +6,24 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
-from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
-from harness.dataset.batch_plan import (
-    Step,
-    plan_chunks,
-    plan_epochs,
-)
-from harness.dataset.tokens import TokenArrays
+from harness.dataset.batch_plan import Step, plan_chunks, plan_epochs
 from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import Evaluation
-from harness.worker.collate import attention_mask, collate
-from harness.worker.distributed import (
-    DistributedContext,
-    all_gather_object,
-    any_across_ranks,
-    no_buffer_broadcasts,
-    synchronize,
-)
+from harness.worker.checkpointer import Checkpointer
+from harness.worker.collate import attention_mask, collate, token_types
+from harness.worker.device import synchronize
+from harness.worker.distributed import DistributedContext, all_gather_object, any_across_ranks, wrap_ddp
 from harness.worker.evaluation import autocast, evaluate, segment_ids
-from harness.worker.meters import MemoryMeter, StepTimer, held_bytes
+from harness.worker.meters import Meters, memory_in_use
 from harness.worker.optimizer import (
     build_optimizer,
     build_schedule,
@@ -45,265 +33,266 @@ from harness.worker.optimizer import (
     updates_per_epoch,
 )
 from harness.worker.torch_compile import compile_model, preserve_rng_state, warmup_shapes
-from harness.worker.train_state import Checkpointer, OnProgress, TrainState
+from harness.worker.train_state import StepCounts, TrainContext, TrainState
+
+
+def _ignore(_: TrainHistory) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True)
+class TrainHooks:
+    """What else happens during training, always with the step timer stopped.
+
+    Attributes:
+        on_step: Called after every step.
+        on_validation: Called after every validation, while the training clock is stopped too.
+        checkpointer: Saves checkpoints of a resumable training, and resumes from its history.
+    """
+
+    on_step: Callable[[TrainHistory], None] = _ignore
+    on_validation: Callable[[TrainHistory], None] = _ignore
+    checkpointer: Checkpointer | None = None
 
 
 def build_train_state(
-    model: PreTrainedModel, config: FineTuneConfig, place: DistributedContext, num_updates: int
+    model: PreTrainedModel, config: FineTuneConfig, distributed: DistributedContext, num_updates: int
 ) -> TrainState:
-    """Give a loaded model what training needs; under DDP its gradients are those of all ranks from here on."""
+    """Build optimizer, schedule and scaler for a loaded model; wrap it for DDP if there is a process group.
+
+    Args:
+        model: The model, on its device.
+        config: The cell's configuration.
+        distributed: This rank's device and the number of ranks.
+        num_updates: Length of the learning-rate schedule.
+    """
     if config.training.activation_checkpointing:
         # transformers 5.24 renamed it.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-    optimizer = build_optimizer(model, config, place)
-    module = DistributedDataParallel(model, **no_buffer_broadcasts()) if dist.is_initialized() else model
+    optimizer = build_optimizer(model, config, distributed)
+    module = wrap_ddp(model)
     return TrainState(
         model=model,
         module=compile_model(module, config) if config.training.compile else module,
         optimizer=optimizer,
         schedule=build_schedule(optimizer, config, num_updates),
-        scaler=torch.amp.GradScaler(place.device.type, enabled=config.precision == "fp16"),
-        num_skipped=count_skipped_updates(optimizer, place),
+        scaler=torch.amp.GradScaler(distributed.device.type, enabled=config.precision == "fp16"),
+        num_skipped=count_skipped_updates(optimizer, distributed.device),
     )
 
 
-def warm_compile(trainee: TrainState, rows: TokenArrays, config: FineTuneConfig, place: DistributedContext) -> float:
-    """Compile for every shape to come, by passes that leave nothing behind; give the seconds.
+def warm_compile(state: TrainState, context: TrainContext) -> float:
+    """Compile for every shape of the training, leaving weights and random generators unchanged.
 
-    No pass beats: a rank that waits for its compiler is idle, and does not hang.
+    These passes send no heartbeats: a rank that waits for its compiler is idle, but does not hang.
+
+    Returns:
+        The seconds it took.
     """
     began = time.perf_counter()
-    num_rows = len(rows.labels)
-    num_steps = planned_updates(config, num_rows, place.world_size)
-    if config.training.chunk_order == "shuffled":  # else each chunk may end with a short batch of its own
-        num_steps = min(num_steps, updates_per_epoch(config, num_rows, place.world_size))
-    trainee.model.train()
-    with preserve_rng_state(place.device):
-        for step in warmup_shapes(islice(iter_batches(rows, config, place), num_steps), rows, config, place.world_size):
-            forward_backward(trainee, rows, step, config, place, TrainHistory(), lambda: None)
-            trainee.optimizer.zero_grad(set_to_none=True)
-    synchronize(place)
+    num_steps = planned_updates(context)
+    if context.config.training.chunk_order == "shuffled":  # otherwise each chunk may end with a short batch of its own
+        num_steps = min(num_steps, updates_per_epoch(context))
+    silent = replace(context, heartbeat=lambda: None)
+    state.model.train()
+    with preserve_rng_state(context.device):
+        for step in warmup_shapes(islice(iter_batches(context), num_steps), context):
+            forward_backward(state, silent, step)
+            state.optimizer.zero_grad(set_to_none=True)
+    synchronize(context.device)
     return time.perf_counter() - began
 
 
-def train(  # noqa: PLR0913 - its instruments among them
-    trainee: TrainState,
-    train_rows: TokenArrays,
-    val_rows: TokenArrays,
-    config: FineTuneConfig,
-    place: DistributedContext,
-    *,
-    timer: StepTimer,
-    memory: MemoryMeter,
-    on_step: Callable[[TrainHistory], None],
-    beat: OnProgress,
-    keeper: Checkpointer | None = None,
-    on_validation: Callable[[TrainHistory], None] = lambda _: None,
-    test_rows: TokenArrays | None = None,
-) -> TrainHistory:
-    """Fine-tune the trainee in place, with the training clock stopped during evaluations and checkpoints.
+def train(state: TrainState, context: TrainContext, meters: Meters, hooks: TrainHooks) -> TrainHistory:
+    """Fine-tune the model in place; the training clock is stopped during evaluations and checkpoints.
 
-    `on_step` is called between steps, outside of every timed one; `beat` wherever this rank got on; `on_validation`
-    after each validation, while the clock stands still. With a `keeper` training goes on from where it was left. After each
-    chunk of the rows the model is tried on `test_rows` too, which decides nothing.
+    Args:
+        state: The model and everything else that a step mutates.
+        context: Configuration, ranks and rows. After each chunk of the training rows the model is also evaluated on the test
+            set, which decides nothing.
+        meters: Times every step, and measures peak memory from here on.
+        hooks: Callbacks and checkpoints. With a checkpointer, training continues from its history.
+
+    Returns:
+        This rank's log of the training.
     """
-    num_updates, eval_every, chunks = _schedule_points(config, len(train_rows.labels), place.world_size)
-    trace, losses = keeper.before if keeper else TrainHistory(), torch.zeros(num_updates, device=place.device)
-    plan, done = iter_batches(train_rows, config, place), len(trace.num_samples)
-    next(islice(plan, done, done), None)  # the plan is the seed's: what was trained on is passed over
-    memory.reset()
-    trainee.model.train()
+    num_updates, eval_every, chunk_ends = _schedule_points(context)
+    checkpointer = hooks.checkpointer
+    history = checkpointer.history if checkpointer else TrainHistory()
+    losses = torch.zeros(num_updates, device=context.device)
+    plan, num_done = iter_batches(context), len(history.num_samples)
+    next(islice(plan, num_done, num_done), None)  # the plan depends on the seed alone: skip the steps already done
+    meters.memory.reset()
+    state.model.train()
     resumed = time.perf_counter()
-    for update, step in enumerate(islice(plan, 0 if trace.stopped_early else num_updates - done), start=done + 1):
-        beat()
-        timer.start()
-        losses[update - 1] = forward_backward(trainee, train_rows, step, config, place, trace, beat)
-        trainee.scaler.step(trainee.optimizer)
-        trainee.scaler.update()
-        trainee.schedule.step()
-        trainee.optimizer.zero_grad(set_to_none=True)
-        timer.stop()
-        trace.held_bytes.append(held_bytes(place.device))
-        at_end = update == num_updates
-        elapsed = trace.train_s + time.perf_counter() - resumed
-        if config.limits.max_train_s is not None and not at_end:
-            at_end = any_across_ranks(elapsed >= config.limits.max_train_s, place)
-            trace.stopped_early = f"limits.max_train_s = {config.limits.max_train_s:g} s reached" if at_end else None
-        pause = at_end or update % eval_every == 0 or update in chunks
-        due = keeper is not None and keeper.should_save(trace)
-        if pause or due or place.device.type == "cpu":
-            # On a GPU this waits for its queue, so there only where the clock stops anyway.
-            trace.loss_sums += losses[len(trace.loss_sums) : update].tolist()
-        if pause or due:
-            synchronize(place)
-            trace.train_s += time.perf_counter() - resumed
-            trace.num_skipped = int(trainee.num_skipped)
+    num_left = 0 if history.stopped_early else num_updates - num_done
+    for update, step in enumerate(islice(plan, num_left), start=num_done + 1):
+        context.heartbeat()
+        meters.timer.start()
+        losses[update - 1], counts = forward_backward(state, context, step)
+        _add_counts(history, counts)
+        update_weights(state)
+        state.schedule.step()
+        meters.timer.stop()
+        history.held_bytes.append(memory_in_use(context.device))
+        at_end = update == num_updates or _out_of_time(
+            context, history, history.train_s + time.perf_counter() - resumed
+        )
+        pause = at_end or update % eval_every == 0 or update in chunk_ends
+        save = checkpointer is not None and checkpointer.should_save(history)
+        if pause or save or context.device.type == "cpu":
+            # On a GPU, reading losses waits for the queue, so it is done only when the clock stops anyway.
+            history.loss_sums += losses[len(history.loss_sums) : update].tolist()
+        if pause or save:
+            synchronize(context.device)
+            history.train_s += time.perf_counter() - resumed
+            history.num_skipped = int(state.num_skipped)
             if pause:
-                _validate_and_check(
-                    trainee.model,
-                    val_rows,
-                    config,
-                    place,
-                    trace,
-                    beat,
-                    at_end=at_end,
-                    on_validation=on_validation,
-                )
-                _evaluate_chunk(trainee.model, test_rows, config, place, trace, beat, chunk=chunks.get(update))
-                at_end = at_end or trace.stopped_early is not None
-            if keeper is not None and (due or at_end) and not trace.diverged:
-                keeper.save(trace)
+                _validate(state.model, context, history, hooks, at_end=at_end)
+                _evaluate_chunk(state.model, context, history, chunk_ends.get(update))
+                at_end = at_end or history.stopped_early is not None
+            if checkpointer is not None and (save or at_end) and not history.diverged:
+                checkpointer.save(history)
             resumed = time.perf_counter()
-        on_step(trace)
-        if at_end or trace.diverged or trace.stopped:
+        hooks.on_step(history)
+        if at_end or history.diverged or history.stopped:
             break
-    return trace
+    return history
 
 
-def iter_batches(rows: TokenArrays, config: FineTuneConfig, place: DistributedContext) -> Iterator[Step]:
-    """A cell's steps, without end; the same each time."""
+def iter_batches(context: TrainContext) -> Iterator[Step]:
+    """Yield the cell's steps without end; the sequence is the same each time."""
+    config, lengths = context.config, context.splits.train.lengths
     if config.training.chunk_order == "arrival":
-        done = updates_by_chunk(config, len(rows.labels), place.world_size)
+        ends = updates_by_chunk(context)
         return plan_chunks(
-            rows.lengths, chunk_updates=[end - first for first, end in pairwise((0, *done))],
-            global_batch=config.global_batch(place.world_size), grad_accum=config.training.grad_accum,
-            world_size=place.world_size, padding=config.padding, seed=config.seed,
+            lengths, chunk_updates=[end - first for first, end in pairwise((0, *ends))],
+            global_batch=context.global_batch, grad_accum=config.training.grad_accum,
+            world_size=context.world_size, padding=config.padding, seed=config.seed,
         )  # fmt: skip
     return plan_epochs(
-        rows.lengths, global_batch=config.global_batch(place.world_size), grad_accum=config.training.grad_accum,
-        world_size=place.world_size, padding=config.padding, seed=config.seed,
+        lengths, global_batch=context.global_batch, grad_accum=config.training.grad_accum,
+        world_size=context.world_size, padding=config.padding, seed=config.seed,
     )  # fmt: skip
 
 
-def set_precision(config: FineTuneConfig) -> None:
-    """Set TF32 explicitly: on Ampere and later, "fp32" products of other tools are TF32.
+def forward_backward(state: TrainState, context: TrainContext, step: Step) -> tuple[torch.Tensor, StepCounts]:
+    """Accumulate the gradient of the step's mean loss over all ranks; sends two heartbeats per micro-batch.
 
-    These two calls set torch's older and newer flags alike; setting the newer `fp32_precision` alone would make every
-    reader of the older ones fail, torch.compile's among them (torch 2.11 to 2.13).
+    Returns:
+        The sum of the losses of this rank's examples, `()`, on the device, and what this rank computed.
     """
-    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
-
-
-def _schedule_points(config: FineTuneConfig, num_rows: int, world_size: int) -> tuple[int, int, dict[int, int]]:
-    """Updates of the whole run, those between two validations, and which chunk, from 1, an update is the last of."""
-    done = updates_by_chunk(config, num_rows, world_size)
-    eval_every = max(1, round(config.training.eval_every * updates_per_epoch(config, num_rows, world_size)))
-    return done[-1], eval_every, {end: number for number, end in enumerate(done, start=1)} if len(done) > 1 else {}
-
-
-def forward_backward(
-    trainee: TrainState,
-    rows: TokenArrays,
-    step: Step,
-    config: FineTuneConfig,
-    place: DistributedContext,
-    trace: TrainHistory,
-    beat: OnProgress,
-) -> torch.Tensor:
-    """Accumulate the gradient of the step's mean loss over all ranks; return the sum of this rank's losses."""
+    config, rows, on_gpu = context.config, context.splits.train, context.device.type == "cuda"
     num_global = sum(len(part) for micro in step for part in micro)
-    module, loss_sum = trainee.module, torch.zeros((), device=place.device)
+    module, loss_sum = state.module, torch.zeros((), device=context.device)
     counts = np.zeros(4, dtype=np.int64)
-    on_gpu = place.device.type == "cuda"
     for index, micro in enumerate(step):
-        mine = micro[place.rank]
-        # A rank without a row in the last, short batch still joins the all-reduce: with row 0, at weight 0.
-        batch = mine if len(mine) else np.zeros(1, dtype=np.int64)
+        own = micro[context.rank]
+        # A rank without a row in the last, short batch still joins the all-reduce, with row 0 at weight 0.
+        batch = own if len(own) else np.zeros(1, dtype=np.int64)
         pad_to = config.seq_len if config.padding == "max" else None
         ids, mask, labels, num_real = collate(rows, batch, pad_to=pad_to, pin=on_gpu)
-        ids, mask, labels = (tensor.to(place.device, non_blocking=True) for tensor in (ids, mask, labels))
-        seen = attention_mask(mask, padded=num_real < ids.numel() or config.training.compile)
-        segments = segment_ids(trainee.model, rows, batch, ids.shape[1], place)
-        beat()
-        waits = index < len(step) - 1 and isinstance(module, DistributedDataParallel)
-        with module.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
-            with autocast(config, place):
-                logits = module(input_ids=ids, attention_mask=seen, **segments).logits
-            loss = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum") * bool(len(mine))
-            # DDP averages over ranks; the examples' mean needs the sum over ranks by the global count.
-            beat()
-            trainee.scaler.scale(loss * (place.world_size / num_global)).backward()
+        ids, mask, labels = (tensor.to(context.device, non_blocking=True) for tensor in (ids, mask, labels))
+        attended = attention_mask(mask, padded=num_real < ids.numel() or config.training.compile)
+        segments = segment_ids(state.model, token_types(rows, batch, ids.shape[1]), context.device)
+        context.heartbeat()
+        # DDP all-reduces gradients in the last micro-batch only.
+        skip_sync = index < len(step) - 1 and isinstance(module, DistributedDataParallel)
+        with module.no_sync() if skip_sync else contextlib.nullcontext():  # type: ignore[operator]
+            with autocast(config.precision, context.device):
+                logits = module(input_ids=ids, attention_mask=attended, **segments).logits
+            loss = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum") * bool(len(own))
+            context.heartbeat()
+            # DDP averages over ranks; the mean over examples needs the sum over ranks divided by the global count.
+            state.scaler.scale(loss * (context.world_size / num_global)).backward()
         loss_sum += loss.detach()
-        counts += (len(mine), num_real, ids.numel(), ids.numel() * ids.shape[1]) if len(mine) else (0, 0, 0, 0)
-    columns = (trace.num_samples, trace.num_real_tokens, trace.num_padded_tokens, trace.num_token_pairs)
-    for column, count in zip(columns, counts, strict=True):
-        column.append(int(count))
-    return loss_sum
+        counts += (len(own), num_real, ids.numel(), ids.numel() * ids.shape[1]) if len(own) else (0, 0, 0, 0)
+    return loss_sum, StepCounts(*map(int, counts))
 
 
-def _divergence(trace: TrainHistory, config: FineTuneConfig, place: DistributedContext) -> str | None:
-    # With fp16 the gradient scaler skips a step that overflowed; only a loss that stays lost is a divergence.
-    seen = trace.loss_sums[-1:] if config.precision == "fp16" else trace.loss_sums
-    if not any_across_ranks(not all(map(math.isfinite, seen)), place):
+def update_weights(state: TrainState) -> None:
+    """Update the weights, unless the gradient scaler skips the update, and free the gradients."""
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+
+
+def _add_counts(history: TrainHistory, counts: StepCounts) -> None:
+    history.num_samples.append(counts.num_samples)
+    history.num_real_tokens.append(counts.num_real_tokens)
+    history.num_padded_tokens.append(counts.num_padded_tokens)
+    history.num_token_pairs.append(counts.num_token_pairs)
+
+
+def _schedule_points(context: TrainContext) -> tuple[int, int, dict[int, int]]:
+    """Return the run's updates, the updates between two validations, and each chunk's number, from 1, by its last update."""
+    ends = updates_by_chunk(context)
+    eval_every = max(1, round(context.config.training.eval_every * updates_per_epoch(context)))
+    return ends[-1], eval_every, {end: number for number, end in enumerate(ends, start=1)} if len(ends) > 1 else {}
+
+
+def _out_of_time(context: TrainContext, history: TrainHistory, train_s: float) -> bool:
+    """Return whether any rank reached `limits.max_train_s`, and note so in the history."""
+    limit_s = context.config.limits.max_train_s
+    if limit_s is None or not any_across_ranks(train_s >= limit_s, context.distributed):
+        return False
+    history.stopped_early = f"limits.max_train_s = {limit_s:g} s reached"
+    return True
+
+
+def _divergence(history: TrainHistory, context: TrainContext) -> str | None:
+    # With fp16 the gradient scaler skips a step that overflowed; only a loss that stays non-finite is a divergence.
+    recent = history.loss_sums[-1:] if context.config.precision == "fp16" else history.loss_sums
+    if not any_across_ranks(not all(map(math.isfinite, recent)), context.distributed):
         return None
     first = next(
-        (i for i, loss in enumerate(trace.loss_sums, start=1) if not math.isfinite(loss)),
-        len(trace.loss_sums),
+        (i for i, loss in enumerate(history.loss_sums, start=1) if not math.isfinite(loss)),
+        len(history.loss_sums),
     )
     return f"the loss is no finite number from update {first} on"
 
 
-def _validate_and_check(
-    model: PreTrainedModel,
-    rows: TokenArrays,
-    config: FineTuneConfig,
-    place: DistributedContext,
-    trace: TrainHistory,
-    beat: OnProgress,
-    *,
-    at_end: bool,
-    on_validation: Callable[[TrainHistory], None],
-) -> None:
-    """See how training is getting on: whether its loss is lost, and what a validation says."""
-    trace.diverged = _divergence(trace, config, place)
-    if config.model.init != "pretrained" or trace.diverged:
-        return
-    seen = _validate(model, rows, config, place, trace, len(trace.num_samples), beat)
-    trace.evaluations.append(seen)
-    on_validation(trace)
-    if not at_end and _target_reached(trace.evaluations[-1], config):
-        trace.stopped_early = f"target {config.training.target_accuracy:g} reached on validation"
-
-
-def _evaluate_chunk(
-    model: PreTrainedModel, rows: TokenArrays | None, config: FineTuneConfig, place: DistributedContext, trace: TrainHistory, beat: OnProgress,
-    *, chunk: int | None,
-) -> None:  # fmt: skip
-    """Note on the validation at a chunk's end which it was, and what the test set says then."""
-    if chunk is None or not trace.evaluations or trace.evaluations[-1].num_updates != len(trace.num_samples):
-        return
-    noted: dict[str, Any] = {"chunk": chunk}
-    if rows is not None:
-        tried = evaluate(model, rows, config, place, beat)
-        trace.evaluate_s += tried.evaluate_s
-        noted["test_accuracy"] = tried.accuracy
-    trace.evaluations[-1] = trace.evaluations[-1].model_copy(update=noted)
-
-
 def _validate(
-    model: PreTrainedModel,
-    rows: TokenArrays,
-    config: FineTuneConfig,
-    place: DistributedContext,
-    trace: TrainHistory,
-    update: int,
-    beat: OnProgress,
-) -> Evaluation:
-    seen = evaluate(model, rows, config, place, beat)
-    trace.evaluate_s += seen.evaluate_s
-    return Evaluation(
-        train_s=trace.train_s,
-        num_samples_seen=sum(all_gather_object(sum(trace.num_samples), place)),
-        num_updates=update,
-        accuracy=seen.accuracy,
-        macro_f1=seen.macro_f1,
-        evaluate_s=seen.evaluate_s,
+    model: PreTrainedModel, context: TrainContext, history: TrainHistory, hooks: TrainHooks, *, at_end: bool
+) -> None:
+    """Check for divergence, validate a pretrained model, and end training early if it reached the target.
+
+    Args:
+        model: The bare model.
+        context: Configuration, ranks and rows.
+        history: Receives the evaluation, and why training ends.
+        hooks: Its `on_validation` is called.
+        at_end: Whether this was the last step anyway.
+    """
+    config = context.config
+    history.diverged = _divergence(history, context)
+    if config.model.init != "pretrained" or history.diverged:
+        return
+    scores = evaluate(model, context.splits.val, context)
+    history.evaluate_s += scores.evaluate_s
+    history.evaluations.append(
+        Evaluation(
+            train_s=history.train_s,
+            num_samples_seen=sum(all_gather_object(sum(history.num_samples), context.distributed)),
+            num_updates=len(history.num_samples),
+            accuracy=scores.accuracy,
+            macro_f1=scores.macro_f1,
+            evaluate_s=scores.evaluate_s,
+        )
     )
-
-
-def _target_reached(seen: Evaluation, config: FineTuneConfig) -> bool:
-    """Whether training is to end with this validation; every rank has seen the same one."""
+    hooks.on_validation(history)
     target = config.training.target_accuracy
-    return config.training.stop_at_target and target is not None and seen.accuracy >= target
+    # Every rank has the same scores, and so decides the same.
+    if not at_end and config.training.stop_at_target and target is not None and scores.accuracy >= target:
+        history.stopped_early = f"target {target:g} reached on validation"
+
+
+def _evaluate_chunk(model: PreTrainedModel, context: TrainContext, history: TrainHistory, chunk: int | None) -> None:
+    """Evaluate on the test set at the end of a chunk, and add the result to the latest validation."""
+    if chunk is None or not history.evaluations or history.evaluations[-1].num_updates != len(history.num_samples):
+        return
+    scores = evaluate(model, context.splits.test, context)
+    history.evaluate_s += scores.evaluate_s
+    scored = history.evaluations[-1].model_copy(update={"chunk": chunk, "test_accuracy": scores.accuracy})
+    history.evaluations[-1] = scored

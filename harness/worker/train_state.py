@@ -1,29 +1,89 @@
-"""TODO: say in one line what this module is for."""
+"""The values that training and diagnostics pass around: context, state, a step's size, and a finished training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
-from harness.execution.messages import TrainHistory
+from harness.dataset.tokens import TokenArrays, load_tokens
+from harness.execution.messages import TrainResult
+from harness.schema.cells import FineTuneConfig
+from harness.worker.distributed import DistributedContext
+from harness.worker.meters import ResidentMemory
 
 OnProgress = Callable[[], None]
+
+# Above this share of the memory cap, extra steps could cause an OOM that training did not have.
+_NEAR_CAP_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class SplitTokens:
+    """The tokenized rows of each split."""
+
+    train: TokenArrays
+    val: TokenArrays
+    test: TokenArrays
+
+    @classmethod
+    def load(cls, folder: Path) -> SplitTokens:
+        """Load the splits that a corpus was tokenized to."""
+        return cls(*(load_tokens(folder, split) for split in ("train", "val", "test")))
+
+
+@dataclass(frozen=True)
+class TrainContext:
+    """Everything that stays the same while one rank trains.
+
+    Attributes:
+        config: The cell's configuration.
+        distributed: This rank's device, rank and world size.
+        splits: The rows of all ranks; each rank picks its own.
+        heartbeat: Called after every piece of progress, so that the parent can detect a hang.
+        keepalive: A context that sends heartbeats during work without progress of its own, such as writing to a disk.
+    """
+
+    config: FineTuneConfig
+    distributed: DistributedContext
+    splits: SplitTokens
+    heartbeat: OnProgress = lambda: None
+    keepalive: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    @property
+    def device(self) -> torch.device:
+        """This rank's device."""
+        return self.distributed.device
+
+    @property
+    def rank(self) -> int:
+        """This process's rank."""
+        return self.distributed.rank
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self.distributed.world_size
+
+    @property
+    def global_batch(self) -> int:
+        """Rows in one optimizer update, over all ranks and micro-batches."""
+        return self.config.global_batch(self.world_size)
 
 
 @dataclass(frozen=True)
 class TrainState:
-    """A model with all that a step of training moves.
+    """Everything a training step mutates: model, optimizer, scheduler, scaler.
 
     Attributes:
-        model: The bare model, which is evaluated.
-        module: What is called: the model itself, or wrapped for DDP, or compiled.
-        num_skipped: Updates that the gradient scaler skipped so far, `()`, counted on the device.
+        model: The bare model, used for evaluation.
+        module: The module to call in training: the model itself, or its DDP or compiled wrapper.
+        num_skipped: Number of updates that the gradient scaler has skipped, `()`, counted on the device.
     """
 
     model: PreTrainedModel
@@ -34,17 +94,34 @@ class TrainState:
     num_skipped: torch.Tensor
 
 
-class Checkpointer(Protocol):
-    """Keeps a training that is done in pieces; see checkpoint.py. Every rank asks it between the same steps.
+class StepCounts(NamedTuple):
+    """Size of one rank's part of a step; `num_token_pairs` sums each row's padded length squared."""
+
+    num_samples: int
+    num_real_tokens: int
+    num_padded_tokens: int
+    num_token_pairs: int
+
+
+@dataclass(frozen=True)
+class FinishedTraining:
+    """A training that ended well, as the diagnostics need it.
 
     Attributes:
-        before: What the pieces before this one saw.
+        result: This rank's measurement.
+        resident_before: Resident memory before the model was loaded.
+        resident_after: Resident memory after the test evaluation.
     """
 
-    before: TrainHistory
+    state: TrainState
+    context: TrainContext
+    result: TrainResult
+    resident_before: ResidentMemory
+    resident_after: ResidentMemory
 
-    def should_save(self, trace: TrainHistory) -> bool:
-        """Whether a checkpoint is due now; it is not timed."""
-
-    def save(self, trace: TrainHistory) -> None:
-        """Write a checkpoint, and set `trace.stopped` where this piece ends with it."""
+    @property
+    def near_memory_cap(self) -> bool:
+        """True if peak memory is within 10 % of the cap, where extra steps could cause an OOM that training did not."""
+        cap_gib = self.context.config.limits.memory_limit_gib
+        peak_bytes = max(peak.num_bytes for peak in self.result.peaks)
+        return cap_gib is not None and peak_bytes > _NEAR_CAP_SHARE * cap_gib * 2**30

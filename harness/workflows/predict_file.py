@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from harness.dataset.sources import locate_model
 from harness.errors import Unavailable, UserError
 from harness.files import PACKAGE_FOLDER
@@ -22,7 +24,13 @@ from harness.pricing import formulas
 from harness.pricing.prices import Price
 from harness.schema.cells import FineTuneConfig
 from harness.schema.host_record import Machine
-from harness.schema.predict_job import PredictJob
+from harness.schema.predict_job import (
+    AnyPredictMessage,
+    PredictEnded,
+    PredictJob,
+    PredictMessage,
+    PredictResult,
+)
 from harness.schema.settings import DeviceKind, Precision
 from harness.store.saved_models import FACTS
 
@@ -31,6 +39,7 @@ _NEEDED = ("torch", "transformers", "tokenizers", "pyarrow")
 _DEFAULT_SEQ_LEN = 128  # of a model that does not say what it was trained with
 _OWN_COLUMNS = ("row", "predicted")
 _END_S = 5.0
+_MESSAGE: TypeAdapter[PredictMessage] = TypeAdapter(AnyPredictMessage)
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,7 @@ def predict_file(
     job: PredictJob,
     machine: Machine,
     price: Price | Unavailable,
-    on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
+    on_progress: Callable[[PredictMessage], None] = lambda _: None,
 ) -> Predicted:
     """Do a job in a process of its own; one that was ended before goes on where it left off.
 
@@ -139,17 +148,17 @@ def predict_file(
         UserError: When it did not end well; what is written of the output is kept, and gone on with.
         KeyboardInterrupt: When Ctrl-C ended it; as above.
     """
-    end: dict[str, Any] = {"error": None}
+    ended = PredictEnded()
     for message in _messages(job):
         on_progress(message)
-        if message["kind"] == "end":
-            end = message
-    if end["error"] is not None:
-        raise UserError(end["error"])
-    return _judge(job, end, machine, price)
+        if isinstance(message, PredictEnded):
+            ended = message
+    if ended.result is None:
+        raise UserError(ended.error or "the labelling process sent no result")
+    return _judge(job, ended.result, machine, price)
 
 
-def _messages(job: PredictJob) -> Iterator[dict[str, Any]]:
+def _messages(job: PredictJob) -> Iterator[PredictMessage]:
     with tempfile.TemporaryDirectory(prefix="harness-predict-") as folder:
         log = Path(folder) / "stderr.log"
         with log.open("wb") as stderr:
@@ -164,8 +173,8 @@ def _messages(job: PredictJob) -> Iterator[dict[str, Any]]:
             process.stdin.write(job.model_dump_json() + "\n")
             process.stdin.flush()
             for line in process.stdout:
-                message = json.loads(line)
-                ended = message["kind"] == "end"
+                message = _MESSAGE.validate_json(line)
+                ended = isinstance(message, PredictEnded)
                 yield message
         except BrokenPipeError:
             pass  # it could not even begin, and says why
@@ -199,24 +208,24 @@ def _environment(job: PredictJob) -> dict[str, str]:
     }
 
 
-def _judge(job: PredictJob, end: dict[str, Any], machine: Machine, price: Price | Unavailable) -> Predicted:
-    seconds, num_now, num_padded = end["seconds"], end["num_rows_now"], end["num_padded_tokens_now"]
+def _judge(job: PredictJob, result: PredictResult, machine: Machine, price: Price | Unavailable) -> Predicted:
+    seconds, num_now, num_padded = result.seconds, result.num_rows_now, result.num_padded_tokens_now
     rate = num_now / seconds if num_now and seconds > 0 else None
     hourly = None if isinstance(price, Unavailable) else price.usd_per_hour
     return Predicted(
         out=job.out,
-        num_rows=end["num_rows"],
+        num_rows=result.num_rows,
         num_rows_now=num_now,
-        num_unlabelled=end["num_unlabelled"],
-        num_truncated_now=end["num_truncated_now"],
-        num_tokens_now=end["num_tokens_now"],
-        padding_fraction=1 - end["num_tokens_now"] / num_padded if num_padded else None,
-        load_s=end["load_s"],
+        num_unlabelled=result.num_unlabelled,
+        num_truncated_now=result.num_truncated_now,
+        num_tokens_now=result.num_tokens_now,
+        padding_fraction=1 - result.num_tokens_now / num_padded if num_padded else None,
+        load_s=result.load_s,
         seconds=seconds,
         rows_per_s=rate,
-        tokens_per_s=end["num_tokens_now"] / seconds if rate else None,
-        peak_bytes=end["peak_rss_bytes"],
-        peak_cuda_bytes=end["peak_cuda_bytes"],
+        tokens_per_s=result.num_tokens_now / seconds if rate else None,
+        peak_bytes=result.peak_rss_bytes,
+        peak_cuda_bytes=result.peak_cuda_bytes,
         usd_per_million_rows=formulas.usd_per_million_predictions(hourly, rate, 1.0) if hourly else None,
         price=price.reason if isinstance(price, Unavailable) else _price_words(price),
         machine=machine.id,

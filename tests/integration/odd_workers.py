@@ -71,20 +71,30 @@ def diverges_from_others(job, pipe, stderr):
     worker.run(job, pipe, stderr)
 
 
-def _before_the_fourth_batch_of_rank_1(action, job, pipe, stderr):
-    import harness.worker.train_loop
+def _at_every_batch(action, job, pipe, stderr):
     from harness.worker import main as worker
+    from harness.worker import train_loop
 
-    collate, calls = harness.worker.train_loop.collate, []
+    collate = train_loop.collate
 
     def odd_collate(*args, **kwargs):
-        calls.append(None)
-        if job.rank == 1 and len(calls) == 4:
-            action()
+        action()
         return collate(*args, **kwargs)
 
-    harness.worker.train_loop.collate = odd_collate
+    train_loop.collate = odd_collate
     worker.run(job, pipe, stderr)
+
+
+def _before_the_fourth_batch_of_rank_1(action, job, pipe, stderr):
+    num_batches = 0
+
+    def count():
+        nonlocal num_batches
+        num_batches += 1
+        if job.rank == 1 and num_batches == 4:
+            action()
+
+    _at_every_batch(count, job, pipe, stderr)
 
 
 def _spin():
@@ -117,20 +127,6 @@ def runs_out_of_memory(*arguments):
 
 
 LEAK_BYTES = 3 * 2**20
-
-
-def _at_every_batch(action, job, pipe, stderr):
-    import harness.worker.train_loop
-    from harness.worker import main as worker
-
-    collate = harness.worker.train_loop.collate
-
-    def odd_collate(*args, **kwargs):
-        action()
-        return collate(*args, **kwargs)
-
-    harness.worker.train_loop.collate = odd_collate
-    worker.run(job, pipe, stderr)
 
 
 def leaks(*arguments):
@@ -172,17 +168,14 @@ def aborts_out_of_memory(*arguments):
     _at_every_batch(ctypes.CDLL("libstdc++.so.6")._ZSt17__throw_bad_allocv, *arguments)
 
 
-def asks_for_too_much(job, pipe, stderr):
+def asks_for_too_much(*arguments):
     """Make an allocation of torch fail in the first step."""
-    import torch
 
-    import harness.worker.train_loop
-    from harness.worker import main as worker
+    def allocate():
+        import torch
 
-    def odd_collate(*args, **kwargs):
         limit = psutil.Process().memory_info().vms + 2**28
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         torch.empty(2**30, dtype=torch.uint8)
 
-    harness.worker.train_loop.collate = odd_collate
-    worker.run(job, pipe, stderr)
+    _at_every_batch(allocate, *arguments)

@@ -1,4 +1,4 @@
-"""The plan of batches: each row once an epoch, and the same global batches however many ranks share them."""
+"""The batch plan: each row once an epoch, and the same global batches for any number of ranks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rows_of(step):
 
 @settings(deadline=None)
 @given(num_rows=st.integers(1, 150), plan=plans)
-def test_an_epoch_holds_each_row_once_and_no_batch_is_larger_than_asked(num_rows, plan):
+def test_an_epoch_has_each_row_once_and_no_batch_is_too_large(num_rows, plan):
     full = plan["global_batch"]
     num_steps = steps_per_epoch(num_rows, full)
     planned = plan_epochs(lengths_of(num_rows), **plan)
@@ -49,7 +49,7 @@ def test_an_epoch_holds_each_row_once_and_no_batch_is_larger_than_asked(num_rows
                 assert len(micro) == plan["world_size"]
                 assert sum(map(len, micro)) >= 1
                 assert max(map(len, micro)) <= -(-full // (plan["grad_accum"] * plan["world_size"]))
-                # The ranks wait for each other: none may have two rows more than another.
+                # Ranks wait for each other, so their shares differ by one row at most.
                 assert max(map(len, micro)) - min(map(len, micro)) <= 1
         assert [len(rows_of(step)) for step in steps[:-1]] == [full] * (num_steps - 1)
         assert len(rows_of(steps[-1])) == (num_rows - 1) % full + 1
@@ -57,7 +57,7 @@ def test_an_epoch_holds_each_row_once_and_no_batch_is_larger_than_asked(num_rows
 
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("num_rows", [96, 101])
-def test_the_rows_of_a_global_batch_are_the_same_for_any_number_of_ranks(padding, num_rows):
+def test_global_batches_do_not_depend_on_the_number_of_ranks(padding, num_rows):
     def batches(world_size, batch_size, grad_accum):
         planned = plan_epochs(
             lengths_of(num_rows),
@@ -69,11 +69,11 @@ def test_the_rows_of_a_global_batch_are_the_same_for_any_number_of_ranks(padding
         )
         return [sorted(rows_of(step)) for step in islice(planned, 20)]
 
-    alone = batches(1, 12, 1)
-    assert batches(2, 6, 1) == batches(3, 4, 1) == batches(1, 6, 2) == batches(2, 3, 2) == batches(1, 3, 4) == alone
+    single = batches(1, 12, 1)
+    assert batches(2, 6, 1) == batches(3, 4, 1) == batches(1, 6, 2) == batches(2, 3, 2) == batches(1, 3, 4) == single
 
 
-def test_one_seed_gives_one_plan_and_epochs_differ():
+def test_a_seed_fixes_the_plan_and_epochs_differ():
     def epochs(seed):
         planned = plan_epochs(lengths_of(64), global_batch=8, grad_accum=1, world_size=1, padding="grouped", seed=seed)
         return [np.concatenate([rows_of(step) for step in islice(planned, 8)]).tolist() for _ in range(2)]
@@ -84,7 +84,7 @@ def test_one_seed_gives_one_plan_and_epochs_differ():
 
 @settings(deadline=None)
 @given(num_rows=st.integers(4, 150), num_chunks=st.integers(1, 4), epochs=st.integers(1, 3), plan=plans)
-def test_a_chunk_is_gone_through_so_often_before_a_row_of_the_next_is_seen(num_rows, num_chunks, epochs, plan):
+def test_a_chunk_is_repeated_for_all_epochs_before_the_next_one_arrives(num_rows, num_chunks, epochs, plan):
     ends = chunk_ends(num_rows, num_chunks)
     sizes = [end - first for first, end in zip((0, *ends), ends, strict=False)]
     assert sum(sizes) == num_rows and max(sizes) - min(sizes) <= 1
@@ -93,7 +93,7 @@ def test_a_chunk_is_gone_through_so_often_before_a_row_of_the_next_is_seen(num_r
     for first, end, num_updates in zip((0, *ends), ends, updates, strict=False):
         rows = np.concatenate([rows_of(step) for step in islice(steps, num_updates)])
         assert sorted(rows) == sorted([*range(first, end)] * epochs)
-    # The last one goes on without end.
+    # The last chunk repeats without end.
     assert set(rows_of(next(steps))) <= {*range(first, end)}
 
 
@@ -102,7 +102,7 @@ def tokens_of(lengths):
     return TokenArrays(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets, np.arange(len(lengths)) % 2)
 
 
-def test_a_batch_is_padded_to_its_longest_or_to_the_maximum():
+def test_a_batch_is_padded_to_its_longest_row_or_to_the_maximum():
     tokens = tokens_of([3, 5, 4])
     ids, mask, labels, num_real = collate(tokens, [2, 0], pad_to=None)
     assert ids.tolist() == [[9, 10, 11, 12], [1, 2, 3, 0]]
@@ -113,7 +113,7 @@ def test_a_batch_is_padded_to_its_longest_or_to_the_maximum():
     assert (mask.sum().item(), num_real) == (5, 5)
 
 
-def test_grouped_pads_less_than_longest_and_longest_less_than_the_maximum():
+def test_grouped_pads_less_than_longest_which_pads_less_than_max():
     lengths = lengths_of(800)
     tokens = tokens_of(lengths)
 

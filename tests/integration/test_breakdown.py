@@ -1,4 +1,4 @@
-"""Where a cell's memory went, against bytes counted by hand and against the prediction from shapes."""
+"""The memory breakdown against bytes counted by hand, and against the estimate from the model's shape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.workflows.memory_budget import MemoryBudget
 from harness.workflows.memory_estimate import predict_peak
 
 MIB = 2**20
-# The tiny BERT of tests/integration/tiny.py: words, positions, types and a LayerNorm; two layers; pooler and classifier.
+# Parameters of the tiny BERT in tests/integration/tiny.py: embeddings and their LayerNorm; a layer; pooler and classifier.
 EMBEDDINGS = (30522 + 512 + 2) * 32 + 2 * 32
 LAYER = 4 * (32 * 32 + 32) + 2 * 32 + (32 * 64 + 64) + (64 * 32 + 32) + 2 * 32
 HEAD = (32 * 32 + 32) + (32 * 2 + 2)
@@ -38,20 +38,20 @@ def run(bench, *, training=None, model=None, **matrix):
     return record
 
 
-def test_weights_gradients_and_optimiser_are_those_counted_by_hand(bench):
+def test_weights_gradients_and_optimizer_state_are_those_counted_by_hand(bench):
     parts = run(bench).training.memory_parts
     buffers = 2 * 512 * 8  # positions and token types, a 64-bit integer each
     assert parts.weights_bytes == 4 * ALL + buffers
     assert parts.gradients_bytes == 4 * ALL
-    assert parts.optimizer_bytes == 8 * ALL + 4 * NUM_TENSORS  # AdamW's two moments, and a count a tensor
+    assert parts.optimizer_bytes == 8 * ALL + 4 * NUM_TENSORS  # AdamW's two moments, and a step count per tensor
     assert (parts.num_samples, parts.num_padded_tokens) == (16, 16 * 24)
 
 
 def test_saved_tensors_are_those_counted_by_hand(bench):
     saved = run(bench).training.memory_parts.activations_bytes
-    # On a CPU dropout keeps its mask as numbers: of the embeddings, twice a layer, and of the pooled token.
+    # On a CPU, dropout saves its mask as fp32: for the embeddings, twice per layer, and for the pooled token.
     assert saved["dropout"] == 5 * UNIT + 16 * 32 * 4
-    # Every LayerNorm keeps its input, and mean and deviation of each token.
+    # Every LayerNorm saves its input, and each token's mean and standard deviation.
     assert saved["layer norm"] == 5 * (UNIT + 2 * 16 * 24 * 4)
 
 
@@ -59,7 +59,9 @@ def test_saved_tensors_are_those_counted_by_hand(bench):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("recipe", ["whole", "checkpointed", "top1", "head"])
-def test_the_prediction_is_what_autograd_saves(bench, tiny_bert, tiny_distilbert, kind, precision, dropout, recipe):
+def test_the_estimate_agrees_with_what_autograd_saves(
+    bench, tiny_bert, tiny_distilbert, kind, precision, dropout, recipe
+):
     folder = tiny_bert if kind == "bert" else tiny_distilbert
     record = run(
         bench,
@@ -70,94 +72,96 @@ def test_the_prediction_is_what_autograd_saves(bench, tiny_bert, tiny_distilbert
         batch_size=64,
     )
     parts = record.training.memory_parts
-    found = predict_peak(record.config, load_model_shape(record.config.model, folder), 2)
-    saved, predicted = parts.activations_bytes, found.activations
+    estimate = predict_peak(record.config, load_model_shape(record.config.model, folder), 2)
+    saved, predicted = parts.activations_bytes, estimate.activations
     for name in saved.keys() | predicted.keys():
-        # What is less than a hundredth of it all (ids, the last token, the loss) is not in the formula.
-        close = max(0.01 * saved.get(name, 0), 0.01 * sum(saved.values()), 2 * 64 * 32 * 4)
-        assert predicted.get(name, 0) == pytest.approx(saved.get(name, 0), abs=close), name
-    assert found.peak_state.num_bytes == pytest.approx(parts.at_peak.num_bytes, rel=0.04)
+        # The formula omits what is below 1 % of the total: ids, the last token, the loss.
+        tolerance = max(0.01 * saved.get(name, 0), 0.01 * sum(saved.values()), 2 * 64 * 32 * 4)
+        assert predicted.get(name, 0) == pytest.approx(saved.get(name, 0), abs=tolerance), name
+    assert estimate.peak_state.num_bytes == pytest.approx(parts.at_peak.num_bytes, rel=0.04)
 
 
-def test_checkpointing_keeps_layer_inputs_alone_and_trains_the_same(bench, tiny_bert, tiny_distilbert):
+def test_activation_checkpointing_saves_only_layer_inputs_and_trains_the_same(bench, tiny_bert, tiny_distilbert):
     for folder in (tiny_bert, tiny_distilbert):
         model = {"name": str(folder), "attention_dropout": 0.0, "hidden_dropout": 0.0}
-        whole, again = (
+        plain, checkpointed = (
             run(bench, model=model, training={"activation_checkpointing": on, "max_steps": 6}).training
             for on in (False, True)
         )
-        assert again.steps.loss == pytest.approx(whole.steps.loss, abs=1e-5)
-        kept, all_of_it = again.memory_parts.activations_bytes, whole.memory_parts.activations_bytes
-        assert "attention" not in kept and "feed-forward" not in kept
-        assert kept["layer inputs"] == 2 * UNIT + 16 * 24  # and the mask, as booleans
-        assert sum(kept.values()) < 0.4 * sum(all_of_it.values())
+        assert checkpointed.steps.loss == pytest.approx(plain.steps.loss, abs=1e-5)
+        saved = checkpointed.memory_parts.activations_bytes
+        assert "attention" not in saved and "feed-forward" not in saved
+        assert saved["layer inputs"] == 2 * UNIT + 16 * 24  # plus the mask, as booleans
+        assert sum(saved.values()) < 0.4 * sum(plain.memory_parts.activations_bytes.values())
 
 
-def test_a_frozen_encoder_has_gradients_and_state_of_the_head_alone(bench):
+def test_a_frozen_encoder_has_gradients_and_optimizer_state_for_the_head_only(bench):
     parts = run(bench, trainable="head").training.memory_parts
     assert parts.gradients_bytes == 4 * HEAD
     assert parts.optimizer_bytes == 8 * HEAD + 4 * 4
     assert set(parts.activations_bytes) <= {"dropout", "head", "other"}
 
 
-def test_layers_below_the_trained_ones_have_no_gradient(bench):
+def test_frozen_layers_have_no_gradient(bench):
     parts = run(bench, trainable="top1").training.memory_parts
     layer = 4 * (32 * 32 + 32) + 2 * 32 * 64 + 64 + 32 + 4 * 32
     assert parts.gradients_bytes == 4 * (HEAD + layer)
     assert "embeddings" not in parts.activations_bytes
 
 
-def test_ddp_holds_gradients_twice_and_sgd_no_state(bench, tiny_bert):
+def test_ddp_holds_gradients_twice_and_sgd_has_no_state(bench, tiny_bert):
     record = run(bench, device="cpu-ddp2", batch_size=8, training={"optimizer": "sgd"})
     parts = record.training.memory_parts
     assert parts.gradients_bytes == 2 * 4 * ALL
     assert parts.optimizer_bytes == 0
     assert parts.num_samples == 8
-    found = predict_peak(record.config, load_model_shape(record.config.model, tiny_bert), 2)
-    assert found.peak_state.num_bytes == pytest.approx(parts.at_peak.num_bytes, rel=0.04)
+    estimate = predict_peak(record.config, load_model_shape(record.config.model, tiny_bert), 2)
+    assert estimate.peak_state.num_bytes == pytest.approx(parts.at_peak.num_bytes, rel=0.04)
 
 
-def test_autocasts_copies_of_weights_are_memory_too(bench):
+def test_autocasts_weight_copies_are_counted(bench):
     saved = run(bench, precision="bf16").training.memory_parts.activations_bytes
     products = 2 * (4 * 32 * 32 + 2 * 32 * 64) + 32 * 32 + 2 * 32
     assert saved["weight copies"] == 2 * products
 
 
-def test_accumulation_finds_the_gradients_of_earlier_micro_batches(bench):
-    once, thrice = (run(bench, training={"grad_accum": num}, batch_size=64).training.memory_parts for num in (1, 3))
-    assert thrice.gradients_bytes == once.gradients_bytes
-    # From the first operator on all gradients are there, and the words' fresh one is as large as their table.
-    assert thrice.at_peak.gradients_bytes == 4 * ALL
-    assert thrice.at_peak.num_bytes > once.at_peak.num_bytes
+def test_gradient_accumulation_holds_the_gradients_of_earlier_micro_batches(bench):
+    single, accumulated = (
+        run(bench, training={"grad_accum": num}, batch_size=64).training.memory_parts for num in (1, 3)
+    )
+    assert accumulated.gradients_bytes == single.gradients_bytes
+    # All gradients exist from the first operator on, and the new embedding gradient is as large as its table.
+    assert accumulated.at_peak.gradients_bytes == 4 * ALL
+    assert accumulated.at_peak.num_bytes > single.at_peak.num_bytes
 
 
-def test_attention_dropout_decides_the_kernel(bench):
+def test_attention_dropout_determines_the_kernel(bench):
     kernels = [run(bench, model={"attention_dropout": dropout}).training.attention_kernels for dropout in (0.0, 0.1)]
-    flash, plain = "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math"
-    # An evaluation, without dropout, is not looked at: it is the step's kernel that is told.
-    assert kernels == [(flash,), (plain,)]
+    flash, math = "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math"
+    # The training step's kernel is reported, not that of evaluation, which has no dropout.
+    assert kernels == [(flash,), (math,)]
 
 
-def test_the_parts_explain_the_peak_and_the_step_is_in_no_figure(bench):
+def test_the_parts_explain_the_peak_and_the_extra_step_is_not_recorded(bench):
     training = run(bench).training
     parts, (peak,) = training.memory_parts, training.peak_memory
     assert sum(explained(parts).values()) == pytest.approx(peak.num_bytes, rel=0.08)
     assert len(training.steps.seconds[0]) == 2
-    # What the file of weights holds of words that no row has was never read.
+    # Embeddings of words that no row contains were never read from the weights file.
     frozen = run(bench, trainable="head").training.memory_parts
     assert 0 <= frozen.unread_weights_bytes < frozen.weights_bytes
 
 
 @pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
-def test_the_mapping_threshold_gives_every_block_back():
-    """100 blocks of 1 MiB, every second one freed: the process must shrink by those 50 MiB."""
+def test_the_mmap_threshold_returns_every_freed_block():
+    """Free every second of 100 blocks of 1 MiB: the process must shrink by 50 MiB."""
     code = (
         "import sys, ctypes, psutil\n"
         "if sys.argv[1] == 'mmap':\n"
         "    from harness.machine.malloc import mmap_large_blocks; mmap_large_blocks()\n"
         "libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p; libc.free.argtypes = [ctypes.c_void_p]\n"
         "libc.malloc.argtypes = [ctypes.c_size_t]\n"
-        "libc.free(libc.malloc(20 << 20))\n"  # glibc's own threshold rises to the largest block that was freed
+        "libc.free(libc.malloc(20 << 20))\n"  # glibc raises its threshold to the largest freed block
         "blocks = [libc.malloc(1 << 20) for _ in range(100)]\n"
         "for block in blocks: ctypes.memset(block, 1, 1 << 20)\n"
         "full = psutil.Process().memory_info().rss\n"
@@ -173,11 +177,11 @@ def test_the_mapping_threshold_gives_every_block_back():
 
 
 @pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
-def test_a_cell_with_the_mapping_threshold_ends_well(bench):
+def test_a_cell_with_the_mmap_threshold_succeeds(bench):
     assert run(bench, training={"allocator": "mmap"}).training.memory_parts is not None
 
 
-def test_another_c_library_is_unsupported_without_a_process(bench):
+def test_the_mmap_threshold_is_unsupported_without_glibc(bench):
     machine = describe_machine().model_copy(update={"allocator": "musl 1.2"})
     raw = {"baselines": False, "training": {"allocator": "mmap"}}
     (cell,) = expand(parse_study(raw, "s"))
@@ -187,15 +191,15 @@ def test_another_c_library_is_unsupported_without_a_process(bench):
 @pytest.mark.slow
 @pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
 def test_fit_finds_the_largest_batch_by_running_it(bench):
-    """A table of scores of 512 x 512 makes each example of the tiny model some 12 MiB."""
+    """At 512 x 512 attention scores, each example of the tiny model takes about 12 MiB."""
     (cell,) = bench.cells(matrix={"seq_len": [512]}, training={"allocator": "mmap"})
-    question, told = BatchSizeSearch(cell, bench.environment.machine), []
-    found = find_fit(question, MemoryBudget(768 * MIB, "768 MiB", cap=True), told.append)
-    assert found.attempts == tuple(told) and 2 <= len(told) <= MAX_ATTEMPTS
-    assert found.note is None
-    assert found.smallest_too_large == found.batch + 1
-    for one in told:
-        assert one.fits == (one.outcome == "ok" and one.measured_bytes <= 768 * MIB)
-        if one.measured_bytes is not None:
-            assert one.measured_bytes == pytest.approx(one.predicted_bytes, rel=0.15)
-    assert found.instances[0].usd_per_hour <= found.instances[-1].usd_per_hour
+    search, attempts = BatchSizeSearch(cell, bench.environment.machine), []
+    fit = find_fit(search, MemoryBudget(768 * MIB, "768 MiB", cap=True), attempts.append)
+    assert fit.attempts == tuple(attempts) and 2 <= len(attempts) <= MAX_ATTEMPTS
+    assert fit.note is None
+    assert fit.smallest_too_large == fit.batch + 1
+    for attempt in attempts:
+        assert attempt.fits == (attempt.outcome == "ok" and attempt.measured_bytes <= 768 * MIB)
+        if attempt.measured_bytes is not None:
+            assert attempt.measured_bytes == pytest.approx(attempt.predicted_bytes, rel=0.15)
+    assert fit.instances[0].usd_per_hour <= fit.instances[-1].usd_per_hour

@@ -1,4 +1,4 @@
-"""One cell in a process of its own: what it trains, what its record says, and that two of them agree."""
+"""Single cells in processes of their own: training, records, and agreement between ranks, runs and settings."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def with_model(bench, **model):
 
 @pytest.fixture(scope="module")
 def learned(bench):
-    """A run long enough to learn which words decide."""
+    """A run long enough to learn the deciding words."""
     return bench.run(training={"epochs": 6, "lr": 5e-3, "target_accuracy": 0.7})
 
 
-def test_the_tiny_model_learns_what_there_is_to_learn(learned):
+def test_the_tiny_model_learns_the_deciding_words(learned):
     assert learned.outcome == "ok", learned.stderr_tail
     assert learned.training.test.accuracy > learned.data.test.majority_fraction + 0.2
     assert learned.training.evaluations[-1].accuracy > learned.data.val.majority_fraction + 0.2
@@ -31,21 +31,21 @@ def test_the_tiny_model_learns_what_there_is_to_learn(learned):
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
 
 
-def test_the_training_clock_stands_still_while_it_is_evaluated(learned):
+def test_the_training_clock_stops_during_evaluation(learned):
     phases, training = learned.phases, learned.training
     assert sum(training.steps.seconds[0]) <= phases.train_s
     assert phases.train_s + phases.evaluate_s <= learned.marks[-1].at_s
     assert phases.start_s + phases.load_s + phases.train_s + phases.evaluate_s + phases.test_s <= learned.duration_s
-    assert phases.evaluate_s == pytest.approx(sum(seen.evaluate_s for seen in training.evaluations))
+    assert phases.evaluate_s == pytest.approx(sum(evaluation.evaluate_s for evaluation in training.evaluations))
     assert phases.start_s + phases.load_s < phases.first_step_s < learned.duration_s
-    clock = [seen.train_s for seen in training.evaluations]
+    clock = [evaluation.train_s for evaluation in training.evaluations]
     assert clock == sorted(clock) and clock[-1] == phases.train_s
     # Half an epoch is 8 of 16 updates of 16 rows.
-    assert [seen.num_updates for seen in training.evaluations] == list(range(8, 97, 8))
-    assert [seen.num_samples_seen for seen in training.evaluations] == [16 * n for n in range(8, 97, 8)]
+    assert [evaluation.num_updates for evaluation in training.evaluations] == list(range(8, 97, 8))
+    assert [evaluation.num_samples_seen for evaluation in training.evaluations] == [16 * n for n in range(8, 97, 8)]
 
 
-def test_a_record_says_what_ran(learned, bench, tiny_bert):
+def test_a_record_describes_what_ran(learned, bench, tiny_bert):
     training = learned.training
     assert learned.start_method == bench.runner.start_method
     assert learned.model.origin == "local" and learned.model.architecture == "BertForSequenceClassification"
@@ -64,36 +64,36 @@ def test_a_record_says_what_ran(learned, bench, tiny_bert):
 
 def test_two_runs_of_a_cell_on_a_cpu_give_the_same_losses_and_predictions(bench):
     first, second = bench.run(), bench.run()
-    assert first.training.steps.loss == second.training.steps.loss  # bit for bit, dropout and all
+    assert first.training.steps.loss == second.training.steps.loss  # bit for bit, including dropout
     assert first.training.test.predictions == second.training.test.predictions
 
 
-def test_another_seed_gives_other_losses(bench):
+def test_another_seed_gives_different_losses(bench):
     assert bench.run(training={"seeds": [1]}).training.steps.loss != bench.run().training.steps.loss
 
 
 @pytest.mark.parametrize(
     "shape",
     [
-        # ranks, batch a rank, micro-batches: all the same global batch of 24 rows, 256 rows have a remainder of 16
+        # ranks, batch per rank, micro-batches: a global batch of 24 rows in each; 250 rows leave a remainder of 10
         (2, 12, 1),
         (3, 8, 1),
         (1, 12, 2),
         (2, 6, 2),
-        (4, 1, 6),  # the remainder leaves ranks without a row
+        (4, 1, 6),  # some ranks get no row of the remainder
     ],
     ids=lambda shape: "{}ranks-b{}-accum{}".format(*shape),
 )
 @pytest.mark.parametrize("padding", ["longest", "grouped"])
 def test_ranks_and_micro_batches_give_the_losses_of_one_process(bench, shape, padding):
     ranks, batch_size, grad_accum = shape
-    around = bench.with_cores(4)
+    environment = bench.with_cores(4)
 
     def run(ranks, batch_size, grad_accum):
         record = bench.run(
-            around,
+            environment,
             model=with_model(bench, **NO_DROPOUT),
-            data={"num_train": 250},  # 10 whole batches and one of 10 rows
+            data={"num_train": 250},  # 10 full batches and one of 10 rows
             training={"max_steps": 22, "lr": 1e-3, "lr_base_batch_size": 24, "grad_accum": grad_accum},
             matrix={
                 "batch_size": [batch_size],
@@ -107,19 +107,18 @@ def test_ranks_and_micro_batches_give_the_losses_of_one_process(bench, shape, pa
         assert record.training.global_batch_size == 24
         return record.training
 
-    alone, shared = run(1, 24, 1), run(ranks, batch_size, grad_accum)
-    assert shared.steps.num_samples == alone.steps.num_samples == (*[24] * 10, 10) * 2
-    assert shared.steps.num_real_tokens == alone.steps.num_real_tokens
-    assert shared.steps.loss == pytest.approx(alone.steps.loss, abs=1e-4)
-    assert max(alone.steps.loss) - min(alone.steps.loss) > 1e-3  # they do move
-    assert [seen.accuracy for seen in shared.evaluations] == pytest.approx(
-        [seen.accuracy for seen in alone.evaluations], abs=2 / 64
-    )
+    single, shared = run(1, 24, 1), run(ranks, batch_size, grad_accum)
+    assert shared.steps.num_samples == single.steps.num_samples == (*[24] * 10, 10) * 2
+    assert shared.steps.num_real_tokens == single.steps.num_real_tokens
+    assert shared.steps.loss == pytest.approx(single.steps.loss, abs=1e-4)
+    assert max(single.steps.loss) - min(single.steps.loss) > 1e-3  # the losses do change
+    accuracies, single_accuracies = ([e.accuracy for e in training.evaluations] for training in (shared, single))
+    assert accuracies == pytest.approx(single_accuracies, abs=2 / 64)
     assert len(shared.steps.seconds) == ranks
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_a_global_batch_that_ranks_share_unevenly_gives_the_losses_of_one_process(bench, ranks):
+def test_ranks_with_uneven_shares_of_a_global_batch_give_the_losses_of_one_process(bench, ranks):
     def run(device):
         record = bench.run(
             bench.with_cores(4),
@@ -130,15 +129,15 @@ def test_a_global_batch_that_ranks_share_unevenly_gives_the_losses_of_one_proces
         assert record.outcome == "ok", (record.reason, record.stderr_tail)
         return record.training
 
-    alone, shared = run("cpu"), run(f"cpu-ddp{ranks}")
-    assert (shared.world_size, shared.global_batch_size, shared.lr_peak) == (ranks, 32, alone.lr_peak)
-    assert shared.steps.num_samples == alone.steps.num_samples
-    assert shared.steps.loss == pytest.approx(alone.steps.loss, abs=1e-4)
-    assert max(alone.steps.loss) - min(alone.steps.loss) > 1e-3
-    told = shared.communication
-    assert len(told.sync_s) == len(told.no_sync_s) == 6
-    assert min(told.sync_s + told.no_sync_s) > 0
-    assert alone.communication is None
+    single, shared = run("cpu"), run(f"cpu-ddp{ranks}")
+    assert (shared.world_size, shared.global_batch_size, shared.lr_peak) == (ranks, 32, single.lr_peak)
+    assert shared.steps.num_samples == single.steps.num_samples
+    assert shared.steps.loss == pytest.approx(single.steps.loss, abs=1e-4)
+    assert max(single.steps.loss) - min(single.steps.loss) > 1e-3
+    communication = shared.communication
+    assert len(communication.sync_s) == len(communication.no_sync_s) == 6
+    assert min(communication.sync_s + communication.no_sync_s) > 0
+    assert single.communication is None
     assert [len(held) for held in shared.held_bytes] == [20] * ranks
 
 
@@ -158,14 +157,14 @@ def test_a_16_bit_checkpoint_is_trained_in_fp32(bench, half_bert, learned):
     assert record.model.sha256 != learned.model.sha256
     whole = bench.run()
     assert record.training.steps.loss != whole.training.steps.loss
-    # Rounding to 16 bits moves a loss far less than training in 16 bits would.
+    # Rounding the weights to 16 bits changes a loss far less than training in 16 bits would.
     assert record.training.steps.loss == pytest.approx(whole.training.steps.loss, abs=5e-3)
 
 
 @pytest.mark.parametrize(
     ("kind", "trained"), [("bert", 32 * 32 + 32 + 2 * 32 + 2), ("distilbert", 32 * 32 + 32 + 2 * 32 + 2)]
 )
-def test_with_the_head_alone_trained_the_encoder_gets_no_gradient_and_no_update(kind, trained, bench, request):
+def test_training_the_head_only_gives_the_encoder_no_gradient(kind, trained, bench, request):
     import torch
 
     from harness.worker.model import build_model, freeze_encoder_below
@@ -187,35 +186,38 @@ def test_with_the_head_alone_trained_the_encoder_gets_no_gradient_and_no_update(
     assert with_gradient == ({"pooler", "classifier"} if kind == "bert" else {"pre_classifier", "classifier"})
 
 
-def test_the_last_layers_are_trained_and_those_below_stay_as_they_were(bench, tiny_bert, tiny_distilbert):
+def test_training_the_last_layers_gives_lower_layers_no_gradient(bench, tiny_bert, tiny_distilbert):
     import torch
 
     from harness.worker.model import build_model, freeze_encoder_below
 
-    for folder, width in ((tiny_bert, "bert.encoder.layer.1."), (tiny_distilbert, "distilbert.transformer.layer.1.")):
+    for folder, last_layer in (
+        (tiny_bert, "bert.encoder.layer.1."),
+        (tiny_distilbert, "distilbert.transformer.layer.1."),
+    ):
         (cell,) = bench.cells(model={"name": str(folder)}, matrix={"trainable": ["top1"]})
         model = build_model(bench.prepare(cell).job.model, cell.config.model, 2)
         freeze_encoder_below(model, 1)
         ids = torch.ones((2, 8), dtype=torch.int64)
         model(input_ids=ids, attention_mask=ids).logits.sum().backward()
-        below = {name for name, p in model.named_parameters() if p.grad is not None and ".layer." in name}
-        assert below and all(name.startswith(width) for name in below)
+        trained = {name for name, p in model.named_parameters() if p.grad is not None and ".layer." in name}
+        assert trained and all(name.startswith(last_layer) for name in trained)
         assert not any(p.grad is not None for name, p in model.named_parameters() if "embeddings" in name)
-    asked = bench.run(matrix={"trainable": ["top3"]})
-    assert (asked.outcome, asked.reason) == ("unsupported", "top3 asks for more layers than this model's 2")
+    too_many = bench.run(matrix={"trainable": ["top3"]})
+    assert (too_many.outcome, too_many.reason) == ("unsupported", "top3 asks for more layers than this model's 2")
 
 
 def test_training_stops_with_the_first_validation_that_reaches_the_target(bench):
     recipe = {"epochs": 50, "eval_every": 1.0, "target_accuracy": 0.75}
     record = bench.run(training=recipe | {"stop_at_target": True})
-    reached = [seen.accuracy >= 0.75 for seen in record.training.evaluations]
+    reached = [evaluation.accuracy >= 0.75 for evaluation in record.training.evaluations]
     assert reached == [False] * (len(reached) - 1) + [True]
     assert record.training.stopped_early == "target 0.75 reached on validation"
     assert len(record.training.steps.num_samples) == record.training.evaluations[-1].num_updates < 50 * 16
     assert record.training.test is not None
 
 
-def test_num_layers_keeps_the_first_ones(bench):
+def test_num_layers_keeps_the_first_layers(bench):
     record = bench.run(model=with_model(bench, num_layers=1))
     assert record.outcome == "ok", record.stderr_tail
     assert record.model.num_layers == 1
@@ -223,7 +225,7 @@ def test_num_layers_keeps_the_first_ones(bench):
     assert record.model.num_parameters < whole.model.num_parameters
 
 
-def test_a_standard_shape_with_random_weights_measures_speed_and_no_accuracy(bench):
+def test_random_weights_of_a_standard_shape_measure_speed_but_no_accuracy(bench):
     record = bench.run(model=with_model(bench, shape="bert-tiny", init="random"), training={"max_steps": 3})
     assert record.outcome == "ok", record.stderr_tail
     assert (record.model.origin, record.model.sha256, record.model.name) == ("random", None, "bert-tiny")
@@ -234,7 +236,7 @@ def test_a_standard_shape_with_random_weights_measures_speed_and_no_accuracy(ben
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize(("scaling", "factor"), [("none", 1), ("sqrt", 2), ("linear", 4)])
-def test_the_learning_rate_grows_with_the_global_batch_as_asked(bench, optimizer, scaling, factor):
+def test_the_learning_rate_scales_with_the_global_batch(bench, optimizer, scaling, factor):
     training = {
         "max_steps": 1,
         "lr": 1e-4,
@@ -246,7 +248,7 @@ def test_the_learning_rate_grows_with_the_global_batch_as_asked(bench, optimizer
     assert bench.run(training=training).training.lr_peak == pytest.approx(factor * 1e-4)
 
 
-def test_training_stops_at_the_step_boundary_after_max_train_s(bench):
+def test_training_stops_at_the_first_step_after_max_train_s(bench):
     record = bench.run(training={"epochs": 10_000}, limits={"max_train_s": 0.5})
     assert record.outcome == "ok"
     assert record.training.stopped_early == "limits.max_train_s = 0.5 s reached"
@@ -255,22 +257,22 @@ def test_training_stops_at_the_step_boundary_after_max_train_s(bench):
     assert record.training.test is not None
 
 
-def test_tokens_beyond_the_models_positions_are_unsupported(bench):
+def test_a_seq_len_beyond_the_models_positions_is_unsupported(bench):
     record = bench.run(matrix={"seq_len": [1024]})
     assert (record.outcome, record.training) == ("unsupported", None)
     assert record.reason == "seq_len 1024 is beyond this model's 512 positions"
 
 
-def test_without_stored_texts_no_word_of_the_table_is_in_the_record(bench):
+def test_without_stored_texts_the_record_has_no_word_of_the_data(bench):
     words = {*FILLING, *DECIDING["good"], *DECIDING["bad"]}
-    silent = bench.run(data={"store_texts": False})
-    text = to_json(silent)
+    record = bench.run(data={"store_texts": False})
+    text = to_json(record)
     assert not [word for word in words if word in text]
-    assert silent.training.example.input_ids is None
-    assert [word for word in words if word in to_json(bench.run())]  # with them, some are
+    assert record.training.example.input_ids is None
+    assert [word for word in words if word in to_json(bench.run())]  # with stored texts, there are some
 
 
-def test_a_padding_plan_moves_what_is_computed_and_nothing_else(bench):
+def test_padding_changes_only_the_number_of_computed_tokens(bench):
     runs = {
         padding: bench.run(matrix={"padding": [padding]}).training.steps for padding in ("max", "longest", "grouped")
     }
@@ -280,7 +282,7 @@ def test_a_padding_plan_moves_what_is_computed_and_nothing_else(bench):
     assert computed[0] < computed[1] < computed[2] == 256 * 24
 
 
-def test_baselines_are_measured_on_the_same_rows(bench, learned):
+def test_baselines_use_the_same_rows(bench, learned):
     cells = [cell for cell in bench.cells(baselines=True) if cell.config.kind == "baseline"]
     majority, tfidf = (bench.runner.run(cell, bench.prepare(cell), bench.environment) for cell in cells)
     for record in (majority, tfidf):
@@ -292,5 +294,5 @@ def test_baselines_are_measured_on_the_same_rows(bench, learned):
     assert tfidf.baseline.test.accuracy > majority.baseline.test.accuracy + 0.2
 
 
-def test_every_table_of_a_study_is_in_the_record(learned):
+def test_the_record_has_every_section_of_the_study(learned):
     assert set(SECTIONS) <= set(type(learned.config).model_fields)

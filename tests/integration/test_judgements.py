@@ -12,7 +12,7 @@ from harness.execution import sweep
 from harness.execution.sweep import Budget, run_cells
 from harness.store.record_files import load_records
 from harness.worker.device import Unsupported, has_kernels
-from harness.worker.main import classify
+from harness.worker.failures import classify
 
 
 @pytest.mark.parametrize(

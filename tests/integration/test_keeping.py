@@ -21,7 +21,7 @@ from harness.schema.record import to_json
 from harness.store.record_files import load_records
 from harness.store.saved_models import CARD, FACTS, MODELS, save_model, staging_folder
 from harness.worker.collate import attention_mask, collate
-from harness.worker.meters import MemoryMeter, held_bytes, peak_rss_bytes
+from harness.worker.meters import MemoryMeter, memory_in_use, peak_rss_bytes
 from harness.worker.safetensors_io import read_weights, write_weights
 from harness.workflows.model_card import card_writer
 
@@ -256,14 +256,14 @@ class TestWeights:
 
     def test_a_file_of_another_model_is_refused(self, model, tmp_path):
         write_weights(model, tmp_path / "w.safetensors", {})
-        with pytest.raises(ValueError, match=r"0\.weight is not as in this model"):
+        with pytest.raises(ValueError, match=r"0\.weight doesn't match this model"):
             read_weights(torch.nn.Sequential(torch.nn.Linear(3, 3)), tmp_path / "w.safetensors")
 
     @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no high-water mark that can be reset")
     def test_neither_writing_nor_reading_holds_a_second_copy(self, model, tmp_path):
         size = sum(tensor.nbytes for tensor in model.state_dict().values())
         for act in (lambda: write_weights(model, tmp_path / "w", {}), lambda: read_weights(model, tmp_path / "w")):
-            held = held_bytes(torch.device("cpu"))
+            held = memory_in_use(torch.device("cpu"))
             MemoryMeter(torch.device("cpu"), 0).reset()
             act()
             assert peak_rss_bytes() - held < size / 4

@@ -1,4 +1,4 @@
-"""Pairs of texts: the model is told which segment a token is of; and large data, which ranks open from the cache."""
+"""Sentence pairs reach the model with token types; large data is opened from the cache."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from harness.worker.collate import collate, token_types
 from harness.worker.distributed import DistributedContext
 from harness.worker.evaluation import predict
 from harness.worker.model import build_model
+from harness.worker.train_state import SplitTokens, TrainContext
 
 CPU = DistributedContext(torch.device("cpu"), 0, 1)
 WORDS = ("banana", "umbrella", "giraffe", "volcano", "saxophone", "teapot")
@@ -25,7 +26,7 @@ WORDS = ("banana", "umbrella", "giraffe", "volcano", "saxophone", "teapot")
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """Rows that are right where both segments begin with the same word."""
+    """Write pairs labelled by whether both texts begin with the same word."""
     rng = random.Random(0)
     path = tmp_path_factory.mktemp("pairs") / "pairs.csv"
     rows = {}
@@ -41,7 +42,7 @@ def data_of(pairs):
     return {"source": str(pairs), "text": "one", "pair": "two"}
 
 
-def test_pairs_reach_the_model_as_transformers_own_tokenizer_has_them(bench, pairs, tiny_bert, tiny_distilbert):
+def test_pairs_are_tokenized_as_by_transformers(bench, pairs, tiny_bert, tiny_distilbert):
     (cell,) = bench.cells(data=data_of(pairs))
     prepared = bench.prepare(cell)
     rows = load_tokens(prepared.job.tokens_folder, "test")
@@ -60,22 +61,23 @@ def test_pairs_reach_the_model_as_transformers_own_tokenizer_has_them(bench, pai
     types = token_types(rows, batch, ids.shape[1])
     assert torch.equal(ids, theirs["input_ids"]) and torch.equal(mask, theirs["attention_mask"])
     assert torch.equal(types, theirs["token_type_ids"]) and 0 < types.sum() < mask.sum()
-    assert mask.shape[1] == 24 and not mask.all()  # some are cut, some are padded
-    # What evaluation asks of the model is asked with both segments, and training's forward pass likewise.
-    seen = {}
+    assert mask.shape[1] == 24 and not mask.all()  # some are truncated, some are padded
+    # Evaluation, like training, passes both segments to the model.
+    passed = {}
     forward = model.forward
-    model.forward = lambda **inputs: (seen.update(inputs), forward(**inputs))[1]
-    predicted, _ = predict(model, rows, batch, cell.config, CPU)
+    model.forward = lambda **inputs: (passed.update(inputs), forward(**inputs))[1]
+    context = TrainContext(cell.config, CPU, SplitTokens.load(prepared.job.tokens_folder))
+    predicted, _ = predict(model, rows, batch, context)
     with torch.inference_mode():
         logits, alone = forward(**theirs).logits, forward(**{**theirs, "token_type_ids": None}).logits
-    assert torch.equal(seen["token_type_ids"], types)
+    assert torch.equal(passed["token_type_ids"], types)
     assert torch.equal(predicted, logits.argmax(dim=-1)) and not torch.allclose(logits, alone)
     example = prepared.example
     assert sum(example.token_type_ids) == int(
         len(example.input_ids) - load_tokens(prepared.job.tokens_folder, "train").first_segment_lengths[0]
     )
     assert example.tokens.count("[SEP]") == 2 and example.pair
-    # DistilBERT has no types: it gets the pair's tokens alone.
+    # DistilBERT has no segment embeddings, so it gets the tokens without types.
     distil = bench.run(data=data_of(pairs), model={"name": str(tiny_distilbert)}, training={"max_steps": 2})
     assert distil.outcome == "ok", distil.stderr_tail
 
@@ -94,7 +96,7 @@ def test_a_cell_trains_on_pairs_with_two_ranks(bench, pairs):
     assert record.training.example.token_type_ids is not None
 
 
-def test_ranks_and_baselines_train_on_large_data_as_on_small(bench, reviews, tmp_path, monkeypatch):
+def test_ranks_and_baselines_train_on_large_data_as_on_small_data(bench, reviews, tmp_path, monkeypatch):
     raw = {"matrix": {"device": ["cpu-ddp2"], "batch_size": [8]}, "training": {"max_steps": 6, "eval_every": 1}}
     (cell,) = bench.cells(**raw)
     _, tfidf, _ = bench.cells(**raw, baselines=True)
@@ -112,9 +114,9 @@ def test_ranks_and_baselines_train_on_large_data_as_on_small(bench, reviews, tmp
     record = bench.runner.run(cell, prepared, bench.environment, lambda _: None)
     assert record.outcome == "ok", record.stderr_tail
     assert record.data.test.num_rows == len(record.training.test.labels) == 64
-    ours, theirs = (
-        bench.runner.run(tfidf, made.prepare(tfidf), bench.environment, lambda _: None)
-        for made in (large, bench.preparations)
+    on_large, on_small = (
+        bench.runner.run(tfidf, preparations.prepare(tfidf), bench.environment, lambda _: None)
+        for preparations in (large, bench.preparations)
     )
-    assert ours.outcome == theirs.outcome == "ok", ours.stderr_tail
-    assert ours.baseline.test.accuracy == theirs.baseline.test.accuracy
+    assert on_large.outcome == on_small.outcome == "ok", on_large.stderr_tail
+    assert on_large.baseline.test.accuracy == on_small.baseline.test.accuracy

@@ -1,4 +1,4 @@
-"""`harness predict`: what a kept model labels, killed at any moment, and what is refused."""
+"""`harness predict`: predictions of a saved model, resuming after a kill at any moment, and refusals."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from harness.cli import main as cli
 from harness.errors import UserError
 from harness.machine.describe import describe_machine
-from harness.schema.predict_job import PredictJob, progress_paths
-from harness.worker import predict_output as label_output
+from harness.schema.predict_job import PredictJob, PredictStarted, progress_paths
+from harness.worker import predict_output
 from harness.worker.predict import predict_file
 from harness.worker.predict_output import PredictOutput, identify
 from harness.workflows.predict_file import PredictOptions, plan_job
@@ -31,13 +31,13 @@ NUM_ROWS = 6000
 
 @pytest.fixture(scope="module")
 def model(tiny_bert, tmp_path_factory):
-    """`tiny_bert` as `keep_model` leaves one: a seq_len and columns of its own."""
+    """`tiny_bert` as `keep_model` saves a model, with its seq_len and columns."""
     folder = tmp_path_factory.mktemp("kept") / "model"
     folder.mkdir()
     for name in ("config.json", "tokenizer.json"):
         (folder / name).write_bytes((tiny_bert / name).read_bytes())
     tensors = load_file(tiny_bert / "model.safetensors")
-    tensors["classifier.weight"] *= 100  # so that rows differ by more than rounding
+    tensors["classifier.weight"] *= 100  # so that predictions differ by more than rounding
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     fields = json.loads((folder / "config.json").read_text())
     fields |= {"id2label": {"0": "bad", "1": "good"}, "label2id": {"bad": 0, "good": 1}}
@@ -48,7 +48,7 @@ def model(tiny_bert, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
-    """Rows of 1 to 30 words, of which every hundredth has none."""
+    """Rows of 1 to 30 words; every hundredth row has none."""
     rng = random.Random(0)
     path = tmp_path_factory.mktemp("texts") / "texts.csv"
     with path.open("w", newline="") as file:
@@ -61,23 +61,25 @@ def texts(tmp_path_factory):
 
 
 def job_of(model, texts, out, **fields):
-    told = {"model": str(model), "file": str(texts), "out": str(out), "text": ("body",), "carried": ("id",)}
-    return PredictJob.model_validate(told | {"seq_len": 16, "threads": 1, "window_rows": 500} | fields)
+    paths = {"model": str(model), "file": str(texts), "out": str(out)}
+    return PredictJob.model_validate(
+        paths | {"text": ("body",), "carried": ("id",)} | {"seq_len": 16, "threads": 1, "window_rows": 500} | fields
+    )
 
 
 @pytest.fixture(scope="module")
 def whole(model, texts, tmp_path_factory):
-    """Every row labelled, without a stop."""
+    """The output of an uninterrupted run, and its result."""
     out = tmp_path_factory.mktemp("whole") / "out.parquet"
-    told = predict_file(job_of(model, texts, out), lambda _: None)
-    return pa.parquet.read_table(out).to_pylist(), told
+    result = predict_file(job_of(model, texts, out), lambda _: None)
+    return pa.parquet.read_table(out).to_pylist(), result
 
 
-def test_every_row_has_its_label_in_the_files_order(whole, model, texts):
+def test_every_row_has_its_prediction_in_the_files_order(whole, model, texts):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    rows, told = whole
+    rows, result = whole
     assert [row["row"] for row in rows] == list(range(NUM_ROWS))
     assert [row["id"] for row in rows] == [f"n{row}" for row in range(NUM_ROWS)]
     assert list(rows[0]) == ["row", "id", "predicted", "p:bad", "p:good"]
@@ -89,18 +91,18 @@ def test_every_row_has_its_label_in_the_files_order(whole, model, texts):
     )
     for at in (0, 1, 498, 500, 501, 5998):
         with torch.inference_mode():
-            given = reference.eval()(**tokenizer(bodies[at], truncation=True, max_length=16, return_tensors="pt"))
-        expected = given.logits.softmax(-1)[0].tolist()
+            output = reference.eval()(**tokenizer(bodies[at], truncation=True, max_length=16, return_tensors="pt"))
+        expected = output.logits.softmax(-1)[0].tolist()
         assert [rows[at]["p:bad"], rows[at]["p:good"]] == pytest.approx(expected, abs=2e-6)
         assert rows[at]["predicted"] == ("bad", "good")[expected[1] > expected[0]]
     assert len({row["p:bad"] for row in rows}) > NUM_ROWS / 4  # rows differ by more than rounding
     assert [row for row in rows if row["predicted"] is None] == [row for row in rows if row["row"] % 100 == 99]
-    assert told["num_unlabelled"] == NUM_ROWS // 100 and told["num_rows"] == told["num_rows_now"] == NUM_ROWS
-    assert 0 < told["num_truncated_now"] < NUM_ROWS
-    assert told["num_tokens_now"] <= told["num_padded_tokens_now"] < 1.1 * told["num_tokens_now"]
+    assert result.num_unlabelled == NUM_ROWS // 100 and result.num_rows == result.num_rows_now == NUM_ROWS
+    assert 0 < result.num_truncated_now < NUM_ROWS
+    assert result.num_tokens_now <= result.num_padded_tokens_now < 1.1 * result.num_tokens_now
 
 
-def test_killed_at_its_work_and_called_again_by_command(whole, model, texts, tmp_path):
+def test_the_command_resumes_a_killed_run(whole, model, texts, tmp_path):
     out = tmp_path / "out.csv"
     job = job_of(model, texts, out, batch_size=1)
     process = subprocess.Popen(
@@ -114,20 +116,20 @@ def test_killed_at_its_work_and_called_again_by_command(whole, model, texts, tmp
             break
     process.communicate()
     assert process.returncode == -signal.SIGKILL and not out.exists()
-    left_off = json.loads(progress_paths(out)[1].read_text())["num_rows"]
-    assert 0 < left_off < NUM_ROWS
+    num_written = json.loads(progress_paths(out)[1].read_text())["num_rows"]
+    assert 0 < num_written < NUM_ROWS
     command = ["predict", model, texts, "-o", out, "--with", "id", "--threads", 1, "--usd-per-hour", 3.6, "--json"]
     done = CliRunner().invoke(cli.app, [str(part) for part in command])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert (told["num_rows"], told["num_rows_now"]) == (NUM_ROWS, NUM_ROWS - left_off)
-    assert told["usd_per_million_rows"] == pytest.approx(1000 / told["rows_per_s"])
-    assert told["rows_per_s"] == pytest.approx(told["num_rows_now"] / told["seconds"])
-    assert told["peak_bytes"] > 50 * 2**20 and told["peak_cuda_bytes"] is None
+    summary = json.loads(done.stdout)
+    assert (summary["num_rows"], summary["num_rows_now"]) == (NUM_ROWS, NUM_ROWS - num_written)
+    assert summary["usd_per_million_rows"] == pytest.approx(1000 / summary["rows_per_s"])
+    assert summary["rows_per_s"] == pytest.approx(summary["num_rows_now"] / summary["seconds"])
+    assert summary["peak_bytes"] > 50 * 2**20 and summary["peak_cuda_bytes"] is None
     with out.open(newline="") as file:
-        found = list(csv.DictReader(file))
-    assert [(row["row"], row["id"]) for row in found] == [(str(row["row"]), row["id"]) for row in whole[0]]
-    for row, expected in zip(found, whole[0], strict=True):
+        written = list(csv.DictReader(file))
+    assert [(row["row"], row["id"]) for row in written] == [(str(row["row"]), row["id"]) for row in whole[0]]
+    for row, expected in zip(written, whole[0], strict=True):
         assert (row["predicted"] or None) == expected["predicted"]
         if row["predicted"]:
             assert float(row["p:good"]) == pytest.approx(expected["p:good"], abs=2e-6)
@@ -136,8 +138,8 @@ def test_killed_at_its_work_and_called_again_by_command(whole, model, texts, tmp
     assert "it is there already; --restart makes it anew" in str(again.exception)
 
 
-def test_killed_at_twenty_moments_between_any_two_writes(model, texts, tmp_path):
-    """Each child appends windows, and is killed by its own hand before one of the calls that write."""
+def test_kills_between_any_two_writes_lose_nothing(model, texts, tmp_path):
+    """Each child process appends windows, and kills itself before one of the calls that write."""
     job = job_of(model, texts, tmp_path / "out.jsonl")
     identity, rng = identify(job), random.Random(1)
     schema = pa.schema([("row", pa.int64())])
@@ -153,9 +155,9 @@ def test_killed_at_twenty_moments_between_any_two_writes(model, texts, tmp_path)
 
             return counted
 
-        label_output.atomic_write_text = killing(label_output.atomic_write_text)
-        label_output._encoded = killing(label_output._encoded)
-        label_output.os.fsync = killing(os.fsync)
+        predict_output.atomic_write_text = killing(predict_output.atomic_write_text)
+        predict_output.encode_rows = killing(predict_output.encode_rows)
+        os.fsync = killing(os.fsync)
         with PredictOutput(job, identity) as output:
             while (first := output.progress.num_rows) < 200:
                 rows = range(first, min(200, first + rng.randint(1, 9)))
@@ -176,13 +178,13 @@ def test_killed_at_twenty_moments_between_any_two_writes(model, texts, tmp_path)
     assert [json.loads(line)["row"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == list(range(200))
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_finished(model, texts, tmp_path):
+def test_a_file_that_changes_during_the_run_is_refused(model, texts, tmp_path):
     copy = tmp_path / "copy.csv"
     copy.write_bytes(texts.read_bytes())
     job = job_of(model, copy, tmp_path / "out.csv")
 
     def change(message):
-        if message["kind"] == "begin":
+        if isinstance(message, PredictStarted):
             with copy.open("a") as file:
                 file.write("n6000,teapot\n")
 
@@ -196,22 +198,22 @@ def test_a_model_without_a_classifier_is_refused(tiny_bert, texts, tmp_path):
 
     BertModel.from_pretrained(tiny_bert).save_pretrained(tmp_path / "bare")
     (tmp_path / "bare" / "tokenizer.json").write_bytes((tiny_bert / "tokenizer.json").read_bytes())
-    with pytest.raises(UserError, match=r"not trained to classify: classifier\.bias"):
+    with pytest.raises(UserError, match=r"not trained to classify: its weights lack classifier\.bias"):
         predict_file(job_of(tmp_path / "bare", texts, tmp_path / "out.csv"), lambda _: None)
     with pytest.raises(UserError, match="this model has 512 positions"):
         predict_file(job_of(tiny_bert, texts, tmp_path / "out.csv", seq_len=600), lambda _: None)
 
 
-def test_what_is_not_said_is_as_the_model_was_trained(model, texts, tmp_path):
+def test_defaults_come_from_the_models_training(model, texts, tmp_path):
     job = plan_job(PredictOptions(str(model), texts, tmp_path / "out.csv"), describe_machine())
     assert (job.text, job.pair, job.seq_len, job.device) == (("body",), None, 16, "cpu")
-    said = PredictOptions(str(model), texts, tmp_path / "out.csv", text=["id", "body"], seq_len=8, threads=3)
-    job = plan_job(said, describe_machine())
+    options = PredictOptions(str(model), texts, tmp_path / "out.csv", text=["id", "body"], seq_len=8, threads=3)
+    job = plan_job(options, describe_machine())
     assert (job.text, job.seq_len, job.threads) == (("id", "body"), 8, 3)
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("options", "message"),
     [
         ({"precision": "fp16"}, "--precision fp16 on cpu: fp16 on a CPU is not accelerated"),
         ({"carried": ["predicted"]}, "--with predicted: the output has a column of this name itself"),
@@ -220,12 +222,9 @@ def test_what_is_not_said_is_as_the_model_was_trained(model, texts, tmp_path):
         ({"model": "./none"}, "no such folder"),
     ],
 )
-def test_what_cannot_be_done_is_told_before_anything_starts(model, texts, tmp_path, asked, words):
-    from pathlib import Path
-
-    told = {"model": str(model), "file": texts, "out": tmp_path / "out.csv", "device": "cpu"} | asked
-    told |= {key: tmp_path / told[key] for key in ("file", "out") if isinstance(told[key], str)}
-    assert isinstance(told["file"], Path)
+def test_impossible_options_are_refused_before_anything_starts(model, texts, tmp_path, options, message):
+    fields = {"model": str(model), "file": texts, "out": tmp_path / "out.csv", "device": "cpu"} | options
+    fields |= {key: tmp_path / fields[key] for key in ("file", "out")}
     with pytest.raises(UserError) as error:
-        plan_job(PredictOptions(**told), describe_machine())
-    assert words in str(error.value)
+        plan_job(PredictOptions(**fields), describe_machine())
+    assert message in str(error.value)

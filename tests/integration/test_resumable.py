@@ -14,17 +14,17 @@ from resumable_runs import computed_values, plan_to, run_segment, train_through_
 from test_endings import workers
 from test_run_command import Started, harness
 
-from harness.dataset.tokens import load_tokens
 from harness.execution.messages import Progress
 from harness.execution.stop_flag import graceful_stop
 from harness.store.checkpoint_files import list_checkpoints
 from harness.store.record_files import load_record
 from harness.worker.best_model import BestModelSaver
-from harness.worker.checkpointer import CheckpointWriter
+from harness.worker.checkpointer import Checkpointer
 from harness.worker.distributed import DistributedContext
-from harness.worker.meters import MemoryMeter, StepTimer
+from harness.worker.meters import Meters
 from harness.worker.model import build_model
-from harness.worker.train_loop import build_train_state, train
+from harness.worker.train_loop import TrainHooks, build_train_state, train
+from harness.worker.train_state import SplitTokens, TrainContext
 
 CPU = DistributedContext(torch.device("cpu"), 0, 1)
 
@@ -173,7 +173,7 @@ def test_a_disk_that_fails_ends_no_training(bench, tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_the_scaler_and_its_skipped_updates_are_restored(optimizer, bench, tmp_path):
-    """fp16 is unsupported on a CPU because it is slow; the code is the same as on a GPU."""
+    """The CPU refuses fp16 only because it is slow; the code is the same as on a GPU."""
     raw = {"matrix": {"precision": ["fp16"]}, "training": {"max_steps": 12, "optimizer": optimizer, "eval_every": 0.25}}
 
     def run(folder=None, max_rows=None):
@@ -181,29 +181,26 @@ def test_the_scaler_and_its_skipped_updates_are_restored(optimizer, bench, tmp_p
         prepared = bench.prepare(cell)
         torch.manual_seed(0)
         model = build_model(prepared.job.model, cell.config.model, 2)
-        rows = load_tokens(prepared.job.tokens_folder, "train")
-        # 2^22 overflows fp16 until the scaler has halved it often enough.
+        context = TrainContext(cell.config, CPU, SplitTokens.load(prepared.job.tokens_folder))
+        # 2^22 overflows fp16 until it is halved often enough.
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**22)
-        trainee = replace(build_train_state(model, cell.config, CPU, 12), scaler=scaler)
-        timer, memory, keeper = StepTimer(CPU.device), MemoryMeter(CPU.device, 0), None
+        state = replace(build_train_state(model, cell.config, CPU, 12), scaler=scaler)
+        meters, checkpointer = Meters.create(CPU.device, 0), None
         if folder:
             plan = plan_to(cell, prepared, folder, bench.environment.machine, max_rows=max_rows)
-            best, job = BestModelSaver(model, None, CPU, lambda: None), replace(prepared.job, resume=plan)
-            keeper = CheckpointWriter(job, trainee, CPU, timer, memory, 12, None, best)
-            keeper.resume(0.0)
-        trace = train(
-            trainee, rows, rows, cell.config, CPU, timer=timer, memory=memory, on_step=lambda _: None,
-            beat=lambda: None, keeper=keeper,
-        )  # fmt: skip
-        return trace, scaler.state_dict(), trainee.schedule.get_last_lr(), len(timer.seconds())
+            best, job = BestModelSaver(model, None, context), replace(prepared.job, resume=plan)
+            checkpointer = Checkpointer(job, state, context, meters, best)
+            checkpointer.resume(0.0)
+        history = train(state, context, meters, TrainHooks(checkpointer=checkpointer))
+        return history, scaler.state_dict(), state.schedule.get_last_lr(), len(meters.timer.seconds())
 
     whole = run()
-    trace, scale, _, _ = run(tmp_path / "c", max_rows=80)
-    assert len(trace.num_samples) == 5 and trace.num_skipped > 0 and scale["scale"] < 2.0**22
-    trace, *others = run(tmp_path / "c")
+    history, scale, _, _ = run(tmp_path / "c", max_rows=80)
+    assert len(history.num_samples) == 5 and history.num_skipped > 0 and scale["scale"] < 2.0**22
+    history, *others = run(tmp_path / "c")
     assert others == list(whole[1:])
-    assert (trace.loss_sums, trace.num_skipped) == (whole[0].loss_sums, whole[0].num_skipped)
-    assert trace.num_skipped < 12
+    assert (history.loss_sums, history.num_skipped) == (whole[0].loss_sums, whole[0].num_skipped)
+    assert history.num_skipped < 12
 
 
 def test_the_command_survives_sigterm_to_all_its_processes_and_resumes_from_a_moved_folder(study_file, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -11,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from harness.schema.predict_job import PredictMessage, PredictStarted, RowsPredicted
 from harness.workflows.predict_file import Predicted
 
 _MIB = 2**20
@@ -34,13 +34,13 @@ class PredictView(AbstractContextManager["PredictView"]):
         if self._live:
             self._live.stop()
 
-    def hear(self, message: dict[str, Any]) -> None:
+    def hear(self, message: PredictMessage) -> None:
         """Show a message of the labelling process."""
-        if message["kind"] == "begin":
-            self._num_before = message["num_rows"]
-        if self._live and message["kind"] == "rows":
-            rate = (message["num_rows"] - self._num_before) / message["seconds"]
-            self._live.update(Text(f"{message['num_rows']:,} rows, {rate:,.0f} rows/s"), refresh=True)
+        if isinstance(message, PredictStarted):
+            self._num_before = message.num_rows
+        if self._live and isinstance(message, RowsPredicted):
+            rate = (message.num_rows - self._num_before) / message.seconds
+            self._live.update(Text(f"{message.num_rows:,} rows, {rate:,.0f} rows/s"), refresh=True)
 
 
 def show_predicted(console: Console, found: Predicted) -> None:

@@ -1,1 +1,4 @@
-"""TODO: say in one line what this package is for."""
+"""Extra measurements after training: memory breakdown, FLOPs, peak FLOP/s, communication, profiler, calibration.
+
+In: a finished training (`FinishedTraining`). Out: parts of its record. None of these steps counts in the training figures.
+"""

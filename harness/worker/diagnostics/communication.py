@@ -1,4 +1,4 @@
-"""TODO: say in one line what this module is for."""
+"""Measure how much of the all-reduce isn't hidden behind computation."""
 
 from __future__ import annotations
 
@@ -7,36 +7,32 @@ import time
 
 from torch.nn.parallel import DistributedDataParallel
 
-from harness.dataset.tokens import TokenArrays
-from harness.execution.messages import TrainHistory
-from harness.schema.cells import FineTuneConfig
 from harness.schema.diagnostics_record import Communication
-from harness.worker.distributed import DistributedContext, all_gather_object, synchronize
+from harness.worker.device import synchronize
+from harness.worker.distributed import all_gather_object
 from harness.worker.train_loop import forward_backward, iter_batches
-from harness.worker.train_state import OnProgress, TrainState
+from harness.worker.train_state import TrainContext, TrainState
 
-_COMMUNICATION_PAIRS = 6
+_NUM_PAIRS = 6
 
 
-def measure_communication(
-    trainee: TrainState, rows: TokenArrays, config: FineTuneConfig, place: DistributedContext, beat: OnProgress
-) -> Communication:
-    """Time forward and backward passes on the plan's first batch with and without all-reduce, in turns; no update.
+def measure_communication(state: TrainState, context: TrainContext) -> Communication:
+    """Time the plan's first batch, forward and backward, with and without all-reduce; the weights don't change.
 
-    Of what all-reduce costs, only the part that no computation hides makes a step longer: the difference of the two.
+    Only the part of the all-reduce that no computation hides makes a step longer: the difference between the two.
     """
-    module, step = trainee.module, next(iter_batches(rows, config, place))
-    assert isinstance(module, DistributedDataParallel)  # noqa: S101 - asked for under DDP alone
+    module, step = state.module, next(iter_batches(context))
+    assert isinstance(module, DistributedDataParallel)  # noqa: S101 - called for several ranks only
     seconds: dict[bool, list[float]] = {True: [], False: []}
-    trainee.model.train()
-    for turn in range(2 * _COMMUNICATION_PAIRS):
-        syncs = turn % 4 in (0, 3)  # A B B A, so that drift cancels
-        all_gather_object(None, place)  # begin together
-        synchronize(place)
+    state.model.train()
+    for turn in range(2 * _NUM_PAIRS):
+        with_sync = turn % 4 in (0, 3)  # A B B A, so that drift cancels
+        all_gather_object(None, context.distributed)  # start together
+        synchronize(context.device)
         began = time.perf_counter()
-        with contextlib.nullcontext() if syncs else module.no_sync():
-            forward_backward(trainee, rows, step, config, place, TrainHistory(), beat)
-        synchronize(place)
-        seconds[syncs].append(time.perf_counter() - began)
-        trainee.optimizer.zero_grad(set_to_none=True)
+        with contextlib.nullcontext() if with_sync else module.no_sync():
+            forward_backward(state, context, step)
+        synchronize(context.device)
+        seconds[with_sync].append(time.perf_counter() - began)
+        state.optimizer.zero_grad(set_to_none=True)
     return Communication(sync_s=tuple(seconds[True]), no_sync_s=tuple(seconds[False]))

@@ -1,4 +1,7 @@
-"""The process of a calibration: `python -m harness.calibration ORDER FILE` measures and writes what it found."""
+"""Measure matrix products, copies and step jitter: `python -m harness.worker.diagnostics.microbenchmarks PLAN FILE`.
+
+PLAN is a `CalibrationPlan` as JSON; FILE receives a `Calibration`.
+"""
 
 from __future__ import annotations
 
@@ -14,48 +17,57 @@ import torch
 
 from harness.machine.calibration import CalibratedProduct, Calibration, CalibrationPlan, DeviceCalibration
 from harness.machine.cgroups import available_memory_bytes
+from harness.worker.device import synchronize
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 SIZES = (512, 1024, 2048, 4096)
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Shares of the time: products by far the longest, as a peak is only reached in a quiet moment. What is left over goes
-# into making the matrices and warming up.
-_PRODUCTS, _COPY, _STEPS = 0.5, 0.1, 0.25
-_EACH = 0.25  # of the time that is left, to each size but the last: that needs the longest products
-_FEWEST_STEPS = 20
-_STEP_S = 0.01  # long enough for a clock, short enough for a thousand of them
-_COPY_BYTES = 512 * 2**20  # far beyond the last cache of any CPU
-_LEAST_COPY_BYTES = 32 * 2**20
+# Shares of the time. Matrix products get by far the most, since a peak is reached in a quiet moment only. The rest goes into
+# creating the matrices and warming up.
+_PRODUCT_SHARE, _COPY_SHARE, _STEP_SHARE = 0.5, 0.1, 0.25
+_SIZE_SHARE = 0.25  # of the remaining time, for each size but the last, which needs the longest products
+_MIN_STEPS = 20
+_STEP_S = 0.01  # long enough for a clock, short enough for a thousand steps
+_COPY_BYTES = 512 * 2**20  # far larger than the last-level cache of any CPU
+_MIN_COPY_BYTES = 32 * 2**20
 _GIGA = 1e9
 
 
-def measure(order: CalibrationPlan) -> Calibration:
-    """Measure every device of the order, each for an equal share of the time."""
-    torch.set_num_threads(order.num_threads)
+def measure(plan: CalibrationPlan) -> Calibration:
+    """Measure every device of the plan, each for an equal share of the time."""
+    torch.set_num_threads(plan.num_threads)
     begin = time.perf_counter()
-    share_s = order.seconds / len(order.precisions)
+    share_s = plan.seconds / len(plan.precisions)
     with torch.inference_mode():
         devices = tuple(
-            _measure(device, precisions, share_s, order.num_threads) for device, precisions in order.precisions.items()
+            _measure_device(device, precisions, share_s, plan.num_threads)
+            for device, precisions in plan.precisions.items()
         )
     return Calibration(torch=torch.__version__, duration_s=time.perf_counter() - begin, devices=devices)
 
 
-def _measure(
-    device: Literal["cpu", "gpu"],
-    precisions: tuple[Literal["fp32", "tf32", "bf16", "fp16"], ...],
-    seconds: float,
-    num_threads: int,
+def _measure_device(
+    kind: Literal["cpu", "gpu"], precisions: tuple[Precision, ...], seconds: float, num_threads: int
 ) -> DeviceCalibration:
-    where = torch.device("cuda:0" if device == "gpu" else "cpu")
-    each_s = seconds * _PRODUCTS / len(precisions)
-    products = tuple(_best_product(where, precision, each_s) for precision in precisions)
-    copied = copy_gb_per_s(where, seconds * _COPY)
-    median, ratio, count = jitter(_steps_s(where, seconds * _STEPS))
+    """Measure products, copies and steps on one device.
+
+    Args:
+        kind: `cpu`, or `gpu` for the first one.
+        precisions: Precisions of the products.
+        seconds: Time to spend.
+        num_threads: CPU threads, for the record.
+    """
+    device = torch.device("cuda:0" if kind == "gpu" else "cpu")
+    product_s = seconds * _PRODUCT_SHARE / len(precisions)
+    products = tuple(_best_product(device, precision, product_s) for precision in precisions)
+    copy_rate = copy_gb_per_s(device, seconds * _COPY_SHARE)
+    median, ratio, count = jitter(_time_steps(device, seconds * _STEP_SHARE))
     return DeviceCalibration(
-        device=device,
-        num_threads=num_threads if device == "cpu" else None,
+        device=kind,
+        num_threads=num_threads if kind == "cpu" else None,
         products=products,
-        copy_gb_per_s=copied,
+        copy_gb_per_s=copy_rate,
         step_s_median=median,
         step_s_p95_over_median=ratio,
         num_steps=count,
@@ -63,23 +75,22 @@ def _measure(
 
 
 def jitter(seconds: list[float]) -> tuple[float, float, int]:
-    """Median, 95th percentile over median, and count."""
+    """Return the median, the 95th percentile over the median, and the count."""
     median = statistics.median(seconds)
     return median, statistics.quantiles(seconds, n=20, method="inclusive")[-1] / median, len(seconds)
 
 
-def _best_product(
-    where: torch.device, precision: Literal["fp32", "tf32", "bf16", "fp16"], seconds: float
-) -> CalibratedProduct:
+def _best_product(device: torch.device, precision: Precision, seconds: float) -> CalibratedProduct:
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     best = CalibratedProduct(precision=precision, size=SIZES[0], gflop_per_s=0.0)
     end, expected_s = time.perf_counter() + seconds, 0.0
     for size in SIZES:
-        left_s = end - time.perf_counter()
-        if 2 * expected_s > left_s:  # one to warm up, and one that counts
+        remaining_s = end - time.perf_counter()
+        if 2 * expected_s > remaining_s:  # one product to warm up, one to time
             break
-        work = _product(where, DTYPES[precision], size)
-        fastest = min(_times_s(where, work, max(0.0, left_s - expected_s) * (1 if size == SIZES[-1] else _EACH)))
+        share = 1 if size == SIZES[-1] else _SIZE_SHARE
+        multiply = _product(device, DTYPES[precision], size)
+        fastest = min(_time_repeats(device, multiply, max(0.0, remaining_s - expected_s) * share))
         expected_s = fastest * 2**3  # of the next size
         rate = 2 * size**3 / fastest / _GIGA
         if rate > best.gflop_per_s:
@@ -88,60 +99,64 @@ def _best_product(
     return best
 
 
-def _product(where: torch.device, dtype: torch.dtype, size: int) -> Callable[[], object]:
-    # Of random numbers: GPUs draw less power, and run faster, on zeros.
-    left, right = (torch.randn(size, size, device=where, dtype=torch.float32).to(dtype) for _ in range(2))
-    out = torch.empty(size, size, device=where, dtype=dtype)
+def _product(device: torch.device, dtype: torch.dtype, size: int) -> Callable[[], object]:
+    # Random numbers: on zeros, GPUs draw less power and run faster.
+    left, right = (torch.randn(size, size, device=device, dtype=torch.float32).to(dtype) for _ in range(2))
+    out = torch.empty(size, size, device=device, dtype=dtype)
     return lambda: torch.mm(left, right, out=out)
 
 
-def room_bytes(where: torch.device) -> int:
-    """Memory that is free on a device, and that this process may still take."""
-    free = psutil.virtual_memory().available if where.type == "cpu" else torch.cuda.mem_get_info(where)[0]
-    group = available_memory_bytes() if where.type == "cpu" else None
-    return min(free, group if group is not None else free)
+def available_bytes(device: torch.device) -> int:
+    """Return the free memory of a device that this process may still allocate."""
+    if device.type != "cpu":
+        return torch.cuda.mem_get_info(device)[0]
+    free, left_in_cgroup = int(psutil.virtual_memory().available), available_memory_bytes()
+    return free if left_in_cgroup is None else min(free, left_in_cgroup)
 
 
-def copy_gb_per_s(where: torch.device, seconds: float, most_bytes: int = _COPY_BYTES) -> float | None:
-    """Bytes read and written by the fastest copy of a large tensor, in 10⁹ a second; None where memory is short."""
-    num_bytes = min(most_bytes, room_bytes(where) // 8)
-    if num_bytes < _LEAST_COPY_BYTES:
+def copy_gb_per_s(device: torch.device, seconds: float, max_bytes: int = _COPY_BYTES) -> float | None:
+    """Return the bytes read and written by the fastest copy of a large tensor, in 10⁹ per second; None if memory is short."""
+    num_bytes = min(max_bytes, available_bytes(device) // 8)
+    if num_bytes < _MIN_COPY_BYTES:
         return None
-    source = torch.ones(num_bytes // 4, device=where)
+    source = torch.ones(num_bytes // 4, device=device)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / min(_times_s(where, lambda: target.copy_(source), seconds)) / _GIGA
+    return 2 * source.nbytes / min(_time_repeats(device, lambda: target.copy_(source), seconds)) / _GIGA
 
 
-def _steps_s(where: torch.device, seconds: float) -> list[float]:
-    """Seconds of equal steps, each as many products as take about 10 ms."""
-    one = _product(where, torch.float32, SIZES[1] if where.type == "cuda" else SIZES[0])
-    repeats = max(1, round(_STEP_S / statistics.median(_times_s(where, one, seconds / 10))))
+def _time_steps(device: torch.device, seconds: float) -> list[float]:
+    """Return the seconds of equal steps, each of as many products as take about 10 ms."""
+    multiply = _product(device, torch.float32, SIZES[1] if device.type == "cuda" else SIZES[0])
+    repeats = max(1, round(_STEP_S / statistics.median(_time_repeats(device, multiply, seconds / 10))))
 
     def step() -> None:
         for _ in range(repeats):
-            one()
+            multiply()
 
-    return list(_times_s(where, step, seconds, fewest=_FEWEST_STEPS))
+    return list(_time_repeats(device, step, seconds, min_count=_MIN_STEPS))
 
 
-def _times_s(where: torch.device, work: Callable[[], object], seconds: float, fewest: int = 1) -> Iterator[float]:
-    """Do a piece of work again and again until the time is over; yield each one's seconds, the first left out."""
+def _time_repeats(
+    device: torch.device, work: Callable[[], object], seconds: float, min_count: int = 1
+) -> Iterator[float]:
+    """Repeat a piece of work until the time is over, and yield the seconds of each run.
+
+    Args:
+        device: Where it runs.
+        work: The work; a first run is not timed.
+        seconds: Time to spend.
+        min_count: Runs to time even if the time is over.
+    """
     work()
-    wait(where)
+    synchronize(device)
     end = time.perf_counter() + seconds
     count = 0
-    while count < fewest or time.perf_counter() < end:
+    while count < min_count or time.perf_counter() < end:
         begin = time.perf_counter()
         work()
-        wait(where)
+        synchronize(device)
         yield time.perf_counter() - begin
         count += 1
-
-
-def wait(where: torch.device) -> None:
-    """Until a GPU has done all that it was told; a CPU has."""
-    if where.type == "cuda":
-        torch.cuda.synchronize(where)
 
 
 if __name__ == "__main__":

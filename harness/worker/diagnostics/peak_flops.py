@@ -1,11 +1,11 @@
-"""What this machine's arithmetic reaches at best while it trains: matrix products between steps, after all else was measured."""
+"""Find the peak FLOP/s that this machine reaches in the run's conditions: matrix products between steps, after training."""
 
 from __future__ import annotations
 
 import math
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median
@@ -14,30 +14,29 @@ from typing import Literal, NamedTuple
 import torch
 
 from harness.dataset.batch_plan import Step
-from harness.dataset.tokens import TokenArrays
-from harness.execution.messages import TrainHistory
-from harness.schema.cells import FineTuneConfig
 from harness.schema.diagnostics_record import CalibratedPeak, FlopCount
 from harness.schema.inputs_record import ModelFacts
+from harness.worker.device import synchronize
 from harness.worker.diagnostics.flop_counter import count_flops, middle_step
-from harness.worker.diagnostics.microbenchmarks import DTYPES, SIZES, copy_gb_per_s, room_bytes, wait
-from harness.worker.distributed import DistributedContext, all_gather_object
-from harness.worker.train_loop import forward_backward, iter_batches
-from harness.worker.train_state import OnProgress, TrainState
+from harness.worker.diagnostics.microbenchmarks import DTYPES, SIZES, available_bytes, copy_gb_per_s
+from harness.worker.distributed import all_gather_object
+from harness.worker.train_loop import forward_backward, iter_batches, update_weights
+from harness.worker.train_state import FinishedTraining, TrainContext, TrainState
 
-# A tenth of the run's training is spent, and not more than this.
-MOST_S, SHARE = 1.8, 0.1
-_LEAST_S = 0.05
-_STEPS = 0.45  # of the time; a copy and the products share the rest
-_MOST_STEPS = 8
-_COPY_S, _COPY_BYTES = 0.1, 128 * 2**20  # twice that is touched: beyond the last cache of most processors
-_PIECE_S = 0.005  # timed at once: long against a clock and against a GPU's launch
-_FINALISTS = 4  # after a first look at all, only the fastest are repeated
-_ROOM = 1 / 8  # of the free memory, to the matrices
-_STRETCH = 2**18
+# Spend a tenth of the training's time, and never more than MAX_S.
+MAX_S, TRAIN_SHARE = 1.8, 0.1
+_MIN_S = 0.05
+_STEP_SHARE = 0.45  # of the time; a copy and the products share the rest
+_MAX_STEPS = 8
+_COPY_S, _COPY_BYTES = 0.1, 128 * 2**20  # touches twice that: larger than the last-level cache of most processors
+_BATCH_S = 0.005  # timed at once: long compared with a clock and with a GPU's launch
+_NUM_FINALISTS = 4  # after every product was timed once, only the fastest are repeated
+_MEMORY_SHARE = 1 / 8  # of the free memory, for the matrices
+_NUM_RANDOM = 2**18
 _GIGA = 1e9
 
-# `nt`: by a transposed matrix, as a layer's forward pass; `tn`: a transposed one by another, as its weights' gradient.
+# `nt` multiplies by a transposed matrix, as a layer's forward pass does; `tn` has its left factor transposed, as the gradient
+# of a layer's weights does.
 Layout = Literal["nn", "nt", "tn"]
 
 
@@ -51,119 +50,100 @@ class MatrixProduct(NamedTuple):
 
     @property
     def num_flops(self) -> int:
-        """A multiply-add is two."""
+        """Floating-point operations; a multiply-add counts as two."""
         return 2 * self.rows * self.inner * self.columns
 
     @property
     def num_elements(self) -> int:
-        """Of both factors and the product."""
+        """Elements of both factors and the product."""
         return self.rows * self.inner + self.inner * self.columns + self.rows * self.columns
 
 
-def measure_arithmetic(
-    trainee: TrainState,
-    model: ModelFacts,
-    rows: TokenArrays,
-    config: FineTuneConfig,
-    place: DistributedContext,
-    seconds: Sequence[float],
-    beat: OnProgress,
-    *,
-    near_limit: bool,
-) -> tuple[FlopCount | None, CalibratedPeak | None]:
-    """What a step computes, and what this machine could compute at best: `flops` and `peak` of a record.
+def measure_arithmetic(training: FinishedTraining) -> tuple[FlopCount | None, CalibratedPeak | None]:
+    """Count a step's FLOPs, and measure this machine's peak FLOP/s.
 
-    Args:
-        seconds: Of this rank's steps, by step.
-        near_limit: This rank came so near its memory cap that nothing more is tried; then no rank tries.
+    Skipped on every rank if one of them is near its memory cap. Each is None if it was not measured, on lack of memory for
+    example: these steps must not change the outcome of a training that went well.
     """
-    flops: FlopCount | None = None
-    if not all(all_gather_object(not near_limit, place)):
+    context = training.context
+    flops, peak = None, None
+    if not all(all_gather_object(not training.near_memory_cap, context.distributed)):
         return None, None
-    step = middle_step(islice(iter_batches(rows, config, place), len(seconds)), rows, config)
+    step = middle_step(islice(iter_batches(context), len(training.result.step_s)), context)
     try:
-        flops = count_flops(trainee, rows, step, config, place, beat)
+        flops = count_flops(training.state, context, step)
     except (MemoryError, RuntimeError):
-        traceback.print_exc()  # the ending is training's, which went well
-    if all(all_gather_object(flops is not None, place)):
+        traceback.print_exc()
+    if all(all_gather_object(flops is not None, context.distributed)):
         try:
-            return flops, measure_peak(trainee, model, rows, step, config, place, seconds, beat)
+            peak = measure_peak(training, step)
         except (MemoryError, RuntimeError):
             traceback.print_exc()
-    return flops, None
+    return flops, peak
 
 
 def burst_seconds(train_s: float) -> float:
-    """How long to look for the peak after so many seconds of training: short runs are not made much longer by it."""
-    return min(MOST_S, max(_LEAST_S, SHARE * train_s))
+    """Return how long to search for the peak after this many seconds of training, so that short runs stay short."""
+    return min(MAX_S, max(_MIN_S, TRAIN_SHARE * train_s))
 
 
-def products_of(model: ModelFacts, num_tokens: int) -> list[MatrixProduct]:
-    """Squares, and the model's own products forward and backward on so many tokens; the smallest first."""
-    hidden, wide = model.hidden_size, model.intermediate_size
-    layers = ((hidden, hidden), (hidden, wide), (wide, hidden))
+def candidate_products(model: ModelFacts, num_tokens: int) -> list[MatrixProduct]:
+    """Return square products and the model's own, forward and backward, on `num_tokens` tokens; the smallest first."""
+    hidden, intermediate = model.hidden_size, model.intermediate_size
+    layers = ((hidden, hidden), (hidden, intermediate), (intermediate, hidden))
     own = [
         product
         for inner, outer in layers
         for product in (
             MatrixProduct(num_tokens, inner, outer, "nt"),  # forward
-            MatrixProduct(num_tokens, outer, inner),  # its input's gradient
-            MatrixProduct(outer, num_tokens, inner, "tn"),  # its weights' gradient
+            MatrixProduct(num_tokens, outer, inner),  # gradient of its input
+            MatrixProduct(outer, num_tokens, inner, "tn"),  # gradient of its weights
         )
     ]
-    return sorted({*own, *(MatrixProduct(size, size, size) for size in SIZES)}, key=lambda one: one.num_flops)
+    squares = (MatrixProduct(size, size, size) for size in SIZES)
+    return sorted({*own, *squares}, key=lambda product: product.num_flops)
 
 
-def measure_peak(
-    trainee: TrainState,
-    model: ModelFacts,
-    rows: TokenArrays,
-    step: Step,
-    config: FineTuneConfig,
-    place: DistributedContext,
-    seconds: Sequence[float],
-    beat: OnProgress,
-) -> CalibratedPeak | None:
-    """Time products and whole steps in turns, the steps at a learning rate of 0; None where memory is too short.
+def measure_peak(training: FinishedTraining, step: Step) -> CalibratedPeak | None:
+    """Alternate between timing products and timing whole steps at a learning rate of 0; None if memory is short.
 
     All ranks do so at once, each on its own threads or GPU, so that they share what they shared in training.
-
-    Args:
-        seconds: Of the steps so far: a tenth of them is spent here, and one step at least.
     """
-    burst_s = burst_seconds(sum(seconds))
-    mine = max(1, min(_MOST_STEPS, int(_STEPS * burst_s / median(seconds))))
-    room = room_bytes(place.device) * _ROOM
-    all_products = products_of(model, _num_tokens(step, rows, config, place))
-    products = [one for one in all_products if _num_bytes(one, config) <= room]
-    told = all_gather_object((mine, bool(products)), place)
-    num_steps = told[0][0]
-    if not all(able for _, able in told):
+    context, state = training.context, training.state
+    device, precision = context.device, context.config.precision
+    burst_s = burst_seconds(sum(training.result.step_s))
+    own_steps = max(1, min(_MAX_STEPS, int(_STEP_SHARE * burst_s / median(training.result.step_s))))
+    max_bytes = available_bytes(device) * _MEMORY_SHARE
+    candidates = candidate_products(training.result.model, _num_tokens(step, context))
+    products = [product for product in candidates if product.num_elements * DTYPES[precision].itemsize <= max_bytes]
+    answers = all_gather_object((own_steps, bool(products)), context.distributed)
+    num_steps = answers[0][0]
+    if not all(has_products for _, has_products in answers):
         return None
-    for group in trainee.optimizer.param_groups:
-        group["lr"] = 0.0  # a whole step, and weights that stay
-    copy_s = _COPY_S if burst_s >= MOST_S / 2 else 0.0
-    race, step_s = _Race(products, config, place, (1 - _STEPS) * burst_s - copy_s), []
+    for group in state.optimizer.param_groups:
+        group["lr"] = 0.0  # the whole step runs, but the weights don't change
+    copy_s = _COPY_S if burst_s >= MAX_S / 2 else 0.0
+    race, step_s = _ProductRace(products, device, precision, (1 - _STEP_SHARE) * burst_s - copy_s), []
     for turn in range(1, num_steps + 1):
         race.run(turn / (num_steps + 1))
-        step_s.append(_step(trainee, rows, step, config, place, beat))
+        step_s.append(_time_step(state, context, step))
     race.run(1.0)
     best = max(race.rates, key=race.rates.__getitem__)
-    copied = copy_gb_per_s(place.device, copy_s / 2, _COPY_BYTES) if copy_s else None
+    copy_rate = copy_gb_per_s(device, copy_s / 2, _COPY_BYTES) if copy_s else None
     return CalibratedPeak(
-        precision=config.precision,
+        precision=precision,
         flop_per_s=race.rates[best],
         shape=best[:3],
         num_shapes=len(race.rates),
         seconds=race.spent_s,
         step_s=tuple(step_s),
-        copy_bytes_per_s=None if copied is None else copied * _GIGA,
+        copy_bytes_per_s=None if copy_rate is None else copy_rate * _GIGA,
     )
 
 
 @dataclass
-class _Work:
-    """A product on buffers that all of them share."""
+class _Multiplication:
+    """A product on buffers that all products share."""
 
     left: torch.Tensor
     right: torch.Tensor
@@ -173,27 +153,25 @@ class _Work:
         torch.mm(self.left, self.right, out=self.out)
 
 
-class _Race:
-    """Times products one after the other, as long as there is time.
+class _ProductRace:
+    """Times products one after another while there is time.
 
     Attributes:
         rates: The best FLOP/s of each product that was timed.
-        spent_s: So far.
+        spent_s: Seconds spent so far.
     """
 
-    def __init__(
-        self, products: list[MatrixProduct], config: FineTuneConfig, place: DistributedContext, seconds: float
-    ) -> None:
-        self._place, self._seconds = place, seconds
-        # Random numbers, as GPUs draw less power and run faster on zeros; a short stretch of them, again and again.
-        self._some = torch.randn(_STRETCH, device=place.device).to(DTYPES[config.precision])
-        self._buffer = self._some
+    def __init__(self, products: list[MatrixProduct], device: torch.device, precision: str, seconds: float) -> None:
+        self._device, self._seconds = device, seconds
+        # Random numbers, since GPUs draw less power and run faster on zeros; a short run of them, repeated.
+        self._random = torch.randn(_NUM_RANDOM, device=device).to(DTYPES[precision])
+        self._buffer = self._random
         self.rates: dict[MatrixProduct, float] = {}
         self.spent_s = 0.0
         self._queue = self._order(products)
 
     def run(self, share: float) -> None:
-        """Go on until this share of the seconds is over."""
+        """Time products until this share of the seconds is spent."""
         while self.spent_s < share * self._seconds:
             product = next(self._queue)
             began = time.perf_counter()
@@ -202,68 +180,56 @@ class _Race:
             self.spent_s += time.perf_counter() - began
 
     def _order(self, products: list[MatrixProduct]) -> Iterator[MatrixProduct]:
-        """All that there is time for, the smallest first, then the fastest of them without end."""
+        """Yield every product that there is time for, the smallest first, then the fastest of them without end."""
         for product in products:
             expected_s = product.num_flops / max(self.rates.values()) if self.rates else 0.0
-            # One to warm up, and one that counts, in half of what is left.
+            # One run to warm up and one to time, in half of the remaining seconds.
             if 4 * expected_s <= self._seconds - self.spent_s:
                 yield product
         while True:
-            yield from sorted(self.rates, key=self.rates.__getitem__, reverse=True)[:_FINALISTS]
+            yield from sorted(self.rates, key=self.rates.__getitem__, reverse=True)[:_NUM_FINALISTS]
 
     @torch.no_grad()
     def _time(self, product: MatrixProduct) -> float:
-        """FLOP/s of one piece: so many of this product as take some milliseconds."""
-        work = self._work(product)
-        one_s = self._seconds_of(work, 1)  # it warms up, too
-        repeats = max(1, math.ceil(_PIECE_S / one_s))
-        return product.num_flops * repeats / self._seconds_of(work, repeats)
+        """Return the FLOP/s of a batch of runs that takes some milliseconds."""
+        multiply = self._prepare(product)
+        single_s = self._seconds_of(multiply, 1)  # also warms up
+        repeats = max(1, math.ceil(_BATCH_S / single_s))
+        return product.num_flops * repeats / self._seconds_of(multiply, repeats)
 
-    def _seconds_of(self, work: _Work, repeats: int) -> float:
-        wait(self._place.device)
+    def _seconds_of(self, multiply: _Multiplication, repeats: int) -> float:
+        synchronize(self._device)
         began = time.perf_counter()
         for _ in range(repeats):
-            work()
-        wait(self._place.device)
+            multiply()
+        synchronize(self._device)
         return time.perf_counter() - began
 
-    def _work(self, product: MatrixProduct) -> _Work:
+    def _prepare(self, product: MatrixProduct) -> _Multiplication:
         rows, inner, columns, layout = product
         if len(self._buffer) < product.num_elements:
             del self._buffer
-            self._buffer = self._some.repeat(-(-product.num_elements // _STRETCH))
+            self._buffer = self._random.repeat(-(-product.num_elements // _NUM_RANDOM))
         left, right, out = self._buffer[: product.num_elements].split([rows * inner, inner * columns, rows * columns])
-        return _Work(
+        return _Multiplication(
             left.view(inner, rows).t() if layout == "tn" else left.view(rows, inner),
             right.view(columns, inner).t() if layout == "nt" else right.view(inner, columns),
             out.view(rows, columns),
         )
 
 
-def _step(
-    trainee: TrainState,
-    rows: TokenArrays,
-    step: Step,
-    config: FineTuneConfig,
-    place: DistributedContext,
-    beat: OnProgress,
-) -> float:
-    """Seconds of one whole step, as training makes it, but for the schedule."""
-    wait(place.device)
+def _time_step(state: TrainState, context: TrainContext, step: Step) -> float:
+    """Return the seconds of one whole training step, except for the learning-rate schedule."""
+    synchronize(context.device)
     began = time.perf_counter()
-    forward_backward(trainee, rows, step, config, place, TrainHistory(), beat)
-    trainee.scaler.step(trainee.optimizer)
-    trainee.scaler.update()
-    trainee.optimizer.zero_grad(set_to_none=True)
-    wait(place.device)
+    forward_backward(state, context, step)
+    update_weights(state)
+    synchronize(context.device)
     return time.perf_counter() - began
 
 
-def _num_bytes(product: MatrixProduct, config: FineTuneConfig) -> int:
-    return product.num_elements * DTYPES[config.precision].itemsize
-
-
-def _num_tokens(step: Step, rows: TokenArrays, config: FineTuneConfig, place: DistributedContext) -> int:
-    """Padded tokens of this rank's first micro-batch: the rows of the matrices that its layers multiply."""
-    mine = step[0][place.rank]
-    return max(1, len(mine)) * (config.seq_len if config.padding == "max" else int(rows.lengths[mine].max(initial=1)))
+def _num_tokens(step: Step, context: TrainContext) -> int:
+    """Return the padded tokens of this rank's first micro-batch: the rows of the matrices that its layers multiply."""
+    own, config = step[0][context.rank], context.config
+    longest = int(context.splits.train.lengths[own].max(initial=1))
+    return max(1, len(own)) * (config.seq_len if config.padding == "max" else longest)

@@ -1,4 +1,4 @@
-"""An output that is gone on with: whole windows alone count, and only where nothing that decides a row has changed."""
+"""A resumed output keeps complete windows only, and only if nothing that determines its rows has changed."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def job(tmp_path):
             for file in ("model.safetensors", "config.json", "tokenizer.json"):
                 (model / file).write_text(file)
             (tmp_path / "in.csv").write_text("text\na\n")
-        told = {"model": str(model), "file": str(tmp_path / "in.csv"), "out": str(tmp_path / name), "text": ("text",)}
-        return PredictJob.model_validate(told | {"seq_len": 16, "threads": 1} | fields)
+        paths = {"model": str(model), "file": str(tmp_path / "in.csv"), "out": str(tmp_path / name)}
+        return PredictJob.model_validate(paths | {"text": ("text",)} | {"seq_len": 16, "threads": 1} | fields)
 
     return make
 
@@ -59,15 +59,15 @@ def read(path):
     return pa.csv.read_csv(path, parse_options=parse, convert_options=convert).to_pylist()
 
 
-KINDS = ["out.csv", "out.tsv", "out.jsonl", "out.parquet"]
+FILE_NAMES = ["out.csv", "out.tsv", "out.jsonl", "out.parquet"]
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_what_was_ended_and_gone_on_with_is_what_was_never_ended(job, tmp_path, name):
+@pytest.mark.parametrize("name", FILE_NAMES)
+def test_a_resumed_output_equals_an_uninterrupted_one(job, tmp_path, name):
     write(job(f"whole-{name}"), 3)
     write(job(name), 1, finish=False)
-    partial, note, _ = progress_paths(tmp_path / name)
-    # As a kill leaves it: a window written half, of which the note knows nothing.
+    partial, progress_file, _ = progress_paths(tmp_path / name)
+    # As a kill leaves it: a half-written window that the progress file doesn't include.
     with partial.open("ab") as file:
         file.write(b'99,"half a wind')
     assert not (tmp_path / name).exists()
@@ -76,57 +76,57 @@ def test_what_was_ended_and_gone_on_with_is_what_was_never_ended(job, tmp_path, 
     assert (
         read(tmp_path / name)
         == read(tmp_path / f"whole-{name}")
-        == [row for at in (0, 3, 6) for row in window(at).to_pylist()]
+        == [row for first in (0, 3, 6) for row in window(first).to_pylist()]
     )
-    assert not partial.exists() and not note.exists()
-    if not name.endswith("parquet"):  # its file names no writer's time, but its groups are the windows'
+    assert not partial.exists() and not progress_file.exists()
+    if not name.endswith("parquet"):  # Parquet's row groups are the windows
         assert (tmp_path / name).read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"model", "in.csv", name, f"whole-{name}"}
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_a_file_without_a_row_has_its_columns(job, tmp_path, name):
+@pytest.mark.parametrize("name", FILE_NAMES)
+def test_an_output_without_rows_has_its_columns(job, tmp_path, name):
     write(job(name), 0)
     assert read(tmp_path / name) == []
     if name.endswith("csv"):
         assert (tmp_path / name).read_text() == '"row","predicted","p:a"\n'
 
 
-def test_a_first_window_that_was_never_whole_is_written_anew(job, tmp_path):
+def test_an_incomplete_first_window_is_rewritten(job, tmp_path):
     partial, _, _ = progress_paths(tmp_path / "out.csv")
     partial.write_bytes(b'"row","predi')
     write(job(), 1)
     assert read(tmp_path / "out.csv") == window(0).to_pylist()
 
 
-def test_an_end_between_the_last_two_steps_loses_nothing(job, tmp_path):
+def test_a_kill_between_the_last_two_steps_loses_nothing(job, tmp_path):
     progress = write(job(), 2, finish=False)
-    partial, note, _ = progress_paths(tmp_path / "out.csv")
+    partial, progress_file, _ = progress_paths(tmp_path / "out.csv")
     partial.replace(tmp_path / "out.csv")
     assert write(job(), 0) == progress
-    assert read(tmp_path / "out.csv") == [row for at in (0, 3) for row in window(at).to_pylist()]
-    assert not note.exists()
+    assert read(tmp_path / "out.csv") == [row for first in (0, 3) for row in window(first).to_pylist()]
+    assert not progress_file.exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda job, folder: (folder / "in.csv").write_text("text\nb\n"), "another input file"),
         (lambda job, folder: (folder / "model" / "model.safetensors").write_text("other"), "another model"),
         (lambda job, folder: job.model_copy(update={"seq_len": 8, "precision": "bf16"}), "another --seq-len, --precision"),
         (lambda job, folder: job.model_copy(update={"text": ("a", "b")}), "another --text"),
         (lambda job, folder: job.model_copy(update={"carried": ("id",)}), "another --with"),
-        (lambda job, folder: progress_paths(folder / "out.csv")[0].write_bytes(b""), "shorter than it was left"),
-        (lambda job, folder: progress_paths(folder / "out.csv")[1].write_text("{}"), "no progress that can be gone on with"),
+        (lambda job, folder: progress_paths(folder / "out.csv")[0].write_bytes(b""), "shorter than the recorded progress"),
+        (lambda job, folder: progress_paths(folder / "out.csv")[1].write_text("{}"), "no progress that can be resumed"),
     ],
 )  # fmt: skip
-def test_another_input_model_or_setting_is_refused_and_restart_begins_anew(job, tmp_path, change, words):
+def test_another_input_model_or_setting_is_refused_until_restart(job, tmp_path, change, message):
     write(job(), 1, finish=False)
     changed = change(job(), tmp_path)
     again = changed if isinstance(changed, PredictJob) else job()
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         write(again, 1)
-    assert words in str(told.value) and "--restart" in str(told.value)
+    assert message in str(error.value) and "--restart" in str(error.value)
     restart(tmp_path / "out.csv")
     write(again, 1)
     assert len(read(tmp_path / "out.csv")) == 3
@@ -138,12 +138,12 @@ def test_batch_size_and_threads_may_change(job, tmp_path):
     assert len(read(tmp_path / "out.csv")) == 6
 
 
-def test_what_is_missing_is_told(job, tmp_path):
-    told = job()
+def test_unreadable_inputs_are_refused(job, tmp_path):
+    valid = job()
     with pytest.raises(UserError, match="must end in one of"):
         identify(job("out.txt"))
     with pytest.raises(UserError, match=r"none\.csv: can't be read"):
-        identify(told.model_copy(update={"file": str(tmp_path / "none.csv")}))
+        identify(valid.model_copy(update={"file": str(tmp_path / "none.csv")}))
     (tmp_path / "model" / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"tokenizer\.json can't be read"):
-        identify(told)
+        identify(valid)

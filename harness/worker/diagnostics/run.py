@@ -1,0 +1,40 @@
+"""Run the diagnostics that a job asks for."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from harness.execution.jobs import TrainJob
+from harness.execution.messages import Diagnostics
+from harness.schema.diagnostics_record import MemoryParts
+from harness.worker.diagnostics.communication import measure_communication
+from harness.worker.diagnostics.memory_breakdown import measure_breakdown
+from harness.worker.diagnostics.peak_flops import measure_arithmetic
+from harness.worker.diagnostics.profiler import profile_steps
+from harness.worker.train_state import FinishedTraining
+
+
+def run_diagnostics(job: TrainJob, training: FinishedTraining) -> Diagnostics:
+    """Run the job's diagnostics after a successful training; every rank runs the same ones."""
+    distributed = training.context.world_size > 1
+    communication = measure_communication(training.state, training.context) if distributed else None
+    diagnostics = Diagnostics(communication=communication)
+    if job.run_diagnostics:
+        memory_parts, kernels = _break_down(training)
+        flops, peak = measure_arithmetic(training)
+        diagnostics = Diagnostics(communication, memory_parts, kernels, flops, peak)
+    if job.profile_prefix:
+        profile_steps(training, job.profile_first, Path(job.profile_prefix))
+    return diagnostics
+
+
+def _break_down(training: FinishedTraining) -> tuple[MemoryParts | None, tuple[str, ...]]:
+    """Break down the memory, unless that could fail or the model is compiled, which hides its tensors."""
+    if training.near_memory_cap or training.context.config.training.compile:
+        return None, ()
+    try:
+        return measure_breakdown(training)
+    except (MemoryError, RuntimeError):
+        traceback.print_exc()  # training went well, so its outcome stays
+        return None, ()

@@ -1,0 +1,50 @@
+"""Classify the exceptions that end a rank."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+import torch
+from safetensors import SafetensorError
+
+from harness.execution.oom_messages import find_oom_message
+from harness.schema.record import Outcome
+from harness.worker.device import Unsupported
+
+_MAX_REASON_LENGTH = 300
+
+# Types that libraries raise on running out of memory, among other failures.
+_AMBIGUOUS_TYPES = (RuntimeError, ImportError, OSError, SafetensorError)
+
+
+def classify(error: BaseException) -> tuple[Outcome, str]:
+    """Return the outcome that an exception stands for, and the reason in one line."""
+    oom_reason = next(filter(None, map(_oom_reason, _with_causes(error))), None)
+    if oom_reason is not None:
+        return "oom", oom_reason
+    return ("unsupported", str(error).strip()) if isinstance(error, Unsupported) else ("crashed", _first_line(error))
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and its causes: libraries wrap a failed allocation in errors of their own."""
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__
+
+
+def _oom_reason(error: BaseException) -> str | None:
+    """Return in one line why an exception means that memory ran out; None if it doesn't."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return _first_line(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return _first_line(error)
+    # NCCL names the cause in a later line of its message than the first.
+    oom_message = find_oom_message(str(error)) if isinstance(error, _AMBIGUOUS_TYPES) else None
+    return f"{type(error).__name__}: {oom_message}"[:_MAX_REASON_LENGTH] if oom_message else None
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"[:_MAX_REASON_LENGTH]
