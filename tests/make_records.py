@@ -1,4 +1,4 @@
-"""Synthetic records whose figures can be worked out by hand: round seconds, samples and tokens."""
+"""Synthetic records with round seconds, samples and tokens, so that expected figures can be computed by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAJORITY = 0.5
 
 
 def make_gpu(name: str = "NVIDIA A10G") -> Gpu:
-    """A GPU of which nothing but the name matters."""
+    """Make a GPU of this name."""
     return Gpu(
         name=name,
         memory_bytes=24 * GIB,
@@ -44,7 +44,17 @@ def make_machine(
     vendor: str | None = None,
     product: str | None = None,
 ) -> Machine:
-    """A computer with `num_logical` CPUs, all usable unless told, and GPUs of these names."""
+    """Make a machine.
+
+    Args:
+        machine_id: Its id.
+        host: Its hashed host name.
+        gpus: Names of its GPUs.
+        num_logical: Number of logical CPUs.
+        num_usable: Number of usable CPUs; all if None.
+        vendor: Cloud vendor.
+        product: The cloud's product name.
+    """
     cpu = Cpu(
         model="AMD EPYC 7763",
         flags=("avx", "avx2", "fma"),
@@ -84,15 +94,20 @@ def make_record(
     phases: Mapping[str, float | None] | None = None,
     **fields: Any,
 ) -> Record:
-    """One run of a fine-tuning cell, 40 steps of 1 s with 16 samples unless told otherwise.
+    """Make the record of a fine-tuning run; by default 40 steps of 1 s with 16 samples.
 
     Args:
-        minutes: Its start, after `BEGAN`.
-        axes: Batch size, device and so on.
-        sections: Settings of model, data, training and limits.
+        outcome: The run's outcome; only `ok` has a training.
+        reason: Reason of the outcome.
+        seed: The run's seed.
+        repeat: The run's repeat.
+        minutes: Start, in minutes after `BEGAN`.
+        axes: Axes of the configuration, such as batch_size and device.
+        sections: Tables of the configuration: model, data, training and limits.
+        machine: The machine; `make_machine()` if None.
         training: Keywords of `make_training`.
-        phases: Replace those of a run of 40 s of training.
-        fields: Replace any field of the record.
+        phases: Seconds of phases, replacing the defaults.
+        fields: Fields of the record, replacing the defaults.
     """
     config = FineTuneConfig.model_validate(
         {"batch_size": 16, "seq_len": 64, "precision": "fp32", "device": "cpu", "padding": "longest"}
@@ -103,7 +118,7 @@ def make_record(
     record = _frame(config, outcome, reason, minutes, machine or make_machine()) | {
         "cell": "b{batch_size}-s{seq_len}-{precision}-{device}-{padding}-{trainable}".format(**config.model_dump()),
         "repeat": repeat,
-        "model": _model(),
+        "model": make_model_facts(),
     }
     if outcome == "ok":
         record["training"] = make_training(config, **(training or {}))
@@ -133,18 +148,23 @@ def make_training(
     memory_parts: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """What a run measured.
+    """Make the fields of a record's training.
 
     Args:
-        seconds: By step, or by rank and then step.
-        num_samples: By step, like tokens and losses.
-        evaluations: Training clock, accuracy, seconds.
-        accuracy: On the test set; None: it was not looked at.
-        peaks: Rank, source, bytes.
-        world_size: Ranks where the device does not tell them (all GPUs).
+        config: The run's configuration.
+        seconds: Seconds by step, or by rank and step.
+        num_samples: Samples by step.
+        num_real_tokens: Tokens without padding, by step.
+        num_padded_tokens: Tokens with padding, by step.
+        num_token_pairs: Pairs of tokens that attention computes, by step.
+        losses: Loss by step.
+        evaluations: (training seconds, accuracy, seconds) of each validation.
+        accuracy: Accuracy on the test set; None if there was no test evaluation.
+        peaks: (rank, source, bytes) of each peak.
+        world_size: Number of ranks, if the device doesn't state it.
         communication: Seconds of passes with and without all-reduce.
-        memory_parts: Replace those of `make_memory_parts`.
-        fields: Replace any field of the training.
+        memory_parts: Keywords of `make_memory_parts`; None without a breakdown.
+        fields: Fields of the training, replacing the defaults.
     """
     ranks = world_size or Device.parse(config.device).num_ranks or 1
     given = [1.0] * 40 if seconds is None else list(seconds)
@@ -201,7 +221,18 @@ def make_memory_parts(
     libraries: int = 0,
     unread: int = 0,
 ) -> dict[str, Any]:
-    """What rank 0's memory was used for; 580 MiB unless told otherwise, all of it there at the fullest moment."""
+    """Make rank 0's memory breakdown, with all of it in use at the step's peak; by default 580 MiB.
+
+    Args:
+        base: Bytes of the process.
+        weights: Bytes of the weights.
+        gradients: Bytes of the gradients.
+        optimizer: Bytes of the optimiser state.
+        activations: Kind to bytes of activations.
+        workspace: Bytes of temporary buffers.
+        libraries: Bytes of libraries loaded during training.
+        unread: Bytes of weights that were never read into memory.
+    """
     kinds = {"attention": 20 * MIB, "feed-forward": 10 * MIB} if activations is None else dict(activations)
     return {
         "base_bytes": base,
@@ -221,7 +252,7 @@ def make_memory_parts(
 def make_load(
     holders: Sequence[tuple[str, int, int | None]] | None = (), *, available: int = 12 * GIB, swap: int | None = 0
 ) -> dict[str, Any]:
-    """The machine as a cell began; holders by name, bytes and GPU, None where nobody looked."""
+    """Make the machine's load when a cell began; memory users as (name, bytes, GPU), None if they weren't listed."""
     return {
         "available_memory_bytes": available,
         "swap_used_bytes": swap,
@@ -244,7 +275,16 @@ def make_baseline(
     minutes: float = 0,
     **fields: Any,
 ) -> Record:
-    """One run of a baseline."""
+    """Make the record of a baseline run.
+
+    Args:
+        classifier: `tfidf` or `majority`.
+        accuracy: Accuracy on validation and test set.
+        train_s: Seconds of training.
+        machine: The machine; `make_machine()` if None.
+        minutes: Start, in minutes after `BEGAN`.
+        fields: Fields of the record, replacing the defaults.
+    """
     config = BaselineConfig.model_validate({"classifier": classifier, "data": {}, "limits": {}})
     record = _frame(config, "ok", None, minutes, machine or make_machine()) | {
         "cell": f"baseline-{classifier}",
@@ -261,7 +301,7 @@ def make_baseline(
 
 
 def make_test(accuracy: float, num_test: int = NUM_TEST) -> dict[str, Any]:
-    """Labels in turns of 0 and 1, the first `accuracy` of them predicted right, in 4 s."""
+    """Make a test evaluation of 4 s: alternating labels, of which the first `accuracy` are predicted correctly."""
     labels = [index % 2 for index in range(num_test)]
     num_right = round(accuracy * num_test)
     predictions = [label if index < num_right else 1 - label for index, label in enumerate(labels)]
@@ -293,7 +333,8 @@ def _frame(
     }
 
 
-def _model() -> dict[str, Any]:
+def make_model_facts() -> dict[str, Any]:
+    """Make the facts of the packaged MiniLM model, without a checksum."""
     return {
         "name": "all-MiniLM-L6-v2",
         "origin": "packaged",
@@ -331,7 +372,7 @@ def _data() -> dict[str, Any]:
 
 
 def make_device_records(holder: str = "java") -> list[Record]:
-    """Strong and weak scaling on a CPU and on four GPUs, parts of memory, other holders, and a cell out of memory."""
+    """Make strong and weak scaling on CPU and four GPUs, with memory breakdowns, other memory users and an OOM cell."""
     four = make_machine(machine_id="4x-v100-000001", gpus=["Tesla V100-SXM2-16GB"] * 4)
     held = make_load([("python3", 6 * GIB, 0), (holder, GIB, None)])
     checkpointed = {"training": {"activation_checkpointing": True}}

@@ -38,7 +38,7 @@ def write_tables(
     hardware_rows: Iterable[str] = HARDWARE,
     billing_rows: Iterable[str] = BILLING,
 ) -> Path:
-    """Lay the three tables into a folder."""
+    """Write the three tables to a folder."""
     tables = (
         ("prices", PRICE_HEADER, price_rows),
         ("hardware", HARDWARE_HEADER, hardware_rows),
@@ -50,6 +50,6 @@ def write_tables(
 
 
 def change(row: str, header: str, **fields: str) -> str:
-    """A row with other fields; none of its texts holds a comma."""
+    """Replace fields of a row that has no quoted commas."""
     cells = dict(zip(header.split(","), row.split(","), strict=True)) | fields
     return ",".join(cells.values())

@@ -1,4 +1,4 @@
-"""Two sets of records against each other: what is paired, and what is said of it."""
+"""Comparing two sets of records: pairs and verdicts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cells(*records, hourly=3.6):
 
 
 def runs(*step_s, axes=None, machine=HERE, minutes=0.0, peak=600, **fields):
-    """One record a value: 40 steps of so many seconds, and repeats that follow each other."""
+    """Make one record per value: 40 steps of that many seconds, as consecutive repeats."""
     return [
         make_record(
             repeat=repeat, minutes=minutes + repeat, axes=axes, machine=machine,
@@ -98,7 +98,7 @@ def test_no_difference_only_where_the_whole_interval_lies_within_the_margin(thei
 
 
 @pytest.mark.parametrize("num", [1, 2])
-def test_too_few_runs_are_never_judged_however_far_apart(num):
+def test_too_few_runs_are_inconclusive(num):
     found = judged(runs(*BEFORE), runs(*[2.0, 2.001][:num], minutes=60), fail_above=0.03)
     (cell,) = found.cells
     assert cell.speed.verdict == "cannot tell"
@@ -110,8 +110,8 @@ def test_too_few_runs_are_never_judged_however_far_apart(num):
     assert told.cells[0].speed.verdict == "slower" and told.failed
 
 
-def test_many_cells_need_more_than_one():
-    """A p of 0.02 is clear of one cell, and not of three."""
+def test_verdicts_are_corrected_for_the_number_of_cells():
+    """A p-value of 0.02 is significant for one cell, and not for three."""
 
     def side(factor, minutes):
         # sd 0.02 a side: Welch's t at 4 degrees of freedom is 3.75 for 0.0612.
@@ -164,7 +164,7 @@ def test_memory_by_runs_and_by_one_instrument():
 
 
 def graded(wrong, *, seed=0, repeat=0, minutes=0.0):
-    """A run that is wrong on these of 1,000 test examples."""
+    """Make a run that is wrong on these of 1,000 test examples."""
     test = make_test(1.0)
     guesses = [1 - label if index in wrong else label for index, label in enumerate(test["labels"])]
     return make_record(seed=seed, repeat=repeat, minutes=minutes, training={"test": test | {"predictions": guesses}})
@@ -187,14 +187,14 @@ def test_accuracies_on_the_same_examples():
     assert accuracy([theirs], [mine]).verdict == "worse"
 
 
-def test_the_same_accuracy_with_other_errors_is_not_no_difference():
+def test_equal_accuracy_with_different_errors_is_inconclusive():
     found = accuracy([graded(range(200))], [graded(range(200, 400))])
     assert (found.change.value, found.verdict) == (0.0, "cannot tell")
     assert accuracy([graded(range(200))], [graded(range(200), minutes=60)]).verdict == "no difference"
     assert accuracy([graded(range(200))], [graded(range(2, 202))], accuracy_margin=0.01).verdict == "no difference"
 
 
-def test_seeds_are_paired_and_speak_together():
+def test_seeds_are_paired():
     mine = [graded(range(200), seed=seed) for seed in (0, 1, 2)]
     theirs = [graded(range(40, 200), seed=seed, minutes=60) for seed in (1, 2, 7)]
     found = accuracy(mine, theirs)
@@ -208,7 +208,7 @@ def test_seeds_are_paired_and_speak_together():
     assert accuracy([graded(range(9), seed=0)], [graded(range(9), seed=1)]) is None
 
 
-def test_many_seeds_need_more_than_one():
+def test_verdicts_are_corrected_for_the_number_of_seeds():
     # Won 15, lost 4: p = 0.019, clear of one seed and not of four.
     mine = [graded(range(200), seed=seed) for seed in range(4)]
     won = graded({*range(15, 200), *range(500, 504)}, seed=0, minutes=60)
@@ -218,7 +218,7 @@ def test_many_seeds_need_more_than_one():
     assert found.verdict == "cannot tell" and found.p_value == pytest.approx(4 * 0.01921, rel=1e-3)
 
 
-def test_other_test_rows_are_not_held_against_each_other():
+def test_different_test_rows_are_not_compared():
     theirs = graded(range(100), minutes=60)
     split = theirs.data.test.model_copy(update={"sha256": "1" * 64})
     theirs = theirs.model_copy(update={"data": theirs.data.model_copy(update={"test": split})})
@@ -244,7 +244,7 @@ def test_hosts_of_one_side_are_its_repeats():
 
 
 class TestFailAbove:
-    def test_only_what_is_certainly_beyond(self):
+    def test_only_significant_slow_downs_fail(self):
         def fails(*theirs, above=0.03):
             return judged(runs(*BEFORE), runs(*theirs, minutes=60), fail_above=above).failed
 
@@ -283,7 +283,7 @@ class TestPairing:
         found = pair_cells(cells(make_record()), cells(*both))
         assert [b.summary.config.device for _, b in found.pairs] == ["cpu"]
 
-    def test_several_machines_must_be_told(self):
+    def test_several_machines_must_be_narrowed_to_one(self):
         both = cells(make_record(machine=HERE), make_record(machine=THERE))
         with pytest.raises(UserError, match=r"A holds records of several machines: choose one by --machine-a"):
             pair_cells(both, cells(make_record(machine=THERE)))
@@ -293,7 +293,7 @@ class TestPairing:
         with pytest.raises(UserError, match=r"B: machine 'arm' matches none of those found"):
             pair_cells(both, both, "xeon", "arm")
 
-    def test_several_machines_on_both_sides_are_each_held_against_themselves(self):
+    def test_the_same_machines_on_both_sides_are_compared_one_by_one(self):
         both = [make_record(machine=HERE), make_record(machine=THERE)]
         found = pair_cells(cells(*both), cells(*both))
         assert all(a.summary.machine_id == b.summary.machine_id for a, b in found.pairs) and len(found.pairs) == 2

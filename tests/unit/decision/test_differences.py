@@ -1,4 +1,4 @@
-"""In what records differ that stand side by side, and when that is refused."""
+"""Differences between compared records, and refusing them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_releases_of_packages(mine, theirs, said):
     assert told(make_record(packages=mine), make_record(machine=THERE, packages=theirs)) == ([said] if said else [])
 
 
-def test_a_release_is_held_against_every_cell_of_the_report():
+def test_releases_are_compared_over_all_cells():
     one, other = make_record(packages=packages("2.12.1")), make_record(axes={"batch_size": 32}, machine=THERE)
     assert told(one, other) == ["torch: 2.12.1 on A; 2.13.0 on B"]
 
@@ -88,7 +88,7 @@ def test_cells_of_one_name_with_other_settings():
     assert told(mine, make_record(sections={"training": {"epochs": 3, "lr": 1e-3}}, minutes=5)) == []
 
 
-def test_when_to_stop_and_which_seeds_make_no_difference():
+def test_limits_and_seeds_are_no_differences():
     theirs = make_record(machine=THERE, seed=7, sections={"limits": {"timeout_s": 5}, "training": {"seeds": [7]}})
     assert told(make_record(), theirs) == []
 
@@ -141,6 +141,6 @@ def test_the_same_work_whatever_the_kind_of_device_or_seed():
         (2, 2 * GIB, "2 of 4 CPUs, 2 GiB"),
     ],
 )
-def test_what_part_of_a_machine_was_measured(num_usable, limit, said):
+def test_the_measured_part_of_a_machine(num_usable, limit, said):
     machine = make_machine(num_usable=num_usable).model_copy(update={"memory_limit_bytes": limit})
     assert slice_words(machine) == said

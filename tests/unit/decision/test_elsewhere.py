@@ -1,4 +1,4 @@
-"""Measured seconds at another machine's price: the same cards and count, and never a CPU."""
+"""Repricing measured seconds for machines with the same cards."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def on_gpu(train_s=40, **axes):
     )
 
 
-def test_machines_with_the_same_cards_and_count_alone():
+def test_only_machines_with_the_same_cards_and_count_are_repriced():
     answer = price_elsewhere(priced(on_gpu()), TABLE, Assumptions())
     # 16 samples a second, 54 s a run
     assert [
@@ -73,17 +73,17 @@ def test_machines_with_the_same_cards_and_count_alone():
     assert answer.refused == ()
 
 
-def test_the_cheapest_run_of_the_machine_is_the_one_that_moves():
+def test_the_cheapest_run_of_a_machine_is_repriced():
     answer = price_elsewhere(priced(on_gpu(40), on_gpu(20, seq_len=32)), TABLE, Assumptions())
     assert {one.measured.summary.config.seq_len for one in answer.found} == {32}
 
 
-def test_a_cpu_cell_moves_nowhere_not_even_a_gpu_machine_s_own():
+def test_cpu_cells_are_never_repriced():
     on_cpu = [make_record(machine=CPUS), make_record(machine=GPUS)]
     assert price_elsewhere(priced(*on_cpu), TABLE, Assumptions()).found == ()
 
 
-def test_an_asked_machine_is_shown_or_refused_with_its_reason():
+def test_a_requested_machine_is_shown_or_refused():
     cells = priced(on_gpu(), make_record(machine=CPUS))
     answer = price_elsewhere(
         cells, TABLE, Assumptions(), ["a10-1", "m5.xlarge", "g5.12xlarge", "g4dn.xlarge", "g5.xlarge"]
@@ -99,12 +99,12 @@ def test_an_asked_machine_is_shown_or_refused_with_its_reason():
         price_elsewhere(cells, TABLE, Assumptions(), ["g5.3xlarge"])
 
 
-def test_a_stand_in_price_names_no_machine_that_was_measured():
+def test_an_assumed_price_does_not_exclude_its_instance():
     cells = priced(on_gpu(), found=replace(PAID, basis="assumed"))
     assert "g5.xlarge" in {one.repriced.price.instance for one in price_elsewhere(cells, TABLE, Assumptions()).found}
 
 
-def test_the_reader_s_discount_goes_along_and_own_hardware_does_not():
+def test_discounts_apply_and_own_hardware_does_not():
     off = Assumptions(prices=PriceBook(discount_percent=50))
     assert price_elsewhere(priced(on_gpu()), TABLE, off).found[0].repriced.usd_per_run.value == pytest.approx(0.0054)
     own = Assumptions(prices=PriceBook(plan="own"))

@@ -1,4 +1,4 @@
-"""A ladder's target, gains and words, against figures worked out by hand."""
+"""A ladder's target and savings against hand-computed values, and its text."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_saving_is_the_geometric_mean_over_seeds_of_all_seconds_to_the_target(
     assert (first.saving.value, first.base, grouped.base) == (1.0, None, first)
 
 
-def test_a_run_that_never_reached_it_leaves_no_saving():
+def test_a_run_that_missed_the_target_leaves_no_saving():
     lost = [*GROUPED[:2], run(1, 2, [(10.0, 0.72)], padding="grouped")]
     found, cells = climb(FIRST, lost)
     rung = found.rungs[1]
@@ -91,7 +91,7 @@ def test_a_run_that_never_reached_it_leaves_no_saving():
     assert said[0].startswith("No rung reaches a validation accuracy of 0.73 for less")
 
 
-def test_a_rung_stands_on_the_one_that_it_differs_from_least():
+def test_the_base_is_the_step_with_the_fewest_changes():
     side = [run(3, seed, [(12.0, 0.74)], padding="grouped") for seed in range(3)]
     found, cells = climb(FIRST, GROUPED, HALF, [r.model_copy(update={"rung": 3}) for r in _with_allocator(side)])
     assert [rung.base.number if rung.base else None for rung in found.rungs] == [None, 0, 1, 1]
@@ -113,7 +113,7 @@ def test_the_sentence_names_the_best_rung_and_those_that_did_not_help():
     assert said[1] == "Did not help the rung below: rung 2 (bf16)."
 
 
-def test_a_rung_that_costs_accuracy_is_no_best_one():
+def test_a_step_that_costs_accuracy_is_not_the_best():
     worse = [
         run(1, seed, [(5.0, 0.74)], step_s=0.25, padding="grouped", accuracy=share)
         for seed, share in enumerate((0.70, 0.71, 0.69))
@@ -125,7 +125,7 @@ def test_a_rung_that_costs_accuracy_is_no_best_one():
     assert row.doubtful and row.extra.endswith("below rung 0")
 
 
-def test_charts_have_a_bar_a_rung_and_words_where_there_is_none():
+def test_charts_have_a_bar_or_text_for_each_step():
     lost = [run(2, seed, [(10.0, 0.6)], step_s=0.5, padding="grouped", precision="bf16") for seed in range(3)]
     found, _ = climb(FIRST, GROUPED, lost)
     speed, cost = step_charts(found, 0)

@@ -1,4 +1,4 @@
-"""Learning curves out of records: which cells make one, what more data bought, and what all of it takes."""
+"""Learning curves: their cells, measured and extrapolated gains, training on all rows."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_measured_gain_is_between_the_two_largest_sizes(cells):
     assert gain.usd == pytest.approx(gain.seconds * ASSUMED.usd_per_hour / 3600)
 
 
-def test_where_all_rows_were_measured_twice_as_many_are_foretold(cells):
+def test_twice_as_many_rows_are_extrapolated_if_all_were_measured(cells):
     whole = learning_curves(cells)[0]
     assert isinstance(whole.law, PowerLaw) and whole.whole is whole.largest
     gain = extrapolated_gain(whole)
@@ -127,7 +127,7 @@ def test_where_all_rows_were_measured_twice_as_many_are_foretold(cells):
 
 
 @pytest.mark.parametrize(("available", "foretold"), [(6000, 6000), (8000, 8000), (8001, 4000), (2000, 4000)])
-def test_all_rows_are_foretold_up_to_four_times_the_most_that_were_measured(available, foretold):
+def test_all_rows_are_extrapolated_up_to_four_times_the_largest_size(available, foretold):
     parts = [one for one in curve_records(available=available) if one.data.train.num_rows <= 2000]
     whole = learning_curves(priced(parts))[0]
     assert isinstance(whole.law, PowerLaw)
@@ -135,7 +135,7 @@ def test_all_rows_are_foretold_up_to_four_times_the_most_that_were_measured(avai
     assert extrapolated_gain(whole).end == foretold
 
 
-def test_training_on_all_rows_is_estimated_from_every_part_and_held_against_the_whole(cells):
+def test_estimates_of_training_on_all_rows_are_compared_with_the_measurement(cells):
     whole, _, tfidf = learning_curves(cells)
     for point in whole.points:
         # Every step of these records takes 1 s for 16 samples.
@@ -146,7 +146,7 @@ def test_training_on_all_rows_is_estimated_from_every_part_and_held_against_the_
     assert all(point.whole_s is None and whole_error(tfidf, point) is None for point in tfidf.points)
 
 
-def test_repeats_of_a_seed_are_averaged_and_make_no_seed():
+def test_repeats_of_a_seed_are_averaged():
     records = curve_records()
     again = [one.model_copy(update={"repeat": 1}) for one in records if one.config.kind == "fine_tune"]
     one, other = (learning_curves(priced(found))[0] for found in (records, [*records, *again]))
@@ -154,7 +154,7 @@ def test_repeats_of_a_seed_are_averaged_and_make_no_seed():
     assert np.allclose(one.errors.covariance, other.errors.covariance)
 
 
-def test_the_tfidf_of_the_most_rows_is_what_models_are_held_against(cells):
+def test_models_are_compared_with_the_tfidf_of_most_rows(cells):
     from harness.decision.choice import choose
 
     chosen = choose(cells)

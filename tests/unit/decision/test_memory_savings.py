@@ -1,4 +1,4 @@
-"""Where a peak went, which pairs of cells differ in one way alone, and what makes a lost cell fit."""
+"""Memory by purpose, pairs that differ in one setting, and fixes for OOM cells."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def priced(*records):
 
 
 def cell(*, peak=600, step_s=1.0, axes=None, outcome="ok", **sections):
-    """A cell with this peak in MiB whose 40 steps take `step_s` each."""
+    """Make a cell with this peak in MiB and 40 steps of `step_s`."""
     training = {"seconds": [step_s] * 40, "peaks": [(0, "rss", peak * MIB)]}
     reason = None if outcome == "ok" else "killed"
     return make_record(axes=axes, sections=sections, training=training, outcome=outcome, reason=reason)
@@ -55,23 +55,23 @@ def test_the_rest_of_the_peak_is_not_explained():
     assert tuple(split_peak(record)) == PARTS
 
 
-def test_parts_that_come_to_more_than_the_peak_leave_no_rest():
+def test_parts_above_the_peak_leave_no_remainder():
     split = split_peak(make_record(training={"memory_parts": {"activations": {"attention": 400 * MIB}}}))
     assert UNEXPLAINED not in split
     assert sum(split.values()) == 950 * MIB
 
 
-def test_parts_that_are_just_the_peak_leave_a_rest_of_nought():
+def test_parts_equal_to_the_peak_leave_a_remainder_of_zero():
     assert split_peak(make_record(training={"memory_parts": {"activations": {"a": 50 * MIB}}}))[UNEXPLAINED] == 0
 
 
-def test_a_base_that_is_not_known_is_not_explained():
+def test_an_unknown_base_is_in_the_remainder():
     split = split_peak(make_record(training={"memory_parts": {"base": None}}))
     assert BASE not in split
     assert split[UNEXPLAINED] == 220 * MIB
 
 
-def test_nothing_is_split_that_nobody_looked_at():
+def test_without_a_breakdown_there_is_no_split():
     assert split_peak(make_record()) is None
     assert split_peak(make_record(outcome="oom", reason="x")) is None
     other_rank = {"memory_parts": {}, "peaks": [(1, "rss", 600 * MIB)]}
@@ -88,7 +88,7 @@ def test_the_split_is_of_rank_0_and_of_the_gpus_memory_on_a_gpu():
     assert split_peak(make_record(axes={"device": "cpu-ddp2"}, training=ranks))[UNEXPLAINED] == 30 * MIB
 
 
-def test_the_newest_run_that_was_looked_at_is_split():
+def test_the_newest_run_with_a_breakdown_is_split():
     runs = [make_record(repeat=0, training={"memory_parts": {}}), make_record(repeat=1, minutes=5)]
     (found,) = priced(*runs)
     assert split_record(found).repeat == 0
@@ -107,7 +107,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize(("name", "sections", "axes", "values"), WAYS, ids=[way[0] for way in WAYS])
-def test_a_pair_that_differs_in_one_way_alone(name, sections, axes, values):
+def test_a_pair_that_differs_in_one_setting(name, sections, axes, values):
     smaller = cell(peak=450, step_s=1.25 if name != "batch size" else 0.625, axes=axes, **sections)
     cells = priced(cell(peak=600), smaller)
     (step,) = memory_savings(cells)
@@ -118,12 +118,12 @@ def test_a_pair_that_differs_in_one_way_alone(name, sections, axes, values):
     assert step.time_ratio.value == pytest.approx(1.25)
 
 
-def test_the_order_of_measuring_does_not_turn_a_way_around():
+def test_the_order_of_measuring_does_not_reverse_a_saving():
     (step,) = memory_savings(priced(cell(peak=700, training={"activation_checkpointing": True}), cell(peak=600)))
     assert (step.usual_value, step.value, step.saved_bytes) == (False, True, -100 * MIB)
 
 
-def test_pairs_that_differ_in_more_are_none():
+def test_pairs_that_differ_in_several_settings_are_ignored():
     both = cell(axes={"precision": "bf16"}, training={"activation_checkpointing": True})
     assert memory_savings(priced(cell(), both)) == []
     other = make_machine(machine_id="other-000001")
@@ -133,11 +133,11 @@ def test_pairs_that_differ_in_more_are_none():
     assert memory_savings(priced(cell(), cell(training={"grad_accum": 2}))) == []
 
 
-def test_the_models_own_dropout_written_out_is_no_other_way():
+def test_stating_the_models_own_dropout_is_no_change():
     assert memory_savings(priced(cell(), cell(model={"attention_dropout": 0.1}))) == []
 
 
-def test_batch_sizes_are_held_against_the_next_larger():
+def test_batch_sizes_are_compared_with_the_next_larger():
     cells = priced(*(cell(peak=400 + 10 * size, axes={"batch_size": size}) for size in (8, 32, 16)))
     assert [(step.usual_value, step.value, step.saved_bytes // MIB) for step in memory_savings(cells)] == [
         (32, 16, 160),
@@ -145,12 +145,12 @@ def test_batch_sizes_are_held_against_the_next_larger():
     ]
 
 
-def test_limits_that_only_say_when_to_stop_make_no_difference():
+def test_limits_are_ignored():
     (step,) = memory_savings(priced(cell(limits={"timeout_s": 60}), cell(axes={"precision": "bf16"})))
     assert step.way.name == "precision"
 
 
-def test_the_cheapest_way_out_of_those_measured_is_named():
+def test_the_fastest_fix_is_chosen():
     lost = cell(axes={"batch_size": 64}, outcome="oom")
     checkpointed = cell(axes={"batch_size": 64}, step_s=8.0, training={"activation_checkpointing": True})
     smaller = cell(axes={"batch_size": 32}, step_s=5.0)  # 6.4 samples/s against 8
@@ -165,7 +165,7 @@ def test_the_cheapest_way_out_of_those_measured_is_named():
     assert rescue.elsewhere is None
 
 
-def test_what_the_way_costs_is_taken_from_where_both_ran():
+def test_the_cost_of_a_fix_comes_from_a_pair_that_both_ran():
     lost = cell(axes={"batch_size": 64}, outcome="oom")
     on = {"training": {"activation_checkpointing": True}}
     cells = priced(lost, cell(axes={"batch_size": 64}, **on), cell(step_s=1.0), cell(step_s=1.3, **on))
@@ -174,16 +174,16 @@ def test_what_the_way_costs_is_taken_from_where_both_ran():
     assert rescue.elsewhere.time_ratio.value == pytest.approx(1.3)
 
 
-def test_a_lost_cell_without_kin_has_no_way_out():
+def test_an_oom_cell_without_similar_cells_has_no_fix():
     (rescue,) = oom_fixes(priced(cell(axes={"batch_size": 64, "seq_len": 512}, outcome="oom"), cell()))
     assert (rescue.taken, rescue.way, rescue.elsewhere) == (None, None, None)
 
 
-def test_kin_that_was_lost_too_is_no_way_out():
+def test_a_similar_oom_cell_is_no_fix():
     lost = cell(axes={"batch_size": 64}, outcome="oom")
     (one, two) = oom_fixes(priced(lost, cell(axes={"batch_size": 32}, outcome="oom")))
     assert (one.taken, two.taken) == (None, None)
 
 
-def test_other_endings_are_not_rescued():
+def test_other_outcomes_get_no_fix():
     assert oom_fixes(priced(cell(axes={"batch_size": 64}, outcome="timeout"), cell(axes={"batch_size": 32}))) == []

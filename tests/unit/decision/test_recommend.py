@@ -1,4 +1,4 @@
-"""Choices out of records: each demand, each miss and each figure worked out by hand."""
+"""Recommendations against hand-computed values: requirements, misses and figures."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_cheapest_the_fastest_and_the_balanced_one():
     assert (advice.num_qualifying, advice.num_measured, advice.ruled_out) == (3, 3, ())
 
 
-def test_balance_is_the_shortest_way_to_the_ideal_in_factors():
+def test_balanced_is_nearest_to_the_ideal_by_logarithms():
     # Ideal (1, 10). ln 4 = 1.386 from the cheap and the fast one, hypot(ln 2, ln 1.5) = 0.804 from the middle.
     assert balanced([(1.0, 40.0), (2.0, 15.0), (4.0, 10.0)]) == 1
     assert math.hypot(math.log(2), math.log(1.5)) < math.log(4)
@@ -85,7 +85,7 @@ def test_balance_is_the_shortest_way_to_the_ideal_in_factors():
         ({"target_accuracy": 0.81, "budget_usd": 0.5}, set()),
     ],
 )
-def test_each_demand_is_met_by_the_value(asked, machine_ids):
+def test_each_requirement_is_judged_by_the_value(asked, machine_ids):
     peaks = [(0, "cuda_allocated", 20 * GIB), (0, "cuda_reserved", 16 * GIB)]
     records = [
         run(CHEAP, 3600, 0.8),
@@ -98,7 +98,7 @@ def test_each_demand_is_met_by_the_value(asked, machine_ids):
     assert bool(advice.choices) == bool(machine_ids)
 
 
-def test_the_fullest_gpu_counts_and_not_their_sum():
+def test_the_highest_gpu_peak_counts():
     peaks = [(0, "cuda_reserved", 9 * GIB), (1, "cuda_reserved", 10 * GIB)]
     two = make_machine(machine_id=GPUS.id, gpus=["NVIDIA A10G"] * 2)
     record = run(two, 900, axes={"device": "gpu-ddp2"}, training={"peaks": peaks})
@@ -106,13 +106,13 @@ def test_the_fullest_gpu_counts_and_not_their_sum():
     assert advise([record], gpu_memory_bytes=9.9 * GIB).num_qualifying == 0
 
 
-def test_gpu_memory_that_nobody_read_does_not_fit():
+def test_unmeasured_gpu_memory_does_not_qualify():
     record = run(GPUS, 900, axes={"device": "gpu"}, training={"peaks": [(0, "cuda_allocated", GIB)]})
     (miss,) = advise([record], gpu_memory_bytes=80 * GIB).ruled_out
     assert (miss.num_cells, miss.nearest) == (1, None)
 
 
-def test_what_is_ruled_out_is_counted_with_its_nearest_miss():
+def test_ruled_out_cells_are_counted_with_the_nearest_miss():
     records = [
         run(CHEAP, 3600, 0.77), run(CHEAP, 3600, 0.79, axes={"seq_len": 32}), run(DEAR, 600, 0.795),
         run(DEAR, 600, 0.9, axes={"seq_len": 32}),
@@ -133,7 +133,7 @@ def test_a_value_that_reaches_it_and_an_interval_that_does_not():
     assert sure.candidate.unsure == ()
 
 
-def test_those_that_cannot_be_told_from_the_choice_are_counted():
+def test_choices_without_a_significant_difference_are_counted():
     noisy = [0.8 if step % 4 < 2 else 1.2 for step in range(40)]
     records = [
         make_record(machine=CHEAP, axes={"seq_len": length}, training={"seconds": [s * scale for s in noisy]},
@@ -165,7 +165,7 @@ def test_another_test_set_and_failed_cells_are_left_out_and_counted():
     assert (advice.num_measured, advice.num_elsewhere, advice.not_measured) == (2, 1, {"oom": 1})
 
 
-def test_a_baseline_that_does_it_too_is_named():
+def test_a_qualifying_baseline_is_named():
     records = [run(CHEAP, 3600, 0.8), make_baseline(accuracy=0.7, machine=CHEAP)]
     assert [one.cell.summary.cell for one in advise(records, target_accuracy=0.69).baselines] == ["baseline-tfidf"]
     assert advise(records, target_accuracy=0.71).baselines == ()
@@ -175,12 +175,12 @@ def test_a_baseline_that_does_it_too_is_named():
     ("text", "seconds"),
     [("2h", 7200), ("90min", 5400), ("90 m", 5400), ("45s", 45), ("1h30m", 5400), ("1h 30 min", 5400), ("0.5d", 43200)],
 )
-def test_a_duration_in_words(text, seconds):
+def test_durations_are_parsed(text, seconds):
     assert parse_duration(text, "--deadline") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "2", "0h", "h", "2 weeks", "-2h", "2h or so", "1e3s", "nan s"])
-def test_what_is_no_duration(text):
+def test_invalid_durations_are_refused(text):
     with pytest.raises(UserError, match="--deadline"):
         parse_duration(text, "--deadline")
 
@@ -194,7 +194,7 @@ def printed(records, **asked):
     return out.getvalue()
 
 
-def test_a_person_reads_figures_place_and_why_not():
+def test_the_terminal_shows_figures_machine_and_misses():
     text = printed([run(CHEAP, 3600, 0.8), run(DEAR, 600, 0.77)], target_accuracy=0.79, budget_usd=5)
     assert text.startswith("Cheapest, fastest and balanced\n")
     assert "batch 16, 64 tokens, fp32, cpu, on m5.xlarge" in text
@@ -209,12 +209,12 @@ def test_a_person_reads_figures_place_and_why_not():
     )
 
 
-def test_a_person_reads_that_nothing_will_do():
+def test_the_terminal_says_that_nothing_qualifies():
     assert "Nothing that was measured fulfils all that was asked." in printed([run(CHEAP, 10)], budget_usd=0.001)
     assert "No fine-tuning cell was measured." in printed([make_baseline(machine=CHEAP)])
 
 
-def test_a_script_gets_units_in_the_names():
+def test_json_names_have_units():
     cells = price_all([run(CHEAP, 3600, 0.8), run(DEAR, 600, 0.77)])
     told = recommendation_fields(recommend(cells, Requirements(target_accuracy=0.79), Assumptions()), cells)
     assert told["choices"]["cheapest"]["usd_billed"] == pytest.approx(0.3794)

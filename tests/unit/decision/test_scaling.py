@@ -1,4 +1,4 @@
-"""Scaling series against figures worked out by hand: speed-up, efficiency, cost, and what is no series."""
+"""Scaling series against hand-computed values: speed-up, efficiency and cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOUR_GPUS = make_machine(machine_id="4x-v100-000001", gpus=["Tesla V100-SXM2-16G
 
 
 def priced(records, rates=None):
-    """Priced at 3.6 USD an hour, each throughput replaced by (value, low, high) of `rates`, by device and batch."""
+    """Price at 3.6 USD/h, with throughputs replaced by (value, low, high) of `rates`, by device and batch."""
     cells = price(summarize(records), lambda _summary: HOURLY)
     if rates is None:
         return cells
@@ -31,7 +31,7 @@ def priced(records, rates=None):
 
 
 def cell(device, batch_size, **more):
-    """A cell whose step takes 1 s: as many samples a second as the global batch."""
+    """Make a cell with steps of 1 s, so that samples/s equal the global batch."""
     return make_record(axes={"device": device, "batch_size": batch_size}, **more)
 
 
@@ -44,7 +44,7 @@ RATES = {
 
 @pytest.fixture
 def both():
-    """Strong scaling at 32 and weak scaling at 16, which share the cell with two processes."""
+    """Make strong scaling at 32 and weak scaling at 16, which share the cell with two ranks."""
     return scaling_series(priced([cell("cpu", 32), cell("cpu", 16), cell("cpu-ddp2", 16)], RATES))
 
 
@@ -72,7 +72,7 @@ def test_speed_up_efficiency_and_cost_by_hand(both):
     assert (strong.cost, weak.cost) == ("more", "less")
 
 
-def test_the_base_is_held_against_nothing(both):
+def test_the_base_has_no_ratios_of_its_own(both):
     base = both[0].base
     assert (base.speed_up.value, base.efficiency.value, base.cost_ratio.value, base.cost) == (1.0, 1.0, 1.0, "level")
     assert (base.speed_up.low, base.speed_up.high) == (None, None)
@@ -86,7 +86,7 @@ def test_overlapping_intervals_are_level_and_so_are_missing_ones():
     assert unknown.more[0].speed_up.low is None
 
 
-def test_dollars_a_sample_are_those_of_the_cells(both):
+def test_cost_ratios_agree_with_the_cells_costs(both):
     point = both[0].more[0]
     # A thousandth of a dollar a second, 72 samples a second.
     assert point.cell.usd_per_1000_samples.value == pytest.approx(1 / 72)
@@ -101,7 +101,7 @@ def test_cells_that_differ_in_more_than_devices_and_batch_are_no_series():
     assert scaling_series(priced([cell("cpu", 32), cell("cpu-ddp2", 16, machine=other)])) == []
 
 
-def test_what_did_not_end_well_is_no_point():
+def test_failed_cells_are_no_points():
     lost = cell("cpu-ddp2", 16, outcome="oom", reason="no memory")
     assert scaling_series(priced([cell("cpu", 32), lost])) == []
 
@@ -114,7 +114,7 @@ def test_a_global_batch_that_is_not_shared_out_evenly_is_strong_scaling_alone():
     assert (point.num_devices, point.device_batch_size, point.global_batch_size) == (3, 11, 32)
 
 
-def test_cpu_and_gpu_stand_apart():
+def test_cpu_and_gpu_are_separate_series():
     records = [
         *(cell("cpu", 32, machine=FOUR_GPUS), cell("cpu-ddp2", 16, machine=FOUR_GPUS)),
         *(cell("gpu", 32, machine=FOUR_GPUS), cell("gpu-ddp2", 16, machine=FOUR_GPUS)),
@@ -177,7 +177,7 @@ def test_exposed_communication_by_hand(sync, no_sync, fraction):
     assert communication_fraction(summary) == pytest.approx(fraction)
 
 
-def test_exposed_communication_is_the_mean_of_the_runs_and_none_where_nobody_measured():
+def test_exposed_communication_is_the_mean_of_the_runs():
     runs = [
         cell("cpu-ddp2", 16, repeat=0, training={"communication": ([1.0], [0.8])}),
         cell("cpu-ddp2", 16, repeat=1, training={"communication": ([1.0], [1.1])}),
@@ -207,7 +207,7 @@ def test_a_ratio_never_reaches_below_nought_and_needs_both_intervals():
     )
 
 
-def test_figures_are_clear_of_each_other_only_with_intervals_that_share_no_point():
+def test_intervals_are_disjoint_only_without_a_common_point():
     low, high = Estimate(1.0, 0.5, 1.5, ""), Estimate(3.0, 2.0, 4.0, "")
     assert intervals_disjoint(low, high)
     assert intervals_disjoint(high, low)

@@ -1,4 +1,4 @@
-"""The same cells on several machines: figures and verdicts worked out by hand."""
+"""The same cells on several machines: figures and rankings against hand-computed values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INSTANCE = replace(HOURLY, instance="m5.xlarge", provider="aws", region="us-east
 
 
 def run(machine, step_s=1.0, spread_s=0.0, **more):
-    """40 steps of 16 samples, in turns a little under and over `step_s`."""
+    """Make 40 steps of 16 samples that alternate around `step_s`."""
     seconds = [step_s + (spread_s if step % 4 < 2 else -spread_s) for step in range(40)]
     return make_record(machine=machine, training={"seconds": seconds}, phases={"train_s": 40 * step_s}, **more)
 
@@ -57,7 +57,7 @@ def test_half_the_seconds_at_twice_the_price_cost_the_same():
     assert (ranking(found, "run").first, ranking(found, "run").level) == (0, ())
 
 
-def test_what_overlaps_is_not_ranked():
+def test_overlapping_intervals_are_not_ranked():
     found = lay([run(A, 1.0, 0.3), run(B, 0.97, 0.3)])
     assert (ranking(found, "fastest").first, ranking(found, "fastest").level) == (1, (0,))
     clear = lay([run(A, 1.0, 0.05), run(B, 0.5, 0.05)])
@@ -71,7 +71,7 @@ def test_each_machine_is_ranked_by_its_best_of_the_shared_cells_alone():
     assert (len(found.lines), found.num_alone) == (1, 2)
 
 
-def test_training_the_head_alone_is_no_machine_s_best():
+def test_training_only_the_head_does_not_rank_machines():
     records = [one for machine in (A, B) for one in (run(machine), run(machine, 0.1, axes={"trainable": "head"}))]
     found = lay(records)
     assert len(found.shared) == 2
@@ -95,7 +95,7 @@ def test_a_cell_that_no_machine_could_run_is_no_line():
     assert len(found.lines) == 1
 
 
-def test_a_gpu_stands_beside_a_cpu_and_before_its_own_cpu():
+def test_a_gpu_is_compared_with_a_cpu_and_preferred_to_its_own_cpu():
     gpus = make_machine(machine_id="a10g-4c-00000d", gpus=["NVIDIA A10G"])
     on_gpu = run(gpus, 0.1, axes={"device": "gpu"})
     found = lay([run(A), on_gpu, run(gpus, 1.2)])
@@ -114,7 +114,7 @@ def test_a_deadline_counts_from_the_order_of_a_machine():
     assert "in_time" not in {one.figure.key for one in lay(records).rankings}
 
 
-def test_seconds_that_are_waited_for_by_plan():
+def test_turnaround_by_plan():
     summary = summarize([run(A)])[0]
     book = Assumptions().prices
     assert durations.turnaround_seconds(summary, None, book).value == pytest.approx(234)
@@ -144,7 +144,7 @@ class TestHosts:
         cells = priced([run(A), run(part, 2.0)], {A.id: INSTANCE, part.id: INSTANCE})
         assert {one.slice for one in machine_types(cells)} == {None, "1 of 4 CPUs"}
 
-    def test_own_hardware_and_stand_ins_share_a_name_and_are_no_type(self):
+    def test_own_and_assumed_machines_are_not_grouped(self):
         for price in (replace(INSTANCE, plan="own"), replace(INSTANCE, basis="assumed")):
             assert len(machine_types(priced([run(A), run(B)], {A.id: price, B.id: price}))) == 2
 

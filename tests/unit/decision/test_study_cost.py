@@ -1,4 +1,4 @@
-"""What measuring cost, failed runs included, by hand."""
+"""The cost of a study, failed runs included, against hand-computed values."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ def test_machines_and_hosts_are_ordered_apart():
     assert found.usd == exactly(3.612)
 
 
-def test_a_machine_without_a_price_leaves_no_sum():
+def test_a_machine_without_a_price_leaves_no_total():
     found = spent([make_record(), make_record(machine=OTHER)], {OTHER.id: Unavailable("no row has this machine")})
     assert (found.usd, found.usd_billed, found.seconds) == (None, None, 120.0)
     assert [machine.missing for machine in found.machines] == [None, "no row has this machine"]
     assert found.machines[0].usd == exactly(0.006)
 
 
-def test_what_never_started_orders_no_machine():
+def test_cells_that_never_started_order_no_machine():
     found = spent([make_record(outcome="unsupported", reason="no GPU", duration_s=0.0)])
     assert (found.num_failed, found.usd, found.usd_billed) == (1, 0.0, 0.0)
 
 
-def test_ones_own_machine_is_not_rounded():
+def test_an_own_machine_is_billed_without_rounding():
     own = replace(HOURLY, plan="own", granularity_s=3600.0)
     assert spent([make_record()], {"epyc-4c-16g-000001": own}).usd_billed == exactly(0.006)
 

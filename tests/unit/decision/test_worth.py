@@ -1,4 +1,4 @@
-"""The value model on measured cells, by hand."""
+"""The value model on measured cells against hand-computed values."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_interval_is_that_of_accuracy():
     assert found.net_present_value_usd.basis == accuracy.basis == "Wilson, 1,000 examples"
 
 
-def test_the_commonest_answer_needs_no_labels_no_training_and_no_machine():
+def test_the_majority_class_costs_nothing():
     (found,) = judge_records(make_baseline("majority", accuracy=0.75))
     assert found.is_majority
     assert (found.upfront_usd, found.upkeep_usd_per_month, found.serving_usd_per_million) == (0.0, 0.0, 0.0)
@@ -76,13 +76,13 @@ def test_the_classical_baseline_has_its_own_hours():
     assert found.upfront_usd == exactly(1e-4 * 5 + 100 + 2 * 50)  # 0.96 s a run, on the bill a second
 
 
-def test_against_labels_by_hand_what_they_cost_is_saved():
+def test_labels_by_hand_are_saved():
     # By hand 0.95 right: 0.95 x 0.07 - 0.05 = 0.0165 less 0.05: each label loses 0.0335 today.
     (found,) = judge_records(make_record(), assumed=assume({"today": "by_hand"}))
     assert found.benefit_usd_per_month.value == exactly(100_000 * (0.006 + 0.0335 - 4 / 3 / 1e6) - 0.054)
 
 
-def test_kinds_of_errors_are_weighed_as_they_were_measured():
+def test_error_kinds_are_weighted_as_measured():
     # 200 of 1000 wrong, all of the last labels, which take turns: 100 of each kind.
     value = {"false_positive_usd": 0.02, "false_negative_usd": 0.1}
     (found,) = judge_records(make_record(), assumed=assume(value))
@@ -111,11 +111,11 @@ def test_three_labels_have_no_two_kinds_of_error():
 
 
 @pytest.mark.parametrize("record", [make_record(training={"accuracy": None}), make_record(outcome="oom", reason="x")])
-def test_what_was_not_judged_has_no_worth(record):
+def test_cells_without_an_accuracy_have_no_worth(record):
     assert judge_records(record) == []
 
 
-def test_what_has_no_price_has_no_worth():
+def test_cells_without_a_price_have_no_worth():
     assert judge_records(make_record(), found=Unavailable("no row has this machine")) == []
 
 
@@ -129,7 +129,7 @@ def test_a_run_that_never_ends_on_spot_machines_has_no_worth():
     assert judge_cell_worth(cell, assumed) is None
 
 
-def test_at_the_break_evens_of_a_cell_it_is_worth_nothing():
+def test_a_cell_is_worth_nothing_at_its_break_evens():
     (found,) = judge_records(make_record(), assumed=assume({"engineering_hours": 100}))
     (at_volume,) = judge_records(
         make_record(), assumed=assume({"engineering_hours": 100, "items_per_month": found.break_even_items})

@@ -1,4 +1,4 @@
-"""What a run is billed, a month costs and a point of accuracy, by hand; and how intervals go through."""
+"""Billed, monthly and per-point costs against hand-computed values, with their intervals."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_at_least_the_minimum_is_billed():
     assert one(rental=rental).usd_billed.value == exactly(0.006)
 
 
-def test_a_begun_hour_is_an_hour():
+def test_hours_are_rounded_up():
     assert one(found=BY_THE_HOUR).usd_billed.value == exactly(0.36)
     long = make_record(phases={"train_s": 3600.0})
     assert one(long, found=BY_THE_HOUR).usd_billed.value == exactly(0.72)
@@ -61,7 +61,7 @@ def test_a_begun_hour_is_an_hour():
     assert one(whole, found=BY_THE_HOUR).usd_billed.value == exactly(0.36)
 
 
-def test_on_demand_and_spot_stand_beside_each_other_whatever_the_plan():
+def test_on_demand_and_spot_bills_are_computed_under_every_plan():
     spot_s = formulas.spot_seconds(54, 0.05, 600, 5, 180)
     for plan in ("on_demand", "spot"):
         cell = one(plan=plan)
@@ -82,11 +82,11 @@ def test_a_run_that_never_ends_on_spot_machines_has_no_bill_there():
     assert cell.usd_billed_on_demand.value == exactly(0.0234)
 
 
-def test_no_checkpoint_within_a_run_is_no_overflow():
+def test_a_checkpoint_interval_longer_than_the_run_does_not_overflow():
     assert one(spot={"checkpoint_every_s": 1e12}).usd_billed_spot.value == exactly(0.12 / 3600 * 235)
 
 
-def test_ones_own_is_billed_by_the_hour_in_use_alone():
+def test_an_own_machine_is_billed_for_hours_in_use():
     own = {
         "purchase_usd": 0,
         "resale_usd": 0,
@@ -102,7 +102,7 @@ def test_ones_own_is_billed_by_the_hour_in_use_alone():
     assert cell.usd_per_month.value == exactly(0.0054 * 5)  # its idle hours are in the price
 
 
-def test_a_commitments_idle_hours_are_in_its_price():
+def test_a_committed_price_includes_idle_hours():
     cell = one(plan="committed", rental={"idle_hours_per_month": 100})
     assert cell.price.usd_per_hour == exactly(0.36 * 0.63 / 0.5)
     assert cell.usd_per_month.value == exactly(234 / 3600 * 0.36 * 1.26 * 5)
@@ -113,7 +113,7 @@ def test_a_month_of_retraining_trials_and_idle_hours():
     assert cell.usd_per_month.value == exactly(0.0234 * 4 * 3 + 0.72)
 
 
-def test_another_number_of_rows_takes_training_in_proportion():
+def test_training_scales_with_the_number_of_rows():
     # 2,000 rows were measured: five times as many take 200 s of training, and as long to set up and evaluate.
     cell = one(retraining={"num_rows": 10_000})
     assert cell.usd_train.value == exactly(0.02)
@@ -123,14 +123,14 @@ def test_another_number_of_rows_takes_training_in_proportion():
     assert (cell.usd_setup.value, cell.usd_evaluate.value) == (exactly(0.0004), exactly(0.001))
 
 
-def test_a_point_of_accuracy_is_above_tfidf_on_the_same_test_set():
+def test_accuracy_points_count_above_tfidf_on_the_same_test_set():
     baseline, cell = priced(make_baseline(accuracy=0.7), make_record(minutes=1))
     assert cell.usd_per_accuracy_point.value == exactly(0.00234)  # 0.0234 for 10 points
     assert baseline.usd_per_accuracy_point is None
     assert one().usd_per_accuracy_point is None
 
 
-def test_a_points_cheap_end_has_the_cheap_run_and_the_high_accuracy():
+def test_cost_per_point_is_low_for_a_cheap_run_and_high_accuracy():
     _, cell = priced(make_baseline(accuracy=0.7), make_record(minutes=1, training={"seconds": UNEVEN}))
     bill, accuracy, point = cell.usd_billed, cell.summary.accuracy, cell.usd_per_accuracy_point
     assert point.low == exactly(bill.low / (accuracy.high - 0.7) / 100)
@@ -138,20 +138,20 @@ def test_a_points_cheap_end_has_the_cheap_run_and_the_high_accuracy():
     assert point.low < point.value < point.high
 
 
-def test_a_points_dear_end_is_open_where_the_gain_may_be_nothing():
+def test_cost_per_point_has_no_high_end_if_the_gain_may_be_zero():
     _, cell = priced(make_baseline(accuracy=0.78), make_record(minutes=1))
     assert cell.summary.accuracy.low < 0.78 < cell.summary.accuracy.value
     assert (cell.usd_per_accuracy_point.value, cell.usd_per_accuracy_point.high) == (exactly(0.0117), None)
 
 
-def test_a_million_predictions_at_the_test_evaluations_speed():
+def test_predictions_cost_by_the_speed_of_the_test_evaluation():
     # 1000 rows in 4 s are 250/s; in use 30 % of the time.
     assert one().usd_per_million_predictions.value == exactly(100 / 75)
     assert one(serving={"utilisation_fraction": 1}).usd_per_million_predictions.value == exactly(0.4)
     assert one(make_record(training={"accuracy": None})).usd_per_million_predictions is None
 
 
-def test_three_runs_have_an_interval_of_predictions_and_two_have_none():
+def test_prediction_speed_has_an_interval_from_three_runs():
     records = [
         make_record(
             seed=seed, minutes=seed, training={"test": make_record().training.test.model_dump() | {"evaluate_s": s}}
@@ -167,7 +167,7 @@ def test_three_runs_have_an_interval_of_predictions_and_two_have_none():
     assert one(*records[:2]).usd_per_million_predictions.low is None
 
 
-def test_the_speeds_interval_goes_through_every_amount():
+def test_every_cost_has_the_interval_of_the_speed():
     cell = one(make_record(training={"seconds": UNEVEN}))
     rate = cell.summary.samples_per_s
     low_s, high_s = 40 * rate.value / rate.high + 14, 40 * rate.value / rate.low + 14

@@ -1,4 +1,4 @@
-"""What checkpoints took goes to the price of spot machines, unless the reader states it."""
+"""Measured checkpoint times and their use in spot prices."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def record(*pieces, lr=1e-4, **fields):
     return make_record(training={"pieces": list(pieces)}, sections={"training": {"lr": lr}}, **fields)
 
 
-def test_each_checkpoint_counts_once_though_later_records_hold_earlier_pieces():
+def test_checkpoints_repeated_in_later_records_count_once():
     first, second = piece(0, 2.0, 4.0), piece(60, 6.0, None, first=20)
     runs = [record(first), record(first, second, minutes=60)]
     assert checkpoint_seconds(runs) == 4.0  # (2 + 4 + 6) / 3; one has no seconds
 
 
-def test_of_several_trainings_or_machines_the_slowest_counts():
+def test_the_slowest_training_or_machine_counts():
     runs = [record(piece(0, 1.0, 2.0)), record(piece(0, 7.0), lr=2e-4), record(piece(9, 3.0, machine="n"))]
     assert checkpoint_seconds(runs) == 7.0
 
 
-def test_without_pieces_it_is_not_measured():
+def test_without_checkpoints_nothing_is_measured():
     assert checkpoint_seconds([make_record(), make_record(outcome="crashed", reason="x")]) is None
     assert with_measured_checkpoints(Assumptions(), [make_record()]) == Assumptions()
 
 
-def test_the_measured_seconds_stand_where_the_example_stood_and_are_marked():
+def test_measured_seconds_replace_the_example_and_are_marked():
     found = with_measured_checkpoints(Assumptions(), [record(piece(0, 2.0, 4.0))])
     assert found.prices.spot.checkpoint_s == 3.0
     assert found.prices.spot.checkpoint_every_s == Assumptions().prices.spot.checkpoint_every_s
@@ -55,12 +55,12 @@ def test_the_measured_seconds_stand_where_the_example_stood_and_are_marked():
 
 
 @pytest.mark.parametrize("given", ["prices.spot.checkpoint_s"])
-def test_what_the_readers_file_states_stays(given):
+def test_the_users_value_is_kept(given):
     mine = Assumptions(set_by_user=frozenset({given}))
     assert with_measured_checkpoints(mine, [record(piece(0, 2.0))]) == mine
 
 
-def test_what_was_counted_of_the_last_piece_alone_is_not_taken_for_the_whole_run():
+def test_counters_of_the_last_segment_are_not_used_for_the_whole_run():
     energy = Energy(source="RAPL", seconds=10.0, cpu_joules=(500.0,))
     held = ((*range(100, 120), *range(20)),)
     one = make_record(training={"pieces": [piece(0, 1.0)], "held_bytes": held}, energy=energy)

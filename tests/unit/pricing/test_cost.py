@@ -1,4 +1,4 @@
-"""Dollars against tables worked out by hand, to 1e-9."""
+"""Costs against hand-computed values, to 1e-9."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_usd_per_1000_samples(usd_per_hour, samples_per_s, usd):
     assert (found.low, found.high, found.basis) == (None, None, "one run")
 
 
-def test_the_fastest_is_the_cheapest_end():
+def test_the_highest_speed_gives_the_lowest_cost():
     found = usd_per_1000_samples(3.6, Estimate(10.0, 8.0, 12.5, "between 3 runs"))
     assert (found.low, found.value, found.high) == (exactly(0.08), exactly(0.1), exactly(0.125))
 
 
-def test_a_throughput_that_may_be_nothing_has_no_dearest_end():
+def test_a_throughput_interval_from_zero_has_no_highest_cost():
     found = usd_per_1000_samples(3.6, Estimate(10.0, 0.0, 20.0, "within one run"))
     assert (found.low, found.high) == (exactly(0.05), None)
 
@@ -63,18 +63,18 @@ def test_usd_of_seconds(usd_per_hour, seconds, usd):
     assert usd_of_seconds(usd_per_hour, seconds) == exactly(usd)
 
 
-def test_no_seconds_are_no_dollars():
+def test_without_seconds_the_cost_is_none():
     assert usd_of_seconds(1.0, None) is None
 
 
 @settings(deadline=None)
 @given(st.floats(0.01, 200), st.floats(0.01, 1e5))
-def test_a_thousand_samples_cost_what_their_seconds_cost(usd_per_hour, rate):
+def test_samples_cost_the_same_as_their_seconds(usd_per_hour, rate):
     found = usd_per_1000_samples(usd_per_hour, Estimate(rate, None, None, ""))
     assert found.value == pytest.approx(usd_of_seconds(usd_per_hour, 1000 / rate), rel=1e-12)
 
 
-def test_every_figure_of_a_cell_by_hand():
+def test_every_cost_of_a_cell():
     # 40 steps of 1 s with 16 samples: 16 samples/s. Phases: start 0.5, load 1.5, tokenise 2, train 40,
     # evaluate 6, test 4 s. 2,000 training rows, 10,000 available, 2 epochs. USD 0.0001 a second.
     row = priced(
@@ -99,7 +99,7 @@ def test_a_run_is_the_sum_of_its_parts():
     assert row.usd_per_run.value == exactly(row.usd_setup.value + row.usd_train.value + row.usd_evaluate.value)
 
 
-def test_a_target_that_was_not_reached_has_no_dollars():
+def test_an_unreached_target_has_no_cost():
     row = priced(make_record(sections={"training": {"target_accuracy": 0.9}}))
     assert (row.usd_to_target, row.usd_per_run.value) == (None, exactly(0.0054))
 
@@ -109,12 +109,12 @@ def test_a_run_without_evaluation_costs_set_up_and_training():
     assert (row.usd_evaluate, row.usd_per_run.value) == (None, exactly(0.0044))
 
 
-def test_without_training_seconds_a_run_has_no_dollars():
+def test_without_training_seconds_a_run_has_no_cost():
     (summary,) = summarize([make_record(phases={"train_s": None})])
     assert run_seconds(summary) is None
 
 
-def test_a_target_reached_without_known_set_up_costs_what_is_known():
+def test_unknown_set_up_counts_zero_in_the_cost_to_target():
     phases = {"start_s": None, "load_s": None, "tokenise_s": None}
     looks = [(10.0, 0.8, 1.5)]
     record = make_record(
@@ -125,7 +125,7 @@ def test_a_target_reached_without_known_set_up_costs_what_is_known():
     assert run_seconds(summary).value == 50.0
 
 
-def test_max_steps_stand_for_the_epochs_they_come_to():
+def test_epochs_are_derived_from_max_steps():
     # 250 planned updates of 16 over 2,000 rows are 2 epochs, though a limit stopped the run after 40 of them.
     training = {"num_updates_planned": 250, "stopped_early": "limits.max_train_s = 40 s reached"}
     record = make_record(sections={"training": {"max_steps": 250, "epochs": 7}}, training=training)
@@ -135,19 +135,19 @@ def test_max_steps_stand_for_the_epochs_they_come_to():
     assert priced(record).usd_whole_dataset.value == exactly(0.125)
 
 
-def test_epochs_hold_without_max_steps():
+def test_epochs_come_from_the_settings_without_max_steps():
     (summary,) = summarize([make_record(sections={"training": {"epochs": 0.5}})])
     assert num_epochs(summary) == 0.5
 
 
 @pytest.mark.parametrize("training", [{}, {"max_steps": 100}])
-def test_a_cell_that_failed_has_a_price_and_no_dollars(training):
+def test_a_failed_cell_has_a_price_and_no_costs(training):
     row = priced(make_record(outcome="oom", reason="no memory", sections={"training": training}))
     assert (row.price, row.missing) == (HOURLY, None)
     assert {name: getattr(row, name) for name in DOLLARS} == dict.fromkeys(DOLLARS)
 
 
-def test_without_a_price_every_figure_is_none_and_it_says_why():
+def test_without_a_price_every_cost_is_none_with_the_reason():
     row = priced(make_record(), found=Unavailable("give --usd-per-hour 1.20"))
     assert (row.price, row.missing) == (None, "give --usd-per-hour 1.20")
     assert {name: getattr(row, name) for name in DOLLARS} == dict.fromkeys(DOLLARS)
@@ -180,7 +180,7 @@ def test_each_summary_is_priced_by_its_own_machine_in_order():
     assert [row.usd_train is None for row in rows] == [False, True, False]
 
 
-def test_a_later_failure_that_saw_no_data_takes_no_dollars_from_the_runs_that_did():
+def test_a_later_failure_without_data_does_not_remove_costs():
     row = priced(make_record(), make_record(seed=1, minutes=1, outcome="skipped", reason="budget", data=None))
     assert row.usd_whole_dataset.value == exactly(0.125)
 
@@ -190,7 +190,7 @@ def on_gpus(num_gpus, device, **training):
     return make_record(axes={"device": device}, machine=machine, training=training)
 
 
-def test_one_gpu_of_four_has_the_price_of_its_share_beside_that_of_the_machine():
+def test_one_gpu_of_four_has_a_share_price_too():
     # 16 samples/s: 0.0001 x 1000 / 16 for the machine, a quarter of it for the GPU.
     row = priced(on_gpus(4, "gpu"))
     assert gpu_share(row.summary) == (1, 4)
@@ -207,7 +207,7 @@ def test_two_gpus_of_four_have_half_the_price_at_twice_the_samples():
 @pytest.mark.parametrize(
     ("num_gpus", "device", "training"), [(1, "gpu", {}), (4, "gpu-ddp", {"world_size": 4}), (4, "cpu", {})]
 )
-def test_without_a_gpu_left_over_there_is_one_price(num_gpus, device, training):
+def test_without_unused_gpus_there_is_no_share_price(num_gpus, device, training):
     row = priced(on_gpus(num_gpus, device, **training))
     assert gpu_share(row.summary) is None
     assert row.usd_per_1000_samples_of_share is None

@@ -1,4 +1,4 @@
-"""What a run drew, by each instrument, by hand."""
+"""Energy by each instrument against hand-computed values."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_counters_by_hand():
     assert (found.joules.low, found.joules.high) == (None, None)
 
 
-def test_what_one_kind_of_counter_does_not_see_is_said():
+def test_the_method_names_what_the_counters_cover():
     found = use(make_record(energy={"source": "NVML", "seconds": 52.0, "gpu_joules": (100.0, 200.0)}))
     assert (found.joules.value, found.method) == (300.0, "counters (NVML) of GPUs alone, whole run")
 
 
-def test_power_readings_are_summed_by_trapezoids_while_it_trained():
+def test_power_readings_are_integrated_during_training():
     # 2 to 3 s at 100 W, a ramp to 300 W until 5 s, 5 to 6 s at 300 W; those before and after are not training's.
     record = on_gpus([reading(1.0, 5000.0), reading(3.0, 100.0), reading(5.0, 300.0), reading(7.0, 5000.0)])
     assert joules_of_readings(record) == exactly(100 + 400 + 300)
@@ -105,12 +105,12 @@ def test_stated_watts_are_an_estimate_with_its_source():
     assert found.joules.low <= found.joules.value <= found.joules.high
 
 
-def test_without_any_of_them_it_is_not_known_whatever_the_cards_rated_power():
+def test_rated_power_is_never_used():
     assert use(make_record()) is None
     assert use(on_gpus([])) is None
 
 
-def test_three_runs_have_students_interval():
+def test_three_runs_have_a_t_interval():
     runs = [make_record(seed=s, minutes=s, energy=COUNTED | {"cpu_joules": (3000.0 + 300 * s,)}) for s in range(3)]
     joules, method = measure_joules(runs)
     # Mean 3900, standard deviation 300, t(2) = 4.302653: half-width 4.302653 x 300 / sqrt(3).

@@ -1,4 +1,4 @@
-"""Every formula against figures worked out by hand, in both languages; spot machines against a simulation."""
+"""Every formula against hand-computed cases in both languages, and spot machines against a simulation."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ NAMES = [f"{index}-{case['formula']}" for index, case in enumerate(CASES)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
-def test_by_hand(case):
+def test_hand_computed_cases(case):
     found = FORMULAS[case["formula"]](**case["inputs"])
     assert agrees(found, case["expected"]), f"{found} is not {case['expected']}: {case['by_hand']}"
 
 
-def test_every_formula_is_worked_out_by_hand_with_its_way():
+def test_every_formula_has_hand_computed_cases():
     assert {case["formula"] for case in CASES} == set(FORMULAS)
     assert len(CASES) >= 40
     assert all(len(case["by_hand"]) > 5 for case in CASES)
@@ -65,7 +65,7 @@ def test_python_without_a_translation_is_refused(line):
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="there is no node; tests/e2e runs the table in a browser")
-def test_by_hand_in_javascript():
+def test_hand_computed_cases_in_javascript():
     script = f"{SCRIPT}\nconst cases = {json.dumps(CASES)};\nconsole.log(JSON.stringify(({IN_JAVASCRIPT})(cases)));"
     ran = subprocess.run(["node", "-"], input=script, capture_output=True, text=True, check=True, timeout=60)
     found = json.loads(ran.stdout)
@@ -74,7 +74,7 @@ def test_by_hand_in_javascript():
 
 
 def simulate(work_s, rate, every_s, checkpoint_s, restart_s, *, num_runs=200_000):
-    """Mean seconds of many runs: each piece is tried again, its restart first, until no interruption falls into it."""
+    """Simulate many runs, retrying each segment with a restart until it has no interruption; return the mean seconds."""
     random = np.random.default_rng(20261125)
     num_whole = int(np.ceil(work_s / every_s)) - 1
     pieces = [every_s + checkpoint_s] * num_whole + [work_s - num_whole * every_s]
@@ -103,14 +103,14 @@ def simulate(work_s, rate, every_s, checkpoint_s, restart_s, *, num_runs=200_000
         (10_000, 0.5, 3600, 30, 600),
     ],
 )
-def test_spot_machines_take_what_a_simulation_takes(work_s, rate, every_s, checkpoint_s, restart_s):
+def test_spot_seconds_agree_with_a_simulation(work_s, rate, every_s, checkpoint_s, restart_s):
     expected = simulate(work_s, rate, every_s, checkpoint_s, restart_s)
     found = formulas.spot_seconds(work_s, rate, every_s, checkpoint_s, restart_s)
     assert found == pytest.approx(expected, rel=0.01)
 
 
 def at_most(most):
-    """Nothing, or what is more than nothing: next to 0 floats have no digits left, and no law holds."""
+    """Draw 0 or a number not too close to it, where rounding errors would dominate."""
     return st.just(0.0) | st.floats(1e-6, most)
 
 
@@ -120,7 +120,7 @@ A_RATE = st.just(0.0) | st.floats(1e-9, 5)
 
 @settings(deadline=None)
 @given(at_most(1e7), at_most(1e5), at_most(1e5), st.floats(0.01, 1e5))
-def test_a_bill_is_never_below_what_was_used_nor_a_whole_unit_above(work_s, before_s, minimum_s, granularity_s):
+def test_a_bill_exceeds_usage_by_less_than_one_unit(work_s, before_s, minimum_s, granularity_s):
     found = formulas.billed_seconds(work_s, before_s, minimum_s, granularity_s)
     least = max(work_s + before_s, minimum_s)
     assert least - 2e-9 * granularity_s - 1e-9 * least <= found < least + granularity_s * (1 + 1e-9)
@@ -135,7 +135,7 @@ def test_spot_machines_never_take_less_than_the_work(work_s, rate, every_s, chec
 
 @settings(deadline=None)
 @given(st.floats(1e-3, 100), MONEY, st.floats(1e-3, 100))
-def test_at_the_break_even_an_hour_of_ones_own_costs_the_rent(fixed, running, margin):
+def test_owning_costs_the_rent_at_break_even(fixed, running, margin):
     rent = running + margin
     share = formulas.break_even_utilisation(fixed, running, rent)
     assert formulas.own_usd_per_hour(fixed, running, share) == pytest.approx(rent, rel=1e-6)
@@ -143,7 +143,7 @@ def test_at_the_break_even_an_hour_of_ones_own_costs_the_rent(fixed, running, ma
 
 @settings(deadline=None)
 @given(st.floats(0.01, 100), st.floats(0.01, 100))
-def test_at_the_break_even_a_commitment_costs_what_its_hours_cost_on_demand(committed, on_demand):
+def test_a_commitment_costs_the_on_demand_price_at_break_even(committed, on_demand):
     share = formulas.commitment_break_even(committed, on_demand)
     assert formulas.committed_usd_per_useful_hour(committed, share) == pytest.approx(on_demand)
 
@@ -153,7 +153,7 @@ def test_at_the_break_even_a_commitment_costs_what_its_hours_cost_on_demand(comm
     st.floats(1, 1e6), at_most(10), st.floats(0.01, 10), st.floats(-5, 5), at_most(1e4), MONEY, MONEY,
     st.floats(1, 120), A_RATE,
 )  # fmt: skip
-def test_at_the_break_even_accuracy_it_is_worth_nothing(
+def test_net_present_value_is_zero_at_the_break_even_accuracy(
     items, right, wrong, today, serving, upkeep, upfront, months, rate
 ):
     annuity = formulas.annuity_months(months, rate)
@@ -166,7 +166,7 @@ def test_at_the_break_even_accuracy_it_is_worth_nothing(
 
 @settings(deadline=None)
 @given(st.floats(0.001, 10), at_most(1e3), MONEY, MONEY, st.floats(1, 120), A_RATE)
-def test_at_the_break_even_volume_it_is_worth_nothing(each, serving, upkeep, upfront, months, rate):
+def test_net_present_value_is_zero_at_the_break_even_volume(each, serving, upkeep, upfront, months, rate):
     annuity = formulas.annuity_months(months, rate)
     item = each + serving / 1e6
     items = formulas.break_even_items(item, 0.0, serving, upkeep, upfront, annuity)
@@ -177,6 +177,6 @@ def test_at_the_break_even_volume_it_is_worth_nothing(each, serving, upkeep, upf
 
 @settings(deadline=None)
 @given(st.floats(1, 360), A_RATE)
-def test_discounted_months_are_worth_no_more_than_months(months, rate):
+def test_an_annuity_is_at_most_the_number_of_months(months, rate):
     found = formulas.annuity_months(months, rate)
     assert 0 < found <= months * (1 + 1e-12)

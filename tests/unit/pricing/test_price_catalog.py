@@ -1,4 +1,4 @@
-"""gpuhunt's offers as rows of the user's own table, and a table that no failure touches."""
+"""Converting gpuhunt's offers to price rows, and refreshing the user's table safely."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TODAY = date(2026, 8, 1)
 
 @dataclass(frozen=True)
 class Offer:
-    """As gpuhunt's CatalogItem, with what is read of it."""
+    """A stand-in for gpuhunt's CatalogItem."""
 
     provider: str = "aws"
     instance_name: str | None = "g5.xlarge"
@@ -83,7 +83,7 @@ class TestRows:
         ]  # fmt: skip
 
     @pytest.mark.parametrize("spot", [1.01, 1.5, 0.0, None])
-    def test_a_spot_price_that_is_none_is_left_out(self, table, spot):
+    def test_spot_prices_not_below_on_demand_are_left_out(self, table, spot):
         (row,), _ = rows_of(table, G5, replace(G5, price=spot, spot=True))
         assert row["usd_per_hour_spot"] is None
 
@@ -94,7 +94,7 @@ class TestRows:
             {"memory": 0.0}, {"instance_name": None}, {"location": None}, {"gpu_name": None},
         ],
     )  # fmt: skip
-    def test_what_makes_no_valid_row_is_left_out_and_counted(self, table, fields):
+    def test_offers_without_a_valid_row_are_counted(self, table, fields):
         rows, num_left_out = rows_of(table, CPU, replace(G5, **fields))
         assert ([row["instance_type"] for row in rows], num_left_out) == (["m9.large"], 1)
 
@@ -106,11 +106,11 @@ class TestRows:
             ("n1-standard-4", "us-central1", None), ("n1-standard-4+1xT4", "us-central1", "NVIDIA Tesla T4"),
         ]  # fmt: skip
 
-    def test_lambdas_memory_is_told_in_gb(self, table):
+    def test_lambdas_memory_is_converted_from_gb(self, table):
         (row,), _ = rows_of(table, replace(CPU, provider="lambdalabs", memory=200 * 1.074))
         assert row["memory_gib"] == 200.0
 
-    def test_providers_have_our_names(self, table):
+    def test_providers_get_the_price_tables_names(self, table):
         rows, _ = rows_of(table, replace(CPU, provider="lambdalabs"), replace(CPU, provider="nebius"))
         assert [(row["provider"], row["source"]) for row in rows] == [
             ("lambda", "gpuhunt 0.1.34, lambda"), ("nebius", "gpuhunt 0.1.34, nebius"),
@@ -156,12 +156,12 @@ class TestRows:
         ("A10G", None, "aws", "g5.xlarge", None),
     ],
 )
-def test_a_gpus_family_provider_and_memory_tell_the_board(gpu, memory, provider, instance, board):
+def test_gpu_family_provider_and_memory_identify_the_board(gpu, memory, provider, instance, board):
     offer = Offer(instance_name=instance, gpu_name=gpu, gpu_memory=memory)
     assert find_board(offer, provider, load_prices().hardware) == board
 
 
-def test_every_shipped_board_of_a_cloud_is_told_as_the_shipped_table_has_it():
+def test_boards_agree_with_the_shipped_price_table():
     table = load_prices()
     families = {"RTX4090": "RTX4090", "A100-80GB": "A100", "H100-NVL": "H100NVL", "H100-PCIe": "H100"}
     for row in table.prices:
@@ -194,7 +194,7 @@ class TestRefresh:
         assert (row.usd_per_hour_on_demand, row.source, row.as_of) == (1.01, "gpuhunt 0.1.34, aws", "2026-08-01")
         assert [one.name for one in path.parent.iterdir()] == ["prices.csv"]
 
-    def test_older_rows_stay_unless_there_is_news_of_them(self, table, tmp_path):
+    def test_older_rows_stay_unless_replaced(self, table, tmp_path):
         old_g5 = "aws,g5.xlarge,us-east-1,A10G,NVIDIA A10G,1,22.35,4,16,9.9,,2026-07,invoice"
         path = self.own(tmp_path, self.OLD, old_g5)
         done = refresh(path, table, lambda row: True, lambda: FetchedOffers("0.1.34", [G5]))
@@ -251,7 +251,7 @@ class TestRefresh:
 
 
 class Catalogs(BaseHTTPRequestHandler):
-    """Serves a folder of catalogs as gpuhunt's own host does."""
+    """Serve a folder of catalogs like gpuhunt's host."""
 
     def do_GET(self):
         found = self.server.files.get(self.path)
@@ -266,7 +266,7 @@ class Catalogs(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(monkeypatch):
-    """A dictionary of what is served, by path, to the real gpuhunt."""
+    """Path to content of the files that are served to the real gpuhunt."""
     pytest.importorskip("gpuhunt", reason="the extra `prices` is not installed")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Catalogs)
     server.files = {}
@@ -285,7 +285,7 @@ def served(monkeypatch):
 
 
 def catalog(provider, *rows):
-    """A provider's zip as it is published."""
+    """Make a provider's zip as published."""
     header = "instance_name,location,price,cpu,memory,gpu_count,gpu_name,gpu_memory,spot,disk_size,gpu_vendor,flags,cpu_arch,provider_data"
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
@@ -319,7 +319,7 @@ class TestRealGpuhunt:
         assert not [one for one in done.complaints if "aws" in one or "lambdalabs" in one]
 
     @pytest.mark.parametrize("zipped", [b"", b"no zip", b"PK\x05\x06" + bytes(18)])
-    def test_a_catalog_that_is_none_leaves_the_old_table(self, served, table, tmp_path, capfd, zipped):
+    def test_an_invalid_catalog_leaves_the_old_table(self, served, table, tmp_path, capfd, zipped):
         served |= catalog("aws", *self.AWS) | {"/aws/20260801/catalog.zip": zipped}
         path = tmp_path / "own.csv"
         path.write_text(f"{PRICE_HEADER}\n{TestRefresh.OLD}\n", encoding="utf-8")
@@ -329,7 +329,7 @@ class TestRealGpuhunt:
         assert path.read_bytes() == before
         assert "Traceback" not in capfd.readouterr().err
 
-    def test_a_host_that_refuses_is_no_traceback(self, served, monkeypatch):
+    def test_a_refused_connection_is_a_user_error(self, served, monkeypatch):
         monkeypatch.setenv("GPUHUNT_CATALOG_URL", "http://127.0.0.1:1")
         with pytest.raises(UserError, match=r"can't be had: .*Connection refused.*is there a network\?"):
             fetch_offers()

@@ -16,14 +16,14 @@ PRICES, VALUE = (tables_folder() / f"{name}.example.toml" for name in ("prices",
 
 
 def uncommented(path, folder):
-    """The file with the keys that have no default too; a # before a word begins those, and `# ` a sentence."""
+    """Uncomment the keys without a default, which start with # and no space."""
     text = re.sub(r"^#(?=[\w\[])", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     written = folder / path.name
     written.write_text(text, encoding="utf-8")
     return written
 
 
-def test_as_they_stand_they_change_nothing():
+def test_the_examples_change_nothing_as_shipped():
     found = load_assumptions(PRICES, VALUE)
     assert (found.prices, found.value) == (PriceBook(), ValueModel())
 

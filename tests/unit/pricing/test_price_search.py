@@ -1,4 +1,4 @@
-"""Rows of the price table by what they must have."""
+"""Searching the price table."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_by_the_spot_price_rows_without_one_are_left_out(table):
         ({"gpu": "A100", "max_usd_per_hour": 3}, "leave out one of the filters (it has 13 rows)"),
     ],
 )
-def test_where_none_is_left_it_says_what_there_is(table, wanted, told):
+def test_without_matches_the_error_lists_what_exists(table, wanted, told):
     with pytest.raises(UserError) as caught:
         search(table, PriceQuery(**wanted))
     assert str(caught.value).startswith("no row of the price table matches all filters; ")

@@ -1,4 +1,4 @@
-"""Dates and ages of prices, the user's own table beside the shipped one, and tables of ten thousand rows."""
+"""Dates and ages of prices, merging the user's own table, and large tables."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class TestAge:
             with pytest.raises(UserError, match=f"as_of: found '{as_of}'; allowed: a date not after today, 2026-08-01"):
                 load_prices(tmp_path, today=TODAY)
 
-    def test_no_shipped_price_is_too_old_to_be_of_use(self):
-        """Fails in the year after the last look at the lists: then they want another."""
+    def test_no_shipped_price_is_older_than_a_year(self):
+        """Fail a year after the price lists were last updated."""
         table = load_prices()
         assert table.today is not None
         assert max(days_old(row.as_of, table.today) for row in table.prices) < 730
@@ -76,7 +76,7 @@ class TestOwnTable:
     def load(self, folder, *rows):
         return load_prices(write_tables(folder), own=self.own(folder, *rows), today=TODAY)
 
-    def test_its_rows_stand_beside_the_shipped_ones(self, tmp_path):
+    def test_own_rows_are_added_to_the_shipped_ones(self, tmp_path):
         table = self.load(tmp_path, "hetzner,gex44,fsn1,,,0,,20,64,0.34,,2026-07,invoice")
         assert len(table.prices) == len(PRICES) + 1
         assert table.prices[-1].key == ("hetzner", "gex44", "fsn1")
@@ -100,11 +100,11 @@ class TestOwnTable:
         with pytest.raises(UserError, match=f"{re.escape(str(path))}: 1 mistake\n  line 2: hardware: found 'T5'"):
             self.load(tmp_path, change(PRICES[5], PRICE_HEADER, hardware="T5"))
 
-    def test_one_that_is_not_there_has_no_rows(self, tmp_path):
+    def test_a_missing_own_table_has_no_rows(self, tmp_path):
         table = load_prices(write_tables(tmp_path), own=tmp_path / "none.csv", today=TODAY)
         assert len(table.prices) == len(PRICES)
 
-    def test_where_it_lies(self, monkeypatch):
+    def test_the_path_of_the_own_table(self, monkeypatch):
         monkeypatch.setenv("HARNESS_PRICES", "/data/mine.csv")
         assert own_table_path() == Path("/data/mine.csv")
         monkeypatch.delenv("HARNESS_PRICES")

@@ -165,7 +165,7 @@ class TestReading:
 
 
 class TestShippedTables:
-    def test_they_are_read_whole(self):
+    def test_the_shipped_tables_are_valid(self):
         table = load_prices()
         for name, rows in (("prices", table.prices), ("hardware", table.hardware), ("billing", table.billing)):
             with (tables_folder() / f"{name}.csv").open(newline="", encoding="utf-8") as file:
@@ -248,7 +248,7 @@ class TestFindInstance:
         assert found.reason.startswith("no instance 'g5.xlrge' in the price table: did you mean g5.xlarge")
         assert "--usd-per-hour" in found.reason
 
-    def test_a_name_like_no_other_is_told_where_to_be_added(self, table):
+    def test_an_unknown_name_without_similar_ones_points_to_prices_csv(self, table):
         assert "add its row to prices.csv" in find_instance(table, "###").reason
 
 
@@ -319,21 +319,21 @@ class TestPrecedence:
     def test_a_product_without_a_clouds_vendor_is_not_detected(self, table):
         assert price_of(table, make_machine(product="m5.xlarge")).basis == "assumed"
 
-    def test_the_stand_in_is_the_cheapest_that_is_not_burstable(self, table):
+    def test_the_assumed_row_is_the_cheapest_not_burstable(self, table):
         found = price_of(table)
         assert (found.basis, found.instance, found.usd_per_hour) == ("assumed", "n2-standard-4", 0.18)
         assert found.note == (
             "stand-in: the cheapest on-demand row, not burstable, with no GPU, at least 4 logical CPUs"
         )
 
-    def test_the_stand_in_has_the_cores_and_the_memory(self, table):
+    def test_the_assumed_row_has_the_cpus_and_the_memory(self, table):
         assert price_of(table, make_machine(num_logical=5)).instance == "m5.4xlarge"
         # n2-standard-4 has 15 GiB here, m5.xlarge 16.
         assert price_of(table, needed_bytes=15 * GIB).instance == "n2-standard-4"
         assert price_of(table, needed_bytes=15 * GIB + 1).instance == "m5.xlarge"
         assert price_of(table, needed_bytes=17 * GIB).instance == "m5.4xlarge"
 
-    def test_the_stand_in_has_the_same_gpus(self, table):
+    def test_the_assumed_row_has_the_same_gpus(self, table):
         def instance(*gpus):
             return price_of(table, make_machine(gpus=gpus)).instance
 
@@ -350,7 +350,7 @@ class TestPrecedence:
             ((), 64, "no GPU, at least 64 logical CPUs"),
         ],
     )
-    def test_without_a_row_dollars_are_unknown_and_it_says_what_to_give(self, table, gpus, num_logical, words):
+    def test_without_a_row_the_reason_says_which_option_to_give(self, table, gpus, num_logical, words):
         found = price_of(table, make_machine(gpus=gpus, num_logical=num_logical))
         assert found.reason.startswith(f"no row of the price table has {words}")
         assert "--usd-per-hour 1.20" in found.reason
@@ -412,12 +412,12 @@ class TestPriceFinder:
         found = self.find(table, make_record(), make_record(machine=self.OTHER))
         assert [price.instance for price in found] == ["n2-standard-4", "m5.4xlarge"]
 
-    def test_the_largest_cell_of_a_machine_decides_on_its_stand_in_for_all(self, table):
+    def test_the_largest_cell_decides_the_assumed_row_of_its_machine(self, table):
         big = make_record(axes={"batch_size": 32}, training={"peaks": [(0, "rss", 8 * GIB), (1, "rss", 8 * GIB)]})
         assert [price.instance for price in self.find(table, make_record())] == ["n2-standard-4"]
         assert [price.instance for price in self.find(table, make_record(), big)] == ["m5.xlarge"] * 2
 
-    def test_a_gpus_own_memory_is_not_asked_of_the_machines(self, table):
+    def test_gpu_memory_does_not_count_as_main_memory(self, table):
         machine = make_machine(gpus=["NVIDIA A10G"])
         peaks = [(0, "rss", 2 * GIB), (0, "cuda_reserved", 20 * GIB)]
         record = make_record(axes={"device": "gpu"}, machine=machine, training={"peaks": peaks})
@@ -429,7 +429,7 @@ class TestPriceFinder:
         (price,) = self.find(table, make_record(outcome="oom", reason="no memory"))
         assert price.instance == "n2-standard-4"
 
-    def test_what_was_stated_holds_for_all_cells_of_the_machine_and_the_newest_word_counts(self, table):
+    def test_the_newest_stated_instance_holds_for_the_whole_machine(self, table):
         stated = {"instance": "m5.4xlarge", "region": None}
         first = make_record(stated=stated)
         second = make_record(axes={"batch_size": 32}, minutes=1)
@@ -447,7 +447,7 @@ class TestPriceFinder:
             ("m5.4xlarge", "stated"),
         ]
 
-    def test_dollars_given_for_all_or_for_one_machine(self, table):
+    def test_prices_given_for_all_machines_or_one(self, table):
         records = [make_record(), make_record(machine=self.OTHER)]
         options = {"instances": {CPU.id: "m5.xlarge"}}
         every = self.find(table, *records, usd_per_hour=2.0, **options)
@@ -455,7 +455,7 @@ class TestPriceFinder:
         one = self.find(table, *records, usd_per_hour={self.OTHER.id: 3.0}, **options)
         assert [(price.usd_per_hour, price.basis) for price in one] == [(0.192, "stated"), (3.0, "given")]
 
-    def test_overrides_that_name_nothing_are_the_users_mistake(self, table):
+    def test_overrides_of_unknown_machines_are_user_errors(self, table):
         with pytest.raises(UserError, match=f"no records of a machine 'epyc'; there are records of {CPU.id}"):
             self.find(table, make_record(), instances={"epyc": "m5.xlarge"})
         with pytest.raises(UserError, match="no records of a machine 'epyc'"):
@@ -474,7 +474,7 @@ class TestPriceFinder:
 
 
 class TestDetected:
-    """What the metadata service says comes after the user's word, and before the firmware's."""
+    """Instances detected by the metadata service: after stated ones, before the firmware."""
 
     MACHINE = make_machine(vendor="Amazon EC2", product="m5.4xlarge")
 
@@ -482,7 +482,7 @@ class TestDetected:
     def seen(instance, region="us-east-1"):
         return DetectedInstance(vendor="aws", instance=instance, region=region, is_spot=False)
 
-    def test_it_comes_before_the_firmware_and_after_the_users_word(self, table):
+    def test_detected_comes_after_stated_and_before_firmware(self, table):
         detected = self.seen("m5.xlarge", "eu-west-1")
         found = price_of(table, self.MACHINE, detected=detected)
         assert (found.basis, found.instance, found.region, found.usd_per_hour) == (
@@ -498,12 +498,12 @@ class TestDetected:
         paid = price_under_plan(found, PriceBook(discount_percent=50), "m")
         assert (paid.usd_per_hour, paid.paid) == (0.096, f"{found.paid}; 0.192 USD listed, less 50%")
 
-    def test_an_instance_without_a_row_gets_a_stand_in_that_names_it(self, table):
+    def test_an_unlisted_detected_instance_gets_an_assumed_row_that_names_it(self, table):
         found = price_of(table, detected=self.seen("c9.mega"))
         assert (found.basis, found.instance) == ("assumed", "n2-standard-4")
         assert found.note.startswith("c9.mega was detected, and the table lacks it; stand-in: the cheapest")
 
-    def test_gpus_attached_to_one_of_googles_types_tell_its_row(self):
+    def test_attached_gpus_identify_googles_row(self):
         shipped = load_prices()
         detected = DetectedInstance(vendor="gcp", instance="n1-standard-4", region="us-central1", is_spot=False)
         found = price_of(shipped, make_machine(gpus=["Tesla T4"]), detected=detected)
@@ -511,7 +511,7 @@ class TestDetected:
         # Without the GPU it is another machine, of which the table has no price.
         assert price_of(shipped, make_machine(), detected=detected).basis == "assumed"
 
-    def test_the_newest_records_word_holds_for_a_machine(self, table):
+    def test_the_newest_detected_instance_holds_for_the_machine(self, table):
         old = make_record(detected={"vendor": "aws", "instance": "m5.4xlarge", "region": None, "is_spot": None})
         new = make_record(
             axes={"batch_size": 8}, minutes=1,

@@ -1,4 +1,4 @@
-"""What an hour is paid under every plan, by hand."""
+"""Hourly prices under every plan against hand-computed values."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def exactly(value):
     return pytest.approx(value, rel=1e-12)
 
 
-def test_on_demand_is_the_listed_price_and_needs_no_words():
+def test_on_demand_is_the_listed_price_without_derivation():
     assert price_under_plan(LISTED, book(), HERE) == replace(LISTED, paid=None)
 
 
@@ -48,7 +48,7 @@ def test_a_discount_is_off_the_listed_price_and_not_off_spot():
     assert found.paid == "0.5 USD listed, less 15%"
 
 
-def test_a_contract_stands_instead_of_list_and_discount_with_its_own_date():
+def test_a_contract_replaces_list_price_and_discount():
     contract = rate(0.31, as_of="2026-10-01", source="frame contract 7")
     found = price_under_plan(LISTED, book(discount_percent=15, rate=[contract]), HERE)
     assert (found.usd_per_hour, found.usd_per_hour_on_demand) == (0.31, 0.31)
@@ -66,12 +66,12 @@ def test_a_rate_of_this_region_goes_before_one_of_any(order):
     assert price_under_plan(LISTED, book(rate=rates), HERE).usd_per_hour == 0.29
 
 
-def test_rates_of_other_instances_and_regions_are_nobodys():
+def test_rates_of_other_instances_and_regions_do_not_apply():
     rates = [rate(0.11, region="eu-west-1"), rate(0.12) | {"instance": "g6.xlarge"}]
     assert price_under_plan(LISTED, book(rate=rates), HERE).usd_per_hour == 0.5
 
 
-def test_spot_is_the_tables_price_or_the_readers():
+def test_spot_is_the_tables_price_or_the_users():
     found = price_under_plan(LISTED, book(plan="spot"), HERE)
     assert (found.usd_per_hour, found.plan, found.paid, found.usd_per_hour_on_demand) == (0.2, "spot", "spot", 0.5)
     mine = price_under_plan(NO_SPOT, book(plan="spot", rate=[rate(0.15, "spot", source="today's bid")]), HERE)
@@ -94,7 +94,7 @@ def test_a_commitment_is_paid_for_idle_hours_too():
     assert stated.paid == "0.315 USD committed for every hour, in use for 50% of them"
 
 
-def test_a_committed_rate_stands_instead_of_the_discount():
+def test_a_committed_rate_replaces_the_discount():
     terms = book(plan="committed", commitment={"utilisation_fraction": 0.8}, rate=[rate(0.24, "committed")])
     assert price_under_plan(LISTED, terms, HERE).usd_per_hour == exactly(0.3)
 
@@ -111,7 +111,7 @@ OWN = {
 ENERGY = {"usd_per_kwh": 0.2, "pue": 1.5}
 
 
-def test_ones_own_costs_what_owning_and_running_cost():
+def test_an_own_machine_costs_owning_plus_running():
     # (4380 + 438 + 876) / 8760 = 0.65; idle 0.1 kW x 1.5 x 0.2 = 0.03; fixed 0.68 / 0.5 = 1.36; running 1 kW: 0.3.
     terms = book(plan="own", own=OWN, energy=ENERGY)
     assert own_parts(terms) == (exactly(0.68), exactly(0.3))
@@ -120,7 +120,7 @@ def test_ones_own_costs_what_owning_and_running_cost():
     assert (found.usd_per_hour_on_demand, found.usd_per_hour_spot) == (0.5, 0.2)
 
 
-def test_an_example_of_ones_own_is_assumed_and_says_what_to_set():
+def test_an_example_own_machine_is_assumed():
     found = price_under_plan(LISTED, book(plan="own"), HERE)
     assert (found.basis, found.source) == ("assumed", "own hardware, an example")
     assert found.note == "an example of a machine of one's own: set [own] in prices.toml"
@@ -128,7 +128,7 @@ def test_an_example_of_ones_own_is_assumed_and_says_what_to_set():
     assert (stated.basis, stated.note) == ("stated", None)
 
 
-def test_the_formula_shows_its_numbers_in_full_and_comes_to_the_price():
+def test_the_shown_formula_evaluates_to_the_price():
     terms = book(plan="own", own=OWN | {"purchase_usd": 1234567.89}, energy=ENERGY)
     words = own_formula(terms)
     assert "1234567.89" in words
@@ -137,19 +137,19 @@ def test_the_formula_shows_its_numbers_in_full_and_comes_to_the_price():
     )
 
 
-def test_what_renting_would_cost_keeps_contracts_and_the_providers_billing():
+def test_renting_instead_keeps_contracts_and_billing():
     terms = book(plan="own", own=OWN, rate=[rate(0.31), rate(0.15, "spot")])
     found = price_under_plan(LISTED, terms, HERE)
     assert (found.usd_per_hour_on_demand, found.usd_per_hour_spot) == (0.31, 0.15)
     assert (found.granularity_s, found.minimum_s) == (60.0, 120.0)
 
 
-def test_ones_own_needs_no_row_of_the_table():
+def test_an_own_machine_needs_no_row():
     found = price_under_plan(Unavailable("no row has this machine"), book(plan="own", own=OWN, energy=ENERGY), HERE)
     assert (found.usd_per_hour, found.usd_per_hour_on_demand) == (exactly(1.66), None)
 
 
-def test_a_named_machine_alone_is_ones_own():
+def test_only_the_named_machine_is_own():
     terms = book(plan="own", own=OWN | {"machine": "another"}, energy=ENERGY)
     assert price_under_plan(LISTED, terms, HERE).plan == "on_demand"
     assert price_under_plan(Unavailable("no row has this machine"), terms, HERE) == Unavailable(
@@ -159,11 +159,11 @@ def test_a_named_machine_alone_is_ones_own():
 
 
 @pytest.mark.parametrize("plan", ["on_demand", "spot", "committed", "own"])
-def test_a_price_that_was_typed_in_stands_under_every_plan(plan):
+def test_a_given_price_is_unchanged_under_every_plan(plan):
     assert price_under_plan(GIVEN, book(plan=plan, discount_percent=50), HERE) == GIVEN
 
 
-def test_paying_asks_for_each_summarys_own_machine(tmp_path):
+def test_the_plan_applies_to_each_summarys_machine(tmp_path):
     file = tmp_path / "prices.toml"
     file.write_text('plan = "own"\n[own]\nmachine = "epyc-4c-16g-000001"\n')
     (summary,) = summarize([make_record()])
