@@ -13,6 +13,7 @@ import pytest
 from harness.analysis.summarize import summarize
 from harness.decision.choice import choose
 from harness.decision.worth import judge_cell_worth
+from harness.errors import Unavailable
 from harness.pricing.cost import Priced, price
 from harness.pricing.prices import Price
 from harness.pricing.rates import apply_plan
@@ -28,7 +29,7 @@ LISTED = Price(
     usd_per_hour_listed=0.5, usd_per_hour_on_demand=0.5, usd_per_hour_spot=0.2, granularity_s=60.0, minimum_s=120.0,
 )  # fmt: skip
 OTHER = make_machine(machine_id="epyc-8c-32g-000002", num_logical=8)
-FOUND = {"epyc-4c-16g-000001": LISTED, OTHER.id: "no row has this machine"}
+FOUND = {"epyc-4c-16g-000001": LISTED, OTHER.id: Unavailable("no row has this machine")}
 AMOUNTS = [field.name for field in fields(Priced) if field.name.startswith("usd_")]
 ENERGY = {"joules": "joules", "kwh": "energy_kwh", "usd": "energy_usd", "gco2e": "energy_gco2e"}
 WORTH = (

@@ -13,6 +13,7 @@ import pytest
 from harness.analysis.summarize import summarize
 from harness.decision.choice import choose
 from harness.decision.study_cost import study_cost
+from harness.errors import Unavailable
 from harness.pricing.cost import price
 from harness.pricing.prices import Price
 from harness.pricing.rates import apply_plan
@@ -193,7 +194,7 @@ class TestMoney:
         assert "runs (2 failed)" in said[1]
 
     def test_an_invoice_without_a_price_stands_alone(self):
-        said = section([make_record()], found="no row has this machine", invoice_usd=3).study
+        said = section([make_record()], found=Unavailable("no row has this machine"), invoice_usd=3).study
         assert "can't be held against an estimate" in said[-1]
 
     @pytest.mark.parametrize(
@@ -409,5 +410,7 @@ class TestFiles:
             assert "\u202e" not in text
 
     def test_without_prices_it_says_so_and_nothing_breaks(self, tmp_path):
-        files = write(tmp_path, study_records(), assume(), found="no row has this machine; give --usd-per-hour")
+        files = write(
+            tmp_path, study_records(), assume(), found=Unavailable("no row has this machine; give --usd-per-hour")
+        )
         assert "Nothing can be judged yet" in files["summary.md"]

@@ -32,7 +32,9 @@ def test_a_gpu_machine_may_be_priced_where_the_same_card_and_count_are():
     rows = [find_instance(TABLE, price.instance, price.region) for price in others]
     assert {(row.hardware, row.accelerator_count) for row in rows} == {("NVIDIA A10G", 1)}
     assert [row.usd_per_hour_on_demand for row in rows] == sorted(row.usd_per_hour_on_demand for row in rows)
-    assert len(choices(TABLE, make_machine(gpus=["NVIDIA A10G"] * 3), "no row")) == 1  # nobody rents out three
+    assert (
+        len(choices(TABLE, make_machine(gpus=["NVIDIA A10G"] * 3), Unavailable("no row"))) == 1
+    )  # nobody rents out three
 
 
 def test_a_cpu_machine_may_be_what_covers_it_and_has_no_gpu():
