@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.cli.lookups import find_price
+from harness.cli.lookups import MachineOptions
 from harness.dataset.sources import locate_model
 from harness.machine.describe import describe_machine
 from harness.schema.settings import PACKAGED_MODEL
@@ -60,7 +60,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, help="default: all usable cores")
     asked = parser.parse_args()
     machine = describe_machine()
-    price = find_price(machine)
+    price = MachineOptions().price(machine)
     found: list[Predicted] = []
     with tempfile.TemporaryDirectory(prefix="bench-predict-") as temporary:
         folder = Path(temporary)

@@ -1,1 +1,4 @@
-"""TODO: say in one line what this package is for."""
+"""The command line: options in, text or JSON and an exit status out.
+
+`commands` parse options and call `harness.workflows`; `views` print results. Only this package prints.
+"""

@@ -1,4 +1,4 @@
-"""Where commands print, and the exit statuses they end with."""
+"""Output consoles and exit statuses of the command line."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from rich.console import Console
 from rich.markup import escape
 
 EXIT_OK, EXIT_CRASHED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
-EXIT_GO_ON = 75  # sysexits.h: EX_TEMPFAIL, "the user is invited to retry"
-EXIT_NOTHING_FITS = EXIT_SPOILT = EXIT_SLOWER = 1
-EXIT_CODES = "Exit status: 0 done; 1 a cell crashed; 2 a mistake in what was asked; 130 stopped by Ctrl-C."
+EXIT_RESUMABLE = 75  # sysexits.h: EX_TEMPFAIL, "the user is invited to retry"
+EXIT_NOTHING_FITS = EXIT_BAD_MACHINE = EXIT_SLOWER = 1
+EXIT_CODES = "Exit status: 0 success; 1 a cell crashed; 2 usage error; 130 stopped by Ctrl-C."
 
 out, err = Console(), Console(stderr=True)
 
 
 def print_problems(problems: Sequence[str]) -> None:
-    """Say on stderr which files were left aside, and why."""
+    """Print on stderr which files were skipped, and why."""
     for problem in problems:
         err.print(f"[yellow]left aside:[/] {escape(problem)}", soft_wrap=True, highlight=False)
 
 
 def print_json(value: object) -> None:
-    """Print what a script reads."""
+    """Print JSON on standard output."""
     sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")

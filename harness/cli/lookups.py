@@ -1,8 +1,9 @@
-"""What the options that several commands share stand for: cells, prices, records."""
+"""Turn options that several commands share into cells, prices and priced records."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,81 @@ from harness.cli.options import DEFAULT_RESULTS
 from harness.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
+    from harness.decision.differences import Difference
     from harness.pricing.prices import Price
     from harness.schema.cells import Cell
     from harness.schema.host_record import DetectedInstance, Machine, StatedInstance
-    from harness.workflows.priced_records import Priceable
+    from harness.workflows.priced_records import Priceable, PriceOptions
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """How the user describes and prices this machine: the options from `--instance` to `--offline`."""
+
+    instance: str | None = None
+    region: str | None = None
+    prices: Path | None = None
+    usd_per_hour: float | None = None
+    detect: bool = False
+    offline: bool = False
+
+    def stated_instance(self) -> StatedInstance | None:
+        """Return the instance type that the user states.
+
+        Raises:
+            UserError: If neither the price table nor the user's prices know it.
+        """
+        from harness.pricing.price_search import find_instance
+        from harness.pricing.price_table import load_prices
+        from harness.schema.assumptions import load_assumptions
+        from harness.schema.host_record import StatedInstance
+
+        if self.instance is None:
+            if self.region is not None:
+                raise UserError("--region needs --instance too")
+            return None
+        row = find_instance(load_prices(), self.instance, self.region)
+        own_rates = load_assumptions(self.prices).prices.rate
+        if isinstance(row, Unavailable) and all(rate.instance != self.instance for rate in own_rates):
+            raise UserError(f"--instance {self.instance}: {row.reason}")
+        return StatedInstance(instance=self.instance, region=self.region)
+
+    def detector(self) -> Callable[[Machine], DetectedInstance | None]:
+        """Return the function that queries the metadata service of a machine's cloud.
+
+        Raises:
+            UserError: If both `--detect` and `--offline` are given.
+        """
+        from harness.machine import cloud_metadata
+
+        if self.detect and self.offline:
+            raise UserError("--detect and --offline: give only one of them")
+        if self.offline:
+            return lambda _: None
+        return lambda machine: cloud_metadata.detect(machine.cloud_vendor, everywhere=self.detect)
+
+    def price(
+        self,
+        machine: Machine,
+        *,
+        stated: StatedInstance | None = None,
+        detected: DetectedInstance | None = None,
+    ) -> Price | Unavailable:
+        """Return the machine's hourly price under the user's plan, or the reason it is unknown."""
+        from harness.pricing.price_table import load_prices
+        from harness.pricing.prices import price_machine
+        from harness.pricing.rates import price_under_plan
+        from harness.schema.assumptions import load_assumptions
+
+        book = load_assumptions(self.prices).prices
+        price = price_machine(
+            load_prices(), machine, stated=stated, detected=detected, usd_per_hour=self.usd_per_hour, book=book
+        )
+        return price_under_plan(price, book, machine.id)
 
 
 def load_cells(path: Path, overrides: Sequence[str] | None = None) -> list[Cell]:
-    """A study's cells; or the one cell of a record, to be run again."""
+    """Load a study's cells, or the cell of a record."""
     from harness.schema.cells import Cell
     from harness.schema.expansion import expand
     from harness.schema.study_file import load_study
@@ -35,14 +103,20 @@ def load_cells(path: Path, overrides: Sequence[str] | None = None) -> list[Cell]
 
 
 def choose_cells(cells: list[Cell], only: list[str] | None) -> list[Cell]:
-    """Keep the cells that have every `KEY=VALUE[,VALUE]`; keys are as in a study, or `cell` for the name."""
-    for key, values in ((part.partition("=")[0], part.partition("=")[2].split(",")) for part in only or []):
-        kept = [cell for cell in cells if _value_of(cell, key) in values]
-        if not kept:
-            seen = sorted({value for cell in cells if (value := _value_of(cell, key)) is not None})
-            allowed = f"its values here: {', '.join(seen)}" if seen else "no cell has this key"
-            raise UserError(f"--only {key}={','.join(values)}: no cell is left; {allowed}")
-        cells = kept
+    """Keep the cells that match every `KEY=VALUE[,VALUE]`; KEY is a study key, `repeat`, or `cell` for the name.
+
+    Raises:
+        UserError: If no cell matches.
+    """
+    for option in only or []:
+        key, _, text = option.partition("=")
+        values = text.split(",")
+        matching = [cell for cell in cells if _value_of(cell, key) in values]
+        if not matching:
+            known = sorted({value for cell in cells if (value := _value_of(cell, key)) is not None})
+            hint = f"its values here: {', '.join(known)}" if known else "no cell has this key"
+            raise UserError(f"--only {key}={text}: no cell matches; {hint}")
+        cells = matching
     return cells
 
 
@@ -55,93 +129,46 @@ def _value_of(cell: Cell, key: str) -> str | None:
     return None if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def find_price(
-    machine: Machine,
-    prices: Path | None = None,
-    *,
-    usd_per_hour: float | None = None,
-    stated: StatedInstance | None = None,
-    detected: DetectedInstance | None = None,
-) -> Price | Unavailable:
-    """What an hour of a machine costs, as it is paid for; or why that is not known."""
-    from harness.pricing.price_table import load_prices
-    from harness.pricing.prices import price_machine
-    from harness.pricing.rates import price_under_plan
-    from harness.schema.assumptions import load_assumptions
+def parse_instances(options: list[str] | None) -> dict[str, str]:
+    """Parse `--instance MACHINE=NAME` options.
 
-    book = load_assumptions(prices).prices
-    found = price_machine(
-        load_prices(), machine, stated=stated, detected=detected, usd_per_hour=usd_per_hour, book=book
-    )
-    return price_under_plan(found, book, machine.id)
-
-
-def read_stated(instance: str | None, region: str | None, prices: Path | None) -> StatedInstance | None:
-    """What the user says of the machine, refused before anything runs where neither table nor own rates know it."""
-    from harness.pricing.price_search import find_instance
-    from harness.pricing.price_table import load_prices
-    from harness.schema.assumptions import load_assumptions
-    from harness.schema.host_record import StatedInstance
-
-    if instance is None:
-        if region is not None:
-            raise UserError("--region needs --instance too")
-        return None
-    found = find_instance(load_prices(), instance, region)
-    if isinstance(found, Unavailable) and all(
-        rate.instance != instance for rate in load_assumptions(prices).prices.rate
-    ):
-        raise UserError(f"--instance {instance}: {found.reason}")
-    return StatedInstance(instance=instance, region=region)
-
-
-def cloud_detector(*, detect: bool, offline: bool) -> Callable[[Machine], DetectedInstance | None]:
-    """What asks the metadata service of a machine's cloud, or nobody."""
-    from harness.machine import cloud_metadata as cloud
-
-    if detect and offline:
-        raise UserError("--detect and --offline: give one of them")
-    return lambda machine: None if offline else cloud.detect(machine.cloud_vendor, everywhere=detect)
-
-
-def parse_key_value(options: list[str]) -> dict[str, str]:
-    """`MACHINE=NAME` of each option `--instance`."""
-    pairs = dict(option.partition("=")[::2] for option in options)
-    if wrong := [option for option in options if "=" not in option]:
-        raise UserError(f"--instance {wrong[0]}: MACHINE=NAME is needed (`harness machine` prints the machine's name)")
-    return pairs
+    Raises:
+        UserError: If one has no `=`.
+    """
+    for option in options or []:
+        if "=" not in option:
+            raise UserError(f"--instance {option}: expected MACHINE=NAME (`harness machine` prints the machine's name)")
+    return dict(option.partition("=")[::2] for option in options or [])
 
 
 def require_positive(value: float | None, option: str) -> float | None:
-    """The option's value, refused unless it is above 0."""
+    """Return the option's value.
+
+    Raises:
+        UserError: If it is 0 or less.
+    """
     if value is not None and value <= 0:
-        raise UserError(f"{option} {value:g}: a number above 0 is needed")
+        raise UserError(f"{option} {value:g}: expected a number above 0")
     return value
 
 
 def price_records(
-    paths: Sequence[Path] | None,
-    prices: Path | None,
-    value: Path | None,
-    instance: list[str] | None,
-    usd_per_hour: float | None,
-    config_hashes: frozenset[str] | None = None,
+    paths: Sequence[Path] | None, options: PriceOptions, config_hashes: frozenset[str] | None = None
 ) -> Priceable:
-    """Read and price, and say on stderr what was left aside, and in what the records differ."""
-    from harness.decision.differences import describe_difference
+    """Read and price records; print skipped files and differences between records on stderr."""
     from harness.workflows.priced_records import load_priced
 
-    found = load_priced(
-        paths or ([DEFAULT_RESULTS] if DEFAULT_RESULTS.is_dir() else []),
-        prices=prices,
-        value=value,
-        instances=parse_key_value(instance or []),
-        usd_per_hour=usd_per_hour,
-        config_hashes=config_hashes,
-    )
-    console.print_problems(found.unreadable)
-    for difference in found.differences:
-        console.err.print(
-            f"[yellow]differs:[/] {escape(describe_difference(difference))}", soft_wrap=True, highlight=False
-        )
-    return found
+    default = [DEFAULT_RESULTS] if DEFAULT_RESULTS.is_dir() else []
+    priced = load_priced(paths or default, options, config_hashes=config_hashes)
+    console.print_problems(priced.unreadable)
+    print_differences(priced.differences)
+    return priced
+
+
+def print_differences(differences: Sequence[Difference]) -> None:
+    """Print on stderr in what the records differ."""
+    from harness.decision.differences import describe_difference
+
+    for difference in differences:
+        text = escape(describe_difference(difference))
+        console.err.print(f"[yellow]differs:[/] {text}", soft_wrap=True, highlight=False)

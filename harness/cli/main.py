@@ -1,4 +1,4 @@
-"""The command line, put together of its commands."""
+"""Entry point of the command line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from rich.markup import escape
 
 from harness import __version__
 from harness.cli import console
-from harness.cli.commands import inspect_dataset as sources
-from harness.cli.commands import machines, records, reports, studies
-from harness.cli.commands import predict as predictions
-from harness.cli.commands import profile_cell as profiles
-from harness.cli.commands import train as trainings
+from harness.cli.commands import inspect_dataset, machines, predict, profile_cell, records, reports, studies, train
 from harness.cli.console import EXIT_CODES, EXIT_OK, EXIT_USER_ERROR
 from harness.errors import UserError
 
@@ -23,15 +19,15 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="What fine-tuning BERT costs on this machine: run a study, and report it.",
+    help="Measure what fine-tuning BERT costs on this machine: run studies and report them.",
     epilog=EXIT_CODES,
 )
-for commands in (studies, trainings, predictions, profiles, reports, records, sources, machines):
-    app.add_typer(commands.app)  # without a name: its commands stand beside the others
+for commands in (studies, train, predict, profile_cell, reports, records, inspect_dataset, machines):
+    app.add_typer(commands.app)  # no name: the commands are not nested
 
 
 def main() -> NoReturn:
-    """Run the command line; the one place where a user's mistake becomes an exit status."""
+    """Run the command line; the only place that turns a UserError into an exit status."""
     try:
         app()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The options that several commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -9,44 +9,46 @@ import typer
 
 StudyPath = Annotated[
     Path,
-    typer.Argument(help="A study file (.toml), or a record (.json) whose cell is run again.", show_default=False),
+    typer.Argument(help="A study file (.toml), or a record (.json) to run its cell again.", show_default=False),
 ]
-ResultsPath = Annotated[Path, typer.Option("--results", help="Folder of the records.")]
+ResultsPath = Annotated[Path, typer.Option("--results", help="Folder with records.")]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="KEY=VALUE", help="Cells with this value alone, e.g. seq_len=128 (repeatable)."),
+    typer.Option("--only", metavar="KEY=VALUE", help="Only cells with this value, e.g. seq_len=128 (repeatable)."),
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override a key of the study, e.g. matrix.seq_len=[512] (repeatable).",
+        help="Override a study key, e.g. matrix.seq_len=[512] (repeatable).",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Instance = Annotated[
     str | None,
-    typer.Option(help="This machine's instance type, as in the price table (kept in the record as a fact)."),
+    typer.Option(help="This machine's instance type, as in the price table; stored in records."),
 ]
-Region = Annotated[str | None, typer.Option(help="Its region.")]
+Region = Annotated[str | None, typer.Option(help="This machine's region.")]
 UsdPerHour = Annotated[
     float | None,
-    typer.Option("--usd-per-hour", min=0, help="What an hour of the machine costs; overrides every price."),
+    typer.Option("--usd-per-hour", min=0, help="Hourly price of the machine; overrides all other prices."),
 ]
 OwnPrices = Annotated[
     Path | None,
-    typer.Option("--prices", help="Your own rates, discounts, currency and hardware (as bench/prices.example.toml)."),
+    typer.Option(
+        "--prices", help="File with your rates, discounts, currency and hardware (see bench/prices.example.toml)."
+    ),
 ]
 Detect = Annotated[
     bool,
     typer.Option(
         "--detect",
-        help="Ask the metadata services of EC2, GCE and Azure (0.3 s in all) what this machine is; without it only the "
-        "one that the firmware names is asked.",
+        help="Query the metadata services of EC2, GCE and Azure (0.3 s in total); by default only the one that the "
+        "firmware names is queried.",
     ),
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Ask no metadata service at all.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Query no metadata service.")]
 RecordPaths = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -61,6 +63,6 @@ PriceAs = Annotated[
 ]
 Deadline = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="From the order of a machine to the end of a run: 2h, 90min, 45s."),
+    typer.Option(metavar="TIME", help="Time limit from ordering a machine to the end of a run: 2h, 90min, 45s."),
 ]
 DEFAULT_RESULTS = Path("results")

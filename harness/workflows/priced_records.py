@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.analysis.mfu import with_mfu
@@ -44,23 +44,34 @@ class Priceable:
     unreadable: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class PriceOptions:
+    """How the user wants records to be priced.
+
+    Attributes:
+        prices: The user's prices.toml.
+        value: The user's value.toml.
+        usd_per_hour: Hourly price of every machine, overriding all else.
+        instances: Machine id to instance type, overriding the records.
+    """
+
+    prices: Path | None = None
+    value: Path | None = None
+    usd_per_hour: float | None = None
+    instances: Mapping[str, str] = field(default_factory=dict)
+
+
+_NO_OPTIONS = PriceOptions()
+
+
 def load_priced(
-    paths: Sequence[Path],
-    *,
-    prices: Path | None = None,
-    value: Path | None = None,
-    instances: Mapping[str, str] | None = None,
-    usd_per_hour: float | None = None,
-    config_hashes: frozenset[str] | None = None,
+    paths: Sequence[Path], options: PriceOptions = _NO_OPTIONS, *, config_hashes: frozenset[str] | None = None
 ) -> Priceable:
-    """Read records and the user's files, then summarise and price the records.
+    """Read records and the user's files, then summarize and price the records.
 
     Args:
         paths: Folders, files or archives of records.
-        prices: The user's prices.toml.
-        value: The user's value.toml.
-        instances: Machine id to instance type, overriding the records.
-        usd_per_hour: Hourly price of every machine, overriding all else.
+        options: How to price them.
         config_hashes: Keep only records with these configuration hashes.
 
     Raises:
@@ -68,35 +79,22 @@ def load_priced(
     """
     loaded = read_records(paths)
     records = tuple(record for record in loaded.records if config_hashes is None or record.config_hash in config_hashes)
-    priced = price_records(records, prices=prices, value=value, instances=instances, usd_per_hour=usd_per_hour)
-    return replace(priced, unreadable=loaded.unreadable)
+    return replace(price_records(records, options), unreadable=loaded.unreadable)
 
 
-def price_records(
-    records: Sequence[Record],
-    *,
-    prices: Path | None = None,
-    value: Path | None = None,
-    instances: Mapping[str, str] | None = None,
-    usd_per_hour: float | None = None,
-) -> Priceable:
-    """Summarise and price records already in memory.
-
-    Args:
-        records: The records.
-        prices: The user's prices.toml.
-        value: The user's value.toml.
-        instances: Machine id to instance type, overriding the records.
-        usd_per_hour: Hourly price of every machine, overriding all else.
+def price_records(records: Sequence[Record], options: PriceOptions = _NO_OPTIONS) -> Priceable:
+    """Summarize and price records already in memory.
 
     Raises:
         UserError: If a file or an option is wrong.
     """
-    assumed, table = with_measured_checkpoints(load_assumptions(prices, value), records), load_prices()
+    assumed, table = with_measured_checkpoints(load_assumptions(options.prices, options.value), records), load_prices()
     summaries = with_mfu(
         summarize(set_ladder_target(records)), lambda gpu, precision: gpu_peak_flops(table, gpu, precision)
     )
-    finder = price_finder(table, summaries, instances=instances, usd_per_hour=usd_per_hour, book=assumed.prices)
+    finder = price_finder(
+        table, summaries, instances=options.instances, usd_per_hour=options.usd_per_hour, book=assumed.prices
+    )
     machines = {summary.machine_id: summary for summary in summaries}
     return Priceable(
         records=tuple(records),

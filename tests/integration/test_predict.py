@@ -135,7 +135,7 @@ def test_the_command_resumes_a_killed_run(whole, model, texts, tmp_path):
             assert float(row["p:good"]) == pytest.approx(expected["p:good"], abs=2e-6)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv"]
     again = CliRunner().invoke(cli.app, [str(part) for part in command])
-    assert "it is there already; --restart makes it anew" in str(again.exception)
+    assert "exists; --restart replaces it" in str(again.exception)
 
 
 def test_kills_between_any_two_writes_lose_nothing(model, texts, tmp_path):

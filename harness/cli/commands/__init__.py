@@ -1,1 +1,1 @@
-"""The commands of the command line, a module for each kind; `cli.py` puts them together."""
+"""The commands, one module per group; `harness.cli.main` registers them."""

@@ -1,8 +1,9 @@
-"""Two settings of a study in turns: which runs that asks for, and what they come to."""
+"""`harness run --interleave A B`: plan interleaved A/B runs of two settings, and compare them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,69 +11,106 @@ from rich.markup import escape
 
 from harness.cli import console
 from harness.cli.lookups import choose_cells, load_cells
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.schema.cells import Cell
     from harness.schema.interleaving import InterleavedRuns
     from harness.schema.record import Record
+    from harness.workflows.priced_records import PriceOptions
 
 
-def cells_to_run(
-    study: Path,
-    overrides: list[str] | None,
-    only: list[str] | None,
-    settings: tuple[str, str] | None,
-    rounds: int | None,
+@dataclass(frozen=True)
+class InterleaveOptions:
+    """The options `--interleave`, `--rounds`, `--fail-above` (a fraction) and `--markdown`."""
+
+    settings: tuple[str, str] | None
+    rounds: int | None
+    fail_above: float | None
+    markdown: Path | None
+
+    @classmethod
+    def parse(
+        cls, settings: tuple[str, str] | None, rounds: int | None, fail_above: str | None, markdown: Path | None
+    ) -> InterleaveOptions:
+        """Check the options.
+
+        Raises:
+            UserError: If `fail_above` is not a fraction, or an option lacks `--interleave`.
+        """
+        fraction = None
+        if fail_above is not None:
+            # Imported here because it loads plotly, which the parent of a measured cell does without.
+            from harness.cli.views.compare import read_fraction
+
+            fraction = read_fraction(fail_above, "--fail-above")
+        if settings is None and (rounds or fail_above or markdown):
+            raise UserError("--rounds, --fail-above and --markdown of `harness run` need --interleave A B")
+        return cls(settings, rounds, fraction, markdown)
+
+
+def plan_cells(
+    study: Path, overrides: list[str] | None, only: list[str] | None, options: InterleaveOptions
 ) -> tuple[InterleavedRuns | None, list[Cell]]:
-    """A study's runs in order; with two settings, those of the pairs that have both."""
+    """List a study's runs in order; with two settings, the A/B runs of the cells that support both.
+
+    Args:
+        study: The study file.
+        overrides: `--set` options.
+        only: `--only` options.
+        options: The two settings and the number of rounds.
+
+    Returns:
+        The interleaving plan (None without `--interleave`), and the runs.
+    """
     from harness.schema.interleaving import DEFAULT_ROUNDS, plan_interleaved
 
-    if settings is None:
+    if options.settings is None:
         return None, choose_cells(load_cells(study, overrides), only)
-    found = plan_interleaved(study, overrides or (), settings)
-    for reason in found.left_out:
+    plan = plan_interleaved(study, overrides or (), options.settings)
+    for reason in plan.left_out:
         console.err.print(f"[yellow]left out:[/] {escape(reason)}", soft_wrap=True, highlight=False)
-    found = found.only(choose_cells([cell for pair in found.pairs for cell in pair], only))
-    return found, found.runs(rounds or DEFAULT_ROUNDS)
+    plan = plan.only(choose_cells([cell for pair in plan.pairs for cell in pair], only))
+    return plan, plan.runs(options.rounds or DEFAULT_ROUNDS)
 
 
-def read_limit(fail_above: str | None) -> float | None:
-    """The fraction of `--fail-above`."""
-    if fail_above is None:
-        return None  # what compares brings plotly, which the parent of a cell does without
-    from harness.cli.views.compare import read_fraction
-
-    return read_fraction(fail_above, "--fail-above")
-
-
-def compare_turns(
-    turns: InterleavedRuns | None,
+def show_interleaved(
+    plan: InterleavedRuns | None,
     cells: Sequence[Cell],
     records: Sequence[Record],
-    prices: Path | None,
-    usd_per_hour: float | None,
-    fail_above: float | None,
-    markdown: Path | None,
+    price_options: PriceOptions,
+    options: InterleaveOptions,
 ) -> bool:
-    """Print A against B by the runs of these cells, where there are two settings; tell whether `fail_above` failed."""
-    if turns is None:
+    """Compare A with B and print the comparison; without a plan, do nothing.
+
+    Args:
+        plan: The interleaving plan.
+        cells: The planned runs.
+        records: Records of this study, of which those of `cells` count.
+        price_options: How to price them.
+        options: Limit and Markdown file.
+
+    Returns:
+        True if `--fail-above` failed.
+    """
+    if plan is None:
         return False
-    from harness.cli.views import compare as screen
+    from harness.cli.views import compare as view
     from harness.report.formatting import MoneyFormat
     from harness.workflows.priced_records import price_records
 
-    asked = {(cell.config_hash, cell.repeat) for cell in cells}
-    runs = [record for record in records if (record.config_hash, record.repeat) in asked]
-    tried = {record.config_hash for record in runs}
-    if not all(tried & side for side in turns.hashes) or all(record.outcome != "ok" for record in runs):
+    planned = {(cell.config_hash, cell.repeat) for cell in cells}
+    runs = [record for record in records if (record.config_hash, record.repeat) in planned]
+    hashes = {record.config_hash for record in runs}
+    if not all(hashes & side for side in plan.hashes) or all(record.outcome != "ok" for record in runs):
         console.out.print("Nothing to compare: no cell ended well, or one setting was never tried.", highlight=False)
         return False
-    priced = price_records(runs, prices=prices, usd_per_hour=usd_per_hour)
-    found = screen.compare_interleaved(turns, priced, fail_above)
-    said = f"A: {turns.settings[0]}; B: {turns.settings[1]}"
+    priced = price_records(runs, price_options)
+    comparison = view.compare_interleaved(plan, priced, options.fail_above)
+    heading = f"A: {plan.settings[0]}; B: {plan.settings[1]}"
     money = MoneyFormat(priced.assumed.prices.currency)
-    if markdown is not None:
-        markdown.write_text(f"{said}\n\n{screen.to_markdown(found, money)}", encoding="utf-8")
-    console.out.print(f"\n{escape(said)}", highlight=False, soft_wrap=True)
-    screen.show_comparison(console.out, found, money)
-    return found.failed
+    if options.markdown is not None:
+        options.markdown.write_text(f"{heading}\n\n{view.to_markdown(comparison, money)}", encoding="utf-8")
+    console.out.print(f"\n{escape(heading)}", highlight=False, soft_wrap=True)
+    view.show_comparison(console.out, comparison, money)
+    return comparison.failed

@@ -1,4 +1,4 @@
-"""The commands about machines: this one, what of it would spoil a benchmark, and what others cost."""
+"""The commands `machine`, `doctor` and `prices`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.cli import console
-from harness.cli.console import EXIT_SPOILT
-from harness.cli.lookups import cloud_detector, find_price, read_stated
+from harness.cli.console import EXIT_BAD_MACHINE
+from harness.cli.lookups import MachineOptions
 from harness.cli.options import DEFAULT_RESULTS, AsJson, Detect, Instance, Offline, OwnPrices, Region, ResultsPath
 from harness.errors import Unavailable, UserError
 
@@ -31,18 +31,22 @@ def machine(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what this computer is, what it would be priced as, and why."""
+    """Describe this machine and how it is priced."""
     from harness.machine.describe import describe_machine, package_version
 
-    stated, ask = read_stated(instance, region, prices), cloud_detector(detect=detect, offline=offline)
+    options = MachineOptions(instance, region, prices, detect=detect, offline=offline)
+    stated, detector = options.stated_instance(), options.detector()
     here = describe_machine()
-    detected = ask(here)
-    found = find_price(here, prices, stated=stated, detected=detected)
+    detected = detector(here)
+    price = options.price(here, stated=stated, detected=detected)
     versions = {name: package_version(name) for name in ("torch", "transformers")}
     if as_json:
-        price = found.reason if isinstance(found, Unavailable) else vars(found) | {"age_days": found.age_days}
-        told = None if detected is None else detected.model_dump()
-        console.print_json(here.model_dump(mode="json") | {"price": price, "detected": told, "versions": versions})
+        fields = here.model_dump(mode="json") | {
+            "price": price.reason if isinstance(price, Unavailable) else vars(price) | {"age_days": price.age_days},
+            "detected": None if detected is None else detected.model_dump(),
+            "versions": versions,
+        }
+        console.print_json(fields)
         return
     table = Table.grid(padding=(0, 2))
     gib = 2**30
@@ -57,7 +61,7 @@ def machine(
         "metadata": _detected_line(detected),
         "system": f"{here.system} {here.kernel}, Python {here.python}, {here.allocator}",
         "packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "priced as": _price_line(found),
+        "priced as": _price_line(price),
     }
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", escape(value))
@@ -68,20 +72,20 @@ def machine(
 def doctor(
     *,
     results: ResultsPath = DEFAULT_RESULTS,
-    quick: Annotated[bool, typer.Option("--quick", help="Leave out the calibration of 20 seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the 20-second calibration.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what of this machine would spoil a benchmark, and how to mend it. Exit status 1 if anything is `bad`."""
-    from harness.cli.views import doctor as doctor_screen
+    """Check this machine for sources of benchmark noise, and say how to fix them. Exit status 1 if anything is `bad`."""
+    from harness.cli.views.doctor import show_diagnosis
     from harness.workflows.doctor import examine
 
-    found = examine(results, calibrated=not quick)
+    diagnosis = examine(results, calibrated=not quick)
     if as_json:
-        console.print_json(found.as_fields())
+        console.print_json(diagnosis.as_fields())
     else:
-        doctor_screen.show_diagnosis(console.out, found)
-    if found.verdict == "bad":
-        raise typer.Exit(EXIT_SPOILT)
+        show_diagnosis(console.out, diagnosis)
+    if diagnosis.verdict == "bad":
+        raise typer.Exit(EXIT_BAD_MACHINE)
 
 
 @app.command(epilog="Examples: harness prices --gpu A100 --max-usd 3; harness prices g5.xlarge; harness prices refresh")
@@ -90,54 +94,54 @@ def prices(
         str | None,
         typer.Argument(
             metavar="[INSTANCE|refresh]",
-            help="All that is known of one instance type; or `refresh`: put the live prices that the filters let through "
-            "into your own table, by gpuhunt (extra `prices`; needs a network, and no key).",
+            help="Show everything known about one instance type; or `refresh`: fetch live prices that match the filters "
+            "into your own table with gpuhunt (extra `prices`; needs a network, no key).",
             show_default=False,
         ),
     ] = None,
     *,
-    gpu: Annotated[str | None, typer.Option(help="A GPU, such as A100; `none`: machines without.")] = None,
-    max_usd: Annotated[float | None, typer.Option(min=0, help="At most so many USD an hour.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU, such as A100; `none` for machines without GPU.")] = None,
+    max_usd: Annotated[float | None, typer.Option(min=0, help="Maximum USD per hour.")] = None,
     provider: Annotated[str | None, typer.Option(help="aws, gcp, azure, ...")] = None,
-    region: Annotated[str | None, typer.Option(help="One region alone.")] = None,
-    cpus: Annotated[int | None, typer.Option(min=1, help="At least so many logical CPUs.")] = None,
-    memory_gib: Annotated[float | None, typer.Option(min=0, help="At least so much main memory.")] = None,
-    spot: Annotated[bool, typer.Option("--spot", help="By the spot price, where one is known.")] = False,
+    region: Annotated[str | None, typer.Option(help="Only this region.")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="Minimum number of logical CPUs.")] = None,
+    memory_gib: Annotated[float | None, typer.Option(min=0, help="Minimum main memory, in GiB.")] = None,
+    spot: Annotated[bool, typer.Option("--spot", help="Sort and filter by spot price.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the price table, cheapest first.
 
-    Your own table (same columns as bench/prices.csv) stands beside the shipped one; the newer of two rows counts. It is
-    the file that HARNESS_PRICES names, else ~/.config/bert-cost-harness/prices.csv.
+    Your own table (same columns as bench/prices.csv) extends the shipped one; of two rows for the same instance, the newer
+    counts. It is the file named by HARNESS_PRICES, else ~/.config/bert-cost-harness/prices.csv.
     """
-    from harness.cli.views import price_table as price_screen
+    from harness.cli.views import price_table as view
     from harness.pricing.price_search import PriceQuery, find_instance, search
     from harness.pricing.price_table import load_prices, own_table_path
 
     table = load_prices()
     named = None if instance == "refresh" else instance
-    wanted = PriceQuery(named, gpu, max_usd, provider, region, cpus, memory_gib, spot)
+    query = PriceQuery(named, gpu, max_usd, provider, region, cpus, memory_gib, spot)
     if instance == "refresh":
         from harness.pricing.price_catalog import refresh
 
-        done = refresh(own_table_path(), table, wanted.matches)
-        for complaint in done.complaints:
+        refreshed = refresh(own_table_path(), table, query.matches)
+        for complaint in refreshed.complaints:
             console.err.print(f"[yellow]gpuhunt:[/] {escape(complaint)}", soft_wrap=True, highlight=False)
         console.out.print(
-            f"{done.num_new} prices of today in {done.path}; {done.num_kept} older rows kept, "
-            f"{done.num_left_out} instance types without an on-demand price or a size left out.",
+            f"{refreshed.num_new} prices of today in {refreshed.path}; {refreshed.num_kept} older rows kept, "
+            f"{refreshed.num_left_out} instance types without an on-demand price or a size left out.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         return
     if instance is not None and isinstance(row := find_instance(table, instance), Unavailable):
         raise UserError(row.reason)
-    rows = search(table, wanted)
+    rows = search(table, query)
     if as_json:
-        console.print_json(price_screen.as_fields(rows, table))
+        console.print_json(view.as_fields(rows, table))
     elif instance is None:
-        price_screen.list_prices(console.out, rows, wanted, table)
+        view.list_prices(console.out, rows, query, table)
     else:
-        price_screen.show_prices(console.out, rows, table)
+        view.show_prices(console.out, rows, table)
 
 
 def _gpu_line(gpu: Gpu) -> str:
@@ -145,17 +149,17 @@ def _gpu_line(gpu: Gpu) -> str:
     return f"{gpu.name}{memory}, driver {gpu.driver or 'not known'}"
 
 
-def _price_line(found: Price | Unavailable) -> str:
+def _price_line(price: Price | Unavailable) -> str:
     from harness.pricing.price_rows import age_words
 
-    if isinstance(found, Unavailable):
-        return f"no price: {found.reason}"
-    place = " ".join(part for part in (found.provider, found.instance) if part)
-    region = f" in {found.region}" if found.region else ""
-    where = f"{place}{region}, " if found.instance else ""
-    dated = "; ".join(part for part in (found.as_of or "now", age_words(found.age_days), found.source) if part)
-    more = "".join(f"\n{line}" for line in (found.paid, found.note) if line)
-    return f"{where}{found.usd_per_hour:g} USD an hour, {found.basis} ({dated}){more}"
+    if isinstance(price, Unavailable):
+        return f"no price: {price.reason}"
+    place = " ".join(part for part in (price.provider, price.instance) if part)
+    region = f" in {price.region}" if price.region else ""
+    where = f"{place}{region}, " if price.instance else ""
+    dated = "; ".join(part for part in (price.as_of or "now", age_words(price.age_days), price.source) if part)
+    more = "".join(f"\n{line}" for line in (price.paid, price.note) if line)
+    return f"{where}{price.usd_per_hour:g} USD an hour, {price.basis} ({dated}){more}"
 
 
 def _detected_line(detected: DetectedInstance | None) -> str:

@@ -1,4 +1,4 @@
-"""The command that labels a file by a model that was kept."""
+"""The command `harness predict`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from harness.cli import console
 from harness.cli.console import EXIT_INTERRUPTED
-from harness.cli.lookups import cloud_detector, find_price, read_stated
+from harness.cli.lookups import MachineOptions
 from harness.cli.options import AsJson, Detect, Instance, Offline, OwnPrices, Region, UsdPerHour
 from harness.errors import UserError
 
@@ -17,10 +17,10 @@ app = typer.Typer()
 
 
 @app.command(epilog="Example: harness predict results/models/default/MODEL reviews.csv -o labelled.csv --with id")
-def predict(  # noqa: PLR0913 - each is an option of the command
+def predict(  # noqa: PLR0913 - one parameter per option
     model: Annotated[
         str,
-        typer.Argument(help="A folder under results/models, another model's folder, or a hub id.", show_default=False),
+        typer.Argument(help="A folder in results/models, another model folder, or a hub id.", show_default=False),
     ],
     file: Annotated[
         Path,
@@ -30,29 +30,32 @@ def predict(  # noqa: PLR0913 - each is an option of the command
     ],
     *,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Where labels go: .csv, .tsv, .jsonl or .parquet.", show_default=False)
+        Path, typer.Option("--out", "-o", help="Output file: .csv, .tsv, .jsonl or .parquet.", show_default=False)
     ],
     text: Annotated[
-        list[str] | None, typer.Option(help="The text's column (default: as trained); repeated, they are joined.")
+        list[str] | None, typer.Option(help="Column of the text (default: as trained); repeat to join columns.")
     ] = None,
-    pair: Annotated[str | None, typer.Option(help="Column of a second text (default: as trained).")] = None,
+    pair: Annotated[str | None, typer.Option(help="Column of the second text of a pair (default: as trained).")] = None,
     with_: Annotated[
-        list[str] | None, typer.Option("--with", help="A column that is copied to the output (repeatable).")
+        list[str] | None, typer.Option("--with", help="Column to copy to the output (repeatable).")
     ] = None,
     precision: Annotated[
-        Literal["fp32", "tf32", "bf16", "fp16"], typer.Option(help="tf32 and fp16 on GPUs alone.")
+        Literal["fp32", "tf32", "bf16", "fp16"], typer.Option(help="tf32 and fp16 need a GPU.")
     ] = "fp32",
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts of like length at a time.")] = 32,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Texts per batch; texts of similar length share a batch.")
+    ] = 32,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads (default: all usable cores).", show_default=False)
     ] = None,
     seq_len: Annotated[
-        int | None, typer.Option(min=4, help="Tokens at most (default: as trained, else 128).", show_default=False)
+        int | None,
+        typer.Option(min=4, help="Maximum number of tokens (default: as trained, else 128).", show_default=False),
     ] = None,
     device: Annotated[
-        Literal["cpu", "gpu"] | None, typer.Option(help="Default: a GPU where there is one.", show_default=False)
+        Literal["cpu", "gpu"] | None, typer.Option(help="Default: a GPU if there is one.", show_default=False)
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever is there of the output.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Start over, replacing existing output.")] = False,
     instance: Instance = None,
     region: Region = None,
     prices: OwnPrices = None,
@@ -61,36 +64,36 @@ def predict(  # noqa: PLR0913 - each is an option of the command
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Label a file of any size by a model, with the probability of each label; a run that was ended goes on.
+    """Predict the label of every row of a file of any size, with probabilities; an interrupted run resumes.
 
-    The output has a row for each of the file's, in its order: `row` (from 0), the columns of --with, `predicted`, and a column
-    `p:LABEL` for each label. A row without a text has no label.
+    The output has one row per input row, in the same order: `row` (from 0), the columns of --with, `predicted`, and a column
+    `p:LABEL` per label. A row without text gets no label.
     """
     from harness.cli.views.predict import PredictView, show_predicted
     from harness.machine.describe import describe_machine
-    from harness.schema.predict_job import progress_paths
-    from harness.schema.predict_job import restart as forget
+    from harness.schema import predict_job
     from harness.workflows.predict_file import PredictOptions, plan_job, predict_file
 
-    machine, ask = describe_machine(), cloud_detector(detect=detect, offline=offline)
-    stated = read_stated(instance, region, prices)
-    asked = PredictOptions(
+    machine = describe_machine()
+    machine_options = MachineOptions(instance, region, prices, usd_per_hour, detect, offline)
+    detector, stated = machine_options.detector(), machine_options.stated_instance()
+    options = PredictOptions(
         model, file, out, text=text, pair=pair, carried=with_ or (), precision=precision, batch_size=batch_size,
         seq_len=seq_len, threads=threads, device=device,
     )  # fmt: skip
-    job = plan_job(asked, machine)
-    price = find_price(machine, prices, usd_per_hour=usd_per_hour, stated=stated, detected=ask(machine))
+    job = plan_job(options, machine)
+    price = machine_options.price(machine, stated=stated, detected=detector(machine))
     if restart:
-        forget(out)
-    elif out.exists() and not progress_paths(out)[1].exists():
-        raise UserError(f"-o {out}: it is there already; --restart makes it anew")
+        predict_job.restart(out)
+    elif out.exists() and not predict_job.progress_paths(out)[1].exists():
+        raise UserError(f"-o {out} exists; --restart replaces it")
     try:
-        with PredictView(console.err) as screen:
-            found = predict_file(job, machine, price, screen.hear)
+        with PredictView(console.err) as view:
+            predicted = predict_file(job, machine, price, view.on_message)
     except KeyboardInterrupt:
         console.err.print("Stopped. What is written is kept; the same command goes on.", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:
-        console.print_json(found.as_fields())
+        console.print_json(predicted.as_fields())
     else:
-        show_predicted(console.out, found)
+        show_predicted(console.out, predicted)

@@ -1,21 +1,22 @@
-"""The commands that take a study: what it holds, running it, and the largest batch of one of its cells."""
+"""The commands `plan`, `run`, `fit` and `keys`, which take a study."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from harness.cli import console
-from harness.cli.commands.interleaving import cells_to_run, compare_turns, read_limit
+from harness.cli.commands.interleaving import InterleaveOptions, plan_cells, show_interleaved
 from harness.cli.commands.verify import verify_cells
 from harness.cli.console import EXIT_CODES, EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_SLOWER
-from harness.cli.lookups import choose_cells, cloud_detector, find_price, load_cells, read_stated
+from harness.cli.lookups import MachineOptions, choose_cells, load_cells
 from harness.cli.options import (
     DEFAULT_RESULTS,
     AsJson,
@@ -33,12 +34,29 @@ from harness.cli.options import (
 from harness.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
+    from harness.execution.jobs import Environment
     from harness.execution.sweep import Budget
     from harness.pricing.prices import Price
     from harness.schema.cells import Cell
+    from harness.schema.host_record import Machine
     from harness.schema.record import Record
+    from harness.store.record_files import LoadedRecords
 
 app = typer.Typer()
+
+
+@dataclass(frozen=True)
+class _PlanRow:
+    """One cell of `harness plan`; expected figures are those of its last run, None if there is none."""
+
+    cell: str
+    repeat: int
+    seed: int | None
+    state: str
+    reason: str | None
+    expected_s: float | None
+    expected_usd: float | None
+    config_hash: str
 
 
 @app.command(epilog="Example: harness plan bench/default.toml")
@@ -54,45 +72,51 @@ def plan(
     usd_per_hour: UsdPerHour = None,
     as_json: AsJson = False,
 ) -> None:
-    """List every cell: what is done, stale, to do or unsupported here, and what it is expected to take."""
-    from harness.execution.completed import find_all_done
+    """List every cell with its state (done, stale, to do, unsupported here) and expected time and cost."""
     from harness.machine.describe import describe_machine
-    from harness.machine.support import unsupported_reason
-    from harness.pricing.formulas import usd_of_seconds
-    from harness.store.record_files import own_records
 
+    options = MachineOptions(instance, region, prices, usd_per_hour)
     cells, machine = choose_cells(load_cells(study, overrides), only), describe_machine()
-    records = own_records(results, machine).records
-    price = find_price(machine, prices, usd_per_hour=usd_per_hour, stated=read_stated(instance, region, prices))
-    hourly = None if isinstance(price, Unavailable) else price.usd_per_hour
-    rows = []
-    for cell, (state, last) in zip(cells, find_all_done(cells, records, machine), strict=True):
-        reason = unsupported_reason(cell.config, machine)
-        expected_s = last.duration_s if last else None
-        rows.append(
-            {
-                "cell": cell.name,
-                "repeat": cell.repeat,
-                "seed": getattr(cell.config, "seed", None),
-                "state": "unsupported" if reason else state,
-                "reason": reason,
-                "expected_s": None if reason else expected_s,
-                "expected_usd": usd_of_seconds(hourly, expected_s) if hourly and not reason else None,
-                "config_hash": cell.config_hash,
-            }
-        )
+    price = options.price(machine, stated=options.stated_instance())
+    rows = _plan_rows(cells, results, machine, None if isinstance(price, Unavailable) else price.usd_per_hour)
     if as_json:
-        console.print_json(rows)
+        console.print_json([vars(row) for row in rows])
     else:
         _print_plan(rows, [cell.label for cell in cells])
 
 
+def _plan_rows(cells: Sequence[Cell], results: Path, machine: Machine, usd_per_hour: float | None) -> list[_PlanRow]:
+    from harness.execution.completed import find_all_done
+    from harness.machine.support import unsupported_reason
+    from harness.pricing.formulas import usd_of_seconds
+    from harness.store.record_files import own_records
+
+    rows = []
+    records = own_records(results, machine).records
+    for cell, (state, last) in zip(cells, find_all_done(cells, records, machine), strict=True):
+        reason = unsupported_reason(cell.config, machine)
+        last_s = last.duration_s if last else None
+        rows.append(
+            _PlanRow(
+                cell=cell.name,
+                repeat=cell.repeat,
+                seed=getattr(cell.config, "seed", None),
+                state="unsupported" if reason else state,
+                reason=reason,
+                expected_s=None if reason else last_s,
+                expected_usd=usd_of_seconds(usd_per_hour, last_s) if usd_per_hour and not reason else None,
+                config_hash=cell.config_hash,
+            )
+        )
+    return rows
+
+
 @app.command(
     epilog="Examples: harness run bench/default.toml --instance g5.xlarge --region us-east-1; harness run bench/smoke.toml "
-    f"--interleave training.compile=false training.compile=true --fail-above 3%\n\n{EXIT_CODES} 1 also where "
+    f"--interleave training.compile=false training.compile=true --fail-above 3%\n\n{EXIT_CODES} 1 also if "
     "--fail-above failed."
 )
-def run(  # noqa: PLR0913 - each is an option of the command
+def run(  # noqa: PLR0913 - one parameter per option
     study: StudyPath,
     *,
     results: ResultsPath = DEFAULT_RESULTS,
@@ -100,15 +124,15 @@ def run(  # noqa: PLR0913 - each is an option of the command
     region: Region = None,
     only: Only = None,
     overrides: Overrides = None,
-    force: Annotated[bool, typer.Option("--force", help="Measure again what is done.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run cells that are done again.")] = False,
     no_skip: Annotated[
-        bool, typer.Option("--no-skip", help="Try cells too that are larger than one that ran out of memory.")
+        bool, typer.Option("--no-skip", help="Also run cells that are larger than one that ran out of memory.")
     ] = False,
     interleave: Annotated[
         tuple[str, str] | None,
         typer.Option(
             metavar="A B",
-            help="Run every cell under two settings (KEY=VALUE) in turns, A B B A, and compare them.",
+            help="Run every cell under two settings (KEY=VALUE), interleaved as A B B A, and compare them.",
             show_default=False,
         ),
     ] = None,
@@ -116,9 +140,12 @@ def run(  # noqa: PLR0913 - each is an option of the command
         int | None, typer.Option(min=2, help="With --interleave: rounds of A B B A (default: 3).", show_default=False)
     ] = None,
     fail_above: Annotated[
-        str | None, typer.Option(help="With --interleave: exit status 1 if a cell is certainly slower under B by more.")
+        str | None,
+        typer.Option(help="With --interleave: exit with status 1 if a cell is certainly slower under B by more."),
     ] = None,
-    markdown: Annotated[Path | None, typer.Option(help="With --interleave: write the comparison as a table.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="With --interleave: write the comparison as a Markdown table.")
+    ] = None,
     usd_per_hour: UsdPerHour = None,
     prices: OwnPrices = None,
     detect: Detect = False,
@@ -127,58 +154,82 @@ def run(  # noqa: PLR0913 - each is an option of the command
         bool,
         typer.Option(
             "--verify",
-            help="Run cells under a stopwatch, `time -v` and nvidia-smi, print the differences, save nothing.",
+            help="Run cells under a stopwatch, `time -v` and nvidia-smi; print the differences and save nothing.",
         ),
     ] = False,
 ) -> None:
-    """Run a study's cells that are not done yet; each record is saved as its cell ends."""
-    from harness.cli.views.progress import ProgressView
-    from harness.execution.completed import find_all_done, find_oom_records
-    from harness.execution.sweep import describe_environment, run_cells
+    """Run the cells of a study that are not done yet, saving each record as its cell ends."""
+    from harness.execution.completed import find_all_done
+    from harness.execution.sweep import describe_environment
     from harness.store.record_files import own_records
-    from harness.workflows.model_card import card_writer
+    from harness.workflows.priced_records import PriceOptions
 
-    stated, ask = read_stated(instance, region, prices), cloud_detector(detect=detect, offline=offline)
-    limit = read_limit(fail_above)
-    if interleave is None and (rounds or fail_above or markdown):
-        raise UserError("--rounds, --fail-above and --markdown of `harness run` need --interleave A B")
-    turns, cells = cells_to_run(study, overrides, only, interleave, rounds)
+    options = MachineOptions(instance, region, prices, usd_per_hour, detect, offline)
+    stated, detector = options.stated_instance(), options.detector()
+    interleave_options = InterleaveOptions.parse(interleave, rounds, fail_above, markdown)
+    interleaved, cells = plan_cells(study, overrides, only, interleave_options)
     if verify:
         verify_cells(cells, results)
         return
-    around = describe_environment(stated, ask)
-    known = own_records(results, around.machine)
-    console.print_problems(known.unreadable)
-    # Runs made at another time are no turns: of an interleaved study only its own count.
-    mine = [record for record in known.records if turns is None or record.study == turns.study]
-    states = find_all_done(cells, mine, around.machine, skip=not no_skip)
+    environment = describe_environment(stated, detector)
+    stored = own_records(results, environment.machine)
+    console.print_problems(stored.unreadable)
+    # Runs made outside the interleaving are not comparable: only records of the interleaved study count as done.
+    counted = [record for record in stored.records if interleaved is None or record.study == interleaved.study]
+    states = find_all_done(cells, counted, environment.machine, skip=not no_skip)
     to_do = [cell for cell, (state, _) in zip(cells, states, strict=True) if force or state != "done"]
-    if not to_do:
+    records: list[Record] = []
+    if to_do:
+        if len(to_do) < len(cells):
+            num_done = len(cells) - len(to_do)
+            console.out.print(f"{num_done} of {len(cells)} cells are done; {len(to_do)} to run.", highlight=False)
+        records = _run_cells(to_do, results, environment, stored, options, skip=not no_skip)
+    else:
         console.out.print(f"All {len(cells)} cells are done; nothing to run (--force measures again).", highlight=False)
-        if compare_turns(turns, cells, mine, prices, usd_per_hour, limit, markdown):
-            raise typer.Exit(EXIT_SLOWER)
-        return
-    if len(to_do) < len(cells):
-        console.out.print(
-            f"{len(cells) - len(to_do)} of {len(cells)} cells are done; {len(to_do)} to run.", highlight=False
-        )
-    price = find_price(
-        around.machine, prices, usd_per_hour=usd_per_hour, stated=around.stated, detected=around.detected
-    )
-    budget = _budget(to_do[0], price)
-    known_s = {record.config_hash: record.duration_s for record in known.records if record.outcome == "ok"}
-    with ProgressView(console.out, to_do) as screen:
+    price_options = PriceOptions(prices=prices, usd_per_hour=usd_per_hour)
+    if show_interleaved(interleaved, cells, [*counted, *records], price_options, interleave_options):
+        raise typer.Exit(EXIT_SLOWER)
+    if any(record.outcome == "crashed" for record in records):
+        raise typer.Exit(EXIT_CRASHED)
+
+
+def _run_cells(
+    cells: Sequence[Cell],
+    results: Path,
+    environment: Environment,
+    stored: LoadedRecords,
+    options: MachineOptions,
+    *,
+    skip: bool,
+) -> list[Record]:
+    """Run cells within the study's budget and print failures; exit if Ctrl-C stopped the sweep.
+
+    Args:
+        cells: The runs, in order.
+        results: Folder for the records.
+        environment: This machine and its software.
+        stored: Records of earlier runs, for expected times and out-of-memory bounds.
+        options: How this machine is priced.
+        skip: Skip cells larger than one that ran out of memory.
+    """
+    from harness.cli.views.progress import ProgressView
+    from harness.execution.completed import find_oom_records
+    from harness.execution.sweep import run_cells
+    from harness.workflows.model_card import card_writer
+
+    price = options.price(environment.machine, stated=environment.stated, detected=environment.detected)
+    previous_s = {record.config_hash: record.duration_s for record in stored.records if record.outcome == "ok"}
+    budget = study_budget(cells[0], price)
+    with ProgressView(console.out, cells) as view:
         records = run_cells(
-            to_do, results, around, screen, previous_s=known_s, budget=budget,
-            skip=not no_skip, known_oom=find_oom_records(known.records, around.machine), write_card=card_writer(price),
+            cells, results, environment, view, previous_s=previous_s, budget=budget, skip=skip,
+            known_oom=find_oom_records(stored.records, environment.machine), write_card=card_writer(price),
         )  # fmt: skip
     _print_failures(records)
     if any(record.outcome == "interrupted" for record in records):
         console.out.print("Stopped. What is finished is kept; the same command goes on.", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED)
-    failed = compare_turns(turns, cells, [*mine, *records], prices, usd_per_hour, limit, markdown)
-    if failed or any(record.outcome == "crashed" for record in records):
-        raise typer.Exit(EXIT_CRASHED)
+    return list(records)
 
 
 @app.command(epilog="Example: harness fit bench/default.toml --seq-len 512 --memory-gib 4 --predict")
@@ -217,14 +268,18 @@ def fit(
 
 @app.command(epilog="Example: harness keys")
 def keys() -> None:
-    """List every key of a study file, with its default, as a table in Markdown."""
+    """Print every study key with its default as a Markdown table."""
     from harness.schema.settings import describe_keys
 
     sys.stdout.write(describe_keys())
 
 
-def _budget(cell: Cell, price: Price | Unavailable) -> Budget | None:
-    """The stricter of a study's two budgets, in seconds."""
+def study_budget(cell: Cell, price: Price | Unavailable) -> Budget | None:
+    """Return the stricter of a study's two budgets, in seconds; None without a budget.
+
+    Raises:
+        UserError: If the budget is in dollars and the price is unknown.
+    """
     from harness.execution.sweep import Budget
 
     limits, budgets = cell.config.limits, []
@@ -232,14 +287,14 @@ def _budget(cell: Cell, price: Price | Unavailable) -> Budget | None:
         budgets.append(Budget(limits.budget_minutes * 60, f"limits.budget_minutes = {limits.budget_minutes:g}"))
     if limits.budget_usd is not None:
         if isinstance(price, Unavailable):
-            raise UserError(f"limits.budget_usd can't be held: {price.reason}")
+            raise UserError(f"limits.budget_usd needs a price: {price.reason}")
         seconds = limits.budget_usd / price.usd_per_hour * 3600
-        words = f"limits.budget_usd = {limits.budget_usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis})"
-        budgets.append(Budget(seconds, words))
+        text = f"limits.budget_usd = {limits.budget_usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis})"
+        budgets.append(Budget(seconds, text))
     return min(budgets, key=lambda budget: budget.seconds, default=None)
 
 
-def _print_plan(rows: list[dict[str, Any]], labels: list[str]) -> None:
+def _print_plan(rows: Sequence[_PlanRow], labels: list[str]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("cell", "state", "minutes", "USD"):
         table.add_column(
@@ -249,12 +304,12 @@ def _print_plan(rows: list[dict[str, Any]], labels: list[str]) -> None:
             overflow="fold",
         )
     for label, row in zip(labels, rows, strict=True):
-        minutes = "" if row["expected_s"] is None else f"{row['expected_s'] / 60:.1f}"
-        dollars = "" if row["expected_usd"] is None else f"{row['expected_usd']:.4f}"
-        state = f"{row['state']}: {row['reason']}" if row["reason"] else row["state"]
+        minutes = "" if row.expected_s is None else f"{row.expected_s / 60:.1f}"
+        dollars = "" if row.expected_usd is None else f"{row.expected_usd:.4f}"
+        state = f"{row.state}: {row.reason}" if row.reason else row.state
         table.add_row(escape(label), escape(state), minutes, dollars)
     console.out.print(table, highlight=False)
-    states = [row["state"] for row in rows]
+    states = [row.state for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     console.out.print(
         f"\n{len(rows)} cells: {counts}. Minutes and dollars are those of the last run, where there is one.",

@@ -1,4 +1,4 @@
-"""The command that trains one cell in pieces: for so long, and on from there another time or elsewhere."""
+"""The command `harness train`: a resumable training of one cell."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 from rich.markup import escape
 
 from harness.cli import console
-from harness.cli.console import EXIT_CRASHED, EXIT_GO_ON, EXIT_INTERRUPTED
-from harness.cli.lookups import cloud_detector, find_price, load_cells, read_stated, require_positive
+from harness.cli.console import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_RESUMABLE
+from harness.cli.lookups import MachineOptions, load_cells, require_positive
 from harness.cli.options import (
     DEFAULT_RESULTS,
     Detect,
@@ -38,34 +38,28 @@ app = typer.Typer()
 
 @app.command(
     epilog="Example: harness train bench/default.toml --cell b16-s64-fp32-cpu-longest-all --max-minutes 30\n\n"
-    "Exit status: 0 trained to its end; 75 stopped with a checkpoint: the same command goes on; 130 the same by Ctrl-C; "
-    "1 it failed; 2 a mistake in what was asked."
+    "Exit status: 0 training finished; 75 stopped with a checkpoint (the same command resumes); 130 the same after Ctrl-C; "
+    "1 training failed; 2 usage error."
 )
-def train(  # noqa: PLR0913 - each is an option of the command
+def train(  # noqa: PLR0913 - one parameter per option
     study: StudyPath,
     *,
     cell: Annotated[
         str | None,
-        typer.Option(
-            "--cell", metavar="NAME", help="Which cell, by its name or a part of it; of a study with one: that."
-        ),
+        typer.Option("--cell", metavar="NAME", help="Cell name or a part of it (default: the study's only cell)."),
     ] = None,
-    max_minutes: Annotated[
-        float | None, typer.Option(help="Stop at the first step after so many minutes, loading included.")
-    ] = None,
-    max_usd: Annotated[float | None, typer.Option(help="The same in dollars, at the machine's price.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes, loading included.")] = None,
+    max_usd: Annotated[float | None, typer.Option(help="Stop after this cost in USD, at the machine's price.")] = None,
     max_rows: Annotated[
-        int | None, typer.Option(min=1, help="Stop at the first step that has trained on so many rows this time.")
+        int | None, typer.Option(min=1, help="Stop after training on this many rows in this call.")
     ] = None,
     results: ResultsPath = DEFAULT_RESULTS,
     checkpoints: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of this training's checkpoints (default: in RESULTS/checkpoints).", show_default=False
-        ),
+        typer.Option(help="Folder for checkpoints (default: in RESULTS/checkpoints).", show_default=False),
     ] = None,
     overrides: Overrides = None,
-    force: Annotated[bool, typer.Option("--force", help="Train again what is done.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train again even if the cell is done.")] = False,
     instance: Instance = None,
     region: Region = None,
     usd_per_hour: UsdPerHour = None,
@@ -73,9 +67,9 @@ def train(  # noqa: PLR0913 - each is an option of the command
     detect: Detect = False,
     offline: Offline = False,
 ) -> None:
-    """Train one cell in pieces: stop in time with a checkpoint, and go on with the next call, here or elsewhere.
+    """Train one cell with checkpoints: stop at a limit, and resume with the same command, here or on another machine.
 
-    Ctrl-C, SIGTERM and a cloud's notice that it takes the machine back stop it likewise. The end is an ordinary record.
+    Ctrl-C, SIGTERM and a spot preemption notice also stop it with a checkpoint. A finished training is an ordinary record.
     """
     from harness.cli.views.progress import ProgressView
     from harness.execution.completed import find_done
@@ -87,63 +81,73 @@ def train(  # noqa: PLR0913 - each is an option of the command
     from harness.workflows.model_card import card_writer
 
     runs = choose_cell(load_cells(study, overrides), cell)
-    stated, ask = read_stated(instance, region, prices), cloud_detector(detect=detect, offline=offline)
-    around = describe_environment(stated, ask)
-    known = own_records(results, around.machine)
-    console.print_problems(known.unreadable)
-    # One that timed out is not done: here it can go on.
-    trained = [record for record in known.records if record.outcome != "timeout"]
-    to_do = [run for run in runs if force or find_done(run, trained, around.machine)[0] != "done"]
+    options = MachineOptions(instance, region, prices, usd_per_hour, detect, offline)
+    stated, detector = options.stated_instance(), options.detector()
+    environment = describe_environment(stated, detector)
+    stored = own_records(results, environment.machine)
+    console.print_problems(stored.unreadable)
+    # A run that timed out is not done: it can be resumed here.
+    finished = [record for record in stored.records if record.outcome != "timeout"]
+    to_do = [run for run in runs if force or find_done(run, finished, environment.machine)[0] != "done"]
     if not to_do:
         console.out.print(f"{runs[0].name} is trained; nothing to do (--force trains again).", highlight=False)
         return
-    chosen = to_do[0]
+    run = to_do[0]
     if len(runs) > 1:
-        console.out.print(f"{len(to_do)} of {len(runs)} runs to train; now {chosen.label}.", highlight=False)
-    price = find_price(
-        around.machine, prices, usd_per_hour=usd_per_hour, stated=around.stated, detected=around.detected
-    )
-    seen, bounds = around.detected, _bounds(max_minutes, max_usd, max_rows, price)
-    if not offline and seen is not None and seen.is_spot is not False:
-        bounds = replace(bounds, preemption_notice=partial(preemption_notice, seen.vendor))
-    folder = checkpoints or checkpoints_folder(chosen, results)
-    with ProgressView(console.out, [chosen]) as screen:
+        console.out.print(f"{len(to_do)} of {len(runs)} runs to train; now {run.label}.", highlight=False)
+    detected = environment.detected
+    price = options.price(environment.machine, stated=environment.stated, detected=detected)
+    limits = stop_limits(max_minutes, max_usd, max_rows, price)
+    if not offline and detected is not None and detected.is_spot is not False:
+        limits = replace(limits, preemption_notice=partial(preemption_notice, detected.vendor))
+    folder = checkpoints or checkpoints_folder(run, results)
+    with ProgressView(console.out, [run]) as view:
         record, stop_reason = train_until_limit(
-            chosen, results, around, screen, folder=folder, limits=bounds, on_resume_point=_print_found,
+            run, results, environment, view, folder=folder, limits=limits, on_resume_point=_print_resume_point,
             write_card=card_writer(price),
         )  # fmt: skip
     _print_end(record, folder)
     if record.outcome in ("interrupted", "preempted"):
-        raise typer.Exit(EXIT_INTERRUPTED if stop_reason is StopReason.USER else EXIT_GO_ON)
+        raise typer.Exit(EXIT_INTERRUPTED if stop_reason is StopReason.USER else EXIT_RESUMABLE)
     if record.outcome != "ok":
         raise typer.Exit(EXIT_CRASHED)
 
 
-def _bounds(
+def stop_limits(
     max_minutes: float | None, max_usd: float | None, max_rows: int | None, price: Price | Unavailable
 ) -> StopLimits:
-    """The stricter of minutes and dollars, and rows."""
+    """Return the limits of a training: the stricter of minutes and dollars, and rows.
+
+    Args:
+        max_minutes: `--max-minutes`.
+        max_usd: `--max-usd`.
+        max_rows: `--max-rows`.
+        price: The machine's price.
+
+    Raises:
+        UserError: If a limit is not positive, or is in dollars and the price is unknown.
+    """
     from harness.execution.resumable import StopLimits
 
     limits: list[tuple[float, str]] = []
-    if require_positive(max_minutes, "--max-minutes") is not None and max_minutes is not None:
-        limits.append((max_minutes * 60, f"--max-minutes {max_minutes:g}"))
-    if require_positive(max_usd, "--max-usd") is not None and max_usd is not None:
+    if (minutes := require_positive(max_minutes, "--max-minutes")) is not None:
+        limits.append((minutes * 60, f"--max-minutes {minutes:g}"))
+    if (usd := require_positive(max_usd, "--max-usd")) is not None:
         if isinstance(price, Unavailable):
-            raise UserError(f"--max-usd can't be held: {price.reason}")
-        seconds = max_usd / price.usd_per_hour * 3600
-        limits.append((seconds, f"--max-usd {max_usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis})"))
-    max_s, words = min(limits, default=(None, ""))
-    return StopLimits(max_s=max_s, max_s_text=words, max_rows=max_rows)
+            raise UserError(f"--max-usd needs a price: {price.reason}")
+        text = f"--max-usd {usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis})"
+        limits.append((usd / price.usd_per_hour * 3600, text))
+    max_s, max_s_text = min(limits, default=(None, ""))
+    return StopLimits(max_s=max_s, max_s_text=max_s_text, max_rows=max_rows)
 
 
-def _print_found(found: ResumePoint) -> None:
-    for refused in found.refused:
+def _print_resume_point(point: ResumePoint) -> None:
+    for refused in point.refused:
         console.err.print(f"[yellow]refused:[/] {escape(refused)}", soft_wrap=True, highlight=False)
-    if found.manifest is not None:
-        done, planned = found.manifest.num_updates, found.manifest.num_updates_planned
+    if point.manifest is not None:
+        done, planned = point.manifest.num_updates, point.manifest.num_updates_planned
         console.out.print(
-            f"Going on from {escape(str(found.path))}: {done} of {planned} updates are done.",
+            f"Going on from {escape(str(point.path))}: {done} of {planned} updates are done.",
             soft_wrap=True,
             highlight=False,
         )

@@ -1,1 +1,1 @@
-"""TODO: say in one line what this package is for."""
+"""Terminal views and JSON fields of results, named after what they show; they compute nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from harness.decision.pairing import UnpairedCell, pair_cells
 from harness.errors import UserError
 from harness.report.formatting import MoneyFormat, clean, listed, memory, number, plural
 from harness.schema.interleaving import InterleavedRuns
-from harness.workflows.priced_records import Priceable, load_priced
+from harness.workflows.priced_records import Priceable, PriceOptions, load_priced
 
 _METRIC_NAMES = {
     "samples_per_s": "samples/s",
@@ -81,10 +81,8 @@ def read_fraction(text: str | None, option: str) -> float | None:
 def load_comparison(
     sides: tuple[SidePath, SidePath],
     options: CompareOptions,
+    price_options: PriceOptions,
     *,
-    prices: Path | None = None,
-    instances: Mapping[str, str] | None = None,
-    usd_per_hour: float | None = None,
     strict: bool = False,
 ) -> tuple[Comparison, list[Priceable]]:
     """Read, price, pair and compare two sides.
@@ -92,9 +90,7 @@ def load_comparison(
     Args:
         sides: Paths of A and B.
         options: Margins and limits.
-        prices: The user's price file.
-        instances: Machine id to instance type.
-        usd_per_hour: Hourly price that overrides all others.
+        price_options: How to price their records.
         strict: Refuse sides that differ in settings that should be equal.
 
     Returns:
@@ -103,9 +99,7 @@ def load_comparison(
     Raises:
         UserError: If a side can't be read, or `strict` refuses.
     """
-    priced_sides = [
-        load_priced([side.path], prices=prices, instances=instances, usd_per_hour=usd_per_hour) for side in sides
-    ]  # fmt: skip
+    priced_sides = [load_priced([side.path], price_options) for side in sides]
     pairing = pair_cells(priced_sides[0].cells, priced_sides[1].cells, sides[0].machine, sides[1].machine)
     if strict:
         require_same(pairing.differences)

@@ -1,9 +1,8 @@
-"""What a person or a script sees of a recommendation."""
+"""Terminal view and JSON fields of `harness recommend`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -31,51 +30,57 @@ BALANCE = (
 )
 
 
-def describe_recommendation(
-    console: Console, advice: Recommendation, cells: Sequence[Priced], money: MoneyFormat
+def show_recommendation(
+    console: Console, recommendation: Recommendation, cells: Sequence[Priced], money: MoneyFormat
 ) -> None:
-    """Print it."""
+    """Print the recommended configurations, the unmet requirements and the baselines."""
 
-    def say(text: str) -> None:
+    def print_line(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
     names, usual = machine_labels(cells), common_values(cells)
-    for group in _together(advice.choices):
+    for group in _together(recommendation.choices):
         first = group[0].candidate
-        say(f"[bold]{escape(listed([one.role for one in group]).capitalize())}[/]")
+        print_line(f"[bold]{escape(listed([one.role for one in group]).capitalize())}[/]")
         for line in _lines(first, names, usual, money):
-            say(f"  {escape(line)}")
+            print_line(f"  {escape(line)}")
         for one in group:
             if one.level:
-                say(
+                print_line(
                     f"  {plural(len(one.level), 'other')} can't be told from it as the {one.role}: their intervals meet"
                 )
-    if advice.choices:
-        fulfil = "fulfils" if advice.num_qualifying == 1 else "fulfil"
-        asked = f"{fulfil} all that was asked" if advice.ruled_out else "could be chosen"
-        say(f"{advice.num_qualifying} of {plural(advice.num_measured, 'measured configuration')} {asked}. {BALANCE}.")
+    if recommendation.choices:
+        fulfil = "fulfils" if recommendation.num_qualifying == 1 else "fulfil"
+        asked = f"{fulfil} all that was asked" if recommendation.ruled_out else "could be chosen"
+        print_line(
+            f"{recommendation.num_qualifying} of {plural(recommendation.num_measured, 'measured configuration')} {asked}. {BALANCE}."
+        )
     else:
-        say("[bold]Nothing that was measured fulfils all that was asked.[/]" if advice.num_measured else _NOTHING)
-    for line in _why_not(advice, names, money):
-        say(escape(line))
-    for baseline in advice.baselines:
-        say(escape(f"Without fine-tuning: {_baseline(baseline, names, usual, money)}"))
+        print_line(
+            "[bold]Nothing that was measured fulfils all that was asked.[/]"
+            if recommendation.num_measured
+            else _NOTHING
+        )
+    for line in _why_not(recommendation, names, money):
+        print_line(escape(line))
+    for baseline in recommendation.baselines:
+        print_line(escape(f"Without fine-tuning: {_baseline(baseline, names, usual, money)}"))
 
 
 _NOTHING = "[bold]No fine-tuning cell was measured.[/]"
 
 
-def recommendation_fields(advice: Recommendation, cells: Sequence[Priced]) -> dict[str, Any]:
-    """The same for a script; units in the names."""
+def recommendation_fields(recommendation: Recommendation, cells: Sequence[Priced]) -> dict[str, object]:
+    """Return the fields of `--json`."""
     names, usual = machine_labels(cells), common_values(cells)
     return {
-        "asked": vars(advice.asked),
-        "num_measured": advice.num_measured,
-        "num_qualifying": advice.num_qualifying,
+        "asked": vars(recommendation.asked),
+        "num_measured": recommendation.num_measured,
+        "num_qualifying": recommendation.num_qualifying,
         "choices": {
             one.role: _candidate_fields(one.candidate, names, usual)
             | {"level_with": [other.cell.summary.cell for other in one.level]}
-            for one in advice.choices
+            for one in recommendation.choices
         },
         "ruled_out": [
             {
@@ -85,16 +90,16 @@ def recommendation_fields(advice: Recommendation, cells: Sequence[Priced]) -> di
                 "nearest_machine": one.nearest.cell.summary.machine_id if one.nearest else None,
                 f"nearest_{one.unit}": one.nearest_value,
             }
-            for one in advice.ruled_out
+            for one in recommendation.ruled_out
         ],
-        "not_measured": advice.not_measured,
-        "num_on_another_test_set": advice.num_elsewhere,
-        "baselines": [_candidate_fields(one, names, usual) for one in advice.baselines],
+        "not_measured": recommendation.not_measured,
+        "num_on_another_test_set": recommendation.num_elsewhere,
+        "baselines": [_candidate_fields(one, names, usual) for one in recommendation.baselines],
     }
 
 
 def _together(choices: Sequence[Recommended]) -> list[list[Recommended]]:
-    """Roles that one cell has stand in one paragraph."""
+    """Group the roles of one cell, which are printed as one paragraph."""
     groups: dict[CellKey, list[Recommended]] = {}
     for one in choices:
         groups.setdefault(one.candidate.cell.key, []).append(one)
@@ -128,12 +133,12 @@ def _priced_at(cell: Priced, money: MoneyFormat) -> str:
     return f"priced at {money.hourly(price.usd_per_hour)} an hour, {basis_label(price)}: {place}{told}"
 
 
-def _why_not(advice: Recommendation, names: Mapping[str, str], money: MoneyFormat) -> list[str]:
-    lines = [_ruled_out(one, names, money) for one in advice.ruled_out if one.num_cells]
-    if advice.num_elsewhere:
-        lines.append(f"Left out, because judged on another test set: {advice.num_elsewhere}.")
-    if advice.not_measured:
-        ended = listed([f"{count} {OUTCOMES[outcome]}" for outcome, count in advice.not_measured.items()])
+def _why_not(recommendation: Recommendation, names: Mapping[str, str], money: MoneyFormat) -> list[str]:
+    lines = [_ruled_out(one, names, money) for one in recommendation.ruled_out if one.num_cells]
+    if recommendation.num_elsewhere:
+        lines.append(f"Left out, because judged on another test set: {recommendation.num_elsewhere}.")
+    if recommendation.not_measured:
+        ended = listed([f"{count} {OUTCOMES[outcome]}" for outcome, count in recommendation.not_measured.items()])
         lines.append(f"Not measured: {ended}.")
     return lines
 
@@ -146,7 +151,7 @@ def _ruled_out(one: UnmetRequirement, names: Mapping[str, str], money: MoneyForm
     show = {"accuracy": percent, "s": seconds, "usd": money.amount, "bytes": memory}[one.unit]
     summary = one.nearest.cell.summary
     where = names.get(summary.machine_id, summary.machine_id)
-    cell = f"{summary.cell} of study {summary.study}"  # in words it may be long, where it is another study's
+    cell = f"{summary.cell} of study {summary.study}"  # with its study, since names of other studies may be long
     return f"{lead}; nearest: {cell}, on {where}, with {show(one.nearest_value)}."
 
 
@@ -158,7 +163,7 @@ def _baseline(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str]
     )
 
 
-def _candidate_fields(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str]) -> dict[str, Any]:
+def _candidate_fields(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str]) -> dict[str, object]:
     summary, price = one.cell.summary, one.cell.price
     return {
         "cell": summary.cell,

@@ -1,4 +1,4 @@
-"""The commands that start no cell, run in this process on frozen records."""
+"""Commands that run no cell, on frozen records."""
 
 import json
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import main as cli
-from harness.cli.commands import studies
-from harness.cli.lookups import find_price
+from harness.cli.commands.studies import study_budget
+from harness.cli.lookups import MachineOptions
 from harness.errors import UserError
 from harness.schema.record import Record
 from harness.store.archive import pack_records
@@ -40,9 +40,9 @@ def study(tmp_path) -> Path:
 
 
 def invoke(*args):
-    done = CliRunner().invoke(cli.app, [str(arg) for arg in args], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.output
+    result = CliRunner().invoke(cli.app, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def test_plan_lists_every_cell_with_its_state(study, tmp_path):
@@ -69,12 +69,12 @@ def test_only_and_set_choose_cells(study, tmp_path):
     assert [row["cell"] for row in rows] == ["b8-s32-fp32-cpu-longest-all", "b16-s32-fp32-cpu-longest-all"]
 
 
-def test_only_without_a_cell_left_says_what_there_is(study, tmp_path):
-    with pytest.raises(UserError, match=r"--only batch_size=99: no cell is left; its values here: 16, 8"):
+def test_only_without_a_match_lists_the_values(study, tmp_path):
+    with pytest.raises(UserError, match=r"--only batch_size=99: no cell matches; its values here: 16, 8"):
         invoke("plan", study, "--results", tmp_path, "--only", "batch_size=99")
 
 
-def test_a_record_stands_for_its_cell(results, ok, tmp_path):
+def test_a_record_can_be_given_in_place_of_a_study(results, ok, tmp_path):
     path = save_record(ok, tmp_path / "one")
     (row,) = json.loads(invoke("plan", path, "--results", results, "--json"))
     assert (row["cell"], row["config_hash"]) == (ok.cell, ok.config_hash)
@@ -82,19 +82,19 @@ def test_a_record_stands_for_its_cell(results, ok, tmp_path):
 
 def test_report_writes_all_three_files(results, tmp_path):
     out = tmp_path / "report"
-    said = invoke("report", results, "--out", out, "--usd-per-hour", "3.6")
+    printed = invoke("report", results, "--out", out, "--usd-per-hour", "3.6")
     assert sorted(path.name for path in out.iterdir()) == ["cells.csv", "report.html", "summary.md"]
-    assert str(out / "report.html") in said.replace("\n", "")
+    assert str(out / "report.html") in printed.replace("\n", "")
     header, *rows = (out / "cells.csv").read_text(encoding="utf-8").splitlines()
     assert "usd_per_1000_samples" in header
     assert all("given" in row for row in rows)
 
 
-def test_report_of_a_study_leaves_other_cells_out(results, study, tmp_path):
+def test_report_of_a_study_skips_other_cells(results, study, tmp_path):
     assert "0 records, 0 cells" in invoke("report", results, "--out", tmp_path / "report", "--study", study)
 
 
-def test_report_names_a_broken_record_and_goes_on(results, tmp_path):
+def test_report_names_and_skips_a_broken_record(results, tmp_path):
     broken = results / "broken.json"
     broken.write_text("{", encoding="utf-8")
     assert "broken.json: not a readable record" in invoke("report", results, "--out", tmp_path / "report")
@@ -112,15 +112,15 @@ def test_show_command_repeats_the_record(results, ok):
     assert invoke("show", path, "--command").strip() == f"harness run {path} --force"
 
 
-def test_show_of_an_unknown_cell_names_those_there_are(results):
+def test_show_of_an_unknown_cell_fails(results):
     with pytest.raises(UserError, match="no such cell"):
         invoke("show", "b99", "--results", results)
 
 
-def test_machine_states_what_it_is_and_how_it_is_priced():
-    told = json.loads(invoke("machine", "--json", "--instance", "m7i.2xlarge"))
-    assert told["price"]["basis"] == "stated"
-    assert told["price"]["usd_per_hour"] == 0.4032
+def test_machine_prints_its_facts_and_price():
+    fields = json.loads(invoke("machine", "--json", "--instance", "m7i.2xlarge"))
+    assert fields["price"]["basis"] == "stated"
+    assert fields["price"]["usd_per_hour"] == 0.4032
     assert "priced as" in invoke("machine")
 
 
@@ -129,14 +129,14 @@ def test_an_unknown_instance_is_refused_before_anything_runs(study, tmp_path):
         invoke("run", study, "--results", tmp_path, "--instance", "m7i.2xlarg")
 
 
-def test_a_budget_in_dollars_is_held_at_the_price():
+def test_a_budget_in_dollars_becomes_seconds_at_the_price():
     from harness.schema.expansion import expand
     from harness.schema.study_file import parse_study
 
     cell = expand(parse_study({"limits": {"budget_usd": 0.5, "budget_minutes": 60}}, "s"))[0]
-    price = find_price(_machine(), usd_per_hour=2.0)
-    assert studies._budget(cell, price).seconds == pytest.approx(900)
-    assert "budget_usd = 0.5 at 2 USD an hour (given)" in studies._budget(cell, price).reason
+    budget = study_budget(cell, MachineOptions(usd_per_hour=2.0).price(_machine()))
+    assert budget.seconds == pytest.approx(900)
+    assert "budget_usd = 0.5 at 2 USD an hour (given)" in budget.reason
 
 
 def _machine():
@@ -145,18 +145,18 @@ def _machine():
     return describe_machine()
 
 
-def test_five_mistakes_give_five_lines_and_exit_2(tmp_path):
+def test_five_mistakes_in_a_study_give_five_lines_and_exit_2(tmp_path):
     study = tmp_path / "wrong.toml"
     study.write_text(
         "repeat = 2\n[data]\nnum_train = 0\n[training]\noptimizer = 'adam'\n[matrix]\nprecision = ['fp31']\n"
         "device = ['tpu']\n",
         encoding="utf-8",
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "harness", "plan", str(study)], capture_output=True, text=True, check=False, cwd=ROOT
     )
-    lines = [line.strip() for line in done.stderr.splitlines() if line.startswith("  ")]
-    assert done.returncode == 2
+    lines = [line.strip() for line in completed.stderr.splitlines() if line.startswith("  ")]
+    assert completed.returncode == 2
     assert len(lines) == 5
     assert {line.split(":")[0] for line in lines} == {
         "repeat",
@@ -165,7 +165,7 @@ def test_five_mistakes_give_five_lines_and_exit_2(tmp_path):
         "matrix.precision[0]",
         "matrix.device[0]",
     }
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in completed.stderr
 
 
 def test_the_table_of_keys_in_the_readme_is_fresh():
@@ -181,12 +181,12 @@ def test_reading_commands_import_no_torch(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=ROOT)
 
 
-def test_import_puts_an_archives_records_into_the_results_once(results, tmp_path):
+def test_import_unpacks_each_record_once(results, tmp_path):
     pack_records(results.rglob("*.json"), results, tmp_path / "gpu-check.tar.gz")
     count = len(list(results.rglob("*.json")))
     into = tmp_path / "home"
-    told = invoke("import", tmp_path / "gpu-check.tar.gz", "--results", into)
-    assert told.replace("\n", "") == f"{count} records imported into {into}."
+    printed = invoke("import", tmp_path / "gpu-check.tar.gz", "--results", into)
+    assert printed.replace("\n", "") == f"{count} records imported into {into}."
     assert len(list(into.rglob("*.json"))) == count
     assert f"0 records imported into {into}, {count} were there already." in invoke(
         "import", tmp_path / "gpu-check.tar.gz", "--results", into
@@ -194,12 +194,12 @@ def test_import_puts_an_archives_records_into_the_results_once(results, tmp_path
 
 
 def fails(status, *args):
-    done = CliRunner().invoke(cli.app, [str(arg) for arg in args])
-    assert done.exit_code == status, done.output
-    return done
+    result = CliRunner().invoke(cli.app, [str(arg) for arg in args])
+    assert result.exit_code == status, result.output
+    return result
 
 
-def test_pack_takes_all_or_says_that_this_machine_has_none(results, tmp_path):
+def test_pack_takes_all_records_or_fails_without_any_of_this_machine(results, tmp_path):
     archive = tmp_path / "away" / "all.tar.gz"
     archive.parent.mkdir()
     count = len(list(results.rglob("*.json")))
@@ -208,7 +208,7 @@ def test_pack_takes_all_or_says_that_this_machine_has_none(results, tmp_path):
         invoke("pack", results, "--out", archive)
 
 
-def test_a_report_of_an_archive_is_that_of_its_folder(results, tmp_path):
+def test_a_report_of_an_archive_equals_that_of_its_folder(results, tmp_path):
     invoke("pack", results, "--all", "--out", tmp_path / "all.tar.gz")
     invoke("report", results, "--out", tmp_path / "folder")
     invoke("report", tmp_path / "all.tar.gz", "--out", tmp_path / "archive")
@@ -216,7 +216,7 @@ def test_a_report_of_an_archive_is_that_of_its_folder(results, tmp_path):
     assert folder == archive
 
 
-def test_strict_refuses_what_a_report_prints(results, ok, tmp_path):
+def test_strict_refuses_differences_that_a_report_prints(results, ok, tmp_path):
     other = ok.model_copy(
         update={
             "machine": ok.machine.model_copy(update={"id": "other-machine"}),
@@ -234,17 +234,17 @@ def test_strict_refuses_what_a_report_prints(results, ok, tmp_path):
     assert not (tmp_path / "strict").exists()
 
 
-def test_recommend_chooses_or_ends_with_1(results):
-    told = json.loads(invoke("recommend", results, "--usd-per-hour", "3.6", "--json"))
-    assert set(told["choices"]) == {"cheapest", "fastest", "balanced"}
-    assert told["choices"]["cheapest"]["price_basis"] == "given"
+def test_recommend_chooses_or_exits_with_1(results):
+    fields = json.loads(invoke("recommend", results, "--usd-per-hour", "3.6", "--json"))
+    assert set(fields["choices"]) == {"cheapest", "fastest", "balanced"}
+    assert fields["choices"]["cheapest"]["price_basis"] == "given"
     none = fails(1, "recommend", results, "--usd-per-hour", "3.6", "--budget", "0.0000001")
     assert "Nothing that was measured fulfils all that was asked." in none.output
     assert "nearest" in none.output
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--deadline", "soon"), "--deadline soon"),
         (("--budget", "0"), "--budget 0"),
@@ -252,6 +252,6 @@ def test_recommend_chooses_or_ends_with_1(results):
         (("--instance", "nowhere=g5.xlarge"), "no records of a machine 'nowhere'"),
     ],
 )
-def test_recommend_refuses_what_cannot_be_asked(results, options, said):
-    with pytest.raises(UserError, match=said):
+def test_recommend_refuses_invalid_options(results, options, message):
+    with pytest.raises(UserError, match=message):
         invoke("recommend", results, *options)

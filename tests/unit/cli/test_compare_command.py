@@ -136,8 +136,8 @@ def test_one_folder_of_two_machines(tmp_path):
     ("args", "said"),
     [
         (["--margin", "lots"], r"--margin lots: expected a fraction from 0% to below 100%"),
-        (["--fail-above", "3"], r"--fail-above 3: a share"),
-        (["--run-spread", "nan"], r"--run-spread nan: a share"),
+        (["--fail-above", "3"], r"--fail-above 3: expected a fraction"),
+        (["--run-spread", "nan"], r"--run-spread nan: expected a fraction"),
     ],
 )
 def test_mistakes_in_options(sides, args, said):

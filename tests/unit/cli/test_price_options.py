@@ -69,5 +69,5 @@ def test_without_files_all_is_an_example(report):
 
 
 def test_an_endless_invoice_is_refused(report):
-    with pytest.raises(UserError, match="--invoice: found inf; allowed: an amount in USD, 0 or more"):
+    with pytest.raises(UserError, match="--invoice inf: expected an amount in USD, 0 or more"):
         report("--invoice", "inf")

@@ -140,7 +140,7 @@ class TestMachine:
         assert (told["usd_per_hour"], told["plan"]) == (0.5006, "spot")
 
     def test_detect_and_offline_exclude_each_other(self):
-        with pytest.raises(UserError, match="--detect and --offline: give one of them"):
+        with pytest.raises(UserError, match="--detect and --offline: give only one of them"):
             invoke("machine", "--detect", "--offline")
 
     @pytest.mark.parametrize(

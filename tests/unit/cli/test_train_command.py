@@ -1,4 +1,4 @@
-"""What `harness train` is asked: which cell, until when, and where its checkpoints lie; no cell is started."""
+"""Options of `harness train`: cell, limits and checkpoint folder; no cell is started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli.commands.train import _bounds
+from harness.cli.commands.train import stop_limits
 from harness.cli.main import app
 from harness.errors import Unavailable, UserError
 from harness.execution.resumable import StopLimits, checkpoints_folder, choose_cell, plan_segment, remove_empty_folders
@@ -63,16 +63,16 @@ def test_the_folder_names_study_cell_and_configuration():
 
 def test_minutes_and_dollars_become_the_stricter_seconds():
     hourly = ASSUMED.usd_per_hour
-    assert _bounds(None, None, None, NO_PRICE) == StopLimits()
-    assert _bounds(30, None, 500, NO_PRICE) == StopLimits(max_s=1800, max_s_text="--max-minutes 30", max_rows=500)
-    found = _bounds(30, hourly / 4, None, ASSUMED)
-    assert found.max_s == pytest.approx(900)
-    assert found.max_s_text == f"--max-usd {hourly / 4:g} at {hourly:g} USD an hour (assumed)"
-    assert _bounds(10, hourly, None, ASSUMED).max_s_text == "--max-minutes 10"
-    with pytest.raises(UserError, match="--max-usd can't be held: no price of this"):
-        _bounds(None, 1.0, None, NO_PRICE)
-    with pytest.raises(UserError, match="--max-minutes -1: a number above 0 is needed"):
-        _bounds(-1, None, None, NO_PRICE)
+    assert stop_limits(None, None, None, NO_PRICE) == StopLimits()
+    assert stop_limits(30, None, 500, NO_PRICE) == StopLimits(max_s=1800, max_s_text="--max-minutes 30", max_rows=500)
+    limits = stop_limits(30, hourly / 4, None, ASSUMED)
+    assert limits.max_s == pytest.approx(900)
+    assert limits.max_s_text == f"--max-usd {hourly / 4:g} at {hourly:g} USD an hour (assumed)"
+    assert stop_limits(10, hourly, None, ASSUMED).max_s_text == "--max-minutes 10"
+    with pytest.raises(UserError, match="--max-usd needs a price: no price of this"):
+        stop_limits(None, 1.0, None, NO_PRICE)
+    with pytest.raises(UserError, match="--max-minutes -1: expected a number above 0"):
+        stop_limits(-1, None, None, NO_PRICE)
 
 
 @pytest.mark.parametrize(

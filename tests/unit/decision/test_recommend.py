@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from harness.analysis.summarize import summarize
-from harness.cli.views.recommend import describe_recommendation, recommendation_fields
+from harness.cli.views.recommend import recommendation_fields, show_recommendation
 from harness.decision.recommend import balanced, recommend
 from harness.decision.requirements import Requirements, parse_duration
 from harness.errors import Unavailable, UserError
@@ -188,7 +188,7 @@ def test_invalid_durations_are_refused(text):
 def printed(records, **asked):
     cells = price_all(records)
     out = StringIO()
-    describe_recommendation(
+    show_recommendation(
         Console(file=out, width=2000), recommend(cells, Requirements(**asked), Assumptions()), cells, USD
     )
     return out.getvalue()
