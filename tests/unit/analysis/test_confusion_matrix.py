@@ -86,16 +86,16 @@ def test_records_with_and_without_mistakes_can_be_read():
 
 def test_the_page_shows_the_matrix_by_label_and_escapes_texts(tmp_path):
     cells = priced([record_of(make_evaluation())])
-    (one,) = mistakes_section(cells, cells[0]).cells
-    assert one.score == "5 of 9 right (55.6%)"
-    assert one.confusion.heads[:3] == ("its label, the model's →", "bad", "good")
-    assert [[field.text for field in row[1:]] for row in one.confusion.rows] == [
+    (section,) = mistakes_section(cells, cells[0]).cells
+    assert section.score == "5 of 9 right (55.6%)"
+    assert section.confusion.heads[:3] == ("its label, the model's →", "bad", "good")
+    assert [[field.text for field in row[1:]] for row in section.confusion.rows] == [
         ["3", "1", "0"],
         ["2", "2", "1"],
         ["0", "0", "0"],
     ]
-    assert [row[1].extra for row in one.confusion.rows] == ["75.0%", "40.0%", ""]
-    assert [row[3].text for row in one.most_confident.rows] == ["95.0%", "95.0%", "70.0%", "60.0%"]
+    assert [row[1].extra for row in section.confusion.rows] == ["75.0%", "40.0%", ""]
+    assert [row[3].text for row in section.most_confident.rows] == ["95.0%", "95.0%", "70.0%", "60.0%"]
     text = write_report(cells, tmp_path, generated_at=AT).read_text(encoding="utf-8")
     assert 'id="mistakes"' in text and "text 6 &lt;/script&gt;&lt;img" in text
     assert "<img src=x" not in text and "\u202e" not in text
@@ -105,8 +105,8 @@ def test_a_saved_model_is_mentioned(tmp_path):
     record = record_of(make_evaluation())
     kept = SavedWeights(num_updates=30, sha256="0" * 64, num_bytes=87 * MIB, keep_s=1.25)
     record = record.model_copy(update={"training": record.training.model_copy(update={"kept": kept})})
-    (one,) = mistakes_section(priced([record]), None).cells
-    assert one.score == "5 of 9 right (55.6%); the model after update 30 was tested, and is kept"
+    (section,) = mistakes_section(priced([record]), None).cells
+    assert section.score == "5 of 9 right (55.6%); the model after update 30 was tested, and is kept"
     out = Console(file=io.StringIO(), width=200)
     show_record(out, record, summarize([record])[0], tmp_path / "20261001T080000Z-0123.json")
     text = " ".join(out.file.getvalue().split())
@@ -117,18 +117,18 @@ def test_a_saved_model_is_mentioned(tmp_path):
 def test_with_many_classes_the_most_confused_pairs_are_shown():
     names = tuple(f"class {index}" for index in range(20))
     cells = priced([record_of(make_evaluation(), names=names)])
-    (one,) = mistakes_section(cells, None).cells
-    assert one.confusion.heads == ("its label", "the model's", "examples", "of that label")
-    assert [[field.text for field in row] for row in one.confusion.rows] == [
+    (section,) = mistakes_section(cells, None).cells
+    assert section.confusion.heads == ("its label", "the model's", "examples", "of that label")
+    assert [[field.text for field in row] for row in section.confusion.rows] == [
         ["class 1", "class 0", "2", "40.0%"], ["class 0", "class 1", "1", "25.0%"], ["class 1", "class 2", "1", "20.0%"],
     ]  # fmt: skip
 
 
-def test_the_chosen_cell_comes_first_and_the_rest_is_counted():
+def test_the_chosen_cell_comes_first_and_the_others_are_counted():
     cells = priced([record_of(make_evaluation(), axes={"batch_size": size}) for size in range(1, MAX_CELLS + 4)])
-    found = mistakes_section(cells, cells[5])
-    assert (len(found.cells), found.num_more) == (MAX_CELLS, 3)
-    assert found.cells[0].name.startswith("6×")
+    result = mistakes_section(cells, cells[5])
+    assert (len(result.cells), result.num_more) == (MAX_CELLS, 3)
+    assert result.cells[0].name.startswith("6×")
     assert mistakes_section(priced([make_record(training={"accuracy": None})]), None) is None
 
 
@@ -139,9 +139,9 @@ def test_the_chosen_cell_comes_first_and_the_rest_is_counted():
         (record_of(make_evaluation(confidence=())), "probabilities were not kept"),
     ],
 )
-def test_why_no_mistake_can_be_read_is_said(record, words):
-    (one,) = mistakes_section(priced([record]), None).cells
-    assert not one.most_confident and words in one.why_none
+def test_the_reason_for_missing_mistakes_is_given(record, reason):
+    (section,) = mistakes_section(priced([record]), None).cells
+    assert not section.most_confident and reason in section.why_none
 
 
 def test_show_prints_matrix_and_mistakes_without_bidi_marks():

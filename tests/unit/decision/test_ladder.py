@@ -9,7 +9,7 @@ import pytest
 from harness.decision.ladder import ladders, set_ladder_target
 from harness.report.formatting import USD
 from harness.report.sections.ladder import HEADS, best_step, step_charts, step_sentences, step_table
-from harness.schema.cells import expand
+from harness.schema.expansion import expand
 from harness.schema.study_file import parse_study
 from tests.make_priced import priced
 from tests.make_records import make_record

@@ -280,7 +280,7 @@ class TestWorth:
 
 class TestMarks:
     def test_each_input_is_yours_or_an_example(self):
-        assumed = assume({"right_usd": 0.2}, given=["value.right_usd", "prices.own.purchase_usd"])
+        assumed = assume({"right_usd": 0.2}, set_by_user=["value.right_usd", "prices.own.purchase_usd"])
         whose_of = {row[0].sort: row[2].text for row in assumptions_table(assumed, "value").rows}
         assert whose_of["value.right_usd"] == "yours"
         assert whose_of["value.wrong_usd"] == "example"
