@@ -124,16 +124,17 @@ def _training(name: str) -> CellColumn:
     return CellColumn(name, lambda cell: getattr(_newest_training(cell), name, None))
 
 
-def _compute(name: str, field: str) -> CellColumn:
-    return CellColumn(name, lambda cell: getattr(cell.summary.compute, field, None), "number")
+def _part(of: str, name: str, field: str = "", parts: tuple[Part, ...] = ("value",)) -> CellColumn:
+    """Return a column of one field of a cell's price or energy, or of its summary's compute; None without it.
 
-
-def _price(name: str, field: str) -> CellColumn:
-    return CellColumn(name, lambda cell: getattr(cell.price, field, None))
-
-
-def _energy(name: str, field: str, parts: tuple[Part, ...] = _ENDS) -> CellColumn:
-    return CellColumn(name, lambda cell: getattr(cell.energy, field, None), "number", parts)
+    Args:
+        of: The dotted attribute of Priced that may be None.
+        name: Of the column.
+        field: Of that attribute; by default the column's name.
+        parts: See `CellColumn`.
+    """
+    get = attrgetter(of)
+    return CellColumn(name, lambda cell: getattr(get(cell), field or name, None), parts=parts)
 
 
 def _usd(name: str) -> CellColumn:
@@ -291,15 +292,11 @@ COLUMNS = (
     CellColumn("target_lost", lambda cell: None if cell.summary.time_to_target_s is None else cell.summary.target_lost),
     MFU,
     CellColumn("unsteady", lambda cell: bool(cell.summary.noise) if cell.summary.num_ok else None),
-    _compute("mfu_calibrated", "mfu_calibrated"),
-    _compute("mfu_datasheet", "mfu_datasheet"),
-    _compute("flop_per_s", "flop_per_s"),
-    _compute("calibrated_flop_per_s", "peak_flop_per_s"),
-    _compute("datasheet_flop_per_s", "datasheet_flop_per_s"),
-    _compute("copy_bytes_per_s", "copy_bytes_per_s"),
-    _compute("flop_per_byte", "flop_per_byte"),
-    _compute("padding_flops_fraction", "padding_fraction"),
-    _price("usd_per_hour", "usd_per_hour"),
+    *(_part("summary.compute", name) for name in ("mfu_calibrated", "mfu_datasheet", "flop_per_s")),
+    _part("summary.compute", "calibrated_flop_per_s", "peak_flop_per_s"),
+    *(_part("summary.compute", name) for name in ("datasheet_flop_per_s", "copy_bytes_per_s", "flop_per_byte")),
+    _part("summary.compute", "padding_flops_fraction", "padding_fraction"),
+    _part("price", "usd_per_hour"),
     USD_PER_1000_SAMPLES,
     CellColumn("usd_per_1000_samples_of_share", attrgetter("usd_per_1000_samples_of_share"), "usd"),
     *(_usd(f"usd_{name}") for name in ("per_epoch", "train", "setup", "evaluate")),
@@ -307,10 +304,13 @@ COLUMNS = (
     USD_TO_TARGET,
     *(_usd(f"usd_{name}") for name in ("whole_dataset", "billed", "billed_on_demand", "billed_spot")),
     *(_usd(f"usd_{name}") for name in ("per_accuracy_point", "per_month", "per_million_predictions")),
-    *(_energy(f"energy_{field}", field) for field in ("joules", "kwh", "usd", "gco2e")),
-    *(_energy(f"energy_{field}", field, ("value",)) for field in ("method", "is_estimate")),
-    *(_price(f"price_{field}", field) for field in ("basis", "plan", "as_of", "age_days", "source", "paid", "note")),
-    *(_price(field, field) for field in ("instance", "provider", "region")),
+    *(_part("energy", f"energy_{field}", field, _ENDS) for field in ("joules", "kwh", "usd", "gco2e")),
+    *(_part("energy", f"energy_{field}", field) for field in ("method", "is_estimate")),
+    *(
+        _part("price", f"price_{field}", field)
+        for field in ("basis", "plan", "as_of", "age_days", "source", "paid", "note")
+    ),
+    *(_part("price", field) for field in ("instance", "provider", "region")),
     CellColumn("missing_price", attrgetter("missing")),
     _of_newest("hardware", lambda record: hardware(record.machine)),
     _of_newest("torch", lambda record: record.packages.get("torch")),

@@ -33,8 +33,9 @@ from harness.report.sections.details import MADE_UP, failures, is_synthetic, mac
 from harness.report.sections.ladder import ladder_sections
 from harness.report.sections.machines import Machines
 from harness.report.sections.memory import memory_section
-from harness.report.sections.method import MethodEntry, data_descriptions, method, model_descriptions, not_measured
+from harness.report.sections.method import MethodEntry, method, not_measured
 from harness.report.sections.mistakes import mistakes_section
+from harness.report.sections.model_and_data import data_descriptions, model_descriptions
 from harness.report.sections.other_prices import OtherPricesSection
 from harness.report.sections.scaling import scaling_section
 from harness.report.sections.tiles import Tile, tiles

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from harness.report.sections.method import data_descriptions
+from harness.report.sections.model_and_data import data_descriptions
 
 
 def words(record, **changes):
