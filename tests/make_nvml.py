@@ -1,8 +1,8 @@
-"""A stand-in for pynvml.
+"""A fake pynvml.
 
-SOURCE: every answer here is written from NVIDIA's NVML documentation (nvml.h and "NVML API Reference Guide", driver branch
-580) and from nvidia-ml-py 13.580's own constants: bytes, milliwatts, millijoules, MHz, degrees Celsius, (current, pending) modes. None is
-recorded from a GPU. When a GPU has run the checks, its own answers take the place of these.
+Its answers are written from NVIDIA's documentation (nvml.h and "NVML API Reference Guide", driver branch 580) and from
+the constants of nvidia-ml-py 13.580: bytes, milliwatts, millijoules, MHz, degrees Celsius, (current, pending) modes.
+None is recorded from a GPU.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-TWO = [{"name": "NVIDIA A10G", "uuid": "GPU-aaaa-1"}, {"name": b"NVIDIA L4", "uuid": "GPU-bbbb-2"}]
-# An A100 that MIG has cut into two instances; NVML names them after their board and profile.
-CUT = {
+TWO_GPUS = [{"name": "NVIDIA A10G", "uuid": "GPU-aaaa-1"}, {"name": b"NVIDIA L4", "uuid": "GPU-bbbb-2"}]
+# An A100 with two MIG instances, which NVML names after their board and profile.
+MIG_GPU = {
     "name": "NVIDIA A100-SXM4-40GB",
     "uuid": "GPU-cccc-3",
     "mig": (1, 1),
@@ -43,12 +43,13 @@ def make_nvml(
     missing: Iterable[str] = (),
     **replaced: Any,
 ) -> types.ModuleType:
-    """A module that answers for these GPUs.
+    """Build a module with the NVML calls of these GPUs.
 
     Args:
-        failing: Calls that raise, each with an error's name, or "Not Supported".
-        missing: Calls that are not there, as in an older version of the package.
-        replaced: Answers of calls, or functions that give them.
+        gpus: The GPUs; their dictionaries serve as handles.
+        failing: Calls that raise, with the name of the error for each, by default "Not Supported".
+        missing: Calls that the module lacks, like an older version of the package.
+        replaced: Answers of calls, or functions that return them.
     """
     fake = types.ModuleType("pynvml")
 
@@ -63,38 +64,40 @@ def make_nvml(
         "nvmlDeviceGetMemoryInfo": lambda handle: types.SimpleNamespace(
             total=handle.get("memory", 23_028 * 2**20), free=22_000 * 2**20, used=1_028 * 2**20
         ),
-        "nvmlDeviceGetCudaComputeCapability": _whole(lambda _: (8, 6)),
+        "nvmlDeviceGetCudaComputeCapability": _board_only(lambda _: (8, 6)),
         "nvmlSystemGetDriverVersion": lambda: "580.95.05",
         "nvmlSystemGetCudaDriverVersion_v2": lambda: 13000,
-        "nvmlDeviceGetEnforcedPowerLimit": _whole(lambda _: 300_000),
-        "nvmlDeviceGetMaxClockInfo": _whole(lambda _, kind: {1: 1710, 2: 6251}[kind]),
-        "nvmlDeviceGetMigMode": _whole(lambda handle: handle.get("mig", (0, 1))),
+        "nvmlDeviceGetEnforcedPowerLimit": _board_only(lambda _: 300_000),
+        "nvmlDeviceGetMaxClockInfo": _board_only(lambda _, kind: {1: 1710, 2: 6251}[kind]),
+        "nvmlDeviceGetMigMode": _board_only(lambda handle: handle.get("mig", (0, 1))),
         "nvmlDeviceGetMaxMigDeviceCount": lambda handle: 7 if "instances" in handle else 0,
         "nvmlDeviceGetMigDeviceHandleByIndex": _instance,
         "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": lambda part: next(
             gpu for gpu in gpus if part in gpu.get("instances", [])
         ),
-        "nvmlDeviceGetEccMode": _whole(lambda _: (1, 0)),
-        "nvmlDeviceGetPersistenceMode": _whole(lambda _: 1),
-        "nvmlDeviceGetComputeRunningProcesses": _whole(lambda _: []),
-        "nvmlDeviceGetGraphicsRunningProcesses": _whole(lambda _: []),
-        "nvmlDeviceGetTopologyCommonAncestor": lambda _one, _other: 30,
-        "nvmlDeviceGetP2PStatus": lambda _one, _other, _kind: 5,
-        "nvmlDeviceGetClockInfo": _whole(lambda _, kind: {1: 1410, 2: 6250}[kind]),
-        "nvmlDeviceGetPowerUsage": _whole(lambda _: 287_431),
-        "nvmlDeviceGetTotalEnergyConsumption": _whole(lambda _: 12_345_678),
+        "nvmlDeviceGetEccMode": _board_only(lambda _: (1, 0)),
+        "nvmlDeviceGetPersistenceMode": _board_only(lambda _: 1),
+        "nvmlDeviceGetComputeRunningProcesses": _board_only(lambda _: []),
+        "nvmlDeviceGetGraphicsRunningProcesses": _board_only(lambda _: []),
+        "nvmlDeviceGetTopologyCommonAncestor": lambda _first, _second: 30,
+        "nvmlDeviceGetP2PStatus": lambda _first, _second, _kind: 5,
+        "nvmlDeviceGetClockInfo": _board_only(lambda _, kind: {1: 1410, 2: 6250}[kind]),
+        "nvmlDeviceGetPowerUsage": _board_only(lambda _: 287_431),
+        "nvmlDeviceGetTotalEnergyConsumption": _board_only(lambda _: 12_345_678),
         "nvmlDeviceGetC2cModeInfoV": lambda _: types.SimpleNamespace(isC2cEnabled=0),
         "nvmlDeviceGetArchitecture": lambda _: 8,
-        "nvmlDeviceGetTemperature": _whole(lambda _, _sensor: 64),
-        "nvmlDeviceGetCurrentClocksEventReasons": _whole(lambda _: 0x4),
-        "nvmlDeviceGetCurrentClocksThrottleReasons": _whole(lambda _: 0x4),
+        "nvmlDeviceGetTemperature": _board_only(lambda _, _sensor: 64),
+        "nvmlDeviceGetCurrentClocksEventReasons": _board_only(lambda _: 0x4),
+        "nvmlDeviceGetCurrentClocksThrottleReasons": _board_only(lambda _: 0x4),
     }
     errors = failing if isinstance(failing, Mapping) else dict.fromkeys(failing, "NVML_ERROR_NOT_SUPPORTED")
     for name, answer in answers.items():
         if name in missing:
             continue
-        told = replaced.get(name, answer)
-        setattr(fake, name, _refusing(errors[name]) if name in errors else told if callable(told) else _giving(told))
+        reply = replaced.get(name, answer)
+        setattr(
+            fake, name, _raising(errors[name]) if name in errors else reply if callable(reply) else _returning(reply)
+        )
     fake.NVMLError = NVMLError
     fake.NVML_CLOCK_SM, fake.NVML_CLOCK_MEM, fake.NVML_TEMPERATURE_GPU, fake.NVML_P2P_CAPS_INDEX_NVLINK = 1, 2, 0, 2
     for name, (code, _) in ERROR_CODES.items():
@@ -102,23 +105,23 @@ def make_nvml(
     return fake
 
 
-def _whole(answer: Callable[..., Any]) -> Callable[..., Any]:
-    """Of the board: an instance has no such answer of its own."""
+def _board_only(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """Raise for MIG instances: the call is supported for whole boards only."""
 
-    def give(handle: dict[str, Any], *rest: Any) -> Any:
+    def reply(handle: dict[str, Any], *rest: Any) -> Any:
         if handle.get("part"):
             raise NVMLError
         return answer(handle, *rest)
 
-    return give
+    return reply
 
 
 def _by_uuid(gpus: list[dict[str, Any]], uuid: str) -> dict[str, Any]:
     known = [*gpus, *(instance for gpu in gpus for instance in gpu.get("instances", []))]
-    found = [gpu for gpu in known if gpu["uuid"] == uuid]
-    if not found:
+    matches = [gpu for gpu in known if gpu["uuid"] == uuid]
+    if not matches:
         raise NVMLError
-    return found[0]
+    return matches[0]
 
 
 def _instance(gpu: dict[str, Any], index: int) -> dict[str, Any]:
@@ -127,12 +130,12 @@ def _instance(gpu: dict[str, Any], index: int) -> dict[str, Any]:
     return gpu["instances"][index]
 
 
-def _refusing(error: str) -> Callable[..., Any]:
-    def refuse(*_: Any) -> Any:
+def _raising(error: str) -> Callable[..., Any]:
+    def fail(*_: Any) -> Any:
         raise NVMLError(error)
 
-    return refuse
+    return fail
 
 
-def _giving(answer: Any) -> Callable[..., Any]:
+def _returning(answer: Any) -> Callable[..., Any]:
     return lambda *_: answer

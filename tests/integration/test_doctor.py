@@ -1,4 +1,4 @@
-"""What spoils a benchmark, made for real, and what the doctor says of it."""
+"""Real disturbances of the machine, and the findings of `harness doctor`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HOLD = "held = b'x' * int(__import__('sys').argv[1]); print('held', flush=True);
 
 
 def diagnose(*options, group=None, **environment):
-    """Findings by name, and the exit status, of a doctor that runs in a process of its own."""
+    """Run `harness doctor` in a process and return its findings by name."""
     command = [*inside(group), *DOCTOR, *map(str, options)] if group else [*DOCTOR, *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
     assert done.returncode in (0, 1), done.stderr
-    told = json.loads(done.stdout)
-    assert done.returncode == (told["verdict"] == "bad")
-    return {finding["name"]: finding for finding in told["findings"]}
+    report = json.loads(done.stdout)
+    assert done.returncode == (report["verdict"] == "bad")
+    return {finding["name"]: finding for finding in report["findings"]}
 
 
 def inside(group):
@@ -41,7 +41,7 @@ def inside(group):
 
 @contextlib.contextmanager
 def running(*command):
-    """A process, until the block ends; what it says first is waited for where it says anything."""
+    """Run a process until the block ends."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield process
@@ -52,7 +52,7 @@ def running(*command):
 
 @pytest.fixture
 def cpu_group():
-    """A control group of the test's own that has a CPU quota, in version 1 or 2."""
+    """Create a control group with a CPU quota and yield the quota's file."""
     mount = Path("/sys/fs/cgroup")
     new = (mount / "cgroup.controllers").exists()
     path = (mount if new else mount / "cpu") / f"doctor-test-{os.getpid()}"
@@ -71,17 +71,17 @@ def cpu_group():
 
 @pytest.fixture
 def memory_group(tmp_path):
-    """A memory control group of the test's own, of 1.5 GiB."""
-    cage = MemoryCap(1536 * MIB, 1, tmp_path)
-    if cage.group is None:
+    """Create a memory control group of 1.5 GiB and yield its path."""
+    cap = MemoryCap(1536 * MIB, 1, tmp_path)
+    if cap.group is None:
         pytest.skip("no memory control group can be made here (root, or a delegated version 2 group, is needed)")
-    yield cage.group.path
-    cage.close()
+    yield cap.group.path
+    cap.close()
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of the test's own, of 8 MiB."""
+    """Mount a file system of 8 MiB and yield its folder."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
@@ -94,7 +94,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.alone
-def test_a_busy_loop_in_the_background_is_named_until_it_ends():
+def test_a_busy_loop_in_the_background_is_listed_until_it_ends():
     with running(sys.executable, "-c", "print(1, flush=True)\nwhile True: pass") as loop:
         loop.stdout.readline()
         seen = diagnose()["other load"]
@@ -107,13 +107,13 @@ def test_a_busy_loop_in_the_background_is_named_until_it_ends():
 
 
 @pytest.mark.parametrize(("cores", "verdict"), [(1.0, "warn"), (0.5, "bad")])
-def test_a_control_groups_quota_is_named_and_its_command_lifts_it(cpu_group, cores, verdict):
+def test_a_cpu_quota_is_reported_and_its_command_removes_it(cpu_group, cores, verdict):
     num_cores = len(os.sched_getaffinity(0))
     if num_cores == 1:
         pytest.skip("a quota of one core is none on one core")
     quota = int(cores * 100_000)
     cpu_group.write_text(f"{quota} 100000" if cpu_group.name == "cpu.max" else f"{quota}")
-    assert diagnose()["CPU quota"]["verdict"] == "good"  # it is not ours
+    assert diagnose()["CPU quota"]["verdict"] == "good"  # the doctor runs outside the group
     seen = diagnose(group=cpu_group.parent)["CPU quota"]
     assert seen["verdict"] == verdict
     assert seen["value"].startswith(f"{cores:g} of {num_cores} cores, 1 threads a cell")
@@ -122,7 +122,7 @@ def test_a_control_groups_quota_is_named_and_its_command_lifts_it(cpu_group, cor
     assert diagnose(group=cpu_group.parent)["CPU quota"]["verdict"] == "good"
 
 
-def test_memory_that_is_nearly_full_is_named_and_measured(memory_group):
+def test_nearly_full_memory_is_reported(memory_group):
     def free_gib(finding):
         found = re.fullmatch(r"(\d+\.\d\d) GiB of the control group's limit", finding["value"])
         assert found, finding
@@ -139,7 +139,7 @@ def test_memory_that_is_nearly_full_is_named_and_measured(memory_group):
     assert "harness fit" in during["mend"]
 
 
-def test_a_disk_that_is_nearly_full_is_named(small_disk):
+def test_a_nearly_full_disk_is_reported(small_disk):
     (small_disk / "filler").write_bytes(b"x" * 6 * MIB)
     seen = diagnose("--results", small_disk / "not yet" / "results", TMPDIR=str(small_disk))
     for name in ("disk of results", "temporary disk"):
@@ -149,7 +149,7 @@ def test_a_disk_that_is_nearly_full_is_named(small_disk):
     assert elsewhere["value"] != "2.0 MiB free"
 
 
-def test_a_calibration_measures_each_precision_in_a_process_of_its_own():
+def test_a_calibration_measures_each_precision():
     found = calibrate(CalibrationPlan(seconds=2.0, num_threads=1, precisions={"cpu": ("fp32", "bf16")}))
     assert isinstance(found, Calibration), found
     (cpu,) = found.devices
@@ -162,7 +162,7 @@ def test_a_calibration_measures_each_precision_in_a_process_of_its_own():
     assert cpu.num_steps >= 20
 
 
-def test_a_calibration_that_fails_says_why_and_leaves_nothing():
+def test_a_failed_calibration_has_a_reason_and_leaves_no_files():
     before = set(Path(tempfile.gettempdir()).glob("harness-calibration-*"))
     found = calibrate(CalibrationPlan(seconds=1.0, num_threads=0, precisions={"cpu": ("fp32",)}))
     reason = "its process ended with status 1 (RuntimeError: set_num_threads expects a positive integer)"

@@ -1,4 +1,4 @@
-"""The fixture `bert_cell`, as a test of a user's own has it."""
+"""The fixture `bert_cell` in a user's tests."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def test_of_a_key_that_is_none(bert_cell):
 """
 
 
-# In this process, so that the cell is forked from the process that is warm already.
+# In this process, so that the cell is forked from the warm process.
 @pytest.mark.usefixtures("warm_runner")
-def test_a_test_of_ones_own_runs_a_cell_and_asserts_on_its_figures(pytester, tiny_bert, reviews):
+def test_a_users_test_runs_a_cell_and_asserts_on_its_figures(pytester, tiny_bert, reviews):
     pytester.makepyfile(TESTS.format(model=str(tiny_bert), reviews=str(reviews)))
     done = pytester.runpytest_inprocess("-p", "harness.pytest_plugin", "-p", "no:cacheprovider", "--tb=short")
     done.assert_outcomes(passed=1, failed=4)
@@ -63,7 +63,7 @@ def test_a_test_of_ones_own_runs_a_cell_and_asserts_on_its_figures(pytester, tin
     )
 
 
-def test_keys_go_to_the_tables_that_have_them():
+def test_keys_are_assigned_to_their_tables():
     keys = {"batch_size": 8, "num_train": 64, "lr": 1e-3, "repeats": 2, "training": {"epochs": 1}, "timeout_s": 60}
     assert as_study(keys) == {
         "matrix": {"batch_size": 8},
@@ -76,7 +76,7 @@ def test_keys_go_to_the_tables_that_have_them():
         as_study({"seed": 1})
 
 
-def test_loading_the_plugin_imports_nothing_of_the_harness_but_itself():
+def test_loading_the_plugin_imports_no_other_module_of_the_harness():
     code = (
         "import sys, pytest; before = set(sys.modules); import harness.pytest_plugin; print(*set(sys.modules) - before)"
     )

@@ -1,4 +1,4 @@
-"""A real record to vary, and this machine's facts as it has them."""
+"""A real record for tests to vary."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from tests.unit.frozen import RECORDS
 
 @pytest.fixture(scope="session")
 def ok_record() -> Record:
-    """A finished two-rank run (tests/fixtures/README.md)."""
+    """Return the record of a finished run with two ranks (tests/fixtures/README.md)."""
     return upgrade_record(json.loads((RECORDS / "v1" / "ok.json").read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""Where the frozen records lie."""
+"""The folder of the frozen records."""
 
 from pathlib import Path
 

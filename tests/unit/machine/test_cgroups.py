@@ -1,4 +1,4 @@
-"""Control groups of both versions, read from a folder that stands for /."""
+"""Control groups of both versions, laid out in a temporary folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def version(request):
 
 @pytest.fixture
 def root(tmp_path, version):
-    """A machine whose process is in the group /job/7."""
+    """Lay out a machine whose process is in the group /job/7."""
     lines = {1: "5:cpuset:/other\n4:cpu,cpuacct:/job/7\n3:memory:/job/7\n0::/\n", 2: "0::/job/7\n"}
     write(tmp_path / "proc/self/cgroup", lines[version])
     if version == 2:
@@ -44,26 +44,26 @@ def limit_cpu(root, version, name, quota):
         write(folder / "cpu.max", f"{'max' if quota == -1 else quota} 100000\n")
 
 
-def test_the_tightest_quota_around_this_process_holds(root, version):
+def test_the_tightest_quota_of_the_group_and_its_ancestors_applies(root, version):
     assert cpu_quota(root) is None
     limit_cpu(root, version, "", -1)
     limit_cpu(root, version, "job/7", 250_000)
     assert cpu_quota(root).cores == 2.5
     limit_cpu(root, version, "job", 150_000)
-    found = cpu_quota(root)
-    assert found.cores == 1.5
-    assert found.file.parent == group(root, version, "cpu", "job")
-    assert found.unlimited == {1: "-1", 2: "max"}[version]
+    quota = cpu_quota(root)
+    assert quota.cores == 1.5
+    assert quota.file.parent == group(root, version, "cpu", "job")
+    assert quota.unlimited == {1: "-1", 2: "max"}[version]
 
 
-def test_a_group_that_is_the_hosts_gives_the_mounts_quota(root, version):
+def test_a_path_of_the_host_means_the_mounts_own_quota(root, version):
     write(root / "proc/self/cgroup", {1: "4:cpu:/docker/abc\n", 2: "0::/../docker\n"}[version])
     limit_cpu(root, version, "", 100_000)
     limit_cpu(root, version, "job/7", 50_000)
     assert cpu_quota(root).cores == 1
 
 
-def test_periods_in_which_a_quota_ran_out(root, version):
+def test_throttled_periods_are_counted(root, version):
     limit_cpu(root, version, "job/7", 50_000)
     quota = cpu_quota(root)
     assert read_throttled_periods(quota) is None
@@ -72,7 +72,7 @@ def test_periods_in_which_a_quota_ran_out(root, version):
     assert read_throttled_periods(quota) == ThrottledPeriods(total=40, throttled=7)
 
 
-def test_what_is_left_of_a_memory_limit_counts_idle_pages_of_files(root, version):
+def test_inactive_page_cache_counts_as_available_memory(root, version):
     limit, usage, idle = {
         1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
         2: ("memory.max", "memory.current", "inactive_file"),
@@ -85,7 +85,7 @@ def test_what_is_left_of_a_memory_limit_counts_idle_pages_of_files(root, version
     write(job / limit, str(600 * MIB))
     write(job / usage, str(550 * MIB))
     assert available_memory_bytes(root) == 50 * MIB
-    # Version 1 tells the group's own pages, and beside them the total with those of the groups inside.
+    # Version 1 reports the group's own pages and the total with those of its descendants.
     write(job / "memory.stat", f"total_rss 7\n{idle} {30 * MIB}\n" + ("inactive_file 0\n" if version == 1 else ""))
     assert available_memory_bytes(root) == 80 * MIB
     write(own / limit, str(510 * MIB))

@@ -1,4 +1,4 @@
-"""What a machine's cloud says it is: three protocols spoken by a real local server, and servers that misbehave."""
+"""Cloud detection against local servers that speak the three protocols, or misbehave."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ AZURE = {
     f"/metadata/instance/compute/location{FORM}": "eastus",
     f"/metadata/instance/compute/priority{FORM}": "Spot",
 }
-# A machine that is slow today must not fail what is not about time; the budget itself has tests of its own.
+# Generous, so that a slow test machine does not matter; the budget has tests of its own.
 PATIENT_S = 20.0
 
 
 class Cloud(BaseHTTPRequestHandler):
-    """Answers like the cloud whose facts `server.facts` holds, and refuses as it does."""
+    """Answers and refuses requests like the cloud in `server.facts`."""
 
     def do_PUT(self):
         ttl = self.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
@@ -111,7 +111,7 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_each_cloud_is_told_from_the_others(name):
+def test_each_cloud_is_detected(name):
     facts, firmware, detected = RIGHT[name]
     with cloud(facts) as server:
         assert ask(server) == detected
@@ -119,7 +119,7 @@ def test_each_cloud_is_told_from_the_others(name):
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_only_what_is_needed_is_asked(name):
+def test_only_the_needed_paths_are_requested(name):
     facts, firmware, _ = RIGHT[name]
     with cloud(facts) as server:
         ask(server, firmware, everywhere=False)
@@ -127,16 +127,16 @@ def test_only_what_is_needed_is_asked(name):
 
 
 @pytest.mark.parametrize("firmware", [None, "Hetzner", "QEMU"])
-def test_where_the_firmware_names_no_such_cloud_nobody_is_asked(firmware):
+def test_unknown_firmware_makes_no_request(firmware):
     with cloud(EC2) as server:
         assert ask(server, firmware, everywhere=False) is None
         assert server.asked == []
 
 
-def test_the_firmwares_cloud_alone_is_asked():
+def test_only_the_firmwares_cloud_is_asked():
     with cloud(GCE) as server:
         assert ask(server, "Amazon EC2", everywhere=False) is None
-        assert server.asked == []  # its token was refused
+        assert server.asked == []  # its token request was refused
 
 
 @pytest.mark.parametrize(
@@ -153,28 +153,28 @@ def test_the_firmwares_cloud_alone_is_asked():
         (AZURE, {"location": "x" * 500}, None, True),
     ],
 )
-def test_what_it_does_not_say_is_not_known(facts, changes, region, is_spot):
+def test_missing_or_invalid_answers_are_none(facts, changes, region, is_spot):
     with cloud(facts, **changes) as server:
-        found = ask(server)
-    assert (found.region, found.is_spot) == (region, is_spot)
+        detected = ask(server)
+    assert (detected.region, detected.is_spot) == (region, is_spot)
 
 
 @pytest.mark.parametrize(
     "answer", ["<html><body>Log in</body></html>", "", "x" * 5_000, "é", "g5 xlarge", "\x00\x01", "../etc", "-"]
 )
-def test_a_name_that_is_none_is_not_taken_for_one(answer):
+def test_invalid_instance_names_are_rejected(answer):
     for facts, key in ((EC2, "instance-type"), (GCE, "machine-type"), (AZURE, "vmSize")):
         with cloud(facts, **{key: answer}) as server:
             assert ask(server) is None, facts
 
 
-def test_another_cloud_that_speaks_ec2s_protocol_is_not_ec2():
+def test_another_cloud_with_ec2s_protocol_is_not_ec2():
     with cloud(EC2, domain="openstack.example") as server:
         assert ask(server) is None
 
 
 class Anything(BaseHTTPRequestHandler):
-    """Answers everything with 200 and a page, as the login page of a guest network does."""
+    """Answers every request with status 200 and a page, like the login page of a guest network."""
 
     def do_GET(self):
         page = b"<html>Welcome</html>"
@@ -190,7 +190,7 @@ class Anything(BaseHTTPRequestHandler):
 
 
 class Elsewhere(Anything):
-    """Sends whoever asks to another server."""
+    """Redirects every request to another server."""
 
     def do_GET(self):
         self.server.asked.append(self.path)
@@ -202,7 +202,7 @@ class Elsewhere(Anything):
     do_PUT = do_GET
 
 
-def test_a_page_for_everything_is_no_cloud():
+def test_a_login_page_is_no_cloud():
     with served(Anything) as server:
         assert ask(server) is None
 
@@ -214,7 +214,7 @@ def test_a_redirect_is_not_followed():
         assert target.asked == []
 
 
-def test_a_proxy_is_not_asked(monkeypatch):
+def test_proxies_are_not_used(monkeypatch):
     with cloud(EC2) as server, served(Anything) as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.server_port}")
@@ -223,12 +223,12 @@ def test_a_proxy_is_not_asked(monkeypatch):
 
 def test_a_refused_connection_is_no_cloud():
     with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        sock.bind(("127.0.0.1", 0))  # bound without listening
         assert detect(None, everywhere=True, address=sock.getsockname(), budget_s=PATIENT_S) is None
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"\x00\xff" * 100, b"HTTP/1.1 abc\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n"])
-def test_what_is_no_http_is_no_cloud(rubbish):
+def test_an_answer_that_is_not_http_is_no_cloud(rubbish):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer():
@@ -246,16 +246,16 @@ def test_what_is_no_http_is_no_cloud(rubbish):
         listener.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.mark.timeout(60)  # what these wait for never comes: without a budget they would not end
+@pytest.mark.timeout(60)  # without the budget, these tests would never end
 class TestBudget:
     def ask(self, address):
         return detect(None, everywhere=True, address=address, budget_s=0.2)
 
     def test_a_service_that_never_answers(self):
-        with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel connects, and nobody answers
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts the connection, and nothing answers
             assert self.ask(silent.getsockname()) is None
 
-    def test_a_service_that_gives_a_byte_now_and_then(self):
+    def test_a_service_that_sends_single_bytes_slowly(self):
         stop = threading.Event()
 
         class Dripping(Anything):
@@ -274,11 +274,11 @@ class TestBudget:
 
         with served(Dripping, dripped=[]) as server:
             assert self.ask(server.server_address) is None
-            # It was left while it went on; the longest name is read in four seconds, twenty times the budget.
+            # The request was abandoned; reading the longest name would take 4 s, twenty times the budget.
             assert server.dripped == []
             stop.set()
 
-    def test_no_time_at_all_is_no_answer(self):
+    def test_a_budget_of_zero_gives_no_answer(self):
         with cloud(EC2) as server:
             assert detect(None, everywhere=True, address=server.server_address, budget_s=0.0) is None
 
@@ -295,7 +295,7 @@ def preempts(kind="Preempt", name="mine"):
 
 
 @pytest.mark.parametrize(
-    ("vendor", "facts", "told", "is_taken"),
+    ("vendor", "facts", "answers", "is_taken"),
     [
         ("aws", EC2, {}, False),
         ("aws", EC2, {"/latest/meta-data/spot/instance-action": '{"action": "terminate"}'}, True),
@@ -310,12 +310,12 @@ def preempts(kind="Preempt", name="mine"):
         ("azure", AZURE, {EVENTS: '{"Events": [{}]}'}, False),
     ],
 )
-def test_a_clouds_notice_that_it_takes_the_machine_back(vendor, facts, told, is_taken):
-    with served(Cloud, facts=facts, changes=told, asked=[]) as server:
+def test_preemption_notices(vendor, facts, answers, is_taken):
+    with served(Cloud, facts=facts, changes=answers, asked=[]) as server:
         assert preemption_notice(vendor, address=server.server_address, budget_s=PATIENT_S) is is_taken
 
 
-def test_a_service_that_is_not_there_takes_nothing_back():
+def test_without_a_service_there_is_no_notice():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         assert not preemption_notice("aws", address=free.getsockname(), budget_s=0.2)

@@ -1,4 +1,4 @@
-"""Who used the cores between two moments, by hand-written counters."""
+"""CPU usage between two snapshots of hand-written counters."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ BEFORE = snapshot(
 )
 
 
-def seen(others=(), cores=0.0, stolen=0.0, throttled=None):
+def usage(others=(), cores=0.0, stolen=0.0, throttled=None):
     return CpuUsage(tuple(others), cores, stolen, 0, throttled)
 
 
-def test_what_others_used_is_told_by_process_and_the_harness_is_left_out():
+def test_usage_of_other_processes_excludes_the_harness():
     after = snapshot(
         102.0,
         53.2,
@@ -53,14 +53,14 @@ def test_what_others_used_is_told_by_process_and_the_harness_is_left_out():
     )
     found = diff(BEFORE, after, OWN)
     assert found.others == (("loop", 20, pytest.approx(1.0)), ("late", 22, pytest.approx(0.25)))
-    # 3.2 s of the cores less 0.5 s of the harness in 2 s: more than the 1.3 that processes were seen to use.
+    # The cores were busy for 3.2 s in 2 s, 0.5 s of it by the harness: 1.35 cores, more than the listed 1.3.
     assert found.others_cores == pytest.approx(1.35)
     assert found.stolen_fraction == pytest.approx(0.05)
     assert found.swapped_bytes == 4096
     assert found.throttled_fraction == pytest.approx(0.5)
 
 
-def test_without_counters_of_the_cores_the_processes_alone_tell():
+def test_without_per_core_counters_usage_comes_from_processes():
     after = snapshot(102.0, 0, 0, 0, loop=8.0, browser=3.0)._replace(cores=None)
     found = diff(BEFORE._replace(cores=None), after, OWN)
     assert found.others_cores == pytest.approx(0.5)
@@ -68,7 +68,7 @@ def test_without_counters_of_the_cores_the_processes_alone_tell():
     assert found.throttled_fraction is None
 
 
-def test_ticks_are_of_the_usable_cores_alone(tmp_path):
+def test_ticks_cover_only_the_given_cores(tmp_path):
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/stat").write_text(
         "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 10 50 800 30 4 6 20 70 7\ncpu1 1 1 1 1 1 1 1 1 1 1\nintr 5\n"
@@ -86,19 +86,19 @@ def test_ticks_are_of_the_usable_cores_alone(tmp_path):
         (0.09, 2, 2, "good"),
         (0.2, 2, 2, "warn"),
         (0.5, 2, 2, "bad"),
-        (1.0, 1, 2, "warn"),  # under a quota of one core the other is free for it
-        (1.0, 64, 64, "bad"),  # all threads wait for the one that shares its core
+        (1.0, 1, 2, "warn"),  # under a quota of one core, the other core is free for the cell
+        (1.0, 64, 64, "bad"),  # all threads wait for the one whose core is shared
     ],
 )
-def test_load_is_judged_by_the_cores_that_a_cell_would_use(cores, usable, num_cores, verdict):
-    assert load_finding(seen(cores=cores), usable, num_cores).verdict == verdict
+def test_load_is_judged_against_the_cores_of_a_cell(cores, usable, num_cores, verdict):
+    assert load_finding(usage(cores=cores), usable, num_cores).verdict == verdict
 
 
-def test_load_that_no_process_explains_is_told_as_such():
-    found = load_finding(seen([("loop", 20, 0.75)], cores=1.25), 2, 2)
+def test_usage_of_invisible_processes_is_listed():
+    found = load_finding(usage([("loop", 20, 0.75)], cores=1.25), 2, 2)
     assert found.value == "1.25 of 2 cores: loop (pid 20) 0.75, not to be told apart 0.50"
     assert found.fix.startswith("kill 20 ")
-    assert load_finding(seen(cores=1.25), 2, 2).fix.startswith("none: ")
+    assert load_finding(usage(cores=1.25), 2, 2).fix.startswith("none: ")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_load_that_no_process_explains_is_told_as_such():
     ],
 )
 def test_steal_time(stolen, verdict, value):
-    found = steal_finding(seen(stolen=stolen))
+    found = steal_finding(usage(stolen=stolen))
     assert (found.verdict, found.value) == (verdict, value)
 
 
@@ -127,10 +127,10 @@ def test_steal_time(stolen, verdict, value):
         (0.5, 1, None, "bad"),
     ],
 )
-def test_a_quota_is_bad_where_threads_outnumber_it_or_it_ran_out(monkeypatch, quota, threads, throttled, verdict):
+def test_a_quota_is_bad_with_more_threads_or_when_used_up(monkeypatch, quota, threads, throttled, verdict):
     monkeypatch.setattr("sys.platform", "linux")
-    given = None if quota is None else Quota(quota, Path("/g/cpu.max"), "max")
-    found = quota_finding(given, seen(throttled=throttled), 4, threads)
+    cpu_quota = None if quota is None else Quota(quota, Path("/g/cpu.max"), "max")
+    found = quota_finding(cpu_quota, usage(throttled=throttled), 4, threads)
     assert found.verdict == verdict
     assert (found.fix is None) == (verdict == "good")
     if found.fix:

@@ -1,4 +1,4 @@
-"""What this computer is, what it can't do, and what is never told of it."""
+"""Description of this computer, unsupported cells, and privacy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.schema.cells import BaselineConfig
 from harness.schema.expansion import expand
 from harness.schema.host_record import Gpu
 from harness.schema.study_file import parse_study
-from tests.make_nvml import CUT, ERROR_CODES, TWO, make_nvml
+from tests.make_nvml import ERROR_CODES, MIG_GPU, TWO_GPUS, make_nvml
 
 GIB = 2**30
 CUDA_BUILD = "2.13.0+cu130"
@@ -30,8 +30,8 @@ def config_of(device="cpu", precision="fp32", threads=None, **training):
 
 
 @pytest.fixture
-def made_up(ok_record):
-    """A machine of any kind, from a real one's facts."""
+def make_machine(ok_record):
+    """Return a function that varies a real machine's facts."""
 
     def make(*, flags=(), num_usable=4, gpus=(), gpu_note=None):
         cpu = ok_record.machine.cpu.model_copy(update={"flags": flags, "num_usable": num_usable})
@@ -83,8 +83,8 @@ T4, A10G, V100 = gpu("Tesla T4", (7, 5)), gpu("NVIDIA A10G", (8, 6)), gpu("Tesla
         ({"device": "gpu-ddp", "precision": "bf16"}, {"gpus": [T4, T4]}, "needs compute capability"),
     ],
 )
-def test_what_a_machine_cannot_do_is_said_without_a_process(config, machine, reason, made_up):
-    found = unsupported_reason(config_of(**config), made_up(**machine), CUDA_BUILD)
+def test_unsupported_cells_have_a_reason(config, machine, reason, make_machine):
+    found = unsupported_reason(config_of(**config), make_machine(**machine), CUDA_BUILD)
     if reason is None:
         assert found is None
     else:
@@ -103,23 +103,23 @@ def test_what_a_machine_cannot_do_is_said_without_a_process(config, machine, rea
         ("gpu", 16, {}, r"more than this GPU has \(15\.0 GiB\)"),
     ],
 )
-def test_a_cap_must_be_one_that_this_machine_can_set(device, gib, facts, reason, made_up):
+def test_a_memory_cap_must_be_possible_on_this_machine(device, gib, facts, reason, make_machine):
     cell = config_of(device)
     config = cell.model_copy(update={"limits": cell.limits.model_copy(update={"memory_limit_gib": gib})})
-    here = made_up(gpus=[T4.model_copy(update={"memory_bytes": 15 * GIB})])
+    here = make_machine(gpus=[T4.model_copy(update={"memory_bytes": 15 * GIB})])
     here = here.model_copy(update={"memory_bytes": 8 * GIB, "memory_limit_bytes": None, "system": "Linux"} | facts)
     found = unsupported_reason(config, here, CUDA_BUILD)
     assert (found is None) if reason is None else re.search(reason, found)
 
 
-def test_a_cpu_build_of_torch_says_what_to_install(made_up):
-    assert "`make bench TORCH=" in unsupported_reason(config_of("gpu"), made_up(gpus=[A10G]), "2.13.0+cpu")
+def test_a_cpu_build_of_torch_says_what_to_install(make_machine):
+    assert "`make bench TORCH=" in unsupported_reason(config_of("gpu"), make_machine(gpus=[A10G]), "2.13.0+cpu")
 
 
-def test_a_baseline_runs_anywhere(made_up):
+def test_a_baseline_runs_anywhere(make_machine):
     (majority, _, _) = expand(parse_study({}, "s"))
     assert isinstance(majority.config, BaselineConfig)
-    assert unsupported_reason(majority.config, made_up()) is None
+    assert unsupported_reason(majority.config, make_machine()) is None
 
 
 @pytest.mark.parametrize(
@@ -133,12 +133,12 @@ def test_a_baseline_runs_anywhere(made_up):
         ({"device": "gpu-ddp"}, 2, 2),
     ],
 )
-def test_ranks_and_their_threads(config, ranks, threads, made_up):
-    here = made_up(gpus=[A10G, A10G])
+def test_ranks_and_their_threads(config, ranks, threads, make_machine):
+    here = make_machine(gpus=[A10G, A10G])
     assert (num_ranks(config_of(**config), here), num_threads(config_of(**config), here)) == (ranks, threads)
 
 
-def test_nothing_that_names_a_person_or_a_computer_is_described():
+def test_the_description_identifies_neither_person_nor_computer():
     text = describe_machine().model_dump_json()
     secrets = {platform.node(), str(Path.home()), str(Path.cwd())}
     if getpass.getuser() != "root":
@@ -221,7 +221,7 @@ def with_nvml(monkeypatch):
 
 
 def test_a_gpu_is_described_in_the_records_units(with_nvml):
-    first, second = with_nvml(TWO).gpus
+    first, second = with_nvml(TWO_GPUS).gpus
     assert first == Gpu(
         name="NVIDIA A10G",
         memory_bytes=23_028 * 2**20,
@@ -238,7 +238,7 @@ def test_a_gpu_is_described_in_the_records_units(with_nvml):
     assert second.name == "NVIDIA L4"
 
 
-ASKED = {
+FIELD_OF_CALL = {
     "nvmlDeviceGetMemoryInfo": "memory_bytes",
     "nvmlDeviceGetCudaComputeCapability": "compute_capability",
     "nvmlSystemGetDriverVersion": "driver",
@@ -251,23 +251,23 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("call", ASKED)
-def test_what_nvml_does_not_answer_is_none_and_the_rest_stays(with_nvml, call):
-    found = with_nvml(TWO[:1], failing=[call]).gpus[0]
-    assert getattr(found, ASKED[call]) is None
+@pytest.mark.parametrize("call", FIELD_OF_CALL)
+def test_an_unanswered_nvml_call_is_none_without_affecting_the_rest(with_nvml, call):
+    found = with_nvml(TWO_GPUS[:1], failing=[call]).gpus[0]
+    assert getattr(found, FIELD_OF_CALL[call]) is None
     assert found.name == "NVIDIA A10G"
     assert sum(value is None for value in found.model_dump().values()) == (2 if "Clock" in call else 1)
 
 
 @pytest.mark.parametrize("call", ["nvmlDeviceGetMigMode", "nvmlSystemGetCudaDriverVersion_v2"])
-def test_an_older_nvml_package_without_a_call_is_no_failure(with_nvml, call):
-    found = with_nvml(TWO[:1], missing=[call]).gpus[0]
-    assert getattr(found, ASKED[call]) is None
+def test_an_older_nvml_package_without_a_call_gives_none(with_nvml, call):
+    found = with_nvml(TWO_GPUS[:1], missing=[call]).gpus[0]
+    assert getattr(found, FIELD_OF_CALL[call]) is None
 
 
 @pytest.mark.parametrize("call", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetName"])
 def test_without_a_driver_there_is_no_gpu_and_a_reason(with_nvml, call):
-    here = with_nvml(TWO, failing=[call])
+    here = with_nvml(TWO_GPUS, failing=[call])
     assert here.gpus == ()
     assert here.gpu_note == "NVML: Not Supported"
 
@@ -288,27 +288,27 @@ def test_without_a_driver_there_is_no_gpu_and_a_reason(with_nvml, call):
     ],
 )
 def test_cuda_visible_devices_is_read_as_cuda_reads_it(with_nvml, visible, names):
-    here = with_nvml(TWO, visible=visible)
+    here = with_nvml(TWO_GPUS, visible=visible)
     assert [found.name for found in here.gpus] == names
     assert here.gpu_note == (None if names else "CUDA_VISIBLE_DEVICES hides every GPU")
 
 
-def test_no_gpu_behind_a_driver_is_said(with_nvml):
+def test_a_driver_without_gpus_is_noted(with_nvml):
     assert with_nvml([]).gpu_note == "NVML lists none"
 
 
 def test_gpus_are_part_of_the_id(with_nvml):
-    one, two = with_nvml(TWO[:1]), with_nvml([TWO[0], TWO[0]])
+    one, two = with_nvml(TWO_GPUS[:1]), with_nvml([TWO_GPUS[0], TWO_GPUS[0]])
     assert one.id.startswith("nvidia-a10g-")
     assert two.id.startswith("2x-nvidia-a10g-")
     assert one.id.rpartition("-")[2] != two.id.rpartition("-")[2]
 
 
-def test_every_two_gpus_are_said_to_be_linked_as_nvml_has_it(with_nvml):
+def test_every_pair_of_gpus_has_nvmls_topology_and_nvlink(with_nvml):
     answers = {
         "nvmlDeviceGetTopologyCommonAncestor": lambda one, other: ({one["at"], other["at"]} == {0, 1} and 10) or 50
     }
-    three = [TWO[0] | {"at": place, "uuid": f"GPU-{place}"} for place in range(3)]
+    three = [TWO_GPUS[0] | {"at": place, "uuid": f"GPU-{place}"} for place in range(3)]
     nvlink = lambda one, other, kind: 0 if kind == 2 and (one["at"], other["at"]) == (0, 1) else 5  # noqa: E731
     links = with_nvml(three, **answers, nvmlDeviceGetP2PStatus=nvlink).gpu_links
     assert [(link.first, link.second, link.topology, link.nvlink) for link in links] == [
@@ -320,17 +320,17 @@ def test_every_two_gpus_are_said_to_be_linked_as_nvml_has_it(with_nvml):
 
 
 @pytest.mark.parametrize("how", ["failing", "missing"])
-def test_a_driver_that_does_not_know_the_links_leaves_them_none(with_nvml, how):
-    (link,) = with_nvml(TWO, **{how: ["nvmlDeviceGetTopologyCommonAncestor", "nvmlDeviceGetP2PStatus"]}).gpu_links
+def test_links_that_the_driver_does_not_report_are_none(with_nvml, how):
+    (link,) = with_nvml(TWO_GPUS, **{how: ["nvmlDeviceGetTopologyCommonAncestor", "nvmlDeviceGetP2PStatus"]}).gpu_links
     assert (link.topology, link.nvlink) == (None, None)
 
 
 def test_links_follow_the_order_that_cuda_visible_devices_gives(with_nvml):
     asked = []
     with_nvml(
-        TWO, visible="1,0", nvmlDeviceGetTopologyCommonAncestor=lambda one, other: asked.append((one, other)) or 20
+        TWO_GPUS, visible="1,0", nvmlDeviceGetTopologyCommonAncestor=lambda one, other: asked.append((one, other)) or 20
     )
-    assert asked == [(TWO[1], TWO[0])]
+    assert asked == [(TWO_GPUS[1], TWO_GPUS[0])]
 
 
 @pytest.mark.parametrize(
@@ -341,19 +341,19 @@ def test_links_follow_the_order_that_cuda_visible_devices_gives(with_nvml):
         ("MIG-eeee-5", "NVIDIA A100-SXM4-40GB MIG 3g.20gb", 19_968, None),
     ],
 )
-def test_a_gpu_cut_by_mig_is_the_one_instance_that_cuda_sees(with_nvml, visible, name, memory_mib, note):
-    here = with_nvml([CUT, TWO[0]], visible=visible)
+def test_with_mig_the_gpu_is_the_instance_that_cuda_sees(with_nvml, visible, name, memory_mib, note):
+    here = with_nvml([MIG_GPU, TWO_GPUS[0]], visible=visible)
     (instance,) = here.gpus
     assert (instance.name, instance.memory_bytes, instance.mig) == (name, memory_mib * 2**20, True)
-    # Of the board; what an instance draws alone nobody tells.
+    # Values of the board; NVML reports no power of a single instance.
     assert (instance.compute_capability, instance.ecc, instance.power_limit_watts) == ((8, 6), True, None)
     assert (note in here.gpu_note) if note else here.gpu_note is None
     assert here.gpu_links == ()
     assert "2 GPUs are asked for, 1 seen" in unsupported_reason(config_of("gpu-ddp2"), here, CUDA_BUILD)
 
 
-def test_mig_without_an_instance_says_what_to_do(with_nvml):
-    here = with_nvml([CUT | {"instances": []}])
+def test_mig_without_an_instance_gives_advice(with_nvml):
+    here = with_nvml([MIG_GPU | {"instances": []}])
     assert here.gpus == ()
     assert "no GPU has an instance: make one (`nvidia-smi mig -cgi PROFILE -C`), or turn MIG off" in here.gpu_note
     assert here.gpu_note in unsupported_reason(config_of("gpu"), here, CUDA_BUILD)
@@ -368,14 +368,14 @@ def test_mig_without_an_instance_says_what_to_do(with_nvml):
         ("nvmlDeviceGetHandleByIndex", "NVML_ERROR_GPU_IS_LOST", "fell off the bus: restart the machine"),
     ],
 )
-def test_a_driver_that_does_not_answer_is_no_gpu_and_what_to_do(with_nvml, call, error, words):
-    here = with_nvml(TWO, failing={call: error})
+def test_a_driver_error_gives_advice(with_nvml, call, error, words):
+    here = with_nvml(TWO_GPUS, failing={call: error})
     assert here.gpus == ()
     assert words in here.gpu_note
     assert here.gpu_note in unsupported_reason(config_of("gpu"), here, CUDA_BUILD)
 
 
-def test_the_advice_is_on_errors_that_the_installed_package_knows():
+def test_the_error_codes_match_the_installed_package():
     import pynvml
 
     for name, (code, text) in ERROR_CODES.items():

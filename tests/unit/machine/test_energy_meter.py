@@ -1,4 +1,4 @@
-"""Counters of energy: RAPL's files as the kernel documents them, NVML's answers as NVIDIA does; none was recorded.
+"""Energy counters: RAPL files and NVML answers written from their documentation, none recorded.
 
 Source: https://docs.kernel.org/power/powercap/powercap.html
 """
@@ -11,7 +11,7 @@ import pytest
 
 from harness.machine.energy_meter import EnergyMeter, RaplZone, find_zones
 from harness.schema.host_record import Energy
-from tests.make_nvml import CUT, TWO, make_nvml
+from tests.make_nvml import MIG_GPU, TWO_GPUS, make_nvml
 
 RANGE_UJ = 262_143_328_850
 
@@ -29,7 +29,7 @@ def set_uj(folder, energy_uj):
 
 @pytest.fixture
 def powercap(tmp_path):
-    """Two packages with their cores and one with its memory, and a laptop's psys around them."""
+    """Lay out two packages with cores, one with memory, and a laptop's psys zone."""
     root = tmp_path / "intel-rapl"
     for index in (0, 1):
         package = make_zone(root / f"intel-rapl:{index}", f"package-{index}", 1_000_000)
@@ -43,7 +43,7 @@ def powercap(tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_zeus(request, monkeypatch):
-    """Whether the extra is installed or not, the tests are of NVML's own counter; but for the one of zeus's."""
+    """Hide zeus from all tests but its own, whether it is installed or not."""
     if "zeus" not in request.node.name:
         monkeypatch.setitem(sys.modules, "zeus", None)
 
@@ -65,7 +65,7 @@ def test_joules_between_begin_and_end(powercap):
     assert meter.energy() == Energy(source="RAPL", seconds=10.0, cpu_joules=(30.0, 20.5), dram_joules=(4.0,))
 
 
-def test_the_first_end_counts(powercap):
+def test_a_second_end_is_ignored(powercap):
     meter = EnergyMeter(0, powercap)
     meter.begin(0.0)
     meter.end(1.0)
@@ -75,7 +75,7 @@ def test_the_first_end_counts(powercap):
     assert (meter.energy().seconds, meter.energy().cpu_joules) == (1.0, (0.0, 0.0))
 
 
-def test_a_counter_that_begins_anew_is_followed(tmp_path):
+def test_counter_overflow_is_handled(tmp_path):
     folder = make_zone(tmp_path / "intel-rapl" / "intel-rapl:0", "package-0", 90_000_000, range_uj=100_000_000)
     meter = EnergyMeter(0, tmp_path)
     meter.begin(0.0)
@@ -84,7 +84,7 @@ def test_a_counter_that_begins_anew_is_followed(tmp_path):
         meter.poll(float(second))
     set_uj(folder, 46_000_000)
     meter.end(61.0)
-    # 50 to the range's end and past it, 55, 50 past it again, 1.
+    # 50 across the overflow, 55 (at 21 s no reading is due), 50 across it again, 1.
     assert meter.energy().cpu_joules == (pytest.approx(156.0),)
 
 
@@ -103,8 +103,8 @@ def test_a_machine_without_counters_has_no_energy(tmp_path):
     assert meter.energy() is None
 
 
-def test_what_must_not_be_read_is_no_counter(powercap):
-    # As root, permissions hold nobody back: a folder in the file's place can't be read by anybody.
+def test_an_unreadable_zone_is_ignored(powercap):
+    # Root ignores permissions, but can't read a folder as a file.
     for package in ("intel-rapl:0", "intel-rapl:1"):
         file = powercap / "intel-rapl" / package / "energy_uj"
         file.unlink()
@@ -116,7 +116,7 @@ def test_what_must_not_be_read_is_no_counter(powercap):
     assert meter.energy() is None
 
 
-def test_a_counter_that_goes_away_leaves_no_half_figure(powercap):
+def test_a_counter_that_disappears_gives_no_result(powercap):
     meter = EnergyMeter(0, powercap)
     meter.begin(0.0)
     (powercap / "intel-rapl" / "intel-rapl:1" / "energy_uj").unlink()
@@ -125,9 +125,9 @@ def test_a_counter_that_goes_away_leaves_no_half_figure(powercap):
     assert meter.energy() is None
 
 
-def test_gpus_have_nvmls_counter(monkeypatch, tmp_path):
+def test_gpu_energy_comes_from_nvml(monkeypatch, tmp_path):
     counters = {"GPU-aaaa-1": 5_000, "GPU-bbbb-2": 70_000}
-    fake = make_nvml(TWO, nvmlDeviceGetTotalEnergyConsumption=lambda handle: counters[handle["uuid"]])
+    fake = make_nvml(TWO_GPUS, nvmlDeviceGetTotalEnergyConsumption=lambda handle: counters[handle["uuid"]])
     monkeypatch.setitem(sys.modules, "pynvml", fake)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     meter = EnergyMeter(2, tmp_path)
@@ -140,10 +140,15 @@ def test_gpus_have_nvmls_counter(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("gpus", "num_gpus", "failing"),
-    [(TWO, 1, ["nvmlDeviceGetTotalEnergyConsumption"]), (TWO, 1, ["nvmlInit"]), ([CUT], 1, []), (TWO[:1], 2, [])],
+    [
+        (TWO_GPUS, 1, ["nvmlDeviceGetTotalEnergyConsumption"]),
+        (TWO_GPUS, 1, ["nvmlInit"]),
+        ([MIG_GPU], 1, []),
+        (TWO_GPUS[:1], 2, []),
+    ],
     ids=["before Volta", "no driver", "cut by MIG", "fewer than the cell uses"],
 )
-def test_without_a_counter_of_each_gpu_there_is_none(monkeypatch, powercap, gpus, num_gpus, failing):
+def test_gpu_energy_needs_a_counter_for_each_gpu(monkeypatch, powercap, gpus, num_gpus, failing):
     monkeypatch.setitem(sys.modules, "pynvml", make_nvml(gpus, failing=failing))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     meter = EnergyMeter(num_gpus, powercap)
@@ -152,9 +157,9 @@ def test_without_a_counter_of_each_gpu_there_is_none(monkeypatch, powercap, gpus
     assert (meter.energy().source, meter.energy().gpu_joules) == ("RAPL", ())
 
 
-def test_a_gpu_that_falls_off_leaves_no_half_figure(monkeypatch, powercap):
+def test_a_lost_gpu_gives_no_result(monkeypatch, powercap):
     answers = iter([1_000, 2_000])
-    fake = make_nvml(TWO, nvmlDeviceGetTotalEnergyConsumption=lambda _handle: next(answers))
+    fake = make_nvml(TWO_GPUS, nvmlDeviceGetTotalEnergyConsumption=lambda _handle: next(answers))
     monkeypatch.setitem(sys.modules, "pynvml", fake)
     meter = EnergyMeter(1, powercap)
     meter.begin(0.0)
@@ -162,7 +167,7 @@ def test_a_gpu_that_falls_off_leaves_no_half_figure(monkeypatch, powercap):
     assert meter.energy() is None
 
 
-def test_zeus_reads_the_gpus_where_it_is_installed(monkeypatch, tmp_path):
+def test_zeus_reads_the_gpus_if_installed(monkeypatch, tmp_path):
     pytest.importorskip("zeus", reason="the extra `energy` is not installed")
     import pynvml
     from zeus.device import gpu
@@ -170,7 +175,7 @@ def test_zeus_reads_the_gpus_where_it_is_installed(monkeypatch, tmp_path):
 
     counters = {"GPU-aaaa-1": 5_000, "GPU-bbbb-2": 70_000}
     fake = make_nvml(
-        TWO, failing=["nvmlDeviceGetC2cModeInfoV"],
+        TWO_GPUS, failing=["nvmlDeviceGetC2cModeInfoV"],
         nvmlDeviceGetTotalEnergyConsumption=lambda handle: counters[handle["uuid"]],
     )  # fmt: skip
     for name, value in vars(pynvml).items():

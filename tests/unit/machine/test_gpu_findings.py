@@ -1,4 +1,4 @@
-"""What NVML's answers say of a benchmark; every answer is written from NVIDIA's documentation, none is a GPU's."""
+"""Findings from NVML's answers, which are written from NVIDIA's documentation and not recorded from a GPU."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from harness.machine import gpu_findings as gpu_checks
 from harness.machine.gpu_findings import driver_finding, gpu_findings, torch_cuda
 from harness.machine.nvml import describe_gpus
-from tests.make_nvml import CUT, TWO, make_nvml
+from tests.make_nvml import MIG_GPU, TWO_GPUS, make_nvml
 
 MIB = 2**20
 
 
 @pytest.fixture
 def findings(monkeypatch):
-    """Findings by name of GPUs for which NVML answers so; torch is a build for CUDA 13.0."""
+    """Return a function from NVML answers to findings by name, with a torch built for CUDA 13.0."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(gpu_checks, "torch_cuda", lambda: "13.0")
     monkeypatch.setattr(gpu_checks, "package_version", lambda _: "2.13.0")
@@ -36,8 +36,8 @@ def process(pid, num_bytes):
     return types.SimpleNamespace(pid=pid, usedGpuMemory=num_bytes)
 
 
-def test_a_gpu_as_it_should_be(findings):
-    found = findings(TWO[:1])
+def test_a_well_configured_gpu_is_good(findings):
+    found = findings(TWO_GPUS[:1])
     assert list(found) == ["driver and CUDA", "persistence", "ECC", "MIG", "other GPU processes"]
     assert {finding.verdict for finding in found.values()} == {"good"}
     assert all(finding.fix is None for finding in found.values())
@@ -50,23 +50,23 @@ def test_a_gpu_as_it_should_be(findings):
         ("nvmlDeviceGetEccMode", (0, 1), "ECC", "off", "sudo nvidia-smi -i 1 -e 1, then restart"),
     ],
 )
-def test_a_setting_of_one_of_two_is_named_with_its_number(findings, call, answer, name, value, fix):
+def test_a_setting_names_its_gpu_by_number(findings, call, answer, name, value, fix):
     usual = {"nvmlDeviceGetPersistenceMode": 1, "nvmlDeviceGetEccMode": (1, 0)}[call]
-    found = findings(TWO, **{call: lambda handle: answer if handle is TWO[1] else usual})
+    found = findings(TWO_GPUS, **{call: lambda handle: answer if handle is TWO_GPUS[1] else usual})
     assert found[f"{name} of GPU 0"].verdict == "good"
     seen = found[f"{name} of GPU 1"]
     assert (seen.verdict, seen.value, seen.fix) == ("warn", value, fix)
 
 
-def test_a_part_of_a_gpu_is_named(findings):
-    found = findings([CUT])["MIG"]
+def test_a_mig_instance_is_a_warning(findings):
+    found = findings([MIG_GPU])["MIG"]
     assert (found.verdict, found.value) == ("warn", "on")
     assert found.fix.startswith("sudo nvidia-smi -i 0 -mig 0 ")
 
 
-def test_hidden_gpus_leave_the_number_to_the_reader(findings, monkeypatch):
+def test_with_cuda_visible_devices_the_command_has_a_placeholder(findings, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    found = findings(TWO, nvmlDeviceGetPersistenceMode=0)["persistence"]
+    found = findings(TWO_GPUS, nvmlDeviceGetPersistenceMode=0)["persistence"]
     assert found.fix == "sudo nvidia-smi -i GPU -pm 1"
 
 
@@ -79,20 +79,20 @@ def test_hidden_gpus_leave_the_number_to_the_reader(findings, monkeypatch):
         ("nvmlSystemGetCudaDriverVersion_v2", "driver and CUDA"),
     ],
 )
-def test_what_nvml_does_not_answer_is_not_known(findings, call, name):
-    assert findings(TWO[:1], failing=[call])[name].verdict == "not known"
+def test_unanswered_calls_are_not_known(findings, call, name):
+    assert findings(TWO_GPUS[:1], failing=[call])[name].verdict == "not known"
 
 
-def test_other_processes_on_the_gpu_are_told_once_and_the_own_is_not(findings):
+def test_other_gpu_processes_are_listed_once_without_the_own_one(findings):
     found = findings(
-        TWO[:1],
+        TWO_GPUS[:1],
         nvmlDeviceGetComputeRunningProcesses=[process(os.getpid(), MIB), process(77, 512 * MIB), process(78, None)],
         nvmlDeviceGetGraphicsRunningProcesses=[process(77, 512 * MIB)],
     )["other GPU processes"]
     assert (found.verdict, found.value) == ("bad", "pid 77 512 MiB, pid 78")
     assert found.fix.startswith("kill 77 78, ")
     both = ["nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"]
-    assert findings(TWO[:1], failing=both)["other GPU processes"].verdict == "not known"
+    assert findings(TWO_GPUS[:1], failing=both)["other GPU processes"].verdict == "not known"
 
 
 @pytest.mark.parametrize(
@@ -103,15 +103,15 @@ def test_other_processes_on_the_gpu_are_told_once_and_the_own_is_not(findings):
         ("NVML_ERROR_GPU_IS_LOST", "bad", "Xid"),
     ],
 )
-def test_a_driver_that_does_not_answer_is_a_fault_and_none_is_not(findings, error, verdict, words):
-    found = findings(TWO, failing={"nvmlInit": error})
+def test_a_driver_error_is_bad_and_a_missing_driver_is_good(findings, error, verdict, words):
+    found = findings(TWO_GPUS, failing={"nvmlInit": error})
     assert list(found) == ["GPU"]
     assert found["GPU"].verdict == verdict
     assert words in found["GPU"].value
 
 
-def test_mig_without_an_instance_is_a_fault(findings):
-    assert findings([CUT | {"instances": []}])["GPU"].verdict == "bad"
+def test_mig_without_an_instance_is_bad(findings):
+    assert findings([MIG_GPU | {"instances": []}])["GPU"].verdict == "bad"
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_mig_without_an_instance_is_a_fault(findings):
         ("13.0", "not installed", None, "not known", "make setup"),
     ],
 )
-def test_a_driver_runs_cuda_of_its_own_major_version_and_older(monkeypatch, driver_cuda, version, cuda, verdict, fix):
-    monkeypatch.setitem(sys.modules, "pynvml", make_nvml(TWO[:1]))
+def test_a_driver_supports_its_major_cuda_version_and_older_ones(monkeypatch, driver_cuda, version, cuda, verdict, fix):
+    monkeypatch.setitem(sys.modules, "pynvml", make_nvml(TWO_GPUS[:1]))
     gpu = describe_gpus().gpus[0].model_copy(update={"cuda_driver": driver_cuda})
     found = driver_finding(gpu, version, cuda)
     assert (found.verdict, found.fix) == (verdict, fix)
@@ -139,7 +139,7 @@ def test_a_driver_runs_cuda_of_its_own_major_version_and_older(monkeypatch, driv
         ("cuda: Optional[str] = None\nhip: Optional[str] = '6.4'\n", None),
     ],
 )
-def test_torchs_cuda_is_read_without_importing_it(tmp_path, monkeypatch, text, cuda):
+def test_the_cuda_version_is_read_from_torchs_version_file(tmp_path, monkeypatch, text, cuda):
     (tmp_path / "version.py").write_text(text)
     spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)

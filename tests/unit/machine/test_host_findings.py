@@ -1,4 +1,4 @@
-"""Settings and room of a machine, out of a folder that stands for /."""
+"""Findings about settings and free resources, read from a temporary folder."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def pages(root):
     return next(finding for finding in memory_findings(QUIET, root) if finding.name == "huge pages")
 
 
-def test_what_a_virtual_machine_does_not_tell_is_not_known(tmp_path):
+def test_settings_that_a_virtual_machine_hides_are_not_known(tmp_path):
     found = [*clock(tmp_path).values(), pages(tmp_path)]
     assert [finding.verdict for finding in found] == ["not known"] * 4
     assert all(finding.fix.startswith("none: ") for finding in found)
 
 
-def test_one_core_of_another_governor_is_seen(tmp_path):
+def test_one_core_with_another_governor_is_a_warning(tmp_path):
     for core in range(12):
         write(tmp_path / CPUS / f"cpu{core}/cpufreq/scaling_governor", "performance")
     assert clock(tmp_path)["clock governor"].verdict == "good"
@@ -62,7 +62,7 @@ def test_one_core_of_another_governor_is_seen(tmp_path):
         ("cpufreq/boost", "0", "good", None),
     ],
 )
-def test_turbo_of_intel_and_of_others(tmp_path, file, text, verdict, fix):
+def test_turbo_on_intel_and_other_cpus(tmp_path, file, text, verdict, fix):
     write(tmp_path / CPUS / file, text)
     found = clock(tmp_path)["turbo"]
     assert found.verdict == verdict
@@ -113,7 +113,7 @@ def test_huge_pages(tmp_path, text, value, verdict):
         (512 * MIB, 4 * GIB, "bad", "0.50 GiB of the machine"),
     ],
 )
-def test_the_scarcer_memory_counts(machine, group, verdict, value):
+def test_the_smaller_of_machine_and_group_memory_is_judged(machine, group, verdict, value):
     found = judge_memory(machine, group)
     assert (found.verdict, found.value) == (verdict, value)
 
@@ -140,16 +140,16 @@ def test_swap(used, moved, verdict, value):
         (2 * GIB, "good", "2.0 GiB free"),
     ],
 )
-def test_a_disk_is_judged_by_what_is_free_where_results_will_lie(tmp_path, monkeypatch, free, verdict, value):
-    asked = []
+def test_a_disk_is_judged_by_the_free_space_for_results(tmp_path, monkeypatch, free, verdict, value):
+    checked_folders = []
     usage = namedtuple("usage", "total used free")(100 * GIB, 0, free)
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda folder: asked.append(folder) or usage)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda folder: checked_folders.append(folder) or usage)
     found = next(disk_findings(tmp_path / "a" / "b", tmp_path))
     assert (found.verdict, found.value) == (verdict, value)
-    assert asked == [tmp_path]  # nothing below it is there yet
+    assert checked_folders == [tmp_path]  # the folders below it don't exist yet
 
 
-def test_a_folder_that_can_not_be_written_and_a_disk_that_does_not_answer(tmp_path, monkeypatch):
+def test_a_read_only_folder_and_a_disk_error(tmp_path, monkeypatch):
     monkeypatch.setattr(checks.os, "access", lambda *_: False)
     found, _ = disk_findings(tmp_path, tmp_path)
     assert (found.verdict, found.value) == ("bad", "can't be written")
@@ -170,7 +170,7 @@ def test_a_folder_that_can_not_be_written_and_a_disk_that_does_not_answer(tmp_pa
         ((), "not known", "not known"),
     ],
 )
-def test_bf16_goes_by_the_flags(flags, verdict, value):
+def test_bf16_is_judged_by_cpu_flags(flags, verdict, value):
     found = instructions_finding(flags)
     assert (found.verdict, found.value) == (verdict, value)
 
@@ -184,5 +184,5 @@ def test_bf16_goes_by_the_flags(flags, verdict, value):
         (["warn", "bad", "good"], "bad"),
     ],
 )
-def test_the_worst_verdict_and_what_is_not_known_is_no_fault(verdicts, expected):
+def test_the_worst_verdict_ignores_not_known(verdicts, expected):
     assert worst(Finding(name="x", value="", verdict=verdict, why="") for verdict in verdicts) == expected

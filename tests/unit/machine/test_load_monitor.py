@@ -1,4 +1,4 @@
-"""Counters before and after, and the clock on the way, on files laid out as the kernel documents them."""
+"""Load counters and clock samples, from files laid out as the kernel documents them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_what_was_counted_meanwhile_is_told(root):
-    watch = LoadMonitor(0, root)
-    watch.poll(0.0)
+def test_the_load_is_the_increase_of_the_counters(root):
+    monitor = LoadMonitor(0, root)
+    monitor.poll(0.0)
     write(root, "proc/vmstat", "pgfault 9\npgmajfault 130")
     write(root, "sys/fs/cgroup/cell/cpu.stat", "usage_usec 1\nnr_periods 250\nnr_throttled 45")
     cpu = f"sys/devices/system/cpu/cpu{CORES[0]}"
@@ -40,18 +40,18 @@ def test_what_was_counted_meanwhile_is_told(root):
     for core in CORES:
         write(root, f"sys/devices/system/cpu/cpu{core}/thermal_throttle/package_throttle_count", 14)
         write(root, f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq", 2_800_000)
-    watch.poll(1.0)  # too soon for another look at the clock
-    watch.poll(5.0)
-    load = watch.snapshot(1.5)
+    monitor.poll(1.0)  # too early for another clock sample
+    monitor.poll(5.0)
+    load = monitor.snapshot(1.5)
     assert (load.major_faults, load.quota_periods, load.throttled_periods) == (30, 200, 40)
-    assert load.thermal_throttles == 1 + 4  # a core's, and the package's, which stands in the files of every core
+    assert load.thermal_throttles == 1 + 4  # the core's count, and the package's, which every core's folder repeats
     assert load.clock_mhz == (3500.0, 2800.0)
     assert load.cell_s == 1.5 and load.swapped_bytes >= 0
 
 
-def test_what_a_system_does_not_count_is_not_known(tmp_path):
-    watch = LoadMonitor(0, tmp_path)
-    watch.poll(0.0)
-    load = watch.snapshot(None)
+def test_missing_counters_are_none(tmp_path):
+    monitor = LoadMonitor(0, tmp_path)
+    monitor.poll(0.0)
+    load = monitor.snapshot(None)
     unknown = (load.major_faults, load.quota_periods, load.throttled_periods, load.thermal_throttles, load.clock_mhz)
     assert unknown == (None,) * 5

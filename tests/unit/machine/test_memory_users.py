@@ -1,4 +1,4 @@
-"""Who holds a GPU's memory, by NVML's answers as its documentation words them (no GPU was here to record any)."""
+"""Memory users on GPUs, from NVML answers written from its documentation and not recorded from a GPU."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from harness.machine.memory_users import find_memory_users
 
 GIB = 2**30
-NOBODY = 2**22 + 1
+UNUSED_PID = 2**22 + 1
 
 
 @pytest.fixture
 def nvml(monkeypatch):
-    """Installs a stand-in for pynvml whose GPUs run these processes: (pid, bytes) computing and drawing."""
+    """Return a function that replaces pynvml by a fake with these (pid, bytes) processes per GPU."""
 
     def install(*gpus, failing=()):
         fake = types.ModuleType("pynvml")
@@ -43,35 +43,35 @@ def nvml(monkeypatch):
 
 
 def on_gpus(indices):
-    return [(one.name, one.num_bytes, one.gpu) for one in find_memory_users(indices) if one.gpu is not None]
+    return [(user.name, user.num_bytes, user.gpu) for user in find_memory_users(indices) if user.gpu is not None]
 
 
-def test_others_on_the_cells_gpus_are_named_largest_first(nvml):
+def test_other_processes_are_listed_largest_first(nvml):
     parent = os.getppid()
     nvml(
-        {"compute": [(NOBODY, 2 * GIB), (parent, 6 * GIB)], "graphics": []},
-        {"compute": [(NOBODY, 9 * GIB)], "graphics": []},
+        {"compute": [(UNUSED_PID, 2 * GIB), (parent, 6 * GIB)], "graphics": []},
+        {"compute": [(UNUSED_PID, 9 * GIB)], "graphics": []},
     )
     unseen = "a process that is not to be seen from here"
     assert on_gpus([0]) == [(psutil.Process(parent).name(), 6 * GIB, 0), (unseen, 2 * GIB, 0)]
     assert on_gpus([0, 1])[2:] == [(unseen, 9 * GIB, 1)]
 
 
-def test_the_harness_itself_small_ones_and_unknown_sizes_are_left_out(nvml):
-    nvml({"compute": [(os.getpid(), 3 * GIB), (NOBODY, 2**20), (NOBODY + 1, None)], "graphics": []})
+def test_the_harness_small_users_and_unknown_sizes_are_left_out(nvml):
+    nvml({"compute": [(os.getpid(), 3 * GIB), (UNUSED_PID, 2**20), (UNUSED_PID + 1, None)], "graphics": []})
     assert on_gpus([0]) == []
 
 
-def test_a_process_that_computes_and_draws_counts_once(nvml):
-    nvml({"compute": [(NOBODY, GIB)], "graphics": [(NOBODY, GIB)]})
+def test_a_process_with_compute_and_graphics_counts_once(nvml):
+    nvml({"compute": [(UNUSED_PID, GIB)], "graphics": [(UNUSED_PID, GIB)]})
     assert [size for _, size, _ in on_gpus([0])] == [GIB]
 
 
-def test_a_gpu_that_fell_off_is_no_failure_and_main_memory_is_still_looked_at(nvml):
+def test_a_lost_gpu_does_not_affect_main_memory(nvml):
     nvml({"compute": [], "graphics": []}, failing=["compute"])
     assert find_memory_users([0]) is not None
     assert on_gpus([0]) == []
 
 
-def test_only_large_ones_are_told_of():
-    assert all(one.num_bytes >= 2**28 and one.gpu is None for one in find_memory_users())
+def test_only_large_users_are_listed():
+    assert all(user.num_bytes >= 2**28 and user.gpu is None for user in find_memory_users())

@@ -1,4 +1,4 @@
-"""prices.toml and value.toml at the door: every mistake in one line each, and what counts as the reader's own."""
+"""Reading prices.toml and value.toml: error messages, and which fields the user set."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def mistakes(tmp_path, **files):
     return str(caught.value).splitlines()
 
 
-def test_without_files_all_is_an_example():
-    found = load_assumptions()
-    assert found == Assumptions()
-    assert found.set_by_user == frozenset()
+def test_without_files_every_value_is_an_example():
+    assumptions = load_assumptions()
+    assert assumptions == Assumptions()
+    assert assumptions.set_by_user == frozenset()
 
 
-def test_what_a_file_says_is_the_readers_and_the_rest_stays_an_example(tmp_path):
-    found = load(tmp_path, "[own]\npurchase_usd = 9000\n", 'items_per_month = 5\ntoday = "by_hand"\n')
-    assert found.set_by_user == {"prices.own.purchase_usd", "value.items_per_month", "value.today"}
-    assert (found.prices.own.purchase_usd, found.prices.own.years) == (9000, 3)
-    assert (found.value.items_per_month, found.value.right_usd) == (5, 0.02)
+def test_fields_of_a_file_count_as_set_by_the_user(tmp_path):
+    assumptions = load(tmp_path, "[own]\npurchase_usd = 9000\n", 'items_per_month = 5\ntoday = "by_hand"\n')
+    assert assumptions.set_by_user == {"prices.own.purchase_usd", "value.items_per_month", "value.today"}
+    assert (assumptions.prices.own.purchase_usd, assumptions.prices.own.years) == (9000, 3)
+    assert (assumptions.value.items_per_month, assumptions.value.right_usd) == (5, 0.02)
 
 
-def test_every_mistake_of_prices_is_a_line(tmp_path):
+def test_each_mistake_in_prices_is_one_line(tmp_path):
     head, *lines = mistakes(
         tmp_path,
         prices="""
@@ -78,7 +78,7 @@ as_of = 2030-01-01
     ]
 
 
-def test_every_mistake_of_the_value_model_is_a_line(tmp_path):
+def test_each_mistake_in_value_is_one_line(tmp_path):
     head, *lines = mistakes(
         tmp_path,
         value='items_per_month = -1\nright_usd = "a"\nby_hand_accuracy = 1.2\ntoday = "nobody"\nhorizon_month = 3\n',
@@ -93,17 +93,17 @@ def test_every_mistake_of_the_value_model_is_a_line(tmp_path):
     ]
 
 
-def test_one_kind_of_error_alone_is_half_a_statement(tmp_path):
+def test_costs_of_both_kinds_of_error_are_required_together(tmp_path):
     _, line = mistakes(tmp_path, value="false_positive_usd = 1\n")
     assert line.endswith("allowed: false_positive_usd and false_negative_usd together, or neither")
 
 
-def test_dollars_have_one_rate(tmp_path):
+def test_usd_has_an_exchange_rate_of_1(tmp_path):
     _, line = mistakes(tmp_path, prices="[currency]\nper_usd = 2\n")
     assert line.endswith("allowed: per_usd = 1 with code = 'USD', or another code")
 
 
-def test_what_is_no_toml_or_no_file_says_so(tmp_path):
+def test_invalid_toml_and_missing_files_are_reported(tmp_path):
     (line,) = mistakes(tmp_path, prices="plan = \n")
     assert "prices.toml: can't be read: Invalid value" in line
     with pytest.raises(UserError, match=r"nowhere\.toml: no such file"):

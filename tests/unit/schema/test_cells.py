@@ -1,4 +1,4 @@
-"""Study to cells: which there are, in what order, and what they are called."""
+"""Expanding a study into cells: which cells, their order, names and hashes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_cells_are_the_product_of_all_axes_and_sweeps():
     assert [cell.config.training.lr for cell in cells] == [1e-4, 2e-4] * 4
 
 
-def test_repeats_are_outermost_then_seeds_and_baselines_come_first():
+def test_order_is_repeats_then_baselines_then_seeds():
     cells = expand(parse_study({"repeats": 2, "training": {"seeds": [3, 5]}, "matrix": {"batch_size": [8, 16]}}, "s"))
     seen = [
         (cell.repeat, getattr(cell.config, "seed", cell.name), getattr(cell.config, "batch_size", None))
@@ -42,7 +42,7 @@ def test_repeats_are_outermost_then_seeds_and_baselines_come_first():
     assert seen == [(repeat, *rest) for repeat in (0, 1) for rest in once]
 
 
-def test_exclude_removes_the_cells_that_match_every_key_of_a_rule():
+def test_exclude_removes_cells_that_match_every_key_of_a_rule():
     matrix = {"batch_size": [8, 16], "seq_len": [32, 64]}
     assert axes_of(cells_of(matrix=matrix, exclude=[{"batch_size": 8, "seq_len": 64}])) == [(8, 32), (16, 32), (16, 64)]
     assert axes_of(cells_of(matrix=matrix, exclude=[{"seq_len": [32, 64], "batch_size": 16}])) == [(8, 32), (8, 64)]
@@ -51,7 +51,7 @@ def test_exclude_removes_the_cells_that_match_every_key_of_a_rule():
     assert [cell.config.training.lr for cell in swept] == [1e-4]
 
 
-def test_include_adds_whole_cells_and_never_alters_others():
+def test_include_adds_cells_and_changes_no_others():
     matrix = {"batch_size": [8, 16], "seq_len": [32, 64]}
     before = cells_of(matrix=matrix)
     after = cells_of(
@@ -64,12 +64,12 @@ def test_include_adds_whole_cells_and_never_alters_others():
     assert [cell.config.training.optimizer for cell in added] == ["adamw", "sgd", "sgd"]
 
 
-def test_an_included_cell_that_is_already_there_is_run_once():
+def test_an_included_duplicate_runs_once():
     assert len(cells_of(matrix={"batch_size": [8, 16]}, include=[{"batch_size": 16}])) == 2
     assert len(cells_of(matrix={"batch_size": [8, 8]})) == 1
 
 
-def test_a_contradiction_is_one_line_that_names_the_cell():
+def test_a_conflict_is_one_line_that_names_the_cell():
     with pytest.raises(
         UserError, match=r'cell b16-\S+: model\.shape: \'bert-base\' has no weights here; set model\.init = "random"'
     ):
@@ -81,7 +81,7 @@ def test_a_contradiction_is_one_line_that_names_the_cell():
     assert len(str(caught.value).splitlines()) == 5
 
 
-SETTINGS_OF_ONE_KEY = {
+HASHED = {
     "model.name": "other",
     "model.init": "random",
     "model.num_layers": 3,
@@ -118,8 +118,8 @@ SETTINGS_OF_ONE_KEY = {
     "limits.max_train_s": 7,
     "limits.memory_limit_gib": 7,
 }
-# Those that the packaged data has no column for.
-SETTINGS_OF_OWN_DATA = {
+# Keys that need columns which the packaged data does not have.
+HASHED_FOR_OWN_DATA = {
     "data.pair": "second",
     "data.on_bad_row": "skip",
     "data.group_by": "film",
@@ -128,7 +128,7 @@ SETTINGS_OF_OWN_DATA = {
     "data.val_source": "val.csv",
     "data.test_source": "test.csv",
 }
-STOPPING = {
+UNHASHED = {
     "limits.timeout_s": 7, "limits.budget_minutes": 7, "limits.budget_usd": 7, "training.checkpoint_every_s": 7,
 }  # fmt: skip
 
@@ -142,31 +142,31 @@ def hash_with(key=None, value=None):
     return cell.config_hash
 
 
-@pytest.mark.parametrize("key", SETTINGS_OF_ONE_KEY)
-def test_the_hash_changes_with_every_key_that_could_move_a_figure(key):
-    assert hash_with(key, SETTINGS_OF_ONE_KEY[key]) != hash_with()
+@pytest.mark.parametrize("key", HASHED)
+def test_the_hash_changes_with_every_key_that_affects_a_figure(key):
+    assert hash_with(key, HASHED[key]) != hash_with()
 
 
-@pytest.mark.parametrize("key", SETTINGS_OF_OWN_DATA)
+@pytest.mark.parametrize("key", HASHED_FOR_OWN_DATA)
 def test_the_hash_changes_with_every_key_of_own_data(key):
-    without, said = (
+    without, with_key = (
         cells_of(data={"source": "x.csv"} | data)[0].config_hash
-        for data in ({}, {key.partition(".")[2]: SETTINGS_OF_OWN_DATA[key]})
+        for data in ({}, {key.partition(".")[2]: HASHED_FOR_OWN_DATA[key]})
     )
-    assert without != said
+    assert without != with_key
 
 
-@pytest.mark.parametrize("key", STOPPING)
-def test_the_hash_stays_when_only_the_moment_to_stop_changes(key):
-    assert hash_with(key, STOPPING[key]) == hash_with()
+@pytest.mark.parametrize("key", UNHASHED)
+def test_the_hash_ignores_keys_that_do_not_affect_figures(key):
+    assert hash_with(key, UNHASHED[key]) == hash_with()
 
 
-def test_every_key_was_tried_for_its_hash():
-    tried = {*SETTINGS_OF_ONE_KEY, *SETTINGS_OF_OWN_DATA, *STOPPING, "training.seeds", "model.shape"}
+def test_the_hash_tests_cover_every_key():
+    tried = {*HASHED, *HASHED_FOR_OWN_DATA, *UNHASHED, "training.seeds", "model.shape"}
     assert tried == {f"{table}.{name}" for table, model in SECTIONS.items() for name in model.model_fields}
 
 
-def test_sources_that_differ_in_their_number_of_rows_have_one_majority_between_them():
+def test_sources_that_differ_in_num_train_share_one_majority_baseline():
     matrix = {"data.num_train": [100, 200], "data.seed": [0, 1]}
     baselines = [
         (cell.config.classifier, cell.config.data.num_train, cell.config.data.seed)
@@ -177,7 +177,7 @@ def test_sources_that_differ_in_their_number_of_rows_have_one_majority_between_t
     assert [one[1:] for one in baselines if one[0] == "majority"] == [(200, 0), (200, 1)]
 
 
-def test_a_cells_name_is_that_of_every_seed_and_a_row_may_add_seeds_to_a_swept_cell():
+def test_seeds_share_a_cell_name_and_include_may_add_seeds():
     cells = cells_of(
         matrix={"batch_size": [8]},
         include=[{"training.seeds": [2, 0]}, {"batch_size": 16, "training.seeds": [1]}],
@@ -190,13 +190,13 @@ def test_a_cells_name_is_that_of_every_seed_and_a_row_may_add_seeds_to_a_swept_c
     assert not any("seeds" in cell.name for cell in cells)
 
 
-def test_the_hash_is_of_the_seed_and_not_of_the_list_of_seeds():
+def test_the_hash_depends_on_the_seed_and_not_on_the_list_of_seeds():
     one, two = cells_of(), cells_of(training={"seeds": [0, 1]})
     assert two[0].config_hash == one[0].config_hash != two[1].config_hash
     assert hash_config(two[0].config, ignore=["seed"]) == hash_config(two[1].config, ignore=["seed"])
 
 
-def test_settings_that_came_later_leave_older_records_their_hash():
+def test_newer_settings_do_not_change_the_hash_of_older_records():
     record = load_record(RECORDS / "v1" / "ok.json")
     assert (
         hash_config(record.config)
@@ -210,7 +210,7 @@ def batches(**raw):
             for cell in cells_of(**raw)]  # fmt: skip
 
 
-def test_a_global_batch_is_shared_out_among_the_devices():
+def test_a_global_batch_is_split_among_devices():
     matrix = {"global_batch_size": [32], "device": ["cpu", "cpu-ddp2", "cpu-ddp3", "gpu-ddp"]}
     assert batches(matrix=matrix) == [
         ("b32", 32, None, "cpu"), ("b16", 16, None, "cpu-ddp2"),
@@ -222,19 +222,19 @@ def test_a_global_batch_is_shared_out_among_the_devices():
     assert (accumulated.batch_size, accumulated.global_batch(2)) == (8, 32)
 
 
-def test_an_included_cell_says_its_batch_in_its_own_way():
+def test_an_included_cell_replaces_both_batch_axes():
     assert batches(matrix={"global_batch_size": [32]}, include=[{"device": "cpu-ddp2", "batch_size": 24}])[1] == (
         "b24", 24, None, "cpu-ddp2",
     )  # fmt: skip
     assert batches(include=[{"device": "cpu-ddp3", "global_batch_size": 32}])[1] == ("g32", None, 32, "cpu-ddp3")
 
 
-def test_strong_and_weak_scaling_share_the_cell_that_is_in_both():
+def test_strong_and_weak_scaling_share_their_common_cell():
     include = [{"device": "cpu-ddp2", "batch_size": 16}]
     assert len(cells_of(matrix={"global_batch_size": [32], "device": ["cpu", "cpu-ddp2"]}, include=include)) == 2
 
 
-def test_two_ways_to_say_a_batch_are_refused():
+def test_batch_size_and_global_batch_size_exclude_each_other():
     with pytest.raises(UserError, match="either batch_size or global_batch_size"):
         cells_of(matrix={"batch_size": [8], "global_batch_size": [32]})
 
@@ -285,7 +285,7 @@ def test_long_paths_that_begin_alike_are_two_cells():
     assert all(len(cell.name) <= 200 for cell in cells)
 
 
-def test_a_name_tells_the_axes():
+def test_a_name_contains_the_axes():
     (cell,) = cells_of(matrix={"threads": [2], "training.grad_accum": [4]}, training={"seeds": [9]})
     assert cell.name == "b16-s64-fp32-cpu-longest-all-t2-grad_accum=4"
     assert cell.label == cell.name + " seed 9"
@@ -323,12 +323,12 @@ def test_a_device_name_is_parsed_into_kind_ranks_and_ddp(device, parsed):
         ({"test_source": "y.csv"}, "data.test_source: the packaged reviews have no such column"),
     ],
 )
-def test_data_that_makes_no_sense_is_refused(data, message):
+def test_contradictory_data_settings_are_refused(data, message):
     with pytest.raises(UserError, match=re.escape(message)):
         cells_of(data=data)
 
 
-def test_text_columns_are_one_or_several():
+def test_text_is_one_column_or_several():
     one, several = (cells_of(data={"source": "x.csv", "text": text})[0].config for text in ("a", ["a", "b"]))
     assert (one.data.text_columns, several.data.text_columns) == (("a",), ("a", "b"))
     assert hash_config(one) != hash_config(several)

@@ -1,4 +1,4 @@
-"""A study's cells under two settings: which are held against each other, in what order, and what is refused."""
+"""Planning interleaved A/B runs: pairs, order and error messages."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def study(tmp_path):
     return write
 
 
-def test_each_cell_under_both_settings_as_a_b_b_a(study):
-    found = plan_interleaved(study("repeats = 9\n[matrix]\nbatch_size = [8, 16]\n"), (), COMPILE)
-    assert found.study == "mine-compile-false-vs-compile-true"
-    runs = found.runs(3)
-    assert len(runs) == 2 * 4 * 3 and {run.study for run in runs} == {found.study}
+def test_each_cell_runs_as_a_b_b_a(study):
+    plan = plan_interleaved(study("repeats = 9\n[matrix]\nbatch_size = [8, 16]\n"), (), COMPILE)
+    assert plan.study == "mine-compile-false-vs-compile-true"
+    runs = plan.runs(3)
+    assert len(runs) == 2 * 4 * 3 and {run.study for run in runs} == {plan.study}
     order = [(run.config.batch_size, run.config.training.compile, run.repeat) for run in runs[:12]]
     a, b = False, True
     assert order[:8] == [(8, a, 0), (8, b, 0), (8, b, 1), (8, a, 1), (16, a, 0), (16, b, 0), (16, b, 1), (16, a, 1)]
@@ -47,33 +47,33 @@ def test_each_cell_under_both_settings_as_a_b_b_a(study):
 )
 def test_any_two_settings(study, settings, values):
     ((a, b),) = plan_interleaved(study("[matrix]\nseq_len = [32]\n"), ("training.epochs=1",), settings).pairs
-    assert [(one.config.batch_size, one.config.precision, one.config.training.lr) for one in (a, b)] == values
-    assert {one.config.training.epochs for one in (a, b)} == {1}
+    assert [(cell.config.batch_size, cell.config.precision, cell.config.training.lr) for cell in (a, b)] == values
+    assert {cell.config.training.epochs for cell in (a, b)} == {1}
 
 
-def test_a_swept_key_is_replaced_and_seeds_are_kept_apart(study):
+def test_a_swept_key_is_replaced_and_each_seed_is_a_pair(study):
     path = study('[training]\nseeds = [0, 1]\n[matrix]\n"training.compile" = [false, true]\n')
-    found = plan_interleaved(path, (), COMPILE)
-    assert [(a.config.seed, b.config.seed) for a, b in found.pairs] == [(0, 0), (1, 1)]
+    plan = plan_interleaved(path, (), COMPILE)
+    assert [(a.config.seed, b.config.seed) for a, b in plan.pairs] == [(0, 0), (1, 1)]
 
 
-def test_devices_share_out_one_global_batch(study):
+def test_devices_split_a_global_batch(study):
     path = study("[matrix]\nglobal_batch_size = [32]\n")
     ((a, b),) = plan_interleaved(path, (), ("matrix.device=cpu", "matrix.device=cpu-ddp2")).pairs
     assert (a.config.batch_size, b.config.batch_size) == (32, 16)
 
 
-def test_what_has_no_pair_is_left_out_and_said(study):
+def test_unpaired_cells_are_left_out_with_a_reason(study):
     rule = '[[exclude]]\nbatch_size = 8\n"training.compile" = true\n'
-    found = plan_interleaved(study(f"[matrix]\nbatch_size = [8, 16]\n{rule}"), (), COMPILE)
-    assert [a.config.batch_size for a, _ in found.pairs] == [16]
-    assert found.left_out == (
+    plan = plan_interleaved(study(f"[matrix]\nbatch_size = [8, 16]\n{rule}"), (), COMPILE)
+    assert [a.config.batch_size for a, _ in plan.pairs] == [16]
+    assert plan.left_out == (
         "b8-s64-fp32-cpu-longest-all-compile=False: the study has no such cell under B.",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (("training.compile", "training.compile=true"), "expected KEY=VALUE of a cell"),
         (("repeats=3", "repeats=4"), r"--interleave repeats=3: expected KEY=VALUE of a cell"),
@@ -85,25 +85,25 @@ def test_what_has_no_pair_is_left_out_and_said(study):
         (("training.compile=true", "matrix.seq_len=[2]"), "seq_len"),
     ],
 )
-def test_mistakes(study, settings, said):
-    with pytest.raises(UserError, match=said):
+def test_mistakes(study, settings, message):
+    with pytest.raises(UserError, match=message):
         plan_interleaved(study(), (), settings)
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["--rounds", "3"], "need --interleave A B"),
         (["--fail-above", "3%"], "need --interleave A B"),
-        (["--interleave", *COMPILE, "--fail-above", "3"], "--fail-above 3: a share"),
+        (["--interleave", *COMPILE, "--fail-above", "3"], "--fail-above 3: expected a fraction"),
         (["--interleave", *COMPILE, "--only", "training.compile=True"], "no cell is left under both settings"),
     ],
 )
-def test_mistakes_in_options(study, args, said):
-    with pytest.raises(UserError, match=said):
+def test_mistakes_in_options(study, args, message):
+    with pytest.raises(UserError, match=message):
         CliRunner().invoke(cli.app, ["run", str(study()), *args], catch_exceptions=False)
 
 
-def test_a_record_is_no_study(tmp_path):
+def test_a_record_is_refused_as_a_study(tmp_path):
     with pytest.raises(UserError, match="is a record; expected a study file"):
         plan_interleaved(tmp_path / "one.json", (), COMPILE)

@@ -1,4 +1,4 @@
-"""The schema of a record: JSON and back, and the figures that it derives."""
+"""Records: JSON round trip, older schema versions, derived figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FROZEN = sorted(RECORDS.glob("v*/*.json"))
 
 
 @pytest.mark.parametrize("path", FROZEN, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_a_frozen_record_still_loads_and_is_of_the_outcome_it_is_named_for(path):
+def test_a_frozen_record_loads_with_the_outcome_in_its_name(path):
     record = load_record(path)
     assert record.outcome == ("ok" if path.stem == "baseline" else path.stem)
 
@@ -31,18 +31,23 @@ def test_every_outcome_has_a_frozen_record_in_each_version(version):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_what_an_older_version_did_not_ask_is_not_known(version):
+def test_fields_missing_in_older_versions_are_none(version):
     for path in (RECORDS / f"v{version}").glob("*.json"):
         assert "detected" not in json.loads(path.read_text(encoding="utf-8"))
         assert load_record(path).detected is None
 
 
-def test_what_the_metadata_service_said_is_kept():
-    seen = load_record(RECORDS / "v3" / "skipped.json").detected
-    assert (seen.vendor, seen.instance, seen.region, seen.is_spot) == ("aws", "m5.xlarge", "us-east-1", False)
+def test_the_detected_instance_is_stored():
+    detected = load_record(RECORDS / "v3" / "skipped.json").detected
+    assert (detected.vendor, detected.instance, detected.region, detected.is_spot) == (
+        "aws",
+        "m5.xlarge",
+        "us-east-1",
+        False,
+    )
 
 
-def test_a_record_survives_json_whole(ok_record):
+def test_a_record_survives_json(ok_record):
     assert upgrade_record(json.loads(to_json(ok_record))) == ok_record
 
 
@@ -68,7 +73,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_text_is_taken_for_an_array_of_numbers(ok_record, text):
+def test_text_is_never_reformatted_as_an_array_of_numbers(ok_record, text):
     hostile = ok_record.model_copy(update={"reason": text, "stderr_tail": ((text, text), (text,))})
     assert upgrade_record(json.loads(to_json(hostile))) == hostile
 
@@ -82,12 +87,12 @@ def test_any_text_survives_json(text):
 _OK = load_record(RECORDS / "v1" / "ok.json")
 
 
-def test_json_refuses_a_number_that_json_has_not(ok_record):
+def test_nan_is_refused(ok_record):
     with pytest.raises(ValueError, match="JSON"):
         to_json(ok_record.model_copy(update={"duration_s": float("nan")}))
 
 
-def test_a_field_that_no_schema_has_is_refused(ok_record):
+def test_an_unknown_field_is_refused(ok_record):
     with pytest.raises(ValidationError, match="host_name"):
         upgrade_record(json.loads(to_json(ok_record)) | {"host_name": "leak"})
 
@@ -97,7 +102,7 @@ label_pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size
 
 @settings(deadline=None)  # the first call imports scikit-learn
 @given(pairs=label_pairs)
-def test_accuracy_and_macro_f1_are_those_of_scikit_learn(pairs):
+def test_accuracy_and_macro_f1_match_scikit_learn(pairs):
     from sklearn.metrics import accuracy_score, f1_score
 
     labels, predictions = zip(*pairs, strict=True)
@@ -110,7 +115,7 @@ def test_macro_f1_by_hand():
     assert macro_f1([0, 0, 0, 1], [0, 0, 1, 1]) == pytest.approx((4 / 5 + 2 / 3) / 2)
 
 
-def test_the_frozen_run_adds_up(ok_record: Record):
+def test_the_counts_of_the_frozen_run_are_consistent(ok_record: Record):
     training = ok_record.training
     assert training.world_size == len(training.steps.seconds) == 2
     assert sum(training.steps.num_samples) == ok_record.data.train.num_rows * ok_record.config.training.epochs

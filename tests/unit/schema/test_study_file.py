@@ -1,4 +1,4 @@
-"""The study reader: what it refuses, and how it says so."""
+"""Reading study files: what is refused, with which message."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ batch_size = [8, 16, -1]
         ({"sweeps": {}}, "sweeps: unknown key"),
     ],
 )
-def test_a_mistake_is_one_line_that_begins_with_its_key(raw, line):
+def test_a_mistake_is_one_line_that_starts_with_its_key(raw, line):
     (problem,) = problems_of(raw)
     assert line in problem
 
@@ -93,7 +93,7 @@ def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path):
         load_study(tmp_path / "torn.toml")
 
 
-def test_an_empty_study_is_valid_and_takes_its_files_name(tmp_path):
+def test_an_empty_study_is_valid_and_named_after_its_file(tmp_path):
     path = tmp_path / "my first study!.toml"
     path.write_text("")
     study = load_study(path)
@@ -101,14 +101,14 @@ def test_an_empty_study_is_valid_and_takes_its_files_name(tmp_path):
     assert len(expand(study)) == 3  # one cell and two baselines
 
 
-def test_every_key_has_a_default_and_says_what_it_is():
+def test_every_key_has_a_default_and_a_description():
     for model in (Study, MatrixSettings, *SECTIONS.values()):
         assert not [name for name, field in model.model_fields.items() if field.is_required()]
     described = [field for model in (MatrixSettings, *SECTIONS.values()) for field in model.model_fields.values()]
     assert all(field.description for field in described)
 
 
-def test_no_two_tables_share_a_key_since_cell_names_show_the_last_part_alone():
+def test_no_two_tables_share_a_key_because_cell_names_show_only_its_last_part():
     counts = Counter(name for model in SECTIONS.values() for name in model.model_fields)
     assert [name for name, count in counts.items() if count > 1] == []
 
@@ -122,7 +122,7 @@ def test_every_study_in_bench_loads_and_expands(path):
     assert {cell.study for cell in cells} == {path.stem}
 
 
-def test_settings_are_given_over_the_file_and_checked_like_it(tmp_path):
+def test_overrides_replace_the_files_values_and_are_checked(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text("[matrix]\nseq_len = [64]\n")
     assert load_study(path, ["matrix.seq_len=[512]", "training.optimizer=sgd"]).matrix.seq_len == (512,)
@@ -166,7 +166,7 @@ studies = st.fixed_dictionaries(
 
 
 @given(raw=studies)
-def test_a_study_keeps_what_it_was_given_and_survives_a_round_trip(raw):
+def test_a_study_keeps_its_values_and_survives_a_round_trip(raw):
     study = parse_study(raw, "s.toml")
     for table in ("training", "data"):
         for key, value in raw.get(table, {}).items():

@@ -19,7 +19,7 @@ from harness.workflows.gpu_check.verdicts import (
     judge_readings,
     judge_stopwatch,
 )
-from tests.make_nvml import TWO, make_nvml
+from tests.make_nvml import TWO_GPUS, make_nvml
 from tests.make_records import MIB, make_machine, make_record
 
 # Written by hand after `nvidia-smi --help-query-gpu`, not recorded on a GPU.
@@ -169,7 +169,7 @@ class TestSmi:
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-        monkeypatch.setitem(sys.modules, "pynvml", make_nvml(TWO))
+        monkeypatch.setitem(sys.modules, "pynvml", make_nvml(TWO_GPUS))
         (verdict,) = compare_smi(make_machine(gpus=["x"]).model_copy(update={"gpus": (GPU,)}))
         assert verdict.passed, verdict
         assert (tmp_path / "asked").read_text().startswith("-i GPU-bbbb-2 --query-gpu=name,driver_version,memory.total")
