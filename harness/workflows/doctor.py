@@ -1,4 +1,4 @@
-"""What of this machine would spoil a benchmark, looked at before anything is spent on one."""
+"""`harness doctor`: check this machine for sources of benchmark noise, and calibrate it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.errors import Unavailable
 from harness.files import atomic_write_text
@@ -30,62 +30,61 @@ class Diagnosis(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all."""
+        """The worst verdict of all findings."""
         return worst(self.findings)
 
-    def as_fields(self) -> dict[str, Any]:
-        """For scripts."""
-        found = self.calibration
+    def as_fields(self) -> dict[str, object]:
+        """Return the fields of `--json`."""
+        calibration = self.calibration
         return {
             "verdict": self.verdict,
             "findings": [finding.model_dump() for finding in self.findings],
-            "calibration": found.model_dump() if isinstance(found, Calibration) else None,
+            "calibration": calibration.model_dump() if isinstance(calibration, Calibration) else None,
         }
 
 
-def examine(results: Path, *, calibrated: bool = True, calibration_s: float = CALIBRATION_S) -> Diagnosis:
-    """Look at this machine for two seconds, then measure what it reaches.
+def examine(results: Path, *, with_calibration: bool = True, calibration_s: float = CALIBRATION_S) -> Diagnosis:
+    """Observe this machine for two seconds, then calibrate it and save the calibration.
 
     Args:
-        results: The folder in which records will be.
-        calibrated: Whether to measure; nothing that needs torch is done without.
-        calibration_s: Seconds for that, importing torch left out.
+        results: Folder for records, whose disk is checked.
+        with_calibration: Whether to calibrate, which needs torch.
+        calibration_s: Duration of the calibration in seconds, without importing torch.
     """
     here = describe_machine()
-    seen = measure_cpu_usage()
+    usage = measure_cpu_usage()
     num_cores = len(usable_cores())
     findings = [
-        load_finding(seen, here.cpu.num_usable, num_cores),
-        steal_finding(seen),
-        quota_finding(cpu_quota(), seen, num_cores, here.cpu.num_usable),
+        load_finding(usage, here.cpu.num_usable, num_cores),
+        steal_finding(usage),
+        quota_finding(cpu_quota(), usage, num_cores, here.cpu.num_usable),
         *clock_findings(),
-        *memory_findings(seen),
+        *memory_findings(usage),
         *disk_findings(results, Path(tempfile.gettempdir())),
         instructions_finding(here.cpu.flags),
         *gpu_findings(here.gpus, here.gpu_note),
     ]
-    if not calibrated:
+    if not with_calibration:
         return Diagnosis(tuple(findings), None)
-    found = measure_peaks(here, calibration_s)
-    if isinstance(found, Calibration):
-        with contextlib.suppress(OSError):  # a full disk is a finding already
-            keep_calibration(found, here, results)
-    return Diagnosis((*findings, *jitter_findings(found)), found)
+    calibration = calibrate(plan_calibration(here, torch_cuda(), calibration_s))
+    if isinstance(calibration, Calibration):
+        with contextlib.suppress(OSError):  # a full disk is already a finding
+            save_calibration(calibration, here, results)
+    return Diagnosis((*findings, *jitter_findings(calibration)), calibration)
 
 
-def keep_calibration(found: Calibration, machine: Machine, results: Path) -> Path:
-    """Put what a machine reached beside its records, in place of what it reached before.
+def save_calibration(calibration: Calibration, machine: Machine, results: Path) -> Path:
+    """Save a machine's calibration next to its records, replacing the previous one.
 
     Raises:
-        OSError: When it can't be written.
+        OSError: If the file can't be written.
     """
     path = results / machine.id / CALIBRATION_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    told = {"machine": machine.model_dump(mode="json"), "measured_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    atomic_write_text(path, json.dumps(told | {"calibration": found.model_dump()}, indent=1, sort_keys=True) + "\n")
+    fields = {
+        "machine": machine.model_dump(mode="json"),
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "calibration": calibration.model_dump(),
+    }
+    atomic_write_text(path, json.dumps(fields, indent=1, sort_keys=True) + "\n")
     return path
-
-
-def measure_peaks(machine: Machine, seconds: float = CALIBRATION_S) -> Calibration | Unavailable:
-    """Calibrate the devices of this machine."""
-    return calibrate(plan_calibration(machine, torch_cuda(), seconds))

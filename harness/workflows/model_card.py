@@ -1,4 +1,4 @@
-"""The card of a model that was kept: what it is, what it was trained on, what it reached and what that cost (pure)."""
+"""Model card (README.md) of a saved model: data, figures, cost and use (pure)."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from harness.store.saved_models import FACTS, SavedModel, WriteCard
 
 _GIB = 2**30
 _NOT_MEASURED = "not measured"
-# Model cards name a base model by its page on the hub.
+# Model cards name a base model by its hub id.
 _HUB_IDS = {PACKAGED_MODEL: "sentence-transformers/all-MiniLM-L6-v2"}
 _VERSIONS = ("torch", "transformers", "tokenizers", "safetensors")
-_BREAKING = re.compile(r"[`|\r\n\x00-\x1f]")
+_UNSAFE_IN_MARKDOWN = re.compile(r"[`|\r\n\x00-\x1f]")
 
 
 def card_writer(price: Price | Unavailable) -> WriteCard:
-    """What writes cards on a machine of this price, or of which a price is not known."""
+    """Return the function that writes model cards on a machine of this price."""
     return functools.partial(model_card, price=price)
 
 
-def model_card(kept: SavedModel, price: Price | Unavailable) -> str:
-    """A card in Markdown, its head as the hub reads it."""
-    record = kept.record
+def model_card(saved: SavedModel, price: Price | Unavailable) -> str:
+    """Return a model card in Markdown, with the hub's YAML header."""
+    record = saved.record
     (priced,) = price_summaries(summarize([record]), lambda _: price)
     base = _base_name(record)
     return "\n".join([
-        *_head(kept, base),
+        *_head(saved, base),
         f"# {_code(record.cell)} of study {_code(record.study)}",
         "",
-        f"{_code(base)} (licence: {kept.base_licence or 'not told by its files'}), fine-tuned to classify text by "
+        f"{_code(base)} (licence: {saved.base_licence or 'not told by its files'}), fine-tuned to classify text by "
         f"bert-cost-harness {record.harness_version}. These weights and what came with the base model stand under that licence.",
         "",
         *_ending(record),
-        *_figures(kept, priced, price),
+        *_figures(saved, priced, price),
         "",
         *_data(record),
         "",
@@ -56,15 +56,15 @@ def model_card(kept: SavedModel, price: Price | Unavailable) -> str:
 
 def _base_name(record: Record) -> str:
     config = record.config
-    assert isinstance(config, FineTuneConfig)  # noqa: S101 - baselines are not kept
+    assert isinstance(config, FineTuneConfig)  # noqa: S101 - baselines save no model
     return _HUB_IDS.get(config.model.name, config.model.name)
 
 
-def _head(kept: SavedModel, base: str) -> list[str]:
-    """YAML, of which JSON is a part."""
+def _head(saved: SavedModel, base: str) -> list[str]:
+    """Return the YAML header; JSON strings are valid YAML."""
     lines = ["---"]
-    if kept.base_licence is not None:
-        lines.append(f"license: {json.dumps(kept.base_licence)}")
+    if saved.base_licence is not None:
+        lines.append(f"license: {json.dumps(saved.base_licence)}")
     return [
         *lines,
         f"base_model: {json.dumps(base)}",
@@ -78,18 +78,18 @@ def _head(kept: SavedModel, base: str) -> list[str]:
 def _ending(record: Record) -> list[str]:
     if record.outcome == "ok":
         return []
-    reason = f": {_BREAKING.sub(' ', record.reason)}" if record.reason else ""
+    reason = f": {_UNSAFE_IN_MARKDOWN.sub(' ', record.reason)}" if record.reason else ""
     return [f"**Its cell ended as {record.outcome}{reason}.** What follows is of the best validation before that.", ""]
 
 
-def _figures(kept: SavedModel, priced: Priced, price: Price | Unavailable) -> list[str]:
-    record, summary, seen = kept.record, priced.summary, kept.validation
+def _figures(saved: SavedModel, priced: Priced, price: Price | Unavailable) -> list[str]:
+    record, summary, validation = saved.record, priced.summary, saved.validation
     data, training = record.data, record.training
     num_val, num_test = (data.val.num_rows, data.test.num_rows) if data else (0, 0)
     rows = {
         "accuracy, validation": _NOT_MEASURED
-        if seen is None
-        else f"{seen.accuracy:.3f} of {num_val:,} rows, after update {seen.num_updates:,}: the best of its validations",
+        if validation is None
+        else f"{validation.accuracy:.3f} of {num_val:,} rows, after update {validation.num_updates:,}: the best of its validations",
         "accuracy, test": f"{_estimate(summary.accuracy)} of {num_test:,} rows, looked at once, with these weights"
         if summary.accuracy
         else _NOT_MEASURED,
@@ -111,12 +111,12 @@ def _figures(kept: SavedModel, priced: Priced, price: Price | Unavailable) -> li
 
 def _dollars(priced: Priced, price: Price | Unavailable) -> str:
     if isinstance(price, Unavailable):
-        return f"not known: {_BREAKING.sub(' ', price.reason)}"
-    of = f"at {price.usd_per_hour:.4f} USD an hour, {price.basis}"
-    about = ", ".join(part for part in (price.instance, price.region, price.as_of, price.source) if part)
-    where = f" ({_BREAKING.sub(' ', about)})" if about else ""
+        return f"not known: {_UNSAFE_IN_MARKDOWN.sub(' ', price.reason)}"
+    rate = f"at {price.usd_per_hour:.4f} USD an hour, {price.basis}"
+    details = ", ".join(part for part in (price.instance, price.region, price.as_of, price.source) if part)
+    where = f" ({_UNSAFE_IN_MARKDOWN.sub(' ', details)})" if details else ""
     amount = priced.usd_per_run
-    return f"{_NOT_MEASURED if amount is None else f'{amount.value:.5f}'}, {of}{where}"
+    return f"{_NOT_MEASURED if amount is None else f'{amount.value:.5f}'}, {rate}{where}"
 
 
 def _data(record: Record) -> list[str]:
@@ -139,7 +139,7 @@ def _data(record: Record) -> list[str]:
 
 def _circumstances(record: Record) -> list[str]:
     config = record.config
-    assert isinstance(config, FineTuneConfig)  # noqa: S101 - baselines are not kept
+    assert isinstance(config, FineTuneConfig)  # noqa: S101 - baselines save no model
     versions = [f"{name} {record.packages[name]}" for name in _VERSIONS if name in record.packages]
     commit = f", commit {record.git.commit[:12]}{' with changes' if record.git.dirty else ''}" if record.git else ""
     return [
@@ -154,8 +154,8 @@ def _circumstances(record: Record) -> list[str]:
 
 
 def _machine(machine: Machine) -> str:
-    cpu = _BREAKING.sub(" ", machine.cpu.model)
-    gpus = [_BREAKING.sub(" ", gpu.name) for gpu in machine.gpus]
+    cpu = _UNSAFE_IN_MARKDOWN.sub(" ", machine.cpu.model)
+    gpus = [_UNSAFE_IN_MARKDOWN.sub(" ", gpu.name) for gpu in machine.gpus]
     return ", ".join(
         [
             f"{cpu}, {machine.cpu.num_usable} of {machine.cpu.num_logical} logical CPUs",
@@ -168,7 +168,7 @@ def _machine(machine: Machine) -> str:
 
 def _use(record: Record) -> list[str]:
     config = record.config
-    assert isinstance(config, FineTuneConfig)  # noqa: S101 - baselines are not kept
+    assert isinstance(config, FineTuneConfig)  # noqa: S101 - baselines save no model
     return [
         "## Use",
         "",
@@ -191,5 +191,5 @@ def _estimate(estimate: Estimate) -> str:
 
 
 def _code(text: str) -> str:
-    """Foreign text as code, on one line."""
-    return f"`{_BREAKING.sub('_', text)}`"
+    """Format untrusted text as inline code on one line."""
+    return f"`{_UNSAFE_IN_MARKDOWN.sub('_', text)}`"

@@ -1,4 +1,4 @@
-"""Label a file by a model, in a process of its own, and say what that cost: `harness predict`."""
+"""`harness predict`: label a file with a model in a process of its own, and compute speed and cost."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from harness.schema.predict_job import (
 from harness.schema.settings import DeviceKind, Precision
 from harness.store.saved_models import FACTS
 
-_CHILD = "harness.worker.predict"
-_NEEDED = ("torch", "transformers", "tokenizers", "pyarrow")
-_DEFAULT_SEQ_LEN = 128  # of a model that does not say what it was trained with
-_OWN_COLUMNS = ("row", "predicted")
-_END_S = 5.0
+_WORKER = "harness.worker.predict"
+_REQUIRED_PACKAGES = ("torch", "transformers", "tokenizers", "pyarrow")
+_DEFAULT_SEQ_LEN = 128  # for models without training metadata
+_OUTPUT_COLUMNS = ("row", "predicted")
+_EXIT_TIMEOUT_S = 5.0
 _MESSAGE: TypeAdapter[PredictMessage] = TypeAdapter(AnyPredictMessage)
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What the user said; None: as the model was trained, or as the machine has it."""
+    """Options of `harness predict`; None means as the model was trained, or all that the machine has."""
 
     model: str
     file: Path
@@ -61,15 +61,15 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a run labelled and what it took; `now` is without what an earlier run of the same output had done.
+    """Result of a run; fields with `now` exclude rows that an earlier, interrupted run labelled.
 
     Attributes:
-        num_unlabelled: Rows without a text.
-        seconds: From the first row read to the last one written: reading, tokenising, the model, writing.
-        peak_bytes: Of main memory, loading included.
-        peak_cuda_bytes: Reserved of the GPU; None on a CPU.
-        usd_per_million_rows: At the machine's price and these rows a second, loading left out; None without a price.
-        price: How the price is known, or why it is not.
+        num_unlabelled: Rows without text.
+        seconds: From the first row read to the last row written, without loading the model.
+        peak_bytes: Peak main memory, loading included.
+        peak_cuda_bytes: Peak reserved GPU memory; None on a CPU.
+        usd_per_million_rows: At the machine's price and `rows_per_s`; None without a price.
+        price: Description of the price, or why it is unknown.
     """
 
     out: str
@@ -94,44 +94,44 @@ class Predicted:
     threads: int
     device: str
 
-    def as_fields(self) -> dict[str, Any]:
-        """For JSON."""
+    def as_fields(self) -> dict[str, object]:
+        """Return the fields of `--json`."""
         return asdict(self)
 
 
-def plan_job(asked: PredictOptions, machine: Machine) -> PredictJob:
-    """What the process is to be told: the user's words, else how the model was trained.
+def plan_job(options: PredictOptions, machine: Machine) -> PredictJob:
+    """Build the worker's job from the options and, for missing ones, from how the model was trained.
 
     Raises:
-        UserError: When there is no such model or file, a package is missing, or this machine can't do it.
+        UserError: If the model or file does not exist, a package is missing, or this machine doesn't support the options.
     """
-    missing = [name for name in _NEEDED if package_version(name) == "not installed"]
+    missing = [name for name in _REQUIRED_PACKAGES if package_version(name) == "not installed"]
     if missing:
         raise UserError(
-            f"{', '.join(missing)} not installed: predicting needs the extra `train` (pip install '.[train]')"
+            f"{', '.join(missing)} not installed: `harness predict` needs the extra `train` (pip install '.[train]')"
         )
-    folder = locate_model(asked.model).folder
-    if not asked.file.is_file():
-        raise UserError(f"{asked.file}: no such file")
-    trained = _read_facts(folder)
-    text = asked.text or trained.get("text", "text")
+    folder = locate_model(options.model).folder
+    if not options.file.is_file():
+        raise UserError(f"{options.file}: no such file")
+    metadata = _read_metadata(folder)
+    text = options.text or metadata.get("text", "text")
     job = PredictJob(
         model=str(folder.resolve()),
-        file=str(asked.file.resolve()),
-        out=str(asked.out.resolve()),
+        file=str(options.file.resolve()),
+        out=str(options.out.resolve()),
         text=(text,) if isinstance(text, str) else tuple(text),
-        pair=asked.pair or trained.get("pair"),
-        carried=tuple(asked.carried),
-        precision=asked.precision,
-        batch_size=asked.batch_size,
-        seq_len=asked.seq_len or trained.get("seq_len", _DEFAULT_SEQ_LEN),
-        threads=asked.threads or machine.cpu.num_usable,
-        device=asked.device or ("gpu" if machine.gpus and "+cpu" not in package_version("torch") else "cpu"),
+        pair=options.pair or metadata.get("pair"),
+        carried=tuple(options.carried),
+        precision=options.precision,
+        batch_size=options.batch_size,
+        seq_len=options.seq_len or metadata.get("seq_len", _DEFAULT_SEQ_LEN),
+        threads=options.threads or machine.cpu.num_usable,
+        device=options.device or ("gpu" if machine.gpus and "+cpu" not in package_version("torch") else "cpu"),
     )
-    if taken := [name for name in job.carried if name in _OWN_COLUMNS or name.startswith("p:")]:
-        raise UserError(f"--with {taken[0]}: the output has a column of this name itself")
-    if not asked.out.parent.is_dir():
-        raise UserError(f"-o {asked.out}: there is no folder {asked.out.parent}")
+    if taken := [name for name in job.carried if name in _OUTPUT_COLUMNS or name.startswith("p:")]:
+        raise UserError(f"--with {taken[0]}: the output already has a column of this name")
+    if not options.out.parent.is_dir():
+        raise UserError(f"-o {options.out}: no such folder: {options.out.parent}")
     _require_supported(job, machine)
     return job
 
@@ -142,11 +142,17 @@ def predict_file(
     price: Price | Unavailable,
     on_progress: Callable[[PredictMessage], None] = lambda _: None,
 ) -> Predicted:
-    """Do a job in a process of its own; one that was ended before goes on where it left off.
+    """Run a job in a process of its own; an interrupted job resumes where it stopped.
+
+    Args:
+        job: The job.
+        machine: This machine.
+        price: Its hourly price.
+        on_progress: Called with each message of the worker.
 
     Raises:
-        UserError: When it did not end well; what is written of the output is kept, and gone on with.
-        KeyboardInterrupt: When Ctrl-C ended it; as above.
+        UserError: If the worker failed; the output so far is kept, and the next call resumes.
+        KeyboardInterrupt: If Ctrl-C stopped it; as above.
     """
     ended = PredictEnded()
     for message in _messages(job):
@@ -154,8 +160,8 @@ def predict_file(
         if isinstance(message, PredictEnded):
             ended = message
     if ended.result is None:
-        raise UserError(ended.error or "the labelling process sent no result")
-    return _judge(job, ended.result, machine, price)
+        raise UserError(ended.error or "the worker sent no result")
+    return _summarize(job, ended.result, machine, price)
 
 
 def _messages(job: PredictJob) -> Iterator[PredictMessage]:
@@ -163,11 +169,11 @@ def _messages(job: PredictJob) -> Iterator[PredictMessage]:
         log = Path(folder) / "stderr.log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+                [sys.executable, "-m", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
                 env=_environment(job), text=True, encoding="utf-8",
-                start_new_session=True,  # the terminal's Ctrl-C is this process's
+                start_new_session=True,  # Ctrl-C of the terminal reaches only this process
             )  # fmt: skip
-        assert process.stdin is not None and process.stdout is not None  # noqa: S101 - asked for above
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101 - both are PIPE
         ended = False
         try:
             process.stdin.write(job.model_dump_json() + "\n")
@@ -177,22 +183,22 @@ def _messages(job: PredictJob) -> Iterator[PredictMessage]:
                 ended = isinstance(message, PredictEnded)
                 yield message
         except BrokenPipeError:
-            pass  # it could not even begin, and says why
+            pass  # the worker failed before reading its job; its stderr says why
         finally:
-            _end(process)
+            _wait_or_kill(process)
         if not ended:
             tail = scrubbed_tail(log)
             last = f": {tail[-1]}" if tail else ""
             raise UserError(
-                f"the labelling process ended with status {process.returncode} and no word{last}; what is written is kept, and "
-                "the same command goes on"
+                f"the worker exited with status {process.returncode} and no message{last}; the output so far is kept, and the "
+                "same command resumes"
             )
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """Let it end by itself, for its input ends; at the latest after some seconds."""
+def _wait_or_kill(process: subprocess.Popen[str]) -> None:
+    """Close the worker's input, wait for it to exit, and kill it after a time-out."""
     try:
-        process.communicate(timeout=_END_S)
+        process.communicate(timeout=_EXIT_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -208,7 +214,7 @@ def _environment(job: PredictJob) -> dict[str, str]:
     }
 
 
-def _judge(job: PredictJob, result: PredictResult, machine: Machine, price: Price | Unavailable) -> Predicted:
+def _summarize(job: PredictJob, result: PredictResult, machine: Machine, price: Price | Unavailable) -> Predicted:
     seconds, num_now, num_padded = result.seconds, result.num_rows_now, result.num_padded_tokens_now
     rate = num_now / seconds if num_now and seconds > 0 else None
     hourly = None if isinstance(price, Unavailable) else price.usd_per_hour
@@ -227,7 +233,7 @@ def _judge(job: PredictJob, result: PredictResult, machine: Machine, price: Pric
         peak_bytes=result.peak_rss_bytes,
         peak_cuda_bytes=result.peak_cuda_bytes,
         usd_per_million_rows=formulas.usd_per_million_predictions(hourly, rate, 1.0) if hourly else None,
-        price=price.reason if isinstance(price, Unavailable) else _price_words(price),
+        price=price.reason if isinstance(price, Unavailable) else _price_text(price),
         machine=machine.id,
         precision=job.precision,
         seq_len=job.seq_len,
@@ -237,24 +243,24 @@ def _judge(job: PredictJob, result: PredictResult, machine: Machine, price: Pric
     )
 
 
-def _price_words(price: Price) -> str:
-    about = ", ".join(part for part in (price.instance, price.region, price.as_of) if part)
-    return f"{price.usd_per_hour:g} USD an hour, {price.basis}" + (f" ({about})" if about else "")
+def _price_text(price: Price) -> str:
+    details = ", ".join(part for part in (price.instance, price.region, price.as_of) if part)
+    return f"{price.usd_per_hour:g} USD an hour, {price.basis}" + (f" ({details})" if details else "")
 
 
-def _read_facts(folder: Path) -> dict[str, Any]:
+def _read_metadata(folder: Path) -> dict[str, Any]:
     path = folder / FACTS
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        metadata = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: can't be read: {error}") from None
-    return found if isinstance(found, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _require_supported(job: PredictJob, machine: Machine) -> None:
-    tables: dict[str, Any] = {name: {} for name in ("model", "data", "training", "limits")}
+    tables: dict[str, object] = {name: {} for name in ("model", "data", "training", "limits")}
     config = FineTuneConfig.model_validate(
         tables
         | {"batch_size": job.batch_size, "seq_len": job.seq_len, "precision": job.precision, "device": job.device}

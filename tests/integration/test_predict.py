@@ -216,9 +216,9 @@ def test_defaults_come_from_the_models_training(model, texts, tmp_path):
     ("options", "message"),
     [
         ({"precision": "fp16"}, "--precision fp16 on cpu: fp16 on a CPU is not accelerated"),
-        ({"carried": ["predicted"]}, "--with predicted: the output has a column of this name itself"),
+        ({"carried": ["predicted"]}, "--with predicted: the output already has a column of this name"),
         ({"file": "none.csv"}, "none.csv: no such file"),
-        ({"out": "nowhere/out.csv"}, "there is no folder"),
+        ({"out": "nowhere/out.csv"}, "no such folder"),
         ({"model": "./none"}, "no such folder"),
     ],
 )

@@ -79,7 +79,7 @@ def doctor(
     from harness.cli.views.doctor import show_diagnosis
     from harness.workflows.doctor import examine
 
-    diagnosis = examine(results, calibrated=not quick)
+    diagnosis = examine(results, with_calibration=not quick)
     if as_json:
         console.print_json(diagnosis.as_fields())
     else:

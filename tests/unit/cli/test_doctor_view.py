@@ -84,7 +84,7 @@ def test_fields_for_scripts_are_json_and_read_back():
 def test_a_calibration_is_kept_beside_the_records_and_taken_for_none(tmp_path):
     record = make_record()
     save_record(record, tmp_path)
-    path = doctor.keep_calibration(FOUND, record.machine, tmp_path)
+    path = doctor.save_calibration(FOUND, record.machine, tmp_path)
     assert path == tmp_path / record.machine.id / "calibration.json"
     assert Calibration(**json.loads(path.read_text())["calibration"]) == FOUND
     found = load_records([tmp_path])
@@ -122,7 +122,7 @@ def test_only_precisions_that_the_machine_accelerates_are_measured(flags, capabi
 def test_a_quick_look_starts_no_process(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "measure_cpu_usage", lambda: CpuUsage((), 0.0, 0.0, 0, None))
     monkeypatch.setattr(doctor, "calibrate", lambda _: pytest.fail("it was left out"))
-    found = doctor.examine(tmp_path, calibrated=False)
+    found = doctor.examine(tmp_path, with_calibration=False)
     names = [finding.name for finding in found.findings]
     assert names[:12] == [
         *("other load", "steal time", "CPU quota", "clock governor", "turbo", "SMT", "free memory", "swap in use"),
