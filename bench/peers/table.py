@@ -44,7 +44,7 @@ def write_report(out: Path) -> str:
     lines = [
         "| figure | ours | the peer | ratio | spread of the ratio | rounds | to reach | reached |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
-        *map(_line, rows),
+        *map(format_row, rows),
     ]
     missing = [part for part, rounds in parts.items() if not rounds]
     if missing:
@@ -206,7 +206,7 @@ def _target(rounds: list[Round]) -> str:
     return f"{rounds[0]['settings']['target']:g}"
 
 
-def _line(row: Row) -> str:
+def format_row(row: Row) -> str:
     if not row.ratios:
         return f"| {row.figure} | - | - | - | - | 0 | {row.goal} | {row.note or 'no run'} |"
     ratio = median(row.ratios)
@@ -243,10 +243,10 @@ def _notes(parts: dict[str, list[Round]]) -> Iterator[str]:
             named = ", ".join(f"{key} = {value}" for key, value in settings.items())
             days = sorted({one["started_at"][:10] for one in some})
             yield f"- {part}: {named}; {len(some)} round{'s' * (len(some) > 1)}, {' and '.join(days)}"
-    yield from _start_notes(parts["start"])
+    yield from start_notes(parts["start"])
 
 
-def _start_notes(rounds: list[Round]) -> Iterator[str]:
+def start_notes(rounds: list[Round]) -> Iterator[str]:
     """Where both sides' seconds before the first step went, and what optimum-benchmark says of its own."""
     ours, theirs = (
         [cell for one in rounds for run in _runs(one, who) for cell in run["cells"]]

@@ -36,7 +36,7 @@ def find_memory_users(gpus: Iterable[int] = ()) -> tuple[MemoryUser, ...] | None
     return tuple(user for users in known for user in users) if known else None
 
 
-def _is_own(pid: int) -> bool:
+def is_own_process(pid: int) -> bool:
     """Return whether a process is this one or a descendant; ancestors, such as a notebook, are others."""
     try:
         return pid == os.getpid() or any(parent.pid == os.getpid() for parent in psutil.Process(pid).parents())
@@ -52,7 +52,7 @@ def _main_memory() -> list[MemoryUser] | None:
     sizes = []
     for pid in pids:
         resident = _resident_bytes(pid)
-        if resident >= _MIN_BYTES and not _is_own(pid):
+        if resident >= _MIN_BYTES and not is_own_process(pid):
             sizes.append((resident - _file_bytes(pid), _name(pid)))
     return _largest(sizes, gpu=None)
 
@@ -94,7 +94,7 @@ def _gpu(index: int) -> list[MemoryUser] | None:
     except Exception:  # noqa: BLE001 - no driver, a lost GPU, MIG: unknown
         return None
     # A process that uses compute and graphics is listed twice, with all its bytes each time.
-    sizes = {process.pid: process.usedGpuMemory for process in running if not _is_own(process.pid)}
+    sizes = {process.pid: process.usedGpuMemory for process in running if not is_own_process(process.pid)}
     return _largest([(size, _name(pid)) for pid, size in sizes.items() if size is not None], gpu=index)
 
 

@@ -291,8 +291,8 @@ def start_holder():
 @pytest.mark.alone
 class TestMemoryUsers:
     def test_a_large_process_is_found_and_the_harness_own_are_not(self, start_holder):
-        assert all(memory_users._is_own(child.pid) for child in psutil.Process().children(recursive=True))
-        assert not memory_users._is_own(os.getppid())
+        assert all(memory_users.is_own_process(child.pid) for child in psutil.Process().children(recursive=True))
+        assert not memory_users.is_own_process(os.getppid())
         start_holder(700 * MIB)
         (user,) = [user for user in find_memory_users() if user.name == "forgotten"]
         assert 700 * MIB <= user.num_bytes < 720 * MIB and user.gpu is None

@@ -144,7 +144,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class TokenizedExample:
+class ExampleText:
     """A tokenised text.
 
     Attributes:
@@ -162,7 +162,7 @@ class TokenizedExample:
     num_hidden_pads: int
 
 
-def tokenized_example(cells: Sequence[Priced]) -> TokenizedExample | None:
+def tokenized_example(cells: Sequence[Priced]) -> ExampleText | None:
     """Return the first trained cell's example, cut after a few padding tokens; None if no record has one."""
     for cell in cells:
         for record in cell.summary.records:
@@ -171,14 +171,14 @@ def tokenized_example(cells: Sequence[Priced]) -> TokenizedExample | None:
     return None
 
 
-def _tokenized(cell: str, example: Example) -> TokenizedExample:
+def _tokenized(cell: str, example: Example) -> ExampleText:
     mask = example.attention_mask
     num_real = sum(mask)
     num_shown = min(len(mask), max((i + 1 for i, value in enumerate(mask) if value), default=0) + _SHOWN_PADS)
     tokens = tuple(Token(i, *_token(example, i), mask[i]) for i in range(num_shown))
     text = None if example.text is None else clean(example.text, _MAX_TEXT)
     label = None if example.label is None else clean(example.label, _MAX_TOKEN)
-    return TokenizedExample(clean(cell, 160), label, text, tokens, len(mask), num_real, len(mask) - num_shown)
+    return ExampleText(clean(cell, 160), label, text, tokens, len(mask), num_real, len(mask) - num_shown)
 
 
 def _token(example: Example, index: int) -> tuple[str, str]:

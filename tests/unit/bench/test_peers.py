@@ -32,7 +32,7 @@ def test_first_steps_are_left_out_and_ratios_are_of_one_round_each(table):
     assert not row.met(1.02)
     assert row.met(1.01)
     assert whole.ours == [29.0, 31.4, 33.0]
-    assert "| 1.100 | 1.000 to 1.200 | 3 | at most 1.01 | **no** |" in table._line(row)
+    assert "| 1.100 | 1.000 to 1.200 | 3 | at most 1.01 | **no** |" in table.format_row(row)
 
 
 def test_samples_a_second_over_a_whole_epoch(table):
@@ -77,7 +77,7 @@ def test_a_seed_that_is_not_reached_counts_with_all_its_training_and_fails_the_g
     assert row.note == "Trainer, defaults: not reached in 1 of 2"
     (row,) = table.recipe_rows([one(((10.0, 0.7),), never)])
     assert not row.met(row.ratios[0])
-    assert "ours, best recipe: not reached in 1 of 1" in table._line(row)
+    assert "ours, best recipe: not reached in 1 of 1" in table.format_row(row)
 
 
 def test_a_cell_of_optimum_benchmark_beside_ours(table):
@@ -93,7 +93,7 @@ def test_a_cell_of_optimum_benchmark_beside_ours(table):
     assert ends.ratios == [8.0]
     assert command.ratios == [3.25]
     assert slowed.ratios == [3.0]
-    ours, theirs = table._start_notes(rounds)
+    ours, theirs = table.start_notes(rounds)
     assert "0.12 to the process's first line, 0.25 to load model and rows, 0.50 in the first step" in ours
     assert "spent 58% of a cell's 12.0 s outside its steps. It reported 64 samples/s" in theirs
     assert "make 6.4" in theirs
