@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -301,20 +300,3 @@ def num_trained_layers(trainable: str, num_layers: int) -> int:
     if trainable.startswith("top"):
         return min(num_layers, int(trainable.removeprefix("top")))
     return num_layers if trainable == "all" else 0
-
-
-def describe_keys() -> str:
-    """Render every key of a study file as a Markdown table: key, default, meaning. bench/README.md contains it."""
-    lines = ["| key | default | meaning |", "|---|---|---|"]
-    top = {key: field for key, field in Study.model_fields.items() if key in ("name", "repeats", "baselines", "ladder")}
-    for section, fields in [("", top), *((f"{name}.", model.model_fields) for name, model in TABLES.items())]:
-        for key, field in fields.items():
-            default = "-" if field.default is None else f"`{json.dumps(field.default)}`"
-            allowed = _choices(field.annotation)
-            lines.append(f"| `{section}{key}` | {default} | {allowed}{field.description} |")
-    return "\n".join(lines) + "\n"
-
-
-def _choices(annotation: object) -> str:
-    literals = re.findall(r"Literal\[([^\]]+)\]", str(annotation))
-    return "; ".join(literal.replace("'", "`") for literal in literals) + ": " if literals else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from harness.errors import UserError, invalid_file
-from harness.schema.settings import SECTIONS, MatrixSettings, Study
+from harness.schema.settings import SECTIONS, TABLES, MatrixSettings, Study
 
 _MAX_SHOWN_CHARS = 60  # of a wrong value in an error message
 
@@ -224,3 +225,20 @@ def _check_setting(key: str, value: object, path: str, problems: list[str]) -> o
         problems += [path + line.removeprefix(name) for line in format_validation_error(error, SECTIONS[section])]
         return value
     return getattr(checked, name)
+
+
+def describe_keys() -> str:
+    """Render every key of a study file as a Markdown table: key, default, meaning. bench/README.md contains it."""
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    top = {key: field for key, field in Study.model_fields.items() if key in ("name", "repeats", "baselines", "ladder")}
+    for section, fields in [("", top), *((f"{name}.", model.model_fields) for name, model in TABLES.items())]:
+        for key, field in fields.items():
+            default = "-" if field.default is None else f"`{json.dumps(field.default)}`"
+            allowed = _choices(field.annotation)
+            lines.append(f"| `{section}{key}` | {default} | {allowed}{field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _choices(annotation: object) -> str:
+    literals = re.findall(r"Literal\[([^\]]+)\]", str(annotation))
+    return "; ".join(literal.replace("'", "`") for literal in literals) + ": " if literals else ""

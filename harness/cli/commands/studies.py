@@ -269,7 +269,7 @@ def fit(
 @app.command(epilog="Example: harness keys")
 def keys() -> None:
     """Print every study key with its default as a Markdown table."""
-    from harness.schema.settings import describe_keys
+    from harness.schema.study_file import describe_keys
 
     sys.stdout.write(describe_keys())
 
