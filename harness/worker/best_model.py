@@ -134,7 +134,7 @@ class BestModelSaver:
                 work()
             except OSError:
                 traceback.print_exc()
-                sys.stderr.write("the model can't be kept; training goes on\n")
+                sys.stderr.write("the model can't be saved; training continues\n")
                 failed, self._saved = True, None
         self._failed = failed if alone else any_across_ranks(failed, self._context.distributed)
         self._seconds += time.perf_counter() - began

@@ -216,7 +216,7 @@ def test_a_disk_that_fails_ends_no_training(bench, tmp_path):
     job = replace(prepared.job, save_model_to=str(tmp_path / "file" / "inside"))
     record = bench.runner.run(cell, replace(prepared, job=job), bench.environment)
     assert record.outcome == "ok" and record.training.kept is None and record.training.test is not None
-    assert "the model can't be kept; training goes on" in "\n".join(record.stderr_tail[0])
+    assert "the model can't be saved; training continues" in "\n".join(record.stderr_tail[0])
     assert json.loads(to_json(record))["training"]["kept"] is None
 
 

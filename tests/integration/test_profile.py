@@ -104,7 +104,7 @@ def test_a_sleep_in_batching_shows_in_the_data_phase_only(bench, tmp_path, monke
 
 def test_baselines_and_unsupported_cells_are_refused(study_file, tmp_path):
     baselines = study_file(baselines=True)
-    with pytest.raises(UserError, match="no cell that trains"):
+    with pytest.raises(UserError, match="none of these cells trains a model"):
         profile(baselines, tmp_path, "--only", "classifier=tfidf")
     tf32 = study_file('[matrix]\nseq_len = [24]\nprecision = ["tf32"]\n')
     with pytest.raises(UserError, match="tensor cores"):
