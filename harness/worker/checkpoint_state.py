@@ -29,7 +29,7 @@ def write_train_state(state: TrainState, folder: Path) -> None:
         f"{index}.{name}": value.contiguous()
         for index, parameter_state in optimizer["state"].items()
         for name, value in parameter_state.items()
-        if isinstance(value, torch.Tensor)  # SGD's is None without momentum
+        if isinstance(value, torch.Tensor)  # SGD without momentum has None here
     }
     save_file({name: parameter.detach() for name, parameter in state.model.named_parameters()}, folder / MODEL_FILE)
     save_file(moments, folder / OPTIMIZER_FILE)
@@ -43,7 +43,10 @@ def write_train_state(state: TrainState, folder: Path) -> None:
 
 
 def restore_train_state(state: TrainState, folder: Path) -> None:
-    """Read what `write_train_state` wrote, in place: at other addresses, sums may differ in the last bit."""
+    """Restore what `write_train_state` wrote.
+
+    Weights are copied into the existing parameters: at other addresses, sums may differ in the last bit.
+    """
     weights = load_file(folder / MODEL_FILE)
     with torch.no_grad():
         for name, parameter in state.model.named_parameters():
@@ -52,7 +55,7 @@ def restore_train_state(state: TrainState, folder: Path) -> None:
     moments: defaultdict[int, dict[str, torch.Tensor]] = defaultdict(dict)
     for key, value in load_file(folder / OPTIMIZER_FILE).items():
         index, _, name = key.partition(".")
-        moments[int(index)][name] = value.clone()  # from the mapped file to memory of its own
+        moments[int(index)][name] = value.clone()  # copy it out of the mapped file
     groups = state.optimizer.state_dict()["param_groups"]
     rates = scalars["learning_rates"]
     state.optimizer.load_state_dict(
@@ -65,7 +68,7 @@ def restore_train_state(state: TrainState, folder: Path) -> None:
 
 
 def rng_states(device: torch.device) -> dict[str, Any]:
-    """Return the states of all random generators, as JSON."""
+    """Return the states of all random generators, as values that JSON can hold."""
     version, state, gauss = random.getstate()
     generator, keys, *rest = np.random.get_state(legacy=True)
     return {
@@ -77,7 +80,7 @@ def rng_states(device: torch.device) -> dict[str, Any]:
 
 
 def set_rng_states(states: dict[str, Any], device: torch.device) -> None:
-    """Restore what `rng_states` returned."""
+    """Set all random generators to the states that `rng_states` returned."""
     version, state, gauss = states["python"]
     random.setstate((version, tuple(state), gauss))
     generator, keys, *rest = states["numpy"]
@@ -92,16 +95,16 @@ def _bytes_tensor(digits: str) -> torch.Tensor:
 
 
 def history_as_json(history: TrainHistory) -> dict[str, Any]:
-    """Return the fields of a history, as JSON."""
+    """Return a history's fields, except `stopped`, as values that JSON can hold."""
     content = {field.name: getattr(history, field.name) for field in fields(TrainHistory) if field.name != "stopped"}
     content["evaluations"] = [evaluation.model_dump() for evaluation in history.evaluations]
-    # JSON can't hold NaN or infinity.
+    # JSON can't hold NaN or infinity, so these losses become strings.
     content["loss_sums"] = [loss if math.isfinite(loss) else str(loss) for loss in history.loss_sums]
     return content
 
 
 def history_from_json(content: dict[str, Any]) -> TrainHistory:
-    """Rebuild a history from its fields."""
+    """Rebuild a history from what `history_as_json` returned."""
     evaluations = [Evaluation.model_validate(evaluation) for evaluation in content["evaluations"]]
     loss_sums = [float(loss) for loss in content["loss_sums"]]
     return TrainHistory(**content | {"evaluations": evaluations, "loss_sums": loss_sums})

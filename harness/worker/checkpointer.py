@@ -50,14 +50,16 @@ from harness.worker.optimizer import planned_updates
 from harness.worker.train_state import TrainContext, TrainState
 
 _PACKAGES = ("torch", "transformers", "safetensors", "numpy")
-# A rank's request, the strongest last: nothing, a checkpoint, or a checkpoint and a stop for a `StopReason`.
+# A rank requests nothing, a checkpoint, or, by the value of a `StopReason`, a checkpoint and a stop. The highest of all
+# ranks' requests is carried out.
 _NOTHING, _CHECKPOINT = -1, 0
 
 
 class Checkpointer:
     """Saves checkpoints of a resumable training, and stops it when a limit is reached or a stop is requested.
 
-    All ranks call it between the same steps, and agree on the answer.
+    All ranks call its methods between the same steps, and all get the same answer. Every start or resumption of the training
+    begins a new segment.
 
     Attributes:
         history: The log of the training's earlier segments.
@@ -69,11 +71,11 @@ class Checkpointer:
         """Prepare to save and restore.
 
         Args:
-            job: Has a plan to resume.
-            state: Saved and restored in place.
+            job: The training job; its `resume` must be set.
+            state: The model and optimizer state to save, and to restore in place.
             context: Configuration and ranks.
-            meters: Their readings are saved and restored too.
-            best: Adds the best weights so far to each checkpoint.
+            meters: The meters whose readings are saved and restored too.
+            best: The saver that adds the best weights so far to each checkpoint.
         """
         assert job.resume is not None  # noqa: S101 - created for resumable trainings only
         self._plan, self._submitted_at = job.resume, job.submitted_at
@@ -89,10 +91,10 @@ class Checkpointer:
         self._start_s = self._load_s = 0.0
 
     def resume(self, began: float) -> None:
-        """Restore the state that the earlier segments left, if there were any.
+        """Restore the state that the previous segment saved, if there was one.
 
         Args:
-            began: When this rank's process began, on perf_counter's clock.
+            began: When this rank's process began, on the clock of `time.perf_counter`.
         """
         if self._plan.resume_from is not None:
             restoring = time.perf_counter()
@@ -110,11 +112,11 @@ class Checkpointer:
         self.history = history_from_json(rank_state["history"])
         self._first_update = len(self.history.num_samples)
         self._best.resume(checkpoint, self.history)
-        # Last, since the steps above may draw random numbers.
+        # Restored last, since the calls above may draw random numbers.
         set_rng_states(rank_state["random"], self._context.device)
 
     def should_save(self, history: TrainHistory) -> bool:
-        """Return whether any rank requests a checkpoint, or a checkpoint and a stop; not part of a timed step."""
+        """Return whether any rank requests a checkpoint, with or without a stop; called outside timed steps."""
         self._num_rows += history.num_samples[-1]
         requests = all_gather_object((self._poll_request(), self._num_rows), self._context.distributed)
         self._request = max(request for request, _ in requests)
@@ -126,7 +128,7 @@ class Checkpointer:
     def save(self, history: TrainHistory) -> None:
         """Write a checkpoint, and set `history.stopped` if this segment ends with it.
 
-        If it can't be written, the rank's output says so, and training continues.
+        If the checkpoint can't be written, the error goes to stderr. Training then continues, unless a stop was requested.
         """
         began, num_updates = time.perf_counter(), len(history.num_samples)
         failure: str | None = None
@@ -147,7 +149,7 @@ class Checkpointer:
             history.stopped = StopRequest(StopReason(self._request), num_updates, self._num_planned, failure)
 
     def segments(self, num_updates: int) -> tuple[Segment, ...]:
-        """Return the segments of this training up to an update, the current one last."""
+        """Return the earlier segments and, last, the current one, which ends after `num_updates` updates of the training."""
         current = Segment(
             first_update=self._first_update,
             num_updates=num_updates - self._first_update,
@@ -174,7 +176,7 @@ class Checkpointer:
         """Write a checkpoint with all ranks; return its folder on rank 0.
 
         Raises:
-            OSError: On every rank, if one of them failed.
+            OSError: If any rank failed; every rank then raises it.
         """
         folder, num_updates, is_first = self._plan.folder, len(history.num_samples), self._context.rank == 0
         self._collective(lambda: begin(folder, num_updates) if is_first else None)

@@ -55,8 +55,8 @@ def token_types(tokens: TokenArrays, rows: Sequence[int] | np.ndarray, width: in
 def attention_mask(mask: torch.Tensor, *, padded: bool) -> torch.Tensor | None:
     """Expand a `(batch, seq)` mask to `(batch, 1, seq, seq)` booleans; return None if no row is padded.
 
-    transformers would build the same mask, but would first check whether it is all ones, which on a GPU waits for the
-    queue in every forward pass. The host already knows.
+    transformers would build the same mask, but would first check whether it is all ones. On a GPU, this check waits for the
+    queued kernels in every forward pass. The host knows the answer without waiting: `padded`.
     """
     return mask.bool()[:, None, None, :].expand(-1, 1, mask.shape[1], -1) if padded else None
 

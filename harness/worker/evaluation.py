@@ -70,7 +70,7 @@ def evaluate(model: PreTrainedModel, rows: TokenArrays, context: TrainContext) -
     probabilities = np.zeros(len(rows.labels))
     for batch, labels, scores in chain.from_iterable(all_gather_object(own, context.distributed)):
         predictions[batch], probabilities[batch] = labels, scores
-    # JSON can't hold NaN; a diverged model shows in its loss.
+    # JSON can't hold NaN, so a diverged model's probabilities are left out; its loss shows the divergence.
     finite = np.isfinite(probabilities).all()
     return TestEvaluation(
         evaluate_s=time.perf_counter() - began,

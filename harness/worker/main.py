@@ -1,7 +1,8 @@
 """The process of one rank of one cell.
 
-The parent starts `run` by its dotted name, receives its messages, and ends the process. The forkserver preloads this module:
-importing it loads torch and the model classes, but creates no CUDA context and no thread pool.
+The parent starts `run` by its dotted name, receives its messages, and ends the process. The forkserver preloads this module
+and forks every process from there. Importing the module therefore loads torch and the model classes, but creates no CUDA
+context and no thread pool, which forked processes could not use.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-# transformers and DDP load these lazily; preloading them keeps that time out of every cell.
+# transformers would load these only when a model is built; preloading them keeps that time out of every cell.
 import transformers.models.bert.modeling_bert
 import transformers.models.distilbert.modeling_distilbert  # noqa: F401
 from transformers import PreTrainedModel
@@ -55,7 +56,8 @@ _CHECKSUM_PIECE = 2**20
 def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
     """Run a job and send its messages (harness.execution.messages); the last one is a `RankResult`."""
     began = time.perf_counter()
-    # In a process group of its own, the terminal's Ctrl-C reaches the parent only, and everything started here can be killed.
+    # Start a new session and process group: the terminal's Ctrl-C then reaches only the parent, and killing the group ends
+    # this process with everything it started.
     os.setsid()
     _exit_with_parent()
     _redirect_output(stderr_path)
@@ -63,7 +65,7 @@ def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
     send(PhaseStarted("load", start_s=began - job.submitted_at))
     try:
         send(run_training(job, send, began) if isinstance(job, TrainJob) else _run_baseline(job, send))
-    except BaseException as error:  # noqa: BLE001 - every ending is a result
+    except BaseException as error:  # noqa: BLE001 - every failure becomes a result
         traceback.print_exc()
         outcome, reason = classify(error)
         send(RankResult(outcome, reason))
@@ -84,12 +86,12 @@ def _run_baseline(job: BaselineJob, send: Send) -> RankResult:
 
 
 def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
-    """Load, train, evaluate on the test set, and run the diagnostics.
+    """Load the model, train it, evaluate it on the test set, and run the diagnostics.
 
     Args:
         job: This rank's part of the training.
         send: Sends a message to the parent.
-        began: When this process began, on perf_counter's clock.
+        began: When this process began, on the clock of `time.perf_counter`.
     """
     loaded = _load(job)
     context, state, meters = loaded.context, loaded.state, loaded.meters
@@ -139,7 +141,7 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """Everything that is ready before the first step."""
+    """Everything that `_load` prepares for the training."""
 
     context: TrainContext
     state: TrainState
@@ -179,9 +181,9 @@ def _load_model(job: TrainJob, config: FineTuneConfig, distributed: DistributedC
         )
     if config.trainable != "all":
         freeze_encoder_below(model, _num_trained_layers(config, model))
-    # Ranks start from the same weights, but draw different dropout masks.
+    # Seed again, now by rank: all ranks have initialized the same weights, but should draw different dropout masks.
     torch.manual_seed(config.seed + distributed.rank)
-    model.to(distributed.device)  # type: ignore[arg-type]  # its stub lost the method's self
+    model.to(distributed.device)  # type: ignore[arg-type]  # the type stub lacks the method's `self`
     return model
 
 
@@ -195,7 +197,7 @@ def _num_trained_layers(config: FineTuneConfig, model: PreTrainedModel) -> int:
 def parameter_checksum(model: PreTrainedModel) -> float:
     """Return the sum of all parameters in fp64, which is equal on every rank of a DDP cell."""
     with torch.inference_mode():
-        # In pieces: the whole embedding table in fp64 could take more memory than training's own peak left free.
+        # Convert to fp64 in pieces: a copy of the whole embedding table could need more memory than training left free.
         pieces = (piece for parameter in model.parameters() for piece in parameter.flatten().split(_CHECKSUM_PIECE))
         return float(sum(piece.double().sum() for piece in pieces))
 
@@ -214,7 +216,7 @@ def _exit_with_parent() -> None:
 
 
 def _redirect_output(path: str) -> None:
-    """Send the output of this process and its libraries to a file; messages alone use the pipe."""
+    """Redirect the output of this process and its libraries to a file; only messages go through the pipe."""
     sys.stdout.flush()
     sys.stderr.flush()
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -17,7 +17,7 @@ import torch
 
 from harness.schema.training_record import MemorySource, PeakMemory
 
-# A mapping's file, size and resident pages (man 5 proc_pid_smaps).
+# Matches a mapped file's path, size and resident size in /proc/self/smaps (man 5 proc_pid_smaps).
 _MAPPING = re.compile(
     r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ +(/.*)\nSize: +(\d+) kB\n(?:(?!Rss).*\n)*?Rss: +(\d+) kB", re.MULTILINE
 )
@@ -38,7 +38,7 @@ class StepTimer:
         self._began = 0.0
 
     def start(self) -> None:
-        """Start timing a step, before its batch is prepared."""
+        """Start timing a step; called before the step's batch is prepared."""
         if self._on_gpu:
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
@@ -47,7 +47,7 @@ class StepTimer:
             self._began = time.perf_counter()
 
     def resume(self, seconds: Sequence[float]) -> None:
-        """Prepend the steps of the training's earlier segments."""
+        """Prepend the step times of the training's earlier segments."""
         self._resumed_seconds = tuple(seconds)
 
     def stop(self) -> None:
@@ -58,7 +58,7 @@ class StepTimer:
             self._seconds.append(time.perf_counter() - self._began)
 
     def seconds(self) -> tuple[float, ...]:
-        """Return the seconds of every step; waits for the GPU."""
+        """Wait for the GPU, if any, and return the seconds of every step."""
         if self._on_gpu:
             torch.cuda.synchronize()
             return self._resumed_seconds + tuple(begin.elapsed_time(end) / 1000 for begin, end in self._events)
@@ -78,7 +78,7 @@ class MemoryMeter:
             self._earlier_peaks[peak.source] = max(self._earlier_peaks.get(peak.source, 0), peak.num_bytes)
 
     def peaks_before_pause(self) -> tuple[PeakMemory, ...]:
-        """Return the peaks up to the current `paused` block."""
+        """Return the peaks from before the current `paused` block."""
         return tuple(
             PeakMemory(rank=self._rank, source=source, num_bytes=num_bytes)
             for source, num_bytes in self._earlier_peaks.items()
@@ -129,6 +129,7 @@ class ResidentMemory:
     """This process's resident set at one moment.
 
     Attributes:
+        total_bytes: Size of the whole resident set.
         libraries_bytes: Resident pages of shared libraries; None if the system doesn't report them.
         unread_weights_bytes: Pages of memory-mapped weight files that nothing has read yet.
     """
@@ -139,7 +140,10 @@ class ResidentMemory:
 
 
 def resident_memory() -> ResidentMemory:
-    """Read this process's mappings; takes about ten milliseconds, so never call it while something is timed."""
+    """Measure this process's resident set by its memory mappings.
+
+    This takes about ten milliseconds, so never call it while something is timed.
+    """
     total = memory_in_use(torch.device("cpu"))
     try:
         smaps = Path("/proc/self/smaps").read_text(errors="replace")

@@ -38,7 +38,7 @@ def build_model(files: ModelFiles, settings: ModelSettings, num_labels: int) -> 
 
 
 def freeze_encoder_below(model: PreTrainedModel, num_trained_layers: int) -> None:
-    """Freeze all but the last encoder layers and the head, which includes BERT's pooler.
+    """Freeze the encoder except for its last `num_trained_layers` layers; the head, with BERT's pooler, stays trainable.
 
     Frozen layers need no gradient, so autograd saves none of their activations and runs no backward pass through them.
     """
@@ -50,7 +50,7 @@ def freeze_encoder_below(model: PreTrainedModel, num_trained_layers: int) -> Non
 
 
 def describe_model(model: PreTrainedModel, files: ModelFiles, settings: ModelSettings) -> ModelFacts:
-    """Describe the model that was built."""
+    """Describe a built model for the record."""
     config = model.config
     attention_key, hidden_key = _dropout_keys(config)
     pretrained = settings.init == "pretrained"

@@ -13,7 +13,7 @@ _MESSAGE_INTERVAL_S = 1.0
 
 
 class ProgressReporter:
-    """Sends progress at most once a second, between steps; the parent reads its own clock at each message.
+    """Reports progress at most once a second, between steps; the parent timestamps each message by its own clock.
 
     Attributes:
         first_step_s: Seconds from submission to the end of the first step; None before that.
@@ -24,9 +24,9 @@ class ProgressReporter:
 
         Args:
             send: Sends a message to the parent.
-            submitted_at: When the job was submitted, on perf_counter's clock.
+            submitted_at: When the job was submitted, on the clock of `time.perf_counter`.
             num_updates: Planned updates of the whole training.
-            num_steps_before: Steps that earlier segments did.
+            num_steps_before: Steps that the training's earlier segments did.
         """
         self._send, self._submitted_at, self._num_updates = send, submitted_at, num_updates
         self._num_steps_before, self._num_memory_sent = num_steps_before, num_steps_before
@@ -34,7 +34,7 @@ class ProgressReporter:
         self.first_step_s: float | None = None
 
     def on_step(self, history: TrainHistory) -> None:
-        """Report the step if the last message is a second old."""
+        """Report the step if the last message is at least a second old."""
         now, self._history = time.perf_counter(), history
         if self.first_step_s is None:
             self.first_step_s = now - self._submitted_at

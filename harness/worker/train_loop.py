@@ -37,17 +37,17 @@ from harness.worker.train_state import StepCounts, TrainContext, TrainState
 
 
 def _ignore(_: TrainHistory) -> None:
-    """Do nothing."""
+    """Do nothing; this is the default callback of `TrainHooks`."""
 
 
 @dataclass(frozen=True)
 class TrainHooks:
-    """What else happens during training, always with the step timer stopped.
+    """Callbacks and checkpointer that `train` calls between steps, while the step timer is stopped.
 
     Attributes:
         on_step: Called after every step.
-        on_validation: Called after every validation, while the training clock is stopped too.
-        checkpointer: Saves checkpoints of a resumable training, and resumes from its history.
+        on_validation: Called after every validation, while the training clock (`TrainHistory.train_s`) is stopped too.
+        checkpointer: Saves checkpoints, and holds the history to resume from; None if the training isn't resumable.
     """
 
     on_step: Callable[[TrainHistory], None] = _ignore
@@ -64,10 +64,10 @@ def build_train_state(
         model: The model, on its device.
         config: The cell's configuration.
         distributed: This rank's device and the number of ranks.
-        num_updates: Length of the learning-rate schedule.
+        num_updates: Length of the learning-rate schedule in optimizer updates.
     """
     if config.training.activation_checkpointing:
-        # transformers 5.24 renamed it.
+        # transformers 5.24 renamed `gradient_checkpointing_enable`; older versions have only that name.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
     optimizer = build_optimizer(model, config, distributed)
@@ -83,16 +83,18 @@ def build_train_state(
 
 
 def warm_compile(state: TrainState, context: TrainContext) -> float:
-    """Compile for every shape of the training, leaving weights and random generators unchanged.
+    """Compile the model for every batch shape of the training, leaving weights and random generators unchanged.
 
-    These passes send no heartbeats: a rank that waits for its compiler is idle, but does not hang.
+    Passes through the model trigger the compilation. They send no heartbeats, so that the parent detects no hang yet: a rank
+    that waits for its compiler is idle, but does not hang.
 
     Returns:
-        The seconds it took.
+        The seconds that compiling took.
     """
     began = time.perf_counter()
     num_steps = planned_updates(context)
-    if context.config.training.chunk_order == "shuffled":  # otherwise each chunk may end with a short batch of its own
+    # Shuffled epochs all have the same batch sizes, so one is enough. In arrival order, each chunk may end with a short batch.
+    if context.config.training.chunk_order == "shuffled":
         num_steps = min(num_steps, updates_per_epoch(context))
     silent = replace(context, heartbeat=lambda: None)
     state.model.train()
@@ -107,12 +109,13 @@ def warm_compile(state: TrainState, context: TrainContext) -> float:
 def train(state: TrainState, context: TrainContext, meters: Meters, hooks: TrainHooks) -> TrainHistory:
     """Fine-tune the model in place; the training clock is stopped during evaluations and checkpoints.
 
+    After each chunk of the training rows, the model is also evaluated on the test set. These scores are only recorded.
+
     Args:
         state: The model and everything else that a step mutates.
-        context: Configuration, ranks and rows. After each chunk of the training rows the model is also evaluated on the test
-            set, which decides nothing.
-        meters: Times every step, and measures peak memory from here on.
-        hooks: Callbacks and checkpoints. With a checkpointer, training continues from its history.
+        context: Configuration, ranks and rows.
+        meters: The timer times every step. The memory meter is reset before the first step.
+        hooks: Callbacks, and a checkpointer from whose history training continues.
 
     Returns:
         This rank's log of the training.
@@ -122,7 +125,7 @@ def train(state: TrainState, context: TrainContext, meters: Meters, hooks: Train
     history = checkpointer.history if checkpointer else TrainHistory()
     losses = torch.zeros(num_updates, device=context.device)
     plan, num_done = iter_batches(context), len(history.num_samples)
-    next(islice(plan, num_done, num_done), None)  # the plan depends on the seed alone: skip the steps already done
+    next(islice(plan, num_done, num_done), None)  # the plan is the same in every segment: skip the steps already done
     meters.memory.reset()
     state.model.train()
     resumed = time.perf_counter()
@@ -142,7 +145,7 @@ def train(state: TrainState, context: TrainContext, meters: Meters, hooks: Train
         pause = at_end or update % eval_every == 0 or update in chunk_ends
         save = checkpointer is not None and checkpointer.should_save(history)
         if pause or save or context.device.type == "cpu":
-            # On a GPU, reading losses waits for the queue, so it is done only when the clock stops anyway.
+            # On a GPU, reading losses waits for all queued kernels, so they are read only when the clock stops anyway.
             history.loss_sums += losses[len(history.loss_sums) : update].tolist()
         if pause or save:
             synchronize(context.device)
@@ -162,7 +165,7 @@ def train(state: TrainState, context: TrainContext, meters: Meters, hooks: Train
 
 
 def iter_batches(context: TrainContext) -> Iterator[Step]:
-    """Yield the cell's steps without end; the sequence is the same each time."""
+    """Yield the cell's steps without end; every call yields the same sequence."""
     config, lengths = context.config, context.splits.train.lengths
     if config.training.chunk_order == "arrival":
         ends = updates_by_chunk(context)
@@ -178,10 +181,10 @@ def iter_batches(context: TrainContext) -> Iterator[Step]:
 
 
 def forward_backward(state: TrainState, context: TrainContext, step: Step) -> tuple[torch.Tensor, StepCounts]:
-    """Accumulate the gradient of the step's mean loss over all ranks; sends two heartbeats per micro-batch.
+    """Accumulate the gradient of the mean loss over the step's rows on all ranks; send two heartbeats per micro-batch.
 
     Returns:
-        The sum of the losses of this rank's examples, `()`, on the device, and what this rank computed.
+        The sum of the losses of this rank's rows, `()`, on the device; and the size of this rank's part of the step.
     """
     config, rows, on_gpu = context.config, context.splits.train, context.device.type == "cuda"
     num_global = sum(len(part) for micro in step for part in micro)
@@ -189,7 +192,7 @@ def forward_backward(state: TrainState, context: TrainContext, step: Step) -> tu
     counts = np.zeros(4, dtype=np.int64)
     for index, micro in enumerate(step):
         own = micro[context.rank]
-        # A rank without a row in the last, short batch still joins the all-reduce, with row 0 at weight 0.
+        # A short last batch may leave this rank without a row. It must still join the all-reduce: compute row 0 at weight 0.
         batch = own if len(own) else np.zeros(1, dtype=np.int64)
         pad_to = config.seq_len if config.padding == "max" else None
         ids, mask, labels, num_real = collate(rows, batch, pad_to=pad_to, pin=on_gpu)
@@ -197,14 +200,14 @@ def forward_backward(state: TrainState, context: TrainContext, step: Step) -> tu
         attended = attention_mask(mask, padded=num_real < ids.numel() or config.training.compile)
         segments = segment_ids(state.model, token_types(rows, batch, ids.shape[1]), context.device)
         context.heartbeat()
-        # DDP all-reduces gradients in the last micro-batch only.
+        # Accumulate gradients locally; DDP all-reduces them once, in the last micro-batch.
         skip_sync = index < len(step) - 1 and isinstance(module, DistributedDataParallel)
         with module.no_sync() if skip_sync else contextlib.nullcontext():  # type: ignore[operator]
             with autocast(config.precision, context.device):
                 logits = module(input_ids=ids, attention_mask=attended, **segments).logits
             loss = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum") * bool(len(own))
             context.heartbeat()
-            # DDP averages over ranks; the mean over examples needs the sum over ranks divided by the global count.
+            # DDP averages the gradients over ranks; this factor turns their average into the mean over all rows.
             state.scaler.scale(loss * (context.world_size / num_global)).backward()
         loss_sum += loss.detach()
         counts += (len(own), num_real, ids.numel(), ids.numel() * ids.shape[1]) if len(own) else (0, 0, 0, 0)
@@ -226,14 +229,19 @@ def _add_counts(history: TrainHistory, counts: StepCounts) -> None:
 
 
 def _schedule_points(context: TrainContext) -> tuple[int, int, dict[int, int]]:
-    """Return the run's updates, the updates between two validations, and each chunk's number, from 1, by its last update."""
+    """Return when to end, to validate, and to evaluate on the test set, in optimizer updates.
+
+    Returns:
+        The run's number of updates; the number of updates between two validations; and a mapping from each chunk's last
+        update to the chunk's number, from 1. The mapping is empty if there is only one chunk.
+    """
     ends = updates_by_chunk(context)
     eval_every = max(1, round(context.config.training.eval_every * updates_per_epoch(context)))
     return ends[-1], eval_every, {end: number for number, end in enumerate(ends, start=1)} if len(ends) > 1 else {}
 
 
 def _out_of_time(context: TrainContext, history: TrainHistory, train_s: float) -> bool:
-    """Return whether any rank reached `limits.max_train_s`, and note so in the history."""
+    """Return whether any rank reached `limits.max_train_s`; if so, set `history.stopped_early`."""
     limit_s = context.config.limits.max_train_s
     if limit_s is None or not any_across_ranks(train_s >= limit_s, context.distributed):
         return False
@@ -242,7 +250,8 @@ def _out_of_time(context: TrainContext, history: TrainHistory, train_s: float) -
 
 
 def _divergence(history: TrainHistory, context: TrainContext) -> str | None:
-    # With fp16 the gradient scaler skips a step that overflowed; only a loss that stays non-finite is a divergence.
+    # With fp16, the gradient scaler skips updates that overflow, so training recovers from a non-finite loss: only the last
+    # loss counts.
     recent = history.loss_sums[-1:] if context.config.precision == "fp16" else history.loss_sums
     if not any_across_ranks(not all(map(math.isfinite, recent)), context.distributed):
         return None
@@ -261,9 +270,9 @@ def _validate(
     Args:
         model: The bare model.
         context: Configuration, ranks and rows.
-        history: Receives the evaluation, and why training ends.
-        hooks: Its `on_validation` is called.
-        at_end: Whether this was the last step anyway.
+        history: Receives the evaluation, and the reason if training should end.
+        hooks: Provides `on_validation`, which is called after the validation.
+        at_end: Whether training ends here anyway.
     """
     config = context.config
     history.diverged = _divergence(history, context)
@@ -283,13 +292,13 @@ def _validate(
     )
     hooks.on_validation(history)
     target = config.training.target_accuracy
-    # Every rank has the same scores, and so decides the same.
+    # Ranks need not exchange this decision: all have the same scores.
     if not at_end and config.training.stop_at_target and target is not None and scores.accuracy >= target:
         history.stopped_early = f"target {target:g} reached on validation"
 
 
 def _evaluate_chunk(model: PreTrainedModel, context: TrainContext, history: TrainHistory, chunk: int | None) -> None:
-    """Evaluate on the test set at the end of a chunk, and add the result to the latest validation."""
+    """Evaluate on the test set if a chunk ends here, and add the result to the latest validation."""
     if chunk is None or not history.evaluations or history.evaluations[-1].num_updates != len(history.num_samples):
         return
     scores = evaluate(model, context.splits.test, context)

@@ -33,20 +33,20 @@ class SplitTokens:
 
     @classmethod
     def load(cls, folder: Path) -> SplitTokens:
-        """Load the splits that a corpus was tokenized to."""
+        """Load all splits from the folder of a tokenized corpus."""
         return cls(*(load_tokens(folder, split) for split in ("train", "val", "test")))
 
 
 @dataclass(frozen=True)
 class TrainContext:
-    """Everything that stays the same while one rank trains.
+    """Everything that stays the same during one rank's training.
 
     Attributes:
         config: The cell's configuration.
         distributed: This rank's device, rank and world size.
         splits: The rows of all ranks; each rank picks its own.
         heartbeat: Called after every piece of progress, so that the parent can detect a hang.
-        keepalive: A context that sends heartbeats during work without progress of its own, such as writing to a disk.
+        keepalive: Returns a context manager that sends heartbeats during work that sends none, such as writing to a disk.
     """
 
     config: FineTuneConfig
@@ -105,10 +105,10 @@ class StepCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class FinishedTraining:
-    """A training that ended well, as the diagnostics need it.
+    """What the diagnostics need of a training that succeeded.
 
     Attributes:
-        result: This rank's measurement.
+        result: This rank's measurements.
         resident_before: Resident memory before the model was loaded.
         resident_after: Resident memory after the test evaluation.
     """
@@ -121,7 +121,7 @@ class FinishedTraining:
 
     @property
     def near_memory_cap(self) -> bool:
-        """True if peak memory is within 10 % of the cap, where extra steps could cause an OOM that training did not."""
+        """Whether peak memory exceeds 90 % of the cap, so that extra steps could run out of memory, as training did not."""
         cap_gib = self.context.config.limits.memory_limit_gib
         peak_bytes = max(peak.num_bytes for peak in self.result.peaks)
         return cap_gib is not None and peak_bytes > _NEAR_CAP_SHARE * cap_gib * 2**30
