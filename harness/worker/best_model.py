@@ -22,19 +22,19 @@ from harness.worker.safetensors_io import read_weights, write_weights
 from harness.worker.train_state import TrainContext
 
 _TRAINED_WEIGHTS = "trained.safetensors"
-# Inside a checkpoint: the best weights so far, and their validation.
+# Files inside a checkpoint: the best weights so far, and their validation.
 _BEST_WEIGHTS, _BEST_FACTS = "best.safetensors", "best.json"
 
 
 class BestModelSaver:
-    """Saves the weights after each validation that is the best so far, and restores the best ones at the end.
+    """Saves the weights after each validation that is the best so far, and restores the best weights at the end.
 
     Checkpoints of a resumable training include the best weights so far.
 
-    Saving happens while the training clock is stopped, and every rank waits for rank 0, so no step takes longer. If the
-    weights can't be written, training continues, stderr says so, and no model is kept. For a partly frozen model, only the
-    trained part is written until the measurement is over: the rest is mapped from the checkpoint, and reading it would bring
-    pages into memory that no step needs.
+    Rank 0 saves while the training clock is stopped and all other ranks wait, so no step takes longer. If the weights can't
+    be written, training continues, stderr says so, and no model is kept. For a partly frozen model, only the trained part is
+    written until the measurement is over: the frozen part is mapped from the pretrained model's file, and reading it would
+    bring pages into memory that no step needs.
     """
 
     def __init__(self, model: PreTrainedModel, folder: Path | None, context: TrainContext) -> None:
@@ -46,7 +46,7 @@ class BestModelSaver:
         self._trained_only = not all(parameter.requires_grad for parameter in model.parameters())
 
     def on_validation(self, history: TrainHistory) -> None:
-        """Save the weights if the latest validation is the best; the first one wins a tie."""
+        """Save the weights if the latest validation is better than every earlier one."""
         latest = history.evaluations[-1]
         if self._folder is None or self._failed or (self._best and latest.accuracy <= self._best.accuracy):
             return
@@ -66,15 +66,16 @@ class BestModelSaver:
             self._seconds += time.perf_counter() - began
 
     def finish(self, history: TrainHistory) -> SavedWeights | None:
-        """Write the whole model once everything is measured.
+        """Write the whole model after all measurements, if only its trained part was saved so far.
 
         Returns:
-            On rank 0, the saved weights with the seconds that all saving took; None if nothing was saved.
+            On rank 0, the facts of the saved weights, with the seconds that all saving took. None on other ranks, or if
+            nothing was saved.
         """
         if history.stopped:
             return None
         if self._trained_only and self._saved is not None and self._folder is not None:
-            if self._context.rank == 0:  # the model may have changed since: training may have diverged
+            if self._context.rank == 0:  # after a divergence, `restore` did not load these weights
                 self._read(self._folder / _TRAINED_WEIGHTS)
             self._trained_only = False
             num_updates = self._saved.num_updates
@@ -86,10 +87,10 @@ class BestModelSaver:
         """Add the best weights so far to a checkpoint; called on rank 0 only.
 
         Returns:
-            The names of the files.
+            The names of the added files.
 
         Raises:
-            OSError: If they can't be written.
+            OSError: If a file can't be written.
         """
         if self._folder is None or self._saved is None or self._best is None:
             return []
@@ -100,9 +101,9 @@ class BestModelSaver:
         return [_BEST_WEIGHTS, _BEST_FACTS]
 
     def resume(self, checkpoint: Path, history: TrainHistory) -> None:
-        """Take over the best weights of a checkpoint; called on every rank.
+        """Take over the best weights from a checkpoint; called on every rank.
 
-        If the earlier segments validated but could not save, this one saves nothing either.
+        If earlier segments validated but could not save the weights, this segment saves none either.
         """
         if self._folder is None:
             return
@@ -127,7 +128,10 @@ class BestModelSaver:
         self._attempt(lambda: self._write_files(validation, num_updates))
 
     def _attempt(self, work: Callable[[], None], *, alone: bool = False) -> None:
-        """Run `work`, which a full disk may prevent, on rank 0; unless `alone`, all ranks wait and learn if it failed."""
+        """Run `work` on rank 0; an OSError, such as of a full disk, stops all saving but not the training.
+
+        Unless `alone`, all ranks wait for rank 0 and learn whether `work` failed.
+        """
         began, failed = time.perf_counter(), False
         if self._context.rank == 0:
             try:
@@ -162,7 +166,10 @@ class BestModelSaver:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link a file, which is later replaced but never modified; copy it if the file system differs."""
+    """Hard-link a file, or copy it if it can't be linked, such as to another file system.
+
+    A link is safe: weight files are replaced later, but never modified.
+    """
     try:
         os.link(source, target)
     except OSError:

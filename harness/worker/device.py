@@ -11,17 +11,17 @@ import torch
 from harness.execution.jobs import TrainJob
 
 
-class Unsupported(Exception):  # noqa: N818 - the name of the outcome
-    """This machine can't run the cell, which only torch could detect."""
+class Unsupported(Exception):  # noqa: N818 - named like the outcome
+    """The machine can't run the cell, for a reason that only torch could detect."""
 
 
 def bind_gpu(job: TrainJob) -> torch.device:
-    """Select this rank's GPU, rank r the r-th visible one, before anything allocates CUDA memory.
+    """Select this rank's GPU, the r-th visible one for rank r, before anything allocates CUDA memory.
 
     Raises:
-        Unsupported: If torch sees too few GPUs, or has no kernels for this one.
+        Unsupported: If torch sees too few GPUs, or has no kernels for the selected GPU.
     """
-    # NVML, the record and CUDA_VISIBLE_DEVICES number GPUs by PCI bus; CUDA's own default order is by speed.
+    # Number GPUs by PCI bus, as NVML, the record and CUDA_VISIBLE_DEVICES do; CUDA's default order is by speed.
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if not torch.cuda.is_available():
         raise Unsupported(
@@ -48,9 +48,10 @@ def check_gpu_architecture(device: torch.device) -> None:
 
 
 def has_kernels(capability: tuple[int, int], built: Sequence[str]) -> bool:
-    """Return whether a GPU can run one of the architectures that torch was built for.
+    """Return whether a GPU can run kernels of one of the architectures that torch was built for.
 
-    Cubins (`sm_80`) run on the same major version, PTX (`compute_80`) on every later one.
+    Machine code for an architecture (`sm_80`) runs on GPUs of the same major version and the same or a later minor version;
+    PTX (`compute_80`) runs on every later version too.
     """
     for arch in built:
         kind, _, digits = arch.partition("_")
@@ -62,10 +63,10 @@ def has_kernels(capability: tuple[int, int], built: Sequence[str]) -> bool:
 
 
 def set_matmul_precision(precision: str) -> None:
-    """Set TF32 explicitly: by default, other tools' "fp32" products run as TF32 on Ampere and later.
+    """Switch TF32 on or off explicitly: other tools compute "fp32" products in TF32 by default on Ampere and later GPUs.
 
-    These two calls set torch's older and newer flags alike. Setting only the newer `fp32_precision` makes every reader of
-    the older flags fail, torch.compile among them (torch 2.11 to 2.13).
+    These two calls set both torch's older and newer flags. Setting only the newer `fp32_precision` would make code that reads
+    the older flags fail, such as torch.compile (torch 2.11 to 2.13).
     """
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"

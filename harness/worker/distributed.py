@@ -43,7 +43,7 @@ def init_distributed(job: TrainJob) -> DistributedContext:
     if Device.parse(config.device).ddp:
         # NCCL carries the gradients; gloo carries Python objects, which need not wait for the GPU.
         by_nccl = device.type == "cuda" and not job.share_first_gpu
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the ranks of a cell are on one machine
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a cell's ranks share one machine, so loopback is enough
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if by_nccl else "gloo", init_method=f"file://{job.rendezvous}",
             rank=job.rank, world_size=job.world_size, device_id=device if by_nccl else None,
@@ -55,7 +55,7 @@ def wrap_ddp(module: torch.nn.Module) -> torch.nn.Module:
     """Wrap a module in DistributedDataParallel if there is a process group; buffers are not broadcast."""
     if not dist.is_initialized():
         return module
-    # BERT's buffers are constants: nothing to broadcast before every forward pass. torch 2.13 renamed the argument.
+    # BERT's buffers are constants, so they need no broadcast before every forward pass. torch 2.13 renamed this argument.
     renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     options: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
     return DistributedDataParallel(module, **options)

@@ -14,7 +14,7 @@ from harness.worker.device import Unsupported
 
 _MAX_REASON_LENGTH = 300
 
-# Types that libraries raise on running out of memory, among other failures.
+# Libraries raise these types when memory runs out, but also on other failures: only the message tells.
 _AMBIGUOUS_TYPES = (RuntimeError, ImportError, OSError, SafetensorError)
 
 
@@ -40,7 +40,7 @@ def _oom_reason(error: BaseException) -> str | None:
         return _first_line(error)
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return _first_line(error)
-    # NCCL names the cause in a later line of its message than the first.
+    # Search the whole message, since NCCL doesn't name the cause in the first line.
     oom_message = find_oom_message(str(error)) if isinstance(error, _AMBIGUOUS_TYPES) else None
     return f"{type(error).__name__}: {oom_message}"[:_MAX_REASON_LENGTH] if oom_message else None
 

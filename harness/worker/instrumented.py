@@ -1,6 +1,7 @@
-"""Run one rank's worker in this process, inside external instruments: `python -m harness.worker.instrumented JOB PIPE LOG`.
+"""Run one rank's worker under an external measuring tool: `python -m harness.worker.instrumented JOB PIPE LOG`.
 
-JOB is a pickled `TrainJob`, PIPE the inherited file descriptor for messages, and LOG the file for all output.
+The tool starts this process. JOB is a pickled `TrainJob`, PIPE the inherited file descriptor for messages, and LOG the file
+for all output.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from harness.worker import main as worker
 
 
 def main() -> None:
-    """Run the job, then send `FilePages`: the bytes of file pages, which some instruments leave out."""
-    job = pickle.loads(Path(sys.argv[1]).read_bytes())  # noqa: S301 - just written by the parent
+    """Run the job, then send `FilePages`: the bytes of mapped files in memory, which some tools leave out."""
+    job = pickle.loads(Path(sys.argv[1]).read_bytes())  # noqa: S301 - the parent has just written this file
     pipe = Connection(int(sys.argv[2]), readable=False)
     worker.run(job, pipe, sys.argv[3])
     status = Path("/proc/self/status")

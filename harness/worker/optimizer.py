@@ -27,9 +27,10 @@ def planned_updates(context: TrainContext) -> int:
 
 
 def updates_by_chunk(context: TrainContext) -> tuple[int, ...]:
-    """Return the number of updates completed at the end of each chunk of the rows; the last is the whole run's.
+    """Return the number of updates completed at the end of each chunk of the training rows.
 
-    In a shuffled run, chunks are equal shares of the updates, since every update has rows from the whole split.
+    The last number is that of the whole run. In a shuffled run, chunks are equal shares of the updates, since every update
+    has rows from the whole split.
     """
     training, num_rows = context.config.training, len(context.splits.train.labels)
     if training.chunk_order == "shuffled":
@@ -57,7 +58,7 @@ def build_optimizer(
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": training.weight_decay},
-        # Biases and LayerNorm are not decayed, as in BERT's own recipe.
+        # Biases and LayerNorm weights have one dimension; they are not decayed, as in BERT's own recipe.
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
     lr = peak_learning_rate(config, distributed.world_size)
@@ -69,12 +70,12 @@ def build_optimizer(
 def count_skipped_updates(optimizer: torch.optim.Optimizer, device: torch.device) -> torch.Tensor:
     """Count the updates that the gradient scaler skips, in a `()` tensor on the device.
 
-    Reading the scaler's scale, or whether it fell, would wait for the GPU.
+    The host does not count them, since reading the scaler's scale, or whether it fell, would wait for the GPU.
     """
     num_skipped = torch.zeros((), device=device)
 
     def count(optimizer: torch.optim.Optimizer, *_: object) -> None:
-        found_inf = getattr(optimizer, "found_inf", None)  # set by the scaler during an update, 0 or above
+        found_inf = getattr(optimizer, "found_inf", None)  # set by the scaler during an update; above 0 on overflow
         if found_inf is not None:
             num_skipped.add_(found_inf > 0)
 

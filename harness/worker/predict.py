@@ -46,12 +46,12 @@ _PROBABILITY_DIGITS = 6
 
 @dataclass
 class PredictCounts:
-    """What one run has predicted so far.
+    """Counts of what one run has predicted so far.
 
     Attributes:
-        num_tokens: Real tokens, without padding.
-        num_padded_tokens: Tokens with padding.
-        num_truncated: Texts longer than `seq_len`.
+        num_tokens: Tokens, excluding padding.
+        num_padded_tokens: Tokens, including padding.
+        num_truncated: Texts that were cut to `seq_len` tokens.
     """
 
     num_rows: int = 0
@@ -74,7 +74,7 @@ class Predictor:
         torch.set_num_threads(job.threads)
         set_matmul_precision(job.precision)
         self._model = _load_model(job)
-        self._model.to(self.device)  # type: ignore[arg-type]  # its stub lost the method's self
+        self._model.to(self.device)  # type: ignore[arg-type]  # the type stub lacks the method's `self`
         self._model.eval()
         self._tokenizer = Tokenizer.from_file(str(Path(job.model) / "tokenizer.json"))
         self._tokenizer.no_padding()
@@ -85,7 +85,7 @@ class Predictor:
         self.counts = PredictCounts()
 
     def predict(self, window: TextWindow) -> tuple[pa.Table, int]:
-        """Predict a window; return its rows as written to the output, and the number of rows without a text."""
+        """Predict a window of rows; return the output's rows, and how many of them had no text."""
         rows = [row for row, text in enumerate(window.texts) if text is not None]
         inputs: list[Any] = [window.texts[row] for row in rows]
         if window.pairs is not None:
@@ -121,7 +121,7 @@ class Predictor:
 
 
 def predict_file(job: PredictJob, send: Send) -> PredictResult:
-    """Predict every row of a file, or the rows that an earlier run left.
+    """Predict every row of a file, except for those that an earlier, interrupted run wrote.
 
     Raises:
         UserError: If input, model or output are unusable, or the input changed while it was read.
@@ -224,7 +224,7 @@ def main() -> None:
         send(PredictEnded(result=predict_file(job, send)))
     except UserError as error:
         send(PredictEnded(error=str(error)))
-    except Exception as error:  # noqa: BLE001 - every ending is sent
+    except Exception as error:  # noqa: BLE001 - every failure is reported to the parent
         traceback.print_exc()
         oom_message = "out of memory" if isinstance(error, MemoryError) else find_oom_message(str(error))
         advice = "; a smaller --batch-size needs less" if oom_message else ""

@@ -1,7 +1,8 @@
 """Write predictions window by window, so that a killed run resumes without losing or repeating a row.
 
-Until OUT is complete, OUT.partial, OUT.progress.json and a lock lie next to it. Each window is written first, and then the
-progress file is updated; when a run resumes, whatever follows the recorded position in OUT.partial is cut off.
+A window is a number of consecutive rows; OUT is the output file. Until OUT is complete, OUT.partial, OUT.progress.json and
+a lock file lie next to it. Each window is first written to OUT.partial; then its end is recorded in OUT.progress.json. A
+resumed run cuts off what follows the recorded end.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from harness.schema.predict_job import PredictJob, progress_paths, restart
 from harness.schema.settings import Settings
 
 _ENDS_BYTES = 2**20
-# A killed run may take a moment to release its lock.
+# Wait this long for the lock, since a killed run may take a moment to release it.
 _LOCK_S = 10
 # The files of a model that determine its predictions.
 _MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
 
 
 class FileIdentity(Settings):
-    """Size, modification time, and SHA-256 of the first and last MiB; files may be too large to hash whole."""
+    """A file's size, modification time, and SHA-256 of its first and last MiB; it may be too large to hash whole."""
 
     num_bytes: int
     modified_ns: int
@@ -46,7 +47,11 @@ class PredictIdentity(Settings):
     """Everything that determines the output's rows; a run resumes only if none of it changed.
 
     Attributes:
-        model_sha256: Over the weights, the configuration and the tokenizer.
+        model_sha256: SHA-256 over the files of the weights, the configuration and the tokenizer.
+        text: Text columns of the input.
+        pair: Column of a second text; None for single texts.
+        carried: Columns that are copied to the output.
+        kind: Format of the output file.
     """
 
     file: FileIdentity
@@ -69,7 +74,7 @@ class PredictProgress(Settings):
 
 
 class PredictOutput:
-    """A resumable output file; on exit from its context it is closed, finished or not."""
+    """A resumable output file; leaving its context closes the file, complete or not."""
 
     def __init__(self, job: PredictJob, identity: PredictIdentity) -> None:
         """Start a new output, or resume an earlier run's.
@@ -84,7 +89,7 @@ class PredictOutput:
         try:
             self._lock.acquire()
             earlier = self._read_progress()
-            # Without a progress file, the earlier run ended before its first window was complete.
+            # Without a progress file, no earlier run completed a window: start an empty file.
             self._file = self._partial.open("r+b" if earlier else "wb")
         except Timeout:
             raise UserError(f"{self._out}: another run is writing it; wait for it, or stop it") from None
@@ -118,7 +123,7 @@ class PredictOutput:
         atomic_write_text(self._progress_file, self.progress.model_dump_json(indent=1) + "\n")
 
     def finish(self, empty: pa.Table) -> None:
-        """Move the complete output to its final name; `empty` has its columns, in case there is no row."""
+        """Move the complete output to its final name; if no row was written, it gets the columns of `empty`."""
         if self._file.tell() == 0:
             self._file.write(encode_rows(empty, self._format, header=True))
         self._file.close()
@@ -134,7 +139,7 @@ class PredictOutput:
         try:
             earlier = PredictProgress.model_validate_json(self._progress_file.read_text(encoding="utf-8"))
             if not self._partial.exists() and self._out.stat().st_size == earlier.num_bytes:
-                self._out.replace(self._partial)  # the run was killed between its last two steps
+                self._out.replace(self._partial)  # a run was killed inside `finish`, just after this file's move
             num_bytes = self._partial.stat().st_size
         except (OSError, ValueError):
             raise UserError(f"{self._progress_file}: no progress that can be resumed; --restart starts over") from None
@@ -152,7 +157,7 @@ class PredictOutput:
         return earlier
 
 
-# Name of each field of PredictIdentity in messages.
+# How error messages name the fields of PredictIdentity.
 _OPTION_NAMES = {
     "file": "input file",
     "model_sha256": "model",
@@ -166,10 +171,10 @@ _OPTION_NAMES = {
 
 
 def identify(job: PredictJob) -> PredictIdentity:
-    """Read the identity of a job's input and model.
+    """Read everything that determines the rows of a job's output.
 
     Raises:
-        UserError: If one of them can't be read.
+        UserError: If the input file or a file of the model can't be read.
     """
     return PredictIdentity(
         file=identify_file(Path(job.file)),
@@ -184,10 +189,10 @@ def identify(job: PredictJob) -> PredictIdentity:
 
 
 def identify_file(path: Path) -> FileIdentity:
-    """Read a file's identity as it is now.
+    """Read a file's current identity.
 
     Raises:
-        UserError: If it can't be read.
+        UserError: If the file can't be read.
     """
     digest = hashlib.sha256()
     try:
@@ -212,7 +217,10 @@ def _hash_model(folder: Path) -> str:
 
 
 def encode_rows(table: pa.Table, file_format: str, *, header: bool) -> bytes:
-    """Encode rows for the partial file; as an Arrow stream for Parquet, which can't be appended to."""
+    """Encode rows for the partial file.
+
+    Rows of a Parquet output become an Arrow stream, since a Parquet file can't be appended to.
+    """
     sink = io.BytesIO()
     if (name := FORMATS[file_format]) in DELIMITERS:
         options = pa.csv.WriteOptions(include_header=header, delimiter=DELIMITERS[name])
@@ -227,7 +235,7 @@ def encode_rows(table: pa.Table, file_format: str, *, header: bool) -> bytes:
 
 
 def _to_parquet(partial: Path, out: Path) -> None:
-    """Write each window as a row group, reading one at a time."""
+    """Convert the partial file to Parquet, one window at a time; each window becomes a row group."""
     converted = partial.with_name(f"{partial.name}.parquet")
     writer: pa.parquet.ParquetWriter | None = None
     for table in _read_windows(partial):

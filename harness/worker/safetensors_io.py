@@ -1,7 +1,7 @@
 """Write and read a model's weights as safetensors, piece by piece, without a second copy of the model in memory.
 
-The library's own writer makes no copy either, but leaves the whole file in the page cache, which is charged to the control
-group; its reader maps the file, whose pages count as resident. Either would change the measured peak memory.
+The safetensors library would change the measured peak memory. Its writer makes no copy either, but leaves the whole file in
+the page cache, which is charged to the control group. Its reader maps the file, and the mapped pages count as resident.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-# Source: https://github.com/huggingface/safetensors#format: 8 bytes for the header's length, the header, the tensors.
+# A file holds 8 bytes for the header's length, then the header, then the tensors.
+# Source: https://github.com/huggingface/safetensors#format
 _LENGTH_BYTES = 8
 _ALIGN_BYTES = 8
 _PIECE_BYTES = 8 * 2**20
@@ -37,18 +38,18 @@ def write_weights(
     """Write a model's parameters and buffers atomically, leaving nothing in the page cache.
 
     Args:
-        model: On any device; its tensors are moved to the host one by one.
-        path: The file; its folder must exist.
-        metadata: Added to the file's header next to the format's own key.
+        model: The model, on any device; its tensors are moved to the host one by one.
+        path: The file to write; its folder must exist.
+        metadata: Entries to add to the metadata in the file's header.
         on_progress: Called after every piece.
-        trained_only: Skip frozen parameters: touching them would bring pages of the checkpoint's mapped file into memory that
-            no step needs.
+        trained_only: Whether to skip frozen parameters. They are mapped from the pretrained model's file, and reading them
+            would bring pages into memory that no training step needs.
 
     Returns:
         SHA-256 of the file, and its size in bytes.
 
     Raises:
-        OSError: If it can't be written; an existing file stays unchanged.
+        OSError: If the file can't be written; an existing file then stays unchanged.
     """
     tensors = _tensors(model, trained_only=trained_only)
     partial = path.with_name(f"{path.name}.partial")
@@ -74,13 +75,13 @@ def read_weights(
 
     Args:
         model: The model; its tensors are overwritten.
-        path: The file.
+        path: The file to read.
         on_progress: Called after every tensor.
-        trained_only: Whether the file holds the trainable parameters alone.
+        trained_only: Whether the file holds only the trainable parameters.
 
     Raises:
         OSError: If the file can't be read.
-        ValueError: If it belongs to another model.
+        ValueError: If the file belongs to another model.
     """
     tensors = _tensors(model, trained_only=trained_only)
     with path.open("rb", buffering=0) as file:
@@ -125,7 +126,7 @@ def _pieces(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) ->
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
     """Return a view of a tensor's own memory."""
-    # numpy has no bfloat16, so view the tensor as bytes; that needs at least one dimension.
+    # numpy has no bfloat16, so view the tensor as bytes; the view needs at least one dimension.
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 

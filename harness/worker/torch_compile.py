@@ -1,4 +1,4 @@
-"""torch.compile: compile the training module, and the batches that make it compile every shape ahead of training."""
+"""torch.compile: compile the training module, and choose batches that make it compile every shape before training."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from harness.worker.train_state import TrainContext
 def compile_model(module: torch.nn.Module, config: FineTuneConfig) -> torch.nn.Module:
     """Compile the module that training calls; the bare model, used for evaluation, stays eager.
 
-    torch requires compiling DDP from outside, so that the compiler sees its buckets. Compiled in place, it remains a DDP.
+    torch requires that the DDP wrapper is compiled, not the model inside, so that the compiler sees DDP's buckets. The wrapper
+    is compiled in place, so that it remains a `DistributedDataParallel`.
     """
-    # Padded to seq_len there are two or three shapes, each compiled separately; otherwise nearly every batch has its own.
+    # Padded to seq_len, batches have two or three shapes, each compiled separately. Otherwise nearly every batch has a shape
+    # of its own, so that sizes must be dynamic.
     dynamic = config.padding != "max"
     if isinstance(module, DistributedDataParallel):
         module.compile(dynamic=dynamic)
         return module
-    return torch.compile(module, dynamic=dynamic)  # type: ignore[return-value]  # a module for a module
+    return torch.compile(module, dynamic=dynamic)  # type: ignore[return-value]  # a module is compiled to a module
 
 
 def set_compile_cache(folder: Path) -> None:
@@ -37,10 +39,10 @@ def set_compile_cache(folder: Path) -> None:
 
 
 def warmup_shapes(plan: Iterable[Step], context: TrainContext) -> Iterator[Step]:
-    """Yield steps with every micro-batch size of the plan, at the longest and the shortest width.
+    """Yield steps with every micro-batch size of the plan, at the largest and the smallest padded length.
 
-    Every rank gets every size, since none may wait alone. With gradient accumulation, each step has two micro-batches, so
-    that DDP compiles its passes with and without all-reduce.
+    Every rank gets every size: a rank that skipped one would leave the others waiting in the all-reduce. With gradient
+    accumulation, each step has two micro-batches, so that DDP compiles its passes with and without all-reduce.
     """
     config, lengths = context.config, context.splits.train.lengths
     sizes = {max(1, len(part)) for step in plan for micro in step for part in micro}

@@ -121,7 +121,7 @@ class FinishedTraining:
 
     @property
     def near_memory_cap(self) -> bool:
-        """Whether peak memory exceeds 90 % of the cap, so that extra steps could run out of memory, as training did not."""
+        """Whether peak memory exceeds 90 % of the cap: extra steps could run out of memory, although training did not."""
         cap_gib = self.context.config.limits.memory_limit_gib
         peak_bytes = max(peak.num_bytes for peak in self.result.peaks)
         return cap_gib is not None and peak_bytes > _NEAR_CAP_SHARE * cap_gib * 2**30

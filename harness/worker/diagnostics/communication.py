@@ -19,15 +19,15 @@ _NUM_PAIRS = 6
 def measure_communication(state: TrainState, context: TrainContext) -> Communication:
     """Time the plan's first batch, forward and backward, with and without all-reduce; the weights don't change.
 
-    Only the part of the all-reduce that no computation hides makes a step longer: the difference between the two.
+    The difference between the two times is the part of the all-reduce that no computation hides, and that makes a step longer.
     """
     module, step = state.module, next(iter_batches(context))
     assert isinstance(module, DistributedDataParallel)  # noqa: S101 - called for several ranks only
     seconds: dict[bool, list[float]] = {True: [], False: []}
     state.model.train()
     for turn in range(2 * _NUM_PAIRS):
-        with_sync = turn % 4 in (0, 3)  # A B B A, so that drift cancels
-        all_gather_object(None, context.distributed)  # start together
+        with_sync = turn % 4 in (0, 3)  # with, without, without, with: drift cancels
+        all_gather_object(None, context.distributed)  # makes all ranks start together
         synchronize(context.device)
         began = time.perf_counter()
         with contextlib.nullcontext() if with_sync else module.no_sync():

@@ -30,9 +30,9 @@ def middle_step(steps: Iterable[Step], context: TrainContext) -> Step:
 
 
 def count_flops(state: TrainState, context: TrainContext, step: Step) -> FlopCount:
-    """Count this rank's part of a step under torch's FlopCounterMode; the weights don't change.
+    """Count the FLOPs of this rank's part of a step with torch's FlopCounterMode; the weights don't change.
 
-    Counts the bare model: a compiled one shows no operators, and all-reduce is not arithmetic of the model.
+    The bare model runs: a compiled model would show no operators, and DDP's all-reduce is not arithmetic of the model.
     """
     state.model.train()
     state.optimizer.zero_grad(set_to_none=True)
@@ -49,22 +49,22 @@ def count_flops(state: TrainState, context: TrainContext, step: Step) -> FlopCou
 
 
 def _attention(query: Shape, key: Shape, *_: object, **__: object) -> int:
-    """Count two products: the scores, and the weighted sum of the values."""
+    """Count the FLOPs of two matrix products: the scores, and the weighted sum of the values."""
     batch, heads, num_queries, width = query
     return 2 * 2 * batch * heads * num_queries * key[2] * width
 
 
 def _attention_backward(_gradient: Shape, query: Shape, key: Shape, *_: object, **__: object) -> int:
-    """Count four products, as in the backward pass of unfused attention.
+    """Count the FLOPs of four matrix products, as in the backward pass of unfused attention.
 
-    Fused kernels recompute the scores instead of storing them. That saves memory and is not work of the model, so attention
-    counts the same in every kernel.
+    Fused kernels also recompute the scores instead of storing them. Recomputing saves memory and is not work of the model, so
+    it is left out: attention counts the same in every kernel.
     """
     return 2 * _attention(query, key)
 
 
-# torch 2.13 has no formula for the CPU's kernel, which would count as nothing, and counts five products in the backward
-# pass of the other fused kernels.
+# Replace formulas of torch 2.13: it has none for the CPU's kernel, which would count as 0 FLOPs, and it counts five products
+# in the backward pass of the other fused kernels.
 _FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,

@@ -23,9 +23,10 @@ from harness.worker.train_loop import forward_backward, iter_batches
 from harness.worker.train_state import FinishedTraining, TrainContext, TrainState
 
 _SDPA = "_scaled_dot_product_"
-# Unfused attention is decomposed before a dispatch mode sees it; nothing else in BERT uses this softmax.
+# A dispatch mode sees unfused attention only as the operators it consists of. This softmax identifies it: nothing else in
+# BERT uses the operator.
 _MATH_SOFTMAX, _MATH_SDPA = "_safe_softmax", "_scaled_dot_product_attention_math"
-# Part of the model by a word in the module's path; the first match counts.
+# Kind of layer by a word in the module's path; the first match counts.
 _LAYER_KINDS = (
     ("embeddings", "embeddings"),
     ("attention", "attention"),
@@ -37,15 +38,15 @@ _LAYER_KINDS = (
     # Only activation checkpointing saves a tensor here: a whole layer's input.
     ("layer", "layer inputs"),
 )
-_WEIGHT_COPIES = "weight copies"  # made by autocast, in its own dtype
+_WEIGHT_COPIES = "weight copies"  # which autocast makes in its lower precision
 _OTHER = "other"
 
 
 def measure_breakdown(training: FinishedTraining) -> tuple[MemoryParts, tuple[str, ...]]:
-    """Repeat the training's largest micro-batch without an update, and count the memory it holds.
+    """Repeat the training's largest micro-batch without an update, and count its memory by kind.
 
     Returns:
-        The parts, and the names of the attention operators that ran.
+        The bytes of each kind, and the names of the attention operators that ran.
     """
     state, context = training.state, training.context
     model, train_rows, config = state.model, context.splits.train, context.config
@@ -53,7 +54,7 @@ def measure_breakdown(training: FinishedTraining) -> tuple[MemoryParts, tuple[st
     model.train()
     state.optimizer.zero_grad(set_to_none=True)
     if config.training.grad_accum > 1:
-        # Every micro-batch of an update but the first finds the gradients of the earlier ones.
+        # Create gradients beforehand: in training, all micro-batches of an update but the first find those of earlier ones.
         forward_backward(state, context, step)
     with _TensorTracker(model) as tracker:
         forward_backward(state, context, step)
@@ -135,7 +136,7 @@ class _TensorTracker(TorchDispatchMode):
             self.kernels.add(_MATH_SDPA)
         inputs = {_storage_key(tensor) for tensor in tree_iter((args, kwargs)) if torch.is_tensor(tensor)}
         for tensor in tree_iter(outputs):
-            # An operator that returns its argument creates nothing: DDP fills and sends its buckets this way.
+            # Count only new storages: operators that return an argument create none, such as those that fill DDP's buckets.
             if torch.is_tensor(tensor) and _storage_key(tensor) not in inputs:
                 self._count(tensor)
                 if name == "_to_copy" and _storage_key(args[0]) in self._parameters:
@@ -176,7 +177,7 @@ class _TensorTracker(TorchDispatchMode):
         self._module_kinds.pop()
 
     def _update_peak(self) -> None:
-        # Autograd's engine has a task id while a backward pass runs.
+        # Detect a backward pass: only then does autograd's engine have a task id.
         backward = torch._C._current_graph_task_id() != -1
         gradients = _num_bytes(_gradients(self._model)) if backward else self._gradients_before
         new_gradients = gradients - self._gradients_before
@@ -199,7 +200,7 @@ def _evaluation_peak(model: torch.nn.Module, context: TrainContext) -> StepPeak:
 
 
 def _largest_micro_batch(steps: Iterable[Step], context: TrainContext) -> Step:
-    """Return a step of one micro-batch: the one in which some rank has the most padded tokens; the same on all ranks."""
+    """Return, as a step, the micro-batch in which some rank has the most padded tokens; all ranks return the same."""
     rows, config = context.splits.train, context.config
     micros = (micro for step in steps for micro in step)
     return [max(micros, key=lambda micro: max(num_padded_tokens(rows, part, config) for part in micro))]
@@ -218,7 +219,7 @@ def _gradients(model: torch.nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _bucket_bytes(state: TrainState) -> int:
-    """Return the size of DDP's buckets, which hold a copy of the gradients unless these are views into them."""
+    """Return the size of DDP's buckets, which hold copies of the gradients; 0 if the gradients are views into the buckets."""
     module = state.module
     if not isinstance(module, DistributedDataParallel) or module.gradient_as_bucket_view:
         return 0

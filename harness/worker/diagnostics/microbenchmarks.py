@@ -23,12 +23,12 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 SIZES = (512, 1024, 2048, 4096)
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Shares of the time. Matrix products get by far the most, since a peak is reached in a quiet moment only. The rest goes into
-# creating the matrices and warming up.
+# Shares of a device's time. Matrix products get by far the most, since they reach their peak only while the machine is
+# otherwise quiet. What remains goes into creating the matrices and warming up.
 _PRODUCT_SHARE, _COPY_SHARE, _STEP_SHARE = 0.5, 0.1, 0.25
-_SIZE_SHARE = 0.25  # of the remaining time, for each size but the last, which needs the longest products
+_SIZE_SHARE = 0.25  # of the remaining time, for each size; the last, whose products take longest, gets all of it
 _MIN_STEPS = 20
-_STEP_S = 0.01  # long enough for a clock, short enough for a thousand steps
+_STEP_S = 0.01  # long enough to be timed exactly, short enough for a thousand steps
 _COPY_BYTES = 512 * 2**20  # far larger than the last-level cache of any CPU
 _MIN_COPY_BYTES = 32 * 2**20
 _GIGA = 1e9
@@ -53,7 +53,7 @@ def _measure_device(
     """Measure products, copies and steps on one device.
 
     Args:
-        kind: `cpu`, or `gpu` for the first one.
+        kind: `cpu`, or `gpu` for the first GPU.
         precisions: Precisions of the products.
         seconds: Time to spend.
         num_threads: CPU threads, for the record.
@@ -75,7 +75,7 @@ def _measure_device(
 
 
 def jitter(seconds: list[float]) -> tuple[float, float, int]:
-    """Return the median, the 95th percentile over the median, and the count."""
+    """Return the median of the steps' seconds, their 95th percentile divided by the median, and the number of steps."""
     median = statistics.median(seconds)
     return median, statistics.quantiles(seconds, n=20, method="inclusive")[-1] / median, len(seconds)
 
@@ -91,7 +91,7 @@ def _best_product(device: torch.device, precision: Precision, seconds: float) ->
         share = 1 if size == SIZES[-1] else _SIZE_SHARE
         multiply = _product(device, DTYPES[precision], size)
         fastest = min(_time_repeats(device, multiply, max(0.0, remaining_s - expected_s) * share))
-        expected_s = fastest * 2**3  # of the next size
+        expected_s = fastest * 2**3  # for the next size, twice as large in three dimensions
         rate = 2 * size**3 / fastest / _GIGA
         if rate > best.gflop_per_s:
             best = CalibratedProduct(precision=precision, size=size, gflop_per_s=rate)
@@ -100,7 +100,7 @@ def _best_product(device: torch.device, precision: Precision, seconds: float) ->
 
 
 def _product(device: torch.device, dtype: torch.dtype, size: int) -> Callable[[], object]:
-    # Random numbers: on zeros, GPUs draw less power and run faster.
+    # Random numbers, since GPUs draw less power and run faster on zeros.
     left, right = (torch.randn(size, size, device=device, dtype=torch.float32).to(dtype) for _ in range(2))
     out = torch.empty(size, size, device=device, dtype=dtype)
     return lambda: torch.mm(left, right, out=out)
@@ -125,7 +125,7 @@ def copy_gb_per_s(device: torch.device, seconds: float, max_bytes: int = _COPY_B
 
 
 def _time_steps(device: torch.device, seconds: float) -> list[float]:
-    """Return the seconds of equal steps, each of as many products as take about 10 ms."""
+    """Time equal steps, each of as many matrix products as take about 10 ms; return the seconds of each step."""
     multiply = _product(device, torch.float32, SIZES[1] if device.type == "cuda" else SIZES[0])
     repeats = max(1, round(_STEP_S / statistics.median(_time_repeats(device, multiply, seconds / 10))))
 
@@ -142,10 +142,10 @@ def _time_repeats(
     """Repeat a piece of work until the time is over, and yield the seconds of each run.
 
     Args:
-        device: Where it runs.
-        work: The work; a first run is not timed.
+        device: The device that does the work.
+        work: The work; its first run is not timed.
         seconds: Time to spend.
-        min_count: Runs to time even if the time is over.
+        min_count: Minimum number of timed runs, even if the time is over.
     """
     work()
     synchronize(device)

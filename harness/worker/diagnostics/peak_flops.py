@@ -1,4 +1,4 @@
-"""Find the peak FLOP/s that this machine reaches in the run's conditions: matrix products between steps, after training."""
+"""Measure this machine's peak FLOP/s under the run's conditions: time matrix products between extra steps after training."""
 
 from __future__ import annotations
 
@@ -23,25 +23,24 @@ from harness.worker.distributed import all_gather_object
 from harness.worker.train_loop import forward_backward, iter_batches, update_weights
 from harness.worker.train_state import FinishedTraining, TrainContext, TrainState
 
-# Spend a tenth of the training's time, and never more than MAX_S.
+# The search for the peak takes TRAIN_SHARE of the training's time, but at least _MIN_S and at most MAX_S seconds.
 MAX_S, TRAIN_SHARE = 1.8, 0.1
 _MIN_S = 0.05
-_STEP_SHARE = 0.45  # of the time; a copy and the products share the rest
+_STEP_SHARE = 0.45  # of the search's time, for steps; a copy and the products share the rest
 _MAX_STEPS = 8
-_COPY_S, _COPY_BYTES = 0.1, 128 * 2**20  # touches twice that: larger than the last-level cache of most processors
-_BATCH_S = 0.005  # timed at once: long compared with a clock and with a GPU's launch
-_NUM_FINALISTS = 4  # after every product was timed once, only the fastest are repeated
+_COPY_S, _COPY_BYTES = 0.1, 128 * 2**20  # read and written: more than most last-level caches hold
+_BATCH_S = 0.005  # duration of products timed at once: far longer than a clock's tick or a GPU kernel's launch
+_NUM_FINALISTS = 4  # once every product was timed, only this many, the fastest, are repeated
 _MEMORY_SHARE = 1 / 8  # of the free memory, for the matrices
 _NUM_RANDOM = 2**18
 _GIGA = 1e9
 
-# `nt` multiplies by a transposed matrix, as a layer's forward pass does; `tn` has its left factor transposed, as the gradient
-# of a layer's weights does.
+# Whether each factor is transposed (`t`) or not (`n`): `nt` is a layer's forward pass, `tn` the gradient of its weights.
 Layout = Literal["nn", "nt", "tn"]
 
 
 class MatrixProduct(NamedTuple):
-    """(rows, inner) x (inner, columns)."""
+    """A matrix product `(rows, inner) x (inner, columns)`."""
 
     rows: int
     inner: int
@@ -62,8 +61,8 @@ class MatrixProduct(NamedTuple):
 def measure_arithmetic(training: FinishedTraining) -> tuple[FlopCount | None, CalibratedPeak | None]:
     """Count a step's FLOPs, and measure this machine's peak FLOP/s.
 
-    Skipped on every rank if one of them is near its memory cap. Each is None if it was not measured, on lack of memory for
-    example: these steps must not change the outcome of a training that went well.
+    All ranks skip both if one rank is near its memory cap. A result is None if it was not measured, for example for lack of
+    memory: a failure here must not change the outcome of a training that succeeded.
     """
     context = training.context
     flops, peak = None, None
@@ -88,7 +87,7 @@ def burst_seconds(train_s: float) -> float:
 
 
 def candidate_products(model: ModelFacts, num_tokens: int) -> list[MatrixProduct]:
-    """Return square products and the model's own, forward and backward, on `num_tokens` tokens; the smallest first."""
+    """Return square products and those of the model's layers, forward and backward on `num_tokens`; the smallest first."""
     hidden, intermediate = model.hidden_size, model.intermediate_size
     layers = ((hidden, hidden), (hidden, intermediate), (intermediate, hidden))
     own = [
@@ -96,8 +95,8 @@ def candidate_products(model: ModelFacts, num_tokens: int) -> list[MatrixProduct
         for inner, outer in layers
         for product in (
             MatrixProduct(num_tokens, inner, outer, "nt"),  # forward
-            MatrixProduct(num_tokens, outer, inner),  # gradient of its input
-            MatrixProduct(outer, num_tokens, inner, "tn"),  # gradient of its weights
+            MatrixProduct(num_tokens, outer, inner),  # gradient of the layer's input
+            MatrixProduct(outer, num_tokens, inner, "tn"),  # gradient of the layer's weights
         )
     ]
     squares = (MatrixProduct(size, size, size) for size in SIZES)
@@ -105,9 +104,9 @@ def candidate_products(model: ModelFacts, num_tokens: int) -> list[MatrixProduct
 
 
 def measure_peak(training: FinishedTraining, step: Step) -> CalibratedPeak | None:
-    """Alternate between timing products and timing whole steps at a learning rate of 0; None if memory is short.
+    """Measure the peak FLOP/s, timing products and whole steps at a learning rate of 0 by turns; None if memory is short.
 
-    All ranks do so at once, each on its own threads or GPU, so that they share what they shared in training.
+    All ranks measure at once, each on its own threads or GPU, so that they share the same resources as in training.
     """
     context, state = training.context, training.state
     device, precision = context.device, context.config.precision
@@ -143,7 +142,7 @@ def measure_peak(training: FinishedTraining, step: Step) -> CalibratedPeak | Non
 
 @dataclass
 class _Multiplication:
-    """A product on buffers that all products share."""
+    """A matrix product whose tensors lie in a buffer that all products share."""
 
     left: torch.Tensor
     right: torch.Tensor
@@ -163,7 +162,7 @@ class _ProductRace:
 
     def __init__(self, products: list[MatrixProduct], device: torch.device, precision: str, seconds: float) -> None:
         self._device, self._seconds = device, seconds
-        # Random numbers, since GPUs draw less power and run faster on zeros; a short run of them, repeated.
+        # Random numbers, since GPUs draw less power and run faster on zeros. Only a few: `_prepare` repeats them.
         self._random = torch.randn(_NUM_RANDOM, device=device).to(DTYPES[precision])
         self._buffer = self._random
         self.rates: dict[MatrixProduct, float] = {}
@@ -171,7 +170,7 @@ class _ProductRace:
         self._queue = self._order(products)
 
     def run(self, share: float) -> None:
-        """Time products until this share of the seconds is spent."""
+        """Time products until this share of the race's seconds is spent."""
         while self.spent_s < share * self._seconds:
             product = next(self._queue)
             began = time.perf_counter()
@@ -180,10 +179,10 @@ class _ProductRace:
             self.spent_s += time.perf_counter() - began
 
     def _order(self, products: list[MatrixProduct]) -> Iterator[MatrixProduct]:
-        """Yield every product that there is time for, the smallest first, then the fastest of them without end."""
+        """Yield every product that there is time for, the smallest first; then repeat the fastest ones without end."""
         for product in products:
             expected_s = product.num_flops / max(self.rates.values()) if self.rates else 0.0
-            # One run to warm up and one to time, in half of the remaining seconds.
+            # A product runs twice, to warm up and to be timed; both runs must fit in half of the remaining seconds.
             if 4 * expected_s <= self._seconds - self.spent_s:
                 yield product
         while True:
@@ -191,7 +190,7 @@ class _ProductRace:
 
     @torch.no_grad()
     def _time(self, product: MatrixProduct) -> float:
-        """Return the FLOP/s of a batch of runs that takes some milliseconds."""
+        """Return a product's FLOP/s, timed over as many runs as take about `_BATCH_S`."""
         multiply = self._prepare(product)
         single_s = self._seconds_of(multiply, 1)  # also warms up
         repeats = max(1, math.ceil(_BATCH_S / single_s))
@@ -229,7 +228,7 @@ def _time_step(state: TrainState, context: TrainContext, step: Step) -> float:
 
 
 def _num_tokens(step: Step, context: TrainContext) -> int:
-    """Return the padded tokens of this rank's first micro-batch: the rows of the matrices that its layers multiply."""
+    """Return the number of tokens, padding included, of this rank's first micro-batch: layers multiply that many rows."""
     own, config = step[0][context.rank], context.config
     longest = int(context.splits.train.lengths[own].max(initial=1))
     return max(1, len(own)) * (config.seq_len if config.padding == "max" else longest)

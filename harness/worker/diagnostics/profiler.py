@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType  # type: ignore[attr-defined]  # its stub does not export it
+from torch.autograd import DeviceType  # type: ignore[attr-defined]  # the type stub does not export it
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -21,11 +21,12 @@ from harness.worker.device import synchronize
 from harness.worker.train_loop import forward_backward, iter_batches, update_weights
 from harness.worker.train_state import FinishedTraining, TrainContext, TrainState
 
-# Names of the harness's own ranges in the trace.
+# In the trace, the names of the harness's own ranges begin with this prefix.
 _PREFIX = "harness: "
 _STEP = f"{_PREFIX}step"
 _MICROSECONDS = 1e6
-# gloo:all_reduce, ncclDevKernel_AllReduce_Sum_f32_RING_LL, ...; c10d::allreduce_ only launches it.
+# Matches gloo:all_reduce, ncclDevKernel_AllReduce_Sum_f32_RING_LL and the like, which do the work. c10d::allreduce_, which
+# only launches it, doesn't match.
 _ALL_REDUCE = re.compile(r"gloo:all_?reduce|nccl.*all_?reduce", re.IGNORECASE)
 
 Interval = tuple[float, float]
@@ -74,7 +75,7 @@ def run_step(state: TrainState, context: TrainContext, step: Step) -> None:
     ranges, module = _Ranges(context.device), state.module
     with record_function(_STEP):
         for index, micro in enumerate(step):
-            # `forward_backward` sends a heartbeat before its forward pass and before its backward pass.
+            # `forward_backward` sends a heartbeat before its forward pass and before its backward pass. Each begins a range.
             upcoming = iter(PHASES[1:3])
 
             def begin_next_phase(upcoming: Any = upcoming) -> None:  # noqa: ANN401 - bound now, not at the loop's end

@@ -30,11 +30,11 @@ def run_diagnostics(job: TrainJob, training: FinishedTraining) -> Diagnostics:
 
 
 def _break_down(training: FinishedTraining) -> tuple[MemoryParts | None, tuple[str, ...]]:
-    """Break down the memory, unless that could fail or the model is compiled, which hides its tensors."""
+    """Break down the memory, unless extra steps could exceed the memory cap, or a compiled model hides its tensors."""
     if training.near_memory_cap or training.context.config.training.compile:
         return None, ()
     try:
         return measure_breakdown(training)
     except (MemoryError, RuntimeError):
-        traceback.print_exc()  # training went well, so its outcome stays
+        traceback.print_exc()  # not raised, since training succeeded
         return None, ()
