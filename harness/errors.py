@@ -15,7 +15,7 @@ class UserError(Exception):
 
 @dataclass(frozen=True)
 class Unavailable:
-    """Returned instead of a price, a fit or another value that is not available.
+    """The result in place of a price, a fit or another value that is not available.
 
     Attributes:
         reason: Why it is unavailable, as a clause to show to the user.

@@ -38,11 +38,11 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 @functools.lru_cache(maxsize=16)
 def cached_sha256(path: Path) -> str:
-    """Hash a file once per process; files are expected not to change while a study runs."""
+    """Return a file's SHA-256, hashed once per process: files are expected not to change while a study runs."""
     return sha256_file(path)
 
 
 def sha256_file(path: Path) -> str:
-    """Hash a file's current content with SHA-256; returns hex digits."""
+    """Return the SHA-256 of a file's current content, in hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

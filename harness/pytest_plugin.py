@@ -22,7 +22,7 @@ class BertCell(Protocol):
 
         Args:
             check: Fail the test unless the cell's outcome is `ok`.
-            keys: Study keys; keys of a table go by their last part, e.g. `num_train=256`.
+            keys: Study keys; a key in a table is given by its last part, e.g. `num_train=256` for `data.num_train`.
         """
 
 
@@ -30,9 +30,10 @@ class BertCell(Protocol):
 def bert_cell(tmp_path_factory: pytest.TempPathFactory) -> BertCell:
     """Return a function that runs one cell and returns its figures.
 
-    Call it with study keys (`harness keys` lists them); keys of a table go by their last part:
-    `cell = bert_cell(batch_size=16, seq_len=64, num_train=256, max_steps=40)`. The result has `cell.samples_per_s`,
-    `cell.accuracy`, `cell.peak_memory_bytes` and so on, `cell.summary` with intervals and warnings, and `cell.record`.
+    Call the function with study keys (`harness keys` lists them); a key in a table is given by its last part:
+    `cell = bert_cell(batch_size=16, seq_len=64, num_train=256, max_steps=40)`. The result has
+    figures such as `cell.samples_per_s`, `cell.accuracy` and `cell.peak_memory_bytes`, `cell.summary` with intervals and
+    warnings, and `cell.record`.
     A cell with an outcome other than `ok` fails the test with its reason, unless `check=False`.
     """
 

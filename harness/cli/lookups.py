@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MachineOptions:
-    """How the user describes and prices this machine: the options from `--instance` to `--offline`."""
+    """The options that describe and price this machine, such as `--instance` and `--offline`."""
 
     instance: str | None = None
     region: str | None = None
@@ -33,10 +33,10 @@ class MachineOptions:
     offline: bool = False
 
     def stated_instance(self) -> StatedInstance | None:
-        """Return the instance type that the user states.
+        """Return the instance type that the user states; None without `--instance`.
 
         Raises:
-            UserError: If neither the price table nor the user's prices know it.
+            UserError: If `--region` is given without `--instance`, or no price table knows the instance type.
         """
         from harness.pricing.price_search import find_instance
         from harness.pricing.price_table import load_prices
@@ -133,7 +133,7 @@ def parse_instances(options: list[str] | None) -> dict[str, str]:
     """Parse `--instance MACHINE=NAME` options.
 
     Raises:
-        UserError: If one has no `=`.
+        UserError: If an option has no `=`.
     """
     for option in options or []:
         if "=" not in option:
@@ -142,10 +142,10 @@ def parse_instances(options: list[str] | None) -> dict[str, str]:
 
 
 def require_positive(value: float | None, option: str) -> float | None:
-    """Return the option's value.
+    """Check that an option's value is above 0, and return it.
 
     Raises:
-        UserError: If it is 0 or less.
+        UserError: If the value is 0 or less.
     """
     if value is not None and value <= 0:
         raise UserError(f"{option} {value:g}: expected a number above 0")
@@ -166,7 +166,7 @@ def price_records(
 
 
 def print_differences(differences: Sequence[Difference]) -> None:
-    """Print on stderr in what the records differ."""
+    """Print on stderr the keys in which the records differ."""
     from harness.decision.differences import describe_difference
 
     for difference in differences:

@@ -23,7 +23,7 @@ app = typer.Typer(
     epilog=EXIT_CODES,
 )
 for commands in (studies, train, predict, profile_cell, reports, records, inspect_dataset, machines):
-    app.add_typer(commands.app)  # no name: the commands are not nested
+    app.add_typer(commands.app)  # no name, so that the commands are not nested
 
 
 def main() -> NoReturn:

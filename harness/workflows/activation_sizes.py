@@ -27,7 +27,7 @@ class MemoryState:
 
     @property
     def num_bytes(self) -> int:
-        """Sum of all three."""
+        """Sum of activations, gradients and workspace."""
         return self.activations + self.gradients + self.workspace
 
 
@@ -36,11 +36,11 @@ class MicroBatch:
     """Tensor sizes of one micro-batch, in bytes.
 
     Attributes:
-        half: bf16 or fp16 autocast.
+        half: Whether the step runs under bf16 or fp16 autocast.
         trained_layers: Number of encoder layers that are trained, counted from the top.
-        whole: The embeddings are trained too.
-        checkpointing: Activation checkpointing: layers keep only their input and recompute the rest.
-        accumulated: Gradients are accumulated over several micro-batches.
+        whole: Whether the embeddings are trained too.
+        checkpointing: Whether activation checkpointing is on: layers keep only their input and recompute the rest.
+        accumulated: Whether gradients are accumulated over several micro-batches.
     """
 
     shape: ModelShape
@@ -55,32 +55,32 @@ class MicroBatch:
 
     @property
     def hidden_bytes(self) -> int:
-        """`(batch, seq, hidden)` in fp32."""
+        """Size of a `(batch, seq, hidden)` tensor in fp32."""
         return self.batch_size * self.seq_len * self.shape.hidden * FP32_BYTES
 
     @property
     def compute_bytes(self) -> int:
-        """`(batch, seq, hidden)` in the dtype of matrix products."""
+        """Size of a `(batch, seq, hidden)` tensor in the dtype of matrix products."""
         return self.hidden_bytes // 2 if self.half else self.hidden_bytes
 
     @property
     def ffn_bytes(self) -> int:
-        """`(batch, seq, intermediate)` in the dtype of matrix products."""
+        """Size of a `(batch, seq, intermediate)` tensor in the dtype of matrix products."""
         return self.compute_bytes * self.shape.intermediate // self.shape.hidden
 
     @property
     def mask_bytes(self) -> int:
-        """Attention mask `(batch, 1, seq, seq)` in the dtype of matrix products."""
+        """Size of the attention mask `(batch, 1, seq, seq)` in the dtype of matrix products."""
         return self.batch_size * self.seq_len**2 * (FP32_BYTES // 2 if self.half else FP32_BYTES)
 
     @property
     def bool_mask_bytes(self) -> int:
-        """Attention mask as created: `(batch, seq)` booleans, expanded to `(batch, 1, seq, seq)` as a view."""
+        """Size of the attention mask as created: `(batch, seq)` booleans. A view expands them to `(batch, 1, seq, seq)`."""
         return self.batch_size * self.seq_len
 
     @property
     def attention_score_bytes(self) -> int:
-        """`(batch, heads, seq, seq)` in fp32, the dtype of the math attention path."""
+        """Size of the attention scores `(batch, heads, seq, seq)` in fp32, the dtype of the math attention path."""
         return self.batch_size * self.shape.heads * self.seq_len**2 * FP32_BYTES
 
     @property
@@ -90,24 +90,24 @@ class MicroBatch:
 
     @property
     def layer_norm_bytes(self) -> int:
-        """LayerNorm's saved input (fp32 under autocast too) plus mean and deviation of each token."""
+        """Size of what LayerNorm saves: its input (fp32 under autocast too), and mean and deviation of each token."""
         return self.hidden_bytes + 2 * self.batch_size * self.seq_len * FP32_BYTES
 
     def dropout_mask_bytes(self, output_bytes: int) -> int:
-        """Size of a dropout mask: like the output on a CPU, one byte per element on a GPU."""
+        """Return the size of a dropout mask: as large as the output on a CPU, one byte per element on a GPU."""
         if not self.shape.hidden_dropout:
             return 0
         return self.batch_size * self.seq_len * self.shape.hidden if self.gpu else output_bytes
 
     def saved_by_layer(self) -> dict[str, int]:
-        """Return what one layer saves for its backward pass, without autocast copies of weights."""
+        """Return the bytes that one layer saves for its backward pass, by kind, without autocast's copies of weights."""
         # Under autocast query, key and value each cast the layer's input; in fp32 they share it.
         inputs = 3 * self.compute_bytes if self.half else self.hidden_bytes
         if self.uses_math_attention:
-            # Scaled query, scaled key and value in fp32; softmax's output, dropout's mask, and their product.
+            # Saved: scaled query, scaled key and value in fp32; softmax's output, dropout's mask, and their product.
             attention = inputs + 3 * self.hidden_bytes + self.compute_bytes + 3 * self.attention_score_bytes
         else:
-            # Query, key, value; the output, shared with the next product; log-sum-exp of each row of scores.
+            # Saved: query, key, value; the output, which the next product shares; log-sum-exp of each row of scores.
             log_sum_exp = self.batch_size * self.shape.heads * self.seq_len * FP32_BYTES
             attention = inputs + 4 * self.compute_bytes + self.mask_bytes + log_sum_exp
         num_dropouts = 1 if self.shape.distil else 2
@@ -123,7 +123,7 @@ class MicroBatch:
         return self.shape.layer_products * 2 if self.half else 0
 
     def saved(self) -> dict[str, int]:
-        """Return everything that a forward pass saves, by kind."""
+        """Return the bytes that a forward pass saves, by kind."""
         pooled = self.batch_size * self.shape.hidden * FP32_BYTES
         # The pooler reads one token through a view, which in fp32 keeps the whole last hidden state alive.
         last_hidden = 0 if self.half else self.hidden_bytes
@@ -145,7 +145,7 @@ class MicroBatch:
         return saved
 
     def memory_states(self, *, head_gradients: int, gradients: int) -> Iterable[MemoryState]:
-        """Yield the states of forward and backward pass that can be the peak.
+        """Yield the memory states of the forward and backward pass that can be the step's peak.
 
         Args:
             head_gradients: Bytes of the classification head's gradients.
@@ -162,20 +162,21 @@ class MicroBatch:
         else:
             yield from self._plain_states(saved, before, head_gradients)
         if self.whole:
-            # The word embeddings' gradient is dense: as large as their table. Accumulating adds a fresh one to the old.
+            # The word embeddings' gradient is dense: as large as their table. With accumulation, a fresh gradient
+            # exists beside the accumulated one.
             fresh = self.shape.vocab * self.shape.hidden * FP32_BYTES if self.accumulated else 0
             yield MemoryState("backward, embeddings", 0, gradients, self.hidden_bytes + fresh)
 
     def evaluation(self) -> MemoryState:
-        """Return the state of a batch without gradients or dropout."""
+        """Return the memory state of an evaluation batch, which has no gradients and no dropout."""
         no_dropout = replace(self, shape=replace(self.shape, attention_dropout=0.0, hidden_dropout=0.0))
         return MemoryState("evaluation", workspace=no_dropout._layer_workspace(training=False))
 
     def _backward_workspace(self) -> tuple[int, int]:
-        """Return workspace at a layer's first backward product, and the saved bytes that are freed by then.
+        """Return the workspace at a layer's first backward product, and the saved bytes that are freed by then.
 
-        Alive are the gradients of LayerNorm's input, of the product's output and input, and of its weight. LayerNorm's
-        input and the dropout mask are freed.
+        The workspace holds the gradients of LayerNorm's input and of the product's output, input and weight. The freed
+        bytes are LayerNorm's saved input and the dropout mask.
         """
         weight_gradient = self.shape.hidden * self.shape.intermediate * (FP32_BYTES + 2 if self.half else FP32_BYTES)
         workspace = self.hidden_bytes + self.compute_bytes + self.ffn_bytes + weight_gradient
@@ -183,8 +184,8 @@ class MicroBatch:
 
     def _plain_states(self, saved: int, before: int, head_gradients: int) -> Iterable[MemoryState]:
         workspace, freed = self._backward_workspace()
-        # End of the forward pass, at the last LayerNorm. Under autocast the callers hold embeddings' and layers' inputs
-        # of which autograd holds another copy, and LayerNorm's and dropout's outputs are alive.
+        # Workspace at the end of the forward pass, in the last LayerNorm. Under autocast, the callers hold the inputs of
+        # embeddings and layers besides autograd's copies, and the outputs of LayerNorm and dropout are alive.
         end = self.bool_mask_bytes + (4 * self.hidden_bytes + self.compute_bytes if self.half else self.hidden_bytes)
         if not (self.whole or self.half):
             end += self.hidden_bytes  # the embeddings' output: held by its caller, not by autograd
@@ -196,7 +197,7 @@ class MicroBatch:
         workspace, freed = self._backward_workspace()
         shared_input = 0 if self.half else self.hidden_bytes
         recomputed = sum(self.saved_by_layer().values()) - shared_input + self.weight_copy_bytes()
-        # The recomputed forward ends with LayerNorm's output, dropout's output and the incoming gradient.
+        # Also alive at the end of the recomputed forward: LayerNorm's output, dropout's output, the incoming gradient.
         at_end = recomputed + 3 * self.hidden_bytes + self.compute_bytes
         at_begin = recomputed + workspace - freed
         largest = max(at_end, at_begin) if self.half else at_begin
@@ -208,10 +209,11 @@ class MicroBatch:
         yield MemoryState("backward, first layer", first_saved, gradients, largest)
 
     def _layer_workspace(self, *, training: bool) -> int:
-        """Return the most bytes alive at once in a layer that saves nothing, with embeddings' output and layer input.
+        """Return the most bytes alive at once in a layer that saves nothing, including what its callers hold.
 
-        The callers hold the embeddings' output, the layer's input and attention's output. Candidates in the feed-forward
-        part: the product and GELU's output; dropout's output with mask and copy; LayerNorm's output beside the sum.
+        The callers hold the embeddings' output, the layer's input and attention's output. The feed-forward part peaks at
+        one of three points: the product beside GELU's output; dropout's output with its mask and copy; LayerNorm's output
+        beside the residual sum.
         """
         hidden, compute, ffn = self.hidden_bytes, self.compute_bytes, self.ffn_bytes
         dropout = self.dropout_mask_bytes(compute) + compute if training else 0

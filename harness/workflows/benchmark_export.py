@@ -16,7 +16,7 @@ from harness.schema.host_record import Machine
 from harness.schema.record import Record
 from harness.schema.settings import AXES
 
-_UNKNOWN_BRANCH = "(unknown)"  # pytest-benchmark's placeholder
+_UNKNOWN_BRANCH = "(unknown)"  # pytest-benchmark's own placeholder; records hold no branch
 _HASH_LENGTH = 6  # characters of a configuration hash in a benchmark's name
 
 
@@ -41,7 +41,7 @@ def export_benchmarks(records: Iterable[Record], machine: str | None = None) -> 
 
     Args:
         records: Records of any cells.
-        machine: Machine id or a part of it; needed if the records come from several machines.
+        machine: Machine id or a part of the id; needed if the records come from several machines.
 
     Raises:
         UserError: If pytest-benchmark is not installed, `machine` is missing or ambiguous, or no cell has a measured step.
@@ -94,9 +94,9 @@ def _windows(summary: Summary) -> list[ThroughputWindow]:
 
 
 def _benchmark(summary: Summary, windows: Sequence[ThroughputWindow], *, add_hash: bool) -> dict[str, object]:
-    """Return a benchmark without its statistics; `add_hash` distinguishes cells of one name by configuration hash."""
+    """Return a benchmark without its statistics; `add_hash` tells cells of the same name apart."""
     config, newest = summary.config, summary.records[-1]
-    assert isinstance(config, FineTuneConfig)  # noqa: S101 - a baseline has no steps
+    assert isinstance(config, FineTuneConfig)  # noqa: S101 - only cells with measured steps get here, never baselines
     name = summary.cell + (f"[{hash_config(config, ignore=('seed',))[:_HASH_LENGTH]}]" if add_hash else "")
     return {
         "group": summary.study,

@@ -23,7 +23,7 @@ from harness.store.record_files import CALIBRATION_FILE
 
 
 class Diagnosis(NamedTuple):
-    """All findings; `calibration` is None when not requested, and Unavailable when it failed."""
+    """All findings, and the calibration: None when not requested, Unavailable when it failed."""
 
     findings: tuple[Finding, ...]
     calibration: Calibration | Unavailable | None
@@ -47,9 +47,9 @@ def examine(results: Path, *, with_calibration: bool = True, calibration_s: floa
     """Observe this machine for two seconds, then calibrate it and save the calibration.
 
     Args:
-        results: Folder for records, whose disk is checked.
+        results: Folder for records; its disk is checked.
         with_calibration: Whether to calibrate, which needs torch.
-        calibration_s: Duration of the calibration in seconds, without importing torch.
+        calibration_s: Duration of the calibration in seconds; importing torch takes extra time.
     """
     here = describe_machine()
     usage = measure_cpu_usage()
@@ -68,7 +68,7 @@ def examine(results: Path, *, with_calibration: bool = True, calibration_s: floa
         return Diagnosis(tuple(findings), None)
     calibration = calibrate(plan_calibration(here, torch_cuda(), calibration_s))
     if isinstance(calibration, Calibration):
-        with contextlib.suppress(OSError):  # a full disk is already a finding
+        with contextlib.suppress(OSError):  # no error: a full disk is already among the findings
             save_calibration(calibration, here, results)
     return Diagnosis((*findings, *jitter_findings(calibration)), calibration)
 

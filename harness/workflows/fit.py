@@ -20,7 +20,7 @@ from harness.workflows.memory_estimate import UNCHARGED_BYTES, MemoryPrediction,
 from harness.workflows.short_run import TrialRunner
 
 MAX_ATTEMPTS = 8
-_NUM_LABELS = 2  # the data isn't read yet; each further label adds only a few thousand weights
+_NUM_LABELS = 2  # assumed, since the data isn't read yet; each further label adds only a few thousand weights
 _MAX_ROWS = 2**16
 
 
@@ -92,7 +92,7 @@ class BatchSizeSearch:
         self.max_batch_size = max(1, rows // (self.num_ranks * config.training.grad_accum))
 
     def config(self, batch_size: int) -> FineTuneConfig:
-        """Return the cell's configuration with another batch size."""
+        """Return the cell's configuration with this batch size and with rows padded to `seq_len`."""
         return self._config.model_copy(update={"batch_size": batch_size, "global_batch_size": None, "padding": "max"})
 
     def predict(self, batch_size: int, *, device: str | None = None) -> MemoryPrediction:
@@ -103,7 +103,7 @@ class BatchSizeSearch:
         return predict_peak(config, self.shape, _NUM_LABELS, num_ranks=1 if device else self.num_ranks)
 
     def largest(self, fits: Callable[[int], bool]) -> int:
-        """Return the largest batch size that fits, by bisection; 0 if none does."""
+        """Return the largest batch size for which `fits` is true, by bisection; 0 if there is none."""
         low, high = 0, self.max_batch_size + 1
         while high - low > 1:
             middle = (low + high) // 2
@@ -115,7 +115,7 @@ class BatchSizeSearch:
         return self.largest(lambda size: self.predict(size).peak_bytes + correction <= num_bytes)
 
     def instance_fits(self, batch_size: int, peak_bytes: int) -> tuple[InstanceFit, ...]:
-        """List instance types with enough memory for a batch size with this peak on the cell's device."""
+        """List instance types with enough memory for a batch size whose peak on the cell's device is `peak_bytes`."""
         gpu_bytes = self.predict(batch_size, device="gpu").peak_bytes
         cpu_bytes = self.predict(batch_size, device="cpu").peak_bytes if self._config.on_gpu else peak_bytes
         return find_instance_fits(load_prices(), cpu_bytes=cpu_bytes, gpu_bytes=gpu_bytes)
@@ -198,17 +198,17 @@ def run_attempts(
     run: Callable[[int], tuple[Record, int | None]],
     on_attempt: Callable[[Attempt], None],
 ) -> list[Attempt]:
-    """Bracket the largest batch size that fits, and close the bracket.
+    """Run batch sizes to narrow a bracket around the largest batch size that fits.
 
-    Each attempt shows the prediction's error at its batch size. The next attempt takes the batch size of the corrected
-    prediction, clipped to the bracket, or the middle of the bracket if no peak was measured.
+    Each attempt shows the prediction's error at its batch size. The next attempt takes the largest batch size by the
+    corrected prediction, limited to the bracket. If no peak was measured yet, it takes the middle of the bracket.
 
     Args:
         search: The cell and its predictions.
-        budget: The memory to fit.
+        budget: The memory that the cell may use.
         first: Batch size of the first attempt.
-        run: Runs a batch size and returns its record and measured peak in bytes.
-        on_attempt: Called after each attempt.
+        run: Function that runs a batch size and returns its record and measured peak in bytes.
+        on_attempt: Function to call after each attempt.
 
     Returns:
         At most `MAX_ATTEMPTS` attempts, in order.
@@ -220,11 +220,11 @@ def run_attempts(
     low, high, batch_size = 0, search.max_batch_size + 1, min(first, search.max_batch_size)
     while high - low > 1 and len(attempts) < MAX_ATTEMPTS:
         record, measured = run(batch_size)
-        # Without an OOM counter of the kernel, a SIGKILL is the only sign of a memory shortage.
+        # Without the kernel's OOM counter, a SIGKILL is the only sign of a memory shortage, so it counts as one.
         if record.outcome not in ("ok", "oom") and "SIGKILL" not in (record.reason or ""):
             raise UserError(f"batch size {batch_size}: the run ended as {record.outcome}: {record.reason}")
         fits = record.outcome == "ok" and (measured or 0) <= budget.num_bytes
-        # A control group's peak is smaller than the process's resident set, which is predicted.
+        # An exact cap measures the control group's peak, which is smaller than the predicted resident set.
         uncharged = UNCHARGED_BYTES if record.cap is not None and record.cap.exact else 0
         predicted = search.predict(batch_size).peak_bytes - uncharged
         attempts.append(Attempt(batch_size, predicted, measured, record.outcome, fits, record.reason))
@@ -237,12 +237,12 @@ def run_attempts(
 def _next_batch_size(
     search: BatchSizeSearch, budget: MemoryBudget, attempts: Sequence[Attempt], low: int, high: int
 ) -> int:
-    """Correct the prediction by the error of the attempt nearest to the budget."""
+    """Choose a batch size by the prediction, corrected by the error of the attempt nearest to the budget."""
     measured = [(one.measured_bytes, one.batch_size) for one in attempts if one.measured_bytes is not None]
     if not measured:
         return (low + high) // 2
     peak_bytes, batch_size = min(measured, key=lambda pair: abs(pair[0] - budget.num_bytes))
     correction = peak_bytes - search.predict(batch_size).peak_bytes
     corrected = search.largest_predicted(budget.num_bytes, correction)
-    # If that size is known to fit, the next one up remains to be tested.
+    # If the corrected size is known to fit, the next larger size is to be tested.
     return corrected if corrected > low else corrected + 1

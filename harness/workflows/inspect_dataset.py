@@ -35,9 +35,9 @@ from harness.workflows.seq_len_advice import SeqLenAdvice, advise_seq_len, find_
 
 Kind = Literal["short", "median", "long", "truncated"]
 
-TOKENISED_ROWS = 20_000  # lengths of larger datasets are measured on a random sample
-_FITTED_ROWS = 20_000  # limit for TF-IDF, which takes seconds
-_HELD_OUT_FRACTIONS = (0.2, 0.1, 0.02)  # of the rows, each for validation and for test
+TOKENISED_ROWS = 20_000  # of larger datasets, only a random sample of this size is tokenized
+_FITTED_ROWS = 20_000  # most rows for TF-IDF, which takes seconds with so many
+_HELD_OUT_FRACTIONS = (0.2, 0.1, 0.02)  # fraction of rows for validation, and again for test; tried in this order
 UNKNOWN = "[UNK]"
 _QUANTILES = (0.0, 0.5, 0.9, 0.95, 0.99, 1.0)
 
@@ -63,7 +63,7 @@ class BaselineFloor:
     Attributes:
         majority: Accuracy of always predicting the most common label.
         tfidf: Accuracy of TF-IDF with logistic regression.
-        seconds: Time to fit and evaluate it.
+        seconds: Time to fit and evaluate TF-IDF.
     """
 
     majority: float
@@ -78,7 +78,7 @@ class Inspection:
     """Everything known about a dataset.
 
     Attributes:
-        settings: `[data]` settings that read it.
+        settings: `[data]` settings that read the dataset.
         guesses: Guesses for columns that were not given.
         columns: Names of all columns.
         facts: Facts of a 60/20/20 split: duplicates, leaks, bad rows.
@@ -127,7 +127,7 @@ def resolve_columns(
     names = tuple(read_column_names(files[0], where))
     first = next(iter(read_parts(files[0], names, where)))
     frame = pd.DataFrame(first.columns).convert_dtypes(dtype_backend="numpy_nullable")
-    for name in frame.columns:  # text formats such as CSV have numbers as text
+    for name in frame.columns:  # text formats such as CSV store numbers as text, which is converted here
         numbers = pd.to_numeric(frame[name], errors="coerce")
         if numbers.notna().sum() == frame[name].replace("", pd.NA).notna().sum() > 0:
             frame[name] = numbers
@@ -169,7 +169,7 @@ def inspect_source(
     """
     rows = read_rows(settings)
     num_rows = len(rows.labels)
-    if num_rows < 10:  # noqa: PLR2004 - a few per split
+    if num_rows < 10:  # noqa: PLR2004 - leaves a few rows for each split
         raise UserError(f"data {settings.source!r}: {num_rows} usable rows; at least ten are needed")
     corpus = _split(settings, rows, num_rows)
     fitted = corpus if num_rows <= _FITTED_ROWS else _split(settings, rows, _FITTED_ROWS)
@@ -231,7 +231,7 @@ def _split(settings: DataSettings, rows: Rows, num_rows: int) -> Corpus:
 
 
 def _floor(corpus: Corpus) -> BaselineFloor | None:
-    if len(np.unique(corpus.labels["train"])) < 2:  # noqa: PLR2004 - nothing to learn
+    if len(np.unique(corpus.labels["train"])) < 2:  # noqa: PLR2004 - a single label leaves nothing to learn
         return None
     with tempfile.TemporaryDirectory(prefix="harness-inspect-") as folder:
         write_texts(corpus, Path(folder))
@@ -252,7 +252,7 @@ def advise_for(
     Args:
         inspection: The inspected dataset.
         model: Settings of the model.
-        files: Its files.
+        files: The model's files.
         batch_size: Rows per batch.
         results: Folder with records.
 

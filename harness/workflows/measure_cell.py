@@ -52,7 +52,7 @@ class MeasuredCell:
 
     @property
     def reason(self) -> str | None:
-        """Why the run failed; None if it is ok."""
+        """Why a run failed; None if the outcome is `ok`."""
         return self.summary.reason
 
     @property
@@ -112,7 +112,7 @@ def as_study(keys: Mapping[str, object]) -> dict[str, object]:
     Whole tables (`model={"name": ...}`) are accepted too.
 
     Raises:
-        UserError: If no table has the key, or for `seed`, which both data and training have.
+        UserError: If no table has a key, or if `seed` is given: both `data` and `training` have this key.
     """
     if "seed" in keys:
         raise UserError(f"bert_cell: {_AMBIGUOUS_SEED}")

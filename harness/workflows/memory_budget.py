@@ -22,7 +22,7 @@ class MemoryBudget:
     """The memory that a cell may use.
 
     Attributes:
-        description: Where the figure comes from, for people.
+        description: Where the figure comes from, as text for people.
         cap: Whether trials run under a memory cap of this size; not needed for this machine's own memory.
     """
 
@@ -33,7 +33,11 @@ class MemoryBudget:
 
 @dataclass(frozen=True)
 class InstanceFit:
-    """An instance type with enough memory; `gpu` names its GPU if the cell would run on one (predicted, never checked)."""
+    """An instance type with enough memory.
+
+    Attributes:
+        gpu: Name of its GPU if the cell would run there; GPU memory is predicted and was never checked.
+    """
 
     instance: str
     provider: str
@@ -48,10 +52,10 @@ def choose_budget(*, on_gpu: bool, machine: Machine, memory_gib: float | None, i
     """Choose the memory budget: as given, an instance type's, or this machine's.
 
     Args:
-        on_gpu: Whether the cell runs on a GPU, whose memory then counts.
+        on_gpu: Whether the cell runs on a GPU; the budget is then GPU memory.
         machine: This machine.
-        memory_gib: `--memory-gib`.
-        instance: `--machine`, an instance type of the price table.
+        memory_gib: The user's budget (`--memory-gib`); None if not given.
+        instance: The user's instance type of the price table (`--machine`); None if not given.
 
     Raises:
         UserError: If both options are given, or if the instance type or its GPU memory is unknown.
@@ -111,6 +115,6 @@ def find_instance_fits(table: PriceTable, *, cpu_bytes: int, gpu_bytes: int) -> 
 
 
 def gpu_memory_gib(table: PriceTable, row: PriceRow) -> float | None:
-    """Return the memory of one GPU of an instance type; the driver reports less than the provider states."""
+    """Return the memory of one GPU of an instance type: the driver's figure, if less than the provider's."""
     reported = next((gpu.memory_gib for gpu in table.hardware if gpu.name == row.hardware), None)
     return min((size for size in (reported, row.accelerator_memory_gib) if size is not None), default=None)

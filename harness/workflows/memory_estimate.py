@@ -1,6 +1,6 @@
 """Predict a cell's peak memory from its configuration and model shape (pure, no torch).
 
-Tensor sizes are derived in `activation_sizes`. Only the constants below are measured or assumed, and each says where.
+Tensor sizes are derived in `activation_sizes`. Only the constants below are measured or assumed; their comments say how.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class MemoryPrediction:
     """A cell's predicted memory.
 
     Attributes:
-        base_bytes: One rank's process before the model is loaded.
+        base_bytes: Size of one rank's process before the model is loaded.
         parts: One rank's peak above the base, by kind; they sum to `above_base_bytes`.
         states: One rank's memory states over a step; the fullest is the peak.
-        activations: Everything saved in a forward pass, by kind of layer.
+        activations: Bytes saved in a forward pass, by kind of layer.
     """
 
     base_bytes: int
@@ -65,7 +65,7 @@ class MemoryPrediction:
 
     @property
     def peak_state(self) -> MemoryState:
-        """The fullest state."""
+        """The memory state with the most bytes."""
         return max(self.states, key=lambda state: state.num_bytes)
 
 
@@ -82,11 +82,12 @@ def predict_peak(
 
     Args:
         config: The cell's configuration.
-        shape: Sizes of its model.
+        shape: Sizes of the cell's model.
         num_labels: Number of classes.
-        longest: Tokens of the longest row, if rows are not padded to `seq_len`; None: `seq_len`.
-        num_ranks: Number of ranks; None: as the device says, or one.
-        base_bytes: Size of a rank's process before the model is loaded; None: `BASE_BYTES`.
+        longest: Number of tokens of the longest row, for rows not padded to `seq_len`; by default `seq_len`.
+        num_ranks: Number of ranks; by default what `config.device` says, else 1.
+        base_bytes: Size of a rank's process before the model is loaded; by default `BASE_BYTES`, or on a GPU the size
+            of a CUDA context.
 
     Returns:
         Peak, its parts and the memory states, in bytes.
@@ -130,7 +131,7 @@ def predict_peak(
 def _memory_states(
     config: FineTuneConfig, batch: MicroBatch, ranks: int, gradients: int, head_gradients: int
 ) -> list[MemoryState]:
-    """List the states of a step, and of an evaluation if the model is evaluated as loaded."""
+    """List the memory states of a step, and of an evaluation if the model is pretrained, since only then one runs."""
     states = [
         *batch.memory_states(head_gradients=head_gradients, gradients=gradients),
         MemoryState("update", gradients=gradients),

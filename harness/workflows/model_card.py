@@ -20,14 +20,14 @@ from harness.store.saved_models import FACTS, SavedModel, WriteCard
 
 _GIB = 2**30
 _NOT_MEASURED = "not measured"
-# Model cards name a base model by its hub id.
+# Hub ids of packaged models, because a model card names its base model by hub id.
 _HUB_IDS = {PACKAGED_MODEL: "sentence-transformers/all-MiniLM-L6-v2"}
 _VERSIONS = ("torch", "transformers", "tokenizers", "safetensors")
 _UNSAFE_IN_MARKDOWN = re.compile(r"[`|\r\n\x00-\x1f]")
 
 
 def card_writer(price: Price | Unavailable) -> WriteCard:
-    """Return the function that writes model cards on a machine of this price."""
+    """Return a function that writes model cards, with costs at this price."""
     return functools.partial(model_card, price=price)
 
 

@@ -44,7 +44,11 @@ _MESSAGE: TypeAdapter[PredictMessage] = TypeAdapter(AnyPredictMessage)
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Options of `harness predict`; None means as the model was trained, or all that the machine has."""
+    """Options of `harness predict`.
+
+    By default, `text`, `pair` and `seq_len` are as in the model's training, `threads` is every usable CPU, and `device` is
+    a GPU if there is one.
+    """
 
     model: str
     file: Path
@@ -64,11 +68,12 @@ class Predicted:
     """Result of a run; fields with `now` exclude rows that an earlier, interrupted run labelled.
 
     Attributes:
-        num_unlabelled: Rows without text.
-        seconds: From the first row read to the last row written, without loading the model.
+        num_unlabelled: Number of rows without text, which get no label.
+        seconds: Time from the first row read to the last row written, without loading the model.
         peak_bytes: Peak main memory, loading included.
         peak_cuda_bytes: Peak reserved GPU memory; None on a CPU.
-        usd_per_million_rows: At the machine's price and `rows_per_s`; None without a price.
+        usd_per_million_rows: Cost of labelling a million rows, from the machine's price and `rows_per_s`; None without a
+            price.
         price: Description of the price, or why it is unknown.
     """
 
@@ -100,7 +105,7 @@ class Predicted:
 
 
 def plan_job(options: PredictOptions, machine: Machine) -> PredictJob:
-    """Build the worker's job from the options and, for missing ones, from how the model was trained.
+    """Build the worker's job; options that are not given follow the model's training.
 
     Raises:
         UserError: If the model or file does not exist, a package is missing, or this machine doesn't support the options.
@@ -145,14 +150,14 @@ def predict_file(
     """Run a job in a process of its own; an interrupted job resumes where it stopped.
 
     Args:
-        job: The job.
+        job: The job to run.
         machine: This machine.
-        price: Its hourly price.
-        on_progress: Called with each message of the worker.
+        price: This machine's hourly price, or why it is unknown.
+        on_progress: Function to call with each message of the worker.
 
     Raises:
         UserError: If the worker failed; the output so far is kept, and the next call resumes.
-        KeyboardInterrupt: If Ctrl-C stopped it; as above.
+        KeyboardInterrupt: If Ctrl-C stopped the job; the output so far is kept, and the next call resumes.
     """
     ended = PredictEnded()
     for message in _messages(job):
@@ -171,7 +176,7 @@ def _messages(job: PredictJob) -> Iterator[PredictMessage]:
             process = subprocess.Popen(
                 [sys.executable, "-m", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
                 env=_environment(job), text=True, encoding="utf-8",
-                start_new_session=True,  # Ctrl-C of the terminal reaches only this process
+                start_new_session=True,  # so that the terminal's Ctrl-C reaches this process only
             )  # fmt: skip
         assert process.stdin is not None and process.stdout is not None  # noqa: S101 - both are PIPE
         ended = False

@@ -1,4 +1,4 @@
-"""From records on disk to priced cells: the first step of every command that shows dollars."""
+"""Reading, summarizing and pricing of records: the first step of every command that shows dollars."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Priceable:
     """Records, their priced cells, and everything needed to price them again.
 
     Attributes:
-        find_price: Returns a summary's hourly price before the user's plan.
-        choices: Machine id to the prices that the report offers; the first is `find_price`'s.
+        find_price: Function that returns a summary's hourly price, before the user's price plan is applied.
+        choices: Prices that the report offers, by machine id; the price of `find_price` comes first.
         differences: Keys in which the records differ although they should not.
         unreadable: Files that are not records, and why.
     """
@@ -51,8 +51,8 @@ class PriceOptions:
     Attributes:
         prices: The user's prices.toml.
         value: The user's value.toml.
-        usd_per_hour: Hourly price of every machine, overriding all else.
-        instances: Machine id to instance type, overriding the records.
+        usd_per_hour: Hourly price of every machine; overrides all other prices.
+        instances: Instance type by machine id; overrides the type in the records.
     """
 
     prices: Path | None = None
@@ -71,8 +71,8 @@ def load_priced(
 
     Args:
         paths: Folders, files or archives of records.
-        options: How to price them.
-        config_hashes: Keep only records with these configuration hashes.
+        options: How to price the records.
+        config_hashes: Configuration hashes of the records to keep; None keeps all.
 
     Raises:
         UserError: If a file or an option is wrong.

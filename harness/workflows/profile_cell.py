@@ -21,7 +21,7 @@ from harness.schema.record import Record
 from harness.schema.step_profile import StepProfile
 from harness.workflows.short_run import shorten
 
-_NUM_WARMUP = 3  # AdamW allocates its state and DDP rebuilds its buckets in these steps
+_NUM_WARMUP = 3  # unmeasured steps, in which AdamW allocates its state and DDP rebuilds its buckets
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def profile_cell(cell: Cell, environment: Environment, num_steps: int, folder: P
     Args:
         cell: A cell that trains.
         environment: This machine and its software.
-        num_steps: Number of steps without and with the profiler.
+        num_steps: Number of steps without the profiler, and again with it.
         folder: Folder for the trace.
 
     Returns:
@@ -71,7 +71,7 @@ def profile_cell(cell: Cell, environment: Environment, num_steps: int, folder: P
 
     Raises:
         UserError: If this machine doesn't support the cell, model or data is not available, or the run failed.
-        KeyboardInterrupt: If Ctrl-C stopped it.
+        KeyboardInterrupt: If Ctrl-C stopped the run.
     """
     config = cell.config
     assert isinstance(config, FineTuneConfig)  # noqa: S101 - see Args

@@ -30,7 +30,7 @@ _TRAINING_KEYS = (
     "epochs", "max_steps", "lr", "schedule", "warmup_fraction", "weight_decay", "lr_scaling", "lr_base_batch_size", "eval_every",
     "target_accuracy", "stop_at_target",
 )  # fmt: skip
-_MIN_WORK_RATIO = 0.2  # relative difference in work that two cells need for a slope between them
+_MIN_WORK_RATIO = 0.2  # a line through two cells needs a larger relative difference in work than this
 
 Basis = Literal["measured", "by the line through two measured lengths", "in proportion to one measured length"]
 
@@ -47,7 +47,7 @@ class EpochWork:
 
     Attributes:
         flops_per_sample: FLOPs of matrix products, padding included.
-        padding_fraction: Fraction of them spent on padding.
+        padding_fraction: Fraction of these FLOPs spent on padding.
     """
 
     flops_per_sample: float
@@ -69,7 +69,7 @@ class CandidateLength:
     Attributes:
         cut_texts_fraction: Fraction of texts that are truncated.
         cut_tokens_fraction: Fraction of all tokens that truncation removes.
-        speeds: Expected speeds, for paddings of which a similar cell was measured.
+        speeds: Expected speed by padding, for paddings with a measured similar cell.
         accuracy: Best measured test accuracy on the same data; None if not measured.
     """
 
@@ -116,7 +116,7 @@ def advise_seq_len(
         batch_size: Rows per batch.
         trainable: The part of the model that is trained.
         measured: Measured cells similar enough to derive speeds from (see `find_similar_cells`).
-        same_data: The cells among them that were trained on the same data, for accuracies.
+        same_data: The cells of `measured` that were trained on the same data, to take accuracies from.
     """
     evaluated = []
     for seq_len in candidate_lengths(lengths, shape.positions):
@@ -197,8 +197,8 @@ def find_similar_cells(
         machine_id: Id of the machine.
 
     Returns:
-        Cells that differ only in `seq_len`, padding, data and keys that hardly change step times (for speed), and those
-        of them with the same texts and test set (for accuracy).
+        First the cells that differ only in `seq_len`, padding, data and keys that hardly change step times (for speed);
+        then the cells among these with the same texts and test set (for accuracy).
     """
     ignored = ("seed", "seq_len", "padding", "limits", *(f"training.{key}" for key in _TRAINING_KEYS))
     ignored_for_speed = ("data", *ignored)
@@ -228,8 +228,9 @@ def _flops(
 def _speed(seq_len: int, padding: Padding, work: EpochWork, measured: Sequence[Summary]) -> ExpectedSpeed | None:
     """Derive the speed at `seq_len` from measured cells of the same padding; None if there are none.
 
-    Uses cells of this length if measured; else the line through two cells (seconds per sample = fixed cost + seconds per
-    FLOP, since short texts use a machine less well); else one cell in proportion to FLOPs.
+    If cells of this length were measured, their mean is used. Else a line through two cells gives the speed: seconds per
+    sample = fixed cost + FLOPs x seconds per FLOP, since short texts use a machine less well. Else the speed of one cell is
+    scaled in proportion to FLOPs.
     """
     points = [
         (cell.config.seq_len, cell.compute.flop_per_s / cell.samples_per_s.value, 1 / cell.samples_per_s.value)

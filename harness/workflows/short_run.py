@@ -37,7 +37,7 @@ class TrialRunner:
         from harness.execution.sweep import describe_environment
 
         self._preparations, self._environment = Preparations(Path(self._folder.name)), describe_environment(None)
-        # A process forked from the warm forkserver maps fewer pages of its own than a cell on a fresh machine needs.
+        # Spawned, because a process forked from the warm forkserver maps fewer pages of its own than a fresh process.
         self._runner = Runner("spawn").__enter__()
         return self
 
@@ -46,7 +46,7 @@ class TrialRunner:
         self._folder.cleanup()
 
     def run(self, batch_size: int) -> tuple[Record, int | None]:
-        """Return the record of a short run and its peak in bytes."""
+        """Run a batch size for a few steps, and return the record and the peak in bytes."""
         cap_gib = self._budget.num_bytes / GIB if self._budget.cap else None
         record = self._run(batch_size, cap_gib)
         if record.outcome == "unsupported" and cap_gib is not None:
@@ -73,9 +73,9 @@ def shorten(
 
     Args:
         config: The cell's configuration.
-        max_rows: Rows of the validation and the test split, at most.
+        max_rows: Maximum number of rows of the validation split, and of the test split.
         training: Keys of `[training]` to replace.
-        memory_limit_gib: Memory cap of the run.
+        memory_limit_gib: Memory cap of the run; None for no cap.
     """
     data = config.data
     rows = {"num_val": min(data.num_val, max_rows), "num_test": min(data.num_test, max_rows)}
@@ -92,7 +92,7 @@ def shorten(
 def measured_peak(record: Record) -> int | None:
     """Return the peak that a budget is compared with, in bytes.
 
-    That is the control group's own peak if known; on GPUs the fullest GPU's; else the sum of all ranks' RSS.
+    The peak is the control group's if known. Else it is the fullest GPU's, or on CPUs the sum of all ranks' RSS.
     """
     if record.cap is not None and record.cap.peak_bytes is not None:
         return record.cap.peak_bytes

@@ -41,7 +41,7 @@ TimedMessage = tuple[float, Message | FilePages]
 
 @dataclass(frozen=True)
 class InstrumentReading:
-    """One figure by the harness and by another instrument; None if not measured, with the reason in `note`."""
+    """One figure by the harness and by another instrument; a value is None if not measured, and `note` says why."""
 
     figure: str
     unit: str
@@ -65,7 +65,7 @@ class InstrumentReading:
 
 @dataclass(frozen=True)
 class VerifiedCell:
-    """A cell's readings; empty if it was not run or failed, with the reason in `reason`."""
+    """A cell's readings; there are none if the cell was not run or failed, and `reason` says why."""
 
     cell: str
     outcome: str
@@ -130,7 +130,7 @@ def _verification_job(
     config = config.model_copy(update={"training": training, "limits": limits})
     job = prepare(cell.model_copy(update={"config": config})).job
     assert isinstance(job, TrainJob)  # noqa: S101 - the cell trains
-    # GNU time measures one peak of the whole process, so nothing that needs more memory may follow the training.
+    # No diagnostics: GNU time measures the whole process's peak, so nothing after training may need more memory.
     return replace(job, num_threads=num_threads(config, machine), run_diagnostics=False)
 
 
@@ -138,9 +138,9 @@ def run_wrapped(job: TrainJob, folder: Path, wrapper: Sequence[str], *, timeout_
     """Run a job's worker as the child of another command such as `time -v`, and return its messages.
 
     Args:
-        job: What the worker is to do.
+        job: The worker's job.
         folder: Folder for temporary files.
-        wrapper: The command that runs the worker, without the worker's own command.
+        wrapper: The words to put before the worker's command, such as `time -v`; may be empty.
         timeout_s: Seconds after which the worker is killed.
 
     Raises:
@@ -184,7 +184,7 @@ def _kill(process: psutil.Popen) -> None:
 
 
 def stopwatch_reading(messages: Sequence[TimedMessage], step_s: Sequence[float]) -> InstrumentReading:
-    """Compare samples per second between the first and the last progress message: worker's timer against this clock.
+    """Compare samples per second by the worker's timer and by this process's clock, over the same steps.
 
     Args:
         messages: The worker's messages with their arrival times.
@@ -192,7 +192,7 @@ def stopwatch_reading(messages: Sequence[TimedMessage], step_s: Sequence[float])
     """
     figure, unit, instrument = "throughput", "samples/s", "a stopwatch in another process"
     marks = [(at_s, message) for at_s, message in messages if isinstance(message, Progress)]
-    # The message of the last step comes after a validation.
+    # The last step's message comes after a validation, whose time must not count: drop such messages.
     marks = [(at_s, mark) for at_s, mark in marks if mark.evaluate_s == marks[0][1].evaluate_s]
     window_s = marks[-1][0] - marks[0][0] if marks else 0.0
     if window_s < _MIN_WINDOW_S:
@@ -221,8 +221,8 @@ def time_readings(
     Args:
         peaks: Peak memory in the harness's result.
         elapsed_s: Elapsed time of the process by this process's clock.
-        gnu_time: Parsed output of `time -v`; None if it is not installed.
-        on_gpu: Whether the cell runs on a GPU, so that main memory is not its `peak memory` figure.
+        gnu_time: Parsed output of `time -v`; None if `time` is not installed.
+        on_gpu: Whether the cell runs on a GPU; its `peak memory` is then GPU memory, and main memory has another name.
     """
     instrument = "/usr/bin/time -v"
     note = None if gnu_time else f"{instrument} is not installed (Debian: apt install time)"
@@ -238,7 +238,7 @@ def time_readings(
 
 @contextlib.contextmanager
 def _sample_smi(*, on_gpu: bool) -> Iterator[list[float]]:
-    """Sample the first GPU's used memory with nvidia-smi; the list holds the MiB added since before, filled on exit."""
+    """Sample the first GPU's used memory with nvidia-smi; on exit, the yielded list is filled with the added MiB."""
     readings: list[float] = []
     if not on_gpu or shutil.which("nvidia-smi") is None:
         yield readings
@@ -258,7 +258,7 @@ def _sample_smi(*, on_gpu: bool) -> Iterator[list[float]]:
 
 
 def _smi_reading(peaks: Sequence[PeakMemory], added_mib: Sequence[float]) -> InstrumentReading:
-    """Compare the process's GPU memory by NVML with the memory that nvidia-smi saw added."""
+    """Compare the process's GPU memory as NVML reports it with the memory that nvidia-smi saw added."""
     ours = next((peak.num_bytes / _MIB for peak in peaks if peak.source == "nvml_process"), None)
     note = None if added_mib else "nvidia-smi is not on PATH, or printed nothing"
     if ours is None:

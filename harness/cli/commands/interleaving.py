@@ -33,14 +33,14 @@ class InterleaveOptions:
     def parse(
         cls, settings: tuple[str, str] | None, rounds: int | None, fail_above: str | None, markdown: Path | None
     ) -> InterleaveOptions:
-        """Check the options.
+        """Check the options and return them.
 
         Raises:
             UserError: If `fail_above` is not a fraction, or an option lacks `--interleave`.
         """
         fraction = None
         if fail_above is not None:
-            # Imported here because it loads plotly, which the parent of a measured cell does without.
+            # Imported here because the module loads plotly, which the parent of a measured cell should not hold.
             from harness.cli.views.compare import read_fraction
 
             fraction = read_fraction(fail_above, "--fail-above")
@@ -58,7 +58,7 @@ def plan_cells(
         study: The study file.
         overrides: `--set` options.
         only: `--only` options.
-        options: The two settings and the number of rounds.
+        options: The interleaving options, of which settings and rounds are used.
 
     Returns:
         The interleaving plan (None without `--interleave`), and the runs.
@@ -86,9 +86,9 @@ def show_interleaved(
     Args:
         plan: The interleaving plan.
         cells: The planned runs.
-        records: Records of this study, of which those of `cells` count.
-        price_options: How to price them.
-        options: Limit and Markdown file.
+        records: Records of this study; only those of `cells` are compared.
+        price_options: How to price the records.
+        options: The interleaving options, of which limit and Markdown file are used.
 
     Returns:
         True if `--fail-above` failed.

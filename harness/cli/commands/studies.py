@@ -47,7 +47,7 @@ app = typer.Typer()
 
 @dataclass(frozen=True)
 class _PlanRow:
-    """One cell of `harness plan`; expected figures are those of its last run, None if there is none."""
+    """One cell of `harness plan`; expected figures are those of the cell's last run, or None without a run."""
 
     cell: str
     repeat: int
@@ -174,7 +174,7 @@ def run(  # noqa: PLR0913 - one parameter per option
     environment = describe_environment(stated, detector)
     stored = own_records(results, environment.machine)
     console.print_problems(stored.unreadable)
-    # Runs made outside the interleaving are not comparable: only records of the interleaved study count as done.
+    # Only records of the interleaved study count as done, because runs made outside the interleaving are not comparable.
     counted = [record for record in stored.records if interleaved is None or record.study == interleaved.study]
     states = find_all_done(cells, counted, environment.machine, skip=not no_skip)
     to_do = [cell for cell, (state, _) in zip(cells, states, strict=True) if force or state != "done"]

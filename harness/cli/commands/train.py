@@ -86,7 +86,7 @@ def train(  # noqa: PLR0913 - one parameter per option
     environment = describe_environment(stated, detector)
     stored = own_records(results, environment.machine)
     console.print_problems(stored.unreadable)
-    # A run that timed out is not done: it can be resumed here.
+    # A run that timed out doesn't count as done, because this command can resume it.
     finished = [record for record in stored.records if record.outcome != "timeout"]
     to_do = [run for run in runs if force or find_done(run, finished, environment.machine)[0] != "done"]
     if not to_do:
@@ -116,12 +116,12 @@ def train(  # noqa: PLR0913 - one parameter per option
 def stop_limits(
     max_minutes: float | None, max_usd: float | None, max_rows: int | None, price: Price | Unavailable
 ) -> StopLimits:
-    """Return the limits of a training: the stricter of minutes and dollars, and rows.
+    """Return the limits of a training: the rows, and the stricter of minutes and dollars.
 
     Args:
-        max_minutes: `--max-minutes`.
-        max_usd: `--max-usd`.
-        max_rows: `--max-rows`.
+        max_minutes: Value of `--max-minutes`.
+        max_usd: Value of `--max-usd`.
+        max_rows: Value of `--max-rows`.
         price: The machine's price.
 
     Raises:

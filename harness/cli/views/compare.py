@@ -26,15 +26,15 @@ _METRIC_NAMES = {
     "accuracy": "accuracy, B-A",
 }
 _COLOURS = {"slower": "red", "faster": "green", "worse": "red", "better": "green", "dearer": "red", "cheaper": "green"}
-_WITHIN_RUNS_MARK = "†"  # an asterisk has a meaning in Markdown
-_MAX_RATIO = 1000  # larger bounds carry no information
+_WITHIN_RUNS_MARK = "†"  # no asterisk, which has a meaning in Markdown
+_MAX_RATIO = 1000  # larger bounds carry no information, so they are shown as >1000
 _WIDTHS = (15, 9, 9, 26, 13)
 _HEAD = ("cell", "figure", "A", "B", "B/A, 95 %", "verdict")
 
 
 @dataclass(frozen=True)
 class SidePath:
-    """Path of one side's records, and the machine to use; None if there is only one."""
+    """Path of one side's records, and the machine to use; `machine` is None if the records have only one."""
 
     path: Path
     machine: str | None
@@ -46,7 +46,7 @@ def read_side(text: str, machine: str | None, option: str) -> SidePath:
     Args:
         text: The argument.
         machine: Value of the option that names the machine.
-        option: That option's name.
+        option: Name of the option that names the machine.
 
     Raises:
         UserError: If the path does not exist, or argument and option name different machines.
@@ -65,7 +65,7 @@ def read_fraction(text: str | None, option: str) -> float | None:
     """Parse `3%` or `0.03` as a fraction; None stays None.
 
     Raises:
-        UserError: If the text is neither, or not in [0, 1).
+        UserError: If the text is no number or percentage, or the fraction is not in [0, 1).
     """
     if text is None:
         return None
@@ -90,14 +90,14 @@ def load_comparison(
     Args:
         sides: Paths of A and B.
         options: Margins and limits.
-        price_options: How to price their records.
+        price_options: How to price the records.
         strict: Refuse sides that differ in settings that should be equal.
 
     Returns:
         The comparison, and both sides' priced records.
 
     Raises:
-        UserError: If a side can't be read, or `strict` refuses.
+        UserError: If a side can't be read, or `strict` is set and the sides differ.
     """
     priced_sides = [load_priced([side.path], price_options) for side in sides]
     pairing = pair_cells(priced_sides[0].cells, priced_sides[1].cells, sides[0].machine, sides[1].machine)
@@ -143,7 +143,7 @@ def _line(texts: Sequence[str], style: str) -> Table:
 
 
 def to_markdown(comparison: Comparison, money: MoneyFormat) -> str:
-    """Return a Markdown table for a pull request, with its caveats below."""
+    """Return a Markdown table for a pull request, with notes on the comparison around the table."""
     first, *notes = [_escape(line) for line in _notes(comparison, money)]
     lines = [first, "", f"| {' | '.join(_HEAD)} |", "|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(_escape(text) for text in row)} |" for row in _rows(comparison, money)]
@@ -243,7 +243,7 @@ def _change(judged: MetricVerdict) -> str:
 
 
 def _notes(comparison: Comparison, money: MoneyFormat) -> Iterator[str]:
-    """Yield what the table leaves out: reasons, cells on one side only, assumptions, and `--fail-above`."""
+    """Yield notes on what the table leaves out: reasons, cells on one side only, assumptions, and `--fail-above`."""
     options = comparison.asked
     counts = Counter(cell.speed.verdict for cell in comparison.cells)
     verdicts = listed([f"{count} {verdict}" for verdict, count in counts.most_common()])

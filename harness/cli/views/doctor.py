@@ -9,7 +9,7 @@ from rich.table import Table
 from harness.machine.calibration import Calibration, DeviceCalibration
 from harness.workflows.doctor import Diagnosis
 
-# From this terminal width on, the reasons fit into the table; below it they are printed under it with the fixes.
+# In terminals at least this wide, the table has the reasons; in narrower ones they follow the table, with the fixes.
 _WIDE_COLUMNS = 120
 _COLOURS = {"good": "green", "warn": "yellow", "bad": "red", "not known": "dim"}
 _CLOSING = {

@@ -14,7 +14,7 @@ _MAX_INSTANCES = 12
 
 
 class FitView:
-    """Prints each attempt as it ends; prints nothing without a console."""
+    """A view that prints each attempt as it ends; without a console it prints nothing."""
 
     def __init__(self, console: Console | None) -> None:
         self._console = console

@@ -19,9 +19,9 @@ _MAX_CLASSES = 12
 _MAX_TOKENS = 28
 _FLAGS = {"text": "--text", "label": "--label", "group": "--group-by", "time": "--time-by"}
 _NEGLIGIBLE_FACTOR = 1.005  # a FLOP ratio below this counts as no extra cost
-_MANY_UNKNOWN = 0.02  # fraction of tokens
-_NEGLIGIBLE_CUT = 0.001  # fraction of tokens
-_MANY_NEAR_DUPLICATES = 0.005  # fraction of held-out rows
+_MANY_UNKNOWN = 0.02  # a larger fraction of unknown tokens is marked as too many
+_NEGLIGIBLE_CUT = 0.001  # below this fraction of truncated tokens, no longer length is discussed
+_MANY_NEAR_DUPLICATES = 0.005  # a larger fraction of the held-out rows gets a warning
 
 
 def show_inspection(console: Console, inspection: Inspection, advice: SeqLenAdvice) -> None:
@@ -92,7 +92,7 @@ def study_text(inspection: Inspection, advice: SeqLenAdvice, batch_size: int) ->
     lines = [
         f"# Made by `harness inspect` of {num_rows:,} usable rows; run it by `harness run`.",
         "[data]",
-        # JSON strings, numbers, booleans and lists are valid TOML.
+        # Written as JSON, whose strings, numbers, booleans and lists are valid TOML.
         *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()),
         "",
         "[matrix]",

@@ -17,7 +17,7 @@ _MIB = 2**20
 
 
 class PredictView(AbstractContextManager["PredictView"]):
-    """One progress line, overwritten on each message (at most once a second); nothing without a terminal."""
+    """A progress line that messages redraw, at most once a second; without a terminal, nothing is drawn."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None

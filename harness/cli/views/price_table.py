@@ -21,13 +21,13 @@ def list_prices(console: Console, rows: Sequence[PriceRow], query: PriceQuery, t
     Args:
         console: Where to print.
         rows: Rows of the table that match the query, cheapest first.
-        query: The query.
+        query: The filters and order that the user chose.
         table: The price table.
     """
     out = Table(box=None, pad_edge=False, header_style="bold")
     for name, width in (("USD/h", 7), ("spot", 6)):
         out.add_column(name, justify="right", min_width=width)
-    out.add_column("instance", no_wrap=True, overflow="fold")  # users copy instance names
+    out.add_column("instance", no_wrap=True, overflow="fold")  # never cut, because users copy instance names
     for name, width in (("where", 8), ("GPU", 6)):
         out.add_column(name, overflow="fold", min_width=width)
     for name, width in (("CPUs", 4), ("GiB", 4), ("days", 4)):

@@ -40,7 +40,7 @@ def show_profile(console: Console, result: ProfiledCell) -> None:
 
 
 def phase_rows(profile: StepProfile) -> list[tuple[str, float]]:
-    """List the phases, which sum to the whole step, then parts within them; seconds over all profiled steps."""
+    """List the seconds of all profiled steps: by phase, in total, and for parts within the phases."""
     rows = [(name, profile.phases_s[name]) for name in PHASES]
     rows += [("between them", profile.total_s - sum(profile.phases_s.values())), ("whole step", profile.total_s)]
     if profile.all_reduce_s is not None:

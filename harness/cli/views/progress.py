@@ -40,7 +40,7 @@ class ProgressView(AbstractContextManager["ProgressView"]):
 
     def __init__(self, console: Console, cells: Sequence[Cell]) -> None:
         self._console, self._cells = console, list(cells)
-        self._rows: dict[int, tuple[str, ...]] = {}  # of finished cells
+        self._rows: dict[int, tuple[str, ...]] = {}  # table rows of the finished cells, by the cell's index
         self._running: tuple[int, float] | None = None
         self._phase, self._progress = "starting", Progress(num_steps=0, num_steps_planned=0)
         self._drawn: tuple[object, Segments] | None = None
@@ -107,7 +107,7 @@ class ProgressView(AbstractContextManager["ProgressView"]):
             self._live.update(Group(self._drawn_table(), self._bars()), refresh=True)
 
     def _drawn_table(self) -> Segments:
-        """Lay out the table only when a cell started or ended; doing it every second would use almost 1 % of a CPU."""
+        """Return the table, laid out anew only when a cell starts or ends: once a second would use almost 1 % of a CPU."""
         state = (self._console.size, len(self._rows), self._running)
         if self._drawn is None or self._drawn[0] != state:
             self._drawn = state, Segments(list(self._console.render(self._table(self._window()))))
@@ -151,7 +151,8 @@ class ProgressView(AbstractContextManager["ProgressView"]):
                 parts.append(f"loss {progress.loss:.3f}")
             if progress.accuracy is not None:
                 parts.append(f"validation {progress.accuracy:.3f}")
-            trained = steps - progress.num_steps_before  # in this process
+            # Only steps of this process, because the elapsed time is that of this process.
+            trained = steps - progress.num_steps_before
             if planned and trained > 0:
                 parts.append(f"{_clock(elapsed * (planned - steps) / trained)} left")
             line.add_row("this cell ", ProgressBar(planned or 1, steps, width=30), "  ".join(parts))

@@ -99,7 +99,7 @@ def recommendation_fields(recommendation: Recommendation, cells: Sequence[Priced
 
 
 def _together(choices: Sequence[Recommended]) -> list[list[Recommended]]:
-    """Group the roles of one cell, which are printed as one paragraph."""
+    """Group choices by cell, because all roles of a cell are printed as one paragraph."""
     groups: dict[CellKey, list[Recommended]] = {}
     for one in choices:
         groups.setdefault(one.candidate.cell.key, []).append(one)
@@ -151,7 +151,8 @@ def _ruled_out(one: UnmetRequirement, names: Mapping[str, str], money: MoneyForm
     show = {"accuracy": percent, "s": seconds, "usd": money.amount, "bytes": memory}[one.unit]
     summary = one.nearest.cell.summary
     where = names.get(summary.machine_id, summary.machine_id)
-    cell = f"{summary.cell} of study {summary.study}"  # with its study, since names of other studies may be long
+    # Its name, because a description in words can be long for a cell of another study.
+    cell = f"{summary.cell} of study {summary.study}"
     return f"{lead}; nearest: {cell}, on {where}, with {show(one.nearest_value)}."
 
 

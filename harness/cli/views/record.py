@@ -18,7 +18,7 @@ from harness.schema.inputs_record import Example
 from harness.schema.record import Record
 
 _MAX_LABEL_LENGTH = 24
-# Control characters and bidirectional marks.
+# Control characters and bidirectional marks: texts of a dataset must not change how the terminal shows them.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 
 
@@ -28,8 +28,8 @@ def show_record(console: Console, record: Record, summary: Summary, path: Path) 
     Args:
         console: Where to print.
         record: The record.
-        summary: Its summary.
-        path: Its file.
+        summary: Summary of the record.
+        path: File of the record.
     """
     console.rule(f"[bold]{escape(record.cell)}[/]", align="left")
     style = OUTCOME_STYLES.get(record.outcome, "yellow")
