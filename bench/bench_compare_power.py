@@ -9,15 +9,15 @@ Run: python bench/bench_compare_power.py live --out DIR --trial K     one trial 
 Each trial compares a cell A with itself as B, in rounds A B B A; in slowed trials every step of B takes 3 % longer
 (power_workers.py). `--turns runs` alternates runs, each in its own process, like `harness run --interleave`; `--turns steps`
 alternates steps of two processes that are alive at once. New rounds start until two minutes are over, whatever the results.
-The verdict is that of `harness compare` on both sides' records; for steps it is Student's t on the pairs' logarithms (see
-`_middle_log_ratio`), which `harness compare` doesn't use.
+For runs, the verdict is that of `harness compare` on both sides' records. For steps, it is Student's t on the pairs'
+logarithms (see `_middle_log_ratio`), which `harness compare` doesn't use.
 
-`resample` builds a round from four consecutive runs of one trial (for steps: from a pair), which preserves drift over runs,
-and each run from contiguous blocks of its steps, relative to the same batch's mean over all runs, which preserves
-autocorrelation. The slow-down of the measured trial is divided out, and 3 % is applied again.
+`resample` builds a round from four consecutive runs of one trial (for steps: from a pair), which preserves drift over runs.
+It builds each run from contiguous blocks of the run's steps, which preserves autocorrelation; step times are relative to the
+same batch's mean over all runs. The slow-down of the measured trial is divided out, and 3 % is applied again.
 
-`cells` compares two consecutive runs of one study, which should differ in no cell, and a third one, in which the cells of 64
-tokens are slowed by 30 %, with the first: only those should be slower.
+`cells` runs one study three times. The first two runs should differ in no cell. In the third run, the cells of 64 tokens are
+slowed by 30 %; only these cells should be slower than in the first run.
 """
 
 from __future__ import annotations
@@ -135,14 +135,14 @@ def _round_of_steps(runners, cell: Cell, needs: PreparedCell, around, index: int
             )
             threads.append(threading.Thread(target=go, args=(side, runner)))
             threads[-1].start()
-            has_begun.wait(60)  # wait until A's process has started its worker, then set B's
+            has_begun.wait(60)  # wait for the worker of A's process to start, because B's is set next
         for thread in threads:
             thread.join()
     yield from sorted(found.items())
 
 
 def judge(folder: Path, turns: str) -> dict:
-    """Compare the records of both sides."""
+    """Compare the records of both sides of a trial; return the verdict and the ratio B/A."""
     sides = [load_records([folder / side]).records for side in "AB"]
     if turns == "steps":
         found = by_pairs([_log_ratio(a, b) for a, b in _pairs(*sides)])
@@ -156,7 +156,7 @@ def judge(folder: Path, turns: str) -> dict:
 
 
 def verdict_of(found: LogRatio) -> str:
-    """Return the verdict that `harness compare` gives for a single cell."""
+    """Return the verdict that `harness compare` would give for a single cell with this ratio."""
     change, margin = found.estimate(), CompareOptions().margin
     if 1 / (1 + margin) <= change.low and change.high <= 1 + margin:
         return NO_DIFFERENCE
@@ -179,7 +179,8 @@ def _log_ratio(a: Record, b: Record) -> float:
 def _middle_log_ratio(one: Sequence[float], other: Sequence[float]) -> float:
     """Return the mean log-ratio of two runs' alternating steps, trimmed by a fifth at either end.
 
-    What wakes up in one step of a few dozen hits one side alone, and would be most of what two sums differ by.
+    The mean is trimmed because another process that wakes up in one of a few dozen steps slows one side alone; the ratio of
+    the two sums would mostly show this.
 
     Source: K. K. Yuen, Biometrika 61 (1974), 165-170, on 20 % trimmed means.
     """
@@ -187,7 +188,7 @@ def _middle_log_ratio(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def _steps(records: Sequence[Record]) -> list[list[float]]:
-    """Return each run's measured steps without the last one, during which the other process may exit."""
+    """Return each run's measured step times without the last step, during which the other process may exit."""
     return [list(window.seconds[:-1]) for window in measure_windows([record.training for record in records])]
 
 
@@ -230,7 +231,10 @@ def resample(out: Path, turns: str, *, num_trials: int, num_rounds: int | None, 
 
 
 def _sessions(out: Path, turns: str) -> tuple[list[list[list[float]]], list[int]]:
-    """Return each trial's runs by start time (for steps: A, B, A, B, ...), with steps relative to their batch's mean."""
+    """Return each trial's runs by start time (for steps: A, B, A, B, ...), and each trial's number of rounds.
+
+    Step times are relative to the mean over all runs of the same batch.
+    """
     trials, seen = [], []
     for path in sorted((out / turns).glob("trial-*/trial.json")):
         told = json.loads(path.read_text())
@@ -261,7 +265,10 @@ def _draw_round(rng: random.Random, sessions, planted: bool) -> tuple[float, flo
 
 
 def _draw_pair(rng: random.Random, sessions, planted: bool) -> float:
-    """Resample a pair with the same blocks on both sides, which were measured at the same time; draw which side is A."""
+    """Resample a pair of runs, and draw which run is A.
+
+    Both sides have the same blocks, because these were measured at the same time.
+    """
     runs = rng.choice(sessions)
     first = 2 * rng.randrange(len(runs) // 2)
     a, b = rng.sample(runs[first : first + 2], 2)
@@ -271,7 +278,7 @@ def _draw_pair(rng: random.Random, sessions, planted: bool) -> float:
 
 
 def _blocks(rng: random.Random, num_steps: int) -> list[int]:
-    """Return the indices of a circular moving-block bootstrap (H. R. Kuensch, Annals of Statistics 17 (1989), 1217-1241)."""
+    """Draw step indices of a circular moving-block bootstrap (H. R. Kuensch, Annals of Statistics 17 (1989), 1217-1241)."""
     firsts = [rng.randrange(num_steps) for _ in range(-(-num_steps // BLOCK_STEPS))]
     return [(first + step) % num_steps for first in firsts for step in range(BLOCK_STEPS)][:num_steps]
 
@@ -297,7 +304,7 @@ def run_cells(out: Path) -> None:
 
 
 def report_cells(out: Path) -> str:
-    """Compare the second set with the first, and the slowed one with the first."""
+    """Compare the second and the slowed set with the first."""
     first, *others = (price_records(load_records([out / "cells" / name]).records).cells for name in SETS)
     lines = ["| cell | against the first run | B/A, 95 % | verdict |", "|---|---|---:|---|"]
     for name, cells in zip(SETS[1:], others, strict=True):

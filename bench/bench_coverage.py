@@ -4,10 +4,10 @@ Run: .venv/bin/python -m harness run bench/coverage.toml     (two interleaved ce
      .venv/bin/python bench/bench_coverage.py [FOLDER ...]   prints a table of the records there (default: results/)
 
 Between runs: over 200 draws of 5 runs, the share whose interval covers the mean of the other runs, and the relative
-half-width. Within a run: the share of runs whose own interval covers the mean of the others; it excludes what differs from
-run to run, so its coverage is lower, and reports say so. Each draw is evaluated as in a report, with the warm-up estimate from
-its own steps. The correlation between consecutive runs of different cells shows why runs differ: if it is high, the cause
-is the machine from minute to minute, not the process.
+half-width. Within a run: the share of runs whose own interval covers the mean of the other runs. The interval of one run
+excludes differences between runs, so its coverage is lower, and reports say so. Each draw is evaluated as in a report, with the warm-up estimate from
+its own steps. The correlation between consecutive runs of different cells shows why runs differ: if it is high, the
+cause is the machine, which changes from minute to minute, not the process.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def judge(records: Sequence[Record], num_drawn: int) -> tuple[float, float]:
         estimate = rate([records[index] for index in draw])
         others = rate([record for index, record in enumerate(records) if index not in draw])
         if estimate.low is None:
-            num_covered += 1  # no interval
+            num_covered += 1  # no interval counts as an infinite one
             half_widths.append(float("inf"))
             continue
         num_covered += estimate.low <= others.value <= estimate.high

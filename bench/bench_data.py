@@ -52,7 +52,7 @@ def settings_of(path: Path, num_train: int | str = "all"):
 
 
 def read(path: Path) -> int:
-    """Hash and check the file and write it to an Arrow file; or find that in the cache and verify its hashes."""
+    """Hash and check the file and write an Arrow file; or find the Arrow file in the cache and verify its hashes."""
     from harness.dataset.rows import read_rows
 
     return len(read_rows(settings_of(path)).labels)
@@ -117,7 +117,7 @@ PEERS = {"datasets.map": by_datasets, "pandas": by_pandas}
 
 
 def _run_in_child(stage, path: Path, result: Path) -> None:
-    """Run a stage and write its result, with its peak anonymous memory, which the kernel can't drop like file pages."""
+    """Run a stage; write its result and its peak anonymous memory, which the kernel can't drop as it drops file pages."""
     peak_kib, ended = [0], threading.Event()
 
     def sample() -> None:

@@ -1,17 +1,18 @@
 """Compare the predictions of learning curves with measurements.
 
-`tfidf` draws new splits of the packaged reviews for each resample, trains the TF-IDF baseline on the first 350, 700, 1,400,
-2,800 and 5,600 rows, which are fitted, and on 11,200 rows, twice the largest fitted size, for the true value. It can run in
-parts; finished resamples are not repeated:
+`tfidf` draws new splits of the packaged reviews for each resample and trains the TF-IDF baseline on their first rows: on
+350, 700, 1,400, 2,800 and 5,600 rows for the fit, and on 11,200 rows, twice the largest fitted size, for the true value. It
+can run in parts; finished resamples are not repeated:
 
     .venv/bin/python bench/bench_learning_curve.py tfidf --from 0 --to 25
     .venv/bin/python bench/bench_learning_curve.py tfidf --from 25 --to 100
     .venv/bin/python bench/bench_learning_curve.py judge
 
 `judge` fits what `tfidf` measured, and prints the coverage and width of the prediction interval and the rejected fits. With
-`--smallest 100` both use 100 to 1,600 rows, and 3,200 for the true value: there TF-IDF is hardly better than the majority
-class, and no power law holds. `records` does the same with the learning curves of a study's records, leaving the largest
-size out of the fit. It also compares the estimated time of training on all rows, from each smaller size, with the measured:
+`--smallest 100` both use 100 to 1,600 rows, and 3,200 for the true value; at these sizes TF-IDF is hardly better than the
+majority class, and no power law holds. `records` does the same with the learning curves of a study's records, leaving the
+largest size out of the fit. It also estimates the time of training on all rows from each smaller size, and compares it with
+the measured time:
 
     .venv/bin/python -m harness run bench/data.toml
     .venv/bin/python bench/bench_learning_curve.py records results
@@ -75,7 +76,7 @@ def resample(seed: int, smallest: int) -> dict:
 
 
 def measure(out: Path, smallest: int, first: int, last: int) -> None:
-    """Write one line per resample."""
+    """Run resamples that are not done yet, and write one line per resample."""
     done = {one["seed"]: one for one in read(out)} if out.exists() else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(first, last):
@@ -149,7 +150,7 @@ def judge_records(folders: Sequence[Path]) -> None:
 
 
 def predict_largest(curve: LearningCurve, name: str) -> str:
-    """Return a row: the largest size, predicted from a curve through the others."""
+    """Return a row of the table: the largest size's accuracy, predicted from a curve through the other sizes."""
     errors, end = curve.errors, curve.largest
     others = replace(
         errors, num_train=errors.num_train[:-1], error=errors.error[:-1], covariance=errors.covariance[:-1, :-1]

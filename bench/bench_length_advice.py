@@ -1,9 +1,9 @@
-"""Compare what `harness inspect` predicts for a sequence length with cells that were measured at it.
+"""Compare what `harness inspect` predicts for a sequence length with cells measured at this length.
 
 Run: .venv/bin/python bench/bench_length_advice.py [FOLDER ...]      (default: results/reference/*/default)
-For every two measured cells that differ only in `seq_len`, predict one's samples per second from the other in proportion
-to their work; with three cells, also by the line through the other two. Also compare the batch plan's work and padding with
-what the cell counted independently. Prints Markdown.
+For every two measured cells that differ only in `seq_len`, the samples per second of one are predicted from the other, in
+proportion to their work; with three cells, also by the line through the other two. The batch plan's work and padding are
+compared with what the cell itself counted. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def cells(folders: Sequence[Path]) -> list[Summary]:
 
 
 def lengths_of(data: DataSettings, model: str) -> np.ndarray:
-    """Return the tokens of each training row, not truncated."""
+    """Return the number of tokens of each training row before truncation."""
     corpus, files = load_corpus(data), locate_model(model, weights=False)
     with TemporaryDirectory() as folder:
         tokenize(corpus, files, 8192, Path(folder), store_texts=False)

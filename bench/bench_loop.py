@@ -1,8 +1,8 @@
-"""What the harness does beside the model: tokenising, and what its loop adds to a step.
+"""Cost of the harness beside the model: tokenising, and the time that its loop adds to a step.
 
 Run: .venv/bin/pytest bench/bench_loop.py -s
-The loop is held against a bare one (the same batches, model, optimiser and schedule; nothing timed, counted or sent), in
-turns A B B A on a model so small (2 layers, width 32) that all else shows. What it adds does not grow with the model.
+The harness's loop is compared with a bare loop (the same batches, model, optimiser and schedule; nothing timed, counted or
+sent), in turns A B B A. The model is so small (2 layers, width 32) that the added time shows; it does not grow with the model.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_tokenising(benchmark, tmp_path):
 
 @pytest.fixture(scope="module")
 def step_seconds():
-    """Seconds a step of a block of steps, by loop."""
+    """Return the mean seconds per step of each block of steps, by loop."""
     torch.set_num_threads(1)
     (cell,) = expand(parse_study(STUDY, "bench_loop"))
     rng = np.random.default_rng(0)
@@ -69,7 +69,7 @@ def step_seconds():
         loop = (ours, bare, bare, ours)[turn % 4]
         began = time.perf_counter()
         loop(state, context)
-        if turn >= 4:  # the first four find what the later ones have warm
+        if turn >= 4:  # the first four turns are warm-up
             found[loop].append((time.perf_counter() - began) / NUM_STEPS)
     return found
 

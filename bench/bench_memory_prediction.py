@@ -1,16 +1,16 @@
-"""How well a cell's peak memory is predicted from shapes alone, and how much of a peak its parts explain.
+"""Errors of predicting a cell's peak memory from shapes alone, and how much of a peak its parts explain.
 
-Run: .venv/bin/python bench/bench_memory_prediction.py [MINUTES]   measure what the table does not hold, print errors
-     .venv/bin/pytest bench/bench_memory_prediction.py             hold the table's rows to the bounds; measures nothing
-Both read results/reference/memory-prediction.csv, and the first writes it. A run that was stopped goes on where it was:
-what was measured is kept raw in the table, and what is predicted is computed anew from the code of today.
+Run: .venv/bin/python bench/bench_memory_prediction.py [MINUTES]   measure cells that the table lacks, print errors
+     .venv/bin/pytest bench/bench_memory_prediction.py             check the table's rows against the bounds only
+Both read results/reference/memory-prediction.csv, and the first also writes it. A run that was stopped goes on where it was.
+The table keeps raw measurements; predictions are always computed anew by the current code.
 
 The design: every sensible combination of model, trainable part, activation checkpointing, attention dropout and
 precision (24) twice, with a batch size and a sequence length drawn from a seeded permutation of all pairs of 1 to 64 and
 32 to 512 that stay below the limit of work; then the corners, a few cells with SGD and with gradient accumulation, and
-some with glibc's own allocator, which are reported apart. Every cell is a fresh process of two steps, padded to the
-maximum. The constants of harness/memory.py were set while only the first NUM_LOOKED_AT rows (those of least work) were
-known: the others are held out, and their errors are printed apart.
+some with glibc's own allocator, which are reported separately. Every cell is a fresh process of two steps, padded to the
+maximum. The constants of harness/workflows/memory_estimate.py were set while only the first NUM_LOOKED_AT rows (those of
+least work) were known. The other rows are held out, and their errors are also printed separately.
 """
 
 from __future__ import annotations
@@ -45,16 +45,17 @@ from harness.workflows.memory_estimate import predict_peak
 TABLE = Path(__file__).resolve().parent.parent / "results" / "reference" / "memory-prediction.csv"
 SEED = 20261125
 BATCHES, LENGTHS = (1, 2, 4, 8, 16, 32, 64), (32, 64, 128, 256, 512)
-# Billions of floating-point operations a step that a drawn cell may take, and that a corner may: about 10 s and 60 s.
+# Most billions of floating-point operations per step, for drawn cells and for corners: about 10 s and 60 s.
 MOST_GFLOP, MOST_GFLOP_AT_A_CORNER = 700, 4300
 NUM_LOOKED_AT = 33
 ENCODER_PARAMETERS = {"all-MiniLM-L6-v2": 10.6e6, "bert-base": 85e6}
-NUM_THREADS = 1  # what a step holds does not depend on it, and one does not wait for another that has no core
+# Memory does not depend on the number of threads, and a single thread never waits for another that has no core.
+NUM_THREADS = 1
 NUM_ROWS = {"num_train": 128, "num_val": 32, "num_test": 32}
 
 
 def design() -> list[tuple[str, dict]]:
-    """All cells, smallest first, as (part of the design, choices)."""
+    """List all cells as (part of the design, choices), those of least work first."""
     rng = random.Random(SEED)
     combinations = [
         {
@@ -67,12 +68,12 @@ def design() -> list[tuple[str, dict]]:
         for model, trainable, checkpointing, dropout, precision in itertools.product(
             ENCODER_PARAMETERS, ("all", "head"), (False, True), (0.0, 0.1), ("fp32", "bf16")
         )
-        if trainable == "all" or not checkpointing  # a frozen encoder keeps nothing that could be computed again
+        if trainable == "all" or not checkpointing  # a frozen encoder saves nothing that checkpointing could recompute
     ]
     shapes: list[tuple[int, int]] = []
     drawn = []
     for choices in combinations * 2:
-        # Each shape comes once before any comes twice; one that is too much work for a cell is left for a later one.
+        # Each shape is used once before any is used twice; a shape with too much work for a cell is left for a later cell.
         while True:
             fitting = [shape for shape in shapes if _gflop(choices, *shape) <= MOST_GFLOP]
             if fitting:
@@ -169,7 +170,7 @@ def as_row(part: str, choices: dict, record: Record) -> dict:
 
 
 def measure(most_minutes: float) -> None:
-    """Run the cells that the table does not hold for this version of the measuring code."""
+    """Run the cells that the table lacks for this version of the measuring code, for at most `most_minutes`."""
     known = {(row["choices"], row["measuring_version"]) for row in read_rows()}
     until = time.perf_counter() + most_minutes * 60
     with tempfile.TemporaryDirectory() as folder, Runner("spawn") as runner:
@@ -194,12 +195,12 @@ def read_rows() -> list[dict[str, str]]:
 
 
 def append_row(row: dict) -> None:
-    """At once, so that a run that is stopped loses one cell at most."""
+    """Add a row to the table right after its cell, so that a stopped run loses at most one cell."""
     write_rows([*read_rows(), row])
 
 
 def write_rows(rows: list[dict]) -> None:
-    """With what is derived from the raw columns, beside them."""
+    """Write the table: raw columns, and those derived from them."""
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     whole = [row | derive(row, index) for index, row in enumerate(rows)]
     columns = list(dict.fromkeys(column for row in whole for column in row))
@@ -210,7 +211,7 @@ def write_rows(rows: list[dict]) -> None:
 
 
 def derive(row: dict, index: int) -> dict:
-    """What is computed from a row's choices and its raw figures."""
+    """Compute the derived columns from a row's choices and its raw figures."""
     config = as_cell(json.loads(row["choices"])).config
     folder = None if config.model.shape else locate_model(config.model.name, weights=False).folder
     shape = load_model_shape(config.model, folder)
@@ -234,16 +235,16 @@ def derive(row: dict, index: int) -> dict:
 
 
 def accelerate_bytes(model_bytes: int, precision: str) -> int:
-    """`accelerate estimate-memory`'s total for training with Adam; it asks for no batch, length or frozen part.
+    """Return the total of `accelerate estimate-memory` for training with Adam.
 
-    The largest entry of estimate_training_usage in accelerate 1.15.0:
+    The total depends on no batch size, length or frozen part. It is the largest entry of estimate_training_usage in accelerate 1.15.0:
     https://github.com/huggingface/accelerate/blob/v1.15.0/src/accelerate/commands/estimate.py
     """
     return 4 * model_bytes if precision == "fp32" else 2 * model_bytes
 
 
 def describe_errors(rows: list[dict[str, str]]) -> str:
-    """A table in Markdown: errors of the prediction, of accelerate's, and what the parts leave unexplained."""
+    """Return a Markdown table: errors of our prediction and of accelerate's, and the memory that no part explains."""
     ended = [row for row in rows if row["outcome"] == "ok"]
     of_mmap = [row for row in ended if row["design"] != "system"]
     held_out = [row for row in of_mmap if row["held_out"] == "True"]

@@ -1,8 +1,8 @@
-"""How soon the page follows a changed assumption, with 1,000 cells, in headless Chromium.
+"""Time until the report page follows a changed assumption, with 1,000 cells, in headless Chromium.
 
 Run: .venv/bin/pytest bench/bench_page.py (needs what `make e2e` installs)
-Figures and tables are to follow within 100 ms, layout included, and charts within 1 s. Taken inside the page, by its own
-clock: from the change to the end of a forced layout, and to the frame after which every chart has been drawn.
+Goals: figures and tables follow within 100 ms, layout included, and charts within 1 s. Both times are taken inside the page
+by its own clock: from the change to the end of a forced layout, and to the frame after which every chart is drawn.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CLOCK = ReplayClock()
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
-    """Seconds until figures and until charts had followed, by view."""
+    """Return the seconds until the figures and until the charts had followed a change, for each round, by view."""
     records = [
         fine_tune(8 + i % 40, 16 * (1 + i // 40), accuracy=0.7 + (i * 37 % 100) / 1000, cell=f"cell-{i}")
         for i in range(NUM_CELLS)

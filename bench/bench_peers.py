@@ -1,12 +1,13 @@
-"""The harness beside what a user would pick instead: a bare PyTorch loop, transformers' Trainer, optimum-benchmark.
+"""Comparison of the harness with its alternatives: a bare PyTorch loop, transformers' Trainer, optimum-benchmark.
 
 Run: make bench-peers                                                   environments, all parts, the table
-     .venv/bin/python bench/bench_peers.py run --out DIR [--part PART] [--round K]   what is not there yet of parts and rounds
-     .venv/bin/python bench/bench_peers.py report --out DIR                          the table alone
+     .venv/bin/python bench/bench_peers.py run --out DIR [--part PART] [--round K]   parts and rounds not measured yet
+     .venv/bin/python bench/bench_peers.py report --out DIR                          only the table
 
-Contenders take turns within a round, every second round backwards. Each round is one JSON file under DIR, with every
-step's seconds; the harness's own records lie in DIR/records. What was measured is never measured again: a run that was
-stopped goes on where it was. Peers run in .venv-peers/, on the rows that the harness tokenised, with as many threads.
+Contenders take turns within a round; every second round runs them in reverse order. Each round is one JSON file under DIR,
+with every step's seconds; the harness's own records are in DIR/records. A finished round is never measured again, so that a
+stopped run goes on where it was. Peers run in .venv-peers/, on the rows that the harness tokenised, with the same number of
+threads.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ from harness.machine.describe import harness_checkout
 
 DEFAULT_OUT = Path("results/peers")
 REPORT = "peers.md"
-# Everything is run, nothing is measured well: does it work here?
+# Choices for a quick check that everything runs here; too few steps for good measurements.
 QUICK = {"steps": 4, "rows": 64, "train_rows": 64, "val_rows": 32, "epochs": 1.0, "cell_steps": 3, "cell_warmup": 1, "best_rows": 64}  # fmt: skip
 
 
 def main() -> None:
     arguments = _parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that peers are ended too
+    # Exit by an exception, so that the processes of peers are killed too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if arguments.command == "run":
         picked = {field.name: getattr(arguments, field.name) for field in fields(Choices)}
         choices = Choices(**((QUICK if arguments.quick else {}) | {k: v for k, v in picked.items() if v is not None}))
@@ -46,7 +48,7 @@ def main() -> None:
 
 
 def measure(out: Path, parts: list[str], only_round: int | None, choices: Choices) -> None:
-    """Run every round that is not there yet."""
+    """Run every round that has no file yet."""
     out.mkdir(parents=True, exist_ok=True)
     with Contenders(out) as bench:
         for name in parts:
@@ -77,7 +79,7 @@ def _measure_round(bench: Contenders, out: Path, name: str, turn: int, choices: 
 
 
 def _rounded(value: object) -> object:
-    """Microseconds are enough."""
+    """Round all floats in a JSON value to 6 digits, since microseconds are enough."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, dict):

@@ -1,8 +1,8 @@
-"""Planning a study of 10,000 cells: goal 1 s.
+"""Time of planning a study of 10,000 cells; the goal is 1 s.
 
 Run: .venv/bin/pytest bench/bench_plan.py -s
-`harness plan` in this process, from the study's file to its last line: as JSON, as a person reads it, and beside 1,000
-records (made up). And as a process of its own, Python's start and imports included.
+`harness plan` runs in this process, from reading the study file to the last printed line: as JSON, as a table, and with 1,000
+made-up records. It also runs in a process of its own, with Python's start and imports included.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def study(tmp_path):
 
 @pytest.fixture
 def records(tmp_path):
-    """Of this machine, so that `plan` reads them; none is of the study's cells."""
+    """Write 1,000 records of this machine, so that `plan` reads them; none is of the study's cells."""
     here = describe_machine()
     for index in range(1000):
         record = make_record(axes={"batch_size": 51 + index}, minutes=index, machine=here)

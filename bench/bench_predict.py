@@ -1,7 +1,8 @@
-"""Does `harness predict` hold its memory, however long the file: `python bench/bench_predict.py`.
+"""Check that `harness predict` needs no more memory for longer files: `python bench/bench_predict.py`.
 
-Labels made-up rows by a model of random weights (2 layers, hidden 128), each file in a fresh process, and prints rows and tokens
-a second, peak memory, and the ratio of the last peak to the first. Exit status 1 where that is beyond 5 %.
+A model of random weights (2 layers, hidden 128) labels files of made-up rows, each file in a fresh process. Printed are rows
+and tokens per second, peak memory, and the ratio of the last file's peak to the first's. Exit status 1 if the peaks differ by
+more than 5 %.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ WORDS = [
 
 
 def main() -> int:
-    """Measure and print; see the module."""
+    """Label each file, print the figures, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000], help="rows of each file")
     parser.add_argument("--words", type=int, default=24, help="words of a row at most")

@@ -1,4 +1,4 @@
-"""A price table of ten thousand rows, read and refused; and what asking for a cloud costs where there is none.
+"""Time of reading and of refusing a price table of ten thousand rows, and of cloud detection where there is no cloud.
 
 Run: .venv/bin/pytest bench/bench_prices.py
 """

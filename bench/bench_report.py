@@ -1,8 +1,8 @@
-"""A report of 5,000 records: goals 10 s and 1 GiB.
+"""Time and peak memory of a report of 5,000 records; the goals are 10 s and 1 GiB.
 
 Run: .venv/bin/pytest bench/bench_report.py -s
-`harness report` in a process of its own, imports included; its peak is the kernel's high-water mark of its resident set. The
-records are made up, and marked so: 1,000 cells of 5 runs each, a run of 125 steps and 1,000 test examples.
+`harness report` runs in a process of its own, imports included. Its peak is the kernel's high-water mark of its resident set.
+The records are made up, and marked so: 1,000 cells of 5 runs each, with 125 steps and 1,000 test examples per run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.make_records import make_record
 
 NUM_CELLS, NUM_RUNS, NUM_STEPS = 1000, 5, 125
 ROUNDS = 3
-# The mark is read in the process itself: what wait4 tells begins with the parent's own size.
+# The process itself reads its high-water mark, because the peak from wait4 starts at the parent's size.
 REPORT = """
 import re, sys, time
 from pathlib import Path

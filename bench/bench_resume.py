@@ -1,9 +1,9 @@
-"""Does a training that is killed at random moments compute the bits of one that was not?
+"""Check that a training killed at random moments computes the same bits as an unbroken one.
 
 Run: .venv/bin/python bench/bench_resume.py [--kills 20] [--ranks 1 2]
-Each trial ends a rank by SIGKILL at a random moment of a training that writes a checkpoint after every step, goes on from
-the newest, and holds losses, validations and test predictions against the unbroken run's, bit for bit. A small BERT
-with stored weights, dropout on, threads pinned to one a rank; the last lines say how many agreed, and what a
+Each training writes a checkpoint after every step. A trial kills a rank by SIGKILL at a random moment, resumes from the newest
+checkpoint, and compares losses, validations and test predictions with the unbroken run's, bit for bit. The model is a small
+BERT with stored weights and dropout, with one thread per rank. The last lines say how many trials agreed, and how long a
 checkpoint took.
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def try_kills(bench: Bench, place: Path, num_ranks: int, num_kills: int, seed: int) -> str:
-    """Trials of one kill each, until `num_kills` hit training; in words how they came out."""
+    """Run trials of one kill each until `num_kills` hit training; return a line with the results."""
     around = bench.with_cores(max(2, num_ranks))
     raw = {"matrix": {"device": ["cpu" if num_ranks == 1 else f"cpu-ddp{num_ranks}"]}}
     whole = bench.run(around, **raw)
@@ -75,7 +75,7 @@ def try_kills(bench: Bench, place: Path, num_ranks: int, num_kills: int, seed: i
             **raw,
         )  # fmt: skip
         if not found:
-            continue  # it had ended
+            continue  # training had ended before the kill, so this trial doesn't count
         how = "agreed" if computed_values(record) == computed_values(whole) else "differed"
         came[how] += 1
         print(f"{num_ranks} ranks, kill {sum(came.values())}: gone on with after update {found[0]}: {how}", flush=True)

@@ -1,8 +1,8 @@
-"""From a cell's order to its first training step, and the idle time between two cells.
+"""Time from a cell's order to its first training step, and idle time between two cells.
 
 Run: .venv/bin/pytest bench/bench_start.py
-The figures are those of the records themselves: `phases.first_step_s`, and the gap between a record's end and the next
-one's start.
+Both figures come from the records: `phases.first_step_s`, and the gap between the end of one record and the start of the
+next.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Workers of bench_compare_power.py: started in place of `harness.execution.runner.run_worker`, each in a process of its own.
 
-A slowed one spins for a share of each step's own seconds before the step's clock stops, as a slower program would: what
-else slows the machine makes both longer. Two that take turns are alive at once, and one waits, blocked, while the other
-steps: A, B B, A A, B B, ..., A.
+A slowed worker spins for a share of each step's own seconds before the step's clock stops. As with a slower program, whatever
+else slows the machine lengthens the step and the spin. Two workers that take turns are alive at once; one is blocked while the
+other computes steps, in the order A, B B, A A, B B, ..., A.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _take_turns(side, folder, num_steps):
         nonlocal num_done
         stop(timer)
         num_done += 1
-        if num_done == num_steps:  # no next step begins that would hand over
+        if num_done == num_steps:  # hand over now, since no next step will
             os.write(theirs, b".")
 
     StepTimer.start, StepTimer.stop = start_in_turn, stop_and_count

@@ -1,4 +1,4 @@
-"""Seconds that were taken elsewhere, for pytest-benchmark's statistics."""
+"""A timer that passes times measured elsewhere to pytest-benchmark's statistics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from statistics import median
 
 
 class ReplayClock:
-    """pytest-benchmark's timer, giving seconds that were taken inside a cell or a page and not around a call."""
+    """A timer for pytest-benchmark that returns times measured inside a cell or a page, not around a call."""
 
     def __init__(self):
         self._readings = iter(())
@@ -19,7 +19,7 @@ class ReplayClock:
 
 
 def replay(benchmark, clock, seconds):
-    """Give a benchmark, whose timer is `clock`, these seconds; print them too."""
+    """Pass seconds to a benchmark whose timer is `clock`, and print their median and range."""
     clock.load(seconds)
     benchmark.pedantic(lambda: None, rounds=len(seconds))
     print(f"\nmedian {median(seconds):.3g} s, {min(seconds):.3g} to {max(seconds):.3g} s, {len(seconds)} seen")

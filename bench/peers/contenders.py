@@ -1,4 +1,4 @@
-"""Who is measured: the harness by its own runner and its own command, and its peers by scripts in environments of their own."""
+"""The programs to compare: the harness, by its runner and its command, and its peers, by scripts in their own environments."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHOWN_LINES = 15
 
 
 class Contenders(AbstractContextManager["Contenders"]):
-    """All contenders on the same rows and threads; the harness's forkserver stays warm, and idle while a peer runs."""
+    """All contenders, with the same rows and threads; the harness's forkserver stays warm, but is idle while a peer runs."""
 
     def __init__(self, out: Path) -> None:
         self._records = out / "records"
@@ -57,7 +57,7 @@ class Contenders(AbstractContextManager["Contenders"]):
         return as_run(record) | {"record": path.relative_to(self._records).as_posix()}
 
     def ours_by_command(self, raw: dict) -> tuple[float, list[dict]]:
-        """Run a study by `harness run` in a process of its own; give its wall clock, and its cells as runs."""
+        """Run a study by `harness run` in a process of its own; return the wall-clock time and the cells as runs."""
         study, results = self.folder / "study.json", self.folder / f"results-{time.monotonic_ns()}"
         study = study.with_suffix(".toml")
         study.write_text(_as_toml(raw))
@@ -78,7 +78,7 @@ class Contenders(AbstractContextManager["Contenders"]):
         return self._peer("trainer", "bare_loop.py", self._job(cell))[1]
 
     def optimum(self, cells: list[dict], launcher: str, steps: int, warmup_steps: int, like: Cell) -> dict:
-        """Run cells of optimum-benchmark in one process of its own; `wall_s` is that process's."""
+        """Run cells of optimum-benchmark in one process of its own; `wall_s` is the wall-clock time of this process."""
         job = self._job(like) | {"cells": cells, "launcher": launcher, "steps": steps, "warmup_steps": warmup_steps}
         wall_s, told = self._peer("optimum", "optimum_cells.py", job)
         return told | {"wall_s": wall_s}
@@ -105,7 +105,7 @@ class Contenders(AbstractContextManager["Contenders"]):
 
 
 def as_run(record: Record) -> dict:
-    """What the tables need of a record, under the names that the peers' scripts use too."""
+    """Return the fields of a record that the tables need, under the names that the peers' scripts use too."""
     if record.training is None:
         return {"outcome": record.outcome, "reason": record.reason}
     steps = record.training.steps
@@ -130,20 +130,20 @@ def as_run(record: Record) -> dict:
 
 
 def make_cell(name: str, **tables: dict) -> Cell:
-    """The one cell of a study given by its tables."""
+    """Return the only cell of the study with these tables."""
     (cell,) = expand(parse_study({"name": name, "baselines": False} | tables, name))
     return cell
 
 
 def machine_facts() -> dict:
-    """What the figures were measured on."""
+    """Return the facts of this machine to store with the figures."""
     machine = describe_machine()
     return {"id": machine.id, "cpu": machine.cpu.model, "flags": machine.cpu.flags, "num_usable": machine.cpu.num_usable,
             "memory_bytes": machine.memory_bytes, "python": machine.python}  # fmt: skip
 
 
 def _timed(command: list[str], environment: dict[str, str], folder: Path = ROOT) -> tuple[float, str]:
-    """Run a command to its end; give its wall clock and what it printed."""
+    """Run a command to its end; return the wall-clock time and the output."""
     began = time.perf_counter()
     with subprocess.Popen(
         command,
@@ -157,7 +157,7 @@ def _timed(command: list[str], environment: dict[str, str], folder: Path = ROOT)
         try:
             output, errors = process.communicate(timeout=_LONGEST_S)
         except BaseException:
-            # With all that it started: what goes on computing would spoil what is measured next.
+            # Kill the whole process group, because a process that goes on computing would disturb the next measurement.
             os.killpg(process.pid, signal.SIGKILL)
             raise
     wall_s = time.perf_counter() - began
@@ -168,7 +168,7 @@ def _timed(command: list[str], environment: dict[str, str], folder: Path = ROOT)
 
 
 def _as_toml(raw: dict) -> str:
-    """Write a study of one level of tables; JSON's numbers, texts, lists and booleans are TOML's too."""
+    """Return a study with one level of tables as TOML; numbers, strings, lists and booleans are the same in JSON."""
     top = [f"{key} = {json.dumps(value)}" for key, value in raw.items() if not isinstance(value, dict)]
     for table, keys in raw.items():
         if isinstance(keys, dict):

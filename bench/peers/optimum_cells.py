@@ -1,9 +1,9 @@
-"""Cells of optimum-benchmark's training scenario, one after the other, by its Python interface.
+"""Runs of optimum-benchmark's training scenario, one cell after the other, by its Python interface.
 
 Run by bench/bench_peers.py in the environment .venv-peers/optimum, with one argument: the job as JSON. Prints one line of JSON.
 
-optimum-benchmark makes its own random rows of one length, without padding. Its launcher `process` starts a process a cell;
-`inline` runs the same loop in this process, so that nothing waits for it.
+optimum-benchmark makes its own random rows of one length, without padding. Its launcher `process` starts a process
+per cell; `inline` runs the same loop in this process, so that no other process waits for it.
 """
 
 import json
@@ -20,13 +20,16 @@ from optimum_benchmark.trackers import latency
 
 
 def run(config):
-    """Its own worker; the end of the first step is told by a file, on the clock that all processes share."""
+    """Run a benchmark in optimum-benchmark's worker, and write the end of its first step to a file.
+
+    The time is on the clock that all processes share.
+    """
 
     class Told(latency.StepLatencyTrackerTrainerCallback):
         def on_step_end(self, *args, **kwargs):
             super().on_step_end(*args, **kwargs)
             if len(self.end_events) == 1:
-                with open(os.environ["PEERS_FIRST_STEP"], "w") as file:  # noqa: PTH123 - its process, its habits
+                with open(os.environ["PEERS_FIRST_STEP"], "w") as file:  # noqa: PTH123 - runs in optimum-benchmark's process
                     file.write(repr(time.perf_counter()))
 
     from optimum_benchmark.scenarios.training import scenario

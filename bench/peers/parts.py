@@ -1,4 +1,4 @@
-"""What is measured, part by part: each a function of one round, giving the runs of every contender in the order they ran."""
+"""Parts of the comparison: each is a function that measures one round and returns all contenders' runs in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.schema.expansion import expand
 from harness.schema.study_file import load_study
 
 BATCH, SEQ_LEN, LR = 16, 128, 1e-4
-FEW = {"num_val": 16, "num_test": 16}  # rows of splits that a part does not look at
+FEW = {"num_val": 16, "num_test": 16}  # few rows, for splits that a part does not use
 BENCH = Path(__file__).resolve().parents[1]
 _SWEEP = {"batch_size": [2, 4, 8, 16], "seq_len": [16, 32, 64]}
 _ALONE = {"batch_size": 8, "seq_len": 64}
@@ -21,15 +21,16 @@ _ALONE = {"batch_size": 8, "seq_len": 64}
 
 @dataclass(frozen=True)
 class Choices:
-    """How much is measured.
+    """Amounts to measure.
 
     Attributes:
-        steps: Of a run of the parts `steps` and `precision`, warm-up included.
-        rows: Of the part `throughput`: a random subset, trained on once.
-        train_rows: Of the part `engine`.
-        cell_steps: Of a cell of the parts `start` and `sweep`, of which `cell_warmup` are no measured ones.
-        best: Study file of the part `recipe`; its last cell is ours.
-        best_rows: Training rows of that part, or None for the study's own.
+        steps: Steps per run in the parts `steps` and `precision`, warm-up included.
+        rows: Training rows in the part `throughput`: a random subset, trained on once.
+        train_rows: Training rows in the part `engine`.
+        cell_steps: Steps per cell in the parts `start` and `sweep`, warm-up included.
+        cell_warmup: How many of these steps are warm-up and not measured.
+        best: Study file of the part `recipe`; the harness runs its last cell.
+        best_rows: Training rows in the part `recipe`; None for the study's own number.
     """
 
     steps: int = 15
@@ -46,26 +47,26 @@ class Choices:
 
 @dataclass(frozen=True)
 class Part:
-    """A part, and how many rounds of it are run unless one is asked for."""
+    """A part of the comparison, with its number of rounds (unless the user asks for one round)."""
 
     run: Callable[[Contenders, Choices, int], list[dict]]
     num_rounds: int
     settings: tuple[str, ...]
 
     def settings_of(self, choices: Choices) -> dict:
-        """Of all choices those that this part depends on."""
+        """Return the choices that this part depends on."""
         return {key: value for key, value in asdict(choices).items() if key in self.settings}
 
 
 def steps(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
-    """Our step and a bare loop's, every batch of one shape: A B B A."""
+    """Measure steps of the harness and of a bare loop in turns A B B A; every batch has the same shape."""
     cell = _fixed_shape("peers-steps", choices.steps)
     contenders = {"ours": lambda: bench.ours(cell), "bare loop": lambda: bench.bare(cell)}
     return _in_turns(contenders, ["ours", "bare loop", "bare loop", "ours"], turn)
 
 
 def throughput(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
-    """One epoch over the same rows, collating included."""
+    """Measure one epoch over the same rows, collating included."""
     cell = make_cell(
         "peers-throughput",
         data={"num_train": choices.rows} | FEW,
@@ -80,7 +81,7 @@ def throughput(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
 
 
 def engine(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
-    """One recipe for all to the same validation accuracy; the round is the seed."""
+    """Train with one recipe for all contenders to the same validation accuracy; the round is the seed."""
     cell = make_cell(
         "peers-engine",
         data={"num_train": choices.train_rows, "num_val": choices.val_rows, "num_test": FEW["num_test"]},
@@ -102,7 +103,10 @@ def engine(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
 
 
 def recipe(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
-    """Our best recipe against TrainingArguments' defaults, to the same validation accuracy; the round is the seed."""
+    """Train to the same validation accuracy, by our best recipe and by TrainingArguments' defaults.
+
+    The round is the seed.
+    """
     cell = _best_cell(choices, turn)
     looks = {"eval_every": cell.config.training.eval_every, "target": choices.target}
     contenders = {
@@ -113,7 +117,7 @@ def recipe(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
 
 
 def start(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
-    """One cell by command, and what optimum-benchmark's launcher does to the loop that it measures."""
+    """Measure one cell by command, and how optimum-benchmark's launcher changes the speed of the loop it measures."""
     study = _optimum_like("peers-start", choices, {key: [value] for key, value in _ALONE.items()})
     like = make_cell(**study)
 
@@ -133,7 +137,7 @@ def start(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
 
 
 def sweep(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
-    """Twelve cells, the whole command's wall clock."""
+    """Measure the wall-clock time of a whole command that runs twelve cells."""
     study = _optimum_like("peers-sweep", choices, _SWEEP)
     cells = [{"batch_size": batch, "seq_len": length} for batch in _SWEEP["batch_size"] for length in _SWEEP["seq_len"]]
     like = make_cell(**_optimum_like("peers-sweep", choices, {"batch_size": [16], "seq_len": [64]}))
@@ -152,7 +156,7 @@ def sweep(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
 
 
 def precision(bench: Contenders, choices: Choices, turn: int) -> list[dict]:
-    """Our step in bf16 and in fp32, with dropout as the model has it and without: forth and back."""
+    """Measure our step in bf16 and in fp32, with the model's own dropout and without, in forward and reverse order."""
     contenders = {}
     for dropout, model in (("own dropout", {}), ("dropout 0", {"attention_dropout": 0.0, "hidden_dropout": 0.0})):
         for kind in ("fp32", "bf16"):
@@ -173,7 +177,7 @@ PARTS = {
 
 
 def _in_turns(contenders: dict[str, Callable[[], dict]], order: list[str], turn: int) -> list[dict]:
-    """Run contenders one after the other, every second round backwards, so that drift cancels."""
+    """Run contenders one after the other; every second round is in reverse order, so that drift cancels."""
     runs = []
     for who in order if turn % 2 == 0 else reversed(order):
         print(f"  {who} ...", end="", flush=True)
@@ -203,7 +207,7 @@ def _fixed_shape(name: str, num_steps: int, kind: str = "fp32", model: dict | No
 
 
 def _optimum_like(name: str, choices: Choices, axes: dict[str, list[int]]) -> dict:
-    """A study of cells that take as many steps as optimum-benchmark's, every batch of one shape."""
+    """Return a study whose cells take as many steps as optimum-benchmark's; every batch has the same shape."""
     return {
         "name": name,
         "baselines": False,
@@ -214,13 +218,13 @@ def _optimum_like(name: str, choices: Choices, axes: dict[str, list[int]]) -> di
 
 
 def _recipe(epochs: float) -> dict:
-    """TrainingArguments that are the harness's defaults; clipping, which the harness does not do, is off."""
+    """Return the harness's defaults as TrainingArguments; clipping is off, because the harness does not clip."""
     return {
         "per_device_train_batch_size": BATCH,
         "learning_rate": LR,
         "num_train_epochs": epochs,
         "lr_scheduler_type": "linear",
-        "warmup_steps": 0.1,  # below 1: a share of all steps
+        "warmup_steps": 0.1,  # below 1, it is a share of all steps
         "weight_decay": 0.01,
         "optim": "adamw_torch_fused",
         "max_grad_norm": 0.0,
@@ -228,7 +232,7 @@ def _recipe(epochs: float) -> dict:
 
 
 def _best_cell(choices: Choices, seed: int) -> Cell:
-    """The last cell of the study of our best recipe, with a seed and a target of this bench's choice."""
+    """Return the last cell of the study of our best recipe, with this seed and the target and rows of `choices`."""
     cell = [one for one in expand(load_study(Path(choices.best))) if isinstance(one.config, FineTuneConfig)][-1]
     config = cell.config
     assert isinstance(config, FineTuneConfig)

@@ -1,4 +1,4 @@
-"""The rounds on disk as one table in Markdown: medians, ratios with their spread over rounds, goals, and how it was measured."""
+"""Markdown table of the measured rounds: medians, ratios with their spread over rounds, goals, and notes on measuring."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-WARMUP_STEPS = 3  # of the parts `steps` and `precision`, left out on both sides
+WARMUP_STEPS = 3  # first steps of the parts `steps` and `precision`, left out on both sides
 Round = dict
 
 
@@ -17,8 +17,8 @@ class Row:
     """One line of the table.
 
     Attributes:
-        ours: One value a round, in `unit`.
-        ratios: One a round: how many times better ours is, or ours by theirs where `goal` is a ceiling.
+        ours: The harness's values, one per round, in `unit`.
+        ratios: One ratio per round: how many times better ours is, or ours / theirs where `goal` is a ceiling.
     """
 
     figure: str
@@ -32,13 +32,13 @@ class Row:
 
 
 def load_rounds(out: Path, part: str) -> list[Round]:
-    """All rounds of a part, in order."""
+    """Load all rounds of a part, in order."""
     paths = sorted(out.glob(f"{part}-*.json"), key=lambda path: int(path.stem.rpartition("-")[2]))
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def write_report(out: Path) -> str:
-    """The whole text."""
+    """Return the table with its notes."""
     parts = {part: load_rounds(out, part) for part in ROWS}
     rows = [row for part, make in ROWS.items() if parts[part] for row in make(parts[part])]
     lines = [
@@ -54,7 +54,7 @@ def write_report(out: Path) -> str:
 
 
 def steps_rows(rounds: list[Round]) -> Iterator[Row]:
-    """Median step of both, and what part of a step the harness adds."""
+    """Compare the median step and the whole run with a bare loop's."""
     ours, theirs = (_each(rounds, who, _step) for who in ("ours", "bare loop"))
     yield _ceiling("a step of 16 x 128, against a bare loop", "s", ours, theirs, 1.01)
     ours, theirs = (_each(rounds, who, lambda run: run["train_s"]) for who in ("ours", "bare loop"))
@@ -62,7 +62,7 @@ def steps_rows(rounds: list[Round]) -> Iterator[Row]:
 
 
 def throughput_rows(rounds: list[Round]) -> Iterator[Row]:
-    """Samples over the seconds of the whole epoch, first steps included, of the same rows."""
+    """Compare samples per second over a whole epoch of the same rows, first steps included."""
     ours = _each(rounds, "ours, grouped", _rate)
     for padding, named, goal in (
         ("max", "padded to the maximum", 5.0),
@@ -74,20 +74,20 @@ def throughput_rows(rounds: list[Round]) -> Iterator[Row]:
 
 
 def engine_rows(rounds: list[Round]) -> Iterator[Row]:
-    """Seconds of training to the first evaluation at the target."""
+    """Compare the seconds of training to the first evaluation at the target, with one recipe."""
     for padding, named, goal in (("dynamic", "with dynamic padding", 1.6), ("grouped", "grouped by length", 1.2)):
         figure = f"to {_target(rounds)} on validation, one recipe, against Trainer {named}"
         yield _to_target(rounds, figure, "ours, grouped", f"Trainer, {padding}", goal)
 
 
 def recipe_rows(rounds: list[Round]) -> Iterator[Row]:
-    """As `engine_rows`, each with a recipe of its own."""
+    """Compare the seconds of training to the first evaluation at the target, each side with its own recipe."""
     figure = f"to {_target(rounds)} on validation, our best recipe against TrainingArguments' defaults"
     yield _to_target(rounds, figure, "ours, best recipe", "Trainer, defaults", 4.0)
 
 
 def start_rows(rounds: list[Round]) -> Iterator[Row]:
-    """Start of a cell, its whole command, and the loop under its launcher against the same loop alone."""
+    """Compare the start of a cell and the whole command; also optimum-benchmark's loop with and without its launcher."""
     peer = "optimum-benchmark, process"
     for edge, seconds in (("beginning", _to_first_step), ("end", lambda run: run["cells"][0]["first_step_s"])):
         first = [_each(rounds, who, seconds) for who in ("ours", peer)]
@@ -100,14 +100,14 @@ def start_rows(rounds: list[Round]) -> Iterator[Row]:
 
 
 def sweep_rows(rounds: list[Round]) -> Iterator[Row]:
-    """The whole command's wall clock."""
+    """Compare the wall-clock time of the whole command."""
     walls = [_each(rounds, who, lambda run: run["wall_s"]) for who in ("ours", "optimum-benchmark, process")]
     num_cells = len(rounds[0]["runs"][0]["cells"])
     yield _times(f"{num_cells} cells, the whole command, against optimum-benchmark", "s", *walls, 5.0)
 
 
 def precision_rows(rounds: list[Round]) -> Iterator[Row]:
-    """Median step of ours in both precisions."""
+    """Compare our median step in bf16 and in fp32."""
     for dropout in ("own dropout", "dropout 0"):
         runs = [_runs(one, f"bf16, {dropout}") for one in rounds]
         if any(run.get("outcome", "ok") != "ok" for group in runs for run in group):
@@ -128,12 +128,15 @@ ROWS: dict[str, Callable[[list[Round]], Iterator[Row]]] = {
 
 
 def seconds_to(run: dict, target: float) -> float | None:
-    """Of training, to the first evaluation at or above the target; None if there is none."""
+    """Return the seconds of training to the first evaluation at or above the target; None if there is none."""
     return next((look["train_s"] for look in run["evaluations"] if look["accuracy"] >= target), None)
 
 
 def _to_target(rounds: list[Round], figure: str, us: str, them: str, goal: float) -> Row:
-    """Ratios of a seed each; one that did not get there counts with all its training, as what it took at least."""
+    """Compare the seconds to the target, with one ratio per seed.
+
+    A run that did not reach the target counts with its whole training time, which is a lower bound.
+    """
     ours, theirs, late = [], [], {us: 0, them: 0}
     for one in rounds:
         (our,), (their,) = _runs(one, us), _runs(one, them)
@@ -146,7 +149,7 @@ def _to_target(rounds: list[Round], figure: str, us: str, them: str, goal: float
             seconds.append(run["train_s"] if reached is None else reached)
     notes = [f"{who}: not reached in {count} of {len(rounds)}" for who, count in late.items() if count]
     row = _times(figure, "s", ours, theirs, goal)
-    # Of a seed that ours did not reach, nothing is known that would speak for it.
+    # If ours missed the target for a seed, its time is only a lower bound, so the goal counts as missed.
     met = row.met if not late[us] else (lambda _: False)
     return Row(row.figure, row.unit, row.ours, row.theirs, row.ratios, row.goal, met, "; ".join(notes))
 
@@ -160,7 +163,7 @@ def _times(
     *,
     inverse: bool = True,
 ) -> Row:
-    """How many times better ours is; `inverse` where less is better."""
+    """Return a row with ratios of how many times better ours is; `inverse` means that less is better."""
     pairs = list(zip(ours, theirs, strict=False))
     ratios = [b / a if inverse else a / b for a, b in pairs]
     if goal is None:
@@ -180,7 +183,7 @@ def _runs(one: Round, who: str) -> list[dict]:
 
 
 def _each(rounds: list[Round], who: str, value: Callable[[dict], float]) -> list[float]:
-    """One value a round: the median of its runs."""
+    """Return one value per round: the median of the runs of `who`."""
     return [median(map(value, _runs(one, who))) for one in rounds]
 
 
@@ -221,12 +224,12 @@ def format_row(row: Row) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits, four of what lies about 1."""
+    """Format a number with three digits, or four if it is about 1."""
     return f"{value:.3f}" if value < 2 else f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
 def _notes(parts: dict[str, list[Round]]) -> Iterator[str]:
-    """What a reader must know: machine, versions, threads, settings, and what peers said of themselves."""
+    """Yield notes for the reader: machine, versions, settings, and figures that peers report about themselves."""
     rounds = [one for some in parts.values() for one in some]
     if not rounds:
         return
@@ -247,7 +250,7 @@ def _notes(parts: dict[str, list[Round]]) -> Iterator[str]:
 
 
 def start_notes(rounds: list[Round]) -> Iterator[str]:
-    """Where both sides' seconds before the first step went, and what optimum-benchmark says of its own."""
+    """Yield notes on where the time before the end of the first step goes, and on optimum-benchmark's own figures."""
     ours, theirs = (
         [cell for one in rounds for run in _runs(one, who) for cell in run["cells"]]
         for who in ("ours", "optimum-benchmark, process")

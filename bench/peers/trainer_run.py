@@ -1,9 +1,9 @@
-"""transformers' Trainer on given tokens, with its clock stopped during evaluations.
+"""A run of transformers' Trainer on given tokens, with the clock stopped during evaluations.
 
 Run by bench/bench_peers.py in the environment .venv-peers/trainer, with one argument: the job as JSON. Prints one line of JSON.
 
-Where a comparison asks for the same recipe, `arguments` of the job holds it. What is set here besides costs Trainer no time:
-no reports, no progress bar, no saving; and a plain list of rows, which is read faster than a datasets.Dataset.
+If a comparison needs the same recipe, the job's `arguments` hold it. The other settings here only save Trainer time: no
+reports, no progress bar, no saving, and a plain list of rows, which is read faster than a datasets.Dataset.
 """
 
 import json
@@ -28,7 +28,7 @@ from transformers.utils import logging
 
 
 def load_rows(job, split, pad_to):
-    """Rows as a tokenizer gives them; with `pad_to` padded beforehand, as by `padding="max_length"`."""
+    """Load rows as a tokenizer returns them; `pad_to` pads them as `padding="max_length"` does."""
     offsets, labels = (np.load(f"{job['tokens']}/{split}-{name}.npy").tolist() for name in ("offsets", "labels"))
     ids = np.fromfile(f"{job['tokens']}/{split}-ids.bin", np.int32).tolist()
     rows = []
@@ -40,9 +40,9 @@ def load_rows(job, split, pad_to):
 
 
 class Clock(TrainerCallback):
-    """Seconds of training, of which evaluations are none; ends training at the target.
+    """A clock of the training time without evaluations; it also ends training at the target.
 
-    It runs from the beginning of the first epoch: what Trainer prepares before is not counted.
+    The clock starts with the first epoch, so that Trainer's preparation is not counted.
     """
 
     def __init__(self, target):
