@@ -31,9 +31,9 @@ def bert_cell(tmp_path_factory: pytest.TempPathFactory) -> BertCell:
     """Return a function that runs one cell and returns its figures.
 
     Call the function with study keys (`harness keys` lists them); a key in a table is given by its last part:
-    `cell = bert_cell(batch_size=16, seq_len=64, num_train=256, max_steps=40)`. The result has
-    figures such as `cell.samples_per_s`, `cell.accuracy` and `cell.peak_memory_bytes`, `cell.summary` with intervals and
-    warnings, and `cell.record`.
+    `cell = bert_cell(batch_size=16, seq_len=64, num_train=256, max_steps=40)`. The result has figures such as
+    `cell.samples_per_s`, `cell.accuracy` and `cell.peak_memory_bytes`, `cell.summary` with intervals and warnings, and
+    `cell.record`.
     A cell with an outcome other than `ok` fails the test with its reason, unless `check=False`.
     """
 

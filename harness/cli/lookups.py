@@ -36,7 +36,8 @@ class MachineOptions:
         """Return the instance type that the user states; None without `--instance`.
 
         Raises:
-            UserError: If `--region` is given without `--instance`, or no price table knows the instance type.
+            UserError: If `--region` is given without `--instance`, or neither the price table nor the user's prices have
+                the instance type.
         """
         from harness.pricing.price_search import find_instance
         from harness.pricing.price_table import load_prices

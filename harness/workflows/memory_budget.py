@@ -115,6 +115,6 @@ def find_instance_fits(table: PriceTable, *, cpu_bytes: int, gpu_bytes: int) -> 
 
 
 def gpu_memory_gib(table: PriceTable, row: PriceRow) -> float | None:
-    """Return the memory of one GPU of an instance type: the driver's figure, if less than the provider's."""
+    """Return the memory of one GPU of an instance type: the provider's figure or the driver's, which is smaller."""
     reported = next((gpu.memory_gib for gpu in table.hardware if gpu.name == row.hardware), None)
     return min((size for size in (reported, row.accelerator_memory_gib) if size is not None), default=None)

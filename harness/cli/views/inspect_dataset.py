@@ -20,7 +20,7 @@ _MAX_TOKENS = 28
 _FLAGS = {"text": "--text", "label": "--label", "group": "--group-by", "time": "--time-by"}
 _NEGLIGIBLE_FACTOR = 1.005  # a FLOP ratio below this counts as no extra cost
 _MANY_UNKNOWN = 0.02  # a larger fraction of unknown tokens is marked as too many
-_NEGLIGIBLE_CUT = 0.001  # below this fraction of truncated tokens, no longer length is discussed
+_NEGLIGIBLE_CUT = 0.001  # with a smaller fraction of truncated tokens, the next longer length is not mentioned
 _MANY_NEAR_DUPLICATES = 0.005  # a larger fraction of the held-out rows gets a warning
 
 

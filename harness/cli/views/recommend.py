@@ -151,7 +151,7 @@ def _ruled_out(one: UnmetRequirement, names: Mapping[str, str], money: MoneyForm
     show = {"accuracy": percent, "s": seconds, "usd": money.amount, "bytes": memory}[one.unit]
     summary = one.nearest.cell.summary
     where = names.get(summary.machine_id, summary.machine_id)
-    # Its name, because a description in words can be long for a cell of another study.
+    # The cell's name, because a description in words can be long for a cell of another study.
     cell = f"{summary.cell} of study {summary.study}"
     return f"{lead}; nearest: {cell}, on {where}, with {show(one.nearest_value)}."
 
