@@ -5,9 +5,9 @@ Run: .venv/bin/python -m harness run bench/coverage.toml     (two interleaved ce
 
 Between runs: over 200 draws of 5 runs, the share whose interval covers the mean of the other runs, and the relative
 half-width. Within a run: the share of runs whose own interval covers the mean of the other runs. The interval of one run
-excludes differences between runs, so its coverage is lower, and reports say so. Each draw is evaluated as in a report, with the warm-up estimate from
-its own steps. The correlation between consecutive runs of different cells shows why runs differ: if it is high, the
-cause is the machine, which changes from minute to minute, not the process.
+excludes differences between runs, so its coverage is lower, and reports say so. Each draw is evaluated as in a report, with
+the warm-up estimate from its own steps. The correlation between consecutive runs of different cells shows why runs differ:
+if it is high, the cause is the machine, which changes from minute to minute, not the process.
 """
 
 from __future__ import annotations
