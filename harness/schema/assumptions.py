@@ -1,8 +1,8 @@
 """The user's assumptions about prices and value: prices.toml and value.toml.
 
 Every default is an example, not a fact; the report marks which values come from the user's files. The report's page
-builds an input from each field: `title` is its label, `unit` the text after it, and the field's dotted name is its
-parameter in the page's address.
+has an input for each field: the field's `title` is the input's label, its `unit` the text after the input, and its
+dotted name the input's parameter in the page's address.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from harness.schema.study_file import flat_items, format_validation_error
 
 Plan = Literal["on_demand", "spot", "committed", "own"]
 
-# The check comes last, so that the bounds stay in the JSON schema from which the page builds its inputs.
+# `_IS_NUMBER` is the last annotation, because the JSON schema, from which the page builds its inputs, would otherwise
+# lack the bounds.
 _IS_NUMBER = BeforeValidator(check_number)
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), _IS_NUMBER]
 Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False), _IS_NUMBER]
@@ -36,8 +37,8 @@ def _input(default: Any, title: str, unit: str = "", hint: str = "") -> Any:  # 
     Args:
         default: An example value.
         title: The input's label.
-        unit: Shown after the input.
-        hint: Longer description; the title by default.
+        unit: Unit shown after the input.
+        hint: Longer description; `title` is used if it is empty.
     """
     return Field(default, title=title, description=hint or title, json_schema_extra={"unit": unit})
 
@@ -60,7 +61,7 @@ class Currency(Settings):
 
 
 class RentalTerms(Settings):
-    """`[rental]`: billed time besides the measured seconds."""
+    """`[rental]`: time that is billed in addition to the measured seconds."""
 
     startup_s: NotNegative = _input(60, "Starting the machine", "s", "from the order to the first command, paid")
     setup_s: NotNegative = _input(120, "Setting it up", "s", "install, and fetch model and data")
@@ -138,10 +139,10 @@ class Serving(Settings):
 
 
 class Rate(Settings):
-    """`[[rate]]`: the user's own price of an instance type, such as a contract's.
+    """`[[rate]]`: the user's own price of an instance type, e.g. from a contract.
 
     Attributes:
-        region: None for all regions.
+        region: Region where the price applies; None for all regions.
         as_of: Date of the price; None when not stated.
     """
 
@@ -224,7 +225,7 @@ class ValueModel(Settings):
 
 
 class Assumptions(Settings):
-    """The content of both files.
+    """The content of prices.toml and value.toml.
 
     Attributes:
         set_by_user: Dotted names of the fields that the files set; the other values are examples.
@@ -243,7 +244,7 @@ Document = TypeVar("Document", PriceBook, ValueModel)
 def load_assumptions(
     prices: Path | None = None, value: Path | None = None, *, today: date | None = None
 ) -> Assumptions:
-    """Read prices.toml and value.toml; fields that they don't set keep their examples.
+    """Read prices.toml and value.toml; fields that these files don't set keep their example values.
 
     Args:
         prices: Path of prices.toml; None for the examples.
@@ -251,7 +252,7 @@ def load_assumptions(
         today: Latest date allowed for a rate; by default the current date.
 
     Raises:
-        UserError: When a file can't be read, or has mistakes; one line each.
+        UserError: When a file can't be read or has mistakes; the message has one line for each mistake.
     """
     book, price_fields = _load(prices, PriceBook, "prices", today)
     worth, value_fields = _load(value, ValueModel, "value", today)
@@ -259,7 +260,7 @@ def load_assumptions(
 
 
 def _load(path: Path | None, model: type[Document], prefix: str, today: date | None) -> tuple[Document, list[str]]:
-    """Read a file; returns its content and the dotted names of the fields that it sets."""
+    """Read a file; return its content and the dotted names of the fields that it sets."""
     if path is None:
         return model(), []
     try:

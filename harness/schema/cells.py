@@ -1,4 +1,4 @@
-"""A cell: one run of one configuration, its configuration's hash and its device."""
+"""Cells (one run of one configuration each), the hashes of their configurations, and their devices."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from harness.schema.settings import (
     TrainingSettings,
 )
 
-# Excluded from the hash: these keys don't change what is measured.
+# Keys of each table that are excluded from the hash, because they don't change what is measured.
 _NOT_HASHED: dict[str, tuple[str, ...]] = {
     "limits": ("timeout_s", "budget_minutes", "budget_usd"),
     "training": ("seeds", "checkpoint_every_s"),
 }
-# Keys that newer versions added, each with the value that means "as before": it is left out of the hash, so that older
-# records keep theirs.
+# Keys that newer versions added, each with the value that keeps the older behaviour. A key with this value is left out
+# of the hash, so that older records keep their hashes.
 _ADDED_LATER: dict[str, dict[str, object]] = {
     "data": {
         "pair": None,
@@ -62,7 +62,7 @@ class Device:
 
     Attributes:
         num_ranks: Number of processes, one per device; None for `gpu-ddp`, which uses every visible GPU.
-        ddp: Whether DistributedDataParallel is used; `cpu-ddp1` is a single rank with it.
+        ddp: Whether DistributedDataParallel (DDP) is used; `cpu-ddp1` is a single rank with DDP.
     """
 
     kind: DeviceKind
@@ -86,8 +86,8 @@ class FineTuneConfig(Settings):
     """The configuration of a fine-tuning cell.
 
     Attributes:
-        batch_size: Rows per device and micro-batch. None when `global_batch_size` can't be split evenly, or the number
-            of devices depends on the machine.
+        batch_size: Rows per device and micro-batch. None when `global_batch_size` can't be split evenly among
+            devices, or when the number of devices depends on the machine.
         global_batch_size: Rows per optimizer update; None when `batch_size` is set.
         threads: CPU threads of the cell; None for all usable cores.
     """
@@ -120,7 +120,7 @@ class FineTuneConfig(Settings):
 
     @property
     def named_batch_size(self) -> int:
-        """Return the batch size in the cell's name: per device, or global when devices can't share it evenly."""
+        """Return the batch size that the cell's name shows: per device, or global when `batch_size` is None."""
         return self.batch_size or self.global_batch_size or 0
 
     def global_batch(self, world_size: int) -> int:
@@ -128,7 +128,7 @@ class FineTuneConfig(Settings):
         return self.global_batch_size or (self.batch_size or 0) * self.training.grad_accum * world_size
 
     def device_batch(self, world_size: int) -> int:
-        """Return the maximum rows of one device and micro-batch."""
+        """Return the maximum number of rows in one micro-batch of one device."""
         return self.batch_size or -(-(self.global_batch_size or 0) // (self.training.grad_accum * world_size))
 
 
@@ -153,8 +153,8 @@ class Cell(Settings):
     """One run of one configuration.
 
     Attributes:
-        name: Name of the configuration without seed and repeat; the folder of its records.
-        repeat: Index among the runs of one seed, which are otherwise equal.
+        name: Name of the configuration without seed and repeat; the folder of the cell's records has this name.
+        repeat: Index of the run among equal runs of one seed.
         rung: Index of the configuration in a ladder study; None elsewhere.
     """
 
@@ -171,13 +171,13 @@ class Cell(Settings):
 
     @property
     def label(self) -> str:
-        """Return the name with seed and repeat, where these are not 0."""
+        """Return the name, followed by the seed and the repeat if these are not 0."""
         seed = self.config.seed if isinstance(self.config, FineTuneConfig) else 0
         return self.name + (f" seed {seed}" if seed else "") + (f" repeat {self.repeat}" if self.repeat else "")
 
 
 def hash_config(config: FineTuneConfig | BaselineConfig, *, ignore: Iterable[str] = ()) -> str:
-    """Hash the parts of a configuration that affect what is measured; returns 12 hex digits of SHA-256.
+    """Hash the parts of a configuration that affect what is measured; return 12 hex digits of SHA-256.
 
     Args:
         config: The configuration.
@@ -186,7 +186,7 @@ def hash_config(config: FineTuneConfig | BaselineConfig, *, ignore: Iterable[str
     return _hash_config(config, frozenset(ignore))
 
 
-@functools.lru_cache(maxsize=2**14)  # a report hashes every record and cell several times
+@functools.lru_cache(maxsize=2**14)  # because a report hashes every record and cell several times
 def _hash_config(config: FineTuneConfig | BaselineConfig, ignore: frozenset[str]) -> str:
     nested = tuple(sorted(key for key in ignore if "." in key))
     parts = {}
@@ -195,12 +195,12 @@ def _hash_config(config: FineTuneConfig | BaselineConfig, ignore: frozenset[str]
         if key in ignore or (key == "global_batch_size" and value is None):
             continue
         parts[key] = _table_json(key, value, nested) if isinstance(value, Settings) else json.dumps(value)
-    # Equal to json.dumps(..., sort_keys=True), which would not allow caching the tables' JSON.
+    # The same text as json.dumps(..., sort_keys=True), but made from the tables' cached JSON, which is faster.
     text = "{" + ", ".join(f'"{key}": {parts[key]}' for key in sorted(parts)) + "}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-@functools.lru_cache(maxsize=1024)  # most cells of a study share their tables
+@functools.lru_cache(maxsize=1024)  # because most cells of a study share their tables
 def _table_json(name: str, table: Settings, ignore: tuple[str, ...]) -> str:
     """Render the hashed keys of one table as JSON."""
     excluded = {*_NOT_HASHED.get(name, ())}
@@ -212,9 +212,9 @@ def _table_json(name: str, table: Settings, ignore: tuple[str, ...]) -> str:
     return json.dumps(fields, sort_keys=True)
 
 
-@functools.lru_cache(maxsize=2**14)  # charts and tables flatten every cell's configuration many times
+@functools.lru_cache(maxsize=2**14)  # because charts and tables flatten every configuration many times
 def flat_config(config: FineTuneConfig | BaselineConfig) -> Mapping[str, object]:
-    """Return a configuration as a flat mapping of axes and `section.key`s to values, in field order."""
+    """Return a configuration as a flat mapping from each axis and `section.key` to its value, in field order."""
     flat: dict[str, object] = {}
     for key, value in config.model_dump(mode="json").items():
         flat |= {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}

@@ -11,8 +11,8 @@ class StepPeak(Settings):
     """The moment of a step at which tensors other than weights and optimizer state occupied most memory.
 
     Attributes:
-        phase: `evaluation` when a validation batch needs more than a training step.
-        activations_bytes: Bytes saved for the backward pass and not yet used by it.
+        phase: Phase of that moment; `evaluation` when a validation batch needs more memory than a training step.
+        activations_bytes: Bytes of tensors that are saved for the backward pass and not yet used by it.
         gradients_bytes: Bytes of gradients.
         workspace_bytes: Bytes of all other tensors, including recomputed activations.
     """
@@ -29,13 +29,13 @@ class StepPeak(Settings):
 
 
 class MemoryParts(Settings):
-    """A breakdown of rank 0's memory in bytes (a GPU's memory on a GPU, else main memory).
+    """A breakdown of rank 0's memory in bytes: GPU memory if the cell runs on a GPU, else main memory.
 
-    It comes from one extra step that repeats the step with the most tokens and is in no other figure.
+    It is measured in one extra step, which repeats the step with the most tokens and counts in no other figure.
 
     Attributes:
-        base_bytes: Occupied before the model was loaded: interpreter, torch and libraries, data; on a GPU its context.
-            None when it could not be read.
+        base_bytes: Memory occupied before the model was loaded: interpreter, torch and libraries, data; on a GPU, the
+            GPU's context. None when the memory could not be read.
         weights_bytes: Parameters and buffers.
         gradients_bytes: Gradients at the end of the backward pass, including DDP's second copy.
         optimizer_bytes: Optimizer state.
@@ -44,7 +44,7 @@ class MemoryParts(Settings):
         num_padded_tokens: Tokens of that micro-batch, padding included.
         libraries_bytes: Pages of shared libraries first touched after `base_bytes` was read; None on a GPU.
         unread_weights_bytes: The part of `weights_bytes` that is mapped from the checkpoint and was never read.
-        at_peak: The rest of the memory at the step's peak.
+        at_peak: Memory of all tensors except weights and optimizer state, at the step's peak.
     """
 
     base_bytes: int | None
@@ -62,11 +62,11 @@ class MemoryParts(Settings):
 class FlopCount(Settings):
     """Floating-point operations of one extra step, counted by operator, all ranks together; a multiply-add counts as 2.
 
-    The step is the one with the median number of padded tokens among full steps, without its optimizer update.
+    The step has the median number of padded tokens among full steps; its optimizer update is not counted.
 
     Attributes:
         by_operator: FLOPs by operator name, e.g. `mm`, `addmm`, `bmm`. The backward pass of fused attention counts as 4
-            products, like that of unfused attention: the recomputation of scores is left out. Recomputation by
+            products, like that of unfused attention: its recomputation of scores is left out. Recomputation by
             activation checkpointing is included.
         num_samples: Rows of that step.
         num_padded_tokens: Tokens of that step, padding included.
@@ -87,15 +87,15 @@ class FlopCount(Settings):
 class CalibratedPeak(Settings):
     """The highest throughput of matrix products on the cell's own threads or GPUs.
 
-    After training, products alternate with training steps, so that both meet the same conditions.
+    After training, the products run alternately with training steps, so that both meet the same conditions.
 
     Attributes:
         precision: The cell's own precision, which the products use too.
         flop_per_s: FLOP/s of the fastest product, summed over ranks, which multiply at the same time.
-        shape: Rows, inner size and columns of that product on rank 0.
+        shape: Rows, inner size and columns of the fastest product on rank 0.
         num_shapes: Number of shapes tried in the time limit.
         seconds: Seconds of all products.
-        step_s: Seconds of each step between the products: `FlopCount`'s step, with a learning rate of 0.
+        step_s: Seconds of each step between the products, which repeats `FlopCount`'s step at a learning rate of 0.
         copy_bytes_per_s: Bytes per second, read plus written, of the fastest copy of a large tensor, summed over ranks;
             None in short runs.
     """

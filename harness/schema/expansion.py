@@ -23,19 +23,19 @@ from harness.schema.settings import (
 )
 from harness.schema.study_file import format_validation_error
 
-_MAX_VALUE_CHARS = 40  # of a swept value in a cell's name, which is also a folder name
+_MAX_VALUE_CHARS = 40  # limits a swept value in a cell's name, because that is also a folder name
 _BATCH_AXES = frozenset({"batch_size", "global_batch_size"})
 _DEFAULT_BATCH_SIZE = 16
 
-# One cell's value on every axis and of every swept `section.key`.
+# The values of one cell: one for each axis and each swept `section.key`.
 Assignment = Mapping[str, Any]
 
 
 def expand(study: Study) -> list[Cell]:
-    """List a study's runs, repeats outermost, then seeds: drift of the machine then affects every cell alike.
+    """List a study's runs by repeat, then by seed, so that drift of the machine affects every cell alike.
 
     Raises:
-        UserError: When cells are contradictory; one line each.
+        UserError: When cells have contradictory settings; the message has one line for each contradiction.
     """
     problems: dict[str, None] = {}
     configs: dict[str, list[FineTuneConfig]] = {}
@@ -54,7 +54,7 @@ def expand(study: Study) -> list[Cell]:
         raise UserError("\n".join([f"study {study.name}: contradictory cells", *(f"  {p}" for p in problems)]))
     cells: dict[tuple[str, int], Cell] = {}
     for cell in _in_order(study, configs):
-        # An [[include]] may repeat a swept cell under another name: the first one counts.
+        # An [[include]] may repeat a swept cell under another name: keep the first of the two.
         cells.setdefault((cell.config_hash, cell.repeat), cell)
     return list(cells.values())
 
@@ -64,9 +64,9 @@ def _add_configs(configs: dict[str, list[FineTuneConfig]], name: str, seeds: lis
     if known == seeds:
         return
     if hash_config(known[0], ignore=("seed",)) == hash_config(seeds[0], ignore=("seed",)):
-        configs[name] = known + seeds  # the same cell with more seeds; `expand` removes repeated ones
+        configs[name] = known + seeds  # the same cell with more seeds; `expand` removes repeated seeds
     else:
-        # The names differ only in characters that folder names can't hold.
+        # Different cells have this name, since names leave out what folder names can't hold: append the hash.
         configs[f"{name}-{hash_config(seeds[0])[:6]}"] = seeds
 
 
@@ -87,7 +87,8 @@ def _baselines(configs: Mapping[str, list[FineTuneConfig]]) -> dict[str, Baselin
     sources = list(dict.fromkeys(config.data for seeds in configs.values() for config in seeds))
     limits = next((seeds[0].limits for seeds in configs.values()), LimitSettings())
     baselines: dict[str, BaselineConfig] = {}
-    # More rows don't change the majority class: sources that differ only in `num_train` share the last one's baseline.
+    # More rows don't change the majority class: of sources that differ only in `num_train`, only the last gets that
+    # baseline.
     last = {data.model_copy(update={"num_train": "all"}): index for index, data in enumerate(sources)}
     for index, data in enumerate(sources):
         suffix = "" if len(sources) == 1 else f"-data{index + 1}"
@@ -99,7 +100,7 @@ def _baselines(configs: Mapping[str, list[FineTuneConfig]]) -> dict[str, Baselin
 
 
 def _assignments(study: Study) -> Iterator[Assignment]:
-    """Yield the assignment of each cell, those of `include` last."""
+    """Yield the assignment of each cell; the cells of `include` come last."""
     axes: dict[str, tuple[Any, ...]] = {axis: getattr(study.matrix, axis) or (None,) for axis in AXES}
     if study.matrix.batch_size is None and study.matrix.global_batch_size is None:
         axes["batch_size"] = (_DEFAULT_BATCH_SIZE,)
@@ -111,12 +112,12 @@ def _assignments(study: Study) -> Iterator[Assignment]:
     for row in study.include:
         defaults: dict[str, Any] = {axis: values[0] for axis, values in swept.items()}
         if _BATCH_AXES & row.keys():
-            defaults |= dict.fromkeys(_BATCH_AXES)  # either batch axis of the row replaces both of the matrix
+            defaults |= dict.fromkeys(_BATCH_AXES)  # a batch axis of the row replaces both batch axes of the matrix
         yield defaults | row
 
 
 def _split_global_batch(study: Study, assignment: Assignment) -> Assignment:
-    """Replace a global batch size by the batch size per device, where the number of devices is known and divides it."""
+    """Replace a global batch size by the batch size per device, if the number of devices is known and divides it."""
     global_batch = assignment["global_batch_size"]
     ranks = Device.parse(assignment["device"]).num_ranks
     if global_batch is None or assignment["batch_size"] is not None or ranks is None:
@@ -144,7 +145,7 @@ def _configure(
             tables[key] = kind.model_validate(own.model_dump() | swept) if swept else own
         sections[name] = tables[key]
     training = sections["training"]
-    assert isinstance(training, TrainingSettings)  # noqa: S101 - made above
+    assert isinstance(training, TrainingSettings)  # noqa: S101 - tells mypy the type, which SECTIONS ensures
     axes = {axis: assignment[axis] for axis in AXES}
     return [FineTuneConfig.model_validate(axes | sections | {"seed": seed}) for seed in training.seeds]
 
@@ -185,7 +186,7 @@ def _cell_name(assignment: Assignment) -> str:
     )
     for key, value in assignment.items():
         if "." in key and key != "training.seeds":  # the seed is part of the cell's label instead
-            # The last part of a key is unambiguous: no two tables share a key name, which a test checks.
+            # Names show only the last part of a key: a test checks that no two tables share a key name.
             shown = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
             name += f"-{key.partition('.')[2]}={re.sub(r'[^A-Za-z0-9._+]+', '_', shown).strip('_')[:_MAX_VALUE_CHARS]}"
     return name

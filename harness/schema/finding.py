@@ -1,4 +1,4 @@
-"""The result of one machine check: what was measured, a verdict, and how to fix it."""
+"""The result of one machine check: what was measured, a verdict, and how to fix the problem."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Finding(BaseModel):
 
     Attributes:
         value: The measured value with its unit.
-        why: Why it matters for a benchmark, in a few words.
-        fix: The command that fixes it, or `none: ` and why there is none; None when nothing needs fixing. JSON calls it
-            `mend`.
+        why: Why the value matters for a benchmark, in a few words.
+        fix: The command that fixes the problem, or `none: ` and the reason why no command does; None when nothing needs
+            fixing. The key in JSON is `mend`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)

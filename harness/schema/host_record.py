@@ -13,8 +13,8 @@ class Cpu(Settings):
     """The CPU, as far as this process may use it.
 
     Attributes:
-        flags: Instruction set flags that affect the speed of matrix products (machine/describe.py lists them), sorted
-            as listed there.
+        flags: Instruction set flags that affect the speed of matrix products, in the order of the list in
+            machine/describe.py.
         num_logical: Logical CPUs of the machine.
         num_physical: Physical cores; None when the system does not report them.
         num_usable: Logical CPUs that CPU affinity and the control group's quota leave to this process.
@@ -62,9 +62,9 @@ class GpuLink(Settings):
     Attributes:
         first: Index of one GPU among `Machine.gpus`.
         second: Index of the other GPU, greater than `first`.
-        topology: As `nvidia-smi topo -m` names it: PIX (one PCIe switch), PXB (several), PHB (a host bridge), NODE
-            (within a NUMA node), SYS (between NUMA nodes).
-        nvlink: Whether the two communicate over NVLink, directly or through a switch.
+        topology: The connection's name in `nvidia-smi topo -m`: PIX (one PCIe switch), PXB (several switches), PHB (a
+            host bridge), NODE (within a NUMA node), SYS (between NUMA nodes).
+        nvlink: Whether the two GPUs communicate over NVLink, directly or through a switch.
     """
 
     first: int
@@ -86,12 +86,12 @@ class Machine(Settings):
         memory_limit_bytes: The control group's memory limit in bytes; None unless it is below `memory_bytes`.
         swap_bytes: Swap space in bytes.
         gpus: The GPUs that CUDA_VISIBLE_DEVICES leaves visible.
-        gpu_note: Why `gpus` is empty, or what limits the listed GPUs; None when there is nothing to say.
-        cloud_vendor: Vendor in the firmware, where it is a known cloud; None elsewhere.
-        cloud_product: Product name in the firmware (on EC2 the instance type); None outside the known clouds.
+        gpu_note: Why `gpus` is empty, or what limits the listed GPUs; None if neither applies.
+        cloud_vendor: Vendor that the firmware names, if it is a known cloud; None otherwise.
+        cloud_product: Product that the firmware names (on EC2 the instance type); None outside the known clouds.
         python: Version of Python.
         allocator: The C memory allocator, e.g. `glibc 2.36`.
-        gpu_links: One for each pair of GPUs; empty in records of schema version 1.
+        gpu_links: The connection of each pair of GPUs; empty in records of schema version 1.
     """
 
     id: str
@@ -122,7 +122,7 @@ class DetectedInstance(Settings):
     """The instance that the cloud's metadata service reported, without any account data.
 
     Attributes:
-        region: None when the service did not report a valid one.
+        region: Region of the instance; None when the service did not report a valid region.
         is_spot: Whether the cloud may take the machine back (spot, preemptible); None when the service does not say.
     """
 
@@ -133,7 +133,7 @@ class DetectedInstance(Settings):
 
 
 class Git(Settings):
-    """The harness's own checkout.
+    """The state of the harness's own git checkout.
 
     Attributes:
         commit: Hash of the checked-out commit.
@@ -150,7 +150,7 @@ class MemoryUser(Settings):
     Attributes:
         name: Name of the executable.
         num_bytes: Occupied memory in bytes.
-        gpu: Index of the GPU whose memory it is; None for main memory.
+        gpu: Index of the GPU whose memory the process occupied; None for main memory.
     """
 
     name: str
@@ -168,11 +168,11 @@ class Load(Settings):
         parent_s: CPU seconds of the harness's parent process.
         steal_s: CPU seconds taken by the hypervisor.
         swap_used_bytes: Used swap in bytes before the cell started.
-        holders: Other processes with the most memory before the cell started, largest first.
+        holders: The other processes that occupied the most memory before the cell started, largest first.
         swapped_bytes: Bytes that all processes read from and wrote to swap.
         major_faults: Page faults of all processes that waited for a disk.
         quota_periods: Scheduling periods in which the harness's control group ran; None without a CPU quota.
-        throttled_periods: Those of the periods in which its CPU quota was used up; None without a CPU quota.
+        throttled_periods: Periods of `quota_periods` in which the CPU quota was used up; None without a CPU quota.
         thermal_throttles: How often the usable cores were slowed down because of their temperature.
         clock_mhz: Mean clock of the usable cores in MHz, one sample every 5 s.
     """
@@ -217,15 +217,15 @@ class GpuReading(Settings):
 
 
 class Energy(Settings):
-    """Energy between submitting the cell and the end of its test evaluation (or of the cell, if it got no further).
+    """Energy from submitting the cell to the end of its test evaluation, or of the cell if it ended earlier.
 
     The counters cover whole devices, so other processes' energy is included.
 
     Attributes:
         source: The instruments, e.g. `RAPL, NVML`.
         seconds: Time between the first and the last reading.
-        gpu_joules: Joules of each GPU that the cell uses; empty without such counters.
-        cpu_joules: Joules of each CPU package; empty without such counters.
+        gpu_joules: Joules of each GPU that the cell uses; empty without readable GPU counters.
+        cpu_joules: Joules of each CPU package; empty without readable package counters.
         dram_joules: Joules of each package's memory; empty where memory has no separate counter.
     """
 
@@ -241,7 +241,7 @@ class MemoryCapFacts(Settings):
 
     Attributes:
         limit_bytes: The cap in bytes.
-        exact: Whether the method counts the same pages that a machine of that size would have to hold.
+        exact: Whether the method counts the same pages that a machine with this much memory would have to hold.
         peak_bytes: Peak of the control group in bytes; None with the other methods.
         num_oom_kills: OOM kills that the control group counted; None with the other methods.
     """

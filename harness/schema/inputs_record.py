@@ -55,15 +55,15 @@ class Split(Settings):
 
 
 class DataFacts(Settings):
-    """The data that was used; a count is None in records older than the count.
+    """The data of a run; a count is None in records that are older than the count.
 
     Attributes:
         source: The study's `data.source`.
         sha256: Hash of the source file; of several files, the hash of their hashes in order; None for hub datasets.
-        labels: Names of the classes; labels elsewhere in the record are indices into this.
+        labels: Names of the classes; labels elsewhere in the record are indices into this tuple.
         split_by: The column whose groups are kept within one split, or whose times order the splits; None for a random
             split.
-        num_source_rows: Usable rows of the whole source; costs for the whole dataset are extrapolated to this.
+        num_source_rows: Usable rows of the whole source; costs for the whole dataset are extrapolated to this number.
         num_duplicates_dropped: Rows dropped because another row has the same text.
         num_train_available: Rows that the training split could have used.
         tokenizer_sha256: Hash of the tokenizer file; None when nothing was tokenised.
@@ -73,10 +73,10 @@ class DataFacts(Settings):
         num_leaks_dropped: Rows dropped because their text, or a row of their group, is in the separate validation or
             test file.
         num_near_duplicates: Validation and test rows that are near-duplicates of a training row.
-        num_near_checked: Rows of all splits that were checked for near-duplicates; a random sample of large data.
+        num_near_checked: Rows of all splits that were checked for near-duplicates; of large data, a random sample.
         rare_labels: Labels with fewer than 10 training rows.
-        tokens_were_kept: Whether tokens came from the cache; `Phases.tokenise_s` is then the time of the run that
-            tokenised them.
+        tokens_were_kept: Whether tokens came from the cache; if so, `Phases.tokenise_s` was measured in the run that
+            wrote them there.
     """
 
     source: str

@@ -15,11 +15,11 @@ from harness.schema.settings import AXES, SECTIONS
 from harness.schema.study_file import load_study
 
 ORDER = "ABBA"
-# A round is two runs of each side. The spread between runs needs at least three runs.
+# A round has two runs of each side. The spread between runs needs at least three runs, hence at least two rounds.
 MIN_ROUNDS, DEFAULT_ROUNDS = 2, 3
 _OPTION = "--interleave"
-_MAX_SETTING_CHARS = 40  # of a setting in a study's name, which is also a folder name
-# A global batch is split among devices: when one of these keys changes, the other's value may change too.
+_MAX_SETTING_CHARS = 40  # limits a setting in a study's name, because that is also a folder name
+# A global batch is split among devices: when one of these keys changes, the other may change too.
 _BATCH_AXES = ("batch_size", "global_batch_size")
 
 
@@ -29,9 +29,9 @@ class InterleavedRuns:
 
     Attributes:
         settings: The settings A and B, as the user wrote them.
-        keys: The keys of a configuration in which the sides may differ, as `hash_config` ignores them.
+        keys: The configuration keys in which the sides may differ, in the form that `hash_config` takes as `ignore`.
         pairs: The first run of each cell under A and under B.
-        left_out: A sentence for each cell without a pair.
+        left_out: For each cell without a pair, a sentence with the reason.
     """
 
     study: str
@@ -50,7 +50,7 @@ class InterleavedRuns:
         ]
 
     def only(self, chosen: Iterable[Cell]) -> InterleavedRuns:
-        """Keep the pairs whose cells are both among the chosen ones.
+        """Keep the pairs in which both cells are chosen.
 
         Raises:
             UserError: When no pair remains.
@@ -69,10 +69,10 @@ class InterleavedRuns:
 
 
 def plan_interleaved(path: Path, overrides: Sequence[str], settings: tuple[str, str]) -> InterleavedRuns:
-    """Pair each of a study's cells under setting A with the same cell under setting B, without baselines and repeats.
+    """Pair each of a study's cells under setting A with the same cell under setting B; omit baselines and repeats.
 
-    The records belong to a study of their own, named after both settings, so that runs from another time are not mixed
-    in.
+    The cells belong to a study of their own, named after both settings, so that its records are not mixed with those
+    of other runs.
 
     Args:
         path: The study file.
@@ -114,7 +114,7 @@ def _keys(settings: tuple[str, str]) -> tuple[str, ...]:
 def _pair_cells(
     a_cells: Sequence[Cell], b_cells: Sequence[Cell], keys: tuple[str, ...], settings: tuple[str, str]
 ) -> tuple[tuple[tuple[Cell, Cell], ...], tuple[str, ...]]:
-    """Pair the cells that differ in nothing but `keys`; returns the pairs and a sentence per unpaired cell."""
+    """Pair the cells that differ only in `keys`; return the pairs, and a sentence with the reason per unpaired cell."""
     sides = [{hash_config(cell.config, ignore=keys): cell for cell in side} for side in (a_cells, b_cells)]
     for cells, setting in zip((a_cells, b_cells), settings, strict=True):
         counts = Counter(hash_config(cell.config, ignore=keys) for cell in cells)

@@ -1,4 +1,4 @@
-"""BERT's dimensions: a standard shape, or read from a model's config.json. Imports no torch."""
+"""BERT's dimensions, from a standard shape or a model's config.json; this module does not import torch."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ class ModelShape:
 
     @property
     def layer_parameters(self) -> int:
-        """Parameters of one layer: its weight matrices, their biases and two LayerNorms."""
+        """Return the number of parameters of one layer: its weight matrices, their biases and two LayerNorms."""
         return self.layer_products + 4 * self.hidden + self.intermediate + self.hidden + 4 * self.hidden
 
     @property
     def layer_products(self) -> int:
-        """Elements of one layer's weight matrices: four of attention, two of the feed-forward block."""
+        """Return the number of elements of one layer's weight matrices: 4 of attention, 2 of the feed-forward block."""
         return 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
 
     @property
     def embedding_parameters(self) -> int:
-        """Parameters of the word, position and token type embeddings and their LayerNorm."""
+        """Return the number of parameters of the word, position and token type embeddings and their LayerNorm."""
         return (self.vocab + self.positions + self.token_types + 2) * self.hidden
 
     def head_parameters(self, num_labels: int) -> int:
-        """Return the parameters of the pooler (DistilBERT: pre-classifier) and the classifier."""
+        """Return the number of parameters of the pooler (DistilBERT: pre-classifier) and the classifier."""
         return self.hidden**2 + self.hidden + (self.hidden + 1) * num_labels
 
     def parameters(self, num_labels: int) -> int:
-        """Return the parameters of the whole model."""
+        """Return the number of parameters of the whole model."""
         return self.embedding_parameters + self.layers * self.layer_parameters + self.head_parameters(num_labels)
 
 

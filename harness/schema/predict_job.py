@@ -1,4 +1,4 @@
-"""The input of a process that labels a file, and the names of its unfinished output."""
+"""The job of a process that labels a file, its messages, and the paths of its unfinished output."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pydantic import Field
 
 from harness.schema.settings import Count, DeviceKind, Precision, SeqLen, Settings
 
-# Rows that are read, tokenised, sorted by length and written together; a kill loses at most one window.
+# Rows of a window: they are read, tokenised, sorted by length and written together. A killed process loses at most
+# one window.
 WINDOW_ROWS = 2048
 
 
 class PredictJob(Settings):
-    """A file to label, with which model and how.
+    """The job of labelling a file: the file, the model and the settings.
 
     Attributes:
         model: Folder with config.json, model.safetensors and tokenizer.json.
-        text: Text columns; text_stream.py joins several.
+        text: Text columns; text_stream.py joins several columns to one text.
         pair: Column of a second text; None for single texts.
         carried: Columns that are copied to the output.
         batch_size: Rows per batch.
@@ -47,13 +48,13 @@ def progress_paths(out: Path) -> tuple[Path, Path, Path]:
 
 
 def restart(out: Path) -> None:
-    """Delete an unfinished output."""
+    """Delete an unfinished output, its progress note and its lock."""
     for path in progress_paths(out):
         path.unlink(missing_ok=True)
 
 
 class PredictStarted(Settings):
-    """The process loaded the model; `num_rows` were already written by an earlier run."""
+    """The message after loading the model; `num_rows` rows were already written by an earlier run."""
 
     kind: Literal["begin"] = "begin"
     num_rows: int
@@ -61,7 +62,12 @@ class PredictStarted(Settings):
 
 
 class RowsPredicted(Settings):
-    """Progress, at most once a second: rows of the whole output, and seconds since this run began to read."""
+    """The message about progress, sent at most once a second.
+
+    Attributes:
+        num_rows: Rows of the whole output so far.
+        seconds: Seconds since this run began to read.
+    """
 
     kind: Literal["rows"] = "rows"
     num_rows: int
@@ -69,12 +75,12 @@ class RowsPredicted(Settings):
 
 
 class PredictResult(Settings):
-    """A finished output; fields that end in `_now` exclude what an earlier run wrote.
+    """A finished output; fields that end in `_now` exclude rows that an earlier run wrote.
 
     Attributes:
         num_unlabelled: Rows without a text.
-        num_padded_tokens_now: Tokens with padding.
-        seconds: From the first row read to the last one written.
+        num_padded_tokens_now: Tokens, padding included.
+        seconds: Seconds from reading the first row to writing the last.
         peak_rss_bytes: Peak of main memory, loading included.
         peak_cuda_bytes: Peak reserved GPU memory; None on a CPU.
     """
@@ -99,6 +105,6 @@ class PredictEnded(Settings):
     error: str | None = None
 
 
-# A line of JSON from the predicting process.
+# A message from the predicting process, sent as a line of JSON.
 PredictMessage = PredictStarted | RowsPredicted | PredictEnded
 AnyPredictMessage = Annotated[PredictMessage, Field(discriminator="kind")]

@@ -1,6 +1,6 @@
 """The record of one run of one cell.
 
-History of `SCHEMA_VERSION`; older records are upgraded on reading, and tests/fixtures/records has frozen ones of each:
+History of `SCHEMA_VERSION`; older records are upgraded on reading (tests/fixtures/records has some of each version):
     1: first version.
     2: memory breakdown, other memory users, memory growth; memory caps; GPU readings; exposed communication; compile
         and activation checkpointing; global batches that devices can't share evenly.
@@ -34,46 +34,46 @@ from harness.schema.training_record import Baseline, Phases, ProgressMark, Train
 
 SCHEMA_VERSION = 4
 
-# Raise it when a change of the measuring code could change a figure: records with an older version become stale.
-# 2: DDP no longer broadcasts buffers; a process's resident set is read between steps.
+# Raise this version when a change of the measuring code could change a figure: records with an older version then count
+# as stale. Version 2: DDP no longer broadcasts buffers; a process's resident set is read between steps.
 MEASURING_VERSION = 2
 
 Outcome = Literal["ok", "oom", "timeout", "crashed", "diverged", "unsupported", "skipped", "interrupted", "preempted"]
 
-# Outcomes that another run would repeat; cells with another outcome are run again.
+# Outcomes that a rerun would only repeat; cells with any other outcome are run again.
 FINISHED: frozenset[str] = frozenset({"ok", "oom", "timeout", "diverged", "unsupported"})
 
 
 class Record(Settings):
-    """One run of one cell, self-contained.
+    """The self-contained record of one run of one cell.
 
     Attributes:
         measuring_version: Version of the measuring code.
         cell: The cell's name, without seed and repeat.
-        repeat: Index of the run among those of equal seed.
+        repeat: Index of the run among the runs of the same seed.
         rung: The cell's index in a ladder study; None elsewhere.
         config_hash: Hash of the configuration, see `hash_config`.
         reason: Why the outcome is not `ok`; None otherwise.
         stderr_tail: Last lines of each rank's stderr, without personal data.
         started_at: When the parent submitted the cell.
-        duration_s: Seconds from then to the end of the cell's processes.
-        git: None when the harness does not run from a git checkout.
+        duration_s: Seconds from `started_at` to the end of the cell's processes.
+        git: State of the harness's git checkout; None when the harness does not run from one.
         packages: Versions of all installed packages by lower-case name.
-        stated: None when the user stated no instance.
-        detected: None when no metadata service was asked, or none answered.
-        load: None when no process was started.
-        start_method: How the cell's process was started; None when none was.
-        model: None when the run ended before the model was loaded.
-        data: None when the run ended before the data was loaded.
-        marks: Progress of the run; failed runs have it too.
-        cap: None without a memory cap.
-        gpu_readings: Empty on a CPU.
-        held_bytes: Rank 0's memory after each step in bytes, for failed runs only; successful runs store every rank's
-            in `training`.
-        energy: None when the machine has no readable energy counter.
+        stated: The instance that the user stated; None when the user stated none.
+        detected: The instance that a metadata service reported; None when none was asked, or none answered.
+        load: The machine's load; None when no process was started.
+        start_method: How the cell's process was started; None when no process was started.
+        model: The fine-tuned model; None when the run ended before the model was loaded.
+        data: The data; None when the run ended before the data was loaded.
+        marks: Progress of the run, for failed runs too.
+        cap: The memory cap; None without one.
+        gpu_readings: Samples of the cell's GPUs; empty on a CPU.
+        held_bytes: Rank 0's memory after each step in bytes, for failed runs only; for successful runs,
+            `training.held_bytes` has the memory of every rank.
+        energy: Measured energy; None when the machine has no readable energy counter.
         is_made_up: Whether the record is synthetic, for tests; reports of such records carry a notice.
-        training: None for baselines and failed runs.
-        baseline: None for fine-tuning and failed runs.
+        training: Measurements of a fine-tuning run; None for baselines and failed runs.
+        baseline: Measurements of a baseline; None for fine-tuning and failed runs.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -119,7 +119,7 @@ def was_fitted_on_part(record: Record) -> bool:
 def to_json(record: Record) -> str:
     """Render a record as indented JSON with sorted keys and each array of numbers on one line."""
     text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    # JSON strings contain no raw line breaks, so the pattern can't match inside one.
+    # JSON strings contain no raw line breaks, so the pattern can't match inside a string.
     return re.sub(r"\[\n([-\d.eE+,\s]+?)\n\s*\]", _on_one_line, text) + "\n"
 
 
@@ -139,7 +139,7 @@ def upgrade_record(fields: dict[str, Any]) -> Record:
 def parse_record(text: str | bytes) -> Record | None:
     """Parse a record of the current schema version; return None for anything else.
 
-    It is faster than `upgrade_record`, which handles older versions and reports errors.
+    This function is faster than `upgrade_record`, which handles older versions and reports errors.
     """
     try:
         record = Record.model_validate_json(text)

@@ -27,7 +27,7 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Settings(BaseModel):
-    """Base class of all frozen, checked models."""
+    """Base class of the models of files: frozen, with checked values and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
@@ -219,7 +219,7 @@ class LimitSettings(Settings):
 
 
 class MatrixSettings(Settings):
-    """`[matrix]`: the axes. Keys of other tables are swept here too, as `"training.lr" = [...]`."""
+    """`[matrix]`: the values of each axis. Keys of other tables are swept here too, e.g. `"training.lr" = [...]`."""
 
     batch_size: tuple[Count, ...] | None = Field(
         None, min_length=1, description="rows per device and micro-batch (default: 16)"
@@ -264,12 +264,12 @@ TABLES: dict[str, type[Settings]] = SECTIONS | {"matrix": MatrixSettings}
 
 
 class Study(Settings):
-    """A study.
+    """The content of a study file.
 
     Attributes:
-        sweeps: Values of the `section.key` axes, in file order, each checked against its section.
+        sweeps: Values of each swept `section.key`, in file order; each value is checked against its section.
         exclude: Rules; a cell that matches every key of a rule is left out.
-        include: Additional cells, as axis -> value.
+        include: Additional cells, each as a mapping from axis or `section.key` to value.
     """
 
     name: str = Field("study", description="folder of the study's records (default: the file's name)")
@@ -296,7 +296,7 @@ class Study(Settings):
 
 
 def num_trained_layers(trainable: str, num_layers: int) -> int:
-    """Return the number of trained layers; embeddings are trained with `all` only."""
+    """Return the number of trained layers; embeddings are trained only with `all`."""
     if trainable.startswith("top"):
         return min(num_layers, int(trainable.removeprefix("top")))
     return num_layers if trainable == "all" else 0

@@ -1,4 +1,4 @@
-"""The time split of profiled training steps, as the worker reports it."""
+"""The times of profiled training steps by phase and operator, as the worker reports them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NUM_SHOWN_OPERATORS = 15
 
 
 class OperatorTime(Settings):
-    """One operator's self time: without the operators that it calls.
+    """One operator's self time, which excludes the operators that it calls.
 
     CPU operators count time on the CPU's threads, GPU kernels time on the GPU.
 
@@ -24,16 +24,16 @@ class OperatorTime(Settings):
 
 
 class StepProfile(Settings):
-    """What torch.profiler recorded on rank 0, its own overhead included.
+    """The times that torch.profiler recorded on rank 0; they include the profiler's own overhead.
 
     Attributes:
         device: Where the model ran: `cpu` or `cuda`.
         step_s: Seconds of each profiled step.
-        phases_s: Seconds of each of PHASES, summed over the steps.
-        all_reduce_s: Seconds during which an all-reduce of gradients was running, summed; part of the backward phase.
-            None with a single process.
+        phases_s: Seconds of each phase in PHASES, summed over the steps.
+        all_reduce_s: Seconds in which an all-reduce of gradients was running, summed over the steps; they are part of
+            the backward phase. None with a single process.
         idle_s: Seconds outside the data phase without a running operator (CPU: on this rank's thread) or kernel (GPU),
-            summed.
+            summed over the steps.
         operators: The operators with the most self time, largest first.
     """
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from harness.errors import UserError, invalid_file
 from harness.schema.settings import SECTIONS, TABLES, MatrixSettings, Study
 
-_MAX_SHOWN_CHARS = 60  # of a wrong value in an error message
+_MAX_SHOWN_CHARS = 60  # limits a wrong value in an error message
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -23,10 +23,10 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
 
     Args:
         path: A TOML file; the study is named after it unless it has a `name`.
-        overrides: `KEY=VALUE` settings that replace those of the file, values in TOML: `matrix.seq_len=[512]`.
+        overrides: `KEY=VALUE` settings that replace those of the file; each value is TOML, e.g. `matrix.seq_len=[512]`.
 
     Raises:
-        UserError: When the file can't be read, or has mistakes; one line each.
+        UserError: When the file can't be read or has mistakes; the message has one line for each mistake.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -48,7 +48,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     try:
         parsed = tomllib.loads(f"value = {value}")["value"] if equals else None
     except tomllib.TOMLDecodeError:
-        parsed = value.strip()  # a string may go without quotes
+        parsed = value.strip()  # allows strings without quotes
     if not equals or not table:
         raise UserError(f"--set {override}: expected KEY=VALUE, e.g. matrix.seq_len=[128]")
     if name and not isinstance(raw.setdefault(table, {}), dict):
@@ -64,10 +64,10 @@ def parse_study(raw: Mapping[str, Any], where: str) -> Study:
 
     Args:
         raw: The parsed TOML.
-        where: Start of the error message, such as the file's path.
+        where: Start of the error message, e.g. the file's path.
 
     Raises:
-        UserError: When there are mistakes; one line each.
+        UserError: When there are mistakes; the message has one line for each.
     """
     problems: list[str] = []
     top = dict(raw)
@@ -102,7 +102,7 @@ def format_validation_error(error: ValidationError, model: type[BaseModel], pref
     heads_and_messages: dict[str, tuple[str, list[str]]] = {}
     for item in error.errors():
         if item["type"] == "too_short" and item["input"]:
-            continue  # a consequence of wrong members, which are listed themselves
+            continue  # caused by wrong members, which have lines of their own
         loc = [part for part in item["loc"] if not _is_union_tag(part)]
         message = re.sub(r"^(Value error, )?(Input should be )?(allowed: )?", "", item["msg"])
         if item["type"] == "extra_forbidden":
@@ -111,7 +111,7 @@ def format_validation_error(error: ValidationError, model: type[BaseModel], pref
             head = f"found {_shown(item['input'])}; allowed: "
             if item["type"] == "literal_error":
                 message += _nearest(str(item["input"]), re.findall(r"'([^']+)'", message), list_all=False)
-        # A value that fits no member of a union has one error per member: join them in one line.
+        # A value that fits no member of a union has one error per member: join these errors in one line.
         heads_and_messages.setdefault(prefix + _dotted(loc), (head, []))[1].append(message)
     return [
         f"{path}: {head}{' or '.join(dict.fromkeys(messages))}" for path, (head, messages) in heads_and_messages.items()
@@ -159,7 +159,7 @@ def _tables(value: object, key: str, problems: list[str]) -> list[Mapping[str, A
 
 
 def _split_matrix(raw: object, problems: list[str]) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
-    """Split `[matrix]` into axes, which MatrixSettings checks later, and checked `section.key` sweeps."""
+    """Split `[matrix]` into axes and `section.key` sweeps; check the sweeps (MatrixSettings checks the axes later)."""
     if not isinstance(raw, dict):
         problems.append(f"matrix: found {_shown(raw)}; allowed: a table, written [matrix]")
         return {}, {}
@@ -203,7 +203,7 @@ def _check_axis(key: str, value: object, path: str, problems: list[str]) -> obje
     try:
         checked = MatrixSettings.model_validate({key: [value]})
     except ValidationError as error:
-        # Replace the path within MatrixSettings, `key[0]` or an unknown `key`, by the rule's path.
+        # Lines begin with the path in MatrixSettings: `key[0]`, or `key` if unknown. Replace it by the rule's path.
         problems += [
             path + line.removeprefix(f"{key}[0]").removeprefix(key)
             for line in format_validation_error(error, MatrixSettings)
@@ -228,7 +228,7 @@ def _check_setting(key: str, value: object, path: str, problems: list[str]) -> o
 
 
 def describe_keys() -> str:
-    """Render every key of a study file as a Markdown table: key, default, meaning. bench/README.md contains it."""
+    """Render a Markdown table of every key of a study file, its default and its meaning, for bench/README.md."""
     lines = ["| key | default | meaning |", "|---|---|---|"]
     top = {key: field for key, field in Study.model_fields.items() if key in ("name", "repeats", "baselines", "ladder")}
     for section, fields in [("", top), *((f"{name}.", model.model_fields) for name, model in TABLES.items())]:

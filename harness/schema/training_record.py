@@ -14,13 +14,13 @@ from harness.schema.settings import Settings
 LONGEST_TEXT = 300  # characters of a mistake's text in a record
 PROBABILITY_DIGITS = 4  # decimal places of probabilities in a record
 
-# rss: the kernel's VmHWM. control_group: the group's peak, shared pages counted once. pss: proportional set size,
-# sampled.
+# How memory was measured. rss: the kernel's VmHWM. control_group: the control group's peak, which counts shared pages
+# once. pss: samples of the proportional set size.
 MemorySource = Literal["rss", "cuda_allocated", "cuda_reserved", "nvml_process", "control_group", "pss"]
 
 
 class Phases(Settings):
-    """Seconds of each phase; None when the run did not reach it.
+    """Seconds of each phase; None when the run did not reach the phase.
 
     Attributes:
         start_s: From submitting the cell to its first line of code.
@@ -55,17 +55,18 @@ class PeakMemory(Settings):
 
 
 class Steps(Settings):
-    """Every optimizer step in order; counts cover all ranks together. Each tuple has the length `num_steps`.
+    """Every optimizer step in order; each tuple but `seconds` has shape `(num_steps,)` and covers all ranks together.
 
     Attributes:
         seconds: Seconds of each step, batch preparation included, evaluations excluded: `(world_size, num_steps)`.
-        num_samples: Rows.
-        num_real_tokens: Tokens without padding.
-        num_padded_tokens: Tokens with padding, as computed.
+        num_samples: Rows of each step.
+        num_real_tokens: Tokens of each step, without padding.
+        num_padded_tokens: Tokens of each step that were computed, padding included.
         loss: Mean loss over the step's rows, before its update; None where it is not finite.
-        clock: The instrument of `seconds`.
+        clock: The clock that measured `seconds`.
         num_skipped: Number of updates that the fp16 gradient scaler skipped.
-        num_token_pairs: Sum of each row's padded length squared: the token pairs of attention. Empty in older records.
+        num_token_pairs: Token pairs of attention in each step: the sum of each row's padded length squared. Empty in
+            older records.
     """
 
     seconds: tuple[tuple[float, ...], ...]
@@ -82,13 +83,13 @@ class Evaluation(Settings):
     """One validation.
 
     Attributes:
-        train_s: The training clock at this moment, in seconds.
+        train_s: The training clock at the time of this validation, in seconds.
         num_samples_seen: Rows trained on so far, repetitions included.
         num_updates: Optimizer updates so far.
         accuracy: Validation accuracy from 0 to 1.
         macro_f1: Validation macro F1 from 0 to 1.
         evaluate_s: Seconds of this validation.
-        chunk: The chunk of training rows just finished, from 1; None between chunks and without chunks.
+        chunk: Number of the chunk of training rows that just ended, from 1; None within a chunk and without chunks.
         test_accuracy: Test accuracy after a chunk, for information only; None elsewhere.
     """
 
@@ -113,7 +114,7 @@ class TestEvaluation(Settings):
             older records.
     """
 
-    __test__ = False  # not a pytest class
+    __test__ = False  # keeps pytest from collecting the class for its name
 
     evaluate_s: float
     labels: tuple[int, ...]
@@ -155,14 +156,14 @@ class Mistake(Settings):
 
 
 class SavedWeights(Settings):
-    """The saved model, which is also the one that the test evaluation used.
+    """The saved model, which the test evaluation used too.
 
     Attributes:
-        num_updates: Optimizer updates when its weights were saved.
+        num_updates: Optimizer updates after which the weights were saved.
         sha256: Hash of the weights file; identifies its folder under results/models.
         num_bytes: Size of the weights file.
-        keep_s: Seconds for writing weights at each best validation and for reading the best ones back before the test
-            evaluation; in no other figure.
+        keep_s: Seconds for writing weights at each best validation and for reading the best weights back before the
+            test evaluation; no other figure includes them.
     """
 
     num_updates: int
@@ -172,7 +173,7 @@ class SavedWeights(Settings):
 
 
 class ProgressMark(Settings):
-    """Progress at a message from rank 0, by the parent's clock, which is independent of the measured process.
+    """Progress that rank 0 reported, timed by the parent's clock, which is independent of the measured process.
 
     Attributes:
         at_s: Seconds since the parent submitted the cell.
@@ -208,14 +209,14 @@ class Segment(Settings):
     """An uninterrupted part of a resumable training; the run's steps belong to its segments in order.
 
     Attributes:
-        first_update: Optimizer updates of the segments before.
-        num_updates: Updates of this segment, without those lost after its last checkpoint.
-        machine: `Machine.id` of the computer it ran on.
+        first_update: Optimizer updates of all earlier segments.
+        num_updates: Updates of this segment, without the lost updates after its last checkpoint.
+        machine: `Machine.id` of the computer that ran the segment.
         host: `Machine.host` of that computer.
         torch_build: `torch.__version__`.
-        start_s: As `Phases.start_s`.
-        load_s: As `Phases.load_s`, reading the checkpoint included.
-        restore_s: Seconds of `load_s` for reading the checkpoint; None for the first segment.
+        start_s: Seconds from submitting the segment to its first line of code.
+        load_s: Seconds of loading model and data into memory, reading the checkpoint included.
+        restore_s: The part of `load_s` for reading the checkpoint; None for the first segment.
     """
 
     first_update: int
@@ -239,19 +240,19 @@ class Training(Settings):
         lr_peak: Peak learning rate after `lr_scaling`.
         num_updates_planned: Optimizer updates of the full schedule.
         stopped_early: Why training ended before its planned updates; None when it did not.
-        test: None with random weights, or when training diverged.
+        test: The test evaluation; None with random weights, or when training diverged.
         torch_build: `torch.__version__`.
-        held_bytes: Memory after each step: resident set, or allocated bytes on a GPU: `(world_size, num_steps)`.
-        memory_parts: None when it was not measured.
+        held_bytes: Memory after each step (resident set; on a GPU, allocated bytes): `(world_size, num_steps)`.
+        memory_parts: Breakdown of the memory; None when it was not measured.
         attention_kernels: Operators that computed attention, e.g. `_scaled_dot_product_flash_attention_for_cpu`.
-        communication: None when it was not measured, as with a single rank.
-        compile_s: Seconds of torch.compile, in none of the steps; None without torch.compile.
-        flops: None when it was not measured: the cell diverged or came near its memory cap.
-        peak: None when it was not measured, as `flops`.
+        communication: Times with and without all-reduce; None when not measured, e.g. with a single rank.
+        compile_s: Seconds of torch.compile, which no step includes; None without torch.compile.
+        flops: Counted operations; None when the cell diverged or came near its memory cap.
+        peak: Highest throughput of matrix products; None for the same reasons as `flops`.
         pieces: Segments of a training by `harness train`; empty for a run without interruptions. Steps, evaluations,
             memory peaks and training seconds cover all segments; the record's fields outside `training` describe the
-            last one.
-        mistakes: The most confident first; empty with `store_texts = false`.
+            last segment.
+        mistakes: Mislabelled test rows, the most confident first; empty with `store_texts = false`.
         kept: The saved model; None when saving was not requested or failed.
     """
 
@@ -284,7 +285,7 @@ class Baseline(Settings):
 
     Attributes:
         train_s: Seconds of fitting, feature extraction included.
-        num_fitted: Training rows used; None in older records, which used all of them.
+        num_fitted: Training rows used; None in older records, whose baselines used all rows.
         val_accuracy: Validation accuracy from 0 to 1.
         val_macro_f1: Validation macro F1 from 0 to 1.
     """
