@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Rows of every record batch but the last, so that a row's batch follows by division.
+# Every record batch but the last has this many rows, so that division gives the batch of a row.
 BATCH_ROWS = 10_000
 
 
@@ -48,7 +48,7 @@ class ArrowTextColumn(Sequence[str]):
     def _read(self, rows: np.ndarray) -> list[str]:
         import pyarrow as pa
 
-        # Sorted by row, so that each record batch is read once; `positions` restores the requested order.
+        # Read in file order, so that each record batch is read once; `positions` restores the requested order.
         by_row = np.argsort(rows, kind="stable")
         batches, begins = np.unique(rows[by_row] // BATCH_ROWS, return_index=True)
         texts: list[str] = [""] * len(rows)
@@ -63,7 +63,7 @@ class ArrowTextColumn(Sequence[str]):
 
 
 class TextWriter:
-    """Collects columns of texts in lists, or in an Arrow file once `move_to` is called."""
+    """A collector of text columns: it keeps them in lists until `move_to` is called, and then in an Arrow file."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.lists: dict[str, list[str]] = {column: [] for column in columns}
@@ -92,7 +92,7 @@ class TextWriter:
             self._writer = None
 
     def _write(self, *, all_rows: bool) -> None:
-        """Write full record batches, and with `all_rows` the remainder too."""
+        """Write the pending rows that fill record batches, and with `all_rows` the other pending rows too."""
         if self._writer is None:
             return
         import pyarrow as pa
@@ -109,7 +109,7 @@ class TextWriter:
 
 
 class ConcatTexts(Collection[str]):
-    """First and second segments joined by a space; without second segments, the first ones unchanged."""
+    """First and second segments joined by a space; first segments alone if there are no second ones."""
 
     def __init__(self, first: Sequence[str], second: Sequence[str] | None) -> None:
         self._first, self._second = first, second

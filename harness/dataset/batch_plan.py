@@ -13,7 +13,8 @@ from harness.schema.settings import Padding
 Step = list[list[np.ndarray]]
 
 MIN_EVALUATION_BATCH = 32
-# Batches sorted by length together, then shuffled: enough to save most padding, few enough that epochs differ.
+# Number of batches whose rows are sorted by length together: enough to save most padding, few enough that epochs
+# differ.
 _GROUPED_BATCHES = 50
 
 
@@ -48,16 +49,16 @@ def plan_chunks(
     lengths: np.ndarray, *, chunk_updates: Sequence[int], global_batch: int, grad_accum: int, world_size: int,
     padding: Padding, seed: int,
 ) -> Iterator[Step]:  # fmt: skip
-    """Yield steps chunk by chunk, for data that arrives over time; the last chunk's steps are endless.
+    """Yield steps chunk by chunk, for data that arrives over time; the last chunk's steps never end.
 
     Args:
         lengths: Tokens of each row, shape `(num_rows,)`; chunks are consecutive rows.
         chunk_updates: Steps on each chunk.
-        global_batch: As in `plan_epochs`.
-        grad_accum: As in `plan_epochs`.
-        world_size: As in `plan_epochs`.
-        padding: As in `plan_epochs`.
-        seed: As in `plan_epochs`.
+        global_batch: Rows per step, over all ranks and micro-batches.
+        grad_accum: Micro-batches per step.
+        world_size: Number of ranks.
+        padding: `grouped` puts rows of similar length into one batch.
+        seed: Seed of the shuffling.
     """
     ends = chunk_ends(len(lengths), len(chunk_updates))
     for index, (first, end) in enumerate(zip((0, *ends), ends, strict=False)):
@@ -80,13 +81,13 @@ def steps_per_epoch(num_rows: int, global_batch: int) -> int:
 
 
 def _group_by_length(order: np.ndarray, lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """Sort by length within windows of many batches, then shuffle the batches; an incomplete one stays last.
+    """Sort by length within windows of many batches, then shuffle the batches; an incomplete batch stays last.
 
     Args:
         order: Shuffled row indices, shape `(num_rows,)`.
         lengths: Tokens of each row, shape `(num_rows,)`.
         batch_size: Rows per global batch.
-        rng: Shuffles the batches.
+        rng: Random generator that shuffles the batches.
     """
     window = batch_size * _GROUPED_BATCHES
     windows = [order[i : i + window] for i in range(0, len(order), window)]
@@ -98,5 +99,5 @@ def _group_by_length(order: np.ndarray, lengths: np.ndarray, batch_size: int, rn
 
 
 def _split_across_ranks(rows: np.ndarray, world_size: int) -> list[np.ndarray]:
-    # Strided, so that each rank gets its share of long rows when they are sorted by length.
+    # Strided, so that each rank gets its share of long rows when the rows are sorted by length.
     return [rows[rank::world_size] for rank in range(world_size)]

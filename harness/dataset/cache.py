@@ -1,4 +1,4 @@
-"""Cache what is made of large data for later runs: private to the user, written atomically, verified when read."""
+"""Cache rows and tokens of large data for later runs: private to the user, written atomically, verified when read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def digest(*parts: object) -> str:
 
 
 def cache_root() -> Path:
-    """Return the cache folder: HARNESS_CACHE, or a folder in the user's cache directory; it may not exist."""
+    """Return the cache folder: HARNESS_CACHE, or one in the user's cache directory; the folder may not exist."""
     configured = os.environ.get(CACHE_VARIABLE)
     if configured:
         return Path(configured).expanduser()
@@ -46,13 +46,13 @@ class CacheEntry:
 
 
 class Cache:
-    """Folders by key, each with a manifest of its files' SHA-256 hashes."""
+    """A cache of folders by key; each folder has a manifest with the SHA-256 hashes of its files."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or cache_root()
 
     def find(self, key: str) -> Path | None:
-        """Return the folder of a key; None if there is none, or if a file differs from the manifest."""
+        """Return the folder of a key; None if the key has no folder, or if a file differs from the manifest."""
         folder = self.root / key
         try:
             hashes = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
@@ -61,14 +61,14 @@ class Cache:
             is_intact = False
         if is_intact:
             return folder
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged entry is made again
+        shutil.rmtree(folder, ignore_errors=True)  # so that a damaged entry is made again
         return None
 
     def create_staging_folder(self) -> Path:
-        """Create a private folder to fill and commit, on the cache's disk.
+        """Create a private folder in the cache, which the caller fills and commits.
 
         Raises:
-            UserError: If it can't be created.
+            UserError: If the folder can't be created.
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class Cache:
         """Rename a staging folder to its key; if another run committed the same key meanwhile, keep that one.
 
         Raises:
-            OSError: If it can't be written.
+            OSError: If the cache can't be written.
         """
         hashes = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         manifest = {"description": description, "made_at": datetime.now(UTC).isoformat(), "files": hashes}

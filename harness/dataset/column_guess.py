@@ -42,8 +42,8 @@ class ColumnGuess:
 def guess_columns(frame: pd.DataFrame) -> dict[Role, ColumnGuess]:
     """Guess the column of each role from values and names; a role without a plausible column is left out.
 
-    The text is the column with the longest texts. The label has few values, each in several rows. A group has many
-    values that repeat. All values of a time are dates.
+    The text column has the longest texts. A label column has few values, each in several rows. A group column has many
+    values that repeat. A time column has only dates.
 
     Args:
         frame: Rows of a table, as strings, numbers or dates; only the first few thousand are used.
@@ -113,7 +113,7 @@ def _has_strings(column: pd.Series) -> bool:
     return pd.api.types.infer_dtype(column, skipna=True) == "string"
 
 
-# In order of priority: a column that is taken for one role is no candidate for the next.
+# Roles in order of priority: a column that is chosen for one role is no candidate for later roles.
 _FINDERS: dict[Role, Callable[[Columns], Iterator[Candidate]]] = {
     "text": _texts, "label": _labels, "time": _times, "group": _groups,
 }  # fmt: skip

@@ -43,7 +43,7 @@ class Corpus:
 
 
 def load_corpus(settings: DataSettings, rows: Rows | None = None) -> Corpus:
-    """Read a source, unless its rows are given, and draw its splits; deterministic for equal settings.
+    """Read a source, unless its rows are given, and draw its splits, which are the same for equal settings.
 
     Raises:
         UserError: If the source can't be read, or has too few usable rows or labels.
@@ -76,7 +76,7 @@ def load_corpus(settings: DataSettings, rows: Rows | None = None) -> Corpus:
 
 
 def write_texts(corpus: Corpus, folder: Path) -> None:
-    """Write the splits' texts and labels for the baselines; for texts on disk, write their file and row numbers."""
+    """Write the splits' texts and labels for the baselines; for texts on disk, write path and row numbers."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in SPLITS:
         first, second = corpus.texts[name], None if corpus.pairs is None else corpus.pairs[name]
@@ -90,7 +90,7 @@ def write_texts(corpus: Corpus, folder: Path) -> None:
 
 
 def load_texts(folder: Path, split: str) -> tuple[Collection[str], np.ndarray]:
-    """Read what `write_texts` wrote: texts with both segments joined by a space, and labels of shape `(num_rows,)`."""
+    """Read a split that `write_texts` wrote: texts (segments joined by a space), and labels of shape `(num_rows,)`."""
     content = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
     if "texts" in content:
         return content["texts"], np.asarray(content["labels"], dtype=np.int64)

@@ -12,31 +12,31 @@ import pandas as pd
 
 NEAR_SIMILARITY = 0.8
 MAX_NEAR_ROWS = 200_000
-# 16 bands of 4 hashes: two texts of similarity 0.8 share a band with probability 1 - (1 - 0.8^4)^16 = 0.9998.
+# 16 bands of 4 hashes: two texts of similarity 0.8 agree on a band with probability 1 - (1 - 0.8^4)^16 = 0.9998.
 _NUM_BANDS, _BAND_ROWS = 16, 4
 _CANDIDATES_PER_BAND = 16
 _PAIRS_PER_BATCH, _TEXTS_PER_BATCH = 20_000, 2_000
 _MAX_WORDS = 128
-# Minimum similarity by 64 hashes before the exact one is computed: five standard deviations below 0.8.
+# The exact similarity is only computed if 64 hashes estimate at least this: five standard deviations below 0.8.
 _MIN_ESTIMATED_SIMILARITY = 0.55
 _WORD = re.compile(r"\w+")
-# Multipliers of a 64-bit hash: 2^64 over the golden ratio, and MurmurHash3's finalizer.
+# Multipliers that mix 64-bit hashes: 2^64 over the golden ratio, and MurmurHash3's finalizer.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MURMUR = np.uint64(0xFF51AFD7ED558CCD)
 
 
 def hash_texts(texts: Sequence[str]) -> np.ndarray:
-    """Return 64-bit hashes that are the same on every machine, uint64, shape `(num_texts,)`."""
+    """Return a 64-bit hash of each text, which is the same on every machine, as uint64 of shape `(num_texts,)`."""
     hashes: np.ndarray = pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
     return hashes
 
 
 def first_occurrences(hashes: np.ndarray, assigned_split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Choose one row per distinct hash: the first one with the highest `assigned_split`.
+    """Choose one row per distinct hash: the first of the rows with the highest `assigned_split`.
 
     Args:
         hashes: Hash of each row's text, shape `(num_rows,)`.
-        assigned_split: Split that a row's file assigns it to, 0 for none, shape `(num_rows,)`.
+        assigned_split: Split to which each row's file assigns the row, 0 for none, shape `(num_rows,)`.
 
     Returns:
         The chosen rows, ascending, and for every row the chosen row with the same text.
@@ -49,7 +49,7 @@ def first_occurrences(hashes: np.ndarray, assigned_split: np.ndarray) -> tuple[n
     ordered = hashes[order]
     is_first = np.ones(len(hashes), dtype=bool)
     is_first[1:] = ordered[1:] != ordered[:-1]
-    del ordered  # with millions of rows, every array counts
+    del ordered  # to free memory: arrays of millions of rows are large
     first = order[is_first]
     kept_row_of = np.empty(len(hashes), dtype=np.int64)
     kept_row_of[order] = first[np.cumsum(is_first, dtype=np.int32) - 1]
@@ -59,9 +59,10 @@ def first_occurrences(hashes: np.ndarray, assigned_split: np.ndarray) -> tuple[n
 def count_near_duplicates(train: Collection[str], held_out: Sequence[Collection[str]]) -> tuple[int, int]:
     """Count held-out texts that nearly equal a training text, by Jaccard similarity of their word bigrams.
 
-    Words are compared without case and punctuation, and only the first 128 of each text. More than `MAX_NEAR_ROWS` texts
-    are sampled at random, held-out texts up to half of the sample. A held-out text is compared with at most 16 training
-    texts per matching band.
+    Words are compared without case and punctuation, and only the first 128 of each text. Of more than
+    `MAX_NEAR_ROWS` texts, a random sample of that many is checked; at most half of the sample are held-out texts,
+    unless training texts don't fill the other half. A held-out text is compared with at most 16 training texts per
+    matching band.
 
     Returns:
         The number of held-out texts with a similarity of `NEAR_SIMILARITY` or more, and the number of texts checked.
@@ -73,7 +74,7 @@ def count_near_duplicates(train: Collection[str], held_out: Sequence[Collection[
     if not train_texts or not held_out_texts:
         return 0, num_texts
     bigrams, offsets = _hash_bigrams(chain(train_texts, held_out_texts))
-    del train_texts, held_out_texts  # long texts take much memory
+    del train_texts, held_out_texts  # to free memory: long texts take much
     signatures = _signatures(bigrams, offsets)
     near: set[int] = set()
     for band in range(_NUM_BANDS):
@@ -94,7 +95,7 @@ def _sample(parts: Sequence[Collection[str]], max_texts: int, rng: np.random.Gen
         return list(texts)
     chosen = np.zeros(num_texts, dtype=bool)
     chosen[rng.choice(num_texts, max_texts, replace=False)] = True
-    # One pass in order: texts on disk are read a batch at a time.
+    # Choose in one pass in order, because texts on disk are read a batch at a time.
     return list(compress(texts, chosen.tobytes()))
 
 
@@ -102,7 +103,7 @@ def _hash_bigrams(texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     """Hash the word bigrams of each text.
 
     Returns:
-        The hashes of all texts, concatenated, uint64, shape `(num_bigrams,)`, and the start of each text, shape
+        The hashes of all texts, concatenated, uint64, shape `(num_bigrams,)`, and the start of each text in them, shape
         `(num_texts + 1,)`.
     """
     word_ids: dict[str, int] = {}
@@ -110,13 +111,13 @@ def _hash_bigrams(texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     for text in texts:
         text_words = _WORD.findall(text.lower())[:_MAX_WORDS] or [text]
         words.extend(word_ids.setdefault(word, len(word_ids) + 1) for word in text_words)
-        words.append(0)  # end of text: pairs with the last word, so that a text of one word has a bigram too
+        words.append(0)  # end of text, paired with the last word, so that a text of one word has a bigram too
         counts.append(len(text_words))
     flat, offsets = np.asarray(words), np.cumsum(np.asarray(counts))
     ends_before = np.arange(len(offsets) - 1)
-    hashes = np.delete(flat, offsets[1:] + ends_before).astype(np.uint64)  # first words
+    hashes = np.delete(flat, offsets[1:] + ends_before).astype(np.uint64)  # first words of the bigrams
     hashes *= _GOLDEN
-    hashes ^= np.delete(flat, offsets[:-1] + ends_before) * _MURMUR  # second words
+    hashes ^= np.delete(flat, offsets[:-1] + ends_before) * _MURMUR  # second words of the bigrams
     hashes ^= hashes >> np.uint64(33)
     hashes *= _MURMUR
     hashes ^= hashes >> np.uint64(29)
@@ -146,10 +147,10 @@ def _signatures(bigrams: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def _candidates(band: np.ndarray, num_train: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pair each held-out text with the first few training texts whose hashes agree on a whole band.
+    """Pair each held-out text with the first few training texts that have equal hashes in the whole band.
 
     Args:
-        band: Signatures' rows of the band, training texts first, shape `(_BAND_ROWS, num_texts)`.
+        band: The band's rows of the signatures, training texts first, shape `(_BAND_ROWS, num_texts)`.
         num_train: Number of training texts.
 
     Returns:
@@ -172,10 +173,10 @@ def _similarity(bigrams: np.ndarray, offsets: np.ndarray, row: int, other_row: i
     """Return the Jaccard similarity of two texts' bigrams: intersection over union.
 
     Args:
-        bigrams: As from `_hash_bigrams`.
-        offsets: As from `_hash_bigrams`.
+        bigrams: Hashes of all texts' bigrams, from `_hash_bigrams`.
+        offsets: Start of each text in `bigrams`, from `_hash_bigrams`.
         row: Index of one text.
-        other_row: Index of the other.
+        other_row: Index of the other text.
     """
     a, b = (set(bigrams[offsets[index] : offsets[index + 1]].tolist()) for index in (row, other_row))
     return len(a & b) / len(a | b)

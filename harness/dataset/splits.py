@@ -17,7 +17,7 @@ class DrawnSplits(NamedTuple):
 
     Attributes:
         rows: Row indices by split name, each of shape `(num_rows,)`.
-        num_train_available: Rows that the training split could have had.
+        num_train_available: Rows that were available for the training split.
         num_leaks_dropped: Rows left out because another row of their group is in a validation or test file.
     """
 
@@ -29,7 +29,7 @@ class DrawnSplits(NamedTuple):
 def draw_splits(rows: Rows, settings: DataSettings) -> DrawnSplits:
     """Draw test, then validation, then training rows; a smaller `num_train` gives a subset of a larger one.
 
-    Rows of a large source are returned in file order, and training rows under `time_by` in order of time.
+    Rows of a large source are returned in file order; with `time_by`, training rows are returned in order of time.
 
     Raises:
         UserError: If there are fewer rows than requested.
@@ -51,7 +51,7 @@ def draw_splits(rows: Rows, settings: DataSettings) -> DrawnSplits:
         if num_wanted > len(pool):
             raise _file_too_small(own_file, name, len(pool), num_wanted) if own_file else _too_few(settings, len(order))
         end = _end_of_group(None if group_ranks is None else group_ranks[pool], num_wanted)
-        # Rows assigned to this split, and the rest of a group that it has begun, can't go to another split.
+        # Rows assigned to this split, and the rest of a group that this split has begun, can't go to another.
         free = free if own_file else pool[max(end, len(given)) :]
         drawn[name] = _choose(pool[:end], num_wanted, settings, rng)
     num_train = len(free) if settings.num_train == "all" else settings.num_train
@@ -61,7 +61,7 @@ def draw_splits(rows: Rows, settings: DataSettings) -> DrawnSplits:
     if settings.time_by and rows.times is not None:
         train = np.sort(drawn["train"])
         drawn["train"] = train[np.argsort(rows.times[train], kind="stable")]
-    if rows.cache_key is not None:  # texts on disk are read sequentially, one batch at a time
+    if rows.cache_key is not None:  # because texts on disk are read sequentially, one batch at a time
         in_file_order = ("test", "val") if settings.time_by else ("test", "val", "train")
         drawn |= {name: np.sort(drawn[name]) for name in in_file_order}
     return DrawnSplits(drawn, len(free), num_leaks)
@@ -71,8 +71,8 @@ def _draw_order(rows: Rows, settings: DataSettings, rng: np.random.Generator) ->
     """Order the rows for drawing.
 
     Returns:
-        Row indices in drawing order, and for each row the rank of its group in that order (rows with equal rank stay
-        together); None if every row is its own group. Both of shape `(num_rows,)`.
+        Row indices in drawing order, and for each row the rank of its group in that order. Rows with equal rank stay
+        together; the ranks are None if every row is its own group. Both arrays have shape `(num_rows,)`.
     """
     num_rows = len(rows.labels)
     if settings.time_by and rows.times is not None:
@@ -82,7 +82,7 @@ def _draw_order(rows: Rows, settings: DataSettings, rng: np.random.Generator) ->
         return _interleave_labels(rows, rng.permutation(num_rows)), None
     if rows.groups is None:
         order = rng.permutation(_sorted_as_strings(num_rows))
-        rng.permutation(num_rows)  # the draw that shuffles within groups, kept so that later draws stay the same
+        rng.permutation(num_rows)  # unused; without this draw, later draws would differ from those of existing records
         return order, None
     group_numbers = np.unique(rows.groups, return_inverse=True)[1]
     group_order = rng.permutation(int(group_numbers.max(initial=-1)) + 1)
@@ -93,16 +93,19 @@ def _draw_order(rows: Rows, settings: DataSettings, rng: np.random.Generator) ->
 
 
 def _sorted_as_strings(num_rows: int) -> np.ndarray:
-    """Return 0 to num_rows - 1 sorted as strings ("10" before "2"): existing records were drawn from this order."""
+    """Return 0 to num_rows - 1 sorted as strings ("10" before "2"), the order that existing records were drawn from."""
     numbers = np.arange(num_rows, dtype=np.int64)
     digits = np.searchsorted(10 ** np.arange(1, 18, dtype=np.int64), numbers, side="right") + 1
-    # Pad with zeros to equal length; shorter numbers first among equal ones.
+    # Compare numbers padded with zeros to equal length; of equal ones, the shorter number comes first.
     return np.argsort(numbers * 10 ** (digits.max(initial=1) - digits) * 32 + digits, kind="stable")
 
 
 def _interleave_labels(rows: Rows, shuffled: np.ndarray) -> np.ndarray:
-    """Order rows so that every prefix has about each label's share: the k-th of a label's n rows at (k + 1/2) / n."""
-    # Rows of a given validation or test file count as labels of their own.
+    """Order rows so that every prefix has about the label proportions of all rows.
+
+    The k-th of a label's n rows is placed at (k + 1/2) / n.
+    """
+    # A label in a validation or test file counts as another label, so that each file's rows are spread evenly too.
     labels = rows.labels[shuffled] + len(rows.label_names) * rows.assigned_split[shuffled].astype(np.int64)
     by_label = np.argsort(labels, kind="stable")
     counts = np.bincount(labels)

@@ -29,7 +29,7 @@ class TextWindow:
     Attributes:
         first_row: Index of the first row in the file, from 0.
         texts: Text of each row; None if it is missing or blank.
-        pairs: Second texts; None if no pair column was requested.
+        pairs: Second text of each row; None if no pair column was requested.
         carried: The columns to copy to the output, unchanged.
     """
 
@@ -44,7 +44,7 @@ def file_format_of(path: Path, *, is_input: bool = True) -> str:
 
     Args:
         path: The file's path; it need not exist.
-        is_input: Whether the file is read: then `.gz` and `.bz2` are allowed after a text format's suffix.
+        is_input: Whether the file will be read; if so, `.gz` and `.bz2` are allowed after a text format's suffix.
 
     Raises:
         UserError: If the suffix is not supported.
@@ -72,12 +72,12 @@ def read_windows(
     """Yield windows of `num_rows` rows; the last one may be shorter.
 
     Args:
-        path: Any supported file.
+        path: A file of any supported format.
         text: Columns that form the text, joined by `TEXT_SEPARATOR`.
         pair: Column of the second text; None for single-segment data.
         carried: Columns to copy unchanged.
         num_rows: Rows per window.
-        skip: Leave out this many rows at the beginning of the file; windows still begin at multiples of `num_rows`.
+        skip: Number of rows to leave out at the beginning; later windows still begin at multiples of `num_rows`.
 
     Raises:
         UserError: If the file or a column doesn't exist, a row is broken, or a text column contains no text.
@@ -100,7 +100,7 @@ def read_windows(
 
 @contextlib.contextmanager
 def _convert_arrow_errors(path: Path) -> Iterator[None]:
-    """Raise a UserError for any error of reading the file."""
+    """Convert any error of reading the file to a UserError."""
     try:
         yield
     except FileNotFoundError:
@@ -137,7 +137,7 @@ def _read_json(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     with pa.input_stream(str(path), compression="detect") as first_block:
         inferred = pa.json.open_json(first_block, read_options=read).schema
     _require_columns(path, columns, inferred.names)
-    # Types come from the first block; other columns of later blocks are ignored.
+    # Take the types of `columns` from the first block, and ignore all other columns.
     schema = pa.schema([(column, _text_if_null(inferred.field(column).type)) for column in columns])
     parse = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     with pa.input_stream(str(path), compression="detect") as stream:

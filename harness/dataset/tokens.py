@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 MMAP_ABOVE_BYTES = 2**26  # larger arrays are memory-mapped, so that ranks share one copy
-_LAYOUT = 2  # of cached tokens; raise it when the files change
+_LAYOUT = 2  # version of the files of cached tokens; raise it when their format changes
 _BATCH_ROWS = 5_000
 
 
@@ -35,7 +35,7 @@ class TokenArrays:
     Attributes:
         ids: Token ids of all rows, int32, shape `(num_tokens,)`.
         offsets: Start of each row in `ids`, int64, shape `(num_rows + 1,)`.
-        labels: int64, shape `(num_rows,)`.
+        labels: Label of each row as index into `DataFacts.labels`, int64, shape `(num_rows,)`.
         first_segment_lengths: Tokens in each row's first segment, special tokens included, int32, shape `(num_rows,)`;
             None for single-segment data.
     """
@@ -47,13 +47,13 @@ class TokenArrays:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Number of tokens of each row, shape `(num_rows,)`."""
+        """Return the number of tokens of each row, shape `(num_rows,)`."""
         return np.diff(self.offsets)
 
 
 @dataclass(frozen=True)
 class TokenizedSplits:
-    """Folder of a tokenised corpus, and the facts about it that records store."""
+    """A tokenised corpus: its folder, and the facts that records store."""
 
     folder: Path
     facts: DataFacts
@@ -68,11 +68,11 @@ def tokenize(
 
     Args:
         corpus: The splits.
-        model: Where the tokenizer is.
+        model: The model whose tokenizer is used.
         seq_len: Longer rows are truncated to this many tokens, special tokens included.
-        folder: Where to write the tokens of a small source.
+        folder: Folder for the tokens of a small source, which are not cached.
         store_texts: Whether the record's example contains its text and tokens.
-        cache: Where to look up and write the tokens of a large source; by default the user's cache.
+        cache: Cache for the tokens of a large source; by default the user's cache.
 
     Raises:
         UserError: If the model has no tokenizer, or the tokens can't be written.
@@ -99,7 +99,7 @@ def tokenize(
     except OSError as error:
         raise UserError(f"{cache.root}: tokens can't be written: {error.strerror or error}") from None
     finally:
-        shutil.rmtree(staging, ignore_errors=True)  # does not exist if it was committed
+        shutil.rmtree(staging, ignore_errors=True)  # the folder is gone if it was committed
 
 
 def load_tokens(folder: Path, split: str, *, mmap_above_bytes: int = MMAP_ABOVE_BYTES) -> TokenArrays:
@@ -119,7 +119,7 @@ def load_tokenizer(model: ModelFiles) -> tuple[Tokenizer, str]:
     """Load a model's tokenizer; return it with the SHA-256 of its file.
 
     Raises:
-        UserError: If the model's folder contains none.
+        UserError: If the model's folder contains no tokenizer.
     """
     from tokenizers import BertWordPieceTokenizer, Tokenizer
 
@@ -147,9 +147,9 @@ def _write_tokens(
 
     Args:
         corpus: The splits.
-        tokenizer: Set to truncate, and not to pad.
+        tokenizer: A tokenizer that truncates and does not pad.
         seq_len: The truncation length, in tokens.
-        folder: An existing folder.
+        folder: An existing folder, to which the files are written.
         start: `time.perf_counter()` when tokenising began.
         store_texts: Whether the example contains its text and tokens.
     """
@@ -168,8 +168,8 @@ def _write_split_tokens(corpus: Corpus, name: str, tokenizer: Tokenizer, folder:
     Args:
         corpus: The splits.
         name: The split.
-        tokenizer: Set to truncate, and not to pad.
-        folder: An existing folder.
+        tokenizer: A tokenizer that truncates and does not pad.
+        folder: An existing folder, to which the files are written.
     """
     num_truncated, lengths, first_segment_lengths = 0, [], []
     with (folder / f"{name}-ids.bin").open("wb") as file:
@@ -189,7 +189,7 @@ def _write_split_tokens(corpus: Corpus, name: str, tokenizer: Tokenizer, folder:
 
 
 def _encode(corpus: Corpus, name: str, tokenizer: Tokenizer) -> Iterator[list[Encoding]]:
-    """Yield a split's encodings in batches; the `fast` variant, on all cores, skips character offsets."""
+    """Yield a split's encodings in batches, made on all cores and without character offsets, which nothing needs."""
     rows: Iterator[str | tuple[str, str]] = iter(corpus.texts[name])
     if corpus.pairs is not None:
         rows = zip(corpus.texts[name], corpus.pairs[name], strict=True)
@@ -218,7 +218,7 @@ def _open_array(path: Path, mmap_above_bytes: int) -> np.ndarray:
     is_mapped = path.stat().st_size > mmap_above_bytes
     if path.suffix == ".bin":
         return np.asarray(np.memmap(path, np.int32, "r")) if is_mapped else np.fromfile(path, np.int32)
-    # asarray makes a plain array over the mapped memory: torch copies subclasses such as memmap.
+    # asarray makes a plain array that still maps the file: torch would copy a subclass such as memmap.
     return np.asarray(np.load(path, mmap_mode="r" if is_mapped else None))
 
 
