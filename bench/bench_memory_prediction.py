@@ -237,7 +237,8 @@ def derive(row: dict, index: int) -> dict:
 def accelerate_bytes(model_bytes: int, precision: str) -> int:
     """Return the total of `accelerate estimate-memory` for training with Adam.
 
-    The total depends on no batch size, length or frozen part. It is the largest entry of estimate_training_usage in accelerate 1.15.0:
+    The total does not depend on batch size, length or frozen parts. It is the largest entry of estimate_training_usage in
+    accelerate 1.15.0:
     https://github.com/huggingface/accelerate/blob/v1.15.0/src/accelerate/commands/estimate.py
     """
     return 4 * model_bytes if precision == "fp32" else 2 * model_bytes
