@@ -1,4 +1,4 @@
-"""Files on disk: records, archives of records, saved models and checkpoints. Nothing is run and torch is not imported.
+"""Files on disk: records, archives of records, saved models and checkpoints. The package runs no cell and imports no torch.
 
-Records and files come in; paths and validated records go out.
+Input: records and files. Output: paths and validated records.
 """

@@ -24,14 +24,15 @@ from harness.store.record_files import (
 
 _FILE_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\.json")
 _SUFFIXES = (".tar.gz", ".tgz")
-# A record of 100,000 steps takes some 10 MB; no set of real records takes more than the total.
+# Limits that real records do not reach, so that a harmful archive can't fill memory: a record of 100,000 steps takes
+# some 10 MB.
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_TOTAL_BYTES = 2**30
 
 
 @dataclass(frozen=True)
 class ArchiveRecord:
-    """A record in an archive, with its file's content."""
+    """A record in an archive, and the bytes of its file."""
 
     record: Record
     content: bytes
@@ -39,7 +40,13 @@ class ArchiveRecord:
 
 @dataclass(frozen=True)
 class UnpackedArchive:
-    """Result of unpacking: new files, the number of records already present, and one message per refused member."""
+    """Result of unpacking an archive.
+
+    Attributes:
+        new: Files that were written.
+        num_known: Number of records that were already present.
+        refused: One message for each file in the archive that was not unpacked.
+    """
 
     new: tuple[Path, ...]
     num_known: int
@@ -47,7 +54,9 @@ class UnpackedArchive:
 
 
 def pack_records(files: Iterable[Path], results: Path, archive: Path) -> None:
-    """Write record files into an archive, whole or not at all, without users, groups or modification times.
+    """Write record files into an archive without users, groups or modification times.
+
+    If writing fails, no archive is left behind.
 
     Args:
         files: Record files below `results`.
@@ -71,7 +80,7 @@ def packable_files(results: Path, machine_id: str | None) -> tuple[list[Path], l
     """Return the record files of one machine, or of all if `machine_id` is None, and one message per unreadable file.
 
     Raises:
-        UserError: There is nothing to pack.
+        UserError: No record can be packed.
     """
     packable: list[Path] = []
     problems: list[str] = []
@@ -91,7 +100,9 @@ def packable_files(results: Path, machine_id: str | None) -> tuple[list[Path], l
 
 
 def read_records(paths: Iterable[Path]) -> LoadedRecords:
-    """Read the records of files, folders and archives, oldest first, each run once; writes nothing to disk.
+    """Read the records of files, folders and archives, oldest first. Writes nothing to disk.
+
+    Of several copies of the same run's record, only one is returned.
 
     Raises:
         UserError: A path does not exist, or an archive can't be read.
@@ -115,15 +126,15 @@ def read_records(paths: Iterable[Path]) -> LoadedRecords:
 
 
 def _run_key(record: Record) -> tuple[object, ...]:
-    """Return what distinguishes a run from every other, wherever its record was copied."""
+    """Return a key that is equal for all copies of one run's record and differs between runs."""
     machine = record.machine
     return (machine.id, machine.host, record.config_hash, record.repeat, record.started_at, record.duration_s)
 
 
 def unpack_records(archive: Path, results: Path) -> UnpackedArchive:
-    """Write an archive's records below `results`; existing files are never overwritten.
+    """Write an archive's records below `results` without overwriting any file.
 
-    Paths in the archive are ignored: each record's own fields determine its folder.
+    Folders in the archive are ignored: each record's own fields determine its folder.
 
     Raises:
         UserError: The archive can't be read.
@@ -149,7 +160,7 @@ def unpack_records(archive: Path, results: Path) -> UnpackedArchive:
 def iter_members(
     archive: Path, max_member_bytes: int = MAX_MEMBER_BYTES, max_total_bytes: int = MAX_TOTAL_BYTES
 ) -> Iterator[tuple[str, ArchiveRecord | Unavailable]]:
-    """Yield each member's name with its record, or the reason why it is not one.
+    """Yield the name of each file in an archive with its record, or with the reason why the file is not a record.
 
     Raises:
         UserError: The archive can't be read, or is larger than `max_total_bytes`.
@@ -167,7 +178,10 @@ def iter_members(
 
 
 def _verify_checksum(archive: Path, max_bytes: int) -> None:
-    """Read to the end, where gzip's checksum is: tarfile stops before it and would accept changed content."""
+    """Read the whole archive, so that gzip verifies the checksum at its end.
+
+    tarfile stops reading before the checksum and would accept damaged content.
+    """
     num_bytes = 0
     with gzip.open(archive) as file:
         while chunk := file.read(2**20):

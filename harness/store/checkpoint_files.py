@@ -1,8 +1,9 @@
-"""Checkpoints on disk: named, committed, found, verified and deleted (no torch).
+"""Checkpoints on disk: name, commit, find, verify and delete them. Imports no torch.
 
-A training's folder holds `update-00000120/` and the one before it. Each contains weights and optimizer state
-(safetensors), every rank's state (JSON), and a manifest with each file's size and SHA-256 and the training's identity. A
-checkpoint is written under a temporary name and renamed once it is complete and on the disk.
+A training's folder holds its two newest checkpoints, folders such as `update-00000120/`. Each contains weights and
+optimizer state (safetensors), every rank's state (JSON), and a manifest with each file's size and SHA-256 and the
+training's identity. A checkpoint is written under a temporary name and renamed once all its files are flushed to the
+disk.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from harness.schema.settings import Settings
 from harness.schema.study_file import flat_items
 from harness.schema.training_record import Segment
 
-# 2: the manifest names segments; how long a checkpoint took is in save_time.json.
+# Since version 2, the manifest lists segments, and save_time.json holds the time that writing the checkpoint took.
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-# Written after the commit, because the manifest can't contain the duration of its own commit.
+# A file of its own, written after the commit: the manifest can't contain the duration of its own commit.
 _SAVE_TIME = "save_time.json"
 _NUM_KEPT = 2
 _PREFIX, _WRITING = "update-", ".writing-"
@@ -38,12 +39,12 @@ class IncompatibleCheckpoint(Exception):  # noqa: N818 - a state of the checkpoi
 
 
 class TrainingIdentity(Settings):
-    """What a training is; a checkpoint with another identity belongs to another training.
+    """The facts that identify a training: a checkpoint with another identity belongs to another training.
 
     Attributes:
-        config: The whole configuration, to name the key that differs.
-        splits: SHA-256 of each split's labels and texts.
+        config: The whole configuration, so that an error message can name the key that differs.
         model_sha256: Hash of the weights that training began with; None if they were random.
+        splits: SHA-256 of the labels and texts of each split.
     """
 
     config: dict[str, Any]
@@ -56,19 +57,19 @@ class TrainingIdentity(Settings):
 
 
 class FileDigest(Settings):
-    """Hash and size of a file when it was written."""
+    """Hash and size that a file had when it was written."""
 
     sha256: str
     num_bytes: int
 
 
 class Manifest(Settings):
-    """Content of a checkpoint and identity of its training.
+    """A checkpoint's manifest: its files, its training's identity and progress.
 
     Attributes:
-        num_updates: Updates done.
-        versions: Packages that wrote it, for people; another version can resume from it.
-        segments: Segments so far; the last one does not yet contain this checkpoint's duration.
+        versions: Versions of the packages that wrote the checkpoint, for information: other versions can resume from it.
+        num_updates: Optimizer updates done.
+        segments: The training's segments so far; the last does not contain the duration of this checkpoint yet.
     """
 
     format_version: int
@@ -84,7 +85,13 @@ class Manifest(Settings):
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """The newest checkpoint to resume from, if any, and one message for each newer one that was refused."""
+    """The checkpoint to resume from.
+
+    Attributes:
+        path: The newest usable checkpoint; None if training starts from the beginning.
+        manifest: The manifest of that checkpoint, or None.
+        refused: One message for each newer checkpoint that is unusable.
+    """
 
     path: Path | None
     manifest: Manifest | None
@@ -92,10 +99,10 @@ class ResumePoint:
 
 
 def find_newest(folder: Path, identity: TrainingIdentity) -> ResumePoint:
-    """Verify a training's checkpoints, newest first, until one is intact and of this training.
+    """Find the newest checkpoint that is intact and belongs to this training.
 
     Raises:
-        UserError: There are checkpoints but none is usable; training anew would overwrite them.
+        UserError: There are checkpoints but none is usable, and training from the beginning would overwrite them.
     """
     refused: list[str] = []
     for path in reversed(list_checkpoints(folder)):
@@ -123,7 +130,7 @@ def verify(path: Path, identity: TrainingIdentity) -> Manifest:
     """Verify a checkpoint's identity and the hashes of all its files, and return its manifest.
 
     Raises:
-        IncompatibleCheckpoint: It is damaged, of another format version, or of another training.
+        IncompatibleCheckpoint: The checkpoint is damaged, of another format version, or of another training.
     """
     manifest = _read_manifest(path)
     if difference := _describe_difference(manifest.identity, identity):
@@ -181,7 +188,7 @@ def _describe_difference(checkpoint: TrainingIdentity, current: TrainingIdentity
 
 
 def begin(folder: Path, num_updates: int) -> Path:
-    """Create the folder to write a checkpoint in, and delete incomplete ones of killed processes."""
+    """Create the folder to write a checkpoint in, and delete incomplete checkpoints that killed processes left."""
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(f"{_WRITING}*"):
         shutil.rmtree(leftover)
@@ -202,15 +209,16 @@ def digest_file(path: Path) -> FileDigest:
 
 
 def commit(folder: Path, manifest: Manifest) -> Path:
-    """Give a complete checkpoint its name, and delete all but the last two.
+    """Write a complete checkpoint's manifest, give the checkpoint its final name, and delete all but the last two.
 
     Raises:
-        OSError: The disk failed or is full; earlier checkpoints are unchanged.
+        OSError: The disk failed or is full. Earlier checkpoints are then unchanged.
     """
     writing, path = writing_folder(folder, manifest.num_updates), folder / f"{_PREFIX}{manifest.num_updates:08d}"
     atomic_write_text(writing / MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
     _sync(writing)
-    if path.exists():  # it was refused, or training would not be at this update again
+    # An existing checkpoint of this update is unusable: otherwise training would have resumed from it.
+    if path.exists():
         shutil.rmtree(path)
     writing.rename(path)
     _sync(folder)
@@ -221,13 +229,13 @@ def commit(folder: Path, manifest: Manifest) -> Path:
 
 
 def write_save_time(path: Path, seconds: float) -> None:
-    """Store how long a checkpoint took to write; ignores a disk that fails, since nothing depends on it."""
+    """Store how long a checkpoint took to write. Ignores a failing disk, since no training depends on this time."""
     with contextlib.suppress(OSError):
         atomic_write_text(path / _SAVE_TIME, json.dumps({"seconds": seconds}) + "\n")
 
 
 def earlier_segments(path: Path) -> tuple[Segment, ...]:
-    """Return the segments up to a checkpoint, with its own duration if that was stored."""
+    """Return the training's segments up to a checkpoint, with the checkpoint's own duration if it was stored."""
     *before, last = _read_manifest(path).segments
     *others, written = last.checkpoints
     try:
@@ -245,7 +253,7 @@ def delete_all(folder: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    # The manifest first, so that a half-deleted checkpoint can't be taken for a complete one.
+    # Delete the manifest first, so that a half-deleted checkpoint is not mistaken for a complete one.
     (path / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(path)
 

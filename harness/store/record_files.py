@@ -1,4 +1,4 @@
-"""Write records below results/ and read them back; a record is written whole and never overwritten."""
+"""Write records below results/ and read them. A record's file is never overwritten and never incomplete."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from harness.files import atomic_write_text
 from harness.schema.host_record import Machine
 from harness.schema.record import SCHEMA_VERSION, Record, parse_record, to_json, upgrade_record
 
-# Folders of results/ that hold no records of this machine: shipped records, the last report, results of
-# bench/bench_peers.py, checkpoints of `harness train` and saved models. They are read only if named.
+# Folders of results/ without records of this machine: shipped records, the last report, results of
+# bench/bench_peers.py, checkpoints of `harness train`, and saved models. They are read only if the user names them.
 _OTHER_FOLDERS = ("reference", "report", "peers", "checkpoints", "models")
-# Beside a machine's records: the peaks that `harness doctor` measured.
+# The peaks that `harness doctor` measured, in a file beside the machine's records.
 CALIBRATION_FILE = "calibration.json"
 _MAX_SHOWN_NAMES = 12
 
@@ -33,7 +33,7 @@ class LoadedRecords:
 
 
 def save_record(record: Record, results: Path) -> Path:
-    """Write a record, whole or not at all, beside the older ones of its cell; return its path."""
+    """Write a record beside the older records of its cell, and return its path. A failure leaves no partial file."""
     folder = record_folder(record, results)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record.started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.json"
@@ -44,18 +44,18 @@ def save_record(record: Record, results: Path) -> Path:
 
 
 def record_folder(record: Record, results: Path) -> Path:
-    """Return a record's folder, three levels below `results` whatever its fields contain."""
+    """Return a record's folder: always three levels below `results`, even if a name in the record has slashes or is `..`."""
     names = [folder_name(name) for name in (record.machine.id, record.study, record.cell)]
     return results.joinpath(*(name if name.strip(".") else f"_{name}" for name in names))
 
 
 def folder_name(name: str) -> str:
-    """Replace characters of a cell's or study's name that a folder's name must not contain."""
+    """Turn the name of a cell or study into a folder name by replacing the characters that are not allowed."""
     return re.sub(r"[^A-Za-z0-9._=+-]", "_", name)
 
 
 def load_records(paths: Iterable[Path]) -> LoadedRecords:
-    """Read the records of files and folders, oldest first; unreadable files are listed, not raised.
+    """Read the records of files and folders, oldest first. The result lists unreadable files.
 
     Raises:
         UserError: A path does not exist.
@@ -73,7 +73,7 @@ def load_record(path: Path) -> Record:
     """Read one record.
 
     Raises:
-        UserError: The file can't be read, is not a record, or was written by a newer harness.
+        UserError: The file can't be read, is not a record, or is from a newer version of the harness.
     """
     try:
         return decode_record(path.read_bytes())
@@ -84,10 +84,10 @@ def load_record(path: Path) -> Record:
 
 
 def decode_record(content: bytes) -> Record:
-    """Decode a record from JSON, upgrading older schema versions.
+    """Decode a record from JSON, and upgrade it from an older schema version.
 
     Raises:
-        UserError: It is not a record, or was written by a newer harness.
+        UserError: The content is not a record, or is from a newer version of the harness.
     """
     if (record := parse_record(content)) is not None:
         return record
@@ -111,10 +111,10 @@ def decode_record(content: bytes) -> Record:
 
 
 def find_record(cell: str, results: Path) -> Path:
-    """Return the newest record file of a cell, given its name or a part that only one cell's name contains.
+    """Return the newest record file of a cell, given the cell's name or a part that no other cell's name contains.
 
     Raises:
-        UserError: No cell or several match.
+        UserError: No cell matches, or several do.
     """
     files = list(iter_record_files(results)) if results.is_dir() else []
     names = sorted({file.parent.name for file in files})
@@ -134,12 +134,12 @@ def own_records(results: Path, machine: Machine) -> LoadedRecords:
     folder = results / machine.id
     if not folder.is_dir():
         return LoadedRecords((), ())
-    # One study at a time, because a study may have the name of one of `_OTHER_FOLDERS`.
+    # Pass each study's folder separately, because a study may have the same name as a folder in `_OTHER_FOLDERS`.
     return load_records(sorted(path for path in folder.iterdir() if path.is_dir()))
 
 
 def iter_record_files(path: Path) -> Iterator[Path]:
-    """Yield the record files of a folder, or the file itself.
+    """Yield the record files in a folder; given a file, yield the file itself.
 
     Raises:
         UserError: The path does not exist.

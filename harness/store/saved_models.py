@@ -1,4 +1,4 @@
-"""Saved models: folders beside the records with weights, tokenizer, model card and metadata, whole or not at all."""
+"""Saved models: folders in results/models with weights, tokenizer, model card and metadata, never incomplete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.store.record_files import record_folder
 
 MODELS = "models"
 CARD = "README.md"
-# What the model was trained on and how to read texts for it, for `harness predict` and scripts.
+# File for `harness predict` and scripts: what the model was trained on, and how to read texts for it.
 FACTS = "harness.json"
 _STAGING = ".staging-"
 _LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
@@ -34,11 +34,13 @@ _TOKENIZER = "tokenizer.json"
 
 @dataclass(frozen=True)
 class SavedModel:
-    """Facts for a model's card.
+    """Facts about a saved model, for its card and its metadata file.
 
     Attributes:
+        record: The record of the cell that trained the model.
+        record_path: The record's file.
         base_licence: Licence of the model that was fine-tuned; None if its files don't name one.
-        validation: The best validation; None if there was none.
+        validation: The validation with the highest accuracy, whose weights were saved; None if there was no validation.
         sha256: Hash of the weights file.
     """
 
@@ -49,16 +51,17 @@ class SavedModel:
     sha256: str
 
 
-# Returns the text of a model's card.
+# Function that returns the text of a model's card.
 WriteCard = Callable[[SavedModel], str]
 
 
 @contextlib.contextmanager
 def staging_folder(cell: Cell, results: Path) -> Iterator[Path | None]:
-    """Provide a folder for a cell's weights during training; None if the cell saves no model.
+    """Provide a folder for a cell's weights during training, or None if the cell saves no model.
 
-    It is on the file system of `results`, and removed at the end unless `save_model` moved it. The caller holds the
-    lock of `results`, so folders left by a killed run are removed too.
+    The folder is on the file system of `results`, so that `save_model` can move it. It is removed at the end unless
+    it was moved. Folders left by killed runs are removed too: no other run can use them, because the caller holds the
+    lock of `results`.
 
     Raises:
         UserError: The folder can't be created.
@@ -84,7 +87,7 @@ def staging_folder(cell: Cell, results: Path) -> Iterator[Path | None]:
 def save_model(
     folder: Path, record: Record, record_path: Path, base: ModelFiles, results: Path, write_card: WriteCard
 ) -> Path | None:
-    """Complete a staging folder that the worker wrote weights into, and move it beside the records.
+    """Add the other files to a staging folder that contains the worker's weights, and move the folder to results/models.
 
     The model of a failed cell is saved too if a validation came before the failure; its card says so.
 
@@ -94,7 +97,7 @@ def save_model(
         record_path: The record's file.
         base: The model that was fine-tuned.
         results: Folder of records.
-        write_card: Writes the model card.
+        write_card: Returns the text of the model card.
 
     Returns:
         The model's folder, named after the record; None if no weights were written.
@@ -133,7 +136,7 @@ def save_model(
 
 
 def metadata(model: SavedModel) -> dict[str, Any]:
-    """Return the content of the model's FACTS file."""
+    """Return the content of the model's metadata file, `FACTS`."""
     record = model.record
     config, data = record.config, record.data
     assert isinstance(config, FineTuneConfig) and data is not None  # noqa: S101 - only a training saves a model
@@ -164,7 +167,7 @@ def licence_of(model: ModelFiles) -> str | None:
 
 
 def _header_metadata(weights: Path) -> dict[str, str]:
-    """Read the metadata that the worker wrote into a safetensors file's header."""
+    """Read the metadata that the worker wrote into the header of a safetensors file."""
     with weights.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         fields: dict[str, str] = json.loads(file.read(length)).get("__metadata__", {})
@@ -179,7 +182,7 @@ def _set_label_names(config: Path, labels: tuple[str, ...]) -> None:
 
 
 def _copy_tokenizer(base: ModelFiles, folder: Path, record: Record) -> None:
-    """Write the tokenizer as it was used in training, with the truncation length in its settings."""
+    """Write the tokenizer that training used, and its settings with the cell's sequence length as the maximum length."""
     tokenizer, _ = load_tokenizer(base)
     tokenizer.no_padding()
     tokenizer.no_truncation()
