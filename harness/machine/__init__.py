@@ -1,5 +1,5 @@
 """Facts and counters of this computer: CPU, GPUs (NVML), control groups, cloud, load, energy. Imports no torch.
 
-In: files of the kernel, NVML, the cloud's metadata service. Out: the parts of a record that describe the machine, and
-findings about what would disturb a benchmark.
+Input: the kernel's files, NVML, and the cloud's metadata service. Output: the parts of a record that describe the
+machine, and findings about what would disturb a benchmark.
 """

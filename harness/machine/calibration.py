@@ -1,4 +1,4 @@
-"""Calibrate this machine: run the measurement of its peak speed in a process of its own, and judge its step jitter."""
+"""Calibrate this machine: measure its peak speed in a child process, and judge its step jitter."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.schema.finding import Finding, Verdict
 from harness.schema.host_record import Machine
 
 CALIBRATION_S = 20.0
-# Allowed in addition for importing torch and creating a CUDA context, which has taken a minute on a slow disk.
+# Additional time-out for importing torch and creating a CUDA context, which took a minute on a slow disk.
 _STARTUP_TIMEOUT_S = 180.0
-# Major compute capability of the first GPUs with bf16 and TF32, and with fp16 tensor cores.
+# Major compute capability of the first GPUs with bf16 and TF32 (Ampere), and with fp16 tensor cores (Volta).
 _AMPERE, _VOLTA = 8, 7
 _WARN_JITTER, _BAD_JITTER = 1.1, 1.5
 
@@ -27,7 +27,7 @@ class CalibratedProduct(BaseModel):
     """The fastest product of two square matrices in one precision.
 
     Attributes:
-        size: Rows of the matrices.
+        size: Number of rows, and of columns, of each matrix.
         gflop_per_s: GFLOP/s of the fastest single product: 2 x size³ / seconds / 10⁹.
     """
 
@@ -43,11 +43,12 @@ class DeviceCalibration(BaseModel):
 
     Attributes:
         num_threads: CPU threads; None on a GPU.
+        products: The fastest product in each precision.
         copy_gb_per_s: GB/s (10⁹ bytes), read plus written, of the fastest copy of a large tensor; None when there was
             too little memory.
-        step_s_median: Median seconds of a fixed, repeated piece of work.
-        step_s_p95_over_median: Their 95th percentile divided by the median; 1 without any disturbance.
-        num_steps: Number of repetitions.
+        step_s_median: Median seconds of a step, which is a fixed piece of work that the calibration repeats.
+        step_s_p95_over_median: 95th percentile of the steps' seconds divided by their median; 1 without disturbance.
+        num_steps: Number of steps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +67,7 @@ class Calibration(BaseModel):
 
     Attributes:
         torch: Version of torch.
-        duration_s: Seconds of the measurement, without importing torch.
+        duration_s: Seconds that the measurement took, without the import of torch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,7 +94,7 @@ class CalibrationPlan(BaseModel):
 
 
 def plan_calibration(machine: Machine, torch_cuda: str | None, seconds: float = CALIBRATION_S) -> CalibrationPlan:
-    """Choose the precisions that each device accelerates.
+    """Plan to measure each device in the precisions that it accelerates.
 
     Args:
         machine: The machine's facts.
@@ -113,7 +114,7 @@ def plan_calibration(machine: Machine, torch_cuda: str | None, seconds: float = 
 
 
 def calibrate(plan: CalibrationPlan) -> Calibration | Unavailable:
-    """Measure in a child process, which imports torch."""
+    """Run a calibration in a child process, because this process must not import torch."""
     if package_version("torch") == "not installed":
         return Unavailable("torch is not installed")
     with tempfile.TemporaryDirectory(prefix="harness-calibration-") as folder:

@@ -1,4 +1,4 @@
-"""Limits that control groups (cgroups, versions 1 and 2) set to this process: CPU quota and memory."""
+"""Limits that control groups (cgroups, versions 1 and 2) set on this process: CPU quota and memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 ROOT = Path("/")
-_NO_LIMIT_BYTES = 2**60  # version 1 writes "no limit" as the largest multiple of a page
-# Files of a memory limit and of the memory in use, and the line of memory.stat with page cache that was not used lately.
+# A limit of at least this many bytes means no limit: version 1 writes the largest multiple of a page for it.
+_NO_LIMIT_BYTES = 2**60
+# For version 2, then 1: the file of the memory limit, the file of the memory in use, and the line of memory.stat that
+# counts page cache not used lately.
 _MEMORY_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -22,7 +24,7 @@ class ControlGroup(NamedTuple):
 
     Attributes:
         path: Folder of the group.
-        mount: Folder under which the controller's groups lie.
+        mount: Folder that contains all groups of the controller.
         version: Version of control groups.
     """
 
@@ -46,11 +48,11 @@ class Quota(NamedTuple):
 
 
 class ThrottledPeriods(NamedTuple):
-    """Scheduling periods (100 ms by default) since a group was created.
+    """Numbers of scheduling periods (100 ms by default) since a group was created.
 
     Attributes:
         total: Periods in which the group ran.
-        throttled: Those in which its quota was used up.
+        throttled: Periods in which the group's quota was used up.
     """
 
     total: int
@@ -61,7 +63,7 @@ def find_cgroup(controller: str, root: Path = ROOT) -> ControlGroup | None:
     """Find this process's control group of a controller; None when there is none.
 
     Args:
-        controller: E.g. `cpu` or `memory`.
+        controller: Name of the controller, e.g. `cpu` or `memory`.
         root: Folder that contains proc/ and sys/; tests use their own.
     """
     unified = root / "sys/fs/cgroup"
@@ -72,17 +74,18 @@ def find_cgroup(controller: str, root: Path = ROOT) -> ControlGroup | None:
     if line is None or not mount.is_dir():
         return None
     path = mount / line[1].lstrip("/")
-    # In a container, the path may be the host's, which is not mounted here; the container's own group is the mount.
+    # Inside a container, the path may be that of the host, which is not mounted here: then the mount is the container's
+    # own group.
     return ControlGroup(path if path.is_dir() and ".." not in path.parts else mount, mount, 2 if is_v2 else 1)
 
 
 def cpu_quota(root: Path = ROOT) -> Quota | None:
-    """Return the tightest CPU quota of this process's group and its ancestors; None without a quota."""
+    """Return the smallest CPU quota of this process's group and its ancestors; None without a quota."""
     return min((quota for group in _with_ancestors("cpu", root) if (quota := _quota(group))), default=None)
 
 
 def read_throttled_periods(quota: Quota | None) -> ThrottledPeriods | None:
-    """Count the periods in which a quota was used up so far; None when the kernel does not count them."""
+    """Read the counts of periods so far under a quota; None without a quota, or when the kernel does not count them."""
     if quota is None:
         return None
     counts = dict(re.findall(r"^(nr_periods|nr_throttled) (\d+)$", _read(quota.file.parent / "cpu.stat"), re.MULTILINE))
@@ -98,7 +101,7 @@ def memory_limit_bytes(root: Path = ROOT) -> int | None:
 def available_memory_bytes(root: Path = ROOT) -> int | None:
     """Return how many bytes this process's group and its ancestors can still allocate; None without a limit.
 
-    Page cache that was not used lately counts as available, because the kernel reclaims it.
+    Page cache that was not used lately counts as available, because the kernel reclaims it when memory is short.
     """
     available = (_available_bytes(group) for group in _with_ancestors("memory", root))
     return min((num_bytes for num_bytes in available if num_bytes is not None), default=None)

@@ -1,4 +1,4 @@
-"""Detect the cloud instance type, and notices of preemption, from the cloud's metadata service (no account data)."""
+"""Ask the cloud's metadata service for the instance type and for notices of preemption, but for no account data."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Literal
 from harness.schema.host_record import DetectedInstance
 
 BUDGET_S = 0.3
-# All three clouds use this link-local address: no DNS lookup, and no request leaves the host.
+# All three clouds use this link-local address, so there is no DNS lookup and no request leaves the host.
 ADDRESS = ("169.254.169.254", 80)
 
 Vendor = Literal["aws", "gcp", "azure"]
 
-# The cloud of each vendor name in the firmware (see describe.py).
+# Cloud by the vendor name in the firmware (see `describe_machine`).
 _BY_FIRMWARE: dict[str, Vendor] = {"Amazon EC2": "aws", "Google": "gcp", "Microsoft Corporation": "azure"}
-# Longest accepted answer in bytes: of a name, and of the list of scheduled events.
+# Longest accepted answers in bytes: for a name, and for Azure's list of scheduled events.
 _MAX_ANSWER, _MAX_EVENTS_ANSWER = 200, 20_000
 _INSTANCE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{1,63}")
 _REGION = re.compile(r"[a-z][a-z0-9-]{1,39}")
@@ -35,8 +35,8 @@ def detect(
     Never raises and never takes longer than `budget_s`; a service that has not answered by then counts as absent.
 
     Args:
-        firmware: Vendor name in the firmware; other vendors than the three clouds are not asked.
-        everywhere: Ask all three clouds, whatever the firmware says; a container may hide the firmware.
+        firmware: Vendor name in the firmware; None when unknown. Only the three clouds are asked.
+        everywhere: Ask all three clouds, whatever the firmware says, because a container may hide the firmware.
         address: Address of the service; tests use their own.
         budget_s: Seconds for all requests together.
 
@@ -68,7 +68,7 @@ def detect(
 
 
 def preemption_notice(vendor: Vendor, *, address: tuple[str, int] = ADDRESS, budget_s: float = BUDGET_S) -> bool:
-    """Return whether the cloud has announced that it takes this machine back; False when it does not answer in time.
+    """Return whether the cloud has announced that it takes this machine back; False without an answer in time.
 
     Sources: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html,
     https://cloud.google.com/compute/docs/instances/create-use-preemptible#detecting_if_an_instance_was_preempted,
@@ -82,7 +82,7 @@ def preemption_notice(vendor: Vendor, *, address: tuple[str, int] = ADDRESS, bud
 
 
 class _Service:
-    """Requests to one metadata service within a time limit. http.client follows no redirects and uses no proxy."""
+    """Sends requests to one metadata service until a time limit. http.client follows no redirects and uses no proxy."""
 
     def __init__(self, address: tuple[str, int], ends_at: float) -> None:
         self._address, self._ends_at = address, ends_at
@@ -107,7 +107,7 @@ class _Service:
 
         Raises:
             OSError: When the service does not answer in time.
-            ValueError: When the answer is invalid: status other than 200, empty, too long, not ASCII, wrong flavour.
+            ValueError: When the status is not 200, or the answer is empty, too long, not ASCII or of a wrong flavour.
         """
         remaining_s = self._ends_at - time.perf_counter()
         if remaining_s <= 0:
@@ -126,7 +126,7 @@ class _Service:
             connection.close()
 
     def ask_optional(self, path: str, headers: Mapping[str, str]) -> str | None:
-        """As `ask`, but return None for an invalid answer, so that other answers remain usable."""
+        """Request a text as `ask` does, but return None for an invalid answer, so that other answers remain usable."""
         try:
             return self.ask(path, headers)
         except ValueError:
@@ -139,7 +139,7 @@ def _aws(service: _Service) -> DetectedInstance | None:
     Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
     """
     header, base = _aws_token(service), "/latest/meta-data"
-    # OpenStack and others implement this protocol too, with their own instance names.
+    # Refuse OpenStack and others, which implement this protocol too, but with their own instance names.
     if not service.ask(f"{base}/services/domain", header).startswith("amazonaws.com"):
         return None
     return _detected(
@@ -182,7 +182,7 @@ def _name(kind: str, text: str) -> str | None:
 
 
 def _detected(vendor: Vendor, instance: str, region: str | None, is_spot: bool | None) -> DetectedInstance | None:
-    """Validate an answer; None when the instance name is invalid, as in the login page of a guest network."""
+    """Validate an answer; return None for an invalid instance name, such as the login page of a guest network."""
     if _INSTANCE.fullmatch(instance) is None:
         return None
     known = region is not None and _REGION.fullmatch(region) is not None
@@ -190,7 +190,7 @@ def _detected(vendor: Vendor, instance: str, region: str | None, is_spot: bool |
 
 
 def _aws_notice(service: _Service) -> bool:
-    """Return whether EC2 has scheduled an interruption; the path does not exist before."""
+    """Return whether EC2 has scheduled an interruption: only then does the path exist."""
     return service.ask_optional("/latest/meta-data/spot/instance-action", _aws_token(service)) is not None
 
 
@@ -201,7 +201,7 @@ def _gcp_notice(service: _Service) -> bool:
 
 
 def _azure_notice(service: _Service) -> bool:
-    """Return whether Azure preempts this machine; the events cover all machines of a set."""
+    """Return whether Azure preempts this machine. Other machines' events are ignored: the list covers a whole set."""
     header, form = {"Metadata": "true"}, "?api-version=2021-02-01&format=text"
     events = json.loads(
         service.ask("/metadata/scheduledevents?api-version=2020-07-01", header, max_bytes=_MAX_EVENTS_ANSWER)

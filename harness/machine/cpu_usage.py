@@ -1,4 +1,4 @@
-"""Measure for two seconds how other processes, the hypervisor and the CPU quota take CPU time from a cell."""
+"""Measure for two seconds how much CPU time other processes, the hypervisor and the CPU quota take from a cell."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from harness.machine.cgroups import ROOT, Quota, ThrottledPeriods, cpu_quota, re
 from harness.schema.finding import Finding, Verdict
 
 MEASURE_S = 2.0
-_MIN_CORES = 0.1  # ticks are 10 ms: a smaller usage in 2 s is mostly rounding
+_MIN_CORES = 0.1  # the kernel counts CPU time in ticks of 10 ms, so a smaller usage in 2 s is mostly rounding
 _BAD_CORES = 0.5
-_MAX_NAMED = 8  # processes in a finding
+_MAX_NAMED = 8  # most processes that a finding names
 _WARN_STEAL, _BAD_STEAL = 0.01, 0.05
 _BAD_THROTTLED = 0.05
 
@@ -28,7 +28,7 @@ class CpuTicks(NamedTuple):
     Attributes:
         busy_s: Seconds that processes used.
         stolen_s: Seconds that the hypervisor took.
-        total_s: Seconds altogether, idle time included.
+        total_s: Seconds in total, idle time included.
     """
 
     busy_s: float
@@ -37,11 +37,11 @@ class CpuTicks(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """Counters at one moment; None when the system does not report them.
+    """Counters at one moment; a counter that the system does not report is None.
 
     Attributes:
         at_s: Monotonic time in seconds.
-        processes: Name and CPU seconds by (pid, creation time).
+        processes: Name and CPU seconds of each process, by (pid, creation time).
         swapped_bytes: Bytes read from and written to swap since the machine started.
     """
 
@@ -53,11 +53,11 @@ class Snapshot(NamedTuple):
 
 
 class CpuUsage(NamedTuple):
-    """CPU usage between two snapshots; cores are CPU seconds per second.
+    """CPU usage between two snapshots, in cores: CPU seconds per second.
 
     Attributes:
         others: (name, pid, cores) of other processes that used at least 0.1 cores, busiest first.
-        others_cores: Cores used by all other processes, including those invisible from this container.
+        others_cores: Cores used by all other processes, including processes outside this container.
         stolen_fraction: Share of the cores' time that the hypervisor took; None when unknown.
         swapped_bytes: Bytes read from and written to swap; None when unknown.
         throttled_fraction: Share of scheduling periods in which the CPU quota was used up; None when unknown.
@@ -71,7 +71,7 @@ class CpuUsage(NamedTuple):
 
 
 def measure_cpu_usage(seconds: float = MEASURE_S) -> CpuUsage:
-    """Take two snapshots and return the usage between them."""
+    """Take two snapshots, `seconds` apart, and return the CPU usage between them."""
     quota = cpu_quota()
     before = _take_snapshot(quota)
     time.sleep(seconds)
@@ -90,7 +90,8 @@ def read_ticks(usable: frozenset[int], root: Path = ROOT) -> CpuTicks | None:
     except OSError:
         return None
     rows = [
-        [int(tick) for tick in ticks.split()][:8]  # user nice system idle iowait irq softirq steal; guest is in user
+        # user nice system idle iowait irq softirq steal; leave out guest, which user already contains
+        [int(tick) for tick in ticks.split()][:8]
         for core, ticks in re.findall(r"^cpu(\d+) (.*)$", text, re.MULTILINE)
         if int(core) in usable
     ]
@@ -107,7 +108,7 @@ def diff(before: Snapshot, after: Snapshot, own: frozenset[int]) -> CpuUsage:
     Args:
         before: The first snapshot.
         after: The second snapshot.
-        own: Process ids of the harness.
+        own: Ids of the harness's own processes.
     """
     seconds = after.at_s - before.at_s
     used = [
@@ -119,7 +120,7 @@ def diff(before: Snapshot, after: Snapshot, own: frozenset[int]) -> CpuUsage:
     stolen = None
     if before.cores and after.cores:
         own_cores = sum(row[2] for row in used if row[1] in own)
-        # Processes in other containers, or that exited in between, are not listed; the per-core counters include both.
+        # The per-core counters include what the list lacks: other containers' processes, and processes that exited.
         cores = max(cores, (after.cores.busy_s - before.cores.busy_s) / seconds - own_cores)
         stolen = _share(after.cores.stolen_s - before.cores.stolen_s, after.cores.total_s - before.cores.total_s)
     swapped = None
@@ -139,10 +140,10 @@ def load_finding(usage: CpuUsage, num_usable: int, num_cores: int) -> Finding:
     Args:
         usage: The measured usage.
         num_usable: Cores that a cell would use.
-        num_cores: Cores that this process may run on; more than `num_usable` under a quota.
+        num_cores: Cores that this process may run on; more than `num_usable` under a CPU quota.
     """
     cores = usage.others_cores
-    missing = num_usable - (num_cores - cores)  # how many of a cell's cores are not idle
+    missing = num_usable - (num_cores - cores)  # number of the cell's cores that other processes keep busy
     verdict: Verdict = "good" if cores < _MIN_CORES else "warn" if missing < _BAD_CORES else "bad"
     names = [f"{name} (pid {pid}) {used:.2f}" for name, pid, used in usage.others[:_MAX_NAMED]]
     invisible = cores - sum(used for _, _, used in usage.others)
@@ -175,7 +176,7 @@ def quota_finding(quota: Quota | None, usage: CpuUsage, num_cores: int, num_thre
     """Judge the CPU quota.
 
     Args:
-        quota: The tightest quota; None without one.
+        quota: The smallest CPU quota; None without a quota.
         usage: The measured usage.
         num_cores: Cores that this process may run on.
         num_threads: Threads that a cell would have.

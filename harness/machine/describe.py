@@ -23,19 +23,19 @@ _MATRIX_FLAGS = (
     *("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
     *("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2", "svebf16"),
 )  # fmt: skip
-# Only these accelerate bf16 on a CPU. oneDNN's own check accepts any AVX512 CPU, where bf16 autocast ran more than 20
-# times slower than fp32.
+# Only CPUs with one of these flags accelerate bf16. oneDNN's own check is not used, because it accepts every AVX512 CPU:
+# without these flags, bf16 autocast ran there more than 20 times slower than fp32.
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 _CLOUD_VENDORS = (
     "Amazon EC2", "Google", "Microsoft Corporation", "Alibaba Cloud", "DigitalOcean", "Hetzner", "OracleCloud",
 )  # fmt: skip
-# The asset tag of all Azure machines; other Hyper-V machines have the same vendor and product.
+# The asset tag of all Azure machines; needed because other Hyper-V machines have the same vendor and product.
 _AZURE_TAG = "7783-7084-3265-9085-8269-3286-77"
 _GIB = 2**30
 
 
 def describe_machine(root: Path = ROOT) -> Machine:
-    """Collect the facts of this computer; what the system does not report is None.
+    """Collect the facts about this computer; a fact that the system does not report is None.
 
     Args:
         root: Folder that contains proc/, sys/ and etc/; tests use their own.
@@ -75,13 +75,13 @@ def package_version(name: str) -> str:
 
 
 def installed_packages() -> dict[str, str]:
-    """Return the version of every installed distribution by lower-case name."""
+    """Return the version of every installed distribution, by the distribution's name in lower case."""
     versions = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     return dict(sorted((name.lower(), version) for name, version in versions.items() if name))
 
 
 def harness_checkout() -> Git | None:
-    """Return the harness's own commit; None when it does not run from a git checkout."""
+    """Return the git commit of the harness; None when the harness does not run from a git checkout."""
     root = PACKAGE_FOLDER.parent
     if not (root / ".git").exists():
         return None
@@ -127,7 +127,7 @@ def _usable_cpus(root: Path) -> int:
 
 
 def _firmware(root: Path) -> tuple[str | None, str | None]:
-    """Return the firmware's vendor and product when the vendor is a known cloud; else neither, for privacy."""
+    """Return the firmware's vendor and product if the vendor is a known cloud; for privacy, return None for others."""
     dmi = root / "sys/class/dmi/id"
     vendor, product = _read(dmi / "sys_vendor"), _read(dmi / "product_name")
     if vendor == "Microsoft Corporation" and _read(dmi / "chassis_asset_tag") == _AZURE_TAG:
@@ -137,7 +137,7 @@ def _firmware(root: Path) -> tuple[str | None, str | None]:
 
 
 def _host_hash(root: Path) -> str | None:
-    # A machine id is 128 random bits, so its salted hash can't be reversed by trying all ids.
+    # The hash identifies nobody: a machine id has 128 random bits, so trying all ids can't reverse its salted hash.
     machine_id = _read(root / "etc/machine-id") or _read(root / "var/lib/dbus/machine-id")
     if not machine_id:
         return None

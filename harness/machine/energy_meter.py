@@ -1,8 +1,9 @@
 """Measure a cell's energy with the machine's counters, which the parent reads at the cell's start and end. No torch.
 
-CPU energy comes from RAPL through the kernel, GPU energy from NVML, by zeus where the extra `energy` is installed. zeus
-could read RAPL too, but it starts a process per zone to detect counter overflow, and takes a laptop's `psys` zone, which
-contains the packages, for a package. The parent wakes once a second anyway and detects overflow itself.
+CPU energy comes from RAPL, read from the kernel's files. GPU energy comes from NVML, read by the package zeus where the
+extra `energy` is installed. zeus could read RAPL too, but it starts a process per zone to detect counter overflow, and
+it mistakes a laptop's `psys` zone for a package, although that zone contains all packages. The parent wakes once a
+second anyway and detects overflow itself.
 
 Source: https://docs.kernel.org/power/powercap/powercap.html
 """
@@ -18,18 +19,19 @@ from harness.machine.nvml import open_nvml, query, visible_gpus
 from harness.schema.host_record import Energy
 
 POWERCAP = Path("/sys/class/powercap")
-# The smallest counter range is 65 kJ, five minutes at 200 W. A reading wakes a core for microseconds.
+# Often enough to detect every overflow: the smallest counter range is 65 kJ, five minutes at 200 W. Reading a counter
+# wakes a core for microseconds.
 _POLL_EVERY_S = 20.0
 _MICRO = 1e-6
 _MILLI = 1e-3
 
 
 class RaplZone:
-    """One RAPL counter, which counts joules from its opening on and handles counter overflow.
+    """One RAPL zone, such as a package: counts the joules since its opening and handles counter overflow.
 
     Raises:
-        OSError: When it can't be read; since 2020 the kernel allows only root to read it.
-        ValueError: When the file contains no number.
+        OSError: When the counter can't be read; since 2020 the kernel allows only root to read it.
+        ValueError: When the counter's file contains no number.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +42,7 @@ class RaplZone:
         self._last, self._total = self._read(), 0
 
     def joules(self) -> float:
-        """Return the joules since the opening; call it at least once per counter range."""
+        """Return the joules since the opening. Call it again before the counter advances by its full range."""
         now = self._read()
         self._total += (now - self._last) % self._range
         self._last = now
@@ -53,7 +55,8 @@ class RaplZone:
 class EnergyMeter:
     """Measures the joules of the CPU packages, their memory and a cell's GPUs between `begin` and `end`.
 
-    If a counter fails, there is no result: a part of the energy would be misleading. The cell is not affected.
+    If one counter fails, the meter has no result, because a sum without that counter would mislead. The cell is not
+    affected.
     """
 
     def __init__(self, num_gpus: int, powercap: Path | None = None) -> None:
@@ -68,19 +71,19 @@ class EnergyMeter:
         self._result: Energy | None = None
 
     def begin(self, now: float) -> None:
-        """Take the first reading; `now` is on the cell's clock, in seconds, as in `poll` and `end`."""
+        """Read the counters for the first time; `now` is on the cell's clock, in seconds, as in `poll` and `end`."""
         if (reading := self._read()) is not None:
             self._began, self._due_s = (now, reading), now + _POLL_EVERY_S
 
     def poll(self, now: float) -> None:
-        """Read the counters every 20 s, so that no overflow is missed."""
+        """Read the counters if 20 s have passed, so that no overflow is missed."""
         if self._began is not None and self._result is None and now >= self._due_s:
             self._due_s = now + _POLL_EVERY_S
             if self._read() is None:
                 self._began = None
 
     def end(self, now: float) -> None:
-        """Take the last reading; later calls do nothing."""
+        """Read the counters for the last time; later calls do nothing."""
         if self._began is None or self._result is not None or (reading := self._read()) is None:
             return
         began, before = self._began
@@ -99,7 +102,7 @@ class EnergyMeter:
         self._open.close()
 
     def energy(self) -> Energy | None:
-        """Return the result; None without counters, or before `end`."""
+        """Return the measured energy; None before `end`, or without working counters."""
         return self._result
 
     def _read(self) -> list[float] | None:
@@ -116,7 +119,10 @@ class EnergyMeter:
 
 
 def find_zones(powercap: Path) -> Iterator[RaplZone]:
-    """Yield the zones of packages and of their memory; cores are part of their package, `psys` contains the packages."""
+    """Yield the zones of packages and of their memory.
+
+    Other zones would count energy twice: a zone of cores is part of its package, and `psys` contains all packages.
+    """
     for package in sorted(powercap.glob("intel-rapl/intel-rapl:*")):
         for folder in (package, *sorted(package.glob("intel-rapl:*"))):
             with contextlib.suppress(OSError, ValueError):
@@ -126,9 +132,12 @@ def find_zones(powercap: Path) -> Iterator[RaplZone]:
 
 
 def _gpu_counters(num_gpus: int, opened: contextlib.ExitStack) -> tuple[list[Callable[[], float]], str]:
-    """Return a counter in joules for each GPU, and their source; none if a GPU has no counter (before Volta, or MIG)."""
+    """Return a function for each GPU that reads its joules, and the name of their source.
+
+    If one GPU has no counter (older than Volta, or with MIG), no function is returned.
+    """
     for find in (_by_zeus, _by_nvml):
-        # A missing package, driver or answer all mean that there is no counter.
+        # Try the next source after any error: a missing package, driver or answer means that this one has no counter.
         with contextlib.suppress(Exception):
             counters, source = find(num_gpus, opened)
             for counter in counters:

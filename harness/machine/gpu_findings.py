@@ -1,4 +1,4 @@
-"""Check the GPUs and their driver with NVML. No torch and no CUDA context."""
+"""Check the GPUs and their driver with NVML. Imports no torch and creates no CUDA context."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def gpu_findings(gpus: Sequence[Gpu], note: str | None) -> Iterator[Finding]:
 
     Args:
         gpus: The machine's visible GPUs.
-        note: Why there are none, or what limits them, as `GpuInventory.note`.
+        note: Why there is no GPU, or how the GPUs are limited; see `GpuInventory.note`.
     """
     if not gpus:
         # Having no GPU is fine; a driver that does not answer is a fault.
@@ -36,7 +36,7 @@ def gpu_findings(gpus: Sequence[Gpu], note: str | None) -> Iterator[Finding]:
         )
         return
     yield driver_finding(gpus[0], package_version("torch"), torch_cuda())
-    # With CUDA_VISIBLE_DEVICES, the numbers that nvidia-smi uses are unknown.
+    # Numbers for nvidia-smi's option -i; with CUDA_VISIBLE_DEVICES they are unknown, so show a placeholder.
     numbers = ["GPU"] * len(gpus) if "CUDA_VISIBLE_DEVICES" in os.environ else [str(i) for i in range(len(gpus))]
     for index, (gpu, number) in enumerate(zip(gpus, numbers, strict=True)):
         of = f" of GPU {index}" if len(gpus) > 1 else ""
@@ -59,7 +59,7 @@ def driver_finding(gpu: Gpu, torch_version: str, cuda: str | None) -> Finding:
     """Check that the driver supports the CUDA version that torch was built with.
 
     Args:
-        gpu: A GPU, which has the driver's version.
+        gpu: Any GPU of the machine, for the driver's version.
         torch_version: Version of torch, or `not installed`.
         cuda: CUDA version of torch, e.g. 13.0; None for a CPU build, or when torch is not installed.
     """
@@ -75,7 +75,8 @@ def driver_finding(gpu: Gpu, torch_version: str, cuda: str | None) -> Finding:
     if gpu.cuda_driver is None:
         fix = "none: the driver does not tell"
         return Finding(name=name, value=value, verdict="not known", why=why, fix=fix)
-    # A driver supports all CUDA versions of its major version ("CUDA Compatibility", minor version compatibility).
+    # Compare major versions only: a driver supports all CUDA versions of its own major version (NVIDIA's document "CUDA
+    # Compatibility", minor version compatibility).
     if int(cuda.split(".")[0]) <= int(gpu.cuda_driver.split(".")[0]):
         return Finding(name=name, value=value, verdict="good", why=why)
     fix = f"install a newer driver, or a torch built for CUDA {gpu.cuda_driver.split('.')[0]}"
@@ -115,7 +116,7 @@ def _other_processes(num_gpus: int) -> Finding:
                     running = query(nvml, call, handle)
                     answered = answered or running is not None
                     sizes_by_pid |= {process.pid: process.usedGpuMemory for process in running or ()}
-    except Exception:  # noqa: BLE001 - no driver, a lost GPU: unknown
+    except Exception:  # noqa: BLE001 - without a driver or with a lost GPU, the processes are unknown
         answered = False
     if not answered:
         return Finding(name=name, value="not known", verdict="not known", why=why, fix="none: NVML does not tell")

@@ -10,7 +10,7 @@ from harness.schema.host_record import GpuReading
 
 _EVERY_S = 1.0
 _IDLE = 0x1
-# nvmlClocksEventReason* of nvml.h, without idleness, which does not slow a cell.
+# nvmlClocksEventReason* of nvml.h, without the bit for an idle GPU, which does not slow a cell.
 THROTTLE_REASONS = {
     0x2: "applications_clocks_setting",
     0x4: "sw_power_cap",
@@ -26,10 +26,10 @@ THROTTLE_REASONS = {
 
 
 class GpuMonitor:
-    """Samples GPUs about once a second; errors of NVML end the readings and do not affect the cell."""
+    """Samples GPUs about once a second. After an error of NVML the readings end, and the cell is not affected."""
 
     def __init__(self, num_gpus: int) -> None:
-        """Monitor the first `num_gpus` visible GPUs; with 0, for a cell on the CPU, NVML is not used."""
+        """Monitor the first `num_gpus` visible GPUs. For a cell on the CPU the number is 0, and NVML is not used."""
         self.readings: list[GpuReading] = []
         self._open = contextlib.ExitStack()
         self._nvml: Any = None
@@ -37,7 +37,7 @@ class GpuMonitor:
         self._due_s = 0.0
         if num_gpus == 0:
             return
-        # The machine's gpu_note already reports a missing package or driver.
+        # Ignore a missing package or driver, because `Machine.gpu_note` reports it already.
         with contextlib.suppress(Exception):
             self._nvml = self._open.enter_context(open_nvml())
             self._handles = dict(enumerate(visible_gpus(self._nvml).handles[:num_gpus]))
@@ -50,7 +50,7 @@ class GpuMonitor:
         for gpu, handle in list(self._handles.items()):
             reading = _read(self._nvml, handle, gpu, now)
             if reading is None:
-                del self._handles[gpu]  # it no longer answers, e.g. because it fell off the bus
+                del self._handles[gpu]  # the GPU no longer answers, e.g. because it fell off the bus
             else:
                 self.readings.append(reading)
 
@@ -77,7 +77,7 @@ def _read(nvml: Any, handle: Any, gpu: int, now: float) -> GpuReading | None:  #
 
 def _throttle_reasons(nvml: Any, handle: Any) -> tuple[str, ...] | None:  # noqa: ANN401
     mask = query(nvml, "nvmlDeviceGetCurrentClocksEventReasons", handle)
-    if mask is None:  # drivers before 535 have the call under its older name
+    if mask is None:  # drivers before 535 know the call only by its older name
         mask = query(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", handle)
     if mask is None:
         return None

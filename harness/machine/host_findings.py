@@ -16,9 +16,9 @@ from harness.machine.describe import BF16_FLAGS
 from harness.schema.finding import Finding, Verdict
 
 _GIB, _MIB = 2**30, 2**20
-# A cell with the packaged model peaks at 0.7 to 1.6 GiB (table in the README).
+# Thresholds around the peak memory of a cell with the packaged model: 0.7 to 1.6 GiB (table in the README).
 _BAD_MEMORY_BYTES, _WARN_MEMORY_BYTES = _GIB, 2 * _GIB
-# A record takes 0.1 MiB; token caches and the files of torch.compile take hundreds of MiB.
+# Thresholds from typical sizes: a record takes 0.1 MiB, token caches and torch.compile's files hundreds of MiB.
 _BAD_DISK_BYTES, _WARN_DISK_BYTES = 256 * _MIB, 2 * _GIB
 _WARN_SWAP_BYTES = 64 * _MIB
 _CPUS = "sys/devices/system/cpu"
@@ -36,7 +36,12 @@ def clock_findings(root: Path = ROOT) -> Iterator[Finding]:
 
 
 def memory_findings(usage: CpuUsage, root: Path = ROOT) -> Iterator[Finding]:
-    """Check free memory, swap and huge pages."""
+    """Check free memory, swap and huge pages.
+
+    Args:
+        usage: The measured usage, which contains the swapped bytes.
+        root: Folder that contains proc/ and sys/; tests use their own.
+    """
     yield judge_memory(psutil.virtual_memory().available, available_memory_bytes(root))
     yield judge_swap(psutil.swap_memory().used, usage.swapped_bytes)
     yield _huge_pages(root)
@@ -46,8 +51,8 @@ def judge_memory(machine_bytes: int, group_bytes: int | None) -> Finding:
     """Judge the available memory.
 
     Args:
-        machine_bytes: Available memory of the machine.
-        group_bytes: Available memory of the control group; None without a limit.
+        machine_bytes: Available bytes of the machine.
+        group_bytes: Bytes that the control group can still allocate; None without a limit.
     """
     free = machine_bytes if group_bytes is None else min(machine_bytes, group_bytes)
     where = "of the control group's limit" if free == group_bytes else "of the machine"
@@ -64,8 +69,8 @@ def judge_swap(used_bytes: int, swapped_bytes: int | None) -> Finding:
     """Judge the use of swap.
 
     Args:
-        used_bytes: Used swap.
-        swapped_bytes: Bytes read and written during the measurement; None when unknown.
+        used_bytes: Bytes of swap in use.
+        swapped_bytes: Bytes read from and written to swap during the measurement; None when unknown.
     """
     moved = bool(swapped_bytes)
     verdict: Verdict = "bad" if moved else "warn" if used_bytes > _WARN_SWAP_BYTES else "good"
@@ -91,7 +96,7 @@ def instructions_finding(flags: tuple[str, ...]) -> Finding:
     """Check for bf16 instructions.
 
     Args:
-        flags: As in `Cpu.flags`; empty when the system does not report them.
+        flags: The CPU's flags, as in `Cpu.flags`; empty when the system does not report them.
     """
     name, why = (
         "bf16 instructions",
@@ -159,7 +164,7 @@ def _huge_pages(root: Path) -> Finding:
 
 
 def _disk(name: str, folder: Path, why: str, elsewhere: str) -> Finding:
-    # The first run creates the folder: until then, check the nearest existing ancestor.
+    # The folder may not exist before the first run: check its nearest existing ancestor then.
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
         free = shutil.disk_usage(existing).free

@@ -1,4 +1,4 @@
-"""Monitor the machine's load while a cell runs: counters before and after it, and samples of the CPU clock."""
+"""Monitor the machine's load while a cell runs: counters before and after the cell, and samples of the CPU clock."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.machine.scrub import scrub
 from harness.schema.host_record import Load
 
 _CLOCK_EVERY_S = 5.0
-_MAX_CORES = 8  # each reading may wake a core
+_MAX_CORES = 8  # cores whose clock is read; few, because each reading may wake a core
 _CPUS = "sys/devices/system/cpu"
-# Excluded from busy time. Guest time is part of user time already.
+# Times excluded from busy time; guest times are excluded because user times already contain them.
 _NOT_BUSY = frozenset({"idle", "iowait", "guest", "guest_nice", "steal"})
 
 
@@ -29,7 +29,7 @@ class LoadMonitor:
         """Read all counters for the first time, before the cell starts.
 
         Args:
-            num_gpus: GPUs of the cell, whose memory users are listed too.
+            num_gpus: Number of the cell's GPUs, whose memory users are listed too.
             root: Folder that contains proc/ and sys/; tests use their own.
         """
         self._root = root
@@ -51,7 +51,7 @@ class LoadMonitor:
                 self._clock_mhz.append(clock)
 
     def snapshot(self, cell_s: float | None) -> Load:
-        """Return the load since the creation; `cell_s` is the cell's own CPU seconds, None when unknown."""
+        """Return the load since this monitor's creation; `cell_s` is the cell's own CPU seconds, None when unknown."""
         now, swap = psutil.cpu_times(), psutil.swap_memory()
         before, periods = self._periods, read_throttled_periods(self._quota)
         busy = [key for key in now._fields if key not in _NOT_BUSY]
@@ -85,7 +85,7 @@ def _number(path: Path) -> int | None:
 
 
 def _major_faults(root: Path) -> int | None:
-    """Return the page faults of all processes that waited for a disk since the machine started; None when not counted."""
+    """Return the number of major page faults, which wait for a disk, since the machine started; None when unknown."""
     try:
         line = re.search(r"^pgmajfault (\d+)$", (root / "proc/vmstat").read_text(), re.MULTILINE)
     except OSError:
@@ -94,9 +94,10 @@ def _major_faults(root: Path) -> int | None:
 
 
 def _thermal_throttles(root: Path) -> int | None:
-    """Return how often temperature slowed the usable cores or their packages since the machine started.
+    """Return how often heat slowed the usable cores or their packages since the machine started.
 
-    Every core's folder repeats the count of its package. None without such counters, as in most virtual machines.
+    The package counts are not summed, because every core's folder repeats the count of its package. Returns None when
+    the machine has no counters, as in most virtual machines.
     """
     folders = [root / _CPUS / f"cpu{core}/thermal_throttle" for core in usable_cores()]
     cores = [count for folder in folders if (count := _number(folder / "core_throttle_count")) is not None]

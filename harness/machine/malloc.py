@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 
-# Name and number in malloc.h. Blocks of at least this size get a mapping of their own, which is returned to the system
-# when they are freed. Setting the threshold also stops glibc from raising it to the size of the largest freed block
-# (man 3 mallopt); otherwise most of BERT's tensors would be on the heap and fragment it.
+# mallopt's number for the mmap threshold, from malloc.h. malloc gives every block of at least this many bytes a mapping
+# of its own, which goes back to the system when the block is freed. Setting the threshold also stops glibc from raising
+# it to the size of the largest freed block (man 3 mallopt); otherwise most of BERT's tensors would be on the heap and
+# fragment it.
 _M_MMAP_THRESHOLD = -3
-# Every mapping counts towards the system's limit (65,530 by default) and glibc's own (65,536).
+# Not smaller, because the number of mappings is limited by the system (65,530 by default) and by glibc (65,536).
 MMAP_THRESHOLD_BYTES = 64 * 1024
 
 

@@ -26,10 +26,11 @@ def find_memory_users(gpus: Iterable[int] = ()) -> tuple[MemoryUser, ...] | None
     For privacy, only the process name is listed, without command line and user.
 
     Args:
-        gpus: Indices among the visible GPUs.
+        gpus: Indices of GPUs among the visible GPUs.
 
     Returns:
-        For each memory at most 5 processes, which use 256 MiB or more; None when no memory could be inspected.
+        For main memory and for each GPU, at most 5 processes that use 256 MiB or more; None when neither could be
+        inspected.
     """
     users_by_memory = [_main_memory(), *map(_gpu, gpus)]
     known = [users for users in users_by_memory if users is not None]
@@ -37,7 +38,7 @@ def find_memory_users(gpus: Iterable[int] = ()) -> tuple[MemoryUser, ...] | None
 
 
 def is_own_process(pid: int) -> bool:
-    """Return whether a process is this one or a descendant; ancestors, such as a notebook, are others."""
+    """Return whether a process is this one or a descendant. Ancestors, such as a notebook, don't belong to the harness."""
     try:
         return pid == os.getpid() or any(parent.pid == os.getpid() for parent in psutil.Process(pid).parents())
     except psutil.Error:
@@ -60,7 +61,7 @@ def _main_memory() -> list[MemoryUser] | None:
 def _resident_bytes(pid: int) -> int:
     """Return a process's resident set in bytes; 0 when it has ended or is not accessible."""
     try:
-        # Ten times faster than psutil; this runs for every process of the machine.
+        # Read the kernel's file, ten times faster than psutil, because this runs for every process of the machine.
         return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
     except FileNotFoundError:
         if psutil.LINUX:
@@ -74,7 +75,7 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _file_bytes(pid: int) -> int:
-    """Return the bytes of resident file pages, which the kernel can reclaim; 0 when unknown."""
+    """Return the bytes of a process's resident file pages, which the kernel can reclaim; 0 when unknown."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -91,9 +92,9 @@ def _gpu(index: int) -> list[MemoryUser] | None:
                 *nvml.nvmlDeviceGetComputeRunningProcesses(handle),
                 *nvml.nvmlDeviceGetGraphicsRunningProcesses(handle),
             ]
-    except Exception:  # noqa: BLE001 - no driver, a lost GPU, MIG: unknown
+    except Exception:  # noqa: BLE001 - without a driver, with a lost GPU or with MIG, the users are unknown
         return None
-    # A process that uses compute and graphics is listed twice, with all its bytes each time.
+    # By process id, because NVML lists a process that uses compute and graphics twice, with all its bytes each time.
     sizes = {process.pid: process.usedGpuMemory for process in running if not is_own_process(process.pid)}
     return _largest([(size, _name(pid)) for pid, size in sizes.items() if size is not None], gpu=index)
 
@@ -102,7 +103,7 @@ def _name(pid: int) -> str:
     try:
         return psutil.Process(pid).name() or _UNKNOWN
     except psutil.Error:
-        return _UNKNOWN  # it belongs to another container
+        return _UNKNOWN  # the process belongs to another container
 
 
 def _largest(sizes: list[tuple[int, str]], gpu: int | None) -> list[MemoryUser]:

@@ -12,7 +12,8 @@ from harness.schema.host_record import Gpu, GpuLink
 
 # nvmlGpuTopologyLevel_t of nvml.h, as `nvidia-smi topo -m` names the levels.
 _TOPOLOGIES = {0: "same board", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
-# nvmlReturn_t of nvml.h, and what to do. Other errors concern single answers, which are then None.
+# Advice by error name (nvmlReturn_t of nvml.h), for errors of NVML as a whole. After any other error, only the single
+# answer is None.
 _ADVICE = {
     "NVML_ERROR_DRIVER_NOT_LOADED": "an NVIDIA driver is installed and not loaded: restart, or see `dmesg`",
     "NVML_ERROR_LIBRARY_NOT_FOUND": "no NVIDIA driver is installed",
@@ -32,7 +33,9 @@ class GpuInventory(NamedTuple):
     """The visible GPUs.
 
     Attributes:
-        note: Why there are none, or what limits the listed ones; None when there is nothing to say.
+        gpus: The GPUs in the order of CUDA's devices.
+        links: The link between each pair of GPUs.
+        note: Why there is no GPU, or how the listed GPUs are limited; None when neither applies.
     """
 
     gpus: tuple[Gpu, ...]
@@ -44,9 +47,9 @@ class VisibleGpus(NamedTuple):
     """NVML's handles of the visible GPUs.
 
     Attributes:
-        handles: In the order of CUDA's devices.
-        mig: Whether the handles are MIG instances, which are parts of a GPU.
-        note: As `GpuInventory.note`.
+        handles: One handle per GPU, in the order of CUDA's devices.
+        mig: True if the handles are MIG instances, which are parts of a GPU.
+        note: Same as `GpuInventory.note`.
     """
 
     handles: list[Any]
@@ -73,7 +76,7 @@ def open_nvml() -> Iterator[Any]:
 
 
 def describe_gpus() -> GpuInventory:
-    """Describe all visible GPUs and their links; without any, the note says why."""
+    """Describe all visible GPUs and their links; if there is no GPU, the note says why."""
     try:
         import pynvml
     except ImportError:
@@ -88,7 +91,7 @@ def describe_gpus() -> GpuInventory:
 
 
 def visible_gpus(nvml: Any) -> VisibleGpus:  # noqa: ANN401 - pynvml has no types
-    """Return the GPUs that CUDA_VISIBLE_DEVICES leaves to a cell, in CUDA's order by PCI bus.
+    """Return the GPUs that CUDA_VISIBLE_DEVICES makes visible to a cell, in CUDA's order by PCI bus.
 
     Raises:
         pynvml.NVMLError: When the driver does not answer.
@@ -129,12 +132,12 @@ def _chosen(handles: list[Any], setting: str | None, nvml: Any) -> list[Any]:  #
         elif by_uuid:
             chosen.append(by_uuid[0])
         else:
-            break  # as CUDA does at the first unknown entry
+            break  # CUDA ignores the first unknown entry and all after it
     return chosen
 
 
 def _named_instance(setting: str | None, nvml: Any) -> Any:  # noqa: ANN401
-    """Return the handle of the MIG instance that CUDA_VISIBLE_DEVICES starts with; None when it names none."""
+    """Return the handle of the MIG instance that CUDA_VISIBLE_DEVICES names first; None if its first entry is none."""
     first = (setting or "").split(",")[0].strip()
     return query(nvml, "nvmlDeviceGetHandleByUUID", first) if first.startswith("MIG-") else None
 
@@ -150,7 +153,7 @@ def _instances(handle: Any, nvml: Any) -> list[Any]:  # noqa: ANN401
 
 
 def _describe(handle: Any, nvml: Any, *, mig: bool) -> Gpu:  # noqa: ANN401
-    # An instance does not answer for its board: query the GPU that it is a part of.
+    # A MIG instance does not answer questions about its board, so ask the GPU that contains the instance.
     board = (query(nvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle) or handle) if mig else handle
     memory = getattr(query(nvml, "nvmlDeviceGetMemoryInfo", handle), "total", None)
     capability = query(nvml, "nvmlDeviceGetCudaComputeCapability", board)
@@ -177,7 +180,7 @@ def _links(handles: Sequence[Any], nvml: Any) -> Iterator[GpuLink]:  # noqa: ANN
     """Yield the link of every pair of GPUs."""
     for (first, handle), (second, other) in combinations(enumerate(handles), 2):
         level = query(nvml, "nvmlDeviceGetTopologyCommonAncestor", handle, other)
-        # Query peer-to-peer status: with an NVSwitch, the far end of a link is the switch, not the other GPU.
+        # Ask for the peer-to-peer status, not for the far end of each NVLink: with an NVSwitch, that is the switch.
         status = query(nvml, "nvmlDeviceGetP2PStatus", handle, other, nvml.NVML_P2P_CAPS_INDEX_NVLINK)
         yield GpuLink(
             first=first,
@@ -196,9 +199,9 @@ def _explain(error: Any, nvml: Any) -> str:  # noqa: ANN401
 
 
 def _current(mode: Any) -> bool | None:  # noqa: ANN401
-    """Return the current mode of an answer (current, after the next restart)."""
+    """Return the current mode from NVML's pair: the current mode and the mode after the next restart."""
     return None if mode is None else bool(mode[0])
 
 
-def _text(value: Any) -> Any:  # noqa: ANN401 - old pynvml gives bytes
+def _text(value: Any) -> Any:  # noqa: ANN401 - old versions of pynvml return bytes
     return value.decode() if isinstance(value, bytes) else value

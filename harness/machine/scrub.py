@@ -1,4 +1,4 @@
-"""Remove from texts what identifies this machine or its user, and secrets."""
+"""Remove secrets from texts, and everything that identifies this machine or its user."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scrubbed_tail(path: Path) -> tuple[str, ...]:
 def scrub(text: str) -> str:
     """Replace local paths, host and user names, addresses and anything that looks like a token or secret."""
     for path, shown in (
-        (sys.prefix, "$VENV"),  # first, because it is often inside one of the other folders
+        (sys.prefix, "$VENV"),  # first, because the environment is often inside one of the other folders
         (str(Path.cwd()), "."),
         (tempfile.gettempdir(), "$TMP"),
         (str(Path.home()), "~"),
@@ -39,7 +39,7 @@ def scrub(text: str) -> str:
     text = re.sub(r"(/home/|/Users/|\\Users\\)[^/\\\s:]+", r"\1...", text)
     text = re.sub(r"\b(hf_|ghp_|sk-|AKIA|xox.-)[A-Za-z0-9_-]{8,}", "[token]", text)
     text = re.sub(r"(?i)\b(token|password|secret|api[_-]?key)(\s*[=:]\s*)\S+", r"\1\2[secret]", text)
-    # A long string with slashes is a path, unless digits and capitals suggest base64.
+    # Keep a long string with slashes, which is a path, unless capitals and digits suggest base64.
     text = re.sub(
         r"\b(?:[A-Za-z0-9+=_-]{40,}|(?=[^\s.]*[A-Z])(?=[^\s.]*\d)[A-Za-z0-9+/=_-]{40,})", "[long string]", text
     )
@@ -55,4 +55,4 @@ def _user() -> str:
         name = getpass.getuser()
     except (KeyError, OSError):  # in a container, the user may have no name
         return ""
-    return "" if name == "root" else name  # identifies nobody and is a common word in messages
+    return "" if name == "root" else name  # root identifies nobody and is a common word in messages

@@ -1,4 +1,7 @@
-"""Whether this machine can run a cell, and with how many ranks, threads and GPUs. Starts no process, imports no torch."""
+"""Decide whether this machine can run a cell, and with how many ranks, threads and GPUs.
+
+Starts no process and imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ _GIB = 2**30
 def unsupported_reason(
     config: FineTuneConfig | BaselineConfig, machine: Machine, torch_version: str | None = None
 ) -> str | None:
-    """Return why this machine can't run a cell; None when it can.
+    """Return why this machine can't run a cell; None when the machine can run it.
 
     Args:
         config: The cell's configuration.
         machine: The machine's facts.
-        torch_version: Version of torch, by default the installed one's.
+        torch_version: Version of torch; None: the installed version.
     """
     if isinstance(config, BaselineConfig):
         return None
@@ -43,7 +46,7 @@ def num_ranks(config: FineTuneConfig, machine: Machine) -> int:
 
 
 def num_gpus_used(config: FineTuneConfig | BaselineConfig, machine: Machine) -> int:
-    """Return the number of GPUs of a cell: the first visible ones, one per rank."""
+    """Return the number of GPUs that a cell uses: one per rank, beginning with the first visible GPU."""
     if isinstance(config, BaselineConfig) or not config.on_gpu:
         return 0
     return min(num_ranks(config, machine), len(machine.gpus))
@@ -61,7 +64,10 @@ def _unsupported_anywhere(config: FineTuneConfig, machine: Machine) -> str | Non
 
 
 def _missing_for_compile(*, on_gpu: bool) -> str | None:
-    """Return what torch.compile lacks on this machine: it compiles C++ on a CPU, and C around Triton's kernels on a GPU."""
+    """Return what torch.compile lacks on this machine; None when it lacks nothing.
+
+    torch.compile needs a C++ compiler on a CPU, and a C compiler on a GPU, for code around Triton's kernels.
+    """
     default = "clang++" if sys.platform == "darwin" else "g++"
     cxx = os.environ.get("CXX", default)
     if not on_gpu and shutil.which(cxx.split()[0] if cxx else default) is None:
@@ -103,7 +109,8 @@ def _unsupported_on_gpu(config: FineTuneConfig, machine: Machine, torch_version:
         return f"{ranks} GPUs are asked for, {len(machine.gpus)} seen"
     capability = machine.gpus[0].compute_capability
     if config.precision in {"bf16", "tf32"} and capability is not None and capability[0] < _AMPERE:
-        # torch.cuda.is_bf16_supported() returns True on a T4, which emulates bf16 at about 2 TFLOP/s.
+        # Check the capability because torch.cuda.is_bf16_supported() returns True on a T4, which emulates bf16 at about
+        # 2 TFLOP/s.
         return f"{config.precision} needs compute capability 8.0, this GPU has {capability[0]}.{capability[1]}"
     return None
 
