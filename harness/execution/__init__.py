@@ -1,4 +1,4 @@
 """Run cells in processes of their own: preparation, heartbeats, memory caps, time-outs, sweeps and resuming.
 
-Cells come in; records go out. The parent process never imports torch.
+Input: cells. Output: records. The parent process never imports torch.
 """

@@ -1,4 +1,4 @@
-"""Records from the messages of a cell's ranks."""
+"""Assemble a cell's record from the messages of its ranks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MAX_MISTAKES = 10
 
 
 def blank_record(cell: Cell, environment: Environment, outcome: Outcome, reason: str | None) -> Record:
-    """Build the record of a cell without any measurement."""
+    """Build a record of a cell that contains no measurements."""
     return Record(
         harness_version=__version__,
         study=cell.study,
@@ -59,7 +59,7 @@ def blank_record(cell: Cell, environment: Environment, outcome: Outcome, reason:
 
 
 def cuda_memory_cap(cell: Cell) -> MemoryCapFacts | None:
-    """Describe the cap that a GPU cell's worker sets in torch's allocator; the CUDA context is not counted."""
+    """Describe the cap that a GPU cell's worker sets in torch's allocator; it excludes the CUDA context."""
     limit = cell.config.limits.memory_limit_gib
     if limit is None:
         return None
@@ -98,7 +98,7 @@ def progress_marks(ranks: Sequence[RankProcess]) -> tuple[ProgressMark, ...]:
 
 
 def held_bytes_by_step(ranks: Sequence[RankProcess]) -> tuple[int, ...]:
-    """Return rank 0's memory after each step, as far as its progress messages report it."""
+    """Return rank 0's memory after each step that its progress messages cover."""
     return tuple(num_bytes for _, progress in (ranks[0].progress if ranks else []) for num_bytes in progress.held_bytes)
 
 
@@ -112,16 +112,16 @@ def baseline_with_peaks(result: RankResult | None, peaks: tuple[PeakMemory, ...]
 def merge_ranks(
     results: Sequence[RankResult | None], prepared: PreparedCell, cell: Cell, sampled_peaks: tuple[PeakMemory, ...]
 ) -> Training | None:
-    """Merge the ranks' results: counts and losses are summed, seconds kept by rank.
+    """Merge the results of all ranks: sum their counts and losses, and keep the seconds of each rank.
 
     Args:
-        results: One per rank.
+        results: The result of each rank; None for a rank that sent none.
         prepared: The cell's inputs.
         cell: The cell that was run.
         sampled_peaks: Peak memory of all ranks together, sampled by the parent.
 
     Returns:
-        None unless every rank reported a training.
+        The merged training; None unless every rank reported one.
     """
     ranks = [result.training for result in results if result is not None and result.training is not None]
     if not isinstance(cell.config, FineTuneConfig) or not ranks or len(ranks) < len(results):
@@ -194,7 +194,7 @@ def _sum_flops(counts: Sequence[FlopCount | None]) -> FlopCount | None:
 
 
 def _sum_calibrated_peaks(peaks: Sequence[CalibratedPeak | None]) -> CalibratedPeak | None:
-    """Sum the peaks of all ranks, which were measured at the same time; None unless every rank has one."""
+    """Sum the calibrated peaks of all ranks, measured at the same time; None unless every rank has a peak."""
     known = [peak for peak in peaks if peak is not None]
     if len(known) < len(peaks):
         return None
@@ -208,7 +208,10 @@ def _sum_calibrated_peaks(peaks: Sequence[CalibratedPeak | None]) -> CalibratedP
 
 
 def most_confident_mistakes(test: TestEvaluation | None, read_texts: ReadTexts | None) -> tuple[Mistake, ...]:
-    """Return the wrong predictions with the highest probability, texts shortened; none if texts must not be stored."""
+    """Return the wrong predictions with the highest probability and their shortened texts.
+
+    Returns none if the record must not contain texts.
+    """
     if test is None or read_texts is None or not test.probabilities:
         return ()
     pairs = zip(test.labels, test.predictions, strict=True)
@@ -227,13 +230,13 @@ def most_confident_mistakes(test: TestEvaluation | None, read_texts: ReadTexts |
 
 
 def total_cpu_s(results: Sequence[RankResult | None]) -> float | None:
-    """Sum the CPU seconds of all ranks; None if one of them failed."""
+    """Sum the CPU seconds of all ranks; None if a rank failed."""
     seconds = [result.cpu_s for result in results if result is not None and result.cpu_s is not None]
     return sum(seconds) if seconds and len(seconds) == len(results) else None
 
 
 def checksum_mismatch(results: Sequence[RankResult | None]) -> str | None:
-    """Return the error if the ranks' final parameters differ; None if they agree."""
+    """Return an error message if the ranks' final parameters differ; None if they agree."""
     checksums = {result.training.checksum for result in results if result is not None and result.training is not None}
     if len(checksums) <= 1:
         return None

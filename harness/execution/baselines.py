@@ -14,7 +14,8 @@ from harness.schema.scores import accuracy, macro_f1
 from harness.schema.training_record import Baseline, TestEvaluation
 
 Predict = Callable[[Collection[str]], np.ndarray]
-# scikit-learn holds TF-IDF's vocabulary and features in memory, about 1 GiB for this many short reviews.
+# Limited because scikit-learn holds TF-IDF's vocabulary and features in memory: about 1 GiB for this many short
+# reviews.
 MAX_FITTED_ROWS = 100_000
 
 
@@ -23,11 +24,11 @@ def run_baseline(classifier: str, folder: Path, max_rows: int = MAX_FITTED_ROWS)
 
     Args:
         classifier: `majority` or `tfidf`.
-        folder: Texts and labels of the splits, see `harness.dataset.corpus`.
-        max_rows: With more training rows than this, fit on every second, third, ... row.
+        folder: Folder with the texts and labels of the splits; see `harness.dataset.corpus`.
+        max_rows: Most rows to fit on. If there are more training rows, fit on every second, third, ... row.
 
     Returns:
-        The result without peak memory; `train_s` includes the computation of features, but no import.
+        The result without peak memory. Its `train_s` includes the computation of features, but no imports.
     """
     prepare = {"majority": lambda: _fit_majority, "tfidf": _prepare_tfidf}[classifier]
     fit = prepare()
@@ -59,7 +60,7 @@ def _fit_majority(texts: Collection[str], labels: np.ndarray) -> Predict:
 
 
 def _prepare_tfidf() -> Callable[[Collection[str], np.ndarray], Predict]:
-    """Import scikit-learn outside the timed fit."""
+    """Import scikit-learn, so that the timed fit does not include the import, and return the fit function."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

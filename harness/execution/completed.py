@@ -1,4 +1,7 @@
-"""Decide which cells need not run: measured before, or bound to run out of memory as a smaller one did (pure)."""
+"""Decide which cells need not run: those measured before, and those that would run out of memory as a smaller cell did.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from harness.schema.record import FINISHED, MEASURING_VERSION, Record
 State = Literal["done", "stale", "to do"]
 
 _VERSIONED = ("torch", "transformers")
-# A larger size needs no less memory; another seed draws other batches of the same sizes.
+# Keys that may differ between a cell and the cell that ran out of memory: the sizes are compared separately, and a seed
+# changes only which rows are in a batch.
 _IGNORED_FOR_OOM = ("batch_size", "global_batch_size", "seq_len", "seed")
 
 
@@ -30,15 +34,20 @@ def find_done(
 def find_all_done(
     cells: Iterable[Cell], records: Sequence[Record], machine: Machine, *, skip: bool = True
 ) -> list[tuple[State, Record | None]]:
-    """Return each cell's state by its newest finished record of any study on this machine, and that record.
+    """Return the state of each cell, and the record that decides it.
 
-    A skipped cell counts as done while the OOM record that made it redundant is fresh.
+    The newest finished record of the cell in any study decides, but a fresh record comes before any stale record. A
+    record is fresh if machine, host, package versions and measuring code are still the same. A skipped cell counts as
+    done while a fresh record of another cell that ran out of memory is the reason to skip it.
 
     Args:
         cells: Cells of a study.
         records: Records of this machine, oldest first.
         machine: This machine.
         skip: False if cells must not be skipped; then records of skipped cells don't count.
+
+    Returns:
+        For each cell its state, and the deciding record; None for a cell to do.
     """
     versions = _installed_versions()
     records_by_run: dict[tuple[str, int], list[Record]] = defaultdict(list)
@@ -62,7 +71,7 @@ def find_all_done(
 
 
 def find_oom_records(records: Sequence[Record], machine: Machine) -> list[Record]:
-    """Return the fresh records of cells whose newest fresh run ran out of memory."""
+    """Return the newest fresh record of each configuration and repeat, if the outcome of that record is `oom`."""
     versions = _installed_versions()
     newest: dict[tuple[str, int], Record] = {}
     for record in records:
@@ -72,9 +81,10 @@ def find_oom_records(records: Sequence[Record], machine: Machine) -> list[Record
 
 
 def find_oom_bound(config: FineTuneConfig | BaselineConfig, records: Iterable[Record], machine: Machine) -> str | None:
-    """Return why a cell would run out of memory: a record of a cell no larger and with no less memory did.
+    """Return why a cell would run out of memory: a cell that is no larger, and may use as much memory or more, did.
 
-    Sizes are the examples of one device and micro-batch, and the sequence length; everything else must be equal.
+    A cell's sizes are its examples per device and micro-batch, and its sequence length. Otherwise, the two cells must be
+    equal in all settings that affect what is measured, except the seed and `limits.max_train_s`.
 
     Args:
         config: The cell's configuration.
@@ -82,7 +92,7 @@ def find_oom_bound(config: FineTuneConfig | BaselineConfig, records: Iterable[Re
         machine: This machine.
 
     Returns:
-        The reason for the record of the skipped cell; None if no record bounds it.
+        The reason for the record of the skipped cell; None if no record shows that the cell would run out of memory.
     """
     if not isinstance(config, FineTuneConfig):
         return None
@@ -109,7 +119,7 @@ def _is_finished(record: Record, cell: Cell) -> bool:
 
 
 def _is_fresh(record: Record, machine: Machine, versions: Mapping[str, str]) -> bool:
-    """True if the same machine, host and code would measure it again."""
+    """Return whether a record's machine, host, package versions and measuring code are the current ones."""
     return (
         (record.machine.id, record.machine.host) == (machine.id, machine.host)
         and record.measuring_version == MEASURING_VERSION

@@ -12,23 +12,23 @@ from pathlib import Path
 import psutil
 
 _BYTES = 8
-# Without a heartbeat for this long, a cell hangs if a rank's CPU is idle: it waits for another rank.
+# Seconds without a heartbeat after which a cell hangs if a rank's CPU is idle, because that rank waits for another.
 _HANG_S = 5.0
-# A busy cell hangs only if its step takes this many times the longest one so far.
+# If other ranks are busy, the time without a heartbeat must also be this many times the longest one so far.
 _HANG_STEPS = 4.0
 _IDLE_FRACTION = 0.05
 _KEEPALIVE_S = 1.0
 
 
 class Heartbeat:
-    """One counter per rank in a memory-mapped file; the rank raises it and the parent reads it."""
+    """One counter per rank in a memory-mapped file. Each rank increments its own counter; the parent reads all."""
 
     def __init__(self, path: Path, num_ranks: int) -> None:
-        """Map the file, creating it with zeros if needed; any process may be the first to do so."""
+        """Map the file. If the file does not exist yet, create it with zeros; any process may create it."""
         num_bytes = _BYTES * num_ranks
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(file, num_bytes)  # extends with zeros, and keeps what is there
+            os.ftruncate(file, num_bytes)  # extends a new file with zeros, and keeps the counters of an existing file
             self._memory = mmap.mmap(file, num_bytes)
         finally:
             os.close(file)
@@ -42,7 +42,8 @@ class Heartbeat:
     def keepalive(self, rank: int, interval_s: float = _KEEPALIVE_S) -> Iterator[None]:
         """Tick every `interval_s` during work without ticks of its own, such as waiting for a disk.
 
-        The counter is restored at the end: equal counters show which rank is behind.
+        At the end, the counter gets back its earlier value, so that the ranks' counters remain comparable: a rank with
+        a lower counter is behind.
         """
         done, before = threading.Event(), self._counters[rank]
 
@@ -70,13 +71,14 @@ class Heartbeat:
 
 
 class HangDetector:
-    """Detects ranks that wait for one that never comes: no counter of the cell rises, and a rank's CPU is idle.
+    """Detects hangs, in which ranks wait forever for another rank: no counter rises, and a rank's CPU is idle.
 
-    A long step keeps every rank's CPU busy. On a GPU the CPU shows nothing, so a hang there ends by `timeout_s`.
+    A long step is no hang, since it keeps every rank's CPU busy. On a GPU, the CPU does not show whether a rank waits;
+    a hang there ends by `timeout_s`.
     """
 
     def __init__(self, path: Path, pids: Sequence[int]) -> None:
-        """Watch the ranks' processes, whose counters are at `path`."""
+        """Begin to watch the ranks' processes, whose counters are in the file `path`."""
         self._heartbeat = Heartbeat(path, len(pids))
         self._processes = [psutil.Process(pid) for pid in pids]
         self._counters = self._heartbeat.read()
@@ -84,7 +86,7 @@ class HangDetector:
         self._cpu_s: list[float] | None = None
 
     def poll(self, now: float) -> str | None:
-        """Return which rank hangs, for the record's reason; None if none does. `now` is in seconds since submission."""
+        """Return which rank hangs, for the record's reason, or None. `now` is in seconds since submission."""
         counters = self._heartbeat.read()
         if counters != self._counters or not all(counters) or self._cpu_s is None:
             self._longest_s = max(self._longest_s, now - self._changed_at) if all(self._counters) else 0.0
@@ -94,7 +96,7 @@ class HangDetector:
         if quiet_s < _HANG_S:
             return None
         shares = [(after - before) / quiet_s for after, before in zip(self._read_cpu_s(), self._cpu_s, strict=True)]
-        # A process that waits for a disk, such as when memory is swapped out, counts as busy.
+        # A process that waits for a disk does not count as idle: it may wait for memory that was swapped out.
         idle = [
             share < _IDLE_FRACTION and _status(process) != psutil.STATUS_DISK_SLEEP
             for share, process in zip(shares, self._processes, strict=True)
@@ -111,7 +113,7 @@ class HangDetector:
         return [_cpu_s(process) for process in self._processes]
 
     def _describe(self, idle: Sequence[bool], quiet_s: float) -> str:
-        """Name the suspects: stopped ranks, else busy ones among idle ones, else those with the lowest counters."""
+        """Name the ranks that may cause the hang: stopped ranks; else busy ranks; else ranks with lower counters."""
         suspects = [rank for rank, process in enumerate(self._processes) if _status(process) == psutil.STATUS_STOPPED]
         if not suspects and not all(idle):
             suspects = [rank for rank, is_idle in enumerate(idle) if not is_idle]

@@ -1,7 +1,7 @@
-"""Ignore SIGTERM on import, in the forkserver and ranks of a resumable training; the parent requests a checkpoint.
+"""Ignore SIGTERM in the process that imports this module: the forkserver of a resumable training, and thus its ranks.
 
-At shutdown systemd sends SIGTERM to every process at once (KillMode=control-group), and a rank that ended at once would
-write no checkpoint.
+At shutdown systemd sends SIGTERM to all processes at the same time (KillMode=control-group), and a rank that ended on
+this signal would write no checkpoint. Instead, the parent handles the signal and asks the ranks for a checkpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Jobs that the parent hands to a rank's process, and the inputs that a cell's run needs."""
+"""Jobs that the parent passes to a rank's process, and the inputs of a cell's run."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from harness.schema.host_record import DetectedInstance, Git, Machine, StatedIns
 from harness.schema.inputs_record import DataFacts, Example
 from harness.store.checkpoint_files import TrainingIdentity
 
-# Returns texts of the test split by row number.
+# Function that returns the texts of the given row numbers of the test split.
 ReadTexts = Callable[[Sequence[int]], Sequence[str]]
 
 
 @dataclass(frozen=True)
 class ResumePlan:
-    """Where the ranks of a resumable training find its checkpoints, and when they write one or stop.
+    """Instructions for the ranks of a resumable training: where its checkpoints are, and when to save or stop.
 
     Attributes:
         folder: Folder of the checkpoints.
+        identity: Facts that identify the training, stored in its checkpoints.
         resume_from: Checkpoint to resume from; None: train from the beginning.
         stop_flag: File of the `StopFlag` by which the parent requests a stop.
         save_interval_s: Seconds between two checkpoints.
         timeout_s: Seconds after which the parent ends a segment that has not stopped by itself.
         machine: `Machine.id`, for the record's segment.
-        host: `Machine.host`, likewise.
-        max_s: Stop at the first step after this many seconds since submission.
-        max_rows: Stop at the first step after training on this many rows in this segment.
+        host: `Machine.host`, for the record's segment.
+        max_s: Seconds since submission after which training stops at the next step; None: no limit.
+        max_rows: Rows of this segment after which training stops at the next step; None: no limit.
     """
 
     folder: Path
@@ -50,15 +51,19 @@ class TrainJob:
     """One rank's part of a fine-tuning.
 
     Attributes:
-        rendezvous: Path of a file that does not exist yet, unique to the cell, for torch.distributed.
-        heartbeat: File of the counters that the parent's hang detector reads; empty: none.
-        submitted_at: Time of submission on perf_counter's clock.
-        share_first_gpu: Run all ranks on the first GPU over gloo: correct losses at no useful speed, for checks only.
-        run_diagnostics: Break down memory and FLOPs after the measurement, which can take more memory than training.
+        tokens_folder: Folder of the tokenized splits.
+        rendezvous: Path of a file through which torch.distributed connects the ranks; unique to the cell and not
+            existing yet.
+        heartbeat: File of the counters that the parent's hang detector reads; empty: no counters.
+        submitted_at: When the parent submitted the cell, on perf_counter's clock.
+        share_first_gpu: Run all ranks on the first GPU with the gloo backend. For checks only: the losses are correct,
+            but the speed means nothing.
+        run_diagnostics: Break down memory and FLOPs after the measurement. This can take more memory than training.
         resume: Plan of a resumable training; None: train in one run.
-        profile_prefix: Path prefix of the profiler's files: steps from `profile_first` on are repeated under the profiler
-            after the measurement. Empty: none.
-        save_model_to: Folder for the weights of the best validation; empty: don't save them.
+        profile_prefix: Path prefix of the profiler's files; empty: don't profile. The profiler repeats steps after the
+            measurement.
+        profile_first: The first step that the profiler repeats.
+        save_model_to: Folder for the weights of the best validation; empty: don't save weights.
     """
 
     config: FineTuneConfig
@@ -93,12 +98,12 @@ Job = TrainJob | BaselineJob
 
 @dataclass(frozen=True)
 class PreparedCell:
-    """A cell's job with the data that was prepared for it.
+    """A cell's job, and facts about the data that was prepared for the cell.
 
     Attributes:
-        tokenise_s: Seconds of tokenization; None for a baseline.
-        read_texts: Reads texts of the test split; None if records must not contain texts.
-        limit_texts: How the user stated the limits of a resumable training, for the record's reason.
+        tokenise_s: Seconds that tokenization took; None for a baseline.
+        read_texts: Function that reads texts of the test split; None if records must not contain texts.
+        limit_texts: The limits of a resumable training in the user's words, for the record's reason.
     """
 
     job: Job

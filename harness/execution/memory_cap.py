@@ -20,19 +20,19 @@ from harness.schema.host_record import CapMethod, MemoryCapFacts
 
 GIB = 2**30
 _METHODS: dict[int, CapMethod] = {1: "control_group_v1", 2: "control_group_v2"}
-# A limit counts as reached at this fraction: the kernel charges memory in batches of pages.
+# A peak of this fraction of the limit counts as the limit, because the kernel charges memory in batches of pages.
 _REACHED_FRACTION = 0.98
 _KILL_TIMEOUT_S = 3.0
 
 
 class MemoryCap:
-    """A memory cap for one cell: a control group of its own, or a limit on each process if none can be made.
+    """A memory cap for one cell: a control group, or a limit on each process if no control group can be created.
 
-    The cell's processes are spawned inside it, so that every page they touch counts: pages that a process inherits
-    from the warm forkserver are charged to the forkserver's group.
+    The cell's processes are spawned inside the cap, not forked, so that all their pages count: pages that a process
+    inherits from the forkserver are charged to the forkserver's group.
 
     Attributes:
-        group: The control group; None if none could be made.
+        group: The cell's control group; None if it could not be created.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class MemoryCap:
         folder: Path,
         make_group: Callable[[int, str], MemoryCgroup | None] = make_cgroup,
     ) -> None:
-        """Make the group.
+        """Create the control group.
 
         Args:
             limit_bytes: Limit for all ranks together.
-            num_ranks: Ranks that share the group; without a group each gets an equal share of the limit.
-            folder: For the scripts through which processes enter the cap.
-            make_group: Makes a group with a limit and a name.
+            num_ranks: Number of ranks that share the group; without a group, each gets an equal share of the limit.
+            folder: Folder for the scripts by which processes enter the cap.
+            make_group: Creates a control group from its limit in bytes and a part of its name.
         """
         self._limit_bytes, self._num_ranks, self._folder = limit_bytes, num_ranks, folder
         self._token = f"{time.monotonic_ns():x}"
@@ -56,10 +56,10 @@ class MemoryCap:
 
     @contextlib.contextmanager
     def spawn_inside(self, log: Path) -> Iterator[None]:
-        """Make multiprocessing's spawn start its next process inside the cap, with its output written to `log`.
+        """Make multiprocessing spawn its next process inside the cap, with the process's output in `log`.
 
         Raises:
-            UserError: The temporary folder is on a file system without permission to execute.
+            UserError: The temporary folder is on a file system that does not allow programs to run.
         """
         script = self._folder / f"{self._token}-{log.stem}.sh"
         enter = (
@@ -75,7 +75,8 @@ class MemoryCap:
                 f"limits.memory_limit_gib: no program may start from {self._folder.parent} (mounted noexec); "
                 "set TMPDIR to a folder where one may"
             )
-        # Started by the next process otherwise, and then it would be inside the cap and outlive the cell.
+        # Start multiprocessing's resource tracker now: otherwise the next process would start it inside the cap, where
+        # it would outlive the cell.
         resource_tracker.ensure_running()
         before = spawn.get_executable()
         multiprocessing.set_executable(str(script))
@@ -86,12 +87,12 @@ class MemoryCap:
 
     @property
     def exact(self) -> bool:
-        """True if the cap counts exactly the pages that a smaller machine would have to hold."""
+        """True if the cap counts exactly the pages that a machine with less memory would have to hold."""
         return self.group is not None
 
     @property
     def description(self) -> str:
-        """The cap as a phrase for a record's reason."""
+        """A phrase that describes the cap, for a record's reason."""
         size = f"{self._limit_bytes / GIB:g} GiB"
         if self.group is not None:
             return f"the control group's limit of {size}"
@@ -99,7 +100,7 @@ class MemoryCap:
         return f"an approximate cap of {size}: RLIMIT_DATA{shared}, as no control group could be made"
 
     def facts(self) -> MemoryCapFacts:
-        """Return the cap and the kernel's counts for the record."""
+        """Return the cap, and the kernel's counters of its control group, for the record."""
         group = self.group
         return MemoryCapFacts(
             limit_bytes=self._limit_bytes,
@@ -110,7 +111,7 @@ class MemoryCap:
         )
 
     def oom_reason(self) -> str | None:
-        """Return why the kernel killed a process inside, for the record's reason; None if it killed none."""
+        """Return why the kernel killed a process inside the cap, for the record's reason; None if it killed none."""
         if self.group is None or not self.group.num_oom_kills:
             return None
         peak = self.group.peak_bytes
@@ -119,7 +120,7 @@ class MemoryCap:
         return f"{self.description} was reached"
 
     def close(self) -> None:
-        """Kill what is left inside and remove the group."""
+        """Kill the processes that are left in the control group, and remove the group."""
         if self.group is None:
             return
         processes = []

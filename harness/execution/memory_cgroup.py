@@ -1,4 +1,4 @@
-"""Memory control groups: create one with a limit, and read the kernel's peaks and OOM kills (Linux)."""
+"""Memory control groups (Linux): create a group with a limit, and read its peak memory and its count of OOM kills."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import psutil
 
 from harness.machine.cgroups import ControlGroup, find_cgroup
 
-# Path of a process's group, the mount that contains it, and the version of control groups.
-
+# The kernel's files by version of control groups.
 _PEAK_FILE = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
 _EVENTS_FILE = {1: "memory.oom_control", 2: "memory.events"}
 _NAME = re.compile(r"harness-(\d+)-[0-9a-f]+")
@@ -26,33 +25,38 @@ _MACHINE_OOM = "the machine was out of memory (its count of such kills rose mean
 
 @dataclass(frozen=True)
 class MemoryCgroup:
-    """A memory control group, read through the kernel's files."""
+    """A memory control group, whose counters are read from the kernel's files."""
 
     path: Path
     version: Literal[1, 2]
 
     @property
     def peak_bytes(self) -> int | None:
-        """Most memory ever charged to it; None on kernels before 5.19 with version 2."""
+        """Most bytes ever charged to the group; None if the kernel has no such file (version 2 before Linux 5.19)."""
         text = read_file(self.path / _PEAK_FILE[self.version])
         return int(text) if text.isdigit() else None
 
     @property
     def num_oom_kills(self) -> int | None:
-        """Processes in it that the kernel killed because memory ran out."""
+        """Number of the group's processes that the kernel killed because memory ran out; None when unknown."""
         return _oom_kills_in(read_file(self.path / _EVENTS_FILE[self.version]))
 
 
 class OomKillCounter:
-    """Detects kernel OOM kills outside the cell's own control group, since its construction."""
+    """Detects OOM kills by the kernel outside the cell's own control group, from the counter's creation on."""
 
     def __init__(self, read_counts: Callable[[], tuple[int | None, int | None]] | None = None) -> None:
-        """Read the counts; `read_counts` returns those of the own group and the machine (default: the kernel's)."""
+        """Read the counts before the cell.
+
+        Args:
+            read_counts: Returns the OOM kills of the harness's own control group and of the machine; None: read the
+                kernel's files.
+        """
         self._read_counts = read_counts or _read_oom_kills
         self._before = self._read_counts()
 
     def reason(self) -> str | None:
-        """Return whose memory ran out, for the record's reason; None if there was no kill."""
+        """Return what ran out of memory, for the record's reason; None if the kernel killed no process."""
         texts = (_OWN_GROUP_OOM, _MACHINE_OOM)
         for now, before, text in zip(self._read_counts(), self._before, texts, strict=True):
             if now is not None and before is not None and now > before:
@@ -80,12 +84,12 @@ def read_file(path: Path) -> str:
 
 
 def make_cgroup(limit_bytes: int, token: str, own: ControlGroup | None = None) -> MemoryCgroup | None:
-    """Create a group with a limit; None if this process may not create one anywhere.
+    """Create a group with a limit; return None if this process may not create a group anywhere.
 
     Args:
-        limit_bytes: Limit of memory and swap together, where the kernel counts swap.
+        limit_bytes: Limit on memory and swap together; on memory alone if the kernel does not count swap.
         token: Hexadecimal part of the group's name.
-        own: This process's group, see `find_cgroup` (default: the kernel's answer).
+        own: This process's group; None: the result of `find_cgroup`.
     """
     for parent, version in candidate_parents(own or find_cgroup("memory")):
         remove_left_over(parent)
@@ -101,9 +105,10 @@ def make_cgroup(limit_bytes: int, token: str, own: ControlGroup | None = None) -
 
 
 def candidate_parents(own: ControlGroup | None) -> Iterator[tuple[Path, Literal[1, 2]]]:
-    """Yield groups in which to create one, this process's own first, so that its limits hold for the new one too.
+    """Yield the groups in which a new group may be created: this process's own group, then its ancestors.
 
-    In version 2 a group with processes has no controllers for its children, so usually its parent is the first to work.
+    The own group comes first, because its limits then apply to the new group too. In version 2, a group with processes
+    has no controllers for its children, so usually the parent of the own group is the first that works.
     """
     if own is None:
         return
@@ -124,7 +129,7 @@ def set_limit(group: MemoryCgroup, limit_bytes: int) -> bool:
         return True
 
     if group.version == 1:
-        # Limits memory and swap together; a kernel that doesn't count swap is kept from swapping instead.
+        # Limit memory and swap together; if the kernel does not count swap, prevent swapping instead.
         return write("memory.limit_in_bytes", limit_bytes) and (
             write("memory.memsw.limit_in_bytes", limit_bytes) or write("memory.swappiness", 0)
         )
@@ -142,9 +147,9 @@ def _can_enter(group: MemoryCgroup) -> bool:
 
 
 def remove_left_over(parent: Path) -> None:
-    """Remove empty groups of this process, and of processes that no longer exist."""
+    """Remove the empty groups that this process created, or processes that no longer exist."""
     for path in parent.glob("harness-*-*"):
         owner = _NAME.fullmatch(path.name)
         if owner and (int(owner[1]) == os.getpid() or not psutil.pid_exists(int(owner[1]))):
-            with contextlib.suppress(OSError):  # not empty yet
+            with contextlib.suppress(OSError):  # the group is not empty yet
                 path.rmdir()

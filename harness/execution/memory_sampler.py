@@ -1,4 +1,7 @@
-"""Peak memory of all ranks together, measured by the parent: the control group's peak, or sampled PSS."""
+"""Peak memory of all ranks together, measured by the parent: the control group's peak, or samples of PSS.
+
+PSS is the proportional set size: a process's resident memory, with each shared page divided among its users.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from harness.execution.memory_cap import MemoryCap
 from harness.execution.messages import Message, PhaseStarted
 from harness.schema.training_record import PeakMemory
 
-# Reading PSS walks a process's page tables, some milliseconds per GiB: too expensive for every tick.
+# PSS is not read at every tick of the parent, because reading it walks a process's page tables: some milliseconds per
+# GiB.
 _SAMPLE_INTERVAL_S = 5.0
 
 
@@ -27,14 +31,20 @@ def pss_bytes(pid: int) -> int | None:
 class MemorySampler:
     """Measures the peak memory of all ranks together, counting shared pages once.
 
-    In a control group it is the kernel's own high-water mark. Otherwise, with several ranks, it is the largest sum of
+    With a control group, the peak is the kernel's own. Otherwise, with several ranks, the peak is the largest sum of
     their proportional set sizes at one moment; peaks between two samples are missed.
     """
 
     def __init__(
         self, pids: Sequence[int], cap: MemoryCap | None, read_pss: Callable[[int], int | None] = pss_bytes
     ) -> None:
-        """Measure the processes `pids`, and whatever else is in the control group of `cap`."""
+        """Begin to measure.
+
+        Args:
+            pids: Process id of each rank.
+            cap: The cell's memory cap, whose control group is measured if there is one; None without a cap.
+            read_pss: Returns the proportional set size of a process in bytes; None when unknown.
+        """
         self._pids, self._cap, self._read_pss = pids, cap, read_pss
         self._is_sampling = cap is None and len(pids) > 1
         self._has_trained, self._sampled_at = False, 0.0
@@ -55,7 +65,7 @@ class MemorySampler:
             self._group_bytes = self._cap.group.peak_bytes or 0
 
     def peaks(self) -> tuple[PeakMemory, ...]:
-        """Return the peaks so far; none for a single rank without a control group."""
+        """Return the peaks so far; empty for a single rank without a control group."""
         return tuple(
             PeakMemory(rank=None, source=source, num_bytes=num_bytes)
             for source, num_bytes in (("control_group", self._group_bytes), ("pss", self._pss_bytes))

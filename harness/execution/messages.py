@@ -15,11 +15,12 @@ from harness.schema.training_record import Baseline, Evaluation, PeakMemory, Sav
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """A rank began a phase: loading, training, the test evaluation, or what follows the measurement.
+    """A rank began a phase.
 
     Attributes:
-        start_s: Seconds from submission to the start of the process; sent with `load`.
-        load_s: Seconds of loading; sent with `train`.
+        name: `load`: loading; `train`: training; `test`: the test evaluation; `after`: work after the measurement.
+        start_s: Seconds from submission of the cell to the start of the process; sent with `load` only.
+        load_s: Seconds that loading took; sent with `train` only.
     """
 
     name: Literal["load", "train", "test", "after"]
@@ -35,7 +36,8 @@ class Progress:
         num_steps_before: Steps that earlier segments of a resumable training did.
         loss: Loss of the last step over this rank's examples.
         accuracy: Accuracy of the last validation.
-        held_bytes: Memory after each step since the last message; a killed process can't report it later.
+        held_bytes: Bytes of memory in use after each step since the last message. Sent during training, because a
+            killed process can't report them later.
     """
 
     num_steps: int
@@ -50,10 +52,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class StopRequest:
-    """A resumable training stopped with a checkpoint before its end.
+    """A resumable training stopped before its end, after writing a checkpoint if that was possible.
 
     Attributes:
-        failure: Why no checkpoint could be written; None if one was.
+        failure: Why no checkpoint could be written; None if the checkpoint was written.
     """
 
     reason: StopReason
@@ -64,13 +66,13 @@ class StopRequest:
 
 @dataclass
 class TrainHistory:
-    """One rank's log of its training; the parent merges those of all ranks.
+    """One rank's log of its training; the parent merges the logs of all ranks.
 
     Attributes:
         loss_sums: Sum of the losses of this rank's examples in each step, before the update.
-        num_token_pairs: Sum over rows of the padded length squared, by step.
-        diverged: Why training ended as diverged, or None.
-        stopped: Set when a resumable training stopped before its end.
+        num_token_pairs: Sum, over the rows of each step, of the padded length squared.
+        diverged: Why training diverged; None if it did not.
+        stopped: How a resumable training stopped before its end; None if it did not stop.
     """
 
     loss_sums: list[float] = field(default_factory=list)
@@ -89,7 +91,7 @@ class TrainHistory:
 
     @property
     def outcome(self) -> Outcome:
-        """How the training ended."""
+        """The outcome that the training leads to."""
         if self.diverged is not None:
             return "diverged"
         return "ok" if self.stopped is None else self.stopped.reason.outcome
@@ -97,7 +99,7 @@ class TrainHistory:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Results of the extra steps after a successful training; each is None where it was not measured."""
+    """Results of the extra steps after a successful training; a result that was not measured is None or empty."""
 
     communication: Communication | None = None
     memory_parts: MemoryParts | None = None
@@ -112,8 +114,8 @@ class TrainResult:
 
     Attributes:
         step_s: Seconds of each step, earlier segments included.
-        first_step_s: Seconds from submission to the end of the first step.
-        torch_build: Version as a plain string; torch's own type would make the parent import torch to unpickle it.
+        first_step_s: Seconds from submission of the cell to the end of the first step.
+        torch_build: torch's version as a plain string: to unpickle torch's own type, the parent would import torch.
         checksum: Sum of all parameters in fp64, equal on every rank.
     """
 
@@ -140,8 +142,9 @@ class RankResult:
     """A rank's last message.
 
     Attributes:
-        reason: None for `ok`, and for a training that stopped on request: `training.history.stopped` says why.
-        cpu_s: CPU seconds of the process; None if it failed.
+        reason: Why the outcome is not `ok`; None for `ok`. Also None for a training that stopped on request, whose
+            reason is in `training.history.stopped`.
+        cpu_s: CPU seconds of the process; None if the process failed.
     """
 
     outcome: Outcome
@@ -153,7 +156,7 @@ class RankResult:
 
 @dataclass(frozen=True)
 class FilePages:
-    """Bytes of mapped files in a process at its end; sent by `harness.worker.instrumented` alone."""
+    """Bytes of mapped files in a process at its end; only `harness.worker.instrumented` sends this message."""
 
     num_bytes: int
 

@@ -1,4 +1,4 @@
-"""Everything that the parent measures outside a cell's processes."""
+"""All monitors with which the parent measures a cell from outside its processes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from harness.schema.training_record import PeakMemory
 
 
 class CellMonitors:
-    """The monitors of one cell: load, GPUs, energy, memory of all ranks, hangs. Each reads only when it is due."""
+    """The monitors of one cell: load, GPUs, energy, memory of all ranks, hangs. Each reads at its own interval."""
 
     def __init__(self, num_gpus: int) -> None:
-        """Begin to measure load and energy."""
+        """Create the monitors that need no process of the cell: load, GPUs and energy."""
         self._num_gpus = num_gpus
         self.load = LoadMonitor(num_gpus)
         self.gpus, self.energy = GpuMonitor(num_gpus), EnergyMeter(num_gpus)
@@ -27,18 +27,18 @@ class CellMonitors:
         self._hang: HangDetector | None = None
 
     def attach(self, pids: Sequence[int], heartbeat: Path, cap: MemoryCap | None) -> None:
-        """Begin to watch the ranks' processes.
+        """Begin to monitor the ranks' processes for memory and hangs.
 
         Args:
-            pids: One process per rank.
-            heartbeat: File of the ranks' counters.
-            cap: The cell's memory cap, if any.
+            pids: Process id of each rank.
+            heartbeat: File of the ranks' heartbeat counters.
+            cap: The cell's memory cap; None without a cap.
         """
         self._hang = HangDetector(heartbeat, pids) if len(pids) > 1 else None
         self._memory = None if self._num_gpus else MemorySampler(pids, cap)
 
     def poll(self, now: float) -> str | None:
-        """Read what is due; return the reason if a rank hangs. `now` is in seconds since submission."""
+        """Let each monitor read if it is due; return a reason if a rank hangs. `now` is in seconds since submission."""
         self.gpus.poll(now)
         self.energy.poll(now)
         self.load.poll(now)
@@ -47,14 +47,14 @@ class CellMonitors:
         return self._hang.poll(now) if self._hang is not None else None
 
     def on_message(self, message: Message, now: float) -> None:
-        """Follow rank 0's phases; energy is measured until the test evaluation has ended."""
+        """Follow rank 0's phases, and end the measurement of energy after the test evaluation."""
         if self._memory is not None:
             self._memory.on_message(message, now)
         if isinstance(message, PhaseStarted) and message.name == "after":
             self.energy.end(now)
 
     def memory_peaks(self) -> tuple[PeakMemory, ...]:
-        """Return the sampled peaks of all ranks together."""
+        """Return the peak memory of all ranks together; empty if it was not measured."""
         return self._memory.peaks() if self._memory is not None else ()
 
     def close(self) -> None:

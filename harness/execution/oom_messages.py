@@ -1,13 +1,14 @@
-"""Recognize messages of libraries that failed to allocate memory (pure)."""
+"""Recognize messages of libraries that failed to allocate memory. Pure functions."""
 
 from __future__ import annotations
 
-# In lower case. Only some of these failures raise an exception type of their own.
+# Parts of such messages, in lower case. Messages are searched because only some failures raise an exception type of
+# their own.
 OOM_PATTERNS = (
     "out of memory",  # CUDA's driver and runtime, torch, NCCL ("Cuda failure 2 'out of memory'"), libgomp
     "cannot allocate memory",  # ENOMEM in the C library
     "can't allocate memory",  # torch's DefaultCPUAllocator
-    "not enough memory",  # DefaultCPUAllocator, for an impossible size
+    "not enough memory",  # torch's DefaultCPUAllocator, for an impossible size
     "memoryerror",
     "bad_alloc",  # C++; torch turns it into a RuntimeError, and in a detached thread it aborts the process
     "failed to map segment from shared object",  # the dynamic loader
@@ -20,12 +21,12 @@ OOM_PATTERNS = (
     "failed to cuda calloc",  # NCCL
     "failed to cuda host alloc",
 )
-# The loader's error for a library loaded too late contains a pattern above, but memory was not exhausted.
+# The dynamic loader's error for a library loaded too late: it contains a pattern above, but memory was not exhausted.
 _NOT_OOM = "static tls block"
 
 
 def find_oom_message(text: str) -> str | None:
-    """Return the first line that reports a failed allocation; None if there is none."""
+    """Return the first line that reports a failed allocation; None if no line does."""
     lines = (line.strip() for line in text.splitlines())
     return next((line for line in lines if _is_oom(line.lower())), None)
 

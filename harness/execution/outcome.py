@@ -1,4 +1,4 @@
-"""The outcome of a cell from how its ranks ended."""
+"""Determine the outcome of a cell from the way its ranks ended."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from harness.execution.rank_process import RankProcess, read_tail
 from harness.execution.stop_flag import StopReason
 from harness.schema.record import Outcome
 
-# Outcomes with which one rank may end without ending the others.
+# If a rank ends with one of these outcomes, the other ranks go on; otherwise the parent ends them.
 GRACEFUL: tuple[Outcome, ...] = ("ok", "diverged", "interrupted", "preempted")
-# The limits' texts are the user's own: see `PreparedCell.limit_texts`.
+# Without the reasons for limits, whose texts are in the user's words: see `PreparedCell.limit_texts`.
 STOP_TEXTS: Mapping[StopReason, str] = {
     StopReason.USER: "stopped by the user",
     StopReason.SIGTERM: "SIGTERM",
@@ -43,20 +43,22 @@ def classify_outcome(
     oom_kills: OomKillCounter,
     limit_texts: Mapping[StopReason, str] | None = None,
 ) -> Ending:
-    """Return the ending of the rank that failed first: the others' "connection reset by peer" follow from it.
+    """Return how the cell ended, according to the rank that failed first.
+
+    Errors of other ranks, such as "connection reset by peer", are consequences of the first failure.
 
     Args:
         ranks: All ranks of the cell.
-        cap: The cell's memory cap, if any.
-        oom_kills: Kernel OOM kills since the cell began.
-        limit_texts: How the user stated the limits of a resumable training.
+        cap: The cell's memory cap; None without a cap.
+        oom_kills: Counts the kernel's OOM kills since the cell began.
+        limit_texts: The limits of a resumable training in the user's words.
     """
     failed = [
         rank for rank in ranks if rank.ended_at is not None and (rank.result is None or rank.result.outcome != "ok")
     ]
     if not failed:
         return Ending("ok", None)
-    # A rank that exited without a message is more likely the cause than one that reported an error.
+    # Prefer ranks that exited without a result to ranks that reported an error, since they are more likely the cause.
     first = min(failed, key=lambda rank: (rank.result is not None, rank.ended_at))
     if first.result is None:
         return _classify_silent_exit(first, ranks.index(first), len(ranks), cap, oom_kills)
@@ -77,7 +79,7 @@ def _stopped_ending(stop: StopRequest, texts: Mapping[StopReason, str]) -> Endin
 def _classify_silent_exit(
     rank: RankProcess, index: int, num_ranks: int, cap: MemoryCap | None, oom_kills: OomKillCounter
 ) -> Ending:
-    """Classify a process that ended without a result, by its exit code, the kernel's counters and its log."""
+    """Classify the exit of a process that sent no result, by its exit code, the kernel's counters and its log."""
     prefix, code = f"rank {index}: " if num_ranks > 1 else "", rank.process.exitcode
     if code == -signal.SIGKILL:
         reason = (cap.oom_reason() if cap is not None else None) or oom_kills.reason()
@@ -85,7 +87,8 @@ def _classify_silent_exit(
             return Ending("oom", f"the kernel killed rank {index}: {reason}")
         hint = "; the kernel kills so when memory is out, but its count of such kills did not rise"
         return Ending("crashed", f"{prefix}the process was ended by SIGKILL{hint}")
-    # A library that fails to allocate in its own thread, or before Python runs, ends the process with such a line.
+    # Search the log: a library that fails to allocate memory in its own thread, or before Python runs, writes a line to
+    # it and ends the process.
     oom_line = find_oom_message(read_tail(rank.stderr))
     if oom_line is not None:
         return Ending("oom", f"{prefix}{oom_line}{_cap_suffix(cap)}")

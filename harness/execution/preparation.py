@@ -1,4 +1,4 @@
-"""Prepare what cells need before the first one runs: rows, splits, tokens and model files."""
+"""Prepare the inputs of all cells before the first cell runs: rows, splits, tokens and model files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.schema.settings import DataSettings
 
 
 class Preparations:
-    """Rows, corpora and tokens of one run, each made once in a folder of the run; large data comes from the cache."""
+    """Rows, corpora and tokens of one run, each prepared only once. Large data comes from the cache."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._cache = folder, Cache()
@@ -26,10 +26,10 @@ class Preparations:
         self._tokens: dict[tuple[DataSettings, str, int], TokenizedSplits] = {}
 
     def prepare(self, cell: Cell) -> PreparedCell:
-        """Return a cell's inputs, making those that no earlier cell needed.
+        """Return a cell's inputs, and prepare those that no earlier cell needed.
 
         Raises:
-            UserError: Its model or data is unusable.
+            UserError: The cell's model or data is unusable.
         """
         config = cell.config
         corpus, texts_folder = self._corpus(config.data)

@@ -1,4 +1,4 @@
-"""The processes of a cell's ranks: start them, receive their messages, end them with all that they started."""
+"""The processes of a cell's ranks: start them, receive their messages, and end them with all their child processes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import psutil
 from harness.execution.jobs import Job
 from harness.execution.messages import OnMessage, PhaseStarted, Progress, RankResult
 
-# Called in the new process with its job, the pipe to the parent and the path of its log.
+# Function to call in the new process, with the rank's job, the pipe to the parent and the path of the log.
 WorkerEntry = Callable[[Job, connection.Connection, str], None]
-# Seconds that a process has to end after SIGTERM, or after its result.
+# Seconds that a process has to end after SIGTERM, or after sending its result.
 END_TIMEOUT_S = 3.0
 _TAIL_BYTES = 20_000
 
@@ -29,9 +29,10 @@ class RankProcess:
     """One rank's process and the messages received from it.
 
     Attributes:
-        process: A process of multiprocessing's, of either start method.
-        progress: Messages with the parent's clock at their arrival, in seconds since submission.
-        ended_at: Seconds since submission; None while it runs.
+        process: The process object of multiprocessing, whose type depends on the start method.
+        stderr: Log with all output of the process.
+        progress: Each progress message with its time of arrival, in seconds since submission of the cell.
+        ended_at: When the process ended, in seconds since submission; None while the process runs.
     """
 
     process: Any
@@ -56,18 +57,18 @@ class RankProcess:
                 on_message(message)
 
     def join(self, now: float) -> None:
-        """Wait for the process, whose result has arrived or which has exited."""
+        """Wait for the process to end; call this once the result has arrived or the process has exited."""
         self.process.join(END_TIMEOUT_S if self.result is not None else None)
         self.ended_at = now
 
 
 def start_rank(context: Any, entry: WorkerEntry, job: Job, stderr: Path) -> RankProcess:  # noqa: ANN401 - contexts share no type
-    """Start a rank's process by a context of multiprocessing.
+    """Start a rank's process.
 
     Args:
-        context: Of the start method.
-        entry: Module-level function to call.
-        job: Its job.
+        context: multiprocessing's context of the start method.
+        entry: Module-level function to call in the process.
+        job: The rank's job.
         stderr: Log for all output of the process.
     """
     receiver, sender = context.Pipe(duplex=False)
@@ -79,7 +80,7 @@ def start_rank(context: Any, entry: WorkerEntry, job: Job, stderr: Path) -> Rank
 
 
 def end_ranks(ranks: Sequence[RankProcess]) -> None:
-    """End every process and all that they started; SIGTERM, then SIGKILL, until none is left."""
+    """End the ranks' processes and all processes that they started, with SIGTERM first and SIGKILL for those left."""
     victims: list[psutil.Process] = []
     for rank in ranks:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -94,7 +95,7 @@ def end_ranks(ranks: Sequence[RankProcess]) -> None:
             victim.kill()
     psutil.wait_procs(alive, timeout=END_TIMEOUT_S)
     for rank in ranks:
-        # Orphans of a dead rank are no longer its children, but keep its process group.
+        # End orphans by their process group: a dead rank's processes are no longer its children, but stay in its group.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(rank.process.pid, signal.SIGKILL)
         rank.process.join()
@@ -102,7 +103,7 @@ def end_ranks(ranks: Sequence[RankProcess]) -> None:
 
 
 def read_tail(path: Path) -> str:
-    """Return the end of a log file; empty if there is none."""
+    """Return the end of a log file; empty if the file does not exist."""
     return path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace") if path.exists() else ""
 
 

@@ -1,4 +1,4 @@
-"""Resumable training: run one cell from its newest checkpoint until it is done or asked to stop."""
+"""Resumable training: run one cell from its newest checkpoint until training is complete or a stop is requested."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from harness.store.record_files import folder_name
 from harness.store.saved_models import WriteCard
 
 CHECKPOINTS = "checkpoints"
-# Seconds that a stopping segment has for its step, a validation and the checkpoint before the parent ends it.
+# Seconds that a stopping segment has to finish its step, validate and write a checkpoint, before the parent ends it.
 _STOP_GRACE_S = 600.0
 
 
 @dataclass(frozen=True)
 class StopLimits:
-    """Limits of one segment; None: no such limit.
+    """Limits at which one segment stops; a limit of None does not apply.
 
     Attributes:
-        max_s: Seconds since the cell was submitted.
-        max_s_text: How the user stated `max_s`, for the record's reason.
-        max_rows: Rows that this segment trains on.
-        preemption_notice: Queries whether the cloud is reclaiming this machine.
+        max_s: Most seconds since the cell was submitted.
+        max_s_text: `max_s` in the user's words, for the record's reason.
+        max_rows: Most rows that this segment trains on.
+        preemption_notice: Function that asks whether the cloud takes this machine back.
     """
 
     max_s: float | None = None
@@ -45,23 +45,23 @@ class StopLimits:
 
 
 class SegmentEnd(NamedTuple):
-    """The record of a segment, and why it was stopped; `stop_reason` is None if it was not stopped on request."""
+    """The record of a segment, and why the segment was stopped on request; None if it was not."""
 
     record: Record
     stop_reason: StopReason | None
 
 
 def checkpoints_folder(cell: Cell, results: Path) -> Path:
-    """Return the default folder of a training's checkpoints, beside the records, where no report looks for records."""
+    """Return the default folder of a training's checkpoints: below `results`, but where reports don't read records."""
     repeat = f"-r{cell.repeat}" if cell.repeat else ""
     return results / CHECKPOINTS / folder_name(cell.study) / f"{folder_name(cell.name)}-{cell.config_hash}{repeat}"
 
 
 def choose_cell(cells: list[Cell], name: str | None) -> list[Cell]:
-    """Return the runs of the one fine-tuning cell that has this name, or a name that contains it.
+    """Return all repeats of the fine-tuning cell with the given name, or with a name that contains it.
 
     Raises:
-        UserError: No cell or several match, or the cell can't be trained resumably.
+        UserError: No cell matches, several do, or the cell can't be trained resumably.
     """
     fine_tunings = [cell for cell in cells if isinstance(cell.config, FineTuneConfig)]
     names = list(dict.fromkeys(cell.name for cell in fine_tunings))
@@ -91,9 +91,9 @@ def train_until_limit(
     write_card: WriteCard | None = None,
     start_method: StartMethod | None = None,
 ) -> SegmentEnd:
-    """Train a cell from its newest checkpoint until it is done or a limit is reached, and save its record.
+    """Train a cell from its newest checkpoint until training is complete or a limit is reached, and save its record.
 
-    A training that is done has its checkpoints deleted.
+    The checkpoints of a complete training are deleted.
 
     Args:
         cell: A fine-tuning cell.
@@ -103,11 +103,12 @@ def train_until_limit(
         folder: Folder of the checkpoints.
         limits: When to stop.
         on_resume_point: Called with the checkpoint to resume from, before training begins.
-        write_card: Writes the model card of a saved model; None: no model is saved.
-        start_method: Passed to `Runner`.
+        write_card: Returns the text of a saved model's card; None: no model is saved.
+        start_method: How processes are started; see `Runner`.
 
     Raises:
-        UserError: Before any training: model, data or all checkpoints are unusable, or another training uses the folder.
+        UserError: Before training begins: this machine can't run the cell, the model, the data or all checkpoints are
+            unusable, or another process uses one of the folders.
     """
     config = cell.config
     assert isinstance(config, FineTuneConfig)  # noqa: S101 - see `choose_cell`
@@ -143,7 +144,7 @@ def train_until_limit(
 
 
 def identify_training(cell: Cell, prepared: PreparedCell, machine: Machine) -> TrainingIdentity:
-    """Return the facts that a checkpoint must share with a training to be its own."""
+    """Return the identity of a cell's training; only checkpoints with the same identity belong to the training."""
     config, data, job = cell.config, prepared.data, _train_job(prepared)
     assert isinstance(config, FineTuneConfig)  # noqa: S101 - see `choose_cell`
     return TrainingIdentity(
@@ -172,13 +173,13 @@ def plan_segment(
         config: The cell's configuration.
         machine: This machine.
         folder: Folder of the checkpoints.
-        identity: Of the training.
-        resume_from: Checkpoint to resume from, if any.
+        identity: Identity of the training.
+        resume_from: Checkpoint to resume from; None: train from the beginning.
         stop_flag: File of the `StopFlag`.
-        limits: The user's limits; `limits.timeout_s` of the study is one too.
+        limits: The user's limits; the study's `limits.timeout_s` applies in addition.
 
     Returns:
-        The ranks' plan, and the text of each limit for the record's reason.
+        The plan for the ranks, and the text of each limit for the record's reason.
     """
     timeout_s, max_s, max_s_text = config.limits.timeout_s, limits.max_s, limits.max_s_text
     if max_s is None or timeout_s < max_s:
@@ -199,7 +200,7 @@ def plan_segment(
 
 
 def remove_empty_folders(folder: Path, root: Path) -> None:
-    """Remove a finished training's folder and its empty parents up to `root`; foreign files stay."""
+    """Remove a finished training's folder and its parents up to `root`, as long as they are empty."""
     (folder / ".lock").unlink(missing_ok=True)
     for path in (folder, *folder.parents):
         if path not in (folder, root) and root not in path.parents:

@@ -45,22 +45,23 @@ from harness.schema.record import Record
 StartMethod = Literal["forkserver", "spawn"]
 
 _WORKER = "harness.worker.main"
-# Seconds to wait for exits of other ranks after one has failed.
+# Seconds to wait for other ranks to exit after a rank has failed.
 _LATE_EXIT_S = 0.5
 _TICK_S = 1.0
 
 
 def run_worker(job: Job, pipe: connection.Connection, stderr: str) -> None:
-    """Enter the worker in a new process; imported here because the parent must not load torch."""
+    """Run the worker in a new process. Imports the worker only here, because the parent must not load torch."""
     import_module(_WORKER).run(job, pipe, stderr)
 
 
 class Runner:
-    """Runs cells one at a time, in processes forked from a warm one that has torch and the model classes loaded.
+    """Runs cells one at a time, in processes forked from a server process that has loaded torch and the model classes.
 
-    A context manager: no process that it started outlives it.
+    The runner is a context manager, and no process that it started outlives it.
 
     Attributes:
+        start_method: How multiprocessing starts processes; with `spawn`, each process loads torch itself.
         worker_entry: Module-level function that each rank's process calls.
         stop_reason: Why the last cell was stopped on request; None if it was not.
     """
@@ -71,8 +72,14 @@ class Runner:
         preload: tuple[str, ...] = (),
         worker_entry: WorkerEntry = run_worker,
     ) -> None:
-        """Choose the start method; `preload` names further modules for the forkserver to import."""
-        # macOS's system libraries do not survive a fork.
+        """Choose the start method.
+
+        Args:
+            start_method: The start method; None: the forkserver on Linux, else `spawn`.
+            preload: Modules that the forkserver imports besides the worker.
+            worker_entry: Module-level function that each rank's process calls.
+        """
+        # Not the forkserver on macOS, whose system libraries do not survive a fork.
         self.start_method: StartMethod = start_method or ("forkserver" if sys.platform == "linux" else "spawn")
         self.worker_entry = worker_entry
         self.stop_reason: StopReason | None = None
@@ -84,7 +91,7 @@ class Runner:
         self._folder = tempfile.TemporaryDirectory(prefix="harness-")
 
     def __enter__(self) -> Runner:
-        """Begin to load torch in the forkserver; returns at once."""
+        """Start the forkserver, which loads torch, without waiting for it."""
         if self.start_method == "forkserver":
             self._context.set_forkserver_preload(list(self._preload))
             with hidden_main():
@@ -92,7 +99,7 @@ class Runner:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """End what still runs."""
+        """End all processes that still run."""
         self._end_cell()
         self._folder.cleanup()
 
@@ -107,11 +114,11 @@ class Runner:
     def run(
         self, cell: Cell, prepared: PreparedCell, environment: Environment, on_message: OnMessage = lambda _: None
     ) -> Record:
-        """Run one cell and return its record, however it ends; Ctrl-C makes it `interrupted`.
+        """Run one cell and return its record, however the cell ends; after Ctrl-C its outcome is `interrupted`.
 
         Args:
-            cell: The cell.
-            prepared: Its job and data.
+            cell: The cell to run.
+            prepared: The cell's job and data.
             environment: Facts about this machine and checkout.
             on_message: Called with each message of rank 0.
         """
@@ -137,7 +144,7 @@ class Runner:
     def _complete(
         self, record: Record, cell: Cell, prepared: PreparedCell, times: Mapping[str, datetime | float]
     ) -> Record:
-        """End the cell's processes and add everything that was measured to its record."""
+        """End the cell's processes, and return its record with all measurements added."""
         monitors, ranks = self._monitors, self._ranks
         start_method = "fresh" if self._cap else self.start_method
         uncapped = cuda_memory_cap(cell) if num_gpus_used(cell.config, record.machine) else None
@@ -164,7 +171,7 @@ class Runner:
         }
         if mismatch := checksum_mismatch(results):
             record = record.model_copy(update={"outcome": "crashed", "reason": mismatch})
-        # Validated as a whole, because model_copy trusts its arguments.
+        # Validate the whole record, because model_copy does not validate its arguments.
         return Record.model_validate(record.model_copy(update=measured).model_dump())
 
     def _start(self, cell: Cell, job: Job, machine: Machine, submitted_at: float) -> None:
@@ -191,7 +198,7 @@ class Runner:
     def _wait(
         self, submitted_at: float, prepared: PreparedCell, on_message: OnMessage, oom_kills: OomKillCounter
     ) -> Ending:
-        """Block until every rank has ended, one has failed, or time is up; wakes on messages and on one timer."""
+        """Wait until every rank has ended, a rank has failed, or time is up; read messages and monitors meanwhile."""
         timeout_s = _timeout_s(prepared.job)
         while True:
             running = [rank for rank in self._ranks if rank.ended_at is None]
@@ -225,7 +232,10 @@ class Runner:
         return notify
 
     def _drain_late_exits(self, submitted_at: float) -> None:
-        """Wait briefly for late exits: a rank's "connection lost" may arrive before its peer's exit is seen."""
+        """Wait briefly for other ranks to exit, so that the first failure is known.
+
+        A rank's message that it lost the connection can arrive before the exit of the rank that caused the loss.
+        """
         running = {rank.process.sentinel: rank for rank in self._ranks if rank.ended_at is None}
         for sentinel in connection.wait(list(running), _LATE_EXIT_S) if running else ():
             rank, now = running[sentinel], time.perf_counter() - submitted_at
@@ -234,7 +244,7 @@ class Runner:
             rank.ended_at = now
 
     def _end_cell(self) -> None:
-        """End the cell's processes and release what belongs to it."""
+        """End the cell's processes, and release its monitors and memory cap."""
         end_ranks(self._ranks)
         self._ranks = []
         self._monitors.close()
@@ -244,11 +254,11 @@ class Runner:
 
 
 def _ignore(message: Message) -> None:
-    """Drop the messages of a rank whose progress is not shown."""
+    """Ignore a message of a rank other than 0, whose progress is not shown."""
 
 
 def _do_nothing() -> None:
-    """Run in a child process to prove that the forkserver is ready."""
+    """Do nothing: a child process that runs this function shows that the forkserver is ready."""
 
 
 def _ended_gracefully(rank: RankProcess) -> bool:
@@ -256,6 +266,6 @@ def _ended_gracefully(rank: RankProcess) -> bool:
 
 
 def _timeout_s(job: Job) -> float:
-    """Return when to end the cell; a resumable training stops by itself before that."""
+    """Return the seconds after which the parent ends the cell; a resumable training normally stops itself earlier."""
     resume = job.resume if isinstance(job, TrainJob) else None
     return job.config.limits.timeout_s if resume is None else resume.timeout_s

@@ -1,6 +1,6 @@
-"""Graceful-stop requests (Ctrl-C, SIGTERM, spot notice), passed to the ranks in shared memory.
+"""Requests to stop gracefully (Ctrl-C, SIGTERM, spot notice), passed to the ranks in shared memory.
 
-The ranks read the flag between steps, so no signal and no message reaches them.
+The ranks read the flag between steps, so the parent sends them no signal and no message.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Literal
 
 from harness.execution.heartbeat import Heartbeat
 
-# AWS recommends polling every 5 s; its notice comes 2 minutes before the end, other clouds' comes 30 s before.
+# AWS recommends polling every 5 s. Its notice comes 2 minutes before the machine ends, those of other clouds 30 s.
 # Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
 _POLL_INTERVAL_S = 5.0
 
 
 class StopReason(IntEnum):
-    """Why a resumable training stops before its end; the highest value wins if ranks disagree."""
+    """Why a resumable training stops before its end. If the ranks disagree, the highest value counts."""
 
     ROW_LIMIT = 1
     TIME_LIMIT = 2
@@ -37,17 +37,17 @@ class StopReason(IntEnum):
 
 
 class StopFlag:
-    """A counter per stop reason in a memory-mapped file; the parent raises them and the ranks read them."""
+    """A counter per stop reason in a memory-mapped file. The parent increments the counters; the ranks read them."""
 
     def __init__(self, path: Path) -> None:
         self._counters = Heartbeat(path, len(StopReason))
 
     def request(self, reason: StopReason) -> None:
-        """Ask the ranks to stop."""
+        """Ask the ranks to stop for a reason."""
         self._counters.tick(reason - 1)
 
     def reason(self) -> StopReason | None:
-        """Return why a stop was requested; None if it was not."""
+        """Return why a stop was requested; None if no stop was requested."""
         return next((reason for reason, count in zip(StopReason, self._counters.read(), strict=True) if count), None)
 
     def close(self) -> None:
@@ -63,8 +63,8 @@ def graceful_stop(
 
     Args:
         path: File of the `StopFlag`.
-        preemption_notice: Queries whether the cloud is reclaiming this machine; None: not queried.
-        poll_interval_s: Seconds between two queries.
+        preemption_notice: Function that asks whether the cloud takes this machine back; None: don't ask.
+        poll_interval_s: Seconds between two calls of `preemption_notice`.
     """
     flag, done = StopFlag(path), threading.Event()
 

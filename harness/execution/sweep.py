@@ -29,7 +29,7 @@ from harness.store.saved_models import WriteCard, save_model, staging_folder
 
 
 class ProgressListener(Protocol):
-    """Receives what happens during a run; `harness.cli.views.progress` shows it."""
+    """Interface that receives the events of a run; `harness.cli.views.progress` implements it to show progress."""
 
     def cell_started(self, cell: Cell) -> None:
         """Handle the start of a cell."""
@@ -41,7 +41,7 @@ class ProgressListener(Protocol):
         """Handle the end of a cell, whose record was saved at `path`."""
 
     def cells_left_out(self, cells: Sequence[Cell], reason: str) -> None:
-        """Handle the cells that a budget excludes."""
+        """Handle the cells that are not run, because the budget would be exceeded."""
 
 
 class NullListener:
@@ -62,7 +62,12 @@ class NullListener:
 
 @dataclass(frozen=True)
 class Budget:
-    """Seconds that a run may take, and the text that names the user's limit."""
+    """A limit on the time of a run.
+
+    Attributes:
+        seconds: Seconds that the run may take.
+        reason: Text that names the user's limit.
+    """
 
     seconds: float
     reason: str
@@ -71,7 +76,12 @@ class Budget:
 def describe_environment(
     stated: StatedInstance | None, detect: Callable[[Machine], DetectedInstance | None] = lambda _: None
 ) -> Environment:
-    """Collect the environment shared by all cells; `detect` queries the cloud's metadata service."""
+    """Collect the facts that are the same for all cells of a run.
+
+    Args:
+        stated: The cloud instance that the user stated, if any.
+        detect: Asks the cloud's metadata service for the instance; by default it is not asked.
+    """
     machine = describe_machine()
     return Environment(machine, stated, harness_checkout(), installed_packages(), detect(machine))
 
@@ -91,20 +101,20 @@ def run_cells(  # noqa: PLR0913 - the options of a run
 ) -> list[Record]:
     """Run cells one after the other, saving each record as its cell ends.
 
-    Ctrl-C ends the sweep after recording the interrupted cell. A cell expected to exceed the budget, and all after it,
-    are left out.
+    Ctrl-C ends the sweep once the record of the interrupted cell is saved. If a cell is expected to exceed the budget,
+    that cell and all later cells are not run.
 
     Args:
         cells: Cells in the order of running.
         results: Folder of records.
         environment: Facts about this machine and checkout.
         listener: Informed of each cell's start, progress and end.
-        previous_s: Seconds that each configuration took before, by its hash.
+        previous_s: Seconds that each configuration took before, by the configuration's hash.
         budget: Limit on the total time; None: no limit.
-        start_method: Passed to `Runner`.
-        skip: Record a cell as `skipped` if it is no smaller than one that ran out of memory.
-        known_oom: Earlier records of cells that ran out of memory; those of `cells` are ignored.
-        write_card: Writes the model card of a saved model; None: no model is saved.
+        start_method: How processes are started; see `Runner`.
+        skip: Don't run cells that are no smaller than a cell that ran out of memory; record them as `skipped`.
+        known_oom: Earlier records of cells that ran out of memory; records of the given `cells` are ignored.
+        write_card: Returns the text of a saved model's card; None: no model is saved.
 
     Raises:
         UserError: Before any cell runs: torch is missing, or a cell's model or data is unusable.
@@ -153,19 +163,19 @@ def run_and_save(
     results: Path,
     write_card: WriteCard | None,
 ) -> tuple[Record, Path]:
-    """Run a cell and save its record, and its model if the configuration asks for it.
+    """Run a cell and save its record. Save its model too if the configuration asks for it.
 
     Args:
         runner: Runs the cell.
-        cell: The cell.
-        prepared: Its job and data.
+        cell: The cell to run.
+        prepared: The cell's job and data.
         environment: Facts about this machine and checkout.
         listener: Informed of the cell's progress.
         results: Folder of records.
-        write_card: Writes the model card of a saved model; None: no model is saved.
+        write_card: Returns the text of a saved model's card; None: no model is saved.
 
     Returns:
-        The record and its path.
+        The record, and the path of its file.
     """
     job = prepared.job
     with staging_folder(cell, results) if write_card else contextlib.nullcontext() as folder:
@@ -180,14 +190,14 @@ def run_and_save(
 
 @contextlib.contextmanager
 def exclusive_lock(results: Path) -> Iterator[None]:
-    """Hold the folder's lock, since two runs at once would slow each other down and spoil both measurements.
+    """Hold the lock of a folder, so that two runs at once don't slow each other down and spoil both measurements.
 
     Raises:
-        UserError: Another process holds it.
+        UserError: Another process holds the lock.
     """
     results.mkdir(parents=True, exist_ok=True)
     try:
-        # The kernel releases the lock when this process ends, however it ends.
+        # A killed process leaves no lock behind: the kernel releases a process's locks when it ends.
         with FileLock(results / ".lock", timeout=0):
             yield
     except Timeout:
@@ -195,7 +205,7 @@ def exclusive_lock(results: Path) -> Iterator[None]:
 
 
 def _expected_s(cell: Cell, records: Iterable[Record], previous_s: dict[str, float]) -> float:
-    """Return the seconds that this configuration took before, else those of the longest cell so far."""
+    """Return the seconds that the cell's configuration took before; if unknown, those of the longest cell so far."""
     return previous_s.get(cell.config_hash) or max((record.duration_s for record in records), default=0.0)
 
 

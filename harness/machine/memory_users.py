@@ -38,7 +38,7 @@ def find_memory_users(gpus: Iterable[int] = ()) -> tuple[MemoryUser, ...] | None
 
 
 def is_own_process(pid: int) -> bool:
-    """Return whether a process is this one or a descendant. Ancestors, such as a notebook, don't belong to the harness."""
+    """Return whether a process is this one or a descendant. Ancestors, such as a notebook, don't count as own."""
     try:
         return pid == os.getpid() or any(parent.pid == os.getpid() for parent in psutil.Process(pid).parents())
     except psutil.Error:
