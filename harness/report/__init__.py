@@ -1,7 +1,7 @@
 """The report: priced cells in, report.html, summary.md and cells.csv out.
 
-Sections build sentences and tables, charts build plotly figures (nothing else imports plotly), and page, markdown and
-csv_export write one file each. Nothing here measures, prices or reads records.
+Sections build sentences and tables; charts build Plotly figures (no other package imports plotly); page, markdown and
+csv_export write one file each. This package neither measures nor prices, and reads no record files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.schema.record import Record
 __all__ = ["write_report"]
 
 
-def write_report(  # noqa: PLR0913 - each has a source of its own
+def write_report(  # noqa: PLR0913 - each argument comes from a different source
     cells: Sequence[Priced],
     out: Path,
     *,
@@ -46,14 +46,15 @@ def write_report(  # noqa: PLR0913 - each has a source of its own
         cells: Every cell, including failed ones and baselines, in the order in which tables show them.
         out: The folder; created if missing.
         generated_at: The time that the page shows; timezone-aware.
-        assumptions: Those under which `cells` was priced; the reader can change them on the page.
-        records: All records, whose time and money measuring cost; by default those of `cells`.
+        assumptions: The assumptions that priced `cells`; the reader can change them on the page.
+        records: All records, from which the cost of measuring is computed; by default those of `cells`.
         invoice_usd: The invoice for measuring, to compare with the estimate.
-        differences: In what the records differ that should be the same.
-        elsewhere: The measured seconds at other machines' prices.
-        deadline_s: Seconds from the order of a machine to the end of a run; also compare the runs that meet it.
-        choices: By machine id, the prices before the user's plan that the reader may choose from, the report's own
-            first. Machines without an entry have no other price.
+        differences: Settings or software that differ between records but should be equal.
+        elsewhere: Cells repriced for machines that were not measured.
+        deadline_s: Seconds allowed from ordering a machine to the end of a run. If set, the report also compares
+            machines by the runs that meet this deadline.
+        choices: By machine id, the prices that the reader may choose from, before the user's payment plan; the
+            report's own price comes first. Machines without an entry offer no choice.
 
     Returns:
         Path of report.html.

@@ -1,6 +1,6 @@
 """The columns of every table of cells: how to read a quantity from a cell, and how to format it (pure).
 
-cells.csv writes all columns, summary.md and the page's table of cells a few of them.
+cells.csv has all columns; summary.md and the page's table of cells have some of them.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class CellColumn:
     """One quantity of a cell.
 
     Attributes:
-        name: Its name in cells.csv, which ends in its unit.
-        read: Return a cell's value; None if it was not measured.
-        unit: How to format it.
-        parts: What cells.csv holds of an estimate, a column each.
+        name: The column's name in cells.csv, with the unit at the end if there is one.
+        read: Returns a cell's value; None if it was not measured.
+        unit: Decides how the value is formatted.
+        parts: The parts of an estimate that cells.csv holds, one column for each.
     """
 
     name: str
@@ -60,7 +60,7 @@ class CellColumn:
 
     @property
     def csv_names(self) -> list[str]:
-        """The names of its columns in cells.csv."""
+        """The names of this quantity's columns in cells.csv."""
         return [self.name + _SUFFIXES[part] for part in self.parts]
 
     def csv_values(self, cell: Priced) -> list[Value]:
@@ -89,7 +89,7 @@ class CellColumn:
         return formats.get(self.unit, number)(value)
 
     def interval(self, cell: Priced, money: MoneyFormat) -> str:
-        """Format a cell's interval; empty where there is none."""
+        """Format the interval of a cell's value; empty without an interval."""
         value = self.read(cell)
         if not isinstance(value, Estimate):
             return ""
@@ -99,18 +99,18 @@ class CellColumn:
 
 
 def csv_columns(cells: Sequence[Priced]) -> list[CellColumn]:
-    """Return every column of cells.csv in its order; those about scaling compare `cells`."""
+    """Return every column of cells.csv in the file's order; the scaling columns compare `cells` with each other."""
     after = next(index for index, column in enumerate(COLUMNS) if column.name == "accuracy")
     return [*COLUMNS[:after], *_scaling_columns(cells), *COLUMNS[after:]]
 
 
 def _summary(name: str, unit: Unit = "text", parts: tuple[Part, ...] = ("value",), field: str = "") -> CellColumn:
-    """Return a column of one field of the cell's summary, which by default has the column's name."""
+    """Return a column for one field of the cell's summary; `field` names it if its name differs from the column's."""
     return CellColumn(name, attrgetter(f"summary.{field or name}"), unit, parts)
 
 
 def _config(name: str) -> CellColumn:
-    """Return a column of one setting of fine-tuning; baselines have none."""
+    """Return a column for one fine-tuning setting; its value is None for baselines."""
 
     def read(cell: Priced) -> Value:
         config = cell.summary.config
@@ -120,17 +120,17 @@ def _config(name: str) -> CellColumn:
 
 
 def _training(name: str) -> CellColumn:
-    """Return a column of one field of the newest training."""
+    """Return a column for one field of the cell's newest training; its value is None without a training."""
     return CellColumn(name, lambda cell: getattr(_newest_training(cell), name, None))
 
 
 def _part(of: str, name: str, field: str = "", parts: tuple[Part, ...] = ("value",)) -> CellColumn:
-    """Return a column of one field of a cell's price or energy, or of its summary's compute; None without it.
+    """Return a column for one field of an object that a cell may lack, such as its price; the value is then None.
 
     Args:
-        of: The dotted attribute of Priced that may be None.
-        name: Of the column.
-        field: Of that attribute; by default the column's name.
+        of: Dotted attribute of Priced that holds the object: `price`, `energy` or `summary.compute`.
+        name: Name of the column.
+        field: Name of the object's field; by default the column's name.
         parts: See `CellColumn`.
     """
     get = attrgetter(of)
@@ -138,7 +138,7 @@ def _part(of: str, name: str, field: str = "", parts: tuple[Part, ...] = ("value
 
 
 def _usd(name: str) -> CellColumn:
-    """Return a column of an amount of Priced with its interval."""
+    """Return a column for an amount in USD, an attribute of Priced, with its interval."""
     return CellColumn(name, attrgetter(name), "usd", _ENDS)
 
 
@@ -178,7 +178,7 @@ def _rank0_peak(cell: Priced) -> int | None:
 
 
 def _rank0_part(part: str, cell: Priced) -> int | None:
-    """Return the bytes of rank 0's peak that one use of memory takes."""
+    """Return how many bytes of rank 0's peak one use of memory takes."""
     record = split_record(cell)
     return None if record is None else (split_peak(record) or {}).get(part)
 
@@ -199,12 +199,12 @@ def _communication(cell: Priced) -> float | None:
 
 
 def _of_newest(name: str, read: Callable[[Record], Value]) -> CellColumn:
-    """Return a column of the newest record."""
+    """Return a column whose value is read from the cell's newest record; None without records."""
     return CellColumn(name, lambda cell: None if (record := _newest(cell)) is None else read(record))
 
 
 def _scaling_columns(cells: Sequence[Priced]) -> list[CellColumn]:
-    """Return the columns of strong and weak scaling; a cell in several series shows the first."""
+    """Return the columns of strong and weak scaling; of several series that contain a cell, the first counts."""
     columns: list[CellColumn] = []
     every_series = scaling_series(cells)
     for kind in ("strong", "weak"):

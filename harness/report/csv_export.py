@@ -1,4 +1,4 @@
-"""Write cells.csv: every figure as data (pure: text out)."""
+"""Text of cells.csv, which holds every figure as data (pure)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from harness.pricing.cost import Priced
 from harness.report.cell_columns import Value, csv_columns
 from harness.report.formatting import clean
 
-# Spreadsheets run a text that starts with one of these as a formula.
+# Spreadsheets run a text that starts with one of these characters as a formula.
 _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_text(cells: Sequence[Priced]) -> str:
-    """Write a row for every cell, units in the column names, empty where not measured."""
+    """Write a row for every cell; units are in the column names, and unmeasured values are empty."""
     columns = csv_columns(cells)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -26,7 +26,7 @@ def csv_text(cells: Sequence[Priced]) -> str:
 
 
 def _format(value: Value) -> str:
-    """Write numbers with all digits and None as nothing; disarm text that a spreadsheet would run as a formula."""
+    """Write numbers with all digits and None as empty text; disarm text that a spreadsheet would run as a formula."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Name scaling series so that a table, a sentence and a chart's legend can tell them apart (pure)."""
+"""Names of scaling series, which tell them apart in tables, sentences and chart legends (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.report.labels import STUDY, axis_word, common_values, config_fields
 MAX_SERIES = 6
 DEVICE_NOUNS = {"cpu": ("process", "processes"), "gpu": ("GPU", "GPUs")}
 
-# Every series' name or points hold these already.
+# Labels omit these settings, because every series' name or points show them already.
 _HIDDEN = frozenset({"batch_size", "global_batch_size", "device"})
 
 
@@ -24,7 +24,7 @@ def series_names(series: Sequence[Series], cells: Sequence[Priced]) -> list[str]
 
 
 def series_parts(series: Sequence[Series], cells: Sequence[Priced]) -> list[list[str]]:
-    """Return what distinguishes each series besides kind and batch; the study only if nothing else does."""
+    """Return what distinguishes each series besides kind and batch; the study's name only if nothing else does."""
     varied = [key for key in common_values([each.base.cell for each in series]) if key not in _HIDDEN]
     machines = machine_labels(cells)
     devices = {each.device for each in series}

@@ -1,4 +1,5 @@
 """Plotly figures of the report's page.
 
-In: priced cells, records, and the comparisons of `harness.decision`. Out: `Chart` objects, and their JSON for the page's scripts.
+They are drawn from priced cells, records and the comparisons of `harness.decision`. The modules return `Chart` objects;
+`base.as_json` writes their JSON for the page's scripts.
 """

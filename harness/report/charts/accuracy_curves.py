@@ -36,10 +36,10 @@ class AccuracyCurve:
     """The evaluations of a cell's newest run.
 
     Attributes:
-        x: Seconds of training, or amounts of set-up and training in the report's currency.
+        x: Seconds of training, or the cost of set-up and training in the report's currency.
         y: Validation accuracies.
-        tooltips: One for each point.
-        meta: For amounts: each point's cell and paid seconds, from which the page recomputes them.
+        tooltips: A tooltip for each point.
+        meta: For costs, each point's cell index and paid seconds, from which the page recomputes the cost.
     """
 
     cell: Priced
@@ -50,7 +50,7 @@ class AccuracyCurve:
 
 
 def accuracy_curves(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> list[Chart]:
-    """Draw validation accuracy over seconds of training and over dollars (set-up included), baselines as lines."""
+    """Draw validation accuracy over seconds of training and over cost (set-up included), with baselines as lines."""
     labels = short_labels(list(choice.compared))
     indices = {cell.key: index for index, cell in enumerate(cells)}
     charts = []
@@ -124,7 +124,7 @@ def _chart(
 
 
 def _other_curves(curves: Sequence[AccuracyCurve]) -> go.Scatter:
-    """Draw curves without a name as one trace with gaps: hundreds of traces would slow the page down."""
+    """Draw all unnamed curves as one trace with gaps: hundreds of traces would slow the page down."""
     meta = {
         name: [value for curve in curves if curve.meta for value in [*curve.meta[name], None]]
         for name in curves[0].meta
@@ -142,7 +142,7 @@ def _other_curves(curves: Sequence[AccuracyCurve]) -> go.Scatter:
 
 
 def _to_name(curves: Sequence[AccuracyCurve], choice: Choice) -> list[AccuracyCurve]:
-    """Return the curves that get a colour and a name: the choice, the best, then by test accuracy."""
+    """Return the curves that get a colour and a name: the chosen cell's, the best cell's, then by test accuracy."""
 
     def order(curve: AccuracyCurve) -> tuple[bool, bool, float]:
         accuracy = curve.cell.summary.accuracy
@@ -152,7 +152,7 @@ def _to_name(curves: Sequence[AccuracyCurve], choice: Choice) -> list[AccuracyCu
 
 
 def _validation_baselines(cells: Sequence[Priced], shown: Sequence[Priced]) -> list[tuple[float, str, str]]:
-    """Return the accuracy, name and dash of each baseline that was judged on the curves' validation set."""
+    """Return the accuracy, name and dash of each baseline that was evaluated on a validation set of the curves."""
     sets = {record.data.val.sha256 for cell in shown for record in cell.summary.records if record.data is not None}
     baselines: dict[str, tuple[float, str, str]] = {}
     for cell in cells:

@@ -10,12 +10,18 @@ import plotly.graph_objects as go
 
 from harness.report.formatting import memory
 
-_LOG_FROM_RATIO = 10  # largest over smallest value, from which an axis is logarithmic
+_LOG_FROM_RATIO = 10  # an axis is logarithmic if its largest value is over this many times the smallest
 _MAX_LOG_TICKS = 8
 
 
 def span(values: Sequence[float], *, pad: float = 0.06, floor: float | None = None) -> list[float]:
-    """Return a linear axis range around these values; `pad` is the share of the span added at each end."""
+    """Return a linear axis range around these values.
+
+    Args:
+        values: Every value that is drawn.
+        pad: Share of the values' span that is added at each end.
+        floor: The lowest allowed start of the range; None for no limit.
+    """
     low, high = min(values), max(values)
     padding = (high - low) * pad or abs(high) * pad or pad
     return [low - padding if floor is None else max(floor, low - padding), high + padding]
@@ -31,8 +37,8 @@ def cost_axis(values: Sequence[float], *, ends: Sequence[float], unit: str = "")
 
     Args:
         values: Every amount that is drawn.
-        ends: The amounts that decide: where curves end, or all of them.
-        unit: Written before each tick.
+        ends: The amounts whose range decides: each curve's last amount, or all amounts.
+        unit: Prefix of each tick's label, such as a currency sign.
     """
     if not needs_log(ends):
         return {"range": span(values, pad=0.12, floor=0.0), "tickprefix": unit}
@@ -40,7 +46,13 @@ def cost_axis(values: Sequence[float], *, ends: Sequence[float], unit: str = "")
 
 
 def log_axis(values: Sequence[float], *, unit: str = "", pad: float = 0.08) -> dict[str, Any]:
-    """Return a logarithmic axis around positive values, with ticks at 1, 2 and 5; `pad` as in `span`."""
+    """Return a logarithmic axis around positive values, with ticks at 1, 2 and 5 times powers of ten.
+
+    Args:
+        values: Every value that is drawn.
+        unit: Prefix of each tick's label, such as a currency sign.
+        pad: Share of the values' span that is added at each end.
+    """
     low, high = math.log10(min(values)), math.log10(max(values))
     pad *= high - low
     steps = [
@@ -63,7 +75,7 @@ def _plain(value: float) -> str:
 
 
 def set_memory_ticks(figure: go.Figure, highest: float, *, max_ticks: int) -> None:
-    """Put the x axis's ticks at powers of two of bytes, which Plotly can't do itself."""
+    """Put the x axis's ticks at multiples of a power of two of bytes, which Plotly can't do itself."""
     step = next(2**power for power in range(20, 60) if highest / 2**power <= max_ticks)
     ticks = list(range(0, int(highest) + step, step))
     figure.update_xaxes(tickvals=ticks, ticktext=[memory(tick).replace(".00 ", " ") if tick else "0" for tick in ticks])

@@ -19,13 +19,18 @@ from harness.schema.cells import FineTuneConfig
 
 _MAX_GROUPS = len(SERIES)
 _ROW_HEIGHT = 20  # pixels
-_GAP = 0.9  # rows between two places
+_GAP = 0.9  # empty rows between two places; a place is a precision, device and machine
 _LEGEND_WIDTH = 40  # characters
 
 
 @dataclass(frozen=True)
 class BarGroup:
-    """Cells that differ only in precision, device and machine, by these; `parts` describes the rest of their setting."""
+    """Cells that differ only in precision, device and machine.
+
+    Attributes:
+        parts: The settings that the cells share, as text.
+        cells: The cells by place: precision, device and machine as text.
+    """
 
     parts: tuple[str, ...]
     cells: dict[str, Priced]
@@ -70,7 +75,7 @@ def _chart(groups: Sequence[BarGroup], metric: ChartMetric[Priced], indices: Map
     cells = [cell for group in groups for cell in group.cells.values()]
     places = list(dict.fromkeys(place for group in groups for place in group.cells))
     members = {place: [index for index, group in enumerate(groups) if place in group.cells] for place in places}
-    # A place without any figure takes one row, with one word.
+    # A place without any figure takes one row, which says how its first cell ended.
     missing = [
         place for place in places if all(metric.read(groups[index].cells[place]) is None for index in members[place])
     ]
@@ -110,13 +115,13 @@ def _chart(groups: Sequence[BarGroup], metric: ChartMetric[Priced], indices: Map
 
 
 def _labels(groups: Sequence[BarGroup]) -> list[str]:
-    """Name each group by what not all groups share."""
+    """Name each group by its settings, without those that all groups share."""
     shared = set.intersection(*(set(group.parts) for group in groups))
     return [", ".join(part for part in group.parts if part not in shared) or "all" for group in groups]
 
 
 def _legend_name(label: str) -> str:
-    """Wrap a label to at most two lines of the legend; the tooltip has it in full."""
+    """Wrap a label to at most two lines of the legend; the tooltip shows the full label."""
     return chart_lines(*wrap(label, _LEGEND_WIDTH, max_lines=2, placeholder=" …"))
 
 

@@ -51,14 +51,14 @@ def chart_lines(*lines: str) -> str:
     return "<br>".join(chart_text(line) for line in lines if line)
 
 
-def layout(figure: go.Figure, *, x: str, y: str, height: int, **more: Any) -> go.Figure:  # noqa: ANN401 - plotly's own
+def layout(figure: go.Figure, *, x: str, y: str, height: int, **more: Any) -> go.Figure:  # noqa: ANN401 - Plotly's keywords
     """Apply the report's style to a figure.
 
     Args:
-        figure: Changed in place, and returned.
+        figure: The figure, which is changed in place and returned.
         x: Title of the horizontal axis, already escaped.
         y: Title of the vertical axis, already escaped.
-        height: In pixels.
+        height: Height in pixels.
         more: Further keywords of Plotly's `update_layout`.
     """
     axis = {
@@ -99,12 +99,12 @@ def layout(figure: go.Figure, *, x: str, y: str, height: int, **more: Any) -> go
 
 
 def colour(role: str) -> dict[str, str]:
-    """Return the `meta` of a trace from which drawing.js picks its colour."""
+    """Return a trace's `meta`, from which drawing.js picks the trace's colour."""
     return {"colour": role}
 
 
 def error_bars(estimates: Sequence[Estimate | None], *, thickness: float = 1.2, width: int = 4) -> dict[str, object]:
-    """Return Plotly's error bars over the intervals of these values; a value without an interval gets none."""
+    """Return Plotly's error bars for these estimates' intervals; an estimate without an interval gets none."""
     return {
         "type": "data",
         "symmetric": False,

@@ -14,7 +14,7 @@ from harness.report.formatting import MoneyFormat, plural
 
 MAX_LINES = 8
 _ROW_HEIGHT = 22  # pixels
-_GAP = 0.7  # rows between two cells
+_GAP = 0.7  # empty rows between two cells
 
 
 def machine_charts(
@@ -24,7 +24,7 @@ def machine_charts(
 
     Args:
         compared: The machines and the cells they share.
-        names: Names of the machine types.
+        names: Names of `compared.types`.
         labels: Labels of `compared.shared`.
         cells: Every cell of the report.
         money: Format of amounts.
@@ -32,7 +32,7 @@ def machine_charts(
     shown = list(zip(compared.shared, labels, strict=True))[:MAX_LINES]
     members = [cell for line, _ in shown for cell in line.measured]
     indices = {cell.key: index for index, cell in enumerate(cells)}
-    # Each machine has a colour of its own; further machines are in the table alone.
+    # Each machine needs its own colour; machines beyond the last colour appear only in the table.
     charts = [
         _chart(shown, names[: len(SERIES)], metric, indices)
         for metric in (SPEED, usd_per_1000(money))

@@ -22,9 +22,9 @@ class ChartMetric(Generic[Item]):
     """A figure that a chart draws of each item.
 
     Attributes:
-        read: Return an item's figure, in USD for an amount of money.
-        show: Format a value for people.
-        unit: How intervals are written, unless it is an amount of money.
+        read: Returns an item's figure; amounts of money are in USD.
+        show: Formats a value for people.
+        unit: Format of intervals; ignored for amounts of money.
         money: Format of an amount of money; None for other figures.
     """
 
@@ -36,11 +36,11 @@ class ChartMetric(Generic[Item]):
     money: MoneyFormat | None = None
 
     def heading(self, cells: Sequence[Priced]) -> str:
-        """Return the chart's title, with how prices are known if it is about money."""
+        """Return the chart's title; for a chart of money, it says how prices are known."""
         return self.title + (f", {basis_text(cells)}" if self.money else "")
 
     def drawn(self, item: Item) -> Estimate | None:
-        """Return an item's figure as the chart draws it: money in the report's currency."""
+        """Return an item's figure as the chart draws it: amounts are in the report's currency."""
         estimate = self.read(item)
         return map_increasing(estimate, self.money.convert) if estimate is not None and self.money else estimate
 
@@ -61,7 +61,7 @@ PEAK_MEMORY: ChartMetric[Priced] = ChartMetric("memory", "Peak memory", _peak_me
 
 
 def usd_per_1000(money: MoneyFormat) -> ChartMetric[Priced]:
-    """Return the metric of money per 1,000 samples."""
+    """Return the metric of the cost per 1,000 samples."""
     title = f"{money.code} per 1,000 samples"
     return ChartMetric("usd", title, lambda cell: cell.usd_per_1000_samples, money.amount, money=money)
 

@@ -1,8 +1,8 @@
-"""What the page needs to recompute a chart of money when its reader changes an assumption (see assets/redraw.js).
+"""Data with which the page recomputes charts of money when its reader changes an assumption (see assets/redraw.js).
 
-A trace's `meta` says which figure of which cell each point shows. Its tooltip is a Plotly template over `customdata`, in which
-the amount has a column of its own: the page replaces that column and leaves the rest. The amount is text, since Plotly's number
-formats can't write it with the digits that the tables show.
+A trace's `meta` says which figure of which cell each point shows. The trace's tooltip is a Plotly template over
+`customdata`. The amount has its own column there: the page replaces that column and leaves the others unchanged. The
+amount is text, because Plotly's number formats can't write it with the digits that the tables show.
 """
 
 from __future__ import annotations
@@ -22,23 +22,29 @@ TooltipRow = tuple[str, str, str]
 
 
 def basis_text(cells: Sequence[Priced]) -> str:
-    """Return how the prices of these cells are known, for titles: `assumed price`."""
+    """Return how the prices of these cells are known, such as `assumed price`, for titles."""
     bases = sorted({cell.price.basis for cell in cells if cell.price is not None})
     return f"{' and '.join(bases)} price" if bases else "no price"
 
 
 def tooltip_row(amount: str, *, before: str = "", after: str = "") -> TooltipRow:
-    """Return one point's `customdata`; all text is already escaped, and `before` and `after` hold their line breaks."""
+    """Return one point's `customdata`.
+
+    Args:
+        amount: The text that the page replaces, already escaped.
+        before: Escaped text before the amount, line breaks included.
+        after: Escaped text after the amount, line breaks included.
+    """
     return amount, before, after
 
 
 def amount_tooltips(rows: Sequence[TooltipRow] | Sequence[Sequence[TooltipRow]]) -> dict[str, object]:
-    """Return the keywords of a trace whose tooltips are these rows."""
+    """Return a trace's keywords for tooltips of these rows, whose amounts the page can replace."""
     return {"customdata": rows, "hovertemplate": _TOOLTIP}
 
 
 def text_tooltips(texts: Sequence[str] | Sequence[Sequence[str]]) -> dict[str, object]:
-    """Return the keywords of a trace whose tooltips never change."""
+    """Return a trace's keywords for tooltips that never change."""
     return {"hoverinfo": "text", "hovertext": texts}
 
 
@@ -55,11 +61,11 @@ def recompute_meta(
 
     Args:
         axis: Axis of the trace that holds the figure: x, y or z.
-        figure: Field of `Priced`; of several with a bar between them, the first that is known.
+        figure: Field of `Priced`; if it is several fields separated by `|`, the first known one counts.
         cells: Index in the report of each point's cell, in the shape of the axis's values; None where there is no cell.
         role: Colour of the trace; see `colour`.
         style: How tooltips write the amount.
-        end: The end of the interval that is drawn instead of the value: low or high.
+        end: `low` or `high` to draw that end of the interval instead of the value.
     """
     return {
         **({"colour": role} if role else {}),
@@ -72,9 +78,13 @@ def recompute_meta(
 
 
 def mark_money(figure: go.Figure, basis: str, axis: str | None = None, **more: object) -> None:
-    """Mark a figure as one of money, whose titles name `basis` and whose `axis` follows the amounts.
+    """Mark a figure as a chart of money, so that the page updates its titles and its axis.
 
-    `kind="cost"` ranges the axis by where curves end, `kind="spread"` by every amount (both as `cost_axis`), and
-    `kind="zero"` from 0 to the highest amount times `room`.
+    Args:
+        figure: The figure, which is changed in place.
+        basis: How prices are known, as the titles say it; the page replaces this text.
+        axis: The axis of amounts, x or y, whose range the page updates; None without one.
+        more: `kind` says how the axis gets its range: "cost" from where curves end, "spread" from every amount (both
+            as `cost_axis` does), "zero" from 0 to the highest amount times `room`.
     """
     figure.update_layout(meta={"basis": basis, "axis": axis, **more})
