@@ -1,4 +1,4 @@
-"""Format numbers, amounts of money and untrusted text for people (pure)."""
+"""Formats of numbers, amounts of money and untrusted text for people (pure)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MIN_AMOUNT = 1e-6
 _MAX_AMOUNT = 1e12
 _MIN_S = 1e-3
 _TENTH_OF_A_CENT = 1e-3
-# Signs that belong to one currency; all others are written with their code.
+# Currencies with a sign of their own; all others are written with their code, because several can share a sign.
 _SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "KRW": "₩"}
 _MINUTE_S = 60.0
 _HOUR_S = 3600.0
@@ -39,10 +39,10 @@ def clean(text: str, longest: int = _MAX_TEXT) -> str:
 
 @dataclass(frozen=True)
 class MoneyFormat:
-    """Formats amounts in the report's currency; every argument is in USD.
+    """The format of amounts in the report's currency; the methods take amounts in USD.
 
     Attributes:
-        currency: Its three-letter code and its exchange rate.
+        currency: The currency's three-letter code and exchange rate.
     """
 
     currency: Currency = field(default_factory=Currency)
@@ -54,7 +54,7 @@ class MoneyFormat:
 
     @property
     def sign(self) -> str:
-        """The prefix of an amount: the currency's sign, or its code where it shares its sign with others."""
+        """The prefix of an amount: the currency's sign, or its code if the sign is not in `_SIGNS`."""
         return _SIGNS.get(self.code, f"{self.code}\N{NO-BREAK SPACE}")
 
     @property
@@ -74,11 +74,15 @@ class MoneyFormat:
         return f"Amounts are in {self.code}, at a stated rate{dated}: {rate} ({source})."
 
     def convert(self, usd: float) -> float:
-        """Convert USD to the currency, as charts draw it."""
+        """Convert USD to the report's currency, in which charts draw amounts."""
         return formulas.converted(usd, self.currency.per_usd)
 
     def amount(self, usd: float | None) -> str:
-        """Format an amount: cents from 1 on, three significant digits below, two below a tenth of a cent."""
+        """Format an amount.
+
+        Amounts have no decimals from 10,000 on and two from 1 on. Smaller amounts have three significant digits, or two
+        below 0.001.
+        """
         if usd is None:
             return NOT_MEASURED
         if usd < 0:
@@ -94,12 +98,12 @@ class MoneyFormat:
         return self.sign + _digits(value, 3 if value >= _TENTH_OF_A_CENT else 2)
 
     def hourly(self, usd_per_hour: float) -> str:
-        """Format an hourly price with all its digits: price lists go to a hundredth of a cent."""
+        """Format an hourly price with two to four decimals, because price lists go to a hundredth of a cent."""
         whole, _, decimals = f"{self.convert(usd_per_hour):,.4f}".partition(".")
         return f"{self.sign}{whole}.{decimals.rstrip('0'):0<2}"
 
     def interval(self, estimate: Estimate | None) -> str:
-        """Format an amount's interval without its value; empty where there is none."""
+        """Format an amount's interval without its value; empty without an interval."""
         return _interval(estimate, self.amount)
 
     def with_interval(self, estimate: Estimate) -> str:
@@ -141,7 +145,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def interval(estimate: Estimate | None, unit: Literal["percent", "number"]) -> str:
-    """Format an interval without its value; empty where there is none."""
+    """Format an estimate's interval without its value; empty without an interval."""
     if unit == "number":
         return _interval(estimate, number)
     if estimate is None or estimate.low is None or estimate.high is None:
@@ -150,7 +154,7 @@ def interval(estimate: Estimate | None, unit: Literal["percent", "number"]) -> s
 
 
 def _interval(estimate: Estimate | None, show: Callable[[float], str]) -> str:
-    """Format both ends; where they read the same, half the width as a share of the value."""
+    """Format both ends of an interval; if they read the same, format half its width as a percentage of the value."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
     low, high = show(estimate.low), show(estimate.high)

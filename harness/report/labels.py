@@ -1,4 +1,4 @@
-"""Name cells, machines, prices and outcomes as the report shows them (pure)."""
+"""Names of cells, machines, prices and outcomes as the report shows them (pure)."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ OUTCOMES = {
     "preempted": "pre-empted",
 }
 
-# Always shown, because a figure means little without them.
+# Labels always show these settings, because a figure means little without them.
 _ALWAYS = ("batch_size", "global_batch_size", "seq_len")
 _FIRST = (*_ALWAYS, "precision", "device")
 _AXES = (*_FIRST, "padding", "trainable", "threads")
-# Hidden: they follow from other keys, have a column of their own (runs), or only say when to stop.
+# Labels never show these settings: they follow from others, have their own column (the runs), or only limit a run.
 _HIDDEN = frozenset(
     {"training.seeds", "training.checkpoint_every_s", "data.store_texts"}
     | {f"limits.{key}" for key in ("timeout_s", "max_train_s", "budget_minutes", "budget_usd")}
@@ -65,9 +65,9 @@ _MAX_LABEL = 60
 _CPU_NAME_NOISE = re.compile(r"\((?:R|TM)\)|\bCPU\b|\b\d+-Core\b|\bProcessor\b|@ .*")
 
 
-@functools.lru_cache(maxsize=2**14)  # each chart and table needs every cell's
+@functools.lru_cache(maxsize=2**14)  # every chart and table needs every configuration
 def flat(config: FineTuneConfig | BaselineConfig) -> Mapping[str, Any]:
-    """Flatten a configuration to axis or `section.key` -> value, without keys that change no figure."""
+    """Flatten a configuration to values by axis or `section.key`, without keys that change no figure."""
     fields = flat_config(config)
     keys = [*(axis for axis in _AXES if axis in fields), *(key for key in fields if "." in key)]
     return {key: fields[key] for key in keys if key not in _HIDDEN}
@@ -81,7 +81,7 @@ def config_fields(cell: Priced) -> dict[str, Any]:
 def common_values(cells: Iterable[Priced]) -> dict[str, str]:
     """Return the most common value of each key in which the fine-tuning cells differ; labels omit these values.
 
-    Keys that are constant within each of several studies are left out: the study's name stands for them.
+    Dotted keys that differ only between studies are left out: labels show the study's name instead.
     """
     fine_tuned = [cell for cell in cells if cell.summary.kind == "fine_tune"]
     counts: dict[str, dict[str, int]] = defaultdict(dict)
@@ -147,12 +147,12 @@ def _plain(value: object) -> str:
 
 
 def cell_indices(cells: Sequence[Priced]) -> dict[CellKey, int]:
-    """Return each cell's index in the report, by `cell.key`: its key on the page."""
+    """Return each cell's index in the report, by `cell.key`; the page identifies cells by this index."""
     return {cell.key: index for index, cell in enumerate(cells)}
 
 
 def short_labels(cells: Sequence[Priced]) -> dict[CellKey, str]:
-    """Label each cell of a chart, by `cell.key`: `cell_labels`, and the machine if there are several."""
+    """Label each cell, by `cell.key`, as `cell_labels` does; if there are several machines, add the machine."""
     labels, machines = cell_labels(cells), machine_labels(cells)
     if len(machines) > 1:
         return {cell.key: f"{labels[cell.key]} {machines[cell.summary.machine_id]}" for cell in cells}
@@ -160,7 +160,7 @@ def short_labels(cells: Sequence[Priced]) -> dict[CellKey, str]:
 
 
 def cell_labels(cells: Sequence[Priced], *, hidden: Sequence[str] = ()) -> dict[CellKey, str]:
-    """Label each cell, by `cell.key`: batch x tokens, and what is unusual among these cells except keys in `hidden`."""
+    """Label each cell, by `cell.key`: batch x tokens, and settings other than the most common ones, except `hidden`."""
     usual = {key: value for key, value in common_values(cells).items() if key not in (*_ALWAYS, *hidden)}
     labels = {}
     for cell in cells:
@@ -188,7 +188,7 @@ def _short(key: str, value: object) -> str:
 
 
 def machine_labels(cells: Iterable[Priced]) -> dict[str, str]:
-    """Label each machine id, in order of first appearance: the instance if it is priced as one, else GPU or CPU."""
+    """Label each machine id by its stated or detected instance, else by its hardware; in order of first appearance."""
     labels: dict[str, str] = {}
     for cell in cells:
         if cell.summary.machine_id not in labels and cell.summary.records:
@@ -205,13 +205,13 @@ def _machine_label(cell: Priced, machine: Machine) -> str:
 
 
 def hardware(machine: Machine) -> str:
-    """Name the GPUs, or else the CPU without marketing words; add which part of the machine a slice is."""
+    """Name the GPUs, or else the CPU without marketing words; if only a part of the machine was measured, add it."""
     if machine.gpus:
         count = f"{len(machine.gpus)} × " if len(machine.gpus) > 1 else ""
         return _with_slice(clean(count + machine.gpus[0].name, _MAX_LABEL), machine)
     cpu = machine.cpu
     name = clean(" ".join(_CPU_NAME_NOISE.sub(" ", cpu.model).split()) or cpu.model, _MAX_LABEL)
-    # The text about a slice of the CPUs holds their number already.
+    # The number of CPUs is added only if all were used; otherwise the text about the slice holds it.
     return _with_slice(name, machine, plural(cpu.num_usable, "CPU") if cpu.num_usable >= cpu.num_logical else "")
 
 
@@ -230,7 +230,7 @@ def group_word(key: str, value: object) -> str:
 
 
 def axis_word(key: str, value: object) -> str:
-    """Format a setting as `group_word` does, batch size and length included."""
+    """Format a setting as `group_word` does, but sizes as phrases such as `128 tokens`."""
     return _SIZE_PHRASES[key].format(value) if key in _SIZE_PHRASES else group_word(key, value)
 
 

@@ -1,4 +1,4 @@
-"""Write summary.md: the report for a pull request (pure: text out)."""
+"""Text of summary.md, the report for a pull request (pure)."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from harness.report.table import Table
 
 _MAX_ROWS = 30
 _MAX_REASON = 200
-# A backslash disarms these characters; entities disarm mentions, tags and references.
+# A backslash stops these characters from formatting text; entities stop tags, mentions, references and links.
 _MARKS = re.compile(r"([\\`*_\[\]|~])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&commat;", "#": "&num;", "://": "&colon;//"}
 
-# Head, column of cells, and whether its interval is shown.
+# For each column: its head, its quantity, and whether the interval is shown.
 _CELL_COLUMNS: tuple[tuple[str, CellColumn, bool], ...] = (
     ("samples/s", SAMPLES_PER_S, True),
     ("of peak (MFU)", MFU, False),
@@ -107,7 +107,7 @@ def _lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _table(table: Table, separator: str = "; ") -> str:
-    """Write a table; empty without rows. Extra lines follow in brackets, joined by `separator`."""
+    """Write a table; empty without rows. A field's extra lines follow its text in brackets, joined by `separator`."""
     rows = [
         [md(with_interval(field.text, field.extra.replace("; ", separator))) for field in row] for row in table.rows
     ]
@@ -179,7 +179,7 @@ def _machines(section: Machines) -> str:
 
 
 def _figures(cell: Priced, columns: Sequence[tuple[str, CellColumn, bool]], money: MoneyFormat) -> list[str]:
-    """Format a cell's columns, and the basis of its price."""
+    """Format these columns of a cell, then the basis of its price."""
     figures = [
         with_interval(column.text(cell, money), column.interval(cell, money) if shows_interval else "")
         for _, column, shows_interval in columns
@@ -256,6 +256,6 @@ def _failed(cells: Sequence[Priced]) -> str:
         for cell in cells[:_MAX_ROWS]
     ]
     more = [f"- {len(cells) - _MAX_ROWS} more in cells.csv"] if len(cells) > _MAX_ROWS else []
-    # The warnings of cells with a successful run are listed with their figures.
+    # Cells with a successful run are left out here: the section with their figures lists their warnings.
     warnings = _warnings([cell for cell in cells if not cell.summary.num_ok])
     return _paragraphs("## Cells that failed", "\n".join([*lines, *more]), warnings)

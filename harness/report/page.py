@@ -40,7 +40,7 @@ from harness.report.sections.other_prices import OtherPricesSection
 from harness.report.sections.scaling import scaling_section
 from harness.report.sections.tiles import Tile, tiles
 
-# In the order of their dependencies.
+# The page's scripts, each after the scripts that it depends on.
 _SCRIPTS = (
     *("formulas", "wording", "recompute", "ranking", "address", "decision"),
     *("redraw", "scatter", "drawing", "panel", "tables", "machine_comparison", "table_cells", "page"),
@@ -52,11 +52,11 @@ class Section:
     """One section of the page.
 
     Attributes:
-        key: Its element's id, and the name of its template in assets/sections.
-        heading: In the page's list of contents.
-        content: What its template shows.
-        charts: The charts in its template.
-        needs_script: Whether it is shown only where JavaScript runs.
+        key: Id of the section's element, and name of the section's template in assets/sections.
+        heading: The section's title in the page's list of contents.
+        content: The values that the template shows.
+        charts: The charts that the template shows.
+        needs_script: Whether the section is shown only where JavaScript runs.
     """
 
     key: str
@@ -196,7 +196,7 @@ def _analysis_sections(report: Report) -> Iterator[Section]:
 
 
 def _record_sections(report: Report) -> Iterator[Section]:
-    """Yield the sections that hold what was recorded: failures, an example, every cell and the method."""
+    """Yield the sections that show records: failures, an example, every cell and the method."""
     cells, money = report.cells, MoneyFormat(report.assumptions.prices.currency)
     yield Section("failed", "Failed cells", failures(failed(cells), machine_labels(cells)))
     yield Section("example", "Example", tokenized_example(cells))

@@ -37,8 +37,8 @@ class AssumptionInput:
     """An input of the page: the name, text, unit and bounds of an assumption.
 
     Attributes:
-        name: Dotted, such as `prices.spot.restart_s`.
-        choices: The values that it may have; empty if it is free.
+        name: The dotted name, such as `prices.spot.restart_s`.
+        choices: The allowed values; empty if the assumption is no choice between listed values.
         min, max: Inclusive bounds.
         above, below: Exclusive bounds.
     """
@@ -68,10 +68,11 @@ def page_data(
 
     Args:
         cells: Every cell of the report; a cell's index is its key on the page.
-        choice: The cells that are compared, and their baselines.
-        assumptions: Those under which `cells` was priced.
-        prices: By machine id, the prices before the user's plan that the reader may choose from. The first is the
-            report's own, None if it has none. Machines without an entry keep the price of their cells.
+        choice: The compared cells and their baselines.
+        assumptions: The assumptions that priced `cells`.
+        prices: By machine id, the prices that the reader may choose from, before the user's payment plan. The first is
+            the report's own price, or None if the report has no price. Machines without an entry keep their cells'
+            price.
     """
     machines = machine_labels(cells)
     machine_indices = {machine_id: index for index, machine_id in enumerate(machines)}
@@ -115,7 +116,7 @@ def page_data(
 
 
 def _pack(rows: Sequence[Json]) -> Json:
-    """Store column names once instead of in each of a thousand cells; recompute.unpack rebuilds the objects."""
+    """Store field names once instead of in each of a thousand cells; `recompute.unpack` rebuilds the objects."""
     return {"fields": list(rows[0]) if rows else [], "rows": [list(row.values()) for row in rows]}
 
 
@@ -152,7 +153,7 @@ def _inputs(model: type[BaseModel], prefix: str) -> Iterator[AssumptionInput]:
 
 def _input(path: str, schema: Json) -> AssumptionInput:
     """Build an input from the JSON schema of its field."""
-    types = schema.get("anyOf", [schema])  # X | None
+    types = schema.get("anyOf", [schema])  # an optional field lists its type and null in `anyOf`
     first = types[0]
     return AssumptionInput(
         name=path,
@@ -187,7 +188,7 @@ def _machine(machine_id: str, label: str, cells: Iterable[Priced], prices: Seque
 
 
 def _price_before_plan(cells: Sequence[Priced]) -> Price | None:
-    """Return the price of these cells, None for owned hardware: a plan's price keeps only the price it was derived from."""
+    """Return these cells' price, which also holds the prices that its plan's was derived from; None for owned hardware."""
     price = next((cell.price for cell in cells if cell.price is not None), None)
     return None if price is None or price.plan == "own" else price
 

@@ -1,4 +1,4 @@
-"""What a report is written from: priced cells, the choice among them, and the sections that both files show (pure)."""
+"""The content of a report: priced cells, the chosen cell, and the sections of both page and summary.md (pure)."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from harness.schema.record import Record
 
 @dataclass(frozen=True)
 class Report:
-    """What the page and summary.md are written from.
+    """The content of the page and of summary.md.
 
     Attributes:
-        cells: In the order in which tables show them.
-        choice: The chosen cell among them.
-        assumptions: Those under which they were priced.
-        prices: By machine id, prices that the reader may choose from (see `page_data`).
+        cells: Every cell, in the order in which tables show them.
+        choice: The chosen cell, its competitors and the baselines.
+        assumptions: The assumptions that priced the cells.
+        prices: By machine id, the prices that the reader may choose from (see `page_data`).
         records: All records, including older runs of the same repeats.
-        generated_at: In UTC.
+        generated_at: The time that the report shows, in UTC.
         answer: The answer, in sentences.
-        machines, other_prices, learning: None if there is nothing to show.
+        machines, other_prices, learning: Sections; None if there is nothing to show.
     """
 
     cells: Sequence[Priced]
@@ -64,7 +64,7 @@ def build_report(
     deadline_s: float | None = None,
     prices: Mapping[str, Sequence[Price | None]] | None = None,
 ) -> Report:
-    """Choose among the cells and build the sections that both files show; see `write_report` for the arguments."""
+    """Choose a cell, and build the sections of both page and summary.md; `write_report` explains the arguments."""
     money, choice = MoneyFormat(assumptions.prices.currency), choose(cells)
     if records is None:
         records = [record for cell in cells for record in cell.summary.records]

@@ -18,11 +18,13 @@ class Field:
     Attributes:
         sort: The value that the column is sorted by; None is sorted last in both directions.
         extra: A second, quieter line, such as an interval; "; " separates further lines.
-        title: The tooltip: why there is no value.
+        title: The tooltip, such as the reason why there is no value.
         numeric: Whether the text is aligned to the right.
         doubtful: Whether the extra line is a warning.
-        cell: Index in the report of the cell whose figure this is; the page recomputes it for other assumptions.
-        figure: Name of that figure: an attribute of Priced, or of Worth as `worth.net_present_value_usd`.
+        cell: Index in the report of the field's cell, if the page recomputes the field for other assumptions. Figures
+            that start with `side.` may count machines or lines instead (see sections/machines.py).
+        figure: Name of the recomputed figure: an attribute of Priced, or a dotted name such as
+            `worth.net_present_value_usd` for an attribute of Worth.
         rewrites_extra: Whether the page also recomputes the extra line: the interval and the price's basis.
     """
 
@@ -42,10 +44,10 @@ Row = tuple[Field, ...]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under their heads; false if there are no rows.
+    """Rows under their heads; a table without rows counts as false.
 
     Attributes:
-        num_more: Rows that were left out.
+        num_more: Number of rows that were left out.
     """
 
     heads: tuple[str, ...]
@@ -71,10 +73,10 @@ def measured_field(text: str | None, value: float | None, why: str = "", extra: 
     """Build a field of a measured value, or "not measured" with the reason as tooltip.
 
     Args:
-        text: The formatted value; None if there is none.
-        value: None if it was not measured.
-        why: Why it was not measured.
-        extra: The second line, dropped without a value.
+        text: The formatted value; None without a value.
+        value: The value; None if it was not measured.
+        why: Why the value was not measured.
+        extra: The second line; dropped without a value.
     """
     if value is None or text is None:
         return Field(NOT_MEASURED, None, title=why)
@@ -82,7 +84,7 @@ def measured_field(text: str | None, value: float | None, why: str = "", extra: 
 
 
 def amount_field(cell: Priced, index: int, figure: str, why: str, extra: str = "", *, money: MoneyFormat) -> Field:
-    """Build a field of one of a cell's amounts, which the page recomputes for other assumptions.
+    """Build a field of one of a cell's amounts; the page recomputes the field for other assumptions.
 
     Args:
         cell: The priced cell.

@@ -35,15 +35,19 @@ from harness.report.labels import cell_labels, machine_labels, short_labels
 
 # scatter.js draws the same chart under the reader's assumptions, with the same constants.
 _MAX_ERROR_BARS = 40  # points, above which error bars would cover each other
-_LEFT_EDGE = 0.06  # share of the plot's width in which a label goes to the right of its point
-# A label needs these shares of the plot's width and height to itself.
+_LEFT_EDGE = 0.06  # points in this leftmost share of the plot's width have their label to the right
+# Two labelled points must be at least these shares of the plot's width or height apart.
 _LABEL_WIDTH = 0.3
 _LABEL_HEIGHT = 0.15
 
 
 @dataclass(frozen=True)
 class CostPoint:
-    """A cell with its place on the chart."""
+    """A cell with its place on the chart.
+
+    Attributes:
+        cost: Cost of a run in the report's currency; seconds if no run's cost is known.
+    """
 
     cell: Priced
     cost: float
@@ -108,7 +112,7 @@ def _points(cells: Sequence[Priced], read: Callable[[Priced], float | None]) -> 
 
 
 def _labelled(points: Sequence[CostPoint], front: Sequence[CostPoint], choice: Choice) -> set[CellKey]:
-    """Return ids of the cells to label: the choice, the best, and those of the front that leave labels legible."""
+    """Return the keys of the cells to label: the chosen, the best, and those on the Pareto front with enough room."""
     is_log = needs_log([point.cost for point in points])
 
     def across(point: CostPoint) -> float:
@@ -132,9 +136,9 @@ def _labelled(points: Sequence[CostPoint], front: Sequence[CostPoint], choice: C
 def _point_traces(
     points: Sequence[CostPoint], choice: Choice, labelled: set[CellKey], money: MoneyFormat
 ) -> list[go.Scatter]:
-    """Return a trace each for the choice, for cells that overlap the best, and for cells clearly below it.
+    """Return one trace for the chosen cell, one for cells that overlap the best accuracy, and one for all others.
 
-    Colours tell the three apart; with several machines, symbols tell the machines apart.
+    Colours tell the three traces apart; with several machines, symbols tell the machines apart.
     """
     cells = [point.cell for point in points]
     rivals = {cell.key for cell in choice.rivals}
@@ -170,13 +174,13 @@ def _point_traces(
 
 
 def _symbol(cell: Priced, symbols: Mapping[str, str], default: str) -> str:
-    """Return the symbol of a cell's machine, hollow if its group's is; `default` if all cells share a machine."""
+    """Return the symbol of a cell's machine, hollow if `default` is hollow; `default` if all cells share a machine."""
     symbol = symbols.get(cell.summary.machine_id)
     return default if symbol is None else symbol + ("-open" if default.endswith("-open") else "")
 
 
 def _machine_in_legend(label: str, symbol: str) -> go.Scatter:
-    """Return a trace without points, which adds a line to the legend."""
+    """Return a trace without points, which adds a machine's symbol to the legend."""
     return go.Scatter(
         x=[None],
         y=[None],
@@ -189,9 +193,9 @@ def _machine_in_legend(label: str, symbol: str) -> go.Scatter:
 
 
 def _label_side(value: float, values: Sequence[float]) -> str:
-    """Return where a point's label goes.
+    """Return where a point's label goes: above and to the left, or below and to the right at the plot's left edge.
 
-    Above and to the left of a point of the front lies no other point; at the plot's left edge there is no room.
+    No other point lies above and to the left of a point on the Pareto front; at the left edge the label would not fit.
     """
     low, high = min(values), max(values)
     if needs_log(values):

@@ -41,7 +41,7 @@ Grid = list[list[Priced | None]]
 def heat_maps(cells: Sequence[Priced], money: MoneyFormat) -> list[Chart]:
     """Draw a group of maps for each combination of the settings other than batch size and sequence length.
 
-    A combination with a single cell has no map. Failed cells keep their square, which says how they ended.
+    A combination with a single cell has no map. A failed cell keeps its square, which says how the cell ended.
     """
     indices = {cell.key: index for index, cell in enumerate(cells)}
     machines = machine_labels(cells)
@@ -83,7 +83,7 @@ def _heat_map(
     columns = sorted({_position(cell)[0] for cell in members})
     rows = sorted({_position(cell)[1] for cell in members})
     by_position: dict[tuple[int, int], Priced] = {}
-    for cell in members:  # where cells of several studies share a square, a measured one is shown
+    for cell in members:  # cells of several studies can share a square, which then shows a measured cell
         if _position(cell) not in by_position or metric.read(cell) is not None:
             by_position[_position(cell)] = cell
     grid: Grid = [[by_position.get((column, row)) for column in columns] for row in rows]
@@ -139,7 +139,7 @@ def _squares(
 
 
 def _missing_squares(x: Sequence[str], y: Sequence[str], grid: Grid, metric: ChartMetric[Priced]) -> go.Scatter:
-    """Write how cells without a figure ended: Plotly writes no text into a square without a value."""
+    """Write how cells without a figure ended, as a trace of its own: a heat map writes no text without a value."""
     missing = [
         (column, row, cell)
         for row, line in zip(y, grid, strict=True)

@@ -1,4 +1,4 @@
-"""Horizontal bars with error bars and their figure as text, in blocks of rows: the form that several charts share."""
+"""Horizontal bars in blocks of rows, with error bars and figures as text: the form that several charts share."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ LEGEND_LINE = 20  # pixels
 MAX_TICKS = 2
 _FRAME_HEIGHT = 70  # pixels, for the axis and margins
 _EDGE = 0.8  # rows above the first bar and below the last
-_WIDTH = 0.86  # rows
-_ROOM = 1.5  # length of the axis over that of the longest bar, which leaves room for its text
-# A plain space would be trimmed; this one keeps the text off the error bar.
+_WIDTH = 0.86  # thickness of a bar, in rows
+_ROOM = 1.5  # length of the axis / length of the longest bar, to leave room for the bar's text
+# The no-break space keeps the text off the error bar; a plain space would be trimmed.
 _TEXT_TEMPLATE = "\N{NO-BREAK SPACE}%{text}"
 
 
@@ -37,11 +37,11 @@ class Bar:
     """One bar; `text` and `tooltip` are already escaped.
 
     Attributes:
-        row: Rows from the top.
-        estimate: As it is drawn; None leaves the text alone.
-        text: Written behind the bar, and in its tooltip.
-        tooltip: First lines of the tooltip.
-        cell: Index of its cell in the report, for USD per 1,000 samples.
+        row: The bar's distance from the top, in rows.
+        estimate: The drawn value and its interval; None for a text without a bar.
+        text: The figure, shown after the bar's end and in the tooltip.
+        tooltip: The tooltip's first lines.
+        cell: Index of the bar's cell in the report; needed only for costs per 1,000 samples, which the page recomputes.
     """
 
     row: float
@@ -53,7 +53,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarSeries:
-    """Bars of one colour, with their escaped name in the legend."""
+    """Bars of one colour.
+
+    Attributes:
+        name: The series' name in the legend, already escaped.
+        role: Name of the colour; see `colour`.
+    """
 
     name: str
     role: str
@@ -65,9 +70,9 @@ class RowBlocks:
     """Rows of bars, in blocks with gaps between them.
 
     Attributes:
-        rows: For each block, the row of each member, from the top.
-        middles: Middle row of each block, where its tick stands.
-        num_rows: Total, gaps included.
+        rows: For each block, each member's row, counted from the top.
+        middles: Each block's middle row, which gets the tick.
+        num_rows: Total number of rows, gaps included.
     """
 
     rows: tuple[dict[int, float], ...]
@@ -76,7 +81,7 @@ class RowBlocks:
 
 
 def stack_blocks(blocks: Sequence[Sequence[int]], gap: float) -> RowBlocks:
-    """Give each member of each block a row; `gap` is the space between two blocks, in rows."""
+    """Give each member of each block a row; `gap` is the number of empty rows between two blocks."""
     rows, middles, top = [], [], 0.0
     for members in blocks:
         rows.append({member: top + offset for offset, member in enumerate(members)})
@@ -86,9 +91,9 @@ def stack_blocks(blocks: Sequence[Sequence[int]], gap: float) -> RowBlocks:
 
 
 def bar_traces(series: BarSeries, *, is_money: bool = False) -> list[go.Bar]:
-    """Return the traces of a series: its bars, and unseen ones that carry the text.
+    """Return the traces of a series: its bars, and invisible bars that carry the text.
 
-    The unseen bars reach to the end of the interval, so that the text stands behind the error bar.
+    An invisible bar reaches to the upper end of the interval, so that the text starts after the error bar.
     """
     bars = series.bars
     cells = [bar.cell for bar in bars if bar.cell is not None]
@@ -138,12 +143,12 @@ def bar_figure(
 
     Args:
         metric: What the bars show.
-        series: In the order of the legend.
-        cells: Those whose figures range the axis.
-        blocks: Where the bars stand.
+        series: The bars, in the order of the legend.
+        cells: The cells whose highest figure decides the axis's range.
+        blocks: The rows of the bars.
         ticks: Escaped name of each block.
-        row_height: In pixels.
-        legend_lines: Lines of text in the legend; 0 hides it.
+        row_height: Height of a row in pixels.
+        legend_lines: Lines of text in the legend; 0 hides the legend.
     """
     figure = go.Figure([trace for each in series for trace in bar_traces(each, is_money=metric.money is not None)])
     highest = max((bound(e, "high") for cell in cells if (e := metric.drawn(cell)) is not None), default=1.0)

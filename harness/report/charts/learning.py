@@ -37,11 +37,13 @@ _NUM_FITTED = 40  # points of a fitted line
 
 @dataclass(frozen=True)
 class LearningPoint:
-    """One mark of a curve, measured or extrapolated.
+    """One point of a curve, measured or extrapolated.
 
     Attributes:
-        usd_per_hour: Price of its machine; 0 if it has none.
-        index: Index in the report of the cell whose price and time it has.
+        train_s: Seconds of training.
+        run_s: Seconds of a whole run.
+        usd_per_hour: Price of the curve's machine; 0 without a price.
+        index: Index in the report of the point's cell; an extrapolated point has that of the curve's largest cell.
     """
 
     num_train: float
@@ -55,13 +57,13 @@ class LearningPoint:
 
 @dataclass(frozen=True)
 class LearningAxis:
-    """What a learning curve is drawn over.
+    """A horizontal axis for learning curves.
 
     Attributes:
-        read: Return a point's value as the axis has it.
-        show: Return that value as text.
+        read: Returns a point's value on the axis.
+        show: Returns that value as text.
         money: Format of amounts; None for examples and seconds.
-        label_usd: Price of one label that is part of the amounts; None if labels are not.
+        label_usd: Price of one label; None if the amounts exclude labels.
     """
 
     key: str
@@ -96,14 +98,14 @@ def learning_charts(
     label_usd: float,
     money: MoneyFormat,
 ) -> list[Chart]:
-    """Draw test accuracy over examples and seconds, and over two amounts of money where a price is known.
+    """Draw test accuracy over examples and seconds and, where a price is known, over cost without and with labels.
 
-    Extrapolations stand at twice and four times the most examples, with hollow marks.
+    Hollow marks are extrapolations to twice and four times the most examples.
 
     Args:
-        curves: At most MAX_CURVES.
+        curves: At most MAX_CURVES curves.
         names: Names of the curves.
-        indices: By `key` of a cell, its index in the report.
+        indices: Each cell's index in the report, by `cell.key`.
         label_usd: Price of one label.
         money: Format of amounts.
     """
@@ -116,7 +118,7 @@ def learning_charts(
 
 
 def measured_points(curve: LearningCurve, indices: Mapping[CellKey, int]) -> list[LearningPoint]:
-    """Return the training sizes that were measured."""
+    """Return a point for each measured number of training examples."""
     return [
         LearningPoint(
             point.num_train, point.accuracy, point.train_s, point.run_s, _hourly(curve), indices[point.cell.key], True
@@ -126,7 +128,7 @@ def measured_points(curve: LearningCurve, indices: Mapping[CellKey, int]) -> lis
 
 
 def extrapolated_points(curve: LearningCurve, indices: Mapping[CellKey, int]) -> list[LearningPoint]:
-    """Return twice and four times the most examples; none if no power law fits."""
+    """Return the points at twice and four times the most examples; none if no power law fits."""
     if not isinstance(curve.law, PowerLaw):
         return []
     index, points = indices[curve.largest.cell.key], []
@@ -174,8 +176,8 @@ def _chart(
     Args:
         axis: What accuracy is drawn over.
         named: The curves and their names.
-        indices: By `key` of a cell, its index in the report.
-        basis: How prices are known.
+        indices: Each cell's index in the report, by `cell.key`.
+        basis: How prices are known, as text.
     """
     curves = [curve for curve, _ in named]
     figure = go.Figure()
@@ -189,7 +191,7 @@ def _chart(
         if law is not None:
             figure.add_trace(_law_line(index, law))
     shares = {curve.largest.cell.summary.majority_accuracy for curve in curves}
-    share = shares.pop() if len(shares) == 1 else None  # curves over several test sets have no common line
+    share = shares.pop() if len(shares) == 1 else None  # curves of several test sets share no majority class
     if share is not None:
         figure.add_trace(reference_line(share, f"majority class {percent(share)}", dash="dot"))
     layout(figure, x=axis.title, y="test accuracy", height=HEIGHT, xaxis2=reference_axis())
@@ -212,8 +214,8 @@ def _marks(
 
     Args:
         index: Number of the curve, which decides its colour and symbol.
-        name: Of the curve.
-        points: All of one kind.
+        name: Name of the curve.
+        points: Points that are either all measured or all extrapolated.
         axis: What accuracy is drawn over.
         is_joined: Whether lines join the points.
     """

@@ -22,11 +22,11 @@ _ROW_HEIGHT = 12  # pixels
 _TICK_LINE = 15  # pixels
 _TICK_WIDTH = 20  # characters, since long names would leave a narrow page no room for the bars
 _MAX_KINDS = 6
-_ROOM = 1.38  # length of the axis over that of the longest bar, which leaves room for its text
+_ROOM = 1.38  # length of the axis / length of the longest bar, to leave room for the bar's text
 
 
 def memory_chart(cells: Sequence[Priced]) -> tuple[Chart | None, int]:
-    """Draw a bar for each cell whose peak was broken down, largest first; also return the number of further cells."""
+    """Draw a bar for each cell with a breakdown of its peak, largest first; also return the number of cells left out."""
     pairs = [(cell, record) for cell in cells if (record := split_record(cell)) is not None]
     pairs.sort(key=lambda pair: -(rank_peak(pair[1]) or 0))
     shown = pairs[:_MAX_CELLS]
@@ -36,7 +36,7 @@ def memory_chart(cells: Sequence[Priced]) -> tuple[Chart | None, int]:
 
 def _chart(cells: Sequence[Priced], records: Sequence[Record]) -> Chart:
     labels = [short_labels(cells)[cell.key] for cell in cells]
-    rows = list(range(len(cells)))  # numbers keep apart cells of one name (from two studies)
+    rows = list(range(len(cells)))  # numbers, because cells of two studies can have the same label
     splits = [split_peak(record) or {} for record in records]
     peaks = [rank_peak(record) or 0 for record in records]
     figure = go.Figure()
@@ -73,11 +73,11 @@ def _tooltip(part: str, split: Mapping[str, int], peak: int, record: Record, lab
     """Return the tooltip of one part of a bar.
 
     Args:
-        part: Its name.
+        part: Name of the part.
         split: Bytes of each part of the cell's peak.
         peak: Measured peak, in bytes.
-        record: Where the breakdown stands.
-        label: Of the cell.
+        record: The record that holds the breakdown.
+        label: Label of the cell.
     """
     if part not in split:
         return ""

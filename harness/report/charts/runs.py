@@ -23,13 +23,14 @@ MAX_CHARTS = 6
 _HEIGHT = 240  # pixels
 _MAX_TICKS = 4
 
-Run = tuple[Record, float]  # with its samples/s
+Run = tuple[Record, float]  # a record and its samples/s
 
 
 def runs_charts(cells: Sequence[Priced], records: Iterable[Record]) -> tuple[list[Chart], int]:
-    """Draw samples/s over dates for each cell with MIN_RUNS runs, most runs first; also return the number of further cells.
+    """Draw samples/s over dates for each cell with MIN_RUNS runs; also return the number of such cells left out.
 
-    All records count, including those that a newer run of the same repeat replaces in every other chart.
+    Cells with the most runs come first. All records count, including those that a newer run of the same repeat replaces
+    in every other chart.
     """
     runs = {key: _measured(own) for key, own in _by_cell(records).items() if len(own) >= MIN_RUNS}
     pairs = [(cell, runs.get((cell.summary.machine_id, _hash(cell.summary.config)), [])) for cell in cells]
@@ -46,7 +47,10 @@ def _hash(config: FineTuneConfig | BaselineConfig) -> str:
 
 
 def _by_cell(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
-    """Group trainings by machine and configuration; a run that was read twice (from a folder and an archive) counts once."""
+    """Group successful trainings by machine and configuration.
+
+    A run that was read twice, from a folder and from an archive, counts once.
+    """
     runs: dict[tuple[str, str], dict[object, Record]] = defaultdict(dict)
     for record in records:
         if record.outcome == "ok" and record.training:
@@ -56,7 +60,7 @@ def _by_cell(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
 
 
 def _measured(records: Iterable[Record]) -> list[Run]:
-    """Return the runs with a training speed, by date."""
+    """Return the runs with a known training speed, by date."""
     runs = [
         (record, windows[-1].samples_per_s)
         for record in records

@@ -29,10 +29,10 @@ from harness.report.series_labels import MAX_SERIES, legend_names
 _HEIGHT = 330  # pixels
 _LEGEND_LINE = 17  # pixels
 _TITLES = {"cpu": "CPU processes", "gpu": "GPUs"}
-_SHARE = "share"  # of the machine that is in use; where all GPUs are, the whole machine
-_SIDE_ROOM = 0.18  # share of the axis, left free at each end
-_TOP_ROOM = 1.1  # height of the axis over that of the highest point
-_DODGE = 0.05  # share of the axis between the outermost series, so that their error bars don't overlap
+_SHARE = "share"  # key of the metric that counts only the cost of the GPUs in use
+_SIDE_ROOM = 0.18  # free room at each end of the axis, as a share of the range of devices
+_TOP_ROOM = 1.1  # height of the axis / height of the highest point
+_DODGE = 0.05  # sideways spread of the series, as a share of the range of devices; separates their error bars
 
 EFFICIENCY: ChartMetric[ScalingPoint] = ChartMetric(
     "efficiency", "Efficiency against the fewest devices", lambda point: point.efficiency, percent, "percent"
@@ -55,10 +55,10 @@ def _usd_of_share(money: MoneyFormat) -> ChartMetric[ScalingPoint]:
 
 
 def scaling_charts(series: Sequence[Series], cells: Sequence[Priced], money: MoneyFormat) -> dict[str, list[Chart]]:
-    """Draw the charts of each kind of device and machine, by their name.
+    """Draw the charts of each kind of device on each machine, by the title of the group.
 
-    Strong scaling has solid lines, weak scaling dashed ones. CPU and GPU have separate charts, since on one axis the slower
-    could not be read.
+    Lines are solid for strong scaling and dashed for weak scaling. CPU and GPU have separate charts, because on a common
+    axis the slower device's values could not be read.
     """
     machines = machine_labels(cells)
     groups: dict[tuple[str, str], list[Series]] = {}
@@ -124,15 +124,15 @@ def _trace(
     shift: float,
     indices: Mapping[CellKey, int],
 ) -> go.Scatter:
-    """Draw one series: with error bars, or dotted for the cost of the GPUs in use alone.
+    """Draw one series with error bars; for the cost of only the GPUs in use, draw it dotted and without error bars.
 
     Args:
-        series: Its points without a figure are left out.
-        name: Lines of its name in the legend.
-        metric: What is drawn.
+        series: The series; points without a figure are left out.
+        name: Lines of the series' name in the legend.
+        metric: The figure to draw.
         index: Number of the series in the chart, which decides its colour.
-        shift: Added to the number of devices.
-        indices: By `key` of a cell, its index in the report.
+        shift: Sideways shift, added to the number of devices.
+        indices: Each cell's index in the report, by `cell.key`.
     """
     points = [point for point in series.points if metric.read(point) is not None]
     estimates = [metric.drawn(point) for point in points]
