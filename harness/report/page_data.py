@@ -188,7 +188,7 @@ def _machine(machine_id: str, label: str, cells: Iterable[Priced], prices: Seque
 
 
 def _price_before_plan(cells: Sequence[Priced]) -> Price | None:
-    """Return these cells' price, which also holds the prices that its plan's was derived from; None for owned hardware."""
+    """Return these cells' price, which keeps the listed prices that any plan starts from; None for owned hardware."""
     price = next((cell.price for cell in cells if cell.price is not None), None)
     return None if price is None or price.plan == "own" else price
 

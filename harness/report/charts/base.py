@@ -51,7 +51,7 @@ def chart_lines(*lines: str) -> str:
     return "<br>".join(chart_text(line) for line in lines if line)
 
 
-def layout(figure: go.Figure, *, x: str, y: str, height: int, **more: Any) -> go.Figure:  # noqa: ANN401 - Plotly's keywords
+def layout(figure: go.Figure, *, x: str, y: str, height: int, **more: Any) -> go.Figure:  # noqa: ANN401 - any keyword
     """Apply the report's style to a figure.
 
     Args:

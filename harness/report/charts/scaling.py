@@ -57,8 +57,8 @@ def _usd_of_share(money: MoneyFormat) -> ChartMetric[ScalingPoint]:
 def scaling_charts(series: Sequence[Series], cells: Sequence[Priced], money: MoneyFormat) -> dict[str, list[Chart]]:
     """Draw the charts of each kind of device on each machine, by the title of the group.
 
-    Lines are solid for strong scaling and dashed for weak scaling. CPU and GPU have separate charts, because on a common
-    axis the slower device's values could not be read.
+    Lines are solid for strong scaling and dashed for weak scaling. CPU and GPU have separate charts, because the slower
+    device's values could not be read on a common axis.
     """
     machines = machine_labels(cells)
     groups: dict[tuple[str, str], list[Series]] = {}

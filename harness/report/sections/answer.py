@@ -24,9 +24,9 @@ from harness.report.formatting import (
 from harness.report.labels import common_values, describe, difference, disagrees, machine_labels
 from harness.report.sections.scaling import scaling_answer
 
-# Costs that differ by less than 1 % are called the same.
+# Costs that differ by less than 1 % are said to be about the same.
 _MIN_COST_RATIO = 1.01
-# Appended to the hourly price; on demand is the default and not mentioned.
+# By plan, the text after the hourly price; on demand is the default and not mentioned.
 _PLAN_TEXTS = {"on_demand": "", "spot": " on spot machines", "committed": " in use of a commitment", "own": " in use"}
 
 
@@ -99,7 +99,7 @@ def _run_cost(cell: Priced, money: MoneyFormat) -> str:
 
 
 def price_clause(cell: Priced, money: MoneyFormat) -> str:
-    """State the hourly price and how it is known, in brackets after an amount."""
+    """State the hourly price and how it is known, in brackets; the clause follows an amount."""
     price = cell.price
     if price is None:
         return ""
@@ -111,14 +111,14 @@ def price_clause(cell: Priced, money: MoneyFormat) -> str:
 
 
 def _level(choice: Choice) -> str:
-    """Count the cells whose cost does not differ significantly from the choice's."""
+    """Count the cells whose cost does not differ significantly from the chosen cell's, in brackets; empty if none."""
     if not choice.level:
         return ""
     return f" ({plural(len(choice.level), 'other')} of them at a cost whose interval overlaps too)"
 
 
 def _compare_costs(best: Priced, pick: Priced) -> str:
-    """Compare the cost of the best cell's run with the chosen one's, or their durations without prices."""
+    """Compare the cost of a run of the best cell with that of the chosen cell; without prices, compare durations."""
     best_cost, pick_cost, verb = run_seconds(best), run_seconds(pick), "takes"
     if best.usd_per_run is not None:
         verb = "costs"
@@ -169,7 +169,7 @@ def _places(cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
     """Compare machines, or the devices of one machine; empty if there is only one."""
     machines = machine_labels(cells)
     groups: dict[str, list[Priced]] = {}
-    # The sentences about scaling compare numbers of devices.
+    # Devices with a scaling series are skipped: `scaling_answer` compares their numbers.
     scaled = (point.cell.summary.config for series in scaling_series(cells) for point in series.more)
     scaled_devices = {getattr(config, "device", "") for config in scaled} if len(machines) == 1 else set()
     for cell in measured(cells):
@@ -216,7 +216,7 @@ def _best_of_each(groups: Mapping[str, Sequence[Priced]], money: MoneyFormat) ->
 
 
 def _leader(figures: Mapping[str, Estimate | None], best: Literal["max", "min"]) -> str | None:
-    """Return the group whose figure is best and overlaps no other's interval; None if there is none."""
+    """Return the group with the best figure; None if that overlaps another figure, or if there is no other."""
     known = {name: figure for name, figure in figures.items() if figure is not None}
     if len(known) < 2:  # noqa: PLR2004
         return None

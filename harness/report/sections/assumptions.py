@@ -20,7 +20,7 @@ AssumptionsFile = Literal["prices", "value"]
 
 
 def assumptions_table(assumptions: Assumptions, file: AssumptionsFile) -> Table:
-    """List the assumptions of one file in its order, without contract rates, which are shown with prices."""
+    """List one file's assumptions in the file's order, without contract rates: those are shown with prices."""
     rows = [
         (
             text_field(title, name, f"{file}.toml: {name.partition('.')[2]}"),
@@ -57,7 +57,7 @@ def _origin(name: str, assumptions: Assumptions) -> str:
 
 
 def _values(group: BaseModel, prefix: str) -> Iterator[tuple[str, str, str]]:
-    """Yield dotted name, title, and value with its unit."""
+    """Yield each assumption's dotted name, title, and value with its unit."""
     for name, field in type(group).model_fields.items():
         path, value = f"{prefix}.{name}", getattr(group, name)
         if isinstance(value, BaseModel):

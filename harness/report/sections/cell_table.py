@@ -42,7 +42,9 @@ class CellRow:
     """One cell's row.
 
     Attributes:
-        fields: In the order of HEADS.
+        fields: The row's fields, in the order of HEADS.
+        warnings: The cell's warnings.
+        failed: Whether a run of the cell failed.
         picked: Whether it is the chosen cell.
     """
 
@@ -58,8 +60,8 @@ class CellTable:
 
     Attributes:
         text_columns: Heads of columns that are aligned to the left.
-        warnings: With the labels of their cells.
-        totals: The time that all runs took.
+        warnings: Each warning with the labels of its cells.
+        totals: The time that all runs took, and the longest run, as text.
         is_tall: Whether the table has many rows.
     """
 
@@ -72,7 +74,7 @@ class CellTable:
 
 
 def cell_table(cells: Sequence[Priced], pick: Priced | None, money: MoneyFormat) -> CellTable:
-    """Build the table, in the cells' order."""
+    """Build the table of all cells, in the order given."""
     return CellTable(
         heads=HEADS,
         text_columns=TEXT_COLUMNS,

@@ -1,4 +1,4 @@
-"""Training rows that arrive in chunks: test accuracy after each, shuffled and in order of arrival (pure)."""
+"""Training on chunks of the rows: test accuracy after each chunk, with rows shuffled or as they arrive (pure)."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class ChunkResult:
     """The state at the end of a chunk, as the mean of the runs that reached it.
 
     Attributes:
-        accuracy: On the test set.
-        train_s: The training clock.
-        usd: Set-up, training and validations until then; None without a price.
+        accuracy: Accuracy on the test set.
+        train_s: Seconds of training until then.
+        usd: Cost of set-up, training and evaluations until then; None without a price.
     """
 
     accuracy: float
@@ -45,12 +45,12 @@ class ChunkResult:
 
 @dataclass(frozen=True)
 class ChunkedTraining:
-    """One configuration in one or both orders.
+    """One configuration, trained with the rows in one or both orders: shuffled, or as they arrive.
 
     Attributes:
-        results: By order, then by chunk.
-        num_runs: Of the order with fewer runs.
-        num_test: Examples in the test set.
+        results: The results by order, then by chunk.
+        num_runs: Number of successful runs; the smaller number if the two orders differ.
+        num_test: Number of examples in the test set.
     """
 
     label: str
@@ -61,10 +61,10 @@ class ChunkedTraining:
 
 @dataclass(frozen=True)
 class Chunks:
-    """The section.
+    """The section on training in chunks.
 
     Attributes:
-        tables: With the label of their configuration.
+        tables: Each configuration's label and table.
     """
 
     chart: Chart
@@ -73,7 +73,7 @@ class Chunks:
 
 
 def chunks_section(cells: Sequence[Priced], money: MoneyFormat) -> Chunks | None:
-    """Build the section; None if no cell's rows came in chunks."""
+    """Build the section; None if no cell was trained in chunks."""
     trainings = chunked_trainings(cells)
     if not trainings:
         return None
@@ -105,7 +105,7 @@ def chunked_trainings(cells: Sequence[Priced]) -> list[ChunkedTraining]:
 
 
 def _chunk_results(cell: Priced) -> dict[int, ChunkResult]:
-    """Average the runs' test evaluations by chunk."""
+    """Average the test evaluations of a cell's runs by chunk."""
     runs: defaultdict[int, list[tuple[float, float, float]]] = defaultdict(list)
     for record in cell.summary.ok_records:
         evaluate_s = 0.0
@@ -172,7 +172,7 @@ def _sentence(training: ChunkedTraining) -> str:
         else "It never fell from one chunk to the next"
     )
     spread = "" if training.num_runs >= MIN_RUNS else "; the spread between runs is not known"
-    # Two models are compared on one test set; treating it as two independent sets gives a conservative interval.
+    # Both orders are tested on the same set; treating it as two independent sets gives a conservative interval.
     variance = 2 * fmean(result.accuracy * (1 - result.accuracy) for result in arrived) / training.num_test
     chance = 100 * t_quantile(math.inf) * variance**0.5
     return (

@@ -23,13 +23,13 @@ HEADS = (
 _MAX_ROWS = 40
 _MAX_CHARTS = 3
 _GIGA = 1e9
-_MARGIN = 1.6  # around the points of a logarithmic axis, as a factor
+_MARGIN = 1.6  # factor by which a logarithmic axis extends beyond its outermost points
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up")
 
 
 @dataclass(frozen=True)
 class Compute:
-    """The section."""
+    """The section on the share of the machine's peak that cells reach."""
 
     charts: tuple[Chart, ...]
     table: Table
@@ -37,10 +37,10 @@ class Compute:
 
 @dataclass(frozen=True)
 class Roof:
-    """The limits of one kind of device in one precision, and the cells below them.
+    """The limits of one kind of device in one precision, and the cells that ran under these limits.
 
     Attributes:
-        peak: FLOP/s of the fastest matrix product calibrated in any of the cells.
+        peak: Calibrated peak in FLOP/s: the fastest matrix product timed beside any of the cells.
         bandwidth: Bytes/s of the fastest copy on that device; None if no run was long enough to measure one.
     """
 
@@ -76,7 +76,7 @@ def compute_rows(cells: Sequence[Priced]) -> list[Row]:
 
 
 def rooflines(cells: Sequence[Priced]) -> list[Chart]:
-    """Draw a roofline for each machine, up to a maximum, on which a cell's peak and FLOPs a byte are known."""
+    """Draw a roofline for each of the first few machines with a cell whose peak and FLOPs per byte are known."""
     machines = machine_labels(cells)
     charts: list[Chart] = []
     for machine, label in machines.items():
@@ -91,7 +91,7 @@ def _with_compute(cells: Sequence[Priced]) -> list[tuple[Priced, ComputeUse]]:
 
 
 def _roofs(cells: Sequence[Priced]) -> list[Roof]:
-    """Group cells by precision and device, in the order of their first cell."""
+    """Group cells by precision and kind of device, in the order of each group's first cell."""
     groups: dict[tuple[str, str], list[tuple[Priced, ComputeUse]]] = {}
     copies: dict[str, list[float]] = {}
     for cell, use in _with_compute(cells):
@@ -139,7 +139,7 @@ def _chart(roofs: Sequence[Roof], index: int, machine: str) -> Chart:
 
 
 def _roof_line(roof: Roof, left: float, right: float, role: str) -> go.Scatter:
-    """Draw the memory bandwidth's slope up to the ridge, then the level of the peak."""
+    """Draw a roof: it rises with memory bandwidth up to the ridge, and is level at the peak from there on."""
     name = f"{roof.name}: at best {_giga(roof.peak)} GFLOP/s"
     x, y = [left, right], [roof.peak / _GIGA] * 2
     if roof.bandwidth is not None:

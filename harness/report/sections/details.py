@@ -27,7 +27,7 @@ MADE_UP = "Made-up records are among these, as tests use them: no figure of thei
 
 
 def is_synthetic(cells: Sequence[Priced]) -> bool:
-    """Return whether any record is made up, as tests use them."""
+    """Return whether any record is made up; tests use made-up records."""
     return any(record.is_made_up for cell in cells for record in cell.summary.records)
 
 
@@ -37,7 +37,7 @@ class MachineFacts:
 
     Attributes:
         basis: How the price is known; None without a price.
-        note: On the price, or why there is none.
+        note: A remark on the price, or the reason why there is none.
     """
 
     name: str
@@ -110,7 +110,7 @@ def _price_facts(price: Price | None, money: MoneyFormat) -> tuple[tuple[str, st
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed cell, or one with a failed run."""
+    """A cell with at least one failed run."""
 
     cell: str
     where: str
@@ -135,7 +135,12 @@ def failures(failed: Sequence[Priced], machines: Mapping[str, str]) -> list[Fail
 
 @dataclass(frozen=True)
 class Token:
-    """One position of the tokenised example; ids are text because padding may have none."""
+    """One position of the tokenised example.
+
+    Attributes:
+        number: The token's id as text, because the record may not have kept it.
+        mask: The attention mask: 0 for padding, else 1.
+    """
 
     position: int
     token: str
@@ -149,8 +154,9 @@ class ExampleText:
 
     Attributes:
         label, text: None if the study stores no texts.
-        num_real: Positions that are not padding.
-        num_hidden_pads: Padding positions that are not shown.
+        num_tokens: Number of positions, padding included.
+        num_real: Number of positions that are not padding.
+        num_hidden_pads: Number of padding positions that are not shown.
     """
 
     cell: str
@@ -182,7 +188,7 @@ def _tokenized(cell: str, example: Example) -> ExampleText:
 
 
 def _token(example: Example, index: int) -> tuple[str, str]:
-    """Return a position's token and id; records omit those of the padding, whose id is 0."""
+    """Return a position's token and id; records omit padding, whose id is 0."""
     names, ids = example.tokens, example.input_ids
     if names is not None and ids is not None and index < len(ids):
         return clean(names[index], _MAX_TOKEN), str(ids[index])

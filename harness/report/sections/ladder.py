@@ -58,7 +58,7 @@ def ladder_sections(cells: Sequence[Priced], money: MoneyFormat) -> list[LadderS
 
 
 def step_texts(ladder: Ladder) -> dict[int, str]:
-    """Describe by number what each step changes in the step that it builds on; the first step as a whole."""
+    """Describe, by step number, what each step changes in its base step; the first step is described in full."""
     usual = common_values([step.cell for step in ladder.rungs])
     return {
         step.number: describe(step.cell, usual)
@@ -69,7 +69,7 @@ def step_texts(ladder: Ladder) -> dict[int, str]:
 
 
 def best_step(ladder: Ladder) -> LadderStep | None:
-    """Return the step that is cheapest to the target without a significant loss of accuracy; None if none saves."""
+    """Return the cheapest step to the target that is not significantly less accurate than the first; None if none saves."""
     first = ladder.rungs[0].cell.summary.accuracy
     candidates = [
         step
@@ -81,7 +81,7 @@ def best_step(ladder: Ladder) -> LadderStep | None:
 
 
 def step_sentences(ladder: Ladder, cells: Sequence[Priced]) -> list[str]:
-    """State what the ladder saves, which steps missed the target, and which did not help."""
+    """State what the ladder saves, which steps missed the target, and which steps did not help."""
     texts, best, machines = step_texts(ladder), best_step(ladder), machine_labels(cells)
     where = f" on {machines[ladder.machine_id]}" if len(machines) > 1 else ""
     if best is None or best.saving is None:
@@ -112,7 +112,7 @@ def step_table(ladder: Ladder, cells: Sequence[Priced], money: MoneyFormat) -> T
 
 
 def step_charts(ladder: Ladder, index: int) -> list[Chart]:
-    """Draw two rows of bars relative to the first step: samples a second, and cheapness to the target."""
+    """Draw two bar charts relative to the first step: samples/s, and how many times cheaper the target is reached."""
     cheaper = f"Times cheaper to a validation accuracy of {ladder.target:g}"
     speed_ups = [step.speed_up for step in ladder.rungs]
     savings = [step.saving for step in ladder.rungs]
@@ -162,7 +162,10 @@ def _chart(ladder: Ladder, key: str, title: str, ratios: Sequence[Estimate | Non
 
 
 def _did_not_help(step: LadderStep) -> bool:
-    """Return whether a step is no cheaper than its base (no faster, if costs are unknown), or significantly less accurate."""
+    """Return whether a step is no cheaper than its base, or significantly less accurate.
+
+    If a cost is unknown, speed is compared instead.
+    """
     base = step.base
     if base is None:
         return False
@@ -189,5 +192,5 @@ def _ratio(ratio: Estimate | None) -> Field:
 
 
 def _field(text: str, value: float | None, extra: str = "") -> Field:
-    """Build a measured field that keeps its extra line without a value: how many runs reached the target."""
+    """Build a measured field that, even without a value, keeps its extra line: how many runs reached the target."""
     return replace(measured_field(text, value, _WHY_NOT), extra=extra)

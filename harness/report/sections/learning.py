@@ -31,19 +31,19 @@ HEADS = (
     *("model", "training examples", "test accuracy", "training", "a run"),
     *("training on all rows, estimated", "cost of that", "estimate against measured"),
 )
-_ENOUGH = 0.95  # share of the reachable accuracy
-_EARLIER = (-3, -4)  # points of a curve before the last two
+_ENOUGH = 0.95  # share of the reachable accuracy that counts as enough
+_EARLIER = (-3, -4)  # indices of the points before a curve's last two
 _NO_SPEED = "a baseline has no samples a second"
 
 
 @dataclass(frozen=True)
 class Learning:
-    """The section.
+    """The section on the value of more training data.
 
     Attributes:
-        sentences: By curve, with its name.
-        sizes: A row for every size of every curve.
-        num_more: Curves that are not shown.
+        sentences: Each curve's name and sentences.
+        sizes: A row for every training size of every curve.
+        num_more: Number of curves that are not shown.
     """
 
     sentences: tuple[tuple[str, tuple[str, ...]], ...]
@@ -97,7 +97,7 @@ def _measured_gain(curve: LearningCurve, assumptions: Assumptions, money: MoneyF
 
 
 def _earlier_gains(curve: LearningCurve) -> str:
-    """State the gain of the largest size over sizes before the last two, in brackets; empty if there are none."""
+    """State the largest size's gain over the two sizes before the last two, in brackets; empty without such sizes."""
     gains = [
         f"from {curve.points[point].num_train:,} {_signed(curve.errors.gain(point, -1))}"
         for point in _EARLIER
@@ -134,7 +134,7 @@ def _enough(law: PowerLaw) -> str:
 
 
 def _all_rows(curve: LearningCurve, money: MoneyFormat) -> list[str]:
-    """Estimate training on all rows from the largest measured part."""
+    """State the time and cost of training on all rows, as estimated from the largest measured part of the rows."""
     parts = [point for point in curve.points if point.whole_s is not None and point is not curve.whole]
     if not parts:
         return []

@@ -1,4 +1,4 @@
-"""Sentences about machines side by side: their names, which one leads, and how far to trust that (pure)."""
+"""Sentences that compare machines: their names, the leading machine, and how far to trust the verdict (pure)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TIES = {
 
 
 def type_names(comparison: SideBySide, cells: Sequence[Priced]) -> list[str]:
-    """Name each type of machine as the rest of the page does, or by the instance that several ids share."""
+    """Name each machine type as the rest of the page does; if several machine ids form a type, name its instance."""
     labels = machine_labels(cells)
     names = [_type_name(machine, labels) for machine in comparison.types]
     counts = Counter(names)
@@ -46,7 +46,7 @@ def _type_name(machine: MachineType, labels: Mapping[str, str]) -> str:
 
 
 def verdicts(comparison: SideBySide, names: Sequence[str], money: MoneyFormat) -> list[str]:
-    """State which machine leads in each figure at its best, then cell by cell in speed and cost a sample."""
+    """State which machine's best cell leads by each figure, and in how many cells each machine is fastest or cheapest."""
     if not comparison.shared:
         return ["No cell was measured on two machines, so nothing can be ranked."]
     leaders: dict[int, list[str]] = {}
@@ -95,7 +95,7 @@ def _cell_by_cell(comparison: SideBySide, names: Sequence[str]) -> list[str]:
 
 
 def cautions(comparison: SideBySide, names: Sequence[str]) -> list[str]:
-    """State what limits the verdicts: single hosts, slices, and cells that only one machine tried."""
+    """State what limits the verdicts: single hosts, slices, and cells that were tried on one machine only."""
     sentences = []
     named = list(zip(names, comparison.types, strict=True))
     single = [name for name, machine in named if machine.num_hosts == 1]

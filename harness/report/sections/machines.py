@@ -1,4 +1,4 @@
-"""Machines side by side: sentences, charts, a table of machines and one of the cells they share (pure)."""
+"""Machines side by side: sentences, charts, a table of machines and a table of the cells that they share (pure)."""
 
 from __future__ import annotations
 
@@ -42,16 +42,17 @@ _HEADS = {
 
 @dataclass(frozen=True)
 class Machines:
-    """The section.
+    """The section on machines side by side.
 
     Attributes:
-        verdicts: Which machine leads in what.
-        cautions: What limits the verdicts.
-        differences: In what the compared records differ that should be the same.
-        types: A row for every type of machine.
-        shared: A row for every configuration, a column for every type of machine.
-        recompute: JSON from which assets/machine_comparison.js recomputes both tables; None if several machine ids form
-            one type, which the page can't pool.
+        verdicts: Sentences on which machine leads by which figure.
+        cautions: Sentences on what limits the verdicts.
+        differences: Sentences on settings or software that differ between records but should be equal.
+        types: A row for every machine type.
+        shared: A row for every configuration and a column for every machine type.
+        num_more_bars: Number of cells that the charts leave out.
+        recompute: JSON from which assets/machine_comparison.js recomputes both tables; None if cells of several machine
+            ids were pooled, which the page can't do.
     """
 
     verdicts: tuple[str, ...]
@@ -69,8 +70,8 @@ class _Comparison:
     """A comparison with the names that both tables use.
 
     Attributes:
-        names: Of the types of machine.
-        labels: Of the lines.
+        names: Names of the machine types.
+        labels: Labels of the comparison's lines.
         indices: Each cell's index in the report; empty if the page can't recompute the tables.
     """
 
@@ -80,7 +81,7 @@ class _Comparison:
     indices: Mapping[CellKey, int]
 
     def recomputed(self, field: Field, index: int | None, figure: str) -> Field:
-        """Mark a field as one that the page recomputes."""
+        """Mark a field for the page to recompute; `index` is that of the figure's machine type, line or cell."""
         return replace(field, cell=index, figure=f"side.{figure}") if self.indices and index is not None else field
 
 
@@ -92,14 +93,15 @@ def machines_section(
     differences: Sequence[Difference] = (),
     deadline_s: float | None = None,
 ) -> Machines | None:
-    """Build the section; None with one machine.
+    """Build the section; None if there is only one machine.
 
     Args:
         cells: Every cell of the report.
-        assumptions: Those under which the cells were priced.
+        assumptions: The assumptions that priced the cells.
         money: The report's currency.
-        differences: In what the records differ that should be the same.
-        deadline_s: Seconds from the order of a machine to the end of a run; also compare runs that meet it.
+        differences: Settings or software that differ between records but should be equal.
+        deadline_s: Seconds allowed from ordering a machine to the end of a run. If set, machines are also compared by
+            the runs that meet this deadline.
     """
     compared = side_by_side(cells, assumptions, deadline_s=deadline_s)
     if compared is None:
@@ -131,14 +133,14 @@ def _recompute(
     indices: Mapping[CellKey, int],
     machine_ids: Sequence[str],
 ) -> dict[str, Any]:
-    """Return what the page recomputes the tables from.
+    """Return the JSON from which the page recomputes the tables.
 
     Args:
         compared: The comparison.
-        names: Of the types of machine.
-        labels: Of the lines.
+        names: Names of the machine types.
+        labels: Labels of the comparison's lines.
         indices: Each cell's index in the report.
-        machine_ids: In the report's order.
+        machine_ids: All machine ids, in the report's order.
     """
     ranked = {line.example.key for line in compared.ranked}
     return {
@@ -158,7 +160,7 @@ def _recompute(
 
 
 def _line_labels(lines: Sequence[ComparedCell]) -> list[str]:
-    """Label each line as a cell, with the number of devices but not their kind."""
+    """Label each line like a cell, with the number of devices but without their kind."""
     examples = [line.example for line in lines]
     labels = cell_labels(examples, hidden=("device",))
     num_devices = [str(getattr(cell.summary.config, "device", "")).partition("-")[2] for cell in examples]
@@ -195,7 +197,7 @@ def _type_rows(comparison: _Comparison, money: MoneyFormat) -> list[Row]:
 
 
 def _hourly_price(machine: MachineType, compared: SideBySide, index: int, money: MoneyFormat) -> Field:
-    """Build the price with its basis, place and date, and how far the machine's hosts differ."""
+    """Build a field of the hourly price, with its basis, place and date, and how far the machine's hosts differ."""
     hosts = [hosts_of(cell) for line in compared.lines if (cell := line.squares[index]) is not None]
     spreads = [(each.fastest - each.slowest) / each.samples_per_s.value for each in hosts if each is not None]
     spread = f"up to {percent(max(spreads))} apart" if spreads else "spread unknown"
@@ -225,10 +227,10 @@ def _best(
     """Build a machine's best value of a figure, with its interval, its cell and its rank.
 
     Args:
-        ranking: Of all machines by that figure.
-        index: Of the machine.
-        labels: Of cells, by id.
-        missing: Why the machine has no price, if it has none.
+        ranking: The ranking of the machine types by the figure.
+        index: Index of the machine type.
+        labels: Labels of the cells, by `cell.key`.
+        missing: Why the machine has no price; None if it has one.
         money: The report's currency.
     """
     cell, estimate, is_speed = ranking.best[index], ranking.estimate(index), ranking.figure.most

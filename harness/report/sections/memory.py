@@ -1,4 +1,4 @@
-"""Memory: where it goes, which other processes use it, and what made cells fit (pure)."""
+"""Memory: what it is used for, which other processes use it, and what made cells fit (pure)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_SAVINGS = 24
 _MAX_USERS = 3
 _MAX_NAME = 60
 _MAX_CELL = 120
-# A setting's value in the sentence "the same with ... ran in".
+# How a setting and its value read in the sentence "the same with ... ran in".
 _FIX_TEXTS = {
     "activation checkpointing": "activation checkpointing {}",
     "trained layers": "{} trained",
@@ -44,8 +44,8 @@ class MemoryUsers:
     """Other processes that used memory when cells began.
 
     Attributes:
-        sentence: The most memory of one process; empty if there was none.
-        notes: How many cells had no other process, or no reading.
+        sentence: States which process held the most memory; empty without other processes.
+        notes: Sentences that count the cells without other processes, and the cells without a reading.
     """
 
     sentence: str
@@ -55,14 +55,15 @@ class MemoryUsers:
 
 @dataclass(frozen=True)
 class Memory:
-    """The section.
+    """The section on memory.
 
     Attributes:
-        chart: None if no record says what its memory was used for.
-        num_more: Cells without a bar in the chart.
+        chart: Peaks by use of memory; None if no record has this breakdown.
+        num_more: Number of cells that the chart leaves out.
         any_cap: Whether a cell ran under an exact memory cap.
-        warnings: With the labels of their cells.
-        fixes: How each out-of-memory cell could fit, a sentence each.
+        warnings: Each warning with the labels of its cells.
+        fixes: A sentence for each out-of-memory cell on how it could fit.
+        savings: What each memory-saving setting saved and cost.
     """
 
     chart: Chart | None
@@ -93,7 +94,7 @@ def memory_section(cells: Sequence[Priced], money: MoneyFormat) -> Memory | None
 
 
 def memory_users(cells: Sequence[Priced]) -> MemoryUsers:
-    """List other processes' memory when each cell's newest run began, largest first."""
+    """List, for each cell, the memory of other processes when its newest run began; largest first."""
     labels = short_labels(cells)
     loads = [(cell, load_before(cell)) for cell in cells if cell.summary.kind == "fine_tune"]
     known = [(cell, load, load.holders) for cell, load in loads if load is not None and load.holders is not None]
@@ -144,13 +145,13 @@ def memory_warnings(cells: Sequence[Priced]) -> list[tuple[str, str]]:
 
 
 def savings_table(steps: Sequence[SavingStep], cells: Sequence[Priced], money: MoneyFormat) -> Table:
-    """Build a row for what each setting saved and cost."""
+    """Build a row for each change of a setting: what it saved and cost."""
     labels = _cell_names(cells)
     return table(SAVING_HEADS, [_saving_row(step, labels, money) for step in steps], MAX_SAVINGS)
 
 
 def _cell_names(cells: Sequence[Priced]) -> dict[CellKey, str]:
-    """Return each cell's folder name, by `cell.key`, and its machine if there are several."""
+    """Return each cell's folder name, by `cell.key`, with the machine's name if there are several machines."""
     machines = machine_labels(cells)
     return {
         cell.key: clean(cell.summary.cell, _MAX_CELL)
@@ -193,19 +194,19 @@ def _accuracy_change(step: SavingStep) -> Field:
     return Field(f"{percent(before.value)} → {percent(after.value)}", after.value)
 
 
-def _value(value: Any) -> str:  # noqa: ANN401 - a setting's
+def _value(value: Any) -> str:  # noqa: ANN401 - settings have values of several types
     if isinstance(value, bool):
         return "on" if value else "off"
     return clean(f"{value:g}" if isinstance(value, float) else str(value), _MAX_NAME)
 
 
-def _fix_text(way: MemorySaving, value: Any) -> str:  # noqa: ANN401 - a setting's
+def _fix_text(way: MemorySaving, value: Any) -> str:  # noqa: ANN401 - settings have values of several types
     text = trained_words(str(value)) if way.name == "trained layers" else _value(value)
     return _FIX_TEXTS.get(way.name, f"{way.name} {{}}").format(text)
 
 
 def oom_fix_sentences(fixes: Sequence[OomFix], cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
-    """State for each out-of-memory cell the cheapest measured setting that makes it fit, or that there is none."""
+    """State, for each out-of-memory cell, the cheapest measured change of one setting that fits, or that none does."""
     labels = _cell_names(cells)
     sentences = [_fix_sentence(fix, labels, money) for fix in fixes[:MAX_ROWS]]
     num_more = len(fixes) - MAX_ROWS

@@ -1,4 +1,4 @@
-"""Method: how each figure was measured, and what was not, from the records themselves (pure)."""
+"""Method: how each figure was measured, and what was not measured, according to the records (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.pricing.cost import Priced
 from harness.report.formatting import clean, listed
 from harness.schema.record import Record
 
-# Relative to results/report/, the default of `--out`; the page also names the path.
+# Relative to results/report/, the default of `--out`; the page also names the path, for reports elsewhere.
 METHOD_URL = "../../docs/METHOD.md"
 
 _CLOCKS = {
@@ -36,7 +36,7 @@ class MethodEntry:
     """One entry of the method.
 
     Attributes:
-        anchor: Of its definition in docs/METHOD.md.
+        anchor: Anchor of the definition in docs/METHOD.md; None without a definition.
     """
 
     name: str
@@ -229,7 +229,7 @@ def _caps(cells: Sequence[Priced]) -> str:
 
 
 def not_measured(cells: Sequence[Priced]) -> list[str]:
-    """List what a reader might expect and these records do not hold."""
+    """List figures that a reader might expect but that these records do not hold."""
     good = measured(cells)
     missing = []
     if not any(cell.summary.records[-1].machine.gpus for cell in good):

@@ -24,7 +24,7 @@ class CellMistakes:
     """The mistakes of one cell's newest tested run.
 
     Attributes:
-        score: How many answers were right.
+        score: How many answers were right, as text.
         confusion: The confusion matrix, or the most confused pairs of many classes; empty if nothing was wrong.
         most_confident: The wrong answers with the highest probability.
         why_none: Why no mistakes are listed; empty if some are.
@@ -39,7 +39,7 @@ class CellMistakes:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """The section; `num_more` cells are not shown."""
+    """The section on mistakes; `num_more` is the number of tested cells that are not shown."""
 
     cells: tuple[CellMistakes, ...]
     num_more: int
@@ -87,7 +87,7 @@ def _cell_mistakes(name: str, record: Record, confusion: ConfusionMatrix) -> Cel
 
 
 def _matrix(confusion: ConfusionMatrix) -> Table:
-    """Build a row for each true label, a column for each predicted one."""
+    """Build a table with a row for each true label and a column for each predicted label."""
     rows: list[Row] = []
     for true, label in enumerate(confusion.labels):
         num_rows = confusion.num_with_label(true)
@@ -99,7 +99,7 @@ def _matrix(confusion: ConfusionMatrix) -> Table:
 
 
 def _pairs(confusion: ConfusionMatrix) -> Table:
-    """Build a row for each of the most confused pairs of labels."""
+    """Build a table with a row for each of the most confused pairs of labels."""
     rows = [
         (
             text_field(_label(confusion.labels[true])),

@@ -1,4 +1,4 @@
-"""Which models were trained on which data, a sentence each (pure)."""
+"""Descriptions of the trained models and of their data, in sentences (pure)."""
 
 from __future__ import annotations
 

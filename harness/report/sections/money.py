@@ -1,4 +1,4 @@
-"""Costs: those of the chosen cell and of every measured cell, and ways to pay for them (pure)."""
+"""Costs of the chosen cell and of every measured cell, and ways to pay for them (pure)."""
 
 from __future__ import annotations
 
@@ -39,16 +39,17 @@ _BILLING_UNITS = {1.0: "second", 60.0: "minute", 3600.0: "hour"}
 
 @dataclass(frozen=True)
 class Money:
-    """The section.
+    """The section on costs.
 
     Attributes:
-        subject: The chosen cell; empty if none was measured.
+        subject: Description of the chosen cell; empty without a chosen cell.
         lines: The chosen cell's costs.
         cells: Every measured cell's costs.
-        compared: Spot compared with on demand, and own serving with a hosted API.
-        buying: When buying or a commitment is cheaper than renting.
-        study: What measuring cost.
-        currency: The exchange rate; empty in USD.
+        compared: Sentences that compare spot with on demand, and own serving with a hosted API.
+        buying: Sentences on when buying or a commitment is cheaper than renting.
+        study: Sentences on what measuring cost.
+        assumptions: The assumptions about prices.
+        currency: A sentence on the exchange rate; empty in USD.
     """
 
     subject: str
@@ -74,8 +75,8 @@ def money_section(
 
     Args:
         cells: Every cell of the report.
-        choice: The chosen cell.
-        assumptions: Those under which the cells were priced.
+        choice: The chosen cell and the baselines.
+        assumptions: The assumptions that priced the cells.
         study: The cost of measuring.
         money: The report's currency.
         invoice_usd: The invoice for measuring, to compare with the estimate.
@@ -99,7 +100,7 @@ def money_section(
 
 
 def _lines(cell: Priced, index: int, assumptions: Assumptions, money: MoneyFormat) -> list[Row]:
-    """Build a row for each cost of the chosen cell, with what it includes."""
+    """Build a row for each cost of the chosen cell; the row says what the cost includes."""
     lines = [
         (text_field(name, name), _amount(cell, index, figure, money), text_field(contents))
         for name, figure, contents in _line_contents(cell.price, assumptions)
@@ -108,7 +109,7 @@ def _lines(cell: Priced, index: int, assumptions: Assumptions, money: MoneyForma
 
 
 def _line_contents(price: Price | None, assumptions: Assumptions) -> list[tuple[str, str, str]]:
-    """Return name, attribute of Priced, and contents of each cost."""
+    """Return each cost's name, the attribute of Priced that holds it, and what it includes."""
     book = assumptions.prices
     spot, retraining, rental = book.spot, book.retraining, book.rental
     plan = "on_demand" if price is None else price.plan
@@ -160,7 +161,7 @@ def _energy_lines(cell: Priced, index: int, assumptions: Assumptions, money: Mon
         return [(text_field("Energy of a run", ""), missing, text_field(why))]
     electricity = Field(money.amount(energy.usd.value), energy.usd.value, money.interval(energy.usd))
     emissions = Field(f"{number(energy.gco2e.value)} gCO2e", energy.gco2e.value, interval(energy.gco2e, "number"))
-    # The price of a rented machine includes its electricity, and so does that of an owned one.
+    # Electricity is not added to the costs: the price of a machine, rented or owned, already includes it.
     lines = [
         ("Energy of a run", "energy_kwh", _kwh(energy.kwh), f"{clean(energy.method)}; with a PUE of {book.pue:g}"),
         ("Its electricity", "energy_usd", electricity, "within the amounts above, not on top"),
@@ -189,13 +190,13 @@ def _row(cell: Priced, index: int, label: str, money: MoneyFormat) -> Row:
 
 
 def _energy_field(field: Field, index: int, figure: str, *, is_estimate: bool) -> Field:
-    """Mark a field as one that the page recomputes, and as an estimate if it is one."""
+    """Mark an energy field for the page to recompute; if the energy is an estimate, say so in the extra line."""
     extra = join_lines(field.extra, "estimate" if is_estimate else "")
     return replace(field, extra=extra, cell=index, figure=figure, rewrites_extra=True)
 
 
 def _amount(cell: Priced, index: int, figure: str, money: MoneyFormat) -> Field:
-    """Build a field of an amount with its interval and the price's basis, or the reason why it is unknown."""
+    """Build a field of an amount with its interval and the price's basis, or with the reason why it is unknown."""
     amount: Estimate | None = getattr(cell, figure)
     if amount is None:
         return Field("not known", None, title=_why_unknown(cell), cell=index, figure=figure, rewrites_extra=True)

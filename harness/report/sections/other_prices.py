@@ -18,10 +18,10 @@ _MAX_ROWS = 15
 
 @dataclass(frozen=True)
 class OtherPricesSection:
-    """The section.
+    """The section on prices of machines that were not measured.
 
     Attributes:
-        refused: Why an instance type that was asked for can't be shown, a clause each.
+        refused: A clause for each requested instance type that can't be shown, which says why.
     """
 
     table: Table
@@ -31,7 +31,7 @@ class OtherPricesSection:
 def other_prices_section(
     other: OtherPrices | None, cells: Sequence[Priced], money: MoneyFormat
 ) -> OtherPricesSection | None:
-    """Build the section; None if there is nothing to show and nothing was asked for."""
+    """Build the section; None if no machine can be shown and no requested instance type was refused."""
     if other is None or not (other.found or other.refused):
         return None
     labels = machine_labels(cells)

@@ -1,4 +1,4 @@
-"""Sentences that compare ways to pay, and state what the measuring itself cost (pure)."""
+"""Sentences that compare ways to pay, and that state what measuring itself cost (pure)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def spot_sentence(cell: Priced, assumptions: Assumptions, money: MoneyFormat) ->
 
 
 def hosted_sentence(cell: Priced, book: PriceBook, money: MoneyFormat) -> str:
-    """Compare a million predictions with a hosted API at the price that the user stated; none is shipped."""
+    """Compare the cost of a million predictions with a hosted API's price, which only the user can state."""
     own, hosted = cell.usd_per_million_predictions, book.serving.hosted_usd_per_million
     if own is None:
         return ""
@@ -71,7 +71,7 @@ def buying_sentences(
 
     Args:
         cells: Every cell of the report.
-        assumptions: Those under which the cells were priced.
+        assumptions: The assumptions that priced the cells.
         machines: Labels by machine id.
         money: The report's currency.
     """
@@ -93,17 +93,17 @@ def buying_sentences(
             committed = committed_usd_per_hour(price, book)
             if committed is not None:
                 sentences.append(_commitment(name, committed, price.usd_per_hour_on_demand, assumptions, money))
-    yield from dict.fromkeys(sentences)  # two machines may have one price
+    yield from dict.fromkeys(sentences)  # machines with the same instance give the same sentence
 
 
 def _buying(name: str, price: Price, rent: float, own: tuple[float, float], money: MoneyFormat) -> str:
     """State the break-even utilisation of buying.
 
     Args:
-        name: Of the rented machine.
-        price: Of the rented machine.
-        rent: Its on-demand price in USD an hour.
-        own: USD per hour of an own machine: for every hour, and for an hour in use.
+        name: Name of the rented machine.
+        price: Price of the rented machine.
+        rent: On-demand price of the rented machine, in USD per hour.
+        own: USD per hour of an own machine: the fixed cost of every hour, and the extra cost of an hour in use.
         money: The report's currency.
     """
     utilisation = formulas.break_even_utilisation(*own, rent)
@@ -122,10 +122,10 @@ def _commitment(name: str, hourly: float, on_demand: float, assumptions: Assumpt
     """State the break-even utilisation of a commitment.
 
     Args:
-        name: Of the machine.
+        name: Name of the machine.
         hourly: USD for every hour under the commitment.
         on_demand: USD for an hour on demand.
-        assumptions: Those that hold the commitment's terms.
+        assumptions: The assumptions, which hold the commitment's terms.
         money: The report's currency.
     """
     utilisation = formulas.commitment_break_even(hourly, on_demand)
@@ -139,12 +139,12 @@ def _commitment(name: str, hourly: float, on_demand: float, assumptions: Assumpt
 def study_sentences(
     study: StudyCost, machines: Mapping[str, str], invoice_usd: float | None, money: MoneyFormat
 ) -> Iterator[str]:
-    """State the duration and cost of all runs, by machine if there are several, and compare them with the invoice.
+    """State the duration and cost of all runs, also by machine if there are several; compare the cost with the invoice.
 
     Args:
         study: The cost of measuring.
         machines: Labels by machine id.
-        invoice_usd: As the user typed it in; None if not given.
+        invoice_usd: The invoice that the user typed in; None without one.
         money: The report's currency.
     """
     if not study.num_runs:

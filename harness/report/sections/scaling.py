@@ -26,17 +26,17 @@ NEVER_RUN = (
 _NO_COMMUNICATION = "one device has nobody to wait for; of several, no run measured it"
 _MAX_ANSWERS = 2
 _PLACES = {"cpu": "on this CPU", "gpu": "of this machine"}
-_MIN_WHOLE_RATIO = 10  # from here on, hundredths of a ratio are noise
+_MIN_WHOLE_RATIO = 10  # smaller ratios get two decimals; from here on, hundredths are noise
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """The section.
+    """The section on scaling over devices.
 
     Attributes:
-        charts: By group of one kind of device on one machine.
-        num_more: Series without a chart.
-        shares_cores: Whether a series runs several processes on one CPU.
+        charts: The charts by group; a group is one kind of device on one machine.
+        num_more: Number of series without a chart.
+        shares_cores: Whether a series runs several processes on one CPU, where they share its cores.
     """
 
     sentences: tuple[str, ...]
@@ -98,7 +98,7 @@ def _row(point: ScalingPoint, series: Series, name: str, index: int, money: Mone
 
 
 def _share_text(cell: Priced, money: MoneyFormat) -> str:
-    """State the cost of the GPUs in use alone; empty where the cell used all."""
+    """State the cost of only the GPUs in use; empty if the cell used all GPUs of its machine."""
     share, cost = gpu_share(cell.summary), cell.usd_per_1000_samples_of_share
     if share is None or cost is None:
         return ""
@@ -142,7 +142,7 @@ def verdict(series: Series) -> str:
 
 
 def _after_best(series: Series, best: ScalingPoint) -> str:
-    """Compare more devices than the cheapest number with it."""
+    """Compare larger numbers of devices with the cheapest number; empty if there are none."""
     after = [point for point in series.more if point.num_devices > best.num_devices]
     dearer = [point for point in after if intervals_disjoint(point.samples_per_s, best.samples_per_s)]
     level = [point for point in after if point not in dearer]
@@ -189,7 +189,7 @@ def _short_cost_ratio(point: ScalingPoint) -> str:
 
 
 def count(point: ScalingPoint, series: Series) -> str:
-    """Format a number of devices with their noun."""
+    """Format a point's number of devices with the noun for them."""
     singular, plural = DEVICE_NOUNS[series.device]
     return f"{point.num_devices} {singular if point.num_devices == 1 else plural}"
 
@@ -209,7 +209,7 @@ def ratio_text(value: float) -> str:
 
 
 def ratio_interval(ratio: Estimate) -> str:
-    """Format a ratio's interval; empty where there is none."""
+    """Format a ratio's interval; empty without an interval."""
     if ratio.low is None or ratio.high is None:
         return ""
     return f"{ratio_text(ratio.low)} to {ratio_text(ratio.high)}"

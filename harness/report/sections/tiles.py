@@ -16,7 +16,7 @@ class Tile:
 
     Attributes:
         note: The interval, and what to compare the figure with.
-        basis: How the price is known, for an amount of money.
+        basis: For an amount of money, how the price is known; None for other figures.
     """
 
     label: str
@@ -26,7 +26,7 @@ class Tile:
 
 
 def tiles(choice: Choice, money: MoneyFormat) -> list[Tile]:
-    """Build the tiles of the chosen cell: cost, accuracy, speed; none without a chosen cell."""
+    """Build the tiles of the chosen cell: cost, accuracy and speed; empty without a chosen cell."""
     pick = choice.pick
     if pick is None:
         return []

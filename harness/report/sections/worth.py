@@ -1,4 +1,4 @@
-"""Is it worth it: each model under the user's value model, in sentences and a table (pure)."""
+"""The section "Is it worth it": each model under the user's value model, in sentences and a table (pure)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADS = (
     *("model", "test accuracy", "benefit a month", "net present value", "pays back after", "return"),
     *("break-even accuracy", "break-even items a month", "paid before", "upkeep a month"),
 )
-# Attributes of Worth, for the heads from the third on.
+# The attributes of Worth that the columns from the third on show.
 _FIGURES = (
     *("benefit_usd_per_month", "net_present_value_usd", "payback_months", "return_fraction"),
     *("break_even_accuracy", "break_even_items", "upfront_usd", "upkeep_usd_per_month"),
@@ -31,13 +31,13 @@ _MAX_NAMED = 3
 
 @dataclass(frozen=True)
 class WorthSection:
-    """The section.
+    """The section on whether fine-tuning is worth its cost.
 
     Attributes:
         sentences: The answer, or why nothing can be judged.
         models: A row for the majority class, TF-IDF and every model that is not significantly worse than the best.
-        assumptions: The value model.
-        marked: How many of its values are the user's.
+        assumptions: The value model's assumptions.
+        marked: A sentence on how many of these assumptions are the user's.
     """
 
     sentences: tuple[str, ...]
@@ -53,8 +53,8 @@ def worth_section(
 
     Args:
         cells: Every cell of the report.
-        choice: The chosen cell and its rivals.
-        assumptions: Those under which the cells were priced, and the value model.
+        choice: The chosen cell, its rivals and the baselines.
+        assumptions: The assumptions that priced the cells, and the value model.
         money: The report's currency.
     """
     models = [cell for cell in choice.rivals if cell.summary.accuracy is not None]
@@ -78,7 +78,7 @@ def worth_section(
 
 
 def _distinct(baselines: Sequence[Priced]) -> list[Priced]:
-    """Drop repeats of a baseline: it gives the same answers on every machine."""
+    """Drop repeats of a baseline, because a baseline gives the same answers on every machine."""
     by_result = {(describe(cell, {}), value_of(cell.summary.accuracy)): cell for cell in reversed(baselines)}
     return list(by_result.values())[::-1]
 
@@ -99,11 +99,11 @@ def _sentences(
     assumptions: Assumptions,
     money: MoneyFormat,
 ) -> list[str]:
-    """Name the model with the highest net present value, those level with it, and where it breaks even.
+    """Name the model with the highest net present value, and state which models are level and where it breaks even.
 
     Args:
-        judged: Every model.
-        names: Of the models, short.
+        judged: Every judged model.
+        names: Short names of the models, by `cell.key`.
         cells: Every cell of the report.
         assumptions: The value model.
         money: The report's currency.
@@ -147,7 +147,7 @@ def _level(names: Sequence[str]) -> list[str]:
 
 
 def _break_even(best: Worth, name: str) -> list[str]:
-    """State from which accuracy and how many items a month the best model pays."""
+    """State from which accuracy on, and from how many items a month on, the best model pays."""
     accuracy, items = best.break_even_accuracy, best.break_even_items
     if accuracy is None:
         return []
