@@ -53,8 +53,8 @@ def write_report(  # noqa: PLR0913 - each argument comes from a different source
         elsewhere: Cells repriced for machines that were not measured.
         deadline_s: Seconds allowed from ordering a machine to the end of a run. If set, the report also compares
             machines by the runs that meet this deadline.
-        choices: By machine id, the prices that the reader may choose from, before the user's payment plan; the
-            report's own price comes first. Machines without an entry offer no choice.
+        choices: By machine id, the prices that the reader may choose from, to which the user's payment plan is not yet
+            applied. The report's own price comes first. Machines without an entry offer no choice.
 
     Returns:
         Path of report.html.

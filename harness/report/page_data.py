@@ -70,9 +70,9 @@ def page_data(
         cells: Every cell of the report; a cell's index is its key on the page.
         choice: The compared cells and their baselines.
         assumptions: The assumptions that priced `cells`.
-        prices: By machine id, the prices that the reader may choose from, before the user's payment plan. The first is
-            the report's own price, or None if the report has no price. Machines without an entry keep their cells'
-            price.
+        prices: By machine id, the prices that the reader may choose from, to which the user's payment plan is not yet
+            applied. The first is the report's own price, or None if the report has no price. Machines without an entry
+            keep their cells' price.
     """
     machines = machine_labels(cells)
     machine_indices = {machine_id: index for index, machine_id in enumerate(machines)}

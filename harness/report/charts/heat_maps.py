@@ -139,7 +139,7 @@ def _squares(
 
 
 def _missing_squares(x: Sequence[str], y: Sequence[str], grid: Grid, metric: ChartMetric[Priced]) -> go.Scatter:
-    """Write how cells without a figure ended, as a trace of its own: a heat map writes no text without a value."""
+    """Write how cells without a figure ended, in a separate trace: a heat map shows no text where it has no value."""
     missing = [
         (column, row, cell)
         for row, line in zip(y, grid, strict=True)

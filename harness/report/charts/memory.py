@@ -26,7 +26,7 @@ _ROOM = 1.38  # length of the axis / length of the longest bar, to leave room fo
 
 
 def memory_chart(cells: Sequence[Priced]) -> tuple[Chart | None, int]:
-    """Draw a bar for each cell with a breakdown of its peak, largest first; also return how many cells were left out."""
+    """Draw a bar for each cell with a breakdown of its peak, largest first; also return how many cells are left out."""
     pairs = [(cell, record) for cell in cells if (record := split_record(cell)) is not None]
     pairs.sort(key=lambda pair: -(rank_peak(pair[1]) or 0))
     shown = pairs[:_MAX_CELLS]

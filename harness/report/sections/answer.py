@@ -216,7 +216,7 @@ def _best_of_each(groups: Mapping[str, Sequence[Priced]], money: MoneyFormat) ->
 
 
 def _leader(figures: Mapping[str, Estimate | None], best: Literal["max", "min"]) -> str | None:
-    """Return the group with the best figure; None if that overlaps another figure, or if there is no other."""
+    """Return the group with the best figure; None if it overlaps another figure or fewer than two are known."""
     known = {name: figure for name, figure in figures.items() if figure is not None}
     if len(known) < 2:  # noqa: PLR2004
         return None

@@ -47,7 +47,7 @@ def value_origin(assumptions: Assumptions, group: str) -> str:
 
 
 def count_given(assumptions: Assumptions, file: AssumptionsFile) -> tuple[int, int]:
-    """Count a file's assumptions: those set by the user, and all."""
+    """Return how many of a file's assumptions the user set, and how many the file has."""
     names = [name for name, _, _ in _values(getattr(assumptions, file), file)]
     return sum(name in assumptions.set_by_user for name in names), len(names)
 

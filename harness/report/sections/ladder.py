@@ -69,7 +69,7 @@ def step_texts(ladder: Ladder) -> dict[int, str]:
 
 
 def best_step(ladder: Ladder) -> LadderStep | None:
-    """Return the cheapest step to the target that is not significantly less accurate than the first; None if none saves."""
+    """Return the step that saves most and is not significantly less accurate than the first; None if none saves."""
     first = ladder.rungs[0].cell.summary.accuracy
     candidates = [
         step

@@ -46,7 +46,7 @@ def _type_name(machine: MachineType, labels: Mapping[str, str]) -> str:
 
 
 def verdicts(comparison: SideBySide, names: Sequence[str], money: MoneyFormat) -> list[str]:
-    """State which machine's best cell leads by each figure, and in how many cells each machine is fastest or cheapest."""
+    """State which machine's best cell leads by each figure, and in how many cells each machine leads."""
     if not comparison.shared:
         return ["No cell was measured on two machines, so nothing can be ranked."]
     leaders: dict[int, list[str]] = {}
