@@ -17,7 +17,7 @@ class ConfusionMatrix:
 
     Attributes:
         labels: Label names by index.
-        counts: Counts of the pairs that occurred.
+        counts: Number of test examples of each pair of label indices that occurred.
     """
 
     labels: tuple[str, ...]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-MIN_RUNS = 3  # runs needed for the interval to come from the spread between them
+MIN_RUNS = 3  # with at least this many runs, an interval comes from the spread between them
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def map_increasing(estimate: Estimate, function: Callable[[float], float]) -> Es
 
 
 def map_estimate(estimate: Estimate | None, function: Callable[[float], float | None]) -> Estimate | None:
-    """Apply a monotonic function to an estimate's value and ends; None if the function has no value there."""
+    """Apply a monotonic function to an estimate's value and ends; None without an estimate or a function value."""
     if estimate is None or (mapped := function(estimate.value)) is None:
         return None
     low, high = (None if end is None else function(end) for end in (estimate.low, estimate.high))
@@ -83,8 +83,8 @@ def ratio_estimate(numerator: Estimate, denominator: Estimate) -> Estimate:
     """Divide two independent positive estimates, with first-order error propagation.
 
     For q = a / b, Var(q) / q^2 = Var(a) / a^2 + Var(b) / b^2, so relative half-widths add in quadrature: the low end
-    combines a's lower with b's upper half-width, and vice versa. The low end is at least 0. Without both intervals the
-    ratio has none.
+    combines a's lower with b's upper half-width, and vice versa. The low end is at least 0. If a or b has no interval,
+    the ratio has none either.
 
     Source: JCGM 100:2008 (GUM), section 5.1.
     """
@@ -114,7 +114,7 @@ def t_quantile(degrees_of_freedom: float) -> float:
     """Return the 97.5 % quantile of Student's t: the half-width of a 95 % interval in standard errors.
 
     Args:
-        degrees_of_freedom: `math.inf` gives the normal distribution's quantile.
+        degrees_of_freedom: Degrees of freedom; `math.inf` gives the normal distribution's quantile.
     """
     from scipy import special  # imported here, so that commands that need no interval run without scipy
 

@@ -8,7 +8,7 @@ from harness.schema.settings import num_trained_layers
 
 
 class LayerSizes(Protocol):
-    """The model sizes that determine its matrix products; `ModelFacts` has them."""
+    """The sizes that determine a model's matrix products; `ModelFacts` has these attributes."""
 
     @property
     def hidden_size(self) -> int: ...  # noqa: D102

@@ -14,13 +14,15 @@ from harness.analysis.estimate import Estimate, t_quantile
 FloatArray = NDArray[np.float64]
 
 MAX_BATCHES = 10
-_MAX_AUTOCORRELATION = 0.97  # cap of the lag-1 autocorrelation: closer to 1, a run counts as a single step
-_ROUNDING_ERROR = 1e-12  # of a sum: residuals below this are rounding errors
+_MAX_AUTOCORRELATION = 0.97  # cap of the lag-1 autocorrelation: near 1, the effective sample size would approach 0
+_ROUNDING_ERROR = 1e-12  # relative to a sum; smaller residuals are rounding errors
 
 
 @dataclass(frozen=True)
 class LogRatio:
-    """The natural logarithm of a ratio B / A of positive quantities; logarithms add, and log(A / B) = -log(B / A).
+    """The natural logarithm of a ratio B / A of positive quantities.
+
+    Logarithms treat both sides alike, since log(A / B) = -log(B / A), and the logarithms of factors add up.
 
     Attributes:
         variance: Variance of `value`; None if unknown.
@@ -48,18 +50,21 @@ class LogRatio:
         return Estimate(math.exp(self.value), math.exp(self.value - half), math.exp(self.value + half), self.basis)
 
     def p_value(self, at: float = 0.0) -> float | None:
-        """Return the two-sided p-value of the hypothesis that the true value is `at`; None if inconclusive."""
+        """Return the two-sided p-value of the hypothesis that the true logarithm is `at`; None if inconclusive."""
         if self.variance is None or self.inconclusive_reason is not None:
             return None
         distance = abs(self.value - at)
-        if self.variance <= 0:  # byte counts may be identical in all runs
+        if self.variance <= 0:  # possible for memory, whose byte count may be identical in all runs
             return 1.0 if distance == 0 else 0.0
         from scipy import special
 
         return 2 * float(special.stdtr(self.degrees_of_freedom, -distance / math.sqrt(self.variance)))
 
     def inverted(self, shift: float = 0.0) -> LogRatio:
-        """Return the log-ratio of `exp(shift)` over this ratio: dollars per sample, from samples per second."""
+        """Return the log-ratio of `exp(shift)` divided by this ratio.
+
+        For example, a ratio of speeds and the `shift` log(price B / price A) give the ratio of dollars per sample.
+        """
         return LogRatio(
             shift - self.value, self.variance, self.degrees_of_freedom, self.basis, self.inconclusive_reason
         )
@@ -71,7 +76,7 @@ def ratio_of_sums(
     """Return log R, where R = sum(numerators) / sum(denominators) over a run's steps.
 
     Step times are autocorrelated; treating them as independent gives intervals that are too narrow. Two methods allow
-    for this, and the wider interval is returned. With residuals e = numerator - R * denominator:
+    for autocorrelation, and the wider of their intervals is used. With residuals e = numerator - R * denominator:
 
     - Batch means over k = 10 contiguous batches: Var(log R) = k / (k - 1) * sum(e_batch^2) / sum(numerators)^2.
     - Effective sample size n' = n (1 - r) / (1 + r) for lag-1 autocorrelation r, because in short runs even the batches
@@ -86,7 +91,7 @@ def ratio_of_sums(
         numerators: One value per step, shape `(num_steps,)`.
 
     Returns:
-        The log-ratio; None with fewer than two steps, and without a variance if the effective sample size is below 2.
+        The log-ratio; None with fewer than two steps. Its variance is None if the effective sample size is below 2.
     """
     num_steps = len(denominators)
     if num_steps < 2:  # noqa: PLR2004 - a variance needs two

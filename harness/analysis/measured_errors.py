@@ -42,10 +42,10 @@ class MeasuredErrors:
 def measure_errors(correct: Mapping[int, np.ndarray]) -> MeasuredErrors:
     """Compute mean errors and their covariance from per-example correctness.
 
-    All sizes share one test set, so their errors are correlated: a hard test set raises all of them, and this common
-    part cancels in a gain. With few seeds a single size's variance between seeds is unreliable, so it is averaged with
-    the mean variance of all sizes. If every size has a single run, half the variance of the examples' change between
-    the two largest sizes stands in for the run variance.
+    All sizes share one test set, so their errors are correlated: a hard test set raises all errors, and this common
+    part cancels in the gain between two sizes. With few seeds a single size's variance between seeds is unreliable, so
+    it is averaged with the mean variance of all sizes. If every size has a single run, the run variance is estimated as
+    half the variance of the mean change between the two largest sizes.
 
     Args:
         correct: Maps training set size to an array of shape `(num_seeds, num_examples)`: 1 where a seed's run

@@ -13,7 +13,7 @@ from harness.schema.host_record import MemoryCapFacts, MemoryUser
 from harness.schema.record import Record
 
 MIN_GROWTH_STEPS = 30
-MAX_GROWTH_FRACTION = 0.05  # of the peak; no healthy run came near it (docs/METHOD.md has the measurements)
+MAX_GROWTH_FRACTION = 0.05  # of the peak; runs without a leak stay far below (measurements in docs/METHOD.md)
 MAX_OTHERS_MEMORY_FRACTION = 0.1  # of the total memory, or of the available memory if that is less
 _SETTLING_STEPS, _MIN_STEPS_TO_SETTLE = 3, 10
 _NUM_BATCHES = 10
@@ -26,9 +26,9 @@ class MemoryGrowth:
     """A run's memory growth.
 
     Attributes:
-        value: Bytes per step.
-        low, high: Its 95 % interval.
-        min_total_bytes: Lower end of the interval, times the number of steps.
+        value: Growth in bytes per step.
+        low, high: 95 % interval of `value`.
+        min_total_bytes: Lower bound of the growth over all fitted steps: `low` times their number.
     """
 
     value: float
@@ -42,10 +42,11 @@ def fit_memory_growth(bytes_by_step: Sequence[int]) -> MemoryGrowth | None:
 
     The first third is left out, because glibc's allocator takes tens of steps to settle (docs/METHOD.md). Memory is
     strongly autocorrelated, so the residuals of a regression line would give an interval that is too narrow. Instead,
-    the steps are cut into 10 contiguous batches. The slope runs from the first batch's mean to the last one's; its
-    variance is that of a ratio estimator over the 9 differences between neighbouring batches. A leak raises every
-    batch. A settling allocator or one long text raises few, which widens the interval until it contains 0. Neighbouring
-    differences share a batch with opposite signs, which makes the interval conservative.
+    the steps are cut into 10 contiguous batches. The slope runs from the first batch's mean to the last batch's mean.
+    Its variance is that of a ratio estimator over the 9 differences between neighbouring batches. A leak raises memory
+    from every batch to the next. A settling allocator or one long text raises it in few batches, which widens the
+    interval until it contains 0. Neighbouring differences share a batch with opposite signs, which makes the interval
+    conservative.
 
     Source: method of batch means: Schmeiser, "Batch size effects in the analysis of simulation output", Operations
     Research 30 (1982) 556-568; variance of a ratio: Cochran, "Sampling techniques", 3rd ed., section 6.3.
@@ -71,11 +72,12 @@ def fit_memory_growth(bytes_by_step: Sequence[int]) -> MemoryGrowth | None:
 
 
 def settled_memory_bytes(record: Record) -> tuple[int, ...]:
-    """Return the resident bytes of all ranks together after each step, without the first 3 of 10 or more.
+    """Return the resident bytes of all ranks together after each step.
 
-    A failed cell has rank 0's memory only. Growth in steps with a new input shape is ignored: libraries cache what they
-    make for a shape (oneDNN its primitives), while a leak also grows in the other steps. A failed cell's shapes are
-    unknown. Only the last segment of a resumed training counts, because each segment is a new process.
+    With 10 steps or more, the first 3 are left out. Growth in steps with a new input shape is ignored: libraries cache
+    data for each shape (oneDNN caches its primitives), while a leak also grows in the other steps. For a failed run,
+    only rank 0's memory is known, and no shapes. Only the last segment of a resumed training counts, because each
+    segment is a new process.
     """
     ranks = record.training.held_bytes if record.training else (record.held_bytes,)
     total = tuple(map(sum, zip(*ranks, strict=True)))
@@ -88,7 +90,7 @@ def settled_memory_bytes(record: Record) -> tuple[int, ...]:
 
 
 def _without_new_shapes(bytes_by_step: Sequence[int], shapes: Sequence[object]) -> tuple[int, ...]:
-    """Drop steps with a new shape, and subtract the growth in them from later steps; the first step stays."""
+    """Drop every step with a new shape except the first, and subtract these steps' growth from later steps."""
     known, kept, growth = {shapes[0]}, [bytes_by_step[0]], 0
     for (before, after), shape in zip(pairwise(bytes_by_step), shapes[1:], strict=False):
         if shape in known:
@@ -100,7 +102,11 @@ def _without_new_shapes(bytes_by_step: Sequence[int], shapes: Sequence[object]) 
 
 
 def largest_growth(runs: Sequence[Sequence[int]]) -> MemoryGrowth | None:
-    """Return the growth of the run with the largest `min_total_bytes`, from each run's bytes by step."""
+    """Return the growth of the run with the largest `min_total_bytes`; None if no run has enough steps.
+
+    Args:
+        runs: Each run's bytes by step, as from `settled_memory_bytes`.
+    """
     growths = [growth for run in runs if (growth := fit_memory_growth(run)) is not None]
     return max(growths, key=lambda growth: growth.min_total_bytes, default=None)
 
@@ -118,7 +124,7 @@ def memory_warnings(records: Sequence[Record], runs: Sequence[Sequence[int]]) ->
         yield (
             f"Memory grew by {value} MiB a step ({low} to {high}): a leak, or something that is kept from every step."
         )
-    # Warn about the run that the largest other process ran beside.
+    # Report only the run with the largest other process, so that one process is not reported for every run.
     by_run = map(find_large_memory_users, records)
     for share, user in max(by_run, key=lambda users: users[0][0] if users else 0, default=[]):
         where = "of main memory" if user.gpu is None else f"of GPU {user.gpu}"
@@ -148,7 +154,7 @@ def _leaks(bytes_by_step: Sequence[int]) -> bool:
 
 
 def find_large_memory_users(record: Record) -> list[tuple[float, MemoryUser]]:
-    """Return other processes that use a significant part of the memory, with their share of it, largest first."""
+    """Return (share of memory, process) of each other process above `MAX_OTHERS_MEMORY_FRACTION`, largest first."""
     load = record.load
     users = []
     for user in (load.holders or ()) if load is not None else ():
@@ -160,7 +166,7 @@ def find_large_memory_users(record: Record) -> list[tuple[float, MemoryUser]]:
 
 
 def _memory_capacity(record: Record, gpu: int | None) -> int | None:
-    """Return the bytes of main memory, or of a GPU."""
+    """Return the bytes of GPU number `gpu`, or of main memory if `gpu` is None; None if unknown."""
     machine = record.machine
     if gpu is None:
         return machine.memory_limit_bytes or machine.memory_bytes

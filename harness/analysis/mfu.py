@@ -26,13 +26,13 @@ from harness.schema.training_record import Training
 PeakFlops = Callable[[str, Precision], float | None]
 
 LOW_MFU = 0.1
-# The best published BERT fine-tuning runs reach 0.26 to 0.36; above this, a mistake is more likely than a record.
+# The best published BERT fine-tuning runs reach 0.26 to 0.36; above 0.6, a mistake is more likely than a new best.
 MAX_PLAUSIBLE_MFU = 0.6
 
 
 @dataclass(frozen=True)
 class _TrainedRun:
-    """A run with measured steps, and what its FLOPs depend on."""
+    """A run with measured steps, and the facts that determine its FLOPs."""
 
     config: FineTuneConfig
     model: ModelFacts
@@ -41,7 +41,7 @@ class _TrainedRun:
     window: ThroughputWindow
 
     def flops(self, num_samples: int, num_tokens: float, num_pairs: float | None, *, recomputed: bool = False) -> float:
-        """Return the FLOPs of steps by the closed formula.
+        """Return the FLOPs of a number of steps together, by the closed formula.
 
         Args:
             num_samples: Rows in the steps.
@@ -99,7 +99,7 @@ def compute_use(record: Record, peak_flops: PeakFlops) -> ComputeUse | None:
 
 
 def moved_bytes(parts: MemoryParts, num_padded_tokens: float) -> float:
-    """Return the minimum memory traffic of one rank's step, in bytes, assuming that caches hold everything else.
+    """Return the minimum memory traffic of one rank's step, in bytes, assuming that all other data stay in caches.
 
     Per step: weights are read; gradients are written and read; updated weights are written (as many bytes as gradients);
     optimizer state is read and written; activations saved for the backward pass are written and read.
@@ -108,8 +108,8 @@ def moved_bytes(parts: MemoryParts, num_padded_tokens: float) -> float:
     (2009), 65-76.
 
     Args:
-        parts: Bytes by kind, of the rank's largest micro-batch.
-        num_padded_tokens: Tokens in the rank's step, to which the activations are scaled.
+        parts: The rank's memory by kind; the activations are those of its largest micro-batch.
+        num_padded_tokens: Padded tokens in the rank's step; the bytes of the activations are scaled to this number.
     """
     saved = sum(parts.activations_bytes.values()) * num_padded_tokens / parts.num_padded_tokens
     return parts.weights_bytes + 3 * parts.gradients_bytes + 2 * parts.optimizer_bytes + 2 * saved
@@ -124,9 +124,9 @@ def _trained_run(record: Record) -> _TrainedRun | None:
 
 
 def _counted_over_formula(run: _TrainedRun) -> float:
-    """Return torch's FLOP count of one step over the formula's; 1 if torch counted none.
+    """Return torch's FLOP count of one step divided by the formula's; 1 if torch counted none.
 
-    Both include what activation checkpointing recomputes, so neither the quotient nor the MFU contains it.
+    Both counts include what activation checkpointing recomputes. So the recomputation cancels, and MFU excludes it.
     """
     counted = run.training.flops
     if counted is None or not counted.num_samples:
@@ -141,7 +141,7 @@ def _counted_over_formula(run: _TrainedRun) -> float:
 
 
 def _num_token_pairs(training: Training, window: ThroughputWindow) -> float:
-    """Return the sum over the measured steps' rows of the squared padded length; estimated if not recorded."""
+    """Return the sum of squared padded lengths over the measured steps' rows; an estimate if it was not recorded."""
     recorded = training.steps.num_token_pairs[window.num_warmup :]
     if len(recorded) == len(window.seconds):
         return sum(recorded)
@@ -149,12 +149,12 @@ def _num_token_pairs(training: Training, window: ThroughputWindow) -> float:
 
 
 def _pairs_of_even_rows(num_tokens: Sequence[int], num_samples: Sequence[int]) -> float:
-    """Return the sum of squared row lengths if all rows of a step had equal length."""
+    """Return the sum of squared row lengths, assuming that all rows of a step have equal length."""
     return sum(tokens**2 / rows for tokens, rows in zip(num_tokens, num_samples, strict=True))
 
 
 def _datasheet_flop_per_s(record: Record, run: _TrainedRun, peak_flops: PeakFlops) -> float | None:
-    """Return the datasheet peak of all the cell's GPUs together."""
+    """Return the datasheet peak of all the cell's GPUs together; None on a CPU or if the peak is unknown."""
     if not run.config.on_gpu or not record.machine.gpus:
         return None
     peak = peak_flops(record.machine.gpus[0].name, run.config.precision)
@@ -172,7 +172,7 @@ def _flop_per_byte(run: _TrainedRun, correction: float) -> float | None:
 
 
 def _mean_over_runs(runs: Sequence[ComputeUse]) -> ComputeUse | None:
-    """Average over runs; take the maximum of peaks, because disturbances only lower them."""
+    """Average each figure over runs; of peaks take the maximum, because disturbances can only lower a peak."""
     if not runs:
         return None
     return ComputeUse(

@@ -19,13 +19,13 @@ MAX_STEAL_FRACTION = 0.01
 MAX_QUOTA_THROTTLED_FRACTION = 0.05
 MAX_CLOCK_DROP = 0.1
 MAX_SWAPPED_BYTES = 16 * 2**20
-MAX_FAULTS_PER_S = 50.0  # at 0.1 ms each on a fast disk, 0.5 % of a core
+MAX_FAULTS_PER_S = 50.0  # major page faults; at 0.1 ms each on a fast disk, they cost 0.5 % of a core's time
 MIN_GPU_READINGS = 5
 MAX_GPU_THROTTLED_FRACTION = 0.1
 _MIB = 2**20
 
-# By NVML's name of the throttle reason: the cause, and what the user can do. Several reasons may apply at once; on a tie
-# the first one here is reported.
+# Maps NVML's name of a throttle reason to the cause and the user's remedy. Several reasons may apply at once; of
+# equally frequent reasons, the first in this table is reported.
 _THROTTLE_CAUSES = {
     "sw_power_cap": (
         "by its power cap",
@@ -39,19 +39,19 @@ _THROTTLE_CAUSES = {
     "reliability": ("by its voltage's limit", "compare it with cards of the same board alone"),
     "sync_boost": ("by a slower GPU of its group", "take it out of the group (`nvidia-smi boost-slider`)"),
     "display_clock_setting": ("by a display", "measure without one"),
-    # NVML also sets this one with the specific hardware reasons above, so it comes last.
+    # NVML sets this general reason along with each specific hardware reason above, so it comes last.
     "hw_slowdown": ("by its hardware", "look at `nvidia-smi -q -d PERFORMANCE`"),
 }
 
 
 @dataclass(frozen=True)
 class NoiseCheck:
-    """A quantity of a record with its limit.
+    """A check of one quantity of a record against a limit.
 
     Attributes:
         measure: Computes the quantity; 0 if it is unknown.
         limit: Largest value that is not reported.
-        warning: Makes the sentence from a value above the limit.
+        warning: Formats the warning from a value above the limit.
     """
 
     measure: Callable[[Record], float]
@@ -64,7 +64,7 @@ def noise_warnings(records: Sequence[Record], windows: Sequence[ThroughputWindow
 
     Args:
         records: Successful runs.
-        windows: Their measured steps.
+        windows: Measured steps of these runs.
     """
     for check in _NOISE_CHECKS:
         worst = max(map(check.measure, records), default=0.0)
@@ -75,7 +75,7 @@ def noise_warnings(records: Sequence[Record], windows: Sequence[ThroughputWindow
 
 
 def _step_time_warnings(windows: Iterable[ThroughputWindow]) -> Iterator[str]:
-    """Report bimodal or drifting step times; don't report drift for bimodal ones: the mix of modes shifts the mean."""
+    """Report bimodal step times or else drift; of bimodal step times, a changing mix of modes would look like drift."""
     series = [(window.seconds, expected_seconds(window.seconds, window.num_padded_tokens)) for window in windows]
     modes = max(filter(None, (find_modes(*steps) for steps in series)), default=None)
     drift = max(filter(None, (find_drift(*steps) for steps in series)), key=abs, default=None)
@@ -93,7 +93,7 @@ def _step_time_warnings(windows: Iterable[ThroughputWindow]) -> Iterator[str]:
 
 
 def gpu_throttle_warnings(records: Iterable[Record]) -> Iterator[str]:
-    """Report the most frequent throttle reason of the most throttled run, if it is above the limit."""
+    """Report the most frequent throttle reason of the most throttled run, if its share of readings is over the limit."""
     share, reason = max((_main_throttle_reason(record) for record in records), default=(0.0, ""))
     if share > MAX_GPU_THROTTLED_FRACTION:
         cause, advice = _THROTTLE_CAUSES.get(reason, (f"for a reason that NVML calls {reason}", "see `nvidia-smi -q`"))
@@ -101,7 +101,7 @@ def gpu_throttle_warnings(records: Iterable[Record]) -> Iterator[str]:
 
 
 def readings_during_training(record: Record) -> tuple[GpuReading, ...]:
-    """Return the GPU readings between rank 0's first and last progress mark, without loading and test evaluation."""
+    """Return the GPU readings between rank 0's first and last progress mark, which excludes loading and testing."""
     if not record.marks:
         return ()
     begin, end = record.marks[0].at_s, record.marks[-1].at_s
@@ -109,7 +109,10 @@ def readings_during_training(record: Record) -> tuple[GpuReading, ...]:
 
 
 def _main_throttle_reason(record: Record) -> tuple[float, str]:
-    """Return the most frequent throttle reason and its share of the readings that have reasons; (0, "") without any."""
+    """Return the most frequent throttle reason's share of the readings with known reasons, and the reason.
+
+    With fewer than 5 such readings, return (0, "").
+    """
     reasons_by_reading = [
         reading.throttle_reasons for reading in readings_during_training(record) if reading.throttle_reasons is not None
     ]
@@ -131,14 +134,17 @@ def other_processes_fraction(record: Record) -> float:
 
 
 def _steal_fraction(record: Record) -> float:
-    """Return the hypervisor's share of the time of all logical CPUs, over which the kernel sums it; 0 if unknown."""
+    """Return the hypervisor's share of the CPU time; 0 if unknown.
+
+    The kernel sums stolen time over all logical CPUs, so it is divided by the time of all of them.
+    """
     if record.load is None or record.load.steal_s is None:
         return 0.0
     return record.load.steal_s / (record.duration_s * record.machine.cpu.num_logical)
 
 
 def _quota_throttled_fraction(record: Record) -> float:
-    """Return the share of cgroup CPU quota periods that were throttled; 0 if unknown."""
+    """Return the share of the cgroup's CPU quota periods in which it was throttled; 0 if unknown."""
     load = record.load
     if load is None or not load.quota_periods or load.throttled_periods is None:
         return 0.0
@@ -146,7 +152,7 @@ def _quota_throttled_fraction(record: Record) -> float:
 
 
 def _clock_drop(record: Record) -> float:
-    """Return how far the median clock of the run's second half is below the run's highest reading, relative."""
+    """Return the relative drop from the run's highest clock reading to the median of its second half; 0 if unknown."""
     load = record.load
     readings = load.clock_mhz if load is not None else None
     if not readings or len(readings) < 4:  # noqa: PLR2004 - two per half

@@ -15,7 +15,7 @@ from harness.schema.record import Record
 
 @dataclass(frozen=True)
 class PairedAccuracy:
-    """Accuracies of two sides on the same test examples.
+    """Accuracies of two sides, A and B, on the same test examples.
 
     Attributes:
         a, b: Mean accuracy over the seeds that both sides have.
@@ -32,8 +32,8 @@ class PairedAccuracy:
 def pair_accuracies(records_a: Sequence[Record], records_b: Sequence[Record]) -> PairedAccuracy | None:
     """Compare the first repeat of each seed that both sides have; None without a common seed or test set.
 
-    An example's differences are averaged over seeds before their variance is computed, because several models' answers
-    to one example are not independent.
+    An example's differences are averaged over seeds before their variance over examples is computed, because the
+    answers of the seeds' models to one example are not independent.
     """
     by_seed_a, by_seed_b = _first_repeats(records_a), _first_repeats(records_b)
     pairs = [(by_seed_a[seed], by_seed_b[seed]) for seed in sorted(by_seed_a.keys() & by_seed_b.keys())]
@@ -51,7 +51,9 @@ def pair_accuracies(records_a: Sequence[Record], records_b: Sequence[Record]) ->
 
 
 def _difference(correct: Sequence[tuple[tuple[bool, ...], tuple[bool, ...]]]) -> Estimate:
-    """Estimate mean(d) +- z * sd(d) / sqrt(n), where d is an example's difference b - a, averaged over seeds.
+    """Estimate the accuracy difference mean(d) +- z * sd(d) / sqrt(n) over n examples.
+
+    Here d is an example's difference b - a, averaged over seeds.
 
     Args:
         correct: For each seed, whether A and B classified each example correctly.

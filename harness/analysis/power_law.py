@@ -15,10 +15,10 @@ from harness.analysis.estimate import Estimate
 from harness.analysis.measured_errors import MeasuredErrors
 from harness.errors import Unavailable
 
-MIN_SIZES = 4  # three parameters, and one more point to test the fit
+MIN_SIZES = 4  # three determine the curve's three parameters; a fourth tests the fit
 MIN_SPAN = 4.0  # largest training set size over the smallest
 MAX_EXTRAPOLATION = 4.0  # no extrapolation beyond this multiple of the largest measured size
-MIN_FIT_P_VALUE = 0.01  # reject the fit below this share of bootstrap draws with a larger residual
+MIN_FIT_P_VALUE = 0.01  # a fit is rejected if a smaller share of bootstrap draws has a larger residual
 NUM_DRAWS = 1000
 _SEED = 20261126
 _EXPONENTS = np.geomspace(0.05, 2.0, 60)  # published exponents for text and images are 0.07 to 0.5 (Hestness et al.)
@@ -51,7 +51,7 @@ class PowerLaw:
         return MAX_EXTRAPOLATION * self.largest
 
     def fitted(self, num_train: float) -> float:
-        """Return the accuracy on the fitted curve."""
+        """Return the fitted curve's accuracy at a training set size."""
         return 1 - float(self.offset + self.scale * num_train**-self.exponent)
 
     def accuracy(self, num_train: float) -> Estimate | Unavailable:
@@ -65,7 +65,7 @@ class PowerLaw:
         """Predict the accuracy gain of a run at size `end` over one at `start`, with its 95 % prediction interval."""
         if end > self.max_num_train:
             return self._too_far(end)
-        noise = self.run_noise - np.roll(self.run_noise, 1)  # the difference of two independent runs
+        noise = self.run_noise - np.roll(self.run_noise, 1)  # shifted by one draw, so that both runs are independent
         drawn = self._drawn_accuracies(end) - self._drawn_accuracies(start) + noise
         return _estimate(self.fitted(end) - self.fitted(start), drawn, "prediction interval between two runs")
 
@@ -119,7 +119,7 @@ def fit_power_law(measured: MeasuredErrors) -> PowerLaw | Unavailable:
 
 
 def _check_sizes(measured: MeasuredErrors) -> Unavailable | None:
-    """Return the reason why no curve can be fitted to these sizes; None if one can."""
+    """Return the reason why no curve can be fitted to these sizes; None if a curve can be fitted."""
     sizes = measured.num_train
     if len(sizes) < MIN_SIZES:
         return Unavailable(f"{len(sizes)} numbers of examples were measured, and a fit needs {MIN_SIZES}")
@@ -133,9 +133,10 @@ def _check_sizes(measured: MeasuredErrors) -> Unavailable | None:
 
 
 def _fit_sizes(measured: MeasuredErrors) -> PowerLaw | Unavailable:
-    """Fit all given sizes and draw a parametric bootstrap: refits of the curve plus noise of the measured covariance.
+    """Fit the law to all given sizes, with a parametric bootstrap.
 
-    The noise is scaled up if the residuals exceed what the covariance explains.
+    Each bootstrap draw is a refit to the fitted curve plus random noise with the measured covariance. The noise is
+    scaled up if the residuals exceed what the covariance explains.
 
     Returns:
         The law, or `Unavailable` if the p-value of the fit is below `MIN_FIT_P_VALUE`.
@@ -172,14 +173,14 @@ def _fit_sizes(measured: MeasuredErrors) -> PowerLaw | Unavailable:
 def _fit_on_grid(span: np.ndarray, errors: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Fit the law to each row of errors by separable least squares over a grid of exponents.
 
-    Offset and scale are linear, so they have a closed form for each exponent; the exponent with the smallest weighted
-    sum of squares wins. Offset and scale are at least 0.
+    The law is linear in offset and scale, so both have a closed form for each exponent. The exponent with the smallest
+    weighted sum of squared residuals wins. Offset and scale are at least 0.
 
     Source: G. H. Golub and V. Pereyra, SIAM Journal on Numerical Analysis 10 (1973), 413-432.
 
     Args:
         span: Training set sizes over the smallest, shape `(num_sizes,)`.
-        errors: Shape `(num_rows, num_sizes)`.
+        errors: Test errors, shape `(num_rows, num_sizes)`.
         weights: Weights that sum to 1, shape `(num_sizes,)`.
 
     Returns:
@@ -194,18 +195,18 @@ def _fit_on_grid(span: np.ndarray, errors: np.ndarray, weights: np.ndarray) -> n
     offset = mean_error[:, None] - scale * mean_power
     scale_without_offset = (errors * weights) @ powers.T / (powers**2 @ weights)
     scale, offset = np.where(offset < 0, scale_without_offset, scale), np.maximum(offset, 0)
-    # The weighted sum of squared residuals, without the term that doesn't depend on the exponent.
+    # The weighted sum of squared residuals, but for a term that can be left out, since it is equal for all exponents.
     residual = scale**2 * variance - 2 * scale * covariance + (mean_error[:, None] - offset - scale * mean_power) ** 2
     rows, best = np.arange(len(errors)), residual.argmin(axis=1)
     return np.stack([offset[rows, best], scale[rows, best], _EXPONENTS[best]], axis=1)
 
 
 def _refine(span: np.ndarray, error: np.ndarray, weights: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Refine a grid fit by bounded nonlinear least squares; return `start` if that is no better.
+    """Refine a grid fit by bounded nonlinear least squares; return `start` if the result is no better.
 
     Args:
         span: Training set sizes over the smallest, shape `(num_sizes,)`.
-        error: Shape `(num_sizes,)`.
+        error: Test errors, shape `(num_sizes,)`.
         weights: Weights that sum to 1, shape `(num_sizes,)`.
         start: Offset, scale and exponent of the grid fit, shape `(3,)`.
     """
@@ -229,11 +230,11 @@ def _refine(span: np.ndarray, error: np.ndarray, weights: np.ndarray, start: np.
 
 
 def _weighted_sse(span: np.ndarray, errors: np.ndarray, weights: np.ndarray, laws: np.ndarray) -> np.ndarray:
-    """Return the weighted sum of squared residuals of each row and its law, shape `(num_rows,)`.
+    """Return the weighted sum of squared residuals of each row from its law, shape `(num_rows,)`.
 
     Args:
         span: Training set sizes over the smallest, shape `(num_sizes,)`.
-        errors: Shape `(num_rows, num_sizes)`.
+        errors: Test errors, shape `(num_rows, num_sizes)`.
         weights: Weights that sum to 1, shape `(num_sizes,)`.
         laws: Offset, scale and exponent of each row, shape `(num_rows, 3)`.
     """

@@ -1,4 +1,4 @@
-"""Warn about what limits trust in a summary's figures, one sentence each, with what to do about it."""
+"""Warn about everything that limits trust in a summary's figures; each warning also says what to do."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ def welch_log_ratio(logs_a: Sequence[float], logs_b: Sequence[float], unit: str 
     involved", Biometrika 34 (1947), 28-35.
 
     Args:
-        logs_a: Logarithm of each run's or host's value, at least one.
-        logs_b: Likewise for B.
+        logs_a: Logarithm of the value of each run or host of side A, at least one.
+        logs_b: Logarithm of the value of each run or host of side B, at least one.
         unit: `run` or `host`, for messages.
     """
     value = fmean(logs_b) - fmean(logs_a)
@@ -49,10 +49,10 @@ def welch_log_ratio(logs_a: Sequence[float], logs_b: Sequence[float], unit: str 
 def compare_runs(
     windows_a: Sequence[ThroughputWindow], windows_b: Sequence[ThroughputWindow], run_spread: float | None = None
 ) -> LogRatio:
-    """Compare two sides' throughput: between runs if both sides have 3 or more, else within runs.
+    """Compare two sides' throughput by the spread between runs if both sides have 3 or more runs, else within runs.
 
-    The variance within runs excludes what differs from run to run (memory layout, other tenants, clock frequency), so
-    the result is inconclusive, unless the user assumes a spread between runs, which is then added.
+    The variance within runs excludes what differs from run to run (memory layout, other tenants, clock frequency). So
+    a comparison within runs is inconclusive, unless the user assumes a spread between runs, which is then added.
 
     Args:
         windows_a: Measured steps of A's runs.
@@ -111,10 +111,10 @@ def compare_within_runs(
 
 
 def find_abba_rounds(runs_a: Iterable[Record], runs_b: Iterable[Record]) -> list[Round] | None:
-    """Group interleaved runs into rounds A B B A, by start time; None if they were not run so.
+    """Group interleaved runs into rounds A B B A, by start time; None if the runs are not in such rounds.
 
     All runs must be on one host and form complete rounds of one configuration a side. No pause within a round may be
-    longer than its longest run: after a long interruption, what changed meanwhile affects one side more.
+    longer than its longest run: a change of the host during a long pause would affect one side more.
     """
     runs = sorted([("A", run) for run in runs_a] + [("B", run) for run in runs_b], key=lambda run: run[1].started_at)
     groups = [runs[first : first + len(ORDER)] for first in range(0, len(runs), len(ORDER))]
@@ -145,13 +145,13 @@ def _is_round(group: Sequence[tuple[str, Record]]) -> bool:
 
 
 def ratio_by_rounds(rounds: Sequence[Round]) -> LogRatio:
-    """Estimate log(B / A) from interleaved rounds as a randomised block design with 3 R - 1 degrees of freedom.
+    """Estimate log(B / A) from R interleaved rounds as a randomised block design with 3 R - 1 degrees of freedom.
 
-    Differences between rounds cancel, and so does linear drift within one, because A's and B's positions have the same
-    mean. A round's contrast is (b1 + b2 - a1 - a2) / 2; the variance is the residual sum of squares after removing each
-    round's mean and the effect, over its degrees of freedom and R. Autocorrelation makes the interval conservative: with
-    autocovariances g0 > g1 > g2 > g3 > 0, a contrast has variance g0 - g1/2 - g2 + g3/2, while the residuals estimate
-    g0 - g1/2 - g2/3 - g3/6.
+    Differences between rounds cancel, and so does linear drift within a round, because A's and B's positions have the
+    same mean. A round's contrast is (b1 + b2 - a1 - a2) / 2, and the estimate is the mean contrast. Its variance is the
+    residual sum of squares after removing each round's mean and the effect, divided by the degrees of freedom and by R.
+    Autocorrelation makes the interval conservative: with autocovariances g0 > g1 > g2 > g3 > 0, a contrast has variance
+    g0 - g1/2 - g2 + g3/2, while the residuals estimate g0 - g1/2 - g2/3 - g3/6.
 
     Source: W. G. Cochran and G. M. Cox, "Experimental designs", 2nd edition (1957), chapter 4.
 
@@ -172,7 +172,7 @@ def ratio_by_rounds(rounds: Sequence[Round]) -> LogRatio:
 def geometric_mean_ratio(parts: Sequence[LogRatio]) -> LogRatio | None:
     """Return the geometric mean of independent cells' ratios; None without cells.
 
-    The result is about these cells only. It is inconclusive if one of them is.
+    The result is about these cells only. It is inconclusive if any cell's ratio is inconclusive.
     """
     if not parts:
         return None
@@ -192,7 +192,7 @@ def geometric_mean_ratio(parts: Sequence[LogRatio]) -> LogRatio | None:
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjust p-values for multiple comparisons with Holm's step-down method; None values stay None.
 
-    Controls the familywise error rate: the probability of any false positive.
+    The method controls the familywise error rate: the probability of any false positive.
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6
     (1979), 65-70.

@@ -21,8 +21,8 @@ _MAX_DEVIATIONS = 3.0  # in robust standard deviations: larger residuals are cli
 _MAD_TO_SD = 1.4826  # standard deviation over median absolute deviation, for a normal distribution
 _MIN_RELATIVE_SD = 1e-3  # floor of the modes' joint standard deviation, so that Ashman's D stays finite
 _HUBER_ITERATIONS = 3
-# Ashman's D above which modes are separate. The authors use 2 for given groups; here the best cut is searched for, and
-# a normal distribution cut in two has 2.6.
+# Modes with a larger Ashman's D are separate. Ashman et al. use 2 for groups that are given. Here the best cut is
+# searched for, and even a single normal distribution, cut in two, has D = 2.6.
 _MIN_ASHMAN_D = 4.0
 _MIN_MODE_SHARE = 0.1
 _MIN_DRIFT_HALF_WIDTHS = 2.0
@@ -61,15 +61,15 @@ def warmup_steps(runs: Sequence[Series]) -> int:
     return min(shortest // 2, median_high(_mser_truncation(tuple(seconds), tuple(sizes)) for seconds, sizes in runs))
 
 
-@functools.lru_cache(maxsize=2**14)  # a report needs it several times per run: for the cell, its MFU and the charts
+@functools.lru_cache(maxsize=2**14)  # a report calls this several times per run: for the cell, its MFU and the charts
 def _mser_truncation(seconds: tuple[float, ...], num_tokens: tuple[int, ...]) -> int:
     """Find the truncation point by the marginal standard error rule (MSER).
 
-    MSER discards the first d steps, where d minimises sum((y - mean)^2) / n^2 over the remaining n. Here y is a step's
-    residual relative to the time predicted from its tokens, clipped at 3 robust standard deviations so that one disturbed
-    step is not mistaken for warm-up. A constant variance of 0.05^2 per step is added, so that steady runs are not
-    truncated because of negligible differences. The discarded steps must be slower on average than the rest; a run that
-    slows down is drift (see `find_drift`).
+    MSER discards the first d steps, where d minimises sum((y - mean)^2) / n^2 over the remaining n steps. Here y is a
+    step's residual relative to the time predicted from its tokens. It is clipped at 3 robust standard deviations, so
+    that one disturbed step is not mistaken for warm-up. A constant variance of 0.05^2 per step is added, so that steady
+    runs are not truncated because of negligible differences. The discarded steps must be slower on average than the
+    rest; a run that slows down has drift instead (see `find_drift`).
 
     Source: K. P. White, "An effective truncation heuristic for bias reduction in simulation output", Simulation 69
     (1997), 323-334; K. P. White, M. J. Cobb and S. C. Spratt, "A comparison of five steady-state truncation heuristics
@@ -87,7 +87,7 @@ def _mser_truncation(seconds: tuple[float, ...], num_tokens: tuple[int, ...]) ->
 
 
 def _suffix_sums(values: FloatArray) -> FloatArray:
-    """Return for each index the sum from there to the end."""
+    """Return, for each index, the sum of the values from this index to the end."""
     return np.cumsum(values[::-1])[::-1]
 
 
@@ -101,9 +101,9 @@ def expected_seconds(seconds: Sequence[float], num_tokens: Sequence[int]) -> Flo
 def find_modes(seconds: Sequence[float], expected: Sequence[float] | FloatArray) -> Bimodality | None:
     """Detect two separate modes of step time; None for a single mode or fewer than 30 steps.
 
-    Step times relative to the predicted ones are cut in two where the variance within the groups is least (Otsu). The
-    modes are separate if Ashman's D = sqrt(2) |m1 - m2| / sqrt(v1 + v2) exceeds 4, the means differ by 10 % or more, and
-    each group has a tenth of the steps.
+    Step times, relative to their predictions, are cut into two groups where the variance within the groups is least
+    (Otsu). The groups are separate modes if Ashman's D = sqrt(2) |m1 - m2| / sqrt(v1 + v2) exceeds 4, the means differ
+    by 10 % or more, and each group has at least a tenth of the steps.
 
     Source: N. Otsu, "A threshold selection method from gray-level histograms", IEEE Transactions on Systems, Man, and
     Cybernetics 9 (1979), 62-66; K. M. Ashman, C. M. Bird and S. E. Zepf, "Detecting bimodality in astronomical
@@ -158,17 +158,17 @@ def find_drift(seconds: Sequence[float], expected: Sequence[float] | FloatArray)
 
 
 def _winsorized_residuals(seconds: Sequence[float], num_tokens: Sequence[int]) -> FloatArray:
-    """Return clipped relative residuals; line and scale are fitted to the second half, which contains no warm-up."""
+    """Return clipped relative residuals from a line fitted to the second half of the steps, which has no warm-up."""
     measured, sizes, half = np.asarray(seconds, dtype=float), np.asarray(num_tokens, dtype=float), len(seconds) // 2
     intercept, slope, limit = _fit_time_vs_tokens(measured[half:], sizes[half:])
     return (measured / (intercept + slope * sizes) - 1).clip(-limit, limit)
 
 
 def _fit_time_vs_tokens(seconds: FloatArray, sizes: FloatArray) -> tuple[float, float, float]:
-    """Fit seconds = intercept + slope * tokens robustly: batches grouped by length differ in size, so seconds vary.
+    """Fit seconds = intercept + slope * tokens robustly.
 
-    Outliers are pulled towards the line before each refit (Huber's modified residuals); the scale is the median absolute
-    deviation.
+    Steps differ in tokens, and so in seconds, if batches are grouped by length. Outliers are pulled towards the line
+    before each refit (Huber's modified residuals). The residuals' scale is their median absolute deviation.
 
     Source: P. J. Huber, "Robust statistics" (1981), section 7.8.
 

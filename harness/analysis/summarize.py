@@ -44,7 +44,7 @@ def peak_memory(record: Record, source: MemorySource) -> int | None:
 def seconds_to_target(run: Record) -> float | None:
     """Return the seconds from a cell's start to its target validation accuracy; None if not reached.
 
-    They include set-up, training and the validations until then.
+    The seconds include set-up, training and all validations up to the one that reached the target.
     """
     if run.training is None or not isinstance(run.config, FineTuneConfig):
         return None
@@ -147,7 +147,7 @@ def _padding_fraction(windows: Sequence[ThroughputWindow]) -> float | None:
 def _peak_memory_of_runs(
     config: FineTuneConfig | BaselineConfig, runs: Sequence[Record]
 ) -> tuple[MemorySource | None, int | None]:
-    """Return the largest peak over runs, in bytes, with its source: for each run the best source that it has."""
+    """Return the source and the bytes of the largest peak over runs; each run's peak is from its best source."""
     sources: tuple[MemorySource, ...] = ("cuda_reserved",) if config.on_gpu else ("control_group", "pss", "rss")
     largest: tuple[MemorySource | None, int | None] = (None, None)
     for run in runs:
@@ -172,8 +172,8 @@ def _evaluation_rate(test: TestEvaluation) -> float | None:
 def _accuracy(tests: Sequence[tuple[int, TestEvaluation]]) -> Estimate | None:
     """Return the mean test accuracy over seeds with its 95 % interval.
 
-    Repeats of a seed are averaged first, because they say nothing about the spread between seeds. The interval of one
-    seed is Wilson's over test examples; of three or more, Student's t between seeds; of two, the wider of both.
+    Repeats of a seed are averaged first, because they say nothing about the spread between seeds. With one seed, the
+    interval is Wilson's over test examples; with three or more, Student's t between seeds; with two, the wider of both.
 
     Args:
         tests: Seed and test evaluation of each run.
@@ -200,8 +200,8 @@ class _TargetReached:
     """The first validation of a run that reached the target accuracy.
 
     Attributes:
-        train_s: Training seconds until then.
-        evaluate_s: Seconds of the validations until then, this one included.
+        train_s: Training seconds before this validation.
+        evaluate_s: Seconds of all validations so far, this one included.
         lost_later: Whether a later validation was below the target.
     """
 

@@ -1,4 +1,4 @@
-"""The summary of one configuration on one machine, which every report and choice is made from."""
+"""The summary of one configuration on one machine, from which every report and choice is made."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class ComputeUse:
     Attributes:
         mfu_calibrated: MFU relative to the peak measured with matrix products between steps.
         mfu_datasheet: MFU relative to the GPUs' dense datasheet peak at the cell's precision; None on a CPU.
-        peak_flop_per_s: Best calibrated peak over the runs (likewise `copy_bytes_per_s`).
+        peak_flop_per_s, copy_bytes_per_s: Highest calibrated peak over the runs, of matrix products and of copies.
         datasheet_flop_per_s: Datasheet peak of all the cell's GPUs.
         flop_per_byte: Arithmetic intensity: FLOPs of a step over its minimum memory traffic.
-        padding_fraction: Share of the FLOPs that was spent on padding.
+        padding_fraction: Share of the FLOPs spent on padding.
     """
 
     flop_per_s: float
@@ -44,11 +44,11 @@ class ComputeUse:
 class Summary:
     """All runs (seeds and repeats) of one configuration on one machine, summarised.
 
-    Figures are from the runs that ended `ok`, and None if not measured.
+    Figures are from the runs with outcome `ok`; a figure is None if it was not measured.
 
     Attributes:
         records: The newest record of each (host, seed, repeat), oldest first.
-        outcome: `ok` if every run was; otherwise the outcome of the first run that was not.
+        outcome: `ok` if every run succeeded; otherwise the outcome of the first failed run.
         samples_per_s: Samples over the slowest rank's seconds, without warm-up; with several hosts, the interval
             includes all of them.
         within_run_fraction: Relative half-width of the 95 % interval within one run, median over runs; it shows the
@@ -56,20 +56,20 @@ class Summary:
         padding_fraction: Share of the computed tokens that was padding, without warm-up.
         num_warmup_steps: Steps left out of every run (see `steady_state.warmup_steps`).
         num_measured_steps: Measured steps of the shortest run.
-        num_updates, global_batch_size: From the newest run.
-        peak_memory_bytes: Largest over runs; each run's is the sum over ranks.
-        memory_growth: Bytes per step after warm-up, of the run that grew most; failed runs count too.
-        setup_s: Start, load, tokenising and compiling. Every run is charged in full, even if it reused another run's work.
-        train_s, evaluate_s: Mean over runs; `evaluate_s` includes validation and test.
+        num_updates, global_batch_size: Optimizer updates, and samples per update, of the newest run.
+        peak_memory_bytes: Largest peak over runs; a run's peak is the sum over ranks.
+        memory_growth: Bytes per step after warm-up, of the run whose memory grew most, failed runs included.
+        setup_s: Seconds to start, load, tokenise and compile, mean over runs; work reused from other runs counts too.
+        train_s, evaluate_s: Seconds of training, and of validations and test, means over runs.
         epoch_s: Training seconds for one pass over the training rows, at the measured throughput.
         evaluation_samples_per_s: Throughput of the test evaluation, mean over runs.
         majority_accuracy: Test accuracy of always predicting the most common label.
-        time_to_target_s: Training seconds until validation first reached the target; median over the runs that did.
-        evaluate_to_target_s: Seconds of the validations until then, that one included; median over the same runs.
-        target_lost: True if a later validation fell below the target again.
+        time_to_target_s: Training seconds until a validation first reached the target; median over the runs that did.
+        evaluate_to_target_s: Seconds of the validations up to and including that validation; median over the same runs.
+        target_lost: True if, in any run, a later validation fell below the target again.
         mfu: Datasheet MFU on a GPU, calibrated MFU on a CPU; filled in by `with_mfu`, like `compute`.
-        noise: What disturbed a run, one sentence each; a cell with any is not steady.
-        warnings: All warnings, those of `noise` included, one sentence each.
+        noise: Disturbances of the runs, one sentence each; a cell with a disturbance is not steady.
+        warnings: All warnings, one sentence each, including those in `noise`.
     """
 
     machine_id: str
@@ -137,7 +137,7 @@ class Summary:
 
     @property
     def ok_records(self) -> tuple[Record, ...]:
-        """The successful runs, which the figures are from."""
+        """The successful runs, from which the figures are computed."""
         return tuple(record for record in self.records if record.outcome == "ok")
 
 

@@ -65,8 +65,8 @@ def measure_windows(trainings: Sequence[Training]) -> list[ThroughputWindow]:
     """Discard the same warm-up from all runs of a cell, so that they are compared over the same batches.
 
     A rank's steps cover its whole training time except evaluations, and include its waiting for other ranks' gradients.
-    So a run took as long as the largest total of a single rank. Summing each step's slowest rank would count delays
-    twice that a rank makes up for in the next step.
+    So a run took as long as the rank with the largest total. The sum of each step's slowest rank would be too long: it
+    would count twice any delay that a rank makes up for in the next step.
 
     Returns:
         One window per run that has steps.
