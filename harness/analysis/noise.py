@@ -93,7 +93,7 @@ def _step_time_warnings(windows: Iterable[ThroughputWindow]) -> Iterator[str]:
 
 
 def gpu_throttle_warnings(records: Iterable[Record]) -> Iterator[str]:
-    """Report the most frequent throttle reason of the most throttled run, if its share of readings is over the limit."""
+    """Report the most throttled run's most frequent throttle reason, if its share of readings is over the limit."""
     share, reason = max((_main_throttle_reason(record) for record in records), default=(0.0, ""))
     if share > MAX_GPU_THROTTLED_FRACTION:
         cause, advice = _THROTTLE_CAUSES.get(reason, (f"for a reason that NVML calls {reason}", "see `nvidia-smi -q`"))

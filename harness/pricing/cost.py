@@ -17,24 +17,24 @@ from harness.schema.assumptions import Assumptions, PriceBook
 
 @dataclass(frozen=True)
 class Priced:
-    """A summary with its costs; each is None if its price or measurement is missing.
+    """A summary with its costs; a cost is None if its price or measurement is missing.
 
-    Intervals come from the training throughput; set-up and evaluation count as measured. All costs but the billed ones
-    cover the measured seconds only.
+    Intervals come from the training throughput; the seconds of set-up and evaluation count as exact. All costs but the
+    billed ones cover the measured seconds only.
 
     Attributes:
         missing: Why there is no price and how to give one; None if there is a price.
-        usd_per_1000_samples: Training only.
+        usd_per_1000_samples: Cost of training on 1,000 samples, without set-up and evaluation.
         usd_train, usd_setup, usd_evaluate: Means over the runs; `usd_per_run` is their sum.
         usd_to_target: Set-up, training and validations up to the first validation that reached the target.
-        usd_whole_dataset: Training on all rows that the source has for training.
-        usd_billed: A run as the provider bills it, from ordering the machine to returning it (see `billed_cost`).
-        usd_billed_on_demand, usd_billed_spot: `usd_billed` under these plans, whichever plan is chosen.
+        usd_whole_dataset: Cost of training on all rows that the source has for training.
+        usd_billed: The provider's bill for a run, from ordering the machine to returning it (see `billed_cost`).
+        usd_billed_on_demand, usd_billed_spot: `usd_billed` under the on-demand and the spot plan, whichever is chosen.
         usd_per_accuracy_point: Billed USD per percentage point of test accuracy above the TF-IDF baseline.
-        usd_per_month: Retraining for a month, with its trials, and idle hours where the plan charges them.
-        usd_per_million_predictions: At the test evaluation's speed and the assumed utilisation; the interval covers
-            three or more runs.
-        usd_per_1000_samples_of_share: `usd_per_1000_samples` at the price of the GPUs in use (see `gpu_share`).
+        usd_per_month: Cost of a month's retraining with its trials, and of idle hours if the plan charges them.
+        usd_per_million_predictions: Cost at the test evaluation's speed and the assumed utilisation; its interval is
+            between runs and needs three or more.
+        usd_per_1000_samples_of_share: `usd_per_1000_samples` at the price of the GPUs in use only (see `gpu_share`).
         energy: Energy of one run; None if neither joules nor watts are known.
     """
 
@@ -60,7 +60,7 @@ class Priced:
 
     @property
     def key(self) -> CellKey:
-        """Key of the cell, equal under all prices; no two cells of a report share one."""
+        """Key of the cell, which does not depend on prices and is unique in a report."""
         return self.summary.key
 
 
@@ -150,7 +150,7 @@ def _epoch_seconds(summary: Summary, num_rows: float | None) -> Estimate | None:
 
 
 def _usd_per_month(usd_billed: Estimate | None, price: Price, book: PriceBook) -> Estimate | None:
-    # Committed and own machines are paid for in every hour already.
+    # The price of committed and own machines already includes idle hours.
     is_prepaid = price.plan in ("committed", "own")
     idle_usd = 0.0 if is_prepaid else book.rental.idle_hours_per_month * price.usd_per_hour
     runs_per_month, trials = book.retraining.per_month, book.retraining.trials_per_kept
@@ -195,7 +195,7 @@ def billed_cost(seconds: float, price: Price, book: PriceBook, plan: str) -> flo
         seconds: Measured seconds of the run.
         price: The machine's price.
         book: The user's assumptions on prices.
-        plan: Payment plan, which may differ from the price's.
+        plan: Payment plan; it may differ from `price.plan`.
 
     Returns:
         USD; None if the plan has no price, or a run on spot machines would never end.
@@ -213,7 +213,10 @@ def billed_cost(seconds: float, price: Price, book: PriceBook, plan: str) -> flo
 
 
 def gpu_share(summary: Summary) -> tuple[int, int] | None:
-    """Return how many GPUs a cell used and how many its machine has; None if it used all or none, or never ran."""
+    """Return how many GPUs a cell used and how many its machine has.
+
+    None if the cell used all GPUs or none, or has no successful run.
+    """
     if not summary.config.on_gpu:
         return None
     run = next((record for record in reversed(summary.ok_records) if record.training is not None), None)
@@ -225,11 +228,11 @@ def gpu_share(summary: Summary) -> tuple[int, int] | None:
 def tfidf_accuracies(summaries: Iterable[Summary]) -> list[float | None]:
     """Return, for each summary, the TF-IDF baseline's accuracy on the same test set; None without one.
 
-    If there are several such baselines, the one with the most training rows counts.
+    If a test set has several TF-IDF baselines, the one with the most training rows counts.
     """
     rows = list(summaries)
     baselines = [row for row in rows if row.classifier == "tfidf"]
-    # In ascending order, so that the most rows, and among equals the first summary, come last and win.
+    # A dict keeps a key's last value, so sort by ascending number of rows, with the first summary last among equals.
     accuracies = {
         row.test_sha256: row.accuracy.value
         for row in sorted(reversed(baselines), key=lambda row: durations.num_train(row) or 0)

@@ -1,4 +1,4 @@
-"""Seconds that get paid for: training, whole runs, runs with set-up and interruptions (pure)."""
+"""Seconds that are paid for: training, whole runs, and runs with set-up and interruptions (pure)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _CHECKPOINT_KEY = "prices.spot.checkpoint_s"
 
 
 def train_seconds(summary: Summary, num_rows: float | None = None) -> Estimate | None:
-    """Return the seconds of training, with an interval from the throughput's.
+    """Return the seconds of training, with the relative interval of the throughput.
 
     Args:
-        summary: A summary.
-        num_rows: Scale to this many training rows, at the measured throughput and the same number of epochs.
+        summary: The summary.
+        num_rows: Training rows to scale to, at the measured throughput and number of epochs; None for no scaling.
     """
     if summary.train_s is None:
         return None
@@ -34,7 +34,7 @@ def train_seconds(summary: Summary, num_rows: float | None = None) -> Estimate |
 def run_seconds(summary: Summary, num_rows: float | None = None) -> Estimate | None:
     """Return the seconds of set-up, training and evaluation together; None without training.
 
-    A phase that the run lacks counts 0.
+    Set-up or evaluation counts as 0 seconds if it was not measured.
     """
     fixed_s = (summary.setup_s or 0.0) + (summary.evaluate_s or 0.0)
     return map_estimate(train_seconds(summary, num_rows), lambda train_s: train_s + fixed_s)
@@ -43,8 +43,8 @@ def run_seconds(summary: Summary, num_rows: float | None = None) -> Estimate | N
 def turnaround_seconds(summary: Summary, price: Price | None, book: PriceBook) -> Estimate | None:
     """Return the seconds from ordering a machine to the end of a run.
 
-    Machine start-up and set-up are assumptions of `book`, and 0 for the user's own machine. A spot machine may be
-    interrupted (see `formulas.spot_seconds`). None without training, or if the run would never end.
+    The seconds of machine start-up and set-up are taken from `book`, and are 0 for the user's own machine. A spot
+    machine may be interrupted (see `formulas.spot_seconds`). None without training, or if the run would never end.
     """
     plan, rental = price.plan if price else "on_demand", book.rental
     before_s = 0.0 if plan == "own" else rental.startup_s + rental.setup_s
@@ -61,7 +61,7 @@ def turnaround_seconds(summary: Summary, price: Price | None, book: PriceBook) -
 def seconds_to_target(summary: Summary) -> Estimate | None:
     """Return the seconds of set-up, training and validations until a validation reached the target; None if none did.
 
-    The validations count because the machine is paid for while they run.
+    Validations count because the machine is paid for during them too.
     """
     if summary.time_to_target_s is None:
         return None
@@ -78,7 +78,7 @@ def whole_dataset_seconds(summary: Summary) -> Estimate | None:
 
 
 def with_speed_interval(summary: Summary, train_s: float) -> Estimate:
-    """Give seconds of training the relative interval of the summary's throughput."""
+    """Return `train_s` with the relative interval of the summary's throughput."""
     rate = summary.samples_per_s
     if rate is None:
         return Estimate(train_s, None, None, EXACT)
@@ -88,21 +88,21 @@ def with_speed_interval(summary: Summary, train_s: float) -> Estimate:
 
 
 def row_factor(summary: Summary, num_rows: float | None) -> float:
-    """Return `num_rows` over the measured training rows; 1 if either is None."""
+    """Return `num_rows` divided by the measured number of training rows; 1 if either is None."""
     measured = num_train(summary)
     return 1.0 if num_rows is None or measured is None else num_rows / measured
 
 
 def num_train(summary: Summary) -> int | None:
-    """Return the training rows of the newest successful run; None if no run succeeded."""
+    """Return the number of training rows in the newest successful run; None if no run succeeded."""
     return None if summary.data is None else summary.data.train.num_rows
 
 
 def num_epochs(summary: Summary) -> float | None:
-    """Return the planned passes over the training rows.
+    """Return the planned number of passes over the training rows; None if unknown.
 
-    That is `training.epochs`; with `training.max_steps`, planned updates x global batch / training rows, or None if no
-    run measured them.
+    The number is `training.epochs`. With `training.max_steps` it is planned updates x global batch / training rows of
+    the newest successful run.
     """
     if not isinstance(summary.config, FineTuneConfig):
         return None
@@ -123,7 +123,7 @@ def spot_seconds(work_s: float, spot: SpotTerms) -> float | None:
 
 
 def with_measured_checkpoints(assumed: Assumptions, records: Iterable[Record]) -> Assumptions:
-    """Replace the example value of `spot.checkpoint_s` by the measured one, unless the user's file states it."""
+    """Replace the default of `spot.checkpoint_s` by the measured value, unless the user's file sets it."""
     seconds = checkpoint_seconds(records)
     if seconds is None or _CHECKPOINT_KEY in assumed.set_by_user:
         return assumed
@@ -133,8 +133,8 @@ def with_measured_checkpoints(assumed: Assumptions, records: Iterable[Record]) -
 
 
 def checkpoint_seconds(records: Iterable[Record]) -> float | None:
-    """Return the mean seconds of a checkpoint: the highest mean of any configuration and machine; None if not measured."""
-    # Keyed by what identifies a checkpoint, since a run's later records repeat its earlier segments.
+    """Return the highest of the mean seconds per checkpoint of each configuration and machine; None if not measured."""
+    # Each checkpoint has a key, so that it counts once: a run's later records repeat the run's earlier segments.
     checkpoints: defaultdict[tuple[str, str], dict[tuple[object, ...], Checkpoint]] = defaultdict(dict)
     for record in records:
         for segment in record.training.pieces if record.training else ():
@@ -147,7 +147,7 @@ def checkpoint_seconds(records: Iterable[Record]) -> float | None:
 
 
 def prediction_rate(summary: Summary) -> Estimate | None:
-    """Return the test evaluation's predictions per second, with a t interval over three or more runs."""
+    """Return the test evaluation's predictions per second, mean over runs, with a t interval for three or more runs."""
     outcomes = [record.training or record.baseline for record in summary.ok_records]
     tests = [outcome.test for outcome in outcomes if outcome is not None and outcome.test is not None]
     rates = [len(test.labels) / test.evaluate_s for test in tests if test.evaluate_s > 0]

@@ -26,9 +26,9 @@ class EnergyUse:
     """Energy, cost and emissions of one run.
 
     Attributes:
-        joules: At the instrument, without PUE.
-        kwh: With PUE.
-        usd: Cost of the electricity; a rented machine's price includes it.
+        joules: Energy at the instrument, without PUE (power usage effectiveness of the site).
+        kwh: Energy multiplied by PUE.
+        usd: Cost of the electricity; a rented machine's price includes this cost.
         gco2e: Grams of CO2 equivalent, by the user's emission factor.
         method: The instrument and what it measures; for an estimate, the watts and their source.
         is_estimate: True if no instrument was read.
@@ -47,13 +47,13 @@ def energy_use(
 ) -> EnergyUse | None:
     """Return a run's energy by counters, else by power readings, else by stated watts; None without any of them.
 
-    A card's rated power is never used, since actual power differs.
+    A GPU's rated power is never used, since its actual power differs.
 
     Args:
         summary: The summary.
         book: The user's energy prices and watts.
         run_s: Seconds of the run to estimate.
-        measured_s: Seconds of the measured run; joules are scaled by `run_s / measured_s`, at the same mean power.
+        measured_s: Seconds of the measured run; joules are scaled by `run_s / measured_s`, assuming equal mean power.
     """
     measured = measure_joules(summary.ok_records)
     if run_s is None:
@@ -85,7 +85,8 @@ def _energy_use(joules: Estimate, method: str, book: assumptions.EnergyPrices, *
 def measure_joules(records: Sequence[Record]) -> tuple[Estimate, str] | None:
     """Return the mean joules of the runs and the instrument; None if nothing was measured.
 
-    The newest run's instrument is used, over all runs that it measured; three or more runs have a t interval.
+    The mean is over all runs measured with the instrument of the newest measured run. With three or more runs it has a
+    t interval.
     """
     measured = [joules for record in records if (joules := _record_joules(record)) is not None]
     if not measured:
@@ -99,7 +100,7 @@ def measure_joules(records: Sequence[Record]) -> tuple[Estimate, str] | None:
 
 def _record_joules(record: Record) -> tuple[float, str] | None:
     if record.training is not None and len(record.training.pieces) > 1:
-        return None  # the counters cover the last segment only
+        return None  # the counters cover only the last segment of a resumed training, so the total is unknown
     if record.energy is not None:
         return _counter_joules(record.energy)
     joules = joules_of_readings(record)
@@ -117,7 +118,7 @@ def joules_of_readings(record: Record) -> float | None:
     """Integrate the power readings of a cell's GPUs from rank 0's first progress mark to its last (trapezoid rule).
 
     Power before the first and after the last reading counts as constant. None if a GPU has fewer than two readings, or
-    a gap of more than 5 s.
+    a gap of more than 5 s between them.
     """
     num_gpus = record.training.world_size if record.training is not None else 0
     by_gpu: dict[int, list[GpuReading]] = {}
@@ -136,7 +137,7 @@ def joules_of_readings(record: Record) -> float | None:
 
 
 def _trapezoid(points: Sequence[tuple[float, float]], begin: float, end: float) -> float | None:
-    """Integrate (seconds, watts) points from `begin` to `end`, in joules."""
+    """Integrate (seconds, watts) points from `begin` to `end`, in joules; None with too few points or a long gap."""
     if len(points) < _MIN_READINGS:
         return None
     extended = [(begin, points[0][1]), *points, (end, points[-1][1])]

@@ -1,7 +1,7 @@
 """Every formula between seconds, prices and dollars (pure; formulas_js.py translates this file for the report's page).
 
-Each function takes plain numbers and returns one, or None if the result is undefined. Units end the names;
-`_fraction` is 0 to 1. tests/fixtures/costs.json holds hand-computed cases that both languages reproduce to 1e-9.
+Each function takes plain numbers and returns a number, or None if the result is undefined. Names end with their unit;
+a `_fraction` is from 0 to 1. Both languages reproduce the hand-computed cases of tests/fixtures/costs.json to 1e-9.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def converted(usd: float, per_usd: float) -> float:
 def share(usd_per_hour: float, num_used: float, num_gpus: float) -> float:
     """Return USD/h of the GPUs in use = USD/h of the machine x GPUs in use / GPUs of the machine.
 
-    It assumes that other jobs pay for the other GPUs; providers rent out whole machines only.
+    This assumes that other jobs pay for the other GPUs, since providers rent out whole machines only.
     """
     return usd_per_hour * num_used / num_gpus
 
@@ -48,8 +48,8 @@ def billed_seconds(work_s: float, before_s: float, minimum_s: float, granularity
     Args:
         work_s: Seconds of work.
         before_s: Seconds of start-up and set-up before the work.
-        minimum_s: The provider's minimum.
-        granularity_s: The provider's billing unit.
+        minimum_s: The provider's minimum, in seconds.
+        granularity_s: The provider's billing unit, in seconds.
     """
     seconds = max(work_s + before_s, minimum_s)
     # Without the 1e-9, a rounding error in the sum could add a billing unit.
@@ -59,11 +59,11 @@ def billed_seconds(work_s: float, before_s: float, minimum_s: float, granularity
 def spot_seconds(
     work_s: float, interruptions_per_hour: float, checkpoint_every_s: float, checkpoint_s: float, restart_s: float
 ) -> float | None:
-    """Return the expected seconds of `work_s` on spot machines, where each interruption loses the work since a checkpoint.
+    """Return the expected seconds of a job on spot machines, where an interruption loses the work since a checkpoint.
 
-    Interruptions are a Poisson process of rate r, during restarts too. A segment of s seconds between two checkpoints
-    (with its checkpoint; the last segment has none) is expected to take e^(r R) (e^(r s) - 1) / r, where the restart R
-    covers start-up, set-up and loading the checkpoint.
+    Interruptions are a Poisson process of rate r, during restarts too. The work is cut into segments, each of which
+    ends with a checkpoint, except the last. A segment of s seconds, checkpoint included, is expected to take
+    e^(r R) (e^(r s) - 1) / r, where the R seconds of a restart cover start-up, set-up and loading the checkpoint.
 
     Source: J. T. Daly, A higher order estimate of the optimum checkpoint interval for restart dumps, Future Generation
     Computer Systems 22 (2006), equation for exponential failures.
@@ -88,7 +88,7 @@ def spot_seconds(
         if rate <= 0:
             expected = num_whole * whole_s + last_s
         else:
-            # Skip the whole segments' term if there are none: it overflows for a very long checkpoint interval.
+            # Without whole segments, leave out their term, which would overflow for a very long checkpoint interval.
             segments = (num_whole * math.expm1(rate * whole_s) if num_whole else 0.0) + math.expm1(rate * last_s)
             expected = math.exp(rate * restart_s) * segments / rate
     except OverflowError:
@@ -97,7 +97,7 @@ def spot_seconds(
 
 
 def own_usd_per_hour(fixed_usd_per_hour: float, running_usd_per_hour: float, utilisation_fraction: float) -> float:
-    """Return USD per useful hour of an own machine = fixed / share of hours in use + running."""
+    """Return USD per useful hour of the user's own machine = fixed USD/h / share of hours in use + running USD/h."""
     return fixed_usd_per_hour / utilisation_fraction + running_usd_per_hour
 
 
@@ -111,7 +111,7 @@ def own_fixed_usd_per_hour(
     hosting_usd_per_year: float,
     staff_usd_per_year: float,
 ) -> float:
-    """Return what owning a machine costs per hour, in use or not.
+    """Return the cost of owning a machine for an hour, whether in use or not.
 
     USD/h = ((purchase - resale) / years + hosting + staff) / 8760 h + idle watts / 1000 x PUE x USD/kWh.
 
@@ -130,7 +130,7 @@ def own_fixed_usd_per_hour(
 
 
 def own_running_usd_per_hour(busy_watts: float, idle_watts: float, pue: float, usd_per_kwh: float) -> float:
-    """Return what an hour of use adds to the fixed cost: USD/h = watts above idle / 1000 x PUE x USD/kWh.
+    """Return the cost that an hour of use adds to the fixed cost: USD/h = watts above idle / 1000 x PUE x USD/kWh.
 
     Args:
         busy_watts: Power draw while in use.
@@ -144,16 +144,16 @@ def own_running_usd_per_hour(busy_watts: float, idle_watts: float, pue: float, u
 def break_even_utilisation(
     fixed_usd_per_hour: float, running_usd_per_hour: float, rent_usd_per_hour: float
 ) -> float | None:
-    """Return the share of all hours from which owning costs no more than renting: fixed / (rent - running).
+    """Return the share of hours in use from which owning costs no more than renting: fixed / (rent - running).
 
-    Above 1, renting is always cheaper; None if running alone costs as much as renting.
+    A share above 1 means that renting is always cheaper. None if running alone costs as much as renting or more.
     """
     margin = rent_usd_per_hour - running_usd_per_hour
     return fixed_usd_per_hour / margin if margin > 0 else None
 
 
 def commitment_break_even(committed_usd_per_hour: float, on_demand_usd_per_hour: float) -> float:
-    """Return the share of all hours from which a commitment, paid for every hour, costs no more than on demand."""
+    """Return the share of hours in use from which a commitment, paid for every hour, costs no more than on demand."""
     return committed_usd_per_hour / on_demand_usd_per_hour
 
 
@@ -210,7 +210,7 @@ def usd_of_kwh(energy_kwh: float, usd_per_kwh: float) -> float:
 
 
 def invoice_ratio(invoice_usd: float, estimate_usd: float) -> float | None:
-    """Return the amount paid over the amount estimated; None if the estimate is 0."""
+    """Return the amount paid divided by the amount estimated; None if the estimate is 0."""
     return invoice_usd / estimate_usd if estimate_usd > 0 else None
 
 
@@ -220,8 +220,8 @@ def mean_cost_of_wrong_usd(
     """Return the mean cost of a wrong label in the measured mix of errors; the plain mean if there are no errors.
 
     Args:
-        false_positive_fraction: False positives among all examples.
-        false_negative_fraction: False negatives among all examples.
+        false_positive_fraction: False positives as a share of all examples.
+        false_negative_fraction: False negatives as a share of all examples.
         false_positive_usd: Cost of a false positive.
         false_negative_usd: Cost of a false negative.
     """
@@ -232,7 +232,7 @@ def mean_cost_of_wrong_usd(
 
 
 def usd_per_item(accuracy: float, right_usd: float, wrong_usd: float) -> float:
-    """Return the value of a labelled item = accuracy x value of a right label - (1 - accuracy) x cost of a wrong one."""
+    """Return the value of a labelled item: accuracy x value if right - (1 - accuracy) x cost if wrong."""
     return accuracy * right_usd - (1 - accuracy) * wrong_usd
 
 
@@ -276,7 +276,7 @@ def annuity_months(horizon_months: float, discount_fraction_per_year: float) -> 
 
     (1 - (1 + i)^-n) / i with the monthly rate i = (1 + yearly rate)^(1/12) - 1; n if the rate is 0.
     """
-    # expm1 and log1p keep the digits that 1 - (1 + i)^-n loses for a small i.
+    # expm1 and log1p keep the digits that 1 - (1 + i)^-n would lose for a small i.
     log_monthly = math.log1p(discount_fraction_per_year) / MONTHS_PER_YEAR
     if log_monthly == 0:
         return horizon_months
@@ -318,10 +318,11 @@ def break_even_accuracy(
         serving_usd_per_million: Cost of a million predictions.
         upkeep_usd_per_month: Cost of retraining per month.
         upfront: Upfront cost, in USD.
-        annuity: See `annuity_months`.
+        annuity: Present value of a dollar a month (see `annuity_months`).
 
     Returns:
-        Above 1 no model pays, at or below 0 every model does; None if accuracy makes no difference or there are no items.
+        The accuracy: above 1, no model pays; at or below 0, every model pays. None without items, or if right and wrong
+        labels are worth the same.
     """
     spread = items_per_month * (right_usd + wrong_usd)
     if spread <= 0 or annuity <= 0:
@@ -338,7 +339,7 @@ def break_even_items(
     upfront: float,
     annuity: float,
 ) -> float | None:
-    """Return the items per month at which the net present value is 0; None if an item has no net value.
+    """Return the items per month at which the net present value is 0; None if an item has no positive net value.
 
     Args:
         usd_an_item: Value of an item with the model's label.
@@ -346,7 +347,7 @@ def break_even_items(
         serving_usd_per_million: Cost of a million predictions.
         upkeep_usd_per_month: Cost of retraining per month.
         upfront: Upfront cost, in USD.
-        annuity: See `annuity_months`.
+        annuity: Present value of a dollar a month (see `annuity_months`).
     """
     each = usd_an_item - today_usd_an_item - serving_usd_per_million / 1e6
     if each <= 0 or annuity <= 0:

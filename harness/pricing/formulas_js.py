@@ -1,4 +1,4 @@
-"""Translates formulas.py to JavaScript, so that the report's page recomputes costs by the same arithmetic.
+"""Translator of formulas.py to JavaScript, with which the report's page recomputes costs by the same arithmetic.
 
 `make formulas` writes the script to report/assets/formulas.js. The formulas may use arithmetic, comparisons, `is None`,
 conditional expressions, `if`, local variables and the functions in `_FUNCTIONS`; anything else raises ValueError.
@@ -61,7 +61,7 @@ def formulas_script(source: str | None = None) -> str:
 
 
 def _statement(node: ast.stmt, declared: frozenset[str]) -> list[str]:
-    """Translate a statement to lines; `declared` holds the variables that need no `const`."""
+    """Translate a statement to lines; `declared` holds the variables that are already declared with `let`."""
     match node:
         case ast.FunctionDef(name=name, args=args, body=body):
             targets = Counter(
@@ -82,7 +82,7 @@ def _statement(node: ast.stmt, declared: frozenset[str]) -> list[str]:
             otherwise = ["} else {", *_block(orelse, declared)] if orelse else []
             return [f"if ({_expression(test)}) {{", *_block(body, declared), *otherwise, "}"]
         case ast.Try(body=body, handlers=[ast.ExceptHandler(type=ast.Name(id="OverflowError"))], finalbody=[]):
-            # JavaScript's overflow gives Infinity, which the formula's isfinite finds.
+            # No `try` is needed: JavaScript's overflow gives Infinity, which the formula's `isfinite` detects.
             return [line for inner in body for line in _statement(inner, declared)]
     raise ValueError(f"formulas.py line {node.lineno}: no translation of {ast.unparse(node)}")
 
@@ -92,7 +92,7 @@ def _block(body: list[ast.stmt], declared: frozenset[str]) -> list[str]:
 
 
 def _expression(node: ast.expr, precedence: int = 0) -> str:
-    """Translate an expression, in parentheses if it binds less tightly than `precedence`."""
+    """Translate an expression; put it in parentheses if its operator's precedence is lower than `precedence`."""
     match node:
         case ast.Constant(value=None):
             return "null"
@@ -111,7 +111,7 @@ def _expression(node: ast.expr, precedence: int = 0) -> str:
 
 
 def _infix(node: ast.expr) -> tuple[str, int]:
-    """Translate an expression with an operator between its parts; also return its precedence."""
+    """Translate an expression with an infix operator; also return the operator's precedence."""
     match node:
         case ast.BoolOp(op=ast.Or(), values=values):
             return " || ".join(_expression(value, 1) for value in values), 0

@@ -1,4 +1,4 @@
-"""Maps gpuhunt's GPU families to the boards of hardware.csv (pure)."""
+"""Mapping from gpuhunt's GPU families to the boards in hardware.csv (pure)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Protocol
 
 from harness.pricing.price_rows import HardwareRow
 
-# gpuhunt names only the GPU's family; provider and instance identify the board. The first pattern that matches
-# "GPU provider instance" counts.
+# Patterns of "GPU provider instance", and the board; the first match counts. gpuhunt names only the GPU's family, so
+# provider and instance are needed to identify the board.
 _BOARDS: tuple[tuple[str, str], ...] = (
     (r"T4 .*", "NVIDIA Tesla T4"),
     (r"V100 aws p3\..*|V100 gcp .*", "NVIDIA Tesla V100-SXM2-16GB"),
@@ -38,7 +38,8 @@ _BOARDS: tuple[tuple[str, str], ...] = (
     (r"RTX4090 .*", "NVIDIA GeForce RTX 4090"),
     (r"RTX6000Ada .*", "NVIDIA RTX 6000 Ada Generation"),
 )  # fmt: skip
-# Fractions of a card are sold under the card's name, with less memory. Providers round: 24 GB for 22.5 in the driver.
+# Largest relative difference in memory. A larger one shows a fraction of a card, which is sold under the card's name.
+# Smaller ones are rounding: providers state 24 GB where the driver reports 22.5.
 _MEMORY_TOLERANCE = 0.15
 
 
@@ -58,10 +59,10 @@ class Offer(Protocol):
 
 
 def find_board(offer: Offer, provider: str, hardware: Sequence[HardwareRow]) -> str | None:
-    """Return the name in hardware.csv of an offer's GPU; None if no board matches, or its memory differs."""
+    """Return the name in hardware.csv of an offer's GPU; None if no board matches, or the board's memory differs."""
     description = f"{offer.gpu_name} {provider} {offer.instance_name}"
     name = next((name for pattern, name in _BOARDS if re.fullmatch(pattern, description)), None)
-    if provider == "runpod":  # names its instances after the board, as NVML does
+    if provider == "runpod":  # its instances have NVML's names of their boards
         instance = offer.instance_name or ""
         name = next((row.name for row in hardware if re.search(row.match, instance, re.IGNORECASE)), None)
     board = next((row for row in hardware if row.name == name), None)

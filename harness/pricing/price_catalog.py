@@ -1,4 +1,4 @@
-"""Downloads current prices from gpuhunt's catalog into the user's own price table."""
+"""Download of current prices from gpuhunt's catalog into the user's own price table."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from harness.pricing.price_table import PriceTable, load_rows
 
 NETWORK_TIMEOUT_S = 30.0
 
-# gpuhunt's provider names that differ from the price table's.
+# Maps gpuhunt's provider names to the price table's, where they differ.
 _PROVIDERS = {"lambdalabs": "lambda", "vastai": "vast"}
-# gpuhunt has this provider's memory in GB (1 GiB = 1.074 GB), and the others' in GiB.
+# gpuhunt lists this provider's memory in GB (1 GiB = 1.074 GB), and all others' in GiB.
 _GB_PER_GIB = {"lambdalabs": 1.074}
 
 
@@ -39,7 +39,7 @@ class FetchedOffers:
 
     Attributes:
         version: gpuhunt's version.
-        complaints: Errors that gpuhunt logged, such as one provider's prices that could not be loaded.
+        complaints: Errors that gpuhunt logged, such as a provider whose prices could not be loaded.
     """
 
     version: str
@@ -55,7 +55,7 @@ class RefreshedTable:
         path: The user's price table.
         num_new: Number of rows from today's catalog.
         num_kept: Number of older rows that today's catalog doesn't replace.
-        num_left_out: Number of (instance type, region) without a valid row, such as without an on-demand price.
+        num_left_out: Number of (instance type, region) pairs without a valid row (for example, no on-demand price).
         complaints: See `FetchedOffers.complaints`.
     """
 
@@ -72,16 +72,16 @@ def refresh(
     is_wanted: Callable[[PriceRow], bool],
     fetch: Callable[[], FetchedOffers] | None = None,
 ) -> RefreshedTable:
-    """Merge today's prices into the user's price table, which is replaced in one step or left unchanged.
+    """Merge today's prices into the user's price table, which is replaced atomically or left unchanged.
 
     Args:
         path: The user's price table; created if missing.
-        table: Hardware that rows may name, and today's date.
-        is_wanted: Filter on the rows.
-        fetch: Returns gpuhunt's offers; downloads them if None.
+        table: Source of the GPU names that rows may have, and of today's date.
+        is_wanted: Returns True for a row to merge.
+        fetch: Returns gpuhunt's offers; None to download them.
 
     Raises:
-        UserError: If gpuhunt, the network or a wanted row is missing, or the existing table is invalid.
+        UserError: If gpuhunt or the network is missing, no row is wanted, or the existing table is invalid.
     """
     today = table.today or datetime.now(UTC).date()
     context = {"hardware": frozenset(row.name for row in table.hardware), "today": today}
@@ -131,7 +131,10 @@ def fetch_offers() -> FetchedOffers:
 
 @contextmanager
 def _capture_errors() -> Iterator[list[str]]:
-    """Collect gpuhunt's error messages instead of printing tracebacks; other providers still load."""
+    """Collect gpuhunt's error messages instead of printing tracebacks.
+
+    gpuhunt logs an error for each provider whose prices can't be loaded, and still loads the others.
+    """
     messages: list[str] = []
 
     class Collector(logging.Handler):
@@ -166,17 +169,17 @@ def to_rows(
 ) -> tuple[list[PriceRow], int]:
     """Convert offers to rows of the price table, one per instance type and region.
 
-    The cheapest of several offers (other disks, other zones) counts. Spot prices that are not below the on-demand
+    Of several offers (with different disks or zones) the cheapest counts. Spot prices that are not below the on-demand
     price are left out. Instance types with several GPU options get the GPUs in their name, such as n1-standard-4+1xT4.
 
     Args:
         offers: gpuhunt's offers.
         hardware: GPUs that rows may name.
         today: Date of the prices.
-        gpuhunt_version: For the rows' source.
+        gpuhunt_version: gpuhunt's version, which the rows state as their source.
 
     Returns:
-        The rows by provider, instance type and region, and the number of (instance type, region) without a valid row.
+        The rows, sorted by provider, instance type and region, and the number of those keys without a valid row.
     """
     priced = sorted((offer for offer in offers if offer.price is not None), key=lambda offer: offer.price or 0.0)
     gpu_options: dict[tuple[str, str | None], set[tuple[int, str | None]]] = {}
@@ -206,14 +209,14 @@ def _to_row(
     source: str,
     context: dict[str, Any],
 ) -> PriceRow | None:
-    """Build a row from offers on demand (False) and spot (True); None without a valid on-demand offer.
+    """Build a row from an on-demand and a spot offer; None without a valid on-demand offer.
 
     Args:
         key: Provider, instance type, region.
-        offers: The cheapest offer of each kind.
+        offers: The cheapest offer on demand (key False) and spot (key True).
         hardware: GPUs that the row may name.
         source: Source of the price.
-        context: Context of the row's validators.
+        context: Pydantic context for the row's validators: the GPU names as `hardware`, and `today`.
     """
     offer, spot = offers.get(False), offers.get(True)
     if offer is None:

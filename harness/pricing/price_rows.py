@@ -1,4 +1,4 @@
-"""Row models of the price, hardware and billing tables with their validation, and the age of a price."""
+"""Validated row models of the price, hardware and billing tables, and the age of a price."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.schema.settings import Settings
 
 STALE_DAYS = 90  # older prices get a warning
 
-# Placeholders for unknown values, which would otherwise pass as prices or sizes.
+# Placeholders for unknown values; they are rejected, since they would otherwise pass as prices or sizes.
 _PLACEHOLDERS = frozenset({999.0, 9999.0, 99999.0})
 _DAY = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d))?")
 
@@ -59,7 +59,7 @@ def _positive_or_empty(value: object) -> float | None:
 
 
 def _past(as_of: str, info: ValidationInfo) -> str:
-    """Check that a date is not in the future; a month is past once it has begun."""
+    """Check that a day or month is not in the future; a month counts from its first day."""
     today = (info.context or {})["today"]
     if _DAY.fullmatch(as_of) is None:
         raise ValueError("a date as YYYY-MM or YYYY-MM-DD")
@@ -81,10 +81,10 @@ Whole = Annotated[int, BeforeValidator(_count)]
 
 
 class HardwareRow(Settings):
-    """One GPU model; peaks are dense (no sparsity), None if the GPU lacks the precision.
+    """One GPU model; peaks are dense (without sparsity), and None if the GPU lacks the precision.
 
     Attributes:
-        match: Regular expression that is searched in the NVML name, ignoring case.
+        match: Regular expression to search for in an NVML name, ignoring case.
     """
 
     name: Text
@@ -124,7 +124,7 @@ class PriceRow(Settings):
     """One instance type in one region.
 
     Attributes:
-        accelerator: The provider's name of the GPU; None without one.
+        accelerator: The provider's name of the GPU; None without a GPU.
         hardware: The GPU's name in hardware.csv; None without a GPU, or if the provider doesn't name the model.
         as_of: Month or day of the price.
     """
@@ -173,14 +173,14 @@ class PriceRow(Settings):
         return spot
 
 
-# Cached because a table with the same mistake in every row would search for the same name thousands of times.
+# Cached because a table with the same wrong name in every row would search for its nearest name thousands of times.
 @functools.lru_cache(maxsize=1024)
 def _nearest(name: str, names: frozenset[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(names), n=1)), None)
 
 
 def last_day(as_of: str) -> date:
-    """Return the date of a price; of a month, its last day."""
+    """Return the date of a price; for a month, its last day."""
     year, month, *day = (int(part) for part in as_of.split("-"))
     return date(year, month, day[0] if day else calendar.monthrange(year, month)[1])
 

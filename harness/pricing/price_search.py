@@ -1,4 +1,4 @@
-"""Searches the price and hardware tables by name and by filters (pure)."""
+"""Search of the price and hardware tables by name and by filters (pure)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _BURSTABLE = re.compile(
 
 @dataclass(frozen=True)
 class PriceQuery:
-    """Filters on rows of the price table; None doesn't filter.
+    """Filters on rows of the price table; a filter of None keeps all rows.
 
     Attributes:
         instance: Instance type.
-        gpu: Words of the accelerator's or GPU's name, such as A100; `none` for no GPU.
-        max_usd_per_hour: Highest price: on demand, or spot if `spot`.
+        gpu: Words of the GPU's name, as the provider or hardware.csv has it, such as A100; `none` for no GPU.
+        max_usd_per_hour: Highest price: the spot price if `spot`, else the on-demand price.
         provider: Provider's name in the table.
         region: Region's name in the table.
         num_cpus: Lowest number of CPUs.
         memory_gib: Lowest main memory.
-        spot: Keep only rows with a spot price; limit and sort by it.
+        spot: Keep only rows with a spot price; filter and sort by the spot price.
     """
 
     instance: str | None = None
@@ -60,14 +60,14 @@ class PriceQuery:
         )
 
     def usd_per_hour(self, row: PriceRow) -> float | None:
-        """Return the price that is limited and sorted by; None if the row has none."""
+        """Return the price to filter and sort by: spot if `spot`, else on demand; None if the row lacks this price."""
         return row.usd_per_hour_spot if self.spot else row.usd_per_hour_on_demand
 
 
 def _has_gpu(row: PriceRow, gpu: str) -> bool:
     if gpu.lower() == NO_GPU:
         return row.accelerator_count == 0
-    # Match whole words, so that A10 matches neither A100 nor A10G; RTX 4090 and RTX4090 are equal.
+    # Match whole words, so that A10 matches neither A100 nor A10G. A space is optional: RTX 4090 matches RTX4090.
     word = "[ _-]?".join(re.escape(part) for part in re.findall(r"[a-z0-9.]+", gpu, re.IGNORECASE))
     pattern = re.compile(rf"(?<![a-z0-9]){word}(?![a-z0-9])", re.IGNORECASE)
     return any(pattern.search(name) is not None for name in (row.accelerator, row.hardware) if name)
@@ -77,7 +77,7 @@ def search(table: PriceTable, query: PriceQuery) -> list[PriceRow]:
     """Return the rows that match, cheapest first.
 
     Raises:
-        UserError: If no row matches; says what the table has.
+        UserError: If no row matches; the message lists values that the table has.
     """
     rows = [row for row in table.prices if query.matches(row)]
     if not rows:
@@ -86,7 +86,7 @@ def search(table: PriceTable, query: PriceQuery) -> list[PriceRow]:
 
 
 def _suggest(table: PriceTable, query: PriceQuery) -> str:
-    """List the values of the first filter that matches no row of the table."""
+    """Find the first filter that alone matches no row, and list the table's values for it; else advise to drop one."""
     filters = (
         ("GPUs", PriceQuery(gpu=query.gpu), _join(row.accelerator for row in table.prices)),
         ("providers", PriceQuery(provider=query.provider), _join(row.provider for row in table.prices)),
@@ -103,7 +103,7 @@ def _join(names: Iterable[str | None]) -> str:
 
 
 def hardware_of(table: PriceTable, row: PriceRow) -> HardwareRow | None:
-    """Return the hardware row of a row's GPU; None if it has no GPU or the table lacks it."""
+    """Return the hardware row of a price row's GPU; None without a GPU, or if the table lacks the GPU."""
     return next((hardware for hardware in table.hardware if hardware.name == row.hardware), None)
 
 
@@ -113,13 +113,13 @@ def burstable(row: PriceRow) -> bool:
 
 
 def find_hardware(table: PriceTable, gpu_name: str) -> HardwareRow | None:
-    """Look up a GPU by its NVML name."""
+    """Look up a GPU's hardware row by its NVML name; None if the table lacks the GPU."""
     return next((row for row in table.hardware if re.search(row.match, gpu_name, re.IGNORECASE)), None)
 
 
 def gpu_peak_flops(table: PriceTable, gpu_name: str, precision: Precision) -> float | None:
-    """Return the dense peak of one GPU in FLOP/s at a precision; None if the table lacks it."""
-    # A MIG instance is named after the whole GPU, but has only a part of its peak.
+    """Return the dense peak of one GPU in FLOP/s at a precision; None if the table lacks the peak."""
+    # The peak of a MIG instance is unknown: the instance is named after the whole GPU, but has only a part of its peak.
     row = None if " MIG " in gpu_name else find_hardware(table, gpu_name)
     tflops: float | None = getattr(row, f"peak_{precision}_tflops", None)
     return None if tflops is None else tflops * 1e12

@@ -1,4 +1,4 @@
-"""Loads the price, hardware and billing tables and the user's own prices, reporting all mistakes of a file at once."""
+"""Loader of the price, hardware and billing tables and the user's prices; reports all mistakes of a file at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Row = TypeVar("Row", HardwareRow, BillingRow, PriceRow)
 
 @dataclass(frozen=True)
 class PriceTable:
-    """The validated tables in file order; `today` is the date from which ages of prices count."""
+    """The validated tables in file order; `today` is the date at which ages of prices are computed."""
 
     prices: tuple[PriceRow, ...]
     hardware: tuple[HardwareRow, ...]
@@ -44,7 +44,7 @@ def own_table_path() -> Path:
     configured = os.environ.get(OWN_TABLE_VARIABLE)
     if configured:
         return Path(configured).expanduser()
-    # Unlike Path.home(), expanduser doesn't raise without a home folder; the path then doesn't exist.
+    # Use expanduser, because Path.home() raises if there is no home folder; expanduser's path then doesn't exist.
     folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
     return Path(folder) / "bert-cost-harness" / "prices.csv"
 
@@ -52,16 +52,16 @@ def own_table_path() -> Path:
 def load_prices(folder: Path | None = None, *, own: Path | None = None, today: date | None = None) -> PriceTable:
     """Read prices.csv, hardware.csv and billing.csv, and merge the user's own prices.
 
-    No price may be dated after `today`. Of two rows for one (provider, instance type, region) the newer counts; the
-    user's if both have one date.
+    No price may be dated after `today`. Of two rows for one (provider, instance type, region) the newer row counts; if
+    both have the same date, the user's row.
 
     Args:
-        folder: Folder of the tables; the shipped ones if None.
+        folder: Folder of the tables; None for the shipped tables.
         own: The user's price table, which need not exist; `own_table_path()` if `own` and `folder` are None.
-        today: Date for the checks and the ages; the current UTC date if None.
+        today: Date at which prices are checked and their ages computed; None for the current UTC date.
 
     Raises:
-        UserError: If a file has mistakes; lists all of them with line numbers.
+        UserError: If a file has mistakes; the message lists all of them with line numbers.
     """
     shipped = folder or tables_folder()
     hardware = _load(shipped / "hardware.csv", HardwareRow, ("name",), {})
@@ -79,7 +79,7 @@ def load_rows(path: Path, context: Mapping[str, Any]) -> tuple[PriceRow, ...]:
     """Read the rows of one price table; `context` holds the GPU names as `hardware`, and `today`.
 
     Raises:
-        UserError: If the file has mistakes; lists all of them with line numbers.
+        UserError: If the file has mistakes; the message lists all of them with line numbers.
     """
     return _load(path, PriceRow, ("provider", "instance_type", "region"), context)
 
@@ -98,9 +98,9 @@ def _load(path: Path, model: type[Row], key: tuple[str, ...], context: Mapping[s
 
     Args:
         path: The file.
-        model: Model of its rows.
+        model: Model of a row.
         key: Columns whose values together must be unique.
-        context: Context of the models' validators.
+        context: Pydantic context for the model's validators.
     """
     rows: list[Row] = []
     problems: list[str] = []
@@ -111,7 +111,7 @@ def _load(path: Path, model: type[Row], key: tuple[str, ...], context: Mapping[s
             problems += _check_header(reader.fieldnames or (), model)
             for fields in () if problems else reader:
                 line = f"line {reader.line_num}"
-                # DictReader stores surplus fields under the key None, and fills missing ones with None.
+                # DictReader stores surplus fields under the key None, and sets missing fields to None.
                 if None in fields or None in fields.values():
                     problems.append(f"{line}: not as many fields as the header has ({len(model.model_fields)})")
                     continue

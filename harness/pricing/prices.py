@@ -1,4 +1,4 @@
-"""Hourly machine prices: find a machine's row in the price table by what the user, the cloud or the hardware says."""
+"""Hourly machine prices: finds a machine's row in the price table by the user's, the cloud's or the hardware's facts."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Price:
     Attributes:
         usd_per_hour: USD per useful hour under the plan.
         basis: `given`: --usd-per-hour; `stated`: the user named the instance; `detected`: the metadata service or the
-            firmware named it; `assumed`: the cheapest row that covers the machine.
-        note: How stated and detected hardware disagree, or why a row was assumed; None if there is nothing to report.
+            firmware named the instance; `assumed`: the cheapest row that covers the machine.
+        note: How the machine differs from its row's hardware, or why a row was assumed; None without a remark.
         usd_per_hour_listed: The table's on-demand price.
-        usd_per_hour_on_demand, usd_per_hour_spot: Rates after discounts and contracts; None if unknown.
+        usd_per_hour_on_demand, usd_per_hour_spot: The user's rates, after discounts and contracts; None if unknown.
         granularity_s, minimum_s: The provider's billing unit and minimum, in seconds.
         paid: Derivation of `usd_per_hour` from the table's price, as text; None if they are equal.
-        is_listed: False if the table lacks the instance and only the user's own rates price it.
-        priced_on: Date of the look-up, from which `age_days` counts.
+        is_listed: False if the table lacks the instance, so that the price is from the user's own rates.
+        priced_on: Date of the look-up, at which `age_days` is computed.
     """
 
     usd_per_hour: float
@@ -79,8 +79,8 @@ def price_machine(
 ) -> Price | Unavailable:
     """Price an hour of a machine.
 
-    The first source that is known decides: `usd_per_hour`, `stated`, `detected`, the firmware's product name, and
-    last the cheapest row that covers the machine.
+    The first known source decides: `usd_per_hour`, `stated`, `detected`, the firmware's product name, and finally the
+    cheapest row that covers the machine.
 
     Args:
         table: The price table.
@@ -88,7 +88,7 @@ def price_machine(
         stated: The instance that the user named.
         detected: The instance that the cloud's metadata service named.
         usd_per_hour: Price given by the user.
-        needed_bytes: Main memory that an assumed row must have.
+        needed_bytes: Least main memory of an assumed row.
         book: The user's own rates, which also price instances that the table lacks.
 
     Raises:
@@ -121,8 +121,8 @@ def price_machine(
 def _price_detected(
     table: PriceTable, machine: Machine, instance: str, region: str | None, book: PriceBook | None
 ) -> Price | None:
-    """Price a detected instance: by the table in its region, else by the user's rate, else by any region's row."""
-    # Google's names omit attached GPUs; the table has names such as n1-standard-4+1xT4.
+    """Price a detected instance by its region's row in the table, else by the user's rate, else by any region's row."""
+    # Google's names omit attached GPUs, so try the table's names with GPUs, such as n1-standard-4+1xT4.
     attached = [row for row in table.prices if row.instance_type.startswith(f"{instance}+")]
     instance = next((row.instance_type for row in attached if _mismatch(table, row, machine) is None), instance)
     row = find_instance(table, instance, region)
@@ -167,16 +167,16 @@ def price_finder(
     usd_per_hour: float | Mapping[str, float] | None = None,
     book: PriceBook | None = None,
 ) -> Callable[[Summary], Price | Unavailable]:
-    """Price each machine of `summaries` once, and return the look-up of a summary's price.
+    """Price each machine of `summaries` once, and return a function that looks up a summary's price.
 
-    The newest record with a stated instance decides for its machine, else the newest with a detected one. An assumed
-    row has the main memory that the machine's largest cell used.
+    A machine's instance is that of its newest record with a stated instance, else of its newest record with a detected
+    instance. An assumed row has at least the main memory that the machine's largest cell used.
 
     Args:
         table: The price table.
         summaries: Summaries of every machine to price.
-        instances: Machine id to instance type, overriding the records.
-        usd_per_hour: Price of every machine, or by machine id, overriding all else.
+        instances: Maps machine ids to instance types, which override the records.
+        usd_per_hour: Price of every machine, or a map from machine ids to prices; overrides all other sources.
         book: The user's own rates.
 
     Raises:
@@ -231,9 +231,9 @@ def _check_overrides(
 def choices(table: PriceTable, machine: Machine, own: Price | Unavailable) -> tuple[Price | None, ...]:
     """Return the prices that the report offers for a machine's measurements.
 
-    The first is the machine's own price, or None if it has none. For a GPU machine follow rows with the same GPUs, on
-    which the measured seconds should hold; for a CPU machine, rows with enough CPUs and memory. Burstable instances
-    are left out, and only the cheapest rows are kept.
+    The first is the machine's own price, or None if it has none. Then come rows of the price table: for a GPU machine,
+    those with the same GPUs, where the measured seconds should hold; for a CPU machine, those with enough CPUs and
+    memory. Burstable instances are left out, and only the cheapest rows are kept.
     """
     memory_bytes = machine.memory_limit_bytes or machine.memory_bytes
     fitting = [
@@ -253,7 +253,7 @@ def _row_key(price: Price) -> tuple[str | None, ...]:
 
 
 def _rows_with_gpus_of(table: PriceTable, machine: Machine) -> list[PriceRow]:
-    """Return the rows with the same GPUs as a machine, or with none if it has none; no burstable instances."""
+    """Return the rows with a machine's GPUs (without GPUs if it has none), except burstable instances."""
     gpus = _gpu_names(table, machine)
     kinds: set[str | None] = {*gpus} or {None}
     return [
@@ -264,7 +264,7 @@ def _rows_with_gpus_of(table: PriceTable, machine: Machine) -> list[PriceRow]:
 
 
 def _fallback_price(table: PriceTable, machine: Machine, needed_bytes: int) -> Price | Unavailable:
-    """Price the cheapest row with the machine's GPUs, CPUs and the needed memory."""
+    """Price a machine by the cheapest row with its GPUs, at least as many CPUs, and the needed memory."""
     fitting = [
         row
         for row in _rows_with_gpus_of(table, machine)
@@ -288,7 +288,7 @@ def _price_of_row(table: PriceTable, row: PriceRow, basis: PriceSource, note: st
         table: The price table that holds the row.
         row: The row.
         basis: How the row was found.
-        note: Remark on the match; None without one.
+        note: Remark on how well the row fits; None without a remark.
     """
     billing = next((rule for rule in table.billing if rule.provider == row.provider), None)
     return Price(
@@ -310,9 +310,9 @@ def _price_of_row(table: PriceTable, row: PriceRow, basis: PriceSource, note: st
 
 
 def _mismatch(table: PriceTable, row: PriceRow, machine: Machine) -> str | None:
-    """Describe how a machine differs from the hardware its row lists; None if it doesn't."""
+    """Describe how a machine differs from the hardware that its row lists; None if it doesn't differ."""
     actual = _gpu_names(table, machine)
-    # Rows without a GPU model are compared by the number of GPUs only.
+    # A row without a GPU model is given the machine's model, so that only the numbers of GPUs are compared.
     listed = [row.hardware or (actual[0] if actual else row.accelerator or "")] * row.accelerator_count
     if listed == actual and row.vcpus == machine.cpu.num_logical:
         return None
@@ -323,7 +323,7 @@ def _mismatch(table: PriceTable, row: PriceRow, machine: Machine) -> str | None:
 
 
 def _gpu_names(table: PriceTable, machine: Machine) -> list[str]:
-    """Return the GPUs' names in hardware.csv, or NVML's names for GPUs that it lacks."""
+    """Return the names of the machine's GPUs in hardware.csv, or NVML's names of GPUs that are not in that table."""
     return [row.name if (row := find_hardware(table, gpu.name)) else gpu.name for gpu in machine.gpus]
 
 

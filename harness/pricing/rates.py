@@ -1,4 +1,4 @@
-"""Hourly prices under the user's payment plan, discounts, contracts and own hardware (pure)."""
+"""Hourly prices under the user's payment plan, with discounts, contracts and own hardware (pure)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def apply_plan(
     find_price: Callable[[Summary], Price | Unavailable], book: PriceBook
 ) -> Callable[[Summary], Price | Unavailable]:
-    """Return `find_price` with the user's plan applied to every price."""
+    """Wrap `find_price`, so that the user's plan is applied to every price."""
     return lambda summary: price_under_plan(find_price(summary), book, summary.machine_id)
 
 
@@ -67,7 +67,7 @@ def _no_price(plan: str, price: Price) -> Unavailable:
 
 
 def _join_derivations(price: Price, derivation: str | None) -> str | None:
-    """Put the look-up's remark on the price before the plan's."""
+    """Join the derivation from the look-up, which is in `price`, and the derivation from the plan."""
     return "; ".join(part for part in (price.paid, derivation) if part) or None
 
 
@@ -79,7 +79,7 @@ def _with_date_of(price: Price, rate: Rate | None) -> Price:
 
 
 def _on_demand_rate(price: Price, book: PriceBook) -> tuple[float | None, str | None]:
-    """Return on-demand USD/h and its derivation from the listed price; None if neither table nor user states it."""
+    """Return on-demand USD/h and its derivation from the listed price; (None, None) if the price is unknown."""
     listed = price.usd_per_hour_listed
     if listed is None and price.is_listed:
         listed = price.usd_per_hour
@@ -103,7 +103,7 @@ def _spot_price(price: Price, book: PriceBook) -> Price | Unavailable:
 
 
 def committed_usd_per_hour(price: Price, book: PriceBook) -> float | None:
-    """Return what a commitment costs per hour, used or not: the user's rate, else the discounted on-demand rate."""
+    """Return the cost of a committed hour, used or not: the user's rate, else the discounted on-demand rate."""
     rate = _find_rate(book, price, "committed")
     if rate is not None:
         return rate.usd_per_hour
@@ -127,9 +127,9 @@ def _committed_price(price: Price, book: PriceBook) -> Price | Unavailable:
 
 
 def _own_price(price: Price | Unavailable, book: PriceBook) -> Price:
-    """Price a useful hour of the user's own machine, with the rates for renting one where they are known.
+    """Price a useful hour of the user's own machine, along with the rates for renting such a machine, if known.
 
-    The price is an assumption until the user states a purchase.
+    The price counts as assumed until the user states a purchase price.
     """
     is_stated = "purchase_usd" in book.own.model_fields_set
     own = Price(
@@ -152,14 +152,14 @@ def _own_price(price: Price | Unavailable, book: PriceBook) -> Price:
         usd_per_hour_listed=rented.usd_per_hour_listed,
         usd_per_hour_on_demand=rented.usd_per_hour_on_demand,
         usd_per_hour_spot=rented.usd_per_hour_spot,
-        # Used when billing the rented alternative only; own hours aren't rounded.
+        # The billing rules apply to the rented alternative only; own hours aren't rounded.
         granularity_s=rented.granularity_s,
         minimum_s=rented.minimum_s,
     )
 
 
 def own_parts(book: PriceBook) -> tuple[float, float]:
-    """Return the user's machine's fixed USD/h and the USD/h that running adds."""
+    """Return the fixed USD/h of the user's own machine, and the USD/h that use adds."""
     own, energy = book.own, book.energy
     fixed = formulas.own_fixed_usd_per_hour(
         own.purchase_usd, own.resale_usd, own.years, own.idle_watts, energy.pue, energy.usd_per_kwh,
@@ -169,7 +169,7 @@ def own_parts(book: PriceBook) -> tuple[float, float]:
 
 
 def own_formula(book: PriceBook) -> str:
-    """Return the formula of a useful hour on the user's machine with its numbers filled in."""
+    """Return the formula of the price of a useful hour on the user's own machine, with its numbers filled in."""
     own, energy = book.own, book.energy
     return (
         f"((({own.purchase_usd:.10g} - {own.resale_usd:.10g}) / {own.years:.10g} + {own.hosting_usd_per_year:.10g} + "
