@@ -1,4 +1,4 @@
-"""The choice of a configuration, and the ones without a significant difference to it (pure)."""
+"""The choice of a configuration, and the configurations that do not differ significantly from it (pure)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Choice:
     """The chosen cell, its competitors and the baselines.
 
     Attributes:
-        pick: The cheapest cell whose accuracy interval overlaps the best's; the cheapest per sample if there are no
-            accuracies; None if nothing was measured.
+        pick: The cheapest cell whose accuracy interval overlaps that of `best`; the cheapest per sample if there are
+            no accuracies; None if nothing was measured.
         best: The cell with the highest accuracy; None if no accuracy was measured.
-        level: Other cells that overlap the best accuracy and whose cost interval overlaps the pick's.
-        rivals: All cells that overlap the best accuracy, pick and best included.
+        level: The cells of `rivals`, except `pick`, whose cost interval overlaps that of `pick`.
+        rivals: All cells whose accuracy interval overlaps that of `best`, `pick` and `best` included.
         compared: The successful fine-tuning cells on the most common test set.
         num_elsewhere: Number of cells skipped because they were evaluated on a different test set.
         majority: Accuracy of the majority class on the test set.
@@ -40,7 +40,7 @@ class Choice:
 
 
 def overlap(one: Estimate | None, other: Estimate | None) -> bool:
-    """Return True if both intervals are known and share a point; a figure without an interval counts as a point."""
+    """Return True if both estimates' intervals share a point; a value without an interval counts as a point."""
     if one is None or other is None:
         return False
     low = max(bound(one, "low"), bound(other, "low"))
@@ -48,7 +48,7 @@ def overlap(one: Estimate | None, other: Estimate | None) -> bool:
 
 
 def bound(estimate: Estimate, side: str) -> float:
-    """Return an end of the interval, `low` or `high`; the value if there is no interval."""
+    """Return the `low` or `high` end of an estimate's interval; the value if there is no interval."""
     end: float | None = getattr(estimate, side)
     return estimate.value if end is None else end
 
@@ -69,7 +69,7 @@ def failed(cells: Sequence[Priced]) -> list[Priced]:
 
 
 def choose(cells: Sequence[Priced]) -> Choice:
-    """Find the most accurate cell, the cheapest that overlaps it, and the baselines to compare with."""
+    """Find the most accurate cell, the cheapest cell of similar accuracy, and the baselines to compare with."""
     candidates = measured(cells)
     test_set = most_common_test_set(cell.summary for cell in candidates)
     compared = [cell for cell in candidates if cell.summary.test_sha256 == test_set]
@@ -92,7 +92,7 @@ def choose(cells: Sequence[Priced]) -> Choice:
         compared=tuple(compared),
         num_elsewhere=len(candidates) - len(compared),
         majority=next((c.summary.majority_accuracy for c in compared if c.summary.majority_accuracy is not None), None),
-        # Comparing with a baseline trained on fewer rows would flatter the models.
+        # Take the baseline with the most training rows, since one with fewer would flatter the models.
         tfidf=max(
             (cell for cell in baselines if _is_tfidf(cell) and cell.summary.accuracy is not None),
             key=lambda cell: durations.num_train(cell.summary) or 0,
@@ -103,7 +103,7 @@ def choose(cells: Sequence[Priced]) -> Choice:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the indices of the Pareto-optimal (cost, accuracy) points, by cost."""
+    """Return the indices of the Pareto-optimal (cost, accuracy) points, sorted by cost."""
     front: list[int] = []
     for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
         if not front or points[index][1] > points[front[-1]][1]:
@@ -142,7 +142,7 @@ def _dollars(cell: Priced) -> float | None:
 
 
 def _rank(cell: Priced) -> float | None:
-    """Return the cost to minimise: USD per run, else seconds per run; without an accuracy, per sample."""
+    """Return the cost to minimise: USD, else seconds; per run for a cell with an accuracy, else per sample."""
     if (dollars := _dollars(cell)) is not None:
         return dollars
     if cell.summary.accuracy is not None:

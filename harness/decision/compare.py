@@ -1,4 +1,4 @@
-"""A/B comparison of two sets of records: which cells changed, by how much, with what certainty (pure)."""
+"""A/B comparison of two sets of records: which cells changed, by how much, and how certainly (pure)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLOWER = "slower"
 
 @dataclass(frozen=True)
 class ComparedFigure:
-    """A compared figure; `below` and `above` are its verdicts when B / A is significantly below or above 1."""
+    """A compared figure; `below` and `above` are the verdicts if B is significantly below or above A."""
 
     key: str
     below: str
@@ -52,10 +52,10 @@ class CompareOptions:
     """The user's settings; all are fractions.
 
     Attributes:
-        margin: Equivalence margin: ratios from 1 / (1 + margin) to 1 + margin count as no difference.
+        margin: Equivalence margin of ratios: from 1 / (1 + margin) to 1 + margin counts as no difference.
         accuracy_margin: Equivalence margin of accuracy differences.
-        run_spread: Relative standard deviation between runs, assumed if there are too few runs; None assumes nothing.
-        fail_above: A significant slow-down beyond this fails the comparison; None never fails.
+        run_spread: Relative standard deviation between runs, assumed if there are too few runs; None for no assumption.
+        fail_above: Slow-down above which a cell fails the comparison if significant; None to never fail.
     """
 
     margin: float = 0.03
@@ -69,11 +69,11 @@ class MetricVerdict:
     """The verdict on one figure of a cell, or of all cells together.
 
     Attributes:
-        a, b: Geometric mean of each side's runs (of accuracies, the mean); None for all cells together.
-        change: B / A (of accuracies, B - A), with the 95 % interval of this cell alone.
-        p_value: Holm-adjusted over all cells of this figure; None if the comparison is inconclusive.
-        reason: Why there is no verdict, or what limits it.
-        is_certain: False if no verdict may rest on the interval.
+        a, b: Each side's geometric mean over runs (for accuracy, the mean); None for all cells together.
+        change: B / A (for accuracy, B - A), with a 95 % interval that is not adjusted for the number of cells.
+        p_value: p-value, Holm-adjusted over all cells of this figure; None if the comparison is inconclusive.
+        reason: Why there is no verdict, or what limits the verdict; None otherwise.
+        is_certain: False if the interval is not reliable enough for a verdict.
     """
 
     figure: ComparedFigure
@@ -91,8 +91,9 @@ class CellComparison:
     """One cell on both sides.
 
     Attributes:
-        figures: Key to verdict, in the order speed, memory, dollars, accuracy; without figures that a side lacks.
-        fails: True if it is significantly slower than `fail_above` allows.
+        figures: Maps a figure's key to its verdict, in the order speed, memory, dollars, accuracy; figures that a side
+            lacks are left out.
+        fails: True if the cell is significantly slower than `fail_above` allows.
     """
 
     a: Priced
@@ -102,7 +103,7 @@ class CellComparison:
 
     @property
     def speed(self) -> MetricVerdict:
-        """The verdict on speed, which every pair has."""
+        """The verdict on speed, which is never left out."""
         return self.figures[SPEED.key]
 
 
@@ -111,8 +112,8 @@ class Comparison:
     """The comparison of two sides.
 
     Attributes:
-        overall: Key to verdict on the geometric mean over cells; without accuracy.
-        num_decidable: Number of cells whose speed comparison is conclusive, so that `fail_above` applies to them.
+        overall: Maps a figure's key to the verdict on the geometric mean over cells; accuracy is left out.
+        num_decidable: Number of cells whose speed comparison is conclusive; `fail_above` applies to these cells only.
     """
 
     asked: CompareOptions
@@ -128,12 +129,12 @@ class Comparison:
 
     @property
     def failed(self) -> bool:
-        """True if `fail_above` is set and a cell is significantly slower than it allows, or fails in B only."""
+        """True if `fail_above` is set and any cell is significantly slower than it allows, or failed in B only."""
         return self.asked.fail_above is not None and (any(cell.fails for cell in self.cells) or bool(self.lost))
 
 
 def compare(pairing: Pairing, asked: CompareOptions | None = None) -> Comparison:
-    """Compare every pair by every figure, correcting each figure's p-values for the number of cells."""
+    """Compare every pair of cells by every figure, with each figure's p-values adjusted for the number of cells."""
     asked = asked or CompareOptions()
     pairs = pairing.pairs
     speeds = [_speed(a, b, asked.run_spread) for a, b in pairs]
@@ -176,8 +177,8 @@ def _judge(
         ratio: B / A.
         p_value: Adjusted p-value of the ratio.
         margin: Equivalence margin.
-        sides: The figure on sides A and B.
-        num: Number of cells that were adjusted for.
+        sides: The figure's value on sides A and B.
+        num: Number of cells for which the p-value was adjusted.
     """
     change = ratio.estimate()
     verdict, reason = CANNOT_TELL, ratio.inconclusive_reason
@@ -197,7 +198,10 @@ def _judge(
 
 
 def _fails(speeds: Sequence[LogRatio], fail_above: float | None) -> list[bool]:
-    """Return which cells have a ratio significantly below `1 - fail_above`, corrected for the number of cells."""
+    """Return, for each cell, whether its speed ratio is significantly below `1 - fail_above`.
+
+    The p-values are adjusted for the number of cells.
+    """
     if fail_above is None:
         return [False for _ in speeds]
     limit = math.log1p(-fail_above)
@@ -209,7 +213,10 @@ def _fails(speeds: Sequence[LogRatio], fail_above: float | None) -> list[bool]:
 
 
 def _accuracies(pairs: Iterable[tuple[Priced, Priced]], margin: float) -> list[MetricVerdict | None]:
-    """Compare the pairs' accuracies, correcting for all seeds of all pairs; None for a pair without shared examples."""
+    """Compare the pairs' accuracies; None for a pair without a shared test set.
+
+    The p-values are adjusted for the number of seeds of all pairs together.
+    """
     accuracies = [pair_accuracies(a.summary.ok_records, b.summary.ok_records) for a, b in pairs]
     tests = [(index, better, p) for index, paired in enumerate(accuracies) if paired for better, p in paired.tests]
     adjusted = holm([p for _, _, p in tests])
@@ -230,7 +237,7 @@ def _judge_accuracy(paired: PairedAccuracy, signs: set[bool], p_value: float | N
 
     Args:
         paired: Accuracies on the same test examples.
-        signs: Whether B is better, for each significant seed.
+        signs: The values of "B is better" that occur among the seeds with a significant difference.
         p_value: Smallest adjusted p-value of the seeds.
         margin: Equivalence margin.
     """
@@ -247,7 +254,7 @@ def _judge_accuracy(paired: PairedAccuracy, signs: set[bool], p_value: float | N
 
 
 def _speed(a: Priced, b: Priced, run_spread: float | None) -> LogRatio:
-    """Compare speeds: by rounds if the runs were interleaved, by hosts if a side has several, else by runs."""
+    """Compare speeds: by rounds if the runs were interleaved, by hosts if a side has several hosts, else by runs."""
     rounds = find_abba_rounds(a.summary.ok_records, b.summary.ok_records)
     if rounds is not None:
         return ratio_by_rounds(rounds)
@@ -263,7 +270,7 @@ def _speed(a: Priced, b: Priced, run_spread: float | None) -> LogRatio:
 
 
 def _log_speed_by_host(runs: Iterable[tuple[str | None, ThroughputWindow]]) -> list[float]:
-    """Return each host's mean logarithm of samples/s."""
+    """Return the mean logarithm of samples/s of each host."""
     groups: dict[str | None, list[float]] = defaultdict(list)
     for host, window in runs:
         groups[host].append(math.log(window.samples_per_s))
@@ -295,7 +302,7 @@ def _peak(run: Record, source: str) -> int | None:
 
 
 def _dollars(a: Priced, b: Priced, speed: LogRatio) -> LogRatio | None:
-    """Compare the cost of training a sample, with the hourly prices as exact."""
+    """Compare the cost of training per sample; hourly prices count as exact."""
     if a.price is None or b.price is None or a.price.usd_per_hour <= 0 or b.price.usd_per_hour <= 0:
         return None
     return speed.inverted(math.log(b.price.usd_per_hour / a.price.usd_per_hour))
@@ -315,6 +322,9 @@ def _bytes(cell: Priced) -> float | None:
 
 
 def _geometric_mean(values: Iterable[float]) -> float | None:
-    """Return the geometric mean, whose ratio B / A is the change that is shown; None without values."""
+    """Return the geometric mean; None without values.
+
+    The ratio B / A of geometric means equals the change that the comparison shows.
+    """
     logs = [math.log(value) for value in values]
     return math.exp(fmean(logs)) if logs else None

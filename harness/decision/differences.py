@@ -1,4 +1,4 @@
-"""Unwanted differences between records that a report compares, such as other versions or test sets (pure)."""
+"""Unwanted differences between records that a report compares, such as in versions or test sets (pure)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from harness.schema.cells import Config, Device, FineTuneConfig, flat_config, ha
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
 
-_SHA256_DIGITS = 12  # shown digits
-# Keys that only choose runs or stop them, and don't change what is measured.
+_SHA256_DIGITS = 12  # digits of a hash to show
+# Configuration keys that only choose or stop runs. They may differ, since they don't change what is measured.
 _IGNORED_KEYS = frozenset(
     {"seed", "training.seeds"} | {f"limits.{key}" for key in ("timeout_s", "budget_minutes", "budget_usd")}
 )
 
-# Hash of the configuration without seed and device, number of ranks, DDP: equal for the same work on CPU and GPU.
+# Hash of the configuration without seed and device, number of ranks, whether DDP is used. The device is left out, so
+# that the key is equal for the same work on CPU and GPU.
 Work = tuple[str, int | None, bool]
 
 
 @dataclass(frozen=True)
 class Value:
-    """One of the differing values, and the machines whose records have it."""
+    """One of a key's differing values, and the machines whose records have this value."""
 
     shown: str
     machine_ids: tuple[str, ...]
@@ -37,7 +38,7 @@ class Difference:
 
     Attributes:
         key: `torch`, `test rows`, or a configuration key such as `training.epochs of study default`.
-        num_cells: Number of cells that have one of the values.
+        num_cells: Number of cells that have any of the values.
     """
 
     key: str
@@ -54,9 +55,9 @@ def work_key(config: FineTuneConfig) -> Work:
 def differences(summaries: Iterable[Summary]) -> list[Difference]:
     """Find the keys in which measured cells differ although they should not.
 
-    Checked are the configurations of cells of one study and name, the rows and the model of cells with the same work,
-    and the versions of torch, transformers and the measuring code of all cells. Builds of one torch release (+cpu,
-    +cu130) are equal.
+    Cells of the same study and name are compared by configuration; cells with the same work by data rows and model; all
+    cells by the versions of torch, transformers and the measuring code. Builds of one torch release (+cpu, +cu130)
+    count as equal.
     """
     rows = [row for row in summaries if row.kind == "fine_tune" and row.num_ok]
     tally = _Tally()
@@ -78,7 +79,7 @@ def describe_difference(difference: Difference, names: Mapping[str, str] | None 
 
     Args:
         difference: The difference.
-        names: Machine id to the name to show.
+        names: Maps machine ids to the names to show; None to show the ids.
     """
     shown = names or {}
     values = [
@@ -96,7 +97,7 @@ def require_same(differing: Sequence[Difference]) -> None:
     """Refuse records that differ.
 
     Raises:
-        UserError: If there is a difference; lists each key with its values and their machines.
+        UserError: If there is a difference; the message lists each key with its values and their machines.
     """
     if differing:
         raise UserError(
@@ -110,7 +111,7 @@ def require_same(differing: Sequence[Difference]) -> None:
 
 
 def slice_words(machine: Machine) -> str | None:
-    """Describe the measured part of a machine, such as `1 of 2 CPUs, 1.5 GiB`; None if it is the whole machine."""
+    """Describe the measured part of a machine, such as `1 of 2 CPUs, 1.5 GiB`; None if all of it was measured."""
     cpu, parts = machine.cpu, []
     if cpu.num_usable < cpu.num_logical:
         parts.append(f"{cpu.num_usable} of {cpu.num_logical} CPUs")
@@ -120,20 +121,20 @@ def slice_words(machine: Machine) -> str | None:
 
 
 class _Tally:
-    """Values by key, with the machines and cells that have them."""
+    """A collection of the values of each key, with the machines and cells that have them."""
 
     def __init__(self) -> None:
         self._machines: dict[str, dict[str, dict[str, None]]] = {}
         self._cells: dict[str, set[str]] = defaultdict(set)
 
     def add(self, key: str, value: str, machine_id: str, cell: str) -> None:
-        """Add a machine's value of a key.
+        """Add one value of a key.
 
         Args:
             key: The key.
-            value: Its value.
-            machine_id: Machine with this value.
-            cell: Cell with this value.
+            value: The value.
+            machine_id: Machine whose records have this value.
+            cell: Cell whose records have this value.
         """
         self._machines.setdefault(key, {}).setdefault(value, {})[machine_id] = None
         self._cells[key].add(cell)
@@ -152,7 +153,7 @@ class _Tally:
 def _compare(
     members: Sequence[Summary], read: Callable[[Record], Iterator[tuple[str, str | None]]], tally: _Tally
 ) -> None:
-    """Tally the keys that have several values among the members; None means not recorded, and is ignored."""
+    """Add to the tally each key that has several values among the members; None (not recorded) is ignored."""
     values = [(row, key, value) for row in members for run in row.ok_records for key, value in read(run) if value]
     distinct: dict[str, set[str]] = defaultdict(set)
     for _, key, value in values:
@@ -184,7 +185,7 @@ def _by_name(rows: Iterable[Summary]) -> list[list[Summary]]:
 
 
 def _configurations(members: Sequence[Summary]) -> Iterator[tuple[Summary, str, str]]:
-    """Yield (summary, key, value) where cells of one name have different configurations on different machines."""
+    """Yield (summary, key, value) of each differing key if machines have different configurations of one cell name."""
     hashes: dict[str, set[str]] = defaultdict(set)
     for row in members:
         hashes[row.machine_id].add(hash_config(row.config, ignore=("seed",)))

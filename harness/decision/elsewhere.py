@@ -1,4 +1,4 @@
-"""Measured seconds at the prices of machines that were not measured, for GPU machines with the same cards (pure)."""
+"""Costs of measured seconds at the prices of other GPU machines with the same cards, which were not measured (pure)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OtherPrice:
 
 @dataclass(frozen=True)
 class OtherPrices:
-    """Repriced cells, cheapest run first; `refused` says why a requested instance type has none."""
+    """Repriced cells, cheapest run first; `refused` has the reasons why requested instance types have no cell."""
 
     found: tuple[OtherPrice, ...]
     refused: tuple[str, ...]
@@ -41,14 +41,14 @@ def price_elsewhere(
 ) -> OtherPrices:
     """Reprice each GPU machine's cheapest run for machines with the same cards in the same number.
 
-    Such machines still differ in host, disk and links, so the seconds are no measurement of them. CPU machines are not
-    repriced: their speed can't be derived from their name.
+    Machines with the same cards can still differ in host, disk and links, so the measured seconds are only an estimate
+    for them. CPU machines are not repriced: their speed can't be derived from the instance type.
 
     Args:
         cells: The report's cells.
         table: The price table.
         assumed: The assumptions that priced `cells`.
-        instances: Requested instance types; None for all that qualify.
+        instances: Requested instance types; None for all with the same cards.
 
     Raises:
         UserError: If a requested instance type is not in the table.
@@ -70,16 +70,16 @@ def price_elsewhere(
 
 
 def card_names(table: PriceTable, machine: Machine) -> tuple[str, ...]:
-    """Return the machine's cards by their names in hardware.csv; empty if it has none or one is not in that table.
+    """Return the names in hardware.csv of a machine's cards; empty without cards, or if the table lacks any of them.
 
-    A MIG instance counts as unknown: it is only a part of the card that it is named after.
+    A MIG instance counts as lacking, because it is only a part of the card that it is named after.
     """
     rows = [None if " MIG " in gpu.name else find_hardware(table, gpu.name) for gpu in machine.gpus]
     return () if None in rows else tuple(sorted(row.name for row in rows if row is not None))
 
 
 def _fastest_gpu_runs(cells: Iterable[Priced]) -> list[Priced]:
-    """Return each machine's GPU cell with the shortest run, which is its cheapest."""
+    """Return each machine's GPU cell with the shortest run, which is the cheapest cell at any hourly price."""
     best: dict[str, tuple[float, Priced]] = {}
     for cell in cells:
         summary = cell.summary
@@ -97,7 +97,7 @@ def _find_row(table: PriceTable, name: str) -> PriceRow:
 
 
 def _cheapest_rows(table: PriceTable, cards: tuple[str, ...]) -> list[PriceRow]:
-    """Return the cheapest region's row of each instance type with these cards."""
+    """Return the rows of instance types with these cards, each in its cheapest region."""
     rows: dict[tuple[str, str], PriceRow] = {}
     for row in table.prices:
         if not cards or (row.hardware or "",) * row.accelerator_count != cards:
@@ -109,7 +109,7 @@ def _cheapest_rows(table: PriceTable, cards: tuple[str, ...]) -> list[PriceRow]:
 
 
 def _reprice(cell: Priced, row: PriceRow, table: PriceTable, assumed: Assumptions) -> list[OtherPrice]:
-    """Price a cell by another machine's row; empty if the user's plan has no price for it, or owns the machine.
+    """Price a cell by another machine's row; empty if the user's plan has no price for the row, or is `own`.
 
     Args:
         cell: The cell.

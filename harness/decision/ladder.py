@@ -1,4 +1,4 @@
-"""Ladder studies: each step's time to a target accuracy compared with the first step's (pure)."""
+"""Ladder studies: comparison of each step's time to a target accuracy with the first step's (pure)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class LadderStep:
     """One cell of a ladder.
 
     Attributes:
-        number: Index from 0.
-        base: The earlier step with the fewest different settings; None for the first step.
-        speed_up: Throughput / the first step's.
-        saving: The first step's seconds to the target (set-up, training, validations) / this step's; the ratio of the
-            costs too, on one machine. Geometric mean over seeds, with a t interval of the logarithms; None if a run
-            of either step missed the target.
+        number: Index of the step, from 0.
+        base: The earlier step that differs in the fewest settings; None for the first step.
+        speed_up: Throughput divided by the first step's throughput.
+        saving: The first step's seconds to the target (set-up, training, validations) divided by this step's seconds.
+            On one machine, this is also the ratio of costs. Geometric mean over seeds, with a t interval of the
+            logarithms; None if a run of either step missed the target.
         num_reached: Number of runs that reached the target.
     """
 
@@ -47,7 +47,7 @@ class Ladder:
     """The steps of one study on one machine, in order.
 
     Attributes:
-        target: Validation accuracy: the highest hundredth that the first step reaches with every seed.
+        target: Target validation accuracy: the highest hundredth that the first step reaches with every seed.
     """
 
     study: str
@@ -59,7 +59,7 @@ class Ladder:
 def set_ladder_target(records: Iterable[Record]) -> list[Record]:
     """Set the target accuracy of each ladder's records from its first step; other records stay unchanged.
 
-    The target is known only after the first step has run, so it is derived on reading and is not a setting.
+    The target is known only after the first step has run, so it is computed when records are read and is not a setting.
     """
     records = list(records)
     targets = {key: _target(first_records) for key, first_records in _first_step_records(records).items()}
@@ -137,7 +137,7 @@ def _step(number: int, cell: Priced, first: Priced, below: Sequence[LadderStep])
 
 
 def _seconds_to_target(cell: Priced) -> dict[tuple[int, int], float | None]:
-    """Return (seed, repeat) to the seconds from submission to the validation target; None if it was missed."""
+    """Map (seed, repeat) to the seconds from submission to the validation target; None if the run missed the target."""
     return {
         (record.config.seed, record.repeat): seconds_to_target(record)
         for record in cell.summary.ok_records

@@ -20,7 +20,7 @@ from harness.schema.record import was_fitted_on_part
 
 FEWEST_POINTS = 3
 TWICE = 2
-# Keys in which the cells of one curve may differ.
+# Configuration keys in which the cells of one curve may differ.
 _FREE_KEYS = ("seed", "data.num_train")
 
 
@@ -29,7 +29,7 @@ class CurvePoint:
     """One number of training examples on a learning curve.
 
     Attributes:
-        accuracy: On the test set.
+        accuracy: Test accuracy.
         train_s, run_s: Seconds of training, and of a whole run with set-up and evaluations.
         whole_s: Estimated seconds of training on all rows that the source has for training; None for a baseline.
     """
@@ -50,7 +50,8 @@ class Gain:
     Attributes:
         seconds: Added seconds of a whole run.
         usd: Cost of these seconds; None without a price.
-        is_measured: True if both ends were measured; else the end is extrapolated, at the largest size's throughput.
+        is_measured: True if `start` and `end` were measured; if False, accuracy at `end` is extrapolated, and time is
+            computed from the throughput at the largest measured size.
     """
 
     start: int
@@ -67,7 +68,7 @@ class LearningCurve:
 
     Attributes:
         num_available: Rows that the source has for training.
-        law: The fitted power law, or why none can be fitted.
+        law: The fitted power law, or the reason why no power law can be fitted.
     """
 
     points: tuple[CurvePoint, ...]
@@ -82,12 +83,12 @@ class LearningCurve:
 
     @property
     def whole(self) -> CurvePoint | None:
-        """The point trained on all rows that the source has; None without one."""
+        """The point trained on all rows that the source has; None if there is no such point."""
         return self.largest if self.largest.num_train == self.num_available else None
 
 
 def learning_curves(cells: Sequence[Priced]) -> list[LearningCurve]:
-    """Find every curve of at least three sizes: fine-tuned models, then baselines, each in the cells' order."""
+    """Find every curve with at least three sizes: first fine-tuned models, then baselines, each in the cells' order."""
     groups: dict[tuple[str, str, str], dict[int, Priced]] = defaultdict(dict)
     for cell in cells:
         data = cell.summary.data
@@ -122,7 +123,8 @@ def extrapolated_gain(curve: LearningCurve) -> Gain | None:
 def num_extrapolated(curve: LearningCurve, law: PowerLaw) -> int:
     """Return the number of examples to extrapolate to.
 
-    That is all rows of the source if the fit reaches so far, else twice the largest measured size.
+    It is the number of all rows of the source if the fit may be extrapolated so far, else twice the largest measured
+    size.
     """
     largest, available = curve.largest.num_train, curve.num_available
     return available if largest < available <= law.max_num_train else TWICE * largest
@@ -134,12 +136,12 @@ def train_seconds(curve: LearningCurve, num_train: float) -> float:
 
 
 def run_seconds(curve: LearningCurve, num_train: float) -> float:
-    """Return the seconds of a whole run on `num_train` examples: scaled training, set-up and evaluations as measured."""
+    """Return the seconds of a whole run on `num_train` examples; only the seconds of training are scaled."""
     return value_of(durations.run_seconds(curve.largest.cell.summary, num_train)) or 0.0
 
 
 def whole_error(curve: LearningCurve, point: CurvePoint) -> float | None:
-    """Return the relative error of a point's estimate of training on all rows; None if that was not measured."""
+    """Return the relative error of a point's estimate of the seconds of training on all rows; None if not measured."""
     if curve.whole is None or point is curve.whole or point.whole_s is None:
         return None
     return point.whole_s.value / curve.whole.train_s - 1
@@ -171,12 +173,12 @@ def _usd(cell: Priced, seconds: float) -> float | None:
 
 
 def _learns(summary: Summary) -> bool:
-    """Return False for the majority class, which more data can't improve, and for baselines fitted on a part of the rows."""
+    """Return False for the majority class, which more data can't improve, and for baselines fitted on some rows only."""
     return summary.classifier != "majority" and not any(map(was_fitted_on_part, summary.ok_records))
 
 
 def _correct_by_seed(summary: Summary) -> dict[int, list[np.ndarray]]:
-    """Return each seed's repeats as arrays `(num_examples,)`: 1 where a test example was labelled correctly, else 0."""
+    """Return each seed's repeats as arrays of shape `(num_examples,)`: 1 for a correctly labelled example, else 0."""
     correct: dict[int, list[np.ndarray]] = defaultdict(list)
     for record in summary.ok_records:
         ran = record.training or record.baseline
@@ -187,5 +189,5 @@ def _correct_by_seed(summary: Summary) -> dict[int, list[np.ndarray]]:
 
 
 def _correct(summary: Summary) -> np.ndarray:
-    """Return the correct labels by seed, averaged over repeats, `(num_seeds, num_examples)`."""
+    """Return each seed's correctness of each test example, averaged over repeats, shape `(num_seeds, num_examples)`."""
     return np.stack([np.mean(repeats, axis=0) for repeats in _correct_by_seed(summary).values()])

@@ -1,4 +1,4 @@
-"""Peak memory by purpose, and which settings save memory at which cost in speed (pure)."""
+"""Peak memory by purpose, and the settings that save memory with their cost in speed (pure)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ BASE, WEIGHTS, OPTIMIZER, GRADIENTS = "process and libraries", "weights", "optim
 ACTIVATIONS, WORKSPACE, UNEXPLAINED = "activations", "workspace", "not explained"
 PARTS = (BASE, WEIGHTS, OPTIMIZER, GRADIENTS, ACTIVATIONS, WORKSPACE, UNEXPLAINED)
 
-# Keys that only stop runs or tell runs of a cell apart.
+# Configuration keys that only stop runs, or distinguish runs of one cell; they may differ between compared cells.
 _IGNORED_KEYS = frozenset({"seed", "training.seeds", "data.store_texts"}) | {
     f"limits.{key}" for key in ("timeout_s", "max_train_s", "budget_minutes", "budget_usd")
 }
 _BATCHES = frozenset({"batch_size", "global_batch_size"})
-_STANDARD_DROPOUT = 0.1  # BERT's default, for records without the model's value
-_MAX_LAYERS = 1000  # more than any BERT has
+_STANDARD_DROPOUT = 0.1  # BERT's default, for records that lack the model's value
+_MAX_LAYERS = 1000  # stands in for the unknown number of layers when sorting; more than any BERT has
 _PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
 
@@ -39,11 +39,11 @@ class MemorySaving:
     """A setting that can save memory while all others stay the same.
 
     Attributes:
-        keys: Configuration keys that may differ.
+        keys: Configuration keys in which compared cells may differ.
         read: Returns a cell's value of the setting.
-        order: Sort key of values, from the usual one to the one that saves most.
-        chain: True if each value is compared with the one before it (batch sizes), False if all with the first.
-        equal: Returns what else must be equal.
+        order: Sort key of values, from the usual value to the value that saves most.
+        chain: True to compare each value with the value before it (batch sizes), False to compare all with the first.
+        equal: Returns a further value that must be equal in compared cells.
     """
 
     name: str
@@ -59,8 +59,8 @@ class SavingStep:
     """Two cells that differ in one setting only: the usual cell, and the one with the memory saving.
 
     Attributes:
-        saved_bytes: Reduction of peak memory over all ranks; negative if it increased.
-        time_ratio: Seconds per sample / the usual cell's; the ratio of costs too, on one machine.
+        saved_bytes: Reduction of the peak memory of all ranks together; negative if memory increased.
+        time_ratio: Seconds per sample divided by those of the usual cell; on one machine, also the ratio of costs.
     """
 
     way: MemorySaving
@@ -77,8 +77,8 @@ class OomFix:
     """A cell that ran out of memory, and the fastest successful cell that differs from it in one setting only.
 
     Attributes:
-        taken, way, value: That cell, its setting and value; None if there is no such cell.
-        elsewhere: The same change between two successful cells, which shows its cost.
+        taken, way, value: The successful cell, the differing setting and its value; None if there is no such cell.
+        elsewhere: The same change of the setting between two successful cells, which shows the cost of the change.
     """
 
     lost: Priced
@@ -91,8 +91,8 @@ class OomFix:
 def split_peak(record: Record) -> dict[str, int] | None:
     """Split rank 0's peak memory by purpose: bytes in the order of PARTS; None if the run has no breakdown.
 
-    The remainder of the peak is `not explained`; it is left out if the parts sum to more than the peak. If the memory
-    of process and libraries is unknown, it is in the remainder.
+    The remainder of the peak is `not explained`; it is left out if the parts sum to more than the peak. The memory of
+    process and libraries is part of the remainder if it is unknown.
     """
     parts, peak = record.training.memory_parts if record.training is not None else None, rank_peak(record)
     if parts is None or peak is None:
@@ -160,7 +160,7 @@ def _oom_fix(lost: Priced, similar: Sequence[tuple[MemorySaving, Priced]], steps
 
 
 def _groups(cells: Sequence[Priced], way: MemorySaving) -> dict[tuple[str, ...], list[Priced]]:
-    """Group the cells on one machine whose configurations differ in the setting's keys only."""
+    """Group cells so that those of a group are on one machine and differ only in the setting's keys."""
     groups: dict[tuple[str, ...], list[Priced]] = defaultdict(list)
     for cell in cells:
         if isinstance(cell.summary.config, FineTuneConfig):
@@ -201,9 +201,9 @@ def _flat(cell: Priced) -> Mapping[str, Any]:
     return _flat_config(cell.summary.config)
 
 
-@functools.lru_cache(maxsize=2**14)  # called for each setting and cell
+@functools.lru_cache(maxsize=2**14)  # because it is called for every pair of setting and cell
 def _flat_config(config: Config) -> Mapping[str, Any]:
-    """Return a configuration as axis or `section.key` to value, without keys that don't change what is measured."""
+    """Map a configuration's axes and `section.key` names to values, without keys that don't change what is measured."""
     return {key: value for key, value in flat_config(config).items() if key not in _IGNORED_KEYS}
 
 
@@ -219,7 +219,7 @@ def _dropout(cell: Priced, fields: Mapping[str, Any]) -> float:
 
 
 def _least_trained(trainable: str) -> float:
-    """Return a sort key from training all layers down to training the head only."""
+    """Return a sort key that orders values from training all layers down to training only the head."""
     return -math.inf if trainable == "all" else -num_trained_layers(trainable, _MAX_LAYERS)
 
 

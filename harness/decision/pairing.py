@@ -1,4 +1,4 @@
-"""Pairs the cells of two sides: same work, cells on one side only, and differences between the sides (pure)."""
+"""Pairing of two sides' cells: pairs with the same work, unpaired cells, and differences between the sides (pure)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class UnpairedCell:
     """A cell that only one side measured.
 
     Attributes:
-        other: The other side's cell, if it was tried and failed.
+        other: The failed cell of the other side; None if the other side did not try the cell.
     """
 
     side: Side
@@ -34,7 +34,7 @@ class Pairing:
     """Pairs to compare, and cells without a partner.
 
     Attributes:
-        notes: Caveats for all ratios, a sentence each.
+        notes: Caveats that apply to all ratios, one sentence each.
     """
 
     pairs: tuple[tuple[Priced, Priced], ...]
@@ -51,15 +51,16 @@ def pair_cells(
     *,
     across: Iterable[str] = (),
 ) -> Pairing:
-    """Match fine-tuning cells by configuration without seeds; the rest by `work_key`.
+    """Pair fine-tuning cells by configuration without seeds, and cells that remain by `work_key`.
 
-    If both sides have the same machines, each machine is compared with itself; otherwise each side must have one.
+    If both sides have the same machines, each machine is compared with itself; otherwise each side must have a single
+    machine.
 
     Args:
         one: Side A.
         other: Side B.
-        machine_a: Machine id of side A, or a unique part of it; needed if A has several machines.
-        machine_b: The same for side B.
+        machine_a: Machine id of side A, or a unique part of the id; needed if A has several machines.
+        machine_b: Machine id of side B, likewise.
         across: Configuration keys in which paired cells may differ, such as `training.compile`.
 
     Raises:
@@ -106,12 +107,12 @@ def _require_one(sides: Sequence[Sequence[Priced]], ids: Sequence[set[str]]) -> 
 def _match(
     one: Sequence[Priced], other: Sequence[Priced], *, by_machine: bool, ignore: Sequence[str]
 ) -> tuple[list[tuple[Priced, Priced]], list[tuple[Side, list[Priced]]]]:
-    """Pair cells that are unique on their side.
+    """Pair cells whose configuration, or else whose work, occurs once on each side.
 
     Args:
         one: Side A.
         other: Side B.
-        by_machine: Pair cells of one machine only.
+        by_machine: Only pair cells of the same machine.
         ignore: Configuration keys that may differ.
 
     Returns:
@@ -132,7 +133,7 @@ def _match(
     rest_a, rest_b = list(one), list(other)
     for key in (exact, same_work):
         groups = _group(rest_a, key), _group(rest_b, key)
-        # A key with several cells on a side, such as CPU and GPU, would be ambiguous.
+        # Keys with several cells on a side (such as on CPU and GPU) are left unpaired, since a pair would be ambiguous.
         shared = [name for name, cells in groups[0].items() if len(cells) == len(groups[1].get(name, ())) == 1]
         pairs += [(groups[0][name][0], groups[1][name][0]) for name in shared]
         paired = set(shared)
@@ -152,7 +153,7 @@ def _ran(cell: Priced) -> bool:
 
 
 def _failed_partner(one: Priced, other: Priced) -> Iterator[UnpairedCell]:
-    """Yield the successful cell of a pair in which the other failed."""
+    """Yield the successful cell of a pair whose other cell failed."""
     if _ran(one) and not _ran(other):
         yield UnpairedCell("A", one, other)
     elif _ran(other) and not _ran(one):
@@ -160,7 +161,10 @@ def _failed_partner(one: Priced, other: Priced) -> Iterator[UnpairedCell]:
 
 
 def _differences(one: Sequence[Priced], other: Sequence[Priced]) -> Iterator[Difference]:
-    """Yield the differences between the sides, named A and B because both may be one machine at two times."""
+    """Yield the differences between the sides.
+
+    Values are attributed to sides A and B instead of machines, because both sides may be one machine at two times.
+    """
     sides: dict[Side, Sequence[Priced]] = {"A": one, "B": other}
     for key, read in _FACTS:
         values: dict[str, dict[str, None]] = defaultdict(dict)
@@ -176,7 +180,7 @@ def _differences(one: Sequence[Priced], other: Sequence[Priced]) -> Iterator[Dif
     yield from differences(named)
 
 
-# Two hosts can share a machine id: they are of one type, but different computers.
+# Hosts are compared besides machine ids, because different computers of one type share an id.
 _FACTS: tuple[tuple[str, Callable[[Record], str | None]], ...] = (
     ("machine", lambda record: record.machine.id),
     ("host", lambda record: record.machine.host and record.machine.host[:8]),

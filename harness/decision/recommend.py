@@ -1,4 +1,4 @@
-"""Recommends measured configurations for a target accuracy, a deadline and a budget (pure)."""
+"""Recommendation of measured configurations for a target accuracy, a deadline and a budget (pure)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class UnmetRequirement:
 
     Attributes:
         demand: The requirement, as text.
-        num_cells: Number of cells that miss it; a cell may miss several requirements.
-        nearest: The cell that misses it by the least; cells that miss no other requirement come first.
-        nearest_value: That cell's figure in `unit`; None if it has none.
+        num_cells: Number of cells that miss the requirement; a cell may miss several requirements.
+        nearest: The cell that misses the requirement by the least, preferably a cell that misses no other requirement.
+        nearest_value: The value of `nearest` in `unit`; None if unknown.
         unit: `accuracy`, `s`, `usd` or `bytes`.
     """
 
@@ -39,7 +39,7 @@ class Recommended:
 
     Attributes:
         role: `cheapest`, `fastest` or `balanced`.
-        level: Other qualifying cells without a significant difference in cost (or time, for the fastest).
+        level: Other qualifying cells whose cost (for the fastest cell: time) does not differ significantly.
     """
 
     role: str
@@ -52,11 +52,11 @@ class Recommendation:
     """The recommended cells, and why others were ruled out.
 
     Attributes:
-        choices: Cheapest, fastest and balanced; empty if no cell meets all requirements.
+        choices: The cheapest, fastest and balanced cell; empty if no cell meets all requirements.
         num_measured: Number of successful fine-tuning cells on the most common test set.
-        num_elsewhere: Skipped: evaluated on a different test set.
+        num_elsewhere: Number of cells skipped because they were evaluated on a different test set.
         not_measured: Number of failed cells by outcome.
-        baselines: Baselines that meet the requirements without fine-tuning.
+        baselines: Baselines that meet all requirements, so that fine-tuning is not needed.
     """
 
     asked: Requirements
@@ -70,10 +70,10 @@ class Recommendation:
 
 
 def recommend(cells: Sequence[Priced], asked: Requirements, assumed: Assumptions) -> Recommendation:
-    """Recommend the cheapest, the fastest and a balanced cell of those whose values meet every requirement.
+    """Recommend the cheapest, the fastest and a balanced cell among the cells whose values meet every requirement.
 
-    The balanced cell is the one nearest to (lowest cost, shortest time) by the distance of logarithms, so that a factor
-    in cost counts as much as the same factor in time.
+    The balanced cell is nearest to the point (lowest cost, shortest time). The distance is between logarithms, so that
+    a factor in cost counts as much as the same factor in time.
     """
     measured = [cell for cell in cells if cell.summary.kind == "fine_tune" and cell.summary.num_ok]
     test_set = most_common_test_set(cell.summary for cell in measured)
@@ -102,7 +102,7 @@ def recommend(cells: Sequence[Priced], asked: Requirements, assumed: Assumptions
 
 
 def _with_doubts(one: Candidate, demands: Sequence[Requirement]) -> Candidate:
-    """Add the requirements that the candidate's intervals leave uncertain."""
+    """Return the candidate with `unsure` set to the requirements that its intervals leave uncertain."""
     unsure = tuple(doubt for demand in demands if (doubt := demand.unsure(one)) is not None)
     return replace(one, unsure=unsure)
 
@@ -135,9 +135,10 @@ def _choices(qualifying: Sequence[Candidate]) -> list[Recommended]:
 
 
 def balanced(points: Sequence[tuple[float, float]]) -> int:
-    """Return the index of the point nearest to (lowest cost, shortest time) by logarithms; the cheaper of equally near ones.
+    """Return the index of the (cost, time) point nearest to (lowest cost, shortest time), by distance of logarithms.
 
-    That point is Pareto-optimal: a point that beats it in both would be nearer.
+    Of equally near points, the cheapest is chosen. The chosen point is Pareto-optimal: a point with lower cost and time
+    would be nearer.
     """
     least_usd, least_s = min(usd for usd, _ in points), min(seconds for _, seconds in points)
 
@@ -154,7 +155,7 @@ def _log_ratio(value: float, least: float) -> float:
 def _level(
     first: Candidate, known: Sequence[Candidate], read: Callable[[Candidate], Estimate | None]
 ) -> tuple[Candidate, ...]:
-    """Return the candidates without a significant difference to the first."""
+    """Return the other candidates that do not differ significantly from the first."""
     best = read(first)
     others = [(one, read(one)) for one in known if one is not first]
     return tuple(

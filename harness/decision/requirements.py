@@ -19,13 +19,13 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class Requirements:
-    """The user's requirements; None for one that is not set.
+    """The user's requirements; a requirement of None is not set.
 
     Attributes:
         target_accuracy: Lowest accuracy on the test set.
         deadline_s: Longest time from ordering a machine to the end of the run.
         budget_usd: Highest billed cost of a run.
-        gpu_memory_bytes: Memory of a GPU; CPU cells need none.
+        gpu_memory_bytes: Memory of a GPU, which no peak may exceed; every CPU cell meets this requirement.
     """
 
     target_accuracy: float | None = None
@@ -41,8 +41,8 @@ class Candidate:
     Attributes:
         usd: Billed cost of a run (`Priced.usd_billed`).
         waited_s: Turnaround time (`durations.turnaround_seconds`).
-        gpu_peak_bytes: Highest peak of any GPU; 0 on a CPU, None if not measured.
-        unsure: Requirements that the value meets and an end of its interval misses, as text.
+        gpu_peak_bytes: Highest peak memory of any GPU; 0 on a CPU, None if not measured.
+        unsure: Requirements, as text, that a value meets but an end of its interval misses.
     """
 
     cell: Priced
@@ -54,7 +54,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Requirement:
-    """A requirement on one figure: value >= bound if `least`, else value <= bound."""
+    """A requirement on one figure: value >= `bound` if `least`, else value <= `bound`."""
 
     words: str
     unit: str
@@ -63,7 +63,10 @@ class Requirement:
     read: Callable[[Candidate], Estimate | None]
 
     def missed_by(self, one: Candidate) -> float | None:
-        """Return how far a cell misses the bound, relative to it; 0 or less if it meets it, None without a figure."""
+        """Return by how much a cell misses the bound, relative to the bound.
+
+        The result is 0 or less if the cell meets the requirement, and None if the cell lacks the figure.
+        """
         figure = self.read(one)
         if figure is None:
             return None
@@ -89,7 +92,7 @@ class Requirement:
 
 
 def candidate_of(cell: Priced, assumed: Assumptions) -> Candidate:
-    """Collect the figures of a cell that requirements refer to."""
+    """Collect those figures of a cell that requirements refer to."""
     waited = durations.turnaround_seconds(cell.summary, cell.price, assumed.prices)
     return Candidate(cell, cell.usd_billed, waited, _gpu_peak(cell))
 

@@ -1,4 +1,4 @@
-"""Scaling series: speed-up, efficiency and cost of using more devices (pure)."""
+"""Scaling series: speed-up, efficiency and cost as the number of devices grows (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.analysis.summary import Summary
 from harness.pricing.cost import Priced
 from harness.schema.cells import Device, FineTuneConfig, hash_config
 
-# Keys in which the cells of one series may differ.
+# Configuration keys in which the cells of one series may differ.
 _FREE_KEYS = ("seed", "device", "batch_size", "global_batch_size")
 _ONE = Estimate(1.0, None, None, "the base that the others are held against")  # shown on the page
 
@@ -22,17 +22,17 @@ Kind = Literal["strong", "weak"]
 
 @dataclass(frozen=True)
 class ScalingPoint:
-    """One number of devices in a series, compared with the base: the series' smallest number, usually one device.
+    """One number of devices in a series, compared with the base: the point with the fewest devices, usually one.
 
     Attributes:
         device_batch_size: Examples per device and micro-batch.
         global_batch_size: Examples per update over all devices.
-        speed_up: Throughput / the base's throughput.
-        efficiency: Speed-up / (devices / the base's devices).
-        cost_ratio: Cost per sample / the base's, with the whole machine paid for: 1 / speed_up.
-        share_cost_ratio: Cost ratio at the price of the GPUs in use only: 1 / efficiency; None on a CPU.
-        cost: `less` or `more` per sample than the base, or `level` without a significant difference.
-        communication_fraction: See the function `communication_fraction`.
+        speed_up: Throughput divided by the base's throughput.
+        efficiency: Speed-up divided by the ratio of device numbers (this point's / the base's).
+        cost_ratio: Cost per sample divided by the base's, if the whole machine is paid for: 1 / speed_up.
+        share_cost_ratio: Cost ratio if only the GPUs in use are paid for: 1 / efficiency; None on a CPU.
+        cost: `less` or `more` if the cost per sample differs significantly from the base's, else `level`.
+        communication_fraction: Share of time spent waiting for all-reduce (see the function of this name).
     """
 
     cell: Priced
@@ -85,7 +85,7 @@ def scaling_series(cells: Sequence[Priced]) -> list[Series]:
 
 
 def num_devices(summary: Summary) -> int | None:
-    """Return how many devices the newest run used, one per rank; None if no run succeeded or ranks shared a GPU."""
+    """Return the number of devices that the newest run used; None if no run succeeded or ranks shared a GPU."""
     run = next((record for record in reversed(summary.ok_records) if record.training is not None), None)
     if run is None or run.training is None or not isinstance(summary.config, FineTuneConfig):
         return None
@@ -94,10 +94,10 @@ def num_devices(summary: Summary) -> int | None:
 
 
 def communication_fraction(summary: Summary) -> float | None:
-    """Return the share of a forward and backward pass spent waiting for all-reduce, beyond what computing overlaps.
+    """Return the share of a forward and backward pass spent waiting for all-reduce that does not overlap computing.
 
-    (median s with all-reduce - median s without) / median s with all-reduce, mean of the runs. Values below 0 are
-    noise and become 0. None if no run measured it.
+    The share is (median s with all-reduce - median s without) / median s with all-reduce, mean over the runs. Values
+    below 0 are noise and become 0. None if no run measured these times.
     """
     fractions = []
     for record in summary.ok_records:
@@ -113,14 +113,14 @@ def several_gpus_ran(cells: Sequence[Priced]) -> bool:
 
 
 def best_cost(series: Series) -> ScalingPoint:
-    """Return the point with the lowest cost per sample that is significantly below the base's; else the base."""
+    """Return the point with the lowest cost per sample of those significantly cheaper than the base; else the base."""
     cheaper = [point for point in series.more if point.cost == "less"]
     return min(cheaper, key=lambda point: point.cost_ratio.value, default=series.base)
 
 
 def _series(members: Sequence[Priced], kind: Kind) -> list[Series]:
     by_batch: dict[int, dict[int, Priced]] = defaultdict(dict)
-    # The last of several cells with the same devices and batch wins: the one without DDP, else the newest.
+    # Of several cells with the same devices and batch, the last in this order is kept: without DDP, then the newest.
     for cell in sorted(members, key=_preference):
         devices, device_batch, global_batch = _sizes(cell)
         shared = global_batch if kind == "strong" else device_batch
@@ -138,7 +138,7 @@ def _preference(cell: Priced) -> tuple[bool, float]:
 
 
 def _sizes(cell: Priced) -> tuple[int, int | None, int]:
-    """Return the number of devices, the batch per device (None if it differs between devices) and the global batch."""
+    """Return the number of devices, the batch size per device (None if devices differ) and the global batch size."""
     config, devices = _config(cell), num_devices(cell.summary) or 1
     whole = cell.summary.global_batch_size or config.global_batch(devices)
     each = config.device_batch(devices)

@@ -1,4 +1,4 @@
-"""Compares machines: cells with the same work side by side, and the leading machine by each figure (pure)."""
+"""Comparison of machines: cells with the same work side by side, and the best machine by each figure (pure)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _MIN_TYPES = 2
 
 @dataclass(frozen=True)
 class MachineType:
-    """Hosts that count as one machine: those with one id, or with one stated or detected instance type.
+    """Hosts that count as one machine: they have the same id, or the same stated or detected instance type.
 
     Attributes:
-        machine_ids: Several if hosts of one instance type have different hardware.
+        machine_ids: Ids of the hosts; there are several if hosts of one instance type have different hardware.
         machine: The newest record's machine.
-        slice: The part of the machine that was measured, as text; None for all of it.
+        slice: The measured part of the machine, as text; None if the whole machine was measured.
         num_hosts: Number of known hosts; 1 if hosts are unknown.
     """
 
@@ -43,7 +43,7 @@ class MachineType:
 
 @dataclass(frozen=True)
 class ComparedCell:
-    """The same work on every machine type; None for a type on which it was not tried."""
+    """The cells with the same work, one for each machine type; None for a type on which the work was not tried."""
 
     squares: tuple[Priced | None, ...]
 
@@ -60,7 +60,7 @@ class ComparedCell:
 
 @dataclass(frozen=True)
 class MachineFigure:
-    """A figure that machines are ranked by; `most` if the highest value is best, as for a speed."""
+    """A figure to rank machines by; `most` is True if the highest value is best, as for a speed."""
 
     key: str
     read: Callable[[Priced], Estimate | None]
@@ -76,9 +76,9 @@ class Ranking:
     """Each type's best cell by one figure, and the ranking of the types.
 
     Attributes:
-        best: Best cell of each type; None if none of its cells has the figure.
-        first: Index of the type with the best value; None if fewer than two types have one.
-        level: Indices of types without a significant difference to the first.
+        best: Best cell of each type; None if no cell of the type has the figure.
+        first: Index of the type with the best value; None if fewer than two types have a value.
+        level: Indices of the types that do not differ significantly from the first.
     """
 
     figure: MachineFigure
@@ -87,7 +87,7 @@ class Ranking:
     level: tuple[int, ...]
 
     def estimate(self, index: int) -> Estimate | None:
-        """Return a type's figure."""
+        """Return the figure of a type's best cell; None if the type has none."""
         cell = self.best[index]
         return None if cell is None else self.figure.read(cell)
 
@@ -98,10 +98,10 @@ class SideBySide:
 
     Attributes:
         lines: Work that was tried on at least two types and succeeded on at least one.
-        rankings: Rankings over `ranked`.
+        rankings: Rankings of the types over the lines in `ranked`, one for each figure.
         num_alone: Number of cells that were measured on one type and tried on no other.
-        deadline_s: Seconds from ordering a machine to the end of a run.
-        is_pooled: True if a square pools cells of several machines, and so is no cell of the report.
+        deadline_s: Longest allowed time from ordering a machine to the end of a run, in seconds; None for no limit.
+        is_pooled: True if any cell of `lines` pools cells of several machines, and so is not a cell of the report.
     """
 
     types: tuple[MachineType, ...]
@@ -179,9 +179,9 @@ def hosts_of(cell: Priced) -> HostSpread | None:
 
 
 def _type_key(cell: Priced) -> tuple[str | None, ...]:
-    """Return the stated or detected instance type and the measured part of it; else the machine's id.
+    """Return the stated or detected instance type with its measured part, or else the machine's id.
 
-    Own machines count by id, because they all have the same instance name.
+    The user's own machines are grouped by id, because they all have the same instance name.
     """
     price = cell.price
     if price is None or price.instance is None or price.basis not in ("stated", "detected") or price.plan == "own":
@@ -191,7 +191,7 @@ def _type_key(cell: Priced) -> tuple[str | None, ...]:
 
 
 def _square(members: Sequence[Priced], assumed: Assumptions) -> Priced:
-    """Choose a type's cell: successful before failed, GPU before CPU; equal ones of several machines are pooled."""
+    """Choose a type's cell: successful before failed, GPU before CPU; equally preferred successful cells are pooled."""
 
     def preference(cell: Priced) -> tuple[bool, bool]:
         return cell.summary.samples_per_s is None, _device(cell) != "gpu"
@@ -238,7 +238,7 @@ def _figures(assumed: Assumptions, deadline_s: float | None) -> list[MachineFigu
 
 def _ranked_lines(lines: Iterable[ComparedCell]) -> tuple[ComparedCell, ...]:
     shared = tuple(line for line in lines if len(line.measured) >= _MIN_TYPES)
-    # Training only the head is cheap but often inaccurate, so it doesn't decide a ranking unless it is all there is.
+    # Training only some layers is cheap but often inaccurate, so such cells are ranked only if there are no others.
     whole = tuple(line for line in shared if getattr(line.example.summary.config, "trainable", "all") == "all")
     return whole or shared
 
@@ -250,9 +250,9 @@ def _rank(figure: MachineFigure, lines: Iterable[ComparedCell], num_types: int) 
 
 
 def verdict(cells: Sequence[Priced | None], figure: MachineFigure) -> tuple[int | None, tuple[int, ...]]:
-    """Return the index of the best cell and those of cells without a significant difference to it.
+    """Return the index of the best cell, and the indices of the cells that do not differ significantly from it.
 
-    With fewer than two figures, return None and no indices.
+    If fewer than two cells have the figure, return None and no indices.
     """
     estimates = {
         index: estimate

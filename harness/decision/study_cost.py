@@ -19,9 +19,9 @@ class MachineCost:
 
     Attributes:
         seconds: Total seconds of the runs, from submission to end.
-        usd: Cost of those seconds only.
+        usd: Cost of `seconds` only.
         usd_billed: Provider's bill if each host is ordered once for all its runs.
-        missing: Why there is no price; None if there is one.
+        missing: Why there is no price; None if there is a price.
     """
 
     machine_id: str
@@ -36,18 +36,18 @@ class MachineCost:
 
 @dataclass(frozen=True)
 class StudyCost:
-    """All machines in the report's order; costs are None if any machine has no price."""
+    """The cost of all machines, in the report's order; totals are None if any machine has no price."""
 
     machines: tuple[MachineCost, ...]
 
     @property
     def num_runs(self) -> int:
-        """Runs on all machines."""
+        """Number of runs on all machines."""
         return sum(machine.num_runs for machine in self.machines)
 
     @property
     def num_failed(self) -> int:
-        """Runs on all machines that failed."""
+        """Number of failed runs on all machines."""
         return sum(machine.num_failed for machine in self.machines)
 
     @property
@@ -70,9 +70,9 @@ def study_cost(cells: Sequence[Priced], rental: RentalTerms, records: Iterable[R
     """Total the cost of all runs.
 
     Args:
-        cells: All cells of the report; they price the machines.
-        rental: Start-up and set-up that are billed too.
-        records: All records, also those that a newer run replaces; by default the cells' records only.
+        cells: All cells of the report; their prices are the machines' prices.
+        rental: The seconds of machine start-up and set-up, which are billed too.
+        records: All records, including those replaced by a newer run; by default the cells' records only.
     """
     prices = {
         cell.summary.machine_id: cell.price or Unavailable(cell.missing or "no price") for cell in reversed(cells)
@@ -93,16 +93,16 @@ def _machine_cost(
 
     Args:
         machine_id: The machine.
-        runs: Its records.
-        price: Its hourly price.
-        rental: Start-up and set-up that are billed too.
+        runs: The machine's records.
+        price: The machine's hourly price.
+        rental: The seconds of machine start-up and set-up, which are billed too.
     """
     by_host: dict[str | None, float] = {}
     for run in runs:
         by_host[run.machine.host] = by_host.get(run.machine.host, 0.0) + run.duration_s
     seconds = sum(by_host.values())
     known, missing = (None, price.reason) if isinstance(price, Unavailable) else (price, None)
-    # Unsupported and skipped cells take 0 s: no machine is ordered for them.
+    # Leave out hosts with 0 s, which had unsupported and skipped cells only: no machine is ordered for those cells.
     billed_s = [host_s for host_s in by_host.values() if host_s > 0]
     return MachineCost(
         machine_id=machine_id,

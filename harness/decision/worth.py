@@ -17,7 +17,7 @@ _BINARY = 2
 
 @dataclass(frozen=True)
 class WrongAnswers:
-    """False positives and negatives as shares of all examples; `positive` is the second label."""
+    """False positives and false negatives as shares of all examples; `positive` is the name of the second label."""
 
     positive: str
     false_positive_fraction: float
@@ -32,12 +32,13 @@ class Worth:
 
     Attributes:
         is_majority: True for the majority-class baseline, which needs no training, labels or serving.
-        errors: Error rates by kind; None unless there are two labels.
-        wrong_usd: Cost of a wrong label, in the measured mix of kinds if the user states a cost for each.
-        upkeep_usd_per_month: Retraining, trials and idle hours.
-        payback_months: None if it never pays back.
-        break_even_accuracy: Above 1, no accuracy is enough; None if accuracy makes no difference.
-        break_even_items: Items per month; None if no number is enough.
+        errors: Rates of false positives and false negatives; None unless there are two labels.
+        wrong_usd: Mean cost of a wrong label, weighted by the error rates if the user states both kinds' costs.
+        upkeep_usd_per_month: Cost of retraining, trials and idle hours.
+        payback_months: Months until the benefits equal the upfront cost; None if they never do.
+        break_even_accuracy: Accuracy from which the model pays; above 1, no accuracy is enough; None if accuracy makes
+            no difference.
+        break_even_items: Items per month from which the model pays; None if no number is enough.
     """
 
     cell: Priced
@@ -62,7 +63,7 @@ def judge_worth(cells: Iterable[Priced], assumed: Assumptions) -> list[Worth]:
 
 
 def judge_cell_worth(cell: Priced, assumed: Assumptions) -> Worth | None:
-    """Compute one model's worth; None without an accuracy or a price."""
+    """Compute the worth of one cell's model; None without an accuracy or a price."""
     value, accuracy = assumed.value, cell.summary.accuracy
     if accuracy is None or cell.usd_billed is None:
         return None

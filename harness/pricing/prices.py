@@ -1,4 +1,4 @@
-"""Hourly machine prices: finds a machine's row in the price table by the user's, the cloud's or the hardware's facts."""
+"""Hourly machine prices: finds a machine's row in the price table by what the user, cloud or hardware states."""
 
 from __future__ import annotations
 
