@@ -13,7 +13,7 @@ from harness.schema.host_record import MemoryCapFacts, MemoryUser
 from harness.schema.record import Record
 
 MIN_GROWTH_STEPS = 30
-MAX_GROWTH_FRACTION = 0.05  # of the peak; runs without a leak stay far below (measurements in docs/METHOD.md)
+MAX_GROWTH_FRACTION = 0.05  # of the peak; runs without a leak stayed far below (measurements in docs/METHOD.md)
 MAX_OTHERS_MEMORY_FRACTION = 0.1  # of the total memory, or of the available memory if that is less
 _SETTLING_STEPS, _MIN_STEPS_TO_SETTLE = 3, 10
 _NUM_BATCHES = 10
@@ -76,8 +76,8 @@ def settled_memory_bytes(record: Record) -> tuple[int, ...]:
 
     With 10 steps or more, the first 3 are left out. Growth in steps with a new input shape is ignored: libraries cache
     data for each shape (oneDNN caches its primitives), while a leak also grows in the other steps. For a failed run,
-    only rank 0's memory is known, and no shapes. Only the last segment of a resumed training counts, because each
-    segment is a new process.
+    only rank 0's memory is known and shapes are unknown, so all growth counts. Only the last segment of a resumed
+    training counts, because each segment is a new process.
     """
     ranks = record.training.held_bytes if record.training else (record.held_bytes,)
     total = tuple(map(sum, zip(*ranks, strict=True)))

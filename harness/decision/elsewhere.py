@@ -1,4 +1,4 @@
-"""Costs of measured seconds at the prices of other GPU machines with the same cards, which were not measured (pure)."""
+"""Costs of measured seconds at the prices of GPU machines that have the same cards but were not measured (pure)."""
 
 from __future__ import annotations
 

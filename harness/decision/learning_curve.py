@@ -141,7 +141,7 @@ def run_seconds(curve: LearningCurve, num_train: float) -> float:
 
 
 def whole_error(curve: LearningCurve, point: CurvePoint) -> float | None:
-    """Return the relative error of a point's estimate of the seconds of training on all rows; None if not measured."""
+    """Return the relative error of a point's estimated seconds for training on all rows; None if not measured."""
     if curve.whole is None or point is curve.whole or point.whole_s is None:
         return None
     return point.whole_s.value / curve.whole.train_s - 1

@@ -60,7 +60,7 @@ def pair_cells(
         one: Side A.
         other: Side B.
         machine_a: Machine id of side A, or a unique part of the id; needed if A has several machines.
-        machine_b: Machine id of side B, likewise.
+        machine_b: Machine id of side B, or a unique part of the id; needed if B has several machines.
         across: Configuration keys in which paired cells may differ, such as `training.compile`.
 
     Raises:
