@@ -26,7 +26,7 @@ _PLANNED_ROWS = 20_000  # larger datasets are planned on a random subset, whose 
 # Keys of [data] that change neither the texts nor the test set.
 _DATA_KEYS = ("num_train", "store_texts")
 # Keys of [training] that hardly change step times.
-_TRAINING_KEYS = (
+STEP_TIME_NEUTRAL_KEYS = (
     "epochs", "max_steps", "lr", "schedule", "warmup_fraction", "weight_decay", "lr_scaling", "lr_base_batch_size", "eval_every",
     "target_accuracy", "stop_at_target",
 )  # fmt: skip
@@ -200,7 +200,7 @@ def find_similar_cells(
         First the cells that differ only in `seq_len`, padding, data and keys that hardly change step times (for speed);
         then the cells among these with the same texts and test set (for accuracy).
     """
-    ignored = ("seed", "seq_len", "padding", "limits", *(f"training.{key}" for key in _TRAINING_KEYS))
+    ignored = ("seed", "seq_len", "padding", "limits", *(f"training.{key}" for key in STEP_TIME_NEUTRAL_KEYS))
     ignored_for_speed = ("data", *ignored)
     ignored_for_accuracy = (*ignored, *(f"data.{key}" for key in _DATA_KEYS))
 

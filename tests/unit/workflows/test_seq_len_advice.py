@@ -8,8 +8,10 @@ import pytest
 from harness.analysis.mfu import with_mfu
 from harness.analysis.summarize import summarize
 from harness.schema.model_shapes import ModelShape
+from harness.schema.settings import TrainingSettings
 from harness.workflows.seq_len_advice import (
     PADDINGS,
+    STEP_TIME_NEUTRAL_KEYS,
     ExpectedSpeed,
     advise_seq_len,
     candidate_lengths,
@@ -131,3 +133,13 @@ class TestSpeed:
         similar, same = find_similar_cells(config, [*here, *others, *longer, *elsewhere], "epyc-4c-16g-000001")
         assert similar == [*here, *longer, *elsewhere]
         assert same == [*here, *longer]
+
+
+def test_every_training_key_is_known_to_change_step_times_or_not():
+    """A key that is in neither list would silently keep measured cells from being compared."""
+    changing = {
+        "optimizer", "grad_accum", "activation_checkpointing", "compile", "allocator", "allow_slow_precision", "chunks",
+        "chunk_order", "keep_model",
+    }  # fmt: skip
+    not_hashed = {"seeds", "checkpoint_every_s"}
+    assert set(TrainingSettings.model_fields) == {*STEP_TIME_NEUTRAL_KEYS, *changing, *not_hashed}
