@@ -75,7 +75,7 @@ def noise_warnings(records: Sequence[Record], windows: Sequence[ThroughputWindow
 
 
 def _step_time_warnings(windows: Iterable[ThroughputWindow]) -> Iterator[str]:
-    """Report bimodal step times, or else drift: in bimodal step times, a changing mix of modes would look like drift."""
+    """Report bimodal step times, or else drift: in bimodal times, a changing mix of modes would look like drift."""
     series = [(window.seconds, expected_seconds(window.seconds, window.num_padded_tokens)) for window in windows]
     modes = max(filter(None, (find_modes(*steps) for steps in series)), default=None)
     drift = max(filter(None, (find_drift(*steps) for steps in series)), key=abs, default=None)

@@ -46,8 +46,9 @@ class Bimodality:
 def warmup_steps(runs: Sequence[Series]) -> int:
     """Return the number of warm-up steps to discard from every run of a cell.
 
-    During warm-up, caches fill, kernels are selected and the allocator grows. Each run's own steps determine its warm-up
-    (MSER); the upper median over runs applies to all, so that they are compared over the same batches.
+    During warm-up, caches fill, kernels are selected and the allocator grows. Each run's own steps determine a number of
+    warm-up steps (MSER). The upper median of these numbers applies to all runs, so that they are compared over the same
+    batches.
 
     Args:
         runs: Seconds and padded tokens of each run, by step.

@@ -124,7 +124,7 @@ def host_spread(records: Iterable[Record]) -> HostSpread | None:
         for record in records
         if record.outcome == "ok" and record.machine.host and record.training and record.training.steps.num_samples
     ]
-    if len({host for host, _ in runs}) < 2:  # noqa: PLR2004 - a spread needs two
+    if len({host for host, _ in runs}) < 2:  # noqa: PLR2004 - a spread needs two hosts
         return None
     rates: dict[str, list[float]] = defaultdict(list)
     windows = measure_windows([training for _, training in runs])

@@ -76,7 +76,7 @@ def ladders(cells: Sequence[Priced]) -> list[Ladder]:
     complete = []
     for (machine_id, study), by_number in groups.items():
         first = by_number.get(0)
-        if first is None or first.summary.target_accuracy is None or len(by_number) < 2:  # noqa: PLR2004 - a ladder
+        if first is None or first.summary.target_accuracy is None or len(by_number) < 2:  # noqa: PLR2004 - a ladder has two steps
             continue
         steps: list[LadderStep] = []
         for number in sorted(by_number):

@@ -15,7 +15,7 @@ from harness.schema.cells import Device, FineTuneConfig, hash_config
 
 # Configuration keys in which the cells of one series may differ.
 _FREE_KEYS = ("seed", "device", "batch_size", "global_batch_size")
-_ONE = Estimate(1.0, None, None, "the base that the others are held against")  # shown on the page
+_ONE = Estimate(1.0, None, None, "the base that the others are held against")  # the text is shown on the page
 
 Kind = Literal["strong", "weak"]
 
