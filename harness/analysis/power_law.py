@@ -32,7 +32,8 @@ class PowerLaw:
         smallest: Smallest training set size that was fitted.
         largest: Largest training set size that was fitted.
         draws: Offset, scale and exponent of each bootstrap draw, shape `(NUM_DRAWS, 3)`.
-        run_noise: Random deviation of one more run, one value per draw, shape `(NUM_DRAWS,)`.
+        run_noise: Simulated deviation of a future single run from the curve, for prediction intervals; one value per
+            draw, shape `(NUM_DRAWS,)`.
         p_value: Goodness of fit: share of draws whose residual is at least as large as the measured one.
     """
 

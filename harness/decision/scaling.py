@@ -22,7 +22,7 @@ Kind = Literal["strong", "weak"]
 
 @dataclass(frozen=True)
 class ScalingPoint:
-    """One number of devices in a series, compared with the base: the point with the fewest devices, usually one.
+    """A series' measurement at one device count, compared with the series' base, the point with the fewest devices.
 
     Attributes:
         device_batch_size: Examples per device and micro-batch.

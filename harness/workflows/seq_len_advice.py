@@ -23,7 +23,7 @@ PADDINGS: tuple[Padding, ...] = get_args(Padding)
 WHOLE_FRACTION = 0.95
 _MIN_SEQ_LEN = 16
 _PLANNED_ROWS = 20_000  # larger datasets are planned on a random subset, whose fractions are close to the whole's
-# Keys of [data] that change neither the texts nor the test set.
+# Keys of [data] in which cells may differ whose accuracies are compared: none changes the source or the test set.
 _DATA_KEYS = ("num_train", "store_texts")
 # Keys of [training] that hardly change step times.
 STEP_TIME_NEUTRAL_KEYS = (

@@ -75,7 +75,8 @@ def _chart(groups: Sequence[BarGroup], metric: ChartMetric[Priced], indices: Map
     cells = [cell for group in groups for cell in group.cells.values()]
     places = list(dict.fromkeys(place for group in groups for place in group.cells))
     members = {place: [index for index, group in enumerate(groups) if place in group.cells] for place in places}
-    # A place without any figure takes one row, which says how its first cell ended.
+    # If no cell of a place (a precision, device and machine) has a value, the chart gives the place a single row,
+    # with the outcome of its first cell.
     missing = [
         place for place in places if all(metric.read(groups[index].cells[place]) is None for index in members[place])
     ]

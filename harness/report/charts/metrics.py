@@ -36,7 +36,7 @@ class ChartMetric(Generic[Item]):
     money: MoneyFormat | None = None
 
     def heading(self, cells: Sequence[Priced]) -> str:
-        """Return the chart's title; for a chart of money, it says how prices are known."""
+        """Return the chart's title; a chart of money also names the basis of its prices, such as `assumed price`."""
         return self.title + (f", {basis_text(cells)}" if self.money else "")
 
     def drawn(self, item: Item) -> Estimate | None:

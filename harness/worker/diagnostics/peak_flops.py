@@ -26,7 +26,7 @@ from harness.worker.train_state import FinishedTraining, TrainContext, TrainStat
 # The search for the peak takes TRAIN_SHARE of the training's time, but at least _MIN_S and at most MAX_S seconds.
 MAX_S, TRAIN_SHARE = 1.8, 0.1
 _MIN_S = 0.05
-_STEP_SHARE = 0.45  # of the search's time, for steps; a copy and the products share the rest
+_STEP_SHARE = 0.45  # fraction of the search's time spent on training steps; the copy and the products share the rest
 _MAX_STEPS = 8
 _COPY_S, _COPY_BYTES = 0.1, 128 * 2**20  # read and written: more than most last-level caches hold
 _BATCH_S = 0.005  # duration of products timed at once: far longer than a clock's tick or a GPU kernel's launch
