@@ -41,7 +41,7 @@ def _slow_down(by):
     stop = StepTimer.stop
 
     def stop_late(timer):
-        until = timer._began + (time.perf_counter() - timer._began) * (1 + by)
+        until = timer.began + (time.perf_counter() - timer.began) * (1 + by)
         while time.perf_counter() < until:
             pass
         stop(timer)

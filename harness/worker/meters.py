@@ -37,6 +37,11 @@ class StepTimer:
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._began = 0.0
 
+    @property
+    def began(self) -> float:
+        """The `time.perf_counter` reading when the latest step began; 0 on a GPU, where events are recorded instead."""
+        return self._began
+
     def start(self) -> None:
         """Start timing a step; called before the step's batch is prepared."""
         if self._on_gpu:
