@@ -39,12 +39,12 @@ class Choice:
     baselines: tuple[Priced, ...] = ()
 
 
-def overlap(one: Estimate | None, other: Estimate | None) -> bool:
+def overlap(first: Estimate | None, second: Estimate | None) -> bool:
     """Return True if both estimates' intervals share a point; a value without an interval counts as a point."""
-    if one is None or other is None:
+    if first is None or second is None:
         return False
-    low = max(bound(one, "low"), bound(other, "low"))
-    return low <= min(bound(one, "high"), bound(other, "high"))
+    low = max(bound(first, "low"), bound(second, "low"))
+    return low <= min(bound(first, "high"), bound(second, "high"))
 
 
 def bound(estimate: Estimate, side: str) -> float:
@@ -151,12 +151,12 @@ def _rank(cell: Priced) -> float | None:
     return 1 / rate.value if rate is not None and rate.value > 0 else None
 
 
-def _same_cost(one: Priced, other: Priced) -> bool:
-    if one.usd_per_run is not None and one.summary.accuracy is not None:
-        return overlap(one.usd_per_run, other.usd_per_run)
-    if one.usd_per_1000_samples is not None:
-        return overlap(one.usd_per_1000_samples, other.usd_per_1000_samples)
-    return overlap(one.summary.samples_per_s, other.summary.samples_per_s)
+def _same_cost(cell: Priced, pick: Priced) -> bool:
+    if cell.usd_per_run is not None and cell.summary.accuracy is not None:
+        return overlap(cell.usd_per_run, pick.usd_per_run)
+    if cell.usd_per_1000_samples is not None:
+        return overlap(cell.usd_per_1000_samples, pick.usd_per_1000_samples)
+    return overlap(cell.summary.samples_per_s, pick.summary.samples_per_s)
 
 
 def _is_tfidf(cell: Priced) -> bool:

@@ -133,11 +133,11 @@ class Comparison:
         return self.asked.fail_above is not None and (any(cell.fails for cell in self.cells) or bool(self.lost))
 
 
-def compare(pairing: Pairing, asked: CompareOptions | None = None) -> Comparison:
+def compare(pairing: Pairing, options: CompareOptions | None = None) -> Comparison:
     """Compare every pair of cells by every figure, with each figure's p-values adjusted for the number of cells."""
-    asked = asked or CompareOptions()
+    options = options or CompareOptions()
     pairs = pairing.pairs
-    speeds = [_speed(a, b, asked.run_spread) for a, b in pairs]
+    speeds = [_speed(a, b, options.run_spread) for a, b in pairs]
     families: list[tuple[ComparedFigure, list[LogRatio | None], Callable[[Priced], float | None]]] = [
         (SPEED, list(speeds), _samples_per_s),
         (MEMORY, [_memory(a, b) for a, b in pairs], _bytes),
@@ -149,17 +149,17 @@ def compare(pairing: Pairing, asked: CompareOptions | None = None) -> Comparison
         adjusted = holm([None if ratio is None else ratio.p_value() for ratio in ratios])
         for by_key, (a, b), ratio, p in zip(verdicts, pairs, ratios, adjusted, strict=True):
             if ratio is not None:
-                by_key[figure.key] = _judge(figure, ratio, p, asked.margin, (read(a), read(b)), len(ratios))
+                by_key[figure.key] = _judge(figure, ratio, p, options.margin, (read(a), read(b)), len(ratios))
         if mean := geometric_mean_ratio([ratio for ratio in ratios if ratio is not None]):
-            overall[figure.key] = _judge(figure, mean, mean.p_value(), asked.margin, (None, None), 1)
-    for by_key, accuracy in zip(verdicts, _accuracies(pairs, asked.accuracy_margin), strict=True):
+            overall[figure.key] = _judge(figure, mean, mean.p_value(), options.margin, (None, None), 1)
+    for by_key, accuracy in zip(verdicts, _accuracies(pairs, options.accuracy_margin), strict=True):
         if accuracy is not None:
             by_key[ACCURACY.key] = accuracy
-    fails = _fails(speeds, asked.fail_above)
+    fails = _fails(speeds, options.fail_above)
     cells = tuple(
         CellComparison(a, b, by_key, fail) for (a, b), by_key, fail in zip(pairs, verdicts, fails, strict=True)
     )
-    return Comparison(asked, pairing, cells, overall, sum(speed.inconclusive_reason is None for speed in speeds))
+    return Comparison(options, pairing, cells, overall, sum(speed.inconclusive_reason is None for speed in speeds))
 
 
 def _judge(
@@ -262,11 +262,11 @@ def _speed(a: Priced, b: Priced, run_spread: float | None) -> LogRatio:
     runs = [window for _, window in windows_a], [window for _, window in windows_b]
     if all(len({host for host, _ in side}) == 1 for side in (windows_a, windows_b)):
         return compare_runs(runs[0], runs[1], run_spread)
-    found = welch_log_ratio(_log_speed_by_host(windows_a), _log_speed_by_host(windows_b), "host")
+    ratio = welch_log_ratio(_log_speed_by_host(windows_a), _log_speed_by_host(windows_b), "host")
     inside = compare_within_runs(runs[0], runs[1])
-    if found.inconclusive_reason is None or inside is None:
-        return found
-    return LogRatio(found.value, inside.variance, inside.degrees_of_freedom, inside.basis, found.inconclusive_reason)
+    if ratio.inconclusive_reason is None or inside is None:
+        return ratio
+    return LogRatio(ratio.value, inside.variance, inside.degrees_of_freedom, inside.basis, ratio.inconclusive_reason)
 
 
 def _log_speed_by_host(runs: Iterable[tuple[str | None, ThroughputWindow]]) -> list[float]:

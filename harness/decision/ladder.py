@@ -156,6 +156,6 @@ def _saving(first: dict[tuple[int, int], float | None], own: dict[tuple[int, int
     return LogRatio(fmean(logs), spread, len(logs) - 1, f"over {len(logs)} pairs of runs").estimate()
 
 
-def _num_changes(one: Priced, other: Priced) -> int:
-    mine, others = flat_config(one.summary.config), flat_config(other.summary.config)
+def _num_changes(cell: Priced, other: Priced) -> int:
+    mine, others = flat_config(cell.summary.config), flat_config(other.summary.config)
     return sum(mine.get(key) != others.get(key) for key in (mine.keys() | others.keys()) - {"seed"})

@@ -121,8 +121,8 @@ def rank_peak(record: Record, rank: int = 0) -> int | None:
     if record.training is None or not isinstance(record.config, FineTuneConfig):
         return None
     source: MemorySource = "cuda_reserved" if record.config.on_gpu else "rss"
-    found = [peak.num_bytes for peak in record.training.peak_memory if peak.source == source and peak.rank == rank]
-    return max(found, default=None)
+    peaks = [peak.num_bytes for peak in record.training.peak_memory if peak.source == source and peak.rank == rank]
+    return max(peaks, default=None)
 
 
 def split_record(cell: Priced) -> Record | None:

@@ -44,8 +44,8 @@ class Pairing:
 
 
 def pair_cells(
-    one: Sequence[Priced],
-    other: Sequence[Priced],
+    cells_a: Sequence[Priced],
+    cells_b: Sequence[Priced],
     machine_a: str | None = None,
     machine_b: str | None = None,
     *,
@@ -57,8 +57,8 @@ def pair_cells(
     machine.
 
     Args:
-        one: Side A.
-        other: Side B.
+        cells_a: Cells of side A.
+        cells_b: Cells of side B.
         machine_a: Machine id of side A, or a unique part of the id; needed if A has several machines.
         machine_b: Machine id of side B, or a unique part of the id; needed if B has several machines.
         across: Configuration keys in which paired cells may differ, such as `training.compile`.
@@ -66,7 +66,7 @@ def pair_cells(
     Raises:
         UserError: If the choice of machines is ambiguous, or there is nothing to compare.
     """
-    sides = [_cells_of_machine(one, machine_a, "A"), _cells_of_machine(other, machine_b, "B")]
+    sides = [_cells_of_machine(cells_a, machine_a, "A"), _cells_of_machine(cells_b, machine_b, "B")]
     ids = [{cell.summary.machine_id for cell in side} for side in sides]
     if ids[0] != ids[1]:
         _require_one(sides, ids)
@@ -105,13 +105,13 @@ def _require_one(sides: Sequence[Sequence[Priced]], ids: Sequence[set[str]]) -> 
 
 
 def _match(
-    one: Sequence[Priced], other: Sequence[Priced], *, by_machine: bool, ignore: Sequence[str]
+    cells_a: Sequence[Priced], cells_b: Sequence[Priced], *, by_machine: bool, ignore: Sequence[str]
 ) -> tuple[list[tuple[Priced, Priced]], list[tuple[Side, list[Priced]]]]:
     """Pair cells whose configuration, or else whose work, occurs once on each side.
 
     Args:
-        one: Side A.
-        other: Side B.
+        cells_a: Cells of side A.
+        cells_b: Cells of side B.
         by_machine: Only pair cells of the same machine.
         ignore: Configuration keys that may differ.
 
@@ -130,7 +130,7 @@ def _match(
         return cell.summary.machine_id if by_machine else None
 
     pairs: list[tuple[Priced, Priced]] = []
-    rest_a, rest_b = list(one), list(other)
+    rest_a, rest_b = list(cells_a), list(cells_b)
     for key in (exact, same_work):
         groups = _group(rest_a, key), _group(rest_b, key)
         # Keys with several cells on a side (such as on CPU and GPU) are left unpaired, since a pair would be ambiguous.
@@ -152,20 +152,20 @@ def _ran(cell: Priced) -> bool:
     return cell.summary.samples_per_s is not None
 
 
-def _failed_partner(one: Priced, other: Priced) -> Iterator[UnpairedCell]:
+def _failed_partner(a: Priced, b: Priced) -> Iterator[UnpairedCell]:
     """Yield the successful cell of a pair whose other cell failed."""
-    if _ran(one) and not _ran(other):
-        yield UnpairedCell("A", one, other)
-    elif _ran(other) and not _ran(one):
-        yield UnpairedCell("B", other, one)
+    if _ran(a) and not _ran(b):
+        yield UnpairedCell("A", a, b)
+    elif _ran(b) and not _ran(a):
+        yield UnpairedCell("B", b, a)
 
 
-def _differences(one: Sequence[Priced], other: Sequence[Priced]) -> Iterator[Difference]:
+def _differences(cells_a: Sequence[Priced], cells_b: Sequence[Priced]) -> Iterator[Difference]:
     """Yield the differences between the sides.
 
     Values are attributed to sides A and B instead of machines, because both sides may be one machine at two times.
     """
-    sides: dict[Side, Sequence[Priced]] = {"A": one, "B": other}
+    sides: dict[Side, Sequence[Priced]] = {"A": cells_a, "B": cells_b}
     for key, read in _FACTS:
         values: dict[str, dict[str, None]] = defaultdict(dict)
         sets = [{fact for record in _records(cells) if (fact := read(record))} for cells in sides.values()]
@@ -174,7 +174,7 @@ def _differences(one: Sequence[Priced], other: Sequence[Priced]) -> Iterator[Dif
                 values[value][side] = None
         if sets[0] != sets[1] and all(sets):
             yield Difference(
-                key, tuple(Value(value, tuple(names)) for value, names in values.items()), len(one) + len(other)
+                key, tuple(Value(value, tuple(names)) for value, names in values.items()), len(cells_a) + len(cells_b)
             )
     named = [replace(cell.summary, machine_id=side) for side, cells in sides.items() for cell in cells]
     yield from differences(named)
@@ -195,19 +195,20 @@ def _records(cells: Iterable[Priced]) -> list[Record]:
 
 
 def _notes(pairs: Sequence[tuple[Priced, Priced]]) -> Iterator[str]:
-    one, other = (_records(cells) for cells in zip(*pairs, strict=True)) if pairs else ([], [])
-    if not one or not other:
+    records_a, records_b = (_records(cells) for cells in zip(*pairs, strict=True)) if pairs else ([], [])
+    if not records_a or not records_b:
         return
     for side, cells in zip("AB", zip(*pairs, strict=True), strict=True):
         warned = sum(bool(cell.summary.warnings) for cell in cells)
         if warned:
             yield f"{warned} of {side}'s {len(cells)} cells have warnings, which `harness report` spells out."
-    same = {_run(record) for record in one} & {_run(record) for record in other}
+    same = {_run(record) for record in records_a} & {_run(record) for record in records_b}
     if same:
         yield f"{len(same)} runs stand on both sides: they say nothing of a difference."
-    elif {_computer(record) for record in one} == {_computer(record) for record in other}:
+    elif {_computer(record) for record in records_a} == {_computer(record) for record in records_b}:
         began = [
-            (min(times), max(times)) for times in ([record.started_at for record in side] for side in (one, other))
+            (min(times), max(times))
+            for times in ([record.started_at for record in side] for side in (records_a, records_b))
         ]
         if began[0][1] < began[1][0] or began[1][1] < began[0][0]:
             first, second = ("A", "B") if began[0][1] < began[1][0] else ("B", "A")

@@ -69,7 +69,7 @@ class Recommendation:
     baselines: tuple[Candidate, ...]
 
 
-def recommend(cells: Sequence[Priced], asked: Requirements, assumed: Assumptions) -> Recommendation:
+def recommend(cells: Sequence[Priced], requirements: Requirements, assumed: Assumptions) -> Recommendation:
     """Recommend the cheapest, the fastest and a balanced cell among the cells whose values meet every requirement.
 
     The balanced cell is nearest to the point (lowest cost, shortest time). The distance is between logarithms, so that
@@ -83,10 +83,14 @@ def recommend(cells: Sequence[Priced], asked: Requirements, assumed: Assumptions
         for cell in cells
         if cell.summary.kind == "baseline" and cell.summary.num_ok and cell.summary.test_sha256 == test_set
     ]
-    demands = parse_requirements(asked)
-    qualifying = [_with_doubts(one, demands) for one in candidates if all(demand.fulfilled(one) for demand in demands)]
+    demands = parse_requirements(requirements)
+    qualifying = [
+        _with_doubts(candidate, demands)
+        for candidate in candidates
+        if all(demand.fulfilled(candidate) for demand in demands)
+    ]
     return Recommendation(
-        asked=asked,
+        asked=requirements,
         choices=tuple(_choices(qualifying)),
         num_qualifying=len(qualifying),
         num_measured=len(candidates),
@@ -97,24 +101,26 @@ def recommend(cells: Sequence[Priced], asked: Requirements, assumed: Assumptions
                 cell.summary.outcome for cell in cells if cell.summary.kind == "fine_tune" and not cell.summary.num_ok
             )
         ),
-        baselines=tuple(one for one in baselines if demands and all(demand.fulfilled(one) for demand in demands)),
+        baselines=tuple(
+            baseline for baseline in baselines if demands and all(demand.fulfilled(baseline) for demand in demands)
+        ),
     )
 
 
-def _with_doubts(one: Candidate, demands: Sequence[Requirement]) -> Candidate:
+def _with_doubts(candidate: Candidate, demands: Sequence[Requirement]) -> Candidate:
     """Return the candidate with `unsure` set to the requirements that its intervals leave uncertain."""
-    unsure = tuple(doubt for demand in demands if (doubt := demand.unsure(one)) is not None)
-    return replace(one, unsure=unsure)
+    unsure = tuple(doubt for demand in demands if (doubt := demand.unsure(candidate)) is not None)
+    return replace(candidate, unsure=unsure)
 
 
 def _ruled_out(
     demand: Requirement, demands: Sequence[Requirement], candidates: Sequence[Candidate]
 ) -> UnmetRequirement:
-    failing = [one for one in candidates if not demand.fulfilled(one)]
+    failing = [candidate for candidate in candidates if not demand.fulfilled(candidate)]
     others = [other for other in demands if other is not demand]
-    alone = [one for one in failing if all(other.fulfilled(one) for other in others)]
-    known = [one for one in alone or failing if demand.missed_by(one) is not None]
-    nearest = min(known, key=lambda one: demand.missed_by(one) or 0.0, default=None)
+    alone = [candidate for candidate in failing if all(other.fulfilled(candidate) for other in others)]
+    known = [candidate for candidate in alone or failing if demand.missed_by(candidate) is not None]
+    nearest = min(known, key=lambda candidate: demand.missed_by(candidate) or 0.0, default=None)
     value = None if nearest is None else value_of(demand.read(nearest))
     return UnmetRequirement(demand.words, len(failing), nearest, value, demand.unit)
 
@@ -123,13 +129,13 @@ def _choices(qualifying: Sequence[Candidate]) -> list[Recommended]:
     """Choose for each role; cheapest and balanced need a price, fastest and balanced a time."""
     choices = []
     for role, read in (("cheapest", _usd), ("fastest", _waited)):
-        known = [one for one in qualifying if read(one) is not None]
-        first = min(known, key=lambda one: value_of(read(one)) or 0.0, default=None)
+        known = [candidate for candidate in qualifying if read(candidate) is not None]
+        first = min(known, key=lambda candidate: value_of(read(candidate)) or 0.0, default=None)
         if first is not None:
             choices.append(Recommended(role, first, _level(first, known, read)))
-    both = [one for one in qualifying if one.usd is not None and one.waited_s is not None]
+    both = [candidate for candidate in qualifying if candidate.usd is not None and candidate.waited_s is not None]
     if both:
-        middle = balanced([(value_of(one.usd) or 0.0, value_of(one.waited_s) or 0.0) for one in both])
+        middle = balanced([(value_of(candidate.usd) or 0.0, value_of(candidate.waited_s) or 0.0) for candidate in both])
         choices.append(Recommended("balanced", both[middle], ()))
     return choices
 
@@ -157,17 +163,17 @@ def _level(
 ) -> tuple[Candidate, ...]:
     """Return the other candidates that do not differ significantly from the first."""
     best = read(first)
-    others = [(one, read(one)) for one in known if one is not first]
+    others = [(candidate, read(candidate)) for candidate in known if candidate is not first]
     return tuple(
-        one
-        for one, estimate in others
+        candidate
+        for candidate, estimate in others
         if best is not None and estimate is not None and not intervals_disjoint(best, estimate)
     )
 
 
-def _usd(one: Candidate) -> Estimate | None:
-    return one.usd
+def _usd(candidate: Candidate) -> Estimate | None:
+    return candidate.usd
 
 
-def _waited(one: Candidate) -> Estimate | None:
-    return one.waited_s
+def _waited(candidate: Candidate) -> Estimate | None:
+    return candidate.waited_s

@@ -62,24 +62,24 @@ class Requirement:
     least: bool
     read: Callable[[Candidate], Estimate | None]
 
-    def missed_by(self, one: Candidate) -> float | None:
+    def missed_by(self, candidate: Candidate) -> float | None:
         """Return by how much a cell misses the bound, relative to the bound.
 
         The result is 0 or less if the cell meets the requirement, and None if the cell lacks the figure.
         """
-        figure = self.read(one)
+        figure = self.read(candidate)
         if figure is None:
             return None
         return (self.bound - figure.value) / self.bound if self.least else (figure.value - self.bound) / self.bound
 
-    def fulfilled(self, one: Candidate) -> bool:
+    def fulfilled(self, candidate: Candidate) -> bool:
         """Return True if the cell has the figure and its value meets the requirement."""
-        missed = self.missed_by(one)
+        missed = self.missed_by(candidate)
         return missed is not None and missed <= 0
 
-    def unsure(self, one: Candidate) -> str | None:
+    def unsure(self, candidate: Candidate) -> str | None:
         """Describe how the figure's interval crosses the bound; None if it doesn't."""
-        figure = self.read(one)
+        figure = self.read(candidate)
         end = None if figure is None else figure.low if self.least else figure.high
         if end is None or (end >= self.bound if self.least else end <= self.bound):
             return None
@@ -110,31 +110,41 @@ def _gpu_peak(cell: Priced) -> int | None:
     return max(marks, default=None)
 
 
-def parse_requirements(asked: Requirements) -> list[Requirement]:
+def parse_requirements(requirements: Requirements) -> list[Requirement]:
     """Return the requirements that are set, in the order in which they are shown."""
     demands = []
-    if asked.target_accuracy is not None:
-        words = f"the target accuracy of {asked.target_accuracy:g}"
-        demands.append(
-            Requirement(words, "accuracy", asked.target_accuracy, True, lambda one: one.cell.summary.accuracy)
-        )
-    if asked.deadline_s is not None:
+    if requirements.target_accuracy is not None:
+        text = f"the target accuracy of {requirements.target_accuracy:g}"
         demands.append(
             Requirement(
-                f"the deadline of {_time(asked.deadline_s)}", "s", asked.deadline_s, False, lambda one: one.waited_s
+                text, "accuracy", requirements.target_accuracy, True, lambda candidate: candidate.cell.summary.accuracy
             )
         )
-    if asked.budget_usd is not None:
-        words = f"the budget of {asked.budget_usd:g} USD a run"
-        demands.append(Requirement(words, "usd", asked.budget_usd, False, lambda one: one.usd))
-    if asked.gpu_memory_bytes is not None:
-        words = f"the GPU memory of {asked.gpu_memory_bytes / _GIB:g} GiB"
-        demands.append(Requirement(words, "bytes", asked.gpu_memory_bytes, False, _memory))
+    if requirements.deadline_s is not None:
+        demands.append(
+            Requirement(
+                f"the deadline of {_time(requirements.deadline_s)}",
+                "s",
+                requirements.deadline_s,
+                False,
+                lambda candidate: candidate.waited_s,
+            )
+        )
+    if requirements.budget_usd is not None:
+        text = f"the budget of {requirements.budget_usd:g} USD a run"
+        demands.append(Requirement(text, "usd", requirements.budget_usd, False, lambda candidate: candidate.usd))
+    if requirements.gpu_memory_bytes is not None:
+        text = f"the GPU memory of {requirements.gpu_memory_bytes / _GIB:g} GiB"
+        demands.append(Requirement(text, "bytes", requirements.gpu_memory_bytes, False, _memory))
     return demands
 
 
-def _memory(one: Candidate) -> Estimate | None:
-    return None if one.gpu_peak_bytes is None else Estimate(one.gpu_peak_bytes, None, None, "largest of the runs")
+def _memory(candidate: Candidate) -> Estimate | None:
+    return (
+        None
+        if candidate.gpu_peak_bytes is None
+        else Estimate(candidate.gpu_peak_bytes, None, None, "largest of the runs")
+    )
 
 
 def _time(seconds: float) -> str:

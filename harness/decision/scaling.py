@@ -127,9 +127,9 @@ def _series(members: Sequence[Priced], kind: Kind) -> list[Series]:
         if shared is not None:
             by_batch[shared][devices] = cell
     return [
-        Series(kind, Device.parse(_config(found[min(found)]).device).kind, shared, _points(found))
-        for shared, found in sorted(by_batch.items())
-        if len(found) > 1
+        Series(kind, Device.parse(_config(by_devices[min(by_devices)]).device).kind, shared, _points(by_devices))
+        for shared, by_devices in sorted(by_batch.items())
+        if len(by_devices) > 1
     ]
 
 
@@ -145,9 +145,9 @@ def _sizes(cell: Priced) -> tuple[int, int | None, int]:
     return devices, each if each * config.training.grad_accum * devices == whole else None, whole
 
 
-def _points(found: dict[int, Priced]) -> tuple[ScalingPoint, ...]:
-    base = found[min(found)]
-    return tuple(_point(found[devices], base) for devices in sorted(found))
+def _points(by_devices: dict[int, Priced]) -> tuple[ScalingPoint, ...]:
+    base = by_devices[min(by_devices)]
+    return tuple(_point(by_devices[devices], base) for devices in sorted(by_devices))
 
 
 def _point(cell: Priced, base: Priced) -> ScalingPoint:

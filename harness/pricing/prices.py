@@ -192,7 +192,9 @@ def price_finder(
     _check_overrides(table, machines, overrides, hourly, book)
     prices: dict[str, Price | Unavailable] = {}
     for machine_id, group in machines.items():
-        records = sorted((record for one in group for record in one.records), key=lambda record: record.started_at)
+        records = sorted(
+            (record for summary in group for record in summary.records), key=lambda record: record.started_at
+        )
         stated = next((record.stated for record in reversed(records) if record.stated is not None), None)
         detected = next((record.detected for record in reversed(records) if record.detected is not None), None)
         if machine_id in overrides:

@@ -147,7 +147,7 @@ def to_markdown(comparison: Comparison, money: MoneyFormat) -> str:
     first, *notes = [_escape(line) for line in _notes(comparison, money)]
     lines = [first, "", f"| {' | '.join(_HEAD)} |", "|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(_escape(text) for text in row)} |" for row in _rows(comparison, money)]
-    differences = [f"- {_escape(describe_difference(one))}" for one in comparison.pairing.differences]
+    differences = [f"- {_escape(describe_difference(difference))}" for difference in comparison.pairing.differences]
     if differences:
         lines += ["", "A and B differ, beside what is compared, in", "", *differences]
     return "\n".join([*lines, "", *(f"- {line}" for line in notes)]) + "\n"
@@ -178,7 +178,7 @@ def comparison_fields(comparison: Comparison) -> dict[str, object]:
             | {"other_outcome": None if alone.other is None else alone.other.summary.outcome}
             for alone in comparison.pairing.alone
         ],
-        "differences": [describe_difference(one) for one in comparison.pairing.differences],
+        "differences": [describe_difference(difference) for difference in comparison.pairing.differences],
         "notes": list(comparison.pairing.notes),
     }
 

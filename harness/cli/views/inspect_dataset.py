@@ -151,12 +151,12 @@ def _rows(inspection: Inspection) -> Iterator[str]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in facts.bad_rows.items())
         yield f'  [yellow]{skipped:,} can\'t be used: {escape(kinds)}[/] (a study stops at them, or data.on_bad_row = "skip")'
     if facts.num_duplicates_dropped:
-        other = (
+        conflicts = (
             f", {facts.num_conflicting_duplicates:,} of them with another label"
             if facts.num_conflicting_duplicates
             else ""
         )
-        yield f"  {facts.num_duplicates_dropped:,} repeat an earlier text{other}: each text is taken once"
+        yield f"  {facts.num_duplicates_dropped:,} repeat an earlier text{conflicts}: each text is taken once"
     if facts.num_near_duplicates:
         held_out = facts.val.num_rows + facts.test.num_rows
         repeat = "repeats" if facts.num_near_duplicates == 1 else "repeat"

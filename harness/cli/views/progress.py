@@ -159,11 +159,11 @@ class ProgressView(AbstractContextManager["ProgressView"]):
             lines.append(line)
         whole = Table.grid(padding=(0, 1))
         elapsed = time.perf_counter() - self._began
-        left = f"  about {_clock(elapsed * (len(self._cells) - done) / done)} left" if done else ""
+        remaining = f"  about {_clock(elapsed * (len(self._cells) - done) / done)} left" if done else ""
         whole.add_row(
             "all cells ",
             ProgressBar(len(self._cells), done, width=30),
-            f"{done}/{len(self._cells)}  {_clock(elapsed)}{left}",
+            f"{done}/{len(self._cells)}  {_clock(elapsed)}{remaining}",
         )
         return Group(Text(), *lines, whole)
 

@@ -41,19 +41,19 @@ def show_recommendation(
     names, usual = machine_labels(cells), common_values(cells)
     for group in _together(recommendation.choices):
         first = group[0].candidate
-        print_line(f"[bold]{escape(listed([one.role for one in group]).capitalize())}[/]")
+        print_line(f"[bold]{escape(listed([choice.role for choice in group]).capitalize())}[/]")
         for line in _lines(first, names, usual, money):
             print_line(f"  {escape(line)}")
-        for one in group:
-            if one.level:
+        for choice in group:
+            if choice.level:
                 print_line(
-                    f"  {plural(len(one.level), 'other')} can't be told from it as the {one.role}: their intervals meet"
+                    f"  {plural(len(choice.level), 'other')} can't be told from it as the {choice.role}: their intervals meet"
                 )
     if recommendation.choices:
         fulfil = "fulfils" if recommendation.num_qualifying == 1 else "fulfil"
-        asked = f"{fulfil} all that was asked" if recommendation.ruled_out else "could be chosen"
+        predicate = f"{fulfil} all that was asked" if recommendation.ruled_out else "could be chosen"
         print_line(
-            f"{recommendation.num_qualifying} of {plural(recommendation.num_measured, 'measured configuration')} {asked}. {BALANCE}."
+            f"{recommendation.num_qualifying} of {plural(recommendation.num_measured, 'measured configuration')} {predicate}. {BALANCE}."
         )
     else:
         print_line(
@@ -78,48 +78,52 @@ def recommendation_fields(recommendation: Recommendation, cells: Sequence[Priced
         "num_measured": recommendation.num_measured,
         "num_qualifying": recommendation.num_qualifying,
         "choices": {
-            one.role: _candidate_fields(one.candidate, names, usual)
-            | {"level_with": [other.cell.summary.cell for other in one.level]}
-            for one in recommendation.choices
+            choice.role: _candidate_fields(choice.candidate, names, usual)
+            | {"level_with": [other.cell.summary.cell for other in choice.level]}
+            for choice in recommendation.choices
         },
         "ruled_out": [
             {
-                "demand": one.demand,
-                "num_cells": one.num_cells,
-                "nearest_cell": one.nearest.cell.summary.cell if one.nearest else None,
-                "nearest_machine": one.nearest.cell.summary.machine_id if one.nearest else None,
-                f"nearest_{one.unit}": one.nearest_value,
+                "demand": unmet.demand,
+                "num_cells": unmet.num_cells,
+                "nearest_cell": unmet.nearest.cell.summary.cell if unmet.nearest else None,
+                "nearest_machine": unmet.nearest.cell.summary.machine_id if unmet.nearest else None,
+                f"nearest_{unmet.unit}": unmet.nearest_value,
             }
-            for one in recommendation.ruled_out
+            for unmet in recommendation.ruled_out
         ],
         "not_measured": recommendation.not_measured,
         "num_on_another_test_set": recommendation.num_elsewhere,
-        "baselines": [_candidate_fields(one, names, usual) for one in recommendation.baselines],
+        "baselines": [_candidate_fields(baseline, names, usual) for baseline in recommendation.baselines],
     }
 
 
 def _together(choices: Sequence[Recommended]) -> list[list[Recommended]]:
     """Group choices by cell, because all roles of a cell are printed as one paragraph."""
     groups: dict[CellKey, list[Recommended]] = {}
-    for one in choices:
-        groups.setdefault(one.candidate.cell.key, []).append(one)
+    for choice in choices:
+        groups.setdefault(choice.candidate.cell.key, []).append(choice)
     return list(groups.values())
 
 
-def _lines(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str], money: MoneyFormat) -> list[str]:
-    summary = one.cell.summary
-    billed = _figure(money.amount(value_of(one.usd)), money.interval(one.usd)) if one.usd else "no dollars"
+def _lines(candidate: Candidate, names: Mapping[str, str], usual: Mapping[str, str], money: MoneyFormat) -> list[str]:
+    summary = candidate.cell.summary
+    billed = (
+        _figure(money.amount(value_of(candidate.usd)), money.interval(candidate.usd)) if candidate.usd else "no dollars"
+    )
     alone = (
-        f" ({money.amount(value_of(one.cell.usd_per_run))} of measured seconds alone)" if one.cell.usd_per_run else ""
+        f" ({money.amount(value_of(candidate.cell.usd_per_run))} of measured seconds alone)"
+        if candidate.cell.usd_per_run
+        else ""
     )
     return [
-        f"{describe(one.cell, usual)}, on {names.get(summary.machine_id, summary.machine_id)} (cell {summary.cell})",
-        f"{billed} a run as billed{alone}; {_waited(one.waited_s)} from order to end; accuracy "
+        f"{describe(candidate.cell, usual)}, on {names.get(summary.machine_id, summary.machine_id)} (cell {summary.cell})",
+        f"{billed} a run as billed{alone}; {_waited(candidate.waited_s)} from order to end; accuracy "
         f"{_figure(percent(value_of(summary.accuracy)), interval(summary.accuracy, 'percent'))}; "
         f"{_figure(number(value_of(summary.samples_per_s)), interval(summary.samples_per_s, 'number'))} samples/s; "
         f"peak memory {memory(summary.peak_memory_bytes)}",
-        _priced_at(one.cell, money),
-        *(f"note: {words}" for words in one.unsure),
+        _priced_at(candidate.cell, money),
+        *(f"note: {doubt}" for doubt in candidate.unsure),
     ]
 
 
@@ -129,12 +133,12 @@ def _priced_at(cell: Priced, money: MoneyFormat) -> str:
         return f"no price: {cell.missing}"
     place = ", ".join(part for part in (price.instance, price.provider, price.region) if part) or "no instance named"
     origin = "; ".join(part for part in (price.as_of, price.source, price.paid, price.note) if part)
-    told = f" ({origin})" if origin else ""
-    return f"priced at {money.hourly(price.usd_per_hour)} an hour, {basis_label(price)}: {place}{told}"
+    details = f" ({origin})" if origin else ""
+    return f"priced at {money.hourly(price.usd_per_hour)} an hour, {basis_label(price)}: {place}{details}"
 
 
 def _why_not(recommendation: Recommendation, names: Mapping[str, str], money: MoneyFormat) -> list[str]:
-    lines = [_ruled_out(one, names, money) for one in recommendation.ruled_out if one.num_cells]
+    lines = [_ruled_out(unmet, names, money) for unmet in recommendation.ruled_out if unmet.num_cells]
     if recommendation.num_elsewhere:
         lines.append(f"Left out, because judged on another test set: {recommendation.num_elsewhere}.")
     if recommendation.not_measured:
@@ -143,42 +147,42 @@ def _why_not(recommendation: Recommendation, names: Mapping[str, str], money: Mo
     return lines
 
 
-def _ruled_out(one: UnmetRequirement, names: Mapping[str, str], money: MoneyFormat) -> str:
-    verb = "misses" if one.num_cells == 1 else "miss"
-    lead = f"{plural(one.num_cells, 'configuration')} {verb} {one.demand}"
-    if one.nearest is None or one.nearest_value is None:
+def _ruled_out(unmet: UnmetRequirement, names: Mapping[str, str], money: MoneyFormat) -> str:
+    verb = "misses" if unmet.num_cells == 1 else "miss"
+    lead = f"{plural(unmet.num_cells, 'configuration')} {verb} {unmet.demand}"
+    if unmet.nearest is None or unmet.nearest_value is None:
         return f"{lead}: the figure is not known."
-    show = {"accuracy": percent, "s": seconds, "usd": money.amount, "bytes": memory}[one.unit]
-    summary = one.nearest.cell.summary
+    show = {"accuracy": percent, "s": seconds, "usd": money.amount, "bytes": memory}[unmet.unit]
+    summary = unmet.nearest.cell.summary
     where = names.get(summary.machine_id, summary.machine_id)
     # The cell's name, because a description in words can be long for a cell of another study.
     cell = f"{summary.cell} of study {summary.study}"
-    return f"{lead}; nearest: {cell}, on {where}, with {show(one.nearest_value)}."
+    return f"{lead}; nearest: {cell}, on {where}, with {show(unmet.nearest_value)}."
 
 
-def _baseline(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str], money: MoneyFormat) -> str:
-    summary = one.cell.summary
+def _baseline(candidate: Candidate, names: Mapping[str, str], usual: Mapping[str, str], money: MoneyFormat) -> str:
+    summary = candidate.cell.summary
     return (
-        f"{describe(one.cell, usual)} on {names.get(summary.machine_id, summary.machine_id)} fulfils it too: accuracy "
-        f"{percent(value_of(summary.accuracy))}, {money.amount(value_of(one.usd))} a run as billed."
+        f"{describe(candidate.cell, usual)} on {names.get(summary.machine_id, summary.machine_id)} fulfils it too: accuracy "
+        f"{percent(value_of(summary.accuracy))}, {money.amount(value_of(candidate.usd))} a run as billed."
     )
 
 
-def _candidate_fields(one: Candidate, names: Mapping[str, str], usual: Mapping[str, str]) -> dict[str, object]:
-    summary, price = one.cell.summary, one.cell.price
+def _candidate_fields(candidate: Candidate, names: Mapping[str, str], usual: Mapping[str, str]) -> dict[str, object]:
+    summary, price = candidate.cell.summary, candidate.cell.price
     return {
         "cell": summary.cell,
         "study": summary.study,
         "machine": summary.machine_id,
         "machine_name": names.get(summary.machine_id),
-        "configuration": describe(one.cell, usual),
-        **_ends("usd_billed", one.usd),
-        **_ends("usd_per_run", one.cell.usd_per_run),
-        **_ends("waited_s", one.waited_s),
+        "configuration": describe(candidate.cell, usual),
+        **_ends("usd_billed", candidate.usd),
+        **_ends("usd_per_run", candidate.cell.usd_per_run),
+        **_ends("waited_s", candidate.waited_s),
         **_ends("accuracy", summary.accuracy),
         **_ends("samples_per_s", summary.samples_per_s),
         "peak_memory_bytes": summary.peak_memory_bytes,
-        "gpu_peak_bytes": one.gpu_peak_bytes,
+        "gpu_peak_bytes": candidate.gpu_peak_bytes,
         "usd_per_hour": price.usd_per_hour if price else None,
         "price_basis": price.basis if price else None,
         "plan": price.plan if price else None,
@@ -186,8 +190,8 @@ def _candidate_fields(one: Candidate, names: Mapping[str, str], usual: Mapping[s
         "provider": price.provider if price else None,
         "region": price.region if price else None,
         "price_as_of": price.as_of if price else None,
-        "missing_price": one.cell.missing,
-        "unsure": list(one.unsure),
+        "missing_price": candidate.cell.missing,
+        "unsure": list(candidate.unsure),
     }
 
 
