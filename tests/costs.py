@@ -11,8 +11,8 @@ COSTS = Path(__file__).parent / "fixtures" / "costs.json"
 CLOSE = 1e-9
 # Evaluates every case where formulas.js is loaded. NaN and infinities become text, because JSON would turn them into null.
 IN_JAVASCRIPT = """(cases) => cases.map(({ formula, inputs }) => {
-  const found = formulas[formula](inputs);
-  return found === null || Number.isFinite(found) ? found : String(found);
+  const value = formulas[formula](inputs);
+  return value === null || Number.isFinite(value) ? value : String(value);
 })"""
 
 
@@ -22,8 +22,8 @@ def load_costs() -> list[dict[str, Any]]:
     return cases
 
 
-def agrees(found: object, expected: float | None) -> bool:
+def agrees(value: object, expected: float | None) -> bool:
     """Return True if a value equals the expected one to 1e-9, relative or absolute."""
-    if expected is None or not isinstance(found, int | float):
-        return found is None and expected is None
-    return math.isclose(found, expected, rel_tol=CLOSE, abs_tol=CLOSE)
+    if expected is None or not isinstance(value, int | float):
+        return value is None and expected is None
+    return math.isclose(value, expected, rel_tol=CLOSE, abs_tol=CLOSE)

@@ -193,7 +193,7 @@ def _training(
         }
         for i in range(4)
     ] if accuracy is not None else []  # fmt: skip
-    words, tokens = texts if texts is not None else (None, ())
+    text, tokens = texts if texts is not None else (None, ())
     pads = config.seq_len - len(TOKENS)
     return {
         "world_size": ranks, "threads_per_rank": 2, "global_batch_size": batch, "lr_peak": 1e-4,
@@ -206,7 +206,7 @@ def _training(
             "clock": "perf_counter" if source == "rss" else "cuda_events",
         },
         "example": {
-            "label": "fresh" if texts else None, "text": words,
+            "label": "fresh" if texts else None, "text": text,
             "tokens": tokens if texts else None,
             "input_ids": IDS[: len(tokens)] if texts else None,
             "attention_mask": (*(1,) * len(TOKENS), *(0,) * pads),

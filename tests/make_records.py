@@ -371,10 +371,10 @@ def _data() -> dict[str, Any]:
     }
 
 
-def make_device_records(holder: str = "java") -> list[Record]:
+def make_device_records(memory_user: str = "java") -> list[Record]:
     """Make strong and weak scaling on CPU and four GPUs, with memory breakdowns, other memory users and an OOM cell."""
     four = make_machine(machine_id="4x-v100-000001", gpus=["Tesla V100-SXM2-16GB"] * 4)
-    held = make_load([("python3", 6 * GIB, 0), (holder, GIB, None)])
+    held = make_load([("python3", 6 * GIB, 0), (memory_user, GIB, None)])
     checkpointed = {"training": {"activation_checkpointing": True}}
 
     def cell(

@@ -5,15 +5,30 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import Unavailable
 from harness.files import atomic_write_text
-from harness.machine.calibration import CALIBRATION_S, Calibration, calibrate, jitter_findings, plan_calibration
+from harness.machine.calibration import (
+    CALIBRATION_S,
+    Calibration,
+    CalibrationPlan,
+    calibrate,
+    jitter_findings,
+    plan_calibration,
+)
 from harness.machine.cgroups import cpu_quota
-from harness.machine.cpu_usage import load_finding, measure_cpu_usage, quota_finding, steal_finding, usable_cores
+from harness.machine.cpu_usage import (
+    CpuUsage,
+    load_finding,
+    measure_cpu_usage,
+    quota_finding,
+    steal_finding,
+    usable_cores,
+)
 from harness.machine.describe import describe_machine
 from harness.machine.gpu_findings import gpu_findings, torch_cuda
 from harness.machine.host_findings import clock_findings, disk_findings, instructions_finding, memory_findings
@@ -43,16 +58,25 @@ class Diagnosis(NamedTuple):
         }
 
 
-def examine(results: Path, *, with_calibration: bool = True, calibration_s: float = CALIBRATION_S) -> Diagnosis:
+def examine(
+    results: Path,
+    *,
+    with_calibration: bool = True,
+    calibration_s: float = CALIBRATION_S,
+    measure_usage: Callable[[], CpuUsage] = measure_cpu_usage,
+    run_calibration: Callable[[CalibrationPlan], Calibration | Unavailable] = calibrate,
+) -> Diagnosis:
     """Observe this machine for two seconds, then calibrate it and save the calibration.
 
     Args:
         results: Folder for records; its disk is checked.
         with_calibration: Whether to calibrate, which needs torch.
         calibration_s: Duration of the calibration in seconds; importing torch takes extra time.
+        measure_usage: Measures the CPU usage; takes two seconds by default.
+        run_calibration: Runs the planned calibration.
     """
     here = describe_machine()
-    usage = measure_cpu_usage()
+    usage = measure_usage()
     num_cores = len(usable_cores())
     findings = [
         load_finding(usage, here.cpu.num_usable, num_cores),
@@ -66,7 +90,7 @@ def examine(results: Path, *, with_calibration: bool = True, calibration_s: floa
     ]
     if not with_calibration:
         return Diagnosis(tuple(findings), None)
-    calibration = calibrate(plan_calibration(here, torch_cuda(), calibration_s))
+    calibration = run_calibration(plan_calibration(here, torch_cuda(), calibration_s))
     if isinstance(calibration, Calibration):
         with contextlib.suppress(OSError):  # no error: a full disk is already among the findings
             save_calibration(calibration, here, results)

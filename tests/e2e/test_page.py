@@ -31,7 +31,7 @@ def study_cells():
     return priced(study_records())
 
 
-def test_the_figures_on_screen_are_those_computed(visit):
+def test_the_page_shows_the_computed_figures(visit):
     cells = study_cells()
     page = visit(cells)
     shown = page.locator("#cell-table").inner_text()
@@ -54,7 +54,7 @@ def test_every_chart_is_drawn(visit, wait_until):
     assert charts.count() >= 4
 
 
-def test_roofs_are_drawn_over_the_cells_of_each_machine(visit, wait_until):
+def test_each_machine_has_a_roofline_chart_with_its_cells(visit, wait_until):
     records, prices = two_machines()
     page = visit(priced(with_arithmetic(records), prices=prices))
     wait_until(page, "document.querySelectorAll('#arithmetic .plot .main-svg:first-child').length === 2")
@@ -66,10 +66,10 @@ def test_roofs_are_drawn_over_the_cells_of_each_machine(visit, wait_until):
 
 def test_failed_cells_are_listed_with_their_reason(visit):
     cells = study_cells()
-    lost = [cell.summary for cell in cells if cell.summary.outcome != "ok"]
+    failed = [cell.summary for cell in cells if cell.summary.outcome != "ok"]
     text = visit(cells).locator("#failed").inner_text()
-    assert len(lost) == 2
-    for summary in lost:
+    assert len(failed) == 2
+    for summary in failed:
         assert summary.cell in text
         assert summary.reason[:40] in text
 
@@ -81,7 +81,7 @@ def test_the_table_sorts_by_keyboard(visit):
 
     def values():
         cells = page.locator(f"#cell-table tbody tr > :nth-child({column + 1})")
-        return [float(value) for value in cells.evaluate_all("all => all.map(one => one.dataset.sort)") if value]
+        return [float(value) for value in cells.evaluate_all("all => all.map(cell => cell.dataset.sort)") if value]
 
     head.locator("button").focus()
     page.keyboard.press("Enter")
@@ -100,12 +100,12 @@ def test_missing_figures_are_last_in_both_directions(visit):
     for _ in range(2):
         head.locator("button").click()
         fields = page.locator(f"#cell-table tbody tr > :nth-child({column + 1})")
-        known = fields.evaluate_all("all => all.map(one => one.dataset.sort !== undefined)")
+        known = fields.evaluate_all("all => all.map(cell => cell.dataset.sort !== undefined)")
         assert known == sorted(known, reverse=True)
         assert 0 < sum(known) < len(known)
 
 
-def test_the_csv_is_the_file_that_was_written(visit, wait_until, tmp_path):
+def test_the_downloaded_and_the_copied_csv_equal_cells_csv(visit, wait_until, tmp_path):
     page = visit(study_cells())
     with page.expect_download() as download:
         page.locator("#download-csv").click()
@@ -117,7 +117,7 @@ def test_the_csv_is_the_file_that_was_written(visit, wait_until, tmp_path):
     assert page.evaluate("window.copied") == (tmp_path / "cells.csv").read_text(encoding="utf-8")
 
 
-def test_another_combination_is_chosen_by_keyboard(visit, wait_until):
+def test_another_group_of_heat_maps_is_selected_by_keyboard(visit, wait_until):
     records, prices = two_machines()
     page = visit(priced(records, prices=prices))
     page.locator("#map-group").focus()
@@ -127,7 +127,7 @@ def test_another_combination_is_chosen_by_keyboard(visit, wait_until):
     assert page.locator(".map-group").last.is_visible()
 
 
-def test_charts_follow_the_scheme_and_the_printer(visit, wait_until):
+def test_charts_follow_the_colour_scheme_and_are_light_in_print(visit, wait_until):
     page = visit(study_cells())
     ink = "getComputedStyle(document.querySelector('#chart-cost .xtick text')).fill"
     light = page.evaluate(ink)
@@ -140,20 +140,24 @@ def test_charts_follow_the_scheme_and_the_printer(visit, wait_until):
     assert page.evaluate(ink) != light
 
 
-def test_hundreds_of_cells_are_drawn(visit, wait_until):
+def test_a_page_of_300_cells_lists_them_all(visit, wait_until):
     page = visit(priced([fine_tune(16 + i % 20, 32 + i // 20, cell=f"cell-{i}") for i in range(300)]))
     wait_until(page, "document.documentElement.dataset.ready === 'yes'")
     assert page.locator("#cell-table tbody tr").count() == 300
 
 
-def test_the_figures_over_devices_are_those_computed(visit, wait_until):
+def test_the_scaling_section_shows_the_computed_figures(visit, wait_until):
     cells = device_cells()
-    series = scaling_series(cells)
+    all_series = scaling_series(cells)
     page = visit(cells)
     section = page.locator("#scaling")
     rows = section.locator("tbody tr")
-    points = [point for one in series for point in one.points]
-    assert [(one.kind, one.device) for one in series] == [("strong", "gpu"), ("strong", "cpu"), ("weak", "cpu")]
+    points = [point for series in all_series for point in series.points]
+    assert [(series.kind, series.device) for series in all_series] == [
+        ("strong", "gpu"),
+        ("strong", "cpu"),
+        ("weak", "cpu"),
+    ]
     assert rows.count() == len(points) == 7
     for index, point in enumerate(points):
         text = rows.nth(index).inner_text()
@@ -171,25 +175,25 @@ def test_the_figures_over_devices_are_those_computed(visit, wait_until):
     assert (
         f"{USD.amount(points[0].cell.usd_per_1000_samples_of_share.value)} for 1 of 4 GPUs" in rows.first.inner_text()
     )
-    said = section.inner_text()
-    for one in series:
-        assert verdict(one)[1:] in said
-    assert verdict(series[0]) in page.locator("#answer").inner_text()
+    section_text = section.inner_text()
+    for series in all_series:
+        assert verdict(series)[1:] in section_text
+    assert verdict(all_series[0]) in page.locator("#answer").inner_text()
     wait_until(page, "document.querySelectorAll('#scaling .plot .main-svg:first-child').length === 6")
 
 
-def test_the_page_says_where_memory_went_who_else_held_it_and_what_fits(visit, wait_until):
+def test_the_memory_section_shows_breakdown_other_users_and_fixes(visit, wait_until):
     cells = device_cells()
     page = visit(cells)
     section = page.locator("#memory")
-    said = section.inner_text()
-    assert "(python3) held 6.00 GiB of GPU 0" in said
-    assert "<img src=x" in said
+    text = section.inner_text()
+    assert "(python3) held 6.00 GiB of GPU 0" in text
+    assert "<img src=x" in text
     assert page.evaluate("window.broken") is None
-    assert "ran out of memory; the same with activation checkpointing on ran in" in said
+    assert "ran out of memory; the same with activation checkpointing on ran in" in text
     assert section.locator("table").last.locator("tbody tr").count() == len(memory_savings(cells))
     wait_until(page, "document.querySelectorAll('#chart-memory .main-svg').length > 0")
-    # 580 MiB in parts of a peak of 600, so the rest is drawn too: six parts of eight cells.
+    # The breakdowns total 580 of 600 MiB, so the unexplained rest is drawn too: every part of eight cells.
     assert page.locator("#chart-memory .barlayer .point").count() == len(PARTS) * 8
 
 
@@ -202,7 +206,7 @@ def test_nothing_is_wider_than_the_window(visit, width, scheme, other, cells):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_hostile_text_is_shown_and_not_run(visit):
+def test_hostile_text_is_shown_and_not_executed(visit):
     records = [
         fine_tune(text=HOSTILE, tokens=("[CLS]", HOSTILE, "[SEP]"), cell=HOSTILE),
         fine_tune(32, outcome="crashed", reason=HOSTILE),
@@ -217,7 +221,7 @@ def test_hostile_text_is_shown_and_not_run(visit):
 @pytest.mark.parametrize(
     "records", [[], [fine_tune()], [fine_tune(texts=False)], [fine_tune(outcome="oom", reason="out")]]
 )
-def test_small_studies_give_a_sensible_page(visit, records):
+def test_pages_of_small_studies_have_an_answer_without_none_or_nan(visit, records):
     page = visit(priced(records))
     assert page.locator(".lead").inner_text().endswith(".")
     assert "None" not in page.locator("main").inner_text().replace("None failed", "")

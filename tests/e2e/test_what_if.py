@@ -1,4 +1,4 @@
-"""The page computes what Python computes, and its controls work as a reader uses them."""
+"""The page computes the same figures as Python, and its controls respond to user input."""
 
 from __future__ import annotations
 
@@ -89,16 +89,16 @@ def figure(estimate):
     return None if estimate is None else [estimate.value, estimate.low, estimate.high]
 
 
-def same(found, expected, where):
+def assert_same(computed, expected, where):
     if isinstance(expected, list):
-        found = [found[side] for side in ("value", "low", "high")] if found else found
-        assert isinstance(found, list), (where, found, expected)
-        for one, other in zip(found, expected, strict=True):
-            same(one, other, where)
+        computed = [computed[side] for side in ("value", "low", "high")] if computed else computed
+        assert isinstance(computed, list), (where, computed, expected)
+        for computed_side, expected_side in zip(computed, expected, strict=True):
+            assert_same(computed_side, expected_side, where)
     elif expected is None:
-        assert found is None, where
+        assert computed is None, where
     else:
-        assert found == pytest.approx(expected, rel=1e-9, abs=1e-15), where
+        assert computed == pytest.approx(expected, rel=1e-9, abs=1e-15), where
 
 
 READ = "recompute.unpack(JSON.parse(document.getElementById('facts').textContent))"
@@ -126,7 +126,7 @@ def shared_page(visit_for_all):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_page_computes_what_python_computes(shared_page, name):
+def test_the_page_computes_the_same_figures_as_python(shared_page, name):
     compare_all(shared_page, assumed(name))
 
 
@@ -137,14 +137,18 @@ def compare_all(page, assumptions):
     num_amounts = 0
     for cell, money, worth in zip(expected, derived["money"], derived["worth"], strict=True):
         for amount in AMOUNTS:
-            same(money.get(amount), figure(getattr(cell, amount)), f"{amount} of {cell.summary.cell}")
+            assert_same(money.get(amount), figure(getattr(cell, amount)), f"{amount} of {cell.summary.cell}")
             num_amounts += getattr(cell, amount) is not None
-        same(money["joules"], figure(cell.energy.joules if cell.energy else None), "joules")
+        assert_same(money["joules"], figure(cell.energy.joules if cell.energy else None), "joules")
         judged = judge_cell_worth(cell, assumptions)
         assert (judged is None) == (worth is None), cell.summary.cell
-        for one in WORTH if judged is not None else ():
-            value = getattr(judged, one)
-            same(worth[one], figure(value) if isinstance(value, Estimate) else value, f"{one} of {cell.summary.cell}")
+        for attribute in WORTH if judged is not None else ():
+            value = getattr(judged, attribute)
+            assert_same(
+                worth[attribute],
+                figure(value) if isinstance(value, Estimate) else value,
+                f"{attribute} of {cell.summary.cell}",
+            )
     assert num_amounts > 200
     chosen = page.evaluate(f"(state) => {{ const facts = {READ}; return ranking.choose(facts, recompute.derive(facts, state), state) }}",
                            state_of(assumptions))  # fmt: skip
@@ -170,16 +174,22 @@ def test_the_page_applies_contract_rates(visit):
         derived = page.evaluate(f"(state) => recompute.derive({READ}, state)", state_of(assumptions))
         for cell, money in zip(cells_under(assumptions), derived["money"], strict=True):
             for amount in AMOUNTS:
-                same(money.get(amount), figure(getattr(cell, amount)), f"{plan}: {amount} of {cell.summary.cell}")
+                assert_same(
+                    money.get(amount), figure(getattr(cell, amount)), f"{plan}: {amount} of {cell.summary.cell}"
+                )
 
 
 def test_a_spot_machine_that_is_always_interrupted_has_no_cost(shared_page):
     state = state_of(Assumptions())
     state["values"] |= {"prices.plan": "spot", "prices.spot.interruptions_per_hour": 1e9}
     money = shared_page.evaluate(f"(state) => recompute.derive({READ}, state).money", state)
-    cells = [(one, cell) for one, cell in zip(money, cells_under(Assumptions()), strict=True) if cell.usd_billed]
+    cells = [
+        (amounts, cell) for amounts, cell in zip(money, cells_under(Assumptions()), strict=True) if cell.usd_billed
+    ]
     on_spot = [
-        (one["usd_billed"], one["usd_billed_on_demand"]["value"]) for one, cell in cells if cell.price is not GIVEN
+        (amounts["usd_billed"], amounts["usd_billed_on_demand"]["value"])
+        for amounts, cell in cells
+        if cell.price is not GIVEN
     ]
     assert len(on_spot) > 20
     assert all(spot is None and on_demand > 0 for spot, on_demand in on_spot)
@@ -187,14 +197,14 @@ def test_a_spot_machine_that_is_always_interrupted_has_no_cost(shared_page):
 
 def test_formulas_give_the_hand_computed_costs(shared_page):
     cases = json.loads((FIXTURES / "costs.json").read_text(encoding="utf-8"))
-    found = shared_page.evaluate("(cases) => cases.map((one) => formulas[one.formula](one.inputs))", cases)
-    for case, value in zip(cases, found, strict=True):
-        same(value, case["expected"], case)
+    computed = shared_page.evaluate("(cases) => cases.map((item) => formulas[item.formula](item.inputs))", cases)
+    for case, value in zip(cases, computed, strict=True):
+        assert_same(value, case["expected"], case)
 
 
 def test_figures_are_formatted_as_in_python(shared_page):
     cases = json.loads((FIXTURES / "wording.json").read_text(encoding="utf-8"))
-    found = shared_page.evaluate(
+    formatted = shared_page.evaluate(
         """(cases) => cases.map(({ say, value }) => {
             if (say.startsWith("interval_")) return wording.interval({ value: value[0], low: value[1], high: value[2] }, say.slice(9));
             const names = { usd: "amount", usd_per_hour: "perHour" };
@@ -202,7 +212,7 @@ def test_figures_are_formatted_as_in_python(shared_page):
         })""",
         cases,
     )
-    assert found == [case["words"] for case in cases]
+    assert formatted == [case["words"] for case in cases]
 
 
 @pytest.mark.parametrize("name", ["as written", "a currency", "own"])
@@ -225,51 +235,53 @@ def recompute_charts(page):
             const moneyFormat = decision.moneyFormat(state.values);
             const context = {{ facts, original: base, derived: base, originalFormat: moneyFormat, moneyFormat, values: state.values }};
             const near = (a, b) => typeof a === "number" && typeof b === "number" ? Math.abs(a - b) <= 1e-9 * Math.max(Math.abs(a), Math.abs(b))
-                : Array.isArray(a) ? Array.isArray(b) && a.length === b.length && a.every((one, i) => near(one, b[i])) : (a ?? null) === (b ?? null);
-            const found = [];
-            let laid = 0;
+                : Array.isArray(a) ? Array.isArray(b) && a.length === b.length && a.every((value, i) => near(value, b[i])) : (a ?? null) === (b ?? null);
+            const differences = [];
+            let numRecomputed = 0;
             for (const item of JSON.parse(document.getElementById("figures").textContent)) {{
                 item.title = document.getElementById(item.key).previousElementSibling.textContent;
                 const isCost = item.key === "chart-cost";
                 if (!isCost && !item.figure.layout.meta) continue;
-                laid += 1;
-                const anew = isCost ? scatter.chart(item, context, ranking.choose(facts, base, state), state) : redraw.chart(item, context);
-                if (anew.data.length !== item.figure.data.length) found.push([item.key, "traces", anew.data.length]);
+                numRecomputed += 1;
+                const recomputed = isCost ? scatter.chart(item, context, ranking.choose(facts, base, state), state) : redraw.chart(item, context);
+                if (recomputed.data.length !== item.figure.data.length) differences.push([item.key, "traces", recomputed.data.length]);
                 item.figure.data.forEach((trace, place) => {{
-                    if (isCost && trace.marker && !near(trace.marker.symbol, anew.data[place].marker.symbol)) found.push([item.key, "symbols"]);
+                    if (isCost && trace.marker && !near(trace.marker.symbol, recomputed.data[place].marker.symbol)) differences.push([item.key, "symbols"]);
                     for (const key of ["x", "y", "z", "text", "hovertext", "customdata", "name", "textposition", "mode"])
-                        if (!near(trace[key], anew.data[place][key])) found.push([item.key, key, trace[key], anew.data[place][key]]);
-                    for (const bars of ["error_x", "error_y"]) if (trace[bars] && !near(trace[bars].array, anew.data[place][bars].array)) found.push([item.key, bars]);
+                        if (!near(trace[key], recomputed.data[place][key])) differences.push([item.key, key, trace[key], recomputed.data[place][key]]);
+                    for (const bars of ["error_x", "error_y"]) if (trace[bars] && !near(trace[bars].array, recomputed.data[place][bars].array)) differences.push([item.key, bars]);
                 }});
                 for (const axis of ["xaxis", "yaxis"]) for (const key of ["range", "ticktext", "tickprefix"])
-                    if (!near(item.figure.layout[axis][key] || null, anew.layout[axis][key] || null)) found.push([item.key, axis, key, item.figure.layout[axis][key], anew.layout[axis][key]]);
-                if (anew.title !== item.title) found.push([item.key, "title", anew.title]);
+                    if (!near(item.figure.layout[axis][key] || null, recomputed.layout[axis][key] || null)) differences.push([item.key, axis, key, item.figure.layout[axis][key], recomputed.layout[axis][key]]);
+                if (recomputed.title !== item.title) differences.push([item.key, "title", recomputed.title]);
             }}
-            return [laid, found];
+            return [numRecomputed, differences];
         }}"""
     )
 
 
-def test_a_learning_curve_follows_prices_and_the_price_of_a_label(visit, wait_until):
+def test_the_learning_section_follows_prices_and_the_label_price(visit, wait_until):
     assumptions = assumed("a currency")
     summaries_of_curve = summarize(curve_records())
     cells = price(summaries_of_curve, apply_plan(lambda _: LISTED, assumptions.prices), assumptions)
     page = visit(cells, assumptions=assumptions)
     assert recompute_charts(page)[1] == []
-    whole = learning_curves(cells)[0]
-    page.locator("#in-value-label-usd").evaluate("(one) => { one.closest('details.group').open = true }")
+    curve = learning_curves(cells)[0]
+    page.locator("#in-value-label-usd").evaluate("(input) => { input.closest('details.group').open = true }")
     page.locator("#in-value-label-usd").fill("0.5")
     page.select_option("#in-prices-plan", "spot")
-    wanted = [0.92 * (point.run_s * LISTED.usd_per_hour_spot / 3600 + 0.5 * point.num_train) for point in whole.points]
+    expected = [
+        0.92 * (point.run_s * LISTED.usd_per_hour_spot / 3600 + 0.5 * point.num_train) for point in curve.points
+    ]
     page.locator("#chart-learning-labels").scroll_into_view_if_needed()
     drawn = "document.getElementById('chart-learning-labels').data[0].x"
-    wait_until(page, f"{drawn}.every((x, i) => Math.abs(x / {json.dumps(wanted)}[i] - 1) < 1e-9)")
+    wait_until(page, f"{drawn}.every((x, i) => Math.abs(x / {json.dumps(expected)}[i] - 1) < 1e-9)")
     assert page.locator("#learning [data-written]").inner_text().startswith("As the report was written:")
 
 
-def test_back_to_the_reports_own_is_the_report(own_page, wait_until):
-    texts = "[...document.querySelectorAll('#tiles, table.cells, table.figures')].map((one) => one.innerText).join()"
-    own_page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+def test_reset_restores_the_report_as_written(own_page, wait_until):
+    texts = "[...document.querySelectorAll('#tiles, table.cells, table.figures')].map((element) => element.innerText).join()"
+    own_page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")
     before = own_page.evaluate(texts)
     own_page.select_option("#in-prices-plan", "own")
     assert own_page.evaluate(texts) != before
@@ -280,7 +292,7 @@ def test_back_to_the_reports_own_is_the_report(own_page, wait_until):
     assert "#" not in own_page.url or "prices" not in own_page.url
 
 
-def test_tables_tiles_and_charts_follow_an_assumption(own_page, wait_until):
+def test_tables_tiles_and_charts_follow_a_changed_assumption(own_page, wait_until):
     own_page.select_option("#in-prices-plan", "spot")
     expected = cells_under(Assumptions.model_validate({"prices": {"plan": "spot"}}))
     table = own_page.locator("#cell-table tbody tr")
@@ -294,7 +306,9 @@ def test_tables_tiles_and_charts_follow_an_assumption(own_page, wait_until):
     pick = choose(expected).pick
     assert USD.amount(pick.usd_per_run.value) in own_page.locator("#tiles").inner_text()
     assert pick.summary.cell in own_page.locator("#cell-table tr.picked").inner_text()
-    drawn = "Math.max(...document.getElementById('chart-heat-0-usd').data[0].z.flat().filter((one) => one !== null))"
+    drawn = (
+        "Math.max(...document.getElementById('chart-heat-0-usd').data[0].z.flat().filter((value) => value !== null))"
+    )
     grid = [
         cell.usd_per_1000_samples.value
         for cell in expected
@@ -312,8 +326,8 @@ def renamed(text, names):
 
 
 def test_tables_of_costs_worth_and_machines_equal_those_of_python(own_page):
-    """Under each set of assumptions, the page writes into its tables what Python writes."""
-    own_page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+    """Under each set of assumptions, the page's tables have the same text as Python's."""
+    own_page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")
     for name in ("spot", "own", "a currency", "rows and trials", "kinds of error", "watts"):
         compare_tables(own_page, name)
 
@@ -326,7 +340,7 @@ def compare_tables(page, name):
         for key, value in values(assumptions)
         if value != dict(values(written))[key]
     )
-    # Listeners run in the order of their addition: the page has followed its new address when this one runs.
+    # Listeners run in the order in which they were added, so the page has handled its new address when this one runs.
     page.evaluate(
         """(fragment) => new Promise((done) => {
             addEventListener("hashchange", done, { once: true });
@@ -336,7 +350,7 @@ def compare_tables(page, name):
     )
     page.locator("#changes").wait_for()
     assert page.locator("#ignored").inner_text() == ""
-    # The rows are those of the report as it was written.
+    # The tables keep the rows of the report as written.
     places = {cell.key: index for index, cell in enumerate(own)}
     chosen = choose(own)
     same_rows = replace(
@@ -345,28 +359,30 @@ def compare_tables(page, name):
         rivals=tuple(cells[places[cell.key]] for cell in chosen.rivals),
     )
     money = MoneyFormat(assumptions.prices.currency)
-    beside = machines_section(cells, assumptions, money, deadline_s=DEADLINE_S)
-    # Machines keep the names that they had when the report was written.
-    names = dict(zip(beside.recompute["names"], machines_section(own, written, money).recompute["names"], strict=True))
+    machines = machines_section(cells, assumptions, money, deadline_s=DEADLINE_S)
+    # Machines keep their names of the report as written.
+    names = dict(
+        zip(machines.recompute["names"], machines_section(own, written, money).recompute["names"], strict=True)
+    )
     expected = {
         "#money details table.figures": money_section(
             cells, same_rows, assumptions, study_cost(cells, assumptions.prices.rental), money
         ).cells.rows,
         "#worth > .box table.figures": worth_section(cells, same_rows, assumptions, money).models.rows,
-        "#machines table.figures >> nth=0": beside.types.rows,
-        "#machines table.figures >> nth=1": beside.shared.rows,
+        "#machines table.figures >> nth=0": machines.types.rows,
+        "#machines table.figures >> nth=1": machines.shared.rows,
     }
     for where, rows in expected.items():
         shown = page.locator(where).first.locator("tbody tr")
         assert shown.count() == len(rows) > 3, (name, where)
-        texts = shown.evaluate_all("all => all.map((row) => [...row.cells].slice(1).map((one) => one.innerText))")
-        for found, row in zip(texts, rows, strict=True):
+        texts = shown.evaluate_all("all => all.map((row) => [...row.cells].slice(1).map((cell) => cell.innerText))")
+        for shown_texts, row in zip(texts, rows, strict=True):
             lines = [[field.text, *filter(None, field.extra.split("; "))] for field in row[1:]]
-            wanted = [[renamed(line, names) for line in square] for square in lines]
-            assert [text.split("\n") for text in found] == wanted, (name, where, row[0].text)
+            expected_lines = [[renamed(line, names) for line in square] for square in lines]
+            assert [text.split("\n") for text in shown_texts] == expected_lines, (name, where, row[0].text)
 
 
-def test_the_cheapest_for_an_accuracy_is_found_by_keyboard_alone(visit):
+def test_the_cheapest_cell_for_an_accuracy_is_reachable_by_keyboard_alone(visit):
     """With the keyboard alone: go to the first control, type the required accuracy, and read the cheapest cell."""
     cells = study_cells()
     page = visit(cells, fragment="")
@@ -381,11 +397,11 @@ def test_the_cheapest_for_an_accuracy_is_found_by_keyboard_alone(visit):
         if cell.summary.kind == "fine_tune" and cell.summary.accuracy and cell.summary.accuracy.value >= 0.785
     ]
     cheapest = min(enough, key=lambda cell: cell.usd_per_run.value)
-    said = page.locator("#decision").inner_text()
-    assert "at least 78.5% of the texts right" in said
-    assert USD.amount(cheapest.usd_per_run.value) in said
-    assert percent(cheapest.summary.accuracy.value) in said
-    assert cheapest.summary.cell in said
+    decision_text = page.locator("#decision").inner_text()
+    assert "at least 78.5% of the texts right" in decision_text
+    assert USD.amount(cheapest.usd_per_run.value) in decision_text
+    assert percent(cheapest.summary.accuracy.value) in decision_text
+    assert cheapest.summary.cell in decision_text
     assert page.url.endswith("#accuracy=0.785")
     page.keyboard.press("Control+A")
     page.keyboard.type("99")
@@ -398,9 +414,9 @@ def test_the_cheapest_for_an_accuracy_is_found_by_keyboard_alone(visit):
     assert "#accuracy=0.99&prices.plan=own" in page.url
 
 
-def test_every_assumption_has_a_control_that_says_what_is_wrong(visit):
+def test_every_assumption_has_a_control_that_explains_invalid_values(visit):
     page = visit(study_cells())
-    page.evaluate("document.querySelectorAll('details.group').forEach((one) => { one.open = true })")
+    page.evaluate("document.querySelectorAll('details.group').forEach((details) => { details.open = true })")
     names = set(dict(values(Assumptions()))) - {
         "prices.own.name",
         "prices.own.machine",
@@ -434,7 +450,7 @@ def test_a_link_opens_the_same_view(visit):
     cells = study_cells()
     machine = cells[0].summary.records[0].machine
     page = visit(cells, choices={machine.id: choices(table, machine, ASSUMED)})
-    page.evaluate("document.querySelectorAll('details.group').forEach((one) => { one.open = true })")
+    page.evaluate("document.querySelectorAll('details.group').forEach((details) => { details.open = true })")
     page.select_option("#price-0", index=2)
     page.locator("#in-prices-currency-code").fill("EUR")
     page.locator("#in-prices-currency-per-usd").fill("0.9")
@@ -445,13 +461,13 @@ def test_a_link_opens_the_same_view(visit):
     assert fragment.count("&") == 4
     shown = "document.querySelector('main').innerText"
     assert "€0.00" in page.evaluate(shown)
-    again = visit(None, fragment=fragment)
-    again.evaluate("document.querySelectorAll('details.group').forEach((one) => { one.open = true })")
-    assert again.evaluate(shown) == page.evaluate(shown)
-    assert again.locator("#ignored").inner_text() == ""
-    again.locator("#views button").last.click()
+    reopened = visit(None, fragment=fragment)
+    reopened.evaluate("document.querySelectorAll('details.group').forEach((details) => { details.open = true })")
+    assert reopened.evaluate(shown) == page.evaluate(shown)
+    assert reopened.locator("#ignored").inner_text() == ""
+    reopened.locator("#views button").last.click()
     page.locator("#views button").last.click()
-    assert again.evaluate(shown) == page.evaluate(shown)
+    assert reopened.evaluate(shown) == page.evaluate(shown)
     assert page.evaluate("location.hash.slice(1)") == f"view=engineer&{fragment}"
 
 
@@ -475,7 +491,7 @@ def test_invalid_parts_of_an_address_are_ignored_and_listed(visit, fragment, ign
     assert not page.locator("#changes").is_visible()
 
 
-def test_a_place_in_the_address_opens_the_engineers_view_there(visit):
+def test_a_section_in_the_address_opens_the_engineers_view_at_it(visit):
     page = visit(study_cells(), fragment="cells")
     assert page.locator("#cell-table").is_visible()
     assert page.evaluate("document.getElementById('cells').getBoundingClientRect().top") < 900
@@ -484,7 +500,7 @@ def test_a_place_in_the_address_opens_the_engineers_view_there(visit):
     assert page.evaluate("location.hash") == "#cells"
 
 
-def test_text_that_does_not_follow_an_assumption_is_marked(visit):
+def test_text_that_is_not_recomputed_is_marked(visit):
     page = visit(study_cells())
     assert "As the report was written" not in page.locator("main").inner_text()
     page.select_option("#in-prices-plan", "own")
@@ -494,7 +510,7 @@ def test_text_that_does_not_follow_an_assumption_is_marked(visit):
     assert page.locator(".live-price").inner_text().startswith("Now: $")
 
 
-def test_tables_filter_and_copy(visit, wait_until):
+def test_tables_can_be_filtered_and_copied(visit, wait_until):
     page = visit(own_cells())
     page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
     page.get_by_label("Filter: Every cell").fill("bf16 g5.xlarge")
@@ -522,10 +538,10 @@ def test_hostile_text_is_escaped(visit, wait_until):
         fine_tune(64, outcome="crashed", reason=LONG),
         baseline(),
     ]
-    odd = replace(LISTED, instance=LONG, source=LONG, note=LONG, basis="stated", region=LONG)
-    cells = priced(records, price=odd)
+    hostile_price = replace(LISTED, instance=LONG, source=LONG, note=LONG, basis="stated", region=LONG)
+    cells = priced(records, price=hostile_price)
     machine = cells[0].summary.records[0].machine
-    page = visit(cells, choices={machine.id: (odd, *choices(load_prices(), machine, odd)[1:])})
+    page = visit(cells, choices={machine.id: (hostile_price, *choices(load_prices(), machine, hostile_price)[1:])})
     page.select_option("#in-prices-plan", "spot")
     page.select_option("#price-0", index=1)
     page.locator("#views button").first.click()
@@ -535,7 +551,7 @@ def test_hostile_text_is_escaped(visit, wait_until):
     assert "\u202e" not in page.locator("body").inner_text()
 
 
-def test_a_thousand_cells_give_a_sensible_page(visit, wait_until):
+def test_a_page_of_1000_cells_answers_and_fits_the_window(visit, wait_until):
     records = [
         fine_tune(8 + i % 40, 16 * (1 + i // 40), accuracy=0.7 + (i * 37 % 100) / 1000, cell=f"cell-{i}")
         for i in range(1000)
@@ -551,7 +567,7 @@ def test_a_thousand_cells_give_a_sensible_page(visit, wait_until):
     assert page.evaluate("document.documentElement.scrollWidth") <= 1400
 
 
-def test_the_decision_is_printed_whole(visit):
+def test_printing_shows_the_decision_without_the_controls(visit):
     page = visit(study_cells(), fragment="accuracy=0.78&prices.plan=own")
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -562,10 +578,10 @@ def test_the_decision_is_printed_whole(visit):
     assert page.evaluate("document.querySelector('#chart-cost .main-svg').clientWidth") <= 688
 
 
-def test_the_reports_own_facts_are_in_the_page(shared_page):
+def test_the_page_contains_the_reports_assumptions_cells_and_prices(shared_page):
     facts = shared_page.evaluate(READ)
     assert facts["values"] == dict(values(Assumptions()))
     assert len(facts["cells"]) == len(cells_under(Assumptions()))
     assert asdict(LISTED)["usd_per_hour_spot"] in {
-        choice["spot"] for one in facts["machines"] for choice in one["choices"]
+        choice["spot"] for machine in facts["machines"] for choice in machine["choices"]
     }

@@ -1,4 +1,4 @@
-"""The table of bench/bench_peers.py, on made-up rounds: nothing is measured here."""
+"""The table of bench/bench_peers.py, on synthetic rounds: nothing is measured here."""
 
 import importlib
 import json
@@ -15,11 +15,11 @@ def table(monkeypatch):
     return importlib.import_module("peers.table")
 
 
-def looks(*pairs):
+def evaluations(*pairs):
     return [{"train_s": seconds, "num_updates": 1, "accuracy": accuracy} for seconds, accuracy in pairs]
 
 
-def test_first_steps_are_left_out_and_ratios_are_of_one_round_each(table):
+def test_first_steps_are_excluded_and_ratios_are_taken_per_round(table):
     def run(who, step_s):
         return {"who": who, "steps_s": [9.0, 9.0, 9.0, step_s, step_s], "train_s": 27 + 2 * step_s}
 
@@ -27,7 +27,7 @@ def test_first_steps_are_left_out_and_ratios_are_of_one_round_each(table):
               for ours, bare in ((1.0, 0.9), (2.2, 1.9), (3.0, 2.4))]  # fmt: skip
     row, whole = table.steps_rows(rounds)
     assert row.ours == [1.0, 2.2, 3.0]
-    assert row.theirs == pytest.approx([1.0, 2.0, 2.5])  # the median of two runs a round
+    assert row.theirs == pytest.approx([1.0, 2.0, 2.5])  # the median of a round's two runs
     assert row.ratios == pytest.approx([1.0, 1.1, 1.2])
     assert not row.met(1.02)
     assert row.met(1.01)
@@ -35,7 +35,7 @@ def test_first_steps_are_left_out_and_ratios_are_of_one_round_each(table):
     assert "| 1.100 | 1.000 to 1.200 | 3 | at most 1.01 | **no** |" in table.format_row(row)
 
 
-def test_samples_a_second_over_a_whole_epoch(table):
+def test_throughput_is_samples_per_second_over_a_whole_epoch(table):
     def run(who, seconds):
         return {"who": who, "num_rows": 600, "train_s": seconds}
 
@@ -55,32 +55,34 @@ def test_samples_a_second_over_a_whole_epoch(table):
     assert [row.met(row.ratios[0]) for row in rows] == [True, False, True]
 
 
-def test_seconds_to_the_first_evaluation_at_the_target(table):
-    run = {"evaluations": looks((5.0, 0.70), (10.0, 0.75), (15.0, 0.73))}
+def test_time_to_target_ends_at_the_first_evaluation_that_reaches_it(table):
+    run = {"evaluations": evaluations((5.0, 0.70), (10.0, 0.75), (15.0, 0.73))}
     assert table.seconds_to(run, 0.74) == 10.0
     assert table.seconds_to(run, 0.75) == 10.0
     assert table.seconds_to(run, 0.76) is None
 
 
-def test_a_seed_that_is_not_reached_counts_with_all_its_training_and_fails_the_goal_if_ours(table):
-    def one(ours, theirs):
+def test_a_seed_that_misses_the_target_counts_its_whole_training_and_fails_the_goal_if_ours(table):
+    def make_round(ours, theirs):
         runs = [("ours, best recipe", ours, 20.0), ("Trainer, defaults", theirs, 100.0)]
         return {
             "settings": {"target": 0.74},
-            "runs": [{"who": who, "evaluations": looks(*seen), "train_s": all_s} for who, seen, all_s in runs],
+            "runs": [
+                {"who": who, "evaluations": evaluations(*points), "train_s": all_s} for who, points, all_s in runs
+            ],
         }
 
-    good, never = ((10.0, 0.75),), ((50.0, 0.6), (100.0, 0.7))
-    (row,) = table.recipe_rows([one(good, ((50.0, 0.74),)), one(good, never)])
+    reached, missed = ((10.0, 0.75),), ((50.0, 0.6), (100.0, 0.7))
+    (row,) = table.recipe_rows([make_round(reached, ((50.0, 0.74),)), make_round(reached, missed)])
     assert row.ratios == [5.0, 10.0]
     assert row.met(7.5)
     assert row.note == "Trainer, defaults: not reached in 1 of 2"
-    (row,) = table.recipe_rows([one(((10.0, 0.7),), never)])
+    (row,) = table.recipe_rows([make_round(((10.0, 0.7),), missed)])
     assert not row.met(row.ratios[0])
     assert "ours, best recipe: not reached in 1 of 1" in table.format_row(row)
 
 
-def test_a_cell_of_optimum_benchmark_beside_ours(table):
+def test_start_and_sweep_times_are_compared_with_optimum_benchmark(table):
     def run(who, wall_s, first_step_s, step_s):
         cell = {"first_step_s": first_step_s, "steps_s": [0.5, step_s, step_s, step_s], "wall_s": wall_s - 1.0,
                 "batch_size": 8, "reported_samples_per_s": 64.0, "start_s": 0.125, "load_s": 0.25}  # fmt: skip
@@ -102,7 +104,7 @@ def test_a_cell_of_optimum_benchmark_beside_ours(table):
     assert row.ratios == [3.25]
 
 
-def test_the_report_names_what_was_not_measured_and_skips_what_this_machine_cannot_do(table, tmp_path):
+def test_the_report_lists_unmeasured_parts_and_omits_unsupported_precisions(table, tmp_path):
     refused = {"outcome": "unsupported", "reason": "no bf16"}
     runs = [{"who": f"{kind}, {dropout}", "steps_s": [1.0]} | (refused if kind == "bf16" else {})
             for kind in ("fp32", "bf16") for dropout in ("own dropout", "dropout 0")]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Commands that run no cell, on frozen records."""
+"""Commands that run no cell, on the stored fixture records."""
 
 import json
 import subprocess
@@ -59,11 +59,11 @@ def test_plan_lists_every_cell_with_its_state(study, tmp_path):
     assert "tensor cores" in next(row["reason"] for row in rows if row["state"] == "unsupported")
 
 
-def test_plan_for_a_person_counts_the_states(study, tmp_path):
+def test_plan_text_counts_the_states(study, tmp_path):
     assert "6 cells: 4 to do, 2 unsupported" in invoke("plan", study, "--results", tmp_path / "none")
 
 
-def test_only_and_set_choose_cells(study, tmp_path):
+def test_only_and_set_select_cells(study, tmp_path):
     options = ["--only", "precision=fp32", "--set", "matrix.seq_len=[32]", "--set", "baselines=false", "--json"]
     rows = json.loads(invoke("plan", study, "--results", tmp_path, *options))
     assert [row["cell"] for row in rows] == ["b8-s32-fp32-cpu-longest-all", "b16-s32-fp32-cpu-longest-all"]
@@ -124,7 +124,7 @@ def test_machine_prints_its_facts_and_price():
     assert "priced as" in invoke("machine")
 
 
-def test_an_unknown_instance_is_refused_before_anything_runs(study, tmp_path):
+def test_an_unknown_instance_is_rejected_before_running_a_cell(study, tmp_path):
     with pytest.raises(UserError, match=r"m7i\.2xlarg"):
         invoke("run", study, "--results", tmp_path, "--instance", "m7i.2xlarg")
 
@@ -145,7 +145,7 @@ def _machine():
     return describe_machine()
 
 
-def test_five_mistakes_in_a_study_give_five_lines_and_exit_2(tmp_path):
+def test_five_mistakes_in_a_study_give_five_lines_and_exit_status_2(tmp_path):
     study = tmp_path / "wrong.toml"
     study.write_text(
         "repeat = 2\n[data]\nnum_train = 0\n[training]\noptimizer = 'adam'\n[matrix]\nprecision = ['fp31']\n"
@@ -168,7 +168,7 @@ def test_five_mistakes_in_a_study_give_five_lines_and_exit_2(tmp_path):
     assert "Traceback" not in completed.stderr
 
 
-def test_the_table_of_keys_in_the_readme_is_fresh():
+def test_the_table_of_keys_in_the_readme_is_up_to_date():
     assert invoke("keys") in (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
 
 
@@ -199,7 +199,7 @@ def fails(status, *args):
     return result
 
 
-def test_pack_takes_all_records_or_fails_without_any_of_this_machine(results, tmp_path):
+def test_pack_archives_all_records_or_fails_without_records_of_this_machine(results, tmp_path):
     archive = tmp_path / "away" / "all.tar.gz"
     archive.parent.mkdir()
     count = len(list(results.rglob("*.json")))
@@ -216,7 +216,7 @@ def test_a_report_of_an_archive_equals_that_of_its_folder(results, tmp_path):
     assert folder == archive
 
 
-def test_strict_refuses_differences_that_a_report_prints(results, ok, tmp_path):
+def test_strict_rejects_differences_that_a_report_prints(results, ok, tmp_path):
     other = ok.model_copy(
         update={
             "machine": ok.machine.model_copy(update={"id": "other-machine"}),
@@ -234,7 +234,7 @@ def test_strict_refuses_differences_that_a_report_prints(results, ok, tmp_path):
     assert not (tmp_path / "strict").exists()
 
 
-def test_recommend_chooses_or_exits_with_1(results):
+def test_recommend_chooses_cells_or_exits_with_status_1(results):
     fields = json.loads(invoke("recommend", results, "--usd-per-hour", "3.6", "--json"))
     assert set(fields["choices"]) == {"cheapest", "fastest", "balanced"}
     assert fields["choices"]["cheapest"]["price_basis"] == "given"
@@ -252,6 +252,6 @@ def test_recommend_chooses_or_exits_with_1(results):
         (("--instance", "nowhere=g5.xlarge"), "no records of a machine 'nowhere'"),
     ],
 )
-def test_recommend_refuses_invalid_options(results, options, message):
+def test_recommend_rejects_invalid_options(results, options, message):
     with pytest.raises(UserError, match=message):
         invoke("recommend", results, *options)

@@ -1,4 +1,4 @@
-"""`harness compare` on real records and on made-up ones: exit status, table, Markdown, JSON."""
+"""`harness compare` on real and synthetic records: exit status, table, Markdown, JSON."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def fields(*args, status=0):
 
 
 def save(folder, *step_s, machine=None, minutes=0.0, **fields):
-    for repeat, one in enumerate(step_s):
+    for repeat, seconds in enumerate(step_s):
         save_record(
             make_record(
                 repeat=repeat, minutes=minutes + repeat, machine=machine,
-                training={"seconds": [one] * 40, "peaks": [(0, "rss", 600 * MIB)]}, **fields,
+                training={"seconds": [seconds] * 40, "peaks": [(0, "rss", 600 * MIB)]}, **fields,
             ),
             folder,
         )  # fmt: skip
@@ -48,48 +48,59 @@ def sides(tmp_path):
 
 
 @pytest.mark.parametrize("folder", [REFERENCE, AMD, AMD / "ddp", INTEL], ids=lambda path: path.name)
-def test_a_folder_held_against_itself_is_neither_faster_nor_slower(folder):
-    found = fields(folder, folder, "--fail-above", "0%")
-    verdicts = [figure["verdict"] for cell in found["cells"] for figure in cell["figures"].values()]
+def test_a_folder_compared_with_itself_is_neither_faster_nor_slower(folder):
+    comparison = fields(folder, folder, "--fail-above", "0%")
+    verdicts = [figure["verdict"] for cell in comparison["cells"] for figure in cell["figures"].values()]
     assert len(verdicts) > 8 and set(verdicts) <= {"no difference", "cannot tell"}
-    assert all(figure["verdict"] in ("no difference", "cannot tell") for figure in found["overall"].values())
-    assert all(cell["figures"]["samples_per_s"]["ratio"] == pytest.approx(1) for cell in found["cells"])
-    assert not found["failed"] and any("stand on both sides" in note for note in found["notes"]) and not found["alone"]
+    assert all(figure["verdict"] in ("no difference", "cannot tell") for figure in comparison["overall"].values())
+    assert all(cell["figures"]["samples_per_s"]["ratio"] == pytest.approx(1) for cell in comparison["cells"])
+    assert (
+        not comparison["failed"]
+        and any("stand on both sides" in note for note in comparison["notes"])
+        and not comparison["alone"]
+    )
 
 
-def test_three_repeats_that_agree_within_three_percent_are_told_so():
-    found = fields(AMD / "ddp", AMD / "ddp")
-    told = {cell["cell"]: cell["figures"]["samples_per_s"] for cell in found["cells"]}
-    steady = told["b16-s64-fp32-cpu-grouped-all"]
+def test_three_repeats_that_agree_within_three_percent_show_no_difference():
+    comparison = fields(AMD / "ddp", AMD / "ddp")
+    speeds = {cell["cell"]: cell["figures"]["samples_per_s"] for cell in comparison["cells"]}
+    steady = speeds["b16-s64-fp32-cpu-grouped-all"]
     assert steady["verdict"] == "no difference" and steady["basis"] == "between 3 and 3 runs (Welch)"
     assert 0.98 < steady["ratio_low"] < 1 < steady["ratio_high"] < 1.02
-    # These repeats lie 20 % apart: nothing can be told of 3 %.
-    assert told["b32-s64-fp32-cpu-grouped-all"]["verdict"] == "cannot tell"
+    # These repeats differ by 20 %, too much to detect 3 %.
+    assert speeds["b32-s64-fp32-cpu-grouped-all"]["verdict"] == "cannot tell"
 
 
-def test_two_kinds_of_machine_with_one_run_a_cell_are_not_ranked():
-    found = fields(f"{REFERENCE}:amd-epyc-2c-24g", f"{REFERENCE}:intel", "--fail-above", "3%")
-    speeds = {cell["cell"]: cell["figures"]["samples_per_s"] for cell in found["cells"]}
-    assert len(speeds) == 12 and {one["verdict"] for one in speeds.values()} == {"cannot tell"}
+def test_single_runs_on_two_machines_are_not_ranked():
+    comparison = fields(f"{REFERENCE}:amd-epyc-2c-24g", f"{REFERENCE}:intel", "--fail-above", "3%")
+    speeds = {cell["cell"]: cell["figures"]["samples_per_s"] for cell in comparison["cells"]}
+    assert len(speeds) == 12 and {speed["verdict"] for speed in speeds.values()} == {"cannot tell"}
     assert speeds["b16-s64-bf16-cpu-grouped-all"]["ratio"] == pytest.approx(47.9 / 88.9, abs=0.002)
-    assert all("one run" in one["reason"] for one in speeds.values())
-    assert not found["failed"]
-    assert "machine: amd-epyc-2c-24g-dbbbf2 on A; intel-xeon-2c-24g-b47fd4 on B" in found["differences"]
-    assert {(one["side"], one["cell"]) for one in found["alone"]} >= {("B", "b16-s64-fp32-cpu-ddp2-grouped-all")}
-    # Same seed, same rows: in fp32 both machines' models say the same of every example.
-    assert {cell["figures"]["accuracy"]["difference"] for cell in found["cells"] if "fp32" in cell["cell"]} == {0.0}
+    assert all("one run" in speed["reason"] for speed in speeds.values())
+    assert not comparison["failed"]
+    assert "machine: amd-epyc-2c-24g-dbbbf2 on A; intel-xeon-2c-24g-b47fd4 on B" in comparison["differences"]
+    assert {(cell["side"], cell["cell"]) for cell in comparison["alone"]} >= {
+        ("B", "b16-s64-fp32-cpu-ddp2-grouped-all")
+    }
+    # With the same seed and rows, both machines' fp32 models make the same predictions.
+    assert {cell["figures"]["accuracy"]["difference"] for cell in comparison["cells"] if "fp32" in cell["cell"]} == {
+        0.0
+    }
 
 
-def test_a_stated_spread_lets_the_clear_ones_be_told():
-    found = fields(f"{REFERENCE}:amd-epyc-2c-24g", INTEL, "--run-spread", "5%")
-    told = {cell["cell"]: cell["figures"]["samples_per_s"]["verdict"] for cell in found["cells"]}
-    assert told["b16-s64-bf16-cpu-grouped-all"] == "slower" and told["b16-s32-fp32-cpu-grouped-all"] == "cannot tell"
+def test_a_given_run_spread_makes_large_differences_conclusive():
+    comparison = fields(f"{REFERENCE}:amd-epyc-2c-24g", INTEL, "--run-spread", "5%")
+    verdicts = {cell["cell"]: cell["figures"]["samples_per_s"]["verdict"] for cell in comparison["cells"]}
+    assert (
+        verdicts["b16-s64-bf16-cpu-grouped-all"] == "slower"
+        and verdicts["b16-s32-fp32-cpu-grouped-all"] == "cannot tell"
+    )
 
 
-def test_a_slow_down_fails_and_is_shown(sides, tmp_path):
-    said = invoke(*sides, "--fail-above", "3%", "--markdown", tmp_path / "table.md", status=1).stdout
-    assert CELL in said and "slower" in said
-    assert f"--fail-above 3%: FAILED, certainly slower by more: {CELL}." in said
+def test_a_slowdown_above_the_threshold_fails_and_is_shown(sides, tmp_path):
+    output = invoke(*sides, "--fail-above", "3%", "--markdown", tmp_path / "table.md", status=1).stdout
+    assert CELL in output and "slower" in output
+    assert f"--fail-above 3%: FAILED, certainly slower by more: {CELL}." in output
     lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("Speed of 1 cell on both sides: 1 slower. --fail-above 3%: FAILED")
     assert lines[2:4] == ["| cell | figure | A | B | B/A, 95 % | verdict |", "|---|---|---:|---:|---:|---|"]
@@ -99,30 +110,30 @@ def test_a_slow_down_fails_and_is_shown(sides, tmp_path):
     assert "FAILED" not in invoke(*sides).stdout
 
 
-def test_one_run_a_side_passes_and_says_that_nothing_was_held(tmp_path):
-    one, other = save(tmp_path / "a", 1.0), save(tmp_path / "b", 2.0, minutes=60)
-    said = invoke(one, other, "--fail-above", "3%").stdout
-    assert "passed, but nothing was held to it" in said
-    assert "one run: spread between runs unknown, repeat with repeats = 3" in said
-    assert "0.500" in said
+def test_single_runs_pass_and_the_output_says_that_no_cell_was_tested(tmp_path):
+    before, after = save(tmp_path / "a", 1.0), save(tmp_path / "b", 2.0, minutes=60)
+    output = invoke(before, after, "--fail-above", "3%").stdout
+    assert "passed, but nothing was held to it" in output
+    assert "one run: spread between runs unknown, repeat with repeats = 3" in output
+    assert "0.500" in output
 
 
-def test_archives_are_read_as_folders_are(sides, tmp_path):
+def test_an_archive_is_compared_like_its_folder(sides, tmp_path):
     archive = tmp_path / "after.tar.gz"
     pack_records(sides[1].rglob("*.json"), sides[1], archive)
     assert fields(sides[0], archive)["cells"] == fields(*sides)["cells"]
 
 
-def test_strict_refuses_what_differs_and_names_it(tmp_path):
-    one = save(tmp_path / "a", 1.0, 1.01, 0.99)
-    other = save(tmp_path / "b", 1.0, 1.01, 0.99, minutes=60, packages={"torch": "2.12.0"})
-    assert "differs: torch" in invoke(one, other).stderr
+def test_strict_rejects_differing_packages_and_names_them(tmp_path):
+    before = save(tmp_path / "a", 1.0, 1.01, 0.99)
+    after = save(tmp_path / "b", 1.0, 1.01, 0.99, minutes=60, packages={"torch": "2.12.0"})
+    assert "differs: torch" in invoke(before, after).stderr
     with pytest.raises(UserError, match=r"torch: 2\.12\.0 on B; 2\.13\.0 on A"):
-        invoke(one, other, "--strict")
-    invoke(one, save(tmp_path / "c", 1.0, minutes=60), "--strict")
+        invoke(before, after, "--strict")
+    invoke(before, save(tmp_path / "c", 1.0, minutes=60), "--strict")
 
 
-def test_one_folder_of_two_machines(tmp_path):
+def test_two_machines_in_one_folder_are_compared(tmp_path):
     folder = save(tmp_path / "both", 1.0, 1.001, 0.999, machine=make_machine(machine_id="slow-box"))
     save(folder, 0.5, 0.501, 0.499, machine=make_machine(machine_id="quick-box", host="host-q"))
     by_option = fields(folder, folder, "--machine-a", "slow", "--machine-b", "quick")
@@ -133,29 +144,29 @@ def test_one_folder_of_two_machines(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["--margin", "lots"], r"--margin lots: expected a fraction from 0% to below 100%"),
         (["--fail-above", "3"], r"--fail-above 3: expected a fraction"),
         (["--run-spread", "nan"], r"--run-spread nan: expected a fraction"),
     ],
 )
-def test_mistakes_in_options(sides, args, said):
-    with pytest.raises(UserError, match=said):
+def test_invalid_options_are_rejected(sides, args, message):
+    with pytest.raises(UserError, match=message):
         invoke(*sides, *args)
 
 
-def test_a_path_that_is_not_there(sides):
+def test_a_missing_path_is_rejected(sides):
     with pytest.raises(UserError, match=r"nowhere: no such folder, file or archive"):
         invoke(sides[0], "nowhere")
 
 
-def test_amounts_in_the_readers_currency(sides, tmp_path):
-    book = tmp_path / "prices.toml"
-    book.write_text(
+def test_amounts_are_shown_in_the_users_currency(sides, tmp_path):
+    prices = tmp_path / "prices.toml"
+    prices.write_text(
         '[currency]\ncode = "EUR"\nper_usd = 0.5\nas_of = 2026-11-01\nsource = "by hand"\n', encoding="utf-8"
     )
-    # 1 USD an hour over 16 samples a second: 0.01736 USD a thousand.
-    said = invoke(*sides, "--prices", book, "--usd-per-hour", "1").stdout
-    assert "EUR per 1,000" in said and "€0.00868" in said
+    # 1 USD an hour at 16 samples/s is 0.01736 USD per 1,000 samples.
+    output = invoke(*sides, "--prices", prices, "--usd-per-hour", "1").stdout
+    assert "EUR per 1,000" in output and "€0.00868" in output
     assert "$0.0174" in invoke(*sides, "--usd-per-hour", "1").stdout

@@ -1,4 +1,4 @@
-"""A diagnosis on the screen and for scripts, and what a calibration is ordered to measure."""
+"""The diagnosis as text and as JSON, and what a calibration is planned to measure."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from harness.machine.describe import describe_machine
 from harness.schema.finding import Finding
 from harness.schema.host_record import Gpu
 from harness.store.record_files import load_records, save_record
-from harness.workflows import doctor
-from harness.workflows.doctor import Diagnosis
+from harness.workflows.doctor import Diagnosis, examine, save_calibration
 from tests.make_records import make_record
 
 LOAD = Finding(name="other load", value="1.00 of 2 cores", verdict="bad", why="shares [cores]", fix="kill " + "7 " * 60)
@@ -40,18 +39,18 @@ CPU = DeviceCalibration(
     step_s_p95_over_median=1.04,
     num_steps=640,
 )
-FOUND = Calibration(torch="2.13.0", duration_s=20.1, devices=(CPU,))
+CALIBRATION = Calibration(torch="2.13.0", duration_s=20.1, devices=(CPU,))
 
 
-def shown(found, width):
+def shown(diagnosis, width):
     console = Console(file=io.StringIO(), width=width)
-    show_diagnosis(console, found)
+    show_diagnosis(console, diagnosis)
     return console.file.getvalue()
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_every_line_is_there_and_commands_can_be_copied(width):
-    text = shown(Diagnosis((LOAD, DISK), FOUND), width)
+def test_all_findings_are_shown_and_fixes_are_not_wrapped(width):
+    text = shown(Diagnosis((LOAD, DISK), CALIBRATION), width)
     assert LOAD.fix.strip() in text
     assert "shares [cores]" in text
     assert ("records are written" in text) == (width == 200)
@@ -59,44 +58,44 @@ def test_every_line_is_there_and_commands_can_be_copied(width):
     assert "bad: Mend what is marked `bad` first" in text
 
 
-def test_without_a_calibration_or_anything_to_mend():
+def test_a_good_diagnosis_without_calibration_has_nothing_to_fix():
     text = shown(Diagnosis((DISK,), None), 80)
     assert "No calibration was asked for" in text
     assert "What to do" not in text
     assert "good: Nothing was found" in text
 
 
-def test_a_calibration_that_did_not_come_about_is_a_line_and_null_for_scripts():
+def test_a_failed_calibration_shows_its_reason_and_is_null_in_json():
     missing = Unavailable("torch is not installed")
-    found = Diagnosis((DISK, *jitter_findings(missing)), missing)
-    assert "not measured: torch is not installed" in shown(found, 120)
-    assert found.as_fields()["calibration"] is None
-    assert found.verdict == "good"
+    diagnosis = Diagnosis((DISK, *jitter_findings(missing)), missing)
+    assert "not measured: torch is not installed" in shown(diagnosis, 120)
+    assert diagnosis.as_fields()["calibration"] is None
+    assert diagnosis.verdict == "good"
 
 
-def test_fields_for_scripts_are_json_and_read_back():
-    fields = json.loads(json.dumps(Diagnosis((LOAD, DISK), FOUND).as_fields()))
+def test_json_fields_can_be_read_back():
+    fields = json.loads(json.dumps(Diagnosis((LOAD, DISK), CALIBRATION).as_fields()))
     assert fields["verdict"] == "bad"
     assert [Finding(**row) for row in fields["findings"]] == [LOAD, DISK]
-    assert Calibration(**fields["calibration"]) == FOUND
+    assert Calibration(**fields["calibration"]) == CALIBRATION
 
 
-def test_a_calibration_is_kept_beside_the_records_and_taken_for_none(tmp_path):
+def test_a_saved_calibration_is_not_read_as_a_record(tmp_path):
     record = make_record()
     save_record(record, tmp_path)
-    path = doctor.save_calibration(FOUND, record.machine, tmp_path)
+    path = save_calibration(CALIBRATION, record.machine, tmp_path)
     assert path == tmp_path / record.machine.id / "calibration.json"
-    assert Calibration(**json.loads(path.read_text())["calibration"]) == FOUND
-    found = load_records([tmp_path])
-    assert (found.records, found.unreadable) == ((record,), ())
+    assert Calibration(**json.loads(path.read_text())["calibration"]) == CALIBRATION
+    loaded = load_records([tmp_path])
+    assert (loaded.records, loaded.unreadable) == ((record,), ())
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(1.1, "good"), (1.11, "warn"), (1.51, "bad")])
-def test_jitter_is_judged(ratio, verdict):
+def test_step_jitter_has_a_verdict(ratio, verdict):
     device = CPU.model_copy(update={"step_s_p95_over_median": ratio})
-    (found,) = jitter_findings(FOUND.model_copy(update={"devices": (device,)}))
-    assert (found.name, found.verdict) == ("step jitter, CPU", verdict)
-    assert found.value.endswith("times the median of 9.30 ms (640 steps)")
+    (finding,) = jitter_findings(CALIBRATION.model_copy(update={"devices": (device,)}))
+    assert (finding.name, finding.verdict) == ("step jitter, CPU", verdict)
+    assert finding.value.endswith("times the median of 9.30 ms (640 steps)")
 
 
 @pytest.mark.parametrize(
@@ -114,19 +113,22 @@ def test_only_precisions_that_the_machine_accelerates_are_measured(flags, capabi
     here = describe_machine()
     gpus = () if capability is None else (Gpu.model_construct(name="a GPU", compute_capability=capability),)
     machine = here.model_copy(update={"gpus": gpus, "cpu": here.cpu.model_copy(update={"flags": flags})})
-    order = plan_calibration(machine, cuda, 20.0)
-    assert order.precisions == precisions
-    assert order.num_threads == machine.cpu.num_usable
+    plan = plan_calibration(machine, cuda, 20.0)
+    assert plan.precisions == precisions
+    assert plan.num_threads == machine.cpu.num_usable
 
 
-def test_a_quick_look_starts_no_process(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "measure_cpu_usage", lambda: CpuUsage((), 0.0, 0.0, 0, None))
-    monkeypatch.setattr(doctor, "calibrate", lambda _: pytest.fail("it was left out"))
-    found = doctor.examine(tmp_path, with_calibration=False)
-    names = [finding.name for finding in found.findings]
+def test_a_quick_diagnosis_runs_no_calibration(tmp_path):
+    diagnosis = examine(
+        tmp_path,
+        with_calibration=False,
+        measure_usage=lambda: CpuUsage((), 0.0, 0.0, 0, None),
+        run_calibration=lambda _: pytest.fail("a calibration was run"),
+    )
+    names = [finding.name for finding in diagnosis.findings]
     assert names[:12] == [
         *("other load", "steal time", "CPU quota", "clock governor", "turbo", "SMT", "free memory", "swap in use"),
         *("huge pages", "disk of results", "temporary disk", "bf16 instructions"),
     ]
     assert names[12] in ("GPU", "driver and CUDA")
-    assert found.calibration is None
+    assert diagnosis.calibration is None

@@ -1,4 +1,4 @@
-"""`harness report` with the reader's prices, values and invoice."""
+"""`harness report` with the user's prices, values and invoice."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ def report(tmp_path):
     def write(*options):
         (tmp_path / "prices.toml").write_text(PRICES, encoding="utf-8")
         (tmp_path / "value.toml").write_text(VALUE, encoding="utf-8")
-        told = ["report", tmp_path / "results", "--out", tmp_path / "report", *options]
-        done = CliRunner().invoke(cli.app, [str(word) for word in told], catch_exceptions=False)
+        args = ["report", tmp_path / "results", "--out", tmp_path / "report", *options]
+        done = CliRunner().invoke(cli.app, [str(arg) for arg in args], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "report").iterdir()}
 
     return write
 
 
-def test_the_readers_files_are_in_every_part(report, tmp_path):
+def test_the_users_prices_and_values_are_in_summary_and_csv(report, tmp_path):
     here = ["--instance", "epyc-4c-16g-000001=m5.xlarge"]
     files = report("--prices", tmp_path / "prices.toml", "--value", tmp_path / "value.toml", "--invoice", "0.5", *here)
     summary = files["summary.md"]
     assert "1 USD is 0.8 CHF" in summary
     assert "2 of 15 values are yours; the other 13 are examples and no facts." in summary
     assert "65 W as stated, plug meter, times seconds: an estimate" in summary
-    # All three runs were paid for, the one that a newer replaced too; the invoice is 0.5 USD.
+    # All three runs were paid for, including the one that a newer run replaced; the invoice is 0.5 USD.
     assert "Measuring all this took 3 runs" in summary
     assert "invoice CHF 0.400 from 0.5 USD as typed in" in summary.replace("\N{NO-BREAK SPACE}", " ")
     assert "$" not in summary
@@ -62,12 +62,12 @@ def test_the_readers_files_are_in_every_part(report, tmp_path):
     assert {row["price_paid"] for row in rows} == {"0.192 USD listed, less 10%"}
 
 
-def test_without_files_all_is_an_example(report):
+def test_without_files_every_value_is_an_example(report):
     summary = report("--usd-per-hour", "3.6")["summary.md"]
     assert "All 15 values are examples and no facts" in summary
     assert "invoice" not in summary
 
 
-def test_an_endless_invoice_is_refused(report):
+def test_an_infinite_invoice_is_rejected(report):
     with pytest.raises(UserError, match="--invoice inf: expected an amount in USD, 0 or more"):
         report("--invoice", "inf")

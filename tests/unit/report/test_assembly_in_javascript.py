@@ -22,14 +22,16 @@ from harness.schema.assumptions import Assumptions
 from tests.costs import agrees
 from tests.make_records import make_baseline, make_machine, make_record
 
-pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="there is no node; tests/e2e does it in a browser")
+pytestmark = pytest.mark.skipif(
+    shutil.which("node") is None, reason="Node.js is missing; tests/e2e compares the figures in a browser"
+)
 
 LISTED = Price(
     0.5, "g5.xlarge", "aws", "us-east-1", "stated", "2026-07", "list", None,
     usd_per_hour_listed=0.5, usd_per_hour_on_demand=0.5, usd_per_hour_spot=0.2, granularity_s=60.0, minimum_s=120.0,
 )  # fmt: skip
 OTHER = make_machine(machine_id="epyc-8c-32g-000002", num_logical=8)
-FOUND = {"epyc-4c-16g-000001": LISTED, OTHER.id: Unavailable("no row has this machine")}
+PRICE_OF_MACHINE = {"epyc-4c-16g-000001": LISTED, OTHER.id: Unavailable("no row has this machine")}
 AMOUNTS = [field.name for field in fields(Priced) if field.name.startswith("usd_")]
 ENERGY = {"joules": "joules", "kwh": "energy_kwh", "usd": "energy_usd", "gco2e": "energy_gco2e"}
 WORTH = (
@@ -82,19 +84,19 @@ def make_summaries():
     )  # fmt: skip
 
 
-def derive(all_facts):
-    """Run the page's scripts on each of these facts; return what they derive."""
+def derive(all_data):
+    """Run the page's scripts on the data of each page; return the costs and worth that they derive."""
     scripts = [
         files("harness.report.assets").joinpath(name).read_text(encoding="utf-8")
         for name in ("formulas.js", "recompute.js")
     ]
     states = "all.map(recompute.unpack).map((facts) => recompute.derive(facts, { values: facts.values, choices: [] }))"
-    script = "\n".join([*scripts, f"const all = {json.dumps(all_facts)};", f"console.log(JSON.stringify({states}));"])
-    ran = subprocess.run(["node", "-"], input=script, capture_output=True, text=True, check=True, timeout=60)
-    return json.loads(ran.stdout)
+    script = "\n".join([*scripts, f"const all = {json.dumps(all_data)};", f"console.log(JSON.stringify({states}));"])
+    completed = subprocess.run(["node", "-"], input=script, capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(completed.stdout)
 
 
-def ends(estimate):
+def value_and_ends(estimate):
     sides = ("value", "low", "high")
     if isinstance(estimate, dict):
         return [estimate[side] for side in sides]
@@ -103,31 +105,36 @@ def ends(estimate):
 
 def figures_of(cell, assumed):
     """Return every figure of a cell as Python computes it."""
-    figures = {name: ends(getattr(cell, name)) for name in AMOUNTS}
-    figures |= {js: ends(cell.energy and getattr(cell.energy, name)) for name, js in ENERGY.items()}
+    figures = {name: value_and_ends(getattr(cell, name)) for name in AMOUNTS}
+    figures |= {js: value_and_ends(cell.energy and getattr(cell.energy, name)) for name, js in ENERGY.items()}
     worth = judge_cell_worth(cell, assumed)
     if worth is None:
         return figures | {"worth": None}
     figures |= {name: [getattr(worth, name)] for name in WORTH}
     names = ("benefit_usd_per_month", "net_present_value_usd")
-    return figures | {name: ends(getattr(worth, name)) for name in names}
+    return figures | {name: value_and_ends(getattr(worth, name)) for name in names}
 
 
 def figures_in_javascript(money, worth):
     """Return the same figures as the page computes them."""
-    figures = {name: ends(money.get(name)) for name in (*AMOUNTS, *ENERGY.values())}
+    figures = {name: value_and_ends(money.get(name)) for name in (*AMOUNTS, *ENERGY.values())}
     if worth is None:
         return figures | {"worth": None}
     figures |= {name: [worth[name]] for name in WORTH}
-    return figures | {name: ends(worth[name]) for name in ("benefit_usd_per_month", "net_present_value_usd")}
+    return figures | {name: value_and_ends(worth[name]) for name in ("benefit_usd_per_month", "net_present_value_usd")}
 
 
-def test_every_figure_of_every_cell_under_every_plan():
+def test_the_page_computes_every_cost_and_worth_as_python_does_under_every_plan():
     summaries = make_summaries()
     cases = [Assumptions.model_validate({"prices": p, "value": v}) for p in PRICES for v in VALUES]
-    priced = [price(summaries, apply_plan(lambda summary: FOUND[summary.machine_id], one.prices), one) for one in cases]
+    priced = [
+        price(summaries, apply_plan(lambda summary: PRICE_OF_MACHINE[summary.machine_id], case.prices), case)
+        for case in cases
+    ]
     choices = {"epyc-4c-16g-000001": [LISTED]}
-    derived = derive([page_data(cells, choose(cells), one, choices) for cells, one in zip(priced, cases, strict=True)])
+    derived = derive(
+        [page_data(cells, choose(cells), case, choices) for cells, case in zip(priced, cases, strict=True)]
+    )
     num_compared = 0
     for assumed, cells, page in zip(cases, priced, derived, strict=True):
         for index, cell in enumerate(cells):

@@ -1,4 +1,4 @@
-"""Formatted numbers, by the table that the page's script is tested with too (tests/e2e/test_what_if.py)."""
+"""Formatted numbers, checked against the same table as the page's script (tests/e2e/test_what_if.py)."""
 
 import json
 from pathlib import Path

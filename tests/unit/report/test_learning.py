@@ -1,4 +1,4 @@
-"""The report's section on how much data is worth paying for, out of made-up records."""
+"""The report's section on how much data is worth paying for, from synthetic records."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def cells():
 
 
 @pytest.fixture(scope="module")
-def told(cells):
+def section(cells):
     return learning_section(cells, Assumptions(), USD)
 
 
-def test_the_sentences_say_what_more_data_bought_and_would_buy(cells, told):
-    name, sentences = told.sentences[0]
+def test_sentences_state_measured_and_extrapolated_gains_with_their_costs(cells, section):
+    name, sentences = section.sentences[0]
     assert name == "16×64"
     gain = measured_gain(learning_curves(cells)[0])
     paid, labels = gain.seconds * ASSUMED.usd_per_hour / 3600, 6000 * 0.1
@@ -52,7 +52,7 @@ def test_the_sentences_say_what_more_data_bought_and_would_buy(cells, told):
     )
 
 
-def test_a_price_of_a_label_is_the_readers_where_it_was_given(cells):
+def test_a_label_price_set_by_the_user_is_used_and_marked_as_theirs(cells):
     assumed = Assumptions.model_validate({"value": {"label_usd": 0.5}, "set_by_user": ["value.label_usd"]})
     assert (
         "at $0.500 a label (yours) the 6,000 more labels cost $3,000.00"
@@ -60,29 +60,29 @@ def test_a_price_of_a_label_is_the_readers_where_it_was_given(cells):
     )
 
 
-def test_a_curve_that_does_not_rise_foretells_nothing_and_says_why():
+def test_a_flat_curve_is_not_extrapolated_and_the_reason_is_given():
     records = curve_records(laws={"head": (0.3, 0.01, 0.3)})
-    said = dict(learning_section(priced(records), Assumptions(), USD).sentences)["16×64 head only"]
-    assert said[1] == (
+    sentences = dict(learning_section(priced(records), Assumptions(), USD).sentences)["16×64 head only"]
+    assert sentences[1] == (
         "Nothing is foretold beyond what was measured: accuracy is not clearly higher with 8,000 examples than with 250."
     )
 
 
-def test_rows_that_are_too_many_have_no_figure():
-    parts = [one for one in curve_records(available=50_000) if one.data.train.num_rows <= 2000]
-    said = learning_section(priced(parts), Assumptions(), USD).sentences[0][1]
+def test_accuracy_is_not_extrapolated_beyond_four_times_the_measured_examples():
+    records = [record for record in curve_records(available=50_000) if record.data.train.num_rows <= 2000]
+    sentences = learning_section(priced(records), Assumptions(), USD).sentences[0][1]
     assert (
-        said[1]
+        sentences[1]
         == "Of all rows no figure is given: 50,000 examples are more than 4 times the most that were measured, 2,000."
     )
-    assert said[2].startswith("4,000 examples would buy ")
-    assert said[-1].startswith("Training on all 50,000 rows of the source is estimated from 2,000 at 1.74 h")
-    assert said[-1].endswith(" and $0.333.")
+    assert sentences[2].startswith("4,000 examples would buy ")
+    assert sentences[-1].startswith("Training on all 50,000 rows of the source is estimated from 2,000 at 1.74 h")
+    assert sentences[-1].endswith(" and $0.333.")
 
 
-def test_the_table_has_every_size_with_what_all_rows_were_estimated_to_take(told):
-    assert len(told.sizes.rows) == 3 * len(SIZES) and {len(row) for row in told.sizes.rows} == {len(HEADS)}
-    rows = [dict(zip(HEADS, row, strict=True)) for row in told.sizes.rows]
+def test_the_table_lists_every_size_with_estimated_and_measured_time_on_all_rows(section):
+    assert len(section.sizes.rows) == 3 * len(SIZES) and {len(row) for row in section.sizes.rows} == {len(HEADS)}
+    rows = [dict(zip(HEADS, row, strict=True)) for row in section.sizes.rows]
     assert [row["training examples"].sort for row in rows[:5]] == list(SIZES)
     assert rows[4]["training examples"].extra == "all rows"
     assert rows[1]["training on all rows, estimated"].sort == pytest.approx(1000)
@@ -95,41 +95,41 @@ def test_the_table_has_every_size_with_what_all_rows_were_estimated_to_take(told
     assert rows[-1]["training on all rows, estimated"].title == "a baseline has no samples a second"
 
 
-def test_four_charts_over_examples_seconds_dollars_and_dollars_with_labels(cells, told):
-    charts = {chart.key: chart.figure for chart in told.charts}
+def test_four_charts_plot_accuracy_over_examples_seconds_cost_and_cost_with_labels(cells, section):
+    charts = {chart.key: chart.figure for chart in section.charts}
     assert list(charts) == [f"chart-learning-{name}" for name in ("samples", "seconds", "usd", "labels")]
-    whole = learning_curves(cells)[0]
-    measured, foretold, law, *_ = charts["chart-learning-samples"].data
+    curve = learning_curves(cells)[0]
+    measured, predicted, fitted, *_ = charts["chart-learning-samples"].data
     assert list(measured.x) == list(SIZES)
-    assert list(measured.y) == [point.accuracy.value for point in whole.points]
+    assert list(measured.y) == [point.accuracy.value for point in curve.points]
     assert list(measured.error_y.array) == pytest.approx(
-        [one.accuracy.high - one.accuracy.value for one in whole.points]
+        [point.accuracy.high - point.accuracy.value for point in curve.points]
     )
-    assert list(foretold.x) == [2 * ALL_ROWS, 4 * ALL_ROWS]
-    assert foretold.name == "16×64, foretold" and foretold.marker.symbol == "circle-open"
+    assert list(predicted.x) == [2 * ALL_ROWS, 4 * ALL_ROWS]
+    assert predicted.name == "16×64, foretold" and predicted.marker.symbol == "circle-open"
     offset, scale, exponent = LAWS["all"]
-    assert foretold.y[0] == pytest.approx(1 - offset - scale * (2 * ALL_ROWS) ** -exponent, abs=0.02)
-    assert (law.x[0], law.x[-1]) == pytest.approx((SIZES[0], 4 * ALL_ROWS))
-    assert charts["chart-learning-seconds"].data[0].x == pytest.approx([point.train_s for point in whole.points])
+    assert predicted.y[0] == pytest.approx(1 - offset - scale * (2 * ALL_ROWS) ** -exponent, abs=0.02)
+    assert (fitted.x[0], fitted.x[-1]) == pytest.approx((SIZES[0], 4 * ALL_ROWS))
+    assert charts["chart-learning-seconds"].data[0].x == pytest.approx([point.train_s for point in curve.points])
     paid, labelled = charts["chart-learning-usd"].data[0], charts["chart-learning-labels"].data[0]
-    assert paid.x == pytest.approx([point.run_s * ASSUMED.usd_per_hour / 3600 for point in whole.points])
-    assert [one - other for one, other in zip(labelled.x, paid.x, strict=True)] == pytest.approx(
+    assert paid.x == pytest.approx([point.run_s * ASSUMED.usd_per_hour / 3600 for point in curve.points])
+    assert [with_labels - compute for with_labels, compute in zip(labelled.x, paid.x, strict=True)] == pytest.approx(
         [0.1 * size for size in SIZES]
     )
     assert labelled.meta["labels"] == list(SIZES)
     assert any(trace.name == "majority class 50.0%" for trace in charts["chart-learning-usd"].data)
 
 
-def test_without_a_price_there_are_seconds_alone():
-    found = learning_section(priced(curve_records(), None), Assumptions(), USD)
-    assert [chart.key for chart in found.charts] == ["chart-learning-samples", "chart-learning-seconds"]
-    assert " for 12.5 min more of a run, as measured" in found.sentences[0][1][0]
+def test_without_a_price_only_examples_and_seconds_are_charted():
+    section = learning_section(priced(curve_records(), None), Assumptions(), USD)
+    assert [chart.key for chart in section.charts] == ["chart-learning-samples", "chart-learning-seconds"]
+    assert " for 12.5 min more of a run, as measured" in section.sentences[0][1][0]
 
 
-def test_the_page_and_the_summary_have_the_section_where_there_is_a_curve(tmp_path, cells, told):
+def test_page_and_summary_have_the_section_only_with_a_learning_curve(tmp_path, cells, section):
     page = write_report(cells, tmp_path, generated_at=AT).read_text(encoding="utf-8")
     assert 'id="chart-learning-labels"' in page and "How much data is worth paying for" in page
-    assert told.sentences[0][1][0] in page
+    assert section.sentences[0][1][0] in page
     summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert "## How much data is worth paying for" in summary and "From 2,000 to 8,000 examples buys" in summary
     page = write_report(priced(study_records()), tmp_path, generated_at=AT).read_text(encoding="utf-8")

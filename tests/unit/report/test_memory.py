@@ -1,4 +1,4 @@
-"""The section on memory: bars, other holders, ways to fit, and what a lost cell is told."""
+"""The memory section: the breakdown chart, other memory users, memory savings, and fixes for OOM cells."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.decision.test_memory_savings import cell, priced
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e"
 
 
-def test_the_bars_are_stacked_to_the_peak_the_largest_cell_first():
+def test_bars_stack_to_the_peak_with_the_largest_cell_first():
     small = make_record(training={"memory_parts": {}})
     large = make_record(
         axes={"batch_size": 32}, training={"memory_parts": {}, "peaks": [(0, "rss", 900 * MIB)], "world_size": 1}
@@ -37,28 +37,28 @@ def test_the_bars_are_stacked_to_the_peak_the_largest_cell_first():
     assert chart.title == "Peak memory by what it was for"
 
 
-def test_the_hover_names_kinds_of_activations_and_parts_beyond_the_peak():
+def test_hover_text_lists_kinds_of_activations_and_a_sum_above_the_peak():
     parts = {"activations": {"attention": 300 * MIB, "feed-forward": 100 * MIB}}
     chart, _ = memory_chart(priced(make_record(training={"memory_parts": parts})))
     bars = {trace.name: trace for trace in chart.figure.data if trace.type == "bar"}
     assert "not explained" not in bars
-    said = bars["activations"].hovertext[0]
-    assert "attention: 300 MiB" in said
-    assert "the parts come to 950 MiB, more than the measured peak" in said
+    hover_text = bars["activations"].hovertext[0]
+    assert "attention: 300 MiB" in hover_text
+    assert "the parts come to 950 MiB, more than the measured peak" in hover_text
 
 
-def test_sixteen_cells_are_drawn_and_the_rest_is_counted():
+def test_sixteen_cells_are_drawn_and_the_rest_are_counted():
     records = [make_record(axes={"batch_size": size}, training={"memory_parts": {}}) for size in range(1, 21)]
     chart, more = memory_chart(priced(*records))
     assert (len(chart.figure.data[0].x), more) == (16, 4)
 
 
-def test_no_bars_without_parts():
+def test_without_a_memory_breakdown_there_is_no_chart():
     assert memory_chart(priced(make_record())) == (None, 0)
 
 
-def test_the_largest_holder_is_said_first():
-    found = memory_users(
+def test_the_largest_other_memory_user_is_named_and_listed_first():
+    users = memory_users(
         priced(
             make_record(load=make_load([("small", 100 * MIB, None)])),
             make_record(
@@ -70,71 +70,73 @@ def test_the_largest_holder_is_said_first():
             make_record(axes={"batch_size": 2}),
         )
     )
-    assert found.sentence == "Another process (python3) held 6.10 GiB of GPU 0 when 32×64 began: the most of any."
-    assert [[field.text for field in row] for row in found.table.rows] == [
+    assert users.sentence == "Another process (python3) held 6.10 GiB of GPU 0 when 32×64 began: the most of any."
+    assert [[field.text for field in row] for row in users.table.rows] == [
         ["32×64", "python3 6.10 GiB of GPU 0; chrome 1.00 GiB of main memory", "4.00 GiB", "not measured"],
         ["16×64", "small 100 MiB of main memory", "12.00 GiB", "0 MiB"],
     ]
-    assert found.notes == (
+    assert users.notes == (
         "No other process held 256 MiB or more when 1 cell began.",
         "Of 2 cells it is not known: nobody looked.",
     )
 
 
-def test_three_holders_are_named_and_the_rest_is_counted():
+def test_three_memory_users_are_named_and_the_rest_are_counted():
     many = [(f"p{size}", size * MIB, None) for size in range(1, 6)]
-    found = memory_users(priced(make_record(load=make_load(many))))
-    assert found.table.rows[0][1].text.startswith("p5 5 MiB")
-    assert found.table.rows[0][1].text.endswith("; 2 more")
+    users = memory_users(priced(make_record(load=make_load(many))))
+    assert users.table.rows[0][1].text.startswith("p5 5 MiB")
+    assert users.table.rows[0][1].text.endswith("; 2 more")
 
 
-def test_where_nobody_looked_nothing_is_claimed():
-    found = memory_users(priced(make_record(), make_record(axes={"batch_size": 8}, load=make_load(None))))
-    assert (found.sentence, found.table.rows, found.notes) == ("", (), ())
+def test_without_listed_memory_users_the_section_is_empty():
+    users = memory_users(priced(make_record(), make_record(axes={"batch_size": 8}, load=make_load(None))))
+    assert (users.sentence, users.table.rows, users.notes) == ("", (), ())
 
 
-def test_warnings_about_memory_are_repeated_here():
-    (one,) = priced(make_record())
-    warned = replace(one, summary=replace(one.summary, warnings=("Memory grew by 3 MiB a step: a leak.", "Other.")))
+def test_memory_warnings_are_repeated_in_the_section():
+    (measured,) = priced(make_record())
+    warned = replace(
+        measured, summary=replace(measured.summary, warnings=("Memory grew by 3 MiB a step: a leak.", "Other."))
+    )
     assert memory_warnings([warned]) == [("Memory grew by 3 MiB a step: a leak.", "16×64")]
 
 
-def test_a_row_of_a_way_by_hand():
+def test_a_row_of_the_savings_table_matches_hand_computed_figures():
     slow = cell(peak=450, step_s=1.3, training={"activation_checkpointing": True})
     cells = priced(cell(peak=600), slow)
     ((row),) = savings_table(memory_savings(cells), cells, USD).rows
-    found = dict(zip(SAVING_HEADS, row, strict=True))
-    assert found["what changed"].text == "activation checkpointing: off → on"
-    assert found["peak memory"].text == "600 MiB → 450 MiB"
-    assert (found["saved"].text, found["saved"].extra) == ("150 MiB", "25.0%")
-    # Steps all alike have an interval of no width, and are clear of each other.
-    assert (found["time and dollars a sample"].text, found["time and dollars a sample"].extra) == (
+    fields = dict(zip(SAVING_HEADS, row, strict=True))
+    assert fields["what changed"].text == "activation checkpointing: off → on"
+    assert fields["peak memory"].text == "600 MiB → 450 MiB"
+    assert (fields["saved"].text, fields["saved"].extra) == ("150 MiB", "25.0%")
+    # Equal steps give intervals of zero width, which don't overlap.
+    assert (fields["time and dollars a sample"].text, fields["time and dollars a sample"].extra) == (
         "1.30 times",
         "1.30 to 1.30",
     )
-    # A thousandth of a dollar a second: 1000 / 16 x 0.001, and 1.3 times that.
-    assert found["cost per 1,000 samples"].text == "$0.0625 → $0.0812"
-    assert found["test accuracy"].text == "80.0% → 80.0%"
+    # At 0.001 USD per second: 1000 / 16 x 0.001, and 1.3 times that.
+    assert fields["cost per 1,000 samples"].text == "$0.0625 → $0.0812"
+    assert fields["test accuracy"].text == "80.0% → 80.0%"
 
 
-def test_what_saves_nothing_is_said_to_take_more_and_what_overlaps_is_not_ranked():
+def test_a_change_that_takes_more_memory_says_so_and_overlapping_times_are_not_ranked():
     noisy = [1.0, 2.0] * 20
-    more = make_record(
+    larger = make_record(
         axes={"precision": "bf16"},
         training={"seconds": noisy[::-1], "peaks": [(0, "rss", 700 * MIB)], "accuracy": None},
     )
-    cells = priced(make_record(training={"seconds": noisy}), more)
-    found = dict(zip(SAVING_HEADS, savings_table(memory_savings(cells), cells, USD).rows[0], strict=True))
-    assert found["saved"].text == "100 MiB more"
-    assert "can't be told apart" in found["time and dollars a sample"].extra
-    assert found["test accuracy"].text == "not measured"
+    cells = priced(make_record(training={"seconds": noisy}), larger)
+    fields = dict(zip(SAVING_HEADS, savings_table(memory_savings(cells), cells, USD).rows[0], strict=True))
+    assert fields["saved"].text == "100 MiB more"
+    assert "can't be told apart" in fields["time and dollars a sample"].extra
+    assert fields["test accuracy"].text == "not measured"
 
 
-def test_a_lost_cell_is_told_how_to_fit():
+def test_an_oom_cell_gets_a_measured_fix():
     on = {"training": {"activation_checkpointing": True}}
-    lost = cell(axes={"batch_size": 64}, outcome="oom")
+    oom = cell(axes={"batch_size": 64}, outcome="oom")
     cells = priced(
-        lost,
+        oom,
         cell(peak=3174, axes={"batch_size": 64}, step_s=8.0, **on),
         cell(step_s=4.0),
         cell(step_s=5.2, **on),
@@ -147,7 +149,7 @@ def test_a_lost_cell_is_told_how_to_fit():
 
 
 @pytest.mark.parametrize(
-    ("axes", "sections", "words"),
+    ("axes", "sections", "phrase"),
     [
         ({"batch_size": 32}, {}, "the same with batch size 32 ran"),
         ({"batch_size": 32}, {"training": {"grad_accum": 2}}, "the same with 2 micro-batches an update ran"),
@@ -156,12 +158,12 @@ def test_a_lost_cell_is_told_how_to_fit():
         ({"batch_size": 64, "seq_len": 32}, {}, "no cell that differs from it in one way alone was measured to fit"),
     ],
 )
-def test_each_way_has_its_words(axes, sections, words):
+def test_each_kind_of_oom_fix_has_its_sentence(axes, sections, phrase):
     cells = priced(cell(axes={"batch_size": 64}, outcome="oom"), cell(axes=axes, **sections))
-    assert words in oom_fix_sentences(oom_fixes(cells), cells, USD)[0]
+    assert phrase in oom_fix_sentences(oom_fixes(cells), cells, USD)[0]
 
 
-def test_the_page_the_summary_and_the_table_have_it(tmp_path):
+def test_page_summary_and_csv_contain_the_memory_figures(tmp_path):
     records = [
         make_record(training={"memory_parts": {}}, load=make_load([(HOSTILE, GIB, None)])),
         cell(axes={"batch_size": 64}, outcome="oom"),
@@ -180,7 +182,7 @@ def test_the_page_the_summary_and_the_table_have_it(tmp_path):
     assert (int(row["largest_holder_bytes"]), int(row["available_memory_before_bytes"])) == (GIB, 12 * GIB)
 
 
-def test_what_nobody_looked_at_is_empty_in_the_table():
+def test_unmeasured_memory_figures_are_empty_in_the_csv():
     row = next(csv.DictReader(io.StringIO(csv_text(priced(make_record())))))
     assert {row[key] for key in row if key.startswith("rank0_")} == {""}
     assert (row["largest_holder_bytes"], row["available_memory_before_bytes"]) == ("", "")

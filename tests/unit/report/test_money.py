@@ -1,4 +1,4 @@
-"""What it costs and whether it is worth it, in the report's words; and the report in another currency."""
+"""The report's sections on cost and worth, and the report in another currency."""
 
 from __future__ import annotations
 
@@ -39,36 +39,36 @@ def assume(value=(), set_by_user=(), **prices):
     return Assumptions.model_validate({"prices": prices, "value": dict(value), "set_by_user": frozenset(set_by_user)})
 
 
-def price_all(records, assumed, found=HOURLY):
-    return price(summarize(records), apply_plan(lambda _summary: found, assumed.prices), assumed)
+def price_all(records, assumed, machine_price=HOURLY):
+    return price(summarize(records), apply_plan(lambda _summary: machine_price, assumed.prices), assumed)
 
 
-def section(records, assumed=None, found=HOURLY, invoice_usd=None):
+def section(records, assumed=None, machine_price=HOURLY, invoice_usd=None):
     assumed = assumed or assume()
-    cells = price_all(records, assumed, found)
+    cells = price_all(records, assumed, machine_price)
     study = study_cost(cells, assumed.prices.rental)
     return money_section(cells, choose(cells), assumed, study, USD, invoice_usd=invoice_usd)
 
 
-def lines_of(spent):
-    return {row[0].text: row[1] for row in spent.lines.rows}
+def lines_of(costs):
+    return {row[0].text: row[1] for row in costs.lines.rows}
 
 
-def write(folder, records, assumed, found=HOURLY, **more):
-    write_report(price_all(records, assumed, found), folder, generated_at=AT, assumptions=assumed, **more)
+def write(folder, records, assumed, machine_price=HOURLY, **more):
+    write_report(price_all(records, assumed, machine_price), folder, generated_at=AT, assumptions=assumed, **more)
     return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
 
 
 def shown_text(html):
-    """What a reader sees, and what charts are drawn from."""
+    """Return the page without scripts and styles, and the JSON that its charts are drawn from."""
     figures = re.search(r'<script type="application/json" id="figures">(.*?)</script>', html, re.S)[1]
     return re.sub(r"<(script|style)[^>]*>.*?</\1>", "", html, flags=re.S), figures
 
 
 class TestMoney:
-    def test_the_chosen_cells_amounts_by_hand(self):
-        found = lines_of(section([make_baseline(accuracy=0.7), make_record(minutes=1)]))
-        assert {name: field.text for name, field in found.items()} == {
+    def test_the_chosen_cells_costs_match_hand_computed_ones(self):
+        amounts = lines_of(section([make_baseline(accuracy=0.7), make_record(minutes=1)]))
+        assert {name: field.text for name, field in amounts.items()} == {
             "A run, measured": "$0.00540",
             "A run, billed": "$0.0234",
             "The same on demand": "$0.0234",
@@ -80,85 +80,84 @@ class TestMoney:
             "A million predictions": "$1.33",
             "Energy of a run": "not measured",
         }
-        assert "stated" in found["A run, billed"].extra
+        assert "stated" in amounts["A run, billed"].extra
 
-    def test_each_amount_says_what_is_in_it(self):
-        told = {row[0].text: row[2].text for row in section([make_record()]).lines.rows}
-        assert (
-            told["A run, billed"]
-            == (
-                "on demand: 1.00 min to start and 2.00 min to set up come before, in whole units of 1 s and 0 s at least"
-            )
-            or "to start and" in told["A run, billed"]
+    def test_each_cost_says_what_it_includes(self):
+        contents = {row[0].text: row[2].text for row in section([make_record()]).lines.rows}
+        assert contents["A run, billed"] == (
+            "on demand: 60.0 s to start and 2.00 min to set up come before, billed by the second"
         )
-        assert "0.05 interruptions an hour, a checkpoint every 600 s" in told["The same on spot machines, expected"]
-        assert "30% of the time" in told["A million predictions"]
-        assert told["A month"] == "models made anew: 1, runs for each: 5, hours idle: 0"
+        assert "0.05 interruptions an hour, a checkpoint every 600 s" in contents["The same on spot machines, expected"]
+        assert "30% of the time" in contents["A million predictions"]
+        assert contents["A month"] == "models made anew: 1, runs for each: 5, hours idle: 0"
 
-    def test_a_minimum_and_begun_hours_are_told(self):
-        found = replace(HOURLY, minimum_s=600.0, granularity_s=3600.0)
-        told = {row[0].text: row[2].text for row in section([make_record()], found=found).lines.rows}
-        assert told["The same on demand"].endswith("come before, 600 s at least, billed by the hour")
+    def test_minimum_charge_and_billing_unit_are_stated(self):
+        machine_price = replace(HOURLY, minimum_s=600.0, granularity_s=3600.0)
+        contents = {
+            row[0].text: row[2].text for row in section([make_record()], machine_price=machine_price).lines.rows
+        }
+        assert contents["The same on demand"].endswith("come before, 600 s at least, billed by the hour")
 
-    def test_idle_hours_of_what_is_owned_are_in_its_price(self):
-        told = {row[0].text: row[2].text for row in section([make_record()], assume(plan="own")).lines.rows}
-        assert told["A month"].endswith("idle hours are in the price")
-        assert told["A run, billed"] == "as an hour of a machine of one's own: each hour counts alike"
+    def test_idle_hours_of_own_hardware_are_included_in_its_price(self):
+        contents = {row[0].text: row[2].text for row in section([make_record()], assume(plan="own")).lines.rows}
+        assert contents["A month"].endswith("idle hours are in the price")
+        assert contents["A run, billed"] == "as an hour of a machine of one's own: each hour counts alike"
 
-    def test_energy_is_told_with_its_instrument(self):
-        spent = section([make_record()], assume(energy={"watts": 1000, "watts_source": "plug meter"}))
-        lines = {row[0].text: (row[1].text, row[2].text) for row in spent.lines.rows}
-        # 1 kW for 54 s are 15 Wh, 18 with PUE.
+    def test_energy_is_shown_with_its_source(self):
+        costs = section([make_record()], assume(energy={"watts": 1000, "watts_source": "plug meter"}))
+        lines = {row[0].text: (row[1].text, row[2].text) for row in costs.lines.rows}
+        # 1 kW for 54 s is 15 Wh, and 18 Wh with a PUE of 1.2.
         assert lines["Energy of a run"] == (
             "18.0 Wh", "1000 W as stated, plug meter, times seconds: an estimate; with a PUE of 1.2"
         )  # fmt: skip
         assert lines["Its electricity"] == ("$0.00270", "within the amounts above, not on top")
         assert lines["Its emissions"][0] == "7.20 gCO2e"
 
-    def test_every_measured_cell_has_its_row_and_heads_fit(self):
-        spent = section([make_baseline(), make_record(minutes=1), make_record(axes={"batch_size": 32}, minutes=2)])
-        assert [len(row) for row in spent.cells.rows] == [len(CELL_HEADS)] * 3
-        assert all(len(row) == len(LINE_HEADS) for row in spent.lines.rows)
-        assert "stated" in spent.cells.rows[1][1].extra
+    def test_every_measured_cell_has_a_row_with_a_field_per_head(self):
+        costs = section([make_baseline(), make_record(minutes=1), make_record(axes={"batch_size": 32}, minutes=2)])
+        assert [len(row) for row in costs.cells.rows] == [len(CELL_HEADS)] * 3
+        assert all(len(row) == len(LINE_HEADS) for row in costs.lines.rows)
+        assert "stated" in costs.cells.rows[1][1].extra
 
-    def test_many_cells_are_counted_and_not_all_shown(self):
-        spent = section([make_record(axes={"batch_size": size}, minutes=size) for size in range(1, 46)])
-        assert (len(spent.cells.rows), spent.cells.num_more) == (40, 5)
+    def test_forty_cells_are_shown_and_the_rest_are_counted(self):
+        costs = section([make_record(axes={"batch_size": size}, minutes=size) for size in range(1, 46)])
+        assert (len(costs.cells.rows), costs.cells.num_more) == (40, 5)
 
-    def test_spot_is_held_against_on_demand(self):
+    def test_spot_is_compared_with_on_demand(self):
         (spot, hosted) = section([make_record()]).compared
         assert spot.startswith("On spot machines this run is expected to cost $0.00783")
         assert "0.33 times as much" in spot
         assert "(examples)" in spot
         assert "No price of a hosted API is stated" in hosted
 
-    def test_two_ways_whose_intervals_overlap_are_not_ranked(self):
+    def test_spot_and_on_demand_with_overlapping_intervals_are_not_ranked(self):
         noisy = make_record(training={"seconds": [0.2, 1.8, 1.0, 1.0] * 3})
         near = replace(HOURLY, usd_per_hour_spot=0.35)
-        (spot, _) = section([noisy], found=near).compared
+        (spot, _) = section([noisy], machine_price=near).compared
         assert "which can't be told apart" in spot
 
-    def test_a_run_that_never_ends_on_spot_machines_is_told(self):
+    def test_runs_that_never_end_on_spot_and_missing_spot_prices_are_reported(self):
         (spot, _) = section([make_record()], assume(spot={"interruptions_per_hour": 3_600_000})).compared
         assert "would never end" in spot
-        (unknown, _) = section([make_record()], found=replace(HOURLY, usd_per_hour_spot=None)).compared
+        (unknown, _) = section([make_record()], machine_price=replace(HOURLY, usd_per_hour_spot=None)).compared
         assert "No spot price" in unknown
 
     @pytest.mark.parametrize(
-        ("hosted", "words"),
+        ("hosted", "phrase"),
         [
             (4.0, "the API costs 3.0 times as much"),
             (0.5, "this machine costs 2.7 times as much"),
             (100 / 75, "can't be told apart"),
         ],
     )
-    def test_a_hosted_api_is_held_against_ones_own_serving(self, hosted, words):
-        (_, said) = section([make_record()], assume(serving={"hosted_usd_per_million": hosted})).compared
-        assert words in said
+    def test_a_hosted_api_is_compared_with_own_serving(self, hosted, phrase):
+        (_, sentence) = section([make_record()], assume(serving={"hosted_usd_per_million": hosted})).compared
+        assert phrase in sentence
 
-    def test_buying_is_held_against_renting_with_the_formula(self):
-        # Fixed ((4000 - 500) / 3 + 300) / 8760 + 0.06 x 1.2 x 0.15 = 0.178228, running 0.0612:
-        # an hour 0.1782277 / 0.3 + 0.0612 = 0.655292; against 0.36 it pays from 0.178228 / 0.2988 = 59.6 %.
+    def test_buying_is_compared_with_renting_by_the_printed_formula(self):
+        # USD per hour: fixed ((4000 - 500) / 3 + 300) / 8760 + 0.06 x 1.2 x 0.15 = 0.178228, in use another 0.0612.
+        # In use 30 % of the time: 0.1782277 / 0.3 + 0.0612 = 0.655292. Break-even with renting at 0.36:
+        # 0.178228 / (0.36 - 0.0612) = 59.6 % of the time.
         own, rent, commitment = section([make_record()]).buying
         assert own.startswith(
             "An hour in use of a machine of your own costs $0.6553: (((4000 - 500) / 3 + 0 + 300) / 8760"
@@ -169,36 +168,36 @@ class TestMoney:
         assert "at $0.2268 for every hour (examples) pays from 63.0% of all hours in use on" in commitment
 
     @pytest.mark.parametrize(
-        ("own", "words"),
+        ("own", "phrase"),
         [
             ({"purchase_usd": 40_000}, "does not pay: it would have to be in use for"),
             ({"busy_watts": 9000}, "never pays"),
         ],
     )
-    def test_buying_may_not_pay(self, own, words):
-        assert words in section([make_record()], assume(own=own)).buying[1]
+    def test_buying_that_does_not_pay_is_reported(self, own, phrase):
+        assert phrase in section([make_record()], assume(own=own)).buying[1]
 
-    def test_measuring_itself_and_its_invoice(self):
-        lost = make_record(minutes=1, axes={"batch_size": 999}, outcome="oom", reason="x")
-        said = section([make_record(), lost], invoice_usd=0.06).study
-        assert said == (
+    def test_the_cost_of_measuring_is_compared_with_the_invoice(self):
+        failed = make_record(minutes=1, axes={"batch_size": 999}, outcome="oom", reason="x")
+        sentences = section([make_record(), failed], invoice_usd=0.06).study
+        assert sentences == (
             "Measuring all this took 2 runs, 1 of which did not end well: 2.00 min from their orders to their ends, "
             "$0.0120 of seconds, $0.0300 on a bill that orders each host once.",
             "Estimate $0.0300, invoice $0.0600 as typed in: 2 times the estimate.",
         )
 
-    def test_several_machines_are_told_apart(self):
+    def test_the_cost_of_measuring_is_listed_per_machine(self):
         records, _ = two_machines()
-        said = section(records).study
-        assert len(said) == 3
-        assert "runs (2 failed)" in said[1]
+        sentences = section(records).study
+        assert len(sentences) == 3
+        assert "runs (2 failed)" in sentences[1]
 
-    def test_an_invoice_without_a_price_stands_alone(self):
-        said = section([make_record()], found=Unavailable("no row has this machine"), invoice_usd=3).study
-        assert "can't be held against an estimate" in said[-1]
+    def test_an_invoice_without_a_price_is_not_compared(self):
+        sentences = section([make_record()], machine_price=Unavailable("no row has this machine"), invoice_usd=3).study
+        assert "can't be held against an estimate" in sentences[-1]
 
     @pytest.mark.parametrize(
-        ("plan", "words"),
+        ("plan", "phrase"),
         [
             ("on_demand", "at a stated $0.36 an hour, m5.xlarge"),
             ("spot", "at a stated $0.12 an hour on spot machines, m5.xlarge"),
@@ -206,89 +205,89 @@ class TestMoney:
             ("own", "at an assumed $0.6553 an hour in use, own machine"),
         ],
     )
-    def test_the_answer_says_how_its_hour_is_paid(self, plan, words):
+    def test_the_answer_states_the_plan_and_its_hourly_price(self, plan, phrase):
         cells = price_all([make_record()], assume(plan=plan))
-        assert words in answer(cells, choose(cells), USD)[0]
+        assert phrase in answer(cells, choose(cells), USD)[0]
 
-    def test_nothing_measured_still_has_a_section(self):
-        spent = section([])
-        assert (spent.subject, spent.lines.rows, spent.cells.rows, spent.study) == ("", (), (), ())
+    def test_an_empty_study_has_an_empty_section(self):
+        costs = section([])
+        assert (costs.subject, costs.lines.rows, costs.cells.rows, costs.study) == ("", (), (), ())
 
 
 class TestWorth:
-    def words(self, records, assumed=None):
+    def section(self, records, assumed=None):
         assumed = assumed or assume()
         cells = price_all(records, assumed)
         return worth_section(cells, choose(cells), assumed, USD)
 
-    def test_each_model_has_its_row(self):
+    def test_each_model_has_a_row(self):
         records = [
             make_baseline("majority", accuracy=0.5),
             make_baseline(accuracy=0.7, minutes=1),
             make_record(minutes=2),
         ]
-        found = self.words(records)
-        assert [row[0].text for row in found.models.rows] == [
+        worth = self.section(records)
+        assert [row[0].text for row in worth.models.rows] == [
             "majority class", "TF-IDF with logistic regression", "16×64",
         ]  # fmt: skip
-        assert [len(row) for row in found.models.rows] == [len(HEADS)] * 3
-        majority = dict(zip(HEADS, found.models.rows[0], strict=True))
-        # 100,000 x (0.5 x 0.07 - 0.05)
+        assert [len(row) for row in worth.models.rows] == [len(HEADS)] * 3
+        majority = dict(zip(HEADS, worth.models.rows[0], strict=True))
+        # 100,000 x (0.5 x 0.07 - 0.05) USD
         assert (majority["benefit a month"].text, majority["paid before"].text) == ("-$1,500.00", "$0")
         assert majority["pays back after"].text == "never"
 
-    def test_the_best_is_named_with_its_limits(self):
-        first, *rest = self.words([make_record()], assume({"right_usd": 0.2})).sentences
+    def test_the_best_model_is_named_with_its_break_even_points(self):
+        first, *rest = self.section([make_record()], assume({"right_usd": 0.2})).sentences
         assert first.startswith("Over 12 months batch 16, 64 tokens, fp32, cpu brings most, $")
         assert "in today's money" in first
         assert any("pays from an accuracy of" in sentence and "items a month on" in sentence for sentence in rest)
 
     def test_models_whose_worth_overlaps_are_not_ranked(self):
         records = [make_record(), make_record(axes={"batch_size": 32}, minutes=1)]
-        found = self.words(records, assume({"right_usd": 0.2}))
-        assert "has the highest figure" in found.sentences[0]
-        assert any(sentence.startswith("It can't be told apart from: 32×64.") for sentence in found.sentences)
+        worth = self.section(records, assume({"right_usd": 0.2}))
+        assert "has the highest figure" in worth.sentences[0]
+        assert any(sentence.startswith("It can't be told apart from: 32×64.") for sentence in worth.sentences)
 
-    def test_nothing_may_be_worth_its_money(self):
-        first, *_ = self.words([make_record()], assume({"wrong_usd": 5})).sentences
+    def test_a_study_without_a_worthwhile_model_says_so(self):
+        first, *_ = self.section([make_record()], assume({"wrong_usd": 5})).sentences
         assert first.startswith("Nothing measured is worth its money over 12 months: even batch 16")
 
-    def test_both_sides_of_nothing_is_not_a_yes(self):
-        (judged,) = self.words([make_record()]).models.rows
+    def test_a_net_present_value_interval_that_includes_zero_is_inconclusive(self):
+        (judged,) = self.section([make_record()]).models.rows
         items = float(dict(zip(HEADS, judged, strict=True))["break-even items a month"].sort)
-        first, *_ = self.words([make_record()], assume({"items_per_month": items * 1.01})).sentences
+        first, *_ = self.section([make_record()], assume({"items_per_month": items * 1.01})).sentences
         assert first.startswith("Whether it is worth its money over 12 months can't be told")
 
-    def test_what_is_clearly_worse_is_left_out(self):
+    def test_clearly_less_accurate_models_are_left_out(self):
         records = [make_record(), make_record(axes={"batch_size": 32}, minutes=1, training={"accuracy": 0.6})]
-        assert len(self.words(records).models.rows) == 1
+        assert len(self.section(records).models.rows) == 1
 
-    def test_without_accuracy_nothing_is_judged(self):
-        found = self.words([make_record(training={"accuracy": None})])
-        assert (found.models.rows, found.sentences) == (
+    def test_without_accuracy_no_model_is_judged(self):
+        worth = self.section([make_record(training={"accuracy": None})])
+        assert (worth.models.rows, worth.sentences) == (
             (),
             ("Nothing can be judged yet: no model has both a test accuracy and a price.",),
         )
 
-    def test_a_baseline_of_two_machines_is_judged_once(self):
+    def test_a_baseline_run_on_two_machines_is_listed_once(self):
         other = make_machine(machine_id="epyc-8c-32g-000002", num_logical=8)
         records = [make_baseline(accuracy=0.7), make_baseline(accuracy=0.7, machine=other), make_record(minutes=1)]
-        names = [row[0].text for row in self.words(records).models.rows]
+        names = [row[0].text for row in self.section(records).models.rows]
         assert names[:1] == ["TF-IDF with logistic regression"]
         assert len(names) == 2
 
 
 class TestMarks:
-    def test_each_input_is_yours_or_an_example(self):
+    def test_each_assumption_is_marked_yours_or_example(self):
         assumed = assume({"right_usd": 0.2}, set_by_user=["value.right_usd", "prices.own.purchase_usd"])
-        whose_of = {row[0].sort: row[2].text for row in assumptions_table(assumed, "value").rows}
-        assert whose_of["value.right_usd"] == "yours"
-        assert whose_of["value.wrong_usd"] == "example"
-        assert count_given(assumed, "value") == (1, len(whose_of))
+        origins = {row[0].sort: row[2].text for row in assumptions_table(assumed, "value").rows}
+        assert origins["value.right_usd"] == "yours"
+        assert origins["value.wrong_usd"] == "example"
+        assert count_given(assumed, "value") == (1, len(origins))
         assert value_origin(assumed, "prices.spot") == "examples"
         assert value_origin(assumed, "prices.own") == "1 of 10 yours, the rest examples"
 
-    def test_values_have_their_units_and_what_is_not_given_says_so(self):
+    def test_values_have_units_and_missing_ones_read_not_given(self):
         rows = {row[0].sort: row[1].text for row in assumptions_table(assume(), "prices").rows}
         assert rows["prices.own.purchase_usd"] == "4,000 USD"
         assert rows["prices.energy.watts"] == "not given"
@@ -296,7 +295,7 @@ class TestMarks:
 
 
 class TestCurrency:
-    def test_amounts_are_shown_at_the_stated_rate(self):
+    def test_amounts_are_converted_at_the_stated_rate(self):
         money = MoneyFormat(assume(currency=EUR).prices.currency)
         assert [money.amount(value) for value in (3.0, -3.0, 0.003)] == ["€1.50", "-€1.50", "€0.00150"]
         assert money.hourly(0.192) == "€0.096"
@@ -305,11 +304,11 @@ class TestCurrency:
         )
         assert (USD.amount(3.0), USD.rate_sentence) == ("$3.00", "")
 
-    def test_a_currency_without_a_sign_of_its_own_has_its_code(self):
+    def test_a_currency_without_a_symbol_is_shown_by_its_code(self):
         money = MoneyFormat(assume(currency=EUR | {"code": "CHF"}).prices.currency)
         assert money.amount(3.0) == "CHF\N{NO-BREAK SPACE}1.50"
 
-    def test_a_report_in_euros_has_no_figure_in_dollars_and_says_the_rate(self, tmp_path):
+    def test_a_report_in_euros_has_no_dollar_amounts_and_states_the_rate(self, tmp_path):
         records, _ = two_machines()
         files = write(tmp_path, records, assume(currency=EUR), invoice_usd=12.34)
         text, figures = shown_text(files["report.html"])
@@ -321,7 +320,7 @@ class TestCurrency:
             assert "1 USD is 0.5 EUR" in shown
             assert "2026-11-02" in shown
 
-    def test_charts_are_drawn_in_the_currency(self, tmp_path):
+    def test_charts_use_the_currency(self, tmp_path):
         def drawn(name, assumed):
             html = write(tmp_path / name, study_records(), assumed)["report.html"]
             return {chart["key"]: chart["figure"] for chart in json.loads(shown_text(html)[1])}
@@ -344,7 +343,7 @@ class TestCurrency:
         assert flat[1] == pytest.approx([value / 2 for value in flat[0]])
         assert "EUR a run" in euros["chart-cost"]["layout"]["xaxis"]["title"]["text"]
 
-    def test_bars_of_machines_are_drawn_in_the_currency(self):
+    def test_machine_bars_use_the_currency(self):
         other = make_machine(machine_id="epyc-8c-32g-000002", num_logical=8)
         prices = {other.id: replace(HOURLY, instance="m5.2xlarge")}
         summaries, drawn = summarize([make_record(), make_record(machine=other)]), {}
@@ -357,7 +356,7 @@ class TestCurrency:
         assert drawn["USD"][0] == pytest.approx(0.00625)
         assert drawn["EUR"] == pytest.approx([value / 2 for value in drawn["USD"]])
 
-    def test_the_table_stays_in_dollars(self, tmp_path):
+    def test_the_csv_stays_in_dollars(self, tmp_path):
         tables = [
             write(tmp_path / name, study_records(), assumed)["cells.csv"]
             for name, assumed in (("usd", assume()), ("eur", assume(currency=EUR)))
@@ -366,7 +365,7 @@ class TestCurrency:
 
 
 class TestFiles:
-    def test_the_page_and_the_summary_have_both_sections(self, tmp_path):
+    def test_page_and_summary_have_the_money_and_worth_sections(self, tmp_path):
         files = write(tmp_path, study_records(), assume())
         for anchor in ("money", "worth"):
             assert f'<section id="{anchor}"' in files["report.html"]
@@ -374,7 +373,7 @@ class TestFiles:
         for head in ("## What it costs", "## Is it worth it"):
             assert head in files["summary.md"]
 
-    def test_the_table_has_every_amount_with_its_ends(self, tmp_path):
+    def test_the_csv_has_every_cost_with_its_interval(self, tmp_path):
         rows = list(
             csv.DictReader(io.StringIO(write(tmp_path, study_records(), assume(energy={"watts": 65}))["cells.csv"]))
         )
@@ -388,15 +387,15 @@ class TestFiles:
                 "per_month",
                 "per_million_predictions",
             ):
-                found = getattr(cell, f"usd_{name}")
+                estimate = getattr(cell, f"usd_{name}")
                 for suffix, side in (("", "value"), ("_low", "low"), ("_high", "high")):
-                    value = None if found is None else getattr(found, side)
+                    value = None if estimate is None else getattr(estimate, side)
                     assert row[f"usd_{name}{suffix}"] == ("" if value is None else json.dumps(value))
             if cell.energy is not None:
                 assert float(row["energy_joules"]) == cell.energy.joules.value
                 assert (row["energy_is_estimate"], row["price_plan"]) == ("true", "on_demand")
 
-    def test_foreign_words_in_the_readers_files_are_escaped(self, tmp_path):
+    def test_untrusted_text_in_the_users_files_is_escaped(self, tmp_path):
         hostile = "</script><script>alert(1)</script><img src=x onerror=alert(1)> \u202e"
         assumed = assume(
             plan="own", own={"name": hostile, "purchase_usd": 1000}, currency=EUR | {"source": hostile},
@@ -409,8 +408,11 @@ class TestFiles:
             assert "alert(1)</script>" not in text
             assert "\u202e" not in text
 
-    def test_without_prices_it_says_so_and_nothing_breaks(self, tmp_path):
+    def test_a_study_without_prices_says_that_nothing_can_be_judged(self, tmp_path):
         files = write(
-            tmp_path, study_records(), assume(), found=Unavailable("no row has this machine; give --usd-per-hour")
+            tmp_path,
+            study_records(),
+            assume(),
+            machine_price=Unavailable("no row has this machine; give --usd-per-hour"),
         )
         assert "Nothing can be judged yet" in files["summary.md"]

@@ -1,4 +1,4 @@
-"""Charts of money give the page each point's cell, and tooltips with the amount in a column of its own."""
+"""Cost charts give the page each point's cell, and tooltips with the amount in a separate column."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.make_priced import priced, study_records, two_machines
 EUR = MoneyFormat(Currency(code="EUR", per_usd=0.5, as_of="2026-11-01"))
 
 
-def test_a_heat_map_names_the_cell_of_each_square_and_how_its_price_is_known():
+def test_a_heat_map_links_each_square_to_its_cell_and_shows_the_price_basis():
     cells = priced(study_records())
     squares, missing = next(chart for chart in heat_maps(cells, EUR) if chart.key == "chart-heat-0-usd").figure.data
     assert (squares.meta["axis"], squares.meta["figure"], squares.meta["style"]) == (
@@ -37,7 +37,7 @@ def test_a_heat_map_names_the_cell_of_each_square_and_how_its_price_is_known():
     assert next(iter(missing.hovertext)).startswith("batch 256, 128 tokens<br>out of memory: ")
 
 
-def test_bars_name_the_cell_of_each_bar_and_of_its_text():
+def test_bars_link_each_bar_and_its_label_to_their_cell():
     records, prices = two_machines()
     cells = priced(records, prices=prices)
     charts, _ = bars(cells, EUR)

@@ -1,4 +1,4 @@
-"""The page as bytes: whole, deterministic, escaped, small, and asking for nothing from elsewhere."""
+"""The page as a file: complete, deterministic, escaped, small, and without network requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOSTILE = "</script><script>alert(1)</script><b onclick='x'>\u2028\u2029\"&%{x}"
 
 
 class Outline(HTMLParser):
-    """Headings, references, ids and script types of a page."""
+    """Headings, references, ids, event handlers and scripts of a page."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -63,7 +63,7 @@ def write(cells, out):
     return write_report(cells, out, generated_at=AT).read_text(encoding="utf-8")
 
 
-def test_the_same_rows_and_time_give_the_same_bytes(tmp_path):
+def test_the_same_records_and_time_give_identical_files(tmp_path):
     for folder in ("one", "two"):
         write(priced(study_records()), tmp_path / folder)
     for name in ("report.html", "summary.md", "cells.csv"):
@@ -77,7 +77,7 @@ def test_an_old_report_is_replaced(tmp_path):
     assert "no records were found" in (tmp_path / "summary.md").read_text(encoding="utf-8")
 
 
-def test_nothing_is_fetched_and_the_outline_is_whole(tmp_path):
+def test_the_page_references_nothing_external_and_has_a_valid_outline(tmp_path):
     text = write(priced(study_records()), tmp_path)
     page = Outline(text)
     assert page.handlers == []
@@ -92,7 +92,7 @@ def test_nothing_is_fetched_and_the_outline_is_whole(tmp_path):
     assert json.loads(page.data["csv"]) == (tmp_path / "cells.csv").read_text(encoding="utf-8")
 
 
-def test_links_to_the_method_have_its_anchors(tmp_path):
+def test_links_to_the_method_point_to_existing_headings(tmp_path):
     anchors = set(re.findall(rf"{re.escape(METHOD_URL)}#([a-z-]+)", write(priced(study_records()), tmp_path)))
     always = {"throughput", "peak-memory", "accuracy", "time-to-target", "dollars", "price-basis"}
     always |= {"what-a-run-is-billed", "value-model", "mfu"}
@@ -101,7 +101,7 @@ def test_links_to_the_method_have_its_anchors(tmp_path):
     assert anchors <= {heading.lower().replace(" ", "-") for heading in headings}
 
 
-def test_hostile_text_ends_no_element_and_is_shown(tmp_path):
+def test_hostile_text_adds_no_script_or_event_handler(tmp_path):
     records = [
         fine_tune(cell=HOSTILE, text=HOSTILE, tokens=("[CLS]", HOSTILE, "[SEP]")),
         fine_tune(32, outcome="crashed", reason=HOSTILE),
@@ -117,13 +117,13 @@ def test_hostile_text_ends_no_element_and_is_shown(tmp_path):
     assert "\u2028" not in page.data["figures"] + page.data["csv"]
 
 
-def test_text_for_plotly_and_for_scripts():
+def test_text_is_escaped_for_plotly_and_for_scripts():
     assert chart_text("<b>&\n") == "&lt;b&gt;&amp;"
     assert json.loads(script_safe(json.dumps(HOSTILE))) == HOSTILE
     assert not set("<>&\u2028\u2029") & set(script_safe(json.dumps(HOSTILE, ensure_ascii=False)))
 
 
-def test_plotly_itself_ends_no_script_element():
+def test_plotly_js_contains_no_closing_script_tag():
     from plotly.offline import get_plotlyjs
 
     assert "</script" not in get_plotlyjs().lower()
@@ -145,23 +145,23 @@ def test_an_empty_study_has_a_page_without_plotly(tmp_path):
     assert "plotly.js v" not in text
 
 
-def test_every_row_has_a_square_for_every_head_in_its_order():
+def test_every_row_has_a_field_for_every_head_in_order():
     cells = priced(study_records())
     for cell, row in zip(cells, cell_rows(cells, None, USD), strict=True):
         assert len(row.fields) == len(HEADS)
-        found = dict(zip(HEADS, row.fields, strict=True))
-        assert found["a run"].sort == value_of(cell.usd_per_run)
-        assert found["updates"].sort == cell.summary.num_updates
-        assert found["peak memory"].sort == cell.summary.peak_memory_bytes
-        assert found["macro-F1"].sort == cell.summary.macro_f1
-        assert found["batch"].sort == getattr(cell.summary.config, "batch_size", None)
+        fields = dict(zip(HEADS, row.fields, strict=True))
+        assert fields["a run"].sort == value_of(cell.usd_per_run)
+        assert fields["updates"].sort == cell.summary.num_updates
+        assert fields["peak memory"].sort == cell.summary.peak_memory_bytes
+        assert fields["macro-F1"].sort == cell.summary.macro_f1
+        assert fields["batch"].sort == getattr(cell.summary.config, "batch_size", None)
         if cell.usd_per_run is not None:
-            assert "assumed" in found["a run"].extra
+            assert "assumed" in fields["a run"].extra
         if cell.summary.outcome == "oom":
-            assert "killed by the memory limit" in found["test accuracy"].title
+            assert "killed by the memory limit" in fields["test accuracy"].title
 
 
-def test_no_text_without_store_texts(tmp_path):
+def test_without_stored_texts_the_page_shows_no_example_text(tmp_path):
     cells = priced([fine_tune(texts=False)])
     text = write(cells, tmp_path)
     assert TEXT not in text
@@ -172,7 +172,7 @@ def test_no_text_without_store_texts(tmp_path):
     assert [token.mask for token in shown.tokens[12:16]] == [1, 1, 0, 0]
 
 
-def test_padding_is_shown_and_cut():
+def test_padding_tokens_are_shown_and_truncated():
     shown = tokenized_example(priced([fine_tune(seq_len=512)]))
     assert shown.num_tokens == 512
     assert shown.num_hidden_pads == 512 - len(shown.tokens)
@@ -190,15 +190,15 @@ def test_failed_cells_keep_their_place_in_the_heat_map():
     assert "assumed price" in charts[2].title
 
 
-def test_one_row_and_one_cell():
+def test_one_row_has_heat_maps_and_one_cell_has_no_charts():
     row = priced([fine_tune(16, length) for length in (32, 64, 128)])
     assert len(heat_maps(row, USD)) == 3
-    one = priced([fine_tune()])
-    assert heat_maps(one, USD) == []
-    assert bars(one, USD) == ([], 0)
+    single = priced([fine_tune()])
+    assert heat_maps(single, USD) == []
+    assert bars(single, USD) == ([], 0)
 
 
-def test_baselines_are_lines_and_the_front_is_drawn():
+def test_baselines_are_drawn_as_lines_and_the_pareto_front_is_drawn():
     cells = priced(study_records())
     figure = cost_and_accuracy(cells, choose(cells), USD).figure
     names = [trace.name for trace in figure.data]
@@ -206,18 +206,18 @@ def test_baselines_are_lines_and_the_front_is_drawn():
     points = sum(len(trace.x) for trace in figure.data if "markers" in trace.mode)
     assert points == 12
     for chart in accuracy_curves(cells, choose(cells), USD):
-        # The curves are of the validation set, and so are these.
+        # The curves show validation accuracy, so these lines do too.
         assert {"TF-IDF 68.7%", "majority class 56.7%"} <= {trace.name for trace in chart.figure.data}
 
 
-def test_dollars_of_a_curve_are_setup_and_training():
+def test_a_curves_cost_includes_setup_and_training():
     cells = priced([fine_tune()])
     time, money = accuracy_curves(cells, choose(cells), USD)
     last_s, last_usd = time.figure.data[0].x[-1], money.figure.data[0].x[-1]
     assert last_usd == pytest.approx((last_s + cells[0].summary.setup_s) * 0.192 / 3600, rel=1e-9)
 
 
-def test_bars_hold_what_differs_in_precision_device_and_machine_alone():
+def test_bars_compare_cells_that_differ_only_in_precision_device_or_machine():
     records, prices = two_machines()
     charts, more = bars(priced(records, prices=prices), USD)
     assert more == 0
@@ -227,8 +227,8 @@ def test_bars_hold_what_differs_in_precision_device_and_machine_alone():
     assert max(x for trace in speed.data if trace.type == "bar" for x in trace.x if x) > 1000
 
 
-def test_only_bars_that_there_are_take_room():
-    # Two groups at fp32 on one CPU, one of them at bf16 as well, and none that ran at fp16.
+def test_missing_bars_take_no_space():
+    # Two batch sizes at fp32 on one CPU, one of them at bf16 too; the fp16 cell failed.
     records = [
         fine_tune(16),
         fine_tune(32),
@@ -245,14 +245,14 @@ def test_only_bars_that_there_are_take_room():
     assert list(speed.figure.data[-1].text) == [" unsupported"]
 
 
-def test_several_studies_are_told_apart_by_their_names():
+def test_labels_include_the_study_name_where_studies_differ():
     lab = {"training": {"lr": 0.005, "epochs": 10.0, "optimizer": "sgd"}, "data": {"num_train": 1800}}
     cells = priced([fine_tune(16), fine_tune(32), fine_tune(16, study="lab", sections=lab)])
     assert sorted(short_labels(cells).values()) == ["16×64", "16×64 (lab)", "32×64"]
     assert [key for key in common_values(cells) if "." in key] == []
 
 
-def test_amounts_far_apart_stand_on_a_logarithmic_axis():
+def test_widely_spread_costs_use_a_logarithmic_axis():
     assert cost_axis([1.0, 2.0], ends=[1.0, 2.0])["range"][0] < 1.0
     wide = cost_axis([0.001, 1.0], ends=[0.001, 1.0], unit="$")
     assert wide["type"] == "log"
@@ -266,7 +266,7 @@ def test_the_page_without_prices_says_so(tmp_path):
     assert "no price row has this machine" in csv_text(priced([fine_tune()], None))
 
 
-def test_made_up_records_are_marked_across_the_page_and_measured_ones_are_not(tmp_path):
+def test_made_up_records_are_marked_in_page_and_summary_and_measured_ones_are_not(tmp_path):
     made_up = priced([fine_tune()])
     assert made_up[0].summary.records[0].is_made_up
     (record,) = made_up[0].summary.records

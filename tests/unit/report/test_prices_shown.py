@@ -1,4 +1,4 @@
-"""Age, plan and how an hour is paid, wherever the report shows a price; what the metadata service said."""
+"""Age, plan and payment terms of prices throughout the report, and the metadata service's answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.report.formatting import USD
 from harness.report.sections.details import machine_facts
 from tests.make_priced import ASSUMED, AT, fine_tune, priced
 
-YOUNG = replace(ASSUMED, priced_on=date(2026, 10, 29))  # 2026-07 is dated to its last day
+YOUNG = replace(ASSUMED, priced_on=date(2026, 10, 29))  # 2026-07 counts as its last day
 OLD = replace(ASSUMED, priced_on=date(2026, 10, 30))
 PAID = replace(OLD, plan="spot", paid="spot, by contract 7")
 WARNING = "91 days old, more than 90: look it up anew"
@@ -24,32 +24,35 @@ def summary(price, folder):
     return (folder / "summary.md").read_text(encoding="utf-8")
 
 
-def test_the_page_tells_the_age_and_warns_of_more_than_ninety_days():
+def test_the_page_shows_a_prices_age_and_warns_after_90_days():
     facts = [dict(machine_facts(priced([fine_tune()], price), USD)[0].price) for price in (ASSUMED, YOUNG, OLD)]
     assert [fact["As of"] for fact in facts] == ["2026-07", "2026-07, 90 days old", f"2026-07, {WARNING}"]
 
 
-def test_the_summary_does_so_too(tmp_path):
+def test_the_summary_shows_a_prices_age_and_warns_after_90_days(tmp_path):
     assert "2026-07, 90 days old, AWS EC2 on-demand price list" in summary(YOUNG, tmp_path)
     assert f"2026-07, {WARNING}, AWS EC2" in summary(OLD, tmp_path)
 
 
-def test_how_an_hour_is_paid_is_told(tmp_path):
+def test_page_and_summary_show_payment_terms(tmp_path):
     assert dict(machine_facts(priced([fine_tune()], PAID), USD)[0].price)["Paid"] == "spot, by contract 7"
     assert "spot, by contract 7" in summary(PAID, tmp_path)
     assert "Paid" not in dict(machine_facts(priced([fine_tune()], OLD), USD)[0].price)
 
 
-def test_the_table_has_plan_age_and_how_it_is_paid():
+def test_the_csv_has_plan_age_and_payment_terms():
     (row,) = csv.DictReader(io.StringIO(csv_text(priced([fine_tune()], PAID))))
     assert (row["price_plan"], row["price_age_days"], row["price_paid"]) == ("spot", "91", "spot, by contract 7")
     (row,) = csv.DictReader(io.StringIO(csv_text(priced([fine_tune()], None))))
     assert (row["price_plan"], row["price_age_days"], row["price_paid"]) == ("", "", "")
 
 
-def test_what_the_metadata_service_said_stands_among_the_facts():
-    seen = {"vendor": "aws", "instance": "g5.xlarge", "region": "us-east-1", "is_spot": True}
+def test_the_metadata_services_answer_is_shown():
+    detected = {"vendor": "aws", "instance": "g5.xlarge", "region": "us-east-1", "is_spot": True}
     record = fine_tune()
-    told = type(record).model_validate(record.model_dump() | {"detected": seen})
-    assert dict(machine_facts(priced([told]), USD)[0].facts)["Metadata service says"] == "aws g5.xlarge us-east-1, spot"
+    detected_record = type(record).model_validate(record.model_dump() | {"detected": detected})
+    assert (
+        dict(machine_facts(priced([detected_record]), USD)[0].facts)["Metadata service says"]
+        == "aws g5.xlarge us-east-1, spot"
+    )
     assert "Metadata service says" not in dict(machine_facts(priced([record]), USD)[0].facts)

@@ -1,4 +1,4 @@
-"""The chart of a cell's runs over dates."""
+"""The chart of a cell's runs over time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.make_records import make_machine, make_record
 
 
 def nightly(num, *, size=16, step_s=1.0, **fields):
-    """Make one repeat a night, of which every other chart shows only the last."""
+    """Make one run per night; all other charts show only the last of them."""
     return [
         make_record(minutes=1440 * night, axes={"batch_size": size},
                     training={"seconds": [step_s * (1 + 0.01 * (night % 3))] * 40}, **fields)
@@ -25,7 +25,7 @@ def cells(records):
     return price(summarize(records), lambda _: ASSUMED)
 
 
-def test_every_run_of_a_cell_with_more_than_five():
+def test_cells_with_more_than_five_runs_are_charted_with_every_run():
     records = [*nightly(8), *nightly(5, size=32), make_record(axes={"batch_size": 8}, outcome="oom", reason="killed")]
     charts, num_more = runs_charts(cells(records), records[::-1])
     assert len(charts) == 1 and num_more == 0
@@ -44,7 +44,7 @@ def test_a_run_read_twice_counts_once_and_each_host_has_a_line():
     assert [trace.name for trace in chart.figure.data] == ["host 1", "host 2", "median 15.9"]
 
 
-def test_cells_with_the_most_runs_are_drawn():
+def test_the_six_cells_with_the_most_runs_are_charted():
     records = [run for size in range(1, 9) for run in nightly(5 + size, size=size)]
     charts, num_more = runs_charts(cells(records), records)
     assert [chart.title.partition(":")[0] for chart in charts] == [f"{size}×64" for size in range(8, 2, -1)]

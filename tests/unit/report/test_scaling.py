@@ -1,4 +1,4 @@
-"""The sentences, charts and rows about devices: each verdict, true of the numbers."""
+"""Sentences, charts and table rows on scaling over devices: each verdict matches the figures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def three(one, two, four):
 
 
 @pytest.mark.parametrize(
-    ("one", "two", "four", "said"),
+    ("one", "two", "four", "expected"),
     [
         ((80.0, 76.0, 84.0), (72.0, 70.0, 74.0), (60.0, 58.0, 62.0),
          "more processes do not pay: the money goes up from 1 process to 2"),
@@ -56,12 +56,12 @@ def three(one, two, four):
          "2 and 4 processes and 1 can't be told apart in cost (an interval is not known)"),
     ],
 )  # fmt: skip
-def test_each_verdict(one, two, four, said):
-    assert verdict(three(one, two, four)) == said
+def test_each_verdict_matches_the_speeds(one, two, four, expected):
+    assert verdict(three(one, two, four)) == expected
 
 
-def test_the_sentence_of_two_processes_by_hand():
-    # 72 / 80 = 0.9, its interval 0.849 to 0.951; 80 / 72 = 1.11.
+def test_the_sentence_on_two_processes_has_hand_computed_ratios():
+    # Speed-up: 72 / 80 = 0.9, interval 0.849 to 0.951; cost: 80 / 72 = 1.11.
     series = scaling_series(priced([cell("cpu", 32), cell("cpu-ddp2", 16)], RATES))
     assert scaling_sentences(series, []) == [
         "Strong scaling (global batch 32): 2 processes on this CPU train at 0.90 times the speed of 1 (0.85 to 0.95) "
@@ -71,50 +71,52 @@ def test_the_sentence_of_two_processes_by_hand():
 
 
 def gpus(*, several=True):
-    one = cell("gpu", 32, machine=FOUR_GPUS)
+    single = cell("gpu", 32, machine=FOUR_GPUS)
     rates = {
         ("gpu", 32): (100.0, 98.0, 102.0),
         ("gpu-ddp2", 16): (160.0, 157.0, 163.0),
         ("gpu-ddp4", 8): (200.0, 196.0, 204.0),
     }
-    more = [cell("gpu-ddp2", 16, machine=FOUR_GPUS), cell("gpu-ddp4", 8, machine=FOUR_GPUS)]
-    return priced([one, *(more if several else [])], rates)
+    multiple = [cell("gpu-ddp2", 16, machine=FOUR_GPUS), cell("gpu-ddp4", 8, machine=FOUR_GPUS)]
+    return priced([single, *(multiple if several else [])], rates)
 
 
-def test_the_sentence_of_gpus_prices_the_whole_machine_and_the_share():
+def test_the_gpu_sentence_states_costs_of_the_whole_machine_and_of_the_gpus_in_use():
     cells = gpus()
-    (said,) = scaling_sentences(scaling_series(cells), cells)
-    # 1 / 1.6 = 0.625 and 1 / 2 of the whole machine's price; 2 / 1.6 = 1.25 and 4 / 2 of the share's.
-    assert "2 GPUs of this machine train at 1.60 times the speed of 1" in said
-    assert "cost 0.62 times as much a sample where the whole machine is paid for" in said
-    assert "1.25 times at the price of the GPUs in use alone" in said
-    assert "4 at 2.00 times the speed (1.94 to 2.06) cost 0.50 and 2.00 times." in said
-    assert said.endswith("The money goes down from 1 GPU to 4, the whole machine paid for.")
+    (sentence,) = scaling_sentences(scaling_series(cells), cells)
+    # Cost of the whole machine: 1 / 1.6 = 0.625 and 1 / 2; of the GPUs in use: 2 / 1.6 = 1.25 and 4 / 2.
+    assert "2 GPUs of this machine train at 1.60 times the speed of 1" in sentence
+    assert "cost 0.62 times as much a sample where the whole machine is paid for" in sentence
+    assert "1.25 times at the price of the GPUs in use alone" in sentence
+    assert "4 at 2.00 times the speed (1.94 to 2.06) cost 0.50 and 2.00 times." in sentence
+    assert sentence.endswith("The money goes down from 1 GPU to 4, the whole machine paid for.")
 
 
-def test_the_row_of_one_gpu_of_four_names_both_prices():
+def test_the_row_of_one_gpu_of_four_states_both_costs():
     cells = gpus()
     rows = scaling_table(scaling_series(cells), cells, USD).rows
-    found = dict(zip(HEADS, rows[0], strict=True))
-    # A thousandth of a dollar a second: 0.01 for 1,000 samples at 100 a second, a quarter of it for one GPU of four.
-    assert found["cost per 1,000 samples"].text == "$0.0100"
-    assert "$0.00250 for 1 of 4 GPUs" in found["cost per 1,000 samples"].extra
+    fields = dict(zip(HEADS, rows[0], strict=True))
+    # 0.001 USD per second at 100 samples/s is 0.01 USD per 1,000 samples; one GPU of four costs a quarter of that.
+    assert fields["cost per 1,000 samples"].text == "$0.0100"
+    assert "$0.00250 for 1 of 4 GPUs" in fields["cost per 1,000 samples"].extra
     assert "GPUs" not in dict(zip(HEADS, rows[2], strict=True))["cost per 1,000 samples"].extra
 
 
-def test_never_run_is_said_until_several_gpus_ran():
+def test_multi_gpu_is_reported_as_never_run_until_several_gpus_ran():
     cpu = [cell("cpu", 32), cell("cpu-ddp2", 16)]
     assert NEVER_RUN in scaling_sentences(scaling_series(priced(cpu)), priced(cpu))
-    lost = make_record(axes={"device": "gpu-ddp2", "batch_size": 16}, machine=FOUR_GPUS, outcome="crashed", reason="x")
+    crashed = make_record(
+        axes={"device": "gpu-ddp2", "batch_size": 16}, machine=FOUR_GPUS, outcome="crashed", reason="x"
+    )
     single = make_machine(machine_id="a10g-000001", gpus=["NVIDIA A10G"])
-    alone = make_record(axes={"device": "gpu-ddp", "batch_size": 16}, machine=single, training={"world_size": 1})
-    cells = priced([*cpu, lost, alone])
+    single_rank = make_record(axes={"device": "gpu-ddp", "batch_size": 16}, machine=single, training={"world_size": 1})
+    cells = priced([*cpu, crashed, single_rank])
     assert NEVER_RUN in scaling_sentences(scaling_series(cells), cells)
     cells = priced([*cpu, cell("gpu-ddp2", 16, machine=FOUR_GPUS)])
     assert NEVER_RUN not in scaling_sentences(scaling_series(cells), cells)
 
 
-def test_the_answer_says_it_once_and_in_short():
+def test_the_answer_summarises_scaling_once():
     cells = priced([cell("cpu", 32), cell("cpu", 16), cell("cpu-ddp2", 16)], RATES)
     text = " ".join(answer(cells, choose(cells), USD))
     assert "Devices at their best" not in text
@@ -124,7 +126,7 @@ def test_the_answer_says_it_once_and_in_short():
     ]
 
 
-def test_devices_of_another_kind_are_still_compared():
+def test_the_answer_compares_cpu_with_gpu_but_not_the_scaled_devices():
     records = [
         cell("cpu", 32, machine=FOUR_GPUS),
         cell("cpu-ddp2", 16, machine=FOUR_GPUS),
@@ -136,7 +138,7 @@ def test_devices_of_another_kind_are_still_compared():
     assert "cpu-ddp2" not in text
 
 
-def test_series_are_told_apart_by_what_they_differ_in():
+def test_series_are_labelled_by_the_axis_that_differs():
     long = {"seq_len": 128}
     records = [
         *(cell("cpu", 32), cell("cpu-ddp2", 16)),
@@ -145,14 +147,14 @@ def test_series_are_told_apart_by_what_they_differ_in():
             for name, size in (("cpu", 32), ("cpu-ddp2", 16))
         ),
     ]
-    said = scaling_sentences(scaling_series(priced(records)), priced(records))
-    assert [one.split(":")[0] for one in said[:2]] == [
+    sentences = scaling_sentences(scaling_series(priced(records)), priced(records))
+    assert [sentence.split(":")[0] for sentence in sentences[:2]] == [
         "Strong scaling (global batch 32, 64 tokens)",
         "Strong scaling (global batch 32, 128 tokens)",
     ]
 
 
-def test_charts_hold_the_figures_with_their_intervals_and_the_ideal():
+def test_charts_plot_speed_with_intervals_efficiency_and_cost():
     cells = priced([cell("cpu", 32), cell("cpu", 16), cell("cpu-ddp2", 16)], RATES)
     ((name, charts),) = scaling_charts(scaling_series(cells), cells, USD).items()
     assert name == "CPU processes"
@@ -166,7 +168,7 @@ def test_charts_hold_the_figures_with_their_intervals_and_the_ideal():
     assert "stated price" in charts[2].title
 
 
-def test_gpus_have_a_line_of_their_share_that_meets_the_whole_price_at_all_of_them():
+def test_the_cost_of_the_gpus_in_use_equals_the_whole_machines_with_all_gpus():
     cells = gpus()
     (charts,) = scaling_charts(scaling_series(cells), cells, USD).values()
     whole, share = charts[2].figure.data
@@ -175,7 +177,7 @@ def test_gpus_have_a_line_of_their_share_that_meets_the_whole_price_at_all_of_th
     assert "GPUs in use alone" in share.name
 
 
-def test_the_summary_and_the_table_hold_the_same_figures(tmp_path):
+def test_summary_and_csv_have_the_same_figures(tmp_path):
     comm = {"communication": ([1.0], [0.8])}
     cells = priced([cell("cpu", 32), cell("cpu", 16), cell("cpu-ddp2", 16, training=comm)], RATES)
     write_report(cells, tmp_path, generated_at=AT)
@@ -190,22 +192,22 @@ def test_the_summary_and_the_table_hold_the_same_figures(tmp_path):
     assert float(shared["weak_speed_up"]) == pytest.approx(1.2)
     assert float(shared["weak_efficiency_fraction"]) == pytest.approx(0.6)
     assert float(shared["communication_fraction"]) == pytest.approx(0.2)
-    one = rows["b32-s64-fp32-cpu-longest-all"]
-    assert (one["strong_speed_up"], one["weak_speed_up"], one["communication_fraction"]) == ("1.0", "", "")
+    single = rows["b32-s64-fp32-cpu-longest-all"]
+    assert (single["strong_speed_up"], single["weak_speed_up"], single["communication_fraction"]) == ("1.0", "", "")
 
 
-def test_without_a_series_there_is_no_section(tmp_path):
+def test_without_a_scaling_series_there_is_no_section(tmp_path):
     text = write_report(priced([cell("cpu", 32)]), tmp_path, generated_at=AT).read_text(encoding="utf-8")
     assert 'id="scaling"' not in text
     assert "Scaling over devices" not in (tmp_path / "summary.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("communication", "said"),
+    ("communication", "expected"),
     [(None, "not measured"), (([1.0], [1.1]), "none found"), (([1.0], [0.877]), "12.3%")],
 )
-def test_exposed_communication_in_words(communication, said):
+def test_exposed_communication_as_text(communication, expected):
     (series,) = scaling_series(
         priced([cell("cpu", 32), cell("cpu-ddp2", 16, training={"communication": communication})])
     )
-    assert [communication_text(point) for point in series.points] == ["does not apply", said]
+    assert [communication_text(point) for point in series.points] == ["does not apply", expected]

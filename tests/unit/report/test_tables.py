@@ -1,4 +1,4 @@
-"""cells.csv and summary.md: figures as computed, empty where not measured, nothing runs."""
+"""cells.csv and summary.md: computed figures, empty where not measured, and nothing executable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.schema.assumptions import Assumptions
 from harness.schema.host_record import Load
 from tests.make_priced import ASSUMED, AT, baseline, fine_tune, priced, study_records
 
-ASKED = [
+REQUIRED_COLUMNS = [
     "cell",
     "outcome",
     "reason",
@@ -51,11 +51,11 @@ def read(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_every_summary_is_a_row_with_its_figures():
+def test_every_cell_is_a_csv_row_with_its_figures():
     cells = priced(study_records())
     rows = read(csv_text(cells))
     heads = next(csv.reader(io.StringIO(csv_text(cells))))
-    assert set(ASKED) <= set(heads)
+    assert set(REQUIRED_COLUMNS) <= set(heads)
     assert len(heads) == len(set(heads))
     assert [row["cell"] for row in rows] == [cell.summary.cell for cell in cells]
     for cell, row in zip(cells, rows, strict=True):
@@ -73,7 +73,7 @@ def test_every_summary_is_a_row_with_its_figures():
             assert (float(row[column]) if row[column] else None) == value, column
 
 
-def test_not_measured_is_empty_and_never_nought():
+def test_unmeasured_figures_are_empty_and_not_zero():
     row = read(csv_text(priced([fine_tune(outcome="oom", reason="too large")], None)))[0]
     assert row["reason"] == "too large"
     figures = ("samples_per_s", "accuracy", "peak_memory_bytes", "train_s", "usd_per_hour", "usd_per_run", "macro_f1")
@@ -82,7 +82,7 @@ def test_not_measured_is_empty_and_never_nought():
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1"])
-def test_no_field_is_a_formula(text):
+def test_no_text_field_starts_a_spreadsheet_formula(text):
     row = read(csv_text(priced([fine_tune(outcome="crashed", reason=text, cell=text)])))[0]
     assert row["reason"].startswith("'")
     assert row["cell"].startswith("'")
@@ -93,7 +93,7 @@ def test_line_breaks_and_quotes_stay_in_their_field():
     assert [row["reason"] for row in rows] == ['a "b", c; d']
 
 
-def test_the_summary_holds_answer_price_cells_baselines_and_failures():
+def test_the_summary_contains_answer_price_cells_baselines_and_failures():
     cells = priced(study_records())
     text = markdown(build_report(cells, Assumptions(), generated_at=AT))
     assert answer(cells, choose(cells), USD)[0].split(" (")[0] in text
@@ -108,7 +108,7 @@ def test_the_summary_holds_answer_price_cells_baselines_and_failures():
     assert "**unsupported**" in text
 
 
-def test_a_row_has_as_many_squares_as_the_head_whatever_it_says():
+def test_hostile_text_adds_no_column_link_or_mention_to_the_summary():
     hostile = "a|b `c` <img src=x> @someone #12 https://example.org [x](y)\n| d |"
     cells = priced([fine_tune(cell=hostile), fine_tune(32, outcome="crashed", reason=hostile), baseline()])
     text = markdown(replace(build_report(cells, Assumptions(), generated_at=AT), answer=[hostile]))
@@ -121,15 +121,15 @@ def test_a_row_has_as_many_squares_as_the_head_whatever_it_says():
     assert "https://" not in text
 
 
-def test_markdown_marks_lose_their_meaning():
+def test_markdown_syntax_is_escaped():
     assert md("a|b*c_[d]<e>@f #1") == "a\\|b\\*c\\_\\[d\\]&lt;e&gt;&commat;f &num;1"
 
 
-def test_disagreeing_hardware_and_warnings_are_in_the_summary():
+def test_hardware_mismatch_and_warnings_are_in_the_summary():
     price = replace(ASSUMED, basis="stated", note="stated 1 GPU, saw none")
     cells = priced([fine_tune()], price)
-    warned = [replace(c, summary=replace(c.summary, warnings=("too few steps",))) for c in cells]
-    text = markdown(build_report(warned, Assumptions(), generated_at=AT))
+    with_warnings = [replace(c, summary=replace(c.summary, warnings=("too few steps",))) for c in cells]
+    text = markdown(build_report(with_warnings, Assumptions(), generated_at=AT))
     assert "stated 1 GPU, saw none" in text
     assert "too few steps (16×64)" in text
 
@@ -139,12 +139,12 @@ def test_an_empty_study_has_a_summary():
     assert read(csv_text([])) == []
 
 
-def test_a_cell_that_was_disturbed_is_marked_unsteady():
+def test_a_cell_with_cpu_steal_is_marked_unsteady():
     load = {"available_memory_bytes": 1, "system_busy_s": None, "cell_s": None, "parent_s": 0.0, "steal_s": 1e4}
-    taken = fine_tune()
-    taken = taken.model_copy(update={"load": Load(**load)})
+    disturbed = fine_tune()
+    disturbed = disturbed.model_copy(update={"load": Load(**load)})
     calm, failed = fine_tune(32), fine_tune(64, outcome="oom", reason="too large")
-    found = {row["cell"]: row["unsteady"] for row in read(csv_text(priced([taken, calm, failed])))}
-    assert found == {taken.cell: "true", calm.cell: "false", failed.cell: ""}
-    (shown,) = cell_rows(priced([taken]), None, USD)
+    unsteady = {row["cell"]: row["unsteady"] for row in read(csv_text(priced([disturbed, calm, failed])))}
+    assert unsteady == {disturbed.cell: "true", calm.cell: "false", failed.cell: ""}
+    (shown,) = cell_rows(priced([disturbed]), None, USD)
     assert shown.fields[1].extra == "unsteady"

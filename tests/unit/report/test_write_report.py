@@ -1,4 +1,4 @@
-"""The three files of a report, from made-up records."""
+"""The three files of a report, from synthetic records."""
 
 import csv
 import io
@@ -28,11 +28,11 @@ def rows_of(files):
 
 
 def without_plotly(html):
-    """The page without plotly.js, which is several megabytes of somebody else's text."""
+    """Return the page without plotly.js, which is several megabytes of third-party text."""
     return "".join(part for part in re.split(r"(<script>.*?</script>)", html, flags=re.S) if len(part) < 1_000_000)
 
 
-def test_the_table_holds_every_cell_with_its_figures_unrounded(report):
+def test_the_csv_has_every_cell_with_unrounded_figures(report):
     cells = priced(study_records())
     rows = rows_of(report(cells))
     assert len(rows) == len(cells) == 16
@@ -59,19 +59,19 @@ def test_the_table_holds_every_cell_with_its_figures_unrounded(report):
         assert row["price_basis"] == "assumed"
 
 
-def test_what_failed_has_empty_figures_and_its_reason(report):
-    lost = {row["outcome"]: row for row in rows_of(report(priced(study_records()))) if row["outcome"] != "ok"}
-    assert set(lost) == {"oom", "unsupported"}
-    assert lost["oom"]["reason"] == "killed by the memory limit of 8.0 GiB at step 3"
-    assert lost["oom"]["samples_per_s"] == lost["oom"]["usd_per_run"] == ""
+def test_failed_cells_have_a_reason_and_empty_figures(report):
+    failed = {row["outcome"]: row for row in rows_of(report(priced(study_records()))) if row["outcome"] != "ok"}
+    assert set(failed) == {"oom", "unsupported"}
+    assert failed["oom"]["reason"] == "killed by the memory limit of 8.0 GiB at step 3"
+    assert failed["oom"]["samples_per_s"] == failed["oom"]["usd_per_run"] == ""
 
 
-def test_the_answer_is_the_cheapest_that_is_not_worse(report):
+def test_the_answer_is_the_cheapest_cell_that_is_not_clearly_less_accurate(report):
     files = report(priced(study_records()))
     (lead,) = [line for line in files["summary.md"].splitlines() if line.startswith("Fine-tune with")]
     assert "assumed" in lead
     assert "m5.xlarge" in lead
-    # Batch 32 at 32 tokens is quicker, and its interval ends below that of the best.
+    # Batch 32 at 32 tokens is faster, but its accuracy interval ends below the best cell's.
     assert "batch 16, 32 tokens" in lead
 
 
@@ -85,11 +85,11 @@ def test_two_machines_are_named_with_their_own_prices(report):
     }
 
 
-def test_the_same_rows_give_the_same_bytes(report):
+def test_the_same_records_give_identical_files(report):
     assert report(priced(study_records())) == report(priced(study_records()))
 
 
-def test_foreign_text_is_escaped_everywhere(report):
+def test_untrusted_text_is_escaped_in_every_file(report):
     records = [
         fine_tune(text=HOSTILE, tokens=("[CLS]", HOSTILE, "[SEP]"), cell=HOSTILE),
         fine_tune(32, outcome="crashed", reason="=cmd|' /C calc'!A0"),
@@ -105,14 +105,14 @@ def test_foreign_text_is_escaped_everywhere(report):
     assert re.search(r"(?<!\\)<img", row) is None
 
 
-def test_without_a_price_there_are_no_dollars_but_what_to_give(report):
+def test_without_a_price_costs_are_empty_and_usd_per_hour_is_suggested(report):
     files = report(priced(study_records(), price=None))
     assert all(row["usd_per_run"] == "" and row["price_basis"] == "" for row in rows_of(files))
     assert "--usd-per-hour" in files["summary.md"]
 
 
 @pytest.mark.parametrize(
-    ("records", "words"),
+    ("records", "phrase"),
     [
         ([], "no records were found"),
         ([fine_tune(outcome="oom", reason="out of memory")], "no fine-tuning cell ended well"),
@@ -122,11 +122,11 @@ def test_without_a_price_there_are_no_dollars_but_what_to_give(report):
         ([fine_tune(accuracy=0.71), fine_tune(32, accuracy=0.6), baseline()], "within the noise"),
     ],
 )
-def test_the_sentence_fits_what_there_is(report, records, words):
-    assert words in report(priced(records))["summary.md"]
+def test_the_answer_matches_the_measured_cells(report, records, phrase):
+    assert phrase in report(priced(records))["summary.md"]
 
 
-def test_the_page_holds_every_figure_and_asks_for_nothing(report):
+def test_the_page_contains_its_charts_and_references_no_url(report):
     page = report(priced(study_records()))["report.html"]
     assert len(page) < 6_000_000
     assert len(re.findall(r"plotly\.js v\d", page)) == 1
@@ -135,7 +135,7 @@ def test_the_page_holds_every_figure_and_asks_for_nothing(report):
     assert len(figures) >= 4
 
 
-def test_five_hundred_cells_stay_small(report):
+def test_a_report_of_500_cells_stays_small(report):
     records = [
         fine_tune(batch, length, study="big", cell=f"cell-{batch}-{length}")
         for batch in range(1, 26)
@@ -146,4 +146,4 @@ def test_five_hundred_cells_stay_small(report):
     assert files["report.html"].count("cell-") >= 500
     assert (
         len(files["report.html"].encode()) < 5_000_000 + 500 * 5_000
-    )  # plotly and our own scripts; a cell's row, points, facts and CSV
+    )  # plotly.js and the page's scripts, plus 5 kB per cell for its row, points, data and CSV
