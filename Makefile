@@ -36,7 +36,7 @@ TORCH_PIN := .venv/torch-pin.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench smoke ladder bench-peers report pack test gpu-check e2e formulas fmt lint type layers check lock clean
+.PHONY: help setup bench smoke ladder bench-peers report pack test tests coverage gpu-check e2e formulas fmt lint type layers check lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -64,13 +64,24 @@ report: .venv/.train ## write results/report/ anew from all records
 pack: .venv/.train ## this machine's records as one .tar.gz, for a report elsewhere (ARGS=)
 	@$(BIN)/harness pack $(ARGS)
 
-# Coverage by sys.monitoring costs less than by a trace function; Python has it from 3.12 on.
-test: export COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 # Those that measure this machine, or look at every process on it, run when the others have ended.
-test: .venv/.dev .venv/.assets ## unit and integration tests with coverage (JOBS=)
+define RUN_TESTS
+	$(1) tests/unit tests/integration -m 'not alone' $(SHARED)
+	$(1) tests/unit tests/integration -m alone
+endef
+
+test: .venv/.dev .venv/.assets ## unit and integration tests; from Python 3.12 on with coverage (JOBS=)
+	@# sys.monitoring, which Python has from 3.12 on, makes coverage cheap; by a trace function it takes half as long again.
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; \
+	  then $(MAKE) --no-print-directory coverage; else $(MAKE) --no-print-directory tests; fi
+
+tests: .venv/.dev .venv/.assets # without coverage
+	$(call RUN_TESTS,$(BIN)/pytest)
+
+coverage: export COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
+coverage: .venv/.dev .venv/.assets ## the same with coverage, on any Python (JOBS=)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest tests/unit tests/integration -m 'not alone' $(SHARED)
-	$(BIN)/coverage run -m pytest tests/unit tests/integration -m alone
+	$(call RUN_TESTS,$(BIN)/coverage run -m pytest)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -71,6 +71,15 @@ def diverges_from_others(job, pipe, stderr):
     worker.run(job, pipe, stderr)
 
 
+def nears_its_cap_on_rank_1(job, pipe, stderr):
+    """Report memory near the cap on rank 1 alone."""
+    from harness.worker import main as worker
+    from harness.worker.train_state import FinishedTraining
+
+    FinishedTraining.near_memory_cap = property(lambda training: training.context.distributed.rank == 1)
+    worker.run(job, pipe, stderr)
+
+
 def _at_every_batch(action, job, pipe, stderr):
     from harness.worker import main as worker
     from harness.worker import train_loop

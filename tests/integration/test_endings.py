@@ -66,9 +66,9 @@ def left_of(on_message):
 @pytest.mark.alone
 def test_a_cell_over_its_time_limit_is_ended_and_keeps_its_marks(bench):
     on_message = OnFirstProgress()
-    record = bench.run(on_message=on_message, training=ENDLESS, limits={"timeout_s": 2.5})
-    assert (record.outcome, record.reason) == ("timeout", "not done after limits.timeout_s = 2.5 s")
-    assert 2.5 <= record.duration_s < 4
+    record = bench.run(on_message=on_message, training=ENDLESS, limits={"timeout_s": 5})
+    assert (record.outcome, record.reason) == ("timeout", "not done after limits.timeout_s = 5 s")
+    assert 5 <= record.duration_s < 6.5
     assert len(record.marks) >= 2
     assert record.marks[-1].num_steps > record.marks[0].num_steps == 1
     assert record.phases.first_step_s is None and record.training is None
@@ -193,6 +193,14 @@ def test_ranks_with_different_final_parameters_are_a_crash(bench, monkeypatch):
     record = run_with(odd_workers.diverges_from_others, bench, monkeypatch, matrix={"device": ["cpu-ddp2"]})
     assert record.outcome == "crashed"
     assert "the ranks' parameters differ at the end" in record.reason
+
+
+def test_all_ranks_skip_the_diagnostics_if_one_is_near_its_cap(bench, monkeypatch):
+    """Rank 0 waited alone in all-reduce for rank 1, until the cell was ended as hung and its measurements were lost."""
+    record = run_with(odd_workers.nears_its_cap_on_rank_1, bench, monkeypatch, matrix={"device": ["cpu-ddp2"]})
+    assert (record.outcome, record.reason) == ("ok", None)
+    assert record.training.memory_parts is None and record.training.peak is None
+    assert record.training.communication is not None
 
 
 @pytest.mark.parametrize(

@@ -61,13 +61,11 @@ class MatrixProduct(NamedTuple):
 def measure_arithmetic(training: FinishedTraining) -> tuple[FlopCount | None, CalibratedPeak | None]:
     """Count a step's FLOPs, and measure this machine's peak FLOP/s.
 
-    All ranks skip both if one rank is near its memory cap. A result is None if it was not measured, for example for lack of
+    A result is None if it was not measured, for example for lack of
     memory: a failure here must not change the outcome of a training that succeeded.
     """
     context = training.context
     flops, peak = None, None
-    if not all(all_gather_object(not training.near_memory_cap, context.distributed)):
-        return None, None
     step = middle_step(islice(iter_batches(context), len(training.result.step_s)), context)
     try:
         flops = count_flops(training.state, context, step)

@@ -12,15 +12,20 @@ from harness.worker.diagnostics.communication import measure_communication
 from harness.worker.diagnostics.memory_breakdown import measure_breakdown
 from harness.worker.diagnostics.peak_flops import measure_arithmetic
 from harness.worker.diagnostics.profiler import profile_steps
+from harness.worker.distributed import any_across_ranks
 from harness.worker.train_state import FinishedTraining
 
 
 def run_diagnostics(job: TrainJob, training: FinishedTraining) -> Diagnostics:
-    """Run the job's diagnostics after a successful training; every rank runs the same ones."""
+    """Run the job's diagnostics after a successful training; every rank runs the same ones.
+
+    If one rank is near its memory cap, all ranks skip the steps that could exceed it: a rank that skipped them alone would
+    leave the others waiting in all-reduce until the parent ends the cell as hung.
+    """
     distributed = training.context.world_size > 1
     communication = measure_communication(training.state, training.context) if distributed else None
     diagnostics = Diagnostics(communication=communication)
-    if job.run_diagnostics:
+    if job.run_diagnostics and not any_across_ranks(training.near_memory_cap, training.context.distributed):
         memory_parts, kernels = _break_down(training)
         flops, peak = measure_arithmetic(training)
         diagnostics = Diagnostics(communication, memory_parts, kernels, flops, peak)
@@ -30,8 +35,8 @@ def run_diagnostics(job: TrainJob, training: FinishedTraining) -> Diagnostics:
 
 
 def _break_down(training: FinishedTraining) -> tuple[MemoryParts | None, tuple[str, ...]]:
-    """Break down the memory, unless extra steps could exceed the memory cap, or a compiled model hides its tensors."""
-    if training.near_memory_cap or training.context.config.training.compile:
+    """Break down the memory, unless a compiled model hides its tensors."""
+    if training.context.config.training.compile:
         return None, ()
     try:
         return measure_breakdown(training)
