@@ -256,7 +256,9 @@ class TestMemoryOfAllRanks:
         assert of_ranks / 4 < by_source["pss"].num_bytes < of_ranks  # shared pages count once
         (summary,) = summarize([record])
         assert (summary.peak_memory_source, summary.peak_memory_bytes) == ("pss", by_source["pss"].num_bytes)
-        assert record.load.parent_s < 0.01 * record.duration_s
+        assert (
+            record.load.parent_s < 0.03 * record.duration_s
+        )  # 0.8 to 1.6 % by the speed of the machine; a polling parent takes tens of percent
 
     def test_one_rank_is_not_summed(self, bench):
         assert [peak.source for peak in bench.run().training.peak_memory] == ["rss"]
