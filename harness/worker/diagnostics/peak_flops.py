@@ -61,8 +61,8 @@ class MatrixProduct(NamedTuple):
 def measure_arithmetic(training: FinishedTraining) -> tuple[FlopCount | None, CalibratedPeak | None]:
     """Count a step's FLOPs, and measure this machine's peak FLOP/s.
 
-    A result is None if it was not measured, for example for lack of
-    memory: a failure here must not change the outcome of a training that succeeded.
+    A result is None if it was not measured, for example for lack of memory: a failure here must not change the outcome of
+    a training that succeeded.
     """
     context = training.context
     flops, peak = None, None
