@@ -71,12 +71,17 @@ def wilson_interval(share: float, num_examples: int) -> Estimate:
         share: Fraction of the examples that were classified correctly.
         num_examples: Number of examples.
     """
-    z_squared = t_quantile(math.inf) ** 2
+    low, high = wilson_ends(share, num_examples, t_quantile(math.inf))
+    return Estimate(share, low, high, f"Wilson, {num_examples:,} examples")
+
+
+def wilson_ends(share: float, num_examples: float, quantile: float) -> tuple[float, float]:
+    """Return the ends of Wilson's interval for an effective number of examples and a quantile of any distribution."""
+    z_squared = quantile**2
     centre = (share + z_squared / (2 * num_examples)) / (1 + z_squared / num_examples)
     half = math.sqrt(z_squared * (share * (1 - share) + z_squared / (4 * num_examples)) / num_examples)
     half /= 1 + z_squared / num_examples
-    low, high = (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
-    return Estimate(share, low, high, f"Wilson, {num_examples:,} examples")
+    return (0.0 if share <= 0 else centre - half), (1.0 if share >= 1 else centre + half)
 
 
 def ratio_estimate(numerator: Estimate, denominator: Estimate) -> Estimate:
