@@ -163,7 +163,9 @@ def main() -> None:
                     row = simulate(num_ways, num_examples, num_seeds, spread, trials, dearer_is_better=dearer)
                     fields = [f"{100 * lost:.2f}, {usd:.2f}" for lost, usd in row.values()]
                     truth = f"{100 * spread:g}" + (", dearer is better" if dearer else "")
-                    print(f"| {num_ways} | {num_examples:,} | {num_seeds} | {truth} | {' | '.join(fields)} |", flush=True)
+                    print(
+                        f"| {num_ways} | {num_examples:,} | {num_seeds} | {truth} | {' | '.join(fields)} |", flush=True
+                    )
                     for name, (lost, usd) in row.items():
                         losses[name].append(lost)
                         costs[name].append(usd)

@@ -130,10 +130,11 @@ def assumed_seed_variance(value: float) -> SeedVariance:
 def _measured_variance(scores: np.ndarray) -> float:
     """Return the variance of the seeds' means, less what single answers add to it: their residual mean square / n."""
     num_seeds, num_examples = scores.shape
-    means = scores.mean(axis=1)
+    means: np.ndarray = scores.mean(axis=1)
     residual = scores - scores.mean(axis=0) - means[:, None] + scores.mean()
     mean_square = float((residual**2).sum()) / ((num_seeds - 1) * max(1, num_examples - 1))
-    return max(0.0, float(means.var(ddof=1)) - mean_square / num_examples)
+    measured: float = float(means.var(ddof=1)) - mean_square / num_examples
+    return max(0.0, measured)
 
 
 def _prior_variance(value: float) -> float:
@@ -204,9 +205,7 @@ def _typical_seed_variance(repeated: Sequence[np.ndarray]) -> float:
     Proceedings of the National Academy of Sciences 17 (1931), 684-688).
     """
     freedom = [len(way) - 1 for way in repeated]
-    measured = [
-        _measured_variance(way) / (1 - 2 / (9 * df)) ** 3 for way, df in zip(repeated, freedom, strict=True)
-    ]
+    measured = [_measured_variance(way) / (1 - 2 / (9 * df)) ** 3 for way, df in zip(repeated, freedom, strict=True)]
     prior = _prior_variance(float(np.mean([way.mean() for way in repeated])))
     return _moderated(float(np.median(measured)), sum(freedom), prior).of_one
 

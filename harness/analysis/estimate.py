@@ -107,6 +107,19 @@ def ratio_estimate(numerator: Estimate, denominator: Estimate) -> Estimate:
     return Estimate(quotient, quotient * max(0.0, 1 - below), quotient * (1 + above), basis)
 
 
+def overlap(first: Estimate | None, second: Estimate | None) -> bool:
+    """Return True if both estimates' intervals share a point; a value without an interval counts as a point."""
+    if first is None or second is None:
+        return False
+    return max(bound(first, "low"), bound(second, "low")) <= min(bound(first, "high"), bound(second, "high"))
+
+
+def bound(estimate: Estimate, side: str) -> float:
+    """Return the `low` or `high` end of an estimate's interval; the value if there is no interval."""
+    end: float | None = getattr(estimate, side)
+    return estimate.value if end is None else end
+
+
 def intervals_disjoint(a: Estimate, b: Estimate) -> bool:
     """Return True if both intervals are known and don't overlap."""
     if a.low is None or a.high is None or b.low is None or b.high is None:

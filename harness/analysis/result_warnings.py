@@ -17,7 +17,8 @@ MAX_SKIPPED_FRACTION = 0.05
 def result_warnings(summary: Summary) -> Iterator[str]:
     """Yield all warnings except those about MFU, which `mfu.with_mfu` adds."""
     yield from _speed_warnings(summary)
-    yield from _learning_warnings(summary)
+    yield from learning_warnings(summary)
+    yield from _target_warnings(summary)
     yield from _fitting_warnings(summary)
     yield from _skip_warnings(summary)
     yield from summary.noise
@@ -38,7 +39,8 @@ def _speed_warnings(summary: Summary) -> Iterator[str]:
         )
 
 
-def _learning_warnings(summary: Summary) -> Iterator[str]:
+def learning_warnings(summary: Summary) -> Iterator[str]:
+    """Yield the warnings that the model may not have learned what it could; these also stop a verdict to use it."""
     accuracy, majority, config = summary.accuracy, summary.majority_accuracy, summary.config
     if not isinstance(config, FineTuneConfig):
         return
@@ -60,6 +62,9 @@ def _learning_warnings(summary: Summary) -> Iterator[str]:
             f"Training stopped after {len(stopped.steps.num_samples)} of {stopped.num_updates_planned} "
             f"updates ({stopped.stopped_early}): raise limits.max_train_s before comparing its accuracy."
         )
+
+
+def _target_warnings(summary: Summary) -> Iterator[str]:
     if summary.target_lost:
         yield (
             f"Validation reached the target {summary.target_accuracy:g} and later fell below it: "

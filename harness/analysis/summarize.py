@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
-from harness.analysis.estimate import MIN_RUNS, Estimate, t_interval, wilson_interval
+from harness.analysis.accuracy import estimate_score, scores_by_seed
+from harness.analysis.estimate import Estimate
 from harness.analysis.memory_growth import largest_growth, settled_memory_bytes
 from harness.analysis.noise import noise_warnings
 from harness.analysis.result_warnings import result_warnings
@@ -72,6 +73,7 @@ def _summarize_group(records: tuple[Record, ...]) -> Summary:
     windows = measure_windows(trainings)
     rate = widen_over_hosts(throughput(windows), host_spread(runs))
     tests = [(_seed(run), test) for run in runs if (test := _test_evaluation(run)) is not None]
+    scores = scores_by_seed(runs)
     source, peak = _peak_memory_of_runs(newest.config, runs)
     target = newest.config.training.target_accuracy if isinstance(newest.config, FineTuneConfig) else None
     reached = [point for training in trainings if (point := _reach_target(training, target)) is not None]
@@ -101,7 +103,7 @@ def _summarize_group(records: tuple[Record, ...]) -> Summary:
         evaluate_s=_mean_known(_sum_known(run.phases.evaluate_s, run.phases.test_s) for run in runs),
         epoch_s=facts.train.num_rows / rate.value if rate and facts else None,
         evaluation_samples_per_s=_mean_known(_evaluation_rate(test) for _, test in tests),
-        accuracy=_accuracy(tests),
+        accuracy=None if scores is None else estimate_score(scores),
         macro_f1=_mean_known(test.macro_f1 for _, test in tests),
         majority_accuracy=facts.test.majority_fraction if facts else None,
         target_accuracy=target,
@@ -167,32 +169,6 @@ def _memory_growth(records: Sequence[Record]) -> Estimate | None:
 
 def _evaluation_rate(test: TestEvaluation) -> float | None:
     return len(test.labels) / test.evaluate_s if test.evaluate_s > 0 else None
-
-
-def _accuracy(tests: Sequence[tuple[int, TestEvaluation]]) -> Estimate | None:
-    """Return the mean test accuracy over seeds with its 95 % interval.
-
-    Repeats of a seed are averaged first, because they say nothing about the spread between seeds. With one seed, the
-    interval is Wilson's over test examples; with three or more, Student's t between seeds; with two, the wider of both.
-
-    Args:
-        tests: Seed and test evaluation of each run.
-    """
-    by_seed: dict[int, list[float]] = defaultdict(list)
-    for seed, test in tests:
-        by_seed[seed].append(test.accuracy)
-    if not by_seed:
-        return None
-    shares = [fmean(repeats) for repeats in by_seed.values()]
-    over_examples = wilson_interval(fmean(shares), len(tests[-1][1].labels))
-    if len(shares) == 1:
-        return over_examples
-    between_seeds = t_interval(shares, f"between {len(shares)} seeds", upper_bound=1.0)
-    return between_seeds if len(shares) >= MIN_RUNS else max(between_seeds, over_examples, key=_interval_width)
-
-
-def _interval_width(estimate: Estimate) -> float:
-    return (estimate.high or 0.0) - (estimate.low or 0.0)
 
 
 @dataclass(frozen=True)

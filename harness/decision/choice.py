@@ -1,104 +1,266 @@
-"""The choice of a configuration, and the configurations that do not differ significantly from it (pure)."""
+"""The choice among all measured ways to label texts: the cheapest to have that loses at most a tolerated accuracy (pure).
+
+This is the only rule that chooses: the page, summary.md, `harness recommend` and the charts' star use it, and
+report/assets/ranking.js repeats its last step for the reader's prices.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from harness.analysis.estimate import Estimate, value_of
-from harness.analysis.summary import most_common_test_set
+from harness.analysis.accuracy import Metric, estimate_difference
+from harness.analysis.estimate import Estimate, intervals_disjoint, value_of
+from harness.analysis.expected_loss import DEFAULT_TOLERANCE, Loss, admitted, expected_losses
+from harness.decision.cost_to_have import Use, stated_use
+from harness.decision.measure_next import Measurement
+from harness.decision.verdict import Verdict, judge
+from harness.decision.ways import Way, compared_test_set, find_ways, hosted_way, is_measured, noise_of
 from harness.pricing import durations
 from harness.pricing.cost import Priced
+from harness.schema.assumptions import Assumptions
+
+__all__ = ["Choice", "Goal", "Measurement", "Upgrade", "choose", "is_measured", "pareto_front"]
+
+_PERCENT = 100
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the user wants of a way.
+
+    Attributes:
+        metric: What counts: accuracy, or macro F1 where classes are rare.
+        tolerance: Loss against the best that the user accepts, as a fraction.
+        target: Score to reach, instead of comparing with the best; None without one.
+    """
+
+    metric: Metric = "accuracy"
+    tolerance: float = DEFAULT_TOLERANCE
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """What more money buys: the way with the least loss among those that cost more than the chosen way.
+
+    Attributes:
+        gain: Its score minus the chosen way's, on the same test examples.
+        usd: Its additional cost; None without prices.
+        usd_per_point: Additional cost per percentage point gained; the high end is None if the gain may be 0 or less.
+    """
+
+    way: Way
+    gain: Estimate
+    usd: float | None
+    usd_per_point: Estimate | None
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen cell, its competitors and the baselines.
+    """The chosen way, what it was chosen from, and how sure that is.
 
     Attributes:
-        pick: The cheapest cell whose accuracy interval overlaps that of `best`; the cheapest per sample if there are
-            no accuracies; None if nothing was measured.
-        best: The cell with the highest accuracy; None if no accuracy was measured.
-        level: The cells of `rivals`, except `pick`, whose cost interval overlaps that of `pick`.
-        rivals: All cells whose accuracy interval overlaps that of `best`, `pick` and `best` included.
-        compared: The successful fine-tuning cells on the most common test set.
-        num_elsewhere: Number of cells skipped because they were evaluated on a different test set.
-        majority: Accuracy of the majority class on the test set.
-        tfidf: The TF-IDF baseline on the test set; the one with the most training rows if there are several.
-        baselines: All baselines on the test set.
+        way: The cheapest admitted way; None if no way was evaluated or none qualifies.
+        pick: The cell of `way`; if it has none, the cell of the best way, so that a report has figures to show. If no
+            accuracy was measured, the cell with the lowest cost per sample, else the fastest.
+        best: The way with the highest measured score; None without one.
+        runner_up: The next cheapest admitted way that has other answers; None without one.
+        admitted: The ways among which the cheapest is chosen, `way` included, cheapest first.
+        level: The cells of other admitted ways whose cost does not differ significantly from that of `way`.
+        ways: Every way that was compared, with its loss.
+        compared: The cells of the fine-tuned ways in `ways`; without accuracies, every measured cell.
+        measured: The fine-tuned cells on the test set, whether or not they meet the other requirements.
+        num_elsewhere: Number of measured cells left out because they were evaluated on a different test set.
+        majority: Score of the majority class on the test set.
+        tfidf, features: The baselines on the test set; those with the most training rows if there are several.
+        baselines: All baselines that ran on the test set.
     """
 
+    goal: Goal
+    use: Use
+    way: Way | None
     pick: Priced | None
-    best: Priced | None
+    best: Way | None
+    runner_up: Way | None
+    upgrade: Upgrade | None
+    admitted: tuple[Way, ...]
     level: tuple[Priced, ...]
-    rivals: tuple[Priced, ...]
+    ways: tuple[Way, ...]
     compared: tuple[Priced, ...]
+    measured: tuple[Priced, ...]
     num_elsewhere: int
     majority: float | None
     tfidf: Priced | None
-    baselines: tuple[Priced, ...] = ()
+    features: Priced | None
+    baselines: tuple[Priced, ...]
+    verdict: Verdict
+
+    def difference(self, other: Way | None) -> Estimate | None:
+        """Return the score of `way` minus another way's on the same test examples; None if either is not measured."""
+        if self.way is None or other is None or self.way.scores is None or other.scores is None:
+            return None
+        return estimate_difference(other.scores, self.way.scores)
 
 
-def overlap(first: Estimate | None, second: Estimate | None) -> bool:
-    """Return True if both estimates' intervals share a point; a value without an interval counts as a point."""
-    if first is None or second is None:
-        return False
-    low = max(bound(first, "low"), bound(second, "low"))
-    return low <= min(bound(first, "high"), bound(second, "high"))
+def choose(
+    cells: Sequence[Priced],
+    assumed: Assumptions | None = None,
+    goal: Goal | None = None,
+    qualifies: Callable[[Priced], bool] | None = None,
+) -> Choice:
+    """Choose the cheapest way whose loss is tolerated, or that reaches the target.
 
-
-def bound(estimate: Estimate, side: str) -> float:
-    """Return the `low` or `high` end of an estimate's interval; the value if there is no interval."""
-    end: float | None = getattr(estimate, side)
-    return estimate.value if end is None else end
-
-
-def run_seconds(cell: Priced) -> float | None:
-    """Return the seconds of a whole run with set-up and evaluation; None without training."""
-    return value_of(durations.run_seconds(cell.summary))
-
-
-def measured(cells: Sequence[Priced]) -> list[Priced]:
-    """Return the fine-tuning cells with at least one successful run."""
-    return [cell for cell in cells if cell.summary.kind == "fine_tune" and cell.summary.num_ok > 0]
-
-
-def failed(cells: Sequence[Priced]) -> list[Priced]:
-    """Return the cells with at least one failed run, baselines included."""
-    return [cell for cell in cells if cell.summary.outcome != "ok"]
-
-
-def choose(cells: Sequence[Priced]) -> Choice:
-    """Find the most accurate cell, the cheapest cell of similar accuracy, and the baselines to compare with."""
-    candidates = measured(cells)
-    test_set = most_common_test_set(cell.summary for cell in candidates)
-    compared = [cell for cell in candidates if cell.summary.test_sha256 == test_set]
-    judged = [cell for cell in compared if cell.summary.accuracy is not None]
-    best = max(judged, key=_accuracy, default=None)
-    if best is None:
-        rivals = [cell for cell in compared if _rank(cell) is not None]
-    else:
-        rivals = [cell for cell in judged if overlap(cell.summary.accuracy, best.summary.accuracy)]
-    # Dollars can't be compared with seconds: if any cell has a price, cells without one are not candidates.
-    ranked = [cell for cell in rivals if _dollars(cell) is not None] or rivals
-    pick = min((cell for cell in ranked if _rank(cell) is not None), key=lambda c: _rank(c) or 0.0, default=best)
-    level = [cell for cell in rivals if pick is not None and cell is not pick and _same_cost(cell, pick)]
+    Args:
+        cells: Every cell.
+        assumed: The assumptions that priced the cells; only what the user stated changes the choice.
+        goal: What the user wants; by default the best accuracy less one point.
+        qualifies: Whether a cell meets the user's other requirements, such as a deadline; by default every cell does.
+    """
+    assumed, goal = assumed or Assumptions(), goal or Goal()
+    use = stated_use(assumed)
+    every_way = find_ways(cells, use, goal.metric)
+    ways = [way for way in every_way if way.cell is None or qualifies is None or qualifies(way.cell)]
+    if all(way.kind != "fine_tune" for way in every_way):
+        ways = []
+    ways = compare_ways(ways, hosted_way(assumed, use), goal.tolerance)
+    choices = _cheapest_first(_admit(ways, goal))
+    way = choices[0] if choices else None
+    best = max((each for each in ways if each.scores is not None), key=lambda each: each.score.value, default=None)
+    measured = [cell for cell in cells if is_measured(cell)]
+    test_set = compared_test_set(cells)
+    compared = [each.cell for each in ways if each.kind == "fine_tune" and each.cell is not None]
+    if not every_way:
+        compared = [cell for cell in measured if cell.summary.test_sha256 == test_set]
     baselines = [cell for cell in cells if cell.summary.kind == "baseline" and cell.summary.test_sha256 == test_set]
     return Choice(
-        pick=pick,
+        goal=goal,
+        use=use,
+        way=way,
+        pick=_shown(way, best, compared, has_scores=bool(every_way)),
         best=best,
-        level=tuple(level),
-        rivals=tuple(rivals),
+        runner_up=_runner_up(choices),
+        upgrade=None if way is None else _upgrade(way, ways),
+        admitted=tuple(choices),
+        level=tuple(_level(choices)),
+        ways=tuple(ways),
         compared=tuple(compared),
-        num_elsewhere=len(candidates) - len(compared),
-        majority=next((c.summary.majority_accuracy for c in compared if c.summary.majority_accuracy is not None), None),
-        # Take the baseline with the most training rows, since one with fewer would flatter the models.
-        tfidf=max(
-            (cell for cell in baselines if _is_tfidf(cell) and cell.summary.accuracy is not None),
-            key=lambda cell: durations.num_train(cell.summary) or 0,
-            default=None,
-        ),
+        measured=tuple(cell for cell in measured if cell.summary.test_sha256 == test_set),
+        num_elsewhere=sum(cell.summary.test_sha256 != test_set for cell in measured),
+        majority=next((each.score.value for each in every_way if each.kind == "majority"), None),
+        tfidf=_largest(baselines, "tfidf"),
+        features=_largest(baselines, "features"),
         baselines=tuple(baselines),
+        verdict=judge(way, best, ways, every_way, goal.tolerance, goal.target, assumed),
+    )
+
+
+def compare_ways(ways: Sequence[Way], hosted: Way | None = None, tolerance: float = DEFAULT_TOLERANCE) -> list[Way]:
+    """Return the ways with their losses; a hosted model, whose score is taken as exact, comes last."""
+    if not ways:
+        return []
+    losses = expected_losses(noise_of(ways), tolerance)
+    highest = max(way.score.value for way in ways)
+    above = max(0.0, hosted.score.value - highest) if hosted is not None else 0.0
+    judged = [
+        replace(way, loss=Loss(loss.mean + above, loss.largest + above)) for way, loss in zip(ways, losses, strict=True)
+    ]
+    if hosted is not None:
+        below = max(0.0, highest - hosted.score.value)
+        judged.append(replace(hosted, loss=Loss(below, below)))
+    return judged
+
+
+def _admit(ways: Sequence[Way], goal: Goal) -> list[Way]:
+    """Return the ways that are good enough.
+
+    With a target these are the ways whose interval lies at or above it; if there are none, those whose score does.
+    """
+    if goal.target is None:
+        losses = [way.loss for way in ways if way.loss is not None]
+        return [ways[index] for index in admitted(losses, goal.tolerance)]
+    target = goal.target
+    may_reach = [way for way in ways if way.score.value >= target]
+    reach = [way for way in may_reach if way.score.low is None or way.score.low >= target]
+    return reach or may_reach
+
+
+def _cheapest_first(ways: Sequence[Way]) -> list[Way]:
+    """Sort by dollars if any model has a price, else by seconds; ways without the figure are left out.
+
+    Dollars and seconds can't be compared, and a majority class or hosted model always has dollars.
+    """
+    if any(way.usd is not None for way in ways if way.cell is not None and way.kind != "majority"):
+        priced = [(way.usd.value, way) for way in ways if way.usd is not None]
+    else:
+        priced = [(way.seconds, way) for way in ways if way.seconds is not None]
+    # Of equal costs, the higher score comes first.
+    return [way for _, way in sorted(priced, key=lambda pair: (pair[0], -pair[1].score.value))]
+
+
+def _shown(way: Way | None, best: Way | None, compared: Sequence[Priced], *, has_scores: bool) -> Priced | None:
+    if has_scores:
+        return next((each.cell for each in (way, best) if each is not None and each.cell is not None), None)
+    # Without accuracies, the cheapest per sample; dollars can't be compared with seconds.
+    priced = [cell for cell in compared if cell.usd_per_1000_samples is not None]
+    if priced:
+        return min(priced, key=lambda cell: value_of(cell.usd_per_1000_samples) or 0.0)
+    rated = [cell for cell in compared if cell.summary.samples_per_s is not None]
+    return max(rated, key=lambda cell: value_of(cell.summary.samples_per_s) or 0.0, default=None)
+
+
+def _runner_up(choices: Sequence[Way]) -> Way | None:
+    """Return the next cheapest admitted way whose answers differ: a recipe on another machine is no alternative."""
+    first = choices[0] if choices else None
+    return next((way for way in choices[1:] if first is not None and not _same_answers(first, way)), None)
+
+
+def _same_answers(a: Way, b: Way) -> bool:
+    return a.scores is not None and b.scores is not None and (a.scores.mean(axis=0) == b.scores.mean(axis=0)).all()
+
+
+def _upgrade(way: Way, ways: Sequence[Way]) -> Upgrade | None:
+    if way.scores is None:
+        return None
+    better = [
+        each
+        for each in ways
+        if each.loss and way.loss and each.scores is not None and each.score.value > way.score.value
+    ]
+    dearer = [each for each in better if (_cost(each) or 0.0) > (_cost(way) or 0.0)]
+    up = min(dearer, key=lambda each: (each.loss.mean if each.loss else 0.0, _cost(each) or 0.0), default=None)
+    if up is None or up.scores is None:
+        return None
+    gain = estimate_difference(way.scores, up.scores)
+    usd = None if up.usd is None or way.usd is None else up.usd.value - way.usd.value
+    if usd is None:
+        return Upgrade(up, gain, None, None)
+    low, high = (None if end is None or end <= 0 else usd / (_PERCENT * end) for end in (gain.high, gain.low))
+    price = Estimate(usd / (_PERCENT * gain.value), low, high, gain.basis) if gain.value > 0 else None
+    return Upgrade(up, gain, usd, price)
+
+
+def _cost(way: Way) -> float | None:
+    return way.seconds if way.usd is None else way.usd.value
+
+
+def _level(choices: Sequence[Way]) -> list[Priced]:
+    first = choices[0] if choices else None
+    if first is None or first.usd is None:
+        return []
+    return [
+        way.cell
+        for way in choices[1:]
+        if way.cell is not None and way.usd is not None and not intervals_disjoint(first.usd, way.usd)
+    ]
+
+
+def _largest(baselines: Sequence[Priced], classifier: str) -> Priced | None:
+    """Return the baseline with the most training rows, since one with fewer would flatter the models."""
+    return max(
+        (cell for cell in baselines if cell.summary.classifier == classifier and cell.summary.accuracy is not None),
+        key=lambda cell: durations.num_train(cell.summary) or 0,
+        default=None,
     )
 
 
@@ -109,55 +271,3 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
         if not front or points[index][1] > points[front[-1]][1]:
             front.append(index)
     return front
-
-
-def fastest(cells: Sequence[Priced]) -> Priced | None:
-    """Return the cell with the highest throughput."""
-    rated = [cell for cell in measured(cells) if cell.summary.samples_per_s is not None]
-    return max(
-        rated,
-        key=lambda cell: cell.summary.samples_per_s.value if cell.summary.samples_per_s else 0,
-        default=None,
-    )
-
-
-def cheapest_per_sample(cells: Sequence[Priced]) -> Priced | None:
-    """Return the cell with the lowest cost per sample."""
-    rated = [cell for cell in measured(cells) if cell.usd_per_1000_samples is not None]
-    return min(
-        rated,
-        key=lambda cell: cell.usd_per_1000_samples.value if cell.usd_per_1000_samples else 0,
-        default=None,
-    )
-
-
-def _accuracy(cell: Priced) -> float:
-    return cell.summary.accuracy.value if cell.summary.accuracy is not None else -1.0
-
-
-def _dollars(cell: Priced) -> float | None:
-    if cell.summary.accuracy is not None:
-        return value_of(cell.usd_per_run)
-    return value_of(cell.usd_per_1000_samples)
-
-
-def _rank(cell: Priced) -> float | None:
-    """Return the cost to minimise: USD, else seconds; per run for a cell with an accuracy, else per sample."""
-    if (dollars := _dollars(cell)) is not None:
-        return dollars
-    if cell.summary.accuracy is not None:
-        return run_seconds(cell)
-    rate = cell.summary.samples_per_s
-    return 1 / rate.value if rate is not None and rate.value > 0 else None
-
-
-def _same_cost(cell: Priced, pick: Priced) -> bool:
-    if cell.usd_per_run is not None and cell.summary.accuracy is not None:
-        return overlap(cell.usd_per_run, pick.usd_per_run)
-    if cell.usd_per_1000_samples is not None:
-        return overlap(cell.usd_per_1000_samples, pick.usd_per_1000_samples)
-    return overlap(cell.summary.samples_per_s, pick.summary.samples_per_s)
-
-
-def _is_tfidf(cell: Priced) -> bool:
-    return cell.summary.classifier == "tfidf"

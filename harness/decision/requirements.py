@@ -1,12 +1,13 @@
-"""The user's requirements on a configuration, and whether a measured cell meets them (pure)."""
+"""The user's requirements on a run: deadline, budget, GPU memory, and which cells meet them (pure)."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.estimate import Estimate
+from harness.analysis.estimate import Estimate, value_of
 from harness.errors import UserError
 from harness.pricing import durations
 from harness.pricing.cost import Priced
@@ -22,13 +23,11 @@ class Requirements:
     """The user's requirements; a requirement of None is not set.
 
     Attributes:
-        target_accuracy: Lowest accuracy on the test set.
         deadline_s: Longest time from ordering a machine to the end of the run.
         budget_usd: Highest billed cost of a run.
         gpu_memory_bytes: Memory of a GPU, which no peak may exceed; every CPU cell meets this requirement.
     """
 
-    target_accuracy: float | None = None
     deadline_s: float | None = None
     budget_usd: float | None = None
     gpu_memory_bytes: float | None = None
@@ -42,14 +41,12 @@ class Candidate:
         usd: Billed cost of a run (`Priced.usd_billed`).
         waited_s: Turnaround time (`durations.turnaround_seconds`).
         gpu_peak_bytes: Highest peak memory of any GPU; 0 on a CPU, None if not measured.
-        unsure: Requirements, as text, that a value meets but an end of its interval misses.
     """
 
     cell: Priced
     usd: Estimate | None
     waited_s: Estimate | None
     gpu_peak_bytes: int | None
-    unsure: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,18 +74,54 @@ class Requirement:
         missed = self.missed_by(candidate)
         return missed is not None and missed <= 0
 
-    def unsure(self, candidate: Candidate) -> str | None:
-        """Describe how the figure's interval crosses the bound; None if it doesn't."""
-        figure = self.read(candidate)
-        end = None if figure is None else figure.low if self.least else figure.high
-        if end is None or (end >= self.bound if self.least else end <= self.bound):
-            return None
-        return f"the interval of its {self.unit_word} reaches {'below' if self.least else 'above'} {self.words}"
 
-    @property
-    def unit_word(self) -> str:
-        """The figure's name."""
-        return {"accuracy": "accuracy", "s": "time", "usd": "cost", "bytes": "memory"}[self.unit]
+@dataclass(frozen=True)
+class UnmetRequirement:
+    """A requirement, and the cells that miss it.
+
+    Attributes:
+        demand: The requirement, as text.
+        num_cells: Number of cells that miss the requirement; a cell may miss several requirements.
+        nearest: The cell that misses the requirement by the least, preferably a cell that misses no other requirement.
+        nearest_value: The value of `nearest` in `unit`; None if unknown.
+        unit: `s`, `usd` or `bytes`.
+    """
+
+    demand: str
+    num_cells: int
+    nearest: Candidate | None
+    nearest_value: float | None
+    unit: str
+
+
+def qualifier(requirements: Requirements, assumed: Assumptions) -> Callable[[Priced], bool]:
+    """Return a function that says whether a cell's values meet every requirement; unknown values do not."""
+    demands = parse_requirements(requirements)
+
+    def qualifies(cell: Priced) -> bool:
+        candidate = candidate_of(cell, assumed)
+        # The majority class needs no machine.
+        return cell.summary.classifier == "majority" or all(demand.fulfilled(candidate) for demand in demands)
+
+    return qualifies
+
+
+def unmet_requirements(
+    cells: Iterable[Priced], requirements: Requirements, assumed: Assumptions
+) -> list[UnmetRequirement]:
+    """Return each requirement with the cells that miss it."""
+    demands, candidates = parse_requirements(requirements), [candidate_of(cell, assumed) for cell in cells]
+    return [_unmet(demand, demands, candidates) for demand in demands]
+
+
+def _unmet(demand: Requirement, demands: Sequence[Requirement], candidates: Sequence[Candidate]) -> UnmetRequirement:
+    failing = [candidate for candidate in candidates if not demand.fulfilled(candidate)]
+    others = [other for other in demands if other is not demand]
+    alone = [candidate for candidate in failing if all(other.fulfilled(candidate) for other in others)]
+    known = [candidate for candidate in alone or failing if demand.missed_by(candidate) is not None]
+    nearest = min(known, key=lambda candidate: demand.missed_by(candidate) or 0.0, default=None)
+    value = None if nearest is None else value_of(demand.read(nearest))
+    return UnmetRequirement(demand.words, len(failing), nearest, value, demand.unit)
 
 
 def candidate_of(cell: Priced, assumed: Assumptions) -> Candidate:
@@ -113,13 +146,6 @@ def _gpu_peak(cell: Priced) -> int | None:
 def parse_requirements(requirements: Requirements) -> list[Requirement]:
     """Return the requirements that are set, in the order in which they are shown."""
     demands = []
-    if requirements.target_accuracy is not None:
-        text = f"the target accuracy of {requirements.target_accuracy:g}"
-        demands.append(
-            Requirement(
-                text, "accuracy", requirements.target_accuracy, True, lambda candidate: candidate.cell.summary.accuracy
-            )
-        )
     if requirements.deadline_s is not None:
         demands.append(
             Requirement(
@@ -167,3 +193,37 @@ def parse_duration(text: str, option: str) -> float:
     if rest or total <= 0:
         raise UserError(f"{option} {text}: a time above 0 such as 2h, 90min, 1h30m or 45s is needed")
     return total
+
+
+def parse_share(text: str, option: str) -> float:
+    """Parse a share such as `0.78`, `78` or `78%`: above 1 it is percent.
+
+    Raises:
+        UserError: If the text is no share between 0 and 100 %, or exactly 1, which could mean 1 % or 100 %.
+    """
+    number, is_percent = text.strip().removesuffix("%").strip(), text.strip().endswith("%")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if value == 1 and not is_percent:
+        raise UserError(f"{option} {text}: write 1% or 100%, since 1 alone could mean either")
+    share = value / 100 if is_percent or value > 1 else value
+    if not 0 < share <= 1:
+        raise UserError(f"{option} {text}: a share such as 0.78, 78 or 78% is needed")
+    return share
+
+
+def parse_points(text: str, option: str) -> float:
+    """Parse percentage points such as `1`, `0.5` or `2%` into a fraction.
+
+    Raises:
+        UserError: If the text is no number from 0 to 100.
+    """
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 100:  # noqa: PLR2004
+        raise UserError(f"{option} {text}: percentage points from 0 to 100 are needed")
+    return value / 100

@@ -174,6 +174,27 @@ def usd_per_month(usd_per_run: float, runs_per_month: float, trials_per_kept: fl
     return usd_per_run * runs_per_month * trials_per_kept + idle_usd
 
 
+def usd_to_have(
+    billed_usd: float,
+    num_trainings: float,
+    num_texts: float,
+    usd_per_million: float,
+    num_labels: float,
+    label_usd: float,
+) -> float:
+    """Return the cost of having a model = bill of a training x trainings + texts x price of a label + labels to buy.
+
+    Args:
+        billed_usd: Bill of one training.
+        num_trainings: Trainings over the period.
+        num_texts: Texts that are labelled over the period.
+        usd_per_million: Cost of a million predictions.
+        num_labels: Labelled examples to buy.
+        label_usd: Price of a labelled example.
+    """
+    return billed_usd * num_trainings + num_texts * usd_per_million / 1e6 + num_labels * label_usd
+
+
 def usd_per_accuracy_point(usd: float, accuracy: float, baseline_accuracy: float) -> float | None:
     """Return USD per percentage point of accuracy above a baseline; None if accuracy is not above it."""
     points = (accuracy - baseline_accuracy) * 100

@@ -139,6 +139,12 @@ def percent(fraction: float | None) -> str:
     return NOT_MEASURED if fraction is None else f"{fraction * 100:.1f}%"
 
 
+def points(fraction: float) -> str:
+    """Format a difference of two fractions in percentage points."""
+    text = f"{fraction * 100:.1f}"
+    return f"{text} point" if text == "1.0" else f"{text} points"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Format a number to `digits` significant digits; digits of the integer part are never dropped."""
     return NOT_MEASURED if value is None else _digits(value, digits)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from harness.analysis.estimate import value_of
-from harness.decision.choice import failed
+from harness.decision.cells import failed
 from harness.decision.ladder import Ladder, ladders
 from harness.decision.memory_savings import oom_fixes
 from harness.decision.scaling import ScalingPoint, Series, scaling_series

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from harness import __version__
-from harness.decision.choice import failed, measured
+from harness.decision.cells import failed, measured
 from harness.pricing.cost import Priced
 from harness.report.charts.accuracy_curves import accuracy_curves
 from harness.report.charts.bars import bars
@@ -25,7 +25,6 @@ from harness.report.formatting import MoneyFormat, clean, plural
 from harness.report.labels import commit_label, machine_labels
 from harness.report.page_data import page_data
 from harness.report.report import Report
-from harness.report.sections.answer import tfidf_cost
 from harness.report.sections.cell_table import cell_table
 from harness.report.sections.chunks import Chunks, chunks_section
 from harness.report.sections.compute import compute_section
@@ -39,6 +38,7 @@ from harness.report.sections.model_and_data import data_descriptions, model_desc
 from harness.report.sections.other_prices import OtherPricesSection
 from harness.report.sections.scaling import scaling_section
 from harness.report.sections.tiles import Tile, tiles
+from harness.report.sections.verdict import tfidf_cost
 
 # The page's scripts, each after the scripts that it depends on.
 _SCRIPTS = (
@@ -115,7 +115,9 @@ def page(report: Report, csv: str) -> str:
         *_record_sections(report),
     ]
     charts = [chart for section in sections for chart in section.charts]
-    data = page_data(cells, report.choice, report.assumptions, report.prices)
+    data = page_data(
+        cells, report.choice, report.assumptions, report.prices, report.answer if report.choice.ways else ()
+    )
     data["side"] = report.machines.recompute if report.machines else None
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_read),

@@ -11,8 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from harness.analysis.accuracy import estimate_difference
 from harness.analysis.estimate import Estimate
-from harness.decision.choice import Choice
+from harness.analysis.expected_loss import Loss
+from harness.analysis.result_warnings import learning_warnings
+from harness.decision.choice import Choice, compare_ways
+from harness.decision.ways import Way
 from harness.decision.worth import find_errors
 from harness.pricing import cost, durations
 from harness.pricing.cost import Priced
@@ -63,6 +67,7 @@ def page_data(
     choice: Choice,
     assumptions: Assumptions,
     prices: Mapping[str, Sequence[Price | None]],
+    answer: Sequence[str] = (),
 ) -> Json:
     """Return everything that `recompute.derive` and `ranking.choose` compute from.
 
@@ -73,15 +78,20 @@ def page_data(
         prices: By machine id, the prices that the reader may choose from, to which the user's payment plan is not yet
             applied. The first is the report's own price, or None if the report has no price. Machines without an entry
             keep their cells' price.
+        answer: The verdict in sentences, shown for as long as the reader changes nothing.
     """
+    ways = {way.cell.key: way for way in choice.ways if way.cell is not None}
     machines = machine_labels(cells)
     machine_indices = {machine_id: index for index, machine_id in enumerate(machines)}
     labels = short_labels(cells) | short_labels(choice.compared)
     marks = cell_labels(cells) | cell_labels(choice.compared)
     usual, compared = common_values(cells), {cell.key for cell in choice.compared}
     tfidf_accuracies = cost.tfidf_accuracies(cell.summary for cell in cells)
+    here = _losses_by_machine(choice, list(machines))
+    majority = next((way for way in choice.ways if way.kind == "majority"), None)
     rows = [
         _cell(cell, accuracy)
+        | _way(ways.get(cell.key), majority, here)
         | {
             "label": labels[cell.key],
             "mark": marks[cell.key],
@@ -94,6 +104,13 @@ def page_data(
     return {
         "cells": _pack(rows),
         "majority": choice.majority,
+        "majority_score": _estimate(majority.score) if majority is not None else None,
+        "majority_loss": _majority_losses(majority, here, list(machines)),
+        "tolerance": choice.goal.tolerance,
+        "missing": [
+            name for reason in choice.verdict.reasons if reason.kind == "baseline_missing" for name in reason.details
+        ],
+        "answer": list(answer),
         "tfidf": next((index for index, cell in enumerate(cells) if cell is choice.tfidf), None),
         "machines": [
             _machine(machine_id, label, cells, prices.get(machine_id)) for machine_id, label in machines.items()
@@ -113,6 +130,58 @@ def page_data(
         "measured": sorted(assumptions.measured),
         "inputs": [asdict(each) for each in inputs()],
     }
+
+
+def _losses_by_machine(choice: Choice, machine_ids: Sequence[str]) -> dict[str, dict[int, Loss]]:
+    """Return the losses of a machine's ways and baselines against the best of them, by machine and `id(way)`.
+
+    The reader may look at one machine alone.
+    """
+    losses: dict[str, dict[int, Loss]] = {}
+    measured = [way for way in choice.ways if way.kind != "hosted"]
+    for machine_id in machine_ids:
+        own = [way for way in measured if way.cell is None or _is_on(way, machine_id)]
+        compared = compare_ways(own, tolerance=choice.goal.tolerance)
+        losses[machine_id] = {
+            id(way): each.loss for way, each in zip(own, compared, strict=True) if each.loss is not None
+        }
+    return losses
+
+
+def _is_on(way: Way, machine_id: str) -> bool:
+    return way.cell is not None and way.cell.summary.machine_id == machine_id
+
+
+def _way(way: Way | None, majority: Way | None, here: Mapping[str, Mapping[int, Loss]]) -> Json:
+    """Return what the page chooses by: losses against all ways and against those of the cell's machine.
+
+    `beats` says whether the way is shown to beat the majority class; `alarm`, whether its training has a warning.
+    """
+    if way is None or way.cell is None:
+        return {"loss": None, "here": None, "beats": None, "alarm": False}
+    beats = way.scores is not None and majority is not None and majority.scores is not None
+    if beats and way is not majority:
+        gain = estimate_difference(majority.scores, way.scores)  # type: ignore[union-attr, arg-type] # checked above
+        beats = gain.low is not None and gain.low > 0
+    return {
+        "loss": _loss(way.loss),
+        "here": _loss(here[way.cell.summary.machine_id].get(id(way))),
+        "beats": beats and way.kind != "majority",
+        "alarm": any(learning_warnings(way.cell.summary)),
+    }
+
+
+def _majority_losses(
+    majority: Way | None, here: Mapping[str, Mapping[int, Loss]], machine_ids: Sequence[str]
+) -> list[list[float] | None] | None:
+    """Return the majority class's loss against all ways and, by machine, against that machine's; None if it has a cell."""
+    if majority is None or majority.cell is not None:
+        return None
+    return [_loss(majority.loss), *(_loss(here[machine_id].get(id(majority))) for machine_id in machine_ids)]
+
+
+def _loss(loss: Loss | None) -> list[float] | None:
+    return None if loss is None else [loss.mean, loss.largest]
 
 
 def _pack(rows: Sequence[Json]) -> Json:

@@ -65,7 +65,7 @@ def build_report(
     prices: Mapping[str, Sequence[Price | None]] | None = None,
 ) -> Report:
     """Choose a cell, and build the sections of both page and summary.md; `write_report` explains the arguments."""
-    money, choice = MoneyFormat(assumptions.prices.currency), choose(cells)
+    money, choice = MoneyFormat(assumptions.prices.currency), choose(cells, assumptions)
     if records is None:
         records = [record for cell in cells for record in cell.summary.records]
     study = study_cost(cells, assumptions.prices.rental, records)

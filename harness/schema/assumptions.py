@@ -136,6 +136,9 @@ class Serving(Settings):
     hosted_usd_per_million: NotNegative | None = _input(
         None, "A hosted API's price", "USD per million", "none is shipped: state your provider's, and when you saw it"
     )
+    hosted_accuracy: Share | None = _input(
+        None, "Its share of right labels", "", "of a hosted model's API, measured on your own texts; no record holds it"
+    )
 
 
 class Rate(Settings):

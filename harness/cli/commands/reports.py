@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -93,43 +93,62 @@ def report(  # noqa: PLR0913 - one parameter per option
     )
 
 
-@app.command(
-    epilog="Example: harness recommend here.tar.gz there.tar.gz --target-accuracy 0.78 --deadline 2h --budget 5"
-)
-def recommend(
+@app.command(epilog="Example: harness recommend here.tar.gz there.tar.gz --target 78% --deadline 2h --budget 5")
+def recommend(  # noqa: PLR0913 - one parameter per option
     paths: RecordPaths = None,
     *,
-    target_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum test accuracy.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", "--target-accuracy", help="Score to reach, as 0.78, 78 or 78%, instead of the best."),
+    ] = None,
+    tolerance: Annotated[
+        str, typer.Option(metavar="POINTS", help="Loss against the best that you accept, in percentage points.")
+    ] = "1",
+    metric: Annotated[
+        Literal["accuracy", "macro_f1"], typer.Option(help="What counts; macro_f1 where some classes are rare.")
+    ] = "accuracy",
     deadline: Deadline = None,
     budget: Annotated[float | None, typer.Option(min=0, help="Maximum billed cost of one run, in USD.")] = None,
     gpu_memory: Annotated[float | None, typer.Option(min=0, help="Maximum memory of one GPU, in GiB.")] = None,
     prices: OwnPrices = None,
+    value: Annotated[
+        Path | None, typer.Option(help="File with the value of a correct label to you (see bench/value.example.toml).")
+    ] = None,
     usd_per_hour: UsdPerHour = None,
     instance: PriceAs = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend the cheapest, the fastest and a balanced measured configuration. Exit status 1 if none qualifies."""
+    """Say which measured way to use, or what to measure next. Exit status 1 if none qualifies."""
     from harness.cli.views.recommend import recommendation_fields, show_recommendation
-    from harness.decision import recommend as decision
-    from harness.decision.requirements import Requirements, parse_duration
+    from harness.decision.choice import Goal, choose
+    from harness.decision.requirements import (
+        Requirements,
+        parse_duration,
+        parse_points,
+        parse_share,
+        qualifier,
+        unmet_requirements,
+    )
     from harness.report.formatting import MoneyFormat
     from harness.workflows.priced_records import PriceOptions
 
+    goal = Goal(
+        metric, parse_points(tolerance, "--tolerance"), None if target is None else parse_share(target, "--target")
+    )
     requirements = Requirements(
-        target_accuracy=target_accuracy or None,
         deadline_s=None if deadline is None else parse_duration(deadline, "--deadline"),
         budget_usd=require_positive(budget, "--budget"),
         gpu_memory_bytes=None if gpu_memory is None else (require_positive(gpu_memory, "--gpu-memory") or 0.0) * 2**30,
     )
-    options = PriceOptions(prices, usd_per_hour=usd_per_hour, instances=parse_instances(instance))
+    options = PriceOptions(prices, value, usd_per_hour, instances=parse_instances(instance))
     priced = price_records(paths, options)
-    recommendation = decision.recommend(priced.cells, requirements, priced.assumed)
+    choice = choose(priced.cells, priced.assumed, goal, qualifier(requirements, priced.assumed))
+    unmet = unmet_requirements(choice.measured, requirements, priced.assumed)
     if as_json:
-        console.print_json(recommendation_fields(recommendation, priced.cells))
+        console.print_json(recommendation_fields(choice, requirements, unmet, priced.cells))
     else:
-        money = MoneyFormat(priced.assumed.prices.currency)
-        show_recommendation(console.out, recommendation, priced.cells, money)
-    if not recommendation.choices:
+        show_recommendation(console.out, choice, unmet, priced.cells, MoneyFormat(priced.assumed.prices.currency))
+    if choice.way is None:
         raise typer.Exit(EXIT_NOTHING_FITS)
 
 

@@ -2,213 +2,193 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 
 from harness.analysis.estimate import Estimate, value_of
-from harness.analysis.summary import CellKey
-from harness.decision.recommend import Recommendation, Recommended, UnmetRequirement
-from harness.decision.requirements import Candidate
+from harness.decision.choice import Choice
+from harness.decision.requirements import Requirements, UnmetRequirement
+from harness.decision.ways import Way
 from harness.pricing.cost import Priced
-from harness.report.formatting import (
-    MoneyFormat,
-    interval,
-    listed,
-    memory,
-    number,
-    percent,
-    plural,
-    seconds,
-)
-from harness.report.labels import OUTCOMES, basis_label, common_values, describe, machine_labels
-
-BALANCE = (
-    "Balanced: of those that no other beats in both, the nearest to the least cost and the least time, by the distance "
-    "of the logarithms"
-)
+from harness.report.formatting import MoneyFormat, listed, memory, plural, seconds
+from harness.report.labels import OUTCOMES, basis_label, machine_labels
+from harness.report.sections.verdict import verdict_sentences, way_text
 
 
 def show_recommendation(
-    console: Console, recommendation: Recommendation, cells: Sequence[Priced], money: MoneyFormat
+    console: Console,
+    choice: Choice,
+    unmet: Sequence[UnmetRequirement],
+    cells: Sequence[Priced],
+    money: MoneyFormat,
 ) -> None:
-    """Print the recommended configurations, the unmet requirements and the baselines."""
+    """Print the verdict with its evidence, the chosen cell's price, and why other cells were ruled out.
 
-    def print_line(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+    Args:
+        console: Where to print.
+        choice: The choice.
+        unmet: Each requirement with the cells that miss it.
+        cells: Every cell.
+        money: The currency.
+    """
 
-    names, usual = machine_labels(cells), common_values(cells)
-    for group in _together(recommendation.choices):
-        first = group[0].candidate
-        print_line(f"[bold]{escape(listed([choice.role for choice in group]).capitalize())}[/]")
-        for line in _lines(first, names, usual, money):
-            print_line(f"  {escape(line)}")
-        for choice in group:
-            if choice.level:
-                print_line(
-                    f"  {plural(len(choice.level), 'other')} can't be told from it as the {choice.role}: their intervals meet"
-                )
-    if recommendation.choices:
-        fulfil = "fulfils" if recommendation.num_qualifying == 1 else "fulfil"
-        predicate = f"{fulfil} all that was asked" if recommendation.ruled_out else "could be chosen"
-        print_line(
-            f"{recommendation.num_qualifying} of {plural(recommendation.num_measured, 'measured configuration')} {predicate}. {BALANCE}."
-        )
+    def print_line(text: str, style: str = "") -> None:
+        console.print(escape(text), highlight=False, soft_wrap=True, style=style)
+
+    if choice.ways:
+        lead, *rest = verdict_sentences(cells, choice, money)
+        print_line(lead, "bold")
+        for sentence in rest:
+            print_line(f"  {sentence}")
+        for line in _details(choice, cells, money):
+            print_line(f"  {line}")
     else:
-        print_line(
-            "[bold]Nothing that was measured fulfils all that was asked.[/]"
-            if recommendation.num_measured
-            else _NOTHING
-        )
-    for line in _why_not(recommendation, names, money):
-        print_line(escape(line))
-    for baseline in recommendation.baselines:
-        print_line(escape(f"Without fine-tuning: {_baseline(baseline, names, usual, money)}"))
+        print_line(_nothing(cells), "bold")
+    for line in _ruled_out(choice, unmet, cells, money):
+        print_line(line)
 
 
-_NOTHING = "[bold]No fine-tuning cell was measured.[/]"
+def recommendation_fields(
+    choice: Choice, requirements: Requirements, unmet: Sequence[UnmetRequirement], cells: Sequence[Priced]
+) -> dict[str, object]:
+    """Return the fields of `--json`; differences are the pick's score minus the other's, on the same test examples.
 
-
-def recommendation_fields(recommendation: Recommendation, cells: Sequence[Priced]) -> dict[str, object]:
-    """Return the fields of `--json`."""
-    names, usual = machine_labels(cells), common_values(cells)
+    Args:
+        choice: The choice.
+        requirements: The user's requirements.
+        unmet: Each requirement with the cells that miss it.
+        cells: Every cell.
+    """
+    loss = choice.way.loss if choice.way is not None else None
+    upgrade = choice.upgrade
     return {
-        "asked": vars(recommendation.asked),
-        "num_measured": recommendation.num_measured,
-        "num_qualifying": recommendation.num_qualifying,
-        "choices": {
-            choice.role: _candidate_fields(choice.candidate, names, usual)
-            | {"level_with": [other.cell.summary.cell for other in choice.level]}
-            for choice in recommendation.choices
+        "goal": vars(choice.goal),
+        "asked": vars(requirements),
+        "verdict": choice.verdict.kind,
+        "reasons": [{"kind": reason.kind, "details": list(reason.details)} for reason in choice.verdict.reasons],
+        "pick": _way_fields(choice.way, cells),
+        "runner_up": _way_fields(choice.runner_up, cells),
+        "upgrade": None
+        if upgrade is None
+        else {
+            "way": _way_fields(upgrade.way, cells),
+            "gain": _estimate_fields(upgrade.gain),
+            "usd": upgrade.usd,
+            "usd_per_point": _estimate_fields(upgrade.usd_per_point),
         },
+        "differences": _differences(choice),
+        "expected_loss": None if loss is None else loss.mean,
+        "largest_loss_not_excluded": None if loss is None else loss.largest,
+        "good_enough": [way.name for way in choice.admitted],
+        "measure_next": [vars(step) | {"settings": list(step.settings)} for step in choice.verdict.measure_next],
+        "num_ways": len(choice.ways),
         "ruled_out": [
             {
-                "demand": unmet.demand,
-                "num_cells": unmet.num_cells,
-                "nearest_cell": unmet.nearest.cell.summary.cell if unmet.nearest else None,
-                "nearest_machine": unmet.nearest.cell.summary.machine_id if unmet.nearest else None,
-                f"nearest_{unmet.unit}": unmet.nearest_value,
+                "demand": each.demand,
+                "num_cells": each.num_cells,
+                "nearest_cell": each.nearest.cell.summary.cell if each.nearest else None,
+                "nearest_machine": each.nearest.cell.summary.machine_id if each.nearest else None,
+                f"nearest_{each.unit}": each.nearest_value,
             }
-            for unmet in recommendation.ruled_out
+            for each in unmet
         ],
-        "not_measured": recommendation.not_measured,
-        "num_on_another_test_set": recommendation.num_elsewhere,
-        "baselines": [_candidate_fields(baseline, names, usual) for baseline in recommendation.baselines],
+        "not_measured": dict(_not_measured(cells)),
+        "num_on_another_test_set": choice.num_elsewhere,
     }
 
 
-def _together(choices: Sequence[Recommended]) -> list[list[Recommended]]:
-    """Group choices by cell, because all roles of a cell are printed as one paragraph."""
-    groups: dict[CellKey, list[Recommended]] = {}
-    for choice in choices:
-        groups.setdefault(choice.candidate.cell.key, []).append(choice)
-    return list(groups.values())
+def _way_fields(way: Way | None, cells: Sequence[Priced]) -> dict[str, object] | None:
+    if way is None:
+        return None
+    cell = way.cell
+    fields: dict[str, object] = {
+        "kind": way.kind,
+        "cell": way.name,
+        "words": way_text(way, cells),
+        "score": _estimate_fields(way.score),
+        "usd": _estimate_fields(way.usd),
+        "seconds": way.seconds,
+        "num_seeds": way.num_seeds,
+        "num_test_examples": 0 if way.scores is None else way.scores.shape[1],
+    }
+    if cell is None:
+        return fields
+    return fields | {
+        "machine": cell.summary.machine_id,
+        "machine_label": machine_labels(cells).get(cell.summary.machine_id),
+        "usd_billed": _estimate_fields(cell.usd_billed),
+        "usd_per_run": value_of(cell.usd_per_run),
+        "price_basis": None if cell.price is None else basis_label(cell.price),
+        "samples_per_s": _estimate_fields(cell.summary.samples_per_s),
+        "peak_memory_bytes": cell.summary.peak_memory_bytes,
+        "num_runs": cell.summary.num_ok,
+        "num_hosts": len({record.machine.host for record in cell.summary.ok_records}),
+    }
 
 
-def _lines(candidate: Candidate, names: Mapping[str, str], usual: Mapping[str, str], money: MoneyFormat) -> list[str]:
-    summary = candidate.cell.summary
-    billed = (
-        _figure(money.amount(value_of(candidate.usd)), money.interval(candidate.usd)) if candidate.usd else "no dollars"
-    )
-    alone = (
-        f" ({money.amount(value_of(candidate.cell.usd_per_run))} of measured seconds alone)"
-        if candidate.cell.usd_per_run
-        else ""
-    )
-    return [
-        f"{describe(candidate.cell, usual)}, on {names.get(summary.machine_id, summary.machine_id)} (cell {summary.cell})",
-        f"{billed} a run as billed{alone}; {_waited(candidate.waited_s)} from order to end; accuracy "
-        f"{_figure(percent(value_of(summary.accuracy)), interval(summary.accuracy, 'percent'))}; "
-        f"{_figure(number(value_of(summary.samples_per_s)), interval(summary.samples_per_s, 'number'))} samples/s; "
-        f"peak memory {memory(summary.peak_memory_bytes)}",
-        _priced_at(candidate.cell, money),
-        *(f"note: {doubt}" for doubt in candidate.unsure),
+def _estimate_fields(estimate: Estimate | None) -> Mapping[str, object] | None:
+    return None if estimate is None else vars(estimate)
+
+
+def _differences(choice: Choice) -> dict[str, object]:
+    others: dict[str, Way | None] = {"best": choice.best, "runner_up": choice.runner_up}
+    for way in choice.ways:
+        if way.kind in ("features", "tfidf", "majority"):
+            known = others.get(way.kind)
+            others[way.kind] = way if known is None or way.score.value > known.score.value else known
+    return {name: _estimate_fields(choice.difference(other)) for name, other in others.items() if other is not None}
+
+
+def _details(choice: Choice, cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
+    """Describe the chosen cell: its name, where its price is from, its time and memory."""
+    cell = choice.way.cell if choice.way is not None else None
+    if cell is None:
+        return []
+    price, summary = cell.price, cell.summary
+    lines = [
+        f"Cell {summary.cell}, on {machine_labels(cells)[summary.machine_id]}: {seconds(choice.way.seconds if choice.way else None)} "
+        f"a run, peak memory {memory(summary.peak_memory_bytes)}."
     ]
-
-
-def _priced_at(cell: Priced, money: MoneyFormat) -> str:
-    price = cell.price
     if price is None:
-        return f"no price: {cell.missing}"
+        return [*lines, f"No price: {cell.missing}."]
     place = ", ".join(part for part in (price.instance, price.provider, price.region) if part) or "no instance named"
     origin = "; ".join(part for part in (price.as_of, price.source, price.paid, price.note) if part)
     details = f" ({origin})" if origin else ""
-    return f"priced at {money.hourly(price.usd_per_hour)} an hour, {basis_label(price)}: {place}{details}"
+    return [*lines, f"Priced at {money.hourly(price.usd_per_hour)} an hour, {basis_label(price)}: {place}{details}."]
 
 
-def _why_not(recommendation: Recommendation, names: Mapping[str, str], money: MoneyFormat) -> list[str]:
-    lines = [_ruled_out(unmet, names, money) for unmet in recommendation.ruled_out if unmet.num_cells]
-    if recommendation.num_elsewhere:
-        lines.append(f"Left out, because judged on another test set: {recommendation.num_elsewhere}.")
-    if recommendation.not_measured:
-        ended = listed([f"{count} {OUTCOMES[outcome]}" for outcome, count in recommendation.not_measured.items()])
+def _nothing(cells: Sequence[Priced]) -> str:
+    if any(cell.summary.kind == "fine_tune" and cell.summary.num_ok for cell in cells):
+        return "Measure more before you decide. Accuracy was not measured, so nothing says which model is good enough."
+    return "No fine-tuning cell was measured."
+
+
+def _ruled_out(
+    choice: Choice, unmet: Sequence[UnmetRequirement], cells: Sequence[Priced], money: MoneyFormat
+) -> list[str]:
+    lines = [_miss(each, cells, money) for each in unmet if each.num_cells]
+    if choice.num_elsewhere:
+        lines.append(f"Left out, because evaluated on another test set: {plural(choice.num_elsewhere, 'cell')}.")
+    if not_measured := _not_measured(cells):
+        ended = listed([f"{count} {OUTCOMES[outcome]}" for outcome, count in not_measured.items()])
         lines.append(f"Not measured: {ended}.")
     return lines
 
 
-def _ruled_out(unmet: UnmetRequirement, names: Mapping[str, str], money: MoneyFormat) -> str:
-    verb = "misses" if unmet.num_cells == 1 else "miss"
-    lead = f"{plural(unmet.num_cells, 'configuration')} {verb} {unmet.demand}"
-    if unmet.nearest is None or unmet.nearest_value is None:
-        return f"{lead}: the figure is not known."
-    show = {"accuracy": percent, "s": seconds, "usd": money.amount, "bytes": memory}[unmet.unit]
-    summary = unmet.nearest.cell.summary
-    where = names.get(summary.machine_id, summary.machine_id)
-    # The cell's name, because a description in words can be long for a cell of another study.
-    cell = f"{summary.cell} of study {summary.study}"
-    return f"{lead}; nearest: {cell}, on {where}, with {show(unmet.nearest_value)}."
-
-
-def _baseline(candidate: Candidate, names: Mapping[str, str], usual: Mapping[str, str], money: MoneyFormat) -> str:
-    summary = candidate.cell.summary
-    return (
-        f"{describe(candidate.cell, usual)} on {names.get(summary.machine_id, summary.machine_id)} fulfils it too: accuracy "
-        f"{percent(value_of(summary.accuracy))}, {money.amount(value_of(candidate.usd))} a run as billed."
+def _not_measured(cells: Sequence[Priced]) -> Counter[str]:
+    return Counter(
+        cell.summary.outcome for cell in cells if cell.summary.kind == "fine_tune" and not cell.summary.num_ok
     )
 
 
-def _candidate_fields(candidate: Candidate, names: Mapping[str, str], usual: Mapping[str, str]) -> dict[str, object]:
-    summary, price = candidate.cell.summary, candidate.cell.price
-    return {
-        "cell": summary.cell,
-        "study": summary.study,
-        "machine": summary.machine_id,
-        "machine_name": names.get(summary.machine_id),
-        "configuration": describe(candidate.cell, usual),
-        **_ends("usd_billed", candidate.usd),
-        **_ends("usd_per_run", candidate.cell.usd_per_run),
-        **_ends("waited_s", candidate.waited_s),
-        **_ends("accuracy", summary.accuracy),
-        **_ends("samples_per_s", summary.samples_per_s),
-        "peak_memory_bytes": summary.peak_memory_bytes,
-        "gpu_peak_bytes": candidate.gpu_peak_bytes,
-        "usd_per_hour": price.usd_per_hour if price else None,
-        "price_basis": price.basis if price else None,
-        "plan": price.plan if price else None,
-        "instance": price.instance if price else None,
-        "provider": price.provider if price else None,
-        "region": price.region if price else None,
-        "price_as_of": price.as_of if price else None,
-        "missing_price": candidate.cell.missing,
-        "unsure": list(candidate.unsure),
-    }
-
-
-def _ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-    return {
-        name: value_of(estimate),
-        f"{name}_low": estimate.low if estimate else None,
-        f"{name}_high": estimate.high if estimate else None,
-    }
-
-
-def _waited(estimate: Estimate | None) -> str:
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return seconds(value_of(estimate))
-    low, high = seconds(estimate.low), seconds(estimate.high)
-    return _figure(seconds(estimate.value), f"{low} to {high}" if low != high else "")
-
-
-def _figure(value: str, spread: str) -> str:
-    return f"{value} ({spread})" if spread else value
+def _miss(unmet: UnmetRequirement, cells: Sequence[Priced], money: MoneyFormat) -> str:
+    line = f"Missed {unmet.demand}: {plural(unmet.num_cells, 'cell')}."
+    if unmet.nearest is None or unmet.nearest_value is None:
+        return f"{line[:-1]}, none of which has the figure."
+    show = {"s": seconds, "usd": money.amount, "bytes": memory}[unmet.unit]
+    summary = unmet.nearest.cell.summary
+    where = machine_labels(cells).get(summary.machine_id, summary.machine_id)
+    return f"{line} The nearest takes {show(unmet.nearest_value)}: {summary.cell} on {where}."

@@ -1,5 +1,5 @@
 "use strict";
-// Sentences and tiles of the answer: in plain terms for a decision maker, in technical terms for an engineer.
+// Verdict and tiles of the answer: in plain terms for a decision maker, in technical terms for an engineer.
 const decision = (() => {
   const is = (value) => value !== null && value !== undefined;
   const valueOf = (estimate) => is(estimate) ? estimate.value : null;
@@ -30,41 +30,63 @@ const decision = (() => {
 
   const places = (facts) => facts.machines.length > 1;
 
-  // {lead, more}: sentences about the cheapest cell, or that there is none.
+  const names = { tfidf: "counting words", features: "the frozen encoder's features with logistic regression", hosted: "the hosted model", majority: "always the commonest answer" };
+  const points = (share) => `${(share * 100).toFixed(1)} point${(share * 100).toFixed(1) === "1.0" ? "" : "s"}`;
+
+  // {lead, more}: the verdict under the reader's assumptions, and why.
   const sentence = (facts, derived, chosen, state) => {
-    const money = moneyFormat(state.values);
+    const { way, verdict } = chosen;
     const need = is(state.accuracy) ? wording.percent(state.accuracy) : null;
-    const num = wording.plural(chosen.compared.length, "measured way");
+    const num = wording.plural(chosen.num_ways, "measured way");
+    if (chosen.pick === null) return { lead: "Nothing was measured here that could be chosen.", more: [] };
+    const best = is(chosen.best) ? facts.cells[chosen.best].accuracy : null;
     if (!chosen.reached) {
-      const best = facts.cells[chosen.best].accuracy;
       return {
         lead: `None of the ${num} gets ${need} of the texts right: the best gets ${wording.percent(best.value)}${within(wording.interval(best, "percent"))}.`,
         more: ["Ask for less, or measure more: a larger model, more training rows, more passes over them."],
       };
     }
-    if (chosen.pick === null) return { lead: "Nothing was measured here that could be chosen.", more: [] };
+    const isOther = is(way) && way.index === null;
     const cell = facts.cells[chosen.pick];
-    const figures = derived.money[chosen.pick];
-    const price = derived.prices[cell.machine];
-    const where = places(facts) ? " on " + facts.machines[cell.machine].label : "";
-    const paid = is(figures.usd_per_run) ? `costs ${money.amount(figures.usd_per_run.value)} a run and takes ${wording.seconds(figures.run_s.value)}${where}`
-      : `takes ${wording.seconds(valueOf(figures.run_s))} a run${where}`;
-    const more = [];
-    if (!is(figures.usd_per_run)) more.push(`What that costs is not known: ${price.missing || "no price was found"}.`);
+    const what = isOther ? names[way.kind] : cell.classifier ? names[cell.classifier] : cell.words;
+    const where = !isOther && places(facts) ? " on " + facts.machines[cell.machine].label : "";
+    const paid = isOther ? "" : " " + costOf(facts, derived, chosen, state);
     if (!is(cell.accuracy)) {
-      return { lead: `The cheapest measured way ${paid}; how many texts it gets right was not measured.`, more };
+      return { lead: `The cheapest measured way${paid}; how many texts it gets right was not measured.`, more: [] };
     }
-    const gets = `${wording.percent(cell.accuracy.value)} of the texts right${within(wording.interval(cell.accuracy, "percent"))}`;
-    const lead = need !== null ? `The cheapest of ${num} to get at least ${need} of the texts right ${paid}. It got ${gets}.`
-      : `Of ${num}, the cheapest that can't be told from the best ${paid}. It got ${gets}.`;
-    if (need !== null && is(cell.accuracy.low) && cell.accuracy.low < state.accuracy) {
-      more.push(`On other texts it may get as few as ${wording.percent(cell.accuracy.low)}: ask for more to be sure of ${need}.`);
+    const score = isOther ? way.score : cell.accuracy;
+    const gets = `It gets ${wording.percent(score.value)} of the texts right${within(wording.interval(score, "percent"))}.`;
+    const leads = { use: "Use", "do not use yet": "Do not use it yet:", "measure more": "Measure more before you decide. So far the choice is" };
+    return { lead: `${leads[verdict.kind]} ${what}${where}.${paid}`, more: [gets, ...reasons(facts, chosen, state, need, num)] };
+  };
+
+  const costOf = (facts, derived, chosen, state) => {
+    const money = moneyFormat(state.values);
+    const figures = derived.money[chosen.pick];
+    if (!is(figures.usd_to_have)) {
+      const price = derived.prices[facts.cells[chosen.pick].machine];
+      return `A run takes ${wording.seconds(valueOf(figures.run_s))}; what that costs is not known: ${price.missing || "no price was found"}.`;
     }
-    if (chosen.level.length) {
-      const others = chosen.level.length === 1 ? "One other way costs" : `${chosen.level.length} other ways cost`;
-      more.push(`${others} the same, as far as can be told.`);
-    }
-    return { lead, more };
+    const { months, num_trainings, num_texts } = derived.use;
+    const what = is(months) ? `It costs ${money.amount(figures.usd_to_have.value)} over ${count(months)} months`
+      : num_trainings === 1 && !num_texts ? `A training costs ${money.amount(figures.usd_to_have.value)} on the bill` : `It costs ${money.amount(figures.usd_to_have.value)} in all`;
+    return `${what} and takes ${wording.seconds(valueOf(figures.run_s))} a run.`;
+  };
+
+  const reasons = (facts, chosen, state, need, num) => {
+    const texts = {
+      majority_not_beaten: `Nothing is shown to beat always giving the commonest answer (${wording.percent(facts.majority)}).`,
+      loses_money: "By your values it loses money.",
+      alarm: "Its training has a warning: see the engineer's view.",
+      baseline_missing: `Not measured: ${facts.missing.map((name) => names[name]).join(" and ")}, which may do as well for less.`,
+      target_uncertain: `On other texts it may get fewer than ${need} right: ask for more to be sure.`,
+      loss_not_excluded: `A loss of more than ${points(2 * facts.tolerance)} against the best is not excluded.`,
+    };
+    const said = chosen.verdict.reasons.map((reason) => texts[reason]).filter(Boolean);
+    if (need === null && is(chosen.way) && chosen.num_ways > 1) {
+      said.push(`It is the cheapest of the ${num} that are as good as the best to within ${points(facts.tolerance)}, as far as can be told.`);
+    } else if (need !== null && is(chosen.way)) said.push(`It is the cheapest of ${num} to get at least ${need} right.`);
+    return said;
   };
 
   // The three tiles of the decision maker's view.
@@ -111,5 +133,5 @@ const decision = (() => {
     ];
   };
 
-  return { moneyFormat, basisOf, basisLabel, sentence, plainTiles, tiles, valueOf };
+  return { points, moneyFormat, basisOf, basisLabel, sentence, plainTiles, tiles, valueOf };
 })();

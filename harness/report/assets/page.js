@@ -44,7 +44,9 @@
   const fillAnswer = () => {
     const box = find("decision");
     if (!box) return;
-    const { lead, more } = decision.sentence(facts, context.derived, chosen, state);
+    const isAsWritten = isOwn() && !is(state.accuracy) && !is(state.machine) && facts.answer.length > 0;
+    const [written, ...rest] = facts.answer;
+    const { lead, more } = isAsWritten ? { lead: written, more: rest } : decision.sentence(facts, context.derived, chosen, state);
     box.querySelector(".say").textContent = lead;
     box.querySelector(".more").textContent = more.join(" ");
     const handOver = box.querySelector(".hand-over");

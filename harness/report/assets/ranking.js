@@ -1,10 +1,11 @@
 "use strict";
-// Chooses a cell under the reader's assumptions and required accuracy, as decision/choice.py.
+// Chooses among the measured ways under the reader's prices and required accuracy, as decision/choice.py: Python estimates what each
+// way loses (it depends on no price), this script takes the cheapest of those that are good enough.
 const ranking = (() => {
   const is = (value) => value !== null && value !== undefined;
   const bound = (estimate, side) => is(estimate[side]) ? estimate[side] : estimate.value;
 
-  // Whether the intervals of two figures overlap, as choice.overlap.
+  // Whether the intervals of two figures overlap, as analysis/estimate.py.
   const overlap = (one, other) => {
     if (!is(one) || !is(other)) return false;
     return Math.max(bound(one, "low"), bound(other, "low")) <= Math.min(bound(one, "high"), bound(other, "high"));
@@ -17,41 +18,104 @@ const ranking = (() => {
     return lowest;
   };
 
-  // {pick, best, rivals, level, compared, reached}: indices of cells. `rivals` reach the required accuracy; if none is required,
-  // their intervals overlap the best. `reached` is false if no cell reaches it. `level` have a cost that overlaps that of `pick`.
-  const choose = (facts, derived, state) => {
-    const accuracyOf = (index) => facts.cells[index].accuracy;
-    const money = (index) => derived.money[index];
-    const valueOf = (estimate) => is(estimate) ? estimate.value : null;
-    const dollars = (index) => valueOf(is(accuracyOf(index)) ? money(index).usd_per_run : money(index).usd_per_1000_samples);
-    const rank = (index) => {
-      if (is(dollars(index))) return dollars(index);
-      if (is(accuracyOf(index))) return valueOf(money(index).run_s);
-      const rate = facts.cells[index].samples_per_s;
-      return is(rate) && rate.value > 0 ? 1 / rate.value : null;
-    };
-    const sameCost = (one, other) => {
-      const [a, b] = [money(one), money(other)];
-      if (is(a.usd_per_run) && is(accuracyOf(one))) return overlap(a.usd_per_run, b.usd_per_run);
-      if (is(a.usd_per_1000_samples)) return overlap(a.usd_per_1000_samples, b.usd_per_1000_samples);
-      return overlap(facts.cells[one].samples_per_s, facts.cells[other].samples_per_s);
-    };
+  const half = 0.5; // of the tolerance, as expected_loss.admitted
+  const seriousLoss = 2; // tolerances, as SERIOUS_LOSS of decision/verdict.py
 
+  // A way for each cell with a loss, one for a majority class without a cell, and one for a stated hosted model.
+  const waysOf = (facts, derived, state) => {
+    const anywhere = !is(state.machine);
+    const ways = [];
+    facts.cells.forEach((cell, index) => {
+      const loss = anywhere ? cell.loss : cell.here;
+      if (!is(loss) || (!anywhere && cell.machine !== state.machine)) return;
+      const money = derived.money[index];
+      const kind = cell.classifier || "fine_tune";
+      const seconds = kind === "majority" ? 0 : is(money.run_s) ? money.run_s.value : null;
+      ways.push({ kind, index, score: cell.accuracy, loss, usd: kind === "majority" ? 0 : is(money.usd_to_have) ? money.usd_to_have.value : null, seconds });
+    });
+    if (ways.length && is(facts.majority_loss)) {
+      ways.push({ kind: "majority", index: null, score: facts.majority_score, loss: facts.majority_loss[anywhere ? 0 : state.machine + 1], usd: 0, seconds: 0 });
+    }
+    const serving = (name) => state.values["prices.serving." + name];
+    if (ways.length && derived.use.num_texts && is(serving("hosted_accuracy")) && is(serving("hosted_usd_per_million"))) {
+      const stated = serving("hosted_accuracy");
+      const highest = Math.max(...ways.map((way) => way.score.value));
+      const above = Math.max(0, stated - highest);
+      for (const way of ways) way.loss = way.loss.map((loss) => loss + above);
+      const below = Math.max(0, highest - stated);
+      ways.push({ kind: "hosted", index: null, score: { value: stated, low: null, high: null }, loss: [below, below],
+        usd: derived.use.num_texts * serving("hosted_usd_per_million") / 1e6, seconds: null });
+    }
+    return ways;
+  };
+
+  const admit = (facts, ways, target) => {
+    if (is(target)) {
+      const may = ways.filter((way) => way.score.value >= target);
+      const sure = may.filter((way) => !is(way.score.low) || way.score.low >= target);
+      return sure.length ? sure : may;
+    }
+    const within = ways.filter((way) => way.loss[0] <= facts.tolerance);
+    if (within.length || !ways.length) return within;
+    const lowest = Math.min(...ways.map((way) => way.loss[0]));
+    return ways.filter((way) => way.loss[0] <= lowest + facts.tolerance * half);
+  };
+
+  // By dollars if any model has a price, else by seconds; of equal costs, the higher score first.
+  const cheapestFirst = (ways) => {
+    const inDollars = ways.some((way) => is(way.usd) && way.index !== null && way.kind !== "majority");
+    const cost = (way) => inDollars ? way.usd : way.seconds;
+    return ways.filter((way) => is(cost(way))).sort((a, b) => cost(a) - cost(b) || b.score.value - a.score.value);
+  };
+
+  // {kind, reasons}, as decision/verdict.py.
+  const judge = (facts, derived, state, { ways, way, best }) => {
+    if (!ways.length || best === null) return { kind: "measure more", reasons: ["no_accuracy"] };
+    const shown = way !== null && way.kind !== "majority" ? way : best;
+    const beats = shown.kind === "hosted" || (shown.index !== null && shown.kind !== "majority" && facts.cells[shown.index].beats);
+    if (!beats || (way !== null && way.kind === "majority")) return { kind: "do not use yet", reasons: ["majority_not_beaten"] };
+    if (way === null) {
+      const isMissed = !is(best.score.high) || best.score.high < state.accuracy;
+      return isMissed ? { kind: "do not use yet", reasons: ["target_missed"] } : { kind: "measure more", reasons: ["target_uncertain"] };
+    }
+    const isGiven = facts.inputs.some(({ name }) => name.startsWith("value.") && (facts.given.includes(name) || state.values[name] !== facts.values[name]));
+    const worth = way.index === null ? null : derived.worth[way.index];
+    if (isGiven && is(worth) && worth.net_present_value_usd.value < 0) return { kind: "do not use yet", reasons: ["loses_money"] };
+    const reasons = [];
+    if (way.index !== null && facts.cells[way.index].alarm) reasons.push("alarm");
+    if (facts.missing.length) reasons.push("baseline_missing");
+    if (is(state.accuracy)) {
+      if (is(way.score.low) && way.score.low < state.accuracy) reasons.push("target_uncertain");
+    } else if (way.loss[1] > seriousLoss * facts.tolerance) reasons.push("loss_not_excluded");
+    return { kind: reasons.length ? "measure more" : "use", reasons };
+  };
+
+  // {way, pick, best, rivals, level, compared, reached, verdict}. `pick`, `best`, `rivals` (the ways that are good enough), `level`
+  // (of them, those whose cost interval overlaps that of `pick`) and `compared` (fine-tuned models) are indices of cells.
+  const choose = (facts, derived, state) => {
+    const ways = waysOf(facts, derived, state);
+    const choices = cheapestFirst(admit(facts, ways, state.accuracy));
+    const way = choices.length ? choices[0] : null;
+    const best = ways.filter((each) => each.kind !== "hosted").reduce((top, each) => top === null || each.score.value > top.score.value ? each : top, null);
     const compared = [];
     facts.cells.forEach((cell, index) => {
       if (cell.compared && (!is(state.machine) || cell.machine === state.machine)) compared.push(index);
     });
-    const judged = compared.filter((index) => is(accuracyOf(index)));
-    const best = least(judged, (index) => -accuracyOf(index).value);
-    let rivals = compared.filter((index) => is(rank(index)));
-    if (best !== null && is(state.accuracy)) rivals = judged.filter((index) => accuracyOf(index).value >= state.accuracy);
-    else if (best !== null) rivals = judged.filter((index) => overlap(accuracyOf(index), accuracyOf(best)));
-    // Dollars and seconds can't be compared: cells without a price are considered only if no cell has one.
-    const priced = rivals.filter((index) => is(dollars(index)));
-    const cheapest = least(priced.length ? priced : rivals, rank);
-    const pick = cheapest === null && !is(state.accuracy) ? best : cheapest;
-    const level = pick === null ? [] : rivals.filter((index) => index !== pick && sameCost(index, pick));
-    return { pick, best, rivals, level, compared, reached: best === null || !is(state.accuracy) || rivals.length > 0 };
+    const shown = [way, best].find((each) => each !== null && each.index !== null);
+    const pick = ways.length ? (shown ? shown.index : null) : withoutScores(facts, derived, compared);
+    const rivals = choices.map((each) => each.index).filter(is);
+    const cost = (index) => derived.money[index].usd_to_have;
+    const isLevel = (index) => index !== pick && is(cost(index)) && overlap(cost(index), cost(pick));
+    const level = pick === null || !is(cost(pick)) ? [] : rivals.filter(isLevel);
+    return { way, pick, best: best === null ? null : best.index, rivals, level, compared, reached: !is(state.accuracy) || !ways.length || way !== null,
+      num_ways: ways.length, verdict: judge(facts, derived, state, { ways, way, best }) };
+  };
+
+  // Without accuracies: the cheapest per sample, or the fastest if nothing has a price.
+  const withoutScores = (facts, derived, compared) => {
+    const priced = compared.filter((index) => is(derived.money[index].usd_per_1000_samples));
+    if (priced.length) return least(priced, (index) => derived.money[index].usd_per_1000_samples.value);
+    return least(compared.filter((index) => is(facts.cells[index].samples_per_s)), (index) => -facts.cells[index].samples_per_s.value);
   };
 
   // Indices of the Pareto-optimal points [cost, accuracy], by cost, as choice.pareto_front.

@@ -154,8 +154,24 @@ const recompute = (() => {
     };
   };
 
+  // What the reader or the report's files state about the use of a model, as decision/cost_to_have.py; examples don't count.
+  const ownUse = { num_trainings: 1, num_texts: 0, num_labels: null, label_usd: 0, months: null };
+  const useOf = (facts, values) => {
+    const stated = (name) => facts.given.includes(name) || values[name] !== facts.values[name];
+    const months = values["value.horizon_months"];
+    const anew = stated("prices.retraining.per_month") ? values["prices.retraining.per_month"] * months : 1;
+    const trials = stated("prices.retraining.trials_per_kept") ? values["prices.retraining.trials_per_kept"] : 1;
+    return {
+      num_trainings: Math.max(1, anew) * trials,
+      num_texts: stated("value.items_per_month") ? values["value.items_per_month"] * months : 0,
+      num_labels: stated("value.num_labels") ? values["value.num_labels"] : null,
+      label_usd: stated("value.label_usd") ? values["value.label_usd"] : 0,
+      months: stated("value.items_per_month") || stated("prices.retraining.per_month") ? months : null,
+    };
+  };
+
   // Every amount of one cell by its name in `Priced`, as in pricing/cost.py.
-  const priceCell = (cell, price, values) => {
+  const priceCell = (cell, price, values, use = ownUse) => {
     const factor = rowFactor(cell, values);
     const train_s = withSpeed(cell, is(cell.train_s) ? cell.train_s * factor : null);
     const run_s = runOf(cell, train_s);
@@ -171,6 +187,14 @@ const recompute = (() => {
     };
     const fixedToTarget = (cell.setup_s || 0) + (cell.evaluate_to_target_s || 0);
     const usd_billed = bill(price.plan);
+    const usd_per_million_predictions = map(cell.evaluation_samples_per_s, (predictions_per_s) => formulas.usd_per_million_predictions({
+      usd_per_hour: price.usd_per_hour, predictions_per_s, utilisation_fraction: values["prices.serving.utilisation_fraction"],
+    }));
+    const usd_to_have = cell.classifier === "majority" ? exact(0) : map(usd_billed, (billed_usd) => formulas.usd_to_have({
+      billed_usd, num_trainings: use.num_trainings, num_texts: use.num_texts,
+      usd_per_million: is(usd_per_million_predictions) ? usd_per_million_predictions.value : 0,
+      num_labels: is(use.num_labels) ? use.num_labels : cell.num_train || 0, label_usd: use.label_usd,
+    }));
     // A committed or owned machine costs the same idle or busy: its hourly price already includes idle hours.
     const idle_usd = price.plan === "committed" || price.plan === "own" ? 0
       : values["prices.rental.idle_hours_per_month"] * price.usd_per_hour;
@@ -193,9 +217,8 @@ const recompute = (() => {
         usd_per_run, runs_per_month: values["prices.retraining.per_month"],
         trials_per_kept: values["prices.retraining.trials_per_kept"], idle_usd,
       })),
-      usd_per_million_predictions: map(cell.evaluation_samples_per_s, (predictions_per_s) => formulas.usd_per_million_predictions({
-        usd_per_hour: price.usd_per_hour, predictions_per_s, utilisation_fraction: values["prices.serving.utilisation_fraction"],
-      })),
+      usd_per_million_predictions,
+      usd_to_have,
       usd_per_1000_samples_of_share: cell.gpu_share
         ? perThousand(formulas.share({ usd_per_hour: price.usd_per_hour, num_used: cell.gpu_share[0], num_gpus: cell.gpu_share[1] })) : null,
     };
@@ -256,7 +279,7 @@ const recompute = (() => {
       for (const name of ["samples_per_s", "evaluation_samples_per_s", "accuracy", "joules"]) cell[name] = estimate(cell[name]);
       return cell;
     });
-    return { ...packed, cells };
+    return { ...packed, majority_score: estimate(packed.majority_score), cells };
   };
 
   // Everything derived: {prices: by machine, money: by cell, worth: by cell}.
@@ -265,9 +288,10 @@ const recompute = (() => {
       const chosen = is(state.choices[index]) ? state.choices[index] : machine.chosen;
       return hourly(facts, machine, is(chosen) ? machine.choices[chosen] : null, state.values);
     });
-    const money = facts.cells.map((cell) => priceCell(cell, prices[cell.machine], state.values));
+    const use = useOf(facts, state.values);
+    const money = facts.cells.map((cell) => priceCell(cell, prices[cell.machine], state.values, use));
     const worth = facts.cells.map((cell, index) => worthOf(cell, money[index], state.values));
-    return { prices, money, worth };
+    return { prices, money, worth, use };
   };
 
   return { unpack, derive, hourly, priceCell, worthOf, map, spotSeconds };

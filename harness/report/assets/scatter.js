@@ -55,9 +55,9 @@ const scatter = (() => {
   };
 
   // Names of the three groups of points in the legend.
-  const names = (state) => {
-    if (state.view === "decide") return ["recommended", is(state.accuracy) ? "gets enough right" : "as good as the best, as far as can be told", "gets fewer right"];
-    if (!is(state.accuracy)) return ["chosen: the cheapest of these", "interval overlaps the highest accuracy's", "accuracy clearly below"];
+  const names = (facts, state) => {
+    if (state.view === "decide") return ["recommended", is(state.accuracy) ? "gets enough right" : "good enough, as far as can be told", "gets fewer right"];
+    if (!is(state.accuracy)) return ["chosen: the cheapest of these", `loses at most ${decision.points(facts.tolerance)}, as far as can be told`, "loses more"];
     const need = wording.percent(state.accuracy);
     return ["chosen: the cheapest of these", `reaches ${need}`, `below ${need}`];
   };
@@ -94,7 +94,8 @@ const scatter = (() => {
     const { facts, derived, moneyFormat } = context;
     const hasDollars = facts.cells.some((cell, index) => cell.kind === "fine_tune" && cell.num_ok > 0 && is(derived.money[index].usd_per_run));
     const cost = (index) => hasDollars ? moneyFormat.convert(decision.valueOf(derived.money[index].usd_per_run)) : decision.valueOf(derived.money[index].run_s);
-    const shown = chosen.compared.filter((index) => is(facts.cells[index].accuracy) && is(cost(index)));
+    const other = is(chosen.pick) && !chosen.compared.includes(chosen.pick) ? [chosen.pick] : []; // a chosen baseline
+    const shown = [...chosen.compared, ...other].filter((index) => is(facts.cells[index].accuracy) && is(cost(index)));
     if (!shown.length) return null;
     const points = shown.map((index) => [cost(index), facts.cells[index].accuracy.value]);
     const costs = points.map((point) => point[0]);
@@ -116,7 +117,7 @@ const scatter = (() => {
     };
     const drawn = { cost, shown, label, isPlain, symbol, side: labelSide(costs) };
     const rivals = new Set(chosen.rivals);
-    const [pickName, rivalName, belowName] = names(state);
+    const [pickName, rivalName, belowName] = names(facts, state);
     const groups = [
       [{ name: pickName, colour: "pick", symbol: "star", size: 17 }, shown.filter((index) => index === chosen.pick)],
       [{ name: rivalName, colour: "series-1", symbol: "circle", size: 10 }, shown.filter((index) => rivals.has(index) && index !== chosen.pick)],

@@ -143,10 +143,11 @@ def _other_curves(curves: Sequence[AccuracyCurve]) -> go.Scatter:
 
 def _to_name(curves: Sequence[AccuracyCurve], choice: Choice) -> list[AccuracyCurve]:
     """Return the curves that get a colour and a name: the chosen cell's, the best cell's, then by test accuracy."""
+    best = choice.best.cell if choice.best is not None else None
 
     def order(curve: AccuracyCurve) -> tuple[bool, bool, float]:
         accuracy = curve.cell.summary.accuracy
-        return curve.cell is not choice.pick, curve.cell is not choice.best, -(accuracy.value if accuracy else 0.0)
+        return curve.cell is not choice.pick, curve.cell is not best, -(accuracy.value if accuracy else 0.0)
 
     return sorted(curves, key=order)[:_MAX_NAMED]
 

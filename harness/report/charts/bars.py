@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
+from harness.analysis.estimate import bound
 from harness.analysis.summary import CellKey
-from harness.decision.choice import bound
 from harness.pricing.cost import Priced
 from harness.report.charts.axes import set_memory_ticks
 from harness.report.charts.base import SERIES, Chart, chart_lines, chart_text, text_labels

@@ -10,8 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from harness.analysis.estimate import Estimate
-from harness.decision.choice import bound
+from harness.analysis.estimate import Estimate, bound
 from harness.report.formatting import clean
 
 # Names of CSS variables in page.css: drawing.js reads their values, so that charts follow the light or dark scheme.

@@ -10,7 +10,8 @@ from functools import partial
 import plotly.graph_objects as go
 
 from harness.analysis.summary import CellKey
-from harness.decision.choice import Choice, measured, pareto_front, run_seconds
+from harness.decision.cells import measured, run_seconds
+from harness.decision.choice import Choice, pareto_front
 from harness.pricing.cost import Priced
 from harness.report.charts.axes import cost_axis, needs_log
 from harness.report.charts.base import (
@@ -30,7 +31,7 @@ from harness.report.charts.base import (
     reference_line,
 )
 from harness.report.charts.money import basis_text, text_tooltips
-from harness.report.formatting import MoneyFormat, interval, number, percent, seconds
+from harness.report.formatting import MoneyFormat, interval, number, percent, points, seconds
 from harness.report.labels import cell_labels, machine_labels, short_labels
 
 # scatter.js draws the same chart under the reader's assumptions, with the same constants.
@@ -62,13 +63,14 @@ def has_prices(cells: Sequence[Priced]) -> bool:
 def cost_and_accuracy(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> Chart | None:
     """Draw the cost (or seconds) of a run against test accuracy, with the Pareto front and the baselines."""
     is_money = has_prices(cells)
-    points = _points(choice.compared, partial(_amount, money=money) if is_money else run_seconds)
-    if not points:
+    chosen = [choice.pick] if choice.pick is not None and choice.pick.summary.kind == "baseline" else []
+    drawn = _points([*choice.compared, *chosen], partial(_amount, money=money) if is_money else run_seconds)
+    if not drawn:
         return None
-    shown = [point.cell for point in points]
-    costs = [point.cost for point in points]
-    front = [points[index] for index in pareto_front([(point.cost, point.accuracy) for point in points])]
-    figure = go.Figure(_point_traces(points, choice, _labelled(points, front, choice), money))
+    shown = [point.cell for point in drawn]
+    costs = [point.cost for point in drawn]
+    front = [drawn[index] for index in pareto_front([(point.cost, point.accuracy) for point in drawn])]
+    figure = go.Figure(_point_traces(drawn, choice, _labelled(drawn, front, choice), money))
     figure.add_trace(
         go.Scatter(
             x=[point.cost for point in front],
@@ -111,17 +113,17 @@ def _points(cells: Sequence[Priced], read: Callable[[Priced], float | None]) -> 
     ]
 
 
-def _labelled(points: Sequence[CostPoint], front: Sequence[CostPoint], choice: Choice) -> set[CellKey]:
+def _labelled(drawn: Sequence[CostPoint], front: Sequence[CostPoint], choice: Choice) -> set[CellKey]:
     """Return the keys of the cells to label: the chosen, the best, and those on the Pareto front with enough room."""
-    is_log = needs_log([point.cost for point in points])
+    is_log = needs_log([point.cost for point in drawn])
 
     def across(point: CostPoint) -> float:
         return math.log10(point.cost) if is_log else point.cost
 
-    width = max(map(across, points)) - min(map(across, points)) or 1.0
-    height = max(point.accuracy for point in points) - min(point.accuracy for point in points) or 1.0
+    width = max(map(across, drawn)) - min(map(across, drawn)) or 1.0
+    height = max(point.accuracy for point in drawn) - min(point.accuracy for point in drawn) or 1.0
     labelled: list[CostPoint] = []
-    chosen = [point for point in points if point.cell is choice.pick or point.cell is choice.best]
+    chosen = [point for point in drawn if point.cell is choice.pick or (choice.best and point.cell is choice.best.cell)]
     for point in [*chosen, *reversed(front)]:
         is_crowded = any(
             abs(across(point) - across(other)) < _LABEL_WIDTH * width
@@ -134,30 +136,34 @@ def _labelled(points: Sequence[CostPoint], front: Sequence[CostPoint], choice: C
 
 
 def _point_traces(
-    points: Sequence[CostPoint], choice: Choice, labelled: set[CellKey], money: MoneyFormat
+    shown: Sequence[CostPoint], choice: Choice, labelled: set[CellKey], money: MoneyFormat
 ) -> list[go.Scatter]:
-    """Return one trace for the chosen cell, one for cells that overlap the best accuracy, and one for all others.
+    """Return one trace for the chosen cell, one for other cells that are good enough, and one for all others.
 
     Colours tell the three traces apart; with several machines, symbols tell the machines apart.
     """
-    cells = [point.cell for point in points]
-    rivals = {cell.key for cell in choice.rivals}
+    cells = [point.cell for point in shown]
+    admitted = {way.cell.key for way in choice.admitted if way.cell is not None}
+    enough = f"loses at most {points(choice.goal.tolerance)}, as far as can be told"
+    if choice.goal.target is not None:
+        enough = f"reaches {percent(choice.goal.target)}"
     machines = machine_labels(cells)
     symbols = {key: SYMBOLS[index % len(SYMBOLS)] for index, key in enumerate(machines)} if len(machines) > 1 else {}
     names, marks = short_labels(cells), cell_labels(cells)
-    costs = [point.cost for point in points]
+    costs = [point.cost for point in shown]
     groups = [
-        ("chosen: the cheapest of these", PICK, "star", 17, [p for p in points if p.cell is choice.pick]),
-        ("interval overlaps the highest accuracy's", SERIES[0], "circle", 10,
-         [p for p in points if p.cell.key in rivals and p.cell is not choice.pick]),
-        ("accuracy clearly below", QUIET, "circle-open", 10, [p for p in points if p.cell.key not in rivals]),
+        ("chosen: the cheapest of these", PICK, "star", 17, [p for p in shown if p.cell is choice.pick]),
+        (enough, SERIES[0], "circle", 10,
+         [p for p in shown if p.cell.key in admitted and p.cell is not choice.pick]),
+        ("loses more", QUIET, "circle-open", 10,
+         [p for p in shown if p.cell.key not in admitted and p.cell is not choice.pick]),
     ]  # fmt: skip
     traces = [
         go.Scatter(
             x=[point.cost for point in members],
             y=[point.accuracy for point in members],
             error_y=error_bars([point.cell.summary.accuracy for point in members], thickness=1, width=3)
-            | {"visible": len(points) <= _MAX_ERROR_BARS},
+            | {"visible": len(shown) <= _MAX_ERROR_BARS},
             mode="markers+text",
             marker={"symbol": [_symbol(point.cell, symbols, symbol) for point in members], "size": size},
             text=[chart_text(marks[point.cell.key]) if point.cell.key in labelled else "" for point in members],

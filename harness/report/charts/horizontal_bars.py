@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from harness.analysis.estimate import Estimate
-from harness.decision.choice import bound
+from harness.analysis.estimate import Estimate, bound
 from harness.pricing.cost import Priced
 from harness.report.charts.base import colour, error_bars, layout
 from harness.report.charts.metrics import ChartMetric

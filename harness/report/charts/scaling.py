@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from harness.analysis.estimate import Estimate
+from harness.analysis.estimate import Estimate, bound
 from harness.analysis.summary import CellKey
-from harness.decision.choice import bound
 from harness.decision.scaling import ScalingPoint, Series
 from harness.pricing.cost import Priced
 from harness.report.charts.base import QUIET, SERIES, Chart, chart_lines, colour, error_bars, layout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.decision.choice import run_seconds
+from harness.decision.cells import run_seconds
 from harness.decision.differences import slice_words
 from harness.pricing.cost import Priced
 from harness.pricing.price_rows import age_words

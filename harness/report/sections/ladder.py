@@ -8,8 +8,7 @@ from textwrap import wrap
 
 import plotly.graph_objects as go
 
-from harness.analysis.estimate import Estimate, intervals_disjoint, value_of
-from harness.decision.choice import bound
+from harness.analysis.estimate import Estimate, bound, intervals_disjoint, value_of
 from harness.decision.ladder import Ladder, LadderStep, ladders
 from harness.pricing.cost import Priced
 from harness.report.charts.base import SERIES, Chart, chart_text, layout

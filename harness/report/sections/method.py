@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.decision.choice import measured
+from harness.decision.cells import measured
 from harness.decision.learning_curve import learning_curves
 from harness.decision.memory_savings import split_record
 from harness.decision.scaling import scaling_series

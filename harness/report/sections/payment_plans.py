@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from harness.analysis.estimate import Estimate
-from harness.decision.choice import overlap
+from harness.analysis.estimate import Estimate, overlap
 from harness.decision.study_cost import StudyCost
 from harness.pricing import formulas
 from harness.pricing.cost import Priced

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.analysis.estimate import value_of
-from harness.decision.choice import Choice, run_seconds
+from harness.decision.cells import run_seconds
+from harness.decision.choice import Choice
 from harness.report.formatting import MoneyFormat, clean, interval, memory, number, percent, seconds
 from harness.report.table import join_lines
 

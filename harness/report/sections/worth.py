@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.analysis.estimate import Estimate, value_of
+from harness.analysis.estimate import Estimate, bound, overlap, value_of
 from harness.analysis.summary import CellKey
-from harness.decision.choice import Choice, bound, overlap
+from harness.decision.choice import Choice
 from harness.decision.worth import Worth, judge_worth
 from harness.pricing.cost import Priced
 from harness.report.formatting import MoneyFormat, clean, interval, number, percent
@@ -35,7 +35,7 @@ class WorthSection:
 
     Attributes:
         sentences: The answer, or why nothing can be judged.
-        models: A row for the majority class, TF-IDF and every model that is not significantly worse than the best.
+        models: A row for the majority class, TF-IDF and every model that is good enough.
         assumptions: The value model's assumptions.
         marked: A sentence on how many of these assumptions are the user's.
     """
@@ -49,15 +49,15 @@ class WorthSection:
 def worth_section(
     cells: Sequence[Priced], choice: Choice, assumptions: Assumptions, money: MoneyFormat
 ) -> WorthSection:
-    """Build the section; models whose accuracy is significantly below the best are left out.
+    """Build the section; models that lose more than is tolerated are left out.
 
     Args:
         cells: Every cell of the report.
-        choice: The chosen cell, its rivals and the baselines.
+        choice: The chosen way, what it was chosen from, and the baselines.
         assumptions: The assumptions that priced the cells, and the value model.
         money: The report's currency.
     """
-    models = [cell for cell in choice.rivals if cell.summary.accuracy is not None]
+    models = [way.cell for way in choice.admitted if way.kind == "fine_tune" and way.cell is not None]
     models.sort(key=lambda cell: cell is not choice.pick)
     baselines = _distinct(choice.baselines)
     judged = judge_worth([*baselines, *models], assumptions)

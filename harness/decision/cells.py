@@ -1,0 +1,36 @@
+"""Selections of priced cells that several sections show (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.analysis.estimate import value_of
+from harness.pricing import durations
+from harness.pricing.cost import Priced
+
+
+def run_seconds(cell: Priced) -> float | None:
+    """Return the seconds of a whole run with set-up and evaluation; None without training."""
+    return value_of(durations.run_seconds(cell.summary))
+
+
+def measured(cells: Sequence[Priced]) -> list[Priced]:
+    """Return the fine-tuning cells with at least one successful run."""
+    return [cell for cell in cells if cell.summary.kind == "fine_tune" and cell.summary.num_ok > 0]
+
+
+def failed(cells: Sequence[Priced]) -> list[Priced]:
+    """Return the cells with at least one failed run, baselines included."""
+    return [cell for cell in cells if cell.summary.outcome != "ok"]
+
+
+def fastest(cells: Sequence[Priced]) -> Priced | None:
+    """Return the cell with the highest throughput."""
+    rated = [cell for cell in measured(cells) if cell.summary.samples_per_s is not None]
+    return max(rated, key=lambda cell: value_of(cell.summary.samples_per_s) or 0.0, default=None)
+
+
+def cheapest_per_sample(cells: Sequence[Priced]) -> Priced | None:
+    """Return the cell with the lowest cost per sample."""
+    rated = [cell for cell in measured(cells) if cell.usd_per_1000_samples is not None]
+    return min(rated, key=lambda cell: value_of(cell.usd_per_1000_samples) or 0.0, default=None)

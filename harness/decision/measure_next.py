@@ -1,0 +1,151 @@
+"""What to measure next: which cells, how many seeds and test examples, what that takes and costs (pure)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.analysis.accuracy import assumed_seed_variance, seed_variance
+from harness.analysis.estimate import value_of
+from harness.decision.ways import Way
+
+MIN_SEEDS, MAX_SEEDS = 3, 10
+_Z_95, _Z_975 = 1.6449, 1.9600  # quantiles of the normal distribution
+_MAX_TEST_EXAMPLES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One thing to measure.
+
+    Attributes:
+        kind: `baselines`: run these cheap baselines; `seeds`: train the cells with this many seeds; `test_examples`: train
+            them with so many seeds and a larger test set; `accuracy`: nothing measured so far can answer, so measure
+            another kind of cell: pretrained weights, more training rows, a larger model.
+        cells: Names of the cells, or of the baselines.
+        num_seeds: Seeds a cell, those measured already included; None if the number does not matter.
+        num_test: Test examples needed; None if the present ones are enough.
+        seconds, usd: Measured seconds and bill of all that; None if unknown.
+    """
+
+    kind: Literal["baselines", "seeds", "test_examples", "accuracy"]
+    cells: tuple[str, ...] = ()
+    num_seeds: int | None = None
+    num_test: int | None = None
+    seconds: float | None = None
+    usd: float | None = None
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The study's keys that ask for it, as `--set` understands them."""
+        seeds = None if self.num_seeds is None else f"training.seeds={list(range(self.num_seeds))}"
+        num_test = None if self.num_test is None else f"data.num_test={self.num_test}"
+        return tuple(filter(None, (seeds, num_test)))
+
+
+def measure_baselines(missing: tuple[str, ...], like: Way) -> Measurement:
+    """Run the missing baselines, which takes no longer than one run of a fine-tuned model, and mostly far less."""
+    usd = None if like.cell is None else value_of(like.cell.usd_billed)
+    return Measurement("baselines", missing, seconds=like.seconds, usd=usd)
+
+
+def more_accuracy() -> Measurement:
+    """Measure something else: no seed or test example makes these cells good enough."""
+    return Measurement("accuracy")
+
+
+def repeat(way: Way) -> Measurement:
+    """Train the way anew with more seeds."""
+    num_seeds = min(MAX_SEEDS, max(MIN_SEEDS, way.num_seeds + 1))
+    return _cost(Measurement("seeds", (way.name,), num_seeds), (way,))
+
+
+def narrow_loss(way: Way, rival: Way, margin: float) -> Iterator[Measurement]:
+    """Yield what makes the difference between two ways certain to within a margin (one-sided 95 %).
+
+    The variance of the difference is that of an example's difference / n plus that between seeds / S of each side. The
+    fewest seeds are taken that suffice with the present test examples; if none do, three seeds, and as many examples as
+    are needed.
+
+    Args:
+        way: The chosen way.
+        rival: The way that may be better; `way` itself to narrow its own score.
+        margin: Half-width to reach; without a positive one nothing can be planned.
+    """
+    if margin <= 0 or way.scores is None or rival.scores is None:
+        return
+    needed = (margin / _Z_95) ** 2
+    sides = (way,) if rival is way else (way, rival)
+    per_example = way.scores.mean(axis=0) - (0.0 if rival is way else rival.scores.mean(axis=0))
+    of_example, num_examples = float(per_example.var()), len(per_example)
+    seeded = [side for side in sides if side.has_seed]
+    cells = tuple(side.name for side in seeded)
+    # A variance between seeds that was not seen yet counts as 0: three seeds show it first.
+    is_seen = all(side.num_seeds > 1 for side in seeded)
+    of_seeds = sum(_seed_variance(side) for side in seeded) if is_seen else 0.0
+    fewest = max([MIN_SEEDS, *(side.num_seeds + 1 for side in seeded)])
+    for num_seeds in range(fewest, MAX_SEEDS + 1) if seeded else ():
+        if of_example / num_examples + of_seeds / num_seeds <= needed:
+            yield _cost(Measurement("seeds", cells, num_seeds), sides)
+            return
+    # More seeds alone don't suffice. Half of the variance may be the seeds', if so many can be trained.
+    num_seeds = min(MAX_SEEDS, max(MIN_SEEDS, math.ceil(of_seeds / (needed / 2)))) if seeded else 1
+    left = max(needed - of_seeds / num_seeds, needed / 4)
+    num_test = min(_MAX_TEST_EXAMPLES, _rounded(max(num_examples + 1, of_example / left)))
+    yield _cost(Measurement("test_examples", cells or (way.name,), num_seeds, num_test), sides)
+
+
+def beat_majority(way: Way, majority: Way, gain: float) -> Iterator[Measurement]:
+    """Yield the test examples that would show the measured gain over the majority class, if it is true.
+
+    Args:
+        way: The way to judge.
+        majority: The majority class.
+        gain: Measured score above the majority class.
+    """
+    if gain <= 0 or way is majority or way.scores is None or majority.scores is None:
+        yield more_accuracy()
+        return
+    per_example = way.scores.mean(axis=0) - majority.scores.mean(axis=0)
+    num_seeds = max(MIN_SEEDS, way.num_seeds) if way.has_seed else way.num_seeds
+    of_seeds = _seed_variance(way) / num_seeds if way.has_seed else 0.0
+    left = (gain / _Z_975) ** 2 - of_seeds
+    if left <= 0:
+        yield more_accuracy()
+        return
+    num_test = _rounded(max(len(per_example) + 1, float(per_example.var()) / left))
+    yield _cost(Measurement("test_examples", (way.name,), num_seeds, min(_MAX_TEST_EXAMPLES, num_test)), (way,))
+
+
+def _seed_variance(way: Way) -> float:
+    assert way.scores is not None  # noqa: S101 - callers leave out hosted models
+    seeds = seed_variance(way.scores) or assumed_seed_variance(way.score.value)
+    return seeds.of_one
+
+
+def _rounded(num_test: float) -> int:
+    """Round up to two significant digits, since the variances are estimates."""
+    unit = 10 ** max(0, math.floor(math.log10(num_test)) - 1)
+    return int(math.ceil(num_test / unit) * unit)
+
+
+def _cost(plan: Measurement, ways: tuple[Way, ...]) -> Measurement:
+    """Add the seconds and the bill: a new test set means to train every seed anew, more seeds only those that lack."""
+    seconds, usd = 0.0, 0.0
+    for way in ways:
+        if not way.has_seed or plan.num_seeds is None:
+            continue
+        num_runs = plan.num_seeds if plan.kind == "test_examples" else max(0, plan.num_seeds - way.num_seeds)
+        bill = None if way.cell is None else value_of(way.cell.usd_billed)
+        seconds += num_runs * (way.seconds if way.seconds is not None else math.nan)
+        usd += num_runs * (bill if bill is not None else math.nan)
+    return Measurement(
+        plan.kind,
+        plan.cells,
+        plan.num_seeds,
+        plan.num_test,
+        None if math.isnan(seconds) else seconds,
+        None if math.isnan(usd) else usd,
+    )
