@@ -62,7 +62,7 @@ class Choice:
 
     Attributes:
         way: The cheapest admitted way; None if no way was evaluated or none qualifies.
-        pick: The cell of `way`; if it has none, the cell of the best way, so that a report has figures to show. If no
+        pick: The cell of `way`; if it has none, the cell of the best model, so that a report has figures to show. If no
             accuracy was measured, the cell with the lowest cost per sample, else the fastest.
         best: The way with the highest measured score; None without one.
         runner_up: The next cheapest admitted way that has other answers; None without one.
@@ -121,10 +121,10 @@ def choose(
     use = stated_use(assumed)
     every_way = find_ways(cells, use, goal.metric)
     ways = [way for way in every_way if way.cell is None or qualifies is None or qualifies(way.cell)]
-    if all(way.kind != "fine_tune" for way in every_way):
-        ways = []
+    if all(way.kind == "majority" for way in ways) or all(way.kind != "fine_tune" for way in every_way):
+        ways = []  # nothing was trained that meets the requirements
     ways = compare_ways(ways, hosted_way(assumed, use), goal.tolerance)
-    choices = _cheapest_first(_admit(ways, goal))
+    choices = _cheapest_first(_admit(ways, goal), in_dollars=_has_prices(ways))
     way = choices[0] if choices else None
     best = max((each for each in ways if each.scores is not None), key=lambda each: each.score.value, default=None)
     measured = [cell for cell in cells if is_measured(cell)]
@@ -137,7 +137,7 @@ def choose(
         goal=goal,
         use=use,
         way=way,
-        pick=_shown(way, best, compared, has_scores=bool(every_way)),
+        pick=_shown(way, best, ways, compared),
         best=best,
         runner_up=_runner_up(choices),
         upgrade=None if way is None else _upgrade(way, ways),
@@ -185,12 +185,14 @@ def _admit(ways: Sequence[Way], goal: Goal) -> list[Way]:
     return reach or may_reach
 
 
-def _cheapest_first(ways: Sequence[Way]) -> list[Way]:
-    """Sort by dollars if any model has a price, else by seconds; ways without the figure are left out.
+def _has_prices(ways: Sequence[Way]) -> bool:
+    """Return whether any trained model has a price; a majority class or hosted model always has dollars."""
+    return any(way.usd is not None for way in ways if way.cell is not None and way.kind != "majority")
 
-    Dollars and seconds can't be compared, and a majority class or hosted model always has dollars.
-    """
-    if any(way.usd is not None for way in ways if way.cell is not None and way.kind != "majority"):
+
+def _cheapest_first(ways: Sequence[Way], *, in_dollars: bool) -> list[Way]:
+    """Sort by dollars or by seconds, which can't be compared; ways without the figure are left out."""
+    if in_dollars:
         priced = [(way.usd.value, way) for way in ways if way.usd is not None]
     else:
         priced = [(way.seconds, way) for way in ways if way.seconds is not None]
@@ -198,9 +200,11 @@ def _cheapest_first(ways: Sequence[Way]) -> list[Way]:
     return [way for _, way in sorted(priced, key=lambda pair: (pair[0], -pair[1].score.value))]
 
 
-def _shown(way: Way | None, best: Way | None, compared: Sequence[Priced], *, has_scores: bool) -> Priced | None:
-    if has_scores:
-        return next((each.cell for each in (way, best) if each is not None and each.cell is not None), None)
+def _shown(way: Way | None, best: Way | None, ways: Sequence[Way], compared: Sequence[Priced]) -> Priced | None:
+    if ways:
+        models = [each for each in ways if each.kind == "fine_tune"]
+        model = max(models, key=lambda each: each.score.value, default=None)
+        return next((each.cell for each in (way, best, model) if each is not None and each.cell is not None), None)
     # Without accuracies, the cheapest per sample; dollars can't be compared with seconds.
     priced = [cell for cell in compared if cell.usd_per_1000_samples is not None]
     if priced:

@@ -26,7 +26,7 @@ _CHEAP_BASELINES = ("tfidf", "features")
 
 Kind = Literal["use", "do not use yet", "measure more"]
 ReasonKind = Literal[
-    "no_accuracy", "majority_not_beaten", "loses_money", "target_missed", "alarm", "baseline_missing", "target_uncertain",
+    "no_accuracy", "requirements_missed", "majority_not_beaten", "loses_money", "target_missed", "alarm", "baseline_missing", "target_uncertain",
     "loss_not_excluded",
 ]  # fmt: skip
 
@@ -77,8 +77,10 @@ def judge(
         target: Score to reach; None without one.
         assumed: The value model, of which only what the user stated counts.
     """
-    if not every_way or best is None:
+    if all(each.kind != "fine_tune" for each in every_way):
         return Verdict("measure more", (Reason("no_accuracy"),), (more_accuracy(),))
+    if best is None:
+        return Verdict("do not use yet", (Reason("requirements_missed"),), (more_accuracy(),))
     majority = next((each for each in every_way if each.kind == "majority"), None)
     if stop := _stop(way, best, majority, target, assumed):
         return stop

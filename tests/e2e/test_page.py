@@ -38,7 +38,7 @@ def test_the_page_shows_the_computed_figures(visit):
     for cell in cells:
         assert cell.summary.cell in shown
     answer = page.locator("#answer").inner_text()
-    picked = [cell for cell in cells if USD.amount(value_of(cell.usd_per_run)) in page.locator(".lead").inner_text()]
+    picked = [cell for cell in cells if USD.amount(value_of(cell.usd_billed)) in page.locator(".lead").inner_text()]
     assert picked, answer
     assert percent(picked[0].summary.accuracy.value) in answer
     assert "assumed" in page.locator(".lead").inner_text()

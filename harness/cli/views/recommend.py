@@ -38,7 +38,9 @@ def show_recommendation(
     def print_line(text: str, style: str = "") -> None:
         console.print(escape(text), highlight=False, soft_wrap=True, style=style)
 
-    if choice.ways:
+    if choice.way is None and choice.measured and not choice.ways:
+        print_line("Nothing that was measured meets all requirements.", "bold")
+    elif choice.ways:
         lead, *rest = verdict_sentences(cells, choice, money)
         print_line(lead, "bold")
         for sentence in rest:

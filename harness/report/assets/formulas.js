@@ -46,6 +46,7 @@ const formulas = (() => {
   const commitment_break_even = ({ committed_usd_per_hour, on_demand_usd_per_hour }) => committed_usd_per_hour / on_demand_usd_per_hour;
   const committed_usd_per_useful_hour = ({ committed_usd_per_hour, utilisation_fraction }) => committed_usd_per_hour / utilisation_fraction;
   const usd_per_month = ({ usd_per_run, runs_per_month, trials_per_kept, idle_usd }) => usd_per_run * runs_per_month * trials_per_kept + idle_usd;
+  const usd_to_have = ({ billed_usd, num_trainings, num_texts, usd_per_million, num_labels, label_usd }) => billed_usd * num_trainings + num_texts * usd_per_million / 1000000 + num_labels * label_usd;
   const usd_per_accuracy_point = ({ usd, accuracy, baseline_accuracy }) => {
     const points = (accuracy - baseline_accuracy) * 100;
     return points > 0 ? usd / points : null;
@@ -114,6 +115,7 @@ const formulas = (() => {
     commitment_break_even,
     committed_usd_per_useful_hour,
     usd_per_month,
+    usd_to_have,
     usd_per_accuracy_point,
     usd_per_million_predictions,
     joules_of_watts,

@@ -62,8 +62,7 @@ const ranking = (() => {
   };
 
   // By dollars if any model has a price, else by seconds; of equal costs, the higher score first.
-  const cheapestFirst = (ways) => {
-    const inDollars = ways.some((way) => is(way.usd) && way.index !== null && way.kind !== "majority");
+  const cheapestFirst = (ways, inDollars) => {
     const cost = (way) => inDollars ? way.usd : way.seconds;
     return ways.filter((way) => is(cost(way))).sort((a, b) => cost(a) - cost(b) || b.score.value - a.score.value);
   };
@@ -94,14 +93,16 @@ const ranking = (() => {
   // (of them, those whose cost interval overlaps that of `pick`) and `compared` (fine-tuned models) are indices of cells.
   const choose = (facts, derived, state) => {
     const ways = waysOf(facts, derived, state);
-    const choices = cheapestFirst(admit(facts, ways, state.accuracy));
+    const choices = cheapestFirst(admit(facts, ways, state.accuracy), ways.some((way) => is(way.usd) && way.index !== null && way.kind !== "majority"));
     const way = choices.length ? choices[0] : null;
     const best = ways.filter((each) => each.kind !== "hosted").reduce((top, each) => top === null || each.score.value > top.score.value ? each : top, null);
     const compared = [];
     facts.cells.forEach((cell, index) => {
       if (cell.compared && (!is(state.machine) || cell.machine === state.machine)) compared.push(index);
     });
-    const shown = [way, best].find((each) => each !== null && each.index !== null);
+    const models = ways.filter((each) => each.kind === "fine_tune");
+    const model = models.reduce((top, each) => top === null || each.score.value > top.score.value ? each : top, null);
+    const shown = [way, best, model].find((each) => each !== null && each.index !== null);
     const pick = ways.length ? (shown ? shown.index : null) : withoutScores(facts, derived, compared);
     const rivals = choices.map((each) => each.index).filter(is);
     const cost = (index) => derived.money[index].usd_to_have;

@@ -114,6 +114,7 @@ def _reason(reason: Reason, choice: Choice) -> str:
     target = percent(goal.target)
     texts = {
         "no_accuracy": "No accuracy was measured.",
+        "requirements_missed": "Nothing that was measured meets all requirements.",
         "majority_not_beaten": f"Nothing is shown to beat always answering with the most common class ({percent(choice.majority)}).",
         "loses_money": "By the values that you gave it loses money.",
         "target_missed": f"Nothing reaches {target}: the best gets {_score(best.score) if best else ''}.",
@@ -135,7 +136,8 @@ def _loss(choice: Choice) -> Iterator[str]:
         return
     tolerance = points(choice.goal.tolerance)
     if len(choice.admitted) == 1:
-        yield f"None of the other {num_ways - 1} ways is expected to come within {tolerance} of it."
+        others = "The other way is not" if num_ways == 2 else f"No other of the {num_ways} ways is"  # noqa: PLR2004
+        yield f"{others} expected to come within {tolerance} of it."
     else:
         yield f"It is the cheapest of the {len(choice.admitted)} ways (of {num_ways}) that are expected to lose at most {tolerance}."
     if way.loss.largest > 0:

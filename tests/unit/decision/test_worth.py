@@ -60,7 +60,11 @@ def test_the_interval_is_that_of_accuracy():
         benefit = 100_000 * (item - 4 / 3 / 1e6) - 0.054
         assert getattr(found.benefit_usd_per_month, side) == exactly(benefit)
         assert getattr(found.net_present_value_usd, side) == exactly(benefit * 10 - 600.027)
-    assert found.net_present_value_usd.basis == accuracy.basis == "Wilson, 1,000 examples"
+    assert (
+        found.net_present_value_usd.basis
+        == accuracy.basis
+        == "over 1,000 test examples, one seed: of this trained model"
+    )
 
 
 def test_the_majority_class_costs_nothing():

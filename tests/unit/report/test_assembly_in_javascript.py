@@ -33,6 +33,7 @@ LISTED = Price(
 OTHER = make_machine(machine_id="epyc-8c-32g-000002", num_logical=8)
 PRICE_OF_MACHINE = {"epyc-4c-16g-000001": LISTED, OTHER.id: Unavailable("no row has this machine")}
 AMOUNTS = [field.name for field in fields(Priced) if field.name.startswith("usd_")]
+USES = ({}, {"retraining": {"per_month": 2}}, {"retraining": {"trials_per_kept": 3}})
 ENERGY = {"joules": "joules", "kwh": "energy_kwh", "usd": "energy_usd", "gco2e": "energy_gco2e"}
 WORTH = (
     *("upfront_usd", "upkeep_usd_per_month", "serving_usd_per_million", "wrong_usd", "payback_months"),

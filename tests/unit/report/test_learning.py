@@ -90,7 +90,7 @@ def test_the_table_lists_every_size_with_estimated_and_measured_time_on_all_rows
     assert rows[1]["estimate against measured"].sort == pytest.approx(0)
     assert rows[1]["estimate against measured"].extra == "took 16.7 min"
     assert rows[4]["estimate against measured"].sort is None
-    assert rows[1]["test accuracy"].extra.endswith("between 3 seeds")
+    assert rows[1]["test accuracy"].extra.endswith("test examples and 3 seeds")
     assert rows[-1]["model"].text == "TF-IDF with logistic regression"
     assert rows[-1]["training on all rows, estimated"].title == "a baseline has no samples a second"
 
