@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 MIN_RUNS = 3  # with at least this many runs, an interval comes from the spread between them
@@ -17,12 +17,15 @@ class Estimate:
 
     Attributes:
         basis: What the interval covers, as a phrase: "between 3 runs", "Wilson, 1,000 examples", ...
+        degrees_of_freedom: Of Student's t behind the interval; infinite if it is none. Rankings need it, because they
+            ask for more than 95 %.
     """
 
     value: float
     low: float | None
     high: float | None
     basis: str
+    degrees_of_freedom: float = math.inf
 
 
 def value_of(estimate: Estimate | None) -> float | None:
@@ -33,7 +36,7 @@ def value_of(estimate: Estimate | None) -> float | None:
 def map_increasing(estimate: Estimate, function: Callable[[float], float]) -> Estimate:
     """Apply an increasing function to an estimate's value and ends."""
     low, high = (None if end is None else function(end) for end in (estimate.low, estimate.high))
-    return Estimate(function(estimate.value), low, high, estimate.basis)
+    return replace(estimate, value=function(estimate.value), low=low, high=high)
 
 
 def map_estimate(estimate: Estimate | None, function: Callable[[float], float | None]) -> Estimate | None:
@@ -43,7 +46,7 @@ def map_estimate(estimate: Estimate | None, function: Callable[[float], float | 
     low, high = (None if end is None else function(end) for end in (estimate.low, estimate.high))
     if (low is not None and low > mapped) or (high is not None and high < mapped):
         low, high = high, low
-    return Estimate(mapped, low, high, estimate.basis)
+    return replace(estimate, value=mapped, low=low, high=high)
 
 
 def t_interval(values: Sequence[float], basis: str, *, upper_bound: float = math.inf) -> Estimate:
@@ -53,9 +56,9 @@ def t_interval(values: Sequence[float], basis: str, *, upper_bound: float = math
 
     Source: Student (W. S. Gosset), "The probable error of a mean", Biometrika 6 (1908), 1-25.
     """
-    mean = fmean(values)
-    half = t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return Estimate(mean, max(0.0, mean - half), min(upper_bound, mean + half), basis)
+    mean, degrees_of_freedom = fmean(values), len(values) - 1
+    half = t_quantile(degrees_of_freedom) * stdev(values) / math.sqrt(len(values))
+    return Estimate(mean, max(0.0, mean - half), min(upper_bound, mean + half), basis, degrees_of_freedom)
 
 
 @functools.cache
@@ -85,26 +88,27 @@ def wilson_ends(share: float, num_examples: float, quantile: float) -> tuple[flo
 
 
 def ratio_estimate(numerator: Estimate, denominator: Estimate) -> Estimate:
-    """Divide two independent positive estimates, with first-order error propagation.
+    """Divide two independent positive estimates; the interval comes from both intervals' distances in logarithms.
 
-    For q = a / b, Var(q) / q^2 = Var(a) / a^2 + Var(b) / b^2, so relative half-widths add in quadrature: the low end
-    combines a's lower with b's upper half-width, and vice versa. The low end is at least 0. If a or b has no interval,
-    the ratio has none either.
+    For q = a / b, the log of the low end is log q - sqrt(log(a / a_low)^2 + log(b_high / b)^2), and the high end
+    likewise. If a or b has no interval, the ratio has none either.
 
-    Source: JCGM 100:2008 (GUM), section 5.1.
+    Source: G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures: a general approach",
+    Statistics in Medicine 27 (2008), 1693-1702.
     """
     quotient, basis = numerator.value / denominator.value, "ratio of two figures taken as independent"
     if numerator.low is None or numerator.high is None or denominator.low is None or denominator.high is None:
         return Estimate(quotient, None, None, "ratio of two figures, one of them without an interval")
-    below = math.hypot(
-        (numerator.value - numerator.low) / numerator.value,
-        (denominator.high - denominator.value) / denominator.value,
-    )
-    above = math.hypot(
-        (numerator.high - numerator.value) / numerator.value,
-        (denominator.value - denominator.low) / denominator.value,
-    )
-    return Estimate(quotient, quotient * max(0.0, 1 - below), quotient * (1 + above), basis)
+    below = math.hypot(log_distance(numerator.low, numerator.value), log_distance(denominator.value, denominator.high))
+    above = math.hypot(log_distance(numerator.value, numerator.high), log_distance(denominator.low, denominator.value))
+    degrees_of_freedom = min(numerator.degrees_of_freedom, denominator.degrees_of_freedom)
+    high = None if math.isinf(above) else quotient * math.exp(above)
+    return Estimate(quotient, quotient * math.exp(-below), high, basis, degrees_of_freedom)
+
+
+def log_distance(low: float, high: float) -> float:
+    """Return log(high / low) of two values of which the first may be 0."""
+    return math.log(high / low) if low > 0 else math.inf
 
 
 def overlap(first: Estimate | None, second: Estimate | None) -> bool:

@@ -8,7 +8,8 @@ from datetime import timedelta
 from statistics import fmean, variance
 
 from harness.analysis.estimate import MIN_RUNS
-from harness.analysis.log_ratio import LogRatio, ratio_of_sums, sum_variances
+from harness.analysis.log_ratio import FloatArray, LogRatio, ratio_of_sums, sum_variances
+from harness.analysis.serial_correlation import variance_of_mean
 from harness.analysis.throughput import ThroughputWindow, measure_windows
 from harness.schema.interleaving import MIN_ROUNDS, ORDER
 from harness.schema.record import Record
@@ -18,7 +19,9 @@ SIGNIFICANCE_LEVEL = 0.05  # familywise error rate over all cells of one metric
 Round = tuple[float, float, float, float]  # log(samples/s) of the four runs A B B A
 
 
-def welch_log_ratio(logs_a: Sequence[float], logs_b: Sequence[float], unit: str = "run") -> LogRatio:
+def welch_log_ratio(
+    logs_a: Sequence[float], logs_b: Sequence[float], unit: str = "run", correlation: FloatArray | None = None
+) -> LogRatio:
     """Compare the means of two samples of logarithms with Welch's t-test.
 
     The variance of the difference is s_a^2 / n_a + s_b^2 / n_b. With fewer than 3 values on a side the result has no
@@ -31,6 +34,7 @@ def welch_log_ratio(logs_a: Sequence[float], logs_b: Sequence[float], unit: str 
         logs_a: Logarithm of the value of each run or host of side A, at least one.
         logs_b: Logarithm of the value of each run or host of side B, at least one.
         unit: `run` or `host`, for messages.
+        correlation: Correlation of A's values followed by B's, shape `(num_values, num_values)`; None if independent.
     """
     value = fmean(logs_b) - fmean(logs_a)
     few = [f"{len(logs)} in {side}" for side, logs in (("A", logs_a), ("B", logs_b)) if len(logs) < MIN_RUNS]
@@ -40,14 +44,36 @@ def welch_log_ratio(logs_a: Sequence[float], logs_b: Sequence[float], unit: str 
         fix = f"repeat with repeats = {MIN_RUNS}" if unit == "run" else f"measure {MIN_RUNS} a side"
         reason = f"{count}: spread between {unit}s unknown, {fix}"
         return LogRatio(value, None, math.inf, f"{' and '.join(few)}, no spread", reason)
-    parts = [(variance(logs) / len(logs), len(logs) - 1) for logs in (logs_a, logs_b)]
-    total, degrees_of_freedom = sum_variances(parts)
+    independent = sum_variances([(variance(logs) / len(logs), len(logs) - 1) for logs in (logs_a, logs_b)])
+    total, degrees_of_freedom = independent
+    if correlation is not None:
+        total, degrees_of_freedom = max(independent, _correlated_variance(logs_a, logs_b, correlation))
     basis = f"between {len(logs_a)} and {len(logs_b)} {unit}s (Welch)"
     return LogRatio(value, total, degrees_of_freedom, basis)
 
 
+def _correlated_variance(
+    logs_a: Sequence[float], logs_b: Sequence[float], correlation: FloatArray
+) -> tuple[float, float]:
+    """Return the variance of the difference of two means of correlated values, and its degrees of freedom.
+
+    Drift that both sides share cancels: the covariance of the means is subtracted. The caller never goes below the
+    variance of independent runs, since it is only assumed that the drift is shared.
+    """
+    num_a = len(logs_a)
+    of_a, of_b = correlation[:num_a, :num_a], correlation[num_a:, num_a:]
+    parts = [variance_of_mean(logs_a, of_a), variance_of_mean(logs_b, of_b)]
+    total, degrees_of_freedom = sum_variances(parts)
+    # Of the standard deviations of the two means, the correlation of the means is what their runs' correlation implies.
+    between = float(correlation[:num_a, num_a:].mean()) / math.sqrt(float(of_a.mean()) * float(of_b.mean()))
+    return total - 2 * between * math.sqrt(parts[0][0] * parts[1][0]), degrees_of_freedom
+
+
 def compare_runs(
-    windows_a: Sequence[ThroughputWindow], windows_b: Sequence[ThroughputWindow], run_spread: float | None = None
+    windows_a: Sequence[ThroughputWindow],
+    windows_b: Sequence[ThroughputWindow],
+    run_spread: float | None = None,
+    correlation: FloatArray | None = None,
 ) -> LogRatio:
     """Compare two sides' throughput by the spread between runs if both sides have 3 or more runs, else within runs.
 
@@ -58,9 +84,10 @@ def compare_runs(
         windows_a: Measured steps of A's runs.
         windows_b: Measured steps of B's runs.
         run_spread: Assumed relative standard deviation between runs of one cell; None for no assumption.
+        correlation: Assumed correlation of A's runs followed by B's, shape `(num_runs, num_runs)`; None if independent.
     """
     logs_a, logs_b = ([math.log(window.samples_per_s) for window in side] for side in (windows_a, windows_b))
-    between = welch_log_ratio(logs_a, logs_b)
+    between = welch_log_ratio(logs_a, logs_b, correlation=correlation)
     if between.inconclusive_reason is None:
         return between
     within = compare_within_runs(windows_a, windows_b)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 from harness.analysis.accuracy import estimate_score, scores_by_seed
-from harness.analysis.estimate import Estimate
+from harness.analysis.estimate import MIN_RUNS, Estimate
 from harness.analysis.memory_growth import largest_growth, settled_memory_bytes
 from harness.analysis.noise import noise_warnings
 from harness.analysis.result_warnings import result_warnings
+from harness.analysis.run_spread import RunSpeed, RunSpread, assumed_spread, measured_spread
+from harness.analysis.serial_correlation import RunStart, run_start
 from harness.analysis.summary import CellKey, Summary
 from harness.analysis.throughput import (
     ThroughputWindow,
@@ -21,18 +24,82 @@ from harness.analysis.throughput import (
     widen_over_hosts,
     within_run_fraction,
 )
+from harness.analysis.time_to_target import seconds_per_success, setup_seconds, target_run
 from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config
 from harness.schema.record import Record
-from harness.schema.training_record import MemorySource, TestEvaluation, Training
+from harness.schema.training_record import MemorySource, TestEvaluation
 
 
-def summarize(records: Iterable[Record]) -> list[Summary]:
-    """Return one summary per machine and configuration, sorted by machine, then by first start."""
+def summarize(records: Iterable[Record], spread: RunSpread | None = None) -> list[Summary]:
+    """Return one summary per machine and configuration, sorted by machine, then by first start.
+
+    Args:
+        records: The records.
+        spread: Spread between runs, for cells with fewer than 3 runs, such as the user's own; None to measure each
+            machine's over its repeats among `records`, or else to assume one.
+    """
     groups: dict[CellKey, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.started_at):
         groups[record.machine.id, hash_config(record.config, ignore=("seed",))].append(record)
-    summaries = [_summarize_group(_newest_repeats(group)) for group in groups.values()]
+    cells = [_measure(group) for group in groups.values()]
+    measured = _measured_spreads(cells) if spread is None else {}
+    other = spread or assumed_spread()
+    summaries = [_summarize_cell(cell, measured.get(cell.machine_id, other)) for cell in cells]
     return sorted(summaries, key=lambda summary: (summary.machine_id, summary.records[0].started_at))
+
+
+@dataclass(frozen=True)
+class _CellRuns:
+    """The runs of one cell.
+
+    Attributes:
+        records: The newest record of each (host, seed, repeat), oldest first.
+        runs: Those that ended well.
+        windows: Their measured steps, where they have any; `starts` says where and when each of these began.
+        replicates: Comparable runs: on one host with one release of torch, replaced ones included.
+    """
+
+    machine_id: str
+    records: tuple[Record, ...]
+    runs: list[Record]
+    windows: list[ThroughputWindow]
+    starts: list[RunStart]
+    replicates: list[list[RunSpeed]]
+
+
+def _measure(group: Sequence[Record]) -> _CellRuns:
+    """Measure the runs of one cell from its records, sorted by time."""
+    records = _newest_repeats(group)
+    runs = [record for record in records if record.outcome == "ok"]
+    windows = _windows(runs)
+    every = windows if len(records) == len(group) else _windows([run for run in group if run.outcome == "ok"])
+    replicates: dict[tuple[str | None, str | None], list[RunSpeed]] = defaultdict(list)
+    for run, window in every:
+        speed = RunSpeed(run_start(run), math.log(window.samples_per_s))
+        replicates[run.machine.host, run.packages.get("torch")].append(speed)
+    return _CellRuns(
+        machine_id=group[0].machine.id,
+        records=records,
+        runs=runs,
+        windows=[window for _, window in windows],
+        starts=[run_start(run) for run, _ in windows],
+        replicates=list(replicates.values()),
+    )
+
+
+def _windows(runs: Sequence[Record]) -> list[tuple[Record, ThroughputWindow]]:
+    timed = [(run, run.training) for run in runs if run.training is not None and run.training.steps.num_samples]
+    windows = measure_windows([training for _, training in timed])
+    return [(run, window) for (run, _), window in zip(timed, windows, strict=True)]
+
+
+def _measured_spreads(cells: Sequence[_CellRuns]) -> dict[str, RunSpread]:
+    """Return the spread between runs of each machine that has enough repeats."""
+    by_machine: dict[str, list[list[RunSpeed]]] = defaultdict(list)
+    for cell in cells:
+        by_machine[cell.machine_id] += cell.replicates
+    spreads = {machine_id: measured_spread(replicates) for machine_id, replicates in by_machine.items()}
+    return {machine_id: spread for machine_id, spread in spreads.items() if spread is not None}
 
 
 def peak_memory(record: Record, source: MemorySource) -> int | None:
@@ -40,17 +107,6 @@ def peak_memory(record: Record, source: MemorySource) -> int | None:
     result = record.training or record.baseline
     peaks = [peak.num_bytes for peak in result.peak_memory if peak.source == source] if result else []
     return sum(peaks) if peaks else None
-
-
-def seconds_to_target(run: Record) -> float | None:
-    """Return the seconds from a cell's start to its target validation accuracy; None if not reached.
-
-    The seconds include set-up, training and all validations up to the one that reached the target.
-    """
-    if run.training is None or not isinstance(run.config, FineTuneConfig):
-        return None
-    reached = _reach_target(run.training, run.config.training.target_accuracy)
-    return None if reached is None else _sum_known(_setup_s(run), reached.train_s, reached.evaluate_s)
 
 
 def _newest_repeats(group: Iterable[Record]) -> tuple[Record, ...]:
@@ -65,18 +121,18 @@ def _seed(record: Record) -> int:
     return record.config.seed if isinstance(record.config, FineTuneConfig) else 0
 
 
-def _summarize_group(records: tuple[Record, ...]) -> Summary:
-    newest, runs = records[-1], [record for record in records if record.outcome == "ok"]
+def _summarize_cell(cell: _CellRuns, spread: RunSpread) -> Summary:
+    records, runs, windows = cell.records, cell.runs, cell.windows
+    newest = records[-1]
     failed = next((record for record in records if record.outcome != "ok"), None)
     facts = next((record.data for record in reversed(records) if record.data is not None), None)
     trainings = [run.training for run in runs if run.training is not None]
-    windows = measure_windows(trainings)
-    rate = widen_over_hosts(throughput(windows), host_spread(runs))
+    rate = widen_over_hosts(throughput(windows, cell.starts, spread), host_spread(runs))
     tests = [(_seed(run), test) for run in runs if (test := _test_evaluation(run)) is not None]
     scores = scores_by_seed(runs)
     source, peak = _peak_memory_of_runs(newest.config, runs)
     target = newest.config.training.target_accuracy if isinstance(newest.config, FineTuneConfig) else None
-    reached = [point for training in trainings if (point := _reach_target(training, target)) is not None]
+    target_runs = [way for record in records if (way := target_run(record)) is not None]
     summary = Summary(
         machine_id=newest.machine.id,
         study=newest.study,
@@ -87,6 +143,7 @@ def _summarize_group(records: tuple[Record, ...]) -> Summary:
         reason=failed.reason if failed else None,
         num_ok=len(runs),
         samples_per_s=rate,
+        run_spread=spread if 0 < len(windows) < MIN_RUNS else None,
         real_tokens_per_s=_mean_known(sum(window.num_real_tokens) / sum(window.seconds) for window in windows),
         within_run_fraction=within_run_fraction(windows),
         padding_fraction=_padding_fraction(windows),
@@ -98,7 +155,7 @@ def _summarize_group(records: tuple[Record, ...]) -> Summary:
         peak_memory_bytes=peak,
         peak_memory_source=source,
         memory_growth=_memory_growth(records),
-        setup_s=_mean_known(_setup_s(run) for run in runs),
+        setup_s=_mean_known(setup_seconds(run) for run in runs),
         train_s=_mean_known(run.baseline.train_s if run.baseline else run.phases.train_s for run in runs),
         evaluate_s=_mean_known(_sum_known(run.phases.evaluate_s, run.phases.test_s) for run in runs),
         epoch_s=facts.train.num_rows / rate.value if rate and facts else None,
@@ -107,10 +164,10 @@ def _summarize_group(records: tuple[Record, ...]) -> Summary:
         macro_f1=_mean_known(test.macro_f1 for _, test in tests),
         majority_accuracy=facts.test.majority_fraction if facts else None,
         target_accuracy=target,
-        num_reached_target=len(reached) if target is not None and trainings else None,
-        time_to_target_s=median(point.train_s for point in reached) if reached else None,
-        evaluate_to_target_s=median(point.evaluate_s for point in reached) if reached else None,
-        target_lost=any(point.lost_later for point in reached),
+        num_reached_target=sum(way.is_reached for way in target_runs) if target_runs else None,
+        num_missed_target=sum(not way.is_reached for way in target_runs) if target_runs else None,
+        time_to_target_s=seconds_per_success(target_runs, rate),
+        target_lost=any(way.is_lost for way in target_runs),
         mfu=None,
         noise=tuple(noise_warnings(runs, windows)),
         warnings=(),
@@ -133,12 +190,6 @@ def _sum_known(*values: float | None) -> float | None:
     """Return the sum of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def _setup_s(run: Record) -> float | None:
-    """Return the seconds of starting, loading, tokenising and compiling."""
-    compile_s = run.training.compile_s if run.training else None
-    return _sum_known(run.phases.start_s, run.phases.load_s, run.phases.tokenise_s, compile_s)
 
 
 def _padding_fraction(windows: Sequence[ThroughputWindow]) -> float | None:
@@ -169,28 +220,3 @@ def _memory_growth(records: Sequence[Record]) -> Estimate | None:
 
 def _evaluation_rate(test: TestEvaluation) -> float | None:
     return len(test.labels) / test.evaluate_s if test.evaluate_s > 0 else None
-
-
-@dataclass(frozen=True)
-class _TargetReached:
-    """The first validation of a run that reached the target accuracy.
-
-    Attributes:
-        train_s: Training seconds before this validation.
-        evaluate_s: Seconds of all validations so far, this one included.
-        lost_later: Whether a later validation was below the target.
-    """
-
-    train_s: float
-    evaluate_s: float
-    lost_later: bool
-
-
-def _reach_target(training: Training, target: float | None) -> _TargetReached | None:
-    for index, evaluation in enumerate(training.evaluations):
-        if target is not None and evaluation.accuracy >= target:
-            until, after = training.evaluations[: index + 1], training.evaluations[index + 1 :]
-            evaluate_s = sum(validation.evaluate_s for validation in until)
-            lost_later = any(validation.accuracy < target for validation in after)
-            return _TargetReached(evaluation.train_s, evaluate_s, lost_later)
-    return None

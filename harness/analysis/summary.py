@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.analysis.estimate import Estimate
+from harness.analysis.run_spread import RunSpread
 from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config
 from harness.schema.inputs_record import DataFacts
 from harness.schema.record import Outcome, Record
@@ -49,8 +50,9 @@ class Summary:
     Attributes:
         records: The newest record of each (host, seed, repeat), oldest first.
         outcome: `ok` if every run succeeded; otherwise the outcome of the first failed run.
-        samples_per_s: Samples over the slowest rank's seconds, without warm-up; with several hosts, the interval
-            includes all of them.
+        samples_per_s: Samples over the slowest rank's seconds, without warm-up. Its interval is between runs, or with
+            fewer than 3 runs by `run_spread`; with several hosts, it includes all of them.
+        run_spread: Spread between runs that the interval of `samples_per_s` assumes; None if it needs none.
         within_run_fraction: Relative half-width of the 95 % interval within one run, median over runs; it shows the
             spread of the steps whatever the interval of `samples_per_s` is based on.
         padding_fraction: Share of the computed tokens that was padding, without warm-up.
@@ -64,8 +66,10 @@ class Summary:
         epoch_s: Training seconds for one pass over the training rows, at the measured throughput.
         evaluation_samples_per_s: Throughput of the test evaluation, mean over runs.
         majority_accuracy: Test accuracy of always predicting the most common label.
-        time_to_target_s: Training seconds until a validation first reached the target; median over the runs that did.
-        evaluate_to_target_s: Seconds of the validations up to and including that validation; median over the same runs.
+        num_reached_target, num_missed_target: Runs that reached the target and runs that did not, diverged ones
+            included; None if no run was on its way to a target.
+        time_to_target_s: Seconds of set-up, training and validations of all these runs, over the number that reached
+            the target; a run counts until the validation that reached it (see `seconds_per_success`).
         target_lost: True if, in any run, a later validation fell below the target again.
         mfu: Datasheet MFU on a GPU, calibrated MFU on a CPU; filled in by `with_mfu`, like `compute`.
         noise: Disturbances of the runs, one sentence each; a cell with a disturbance is not steady.
@@ -81,6 +85,7 @@ class Summary:
     reason: str | None
     num_ok: int
     samples_per_s: Estimate | None
+    run_spread: RunSpread | None
     real_tokens_per_s: float | None
     within_run_fraction: float | None
     padding_fraction: float | None
@@ -102,8 +107,8 @@ class Summary:
     majority_accuracy: float | None
     target_accuracy: float | None
     num_reached_target: int | None
-    time_to_target_s: float | None
-    evaluate_to_target_s: float | None
+    num_missed_target: int | None
+    time_to_target_s: Estimate | None
     target_lost: bool
     mfu: float | None
     noise: tuple[str, ...]

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean, median
 
-from harness.analysis.estimate import MIN_RUNS, Estimate, t_interval
+import numpy as np
+
+from harness.analysis.estimate import MIN_RUNS, Estimate, t_interval, t_quantile
 from harness.analysis.log_ratio import LogRatio, ratio_of_sums, sum_variances
+from harness.analysis.run_spread import RunSpread, assumed_spread
+from harness.analysis.serial_correlation import RunStart, correlation_matrix, variance_of_mean
 from harness.analysis.steady_state import warmup_steps
 from harness.schema.record import Record
 from harness.schema.training_record import Training
-
-BASIS_ONE_RUN = "within one run: spread between runs unknown"
-BASIS_TWO_RUNS = "within 2 runs, reaching over both: spread between runs hardly known"
 
 
 @dataclass(frozen=True)
@@ -89,26 +90,43 @@ def _slowest_rank_by_step(seconds: Sequence[tuple[float, ...]]) -> tuple[float, 
     return seconds[0] if len(seconds) == 1 else tuple(map(max, zip(*seconds, strict=True)))
 
 
-def throughput(windows: Sequence[ThroughputWindow]) -> Estimate | None:
+def throughput(
+    windows: Sequence[ThroughputWindow], starts: Sequence[RunStart] | None = None, spread: RunSpread | None = None
+) -> Estimate | None:
     """Return the mean of the runs' samples per second with its interval; None without runs.
 
-    With 3 runs or more, the interval is Student's t between runs. With fewer, it is propagated from the variance within
-    each run, which excludes what differs from run to run, and widened to include both runs' values.
+    With 3 runs or more, the interval is Student's t between the logarithms of the runs' speeds. With fewer, its variance
+    is that within the runs plus that between runs by `spread`, and the interval includes both runs' values. Either way,
+    runs that follow each other on one host are taken to be correlated (see `serial_correlation`).
+
+    Args:
+        windows: Measured steps of each run.
+        starts: Where and when each run started; None if the runs are independent.
+        spread: Spread between runs, for fewer than 3 runs; None for the assumed one.
     """
     if not windows:
         return None
-    rates = [window.samples_per_s for window in windows]
-    if len(rates) >= MIN_RUNS:
-        return t_interval(rates, f"between {len(rates)} runs")
-    mean, basis = fmean(rates), BASIS_ONE_RUN if len(rates) == 1 else BASIS_TWO_RUNS
-    parts = []
+    rates, num_runs = [window.samples_per_s for window in windows], len(windows)
+    correlation = np.eye(num_runs) if starts is None else correlation_matrix(starts)
+    if num_runs >= MIN_RUNS:
+        variance, degrees_of_freedom = variance_of_mean([math.log(rate) for rate in rates], correlation)
+        return _around(fmean(rates), variance, degrees_of_freedom, f"between {num_runs} runs")
+    spread = spread or assumed_spread()
+    mean, basis = fmean(rates), f"{('one run', 'two runs')[num_runs - 1]}, with {spread.basis}"
+    parts = [(spread.value**2 * float(correlation.sum()) / num_runs**2, spread.degrees_of_freedom)]
     for window in windows:
         log_rate = window.log_rate
         if log_rate is None or log_rate.variance is None:
             return Estimate(mean, None, None, basis)
-        parts.append((log_rate.variance / len(windows) ** 2, log_rate.degrees_of_freedom))
-    half = LogRatio(math.log(mean), *sum_variances(parts), basis).half_width
-    return Estimate(mean, min(mean * math.exp(-half), *rates), max(mean * math.exp(half), *rates), basis)
+        parts.append((log_rate.variance / num_runs**2, log_rate.degrees_of_freedom))
+    estimate = _around(mean, *sum_variances(parts), basis)
+    return replace(estimate, low=min(estimate.low or mean, *rates), high=max(estimate.high or mean, *rates))
+
+
+def _around(mean: float, variance: float, degrees_of_freedom: float, basis: str) -> Estimate:
+    """Return a mean with its interval by the variance of its logarithm."""
+    factor = math.exp(t_quantile(degrees_of_freedom) * math.sqrt(variance))
+    return Estimate(mean, mean / factor, mean * factor, basis, degrees_of_freedom)
 
 
 def within_run_fraction(windows: Sequence[ThroughputWindow]) -> float | None:
@@ -143,4 +161,10 @@ def widen_over_hosts(rate: Estimate | None, spread: HostSpread | None) -> Estima
     between = spread.samples_per_s
     ends = (rate.low, rate.high, between.low, between.high, spread.slowest, spread.fastest)
     known = [end for end in ends if end is not None]
-    return Estimate(rate.value, min(known), max(known), f"{rate.basis}, reaching over {spread.num_hosts} hosts")
+    return Estimate(
+        rate.value,
+        min(known),
+        max(known),
+        f"{rate.basis}, reaching over {spread.num_hosts} hosts",
+        min(rate.degrees_of_freedom, between.degrees_of_freedom),
+    )

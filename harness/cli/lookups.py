@@ -142,6 +142,23 @@ def parse_instances(options: list[str] | None) -> dict[str, str]:
     return dict(option.partition("=")[::2] for option in options or [])
 
 
+def read_fraction(text: str | None, option: str) -> float | None:
+    """Parse `3%` or `0.03` as a fraction; None stays None.
+
+    Raises:
+        UserError: If the text is no number or percentage, or the fraction is not in [0, 1).
+    """
+    if text is None:
+        return None
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise UserError(f"{option} {text}: expected a fraction from 0% to below 100%, such as 3% or 0.03")
+    return value
+
+
 def require_positive(value: float | None, option: str) -> float | None:
     """Check that an option's value is above 0, and return it.
 

@@ -65,4 +65,13 @@ Deadline = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Time limit from ordering a machine to the end of a run: 2h, 90min, 45s."),
 ]
+RunSpread = Annotated[
+    str | None,
+    typer.Option(
+        "--run-spread",
+        metavar="PERCENT",
+        help="Spread (SD) between runs of a cell, for cells with fewer than 3 runs; `report` and `recommend` otherwise "
+        "measure it over the machine's repeats, or assume 10%.",
+    ),
+]
 DEFAULT_RESULTS = Path("results")

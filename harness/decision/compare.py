@@ -11,6 +11,7 @@ from statistics import fmean
 from harness.analysis.estimate import Estimate
 from harness.analysis.log_ratio import LogRatio
 from harness.analysis.paired_accuracy import PairedAccuracy, pair_accuracies
+from harness.analysis.serial_correlation import correlation_matrix, run_start
 from harness.analysis.significance import (
     SIGNIFICANCE_LEVEL,
     compare_runs,
@@ -260,8 +261,9 @@ def _speed(a: Priced, b: Priced, run_spread: float | None) -> LogRatio:
         return ratio_by_rounds(rounds)
     windows_a, windows_b = _windows(a), _windows(b)
     runs = [window for _, window in windows_a], [window for _, window in windows_b]
-    if all(len({host for host, _ in side}) == 1 for side in (windows_a, windows_b)):
-        return compare_runs(runs[0], runs[1], run_spread)
+    if all(len({run.machine.host for run, _ in side}) == 1 for side in (windows_a, windows_b)):
+        starts = [run_start(run) for run, _ in (*windows_a, *windows_b)]
+        return compare_runs(runs[0], runs[1], run_spread, correlation_matrix(starts))
     ratio = welch_log_ratio(_log_speed_by_host(windows_a), _log_speed_by_host(windows_b), "host")
     inside = compare_within_runs(runs[0], runs[1])
     if ratio.inconclusive_reason is None or inside is None:
@@ -269,18 +271,18 @@ def _speed(a: Priced, b: Priced, run_spread: float | None) -> LogRatio:
     return LogRatio(ratio.value, inside.variance, inside.degrees_of_freedom, inside.basis, ratio.inconclusive_reason)
 
 
-def _log_speed_by_host(runs: Iterable[tuple[str | None, ThroughputWindow]]) -> list[float]:
+def _log_speed_by_host(runs: Iterable[tuple[Record, ThroughputWindow]]) -> list[float]:
     """Return the mean logarithm of samples/s of each host."""
     groups: dict[str | None, list[float]] = defaultdict(list)
-    for host, window in runs:
-        groups[host].append(math.log(window.samples_per_s))
+    for run, window in runs:
+        groups[run.machine.host].append(math.log(window.samples_per_s))
     return [fmean(logs) for logs in groups.values()]
 
 
-def _windows(cell: Priced) -> list[tuple[str | None, ThroughputWindow]]:
+def _windows(cell: Priced) -> list[tuple[Record, ThroughputWindow]]:
     ran = [run for run in cell.summary.ok_records if run.training and run.training.steps.num_samples]
     windows = measure_windows([run.training for run in ran if run.training])
-    return [(run.machine.host, window) for run, window in zip(ran, windows, strict=True)]
+    return list(zip(ran, windows, strict=True))
 
 
 def _memory(a: Priced, b: Priced) -> LogRatio | None:

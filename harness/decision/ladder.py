@@ -6,17 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
 
 from harness.analysis.estimate import Estimate, ratio_estimate
-from harness.analysis.log_ratio import LogRatio
-from harness.analysis.summarize import seconds_to_target
 from harness.pricing.cost import Priced
 from harness.schema.cells import FineTuneConfig, flat_config
 from harness.schema.record import Record
 
 _TARGET_STEP = 0.01
-_MIN_PAIRS = 2
 
 
 @dataclass(frozen=True)
@@ -27,9 +23,8 @@ class LadderStep:
         number: Index of the step, from 0.
         base: The earlier step that differs in the fewest settings; None for the first step.
         speed_up: Throughput divided by the first step's throughput.
-        saving: The first step's seconds to the target (set-up, training, validations) divided by this step's seconds.
-            On one machine, this is also the ratio of costs. Geometric mean over seeds, with a t interval of the
-            logarithms; None if a run of either step missed the target.
+        saving: The first step's seconds to the target divided by this step's (`Summary.time_to_target_s`), runs that
+            missed it included. On one machine, this is also the ratio of costs. None if no run reached the target.
         num_reached: Number of runs that reached the target.
     """
 
@@ -121,39 +116,21 @@ def _step(number: int, cell: Priced, first: Priced, below: Sequence[LadderStep])
         first: The first step's cell.
         below: The earlier steps.
     """
-    own_s, first_s = _seconds_to_target(cell), _seconds_to_target(first)
     rate, usual = cell.summary.samples_per_s, first.summary.samples_per_s
     speed_up = ratio_estimate(rate, usual) if rate is not None and usual is not None else None
+    own_s, first_s = cell.summary.time_to_target_s, first.summary.time_to_target_s
+    saving = ratio_estimate(first_s, own_s) if first_s is not None and own_s is not None else None
+    num_reached, num_missed = cell.summary.num_reached_target or 0, cell.summary.num_missed_target or 0
     is_first = not below
     return LadderStep(
         number=number,
         cell=cell,
         base=min(reversed(below), key=lambda step: _num_changes(step.cell, cell), default=None),
         speed_up=Estimate(1.0, None, None, "the first rung itself") if is_first else speed_up,
-        saving=Estimate(1.0, None, None, "the first rung itself") if is_first else _saving(first_s, own_s),
-        num_reached=sum(seconds is not None for seconds in own_s.values()),
-        num_runs=len(own_s),
+        saving=Estimate(1.0, None, None, "the first rung itself") if is_first else saving,
+        num_reached=num_reached,
+        num_runs=num_reached + num_missed,
     )
-
-
-def _seconds_to_target(cell: Priced) -> dict[tuple[int, int], float | None]:
-    """Map (seed, repeat) to the seconds from submission to the validation target; None if the run missed the target."""
-    return {
-        (record.config.seed, record.repeat): seconds_to_target(record)
-        for record in cell.summary.ok_records
-        if isinstance(record.config, FineTuneConfig)
-    }
-
-
-def _saving(first: dict[tuple[int, int], float | None], own: dict[tuple[int, int], float | None]) -> Estimate | None:
-    pairs = [(first[key], own[key]) for key in first.keys() & own.keys()]
-    logs = [math.log(usual / seconds) for usual, seconds in pairs if usual is not None and seconds is not None]
-    if not logs or len(logs) < len(pairs):
-        return None
-    if len(logs) < _MIN_PAIRS:
-        return LogRatio(fmean(logs), None, math.inf, "one seed: spread between seeds unknown").estimate()
-    spread = variance(logs) / len(logs)
-    return LogRatio(fmean(logs), spread, len(logs) - 1, f"over {len(logs)} pairs of runs").estimate()
 
 
 def _num_changes(cell: Priced, other: Priced) -> int:

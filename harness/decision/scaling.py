@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Literal
 
-from harness.analysis.estimate import Estimate, intervals_disjoint, ratio_estimate
+from harness.analysis.estimate import Estimate, map_increasing, ratio_estimate
+from harness.analysis.ranking import rank
 from harness.analysis.summary import Summary
 from harness.pricing.cost import Priced
 from harness.schema.cells import Device, FineTuneConfig, hash_config
@@ -18,6 +19,7 @@ _FREE_KEYS = ("seed", "device", "batch_size", "global_batch_size")
 _ONE = Estimate(1.0, None, None, "the base that the others are held against")  # the text is shown on the page
 
 Kind = Literal["strong", "weak"]
+Cost = Literal["less", "more", "level"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class ScalingPoint:
         efficiency: Speed-up divided by the ratio of device numbers (this point's / the base's).
         cost_ratio: Cost per sample divided by the base's, if the whole machine is paid for: 1 / speed_up.
         share_cost_ratio: Cost ratio if only the GPUs in use are paid for: 1 / efficiency; None on a CPU.
-        cost: `less` or `more` if the cost per sample differs significantly from the base's, else `level`.
+        cost: `less` or `more` if the cost per sample differs significantly from the base's, else `level`. All pairs of
+            the series count as one family (see `analysis.ranking`).
         communication_fraction: Share of time spent waiting for all-reduce (see the function of this name).
     """
 
@@ -44,7 +47,7 @@ class ScalingPoint:
     efficiency: Estimate
     cost_ratio: Estimate
     share_cost_ratio: Estimate | None
-    cost: Literal["less", "more", "level"]
+    cost: Cost
     communication_fraction: float | None
 
 
@@ -55,12 +58,14 @@ class Series:
     Attributes:
         kind: `strong`: constant global batch, split among the devices; `weak`: constant batch per device.
         batch_size: The constant batch size.
+        faster: Pairs of indices of points of which the first is significantly faster, and so cheaper per sample.
     """
 
     kind: Kind
     device: Literal["cpu", "gpu"]
     batch_size: int
     points: tuple[ScalingPoint, ...]
+    faster: frozenset[tuple[int, int]]
 
     @property
     def base(self) -> ScalingPoint:
@@ -71,6 +76,10 @@ class Series:
     def more(self) -> tuple[ScalingPoint, ...]:
         """The points with more devices than the base."""
         return self.points[1:]
+
+    def costs_more(self, point: ScalingPoint, than: ScalingPoint) -> bool:
+        """Return True if a sample costs significantly more at `point` than at `than`."""
+        return (self.points.index(than), self.points.index(point)) in self.faster
 
 
 def scaling_series(cells: Sequence[Priced]) -> list[Series]:
@@ -127,10 +136,21 @@ def _series(members: Sequence[Priced], kind: Kind) -> list[Series]:
         if shared is not None:
             by_batch[shared][devices] = cell
     return [
-        Series(kind, Device.parse(_config(by_devices[min(by_devices)]).device).kind, shared, _points(by_devices))
+        _ranked_series(kind, shared, [by_devices[devices] for devices in sorted(by_devices)])
         for shared, by_devices in sorted(by_batch.items())
         if len(by_devices) > 1
     ]
+
+
+def _ranked_series(kind: Kind, batch_size: int, cells: Sequence[Priced]) -> Series:
+    """Compare a series' cells, fewest devices first, with the first and with each other."""
+    base = cells[0]
+    faster = rank([_rate(cell) for cell in cells], most=True).clear
+    points = []
+    for index, cell in enumerate(cells):
+        cost: Cost = "less" if (index, 0) in faster else "more" if (0, index) in faster else "level"
+        points.append(_point(cell, base, cost))
+    return Series(kind, Device.parse(_config(base).device).kind, batch_size, tuple(points), faster)
 
 
 def _preference(cell: Priced) -> tuple[bool, float]:
@@ -145,18 +165,12 @@ def _sizes(cell: Priced) -> tuple[int, int | None, int]:
     return devices, each if each * config.training.grad_accum * devices == whole else None, whole
 
 
-def _points(by_devices: dict[int, Priced]) -> tuple[ScalingPoint, ...]:
-    base = by_devices[min(by_devices)]
-    return tuple(_point(by_devices[devices], base) for devices in sorted(by_devices))
-
-
-def _point(cell: Priced, base: Priced) -> ScalingPoint:
+def _point(cell: Priced, base: Priced, cost: Cost) -> ScalingPoint:
     devices, device_batch, global_batch = _sizes(cell)
     more = devices / _sizes(base)[0]
     rate, base_rate = _rate(cell), _rate(base)
     speed_up = _ONE if cell is base else ratio_estimate(rate, base_rate)
     efficiency = _times(speed_up, 1 / more)
-    ranked = intervals_disjoint(rate, base_rate) and cell is not base
     return ScalingPoint(
         cell=cell,
         num_devices=devices,
@@ -167,22 +181,20 @@ def _point(cell: Priced, base: Priced) -> ScalingPoint:
         efficiency=efficiency,
         cost_ratio=_inverse(speed_up),
         share_cost_ratio=_inverse(efficiency) if _config(cell).on_gpu else None,
-        cost="level" if not ranked else "less" if rate.value > base_rate.value else "more",
+        cost=cost,
         communication_fraction=communication_fraction(cell.summary),
     )
 
 
 def _times(estimate: Estimate, factor: float) -> Estimate:
-    low = None if estimate.low is None else estimate.low * factor
-    high = None if estimate.high is None else estimate.high * factor
-    return Estimate(estimate.value * factor, low, high, estimate.basis)
+    return map_increasing(estimate, lambda value: value * factor)
 
 
 def _inverse(estimate: Estimate) -> Estimate:
     """Return 1 / estimate, with the interval's ends swapped."""
     low = None if estimate.high is None else 1 / estimate.high
     high = None if not estimate.low else 1 / estimate.low
-    return Estimate(1 / estimate.value, low, high, estimate.basis)
+    return replace(estimate, value=1 / estimate.value, low=low, high=high)
 
 
 def _rate(cell: Priced) -> Estimate:

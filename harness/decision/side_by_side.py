@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.estimate import Estimate, intervals_disjoint
+from harness.analysis.estimate import Estimate
+from harness.analysis.ranking import rank_all
 from harness.analysis.summarize import summarize
 from harness.analysis.throughput import HostSpread, host_spread
 from harness.decision.differences import Work, slice_words, work_key
@@ -20,6 +21,9 @@ from harness.schema.host_record import Machine
 from harness.schema.record import Record
 
 _MIN_TYPES = 2
+
+# Index of the best cell, None if fewer than two are known; and of those that do not differ significantly from it.
+LineVerdict = tuple[int | None, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,9 @@ def _pooled(members: Sequence[Priced], assumed: Assumptions) -> Priced:
     first = members[0]
     machine_id = first.summary.machine_id
     runs = [_with_machine_id(record, machine_id) for cell in members for record in cell.summary.records]
-    (summary, *_) = summarize(runs)
+    # The machines' own spread between runs comes from all their cells, not from these runs alone.
+    spreads = [cell.summary.run_spread for cell in members if cell.summary.run_spread is not None]
+    (summary, *_) = summarize(runs, max(spreads, key=lambda spread: spread.value, default=None))
     price = first.price or Unavailable(first.missing or "no price was found")
     (pooled,) = cost.price([summary], lambda _summary: price, assumed)
     return pooled
@@ -246,25 +252,15 @@ def _ranked_lines(lines: Iterable[ComparedCell]) -> tuple[ComparedCell, ...]:
 def _rank(figure: MachineFigure, lines: Iterable[ComparedCell], num_types: int) -> Ranking:
     ranked = _ranked_lines(lines)
     best = tuple(_best(figure, [line.squares[index] for line in ranked]) for index in range(num_types))
-    return Ranking(figure, best, *verdict(best, figure))
+    return Ranking(figure, best, *verdicts([best], figure)[0])
 
 
-def verdict(cells: Sequence[Priced | None], figure: MachineFigure) -> tuple[int | None, tuple[int, ...]]:
-    """Return the index of the best cell, and the indices of the cells that do not differ significantly from it.
-
-    If fewer than two cells have the figure, return None and no indices.
-    """
-    estimates = {
-        index: estimate
-        for index, cell in enumerate(cells)
-        if _ran(cell) and cell is not None and (estimate := figure.read(cell)) is not None
-    }
-    if len(estimates) < _MIN_TYPES:
-        return None, ()
-    first = (max if figure.most else min)(estimates, key=lambda index: estimates[index].value)
-    return first, tuple(
-        index for index in estimates if index != first and not intervals_disjoint(estimates[first], estimates[index])
-    )
+def verdicts(lines: Sequence[Sequence[Priced | None]], figure: MachineFigure) -> list[LineVerdict]:
+    """Rank the cells of each line by a figure; all pairs of all lines count as one family (see `analysis.ranking`)."""
+    figures = [
+        [figure.read(cell) if cell is not None and _ran(cell) else None for cell in squares] for squares in lines
+    ]
+    return [(ranking.first, ranking.level) for ranking in rank_all(figures, most=figure.most)]
 
 
 def _best(figure: MachineFigure, cells: Iterable[Priced | None]) -> Priced | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.analysis.estimate import Estimate, map_estimate
 from harness.analysis.summary import CellKey, Summary
@@ -19,14 +19,15 @@ from harness.schema.assumptions import Assumptions, PriceBook
 class Priced:
     """A summary with its costs; a cost is None if its price or measurement is missing.
 
-    Intervals come from the training throughput; the seconds of set-up and evaluation count as exact. All costs but the
-    billed ones cover the measured seconds only.
+    Intervals come from the training throughput; the seconds of set-up and evaluation count as exact. `usd_to_target` has
+    its own. All costs but the billed ones cover the measured seconds only.
 
     Attributes:
         missing: Why there is no price and how to give one; None if there is a price.
         usd_per_1000_samples: Cost of training on 1,000 samples, without set-up and evaluation.
         usd_train, usd_setup, usd_evaluate: Means over the runs; `usd_per_run` is their sum.
-        usd_to_target: Set-up, training and validations up to the first validation that reached the target.
+        usd_to_target: Set-up, training and validations of all runs, for each run that reached the target (see
+            `analysis.time_to_target.seconds_per_success`); None if none did.
         usd_whole_dataset: Cost of training on all rows that the source has for training.
         usd_billed: The provider's bill for a run, from ordering the machine to returning it (see `billed_cost`).
         usd_billed_on_demand, usd_billed_spot: `usd_billed` under the on-demand and the spot plan, whichever is chosen.
@@ -125,7 +126,7 @@ def _price_summary(
         usd_setup=usd(summary.setup_s),
         usd_evaluate=usd(summary.evaluate_s),
         usd_per_run=usd(run_s),
-        usd_to_target=usd(durations.seconds_to_target(summary)),
+        usd_to_target=usd(summary.time_to_target_s),
         usd_whole_dataset=usd(durations.whole_dataset_seconds(summary)),
         usd_billed=usd_billed,
         usd_billed_on_demand=billed("on_demand"),
@@ -171,7 +172,7 @@ def _usd_per_accuracy_point(
 
     if (value := per_point(usd.value, accuracy.value)) is None:
         return None
-    return Estimate(value, per_point(usd.low, accuracy.high), per_point(usd.high, accuracy.low), usd.basis)
+    return replace(usd, value=value, low=per_point(usd.low, accuracy.high), high=per_point(usd.high, accuracy.low))
 
 
 def usd_per_1000_samples(usd_per_hour: float, samples_per_s: Estimate) -> Estimate:
@@ -180,9 +181,8 @@ def usd_per_1000_samples(usd_per_hour: float, samples_per_s: Estimate) -> Estima
     def usd(rate: float | None) -> float | None:
         return formulas.usd_per_1000_samples(usd_per_hour, rate)
 
-    return Estimate(
-        usd(samples_per_s.value) or 0.0, usd(samples_per_s.high), usd(samples_per_s.low), samples_per_s.basis
-    )
+    value = usd(samples_per_s.value) or 0.0
+    return replace(samples_per_s, value=value, low=usd(samples_per_s.high), high=usd(samples_per_s.low))
 
 
 def billed_cost(seconds: float, price: Price, book: PriceBook, plan: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from statistics import fmean
 
 from harness.analysis.estimate import MIN_RUNS, Estimate, map_estimate, t_interval
@@ -58,17 +59,6 @@ def turnaround_seconds(summary: Summary, price: Price | None, book: PriceBook) -
     return map_estimate(run_seconds(summary, book.retraining.num_rows), turnaround)
 
 
-def seconds_to_target(summary: Summary) -> Estimate | None:
-    """Return the seconds of set-up, training and validations until a validation reached the target; None if none did.
-
-    Validations count because the machine is paid for during them too.
-    """
-    if summary.time_to_target_s is None:
-        return None
-    fixed_s = (summary.setup_s or 0.0) + (summary.evaluate_to_target_s or 0.0)
-    return map_estimate(with_speed_interval(summary, summary.time_to_target_s), lambda train_s: train_s + fixed_s)
-
-
 def whole_dataset_seconds(summary: Summary) -> Estimate | None:
     """Return the seconds of training on all rows that the source has for training: epochs x rows / (samples/s)."""
     epochs, rate, data = num_epochs(summary), summary.samples_per_s, summary.data
@@ -84,7 +74,7 @@ def with_speed_interval(summary: Summary, train_s: float) -> Estimate:
         return Estimate(train_s, None, None, EXACT)
     low = train_s * rate.value / rate.high if rate.high else None
     high = train_s * rate.value / rate.low if rate.low else None
-    return Estimate(train_s, low, high, rate.basis)
+    return replace(rate, value=train_s, low=low, high=high)
 
 
 def row_factor(summary: Summary, num_rows: float | None) -> float:

@@ -246,7 +246,7 @@ NUM_UPDATES = _summary("num_updates", "count")
 PEAK_MEMORY = _summary("peak_memory_bytes", "bytes")
 MACRO_F1 = _summary("macro_f1", "fraction")
 TRAIN_S = _summary("train_s", "s")
-TIME_TO_TARGET_S = _summary("time_to_target_s", "s")
+TIME_TO_TARGET_S = _summary("time_to_target_s", "s", (*_ENDS, "basis"))
 MFU = _summary("mfu", "fraction")
 USD_PER_1000_SAMPLES = _usd("usd_per_1000_samples")
 USD_PER_RUN = _usd("usd_per_run")
@@ -287,7 +287,10 @@ COLUMNS = (
     _summary("setup_s", "s"),
     TRAIN_S,
     *(_summary(name, "s") for name in ("evaluate_s", "epoch_s")),
-    *(_summary(name) for name in ("evaluation_samples_per_s", "target_accuracy", "num_reached_target")),
+    *(
+        _summary(name)
+        for name in ("evaluation_samples_per_s", "target_accuracy", "num_reached_target", "num_missed_target")
+    ),
     TIME_TO_TARGET_S,
     CellColumn("target_lost", lambda cell: None if cell.summary.time_to_target_s is None else cell.summary.target_lost),
     MFU,

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from harness.analysis.estimate import MIN_RUNS
 from harness.analysis.summary import CellKey
 from harness.decision.differences import slice_words
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
-from harness.report.formatting import clean, plural
+from harness.report.formatting import clean, listed, plural
 from harness.schema.cells import BaselineConfig, FineTuneConfig, flat_config
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
@@ -244,6 +245,18 @@ def basis_label(price: Price | None) -> str:
     if price is None:
         return "no price"
     return f"{price.basis}, hardware disagrees" if disagrees(price) else price.basis
+
+
+def spread_label(cells: Iterable[Priced]) -> str:
+    """Say which spread between runs a ranking of these cells rests on; empty if each has 3 runs or more."""
+    used = dict.fromkeys(cell.summary.run_spread.basis for cell in cells if cell.summary.run_spread is not None)
+    return f"fewer than {MIN_RUNS} runs, with {listed(list(used))}" if used else ""
+
+
+def missed_label(cell: Priced) -> str:
+    """Say how many runs missed the target; empty if none did. It stands beside seconds and dollars to the target."""
+    reached, missed = cell.summary.num_reached_target or 0, cell.summary.num_missed_target or 0
+    return f"{missed} of {plural(reached + missed, 'run')} missed it" if missed else ""
 
 
 def commit_label(record: Record) -> str | None:

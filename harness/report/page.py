@@ -42,7 +42,7 @@ from harness.report.sections.verdict import tfidf_cost
 
 # The page's scripts, each after the scripts that it depends on.
 _SCRIPTS = (
-    *("formulas", "wording", "recompute", "ranking", "address", "decision"),
+    *("formulas", "wording", "recompute", "comparing", "ranking", "address", "decision"),
     *("redraw", "scatter", "drawing", "panel", "tables", "machine_comparison", "table_cells", "page"),
 )
 

@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from harness.analysis.accuracy import estimate_difference
-from harness.analysis.estimate import Estimate
+from harness.analysis.estimate import Estimate, t_quantile
 from harness.analysis.expected_loss import Loss
+from harness.analysis.ranking import MAX_DEGREES_OF_FREEDOM
 from harness.analysis.result_warnings import learning_warnings
 from harness.decision.choice import Choice, compare_ways
 from harness.decision.ways import Way
@@ -23,7 +24,15 @@ from harness.pricing.cost import Priced
 from harness.pricing.energy_cost import measure_joules
 from harness.pricing.prices import Price
 from harness.report.formatting import clean
-from harness.report.labels import cell_labels, common_values, describe, disagrees, machine_labels, short_labels
+from harness.report.labels import (
+    cell_labels,
+    common_values,
+    describe,
+    disagrees,
+    machine_labels,
+    missed_label,
+    short_labels,
+)
 from harness.schema.assumptions import Assumptions, PriceBook, ValueModel
 from harness.schema.cells import BaselineConfig
 
@@ -300,10 +309,10 @@ def _cell(cell: Priced, tfidf_accuracy: float | None) -> Json:
         "train_s": summary.train_s,
         "evaluate_s": summary.evaluate_s,
         "epoch_s": summary.epoch_s,
-        "time_to_target_s": summary.time_to_target_s,
-        "evaluate_to_target_s": summary.evaluate_to_target_s,
+        "time_to_target_s": _ranked(summary.time_to_target_s),
+        "missed_target": missed_label(cell),
         "whole_dataset_s": None if whole is None else whole.value,
-        "samples_per_s": _estimate(summary.samples_per_s),
+        "samples_per_s": _ranked(summary.samples_per_s),
         "evaluation_samples_per_s": _estimate(durations.prediction_rate(summary)),
         "accuracy": _estimate(summary.accuracy),
         "tfidf_accuracy": tfidf_accuracy,
@@ -315,3 +324,11 @@ def _cell(cell: Priced, tfidf_accuracy: float | None) -> Json:
 
 def _estimate(estimate: Estimate | None) -> list[float | None] | None:
     return None if estimate is None else [estimate.value, estimate.low, estimate.high]
+
+
+def _ranked(estimate: Estimate | None) -> list[float | None] | None:
+    """Add what comparing.js needs: degrees of freedom, and the interval's half-width in standard errors."""
+    if estimate is None:
+        return None
+    degrees_of_freedom = min(estimate.degrees_of_freedom, MAX_DEGREES_OF_FREEDOM)
+    return [*(_estimate(estimate) or []), degrees_of_freedom, t_quantile(degrees_of_freedom)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.analysis.mfu import with_mfu
+from harness.analysis.run_spread import stated_spread
 from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
 from harness.decision.differences import Difference, differences
@@ -53,12 +54,14 @@ class PriceOptions:
         value: The user's value.toml.
         usd_per_hour: Hourly price of every machine; overrides all other prices.
         instances: Instance type by machine id; overrides the type in the records.
+        run_spread: Relative standard deviation between runs of one cell, as a fraction; None if the user states none.
     """
 
     prices: Path | None = None
     value: Path | None = None
     usd_per_hour: float | None = None
     instances: Mapping[str, str] = field(default_factory=dict)
+    run_spread: float | None = None
 
 
 _NO_OPTIONS = PriceOptions()
@@ -89,8 +92,9 @@ def price_records(records: Sequence[Record], options: PriceOptions = _NO_OPTIONS
         UserError: If a file or an option is wrong.
     """
     assumed, table = with_measured_checkpoints(load_assumptions(options.prices, options.value), records), load_prices()
+    spread = None if options.run_spread is None else stated_spread(options.run_spread)
     summaries = with_mfu(
-        summarize(set_ladder_target(records)), lambda gpu, precision: gpu_peak_flops(table, gpu, precision)
+        summarize(set_ladder_target(records), spread), lambda gpu, precision: gpu_peak_flops(table, gpu, precision)
     )
     finder = price_finder(
         table, summaries, instances=options.instances, usd_per_hour=options.usd_per_hour, book=assumed.prices

@@ -41,7 +41,7 @@ class InterleaveOptions:
         fraction = None
         if fail_above is not None:
             # Imported here because the module loads plotly, which the parent of a measured cell should not hold.
-            from harness.cli.views.compare import read_fraction
+            from harness.cli.lookups import read_fraction
 
             fraction = read_fraction(fail_above, "--fail-above")
         if settings is None and (rounds or fail_above or markdown):

@@ -14,8 +14,15 @@ import typer
 
 from harness.cli import console
 from harness.cli.console import EXIT_NOTHING_FITS, EXIT_SLOWER
-from harness.cli.lookups import load_cells, parse_instances, price_records, print_differences, require_positive
-from harness.cli.options import AsJson, Deadline, Overrides, OwnPrices, PriceAs, RecordPaths, UsdPerHour
+from harness.cli.lookups import (
+    load_cells,
+    parse_instances,
+    price_records,
+    print_differences,
+    read_fraction,
+    require_positive,
+)
+from harness.cli.options import AsJson, Deadline, Overrides, OwnPrices, PriceAs, RecordPaths, RunSpread, UsdPerHour
 from harness.errors import UserError
 
 app = typer.Typer()
@@ -56,6 +63,7 @@ def report(  # noqa: PLR0913 - one parameter per option
         list[str] | None,
         typer.Option(metavar="NAME", help="Also price a GPU machine's times as this instance type (repeatable)."),
     ] = None,
+    run_spread: RunSpread = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse records that differ in data, model, packages or configuration.")
     ] = False,
@@ -72,7 +80,9 @@ def report(  # noqa: PLR0913 - one parameter per option
     deadline_s = None if deadline is None else parse_duration(deadline, "--deadline")
     config_hashes = frozenset(cell.config_hash for cell in load_cells(study, overrides)) if study is not None else None
     with _gc_disabled():
-        options = PriceOptions(prices, value, usd_per_hour, parse_instances(instance))
+        options = PriceOptions(
+            prices, value, usd_per_hour, parse_instances(instance), read_fraction(run_spread, "--run-spread")
+        )
         priced = price_records(paths, options, config_hashes)
         if strict:
             require_same(priced.differences)
@@ -116,6 +126,7 @@ def recommend(  # noqa: PLR0913 - one parameter per option
     ] = None,
     usd_per_hour: UsdPerHour = None,
     instance: PriceAs = None,
+    run_spread: RunSpread = None,
     as_json: AsJson = False,
 ) -> None:
     """Say which measured way to use, or what to measure next. Exit status 1 if none qualifies."""
@@ -140,7 +151,9 @@ def recommend(  # noqa: PLR0913 - one parameter per option
         budget_usd=require_positive(budget, "--budget"),
         gpu_memory_bytes=None if gpu_memory is None else (require_positive(gpu_memory, "--gpu-memory") or 0.0) * 2**30,
     )
-    options = PriceOptions(prices, value, usd_per_hour, instances=parse_instances(instance))
+    options = PriceOptions(
+        prices, value, usd_per_hour, parse_instances(instance), read_fraction(run_spread, "--run-spread")
+    )
     priced = price_records(paths, options)
     choice = choose(priced.cells, priced.assumed, goal, qualifier(requirements, priced.assumed))
     unmet = unmet_requirements(choice.measured, requirements, priced.assumed)
@@ -166,10 +179,7 @@ def compare(  # noqa: PLR0913 - one parameter per option
         str, typer.Option(help="Verdict `no difference` if the interval lies within this margin of 1.")
     ] = "3%",
     accuracy_margin: Annotated[str, typer.Option(help="The same for accuracy differences, around 0.")] = "1%",
-    run_spread: Annotated[
-        str | None,
-        typer.Option(help="Assume this spread (SD) between runs of a cell if a side has fewer than 3."),
-    ] = None,
+    run_spread: RunSpread = None,
     fail_above: Annotated[
         str | None,
         typer.Option(help="Exit with status 1 if a cell is certainly slower by more, or no longer runs."),
@@ -190,10 +200,10 @@ def compare(  # noqa: PLR0913 - one parameter per option
     from harness.workflows.priced_records import PriceOptions
 
     options = CompareOptions(
-        margin=view.read_fraction(margin, "--margin") or 0.0,
-        accuracy_margin=view.read_fraction(accuracy_margin, "--accuracy-margin") or 0.0,
-        run_spread=view.read_fraction(run_spread, "--run-spread"),
-        fail_above=view.read_fraction(fail_above, "--fail-above"),
+        margin=read_fraction(margin, "--margin") or 0.0,
+        accuracy_margin=read_fraction(accuracy_margin, "--accuracy-margin") or 0.0,
+        run_spread=read_fraction(run_spread, "--run-spread"),
+        fail_above=read_fraction(fail_above, "--fail-above"),
     )
     sides = (view.read_side(a, machine_a, "--machine-a"), view.read_side(b, machine_b, "--machine-b"))
     price_options = PriceOptions(prices, usd_per_hour=usd_per_hour, instances=parse_instances(instance))

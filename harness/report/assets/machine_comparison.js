@@ -3,9 +3,6 @@
 const machineComparison = (() => {
   const is = (value) => value !== null && value !== undefined;
 
-  // Whether two intervals are known and share no point, as intervals_disjoint in analysis/estimate.py.
-  const areDisjoint = (one, other) => [one.low, one.high, other.low, other.high].every(is) && (one.high < other.low || other.high < one.low);
-
   // Seconds from ordering a machine to the end of a run, as in pricing/cost.py.
   const turnaround = (run_s, price, values) => {
     const before_s = price.plan === "own" ? 0 : values["prices.rental.startup_s"] + values["prices.rental.setup_s"];
@@ -25,21 +22,13 @@ const machineComparison = (() => {
   };
   const isBetter = (key, one, other) => key === "fastest" ? one.value > other.value : one.value < other.value;
 
-  // [first, level]: index of the best figure, and indices of those whose interval overlaps it; null if fewer than two are known.
-  const verdict = (key, figures) => {
-    const known = figures.map((figure, place) => [figure, place]).filter(([figure]) => is(figure));
-    if (known.length < 2) return [null, []];
-    const first = known.reduce((best, one) => isBetter(key, one[0], best[0]) ? one : best);
-    return [first[1], known.filter((one) => one !== first && !areDisjoint(first[0], one[0])).map((one) => one[1])];
-  };
-
   // Each machine's best cell: {figure, label} or null.
   const bests = (key, context) => context.facts.side.machines.map((_, place) => {
     let best = null;
     for (const line of context.facts.side.lines) {
       const index = line.squares[place];
       const figure = line.is_ranked && is(index) ? read(key, index, context) : null;
-      if (is(figure) && (best === null || isBetter(key, figure, best.figure))) best = { figure, label: line.label };
+      if (is(figure) && (best === null || isBetter(key, figure, best.figure))) best = { figure, label: line.label, missed: key === "to_target" ? context.facts.cells[index].missed_target : "" };
     }
     return best;
   });
@@ -47,14 +36,14 @@ const machineComparison = (() => {
   const bestCell = (key, place, context) => {
     const all = bests(key, context);
     if (!all[place]) return { text: "none", lines: [], sort: null };
-    const [first, level] = verdict(key, all.map((one) => one && one.figure));
-    const { figure, label } = all[place];
+    const [[first, level]] = comparing.rankAll([all.map((one) => one && one.figure)], key === "fastest");
+    const { figure, label, missed } = all[place];
     const standing = place !== first && !level.includes(place) ? "" : level.length ? "level with the best" : "best, and clear";
     const isSpeed = key === "fastest";
     const spread = isSpeed ? wording.interval(figure, "number") : context.moneyFormat.interval(figure);
     return {
       text: isSpeed ? wording.number(figure.value) : context.moneyFormat.amount(figure.value),
-      lines: [spread, label, standing].filter(Boolean), sort: isSpeed ? figure.value : context.moneyFormat.convert(figure.value),
+      lines: [spread, missed, label, standing].filter(Boolean), sort: isSpeed ? figure.value : context.moneyFormat.convert(figure.value),
     };
   };
 
@@ -82,8 +71,9 @@ const machineComparison = (() => {
     const verdicts = [];
     const tied = [];
     for (const [key, predicate] of [["fastest", "fastest"], ["per_1000", "cheapest"]]) {
-      const figures = lines[place].squares.map((index) => is(index) ? read(key, index, context) : null);
-      const [first, level] = verdict(key, figures);
+      // All lines are one family of comparisons.
+      const figures = lines.map((line) => line.squares.map((index) => is(index) ? read(key, index, context) : null));
+      const [first, level] = comparing.rankAll(figures, key === "fastest")[place];
       if (first === null) continue;
       verdicts.push(`${predicate}: ${level.length ? "none clearly" : names[first]}`);
       if (level.length) tied.push(`${predicate}: ${wording.listed([first, ...level].map((one) => names[one]))} can't be told apart`);

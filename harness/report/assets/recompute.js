@@ -12,7 +12,7 @@ const recompute = (() => {
     if (!is(middle)) return null;
     let [low, high] = ends.map((end) => is(estimate[end]) ? value(estimate[end]) : null);
     if ((is(low) && low > middle) || (is(high) && high < middle)) [low, high] = [high, low];
-    return { value: middle, low, high };
+    return { ...estimate, value: middle, low, high };
   };
   const exact = (value) => is(value) ? { value, low: null, high: null } : null;
 
@@ -93,6 +93,7 @@ const recompute = (() => {
     const rate = cell.samples_per_s;
     if (!is(rate)) return exact(seconds);
     return {
+      ...rate,
       value: seconds,
       low: rate.high ? seconds * rate.value / rate.high : null,
       high: rate.low ? seconds * rate.value / rate.low : null,
@@ -124,7 +125,7 @@ const recompute = (() => {
     const point = (amount, reached) => is(amount) && is(reached)
       ? formulas.usd_per_accuracy_point({ usd: amount, accuracy: reached, baseline_accuracy: tfidf }) : null;
     const value = point(usd.value, accuracy.value);
-    return is(value) ? { value, low: point(usd.low, accuracy.high), high: point(usd.high, accuracy.low) } : null;
+    return is(value) ? { ...usd, value, low: point(usd.low, accuracy.high), high: point(usd.high, accuracy.low) } : null;
   };
 
   // Rows of a production run over rows of the measured one, as in pricing/cost.py.
@@ -183,9 +184,8 @@ const recompute = (() => {
       const rate = cell.samples_per_s;
       if (!is(rate)) return null;
       const each = (samples_per_s) => is(samples_per_s) ? formulas.usd_per_1000_samples({ usd_per_hour, samples_per_s }) : null;
-      return { value: each(rate.value) || 0, low: each(rate.high), high: each(rate.low) };
+      return { ...rate, value: each(rate.value) || 0, low: each(rate.high), high: each(rate.low) };
     };
-    const fixedToTarget = (cell.setup_s || 0) + (cell.evaluate_to_target_s || 0);
     const usd_billed = bill(price.plan);
     const usd_per_million_predictions = map(cell.evaluation_samples_per_s, (predictions_per_s) => formulas.usd_per_million_predictions({
       usd_per_hour: price.usd_per_hour, predictions_per_s, utilisation_fraction: values["prices.serving.utilisation_fraction"],
@@ -207,7 +207,7 @@ const recompute = (() => {
       usd_setup: usd(exact(cell.setup_s)),
       usd_evaluate: usd(exact(cell.evaluate_s)),
       usd_per_run: usd(run_s),
-      usd_to_target: usd(map(withSpeed(cell, cell.time_to_target_s), (seconds) => seconds + fixedToTarget)),
+      usd_to_target: usd(cell.time_to_target_s),
       usd_whole_dataset: usd(withSpeed(cell, cell.whole_dataset_s)),
       usd_billed,
       usd_billed_on_demand: bill("on_demand"),
@@ -271,12 +271,12 @@ const recompute = (() => {
   const unpack = (packed) => {
     const estimate = (packedEstimate) => {
       if (!packedEstimate) return null;
-      const [value, low, high] = packedEstimate;
-      return { value, low, high };
+      const [value, low, high, df, t] = packedEstimate;
+      return { value, low, high, df, t };
     };
     const cells = packed.cells.rows.map((row) => {
       const cell = Object.fromEntries(packed.cells.fields.map((name, index) => [name, row[index]]));
-      for (const name of ["samples_per_s", "evaluation_samples_per_s", "accuracy", "joules"]) cell[name] = estimate(cell[name]);
+      for (const name of ["samples_per_s", "time_to_target_s", "evaluation_samples_per_s", "accuracy", "joules"]) cell[name] = estimate(cell[name]);
       return cell;
     });
     return { ...packed, majority_score: estimate(packed.majority_score), cells };

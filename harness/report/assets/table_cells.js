@@ -41,6 +41,7 @@ const tableCells = (() => {
     const lines = [spread, decision.basisLabel(context.derived.prices[measured.machine])];
     const share = context.derived.money[cell.index].usd_per_1000_samples_of_share;
     if (name === "usd_per_1000_samples" && cell.isLined && share) lines.push(`${context.moneyFormat.amount(share.value)} for ${measured.gpu_share[0]} of ${measured.gpu_share[1]} GPUs`);
+    if (name === "usd_to_target" && !cell.box.closest("#money")) lines.push(measured.missed_target);
     return lines.filter(Boolean);
   };
   const setExtra = (cell, lines, isDoubtful) => {

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-from harness.analysis.estimate import Estimate, overlap
+from harness.analysis.estimate import Estimate
+from harness.analysis.ranking import rank
 from harness.decision.cells import cheapest_per_sample, failed, fastest, measured
 from harness.decision.choice import Choice
 from harness.decision.scaling import scaling_series
 from harness.pricing.cost import Priced
 from harness.report.formatting import MoneyFormat, clean, number, plural
-from harness.report.labels import common_values, describe, machine_labels
+from harness.report.labels import common_values, describe, machine_labels, spread_label
 from harness.report.sections.scaling import scaling_answer
 from harness.report.sections.verdict import price_clause, verdict_sentences
 
@@ -70,9 +70,9 @@ def _places(cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
         groups.setdefault(machines.get(cell.summary.machine_id, "") if len(machines) > 1 else device, []).append(cell)
     if len(groups) < 2:  # noqa: PLR2004 - a comparison needs two
         return []
-    rates = {name: _rate(fastest(members)) for name, members in groups.items()}
-    costs = {name: _sample_cost(cheapest_per_sample(members)) for name, members in groups.items()}
-    quickest, cheapest = _leader(rates, "max"), _leader(costs, "min")
+    bests = {name: (fastest(members), cheapest_per_sample(members)) for name, members in groups.items()}
+    quickest = _leader({name: _rate(fast) for name, (fast, _) in bests.items()}, most=True)
+    cheapest = _leader({name: _sample_cost(cheap) for name, (_, cheap) in bests.items()})
     clauses = [f"{'Machines' if len(machines) > 1 else 'Devices'} at their best. {_best_of_each(groups, money)}"]
     if quickest:
         also = " and cheapest per sample" if quickest == cheapest else ""
@@ -81,7 +81,8 @@ def _places(cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
         clauses.append(f"{cheapest} is cheapest per sample")
     if not quickest and not cheapest:
         clauses.append("they can't be told apart")
-    return ["; ".join(clauses) + "."]
+    spread = spread_label(cell for best in bests.values() for cell in best if cell is not None)
+    return ["; ".join(clauses) + (f" ({spread})." if spread else ".")]
 
 
 def _rate(cell: Priced | None) -> Estimate | None:
@@ -104,12 +105,7 @@ def _best_of_each(groups: Mapping[str, Sequence[Priced]], money: MoneyFormat) ->
     return "; ".join(parts)
 
 
-def _leader(figures: Mapping[str, Estimate | None], best: Literal["max", "min"]) -> str | None:
-    """Return the group with the best figure; None if it overlaps another figure or fewer than two are known."""
-    known = {name: figure for name, figure in figures.items() if figure is not None}
-    if len(known) < 2:  # noqa: PLR2004
-        return None
-    pick = max if best == "max" else min
-    name = pick(known, key=lambda key: known[key].value)
-    overlaps = any(overlap(known[name], figure) for other, figure in known.items() if other != name)
-    return None if overlaps else name
+def _leader(figures: Mapping[str, Estimate | None], *, most: bool = False) -> str | None:
+    """Return the group whose figure is significantly better than every other; None if there is none."""
+    ranking = rank(list(figures.values()), most=most)
+    return None if ranking.first is None or ranking.level else list(figures)[ranking.first]

@@ -21,7 +21,7 @@ from harness.report.cell_columns import (
     CellColumn,
 )
 from harness.report.formatting import MoneyFormat, clean, percent
-from harness.report.labels import OUTCOMES, basis_label, disagrees, machine_labels
+from harness.report.labels import OUTCOMES, basis_label, disagrees, machine_labels, missed_label
 from harness.report.sections.details import totals, warnings_by_text
 from harness.report.table import Field, measured_field, text_field
 from harness.schema.cells import BaselineConfig
@@ -128,7 +128,9 @@ def _figures(cell: Priced, index: int, money: MoneyFormat) -> list[Field]:
     def with_interval(column: CellColumn, reason: str) -> Field:
         return figure(column, reason, column.interval(cell, money))
 
-    to_target = figure(TIME_TO_TARGET_S, _why_no_target(cell), "lost again later" if summary.target_lost else "")
+    missed, lost = missed_label(cell), "lost again later" if summary.target_lost else ""
+    spread = ", ".join(filter(None, (TIME_TO_TARGET_S.interval(cell, money), missed, lost)))
+    to_target = figure(TIME_TO_TARGET_S, _why_no_target(cell), spread)
     return [
         with_interval(ACCURACY, no_accuracy),
         figure(NUM_UPDATES, no_training),
@@ -137,20 +139,21 @@ def _figures(cell: Priced, index: int, money: MoneyFormat) -> list[Field]:
         figure(MFU, no_training, "GPU's dense peak" if summary.config.on_gpu else "calibrated peak"),
         figure(PEAK_MEMORY, why, summary.peak_memory_source or ""),
         figure(TRAIN_S, why),
-        replace(to_target, doubtful=bool(to_target.extra)),
+        replace(to_target, doubtful=bool(to_target.extra) and bool(missed or lost)),
         figure(MACRO_F1, no_accuracy),
     ]
 
 
 def _why_no_target(cell: Priced) -> str:
     target = cell.summary.target_accuracy
-    if target is not None and cell.summary.num_ok:
-        return f"{percent(target)} was not reached"
+    if target is not None and cell.summary.num_missed_target:
+        return f"{percent(target)} was not reached: {missed_label(cell)}"
     return "the study sets no target"
 
 
 def _amount(cell: Priced, index: int, column: CellColumn, money: MoneyFormat) -> Field:
-    extra = ", ".join(filter(None, (column.interval(cell, money), basis_label(cell.price))))
+    missed = missed_label(cell) if column is USD_TO_TARGET else ""
+    extra = ", ".join(filter(None, (column.interval(cell, money), basis_label(cell.price), missed)))
     why = clean(cell.missing or why_missing(cell))
     field = measured_field(column.text(cell, money), column.value(cell), why, extra)
     doubtful = cell.price is None or cell.price.basis == "assumed" or disagrees(cell.price)

@@ -14,7 +14,7 @@ from harness.pricing.cost import Priced
 from harness.report.charts.base import SERIES, Chart, chart_text, layout
 from harness.report.charts.horizontal_bars import Bar, BarSeries, bar_traces
 from harness.report.formatting import MoneyFormat, interval, listed, memory, number, plural, seconds, with_interval
-from harness.report.labels import cell_indices, common_values, describe, difference, machine_labels
+from harness.report.labels import cell_indices, common_values, describe, difference, machine_labels, missed_label
 from harness.report.sections.scaling import ratio_text
 from harness.report.table import Field, Row, Table, amount_field, join_lines, measured_field, table, text_field
 
@@ -23,7 +23,7 @@ HEADS = (
     *("peak memory", "test accuracy"),
 )
 _ROW_HEIGHT, _FRAME_HEIGHT, _ROOM = 44, 60, 1.4
-_WHY_NOT = "not every run reached it, or nothing was read"
+_WHY_NOT = "no run reached it, or nothing was read"
 _MAX_TICK_LABEL = 30
 
 
@@ -68,15 +68,22 @@ def step_texts(ladder: Ladder) -> dict[int, str]:
 
 
 def best_step(ladder: Ladder) -> LadderStep | None:
-    """Return the step that saves most and is not significantly less accurate than the first; None if none saves."""
+    """Return the step that saves most and is not significantly less accurate than the first; None if none saves.
+
+    Steps that save clearly, whose interval lies above 1, come before the others.
+    """
     first = ladder.rungs[0].cell.summary.accuracy
     candidates = [
         step
         for step in ladder.rungs[1:]
         if step.saving is not None and not _is_worse(step.cell.summary.accuracy, first)
     ]
-    best = max(candidates, key=lambda step: value_of(step.saving) or 0.0, default=None)
+    best = max(candidates, key=lambda step: (_saves_clearly(step), value_of(step.saving) or 0.0), default=None)
     return best if best is not None and (value_of(best.saving) or 0.0) > 1 else None
+
+
+def _saves_clearly(step: LadderStep) -> bool:
+    return step.saving is not None and step.saving.low is not None and step.saving.low > 1
 
 
 def step_sentences(ladder: Ladder, cells: Sequence[Priced]) -> list[str]:
@@ -92,12 +99,14 @@ def step_sentences(ladder: Ladder, cells: Sequence[Priced]) -> list[str]:
             f"{cheaper} to a validation accuracy of {ladder.target:g}{where}: rung {best.number} against rung 0,{rate}. "
             f"Test accuracy {_accuracy(best)} against {_accuracy(ladder.rungs[0])}."
         )
+        if not _saves_clearly(best):
+            lead += " More seeds would show whether it saves: the interval reaches below 1."
     sentences = [lead]
     names = {step.number: f"rung {step.number} ({texts[step.number]})" for step in ladder.rungs[1:]}
     useless = [step.number for step in ladder.rungs[1:] if _did_not_help(step)]
     missed = [step.number for step in ladder.rungs[1:] if step.saving is None and step.number not in useless]
     if missed:
-        sentences.append(f"Not every run reached it on {listed([names[number] for number in missed])}.")
+        sentences.append(f"No run reached it on {listed([names[number] for number in missed])}.")
     if useless:
         sentences.append(f"Did not help the rung below: {listed([names[number] for number in useless])}.")
     return sentences
@@ -124,7 +133,7 @@ def step_charts(ladder: Ladder, index: int) -> list[Chart]:
 def _row(step: LadderStep, text: str, index: int, first: LadderStep, money: MoneyFormat) -> Row:
     summary = step.cell.summary
     base = "" if step.base is None or step.base.number == step.number - 1 else f"on rung {step.base.number}"
-    reached = "" if step.num_reached == step.num_runs else f"{step.num_reached} of {step.num_runs} runs reached it"
+    to_target, missed = summary.time_to_target_s, missed_label(step.cell)
     rate, accuracy = summary.samples_per_s, summary.accuracy
     worse = _is_worse(accuracy, first.cell.summary.accuracy)
     accuracy_lines = join_lines(interval(accuracy, "number"), "below rung 0" if worse else "")
@@ -132,8 +141,8 @@ def _row(step: LadderStep, text: str, index: int, first: LadderStep, money: Mone
         text_field(f"{step.number}: {text}", step.number, base),
         _field(number(value_of(rate)), value_of(rate), interval(rate, "number")),
         _ratio(step.speed_up),
-        _field(seconds(summary.time_to_target_s), summary.time_to_target_s, reached),
-        amount_field(step.cell, index, "usd_to_target", _WHY_NOT, money=money),
+        _field(seconds(value_of(to_target)), value_of(to_target), join_lines(interval(to_target, "number"), missed)),
+        amount_field(step.cell, index, "usd_to_target", _WHY_NOT, missed, money=money),
         _ratio(step.saving),
         _field(memory(summary.peak_memory_bytes), summary.peak_memory_bytes),
         replace(
@@ -146,7 +155,7 @@ def _row(step: LadderStep, text: str, index: int, first: LadderStep, money: Mone
 def _chart(ladder: Ladder, key: str, title: str, ratios: Sequence[Estimate | None], role: str) -> Chart:
     texts = step_texts(ladder)
     names = [f"{step.number}: {texts[step.number]}" for step in ladder.rungs]
-    labels = [f"{ratio_text(ratio.value)}×" if ratio is not None else "not every run" for ratio in ratios]
+    labels = [f"{ratio_text(ratio.value)}×" if ratio is not None else "no run" for ratio in ratios]
     rows = list(range(len(ladder.rungs)))
     fields = zip(rows, ratios, map(chart_text, labels), map(chart_text, names), strict=True)
     figure = go.Figure()

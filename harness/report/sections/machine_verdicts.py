@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from harness.analysis.estimate import value_of
-from harness.decision.side_by_side import PER_1000, SPEED, MachineType, Ranking, SideBySide, verdict
+from harness.decision.side_by_side import PER_1000, SPEED, MachineType, Ranking, SideBySide
+from harness.decision.side_by_side import verdicts as line_verdicts
 from harness.pricing.cost import Priced
 from harness.report.formatting import MoneyFormat, clean, listed, number, plural, seconds
-from harness.report.labels import machine_labels
+from harness.report.labels import machine_labels, spread_label
 
 # By figure: the predicate of a machine that leads, and the noun for machines that tie.
 _LEADS = {
@@ -84,7 +85,7 @@ def _best_value(ranking: Ranking, money: MoneyFormat) -> str:
 def _cell_by_cell(comparison: SideBySide, names: Sequence[str]) -> list[str]:
     clauses = []
     for figure, predicate in ((SPEED, "fastest"), (PER_1000, "cheapest per sample")):
-        results = [verdict(line.squares, figure) for line in comparison.shared]
+        results = line_verdicts([line.squares for line in comparison.shared], figure)
         wins = Counter(first for first, level in results if first is not None and not level)
         num_ties = sum(1 for first, level in results if first is not None and level)
         parts = [f"{names[index]} in {count}" for index, count in wins.most_common()]
@@ -95,8 +96,11 @@ def _cell_by_cell(comparison: SideBySide, names: Sequence[str]) -> list[str]:
 
 
 def cautions(comparison: SideBySide, names: Sequence[str]) -> list[str]:
-    """State what limits the verdicts: single hosts, slices, and cells that were tried on one machine only."""
+    """State what limits the verdicts: few runs, single hosts, slices, cells that one machine alone tried."""
     sentences = []
+    spread = spread_label(cell for line in comparison.shared for cell in line.measured)
+    if spread:
+        sentences.append(f"Some cells have {spread}.")
     named = list(zip(names, comparison.types, strict=True))
     single = [name for name, machine in named if machine.num_hosts == 1]
     if single:

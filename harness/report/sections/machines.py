@@ -13,18 +13,21 @@ from harness.decision.side_by_side import (
     PER_1000,
     SPEED,
     ComparedCell,
+    LineVerdict,
     MachineType,
     Ranking,
     SideBySide,
     hosts_of,
     side_by_side,
-    verdict,
+)
+from harness.decision.side_by_side import (
+    verdicts as line_verdicts,
 )
 from harness.pricing.cost import Priced
 from harness.report.charts.base import Chart
 from harness.report.charts.machines import machine_charts
 from harness.report.formatting import MoneyFormat, clean, interval, listed, number, percent, plural, seconds
-from harness.report.labels import OUTCOMES, basis_label, cell_indices, cell_labels, machine_labels
+from harness.report.labels import OUTCOMES, basis_label, cell_indices, cell_labels, machine_labels, missed_label
 from harness.report.sections.machine_verdicts import cautions, type_names, verdicts
 from harness.report.table import Field, Row, Table, join_lines, table, text_field
 from harness.schema.assumptions import Assumptions
@@ -245,14 +248,18 @@ def _best(
     rank = ("level with the best" if ranking.level else "best, and clear") if leads else ""
     spread = interval(estimate, "number") if is_speed else money.interval(estimate)
     text = number(estimate.value) if is_speed else money.amount(estimate.value)
-    return Field(text, estimate.value, join_lines(spread, labels[cell.key], rank))
+    missed = missed_label(cell) if ranking.figure.key == "to_target" else ""
+    return Field(text, estimate.value, join_lines(spread, missed, labels[cell.key], rank))
 
 
 def _line_rows(comparison: _Comparison, money: MoneyFormat) -> list[Row]:
+    lines = comparison.side_by_side.lines
+    squares = [line.squares for line in lines]
+    results = zip(line_verdicts(squares, SPEED), line_verdicts(squares, PER_1000), strict=True)
     return [
         (
             text_field(label, label),
-            comparison.recomputed(_line_verdict(line, comparison.names), index, "verdict"),
+            comparison.recomputed(_line_verdict(speed, dollars, comparison.names), index, "verdict"),
             *(
                 comparison.recomputed(
                     _shared_cell(cell, money), None if cell is None else comparison.indices.get(cell.key), "square"
@@ -260,7 +267,7 @@ def _line_rows(comparison: _Comparison, money: MoneyFormat) -> list[Row]:
                 for cell in line.squares
             ),
         )
-        for index, (line, label) in enumerate(zip(comparison.side_by_side.lines, comparison.labels, strict=True))
+        for index, (line, label, (speed, dollars)) in enumerate(zip(lines, comparison.labels, results, strict=True))
     ]
 
 
@@ -280,10 +287,9 @@ def _shared_cell(cell: Priced | None, money: MoneyFormat) -> Field:
     return Field(f"{number(rate.value)}/s", rate.value, lines)
 
 
-def _line_verdict(line: ComparedCell, names: Sequence[str]) -> Field:
+def _line_verdict(speed: LineVerdict, dollars: LineVerdict, names: Sequence[str]) -> Field:
     leads, ties = [], []
-    for figure, predicate in ((SPEED, "fastest"), (PER_1000, "cheapest")):
-        first, level = verdict(line.squares, figure)
+    for (first, level), predicate in ((speed, "fastest"), (dollars, "cheapest")):
         if first is None:
             continue
         leads.append(f"{predicate}: {'none clearly' if level else names[first]}")

@@ -94,8 +94,8 @@ def _training(cells: Sequence[Priced]) -> list[MethodEntry]:
         ),
         MethodEntry(
             "Time to target",
-            "Training clock at the first validation that reached the target, without interpolation; "
-            "the clock stands still during evaluations.",
+            "Set-up, training and validations of all runs, over the number of runs that reached the target; a run counts "
+            "until the first validation that reached it, one that missed it to its end.",
             "time-to-target",
         ),
     ]

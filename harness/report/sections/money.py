@@ -11,7 +11,15 @@ from harness.decision.study_cost import StudyCost
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.report.formatting import MoneyFormat, clean, interval, number, seconds
-from harness.report.labels import basis_label, cell_indices, common_values, describe, machine_labels, short_labels
+from harness.report.labels import (
+    basis_label,
+    cell_indices,
+    common_values,
+    describe,
+    machine_labels,
+    missed_label,
+    short_labels,
+)
 from harness.report.sections.assumptions import assumptions_table
 from harness.report.sections.cell_table import why_missing
 from harness.report.sections.payment_plans import (
@@ -34,6 +42,7 @@ _CELL_FIGURES = (
     *("usd_per_accuracy_point", "usd_per_month", "usd_per_million_predictions"),
 )
 MAX_ROWS = 40
+_TO_TARGET = "set-up, training and validations until it was reached, of all runs for each that reached it"
 _BILLING_UNITS = {1.0: "second", 60.0: "minute", 3600.0: "hour"}
 
 
@@ -103,14 +112,14 @@ def _lines(cell: Priced, index: int, assumptions: Assumptions, money: MoneyForma
     """Build a row for each cost of the chosen cell; the row says what the cost includes."""
     lines = [
         (text_field(name, name), _amount(cell, index, figure, money), text_field(contents))
-        for name, figure, contents in _line_contents(cell.price, assumptions)
+        for name, figure, contents in _line_contents(cell, assumptions)
     ]
     return [*lines, *_energy_lines(cell, index, assumptions, money)]
 
 
-def _line_contents(price: Price | None, assumptions: Assumptions) -> list[tuple[str, str, str]]:
+def _line_contents(cell: Priced, assumptions: Assumptions) -> list[tuple[str, str, str]]:
     """Return each cost's name, the attribute of Priced that holds it, and what it includes."""
-    book = assumptions.prices
+    book, price = assumptions.prices, cell.price
     spot, retraining, rental = book.spot, book.retraining, book.rental
     plan = "on_demand" if price is None else price.plan
     before = f"{seconds(rental.startup_s)} to start and {seconds(rental.setup_s)} to set up come before"
@@ -129,7 +138,7 @@ def _line_contents(price: Price | None, assumptions: Assumptions) -> list[tuple[
             f"{spot.interruptions_per_hour:g} interruptions an hour, a checkpoint every {spot.checkpoint_every_s:g} s",
         ),
         ("An epoch", "usd_per_epoch", "training alone"),
-        ("To the target accuracy", "usd_to_target", "set-up, training and validations until it was reached"),
+        ("To the target accuracy", "usd_to_target", join_lines(_TO_TARGET, missed_label(cell))),
         (
             "A point of accuracy above TF-IDF",
             "usd_per_accuracy_point",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.estimate import Estimate, intervals_disjoint
+from harness.analysis.estimate import Estimate
 from harness.decision.scaling import ScalingPoint, Series, best_cost, scaling_series, several_gpus_ran
 from harness.pricing.cost import Priced, gpu_share
 from harness.report.charts.base import Chart
 from harness.report.charts.scaling import scaling_charts
 from harness.report.formatting import MoneyFormat, interval, listed, memory, number, percent, with_interval
-from harness.report.labels import cell_indices
+from harness.report.labels import cell_indices, missed_label, spread_label
 from harness.report.series_labels import DEVICE_NOUNS, MAX_SERIES, series_names, series_parts
 from harness.report.table import Field, Row, Table, amount_field, measured_field, table, text_field
 
@@ -24,6 +24,7 @@ NEVER_RUN = (
     "shown here."
 )
 _NO_COMMUNICATION = "one device has nobody to wait for; of several, no run measured it"
+_NO_TARGET = "the target was not reached, or the study sets none"
 _MAX_ANSWERS = 2
 _PLACES = {"cpu": "on this CPU", "gpu": "of this machine"}
 _MIN_WHOLE_RATIO = 10  # smaller ratios get two decimals; from here on, hundredths are noise
@@ -86,7 +87,7 @@ def _row(point: ScalingPoint, series: Series, name: str, index: int, money: Mone
         amount_field(
             cell, index, "usd_per_1000_samples", cell.missing or "no rate", _share_text(cell, money), money=money
         ),
-        amount_field(cell, index, "usd_to_target", "the target was not reached, or the study sets none", money=money),
+        amount_field(cell, index, "usd_to_target", _NO_TARGET, missed_label(cell), money=money),
         Field(communication_text(point), communication, title="" if communication is not None else _NO_COMMUNICATION),
         measured_field(
             memory(summary.peak_memory_bytes),
@@ -126,25 +127,30 @@ def scaling_answer(cells: Sequence[Priced]) -> list[str]:
 
 
 def verdict(series: Series) -> str:
-    """State at which number of devices a sample costs less or more, or that the cost does not differ significantly."""
+    """State at which number of devices a sample costs less or more, or that the cost does not differ significantly.
+
+    With fewer than 3 runs of a cell, the sentence says which spread between runs was used.
+    """
     base, best, nouns = series.base, best_cost(series), DEVICE_NOUNS[series.device][1]
     paid = ", the whole machine paid for" if series.device == "gpu" else ""
     start = count(base, series)
+    spread = spread_label(point.cell for point in series.points)
+    used = f" ({spread})" if spread else ""
     if best is not base:
-        return f"the money goes down from {start} to {best.num_devices}{paid}{_after_best(series, best)}"
+        return f"the money goes down from {start} to {best.num_devices}{paid}{_after_best(series, best)}{used}"
     more = [point for point in series.more if point.cost == "more"]
     level = [point for point in series.more if point.cost == "level"]
     if not level:
-        return f"more {nouns} do not pay: the money goes up from {start} to {more[0].num_devices}{paid}"
-    why = "their speeds' intervals overlap" if _have_intervals(level, base) else "an interval is not known"
-    level_text = f"{_numbers(level)} {nouns} and {base.num_devices} can't be told apart in cost ({why})"
+        return f"more {nouns} do not pay: the money goes up from {start} to {more[0].num_devices}{paid}{used}"
+    why = used if _have_intervals(level, base) else " (an interval is not known)"
+    level_text = f"{_numbers(level)} {nouns} and {base.num_devices} can't be told apart in cost{why}"
     return f"{level_text}, and {_numbers(more)} cost more: more {nouns} are not shown to pay" if more else level_text
 
 
 def _after_best(series: Series, best: ScalingPoint) -> str:
     """Compare larger numbers of devices with the cheapest number; empty if there are none."""
     after = [point for point in series.more if point.num_devices > best.num_devices]
-    dearer = [point for point in after if intervals_disjoint(point.samples_per_s, best.samples_per_s)]
+    dearer = [point for point in after if series.costs_more(point, best)]
     level = [point for point in after if point not in dearer]
     up = f" and up again at {_numbers(dearer)}" if dearer else ""
     return up + (f"; {_numbers(level)} can't be told apart from {best.num_devices}" if level else "")

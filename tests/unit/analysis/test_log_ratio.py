@@ -9,6 +9,7 @@ from statistics import median
 import pytest
 
 from harness.analysis.estimate import t_interval
+from harness.analysis.run_spread import stated_spread
 from harness.analysis.throughput import measure_windows, throughput
 from harness.schema.training_record import Steps
 from tests.make_records import make_record
@@ -37,7 +38,8 @@ def test_intervals_within_a_run_cover_93_percent_at_1_5_times_the_oracle_width(n
     plain = make_record(training={"seconds": [1.0] * num_steps}).training
     for _ in range(num_trials):
         steps = Steps.model_construct(**dict(plain.steps) | {"seconds": (tuple(steps_of(rng, num_steps, rho)),)})
-        estimate = throughput(measure_windows([plain.model_copy(update={"steps": steps})]))
+        windows = measure_windows([plain.model_copy(update={"steps": steps})])
+        estimate = throughput(windows, spread=stated_spread(0.0))
         covered += estimate.low <= 16 / TRUE_S <= estimate.high
         halves.append((estimate.high - estimate.low) / 2 / (16 / TRUE_S))
     assert covered / num_trials >= 0.93

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.analysis.estimate import t_interval, wilson_interval
+from harness.analysis.estimate import t_interval, t_quantile, wilson_interval
+from harness.analysis.run_spread import stated_spread
 from harness.analysis.summarize import peak_memory, summarize
 from harness.analysis.throughput import (
-    BASIS_ONE_RUN,
-    BASIS_TWO_RUNS,
     ThroughputWindow,
     host_spread,
     measure_windows,
@@ -25,8 +24,6 @@ from tests.make_records import GIB, MIB, make_baseline, make_machine, make_recor
 
 T_2 = 4.302652729749464  # Student's 97.5 % quantiles, from published tables
 T_1 = 12.706204736174707
-T_9 = 2.2621571627409915
-T_18 = 2.10092204024096
 
 
 def window(seconds, num_samples=None):
@@ -77,8 +74,8 @@ class TestGroups:
     @pytest.mark.parametrize(
         ("rates", "low", "high"),
         [
-            # Six runs: t(5 degrees) = 2.570582: 18 -+ 2.570582 x 2.190890 / sqrt(6), which includes both hosts
-            ((16.0, 20.0), 15.700803, 20.299197),
+            # Six runs: t(5 degrees) x 0.122221 / sqrt(6) = 0.128264, which 18 x exp(-+) turns into
+            ((16.0, 20.0), 15.833199, 20.463332),
             # t(2 degrees) = 4.302653: 18 -+ 4.302653 x 2 / sqrt(3)
             ((16.0, 18.0, 20.0), 13.031725, 22.968275),
         ],
@@ -86,7 +83,10 @@ class TestGroups:
     def test_intervals_include_all_hosts_however_many_runs_they_have(self, rates, low, high):
         records = [
             make_record(
-                machine=make_machine(host=f"host-{rate}"), repeat=repeat, training={"seconds": [16 / rate] * 40}
+                machine=make_machine(host=f"host-{rate}"),
+                repeat=repeat,
+                minutes=60 * repeat,
+                training={"seconds": [16 / rate] * 40},
             )
             for rate in rates
             for repeat in range(3)
@@ -116,9 +116,9 @@ class TestGroups:
     def test_a_cell_without_a_successful_run_has_no_figures(self):
         summary = summary_of(make_record(outcome="timeout", reason="3600 s passed"))
         measured = "samples_per_s real_tokens_per_s padding_fraction step_s_median num_warmup_steps num_measured_steps"
-        timed = "setup_s train_s evaluate_s epoch_s evaluation_samples_per_s time_to_target_s evaluate_to_target_s"
+        timed = "setup_s train_s evaluate_s epoch_s evaluation_samples_per_s time_to_target_s"
         others = "num_updates global_batch_size peak_memory_bytes peak_memory_source accuracy macro_f1 mfu"
-        for name in [*measured.split(), *timed.split(), *others.split(), "num_reached_target"]:
+        for name in [*measured.split(), *timed.split(), *others.split(), "num_reached_target", "run_spread"]:
             assert getattr(summary, name) is None, name
         assert (summary.outcome, summary.num_ok, summary.warnings) == ("timeout", 0, ())
 
@@ -178,36 +178,49 @@ class TestThroughput:
         assert summary_of_one(seconds=[0.5] * 40).epoch_s == 2000 / 32
 
     def test_three_runs_have_students_interval(self):
-        # 16, 20 and 24 samples/s: mean 20, standard deviation 4.
-        runs = [make_record(repeat=i, training={"seconds": [16 / r] * 40}) for i, r in enumerate((16, 20, 24))]
+        # 16, 20 and 25 samples/s an hour apart: mean 61/3, logarithms log(1.25) apart.
+        runs = [
+            make_record(repeat=i, minutes=60 * i, training={"seconds": [16 / r] * 40})
+            for i, r in enumerate((16, 20, 25))
+        ]
         estimate = summary_of(*runs).samples_per_s
-        half = T_2 * 4 / math.sqrt(3)
-        assert estimate.value == pytest.approx(20.0, abs=1e-9)
-        assert estimate.low == pytest.approx(20 - half, abs=1e-9)
-        assert estimate.high == pytest.approx(20 + half, abs=1e-9)
-        assert estimate.basis == "between 3 runs"
+        half = T_2 * math.log(1.25) / math.sqrt(3)
+        assert estimate.value == pytest.approx(61 / 3, abs=1e-9)
+        assert math.log(estimate.value / estimate.low) == pytest.approx(half, abs=1e-9)
+        assert math.log(estimate.high / estimate.value) == pytest.approx(half, abs=1e-9)
+        assert (estimate.basis, estimate.degrees_of_freedom) == ("between 3 runs", pytest.approx(2))
 
-    def test_one_run_has_the_interval_of_its_batches(self):
+    def test_one_run_has_the_interval_of_its_batches_and_of_the_spread_between_runs(self):
         # 10 batches of one step: R = 160/20 = 8/s, each batch's residual is 16 - 8 s = 8 or -8, so its logarithm has
-        # Var = 10/9 * 10 * 64 / 160^2, and the half-width is t(9) * sqrt(Var).
+        # Var = 10/9 * 10 * 64 / 160^2 with 9 degrees of freedom; between runs 0.1^2, taken as known.
         estimate = throughput([window([1.0, 3.0] * 5)])
-        half = T_9 * math.sqrt(10 / 9 * 640 / 160**2)
-        assert (estimate.value, estimate.basis) == (8.0, BASIS_ONE_RUN)
+        within = 10 / 9 * 640 / 160**2
+        half = t_quantile((within + 0.01) ** 2 / (within**2 / 9)) * math.sqrt(within + 0.01)
+        assert (estimate.value, estimate.basis) == (8.0, "one run, with an assumed 10 % between runs")
         assert estimate.low == pytest.approx(8 * math.exp(-half), abs=1e-6)
         assert estimate.high == pytest.approx(8 * math.exp(half), abs=1e-6)
+
+    def test_a_run_without_noise_still_has_the_spread_between_runs(self):
+        # Before, the interval of such a run was its value alone: 16 (16.0 to 16.0).
+        stated = summarize([make_record()], stated_spread(0.05))[0]
+        assert math.log(stated.samples_per_s.high / 16) == pytest.approx(1.959964 * 0.05, rel=1e-6)
+        assert stated.samples_per_s.basis == "one run, with a stated 5 % between runs"
+        assumed = summary_of(make_record())
+        assert math.log(assumed.samples_per_s.high / 16) == pytest.approx(1.959964 * 0.1, rel=1e-6)
 
     def test_steps_that_cancel_within_batches_still_have_a_variance(self):
         # 10 batches of 4 steps, 8 s each: no variance between batches. From 40 single steps with residuals 8 or -8:
         # Var = 40 * 64 / 640^2 * 40 / 39, and t(39) = 2.022691.
-        even = throughput([window([1.0, 3.0] * 20)])
+        even = throughput([window([1.0, 3.0] * 20)], spread=stated_spread(0.0))
         half = 2.022691 * math.sqrt(40 * 64 / 640**2 * 40 / 39)
         assert (even.value, math.log(even.high / 8)) == (8.0, pytest.approx(half, abs=1e-6))
 
-    def test_two_runs_pool_their_batches(self):
-        # Both runs have 8/s with the variance above: the half-width of the mean is t(18) * sqrt(2 v) / 2.
+    def test_two_runs_share_the_spread(self):
+        # Both runs have 8/s with the variance above: that of the mean is (2 v / 2 + 0.1^2) / 2.
         estimate = throughput([window([1.0, 3.0] * 5), window([3.0, 1.0] * 5)])
-        half = T_18 * math.sqrt(2 * 10 / 9 * 640 / 160**2) / 2
-        assert (estimate.value, estimate.basis) == (8.0, BASIS_TWO_RUNS)
+        within = 10 / 9 * 640 / 160**2 / 2
+        half = t_quantile((within + 0.005) ** 2 / (within**2 / 18)) * math.sqrt(within + 0.005)
+        assert (estimate.value, estimate.basis) == (8.0, "two runs, with an assumed 10 % between runs")
         assert estimate.high == pytest.approx(8 * math.exp(half), abs=1e-6)
 
     def test_the_interval_of_two_runs_includes_both(self):
@@ -216,7 +229,7 @@ class TestThroughput:
 
     def test_a_single_step_has_no_interval(self):
         estimate = throughput([window([2.0])])
-        assert (estimate.value, estimate.low, estimate.high, estimate.basis) == (8.0, None, None, BASIS_ONE_RUN)
+        assert (estimate.value, estimate.low, estimate.high) == (8.0, None, None)
         assert throughput([window([2.0]), window([1.0] * 9)]).low is None
 
     def test_no_interval_goes_below_zero(self):
@@ -320,45 +333,6 @@ class TestAccuracy:
         test = record.baseline.test.model_copy(update={"evaluate_s": 0.0})
         record = record.model_copy(update={"baseline": record.baseline.model_copy(update={"test": test})})
         assert summary_of(record).evaluation_samples_per_s is None
-
-
-class TestTarget:
-    LOOKS = ((10.0, 0.70, 1.0), (20.0, 0.76, 1.5), (30.0, 0.78, 2.0))
-
-    def reach(self, *runs, target=0.75):
-        sections = {"training": {"target_accuracy": target}}
-        records = [
-            make_record(seed=i, sections=sections, training={"evaluations": looks}) for i, looks in enumerate(runs)
-        ]
-        return summary_of(*records)
-
-    def test_the_first_validation_at_the_target_counts_without_interpolation(self):
-        summary = self.reach(self.LOOKS)
-        assert (summary.time_to_target_s, summary.target_accuracy) == (20.0, 0.75)
-        assert (summary.num_reached_target, summary.target_lost) == (1, False)
-        assert summary.evaluate_to_target_s == 2.5
-
-    def test_a_target_met_exactly_is_reached(self):
-        assert self.reach(self.LOOKS, target=0.76).time_to_target_s == 20.0
-
-    def test_falling_below_the_target_again_is_reported(self):
-        summary = self.reach((*self.LOOKS, (40.0, 0.74, 1.0)))
-        assert (summary.time_to_target_s, summary.target_lost) == (20.0, True)
-        assert any("0.75 and later fell below it" in warning for warning in summary.warnings)
-
-    def test_a_target_that_no_run_reached(self):
-        summary = self.reach(self.LOOKS, target=0.9)
-        assert (summary.time_to_target_s, summary.evaluate_to_target_s) == (None, None)
-        assert summary.num_reached_target == 0
-
-    def test_the_median_of_the_runs_that_reached_it(self):
-        summary = self.reach(self.LOOKS, ((50.0, 0.8, 4.0),), ((10.0, 0.1, 1.0),), ((21.0, 0.8, 0.5),))
-        assert (summary.num_reached_target, summary.time_to_target_s) == (3, 21.0)
-        assert summary.evaluate_to_target_s == 2.5
-
-    def test_without_a_target_there_are_no_target_figures(self):
-        summary = summary_of_one(evaluations=self.LOOKS)
-        assert (summary.target_accuracy, summary.num_reached_target, summary.time_to_target_s) == (None, None, None)
 
 
 class TestSecondsAndMemory:

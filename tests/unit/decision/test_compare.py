@@ -29,10 +29,10 @@ def cells(*records, hourly=3.6):
 
 
 def runs(*step_s, axes=None, machine=HERE, minutes=0.0, peak=600, **fields):
-    """Make one record per value: 40 steps of that many seconds, as consecutive repeats."""
+    """Make one record per value: 40 steps of that many seconds, as repeats 15 minutes apart."""
     return [
         make_record(
-            repeat=repeat, minutes=minutes + repeat, axes=axes, machine=machine,
+            repeat=repeat, minutes=minutes + 15 * repeat, axes=axes, machine=machine,
             training={"seconds": [one] * 40, "peaks": [(0, "rss", peak * MIB)]}, **fields,
         )
         for repeat, one in enumerate(step_s)

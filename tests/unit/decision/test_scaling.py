@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -59,16 +60,16 @@ def test_the_cell_that_both_studies_share_stands_in_both(both):
 
 def test_speed_up_efficiency_and_cost_by_hand(both):
     strong, weak = both[0].more[0], both[1].more[0]
-    # 72 / 80 = 0.9. Below: sqrt((2/72)^2 + (4/80)^2) = 0.0571982; the sides are alike, so above too.
+    # 72 / 80 = 0.9. Below: exp(-sqrt(ln(72/70)^2 + ln(84/80)^2)) = exp(-0.0563359); above: ln(74/72) and ln(80/76).
     assert (strong.speed_up.value, strong.speed_up.low, strong.speed_up.high) == pytest.approx(
-        (0.9, 0.9 * (1 - 0.0571982), 0.9 * (1 + 0.0571982)), rel=1e-6
+        (0.9, 0.9 * math.exp(-0.0563359), 0.9 * math.exp(0.0581611)), rel=1e-5
     )
     assert strong.efficiency.value == pytest.approx(0.45)
-    assert strong.efficiency.low == pytest.approx(0.45 * (1 - 0.0571982), rel=1e-6)
+    assert strong.efficiency.low == pytest.approx(0.45 * math.exp(-0.0563359), rel=1e-5)
     assert strong.cost_ratio.value == pytest.approx(1 / 0.9)
-    assert strong.cost_ratio.high == pytest.approx(1 / (0.9 * (1 - 0.0571982)), rel=1e-6)
+    assert strong.cost_ratio.high == pytest.approx(1 / (0.9 * math.exp(-0.0563359)), rel=1e-5)
     assert (weak.speed_up.value, weak.efficiency.value) == (pytest.approx(1.2), pytest.approx(0.6))
-    # 70 to 74 stands clear of 76 to 84 below, and of 57 to 63 above.
+    # ln(80 / 72) = 0.105 is 3.5 standard errors, sqrt(ln(74/72)^2 + ln(80/76)^2) / 1.96; ln(72 / 60) = 0.182 is 6.3.
     assert (strong.cost, weak.cost) == ("more", "less")
 
 
@@ -78,9 +79,9 @@ def test_the_base_has_no_ratios_of_its_own(both):
     assert (base.speed_up.low, base.speed_up.high) == (None, None)
 
 
-def test_overlapping_intervals_are_level_and_so_are_missing_ones():
+def test_differences_within_the_noise_are_level_and_so_are_missing_intervals():
     records = [cell("cpu", 32), cell("cpu-ddp2", 16)]
-    (touching,) = scaling_series(priced(records, RATES | {("cpu-ddp2", 16): (72.0, 68.0, 76.0)}))
+    (touching,) = scaling_series(priced(records, RATES | {("cpu-ddp2", 16): (74.0, 69.0, 79.0)}))
     (unknown,) = scaling_series(priced(records, RATES | {("cpu-ddp2", 16): (40.0, None, None)}))
     assert [one.more[0].cost for one in (touching, unknown)] == ["level", "level"]
     assert unknown.more[0].speed_up.low is None
@@ -190,14 +191,17 @@ def test_exposed_communication_is_the_mean_of_the_runs():
 
 
 def test_a_ratio_by_hand():
-    # a = 100 (90 to 120), b = 50 (45 to 52): 2; below sqrt(0.1^2 + 0.04^2), above sqrt(0.2^2 + 0.1^2).
+    # a = 100 (90 to 120), b = 50 (45 to 52): 2; below hypot(ln(10/9), ln(1.04)), above hypot(ln(1.2), ln(10/9)).
     found = ratio_estimate(Estimate(100.0, 90.0, 120.0, ""), Estimate(50.0, 45.0, 52.0, ""))
-    assert (found.value, found.low, found.high) == pytest.approx((2.0, 2 - 2 * 0.107703, 2 + 2 * 0.223607), rel=1e-5)
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (2.0, 2 * math.exp(-0.1124212), 2 * math.exp(0.2105728)), rel=1e-5
+    )
 
 
 def test_a_ratio_never_reaches_below_nought_and_needs_both_intervals():
     wide, narrow = Estimate(10.0, 0.0, 20.0, ""), Estimate(10.0, 5.0, 15.0, "")
     assert ratio_estimate(wide, narrow).low == 0.0
+    assert ratio_estimate(narrow, wide).high is None
     assert (
         ratio_estimate(wide, Estimate(10.0, None, None, "")).low,
         ratio_estimate(Estimate(10.0, None, None, ""), wide).high,

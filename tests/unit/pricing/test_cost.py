@@ -12,7 +12,7 @@ from harness.analysis.estimate import Estimate
 from harness.analysis.summarize import summarize
 from harness.errors import Unavailable
 from harness.pricing.cost import Price, Priced, gpu_share, price, usd_per_1000_samples
-from harness.pricing.durations import num_epochs, run_seconds, seconds_to_target, whole_dataset_seconds
+from harness.pricing.durations import num_epochs, run_seconds, whole_dataset_seconds
 from harness.pricing.formulas import usd_of_seconds
 from tests.make_records import make_baseline, make_machine, make_record
 
@@ -121,7 +121,7 @@ def test_unknown_set_up_counts_zero_in_the_cost_to_target():
         phases=phases, sections={"training": {"target_accuracy": 0.75}}, training={"evaluations": looks}
     )
     (summary,) = summarize([record])
-    assert seconds_to_target(summary).value == 11.5
+    assert summary.time_to_target_s.value == 11.5
     assert run_seconds(summary).value == 50.0
 
 
