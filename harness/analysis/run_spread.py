@@ -24,7 +24,7 @@ class RunSpread:
     Attributes:
         value: Standard deviation of the logarithm of a run's speed.
         degrees_of_freedom: Of `value`; infinite if it is stated or assumed.
-        basis: Value and origin, as a phrase: "an assumed 10 % between runs".
+        basis: Value and origin, as a phrase: "10 % between runs assumed".
     """
 
     value: float
@@ -42,12 +42,12 @@ class RunSpeed:
 
 def assumed_spread() -> RunSpread:
     """Return the spread to use where it is neither stated nor measured."""
-    return RunSpread(ASSUMED, math.inf, _phrase("an assumed", ASSUMED))
+    return RunSpread(ASSUMED, math.inf, _phrase(ASSUMED, "assumed"))
 
 
 def stated_spread(fraction: float) -> RunSpread:
     """Return the spread that the user states, as a fraction."""
-    return RunSpread(fraction, math.inf, _phrase("a stated", fraction))
+    return RunSpread(fraction, math.inf, _phrase(fraction, "stated"))
 
 
 def measured_spread(cells: Iterable[Sequence[RunSpeed]]) -> RunSpread | None:
@@ -74,8 +74,8 @@ def measured_spread(cells: Iterable[Sequence[RunSpeed]]) -> RunSpread | None:
     if num_repeats < MIN_REPEATS:
         return None
     value = math.sqrt(squares / expected)
-    return RunSpread(value, expected**2 / variance, f"{_phrase('a measured', value)} ({num_repeats} repeats)")
+    return RunSpread(value, expected**2 / variance, _phrase(value, f"measured over {num_repeats} repeats"))
 
 
-def _phrase(origin: str, value: float) -> str:
-    return f"{origin} {100 * value:.2g} % between runs"
+def _phrase(value: float, origin: str) -> str:
+    return f"{100 * value:.2g} % between runs {origin}"

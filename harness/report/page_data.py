@@ -5,6 +5,7 @@ assets/recompute.js reads it and recomputes every cost. No value here is rounded
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -327,8 +328,12 @@ def _estimate(estimate: Estimate | None) -> list[float | None] | None:
 
 
 def _ranked(estimate: Estimate | None) -> list[float | None] | None:
-    """Add what comparing.js needs: degrees of freedom, and the interval's half-width in standard errors."""
-    if estimate is None:
-        return None
-    degrees_of_freedom = min(estimate.degrees_of_freedom, MAX_DEGREES_OF_FREEDOM)
-    return [*(_estimate(estimate) or []), degrees_of_freedom, t_quantile(degrees_of_freedom)]
+    """Add what comparing.js needs: degrees of freedom, and the interval's half-width in standard errors.
+
+    Both are left out where `MAX_DEGREES_OF_FREEDOM` stands for a larger number.
+    """
+    degrees_of_freedom = math.inf if estimate is None else estimate.degrees_of_freedom
+    ends = _estimate(estimate)
+    if ends is None or degrees_of_freedom >= MAX_DEGREES_OF_FREEDOM:
+        return ends
+    return [*ends, degrees_of_freedom, t_quantile(degrees_of_freedom)]

@@ -271,7 +271,7 @@ const recompute = (() => {
   const unpack = (packed) => {
     const estimate = (packedEstimate) => {
       if (!packedEstimate) return null;
-      const [value, low, high, df, t] = packedEstimate;
+      const [value, low, high, df = 1000, t = 1.9623390808264083] = packedEstimate; // 1000: see comparing.js
       return { value, low, high, df, t };
     };
     const cells = packed.cells.rows.map((row) => {

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from harness.analysis.log_ratio import ratio_of_sums
+from harness.analysis.serial_correlation import RunStart, correlation_matrix
 from harness.analysis.significance import (
     SIGNIFICANCE_LEVEL,
     compare_runs,
@@ -220,3 +222,36 @@ def test_unequal_spreads_hardly_raise_the_false_positive_rate(nums, sds):
         sides = [[rng.gauss(0, sd) for _ in range(num)] for num, sd in zip(nums, sds, strict=True)]
         alarms += welch_log_ratio(*sides).p_value() < SIGNIFICANCE_LEVEL
     assert alarms / 4000 <= 0.075
+
+
+def drift_trials(num_trials, num_runs, starts_a, starts_b, shift=0.0):
+    """Draw two sides of one cell on a machine that drifts as the reference machine; return p-values with and without it."""
+    places = [RunStart("a", at_s) for at_s in (*starts_a, *starts_b)]
+    matrix = correlation_matrix(places)
+    random_state = np.random.default_rng(20261127)
+    draws = 0.08 * random_state.standard_normal((num_trials, 2 * num_runs)) @ np.linalg.cholesky(matrix).T
+    draws[:, num_runs:] += shift
+    pairs = [(list(logs[:num_runs]), list(logs[num_runs:])) for logs in draws]
+    corrected = [welch_log_ratio(*pair, correlation=matrix).p_value() < SIGNIFICANCE_LEVEL for pair in pairs]
+    plain = [welch_log_ratio(*pair).p_value() < SIGNIFICANCE_LEVEL for pair in pairs]
+    return sum(plain) / num_trials, sum(corrected) / num_trials
+
+
+def test_two_sweeps_do_not_share_their_drift():
+    """Five runs a side, 34 s apart, the sides an hour apart: before, a false alarm in 23 %."""
+    one = [34.0 * index for index in range(5)]
+    plain, corrected = drift_trials(1500, 5, one, [3600 + at_s for at_s in one])
+    assert plain == pytest.approx(0.23, abs=0.03)
+    assert corrected <= 0.06
+    _, power = drift_trials(300, 5, one, [3600 + at_s for at_s in one], shift=math.log(1.4))
+    assert power >= 0.9
+
+
+def test_two_sides_of_one_sweep_share_their_drift():
+    """Five runs a side in turns, 17 s apart: Welch's test is conservative already, and stays as it is."""
+    one = [34.0 * index for index in range(5)]
+    plain, corrected = drift_trials(800, 5, one, [17 + at_s for at_s in one])
+    assert plain <= 0.04
+    assert corrected <= plain
+    _, power = drift_trials(300, 5, one, [17 + at_s for at_s in one], shift=math.log(1.2))
+    assert power >= 0.95

@@ -196,7 +196,7 @@ class TestThroughput:
         estimate = throughput([window([1.0, 3.0] * 5)])
         within = 10 / 9 * 640 / 160**2
         half = t_quantile((within + 0.01) ** 2 / (within**2 / 9)) * math.sqrt(within + 0.01)
-        assert (estimate.value, estimate.basis) == (8.0, "one run, with an assumed 10 % between runs")
+        assert (estimate.value, estimate.basis) == (8.0, "one run, with 10 % between runs assumed")
         assert estimate.low == pytest.approx(8 * math.exp(-half), abs=1e-6)
         assert estimate.high == pytest.approx(8 * math.exp(half), abs=1e-6)
 
@@ -204,7 +204,7 @@ class TestThroughput:
         # Before, the interval of such a run was its value alone: 16 (16.0 to 16.0).
         stated = summarize([make_record()], stated_spread(0.05))[0]
         assert math.log(stated.samples_per_s.high / 16) == pytest.approx(1.959964 * 0.05, rel=1e-6)
-        assert stated.samples_per_s.basis == "one run, with a stated 5 % between runs"
+        assert stated.samples_per_s.basis == "one run, with 5 % between runs stated"
         assumed = summary_of(make_record())
         assert math.log(assumed.samples_per_s.high / 16) == pytest.approx(1.959964 * 0.1, rel=1e-6)
 
@@ -220,7 +220,7 @@ class TestThroughput:
         estimate = throughput([window([1.0, 3.0] * 5), window([3.0, 1.0] * 5)])
         within = 10 / 9 * 640 / 160**2 / 2
         half = t_quantile((within + 0.005) ** 2 / (within**2 / 18)) * math.sqrt(within + 0.005)
-        assert (estimate.value, estimate.basis) == (8.0, "two runs, with an assumed 10 % between runs")
+        assert (estimate.value, estimate.basis) == (8.0, "two runs, with 10 % between runs assumed")
         assert estimate.high == pytest.approx(8 * math.exp(half), abs=1e-6)
 
     def test_the_interval_of_two_runs_includes_both(self):

@@ -78,7 +78,7 @@ def test_without_a_target_there_are_no_target_figures():
 def test_one_run_has_the_interval_of_its_speed_and_says_so():
     estimate = reach(LOOKS).time_to_target_s
     assert math.log(estimate.high / estimate.value) == pytest.approx(1.959964 * 0.1, rel=1e-6)
-    assert estimate.basis.endswith("an assumed 10 % between runs; whether another run reaches the target is unknown")
+    assert estimate.basis.endswith("10 % between runs assumed; whether another run reaches the target is unknown")
 
 
 def test_the_interval_combines_the_seconds_and_the_odds_of_missing_by_hand():

@@ -104,7 +104,7 @@ def test_a_slowdown_above_the_threshold_fails_and_is_shown(sides, tmp_path):
     lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("Speed of 1 cell on both sides: 1 slower. --fail-above 3%: FAILED")
     assert lines[2:4] == ["| cell | figure | A | B | B/A, 95 % | verdict |", "|---|---|---:|---:|---:|---|"]
-    assert lines[4].startswith(f"| {CELL} | samples/s | 16.0 | 14.5 | 0.909 (0.907 to 0.911) | slower |")
+    assert lines[4].startswith(f"| {CELL} | samples/s | 16.0 | 14.5 | 0.909 (0.906 to 0.912) | slower |")
     assert any(line.startswith("- All runs of A were made before those of B") for line in lines)
     assert "passed; 1 of 1 cell could have failed" in invoke(*sides[::-1], "--fail-above", "3%").stdout
     assert "FAILED" not in invoke(*sides).stdout

@@ -71,3 +71,14 @@ def test_without_files_every_value_is_an_example(report):
 def test_an_infinite_invoice_is_rejected(report):
     with pytest.raises(UserError, match="--invoice inf: expected an amount in USD, 0 or more"):
         report("--invoice", "inf")
+
+
+def test_a_stated_spread_between_runs_is_the_interval_of_single_runs(report):
+    def basis(*options):
+        rows = csv.DictReader(io.StringIO(report(*options)["cells.csv"]))
+        return {row["samples_per_s_basis"] for row in rows} - {""}
+
+    assert basis() == {"one run, with 10 % between runs assumed"}
+    assert basis("--run-spread", "3%") == {"one run, with 3 % between runs stated"}
+    with pytest.raises(UserError, match="--run-spread 120%: expected a fraction"):
+        report("--run-spread", "120%")

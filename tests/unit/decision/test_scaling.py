@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from harness.analysis.estimate import Estimate, intervals_disjoint, ratio_estima
 from harness.analysis.summarize import summarize
 from harness.decision.scaling import best_cost, communication_fraction, num_devices, scaling_series, several_gpus_ran
 from harness.pricing.cost import Price, price
+from harness.store.record_files import load_records
 from tests.make_records import MIB, make_machine, make_record
 
 HOURLY = Price(3.6, "p3.8xlarge", "aws", "us-east-1", "stated", "2026-07", "list", None)  # a thousandth a second
@@ -24,7 +26,9 @@ def priced(records, rates=None):
         return cells
     given = [
         replace(
-            summary, samples_per_s=Estimate(*rates[summary.config.device, summary.config.named_batch_size], "given")
+            summary,
+            samples_per_s=Estimate(*rates[summary.config.device, summary.config.named_batch_size], "given"),
+            run_spread=None,
         )
         for summary in (cell.summary for cell in cells)
     ]
@@ -221,3 +225,37 @@ def test_intervals_are_disjoint_only_without_a_common_point():
 
 def test_peak_memory_is_that_of_all_ranks(both):
     assert both[0].more[0].cell.summary.peak_memory_bytes == 2 * 600 * MIB
+
+
+def reference_series(study):
+    records = load_records([Path("results/reference/amd-epyc-2c-24g-dbbbf2") / study]).records
+    return scaling_series(price(summarize(records), lambda _summary: HOURLY))
+
+
+@pytest.mark.parametrize("study", ["default", "ddp"])
+def test_two_processes_of_the_reference_are_not_ranked(study):
+    """Before, one run each of the default study were ranked: "more processes do not pay"; three repeats can't tell."""
+    series = reference_series(study)
+    assert [[point.cost for point in one.more] for one in series] == [["level"], ["level"]]
+    assert best_cost(series[0]) is series[0].base
+
+
+def test_single_runs_are_ranked_only_beyond_the_spread_between_runs():
+    # One run each, 10 % assumed: clear from exp(1.96 x 0.1 x sqrt(2)) = 1.32 on.
+    level, clear = (
+        scaling_series(priced([cell("cpu", 32), cell("cpu-ddp2", 16, training={"seconds": [step_s] * 40})]))[0].more[0]
+        for step_s in (1 / 1.3, 1 / 1.35)
+    )
+    assert (level.cost, clear.cost) == ("level", "less")
+
+
+def test_four_numbers_of_devices_are_six_comparisons():
+    # 1 against 2, 4 and 8: 28 % apart would be clear alone (z = 2.5, p = 0.01), and is not among six pairs.
+    records = [cell(device, 32) for device in ("cpu", "cpu-ddp2")]
+    records += [cell(device, 32) for device in ("cpu-ddp4", "cpu-ddp8")]
+    speed = {"cpu": 100.0, "cpu-ddp2": 128.0, "cpu-ddp4": 110.0, "cpu-ddp8": 112.0}
+    rates = {(device, 32): (value, value / 1.1466, value * 1.1466) for device, value in speed.items()}
+    (all_four,) = scaling_series(priced(records, rates))
+    assert [point.cost for point in all_four.more] == ["level"] * 3
+    (two,) = scaling_series(priced(records[:2], rates))
+    assert [point.cost for point in two.more] == ["less"]

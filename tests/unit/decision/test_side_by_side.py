@@ -69,6 +69,28 @@ def test_overlapping_intervals_are_not_ranked():
     assert (ranking(clear, "fastest").first, ranking(clear, "fastest").level) == (1, ())
 
 
+def test_single_runs_are_ranked_only_beyond_the_spread_between_runs():
+    """Before, runs without noise were ranked at any difference: the interval of a single run was its value alone."""
+    assert ranking(lay([run(A), run(B, 0.8)]), "fastest").level == (0,)
+    assert ranking(lay([run(A), run(B, 0.7)]), "fastest").level == ()
+
+
+def test_the_lines_of_one_table_are_one_family_of_comparisons():
+    # 0.74 is exp(0.301): z = 2.13, p = 0.033 alone, and 0.066 where a second line is compared too.
+    alone = lay([run(A), run(B, 0.74)])
+    assert verdicts([line.squares for line in alone.shared], SPEED) == [(1, ())]
+    both = lay(
+        [
+            one
+            for size in (16, 32)
+            for one in (run(A, axes={"batch_size": size}), run(B, 0.74, axes={"batch_size": size}))
+        ]
+    )
+    assert len(both.shared) == 2
+    small = lay([run(A), run(B, 0.74), run(A, axes={"batch_size": 32}), run(B, axes={"batch_size": 32})])
+    assert {level for _, level in verdicts([line.squares for line in small.shared], SPEED)} == {(0,), (1,)}
+
+
 def test_each_machine_is_ranked_by_its_best_of_the_shared_cells_alone():
     records = [run(A), run(A, 0.5, axes={"seq_len": 32}), run(B, 0.8), run(B, 0.1, axes={"seq_len": 128})]
     found = lay(records)

@@ -8,7 +8,7 @@ from harness.analysis.estimate import Estimate, overlap
 from harness.decision.choice import choose, pareto_front
 from harness.pricing.cost import Priced
 from harness.report.formatting import USD, clean, interval, memory, percent, seconds
-from harness.report.sections.answer import answer
+from harness.report.sections.answer import _places, answer
 from harness.report.sections.tiles import tiles
 from tests.make_priced import (
     STATED,
@@ -18,6 +18,7 @@ from tests.make_priced import (
     study_records,
     two_machines,
 )
+from tests.make_records import make_machine
 
 
 def answer_text(cells: list[Priced]) -> str:
@@ -103,6 +104,19 @@ def test_machines_and_devices_are_compared():
     assert "(assumed price)" in text
     gpu = fine_tune(rate=900.0, device="gpu")
     assert "Devices at their best" in answer_text(priced([*study_records(), gpu]))
+
+
+def test_machines_are_ranked_only_beyond_the_spread_between_runs_and_the_sentence_names_it():
+    """Single runs at 22 and 25 samples/s were ranked before; 10 % between runs is assumed."""
+    other = make_machine(machine_id="xeon-2c-8g-000002").model_dump()
+
+    def sentence(rate):
+        (text,) = _places(priced([fine_tune(rate=22.0), fine_tune(rate=rate, machine=other)]), USD)
+        return text
+
+    assert sentence(25.0).endswith("; they can't be told apart (fewer than 3 runs, with 10 % between runs assumed).")
+    assert "trains fastest" in sentence(32.0)
+    assert sentence(32.0).endswith(" (fewer than 3 runs, with 10 % between runs assumed).")
 
 
 def test_devices_in_a_scaling_series_are_not_compared_a_second_time():

@@ -42,9 +42,9 @@ def three(one, two, four):
         ((80.0, 76.0, 84.0), (72.0, 70.0, 74.0), (60.0, 58.0, 62.0),
          "more processes do not pay: the money goes up from 1 process to 2"),
         ((80.0, 76.0, 84.0), (79.0, 75.0, 83.0), (81.0, 77.0, 85.0),
-         "2 and 4 processes and 1 can't be told apart in cost (their speeds' intervals overlap)"),
+         "2 and 4 processes and 1 can't be told apart in cost"),
         ((80.0, 76.0, 84.0), (79.0, 75.0, 83.0), (60.0, 58.0, 62.0),
-         "2 processes and 1 can't be told apart in cost (their speeds' intervals overlap), and 4 cost more: "
+         "2 processes and 1 can't be told apart in cost, and 4 cost more: "
          "more processes are not shown to pay"),
         ((80.0, 76.0, 84.0), (120.0, 115.0, 125.0), (160.0, 155.0, 165.0),
          "the money goes down from 1 process to 4"),

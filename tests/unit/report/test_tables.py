@@ -15,10 +15,11 @@ from harness.report.formatting import USD
 from harness.report.markdown import markdown, md
 from harness.report.report import build_report
 from harness.report.sections.answer import answer
-from harness.report.sections.cell_table import cell_rows
+from harness.report.sections.cell_table import HEADS, cell_rows
 from harness.schema.assumptions import Assumptions
 from harness.schema.host_record import Load
 from tests.make_priced import ASSUMED, AT, baseline, fine_tune, priced, study_records
+from tests.make_records import make_record
 
 REQUIRED_COLUMNS = [
     "cell",
@@ -148,3 +149,20 @@ def test_a_cell_with_cpu_steal_is_marked_unsteady():
     assert unsteady == {disturbed.cell: "true", calm.cell: "false", failed.cell: ""}
     (shown,) = cell_rows(priced([disturbed]), None, USD)
     assert shown.fields[1].extra == "unsteady"
+
+
+def test_runs_that_missed_the_target_stand_beside_seconds_and_dollars():
+    sections = {"training": {"target_accuracy": 0.75}}
+    reached, missed = {"evaluations": [(20.0, 0.76, 1.0)]}, {"evaluations": [(20.0, 0.7, 1.0)]}
+    runs = [
+        make_record(seed=seed, minutes=10 * seed, sections=sections, training=reached if seed else missed)
+        for seed in range(3)
+    ]
+    cells = [*priced(runs), *priced([run.model_copy(update={"cell": "none"}) for run in runs[:1]])]
+    some, none = (dict(zip(HEADS, row.fields, strict=True)) for row in cell_rows(cells, None, USD))
+    assert some["to target"].extra.endswith(", 1 of 3 runs missed it") and some["to target"].doubtful
+    assert some["cost to target"].extra.endswith(", 1 of 3 runs missed it")
+    assert none["to target"].title == "75.0% was not reached: 1 of 1 run missed it"
+    rows = read(csv_text(cells))
+    assert [(row["num_reached_target"], row["num_missed_target"]) for row in rows] == [("2", "1"), ("0", "1")]
+    assert float(rows[0]["time_to_target_s_low"]) < float(rows[0]["time_to_target_s"]) == (45 + 25 + 25) / 2
