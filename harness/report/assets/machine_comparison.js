@@ -66,14 +66,22 @@ const machineComparison = (() => {
     return { text: `${wording.number(rate.value)}/s`, lines: [wording.interval(rate, "number"), ...hosts, ...dollars].filter(Boolean), sort: rate.value };
   };
 
+  // [first, level] of every line; all lines are one family of comparisons, ranked once for each state of the page.
+  const ranked = new WeakMap();
+  const lineVerdicts = (key, context) => {
+    const found = ranked.get(context.derived) || {};
+    ranked.set(context.derived, found);
+    found[key] = found[key] || comparing.rankAll(context.facts.side.lines.map((line) =>
+      line.squares.map((index) => is(index) ? read(key, index, context) : null)), key === "fastest");
+    return found[key];
+  };
+
   const verdictCell = (place, context) => {
-    const { names, lines } = context.facts.side;
+    const { names } = context.facts.side;
     const verdicts = [];
     const tied = [];
     for (const [key, predicate] of [["fastest", "fastest"], ["per_1000", "cheapest"]]) {
-      // All lines are one family of comparisons.
-      const figures = lines.map((line) => line.squares.map((index) => is(index) ? read(key, index, context) : null));
-      const [first, level] = comparing.rankAll(figures, key === "fastest")[place];
+      const [first, level] = lineVerdicts(key, context)[place];
       if (first === null) continue;
       verdicts.push(`${predicate}: ${level.length ? "none clearly" : names[first]}`);
       if (level.length) tied.push(`${predicate}: ${wording.listed([first, ...level].map((one) => names[one]))} can't be told apart`);
