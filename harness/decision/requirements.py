@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.pricing import durations
 from harness.pricing.cost import Priced
 from harness.schema.assumptions import Assumptions
+from harness.schema.settings import parse_share
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(s|min|m|h|d)")
@@ -195,23 +196,16 @@ def parse_duration(text: str, option: str) -> float:
     return total
 
 
-def parse_share(text: str, option: str) -> float:
-    """Parse a share such as `0.78`, `78` or `78%`: above 1 it is percent.
+def read_share(text: str, option: str) -> float:
+    """Parse an option's share such as `0.78`, `78` or `78%`: above 1 it is percent.
 
     Raises:
-        UserError: If the text is no share between 0 and 100 %, or exactly 1, which could mean 1 % or 100 %.
+        UserError: If the text is no share, or exactly 1, which could mean 1 % or 100 %.
     """
-    number, is_percent = text.strip().removesuffix("%").strip(), text.strip().endswith("%")
     try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if value == 1 and not is_percent:
-        raise UserError(f"{option} {text}: write 1% or 100%, since 1 alone could mean either")
-    share = value / 100 if is_percent or value > 1 else value
-    if not 0 < share <= 1:
-        raise UserError(f"{option} {text}: a share such as 0.78, 78 or 78% is needed")
-    return share
+        return parse_share(text)
+    except ValueError as error:
+        raise UserError(f"{option} {text}: {error} is needed") from None
 
 
 def parse_points(text: str, option: str) -> float:

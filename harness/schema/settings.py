@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +24,7 @@ Shape = Literal["bert-tiny", "bert-mini", "bert-small", "bert-medium", "bert-bas
 
 TRAINABLE_PATTERN = re.compile(r"all|head|top[1-9]\d*")
 DEVICE_PATTERN = re.compile(r"cpu|gpu|gpu-ddp|(?:cpu|gpu)-ddp[1-9]\d*")
+_PERCENT = 100
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -53,6 +55,30 @@ def check_number(value: object) -> object:
     if isinstance(value, bool | str):
         raise ValueError("a number")
     return value
+
+
+def parse_share(value: float | str) -> float:
+    """Return a share from 0 to 1 of a number or text such as 0.78, 78 or "78%": above 1 it is percent.
+
+    Raises:
+        ValueError: For anything else, and for exactly 1, which could mean 1 % or 100 %.
+    """
+    text = str(value).strip()
+    try:
+        number = float(text.removesuffix("%").strip())
+    except ValueError:
+        number = math.nan
+    if number == 1 and not text.endswith("%"):
+        raise ValueError("1% or 100%, since 1 alone could mean either")
+    share = number / _PERCENT if text.endswith("%") or number > 1 else number
+    if not 0 < share <= 1:
+        raise ValueError("a share such as 0.78, 78 or 78%")
+    return share
+
+
+def _check_target(value: object) -> object:
+    is_share = isinstance(value, int | float | str) and not isinstance(value, bool)
+    return parse_share(value) if is_share else value  # type: ignore[arg-type] # the line above checks the type
 
 
 def _shorten_path(value: object) -> object:
@@ -156,8 +182,8 @@ class TrainingSettings(Settings):
         (0,), description="one run per seed; they show the noise of accuracy"
     )
     eval_every: Annotated[Number, Field(gt=0)] = Field(0.5, description="epochs between validations; may be a fraction")
-    target_accuracy: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
-        None, description="validation accuracy; the report shows time and cost to reach it"
+    target_accuracy: Annotated[float, Field(gt=0, lt=1), BeforeValidator(_check_target)] | None = Field(
+        None, description='validation accuracy, as 0.78, 78 or "78%"; the report shows time and cost to reach it'
     )
     stop_at_target: bool = Field(
         False, description="end training at the first validation that reaches `target_accuracy`"

@@ -476,6 +476,20 @@ def test_a_link_opens_the_same_view(visit):
     assert page.evaluate("location.hash.slice(1)") == f"view=engineer&{fragment}"
 
 
+def test_a_share_is_understood_as_a_fraction_or_as_percent(visit):
+    page = visit(study_cells())
+    needed = page.locator("#needed")
+    for text in ("0.77", "77", "77%"):
+        needed.fill(text)
+        assert page.evaluate("location.hash") == "#view=engineer&accuracy=0.77", text
+    needed.fill("1")
+    assert needed.get_attribute("aria-invalid") == "true"
+    assert page.evaluate("location.hash") == "#view=engineer&accuracy=0.77"
+    assert "1% or 100%" in page.locator("#needed-problem").inner_text()
+    needed.fill("")
+    assert page.evaluate("location.hash") == "#view=engineer"
+
+
 @pytest.mark.parametrize(
     ("fragment", "ignored"),
     [

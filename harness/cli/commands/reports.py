@@ -136,15 +136,15 @@ def recommend(  # noqa: PLR0913 - one parameter per option
         Requirements,
         parse_duration,
         parse_points,
-        parse_share,
         qualifier,
+        read_share,
         unmet_requirements,
     )
     from harness.report.formatting import MoneyFormat
     from harness.workflows.priced_records import PriceOptions
 
     goal = Goal(
-        metric, parse_points(tolerance, "--tolerance"), None if target is None else parse_share(target, "--target")
+        metric, parse_points(tolerance, "--tolerance"), None if target is None else read_share(target, "--target")
     )
     requirements = Requirements(
         deadline_s=None if deadline is None else parse_duration(deadline, "--deadline"),

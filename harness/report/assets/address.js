@@ -6,6 +6,17 @@ const address = (() => {
   // The state in which the report was written.
   const own = (facts) => ({ view: "decide", accuracy: null, machine: null, choices: {}, values: { ...facts.values } });
 
+  // A share of a text such as 0.78, 78 or 78%: above 1 it is percent; null for anything else, and for exactly 1, which could
+  // mean either. As parse_share of schema/settings.py.
+  const share = (text) => {
+    const isPercent = text.trim().endsWith("%");
+    const digits = text.trim().replace(/%$/, "").trim();
+    const number = digits === "" ? NaN : Number(digits);
+    if (number === 1 && !isPercent) return null;
+    const value = isPercent || number > 1 ? number / 100 : number;
+    return value > 0 && value <= 1 ? Number(value.toPrecision(12)) : null;
+  };
+
   const nameOf = (choice) => choice.basis === "given" ? "given"
     : [choice.provider, choice.instance, choice.region].filter(is).join("/");
 
@@ -75,8 +86,8 @@ const address = (() => {
       return true;
     }
     if (name === "accuracy") {
-      const value = text.trim() === "" ? NaN : Number(text);
-      if (!(value > 0 && value <= 1)) return false;
+      const value = share(text);
+      if (value === null) return false;
       state.accuracy = value;
       return true;
     }
@@ -104,7 +115,7 @@ const address = (() => {
     const parts = [];
     const add = (name, text) => parts.push(encodeURIComponent(name) + "=" + encodeURIComponent(text));
     if (state.view !== "decide") add("view", state.view);
-    if (is(state.accuracy)) add("accuracy", String(state.accuracy));
+    if (is(state.accuracy)) add("accuracy", state.accuracy === 1 ? "100" : String(state.accuracy));
     if (is(state.machine)) add("machine", facts.machines[state.machine].id);
     facts.machines.forEach((machine, index) => {
       const chosen = state.choices[index];
@@ -124,5 +135,5 @@ const address = (() => {
     ...facts.inputs.map((input) => input.name).filter((name) => state.values[name] !== facts.values[name]),
   ];
 
-  return { own, parse, format, changes, problemOf, clashes, nameOf };
+  return { share, own, parse, format, changes, problemOf, clashes, nameOf };
 })();

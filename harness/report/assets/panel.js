@@ -115,13 +115,13 @@ const panel = (() => {
   };
 
   const needed = (get, set) => {
-    const control = make("input", { type: "number", min: 0, max: 100, step: "any", placeholder: "as the best", inputMode: "decimal", autocomplete: "off" });
+    const control = make("input", { type: "text", placeholder: "as the best", inputMode: "decimal", autocomplete: "off", spellcheck: false });
     const made = field("needed", "Texts that must be labelled right", control, "%", "empty: as many as the best measured, as far as can be told");
     control.addEventListener("input", () => {
-      const value = Number(control.value) / 100;
-      const isWrong = control.validity.badInput || value < 0 || value > 1;
-      made.showProblem(isWrong ? "from 0 to 100" : null);
-      if (!isWrong) set({ accuracy: control.value === "" || value === 0 ? null : Number(value.toPrecision(12)) });
+      const isEmpty = control.value.trim() === "";
+      const value = address.share(control.value);
+      made.showProblem(isEmpty || value !== null ? null : "78, 78% or 0.78; 1 alone could mean 1% or 100%");
+      if (isEmpty || value !== null) set({ accuracy: isEmpty ? null : value });
     });
     const show = (state) => {
       if (document.activeElement !== control) {

@@ -12,8 +12,8 @@ from harness.decision.requirements import (
     Requirements,
     parse_duration,
     parse_points,
-    parse_share,
     qualifier,
+    read_share,
     unmet_requirements,
 )
 from harness.errors import UserError
@@ -123,13 +123,13 @@ def test_invalid_durations_are_refused(text):
     ("text", "share"), [("0.78", 0.78), ("78", 0.78), ("78%", 0.78), ("0.5 %", 0.005), ("100", 1.0), ("1%", 0.01)]
 )
 def test_a_share_above_1_is_percent(text, share):
-    assert parse_share(text, "--target") == pytest.approx(share)
+    assert read_share(text, "--target") == pytest.approx(share)
 
 
 @pytest.mark.parametrize("text", ["1", "1.0", "0", "-3", "101", "often", "nan", ""])
 def test_shares_that_could_mean_two_things_or_none_are_refused(text):
     with pytest.raises(UserError, match="--target"):
-        parse_share(text, "--target")
+        read_share(text, "--target")
 
 
 def test_points_are_percentage_points():

@@ -177,3 +177,18 @@ def test_a_study_keeps_its_values_and_survives_a_round_trip(raw):
         {"training.grad_accum": tuple(axes["training.grad_accum"])} if "training.grad_accum" in axes else {}
     )
     assert Study.model_validate_json(study.model_dump_json()).model_dump_json() == study.model_dump_json()
+
+
+@pytest.mark.parametrize(("text", "target"), [("0.78", 0.78), ("78", 0.78), ('"78%"', 0.78), ('"1%"', 0.01)])
+def test_a_target_above_1_is_percent(tmp_path, text, target):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"[training]\ntarget_accuracy = {text}\n", encoding="utf-8")
+    assert load_study(path).training.target_accuracy == pytest.approx(target)
+
+
+@pytest.mark.parametrize("text", ["1", "1.0", "0", "-3", "101", '"often"', "true"])
+def test_a_target_that_could_mean_two_things_or_none_is_refused(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"[training]\ntarget_accuracy = {text}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"training\.target_accuracy"):
+        load_study(path)
