@@ -145,7 +145,7 @@ def _machines_and_data(cells: Sequence[Priced]) -> list[MethodEntry]:
             MethodEntry(
                 "Machines side by side",
                 "The same configuration, whatever the kind of device. Hosts of one type are repeats, and an interval reaches "
-                "over all of them. Ranked only where both have an interval and these share no point.",
+                "over all of them. Ranked by one test of all machines together, corrected for their number.",
                 "machines-compared",
             )
         )
@@ -170,8 +170,9 @@ def _scaling(cells: Sequence[Priced]) -> list[MethodEntry]:
         MethodEntry(
             "Scaling",
             "Cells on one machine that differ in number of devices and batch alone. Speed-up is throughput over that "
-            "of the fewest devices, efficiency speed-up over the ratio of devices; intervals by first-order propagation, "
-            "the two throughputs taken as independent. Devices are not ranked where the throughputs' intervals overlap.",
+            "of the fewest devices, efficiency speed-up over the ratio of devices; intervals from those of the two "
+            "throughputs, taken as independent. Costs are ranked by one test of all devices of a series, corrected for "
+            "their number.",
             "scaling",
         ),
         MethodEntry(
