@@ -95,6 +95,8 @@ class CellColumn:
             return ""
         if self.unit == "usd":
             return money.interval(value)
+        if self.unit == "s":
+            return interval(value, "seconds")
         return interval(value, "percent" if self.unit == "fraction" else "number")
 
 

@@ -141,7 +141,7 @@ def _row(step: LadderStep, text: str, index: int, first: LadderStep, money: Mone
         text_field(f"{step.number}: {text}", step.number, base),
         _field(number(value_of(rate)), value_of(rate), interval(rate, "number")),
         _ratio(step.speed_up),
-        _field(seconds(value_of(to_target)), value_of(to_target), join_lines(interval(to_target, "number"), missed)),
+        _field(seconds(value_of(to_target)), value_of(to_target), join_lines(interval(to_target, "seconds"), missed)),
         amount_field(step.cell, index, "usd_to_target", _WHY_NOT, missed, money=money),
         _ratio(step.saving),
         _field(memory(summary.peak_memory_bytes), summary.peak_memory_bytes),

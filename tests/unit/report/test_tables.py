@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -161,6 +162,7 @@ def test_runs_that_missed_the_target_stand_beside_seconds_and_dollars():
     cells = [*priced(runs), *priced([run.model_copy(update={"cell": "none"}) for run in runs[:1]])]
     some, none = (dict(zip(HEADS, row.fields, strict=True)) for row in cell_rows(cells, None, USD))
     assert some["to target"].extra.endswith(", 1 of 3 runs missed it") and some["to target"].doubtful
+    assert some["to target"].text == "47.5 s" and re.match(r"[\d.]+ s to [\d.]+ min, ", some["to target"].extra)
     assert some["cost to target"].extra.endswith(", 1 of 3 runs missed it")
     assert none["to target"].title == "75.0% was not reached: 1 of 1 run missed it"
     rows = read(csv_text(cells))
