@@ -50,19 +50,19 @@
     box.querySelector(".say").textContent = lead;
     box.querySelector(".more").textContent = more.join(" ");
     const handOver = box.querySelector(".hand-over");
-    handOver.hidden = chosen.pick === null;
-    if (chosen.pick !== null) {
+    handOver.hidden = chosen.pick === null || !chosen.reached;
+    if (!handOver.hidden) {
       const cell = facts.cells[chosen.pick];
       handOver.querySelector("code").textContent = cell.name;
       handOver.querySelector("span").textContent = cell.words;
     }
     box.classList.toggle("for-decide", isOwn() && !is(state.accuracy) && !is(state.machine));
-    find("tiles").hidden = chosen.pick === null;
+    find("tiles").hidden = handOver.hidden;
   };
 
   const fillPicked = () => {
     for (const row of document.querySelectorAll("#cell-table tbody tr[data-cell]")) {
-      const isPicked = Number(row.dataset.cell) === chosen.pick;
+      const isPicked = chosen.reached && Number(row.dataset.cell) === chosen.pick;
       if (row.classList.contains("picked") === isPicked) continue;
       row.classList.toggle("picked", isPicked);
       const mark = row.querySelector(".chosen");
