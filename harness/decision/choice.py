@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.analysis.accuracy import Metric, estimate_difference
-from harness.analysis.estimate import Estimate, intervals_disjoint, value_of
+from harness.analysis.estimate import Estimate, value_of
 from harness.analysis.expected_loss import DEFAULT_TOLERANCE, Loss, admitted, expected_losses
+from harness.analysis.ranking import rank
 from harness.decision.cost_to_have import Use, stated_use
 from harness.decision.measure_next import Measurement
 from harness.decision.verdict import Verdict, judge
@@ -249,14 +250,8 @@ def _cost(way: Way) -> float | None:
 
 
 def _level(choices: Sequence[Way]) -> list[Priced]:
-    first = choices[0] if choices else None
-    if first is None or first.usd is None:
-        return []
-    return [
-        way.cell
-        for way in choices[1:]
-        if way.cell is not None and way.usd is not None and not intervals_disjoint(first.usd, way.usd)
-    ]
+    ranking = rank([way.usd for way in choices])
+    return [cell for index in ranking.level if (cell := choices[index].cell) is not None]
 
 
 def _largest(baselines: Sequence[Priced], classifier: str) -> Priced | None:

@@ -5,12 +5,6 @@ const ranking = (() => {
   const is = (value) => value !== null && value !== undefined;
   const bound = (estimate, side) => is(estimate[side]) ? estimate[side] : estimate.value;
 
-  // Whether the intervals of two figures overlap, as analysis/estimate.py.
-  const overlap = (one, other) => {
-    if (!is(one) || !is(other)) return false;
-    return Math.max(bound(one, "low"), bound(other, "low")) <= Math.min(bound(one, "high"), bound(other, "high"));
-  };
-
   // Index with the lowest value, the first of several; null if none has a value.
   const least = (indices, by) => {
     let lowest = null;
@@ -90,7 +84,7 @@ const ranking = (() => {
   };
 
   // {way, pick, best, rivals, level, compared, reached, verdict}. `pick`, `best`, `rivals` (the ways that are good enough), `level`
-  // (of them, those whose cost interval overlaps that of `pick`) and `compared` (fine-tuned models) are indices of cells.
+  // (of them, those whose cost does not differ significantly from that of `way`) and `compared` (fine-tuned models) are indices of cells.
   const choose = (facts, derived, state) => {
     const ways = waysOf(facts, derived, state);
     const choices = cheapestFirst(admit(facts, ways, state.accuracy), ways.some((way) => is(way.usd) && way.index !== null && way.kind !== "majority"));
@@ -105,9 +99,9 @@ const ranking = (() => {
     const shown = [way, best, model].find((each) => each !== null && each.index !== null);
     const pick = ways.length ? (shown ? shown.index : null) : withoutScores(facts, derived, compared);
     const rivals = choices.map((each) => each.index).filter(is);
-    const cost = (index) => derived.money[index].usd_to_have;
-    const isLevel = (index) => index !== pick && is(cost(index)) && overlap(cost(index), cost(pick));
-    const level = pick === null || !is(cost(pick)) ? [] : rivals.filter(isLevel);
+    const costs = choices.map((each) => each.index === null || each.kind === "majority" ? { value: each.usd, low: null, high: null } : derived.money[each.index].usd_to_have);
+    const [[, levelPlaces]] = comparing.rankAll([costs], false);
+    const level = levelPlaces.map((place) => choices[place].index).filter(is);
     return { way, pick, best: best === null ? null : best.index, rivals, level, compared, reached: !is(state.accuracy) || !ways.length || way !== null,
       num_ways: ways.length, verdict: judge(facts, derived, state, { ways, way, best }) };
   };
@@ -129,5 +123,5 @@ const ranking = (() => {
     return optimal;
   };
 
-  return { choose, overlap, bound, front };
+  return { choose, bound, front };
 })();

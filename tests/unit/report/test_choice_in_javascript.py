@@ -41,12 +41,12 @@ STATES = [
     (HOSTED, 0.8),
     ({"value.right_usd": 0.0, "value.wrong_usd": 1.0}, None),
 ]
-KINDS = ("way", "pick", "best", "rivals", "verdict")
+KINDS = ("way", "pick", "best", "rivals", "level", "verdict")
 
 
 def in_javascript(facts, states):
     """Return the choice of the page's scripts for each state."""
-    names = ("formulas.js", "recompute.js", "ranking.js")
+    names = ("formulas.js", "recompute.js", "comparing.js", "ranking.js")
     scripts = [files("harness.report.assets").joinpath(name).read_text(encoding="utf-8") for name in names]
     script = "\n".join([
         *scripts,
@@ -80,6 +80,7 @@ def summary_of(choice, places):
         "pick": None if choice.pick is None else places[choice.pick.key],
         "best": None if choice.best is None or choice.best.cell is None else places[choice.best.cell.key],
         "rivals": [places[each.cell.key] for each in choice.admitted if each.cell is not None],
+        "level": [places[cell.key] for cell in choice.level],
         "verdict": {"kind": choice.verdict.kind, "reasons": [each.kind for each in choice.verdict.reasons]},
     }
 
