@@ -137,9 +137,10 @@ def fine_tune(
 
 def baseline(classifier: str = "tfidf", accuracy: float = 0.697, *, machine: dict[str, Any] | None = None) -> Record:
     """Make the record of a baseline run."""
-    config = BaselineConfig.model_validate({"classifier": classifier, "data": {}, "limits": {}})
+    encoder = {"model": {}, "seq_len": 64, "device": "cpu"} if classifier == "features" else {}
+    config = BaselineConfig.model_validate({"classifier": classifier, "data": {}, "limits": {}} | encoder)
     fields = _frame(config, f"baseline-{classifier}", "ok", None, "default", machine or MACHINE)
-    train_s = 0.3 if classifier == "tfidf" else 0.001
+    train_s = {"tfidf": 0.3, "features": 9.0}.get(classifier, 0.001)
     fields["baseline"] = {
         "train_s": train_s, "peak_memory": [{"rank": 0, "source": "rss", "num_bytes": 180 * 2**20}],
         "test": _test(accuracy), "val_accuracy": accuracy - 0.01, "val_macro_f1": accuracy - 0.02,

@@ -278,14 +278,15 @@ def make_baseline(
     """Make the record of a baseline run.
 
     Args:
-        classifier: `tfidf` or `majority`.
+        classifier: `tfidf`, `majority` or `features`.
         accuracy: Accuracy on validation and test set.
         train_s: Seconds of training.
         machine: The machine; `make_machine()` if None.
         minutes: Start, in minutes after `BEGAN`.
         fields: Fields of the record, replacing the defaults.
     """
-    config = BaselineConfig.model_validate({"classifier": classifier, "data": {}, "limits": {}})
+    encoder = {"model": {}, "seq_len": 64, "device": "cpu"} if classifier == "features" else {}
+    config = BaselineConfig.model_validate({"classifier": classifier, "data": {}, "limits": {}} | encoder)
     record = _frame(config, "ok", None, minutes, machine or make_machine()) | {
         "cell": f"baseline-{classifier}",
         "phases": {"start_s": 0.1, "load_s": 0.3, "test_s": 0.2},

@@ -12,6 +12,7 @@ from harness.schema.cells import FineTuneConfig
 from harness.schema.record import was_fitted_on_part
 
 MAX_SKIPPED_FRACTION = 0.05
+_FITTED = {"tfidf": "TF-IDF", "features": "The frozen encoder's classifier"}
 
 
 def result_warnings(summary: Summary) -> Iterator[str]:
@@ -74,9 +75,9 @@ def _target_warnings(summary: Summary) -> Iterator[str]:
 
 def _fitting_warnings(summary: Summary) -> Iterator[str]:
     part = next(filter(was_fitted_on_part, summary.ok_records), None)
-    if part is not None and part.baseline and part.data:
+    if part is not None and part.baseline and part.data and summary.classifier in _FITTED:
         yield (
-            f"TF-IDF was fitted on {part.baseline.num_fitted:,} of the {part.data.train.num_rows:,} training rows, evenly spaced, "
+            f"{_FITTED[summary.classifier]} was fitted on {part.baseline.num_fitted:,} of the {part.data.train.num_rows:,} training rows, evenly spaced, "
             "since it holds all it sees in memory: with more it might be more accurate. Compare it with a model that was trained "
             "on as many (data.num_train)."
         )

@@ -9,7 +9,7 @@ from typing import Literal
 
 from harness.analysis.estimate import Estimate
 from harness.analysis.run_spread import RunSpread
-from harness.schema.cells import BaselineConfig, FineTuneConfig, hash_config
+from harness.schema.cells import BaselineConfig, Classifier, FineTuneConfig, hash_config
 from harness.schema.inputs_record import DataFacts
 from harness.schema.record import Outcome, Record
 
@@ -126,7 +126,7 @@ class Summary:
         return self.config.kind
 
     @property
-    def classifier(self) -> Literal["majority", "tfidf"] | None:
+    def classifier(self) -> Classifier | None:
         """The baseline's classifier; None for a fine-tuned model."""
         return self.config.classifier if isinstance(self.config, BaselineConfig) else None
 

@@ -16,7 +16,7 @@ from harness.machine.scrub import scrub
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.diagnostics_record import CalibratedPeak, FlopCount
 from harness.schema.host_record import MemoryCapFacts
-from harness.schema.inputs_record import Example
+from harness.schema.inputs_record import Example, ModelFacts
 from harness.schema.record import Outcome, Record
 from harness.schema.training_record import (
     LONGEST_TEXT,
@@ -71,14 +71,18 @@ def cuda_memory_cap(cell: Cell) -> MemoryCapFacts | None:
 def phase_times(ranks: Sequence[RankProcess], prepared: PreparedCell) -> Phases:
     """Collect the seconds of each phase that rank 0 reported."""
     phases = ranks[0].phases if ranks else []
-    training = ranks[0].result.training if ranks and ranks[0].result else None
+    result = ranks[0].result if ranks else None
+    training = result.training if result else None
+    # The seconds of baselines without a model are only in `Record.baseline`.
+    encoded = result.baseline if result and result.encoder else None
+    measured = training or encoded
     return Phases(
         start_s=next((phase.start_s for phase in phases if phase.start_s is not None), None),
         load_s=next((phase.load_s for phase in phases if phase.load_s is not None), None),
         first_step_s=training.first_step_s if training else None,
-        train_s=training.history.train_s if training else None,
+        train_s=encoded.train_s if encoded else training.history.train_s if training else None,
         evaluate_s=training.history.evaluate_s if training else None,
-        test_s=training.test.evaluate_s if training and training.test else None,
+        test_s=measured.test.evaluate_s if measured and measured.test else None,
         tokenise_s=prepared.tokenise_s,
     )
 
@@ -100,6 +104,13 @@ def progress_marks(ranks: Sequence[RankProcess]) -> tuple[ProgressMark, ...]:
 def held_bytes_by_step(ranks: Sequence[RankProcess]) -> tuple[int, ...]:
     """Return rank 0's memory after each step that its progress messages cover."""
     return tuple(num_bytes for _, progress in (ranks[0].progress if ranks else []) for num_bytes in progress.held_bytes)
+
+
+def model_facts(result: RankResult | None) -> ModelFacts | None:
+    """Return the model that a rank fine-tuned, or whose features it used; None if it didn't come so far."""
+    if result is None:
+        return None
+    return result.training.model if result.training else result.encoder
 
 
 def baseline_with_peaks(result: RankResult | None, peaks: tuple[PeakMemory, ...]) -> Baseline | None:

@@ -86,14 +86,25 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class BaselineJob:
-    """A baseline's fit and evaluation."""
+    """The fit and evaluation of a baseline that reads texts."""
 
     config: BaselineConfig
     texts_folder: Path
     submitted_at: float = 0.0
 
 
-Job = TrainJob | BaselineJob
+@dataclass(frozen=True)
+class FeaturesJob:
+    """The fit and evaluation of the baseline `features`, whose classifier gets the hidden states of a frozen encoder."""
+
+    config: BaselineConfig
+    model: ModelFiles
+    tokens_folder: Path
+    num_threads: int = 1
+    submitted_at: float = 0.0
+
+
+Job = TrainJob | BaselineJob | FeaturesJob
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,7 @@ class PreparedCell:
     """A cell's job, and facts about the data that was prepared for the cell.
 
     Attributes:
-        tokenise_s: Seconds that tokenization took; None for a baseline.
+        tokenise_s: Seconds that tokenization took; None for a baseline that reads texts.
         read_texts: Function that reads texts of the test split; None if records must not contain texts.
         limit_texts: The limits of a resumable training in the user's words, for the record's reason.
     """

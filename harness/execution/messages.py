@@ -144,6 +144,7 @@ class RankResult:
     Attributes:
         reason: Why the outcome is not `ok`; None for `ok`. Also None for a training that stopped on request, whose
             reason is in `training.history.stopped`.
+        encoder: The model of the baseline `features`; the model of a training is in `training`.
         cpu_s: CPU seconds of the process; None if the process failed.
     """
 
@@ -151,6 +152,7 @@ class RankResult:
     reason: str | None = None
     training: TrainResult | None = None
     baseline: Baseline | None = None
+    encoder: ModelFacts | None = None
     cpu_s: float | None = None
 
 

@@ -10,9 +10,9 @@ from harness.dataset.row_storage import Rows
 from harness.dataset.rows import read_rows, rows_key
 from harness.dataset.sources import ModelFiles, locate_model
 from harness.dataset.tokens import TokenizedSplits, tokenize
-from harness.execution.jobs import BaselineJob, PreparedCell, TrainJob
-from harness.schema.cells import BaselineConfig, Cell, FineTuneConfig
-from harness.schema.settings import DataSettings
+from harness.execution.jobs import BaselineJob, FeaturesJob, PreparedCell, TrainJob
+from harness.schema.cells import BaselineConfig, Cell
+from harness.schema.settings import DataSettings, ModelSettings
 
 
 class Preparations:
@@ -34,13 +34,20 @@ class Preparations:
         config = cell.config
         corpus, texts_folder = self._corpus(config.data)
         if isinstance(config, BaselineConfig):
-            return PreparedCell(BaselineJob(config, texts_folder), corpus.facts, example=None, tokenise_s=None)
-        model = self._model(config)
-        tokens = self._tokenize(config, corpus, model)
+            return self._prepare_baseline(config, corpus, texts_folder)
+        model = self._model(config.model)
+        tokens = self._tokenize(config.data, config.seq_len, corpus, model)
         job = TrainJob(config, model, tokens.folder, num_labels=len(corpus.facts.labels))
         texts = corpus.texts["test"]
         read_texts = (lambda rows: [texts[row] for row in rows]) if config.data.store_texts else None
         return PreparedCell(job, tokens.facts, tokens.example, tokens.tokenise_s, read_texts)
+
+    def _prepare_baseline(self, config: BaselineConfig, corpus: Corpus, texts_folder: Path) -> PreparedCell:
+        if config.model is None or config.seq_len is None:
+            return PreparedCell(BaselineJob(config, texts_folder), corpus.facts, example=None, tokenise_s=None)
+        model = self._model(config.model)
+        tokens = self._tokenize(config.data, config.seq_len, corpus, model)
+        return PreparedCell(FeaturesJob(config, model, tokens.folder), tokens.facts, None, tokens.tokenise_s)
 
     def _corpus(self, data: DataSettings) -> tuple[Corpus, Path]:
         if data not in self._corpora:
@@ -52,18 +59,18 @@ class Preparations:
             self._corpora[data] = corpus, folder
         return self._corpora[data]
 
-    def _model(self, config: FineTuneConfig) -> ModelFiles:
-        needs_weights = config.model.init == "pretrained"
-        key = (config.model.name, needs_weights)
+    def _model(self, settings: ModelSettings) -> ModelFiles:
+        needs_weights = settings.init == "pretrained"
+        key = (settings.name, needs_weights)
         if key not in self._models:
-            self._models[key] = locate_model(config.model.name, weights=needs_weights)
+            self._models[key] = locate_model(settings.name, weights=needs_weights)
         return self._models[key]
 
-    def _tokenize(self, config: FineTuneConfig, corpus: Corpus, model: ModelFiles) -> TokenizedSplits:
-        key = (config.data, model.name, config.seq_len)
+    def _tokenize(self, data: DataSettings, seq_len: int, corpus: Corpus, model: ModelFiles) -> TokenizedSplits:
+        key = (data, model.name, seq_len)
         if key not in self._tokens:
             folder = self._folder / f"tokens{len(self._tokens)}"
             self._tokens[key] = tokenize(
-                corpus, model, config.seq_len, folder, store_texts=config.data.store_texts, cache=self._cache
+                corpus, model, seq_len, folder, store_texts=data.store_texts, cache=self._cache
             )
         return self._tokens[key]

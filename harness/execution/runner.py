@@ -23,12 +23,13 @@ from harness.execution.assemble import (
     cuda_memory_cap,
     held_bytes_by_step,
     merge_ranks,
+    model_facts,
     phase_times,
     progress_marks,
     total_cpu_s,
 )
 from harness.execution.heartbeat import Heartbeat
-from harness.execution.jobs import Environment, Job, PreparedCell, TrainJob
+from harness.execution.jobs import Environment, FeaturesJob, Job, PreparedCell, TrainJob
 from harness.execution.memory_cap import GIB, MemoryCap
 from harness.execution.memory_cgroup import OomKillCounter
 from harness.execution.messages import Message, OnMessage
@@ -38,7 +39,7 @@ from harness.execution.rank_process import RankProcess, WorkerEntry, end_ranks, 
 from harness.execution.stop_flag import StopReason
 from harness.machine.scrub import scrubbed_tail
 from harness.machine.support import num_gpus_used, num_ranks, num_threads, unsupported_reason
-from harness.schema.cells import Cell, FineTuneConfig
+from harness.schema.cells import Cell
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
 
@@ -161,7 +162,7 @@ class Runner:
             "start_method": start_method,
             "cap": cap,
             "data": prepared.data,
-            "model": first.training.model if first and first.training else None,
+            "model": model_facts(first),
             "baseline": baseline_with_peaks(first, peaks),
             "marks": progress_marks(ranks),
             "held_bytes": () if training else held_bytes_by_step(ranks),
@@ -175,7 +176,7 @@ class Runner:
         return Record.model_validate(record.model_copy(update=measured).model_dump())
 
     def _start(self, cell: Cell, job: Job, machine: Machine, submitted_at: float) -> None:
-        world_size = num_ranks(cell.config, machine) if isinstance(cell.config, FineTuneConfig) else 1
+        world_size = num_ranks(cell.config, machine)
         folder, token = Path(self._folder.name), f"{time.monotonic_ns():x}"
         heartbeat = folder / f"{token}-heartbeat"
         Heartbeat(heartbeat, world_size).close()
@@ -190,6 +191,8 @@ class Runner:
                     rank_job, rank=rank, world_size=world_size, num_threads=num_threads(rank_job.config, machine),
                     rendezvous=str(folder / f"{token}-rendezvous"), heartbeat=str(heartbeat),
                 )  # fmt: skip
+            elif isinstance(rank_job, FeaturesJob):
+                rank_job = replace(rank_job, num_threads=num_threads(rank_job.config, machine))
             stderr = folder / f"{token}-rank{rank}.log"
             with self._cap.spawn_inside(stderr) if self._cap else contextlib.nullcontext():
                 self._ranks.append(start_rank(context, self.worker_entry, rank_job, stderr))

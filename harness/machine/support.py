@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.machine.describe import BF16_FLAGS, package_version
 from harness.schema.cells import BaselineConfig, Device, FineTuneConfig
 from harness.schema.host_record import Machine
+from harness.schema.settings import Allocator
 
 _AMPERE = 8  # major compute capability of the first GPUs with bf16 and TF32
 _GIB = 2**30
@@ -30,7 +31,7 @@ def unsupported_reason(
         torch_version: Version of torch; None: the installed version.
     """
     if isinstance(config, BaselineConfig):
-        return None
+        return _unsupported_baseline(config, machine, torch_version or package_version("torch"))
     if (reason := _unsupported_anywhere(config, machine)) is not None:
         return reason
     if not config.on_gpu:
@@ -39,28 +40,50 @@ def unsupported_reason(
     return _unsupported_on_gpu(config, machine, version) or _unsupported_cap(config, machine)
 
 
-def num_ranks(config: FineTuneConfig, machine: Machine) -> int:
+def num_ranks(config: FineTuneConfig | BaselineConfig, machine: Machine) -> int:
     """Return the number of ranks of a cell on this machine; `gpu-ddp` uses every visible GPU."""
+    if isinstance(config, BaselineConfig):
+        return 1
     ranks = Device.parse(config.device).num_ranks
     return ranks if ranks is not None else max(1, len(machine.gpus))
 
 
 def num_gpus_used(config: FineTuneConfig | BaselineConfig, machine: Machine) -> int:
     """Return the number of GPUs that a cell uses: one per rank, beginning with the first visible GPU."""
-    if isinstance(config, BaselineConfig) or not config.on_gpu:
+    if not config.on_gpu:
         return 0
     return min(num_ranks(config, machine), len(machine.gpus))
 
 
-def num_threads(config: FineTuneConfig, machine: Machine) -> int:
+def num_threads(config: FineTuneConfig | BaselineConfig, machine: Machine) -> int:
     """Return the CPU threads of each rank: the cell's threads (default: all usable cores) split evenly, at least 1."""
     return max(1, (config.threads or machine.cpu.num_usable) // num_ranks(config, machine))
 
 
 def _unsupported_anywhere(config: FineTuneConfig, machine: Machine) -> str | None:
-    if config.training.allocator == "mmap" and not machine.allocator.startswith("glibc"):
-        return f'training.allocator = "mmap" is a setting of glibc\'s malloc; here it is {machine.allocator}'
+    if (reason := _missing_glibc(config.training.allocator, machine)) is not None:
+        return reason
     return _missing_for_compile(on_gpu=config.on_gpu) if config.training.compile else None
+
+
+def _unsupported_baseline(config: BaselineConfig, machine: Machine, torch_version: str) -> str | None:
+    return _missing_glibc(config.allocator, machine) or (
+        _missing_gpu(machine, torch_version) if config.on_gpu else None
+    )
+
+
+def _missing_glibc(allocator: Allocator | None, machine: Machine) -> str | None:
+    if allocator == "mmap" and not machine.allocator.startswith("glibc"):
+        return f'training.allocator = "mmap" is a setting of glibc\'s malloc; here it is {machine.allocator}'
+    return None
+
+
+def _missing_gpu(machine: Machine, torch_version: str) -> str | None:
+    if not machine.gpus:
+        return f"no NVIDIA GPU here ({machine.gpu_note or 'NVML lists none'})"
+    if "+cpu" in torch_version:
+        return f"torch {torch_version} is a CPU build; `make bench TORCH=torch==2.13.0` installs the CUDA build"
+    return None
 
 
 def _missing_for_compile(*, on_gpu: bool) -> str | None:
@@ -100,10 +123,8 @@ def _unsupported_on_cpu(config: FineTuneConfig, machine: Machine) -> str | None:
 
 
 def _unsupported_on_gpu(config: FineTuneConfig, machine: Machine, torch_version: str) -> str | None:
-    if not machine.gpus:
-        return f"no NVIDIA GPU here ({machine.gpu_note or 'NVML lists none'})"
-    if "+cpu" in torch_version:
-        return f"torch {torch_version} is a CPU build; `make bench TORCH=torch==2.13.0` installs the CUDA build"
+    if (reason := _missing_gpu(machine, torch_version)) is not None:
+        return reason
     ranks = Device.parse(config.device).num_ranks
     if ranks is not None and ranks > len(machine.gpus):
         return f"{ranks} GPUs are asked for, {len(machine.gpus)} seen"

@@ -112,13 +112,8 @@ def _summary(name: str, unit: Unit = "text", parts: tuple[Part, ...] = ("value",
 
 
 def _config(name: str) -> CellColumn:
-    """Return a column for one fine-tuning setting; its value is None for baselines."""
-
-    def read(cell: Priced) -> Value:
-        config = cell.summary.config
-        return getattr(config, name) if isinstance(config, FineTuneConfig) else None
-
-    return CellColumn(name, read)
+    """Return a column for one axis; its value is None for baselines without this axis."""
+    return CellColumn(name, lambda cell: getattr(cell.summary.config, name, None))
 
 
 def _training(name: str) -> CellColumn:
@@ -153,8 +148,7 @@ def _newest(cell: Priced) -> Record | None:
 
 
 def _device(cell: Priced) -> str:
-    config = cell.summary.config
-    return config.device if isinstance(config, FineTuneConfig) else "cpu"
+    return cell.summary.config.device or "cpu"
 
 
 def _model(cell: Priced) -> str:

@@ -15,7 +15,7 @@ from harness.decision.differences import slice_words
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.report.formatting import clean, listed, plural
-from harness.schema.cells import BaselineConfig, FineTuneConfig, flat_config
+from harness.schema.cells import BaselineConfig, Classifier, FineTuneConfig, flat_config
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
 
@@ -41,7 +41,11 @@ _HIDDEN = frozenset(
     {"training.seeds", "training.checkpoint_every_s", "data.store_texts"}
     | {f"limits.{key}" for key in ("timeout_s", "max_train_s", "budget_minutes", "budget_usd")}
 )
-_BASELINES = {"majority": "majority class", "tfidf": "TF-IDF with logistic regression"}
+_BASELINES: dict[Classifier, str] = {
+    "majority": "majority class",
+    "tfidf": "TF-IDF with logistic regression",
+    "features": "frozen encoder + logistic regression",
+}
 _SIZE_PHRASES = {
     "batch_size": "batch {}",
     "global_batch_size": "global batch {}",

@@ -215,7 +215,7 @@ class ValueModel(Settings):
     num_labels: NotNegative = _input(2000, "Labelled examples to buy")
     label_usd: NotNegative = _input(0.1, "A labelled example", "USD")
     engineering_hours: NotNegative = _input(40, "Engineering", "h")
-    baseline_engineering_hours: NotNegative = _input(8, "Engineering of TF-IDF instead", "h")
+    baseline_engineering_hours: NotNegative = _input(8, "Engineering of a baseline instead", "h")
     engineering_usd_per_hour: NotNegative = _input(80, "An hour of engineering", "USD")
     horizon_months: Above0 = _input(12, "Looking ahead", "months")
     discount_fraction_per_year: NotNegative = _input(0.08, "Discount rate a year")

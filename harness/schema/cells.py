@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from harness.schema.settings import (
+    Allocator,
     Count,
     DataSettings,
     DeviceKind,
@@ -25,6 +26,8 @@ from harness.schema.settings import (
     Trainable,
     TrainingSettings,
 )
+
+Classifier = Literal["majority", "tfidf", "features"]
 
 # Keys of each table that are excluded from the hash, because they don't change what is measured.
 _NOT_HASHED: dict[str, tuple[str, ...]] = {
@@ -53,6 +56,11 @@ _ADDED_LATER: dict[str, dict[str, object]] = {
         "keep_model": False,
     },
     "limits": {"memory_limit_gib": None},
+}
+# The same for keys of the configuration itself, by its kind.
+_ADDED_LATER_TO: dict[str, tuple[str, ...]] = {
+    "fine_tune": ("global_batch_size",),
+    "baseline": ("model", "seq_len", "device", "threads", "allocator"),
 }
 
 
@@ -133,17 +141,37 @@ class FineTuneConfig(Settings):
 
 
 class BaselineConfig(Settings):
-    """The configuration of a baseline."""
+    """The configuration of a baseline.
+
+    Attributes:
+        classifier: `majority`: the most common class; `tfidf`: TF-IDF with logistic regression; `features`: logistic
+            regression on the hidden states of the frozen encoder.
+        model: The encoder of `features`; None for other classifiers, like the keys below.
+        seq_len: Maximum tokens per row, special tokens included.
+        device: Where the encoder computes.
+        threads: CPU threads of the encoder; None for all usable cores.
+    """
 
     kind: Literal["baseline"] = "baseline"
-    classifier: Literal["majority", "tfidf"]
+    classifier: Classifier
     data: DataSettings
     limits: LimitSettings
+    model: ModelSettings | None = None
+    seq_len: SeqLen | None = None
+    device: DeviceKind | None = None
+    threads: Count | None = None
+    allocator: Allocator | None = None
+
+    @model_validator(mode="after")
+    def _has_an_encoder_if_it_needs_one(self) -> Self:
+        if self.classifier == "features" and (self.model is None or self.seq_len is None):
+            raise ValueError("the baseline `features` with a model and a seq_len")
+        return self
 
     @property
     def on_gpu(self) -> bool:
-        """Return False: baselines run on the CPU."""
-        return False
+        """Return whether the baseline computes on a GPU, which only `features` can."""
+        return self.device == "gpu"
 
 
 Config = Annotated[FineTuneConfig | BaselineConfig, Field(discriminator="kind")]
@@ -192,7 +220,7 @@ def _hash_config(config: FineTuneConfig | BaselineConfig, ignore: frozenset[str]
     parts = {}
     for key in type(config).model_fields:
         value = getattr(config, key)
-        if key in ignore or (key == "global_batch_size" and value is None):
+        if key in ignore or (value is None and key in _ADDED_LATER_TO[config.kind]):
             continue
         parts[key] = _table_json(key, value, nested) if isinstance(value, Settings) else json.dumps(value)
     # The same text as json.dumps(..., sort_keys=True), but made from the tables' cached JSON, which is faster.

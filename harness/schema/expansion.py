@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from harness.schema.settings import (
     SECTIONS,
     DataSettings,
     LimitSettings,
+    ModelSettings,
     Settings,
     Study,
     TrainingSettings,
@@ -84,8 +85,9 @@ def _in_order(study: Study, configs: Mapping[str, list[FineTuneConfig]]) -> Iter
 
 
 def _baselines(configs: Mapping[str, list[FineTuneConfig]]) -> dict[str, BaselineConfig]:
-    sources = list(dict.fromkeys(config.data for seeds in configs.values() for config in seeds))
-    limits = next((seeds[0].limits for seeds in configs.values()), LimitSettings())
+    cells = [config for seeds in configs.values() for config in seeds]
+    sources = list(dict.fromkeys(config.data for config in cells))
+    limits = cells[0].limits if cells else LimitSettings()
     baselines: dict[str, BaselineConfig] = {}
     # More rows don't change the majority class: of sources that differ only in `num_train`, only the last gets that
     # baseline.
@@ -96,7 +98,43 @@ def _baselines(configs: Mapping[str, list[FineTuneConfig]]) -> dict[str, Baselin
             baselines[f"baseline-{classifier}{suffix}"] = BaselineConfig(
                 classifier=classifier, data=data, limits=limits
             )
+        baselines |= _features_baselines(f"baseline-features{suffix}", [c for c in cells if c.data == data], limits)
     return baselines
+
+
+def _features_baselines(name: str, cells: Sequence[FineTuneConfig], limits: LimitSettings) -> dict[str, BaselineConfig]:
+    """Configure the baseline `features` for each pretrained model of the cells; random weights have no features.
+
+    It sees as much of each text as any cell does, and computes on a GPU if all cells of its model do.
+
+    Args:
+        name: The baseline's name; of several models, each appends its number.
+        cells: The cells of one data source.
+        limits: The limits of all baselines.
+    """
+    by_model: dict[str, list[FineTuneConfig]] = {}
+    for cell in cells:
+        if cell.model.init == "pretrained":
+            by_model.setdefault(cell.model.name, []).append(cell)
+    baselines = {}
+    for index, (model, group) in enumerate(by_model.items()):
+        baselines[name if len(by_model) == 1 else f"{name}-model{index + 1}"] = BaselineConfig(
+            classifier="features",
+            data=group[0].data,
+            limits=limits,
+            model=ModelSettings(name=model, num_layers=_largest(cell.model.num_layers for cell in group)),
+            seq_len=max(cell.seq_len for cell in group),
+            device="gpu" if all(cell.on_gpu for cell in group) else "cpu",
+            threads=_largest(cell.threads for cell in group),
+            allocator=group[0].training.allocator,
+        )
+    return baselines
+
+
+def _largest(values: Iterable[int | None]) -> int | None:
+    """Return the largest value, where None stands for all that there is."""
+    known = list(values)
+    return None if None in known else max(value for value in known if value is not None)
 
 
 def _assignments(study: Study) -> Iterator[Assignment]:

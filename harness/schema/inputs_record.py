@@ -10,7 +10,7 @@ from harness.schema.settings import Settings
 
 
 class ModelFacts(Settings):
-    """The model that was fine-tuned.
+    """The model that was fine-tuned, or the encoder whose features a baseline used.
 
     Attributes:
         origin: Where the model came from; `random` for random weights.

@@ -6,6 +6,7 @@ History of `SCHEMA_VERSION`; older records are upgraded on reading (tests/fixtur
         and activation checkpointing; global batches that devices can't share evenly.
     3: the instance that the cloud's metadata service reports; energy counters.
     4: counted FLOPs and the calibrated peak; disturbances of the machine; ladders.
+    5: the baseline `features`: its configuration, its model, and what it chose.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from harness.schema.inputs_record import DataFacts, ModelFacts
 from harness.schema.settings import Settings
 from harness.schema.training_record import Baseline, Phases, ProgressMark, Training
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # Raise this version when a change of the measuring code could change a figure: records with an older version then count
 # as stale. Version 2: DDP no longer broadcasts buffers; a process's resident set is read between steps.
@@ -63,7 +64,8 @@ class Record(Settings):
         detected: The instance that a metadata service reported; None when none was asked, or none answered.
         load: The machine's load; None when no process was started.
         start_method: How the cell's process was started; None when no process was started.
-        model: The fine-tuned model; None when the run ended before the model was loaded.
+        model: The fine-tuned model, or the encoder of the baseline `features`; None for other baselines, and when the
+            run ended early.
         data: The data; None when the run ended before the data was loaded.
         marks: Progress of the run, for failed runs too.
         cap: The memory cap; None without one.

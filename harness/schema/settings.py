@@ -301,7 +301,9 @@ class Study(Settings):
     name: str = Field("study", description="folder of the study's records (default: the file's name)")
     repeats: Count = Field(1, description="runs of every cell with the same seed; they show the noise of timings")
     baselines: bool = Field(
-        True, description="also run two baselines: majority class, and TF-IDF with logistic regression"
+        True,
+        description="also run the baselines: majority class, TF-IDF with logistic regression, and the frozen encoder's "
+        "features with logistic regression (not for random weights)",
     )
     ladder: bool = Field(False, description="compare each cell with the first, at the accuracy that the first reaches")
     model: ModelSettings = ModelSettings()

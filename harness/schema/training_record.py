@@ -280,14 +280,42 @@ class Training(Settings):
     kept: SavedWeights | None = None
 
 
+class FeatureChoice(Settings):
+    """What the baseline `features` chose on the validation set.
+
+    Attributes:
+        layer: The layer whose hidden states are the features; 0 is the output of the embeddings.
+        c: The logistic regression's inverse strength of regularization.
+        c_values: The values of `c` that were tried.
+        val_accuracies: Validation accuracy of each layer, from layer 0, with each value of `c`:
+            `(num_layers + 1, len(c_values))`.
+        fit_s: Seconds of fitting all logistic regressions, a part of `Baseline.train_s`.
+        num_threads: CPU threads of the encoder.
+    """
+
+    layer: int
+    c: float
+    c_values: tuple[float, ...]
+    val_accuracies: tuple[tuple[float, ...], ...]
+    fit_s: float
+    num_threads: int
+
+    @property
+    def layer_accuracies(self) -> tuple[float, ...]:
+        """Return each layer's validation accuracy with the value of `c` that suits it best."""
+        return tuple(max(accuracies) for accuracies in self.val_accuracies)
+
+
 class Baseline(Settings):
     """The measurements of a baseline.
 
     Attributes:
-        train_s: Seconds of fitting, feature extraction included.
+        train_s: Seconds of fitting, feature extraction included; for `features` also of the choice on the validation
+            set.
         num_fitted: Training rows used; None in older records, whose baselines used all rows.
-        val_accuracy: Validation accuracy from 0 to 1.
+        val_accuracy: Validation accuracy from 0 to 1; for `features` the highest of all candidates.
         val_macro_f1: Validation macro F1 from 0 to 1.
+        features: What `features` chose; None for other baselines.
     """
 
     train_s: float
@@ -296,3 +324,4 @@ class Baseline(Settings):
     test: TestEvaluation
     val_accuracy: float
     val_macro_f1: float
+    features: FeatureChoice | None = None

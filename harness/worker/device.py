@@ -7,16 +7,19 @@ import re
 from collections.abc import Sequence
 
 import torch
-
-from harness.execution.jobs import TrainJob
+from transformers.utils import logging as transformers_logging
 
 
 class Unsupported(Exception):  # noqa: N818 - named like the outcome
     """The machine can't run the cell, for a reason that only torch could detect."""
 
 
-def bind_gpu(job: TrainJob) -> torch.device:
-    """Select this rank's GPU, the r-th visible one for rank r, before anything allocates CUDA memory.
+def bind_gpu(rank: int = 0, *, share_first: bool = False) -> torch.device:
+    """Select a rank's GPU, the r-th visible one for rank r, before anything allocates CUDA memory.
+
+    Args:
+        rank: The rank.
+        share_first: Select the first GPU for every rank.
 
     Raises:
         Unsupported: If torch sees too few GPUs, or has no kernels for the selected GPU.
@@ -28,9 +31,9 @@ def bind_gpu(job: TrainJob) -> torch.device:
             f"torch {torch.__version__} sees no CUDA device: driver and CUDA build do not fit each other "
             f"(its CUDA is {torch.version.cuda}; `nvidia-smi` shows the newest that the driver runs)"
         )
-    device = torch.device("cuda", 0 if job.share_first_gpu else job.rank)
+    device = torch.device("cuda", 0 if share_first else rank)
     if torch.cuda.device_count() <= device.index:
-        raise Unsupported(f"torch sees {torch.cuda.device_count()} CUDA devices, too few for rank {job.rank}")
+        raise Unsupported(f"torch sees {torch.cuda.device_count()} CUDA devices, too few for rank {rank}")
     torch.cuda.set_device(device)
     check_gpu_architecture(device)
     return device
@@ -60,6 +63,12 @@ def has_kernels(capability: tuple[int, int], built: Sequence[str]) -> bool:
         if version <= capability and (kind == "compute" or version[0] == capability[0]):
             return True
     return False
+
+
+def silence_transformers() -> None:
+    """Keep transformers' reports on loading and its progress bars out of the log, whose end becomes part of the record."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def set_matmul_precision(precision: str) -> None:

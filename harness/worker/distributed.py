@@ -12,11 +12,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-from transformers.utils import logging as transformers_logging
 
 from harness.execution.jobs import TrainJob
 from harness.schema.cells import Device
-from harness.worker.device import bind_gpu, set_matmul_precision
+from harness.worker.device import bind_gpu, set_matmul_precision, silence_transformers
 
 Value = TypeVar("Value")
 
@@ -34,9 +33,8 @@ def init_distributed(job: TrainJob) -> DistributedContext:
     """Bind this rank to its device, seed all generators, and join the process group if there are several ranks."""
     config = job.config
     torch.set_num_threads(job.num_threads)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    device = bind_gpu(job) if config.on_gpu else torch.device("cpu")
+    silence_transformers()
+    device = bind_gpu(job.rank, share_first=job.share_first_gpu) if config.on_gpu else torch.device("cpu")
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(config.seed)
     set_matmul_precision(config.precision)

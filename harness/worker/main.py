@@ -29,7 +29,7 @@ from transformers import PreTrainedModel
 
 from harness.execution.baselines import run_baseline
 from harness.execution.heartbeat import Heartbeat
-from harness.execution.jobs import BaselineJob, Job, TrainJob
+from harness.execution.jobs import BaselineJob, FeaturesJob, Job, TrainJob
 from harness.execution.messages import PhaseStarted, RankResult, TrainResult
 from harness.machine.malloc import mmap_large_blocks
 from harness.schema.cells import FineTuneConfig
@@ -42,8 +42,9 @@ from harness.worker.diagnostics.run import run_diagnostics
 from harness.worker.distributed import DistributedContext, init_distributed
 from harness.worker.evaluation import evaluate
 from harness.worker.failures import classify
+from harness.worker.features import run_features
 from harness.worker.meters import MemoryMeter, Meters, ResidentMemory, resident_memory
-from harness.worker.model import build_model, describe_model, freeze_encoder_below
+from harness.worker.model import build_model, check_positions, describe_model, freeze_encoder_below
 from harness.worker.optimizer import peak_learning_rate, planned_updates
 from harness.worker.progress import ProgressReporter, Send
 from harness.worker.torch_compile import set_compile_cache
@@ -64,7 +65,7 @@ def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
     send = pipe.send
     send(PhaseStarted("load", start_s=began - job.submitted_at))
     try:
-        send(run_training(job, send, began) if isinstance(job, TrainJob) else _run_baseline(job, send))
+        send(_run_job(job, send, began))
     except BaseException as error:  # noqa: BLE001 - every failure becomes a result
         traceback.print_exc()
         outcome, reason = classify(error)
@@ -73,6 +74,12 @@ def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
         sys.stderr.flush()
+
+
+def _run_job(job: Job, send: Send, began: float) -> RankResult:
+    if isinstance(job, TrainJob):
+        return run_training(job, send, began)
+    return run_features(job, send, began) if isinstance(job, FeaturesJob) else _run_baseline(job, send)
 
 
 def _run_baseline(job: BaselineJob, send: Send) -> RankResult:
@@ -175,10 +182,7 @@ def _load(job: TrainJob) -> _Loaded:
 
 def _load_model(job: TrainJob, config: FineTuneConfig, distributed: DistributedContext) -> PreTrainedModel:
     model = build_model(job.model, config.model, job.num_labels)
-    if config.seq_len > model.config.max_position_embeddings:
-        raise Unsupported(
-            f"seq_len {config.seq_len} is beyond this model's {model.config.max_position_embeddings} positions"
-        )
+    check_positions(model, config.seq_len)
     if config.trainable != "all":
         freeze_encoder_below(model, _num_trained_layers(config, model))
     # Seed again, now by rank: all ranks have initialized the same weights, but should draw different dropout masks.

@@ -13,6 +13,7 @@ from harness.dataset.sources import WEIGHTS_FILE, ModelFiles
 from harness.schema.inputs_record import ModelFacts
 from harness.schema.model_shapes import STANDARD_SHAPES
 from harness.schema.settings import ModelSettings
+from harness.worker.device import Unsupported
 
 # The layer's number in parameter names: BERT's `encoder.layer.3.`, DistilBERT's `transformer.layer.3.`.
 _LAYER = re.compile(r"\.layer\.(\d+)\.")
@@ -35,6 +36,13 @@ def build_model(files: ModelFiles, settings: ModelSettings, num_labels: int) -> 
     other_dtypes = {parameter.dtype for parameter in model.parameters()} - {torch.float32}
     assert not other_dtypes, f"weights were loaded as {other_dtypes}"  # noqa: S101 - a bug, not the user's mistake
     return model  # type: ignore[no-any-return]
+
+
+def check_positions(model: PreTrainedModel, seq_len: int) -> None:
+    """Raise Unsupported if the model's position embeddings are fewer than `seq_len`."""
+    num_positions = model.config.max_position_embeddings
+    if seq_len > num_positions:
+        raise Unsupported(f"seq_len {seq_len} is beyond this model's {num_positions} positions")
 
 
 def freeze_encoder_below(model: PreTrainedModel, num_trained_layers: int) -> None:

@@ -99,7 +99,7 @@ def test_a_cell_trains_on_pairs_with_two_ranks(bench, pairs):
 def test_ranks_and_baselines_train_on_large_data_as_on_small_data(bench, reviews, tmp_path, monkeypatch):
     raw = {"matrix": {"device": ["cpu-ddp2"], "batch_size": [8]}, "training": {"max_steps": 6, "eval_every": 1}}
     (cell,) = bench.cells(**raw)
-    _, tfidf, _ = bench.cells(**raw, baselines=True)
+    _, tfidf, *_ = bench.cells(**raw, baselines=True)
     small = bench.prepare(cell)
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 100)

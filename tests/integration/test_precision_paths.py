@@ -121,28 +121,25 @@ def test_nothing_in_a_timed_step_waits_for_the_device(bench, monkeypatch):
     assert reads == []
 
 
-def test_ranks_that_share_a_gpu_bind_to_the_first(bench, monkeypatch):
-    (cell,) = bench.cells(matrix={"device": ["gpu-ddp2"]})
-    job = replace(bench.prepare(cell).job, rank=1, world_size=2)
+def test_ranks_that_share_a_gpu_bind_to_the_first(monkeypatch):
     bound = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", bound.append)
     monkeypatch.setattr(device, "check_gpu_architecture", lambda _: None)
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
-    assert device.bind_gpu(replace(job, share_first_gpu=True)) == torch.device("cuda", 0)
+    assert device.bind_gpu(1, share_first=True) == torch.device("cuda", 0)
     assert bound == [torch.device("cuda", 0)]
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     with pytest.raises(device.Unsupported, match="torch sees 1 CUDA devices, too few for rank 1"):
-        device.bind_gpu(job)
+        device.bind_gpu(1)
 
 
-def test_without_a_visible_gpu_the_cell_is_unsupported(bench):
+def test_without_a_visible_gpu_the_cell_is_unsupported():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    (cell,) = bench.cells(matrix={"device": ["gpu"]})
     with pytest.raises(device.Unsupported, match="sees no CUDA device: driver and CUDA build do not fit"):
-        device.bind_gpu(bench.prepare(cell).job)
+        device.bind_gpu()
 
 
 def test_what_the_forkserver_preloads_does_not_initialize_cuda():

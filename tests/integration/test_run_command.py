@@ -61,7 +61,7 @@ def test_a_study_runs_without_torch_in_the_parent_and_a_second_run_has_nothing_t
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "imported: tokenizers"
-    assert sorted(outcomes_of(results)) == ["ok"] * 4 + ["unsupported"] * 2
+    assert sorted(outcomes_of(results)) == ["ok"] * 5 + ["unsupported"] * 2
     for record in load_records([results]).records:
         assert record.study == "tiny"
         assert record.outcome != "ok" or record.data.test.num_rows == 64
@@ -70,16 +70,16 @@ def test_a_study_runs_without_torch_in_the_parent_and_a_second_run_has_nothing_t
     assert sorted(card.parent.name for card in cards) == sorted(f"{file.parent.name}-{file.stem}" for file in trained)
     assert len(cards) == 2 and all("USD an hour, assumed (" in card.read_text() for card in cards)
     before = files_of(results)
-    assert len(before) == 6
+    assert len(before) == 7
     again = harness("run", study, "--results", results)
     assert again.returncode == 0, again.stderr
-    assert "All 6 cells are done; nothing to run" in again.stdout
+    assert "All 7 cells are done; nothing to run" in again.stdout
     assert files_of(results) == before
     forced = harness(
         "run", study, "--results", results, "--force", "--only", "precision=tf32", "--only", "batch_size=8"
     )
     assert forced.returncode == 0, forced.stderr
-    assert len(files_of(results)) == 7  # the old record stays
+    assert len(files_of(results)) == 8  # the old record stays
     assert set(before) < set(files_of(results))
 
 

@@ -25,12 +25,19 @@ def write_checkpoint(folder: Path, kind: str) -> Path:
         BertForSequenceClassification,
         DistilBertConfig,
         DistilBertForSequenceClassification,
+        RobertaConfig,
+        RobertaForSequenceClassification,
     )
 
     torch.manual_seed(0)
     if kind == "bert":
         config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
         model = BertForSequenceClassification(config)
+    elif kind == "roberta":
+        config = RobertaConfig(
+            vocab_size=30522, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+        )
+        model = RobertaForSequenceClassification(config)
     else:
         config = DistilBertConfig(dim=32, n_layers=2, n_heads=2, hidden_dim=64)
         model = DistilBertForSequenceClassification(config)

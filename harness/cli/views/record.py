@@ -78,6 +78,12 @@ def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
         facts["model"] = (
             f"{record.model.name} ({record.model.origin}), {record.model.num_parameters / 1e6:.1f} M parameters"
         )
+    if record.baseline and record.baseline.features:
+        chosen, num_layers = record.baseline.features, len(record.baseline.features.val_accuracies) - 1
+        facts["features"] = (
+            f"layer {chosen.layer} of {num_layers}, C = {chosen.c:g}, chosen on validation (accuracy "
+            f"{record.baseline.val_accuracy:.3f}; by layer {' '.join(f'{a:.3f}' for a in chosen.layer_accuracies)})"
+        )
     if record.training:
         training = record.training
         facts["updates"] = (

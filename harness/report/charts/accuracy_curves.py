@@ -26,9 +26,15 @@ from harness.report.charts.base import (
 from harness.report.charts.money import TooltipRow, amount_tooltips, basis_text, mark_money, tooltip_row
 from harness.report.formatting import MoneyFormat, percent, seconds
 from harness.report.labels import short_labels
-from harness.schema.cells import BaselineConfig
+from harness.schema.cells import BaselineConfig, Classifier
 
 _MAX_NAMED = len(SERIES)
+# Name and dash of each baseline's line.
+_BASELINE_LINES: dict[Classifier, tuple[str, str]] = {
+    "majority": ("majority class", "dot"),
+    "tfidf": ("TF-IDF", "dash"),
+    "features": ("frozen encoder", "dashdot"),
+}
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,5 @@ def _validation_baselines(cells: Sequence[Priced], shown: Sequence[Priced]) -> l
             if not isinstance(config, BaselineConfig) or record.baseline is None or record.data is None:
                 continue
             if record.data.val.sha256 in sets:
-                majority = config.classifier == "majority"
-                name, dash = ("majority class", "dot") if majority else ("TF-IDF", "dash")
-                baselines[config.classifier] = (record.baseline.val_accuracy, name, dash)
+                baselines[config.classifier] = (record.baseline.val_accuracy, *_BASELINE_LINES[config.classifier])
     return list(baselines.values())

@@ -14,8 +14,12 @@ _MAX_LABELS = 5
 
 
 def model_descriptions(cells: Sequence[Priced]) -> list[str]:
-    """Describe each trained model in a sentence."""
-    return list(dict.fromkeys(_model(record.model) for record in _records(cells) if record.model is not None))
+    """Describe each trained model in a sentence; a baseline's encoder only if no cell trained it."""
+    models = [(record.config.kind, record.model) for record in _records(cells) if record.model is not None]
+    trained = {model.sha256 for kind, model in models if kind == "fine_tune"}
+    return list(
+        dict.fromkeys(_model(model) for kind, model in models if kind == "fine_tune" or model.sha256 not in trained)
+    )
 
 
 def data_descriptions(cells: Sequence[Priced]) -> list[str]:

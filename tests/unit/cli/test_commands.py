@@ -51,6 +51,7 @@ def test_plan_lists_every_cell_with_its_state(study, tmp_path):
     assert states == {
         "baseline-majority": "to do",
         "baseline-tfidf": "to do",
+        "baseline-features": "to do",
         "b8-s64-fp32-cpu-longest-all": "to do",
         "b8-s64-tf32-cpu-longest-all": "unsupported",
         "b16-s64-fp32-cpu-longest-all": "to do",
@@ -60,7 +61,7 @@ def test_plan_lists_every_cell_with_its_state(study, tmp_path):
 
 
 def test_plan_text_counts_the_states(study, tmp_path):
-    assert "6 cells: 4 to do, 2 unsupported" in invoke("plan", study, "--results", tmp_path / "none")
+    assert "7 cells: 5 to do, 2 unsupported" in invoke("plan", study, "--results", tmp_path / "none")
 
 
 def test_only_and_set_select_cells(study, tmp_path):
@@ -110,6 +111,11 @@ def test_show_prints_figures_loss_and_example(results, ok):
 def test_show_command_repeats_the_record(results, ok):
     path = next(path for path in results.rglob("*.json") if load_record(path) == ok)
     assert invoke("show", path, "--command").strip() == f"harness run {path} --force"
+
+
+def test_show_prints_what_the_baseline_features_chose():
+    text = " ".join(invoke("show", RECORDS.parent / "v5" / "features.json").split())
+    assert "layer 0 of 2, C = 1, chosen on validation (accuracy 0.938; by layer 0.938 0.938 0.938)" in text
 
 
 def test_show_of_an_unknown_cell_fails(results):

@@ -52,7 +52,7 @@ def test_the_study_of_data_has_every_size_of_three_models():
         sizes.setdefault(name, set()).add(config.data.num_train)
     few = {250, 500, 1000, 2000}
     assert sizes == {
-        "majority": {"all"}, "tfidf": {*few, 4000, "all"}, "all": {*few, 4000, "all"}, "head": {*few, "all"},
+        "majority": {"all"}, "tfidf": {*few, 4000, "all"}, "features": {*few, 4000, "all"}, "all": {*few, 4000, "all"}, "head": {*few, "all"},
     }  # fmt: skip
     trained = [cell.config for cell in cells if cell.config.kind == "fine_tune"]
     assert {config.seed for config in trained if config.data.num_train in few} == {0, 1, 2, 3, 4}

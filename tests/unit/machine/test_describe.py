@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.machine.describe import describe_machine
-from harness.machine.support import num_ranks, num_threads, unsupported_reason
+from harness.machine.support import num_gpus_used, num_ranks, num_threads, unsupported_reason
 from harness.schema.cells import BaselineConfig
 from harness.schema.expansion import expand
 from harness.schema.host_record import Gpu
@@ -117,9 +117,19 @@ def test_a_cpu_build_of_torch_says_what_to_install(make_machine):
 
 
 def test_a_baseline_runs_anywhere(make_machine):
-    (majority, _, _) = expand(parse_study({}, "s"))
-    assert isinstance(majority.config, BaselineConfig)
-    assert unsupported_reason(majority.config, make_machine()) is None
+    baselines = expand(parse_study({}, "s"))[:3]
+    assert all(isinstance(cell.config, BaselineConfig) for cell in baselines)
+    assert [unsupported_reason(cell.config, make_machine()) for cell in baselines] == [None] * 3
+
+
+def test_the_features_of_a_study_on_gpus_need_one(make_machine):
+    (features,) = [
+        cell for cell in expand(parse_study({"matrix": {"device": ["gpu"]}}, "s")) if "features" in cell.name
+    ]
+    assert unsupported_reason(features.config, make_machine(), "2.13.0").startswith("no NVIDIA GPU here")
+    assert "is a CPU build" in unsupported_reason(features.config, make_machine(gpus=[A10G]), "2.13.0+cpu")
+    assert unsupported_reason(features.config, make_machine(gpus=[A10G]), "2.13.0") is None
+    assert num_gpus_used(features.config, make_machine(gpus=[A10G, A10G])) == 1
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from harness.report.sections.model_and_data import data_descriptions
+from harness.report.sections.model_and_data import data_descriptions, model_descriptions
+from harness.store.record_files import load_record
+from tests.unit.frozen import RECORDS
 
 
 def descriptions(record, **changes):
     record = record.model_copy(update={"data": record.data.model_copy(update=changes)})
     return data_descriptions([SimpleNamespace(summary=SimpleNamespace(records=[record]))])
+
+
+def test_a_baselines_encoder_is_described_only_if_no_cell_trained_it():
+    features, trained = (load_record(RECORDS / "v5" / f"{name}.json") for name in ("features", "ok"))
+    both, alone = (
+        model_descriptions([SimpleNamespace(summary=SimpleNamespace(records=records))])
+        for records in ([features, trained], [features])
+    )
+    assert len(both) == len(alone) == 1
+    assert "BertForSequenceClassification" in both[0] and "BertModel" in alone[0]
 
 
 def test_facts_that_older_records_lack_are_omitted(ok_record):

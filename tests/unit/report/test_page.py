@@ -210,6 +210,12 @@ def test_baselines_are_drawn_as_lines_and_the_pareto_front_is_drawn():
         assert {"TF-IDF 68.7%", "majority class 56.7%"} <= {trace.name for trace in chart.figure.data}
 
 
+def test_the_frozen_encoders_validation_accuracy_is_a_line():
+    cells = priced([fine_tune(), baseline("features", 0.782)])
+    for chart in accuracy_curves(cells, choose(cells), USD):
+        assert "frozen encoder 77.2%" in {trace.name for trace in chart.figure.data}
+
+
 def test_a_curves_cost_includes_setup_and_training():
     cells = priced([fine_tune()])
     time, money = accuracy_curves(cells, choose(cells), USD)

@@ -110,6 +110,15 @@ def test_the_summary_contains_answer_price_cells_baselines_and_failures():
     assert "**unsupported**" in text
 
 
+def test_the_baseline_features_is_named_with_its_length_and_device():
+    cells = priced([fine_tune(), baseline("tfidf", 0.697), baseline("features", 0.782)])
+    features = read(csv_text(cells))[-1]
+    shown = [features[name] for name in ("kind", "model", "seq_len", "device", "batch_size", "accuracy", "train_s")]
+    assert shown == ["baseline", "features", "64", "cpu", "", "0.782", "9.0"]
+    text = markdown(build_report(cells, Assumptions(), generated_at=AT))
+    assert "| frozen encoder + logistic regression | 78.2% |" in text.replace("\\", "")
+
+
 def test_hostile_text_adds_no_column_link_or_mention_to_the_summary():
     hostile = "a|b `c` <img src=x> @someone #12 https://example.org [x](y)\n| d |"
     cells = priced([fine_tune(cell=hostile), fine_tune(32, outcome="crashed", reason=hostile), baseline()])

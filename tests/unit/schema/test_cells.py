@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from harness.errors import UserError
-from harness.schema.cells import Device, FineTuneConfig, hash_config
+from harness.schema.cells import BaselineConfig, Device, FineTuneConfig, hash_config
 from harness.schema.expansion import expand
-from harness.schema.settings import SECTIONS
-from harness.schema.study_file import parse_study
+from harness.schema.settings import SECTIONS, ModelSettings
+from harness.schema.study_file import load_study, parse_study
 from harness.store.record_files import load_record
 from tests.unit.frozen import RECORDS
 
@@ -38,7 +40,8 @@ def test_order_is_repeats_then_baselines_then_seeds():
         (cell.repeat, getattr(cell.config, "seed", cell.name), getattr(cell.config, "batch_size", None))
         for cell in cells
     ]
-    once = [("baseline-majority", None), ("baseline-tfidf", None), (3, 8), (3, 16), (5, 8), (5, 16)]
+    baselines = [(f"baseline-{classifier}", None) for classifier in ("majority", "tfidf", "features")]
+    once = [*baselines, (3, 8), (3, 16), (5, 8), (5, 16)]
     assert seen == [(repeat, *rest) for repeat in (0, 1) for rest in once]
 
 
@@ -175,6 +178,63 @@ def test_sources_that_differ_in_num_train_share_one_majority_baseline():
     ]
     assert [one[1:] for one in baselines if one[0] == "tfidf"] == [(100, 0), (100, 1), (200, 0), (200, 1)]
     assert [one[1:] for one in baselines if one[0] == "majority"] == [(200, 0), (200, 1)]
+
+
+def baselines_of(**raw):
+    return {cell.name: cell.config for cell in expand(parse_study(raw, "s.toml")) if cell.config.kind == "baseline"}
+
+
+def test_the_baseline_features_gets_the_longest_texts_and_the_most_of_any_cell():
+    matrix = {"seq_len": [32, 128, 64], "model.num_layers": [2, 4], "threads": [1, 2]}
+    training = {"allocator": "mmap"}
+    features = baselines_of(matrix=matrix, training=training, model={"attention_dropout": 0.0})["baseline-features"]
+    assert (features.seq_len, features.threads, features.device, features.allocator) == (128, 2, "cpu", "mmap")
+    assert features.model == ModelSettings(num_layers=4)  # dropout changes nothing without training
+    whole = baselines_of(include=[{"model.num_layers": 2, "threads": 1}])["baseline-features"]
+    assert (whole.model.num_layers, whole.threads) == (None, None)
+
+
+def test_the_baseline_features_is_on_a_gpu_only_if_all_cells_are():
+    devices = [["gpu"], ["gpu", "gpu-ddp"], ["gpu", "cpu"], ["cpu-ddp2"]]
+    found = [baselines_of(matrix={"device": device})["baseline-features"] for device in devices]
+    assert [config.on_gpu for config in found] == [True, True, False, False]
+
+
+def test_each_model_and_source_has_its_own_features_and_random_weights_have_none():
+    matrix = {"model.name": ["a", "b"], "data.num_train": [100, 200], "seq_len": [16]}
+    found = baselines_of(matrix=matrix, include=[{"seq_len": 64, "model.name": "b", "data.num_train": 200}])
+    assert {name: (c.model.name, c.data.num_train, c.seq_len) for name, c in found.items() if c.model} == {
+        "baseline-features-data1-model1": ("a", 100, 16),
+        "baseline-features-data1-model2": ("b", 100, 16),
+        "baseline-features-data2-model1": ("a", 200, 16),
+        "baseline-features-data2-model2": ("b", 200, 64),
+    }
+    assert list(baselines_of(model={"init": "random"})) == ["baseline-majority", "baseline-tfidf"]
+
+
+def test_features_need_a_model():
+    with pytest.raises(ValidationError, match="with a model and a seq_len"):
+        BaselineConfig.model_validate({"classifier": "features", "data": {}, "limits": {}, "seq_len": 64})
+
+
+@pytest.mark.parametrize(
+    ("study", "hashes"),
+    [("smoke", ("b7cab060fac5", "458b7a217f4a")), ("default", ("5c6f688de357", "4574bb9bab8e"))],
+)
+def test_the_hashes_of_older_baselines_still_hold(study, hashes):
+    """The hashes under which records of these baselines are stored, from before there was `features`."""
+    majority, tfidf, features = expand(load_study(Path(f"bench/{study}.toml")))[:3]
+    assert (majority.config_hash, tfidf.config_hash) == hashes
+    assert features.config_hash not in hashes
+
+
+def test_the_hash_of_features_changes_with_what_it_encodes():
+    config = baselines_of()["baseline-features"]
+    changes = [
+        {}, {"seq_len": 32}, {"device": "gpu"}, {"threads": 1}, {"allocator": "mmap"},
+        {"model": ModelSettings(name="x")}, {"model": ModelSettings(num_layers=1)},
+    ]  # fmt: skip
+    assert len({hash_config(config.model_copy(update=change)) for change in changes}) == len(changes)
 
 
 def test_seeds_share_a_cell_name_and_include_may_add_seeds():

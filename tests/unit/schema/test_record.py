@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from harness.schema.cells import hash_config
 from harness.schema.record import SCHEMA_VERSION, Outcome, Record, to_json, upgrade_record
 from harness.schema.scores import accuracy, macro_f1
 from harness.store.record_files import load_record
@@ -21,7 +22,7 @@ FROZEN = sorted(RECORDS.glob("v*/*.json"))
 @pytest.mark.parametrize("path", FROZEN, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_frozen_record_loads_with_the_outcome_in_its_name(path):
     record = load_record(path)
-    assert record.outcome == ("ok" if path.stem == "baseline" else path.stem)
+    assert record.outcome == ("ok" if path.stem in ("baseline", "features") else path.stem)
 
 
 @pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
@@ -35,6 +36,22 @@ def test_fields_missing_in_older_versions_are_none(version):
     for path in (RECORDS / f"v{version}").glob("*.json"):
         assert "detected" not in json.loads(path.read_text(encoding="utf-8"))
         assert load_record(path).detected is None
+
+
+@pytest.mark.parametrize("version", range(1, 5))
+def test_baselines_of_older_versions_chose_no_layer(version):
+    record = load_record(RECORDS / f"v{version}" / "baseline.json")
+    assert record.baseline.features is None and record.model is None
+    assert (record.config.model, record.config.seq_len) == (None, None)
+    assert record.config_hash == hash_config(record.config)
+
+
+def test_what_the_baseline_features_chose_is_stored():
+    record = load_record(RECORDS / "v5" / "features.json")
+    chosen = record.baseline.features
+    assert (record.model.architecture, record.model.num_trainable_parameters) == ("BertModel", 0)
+    assert len(chosen.val_accuracies) == record.model.num_layers + 1
+    assert chosen.layer_accuracies[chosen.layer] == max(chosen.layer_accuracies) == record.baseline.val_accuracy
 
 
 def test_the_detected_instance_is_stored():

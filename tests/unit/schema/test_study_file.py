@@ -98,7 +98,7 @@ def test_an_empty_study_is_valid_and_named_after_its_file(tmp_path):
     path.write_text("")
     study = load_study(path)
     assert study == Study(name="my-first-study-")
-    assert len(expand(study)) == 3  # one cell and two baselines
+    assert len(expand(study)) == 4  # one cell and three baselines
 
 
 def test_every_key_has_a_default_and_a_description():
