@@ -121,7 +121,10 @@ def page_data(
             name for reason in choice.verdict.reasons if reason.kind == "baseline_missing" for name in reason.details
         ],
         "answer": list(answer),
-        "tfidf": next((index for index, cell in enumerate(cells) if cell is choice.tfidf), None),
+        **{
+            name: next((index for index, cell in enumerate(cells) if cell is baseline), None)
+            for name, baseline in {"tfidf": choice.tfidf, "features": choice.features}.items()
+        },
         "machines": [
             _machine(machine_id, label, cells, prices.get(machine_id)) for machine_id, label in machines.items()
         ],

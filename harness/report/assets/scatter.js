@@ -65,10 +65,13 @@ const scatter = (() => {
   const lines = (facts, state) => {
     const isPlain = state.view === "decide";
     const baselines = [];
-    if (is(facts.tfidf)) {
-      const value = facts.cells[facts.tfidf].accuracy.value;
-      baselines.push(referenceLine(value, `${isPlain ? "counting words" : "TF-IDF"} ${wording.percent(value)}`, "dash"));
-    }
+    const measured = (index, text, dash) => {
+      if (!is(index)) return;
+      const value = facts.cells[index].accuracy.value;
+      baselines.push(referenceLine(value, `${text} ${wording.percent(value)}`, dash));
+    };
+    measured(facts.features, isPlain ? "the model without training" : "frozen encoder", "dashdot");
+    measured(facts.tfidf, isPlain ? "counting words" : "TF-IDF", "dash");
     if (is(facts.majority)) baselines.push(referenceLine(facts.majority, `${isPlain ? "always the commonest answer" : "majority class"} ${wording.percent(facts.majority)}`, "dot"));
     if (is(state.accuracy)) baselines.push(referenceLine(state.accuracy, `needed ${wording.percent(state.accuracy)}`, "solid"));
     return baselines;

@@ -83,9 +83,10 @@ def cost_and_accuracy(cells: Sequence[Priced], choice: Choice, money: MoneyForma
             hoverinfo="skip",
         )
     )
-    if choice.tfidf is not None and choice.tfidf.summary.accuracy is not None:
-        value = choice.tfidf.summary.accuracy.value
-        figure.add_trace(reference_line(value, f"TF-IDF {percent(value)}", dash="dash"))
+    for name, baseline, dash in (("frozen encoder", choice.features, "dashdot"), ("TF-IDF", choice.tfidf, "dash")):
+        if baseline is not None and baseline.summary.accuracy is not None:
+            value = baseline.summary.accuracy.value
+            figure.add_trace(reference_line(value, f"{name} {percent(value)}", dash=dash))
     if choice.majority is not None:
         figure.add_trace(reference_line(choice.majority, f"majority class {percent(choice.majority)}", dash="dot"))
     unit = f"{money.code} a run, {basis_text(shown)}" if is_money else "seconds a run (no price)"
