@@ -1,4 +1,9 @@
-"""Compare the predictions of learning curves with measurements.
+"""Compare the forecasts of learning curves with the truth: simulated, resampled and measured.
+
+`simulate` draws curves of known families and what a study would measure of them, and prints coverage and width of the
+forecasts' intervals, and how often each verdict is right. The results go to results/reference/learning-curve-coverage.md:
+
+    .venv/bin/python bench/bench_learning_curve.py simulate --curves 2000
 
 `tfidf` draws new splits of the packaged reviews for each resample and trains the TF-IDF baseline on their first rows: on
 350, 700, 1,400, 2,800 and 5,600 rows for the fit, and on 11,200 rows, twice the largest fitted size, for the true value. It
@@ -8,11 +13,10 @@ can run in parts; finished resamples are not repeated:
     .venv/bin/python bench/bench_learning_curve.py tfidf --from 25 --to 100
     .venv/bin/python bench/bench_learning_curve.py judge
 
-`judge` fits what `tfidf` measured, and prints the coverage and width of the prediction interval and the rejected fits. With
-`--smallest 100` both use 100 to 1,600 rows, and 3,200 for the true value; at these sizes TF-IDF is hardly better than the
-majority class, and no power law holds. `records` does the same with the learning curves of a study's records, leaving the
-largest size out of the fit. It also estimates the time of training on all rows from each smaller size, and compares it with
-the measured time:
+`judge` fits what `tfidf` measured, and prints how many intervals contain the mean gain over all resamples. With
+`--smallest 100` both use 100 to 1,600 rows, and 3,200 for the true value. `records` forecasts each size of a study's learning
+curves that is at most twice the one before, from the sizes below it. It also estimates the time of training on all rows
+from each smaller size, and compares it with the measured time:
 
     .venv/bin/python -m harness run bench/data.toml
     .venv/bin/python bench/bench_learning_curve.py records results
@@ -24,14 +28,15 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
+import curve_coverage
 import numpy as np
+import simulated_curves
 
 from harness.analysis.measured_errors import MeasuredErrors, measure_errors
-from harness.analysis.power_law import fit_power_law
+from harness.analysis.power_law import MIN_SIZES, PowerLaw, fit_power_law
 from harness.dataset.corpus import Corpus, load_corpus, write_texts
 from harness.decision.learning_curve import LearningCurve, learning_curves, whole_error
 from harness.errors import Unavailable
@@ -45,6 +50,7 @@ SMALLEST, NUM_SIZES = 350, 5
 NUM_VAL, NUM_TEST = 50, 1000
 RESULTS = Path("results")
 WANTED, WITHIN = 0.90, 0.10
+SEED = 20261126
 
 
 def correct_examples(corpus: Corpus, num_train: int) -> np.ndarray:
@@ -53,7 +59,7 @@ def correct_examples(corpus: Corpus, num_train: int) -> np.ndarray:
     labels = corpus.labels | {"train": corpus.labels["train"][:num_train]}
     with tempfile.TemporaryDirectory() as folder:
         write_texts(Corpus(corpus.facts, texts, labels), Path(folder))
-        test = run_baseline("tfidf", Path(folder))["test"]
+        test = run_baseline("tfidf", Path(folder)).test
     return (np.array(test.labels) == np.array(test.predictions)).astype(float)[None]
 
 
@@ -71,7 +77,7 @@ def resample(seed: int, smallest: int) -> dict:
     found = measure_errors(correct)
     return {
         "num_train": found.num_train.tolist(), "error": found.error.tolist(), "covariance": found.covariance.tolist(),
-        "run_variance": found.run_variance, "truth": truth,
+        "truth": truth,
     }  # fmt: skip
 
 
@@ -91,38 +97,29 @@ def read(out: Path) -> list[dict]:
 
 
 def judge(out: Path, smallest: int) -> None:
+    """Print the coverage of the mean gain over all resamples by the forecasts from single resamples."""
     sizes, twice = sizes_from(smallest)
-    covered, gained, widths, gain_widths, misses, refused = [], [], [], [], [], []
-    for one in read(out):
-        errors = MeasuredErrors(
-            *(np.array(one[key]) for key in ("num_train", "error", "covariance")), one["run_variance"]
-        )
-        law = fit_power_law(errors)
-        if isinstance(law, Unavailable):
-            refused.append(law.reason)
-            continue
-        found, gain = law.accuracy(twice), law.gain(sizes[-1], twice)
-        covered.append(found.low <= one["truth"] <= found.high)
-        widths.append(found.high - found.low)
-        misses.append(one["truth"] - found.value)
-        gained.append(gain.low <= one["truth"] - 1 + one["error"][-1] <= gain.high)
-        gain_widths.append(gain.high - gain.low)
-    if not covered:
-        raise SystemExit(f"{out}: no resample was fitted: {refused[:1]}")
+    resamples = read(out)
+    truth = fmean(one["truth"] - 1 + one["error"][-1] for one in resamples)
+    gains = []
+    for one in resamples:
+        num_train, error, covariance = (np.array(one[key]) for key in ("num_train", "error", "covariance"))
+        single = np.ones(len(sizes), int)
+        law = fit_power_law(MeasuredErrors(num_train, error, covariance, np.zeros(len(sizes)), single, NUM_TEST))
+        if isinstance(law, PowerLaw):
+            gains.append(law.gain(twice))
+    covered = [gain.low <= truth <= gain.high for gain in gains]
+    half_width = median((gain.high - gain.low) / 2 for gain in gains)
     print(
-        f"TF-IDF, fitted to {sizes[0]:,} to {sizes[-1]:,} rows, the true value at {twice:,}; {NUM_TEST:,} test rows. "
-        f"Goal: {WANTED:.0%} of the intervals cover it.\n"
+        f"TF-IDF, fitted to {sizes[0]:,} to {sizes[-1]:,} rows, {NUM_TEST:,} test rows; the truth is the gain from "
+        f"{sizes[-1]:,} to {twice:,} rows, {truth:+.4f}, a mean over {len(resamples)} resamples. Goal: {WANTED:.0%} covered.\n"
     )
+    print("| resamples | no forecast | coverage | half-width, median | forecast, median |")
+    print("|---:|---:|---:|---:|---:|")
     print(
-        "| resamples | no prediction | coverage of the accuracy interval | its width, median | coverage of the gain interval | its width, median | true - predicted, median |"
+        f"| {len(resamples)} | {len(resamples) - len(gains)} | {fmean(covered):.1%} | {half_width:.4f} "
+        f"| {median(gain.value for gain in gains):+.4f} |"
     )
-    print("|---:|---:|---:|---:|---:|---:|---:|")
-    print(
-        f"| {len(covered) + len(refused)} | {len(refused)} | {sum(covered) / len(covered):.1%} | {median(widths):.3f} "
-        f"| {sum(gained) / len(gained):.1%} | {median(gain_widths):.3f} | {median(misses):+.4f} |"
-    )
-    for why in dict.fromkeys(text.partition(" (")[0] for text in refused):
-        print(f"\nNo prediction: {sum(text.startswith(why) for text in refused)} x {why}")
 
 
 def judge_records(folders: Sequence[Path]) -> None:
@@ -131,10 +128,11 @@ def judge_records(folders: Sequence[Path]) -> None:
     if not curves:
         raise SystemExit("No cells there differ in the number of training rows alone: run bench/data.toml first.")
     names = curve_names(curves, cells)
-    print("| model | fitted to | predicted at | predicted | measured | covered |")
+    print("| model | fitted to | gain up to | forecast | measured | forecast contains it |")
     print("|---|---|---:|---:|---:|---|")
     for curve, name in zip(curves, names, strict=True):
-        print(predict_largest(curve, name))
+        for size in range(MIN_SIZES, len(curve.points)):
+            print(forecast_size(curve, name, size))
     print(f"\nTraining on all rows, estimated from a part; goal: within {WITHIN:.0%}.\n")
     print("| model | from | estimated, s | measured, s | off by | within |")
     print("|---|---:|---:|---:|---:|---|")
@@ -149,22 +147,32 @@ def judge_records(folders: Sequence[Path]) -> None:
                 )
 
 
-def predict_largest(curve: LearningCurve, name: str) -> str:
-    """Return a row of the table: the largest size's accuracy, predicted from a curve through the other sizes."""
-    errors, end = curve.errors, curve.largest
-    others = replace(
-        errors, num_train=errors.num_train[:-1], error=errors.error[:-1], covariance=errors.covariance[:-1, :-1]
-    )
-    law = fit_power_law(others)
-    fitted = f"{others.num_train[0]:,} to {others.num_train[-1]:,}"
-    found = law if isinstance(law, Unavailable) else law.accuracy(end.num_train)
-    if isinstance(found, Unavailable):
-        return f"| {name} | {fitted} | {end.num_train:,} | no prediction: {found.reason} | {end.accuracy.value:.3f} | |"
-    covered = found.low <= end.accuracy.value <= found.high
+def forecast_size(curve: LearningCurve, name: str, size: int) -> str:
+    """Return a row of the table: the gain of one size over the one before, forecast from the sizes below it."""
+    law = fit_power_law(curve.errors.select(np.arange(size)))
+    end = curve.points[size].num_train
+    forecast = law if isinstance(law, Unavailable) else law.gain(end)
+    measured = curve.errors.gain(size - 1, size)
+    fitted = f"{curve.points[0].num_train:,} to {curve.points[size - 1].num_train:,}"
+    shown = f"{measured.value:+.3f} ({measured.low:.3f} to {measured.high:.3f})"
+    if isinstance(law, Unavailable) or isinstance(forecast, Unavailable):
+        return f"| {name} | {fitted} | {end:,} | no forecast: {forecast.reason} | {shown} | |"
+    fitted = f"{law.smallest:,} to {law.largest:,}"
+    covered = forecast.low <= measured.value <= forecast.high
     return (
-        f"| {name} | {fitted} | {end.num_train:,} | {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) "
-        f"| {end.accuracy.value:.3f} | {'yes' if covered else 'no'} |"
+        f"| {name} | {fitted} | {end:,} | {forecast.value:+.3f} ({forecast.low:.3f} to {forecast.high:.3f}) "
+        f"| {shown} | {'yes' if covered else 'no'} |"
     )
+
+
+def simulate(num_curves: int) -> None:
+    """Print coverage, width and verdicts over simulated curves."""
+    trials = [
+        simulated_curves.run_trial(kind, np.random.default_rng([SEED, index, trial]))
+        for index, kind in enumerate((*simulated_curves.KINDS, *simulated_curves.EXTRA_KINDS))
+        for trial in range(num_curves)
+    ]
+    print("\n\n".join(curve_coverage.tables(trials)))
 
 
 def main() -> None:
@@ -177,7 +185,11 @@ def main() -> None:
     commands.choices["tfidf"].add_argument("--from", dest="first", type=int, default=0)
     commands.choices["tfidf"].add_argument("--to", dest="last", type=int, default=100)
     commands.add_parser("records").add_argument("folders", type=Path, nargs="+")
+    commands.add_parser("simulate").add_argument("--curves", type=int, default=2000)
     options = parser.parse_args()
+    if options.command == "simulate":
+        simulate(options.curves)
+        return
     if options.command == "records":
         judge_records(options.folders)
         return

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.analysis.accuracy import scores_by_seed
 from harness.analysis.estimate import Estimate, value_of
 from harness.analysis.measured_errors import MeasuredErrors, measure_errors
 from harness.analysis.power_law import PowerLaw, fit_power_law
@@ -15,7 +16,7 @@ from harness.analysis.summary import Summary
 from harness.errors import Unavailable
 from harness.pricing import durations, formulas
 from harness.pricing.cost import Priced
-from harness.schema.cells import FineTuneConfig, hash_config
+from harness.schema.cells import hash_config
 from harness.schema.record import was_fitted_on_part
 
 FEWEST_POINTS = 3
@@ -50,7 +51,7 @@ class Gain:
     Attributes:
         seconds: Added seconds of a whole run.
         usd: Cost of these seconds; None without a price.
-        is_measured: True if `start` and `end` were measured; if False, accuracy at `end` is extrapolated, and time is
+        is_measured: True if `start` and `end` were measured; if False, the accuracy gained is a forecast, and time is
             computed from the throughput at the largest measured size.
     """
 
@@ -69,12 +70,14 @@ class LearningCurve:
     Attributes:
         num_available: Rows that the source has for training.
         law: The fitted power law, or the reason why no power law can be fitted.
+        baseline: The most accurate baseline on the same test set; None without one, and for a baseline's own curve.
     """
 
     points: tuple[CurvePoint, ...]
     num_available: int
     errors: MeasuredErrors
     law: PowerLaw | Unavailable
+    baseline: Priced | None
 
     @property
     def largest(self) -> CurvePoint:
@@ -96,7 +99,12 @@ def learning_curves(cells: Sequence[Priced]) -> list[LearningCurve]:
             continue
         key = cell.summary.machine_id, hash_config(cell.summary.config, ignore=_FREE_KEYS), data.test.sha256
         groups[key][data.train.num_rows] = cell
-    curves = [_curve(by_size) for by_size in groups.values() if len(by_size) >= FEWEST_POINTS]
+    baselines = _best_baselines(cells)
+    curves = [
+        _curve(by_size, baselines.get(test_sha256))
+        for (_, _, test_sha256), by_size in groups.items()
+        if len(by_size) >= FEWEST_POINTS
+    ]
     return sorted(curves, key=lambda curve: curve.largest.cell.summary.kind == "baseline")
 
 
@@ -108,26 +116,27 @@ def measured_gain(curve: LearningCurve) -> Gain:
     return Gain(start.num_train, end.num_train, accuracy, seconds, _usd(end.cell, seconds), is_measured=True)
 
 
-def extrapolated_gain(curve: LearningCurve) -> Gain | None:
-    """Return the extrapolated gain from the largest size to `num_extrapolated` examples; None without a fit."""
-    if isinstance(curve.law, Unavailable):
-        return None
-    start, end = curve.largest.num_train, num_extrapolated(curve, curve.law)
-    accuracy = curve.law.gain(start, end)
-    seconds = run_seconds(curve, end) - curve.largest.run_s
-    if isinstance(accuracy, Unavailable):
-        return None
-    return Gain(start, end, accuracy, seconds, _usd(curve.largest.cell, seconds), is_measured=False)
+def forecast_gains(curve: LearningCurve) -> list[Gain]:
+    """Return the forecast gain of twice the largest size, and of all rows of the source if these are fewer.
 
-
-def num_extrapolated(curve: LearningCurve, law: PowerLaw) -> int:
-    """Return the number of examples to extrapolate to.
-
-    It is the number of all rows of the source if the fit may be extrapolated so far, else twice the largest measured
-    size.
+    The list is empty without a fit.
     """
-    largest, available = curve.largest.num_train, curve.num_available
-    return available if largest < available <= law.max_num_train else TWICE * largest
+    start = curve.largest.num_train
+    ends = [TWICE * start] + ([curve.num_available] if start < curve.num_available < TWICE * start else [])
+    gains = []
+    for end in ends:
+        accuracy = curve.law if isinstance(curve.law, Unavailable) else curve.law.gain(end)
+        if isinstance(accuracy, Unavailable):
+            continue
+        seconds = run_seconds(curve, end) - curve.largest.run_s
+        gains.append(Gain(start, end, accuracy, seconds, _usd(curve.largest.cell, seconds), is_measured=False))
+    return gains
+
+
+def forecast_lead(curve: LearningCurve) -> Estimate | None:
+    """Return how far above the best baseline twice the examples would be; None without a fit or a baseline."""
+    lead = curve.law if isinstance(curve.law, Unavailable) else curve.law.lead(TWICE * curve.largest.num_train)
+    return None if isinstance(lead, Unavailable) else lead
 
 
 def train_seconds(curve: LearningCurve, num_train: float) -> float:
@@ -147,11 +156,29 @@ def whole_error(curve: LearningCurve, point: CurvePoint) -> float | None:
     return point.whole_s.value / curve.whole.train_s - 1
 
 
-def _curve(by_size: dict[int, Priced]) -> LearningCurve:
+def _curve(by_size: dict[int, Priced], best_baseline: Priced | None) -> LearningCurve:
     points = tuple(_point(num_train, by_size[num_train]) for num_train in sorted(by_size))
-    errors = measure_errors({point.num_train: _correct(point.cell.summary) for point in points})
+    baseline = None if points[-1].cell.summary.kind == "baseline" else best_baseline
+    errors = measure_errors(
+        {point.num_train: _scores(point.cell.summary) for point in points},
+        None if baseline is None else _scores(baseline.summary).mean(axis=0),
+    )
     available = max(data.num_train_available for point in points if (data := point.cell.summary.data) is not None)
-    return LearningCurve(points, available, errors, fit_power_law(errors))
+    return LearningCurve(points, available, errors, fit_power_law(errors), baseline)
+
+
+def _best_baselines(cells: Sequence[Priced]) -> dict[str, Priced]:
+    """Return the most accurate baseline on each test set, by the test set's hash."""
+    best: dict[str, Priced] = {}
+    for cell in cells:
+        summary = cell.summary
+        if summary.kind != "baseline" or summary.accuracy is None or summary.data is None:
+            continue
+        test_sha256 = summary.data.test.sha256
+        other = best.get(test_sha256)
+        if other is None or summary.accuracy.value > (value_of(other.summary.accuracy) or 0.0):
+            best[test_sha256] = cell
+    return best
 
 
 def _point(num_train: int, cell: Priced) -> CurvePoint:
@@ -160,7 +187,7 @@ def _point(num_train: int, cell: Priced) -> CurvePoint:
     return CurvePoint(
         cell=cell,
         num_train=num_train,
-        num_seeds=len(_correct_by_seed(summary)),
+        num_seeds=len(_scores(summary)),
         accuracy=summary.accuracy,
         train_s=summary.train_s,
         run_s=value_of(durations.run_seconds(summary)) or 0.0,
@@ -177,17 +204,8 @@ def _learns(summary: Summary) -> bool:
     return summary.classifier != "majority" and not any(map(was_fitted_on_part, summary.ok_records))
 
 
-def _correct_by_seed(summary: Summary) -> dict[int, list[np.ndarray]]:
-    """Return each seed's repeats as arrays of shape `(num_examples,)`: 1 for a correctly labelled example, else 0."""
-    correct: dict[int, list[np.ndarray]] = defaultdict(list)
-    for record in summary.ok_records:
-        ran = record.training or record.baseline
-        if ran is not None and ran.test is not None:
-            seed = record.config.seed if isinstance(record.config, FineTuneConfig) else 0
-            correct[seed].append(np.equal(ran.test.labels, ran.test.predictions).astype(float))
-    return correct
-
-
-def _correct(summary: Summary) -> np.ndarray:
+def _scores(summary: Summary) -> np.ndarray:
     """Return each seed's correctness of each test example, averaged over repeats, shape `(num_seeds, num_examples)`."""
-    return np.stack([np.mean(repeats, axis=0) for repeats in _correct_by_seed(summary).values()])
+    scores = scores_by_seed(summary.ok_records)
+    assert scores is not None  # noqa: S101 - learning_curves leaves out cells without an accuracy
+    return scores

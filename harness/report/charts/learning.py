@@ -10,9 +10,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from harness.analysis.estimate import Estimate
-from harness.analysis.power_law import MAX_EXTRAPOLATION, PowerLaw
+from harness.analysis.power_law import PowerLaw
 from harness.analysis.summary import CellKey
-from harness.decision.learning_curve import TWICE, LearningCurve, run_seconds, train_seconds
+from harness.decision.learning_curve import LearningCurve, forecast_gains, run_seconds, train_seconds
 from harness.pricing import formulas
 from harness.report.charts.axes import cost_axis, log_axis
 from harness.report.charts.base import (
@@ -37,13 +37,13 @@ _NUM_FITTED = 40  # points of a fitted line
 
 @dataclass(frozen=True)
 class LearningPoint:
-    """One point of a curve, measured or extrapolated.
+    """One point of a curve, measured or forecast.
 
     Attributes:
         train_s: Seconds of training.
         run_s: Seconds of a whole run.
         usd_per_hour: Price of the curve's machine; 0 without a price.
-        index: Index in the report of the point's cell; an extrapolated point has that of the curve's largest cell.
+        index: Index in the report of the point's cell; a forecast point has that of the curve's largest cell.
     """
 
     num_train: float
@@ -100,7 +100,7 @@ def learning_charts(
 ) -> list[Chart]:
     """Draw test accuracy over examples and seconds and, where a price is known, over cost without and with labels.
 
-    Hollow marks are extrapolations to twice and four times the most examples.
+    Hollow marks are forecasts for twice the most examples.
 
     Args:
         curves: At most MAX_CURVES curves.
@@ -127,17 +127,14 @@ def measured_points(curve: LearningCurve, indices: Mapping[CellKey, int]) -> lis
     ]
 
 
-def extrapolated_points(curve: LearningCurve, indices: Mapping[CellKey, int]) -> list[LearningPoint]:
-    """Return the points at twice and four times the most examples; none if no power law fits."""
-    if not isinstance(curve.law, PowerLaw):
-        return []
-    index, points = indices[curve.largest.cell.key], []
-    for factor in (TWICE, MAX_EXTRAPOLATION):
-        num_train = factor * curve.largest.num_train
-        accuracy = curve.law.accuracy(num_train)
-        if isinstance(accuracy, Estimate):
-            train_s, run_s = train_seconds(curve, num_train), run_seconds(curve, num_train)
-            points.append(LearningPoint(num_train, accuracy, train_s, run_s, _hourly(curve), index, False))
+def forecast_points(curve: LearningCurve, indices: Mapping[CellKey, int]) -> list[LearningPoint]:
+    """Return the point at twice the most examples: accuracy as measured plus the forecast gain; none without a fit."""
+    index, measured, points = indices[curve.largest.cell.key], curve.largest.accuracy.value, []
+    for gain in forecast_gains(curve)[:1]:
+        low, high = (None if end is None else measured + end for end in (gain.accuracy.low, gain.accuracy.high))
+        accuracy = Estimate(measured + gain.accuracy.value, low, high, gain.accuracy.basis)
+        train_s, run_s = train_seconds(curve, gain.end), run_seconds(curve, gain.end)
+        points.append(LearningPoint(gain.end, accuracy, train_s, run_s, _hourly(curve), index, False))
     return points
 
 
@@ -184,12 +181,13 @@ def _chart(
     values: list[float] = []
     for index, (curve, name) in enumerate(named):
         law = curve.law if axis is _EXAMPLES and isinstance(curve.law, PowerLaw) else None
-        for points in (measured_points(curve, indices), extrapolated_points(curve, indices)):
+        forecast = forecast_points(curve, indices)
+        for points in (measured_points(curve, indices), forecast):
             if points:
                 values += [axis.read(point) for point in points]
                 figure.add_trace(_marks(index, name, points, axis, is_joined=law is None and points[0].is_measured))
         if law is not None:
-            figure.add_trace(_law_line(index, law))
+            figure.add_trace(_law_line(index, law, forecast))
     shares = {curve.largest.cell.summary.majority_accuracy for curve in curves}
     share = shares.pop() if len(shares) == 1 else None  # curves of several test sets share no majority class
     if share is not None:
@@ -210,12 +208,12 @@ def _chart(
 def _marks(
     index: int, name: str, points: Sequence[LearningPoint], axis: LearningAxis, *, is_joined: bool
 ) -> go.Scatter:
-    """Draw measured or extrapolated points of a curve.
+    """Draw measured or forecast points of a curve.
 
     Args:
         index: Number of the curve, which decides its colour and symbol.
         name: Name of the curve.
-        points: Points that are either all measured or all extrapolated.
+        points: Points that are either all measured or all forecast.
         axis: What accuracy is drawn over.
         is_joined: Whether lines join the points.
     """
@@ -232,17 +230,18 @@ def _marks(
         mode="lines+markers" if is_joined else "markers",
         line={"width": 2},
         marker={"size": 9, "symbol": SYMBOLS[index] + ("" if is_measured else "-open")},
-        name=chart_text(name) if is_measured else f"{chart_text(name)}, foretold",
+        name=chart_text(name) if is_measured else f"{chart_text(name)}, forecast",
         meta=colour(SERIES[index]) | meta,
         **amount_tooltips([_tooltip(name, point, axis) for point in points]),
     )
 
 
-def _law_line(index: int, law: PowerLaw) -> go.Scatter:
-    x = np.geomspace(law.smallest, law.max_num_train, _NUM_FITTED)
+def _law_line(index: int, law: PowerLaw, forecast: Sequence[LearningPoint]) -> go.Scatter:
+    """Draw the most likely curve through the fitted sizes, and on to the forecast points."""
+    x = np.geomspace(law.smallest, law.largest, _NUM_FITTED)
     return go.Scatter(
-        x=[float(num_train) for num_train in x],
-        y=[law.fitted(num_train) for num_train in x],
+        x=[*x.tolist(), *(point.num_train for point in forecast)],
+        y=[*law.fitted(x).tolist(), *(point.accuracy.value for point in forecast)],
         mode="lines",
         line={"width": 1.5, "dash": "dot"},
         showlegend=False,
@@ -253,7 +252,7 @@ def _law_line(index: int, law: PowerLaw) -> go.Scatter:
 
 def _tooltip(name: str, point: LearningPoint, axis: LearningAxis) -> TooltipRow:
     spread = interval(point.accuracy, "percent")
-    title = name + ("" if point.is_measured else ", foretold")
+    title = name + ("" if point.is_measured else ", forecast")
     size = "" if axis is _EXAMPLES else f"{point.num_train:,.0f} examples"
     accuracy = percent(point.accuracy.value) + (f" ({spread})" if spread else "")
     return tooltip_row(

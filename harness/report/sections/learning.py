@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.analysis.curve_planning import FACTORS
 from harness.analysis.estimate import Estimate, value_of
 from harness.analysis.power_law import PowerLaw
 from harness.analysis.summary import CellKey
+from harness.decision.curve_verdict import MAX_FLAT, Verdict, judge_curve
 from harness.decision.learning_curve import (
     CurvePoint,
     Gain,
     LearningCurve,
-    extrapolated_gain,
+    forecast_gains,
+    forecast_lead,
     learning_curves,
     measured_gain,
     whole_error,
 )
+from harness.errors import Unavailable
 from harness.pricing import formulas
 from harness.pricing.cost import Priced
 from harness.report.charts.base import Chart
@@ -31,7 +35,11 @@ HEADS = (
     *("model", "training examples", "test accuracy", "training", "a run"),
     *("training on all rows, estimated", "cost of that", "estimate against measured"),
 )
-_ENOUGH = 0.95  # share of the reachable accuracy that counts as enough
+_VERDICTS = {
+    Verdict.RISES: "The curve still rises.",
+    Verdict.RISES_SLOWLY: f"The curve still rises, but twice the examples buy {MAX_FLAT:.2f} at most.",
+    Verdict.FLAT: f"The curve has flattened as far as can be told: twice the examples buy {MAX_FLAT:.2f} at most.",
+}
 _EARLIER = (-3, -4)  # indices of the points before a curve's last two
 _NO_SPEED = "a baseline has no samples a second"
 
@@ -79,12 +87,12 @@ def curve_names(curves: Sequence[LearningCurve], cells: Sequence[Priced]) -> lis
 
 
 def curve_sentences(curve: LearningCurve, assumptions: Assumptions, money: MoneyFormat) -> list[str]:
-    """State what more data bought, what it would buy, how much is enough, and what training on all rows takes."""
+    """State what more data bought, what twice the data would buy, and what training on all rows takes."""
     sentences = [_measured_gain(curve, assumptions, money)]
-    if isinstance(curve.law, PowerLaw):
-        sentences += [*_extrapolation(curve, curve.law, assumptions, money), _enough(curve.law)]
+    if isinstance(curve.law, Unavailable):
+        sentences.append(f"No forecast beyond what was measured: {curve.law.reason}.")
     else:
-        sentences.append(f"Nothing is foretold beyond what was measured: {curve.law.reason}.")
+        sentences += _forecast(curve, curve.law, assumptions, money)
     return [*sentences, *_all_rows(curve, money)]
 
 
@@ -106,31 +114,54 @@ def _earlier_gains(curve: LearningCurve) -> str:
     return with_interval("", ", ".join(gains))
 
 
-def _extrapolation(curve: LearningCurve, law: PowerLaw, assumptions: Assumptions, money: MoneyFormat) -> list[str]:
-    gain = extrapolated_gain(curve)
-    reached = None if gain is None else law.accuracy(gain.end)
-    if gain is None or not isinstance(reached, Estimate):
+def _forecast(curve: LearningCurve, law: PowerLaw, assumptions: Assumptions, money: MoneyFormat) -> list[str]:
+    doubling, *all_rows = forecast_gains(curve)
+    sentences = [
+        f"Twice the examples, {doubling.end:,}, would buy {_signed(doubling.accuracy)} for "
+        f"{_compute_cost(doubling, money)}, by the curves through {law.smallest:,} to {law.largest:,} examples"
+        f"{_label_cost(doubling, assumptions, money)}.",
+        *_lead(curve),
+        _verdict(curve),
+    ]
+    sentences += [
+        f"All {gain.end:,} rows of the source would buy {_signed(gain.accuracy)} for {_compute_cost(gain, money)}"
+        f"{_label_cost(gain, assumptions, money)}."
+        for gain in all_rows
+    ]
+    if curve.num_available > doubling.end:
+        too_far = law.gain(curve.num_available)
+        sentences += [f"No forecast for all rows: {too_far.reason}."] if isinstance(too_far, Unavailable) else []
+    return sentences
+
+
+def _lead(curve: LearningCurve) -> list[str]:
+    """State how far above the best baseline the model is, and would be with twice the examples."""
+    now, then, baseline = curve.errors.lead(), forecast_lead(curve), curve.baseline
+    if now is None or then is None or baseline is None or baseline.summary.data is None:
         return []
-    all_rows = law.accuracy(curve.num_available)
-    too_far = [] if isinstance(all_rows, Estimate) else [f"Of all rows no figure is given: {all_rows.reason}."]
-    fitted = f"{law.smallest:,} to {law.largest:,}"
+    name, num_train = cell_labels([baseline])[baseline.key], baseline.summary.data.train.num_rows
+    trained = "" if baseline.summary.classifier == "majority" else f" on {num_train:,} examples"
     return [
-        *too_far,
-        f"{gain.end:,} examples would buy {_signed(gain.accuracy)} more than {gain.start:,} for "
-        f"{_compute_cost(gain, money)}, and come to {_three_decimals(reached)}, as foretold by a power law through "
-        f"{fitted} examples{_label_cost(gain, assumptions, money)}.",
+        f"Against the best baseline as measured, {name}{trained}, it is at {_signed(now)} and would be at "
+        f"{_signed(then)}."
     ]
 
 
-def _enough(law: PowerLaw) -> str:
-    """State how many examples reach most of the accuracy that the law predicts at its farthest point."""
-    examples, reachable = law.examples_for_share(_ENOUGH), law.reachable_accuracy()
-    lead = f"{_ENOUGH:.0%} of the reachable accuracy"
-    definition = f"reachable is what {law.max_num_train:,.0f} examples would give, {_three_decimals(reachable)}"
-    if examples.value < law.smallest:
-        return f"{lead} needs fewer than the {law.smallest:,} examples of the smallest size fitted ({definition})."
-    ends = f"{_two_digits(examples.low)} to {_two_digits(examples.high)}"
-    return f"{lead} needs about {_two_digits(examples.value)} examples ({ends}; {definition})."
+def _verdict(curve: LearningCurve) -> str:
+    """State whether the curve still rises, or what would settle that."""
+    judged = judge_curve(curve)
+    if judged is None:
+        return ""
+    if judged.more is None:
+        return _VERDICTS[judged.verdict]
+    more, has_seeds = judged.more, curve.largest.cell.summary.kind != "baseline"
+    ways = [f"{more.seeds} times the seeds"] if more.seeds and has_seeds else []
+    ways += [f"{more.examples} times the test examples"] if more.examples else []
+    ways += [f"{more.both} times the seeds and the test examples together"] if more.both and has_seeds else []
+    lead = "These runs can't show whether the curve has flattened"
+    if ways:
+        return f"{lead}; {' or '.join(ways)} probably would."
+    return f"{lead}, nor would {FACTORS[-1]} times the {'seeds and ' if has_seeds else ''}test examples: measure a larger size."
 
 
 def _all_rows(curve: LearningCurve, money: MoneyFormat) -> list[str]:
@@ -195,19 +226,10 @@ def _signed(gain: Estimate) -> str:
     return with_interval(f"{gain.value:+.3f}", _three_decimal_ends(gain))
 
 
-def _three_decimals(accuracy: Estimate) -> str:
-    return with_interval(f"{accuracy.value:.3f}", _three_decimal_ends(accuracy))
-
-
 def _three_decimal_ends(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return ""
     return f"{estimate.low:.3f} to {estimate.high:.3f}"
-
-
-def _two_digits(number: float | None) -> str:
-    """Format a number of examples with two digits: an extrapolation is no more precise."""
-    return f"{float(f'{number or 0.0:.1e}'):,.0f}"
 
 
 def _duration_ends(estimate: Estimate | None) -> str:

@@ -153,9 +153,10 @@ def _machines_and_data(cells: Sequence[Priced]) -> list[MethodEntry]:
         lines.append(
             MethodEntry(
                 "Learning curve",
-                "Cells on one machine and test set that differ in the number of training examples alone. A power law with an "
-                "offset is fitted to the error, weighted by its variance over test examples and seeds; intervals by a parametric "
-                "bootstrap. Nothing is foretold where the fit is poor, nor beyond 4 times the most that were measured.",
+                "Cells on one machine and test set that differ in the number of training examples alone. A family "
+                "of power laws is fitted to the error, weighted by its covariance over test examples and seeds; the gain of twice "
+                "the examples has a profile likelihood interval, as wide as the fits without one of the sizes differ. No forecast "
+                "where the fit is poor, nor beyond twice the most that were measured.",
                 "learning-curve",
             )
         )
