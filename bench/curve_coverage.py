@@ -8,7 +8,7 @@ from statistics import fmean, median
 
 from simulated_curves import EXTRA_KINDS, KINDS, Trial
 
-from harness.decision.curve_verdict import MAX_FLAT, MIN_RISE, Verdict, verdict_of
+from harness.decision.curve_verdict import MAX_FLAT, MIN_RISE, Trend, trend_of
 
 _NO_FORECAST = "no forecast"
 _GAINS = (0.0, MIN_RISE, 0.005, MAX_FLAT, 0.02, 0.1)
@@ -67,7 +67,7 @@ def _covers(estimate, truth: float) -> bool:
 
 def _verdicts(trials: Iterable[Trial]) -> str:
     """Count verdicts by the true gain of a doubling."""
-    verdicts = [*Verdict, _NO_FORECAST]
+    verdicts = [*Trend, _NO_FORECAST]
     lines = [
         f"| true gain of twice the examples | curves | {' | '.join(verdicts)} |",
         "|---|---:" + "|---:" * len(verdicts) + "|",
@@ -79,7 +79,7 @@ def _verdicts(trials: Iterable[Trial]) -> str:
     for name, group in sorted(
         groups.items(), key=lambda item: -1.0 if item[0] == "none" else float(item[0].split()[0])
     ):
-        said = [_NO_FORECAST if trial.forecast is None else verdict_of(trial.forecast) for trial in group]
+        said = [_NO_FORECAST if trial.forecast is None else trend_of(trial.forecast) for trial in group]
         shares = " | ".join(f"{said.count(verdict) / len(group):.1%}" for verdict in verdicts)
         lines.append(f"| {name} | {len(group):,} | {shares} |")
     return "\n".join(lines)
@@ -87,9 +87,7 @@ def _verdicts(trials: Iterable[Trial]) -> str:
 
 def _advice(trials: Iterable[Trial]) -> str:
     """Count how often following the advice of an unclear verdict settled it."""
-    unclear = [
-        trial for trial in trials if trial.forecast is not None and verdict_of(trial.forecast) is Verdict.UNCLEAR
-    ]
+    unclear = [trial for trial in trials if trial.forecast is not None and trend_of(trial.forecast) is Trend.UNCLEAR]
     lines = ["| an unclear verdict asks for | of all unclear | settled by it |", "|---|---:|---:|"]
     for index, name in enumerate(("more seeds", "more test examples", "more of both")):
         followed = [trial.settled[index] for trial in unclear if trial.settled[index] is not None]

@@ -12,7 +12,7 @@ from harness.analysis.curve_planning import more_needed
 from harness.analysis.estimate import Estimate
 from harness.analysis.measured_errors import MeasuredErrors, measure_errors
 from harness.analysis.power_law import fit_power_law
-from harness.decision.curve_verdict import Verdict, is_settled, verdict_of
+from harness.decision.curve_verdict import Trend, is_settled, trend_of
 from harness.decision.learning_curve import TWICE
 from harness.errors import Unavailable
 
@@ -157,7 +157,7 @@ def run_trial(kind: str, random: np.random.Generator) -> Trial:
         return Trial(kind, setting, gain, lead, None, None, oracle, (None, None, None))
     forecast = law.gain(twice)
     settled: tuple[bool | None, ...] = (None, None, None)
-    if verdict_of(forecast) is Verdict.UNCLEAR:
+    if trend_of(forecast) is Trend.UNCLEAR:
         settled = _settled(law, error, setting, random)
     return Trial(kind, setting, gain, lead, forecast, law.lead(twice), oracle, settled)
 

@@ -36,28 +36,27 @@ class Curves:
 
     Attributes:
         weights: The slope as a linear function of the errors, shape `(num_levels, num_exponents, num_sizes)`.
-        level: Error at the largest measured size.
-        slope: Slope, which may be negative: a falling curve.
+        slope: Slope, which may be negative: accuracy that falls with more examples.
         slope_sd: Standard deviation of the slope.
-        residual: Squared Mahalanobis distance of the points from the curve.
-        misfit: The same, where the slope may not be negative.
-        log_likelihood: Log likelihood of the best slope, with the level integrated out.
+        log_likelihood: Log likelihood of this slope, with the level integrated out.
+        level: Error at the largest measured size, on the best curve that doesn't fall.
+        misfit: Squared Mahalanobis distance of the points from that curve.
         covariance: The errors' covariance, as a mean over levels of noise by their likelihood, shape
             `(num_sizes, num_sizes)`.
     """
 
     weights: np.ndarray
-    level: np.ndarray
     slope: np.ndarray
     slope_sd: np.ndarray
-    misfit: np.ndarray
     log_likelihood: np.ndarray
+    level: np.ndarray
+    misfit: np.ndarray
     covariance: np.ndarray
 
     @property
     def best(self) -> tuple[int, int]:
         """Indices of the most likely curve that doesn't fall."""
-        likelihood = np.where(self.slope < 0, -np.inf, self.log_likelihood)
+        likelihood = self.log_likelihood - np.minimum(self.slope / self.slope_sd, 0) ** 2 / 2
         level, exponent = np.unravel_index(likelihood.argmax(), likelihood.shape)
         return int(level), int(exponent)
 
@@ -94,11 +93,11 @@ def fit_curves(measured: MeasuredErrors, largest: int) -> Curves:
     probability = (np.exp(log_likelihood - log_likelihood.max()) * information**-0.5).sum(axis=1)
     return Curves(
         weights=weights,
-        level=mean_error[:, None] - slope * mean_shape,
         slope=slope,
         slope_sd=information**-0.5,
-        misfit=residual + np.where(slope < 0, information * slope**2, 0),
         log_likelihood=log_likelihood,
+        level=mean_error[:, None] - np.maximum(slope, 0) * mean_shape,
+        misfit=residual + information * np.minimum(slope, 0) ** 2,
         covariance=np.tensordot(probability / probability.sum(), covariance, axes=1),
     )
 

@@ -53,9 +53,8 @@ class PowerLaw:
     def fitted(self, num_train: np.ndarray) -> np.ndarray:
         """Return the most likely curve's accuracies at training set sizes of shape `(num_sizes,)`."""
         best = self.curves.best
-        accuracies: np.ndarray = (
-            1 - self.curves.level[best] - self.curves.slope[best] * shapes(num_train / self.largest)[best[1]]
-        )
+        slope = max(0.0, float(self.curves.slope[best]))
+        accuracies: np.ndarray = 1 - self.curves.level[best] - slope * shapes(num_train / self.largest)[best[1]]
         return accuracies
 
     def gain(self, num_train: float) -> Estimate | Unavailable:

@@ -14,7 +14,7 @@ MIN_RISE = 0.001  # accuracy that a doubling must gain at least for a curve to c
 MAX_FLAT = 0.01  # accuracy that a doubling may gain at most for a curve to count as flat: a point
 
 
-class Verdict(StrEnum):
+class Trend(StrEnum):
     """What twice the examples do, by the 95 % interval of the gain."""
 
     RISES = "rises"  # gains MIN_RISE or more, and perhaps more than MAX_FLAT
@@ -28,24 +28,24 @@ class CurveVerdict:
     """The verdict on a curve.
 
     Attributes:
-        more: What would probably settle an unclear curve; None for the other verdicts.
+        more: What would probably settle an unclear trend; None for the others.
     """
 
-    verdict: Verdict
+    trend: Trend
     more: MoreNeeded | None
 
 
-def verdict_of(gain: Estimate) -> Verdict:
-    """Return the verdict for the forecast gain of twice the examples."""
+def trend_of(gain: Estimate) -> Trend:
+    """Return the trend that the forecast gain of twice the examples shows."""
     low, high = gain.low or 0.0, gain.value if gain.high is None else gain.high
     if low >= MIN_RISE:
-        return Verdict.RISES_SLOWLY if high <= MAX_FLAT else Verdict.RISES
-    return Verdict.FLAT if high <= MAX_FLAT else Verdict.UNCLEAR
+        return Trend.RISES_SLOWLY if high <= MAX_FLAT else Trend.RISES
+    return Trend.FLAT if high <= MAX_FLAT else Trend.UNCLEAR
 
 
 def is_settled(gain: Estimate) -> bool:
-    """Return whether a forecast gain gives any verdict but unclear."""
-    return verdict_of(gain) is not Verdict.UNCLEAR
+    """Return whether a forecast gain shows any trend but unclear."""
+    return trend_of(gain) is not Trend.UNCLEAR
 
 
 def judge_curve(curve: LearningCurve) -> CurveVerdict | None:
@@ -54,4 +54,4 @@ def judge_curve(curve: LearningCurve) -> CurveVerdict | None:
     gain = curve.law if isinstance(curve.law, Unavailable) else curve.law.gain(end)
     if isinstance(gain, Unavailable) or isinstance(curve.law, Unavailable):
         return None
-    return CurveVerdict(verdict_of(gain), None if is_settled(gain) else more_needed(curve.law, end, is_settled))
+    return CurveVerdict(trend_of(gain), None if is_settled(gain) else more_needed(curve.law, end, is_settled))

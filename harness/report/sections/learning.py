@@ -9,7 +9,7 @@ from harness.analysis.curve_planning import FACTORS
 from harness.analysis.estimate import Estimate, value_of
 from harness.analysis.power_law import PowerLaw
 from harness.analysis.summary import CellKey
-from harness.decision.curve_verdict import MAX_FLAT, Verdict, judge_curve
+from harness.decision.curve_verdict import MAX_FLAT, Trend, judge_curve
 from harness.decision.learning_curve import (
     CurvePoint,
     Gain,
@@ -36,9 +36,9 @@ HEADS = (
     *("training on all rows, estimated", "cost of that", "estimate against measured"),
 )
 _VERDICTS = {
-    Verdict.RISES: "The curve still rises.",
-    Verdict.RISES_SLOWLY: f"The curve still rises, but twice the examples buy {MAX_FLAT:.2f} at most.",
-    Verdict.FLAT: f"The curve has flattened as far as can be told: twice the examples buy {MAX_FLAT:.2f} at most.",
+    Trend.RISES: "The curve still rises.",
+    Trend.RISES_SLOWLY: f"The curve still rises, but twice the examples buy {MAX_FLAT:.2f} at most.",
+    Trend.FLAT: f"The curve has flattened as far as can be told: twice the examples buy {MAX_FLAT:.2f} at most.",
 }
 _EARLIER = (-3, -4)  # indices of the points before a curve's last two
 _NO_SPEED = "a baseline has no samples a second"
@@ -153,7 +153,7 @@ def _verdict(curve: LearningCurve) -> str:
     if judged is None:
         return ""
     if judged.more is None:
-        return _VERDICTS[judged.verdict]
+        return _VERDICTS[judged.trend]
     more, has_seeds = judged.more, curve.largest.cell.summary.kind != "baseline"
     ways = [f"{more.seeds} times the seeds"] if more.seeds and has_seeds else []
     ways += [f"{more.examples} times the test examples"] if more.examples else []

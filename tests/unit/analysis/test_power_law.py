@@ -162,6 +162,13 @@ def test_equal_predictions_at_all_sizes_are_a_flat_curve():
     assert gain.low == 0 and gain.high < 0.03
 
 
+def test_accuracy_that_falls_is_fitted_by_a_flat_line_and_gains_nothing_to_speak_of():
+    law = fit_power_law(measured_at(lambda n: 0.3 + 0.002 * np.log2(n / 100), variance=1e-4))
+    assert law.fitted(np.array(SIZES)) == pytest.approx([0.7 - 0.004] * 5)
+    gain = law.gain(3200)
+    assert gain.low == 0 and gain.value < 0.01
+
+
 def test_no_gain_exceeds_the_error_that_is_left():
     gain = fit_power_law(measured_at(lambda n: 0.002 if n == 1600 else 0.9 - 0.08 * np.log2(n), variance=1e-3)).gain(
         3200

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from harness.analysis.curve_planning import MoreNeeded
-from harness.decision.curve_verdict import CurveVerdict, Verdict
+from harness.decision.curve_verdict import CurveVerdict, Trend
 from harness.decision.learning_curve import forecast_gains, learning_curves, measured_gain
 from harness.report import write_report
 from harness.report.formatting import USD
@@ -79,7 +79,7 @@ def test_an_unclear_curve_is_called_so_with_what_would_settle_it(cells, monkeypa
     curve, tfidf = (learning_curves(cells)[index] for index in (0, 2))
 
     def verdict(judged, more):
-        monkeypatch.setattr(learning, "judge_curve", lambda _: CurveVerdict(Verdict.UNCLEAR, more))
+        monkeypatch.setattr(learning, "judge_curve", lambda _: CurveVerdict(Trend.UNCLEAR, more))
         return [line for line in curve_sentences(judged, Assumptions(), USD) if line.startswith("These runs")]
 
     lead = "These runs can't show whether the curve has flattened"
