@@ -268,6 +268,13 @@ def recompute_charts(page):
     )
 
 
+def test_the_frozen_encoders_line_is_redrawn(visit):
+    page = visit(priced([*study_records(), baseline("features", 0.72)]))
+    assert recompute_charts(page)[1] == []
+    names = page.evaluate("document.getElementById('chart-cost').data.map((trace) => trace.name)")
+    assert "frozen encoder 72.0%" in names or "the model without training 72.0%" in names
+
+
 def test_the_learning_section_follows_prices_and_the_label_price(visit, wait_until):
     assumptions = assumed("a currency")
     summaries_of_curve = summarize(curve_records())
