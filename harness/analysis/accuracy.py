@@ -154,6 +154,7 @@ class ScoreNoise:
         values: Mean score of each way, shape `(num_ways,)`.
         of_examples: Covariance of the values over test examples, which all ways share, shape `(num_ways, num_ways)`.
         of_seeds: Variance of each value over seeds, shape `(num_ways,)`; 0 for a way that no seed changes.
+        has_seed: Whether another seed could change the way, shape `(num_ways,)`; if not, it is a baseline.
         is_of_recipes: Whether the variance between seeds is known from some way; if not, all that is estimated is about
             these trained models.
     """
@@ -161,6 +162,7 @@ class ScoreNoise:
     values: np.ndarray
     of_examples: np.ndarray
     of_seeds: np.ndarray
+    has_seed: np.ndarray
     is_of_recipes: bool
 
     @property
@@ -194,6 +196,7 @@ def score_noise(scores: Sequence[np.ndarray], has_seed: Sequence[bool]) -> Score
         values=by_example.mean(axis=1),
         of_examples=centred @ centred.T / by_example.shape[1] ** 2,
         of_seeds=np.array(of_seeds),
+        has_seed=np.array(has_seed, dtype=bool),
         is_of_recipes=bool(repeated),
     )
 

@@ -3,7 +3,7 @@
 The highest of several noisy scores is too high on average, so that differences from it overstate the loss. Here the
 ways' true scores are drawn from a normal distribution whose mean and spread are estimated from all contenders (empirical
 Bayes with the spread integrated out): ways that differ by no more than noise shrink together, ways that differ by more
-stay apart. The loss of a way is the posterior mean of (the largest true score - its true score).
+stay apart. A baseline is another kind of way, so that its score is not drawn towards the models'. The loss of a way is the posterior mean of (the largest true score - its true score).
 
 Sources: B. Efron and C. Morris, "Data analysis using Stein's estimator and its generalizations", Journal of the American
 Statistical Association 70 (1975), 311-319; A. Gelman, "Prior distributions for variance parameters in hierarchical
@@ -21,11 +21,14 @@ from harness.analysis.accuracy import ScoreNoise
 
 DEFAULT_TOLERANCE = 0.01
 _PRIOR_SPREAD = 0.02  # scale of the half-normal prior of the standard deviation between ways: 2 points
-_SPREADS = np.array([0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0]) / 100
+_SPREADS = np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0]) / 100
+_WIDE_SPREAD = 0.1  # prior of a way of another kind around the models' mean: it leaves the score as measured
 _NUM_DRAWS = 4000
 _SEED = 20261130
-_CONTENDER_SE = 3.0  # a way further below the highest than the tolerance and this many standard errors is no contender
-_MAX_CONTENDERS = 300
+_CONTENDER_SE = (
+    5.0  # a model further below the highest than the tolerance and this many standard errors is of another kind
+)
+_MAX_WAYS = 300  # the nearest to the highest; others are compared with the highest alone
 _ALIKE_FRACTION = 0.25  # of the tolerance: ways closer than this count as one
 _Z_95 = 1.6449  # one-sided 95 % quantile of the normal distribution
 _TINY_VARIANCE = 1e-9  # keeps the covariance of ways with identical answers invertible: 0.003 points
@@ -49,8 +52,8 @@ def expected_losses(noise: ScoreNoise, tolerance: float = DEFAULT_TOLERANCE) -> 
 
     Args:
         noise: The ways' scores and their noise.
-        tolerance: Loss that the user accepts. Ways further below the highest than it and three standard errors are
-            compared with the highest alone.
+        tolerance: Loss that the user accepts. Models further below the highest than it and three standard errors are no
+            evidence of how much the others differ; like baselines, they keep their measured scores.
     """
     scores, covariance = noise.values, noise.covariance
     highest = int(scores.argmax())
@@ -58,11 +61,10 @@ def expected_losses(noise: ScoreNoise, tolerance: float = DEFAULT_TOLERANCE) -> 
     variance = np.diag(covariance)
     errors = np.sqrt(np.maximum(variance + variance[highest] - 2 * covariance[highest], 0.0))
     losses = [Loss(float(loss), float(loss + _Z_95 * error)) for loss, error in zip(raw, errors, strict=True)]
-    near = np.flatnonzero(raw <= tolerance + _CONTENDER_SE * errors)
-    order = near[np.argsort(raw[near], kind="stable")]
-    groups = _group_alike(order, noise, tolerance * _ALIKE_FRACTION)
-    contenders = np.array(list(groups)[:_MAX_CONTENDERS])
-    for way, loss in zip(contenders, _contenders_losses(noise, contenders), strict=True):
+    is_kin = noise.has_seed & (raw <= tolerance + _CONTENDER_SE * errors)
+    groups = _group_alike(np.argsort(raw, kind="stable")[:_MAX_WAYS], noise, tolerance * _ALIKE_FRACTION)
+    firsts = np.array(list(groups))
+    for way, loss in zip(firsts, _losses_of(noise, firsts, is_kin[firsts]), strict=True):
         for member in groups[way]:
             below = max(0.0, float(scores[way] - scores[member]))
             losses[member] = Loss(loss.mean + below, loss.largest + below)
@@ -92,18 +94,23 @@ def _group_alike(order: np.ndarray, noise: ScoreNoise, margin: float) -> dict[in
     return groups
 
 
-def _contenders_losses(noise: ScoreNoise, contenders: np.ndarray) -> list[Loss]:
-    """Return each contender's loss against the best of them.
+def _losses_of(noise: ScoreNoise, ways: np.ndarray, is_kin: np.ndarray) -> list[Loss]:
+    """Return each way's loss against the best of them.
 
     Noise beyond that of the typical contender does not shrink a way's deficit, since uncertainty alone must not admit a
     way; it only raises the largest loss that is not excluded.
+
+    Args:
+        noise: The ways' scores and their noise.
+        ways: Indices of the ways to compare.
+        is_kin: Which of these ways share the prior of the models' spread.
     """
-    if len(contenders) < 2:  # noqa: PLR2004 - a single contender loses nothing
-        return [Loss(0.0, 0.0)] * len(contenders)
-    of_seeds = noise.of_seeds[contenders]
-    typical = np.minimum(of_seeds, np.median(of_seeds))
-    covariance = noise.of_examples[np.ix_(contenders, contenders)] + np.diag(typical)
-    drawn = _draw_true_scores(noise.values[contenders], covariance)
+    if len(ways) < 2:  # noqa: PLR2004 - a single way loses nothing
+        return [Loss(0.0, 0.0)] * len(ways)
+    of_seeds = noise.of_seeds[ways]
+    typical = np.minimum(of_seeds, np.median(of_seeds[is_kin]) if is_kin.any() else np.inf)
+    covariance = noise.of_examples[np.ix_(ways, ways)] + np.diag(typical)
+    drawn = _draw_true_scores(noise.values[ways], covariance, is_kin)
     losses = drawn.max(axis=1, keepdims=True) - drawn
     means = losses.mean(axis=0)
     largest = np.percentile(losses, 95, axis=0)
@@ -124,22 +131,24 @@ def admitted(losses: Sequence[Loss], tolerance: float = DEFAULT_TOLERANCE) -> li
     return [index for index, loss in enumerate(losses) if loss.mean <= least + tolerance / 2]
 
 
-def _draw_true_scores(scores: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+def _draw_true_scores(scores: np.ndarray, covariance: np.ndarray, is_kin: np.ndarray) -> np.ndarray:
     """Draw from the posterior of the true scores, shape `(_NUM_DRAWS, num_ways)`.
 
     Scores are normal around the true scores with the given covariance; true scores are normal around a mean with a flat
     prior, with a spread on a grid. Each spread gets draws in proportion to its posterior probability.
 
     Args:
-        scores: Measured scores of the contenders, shape `(num_ways,)`.
+        scores: Measured scores, shape `(num_ways,)`.
         covariance: Their covariance, shape `(num_ways, num_ways)`.
+        is_kin: Whether a way shares the prior of the models' spread, shape `(num_ways,)`.
     """
     num_ways = len(scores)
     noise = covariance + _TINY_VARIANCE * np.eye(num_ways)
     widths = np.gradient(_SPREADS)
     log_weights, posteriors = [], []
     for spread, width in zip(_SPREADS, widths, strict=True):
-        total = noise + spread**2 * np.eye(num_ways)
+        prior = np.diag(np.where(is_kin, spread, _WIDE_SPREAD) ** 2)
+        total = noise + prior
         precision = np.linalg.inv(total)
         of_mean = precision.sum()
         centre = float((precision @ scores).sum() / of_mean)
@@ -148,9 +157,9 @@ def _draw_true_scores(scores: np.ndarray, covariance: np.ndarray) -> np.ndarray:
         log_likelihood = -0.5 * (log_determinant + np.log(of_mean) + residual @ precision @ residual)
         log_weights.append(log_likelihood - 0.5 * (spread / _PRIOR_SPREAD) ** 2 + np.log(width))
         # The posterior of the true scores given the spread; the last term is the uncertainty of their mean.
-        shrunk = spread**2 * precision
+        shrunk = prior @ precision
         to_mean = 1 - shrunk.sum(axis=1)
-        variance = spread**2 * (np.eye(num_ways) - shrunk) + np.outer(to_mean, to_mean) / of_mean
+        variance = prior - shrunk @ prior + np.outer(to_mean, to_mean) / of_mean
         posteriors.append((centre + shrunk @ residual, variance))
     weights = np.exp(np.array(log_weights) - max(log_weights))
     counts = np.floor(weights / weights.sum() * _NUM_DRAWS).astype(int)
