@@ -40,7 +40,8 @@ from scipy.stats import trim_mean
 
 from harness.analysis.significance import SIGNIFICANCE_LEVEL, LogRatio, ratio_by_rounds
 from harness.analysis.throughput import measure_windows
-from harness.decision.compare import CANNOT_TELL, NO_DIFFERENCE, SPEED, CompareOptions, compare
+from harness.decision.compare import CompareOptions, compare
+from harness.decision.metric_verdict import CANNOT_TELL, NO_DIFFERENCE, SPEED
 from harness.decision.pairing import pair_cells
 from harness.execution.jobs import PreparedCell
 from harness.execution.preparation import Preparations

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from harness.analysis.estimate import Estimate, t_quantile, wilson_ends
+from harness.analysis.log_ratio import sum_variances
 from harness.schema.cells import FineTuneConfig
 from harness.schema.record import Record
 from harness.schema.training_record import TestEvaluation
@@ -65,15 +66,18 @@ def scores_by_seed(records: Iterable[Record], metric: Metric = "accuracy") -> np
 
     Runs on other test examples than the newest run's are left out.
     """
+    scores = scores_of_seeds(records, metric)
+    return np.stack(list(scores.values())) if scores else None
+
+
+def scores_of_seeds(records: Iterable[Record], metric: Metric = "accuracy") -> dict[int, np.ndarray]:
+    """Map each seed to its scores as `scores_by_seed` has them, shape `(num_examples,)`."""
     tests = [(_seed(record), test) for record in records if (test := _test_evaluation(record)) is not None]
-    if not tests:
-        return None
-    labels = tests[-1][1].labels
     by_seed: dict[int, list[np.ndarray]] = defaultdict(list)
     for seed, test in tests:
-        if test.labels == labels:
+        if test.labels == tests[-1][1].labels:
             by_seed[seed].append(example_scores(test, metric))
-    return np.stack([np.mean(repeats, axis=0) for repeats in by_seed.values()])
+    return {seed: np.mean(repeats, axis=0) for seed, repeats in by_seed.items()}
 
 
 def estimate_score(scores: np.ndarray) -> Estimate:
@@ -106,20 +110,28 @@ def estimate_score(scores: np.ndarray) -> Estimate:
     return Estimate(value, *wilson_ends(value, spread / variance, quantile), basis)
 
 
-def seed_variance(scores: np.ndarray) -> SeedVariance | None:
+def seed_variance(scores: np.ndarray, prior: float | None = None, prior_df: float = _PRIOR_DF) -> SeedVariance | None:
     """Estimate the variance between seeds; None with one seed, which says nothing about it.
 
-    The measured variance is moderated by a prior with 2 degrees of freedom: that of 2 to 5 seeds is unreliable.
+    The measured variance is moderated by a prior with few degrees of freedom: that of 2 to 5 seeds is unreliable. A
+    measured variance above the prior's lowers the prior's weight by (prior / measured)^2: some recipes fail with some
+    seeds, so that accuracies differ by 5 points and more, and the prior would hide that.
 
     Source: G. K. Smyth, "Linear models and empirical Bayes methods for assessing differential expression in microarray
     experiments", Statistical Applications in Genetics and Molecular Biology 3 (2004), article 3, equation for s-tilde.
 
     Args:
         scores: Shape `(num_seeds, num_examples)`.
+        prior: Variance of one seed that the prior assumes; by default that of one recipe's scores.
+        prior_df: Degrees of freedom of the prior.
     """
     if len(scores) == 1:
         return None
-    return _moderated(_measured_variance(scores), len(scores) - 1, _prior_variance(float(scores.mean())))
+    measured = _measured_variance(scores)
+    prior = _prior_variance(float(scores.mean())) if prior is None else prior
+    if measured > prior:
+        prior_df *= (prior / measured) ** 2
+    return _moderated(measured, len(scores) - 1, prior, prior_df)
 
 
 def assumed_seed_variance(value: float) -> SeedVariance:
@@ -141,9 +153,9 @@ def _prior_variance(value: float) -> float:
     return _PRIOR_VARIANCE * math.sqrt(max(0.0, value * (1 - value)))
 
 
-def _moderated(measured: float, degrees_of_freedom: int, prior: float) -> SeedVariance:
-    total = degrees_of_freedom + _PRIOR_DF
-    return SeedVariance((degrees_of_freedom * measured + _PRIOR_DF * prior) / total, total)
+def _moderated(measured: float, degrees_of_freedom: int, prior: float, prior_df: float = _PRIOR_DF) -> SeedVariance:
+    total = degrees_of_freedom + prior_df
+    return SeedVariance((degrees_of_freedom * measured + prior_df * prior) / total, total)
 
 
 @dataclass(frozen=True)
@@ -221,22 +233,35 @@ def estimate_difference(a: np.ndarray, b: np.ndarray) -> Estimate:
         b: B's scores, shape `(num_seeds, num_examples)`; seeds need not be the same.
     """
     per_example = b.mean(axis=0) - a.mean(axis=0)
-    num_examples = len(per_example)
-    # With few disagreements the normal interval is too narrow: one more of each kind (Agresti and Min, Statistics in
-    # Medicine 24 (2005), 729-740) keeps it from collapsing to a point.
-    squares = float(((per_example - per_example.mean()) ** 2).sum())
-    of_examples = (squares + 1.0) / num_examples**2
-    parts = [(of_examples, float(max(1, num_examples - 1)))]
-    for side in (a, b):
-        if (seeds := seed_variance(side)) is not None:
-            parts.append((seeds.of_one / len(side), seeds.degrees_of_freedom))
-    variance = sum(part for part, _ in parts)
-    degrees_of_freedom = variance**2 / sum(part**2 / df for part, df in parts)
+    variance, degrees_of_freedom = sum_variances(difference_variances(a, b))
     half = t_quantile(degrees_of_freedom) * math.sqrt(variance)
     value = float(per_example.mean())
     whose = "recipes" if min(len(a), len(b)) > 1 else "these trained models"
-    basis = f"paired over {num_examples:,} test examples, {len(a)} and {len(b)} seeds: of {whose}"
+    basis = f"paired over {len(per_example):,} test examples, {len(a)} and {len(b)} seeds: of {whose}"
     return Estimate(value, max(-1.0, value - half), min(1.0, value + half), basis)
+
+
+def difference_variances(a: np.ndarray, b: np.ndarray) -> list[tuple[float, float]]:
+    """Return variance and degrees of freedom of each independent part of the difference of mean scores.
+
+    The first part is that of the test examples, which both sides share. The others are those of each side's seeds, if
+    the side has several. Both sides share the prior's degrees of freedom: one assumption must not count twice.
+
+    Args:
+        a: A's scores, shape `(num_seeds, num_examples)`.
+        b: B's scores, shape `(num_seeds, num_examples)`.
+    """
+    per_example = b.mean(axis=0) - a.mean(axis=0)
+    num_examples = len(per_example)
+    # With few disagreements the normal interval is too narrow: half an example more for each kind of disagreement
+    # (Agresti and Min, Statistics in Medicine 24 (2005), 729-740) keeps it from collapsing to a point.
+    squares = float(((per_example - per_example.mean()) ** 2).sum())
+    parts = [((squares + 1.0) / num_examples**2, float(max(1, num_examples - 1)))]
+    prior_df = _PRIOR_DF / 2 if min(len(a), len(b)) > 1 else _PRIOR_DF
+    for side in (a, b):
+        if (seeds := seed_variance(side, prior_df=prior_df)) is not None:
+            parts.append((seeds.of_one / len(side), seeds.degrees_of_freedom))
+    return parts
 
 
 def _seed(record: Record) -> int:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.analysis.estimate import Estimate
+from harness.analysis.accuracy import Metric
 from harness.analysis.log_ratio import LogRatio
-from harness.analysis.paired_accuracy import PairedAccuracy, pair_accuracies
 from harness.analysis.serial_correlation import correlation_matrix, run_start
 from harness.analysis.significance import (
     SIGNIFICANCE_LEVEL,
@@ -24,28 +23,21 @@ from harness.analysis.significance import (
 )
 from harness.analysis.summarize import peak_memory
 from harness.analysis.throughput import ThroughputWindow, measure_windows
+from harness.decision.compare_scores import judge_scores
+from harness.decision.metric_verdict import (
+    CANNOT_TELL,
+    DOLLARS,
+    MEMORY,
+    NO_DIFFERENCE,
+    SCORES,
+    SPEED,
+    ComparedFigure,
+    MetricVerdict,
+)
 from harness.decision.pairing import Pairing, UnpairedCell
 from harness.pricing import formulas
 from harness.pricing.cost import Priced
 from harness.schema.record import Record
-
-NO_DIFFERENCE, CANNOT_TELL = "no difference", "cannot tell"
-SLOWER = "slower"
-
-
-@dataclass(frozen=True)
-class ComparedFigure:
-    """A compared figure; `below` and `above` are the verdicts if B is significantly below or above A."""
-
-    key: str
-    below: str
-    above: str
-
-
-SPEED = ComparedFigure("samples_per_s", SLOWER, "faster")
-MEMORY = ComparedFigure("peak_memory_bytes", "less", "more")
-DOLLARS = ComparedFigure("usd_per_1000_samples", "cheaper", "dearer")
-ACCURACY = ComparedFigure("accuracy", "worse", "better")
 
 
 @dataclass(frozen=True)
@@ -54,37 +46,17 @@ class CompareOptions:
 
     Attributes:
         margin: Equivalence margin of ratios: from 1 / (1 + margin) to 1 + margin counts as no difference.
-        accuracy_margin: Equivalence margin of accuracy differences.
+        accuracy_margin: Equivalence margin of differences of the metric.
         run_spread: Relative standard deviation between runs, assumed if there are too few runs; None for no assumption.
         fail_above: Slow-down above which a cell fails the comparison if significant; None to never fail.
+        metric: Score to compare.
     """
 
     margin: float = 0.03
     accuracy_margin: float = 0.01
     run_spread: float | None = None
     fail_above: float | None = None
-
-
-@dataclass(frozen=True)
-class MetricVerdict:
-    """The verdict on one figure of a cell, or of all cells together.
-
-    Attributes:
-        a, b: Each side's geometric mean over runs (for accuracy, the mean); None for all cells together.
-        change: B / A (for accuracy, B - A), with a 95 % interval that is not adjusted for the number of cells.
-        p_value: p-value, Holm-adjusted over all cells of this figure; None if the comparison is inconclusive.
-        reason: Why there is no verdict, or what limits the verdict; None otherwise.
-        is_certain: False if the interval is not reliable enough for a verdict.
-    """
-
-    figure: ComparedFigure
-    a: float | None
-    b: float | None
-    change: Estimate
-    p_value: float | None
-    verdict: str
-    reason: str | None
-    is_certain: bool = True
+    metric: Metric = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -92,7 +64,7 @@ class CellComparison:
     """One cell on both sides.
 
     Attributes:
-        figures: Maps a figure's key to its verdict, in the order speed, memory, dollars, accuracy; figures that a side
+        figures: Maps a figure's key to its verdict, in the order speed, memory, dollars, score; figures that a side
             lacks are left out.
         fails: True if the cell is significantly slower than `fail_above` allows.
     """
@@ -113,7 +85,7 @@ class Comparison:
     """The comparison of two sides.
 
     Attributes:
-        overall: Maps a figure's key to the verdict on the geometric mean over cells; accuracy is left out.
+        overall: Maps a figure's key to the verdict on the geometric mean over cells; scores are left out.
         num_decidable: Number of cells whose speed comparison is conclusive; `fail_above` applies to these cells only.
     """
 
@@ -153,9 +125,10 @@ def compare(pairing: Pairing, options: CompareOptions | None = None) -> Comparis
                 by_key[figure.key] = _judge(figure, ratio, p, options.margin, (read(a), read(b)), len(ratios))
         if mean := geometric_mean_ratio([ratio for ratio in ratios if ratio is not None]):
             overall[figure.key] = _judge(figure, mean, mean.p_value(), options.margin, (None, None), 1)
-    for by_key, accuracy in zip(verdicts, _accuracies(pairs, options.accuracy_margin), strict=True):
-        if accuracy is not None:
-            by_key[ACCURACY.key] = accuracy
+    scores = judge_scores(pairs, options.metric, options.accuracy_margin)
+    for by_key, score in zip(verdicts, scores, strict=True):
+        if score is not None:
+            by_key[SCORES[options.metric].key] = score
     fails = _fails(speeds, options.fail_above)
     cells = tuple(
         CellComparison(a, b, by_key, fail) for (a, b), by_key, fail in zip(pairs, verdicts, fails, strict=True)
@@ -211,47 +184,6 @@ def _fails(speeds: Sequence[LogRatio], fail_above: float | None) -> list[bool]:
         p is not None and p < SIGNIFICANCE_LEVEL and speed.value < limit
         for speed, p in zip(speeds, adjusted, strict=True)
     ]
-
-
-def _accuracies(pairs: Iterable[tuple[Priced, Priced]], margin: float) -> list[MetricVerdict | None]:
-    """Compare the pairs' accuracies; None for a pair without a shared test set.
-
-    The p-values are adjusted for the number of seeds of all pairs together.
-    """
-    accuracies = [pair_accuracies(a.summary.ok_records, b.summary.ok_records) for a, b in pairs]
-    tests = [(index, better, p) for index, paired in enumerate(accuracies) if paired for better, p in paired.tests]
-    adjusted = holm([p for _, _, p in tests])
-    signs: dict[int, set[bool]] = defaultdict(set)
-    smallest: dict[int, float] = {}
-    for (index, better, _), p in zip(tests, adjusted, strict=True):
-        smallest[index] = min(smallest.get(index, 1.0), 1.0 if p is None else p)
-        if p is not None and p < SIGNIFICANCE_LEVEL:
-            signs[index].add(better)
-    return [
-        None if paired is None else _judge_accuracy(paired, signs[index], smallest.get(index), margin)
-        for index, paired in enumerate(accuracies)
-    ]
-
-
-def _judge_accuracy(paired: PairedAccuracy, signs: set[bool], p_value: float | None, margin: float) -> MetricVerdict:
-    """Turn a difference of accuracies into a verdict.
-
-    Args:
-        paired: Accuracies on the same test examples.
-        signs: The values of "B is better" that occur among the seeds with a significant difference.
-        p_value: Smallest adjusted p-value of the seeds.
-        margin: Equivalence margin.
-    """
-    change, verdict = paired.difference, CANNOT_TELL
-    reason = "the interval holds 0 and leaves the margin" if not signs else None
-    if len(signs) > 1:
-        reason = "better by some seeds, worse by others"
-    elif change.low is not None and change.high is not None and -margin <= change.low and change.high <= margin:
-        verdict, reason = NO_DIFFERENCE, None
-    elif signs:
-        verdict = ACCURACY.above if signs == {True} else ACCURACY.below
-        reason = "one seed: of these two trained models, not of what made them" if len(paired.tests) == 1 else None
-    return MetricVerdict(ACCURACY, paired.a, paired.b, change, p_value, verdict, reason)
 
 
 def _speed(a: Priced, b: Priced, run_spread: float | None) -> LogRatio:

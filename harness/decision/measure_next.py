@@ -85,16 +85,40 @@ def narrow_loss(way: Way, rival: Way, margin: float) -> Iterator[Measurement]:
     # A variance between seeds that was not seen yet counts as 0: three seeds show it first.
     is_seen = all(side.num_seeds > 1 for side in seeded)
     of_seeds = sum(_seed_variance(side) for side in seeded) if is_seen else 0.0
-    fewest = max([MIN_SEEDS, *(side.num_seeds + 1 for side in seeded)])
-    for num_seeds in range(fewest, MAX_SEEDS + 1) if seeded else ():
-        if of_example / num_examples + of_seeds / num_seeds <= needed:
-            yield _cost(Measurement("seeds", cells, num_seeds), sides)
-            return
-    # More seeds alone don't suffice. Half of the variance may be the seeds', if so many can be trained.
-    num_seeds = min(MAX_SEEDS, max(MIN_SEEDS, math.ceil(of_seeds / (needed / 2)))) if seeded else 1
-    left = max(needed - of_seeds / num_seeds, needed / 4)
-    num_test = min(_MAX_TEST_EXAMPLES, _rounded(max(num_examples + 1, of_example / left)))
-    yield _cost(Measurement("test_examples", cells or (way.name,), num_seeds, num_test), sides)
+    if seeded:
+        most = max(side.num_seeds for side in seeded)
+        num_seeds, num_test = fewest_that_suffice(needed, of_example, num_examples, of_seeds, most)
+    else:
+        num_seeds, num_test = 1, _num_test(needed, of_example, num_examples)
+    kind: Literal["seeds", "test_examples"] = "seeds" if num_test is None else "test_examples"
+    yield _cost(Measurement(kind, cells or (way.name,), num_seeds, num_test), sides)
+
+
+def fewest_that_suffice(
+    needed: float, of_example: float, num_examples: int, of_seeds: float, num_seeds: int
+) -> tuple[int, int | None]:
+    """Return the seeds a side, and the test examples if more are needed, that reduce a variance as far as needed.
+
+    The fewest seeds are taken that suffice with the present test examples. If none do, half of the variance may be the
+    seeds', if so many can be trained, and as many test examples as are needed for the rest.
+
+    Args:
+        needed: Variance to reach.
+        of_example: Variance of one test example's difference.
+        num_examples: Present number of test examples.
+        of_seeds: Variance between seeds, with one seed a side.
+        num_seeds: Present number of seeds a side.
+    """
+    for more in range(max(MIN_SEEDS, num_seeds + 1), MAX_SEEDS + 1):
+        if of_example / num_examples + of_seeds / more <= needed:
+            return more, None
+    num_seeds = min(MAX_SEEDS, max(MIN_SEEDS, math.ceil(of_seeds / (needed / 2))))
+    return num_seeds, _num_test(max(needed - of_seeds / num_seeds, needed / 4), of_example, num_examples)
+
+
+def _num_test(needed: float, of_example: float, num_examples: int) -> int:
+    """Return the test examples that reduce the variance over examples as far as needed."""
+    return min(_MAX_TEST_EXAMPLES, _rounded(max(num_examples + 1, of_example / needed)))
 
 
 def beat_majority(way: Way, majority: Way, gain: float) -> Iterator[Measurement]:

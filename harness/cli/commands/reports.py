@@ -178,7 +178,10 @@ def compare(  # noqa: PLR0913 - one parameter per option
     margin: Annotated[
         str, typer.Option(help="Verdict `no difference` if the interval lies within this margin of 1.")
     ] = "3%",
-    accuracy_margin: Annotated[str, typer.Option(help="The same for accuracy differences, around 0.")] = "1%",
+    accuracy_margin: Annotated[str, typer.Option(help="The same for differences of the metric, around 0.")] = "1%",
+    metric: Annotated[
+        Literal["accuracy", "macro_f1"], typer.Option(help="Score to compare: macro_f1 suits rare classes.")
+    ] = "accuracy",
     run_spread: RunSpread = None,
     fail_above: Annotated[
         str | None,
@@ -204,6 +207,7 @@ def compare(  # noqa: PLR0913 - one parameter per option
         accuracy_margin=read_fraction(accuracy_margin, "--accuracy-margin") or 0.0,
         run_spread=read_fraction(run_spread, "--run-spread"),
         fail_above=read_fraction(fail_above, "--fail-above"),
+        metric=metric,
     )
     sides = (view.read_side(a, machine_a, "--machine-a"), view.read_side(b, machine_b, "--machine-b"))
     price_options = PriceOptions(prices, usd_per_hour=usd_per_hour, instances=parse_instances(instance))

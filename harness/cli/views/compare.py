@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.analysis.significance import SIGNIFICANCE_LEVEL
-from harness.decision.compare import CANNOT_TELL, NO_DIFFERENCE, CompareOptions, Comparison, MetricVerdict, compare
+from harness.decision.compare import CompareOptions, Comparison, compare
 from harness.decision.differences import describe_difference, require_same
+from harness.decision.metric_verdict import CANNOT_TELL, NO_DIFFERENCE, SCORES, MetricVerdict
 from harness.decision.pairing import UnpairedCell, pair_cells
 from harness.errors import UserError
 from harness.report.formatting import MoneyFormat, clean, listed, memory, number, plural
@@ -24,11 +25,14 @@ _METRIC_NAMES = {
     "samples_per_s": "samples/s",
     "peak_memory_bytes": "peak memory",
     "accuracy": "accuracy, B-A",
+    "macro_f1": "macro F1, B-A",
 }
-_COLOURS = {"slower": "red", "faster": "green", "worse": "red", "better": "green", "dearer": "red", "cheaper": "green"}
+_SHOWN = {"dearer": "more expensive"}  # as shown; JSON keeps the verdict's own name
+_COLOURS = {"slower": "red", "faster": "green", "worse": "red", "better": "green"}
+_COLOURS |= {"more expensive": "red", "cheaper": "green"}
 _WITHIN_RUNS_MARK = "†"  # no asterisk, which has a meaning in Markdown
 _MAX_RATIO = 1000  # larger bounds carry no information, so they are shown as >1000
-_WIDTHS = (15, 9, 9, 26, 13)
+_WIDTHS = (15, 9, 9, 26, 14)
 _HEAD = ("cell", "figure", "A", "B", "B/A, 95 %", "verdict")
 
 
@@ -137,7 +141,7 @@ def to_markdown(comparison: Comparison, money: MoneyFormat) -> str:
 
 
 def comparison_fields(comparison: Comparison) -> dict[str, object]:
-    """Return the fields of `--json`: `ratio` is B / A; accuracies have `difference` = B - A instead."""
+    """Return the fields of `--json`: `ratio` is B / A; scores have `difference` = B - A instead."""
     return {
         "asked": asdict(comparison.asked),
         "failed": comparison.failed,
@@ -167,8 +171,8 @@ def comparison_fields(comparison: Comparison) -> dict[str, object]:
 
 
 def _fields(judged: MetricVerdict) -> dict[str, object]:
-    change = "difference" if judged.figure.key == "accuracy" else "ratio"
-    return {
+    change = "difference" if judged.is_score else "ratio"
+    fields: dict[str, object] = {
         "a": judged.a,
         "b": judged.b,
         change: judged.change.value,
@@ -178,6 +182,15 @@ def _fields(judged: MetricVerdict) -> dict[str, object]:
         "p_holm": judged.p_value,
         "verdict": judged.verdict,
         "reason": judged.reason,
+    }
+    if judged.num_seeds is None:
+        return fields
+    plan = judged.would_decide
+    return fields | {
+        "num_seeds_a": judged.num_seeds[0],
+        "num_seeds_b": judged.num_seeds[1],
+        "judged": judged.judged,
+        "would_decide": None if plan is None else {"num_seeds": plan.num_seeds, "num_test": plan.num_test},
     }
 
 
@@ -194,7 +207,13 @@ def _rows(comparison: Comparison, money: MoneyFormat) -> Iterator[tuple[str, ...
 
 def _block(name: str, figures: Iterable[MetricVerdict], money: MoneyFormat) -> Iterator[tuple[str, ...]]:
     for judged in figures:
-        yield (name, _name(judged, money), *_sides(judged, money), _change(judged), judged.verdict)
+        yield (
+            name,
+            _name(judged, money),
+            *_sides(judged, money),
+            _change(judged),
+            _SHOWN.get(judged.verdict, judged.verdict),
+        )
         name = ""
 
 
@@ -207,14 +226,14 @@ def _sides(judged: MetricVerdict, money: MoneyFormat) -> tuple[str, str]:
         return "", ""
     if judged.figure.key == "peak_memory_bytes":
         return memory(judged.a), memory(judged.b)
-    if judged.figure.key == "accuracy":
+    if judged.is_score:
         return f"{judged.a:.3f}", f"{judged.b:.3f}"
     show = money.amount if judged.figure.key == "usd_per_1000_samples" else number
     return show(judged.a), show(judged.b)
 
 
 def _change(judged: MetricVerdict) -> str:
-    change, sign = judged.change, "+" if judged.figure.key == "accuracy" else ""
+    change, sign = judged.change, "+" if judged.is_score else ""
 
     def show(value: float) -> str:
         return f"{value:{sign}.3f}" if value < _MAX_RATIO else f">{_MAX_RATIO}"
@@ -233,8 +252,8 @@ def _notes(comparison: Comparison, money: MoneyFormat) -> Iterator[str]:
     failing = [] if options.fail_above is None else [_failing(comparison, options.fail_above)]
     yield " ".join([f"Speed of {plural(len(comparison.cells), 'cell')} on both sides: {verdicts or 'none'}.", *failing])
     yield (
-        f"{NO_DIFFERENCE}: the interval lies within {100 * options.margin:g} % (accuracy: {100 * options.accuracy_margin:g} "
-        f"points, B - A). Other verdicts are Holm's over all cells of a figure, at {100 * SIGNIFICANCE_LEVEL:g} %."
+        f"{NO_DIFFERENCE}: the interval lies within {100 * options.margin:g} % ({_METRIC_NAMES[options.metric].split(',')[0]}: "
+        f"{100 * options.accuracy_margin:g} points, B - A). Other verdicts are Holm's over all cells of a figure, at {100 * SIGNIFICANCE_LEVEL:g} %."
     )
     figures = [judged for cell in comparison.cells for judged in cell.figures.values()]
     if any(not judged.is_certain and judged.change.low is not None for judged in figures):
@@ -244,8 +263,20 @@ def _notes(comparison: Comparison, money: MoneyFormat) -> Iterator[str]:
     reasons = Counter((_name(judged, money), judged.verdict, judged.reason) for judged in figures if judged.reason)
     for (name, verdict, reason), count in reasons.items():
         yield f"{verdict}, {name} of {plural(count, 'cell')}: {reason}."
+    yield from _plans(comparison)
     yield from (_unpaired(cell) for cell in comparison.pairing.alone)
     yield from comparison.pairing.notes
+
+
+def _plans(comparison: Comparison) -> Iterator[str]:
+    """Yield what would decide each undecided score."""
+    for cell in comparison.cells:
+        judged = cell.figures.get(SCORES[comparison.asked.metric].key)
+        if judged is None or (plan := judged.would_decide) is None:
+            continue
+        size = f"{plan.num_seeds} seeds a side" + (f" and {plan.num_test:,} test examples" if plan.num_test else "")
+        metric = _METRIC_NAMES[judged.figure.key].split(",")[0]
+        yield f"To decide {metric} of {clean(cell.a.summary.cell)}, if the difference stays as measured: {size}."
 
 
 def _unpaired(cell: UnpairedCell) -> str:

@@ -174,6 +174,17 @@ def test_geometric_mean_ratio_by_hand():
     assert unsure.inconclusive_reason.startswith("1 of 3 cells: one run") and unsure.p_value() is None
 
 
+@pytest.mark.parametrize(("sds", "shift", "least", "most"), [
+    ([0.02] * 4, 0.0, 0.02, 0.05), ([0.002, 0.02] * 2, 0.0, 0.02, 0.05), ([0.02] * 4, -0.03, 0.87, 0.94),
+])  # fmt: skip
+def test_false_positives_and_power_of_the_geometric_mean_over_four_cells_of_three_runs(sds, shift, least, most):
+    rng, found = random.Random(9), 0
+    for _ in range(1500):
+        sides = [([rng.gauss(0, sd) for _ in range(3)], [rng.gauss(shift, sd) for _ in range(3)]) for sd in sds]
+        found += geometric_mean_ratio([welch_log_ratio(*side) for side in sides]).p_value() < SIGNIFICANCE_LEVEL
+    assert least <= found / 1500 <= most
+
+
 @pytest.mark.parametrize(("rho", "num_runs"), [(0.0, 5), (0.5, 3), (0.9, 5)])
 def test_familywise_error_rate_of_four_equal_cells_is_at_most_5_percent(rho, num_runs):
     alarms, _, _ = families(1, num_trials=1000, num_runs=num_runs, rho=rho, run_sd=0.01)

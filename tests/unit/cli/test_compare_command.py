@@ -118,6 +118,44 @@ def test_single_runs_pass_and_the_output_says_that_no_cell_was_tested(tmp_path):
     assert "0.500" in output
 
 
+def test_one_seed_a_side_is_said_to_be_of_trained_models_and_what_would_decide(tmp_path):
+    for folder, predictions in (("a", 0.8), ("b", 0.82)):
+        save_record(make_record(training={"accuracy": predictions}), tmp_path / folder)
+    cell = fields(tmp_path / "a", tmp_path / "b", "--accuracy-margin", "3%")["cells"][0]["figures"]["accuracy"]
+    assert (cell["difference"], cell["verdict"]) == (pytest.approx(0.02), "no difference")
+    # 20 examples more that are right: p = 2^-19; within a margin of 1 point it is a difference.
+    cell = fields(tmp_path / "a", tmp_path / "b")["cells"][0]["figures"]["accuracy"]
+    assert (cell["verdict"], cell["p_holm"]) == ("better", pytest.approx(2**-19))
+    assert (cell["num_seeds_a"], cell["num_seeds_b"], cell["judged"]) == (1, 1, "trained models")
+    assert cell["basis"] == "paired over 1,000 test examples: of these trained models"
+    assert (
+        "better, accuracy, B-A of 1 cell: one seed: of these trained models"
+        in invoke(tmp_path / "a", tmp_path / "b").stdout
+    )
+
+
+def test_seeds_a_side_are_of_recipes_and_undecided_ones_say_what_would_decide(tmp_path):
+    for folder, accuracies in (("a", (0.8, 0.82)), ("b", (0.82, 0.84))):
+        for seed, accuracy in enumerate(accuracies):
+            save_record(make_record(seed=seed, minutes=seed, training={"accuracy": accuracy}), tmp_path / folder)
+    cell = fields(tmp_path / "a", tmp_path / "b")["cells"][0]["figures"]["accuracy"]
+    assert (cell["verdict"], cell["judged"], cell["num_seeds_b"]) == ("cannot tell", "recipes", 2)
+    # Between seeds (0.000190 measured + 0.000392 and 0.000376 assumed) / 2, together 0.000574; over examples 0.0000106;
+    # an interval that excludes 0 needs (0.02 / 1.96)^2 = 0.000104: 6.1 seeds.
+    assert cell["would_decide"] == {"num_seeds": 7, "num_test": None}
+    invoke(tmp_path / "a", tmp_path / "b", "--markdown", tmp_path / "table.md")
+    line = f"- To decide accuracy of {CELL}, if the difference stays as measured: 7 seeds a side."
+    assert line in (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+
+
+def test_macro_f1_is_compared_instead_of_accuracy(tmp_path):
+    for folder, accuracy in (("a", 0.6), ("b", 0.8)):
+        save_record(make_record(training={"accuracy": accuracy}), tmp_path / folder)
+    figures = fields(tmp_path / "a", tmp_path / "b", "--metric", "macro_f1")["cells"][0]["figures"]
+    assert "accuracy" not in figures and figures["macro_f1"]["verdict"] == "better"
+    assert "macro F1, B-A" in invoke(tmp_path / "a", tmp_path / "b", "--metric", "macro_f1").stdout
+
+
 def test_an_archive_is_compared_like_its_folder(sides, tmp_path):
     archive = tmp_path / "after.tar.gz"
     pack_records(sides[1].rglob("*.json"), sides[1], archive)

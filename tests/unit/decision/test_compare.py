@@ -12,7 +12,7 @@ from harness.decision.pairing import pair_cells
 from harness.errors import UserError
 from harness.pricing.cost import price
 from harness.pricing.prices import Price
-from tests.make_records import MIB, make_baseline, make_machine, make_record, make_test
+from tests.make_records import MIB, make_baseline, make_machine, make_record
 
 HERE, THERE = make_machine(), make_machine(machine_id="xeon-2c-8g-000002", host="host-b")
 
@@ -161,68 +161,6 @@ def test_memory_by_runs_and_by_one_instrument():
         for record in runs(*BEFORE, minutes=60)
     ]  # fmt: skip
     assert "peak_memory_bytes" not in judged(runs(*BEFORE), other).cells[0].figures
-
-
-def graded(wrong, *, seed=0, repeat=0, minutes=0.0):
-    """Make a run that is wrong on these of 1,000 test examples."""
-    test = make_test(1.0)
-    guesses = [1 - label if index in wrong else label for index, label in enumerate(test["labels"])]
-    return make_record(seed=seed, repeat=repeat, minutes=minutes, training={"test": test | {"predictions": guesses}})
-
-
-def accuracy(one, other, **asked):
-    return judged(one, other, **asked).cells[0].figures.get("accuracy")
-
-
-def test_accuracies_on_the_same_examples():
-    # B repairs 40 of A's 200 errors and makes 10 of its own: won 40, lost 10.
-    mine, theirs = graded(range(200)), graded({*range(40, 200), *range(500, 510)}, minutes=60)
-    found = accuracy([mine], [theirs])
-    assert (found.a, found.b) == (pytest.approx(0.8), pytest.approx(0.83))
-    assert found.change.value == pytest.approx(0.03)
-    half = 1.959964 * math.sqrt((0.05 - 0.03**2) / 1000)
-    assert (found.change.low, found.change.high) == (pytest.approx(0.03 - half), pytest.approx(0.03 + half))
-    assert found.p_value == pytest.approx(2.386e-5, rel=1e-3)
-    assert found.verdict == "better" and found.reason.startswith("one seed")
-    assert accuracy([theirs], [mine]).verdict == "worse"
-
-
-def test_equal_accuracy_with_different_errors_is_inconclusive():
-    found = accuracy([graded(range(200))], [graded(range(200, 400))])
-    assert (found.change.value, found.verdict) == (0.0, "cannot tell")
-    assert accuracy([graded(range(200))], [graded(range(200), minutes=60)]).verdict == "no difference"
-    assert accuracy([graded(range(200))], [graded(range(2, 202))], accuracy_margin=0.01).verdict == "no difference"
-
-
-def test_seeds_are_paired():
-    mine = [graded(range(200), seed=seed) for seed in (0, 1, 2)]
-    theirs = [graded(range(40, 200), seed=seed, minutes=60) for seed in (1, 2, 7)]
-    found = accuracy(mine, theirs)
-    assert found.verdict == "better" and found.reason is None
-    assert found.change.basis == "over 1,000 examples, 2 seeds"
-    # The same examples in both seeds: no more certain than one seed is.
-    assert found.change.low == pytest.approx(0.04 - 1.959964 * math.sqrt(0.04 * 0.96 / 1000))
-    against = [graded(range(40, 200), seed=0), graded(range(240), seed=1)]
-    mixed = accuracy(mine[:2], against)
-    assert (mixed.verdict, mixed.reason) == ("cannot tell", "better by some seeds, worse by others")
-    assert accuracy([graded(range(9), seed=0)], [graded(range(9), seed=1)]) is None
-
-
-def test_verdicts_are_corrected_for_the_number_of_seeds():
-    # Won 15, lost 4: p = 0.019, clear of one seed and not of four.
-    mine = [graded(range(200), seed=seed) for seed in range(4)]
-    won = graded({*range(15, 200), *range(500, 504)}, seed=0, minutes=60)
-    same = [graded(range(200), seed=seed, minutes=60) for seed in (1, 2, 3)]
-    assert accuracy(mine[:1], [won], accuracy_margin=0.001).verdict == "better"
-    found = accuracy(mine, [won, *same], accuracy_margin=0.001)
-    assert found.verdict == "cannot tell" and found.p_value == pytest.approx(4 * 0.01921, rel=1e-3)
-
-
-def test_different_test_rows_are_not_compared():
-    theirs = graded(range(100), minutes=60)
-    split = theirs.data.test.model_copy(update={"sha256": "1" * 64})
-    theirs = theirs.model_copy(update={"data": theirs.data.model_copy(update={"test": split})})
-    assert accuracy([graded(range(200))], [theirs]) is None
 
 
 def test_warnings_of_cells_are_counted():
