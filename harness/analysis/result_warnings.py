@@ -21,6 +21,7 @@ def result_warnings(summary: Summary) -> Iterator[str]:
     yield from learning_warnings(summary)
     yield from _target_warnings(summary)
     yield from _fitting_warnings(summary)
+    yield from _ngram_warnings(summary)
     yield from _skip_warnings(summary)
     yield from summary.noise
     yield from memory_warnings(summary.records, [settled_memory_bytes(record) for record in summary.records])
@@ -45,7 +46,12 @@ def learning_warnings(summary: Summary) -> Iterator[str]:
     accuracy, majority, config = summary.accuracy, summary.majority_accuracy, summary.config
     if not isinstance(config, FineTuneConfig):
         return
-    if accuracy is not None and majority is not None and accuracy.value <= majority:
+    if any(record.data is not None and record.data.test.has_one_label for record in summary.ok_records):
+        yield (
+            "All test rows have the same label, so that test accuracy is that label's recall, and always predicting it gives "
+            "1.000: test on rows of all labels (data.test_source)."
+        )
+    elif accuracy is not None and majority is not None and accuracy.value <= majority:
         yield (
             f"Test accuracy {accuracy.value:.3f} is not above the {majority:.3f} of always answering the "
             "commonest label: train longer, or try another training.lr."
@@ -81,6 +87,11 @@ def _fitting_warnings(summary: Summary) -> Iterator[str]:
             "since it holds all it sees in memory: with more it might be more accurate. Compare it with a model that was trained "
             "on as many (data.num_train)."
         )
+
+
+def _ngram_warnings(summary: Summary) -> Iterator[str]:
+    if any(record.baseline is not None and record.baseline.ngrams == "characters" for record in summary.ok_records):
+        yield "TF-IDF counts characters, not words: the texts have no words, or no blanks between them."
 
 
 def _loss_did_not_fall(losses: Sequence[float | None]) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from harness.dataset.arrow_texts import ArrowTextColumn, ConcatTexts
 from harness.dataset.cache import digest
 from harness.dataset.duplicates import count_near_duplicates
+from harness.dataset.row_checks import CURES
 from harness.dataset.row_storage import Rows
 from harness.dataset.rows import read_rows
 from harness.dataset.splits import draw_splits
@@ -22,6 +23,8 @@ from harness.schema.settings import DataSettings
 
 SPLITS = ("train", "val", "test")
 RARE_ROWS = 10
+_SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
+_MAX_SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,7 @@ def load_corpus(settings: DataSettings, rows: Rows | None = None) -> Corpus:
         UserError: If the source can't be read, or has too few usable rows or labels.
     """
     rows = rows or read_rows(settings)
-    if len(rows.label_names) < 2:  # noqa: PLR2004 - a classifier needs two
-        problem = f"only one label, {rows.label_names[0]!r}" if rows.label_names else "no rows"
-        raise UserError(f"data {settings.source!r}: {problem}; at least two labels are needed")
+    require_two_labels(rows, settings)
     drawn = draw_splits(rows, settings)
     segments = {name: rows.take(drawn.rows[name]) for name in SPLITS}
     texts = {name: first for name, (first, _) in segments.items()}
@@ -73,6 +74,48 @@ def load_corpus(settings: DataSettings, rows: Rows | None = None) -> Corpus:
     )
     key = None if rows.cache_key is None else digest(rows.cache_key, settings.model_dump(mode="json"))
     return Corpus(facts, texts, labels, pairs, key)
+
+
+def require_two_labels(rows: Rows, settings: DataSettings) -> None:
+    """Raise UserError if the usable rows have fewer than two labels; the message says which rows were not usable."""
+    if len(rows.label_names) >= 2:  # noqa: PLR2004 - a classifier needs two
+        return
+    others = [
+        f"{count:,} {kind}{f': {CURES[kind]}' if kind in CURES else ''}" for kind, count in rows.facts.bad_rows.items()
+    ]
+    if rows.facts.num_duplicates_dropped:
+        others.append(f"{rows.facts.num_duplicates_dropped:,} repeat an earlier text")
+    left_out = f" (left out: {', '.join(others)})" if others else ""
+    raise UserError(
+        f"data {settings.source!r}: only one label, {rows.label_names[0][:_MAX_SHOWN_CHARACTERS]!r}, in {len(rows.labels):,} "
+        f"usable rows{left_out}; at least two labels are needed: add rows with another label, or name another column in "
+        "data.label (--label)"
+    )
+
+
+def require_labels_in_splits(facts: DataFacts, settings: DataSettings) -> None:
+    """Raise UserError if a split has a single label, so that accuracy would say nothing.
+
+    A model that was trained on one label is right on all rows of that label without having learned anything. Validation and
+    test files that the user named may have one label: the accuracy is then that label's recall, and the report says so.
+    """
+    own_files = {"train": None, "val": settings.val_source, "test": settings.test_source}
+    for name, title in _SPLIT_TITLES.items():
+        split: Split = getattr(facts, name)
+        if split.has_one_label and own_files[name] is None:
+            raise UserError(
+                f"data {settings.source!r}: all {split.num_rows:,} {title} rows have the same label, so that accuracy would "
+                f"say nothing; {_how_to_mix(settings, name)}"
+            )
+
+
+def _how_to_mix(settings: DataSettings, split: str) -> str:
+    ways = [] if settings.stratify or settings.group_by or settings.time_by else ["set data.stratify = true"]
+    if split != "train" or settings.num_train != "all":
+        ways.append(f"raise data.num_{split}")
+    if split != "train" and (settings.group_by or settings.time_by):
+        ways.append(f"name a file of {_SPLIT_TITLES[split]} rows in data.{split}_source")
+    return ", or ".join([*ways, "add rows with other labels"])
 
 
 def write_texts(corpus: Corpus, folder: Path) -> None:

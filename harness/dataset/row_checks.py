@@ -6,16 +6,24 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import NamedTuple
 
 from harness.errors import UserError
 
-BROKEN, ENCODING, EMPTY, UNLABELLED, UNKNOWN, MIXED, UNGROUPED, UNTIMED = (
+BROKEN, ENCODING, EMPTY, UNLABELLED, UNKNOWN, MIXED, UNGROUPED, UNTIMED, SEVERAL, NO_CLASS = (
     "broken row", "wrong encoding", "empty text", "missing label", "unknown label", "mixed types", "missing group",
-    "missing time",
+    "missing time", "several labels", "no class",
 )  # fmt: skip
+# What to do about a kind of problem beyond fixing or skipping single rows.
+CURES = {
+    ENCODING: "save it as UTF-8",
+    SEVERAL: "one label a text is supported, not several (multi-label): write one into a column, and name it in data.label",
+    NO_CLASS: "a label is text, a whole number or true or false: write each row's class into a column, and name it in "
+    "data.label",
+}
 MAX_LABELS = 1_000
 _MAX_SHOWN_PLACES = 5
 _MAX_SHOWN_CHARACTERS = 40
@@ -63,6 +71,7 @@ class RejectedRows:
         """Return one line per kind of problem, the most frequent kind first."""
         return [
             f"{kind}: {count:,} ({', '.join(self.shown[kind])}{', ...' if count > _MAX_SHOWN_PLACES else ''})"
+            f"{f'; {CURES[kind]}' if kind in CURES else ''}"
             for kind, count in self.counts.most_common()
         ]
 
@@ -115,14 +124,19 @@ def parse_label(value: object, column: str) -> tuple[str, str]:
     Raises:
         BadValue: If the label is missing, or of a type that can't name a class.
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or (isinstance(value, float | Decimal) and math.isnan(value)):
         raise BadValue(UNLABELLED)
     if isinstance(value, bool):
         return str(value), "true or false"
     if isinstance(value, int):
         return str(value), "a whole number"
-    if isinstance(value, float):
-        return (str(int(value)), "a whole number") if value.is_integer() else (str(value), "a number")
+    if isinstance(value, float | Decimal):
+        is_whole = math.isfinite(value) and value == int(value)
+        return (str(int(value)), "a whole number") if is_whole else (str(value), "a number")
+    if isinstance(value, list | tuple | set):
+        raise BadValue(SEVERAL, f"{column!r} is a list")
+    if not isinstance(value, str | bytes):
+        raise BadValue(NO_CLASS, f"{column!r} is {_describe_type(value)}")
     text = parse_text(value, column)
     if not text.strip():
         raise BadValue(UNLABELLED)
@@ -164,7 +178,8 @@ def _is_scale(names: Iterable[str]) -> bool:
             number = float(name)
         except ValueError:
             return False
-        all_whole = all_whole and number.is_integer()
+        # "nan" among whole numbers is a word for a missing label, and makes them no scale.
+        all_whole = all_whole and (number.is_integer() or not math.isfinite(number))
     return not all_whole
 
 
@@ -212,7 +227,9 @@ def parse_time(value: object, column: str) -> tuple[float, str]:
 def _describe_type(value: object) -> str:
     if isinstance(value, bool):
         return "true or false"
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | Decimal):
         return "a number"
+    if isinstance(value, date | time | timedelta):
+        return "a date" if isinstance(value, date) else "a time"
     name = type(value).__name__
     return {"list": "a list", "dict": "an object"}.get(name, f"a {name}")

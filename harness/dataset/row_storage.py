@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,11 @@ _ARRAYS = ("labels", "groups", "times", "assigned_split")
 
 @dataclass(frozen=True)
 class RowFacts:
-    """Facts about a source's rows that every record stores; see `DataFacts`."""
+    """Facts about a source's rows that every record stores; see `DataFacts`.
+
+    Attributes:
+        similar_labels: Fields of `SimilarLabels`, as in JSON.
+    """
 
     source: str
     sha256: str | None
@@ -25,6 +30,8 @@ class RowFacts:
     num_conflicting_duplicates: int
     num_leaks_dropped: int
     bad_rows: dict[str, int]
+    similar_labels: Sequence[dict[str, Any]] = ()
+    null_like_labels: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from harness.dataset.corpus import load_texts
 from harness.schema.scores import accuracy, macro_f1
-from harness.schema.training_record import Baseline, TestEvaluation
+from harness.schema.training_record import Baseline, TestEvaluation, TfidfNgrams
 
 Predict = Callable[[Collection[str]], np.ndarray]
 # Limited because scikit-learn holds TF-IDF's vocabulary and features in memory: about 1 GiB for this many short
 # reviews.
 MAX_FITTED_ROWS = 100_000
+_SAMPLED_TEXTS, _SAMPLED_CHARACTERS = 100, 200
+# Signs of scripts written without blanks between words: Thai, Lao, Burmese, Khmer, Japanese and Chinese.
+_UNSEPARATED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+
+
+class _Fitted(NamedTuple):
+    """A fitted classifier, and what its features are; None without features."""
+
+    predict: Predict
+    ngrams: TfidfNgrams | None = None
 
 
 def run_baseline(classifier: str, folder: Path, max_rows: int = MAX_FITTED_ROWS) -> Baseline:
@@ -38,7 +50,7 @@ def run_baseline(classifier: str, folder: Path, max_rows: int = MAX_FITTED_ROWS)
     began = time.perf_counter()
     stride = -(-len(train) // max_rows)
     fitted = train if stride == 1 else list(islice(train, 0, None, stride))
-    predict = fit(fitted, train_labels[::stride])
+    predict, ngrams = fit(fitted, train_labels[::stride])
     train_s = time.perf_counter() - began
     began = time.perf_counter()
     predictions = predict(test).tolist()
@@ -47,6 +59,7 @@ def run_baseline(classifier: str, folder: Path, max_rows: int = MAX_FITTED_ROWS)
     return Baseline(
         train_s=train_s,
         num_fitted=len(fitted),
+        ngrams=ngrams,
         peak_memory=(),
         test=TestEvaluation(evaluate_s=evaluate_s, labels=tuple(test_labels.tolist()), predictions=tuple(predictions)),
         val_accuracy=accuracy(val_labels.tolist(), val_predictions),
@@ -54,20 +67,38 @@ def run_baseline(classifier: str, folder: Path, max_rows: int = MAX_FITTED_ROWS)
     )
 
 
-def _fit_majority(texts: Collection[str], labels: np.ndarray) -> Predict:
+def _fit_majority(texts: Collection[str], labels: np.ndarray) -> _Fitted:
     most_common = int(np.bincount(labels).argmax())
-    return lambda new_texts: np.full(len(new_texts), most_common)
+    return _Fitted(lambda new_texts: np.full(len(new_texts), most_common))
 
 
-def _prepare_tfidf() -> Callable[[Collection[str], np.ndarray], Predict]:
+def _prepare_tfidf() -> Callable[[Collection[str], np.ndarray], _Fitted]:
     """Import scikit-learn, so that the timed fit does not include the import, and return the fit function."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    def fit(texts: Collection[str], labels: np.ndarray) -> Predict:
-        features = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        predict: Predict = make_pipeline(features, LogisticRegression(max_iter=1000)).fit(texts, labels).predict
-        return predict
+    def fit_on(ngrams: TfidfNgrams, texts: Collection[str], labels: np.ndarray) -> _Fitted:
+        analyzer = "word" if ngrams == "words" else "char"
+        features = TfidfVectorizer(analyzer=analyzer, ngram_range=(1, 2), sublinear_tf=True)
+        model = make_pipeline(features, LogisticRegression(max_iter=1000)).fit(texts, labels)
+        return _Fitted(model.predict, ngrams)
+
+    def fit(texts: Collection[str], labels: np.ndarray) -> _Fitted:
+        if _has_blanks_between_words(texts):
+            try:
+                return fit_on("words", texts, labels)
+            except ValueError as error:
+                # scikit-learn has no class of its own for texts without any word, such as emoji alone.
+                if "empty vocabulary" not in str(error):
+                    raise
+        return fit_on("characters", texts, labels)
 
     return fit
+
+
+def _has_blanks_between_words(texts: Collection[str]) -> bool:
+    """Return False if most letters of the first texts are of scripts that don't separate words, such as Chinese."""
+    sample = "".join(text[:_SAMPLED_CHARACTERS] for text in islice(texts, _SAMPLED_TEXTS))
+    num_letters = sum(map(str.isalpha, sample))
+    return 2 * len(_UNSEPARATED.findall(sample)) <= num_letters

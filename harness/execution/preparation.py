@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.dataset.cache import Cache
-from harness.dataset.corpus import Corpus, load_corpus, write_texts
+from harness.dataset.corpus import Corpus, load_corpus, require_labels_in_splits, write_texts
 from harness.dataset.row_storage import Rows
 from harness.dataset.rows import read_rows, rows_key
 from harness.dataset.sources import ModelFiles, locate_model
@@ -13,6 +13,13 @@ from harness.dataset.tokens import TokenizedSplits, tokenize
 from harness.execution.jobs import BaselineJob, FeaturesJob, PreparedCell, TrainJob
 from harness.schema.cells import BaselineConfig, Cell
 from harness.schema.settings import DataSettings, ModelSettings
+
+
+def require_meaningful_accuracy(cell: Cell, prepared: PreparedCell) -> None:
+    """Raise UserError if a split has a single label, unless the cell measures speed and memory alone (random weights)."""
+    config = cell.config
+    if isinstance(config, BaselineConfig) or config.model.init == "pretrained":
+        require_labels_in_splits(prepared.data, config.data)
 
 
 class Preparations:

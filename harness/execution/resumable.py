@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from harness.errors import UserError
 from harness.execution.jobs import Environment, PreparedCell, ResumePlan, TrainJob
-from harness.execution.preparation import Preparations
+from harness.execution.preparation import Preparations, require_meaningful_accuracy
 from harness.execution.runner import Runner, StartMethod
 from harness.execution.stop_flag import StopReason, graceful_stop
 from harness.execution.sweep import ProgressListener, exclusive_lock, run_and_save
@@ -120,6 +120,8 @@ def train_until_limit(
         tempfile.TemporaryDirectory(prefix="harness-data-") as temporary,
     ):
         prepared = Preparations(Path(temporary)).prepare(cell)
+        require_meaningful_accuracy(cell, prepared)
+        listener.data_prepared(prepared.data)
         identity = identify_training(cell, prepared, environment.machine)
         resume_point = find_newest(folder, identity)
         on_resume_point(resume_point)

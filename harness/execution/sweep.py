@@ -17,12 +17,13 @@ from harness.execution.assemble import blank_record
 from harness.execution.completed import find_oom_bound
 from harness.execution.jobs import Environment, PreparedCell, TrainJob
 from harness.execution.messages import Message
-from harness.execution.preparation import Preparations
+from harness.execution.preparation import Preparations, require_meaningful_accuracy
 from harness.execution.runner import Runner, StartMethod
 from harness.machine.describe import describe_machine, harness_checkout, installed_packages, package_version
 from harness.machine.support import unsupported_reason
 from harness.schema.cells import BaselineConfig, Cell
 from harness.schema.host_record import DetectedInstance, Machine, StatedInstance
+from harness.schema.inputs_record import DataFacts
 from harness.schema.record import Record
 from harness.store.record_files import save_record
 from harness.store.saved_models import WriteCard, save_model, staging_folder
@@ -30,6 +31,9 @@ from harness.store.saved_models import WriteCard, save_model, staging_folder
 
 class ProgressListener(Protocol):
     """Interface that receives the events of a run; `harness.cli.views.progress` implements it to show progress."""
+
+    def data_prepared(self, data: DataFacts) -> None:
+        """Handle the preparation of a cell's data, before the first cell starts; cells may have the same data."""
 
     def cell_started(self, cell: Cell) -> None:
         """Handle the start of a cell."""
@@ -46,6 +50,9 @@ class ProgressListener(Protocol):
 
 class NullListener:
     """A `ProgressListener` that does nothing."""
+
+    def data_prepared(self, data: DataFacts) -> None:
+        """Do nothing."""
 
     def cell_started(self, cell: Cell) -> None:
         """Do nothing."""
@@ -131,6 +138,9 @@ def run_cells(  # noqa: PLR0913 - the options of a run
     ):
         preparations = Preparations(Path(folder))
         prepared_cells = [preparations.prepare(cell) for cell in cells]
+        for cell, prepared in zip(cells, prepared_cells, strict=True):
+            require_meaningful_accuracy(cell, prepared)
+            listener.data_prepared(prepared.data)
         if any(unsupported_reason(cell.config, environment.machine) is None for cell in cells):
             runner.wait_until_warm()
         for index, (cell, prepared) in enumerate(zip(cells, prepared_cells, strict=True)):

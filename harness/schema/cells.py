@@ -40,6 +40,7 @@ _ADDED_LATER: dict[str, dict[str, object]] = {
     "data": {
         "pair": None,
         "on_bad_row": "stop",
+        "clean_labels": False,
         "group_by": None,
         "time_by": None,
         "stratify": False,

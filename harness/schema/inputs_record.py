@@ -8,6 +8,8 @@ from pydantic import Field
 
 from harness.schema.settings import Settings
 
+SimilarityKind = Literal["Unicode normalization", "blanks", "full-width form", "case", "number form"]
+
 
 class ModelFacts(Settings):
     """The model that was fine-tuned, or the encoder whose features a baseline used.
@@ -53,6 +55,25 @@ class Split(Settings):
     sha256: str
     majority_fraction: float
 
+    @property
+    def has_one_label(self) -> bool:
+        """Return whether all rows have the same label."""
+        return self.majority_fraction == 1
+
+
+class SimilarLabels(Settings):
+    """Labels that look alike, and are classes of their own unless they were merged.
+
+    Attributes:
+        kinds: How they differ.
+        rows: Rows of each label, most first; merged, all count for the first.
+        merged: Whether they were merged into the first (`clean_labels = true`).
+    """
+
+    kinds: tuple[SimilarityKind, ...]
+    rows: dict[str, int]
+    merged: bool = False
+
 
 class DataFacts(Settings):
     """The data of a run; a count is None in records that are older than the count.
@@ -77,6 +98,9 @@ class DataFacts(Settings):
         rare_labels: Labels with fewer than 10 training rows.
         tokens_were_kept: Whether tokens came from the cache; if so, `Phases.tokenise_s` was measured in the run that
             wrote them there.
+        similar_labels: Groups of labels that look alike.
+        null_like_labels: Rows of each label that may stand for a missing one, such as "nan"; with `clean_labels` those
+            that surely do are counted under `bad_rows` instead.
     """
 
     source: str
@@ -98,6 +122,8 @@ class DataFacts(Settings):
     num_near_checked: int | None = None
     rare_labels: tuple[str, ...] = ()
     tokens_were_kept: bool = False
+    similar_labels: tuple[SimilarLabels, ...] = ()
+    null_like_labels: dict[str, int] = Field(default_factory=dict)
 
 
 class Example(Settings):

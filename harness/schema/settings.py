@@ -137,6 +137,11 @@ class DataSettings(Settings):
     on_bad_row: Literal["stop", "skip"] = Field(
         "stop", description="what to do at an unusable row; the record counts skipped rows by kind of problem"
     )
+    clean_labels: bool = Field(
+        False,
+        description="merge labels that differ only in case, blanks, Unicode form or number form (0, 0.0), and take nan and "
+        "null for missing labels; the record lists what was merged",
+    )
     group_by: Column | None = Field(None, description="column of groups; rows of one group stay in one split")
     time_by: Column | None = Field(
         None,

@@ -280,6 +280,9 @@ class Training(Settings):
     kept: SavedWeights | None = None
 
 
+TfidfNgrams = Literal["words", "characters"]
+
+
 class FeatureChoice(Settings):
     """What the baseline `features` chose on the validation set.
 
@@ -316,6 +319,8 @@ class Baseline(Settings):
         val_accuracy: Validation accuracy from 0 to 1; for `features` the highest of all candidates.
         val_macro_f1: Validation macro F1 from 0 to 1.
         features: What `features` chose; None for other baselines.
+        ngrams: Of what TF-IDF counts one and two in a row; None for other baselines, and in older records, which counted
+            words.
     """
 
     train_s: float
@@ -325,3 +330,4 @@ class Baseline(Settings):
     val_accuracy: float
     val_macro_f1: float
     features: FeatureChoice | None = None
+    ngrams: TfidfNgrams | None = None

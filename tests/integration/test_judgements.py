@@ -9,7 +9,8 @@ import torch
 
 from harness.errors import UserError
 from harness.execution import sweep
-from harness.execution.sweep import Budget, run_cells
+from harness.execution.preparation import require_meaningful_accuracy
+from harness.execution.sweep import Budget, NullListener, run_cells
 from harness.store.record_files import load_records
 from harness.worker.device import Unsupported, has_kernels
 from harness.worker.failures import classify
@@ -101,6 +102,9 @@ class RecordingListener:
     def __init__(self):
         self.started, self.ended, self.left_out = [], [], []
 
+    def data_prepared(self, data):
+        assert not self.started
+
     def cell_started(self, cell):
         self.started.append(cell)
 
@@ -140,3 +144,17 @@ def test_a_missing_package_is_reported_before_any_cell_runs(bench, tmp_path, mon
         run_cells(bench.cells(), tmp_path, bench.environment, RecordingListener())
     records = run_cells(bench.cells(matrix={"precision": ["tf32"]}), tmp_path, bench.environment, RecordingListener())
     assert [record.outcome for record in records] == ["unsupported"]  # needs no torch
+
+
+def test_a_training_split_of_one_label_is_refused_before_anything_runs(bench, tmp_path):
+    """One positive row in 100: TF-IDF crashed, and BERT was `ok` with a test accuracy of 1.000."""
+    path = tmp_path / "rare.csv"
+    path.write_text("text,label\n" + "".join(f"row {row},{'good' if row == 7 else 'bad'}\n" for row in range(100)))
+    data = {"source": str(path), "num_train": 32, "num_val": 8, "num_test": 8, "seed": 4}
+    cells = bench.cells(data=data, baselines=True)
+    with pytest.raises(UserError, match=r"all 32 training rows have the same label, .* set data\.stratify = true"):
+        run_cells(cells, tmp_path / "results", bench.environment, NullListener())
+    assert not list((tmp_path / "results").rglob("*.json"))
+    # Random weights measure speed and memory alone.
+    (cell,) = bench.cells(data=data, model={"init": "random"})
+    require_meaningful_accuracy(cell, bench.prepare(cell))

@@ -102,7 +102,7 @@ def test_ranks_and_baselines_train_on_large_data_as_on_small_data(bench, reviews
     _, tfidf, *_ = bench.cells(**raw, baselines=True)
     small = bench.prepare(cell)
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 100)
+    monkeypatch.setattr("harness.dataset.row_collector.LARGE_ROWS", 100)
     monkeypatch.setattr("harness.dataset.rows.Cache.find", lambda *_: None)
     large = Preparations(tmp_path / "run")
     prepared = large.prepare(cell)

@@ -18,7 +18,9 @@ from rich.text import Text
 from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
 from harness.execution.messages import Message, PhaseStarted, Progress, RankResult
+from harness.report.data_warnings import label_warnings, one_label_warnings
 from harness.schema.cells import Cell
+from harness.schema.inputs_record import DataFacts
 from harness.schema.record import Record
 
 OUTCOME_STYLES = {
@@ -42,6 +44,7 @@ class ProgressView(AbstractContextManager["ProgressView"]):
         self._console, self._cells = console, list(cells)
         self._rows: dict[int, tuple[str, ...]] = {}  # table rows of the finished cells, by the cell's index
         self._running: tuple[int, float] | None = None
+        self._warnings: set[str] = set()
         self._phase, self._progress = "starting", Progress(num_steps=0, num_steps_planned=0)
         self._drawn: tuple[object, Segments] | None = None
         self._began = time.perf_counter()
@@ -60,6 +63,13 @@ class ProgressView(AbstractContextManager["ProgressView"]):
             self._live.stop()
             if self._rows:
                 self._console.print(self._table(range(len(self._cells))))
+
+    def data_prepared(self, data: DataFacts) -> None:
+        """Print what may be wrong with the labels, once."""
+        for warning in (*label_warnings(data), *one_label_warnings(data)):
+            if warning not in self._warnings:
+                self._warnings.add(warning)
+                self._console.print(f"[yellow]warning:[/] {escape(data.source)}: {escape(warning)}", highlight=False)
 
     def cell_started(self, cell: Cell) -> None:
         """Show that a cell started."""

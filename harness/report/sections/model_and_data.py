@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.pricing.cost import Priced
+from harness.report.data_warnings import data_warnings
 from harness.report.formatting import clean, listed, plural
-from harness.schema.inputs_record import DataFacts, ModelFacts
+from harness.schema.inputs_record import ModelFacts
 from harness.schema.record import Record
 from harness.schema.settings import PACKAGED_MODEL
-
-_MAX_LABELS = 5
 
 
 def model_descriptions(cells: Sequence[Priced]) -> list[str]:
@@ -32,30 +31,8 @@ def data_descriptions(cells: Sequence[Priced]) -> list[str]:
             parts = {"training": data.train, "validation": data.val, "test": data.test}
             sizes = listed([f"{part.num_rows:,} {name}" for name, part in parts.items()]) + " rows"
             description = f"{clean(data.source, 120)}: {sizes}{split}, {len(data.labels)} classes."
-            descriptions.append(" ".join([description, *_data_warnings(data)]))
+            descriptions.append(" ".join([description, *data_warnings(data)]))
     return list(dict.fromkeys(descriptions))
-
-
-def _data_warnings(data: DataFacts) -> list[str]:
-    """Describe problems of the data that could affect accuracy."""
-    warnings = []
-    if data.bad_rows:
-        kinds = listed([f"{count:,} {clean(kind, 40)}" for kind, count in data.bad_rows.items()])
-        warnings.append(f"Left out as unusable: {kinds}.")
-    if data.num_leaks_dropped:
-        warnings.append(f"{data.num_leaks_dropped:,} rows that also stand in its validation or test file left out.")
-    if data.num_conflicting_duplicates:
-        warnings.append(f"{data.num_conflicting_duplicates:,} texts occur under two labels: the first counts.")
-    if data.num_near_duplicates:
-        num_checked = data.num_near_checked or 0
-        all_checked = num_checked == data.train.num_rows + data.val.num_rows + data.test.num_rows
-        sample = "" if all_checked else f", of a sample of {num_checked:,} rows"
-        warnings.append(f"{data.num_near_duplicates:,} validation and test rows nearly are a training row{sample}.")
-    if data.rare_labels:
-        names = listed([clean(name, 40) for name in data.rare_labels[:_MAX_LABELS]])
-        more = f" and {len(data.rare_labels) - _MAX_LABELS:,} more" if len(data.rare_labels) > _MAX_LABELS else ""
-        warnings.append(f"Fewer than 10 training rows each: {names}{more}.")
-    return warnings
 
 
 def _records(cells: Sequence[Priced]) -> list[Record]:

@@ -25,7 +25,7 @@ NUM_ROWS = BATCH_ROWS + 2_500
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 6_000)
+    monkeypatch.setattr("harness.dataset.row_collector.LARGE_ROWS", 6_000)
     return Cache()
 
 
@@ -51,7 +51,7 @@ def test_large_data_on_disk_has_the_same_rows_as_in_memory(cache, source, monkey
     large = read_rows(settings(source, pair="second"))
     assert isinstance(large.texts, ArrowTextColumn) and isinstance(large.pairs, ArrowTextColumn)
     in_memory = list(large.texts), list(large.pairs), large.labels.tolist(), large.label_names, large.facts
-    monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 10**9)
+    monkeypatch.setattr("harness.dataset.row_collector.LARGE_ROWS", 10**9)
     cache.clear()
     small = read_rows(settings(source, pair="second"))
     assert isinstance(small.texts, list) and small.cache_key is None
@@ -79,7 +79,7 @@ def test_the_same_rows_are_drawn_and_tokenised_with_and_without_cache(cache, sou
     assert done[0].tokenise_s == done[1].tokenise_s and done[0].example == done[1].example
     assert cache.root in done[0].folder.parents
     write_texts(large, tmp_path / "laid")
-    monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 10**9)
+    monkeypatch.setattr("harness.dataset.row_collector.LARGE_ROWS", 10**9)
     monkeypatch.setattr("harness.dataset.rows.Cache.find", lambda *_: None)
     small = load_corpus(chosen)
     assert small.cache_key is None
@@ -160,7 +160,7 @@ def test_two_runs_that_commit_the_same_key_keep_one_entry(cache):
 
 
 def test_small_data_is_not_cached(cache, monkeypatch, source):
-    monkeypatch.setattr("harness.dataset.rows.LARGE_ROWS", 10**9)
+    monkeypatch.setattr("harness.dataset.row_collector.LARGE_ROWS", 10**9)
     load_corpus(settings(source))
     assert not cache.root.exists()
 

@@ -182,7 +182,7 @@ BAD = {
     "another encoding": ("x.csv", "text,label\ncafé,good\n".encode("latin-1"), {}, r"wrong encoding: 1 \(line 2: 'text' is not UTF-8\)"),
     "another encoding of lines": ("x.jsonl", lines_of({"text": "a", "label": 1}) + '{"text": "é", "label": 1}\n'.encode("latin-1"), {}, r"wrong encoding: 1 \(line 2: the line is not UTF-8\)"),
     "UTF-16": ("x.csv", "text,label\na,b\n".encode("utf-16"), {}, r"the file is UTF-16, not CSV in UTF-8 as its name says; save it as UTF-8"),
-    "a single class": ("x.csv", csv_of([(f"text {i}", "good") for i in range(120)]), {}, r"only one label, 'good'; at least two labels are needed"),
+    "a single class": ("x.csv", csv_of([(f"text {i}", "good") for i in range(120)]), {}, r"only one label, 'good', in 120 usable rows; at least two labels are needed: add rows with another label, or name"),
     "fewer rows than requested": ("x.csv", csv_of(good(40)), {}, r"40 usable rows; num_train = 60, num_val = 20 and num_test = 30 need more"),
     "regression in a table": ("x.csv", b"text,label\na,0.5\nb,1\n", {}, r"labels such as '0\.5', '1' are numbers on a scale: that is regression"),
     "regression in typed columns": ("x.jsonl", lines_of({"text": "a", "label": 2}, {"text": "b", "label": 0.25}), {}, r"that is regression, and only classes are supported; write each row's class"),
@@ -226,7 +226,7 @@ def test_one_message_lists_all_kinds_with_counts_and_how_to_skip_them(tmp_path):
         "  missing label: 2 (line 133, line 134)",
         "  empty text: 1 (line 132)",
         "  broken row: 1 (line 135: 1 fields instead of 2)",
-        "  wrong encoding: 1 (line 136: 'text' is not UTF-8)",
+        "  wrong encoding: 1 (line 136: 'text' is not UTF-8); save it as UTF-8",
     ])  # fmt: skip
     assert 'data.on_bad_row = "skip"' in lines[-1]
     facts = load_corpus(settings(source=source, on_bad_row="skip")).facts

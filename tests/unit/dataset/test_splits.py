@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.dataset.corpus import load_corpus
+from harness.dataset.corpus import load_corpus, require_labels_in_splits
 from harness.dataset.duplicates import count_near_duplicates, first_occurrences, hash_texts
 from harness.dataset.rows import read_rows
 from harness.dataset.splits import draw_splits
@@ -201,3 +201,42 @@ def test_near_duplicates_of_the_packaged_reviews_are_counted():
     assert facts.num_near_checked == 3_500
     assert 0 <= facts.num_near_duplicates < 20
     assert (facts.num_leaks_dropped, facts.bad_rows, facts.rare_labels) == (0, {}, ())
+
+
+@pytest.mark.parametrize(
+    ("labels", "changes", "message"),
+    [
+        (
+            ["bad"] * 66 + ["good"],
+            {"num_train": 32},
+            r"all 32 training rows have the same label, .*; set data\.stratify = true, or raise data\.num_train, or add rows",
+        ),
+        (["bad"] * 66 + ["good"], {"num_train": "all", "seed": 3}, r"all 2 validation rows .* raise data\.num_val"),
+        (["bad"] * 40 + ["good"], {"num_train": "all", "stratify": True}, r"all 2 validation rows .*; raise data\.num_val, or add"),
+    ],
+)  # fmt: skip
+def test_a_split_of_one_label_is_refused_with_what_to_do(write, labels, changes, message):
+    """One positive row in 67: TF-IDF crashed in its fit, and BERT was `ok` with a test accuracy of 1.000."""
+    chosen = settings(source=write([(f"t {i}", label) for i, label in enumerate(labels)], ("text", "label")), num_val=2,
+                      num_test=2, **changes)  # fmt: skip
+    facts = load_corpus(chosen).facts
+    with pytest.raises(UserError, match=message):
+        require_labels_in_splits(facts, chosen)
+
+
+def test_a_test_file_of_one_label_is_allowed_and_known(write):
+    source = write([(f"t {i}", "ab"[i % 2]) for i in range(100)], ("text", "label"))
+    test = write([(f"v {i}", "a") for i in range(20)], ("text", "label"), "test.csv")
+    chosen = settings(source=source, test_source=test, num_train="all", num_val=20, num_test=20)
+    facts = load_corpus(chosen).facts
+    require_labels_in_splits(facts, chosen)
+    assert facts.test.has_one_label and not facts.val.has_one_label
+
+
+def test_with_times_or_groups_another_file_is_advised_and_stratify_is_not(write):
+    rows = [(f"t {i}", "a" if i > 50 else "ab"[i % 2], i) for i in range(100)]
+    chosen = settings(source=write(rows, ("text", "label", "at")), time_by="at", num_train=40, num_val=10, num_test=10)
+    with pytest.raises(
+        UserError, match=r"all 10 validation rows .*; raise data\.num_val, or name a file .* data\.val_source"
+    ):
+        require_labels_in_splits(load_corpus(chosen).facts, chosen)

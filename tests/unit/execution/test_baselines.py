@@ -56,3 +56,29 @@ def test_a_baseline_fitted_on_part_of_the_rows_has_a_warning():
     assert not any("fitted on" in warning for warning in result_warnings(quiet))
     (warning,) = (warning for warning in result_warnings(loud) if "fitted on" in warning)
     assert warning.startswith("TF-IDF was fitted on 1,000 of the 2,000 training rows")
+
+
+@pytest.mark.parametrize(
+    ("words", "ngrams"),
+    [(("dull", "bright"), "words"), (("🙁", "🙂"), "characters"), (("?!", "..."), "characters"), (("难看的电影", "好看的电影"), "characters"),
+     (("หนังแย่มาก", "หนังดีมาก"), "characters"), (("плохо", "хорошо"), "words"), (("나쁜 영화", "좋은 영화"), "words")],
+)  # fmt: skip
+def test_tfidf_counts_characters_where_there_are_no_separate_words(words, ngrams, tmp_path):
+    """Texts of emoji alone once crashed it: "empty vocabulary; perhaps the documents only contain stop words"."""
+    labels = np.arange(30) // 3 % 2
+    texts = [words[label] * (1 + row % 3) for row, label in enumerate(labels)]
+    splits = ("train", "val", "test")
+    write_texts(Corpus(None, dict.fromkeys(splits, texts), dict.fromkeys(splits, labels)), tmp_path)
+
+    baseline = run_baseline("tfidf", tmp_path)
+
+    assert (baseline.ngrams, baseline.test.accuracy) == (ngrams, 1.0)
+    assert run_baseline("majority", tmp_path).ngrams is None
+
+
+def test_a_baseline_of_characters_has_a_warning():
+    record = make_baseline("tfidf")
+    changed = record.model_copy(update={"baseline": record.baseline.model_copy(update={"ngrams": "characters"})})
+    warnings = [list(result_warnings(summary)) for each in (record, changed) for summary in summarize([each])]
+
+    assert [any("TF-IDF counts characters" in warning for warning in found) for found in warnings] == [False, True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from harness.report.sections.model_and_data import data_descriptions, model_descriptions
+from harness.schema.inputs_record import SimilarLabels
 from harness.store.record_files import load_record
 from tests.unit.frozen import RECORDS
 
@@ -43,3 +44,26 @@ def test_unusable_leaked_duplicate_and_rare_rows_are_reported(ok_record):
     )
     (description,) = descriptions(ok_record, num_near_duplicates=6, num_near_checked=200_000)
     assert description.endswith("nearly are a training row, of a sample of 200,000 rows.")
+
+
+def test_labels_that_look_alike_are_shown_with_their_rows(ok_record):
+    (description,) = descriptions(
+        ok_record, similar_labels=(SimilarLabels(kinds=("blanks",), rows={"neg": 120, "neg ": 3}),), null_like_labels={"nan": 12}
+    )  # fmt: skip
+    assert (
+        "Labels that look alike count as classes of their own: 'neg' 120, 'neg ' 3 (blanks). data.clean_labels = true merges "
+        "them. A label may stand for a missing one: 'nan' (12 rows). It counts as a class;" in description
+    )
+    (description,) = descriptions(
+        ok_record, similar_labels=(SimilarLabels(kinds=("Unicode normalization",), rows={"né": 2, "ne\u0301": 1}, merged=True),)
+    )  # fmt: skip
+    assert description.endswith(r"Labels merged by clean_labels: 'n\xe9' 2, 'ne\u0301' 1 (Unicode normalization).")
+
+
+def test_a_test_file_of_one_label_and_labels_that_are_lists_are_told(ok_record):
+    data = ok_record.data
+    (description,) = descriptions(
+        ok_record, test=data.test.model_copy(update={"majority_fraction": 1.0}), labels=("['a', 'b']", "['a']")
+    )
+    assert "All test rows have the same label: accuracy on them is that label's recall" in description
+    assert """Labels look like lists, as "['a', 'b']": each combination counts as a class of its own""" in description

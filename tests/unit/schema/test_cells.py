@@ -125,6 +125,7 @@ HASHED = {
 HASHED_FOR_OWN_DATA = {
     "data.pair": "second",
     "data.on_bad_row": "skip",
+    "data.clean_labels": True,
     "data.group_by": "film",
     "data.time_by": "day",
     "data.stratify": True,
