@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def _keep_offline(offline: bool) -> bool:
+    """Keep the hub's libraries offline too, here and in child processes; they read the variable when imported."""
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return offline
+
 
 StudyPath = Annotated[
     Path,
@@ -48,7 +57,14 @@ Detect = Annotated[
         "firmware names is queried.",
     ),
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Query no metadata service.")]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        help="Query no metadata service, and take models and datasets of the hub from its cache.",
+        callback=_keep_offline,
+    ),
+]
 RecordPaths = Annotated[
     list[Path] | None,
     typer.Argument(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.dataset.cache import digest
 from harness.dataset.file_formats import SourceFile, find_files, hash_files
 from harness.dataset.file_readers import FilePart, read_parts
+from harness.dataset.hub import parse_hub_id
+from harness.dataset.hub_datasets import load_hub_dataset
 from harness.errors import UserError
-from harness.schema.settings import PACKAGED_DATA, DataSettings
+from harness.schema.inputs_record import HubSource
+from harness.schema.settings import DataSettings
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,15 +45,19 @@ class RowSource(NamedTuple):
         where: Prefix of error messages.
         assigned_split: Split of all the source's rows; ANY for `data.source`, even if a hub dataset has test rows.
         read: Function that takes the wanted columns and yields batches of rows.
-        fingerprint: Hash of the files, or the hub library's fingerprint; None if the library gives none.
-        is_on_hub: True for a hub dataset, False for files.
+        fingerprint: Hash of the files, or of the hub dataset's commit and config.
+        key: The study's key, e.g. `source`.
+        name: Name for records: the file's, or the hub dataset's.
+        hub: The hub dataset; None for files.
     """
 
     where: str
     assigned_split: int
     read: Callable[[Sequence[str]], Iterator[RowBatch]]
-    fingerprint: str | None
-    is_on_hub: bool
+    fingerprint: str
+    key: str
+    name: str
+    hub: HubSource | None = None
 
 
 def find_row_sources(settings: DataSettings) -> list[RowSource]:
@@ -64,19 +72,16 @@ def find_row_sources(settings: DataSettings) -> list[RowSource]:
 def _find_source(settings: DataSettings, key: str) -> RowSource:
     name: str = getattr(settings, key)
     where, assigned_split = f"data.{key} {name!r}", _ASSIGNED_SPLITS[key]
-    files = find_files(name, where)
+    hub_id = None if Path(name).expanduser().exists() else parse_hub_id(name)
+    files = None if hub_id and hub_id.is_qualified else find_files(name, where)
     if files is not None:
         read_files = functools.partial(_read_files, files, where, assigned_split)
-        return RowSource(where, assigned_split, read_files, hash_files(files, where), is_on_hub=False)
-    dataset = _load_hub(name, where)
+        return RowSource(where, assigned_split, read_files, hash_files(files, where), key, Path(name).name)
+    dataset, hub = load_hub_dataset(name, where)
     used = ("train", "test") if assigned_split == ANY else ("train",)
     splits = {split: dataset[split] for split in used if split in dataset}
-    # The hub library identifies a cached split by its fingerprint: equal fingerprints mean equal rows.
-    fingerprints = [getattr(rows, "_fingerprint", None) for rows in splits.values()]
     read_hub = functools.partial(_read_hub, splits, settings.label, where, assigned_split)
-    return RowSource(
-        where, assigned_split, read_hub, None if None in fingerprints else digest(fingerprints), is_on_hub=True
-    )
+    return RowSource(where, assigned_split, read_hub, digest(hub.model_dump()), key, name, hub)
 
 
 def _read_files(
@@ -96,18 +101,6 @@ def _read_files(
             location, where_in_source = f"{file.path.name} {location}", f"{where}: {file.path.name}"
         for part in read_parts(file, columns, where_in_source):
             yield RowBatch(location, assigned_split, part)
-
-
-def _load_hub(name: str, where: str) -> Mapping[str, Dataset]:
-    try:
-        from datasets import load_dataset
-
-        return load_dataset(name)  # type: ignore[no-any-return]
-    except Exception as error:  # noqa: BLE001 - the hub client raises many unrelated exception types
-        raise UserError(
-            f"{where}: not a file, and can't be loaded from the hub: {type(error).__name__}; use the packaged default "
-            f"(data.source = {PACKAGED_DATA!r}), or your own files"
-        ) from None
 
 
 def _read_hub(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.dataset.arrow_texts import TextWriter
-from harness.dataset.cache import Cache, digest
+from harness.dataset.cache import Cache
 from harness.dataset.duplicates import first_occurrences, hash_texts
 from harness.dataset.label_numbers import LabelNumbers
 from harness.dataset.loading import ANY, RowBatch, RowSource
@@ -92,7 +92,7 @@ class RowCollector:
                 self._move_to_disk(source.where)
         check_labels(self.label_numbers.numbers, self.settings.label, source.where)
 
-    def finish(self, sources: Sequence[RowSource], key: str | None) -> Rows:
+    def finish(self, sources: Sequence[RowSource], key: str) -> Rows:
         """Drop duplicate texts, sort the labels by name, and return the rows.
 
         Raises:
@@ -106,8 +106,8 @@ class RowCollector:
         kept, kept_row_of = first_occurrences(np.asarray(self.hashes), assigned_split)
         sorted_labels = self.label_numbers.sort(labels_as_read[kept], labels[kept])
         facts = RowFacts(
-            source=Path(self.settings.source).name,
-            sha256=None if sources[0].is_on_hub else sources[0].fingerprint,
+            source=sources[0].name,
+            sha256=None if sources[0].hub else sources[0].fingerprint,
             split_by=self.settings.group_by or self.settings.time_by,
             num_duplicates_dropped=len(labels) - len(kept),
             num_conflicting_duplicates=int((labels != labels[kept_row_of]).sum()),
@@ -115,6 +115,7 @@ class RowCollector:
             bad_rows=dict(self.rejected.counts),
             similar_labels=[group.model_dump(mode="json") for group in sorted_labels.similar],
             null_like_labels=sorted_labels.null_like,
+            hub={source.key: source.hub.model_dump() for source in sources if source.hub},
         )
         rows = Rows(
             texts=(),
@@ -128,8 +129,6 @@ class RowCollector:
         )
         if self.folder is not None:
             save_rows(self.folder, rows, kept, has_pairs=bool(self.settings.pair))
-            # Without a fingerprint, use a key that no other run looks up.
-            key = key or digest(str(self.folder))
             return open_rows(self.cache.commit(self.folder, key, f"{facts.source}: {len(kept):,} rows"), key)
         texts = {name: [values[row] for row in kept.tolist()] for name, values in self.texts.lists.items()}
         return replace(rows, texts=texts["text"], pairs=texts.get("pair"))

@@ -32,6 +32,7 @@ class RowFacts:
     bad_rows: dict[str, int]
     similar_labels: Sequence[dict[str, Any]] = ()
     null_like_labels: dict[str, int] = field(default_factory=dict)
+    hub: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

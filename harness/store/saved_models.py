@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.dataset.sources import WEIGHTS_FILE, ModelFiles
+from harness.dataset.model_folder import WEIGHTS_FILE
+from harness.dataset.sources import ModelFiles
 from harness.dataset.tokens import load_tokenizer
 from harness.errors import UserError
 from harness.files import cached_sha256

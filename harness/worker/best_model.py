@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from harness.dataset.sources import WEIGHTS_FILE
+from harness.dataset.model_folder import WEIGHTS_FILE
 from harness.execution.messages import TrainHistory
 from harness.files import atomic_write_text
 from harness.schema.training_record import Evaluation, SavedWeights

@@ -9,7 +9,8 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, PreTrainedConfig, PreTrainedModel
 
-from harness.dataset.sources import WEIGHTS_FILE, ModelFiles
+from harness.dataset.model_folder import weight_files
+from harness.dataset.sources import ModelFiles
 from harness.schema.inputs_record import ModelFacts
 from harness.schema.model_shapes import STANDARD_SHAPES
 from harness.schema.settings import ModelSettings
@@ -26,7 +27,7 @@ def build_model(files: ModelFiles, settings: ModelSettings, num_labels: int) -> 
         UserError: If the folder holds no checkpoint.
     """
     config = _model_config(files, settings, num_labels)
-    options: dict[str, Any] = {"attn_implementation": "sdpa", "dtype": torch.float32}
+    options: dict[str, Any] = {"attn_implementation": "sdpa", "dtype": torch.float32, "trust_remote_code": False}
     if settings.init == "random":
         model = AutoModelForSequenceClassification.from_config(config, **options)
     else:
@@ -79,6 +80,7 @@ def describe_model(model: PreTrainedModel, files: ModelFiles, settings: ModelSet
         hidden_dropout=getattr(config, hidden_key, None),
         checkpoint_dtype=_checkpoint_dtype(files) if pretrained else None,
         attention=getattr(config, "_attn_implementation", None),
+        hub=files.hub,
     )
 
 
@@ -89,7 +91,7 @@ def _model_config(files: ModelFiles, settings: ModelSettings, num_labels: int) -
             hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=4 * hidden
         )
     else:
-        config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
     config.num_labels = num_labels
     if settings.num_layers is not None:
         config.num_hidden_layers = min(settings.num_layers, config.num_hidden_layers)
@@ -111,6 +113,8 @@ def _dropout_keys(config: PreTrainedConfig) -> tuple[str, str]:
 
 
 def _checkpoint_dtype(files: ModelFiles) -> str | None:
-    with safe_open(files.folder / WEIGHTS_FILE, framework="pt") as tensors:
-        dtypes = {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 - not a mapping
+    dtypes: set[str] = set()
+    for file in weight_files(files.folder):
+        with safe_open(file, framework="pt") as tensors:
+            dtypes |= {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 - not a mapping
     return "+".join(sorted(dtypes)) or None

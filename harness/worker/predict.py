@@ -193,7 +193,7 @@ def _empty_table(job: PredictJob, labels: list[str]) -> pa.Table:
 def _load_model(job: PredictJob) -> PreTrainedModel:
     model, loading_info = AutoModelForSequenceClassification.from_pretrained(
         job.model, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa",
-        output_loading_info=True,
+        trust_remote_code=False, output_loading_info=True,
     )  # fmt: skip
     if missing := sorted(loading_info["missing_keys"]):
         raise UserError(

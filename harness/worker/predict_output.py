@@ -22,6 +22,7 @@ import pyarrow.parquet
 from filelock import FileLock, Timeout
 
 from harness.dataset.file_formats import DELIMITERS, FORMATS
+from harness.dataset.model_folder import WEIGHTS_FILE, weight_files
 from harness.dataset.text_stream import file_format_of
 from harness.errors import UserError
 from harness.files import atomic_write_text, sha256_file
@@ -31,8 +32,8 @@ from harness.schema.settings import Settings
 _ENDS_BYTES = 2**20
 # Wait this long for the lock, since a killed run may take a moment to release it.
 _LOCK_S = 10
-# The files of a model that determine its predictions.
-_MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
+# The files of a model that determine its predictions, beside its weights.
+_MODEL_FILES = ("config.json", "tokenizer.json")
 
 
 class FileIdentity(Settings):
@@ -208,11 +209,11 @@ def identify_file(path: Path) -> FileIdentity:
 
 def _hash_model(folder: Path) -> str:
     digest = hashlib.sha256()
-    for name in _MODEL_FILES:
+    for file in [*(weight_files(folder) or [folder / WEIGHTS_FILE]), *(folder / name for name in _MODEL_FILES)]:
         try:
-            digest.update(bytes.fromhex(sha256_file(folder / name)))
+            digest.update(bytes.fromhex(sha256_file(file)))
         except OSError as error:
-            raise UserError(f"model {folder}: {name} can't be read: {error.strerror}") from None
+            raise UserError(f"model {folder}: {file.name} can't be read: {error.strerror}") from None
     return digest.hexdigest()
 
 

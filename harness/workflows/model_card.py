@@ -57,6 +57,8 @@ def model_card(saved: SavedModel, price: Price | Unavailable) -> str:
 def _base_name(record: Record) -> str:
     config = record.config
     assert isinstance(config, FineTuneConfig)  # noqa: S101 - baselines save no model
+    if record.model is not None and record.model.hub is not None:
+        return record.model.hub.repo  # without the revision that the study may name
     return _HUB_IDS.get(config.model.name, config.model.name)
 
 

@@ -213,6 +213,7 @@ def _run_cells(
         skip: Skip cells larger than one that ran out of memory.
     """
     from harness.cli.views.progress import ProgressView
+    from harness.cli.views.record import hub_lines
     from harness.execution.completed import find_oom_records
     from harness.execution.sweep import run_cells
     from harness.workflows.model_card import card_writer
@@ -225,6 +226,8 @@ def _run_cells(
             cells, results, environment, view, previous_s=previous_s, budget=budget, skip=skip,
             known_oom=find_oom_records(stored.records, environment.machine), write_card=card_writer(price),
         )  # fmt: skip
+    for line in hub_lines(records):
+        console.out.print(escape(line), highlight=False, soft_wrap=True)
     _print_failures(records)
     if any(record.outcome == "interrupted" for record in records):
         console.out.print("Stopped. What is finished is kept; the same command goes on.", highlight=False)

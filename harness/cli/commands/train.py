@@ -72,6 +72,7 @@ def train(  # noqa: PLR0913 - one parameter per option
     Ctrl-C, SIGTERM and a spot preemption notice also stop it with a checkpoint. A finished training is an ordinary record.
     """
     from harness.cli.views.progress import ProgressView
+    from harness.cli.views.record import hub_lines
     from harness.execution.completed import find_done
     from harness.execution.resumable import checkpoints_folder, choose_cell, train_until_limit
     from harness.execution.stop_flag import StopReason
@@ -106,6 +107,8 @@ def train(  # noqa: PLR0913 - one parameter per option
             run, results, environment, view, folder=folder, limits=limits, on_resume_point=_print_resume_point,
             write_card=card_writer(price),
         )  # fmt: skip
+    for line in hub_lines([record]):
+        console.out.print(escape(line), highlight=False, soft_wrap=True)
     _print_end(record, folder)
     if record.outcome in ("interrupted", "preempted"):
         raise typer.Exit(EXIT_INTERRUPTED if stop_reason is StopReason.USER else EXIT_RESUMABLE)

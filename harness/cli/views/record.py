@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -54,6 +54,17 @@ def show_record(console: Console, record: Record, summary: Summary, path: Path) 
         console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
 
 
+def hub_lines(records: Iterable[Record]) -> list[str]:
+    """Say of each model and dataset of the hub which commit was used."""
+    lines = []
+    for record in records:
+        sources = {"model": record.model.hub if record.model else None, **(record.data.hub if record.data else {})}
+        for hub in filter(None, sources.values()):
+            config = f":{hub.config}" if hub.config else ""
+            lines.append(f"{hub.repo}{config}: commit {hub.commit} (revision {hub.revision})")
+    return list(dict.fromkeys(lines))
+
+
 def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
     throughput, peak, accuracy = summary_figures(summary)
     interval = summary.samples_per_s
@@ -84,6 +95,8 @@ def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
             f"layer {chosen.layer} of {num_layers}, C = {chosen.c:g}, chosen on validation (accuracy "
             f"{record.baseline.val_accuracy:.3f}; by layer {' '.join(f'{a:.3f}' for a in chosen.layer_accuracies)})"
         )
+    if hub := hub_lines([record]):
+        facts["hub"] = "; ".join(hub)
     if record.training:
         training = record.training
         facts["updates"] = (

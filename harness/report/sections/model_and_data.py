@@ -30,7 +30,8 @@ def data_descriptions(cells: Sequence[Priced]) -> list[str]:
             split = f", split by {clean(data.split_by, 60)}" if data.split_by else ""
             parts = {"training": data.train, "validation": data.val, "test": data.test}
             sizes = listed([f"{part.num_rows:,} {name}" for name, part in parts.items()]) + " rows"
-            description = f"{clean(data.source, 120)}: {sizes}{split}, {len(data.labels)} classes."
+            commit = f" at commit {data.hub['source'].short_commit}" if "source" in data.hub else ""
+            description = f"{clean(data.source, 120)}{commit}: {sizes}{split}, {len(data.labels)} classes."
             descriptions.append(" ".join([description, *data_warnings(data)]))
     return list(dict.fromkeys(descriptions))
 
@@ -47,5 +48,8 @@ def _model(model: ModelFacts) -> str:
             f"{PACKAGED_MODEL} ({size}): a small sentence-embedding checkpoint of BERT's architecture, not bert-base. "
             "Figures for bert-base need a study that names it."
         )
-    weights = "random weights: speed and memory alone" if model.origin == "random" else f"{model.origin} weights"
+    commit = f" of commit {model.hub.short_commit}" if model.hub else ""
+    weights = (
+        "random weights: speed and memory alone" if model.origin == "random" else f"{model.origin} weights{commit}"
+    )
     return f"{clean(model.name, 120)}, {clean(model.architecture, 60)} ({size}), {weights}."

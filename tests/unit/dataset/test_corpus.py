@@ -225,13 +225,24 @@ def test_a_missing_package_says_how_to_install_it():
 
 
 def test_a_model_folder_without_weights_and_a_missing_folder_are_rejected(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"has no model\.safetensors \(a safetensors checkpoint is needed\)"):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match=r"has no model\.safetensors: copy it again$"):
         locate_model(str(tmp_path))
     assert locate_model(str(tmp_path), weights=False).origin == "local"
     with pytest.raises(UserError, match="no such folder; use the packaged default"):
         locate_model(str(tmp_path / "none"))
     assert Path(tmp_path).is_dir()
+
+
+def test_a_folder_that_has_the_name_of_a_hub_model_is_named_as_the_reason(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "google-bert" / "bert-base-uncased").mkdir(parents=True)
+    with pytest.raises(UserError) as raised:
+        locate_model("google-bert/bert-base-uncased")
+    assert str(raised.value) == (
+        "model 'google-bert/bert-base-uncased': bert-base-uncased has no config.json and no model.safetensors: copy it again, "
+        "or rename the folder to get the hub's model of this name"
+    )
 
 
 def test_the_packaged_data_can_be_a_copy_anywhere_and_its_hash_is_verified(tmp_path, monkeypatch):

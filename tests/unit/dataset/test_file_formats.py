@@ -112,28 +112,6 @@ def test_all_formats_give_the_same_rows(sources, label):
     assert len(splits) == 1
 
 
-def test_a_hub_dataset_gives_the_same_rows_as_files(sources, monkeypatch):
-    datasets = pytest.importorskip("datasets")
-    columns = table()
-    table_ = datasets.Dataset.from_dict({"text": columns["text"], "label": [min(n, 2) for n in columns["number"]]})
-    table_ = table_.cast_column("label", datasets.ClassLabel(names=["none", "one", "ten"]))
-    parts = table_.train_test_split(test_size=40, shuffle=False)
-    blind = datasets.Dataset.from_dict({"text": ["x"] * 3, "label": [-1] * 3})
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: parts)
-    rows = read_rows(settings(source="some/reviews"))
-    assert list(rows.texts) == columns["text"]
-    assert [rows.label_names[n] for n in rows.labels] == [
-        {0: "none", 1: "one", 10: "ten"}[n] for n in columns["number"]
-    ]
-    assert rows.assigned_split.tolist() == [0] * 90 + [2] * 40
-    assert load_corpus(settings(source="some/reviews"), rows).facts.source == "reviews"
-    # A test split without labels is ignored.
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict(train=parts["train"], test=blind))
-    assert len(read_rows(settings(source="some/reviews")).texts) == 90
-    with pytest.raises(UserError, match=r"some/reviews': no column \['words'\]; it has"):
-        read_rows(settings(source="some/reviews", text="words"))
-
-
 def test_several_text_columns_are_joined_by_a_space_without_empty_ones(tmp_path):
     columns = {"title": ["A", "", None], "text": ["b", "c", "d"], "label": ["x", "y", "x"]}
     path = write(tmp_path / "own.jsonl", columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from harness.report.sections.model_and_data import data_descriptions, model_descriptions
-from harness.schema.inputs_record import SimilarLabels
+from harness.schema.inputs_record import HubSource, SimilarLabels
 from harness.store.record_files import load_record
 from tests.unit.frozen import RECORDS
 
@@ -67,3 +67,13 @@ def test_a_test_file_of_one_label_and_labels_that_are_lists_are_told(ok_record):
     )
     assert "All test rows have the same label: accuracy on them is that label's recall" in description
     assert """Labels look like lists, as "['a', 'b']": each combination counts as a class of its own""" in description
+
+
+def test_models_and_datasets_of_the_hub_are_told_with_their_commits(ok_record):
+    hub = HubSource(repo="tiny/bert", revision="v1", commit="86b5e0934494bd15c9632b12f734a8a67f723594")
+    (description,) = descriptions(ok_record, source="tiny/reviews", hub={"source": hub})
+    assert description.startswith("tiny/reviews at commit 86b5e09: ")
+    model = ok_record.model.model_copy(update={"name": "tiny/bert@v1", "origin": "hub", "hub": hub})
+    record = ok_record.model_copy(update={"model": model})
+    (description,) = model_descriptions([SimpleNamespace(summary=SimpleNamespace(records=[record]))])
+    assert description.startswith("tiny/bert@v1, ") and description.endswith(", hub weights of commit 86b5e09.")
