@@ -9,17 +9,20 @@ from collections.abc import Sequence
 import torch
 from transformers.utils import logging as transformers_logging
 
+_GIB = 2**30
+
 
 class Unsupported(Exception):  # noqa: N818 - named like the outcome
     """The machine can't run the cell, for a reason that only torch could detect."""
 
 
-def bind_gpu(rank: int = 0, *, share_first: bool = False) -> torch.device:
+def bind_gpu(rank: int = 0, *, share_first: bool = False, memory_limit_gib: float | None = None) -> torch.device:
     """Select a rank's GPU, the r-th visible one for rank r, before anything allocates CUDA memory.
 
     Args:
         rank: The rank.
         share_first: Select the first GPU for every rank.
+        memory_limit_gib: Most that torch's allocator may take of the GPU; the CUDA context comes on top.
 
     Raises:
         Unsupported: If torch sees too few GPUs, or has no kernels for the selected GPU.
@@ -36,6 +39,9 @@ def bind_gpu(rank: int = 0, *, share_first: bool = False) -> torch.device:
         raise Unsupported(f"torch sees {torch.cuda.device_count()} CUDA devices, too few for rank {rank}")
     torch.cuda.set_device(device)
     check_gpu_architecture(device)
+    if memory_limit_gib is not None:
+        share = memory_limit_gib * _GIB / torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, share), device)
     return device
 
 

@@ -34,7 +34,10 @@ def init_distributed(job: TrainJob) -> DistributedContext:
     config = job.config
     torch.set_num_threads(job.num_threads)
     silence_transformers()
-    device = bind_gpu(job.rank, share_first=job.share_first_gpu) if config.on_gpu else torch.device("cpu")
+    device = torch.device("cpu")
+    if config.on_gpu:
+        limit_gib = config.limits.memory_limit_gib
+        device = bind_gpu(job.rank, share_first=job.share_first_gpu, memory_limit_gib=limit_gib)
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(config.seed)
     set_matmul_precision(config.precision)

@@ -171,7 +171,7 @@ def _load(job: FeaturesJob) -> tuple[Encoder, ModelFacts]:
     assert config.model is not None and config.seq_len is not None  # noqa: S101 - BaselineConfig checks this
     torch.set_num_threads(job.num_threads)
     silence_transformers()
-    device = bind_gpu() if config.on_gpu else torch.device("cpu")
+    device = bind_gpu(memory_limit_gib=config.limits.memory_limit_gib) if config.on_gpu else torch.device("cpu")
     set_matmul_precision("fp32")
     if config.allocator == "mmap":
         mmap_large_blocks()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -129,6 +130,14 @@ def test_ranks_that_share_a_gpu_bind_to_the_first(monkeypatch):
     monkeypatch.setattr(device, "check_gpu_architecture", lambda _: None)
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
     assert device.bind_gpu(1, share_first=True) == torch.device("cuda", 0)
+    # A cap is set in the allocator before anything is allocated; for a while records named one that nothing had set.
+    shares = []
+    properties = types.SimpleNamespace(total_memory=24 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *given: shares.append(given))
+    device.bind_gpu(1, share_first=True, memory_limit_gib=6.0)
+    device.bind_gpu(1, share_first=True, memory_limit_gib=48.0)
+    assert shares == [(0.25, torch.device("cuda", 0)), (1.0, torch.device("cuda", 0))]
     assert bound == [torch.device("cuda", 0)]
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     with pytest.raises(device.Unsupported, match="torch sees 1 CUDA devices, too few for rank 1"):
