@@ -36,9 +36,7 @@ def _coverage(head: str, trials: Iterable[Trial], key: Callable[[Trial], str]) -
     groups = defaultdict(list)
     for trial in trials:
         groups[key(trial)].append(trial)
-    by_head = (
-        groups.items() if head == "kind" else sorted(groups.items(), key=lambda item: item[0].split(", ")[0].zfill(6))
-    )
+    by_head = groups.items() if head == "kind" else sorted(groups.items(), key=lambda item: _numbers(item[0]))
     lines = [
         f"| {head} | curves | forecast given | coverage of the gain | lowest of the kinds | coverage of the lead | half-width of the gain, median | oracle's | error of the value, rms |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -59,6 +57,10 @@ def _coverage(head: str, trials: Iterable[Trial], key: Callable[[Trial], str]) -
             f"| {fmean((trial.forecast.value - trial.gain) ** 2 for trial in given) ** 0.5:.4f} |"
         )
     return "\n".join(lines)
+
+
+def _numbers(name: str) -> list[float]:
+    return [float(number.replace(",", "")) for number in name.split(", ")]
 
 
 def _covers(estimate, truth: float) -> bool:
