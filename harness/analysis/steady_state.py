@@ -136,7 +136,8 @@ def find_drift(seconds: Sequence[float], expected: Sequence[float] | FloatArray)
     """Return how much slower the last third of the steps is than the first, relative to the predicted times.
 
     Drift is reported if it is 5 % or more, and at least twice the half-width of its 95 % interval (`ratio_of_sums`
-    allows for autocorrelation).
+    allows for autocorrelation). An even trend within the thirds is taken out first: it would count as noise, so that
+    a large drift of a steady machine would be missed.
 
     Args:
         seconds: Measured step times, shape `(num_steps,)`.
@@ -148,7 +149,8 @@ def find_drift(seconds: Sequence[float], expected: Sequence[float] | FloatArray)
     if len(seconds) < MIN_STEPS:
         return None
     third = len(seconds) // 3
-    begin, end = ratio_of_sums(expected[:third], seconds[:third]), ratio_of_sums(expected[-third:], seconds[-third:])
+    level = _without_trend(np.asarray(seconds, dtype=float), np.asarray(expected, dtype=float), third)
+    begin, end = ratio_of_sums(expected[:third], level[:third]), ratio_of_sums(expected[-third:], level[-third:])
     if begin is None or end is None or begin.variance is None or end.variance is None:
         return None
     change = end.value - begin.value
@@ -156,6 +158,25 @@ def find_drift(seconds: Sequence[float], expected: Sequence[float] | FloatArray)
     if abs(change) <= max(math.log1p(MIN_DRIFT), uncertainty):
         return None
     return math.expm1(change)
+
+
+def _without_trend(seconds: FloatArray, expected: FloatArray, third: int) -> FloatArray:
+    """Take the even trend over all steps out of the first and the last third, and keep the totals of both.
+
+    Args:
+        seconds: Measured step times, shape `(num_steps,)`.
+        expected: Predicted step times, shape `(num_steps,)`.
+        third: Number of steps in each of the two thirds.
+    """
+    places = np.arange(len(seconds), dtype=float)
+    relative = seconds / expected
+    centred = places - places.mean()
+    slope = float(centred @ (relative - relative.mean())) / float(centred @ centred)
+    level = seconds.copy()
+    for part in (slice(0, third), slice(len(seconds) - third, len(seconds))):
+        weights = expected[part] / expected[part].sum()
+        level[part] -= slope * (places[part] - float(places[part] @ weights)) * expected[part]
+    return level
 
 
 def _winsorized_residuals(seconds: Sequence[float], num_tokens: Sequence[int]) -> FloatArray:
