@@ -101,6 +101,7 @@ const decision = (() => {
     const against = [];
     if (is(facts.majority)) against.push(`always the commonest answer ${wording.percent(facts.majority)}`);
     if (is(facts.tfidf)) against.push(`counting words ${wording.percent(facts.cells[facts.tfidf].accuracy.value)}`);
+    if (is(facts.features)) against.push(`the model without training ${wording.percent(facts.cells[facts.features].accuracy.value)}`);
     const spread = wording.interval(cell.accuracy, "percent");
     const horizon = count(state.values["value.horizon_months"]);
     const isExample = !facts.given.some((name) => name.startsWith("value.")) && !address.changes(facts, state).some((name) => name.startsWith("value."));
@@ -122,6 +123,7 @@ const decision = (() => {
     const each = is(figures.usd_per_1000_samples) ? `${money.amount(figures.usd_per_1000_samples.value)} per 1,000 samples; ` : "";
     const against = is(facts.majority) ? [`majority ${wording.percent(facts.majority)}`] : [];
     if (is(facts.tfidf)) against.push(`TF-IDF ${wording.percent(facts.cells[facts.tfidf].accuracy.value)}`);
+    if (is(facts.features)) against.push(`frozen encoder ${wording.percent(facts.cells[facts.features].accuracy.value)}`);
     const spread = wording.interval(cell.accuracy, "percent");
     const known = is(figures.usd_per_run);
     return [

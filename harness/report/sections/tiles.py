@@ -40,12 +40,14 @@ def tiles(choice: Choice, money: MoneyFormat) -> list[Tile]:
         cost = Tile("Cost of a run", money.amount(pick.usd_per_run.value), note)
     majority = f"majority {percent(choice.majority)}" if choice.majority is not None else ""
     tfidf = f"TF-IDF {percent(value_of(choice.tfidf.summary.accuracy))}" if choice.tfidf is not None else ""
+    frozen = choice.features
+    features = f"frozen encoder {percent(value_of(frozen.summary.accuracy))}" if frozen is not None else ""
     return [
         Tile(cost.label, cost.value, cost.note, None if pick.price is None else pick.price.basis),
         Tile(
             "Test accuracy",
             percent(value_of(summary.accuracy)),
-            join_lines(interval(summary.accuracy, "percent"), majority, tfidf),
+            join_lines(interval(summary.accuracy, "percent"), majority, tfidf, features),
         ),
         Tile(
             "Training speed",
