@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
+from harness.analysis.environment_warnings import environment_warnings
 from harness.analysis.memory_growth import memory_warnings, settled_memory_bytes
 from harness.analysis.steady_state import MIN_STEPS, MIN_STEPS_FOR_WARMUP
 from harness.analysis.summary import Summary
@@ -23,6 +24,7 @@ def result_warnings(summary: Summary) -> Iterator[str]:
     yield from _fitting_warnings(summary)
     yield from _ngram_warnings(summary)
     yield from _skip_warnings(summary)
+    yield from environment_warnings(summary.ok_records)
     yield from summary.noise
     yield from memory_warnings(summary.records, [settled_memory_bytes(record) for record in summary.records])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ def differences(summaries: Iterable[Summary]) -> list[Difference]:
     """Find the keys in which measured cells differ although they should not.
 
     Cells of the same study and name are compared by configuration; cells with the same work by data rows and model; all
-    cells by the versions of torch, transformers and the measuring code. Builds of one torch release (+cpu, +cu130)
-    count as equal.
+    cells by the versions of torch, transformers and the measuring code, and by the environment variables that can move a
+    figure. Builds of one torch release (+cpu, +cu130) count as equal.
     """
     rows = [row for row in summaries if row.kind == "fine_tune" and row.num_ok]
     tally = _Tally()
@@ -71,6 +72,7 @@ def differences(summaries: Iterable[Summary]) -> list[Difference]:
     for members in by_work.values():
         _compare(members, _inputs, tally)
     _compare(rows, _versions, tally)
+    _compare(rows, functools.partial(_variables, _variable_names(rows)), tally)
     return tally.differences()
 
 
@@ -175,6 +177,17 @@ def _versions(record: Record) -> Iterator[tuple[str, str | None]]:
     yield "torch", torch.partition("+")[0] if torch else None
     yield "transformers", record.packages.get("transformers")
     yield "measuring version", f"{record.measuring_version}"
+
+
+def _variable_names(rows: Iterable[Summary]) -> list[str]:
+    return sorted({name for row in rows for record in row.ok_records for name in record.machine.environment or ()})
+
+
+def _variables(names: Iterable[str], record: Record) -> Iterator[tuple[str, str | None]]:
+    """Yield each variable with its value, `not set`, or None for older records, which hold no variables."""
+    environment = record.machine.environment
+    for name in names:
+        yield f"variable {name}", None if environment is None else environment.get(name) or "not set"
 
 
 def _by_name(rows: Iterable[Summary]) -> list[list[Summary]]:

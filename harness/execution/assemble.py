@@ -141,6 +141,7 @@ def merge_ranks(
     return Training(
         world_size=len(ranks),
         threads_per_rank=first.num_threads,
+        cpus=tuple(rank.cpus for rank in ranks),
         global_batch_size=cell.config.global_batch(len(ranks)),
         lr_peak=first.lr_peak,
         num_updates_planned=first.num_updates_planned,

@@ -15,6 +15,7 @@ from harness.machine.support import num_ranks
 from harness.schema.cells import BaselineConfig, Cell, FineTuneConfig, hash_config
 from harness.schema.host_record import Machine
 from harness.schema.record import FINISHED, MEASURING_VERSION, Record
+from harness.schema.variables import obeyed_spoilers
 
 State = Literal["done", "stale", "to do"]
 
@@ -37,8 +38,8 @@ def find_all_done(
     """Return the state of each cell, and the record that decides it.
 
     The newest finished record of the cell in any study decides, but a fresh record comes before any stale record. A
-    record is fresh if machine, host, package versions and measuring code are still the same. A skipped cell counts as
-    done while a fresh record of another cell that ran out of memory is the reason to skip it.
+    record is fresh if machine, host, package versions, measuring code and the variables that spoil figures are still the
+    same. A skipped cell counts as done while a fresh record of another cell that ran out of memory is the reason to skip it.
 
     Args:
         cells: Cells of a study.
@@ -119,12 +120,27 @@ def _is_finished(record: Record, cell: Cell) -> bool:
 
 
 def _is_fresh(record: Record, machine: Machine, versions: Mapping[str, str]) -> bool:
-    """Return whether a record's machine, host, package versions and measuring code are the current ones."""
+    """Return whether a record's machine, host, packages, measuring code and spoiling variables are the current ones."""
     return (
         (record.machine.id, record.machine.host) == (machine.id, machine.host)
+        and _has_same_variables(record, machine)
         and record.measuring_version == MEASURING_VERSION
         and all(record.packages.get(name, "not installed") == version for name, version in versions.items())
     )
+
+
+def _has_same_variables(record: Record, machine: Machine) -> bool:
+    """Return whether the same variables spoiled the record's figures as would now; older records don't tell.
+
+    Otherwise a cell that a variable made `unsupported` would stay so after the variable is gone.
+    """
+    if record.machine.environment is None:
+        return True
+    before, now = (
+        obeyed_spoilers(environment, on_gpu=record.config.on_gpu)
+        for environment in (record.machine.environment, machine.environment)
+    )
+    return before == now
 
 
 def _installed_versions() -> dict[str, str]:

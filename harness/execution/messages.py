@@ -117,6 +117,7 @@ class TrainResult:
         first_step_s: Seconds from submission of the cell to the end of the first step.
         torch_build: torch's version as a plain string: to unpickle torch's own type, the parent would import torch.
         checksum: Sum of all parameters in fp64, equal on every rank.
+        cpus: CPUs that the computing threads could use; empty where the system does not tell.
     """
 
     history: TrainHistory
@@ -135,6 +136,7 @@ class TrainResult:
     segments: tuple[Segment, ...] = ()
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     saved: SavedWeights | None = None
+    cpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ import psutil
 
 from harness.execution.jobs import Job
 from harness.execution.messages import OnMessage, PhaseStarted, Progress, RankResult
+from harness.machine.affinity import allowed_cpus, set_allowed_cpus
+from harness.machine.variables import without_thread_variables
 
 # Function to call in the new process, with the rank's job, the pipe to the parent and the path of the log.
 WorkerEntry = Callable[[Job, connection.Connection, str], None]
@@ -72,11 +74,27 @@ def start_rank(context: Any, entry: WorkerEntry, job: Job, stderr: Path) -> Rank
         stderr: Log for all output of the process.
     """
     receiver, sender = context.Pipe(duplex=False)
-    with hidden_main():
-        process = context.Process(target=entry, args=(job, sender, str(stderr)))
+    with hidden_main(), without_thread_variables():
+        process = context.Process(target=_enter, args=(entry, allowed_cpus(), job, sender, str(stderr)))
         process.start()
     sender.close()
     return RankProcess(process, receiver, stderr)
+
+
+def _enter(entry: WorkerEntry, cpus: frozenset[int] | None, job: Job, pipe: connection.Connection, stderr: str) -> None:
+    """Let this process use the parent's CPUs, and call its entry.
+
+    The forkserver may have fewer: whatever it loads can bind its thread, and forked processes inherit that.
+
+    Args:
+        entry: The function to call.
+        cpus: The parent's CPUs; None if not known.
+        job: The rank's job.
+        pipe: The pipe to the parent.
+        stderr: Path of the log.
+    """
+    set_allowed_cpus(cpus)
+    entry(job, pipe, stderr)
 
 
 def end_ranks(ranks: Sequence[RankProcess]) -> None:

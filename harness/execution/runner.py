@@ -39,6 +39,7 @@ from harness.execution.rank_process import RankProcess, WorkerEntry, end_ranks, 
 from harness.execution.stop_flag import StopReason
 from harness.machine.scrub import scrubbed_tail
 from harness.machine.support import num_gpus_used, num_ranks, num_threads, unsupported_reason
+from harness.machine.variables import without_thread_variables
 from harness.schema.cells import Cell
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
@@ -95,7 +96,7 @@ class Runner:
         """Start the forkserver, which loads torch, without waiting for it."""
         if self.start_method == "forkserver":
             self._context.set_forkserver_preload(list(self._preload))
-            with hidden_main():
+            with hidden_main(), without_thread_variables():
                 multiprocessing.forkserver.ensure_running()
         return self
 
@@ -107,7 +108,7 @@ class Runner:
     def wait_until_warm(self) -> None:
         """Wait until the forkserver has imported everything, so that the first cell starts as fast as the others."""
         if self.start_method == "forkserver":
-            with hidden_main():
+            with hidden_main(), without_thread_variables():
                 process = self._context.Process(target=_do_nothing)
                 process.start()
             process.join()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import Unavailable
 from harness.machine.describe import BF16_FLAGS, package_version
+from harness.machine.variables import environment_without_thread_variables
 from harness.schema.finding import Finding, Verdict
 from harness.schema.host_record import Machine
 
@@ -133,6 +134,7 @@ def calibrate(plan: CalibrationPlan) -> Calibration | Unavailable:
                 text=True,
                 errors="replace",
                 timeout=plan.seconds + _STARTUP_TIMEOUT_S,
+                env=environment_without_thread_variables(),
                 check=False,
             )
             return Calibration.model_validate_json(out.read_bytes())

@@ -16,6 +16,7 @@ import psutil
 from harness.files import PACKAGE_FOLDER
 from harness.machine.cgroups import ROOT, cpu_quota, memory_limit_bytes
 from harness.machine.nvml import describe_gpus
+from harness.machine.variables import read_variables
 from harness.schema.host_record import Cpu, Git, Gpu, Machine
 
 # CPU flags that affect the speed of matrix products, as /proc/cpuinfo names them (x86, then Arm).
@@ -63,6 +64,7 @@ def describe_machine(root: Path = ROOT) -> Machine:
         cloud_product=product,
         python=platform.python_version(),
         allocator=_allocator(),
+        environment=read_variables(),
     )
 
 

@@ -92,6 +92,8 @@ class Machine(Settings):
         python: Version of Python.
         allocator: The C memory allocator, e.g. `glibc 2.36`.
         gpu_links: The connection of each pair of GPUs; empty in records of schema version 1.
+        environment: Environment variables that can move a figure (schema/variables.py), scrubbed, as the parent had them;
+            None in older records.
     """
 
     id: str
@@ -109,6 +111,7 @@ class Machine(Settings):
     python: str
     allocator: str
     gpu_links: tuple[GpuLink, ...] = ()
+    environment: dict[str, str] | None = None
 
 
 class StatedInstance(Settings):

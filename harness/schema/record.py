@@ -6,7 +6,7 @@ History of `SCHEMA_VERSION`; older records are upgraded on reading (tests/fixtur
         and activation checkpointing; global batches that devices can't share evenly.
     3: the instance that the cloud's metadata service reports; energy counters.
     4: counted FLOPs and the calibrated peak; disturbances of the machine; ladders.
-    5: the baseline `features`: its configuration, its model, and what it chose.
+    5: the baseline `features`: its configuration, its model, and what it chose; environment variables; the CPUs of each rank.
 """
 
 from __future__ import annotations

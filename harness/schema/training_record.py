@@ -254,6 +254,8 @@ class Training(Settings):
             last segment.
         mistakes: Mislabelled test rows, the most confident first; empty with `store_texts = false`.
         kept: The saved model; None when saving was not requested or failed.
+        cpus: The CPUs that the computing threads of each rank could use, at the end; empty where the system does not tell,
+            and in older records.
     """
 
     world_size: int
@@ -278,6 +280,7 @@ class Training(Settings):
     pieces: tuple[Segment, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     kept: SavedWeights | None = None
+    cpus: tuple[tuple[int, ...], ...] = ()
 
 
 TfidfNgrams = Literal["words", "characters"]

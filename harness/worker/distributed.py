@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from harness.execution.jobs import TrainJob
 from harness.schema.cells import Device
+from harness.worker.accelerated import require_precision
 from harness.worker.device import bind_gpu, set_matmul_precision, silence_transformers
 
 Value = TypeVar("Value")
@@ -41,6 +42,7 @@ def init_distributed(job: TrainJob) -> DistributedContext:
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(config.seed)
     set_matmul_precision(config.precision)
+    require_precision(config.precision, device, allow_slow=config.training.allow_slow_precision)
     if Device.parse(config.device).ddp:
         # NCCL carries the gradients; gloo carries Python objects, which need not wait for the GPU.
         by_nccl = device.type == "cuda" and not job.share_first_gpu

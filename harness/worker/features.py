@@ -22,6 +22,7 @@ from harness.machine.malloc import mmap_large_blocks
 from harness.schema.inputs_record import ModelFacts
 from harness.schema.scores import accuracy, macro_f1
 from harness.schema.training_record import Baseline, FeatureChoice, TestEvaluation
+from harness.worker.accelerated import require_precision
 from harness.worker.collate import attention_mask, collate, token_types
 from harness.worker.device import bind_gpu, set_matmul_precision, silence_transformers
 from harness.worker.evaluation import segment_ids
@@ -173,6 +174,7 @@ def _load(job: FeaturesJob) -> tuple[Encoder, ModelFacts]:
     silence_transformers()
     device = bind_gpu(memory_limit_gib=config.limits.memory_limit_gib) if config.on_gpu else torch.device("cpu")
     set_matmul_precision("fp32")
+    require_precision("fp32", device, allow_slow=False)
     if config.allocator == "mmap":
         mmap_large_blocks()
     load_libraries()  # so that no figure includes their import

@@ -31,6 +31,7 @@ from harness.execution.baselines import run_baseline
 from harness.execution.heartbeat import Heartbeat
 from harness.execution.jobs import BaselineJob, FeaturesJob, Job, TrainJob
 from harness.execution.messages import PhaseStarted, RankResult, TrainResult
+from harness.machine.affinity import computing_cpus
 from harness.machine.malloc import mmap_large_blocks
 from harness.schema.cells import FineTuneConfig
 from harness.schema.inputs_record import ModelFacts
@@ -133,6 +134,7 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
         lr_peak=peak_learning_rate(context.config, context.world_size),
         num_updates_planned=planned_updates(context),
         num_threads=torch.get_num_threads(),
+        cpus=computing_cpus(),
         torch_build=str(torch.__version__),
         checksum=parameter_checksum(state.model),
         compile_s=compile_s,

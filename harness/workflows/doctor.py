@@ -32,6 +32,7 @@ from harness.machine.cpu_usage import (
 from harness.machine.describe import describe_machine
 from harness.machine.gpu_findings import gpu_findings, torch_cuda
 from harness.machine.host_findings import clock_findings, disk_findings, instructions_finding, memory_findings
+from harness.machine.variables import variable_findings
 from harness.schema.finding import Finding, Verdict, worst
 from harness.schema.host_record import Machine
 from harness.store.record_files import CALIBRATION_FILE
@@ -86,6 +87,7 @@ def examine(
         *memory_findings(usage),
         *disk_findings(results, Path(tempfile.gettempdir())),
         instructions_finding(here.cpu.flags),
+        *variable_findings(here.environment, has_gpu=bool(here.gpus)),
         *gpu_findings(here.gpus, here.gpu_note),
     ]
     if not with_calibration:

@@ -20,6 +20,7 @@ from harness.files import PACKAGE_FOLDER
 from harness.machine.describe import package_version
 from harness.machine.scrub import scrubbed_tail
 from harness.machine.support import unsupported_reason
+from harness.machine.variables import environment_without_thread_variables
 from harness.pricing import formulas
 from harness.pricing.prices import Price
 from harness.schema.cells import FineTuneConfig
@@ -211,7 +212,7 @@ def _wait_or_kill(process: subprocess.Popen[str]) -> None:
 
 def _environment(job: PredictJob) -> dict[str, str]:
     root = str(PACKAGE_FOLDER.parent)
-    return os.environ | {
+    return environment_without_thread_variables() | {
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
         "TOKENIZERS_PARALLELISM": "true",
         "RAYON_NUM_THREADS": str(job.threads),

@@ -188,3 +188,10 @@ def asks_for_too_much(*arguments):
         torch.empty(2**30, dtype=torch.uint8)
 
     _at_every_batch(allocate, *arguments)
+
+
+def tells_its_environment(job, pipe, stderr):
+    """Send this process's environment variables and CPUs."""
+    import torch  # noqa: F401 - loads the OpenMP runtime, which binds this thread if a variable says so
+
+    pipe.send({"variables": dict(os.environ), "cpus": sorted(os.sched_getaffinity(0))})

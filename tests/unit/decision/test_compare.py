@@ -251,6 +251,13 @@ class TestPairing:
         assert told["training.epochs of study study"] == {"2.0": ("A",), "3.0": ("B",)}
         assert "machine" not in told and not found.pairs
 
+    def test_environment_variables_by_side_of_one_machine(self):
+        bound = HERE.model_copy(update={"environment": {"OMP_PROC_BIND": "true"}})
+        free = HERE.model_copy(update={"environment": {}})
+        found = pair_cells(cells(make_record(machine=bound)), cells(make_record(machine=free, minutes=60)))
+        told = {one.key: {value.shown: value.machine_ids for value in one.values} for one in found.differences}
+        assert told == {"variable OMP_PROC_BIND": {"true": ("A",), "not set": ("B",)}}
+
     def test_another_machine_and_another_host(self):
         found = pair_cells(cells(make_record()), cells(make_record(machine=THERE)))
         assert {"machine", "host"} <= {one.key for one in found.differences}

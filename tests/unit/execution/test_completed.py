@@ -180,3 +180,19 @@ class TestMeasuredCells:
             find_done(cell.model_copy(update={"study": "another", "name": "x"}), [record], ok_record.machine)[0]
             == "done"
         )
+
+
+def test_a_cell_is_stale_when_the_variables_that_spoil_it_changed():
+    # Else a cell that ONEDNN_MAX_CPU_ISA made `unsupported` would stay so after the variable is gone.
+    def on(environment):
+        return MACHINE.model_copy(update={"environment": environment})
+
+    def state(before, now):
+        record = fresh(make_record(packages=completed._installed_versions(), machine=on(before)))
+        cell = Cell(study="s", name=record.cell, config=record.config, repeat=0)
+        return find_done(cell, [record], on(now))[0]
+
+    assert state({"ONEDNN_MAX_CPU_ISA": "AVX2"}, {}) == "stale"
+    assert state({"ONEDNN_MAX_CPU_ISA": "AVX2"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}) == "done"
+    assert state({}, {"OMP_NUM_THREADS": "1", "OMP_PROC_BIND": "true"}) == "done"  # ranks don't get the second
+    assert state(None, {"ONEDNN_MAX_CPU_ISA": "AVX2"}) == "done"  # an older record
