@@ -130,5 +130,6 @@ def test_a_quick_diagnosis_runs_no_calibration(tmp_path):
         *("other load", "steal time", "CPU quota", "clock governor", "turbo", "SMT", "free memory", "swap in use"),
         *("huge pages", "disk of results", "temporary disk", "bf16 instructions"),
     ]
-    assert names[12] in ("GPU", "driver and CUDA")
+    assert names[12].startswith("variable")
+    assert {"GPU", "driver and CUDA"} & set(names[13:])
     assert diagnosis.calibration is None
