@@ -1,7 +1,7 @@
 """Simulate how often `harness compare` calls a recipe better or worse than itself, and how often it finds a difference.
 
 Run: .venv/bin/python bench/bench_compare_accuracy.py          a minute: 2,000 trials drawn over the whole range
-     .venv/bin/python bench/bench_compare_accuracy.py table    prints results/reference/compare-accuracy.md: 40 minutes
+     .venv/bin/python bench/bench_compare_accuracy.py table    prints results/reference/compare-accuracy.md: 15 minutes of a core
 
 Each trial makes records of a recipe's seeds on both sides, numbers the seeds anew from 0, and compares them by the
 functions that the command calls (`summarize`, `price`, `pair_cells`, `compare`). Answers are drawn as in bench_choice.py,
@@ -25,6 +25,7 @@ from bench_choice import measure
 
 from harness.analysis.summarize import summarize
 from harness.decision.compare import compare
+from harness.decision.measure_next import MAX_SEEDS
 from harness.decision.metric_verdict import CANNOT_TELL, NO_DIFFERENCE, MetricVerdict
 from harness.decision.pairing import pair_cells
 from harness.errors import Unavailable
@@ -40,6 +41,7 @@ SEEDS, MORE_SEEDS = ((2, 2), (2, 3), (3, 3), (5, 5), (2, 10), (10, 10)), ((1, 1)
 NUM_EXAMPLES = (300, 1000, 5000)
 DIFFERENCES = (0.01, 0.02, 0.03)
 FALSE_ALARMS = ("better", "worse")
+_MAX_FOLLOWED = 20_000  # test examples of a plan that is followed
 
 _RECORD = make_record(training={"seconds": [1.0] * 12})
 
@@ -115,6 +117,7 @@ def share(verdicts: Counter[str], names: Sequence[str]) -> float:
 
 def print_false_alarms(num_trials: int) -> None:
     """Print how often one recipe is called better or worse than itself."""
+    print("One recipe against itself: percentage of trials with `better` or `worse`\n")
     print("| spread, points | seeds | " + " | ".join(f"{count:,} examples" for count in NUM_EXAMPLES) + " |")
     print("|---:|---|" + "---:|" * len(NUM_EXAMPLES))
     rates = []
@@ -147,6 +150,45 @@ def print_power(num_trials: int) -> None:
                 print(f"| {fields} | {' | '.join(row)} |", flush=True)
 
 
+def follow_plan(random: np.random.Generator, num_seeds: int, spread: float, difference: float) -> tuple[str, str]:
+    """Return the verdict with 1,000 examples, and the one after what it asked for was measured.
+
+    More seeds are added to the first ones; a larger test set is drawn anew, with its seeds. Without a plan, or with one
+    that asks for more than `_MAX_FOLLOWED` examples, the verdict stays.
+    """
+    true = np.array([ACCURACY, ACCURACY + difference])
+    a, b = measure(random, true, 1000, MAX_SEEDS, spread)
+    first = judge(a[:num_seeds], b[:num_seeds])
+    plan = first.would_decide
+    if first.verdict != CANNOT_TELL or plan is None or (plan.num_test or 0) > _MAX_FOLLOWED:
+        return first.verdict, first.verdict
+    if plan.num_test is not None:
+        a, b = measure(random, true, plan.num_test, plan.num_seeds, spread)
+    return first.verdict, judge(a[: plan.num_seeds], b[: plan.num_seeds]).verdict
+
+
+def print_plans(num_trials: int) -> None:
+    """Print how many trials are decided after they followed once what the verdict asked for."""
+    print(
+        "| difference, points | spread, points | seeds | decided at first | decided after one plan | of these, wrongly |"
+    )
+    print("|---:|---:|---:|---:|---:|---:|")
+    for difference in (0.0, *DIFFERENCES):
+        for spread in (0.005, 0.01):
+            for num_seeds in (2, 3):
+                random = np.random.default_rng([SEED, num_seeds, round(1e4 * spread), round(1e4 * difference)])
+                trials = [follow_plan(random, num_seeds, spread, difference) for _ in range(num_trials)]
+                before, after = (sum(pair[index] != CANNOT_TELL for pair in trials) for index in (0, 1))
+                # Within the margin of a point, `no difference` is right up to 1 point, and only there.
+                wrong = {0.0: ("better", "worse"), 0.01: ("worse",)}.get(difference, ("worse", NO_DIFFERENCE))
+                errors = sum(last in wrong for _, last in trials)
+                fields = (100 * difference, 100 * spread, num_seeds, before, after, errors)
+                row = [f"{field:g}" for field in fields[:3]] + [
+                    f"{100 * field / num_trials:.0f} %" for field in fields[3:]
+                ]
+                print(f"| {' | '.join(row)} |", flush=True)
+
+
 def main() -> None:
     """Print the counts over the whole range, or the tables."""
     if "table" not in sys.argv[1:]:
@@ -156,6 +198,7 @@ def main() -> None:
         return
     print_false_alarms(1000)
     print_power(200)
+    print_plans(100)
 
 
 if __name__ == "__main__":
