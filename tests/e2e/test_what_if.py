@@ -501,7 +501,7 @@ def test_a_share_is_understood_as_a_fraction_or_as_percent(visit):
     ("fragment", "ignored"),
     [
         ("prices.plan=free", "prices.plan"),
-        ("prices.own.years=-1&accuracy=7", "prices.own.years, accuracy"),
+        ("prices.own.years=-1&accuracy=700", "prices.own.years, accuracy"),
         ("%E0%A4%A=1&__proto__=2&constructor=3", "%E0%A4%A, __proto__, constructor"),
         ("<img src=x onerror=window.broken=1>=1", "<img src"),
         ("prices.own.resale_usd=1e9", "prices.own.resale_usd"),
