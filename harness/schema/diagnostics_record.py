@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from harness.schema.settings import Precision, Settings
+from harness.schema.settings import Many, Precision, Settings
 
 
 class StepPeak(Settings):
@@ -105,7 +105,7 @@ class CalibratedPeak(Settings):
     shape: tuple[int, int, int]
     num_shapes: int
     seconds: float
-    step_s: tuple[float, ...]
+    step_s: Many[float]
     copy_bytes_per_s: float | None
 
 
@@ -117,5 +117,5 @@ class Communication(Settings):
         no_sync_s: Seconds of each pass without all-reduce.
     """
 
-    sync_s: tuple[float, ...]
-    no_sync_s: tuple[float, ...]
+    sync_s: Many[float]
+    no_sync_s: Many[float]

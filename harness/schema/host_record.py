@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from harness.schema.settings import Settings
+from harness.schema.settings import Many, Settings
 
 CapMethod = Literal["control_group_v1", "control_group_v2", "rlimit_data", "cuda_fraction"]
 
@@ -21,7 +21,7 @@ class Cpu(Settings):
     """
 
     model: str
-    flags: tuple[str, ...]
+    flags: Many[str]
     num_logical: int
     num_physical: int | None
     num_usable: int
@@ -104,13 +104,13 @@ class Machine(Settings):
     memory_bytes: int
     memory_limit_bytes: int | None
     swap_bytes: int
-    gpus: tuple[Gpu, ...]
+    gpus: Many[Gpu]
     gpu_note: str | None
     cloud_vendor: str | None
     cloud_product: str | None
     python: str
     allocator: str
-    gpu_links: tuple[GpuLink, ...] = ()
+    gpu_links: Many[GpuLink] = ()
     environment: dict[str, str] | None = None
 
 
@@ -186,13 +186,13 @@ class Load(Settings):
     parent_s: float
     steal_s: float | None
     swap_used_bytes: int | None = None
-    holders: tuple[MemoryUser, ...] | None = None
+    holders: Many[MemoryUser] | None = None
     swapped_bytes: int | None = None
     major_faults: int | None = None
     quota_periods: int | None = None
     throttled_periods: int | None = None
     thermal_throttles: int | None = None
-    clock_mhz: tuple[float, ...] | None = None
+    clock_mhz: Many[float] | None = None
 
 
 class GpuReading(Settings):
@@ -216,7 +216,7 @@ class GpuReading(Settings):
     power_watts: float | None
     temperature_celsius: int | None
     used_bytes: int | None
-    throttle_reasons: tuple[str, ...] | None
+    throttle_reasons: Many[str] | None
 
 
 class Energy(Settings):
@@ -234,9 +234,9 @@ class Energy(Settings):
 
     source: str
     seconds: float
-    gpu_joules: tuple[float, ...] = ()
-    cpu_joules: tuple[float, ...] = ()
-    dram_joules: tuple[float, ...] = ()
+    gpu_joules: Many[float] = ()
+    cpu_joules: Many[float] = ()
+    dram_joules: Many[float] = ()
 
 
 class MemoryCapFacts(Settings):

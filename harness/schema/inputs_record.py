@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.schema.settings import Settings
+from harness.schema.settings import Many, Settings
 
 SimilarityKind = Literal["Unicode normalization", "blanks", "full-width form", "case", "number form"]
 
@@ -92,7 +92,7 @@ class SimilarLabels(Settings):
         merged: Whether they were merged into the first (`clean_labels = true`).
     """
 
-    kinds: tuple[SimilarityKind, ...]
+    kinds: Many[SimilarityKind]
     rows: dict[str, int]
     merged: bool = False
 
@@ -129,7 +129,7 @@ class DataFacts(Settings):
 
     source: str
     sha256: str | None
-    labels: tuple[str, ...]
+    labels: Many[str]
     split_by: str | None
     num_source_rows: int
     num_duplicates_dropped: int
@@ -144,9 +144,9 @@ class DataFacts(Settings):
     num_leaks_dropped: int | None = None
     num_near_duplicates: int | None = None
     num_near_checked: int | None = None
-    rare_labels: tuple[str, ...] = ()
+    rare_labels: Many[str] = ()
     tokens_were_kept: bool = False
-    similar_labels: tuple[SimilarLabels, ...] = ()
+    similar_labels: Many[SimilarLabels] = ()
     null_like_labels: dict[str, int] = Field(default_factory=dict)
     hub: dict[str, HubSource] = Field(default_factory=dict)
 
@@ -161,8 +161,8 @@ class Example(Settings):
 
     label: str | None
     text: str | None
-    tokens: tuple[str, ...] | None
-    input_ids: tuple[int, ...] | None
-    attention_mask: tuple[int, ...]
+    tokens: Many[str] | None
+    input_ids: Many[int] | None
+    attention_mask: Many[int]
     pair: str | None = None
-    token_type_ids: tuple[int, ...] | None = None
+    token_type_ids: Many[int] | None = None

@@ -30,7 +30,7 @@ from harness.schema.host_record import (
     StatedInstance,
 )
 from harness.schema.inputs_record import DataFacts, ModelFacts
-from harness.schema.settings import Settings
+from harness.schema.settings import Many, Settings
 from harness.schema.training_record import Baseline, Phases, ProgressMark, Training
 
 SCHEMA_VERSION = 5
@@ -89,7 +89,7 @@ class Record(Settings):
     config_hash: str
     outcome: Outcome
     reason: str | None
-    stderr_tail: tuple[tuple[str, ...], ...] = ()
+    stderr_tail: Many[Many[str]] = ()
     started_at: datetime
     duration_s: float
     phases: Phases
@@ -102,10 +102,10 @@ class Record(Settings):
     start_method: Literal["forkserver", "spawn", "fresh"] | None
     model: ModelFacts | None = None
     data: DataFacts | None = None
-    marks: tuple[ProgressMark, ...] = ()
+    marks: Many[ProgressMark] = ()
     cap: MemoryCapFacts | None = None
-    gpu_readings: tuple[GpuReading, ...] = ()
-    held_bytes: tuple[int, ...] = ()
+    gpu_readings: Many[GpuReading] = ()
+    held_bytes: Many[int] = ()
     energy: Energy | None = None
     is_made_up: bool = False
     training: Training | None = None

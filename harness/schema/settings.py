@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
@@ -26,6 +26,11 @@ TRAINABLE_PATTERN = re.compile(r"all|head|top[1-9]\d*")
 DEVICE_PATTERN = re.compile(r"cpu|gpu|gpu-ddp|(?:cpu|gpu)-ddp[1-9]\d*")
 _PERCENT = 100
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+_Item = TypeVar("_Item")
+# A tuple in a record; of a wrong one only the first mistake is listed, because a list of millions would fill memory.
+Many = Annotated[tuple[_Item, ...], Field(fail_fast=True)]
 
 
 class Settings(BaseModel):

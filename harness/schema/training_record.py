@@ -9,7 +9,7 @@ from typing import Literal
 from harness.schema.diagnostics_record import CalibratedPeak, Communication, FlopCount, MemoryParts
 from harness.schema.inputs_record import Example
 from harness.schema.scores import accuracy, macro_f1_of_pairs
-from harness.schema.settings import Settings
+from harness.schema.settings import Many, Settings
 
 LONGEST_TEXT = 300  # characters of a mistake's text in a record
 PROBABILITY_DIGITS = 4  # decimal places of probabilities in a record
@@ -69,14 +69,14 @@ class Steps(Settings):
             older records.
     """
 
-    seconds: tuple[tuple[float, ...], ...]
-    num_samples: tuple[int, ...]
-    num_real_tokens: tuple[int, ...]
-    num_padded_tokens: tuple[int, ...]
-    loss: tuple[float | None, ...]
+    seconds: Many[Many[float]]
+    num_samples: Many[int]
+    num_real_tokens: Many[int]
+    num_padded_tokens: Many[int]
+    loss: Many[float | None]
     clock: Literal["perf_counter", "cuda_events"]
     num_skipped: int = 0
-    num_token_pairs: tuple[int, ...] = ()
+    num_token_pairs: Many[int] = ()
 
 
 class Evaluation(Settings):
@@ -117,9 +117,9 @@ class TestEvaluation(Settings):
     __test__ = False  # keeps pytest from collecting the class for its name
 
     evaluate_s: float
-    labels: tuple[int, ...]
-    predictions: tuple[int, ...]
-    probabilities: tuple[float, ...] = ()
+    labels: Many[int]
+    predictions: Many[int]
+    probabilities: Many[float] = ()
 
     @property
     def accuracy(self) -> float:
@@ -228,7 +228,7 @@ class Segment(Settings):
     start_s: float
     load_s: float
     restore_s: float | None
-    checkpoints: tuple[Checkpoint, ...] = ()
+    checkpoints: Many[Checkpoint] = ()
 
 
 class Training(Settings):
@@ -265,22 +265,22 @@ class Training(Settings):
     num_updates_planned: int
     stopped_early: str | None
     steps: Steps
-    evaluations: tuple[Evaluation, ...]
+    evaluations: Many[Evaluation]
     test: TestEvaluation | None
-    peak_memory: tuple[PeakMemory, ...]
+    peak_memory: Many[PeakMemory]
     example: Example
     torch_build: str
-    held_bytes: tuple[tuple[int, ...], ...] = ()
+    held_bytes: Many[Many[int]] = ()
     memory_parts: MemoryParts | None = None
-    attention_kernels: tuple[str, ...] = ()
+    attention_kernels: Many[str] = ()
     communication: Communication | None = None
     compile_s: float | None = None
     flops: FlopCount | None = None
     peak: CalibratedPeak | None = None
-    pieces: tuple[Segment, ...] = ()
-    mistakes: tuple[Mistake, ...] = ()
+    pieces: Many[Segment] = ()
+    mistakes: Many[Mistake] = ()
     kept: SavedWeights | None = None
-    cpus: tuple[tuple[int, ...], ...] = ()
+    cpus: Many[Many[int]] = ()
 
 
 TfidfNgrams = Literal["words", "characters"]
@@ -301,13 +301,13 @@ class FeatureChoice(Settings):
 
     layer: int
     c: float
-    c_values: tuple[float, ...]
-    val_accuracies: tuple[tuple[float, ...], ...]
+    c_values: Many[float]
+    val_accuracies: Many[Many[float]]
     fit_s: float
     num_threads: int
 
     @property
-    def layer_accuracies(self) -> tuple[float, ...]:
+    def layer_accuracies(self) -> Many[float]:
         """Return each layer's validation accuracy with the value of `c` that suits it best."""
         return tuple(max(accuracies) for accuracies in self.val_accuracies)
 
@@ -328,7 +328,7 @@ class Baseline(Settings):
 
     train_s: float
     num_fitted: int | None = None
-    peak_memory: tuple[PeakMemory, ...]
+    peak_memory: Many[PeakMemory]
     test: TestEvaluation
     val_accuracy: float
     val_macro_f1: float

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
 import tarfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from harness.errors import Unavailable, UserError
 from harness.schema.record import Record
 from harness.store.record_files import (
+    MAX_RECORD_BYTES,
     LoadedRecords,
     decode_record,
+    estimate_memory,
     iter_record_files,
     load_record,
     load_records,
     record_folder,
 )
+from harness.store.tar_stream import ArchiveError, TarMember, TarStream, expand_gzip
 
 _FILE_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}\.json")
 _SUFFIXES = (".tar.gz", ".tgz")
-# Limits that real records do not reach, so that a harmful archive can't fill memory: a record of 100,000 steps takes
-# some 10 MB.
-MAX_MEMBER_BYTES = 64 * 2**20
-MAX_TOTAL_BYTES = 2**30
+MAX_TOTAL_BYTES = 2**30  # expanded; 5,000 records of reference size
+# Estimated memory of all records that one command reads from archives without unpacking them, so that no archive needs
+# more than 1 GiB. `harness import` holds one record at a time and has no such limit.
+MAX_HELD_BYTES = 448 * 2**20
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def pack_records(files: Iterable[Path], results: Path, archive: Path) -> None:
     """
     partial = archive.with_name(f"{archive.name}.partial")
     try:
-        with tarfile.open(partial, "w:gz") as tar:
+        with _open_new(partial) as new, tarfile.open(fileobj=new, mode="w:gz") as tar:
             for file in sorted(files):
                 content = file.read_bytes()
                 member = tarfile.TarInfo(file.relative_to(results).as_posix())
@@ -110,6 +112,7 @@ def read_records(paths: Iterable[Path]) -> LoadedRecords:
     unpacked: list[Path] = []
     records: list[Record] = []
     unreadable: list[str] = []
+    held_bytes = 0
     for path in paths:
         if not path.name.endswith(_SUFFIXES) or path.is_dir():
             unpacked.append(path)
@@ -117,8 +120,15 @@ def read_records(paths: Iterable[Path]) -> LoadedRecords:
         for name, member in iter_members(path):
             if isinstance(member, Unavailable):
                 unreadable.append(f"{path}: {name!r}: {member.reason}")
-            else:
-                records.append(member.record)
+                continue
+            held_bytes += estimate_memory(member.content)
+            if held_bytes > MAX_HELD_BYTES:
+                unreadable.append(
+                    f"{path}: {name!r} and all after it: too many records to read from archives at once; "
+                    "unpack them with `harness import`"
+                )
+                break
+            records.append(member.record)
     loaded = load_records(unpacked)
     by_run = {_run_key(record): record for record in (*loaded.records, *records)}
     ordered = sorted(by_run.values(), key=lambda record: record.started_at)
@@ -158,7 +168,7 @@ def unpack_records(archive: Path, results: Path) -> UnpackedArchive:
 
 
 def iter_members(
-    archive: Path, max_member_bytes: int = MAX_MEMBER_BYTES, max_total_bytes: int = MAX_TOTAL_BYTES
+    archive: Path, max_member_bytes: int = MAX_RECORD_BYTES, max_total_bytes: int = MAX_TOTAL_BYTES
 ) -> Iterator[tuple[str, ArchiveRecord | Unavailable]]:
     """Yield the name of each file in an archive with its record, or with the reason why the file is not a record.
 
@@ -166,42 +176,26 @@ def iter_members(
         UserError: The archive can't be read, or is larger than `max_total_bytes`.
     """
     try:
-        _verify_checksum(archive, max_total_bytes)
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
-                if not member.isdir():
-                    yield member.name, _read_member(tar, member, max_member_bytes)
+        for _ in expand_gzip(archive, max_total_bytes):
+            pass  # checksums stand at the end of gzip streams: of a damaged archive nothing is used
+        tar = TarStream(archive, max_total_bytes)
+        for member in tar:
+            yield member.name, _read_member(tar, member, max_member_bytes)
     except FileNotFoundError:
         raise UserError(f"{archive}: not a readable .tar.gz archive: there is no such file") from None
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+    except (OSError, ArchiveError) as error:
         raise UserError(f"{archive}: not a readable .tar.gz archive: {error}") from None
 
 
-def _verify_checksum(archive: Path, max_bytes: int) -> None:
-    """Read the whole archive, so that gzip verifies the checksum at its end.
-
-    tarfile stops reading before the checksum and would accept damaged content.
-    """
-    num_bytes = 0
-    with gzip.open(archive) as file:
-        while chunk := file.read(2**20):
-            num_bytes += len(chunk)
-            if num_bytes > max_bytes:
-                raise UserError(f"{archive}: more than {max_bytes:,} bytes, too large for records")
-
-
-def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, max_bytes: int) -> ArchiveRecord | Unavailable:
-    try:
-        tarfile.data_filter(member, "/nowhere")
-    except tarfile.FilterError as error:
-        return Unavailable(f"not a plain file within the archive ({type(error).__name__})")
-    if not member.isreg() or not _FILE_NAME.fullmatch(PurePosixPath(member.name).name):
+def _read_member(tar: TarStream, member: TarMember, max_bytes: int) -> ArchiveRecord | Unavailable:
+    path = PurePosixPath(member.name)
+    if not member.is_plain or ".." in path.parts:
+        return Unavailable("not a plain file within the archive")
+    if not _FILE_NAME.fullmatch(path.name):
         return Unavailable("not a record's file")
-    if member.size > max_bytes:
-        return Unavailable(f"{member.size:,} bytes, too large for a record")
-    file = tar.extractfile(member)
-    assert file is not None  # noqa: S101 - not None for a regular file
-    content = file.read()
+    if member.num_bytes > max_bytes:
+        return Unavailable(f"{member.num_bytes:,} bytes, too large for a record")
+    content = tar.read(member)
     try:
         return ArchiveRecord(decode_record(content), content)
     except UserError as error:
@@ -211,5 +205,12 @@ def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, max_bytes: int) 
 def _write(target: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
-    partial.write_bytes(content)
+    with _open_new(partial) as file:
+        file.write(content)
     partial.rename(target)
+
+
+def _open_new(path: Path) -> BinaryIO:
+    """Open a new file for writing. What has its name is removed; if that is a link, its target stays as it is."""
+    path.unlink(missing_ok=True)
+    return path.open("xb")

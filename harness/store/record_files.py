@@ -22,6 +22,13 @@ _OTHER_FOLDERS = ("reference", "report", "peers", "checkpoints", "models")
 # The peaks that `harness doctor` measured, in a file beside the machine's records.
 CALIBRATION_FILE = "calibration.json"
 _MAX_SHOWN_NAMES = 12
+_MAX_SHOWN_CHARS = 200
+# Limits that real records do not reach, so that a harmful one can't fill memory: a record of 100,000 steps takes some
+# 10 MB and 1 million values; a day of readings of 4 GPUs, 350,000 objects.
+MAX_RECORD_BYTES = 32 * 2**20
+_MAX_VALUES = 4_000_000
+_MAX_OBJECTS = 500_000
+_MAX_LISTED_MISTAKES = 1000  # pydantic builds a dictionary of each when asked for one
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ def load_record(path: Path) -> Record:
         UserError: The file can't be read, is not a record, or is from a newer version of the harness.
     """
     try:
-        return decode_record(path.read_bytes())
+        with path.open("rb") as file:
+            return decode_record(file.read(MAX_RECORD_BYTES + 1))
     except OSError as error:
         raise UserError(f"{path}: not a readable record: {error}") from None
     except UserError as error:
@@ -89,25 +97,43 @@ def decode_record(content: bytes) -> Record:
     Raises:
         UserError: The content is not a record, or is from a newer version of the harness.
     """
+    if len(content) > MAX_RECORD_BYTES:
+        raise UserError(f"not a record: more than {MAX_RECORD_BYTES:,} bytes")
+    if content.count(b",") > _MAX_VALUES or content.count(b"{") + content.count(b"[") > _MAX_OBJECTS:
+        raise UserError(f"not a record: more than {_MAX_VALUES:,} values or {_MAX_OBJECTS:,} objects")
     if (record := parse_record(content)) is not None:
         return record
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"not a readable record: {error}") from None
+        raise UserError(f"not a readable record: {_shown(error)}") from None
     version = fields.get("schema_version") if isinstance(fields, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(version, int) or isinstance(version, bool):
         raise UserError("not a record: schema_version is missing")
     if version > SCHEMA_VERSION:
         raise UserError(
-            f"schema_version {version}, this harness reads up to {SCHEMA_VERSION}; "
-            f"install harness {fields.get('harness_version', 'of a newer version')} or newer"
+            f"schema_version {_shown(version)}, this harness reads up to {SCHEMA_VERSION}; "
+            f"install harness {_shown(fields.get('harness_version', 'of a newer version'))} or newer"
         )
     try:
         return upgrade_record(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"not a record: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        if error.error_count() > _MAX_LISTED_MISTAKES:
+            raise UserError(f"not a record: {error.error_count():,} mistakes") from None
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise UserError(f"not a record: {_shown('.'.join(map(str, first['loc'])))}: {_shown(first['msg'])}") from None
+
+
+def estimate_memory(content: bytes) -> int:
+    """Estimate the bytes that a record takes in memory, from its JSON: those of its text, numbers, keys and objects."""
+    num_objects = content.count(b"{") + content.count(b"[")
+    bytes_per_char = 1 if content.isascii() and b"\\u" not in content else 4  # of Python's strings, at most
+    return bytes_per_char * len(content) + 40 * content.count(b",") + 150 * content.count(b":") + 400 * num_objects
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}..."
 
 
 def find_record(cell: str, results: Path) -> Path:
