@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_CUT = " ... "
+
 
 class UserError(Exception):
     """An error that the user can fix; its text says what is wrong, where, and what to do.
@@ -28,3 +30,11 @@ def invalid_file(where: object, problems: Sequence[str]) -> UserError:
     """Build the error that lists every mistake in a file, one per line."""
     count = f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}"
     return UserError("\n".join([f"{where}: {count}", *(f"  {problem}" for problem in problems)]))
+
+
+def shorten(text: str, max_chars: int) -> str:
+    """Cut the middle out of a message that is too long: its beginning says what is wrong, and its end what to do."""
+    if len(text) <= max_chars:
+        return text
+    num_kept = max_chars - len(_CUT)
+    return text[: num_kept - num_kept // 2] + _CUT + text[len(text) - num_kept // 2 :]

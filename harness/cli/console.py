@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +17,32 @@ EXIT_NOTHING_FITS = EXIT_BAD_MACHINE = EXIT_SLOWER = 1
 EXIT_CODES = "Exit status: 0 success; 1 a cell crashed; 2 usage error; 130 stopped by Ctrl-C."
 
 out, err = Console(), Console(stderr=True)
+
+_HANDLER = "harness.signs"
+# What stands for the signs of tables and charts where a terminal or pipe can't hold them.
+_SIGNS = str.maketrans(
+    {"█": "#", "▇": "#", "▆": "+", "▅": "+", "▄": "=", "▃": "=", "▂": "-", "▁": "_", "━": "-", "─": "-", "…": "...", "→": "->",
+     "×": "x", "†": "+", "–": "-", "—": "-", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"', "²": "^2", "³": "^3", "⁹": "^9",
+     "€": "EUR ", "£": "GBP ", "¥": "JPY ", "₹": "INR ", "₩": "KRW "}
+)  # fmt: skip
+
+
+def replace_unprintable_signs() -> None:
+    """Let standard output and error replace signs that their encoding lacks, such as ASCII's in a pipe under LANG=C.
+
+    Signs of tables become similar ones, those of texts the escapes of a Python string.
+    """
+    codecs.register_error(_HANDLER, _replace)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_HANDLER)
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_SIGNS)
+    return text.encode("ascii", errors="backslashreplace").decode(), error.end
 
 
 def print_problems(problems: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ for commands in (studies, train, predict, profile_cell, reports, records, inspec
 
 def main() -> NoReturn:
     """Run the command line; the only place that turns a UserError into an exit status."""
+    console.replace_unprintable_signs()
     try:
         app()
     except UserError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,14 +99,42 @@ def require_labels_in_splits(facts: DataFacts, settings: DataSettings) -> None:
     A model that was trained on one label is right on all rows of that label without having learned anything. Validation and
     test files that the user named may have one label: the accuracy is then that label's recall, and the report says so.
     """
+    splits: dict[str, Split] = {name: getattr(facts, name) for name in SPLITS}
+    problem = _one_label_problem(
+        {name: (split.num_rows, split.has_one_label) for name, split in splits.items()}, settings
+    )
+    if problem is not None:
+        raise UserError(f"data {settings.source!r}: {problem}")
+
+
+def find_one_label_split(rows: Rows, settings: DataSettings) -> str | None:
+    """Return why `require_labels_in_splits` would refuse these rows, with what to do; None if it would not.
+
+    Raises:
+        UserError: If there are fewer rows than the settings request.
+    """
+    labels = {name: rows.labels[drawn] for name, drawn in draw_splits(rows, settings).rows.items()}
+    return _one_label_problem(
+        {name: (len(split), not (split != split[0]).any()) for name, split in labels.items()}, settings
+    )
+
+
+def _one_label_problem(splits: Mapping[str, tuple[int, bool]], settings: DataSettings) -> str | None:
+    """Describe the first drawn split with one label.
+
+    Args:
+        splits: Number of rows of each split, and whether all have one label.
+        settings: The settings that drew the splits.
+    """
     own_files = {"train": None, "val": settings.val_source, "test": settings.test_source}
     for name, title in _SPLIT_TITLES.items():
-        split: Split = getattr(facts, name)
-        if split.has_one_label and own_files[name] is None:
-            raise UserError(
-                f"data {settings.source!r}: all {split.num_rows:,} {title} rows have the same label, so that accuracy would "
-                f"say nothing; {_how_to_mix(settings, name)}"
+        num_rows, has_one_label = splits[name]
+        if has_one_label and own_files[name] is None:
+            return (
+                f"all {num_rows:,} {title} rows have the same label, so that accuracy would say nothing; "
+                f"{_how_to_mix(settings, name)}"
             )
+    return None
 
 
 def _how_to_mix(settings: DataSettings, split: str) -> str:

@@ -9,8 +9,7 @@ import glob
 import gzip
 import hashlib
 import io
-import json
-import zlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +30,13 @@ TEXT_FORMATS = frozenset({*DELIMITERS, "JSON Lines"})
 PART_ROWS = 5_000
 MAX_FIELD_BYTES = 2**24
 _OPENERS: dict[str, Callable[..., Any]] = {"": open, ".gz": gzip.open, ".bz2": bz2.open}
-_SUPPORTED = ".csv, .tsv, .jsonl (each also .gz or .bz2), .parquet and .arrow"
-# First bytes of the formats that files often have despite a text format's suffix.
-_MAGIC_BYTES = {
-    b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\x1f\x8b": "compressed by gzip", b"BZh": "compressed by bzip2",
-    b"PK\x03\x04": "a zip or Excel file", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
-}  # fmt: skip
+_ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".xz", ".zst", ".7z", ".rar", ".gz", ".bz2"})
+SUPPORTED = ".csv, .tsv, .jsonl (each also .gz or .bz2), .parquet and .arrow"
 # Files without rows: metadata that the `datasets` library writes next to its Arrow files.
 _METADATA_FILES = frozenset({"dataset_info.json", "dataset_dict.json", "state.json"})
 _BUFFER_BYTES = 4 * 2**20
+_NO_SUCH_FILE = "no such file; check the path, which is relative to the working directory"
+_NOT_A_FILE = "neither a file nor a folder; write its content to a file, and name that"
 
 
 @dataclass(frozen=True)
@@ -71,27 +68,52 @@ def find_files(source: str, where: str) -> list[SourceFile] | None:
     Raises:
         UserError: If there is no such file, or if a file's format is not supported.
     """
+    require_utf8_name(source, where)
     path = Path(source).expanduser()
-    if glob.has_magic(source):
+    # A file named `reviews [1].csv` is itself, not a pattern.
+    if glob.has_magic(source) and not os.path.lexists(path):
         matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - Path.glob takes no absolute pattern
-        files = [_source_file(match) or _reject_format(match, where) for match in matches if match.is_file()]
+        files = [detect_format(match) or reject_format(match, where) for match in matches if match.is_file()]
         if not files:
-            raise UserError(f"{where}: no file matches (supported: {_SUPPORTED})")
+            raise UserError(f"{where}: no file matches (supported: {SUPPORTED})")
         return files
-    if path.is_dir():
+    # os.path, because methods of Path raise an OSError for a name that is too long.
+    if os.path.isdir(path):  # noqa: PTH112
         visible = sorted(
             p for p in path.iterdir() if p.is_file() and p.name[0] not in "._" and p.name not in _METADATA_FILES
         )
-        files = [file for file in map(_source_file, visible) if file is not None]
+        files = [file for file in map(detect_format, visible) if file is not None]
         if not files:
-            raise UserError(f"{where}: the folder contains no supported file ({_SUPPORTED})")
+            raise UserError(f"{where}: the folder contains no supported file ({SUPPORTED})")
         return files
-    file = _source_file(path)
-    if path.is_file():
-        return [file or _reject_format(path, where)]
+    file = detect_format(path)
+    if os.path.isfile(path):  # noqa: PTH113
+        return [file or reject_format(path, where)]
+    if os.path.exists(path):  # noqa: PTH110
+        raise UserError(f"{where}: {_NOT_A_FILE}")
     if file is not None or source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise UserError(f"{where}: no such file")
+        raise UserError(f"{where}: {_NO_SUCH_FILE}")
     return None
+
+
+def find_file(path: Path) -> SourceFile:
+    """Return one file with its format.
+
+    Raises:
+        UserError: If there is no such file, or its format is not supported.
+    """
+    require_utf8_name(str(path), str(path))
+    if os.path.isdir(path):  # noqa: PTH112 - as in find_files
+        raise UserError(f"{path}: is a folder; name one file")
+    if not os.path.isfile(path):  # noqa: PTH113
+        raise UserError(f"{path}: {_NOT_A_FILE if os.path.exists(path) else _NO_SUCH_FILE}")  # noqa: PTH110
+    return detect_format(path) or reject_format(path, str(path))
+
+
+def require_utf8_name(name: str, where: str) -> None:
+    """Raise UserError if a name has bytes that are not UTF-8: no record or message could hold it."""
+    if any("\ud800" <= sign <= "\udfff" for sign in name):
+        raise UserError(f"{where}: the name is not UTF-8; rename the file")
 
 
 def hash_files(files: Sequence[SourceFile], where: str) -> str:
@@ -107,23 +129,6 @@ def hash_files(files: Sequence[SourceFile], where: str) -> str:
         except OSError as error:
             raise UserError(f"{where}: {file.path.name} can't be read: {error.strerror}") from None
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def read_column_names(file: SourceFile, where: str) -> list[str]:
-    """Return a file's column names in order; for JSON Lines, the keys of the first row.
-
-    Raises:
-        UserError: If the file can't be read, or is empty.
-    """
-    with convert_read_errors(file, where):
-        if file.format == "JSON Lines":
-            with open_bytes(file) as lines:
-                row: object = next((json.loads(line) for line in lines if line.strip()), {})
-                return list(row) if isinstance(row, dict) else []
-        if file.is_text:
-            with open_text(file) as text:
-                return next(csv.reader(text, delimiter=DELIMITERS[file.format]), [])
-        return list(open_arrow(file)[0])
 
 
 def open_arrow(
@@ -176,44 +181,7 @@ def open_text(file: SourceFile) -> Iterator[IO[str]]:
         yield text
 
 
-@contextlib.contextmanager
-def convert_read_errors(file: SourceFile, where: str) -> Iterator[None]:
-    """Convert any error of reading the file to a UserError of one line."""
-    format_name = f"{file.format}{f' compressed as {file.compression}' if file.compression else ''}"
-    try:
-        yield
-    except EOFError:
-        raise UserError(f"{where}: the file ends too early: it is truncated, or not {format_name}") from None
-    except csv.Error as error:
-        raise UserError(
-            f"{where}: a field is longer than {MAX_FIELD_BYTES >> 20} MiB; is a quotation mark never closed? ({error})"
-        ) from None
-    except (OSError, ValueError, NotImplementedError, zlib.error) as error:  # these include pyarrow's own exceptions
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{where}: can't be read as {format_name}: {reason}") from None
-
-
-def check_magic_bytes(file: SourceFile, where: str) -> None:
-    """Reject a text file whose first bytes are those of another format, which would otherwise be read as text.
-
-    Raises:
-        UserError: If the file is of another format, or empty.
-    """
-    if not file.is_text:
-        return
-    with open_bytes(file) as opened:
-        head = opened.read(8)
-    if not head:
-        raise UserError(f"{where}: the file is empty")
-    if file.format == "JSON Lines" and head.lstrip().startswith(b"["):
-        raise UserError(f"{where}: the file is one JSON array, not JSON Lines; write one object per line")
-    for magic, actual in _MAGIC_BYTES.items():
-        if head.startswith(magic):
-            fix = "save it as UTF-8" if actual == "UTF-16" else "rename it with the suffix of its format"
-            raise UserError(f"{where}: the file is {actual}, not {file.format} in UTF-8 as its name says; {fix}")
-
-
-def _source_file(path: Path) -> SourceFile | None:
+def detect_format(path: Path) -> SourceFile | None:
     """Detect a file's format by its suffixes; return None if the format is not supported."""
     compression = path.suffix.lower() if path.suffix.lower() in _OPENERS else ""
     suffix = Path(path.stem).suffix.lower() if compression else path.suffix.lower()
@@ -223,5 +191,8 @@ def _source_file(path: Path) -> SourceFile | None:
     return SourceFile(path, file_format, compression)
 
 
-def _reject_format(path: Path, where: str) -> NoReturn:
-    raise UserError(f"{where}: the format of {path.name!r} is not supported; supported: {_SUPPORTED}")
+def reject_format(path: Path, where: str) -> NoReturn:
+    """Raise UserError that a file's format is not supported, with what to do."""
+    is_packed = path.suffix.lower() in _ARCHIVES
+    fix = f"unpack it; supported: {SUPPORTED}" if is_packed else f"save it in one of the supported: {SUPPORTED}"
+    raise UserError(f"{where}: the format of {path.name!r} is not supported; {fix}")

@@ -14,21 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.dataset.file_formats import (
-    DELIMITERS,
-    PART_ROWS,
-    SourceFile,
-    check_magic_bytes,
-    convert_read_errors,
-    open_arrow,
-    open_bytes,
-    open_text,
-)
+from harness.dataset.file_damage import check_content, convert_read_errors
+from harness.dataset.file_formats import DELIMITERS, PART_ROWS, SourceFile, open_arrow, open_bytes, open_text
 from harness.dataset.row_checks import BROKEN, ENCODING, RejectedRow
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_MAX_SHOWN_COLUMNS = 20
+_DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 @dataclass
@@ -61,7 +57,7 @@ def read_parts(file: SourceFile, columns: Sequence[str], where: str) -> Iterator
     """
     before = _file_version(file.path)
     with convert_read_errors(file, where):
-        check_magic_bytes(file, where)
+        check_content(file, where)
         if file.format == "JSON Lines":
             yield from _read_json_lines(file, columns, where)
         elif file.is_text:
@@ -78,55 +74,104 @@ def _file_version(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _check_columns(available: Sequence[str], wanted: Sequence[str], where: str) -> None:
+def read_column_names(file: SourceFile, where: str) -> list[str]:
+    """Return a file's column names in order; for JSON Lines, the keys of the first row.
+
+    Raises:
+        UserError: If the file can't be read, or is empty.
+    """
+    with convert_read_errors(file, where):
+        check_content(file, where)
+        if file.format == "JSON Lines":
+            with open_bytes(file) as lines:
+                rows = (_parse_json_line(line, number) for number, line in enumerate(lines, start=1) if line.strip())
+                return list(next((row for row in rows if isinstance(row, dict)), {}))
+        if file.is_text:
+            with open_text(file) as text:
+                return _read_header(csv.reader(text, delimiter=DELIMITERS[file.format]))
+        return list(open_arrow(file)[0])
+
+
+def check_columns(file: SourceFile, available: Sequence[str], wanted: Sequence[str], where: str) -> None:
+    """Raise UserError if a wanted column is missing or comes twice; the message says what the file's columns may mean."""
     missing = [column for column in wanted if column not in available]
     if missing:
+        shown = ", ".join(map(repr, available[:_MAX_SHOWN_COLUMNS]))
+        shown += f" and {len(available) - _MAX_SHOWN_COLUMNS:,} more" if len(available) > _MAX_SHOWN_COLUMNS else ""
         raise UserError(
-            f"{where}: no column {' and no column '.join(map(repr, missing))}; its columns: "
-            f"{', '.join(map(repr, available))} (set data.text and data.label)"
+            f"{where}: no column {' and no column '.join(map(repr, missing))}; its columns: {shown or 'none'}; "
+            f"{_how_to_name(file, available)}"
         )
     repeated = [column for column in wanted if list(available).count(column) > 1]
     if repeated:
         raise UserError(f"{where}: several columns are named {repeated[0]!r}; rename one")
 
 
-class _QuoteCounter:
-    """Iterator over lines that counts quotation marks; an odd count at a row's end means that one was never closed."""
+def is_utf8(text: str) -> bool:
+    """Return False if a text has surrogates, which stand for bytes that are not UTF-8."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
+def _how_to_name(file: SourceFile, available: Sequence[str]) -> str:
+    """Return what to do about a missing column, by what the names that are there look like."""
+    delimiter = DELIMITERS.get(file.format)
+    if not all(map(is_utf8, available)):
+        return "its first line is not UTF-8: save it as UTF-8"
+    if delimiter and len(available) == 1:
+        others = [sign for sign in _DELIMITER_NAMES if sign != delimiter and sign in available[0]]
+        if others:
+            return f"its columns seem to be separated by {_DELIMITER_NAMES[others[0]]}: save it with {_DELIMITER_NAMES[delimiter]}"
+    name = "name them with data.text and data.label (--text, --label)"
+    return f"{name}; its first line must name the columns" if delimiter else name
+
+
+class _RowLines:
+    """Iterator over lines that keeps those of the current row, which a quotation mark may let span several."""
 
     def __init__(self, lines: Iterable[str]) -> None:
-        self._lines, self.num_quotes = iter(lines), 0
+        self._lines, self.row = iter(lines), list[str]()
 
-    def __iter__(self) -> _QuoteCounter:
+    def __iter__(self) -> _RowLines:
         return self
 
     def __next__(self) -> str:
         line = next(self._lines)
-        self.num_quotes += line.count('"')
+        self.row.append(line)
         return line
+
+    def take(self) -> list[str]:
+        """Return the lines of the row that ends here, and begin a new row."""
+        row, self.row = self.row, []
+        return row
 
 
 def _read_csv(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[FilePart]:
+    delimiter = DELIMITERS[file.format]
     with open_text(file) as text:
-        lines = _QuoteCounter(text)
-        reader = csv.reader(lines, delimiter=DELIMITERS[file.format])
-        header = next(reader, [])
-        _check_columns(header, columns, where)
+        lines = _RowLines(text)
+        reader = csv.reader(lines, delimiter=delimiter)
+        header = _read_header(reader)
+        check_columns(file, header, columns, where)
         positions = {column: header.index(column) for column in columns}
         part, last_line, unclosed_line = (
             FilePart({column: [] for column in columns}, is_typed=False),
             reader.line_num,
             0,
         )
-        lines.num_quotes = 0
+        lines.take()
         for fields in reader:
-            first_line, last_line = last_line + 1, reader.line_num
-            unclosed_line = first_line if last_line > first_line and lines.num_quotes % 2 else 0
-            lines.num_quotes = 0
+            first_line, last_line, row = last_line + 1, reader.line_num, lines.take()
+            unclosed_line = first_line if len(row) > 1 and sum(line.count('"') for line in row) % 2 else 0
             if not fields:
                 continue  # an empty line
-            if len(fields) != len(header):
-                detail = f"{len(fields)} fields instead of {len(header)}"
-                part.rejected.append(RejectedRow(first_line, BROKEN, detail))
+            if len(row) > 1 and _is_misquoted(row, delimiter, len(header)):
+                detail = f"a quotation mark in lines {first_line} to {last_line} is not doubled, or never closed"
+                # One rejected row for each line, since each was meant as a row.
+                part.rejected += [
+                    RejectedRow(first_line + index, BROKEN, "" if index else detail) for index in range(len(row))
+                ]
+            elif len(fields) != len(header):
+                part.rejected.append(RejectedRow(first_line, BROKEN, f"{len(fields)} fields instead of {len(header)}"))
             else:
                 part.row_numbers.append(first_line)
                 for column, position in positions.items():
@@ -135,12 +180,39 @@ def _read_csv(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[
                 yield part
                 part = FilePart({column: [] for column in columns}, is_typed=False)
         if unclosed_line:  # the last row swallowed the rest of the file
-            raise UserError(f"{where}: a quotation mark in line {unclosed_line} or after it is never closed")
+            raise UserError(
+                f"{where}: a quotation mark in line {unclosed_line} or after it is never closed; close it, or double it if it "
+                "belongs to a text"
+            )
         yield part
+
+
+def _is_misquoted(row: Sequence[str], delimiter: str, num_columns: int) -> bool:
+    """Return whether a row spans several lines by mistake: a text begins with a quotation mark that is its own.
+
+    Text goes on after the mark that closes the row's quotation marks, or the lines are rows of a TSV file without them. (A CSV
+    file's texts may well have commas in each line.)
+
+    Args:
+        row: The row's lines.
+        delimiter: Separator of its fields.
+        num_columns: Columns of the file.
+    """
+    try:
+        list(csv.reader(row, delimiter=delimiter, strict=True))
+    except csv.Error:
+        return True
+    return delimiter == "\t" and all(line.count(delimiter) == num_columns - 1 for line in row)
+
+
+def _read_header(reader: Iterator[list[str]]) -> list[str]:
+    """Return the first line that is not empty."""
+    return next((fields for fields in reader if fields), [])
 
 
 def _read_json_lines(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[FilePart]:
     keys: dict[str, None] = {}  # in order of first appearance
+    first_row: dict[str, object] = {}
     part, num_rows = FilePart({column: [] for column in columns}), 0
     with open_bytes(file) as lines:
         for line_number, line in enumerate(lines, start=1):
@@ -151,6 +223,7 @@ def _read_json_lines(file: SourceFile, columns: Sequence[str], where: str) -> It
                 part.rejected.append(row)
             else:
                 num_rows += 1
+                first_row = first_row or row
                 keys.update(dict.fromkeys(row))
                 part.row_numbers.append(line_number)
                 for column, values in part.columns.items():
@@ -162,7 +235,9 @@ def _read_json_lines(file: SourceFile, columns: Sequence[str], where: str) -> It
         first = part.rejected[0] if part.rejected else None
         example = f" (line {first.row_number}: {first.detail or first.kind})" if first else ""
         raise UserError(f"{where}: not JSON Lines: no line is a JSON object{example}; write one object per line")
-    _check_columns(list(keys), columns, where)
+    if num_rows == 1 and any(isinstance(value, list | dict) for value in first_row.values()):
+        raise UserError(f"{where}: the file is one JSON object, not JSON Lines; write one object per line")
+    check_columns(file, list(keys), columns, where)
     yield part
 
 
@@ -177,20 +252,18 @@ def _parse_json_line(line: bytes, line_number: int) -> dict[str, object] | Rejec
 
 
 def _read_arrow(file: SourceFile, columns: Sequence[str], where: str) -> Iterator[FilePart]:
-    if not file.path.stat().st_size:
-        raise UserError(f"{where}: the file is empty")
     available, read_batches = open_arrow(file)
-    _check_columns(available, columns, where)
+    check_columns(file, available, columns, where)
     first_row = 1
     for batch in read_batches(columns):
         for start in range(0, batch.num_rows, PART_ROWS):
             rows = batch.slice(start, PART_ROWS)
-            values = {column: _to_list(rows.column(column)) for column in columns}
+            values = {column: to_list(rows.column(column)) for column in columns}
             yield FilePart(values, list(range(first_row, first_row + rows.num_rows)))
             first_row += rows.num_rows
 
 
-def _to_list(column: pa.Array) -> list[object]:
+def to_list(column: pa.Array) -> list[object]:
     """Convert a column to Python values; non-UTF-8 strings become bytes, which `parse_text` rejects one by one."""
     try:
         values: list[object] = column.to_pylist()

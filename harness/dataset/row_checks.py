@@ -158,7 +158,7 @@ def check_labels(names: Collection[str], column: str, where: str, *, all_read: b
     if not all_read and len(names) <= MAX_LABELS:
         return
     examples = ", ".join(repr(name[:_MAX_SHOWN_CHARACTERS]) for name in islice(names, 3))
-    if _is_scale(names):
+    if is_scale(names):
         raise UserError(
             f"{where}: labels such as {examples} are numbers on a scale: that is regression, and only classes are "
             "supported; write each row's class (low, high) into a column, and name it in data.label"
@@ -170,7 +170,7 @@ def check_labels(names: Collection[str], column: str, where: str, *, all_read: b
         )
 
 
-def _is_scale(names: Iterable[str]) -> bool:
+def is_scale(names: Iterable[str]) -> bool:
     """Return True if all labels are numbers and some are fractional."""
     all_whole = True
     for name in names:

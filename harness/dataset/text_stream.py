@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
 
-from harness.dataset.file_formats import DELIMITERS, FORMATS, TEXT_FORMATS, SourceFile, open_arrow
+from harness.dataset.file_damage import check_content, convert_read_errors
+from harness.dataset.file_formats import FORMATS, find_file, open_arrow
+from harness.dataset.file_readers import FilePart, check_columns, read_parts, to_list
+from harness.dataset.row_checks import CURES, ENCODING, BadValue, RejectedRows, parse_text
 from harness.errors import UserError
 
 TEXT_SEPARATOR = " "  # between the columns of one text
-_BLOCK_BYTES = 4 * 2**20  # also the longest row that pyarrow can read
-_COMPRESSED_SUFFIXES = (".gz", ".bz2")
 _OUTPUT_SUFFIXES = tuple(suffix for suffix, file_format in FORMATS.items() if file_format != "Arrow")
-_MAX_SHOWN_COLUMNS = 20
 
 
 @dataclass(frozen=True)
@@ -39,24 +35,15 @@ class TextWindow:
     carried: pa.Table
 
 
-def file_format_of(path: Path, *, is_input: bool = True) -> str:
-    """Return a file's format suffix, such as `.csv` or `.parquet`.
-
-    Args:
-        path: The file's path; it need not exist.
-        is_input: Whether the file will be read; if so, `.gz` and `.bz2` are allowed after a text format's suffix.
+def output_format_of(path: Path) -> str:
+    """Return an output file's format suffix, such as `.csv` or `.parquet`.
 
     Raises:
         UserError: If the suffix is not supported.
     """
-    suffixes = path.suffixes[-2:] if is_input and path.suffix in _COMPRESSED_SUFFIXES else path.suffixes[-1:]
-    suffix = suffixes[0].lower() if suffixes else ""
-    supported = tuple(FORMATS) if is_input else _OUTPUT_SUFFIXES
-    if suffix not in supported or (FORMATS[suffix] not in TEXT_FORMATS and len(suffixes) > 1):
-        allowed = ", ".join(supported)
-        if is_input:
-            allowed += f"; text files also with {' and '.join(_COMPRESSED_SUFFIXES)}"
-        raise UserError(f"{path.name}: its name must end in one of {allowed}")
+    suffix = path.suffix.lower()
+    if suffix not in _OUTPUT_SUFFIXES:
+        raise UserError(f"{path.name}: its name must end in one of {', '.join(_OUTPUT_SUFFIXES)}")
     return suffix
 
 
@@ -82,123 +69,147 @@ def read_windows(
     Raises:
         UserError: If the file or a column doesn't exist, a row is broken, or a text column contains no text.
     """
-    columns = list(dict.fromkeys([*text, *([pair] if pair else []), *carried]))
+    reader = _PieceReader(path, text, pair, carried)
     end = 0
-    with _convert_arrow_errors(path):
-        for table in _regroup(_read_batches(path, columns, num_rows), num_rows):
-            begin, end = end, end + table.num_rows
-            if end <= skip:
-                continue
-            rest = table.slice(max(0, skip - begin))
-            yield TextWindow(
-                first_row=end - rest.num_rows,
-                texts=_join_columns(rest, text),
-                pairs=None if pair is None else [value or "" for value in _strings(rest, pair)],
-                carried=rest.select(list(carried)),
+    for piece in _regroup(reader.read(num_rows), num_rows):
+        begin, end = end, end + len(piece)
+        if end <= skip:
+            continue
+        rest = piece.part(max(0, skip - begin), len(piece))
+        yield TextWindow(end - len(rest), rest.texts, None if pair is None else rest.pairs, rest.carried)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows of the file, as in `TextWindow`."""
+
+    texts: list[str | None]
+    pairs: list[str]
+    carried: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def part(self, begin: int, end: int) -> _Piece:
+        """Return the rows from `begin` up to `end`."""
+        return _Piece(self.texts[begin:end], self.pairs[begin:end], self.carried.slice(begin, end - begin))
+
+    def followed_by(self, other: _Piece) -> _Piece:
+        """Return these rows and then those of another piece."""
+        carried = pa.concat_tables([self.carried, other.carried])
+        return _Piece(self.texts + other.texts, self.pairs + other.pairs, carried)
+
+
+class _PieceReader:
+    """Reads pieces of a file of any format; the first rows decide the types of columns that are copied from text formats."""
+
+    def __init__(self, path: Path, text: Sequence[str], pair: str | None, carried: Sequence[str]) -> None:
+        self.file, self.where = find_file(path), str(path)
+        self._text, self._pair, self._carried = text, pair, carried
+        self._types: dict[str, pa.DataType] = {}
+
+    def read(self, num_rows: int) -> Iterator[_Piece]:
+        """Yield all rows in pieces of any size.
+
+        Args:
+            num_rows: Most rows of a piece of a Parquet or Arrow file.
+        """
+        columns = list(dict.fromkeys([*self._text, *([self._pair] if self._pair else []), *self._carried]))
+        if not self.file.is_text:
+            yield from self._read_binary(columns, num_rows)
+            return
+        for part in read_parts(self.file, columns, self.where):
+            if part.rejected:
+                rejected = RejectedRows()
+                rejected.add(part.rejected, "line")
+                raise UserError(f"{self.where}: {'; '.join(rejected.lines())}; fix them: each row gets a label")
+            yield self._piece(part.columns, part.row_numbers, "line", self._copied(part))
+
+    def _read_binary(self, columns: Sequence[str], num_rows: int) -> Iterator[_Piece]:
+        first_row = 1
+        with convert_read_errors(self.file, self.where):
+            check_content(self.file, self.where)
+            available, read_batches = open_arrow(self.file, num_rows)
+            check_columns(self.file, available, columns, self.where)
+            for batch in read_batches(columns):
+                for begin in range(0, batch.num_rows, num_rows):
+                    rows = batch.slice(begin, num_rows)
+                    values = {
+                        name: to_list(rows.column(name))
+                        for name in (*self._text, *([self._pair] if self._pair else []))
+                    }
+                    numbers = range(first_row, first_row + rows.num_rows)
+                    first_row += rows.num_rows
+                    yield self._piece(values, numbers, "row", pa.Table.from_batches([rows.select(list(self._carried))]))
+
+    def _piece(
+        self, columns: Mapping[str, list[object]], numbers: Sequence[int], location: str, carried: pa.Table
+    ) -> _Piece:
+        """Check the texts of some rows.
+
+        Args:
+            columns: Raw values of the text columns.
+            numbers: Number of each row in the file.
+            location: `line` or `row`, the word before a number in messages.
+            carried: The columns to copy.
+        """
+        parts = [self._strings(columns[name], name, numbers, location) for name in self._text]
+        joined = (TEXT_SEPARATOR.join(filter(None, row)) for row in zip(*parts, strict=True))
+        pairs = self._strings(columns[self._pair], self._pair, numbers, location) if self._pair else []
+        return _Piece([text if text.strip() else None for text in joined], pairs, carried)
+
+    def _strings(self, values: Sequence[object], column: str, numbers: Sequence[int], location: str) -> list[str]:
+        """Return a column's texts; missing ones are empty.
+
+        Args:
+            values: The raw values.
+            column: The column's name.
+            numbers: Number of each row in the file.
+            location: `line` or `row`, the word before a number in messages.
+        """
+        try:
+            return [parse_text(value, column) for value in values]
+        except BadValue:
+            pass
+        for value, number in zip(values, numbers, strict=True):
+            try:
+                parse_text(value, column)
+            except BadValue as error:
+                cure = CURES.get(error.kind, "write it as text, or name another column with --text")
+                raise UserError(f"{self.where}: {location} {number}: {error.detail}; {cure}") from None
+        raise AssertionError  # one value was bad
+
+    def _copied(self, part: FilePart) -> pa.Table:
+        """Return the columns to copy, with the types of the first part's values."""
+        arrays = {}
+        for name in self._carried:
+            where = (
+                f"{self.where}: column {name!r} from line {part.row_numbers[0]:,} on"
+                if part.row_numbers
+                else self.where
             )
+            try:
+                array = pa.array(part.columns[name], self._types.get(name))
+            except UnicodeEncodeError:
+                raise UserError(f"{where} is not UTF-8; {CURES[ENCODING]}, or leave it out of --with") from None
+            except (pa.ArrowException, TypeError, OverflowError):
+                raise UserError(
+                    f"{where} has values of another type than before; leave it out of --with, or write its values alike"
+                ) from None
+            if name not in self._types:
+                # A column of nulls alone could get values of any type later: it counts as text.
+                self._types[name] = pa.string() if pa.types.is_null(array.type) else array.type
+            arrays[name] = array.cast(self._types[name])
+        return pa.table(arrays)
 
 
-@contextlib.contextmanager
-def _convert_arrow_errors(path: Path) -> Iterator[None]:
-    """Convert any error of reading the file to a UserError."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read: {' '.join(str(error).split())[:400]}") from None
-
-
-def _read_batches(path: Path, columns: list[str], num_rows: int) -> Iterator[pa.RecordBatch]:
-    suffix = file_format_of(path)
-    file_format = FORMATS[suffix]
-    if file_format in DELIMITERS:
-        return _read_csv(path, DELIMITERS[file_format], columns)
-    return (
-        _read_json(path, columns) if file_format in TEXT_FORMATS else _read_binary(path, file_format, columns, num_rows)
-    )
-
-
-def _read_csv(path: Path, delimiter: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    read = pa.csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
-    with pa.input_stream(str(path), compression="detect") as first_block:
-        header = pa.csv.open_csv(first_block, read_options=read, parse_options=parse).schema.names
-    _require_columns(path, columns, header)
-    convert = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
-    )
-    with pa.input_stream(str(path), compression="detect") as stream:
-        yield from pa.csv.open_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
-
-
-def _read_json(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    read = pa.json.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
-    with pa.input_stream(str(path), compression="detect") as first_block:
-        inferred = pa.json.open_json(first_block, read_options=read).schema
-    _require_columns(path, columns, inferred.names)
-    # Take the types of `columns` from the first block, and ignore all other columns.
-    schema = pa.schema([(column, _text_if_null(inferred.field(column).type)) for column in columns])
-    parse = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    with pa.input_stream(str(path), compression="detect") as stream:
-        yield from pa.json.open_json(stream, read_options=read, parse_options=parse)
-
-
-def _text_if_null(column_type: pa.DataType) -> pa.DataType:
-    """Treat a column as text if all its values in the first block are null."""
-    return pa.string() if pa.types.is_null(column_type) else column_type
-
-
-def _read_binary(path: Path, file_format: str, columns: list[str], num_rows: int) -> Iterator[pa.RecordBatch]:
-    """Read a Parquet or Arrow file.
-
-    Args:
-        path: The file.
-        file_format: `Parquet` or `Arrow`.
-        columns: Columns to read.
-        num_rows: Rows per batch of a Parquet file.
-    """
-    available, read_columns = open_arrow(SourceFile(path, file_format), num_rows)
-    _require_columns(path, columns, available)
-    for batch in read_columns(columns):
-        yield batch.select(columns)
-
-
-def _require_columns(path: Path, columns: Sequence[str], available: Sequence[str]) -> None:
-    if missing := [column for column in columns if column not in available]:
-        shown = ", ".join(map(repr, available[:_MAX_SHOWN_COLUMNS]))
-        shown += ", ..." if len(available) > _MAX_SHOWN_COLUMNS else ""
-        raise UserError(
-            f"{path.name}: no column {' and no column '.join(map(repr, missing))}; its columns: {shown} (--text names "
-            "the text column)"
-        )
-
-
-def _regroup(batches: Iterator[pa.RecordBatch], num_rows: int) -> Iterator[pa.Table]:
-    """Regroup batches of any size into tables of `num_rows` rows, so that a resumed run gets the same windows."""
-    pending: list[pa.RecordBatch] = []
-    num_pending = 0
-    for batch in batches:
-        pending.append(batch)
-        num_pending += batch.num_rows
-        while num_pending >= num_rows:
-            table = pa.Table.from_batches(pending)
-            yield table.slice(0, num_rows)
-            pending, num_pending = table.slice(num_rows).to_batches(), num_pending - num_rows
-    if num_pending:
-        yield pa.Table.from_batches(pending)
-
-
-def _join_columns(table: pa.Table, columns: Sequence[str]) -> list[str | None]:
-    parts = [_strings(table, column) for column in columns]
-    rows = (TEXT_SEPARATOR.join(part for part in row if part) for row in zip(*parts, strict=True))
-    return [row if row.strip() else None for row in rows]
-
-
-def _strings(table: pa.Table, column: str) -> list[str | None]:
-    values = table.column(column)
-    value_type = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    if not (pa.types.is_string(value_type) or pa.types.is_large_string(value_type)):
-        raise UserError(f"column {column!r} holds {value_type}, not text")
-    strings: list[str | None] = pc.cast(values, pa.string()).to_pylist()
-    return strings
+def _regroup(pieces: Iterator[_Piece], num_rows: int) -> Iterator[_Piece]:
+    """Regroup pieces of any size into pieces of `num_rows` rows, so that a resumed run gets the same windows."""
+    pending: _Piece | None = None
+    for piece in pieces:
+        pending = piece if pending is None else pending.followed_by(piece)
+        while len(pending) >= num_rows:
+            yield pending.part(0, num_rows)
+            pending = pending.part(num_rows, len(pending))
+    if pending is not None and len(pending):
+        yield pending

@@ -78,7 +78,7 @@ def _oom_kills_in(text: str) -> int | None:
 def read_file(path: Path) -> str:
     """Return a kernel file's text without surrounding blanks; empty if it can't be read."""
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8", errors="surrogateescape").strip()
     except OSError:
         return ""
 

@@ -36,6 +36,7 @@ from harness.execution.messages import Message, OnMessage
 from harness.execution.monitors import CellMonitors
 from harness.execution.outcome import GRACEFUL, STOP_TEXTS, Ending, classify_outcome
 from harness.execution.rank_process import RankProcess, WorkerEntry, end_ranks, hidden_main, start_rank
+from harness.execution.socket_folder import choose_socket_folder
 from harness.execution.stop_flag import StopReason
 from harness.machine.scrub import scrubbed_tail
 from harness.machine.support import num_gpus_used, num_ranks, num_threads, unsupported_reason
@@ -95,6 +96,7 @@ class Runner:
     def __enter__(self) -> Runner:
         """Start the forkserver, which loads torch, without waiting for it."""
         if self.start_method == "forkserver":
+            choose_socket_folder()
             self._context.set_forkserver_preload(list(self._preload))
             with hidden_main(), without_thread_variables():
                 multiprocessing.forkserver.ensure_running()

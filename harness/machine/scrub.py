@@ -9,7 +9,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from harness.errors import shorten
+
 _TAIL_LINES = 20
+_MAX_LINE_CHARS = 500
 # IPv4, shortened IPv6, full IPv6 and MAC addresses.
 _ADDRESS = re.compile(
     r"\b\d{1,3}(?:\.\d{1,3}){3}\b|(?<![\w:])(?:(?:[\da-fA-F]{1,4}:)+(?::[\da-fA-F]{1,4})+"
@@ -23,7 +26,7 @@ def scrubbed_tail(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ()
-    return tuple(scrub(line)[:500] for line in lines[-_TAIL_LINES:])
+    return tuple(shorten(scrub(line), _MAX_LINE_CHARS) for line in lines[-_TAIL_LINES:])
 
 
 def scrub(text: str) -> str:

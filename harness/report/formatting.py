@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.analysis.estimate import Estimate
+from harness.errors import shorten
 from harness.pricing import formulas
 from harness.schema.assumptions import Currency
 
@@ -31,9 +32,14 @@ _UNPRINTABLE = re.compile(
 )
 
 
-def clean(text: str, longest: int = _MAX_TEXT) -> str:
-    """Make untrusted text safe for one line: no control or direction marks, at most `longest` characters."""
+def clean(text: str, longest: int = _MAX_TEXT, *, is_message: bool = False) -> str:
+    """Make untrusted text safe for one line: no control or direction marks, at most `longest` characters.
+
+    Of a message that is too long, the middle is cut out, since its end says what to do; of other texts the end.
+    """
     flat = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(re.split(r"[ \t\r\n]+", text.strip())))
+    if is_message:
+        return shorten(flat, longest)
     return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
 

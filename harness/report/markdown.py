@@ -94,9 +94,10 @@ def markdown(report: Report) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def md(text: str, longest: int = 600) -> str:
-    """Escape untrusted text for one line or table field of GitHub's Markdown."""
-    with_entities = re.sub("[&<>@#]|://", lambda match: _ENTITIES[match[0]], clean(text, longest))
+def md(text: str, longest: int = 600, *, is_message: bool = False) -> str:
+    """Escape untrusted text for one line or table field of GitHub's Markdown; see `clean` for what is cut out."""
+    flat = clean(text, longest, is_message=is_message)
+    with_entities = re.sub("[&<>@#]|://", lambda match: _ENTITIES[match[0]], flat)
     return _MARKS.sub(r"\\\1", with_entities)
 
 
@@ -252,7 +253,7 @@ def _failed(cells: Sequence[Priced]) -> str:
         return ""
     lines = [
         f"- {md(cell.summary.cell)}: **{cell.summary.outcome}**, "
-        f"{md(cell.summary.reason or 'no reason recorded', _MAX_REASON)}"
+        f"{md(cell.summary.reason or 'no reason recorded', _MAX_REASON, is_message=True)}"
         for cell in cells[:_MAX_ROWS]
     ]
     more = [f"- {len(cells) - _MAX_ROWS} more in cells.csv"] if len(cells) > _MAX_ROWS else []

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from safetensors import SafetensorError
 
+from harness.errors import shorten
 from harness.execution.oom_messages import find_oom_message
 from harness.schema.record import Outcome
 from harness.worker.device import Unsupported
@@ -42,9 +43,9 @@ def _oom_reason(error: BaseException) -> str | None:
         return _first_line(error)
     # Search the whole message, since NCCL doesn't name the cause in the first line.
     oom_message = find_oom_message(str(error)) if isinstance(error, _AMBIGUOUS_TYPES) else None
-    return f"{type(error).__name__}: {oom_message}"[:_MAX_REASON_LENGTH] if oom_message else None
+    return shorten(f"{type(error).__name__}: {oom_message}", _MAX_REASON_LENGTH) if oom_message else None
 
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"[:_MAX_REASON_LENGTH]
+    return shorten(f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}", _MAX_REASON_LENGTH)

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from harness.dataset.file_formats import DELIMITERS, FORMATS
 from harness.dataset.model_folder import WEIGHTS_FILE, weight_files
-from harness.dataset.text_stream import file_format_of
+from harness.dataset.text_stream import output_format_of
 from harness.errors import UserError
 from harness.files import atomic_write_text, sha256_file
 from harness.schema.predict_job import PredictJob, progress_paths, restart
@@ -185,7 +185,7 @@ def identify(job: PredictJob) -> PredictIdentity:
         carried=job.carried,
         seq_len=job.seq_len,
         precision=job.precision,
-        kind=file_format_of(Path(job.out), is_input=False),
+        kind=output_format_of(Path(job.out)),
     )
 
 
@@ -225,7 +225,7 @@ def encode_rows(table: pa.Table, file_format: str, *, header: bool) -> bytes:
     sink = io.BytesIO()
     if (name := FORMATS[file_format]) in DELIMITERS:
         options = pa.csv.WriteOptions(include_header=header, delimiter=DELIMITERS[name])
-        pa.csv.write_csv(table, sink, options)
+        pa.csv.write_csv(_with_nested_as_json(table), sink, options)
     elif name == "Parquet":
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
@@ -233,6 +233,15 @@ def encode_rows(table: pa.Table, file_format: str, *, header: bool) -> bytes:
         for row in table.to_pylist():
             sink.write(json.dumps(row, ensure_ascii=False, default=str).encode() + b"\n")
     return sink.getvalue()
+
+
+def _with_nested_as_json(table: pa.Table) -> pa.Table:
+    """Write the values of nested columns, which CSV has not, as JSON."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type):
+            values = [json.dumps(value, ensure_ascii=False, default=str) for value in table.column(index).to_pylist()]
+            table = table.set_column(index, field.name, pa.array(values, pa.string()))
+    return table
 
 
 def _to_parquet(partial: Path, out: Path) -> None:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
 from harness.analysis.mfu import with_mfu
 from harness.analysis.summarize import summarize
-from harness.dataset.column_guess import ColumnGuess, Role, guess_columns
-from harness.dataset.corpus import Corpus, load_corpus, write_texts
-from harness.dataset.file_formats import find_files, read_column_names
-from harness.dataset.file_readers import read_parts
+from harness.dataset.column_guess import ColumnGuess, Role
+from harness.dataset.corpus import Corpus, find_one_label_split, load_corpus, require_two_labels, write_texts
 from harness.dataset.row_storage import Rows
 from harness.dataset.rows import read_rows
 from harness.dataset.sources import ModelFiles
@@ -29,7 +26,7 @@ from harness.machine.describe import describe_machine
 from harness.schema.cells import FineTuneConfig
 from harness.schema.inputs_record import DataFacts
 from harness.schema.model_shapes import load_model_shape
-from harness.schema.settings import PACKAGED_DATA, DataSettings, ModelSettings
+from harness.schema.settings import DataSettings, ModelSettings
 from harness.store.record_files import own_records
 from harness.workflows.seq_len_advice import SeqLenAdvice, advise_seq_len, find_similar_cells
 
@@ -39,6 +36,8 @@ TOKENISED_ROWS = 20_000  # of larger datasets, only a random sample of this size
 _FITTED_ROWS = 20_000  # most rows for TF-IDF, which takes seconds with so many
 _HELD_OUT_FRACTIONS = (0.2, 0.1, 0.02)  # fraction of rows for validation, and again for test; tried in this order
 UNKNOWN = "[UNK]"
+_MAX_HELD_OUT = 1_000  # rows of the validation and the test split of the study that is written
+_MIN_ROWS = 4  # one for validation, one for testing, and two labels to train on
 _QUANTILES = (0.0, 0.5, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -85,7 +84,11 @@ class Inspection:
         classes: Rows per label, most common first.
         lengths: Tokens of each sampled row before truncation, special tokens included, shape `(num_rows,)`.
         unknown_fraction: Fraction of tokens missing from the vocabulary.
+        special_tokens: Sampled rows whose text contains each of the tokenizer's special tokens, most first; tokens that
+            occur in no text are left out.
         floor: Baseline accuracy; None if the training rows have fewer than two labels.
+        study_settings: `[data]` settings of a study of all rows.
+        study_problem: Why such a study is refused; None if it is not.
     """
 
     settings: DataSettings
@@ -95,56 +98,15 @@ class Inspection:
     classes: dict[str, int]
     lengths: np.ndarray
     unknown_fraction: float
+    special_tokens: dict[str, int]
     examples: tuple[TokenizedExample, ...]
     floor: BaselineFloor | None
+    study_settings: DataSettings
+    study_problem: str | None
 
     def tokens_at(self) -> dict[float, int]:
         """Return quantiles of the text length in tokens."""
         return {share: int(np.quantile(self.lengths, share, method="higher")) for share in _QUANTILES}
-
-
-def resolve_columns(
-    source: str, given: Mapping[str, object]
-) -> tuple[DataSettings, dict[Role, ColumnGuess], tuple[str, ...]]:
-    """Complete the given columns with guesses from the first rows.
-
-    Args:
-        source: A file, glob, folder or the packaged dataset.
-        given: `[data]` keys that the user gave.
-
-    Returns:
-        Settings that read the source, guesses to show, and the names of all columns.
-
-    Raises:
-        UserError: If the source can't be read, or no column looks like text or label.
-    """
-    if source == PACKAGED_DATA:
-        return DataSettings.model_validate({**given, "source": source, "on_bad_row": "skip"}), {}, ()
-    where = f"data {source!r}"
-    files = find_files(source, where)
-    if files is None:
-        raise UserError(f"{where}: no such file; columns of hub datasets can't be guessed: give a local copy")
-    names = tuple(read_column_names(files[0], where))
-    first = next(iter(read_parts(files[0], names, where)))
-    frame = pd.DataFrame(first.columns).convert_dtypes(dtype_backend="numpy_nullable")
-    for name in frame.columns:  # text formats such as CSV store numbers as text, which is converted here
-        numbers = pd.to_numeric(frame[name], errors="coerce")
-        if numbers.notna().sum() == frame[name].replace("", pd.NA).notna().sum() > 0:
-            frame[name] = numbers
-    guesses = guess_columns(frame)
-    keys: dict[Role, str] = {"text": "text", "label": "label", "group": "group_by"}
-    guessed = {role: guess for role, guess in guesses.items() if role in keys and keys[role] not in given}
-    missing = [role for role in ("text", "label") if role not in given and role not in guessed]
-    if missing:
-        raise UserError(
-            f"{where}: no column looks like the {' or the '.join(missing)}; its columns: {', '.join(map(repr, names))}; "
-            f"name it with --{missing[0]} COLUMN"
-        )
-    columns = {keys[role]: guess.column for role, guess in guessed.items()}
-    if {"time_by", "stratify"} & given.keys():
-        columns.pop("group_by", None)
-    shown = {role: guess for role, guess in guesses.items() if role in guessed or role == "time"}
-    return DataSettings.model_validate({**columns, **given, "source": source, "on_bad_row": "skip"}), shown, names
 
 
 def inspect_source(
@@ -168,18 +130,20 @@ def inspect_source(
         UserError: If the source can't be read, or has fewer than two labels or ten rows.
     """
     rows = read_rows(settings)
+    require_two_labels(rows, settings)
     num_rows = len(rows.labels)
-    if num_rows < 10:  # noqa: PLR2004 - leaves a few rows for each split
-        raise UserError(f"data {settings.source!r}: {num_rows} usable rows; at least ten are needed")
+    if num_rows < _MIN_ROWS:
+        raise UserError(f"data {settings.source!r}: {num_rows} usable rows; at least {_MIN_ROWS} are needed: add rows")
     corpus = _split(settings, rows, num_rows)
     fitted = corpus if num_rows <= _FITTED_ROWS else _split(settings, rows, _FITTED_ROWS)
     counts = np.bincount(rows.labels, minlength=len(rows.label_names))
     classes = {rows.label_names[index]: int(counts[index]) for index in np.argsort(-counts, kind="stable")}
     sampled = np.sort(np.random.default_rng(seed).permutation(num_rows)[:TOKENISED_ROWS])
-    tokens, texts = _encode(rows, sampled, model)
+    tokens, texts, special = _encode(rows, sampled, model)
     lengths = np.array([len(row) for row in tokens])
     num_unknown = sum(row.count(UNKNOWN) for row in tokens)
     labels = [rows.label_names[index] for index in rows.labels[sampled]]
+    study_settings, study_problem = _choose_study_settings(settings, rows, corpus.facts.test.num_rows)
     return Inspection(
         settings=settings,
         guesses=guesses,
@@ -188,12 +152,37 @@ def inspect_source(
         classes=classes,
         lengths=lengths,
         unknown_fraction=num_unknown / int(lengths.sum()),
+        special_tokens=special,
         examples=_pick_examples(lengths, tokens, texts, labels) if settings.store_texts else (),
         floor=_floor(fitted),
+        study_settings=study_settings,
+        study_problem=study_problem,
     )
 
 
-def _encode(rows: Rows, indices: np.ndarray, model: ModelFiles) -> tuple[list[list[str]], list[str]]:
+def _choose_study_settings(settings: DataSettings, rows: Rows, num_held_out: int) -> tuple[DataSettings, str | None]:
+    """Choose `[data]` settings that a study of all rows can use, stratified if a split would have one label otherwise.
+
+    Args:
+        settings: Settings that read the source.
+        rows: All rows.
+        num_held_out: Rows that can be held out for testing.
+
+    Returns:
+        The settings, and why a study with them is refused; None if it is not.
+    """
+    held_out = min(_MAX_HELD_OUT, num_held_out)
+    study = settings.model_copy(update={"num_train": "all", "num_val": held_out, "num_test": held_out})
+    problem = find_one_label_split(rows, study)
+    if problem is None or settings.group_by or settings.time_by:
+        return study, problem
+    stratified = study.model_copy(update={"stratify": True})
+    problem = find_one_label_split(rows, stratified)
+    return stratified, problem
+
+
+def _encode(rows: Rows, indices: np.ndarray, model: ModelFiles) -> tuple[list[list[str]], list[str], dict[str, int]]:
+    """Return the tokens and the text of each of the given rows, and how many rows contain each special token."""
     tokenizer, _ = load_tokenizer(model)
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -202,7 +191,10 @@ def _encode(rows: Rows, indices: np.ndarray, model: ModelFiles) -> tuple[list[li
     pairs = None if second is None else list(second)
     encodings = tokenizer.encode_batch(texts if pairs is None else list(zip(texts, pairs, strict=True)))
     shown = texts if pairs is None else [f"{text} | {pair}" for text, pair in zip(texts, pairs, strict=True)]
-    return [encoding.tokens for encoding in encodings], shown
+    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    counts = {token: sum(token in text for text in shown) for token in special}
+    found = {token: count for token, count in sorted(counts.items(), key=lambda item: -item[1]) if count}
+    return [encoding.tokens for encoding in encodings], shown, found
 
 
 def _pick_examples(
@@ -224,9 +216,10 @@ def _split(settings: DataSettings, rows: Rows, num_rows: int) -> Corpus:
         split_settings = settings.model_copy(update={"num_val": held_out, "num_test": held_out, "num_train": num_train})
         with contextlib.suppress(UserError):
             return load_corpus(split_settings, rows)
+    column, option = (settings.group_by, "--group-by") if settings.group_by else (settings.time_by, "--time-by")
     raise UserError(
-        f"data {settings.source!r}: groups of {settings.group_by!r} are too large to hold any out; choose another column "
-        "with --group-by (data.group_by)"
+        f"data {settings.source!r}: rows with one value of {column!r} stay together, and these are too many to hold any out; "
+        f"choose another column with {option}"
     )
 
 

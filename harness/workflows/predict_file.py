@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from harness.dataset.file_formats import find_file, require_utf8_name
 from harness.dataset.sources import locate_model
 from harness.errors import Unavailable, UserError
 from harness.files import PACKAGE_FOLDER
@@ -117,8 +118,8 @@ def plan_job(options: PredictOptions, machine: Machine) -> PredictJob:
             f"{', '.join(missing)} not installed: `harness predict` needs the extra `train` (pip install '.[train]')"
         )
     folder = locate_model(options.model).folder
-    if not options.file.is_file():
-        raise UserError(f"{options.file}: no such file")
+    find_file(options.file)
+    require_utf8_name(str(options.out), f"-o {options.out}")
     metadata = _read_metadata(folder)
     text = options.text or metadata.get("text", "text")
     job = PredictJob(

@@ -38,6 +38,7 @@ from harness.worker.failures import classify
         (ValueError("out of memory is only its name"), "crashed", "ValueError"),
         (Unsupported("no kernels"), "unsupported", "no kernels"),
         (KeyError(), "crashed", "KeyError: no message"),
+        (RuntimeError("no sdpa" + " yet" * 200 + "; set eager"), "crashed", "yet yet; set eager"),
         (
             RuntimeError("NCCL error in: x.hpp:275\nLast error:\nCuda failure 2 'out of memory'"),
             "oom",

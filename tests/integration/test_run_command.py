@@ -208,3 +208,17 @@ def test_a_hub_id_without_a_network_suggests_the_packaged_default(study_file, tm
         assert done.returncode == 2, done.stderr
         assert f"{value!r}" in done.stderr and f"use the packaged default ({key} = {default!r})" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_long_tmpdir_is_no_obstacle(study_file, tmp_path):
+    """A TMPDIR of 112 characters once ended the run with "OSError: AF_UNIX path too long" and no record."""
+    folder = tmp_path / ("x" * (111 - len(str(tmp_path))))
+    folder.mkdir()
+    assert len(str(folder)) == 112
+    study = study_file('[matrix]\nseq_len = [24]\nthreads = [1]\n"training.max_steps" = [3]\n', NO_EVALUATIONS)
+    ended = subprocess.run(
+        [*HARNESS, "run", str(study), "--results", str(tmp_path / "r")], env=ENV | {"TMPDIR": str(folder)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert outcomes_of(tmp_path / "r") == ["ok"]

@@ -31,6 +31,9 @@ def inspect(  # noqa: PLR0913 - each is an option
     label: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
     group_by: Annotated[str | None, typer.Option(help="Column of groups; a group never spans two splits.")] = None,
     time_by: Annotated[str | None, typer.Option(help="Column of times; the newest rows form the test split.")] = None,
+    clean_labels: Annotated[
+        bool, typer.Option("--clean-labels", help="Merge labels that look alike, such as neg and Neg, or 0 and 0.0.")
+    ] = False,
     model: Annotated[
         str | None, typer.Option(help="Model whose tokenizer and size are used (default: the packaged one).")
     ] = None,
@@ -45,15 +48,19 @@ def inspect(  # noqa: PLR0913 - each is an option
     as_json: AsJson = False,
 ) -> None:
     """Inspect a dataset before training: columns, classes, lengths, leaks, baseline accuracy, and a recommended seq_len."""
-    from harness.cli.views.inspect_dataset import inspection_fields, show_inspection, study_text
+    from harness.cli.views.inspect_dataset import show_inspection
+    from harness.cli.views.inspect_output import inspection_fields, study_text
     from harness.dataset.sources import locate_model
     from harness.schema.settings import ModelSettings
-    from harness.workflows.inspect_dataset import advise_for, inspect_source, resolve_columns
+    from harness.workflows.inspect_dataset import advise_for, inspect_source
+    from harness.workflows.resolve_columns import resolve_columns
 
     if write is not None and write.exists():
         raise UserError(f"{write} exists; name another file or remove it")
     options = {"text": _columns(text), "pair": pair, "label": label, "group_by": group_by, "time_by": time_by}
     given: dict[str, object] = {key: value for key, value in options.items() if value is not None}
+    if clean_labels:
+        given["clean_labels"] = True
     if hide_texts:
         given["store_texts"] = False
     settings, guesses, columns = resolve_columns(source, given)

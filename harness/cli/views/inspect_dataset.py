@@ -1,8 +1,7 @@
-"""Terminal view, JSON fields and study file of `harness inspect`."""
+"""Terminal view of `harness inspect`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness.analysis.label_warnings import label_warnings
+from harness.dataset.row_checks import CURES
 from harness.report.formatting import plural
 from harness.schema.settings import Padding
 from harness.workflows.inspect_dataset import UNKNOWN, Inspection, TokenizedExample
@@ -82,54 +83,6 @@ def sentences(advice: SeqLenAdvice) -> Iterator[str]:
         )
 
 
-def study_text(inspection: Inspection, advice: SeqLenAdvice, batch_size: int) -> str:
-    """Return a study file for the dataset."""
-    data = inspection.settings.model_dump(mode="json", exclude_defaults=True) | {"source": inspection.settings.source}
-    order = ["source", *(key for key in data if key != "source")]
-    num_rows = inspection.facts.num_source_rows
-    held_out = max(1, min(1000, num_rows // 5))
-    keys = {key: data[key] for key in order} | {"num_train": "all", "num_val": held_out, "num_test": held_out}
-    lines = [
-        f"# Made by `harness inspect` of {num_rows:,} usable rows; run it by `harness run`.",
-        "[data]",
-        # Written as JSON, whose strings, numbers, booleans and lists are valid TOML.
-        *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()),
-        "",
-        "[matrix]",
-        f"batch_size = [{batch_size}]",
-        f"seq_len = [{advice.best.seq_len}]{_note(advice)}",
-        'padding = ["grouped"]',
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def inspection_fields(inspection: Inspection, advice: SeqLenAdvice) -> dict[str, object]:
-    """Return the fields of `--json`."""
-    return {
-        "settings": inspection.settings.model_dump(mode="json"),
-        "guesses": {role: {"column": guess.column, "why": guess.why} for role, guess in inspection.guesses.items()},
-        "data": inspection.facts.model_dump(mode="json"),
-        "classes": inspection.classes,
-        "tokens_at_share": {f"{share:g}": tokens for share, tokens in inspection.tokens_at().items()},
-        "mean_tokens": float(inspection.lengths.mean()),
-        "unknown_fraction": inspection.unknown_fraction,
-        "floor": None if inspection.floor is None else vars(inspection.floor),
-        "recommended_seq_len": advice.best.seq_len,
-        "lengths": [_length_fields(length) for length in advice.lengths],
-    }
-
-
-def _length_fields(length: CandidateLength) -> dict[str, object]:
-    return {
-        "seq_len": length.seq_len,
-        "cut_texts_fraction": length.cut_texts_fraction,
-        "cut_tokens_fraction": length.cut_tokens_fraction,
-        "work": {padding: vars(work) for padding, work in length.work.items()},
-        "speeds": {padding: vars(speed) for padding, speed in length.speeds.items()},
-        "accuracy": None if length.accuracy is None else vars(length.accuracy),
-    }
-
-
 def _columns(inspection: Inspection) -> Iterator[str]:
     settings = inspection.settings
     for role, column in (("text", " + ".join(settings.text_columns)), ("pair", settings.pair), ("label", settings.label),
@@ -150,6 +103,9 @@ def _rows(inspection: Inspection) -> Iterator[str]:
     if skipped:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in facts.bad_rows.items())
         yield f'  [yellow]{skipped:,} can\'t be used: {escape(kinds)}[/] (a study stops at them, or data.on_bad_row = "skip")'
+        for kind in facts.bad_rows:
+            if kind in CURES:
+                yield f"    {kind}: {escape(CURES[kind])}"
     if facts.num_duplicates_dropped:
         conflicts = (
             f", {facts.num_conflicting_duplicates:,} of them with another label"
@@ -169,6 +125,10 @@ def _rows(inspection: Inspection) -> Iterator[str]:
     if facts.rare_labels:
         shown = ", ".join(map(repr, facts.rare_labels[:_MAX_CLASSES]))
         yield f"  [yellow]fewer than 10 training rows of {escape(shown)}[/]: hardly to be learnt"
+    for warning in label_warnings(facts):
+        yield f"  [yellow]{escape(warning)}[/]"
+    if inspection.study_problem:
+        yield f"  [yellow]a study of these rows is refused: {escape(inspection.study_problem)}[/]"
 
 
 def _classes(inspection: Inspection) -> Table:
@@ -178,7 +138,9 @@ def _classes(inspection: Inspection) -> Table:
     table.add_column("share", justify="right")
     table.add_column("")
     for label, count in list(inspection.classes.items())[:_MAX_CLASSES]:
-        table.add_row(escape(label), f"{count:,}", f"{count / total:.1%}", "█" * max(1, round(40 * count / total)))
+        table.add_row(
+            escape(_label_text(label)), f"{count:,}", f"{count / total:.1%}", "█" * max(1, round(40 * count / total))
+        )
     more = len(inspection.classes) - _MAX_CLASSES
     if more > 0:
         table.add_row(f"and {more:,} more", "", "", "")
@@ -197,6 +159,11 @@ def _lengths(inspection: Inspection) -> Iterator[str]:
     unknown = f"{inspection.unknown_fraction:.2%} of the tokens are unknown to the vocabulary"
     too_many = inspection.unknown_fraction > _MANY_UNKNOWN
     yield f"[yellow]{unknown}[/]: is this its language and script?" if too_many else unknown
+    if inspection.special_tokens:
+        counts = ", ".join(f"{token} in {rows:,}" for token, rows in inspection.special_tokens.items())
+        yield (
+            f"[yellow]special tokens inside texts: {escape(counts)}[/]; the model reads them as its own marks: replace them"
+        )
 
 
 def _histogram(lengths: np.ndarray) -> str:
@@ -215,7 +182,12 @@ def _example(example: TokenizedExample, seq_len: int) -> str:
     if len(example.tokens) > seq_len:
         suffix += f" [yellow]({len(example.tokens) - seq_len} cut at {seq_len})[/]"
     kind = "longest" if example.kind == "truncated" else example.kind
-    return f"  [bold]{kind:8}[/] {escape(example.label)}  {text}{suffix}"
+    return f"  [bold]{kind:8}[/] {escape(_label_text(example.label))}  {text}{suffix}"
+
+
+def _label_text(label: str) -> str:
+    """Return a label as it is, or quoted if it has blanks at its ends or signs that don't show."""
+    return label if label.isprintable() and label == label.strip() else repr(label)
 
 
 def _table(advice: SeqLenAdvice) -> Table:
@@ -260,7 +232,3 @@ def _floor(inspection: Inspection) -> str:
 
 def _times(factor: float) -> str:
     return "no more arithmetic" if factor < _NEGLIGIBLE_FACTOR else f"{factor:.2f} times the arithmetic"
-
-
-def _note(advice: SeqLenAdvice) -> str:
-    return f" # cuts {advice.best.cut_texts_fraction:.1%} of the texts"

@@ -15,10 +15,10 @@ from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
+from harness.analysis.label_warnings import label_warnings, one_label_warnings
 from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
 from harness.execution.messages import Message, PhaseStarted, Progress, RankResult
-from harness.report.data_warnings import label_warnings, one_label_warnings
 from harness.schema.cells import Cell
 from harness.schema.inputs_record import DataFacts
 from harness.schema.record import Record

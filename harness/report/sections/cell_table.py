@@ -109,7 +109,7 @@ def _identity(cell: Priced, machines: Mapping[str, str], *, show_study: bool) ->
     where = [clean(summary.study, 80)] * show_study + ([machines[summary.machine_id]] if machines else [])
     runs = f"{summary.num_ok} of {len(summary.records)} runs" if len(summary.records) > 1 else ""
     notes = ", ".join(filter(None, (runs, "unsteady" if summary.noise else "")))
-    reason = clean(summary.reason or "", _MAX_REASON)
+    reason = clean(summary.reason or "", _MAX_REASON, is_message=True)
     return [
         text_field(clean(summary.cell, 160), summary.cell, ", ".join(where)),
         text_field(OUTCOMES[summary.outcome], summary.outcome, notes, reason),
@@ -179,5 +179,5 @@ def why_missing(cell: Priced) -> str:
     """Say why a cell has no figure."""
     summary = cell.summary
     if summary.num_ok == 0:
-        return f"{OUTCOMES[summary.outcome]}: {clean(summary.reason or 'no reason recorded', _MAX_REASON)}"
+        return f"{OUTCOMES[summary.outcome]}: {clean(summary.reason or 'no reason recorded', _MAX_REASON, is_message=True)}"
     return "the runs left nothing to compute it from"

@@ -126,7 +126,7 @@ def failures(failed: Sequence[Priced], machines: Mapping[str, str]) -> list[Fail
             clean(cell.summary.cell, 160),
             machines.get(cell.summary.machine_id, "") if len(machines) > 1 else "",
             OUTCOMES[cell.summary.outcome],
-            clean(cell.summary.reason or "no reason was recorded", _MAX_REASON),
+            clean(cell.summary.reason or "no reason was recorded", _MAX_REASON, is_message=True),
             f"{cell.summary.num_ok} of {len(cell.summary.records)} runs ended well",
         )
         for cell in failed

@@ -276,7 +276,7 @@ def _shared_cell(cell: Priced | None, money: MoneyFormat) -> Field:
         return Field("not tried", None)
     rate, cost, hosts = cell.summary.samples_per_s, cell.usd_per_1000_samples, hosts_of(cell)
     if rate is None:
-        reason = clean(cell.summary.reason or "no reason was recorded", _MAX_REASON)
+        reason = clean(cell.summary.reason or "no reason was recorded", _MAX_REASON, is_message=True)
         return Field(OUTCOMES[cell.summary.outcome], None, reason.replace("; ", ", "), title=reason)
     lines = join_lines(
         interval(rate, "number"),

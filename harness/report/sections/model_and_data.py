@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from harness.analysis.label_warnings import label_warnings, one_label_warnings
 from harness.pricing.cost import Priced
-from harness.report.data_warnings import data_warnings
 from harness.report.formatting import clean, listed, plural
-from harness.schema.inputs_record import ModelFacts
+from harness.schema.inputs_record import DataFacts, ModelFacts
 from harness.schema.record import Record
 from harness.schema.settings import PACKAGED_MODEL
+
+_MAX_LABELS = 5
 
 
 def model_descriptions(cells: Sequence[Priced]) -> list[str]:
@@ -32,8 +34,30 @@ def data_descriptions(cells: Sequence[Priced]) -> list[str]:
             sizes = listed([f"{part.num_rows:,} {name}" for name, part in parts.items()]) + " rows"
             commit = f" at commit {data.hub['source'].short_commit}" if "source" in data.hub else ""
             description = f"{clean(data.source, 120)}{commit}: {sizes}{split}, {len(data.labels)} classes."
-            descriptions.append(" ".join([description, *data_warnings(data)]))
+            descriptions.append(" ".join([description, *_data_warnings(data)]))
     return list(dict.fromkeys(descriptions))
+
+
+def _data_warnings(data: DataFacts) -> Iterator[str]:
+    """Describe problems of the data that could affect accuracy."""
+    if data.bad_rows:
+        kinds = listed([f"{count:,} {clean(kind, 40)}" for kind, count in data.bad_rows.items()])
+        yield f"Left out as unusable: {kinds}."
+    if data.num_leaks_dropped:
+        yield f"{data.num_leaks_dropped:,} rows that also stand in its validation or test file left out."
+    if data.num_conflicting_duplicates:
+        yield f"{data.num_conflicting_duplicates:,} texts occur under two labels: the first counts."
+    if data.num_near_duplicates:
+        num_checked = data.num_near_checked or 0
+        all_checked = num_checked == data.train.num_rows + data.val.num_rows + data.test.num_rows
+        sample = "" if all_checked else f", of a sample of {num_checked:,} rows"
+        yield f"{data.num_near_duplicates:,} validation and test rows nearly are a training row{sample}."
+    yield from one_label_warnings(data)
+    if data.rare_labels:
+        names = listed([clean(name, 40) for name in data.rare_labels[:_MAX_LABELS]])
+        more = f" and {len(data.rare_labels) - _MAX_LABELS:,} more" if len(data.rare_labels) > _MAX_LABELS else ""
+        yield f"Fewer than 10 training rows each: {names}{more}."
+    yield from label_warnings(data)
 
 
 def _records(cells: Sequence[Priced]) -> list[Record]:

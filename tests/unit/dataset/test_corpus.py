@@ -120,7 +120,7 @@ def test_words_that_pandas_treats_as_missing_are_texts_and_labels(write):
         (
             rows_of(110),
             {"text": "words"},
-            r"no column 'words'; its columns: 'text', 'label' \(set data\.text and data\.label\)",
+            r"no column 'words'; its columns: 'text', 'label'; name them with data\.text and data\.label \(--text, --label\); its first line",
         ),
         (rows_of(110), {"text": "a", "label": "b"}, "no column 'a' and no column 'b'"),
         ([*rows_of(110), ("  ", "good")], {}, r"empty text: 1 \(line 112\)"),

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.dataset.corpus import load_corpus
-from harness.dataset.file_formats import PART_ROWS, SourceFile, find_files, read_column_names
-from harness.dataset.file_readers import read_parts
+from harness.dataset.file_formats import PART_ROWS, SourceFile, find_files
+from harness.dataset.file_readers import read_column_names, read_parts
 from harness.dataset.rows import read_rows
 from harness.errors import UserError
 from harness.schema.settings import DataSettings
@@ -165,18 +165,18 @@ BAD = {
     "regression in a table": ("x.csv", b"text,label\na,0.5\nb,1\n", {}, r"labels such as '0\.5', '1' are numbers on a scale: that is regression"),
     "regression in typed columns": ("x.jsonl", lines_of({"text": "a", "label": 2}, {"text": "b", "label": 0.25}), {}, r"that is regression, and only classes are supported; write each row's class"),
     "more than 1,000 classes": ("x.csv", csv_of([(f"t {i}", f"c{i}") for i in range(1_001)]), {}, r"more than 1,000 different labels \('c0', 'c1', 'c2', \.\.\.\); is 'label' the label column"),
-    "an empty file": ("x.csv", b"", {}, r"the file is empty"),
+    "an empty file": ("x.csv", b"", {}, r"the file is empty; export or download it again"),
     "no such file": (None, b"", {"source": "no-such-folder/x.csv"}, r"data\.source 'no-such-folder/x\.csv': no such file"),
     "a glob that matches nothing": (None, b"", {"source": "no-such-folder/*.csv"}, r"no file matches \(supported: \.csv, \.tsv, \.jsonl"),
-    "an unsupported format": ("x.docx", b"x", {}, r"the format of 'x\.docx' is not supported; supported: \.csv, \.tsv"),
-    "a damaged Parquet file": ("x.parquet", b"text,label\na,b\n", {}, r"can't be read as Parquet: "),
-    "a damaged Arrow file": ("x.arrow", b"text,label\na,b\n", {}, r"can't be read as Arrow: "),
-    "not gzip": ("x.csv.gz", b"text,label\na,b\n", {}, r"can't be read as CSV compressed as \.gz: Not a gzipped file"),
+    "an unsupported format": ("x.docx", b"x", {}, r"the format of 'x\.docx' is not supported; save it in one of the supported: \.csv, \.tsv"),
+    "a damaged Parquet file": ("x.parquet", b"text,label\na,b\n", {}, r"can't be read as Parquet; export or download it again, or rename it"),
+    "a damaged Arrow file": ("x.arrow", b"text,label\na,b\n", {}, r"can't be read as Arrow; export or download it again, or rename it"),
+    "not gzip": ("x.csv.gz", b"text,label\na,b\n", {}, r"can't be read as CSV compressed as \.gz; export or download it again, or rename .* \(Not a gzipped file"),
     "truncated gzip": ("x.csv.gz", gzip.compress(csv_of(good()))[:-20], {}, r"the file ends too early"),
     "Parquet named .csv": ("x.csv", b"PAR1....", {}, r"the file is Parquet, not CSV in UTF-8 as its name says"),
     "not JSON Lines": ("x.jsonl", csv_of(good()), {}, r"not JSON Lines: no line is a JSON object \(line 1: not JSON\)"),
     "a JSON array": ("x.json", b'[{"text": "a", "label": 1}]', {}, r"the file is one JSON array"),
-    "an unclosed quotation mark": ("x.csv", csv_of(good()) + b'"open,good\nnext,bad\nlast,good\n', {}, r"a quotation mark in line 132 or after it is never closed"),
+    "an unclosed quotation mark": ("x.csv", csv_of(good()) + b'"open,good\nnext,bad\nlast,good\n', {}, r"a quotation mark in line 132 or after it is never closed; close it"),
     "two columns of one name": ("x.csv", b"text,text,label\na,b,c\n", {}, r"several columns are named 'text'"),
     "a missing group": ("x.csv", b"text,label,film\na,good,F\nb,bad,\n", {"group_by": "film"}, r"missing group: 1 \(line 3\)"),
     "a value that is not a time": ("x.csv", b"text,label,at\na,good,2024-01-01\nb,bad,soon\nc,bad,3\n", {"time_by": "at"}, r"missing time: 1 \(line 3: 'soon' is neither a number nor an ISO date\)"),
@@ -255,3 +255,52 @@ def test_typed_dates_and_dates_as_text_are_the_same_times(tmp_path):
     written = write(tmp_path / "b.csv", texts | {"at": [f"{day}T00:00:00+00:00" for day in days]})
     times = [read_rows(settings(source=str(path), time_by="at")).times.tolist() for path in (typed, written)]
     assert times[0] == times[1] == [1704067200 + 604800 * i for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        (['First\tone', '"Second\ttwo', 'Third "sentence"\tone', "Fourth\ttwo"], ["First", "Fourth"]),
+        (["First\tone", '"Great\ttwo', 'fine film"\tone', "Fourth\ttwo"], ["First", "Fourth"]),
+        (["First\tone", '"Second\ttwo', "Third\tone", '"Fourth\ttwo', "Fifth\ttwo"], ["First", "Fifth"]),
+    ],
+    ids=["another in a later text", "one at a later text's end", "two texts begin with one"],
+)  # fmt: skip
+def test_rows_are_not_merged_by_a_text_that_begins_with_a_quotation_mark(tmp_path, rows, kept):
+    """Once the rows in between became one text without a word: 'Second\\ttwo\\nThird sentence"' with the label `one`."""
+    path = tmp_path / "own.tsv"
+    path.write_text("\n".join(["text\tlabel", *rows, ""]))
+    with pytest.raises(
+        UserError, match=r"\(line 3: a quotation mark in lines 3 to \d is not doubled, or never closed, line 4"
+    ):
+        read_rows(settings(source=str(path)))
+    found = read_rows(settings(source=str(path), on_bad_row="skip"))
+    assert (found.texts, found.facts.bad_rows) == (kept, {"broken row": len(rows) - len(kept)})
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "texts"),
+    [
+        ("own.csv", 'text,label\n"a, b\nc ""d"", e",x\nplain,y\n', ['a, b\nc "d", e', "plain"]),
+        ("own.csv", 'text,label\n"one, two\nthree, four",x\nplain,y\n', ["one, two\nthree, four", "plain"]),
+        ("own.tsv", 'text\tlabel\n"a b\nc\td"\tx\nplain\ty\n', ["a b\nc\td", "plain"]),
+    ],
+)
+def test_texts_of_several_lines_stay_whole(tmp_path, name, raw, texts):
+    (tmp_path / name).write_text(raw)
+    assert read_rows(settings(source=str(tmp_path / name))).texts == texts
+
+
+def test_a_carriage_return_inside_a_text_is_a_broken_row(tmp_path):
+    (tmp_path / "own.csv").write_bytes(b"text,label\none\rtwo,a\nthree,b\n")
+    with pytest.raises(UserError, match=r"broken row: 1 \(line 2: 1 fields instead of 2\)"):
+        read_rows(settings(source=str(tmp_path / "own.csv")))
+
+
+def test_values_of_other_columns_may_have_any_type(tmp_path):
+    lines = [
+        {"text": "a b", "label": 1, "name": 1, "tags": None},
+        {"text": "c d", "label": 2, "name": "Nan", "tags": ["x"]},
+    ]
+    (tmp_path / "own.jsonl").write_bytes(lines_of(*lines))
+    assert read_rows(settings(source=str(tmp_path / "own.jsonl"))).label_names == ("1", "2")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from harness.dataset.text_stream import file_format_of, read_windows
+from harness.dataset.text_stream import output_format_of, read_windows
 from harness.errors import UserError
 
 ROWS = [
@@ -25,7 +27,7 @@ ROWS = [
 def write(folder, name):
     path = folder / name
     table = pa.Table.from_pylist(ROWS)
-    kind = file_format_of(path)
+    kind = path.suffixes[0]
     if kind == ".parquet":
         pa.parquet.write_table(table, path, row_group_size=2)
         return path
@@ -99,21 +101,27 @@ def test_a_file_without_rows_has_no_windows(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "options", "message"),
     [
-        ("a.csv", "text\nfine\n", {"text": ["body"]}, "no column 'body'; its columns: 'text'"),
-        ("a.jsonl", '{"text": "fine"}\n', {"carried": ["id"]}, "no column 'id'; its columns: 'text'"),
-        ("a.csv", "text,id\nfine,1\nbroken\n", {}, "Expected 2 columns, got 1"),
-        ("a.jsonl", '{"text": "fine"}\n{"text": 3}\n', {}, "can't be read"),
-        ("a.jsonl", '{"text": 3}\n', {}, "column 'text' holds int64, not text"),
-        ("a.jsonl", '{"text": \n', {}, "can't be read"),
-        ("a.parquet", "not parquet", {}, "can't be read"),
-        ("a.arrow", "not arrow", {}, "can't be read"),
-        ("a.csv.gz", "not packed", {}, "can't be read"),
-        ("a.csv", "", {}, "can't be read"),
-        ("a.xlsx", "", {}, "its name must end in one of .csv, .tsv"),
-        ("a.parquet.gz", "", {}, "its name must end in one of"),
+        ("a.csv", "text\nfine\n", {"text": ["body"]}, "no column 'body'; its columns: 'text'; name them with"),
+        ("a.jsonl", '{"text": "fine"}\n', {"carried": ["id"]}, "no column 'id'; its columns: 'text'; name them with"),
+        ("a.csv", "text,id\nfine,1\nbroken\n", {}, "broken row: 1 (line 3: 1 fields instead of 2); fix them"),
+        ("a.jsonl", '{"text": "fine"}\n{"text": 3}\n', {}, "line 2: 'text' is a number; write it as text, or name"),
+        ("a.jsonl", '{"text": \n', {}, "not JSON Lines: no line is a JSON object"),
+        ("a.parquet", "not parquet", {}, "can't be read as Parquet; export or download it again"),
+        ("a.arrow", "not arrow", {}, "can't be read as Arrow; export or download it again"),
+        (
+            "a.csv.gz",
+            "not packed",
+            {},
+            "can't be read as CSV compressed as .gz; export or download it again, or rename it",
+        ),
+        ("a.csv", "", {}, "the file is empty; export or download it again"),
+        ("a.csv", '"text"\n"open\nnext\n', {}, "a quotation mark in line 2 or after it is never closed; close it"),
+        ("a.csv", "text,text\na,b\n", {}, "several columns are named 'text'; rename one"),
+        ("a.xlsx", "", {}, "is not supported; save it in one of the supported: .csv, .tsv"),
+        ("a.parquet.gz", "", {}, "is not supported; unpack it"),
     ],
 )
-def test_unreadable_files_say_why(tmp_path, name, content, options, message):
+def test_unreadable_files_say_why_and_what_to_do(tmp_path, name, content, options, message):
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(UserError) as caught:
@@ -122,12 +130,62 @@ def test_unreadable_files_say_why(tmp_path, name, content, options, message):
 
 
 def test_bytes_that_are_not_utf8_are_rejected(tmp_path):
+    """Once the message was pyarrow's own, without what to do: "CSV conversion error to string: invalid UTF8 data"."""
     path = tmp_path / "latin.csv"
-    path.write_bytes("text\ncafé\n".encode("latin-1"))
-    with pytest.raises(UserError, match="UTF"):
+    path.write_bytes("text,id\nplain,1\ncafé,2\n".encode("latin-1"))
+    with pytest.raises(UserError, match="line 3: 'text' is not UTF-8; save it as UTF-8"):
         texts(path)
+    path.write_bytes("text,id\nplain,é\n".encode("latin-1"))
+    assert texts(path) == ["plain"]
+    with pytest.raises(UserError, match="column 'id' from line 2 on is not UTF-8; save it as UTF-8, or leave it out"):
+        list(read_windows(path, text=["text"], carried=["id"], num_rows=2))
 
 
 def test_a_missing_file_is_rejected(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         texts(tmp_path / "none.csv")
+    with pytest.raises(UserError, match="is a folder; name one file"):
+        texts(tmp_path)
+
+
+def test_an_output_has_a_supported_suffix():
+    assert output_format_of(Path("a.b.CSV")) == ".csv"
+    with pytest.raises(UserError, match=r"its name must end in one of \.csv, \.tsv"):
+        output_format_of(Path("a.arrow"))
+
+
+@pytest.mark.parametrize("name", ["string_view", "large_string", "binary", "binary_view"])
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_every_type_of_text_is_read(tmp_path, name, suffix):
+    """Polars writes string views: once refused with "column 'text' holds string_view, not text"."""
+    values = pa.array(["é 漢", None, "b"], getattr(pa, name)())
+    table, path = pa.table({"text": values}), tmp_path / f"a{suffix}"
+    if suffix == ".parquet":
+        pa.parquet.write_table(table, path)
+    else:
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    assert texts(path) == ["é 漢", None, "b"]
+
+
+def test_a_text_of_fifteen_mebibytes_is_read_as_a_study_reads_it(tmp_path):
+    """Once refused: "straddling object straddles two block boundaries (try to increase block size?)"."""
+    path, long = tmp_path / "a.csv", "word " * (15 * 2**20 // 5)
+    path.write_text(f"text\n{long}\nshort\n")
+    assert texts(path) == [long, "short"]
+
+
+def test_copied_columns_keep_the_type_of_the_first_rows(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        "".join(json.dumps({"text": "t", "id": row, "tags": ["a"], "none": None}) + "\n" for row in range(3))
+    )
+    (window,) = read_windows(path, text=["text"], carried=["id", "tags", "none"], num_rows=9)
+    assert window.carried.to_pylist() == [{"id": row, "tags": ["a"], "none": None} for row in range(3)]
+    path.write_text(
+        "".join(json.dumps({"text": "t", "id": row if row < 5_000 else "x"}) + "\n" for row in range(5_001))
+    )
+    with pytest.raises(
+        UserError, match="column 'id' from line 5,001 on has values of another type than before; leave it"
+    ):
+        list(read_windows(path, text=["text"], carried=["id"], num_rows=2_048))

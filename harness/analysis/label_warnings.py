@@ -1,19 +1,13 @@
-"""Sentences about problems of a dataset that affect accuracy, for the page, `run` and `inspect` (pure)."""
+"""Sentences about labels that may not be what was meant, for the page, `run` and `inspect`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.report.formatting import clean, listed, plural
 from harness.schema.inputs_record import DataFacts, SimilarLabels
 
 _MAX_LABELS = 5
 _MAX_CHARACTERS = 40
-
-
-def data_warnings(data: DataFacts) -> list[str]:
-    """Describe problems of the data that could affect accuracy."""
-    return [*_row_warnings(data), *label_warnings(data)]
 
 
 def label_warnings(data: DataFacts) -> Iterator[str]:
@@ -28,11 +22,11 @@ def label_warnings(data: DataFacts) -> Iterator[str]:
         )
     if data.null_like_labels:
         words = [
-            f"{_quoted(label)} ({plural(rows, 'row')})"
+            f"{_quoted(label)} ({rows:,} {'row' if rows == 1 else 'rows'})"
             for label, rows in list(data.null_like_labels.items())[:_MAX_LABELS]
         ]
         yield (
-            f"A label may stand for a missing one: {listed(words)}. It counts as a class; data.clean_labels = true takes nan and "
+            f"A label may stand for a missing one: {', '.join(words)}. It counts as a class; data.clean_labels = true takes nan and "
             "null for missing."
         )
     lists = [label for label in data.labels if _looks_like_list(label)]
@@ -51,26 +45,6 @@ def one_label_warnings(data: DataFacts) -> Iterator[str]:
                 f"All {title} rows have the same label: accuracy on them is that label's recall, and always predicting it gives "
                 "1.000."
             )
-
-
-def _row_warnings(data: DataFacts) -> Iterator[str]:
-    if data.bad_rows:
-        kinds = listed([f"{count:,} {clean(kind, 40)}" for kind, count in data.bad_rows.items()])
-        yield f"Left out as unusable: {kinds}."
-    if data.num_leaks_dropped:
-        yield f"{data.num_leaks_dropped:,} rows that also stand in its validation or test file left out."
-    if data.num_conflicting_duplicates:
-        yield f"{data.num_conflicting_duplicates:,} texts occur under two labels: the first counts."
-    if data.num_near_duplicates:
-        num_checked = data.num_near_checked or 0
-        all_checked = num_checked == data.train.num_rows + data.val.num_rows + data.test.num_rows
-        sample = "" if all_checked else f", of a sample of {num_checked:,} rows"
-        yield f"{data.num_near_duplicates:,} validation and test rows nearly are a training row{sample}."
-    yield from one_label_warnings(data)
-    if data.rare_labels:
-        names = listed([clean(name, 40) for name in data.rare_labels[:_MAX_LABELS]])
-        more = f" and {len(data.rare_labels) - _MAX_LABELS:,} more" if len(data.rare_labels) > _MAX_LABELS else ""
-        yield f"Fewer than 10 training rows each: {names}{more}."
 
 
 def _groups(groups: list[SimilarLabels]) -> str:
