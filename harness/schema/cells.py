@@ -21,6 +21,7 @@ from harness.schema.settings import (
     ModelSettings,
     Padding,
     Precision,
+    Seed,
     SeqLen,
     Settings,
     Trainable,
@@ -110,7 +111,7 @@ class FineTuneConfig(Settings):
     padding: Padding
     trainable: Trainable
     threads: Count | None
-    seed: int
+    seed: Seed
     model: ModelSettings
     data: DataSettings
     training: TrainingSettings

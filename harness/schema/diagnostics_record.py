@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
+from pydantic import model_validator
+
+from harness.schema.ranges import BigTally, Positive, PositiveSeconds, Seconds, Tally
 from harness.schema.settings import Many, Precision, Settings
 
 
@@ -18,9 +21,9 @@ class StepPeak(Settings):
     """
 
     phase: Literal["forward", "backward", "evaluation"]
-    activations_bytes: int
-    gradients_bytes: int
-    workspace_bytes: int
+    activations_bytes: Tally
+    gradients_bytes: Tally
+    workspace_bytes: Tally
 
     @property
     def num_bytes(self) -> int:
@@ -47,15 +50,15 @@ class MemoryParts(Settings):
         at_peak: Memory of all tensors except weights and optimizer state, at the step's peak.
     """
 
-    base_bytes: int | None
-    weights_bytes: int
-    gradients_bytes: int
-    optimizer_bytes: int
-    activations_bytes: dict[str, int]
-    num_samples: int
-    num_padded_tokens: int
-    libraries_bytes: int | None
-    unread_weights_bytes: int
+    base_bytes: Tally | None
+    weights_bytes: Tally
+    gradients_bytes: Tally
+    optimizer_bytes: Tally
+    activations_bytes: dict[str, Tally]
+    num_samples: Tally
+    num_padded_tokens: Tally
+    libraries_bytes: Tally | None
+    unread_weights_bytes: Tally
     at_peak: StepPeak
 
 
@@ -73,10 +76,10 @@ class FlopCount(Settings):
         num_token_pairs: Sum of each row's padded length squared in that step.
     """
 
-    by_operator: dict[str, int]
-    num_samples: int
-    num_padded_tokens: int
-    num_token_pairs: int
+    by_operator: dict[str, BigTally]
+    num_samples: Tally
+    num_padded_tokens: Tally
+    num_token_pairs: Tally
 
     @property
     def num_flops(self) -> int:
@@ -101,12 +104,12 @@ class CalibratedPeak(Settings):
     """
 
     precision: Precision
-    flop_per_s: float
-    shape: tuple[int, int, int]
-    num_shapes: int
-    seconds: float
-    step_s: Many[float]
-    copy_bytes_per_s: float | None
+    flop_per_s: Positive
+    shape: tuple[Tally, Tally, Tally]
+    num_shapes: Tally
+    seconds: Seconds
+    step_s: Many[PositiveSeconds]
+    copy_bytes_per_s: Positive | None
 
 
 class Communication(Settings):
@@ -117,5 +120,11 @@ class Communication(Settings):
         no_sync_s: Seconds of each pass without all-reduce.
     """
 
-    sync_s: Many[float]
-    no_sync_s: Many[float]
+    sync_s: Many[PositiveSeconds]
+    no_sync_s: Many[PositiveSeconds]
+
+    @model_validator(mode="after")
+    def _has_passes(self) -> Self:
+        if not self.sync_s or not self.no_sync_s:
+            raise ValueError("at least one pass each")
+        return self

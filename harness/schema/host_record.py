@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from harness.schema.ranges import Amount, Index, PositiveTally, Seconds, SignedSeconds, Tally, Temperature
 from harness.schema.settings import Many, Settings
 
 CapMethod = Literal["control_group_v1", "control_group_v2", "rlimit_data", "cuda_fraction"]
@@ -22,9 +23,9 @@ class Cpu(Settings):
 
     model: str
     flags: Many[str]
-    num_logical: int
-    num_physical: int | None
-    num_usable: int
+    num_logical: PositiveTally
+    num_physical: PositiveTally | None
+    num_usable: PositiveTally
 
 
 class Gpu(Settings):
@@ -44,13 +45,13 @@ class Gpu(Settings):
     """
 
     name: str
-    memory_bytes: int | None
-    compute_capability: tuple[int, int] | None
+    memory_bytes: PositiveTally | None
+    compute_capability: tuple[Index, Index] | None
     driver: str | None
     cuda_driver: str | None
-    power_limit_watts: float | None
-    max_sm_clock_mhz: int | None
-    max_memory_clock_mhz: int | None
+    power_limit_watts: Amount | None
+    max_sm_clock_mhz: Tally | None
+    max_memory_clock_mhz: Tally | None
     mig: bool | None
     ecc: bool | None
     persistence: bool | None
@@ -67,8 +68,8 @@ class GpuLink(Settings):
         nvlink: Whether the two GPUs communicate over NVLink, directly or through a switch.
     """
 
-    first: int
-    second: int
+    first: Index
+    second: Index
     topology: str | None
     nvlink: bool | None
 
@@ -101,9 +102,9 @@ class Machine(Settings):
     system: str
     kernel: str
     cpu: Cpu
-    memory_bytes: int
-    memory_limit_bytes: int | None
-    swap_bytes: int
+    memory_bytes: PositiveTally
+    memory_limit_bytes: Tally | None
+    swap_bytes: Tally
     gpus: Many[Gpu]
     gpu_note: str | None
     cloud_vendor: str | None
@@ -157,8 +158,8 @@ class MemoryUser(Settings):
     """
 
     name: str
-    num_bytes: int
-    gpu: int | None
+    num_bytes: Tally
+    gpu: Index | None
 
 
 class Load(Settings):
@@ -180,19 +181,19 @@ class Load(Settings):
         clock_mhz: Mean clock of the usable cores in MHz, one sample every 5 s.
     """
 
-    available_memory_bytes: int
-    system_busy_s: float | None
-    cell_s: float | None
-    parent_s: float
-    steal_s: float | None
-    swap_used_bytes: int | None = None
+    available_memory_bytes: Tally
+    system_busy_s: SignedSeconds | None
+    cell_s: SignedSeconds | None
+    parent_s: SignedSeconds
+    steal_s: SignedSeconds | None
+    swap_used_bytes: Tally | None = None
     holders: Many[MemoryUser] | None = None
-    swapped_bytes: int | None = None
-    major_faults: int | None = None
-    quota_periods: int | None = None
-    throttled_periods: int | None = None
-    thermal_throttles: int | None = None
-    clock_mhz: Many[float] | None = None
+    swapped_bytes: Tally | None = None
+    major_faults: Tally | None = None
+    quota_periods: Tally | None = None
+    throttled_periods: Tally | None = None
+    thermal_throttles: Tally | None = None
+    clock_mhz: Many[Amount] | None = None
 
 
 class GpuReading(Settings):
@@ -209,13 +210,13 @@ class GpuReading(Settings):
         throttle_reasons: Active throttle reasons by NVML's names, e.g. `sw_power_cap`; idleness is not listed.
     """
 
-    at_s: float
-    gpu: int
-    sm_clock_mhz: int | None
-    memory_clock_mhz: int | None
-    power_watts: float | None
-    temperature_celsius: int | None
-    used_bytes: int | None
+    at_s: Seconds
+    gpu: Index
+    sm_clock_mhz: Tally | None
+    memory_clock_mhz: Tally | None
+    power_watts: Amount | None
+    temperature_celsius: Temperature | None
+    used_bytes: Tally | None
     throttle_reasons: Many[str] | None
 
 
@@ -233,10 +234,10 @@ class Energy(Settings):
     """
 
     source: str
-    seconds: float
-    gpu_joules: Many[float] = ()
-    cpu_joules: Many[float] = ()
-    dram_joules: Many[float] = ()
+    seconds: Seconds
+    gpu_joules: Many[Amount] = ()
+    cpu_joules: Many[Amount] = ()
+    dram_joules: Many[Amount] = ()
 
 
 class MemoryCapFacts(Settings):
@@ -249,8 +250,8 @@ class MemoryCapFacts(Settings):
         num_oom_kills: OOM kills that the control group counted; None with the other methods.
     """
 
-    limit_bytes: int
+    limit_bytes: Tally
     method: CapMethod
     exact: bool
-    peak_bytes: int | None
-    num_oom_kills: int | None
+    peak_bytes: Tally | None
+    num_oom_kills: Tally | None

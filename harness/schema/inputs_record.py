@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from harness.schema.ranges import Index, PositiveTally, Share, Tally
 from harness.schema.settings import Many, Settings
 
 SimilarityKind = Literal["Unicode normalization", "blanks", "full-width form", "case", "number form"]
@@ -50,16 +51,16 @@ class ModelFacts(Settings):
     origin: Literal["packaged", "local", "hub", "random"]
     sha256: str | None
     architecture: str
-    num_parameters: int
-    num_trainable_parameters: int
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    intermediate_size: int
-    vocab_size: int
-    max_positions: int
-    attention_dropout: float | None
-    hidden_dropout: float | None
+    num_parameters: PositiveTally
+    num_trainable_parameters: Tally
+    hidden_size: PositiveTally
+    num_layers: PositiveTally
+    num_heads: PositiveTally
+    intermediate_size: PositiveTally
+    vocab_size: PositiveTally
+    max_positions: Tally
+    attention_dropout: Share | None
+    hidden_dropout: Share | None
     checkpoint_dtype: str | None
     attention: str | None
     hub: HubSource | None = None
@@ -73,9 +74,9 @@ class Split(Settings):
         majority_fraction: Share of the most common label, from 0 to 1.
     """
 
-    num_rows: int
+    num_rows: Tally
     sha256: str
-    majority_fraction: float
+    majority_fraction: Share
 
     @property
     def has_one_label(self) -> bool:
@@ -93,7 +94,7 @@ class SimilarLabels(Settings):
     """
 
     kinds: Many[SimilarityKind]
-    rows: dict[str, int]
+    rows: dict[str, Tally]
     merged: bool = False
 
 
@@ -131,23 +132,23 @@ class DataFacts(Settings):
     sha256: str | None
     labels: Many[str]
     split_by: str | None
-    num_source_rows: int
-    num_duplicates_dropped: int
-    num_train_available: int
+    num_source_rows: Tally
+    num_duplicates_dropped: Tally
+    num_train_available: Tally
     train: Split
     val: Split
     test: Split
     tokenizer_sha256: str | None = None
-    truncated_fraction: float | None = None
-    bad_rows: dict[str, int] = Field(default_factory=dict)
-    num_conflicting_duplicates: int | None = None
-    num_leaks_dropped: int | None = None
-    num_near_duplicates: int | None = None
-    num_near_checked: int | None = None
+    truncated_fraction: Share | None = None
+    bad_rows: dict[str, Tally] = Field(default_factory=dict)
+    num_conflicting_duplicates: Tally | None = None
+    num_leaks_dropped: Tally | None = None
+    num_near_duplicates: Tally | None = None
+    num_near_checked: Tally | None = None
     rare_labels: Many[str] = ()
     tokens_were_kept: bool = False
     similar_labels: Many[SimilarLabels] = ()
-    null_like_labels: dict[str, int] = Field(default_factory=dict)
+    null_like_labels: dict[str, Tally] = Field(default_factory=dict)
     hub: dict[str, HubSource] = Field(default_factory=dict)
 
 
@@ -162,7 +163,7 @@ class Example(Settings):
     label: str | None
     text: str | None
     tokens: Many[str] | None
-    input_ids: Many[int] | None
-    attention_mask: Many[int]
+    input_ids: Many[Index] | None
+    attention_mask: Many[Index]
     pair: str | None = None
-    token_type_ids: Many[int] | None = None
+    token_type_ids: Many[Index] | None = None

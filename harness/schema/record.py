@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from harness.schema.cells import Config
 from harness.schema.host_record import (
@@ -30,6 +29,7 @@ from harness.schema.host_record import (
     StatedInstance,
 )
 from harness.schema.inputs_record import DataFacts, ModelFacts
+from harness.schema.ranges import Index, Moment, Seconds, Tally
 from harness.schema.settings import Many, Settings
 from harness.schema.training_record import Baseline, Phases, ProgressMark, Training
 
@@ -79,19 +79,19 @@ class Record(Settings):
     """
 
     schema_version: int = SCHEMA_VERSION
-    measuring_version: int = MEASURING_VERSION
+    measuring_version: Index = MEASURING_VERSION
     harness_version: str
     study: str
     cell: str
-    repeat: int
-    rung: int | None = None
+    repeat: Index
+    rung: Index | None = None
     config: Config
     config_hash: str
     outcome: Outcome
     reason: str | None
     stderr_tail: Many[Many[str]] = ()
-    started_at: datetime
-    duration_s: float
+    started_at: Moment
+    duration_s: Seconds
     phases: Phases
     git: Git | None
     packages: dict[str, str]
@@ -105,11 +105,21 @@ class Record(Settings):
     marks: Many[ProgressMark] = ()
     cap: MemoryCapFacts | None = None
     gpu_readings: Many[GpuReading] = ()
-    held_bytes: Many[int] = ()
+    held_bytes: Many[Tally] = ()
     energy: Energy | None = None
     is_made_up: bool = False
     training: Training | None = None
     baseline: Baseline | None = None
+
+    @model_validator(mode="after")
+    def _labels_have_names(self) -> Self:
+        tests = [part.test for part in (self.training, self.baseline) if part is not None and part.test is not None]
+        mistakes = self.training.mistakes if self.training else ()
+        used = {0, *(label for test in tests for label in (*test.labels, *test.predictions))}
+        used |= {label for mistake in mistakes for label in (mistake.label, mistake.predicted)}
+        if self.data is not None and max(used) >= len(self.data.labels):
+            raise ValueError(f"label {max(used)}, of {len(self.data.labels)} in data.labels")
+        return self
 
 
 def was_fitted_on_part(record: Record) -> bool:

@@ -36,7 +36,9 @@ Many = Annotated[tuple[_Item, ...], Field(fail_fast=True)]
 class Settings(BaseModel):
     """Base class of the models of files: frozen, with checked values and without unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 def _check_device(value: object) -> object:
@@ -101,9 +103,11 @@ Column = Annotated[str, Field(min_length=1)]
 Columns = Column | Annotated[tuple[Column, ...], Field(min_length=1)]
 DeviceName = Annotated[str, BeforeValidator(_check_device)]
 Trainable = Annotated[str, BeforeValidator(_check_trainable)]
-Count = Annotated[int, BeforeValidator(check_number), Field(ge=1)]
+# The upper ends keep sums and products of them within the range of 64 bits and of JavaScript's numbers.
+Count = Annotated[int, BeforeValidator(check_number), Field(ge=1, le=10**9)]
+Seed = Annotated[int, BeforeValidator(check_number), Field(ge=0, lt=2**63)]
 SeqLen = Annotated[int, BeforeValidator(check_number), Field(ge=4, le=8192)]
-Number = Annotated[float, BeforeValidator(check_number), Field(allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(check_number), Field(allow_inf_nan=False, ge=-1e36, le=1e36)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 
@@ -165,9 +169,7 @@ class DataSettings(Settings):
     num_train: Count | Literal["all"] = Field(2000, description='number of training rows, or `"all"`')
     num_val: Count = Field(500, description="number of validation rows; every choice is based on these")
     num_test: Count = Field(1000, description="number of test rows; evaluated once, after training")
-    seed: Annotated[int, BeforeValidator(check_number), Field(ge=0)] = Field(
-        0, description="random seed of the split and the subset"
-    )
+    seed: Seed = Field(0, description="random seed of the split and the subset")
     store_texts: bool = Field(True, description="`false`: no record or report contains text or tokens of the data")
 
     @property
@@ -179,7 +181,7 @@ class DataSettings(Settings):
 class TrainingSettings(Settings):
     """`[training]`: the training recipe."""
 
-    epochs: Annotated[Number, Field(gt=0)] = Field(2, description="number of passes over the training rows")
+    epochs: Annotated[Number, Field(gt=0, le=1e6)] = Field(2, description="number of passes over the training rows")
     max_steps: Count | None = Field(None, description="number of optimizer updates; overrides `epochs`")
     lr: Annotated[Number, Field(gt=0)] = Field(1e-4, description="peak learning rate at `lr_base_batch_size`")
     optimizer: Optimizer = Field("adamw", description="fused where torch supports it; `sgd` has momentum 0")
@@ -194,7 +196,9 @@ class TrainingSettings(Settings):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
         (0,), description="one run per seed; they show the noise of accuracy"
     )
-    eval_every: Annotated[Number, Field(gt=0)] = Field(0.5, description="epochs between validations; may be a fraction")
+    eval_every: Annotated[Number, Field(gt=0, le=1e6)] = Field(
+        0.5, description="epochs between validations; may be a fraction"
+    )
     target_accuracy: Annotated[float, Field(gt=0, lt=1), BeforeValidator(_check_target)] | None = Field(
         None, description='validation accuracy, as 0.78, 78 or "78%"; the report shows time and cost to reach it'
     )
@@ -218,7 +222,7 @@ class TrainingSettings(Settings):
         description="`shuffled`: the same training as without chunks; `arrival`: chunks in the order of rows, each trained "
         "for `epochs` epochs before the next",
     )
-    checkpoint_every_s: Annotated[Number, Field(gt=0)] = Field(
+    checkpoint_every_s: Annotated[Number, Field(gt=0, le=1e9)] = Field(
         600, description="seconds between checkpoints, rounded up to a step boundary; `harness train` only"
     )
     keep_model: bool = Field(
@@ -238,21 +242,21 @@ class TrainingSettings(Settings):
 class LimitSettings(Settings):
     """`[limits]`: when to stop."""
 
-    timeout_s: Annotated[Number, Field(gt=0)] = Field(
+    timeout_s: Annotated[Number, Field(gt=0, le=1e9)] = Field(
         3600, description="seconds after which a cell is ended with outcome `timeout`"
     )
-    memory_limit_gib: Annotated[Number, Field(gt=0)] | None = Field(
+    memory_limit_gib: Annotated[Number, Field(gt=0, le=1e9)] | None = Field(
         None,
         description="memory cap of the cell (of the GPU's memory, on a GPU); shows whether it fits a smaller machine",
     )
-    max_train_s: Annotated[Number, Field(gt=0)] | None = Field(
+    max_train_s: Annotated[Number, Field(gt=0, le=1e9)] | None = Field(
         None,
         description="training stops at the first step boundary after this many seconds; the outcome stays `ok`",
     )
-    budget_minutes: Annotated[Number, Field(gt=0)] | None = Field(
+    budget_minutes: Annotated[Number, Field(gt=0, le=1e9)] | None = Field(
         None, description="no cell starts whose estimated end is later than this"
     )
-    budget_usd: Annotated[Number, Field(gt=0)] | None = Field(
+    budget_usd: Annotated[Number, Field(gt=0, le=1e9)] | None = Field(
         None, description="as `budget_minutes`, in dollars at the machine's price"
     )
 

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from harness.schema.diagnostics_record import CalibratedPeak, Communication, FlopCount, MemoryParts
 from harness.schema.inputs_record import Example
+from harness.schema.ranges import (
+    Index,
+    Loss,
+    Moment,
+    Positive,
+    PositiveSeconds,
+    PositiveTally,
+    Seconds,
+    Share,
+    Tally,
+    require_equal_lengths,
+)
 from harness.schema.scores import accuracy, macro_f1_of_pairs
 from harness.schema.settings import Many, Settings
 
@@ -32,13 +45,13 @@ class Phases(Settings):
         tokenise_s: Tokenising the splits, once before the first cell; cells share the tokens.
     """
 
-    start_s: float | None = None
-    load_s: float | None = None
-    first_step_s: float | None = None
-    train_s: float | None = None
-    evaluate_s: float | None = None
-    test_s: float | None = None
-    tokenise_s: float | None = None
+    start_s: Seconds | None = None
+    load_s: Seconds | None = None
+    first_step_s: Seconds | None = None
+    train_s: Seconds | None = None
+    evaluate_s: Seconds | None = None
+    test_s: Seconds | None = None
+    tokenise_s: Seconds | None = None
 
 
 class PeakMemory(Settings):
@@ -49,9 +62,9 @@ class PeakMemory(Settings):
         num_bytes: The peak in bytes.
     """
 
-    rank: int | None
+    rank: Index | None
     source: MemorySource
-    num_bytes: int
+    num_bytes: Tally
 
 
 class Steps(Settings):
@@ -69,14 +82,26 @@ class Steps(Settings):
             older records.
     """
 
-    seconds: Many[Many[float]]
-    num_samples: Many[int]
-    num_real_tokens: Many[int]
-    num_padded_tokens: Many[int]
-    loss: Many[float | None]
+    seconds: Many[Many[PositiveSeconds]]
+    num_samples: Many[Tally]
+    num_real_tokens: Many[Tally]
+    num_padded_tokens: Many[Tally]
+    loss: Many[Loss | None]
     clock: Literal["perf_counter", "cuda_events"]
-    num_skipped: int = 0
-    num_token_pairs: Many[int] = ()
+    num_skipped: Tally = 0
+    num_token_pairs: Many[Tally] = ()
+
+    @model_validator(mode="after")
+    def _has_equal_lengths(self) -> Self:
+        require_equal_lengths(
+            num_samples=self.num_samples,
+            num_real_tokens=self.num_real_tokens,
+            num_padded_tokens=self.num_padded_tokens,
+            loss=self.loss,
+            **{f"seconds of rank {rank}": seconds for rank, seconds in enumerate(self.seconds)},
+            **({"num_token_pairs": self.num_token_pairs} if self.num_token_pairs else {}),
+        )
+        return self
 
 
 class Evaluation(Settings):
@@ -93,14 +118,14 @@ class Evaluation(Settings):
         test_accuracy: Test accuracy after a chunk, for information only; None elsewhere.
     """
 
-    train_s: float
-    num_samples_seen: int
-    num_updates: int
-    accuracy: float
-    macro_f1: float
-    evaluate_s: float
-    chunk: int | None = None
-    test_accuracy: float | None = None
+    train_s: Seconds
+    num_samples_seen: Tally
+    num_updates: Tally
+    accuracy: Share
+    macro_f1: Share
+    evaluate_s: Seconds
+    chunk: Tally | None = None
+    test_accuracy: Share | None = None
 
 
 class TestEvaluation(Settings):
@@ -116,10 +141,21 @@ class TestEvaluation(Settings):
 
     __test__ = False  # keeps pytest from collecting the class for its name
 
-    evaluate_s: float
-    labels: Many[int]
-    predictions: Many[int]
-    probabilities: Many[float] = ()
+    evaluate_s: Seconds
+    labels: Many[Index]
+    predictions: Many[Index]
+    probabilities: Many[Share] = ()
+
+    @model_validator(mode="after")
+    def _has_equal_lengths(self) -> Self:
+        if not self.labels:
+            raise ValueError("at least one label")
+        require_equal_lengths(
+            labels=self.labels,
+            predictions=self.predictions,
+            **({"probabilities": self.probabilities} if self.probabilities else {}),
+        )
+        return self
 
     @property
     def accuracy(self) -> float:
@@ -148,10 +184,10 @@ class Mistake(Settings):
         text: The row's text, cut to LONGEST_TEXT characters.
     """
 
-    row: int
-    label: int
-    predicted: int
-    probability: float
+    row: Index
+    label: Index
+    predicted: Index
+    probability: Share
     text: str
 
 
@@ -166,10 +202,10 @@ class SavedWeights(Settings):
             test evaluation; no other figure includes them.
     """
 
-    num_updates: int
+    num_updates: Tally
     sha256: str
-    num_bytes: int
-    keep_s: float
+    num_bytes: Tally
+    keep_s: Seconds
 
 
 class ProgressMark(Settings):
@@ -183,11 +219,11 @@ class ProgressMark(Settings):
         loss: Loss of the last step over rank 0's rows; None where it is not finite.
     """
 
-    at_s: float
-    num_steps: int
-    num_samples: int
-    evaluate_s: float
-    loss: float | None
+    at_s: Seconds
+    num_steps: Tally
+    num_samples: Tally
+    evaluate_s: Seconds
+    loss: Loss | None
 
 
 class Checkpoint(Settings):
@@ -200,9 +236,9 @@ class Checkpoint(Settings):
         num_bytes: Size of the checkpoint's files.
     """
 
-    num_updates: int
-    seconds: float | None
-    num_bytes: int
+    num_updates: Tally
+    seconds: Seconds | None
+    num_bytes: Tally
 
 
 class Segment(Settings):
@@ -219,15 +255,15 @@ class Segment(Settings):
         restore_s: The part of `load_s` for reading the checkpoint; None for the first segment.
     """
 
-    first_update: int
-    num_updates: int
-    started_at: datetime
+    first_update: Tally
+    num_updates: Tally
+    started_at: Moment
     machine: str
     host: str | None
     torch_build: str
-    start_s: float
-    load_s: float
-    restore_s: float | None
+    start_s: Seconds
+    load_s: Seconds
+    restore_s: Seconds | None
     checkpoints: Many[Checkpoint] = ()
 
 
@@ -258,11 +294,11 @@ class Training(Settings):
             and in older records.
     """
 
-    world_size: int
-    threads_per_rank: int
-    global_batch_size: int
-    lr_peak: float
-    num_updates_planned: int
+    world_size: PositiveTally
+    threads_per_rank: PositiveTally
+    global_batch_size: PositiveTally
+    lr_peak: Loss
+    num_updates_planned: Tally
     stopped_early: str | None
     steps: Steps
     evaluations: Many[Evaluation]
@@ -270,17 +306,24 @@ class Training(Settings):
     peak_memory: Many[PeakMemory]
     example: Example
     torch_build: str
-    held_bytes: Many[Many[int]] = ()
+    held_bytes: Many[Many[Tally]] = ()
     memory_parts: MemoryParts | None = None
     attention_kernels: Many[str] = ()
     communication: Communication | None = None
-    compile_s: float | None = None
+    compile_s: Seconds | None = None
     flops: FlopCount | None = None
     peak: CalibratedPeak | None = None
     pieces: Many[Segment] = ()
     mistakes: Many[Mistake] = ()
     kept: SavedWeights | None = None
-    cpus: Many[Many[int]] = ()
+
+    @model_validator(mode="after")
+    def _has_every_rank(self) -> Self:
+        if len(self.steps.seconds) != self.world_size or len(self.held_bytes) not in (0, self.world_size):
+            raise ValueError(f"steps.seconds and held_bytes of {self.world_size} ranks")
+        return self
+
+    cpus: Many[Many[Tally]] = ()
 
 
 TfidfNgrams = Literal["words", "characters"]
@@ -299,12 +342,21 @@ class FeatureChoice(Settings):
         num_threads: CPU threads of the encoder.
     """
 
-    layer: int
-    c: float
-    c_values: Many[float]
-    val_accuracies: Many[Many[float]]
-    fit_s: float
-    num_threads: int
+    layer: Index
+    c: Positive
+    c_values: Many[Positive]
+    val_accuracies: Many[Many[Share]]
+    fit_s: Seconds
+    num_threads: Tally
+
+    @model_validator(mode="after")
+    def _has_equal_lengths(self) -> Self:
+        if not self.c_values or self.layer >= len(self.val_accuracies):
+            raise ValueError("c_values, and val_accuracies of the layer")
+        require_equal_lengths(
+            c_values=self.c_values, **{f"accuracies of layer {i}": row for i, row in enumerate(self.val_accuracies)}
+        )
+        return self
 
     @property
     def layer_accuracies(self) -> Many[float]:
@@ -326,11 +378,11 @@ class Baseline(Settings):
             words.
     """
 
-    train_s: float
-    num_fitted: int | None = None
+    train_s: Seconds
+    num_fitted: Tally | None = None
     peak_memory: Many[PeakMemory]
     test: TestEvaluation
-    val_accuracy: float
-    val_macro_f1: float
+    val_accuracy: Share
+    val_macro_f1: Share
     features: FeatureChoice | None = None
     ngrams: TfidfNgrams | None = None

@@ -105,6 +105,7 @@ def decode_record(content: bytes) -> Record:
         return record
     try:
         fields = json.loads(content)
+        json.dumps(fields, ensure_ascii=False).encode()  # halves of surrogate pairs are no text, and can't be written
     except (ValueError, RecursionError) as error:
         raise UserError(f"not a readable record: {_shown(error)}") from None
     version = fields.get("schema_version") if isinstance(fields, dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,17 @@ def export_benchmarks(records: Iterable[Record], machine: str | None = None) -> 
         "version": __version__,
     }
     skipped = tuple(f"{summary.study}/{summary.cell}" for summary, windows in windows_by_cell if not windows)
-    return BenchmarkExport(fields, len(benchmarks), skipped)
+    finite = {key: _finite(value) for key, value in fields.items()}
+    return BenchmarkExport(finite, len(benchmarks), skipped)
+
+
+def _finite(value: object) -> object:
+    """Replace figures that are not finite, which JSON can't hold, by None: intervals of very noisy steps have no end."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _select_machine(records: Sequence[Record], machine: str | None) -> list[Record]:
