@@ -103,6 +103,15 @@ class MoneyFormat:
             return f"<{self.sign}0.000001"
         return self.sign + _digits(value, 3 if value >= _TENTH_OF_A_CENT else 2)
 
+    def prose(self, usd: float | None) -> str:
+        """Format an amount for a sentence: two significant digits."""
+        if usd is None:
+            return NOT_MEASURED
+        value = self.convert(abs(usd))
+        if not _MIN_AMOUNT <= value < _MAX_AMOUNT:
+            return self.amount(usd)
+        return ("-" if usd < 0 else "") + self.sign + _digits(float(f"{value:.1e}"), 2)
+
     def hourly(self, usd_per_hour: float) -> str:
         """Format an hourly price with two to four decimals, because price lists go to a hundredth of a cent."""
         whole, _, decimals = f"{self.convert(usd_per_hour):,.4f}".partition(".")

@@ -39,6 +39,7 @@ from harness.report.sections.other_prices import OtherPricesSection
 from harness.report.sections.scaling import scaling_section
 from harness.report.sections.tiles import Tile, tiles
 from harness.report.sections.verdict import tfidf_cost
+from harness.report.table import Table
 
 # The page's scripts, each after the scripts that it depends on.
 _SCRIPTS = (
@@ -69,6 +70,7 @@ class Section:
 @dataclass(frozen=True)
 class _Answer:
     sentences: Sequence[str]
+    alternatives: Table
     tiles: Sequence[Tile]
     num_elsewhere: int
     models: Sequence[str]
@@ -115,9 +117,7 @@ def page(report: Report, csv: str) -> str:
         *_record_sections(report),
     ]
     charts = [chart for section in sections for chart in section.charts]
-    data = page_data(
-        cells, report.choice, report.assumptions, report.prices, report.answer if report.choice.ways else ()
-    )
+    data = page_data(cells, report.choice, report.assumptions, report.prices, report.plain)
     data["side"] = report.machines.recompute if report.machines else None
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_read),
@@ -146,7 +146,14 @@ def _decision_sections(report: Report) -> Iterator[Section]:
     """Yield the sections that a decision needs: the answer, its costs and its value."""
     cells, choice, money = report.cells, report.choice, MoneyFormat(report.assumptions.prices.currency)
     headline = tiles(choice, money)
-    answer = _Answer(report.answer, headline, choice.num_elsewhere, model_descriptions(cells), data_descriptions(cells))
+    answer = _Answer(
+        report.answer,
+        report.alternatives,
+        headline,
+        choice.num_elsewhere,
+        model_descriptions(cells),
+        data_descriptions(cells),
+    )
     chart = cost_and_accuracy(cells, choice, money)
     yield Section("answer", "Answer", answer)
     yield Section("cost", "Cost against accuracy", _Cost(chart, tfidf_cost(choice, money)), [chart] if chart else [])

@@ -18,7 +18,9 @@ from harness.report.sections.learning import Learning, learning_section
 from harness.report.sections.machines import Machines, machines_section
 from harness.report.sections.money import Money, money_section
 from harness.report.sections.other_prices import OtherPricesSection, other_prices_section
+from harness.report.sections.plain_verdict import alternatives, plain_sentences
 from harness.report.sections.worth import WorthSection, worth_section
+from harness.report.table import Table
 from harness.schema.assumptions import Assumptions
 from harness.schema.record import Record
 
@@ -35,6 +37,8 @@ class Report:
         records: All records, including older runs of the same repeats.
         generated_at: The time that the report shows, in UTC.
         answer: The answer, in sentences.
+        plain: The verdict in plain sentences, for someone who decides; empty if no accuracy was measured.
+        alternatives: The choice beside the runner-up, what more money buys, and the baselines.
         machines, other_prices, learning: Sections; None if there is nothing to show.
     """
 
@@ -45,6 +49,8 @@ class Report:
     records: Sequence[Record]
     generated_at: datetime
     answer: Sequence[str]
+    plain: Sequence[str]
+    alternatives: Table
     money: Money
     worth: WorthSection
     machines: Machines | None
@@ -77,6 +83,8 @@ def build_report(
         records=records,
         generated_at=generated_at.astimezone(UTC),
         answer=answer(cells, choice, money),
+        plain=plain_sentences(cells, choice, money) if choice.ways else (),
+        alternatives=alternatives(cells, choice, money),
         money=money_section(cells, choice, assumptions, study, money, invoice_usd=invoice_usd),
         worth=worth_section(cells, choice, assumptions, money),
         machines=machines_section(cells, assumptions, money, differences=differences, deadline_s=deadline_s),

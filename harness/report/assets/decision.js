@@ -96,23 +96,27 @@ const decision = (() => {
     const money = moneyFormat(state.values);
     const retraining = (name) => state.values["prices.retraining." + name];
     const runs = retraining("per_month") * retraining("trials_per_kept");
-    const billed = is(figures.usd_billed) && price.plan !== "own" ? `${money.amount(figures.usd_billed.value)} on the bill, with starting the machine; ` : "";
+    const isBilled = is(figures.usd_billed) && price.plan !== "own";
+    const measured = is(figures.usd_per_run) ? `${money.amount(figures.usd_per_run.value)} for the measured seconds; ` : "";
     const monthly = is(figures.usd_per_month) ? `${money.amount(figures.usd_per_month.value)} a month at ${count(runs)} ${runs === 1 ? "run" : "runs"}` : "";
+    const cost = isBilled ? figures.usd_billed : figures.usd_per_run;
     const against = [];
     if (is(facts.majority)) against.push(`always the commonest answer ${wording.percent(facts.majority)}`);
     if (is(facts.tfidf)) against.push(`counting words ${wording.percent(facts.cells[facts.tfidf].accuracy.value)}`);
     if (is(facts.features)) against.push(`the model without training ${wording.percent(facts.cells[facts.features].accuracy.value)}`);
     const spread = wording.interval(cell.accuracy, "percent");
-    const horizon = count(state.values["value.horizon_months"]);
-    const isExample = !facts.given.some((name) => name.startsWith("value.")) && !address.changes(facts, state).some((name) => name.startsWith("value."));
-    return [
-      { label: "Cost of a training run", value: is(figures.usd_per_run) ? money.amount(figures.usd_per_run.value) : "not known",
-        note: billed + monthly || price.missing || "no price was found", basis: basisOf(price) },
+    const tiles = [
+      { label: isBilled ? "A training, on the bill" : "Cost of a training run", value: is(cost) ? money.amount(cost.value) : "not known",
+        note: (isBilled ? measured : "") + monthly || price.missing || "no price was found", basis: basisOf(price) },
       { label: "Texts it gets right", value: wording.percent(valueOf(cell.accuracy)), note: [spread, ...against].filter(Boolean).join("; "), basis: null },
-      { label: "What it brings a month", value: worth ? money.amount(worth.benefit_usd_per_month.value) : "not known",
-        note: worth ? `${money.amount(worth.net_present_value_usd.value)} over ${horizon} months, less what is paid up front` : "it takes a price and an accuracy",
-        basis: worth ? (isExample ? "example values" : "your values") : null },
     ];
+    // What it brings follows from values that nobody but the reader knows: examples give no figure here.
+    const isExample = !facts.given.some((name) => name.startsWith("value.")) && !address.changes(facts, state).some((name) => name.startsWith("value."));
+    if (isExample) return tiles;
+    const horizon = count(state.values["value.horizon_months"]);
+    return [...tiles, { label: "What it brings a month", value: worth ? money.amount(worth.benefit_usd_per_month.value) : "not known",
+      note: worth ? `${money.amount(worth.net_present_value_usd.value)} over ${horizon} months, less what is paid up front` : "it takes a price and an accuracy",
+      basis: worth ? "your values" : null }];
   };
 
   // The tiles of the engineer's view, as report/sections/tiles.py.

@@ -17,7 +17,7 @@
 
   const isOwn = () => address.changes(facts, state).length === 0;
 
-  document.querySelectorAll("table.cells, table.figures, table.plain").forEach(tables.enhance);
+  document.querySelectorAll("table.cells, table.figures, table.plain").forEach((table) => { if (!table.closest(".alternatives")) tables.enhance(table); });
 
   const textBox = (head) => ({ box: head.querySelector("button") || head, text: head.textContent });
   const heads = [...document.querySelectorAll("thead th, [data-recode]")].filter((head) => new RegExp(`\\b${originalFormat.code}\\b`).test(head.textContent)).map(textBox);
@@ -29,6 +29,7 @@
     const box = find("tiles");
     if (!box || chosen.pick === null) return;
     const tiles = (state.view === "decide" ? decision.plainTiles : decision.tiles)(facts, context.derived, chosen, state);
+    [...box.children].forEach((tile, index) => { tile.hidden = index >= tiles.length; });
     tiles.forEach((tile, index) => {
       const [label, content] = box.children[index].children;
       const [figure, mark, note] = content.children;
