@@ -6,17 +6,33 @@ import codecs
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
+
+from harness.printable import printable, printable_json
 
 EXIT_OK, EXIT_CRASHED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXIT_RESUMABLE = 75  # sysexits.h: EX_TEMPFAIL, "the user is invited to retry"
 EXIT_NOTHING_FITS = EXIT_BAD_MACHINE = EXIT_SLOWER = 1
 EXIT_CODES = "Exit status: 0 success; 1 a cell crashed; 2 usage error; 130 stopped by Ctrl-C."
 
-out, err = Console(), Console(stderr=True)
+
+class SafeConsole(Console):
+    """A console that shows what others wrote, but never obeys it: text has no escape sequences but rich's own styles.
+
+    Every text passes `render`, whatever it comes from: records, labels, studies, names of files, messages of errors.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as rich does, and replace what a terminal could obey."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+out, err = SafeConsole(), SafeConsole(stderr=True)
 
 _HANDLER = "harness.signs"
 # What stands for the signs of tables and charts where a terminal or pipe can't hold them.
@@ -53,4 +69,9 @@ def print_problems(problems: Sequence[str]) -> None:
 
 def print_json(value: object) -> None:
     """Print JSON on standard output."""
-    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
+    print_json_text(json.dumps(value, indent=1, default=str) + "\n")
+
+
+def print_json_text(text: str) -> None:
+    """Print JSON that was made elsewhere on standard output."""
+    sys.stdout.write(printable_json(text))

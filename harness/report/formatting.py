@@ -11,6 +11,7 @@ from typing import Literal
 from harness.analysis.estimate import Estimate
 from harness.errors import shorten
 from harness.pricing import formulas
+from harness.printable import printable
 from harness.schema.assumptions import Currency
 
 NOT_MEASURED = "not measured"
@@ -26,10 +27,6 @@ _SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "KRW
 _MINUTE_S = 60.0
 _HOUR_S = 3600.0
 _MAX_TEXT = 600
-# Control characters, and marks that change the direction of the surrounding text.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
-)
 
 
 def clean(text: str, longest: int = _MAX_TEXT, *, is_message: bool = False) -> str:
@@ -37,7 +34,7 @@ def clean(text: str, longest: int = _MAX_TEXT, *, is_message: bool = False) -> s
 
     Of a message that is too long, the middle is cut out, since its end says what to do; of other texts the end.
     """
-    flat = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(re.split(r"[ \t\r\n]+", text.strip())))
+    flat = printable(" ".join(re.split(r"[ \t\r\n]+", text.strip())))
     if is_message:
         return shorten(flat, longest)
     return flat if len(flat) <= longest else flat[: longest - 1] + "…"

@@ -25,7 +25,13 @@ Shape = Literal["bert-tiny", "bert-mini", "bert-small", "bert-medium", "bert-bas
 TRAINABLE_PATTERN = re.compile(r"all|head|top[1-9]\d*")
 DEVICE_PATTERN = re.compile(r"cpu|gpu|gpu-ddp|(?:cpu|gpu)-ddp[1-9]\d*")
 _PERCENT = 100
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
+MAX_NAME_BYTES = 200  # of a study or a cell, which name folders; file systems allow 255
+# Files and folders that the harness has in results/ and in a machine's folder, and names of devices on Windows.
+RESERVED_NAME = re.compile(
+    r"(?i:(?:reference|report|peers|checkpoints|models|readme\.md|calibration\.json)"
+    r"|(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?)"
+)
 
 
 _Item = TypeVar("_Item")
@@ -336,7 +342,13 @@ class Study(Settings):
     @classmethod
     def _folder_safe(cls, name: str) -> str:
         if not NAME_PATTERN.fullmatch(name):
-            raise ValueError("letters, digits, '.', '_', '-', beginning with a letter or digit")
+            raise ValueError(
+                "letters, digits, '.', '_', '-', beginning with a letter or digit, without a dot at the end"
+            )
+        if len(name) > MAX_NAME_BYTES:
+            raise ValueError(f"at most {MAX_NAME_BYTES} characters, because it names a folder")
+        if RESERVED_NAME.fullmatch(name):
+            raise ValueError("another name: this one is a folder of the harness, or a device of other systems")
         return name
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from harness.errors import UserError, invalid_file
-from harness.schema.settings import SECTIONS, TABLES, MatrixSettings, Study
+from harness.schema.settings import MAX_NAME_BYTES, SECTIONS, TABLES, MatrixSettings, Study
 
 _MAX_SHOWN_CHARS = 60  # limits a wrong value in an error message
 
@@ -36,7 +36,9 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise UserError(f"{path}: is a folder; expected a study file (.toml)") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not TOML: {error}") from None
-    raw.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-") or "study")
+    raw.setdefault(
+        "name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).strip("._-")[:MAX_NAME_BYTES].rstrip(".") or "study"
+    )
     for override in overrides:
         _override(raw, override)
     return parse_study(raw, where=str(path))

@@ -157,6 +157,9 @@ def unpack_records(archive: Path, results: Path) -> UnpackedArchive:
             refused.append(f"{name!r}: {member.reason}")
             continue
         target = record_folder(member.record, results) / PurePosixPath(name).name
+        if (other := _differs_in_case(target, results)) is not None:
+            refused.append(f"{name!r}: its folder's name differs from {other}'s only in case")
+            continue
         if not target.exists():
             _write(target, member.content)
             new.append(target)
@@ -200,6 +203,15 @@ def _read_member(tar: TarStream, member: TarMember, max_bytes: int) -> ArchiveRe
         return ArchiveRecord(decode_record(content), content)
     except UserError as error:
         return Unavailable(str(error))
+
+
+def _differs_in_case(target: Path, results: Path) -> Path | None:
+    """Return a folder that some systems would take for one of the target's, because only the case of its name differs."""
+    for folder in reversed(target.relative_to(results).parents[:-1]):
+        path = results / folder
+        if path.parent.is_dir() and path.name not in (names := [other.name for other in path.parent.iterdir()]):
+            return next((path.parent / name for name in names if name.casefold() == path.name.casefold()), None)
+    return None
 
 
 def _write(target: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
@@ -15,12 +16,14 @@ from harness.errors import UserError
 from harness.files import atomic_write_text
 from harness.schema.host_record import Machine
 from harness.schema.record import SCHEMA_VERSION, Record, parse_record, to_json, upgrade_record
+from harness.schema.settings import MAX_NAME_BYTES, RESERVED_NAME
 
 # Folders of results/ without records of this machine: shipped records, the last report, results of
 # bench/bench_peers.py, checkpoints of `harness train`, and saved models. They are read only if the user names them.
 _OTHER_FOLDERS = ("reference", "report", "peers", "checkpoints", "models")
 # The peaks that `harness doctor` measured, in a file beside the machine's records.
 CALIBRATION_FILE = "calibration.json"
+_READABLE_CHARS = 180  # of a name that is too long for a folder
 _MAX_SHOWN_NAMES = 12
 _MAX_SHOWN_CHARS = 200
 # Limits that real records do not reach, so that a harmful one can't fill memory: a record of 100,000 steps takes some
@@ -52,13 +55,22 @@ def save_record(record: Record, results: Path) -> Path:
 
 def record_folder(record: Record, results: Path) -> Path:
     """Return a record's folder: always three levels below `results`, even if a name in the record has slashes or is `..`."""
-    names = [folder_name(name) for name in (record.machine.id, record.study, record.cell)]
-    return results.joinpath(*(name if name.strip(".") else f"_{name}" for name in names))
+    return results.joinpath(*(folder_name(name) for name in (record.machine.id, record.study, record.cell)))
 
 
 def folder_name(name: str) -> str:
-    """Turn the name of a cell or study into a folder name by replacing the characters that are not allowed."""
-    return re.sub(r"[^A-Za-z0-9._=+-]", "_", name)
+    """Turn the name of a machine, cell or study into a folder name that is allowed and has no other meaning anywhere.
+
+    Names of the harness's own folders and of devices of other systems get an underscore in front; a name of more than
+    200 characters gets a readable beginning and its hash, because file systems allow 255 bytes.
+    """
+    allowed = re.sub(r"[^A-Za-z0-9._=+-]", "_", name)
+    allowed = re.sub(r"\.+$", lambda dots: "_" * len(dots[0]), allowed) if allowed.strip(".") else f"_{allowed}_"
+    if allowed.startswith(".") or RESERVED_NAME.fullmatch(allowed):
+        allowed = f"_{allowed}"
+    if len(allowed) > MAX_NAME_BYTES:
+        allowed = f"{allowed[:_READABLE_CHARS]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return allowed
 
 
 def load_records(paths: Iterable[Path]) -> LoadedRecords:

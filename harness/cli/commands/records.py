@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,7 +61,7 @@ def export(
         console.err.print(f"[yellow]left out:[/] {escape(cell)}: no measured step", soft_wrap=True, highlight=False)
     text = json.dumps(exported.fields, indent=1, allow_nan=False) + "\n"
     if out is None:
-        sys.stdout.write(text)
+        console.print_json_text(text)
         return
     try:
         atomic_write_text(out, text)
@@ -107,7 +106,7 @@ def show(
     if command:
         console.out.print(f"harness run {path} --force", highlight=False, soft_wrap=True)
     elif as_json:
-        sys.stdout.write(to_json(record))
+        console.print_json_text(to_json(record))
     else:
         from harness.cli.views.record import show_mistakes, show_record
 

@@ -18,6 +18,7 @@ from harness.decision.metric_verdict import CANNOT_TELL, NO_DIFFERENCE, SCORES, 
 from harness.decision.pairing import UnpairedCell, pair_cells
 from harness.errors import UserError
 from harness.report.formatting import MoneyFormat, clean, listed, memory, number, plural
+from harness.report.markdown import md
 from harness.schema.interleaving import InterleavedRuns
 from harness.workflows.priced_records import Priceable, PriceOptions, load_priced
 
@@ -33,6 +34,7 @@ _COLOURS |= {"more expensive": "red", "cheaper": "green"}
 _WITHIN_RUNS_MARK = "†"  # no asterisk, which has a meaning in Markdown
 _MAX_RATIO = 1000  # larger bounds carry no information, so they are shown as >1000
 _WIDTHS = (15, 9, 9, 26, 14)
+_MAX_LINE = 2000  # of a note in the Markdown table
 _HEAD = ("cell", "figure", "A", "B", "B/A, 95 %", "verdict")
 
 
@@ -131,10 +133,12 @@ def _line(texts: Sequence[str], style: str) -> Table:
 
 def to_markdown(comparison: Comparison, money: MoneyFormat) -> str:
     """Return a Markdown table for a pull request, with notes on the comparison around the table."""
-    first, *notes = [_escape(line) for line in _notes(comparison, money)]
+    first, *notes = [md(line, _MAX_LINE) for line in _notes(comparison, money)]
     lines = [first, "", f"| {' | '.join(_HEAD)} |", "|---|---|---:|---:|---:|---|"]
-    lines += [f"| {' | '.join(_escape(text) for text in row)} |" for row in _rows(comparison, money)]
-    differences = [f"- {_escape(describe_difference(difference))}" for difference in comparison.pairing.differences]
+    lines += [f"| {' | '.join(md(text) for text in row)} |" for row in _rows(comparison, money)]
+    differences = [
+        f"- {md(describe_difference(difference), _MAX_LINE)}" for difference in comparison.pairing.differences
+    ]
     if differences:
         lines += ["", "A and B differ, beside what is compared, in", "", *differences]
     return "\n".join([*lines, "", *(f"- {line}" for line in notes)]) + "\n"
@@ -298,7 +302,3 @@ def _failing(comparison: Comparison, fail_above: float) -> str:
             f"{limit}: passed; {comparison.num_decidable} of {plural(len(comparison.cells), 'cell')} could have failed."
         )
     return f"{limit}: passed, but nothing was held to it: every cell's verdict is {CANNOT_TELL!r}."
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -16,6 +16,7 @@ from harness.analysis.summary import Summary
 from harness.cli.views.progress import MIB, OUTCOME_STYLES, summary_figures
 from harness.schema.inputs_record import Example
 from harness.schema.record import Record
+from harness.store.record_files import folder_name
 
 _MAX_LABEL_LENGTH = 24
 # Control characters and bidirectional marks: texts of a dataset must not change how the terminal shows them.
@@ -107,7 +108,7 @@ def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
             kept = training.kept
             facts["model kept"] = (
                 f"after update {kept.num_updates}, {kept.num_bytes / MIB:,.0f} MiB, {kept.keep_s:.1f} s in no other figure: "
-                f"models/{record.study}/{record.cell}-{path.stem} beside the records"
+                f"models/{folder_name(record.study)}/{folder_name(record.cell)}-{path.stem} beside the records"
             )
     return facts
 
