@@ -37,7 +37,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not TOML: {error}") from None
     raw.setdefault(
-        "name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).strip("._-")[:MAX_NAME_BYTES].rstrip(".") or "study"
+        "name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-")[:MAX_NAME_BYTES].rstrip(".") or "study"
     )
     for override in overrides:
         _override(raw, override)
