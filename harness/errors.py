@@ -15,6 +15,18 @@ class UserError(Exception):
     """
 
 
+class UnsavedRecordError(UserError):
+    """The record of a finished cell could not be saved among the results; the text says where it is now.
+
+    Attributes:
+        line: The record as one line of JSON, for standard output, if no folder took it; else None.
+    """
+
+    def __init__(self, message: str, line: str | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
 @dataclass(frozen=True)
 class Unavailable:
     """The result in place of a price, a fit or another value that is not available.

@@ -15,9 +15,13 @@ from rich.segment import Segment
 from harness.printable import printable, printable_json
 
 EXIT_OK, EXIT_CRASHED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_FILE_ERROR = 74  # sysexits.h: EX_IOERR, "an error occurred while doing I/O on some file"
 EXIT_RESUMABLE = 75  # sysexits.h: EX_TEMPFAIL, "the user is invited to retry"
 EXIT_NOTHING_FITS = EXIT_BAD_MACHINE = EXIT_SLOWER = 1
-EXIT_CODES = "Exit status: 0 success; 1 a cell crashed; 2 usage error; 130 stopped by Ctrl-C."
+EXIT_CODES = (
+    "Exit status: 0 success; 1 a cell crashed; 2 usage error; 74 a file or folder can't be read or "
+    "written (full, read-only, ...); 130 stopped by Ctrl-C; 143 by SIGTERM; 129 by SIGHUP."
+)
 
 
 class SafeConsole(Console):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -11,8 +14,10 @@ from rich.markup import escape
 from harness import __version__
 from harness.cli import console
 from harness.cli.commands import inspect_dataset, machines, predict, profile_cell, records, reports, studies, train
-from harness.cli.console import EXIT_CODES, EXIT_OK, EXIT_USER_ERROR
-from harness.errors import UserError
+from harness.cli.console import EXIT_CODES, EXIT_FILE_ERROR, EXIT_OK, EXIT_USER_ERROR
+from harness.cli.signals import exit_status, handle_signals
+from harness.errors import UnsavedRecordError, UserError
+from harness.machine.private_folders import remove_abandoned_folders
 
 app = typer.Typer(
     add_completion=False,
@@ -25,20 +30,75 @@ app = typer.Typer(
 for commands in (studies, train, predict, profile_cell, reports, records, inspect_dataset, machines):
     app.add_typer(commands.app)  # no name, so that the commands are not nested
 
+_HINTS = {
+    errno.ENOSPC: "free some room, or name another folder; TMPDIR is the folder of temporary files",
+    errno.EDQUOT: "free some of your quota, or name another folder; TMPDIR is the folder of temporary files",
+    errno.EROFS: "name a folder that can be written",
+    errno.EACCES: "name a folder that you can write",
+    errno.EEXIST: "a file has the name of a folder that is needed",
+    errno.ENOTDIR: "a file has the name of a folder that is needed",
+    errno.EFBIG: "larger than `ulimit -f` or the file system allows",
+}
+
 
 def main() -> NoReturn:
-    """Run the command line; the only place that turns a UserError into an exit status."""
+    """Run the command line; the only place that turns a UserError or OSError into an exit status."""
     console.replace_unprintable_signs()
+    handle_signals()
+    status = EXIT_OK
     try:
         app()
+    except UnsavedRecordError as error:
+        status = _fail(str(error), EXIT_FILE_ERROR)
+        _print_record(error)
     except UserError as error:
-        console.err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
-        sys.exit(EXIT_USER_ERROR)
-    sys.exit(EXIT_OK)
+        status = _fail(str(error), EXIT_USER_ERROR)
+    except OSError as error:
+        status = _fail(describe_os_error(error), EXIT_FILE_ERROR)
+    except SystemExit as ending:
+        status = ending.code if isinstance(ending.code, int) else EXIT_OK
+    sys.exit(_flush_output(exit_status(status)))
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return one line for an error of the file system: the path, what is wrong, and what helps."""
+    where = f"{error.filename}: " if error.filename else ""
+    what = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    hint = _HINTS.get(error.errno or 0)
+    return f"{where}{what}" + (f" ({hint})" if hint else "")
+
+
+def _fail(message: str, status: int) -> int:
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        console.err.print(f"[red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    return status
+
+
+def _print_record(error: UnsavedRecordError) -> None:
+    """Write a record that no folder took to standard output or, if that fails too, to standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if error.line is not None:
+            with contextlib.suppress(OSError):
+                stream.write(f"{error.line}\n")
+                stream.flush()
+                return
+
+
+def _flush_output(status: int) -> int:
+    """Flush standard output, so that a full disk behind it is one line here and not a traceback at Python's end."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:
+            return _fail(f"standard output: {error.strerror}", EXIT_FILE_ERROR)
+    return status
 
 
 @app.callback(invoke_without_command=True)
 def _root(*, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    remove_abandoned_folders()
     if version:
         console.out.print(f"harness {__version__}", highlight=False)
         raise typer.Exit

@@ -29,6 +29,8 @@ class Heartbeat:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             os.ftruncate(file, num_bytes)  # extends a new file with zeros, and keeps the counters of an existing file
+            if hasattr(os, "posix_fallocate"):  # on a full disk an OSError here, instead of SIGBUS at the first tick
+                os.posix_fallocate(file, 0, num_bytes)
             self._memory = mmap.mmap(file, num_bytes)
         finally:
             os.close(file)

@@ -51,6 +51,13 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class CheckpointFailed:
+    """The first checkpoint of a segment that could not be written; training continues without it."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class StopRequest:
     """A resumable training stopped before its end, after writing a checkpoint if that was possible.
 
@@ -165,5 +172,5 @@ class FilePages:
     num_bytes: int
 
 
-Message = PhaseStarted | Progress | RankResult
+Message = PhaseStarted | Progress | CheckpointFailed | RankResult
 OnMessage = Callable[[Message], None]

@@ -20,6 +20,7 @@ GRACEFUL: tuple[Outcome, ...] = ("ok", "diverged", "interrupted", "preempted")
 STOP_TEXTS: Mapping[StopReason, str] = {
     StopReason.USER: "stopped by the user",
     StopReason.SIGTERM: "SIGTERM",
+    StopReason.SIGHUP: "SIGHUP, the terminal or connection closed",
     StopReason.CLOUD: "the cloud takes this machine back",
 }
 

@@ -28,7 +28,8 @@ class Preparations:
     def __init__(self, folder: Path) -> None:
         self._folder, self._cache = folder, Cache()
         self._rows: dict[str, Rows] = {}
-        self._corpora: dict[DataSettings, tuple[Corpus, Path]] = {}
+        self._corpora: dict[DataSettings, Corpus] = {}
+        self._texts_folders: dict[DataSettings, Path] = {}
         self._models: dict[tuple[str, bool], ModelFiles] = {}
         self._tokens: dict[tuple[DataSettings, str, int], TokenizedSplits] = {}
 
@@ -39,9 +40,9 @@ class Preparations:
             UserError: The cell's model or data is unusable.
         """
         config = cell.config
-        corpus, texts_folder = self._corpus(config.data)
+        corpus = self._corpus(config.data)
         if isinstance(config, BaselineConfig):
-            return self._prepare_baseline(config, corpus, texts_folder)
+            return self._prepare_baseline(config, corpus)
         model = self._model(config.model)
         tokens = self._tokenize(config.data, config.seq_len, corpus, model)
         job = TrainJob(config, model, tokens.folder, num_labels=len(corpus.facts.labels))
@@ -49,22 +50,29 @@ class Preparations:
         read_texts = (lambda rows: [texts[row] for row in rows]) if config.data.store_texts else None
         return PreparedCell(job, tokens.facts, tokens.example, tokens.tokenise_s, read_texts)
 
-    def _prepare_baseline(self, config: BaselineConfig, corpus: Corpus, texts_folder: Path) -> PreparedCell:
+    def _prepare_baseline(self, config: BaselineConfig, corpus: Corpus) -> PreparedCell:
         if config.model is None or config.seq_len is None:
-            return PreparedCell(BaselineJob(config, texts_folder), corpus.facts, example=None, tokenise_s=None)
+            folder = self._texts_folder(config.data, corpus)
+            return PreparedCell(BaselineJob(config, folder), corpus.facts, example=None, tokenise_s=None)
         model = self._model(config.model)
         tokens = self._tokenize(config.data, config.seq_len, corpus, model)
         return PreparedCell(FeaturesJob(config, model, tokens.folder), tokens.facts, None, tokens.tokenise_s)
 
-    def _corpus(self, data: DataSettings) -> tuple[Corpus, Path]:
+    def _corpus(self, data: DataSettings) -> Corpus:
         if data not in self._corpora:
             key = rows_key(data)
             if key not in self._rows:
                 self._rows[key] = read_rows(data, self._cache)
-            corpus, folder = load_corpus(data, self._rows[key]), self._folder / f"texts{len(self._corpora)}"
-            write_texts(corpus, folder)
-            self._corpora[data] = corpus, folder
+            self._corpora[data] = load_corpus(data, self._rows[key])
         return self._corpora[data]
+
+    def _texts_folder(self, data: DataSettings, corpus: Corpus) -> Path:
+        """Return the folder of the splits' texts; only baselines that read texts put them on the disk."""
+        if data not in self._texts_folders:
+            folder = self._folder / f"texts{len(self._texts_folders)}"
+            write_texts(corpus, folder)
+            self._texts_folders[data] = folder
+        return self._texts_folders[data]
 
     def _model(self, settings: ModelSettings) -> ModelFiles:
         needs_weights = settings.init == "pretrained"

@@ -54,7 +54,7 @@ class RankProcess:
                     self.progress.append((now, message))
                 elif isinstance(message, PhaseStarted):
                     self.phases.append(message)
-                else:
+                elif isinstance(message, RankResult):
                     self.result = message
                 on_message(message)
 

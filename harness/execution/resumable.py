@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from harness.execution.preparation import Preparations, require_meaningful_accur
 from harness.execution.runner import Runner, StartMethod
 from harness.execution.stop_flag import StopReason, graceful_stop
 from harness.execution.sweep import ProgressListener, exclusive_lock, run_and_save
+from harness.machine.private_folders import private_folder
 from harness.machine.support import num_ranks, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
@@ -117,15 +117,15 @@ def train_until_limit(
     with (
         exclusive_lock(results),
         exclusive_lock(folder),
-        tempfile.TemporaryDirectory(prefix="harness-data-") as temporary,
+        private_folder("data") as temporary,
     ):
-        prepared = Preparations(Path(temporary)).prepare(cell)
+        prepared = Preparations(temporary).prepare(cell)
         require_meaningful_accuracy(cell, prepared)
         listener.data_prepared(prepared.data)
         identity = identify_training(cell, prepared, environment.machine)
         resume_point = find_newest(folder, identity)
         on_resume_point(resume_point)
-        stop_flag = Path(temporary) / "stop"
+        stop_flag = temporary / "stop"
         plan, limit_texts = plan_segment(
             config, environment.machine, folder, identity, resume_point.path, stop_flag, limits
         )

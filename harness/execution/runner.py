@@ -6,14 +6,12 @@ import contextlib
 import multiprocessing
 import multiprocessing.forkserver
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from multiprocessing import connection
-from pathlib import Path
 from typing import Any, Literal
 
 from harness.execution.assemble import (
@@ -38,6 +36,7 @@ from harness.execution.outcome import GRACEFUL, STOP_TEXTS, Ending, classify_out
 from harness.execution.rank_process import RankProcess, WorkerEntry, end_ranks, hidden_main, start_rank
 from harness.execution.socket_folder import choose_socket_folder
 from harness.execution.stop_flag import StopReason
+from harness.machine.private_folders import private_folder
 from harness.machine.scrub import scrubbed_tail
 from harness.machine.support import num_gpus_used, num_ranks, num_threads, unsupported_reason
 from harness.machine.variables import without_thread_variables
@@ -91,7 +90,8 @@ class Runner:
         self._ranks: list[RankProcess] = []
         self._monitors = CellMonitors(num_gpus=0)
         self._cap: MemoryCap | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix="harness-")
+        self._stack = contextlib.ExitStack()
+        self._folder = self._stack.enter_context(private_folder("cell"))
 
     def __enter__(self) -> Runner:
         """Start the forkserver, which loads torch, without waiting for it."""
@@ -105,7 +105,7 @@ class Runner:
     def __exit__(self, *exception: object) -> None:
         """End all processes that still run."""
         self._end_cell()
-        self._folder.cleanup()
+        self._stack.close()
 
     def wait_until_warm(self) -> None:
         """Wait until the forkserver has imported everything, so that the first cell starts as fast as the others."""
@@ -180,7 +180,7 @@ class Runner:
 
     def _start(self, cell: Cell, job: Job, machine: Machine, submitted_at: float) -> None:
         world_size = num_ranks(cell.config, machine)
-        folder, token = Path(self._folder.name), f"{time.monotonic_ns():x}"
+        folder, token = self._folder, f"{time.monotonic_ns():x}"
         heartbeat = folder / f"{token}-heartbeat"
         Heartbeat(heartbeat, world_size).close()
         context, limit = self._context, cell.config.limits.memory_limit_gib

@@ -6,7 +6,9 @@ The ranks read the flag between steps, so the parent sends them no signal and no
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from enum import IntEnum
@@ -29,11 +31,19 @@ class StopReason(IntEnum):
     USER = 3
     SIGTERM = 4
     CLOUD = 5
+    SIGHUP = 6
 
     @property
     def outcome(self) -> Literal["interrupted", "preempted"]:
         """The outcome of a cell that stops for this reason."""
         return "preempted" if self in (StopReason.SIGTERM, StopReason.CLOUD) else "interrupted"
+
+
+_SIGNALS: dict[int, StopReason] = {
+    signal.SIGINT: StopReason.USER,
+    signal.SIGTERM: StopReason.SIGTERM,
+    signal.SIGHUP: StopReason.SIGHUP,
+}
 
 
 class StopFlag:
@@ -55,11 +65,21 @@ class StopFlag:
         self._counters.close()
 
 
+def detach_terminal() -> None:
+    """Send output for a terminal that is gone to /dev/null: to write there would raise, and end the command halfway."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
 @contextlib.contextmanager
 def graceful_stop(
     path: Path, preemption_notice: Callable[[], bool] | None = None, *, poll_interval_s: float = _POLL_INTERVAL_S
 ) -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM and the cloud's notice into stop requests; a second Ctrl-C raises KeyboardInterrupt.
+    """Turn Ctrl-C, SIGTERM, SIGHUP and the cloud's notice into stop requests; a second Ctrl-C raises KeyboardInterrupt.
+
+    A SIGHUP that the caller ignores (nohup) stays ignored.
 
     Args:
         path: File of the `StopFlag`.
@@ -69,9 +89,11 @@ def graceful_stop(
     flag, done = StopFlag(path), threading.Event()
 
     def on_signal(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            detach_terminal()
         if number == signal.SIGINT and flag.reason() == StopReason.USER:
             raise KeyboardInterrupt
-        flag.request(StopReason.USER if number == signal.SIGINT else StopReason.SIGTERM)
+        flag.request(_SIGNALS[number])
 
     def poll_cloud() -> None:
         while not done.wait(poll_interval_s):
@@ -80,7 +102,8 @@ def graceful_stop(
                 return
 
     poller = threading.Thread(target=poll_cloud, daemon=True, name="cloud-notice")
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    previous = {number: signal.signal(number, on_signal) for number in _SIGNALS.keys() - ignored}
     if preemption_notice is not None:
         poller.start()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +18,16 @@ from harness.execution.jobs import Environment, PreparedCell, TrainJob
 from harness.execution.messages import Message
 from harness.execution.preparation import Preparations, require_meaningful_accuracy
 from harness.execution.runner import Runner, StartMethod
+from harness.files import remove_partial_files
 from harness.machine.describe import describe_machine, harness_checkout, installed_packages, package_version
+from harness.machine.private_folders import private_folder
 from harness.machine.support import unsupported_reason
 from harness.schema.cells import BaselineConfig, Cell
 from harness.schema.host_record import DetectedInstance, Machine, StatedInstance
 from harness.schema.inputs_record import DataFacts
 from harness.schema.record import Record
-from harness.store.record_files import save_record
 from harness.store.saved_models import WriteCard, save_model, staging_folder
+from harness.store.unsaved_records import save_or_keep
 
 
 class ProgressListener(Protocol):
@@ -125,6 +126,7 @@ def run_cells(  # noqa: PLR0913 - the options of a run
 
     Raises:
         UserError: Before any cell runs: torch is missing, or a cell's model or data is unusable.
+        UnsavedRecordError: A record can't be saved; it is kept elsewhere, and no further cell runs.
     """
     _require_packages(cells, environment.machine)
     records: list[Record] = []
@@ -133,10 +135,10 @@ def run_cells(  # noqa: PLR0913 - the options of a run
     began = time.perf_counter()
     with (
         exclusive_lock(results),
-        tempfile.TemporaryDirectory(prefix="harness-data-") as folder,
+        private_folder("data") as folder,
         Runner(start_method) as runner,
     ):
-        preparations = Preparations(Path(folder))
+        preparations = Preparations(folder)
         prepared_cells = [preparations.prepare(cell) for cell in cells]
         for cell, prepared in zip(cells, prepared_cells, strict=True):
             require_meaningful_accuracy(cell, prepared)
@@ -154,7 +156,7 @@ def run_cells(  # noqa: PLR0913 - the options of a run
             if oom_bound:
                 record = blank_record(cell, environment, "skipped", oom_bound)
                 record = record.model_copy(update={"data": prepared.data})
-                path = save_record(record, results)
+                path = save_or_keep(record, results)
             else:
                 record, path = run_and_save(runner, cell, prepared, environment, listener, results, write_card)
             records.append(record)
@@ -192,7 +194,7 @@ def run_and_save(
         if folder is not None and isinstance(job, TrainJob):
             prepared = replace(prepared, job=replace(job, save_model_to=str(folder)))
         record = runner.run(cell, prepared, environment, lambda message: listener.cell_progressed(cell, message))
-        path = save_record(record, results)
+        path = save_or_keep(record, results)
         if folder is not None and isinstance(job, TrainJob) and write_card is not None:
             save_model(folder, record, path, job.model, results, write_card)
     return record, path
@@ -209,6 +211,7 @@ def exclusive_lock(results: Path) -> Iterator[None]:
     try:
         # A killed process leaves no lock behind: the kernel releases a process's locks when it ends.
         with FileLock(results / ".lock", timeout=0):
+            remove_partial_files(results, subfolders=True)
             yield
     except Timeout:
         raise UserError(f"{results}: another run is measuring into this folder; wait for it, or end it") from None

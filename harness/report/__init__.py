@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.decision.differences import Difference
 from harness.decision.elsewhere import OtherPrices
-from harness.files import atomic_write_text
+from harness.files import atomic_write_text, remove_partial_files
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.report.csv_export import csv_text
@@ -74,6 +74,7 @@ def write_report(  # noqa: PLR0913 - each argument comes from a different source
     html = page(report, csv)
     summary = markdown(report)
     out.mkdir(parents=True, exist_ok=True)
+    remove_partial_files(out)
     atomic_write_text(out / "cells.csv", csv)
     atomic_write_text(out / "summary.md", summary)
     atomic_write_text(out / "report.html", html)

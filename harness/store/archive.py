@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from harness.errors import Unavailable, UserError
+from harness.files import atomic_write_bytes
 from harness.schema.record import Record
 from harness.store.record_files import (
     MAX_RECORD_BYTES,
@@ -216,10 +217,7 @@ def _differs_in_case(target: Path, results: Path) -> Path | None:
 
 def _write(target: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    with _open_new(partial) as file:
-        file.write(content)
-    partial.rename(target)
+    atomic_write_bytes(target, content)
 
 
 def _open_new(path: Path) -> BinaryIO:

@@ -202,6 +202,11 @@ def writing_folder(folder: Path, num_updates: int) -> Path:
     return folder / f"{_WRITING}{num_updates:08d}"
 
 
+def discard(folder: Path, num_updates: int) -> None:
+    """Delete what was written of a checkpoint that failed, so that it takes no room of the next one."""
+    shutil.rmtree(writing_folder(folder, num_updates), ignore_errors=True)
+
+
 def digest_file(path: Path) -> FileDigest:
     """Flush a file to the disk and return its hash and size."""
     _sync(path)

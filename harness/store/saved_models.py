@@ -187,7 +187,8 @@ def _copy_tokenizer(base: ModelFiles, folder: Path, record: Record) -> None:
     tokenizer, _ = load_tokenizer(base)
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    tokenizer.save(str(folder / _TOKENIZER))
+    # Not tokenizer.save(), which raises a bare Exception if the disk is full.
+    (folder / _TOKENIZER).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     for name in ("vocab.txt", "special_tokens_map.json"):
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, folder / name)

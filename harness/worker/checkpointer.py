@@ -28,6 +28,7 @@ from harness.store.checkpoint_files import (
     begin,
     commit,
     digest_file,
+    discard,
     earlier_segments,
     write_save_time,
     writing_folder,
@@ -66,7 +67,13 @@ class Checkpointer:
     """
 
     def __init__(
-        self, job: TrainJob, state: TrainState, context: TrainContext, meters: Meters, best: BestModelSaver
+        self,
+        job: TrainJob,
+        state: TrainState,
+        context: TrainContext,
+        meters: Meters,
+        best: BestModelSaver,
+        on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare to save and restore.
 
@@ -76,12 +83,14 @@ class Checkpointer:
             context: Configuration and ranks.
             meters: The meters whose readings are saved and restored too.
             best: The saver that adds the best weights so far to each checkpoint.
+            on_failure: Called with the reason if a checkpoint can't be written; once, at the first failure.
         """
         assert job.resume is not None  # noqa: S101 - created for resumable trainings only
         self._plan, self._submitted_at = job.resume, job.submitted_at
         self._state, self._context, self._meters, self._best = state, context, meters, best
         self._num_planned = planned_updates(context)
-        self._stop_flag = StopFlag(job.resume.stop_flag)
+        self._stop_flag, self._on_failure = StopFlag(job.resume.stop_flag), on_failure
+        self._has_failed = False
         self.history = TrainHistory()
         self._first_update, self._num_rows, self._request = 0, 0, _NOTHING
         self._started_at, self._saved_at = datetime.now(UTC), time.perf_counter()
@@ -128,7 +137,8 @@ class Checkpointer:
     def save(self, history: TrainHistory) -> None:
         """Write a checkpoint, and set `history.stopped` if this segment ends with it.
 
-        If the checkpoint can't be written, the error goes to stderr. Training then continues, unless a stop was requested.
+        If the checkpoint can't be written, the error goes to stderr, and the first such error to the user. Training then
+        continues, unless a stop was requested.
         """
         began, num_updates = time.perf_counter(), len(history.num_samples)
         failure: str | None = None
@@ -138,6 +148,11 @@ class Checkpointer:
         except OSError as error:
             traceback.print_exc()
             failure = str(error)
+            if self._context.rank == 0:
+                discard(self._plan.folder, num_updates)
+            if not self._has_failed:
+                self._has_failed = True
+                self._on_failure(failure)
         else:
             seconds = time.perf_counter() - began
             self._checkpoints[-1] = self._checkpoints[-1].model_copy(update={"seconds": seconds})

@@ -30,7 +30,7 @@ from transformers import PreTrainedModel
 from harness.execution.baselines import run_baseline
 from harness.execution.heartbeat import Heartbeat
 from harness.execution.jobs import BaselineJob, FeaturesJob, Job, TrainJob
-from harness.execution.messages import PhaseStarted, RankResult, TrainResult
+from harness.execution.messages import CheckpointFailed, PhaseStarted, RankResult, TrainResult
 from harness.machine.affinity import computing_cpus
 from harness.machine.malloc import mmap_large_blocks
 from harness.schema.cells import FineTuneConfig
@@ -104,7 +104,9 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
     loaded = _load(job)
     context, state, meters = loaded.context, loaded.state, loaded.meters
     best = BestModelSaver(state.model, Path(job.save_model_to) if job.save_model_to else None, context)
-    checkpointer = Checkpointer(job, state, context, meters, best) if job.resume else None
+    checkpointer = None
+    if job.resume:
+        checkpointer = Checkpointer(job, state, context, meters, best, lambda reason: send(CheckpointFailed(reason)))
     if checkpointer:
         checkpointer.resume(began)
     send(PhaseStarted("train", load_s=time.perf_counter() - began))

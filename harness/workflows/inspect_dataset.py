@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from harness.dataset.tokens import load_tokenizer
 from harness.errors import UserError
 from harness.execution.baselines import run_baseline
 from harness.machine.describe import describe_machine
+from harness.machine.private_folders import private_folder
 from harness.schema.cells import FineTuneConfig
 from harness.schema.inputs_record import DataFacts
 from harness.schema.model_shapes import load_model_shape
@@ -226,10 +226,10 @@ def _split(settings: DataSettings, rows: Rows, num_rows: int) -> Corpus:
 def _floor(corpus: Corpus) -> BaselineFloor | None:
     if len(np.unique(corpus.labels["train"])) < 2:  # noqa: PLR2004 - a single label leaves nothing to learn
         return None
-    with tempfile.TemporaryDirectory(prefix="harness-inspect-") as folder:
-        write_texts(corpus, Path(folder))
+    with private_folder("inspect") as folder:
+        write_texts(corpus, folder)
         began = time.perf_counter()
-        fitted = run_baseline("tfidf", Path(folder))
+        fitted = run_baseline("tfidf", folder)
         seconds = time.perf_counter() - began
     facts = corpus.facts
     return BaselineFloor(

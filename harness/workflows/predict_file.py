@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ from pydantic import TypeAdapter
 from harness.dataset.file_formats import find_file, require_utf8_name
 from harness.dataset.sources import locate_model
 from harness.errors import Unavailable, UserError
-from harness.files import PACKAGE_FOLDER
+from harness.files import PACKAGE_FOLDER, remove_partial_files
 from harness.machine.describe import package_version
+from harness.machine.private_folders import private_folder
 from harness.machine.scrub import scrubbed_tail
 from harness.machine.support import unsupported_reason
 from harness.machine.variables import environment_without_thread_variables
@@ -140,6 +140,7 @@ def plan_job(options: PredictOptions, machine: Machine) -> PredictJob:
     if not options.out.parent.is_dir():
         raise UserError(f"-o {options.out}: no such folder: {options.out.parent}")
     _require_supported(job, machine)
+    remove_partial_files(options.out.parent)
     return job
 
 
@@ -172,8 +173,8 @@ def predict_file(
 
 
 def _messages(job: PredictJob) -> Iterator[PredictMessage]:
-    with tempfile.TemporaryDirectory(prefix="harness-predict-") as folder:
-        log = Path(folder) / "stderr.log"
+    with private_folder("predict") as folder:
+        log = folder / "stderr.log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from harness.errors import UserError
 from harness.execution.jobs import Environment, TrainJob
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
+from harness.machine.private_folders import private_folder
 from harness.machine.support import num_ranks, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.record import Record
@@ -85,10 +85,10 @@ def profile_cell(cell: Cell, environment: Environment, num_steps: int, folder: P
     )
     short_cell = cell.model_copy(update={"config": short})
     started_at = datetime.now(UTC)
-    with tempfile.TemporaryDirectory(prefix="harness-profile-") as temporary, Runner() as runner:
-        prepared = Preparations(Path(temporary)).prepare(short_cell)
+    with private_folder("profile") as temporary, Runner() as runner:
+        prepared = Preparations(temporary).prepare(short_cell)
         assert isinstance(prepared.job, TrainJob)  # noqa: S101 - the cell trains
-        prefix = Path(temporary) / "profile"
+        prefix = temporary / "profile"
         job = replace(prepared.job, profile_prefix=str(prefix), profile_first=_NUM_WARMUP)
         record = runner.run(short_cell, replace(prepared, job=job), environment)
         _require_ok(record, cell)

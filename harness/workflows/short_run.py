@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+import contextlib
 from typing import TYPE_CHECKING
 
 from harness.dataset.batch_plan import MIN_EVALUATION_BATCH
+from harness.machine.private_folders import private_folder
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.record import Record
 from harness.workflows.memory_budget import GIB, MemoryBudget
@@ -26,7 +26,8 @@ class TrialRunner:
 
     def __init__(self, search: BatchSizeSearch, budget: MemoryBudget) -> None:
         self._search, self._budget = search, budget
-        self._folder = tempfile.TemporaryDirectory(prefix="harness-fit-")
+        self._stack = contextlib.ExitStack()
+        self._folder = self._stack.enter_context(private_folder("fit"))
         self._runner: Runner
         self._preparations: Preparations
         self._environment: Environment
@@ -36,14 +37,14 @@ class TrialRunner:
         from harness.execution.runner import Runner
         from harness.execution.sweep import describe_environment
 
-        self._preparations, self._environment = Preparations(Path(self._folder.name)), describe_environment(None)
+        self._preparations, self._environment = Preparations(self._folder), describe_environment(None)
         # Spawned, because a process forked from the warm forkserver maps fewer pages of its own than a fresh process.
         self._runner = Runner("spawn").__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._runner.__exit__(*exception)
-        self._folder.cleanup()
+        self._stack.close()
 
     def run(self, batch_size: int) -> tuple[Record, int | None]:
         """Run a batch size for a few steps, and return the record and the peak in bytes."""

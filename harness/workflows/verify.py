@@ -22,6 +22,7 @@ import psutil
 from harness.errors import UserError
 from harness.execution.jobs import PreparedCell, TrainJob
 from harness.execution.messages import FilePages, Message, Progress, RankResult
+from harness.machine.private_folders import private_folder
 from harness.machine.support import num_gpus_used, num_ranks, num_threads, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
@@ -97,8 +98,7 @@ def verify_cell(cell: Cell, prepare: Callable[[Cell], PreparedCell], machine: Ma
         return VerifiedCell(cell.name, "not run", "these instruments take one process; it has several", ())
     job = _verification_job(cell, config, prepare, machine)
     on_gpu = bool(num_gpus_used(config, machine))
-    with tempfile.TemporaryDirectory(prefix="harness-verify-") as temporary:
-        folder = Path(temporary)
+    with private_folder("verify") as folder:
         time_output = folder / "time.txt"
         wrapper = [time_command, "-v", "-o", str(time_output)] if (time_command := shutil.which("time")) else []
         with _sample_smi(on_gpu=on_gpu) as added_mib:

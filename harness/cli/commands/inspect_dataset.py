@@ -51,6 +51,7 @@ def inspect(  # noqa: PLR0913 - each is an option
     from harness.cli.views.inspect_dataset import show_inspection
     from harness.cli.views.inspect_output import inspection_fields, study_text
     from harness.dataset.sources import locate_model
+    from harness.files import atomic_write_text
     from harness.schema.settings import ModelSettings
     from harness.workflows.inspect_dataset import advise_for, inspect_source
     from harness.workflows.resolve_columns import resolve_columns
@@ -73,7 +74,7 @@ def inspect(  # noqa: PLR0913 - each is an option
     else:
         show_inspection(console.out, inspection, advice)
     if write is not None:
-        write.write_text(study_text(inspection, advice, batch_size), encoding="utf-8")
+        atomic_write_text(write, study_text(inspection, advice, batch_size))
         console.err.print(f"written: {write}; `harness plan {write}` shows its cells", highlight=False, soft_wrap=True)
 
 

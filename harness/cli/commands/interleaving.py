@@ -96,6 +96,7 @@ def show_interleaved(
     if plan is None:
         return False
     from harness.cli.views import compare as view
+    from harness.files import atomic_write_text
     from harness.report.formatting import MoneyFormat
     from harness.workflows.priced_records import price_records
 
@@ -110,7 +111,7 @@ def show_interleaved(
     heading = f"A: {plan.settings[0]}; B: {plan.settings[1]}"
     money = MoneyFormat(priced.assumed.prices.currency)
     if options.markdown is not None:
-        options.markdown.write_text(f"{heading}\n\n{view.to_markdown(comparison, money)}", encoding="utf-8")
+        atomic_write_text(options.markdown, f"{heading}\n\n{view.to_markdown(comparison, money)}")
     console.out.print(f"\n{escape(heading)}", highlight=False, soft_wrap=True)
     view.show_comparison(console.out, comparison, money)
     return comparison.failed

@@ -199,6 +199,7 @@ def compare(  # noqa: PLR0913 - one parameter per option
     """Compare the cells of B with those of A: which are faster or slower, by how much, and how certainly."""
     from harness.cli.views import compare as view
     from harness.decision.compare import CompareOptions
+    from harness.files import atomic_write_text
     from harness.report.formatting import MoneyFormat
     from harness.workflows.priced_records import PriceOptions
 
@@ -216,7 +217,7 @@ def compare(  # noqa: PLR0913 - one parameter per option
     print_differences(comparison.pairing.differences)
     money = MoneyFormat(priced_sides[0].assumed.prices.currency)
     if markdown is not None:
-        markdown.write_text(view.to_markdown(comparison, money), encoding="utf-8")
+        atomic_write_text(markdown, view.to_markdown(comparison, money))
     if as_json:
         console.print_json(view.comparison_fields(comparison))
     else:

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from harness.cli import console
-from harness.cli.console import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_RESUMABLE
+from harness.cli.console import EXIT_CRASHED, EXIT_FILE_ERROR, EXIT_INTERRUPTED, EXIT_RESUMABLE
 from harness.cli.lookups import MachineOptions, load_cells, require_positive
 from harness.cli.options import (
     DEFAULT_RESULTS,
@@ -39,7 +39,7 @@ app = typer.Typer()
 @app.command(
     epilog="Example: harness train bench/default.toml --cell b16-s64-fp32-cpu-longest-all --max-minutes 30\n\n"
     "Exit status: 0 training finished; 75 stopped with a checkpoint (the same command resumes); 130 the same after Ctrl-C; "
-    "1 training failed; 2 usage error."
+    "1 training failed; 2 usage error; 74 stopped and no checkpoint could be written (full or read-only disk)."
 )
 def train(  # noqa: PLR0913 - one parameter per option
     study: StudyPath,
@@ -69,7 +69,7 @@ def train(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Train one cell with checkpoints: stop at a limit, and resume with the same command, here or on another machine.
 
-    Ctrl-C, SIGTERM and a spot preemption notice also stop it with a checkpoint. A finished training is an ordinary record.
+    Ctrl-C, SIGTERM, SIGHUP and a spot preemption notice also stop it with a checkpoint. A finished training is an ordinary record.
     """
     from harness.cli.views.progress import ProgressView
     from harness.cli.views.record import hub_lines
@@ -111,6 +111,8 @@ def train(  # noqa: PLR0913 - one parameter per option
         console.out.print(escape(line), highlight=False, soft_wrap=True)
     _print_end(record, folder)
     if record.outcome in ("interrupted", "preempted"):
+        if not _is_all_kept(record):
+            raise typer.Exit(EXIT_FILE_ERROR)
         raise typer.Exit(EXIT_INTERRUPTED if stop_reason is StopReason.USER else EXIT_RESUMABLE)
     if record.outcome != "ok":
         raise typer.Exit(EXIT_CRASHED)
@@ -156,6 +158,15 @@ def _print_resume_point(point: ResumePoint) -> None:
         )
 
 
+def _is_all_kept(record: Record) -> bool:
+    """Return whether the last checkpoint of a stopped training has all its updates."""
+    segments = record.training.pieces if record.training else ()
+    if not segments or not segments[-1].checkpoints:
+        return not segments or segments[-1].num_updates == 0
+    last = segments[-1]
+    return last.checkpoints[-1].num_updates == last.first_update + last.num_updates
+
+
 def _print_end(record: Record, folder: Path) -> None:
     if record.outcome == "ok":
         return
@@ -163,7 +174,7 @@ def _print_end(record: Record, folder: Path) -> None:
         f"{record.outcome:>12}  {escape(record.cell)}: {escape(record.reason or '')}", highlight=False, soft_wrap=True
     )
     pieces = record.training.pieces if record.training else ()
-    if record.outcome in ("interrupted", "preempted") and pieces and pieces[-1].checkpoints:
+    if record.outcome in ("interrupted", "preempted") and pieces and pieces[-1].checkpoints and _is_all_kept(record):
         written = pieces[-1].checkpoints[-1]
         took = "" if written.seconds is None else f" in {written.seconds:.1f} s"
         console.out.print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,13 +21,14 @@ def verify_cells(cells: Sequence[Cell], results: Path) -> None:
     from harness.execution.preparation import Preparations
     from harness.execution.sweep import exclusive_lock
     from harness.machine.describe import describe_machine
+    from harness.machine.private_folders import private_folder
     from harness.workflows.verify import VerifiedCell, verify_cell
 
     machine = describe_machine()
     verified: list[VerifiedCell] = []
     try:
-        with exclusive_lock(results), tempfile.TemporaryDirectory(prefix="harness-data-") as folder:
-            preparations = Preparations(Path(folder))
+        with exclusive_lock(results), private_folder("data") as folder:
+            preparations = Preparations(folder)
             for cell in cells:
                 verified.append(verify_cell(cell, preparations.prepare, machine))
                 show_verified(console.out, verified[-1])

@@ -18,7 +18,7 @@ from rich.text import Text
 from harness.analysis.label_warnings import label_warnings, one_label_warnings
 from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
-from harness.execution.messages import Message, PhaseStarted, Progress, RankResult
+from harness.execution.messages import CheckpointFailed, Message, PhaseStarted, Progress, RankResult
 from harness.schema.cells import Cell
 from harness.schema.inputs_record import DataFacts
 from harness.schema.record import Record
@@ -86,6 +86,12 @@ class ProgressView(AbstractContextManager["ProgressView"]):
             self._progress = message
         elif isinstance(message, PhaseStarted):
             self._phase = message.name
+        elif isinstance(message, CheckpointFailed):
+            self._console.print(
+                f"[red]no checkpoint could be written:[/] {escape(message.reason)}. Training continues, but nothing is "
+                "kept if it is stopped now; free some room, or stop it and name another folder with --checkpoints.",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
         if self._live and not isinstance(message, RankResult):
             self._draw()
 

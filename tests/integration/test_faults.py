@@ -1,0 +1,177 @@
+"""Full disks, read-only folders and signals: nothing measured is lost, no text is left, one line says what is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from harness.store.record_files import load_records
+from tests.small_disk import fill, remount_read_only, small_disk
+
+HARNESS = [sys.executable, "-m", "harness"]
+NEVER_ENDS = '[matrix]\nseq_len = [24]\nthreads = [1]\n"training.max_steps" = [3, 100000000]\n'
+LONG_TRAINING = '[matrix]\nseq_len = [24]\nthreads = [1]\n"training.max_steps" = [100000000]\n'
+NO_EVALUATIONS = "eval_every = 100000000"
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """Variables that keep temporary files and the fallback folder in `tmp_path`."""
+    (tmp_path / "temporary").mkdir()
+    return os.environ | {
+        "PYTHONUNBUFFERED": "1", "COLUMNS": "200",
+        "TMPDIR": str(tmp_path / "temporary"), "XDG_STATE_HOME": str(tmp_path / "state"),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def harness(environment):
+    def run(*arguments, **variables):
+        return subprocess.run(
+            [*HARNESS, *map(str, arguments)], env=environment | variables, capture_output=True, text=True, check=False,
+            timeout=120,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def start(environment):
+    """Start a command and wait until it has printed a text."""
+    started = []
+
+    def begin(*arguments, until):
+        process = subprocess.Popen(
+            [*HARNESS, *map(str, arguments)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if until in line:
+                return process
+        pytest.fail(f"{until!r} was not printed, only {printed} {process.stderr.read()}")
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def left_in(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_record_that_a_full_disk_refuses_is_kept_and_brought_in_as_the_words_say(harness, study_file, tmp_path):
+    study = study_file('[matrix]\nseq_len = [24]\nthreads = [1]\n"training.max_steps" = [3]\n', training=NO_EVALUATIONS)
+    with small_disk(tmp_path / "r", "size=8k") as results:  # room for the folders, not for the record
+        done = harness("run", study, "--results", results)
+        # Was status 1 with the traceback of an OSError; the measured cell was lost.
+        assert done.returncode == 74, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr and "No space left on device" in done.stderr
+        assert not [path for path in left_in(results) if path.name != ".lock"]
+        source = re.search(r"cp -r (\S+)/\. ", done.stderr)[1]
+    shutil.copytree(source, tmp_path / "r", dirs_exist_ok=True)
+    assert "All 1 cells are done" in harness("run", study, "--results", tmp_path / "r").stdout
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_run_as_ctrl_c_does_and_leaves_no_text(start, study_file, tmp_path, number, status):
+    study = study_file(NEVER_ENDS, training=NO_EVALUATIONS, baselines=True)
+    run = start("run", study, "--results", tmp_path / "r", until="max_steps=100000000")
+    assert any("texts" in str(path) for path in left_in(tmp_path / "temporary"))
+    run.send_signal(number)
+    _, err = run.communicate(timeout=60)
+    assert (run.returncode, "Traceback" in err) == (status, False), err
+    assert left_in(tmp_path / "temporary") == []  # was texts0/train.json with every text in clear
+    assert {record.outcome for record in load_records([tmp_path / "r"]).records} <= {"ok", "interrupted"}
+    assert "ok" in {record.outcome for record in load_records([tmp_path / "r"]).records}
+
+
+def test_texts_that_sigkill_leaves_are_removed_by_the_next_command(harness, start, study_file, tmp_path):
+    study = study_file(NEVER_ENDS, training=NO_EVALUATIONS, baselines=True)
+    run = start("run", study, "--results", tmp_path / "r", until="max_steps=100000000")
+    run.kill()
+    run.communicate(timeout=60)
+    assert left_in(tmp_path / "temporary")
+    assert harness("plan", study, "--results", tmp_path / "r").returncode == 0
+    assert left_in(tmp_path / "temporary") == []  # stayed for ever
+
+
+def test_without_a_baseline_no_text_is_on_the_disk(start, study_file, tmp_path):
+    study = study_file(NEVER_ENDS, training=NO_EVALUATIONS)
+    start("run", study, "--results", tmp_path / "r", "--set", "data.store_texts=false", until="max_steps=100000000")
+    contents = b"".join(path.read_bytes() for path in left_in(tmp_path / "temporary"))
+    assert contents and b"zeppelin" not in contents  # every text was in texts0/
+
+
+def test_a_full_checkpoint_disk_is_said_at_once_and_sigterm_does_not_promise_a_checkpoint(start, study_file, tmp_path):
+    study = study_file(LONG_TRAINING, training=f"{NO_EVALUATIONS}\ncheckpoint_every_s = 1")
+    with small_disk(tmp_path / "c", "size=64k") as disk:
+        train = start(
+            "train",
+            study,
+            "--results",
+            tmp_path / "r",
+            "--checkpoints",
+            disk / "t",
+            until="no checkpoint could be written",
+        )  # fmt: skip - was silent
+        train.send_signal(signal.SIGTERM)
+        out, err = train.communicate(timeout=60)
+        assert train.returncode == 74, out + err  # was 75, "stopped with a checkpoint"
+        assert "no checkpoint could be written" in err and "Checkpoint written" not in out
+        assert [path.name for path in left_in(disk)] == [".lock"]  # no half of a checkpoint
+
+
+def test_sighup_stops_a_training_with_a_checkpoint(harness, start, study_file, tmp_path):
+    study = study_file(LONG_TRAINING, training=f"{NO_EVALUATIONS}\ncheckpoint_every_s = 1")
+    train = start("train", study, "--results", tmp_path / "r", until="[1/1]")
+    while not list((tmp_path / "r").glob("checkpoints/*/*/update-*")):
+        assert train.poll() is None
+    train.send_signal(signal.SIGHUP)
+    out, err = train.communicate(timeout=60)
+    assert train.returncode == 75, out + err  # was -1: killed, without a checkpoint
+    assert "Checkpoint written" in out
+    assert "SIGHUP" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "fault"),
+    [
+        ("report", "full"), ("report", "read-only"), ("report", "a file"), ("pack", "full"), ("export", "read-only"),
+        ("import", "full"), ("run", "read-only"), ("run", "a file"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_the_file_system_is_one_line_with_its_status(harness, study_file, tmp_path, command, fault):
+    study, records = study_file(), "results/reference/amd-epyc-1c-24g-1d0db1/default"
+    with small_disk(tmp_path / "d", "size=64k") as disk:
+        target = disk / "out"
+        archive = tmp_path / "records.tar.gz"
+        if command == "import":
+            assert harness("pack", records, "--all", "--out", archive).returncode == 0
+        if fault == "a file":
+            target.touch()
+            if command in ("pack", "export"):
+                target /= "below"
+        elif fault == "full":
+            fill(disk)
+        else:
+            remount_read_only(disk)
+        arguments = {
+            "report": ["report", records, "--out", target],
+            "pack": ["pack", records, "--all", "--out", target],
+            "export": ["export", "--results", records, "-o", target],
+            "import": ["import", archive, "--results", target],
+            "run": ["run", study, "--results", target],
+        }[command]
+        done = harness(*arguments)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode in (2, 74), done.stdout + done.stderr  # was 1, "a cell crashed"
+    assert len(done.stderr.strip().splitlines()) == 1
