@@ -10,8 +10,9 @@ import tempfile
 from pathlib import Path
 
 from harness.errors import shorten
+from harness.machine.token_shapes import TOKEN_SHAPES
 
-_TAIL_LINES = 20
+_TAIL_LINES, _MAX_SCRUBBED = 20, 4000
 _MAX_LINE_CHARS = 500
 # IPv4, shortened IPv6, full IPv6 and MAC addresses.
 _ADDRESS = re.compile(
@@ -40,8 +41,8 @@ def scrub(text: str) -> str:
         if len(path) > 1:
             text = text.replace(path, shown)
     text = re.sub(r"(/home/|/Users/|\\Users\\)[^/\\\s:]+", r"\1...", text)
-    text = re.sub(r"\b(hf_|ghp_|sk-|AKIA|xox.-)[A-Za-z0-9_-]{8,}", "[token]", text)
-    text = re.sub(r"(?i)\b(token|password|secret|api[_-]?key)(\s*[=:]\s*)\S+", r"\1\2[secret]", text)
+    for shape in TOKEN_SHAPES:
+        text = shape.pattern.sub(shape.replacement, text)
     # Keep a long string with slashes, which is a path, unless capitals and digits suggest base64.
     text = re.sub(
         r"\b(?:[A-Za-z0-9+=_-]{40,}|(?=[^\s.]*[A-Z])(?=[^\s.]*\d)[A-Za-z0-9+/=_-]{40,})", "[long string]", text

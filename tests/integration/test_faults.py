@@ -167,7 +167,7 @@ def test_a_fault_of_the_file_system_is_one_line_with_its_status(harness, study_f
         arguments = {
             "report": ["report", records, "--out", target],
             "pack": ["pack", records, "--all", "--out", target],
-            "export": ["export", "--results", records, "-o", target],
+            "export": ["export", "--results", "tests/fixtures/records/v5/ok.json", "-o", target],
             "import": ["import", archive, "--results", target],
             "run": ["run", study, "--results", target],
         }[command]
