@@ -61,7 +61,7 @@ def step_seconds():
         offsets=np.cumsum([0, *lengths]),
         labels=rng.integers(0, 2, size=1024),
     )
-    model = build_model(locate_model(PACKAGED_MODEL, weights=False), cell.config.model, 2)
+    model = build_model(locate_model(PACKAGED_MODEL, weights=False), cell.config.model, ("bad", "good"))
     context = TrainContext(cell.config, CPU, SplitTokens(rows, rows, rows))
     state = build_train_state(model, cell.config, CPU, 2 * ROUNDS * NUM_STEPS)
     found = {ours: [], bare: []}
@@ -83,7 +83,7 @@ def bare(state, context):
     losses = []
     for step in islice(iter_batches(context), NUM_STEPS):
         ids, mask, labels, num_real = collate(context.splits.train, step[0][0], pad_to=None)
-        attended = attention_mask(mask, padded=num_real < ids.numel())
+        attended = attention_mask(mask, state.model.config, padded=num_real < ids.numel())
         logits = state.model(input_ids=ids, attention_mask=attended).logits
         loss = torch.nn.functional.cross_entropy(logits, labels)
         loss.backward()

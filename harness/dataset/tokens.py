@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -16,16 +16,17 @@ import numpy as np
 from harness.dataset.cache import Cache, digest
 from harness.dataset.corpus import SPLITS, Corpus
 from harness.dataset.sources import ModelFiles
+from harness.dataset.tokenizer_files import load_tokenizer, unknown_token_id
 from harness.errors import UserError
-from harness.files import cached_sha256
 from harness.schema.inputs_record import DataFacts, Example
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 MMAP_ABOVE_BYTES = 2**26  # larger arrays are memory-mapped, so that ranks share one copy
-_LAYOUT = 2  # version of the files of cached tokens; raise it when their format changes
+_LAYOUT = 3  # version of the files of cached tokens; raise it when their format changes
 _BATCH_ROWS = 5_000
+_SUMMARY = "tokens.json"
 
 
 @dataclass(frozen=True)
@@ -115,32 +116,15 @@ def load_tokens(folder: Path, split: str, *, mmap_above_bytes: int = MMAP_ABOVE_
     )
 
 
-def load_tokenizer(model: ModelFiles) -> tuple[Tokenizer, str]:
-    """Load a model's tokenizer; return it with the SHA-256 of its file.
-
-    Raises:
-        UserError: If the model's folder contains no tokenizer, or a damaged one.
-    """
-    from tokenizers import BertWordPieceTokenizer, Tokenizer
-
-    path = model.folder / "tokenizer.json"
-    try:
-        if path.is_file():
-            return Tokenizer.from_file(str(path)), cached_sha256(path)
-        path = model.folder / "vocab.txt"
-        if path.is_file():
-            return Tokenizer.from_str(BertWordPieceTokenizer(str(path)).to_str()), cached_sha256(path)
-    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exceptions
-        reason = (str(error).splitlines() or ["no message"])[0][:120]
-        raise UserError(f"model {model.name!r}: {path.name} is damaged ({reason}): get it again") from None
-    raise UserError(f"model {model.name!r}: its folder has no tokenizer.json and no vocab.txt")
+def largest_token_id(folder: Path) -> int:
+    """Return the largest token id of all splits that `tokenize` wrote."""
+    return int(json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))["largest_id"])
 
 
 def _open_tokens(folder: Path, facts: DataFacts, *, from_cache: bool) -> TokenizedSplits:
-    summary = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
-    facts = facts.model_copy(
-        update={"truncated_fraction": summary["truncated_fraction"], "tokens_were_kept": from_cache}
-    )
+    summary = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+    fractions = {key: summary[key] for key in ("truncated_fraction", "unknown_fraction")}
+    facts = facts.model_copy(update=fractions | {"tokens_were_kept": from_cache})
     return TokenizedSplits(folder, facts, Example.model_validate(summary["example"]), summary["tokenise_s"])
 
 
@@ -157,31 +141,58 @@ def _write_tokens(
         start: `time.perf_counter()` when tokenising began.
         store_texts: Whether the example contains its text and tokens.
     """
-    num_truncated = sum(_write_split_tokens(corpus, name, tokenizer, folder) for name in SPLITS)
+    unknown_id, counts = unknown_token_id(tokenizer), _TokenCounts()
+    for name in SPLITS:
+        _write_split_tokens(corpus, name, tokenizer, folder, lambda rows, ids: counts.add(rows, ids, unknown_id))
+    num_rows = sum(len(corpus.labels[name]) for name in SPLITS)
+    num_special = num_rows * tokenizer.num_special_tokens_to_add(corpus.pairs is not None)
     summary = {
-        "truncated_fraction": num_truncated / sum(len(corpus.labels[name]) for name in SPLITS),
+        "truncated_fraction": counts.num_truncated / num_rows,
+        "unknown_fraction": counts.num_unknown / max(1, counts.num_tokens - num_special),
+        "largest_id": counts.largest_id,
         "example": _example(corpus, tokenizer, seq_len, store_texts=store_texts).model_dump(mode="json"),
         "tokenise_s": time.perf_counter() - start,
     }
-    (folder / "tokens.json").write_text(json.dumps(summary), encoding="utf-8")
+    (folder / _SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
 
 
-def _write_split_tokens(corpus: Corpus, name: str, tokenizer: Tokenizer, folder: Path) -> int:
-    """Write one split's token arrays; return the number of truncated rows.
+@dataclass
+class _TokenCounts:
+    """What is counted while tokens are written."""
+
+    num_truncated: int = 0
+    num_tokens: int = 0
+    num_unknown: int = 0
+    largest_id: int = 0
+
+    def add(self, encodings: list[Encoding], ids: np.ndarray, unknown_id: int | None) -> None:
+        """Add a batch's encodings and its token ids."""
+        self.num_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
+        self.num_tokens += len(ids)
+        self.num_unknown += 0 if unknown_id is None else int((ids == unknown_id).sum())
+        self.largest_id = max(self.largest_id, int(ids.max(initial=0)))
+
+
+def _write_split_tokens(
+    corpus: Corpus, name: str, tokenizer: Tokenizer, folder: Path, count: Callable[[list[Encoding], np.ndarray], None]
+) -> None:
+    """Write one split's token arrays.
 
     Args:
         corpus: The splits.
         name: The split.
         tokenizer: A tokenizer that truncates and does not pad.
         folder: An existing folder, to which the files are written.
+        count: Called with each batch's encodings and token ids.
     """
-    num_truncated, lengths, first_segment_lengths = 0, [], []
+    lengths, first_segment_lengths = [], []
     with (folder / f"{name}-ids.bin").open("wb") as file:
         for encodings in _encode(corpus, name, tokenizer):
-            num_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
             lengths.append(np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings)))
-            ids = chain.from_iterable(encoding.ids for encoding in encodings)
-            file.write(np.fromiter(ids, dtype=np.int32, count=lengths[-1].sum()).tobytes())
+            flat = chain.from_iterable(encoding.ids for encoding in encodings)
+            ids = np.fromiter(flat, dtype=np.int32, count=lengths[-1].sum())
+            count(encodings, ids)
+            file.write(ids.tobytes())
             if corpus.pairs is not None:
                 batch = [_first_segment_length(encoding.type_ids) for encoding in encodings]
                 first_segment_lengths.append(np.array(batch, dtype=np.int32))
@@ -189,7 +200,6 @@ def _write_split_tokens(corpus: Corpus, name: str, tokenizer: Tokenizer, folder:
     np.save(folder / f"{name}-labels.npy", corpus.labels[name].astype(np.int64))
     if first_segment_lengths:
         np.save(folder / f"{name}-first-segment-lengths.npy", np.concatenate(first_segment_lengths))
-    return num_truncated
 
 
 def _encode(corpus: Corpus, name: str, tokenizer: Tokenizer) -> Iterator[list[Encoding]]:

@@ -52,6 +52,7 @@ class TrainJob:
 
     Attributes:
         tokens_folder: Folder of the tokenized splits.
+        labels: Names of the data's labels, in the order of the tokens' label numbers.
         rendezvous: Path of a file through which torch.distributed connects the ranks; unique to the cell and not
             existing yet.
         heartbeat: File of the counters that the parent's hang detector reads; empty: no counters.
@@ -63,13 +64,15 @@ class TrainJob:
         profile_prefix: Path prefix of the profiler's files; empty: don't profile. The profiler repeats steps after the
             measurement.
         profile_first: The first step that the profiler repeats.
+        check_texts: The first training rows, each a text and its second text or None: an architecture of no tested family is
+            compared with its own forward pass of these; empty for tested families.
         save_model_to: Folder for the weights of the best validation; empty: don't save weights.
     """
 
     config: FineTuneConfig
     model: ModelFiles
     tokens_folder: Path
-    num_labels: int
+    labels: tuple[str, ...]
     rank: int = 0
     world_size: int = 1
     num_threads: int = 1
@@ -81,6 +84,7 @@ class TrainJob:
     resume: ResumePlan | None = None
     profile_prefix: str = ""
     profile_first: int = 0
+    check_texts: tuple[tuple[str, str | None], ...] = ()
     save_model_to: str = ""
 
 

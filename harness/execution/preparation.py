@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from harness.dataset.cache import Cache
@@ -12,7 +14,10 @@ from harness.dataset.sources import ModelFiles, locate_model
 from harness.dataset.tokens import TokenizedSplits, tokenize
 from harness.execution.jobs import BaselineJob, FeaturesJob, PreparedCell, TrainJob
 from harness.schema.cells import BaselineConfig, Cell
+from harness.schema.encoder_families import FAMILIES, read_config
 from harness.schema.settings import DataSettings, ModelSettings
+
+_CHECK_BATCH = 16  # rows of a batch that is compared with the model's own forward pass, at most
 
 
 def require_meaningful_accuracy(cell: Cell, prepared: PreparedCell) -> None:
@@ -45,7 +50,9 @@ class Preparations:
             return self._prepare_baseline(config, corpus)
         model = self._model(config.model)
         tokens = self._tokenize(config.data, config.seq_len, corpus, model)
-        job = TrainJob(config, model, tokens.folder, num_labels=len(corpus.facts.labels))
+        job = TrainJob(config, model, tokens.folder, corpus.facts.labels)
+        if config.model.shape is None and read_config(model.folder).get("model_type") not in FAMILIES:
+            job = replace(job, check_texts=_first_rows(corpus, 2 * min(_CHECK_BATCH, config.device_batch(1))))
         texts = corpus.texts["test"]
         read_texts = (lambda rows: [texts[row] for row in rows]) if config.data.store_texts else None
         return PreparedCell(job, tokens.facts, tokens.example, tokens.tokenise_s, read_texts)
@@ -89,3 +96,9 @@ class Preparations:
                 corpus, model, seq_len, folder, store_texts=data.store_texts, cache=self._cache
             )
         return self._tokens[key]
+
+
+def _first_rows(corpus: Corpus, num_rows: int) -> tuple[tuple[str, str | None], ...]:
+    texts = list(islice(corpus.texts["train"], num_rows))
+    pairs = [None] * len(texts) if corpus.pairs is None else list(islice(corpus.pairs["train"], num_rows))
+    return tuple(zip(texts, pairs, strict=True))

@@ -32,6 +32,29 @@ class HubSource(Settings):
         return self.commit[:7]
 
 
+class LoadedWeights(Settings):
+    """How a checkpoint's tensors became the model's; each tensor of either is accounted for.
+
+    Attributes:
+        num_tensors: Tensors in the file.
+        stripped_prefixes: Prefixes of wrappers, such as `module.`, that were removed from the tensors' names.
+        new: The model's tensors that were made anew: of the head, or BERT's pooler.
+        num_unused: Tensors of the file that the model has no place for, such as of another head.
+        unused: The names of the first of them.
+        head: `kept`: its labels are the data's, in this order; `reordered`: in another order, so its rows were moved; `new`:
+            its last layer was made anew.
+        head_reason: Why the head is new, or not in its order; None if it was kept.
+    """
+
+    num_tensors: Tally
+    stripped_prefixes: Many[str] = ()
+    new: Many[str] = ()
+    num_unused: Tally = 0
+    unused: Many[str] = ()
+    head: Literal["kept", "reordered", "new"]
+    head_reason: str | None = None
+
+
 class ModelFacts(Settings):
     """The model that was fine-tuned, or the encoder whose features a baseline used.
 
@@ -39,12 +62,15 @@ class ModelFacts(Settings):
         origin: Where the model came from; `random` for random weights.
         sha256: Hash of the weights file; of shards, the hash of their hashes in order; None for random weights.
         architecture: Class name in transformers.
-        max_positions: Longest input in tokens that the position embeddings allow.
+        max_positions: Longest input in tokens that the position embeddings allow; None if the configuration doesn't say.
         attention_dropout: Dropout probability of attention weights; None when the configuration has none.
         hidden_dropout: Dropout probability of hidden states; None when the configuration has none.
         checkpoint_dtype: Dtype of the tensors in the file, before they were loaded as fp32; None for random weights.
-        attention: The attention implementation in transformers, e.g. `sdpa`.
+        attention: The attention implementation in transformers: `sdpa`, or `eager` where an architecture has no other.
         hub: Where configuration, tokenizer and weights came from; None if not from the hub.
+        family: The tested family (schema/encoder_families.py) that the architecture belongs to, or `not tested`; None in older
+            records.
+        weights: How the checkpoint was loaded; None for random weights and in older records.
     """
 
     name: str
@@ -58,12 +84,14 @@ class ModelFacts(Settings):
     num_heads: PositiveTally
     intermediate_size: PositiveTally
     vocab_size: PositiveTally
-    max_positions: Tally
+    max_positions: Tally | None
     attention_dropout: Share | None
     hidden_dropout: Share | None
     checkpoint_dtype: str | None
     attention: str | None
     hub: HubSource | None = None
+    family: str | None = None
+    weights: LoadedWeights | None = None
 
 
 class Split(Settings):
@@ -112,6 +140,8 @@ class DataFacts(Settings):
         num_train_available: Rows that the training split could have used.
         tokenizer_sha256: Hash of the tokenizer file; None when nothing was tokenised.
         truncated_fraction: Share of rows longer than `seq_len`, from 0 to 1; None when nothing was tokenised.
+        unknown_fraction: Share of the texts' tokens that are not in the vocabulary ([UNK]), from 0 to 1, special tokens excluded;
+            None when nothing was tokenised, and in older records.
         bad_rows: Number of skipped rows by kind of problem (`on_bad_row = "skip"`).
         num_conflicting_duplicates: Dropped duplicates whose label differed from the kept row's.
         num_leaks_dropped: Rows dropped because their text, or a row of their group, is in the separate validation or
@@ -140,6 +170,7 @@ class DataFacts(Settings):
     test: Split
     tokenizer_sha256: str | None = None
     truncated_fraction: Share | None = None
+    unknown_fraction: Share | None = None
     bad_rows: dict[str, Tally] = Field(default_factory=dict)
     num_conflicting_duplicates: Tally | None = None
     num_leaks_dropped: Tally | None = None

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.dataset.model_folder import WEIGHTS_FILE
 from harness.dataset.sources import ModelFiles
-from harness.dataset.tokens import load_tokenizer
+from harness.dataset.tokenizer_files import load_tokenizer
 from harness.errors import UserError
 from harness.files import cached_sha256
 from harness.schema.cells import Cell, FineTuneConfig

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig
 
 from harness.dataset.tokens import TokenArrays
 from harness.schema.cells import FineTuneConfig
+from harness.schema.encoder_families import FAMILIES
 
 
 def collate(
-    tokens: TokenArrays, rows: Sequence[int] | np.ndarray, *, pad_to: int | None, pin: bool = False
+    tokens: TokenArrays, rows: Sequence[int] | np.ndarray, *, pad_to: int | None, pad_id: int = 0, pin: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
     """Pad rows to one length and stack them.
 
@@ -20,6 +22,7 @@ def collate(
         tokens: The split's token ids.
         rows: Indices of the batch's rows.
         pad_to: Length to pad to; None pads to the batch's longest row.
+        pad_id: The padding token: it is masked, but some architectures count positions by it.
         pin: Whether to pin the tensors, so that copying them to a GPU is asynchronous.
 
     Returns:
@@ -29,7 +32,7 @@ def collate(
     lengths = ends - begins
     width = pad_to or int(lengths.max())
     mask = np.arange(width) < lengths[:, None]
-    ids = np.zeros((len(rows), width), dtype=np.int64)
+    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         ids[row, : end - begin] = tokens.ids[begin:end]
     tensors = (
@@ -52,13 +55,21 @@ def token_types(tokens: TokenArrays, rows: Sequence[int] | np.ndarray, width: in
     return torch.from_numpy(in_second.astype(np.int64))
 
 
-def attention_mask(mask: torch.Tensor, *, padded: bool) -> torch.Tensor | None:
-    """Expand a `(batch, seq)` mask to `(batch, 1, seq, seq)` booleans; return None if no row is padded.
+def attention_mask(mask: torch.Tensor, config: PreTrainedConfig, *, padded: bool) -> torch.Tensor | None:
+    """Return the attention mask that a model expects, made of a `(batch, seq)` mask; None if no row is padded.
 
-    transformers would build the same mask, but would first check whether it is all ones. On a GPU, this check waits for the
-    queued kernels in every forward pass. The host knows the answer without waiting: `padded`.
+    Where all layers attend alike by a fused kernel, it is `(batch, 1, seq, seq)` booleans. transformers would build the same
+    mask, but would first check whether it is all ones. On a GPU, this check waits for the queued kernels in every forward pass.
+    The host knows the answer without waiting: `padded`. Eager attention adds its mask, for which booleans are wrong, and other
+    families make what each layer needs of `(batch, seq)`. Untested architectures always get the mask, as from their own tokenizer.
     """
-    return mask.bool()[:, None, None, :].expand(-1, 1, mask.shape[1], -1) if padded else None
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        return mask
+    if not padded:
+        return None
+    is_fused = family.mask == "pairs" and config._attn_implementation == "sdpa"
+    return mask.bool()[:, None, None, :].expand(-1, 1, mask.shape[1], -1) if is_fused else mask
 
 
 def num_padded_tokens(tokens: TokenArrays, rows: np.ndarray, config: FineTuneConfig) -> int:

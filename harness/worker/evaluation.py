@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,14 +42,33 @@ def predict(
     Returns:
         The index of each row's most likely label, and its probability, both `(batch,)`.
     """
-    pad_to = context.config.seq_len if context.config.padding == "max" else None
-    ids, mask, _, num_real = collate(rows, batch, pad_to=pad_to)
-    attended = attention_mask(mask.to(context.device), padded=num_real < ids.numel())
     with torch.inference_mode(), autocast(context.config.precision, context.device):
-        segments = segment_ids(model, token_types(rows, batch, ids.shape[1]), context.device)
-        logits = model(input_ids=ids.to(context.device), attention_mask=attended, **segments).logits.float()
+        logits = batch_logits(model, rows, batch, context)
         likeliest = logits.argmax(dim=-1)
         return likeliest, logits.softmax(dim=-1).gather(-1, likeliest[:, None])[:, 0]
+
+
+def batch_logits(
+    model: torch.nn.Module, rows: TokenArrays, batch: np.ndarray, context: TrainContext, num_added: int = 0
+) -> torch.Tensor:
+    """Return the logits of one batch, `(batch, labels)` in fp32.
+
+    Args:
+        model: The model.
+        rows: The split's token ids.
+        batch: Indices of the batch's rows, `(batch,)`.
+        context: Padding and device.
+        num_added: Tokens of padding to add to the longest row.
+    """
+    pad_to = context.config.seq_len if context.config.padding == "max" else None
+    if num_added:
+        pad_to = int(rows.lengths[batch].max()) + num_added
+    ids, mask, _, num_real = collate(rows, batch, pad_to=pad_to, pad_id=pad_id(model))
+    model_config: Any = model.config
+    attended = attention_mask(mask.to(context.device), model_config, padded=num_real < ids.numel())
+    segments = segment_ids(model, token_types(rows, batch, ids.shape[1]), context.device)
+    logits: torch.Tensor = model(input_ids=ids.to(context.device), attention_mask=attended, **segments).logits
+    return logits.float()
 
 
 def evaluate(model: PreTrainedModel, rows: TokenArrays, context: TrainContext) -> TestEvaluation:
@@ -94,6 +114,11 @@ def segment_ids(model: torch.nn.Module, types: torch.Tensor | None, device: torc
         return {}
     types = types.pin_memory() if device.type == "cuda" else types
     return {"token_type_ids": types.to(device, non_blocking=True)}
+
+
+def pad_id(model: torch.nn.Module) -> int:
+    """Return the id of the padding token; 0 if the model has none."""
+    return max(0, getattr(model.config, "pad_token_id", None) or 0)
 
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from harness.dataset.tokens import TokenArrays, load_tokens
+from harness.dataset.tokens import TokenArrays, largest_token_id, load_tokens
 from harness.execution.baselines import MAX_FITTED_ROWS
 from harness.execution.jobs import FeaturesJob
 from harness.execution.messages import PhaseStarted, RankResult
 from harness.machine.malloc import mmap_large_blocks
+from harness.schema.encoder_families import TESTED
 from harness.schema.inputs_record import ModelFacts
 from harness.schema.scores import accuracy, macro_f1
 from harness.schema.training_record import Baseline, FeatureChoice, TestEvaluation
 from harness.worker.accelerated import require_precision
 from harness.worker.collate import attention_mask, collate, token_types
-from harness.worker.device import bind_gpu, set_matmul_precision, silence_transformers
-from harness.worker.evaluation import segment_ids
+from harness.worker.device import Unsupported, bind_gpu, set_matmul_precision, silence_transformers
+from harness.worker.evaluation import pad_id, segment_ids
 from harness.worker.linear_probe import C_VALUES, Probe, fit_probes, load_libraries, most_accurate
 from harness.worker.meters import MemoryMeter
-from harness.worker.model import build_model, check_positions, describe_model
+from harness.worker.model import check_settings, check_tokens, describe_model, family_of, load_model
 from harness.worker.progress import Send
 
 # Most tokens of a batch, padding included: a batch's hidden states of all layers are in memory at once (21 MiB for 6
@@ -134,11 +135,11 @@ class Encoder:
 
     @torch.inference_mode()
     def _encode_batch(self, tokens: TokenArrays, batch: np.ndarray) -> np.ndarray:
-        ids, mask, _, num_real = collate(tokens, batch, pad_to=None)
+        ids, mask, _, num_real = collate(tokens, batch, pad_to=None, pad_id=pad_id(self.model))
         mask = mask.to(self.device)
         outputs = self.model(
             input_ids=ids.to(self.device),
-            attention_mask=attention_mask(mask, padded=num_real < ids.numel()),
+            attention_mask=attention_mask(mask, self.model.config, padded=num_real < ids.numel()),
             output_hidden_states=True,
             **segment_ids(self.model, token_types(tokens, batch, ids.shape[1]), self.device),
         )
@@ -178,13 +179,19 @@ def _load(job: FeaturesJob) -> tuple[Encoder, ModelFacts]:
     if config.allocator == "mmap":
         mmap_large_blocks()
     load_libraries()  # so that no figure includes their import
-    # The model that is fine-tuned, loaded in the same way; the number of labels only sizes the head, which is dropped.
-    model = build_model(job.model, config.model, num_labels=2).base_model
+    # The model that is fine-tuned, loaded in the same way; its head is dropped.
+    loaded = load_model(job.model, config.model)
+    model = loaded.model.base_model
     assert isinstance(model, PreTrainedModel)  # noqa: S101 - for the type checker
-    check_positions(model, config.seq_len)
+    if family_of(model) is None:
+        raise Unsupported(
+            f"features: the layers of the architecture {model.config.model_type!r} are not known; take one of {TESTED}"
+        )
+    check_settings(model, config.model, "head", config.seq_len)
+    check_tokens(model, largest_token_id(job.tokens_folder))
     model.requires_grad_(False).to(device)  # type: ignore[arg-type]  # the type stub lacks the method's `self`
     model.eval()
-    return Encoder(model, device), describe_model(model, job.model, config.model)
+    return Encoder(model, device), describe_model(replace(loaded, model=model), job.model, config.model)
 
 
 def _fit(encoder: Encoder, train: TokenArrays, rows: np.ndarray) -> tuple[list[Probe], float]:

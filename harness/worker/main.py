@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import connection, parent_process
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -27,6 +28,7 @@ import transformers.models.bert.modeling_bert
 import transformers.models.distilbert.modeling_distilbert  # noqa: F401
 from transformers import PreTrainedModel
 
+from harness.dataset.tokens import largest_token_id
 from harness.execution.baselines import run_baseline
 from harness.execution.heartbeat import Heartbeat
 from harness.execution.jobs import BaselineJob, FeaturesJob, Job, TrainJob
@@ -38,14 +40,22 @@ from harness.schema.inputs_record import ModelFacts
 from harness.schema.settings import num_trained_layers
 from harness.worker.best_model import BestModelSaver
 from harness.worker.checkpointer import Checkpointer
-from harness.worker.device import Unsupported
+from harness.worker.device import set_matmul_precision
 from harness.worker.diagnostics.run import run_diagnostics
 from harness.worker.distributed import DistributedContext, init_distributed
-from harness.worker.evaluation import evaluate
+from harness.worker.evaluation import batch_logits, evaluate
 from harness.worker.failures import classify
+from harness.worker.family_check import added_padding, require_own_logits
 from harness.worker.features import run_features
 from harness.worker.meters import MemoryMeter, Meters, ResidentMemory, resident_memory
-from harness.worker.model import build_model, check_positions, describe_model, freeze_encoder_below
+from harness.worker.model import (
+    LoadedModel,
+    check_settings,
+    check_tokens,
+    describe_model,
+    freeze_encoder_below,
+    load_model,
+)
 from harness.worker.optimizer import peak_learning_rate, planned_updates
 from harness.worker.progress import ProgressReporter, Send
 from harness.worker.torch_compile import set_compile_cache
@@ -178,28 +188,38 @@ def _load(job: TrainJob) -> _Loaded:
         keepalive=functools.partial(heartbeat.keepalive, job.rank) if heartbeat else nullcontext,
     )
     resident_before = resident_memory()
-    model = _load_model(job, config, distributed)
-    facts = describe_model(model, job.model, config.model)
-    state = build_train_state(model, config, distributed, planned_updates(context))
+    loaded = _load_model(job, config, distributed)
+    if job.check_texts:
+        _check_family(loaded.model, job, context)
+    facts = describe_model(loaded, job.model, config.model)
+    state = build_train_state(loaded.model, config, distributed, planned_updates(context))
     return _Loaded(context, state, Meters.create(context.device, context.rank), facts, resident_before)
 
 
-def _load_model(job: TrainJob, config: FineTuneConfig, distributed: DistributedContext) -> PreTrainedModel:
-    model = build_model(job.model, config.model, job.num_labels)
-    check_positions(model, config.seq_len)
+def _load_model(job: TrainJob, config: FineTuneConfig, distributed: DistributedContext) -> LoadedModel:
+    loaded = load_model(job.model, config.model, job.labels)
+    model = loaded.model
+    check_settings(model, config.model, config.trainable, config.seq_len, config.precision)
+    check_tokens(model, largest_token_id(job.tokens_folder))
     if config.trainable != "all":
-        freeze_encoder_below(model, _num_trained_layers(config, model))
+        freeze_encoder_below(model, num_trained_layers(config.trainable, model.config.num_hidden_layers))
     # Seed again, now by rank: all ranks have initialized the same weights, but should draw different dropout masks.
     torch.manual_seed(config.seed + distributed.rank)
     model.to(distributed.device)  # type: ignore[arg-type]  # the type stub lacks the method's `self`
-    return model
+    return loaded
 
 
-def _num_trained_layers(config: FineTuneConfig, model: PreTrainedModel) -> int:
-    num_layers = model.config.num_hidden_layers
-    if num_trained_layers(config.trainable, num_layers + 1) > num_layers:
-        raise Unsupported(f"{config.trainable} asks for more layers than this model's {num_layers}")
-    return num_trained_layers(config.trainable, num_layers)
+def _check_family(model: PreTrainedModel, job: TrainJob, context: TrainContext) -> None:
+    """Raise Unsupported unless two padded batches give what the model's own forward pass gives, in fp32."""
+    set_matmul_precision("fp32")
+    model.eval()
+    halves = [half for half in np.array_split(np.arange(len(job.check_texts)), 2) if len(half)]
+    rows = context.splits.train
+    num_added = added_padding(model, int(rows.lengths[: len(job.check_texts)].max()))
+    with torch.inference_mode():
+        batches = [batch_logits(model, rows, half, context, num_added) for half in halves]
+    require_own_logits(model, job.model.folder, job.check_texts, torch.cat(batches), job.config.seq_len)
+    set_matmul_precision(job.config.precision)
 
 
 def parameter_checksum(model: PreTrainedModel) -> float:

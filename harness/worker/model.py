@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,57 +12,120 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, BertCon
 
 from harness.dataset.model_folder import weight_files
 from harness.dataset.sources import ModelFiles
-from harness.schema.inputs_record import ModelFacts
+from harness.dataset.tokenizer_files import token_beyond_vocabulary
+from harness.schema.encoder_families import FAMILIES, UNTESTED, Family, max_tokens, refusal
+from harness.schema.inputs_record import LoadedWeights, ModelFacts
 from harness.schema.model_shapes import STANDARD_SHAPES
 from harness.schema.settings import ModelSettings
+from harness.worker.checkpoint_loading import load_checkpoint, set_labels
 from harness.worker.device import Unsupported
 
-# The layer's number in parameter names: BERT's `encoder.layer.3.`, DistilBERT's `transformer.layer.3.`.
-_LAYER = re.compile(r"\.layer\.(\d+)\.")
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model, and how its weights were loaded; None for random weights."""
+
+    model: PreTrainedModel
+    weights: LoadedWeights | None
 
 
-def build_model(files: ModelFiles, settings: ModelSettings, num_labels: int) -> PreTrainedModel:
+def load_model(files: ModelFiles, settings: ModelSettings, labels: Sequence[str] = ()) -> LoadedModel:
     """Load or initialize the model with fp32 weights, whatever the checkpoint's dtype is.
 
+    Args:
+        files: The model's files.
+        settings: The study's `[model]`.
+        labels: The data's labels in order; empty: keep the checkpoint's labels.
+
     Raises:
-        UserError: If the folder holds no checkpoint.
+        Unsupported: If the checkpoint is not the model's.
     """
-    config = _model_config(files, settings, num_labels)
-    options: dict[str, Any] = {"attn_implementation": "sdpa", "dtype": torch.float32, "trust_remote_code": False}
+    config = _model_config(files, settings)
+    options: dict[str, Any] = {"attn_implementation": attention_of(config), "dtype": torch.float32, "trust_remote_code": False}
+    weights = None
     if settings.init == "random":
+        set_labels(config, labels)
         model = AutoModelForSequenceClassification.from_config(config, **options)
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            files.folder, config=config, local_files_only=True, use_safetensors=True, **options
-        )
+        model, weights = load_checkpoint(files.folder, config, labels, options)
     other_dtypes = {parameter.dtype for parameter in model.parameters()} - {torch.float32}
     assert not other_dtypes, f"weights were loaded as {other_dtypes}"  # noqa: S101 - a bug, not the user's mistake
-    return model  # type: ignore[no-any-return]
+    return LoadedModel(model, weights)
 
 
-def check_positions(model: PreTrainedModel, seq_len: int) -> None:
-    """Raise Unsupported if the model's position embeddings are fewer than `seq_len`."""
-    num_positions = model.config.max_position_embeddings
-    if seq_len > num_positions:
-        raise Unsupported(f"seq_len {seq_len} is beyond this model's {num_positions} positions")
+def build_model(files: ModelFiles, settings: ModelSettings, labels: Sequence[str] = ()) -> PreTrainedModel:
+    """Return the model of `load_model`."""
+    return load_model(files, settings, labels).model
+
+
+def family_of(model: torch.nn.Module) -> Family | None:
+    """Return the tested family of a model; None for other architectures."""
+    config: Any = model.config
+    return FAMILIES.get(config.model_type)
+
+
+def attention_of(config: PreTrainedConfig) -> str:
+    """Return the fastest attention that every build of torch has and that the architecture supports.
+
+    Raises:
+        Unsupported: If the architecture can't classify texts.
+    """
+    try:
+        architecture = AutoModelForSequenceClassification._model_mapping[type(config)]
+    except KeyError:
+        raise Unsupported(f"the architecture {config.model_type!r} has no classifier in transformers") from None
+    return "sdpa" if getattr(architecture, "_supports_sdpa", False) else "eager"
+
+
+def check_settings(
+    model: PreTrainedModel, settings: ModelSettings, trainable: str, seq_len: int, precision: str = "fp32"
+) -> None:
+    """Raise Unsupported if the model can't be trained with these settings.
+
+    Args:
+        model: The model.
+        settings: The study's `[model]`.
+        trainable: The cell's trained part.
+        seq_len: The cell's maximum length in tokens.
+        precision: The cell's precision.
+    """
+    reason = refusal(_sizes(model.config), settings, trainable, seq_len, precision)
+    if reason is not None:
+        raise Unsupported(reason)
+
+
+def check_tokens(model: PreTrainedModel, largest_id: int) -> None:
+    """Raise Unsupported if the model has no embedding for a token; looking it up would end in an error of an index."""
+    embedding: Any = model.get_input_embeddings()
+    num_embeddings = len(embedding.weight)
+    if largest_id >= num_embeddings:
+        raise Unsupported(token_beyond_vocabulary(largest_id, num_embeddings))
 
 
 def freeze_encoder_below(model: PreTrainedModel, num_trained_layers: int) -> None:
-    """Freeze the encoder except for its last `num_trained_layers` layers; the head, with BERT's pooler, stays trainable.
+    """Freeze the encoder except for its last `num_trained_layers` layers; the head, with the pooler, stays trainable.
 
     Frozen layers need no gradient, so autograd saves none of their activations and runs no backward pass through them.
     """
     encoder: torch.nn.Module = model.base_model
-    first_trained = model.config.num_hidden_layers - num_trained_layers
-    for name, parameter in encoder.named_parameters():
-        layer = _LAYER.search(name)
-        parameter.requires_grad_(name.startswith("pooler.") or (layer is not None and int(layer[1]) >= first_trained))
+    encoder.requires_grad_(False)
+    trained = [module for name, module in encoder.named_children() if name == "pooler" and module is not None]
+    family = family_of(model)
+    if num_trained_layers:
+        assert family is not None  # noqa: S101 - `refusal` refuses topN for others
+        layers = list(encoder.get_submodule(family.layers).children())
+        # Of layers that share weights, `refusal` allows all to be trained, but no smaller number.
+        trained += layers if family.shares_layers else layers[len(layers) - num_trained_layers :]
+        trained += [encoder.get_submodule(name) for name in family.above_layers]
+    for module in trained:
+        module.requires_grad_(True)
 
 
-def describe_model(model: PreTrainedModel, files: ModelFiles, settings: ModelSettings) -> ModelFacts:
+def describe_model(loaded: LoadedModel, files: ModelFiles, settings: ModelSettings) -> ModelFacts:
     """Describe a built model for the record."""
-    config = model.config
-    attention_key, hidden_key = _dropout_keys(config)
+    model, config = loaded.model, loaded.model.config
+    family = family_of(model)
+    attention_keys, hidden_keys = (family.attention_dropout, family.hidden_dropout) if family else ((None,), (None,))
     pretrained = settings.init == "pretrained"
     return ModelFacts(
         name=settings.shape or settings.name,
@@ -75,16 +139,24 @@ def describe_model(model: PreTrainedModel, files: ModelFiles, settings: ModelSet
         num_heads=config.num_attention_heads,
         intermediate_size=getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 0),
         vocab_size=config.vocab_size,
-        max_positions=config.max_position_embeddings,
-        attention_dropout=getattr(config, attention_key, None),
-        hidden_dropout=getattr(config, hidden_key, None),
+        max_positions=max_tokens(_sizes(config)),
+        attention_dropout=getattr(config, attention_keys[0] or "", None),
+        hidden_dropout=getattr(config, hidden_keys[0] or "", None),
         checkpoint_dtype=_checkpoint_dtype(files) if pretrained else None,
         attention=getattr(config, "_attn_implementation", None),
         hub=files.hub,
+        family=family.name if family else UNTESTED,
+        weights=loaded.weights,
     )
 
 
-def _model_config(files: ModelFiles, settings: ModelSettings, num_labels: int) -> PreTrainedConfig:
+def _sizes(config: PreTrainedConfig) -> dict[str, Any]:
+    keys = ("model_type", "max_position_embeddings", "pad_token_id", "num_hidden_layers")
+    return {key: getattr(config, key, None) for key in keys}
+
+
+def _model_config(files: ModelFiles, settings: ModelSettings) -> PreTrainedConfig:
+    """Return the model's configuration with the study's layers and dropouts; `refusal` refuses these for untested families."""
     if settings.shape is not None:
         hidden, layers, heads = STANDARD_SHAPES[settings.shape]
         config: PreTrainedConfig = BertConfig(
@@ -92,24 +164,24 @@ def _model_config(files: ModelFiles, settings: ModelSettings, num_labels: int) -
         )
     else:
         config = AutoConfig.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
-    config.num_labels = num_labels
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        return config
     if settings.num_layers is not None:
         config.num_hidden_layers = min(settings.num_layers, config.num_hidden_layers)
-    attention_key, hidden_key = _dropout_keys(config)
+        if isinstance(getattr(config, "layer_types", None), list):
+            config.layer_types = config.layer_types[: config.num_hidden_layers]
     if settings.attention_dropout is not None:
-        setattr(config, attention_key, settings.attention_dropout)
+        _set_present(config, family.attention_dropout, settings.attention_dropout)
     if settings.hidden_dropout is not None:
-        setattr(config, hidden_key, settings.hidden_dropout)
-        for head_key in ("classifier_dropout", "seq_classif_dropout"):
-            if hasattr(config, head_key):
-                setattr(config, head_key, settings.hidden_dropout)
+        _set_present(config, (*family.hidden_dropout, *family.head_dropout), settings.hidden_dropout)
     return config
 
 
-def _dropout_keys(config: PreTrainedConfig) -> tuple[str, str]:
-    if config.model_type == "distilbert":
-        return "attention_dropout", "dropout"
-    return "attention_probs_dropout_prob", "hidden_dropout_prob"
+def _set_present(config: PreTrainedConfig, keys: Sequence[str], value: float) -> None:
+    for key in keys:
+        if hasattr(config, key):
+            setattr(config, key, value)
 
 
 def _checkpoint_dtype(files: ModelFiles) -> str | None:

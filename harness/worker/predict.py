@@ -12,15 +12,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from tokenizers import Tokenizer
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from harness.dataset.text_stream import TextWindow, read_windows
@@ -34,90 +30,13 @@ from harness.schema.predict_job import (
     PredictStarted,
     RowsPredicted,
 )
-from harness.worker.device import set_matmul_precision
 from harness.worker.evaluation import autocast
 from harness.worker.meters import peak_rss_bytes
 from harness.worker.predict_output import PredictOutput, identify, identify_file
+from harness.worker.predictor import Predictor, output_table
 
 Send = Callable[[PredictMessage], None]
 _MESSAGE_INTERVAL_S = 1.0
-_PROBABILITY_DIGITS = 6
-
-
-@dataclass
-class PredictCounts:
-    """Counts of what one run has predicted so far.
-
-    Attributes:
-        num_tokens: Tokens, excluding padding.
-        num_padded_tokens: Tokens, including padding.
-        num_truncated: Texts that were cut to `seq_len` tokens.
-    """
-
-    num_rows: int = 0
-    num_tokens: int = 0
-    num_padded_tokens: int = 0
-    num_truncated: int = 0
-
-
-class Predictor:
-    """A model and its tokenizer, ready to predict."""
-
-    def __init__(self, job: PredictJob) -> None:
-        """Load model and tokenizer.
-
-        Raises:
-            UserError: If the folder holds no trained classifier, or `seq_len` exceeds the model's positions.
-        """
-        self._job = job
-        self.device = torch.device("cuda" if job.device == "gpu" else "cpu")
-        torch.set_num_threads(job.threads)
-        set_matmul_precision(job.precision)
-        self._model = _load_model(job)
-        self._model.to(self.device)  # type: ignore[arg-type]  # the type stub lacks the method's `self`
-        self._model.eval()
-        self._tokenizer = Tokenizer.from_file(str(Path(job.model) / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(job.seq_len)
-        self._uses_types = job.pair is not None and getattr(self._model.config, "type_vocab_size", 1) > 1
-        names: Any = self._model.config.id2label
-        self.labels = [str(names[index]) for index in range(len(names))]
-        self.counts = PredictCounts()
-
-    def predict(self, window: TextWindow) -> tuple[pa.Table, int]:
-        """Predict a window of rows; return the output's rows, and how many of them had no text."""
-        rows = [row for row, text in enumerate(window.texts) if text is not None]
-        inputs: list[Any] = [window.texts[row] for row in rows]
-        if window.pairs is not None:
-            inputs = [(window.texts[row], window.pairs[row]) for row in rows]
-        encodings = self._tokenizer.encode_batch_fast(inputs)
-        probabilities = np.full((len(window.texts), len(self.labels)), np.nan)
-        if rows:
-            probabilities[rows] = self._probabilities(encodings)
-        self.counts.num_rows += len(window.texts)
-        self.counts.num_tokens += sum(len(encoding.ids) for encoding in encodings)
-        self.counts.num_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
-        return output_table(window, probabilities, self.labels), len(window.texts) - len(rows)
-
-    def _probabilities(self, encodings: list[Any]) -> np.ndarray:
-        """Return each label's probability, `(rows, labels)`; batches hold texts of similar length."""
-        order = np.argsort([-len(encoding.ids) for encoding in encodings], kind="stable")
-        outputs = []
-        for begin in range(0, len(order), self._job.batch_size):
-            batch = [encodings[row] for row in order[begin : begin + self._job.batch_size]]
-            width = len(batch[0].ids)
-            self.counts.num_padded_tokens += width * len(batch)
-            inputs = {
-                "input_ids": _padded([encoding.ids for encoding in batch], width),
-                "attention_mask": _padded([encoding.attention_mask for encoding in batch], width),
-            }
-            if self._uses_types:
-                inputs["token_type_ids"] = _padded([encoding.type_ids for encoding in batch], width)
-            logits = self._model(**{name: ids.to(self.device) for name, ids in inputs.items()}).logits
-            outputs.append(logits.float().softmax(dim=-1))
-        probabilities = np.empty((len(encodings), len(self.labels)))
-        probabilities[order] = torch.cat(outputs).cpu().numpy()
-        return probabilities
 
 
 def predict_file(job: PredictJob, send: Send) -> PredictResult:
@@ -165,52 +84,9 @@ def predict_file(job: PredictJob, send: Send) -> PredictResult:
     )
 
 
-def output_table(window: TextWindow, probabilities: np.ndarray, labels: list[str]) -> pa.Table:
-    """Build the output's rows: row number, copied columns, predicted label, and each label's probability.
-
-    Args:
-        window: The rows' texts and copied columns.
-        probabilities: `(rows, labels)`; NaN in rows without a text, which get no label.
-        labels: The labels' names.
-    """
-    missing = np.isnan(probabilities[:, 0])
-    likeliest = np.where(missing, 0, np.nan_to_num(probabilities).argmax(axis=1))
-    predicted = [None if is_missing else labels[index] for index, is_missing in zip(likeliest, missing, strict=True)]
-    columns: dict[str, Any] = {"row": pa.array(range(window.first_row, window.first_row + len(missing)), pa.int64())}
-    columns |= {name: window.carried.column(name) for name in window.carried.column_names}
-    columns["predicted"] = pa.array(predicted, pa.string())
-    rounded = np.round(probabilities, _PROBABILITY_DIGITS)
-    for index, label in enumerate(labels):
-        columns[f"p:{label}"] = pa.array(rounded[:, index], pa.float64(), from_pandas=True)
-    return pa.table(columns)
-
-
 def _empty_table(job: PredictJob, labels: list[str]) -> pa.Table:
     carried = pa.table({name: pa.array([], pa.string()) for name in job.carried})
     return output_table(TextWindow(0, [], None, carried), np.empty((0, len(labels))), labels)
-
-
-def _load_model(job: PredictJob) -> PreTrainedModel:
-    model, loading_info = AutoModelForSequenceClassification.from_pretrained(
-        job.model, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa",
-        trust_remote_code=False, output_loading_info=True,
-    )  # fmt: skip
-    if missing := sorted(loading_info["missing_keys"]):
-        raise UserError(
-            f"model {job.model}: not trained to classify: its weights lack {', '.join(missing[:4])}; "
-            "training.keep_model = true saves a model that is"
-        )
-    positions = model.config.max_position_embeddings
-    if job.seq_len > positions:
-        raise UserError(f"--seq-len {job.seq_len}: this model has {positions} positions")
-    return model  # type: ignore[no-any-return]
-
-
-def _padded(rows: list[list[int]], width: int) -> torch.Tensor:
-    padded = np.zeros((len(rows), width), dtype=np.int64)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = row
-    return torch.from_numpy(padded)
 
 
 def main() -> None:

@@ -20,9 +20,9 @@ from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import Evaluation
 from harness.worker.checkpointer import Checkpointer
 from harness.worker.collate import attention_mask, collate, token_types
-from harness.worker.device import synchronize
+from harness.worker.device import Unsupported, synchronize
 from harness.worker.distributed import DistributedContext, all_gather_object, any_across_ranks, wrap_ddp
-from harness.worker.evaluation import autocast, evaluate, segment_ids
+from harness.worker.evaluation import autocast, evaluate, pad_id, segment_ids
 from harness.worker.meters import Meters, memory_in_use
 from harness.worker.optimizer import (
     build_optimizer,
@@ -67,6 +67,8 @@ def build_train_state(
         num_updates: Length of the learning-rate schedule in optimizer updates.
     """
     if config.training.activation_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise Unsupported(f"training.activation_checkpointing: {type(model).__name__} of transformers can't do it")
         # transformers 5.24 renamed `gradient_checkpointing_enable`; older versions have only that name.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
@@ -195,9 +197,10 @@ def forward_backward(state: TrainState, context: TrainContext, step: Step) -> tu
         # A short last batch may leave this rank without a row. It must still join the all-reduce: compute row 0 at weight 0.
         batch = own if len(own) else np.zeros(1, dtype=np.int64)
         pad_to = config.seq_len if config.padding == "max" else None
-        ids, mask, labels, num_real = collate(rows, batch, pad_to=pad_to, pin=on_gpu)
+        ids, mask, labels, num_real = collate(rows, batch, pad_to=pad_to, pad_id=pad_id(state.model), pin=on_gpu)
         ids, mask, labels = (tensor.to(context.device, non_blocking=True) for tensor in (ids, mask, labels))
-        attended = attention_mask(mask, padded=num_real < ids.numel() or config.training.compile)
+        padded = num_real < ids.numel() or config.training.compile
+        attended = attention_mask(mask, state.model.config, padded=padded)
         segments = segment_ids(state.model, token_types(rows, batch, ids.shape[1]), context.device)
         context.heartbeat()
         # Accumulate gradients locally; DDP all-reduces them once, in the last micro-batch.

@@ -18,7 +18,7 @@ from harness.dataset.corpus import Corpus, find_one_label_split, load_corpus, re
 from harness.dataset.row_storage import Rows
 from harness.dataset.rows import read_rows
 from harness.dataset.sources import ModelFiles
-from harness.dataset.tokens import load_tokenizer
+from harness.dataset.tokenizer_files import load_tokenizer
 from harness.errors import UserError
 from harness.execution.baselines import run_baseline
 from harness.machine.describe import describe_machine

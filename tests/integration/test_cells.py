@@ -174,7 +174,7 @@ def test_training_the_head_only_gives_the_encoder_no_gradient(kind, trained, ben
     assert record.outcome == "ok", record.stderr_tail
     assert record.model.num_trainable_parameters == trained  # the pooler (or pre-classifier) and the classifier
     (cell,) = bench.cells(model={"name": str(folder)}, matrix={"trainable": ["head"]})
-    model = build_model(bench.prepare(cell).job.model, cell.config.model, 2)
+    model = build_model(bench.prepare(cell).job.model, cell.config.model, ("bad", "good"))
     freeze_encoder_below(model, 0)
     ids = torch.ones((2, 8), dtype=torch.int64)
     model(input_ids=ids, attention_mask=ids).logits.sum().backward()
@@ -196,7 +196,7 @@ def test_training_the_last_layers_gives_lower_layers_no_gradient(bench, tiny_ber
         (tiny_distilbert, "distilbert.transformer.layer.1."),
     ):
         (cell,) = bench.cells(model={"name": str(folder)}, matrix={"trainable": ["top1"]})
-        model = build_model(bench.prepare(cell).job.model, cell.config.model, 2)
+        model = build_model(bench.prepare(cell).job.model, cell.config.model, ("bad", "good"))
         freeze_encoder_below(model, 1)
         ids = torch.ones((2, 8), dtype=torch.int64)
         model(input_ids=ids, attention_mask=ids).logits.sum().backward()

@@ -42,7 +42,7 @@ def record(bench):
 def test_states_are_those_of_one_unpadded_text_at_a_time(kind, bench, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "_BATCH_TOKENS", 100)  # several batches of several lengths
     job = bench.prepare(features_cell(bench, model={"name": str(write_checkpoint(tmp_path / kind, kind))})).job
-    model = build_model(job.model, ModelSettings(), num_labels=2).base_model.eval()
+    model = build_model(job.model, ModelSettings(), ("bad", "good")).base_model.eval()
     tokens = load_tokens(job.tokens_folder, "val")
     rows = np.arange(0, len(tokens.labels), 3)
 

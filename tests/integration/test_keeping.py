@@ -55,7 +55,7 @@ def predictions_of(model, bench, study):
     tokens = load_tokens(bench.prepare(cell).job.tokens_folder, "test")
     ids, mask, _, _ = collate(tokens, range(len(tokens.labels)), pad_to=None)
     with torch.inference_mode():
-        logits = model.eval()(input_ids=ids, attention_mask=attention_mask(mask, padded=True)).logits
+        logits = model.eval()(input_ids=ids, attention_mask=attention_mask(mask, model.config, padded=True)).logits
     return tuple(logits.argmax(-1).tolist()), logits.softmax(-1).max(-1).values
 
 

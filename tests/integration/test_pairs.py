@@ -47,7 +47,7 @@ def test_pairs_are_tokenized_as_by_transformers(bench, pairs, tiny_bert, tiny_di
     prepared = bench.prepare(cell)
     rows = load_tokens(prepared.job.tokens_folder, "test")
     torch.manual_seed(0)
-    model = build_model(prepared.job.model, cell.config.model, 2).eval()
+    model = build_model(prepared.job.model, cell.config.model, ("bad", "good")).eval()
     texts = [tuple(line[:2]) for line in csv.reader(pairs.read_text().splitlines())][1:]
     joined, _ = load_texts(bench.prepare(baseline_of(bench, pairs)).job.texts_folder, "test")
     drawn = [next(pair for pair in texts if " ".join(pair) == text) for text in joined]

@@ -35,7 +35,7 @@ def prepare(bench, **raw):
     job = bench.prepare(cell).job
     torch.manual_seed(0)
     context = TrainContext(cell.config, CPU, SplitTokens.load(job.tokens_folder))
-    return context, build_model(job.model, cell.config.model, 2)
+    return context, build_model(job.model, cell.config.model, ("bad", "good"))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -75,12 +75,12 @@ def test_the_hosts_attention_mask_gives_the_same_logits_as_transformers_own(benc
         for batch, padded in ((order[::32], True), (same[:4], False)):
             ids, mask, _, num_real = collate(rows, batch, pad_to=None)
             assert (num_real < ids.numel()) is padded
-            expanded = attention_mask(mask, padded=padded)
+            expanded = attention_mask(mask, model.config, padded=padded)
             assert (expanded is None) is not padded
             with torch.inference_mode():
                 theirs = model(input_ids=ids, attention_mask=mask).logits
                 ours = model(input_ids=ids, attention_mask=expanded).logits
-                always = model(input_ids=ids, attention_mask=attention_mask(mask, padded=True)).logits
+                always = model(input_ids=ids, attention_mask=attention_mask(mask, model.config, padded=True)).logits
             assert torch.equal(ours, theirs)
             assert torch.allclose(always, theirs, atol=1e-6)
 

@@ -180,7 +180,7 @@ def test_the_scaler_and_its_skipped_updates_are_restored(optimizer, bench, tmp_p
         (cell,) = bench.cells(**raw)
         prepared = bench.prepare(cell)
         torch.manual_seed(0)
-        model = build_model(prepared.job.model, cell.config.model, 2)
+        model = build_model(prepared.job.model, cell.config.model, ("bad", "good"))
         context = TrainContext(cell.config, CPU, SplitTokens.load(prepared.job.tokens_folder))
         # 2^22 overflows fp16 until it is halved often enough.
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**22)
