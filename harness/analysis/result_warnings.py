@@ -13,6 +13,7 @@ from harness.schema.cells import FineTuneConfig
 from harness.schema.record import was_fitted_on_part
 
 MAX_SKIPPED_FRACTION = 0.05
+MAX_UNKNOWN_FRACTION = 0.01
 _FITTED = {"tfidf": "TF-IDF", "features": "The frozen encoder's classifier"}
 
 
@@ -25,6 +26,7 @@ def result_warnings(summary: Summary) -> Iterator[str]:
     yield from _ngram_warnings(summary)
     yield from _skip_warnings(summary)
     yield from environment_warnings(summary.ok_records)
+    yield from _token_warnings(summary)
     yield from summary.noise
     yield from memory_warnings(summary.records, [settled_memory_bytes(record) for record in summary.records])
 
@@ -100,6 +102,17 @@ def _loss_did_not_fall(losses: Sequence[float | None]) -> bool:
     known = [loss for loss in losses if loss is not None]
     quarter = len(known) // 4
     return quarter > 0 and fmean(known[-quarter:]) >= fmean(known[:quarter])
+
+
+def _token_warnings(summary: Summary) -> Iterator[str]:
+    """Warn if the tokenizer does not know many tokens, as one of another language, case or script does not."""
+    fractions = [record.data.unknown_fraction or 0.0 for record in summary.ok_records if record.data is not None]
+    unknown = max(fractions, default=0.0)
+    if unknown > MAX_UNKNOWN_FRACTION:
+        yield (
+            f"{unknown:.1%} of the texts' tokens are not in the model's vocabulary ([UNK]), so that it can't tell them apart: "
+            "take a model of the texts' language, or check do_lower_case in its tokenizer_config.json."
+        )
 
 
 def _skip_warnings(summary: Summary) -> Iterator[str]:

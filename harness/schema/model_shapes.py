@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.errors import UserError
+from harness.schema.encoder_families import FAMILIES, max_tokens
 from harness.schema.settings import ModelSettings
 
 # Hidden size, layers and heads of the models of Turc et al. 2019 (arXiv:1908.08962) and Devlin et al. 2018.
@@ -19,10 +22,21 @@ STANDARD_SHAPES = {
     "bert-large": (1024, 24, 16),
 }
 
+_SIZE_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The dimensions of a BERT, or of a DistilBERT where `distil` is true."""
+    """The dimensions of a model; the numbers of parameters are those of families whose memory is predicted.
+
+    Attributes:
+        positions: Rows of the position table.
+        num_reserved_positions: Rows of it that no token uses.
+        embedding: Width of the embeddings, where it is not `hidden`; a matrix then projects them (ELECTRA).
+        distil: Whether it is a DistilBERT.
+        family: The family's name; the architecture's if it is in none.
+        is_memory_predicted: Whether `workflows/activation_sizes.py` describes its steps.
+    """
 
     hidden: int
     layers: int
@@ -34,6 +48,25 @@ class ModelShape:
     attention_dropout: float = 0.1
     hidden_dropout: float = 0.1
     distil: bool = False
+    num_reserved_positions: int = 0
+    embedding: int | None = None
+    family: str = "BERT"
+    is_memory_predicted: bool = True
+
+    @property
+    def embedding_size(self) -> int:
+        """Return the width of the embeddings."""
+        return self.embedding or self.hidden
+
+    @property
+    def is_projected(self) -> bool:
+        """Return whether a matrix projects the embeddings to the hidden size."""
+        return self.embedding_size != self.hidden
+
+    @property
+    def max_tokens(self) -> int:
+        """Return the longest input in tokens."""
+        return self.positions - self.num_reserved_positions
 
     @property
     def layer_parameters(self) -> int:
@@ -47,8 +80,9 @@ class ModelShape:
 
     @property
     def embedding_parameters(self) -> int:
-        """Return the number of parameters of the word, position and token type embeddings and their LayerNorm."""
-        return (self.vocab + self.positions + self.token_types + 2) * self.hidden
+        """Return the number of parameters of the word, position and token type embeddings, their LayerNorm and projection."""
+        projection = (self.embedding_size + 1) * self.hidden if self.is_projected else 0
+        return (self.vocab + self.positions + self.token_types + 2) * self.embedding_size + projection
 
     def head_parameters(self, num_labels: int) -> int:
         """Return the number of parameters of the pooler (DistilBERT: pre-classifier) and the classifier."""
@@ -63,7 +97,7 @@ def load_model_shape(settings: ModelSettings, folder: Path | None) -> ModelShape
     """Read a model's dimensions from the study, or from `config.json` in the model's folder.
 
     Raises:
-        UserError: When the file is missing, or does not describe a BERT.
+        UserError: When the file is missing, or does not state them.
     """
     if settings.shape is not None:
         hidden, layers, heads = STANDARD_SHAPES[settings.shape]
@@ -79,21 +113,44 @@ def load_model_shape(settings: ModelSettings, folder: Path | None) -> ModelShape
     return shape
 
 
+def require_predicted_memory(shape: ModelShape) -> None:
+    """Raise UserError if the memory of the model's family can't be predicted."""
+    if not shape.is_memory_predicted:
+        predicted = ", ".join(dict.fromkeys(family.name for family in FAMILIES.values() if family.predicts_memory))
+        raise UserError(
+            f"memory not predicted for {shape.family}: the sizes of its steps' tensors are not known, only those of {predicted}; "
+            "`harness run` measures its peak"
+        )
+
+
 def _read_shape(name: str, folder: Path | None) -> ModelShape:
     try:
         config = json.loads(((folder or Path(name)) / "config.json").read_text(encoding="utf-8"))
-        if config["model_type"] == "distilbert":
-            return ModelShape(
-                hidden=config["dim"], layers=config["n_layers"], heads=config["n_heads"],
-                intermediate=config["hidden_dim"], vocab=config["vocab_size"],
-                positions=config["max_position_embeddings"], token_types=0,
-                attention_dropout=config["attention_dropout"], hidden_dropout=config["dropout"], distil=True,
-            )  # fmt: skip
-        return ModelShape(
-            hidden=config["hidden_size"], layers=config["num_hidden_layers"], heads=config["num_attention_heads"],
-            intermediate=config["intermediate_size"], vocab=config["vocab_size"],
-            positions=config["max_position_embeddings"], token_types=config.get("type_vocab_size", 2),
-            attention_dropout=config["attention_probs_dropout_prob"], hidden_dropout=config["hidden_dropout_prob"],
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"model {name!r}: can't read BERT's dimensions from its config.json ({error})") from None
+        return _shape_of(config)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"model {name!r}: can't read its dimensions from its config.json ({error})") from None
+
+
+def _shape_of(config: dict[str, Any]) -> ModelShape:
+    model_type = config["model_type"]
+    family, distil = FAMILIES.get(model_type), model_type == "distilbert"
+    keys = ("dim", "n_layers", "n_heads", "hidden_dim") if distil else _SIZE_KEYS
+    hidden, layers, heads, intermediate = (config[key] for key in keys)
+    positions = config["max_position_embeddings"]
+    return ModelShape(
+        hidden, layers, heads, intermediate,
+        vocab=config["vocab_size"],
+        positions=positions,
+        num_reserved_positions=max(0, positions - (max_tokens(config) or positions)),
+        token_types=0 if distil else config.get("type_vocab_size", 2),
+        embedding=config.get("embedding_size", hidden),
+        attention_dropout=_first(config, family.attention_dropout if family else (), 0.1),
+        hidden_dropout=_first(config, family.hidden_dropout if family else (), 0.1),
+        distil=distil,
+        family=family.name if family else str(model_type),
+        is_memory_predicted=family is not None and family.predicts_memory,
+    )  # fmt: skip
+
+
+def _first(config: dict[str, Any], keys: Iterable[str], default: float) -> float:
+    return next((float(config[key]) for key in keys if key in config), default)

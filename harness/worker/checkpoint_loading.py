@@ -78,7 +78,11 @@ def load_checkpoint(
     )
     if remade - new:
         _initialize(model, model.get_submodule(output))
-    unused = sorted({*info["unexpected_keys"], *(remade & set(stripped.values()))})
+    base = f"{model.base_model_prefix}."  # the encoder's come first, since another head's go without saying
+    unused = sorted(
+        {*info["unexpected_keys"], *(remade & set(stripped.values()))},
+        key=lambda name: (not name.startswith(base), name),
+    )
     new |= remade
     weights = LoadedWeights(
         num_tensors=len(names),

@@ -41,7 +41,11 @@ def load_model(files: ModelFiles, settings: ModelSettings, labels: Sequence[str]
         Unsupported: If the checkpoint is not the model's.
     """
     config = _model_config(files, settings)
-    options: dict[str, Any] = {"attn_implementation": attention_of(config), "dtype": torch.float32, "trust_remote_code": False}
+    options: dict[str, Any] = {
+        "attn_implementation": attention_of(config),
+        "dtype": torch.float32,
+        "trust_remote_code": False,
+    }
     weights = None
     if settings.init == "random":
         set_labels(config, labels)

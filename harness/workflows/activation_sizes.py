@@ -133,8 +133,7 @@ class MicroBatch:
         if self.half:
             saved["weight copies"] = 2 * self.shape.hidden**2
         if self.whole:
-            saved |= {"layer norm": self.layer_norm_bytes, "dropout": self.dropout_mask_bytes(self.hidden_bytes)}
-            saved["embeddings"] = self.batch_size * self.seq_len * 8
+            saved |= self._saved_by_embeddings()
         if self.checkpointing:
             saved["layer inputs"] = self.trained_layers * self.hidden_bytes + self.bool_mask_bytes
             return saved
@@ -143,6 +142,13 @@ class MicroBatch:
         if self.half:
             saved["weight copies"] += self.trained_layers * self.weight_copy_bytes()
         return saved
+
+    def _saved_by_embeddings(self) -> dict[str, int]:
+        """Return the bytes that the embeddings save: LayerNorm and dropout at their own width, and the projection's input."""
+        shape = replace(self, shape=replace(self.shape, hidden=self.shape.embedding_size, embedding=None))
+        ids, projected = self.batch_size * self.seq_len * 8, shape.compute_bytes if self.shape.is_projected else 0
+        norm, dropout = shape.layer_norm_bytes, shape.dropout_mask_bytes(shape.hidden_bytes)
+        return {"layer norm": norm, "dropout": dropout, "embeddings": ids} | ({"other": projected} if projected else {})
 
     def memory_states(self, *, head_gradients: int, gradients: int) -> Iterable[MemoryState]:
         """Yield the memory states of the forward and backward pass that can be the step's peak.
@@ -164,7 +170,7 @@ class MicroBatch:
         if self.whole:
             # The word embeddings' gradient is dense: as large as their table. With accumulation, a fresh gradient
             # exists beside the accumulated one.
-            fresh = self.shape.vocab * self.shape.hidden * FP32_BYTES if self.accumulated else 0
+            fresh = self.shape.vocab * self.shape.embedding_size * FP32_BYTES if self.accumulated else 0
             yield MemoryState("backward, embeddings", 0, gradients, self.hidden_bytes + fresh)
 
     def evaluation(self) -> MemoryState:

@@ -13,10 +13,11 @@ from harness.machine.support import num_ranks, unsupported_reason
 from harness.pricing.price_table import load_prices
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
-from harness.schema.model_shapes import ModelShape, load_model_shape
+from harness.schema.model_shapes import ModelShape, load_model_shape, require_predicted_memory
 from harness.schema.record import Record
 from harness.workflows.memory_budget import GIB, InstanceFit, MemoryBudget, find_instance_fits
 from harness.workflows.memory_estimate import UNCHARGED_BYTES, MemoryPrediction, predict_peak
+from harness.workflows.model_support import refused_by_model
 from harness.workflows.short_run import TrialRunner
 
 MAX_ATTEMPTS = 8
@@ -84,8 +85,9 @@ class BatchSizeSearch:
         self._config = config
         folder = locate_model(config.model.name, weights=False).folder if config.model.shape is None else None
         self.shape: ModelShape = load_model_shape(config.model, folder)
-        if config.seq_len > self.shape.positions:
-            raise UserError(f"seq_len {config.seq_len} exceeds this model's {self.shape.positions} positions")
+        if (reason := refused_by_model(config)) is not None:
+            raise UserError(reason)
+        require_predicted_memory(self.shape)
         self.num_ranks = num_ranks(config, machine)
         rows = _MAX_ROWS if config.data.num_train == "all" else config.data.num_train
         # A batch can't hold more rows than the training split.

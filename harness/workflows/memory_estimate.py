@@ -114,7 +114,7 @@ def predict_peak(
     peak = max(states, key=lambda state: state.num_bytes)
     unread = 0
     if not whole and config.model.init == "pretrained" and not device.on_gpu:
-        unread = round(FP32_BYTES * shape.vocab * shape.hidden * _unread_fraction(config, ranks))
+        unread = round(FP32_BYTES * shape.vocab * shape.embedding_size * _unread_fraction(config, ranks))
     runtime = _RUNTIME_HALF_BYTES if batch.half else _RUNTIME_BYTES
     parts = {
         "weights": FP32_BYTES * shape.parameters(num_labels) - unread,

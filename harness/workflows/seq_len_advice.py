@@ -119,7 +119,7 @@ def advise_seq_len(
         same_data: The cells of `measured` that were trained on the same data, to take accuracies from.
     """
     evaluated = []
-    for seq_len in candidate_lengths(lengths, shape.positions):
+    for seq_len in candidate_lengths(lengths, shape.max_tokens):
         work = {
             padding: epoch_work(
                 lengths, seq_len, padding, shape, num_labels, batch_size=batch_size, trainable=trainable

@@ -63,7 +63,7 @@ def data(source: str, **settings: Any) -> dict[str, Any]:
 def _answer(question: dict[str, Any]) -> dict[str, Any]:
     from harness.dataset.rows import read_rows
     from harness.dataset.sources import locate_model
-    from harness.dataset.tokens import load_tokenizer
+    from harness.dataset.tokenizer_files import load_tokenizer
     from harness.schema.settings import DataSettings
 
     if question["what"] == "data":

@@ -200,7 +200,7 @@ def test_a_model_without_a_classifier_is_refused(tiny_bert, texts, tmp_path):
     (tmp_path / "bare" / "tokenizer.json").write_bytes((tiny_bert / "tokenizer.json").read_bytes())
     with pytest.raises(UserError, match=r"not trained to classify: its weights lack classifier\.bias"):
         predict_file(job_of(tmp_path / "bare", texts, tmp_path / "out.csv"), lambda _: None)
-    with pytest.raises(UserError, match="this model has 512 positions"):
+    with pytest.raises(UserError, match="is beyond this model's 512 positions"):
         predict_file(job_of(tiny_bert, texts, tmp_path / "out.csv", seq_len=600), lambda _: None)
 
 

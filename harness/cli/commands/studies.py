@@ -90,11 +90,12 @@ def _plan_rows(cells: Sequence[Cell], results: Path, machine: Machine, usd_per_h
     from harness.machine.support import unsupported_reason
     from harness.pricing.formulas import usd_of_seconds
     from harness.store.record_files import own_records
+    from harness.workflows.model_support import refused_by_model
 
     rows = []
     records = own_records(results, machine).records
     for cell, (state, last) in zip(cells, find_all_done(cells, records, machine), strict=True):
-        reason = unsupported_reason(cell.config, machine)
+        reason = unsupported_reason(cell.config, machine) or refused_by_model(cell.config)
         last_s = last.duration_s if last else None
         rows.append(
             _PlanRow(

@@ -90,6 +90,18 @@ def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
         facts["model"] = (
             f"{record.model.name} ({record.model.origin}), {record.model.num_parameters / 1e6:.1f} M parameters"
         )
+        weights, family = record.model.weights, record.model.family
+        if family:
+            facts["family"] = f"{family}, {record.model.attention} attention"
+        if weights:
+            reason = f" ({weights.head_reason})" if weights.head_reason else ""
+            stripped = (
+                f"; prefixes taken off: {', '.join(weights.stripped_prefixes)}" if weights.stripped_prefixes else ""
+            )
+            facts["checkpoint"] = (
+                f"{weights.num_tensors} tensors, {weights.num_unused} of them not used; made anew: {', '.join(weights.new) or 'none'}; "
+                f"head {weights.head}{reason}{stripped}"
+            )
     if record.baseline and record.baseline.features:
         chosen, num_layers = record.baseline.features, len(record.baseline.features.val_accuracies) - 1
         facts["features"] = (

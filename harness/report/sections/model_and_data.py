@@ -7,11 +7,24 @@ from collections.abc import Iterator, Sequence
 from harness.analysis.label_warnings import label_warnings, one_label_warnings
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, listed, plural
+from harness.schema.encoder_families import UNTESTED
 from harness.schema.inputs_record import DataFacts, ModelFacts
 from harness.schema.record import Record
 from harness.schema.settings import PACKAGED_MODEL
 
 _MAX_LABELS = 5
+# Tensors of the heads that models are pretrained with; that these are not used goes without saying.
+_OTHER_HEADS = (
+    "cls.",
+    "lm_head.",
+    "vocab_",
+    "discriminator_predictions.",
+    "generator_",
+    "predictions.",
+    "decoder.",
+    "head.",
+    "classifier.",
+)
 
 
 def model_descriptions(cells: Sequence[Priced]) -> list[str]:
@@ -68,12 +81,39 @@ def _model(model: ModelFacts) -> str:
     millions = f"{model.num_parameters / 1e6:.1f} M parameters"
     size = f"{plural(model.num_layers, 'layer')}, hidden size {model.hidden_size}, {millions}"
     if PACKAGED_MODEL in model.name and model.origin != "random":
-        return (
+        sentence = (
             f"{PACKAGED_MODEL} ({size}): a small sentence-embedding checkpoint of BERT's architecture, not bert-base. "
             "Figures for bert-base need a study that names it."
         )
+        return " ".join([sentence, *_model_notes(model)])
     commit = f" of commit {model.hub.short_commit}" if model.hub else ""
     weights = (
         "random weights: speed and memory alone" if model.origin == "random" else f"{model.origin} weights{commit}"
     )
-    return f"{clean(model.name, 120)}, {clean(model.architecture, 60)} ({size}), {weights}."
+    sentence = f"{clean(model.name, 120)}, {clean(model.architecture, 60)} ({size}), {weights}."
+    return " ".join([sentence, *_model_notes(model)])
+
+
+def _model_notes(model: ModelFacts) -> list[str]:
+    """Say what is unusual about a model: its family, its attention, and how its checkpoint was loaded."""
+    notes = []
+    if model.family == UNTESTED:
+        notes.append("Its family was never tested: two batches were compared with its own forward pass.")
+    if model.attention == "eager":
+        notes.append("transformers has no fused attention for it, so that attention is slower and takes more memory.")
+    if (weights := model.weights) is None:
+        return notes
+    if weights.stripped_prefixes:
+        prefixes = listed([f"{clean(prefix, 40)}" for prefix in weights.stripped_prefixes])
+        notes.append(f"A wrapper's prefix was taken off its tensors' names: {prefixes}.")
+    if weights.head == "new":
+        notes.append(f"Its head was made anew ({clean(weights.head_reason or '', 200)}).")
+    if weights.head == "reordered":
+        notes.append(
+            f"Its head's rows were put in the order of the data's labels ({clean(weights.head_reason or '', 200)})."
+        )
+    if unused := [name for name in weights.unused if not name.startswith(_OTHER_HEADS)]:
+        notes.append(
+            f"{plural(weights.num_unused, 'tensor')} of its file have no place in it: {clean(', '.join(unused[:3]), 200)}."
+        )
+    return notes

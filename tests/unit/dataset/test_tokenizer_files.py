@@ -7,9 +7,13 @@ import json
 import pytest
 from tokenizers import BertWordPieceTokenizer
 
+from harness.dataset.corpus import load_corpus
+from harness.dataset.rows import read_rows
 from harness.dataset.sources import ModelFiles
 from harness.dataset.tokenizer_files import load_tokenizer, unknown_token_id
+from harness.dataset.tokens import largest_token_id, tokenize
 from harness.errors import UserError
+from harness.schema.settings import DataSettings
 
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Paris", "paris", "Caf", "##é", "cafe", "中国", "中", "国"]
 
@@ -66,3 +70,16 @@ def test_a_generic_tokenizer_is_taken_as_it_is(model):
 def test_a_vocabulary_alone_defines_no_tokenizer_of_another_family(model):
     with pytest.raises(UserError, match=r"a vocab.txt alone doesn't define the tokenizer of 'mpnet'.*save_pretrained"):
         load_tokenizer(model(model_type="mpnet"))
+
+
+def test_unknown_tokens_are_counted_in_the_record(model, tmp_path):
+    """A cased model's words were all [UNK], and nothing said so."""
+    rows = [f"{'Paris' if n % 2 else 'Lisbon'} paris {n}x,{'ab'[n % 2]}" for n in range(12)]
+    (tmp_path / "rows.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    settings = DataSettings(source=str(tmp_path / "rows.csv"), num_train=4, num_val=4, num_test=4)
+    corpus = load_corpus(settings, read_rows(settings))
+    tokens = tokenize(corpus, model({"do_lower_case": False}), 16, tmp_path / "tokens", store_texts=True)
+    words = " ".join(text for split in ("train", "val", "test") for text in corpus.texts[split]).split()
+    assert tokens.facts.unknown_fraction == pytest.approx(sum(word not in VOCAB for word in words) / len(words))
+    assert tokens.facts.unknown_fraction == pytest.approx(0.5)  # Lisbon in half of the texts, the number in all
+    assert largest_token_id(tokens.folder) == VOCAB.index("paris")

@@ -89,7 +89,7 @@ def test_the_first_trained_cell_is_chosen_with_the_options_applied():
     assert choose_cell(cells, 64, None).config.seq_len == 64
     assert choose_cell(cells, 128, "bf16").config.model_dump()["precision"] == "bf16"
     assert BatchSizeSearch(choose_cell(cells, 128, None), RECORD.machine).config(5).batch_size == 5
-    with pytest.raises(UserError, match="exceeds this model's 512 positions"):
+    with pytest.raises(UserError, match="seq_len 513 is beyond this model's 512 positions"):
         BatchSizeSearch(choose_cell(cells, 513, None), RECORD.machine)
 
 

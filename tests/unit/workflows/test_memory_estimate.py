@@ -111,7 +111,7 @@ def test_a_distilbert_is_read_from_its_own_keys(tmp_path):
 
 def test_a_model_that_is_no_bert_is_the_users_mistake(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_embd": 768}')
-    with pytest.raises(UserError, match=r"can't read BERT's dimensions from its config"):
+    with pytest.raises(UserError, match=r"can't read its dimensions from its config"):
         load_model_shape(ModelSettings(name=str(tmp_path)), tmp_path)
 
 
