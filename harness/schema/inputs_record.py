@@ -42,7 +42,7 @@ class LoadedWeights(Settings):
         num_unused: Tensors of the file that the model has no place for, such as of another head.
         unused: The names of the first of them.
         head: `kept`: its labels are the data's, in this order; `reordered`: in another order, so its rows were moved; `new`:
-            its last layer was made anew.
+            its last layer was made anew; `dropped`: the features baseline has none.
         head_reason: Why the head is new, or not in its order; None if it was kept.
     """
 
@@ -51,7 +51,7 @@ class LoadedWeights(Settings):
     new: Many[str] = ()
     num_unused: Tally = 0
     unused: Many[str] = ()
-    head: Literal["kept", "reordered", "new"]
+    head: Literal["kept", "reordered", "new", "dropped"]
     head_reason: str | None = None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from harness.worker.device import Unsupported, bind_gpu, set_matmul_precision, s
 from harness.worker.evaluation import pad_id, segment_ids
 from harness.worker.linear_probe import C_VALUES, Probe, fit_probes, load_libraries, most_accurate
 from harness.worker.meters import MemoryMeter
-from harness.worker.model import check_settings, check_tokens, describe_model, family_of, load_model
+from harness.worker.model import LoadedModel, check_settings, check_tokens, describe_model, family_of, load_model
 from harness.worker.progress import Send
 
 # Most tokens of a batch, padding included: a batch's hidden states of all layers are in memory at once (21 MiB for 6
@@ -181,7 +181,9 @@ def _load(job: FeaturesJob) -> tuple[Encoder, ModelFacts]:
     load_libraries()  # so that no figure includes their import
     # The model that is fine-tuned, loaded in the same way; its head is dropped.
     loaded = load_model(job.model, config.model)
-    model = loaded.model.base_model
+    model, weights = loaded.model.base_model, loaded.weights
+    if weights is not None:
+        weights = weights.model_copy(update={"head": "dropped", "head_reason": None, "new": ()})
     assert isinstance(model, PreTrainedModel)  # noqa: S101 - for the type checker
     if family_of(model) is None:
         raise Unsupported(
@@ -191,7 +193,7 @@ def _load(job: FeaturesJob) -> tuple[Encoder, ModelFacts]:
     check_tokens(model, largest_token_id(job.tokens_folder))
     model.requires_grad_(False).to(device)  # type: ignore[arg-type]  # the type stub lacks the method's `self`
     model.eval()
-    return Encoder(model, device), describe_model(replace(loaded, model=model), job.model, config.model)
+    return Encoder(model, device), describe_model(LoadedModel(model, weights), job.model, config.model)
 
 
 def _fit(encoder: Encoder, train: TokenArrays, rows: np.ndarray) -> tuple[list[Probe], float]:

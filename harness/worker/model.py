@@ -141,7 +141,7 @@ def describe_model(loaded: LoadedModel, files: ModelFiles, settings: ModelSettin
         hidden_size=config.hidden_size,
         num_layers=config.num_hidden_layers,
         num_heads=config.num_attention_heads,
-        intermediate_size=getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 0),
+        intermediate_size=_intermediate_size(config),
         vocab_size=config.vocab_size,
         max_positions=max_tokens(_sizes(config)),
         attention_dropout=getattr(config, attention_keys[0] or "", None),
@@ -180,6 +180,12 @@ def _model_config(files: ModelFiles, settings: ModelSettings) -> PreTrainedConfi
     if settings.hidden_dropout is not None:
         _set_present(config, (*family.hidden_dropout, *family.head_dropout), settings.hidden_dropout)
     return config
+
+
+def _intermediate_size(config: PreTrainedConfig) -> int:
+    """Return the width of the feed-forward part; of an untested architecture that calls it otherwise, the usual one."""
+    names = (getattr(config, name, None) for name in ("intermediate_size", "hidden_dim", "d_inner"))
+    return next((int(size) for size in names if isinstance(size, int) and size > 0), 4 * config.hidden_size)
 
 
 def _set_present(config: PreTrainedConfig, keys: Sequence[str], value: float) -> None:

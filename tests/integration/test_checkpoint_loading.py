@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -162,3 +163,14 @@ def test_predict_refuses_an_incomplete_encoder(changed, tmp_path):
     job = PredictJob(model=str(folder), file="x.csv", out="y.csv", text=("text",), seq_len=32, threads=1)
     with pytest.raises(UserError, match="lacks 16 of the encoder's 37 tensors"):
         Predictor(job)
+
+
+def test_a_token_beyond_the_vocabulary_is_told_before_training(bench, reviews, tmp_path):
+    """It ended in "IndexError: index out of range in self"."""
+    folder = write_encoder(tmp_path / "narrow", "bert", vocab_size=20)
+    data = {"source": str(reviews), "num_train": 32, "num_val": 16, "num_test": 16}
+    record = bench.run(model={"name": str(folder)}, data=data, training={"max_steps": 1})
+    assert record.outcome == "unsupported"
+    assert re.fullmatch(
+        r"its tokenizer gives token \d+, but the model has 20 embeddings \(vocab_size\): .*", record.reason
+    )

@@ -105,7 +105,7 @@ def _model_notes(model: ModelFacts) -> list[str]:
         return notes
     if weights.stripped_prefixes:
         prefixes = listed([f"{clean(prefix, 40)}" for prefix in weights.stripped_prefixes])
-        notes.append(f"A wrapper's prefix was taken off its tensors' names: {prefixes}.")
+        notes.append(f"A wrapper's prefix was taken off its tensors' names ({prefixes}).")
     if weights.head == "new":
         notes.append(f"Its head was made anew ({clean(weights.head_reason or '', 200)}).")
     if weights.head == "reordered":

@@ -392,6 +392,14 @@ LOAD = {"available_memory_bytes": 8 * GIB, "system_busy_s": 150.0, "cell_s": 148
 
 
 class TestWarnings:
+    @pytest.mark.parametrize(("unknown", "warned"), [(None, False), (0.01, False), (0.0312, True)])
+    def test_many_unknown_tokens_are_reported(self, unknown, warned):
+        record = make_record()
+        data = record.data.model_copy(update={"unknown_fraction": unknown})
+        (summary,) = summarize([record.model_copy(update={"data": data})])
+        told = [warning for warning in summary.warnings if "[UNK]" in warning]
+        assert [warning.split(" of the texts")[0] for warning in told] == (["3.1%"] if warned else [])
+
     @pytest.mark.parametrize(("skipped", "warned"), [(0, False), (2, False), (4, True)])
     def test_many_skipped_fp16_updates_are_reported(self, skipped, warned):
         record = make_record(axes={"precision": "fp16"})

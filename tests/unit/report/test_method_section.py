@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from harness.report.sections.model_and_data import data_descriptions, model_descriptions
-from harness.schema.inputs_record import HubSource, SimilarLabels
+from harness.schema.inputs_record import HubSource, LoadedWeights, SimilarLabels
 from harness.store.record_files import load_record
 from tests.unit.frozen import RECORDS
 
@@ -77,3 +77,31 @@ def test_models_and_datasets_of_the_hub_are_told_with_their_commits(ok_record):
     record = ok_record.model_copy(update={"model": model})
     (description,) = model_descriptions([SimpleNamespace(summary=SimpleNamespace(records=[record]))])
     assert description.startswith("tiny/bert@v1, ") and description.endswith(", hub weights of commit 86b5e09.")
+
+
+def test_what_became_of_a_checkpoint_is_told(ok_record):
+    def sentences(**changes):
+        model = ok_record.model.model_copy(update={"name": "someone/model", "origin": "local"} | changes)
+        record = ok_record.model_copy(update={"model": model})
+        (description,) = model_descriptions([SimpleNamespace(summary=SimpleNamespace(records=[record]))])
+        return description.split("local weights.")[1].strip()
+
+    kept = LoadedWeights(
+        num_tensors=41, head="kept", num_unused=2, unused=("cls.predictions.bias", "cls.seq_relationship.bias")
+    )
+    assert sentences() == sentences(family="BERT", weights=kept) == ""
+    assert sentences(family="not tested", attention="eager").startswith(
+        "Its family was never tested: two batches were compared"
+    )
+    changed = {"head": "new", "head_reason": "the checkpoint has none", "stripped_prefixes": ("module.",), "num_unused": 16,
+               "unused": ("bert.encoder.layer.2.a", "bert.encoder.layer.2.b")}  # fmt: skip
+    assert sentences(weights=kept.model_copy(update=changed)) == (
+        "A wrapper's prefix was taken off its tensors' names (module.). Its head was made anew (the checkpoint has none). "
+        "16 tensors of its file have no place in it: bert.encoder.layer.2.a, bert.encoder.layer.2.b."
+    )
+    moved = kept.model_copy(
+        update={"head": "reordered", "head_reason": "the checkpoint's labels come in the order b, a"}
+    )
+    assert sentences(weights=moved).startswith(
+        "Its head's rows were put in the order of the data's labels (the checkpoint's labels"
+    )
