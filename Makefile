@@ -36,7 +36,7 @@ TORCH_PIN := .venv/torch-pin.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench smoke ladder bench-peers report pack test tests coverage gpu-check e2e formulas fmt lint type layers check lock clean
+.PHONY: help setup bench smoke ladder bench-peers faults report pack test tests coverage gpu-check e2e formulas fmt lint type layers check lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ bench-peers: .venv/.train .venv/.assets .venv-peers/.trainer .venv-peers/.optimu
 
 ladder: ## one optimisation a rung, each against the first script: what makes it cheaper, 25 minutes
 	@$(MAKE) --no-print-directory bench STUDY=bench/ladder.toml
+
+faults: .venv/.dev .venv/.assets ## kills, full disks and failing system calls: what is lost or left, an hour (ARGS=--quick: 3 minutes)
+	@$(BIN)/python bench/bench_faults.py --out results/reference/faults.md $(ARGS)
 
 report: .venv/.train ## write results/report/ anew from all records
 	@$(BIN)/harness report $(PAID) $(if $(VALUE),--value $(VALUE))

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from harness.errors import UserError
 from harness.execution.assemble import blank_record
 from harness.execution.completed import find_oom_bound
+from harness.execution.hidden_paths import hide_homes
 from harness.execution.jobs import Environment, PreparedCell, TrainJob
 from harness.execution.messages import Message
 from harness.execution.preparation import Preparations, require_meaningful_accuracy
@@ -155,7 +156,7 @@ def run_cells(  # noqa: PLR0913 - the options of a run
             listener.cell_started(cell)
             if oom_bound:
                 record = blank_record(cell, environment, "skipped", oom_bound)
-                record = record.model_copy(update={"data": prepared.data})
+                record = hide_homes(record.model_copy(update={"data": prepared.data}))
                 path = save_or_keep(record, results)
             else:
                 record, path = run_and_save(runner, cell, prepared, environment, listener, results, write_card)
@@ -193,7 +194,8 @@ def run_and_save(
     with staging_folder(cell, results) if write_card else contextlib.nullcontext() as folder:
         if folder is not None and isinstance(job, TrainJob):
             prepared = replace(prepared, job=replace(job, save_model_to=str(folder)))
-        record = runner.run(cell, prepared, environment, lambda message: listener.cell_progressed(cell, message))
+        ran = runner.run(cell, prepared, environment, lambda message: listener.cell_progressed(cell, message))
+        record = hide_homes(ran)
         path = save_or_keep(record, results)
         if folder is not None and isinstance(job, TrainJob) and write_card is not None:
             save_model(folder, record, path, job.model, results, write_card)
