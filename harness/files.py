@@ -90,6 +90,11 @@ def _write_all(descriptor: int, content: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def expand_user(name: str) -> Path:
+    """Return a path with `~` expanded; it stays as it is where there is no such user or no home folder."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises a RuntimeError instead
+
+
 @functools.lru_cache(maxsize=16)
 def cached_sha256(path: Path) -> str:
     """Return a file's SHA-256, hashed once per process: files are expected not to change while a study runs."""

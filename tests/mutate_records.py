@@ -69,7 +69,7 @@ def mutated_records(draw: st.DrawFn, frozen: Sequence[dict[str, Any]]) -> bytes:
         elif way == "shape" and isinstance(holder, dict):
             del holder[path[-1]]
         else:
-            holder[path[-1]] = draw(st.sampled_from(STRANGE))
+            holder[path[-1]] = copy.deepcopy(draw(st.sampled_from(STRANGE)))  # a shared list could come to hold itself
     try:
         return json.dumps(fields).encode()
     except ValueError:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.files import sha256_file
+from harness.files import expand_user, sha256_file
 
 CACHE_VARIABLE = "HARNESS_CACHE"
 _MANIFEST = "manifest.json"
@@ -29,7 +29,7 @@ def cache_root() -> Path:
     """Return the cache folder: HARNESS_CACHE, or one in the user's cache directory; the folder may not exist."""
     configured = os.environ.get(CACHE_VARIABLE)
     if configured:
-        return Path(configured).expanduser()
+        return expand_user(configured)
     user_cache = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
     # os.path.expanduser, because Path.home() raises if the user has no home directory.
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(user_cache)) / "bert-cost-harness"  # noqa: PTH111

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from harness.errors import UserError
-from harness.files import sha256_file
+from harness.files import expand_user, sha256_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +69,7 @@ def find_files(source: str, where: str) -> list[SourceFile] | None:
         UserError: If there is no such file, or if a file's format is not supported.
     """
     require_utf8_name(source, where)
-    path = Path(source).expanduser()
+    path = expand_user(source)
     # A file named `reviews [1].csv` is itself, not a pattern.
     if glob.has_magic(source) and not os.path.lexists(path):
         matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - Path.glob takes no absolute pattern

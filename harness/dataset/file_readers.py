@@ -12,10 +12,18 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from harness.dataset.file_damage import check_content, convert_read_errors
-from harness.dataset.file_formats import DELIMITERS, PART_ROWS, SourceFile, open_arrow, open_bytes, open_text
+from harness.dataset.file_formats import (
+    DELIMITERS,
+    MAX_FIELD_BYTES,
+    PART_ROWS,
+    SourceFile,
+    open_arrow,
+    open_bytes,
+    open_text,
+)
 from harness.dataset.row_checks import BROKEN, ENCODING, RejectedRow
 from harness.errors import UserError
 
@@ -214,8 +222,8 @@ def _read_json_lines(file: SourceFile, columns: Sequence[str], where: str) -> It
     keys: dict[str, None] = {}  # in order of first appearance
     first_row: dict[str, object] = {}
     part, num_rows = FilePart({column: [] for column in columns}), 0
-    with open_bytes(file) as lines:
-        for line_number, line in enumerate(lines, start=1):
+    with open_bytes(file) as content:
+        for line_number, line in enumerate(_bounded_lines(content, where), start=1):
             if not line.strip():
                 continue
             row = _parse_json_line(line, line_number)
@@ -239,6 +247,13 @@ def _read_json_lines(file: SourceFile, columns: Sequence[str], where: str) -> It
         raise UserError(f"{where}: the file is one JSON object, not JSON Lines; write one object per line")
     check_columns(file, list(keys), columns, where)
     yield part
+
+
+def _bounded_lines(file: IO[bytes], where: str) -> Iterator[bytes]:
+    while line := file.readline(MAX_FIELD_BYTES + 1):
+        if len(line) > MAX_FIELD_BYTES:
+            raise UserError(f"{where}: a line is longer than {MAX_FIELD_BYTES >> 20} MiB; write one object per line")
+        yield line
 
 
 def _parse_json_line(line: bytes, line_number: int) -> dict[str, object] | RejectedRow:

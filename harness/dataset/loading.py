@@ -13,6 +13,7 @@ from harness.dataset.file_readers import FilePart, read_parts
 from harness.dataset.hub import parse_hub_id
 from harness.dataset.hub_datasets import load_hub_dataset
 from harness.errors import UserError
+from harness.files import expand_user
 from harness.schema.inputs_record import HubSource
 from harness.schema.settings import DataSettings
 
@@ -72,7 +73,7 @@ def find_row_sources(settings: DataSettings) -> list[RowSource]:
 def _find_source(settings: DataSettings, key: str) -> RowSource:
     name: str = getattr(settings, key)
     where, assigned_split = f"data.{key} {name!r}", _ASSIGNED_SPLITS[key]
-    hub_id = None if Path(name).expanduser().exists() else parse_hub_id(name)
+    hub_id = None if expand_user(name).exists() else parse_hub_id(name)
     files = None if hub_id and hub_id.is_qualified else find_files(name, where)
     if files is not None:
         read_files = functools.partial(_read_files, files, where, assigned_split)

@@ -11,7 +11,7 @@ from typing import Literal
 from harness.dataset.hub import download_model, parse_hub_id
 from harness.dataset.model_folder import WEIGHTS_FILE, check_model_folder, hash_weights
 from harness.errors import UserError
-from harness.files import cached_sha256
+from harness.files import cached_sha256, expand_user
 from harness.schema.inputs_record import HubSource
 from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL
 
@@ -65,7 +65,7 @@ def locate_model(name: str, *, weights: bool = True, packaged_sha256: str = MODE
                 raise UserError(f"model {name!r}: its package is not installed; {_HOW_TO_INSTALL}") from None
         sha256 = _verify(folder / WEIGHTS_FILE, packaged_sha256) if weights else None
         return ModelFiles(name, origin, folder, sha256, hub)
-    folder = Path(name).expanduser()
+    folder = expand_user(name)
     if folder.is_dir():
         instead = ", or rename the folder to get the hub's model of this name" if parse_hub_id(name) else ""
         check_model_folder(folder, f"model {name!r}", weights=weights, cure=f"copy it again{instead}")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from harness.errors import UserError, invalid_file
-from harness.files import PACKAGE_FOLDER
+from harness.files import PACKAGE_FOLDER, expand_user
 from harness.pricing.price_rows import BillingRow, HardwareRow, PriceRow, last_day
 from harness.schema.settings import Settings
 from harness.schema.study_file import format_validation_error
@@ -43,7 +43,7 @@ def own_table_path() -> Path:
     """Return the path of the user's price table: $HARNESS_PRICES, else in the config folder; it need not exist."""
     configured = os.environ.get(OWN_TABLE_VARIABLE)
     if configured:
-        return Path(configured).expanduser()
+        return expand_user(configured)
     # Use expanduser, because Path.home() raises if there is no home folder; expanduser's path then doesn't exist.
     folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
     return Path(folder) / "bert-cost-harness" / "prices.csv"

@@ -7,7 +7,6 @@ dotted name the input's parameter in the page's address.
 
 from __future__ import annotations
 
-import tomllib
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -17,6 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from harness.errors import UserError, invalid_file
 from harness.schema.settings import Settings, check_number
 from harness.schema.study_file import flat_items, format_validation_error
+from harness.schema.toml_files import read_toml
 
 Plan = Literal["on_demand", "spot", "committed", "own"]
 
@@ -267,10 +267,10 @@ def _load(path: Path | None, model: type[Document], prefix: str, today: date | N
     if path is None:
         return model(), []
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = read_toml(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: can't be read: {error}") from None
     try:
         document = model.model_validate(raw, context={"today": today})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ def expand(study: Study) -> list[Cell]:
     Raises:
         UserError: When cells have contradictory settings; the message has one line for each contradiction.
     """
+    _require_few_runs(study)
     problems: dict[str, None] = {}
     configs: dict[str, list[FineTuneConfig]] = {}
     tables: dict[tuple[object, ...], Settings] = {}
@@ -58,6 +60,19 @@ def expand(study: Study) -> list[Cell]:
         # An [[include]] may repeat a swept cell under another name: keep the first of the two.
         cells.setdefault((cell.config_hash, cell.repeat), cell)
     return list(cells.values())
+
+
+def _require_few_runs(study: Study) -> None:
+    """Count the runs before any is made: a study of 10^9 repeats would fill memory."""
+    axes = [values for axis in AXES if (values := getattr(study.matrix, axis))]
+    num_cells = math.prod(len(values) for values in (*axes, *study.sweeps.values())) + len(study.include)
+    seeds = study.sweeps.get("training.seeds", ()) or (study.training.seeds,)
+    num_runs = num_cells * study.repeats * max(len(values) for values in seeds)
+    if num_runs > study.max_runs:
+        raise UserError(
+            f"study {study.name}: {num_runs:,} runs before [[exclude]], more than max_runs = {study.max_runs:,}; "
+            f"if you mean them: --set max_runs={num_runs}"
+        )
 
 
 def _add_configs(configs: dict[str, list[FineTuneConfig]], name: str, seeds: list[FineTuneConfig]) -> None:

@@ -323,6 +323,7 @@ class Study(Settings):
 
     name: str = Field("study", description="folder of the study's records (default: the file's name)")
     repeats: Count = Field(1, description="runs of every cell with the same seed; they show the noise of timings")
+    max_runs: Count = Field(20_000, description="a study of more runs is refused; raise it if you mean them")
     baselines: bool = Field(
         True,
         description="also run the baselines: majority class, TF-IDF with logistic regression, and the frozen encoder's "

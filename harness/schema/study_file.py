@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import UserError, invalid_file
+from harness.errors import UserError, invalid_file, shorten
 from harness.schema.settings import MAX_NAME_BYTES, SECTIONS, TABLES, MatrixSettings, Study
+from harness.schema.toml_files import parse_toml, read_toml
 
 _MAX_SHOWN_CHARS = 60  # limits a wrong value in an error message
 
@@ -29,12 +29,14 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         UserError: When the file can't be read or has mistakes; the message has one line for each mistake.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = read_toml(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such study file (bench/ contains those of the harness)") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder; expected a study file (.toml)") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
+    except ValueError as error:
         raise UserError(f"{path}: not TOML: {error}") from None
     raw.setdefault(
         "name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-")[:MAX_NAME_BYTES].rstrip(".") or "study"
@@ -48,8 +50,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     table, _, name = key.strip().partition(".")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"] if equals else None
-    except tomllib.TOMLDecodeError:
+        parsed = parse_toml(f"value = {value}")["value"] if equals else None
+    except ValueError:
         parsed = value.strip()  # allows strings without quotes
     if not equals or not table:
         raise UserError(f"--set {override}: expected KEY=VALUE, e.g. matrix.seq_len=[128]")
@@ -127,6 +129,7 @@ def _is_union_tag(part: str | int) -> bool:
 def _dotted(loc: Sequence[str | int]) -> str:
     path = ""
     for part in loc:
+        part = shorten(part, _MAX_SHOWN_CHARS) if isinstance(part, str) else part
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
     return path
 
@@ -149,7 +152,10 @@ def _nearest(name: str, allowed: Sequence[str], *, list_all: bool = True) -> str
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # of a number with thousands of digits, or lists in lists in lists
+        text = f"a {type(value).__name__}"
     return text if len(text) <= _MAX_SHOWN_CHARS else text[:_MAX_SHOWN_CHARS] + "..."
 
 
@@ -232,7 +238,11 @@ def _check_setting(key: str, value: object, path: str, problems: list[str]) -> o
 def describe_keys() -> str:
     """Render a Markdown table of every key of a study file, its default and its meaning, for bench/README.md."""
     lines = ["| key | default | meaning |", "|---|---|---|"]
-    top = {key: field for key, field in Study.model_fields.items() if key in ("name", "repeats", "baselines", "ladder")}
+    top = {
+        key: field
+        for key, field in Study.model_fields.items()
+        if key in ("name", "repeats", "max_runs", "baselines", "ladder")
+    }
     for section, fields in [("", top), *((f"{name}.", model.model_fields) for name, model in TABLES.items())]:
         for key, field in fields.items():
             default = "-" if field.default is None else f"`{json.dumps(field.default)}`"

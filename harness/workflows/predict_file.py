@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from harness.dataset.file_formats import find_file, require_utf8_name
 from harness.dataset.sources import locate_model
@@ -33,11 +33,15 @@ from harness.schema.predict_job import (
     PredictMessage,
     PredictResult,
 )
-from harness.schema.settings import DeviceKind, Precision
+from harness.schema.settings import Column, Columns, DeviceKind, Precision, SeqLen
 from harness.store.saved_models import FACTS
 
 _WORKER = "harness.worker.predict"
 _REQUIRED_PACKAGES = ("torch", "transformers", "tokenizers", "pyarrow")
+# The keys of a model's metadata that `harness predict` uses. JSON has lists for tuples.
+_METADATA: dict[str, TypeAdapter[Any]] = {
+    "text": TypeAdapter(Columns), "pair": TypeAdapter(Column | None), "seq_len": TypeAdapter(SeqLen),
+}  # fmt: skip
 _DEFAULT_SEQ_LEN = 128  # for models without training metadata
 _OUTPUT_COLUMNS = ("row", "predicted")
 _EXIT_TIMEOUT_S = 5.0
@@ -262,9 +266,14 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
         return {}
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(metadata, dict):
+            raise ValueError("not a JSON object")
+        return {key: check.validate_python(metadata[key]) for key, check in _METADATA.items() if key in metadata}
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise UserError(f"{path}: text, pair or seq_len of the wrong kind: {problem}") from None
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: can't be read: {error}") from None
-    return metadata if isinstance(metadata, dict) else {}
 
 
 def _require_supported(job: PredictJob, machine: Machine) -> None:
