@@ -139,7 +139,7 @@ counts = st.integers(1, 10_000)
 studies = st.fixed_dictionaries(
     {},
     optional={
-        "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
+        "name": st.from_regex(r"s[A-Za-z0-9._-]{0,20}[A-Za-z0-9_-]", fullmatch=True),
         "repeats": counts,
         "training": st.fixed_dictionaries(
             {},
