@@ -22,6 +22,7 @@ STANDARD_SHAPES = {
     "bert-large": (1024, 24, 16),
 }
 
+_DROP_FIRST_TOKEN = ("roberta", "xlm-roberta", "electra")
 _SIZE_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
@@ -33,6 +34,7 @@ class ModelShape:
         positions: Rows of the position table.
         num_reserved_positions: Rows of it that no token uses.
         embedding: Width of the embeddings, where it is not `hidden`; a matrix then projects them (ELECTRA).
+        drops_first_token: Whether the head's first layer reads the first token after dropout.
         distil: Whether it is a DistilBERT.
         family: The family's name; the architecture's if it is in none.
         is_memory_predicted: Whether `workflows/activation_sizes.py` describes its steps.
@@ -50,6 +52,7 @@ class ModelShape:
     distil: bool = False
     num_reserved_positions: int = 0
     embedding: int | None = None
+    drops_first_token: bool = False
     family: str = "BERT"
     is_memory_predicted: bool = True
 
@@ -147,6 +150,7 @@ def _shape_of(config: dict[str, Any]) -> ModelShape:
         attention_dropout=_first(config, family.attention_dropout if family else (), 0.1),
         hidden_dropout=_first(config, family.hidden_dropout if family else (), 0.1),
         distil=distil,
+        drops_first_token=model_type in _DROP_FIRST_TOKEN,
         family=family.name if family else str(model_type),
         is_memory_predicted=family is not None and family.predicts_memory,
     )  # fmt: skip

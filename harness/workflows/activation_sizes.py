@@ -55,13 +55,32 @@ class MicroBatch:
 
     @property
     def hidden_bytes(self) -> int:
+        """Size of the hidden states `(batch, seq, hidden)`, in fp32 unless they have 16 bits."""
+        return self.fp32_bytes // 2 if self.has_half_states else self.fp32_bytes
+
+    @property
+    def fp32_bytes(self) -> int:
         """Size of a `(batch, seq, hidden)` tensor in fp32."""
         return self.batch_size * self.seq_len * self.shape.hidden * FP32_BYTES
 
     @property
+    def has_half_states(self) -> bool:
+        """Whether hidden states have 16 bits: autocast projects ELECTRA's embeddings so, and LayerNorm on a CPU leaves them."""
+        return self.half and self.shape.is_projected and not self.gpu
+
+    @property
+    def keeps_last_hidden(self) -> bool:
+        """Whether the head's first product reads one token through a view, which keeps the whole last hidden state alive.
+
+        Autocast copies the token, and so does dropout before the product (RoBERTa, ELECTRA).
+        """
+        is_copied = self.half and not self.has_half_states
+        return not is_copied and not (self.shape.drops_first_token and self.shape.hidden_dropout > 0)
+
+    @property
     def compute_bytes(self) -> int:
         """Size of a `(batch, seq, hidden)` tensor in the dtype of matrix products."""
-        return self.hidden_bytes // 2 if self.half else self.hidden_bytes
+        return self.hidden_bytes // 2 if self.half and not self.has_half_states else self.hidden_bytes
 
     @property
     def ffn_bytes(self) -> int:
@@ -102,10 +121,10 @@ class MicroBatch:
     def saved_by_layer(self) -> dict[str, int]:
         """Return the bytes that one layer saves for its backward pass, by kind, without autocast's copies of weights."""
         # Under autocast query, key and value each cast the layer's input; in fp32 they share it.
-        inputs = 3 * self.compute_bytes if self.half else self.hidden_bytes
+        inputs = 3 * self.compute_bytes if self.half and not self.has_half_states else self.hidden_bytes
         if self.uses_math_attention:
             # Saved: scaled query, scaled key and value in fp32; softmax's output, dropout's mask, and their product.
-            attention = inputs + 3 * self.hidden_bytes + self.compute_bytes + 3 * self.attention_score_bytes
+            attention = inputs + 3 * self.fp32_bytes + self.compute_bytes + 3 * self.attention_score_bytes
         else:
             # Saved: query, key, value; the output, which the next product shares; log-sum-exp of each row of scores.
             log_sum_exp = self.batch_size * self.shape.heads * self.seq_len * FP32_BYTES
@@ -125,9 +144,8 @@ class MicroBatch:
     def saved(self) -> dict[str, int]:
         """Return the bytes that a forward pass saves, by kind."""
         pooled = self.batch_size * self.shape.hidden * FP32_BYTES
-        # The pooler reads one token through a view, which in fp32 keeps the whole last hidden state alive.
-        last_hidden = 0 if self.half else self.hidden_bytes
-        saved = {"head": 2 * pooled + last_hidden}
+        last_hidden = self.hidden_bytes if self.keeps_last_hidden else 0
+        saved = {"head": (4 if self.shape.drops_first_token else 2) * pooled + last_hidden}
         if not self.trained_layers:
             return saved  # nothing below the pooler needs a gradient
         if self.half:
@@ -148,7 +166,7 @@ class MicroBatch:
         shape = replace(self, shape=replace(self.shape, hidden=self.shape.embedding_size, embedding=None))
         ids, projected = self.batch_size * self.seq_len * 8, shape.compute_bytes if self.shape.is_projected else 0
         norm, dropout = shape.layer_norm_bytes, shape.dropout_mask_bytes(shape.hidden_bytes)
-        return {"layer norm": norm, "dropout": dropout, "embeddings": ids} | ({"other": projected} if projected else {})
+        return {"layer norm": norm, "dropout": dropout, "embeddings": ids + projected}
 
     def memory_states(self, *, head_gradients: int, gradients: int) -> Iterable[MemoryState]:
         """Yield the memory states of the forward and backward pass that can be the step's peak.
@@ -196,7 +214,7 @@ class MicroBatch:
         if not (self.whole or self.half):
             end += self.hidden_bytes  # the embeddings' output: held by its caller, not by autograd
         yield MemoryState("forward", saved, before, end)
-        last_hidden = 0 if self.half else self.hidden_bytes
+        last_hidden = self.hidden_bytes if self.keeps_last_hidden else 0
         yield MemoryState("backward, last layer", saved - last_hidden - freed, before or head_gradients, workspace)
 
     def _checkpointed_states(self, saved: int, before: int, head_gradients: int) -> Iterable[MemoryState]:
@@ -226,7 +244,7 @@ class MicroBatch:
         gelu = 0 if self.shape.distil else ffn  # DistilBERT's feed-forward part frees GELU's output early
         feed_forward = gelu + max(3 * hidden + 2 * ffn - gelu, 3 * hidden + compute + dropout, 5 * hidden + compute)
         if self.uses_math_attention and training:
-            copies = 4 * hidden if self.half else hidden
+            copies = 4 * self.fp32_bytes if self.half else hidden
             attention = 2 * hidden + 3 * compute + copies + self.mask_bytes + 3 * self.attention_score_bytes
         else:
             attention = 2 * hidden + 4 * compute + self.mask_bytes
