@@ -1,6 +1,6 @@
 """Read hostile archives, each in a process of its own: how each ends, with its CPU seconds and peak memory.
 
-Run: .venv/bin/python bench/bench_archives.py [MUTATIONS]   prints results/reference/archives.md (300 mutations: 2 minutes)
+Run: .venv/bin/python bench/bench_archives.py [MUTATIONS]   prints a table (300 mutations: some minutes)
 
 The mutations are of an archive of four records: changed headers with good checksums, changed bytes, cuts, repeats, and
 changed bytes of the compression.
