@@ -162,7 +162,7 @@ def _names() -> Iterator[Case]:
         "-dash.csv",
     ):
         yield Case(repr(name), kind, name, content, in_ci="[" in name)
-    yield refused("a name that is not UTF-8", kind, "caf\udce9.csv", content, "rename|no such file")
+    yield refused("a name that is not UTF-8", kind, "r\udce9sum\udce9.csv", content, "rename|no such file")
     yield refused("a name of 300 letters", kind, f"{'a' * 300}.csv", lambda folder: None, "no such file")
     for name in ("a.txt", "a", "a.csv.xz", "a.csv.zst", "a.xlsx"):
         yield refused(name, kind, name, content, r"supported: \.csv|its name must end in")
