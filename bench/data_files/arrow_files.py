@@ -182,13 +182,9 @@ def _damage() -> Iterator[Case]:
         "empty": lambda raw: b"",
         "CSV": lambda raw: b"text,label\na,b\n",
     }
+    # An Arrow file has no checksums: changed bytes of its texts can't be told.
     for name, change in changes.items():
         for file, write in (("a.parquet", _parquet(columns)), ("a.arrow", _arrow(columns))):
-            yield refused(
-                f"{file}, {name}",
-                "damage",
-                file,
-                damaged(write, file, change),
-                f"{AGAIN}|rename",
-                in_ci=name == "cut off",
-            )
+            if (file, name) != ("a.arrow", "with changed bytes"):
+                content = damaged(write, file, change)
+                yield refused(f"{file}, {name}", "damage", file, content, f"{AGAIN}|rename", in_ci=name == "cut off")

@@ -101,7 +101,10 @@ def _sizes() -> Iterator[Case]:
             yield refused(f"a text of {mib} MiB", kind, "a.csv", content, "shorten")
     for mib in (5, 17):
         content = json_lines([("word " * (mib * MIB // 5), "good"), *table()])
-        yield Case(f"a JSON text of {mib} MiB", kind, "a.jsonl", content, **read)
+        if mib < 16:
+            yield Case(f"a JSON text of {mib} MiB", kind, "a.jsonl", content, **read)
+        else:
+            yield refused(f"a JSON text of {mib} MiB", kind, "a.jsonl", content, "shorten")
     yield Case("a word of 1 MiB", kind, "a.csv", csv_text([("w" * MIB, "good"), *table()]).encode(), **read)
     many = [(f"{text} of {row}", label) for row, (text, label) in enumerate(table(12_000))]
     yield Case("12,000 rows", kind, "a.csv", csv_text(many).encode(), rows=12_000, predicted=12_000)
@@ -162,7 +165,7 @@ def _names() -> Iterator[Case]:
         "-dash.csv",
     ):
         yield Case(repr(name), kind, name, content, in_ci="[" in name)
-    yield refused("a name that is not UTF-8", kind, "r\udce9sum\udce9.csv", content, "rename|no such file")
+    yield refused("a name that is not UTF-8", kind, "r\udce9sum\udce9.csv", content, "rename the file|no such file")
     yield refused("a name of 300 letters", kind, f"{'a' * 300}.csv", lambda folder: None, "no such file")
     for name in ("a.txt", "a", "a.csv.xz", "a.csv.zst", "a.xlsx"):
         yield refused(name, kind, name, content, r"supported: \.csv|its name must end in")
@@ -172,8 +175,8 @@ def _names() -> Iterator[Case]:
     yield refused(
         "a link to nothing", kind, "a.csv", lambda folder: (folder / "a.csv").symlink_to("none.csv"), "no such file"
     )
-    yield refused("a pipe", kind, "a.csv", lambda folder: os.mkfifo(folder / "a.csv"), "no such file|not a file")
-    yield Case("three shards", kind, "part-*.csv", _write_shards)
+    yield refused("a pipe", kind, "a.csv", lambda folder: os.mkfifo(folder / "a.csv"), "write its content to a file")
+    yield Case("three shards", kind, "part-*.csv", _write_shards, predicted=None, predict_refusal="no such file")
     yield refused(
         "a shard without the label",
         kind,

@@ -79,11 +79,21 @@ def try_case(case: Case, folder: Path, model: Path) -> Trial:
 def _write_study(study: Path, case: Case, path: Path) -> Path:
     """Write a study of a file for which `inspect` wrote none."""
     # A study file can't hold a name that is not UTF-8.
-    source = str(path).encode(errors="surrogateescape").decode(errors="replace")
-    data = {"source": source, "text": case.text, "label": case.label, "num_train": "all", "num_val": 1, "num_test": 1}
+    data = {
+        "source": _printable(str(path)),
+        "text": case.text,
+        "label": case.label,
+        "num_train": "all",
+        "num_val": 1,
+        "num_test": 1,
+    }
     lines = [f"{key} = {json.dumps(value)}" for key, value in data.items()]
     study.write_text("\n".join(["[data]", *lines, ""]), encoding="utf-8")
     return study
+
+
+def _printable(name: str) -> str:
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _command(*arguments: object) -> Answer:
@@ -201,5 +211,5 @@ def _check_refusal(trial: Trial, name: str, cure: str, path: Path) -> None:
         trial.problems.append(f"{name}: {answer.state} instead of a refusal: {answer.value or answer.text[:200]}")
     elif not re.search(cure, answer.text, re.DOTALL):
         trial.problems.append(f"{name}: no cure {cure!r} in: {answer.text[:600]}")
-    elif ascii(path.name)[1:-1] not in answer.text and path.name not in answer.text:
+    elif not any(shown in answer.text for shown in (path.name, ascii(path.name)[1:-1], _printable(path.name))):
         trial.problems.append(f"{name}: {path.name} is not named in: {answer.text[:300]}")

@@ -91,9 +91,15 @@ def read_column_names(file: SourceFile, where: str) -> list[str]:
     with convert_read_errors(file, where):
         check_content(file, where)
         if file.format == "JSON Lines":
-            with open_bytes(file) as lines:
-                rows = (_parse_json_line(line, number) for number, line in enumerate(lines, start=1) if line.strip())
-                return list(next((row for row in rows if isinstance(row, dict)), {}))
+            with open_bytes(file) as content:
+                rejected: list[RejectedRow] = []
+                for number, line in enumerate(_bounded_lines(content, where), start=1):
+                    row = _parse_json_line(line, number) if line.strip() else None
+                    if isinstance(row, dict):
+                        return list(row)
+                    if row is not None and not rejected:
+                        rejected.append(row)
+            raise _not_json_lines(rejected, where)
         if file.is_text:
             with open_text(file) as text:
                 return _read_header(csv.reader(text, delimiter=DELIMITERS[file.format]))
@@ -240,9 +246,7 @@ def _read_json_lines(file: SourceFile, columns: Sequence[str], where: str) -> It
                 yield part
                 part = FilePart({column: [] for column in columns})
     if not num_rows:
-        first = part.rejected[0] if part.rejected else None
-        example = f" (line {first.row_number}: {first.detail or first.kind})" if first else ""
-        raise UserError(f"{where}: not JSON Lines: no line is a JSON object{example}; write one object per line")
+        raise _not_json_lines(part.rejected, where)
     if num_rows == 1 and any(isinstance(value, list | dict) for value in first_row.values()):
         raise UserError(f"{where}: the file is one JSON object, not JSON Lines; write one object per line")
     check_columns(file, list(keys), columns, where)
@@ -252,8 +256,17 @@ def _read_json_lines(file: SourceFile, columns: Sequence[str], where: str) -> It
 def _bounded_lines(file: IO[bytes], where: str) -> Iterator[bytes]:
     while line := file.readline(MAX_FIELD_BYTES + 1):
         if len(line) > MAX_FIELD_BYTES:
-            raise UserError(f"{where}: a line is longer than {MAX_FIELD_BYTES >> 20} MiB; write one object per line")
+            raise UserError(
+                f"{where}: a line is longer than {MAX_FIELD_BYTES >> 20} MiB; write one object per line, or shorten "
+                "the text"
+            )
         yield line
+
+
+def _not_json_lines(rejected: Sequence[RejectedRow], where: str) -> UserError:
+    first = rejected[0] if rejected else None
+    example = f" (line {first.row_number}: {first.detail or first.kind})" if first else ""
+    return UserError(f"{where}: not JSON Lines: no line is a JSON object{example}; write one object per line")
 
 
 def _parse_json_line(line: bytes, line_number: int) -> dict[str, object] | RejectedRow:
@@ -279,11 +292,15 @@ def _read_arrow(file: SourceFile, columns: Sequence[str], where: str) -> Iterato
 
 
 def to_list(column: pa.Array) -> list[object]:
-    """Convert a column to Python values; non-UTF-8 strings become bytes, which `parse_text` rejects one by one."""
+    """Convert a column to Python values.
+
+    Non-UTF-8 strings become bytes, which `parse_text` rejects one by one; times that Python's dates can't hold become numbers.
+    """
     try:
         values: list[object] = column.to_pylist()
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, OverflowError) as error:
         import pyarrow as pa
 
-        values = column.cast(pa.large_binary()).to_pylist()
+        other = pa.large_binary() if isinstance(error, UnicodeDecodeError) else pa.int64()
+        values = column.cast(other).to_pylist()
     return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -73,7 +74,8 @@ def find_row_sources(settings: DataSettings) -> list[RowSource]:
 def _find_source(settings: DataSettings, key: str) -> RowSource:
     name: str = getattr(settings, key)
     where, assigned_split = f"data.{key} {name!r}", _ASSIGNED_SPLITS[key]
-    hub_id = None if expand_user(name).exists() else parse_hub_id(name)
+    # os.path, because Path.exists raises an OSError for a name that is too long.
+    hub_id = None if os.path.exists(expand_user(name)) else parse_hub_id(name)  # noqa: PTH110
     files = None if hub_id and hub_id.is_qualified else find_files(name, where)
     if files is not None:
         read_files = functools.partial(_read_files, files, where, assigned_split)

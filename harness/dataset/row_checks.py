@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 from harness.errors import UserError
 
-BROKEN, ENCODING, EMPTY, UNLABELLED, UNKNOWN, MIXED, UNGROUPED, UNTIMED, SEVERAL, NO_CLASS = (
+BROKEN, ENCODING, EMPTY, UNLABELLED, UNKNOWN, MIXED, UNGROUPED, UNTIMED, NO_TEXT, SEVERAL, NO_CLASS = (
     "broken row", "wrong encoding", "empty text", "missing label", "unknown label", "mixed types", "missing group",
-    "missing time", "several labels", "no class",
+    "missing time", "no text", "several labels", "no class",
 )  # fmt: skip
 # What to do about a kind of problem beyond fixing or skipping single rows.
 CURES = {
     ENCODING: "save it as UTF-8",
+    NO_TEXT: "write it as text, or name another column in data.text (--text)",
     SEVERAL: "one label a text is supported, not several (multi-label): write one into a column, and name it in data.label",
     NO_CLASS: "a label is text, a whole number or true or false: write each row's class into a column, and name it in "
     "data.label",
@@ -107,11 +108,13 @@ def parse_text(value: object, column: str) -> str:
         except UnicodeDecodeError:
             raise BadValue(ENCODING, f"{column!r} is not UTF-8") from None
     if not isinstance(value, str):
-        raise BadValue(MIXED, f"{column!r} is {_describe_type(value)}")
+        raise BadValue(NO_TEXT, f"{column!r} is {_describe_type(value)}")
     if not value.isascii():
         try:
-            value.encode()  # fails for surrogates, which stand for bytes that are not UTF-8
-        except UnicodeEncodeError:
+            value.encode()  # fails for surrogates
+        except UnicodeEncodeError as error:
+            if not "\udc80" <= value[error.start] <= "\udcff":  # those stand for bytes that are not UTF-8
+                raise BadValue(BROKEN, f"{column!r} has half of a surrogate pair, {value[error.start]!a}") from None
             raise BadValue(ENCODING, f"{column!r} is not UTF-8") from None
     return value
 

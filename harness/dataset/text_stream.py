@@ -15,6 +15,7 @@ from harness.dataset.row_checks import CURES, ENCODING, BadValue, RejectedRows, 
 from harness.errors import UserError
 
 TEXT_SEPARATOR = " "  # between the columns of one text
+_TOO_LARGE = 2**63  # whole numbers from here on are copied as text
 _OUTPUT_SUFFIXES = tuple(suffix for suffix, file_format in FORMATS.items() if file_format != "Arrow")
 
 
@@ -175,7 +176,7 @@ class _PieceReader:
             try:
                 parse_text(value, column)
             except BadValue as error:
-                cure = CURES.get(error.kind, "write it as text, or name another column with --text")
+                cure = CURES.get(error.kind, "fix it")
                 raise UserError(f"{self.where}: {location} {number}: {error.detail}; {cure}") from None
         raise AssertionError  # one value was bad
 
@@ -188,8 +189,11 @@ class _PieceReader:
                 if part.row_numbers
                 else self.where
             )
+            values = part.columns[name]
+            if any(isinstance(value, int) and abs(value) >= _TOO_LARGE for value in values):
+                values = [None if value is None else str(value) for value in values]
             try:
-                array = pa.array(part.columns[name], self._types.get(name))
+                array = pa.array(values, self._types.get(name))
             except UnicodeEncodeError:
                 raise UserError(f"{where} is not UTF-8; {CURES[ENCODING]}, or leave it out of --with") from None
             except (pa.ArrowException, TypeError, OverflowError):

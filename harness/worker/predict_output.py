@@ -225,7 +225,7 @@ def encode_rows(table: pa.Table, file_format: str, *, header: bool) -> bytes:
     sink = io.BytesIO()
     if (name := FORMATS[file_format]) in DELIMITERS:
         options = pa.csv.WriteOptions(include_header=header, delimiter=DELIMITERS[name])
-        pa.csv.write_csv(_with_nested_as_json(table), sink, options)
+        pa.csv.write_csv(_with_csv_types(table), sink, options)
     elif name == "Parquet":
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
@@ -235,12 +235,17 @@ def encode_rows(table: pa.Table, file_format: str, *, header: bool) -> bytes:
     return sink.getvalue()
 
 
-def _with_nested_as_json(table: pa.Table) -> pa.Table:
-    """Write the values of nested columns, which CSV has not, as JSON."""
+def _with_csv_types(table: pa.Table) -> pa.Table:
+    """Write the values of columns whose type CSV has not as text: lists and objects as JSON."""
     for index, field in enumerate(table.schema):
-        if pa.types.is_nested(field.type):
-            values = [json.dumps(value, ensure_ascii=False, default=str) for value in table.column(index).to_pylist()]
-            table = table.set_column(index, field.name, pa.array(values, pa.string()))
+        try:
+            pa.csv.write_csv(pa.table({field.name: pa.array([], field.type)}), io.BytesIO())
+        except pa.ArrowException:
+            values = table.column(index).to_pylist()
+            if pa.types.is_nested(field.type):
+                values = [json.dumps(value, ensure_ascii=False, default=str) for value in values]
+            texts = [None if value is None else str(value) for value in values]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
     return table
 
 

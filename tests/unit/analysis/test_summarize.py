@@ -434,6 +434,14 @@ class TestWarnings:
             True
         ] * warned
 
+    def test_a_test_file_of_one_label_is_told_instead_of_training_longer(self):
+        """Accuracy 1.000 was told to be "not above the 1.000 of always answering the commonest label: train longer"."""
+        record = make_record(training={"accuracy": 1.0})
+        one_label = record.data.test.model_copy(update={"majority_fraction": 1.0})
+        record = record.model_copy(update={"data": record.data.model_copy(update={"test": one_label})})
+        (warning,) = summary_of(record).warnings
+        assert warning.startswith("All test rows have the same label, so that test accuracy is that label's recall")
+
     @pytest.mark.parametrize(
         ("losses", "warned"),
         [

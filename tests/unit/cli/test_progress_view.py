@@ -7,6 +7,7 @@ from rich.console import Console
 from harness.cli.views.progress import ProgressView
 from harness.execution.messages import PhaseStarted, Progress
 from harness.schema.cells import Cell
+from harness.schema.inputs_record import SimilarLabels
 from tests.make_priced import baseline, fine_tune
 
 
@@ -59,3 +60,16 @@ def test_without_a_terminal_cells_are_plain_lines():
     assert "accuracy 0.780" in lines[1]
     assert lines[3].strip() == "oom: out of memory"
     assert "\x1b" not in console.file.getvalue()
+
+
+def test_labels_that_look_alike_are_told_once_before_the_first_cell():
+    console, record = make_console(terminal=False), fine_tune(8)
+    similar = SimilarLabels(kinds=("case",), rows={"neg": 120, "Neg": 3})
+    one_label = record.data.test.model_copy(update={"majority_fraction": 1.0})
+    data = record.data.model_copy(update={"similar_labels": (similar,), "test": one_label})
+    with ProgressView(console, []) as view:
+        view.data_prepared(data)
+        view.data_prepared(data)
+    text = " ".join(console.file.getvalue().split())
+    assert text.count("Labels that look alike count as classes of their own: 'neg' 120, 'Neg' 3 (case).") == 1
+    assert text.count("All test rows have the same label: accuracy on them is that label's recall") == 1

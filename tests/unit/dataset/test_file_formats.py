@@ -156,7 +156,7 @@ BAD = {
     "a missing label": ("x.csv", csv_of([("x", "")] * 9 + good()), {}, r"missing label: 9 \(line 2, line 3, line 4, line 5, line 6, \.\.\.\)"),
     "a broken row": ("x.csv", csv_of(good()) + b"one\nand,a,third\n", {}, r"broken row: 2 \(line 132: 1 fields instead of 2, line 133: 3 fields instead of 2\)"),
     "a broken line": ("x.jsonl", lines_of({"text": "a", "label": 1}) + b'{"text": "b"\n[1]\n', {}, r"broken row: 2 \(line 2: not JSON, line 3: not a JSON object\)"),
-    "mixed types": ("x.jsonl", lines_of({"text": "a", "label": 1}, {"text": "b", "label": "one"}, {"text": 3, "label": 1}), {}, r"mixed types: 2 \(line 2: 'label' is text, and a whole number in earlier rows, line 3: 'text' is a number\)"),
+    "mixed types": ("x.jsonl", lines_of({"text": "a", "label": 1}, {"text": "b", "label": "one"}, {"text": 3, "label": 1}), {}, r"(?s)mixed types: 1 \(line 2: 'label' is text, and a whole number in earlier rows\).*no text: 1 \(line 3: 'text' is a number\); write it as text, or name"),
     "another encoding": ("x.csv", "text,label\ncafé,good\n".encode("latin-1"), {}, r"wrong encoding: 1 \(line 2: 'text' is not UTF-8\)"),
     "another encoding of lines": ("x.jsonl", lines_of({"text": "a", "label": 1}) + '{"text": "é", "label": 1}\n'.encode("latin-1"), {}, r"wrong encoding: 1 \(line 2: the line is not UTF-8\)"),
     "UTF-16": ("x.csv", "text,label\na,b\n".encode("utf-16"), {}, r"the file is UTF-16, not CSV in UTF-8 as its name says; save it as UTF-8"),
@@ -304,3 +304,12 @@ def test_values_of_other_columns_may_have_any_type(tmp_path):
     ]
     (tmp_path / "own.jsonl").write_bytes(lines_of(*lines))
     assert read_rows(settings(source=str(tmp_path / "own.jsonl"))).label_names == ("1", "2")
+
+
+def test_half_a_surrogate_pair_is_no_question_of_the_encoding(tmp_path):
+    """Once "'text' is not UTF-8", of a file that is."""
+    (tmp_path / "own.jsonl").write_bytes(
+        lines_of({"text": "a", "label": 1}) + b'{"text": "half \\ud83d", "label": 2}\n'
+    )
+    with pytest.raises(UserError, match=r"broken row: 1 \(line 2: 'text' has half of a surrogate pair, '\\ud83d'\)"):
+        read_rows(settings(source=str(tmp_path / "own.jsonl")))

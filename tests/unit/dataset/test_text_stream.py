@@ -12,6 +12,8 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from harness.dataset.file_formats import SourceFile
+from harness.dataset.file_readers import read_parts
 from harness.dataset.text_stream import output_format_of, read_windows
 from harness.errors import UserError
 
@@ -189,3 +191,11 @@ def test_copied_columns_keep_the_type_of_the_first_rows(tmp_path):
         UserError, match="column 'id' from line 5,001 on has values of another type than before; leave it"
     ):
         list(read_windows(path, text=["text"], carried=["id"], num_rows=2_048))
+
+
+def test_times_that_no_date_can_hold_are_numbers(tmp_path):
+    """Once "OverflowError: date value out of range" as soon as `inspect` looked at the column."""
+    path = tmp_path / "a.parquet"
+    pa.parquet.write_table(pa.table({"text": ["a"], "at": pa.array([10**13], pa.timestamp("s"))}), path)
+    (part,) = read_parts(SourceFile(path, "Parquet"), ["at"], "here")
+    assert part.columns == {"at": [10**16]}  # Parquet stores milliseconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.schema.predict_job import PredictJob, progress_paths, restart
-from harness.worker.predict_output import PredictOutput, identify
+from harness.worker.predict_output import PredictOutput, encode_rows, identify
 
 COLUMNS = {"row": pa.int64(), "predicted": pa.string(), "p:a": pa.float64()}
 EMPTY = pa.schema(list(COLUMNS.items())).empty_table()
@@ -147,3 +148,12 @@ def test_unreadable_inputs_are_refused(job, tmp_path):
     (tmp_path / "model" / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"tokenizer\.json can't be read"):
         identify(valid)
+
+
+def test_columns_whose_type_csv_has_not_are_written_as_text():
+    """Lists and string views that --with copied once ended in "ArrowInvalid: Unsupported Type"."""
+    table = pa.table({"tags": [["a", "é"], None], "view": pa.array(["b", None], pa.string_view()), "n": [1, None]})
+    rows = list(csv.reader(encode_rows(table, ".csv", header=True).decode().splitlines()))
+    assert rows == [["tags", "view", "n"], ['["a", "é"]', "b", "1"], ["null", "", ""]]
+    lines = encode_rows(table, ".jsonl", header=False).decode().splitlines()
+    assert json.loads(lines[0]) == {"tags": ["a", "é"], "view": "b", "n": 1}
