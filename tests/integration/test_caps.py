@@ -188,7 +188,7 @@ class TestControlGroup:
 def study(folder):
     path = folder / "large.toml"
     path.write_text(
-        "baselines = false\n[data]\nnum_train = 256\nnum_val = 16\nnum_test = 16\n[training]\nmax_steps = 2\n"
+        "baselines = false\n[data]\nnum_train = 256\nnum_val = 16\nnum_test = 64\n[training]\nmax_steps = 2\n"
         '[matrix]\nbatch_size = [64]\nseq_len = [128]\npadding = ["max"]\n'
     )
     return path

@@ -69,7 +69,7 @@ def test_logits_of_a_padded_batch_are_those_of_each_text_alone(model_type, pairs
             data=data | ({"pair": "two"} if pairs else {}),
         )  # fmt: skip
         job = bench.prepare(cell).job
-        drawn = bench.preparations._corpora[cell.config.data][0].texts["test"]
+        drawn = bench.preparations._corpora[cell.config.data].texts["test"]
         context = TrainContext(cell.config, CPU, SplitTokens.load(job.tokens_folder))
         loaded = load(folder)
         assert loaded.weights.head == "kept" and not loaded.weights.new and not loaded.weights.num_unused

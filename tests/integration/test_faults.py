@@ -17,7 +17,7 @@ from tests.small_disk import fill, remount_read_only, small_disk
 HARNESS = [sys.executable, "-m", "harness"]
 NEVER_ENDS = '[matrix]\nseq_len = [24]\nthreads = [1]\n"training.max_steps" = [3, 100000000]\n'
 LONG_TRAINING = '[matrix]\nseq_len = [24]\nthreads = [1]\n"training.max_steps" = [100000000]\n'
-NO_EVALUATIONS = "eval_every = 100000000"
+NO_EVALUATIONS = "eval_every = 1000000"
 
 
 @pytest.fixture
