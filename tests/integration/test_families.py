@@ -24,6 +24,15 @@ CPU = DistributedContext(torch.device("cpu"), 0, 1)
 EAGER = {"mpnet", "deberta", "deberta-v2"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Compute on one thread, since tensors this small are faster so."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory):
     """Return a function that writes a family's checkpoint once."""
