@@ -127,7 +127,15 @@ def is_utf8(text: str) -> bool:
 
 
 def _how_to_name(file: SourceFile, available: Sequence[str]) -> str:
-    """Return what to do about a missing column, by what the names that are there look like."""
+    name = "name them with data.text and data.label (--text, --label)"
+    is_delimited = file.format in DELIMITERS
+    return suspect_columns(file, available) or (
+        f"{name}; its first line must name the columns" if is_delimited else name
+    )
+
+
+def suspect_columns(file: SourceFile, available: Sequence[str]) -> str | None:
+    """Return what is wrong with the whole file, by the look of its column names, and what to do; None if nothing seems so."""
     delimiter = DELIMITERS.get(file.format)
     if not all(map(is_utf8, available)):
         return "its first line is not UTF-8: save it as UTF-8"
@@ -135,8 +143,7 @@ def _how_to_name(file: SourceFile, available: Sequence[str]) -> str:
         others = [sign for sign in _DELIMITER_NAMES if sign != delimiter and sign in available[0]]
         if others:
             return f"its columns seem to be separated by {_DELIMITER_NAMES[others[0]]}: save it with {_DELIMITER_NAMES[delimiter]}"
-    name = "name them with data.text and data.label (--text, --label)"
-    return f"{name}; its first line must name the columns" if delimiter else name
+    return None
 
 
 class _RowLines:

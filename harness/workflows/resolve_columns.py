@@ -8,7 +8,7 @@ from itertools import islice
 
 from harness.dataset.column_guess import ColumnGuess, Role, explain_missing_label, explain_missing_text, guess_columns
 from harness.dataset.file_formats import SourceFile, find_files
-from harness.dataset.file_readers import check_columns, is_utf8, read_column_names, read_parts
+from harness.dataset.file_readers import check_columns, is_utf8, read_column_names, read_parts, suspect_columns
 from harness.dataset.row_checks import RejectedRows
 from harness.errors import UserError
 from harness.schema.settings import PACKAGED_DATA, DataSettings
@@ -49,7 +49,7 @@ def resolve_columns(
     needed: tuple[Role, ...] = ("text", "label")
     missing = [role for role in needed if role not in given and role not in guessed]
     if missing:
-        raise _missing_error(where, missing, names, sample)
+        raise _missing_error(files[0], where, missing, sample, names)
     _check_header(where, guessed, sample)
     columns = {_KEYS[role]: guess.column for role, guess in guessed.items()}
     if {"time_by", "stratify"} & given.keys():
@@ -93,24 +93,26 @@ def _given_columns(given: Mapping[str, object]) -> set[str]:
 
 
 def _missing_error(
-    where: str, missing: Sequence[Role], names: Sequence[str], sample: Mapping[str, Sequence[object]]
+    file: SourceFile, where: str, missing: Sequence[Role], sample: Mapping[str, Sequence[object]], names: Sequence[str]
 ) -> UserError:
     """Return the error that no column looks like text or label, with the reason if a column's name does.
 
     Args:
+        file: The first file.
         where: Prefix of the message.
         missing: `text`, `label` or both.
-        names: Names of all columns.
         sample: Values of the columns.
+        names: Names of all columns.
     """
     shown = ", ".join(map(repr, names[:_MAX_SHOWN_COLUMNS]))
     shown += f" and {len(names) - _MAX_SHOWN_COLUMNS:,} more" if len(names) > _MAX_SHOWN_COLUMNS else ""
+    fix = suspect_columns(file, names) or f"name it with {' and '.join(f'--{role} COLUMN' for role in missing)}"
     reason = explain_missing_text(sample) if "text" in missing else None
-    reason = reason or (explain_missing_label(sample) if "label" in missing else None)
-    options = " and ".join(f"--{role} COLUMN" for role in missing)
+    if "label" in missing and reason is None and len(names) > 1:
+        reason = explain_missing_label(sample)
     return UserError(
         f"{where}: no column looks like the {' or the '.join(missing)}{f' ({reason})' if reason else ''}; its columns: {shown}; "
-        f"name it with {options}"
+        f"{fix}"
     )
 
 

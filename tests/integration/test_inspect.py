@@ -235,6 +235,11 @@ class TestOwnData:
             path
         )
 
+    def test_another_delimiter_is_told_before_columns_are_named(self, tmp_path):
+        path = tmp_path / "own.csv"
+        path.write_text("text;label\n" + "".join(f"a film number {row};{'ab'[row % 2]}\n" for row in range(40)))
+        assert "its columns seem to be separated by semicolons: save it with commas" in refusal(path)
+
     def test_other_columns_of_one_name_do_not_matter(self, tmp_path):
         """Once "several columns are named 'x'; rename one", which `run` does not say."""
         rows = [(row, row, f"a film number {row}", "ab"[row % 2]) for row in range(40)]

@@ -29,7 +29,8 @@ def show_inspection(console: Console, inspection: Inspection, advice: SeqLenAdvi
     """Print columns, rows, classes, lengths, examples and the recommended `seq_len`."""
 
     def print_line(line: str = "") -> None:
-        console.print(line, highlight=False, soft_wrap=True)
+        # A terminal gets lines broken between words, a pipe whole ones.
+        console.print(line, highlight=False, soft_wrap=not console.is_terminal)
 
     print_line(f"[bold]{escape(inspection.facts.source)}[/]")
     for line in _columns(inspection):
