@@ -17,15 +17,15 @@ import numpy as np
 
 from harness.analysis.estimate import Estimate, t_quantile, wilson_ends
 from harness.analysis.log_ratio import sum_variances
-from harness.schema.cells import FineTuneConfig
 from harness.schema.record import Record
 from harness.schema.training_record import TestEvaluation
 
 Metric = Literal["accuracy", "macro_f1"]
 
 # Prior of the variance between seeds, 0.001 sqrt(p (1 - p)) with the weight of 2 degrees of freedom: a standard deviation
-# of 2 points at an accuracy of 0.8, and of 1.5 at 0.95. Fine-tuning BERT on small data sets: J. Dodge et al., "Fine-tuning pretrained
-# language models: weight initializations, data orders, and early stopping", arXiv:2002.06305 (2020), table 1.
+# of 2 points at an accuracy of 0.8, and of 1.5 at 0.95. Seeds of fine-tuning differ that much on small data sets:
+# J. Dodge et al., "Fine-tuning pretrained language models: weight initializations, data orders, and early stopping",
+# arXiv:2002.06305 (2020).
 _PRIOR_VARIANCE, _PRIOR_DF = 0.001, 2
 
 
@@ -72,7 +72,7 @@ def scores_by_seed(records: Iterable[Record], metric: Metric = "accuracy") -> np
 
 def scores_of_seeds(records: Iterable[Record], metric: Metric = "accuracy") -> dict[int, np.ndarray]:
     """Map each seed to its scores as `scores_by_seed` has them, shape `(num_examples,)`."""
-    tests = [(_seed(record), test) for record in records if (test := _test_evaluation(record)) is not None]
+    tests = [(record.seed, record.test) for record in records if record.test is not None]
     by_seed: dict[int, list[np.ndarray]] = defaultdict(list)
     for seed, test in tests:
         if test.labels == tests[-1][1].labels:
@@ -95,18 +95,15 @@ def estimate_score(scores: np.ndarray) -> Estimate:
     basis = f"over {num_examples:,} test examples and {num_seeds} seeds"
     if num_seeds == 1:
         basis = f"over {num_examples:,} test examples, one seed: of this trained model"
+    parts = [(float(scores.mean(axis=0).var()) / num_examples, float(max(1, num_examples - 1)))]
+    if (seeds := seed_variance(scores)) is not None:
+        parts.append((seeds.of_one / num_seeds, seeds.degrees_of_freedom))
+    variance, degrees_of_freedom = sum_variances(parts)
     spread = value * (1 - value)
-    of_examples = float(scores.mean(axis=0).var()) / num_examples
-    seeds = seed_variance(scores)
-    variance = of_examples + (seeds.of_one / num_seeds if seeds else 0.0)
     if spread <= 0 or variance <= 0:
         return Estimate(value, *wilson_ends(value, num_examples, t_quantile(math.inf)), basis)
-    quantile = t_quantile(math.inf)
-    if seeds is not None:
-        of_seeds = seeds.of_one / num_seeds
-        quantile = t_quantile(
-            variance**2 / (of_examples**2 / max(1, num_examples - 1) + of_seeds**2 / seeds.degrees_of_freedom)
-        )
+    # Of one seed, Wilson's interval as it stands.
+    quantile = t_quantile(math.inf if seeds is None else degrees_of_freedom)
     return Estimate(value, *wilson_ends(value, spread / variance, quantile), basis)
 
 
@@ -232,12 +229,21 @@ def estimate_difference(a: np.ndarray, b: np.ndarray) -> Estimate:
         a: A's scores, shape `(num_seeds, num_examples)`.
         b: B's scores, shape `(num_seeds, num_examples)`; seeds need not be the same.
     """
-    per_example = b.mean(axis=0) - a.mean(axis=0)
-    variance, degrees_of_freedom = sum_variances(difference_variances(a, b))
-    half = t_quantile(degrees_of_freedom) * math.sqrt(variance)
-    value = float(per_example.mean())
     whose = "recipes" if min(len(a), len(b)) > 1 else "these trained models"
-    basis = f"paired over {len(per_example):,} test examples, {len(a)} and {len(b)} seeds: of {whose}"
+    basis = f"paired over {a.shape[1]:,} test examples, {len(a)} and {len(b)} seeds: of {whose}"
+    return difference_of(float(b.mean() - a.mean()), difference_variances(a, b), basis)
+
+
+def difference_of(value: float, variances: Sequence[tuple[float, float]], basis: str) -> Estimate:
+    """Return a difference of scores with its 95 % interval, within -1 and 1.
+
+    Args:
+        value: The difference.
+        variances: Variance and degrees of freedom of each independent part.
+        basis: What the interval covers.
+    """
+    variance, degrees_of_freedom = sum_variances(variances)
+    half = t_quantile(degrees_of_freedom) * math.sqrt(variance)
     return Estimate(value, max(-1.0, value - half), min(1.0, value + half), basis)
 
 
@@ -262,12 +268,3 @@ def difference_variances(a: np.ndarray, b: np.ndarray) -> list[tuple[float, floa
         if (seeds := seed_variance(side, prior_df=prior_df)) is not None:
             parts.append((seeds.of_one / len(side), seeds.degrees_of_freedom))
     return parts
-
-
-def _seed(record: Record) -> int:
-    return record.config.seed if isinstance(record.config, FineTuneConfig) else 0
-
-
-def _test_evaluation(record: Record) -> TestEvaluation | None:
-    result = record.training or record.baseline
-    return result.test if result else None

@@ -45,7 +45,6 @@ class ConfusionMatrix:
 
 def confusion_matrix(record: Record) -> ConfusionMatrix | None:
     """Return the confusion matrix of a record's test evaluation; None without one."""
-    result = record.training or record.baseline
-    if result is None or result.test is None or record.data is None:
+    if record.test is None or record.data is None:
         return None
-    return ConfusionMatrix(record.data.labels, result.test.pairs)
+    return ConfusionMatrix(record.data.labels, record.test.pairs)

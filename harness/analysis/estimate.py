@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
+Z_95_ONE_SIDED = 1.6449  # one-sided 95 % quantile of the normal distribution
 MIN_RUNS = 3  # with at least this many runs, an interval comes from the spread between them
 
 

@@ -3,7 +3,8 @@
 The highest of several noisy scores is too high on average, so that differences from it overstate the loss. Here the
 ways' true scores are drawn from a normal distribution whose mean and spread are estimated from all contenders (empirical
 Bayes with the spread integrated out): ways that differ by no more than noise shrink together, ways that differ by more
-stay apart. A baseline is another kind of way, so that its score is not drawn towards the models'. The loss of a way is the posterior mean of (the largest true score - its true score).
+stay apart. A baseline is another kind of way, so that its score is not drawn towards the models'. The loss of a way is
+the posterior mean of (the largest true score - its true score).
 
 Sources: B. Efron and C. Morris, "Data analysis using Stein's estimator and its generalizations", Journal of the American
 Statistical Association 70 (1975), 311-319; A. Gelman, "Prior distributions for variance parameters in hierarchical
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.analysis.accuracy import ScoreNoise
+from harness.analysis.estimate import Z_95_ONE_SIDED
 
 DEFAULT_TOLERANCE = 0.01
 _PRIOR_SPREAD = 0.02  # scale of the half-normal prior of the standard deviation between ways: 2 points
@@ -25,12 +27,9 @@ _SPREADS = np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 16
 _WIDE_SPREAD = 0.1  # prior of a way of another kind around the models' mean: it leaves the score as measured
 _NUM_DRAWS = 4000
 _SEED = 20261130
-_CONTENDER_SE = (
-    5.0  # a model further below the highest than the tolerance and this many standard errors is of another kind
-)
+_KIN_SE = 5.0  # a model below the highest by the tolerance and more standard errors than this is of another kind
 _MAX_WAYS = 300  # the nearest to the highest; others are compared with the highest alone
 _ALIKE_FRACTION = 0.25  # of the tolerance: ways closer than this count as one
-_Z_95 = 1.6449  # one-sided 95 % quantile of the normal distribution
 _TINY_VARIANCE = 1e-9  # keeps the covariance of ways with identical answers invertible: 0.003 points
 
 
@@ -52,7 +51,7 @@ def expected_losses(noise: ScoreNoise, tolerance: float = DEFAULT_TOLERANCE) -> 
 
     Args:
         noise: The ways' scores and their noise.
-        tolerance: Loss that the user accepts. Models further below the highest than it and three standard errors are no
+        tolerance: Loss that the user accepts. Models further below the highest than it and five standard errors are no
             evidence of how much the others differ; like baselines, they keep their measured scores.
     """
     scores, covariance = noise.values, noise.covariance
@@ -60,8 +59,8 @@ def expected_losses(noise: ScoreNoise, tolerance: float = DEFAULT_TOLERANCE) -> 
     raw = scores[highest] - scores
     variance = np.diag(covariance)
     errors = np.sqrt(np.maximum(variance + variance[highest] - 2 * covariance[highest], 0.0))
-    losses = [Loss(float(loss), float(loss + _Z_95 * error)) for loss, error in zip(raw, errors, strict=True)]
-    is_kin = noise.has_seed & (raw <= tolerance + _CONTENDER_SE * errors)
+    losses = [Loss(float(loss), float(loss + Z_95_ONE_SIDED * error)) for loss, error in zip(raw, errors, strict=True)]
+    is_kin = noise.has_seed & (raw <= tolerance + _KIN_SE * errors)
     groups = _group_alike(np.argsort(raw, kind="stable")[:_MAX_WAYS], noise, tolerance * _ALIKE_FRACTION)
     firsts = np.array(list(groups))
     for way, loss in zip(firsts, _losses_of(noise, firsts, is_kin[firsts]), strict=True):
@@ -114,7 +113,7 @@ def _losses_of(noise: ScoreNoise, ways: np.ndarray, is_kin: np.ndarray) -> list[
     losses = drawn.max(axis=1, keepdims=True) - drawn
     means = losses.mean(axis=0)
     largest = np.percentile(losses, 95, axis=0)
-    largest = means + np.hypot(largest - means, _Z_95 * np.sqrt(of_seeds - typical))
+    largest = means + np.hypot(largest - means, Z_95_ONE_SIDED * np.sqrt(of_seeds - typical))
     return [Loss(float(mean), float(end)) for mean, end in zip(means, largest, strict=True)]
 
 

@@ -13,11 +13,12 @@ import numpy as np
 from harness.analysis.accuracy import (
     Metric,
     assumed_seed_variance,
+    difference_of,
     difference_variances,
     scores_of_seeds,
     seed_variance,
 )
-from harness.analysis.estimate import Estimate, t_quantile
+from harness.analysis.estimate import Estimate
 from harness.analysis.log_ratio import sum_variances
 from harness.analysis.significance import mcnemar
 from harness.schema.cells import FineTuneConfig
@@ -61,10 +62,7 @@ class PairedScores:
     @property
     def difference(self) -> Estimate:
         """B - A with its 95 % interval."""
-        value = self.b - self.a
-        variance, degrees_of_freedom = sum_variances(self.variances)
-        half = t_quantile(degrees_of_freedom) * math.sqrt(variance)
-        return Estimate(value, max(-1.0, value - half), min(1.0, value + half), self._basis)
+        return difference_of(self.b - self.a, self.variances, self._basis)
 
     @property
     def p_value(self) -> float:

@@ -104,8 +104,8 @@ def _measured_spreads(cells: Sequence[_CellRuns]) -> dict[str, RunSpread]:
 
 def peak_memory(record: Record, source: MemorySource) -> int | None:
     """Return the sum over ranks of one source's peak, in bytes; None if that source was not measured."""
-    result = record.training or record.baseline
-    peaks = [peak.num_bytes for peak in result.peak_memory if peak.source == source] if result else []
+    measured = record.measured
+    peaks = [peak.num_bytes for peak in measured.peak_memory if peak.source == source] if measured else []
     return sum(peaks) if peaks else None
 
 
@@ -113,12 +113,8 @@ def _newest_repeats(group: Iterable[Record]) -> tuple[Record, ...]:
     """Keep the newest record of each (host, seed, repeat), from a group sorted by time."""
     newest: dict[tuple[str | None, int, int], Record] = {}
     for record in group:
-        newest[record.machine.host, _seed(record), record.repeat] = record
+        newest[record.machine.host, record.seed, record.repeat] = record
     return tuple(sorted(newest.values(), key=lambda record: record.started_at))
-
-
-def _seed(record: Record) -> int:
-    return record.config.seed if isinstance(record.config, FineTuneConfig) else 0
 
 
 def _summarize_cell(cell: _CellRuns, spread: RunSpread) -> Summary:
@@ -128,7 +124,7 @@ def _summarize_cell(cell: _CellRuns, spread: RunSpread) -> Summary:
     facts = next((record.data for record in reversed(records) if record.data is not None), None)
     trainings = [run.training for run in runs if run.training is not None]
     rate = widen_over_hosts(throughput(windows, cell.starts, spread), host_spread(runs))
-    tests = [(_seed(run), test) for run in runs if (test := _test_evaluation(run)) is not None]
+    tests = [run.test for run in runs if run.test is not None]
     scores = scores_by_seed(runs)
     source, peak = _peak_memory_of_runs(newest.config, runs)
     target = newest.config.training.target_accuracy if isinstance(newest.config, FineTuneConfig) else None
@@ -159,9 +155,9 @@ def _summarize_cell(cell: _CellRuns, spread: RunSpread) -> Summary:
         train_s=_mean_known(run.baseline.train_s if run.baseline else run.phases.train_s for run in runs),
         evaluate_s=_mean_known(_sum_known(run.phases.evaluate_s, run.phases.test_s) for run in runs),
         epoch_s=facts.train.num_rows / rate.value if rate and facts else None,
-        evaluation_samples_per_s=_mean_known(_evaluation_rate(test) for _, test in tests),
+        evaluation_samples_per_s=_mean_known(_evaluation_rate(test) for test in tests),
         accuracy=None if scores is None else estimate_score(scores),
-        macro_f1=_mean_known(test.macro_f1 for _, test in tests),
+        macro_f1=_mean_known(test.macro_f1 for test in tests),
         majority_accuracy=facts.test.majority_fraction if facts else None,
         target_accuracy=target,
         num_reached_target=sum(way.is_reached for way in target_runs) if target_runs else None,
@@ -173,11 +169,6 @@ def _summarize_cell(cell: _CellRuns, spread: RunSpread) -> Summary:
         warnings=(),
     )
     return replace(summary, warnings=tuple(result_warnings(summary)))
-
-
-def _test_evaluation(record: Record) -> TestEvaluation | None:
-    result = record.training or record.baseline
-    return result.test if result else None
 
 
 def _mean_known(values: Iterable[float | None]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from harness.analysis.estimate import value_of
 from harness.pricing import durations
@@ -14,7 +14,7 @@ def run_seconds(cell: Priced) -> float | None:
     return value_of(durations.run_seconds(cell.summary))
 
 
-def measured(cells: Sequence[Priced]) -> list[Priced]:
+def measured(cells: Iterable[Priced]) -> list[Priced]:
     """Return the fine-tuning cells with at least one successful run."""
     return [cell for cell in cells if cell.summary.kind == "fine_tune" and cell.summary.num_ok > 0]
 

@@ -9,21 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from harness.analysis.accuracy import Metric, estimate_difference
-from harness.analysis.estimate import Estimate, value_of
+from harness.analysis.accuracy import Metric
+from harness.analysis.estimate import Estimate, map_estimate
 from harness.analysis.expected_loss import DEFAULT_TOLERANCE, Loss, admitted, expected_losses
 from harness.analysis.ranking import rank
+from harness.decision.cells import cheapest_per_sample, fastest, measured
 from harness.decision.cost_to_have import Use, stated_use
-from harness.decision.measure_next import Measurement
-from harness.decision.verdict import Verdict, judge
-from harness.decision.ways import Way, compared_test_set, find_ways, hosted_way, is_measured, noise_of
-from harness.pricing import durations
+from harness.decision.verdict import Verdict, gain_over, judge
+from harness.decision.ways import Kind, Way, compared_test_set, find_ways, hosted_way, noise_of
+from harness.pricing import durations, formulas
 from harness.pricing.cost import Priced
 from harness.schema.assumptions import Assumptions
-
-__all__ = ["Choice", "Goal", "Measurement", "Upgrade", "choose", "is_measured", "pareto_front"]
-
-_PERCENT = 100
 
 
 @dataclass(frozen=True)
@@ -97,11 +93,13 @@ class Choice:
     baselines: tuple[Priced, ...]
     verdict: Verdict
 
+    def best_of(self, kind: Kind) -> Way | None:
+        """Return the way of a kind with the highest score; None if there is none."""
+        return max((way for way in self.ways if way.kind == kind), key=lambda way: way.score.value, default=None)
+
     def difference(self, other: Way | None) -> Estimate | None:
         """Return the score of `way` minus another way's on the same test examples; None if either is not measured."""
-        if self.way is None or other is None or self.way.scores is None or other.scores is None:
-            return None
-        return estimate_difference(other.scores, self.way.scores)
+        return None if self.way is None or other is None else gain_over(other, self.way)
 
 
 def choose(
@@ -128,12 +126,12 @@ def choose(
     choices = _cheapest_first(_admit(ways, goal), in_dollars=_has_prices(ways))
     way = choices[0] if choices else None
     best = max((each for each in ways if each.scores is not None), key=lambda each: each.score.value, default=None)
-    measured = [cell for cell in cells if is_measured(cell)]
     test_set = compared_test_set(cells)
+    here = [cell for cell in cells if cell.summary.test_sha256 == test_set]
+    models, baselines = measured(here), [cell for cell in here if cell.summary.kind == "baseline"]
     compared = [each.cell for each in ways if each.kind == "fine_tune" and each.cell is not None]
     if not every_way:
-        compared = [cell for cell in measured if cell.summary.test_sha256 == test_set]
-    baselines = [cell for cell in cells if cell.summary.kind == "baseline" and cell.summary.test_sha256 == test_set]
+        compared = models
     return Choice(
         goal=goal,
         use=use,
@@ -146,8 +144,8 @@ def choose(
         level=tuple(_level(choices)),
         ways=tuple(ways),
         compared=tuple(compared),
-        measured=tuple(cell for cell in measured if cell.summary.test_sha256 == test_set),
-        num_elsewhere=sum(cell.summary.test_sha256 != test_set for cell in measured),
+        measured=tuple(models),
+        num_elsewhere=len(measured(cells)) - len(models),
         majority=next((each.score.value for each in every_way if each.kind == "majority"), None),
         tfidf=_largest(baselines, "tfidf"),
         features=_largest(baselines, "features"),
@@ -206,12 +204,7 @@ def _shown(way: Way | None, best: Way | None, ways: Sequence[Way], compared: Seq
         models = [each for each in ways if each.kind == "fine_tune"]
         model = max(models, key=lambda each: each.score.value, default=None)
         return next((each.cell for each in (way, best, model) if each is not None and each.cell is not None), None)
-    # Without accuracies, the cheapest per sample; dollars can't be compared with seconds.
-    priced = [cell for cell in compared if cell.usd_per_1000_samples is not None]
-    if priced:
-        return min(priced, key=lambda cell: value_of(cell.usd_per_1000_samples) or 0.0)
-    rated = [cell for cell in compared if cell.summary.samples_per_s is not None]
-    return max(rated, key=lambda cell: value_of(cell.summary.samples_per_s) or 0.0, default=None)
+    return cheapest_per_sample(compared) or fastest(compared)
 
 
 def _runner_up(choices: Sequence[Way]) -> Way | None:
@@ -225,24 +218,16 @@ def _same_answers(a: Way, b: Way) -> bool:
 
 
 def _upgrade(way: Way, ways: Sequence[Way]) -> Upgrade | None:
-    if way.scores is None:
+    better = [each for each in ways if each.scores is not None and each.score.value > way.score.value]
+    more_expensive = [each for each in better if (_cost(each) or 0.0) > (_cost(way) or 0.0)]
+    up = min(more_expensive, key=lambda each: (each.loss.mean if each.loss else 0.0, _cost(each) or 0.0), default=None)
+    gain = None if up is None else gain_over(way, up)
+    if up is None or gain is None:
         return None
-    better = [
-        each
-        for each in ways
-        if each.loss and way.loss and each.scores is not None and each.score.value > way.score.value
-    ]
-    dearer = [each for each in better if (_cost(each) or 0.0) > (_cost(way) or 0.0)]
-    up = min(dearer, key=lambda each: (each.loss.mean if each.loss else 0.0, _cost(each) or 0.0), default=None)
-    if up is None or up.scores is None:
-        return None
-    gain = estimate_difference(way.scores, up.scores)
-    usd = None if up.usd is None or way.usd is None else up.usd.value - way.usd.value
-    if usd is None:
+    if up.usd is None or way.usd is None:
         return Upgrade(up, gain, None, None)
-    low, high = (None if end is None or end <= 0 else usd / (_PERCENT * end) for end in (gain.high, gain.low))
-    price = Estimate(usd / (_PERCENT * gain.value), low, high, gain.basis) if gain.value > 0 else None
-    return Upgrade(up, gain, usd, price)
+    usd = up.usd.value - way.usd.value
+    return Upgrade(up, gain, usd, map_estimate(gain, lambda points: formulas.usd_per_accuracy_point(usd, points, 0.0)))
 
 
 def _cost(way: Way) -> float | None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.analysis.accuracy import assumed_seed_variance, seed_variance
-from harness.analysis.estimate import value_of
+from harness.analysis.estimate import Z_95_ONE_SIDED, t_quantile, value_of
 from harness.decision.ways import Way
 
 MIN_SEEDS, MAX_SEEDS = 3, 10
-_Z_95, _Z_975 = 1.6449, 1.9600  # quantiles of the normal distribution
 _MAX_TEST_EXAMPLES = 1_000_000
 
 
@@ -76,7 +75,7 @@ def narrow_loss(way: Way, rival: Way, margin: float) -> Iterator[Measurement]:
     """
     if margin <= 0 or way.scores is None or rival.scores is None:
         return
-    needed = (margin / _Z_95) ** 2
+    needed = (margin / Z_95_ONE_SIDED) ** 2
     sides = (way,) if rival is way else (way, rival)
     per_example = way.scores.mean(axis=0) - (0.0 if rival is way else rival.scores.mean(axis=0))
     of_example, num_examples = float(per_example.var()), len(per_example)
@@ -121,26 +120,24 @@ def _num_test(needed: float, of_example: float, num_examples: int) -> int:
     return min(_MAX_TEST_EXAMPLES, _rounded(max(num_examples + 1, of_example / needed)))
 
 
-def beat_majority(way: Way, majority: Way, gain: float) -> Iterator[Measurement]:
-    """Yield the test examples that would show the measured gain over the majority class, if it is true.
+def beat_majority(way: Way, majority: Way, gain: float) -> Measurement:
+    """Return the test examples that would show the measured gain over the majority class, if it is true.
 
     Args:
         way: The way to judge.
         majority: The majority class.
         gain: Measured score above the majority class.
     """
-    if gain <= 0 or way is majority or way.scores is None or majority.scores is None:
-        yield more_accuracy()
-        return
+    if gain <= 0 or way.scores is None or majority.scores is None:
+        return more_accuracy()
     per_example = way.scores.mean(axis=0) - majority.scores.mean(axis=0)
     num_seeds = max(MIN_SEEDS, way.num_seeds) if way.has_seed else way.num_seeds
     of_seeds = _seed_variance(way) / num_seeds if way.has_seed else 0.0
-    left = (gain / _Z_975) ** 2 - of_seeds
+    left = (gain / t_quantile(math.inf)) ** 2 - of_seeds
     if left <= 0:
-        yield more_accuracy()
-        return
-    num_test = _rounded(max(len(per_example) + 1, float(per_example.var()) / left))
-    yield _cost(Measurement("test_examples", (way.name,), num_seeds, min(_MAX_TEST_EXAMPLES, num_test)), (way,))
+        return more_accuracy()
+    num_test = _num_test(left, float(per_example.var()), len(per_example))
+    return _cost(Measurement("test_examples", (way.name,), num_seeds, num_test), (way,))
 
 
 def _seed_variance(way: Way) -> float:
@@ -165,11 +162,8 @@ def _cost(plan: Measurement, ways: tuple[Way, ...]) -> Measurement:
         bill = None if way.cell is None else value_of(way.cell.usd_billed)
         seconds += num_runs * (way.seconds if way.seconds is not None else math.nan)
         usd += num_runs * (bill if bill is not None else math.nan)
-    return Measurement(
-        plan.kind,
-        plan.cells,
-        plan.num_seeds,
-        plan.num_test,
-        None if math.isnan(seconds) else seconds,
-        None if math.isnan(usd) else usd,
-    )
+    return replace(plan, seconds=_if_known(seconds), usd=_if_known(usd))
+
+
+def _if_known(figure: float) -> float | None:
+    return None if math.isnan(figure) else figure

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.analysis.accuracy import estimate_difference
+from harness.analysis.estimate import Estimate
 from harness.analysis.result_warnings import learning_warnings
 from harness.decision.measure_next import (
     Measurement,
@@ -26,8 +27,8 @@ _CHEAP_BASELINES = ("tfidf", "features")
 
 Kind = Literal["use", "do not use yet", "measure more"]
 ReasonKind = Literal[
-    "no_accuracy", "requirements_missed", "majority_not_beaten", "loses_money", "target_missed", "alarm", "baseline_missing", "target_uncertain",
-    "loss_not_excluded",
+    "no_accuracy", "requirements_missed", "majority_not_beaten", "loses_money", "target_missed",
+    "alarm", "baseline_missing", "target_uncertain", "loss_not_excluded",
 ]  # fmt: skip
 
 
@@ -110,12 +111,11 @@ def _stop(
 ) -> Verdict | None:
     """Return the verdict `do not use yet`, if there is a reason for it."""
     shown = way if way is not None and way.kind != "majority" else best
-    if majority is not None and shown.scores is not None and majority.scores is not None:
-        gain = estimate_difference(majority.scores, shown.scores)
-        if shown is majority or way is majority or (gain.low is not None and gain.low <= 0):
-            return Verdict(
-                "do not use yet", (Reason("majority_not_beaten"),), tuple(beat_majority(shown, majority, gain.value))
-            )
+    gain = None if majority is None else gain_over(majority, shown)
+    if majority is not None and gain is not None and (way is majority or not is_above_0(gain)):
+        return Verdict(
+            "do not use yet", (Reason("majority_not_beaten"),), (beat_majority(shown, majority, gain.value),)
+        )
     if target is not None and way is None and (best.score.high is None or best.score.high < target):
         return Verdict("do not use yet", (Reason("target_missed"),), (more_accuracy(),))
     if way is not None and way.cell is not None and any(name.startswith("value.") for name in assumed.set_by_user):
@@ -123,6 +123,18 @@ def _stop(
         if worth is not None and worth.net_present_value_usd.value < 0:
             return Verdict("do not use yet", (Reason("loses_money"),), ())
     return None
+
+
+def gain_over(baseline: Way, way: Way) -> Estimate | None:
+    """Return a way's score minus a baseline's on the same test examples; None if either was not measured on them."""
+    if baseline.scores is None or way.scores is None:
+        return None
+    return estimate_difference(baseline.scores, way.scores)
+
+
+def is_above_0(gain: Estimate) -> bool:
+    """Return whether a gain is shown: its interval lies above 0."""
+    return gain.low is not None and gain.low > 0
 
 
 def _rival(way: Way, ways: Sequence[Way]) -> Way:

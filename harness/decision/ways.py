@@ -13,6 +13,7 @@ from harness.analysis.accuracy import Metric, ScoreNoise, estimate_score, exampl
 from harness.analysis.estimate import Estimate
 from harness.analysis.expected_loss import Loss
 from harness.analysis.summary import most_common_test_set
+from harness.decision.cells import measured
 from harness.decision.cost_to_have import Use, usd_to_have
 from harness.pricing import durations
 from harness.pricing.cost import Priced
@@ -59,14 +60,9 @@ class Way:
         return self.kind == "fine_tune"
 
 
-def is_measured(cell: Priced) -> bool:
-    """Return whether a cell is a fine-tuned model with at least one successful run."""
-    return cell.summary.kind == "fine_tune" and cell.summary.num_ok > 0
-
-
 def compared_test_set(cells: Sequence[Priced]) -> str | None:
     """Return the hash of the test set on which most fine-tuned models were evaluated."""
-    return most_common_test_set(cell.summary for cell in cells if is_measured(cell))
+    return most_common_test_set(cell.summary for cell in measured(cells))
 
 
 def find_ways(cells: Sequence[Priced], use: Use, metric: Metric = "accuracy") -> list[Way]:
@@ -116,11 +112,11 @@ def _way(cell: Priced, use: Use, metric: Metric) -> Way | None:
 def _majority(ways: Sequence[Way], metric: Metric) -> Way:
     """Answer every example of the ways' test set with its most common label."""
     labels = next(
-        ran.test.labels
+        record.test.labels
         for way in ways
         if way.cell is not None
         for record in way.cell.summary.ok_records
-        if (ran := record.training or record.baseline) is not None and ran.test is not None
+        if record.test is not None
     )
     ((most_common, _),) = Counter(labels).most_common(1)
     test = TestEvaluation(evaluate_s=0.0, labels=labels, predictions=(most_common,) * len(labels))

@@ -135,10 +135,9 @@ def find_errors(records: Sequence[Record]) -> WrongAnswers | None:
     """Return the error rates on the test set, means over the runs; None unless there are two labels."""
     shares = []
     for record in records:
-        ran = record.training or record.baseline
-        if ran is None or ran.test is None or record.data is None or len(record.data.labels) != _BINARY:
+        if record.test is None or record.data is None or len(record.data.labels) != _BINARY:
             continue
-        pairs, num_rows = ran.test.pairs, len(ran.test.labels)
+        pairs, num_rows = record.test.pairs, len(record.test.labels)
         shares.append((pairs[0, 1] / num_rows, pairs[1, 0] / num_rows, record.data.labels[1]))
     if not shares:
         return None

@@ -138,8 +138,7 @@ def checkpoint_seconds(records: Iterable[Record]) -> float | None:
 
 def prediction_rate(summary: Summary) -> Estimate | None:
     """Return the test evaluation's predictions per second, mean over runs, with a t interval for three or more runs."""
-    outcomes = [record.training or record.baseline for record in summary.ok_records]
-    tests = [outcome.test for outcome in outcomes if outcome is not None and outcome.test is not None]
+    tests = [record.test for record in summary.ok_records if record.test is not None]
     rates = [len(test.labels) / test.evaluate_s for test in tests if test.evaluate_s > 0]
     if len(rates) >= MIN_RUNS:
         return t_interval(rates, f"between {len(rates)} runs")

@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from harness.analysis.accuracy import estimate_difference
 from harness.analysis.estimate import Estimate, t_quantile
 from harness.analysis.expected_loss import Loss
 from harness.analysis.ranking import MAX_DEGREES_OF_FREEDOM
 from harness.analysis.result_warnings import learning_warnings
 from harness.decision.choice import Choice, compare_ways
+from harness.decision.verdict import gain_over, is_above_0
 from harness.decision.ways import Way
 from harness.decision.worth import find_errors
 from harness.pricing import cost, durations
@@ -172,14 +172,11 @@ def _way(way: Way | None, majority: Way | None, here: Mapping[str, Mapping[int, 
     """
     if way is None or way.cell is None:
         return {"loss": None, "here": None, "beats": None, "alarm": False}
-    beats = way.scores is not None and majority is not None and majority.scores is not None
-    if beats and way is not majority:
-        gain = estimate_difference(majority.scores, way.scores)  # type: ignore[union-attr, arg-type] # checked above
-        beats = gain.low is not None and gain.low > 0
+    gain = None if majority is None else gain_over(majority, way)
     return {
         "loss": _loss(way.loss),
         "here": _loss(here[way.cell.summary.machine_id].get(id(way))),
-        "beats": beats and way.kind != "majority",
+        "beats": gain is not None and is_above_0(gain),
         "alarm": any(learning_warnings(way.cell.summary)),
     }
 

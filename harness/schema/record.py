@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationError, model_validator
 
-from harness.schema.cells import Config
+from harness.schema.cells import Config, FineTuneConfig
 from harness.schema.host_record import (
     DetectedInstance,
     Energy,
@@ -31,7 +31,7 @@ from harness.schema.host_record import (
 from harness.schema.inputs_record import DataFacts, ModelFacts
 from harness.schema.ranges import Index, Moment, Seconds, Tally
 from harness.schema.settings import Many, Settings
-from harness.schema.training_record import Baseline, Phases, ProgressMark, Training
+from harness.schema.training_record import Baseline, Phases, ProgressMark, TestEvaluation, Training
 
 SCHEMA_VERSION = 5
 
@@ -110,6 +110,21 @@ class Record(Settings):
     is_made_up: bool = False
     training: Training | None = None
     baseline: Baseline | None = None
+
+    @property
+    def measured(self) -> Training | Baseline | None:
+        """What a successful run measured, of a model or a baseline."""
+        return self.training or self.baseline
+
+    @property
+    def test(self) -> TestEvaluation | None:
+        """The final evaluation on the test set; None without one."""
+        return self.measured.test if self.measured else None
+
+    @property
+    def seed(self) -> int:
+        """The run's seed; 0 for baselines, which have none."""
+        return self.config.seed if isinstance(self.config, FineTuneConfig) else 0
 
     @model_validator(mode="after")
     def _labels_have_names(self) -> Self:

@@ -15,7 +15,7 @@ from harness.decision.ways import Way
 from harness.pricing.cost import Priced
 from harness.report.formatting import MoneyFormat, listed, memory, plural, seconds
 from harness.report.labels import OUTCOMES, basis_label, machine_labels
-from harness.report.sections.verdict import verdict_sentences, way_text
+from harness.report.sections.verdict import BASELINE_KINDS, verdict_sentences, way_text
 
 
 def show_recommendation(
@@ -136,11 +136,9 @@ def _estimate_fields(estimate: Estimate | None) -> Mapping[str, object] | None:
 
 
 def _differences(choice: Choice) -> dict[str, object]:
-    others: dict[str, Way | None] = {"best": choice.best, "runner_up": choice.runner_up}
-    for way in choice.ways:
-        if way.kind in ("features", "tfidf", "majority"):
-            known = others.get(way.kind)
-            others[way.kind] = way if known is None or way.score.value > known.score.value else known
+    others = {"best": choice.best, "runner_up": choice.runner_up} | {
+        kind: choice.best_of(kind) for kind in BASELINE_KINDS
+    }
     return {name: _estimate_fields(choice.difference(other)) for name, other in others.items() if other is not None}
 
 

@@ -65,8 +65,7 @@ def mistakes_section(cells: Sequence[Priced], pick: Priced | None) -> Mistakes |
 
 def _newest_tested(cell: Priced) -> Record | None:
     for record in reversed(cell.summary.ok_records):
-        result = record.training or record.baseline
-        if result is not None and result.test is not None and record.data is not None:
+        if record.test is not None and record.data is not None:
             return record
     return None
 

@@ -12,7 +12,7 @@ from harness.decision.ways import Kind, Way
 from harness.pricing.cost import Priced
 from harness.report.formatting import MoneyFormat, clean, interval, listed, percent, plural, points, seconds
 from harness.report.labels import cell_indices
-from harness.report.sections.verdict import way_text
+from harness.report.sections.verdict import BASELINE_KINDS, way_text
 from harness.report.table import Field, Row, Table, join_lines, table, text_field
 
 PLAIN_NAMES: dict[Kind, str] = {
@@ -61,10 +61,10 @@ def alternatives(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) ->
         return Table(HEADS, ())
     upgrade = choice.upgrade.way if choice.upgrade is not None else None
     shown = [choice.way]
-    for way in (choice.runner_up, upgrade, *(_best_of(choice, kind) for kind in ("features", "tfidf", "majority"))):
+    for way in (choice.runner_up, upgrade, *(choice.best_of(kind) for kind in BASELINE_KINDS)):
         if way is not None and all(way is not other for other in shown):
             shown.append(way)
-    if hosted := _best_of(choice, "hosted"):
+    if hosted := choice.best_of("hosted"):
         shown.append(hosted)
     indices = cell_indices(cells)
     rows = [
@@ -72,10 +72,6 @@ def alternatives(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) ->
         for way in shown[:MAX_ALTERNATIVES]
     ]
     return table(HEADS, rows)
-
-
-def _best_of(choice: Choice, kind: Kind) -> Way | None:
-    return max((way for way in choice.ways if way.kind == kind), key=lambda way: way.score.value, default=None)
 
 
 def _row(way: Way, choice: Choice, index: int | None, cells: Sequence[Priced], money: MoneyFormat) -> Row:
@@ -129,8 +125,8 @@ def _quality(way: Way, choice: Choice) -> str:
     rest = "; ".join(filter(None, (spread, ", ".join(evidence))))
     text = f"It labels {percent(way.score.value)} of texts right ({rest})"
     gains = []
-    for kind in ("features", "tfidf", "majority"):
-        other = _best_of(choice, kind)
+    for kind in BASELINE_KINDS:
+        other = choice.best_of(kind)
         difference = None if other is way else choice.difference(other)
         if difference is not None:
             gains.append(f"{points(difference.value)} more than {PLAIN_NAMES[kind]}")

@@ -8,7 +8,7 @@ from harness.analysis.estimate import Estimate, value_of
 from harness.decision.choice import Choice
 from harness.decision.measure_next import Measurement
 from harness.decision.verdict import SERIOUS_LOSS, Reason
-from harness.decision.ways import Way
+from harness.decision.ways import Kind, Way
 from harness.pricing.cost import Priced
 from harness.report.formatting import (
     MoneyFormat,
@@ -23,6 +23,7 @@ from harness.report.formatting import (
 )
 from harness.report.labels import common_values, describe, disagrees, machine_labels
 
+BASELINE_KINDS: tuple[Kind, ...] = ("features", "tfidf", "majority")
 BASELINE_NAMES = {
     "majority": "the most common class",
     "tfidf": "TF-IDF with logistic regression",
@@ -177,11 +178,10 @@ def _against_baselines(choice: Choice) -> Iterator[str]:
     if way is None or way.kind in ("majority", "hosted"):
         return
     compared = []
-    for kind in ("features", "tfidf", "majority"):
-        others = [each for each in choice.ways if each.kind == kind and each is not way]
-        other = max(others, key=lambda each: each.score.value, default=None)
+    for kind in BASELINE_KINDS:
+        other = choice.best_of(kind)
         difference = choice.difference(other)
-        if other is not None and difference is not None:
+        if other is not None and other is not way and difference is not None:
             compared.append(f"{_gain(difference)} over {BASELINE_NAMES[kind]} ({percent(other.score.value)})")
     if compared:
         yield f"It gets {listed(compared)}."
