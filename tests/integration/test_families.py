@@ -19,18 +19,11 @@ from harness.worker.evaluation import batch_logits
 from harness.worker.model import check_settings, describe_model, freeze_encoder_below, load_model
 from harness.worker.train_state import SplitTokens, TrainContext
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = DistributedContext(torch.device("cpu"), 0, 1)
 # Families whose own forward pass has no scaled_dot_product_attention.
 EAGER = {"mpnet", "deberta", "deberta-v2"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Compute on one thread, since tensors this small are faster so."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

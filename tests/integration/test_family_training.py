@@ -19,6 +19,8 @@ from harness.worker.distributed import DistributedContext
 from harness.worker.train_loop import iter_batches
 from harness.worker.train_state import SplitTokens, TrainContext
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NUM_STEPS, BATCH, LR = 3, 8, 0.02
 AXES = {
     "precision": ("fp32", "bf16"),
@@ -46,15 +48,6 @@ def pairwise(axes):
 
 
 COVERING = pairwise(AXES)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Compute the plain loops on one thread: with two, threads that wait took 37 s of CPU a family, and 1.5 s now."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
