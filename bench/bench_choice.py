@@ -59,11 +59,11 @@ class World:
         return float(self.usd[self.accuracy >= self.accuracy.max() - DEFAULT_TOLERANCE].min())
 
 
-def draw_world(random: np.random.Generator, num_ways: int, spread: float, *, dearer_is_better: bool = False) -> World:
-    """Draw true accuracies with a standard deviation of `spread`, and costs; sorted alike if `dearer_is_better`."""
+def draw_world(random: np.random.Generator, num_ways: int, spread: float, *, better_costs_more: bool = False) -> World:
+    """Draw true accuracies with a standard deviation of `spread`, and costs; sorted alike if `better_costs_more`."""
     accuracy = MEAN_ACCURACY + spread * random.standard_normal(num_ways)
     usd = np.exp(COST_SD * random.standard_normal(num_ways))
-    return World(np.sort(accuracy), np.sort(usd)) if dearer_is_better else World(accuracy, usd)
+    return World(np.sort(accuracy), np.sort(usd)) if better_costs_more else World(accuracy, usd)
 
 
 def measure(
@@ -141,13 +141,13 @@ def simulate(
     spread: float,
     num_trials: int,
     *,
-    dearer_is_better: bool = False,
+    better_costs_more: bool = False,
 ) -> dict[str, tuple[float, float]]:
     """Return each rule's mean accuracy lost, and its mean cost over the oracle's."""
     random = np.random.default_rng([SEED, num_ways, num_examples, num_seeds, round(1e4 * spread)])
     outcomes: dict[str, list[tuple[float, float]]] = {name: [] for name in RULES}
     for _ in range(num_trials):
-        world = draw_world(random, num_ways, spread, dearer_is_better=dearer_is_better)
+        world = draw_world(random, num_ways, spread, better_costs_more=better_costs_more)
         scores = measure(random, world.accuracy, num_examples, num_seeds)
         for name, rule in RULES.items():
             way = rule(scores, world.usd)
@@ -276,11 +276,11 @@ def print_rules(num_trials: int) -> None:
     for num_ways in (2, 5, 10, 40):
         for num_examples in (300, 1000, 5000):
             for num_seeds in (1, 3, 5):
-                for spread, dearer in ((0.0, False), (0.01, False), (0.03, False), (0.03, True)):
+                for spread, better_costs_more in ((0.0, False), (0.01, False), (0.03, False), (0.03, True)):
                     trials = num_trials if num_ways * num_examples * num_seeds < 400_000 else max(20, num_trials // 2)
-                    row = simulate(num_ways, num_examples, num_seeds, spread, trials, dearer_is_better=dearer)
+                    row = simulate(num_ways, num_examples, num_seeds, spread, trials, better_costs_more=better_costs_more)
                     fields = [f"{100 * lost:.2f}, {usd:.2f}" for lost, usd in row.values()]
-                    truth = f"{100 * spread:g}" + (", dearer is better" if dearer else "")
+                    truth = f"{100 * spread:g}" + (", better costs more" if better_costs_more else "")
                     print(
                         f"| {num_ways} | {num_examples:,} | {num_seeds} | {truth} | {' | '.join(fields)} |", flush=True
                     )
