@@ -278,7 +278,9 @@ def print_rules(num_trials: int) -> None:
             for num_seeds in (1, 3, 5):
                 for spread, better_costs_more in ((0.0, False), (0.01, False), (0.03, False), (0.03, True)):
                     trials = num_trials if num_ways * num_examples * num_seeds < 400_000 else max(20, num_trials // 2)
-                    row = simulate(num_ways, num_examples, num_seeds, spread, trials, better_costs_more=better_costs_more)
+                    row = simulate(
+                        num_ways, num_examples, num_seeds, spread, trials, better_costs_more=better_costs_more
+                    )
                     fields = [f"{100 * lost:.2f}, {usd:.2f}" for lost, usd in row.values()]
                     truth = f"{100 * spread:g}" + (", better costs more" if better_costs_more else "")
                     print(
