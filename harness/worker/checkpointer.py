@@ -47,7 +47,6 @@ from harness.worker.checkpoint_state import (
 )
 from harness.worker.distributed import Value, all_gather_object
 from harness.worker.meters import Meters
-from harness.worker.optimizer import planned_updates
 from harness.worker.train_state import TrainContext, TrainState
 
 _PACKAGES = ("torch", "transformers", "safetensors", "numpy")
@@ -88,7 +87,7 @@ class Checkpointer:
         assert job.resume is not None  # noqa: S101 - created for resumable trainings only
         self._plan, self._submitted_at = job.resume, job.submitted_at
         self._state, self._context, self._meters, self._best = state, context, meters, best
-        self._num_planned = planned_updates(context)
+        self._num_planned = context.num_updates
         self._stop_flag, self._on_failure = StopFlag(job.resume.stop_flag), on_failure
         self._has_failed = False
         self.history = TrainHistory()

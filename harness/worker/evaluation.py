@@ -11,21 +11,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from harness.dataset.batch_plan import MIN_EVALUATION_BATCH
 from harness.dataset.tokens import TokenArrays
+from harness.dataset.training_plan import evaluation_batch_size, evaluation_batches
 from harness.schema.training_record import PROBABILITY_DIGITS, TestEvaluation
 from harness.worker.collate import attention_mask, collate, token_types
 from harness.worker.distributed import all_gather_object
 from harness.worker.train_state import TrainContext
 
 _AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def evaluation_batches(rows: TokenArrays, context: TrainContext) -> list[np.ndarray]:
-    """Sort the rows by length, take this rank's share, and cut it into batches of row indices."""
-    by_length = np.argsort(rows.lengths, kind="stable")[context.rank :: context.world_size]
-    batch_size = _batch_size(context)
-    return [by_length[begin : begin + batch_size] for begin in range(0, len(by_length), batch_size)]
 
 
 def predict(
@@ -76,7 +69,7 @@ def evaluate(model: PreTrainedModel, rows: TokenArrays, context: TrainContext) -
     began = time.perf_counter()
     model.eval()
     outputs: list[tuple[np.ndarray, torch.Tensor, torch.Tensor]] = []
-    batches = evaluation_batches(rows, context)
+    batches = evaluation_batches(context.config, rows.lengths, context.rank, context.world_size)
     # One context around all batches, so that autocast casts each weight once.
     with autocast(context.config.precision, context.device):
         for batch in batches:
@@ -100,12 +93,8 @@ def evaluate(model: PreTrainedModel, rows: TokenArrays, context: TrainContext) -
     )
 
 
-def _batch_size(context: TrainContext) -> int:
-    return max(context.config.device_batch(context.world_size), MIN_EVALUATION_BATCH)
-
-
 def _max_batches_of_any_rank(rows: TokenArrays, context: TrainContext) -> int:
-    return -(-len(rows.labels) // (_batch_size(context) * context.world_size))
+    return -(-len(rows.labels) // (evaluation_batch_size(context.config, context.world_size) * context.world_size))
 
 
 def segment_ids(model: torch.nn.Module, types: torch.Tensor | None, device: torch.device) -> dict[str, torch.Tensor]:

@@ -56,7 +56,7 @@ from harness.worker.model import (
     freeze_encoder_below,
     load_model,
 )
-from harness.worker.optimizer import peak_learning_rate, planned_updates
+from harness.worker.optimizer import peak_learning_rate
 from harness.worker.progress import ProgressReporter, Send
 from harness.worker.torch_compile import set_compile_cache
 from harness.worker.train_loop import TrainHooks, build_train_state, train, warm_compile
@@ -122,7 +122,7 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
     send(PhaseStarted("train", load_s=time.perf_counter() - began))
     compile_s = warm_compile(state, context) if context.config.training.compile else None
     num_steps_before = len(checkpointer.history.held_bytes) if checkpointer else 0
-    reporter = ProgressReporter(send, job.submitted_at, planned_updates(context), num_steps_before)
+    reporter = ProgressReporter(send, job.submitted_at, context.num_updates, num_steps_before)
     try:
         history = train(state, context, meters, TrainHooks(reporter.on_step, best.on_validation, checkpointer))
     finally:
@@ -144,7 +144,7 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
         peaks=peaks,
         model=loaded.model_facts,
         lr_peak=peak_learning_rate(context.config, context.world_size),
-        num_updates_planned=planned_updates(context),
+        num_updates_planned=context.num_updates,
         num_threads=torch.get_num_threads(),
         cpus=computing_cpus(),
         torch_build=str(torch.__version__),
@@ -192,7 +192,7 @@ def _load(job: TrainJob) -> _Loaded:
     if job.check_texts:
         _check_family(loaded.model, job, context)
     facts = describe_model(loaded, job.model, config.model)
-    state = build_train_state(loaded.model, config, distributed, planned_updates(context))
+    state = build_train_state(loaded.model, config, distributed, context.num_updates)
     return _Loaded(context, state, Meters.create(context.device, context.rank), facts, resident_before)
 
 

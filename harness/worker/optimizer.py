@@ -1,17 +1,14 @@
-"""Optimizer, learning-rate schedule, and the number of updates."""
+"""Optimizer and learning-rate schedule."""
 
 from __future__ import annotations
 
 import math
-from itertools import accumulate, pairwise
 
 import torch
 from transformers import PreTrainedModel
 
-from harness.dataset.batch_plan import chunk_ends, steps_per_epoch
 from harness.schema.cells import FineTuneConfig
 from harness.worker.distributed import DistributedContext
-from harness.worker.train_state import TrainContext
 
 
 def peak_learning_rate(config: FineTuneConfig, world_size: int) -> float:
@@ -19,35 +16,6 @@ def peak_learning_rate(config: FineTuneConfig, world_size: int) -> float:
     training = config.training
     ratio = config.global_batch(world_size) / training.lr_base_batch_size
     return training.lr * {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[training.lr_scaling]
-
-
-def planned_updates(context: TrainContext) -> int:
-    """Return the number of optimizer updates in the whole run."""
-    return updates_by_chunk(context)[-1]
-
-
-def updates_by_chunk(context: TrainContext) -> tuple[int, ...]:
-    """Return the number of updates completed at the end of each chunk of the training rows.
-
-    The last number is that of the whole run. In a shuffled run, chunks are equal shares of the updates, since every update
-    has rows from the whole split.
-    """
-    training, num_rows = context.config.training, len(context.splits.train.labels)
-    if training.chunk_order == "shuffled":
-        total = training.max_steps or max(1, math.ceil(training.epochs * updates_per_epoch(context)))
-        return chunk_ends(total, training.chunks)
-    ends = (0, *chunk_ends(num_rows, training.chunks))
-    updates = [
-        math.ceil(training.epochs * steps_per_epoch(end - first, context.global_batch)) for first, end in pairwise(ends)
-    ]
-    completed = tuple(accumulate(updates))
-    limit = training.max_steps or max(1, completed[-1])
-    return (*(min(count, limit) for count in completed[:-1]), limit)
-
-
-def updates_per_epoch(context: TrainContext) -> int:
-    """Return the number of optimizer updates in one epoch."""
-    return steps_per_epoch(len(context.splits.train.labels), context.global_batch)
 
 
 def build_optimizer(

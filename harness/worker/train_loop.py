@@ -7,14 +7,20 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from itertools import islice
 
 import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from harness.dataset.batch_plan import Step, plan_chunks, plan_epochs
+from harness.dataset.batch_plan import Step
+from harness.dataset.training_plan import (
+    iter_steps,
+    updates_between_validations,
+    updates_by_chunk,
+    updates_per_epoch,
+)
 from harness.execution.messages import TrainHistory
 from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import Evaluation
@@ -24,14 +30,7 @@ from harness.worker.device import Unsupported, synchronize
 from harness.worker.distributed import DistributedContext, all_gather_object, any_across_ranks, wrap_ddp
 from harness.worker.evaluation import autocast, evaluate, pad_id, segment_ids
 from harness.worker.meters import Meters, memory_in_use
-from harness.worker.optimizer import (
-    build_optimizer,
-    build_schedule,
-    count_skipped_updates,
-    planned_updates,
-    updates_by_chunk,
-    updates_per_epoch,
-)
+from harness.worker.optimizer import build_optimizer, build_schedule, count_skipped_updates
 from harness.worker.torch_compile import compile_model, preserve_rng_state, warmup_shapes
 from harness.worker.train_state import StepCounts, TrainContext, TrainState
 
@@ -94,10 +93,10 @@ def warm_compile(state: TrainState, context: TrainContext) -> float:
         The seconds that compiling took.
     """
     began = time.perf_counter()
-    num_steps = planned_updates(context)
+    num_steps = context.num_updates
     # Shuffled epochs all have the same batch sizes, so one is enough. In arrival order, each chunk may end with a short batch.
     if context.config.training.chunk_order == "shuffled":
-        num_steps = min(num_steps, updates_per_epoch(context))
+        num_steps = min(num_steps, updates_per_epoch(context.config, context.num_rows, context.world_size))
     silent = replace(context, heartbeat=lambda: None)
     state.model.train()
     with preserve_rng_state(context.device):
@@ -168,18 +167,7 @@ def train(state: TrainState, context: TrainContext, meters: Meters, hooks: Train
 
 def iter_batches(context: TrainContext) -> Iterator[Step]:
     """Yield the cell's steps without end; every call yields the same sequence."""
-    config, lengths = context.config, context.splits.train.lengths
-    if config.training.chunk_order == "arrival":
-        ends = updates_by_chunk(context)
-        return plan_chunks(
-            lengths, chunk_updates=[end - first for first, end in pairwise((0, *ends))],
-            global_batch=context.global_batch, grad_accum=config.training.grad_accum,
-            world_size=context.world_size, padding=config.padding, seed=config.seed,
-        )  # fmt: skip
-    return plan_epochs(
-        lengths, global_batch=context.global_batch, grad_accum=config.training.grad_accum,
-        world_size=context.world_size, padding=config.padding, seed=config.seed,
-    )  # fmt: skip
+    return iter_steps(context.config, context.splits.train.lengths, context.world_size)
 
 
 def forward_backward(state: TrainState, context: TrainContext, step: Step) -> tuple[torch.Tensor, StepCounts]:
@@ -238,8 +226,8 @@ def _schedule_points(context: TrainContext) -> tuple[int, int, dict[int, int]]:
         The run's number of updates; the number of updates between two validations; and a mapping from each chunk's last
         update to the chunk's number, from 1. The mapping is empty if there is only one chunk.
     """
-    ends = updates_by_chunk(context)
-    eval_every = max(1, round(context.config.training.eval_every * updates_per_epoch(context)))
+    sizes = (context.config, context.num_rows, context.world_size)
+    ends, eval_every = updates_by_chunk(*sizes), updates_between_validations(*sizes)
     return ends[-1], eval_every, {end: number for number, end in enumerate(ends, start=1)} if len(ends) > 1 else {}
 
 

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from harness.dataset.tokens import TokenArrays, load_tokens
+from harness.dataset.training_plan import planned_updates
 from harness.execution.messages import TrainResult
 from harness.schema.cells import FineTuneConfig
 from harness.worker.distributed import DistributedContext
@@ -74,6 +75,16 @@ class TrainContext:
     def global_batch(self) -> int:
         """Rows in one optimizer update, over all ranks and micro-batches."""
         return self.config.global_batch(self.world_size)
+
+    @property
+    def num_updates(self) -> int:
+        """Optimizer updates in the whole run."""
+        return planned_updates(self.config, self.num_rows, self.world_size)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the training split."""
+        return len(self.splits.train.labels)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from harness.dataset.batch_plan import Step
+from harness.dataset.training_plan import evaluation_batches
 from harness.schema.diagnostics_record import MemoryParts, StepPeak
 from harness.worker.collate import num_padded_tokens
-from harness.worker.evaluation import evaluation_batches, predict
+from harness.worker.evaluation import predict
 from harness.worker.meters import nvml_process_bytes
 from harness.worker.train_loop import forward_backward, iter_batches
 from harness.worker.train_state import FinishedTraining, TrainContext, TrainState
@@ -191,7 +192,8 @@ class _TensorTracker(TorchDispatchMode):
 
 def _evaluation_peak(model: torch.nn.Module, context: TrainContext) -> StepPeak:
     rows, config = context.splits.val, context.config
-    batch = max(evaluation_batches(rows, context), key=lambda batch: num_padded_tokens(rows, batch, config))
+    batches = evaluation_batches(config, rows.lengths, context.rank, context.world_size)
+    batch = max(batches, key=lambda batch: num_padded_tokens(rows, batch, config))
     model.eval()
     with _TensorTracker(model, "evaluation") as tracker:
         predict(model, rows, batch, context)
