@@ -9,7 +9,7 @@ The design: every sensible combination of model, trainable part, activation chec
 precision (24) twice, with a batch size and a sequence length drawn from a seeded permutation of all pairs of 1 to 64 and
 32 to 512 that stay below the limit of work; then the corners, a few cells with SGD and with gradient accumulation, and
 some with glibc's own allocator, which are reported separately. Every cell is a fresh process of two steps, padded to the
-maximum. The constants of harness/workflows/memory_estimate.py were set while only the first NUM_LOOKED_AT rows (those of
+maximum. The constants of harness/prediction/peak_memory.py were set while only the first NUM_LOOKED_AT rows (those of
 least work) were known. The other rows are held out, and their errors are also printed separately.
 """
 
@@ -35,12 +35,12 @@ from harness.execution.runner import Runner
 from harness.execution.sweep import describe_environment
 from harness.machine.describe import package_version
 from harness.machine.support import unsupported_reason
+from harness.prediction.peak_memory import predict_peak
 from harness.schema.cells import Cell
 from harness.schema.expansion import expand
 from harness.schema.model_shapes import load_model_shape
 from harness.schema.record import MEASURING_VERSION, Record
 from harness.schema.study_file import parse_study
-from harness.workflows.memory_estimate import predict_peak
 
 TABLE = Path(__file__).resolve().parent.parent / "results" / "reference" / "memory-prediction.csv"
 SEED = 20261125

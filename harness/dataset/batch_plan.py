@@ -12,7 +12,6 @@ from harness.schema.settings import Padding
 # The row indices of one optimizer step, by micro-batch and rank.
 Step = list[list[np.ndarray]]
 
-MIN_EVALUATION_BATCH = 32
 # Number of batches whose rows are sorted by length together: enough to save most padding, few enough that epochs
 # differ.
 _GROUPED_BATCHES = 50

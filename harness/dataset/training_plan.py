@@ -9,14 +9,13 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from harness.dataset.batch_plan import (
-    MIN_EVALUATION_BATCH,
     Step,
     chunk_ends,
     plan_chunks,
     plan_epochs,
     steps_per_epoch,
 )
-from harness.schema.cells import FineTuneConfig
+from harness.schema.cells import MIN_EVALUATION_BATCH, FineTuneConfig
 
 
 def planned_updates(config: FineTuneConfig, num_rows: int, world_size: int) -> int:

@@ -30,6 +30,10 @@ from harness.schema.settings import (
 
 Classifier = Literal["majority", "tfidf", "features"]
 
+MIN_EVALUATION_BATCH = (
+    32  # rows per device: evaluations keep no activations, so small training batches need not limit them
+)
+
 # Keys of each table that are excluded from the hash, because they don't change what is measured.
 _NOT_HASHED: dict[str, tuple[str, ...]] = {
     "limits": ("timeout_s", "budget_minutes", "budget_usd"),

@@ -32,7 +32,7 @@ class Family:
         mask: Shape of the attention mask: `pairs`, `(batch, 1, seq, seq)` for all layers; `tokens`, `(batch, seq)`, of which
             the model makes what each layer needs.
         shares_layers: Whether layers share one set of weights, so that they can't be frozen apart.
-        predicts_memory: Whether `workflows/activation_sizes.py` describes its steps.
+        predicts_memory: Whether `prediction/activation_sizes.py` describes its steps.
         has_half: Whether transformers can compute it under 16-bit autocast.
         wordpiece: Whether its tokenizer is BERT's, so that a vocab.txt alone defines it.
     """

@@ -37,7 +37,7 @@ class ModelShape:
         drops_first_token: Whether the head's first layer reads the first token after dropout.
         distil: Whether it is a DistilBERT.
         family: The family's name; the architecture's if it is in none.
-        is_memory_predicted: Whether `workflows/activation_sizes.py` describes its steps.
+        is_memory_predicted: Whether `prediction/activation_sizes.py` describes its steps.
     """
 
     hidden: int

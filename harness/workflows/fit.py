@@ -10,13 +10,13 @@ import psutil
 from harness.dataset.sources import locate_model
 from harness.errors import UserError
 from harness.machine.support import num_ranks, unsupported_reason
+from harness.prediction.peak_memory import UNCHARGED_BYTES, MemoryPrediction, predict_peak
 from harness.pricing.price_table import load_prices
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
 from harness.schema.model_shapes import ModelShape, load_model_shape, require_predicted_memory
 from harness.schema.record import Record
 from harness.workflows.memory_budget import GIB, InstanceFit, MemoryBudget, find_instance_fits
-from harness.workflows.memory_estimate import UNCHARGED_BYTES, MemoryPrediction, predict_peak
 from harness.workflows.model_support import refused_by_model
 from harness.workflows.short_run import TrialRunner
 

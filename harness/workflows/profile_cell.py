@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from harness.dataset.batch_plan import MIN_EVALUATION_BATCH
 from harness.errors import UserError
 from harness.execution.jobs import Environment, TrainJob
 from harness.execution.preparation import Preparations
 from harness.execution.runner import Runner
 from harness.machine.private_folders import private_folder
 from harness.machine.support import num_ranks, unsupported_reason
-from harness.schema.cells import Cell, FineTuneConfig
+from harness.schema.cells import MIN_EVALUATION_BATCH, Cell, FineTuneConfig
 from harness.schema.record import Record
 from harness.schema.step_profile import StepProfile
 from harness.workflows.short_run import shorten

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from harness.dataset.batch_plan import MIN_EVALUATION_BATCH
 from harness.machine.private_folders import private_folder
-from harness.schema.cells import Cell, FineTuneConfig
+from harness.schema.cells import MIN_EVALUATION_BATCH, Cell, FineTuneConfig
 from harness.schema.record import Record
 from harness.workflows.memory_budget import GIB, MemoryBudget
 

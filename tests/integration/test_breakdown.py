@@ -11,12 +11,12 @@ from encoders import write_encoder
 from harness.decision.memory_savings import explained
 from harness.machine.describe import describe_machine
 from harness.machine.support import unsupported_reason
+from harness.prediction.peak_memory import predict_peak
 from harness.schema.expansion import expand
 from harness.schema.model_shapes import load_model_shape
 from harness.schema.study_file import parse_study
 from harness.workflows.fit import MAX_ATTEMPTS, BatchSizeSearch, find_fit
 from harness.workflows.memory_budget import MemoryBudget
-from harness.workflows.memory_estimate import predict_peak
 
 MIB = 2**20
 # Parameters of the tiny BERT in tests/integration/tiny.py: embeddings and their LayerNorm; a layer; pooler and classifier.

@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from harness.dataset.batch_plan import MIN_EVALUATION_BATCH
-from harness.schema.cells import Device, FineTuneConfig
+from harness.prediction.activation_sizes import FP32_BYTES, MemoryState, MicroBatch
+from harness.schema.cells import MIN_EVALUATION_BATCH, Device, FineTuneConfig
 from harness.schema.model_shapes import ModelShape
 from harness.schema.settings import num_trained_layers
-from harness.workflows.activation_sizes import FP32_BYTES, MemoryState, MicroBatch
 
 _MIB = 2**20
 # All "measured" constants: torch 2.13.0+cpu, transformers 5.24.0, Python 3.11.

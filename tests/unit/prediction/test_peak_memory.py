@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from harness.errors import UserError
+from harness.prediction.peak_memory import BASE_BYTES, predict_peak
 from harness.schema.expansion import expand
 from harness.schema.model_shapes import ModelShape, load_model_shape
 from harness.schema.settings import ModelSettings
 from harness.schema.study_file import parse_study
-from harness.workflows.memory_estimate import BASE_BYTES, predict_peak
 
 TINY = ModelShape(hidden=32, layers=2, heads=2, intermediate=64)
 MIB = 2**20
