@@ -17,6 +17,7 @@ from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.diagnostics_record import CalibratedPeak, FlopCount
 from harness.schema.host_record import MemoryCapFacts
 from harness.schema.inputs_record import Example, ModelFacts
+from harness.schema.probe_record import Probe, ProbedShape
 from harness.schema.record import Outcome, Record
 from harness.schema.training_record import (
     LONGEST_TEXT,
@@ -163,6 +164,25 @@ def merge_ranks(
         mistakes=most_confident_mistakes(first.test, prepared.read_texts),
         kept=first.saved,
     )
+
+
+def merge_probes(results: Sequence[RankResult | None], num_threads: int) -> Probe | None:
+    """Merge the shapes that all ranks probed: the seconds of the slowest rank, the memory of all; None unless all probed."""
+    ranks = [result.probe for result in results if result is not None and result.probe]
+    if not ranks or len(ranks) < len(results):
+        return None
+    shapes = tuple(
+        ProbedShape(
+            num_rows=parts[0].num_rows,
+            num_tokens=parts[0].num_tokens,
+            first_step_s=max(part.first_step_s for part in parts),
+            step_s=tuple(map(max, zip(*(part.step_s for part in parts), strict=True))),
+            evaluate_s=tuple(map(max, zip(*(part.evaluate_s for part in parts), strict=True))),
+            peak_bytes=sum(part.peak_bytes for part in parts),
+        )
+        for parts in zip(*ranks, strict=True)
+    )
+    return Probe(world_size=len(ranks), threads_per_rank=num_threads, shapes=shapes)
 
 
 def _merge_steps(ranks: Sequence[TrainResult]) -> Steps:

@@ -113,6 +113,12 @@ def find_oom_bound(config: FineTuneConfig | BaselineConfig, records: Iterable[Re
     return None
 
 
+def fresh_records(records: Iterable[Record], machine: Machine) -> list[Record]:
+    """Return the records that this machine would measure again: its own, with the packages and variables of now."""
+    versions = _installed_versions()
+    return [record for record in records if _is_fresh(record, machine, versions)]
+
+
 def _is_finished(record: Record, cell: Cell) -> bool:
     if record.outcome == "timeout":
         return record.config.limits.timeout_s >= cell.config.limits.timeout_s

@@ -67,6 +67,8 @@ class TrainJob:
         check_texts: The first training rows, each a text and its second text or None: an architecture of no tested family is
             compared with its own forward pass of these; empty for tested families.
         save_model_to: Folder for the weights of the best validation; empty: don't save weights.
+        probe: Batch shapes to time a few steps of, each as rows of a rank's micro-batch and tokens a row; nothing else is
+            done then. Empty: train.
     """
 
     config: FineTuneConfig
@@ -86,6 +88,7 @@ class TrainJob:
     profile_first: int = 0
     check_texts: tuple[tuple[str, str | None], ...] = ()
     save_model_to: str = ""
+    probe: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

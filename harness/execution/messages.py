@@ -9,6 +9,7 @@ from typing import Literal
 from harness.execution.stop_flag import StopReason
 from harness.schema.diagnostics_record import CalibratedPeak, Communication, FlopCount, MemoryParts
 from harness.schema.inputs_record import ModelFacts
+from harness.schema.probe_record import ProbedShape
 from harness.schema.record import Outcome
 from harness.schema.training_record import Baseline, Evaluation, PeakMemory, SavedWeights, Segment, TestEvaluation
 
@@ -155,6 +156,7 @@ class RankResult:
             reason is in `training.history.stopped`.
         encoder: The model of the baseline `features`; the model of a training is in `training`.
         cpu_s: CPU seconds of the process; None if the process failed.
+        probe: What a probe measured; empty if the job was none.
     """
 
     outcome: Outcome
@@ -163,6 +165,7 @@ class RankResult:
     baseline: Baseline | None = None
     encoder: ModelFacts | None = None
     cpu_s: float | None = None
+    probe: tuple[ProbedShape, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from harness.execution.assemble import (
     checksum_mismatch,
     cuda_memory_cap,
     held_bytes_by_step,
+    merge_probes,
     merge_ranks,
     model_facts,
     phase_times,
@@ -172,6 +173,7 @@ class Runner:
             "gpu_readings": tuple(monitors.gpus.readings),
             "energy": monitors.energy.energy(),
             "training": training,
+            "probe": merge_probes(results, num_threads(cell.config, record.machine)),
         }
         if mismatch := checksum_mismatch(results):
             record = record.model_copy(update={"outcome": "crashed", "reason": mismatch})

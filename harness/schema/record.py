@@ -6,7 +6,8 @@ History of `SCHEMA_VERSION`; older records are upgraded on reading (tests/fixtur
         and activation checkpointing; global batches that devices can't share evenly.
     3: the instance that the cloud's metadata service reports; energy counters.
     4: counted FLOPs and the calibrated peak; disturbances of the machine; ladders.
-    5: the baseline `features`: its configuration, its model, and what it chose; environment variables; the CPUs of each rank.
+    5: the baseline `features`: its configuration, its model, and what it chose; environment variables; the CPUs of each rank;
+        probes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from harness.schema.host_record import (
     StatedInstance,
 )
 from harness.schema.inputs_record import DataFacts, ModelFacts
+from harness.schema.probe_record import Probe
 from harness.schema.ranges import Index, Moment, Seconds, Tally
 from harness.schema.settings import Many, Settings
 from harness.schema.training_record import Baseline, Phases, ProgressMark, TestEvaluation, Training
@@ -76,6 +78,7 @@ class Record(Settings):
         is_made_up: Whether the record is synthetic, for tests; reports of such records carry a notice.
         training: Measurements of a fine-tuning run; None for baselines and failed runs.
         baseline: Measurements of a baseline; None for fine-tuning and failed runs.
+        probe: Measurements of a probe, which is no run of a cell; None for all others.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -110,6 +113,7 @@ class Record(Settings):
     is_made_up: bool = False
     training: Training | None = None
     baseline: Baseline | None = None
+    probe: Probe | None = None
 
     @property
     def measured(self) -> Training | Baseline | None:

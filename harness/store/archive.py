@@ -131,9 +131,8 @@ def read_records(paths: Iterable[Path]) -> LoadedRecords:
                 break
             records.append(member.record)
     loaded = load_records(unpacked)
-    by_run = {_run_key(record): record for record in (*loaded.records, *records)}
-    ordered = sorted(by_run.values(), key=lambda record: record.started_at)
-    return LoadedRecords(tuple(ordered), (*loaded.unreadable, *unreadable))
+    by_run = {_run_key(record): record for record in (*loaded.records, *loaded.probes, *records)}
+    return LoadedRecords.of(by_run.values(), (*loaded.unreadable, *unreadable))
 
 
 def _run_key(record: Record) -> tuple[object, ...]:

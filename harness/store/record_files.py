@@ -36,10 +36,23 @@ _MAX_LISTED_MISTAKES = 1000  # pydantic builds a dictionary of each when asked f
 
 @dataclass(frozen=True)
 class LoadedRecords:
-    """Records that were read, and one error message for each unreadable file."""
+    """Records that were read, oldest first, and one error message for each unreadable file.
+
+    Attributes:
+        records: Runs of cells.
+        probes: Probes, which are no runs of cells, and are never summarized.
+    """
 
     records: tuple[Record, ...]
     unreadable: tuple[str, ...]
+    probes: tuple[Record, ...] = ()
+
+    @classmethod
+    def of(cls, records: Iterable[Record], unreadable: Iterable[str]) -> LoadedRecords:
+        """Sort records by time, and probes from runs."""
+        ordered = sorted(records, key=lambda record: record.started_at)
+        runs, probes = ([each for each in ordered if (each.probe is None) is is_run] for is_run in (True, False))
+        return cls(tuple(runs), tuple(unreadable), tuple(probes))
 
 
 def save_record(record: Record, results: Path) -> Path:
@@ -85,7 +98,7 @@ def load_records(paths: Iterable[Path]) -> LoadedRecords:
             records.append(load_record(file))
         except UserError as error:
             unreadable.append(str(error))
-    return LoadedRecords(tuple(sorted(records, key=lambda record: record.started_at)), tuple(unreadable))
+    return LoadedRecords.of(records, unreadable)
 
 
 def load_record(path: Path) -> Record:

@@ -57,6 +57,7 @@ from harness.worker.model import (
     load_model,
 )
 from harness.worker.optimizer import peak_learning_rate
+from harness.worker.probe import probe_shapes
 from harness.worker.progress import ProgressReporter, Send
 from harness.worker.torch_compile import set_compile_cache
 from harness.worker.train_loop import TrainHooks, build_train_state, train, warm_compile
@@ -113,6 +114,8 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
     """
     loaded = _load(job)
     context, state, meters = loaded.context, loaded.state, loaded.meters
+    if job.probe:
+        return _run_probe(job, loaded, send, began)
     best = BestModelSaver(state.model, Path(job.save_model_to) if job.save_model_to else None, context)
     checkpointer = None
     if job.resume:
@@ -158,6 +161,13 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
         result = replace(result, diagnostics=run_diagnostics(job, training))
     result = replace(result, saved=best.finish(history))
     return RankResult(history.outcome, history.diverged, training=result, cpu_s=time.process_time())
+
+
+def _run_probe(job: TrainJob, loaded: _Loaded, send: Send, began: float) -> RankResult:
+    send(PhaseStarted("train", load_s=time.perf_counter() - began))
+    shapes = probe_shapes(loaded.state, loaded.context, loaded.meters.memory, job.probe)
+    send(PhaseStarted("after"))
+    return RankResult("ok", probe=shapes, encoder=loaded.model_facts, cpu_s=time.process_time())
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""Plan what a cell computes before it runs: its batches follow from the lengths of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+import numpy as np
+
+from harness.dataset.training_plan import evaluation_batches, iter_steps, planned_updates, validation_updates
+from harness.schema.cells import FineTuneConfig
+from harness.schema.probe_record import CellWork, Work
+
+_MAX_PLANNED = 20_000  # updates; of longer runs the first ones stand for all
+Shape = tuple[int, int]  # rows of a rank's micro-batch, and padded tokens of each
+
+
+def cell_work(
+    config: FineTuneConfig, train: np.ndarray, val: np.ndarray, test: np.ndarray, world_size: int
+) -> CellWork:
+    """Plan a cell.
+
+    Args:
+        config: The cell's configuration.
+        train: Tokens of each row of the training split, `(num_rows,)`.
+        val: The same of the validation split.
+        test: The same of the test split.
+        world_size: Number of ranks.
+    """
+    num_updates = planned_updates(config, len(train), world_size)
+    shapes = step_shapes(config, train, world_size)
+    scale = num_updates / min(num_updates, _MAX_PLANNED)
+    is_judged = config.model.init == "pretrained"
+    num_validations = len(validation_updates(config, len(train), world_size)) if is_judged else 0
+    steps = islice(iter_steps(config, train, world_size), min(num_updates, _MAX_PLANNED))
+    num_rows = sum(len(rows) for step in steps for micro in step for rows in micro)
+    return CellWork(
+        num_rows=round(scale * num_rows),
+        training=_work(shapes, num_updates, scale),
+        validations=_evaluation(config, val, world_size, num_validations) if num_validations else None,
+        test=_evaluation(config, test, world_size) if is_judged else None,
+        longest=max(shapes, key=lambda shape: shape[0] * shape[1] ** 2)[1],
+    )
+
+
+def step_shapes(config: FineTuneConfig, lengths: np.ndarray, world_size: int) -> list[Shape]:
+    """Return the shape of each micro-batch of the run, or of its first 20,000 updates, of the rank that computes most."""
+    num_updates = min(_MAX_PLANNED, planned_updates(config, len(lengths), world_size))
+    steps = islice(iter_steps(config, lengths, world_size), num_updates)
+    return [_slowest(config, lengths, micro) for step in steps for micro in step]
+
+
+def _evaluation(config: FineTuneConfig, lengths: np.ndarray, world_size: int, times: int = 1) -> Work:
+    by_rank = [evaluation_batches(config, lengths, rank, world_size) for rank in range(world_size)]
+    shapes = [_slowest(config, lengths, batches) for batches in zip(*by_rank, strict=False)]
+    return _work(shapes, times * len(shapes), times)
+
+
+def _slowest(config: FineTuneConfig, lengths: np.ndarray, parts: Sequence[np.ndarray]) -> Shape:
+    shapes = [(len(rows), _width(config, lengths[rows])) for rows in parts if len(rows)]
+    return max(shapes, key=lambda shape: shape[0] * shape[1])
+
+
+def _width(config: FineTuneConfig, lengths: np.ndarray) -> int:
+    return config.seq_len if config.padding == "max" else int(lengths.max())
+
+
+def _work(shapes: Sequence[Shape], num_batches: int, scale: float) -> Work:
+    return Work(
+        num_batches=num_batches,
+        num_tokens=round(scale * sum(rows * width for rows, width in shapes)),
+        num_pairs=round(scale * sum(rows * width**2 for rows, width in shapes)),
+        num_shapes=len(set(shapes)),
+    )

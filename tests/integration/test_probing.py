@@ -1,0 +1,79 @@
+"""Probes of a tiny model, and what is predicted from them."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.execution.probing import STUDY, StudyPrediction, plan_cells
+from harness.store.record_files import load_records, own_records
+
+TWO_BATCHES = {"batch_size": [8, 16], "seq_len": [24], "threads": [1]}
+
+
+@pytest.fixture(scope="module")
+def probed(bench, tmp_path_factory):
+    """The cells of a study, their prediction, and the folder with the probe's record."""
+    results = tmp_path_factory.mktemp("probed")
+    cells = bench.cells(matrix=TWO_BATCHES)
+    planned = plan_cells(cells, [bench.prepare(cell) for cell in cells], bench.environment.machine)
+    prediction = StudyPrediction(planned, (), bench.environment)
+    asked = []
+    records = prediction.probe(bench.runner, results, asked.append)
+    return cells, planned, prediction, results, records, asked
+
+
+def test_cells_that_compute_alike_share_one_probe(probed):
+    cells, planned, _, _, records, asked = probed
+    (record,) = records
+    assert len(planned) == 2 and len(asked) == 1
+    assert (record.outcome, record.study, record.training) == ("ok", STUDY, None)
+    assert {cell.config_hash for cell in cells} == set(record.probe.planned)
+
+
+def test_a_probe_holds_the_shapes_that_were_asked_for(probed):
+    record = probed[4][0]
+    shapes = [(shape.num_rows, shape.num_tokens) for shape in record.probe.shapes]
+    assert len(shapes) >= 3 and (16, 24) in shapes
+    assert all(len(shape.step_s) == 3 and len(shape.evaluate_s) == 2 for shape in record.probe.shapes)
+    peaks = [shape.peak_bytes for shape in record.probe.shapes]
+    assert peaks == sorted(peaks) and peaks[0] > 50 * 2**20
+
+
+def test_every_cell_is_predicted(probed):
+    cells, _, prediction, *_ = probed
+    small, large = (prediction.predict(cell.config_hash) for cell in cells)
+    assert small.time.basis == large.time.basis == "probe"
+    assert small.time.seconds.low < small.time.seconds.value < small.time.seconds.high
+    assert small.time.samples_per_s.value == pytest.approx(256 / small.time.train_s.value)
+    assert small.peak_bytes.low < small.peak_bytes.value < small.peak_bytes.high
+
+
+def test_a_saved_probe_is_used_again_and_is_no_run(probed, bench):
+    cells, planned, before, results, *_ = probed
+    stored = own_records(results, bench.environment.machine)
+    assert stored.records == () and len(stored.probes) == 1 and stored.unreadable == ()
+    again = StudyPrediction(planned, stored.probes, bench.environment)
+    assert again.probe(bench.runner, results) == []
+    assert again.predict(cells[0].config_hash) == before.predict(cells[0].config_hash)
+    assert len(load_records([results]).probes) == 1
+
+
+def test_ranks_are_probed_together(bench, tmp_path):
+    cells = bench.cells(matrix={"device": ["cpu-ddp2"], "batch_size": [8], "seq_len": [24], "threads": [2]})
+    environment = bench.with_cores(2)
+    planned = plan_cells(cells, [bench.prepare(cell) for cell in cells], environment.machine)
+    (record,) = StudyPrediction(planned, (), environment).probe(bench.runner, tmp_path)
+    assert record.probe is not None and record.probe.world_size == 2
+    assert record.probe.shapes[0].num_rows == 8
+
+
+def test_earlier_runs_serve_where_there_is_no_probe(bench, tmp_path):
+    record = bench.run(training={"epochs": 3})
+    cells = bench.cells(training={"epochs": 1})
+    planned = plan_cells(cells, [bench.prepare(cell) for cell in cells], bench.environment.machine)
+    prediction = StudyPrediction(planned, [record], bench.environment)
+    assert prediction.probe(bench.runner, tmp_path) == []
+    predicted = prediction.predict(cells[0].config_hash)
+    assert predicted.time.basis == "records"
+    mean_step = sum(record.training.steps.seconds[0][2:]) / (len(record.training.steps.seconds[0]) - 2)
+    assert predicted.time.train_s.value == pytest.approx(mean_step * planned[0].work.training.num_batches, rel=0.25)
