@@ -18,16 +18,26 @@ from harness.schema.model_shapes import ModelShape, load_model_shape, require_pr
 from harness.schema.record import Record
 from harness.workflows.memory_budget import GIB, InstanceFit, MemoryBudget, find_instance_fits
 from harness.workflows.model_support import refused_by_model
-from harness.workflows.short_run import TrialRunner
+from harness.workflows.short_run import NUM_TRIAL_STEPS, TrialRunner
 
 MAX_ATTEMPTS = 8
+MAX_CONFIRMATIONS = 4
+# Shares of the measured peak to keep free. A further epoch has other batches, in other order; a longer one, more shapes.
+EPOCH_MARGIN, PART_MARGIN = 0.03, 0.08
 _NUM_LABELS = 2  # assumed, since the data isn't read yet; each further label adds only a few thousand weights
 _MAX_ROWS = 2**16
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One batch size that was run; `measured_bytes` is None if the process was killed before reporting a peak."""
+    """One batch size that was run.
+
+    Attributes:
+        measured_bytes: Its peak; None if the process was killed before reporting one.
+        fits: Whether it ran to its end, within the budget less `margin`.
+        num_steps: Steps that were run: a few with all rows padded to `seq_len`, or many on the study's own batches.
+        margin: Share of the measured peak that had to stay free.
+    """
 
     batch_size: int
     predicted_bytes: int
@@ -35,6 +45,8 @@ class Attempt:
     outcome: str
     fits: bool
     reason: str | None
+    num_steps: int = NUM_TRIAL_STEPS
+    margin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ class Fit:
         predicted_batch: Largest batch size predicted to fit; 0 if none.
         batch: Largest batch size that ran within the budget; 0 if none, None if nothing was run.
         smallest_too_large: Smallest batch size that ran and did not fit; None if none.
+        confirmations: Batch sizes that were run on the study's own batches, after the attempts; the last one is `batch`.
         instances: Instance types with enough memory for `batch`, or for `predicted_batch` if nothing was run.
         note: Why nothing was run, or why the search ended early.
     """
@@ -58,6 +71,7 @@ class Fit:
     attempts: tuple[Attempt, ...]
     instances: tuple[InstanceFit, ...]
     note: str | None
+    confirmations: tuple[Attempt, ...] = ()
 
     def as_fields(self) -> dict[str, object]:
         """Return the fields of `--json`."""
@@ -70,6 +84,7 @@ class Fit:
             "batch": self.batch,
             "smallest_that_did_not": self.smallest_too_large,
             "tries": [asdict(attempt) for attempt in self.attempts],
+            "confirmed": [asdict(attempt) for attempt in self.confirmations],
             "rooms": [asdict(instance) for instance in self.instances],
             "note": self.note,
         }
@@ -96,6 +111,10 @@ class BatchSizeSearch:
     def config(self, batch_size: int) -> FineTuneConfig:
         """Return the cell's configuration with this batch size and with rows padded to `seq_len`."""
         return self._config.model_copy(update={"batch_size": batch_size, "global_batch_size": None, "padding": "max"})
+
+    def own_config(self, batch_size: int) -> FineTuneConfig:
+        """Return the cell's configuration with this batch size and with rows padded as the study asks."""
+        return self._config.model_copy(update={"batch_size": batch_size, "global_batch_size": None})
 
     def predict(self, batch_size: int, *, device: str | None = None) -> MemoryPrediction:
         """Predict the memory of a batch size, on the cell's device unless another is named."""
@@ -167,18 +186,93 @@ def find_fit(search: BatchSizeSearch, budget: MemoryBudget, on_attempt: Callable
         return replace(predicted, note=f"not confirmed: {reason}")
     with TrialRunner(search, budget) as trial:
         attempts = run_attempts(search, budget, max(1, predicted.predicted_batch), trial.run, on_attempt)
-    best = max((attempt for attempt in attempts if attempt.fits), key=lambda fit: fit.batch_size, default=None)
-    too_large = min((attempt.batch_size for attempt in attempts if not attempt.fits), default=None)
-    batch_size = best.batch_size if best else 0
-    is_final = batch_size == search.max_batch_size or too_large == batch_size + 1
+        largest = max((attempt.batch_size for attempt in attempts if attempt.fits), default=0)
+        confirmations = confirm(search, budget, largest, trial.run_own_batches, on_attempt) if largest else []
+    best = confirmations[-1] if confirmations and confirmations[-1].fits else None
+    too_large = min((attempt.batch_size for attempt in (*attempts, *confirmations) if not attempt.fits), default=None)
     return replace(
         predicted,
-        batch=batch_size,
+        batch=best.batch_size if best else 0,
         smallest_too_large=too_large,
         attempts=tuple(attempts),
-        instances=search.instance_fits(batch_size, best.measured_bytes or 0) if best else (),
-        note=None if is_final else f"ended after {len(attempts)} tries",
+        confirmations=tuple(confirmations),
+        instances=search.instance_fits(best.batch_size, best.measured_bytes or 0) if best else (),
+        note=_why_not_final(search, attempts, confirmations),
     )
+
+
+def _why_not_final(
+    search: BatchSizeSearch, attempts: Sequence[Attempt], confirmations: Sequence[Attempt]
+) -> str | None:
+    """Return why a larger batch size might fit, or none was confirmed; None if the search came to its end."""
+    if confirmations and not confirmations[-1].fits:
+        return f"ended after {len(confirmations)} runs on the study's own batches, none of which fitted"
+    largest = max((attempt.batch_size for attempt in attempts if attempt.fits), default=0)
+    too_large = min((attempt.batch_size for attempt in attempts if not attempt.fits), default=None)
+    is_final = largest == search.max_batch_size or too_large == largest + 1
+    return None if is_final else f"ended after {len(attempts)} tries"
+
+
+def confirm(
+    search: BatchSizeSearch,
+    budget: MemoryBudget,
+    first: int,
+    run: Callable[[int], tuple[Record, int | None, bool]],
+    on_attempt: Callable[[Attempt], None],
+) -> list[Attempt]:
+    """Run batch sizes on the study's own batches, from the largest down, until one fits with a margin.
+
+    A few padded steps show less memory than a training takes: batches of many shapes leave fragments in glibc's heap, and
+    oneDNN keeps kernels for each shape.
+
+    Args:
+        search: The cell and its predictions.
+        budget: The memory that the cell may use.
+        first: The largest batch size that padded steps allowed.
+        run: Function that runs a batch size, and returns its record, its measured peak in bytes, and whether it ran on
+            a whole epoch.
+        on_attempt: Function to call after each run.
+
+    Returns:
+        The runs in order; the last one fits, unless none did.
+
+    Raises:
+        UserError: If a run failed for a reason other than memory.
+    """
+    attempts: list[Attempt] = []
+    batch_size = first
+    while batch_size >= 1 and len(attempts) < MAX_CONFIRMATIONS:
+        record, measured, is_epoch = run(batch_size)
+        _require_memory_reason(record, batch_size)
+        margin = EPOCH_MARGIN if is_epoch else PART_MARGIN
+        fits = record.outcome == "ok" and (measured or 0) * (1 + margin) <= budget.num_bytes
+        num_steps = len(record.training.steps.num_samples) if record.training else len(record.held_bytes)
+        predicted = search.predict(batch_size).peak_bytes
+        attempts.append(
+            Attempt(batch_size, predicted, measured, record.outcome, fits, record.reason, num_steps, margin)
+        )
+        on_attempt(attempts[-1])
+        if fits:
+            break
+        smaller = (
+            None if measured is None else _largest_in_proportion(search, budget, batch_size, measured * (1 + margin))
+        )
+        batch_size = min(batch_size - 1, batch_size * 9 // 10 if smaller is None else smaller)
+    return attempts
+
+
+def _largest_in_proportion(search: BatchSizeSearch, budget: MemoryBudget, batch_size: int, needed: float) -> int:
+    """Return the largest batch size that fits if all exceed their prediction, above the base process, as this one does."""
+    prediction = search.predict(batch_size)
+    base = prediction.peak_bytes - prediction.num_ranks * prediction.above_base_bytes
+    growth = (needed - base) / (prediction.peak_bytes - base)
+    return search.largest(lambda size: base + growth * (search.predict(size).peak_bytes - base) <= budget.num_bytes)
+
+
+def _require_memory_reason(record: Record, batch_size: int) -> None:
+    # Without the kernel's OOM counter, a SIGKILL is the only sign of a memory shortage, so it counts as one.
+    if record.outcome not in ("ok", "oom") and "SIGKILL" not in (record.reason or ""):
+        raise UserError(f"batch size {batch_size}: the run ended as {record.outcome}: {record.reason}")
 
 
 def _why_not_run(search: BatchSizeSearch, budget: MemoryBudget) -> str | None:
@@ -222,9 +316,7 @@ def run_attempts(
     low, high, batch_size = 0, search.max_batch_size + 1, min(first, search.max_batch_size)
     while high - low > 1 and len(attempts) < MAX_ATTEMPTS:
         record, measured = run(batch_size)
-        # Without the kernel's OOM counter, a SIGKILL is the only sign of a memory shortage, so it counts as one.
-        if record.outcome not in ("ok", "oom") and "SIGKILL" not in (record.reason or ""):
-            raise UserError(f"batch size {batch_size}: the run ended as {record.outcome}: {record.reason}")
+        _require_memory_reason(record, batch_size)
         fits = record.outcome == "ok" and (measured or 0) <= budget.num_bytes
         # An exact cap measures the control group's peak, which is smaller than the predicted resident set.
         uncharged = UNCHARGED_BYTES if record.cap is not None and record.cap.exact else 0

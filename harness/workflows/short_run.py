@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from harness.dataset.training_plan import updates_per_epoch
 from harness.machine.private_folders import private_folder
 from harness.schema.cells import MIN_EVALUATION_BATCH, Cell, FineTuneConfig
 from harness.schema.record import Record
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from harness.execution.runner import Runner
     from harness.workflows.fit import BatchSizeSearch
 
-_NUM_STEPS = 2  # the second step is the first with optimizer state
+NUM_TRIAL_STEPS = 2  # the second step is the first with optimizer state
+_MAX_OWN_STEPS = 100  # of the study's own batches, at most an epoch
 _NUM_STEPS_DDP = 3  # DDP rebuilds its buckets after the first step and touches them in the second backward pass
 
 
@@ -46,24 +48,46 @@ class TrialRunner:
         self._stack.close()
 
     def run(self, batch_size: int) -> tuple[Record, int | None]:
-        """Run a batch size for a few steps, and return the record and the peak in bytes."""
-        cap_gib = self._budget.num_bytes / GIB if self._budget.cap else None
-        record = self._run(batch_size, cap_gib)
-        if record.outcome == "unsupported" and cap_gib is not None:
-            record = self._run(batch_size, None)  # this machine can't set a cap: the measured peak alone decides
+        """Run a batch size for a few steps on padded rows, and return the record and the peak in bytes."""
+        num_steps = NUM_TRIAL_STEPS if self._search.num_ranks == 1 else _NUM_STEPS_DDP
+        record = self._run_capped(self._search.config(batch_size), num_steps)
         return record, measured_peak(record)
 
-    def _run(self, batch_size: int, cap_gib: float | None) -> Record:
-        num_ranks = self._search.num_ranks
-        config = shorten(
-            self._search.config(batch_size),
+    def run_own_batches(self, batch_size: int) -> tuple[Record, int | None, bool]:
+        """Run a batch size on the study's own batches, for an epoch or 100 steps.
+
+        Returns:
+            The record, the peak in bytes, and whether the steps are an epoch.
+        """
+        config = self._search.own_config(batch_size)
+        prepared = self._preparations.prepare(self._cell(self._shorten(config, num_steps=1)))
+        epoch = updates_per_epoch(config, prepared.data.train.num_rows, self._search.num_ranks)
+        record = self._run_capped(config, min(epoch, _MAX_OWN_STEPS))
+        return record, measured_peak(record), epoch <= _MAX_OWN_STEPS
+
+    def _run_capped(self, config: FineTuneConfig, num_steps: int) -> Record:
+        cap_gib = self._budget.num_bytes / GIB if self._budget.cap else None
+        record = self._run(config, num_steps, cap_gib)
+        if record.outcome == "unsupported" and cap_gib is not None:
+            # This machine can't set a cap: the measured peak alone decides.
+            record = self._run(config, num_steps, None)
+        return record
+
+    def _run(self, config: FineTuneConfig, num_steps: int, cap_gib: float | None) -> Record:
+        cell = self._cell(self._shorten(config, num_steps, cap_gib))
+        return self._runner.run(cell, self._preparations.prepare(cell), self._environment)
+
+    def _shorten(self, config: FineTuneConfig, num_steps: int, cap_gib: float | None = None) -> FineTuneConfig:
+        return shorten(
+            config,
             # Evaluation memory depends on the batch alone; more rows than one batch would only take longer.
-            max_rows=max(batch_size, MIN_EVALUATION_BATCH) * num_ranks,
-            training={"max_steps": _NUM_STEPS if num_ranks == 1 else _NUM_STEPS_DDP},
+            max_rows=max(config.named_batch_size, MIN_EVALUATION_BATCH) * self._search.num_ranks,
+            training={"max_steps": num_steps},
             memory_limit_gib=cap_gib,
         )
-        cell = Cell(study=self._search.cell.study, name=f"fit-b{batch_size}", repeat=0, config=config)
-        return self._runner.run(cell, self._preparations.prepare(cell), self._environment)
+
+    def _cell(self, config: FineTuneConfig) -> Cell:
+        return Cell(study=self._search.cell.study, name=f"fit-b{config.batch_size}", repeat=0, config=config)
 
 
 def shorten(

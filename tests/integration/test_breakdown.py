@@ -15,7 +15,7 @@ from harness.prediction.peak_memory import predict_peak
 from harness.schema.expansion import expand
 from harness.schema.model_shapes import load_model_shape
 from harness.schema.study_file import parse_study
-from harness.workflows.fit import MAX_ATTEMPTS, BatchSizeSearch, find_fit
+from harness.workflows.fit import EPOCH_MARGIN, MAX_ATTEMPTS, BatchSizeSearch, find_fit
 from harness.workflows.memory_budget import MemoryBudget
 
 MIB = 2**20
@@ -212,10 +212,15 @@ def test_fit_finds_the_largest_batch_by_running_it(bench):
     (cell,) = bench.cells(matrix={"seq_len": [512]}, training={"allocator": "mmap"})
     search, attempts = BatchSizeSearch(cell, bench.environment.machine), []
     fit = find_fit(search, MemoryBudget(768 * MIB, "768 MiB", cap=True), attempts.append)
-    assert fit.attempts == tuple(attempts) and 2 <= len(attempts) <= MAX_ATTEMPTS
+    assert (*fit.attempts, *fit.confirmations) == tuple(attempts) and 2 <= len(fit.attempts) <= MAX_ATTEMPTS
     assert fit.note is None
-    assert fit.smallest_too_large == fit.batch + 1
-    for attempt in attempts:
+    # Padded steps say which batch is the largest; the study's own batches, that its rows fit with a margin.
+    assert fit.smallest_too_large == max(attempt.batch_size for attempt in fit.attempts if attempt.fits) + 1
+    (confirmed,) = fit.confirmations
+    assert confirmed.batch_size == fit.batch == fit.smallest_too_large - 1 and confirmed.fits
+    assert confirmed.num_steps == -(-256 // fit.batch) and confirmed.margin == EPOCH_MARGIN
+    assert confirmed.measured_bytes * 1.03 <= 768 * MIB
+    for attempt in fit.attempts:
         assert attempt.fits == (attempt.outcome == "ok" and attempt.measured_bytes <= 768 * MIB)
         if attempt.measured_bytes is not None:
             assert attempt.measured_bytes == pytest.approx(attempt.predicted_bytes, rel=0.15)

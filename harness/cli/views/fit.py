@@ -33,8 +33,11 @@ class FitView:
         measured = "no peak" if attempt.measured_bytes is None else f"measured {_mib(attempt.measured_bytes)}"
         verdict = "[green]fits[/]" if attempt.fits else "[red]does not fit[/]"
         outcome = f" ({attempt.outcome})" if attempt.outcome != "ok" else ""
+        steps = f" over {attempt.num_steps} of the study's own batches" if attempt.margin else ""
+        spare = f" with {attempt.margin:.0%} to spare" if attempt.margin else ""
         self._print(
-            f"  batch {attempt.batch_size:>5}  predicted {_mib(attempt.predicted_bytes)}, {measured}: {verdict}{outcome}"
+            f"  batch {attempt.batch_size:>5}  predicted {_mib(attempt.predicted_bytes)}, {measured}{steps}: "
+            f"{verdict}{spare}{outcome}"
         )
 
     def end(self, fit: Fit) -> None:

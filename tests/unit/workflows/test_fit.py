@@ -17,7 +17,16 @@ from harness.pricing.price_table import load_prices
 from harness.schema.expansion import expand
 from harness.schema.study_file import parse_study
 from harness.store.record_files import load_record
-from harness.workflows.fit import MAX_ATTEMPTS, BatchSizeSearch, choose_cell, predict_fit, run_attempts
+from harness.workflows.fit import (
+    EPOCH_MARGIN,
+    MAX_ATTEMPTS,
+    PART_MARGIN,
+    BatchSizeSearch,
+    choose_cell,
+    confirm,
+    predict_fit,
+    run_attempts,
+)
 from harness.workflows.memory_budget import GIB, MemoryBudget, choose_budget, find_instance_fits
 from tests.unit.frozen import RECORDS
 
@@ -72,6 +81,47 @@ def test_no_batch_fits_or_all_rows_fit():
         budget = MemoryBudget(num_bytes, "", cap=True)
         attempts = run_attempts(search, budget, first, make_runner(search, 1), lambda _: None)
         assert [(attempt.batch_size, attempt.fits) for attempt in attempts] == [expected]
+
+
+def own_batches(search, growth, *, killed_above=None):
+    """Simulate an epoch that takes `growth` times the prediction; above a batch size the kernel ends it."""
+
+    def run(batch_size):
+        if killed_above is not None and batch_size > killed_above:
+            return RECORD.model_copy(update={"outcome": "oom", "reason": "killed"}), None, True
+        return RECORD, round(search.predict(batch_size).peak_bytes * growth), True
+
+    return run
+
+
+@pytest.mark.parametrize("growth", [1.0, 1.2, 1.45])
+def test_a_batch_that_grows_over_an_epoch_is_not_named(growth):
+    """In bf16, a batch of 41 passed two padded steps under 1.2 GiB, and the real cell was killed at step 21."""
+    search = make_search()
+    first = search.largest_predicted(BUDGET.num_bytes)
+    confirmed = confirm(search, BUDGET, first, own_batches(search, growth), lambda _: None)
+    truth = search.largest(lambda size: search.predict(size).peak_bytes * growth <= BUDGET.num_bytes)
+    assert confirmed[-1].fits and [attempt.fits for attempt in confirmed[:-1]] == [False] * (len(confirmed) - 1)
+    assert 0.85 * truth <= confirmed[-1].batch_size <= truth
+    assert confirmed[-1].measured_bytes * (1 + EPOCH_MARGIN) <= BUDGET.num_bytes
+
+
+def test_a_killed_epoch_is_followed_by_smaller_batches():
+    search = make_search()
+    first = search.largest_predicted(BUDGET.num_bytes)
+    confirmed = confirm(search, BUDGET, first, own_batches(search, 0.5, killed_above=first - 10), lambda _: None)
+    assert [attempt.outcome for attempt in confirmed] == ["oom", "ok"]
+    assert confirmed[-1].batch_size == first * 9 // 10
+
+
+def test_part_of_an_epoch_needs_a_wider_margin():
+    search = make_search()
+
+    def run(batch_size):
+        return RECORD, round(BUDGET.num_bytes / 1.05), False
+
+    confirmed = confirm(search, BUDGET, 2, run, lambda _: None)
+    assert {attempt.margin for attempt in confirmed} == {PART_MARGIN} and not any(each.fits for each in confirmed)
 
 
 def test_a_crashed_attempt_ends_the_search():
