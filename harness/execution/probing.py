@@ -116,7 +116,7 @@ class StudyPrediction:
         if each is None or group is None:
             return None
         peak = None if each.model is None else predict_peak_bytes(
-            each.config, each.model, len(each.prepared.data.labels), longest=each.work.longest,
+            each.config, each.model, len(each.prepared.data.labels), longest=each.work.longest, num_shapes=each.work.training.num_shapes,
             num_ranks=each.num_ranks, known=known,
         )  # fmt: skip
         return CellPrediction(predict_cell(each.work, group), peak)
