@@ -121,8 +121,16 @@ class StudyPrediction:
         )  # fmt: skip
         return CellPrediction(predict_cell(each.work, group), peak)
 
-    def probe(self, runner: Runner, results: Path, on_probe: OnProbe = lambda _: None) -> list[Record]:
-        """Probe groups of which nothing is known, those that compute most first, until probes have taken their share.
+    def probe(
+        self, runner: Runner, results: Path, on_probe: OnProbe = lambda _: None, *, limit_s: float | None = None
+    ) -> list[Record]:
+        """Probe groups of which nothing is known, those that compute most first.
+
+        Args:
+            runner: Runs the probes.
+            results: Folder for their records.
+            on_probe: Called before each probe.
+            limit_s: Seconds after which no further probe begins; None: 5 % of the predicted time, from 10 to 40 s.
 
         Returns:
             The probes' records, which are saved below `results`.
@@ -130,8 +138,8 @@ class StudyPrediction:
         began = time.perf_counter()
         records: list[Record] = []
         for members in self._unknown_groups():
-            limit_s = min(_MAX_S, max(_MIN_S, _SHARE * self._predicted_s()))
-            if records and time.perf_counter() - began > limit_s:
+            limit = min(_MAX_S, max(_MIN_S, _SHARE * self._predicted_s())) if limit_s is None else limit_s
+            if records and time.perf_counter() - began > limit:
                 break
             record = self._probe_group(members, runner, on_probe)
             save_or_keep(record, results)
