@@ -131,14 +131,14 @@ def _value_of(cell: Cell, key: str) -> str | None:
 
 
 def parse_instances(options: list[str] | None) -> dict[str, str]:
-    """Parse `--instance MACHINE=NAME` options.
+    """Parse `--price-as MACHINE=NAME` options.
 
     Raises:
         UserError: If an option has no `=`.
     """
     for option in options or []:
         if "=" not in option:
-            raise UserError(f"--instance {option}: expected MACHINE=NAME (`harness machine` prints the machine's name)")
+            raise UserError(f"--price-as {option}: expected MACHINE=NAME (`harness machine` prints the machine's name)")
     return dict(option.partition("=")[::2] for option in options or [])
 
 
@@ -179,6 +179,9 @@ def price_records(
     default = [DEFAULT_RESULTS] if DEFAULT_RESULTS.is_dir() else []
     priced = load_priced(paths or default, options, config_hashes=config_hashes)
     console.print_problems(priced.unreadable)
+    console.print_detail(
+        f"{len(priced.records)} records from {escape(', '.join(map(str, paths or default)) or 'nowhere')}"
+    )
     print_differences(priced.differences)
     return priced
 
@@ -188,5 +191,4 @@ def print_differences(differences: Sequence[Difference]) -> None:
     from harness.decision.differences import describe_difference
 
     for difference in differences:
-        text = escape(describe_difference(difference))
-        console.err.print(f"[yellow]differs:[/] {text}", soft_wrap=True, highlight=False)
+        console.print_note(escape(describe_difference(difference)), label="differs")

@@ -6,13 +6,16 @@ import contextlib
 import errno
 import os
 import sys
+import traceback
 from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
 from harness import __version__
 from harness.cli import console
+from harness.cli.command import CommandGroup
 from harness.cli.commands import inspect_dataset, machines, predict, profile_cell, records, reports, studies, train
 from harness.cli.console import EXIT_CODES, EXIT_FILE_ERROR, EXIT_OK, EXIT_USER_ERROR
 from harness.cli.signals import exit_status, handle_signals
@@ -20,11 +23,14 @@ from harness.errors import UnsavedRecordError, UserError
 from harness.machine.private_folders import remove_abandoned_folders
 
 app = typer.Typer(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="Measure what fine-tuning BERT costs on this machine: run studies and report them.",
+    rich_markup_mode=None,
+    help="Measure what fine-tuning BERT costs on this machine: run studies and report them. `harness COMMAND -h` shows a "
+    "command's options.",
     epilog=EXIT_CODES,
 )
 for commands in (studies, train, predict, profile_cell, reports, records, inspect_dataset, machines):
@@ -53,8 +59,10 @@ def main() -> NoReturn:
         _print_record(error)
     except UserError as error:
         status = _fail(str(error), EXIT_USER_ERROR)
+        _print_traceback(error)
     except OSError as error:
         status = _fail(describe_os_error(error), EXIT_FILE_ERROR)
+        _print_traceback(error)
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else EXIT_OK
     sys.exit(_flush_output(exit_status(status)))
@@ -70,8 +78,13 @@ def describe_os_error(error: OSError) -> str:
 
 def _fail(message: str, status: int) -> int:
     with contextlib.suppress(OSError):  # the terminal may be gone
-        console.err.print(f"[red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+        console.print_text(console.err, f"[red]error:[/] {escape(message)}")
     return status
+
+
+def _print_traceback(error: Exception) -> None:
+    with contextlib.suppress(OSError):
+        console.print_detail(Text("".join(traceback.format_exception(error)).rstrip()))
 
 
 def _print_record(error: UnsavedRecordError) -> None:
@@ -100,7 +113,7 @@ def _flush_output(status: int) -> int:
 def _root(*, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     remove_abandoned_folders()
     if version:
-        console.out.print(f"harness {__version__}", highlight=False)
+        console.print_text(console.out, f"harness {__version__}")
         raise typer.Exit
 
 

@@ -1,10 +1,10 @@
-"""Options that several commands share."""
+"""Options that several commands share. The first long name is the documented one; further ones are older names of it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,74 +20,79 @@ StudyPath = Annotated[
     Path,
     typer.Argument(help="A study file (.toml), or a record (.json) to run its cell again.", show_default=False),
 ]
-ResultsPath = Annotated[Path, typer.Option("--results", help="Folder with records.")]
+ResultsPath = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of records.")]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="KEY=VALUE", help="Only cells with this value, e.g. seq_len=128 (repeatable)."),
+    typer.Option("--only", metavar="KEY=VALUE", help="Only these cells, e.g. seq_len=128 (repeatable)."),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a study key, e.g. matrix.seq_len=[512] (repeatable).",
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Another value, e.g. matrix.seq_len=[512] (repeatable)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Instance = Annotated[
-    str | None,
-    typer.Option(help="This machine's instance type, as in the price table; stored in records."),
+    str | None, typer.Option("--instance", metavar="NAME", help="This machine's instance type, for its price.")
 ]
-Region = Annotated[str | None, typer.Option(help="This machine's region.")]
+Region = Annotated[str | None, typer.Option("--region", metavar="NAME", help="This machine's region.")]
 UsdPerHour = Annotated[
     float | None,
-    typer.Option("--usd-per-hour", min=0, help="Hourly price of the machine; overrides all other prices."),
+    typer.Option("--usd-per-hour", metavar="USD", min=0, help="Hourly price; overrides all other prices."),
 ]
 OwnPrices = Annotated[
     Path | None,
-    typer.Option(
-        "--prices", help="File with your rates, discounts, currency and hardware (see bench/prices.example.toml)."
-    ),
+    typer.Option("--prices", metavar="FILE", help="Your rates and currency (see bench/prices.example.toml)."),
 ]
-Detect = Annotated[
-    bool,
-    typer.Option(
-        "--detect",
-        help="Query the metadata services of EC2, GCE and Azure (0.3 s in total); by default only the one that the "
-        "firmware names is queried.",
-    ),
+Value = Annotated[
+    Path | None,
+    typer.Option("--value", metavar="FILE", help="What a right label is worth (bench/value.example.toml)."),
 ]
+Detect = Annotated[bool, typer.Option("--detect", help="Ask the metadata services of EC2, GCE and Azure.")]
 Offline = Annotated[
     bool,
     typer.Option(
         "--offline",
-        help="Query no metadata service, and take models and datasets of the hub from its cache.",
+        help="Ask no metadata service; take hub files from its cache.",
         callback=_keep_offline,
     ),
 ]
 RecordPaths = Annotated[
     list[Path] | None,
-    typer.Argument(
-        metavar="[RESULTS]...",
-        help="Folders, files or archives (.tar.gz) of records (default: results).",
+    typer.Option(
+        "--results",
+        metavar="PATH",
+        help="Folder, file or .tar.gz of records (repeatable; default: results).",
         show_default=False,
     ),
 ]
+# The older way to name the records.
+RecordArguments = Annotated[list[Path] | None, typer.Argument(hidden=True)]
 PriceAs = Annotated[
     list[str] | None,
-    typer.Option("--instance", metavar="MACHINE=NAME", help="Price a machine as this instance type (repeatable)."),
+    typer.Option(
+        "--price-as", "--instance", metavar="MACHINE=NAME", help="Price a machine as this instance type (repeatable)."
+    ),
 ]
 Deadline = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Time limit from ordering a machine to the end of a run: 2h, 90min, 45s."),
+    typer.Option(
+        "--deadline", metavar="TIME", help="Longest time from ordering a machine to a run's end: 2h, 90min, 45s."
+    ),
 ]
 RunSpread = Annotated[
     str | None,
     typer.Option(
-        "--run-spread",
-        metavar="PERCENT",
-        help="Spread (SD) between runs of a cell, for cells with fewer than 3 runs; `report` and `recommend` otherwise "
-        "measure it over the machine's repeats, or assume 10%.",
+        "--run-spread", metavar="PERCENT", help="Assumed spread (SD) between runs of cells with fewer than 3."
     ),
+]
+Metric = Annotated[
+    Literal["accuracy", "macro_f1"],
+    typer.Option("--metric", help="The score that counts; macro_f1 where some classes are rare."),
+]
+FailAbove = Annotated[
+    str | None,
+    typer.Option("--fail-above", metavar="PERCENT", help="Exit with status 1 if a cell is certainly slower by more."),
+]
+Markdown = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the comparison as Markdown too.")
 ]
 DEFAULT_RESULTS = Path("results")

@@ -235,19 +235,30 @@ def _check_setting(key: str, value: object, path: str, problems: list[str]) -> o
     return getattr(checked, name)
 
 
-def describe_keys() -> str:
-    """Render a Markdown table of every key of a study file, its default and its meaning, for bench/README.md."""
-    lines = ["| key | default | meaning |", "|---|---|---|"]
+def key_fields() -> list[dict[str, object]]:
+    """Return every key of a study file with its default, which may be None, and its meaning."""
     top = {
         key: field
         for key, field in Study.model_fields.items()
         if key in ("name", "repeats", "max_runs", "baselines", "ladder")
     }
-    for section, fields in [("", top), *((f"{name}.", model.model_fields) for name, model in TABLES.items())]:
-        for key, field in fields.items():
-            default = "-" if field.default is None else f"`{json.dumps(field.default)}`"
-            allowed = _choices(field.annotation)
-            lines.append(f"| `{section}{key}` | {default} | {allowed}{field.description} |")
+    return [
+        {
+            "key": f"{section}{key}",
+            "default": field.default,
+            "meaning": f"{_choices(field.annotation)}{field.description}",
+        }
+        for section, fields in [("", top), *((f"{name}.", model.model_fields) for name, model in TABLES.items())]
+        for key, field in fields.items()
+    ]
+
+
+def describe_keys() -> str:
+    """Render a Markdown table of every key of a study file, its default and its meaning, for bench/README.md."""
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    for row in key_fields():
+        default = "-" if row["default"] is None else f"`{json.dumps(row['default'])}`"
+        lines.append(f"| `{row['key']}` | {default} | {row['meaning']} |")
     return "\n".join(lines) + "\n"
 
 

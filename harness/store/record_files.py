@@ -162,23 +162,25 @@ def _shown(value: object) -> str:
     return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}..."
 
 
-def find_record(cell: str, results: Path) -> Path:
-    """Return the newest record file of a cell, given the cell's name or a part that no other cell's name contains.
+def find_newest_records(cell: str, results: Path) -> list[Path]:
+    """Return the newest record file of every cell of this name; without any, of those that have it in MACHINE/STUDY/CELL.
 
     Raises:
-        UserError: No cell matches, or several do.
+        UserError: No cell matches.
     """
-    files = list(iter_record_files(results)) if results.is_dir() else []
-    names = sorted({file.parent.name for file in files})
-    matches = [name for name in names if name == folder_name(cell)] or [name for name in names if cell in name]
-    if len(matches) != 1:
-        candidates = matches or names
-        problem = f"{len(matches)} cells have this in their name" if matches else "no such cell"
-        shown = ", ".join(candidates[:_MAX_SHOWN_NAMES]) + (", ..." if len(candidates) > _MAX_SHOWN_NAMES else "")
+    newest: dict[Path, Path] = {}
+    for file in iter_record_files(results) if results.is_dir() else ():
+        if file.parent not in newest or file.name > newest[file.parent].name:
+            newest[file.parent] = file
+    named = [file for folder, file in newest.items() if folder.name == folder_name(cell)]
+    matching = named or [file for folder, file in newest.items() if cell in folder.relative_to(results).as_posix()]
+    if not matching:
+        names = sorted({folder.name for folder in newest})
+        shown = ", ".join(names[:_MAX_SHOWN_NAMES]) + (", ..." if len(names) > _MAX_SHOWN_NAMES else "")
         raise UserError(
-            f"{cell!r}: {problem} under {results}; {'cells: ' + shown if candidates else 'there are no records'}"
+            f"{cell!r}: no such cell under {results}; {'cells: ' + shown if names else 'there are no records'}"
         )
-    return max((file for file in files if file.parent.name == matches[0]), key=lambda file: file.name)
+    return matching
 
 
 def own_records(results: Path, machine: Machine) -> LoadedRecords:

@@ -55,13 +55,13 @@ def choose_budget(*, on_gpu: bool, machine: Machine, memory_gib: float | None, i
         on_gpu: Whether the cell runs on a GPU; the budget is then GPU memory.
         machine: This machine.
         memory_gib: The user's budget (`--memory-gib`); None if not given.
-        instance: The user's instance type of the price table (`--machine`); None if not given.
+        instance: The user's instance type of the price table (`--instance`); None if not given.
 
     Raises:
         UserError: If both options are given, or if the instance type or its GPU memory is unknown.
     """
     if memory_gib is not None and instance is not None:
-        raise UserError("--memory-gib and --machine: give only one of them")
+        raise UserError("--memory-gib and --instance: give only one of them")
     if memory_gib is not None:
         return MemoryBudget(round(memory_gib * GIB), f"{memory_gib:g} GiB", cap=True)
     reserved, note = (0, "") if on_gpu else (SYSTEM_BYTES, f" less {SYSTEM_BYTES / GIB:g} GiB for the system (assumed)")
@@ -69,16 +69,16 @@ def choose_budget(*, on_gpu: bool, machine: Machine, memory_gib: float | None, i
         table = load_prices()
         row = find_instance(table, instance)
         if isinstance(row, Unavailable):
-            raise UserError(f"--machine {instance}: {row.reason}")
+            raise UserError(f"--instance {instance}: {row.reason}")
         size = gpu_memory_gib(table, row) if on_gpu else row.memory_gib
         if size is None:
-            raise UserError(f"--machine {instance}: the price table lacks its GPU's memory; give --memory-gib")
+            raise UserError(f"--instance {instance}: the price table lacks its GPU's memory; give --memory-gib")
         name = f"{row.accelerator} of {instance}" if on_gpu else instance
         return MemoryBudget(round(size * GIB) - reserved, f"{name}, {size:g} GiB{note}", cap=True)
     if on_gpu:
         size_bytes = machine.gpus[0].memory_bytes if machine.gpus else None
         if size_bytes is None:
-            raise UserError("this machine has no GPU of known memory; give --memory-gib or --machine")
+            raise UserError("this machine has no GPU of known memory; give --memory-gib or --instance")
         return MemoryBudget(size_bytes, f"this machine's {machine.gpus[0].name}", cap=False)
     free = min(psutil.virtual_memory().available, machine.memory_limit_bytes or machine.memory_bytes)
     return MemoryBudget(free - reserved, f"this machine, {free / GIB:.1f} GiB free now{note}", cap=False)

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from harness.cli import console
+from harness.cli.command import DATA, command
+from harness.cli.layout import columns
 from harness.cli.options import DEFAULT_RESULTS, AsJson, ResultsPath
 from harness.errors import UserError
 
@@ -17,7 +18,7 @@ app = typer.Typer()
 _MIB = 2**20
 
 
-@app.command(epilog="Example: harness inspect reviews.csv --write reviews.toml; harness run reviews.toml")
+@command(app, DATA, epilog="Example: harness inspect reviews.csv --write reviews.toml; harness run reviews.toml")
 def inspect(  # noqa: PLR0913 - each is an option
     source: Annotated[
         str,
@@ -25,29 +26,34 @@ def inspect(  # noqa: PLR0913 - each is an option
     ],
     *,
     text: Annotated[
-        list[str] | None, typer.Option(help="Column of the text; repeat to join columns with a space.")
+        list[str] | None, typer.Option(metavar="COLUMN", help="Column of the text; repeat to join with a space.")
     ] = None,
-    pair: Annotated[str | None, typer.Option(help="Column of the second text of a pair.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
-    group_by: Annotated[str | None, typer.Option(help="Column of groups; a group never spans two splits.")] = None,
-    time_by: Annotated[str | None, typer.Option(help="Column of times; the newest rows form the test split.")] = None,
+    pair: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of a pair's second text.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the label.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of groups; a group stays in one split.")
+    ] = None,
+    time_by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of times; the newest rows are the test.")
+    ] = None,
     clean_labels: Annotated[
-        bool, typer.Option("--clean-labels", help="Merge labels that look alike, such as neg and Neg, or 0 and 0.0.")
+        bool, typer.Option("--clean-labels", help="Merge labels that look alike: neg and Neg, 0 and 0.0.")
     ] = False,
     model: Annotated[
-        str | None, typer.Option(help="Model whose tokenizer and size are used (default: the packaged one).")
+        str | None, typer.Option(metavar="NAME", help="Model with the tokenizer (default: the packaged one).")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows per batch, for padding.")] = 16,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Rows per batch, for padding.")] = 16,
     write: Annotated[
-        Path | None, typer.Option(help="Write a study file for the dataset; existing files are never overwritten.")
+        Path | None, typer.Option(metavar="FILE", help="Write a study file; no file is ever overwritten.")
     ] = None,
     results: ResultsPath = DEFAULT_RESULTS,
-    hide_texts: Annotated[
-        bool, typer.Option("--hide-texts", help="Show no texts, and store none in the study's records.")
-    ] = False,
+    hide_texts: Annotated[bool, typer.Option("--hide-texts", help="Show no texts, and store none in records.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Inspect a dataset before training: columns, classes, lengths, leaks, baseline accuracy, and a recommended seq_len."""
+    """Show what a dataset holds, and which seq_len suits it.
+
+    Columns, classes, lengths, leaks, and the accuracy of simple baselines, before anything is trained.
+    """
     from harness.cli.views.inspect_dataset import show_inspection
     from harness.cli.views.inspect_output import inspection_fields, study_text
     from harness.dataset.sources import locate_model
@@ -75,18 +81,18 @@ def inspect(  # noqa: PLR0913 - each is an option
         show_inspection(console.out, inspection, advice)
     if write is not None:
         atomic_write_text(write, study_text(inspection, advice, batch_size))
-        console.err.print(f"written: {write}; `harness plan {write}` shows its cells", highlight=False, soft_wrap=True)
+        console.print_note(escape(f"written: {write}; `harness plan {write}` shows its cells"))
 
 
-@app.command(epilog="Examples: harness cache list; harness cache clear")
+@command(app, DATA, epilog="Examples: harness cache list; harness cache clear")
 def cache(
     action: Annotated[Literal["list", "clear"], typer.Argument(help="List the cache, or delete all of it.")] = "list",
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List or clear the cache of datasets with more than 100,000 rows: checked rows and tokens, both readable as text.
+    """List or clear the cache of datasets with more than 100,000 rows.
 
-    The cache is in ~/.cache/bert-cost-harness (macOS: ~/Library/Caches), readable only by its owner, or in the folder
+    It holds checked rows and tokens, both readable as text. The cache is in ~/.cache/bert-cost-harness (macOS: ~/Library/Caches), readable only by its owner, or in the folder
     named by HARNESS_CACHE. It never shrinks by itself.
     """
     from harness.dataset.cache import Cache
@@ -107,17 +113,18 @@ def cache(
         console.print_json({"root": str(storage.root), "num_bytes": num_bytes, "entries": rows})
         return
     if action == "list" and entries:
-        table = Table("what", "MiB", "made", "folder", box=None, pad_edge=False)
-        for entry in entries:
-            label = entry.description or "half-made: in use by a run, or left by one that was killed"
-            made = f"{entry.made_at:%Y-%m-%d %H:%M}"
-            table.add_row(escape(label), f"{entry.num_bytes / _MIB:,.1f}", made, escape(entry.folder.name[:20]))
-        console.out.print(table, highlight=False)
+        rows = [
+            (
+                escape(entry.description or "half-made: in use by a run, or left by one that was killed"),
+                f"{entry.num_bytes / _MIB:,.1f}",
+                f"{entry.made_at:%Y-%m-%d %H:%M}",
+            )
+            for entry in entries
+        ]
+        console.print_table(console.out, columns(["what"], ["MiB", "made"]), rows)
     verb = "deleted from" if action == "clear" else "in"
-    console.out.print(
-        f"{len(entries)} entries, {num_bytes / _MIB:,.1f} MiB, {verb} {escape(str(storage.root))}",
-        highlight=False,
-        soft_wrap=True,
+    console.print_text(
+        console.out, f"{len(entries)} entries, {num_bytes / _MIB:,.1f} MiB, {verb} {escape(str(storage.root))}"
     )
 
 

@@ -69,7 +69,7 @@ def plan_cells(
         return None, choose_cells(load_cells(study, overrides), only)
     plan = plan_interleaved(study, overrides or (), options.settings)
     for reason in plan.left_out:
-        console.err.print(f"[yellow]left out:[/] {escape(reason)}", soft_wrap=True, highlight=False)
+        console.print_note(escape(reason), label="left out")
     plan = plan.only(choose_cells([cell for pair in plan.pairs for cell in pair], only))
     return plan, plan.runs(options.rounds or DEFAULT_ROUNDS)
 
@@ -104,14 +104,14 @@ def show_interleaved(
     runs = [record for record in records if (record.config_hash, record.repeat) in planned]
     hashes = {record.config_hash for record in runs}
     if not all(hashes & side for side in plan.hashes) or all(record.outcome != "ok" for record in runs):
-        console.out.print("Nothing to compare: no cell ended well, or one setting was never tried.", highlight=False)
+        console.print_text(console.out, "Nothing to compare: no cell ended well, or one setting was never tried.")
         return False
     priced = price_records(runs, price_options)
     comparison = view.compare_interleaved(plan, priced, options.fail_above)
     heading = f"A: {plan.settings[0]}; B: {plan.settings[1]}"
     money = MoneyFormat(priced.assumed.prices.currency)
     if options.markdown is not None:
-        atomic_write_text(options.markdown, f"{heading}\n\n{view.to_markdown(comparison, money)}")
-    console.out.print(f"\n{escape(heading)}", highlight=False, soft_wrap=True)
-    view.show_comparison(console.out, comparison, money)
+        atomic_write_text(options.markdown, f"{heading}\n\n{view.to_markdown(comparison, money, every=True)}")
+    console.print_text(console.out, f"\n{escape(heading)}")
+    view.show_comparison(console.out, comparison, money, every=True)
     return comparison.failed

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from harness.cli import console
+from harness.cli.command import MACHINE, command
 from harness.cli.console import EXIT_BAD_MACHINE
 from harness.cli.lookups import MachineOptions
 from harness.cli.options import DEFAULT_RESULTS, AsJson, Detect, Instance, Offline, OwnPrices, Region, ResultsPath
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(epilog="Example: harness machine --json")
+@command(app, MACHINE, epilog="Example: harness machine --json")
 def machine(
     *,
     instance: Instance = None,
@@ -31,7 +31,10 @@ def machine(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Describe this machine and how it is priced."""
+    """Describe this machine and its hourly price.
+
+    Of the clouds' metadata services only the one that the firmware names is asked, unless --detect asks all.
+    """
     from harness.machine.describe import describe_machine, package_version
 
     options = MachineOptions(instance, region, prices, detect=detect, offline=offline)
@@ -48,7 +51,6 @@ def machine(
         }
         console.print_json(fields)
         return
-    table = Table.grid(padding=(0, 2))
     gib = 2**30
     limit = f", limited to {here.memory_limit_bytes / gib:.1f} GiB" if here.memory_limit_bytes else ""
     rows = {
@@ -63,19 +65,17 @@ def machine(
         "packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "priced as": _price_line(price),
     }
-    for name, value in rows.items():
-        table.add_row(f"[bold]{name}[/]", escape(value))
-    console.out.print(table, highlight=False)
+    console.print_facts(console.out, [(name, escape(value)) for name, value in rows.items()])
 
 
-@app.command(epilog="Example: harness doctor --quick || exit 1")
+@command(app, MACHINE, epilog="Example: harness doctor --quick || exit 1")
 def doctor(
     *,
     results: ResultsPath = DEFAULT_RESULTS,
     quick: Annotated[bool, typer.Option("--quick", help="Skip the 20-second calibration.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check this machine for sources of benchmark noise, and say how to fix them. Exit status 1 if anything is `bad`."""
+    """Find what would disturb a benchmark on this machine, and how to fix it. Exit status 1 if anything is `bad`."""
     from harness.cli.views.doctor import show_diagnosis
     from harness.workflows.doctor import examine
 
@@ -88,24 +88,37 @@ def doctor(
         raise typer.Exit(EXIT_BAD_MACHINE)
 
 
-@app.command(epilog="Examples: harness prices --gpu A100 --max-usd 3; harness prices g5.xlarge; harness prices refresh")
+@command(
+    app,
+    MACHINE,
+    epilog="Examples: harness prices --gpu A100 --max-usd-per-hour 3; harness prices g5.xlarge; harness prices refresh",
+)
 def prices(
     instance: Annotated[
         str | None,
         typer.Argument(
-            metavar="[INSTANCE|refresh]",
-            help="Show everything known about one instance type; or `refresh`: fetch live prices that match the filters "
-            "into your own table with gpuhunt (extra `prices`; needs a network, no key).",
+            metavar="INSTANCE|refresh",
+            help="One instance type, with all that is known of it; or `refresh`: fetch today's prices that match the "
+            "filters into your own table (needs the extra `prices` and a network).",
             show_default=False,
         ),
     ] = None,
     *,
-    gpu: Annotated[str | None, typer.Option(help="GPU, such as A100; `none` for machines without GPU.")] = None,
-    max_usd: Annotated[float | None, typer.Option(min=0, help="Maximum USD per hour.")] = None,
-    provider: Annotated[str | None, typer.Option(help="aws, gcp, azure, ...")] = None,
-    region: Annotated[str | None, typer.Option(help="Only this region.")] = None,
-    cpus: Annotated[int | None, typer.Option(min=1, help="Minimum number of logical CPUs.")] = None,
-    memory_gib: Annotated[float | None, typer.Option(min=0, help="Minimum main memory, in GiB.")] = None,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only with this GPU, such as A100; `none`: without a GPU.")
+    ] = None,
+    max_usd: Annotated[
+        float | None,
+        typer.Option("--max-usd-per-hour", "--max-usd", metavar="USD", min=0, help="Highest hourly price."),
+    ] = None,
+    provider: Annotated[str | None, typer.Option(metavar="NAME", help="Only of aws, gcp, azure, ...")] = None,
+    region: Annotated[str | None, typer.Option(metavar="NAME", help="Only in this region.")] = None,
+    cpus: Annotated[
+        int | None, typer.Option("--min-cpus", "--cpus", metavar="N", min=1, help="Fewest logical CPUs.")
+    ] = None,
+    memory_gib: Annotated[
+        float | None, typer.Option("--min-memory-gib", "--memory-gib", metavar="GIB", min=0, help="Least main memory.")
+    ] = None,
     spot: Annotated[bool, typer.Option("--spot", help="Sort and filter by spot price.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -126,11 +139,15 @@ def prices(
 
         refreshed = refresh(own_table_path(), table, query.matches)
         for complaint in refreshed.complaints:
-            console.err.print(f"[yellow]gpuhunt:[/] {escape(complaint)}", soft_wrap=True, highlight=False)
-        console.out.print(
+            console.print_note(escape(complaint), label="gpuhunt")
+        console.print_result(
             f"{refreshed.num_new} prices of today in {refreshed.path}; {refreshed.num_kept} older rows kept, "
             f"{refreshed.num_left_out} instance types without an on-demand price or a size left out.",
-            highlight=False, soft_wrap=True,
+            {
+                "path": str(refreshed.path), "num_new": refreshed.num_new, "num_kept": refreshed.num_kept,
+                "num_left_out": refreshed.num_left_out,
+            },
+            as_json=as_json,
         )  # fmt: skip
         return
     if instance is not None and isinstance(row := find_instance(table, instance), Unavailable):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from harness.cli import console
+from harness.cli.command import DATA, command
 from harness.cli.console import EXIT_INTERRUPTED
 from harness.cli.lookups import MachineOptions
 from harness.cli.options import AsJson, Detect, Instance, Offline, OwnPrices, Region, UsdPerHour
@@ -16,7 +17,9 @@ from harness.errors import UserError
 app = typer.Typer()
 
 
-@app.command(epilog="Example: harness predict results/models/default/MODEL reviews.csv -o labelled.csv --with id")
+@command(
+    app, DATA, epilog="Example: harness predict results/models/default/MODEL reviews.csv -o labelled.csv --with id"
+)
 def predict(  # noqa: PLR0913 - one parameter per option
     model: Annotated[
         str,
@@ -30,30 +33,36 @@ def predict(  # noqa: PLR0913 - one parameter per option
     ],
     *,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Output file: .csv, .tsv, .jsonl or .parquet.", show_default=False)
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Output: .csv, .tsv, .jsonl or .parquet (required).", show_default=False
+        ),
     ],
     text: Annotated[
-        list[str] | None, typer.Option(help="Column of the text (default: as trained); repeat to join columns.")
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Column of the text (default: as trained); repeat to join."),
     ] = None,
-    pair: Annotated[str | None, typer.Option(help="Column of the second text of a pair (default: as trained).")] = None,
+    pair: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of a pair's second text (default: as trained).")
+    ] = None,
     with_: Annotated[
-        list[str] | None, typer.Option("--with", help="Column to copy to the output (repeatable).")
+        list[str] | None, typer.Option("--with", metavar="COLUMN", help="Column to copy to the output (repeatable).")
     ] = None,
     precision: Annotated[
         Literal["fp32", "tf32", "bf16", "fp16"], typer.Option(help="tf32 and fp16 need a GPU.")
     ] = "fp32",
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Texts per batch; texts of similar length share a batch.")
+        int, typer.Option(metavar="N", min=1, help="Texts per batch; texts of similar length share a batch.")
     ] = 32,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads (default: all usable cores).", show_default=False)
+        int | None, typer.Option(metavar="N", min=1, help="CPU threads (default: all usable cores).")
     ] = None,
     seq_len: Annotated[
         int | None,
-        typer.Option(min=4, help="Maximum number of tokens (default: as trained, else 128).", show_default=False),
+        typer.Option(metavar="N", min=4, help="Maximum tokens of a text (default: as trained, else 128)."),
     ] = None,
     device: Annotated[
-        Literal["cpu", "gpu"] | None, typer.Option(help="Default: a GPU if there is one.", show_default=False)
+        Literal["cpu", "gpu"] | None, typer.Option(help="Where to compute (default: a GPU if there is one).")
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Start over, replacing existing output.")] = False,
     instance: Instance = None,
@@ -64,9 +73,9 @@ def predict(  # noqa: PLR0913 - one parameter per option
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Predict the label of every row of a file of any size, with probabilities; an interrupted run resumes.
+    """Predict the label of every row of a file, with probabilities.
 
-    The output has one row per input row, in the same order: `row` (from 0), the columns of --with, `predicted`, and a column
+    A run that was stopped goes on with the same command. The output has one row per input row, in the same order: `row` (from 0), the columns of --with, `predicted`, and a column
     `p:LABEL` per label. A row without text gets no label.
     """
     from harness.cli.views.predict import PredictView, show_predicted
@@ -88,10 +97,10 @@ def predict(  # noqa: PLR0913 - one parameter per option
     elif out.exists() and not predict_job.progress_paths(out)[1].exists():
         raise UserError(f"-o {out} exists; --restart replaces it")
     try:
-        with PredictView(console.err) as view:
+        with PredictView(None if console.verbosity.quiet else console.err) as view:
             predicted = predict_file(job, machine, price, view.on_message)
     except KeyboardInterrupt:
-        console.err.print("Stopped. What is written is kept; the same command goes on.", highlight=False)
+        console.print_note("Stopped. What is written is kept; the same command goes on.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:
         console.print_json(predicted.as_fields())

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import console
+from harness.cli.command import MEASURE, command
 from harness.cli.console import EXIT_INTERRUPTED
 from harness.cli.lookups import choose_cells, load_cells
 from harness.cli.options import DEFAULT_RESULTS, AsJson, Only, Overrides, StudyPath
@@ -15,19 +16,20 @@ from harness.cli.options import DEFAULT_RESULTS, AsJson, Only, Overrides, StudyP
 app = typer.Typer()
 
 
-@app.command(epilog="Example: harness profile bench/default.toml --only batch_size=16 --only precision=bf16")
+@command(app, MEASURE, epilog="Example: harness profile bench/default.toml --only batch_size=16 --only precision=bf16")
 def profile(
     study: StudyPath,
     *,
     only: Only = None,
     overrides: Overrides = None,
-    steps: Annotated[int, typer.Option(min=1, help="Number of profiled steps.")] = 5,
-    out: Annotated[Path, typer.Option(help="Folder for the trace.")] = DEFAULT_RESULTS / "profiles",
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Number of profiled steps.")] = 5,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the trace.")] = DEFAULT_RESULTS
+    / "profiles",
     as_json: AsJson = False,
 ) -> None:
-    """Profile a few training steps with torch.profiler, print where the time goes, and write a trace for Perfetto.
+    """Show where the time of a training step goes, by torch.profiler.
 
-    Uses the first cell that trains; choose another with `--only cell=NAME`. No record is saved.
+    A trace for Perfetto is written too. Uses the first cell that trains; choose another with `--only cell=NAME`. No record is saved.
     """
     from harness.cli.views.profile_cell import show_profile
     from harness.execution.sweep import describe_environment

@@ -8,11 +8,12 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from harness.cli import console
+from harness.cli.command import JUDGE, command
 from harness.cli.console import EXIT_NOTHING_FITS, EXIT_SLOWER
 from harness.cli.lookups import (
     load_cells,
@@ -22,7 +23,21 @@ from harness.cli.lookups import (
     read_fraction,
     require_positive,
 )
-from harness.cli.options import AsJson, Deadline, Overrides, OwnPrices, PriceAs, RecordPaths, RunSpread, UsdPerHour
+from harness.cli.options import (
+    AsJson,
+    Deadline,
+    FailAbove,
+    Markdown,
+    Metric,
+    Overrides,
+    OwnPrices,
+    PriceAs,
+    RecordArguments,
+    RecordPaths,
+    RunSpread,
+    UsdPerHour,
+    Value,
+)
 from harness.errors import UserError
 
 app = typer.Typer()
@@ -40,35 +55,36 @@ def _gc_disabled() -> Iterator[None]:
             gc.enable()
 
 
-@app.command(epilog="Example: harness report here.tar.gz there.tar.gz --deadline 2h --out /tmp/report")
+@command(app, JUDGE, epilog="Example: harness report --results here.tar.gz --results there.tar.gz --out /tmp/report")
 def report(  # noqa: PLR0913 - one parameter per option
-    paths: RecordPaths = None,
+    paths: RecordArguments = None,
     *,
-    out: Annotated[Path, typer.Option(help="Folder for report.html, summary.md and cells.csv.")] = Path(
-        "results/report"
-    ),
-    study: Annotated[Path | None, typer.Option(help="Only the cells of this study file.")] = None,
+    results: RecordPaths = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for report.html, summary.md and cells.csv.")
+    ] = Path("results/report"),
+    study: Annotated[Path | None, typer.Option(metavar="STUDY", help="Only the cells of this study file.")] = None,
     overrides: Overrides = None,
     instance: PriceAs = None,
     usd_per_hour: UsdPerHour = None,
     prices: OwnPrices = None,
-    value: Annotated[
-        Path | None, typer.Option(help="File with the value of a correct label to you (see bench/value.example.toml).")
-    ] = None,
+    value: Value = None,
     invoice: Annotated[
-        float | None, typer.Option(min=0, metavar="USD", help="Invoiced cost of measuring, compared with the estimate.")
+        float | None,
+        typer.Option(min=0, metavar="USD", help="Invoiced cost of measuring, to compare the estimate with."),
     ] = None,
     deadline: Deadline = None,
     elsewhere: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Also price a GPU machine's times as this instance type (repeatable)."),
+        typer.Option(metavar="NAME", help="Price a GPU's times at this instance type too (repeatable)."),
     ] = None,
     run_spread: RunSpread = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse records that differ in data, model, packages or configuration.")
+        bool, typer.Option("--strict", help="Refuse records that differ in data, model or packages.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the report: an HTML page, a Markdown summary for a pull request, and a CSV table."""
+    """Write the report of records as a page, a summary in Markdown and a CSV table."""
     from harness.decision.differences import require_same
     from harness.decision.elsewhere import price_elsewhere
     from harness.decision.requirements import parse_duration
@@ -83,7 +99,7 @@ def report(  # noqa: PLR0913 - one parameter per option
         options = PriceOptions(
             prices, value, usd_per_hour, parse_instances(instance), read_fraction(run_spread, "--run-spread")
         )
-        priced = price_records(paths, options, config_hashes)
+        priced = price_records([*(results or ()), *(paths or ())], options, config_hashes)
         if strict:
             require_same(priced.differences)
         page = write_report(
@@ -98,38 +114,47 @@ def report(  # noqa: PLR0913 - one parameter per option
             elsewhere=price_elsewhere(priced.cells, priced.table, priced.assumed, elsewhere),
             deadline_s=deadline_s,
         )
-    console.out.print(
-        f"{len(priced.records)} records, {len(priced.cells)} cells: {page}", highlight=False, soft_wrap=True
+    console.print_result(
+        f"{len(priced.records)} records, {len(priced.cells)} cells: {page}",
+        {"page": str(page), "num_records": len(priced.records), "num_cells": len(priced.cells)},
+        as_json=as_json,
     )
 
 
-@app.command(epilog="Example: harness recommend here.tar.gz there.tar.gz --target 78% --deadline 2h --budget 5")
+@command(app, JUDGE, epilog="Example: harness recommend --results here.tar.gz --target 78% --deadline 2h --max-usd 5")
 def recommend(  # noqa: PLR0913 - one parameter per option
-    paths: RecordPaths = None,
+    paths: RecordArguments = None,
     *,
+    results: RecordPaths = None,
     target: Annotated[
         str | None,
-        typer.Option("--target", "--target-accuracy", help="Score to reach, as 0.78, 78 or 78%, instead of the best."),
+        typer.Option(
+            "--target",
+            "--target-accuracy",
+            metavar="SCORE",
+            help="Score to reach, as 0.78 or 78%, instead of the best.",
+        ),
     ] = None,
     tolerance: Annotated[
-        str, typer.Option(metavar="POINTS", help="Loss against the best that you accept, in percentage points.")
+        str, typer.Option(metavar="POINTS", help="Loss against the best that you accept, in points.")
     ] = "1",
-    metric: Annotated[
-        Literal["accuracy", "macro_f1"], typer.Option(help="What counts; macro_f1 where some classes are rare.")
-    ] = "accuracy",
+    metric: Metric = "accuracy",
     deadline: Deadline = None,
-    budget: Annotated[float | None, typer.Option(min=0, help="Maximum billed cost of one run, in USD.")] = None,
-    gpu_memory: Annotated[float | None, typer.Option(min=0, help="Maximum memory of one GPU, in GiB.")] = None,
-    prices: OwnPrices = None,
-    value: Annotated[
-        Path | None, typer.Option(help="File with the value of a correct label to you (see bench/value.example.toml).")
+    budget: Annotated[
+        float | None, typer.Option("--max-usd", "--budget", metavar="USD", min=0, help="Highest bill of one run.")
     ] = None,
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option("--max-gpu-memory-gib", "--gpu-memory", metavar="GIB", min=0, help="Memory of the largest GPU."),
+    ] = None,
+    prices: OwnPrices = None,
+    value: Value = None,
     usd_per_hour: UsdPerHour = None,
     instance: PriceAs = None,
     run_spread: RunSpread = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which measured way to use, or what to measure next. Exit status 1 if none qualifies."""
+    """Say which measured way to use, or what to measure next. Exit status 1 if none meets the requirements."""
     from harness.cli.views.recommend import recommendation_fields, show_recommendation
     from harness.decision.choice import Goal, choose
     from harness.decision.requirements import (
@@ -148,13 +173,15 @@ def recommend(  # noqa: PLR0913 - one parameter per option
     )
     requirements = Requirements(
         deadline_s=None if deadline is None else parse_duration(deadline, "--deadline"),
-        budget_usd=require_positive(budget, "--budget"),
-        gpu_memory_bytes=None if gpu_memory is None else (require_positive(gpu_memory, "--gpu-memory") or 0.0) * 2**30,
+        budget_usd=require_positive(budget, "--max-usd"),
+        gpu_memory_bytes=None
+        if gpu_memory is None
+        else (require_positive(gpu_memory, "--max-gpu-memory-gib") or 0.0) * 2**30,
     )
     options = PriceOptions(
         prices, value, usd_per_hour, parse_instances(instance), read_fraction(run_spread, "--run-spread")
     )
-    priced = price_records(paths, options)
+    priced = price_records([*(results or ()), *(paths or ())], options)
     choice = choose(priced.cells, priced.assumed, goal, qualifier(requirements, priced.assumed))
     unmet = unmet_requirements(choice.measured, requirements, priced.assumed)
     if as_json:
@@ -165,38 +192,43 @@ def recommend(  # noqa: PLR0913 - one parameter per option
         raise typer.Exit(EXIT_NOTHING_FITS)
 
 
-@app.command(
+@command(
+    app,
+    JUDGE,
     epilog="Examples: harness compare before after --fail-above 3%; harness compare results:xeon results:epyc\n\n"
-    "Exit status: 0 success; 1 --fail-above failed; 2 usage error, or --strict refused."
+    "Exit status: 0 success; 1 --fail-above failed; 2 usage error, or --strict refused.",
 )
 def compare(  # noqa: PLR0913 - one parameter per option
     a: Annotated[str, typer.Argument(metavar="A", help="Folder, file or archive of records, or PATH:MACHINE.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The same; ratios are B / A.")],
     *,
-    machine_a: Annotated[str | None, typer.Option(help="Machine of A, if it has several: id or a part of it.")] = None,
-    machine_b: Annotated[str | None, typer.Option(help="Machine of B.")] = None,
-    margin: Annotated[
-        str, typer.Option(help="Verdict `no difference` if the interval lies within this margin of 1.")
-    ] = "3%",
-    accuracy_margin: Annotated[str, typer.Option(help="The same for differences of the metric, around 0.")] = "1%",
-    metric: Annotated[
-        Literal["accuracy", "macro_f1"], typer.Option(help="Score to compare: macro_f1 suits rare classes.")
-    ] = "accuracy",
-    run_spread: RunSpread = None,
-    fail_above: Annotated[
-        str | None,
-        typer.Option(help="Exit with status 1 if a cell is certainly slower by more, or no longer runs."),
+    machine_a: Annotated[
+        str | None, typer.Option(metavar="ID", help="Machine of A, if A has several: its id or a part of it.")
     ] = None,
+    machine_b: Annotated[str | None, typer.Option(metavar="ID", help="Machine of B.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show what did not change too.")] = False,
+    margin: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Ratios that are certainly nearer to 1 are no difference.")
+    ] = "3%",
+    accuracy_margin: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Scores that certainly differ by less are no difference.")
+    ] = "1%",
+    metric: Metric = "accuracy",
+    run_spread: RunSpread = None,
+    fail_above: FailAbove = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse sides that differ in machine, data, model, packages or settings.")
+        bool, typer.Option("--strict", help="Refuse sides that differ in machine, data, model or packages.")
     ] = False,
-    markdown: Annotated[Path | None, typer.Option(help="Write a Markdown table for a pull request.")] = None,
+    markdown: Markdown = None,
     prices: OwnPrices = None,
     usd_per_hour: UsdPerHour = None,
     instance: PriceAs = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the cells of B with those of A: which are faster or slower, by how much, and how certainly."""
+    """Compare two sets of records: what became faster, smaller, cheaper or better.
+
+    Shown is what changed; the rest is counted, and --all shows it. Ratios are B / A, differences of scores B - A.
+    """
     from harness.cli.views import compare as view
     from harness.decision.compare import CompareOptions
     from harness.files import atomic_write_text
@@ -217,10 +249,10 @@ def compare(  # noqa: PLR0913 - one parameter per option
     print_differences(comparison.pairing.differences)
     money = MoneyFormat(priced_sides[0].assumed.prices.currency)
     if markdown is not None:
-        atomic_write_text(markdown, view.to_markdown(comparison, money))
+        atomic_write_text(markdown, view.to_markdown(comparison, money, every=every))
     if as_json:
         console.print_json(view.comparison_fields(comparison))
     else:
-        view.show_comparison(console.out, comparison, money)
+        view.show_comparison(console.out, comparison, money, every=every)
     if comparison.failed:
         raise typer.Exit(EXIT_SLOWER)

@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from harness.cli import console
+from harness.cli.command import MEASURE, command
 from harness.cli.commands.interleaving import InterleaveOptions, plan_cells, show_interleaved
 from harness.cli.commands.verify import verify_cells
 from harness.cli.console import EXIT_CODES, EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_SLOWER
+from harness.cli.layout import columns
 from harness.cli.lookups import MachineOptions, choose_cells, load_cells
 from harness.cli.options import (
     DEFAULT_RESULTS,
     AsJson,
     Detect,
+    FailAbove,
     Instance,
+    Markdown,
     Offline,
     Only,
     Overrides,
@@ -59,7 +62,7 @@ class _PlanRow:
     config_hash: str
 
 
-@app.command(epilog="Example: harness plan bench/default.toml")
+@command(app, MEASURE, epilog="Example: harness plan bench/default.toml")
 def plan(
     study: StudyPath,
     *,
@@ -72,7 +75,10 @@ def plan(
     usd_per_hour: UsdPerHour = None,
     as_json: AsJson = False,
 ) -> None:
-    """List every cell with its state (done, stale, to do, unsupported here) and expected time and cost."""
+    """List the cells of a study, with their state and expected time and cost.
+
+    A state is done, stale (measured with other packages or code), to do, or unsupported here.
+    """
     from harness.machine.describe import describe_machine
 
     options = MachineOptions(instance, region, prices, usd_per_hour)
@@ -112,10 +118,12 @@ def _plan_rows(cells: Sequence[Cell], results: Path, machine: Machine, usd_per_h
     return rows
 
 
-@app.command(
+@command(
+    app,
+    MEASURE,
     epilog="Examples: harness run bench/default.toml --instance g5.xlarge --region us-east-1; harness run bench/smoke.toml "
     f"--interleave training.compile=false training.compile=true --fail-above 3%\n\n{EXIT_CODES} 1 also if "
-    "--fail-above failed."
+    "--fail-above failed.",
 )
 def run(  # noqa: PLR0913 - one parameter per option
     study: StudyPath,
@@ -125,28 +133,22 @@ def run(  # noqa: PLR0913 - one parameter per option
     region: Region = None,
     only: Only = None,
     overrides: Overrides = None,
-    force: Annotated[bool, typer.Option("--force", help="Run cells that are done again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Measure cells again that are done.")] = False,
     no_skip: Annotated[
-        bool, typer.Option("--no-skip", help="Also run cells that are larger than one that ran out of memory.")
+        bool, typer.Option("--no-skip", help="Run cells larger than one that ran out of memory too.")
     ] = False,
     interleave: Annotated[
         tuple[str, str] | None,
         typer.Option(
             metavar="A B",
-            help="Run every cell under two settings (KEY=VALUE), interleaved as A B B A, and compare them.",
-            show_default=False,
+            help="Run and compare two settings KEY=VALUE, interleaved as A B B A.",
         ),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=2, help="With --interleave: rounds of A B B A (default: 3).", show_default=False)
+        int | None, typer.Option(metavar="N", min=2, help="With --interleave: rounds of A B B A (default: 3).")
     ] = None,
-    fail_above: Annotated[
-        str | None,
-        typer.Option(help="With --interleave: exit with status 1 if a cell is certainly slower under B by more."),
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="With --interleave: write the comparison as a Markdown table.")
-    ] = None,
+    fail_above: FailAbove = None,
+    markdown: Markdown = None,
     usd_per_hour: UsdPerHour = None,
     prices: OwnPrices = None,
     detect: Detect = False,
@@ -155,11 +157,11 @@ def run(  # noqa: PLR0913 - one parameter per option
         bool,
         typer.Option(
             "--verify",
-            help="Run cells under a stopwatch, `time -v` and nvidia-smi; print the differences and save nothing.",
+            help="Check figures by a stopwatch, `time -v` and nvidia-smi; save nothing.",
         ),
     ] = False,
 ) -> None:
-    """Run the cells of a study that are not done yet, saving each record as its cell ends."""
+    """Run the cells of a study that are not done yet; each record is saved as its cell ends."""
     from harness.execution.completed import find_all_done
     from harness.execution.sweep import describe_environment
     from harness.store.record_files import own_records
@@ -236,22 +238,29 @@ def _run_cells(
     return list(records)
 
 
-@app.command(epilog="Example: harness fit bench/default.toml --seq-len 512 --memory-gib 4 --predict")
+@command(app, MEASURE, epilog="Example: harness fit bench/default.toml --seq-len 512 --memory-gib 4 --predict")
 def fit(
     study: StudyPath,
     *,
-    seq_len: Annotated[int | None, typer.Option(min=4, help="Replaces the study's.", show_default=False)] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16 or fp16; replaces the study's.")] = None,
-    memory_gib: Annotated[float | None, typer.Option(min=0.1, help="Memory to fit, in GiB.")] = None,
-    machine: Annotated[
-        str | None, typer.Option(help="Fit this instance type of the price table (a GPU cell: one of its GPUs).")
+    seq_len: Annotated[
+        int | None, typer.Option(metavar="N", min=4, help="Maximum tokens of a text, instead of the study's.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="fp32, tf32, bf16 or fp16, instead of the study's.")
+    ] = None,
+    memory_gib: Annotated[
+        float | None, typer.Option(metavar="GIB", min=0.1, help="Memory to fit (default: this machine's).")
+    ] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option("--instance", "--machine", metavar="NAME", help="Fit this instance type, or one of its GPUs."),
     ] = None,
     predict: Annotated[bool, typer.Option("--predict", help="Only predict; run nothing.")] = False,
     only: Only = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the largest batch size that fits in memory: predict it, then confirm it by running real training steps."""
+    """Find the largest batch size that fits in memory, by a prediction and real steps."""
     from harness.cli.views.fit import FitView
     from harness.machine.describe import describe_machine
     from harness.workflows.fit import BatchSizeSearch, choose_cell, find_fit, predict_fit
@@ -260,7 +269,7 @@ def fit(
     here = describe_machine()
     cell = choose_cell(choose_cells(load_cells(study, overrides), only), seq_len, precision)
     search = BatchSizeSearch(cell, here)
-    budget = choose_budget(on_gpu=cell.config.on_gpu, machine=here, memory_gib=memory_gib, instance=machine)
+    budget = choose_budget(on_gpu=cell.config.on_gpu, machine=here, memory_gib=memory_gib, instance=instance)
     view = FitView(None if as_json else console.out)
     view.begin(search, budget)
     result = predict_fit(search, budget) if predict else find_fit(search, budget, view.on_attempt)
@@ -270,12 +279,15 @@ def fit(
         view.end(result)
 
 
-@app.command(epilog="Example: harness keys")
-def keys() -> None:
-    """Print every study key with its default as a Markdown table."""
-    from harness.schema.study_file import describe_keys
+@command(app, MEASURE, epilog="Example: harness keys")
+def keys(*, as_json: AsJson = False) -> None:
+    """Print every key of a study file with its default, as a Markdown table."""
+    from harness.schema.study_file import describe_keys, key_fields
 
-    sys.stdout.write(describe_keys())
+    if as_json:
+        console.print_json(key_fields())
+    else:
+        sys.stdout.write(describe_keys())
 
 
 def study_budget(cell: Cell, price: Price | Unavailable) -> Budget | None:
@@ -299,25 +311,18 @@ def study_budget(cell: Cell, price: Price | Unavailable) -> Budget | None:
 
 
 def _print_plan(rows: Sequence[_PlanRow], labels: list[str]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("cell", "state", "minutes", "USD"):
-        table.add_column(
-            name,
-            justify="right" if name in ("minutes", "USD") else "left",
-            no_wrap=name != "state",
-            overflow="fold",
-        )
+    table = []
     for label, row in zip(labels, rows, strict=True):
         minutes = "" if row.expected_s is None else f"{row.expected_s / 60:.1f}"
         dollars = "" if row.expected_usd is None else f"{row.expected_usd:.4f}"
         state = f"{row.state}: {row.reason}" if row.reason else row.state
-        table.add_row(escape(label), escape(state), minutes, dollars)
-    console.out.print(table, highlight=False)
+        table.append((escape(label), minutes, dollars, escape(state)))
+    console.print_table(console.out, columns(["cell"], ["minutes", "USD"], ["state"]), table)
     states = [row.state for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    console.out.print(
+    console.print_text(
+        console.out,
         f"\n{len(rows)} cells: {counts}. Minutes and dollars are those of the last run, where there is one.",
-        highlight=False,
     )
 
 

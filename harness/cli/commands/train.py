@@ -11,10 +11,12 @@ import typer
 from rich.markup import escape
 
 from harness.cli import console
+from harness.cli.command import MEASURE, command
 from harness.cli.console import EXIT_CRASHED, EXIT_FILE_ERROR, EXIT_INTERRUPTED, EXIT_RESUMABLE
 from harness.cli.lookups import MachineOptions, load_cells, require_positive
 from harness.cli.options import (
     DEFAULT_RESULTS,
+    AsJson,
     Detect,
     Instance,
     Offline,
@@ -36,27 +38,33 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(
+@command(
+    app,
+    MEASURE,
     epilog="Example: harness train bench/default.toml --cell b16-s64-fp32-cpu-longest-all --max-minutes 30\n\n"
     "Exit status: 0 training finished; 75 stopped with a checkpoint (the same command resumes); 130 the same after Ctrl-C; "
-    "1 training failed; 2 usage error; 74 stopped and no checkpoint could be written (full or read-only disk)."
+    "1 training failed; 2 usage error; 74 stopped and no checkpoint could be written (full or read-only disk).",
 )
 def train(  # noqa: PLR0913 - one parameter per option
     study: StudyPath,
     *,
     cell: Annotated[
         str | None,
-        typer.Option("--cell", metavar="NAME", help="Cell name or a part of it (default: the study's only cell)."),
+        typer.Option("--cell", metavar="NAME", help="Its name or a part of it (default: the study's only cell)."),
     ] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes, loading included.")] = None,
-    max_usd: Annotated[float | None, typer.Option(help="Stop after this cost in USD, at the machine's price.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(metavar="N", help="Stop after this many minutes, loading included.")
+    ] = None,
+    max_usd: Annotated[
+        float | None, typer.Option(metavar="USD", help="Stop after this cost, at the machine's price.")
+    ] = None,
     max_rows: Annotated[
-        int | None, typer.Option(min=1, help="Stop after training on this many rows in this call.")
+        int | None, typer.Option(metavar="N", min=1, help="Stop after this many rows in this call.")
     ] = None,
     results: ResultsPath = DEFAULT_RESULTS,
     checkpoints: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoints (default: in RESULTS/checkpoints).", show_default=False),
+        typer.Option(metavar="DIR", help="Folder of checkpoints (default: in RESULTS/checkpoints)."),
     ] = None,
     overrides: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Train again even if the cell is done.")] = False,
@@ -66,10 +74,11 @@ def train(  # noqa: PLR0913 - one parameter per option
     prices: OwnPrices = None,
     detect: Detect = False,
     offline: Offline = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Train one cell with checkpoints: stop at a limit, and resume with the same command, here or on another machine.
+    """Train one cell with checkpoints, up to a limit; the same command resumes.
 
-    Ctrl-C, SIGTERM, SIGHUP and a spot preemption notice also stop it with a checkpoint. A finished training is an ordinary record.
+    It resumes on another machine too. Ctrl-C, SIGTERM, SIGHUP and a spot preemption notice also stop it with a checkpoint. A finished training is an ordinary record.
     """
     from harness.cli.views.progress import ProgressView
     from harness.cli.views.record import hub_lines

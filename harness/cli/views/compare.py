@@ -9,9 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from harness.analysis.significance import SIGNIFICANCE_LEVEL
+from harness.cli.console import print_table, print_text
+from harness.cli.layout import columns
 from harness.decision.compare import CompareOptions, Comparison, compare
 from harness.decision.differences import describe_difference, require_same
 from harness.decision.metric_verdict import CANNOT_TELL, NO_DIFFERENCE, SCORES, MetricVerdict
@@ -33,7 +34,6 @@ _COLOURS = {"slower": "red", "faster": "green", "worse": "red", "better": "green
 _COLOURS |= {"more expensive": "red", "cheaper": "green"}
 _WITHIN_RUNS_MARK = "†"  # no asterisk, which has a meaning in Markdown
 _MAX_RATIO = 1000  # larger bounds carry no information, so they are shown as >1000
-_WIDTHS = (15, 9, 9, 26, 14)
 _MAX_LINE = 2000  # of a note in the Markdown table
 _HEAD = ("cell", "figure", "A", "B", "B/A, 95 %", "verdict")
 
@@ -108,34 +108,29 @@ def compare_interleaved(interleaved: InterleavedRuns, priced: Priceable, fail_ab
     return compare(pair_cells(a, b, across=interleaved.keys), CompareOptions(fail_above=fail_above))
 
 
-def show_comparison(console: Console, comparison: Comparison, money: MoneyFormat) -> None:
-    """Print one small table per cell, all of one width, because cell names are long."""
-    head: tuple[str, ...] = _HEAD[1:]
-    for name, *row in _rows(comparison, money):
-        if name:
-            console.print(f"\n[bold]{escape(name)}[/]", highlight=False, soft_wrap=True)
-        if head:
-            console.print(_line(head, ""), style="bold", highlight=False)
-            head = ()
-        console.print(_line(row, _COLOURS.get(row[-1], "")), highlight=False)
-    console.print()
-    for line in _notes(comparison, money):
-        console.print(escape(line), highlight=False, soft_wrap=True)
+def show_comparison(console: Console, comparison: Comparison, money: MoneyFormat, *, every: bool = False) -> None:
+    """Print what changed as rows, and the rest as counts; with `every`, all rows."""
+    rows = list(_rows(comparison, money, every=every))
+    if rows:
+        names = columns(_HEAD[:2], _HEAD[2:5], _HEAD[5:])
+        print_table(console, names, [[*map(escape, row[:-1]), _coloured(row[-1])] for row in rows])
+        print_text(console)
+    for line in _notes(comparison, money, every=every):
+        print_text(console, escape(line), hang=2)
 
 
-def _line(texts: Sequence[str], style: str) -> Table:
-    table = Table.grid(padding=(0, 2))
-    for index, width in enumerate(_WIDTHS):
-        table.add_column(width=width, justify="left" if index in (0, 4) else "right", overflow="fold")
-    table.add_row(*map(escape, texts[:-1]), f"[{style}]{texts[-1]}[/]" if style else texts[-1])
-    return table
+def _coloured(verdict: str) -> str:
+    colour = _COLOURS.get(verdict)
+    return f"[{colour}]{verdict}[/]" if colour else verdict
 
 
-def to_markdown(comparison: Comparison, money: MoneyFormat) -> str:
+def to_markdown(comparison: Comparison, money: MoneyFormat, *, every: bool = False) -> str:
     """Return a Markdown table for a pull request, with notes on the comparison around the table."""
-    first, *notes = [md(line, _MAX_LINE) for line in _notes(comparison, money)]
-    lines = [first, "", f"| {' | '.join(_HEAD)} |", "|---|---|---:|---:|---:|---|"]
-    lines += [f"| {' | '.join(md(text) for text in row)} |" for row in _rows(comparison, money)]
+    first, *notes = [md(line, _MAX_LINE) for line in _notes(comparison, money, every=every)]
+    lines = [first]
+    if rows := list(_rows(comparison, money, every=every)):
+        lines += ["", f"| {' | '.join(_HEAD)} |", "|---|---|---:|---:|---:|---|"]
+        lines += [f"| {' | '.join(md(text) for text in row)} |" for row in rows]
     differences = [
         f"- {md(describe_difference(difference), _MAX_LINE)}" for difference in comparison.pairing.differences
     ]
@@ -198,15 +193,23 @@ def _fields(judged: MetricVerdict) -> dict[str, object]:
     }
 
 
-def _rows(comparison: Comparison, money: MoneyFormat) -> Iterator[tuple[str, ...]]:
+def _rows(comparison: Comparison, money: MoneyFormat, *, every: bool) -> Iterator[tuple[str, ...]]:
     machines = {cell.a.summary.machine_id for cell in comparison.cells}
     for cell in comparison.cells:
         a, b = cell.a.summary.cell, cell.b.summary.cell
         name = a if a == b or len(machines) > 1 else f"{a} against {b}"
         name = f"{cell.a.summary.machine_id}/{name}" if len(machines) > 1 else name
-        yield from _block(clean(name), cell.figures.values(), money)
+        yield from _block(clean(name), _shown(cell.figures.values(), every=every), money)
     if len(comparison.cells) > 1:
-        yield from _block("all cells, geometric mean", comparison.overall.values(), money)
+        yield from _block("all cells, geometric mean", _shown(comparison.overall.values(), every=every), money)
+
+
+def _shown(figures: Iterable[MetricVerdict], *, every: bool) -> list[MetricVerdict]:
+    return [judged for judged in figures if every or _is_change(judged)]
+
+
+def _is_change(judged: MetricVerdict) -> bool:
+    return judged.verdict not in (NO_DIFFERENCE, CANNOT_TELL)
 
 
 def _block(name: str, figures: Iterable[MetricVerdict], money: MoneyFormat) -> Iterator[tuple[str, ...]]:
@@ -248,8 +251,8 @@ def _change(judged: MetricVerdict) -> str:
     return f"{show(change.value)} ({show(change.low)} to {show(change.high)}){mark}"
 
 
-def _notes(comparison: Comparison, money: MoneyFormat) -> Iterator[str]:
-    """Yield notes on what the table leaves out: reasons, cells on one side only, assumptions, and `--fail-above`."""
+def _notes(comparison: Comparison, money: MoneyFormat, *, every: bool) -> Iterator[str]:
+    """Yield notes on what the table leaves out: counts, reasons, cells on one side only, assumptions, `--fail-above`."""
     options = comparison.asked
     counts = Counter(cell.speed.verdict for cell in comparison.cells)
     verdicts = listed([f"{count} {verdict}" for verdict, count in counts.most_common()])
@@ -260,6 +263,8 @@ def _notes(comparison: Comparison, money: MoneyFormat) -> Iterator[str]:
         f"{100 * options.accuracy_margin:g} points, B - A). Other verdicts are Holm's over all cells of a figure, at {100 * SIGNIFICANCE_LEVEL:g} %."
     )
     figures = [judged for cell in comparison.cells for judged in cell.figures.values()]
+    if not every:
+        yield from _unchanged(figures)
     if any(not judged.is_certain and judged.change.low is not None for judged in figures):
         yield f"{_WITHIN_RUNS_MARK} Within runs alone: what differs from run to run is not in this interval."
     if options.run_spread is not None:
@@ -267,20 +272,41 @@ def _notes(comparison: Comparison, money: MoneyFormat) -> Iterator[str]:
     reasons = Counter((_name(judged, money), judged.verdict, judged.reason) for judged in figures if judged.reason)
     for (name, verdict, reason), count in reasons.items():
         yield f"{verdict}, {name} of {plural(count, 'cell')}: {reason}."
-    yield from _plans(comparison)
-    yield from (_unpaired(cell) for cell in comparison.pairing.alone)
+    yield from _plans(comparison, every=every)
+    yield from _all_unpaired(comparison.pairing.alone, every=every)
     yield from comparison.pairing.notes
 
 
-def _plans(comparison: Comparison) -> Iterator[str]:
-    """Yield what would decide each undecided score."""
-    for cell in comparison.cells:
-        judged = cell.figures.get(SCORES[comparison.asked.metric].key)
-        if judged is None or (plan := judged.would_decide) is None:
-            continue
+def _unchanged(figures: Sequence[MetricVerdict]) -> Iterator[str]:
+    """Count the figures without a change, by verdict."""
+    counts = Counter(judged.verdict for judged in figures if not _is_change(judged))
+    if counts:
+        verdicts = listed([f"{count} {verdict!r}" for verdict, count in counts.most_common()])
+        yield f"Not shown: {verdicts}, of {plural(len(figures), 'figure')}; --all shows them."
+
+
+def _plans(comparison: Comparison, *, every: bool) -> Iterator[str]:
+    """Yield what would decide each undecided score, or how many such scores there are."""
+    key = SCORES[comparison.asked.metric].key
+    metric = _METRIC_NAMES[key].split(",")[0]
+    judged = [(cell.a.summary.cell, cell.figures[key]) for cell in comparison.cells if key in cell.figures]
+    plans = [(name, score.would_decide) for name, score in judged if score.would_decide is not None]
+    if plans and not every:
+        yield f"--all says how many seeds and test examples would decide {metric} of {plural(len(plans), 'cell')}."
+        return
+    for name, plan in plans:
         size = f"{plan.num_seeds} seeds a side" + (f" and {plan.num_test:,} test examples" if plan.num_test else "")
-        metric = _METRIC_NAMES[judged.figure.key].split(",")[0]
-        yield f"To decide {metric} of {clean(cell.a.summary.cell)}, if the difference stays as measured: {size}."
+        yield f"To decide {metric} of {clean(name)}, if the difference stays as measured: {size}."
+
+
+def _all_unpaired(cells: Sequence[UnpairedCell], *, every: bool) -> Iterator[str]:
+    """Name the cells of one side that failed on the other, and name or count those that were not tried there."""
+    named = [cell for cell in cells if every or cell.other is not None]
+    yield from map(_unpaired, named)
+    counts = Counter(cell.side for cell in cells if cell not in named)
+    if counts:
+        sides = listed([f"{plural(counts[side], 'cell')} on {side} alone" for side in sorted(counts)])
+        yield f"Not compared: {sides}; --all names them."
 
 
 def _unpaired(cell: UnpairedCell) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from harness.cli.console import layout_width, print_table, print_text
+from harness.cli.layout import columns
 from harness.machine.calibration import Calibration, DeviceCalibration
 from harness.workflows.doctor import Diagnosis
 
@@ -15,49 +16,42 @@ _COLOURS = {"good": "green", "warn": "yellow", "bad": "red", "not known": "dim"}
 _CLOSING = {
     "good": "Nothing was found that would spoil a benchmark.",
     "warn": "A benchmark can run; read what is marked `warn` when you compare its figures.",
-    "bad": "Mend what is marked `bad` first: it would spoil a benchmark.",
+    "bad": "Fix what is marked `bad` first: it would spoil a benchmark.",
 }
 
 
 def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     """Print a row per finding, the fixes, and the calibration."""
-    wide = console.width >= _WIDE_COLUMNS
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "what"):
-        table.add_column(name, no_wrap=True)
-    for name in ("seen", "why it matters")[: 1 + wide]:
-        table.add_column(name, overflow="fold")
-    for finding in diagnosis.findings:
-        colour = _COLOURS[finding.verdict]
-        columns = (finding.name, finding.value, finding.why)[: 2 + wide]
-        table.add_row(f"[{colour}]{finding.verdict}[/]", *map(escape, columns))
-    console.print(table, highlight=False)
+    is_wide = (layout_width(console) or _WIDE_COLUMNS) >= _WIDE_COLUMNS
+    names = ("", "what", "seen", "why it matters")[: 3 + is_wide]
+    rows = [
+        (
+            f"[{_COLOURS[finding.verdict]}]{finding.verdict}[/]",
+            *map(escape, (finding.name, finding.value, finding.why)[: 2 + is_wide]),
+        )
+        for finding in diagnosis.findings
+    ]
+    print_table(console, columns(names), rows)
     problems = [finding for finding in diagnosis.findings if finding.verdict in ("warn", "bad")]
     if problems:
-        console.print("\n[bold]What to do[/]")
+        print_text(console, "\n[bold]What to do[/]")
     for finding in problems:
-        console.print(f"  {escape(finding.name)}: {escape(finding.why)}", soft_wrap=True, highlight=False)
-        # One line per command, however long, so that it can be copied.
-        console.print(f"      {escape(finding.fix or 'none')}", soft_wrap=True, highlight=False)
+        print_text(console, f"  {escape(finding.name)}: {escape(finding.why)}", hang=2)
+        print_text(console, f"      {escape(finding.fix or 'none')}")
     if isinstance(diagnosis.calibration, Calibration):
         _show_calibration(console, diagnosis.calibration)
     elif diagnosis.calibration is None:
-        console.print("\nNo calibration was asked for (--quick).", highlight=False)
-    console.print(
-        f"\n[{_COLOURS[diagnosis.verdict]}]{diagnosis.verdict}[/]: {_CLOSING[diagnosis.verdict]}", highlight=False
-    )
+        print_text(console, "\nNo calibration was asked for (--quick).")
+    print_text(console, f"\n[{_COLOURS[diagnosis.verdict]}]{diagnosis.verdict}[/]: {_CLOSING[diagnosis.verdict]}")
 
 
 def _show_calibration(console: Console, calibration: Calibration) -> None:
-    console.print(
-        f"\n[bold]What it reaches[/] (torch {escape(calibration.torch)}, {calibration.duration_s:.0f} s)",
-        highlight=False,
+    print_text(
+        console, f"\n[bold]What it reaches[/] (torch {escape(calibration.torch)}, {calibration.duration_s:.0f} s)"
     )
     for device in calibration.devices:
         threads = "" if device.num_threads is None else f", {device.num_threads} threads"
-        console.print(
-            f"  {device.device.upper()}{threads}: {'; '.join(_device_figures(device))}", soft_wrap=True, highlight=False
-        )
+        print_text(console, f"  {device.device.upper()}{threads}: {'; '.join(_device_figures(device))}", hang=2)
 
 
 def _device_figures(device: DeviceCalibration) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from harness.cli.console import print_table, print_text
+from harness.cli.layout import columns
 from harness.workflows.fit import Attempt, BatchSizeSearch, Fit
 from harness.workflows.memory_budget import MemoryBudget
 
@@ -58,27 +59,27 @@ class FitView:
             self._print_instances(fit)
 
     def _print_instances(self, fit: Fit) -> None:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("it would fit on", "region", "USD an hour", "memory", "needs"):
-            is_text = name in ("it would fit on", "region")
-            table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+        if self._console is None:
+            return
+        rows = []
         for instance in fit.instances[:_MAX_INSTANCES]:
             gpu = f" ({instance.gpu}; never checked on a GPU)" if instance.gpu else ""
-            table.add_row(
-                escape(f"{instance.provider} {instance.instance}{gpu}"),
-                escape(instance.region),
-                f"{instance.usd_per_hour:.4f}",
-                f"{instance.memory_gib:g} GiB",
-                _mib(instance.predicted_bytes),
+            rows.append(
+                (
+                    escape(f"{instance.provider} {instance.instance}{gpu}"),
+                    escape(instance.region),
+                    f"{instance.usd_per_hour:.4f}",
+                    f"{instance.memory_gib:g} GiB",
+                    _mib(instance.predicted_bytes),
+                )
             )
-        if self._console is not None:
-            self._console.print(table, highlight=False)
+        print_table(self._console, columns(["it would fit on", "region"], ["USD an hour", "memory", "needs"]), rows)
         if len(fit.instances) > _MAX_INSTANCES:
-            self._print(f"and {len(fit.instances) - _MAX_INSTANCES} dearer ones (--json lists all)")
+            self._print(f"and {len(fit.instances) - _MAX_INSTANCES} more expensive ones (--json lists all)")
 
     def _print(self, line: str) -> None:
         if self._console is not None:
-            self._console.print(line, highlight=False, soft_wrap=True)
+            print_text(self._console, line, hang=2)
 
 
 def _mib(num_bytes: int) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from harness.analysis.label_warnings import label_warnings
+from harness.cli.console import print_table, print_text
+from harness.cli.layout import columns
 from harness.dataset.row_checks import CURES
 from harness.report.formatting import plural
 from harness.schema.settings import Padding
@@ -18,6 +20,7 @@ from harness.workflows.seq_len_advice import PADDINGS, WHOLE_FRACTION, Candidate
 
 _MAX_CLASSES = 12
 _MAX_TOKENS = 28
+_BAR = 40  # columns of the bar of all rows
 _FLAGS = {"text": "--text", "label": "--label", "group": "--group-by", "time": "--time-by"}
 _NEGLIGIBLE_FACTOR = 1.005  # a FLOP ratio below this counts as no extra cost
 _MANY_UNKNOWN = 0.02  # a larger fraction of unknown tokens is marked as too many
@@ -29,8 +32,7 @@ def show_inspection(console: Console, inspection: Inspection, advice: SeqLenAdvi
     """Print columns, rows, classes, lengths, examples and the recommended `seq_len`."""
 
     def print_line(line: str = "") -> None:
-        # A terminal gets lines broken between words, a pipe whole ones.
-        console.print(line, highlight=False, soft_wrap=not console.is_terminal)
+        print_text(console, line, hang=2)
 
     print_line(f"[bold]{escape(inspection.facts.source)}[/]")
     for line in _columns(inspection):
@@ -39,14 +41,14 @@ def show_inspection(console: Console, inspection: Inspection, advice: SeqLenAdvi
     for line in _rows(inspection):
         print_line(line)
     print_line()
-    console.print(_classes(inspection), highlight=False)
+    _print_classes(console, inspection)
     print_line()
     for line in _lengths(inspection):
         print_line(line)
     for example in inspection.examples:
         print_line(_example(example, advice.best.seq_len))
     print_line()
-    console.print(_table(advice), highlight=False)
+    _print_lengths(console, advice)
     for line in sentences(advice):
         print_line(line)
     print_line()
@@ -132,20 +134,16 @@ def _rows(inspection: Inspection) -> Iterator[str]:
         yield f"  [yellow]a study of these rows is refused: {escape(inspection.study_problem)}[/]"
 
 
-def _classes(inspection: Inspection) -> Table:
-    table, total = Table(box=None, pad_edge=False, header_style="bold"), sum(inspection.classes.values())
-    table.add_column("label", overflow="fold")
-    table.add_column("rows", justify="right")
-    table.add_column("share", justify="right")
-    table.add_column("")
-    for label, count in list(inspection.classes.items())[:_MAX_CLASSES]:
-        table.add_row(
-            escape(_label_text(label)), f"{count:,}", f"{count / total:.1%}", "█" * max(1, round(40 * count / total))
-        )
+def _print_classes(console: Console, inspection: Inspection) -> None:
+    total = sum(inspection.classes.values())
+    rows = [
+        (Text(_label_text(label)), f"{count:,}", f"{count / total:.1%}", "█" * max(1, round(_BAR * count / total)))
+        for label, count in list(inspection.classes.items())[:_MAX_CLASSES]
+    ]
+    print_table(console, columns(["label"], ["rows", "share"], [""]), rows)
     more = len(inspection.classes) - _MAX_CLASSES
     if more > 0:
-        table.add_row(f"and {more:,} more", "", "", "")
-    return table
+        print_text(console, f"and {more:,} more")
 
 
 def _lengths(inspection: Inspection) -> Iterator[str]:
@@ -191,27 +189,45 @@ def _label_text(label: str) -> str:
     return label if label.isprintable() and label == label.strip() else repr(label)
 
 
-def _table(advice: SeqLenAdvice) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in ("seq_len", "texts cut", "tokens cut", *(f"padding, {name}" for name in PADDINGS)):
-        table.add_column(head, justify="right")
+def _print_lengths(console: Console, advice: SeqLenAdvice) -> None:
+    """Print what each length cuts, then the measured and estimated speeds, if there are any."""
+    names = ["seq_len", "texts cut", "tokens cut", *(f"padding, {name}" for name in PADDINGS)]
+    rows = [
+        (
+            f"{length.seq_len}",
+            f"{length.cut_texts_fraction:.1%}",
+            f"{length.cut_tokens_fraction:.1%}",
+            *(f"{length.work[padding].padding_fraction:.0%}" for padding in PADDINGS),
+        )
+        for length in advice.lengths
+    ]
+    print_table(console, columns([], names), _bold_best(rows, advice))
     measured = [padding for padding in PADDINGS if any(padding in length.speeds for length in advice.lengths)]
-    for padding in measured:
-        table.add_column(f"samples/s, {padding}", justify="right")
+    if not measured:
+        return
     has_accuracy = any(length.accuracy is not None for length in advice.lengths)
-    if has_accuracy:
-        table.add_column("accuracy", justify="right")
-    for length in advice.lengths:
-        speeds = [_speed(length, padding) for padding in measured]
-        cells = [f"{length.seq_len}", f"{length.cut_texts_fraction:.1%}", f"{length.cut_tokens_fraction:.1%}",
-                 *(f"{length.work[padding].padding_fraction:.0%}" for padding in PADDINGS), *speeds]  # fmt: skip
-        if has_accuracy:
-            cells.append("-" if length.accuracy is None else f"{length.accuracy.value:.3f}")
-        table.add_row(*cells, style="bold" if length is advice.best else None)
-    if measured:
-        table.caption = "~ estimated from cells of other lengths; padding is its share of the arithmetic"
-        table.caption_justify = "left"
-    return table
+    names = ["seq_len", *(f"samples/s, {name}" for name in measured), *(["accuracy"] if has_accuracy else [])]
+    speeds = [
+        (
+            f"{length.seq_len}",
+            *(_speed(length, padding) for padding in measured),
+            *([_accuracy(length)] if has_accuracy else []),
+        )
+        for length in advice.lengths
+    ]
+    print_text(console)
+    print_table(console, columns([], names), _bold_best(speeds, advice))
+    print_text(console, "~ estimated from cells of other lengths; padding is its share of the arithmetic")
+
+
+def _bold_best(rows: Sequence[Sequence[str]], advice: SeqLenAdvice) -> list[list[str]]:
+    """Return a row of cells per length, those of the recommended length bold."""
+    is_best = [length is advice.best for length in advice.lengths]
+    return [[f"[bold]{cell}[/]" if best else cell for cell in row] for row, best in zip(rows, is_best, strict=True)]
+
+
+def _accuracy(length: CandidateLength) -> str:
+    return "-" if length.accuracy is None else f"{length.accuracy.value:.3f}"
 
 
 def _speed(length: CandidateLength, padding: Padding) -> str:
@@ -224,7 +240,7 @@ def _speed(length: CandidateLength, padding: Padding) -> str:
 def _floor(inspection: Inspection) -> str:
     floor = inspection.floor
     if floor is None:
-        return "No floor: rows that belong together are so many that none can be held out."
+        return "No floor: too many rows belong together to hold any out."
     return (
         f"To beat on {floor.num_test:,} held-out rows: always the commonest label, {floor.majority:.3f}; TF-IDF with logistic "
         f"regression, {floor.tfidf:.3f}, fitted on {floor.num_train:,} rows in {floor.seconds:.1f} s."

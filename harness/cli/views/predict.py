@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
+from harness.cli.console import print_facts, print_text
 from harness.schema.predict_job import PredictMessage, PredictStarted, RowsPredicted
 from harness.workflows.predict_file import Predicted
 
@@ -19,14 +19,16 @@ _MIB = 2**20
 class PredictView(AbstractContextManager["PredictView"]):
     """A progress line that messages redraw, at most once a second; without a terminal, nothing is drawn."""
 
-    def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+    def __init__(self, console: Console | None) -> None:
+        is_drawn = console is not None and console.is_terminal
+        self._live = Live(console=console, auto_refresh=False, transient=True) if is_drawn else None
         self._num_before = 0
 
     def __enter__(self) -> PredictView:
         """Start drawing."""
         if self._live:
             self._live.start()
+            self._live.update(Text("loading torch and the model"), refresh=True)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -45,13 +47,8 @@ class PredictView(AbstractContextManager["PredictView"]):
 
 def show_predicted(console: Console, predicted: Predicted) -> None:
     """Print rows, speed, memory and cost of a run."""
-    console.print(f"[bold]{predicted.num_rows:,} rows[/]: {escape(predicted.out)}", highlight=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in _rows(predicted):
-        table.add_row(name, escape(value))
-    console.print(table, highlight=False)
+    print_text(console, f"[bold]{predicted.num_rows:,} rows[/]: {escape(predicted.out)}")
+    print_facts(console, [(name, escape(value)) for name, value in _rows(predicted)])
 
 
 def _rows(predicted: Predicted) -> list[tuple[str, str]]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from harness.cli.console import print_facts, print_table, print_text
+from harness.cli.layout import columns
 from harness.pricing.price_rows import STALE_DAYS, BillingRow, HardwareRow, PriceRow, age_words, days_old
 from harness.pricing.price_search import PriceQuery, hardware_of
 from harness.pricing.price_table import PriceTable
@@ -24,47 +25,37 @@ def list_prices(console: Console, rows: Sequence[PriceRow], query: PriceQuery, t
         query: The filters and order that the user chose.
         table: The price table.
     """
-    out = Table(box=None, pad_edge=False, header_style="bold")
-    for name, width in (("USD/h", 7), ("spot", 6)):
-        out.add_column(name, justify="right", min_width=width)
-    out.add_column("instance", no_wrap=True, overflow="fold")  # never cut, because users copy instance names
-    for name, width in (("where", 8), ("GPU", 6)):
-        out.add_column(name, overflow="fold", min_width=width)
-    for name, width in (("CPUs", 4), ("GiB", 4), ("days", 4)):
-        out.add_column(name, justify="right", min_width=width)
     ages = [_age_days(row, table) for row in rows]
+    lines = []
     for row, age in list(zip(rows, ages, strict=True))[:_MAX_ROWS]:
         spot = "" if row.usd_per_hour_spot is None else f"{row.usd_per_hour_spot:.4f}"
         old = "" if age is None else f"[yellow]{age}[/]" if age > STALE_DAYS else f"{age}"
-        out.add_row(
-            f"{row.usd_per_hour_on_demand:.4f}", spot, escape(row.instance_type), escape(f"{row.provider} {row.region}"),
-            escape(_gpus(row)), f"{row.vcpus}", f"{row.memory_gib:g}", old,
+        lines.append(
+            (
+                escape(row.instance_type), f"{row.usd_per_hour_on_demand:.4f}", spot, f"{row.vcpus}",
+                f"{row.memory_gib:g}", old, escape(f"{row.provider} {row.region}"), escape(_gpus(row)),
+            )
         )  # fmt: skip
-    console.print(out, highlight=False)
+    names = columns(["instance"], ["USD/h", "spot", "CPUs", "GiB", "days"], ["where", "GPU"])
+    print_table(console, names, lines)
     num_old = sum(age is not None and age > STALE_DAYS for age in ages)
     order = "spot price" if query.spot else "on-demand price"
     cut = f" The first {_MAX_ROWS} are shown: narrow it by a filter, or --json." if len(rows) > _MAX_ROWS else ""
-    console.print(
-        f"\n{len(rows)} of {len(table.prices)} rows, by {order}; days: the price's age.{cut}", highlight=False
-    )
+    print_text(console, f"\n{len(rows)} of {len(table.prices)} rows, by {order}; days: the price's age.{cut}")
     if num_old:
-        console.print(
+        print_text(
+            console,
             f"[yellow]{num_old} of these prices are more than {STALE_DAYS} days old:[/] look them up anew "
             "(`harness prices refresh`, or a row in your own table).",
-            highlight=False,
         )
 
 
 def show_prices(console: Console, rows: Sequence[PriceRow], table: PriceTable) -> None:
     """Print everything known about one instance type, region by region."""
-    for row in rows:
-        out = Table.grid(padding=(0, 2))
-        out.add_column(no_wrap=True)
-        out.add_column(overflow="fold")
-        for name, value in _facts(row, table):
-            out.add_row(f"[bold]{name}[/]", escape(value))
-        console.print(out, highlight=False)
-        console.print()
+    for index, row in enumerate(rows):
+        if index:
+            print_text(console)
+        print_facts(console, [(name, escape(value)) for name, value in _facts(row, table)])
 
 
 def as_fields(rows: Iterable[PriceRow], table: PriceTable) -> list[dict[str, object]]:

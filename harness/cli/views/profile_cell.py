@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from harness.cli.console import print_table, print_text
+from harness.cli.layout import columns
 from harness.schema.step_profile import PHASES, StepProfile
 from harness.workflows.profile_cell import ProfiledCell
 
@@ -15,27 +16,28 @@ _MILLISECONDS = 1e3
 def show_profile(console: Console, result: ProfiledCell) -> None:
     """Print the phases of a step and its operators."""
     profile, num_steps = result.profile, len(result.profile.step_s)
-    console.print(f"[bold]{escape(result.cell)}[/]: {num_steps} steps under the profiler", highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("of a step", "ms", "share"):
-        table.add_column(name, justify="left" if name == "of a step" else "right")
-    for name, seconds in phase_rows(profile):
-        table.add_row(escape(name), f"{_MILLISECONDS * seconds / num_steps:,.2f}", f"{seconds / profile.total_s:.1%}")
-    console.print(table, highlight=False)
-    operators = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("operator, its own time", "calls a step", "ms a step", "share"):
-        operators.add_column(name, justify="left" if name.startswith("operator") else "right", overflow="fold")
-    for operator in profile.operators:
-        own = f"{_MILLISECONDS * operator.self_s / num_steps:,.2f}"
-        calls = f"{operator.num_calls / num_steps:g}"
-        operators.add_row(escape(operator.name), calls, own, f"{operator.self_s / profile.total_s:.1%}")
-    console.print(operators, highlight=False)
+    print_text(console, f"[bold]{escape(result.cell)}[/]: {num_steps} steps under the profiler")
+    phases = [
+        (escape(name), f"{_MILLISECONDS * seconds / num_steps:,.2f}", f"{seconds / profile.total_s:.1%}")
+        for name, seconds in phase_rows(profile)
+    ]
+    print_table(console, columns(["of a step"], ["ms", "share"]), phases)
+    print_text(console)
+    operators = [
+        (
+            escape(operator.name),
+            f"{operator.num_calls / num_steps:g}",
+            f"{_MILLISECONDS * operator.self_s / num_steps:,.2f}",
+            f"{operator.self_s / profile.total_s:.1%}",
+        )
+        for operator in profile.operators
+    ]
+    print_table(console, columns(["operator, its own time"], ["calls a step", "ms a step", "share"]), operators)
     profiled_s = profile.total_s / num_steps
-    console.print(
-        f"A step took {_MILLISECONDS * profiled_s:,.1f} ms (mean), the same steps {_MILLISECONDS * result.plain_step_s:,.1f} ms "
+    print_text(
+        console,
+        f"\nA step took {_MILLISECONDS * profiled_s:,.1f} ms (mean), the same steps {_MILLISECONDS * result.plain_step_s:,.1f} ms "
         f"(median) without the profiler. No figure or record holds them.\nTrace, for ui.perfetto.dev: {escape(str(result.trace))}",
-        highlight=False,
-        soft_wrap=True,
     )
 
 

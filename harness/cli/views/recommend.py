@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from harness.analysis.estimate import Estimate, value_of
+from harness.cli.console import print_text
 from harness.decision.choice import Choice
 from harness.decision.requirements import Requirements, UnmetRequirement
 from harness.decision.ways import Way
@@ -36,7 +37,7 @@ def show_recommendation(
     """
 
     def print_line(text: str, style: str = "") -> None:
-        console.print(escape(text), highlight=False, soft_wrap=True, style=style)
+        print_text(console, Text(text), style=style)
 
     if choice.way is None and choice.measured and not choice.ways:
         print_line("Nothing that was measured meets all requirements.", "bold")

@@ -8,17 +8,20 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.confusion_matrix import MAX_MATRIX_CLASSES, ConfusionMatrix, confusion_matrix
 from harness.analysis.summary import Summary
+from harness.cli.console import layout_width, print_facts, print_table, print_text
+from harness.cli.layout import columns
 from harness.cli.views.progress import MIB, OUTCOME_STYLES, summary_figures
 from harness.schema.inputs_record import Example
 from harness.schema.record import Record
 from harness.store.record_files import folder_name
 
 _MAX_LABEL_LENGTH = 24
+_SPARK = 60  # most blocks of a loss curve
+_LOSS_WORDS = 24  # columns of the words around it
 # Control characters and bidirectional marks: texts of a dataset must not change how the terminal shows them.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 
@@ -32,27 +35,23 @@ def show_record(console: Console, record: Record, summary: Summary, path: Path) 
         summary: Summary of the record.
         path: File of the record.
     """
-    console.rule(f"[bold]{escape(record.cell)}[/]", align="left")
+    print_text(console, f"[bold]{escape(record.cell)}[/]")
     style = OUTCOME_STYLES.get(record.outcome, "yellow")
     reason = f": {escape(record.reason)}" if record.reason else ""
-    console.print(f"[{style}]{record.outcome}[/]{reason}", highlight=False)
-    table = Table.grid(padding=(0, 2))
-    for name, value in _facts(record, summary, path).items():
-        table.add_row(f"[bold]{name}[/]", escape(value))
-    console.print(table, highlight=False)
+    print_text(console, f"[{style}]{record.outcome}[/]{reason}", hang=2)
+    print_facts(console, [(name, escape(value)) for name, value in _facts(record, summary, path).items()])
     if record.training:
-        losses = [loss for loss in record.training.steps.loss if loss is not None]
-        console.print(
-            f"\n[bold]loss[/]  {_spark(losses)}  {losses[0]:.3f} to {losses[-1]:.3f}" if losses else "",
-            highlight=False,
-        )
+        if losses := [loss for loss in record.training.steps.loss if loss is not None]:
+            width = min(_SPARK, (layout_width(console) or _SPARK) - _LOSS_WORDS)
+            ends = f"{losses[0]:.3f} to {losses[-1]:.3f}"
+            print_text(console, f"\n[bold]loss[/]  {_spark(losses, width)}  {ends}")
         _show_example(console, record.training.example)
     for rank, lines in enumerate(record.stderr_tail):
         if lines:
-            console.print(f"\n[bold]last lines of rank {rank}[/]")
-            console.print(Text("\n".join(lines), style="dim"))
+            print_text(console, f"\n[bold]last lines of rank {rank}[/]")
+            print_text(console, Text("\n".join(lines), style="dim"))
     for warning in summary.warnings:
-        console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
+        print_text(console, f"[yellow]![/] {escape(warning)}", hang=2)
 
 
 def hub_lines(records: Iterable[Record]) -> list[str]:
@@ -126,22 +125,23 @@ def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
 
 
 def _show_example(console: Console, example: Example) -> None:
-    console.print("\n[bold]one example as the model sees it[/]")
+    print_text(console, "\n[bold]one example as the model sees it[/]")
     if example.text is None or example.tokens is None or example.input_ids is None:
         real = sum(example.attention_mask)
-        console.print(
-            f"not stored (data.store_texts = false); {real} tokens, {len(example.attention_mask) - real} of padding"
+        print_text(
+            console,
+            f"not stored (data.store_texts = false); {real} tokens, {len(example.attention_mask) - real} of padding",
         )
         return
-    console.print(Text(f"{example.label}: {example.text}"))
+    print_text(console, Text(f"{example.label}: {example.text}"))
     tokens = "  ".join(f"{token}/{input_id}" for token, input_id in zip(example.tokens, example.input_ids, strict=True))
     padding = len(example.attention_mask) - sum(example.attention_mask)
-    console.print(Text(tokens + (f"  + {padding} x [PAD]" if padding else ""), style="dim"))
+    print_text(console, Text(tokens + (f"  + {padding} x [PAD]" if padding else ""), style="dim"))
 
 
-def _spark(values: Sequence[float], width: int = 60) -> str:
+def _spark(values: Sequence[float], width: int) -> str:
     """Draw a line of blocks, each the mean of consecutive values."""
-    size = max(1, len(values) // width)
+    size = max(1, -(-len(values) // width))
     means = [sum(values[i : i + size]) / len(values[i : i + size]) for i in range(0, len(values), size)]
     low, span = min(means), (max(means) - min(means)) or 1.0
     return "".join("▁▂▃▄▅▆▇█"[round((mean - low) / span * 7)] for mean in means)
@@ -152,40 +152,42 @@ def show_mistakes(console: Console, record: Record) -> None:
     confusion = confusion_matrix(record)
     if confusion is None:
         return
-    console.print(
+    print_text(
+        console,
         f"\n[bold]what it got wrong[/]  {confusion.num_rows - confusion.num_correct:,} of {confusion.num_rows:,} test examples",
-        highlight=False,
     )
-    table = _pairs(confusion) if len(confusion.labels) > MAX_MATRIX_CLASSES else _matrix(confusion)
-    console.print(table, highlight=False)
+    if len(confusion.labels) > MAX_MATRIX_CLASSES:
+        _print_pairs(console, confusion)
+    else:
+        _print_matrix(console, confusion)
     mistakes = record.training.mistakes if record.training else ()
     if mistakes:
-        console.print("\n[bold]the mistakes that it was surest of[/]")
+        print_text(console, "\n[bold]the mistakes that it was surest of[/]")
     for mistake in mistakes:
         true, predicted = (_printable(confusion.labels[index]) for index in (mistake.label, mistake.predicted))
         heading = f"  {true}, labelled {predicted} at {mistake.probability:.2f}: "
-        console.print(Text(heading, style="bold").append(_printable(mistake.text, None), style="not bold"))
+        print_text(console, Text.assemble((heading, "bold"), _printable(mistake.text, None)), hang=2)
 
 
-def _matrix(confusion: ConfusionMatrix) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("its label, the model's →")
-    for label in confusion.labels:
-        table.add_column(Text(_printable(label)), justify="right")
-    for true, label in enumerate(confusion.labels):
-        counts = (f"{confusion.counts[true, predicted]:,}" for predicted in range(len(confusion.labels)))
-        table.add_row(Text(_printable(label)), *counts)
-    return table
+def _print_matrix(console: Console, confusion: ConfusionMatrix) -> None:
+    labels = [Text(_printable(label)) for label in confusion.labels]
+    rows = [
+        (label, *(f"{confusion.counts[true, predicted]:,}" for predicted in range(len(labels))))
+        for true, label in enumerate(labels)
+    ]
+    print_table(console, columns(["its label, the model's →"], [label.plain for label in labels]), rows)
 
 
-def _pairs(confusion: ConfusionMatrix) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("its label", "the model's", "examples", "of that label"):
-        table.add_column(name, justify="right" if name.startswith(("ex", "of")) else "left")
-    for true, predicted, count in confusion.most_confused():
-        labels = (Text(_printable(confusion.labels[index])) for index in (true, predicted))
-        table.add_row(*labels, f"{count:,}", f"{count / confusion.num_with_label(true):.0%}")
-    return table
+def _print_pairs(console: Console, confusion: ConfusionMatrix) -> None:
+    rows = [
+        (
+            *(Text(_printable(confusion.labels[index])) for index in (true, predicted)),
+            f"{count:,}",
+            f"{count / confusion.num_with_label(true):.0%}",
+        )
+        for true, predicted, count in confusion.most_confused()
+    ]
+    print_table(console, columns(["its label", "the model's"], ["examples", "of that label"]), rows)
 
 
 def _printable(text: str, max_length: int | None = _MAX_LABEL_LENGTH) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.schema.record import SCHEMA_VERSION, to_json
-from harness.store.record_files import find_record, load_record, load_records, own_records, save_record
+from harness.store.record_files import find_newest_records, load_record, load_records, own_records, save_record
 from tests.unit.frozen import RECORDS
 
 
@@ -93,17 +93,19 @@ def test_a_study_may_have_such_a_name(ok_record, tmp_path, name):
     assert len(own_records(tmp_path, ok_record.machine).records) == 1
 
 
-def test_a_cell_is_found_by_a_unique_part_of_its_name(ok_record, tmp_path):
+def test_a_cell_is_found_by_its_name_or_a_part_of_its_folder(ok_record, tmp_path):
     older = save_record(ok_record, tmp_path)
     newer = save_record(ok_record.model_copy(update={"started_at": ok_record.started_at.replace(year=2099)}), tmp_path)
     assert older.parent == newer.parent
-    assert find_record("ddp2", tmp_path) == newer
-    save_record(ok_record.model_copy(update={"cell": ok_record.cell + "-lr=1"}), tmp_path)
-    assert find_record(ok_record.cell, tmp_path) == newer  # whole names first
-    with pytest.raises(UserError, match="2 cells have this in their name"):
-        find_record("ddp2", tmp_path)
+    assert find_newest_records("ddp2", tmp_path) == [newer]
+    other = save_record(ok_record.model_copy(update={"cell": ok_record.cell + "-lr=1"}), tmp_path)
+    assert find_newest_records(ok_record.cell, tmp_path) == [newer]  # whole names first
+    assert find_newest_records("ddp2", tmp_path) == [newer, other]
+    elsewhere = save_record(ok_record.model_copy(update={"study": "elsewhere"}), tmp_path)
+    assert set(find_newest_records(ok_record.cell, tmp_path)) == {newer, elsewhere}
+    assert find_newest_records(f"elsewhere/{ok_record.cell}", tmp_path) == [elsewhere]
     with pytest.raises(UserError, match="no such cell"):
-        find_record("tpu", tmp_path)
+        find_newest_records("tpu", tmp_path)
 
 
 def test_any_cell_name_becomes_one_folder(ok_record, tmp_path):
