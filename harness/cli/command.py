@@ -138,7 +138,7 @@ def _with_default(param: TyperArgument | TyperOption) -> str:
 
 def _section(heading: str, rows: Iterable[tuple[str, str]]) -> list[Text]:
     """Return a heading and rows below it; nothing without rows."""
-    lines = []
+    lines: list[Text] = []
     for name, text in rows:
         shown: Sequence[Text] = fact_lines([(f"  {name:{_NAME_WIDTH}}", escape(text))], _width())
         if len(name) > _NAME_WIDTH:

@@ -44,8 +44,8 @@ out, err = SafeConsole(), SafeConsole(stderr=True)
 _HANDLER = "harness.signs"
 # What stands for the signs of tables and charts where a terminal or pipe can't hold them.
 _SIGNS = str.maketrans(
-    {"█": "#", "▇": "#", "▆": "+", "▅": "+", "▄": "=", "▃": "=", "▂": "-", "▁": "_", "━": "-", "─": "-", "…": "...", "→": "->",
-     "×": "x", "†": "+", "–": "-", "—": "-", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"', "²": "^2", "³": "^3", "⁹": "^9",
+    {"█": "#", "░": ".", "▇": "#", "▆": "+", "▅": "+", "▄": "=", "▃": "=", "▂": "-", "▁": "_", "━": "-", "─": "-", "…": "...", "→": "->",
+     "×": "x", "†": "+", "–": "-", "—": "-", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"', "±": "+/-", "²": "^2", "³": "^3", "⁹": "^9",
      "€": "EUR ", "£": "GBP ", "¥": "JPY ", "₹": "INR ", "₩": "KRW "}
 )  # fmt: skip
 
@@ -128,6 +128,16 @@ def print_problems(problems: Sequence[str]) -> None:
     """Print on stderr which files were skipped, and why."""
     for problem in problems:
         print_note(escape(problem), label="left aside")
+
+
+def print_failure(outcome: str, cell: str, reason: str | None) -> None:
+    """Print on stderr how a cell ended that did not end well."""
+    print_text(err, f"{outcome:>12}  {escape(cell)}: {escape(reason or '')}", hang=14)
+
+
+def screen(*, as_json: bool) -> Console:
+    """Return where a run is shown: standard output, or stderr if that gets JSON; nowhere with `--quiet`."""
+    return Console(quiet=True) if verbosity.quiet else err if as_json else out
 
 
 def print_json(value: object) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from harness.machine.cpu_usage import cpu_seconds
+
 _BYTES = 8
 # Seconds without a heartbeat after which a cell hangs if a rank's CPU is idle, because that rank waits for another.
 _HANG_S = 5.0
@@ -112,7 +114,7 @@ class HangDetector:
         self._heartbeat.close()
 
     def _read_cpu_s(self) -> list[float]:
-        return [_cpu_s(process) for process in self._processes]
+        return list(map(cpu_seconds, self._processes))
 
     def _describe(self, idle: Sequence[bool], quiet_s: float) -> str:
         """Name the ranks that may cause the hang: stopped ranks; else busy ranks; else ranks with lower counters."""
@@ -125,13 +127,6 @@ class HangDetector:
         names = ", ".join(map(str, suspects))
         who = f"rank{'s' if len(suspects) > 1 else ''} {names} hung" if suspects else "the ranks hung, each idle"
         return f"{who}: nothing got on for {quiet_s:.0f} s" + (" while the others waited" if suspects else "")
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        times = process.cpu_times()
-        return float(times.user + times.system)
-    return 0.0
 
 
 def _status(process: psutil.Process) -> str | None:

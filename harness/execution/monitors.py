@@ -12,11 +12,16 @@ from harness.execution.messages import Message, PhaseStarted
 from harness.machine.energy_meter import EnergyMeter
 from harness.machine.gpu_monitor import GpuMonitor
 from harness.machine.load_monitor import LoadMonitor
+from harness.machine.other_load import OtherLoad
 from harness.schema.training_record import PeakMemory
 
 
 class CellMonitors:
-    """The monitors of one cell: load, GPUs, energy, memory of all ranks, hangs. Each reads at its own interval."""
+    """The monitors of one cell: load, GPUs, energy, memory of all ranks, hangs. Each reads at its own interval.
+
+    Attributes:
+        others_fraction: Share of the CPU that other processes took in the last seconds; None while it is not known.
+    """
 
     def __init__(self, num_gpus: int) -> None:
         """Create the monitors that need no process of the cell: load, GPUs and energy."""
@@ -25,9 +30,11 @@ class CellMonitors:
         self.gpus, self.energy = GpuMonitor(num_gpus), EnergyMeter(num_gpus)
         self._memory: MemorySampler | None = None
         self._hang: HangDetector | None = None
+        self._others: OtherLoad | None = None
+        self.others_fraction: float | None = None
 
     def attach(self, pids: Sequence[int], heartbeat: Path, cap: MemoryCap | None) -> None:
-        """Begin to monitor the ranks' processes for memory and hangs.
+        """Begin to monitor the ranks' processes for memory and hangs, and the others for load.
 
         Args:
             pids: Process id of each rank.
@@ -36,12 +43,15 @@ class CellMonitors:
         """
         self._hang = HangDetector(heartbeat, pids) if len(pids) > 1 else None
         self._memory = None if self._num_gpus else MemorySampler(pids, cap)
+        self._others = OtherLoad(pids)
 
     def poll(self, now: float) -> str | None:
         """Let each monitor read if it is due; return a reason if a rank hangs. `now` is in seconds since submission."""
         self.gpus.poll(now)
         self.energy.poll(now)
         self.load.poll(now)
+        if self._others is not None:
+            self.others_fraction = self._others.poll(now)
         if self._memory is not None:
             self._memory.poll(now)
         return self._hang.poll(now) if self._hang is not None else None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import UserError
 from harness.execution.jobs import Environment, PreparedCell, ResumePlan, TrainJob
 from harness.execution.preparation import Preparations, require_meaningful_accuracy
+from harness.execution.quiet import wait_for_quiet
 from harness.execution.runner import Runner, StartMethod
 from harness.execution.stop_flag import StopReason, graceful_stop
-from harness.execution.sweep import ProgressListener, exclusive_lock, run_and_save
+from harness.execution.sweep import PREPARING, ProgressListener, exclusive_lock, run_and_save
 from harness.machine.private_folders import private_folder
 from harness.machine.support import num_ranks, unsupported_reason
 from harness.schema.cells import Cell, FineTuneConfig
@@ -119,7 +121,9 @@ def train_until_limit(
         exclusive_lock(folder),
         private_folder("data") as temporary,
     ):
+        listener.setup_started(PREPARING)
         prepared = Preparations(temporary).prepare(cell)
+        listener.setup_ended()
         require_meaningful_accuracy(cell, prepared)
         listener.data_prepared(prepared.data)
         identity = identify_training(cell, prepared, environment.machine)
@@ -130,12 +134,13 @@ def train_until_limit(
             config, environment.machine, folder, identity, resume_point.path, stop_flag, limits
         )
         listener.cell_started(cell)
+        waited_s = wait_for_quiet(config.limits, partial(listener.waiting_for_quiet, cell))
         with (
             Runner(start_method, preload=("harness.execution.ignore_sigterm",)) as runner,
             graceful_stop(stop_flag, limits.preemption_notice),
         ):
             prepared = replace(prepared, job=replace(_train_job(prepared), resume=plan), limit_texts=limit_texts)
-            record, path = run_and_save(runner, cell, prepared, environment, listener, results, write_card)
+            record, path = run_and_save(runner, cell, prepared, environment, listener, results, write_card, waited_s)
             stop_reason = runner.stop_reason
         listener.cell_ended(cell, record, path)
         if record.outcome == "ok":

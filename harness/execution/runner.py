@@ -7,7 +7,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -46,6 +46,8 @@ from harness.schema.host_record import Machine
 from harness.schema.record import Record
 
 StartMethod = Literal["forkserver", "spawn"]
+# Called with the share of the CPU that other processes took lately, or None while it is not known.
+OnLoad = Callable[[float | None], None]
 
 _WORKER = "harness.worker.main"
 # Seconds to wait for other ranks to exit after a rank has failed.
@@ -117,7 +119,12 @@ class Runner:
             process.join()
 
     def run(
-        self, cell: Cell, prepared: PreparedCell, environment: Environment, on_message: OnMessage = lambda _: None
+        self,
+        cell: Cell,
+        prepared: PreparedCell,
+        environment: Environment,
+        on_message: OnMessage = lambda _: None,
+        on_load: OnLoad = lambda _: None,
     ) -> Record:
         """Run one cell and return its record, however the cell ends; after Ctrl-C its outcome is `interrupted`.
 
@@ -126,6 +133,7 @@ class Runner:
             prepared: The cell's job and data.
             environment: Facts about this machine and checkout.
             on_message: Called with each message of rank 0.
+            on_load: Called about once a second with the share of the CPU that other processes took lately.
         """
         self.stop_reason = None
         reason = unsupported_reason(cell.config, environment.machine)
@@ -137,7 +145,7 @@ class Runner:
         monitors.energy.begin(0.0)
         try:
             self._start(cell, prepared.job, environment.machine, submitted_at)
-            ending = self._wait(submitted_at, prepared, on_message, oom_kills)
+            ending = self._wait(submitted_at, prepared, on_message, on_load, oom_kills)
         except KeyboardInterrupt:
             ending = Ending("interrupted", STOP_TEXTS[StopReason.USER], StopReason.USER)
         duration_s = time.perf_counter() - submitted_at
@@ -204,7 +212,12 @@ class Runner:
         self._monitors.attach([rank.process.pid for rank in self._ranks], heartbeat, self._cap)
 
     def _wait(
-        self, submitted_at: float, prepared: PreparedCell, on_message: OnMessage, oom_kills: OomKillCounter
+        self,
+        submitted_at: float,
+        prepared: PreparedCell,
+        on_message: OnMessage,
+        on_load: OnLoad,
+        oom_kills: OomKillCounter,
     ) -> Ending:
         """Wait until every rank has ended, a rank has failed, or time is up; read messages and monitors meanwhile."""
         timeout_s = _timeout_s(prepared.job)
@@ -221,6 +234,7 @@ class Runner:
             now = time.perf_counter() - submitted_at
             if hang := self._monitors.poll(now):
                 return Ending("timeout", hang)
+            on_load(self._monitors.others_fraction)
             for rank in running:
                 if rank.pipe in ready or rank.process.sentinel in ready:
                     rank.receive(now, self._notify(on_message, now) if rank is self._ranks[0] else _ignore)

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +19,10 @@ from harness.execution.hidden_paths import hide_homes
 from harness.execution.jobs import Environment, PreparedCell, TrainJob
 from harness.execution.messages import Message
 from harness.execution.preparation import Preparations, require_meaningful_accuracy
+from harness.execution.quiet import wait_for_quiet
 from harness.execution.runner import Runner, StartMethod
 from harness.files import remove_partial_files
+from harness.machine.cpu_usage import CpuUsage
 from harness.machine.describe import describe_machine, harness_checkout, installed_packages, package_version
 from harness.machine.private_folders import private_folder
 from harness.machine.support import unsupported_reason
@@ -30,18 +33,33 @@ from harness.schema.record import Record
 from harness.store.saved_models import WriteCard, save_model, staging_folder
 from harness.store.unsaved_records import save_or_keep
 
+# What happens before the first cell starts, for the screen.
+PREPARING, LOADING = "reading and tokenizing the data", "loading torch and the model classes"
+
 
 class ProgressListener(Protocol):
     """Interface that receives the events of a run; `harness.cli.views.progress` implements it to show progress."""
 
+    def setup_started(self, work: str) -> None:
+        """Handle the start of work that comes before the first cell; `work` names it."""
+
+    def setup_ended(self) -> None:
+        """Handle the end of the work before the first cell."""
+
     def data_prepared(self, data: DataFacts) -> None:
         """Handle the preparation of a cell's data, before the first cell starts; cells may have the same data."""
+
+    def waiting_for_quiet(self, cell: Cell, usage: CpuUsage, waited_s: float) -> None:
+        """Handle that a cell does not begin yet, because other processes use the CPU."""
 
     def cell_started(self, cell: Cell) -> None:
         """Handle the start of a cell."""
 
     def cell_progressed(self, cell: Cell, message: Message) -> None:
         """Handle a message of rank 0 (at most one a second)."""
+
+    def load_read(self, cell: Cell, others_fraction: float | None) -> None:
+        """Handle a reading of the share of the CPU that other processes took lately, about once a second."""
 
     def cell_ended(self, cell: Cell, record: Record, path: Path) -> None:
         """Handle the end of a cell, whose record was saved at `path`."""
@@ -52,6 +70,18 @@ class ProgressListener(Protocol):
 
 class NullListener:
     """A `ProgressListener` that does nothing."""
+
+    def setup_started(self, work: str) -> None:
+        """Do nothing."""
+
+    def setup_ended(self) -> None:
+        """Do nothing."""
+
+    def waiting_for_quiet(self, cell: Cell, usage: CpuUsage, waited_s: float) -> None:
+        """Do nothing."""
+
+    def load_read(self, cell: Cell, others_fraction: float | None) -> None:
+        """Do nothing."""
 
     def data_prepared(self, data: DataFacts) -> None:
         """Do nothing."""
@@ -140,12 +170,15 @@ def run_cells(  # noqa: PLR0913 - the options of a run
         Runner(start_method) as runner,
     ):
         preparations = Preparations(folder)
+        listener.setup_started(PREPARING)
         prepared_cells = [preparations.prepare(cell) for cell in cells]
         for cell, prepared in zip(cells, prepared_cells, strict=True):
             require_meaningful_accuracy(cell, prepared)
             listener.data_prepared(prepared.data)
         if any(unsupported_reason(cell.config, environment.machine) is None for cell in cells):
+            listener.setup_started(LOADING)
             runner.wait_until_warm()
+        listener.setup_ended()
         for index, (cell, prepared) in enumerate(zip(cells, prepared_cells, strict=True)):
             oom_bound = find_oom_bound(cell.config, [*earlier_oom, *records], environment.machine) if skip else None
             expected_s = 0.0 if oom_bound else _expected_s(cell, records, previous_s or {})
@@ -159,7 +192,12 @@ def run_cells(  # noqa: PLR0913 - the options of a run
                 record = hide_homes(record.model_copy(update={"data": prepared.data}))
                 path = save_or_keep(record, results)
             else:
-                record, path = run_and_save(runner, cell, prepared, environment, listener, results, write_card)
+                waited_s = None
+                if unsupported_reason(cell.config, environment.machine) is None:
+                    waited_s = wait_for_quiet(cell.config.limits, partial(listener.waiting_for_quiet, cell))
+                record, path = run_and_save(
+                    runner, cell, prepared, environment, listener, results, write_card, waited_s
+                )
             records.append(record)
             listener.cell_ended(cell, record, path)
             if record.outcome == "interrupted":
@@ -175,6 +213,7 @@ def run_and_save(
     listener: ProgressListener,
     results: Path,
     write_card: WriteCard | None,
+    waited_s: float | None = None,
 ) -> tuple[Record, Path]:
     """Run a cell and save its record. Save its model too if the configuration asks for it.
 
@@ -186,6 +225,7 @@ def run_and_save(
         listener: Informed of the cell's progress.
         results: Folder of records.
         write_card: Returns the text of a saved model's card; None: no model is saved.
+        waited_s: Seconds that were waited for a quiet machine, for the record; None if the study asks for no waiting.
 
     Returns:
         The record, and the path of its file.
@@ -194,12 +234,20 @@ def run_and_save(
     with staging_folder(cell, results) if write_card else contextlib.nullcontext() as folder:
         if folder is not None and isinstance(job, TrainJob):
             prepared = replace(prepared, job=replace(job, save_model_to=str(folder)))
-        ran = runner.run(cell, prepared, environment, lambda message: listener.cell_progressed(cell, message))
-        record = hide_homes(ran)
+        ran = runner.run(
+            cell, prepared, environment, partial(listener.cell_progressed, cell), partial(listener.load_read, cell)
+        )
+        record = hide_homes(_with_wait(ran, waited_s))
         path = save_or_keep(record, results)
         if folder is not None and isinstance(job, TrainJob) and write_card is not None:
             save_model(folder, record, path, job.model, results, write_card)
     return record, path
+
+
+def _with_wait(record: Record, waited_s: float | None) -> Record:
+    if record.load is None:
+        return record
+    return record.model_copy(update={"load": record.load.model_copy(update={"waited_for_quiet_s": waited_s})})
 
 
 @contextlib.contextmanager

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
 from harness.machine.cgroups import ROOT, Quota, ThrottledPeriods, cpu_quota, read_throttled_periods
+from harness.machine.processes import ProcessFacts, describe_process, how_to_free
 from harness.schema.finding import Finding, Verdict
 
 MEASURE_S = 2.0
@@ -52,18 +55,26 @@ class Snapshot(NamedTuple):
     throttled: ThrottledPeriods | None
 
 
+class BusyProcess(NamedTuple):
+    """A process and the cores that it used."""
+
+    name: str
+    pid: int
+    cores: float
+
+
 class CpuUsage(NamedTuple):
     """CPU usage between two snapshots, in cores: CPU seconds per second.
 
     Attributes:
-        others: (name, pid, cores) of other processes that used at least 0.1 cores, busiest first.
+        others: Other processes that used at least 0.1 cores, busiest first.
         others_cores: Cores used by all other processes, including processes outside this container.
         stolen_fraction: Share of the cores' time that the hypervisor took; None when unknown.
         swapped_bytes: Bytes read from and written to swap; None when unknown.
         throttled_fraction: Share of scheduling periods in which the CPU quota was used up; None when unknown.
     """
 
-    others: tuple[tuple[str, int, float], ...]
+    others: tuple[BusyProcess, ...]
     others_cores: float
     stolen_fraction: float | None
     swapped_bytes: int | None
@@ -112,14 +123,14 @@ def diff(before: Snapshot, after: Snapshot, own: frozenset[int]) -> CpuUsage:
     """
     seconds = after.at_s - before.at_s
     used = [
-        (name, key[0], (cpu_s - before.processes.get(key, ("", 0.0))[1]) / seconds)
+        BusyProcess(name, key[0], (cpu_s - before.processes.get(key, ("", 0.0))[1]) / seconds)
         for key, (name, cpu_s) in after.processes.items()
     ]
-    others = sorted((row for row in used if row[1] not in own), key=lambda row: -row[2])
-    cores = sum(row[2] for row in others)
+    others = sorted((process for process in used if process.pid not in own), key=lambda process: -process.cores)
+    cores = sum(process.cores for process in others)
     stolen = None
     if before.cores and after.cores:
-        own_cores = sum(row[2] for row in used if row[1] in own)
+        own_cores = sum(process.cores for process in used if process.pid in own)
         # The per-core counters include what the list lacks: other containers' processes, and processes that exited.
         cores = max(cores, (after.cores.busy_s - before.cores.busy_s) / seconds - own_cores)
         stolen = _share(after.cores.stolen_s - before.cores.stolen_s, after.cores.total_s - before.cores.total_s)
@@ -131,34 +142,37 @@ def diff(before: Snapshot, after: Snapshot, own: frozenset[int]) -> CpuUsage:
         throttled = _share(
             after.throttled.throttled - before.throttled.throttled, after.throttled.total - before.throttled.total
         )
-    return CpuUsage(tuple(row for row in others if row[2] >= _MIN_CORES), cores, stolen, swapped, throttled)
+    busy = tuple(process for process in others if process.cores >= _MIN_CORES)
+    return CpuUsage(busy, cores, stolen, swapped, throttled)
 
 
-def load_finding(usage: CpuUsage, num_usable: int, num_cores: int) -> Finding:
-    """Judge the CPU usage of other processes.
+def load_finding(
+    usage: CpuUsage,
+    num_usable: int,
+    num_cores: int,
+    describe: Callable[[int, str], ProcessFacts] = describe_process,
+) -> Finding:
+    """Judge the CPU usage of other processes, and name them with owner and command line.
 
     Args:
         usage: The measured usage.
         num_usable: Cores that a cell would use.
         num_cores: Cores that this process may run on; more than `num_usable` under a CPU quota.
+        describe: Returns what is known of a process, given its id and name.
     """
     cores = usage.others_cores
     missing = num_usable - (num_cores - cores)  # number of the cell's cores that other processes keep busy
     verdict: Verdict = "good" if cores < _MIN_CORES else "warn" if missing < _BAD_CORES else "bad"
-    names = [f"{name} (pid {pid}) {used:.2f}" for name, pid, used in usage.others[:_MAX_NAMED]]
-    invisible = cores - sum(used for _, _, used in usage.others)
+    name, why, value = "other load", "shares a cell's cores and caches", f"{cores:.2f} of {num_cores} cores"
+    if verdict == "good":
+        return Finding(name=name, value=value, verdict=verdict, why=why)
+    named = [(describe(process.pid, process.name), process.cores) for process in usage.others[:_MAX_NAMED]]
+    lines = [f"{used:.2f} {process.description}" for process, used in named]
+    invisible = cores - sum(process.cores for process in usage.others)
     if invisible >= _MIN_CORES:
-        names.append(f"not to be told apart {invisible:.2f}")
-    fix = None
-    if verdict != "good":
-        pids = " ".join(str(pid) for _, pid, _ in usage.others[:_MAX_NAMED])
-        fix = (
-            f"kill {pids} (those you can spare), or wait until they are done"
-            if pids
-            else "none: nobody to be seen from here (see `top`)"
-        )
-    value = f"{cores:.2f} of {num_cores} cores" + (f": {', '.join(names)}" if names and verdict != "good" else "")
-    return Finding(name="other load", value=value, verdict=verdict, why="shares a cell's cores and caches", fix=fix)
+        lines.append(f"{invisible:.2f} processes that are not visible from here")
+    fix = how_to_free(process for process, _ in named) if named else "none: the processes are not visible from here"
+    return Finding(name=name, value="\n".join([value, *lines]), verdict=verdict, why=why, fix=fix)
 
 
 def steal_finding(usage: CpuUsage) -> Finding:
@@ -219,6 +233,14 @@ def _take_snapshot(quota: Quota | None) -> Snapshot:
 def usable_cores() -> frozenset[int]:
     """Return the indices of the cores that this process may run on."""
     return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the CPU seconds that a process used; 0 when it has ended."""
+    with contextlib.suppress(psutil.Error):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0
 
 
 def _own_pids() -> frozenset[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.machine.describe import package_version
 from harness.machine.nvml import open_nvml, query, visible_gpus
+from harness.machine.processes import describe_process, how_to_free
 from harness.schema.finding import Finding, Verdict
 from harness.schema.host_record import Gpu
 
@@ -123,8 +124,7 @@ def _other_processes(num_gpus: int) -> Finding:
     sizes_by_pid.pop(os.getpid(), None)
     if not sizes_by_pid:
         return Finding(name=name, value="none", verdict="good", why=why)
-    sizes = [
-        f"pid {pid}" + ("" if size is None else f" {size / _MIB:.0f} MiB") for pid, size in sorted(sizes_by_pid.items())
-    ]
-    fix = f"kill {' '.join(map(str, sorted(sizes_by_pid)))}, or wait until they are done"
-    return Finding(name=name, value=", ".join(sizes), verdict="bad", why=why, fix=fix)
+    found = [(describe_process(pid), size) for pid, size in sorted(sizes_by_pid.items())]
+    lines = [process.description + ("" if size is None else f" {size / _MIB:.0f} MiB") for process, size in found]
+    fix = how_to_free(process for process, _ in found)
+    return Finding(name=name, value="\n".join(lines), verdict="bad", why=why, fix=fix)

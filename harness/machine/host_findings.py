@@ -58,7 +58,7 @@ def judge_memory(machine_bytes: int, group_bytes: int | None) -> Finding:
     where = "of the control group's limit" if free == group_bytes else "of the machine"
     verdict: Verdict = "bad" if free < _BAD_MEMORY_BYTES else "warn" if free < _WARN_MEMORY_BYTES else "good"
     fix = {
-        "bad": "ps aux --sort=-rss | head, and stop what is large; `harness fit` finds what fits",
+        "bad": "ps -u $(id -u) -o pid,rss,args --sort=-rss | head, and stop what is large; `harness fit` finds what fits",
         "warn": "harness fit STUDY (finds the largest batch for it)",
     }.get(verdict)
     why = "a cell of the packaged model takes 0.7 to 1.6 GiB"

@@ -39,7 +39,10 @@ _AXES = (*_FIRST, "padding", "trainable", "threads")
 # Labels never show these settings: they follow from others, have their own column (the runs), or only limit a run.
 _HIDDEN = frozenset(
     {"training.seeds", "training.checkpoint_every_s", "data.store_texts"}
-    | {f"limits.{key}" for key in ("timeout_s", "max_train_s", "budget_minutes", "budget_usd")}
+    | {
+        f"limits.{key}"
+        for key in ("timeout_s", "max_train_s", "budget_minutes", "budget_usd", "wait_for_quiet_s", "quiet_below")
+    }
 )
 _BASELINES: dict[Classifier, str] = {
     "majority": "majority class",

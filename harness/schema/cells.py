@@ -36,7 +36,7 @@ MIN_EVALUATION_BATCH = (
 
 # Keys of each table that are excluded from the hash, because they don't change what is measured.
 _NOT_HASHED: dict[str, tuple[str, ...]] = {
-    "limits": ("timeout_s", "budget_minutes", "budget_usd"),
+    "limits": ("timeout_s", "budget_minutes", "budget_usd", "wait_for_quiet_s", "quiet_below"),
     "training": ("seeds", "checkpoint_every_s"),
 }
 # Keys that newer versions added, each with the value that keeps the older behaviour. A key with this value is left out

@@ -179,6 +179,8 @@ class Load(Settings):
         throttled_periods: Periods of `quota_periods` in which the CPU quota was used up; None without a CPU quota.
         thermal_throttles: How often the usable cores were slowed down because of their temperature.
         clock_mhz: Mean clock of the usable cores in MHz, one sample every 5 s.
+        waited_for_quiet_s: Seconds that the cell's start was put off until other processes used less of the CPU; None if
+            the study asked for no waiting.
     """
 
     available_memory_bytes: Tally
@@ -194,6 +196,7 @@ class Load(Settings):
     throttled_periods: Tally | None = None
     thermal_throttles: Tally | None = None
     clock_mhz: Many[Amount] | None = None
+    waited_for_quiet_s: Seconds | None = None
 
 
 class GpuReading(Settings):

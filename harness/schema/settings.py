@@ -259,6 +259,14 @@ class LimitSettings(Settings):
         None,
         description="training stops at the first step boundary after this many seconds; the outcome stays `ok`",
     )
+    wait_for_quiet_s: Annotated[Number, Field(ge=0, le=1e6)] = Field(
+        0,
+        description="before a cell begins, wait at most this many seconds until other processes use less of the CPU than "
+        "`quiet_below`; the record says how long was waited",
+    )
+    quiet_below: Annotated[Number, Field(gt=0, le=1)] = Field(
+        0.05, description="share of the CPU below which the load of other processes counts as quiet"
+    )
     budget_minutes: Annotated[Number, Field(gt=0, le=1e9)] | None = Field(
         None, description="no cell starts whose estimated end is later than this"
     )

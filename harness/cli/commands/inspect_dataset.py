@@ -113,7 +113,7 @@ def cache(
         console.print_json({"root": str(storage.root), "num_bytes": num_bytes, "entries": rows})
         return
     if action == "list" and entries:
-        rows = [
+        lines = [
             (
                 escape(entry.description or "half-made: in use by a run, or left by one that was killed"),
                 f"{entry.num_bytes / _MIB:,.1f}",
@@ -121,7 +121,7 @@ def cache(
             )
             for entry in entries
         ]
-        console.print_table(console.out, columns(["what"], ["MiB", "made"]), rows)
+        console.print_table(console.out, columns(["what"], ["MiB", "made"]), lines)
     verb = "deleted from" if action == "clear" else "in"
     console.print_text(
         console.out, f"{len(entries)} entries, {num_bytes / _MIB:,.1f} MiB, {verb} {escape(str(storage.root))}"

@@ -37,6 +37,8 @@ from harness.cli.options import (
 from harness.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.execution.jobs import Environment
     from harness.execution.sweep import Budget
     from harness.pricing.prices import Price
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from harness.schema.host_record import Machine
     from harness.schema.record import Record
     from harness.store.record_files import LoadedRecords
+    from harness.workflows.priced_records import PriceOptions
 
 app = typer.Typer()
 
@@ -88,7 +91,7 @@ def plan(
     if as_json:
         console.print_json([vars(row) for row in rows])
     else:
-        _print_plan(rows, [cell.label for cell in cells])
+        _print_plan(rows, cells)
 
 
 def _plan_rows(cells: Sequence[Cell], results: Path, machine: Machine, usd_per_hour: float | None) -> list[_PlanRow]:
@@ -160,8 +163,10 @@ def run(  # noqa: PLR0913 - one parameter per option
             help="Check figures by a stopwatch, `time -v` and nvidia-smi; save nothing.",
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the cells of a study that are not done yet; each record is saved as its cell ends."""
+    from harness.cli.views.record import run_fields
     from harness.execution.completed import find_all_done
     from harness.execution.sweep import describe_environment
     from harness.store.record_files import own_records
@@ -181,16 +186,24 @@ def run(  # noqa: PLR0913 - one parameter per option
     counted = [record for record in stored.records if interleaved is None or record.study == interleaved.study]
     states = find_all_done(cells, counted, environment.machine, skip=not no_skip)
     to_do = [cell for cell, (state, _) in zip(cells, states, strict=True) if force or state != "done"]
+    screen = console.screen(as_json=as_json)
+    saved: list[tuple[Record, Path | None]] = []
     records: list[Record] = []
     if to_do:
         if len(to_do) < len(cells):
             num_done = len(cells) - len(to_do)
-            console.out.print(f"{num_done} of {len(cells)} cells are done; {len(to_do)} to run.", highlight=False)
-        records = _run_cells(to_do, results, environment, stored, options, skip=not no_skip)
+            console.print_text(screen, f"{num_done} of {len(cells)} cells are done; {len(to_do)} to run.")
+        saved = _run_cells(to_do, results, environment, stored, options, screen, skip=not no_skip)
+        records = [record for record, _ in saved]
     else:
-        console.out.print(f"All {len(cells)} cells are done; nothing to run (--force measures again).", highlight=False)
+        console.print_text(screen, f"All {len(cells)} cells are done; nothing to run (--force measures again).")
     price_options = PriceOptions(prices=prices, usd_per_hour=usd_per_hour)
-    if show_interleaved(interleaved, cells, [*counted, *records], price_options, interleave_options):
+    has_failed = show_interleaved(interleaved, cells, [*counted, *records], price_options, interleave_options)
+    if as_json:
+        console.print_json([run_fields(record, path) for record, path in saved])
+    elif interleaved is None:
+        _print_speed_line(cells, [*counted, *records], price_options)
+    if has_failed:
         raise typer.Exit(EXIT_SLOWER)
     if any(record.outcome == "crashed" for record in records):
         raise typer.Exit(EXIT_CRASHED)
@@ -202,9 +215,10 @@ def _run_cells(
     environment: Environment,
     stored: LoadedRecords,
     options: MachineOptions,
+    screen: Console,
     *,
     skip: bool,
-) -> list[Record]:
+) -> list[tuple[Record, Path | None]]:
     """Run cells within the study's budget and print failures; exit if Ctrl-C stopped the sweep.
 
     Args:
@@ -213,7 +227,11 @@ def _run_cells(
         environment: This machine and its software.
         stored: Records of earlier runs, for expected times and out-of-memory bounds.
         options: How this machine is priced.
+        screen: Where to show the run.
         skip: Skip cells larger than one that ran out of memory.
+
+    Returns:
+        The records with their files.
     """
     from harness.cli.views.progress import ProgressView
     from harness.cli.views.record import hub_lines
@@ -224,18 +242,39 @@ def _run_cells(
     price = options.price(environment.machine, stated=environment.stated, detected=environment.detected)
     previous_s = {record.config_hash: record.duration_s for record in stored.records if record.outcome == "ok"}
     budget = study_budget(cells[0], price)
-    with ProgressView(console.out, cells) as view:
-        records = run_cells(
-            cells, results, environment, view, previous_s=previous_s, budget=budget, skip=skip,
-            known_oom=find_oom_records(stored.records, environment.machine), write_card=card_writer(price),
-        )  # fmt: skip
+    view = ProgressView(
+        screen, cells, machine=environment.machine,
+        usd_per_hour=None if isinstance(price, Unavailable) else price.usd_per_hour, earlier=stored.records,
+    )  # fmt: skip
+    was_stopped = False
+    with view:
+        try:
+            run_cells(
+                cells, results, environment, view, previous_s=previous_s, budget=budget, skip=skip,
+                known_oom=find_oom_records(stored.records, environment.machine), write_card=card_writer(price),
+            )  # fmt: skip
+        except KeyboardInterrupt:  # between two cells
+            was_stopped = True
+    records = [record for record, _ in view.saved]
     for line in hub_lines(records):
-        console.out.print(escape(line), highlight=False, soft_wrap=True)
-    _print_failures(records)
-    if any(record.outcome == "interrupted" for record in records):
-        console.out.print("Stopped. What is finished is kept; the same command goes on.", highlight=False)
+        console.print_text(screen, escape(line))
+    for record in records:
+        if record.outcome not in ("ok", "interrupted"):
+            console.print_failure(record.outcome, record.cell, record.reason)
+    if was_stopped or any(record.outcome == "interrupted" for record in records):
+        console.print_text(screen, "Stopped. What is finished is kept; the same command goes on.")
         raise typer.Exit(EXIT_INTERRUPTED)
-    return list(records)
+    return view.saved
+
+
+def _print_speed_line(cells: Sequence[Cell], records: Sequence[Record], options: PriceOptions) -> None:
+    from harness.cli.views.speed_line import print_speed_line
+    from harness.workflows.priced_records import price_records
+
+    hashes = {cell.config_hash for cell in cells}
+    print_speed_line(
+        console.out, price_records([record for record in records if record.config_hash in hashes], options).cells
+    )
 
 
 @command(app, MEASURE, epilog="Example: harness fit bench/default.toml --seq-len 512 --memory-gib 4 --predict")
@@ -310,13 +349,13 @@ def study_budget(cell: Cell, price: Price | Unavailable) -> Budget | None:
     return min(budgets, key=lambda budget: budget.seconds, default=None)
 
 
-def _print_plan(rows: Sequence[_PlanRow], labels: list[str]) -> None:
+def _print_plan(rows: Sequence[_PlanRow], cells: Sequence[Cell]) -> None:
     table = []
-    for label, row in zip(labels, rows, strict=True):
+    for cell, row in zip(cells, rows, strict=True):
         minutes = "" if row.expected_s is None else f"{row.expected_s / 60:.1f}"
         dollars = "" if row.expected_usd is None else f"{row.expected_usd:.4f}"
         state = f"{row.state}: {row.reason}" if row.reason else row.state
-        table.append((escape(label), minutes, dollars, escape(state)))
+        table.append((escape(cell.label), minutes, dollars, escape(state)))
     console.print_table(console.out, columns(["cell"], ["minutes", "USD"], ["state"]), table)
     states = [row.state for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -324,13 +363,9 @@ def _print_plan(rows: Sequence[_PlanRow], labels: list[str]) -> None:
         console.out,
         f"\n{len(rows)} cells: {counts}. Minutes and dollars are those of the last run, where there is one.",
     )
-
-
-def _print_failures(records: Sequence[Record]) -> None:
-    for record in records:
-        if record.outcome not in ("ok", "interrupted"):
-            console.err.print(
-                f"{record.outcome:>12}  {escape(record.cell)}: {escape(record.reason or '')}",
-                highlight=False,
-                soft_wrap=True,
-            )
+    for limits in dict.fromkeys(limits for limits in (cell.config.limits for cell in cells) if limits.wait_for_quiet_s):
+        console.print_text(
+            console.out,
+            f"Before a cell begins, at most {limits.wait_for_quiet_s:g} s are waited until other processes use less than "
+            f"{limits.quiet_below:.0%} of the CPU.",
+        )

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from harness.cli import console
 from harness.cli.command import MEASURE, command
-from harness.cli.console import EXIT_CRASHED, EXIT_FILE_ERROR, EXIT_INTERRUPTED, EXIT_RESUMABLE
+from harness.cli.console import EXIT_CRASHED, EXIT_FILE_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_RESUMABLE
 from harness.cli.lookups import MachineOptions, load_cells, require_positive
 from harness.cli.options import (
     DEFAULT_RESULTS,
@@ -30,7 +30,10 @@ from harness.cli.options import (
 from harness.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.execution.resumable import StopLimits
+    from harness.execution.stop_flag import StopReason
     from harness.pricing.prices import Price
     from harness.schema.record import Record
     from harness.store.checkpoint_files import ResumePoint
@@ -81,16 +84,15 @@ def train(  # noqa: PLR0913 - one parameter per option
     It resumes on another machine too. Ctrl-C, SIGTERM, SIGHUP and a spot preemption notice also stop it with a checkpoint. A finished training is an ordinary record.
     """
     from harness.cli.views.progress import ProgressView
-    from harness.cli.views.record import hub_lines
+    from harness.cli.views.record import run_fields
     from harness.execution.completed import find_done
     from harness.execution.resumable import checkpoints_folder, choose_cell, train_until_limit
-    from harness.execution.stop_flag import StopReason
     from harness.execution.sweep import describe_environment
     from harness.machine.cloud_metadata import preemption_notice
     from harness.store.record_files import own_records
     from harness.workflows.model_card import card_writer
 
-    runs = choose_cell(load_cells(study, overrides), cell)
+    screen, runs = console.screen(as_json=as_json), choose_cell(load_cells(study, overrides), cell)
     options = MachineOptions(instance, region, prices, usd_per_hour, detect, offline)
     stated, detector = options.stated_instance(), options.detector()
     environment = describe_environment(stated, detector)
@@ -100,31 +102,43 @@ def train(  # noqa: PLR0913 - one parameter per option
     finished = [record for record in stored.records if record.outcome != "timeout"]
     to_do = [run for run in runs if force or find_done(run, finished, environment.machine)[0] != "done"]
     if not to_do:
-        console.out.print(f"{runs[0].name} is trained; nothing to do (--force trains again).", highlight=False)
+        text = f"{runs[0].name} is trained; nothing to do (--force trains again)."
+        console.print_result(text, {"cell": runs[0].name, "outcome": "done"}, as_json=as_json)
         return
     run = to_do[0]
     if len(runs) > 1:
-        console.out.print(f"{len(to_do)} of {len(runs)} runs to train; now {run.label}.", highlight=False)
+        console.print_text(screen, escape(f"{len(to_do)} of {len(runs)} runs to train; now {run.label}."))
     detected = environment.detected
     price = options.price(environment.machine, stated=environment.stated, detected=detected)
     limits = stop_limits(max_minutes, max_usd, max_rows, price)
     if not offline and detected is not None and detected.is_spot is not False:
         limits = replace(limits, preemption_notice=partial(preemption_notice, detected.vendor))
     folder = checkpoints or checkpoints_folder(run, results)
-    with ProgressView(console.out, [run]) as view:
+    view = ProgressView(
+        screen, [run], machine=environment.machine,
+        usd_per_hour=None if isinstance(price, Unavailable) else price.usd_per_hour, earlier=stored.records,
+    )  # fmt: skip
+    with view:
         record, stop_reason = train_until_limit(
-            run, results, environment, view, folder=folder, limits=limits, on_resume_point=_print_resume_point,
+            run, results, environment, view, folder=folder, limits=limits, on_resume_point=partial(_print_resume_point, screen),
             write_card=card_writer(price),
         )  # fmt: skip
-    for line in hub_lines([record]):
-        console.out.print(escape(line), highlight=False, soft_wrap=True)
-    _print_end(record, folder)
+    _print_end(screen, record, folder)
+    if as_json:
+        console.print_json(run_fields(*view.saved[-1]))
+    if (status := _status(record, stop_reason)) != EXIT_OK:
+        raise typer.Exit(status)
+
+
+def _status(record: Record, stop_reason: StopReason | None) -> int:
+    """Return the exit status of a training that ended with this record."""
+    from harness.execution.stop_flag import StopReason
+
     if record.outcome in ("interrupted", "preempted"):
         if not _is_all_kept(record):
-            raise typer.Exit(EXIT_FILE_ERROR)
-        raise typer.Exit(EXIT_INTERRUPTED if stop_reason is StopReason.USER else EXIT_RESUMABLE)
-    if record.outcome != "ok":
-        raise typer.Exit(EXIT_CRASHED)
+            return EXIT_FILE_ERROR
+        return EXIT_INTERRUPTED if stop_reason is StopReason.USER else EXIT_RESUMABLE
+    return EXIT_OK if record.outcome == "ok" else EXIT_CRASHED
 
 
 def stop_limits(
@@ -155,16 +169,12 @@ def stop_limits(
     return StopLimits(max_s=max_s, max_s_text=max_s_text, max_rows=max_rows)
 
 
-def _print_resume_point(point: ResumePoint) -> None:
+def _print_resume_point(screen: Console, point: ResumePoint) -> None:
     for refused in point.refused:
-        console.err.print(f"[yellow]refused:[/] {escape(refused)}", soft_wrap=True, highlight=False)
+        console.print_note(escape(refused), label="refused")
     if point.manifest is not None:
         done, planned = point.manifest.num_updates, point.manifest.num_updates_planned
-        console.out.print(
-            f"Going on from {escape(str(point.path))}: {done} of {planned} updates are done.",
-            soft_wrap=True,
-            highlight=False,
-        )
+        console.print_text(screen, f"Going on from {escape(str(point.path))}: {done} of {planned} updates are done.")
 
 
 def _is_all_kept(record: Record) -> bool:
@@ -176,19 +186,20 @@ def _is_all_kept(record: Record) -> bool:
     return last.checkpoints[-1].num_updates == last.first_update + last.num_updates
 
 
-def _print_end(record: Record, folder: Path) -> None:
+def _print_end(screen: Console, record: Record, folder: Path) -> None:
+    from harness.cli.views.record import hub_lines
+
+    for line in hub_lines([record]):
+        console.print_text(screen, escape(line))
     if record.outcome == "ok":
         return
-    console.err.print(
-        f"{record.outcome:>12}  {escape(record.cell)}: {escape(record.reason or '')}", highlight=False, soft_wrap=True
-    )
+    console.print_failure(record.outcome, record.cell, record.reason)
     pieces = record.training.pieces if record.training else ()
     if record.outcome in ("interrupted", "preempted") and pieces and pieces[-1].checkpoints and _is_all_kept(record):
         written = pieces[-1].checkpoints[-1]
         took = "" if written.seconds is None else f" in {written.seconds:.1f} s"
-        console.out.print(
+        console.print_text(
+            screen,
             f"Checkpoint written{took} ({written.num_bytes / 2**20:,.0f} MiB) to {escape(str(folder))}; "
             "the same command goes on.",
-            highlight=False,
-            soft_wrap=True,
         )

@@ -1,7 +1,8 @@
-"""Terminal view of running cells: a live table, or plain lines without a terminal."""
+"""Terminal view of a run: a line a finished cell, and below them the running cell; without a terminal, plain lines."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -10,16 +11,20 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
-from rich.progress_bar import ProgressBar
-from rich.segment import Segments
-from rich.table import Table
 from rich.text import Text
 
+from harness.analysis.earlier_runs import runs_of, slowdown, speed_of
 from harness.analysis.label_warnings import label_warnings, one_label_warnings
 from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
-from harness.execution.messages import CheckpointFailed, Message, PhaseStarted, Progress, RankResult
+from harness.cli.console import layout_width, print_detail, print_lines, print_text
+from harness.cli.layout import Layout, columns, wrap
+from harness.cli.views.running_cell import RunningCell, bar, clock, dollars
+from harness.execution.messages import CheckpointFailed, Message, PhaseStarted, RankResult
+from harness.machine.cpu_usage import CpuUsage
+from harness.machine.support import num_ranks
 from harness.schema.cells import Cell
+from harness.schema.host_record import Machine
 from harness.schema.inputs_record import DataFacts
 from harness.schema.record import Record
 
@@ -32,174 +37,225 @@ OUTCOME_STYLES = {
     "unsupported": "dim",
 }
 MIB = 2**20
+_DRAW_EVERY_S = 0.9
+_SETUP_DRAW_EVERY_S = 0.5
+_COLUMNS = columns(["cell"], ["samples/s", "peak MiB", "accuracy", "seconds"], ["outcome"])
+_WIDEST = ("9,999.9", "99,999", "0.999", "9,999.9", "disturbed")
 
 
 class ProgressView(AbstractContextManager["ProgressView"]):
-    """A `ProgressListener` that shows a table of cells and progress bars.
+    """A `ProgressListener` that shows the run.
 
-    It redraws only when a message arrives, at most once a second, so that the parent stays idle during measurements.
+    While a cell is measured it redraws only when a message or a reading arrives, at most once a second, so that the parent
+    stays idle. Before the first cell, a thread of its own keeps a clock moving.
+
+    Attributes:
+        saved: The records of this run with their files.
     """
 
-    def __init__(self, console: Console, cells: Sequence[Cell]) -> None:
-        self._console, self._cells = console, list(cells)
-        self._rows: dict[int, tuple[str, ...]] = {}  # table rows of the finished cells, by the cell's index
-        self._running: tuple[int, float] | None = None
+    def __init__(
+        self,
+        console: Console,
+        cells: Sequence[Cell],
+        *,
+        machine: Machine | None = None,
+        usd_per_hour: float | None = None,
+        earlier: Sequence[Record] = (),
+    ) -> None:
+        """Prepare the view.
+
+        Args:
+            console: Where to show the run.
+            cells: The cells to run.
+            machine: This machine, for the number of ranks.
+            usd_per_hour: The machine's price; None if unknown.
+            earlier: Records of earlier runs, to compare speeds with.
+        """
+        self._console, self._cells, self._machine = console, list(cells), machine
+        self._usd_per_hour, self._records = usd_per_hour, list(earlier)
+        self.saved: list[tuple[Record, Path | None]] = []
+        self._running: RunningCell | None = None
         self._warnings: set[str] = set()
-        self._phase, self._progress = "starting", Progress(num_steps=0, num_steps_planned=0)
-        self._drawn: tuple[object, Segments] | None = None
-        self._began = time.perf_counter()
+        self._began, self._drawn_at = time.perf_counter(), 0.0
+        self._setup = ""
+        self._setup_ended = threading.Event()
+        self._clock: threading.Thread | None = None
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        rows = [(escape(cell.label), *_WIDEST) for cell in cells]
+        self._layout = Layout(_COLUMNS, rows, layout_width(console))
 
     def __enter__(self) -> ProgressView:
         """Start drawing."""
         if self._live:
             self._live.start()
-            self._draw()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Stop drawing and print the final table."""
+        """Stop drawing, and print what the run took."""
+        self.setup_ended()
         if self._live:
             self._live.stop()
-            if self._rows:
-                self._console.print(self._table(range(len(self._cells))))
+        if self.saved:
+            elapsed = time.perf_counter() - self._began
+            print_text(
+                self._console, f"{len(self.saved)} of {len(self._cells)} cells in {clock(elapsed)}{self._cost()}."
+            )
+
+    def setup_started(self, work: str) -> None:
+        """Name work that comes before the first cell."""
+        self._setup = work
+        if not self._live:
+            self._print_line(f"{work} ...")
+        elif self._clock is None:
+            self._clock = threading.Thread(target=self._draw_setup, daemon=True, name="setup clock")
+            self._clock.start()
+
+    def setup_ended(self) -> None:
+        """Stop the clock of the setup."""
+        self._setup_ended.set()
+        if self._clock is not None:
+            self._clock.join()
+            self._clock = None
+
+    def _draw_setup(self) -> None:
+        while self._live:
+            self._live.update(Text(f"{self._setup}, {clock(time.perf_counter() - self._began)}"), refresh=True)
+            if self._setup_ended.wait(_SETUP_DRAW_EVERY_S):
+                return
 
     def data_prepared(self, data: DataFacts) -> None:
         """Print what may be wrong with the labels, once."""
         for warning in (*label_warnings(data), *one_label_warnings(data)):
             if warning not in self._warnings:
                 self._warnings.add(warning)
-                self._console.print(f"[yellow]warning:[/] {escape(data.source)}: {escape(warning)}", highlight=False)
+                print_text(self._console, f"[yellow]warning:[/] {escape(data.source)}: {escape(warning)}")
 
     def cell_started(self, cell: Cell) -> None:
         """Show that a cell started."""
-        self._running = self._index(cell), time.perf_counter()
-        self._phase, self._progress = "starting", Progress(num_steps=0, num_steps_planned=0)
+        self._running = RunningCell(
+            cell,
+            time.perf_counter(),
+            num_ranks=num_ranks(cell.config, self._machine) if self._machine else 1,
+            usd_per_hour=self._usd_per_hour,
+            earlier=speed_of(runs_of(self._records, cell.config)),
+        )
         if self._live:
             self._draw()
         else:
-            self._print_line(f"[{self._running[0] + 1}/{len(self._cells)}] {cell.label} ...")
+            self._print_line(f"[{self._number(cell)}] {cell.label} ...")
+
+    def waiting_for_quiet(self, cell: Cell, usage: CpuUsage, waited_s: float) -> None:
+        """Show why the cell does not begin yet."""
+        if self._running:
+            self._running.on_wait(usage, waited_s)
+            self._draw()
 
     def cell_progressed(self, cell: Cell, message: Message) -> None:
         """Show the progress that a message reports."""
-        if isinstance(message, Progress):
-            self._progress = message
-        elif isinstance(message, PhaseStarted):
-            self._phase = message.name
-        elif isinstance(message, CheckpointFailed):
-            self._console.print(
+        if isinstance(message, CheckpointFailed):
+            print_text(
+                self._console,
                 f"[red]no checkpoint could be written:[/] {escape(message.reason)}. Training continues, but nothing is "
                 "kept if it is stopped now; free some room, or stop it and name another folder with --checkpoints.",
-                highlight=False, soft_wrap=True,
-            )  # fmt: skip
-        if self._live and not isinstance(message, RankResult):
-            self._draw()
+            )
+        if self._running:
+            self._running.on_message(message, time.perf_counter())
+        if not isinstance(message, RankResult):
+            self._draw(at_once=isinstance(message, PhaseStarted))
 
-    def cell_ended(self, cell: Cell, record: Record, path: Path) -> None:
-        """Show the figures of a finished cell."""
+    def load_read(self, cell: Cell, others_fraction: float | None) -> None:
+        """Show the share of the CPU that other processes took lately."""
+        if self._running:
+            self._running.on_load(others_fraction)
+            self._draw(at_once=False)
+
+    def cell_ended(self, cell: Cell, record: Record, path: Path | None) -> None:
+        """Show the figures of a finished cell, and what disturbed it."""
         self._running = None
-        if self._live:
-            style = OUTCOME_STYLES.get(record.outcome, "yellow")
-            shown = summary_figures(summarize([record])[0])
-            row = (*shown, f"{record.duration_s:.1f}", f"[{style}]{record.outcome}[/]")
-            self._rows[self._index(cell)] = row
-            self._draw()
+        summary = summarize([record])[0]
+        notes = [*_slower(summary, self._records), *summary.noise]
+        self.saved.append((record, path))
+        self._records.append(record)
+        if not self._live:
+            self._print_line(f"    {_result_line(record, summary, is_disturbed=bool(notes))}")
         else:
-            self._print_line(f"    {_result_line(record)}")
+            if len(self.saved) == 1:
+                print_lines(self._console, self._layout.header())
+            figures = summary_figures(summary)
+            row = (
+                escape(cell.label),
+                *figures,
+                f"{record.duration_s:,.1f}",
+                _outcome(record, is_disturbed=bool(notes)),
+            )
+            print_lines(self._console, self._layout.row(row))
+        for note in notes:
+            print_text(self._console, f"    [yellow]! {escape(note)}[/]", hang=2)
+        print_detail(escape(f"    {path}"))
+        if self._live:
+            self._draw()
 
     def cells_left_out(self, cells: Sequence[Cell], reason: str) -> None:
         """Print the cells that a budget left out."""
         names = ", ".join(cell.label for cell in cells)
-        self._console.print(f"[yellow]{len(cells)} cells left out[/]: {escape(reason)}: {escape(names)}")
+        print_text(self._console, f"[yellow]{len(cells)} cells left out[/]: {escape(reason)}: {escape(names)}")
 
     def _print_line(self, line: str) -> None:
-        self._console.print(Text(line), soft_wrap=True)
+        print_text(self._console, Text(line), hang=2)
 
-    def _index(self, cell: Cell) -> int:
-        return self._cells.index(cell)
+    def _number(self, cell: Cell) -> str:
+        return f"{self._cells.index(cell) + 1}/{len(self._cells)}"
 
-    def _draw(self) -> None:
-        if self._live:
-            self._live.update(Group(self._drawn_table(), self._bars()), refresh=True)
+    def _draw(self, *, at_once: bool = True) -> None:
+        now = time.perf_counter()
+        if self._live is None or (not at_once and now - self._drawn_at < _DRAW_EVERY_S):
+            return
+        self._drawn_at, width = now, layout_width(self._console)
+        running = self._running
+        lines = [Text(), *running.lines(self._number(running.cell), now, width)] if running else []
+        self._live.update(Group(*lines, *wrap(self._totals(now), width)), refresh=True)
 
-    def _drawn_table(self) -> Segments:
-        """Return the table, laid out anew only when a cell starts or ends: once a second would use almost 1 % of a CPU."""
-        state = (self._console.size, len(self._rows), self._running)
-        if self._drawn is None or self._drawn[0] != state:
-            self._drawn = state, Segments(list(self._console.render(self._table(self._window()))))
-        return self._drawn[1]
+    def _totals(self, now: float) -> Text:
+        done, planned, elapsed = len(self.saved), len(self._cells), now - self._began
+        left = f", about {clock(elapsed * (planned - done) / done)} left" if done else ""
+        words = f"  {done}/{planned} cells in {clock(elapsed)}{left}{self._cost()}"
+        return Text.assemble(bar(done / planned if planned else 0.0), words)
 
-    def _window(self) -> range:
-        """Return the rows that fit on the terminal, around the running cell."""
-        num_rows = max(3, self._console.height - 8)
-        center = self._running[0] if self._running else len(self._rows)
-        first = max(0, min(center - num_rows // 2, len(self._cells) - num_rows))
-        return range(first, min(len(self._cells), first + num_rows))
-
-    def _table(self, rows: range) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("cell", overflow="ellipsis", no_wrap=True, ratio=1)
-        for name in ("samples/s", "peak MiB", "accuracy", "seconds"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("outcome", no_wrap=True)
-        if rows.start:
-            table.add_row(f"... {rows.start} above", style="dim")
-        for index in rows:
-            table.add_row(escape(self._cells[index].label), *self._figures(index))
-        if rows.stop < len(self._cells):
-            table.add_row(f"... {len(self._cells) - rows.stop} more", style="dim")
-        return table
-
-    def _figures(self, index: int) -> tuple[str, ...]:
-        if index in self._rows:
-            return self._rows[index]
-        running = self._running is not None and self._running[0] == index
-        return ("", "", "", "", "[cyan]running[/]" if running else "[dim]to do[/]")
-
-    def _bars(self) -> Group:
-        done, lines = len(self._rows), []
-        if self._running:
-            progress, elapsed = self._progress, time.perf_counter() - self._running[1]
-            steps, planned = progress.num_steps, progress.num_steps_planned
-            line = Table.grid(padding=(0, 1))
-            parts = [f"step {steps}/{planned}" if planned else self._phase]
-            if progress.loss is not None:
-                parts.append(f"loss {progress.loss:.3f}")
-            if progress.accuracy is not None:
-                parts.append(f"validation {progress.accuracy:.3f}")
-            # Only steps of this process, because the elapsed time is that of this process.
-            trained = steps - progress.num_steps_before
-            if planned and trained > 0:
-                parts.append(f"{_clock(elapsed * (planned - steps) / trained)} left")
-            line.add_row("this cell ", ProgressBar(planned or 1, steps, width=30), "  ".join(parts))
-            lines.append(line)
-        whole = Table.grid(padding=(0, 1))
-        elapsed = time.perf_counter() - self._began
-        remaining = f"  about {_clock(elapsed * (len(self._cells) - done) / done)} left" if done else ""
-        whole.add_row(
-            "all cells ",
-            ProgressBar(len(self._cells), done, width=30),
-            f"{done}/{len(self._cells)}  {_clock(elapsed)}{remaining}",
-        )
-        return Group(Text(), *lines, whole)
+    def _cost(self) -> str:
+        if self._usd_per_hour is None:
+            return ""
+        usd = self._usd_per_hour * (time.perf_counter() - self._began) / 3600
+        return f", {dollars(usd)} at ${self._usd_per_hour:g} an hour"
 
 
 def summary_figures(summary: Summary) -> tuple[str, str, str]:
     """Format throughput, peak memory (MiB) and accuracy; a dash if not measured."""
     return (
-        f"{summary.samples_per_s.value:.1f}" if summary.samples_per_s else "-",
+        f"{summary.samples_per_s.value:,.1f}" if summary.samples_per_s else "-",
         f"{summary.peak_memory_bytes / MIB:,.0f}" if summary.peak_memory_bytes else "-",
         f"{summary.accuracy.value:.3f}" if summary.accuracy else "-",
     )
 
 
-def _result_line(record: Record) -> str:
-    throughput, peak, accuracy = summary_figures(summarize([record])[0])
+def _slower(summary: Summary, records: Sequence[Record]) -> list[str]:
+    earlier = speed_of(runs_of(records, summary.config))
+    ratio = slowdown(summary.samples_per_s, earlier)
+    if ratio is None or earlier is None or summary.samples_per_s is None:
+        return []
+    return [
+        f"{summary.samples_per_s.value:.1f} samples/s, {ratio:.2g} times the {earlier.value:.1f} of its earlier runs."
+    ]
+
+
+def _outcome(record: Record, *, is_disturbed: bool) -> str:
+    if record.outcome == "ok" and is_disturbed:
+        return "[yellow]disturbed[/]"
+    return f"[{OUTCOME_STYLES.get(record.outcome, 'yellow')}]{record.outcome}[/]"
+
+
+def _result_line(record: Record, summary: Summary, *, is_disturbed: bool) -> str:
+    throughput, peak, accuracy = summary_figures(summary)
     if record.outcome != "ok":
         return f"{record.outcome}: {record.reason}"
-    return f"ok  {throughput} samples/s  {peak} MiB  accuracy {accuracy}  {record.duration_s:.1f} s"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02d}"
+    disturbed = ", disturbed" if is_disturbed else ""
+    return f"ok{disturbed}  {throughput} samples/s  {peak} MiB  accuracy {accuracy}  {record.duration_s:.1f} s"

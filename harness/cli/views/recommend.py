@@ -10,6 +10,7 @@ from rich.text import Text
 
 from harness.analysis.estimate import Estimate, value_of
 from harness.cli.console import print_text
+from harness.cli.views.speed_line import print_speed_line
 from harness.decision.choice import Choice
 from harness.decision.requirements import Requirements, UnmetRequirement
 from harness.decision.ways import Way
@@ -52,6 +53,8 @@ def show_recommendation(
         print_line(_nothing(cells), "bold")
     for line in _ruled_out(choice, unmet, cells, money):
         print_line(line)
+    if choice.way is not None and choice.way.kind == "fine_tune":
+        print_speed_line(console, choice.compared, choice.way.cell)
 
 
 def recommendation_fields(

@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.text import Text
 
 from harness.analysis.confusion_matrix import MAX_MATRIX_CLASSES, ConfusionMatrix, confusion_matrix
+from harness.analysis.estimate import value_of
+from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
 from harness.cli.console import layout_width, print_facts, print_table, print_text
-from harness.cli.layout import columns
+from harness.cli.layout import Cell, columns
 from harness.cli.views.progress import MIB, OUTCOME_STYLES, summary_figures
 from harness.schema.inputs_record import Example
 from harness.schema.record import Record
@@ -63,6 +65,24 @@ def hub_lines(records: Iterable[Record]) -> list[str]:
             config = f":{hub.config}" if hub.config else ""
             lines.append(f"{hub.repo}{config}: commit {hub.commit} (revision {hub.revision})")
     return list(dict.fromkeys(lines))
+
+
+def run_fields(record: Record, path: Path | None) -> dict[str, object]:
+    """Return the fields of `run --json` and `train --json` for one run."""
+    summary = summarize([record])[0]
+    return {
+        "cell": record.cell,
+        "seed": record.seed,
+        "repeat": record.repeat,
+        "outcome": record.outcome,
+        "reason": record.reason,
+        "record": None if path is None else str(path),
+        "samples_per_s": value_of(summary.samples_per_s),
+        "peak_memory_bytes": summary.peak_memory_bytes,
+        "accuracy": value_of(summary.accuracy),
+        "duration_s": record.duration_s,
+        "noise": list(summary.noise),
+    }
 
 
 def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
@@ -171,7 +191,7 @@ def show_mistakes(console: Console, record: Record) -> None:
 
 def _print_matrix(console: Console, confusion: ConfusionMatrix) -> None:
     labels = [Text(_printable(label)) for label in confusion.labels]
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (label, *(f"{confusion.counts[true, predicted]:,}" for predicted in range(len(labels))))
         for true, label in enumerate(labels)
     ]
@@ -179,7 +199,7 @@ def _print_matrix(console: Console, confusion: ConfusionMatrix) -> None:
 
 
 def _print_pairs(console: Console, confusion: ConfusionMatrix) -> None:
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (
             *(Text(_printable(confusion.labels[index])) for index in (true, predicted)),
             f"{count:,}",
