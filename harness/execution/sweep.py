@@ -12,6 +12,7 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from harness.analysis.estimate import Estimate
 from harness.errors import UserError
 from harness.execution.assemble import blank_record
 from harness.execution.completed import find_oom_bound
@@ -19,6 +20,7 @@ from harness.execution.hidden_paths import hide_homes
 from harness.execution.jobs import Environment, PreparedCell, TrainJob
 from harness.execution.messages import Message
 from harness.execution.preparation import Preparations, require_meaningful_accuracy
+from harness.execution.probing import StudyPrediction, plan_cells
 from harness.execution.quiet import wait_for_quiet
 from harness.execution.runner import Runner, StartMethod
 from harness.files import remove_partial_files
@@ -55,6 +57,9 @@ class ProgressListener(Protocol):
     def cell_started(self, cell: Cell) -> None:
         """Handle the start of a cell."""
 
+    def speed_predicted(self, cell: Cell, samples_per_s: Estimate) -> None:
+        """Handle the predicted speed of the cell that starts, where cells that compute alike are known."""
+
     def cell_progressed(self, cell: Cell, message: Message) -> None:
         """Handle a message of rank 0 (at most one a second)."""
 
@@ -78,6 +83,9 @@ class NullListener:
         """Do nothing."""
 
     def waiting_for_quiet(self, cell: Cell, usage: CpuUsage, waited_s: float) -> None:
+        """Do nothing."""
+
+    def speed_predicted(self, cell: Cell, samples_per_s: Estimate) -> None:
         """Do nothing."""
 
     def load_read(self, cell: Cell, others_fraction: float | None) -> None:
@@ -137,6 +145,7 @@ def run_cells(  # noqa: PLR0913 - the options of a run
     skip: bool = True,
     known_oom: Sequence[Record] = (),
     write_card: WriteCard | None = None,
+    known: Sequence[Record] = (),
 ) -> list[Record]:
     """Run cells one after the other, saving each record as its cell ends.
 
@@ -154,6 +163,7 @@ def run_cells(  # noqa: PLR0913 - the options of a run
         skip: Don't run cells that are no smaller than a cell that ran out of memory; record them as `skipped`.
         known_oom: Earlier records of cells that ran out of memory; records of the given `cells` are ignored.
         write_card: Returns the text of a saved model's card; None: no model is saved.
+        known: This machine's earlier runs and probes, to predict speeds from.
 
     Raises:
         UserError: Before any cell runs: torch is missing, or a cell's model or data is unusable.
@@ -175,6 +185,7 @@ def run_cells(  # noqa: PLR0913 - the options of a run
         for cell, prepared in zip(cells, prepared_cells, strict=True):
             require_meaningful_accuracy(cell, prepared)
             listener.data_prepared(prepared.data)
+        planned = plan_cells(cells, prepared_cells, environment.machine)
         if any(unsupported_reason(cell.config, environment.machine) is None for cell in cells):
             listener.setup_started(LOADING)
             runner.wait_until_warm()
@@ -187,6 +198,9 @@ def run_cells(  # noqa: PLR0913 - the options of a run
                 listener.cells_left_out(cells[index:], reason)
                 break
             listener.cell_started(cell)
+            prediction = StudyPrediction(planned, [*known, *records], environment).predict(cell.config_hash)
+            if prediction is not None:
+                listener.speed_predicted(cell, prediction.time.samples_per_s)
             if oom_bound:
                 record = blank_record(cell, environment, "skipped", oom_bound)
                 record = hide_homes(record.model_copy(update={"data": prepared.data}))

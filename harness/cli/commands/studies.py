@@ -166,12 +166,6 @@ def run(  # noqa: PLR0913 - one parameter per option
     as_json: AsJson = False,
 ) -> None:
     """Run the cells of a study that are not done yet; each record is saved as its cell ends."""
-    from harness.cli.views.record import run_fields
-    from harness.execution.completed import find_all_done
-    from harness.execution.sweep import describe_environment
-    from harness.store.record_files import own_records
-    from harness.workflows.priced_records import PriceOptions
-
     options = MachineOptions(instance, region, prices, usd_per_hour, detect, offline)
     stated, detector = options.stated_instance(), options.detector()
     interleave_options = InterleaveOptions.parse(interleave, rounds, fail_above, markdown)
@@ -179,6 +173,15 @@ def run(  # noqa: PLR0913 - one parameter per option
     if verify:
         verify_cells(cells, results)
         return
+    screen = console.screen(as_json=as_json)
+    console.print_text(screen, escape(f"{len(cells)} cells of {study}"))
+    # Imported after the first line, because these modules and the records take a moment.
+    from harness.cli.views.record import run_fields
+    from harness.execution.completed import find_all_done
+    from harness.execution.sweep import describe_environment
+    from harness.store.record_files import own_records
+    from harness.workflows.priced_records import PriceOptions
+
     environment = describe_environment(stated, detector)
     stored = own_records(results, environment.machine)
     console.print_problems(stored.unreadable)
@@ -186,7 +189,6 @@ def run(  # noqa: PLR0913 - one parameter per option
     counted = [record for record in stored.records if interleaved is None or record.study == interleaved.study]
     states = find_all_done(cells, counted, environment.machine, skip=not no_skip)
     to_do = [cell for cell, (state, _) in zip(cells, states, strict=True) if force or state != "done"]
-    screen = console.screen(as_json=as_json)
     saved: list[tuple[Record, Path | None]] = []
     records: list[Record] = []
     if to_do:
@@ -252,6 +254,7 @@ def _run_cells(
             run_cells(
                 cells, results, environment, view, previous_s=previous_s, budget=budget, skip=skip,
                 known_oom=find_oom_records(stored.records, environment.machine), write_card=card_writer(price),
+                known=[*stored.records, *stored.probes],
             )  # fmt: skip
         except KeyboardInterrupt:  # between two cells
             was_stopped = True

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from harness.analysis.earlier_runs import runs_of, slowdown, speed_of
+from harness.analysis.estimate import Estimate
 from harness.analysis.label_warnings import label_warnings, one_label_warnings
 from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
@@ -150,6 +151,11 @@ class ProgressView(AbstractContextManager["ProgressView"]):
             self._running.on_wait(usage, waited_s)
             self._draw()
 
+    def speed_predicted(self, cell: Cell, samples_per_s: Estimate) -> None:
+        """Compare the cell with its prediction, if it has no earlier run."""
+        if self._running:
+            self._running.on_prediction(samples_per_s)
+
     def cell_progressed(self, cell: Cell, message: Message) -> None:
         """Show the progress that a message reports."""
         if isinstance(message, CheckpointFailed):
@@ -171,9 +177,10 @@ class ProgressView(AbstractContextManager["ProgressView"]):
 
     def cell_ended(self, cell: Cell, record: Record, path: Path | None) -> None:
         """Show the figures of a finished cell, and what disturbed it."""
-        self._running = None
         summary = summarize([record])[0]
-        notes = [*_slower(summary, self._records), *summary.noise]
+        reference = self._running.reference if self._running else None
+        notes = [*_slower(summary, reference), *summary.noise]
+        self._running = None
         self.saved.append((record, path))
         self._records.append(record)
         if not self._live:
@@ -237,14 +244,15 @@ def summary_figures(summary: Summary) -> tuple[str, str, str]:
     )
 
 
-def _slower(summary: Summary, records: Sequence[Record]) -> list[str]:
-    earlier = speed_of(runs_of(records, summary.config))
-    ratio = slowdown(summary.samples_per_s, earlier)
-    if ratio is None or earlier is None or summary.samples_per_s is None:
+def _slower(summary: Summary, reference: tuple[str, Estimate] | None) -> list[str]:
+    if reference is None or summary.samples_per_s is None:
         return []
-    return [
-        f"{summary.samples_per_s.value:.1f} samples/s, {ratio:.2g} times the {earlier.value:.1f} of its earlier runs."
-    ]
+    name, expected = reference
+    ratio = slowdown(summary.samples_per_s, expected)
+    if ratio is None:
+        return []
+    source = "of its earlier run" if name == "earlier run" else "that were predicted"
+    return [f"{summary.samples_per_s.value:.1f} samples/s, {ratio:.2g} times the {expected.value:.1f} {source}."]
 
 
 def _outcome(record: Record, *, is_disturbed: bool) -> str:

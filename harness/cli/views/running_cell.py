@@ -67,6 +67,7 @@ class RunningCell:
         self.cell, self._began = cell, began
         self._num_ranks, self._usd_per_hour, self._earlier = num_ranks, usd_per_hour, earlier
         self._phase, self._others_fraction = "starting", 0.0
+        self._predicted: Estimate | None = None
         self._train_began: float | None = None
         self._progress = Progress(num_steps=0, num_steps_planned=0)
         self._window: deque[tuple[float, Progress]] = deque()
@@ -84,6 +85,17 @@ class RunningCell:
             while now - self._window[0][0] > _SPEED_WINDOW_S:
                 self._window.popleft()
             self._fastest = max(self._fastest, self.samples_per_s or 0.0)
+
+    def on_prediction(self, samples_per_s: Estimate) -> None:
+        """Take in the predicted speed, which counts where there is no earlier run."""
+        self._predicted = samples_per_s
+
+    @property
+    def reference(self) -> tuple[str, Estimate] | None:
+        """The speed to compare with, and what it is; None if nothing is known."""
+        if self._earlier is not None:
+            return "earlier run", self._earlier
+        return None if self._predicted is None else ("predicted", self._predicted)
 
     def on_load(self, others_fraction: float | None) -> None:
         """Take in the share of the CPU that other processes took lately; None if it is not known."""
@@ -130,9 +142,8 @@ class RunningCell:
         yield Text(f"{steps / planned:.0%}")
         yield Text(f"step {steps}/{planned}")
         if (speed := self.samples_per_s) is not None:
-            yield Text(
-                f"{speed:.1f} samples/s" + (f" (earlier run {self._earlier.value:.1f})" if self._earlier else "")
-            )
+            reference = "" if self.reference is None else f" ({self.reference[0]} {self.reference[1].value:.1f})"
+            yield Text(f"{speed:.1f} samples/s{reference}")
         # Only steps of this process, because the time is that of this process.
         trained = steps - self._progress.num_steps_before
         if self._train_began is not None and trained > 0:
@@ -152,6 +163,7 @@ class RunningCell:
             return ""
         speed = self.samples_per_s
         reference = ""
-        if self._earlier is None and speed is not None and speed < self._fastest:
+        is_training = self._phase == _PHASES["train"]
+        if is_training and self.reference is None and speed is not None and speed < self._fastest:
             reference = f"; it ran at {self._fastest:.1f} samples/s before"
         return f"other processes take {self._others_fraction:.0%} of the CPU{reference}"
