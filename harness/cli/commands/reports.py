@@ -227,7 +227,7 @@ def compare(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Compare two sets of records: what became faster, smaller, cheaper or better.
 
-    Shown is what changed; the rest is counted, and --all shows it. Ratios are B / A, differences of scores B - A.
+    Of more than 12 figures, those that changed are shown and the rest is counted; --all shows it. Ratios are B / A, differences of scores B - A.
     """
     from harness.cli.views import compare as view
     from harness.decision.compare import CompareOptions

@@ -34,6 +34,7 @@ _COLOURS = {"slower": "red", "faster": "green", "worse": "red", "better": "green
 _COLOURS |= {"more expensive": "red", "cheaper": "green"}
 _WITHIN_RUNS_MARK = "†"  # no asterisk, which has a meaning in Markdown
 _MAX_RATIO = 1000  # larger bounds carry no information, so they are shown as >1000
+_FEW_ROWS = 12  # shown whatever their verdicts
 _MAX_LINE = 2000  # of a note in the Markdown table
 _HEAD = ("cell", "figure", "A", "B", "B/A, 95 %", "verdict")
 
@@ -109,7 +110,8 @@ def compare_interleaved(interleaved: InterleavedRuns, priced: Priceable, fail_ab
 
 
 def show_comparison(console: Console, comparison: Comparison, money: MoneyFormat, *, every: bool = False) -> None:
-    """Print what changed as rows, and the rest as counts; with `every`, all rows."""
+    """Print what changed as rows, and the rest as counts; with `every`, or if there are few, all rows."""
+    every = every or _is_short(comparison)
     rows = list(_rows(comparison, money, every=every))
     if rows:
         names = columns(_HEAD[:2], _HEAD[2:5], _HEAD[5:])
@@ -119,6 +121,10 @@ def show_comparison(console: Console, comparison: Comparison, money: MoneyFormat
         print_text(console, escape(line), hang=2)
 
 
+def _is_short(comparison: Comparison) -> bool:
+    return sum(len(cell.figures) for cell in comparison.cells) <= _FEW_ROWS
+
+
 def _coloured(verdict: str) -> str:
     colour = _COLOURS.get(verdict)
     return f"[{colour}]{verdict}[/]" if colour else verdict
@@ -126,6 +132,7 @@ def _coloured(verdict: str) -> str:
 
 def to_markdown(comparison: Comparison, money: MoneyFormat, *, every: bool = False) -> str:
     """Return a Markdown table for a pull request, with notes on the comparison around the table."""
+    every = every or _is_short(comparison)
     first, *notes = [md(line, _MAX_LINE) for line in _notes(comparison, money, every=every)]
     lines = [first]
     if rows := list(_rows(comparison, money, every=every)):

@@ -253,8 +253,8 @@ def test_recommend_chooses_cells_or_exits_with_status_1(results):
     ("options", "message"),
     [
         (("--deadline", "soon"), "--deadline soon"),
-        (("--budget", "0"), "--budget 0"),
-        (("--gpu-memory", "0"), "--gpu-memory 0"),
+        (("--budget", "0"), "--max-usd 0"),
+        (("--gpu-memory", "0"), "--max-gpu-memory-gib 0"),
         (("--instance", "nowhere=g5.xlarge"), "no records of a machine 'nowhere'"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 
 from harness.machine.cgroups import Quota, ThrottledPeriods
 from harness.machine.cpu_usage import (
+    BusyProcess,
     CpuTicks,
     CpuUsage,
     Snapshot,
@@ -18,8 +19,11 @@ from harness.machine.cpu_usage import (
     read_ticks,
     steal_finding,
 )
+from harness.machine.processes import ProcessFacts
 
 OWN = frozenset({10, 11})
+MINE = ProcessFacts(20, "me", is_mine=True, command="python loop.py")
+UNKNOWN = ProcessFacts(22, None, is_mine=False, command="loop")
 
 
 def snapshot(at_s, busy_s, stolen_s, total_s, swapped=0, throttled=None, **used):
@@ -95,10 +99,26 @@ def test_load_is_judged_against_the_cores_of_a_cell(cores, usable, num_cores, ve
 
 
 def test_usage_of_invisible_processes_is_listed():
-    found = load_finding(usage([("loop", 20, 0.75)], cores=1.25), 2, 2)
-    assert found.value == "1.25 of 2 cores: loop (pid 20) 0.75, not to be told apart 0.50"
-    assert found.fix.startswith("kill 20 ")
-    assert load_finding(usage(cores=1.25), 2, 2).fix.startswith("none: ")
+    found = load_finding(
+        usage([BusyProcess("loop", 20, 0.75)], cores=1.25), 2, 2, lambda pid, _: MINE._replace(pid=pid)
+    )
+    assert found.value.splitlines() == [
+        "1.25 of 2 cores", "0.75 python loop.py (pid 20, of me)", "0.50 processes that are not visible from here",
+    ]  # fmt: skip
+    assert found.fix == "kill 20 (yours, if you can spare them); or wait until they are done"
+    assert load_finding(usage(cores=1.25), 2, 2).fix == "none: the processes are not visible from here"
+
+
+def test_nobody_is_told_to_kill_a_process_of_another_user():
+    owners = {20: MINE, 21: MINE._replace(pid=21, owner="alice", is_mine=False), 22: UNKNOWN._replace(pid=22)}
+    busy = [BusyProcess("loop", pid, 0.5) for pid in owners]
+    found = load_finding(usage(busy, cores=1.5), 2, 2, lambda pid, _: owners[pid])
+    assert found.fix == (
+        "kill 20 (yours, if you can spare them); ask alice, its owner to stop the others; or wait until they are done"
+    )
+    theirs = load_finding(usage(busy[1:], cores=1.0), 2, 2, lambda pid, _: owners[pid])
+    assert theirs.fix == "ask alice, its owner to stop them; or wait until they are done"
+    assert "kill" not in theirs.fix
 
 
 @pytest.mark.parametrize(
