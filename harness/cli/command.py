@@ -20,7 +20,8 @@ from harness.errors import UserError
 MEASURE, JUDGE, DATA, MACHINE = "Measure", "Judge", "Data", "Machine"
 GROUPS = (MEASURE, JUDGE, DATA, MACHINE)
 
-_NAME_WIDTH = 22  # of options and commands; the text of a longer name begins in the next line
+# Columns of the names of options and commands; the text of a longer name begins in the next line.
+_OPTION_WIDTH, _COMMAND_WIDTH = 22, 10
 _VERBOSITY = {
     "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")],
     "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Print details too, and tracebacks of errors.")],
@@ -86,7 +87,7 @@ class CommandGroup(TyperGroup):
         """Return the text of `--help`."""
         lines = [*_usage(self, ctx), *_paragraphs(self.help)]
         for group in GROUPS:
-            lines += _section(group, self._rows(group))
+            lines += _section(group, self._rows(group), _COMMAND_WIDTH)
         options = (_option_row(param, ctx) for param in _shown(self, ctx, TyperOption))
         return _captured([*lines, *_section("Options", options), *_paragraphs(self.epilog)])
 
@@ -136,13 +137,13 @@ def _with_default(param: TyperArgument | TyperOption) -> str:
     return f"{text.rstrip('.')} (default: {param.default})."
 
 
-def _section(heading: str, rows: Iterable[tuple[str, str]]) -> list[Text]:
+def _section(heading: str, rows: Iterable[tuple[str, str]], name_width: int = _OPTION_WIDTH) -> list[Text]:
     """Return a heading and rows below it; nothing without rows."""
     lines: list[Text] = []
     for name, text in rows:
-        shown: Sequence[Text] = fact_lines([(f"  {name:{_NAME_WIDTH}}", escape(text))], _width())
-        if len(name) > _NAME_WIDTH:
-            shown = [Text(f"  {name}", "bold"), *fact_lines([(" " * (_NAME_WIDTH + 2), escape(text))], _width())]
+        shown: Sequence[Text] = fact_lines([(f"  {name:{name_width}}", escape(text))], _width())
+        if len(name) > name_width:
+            shown = [Text(f"  {name}", "bold"), *fact_lines([(" " * (name_width + 2), escape(text))], _width())]
         lines += shown
     if not lines:
         return []

@@ -22,8 +22,8 @@ EXIT_FILE_ERROR = 74  # sysexits.h: EX_IOERR, "an error occurred while doing I/O
 EXIT_RESUMABLE = 75  # sysexits.h: EX_TEMPFAIL, "the user is invited to retry"
 EXIT_NOTHING_FITS = EXIT_BAD_MACHINE = EXIT_SLOWER = 1
 EXIT_CODES = (
-    "Exit status: 0 success; 1 a cell crashed; 2 usage error; 74 a file or folder can't be read or "
-    "written (full, read-only, ...); 130 stopped by Ctrl-C; 143 by SIGTERM; 129 by SIGHUP."
+    "Exit status: 0 success; 1 a cell crashed; 2 usage error; 74 a file can't be read or written; 130 stopped by Ctrl-C, "
+    "143 by SIGTERM, 129 by SIGHUP."
 )
 
 

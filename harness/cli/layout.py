@@ -101,8 +101,8 @@ class Layout:
         """Return the lines of the column names."""
         if not self._widths:
             return []
-        names = [Text(column.name, style="bold") for column in self._columns[self._num_above :]]
-        return self._side_by_side(names, at_bottom=True)
+        names = [Text(column.name, style="bold") for column in self._columns]
+        return [*names[: self._num_above], *self._side_by_side(names[self._num_above :], at_bottom=True)]
 
     def row(self, cells: Sequence[Cell]) -> list[Text]:
         """Return the lines of a row."""
@@ -162,12 +162,22 @@ def fact_lines(facts: Sequence[tuple[str, Cell]], width: int | None) -> list[Tex
 
 
 def _hanging(line: Text, width: int | None, margin: int) -> list[Text]:
-    """Break a line whose first `margin` columns hold a name, with the rest aligned after them."""
+    """Break a line whose first `margin` columns hold a name, with the rest aligned after them.
+
+    A word that is too long to be aligned, such as a path, begins a line.
+    """
     if width is None or line.cell_len <= width:
         line.rstrip()
         return [line]
-    first, *rest = wrap(line[margin:], max(1, width - margin))
-    return [Text.assemble(line[:margin], first), *(Text.assemble(" " * margin, part) for part in rest)]
+    lines, prefix = [], line[:margin]
+    for part in wrap(line[margin:], max(1, width - margin)):
+        if margin + part.cell_len <= width:
+            lines.append(Text.assemble(prefix, part))
+        else:
+            prefix.rstrip()
+            lines += [prefix, part] if prefix else [part]
+        prefix = Text(" " * margin)
+    return lines
 
 
 def _measure(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> tuple[list[int], list[int]]:

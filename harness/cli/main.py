@@ -29,8 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Measure what fine-tuning BERT costs on this machine: run studies and report them. `harness COMMAND -h` shows a "
-    "command's options.",
+    help="Measure what fine-tuning BERT costs. `harness COMMAND -h` shows its options.",
     epilog=EXIT_CODES,
 )
 for commands in (studies, train, predict, profile_cell, reports, records, inspect_dataset, machines):

@@ -18,16 +18,16 @@ def _keep_offline(offline: bool) -> bool:
 
 StudyPath = Annotated[
     Path,
-    typer.Argument(help="A study file (.toml), or a record (.json) to run its cell again.", show_default=False),
+    typer.Argument(help="A study file (.toml), or a record (.json) to repeat.", show_default=False),
 ]
 ResultsPath = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of records.")]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="KEY=VALUE", help="Only these cells, e.g. seq_len=128 (repeatable)."),
+    typer.Option("--only", metavar="KEY=VALUE", help="Only these cells, as seq_len=128 (repeatable)."),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Another value, e.g. matrix.seq_len=[512] (repeatable)."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Another value: matrix.seq_len=[512] (repeatable)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Instance = Annotated[
@@ -40,18 +40,18 @@ UsdPerHour = Annotated[
 ]
 OwnPrices = Annotated[
     Path | None,
-    typer.Option("--prices", metavar="FILE", help="Your rates and currency (see bench/prices.example.toml)."),
+    typer.Option("--prices", metavar="FILE", help="Your rates (see bench/prices.example.toml)."),
 ]
 Value = Annotated[
     Path | None,
-    typer.Option("--value", metavar="FILE", help="What a right label is worth (bench/value.example.toml)."),
+    typer.Option("--value", metavar="FILE", help="Your values (see bench/value.example.toml)."),
 ]
 Detect = Annotated[bool, typer.Option("--detect", help="Ask the metadata services of EC2, GCE and Azure.")]
 Offline = Annotated[
     bool,
     typer.Option(
         "--offline",
-        help="Ask no metadata service; take hub files from its cache.",
+        help="Ask no metadata service; take hub files from cache.",
         callback=_keep_offline,
     ),
 ]
@@ -60,7 +60,7 @@ RecordPaths = Annotated[
     typer.Option(
         "--results",
         metavar="PATH",
-        help="Folder, file or .tar.gz of records (repeatable; default: results).",
+        help="Folder, file or .tar.gz of records (repeatable).",
         show_default=False,
     ),
 ]
@@ -69,28 +69,24 @@ RecordArguments = Annotated[list[Path] | None, typer.Argument(hidden=True)]
 PriceAs = Annotated[
     list[str] | None,
     typer.Option(
-        "--price-as", "--instance", metavar="MACHINE=NAME", help="Price a machine as this instance type (repeatable)."
+        "--price-as", "--instance", metavar="MACHINE=NAME", help="Price a machine as this instance (repeatable)."
     ),
 ]
 Deadline = Annotated[
     str | None,
-    typer.Option(
-        "--deadline", metavar="TIME", help="Longest time from ordering a machine to a run's end: 2h, 90min, 45s."
-    ),
+    typer.Option("--deadline", metavar="TIME", help="Longest time from order to end: 2h, 90min, 45s."),
 ]
 RunSpread = Annotated[
     str | None,
-    typer.Option(
-        "--run-spread", metavar="PERCENT", help="Assumed spread (SD) between runs of cells with fewer than 3."
-    ),
+    typer.Option("--run-spread", metavar="PERCENT", help="Assumed SD between runs, where there are under 3."),
 ]
 Metric = Annotated[
     Literal["accuracy", "macro_f1"],
-    typer.Option("--metric", help="The score that counts; macro_f1 where some classes are rare."),
+    typer.Option("--metric", help="The score that counts."),
 ]
 FailAbove = Annotated[
     str | None,
-    typer.Option("--fail-above", metavar="PERCENT", help="Exit with status 1 if a cell is certainly slower by more."),
+    typer.Option("--fail-above", metavar="PERCENT", help="Exit with status 1 if a cell is slower by more."),
 ]
 Markdown = Annotated[
     Path | None, typer.Option("--markdown", metavar="FILE", help="Write the comparison as Markdown too.")

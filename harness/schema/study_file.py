@@ -253,12 +253,17 @@ def key_fields() -> list[dict[str, object]]:
     ]
 
 
+def key_rows() -> list[tuple[str, str, str]]:
+    """Return every key, its default as JSON (`-` for None), and its meaning."""
+    rows = [(str(row["key"]), row["default"], str(row["meaning"])) for row in key_fields()]
+    return [(key, "-" if default is None else json.dumps(default), meaning) for key, default, meaning in rows]
+
+
 def describe_keys() -> str:
     """Render a Markdown table of every key of a study file, its default and its meaning, for bench/README.md."""
     lines = ["| key | default | meaning |", "|---|---|---|"]
-    for row in key_fields():
-        default = "-" if row["default"] is None else f"`{json.dumps(row['default'])}`"
-        lines.append(f"| `{row['key']}` | {default} | {row['meaning']} |")
+    for key, default, meaning in key_rows():
+        lines.append(f"| `{key}` | {default if default == '-' else f'`{default}`'} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 

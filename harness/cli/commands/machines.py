@@ -75,7 +75,7 @@ def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Skip the 20-second calibration.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find what would disturb a benchmark on this machine, and how to fix it. Exit status 1 if anything is `bad`."""
+    """Find what would disturb a benchmark here, and how to fix it. Exit status 1 if anything is `bad`."""
     from harness.cli.views.doctor import show_diagnosis
     from harness.workflows.doctor import examine
 

@@ -23,46 +23,40 @@ app = typer.Typer()
 def predict(  # noqa: PLR0913 - one parameter per option
     model: Annotated[
         str,
-        typer.Argument(help="A folder in results/models, another model folder, or a hub id.", show_default=False),
+        typer.Argument(help="A model folder, as in results/models, or a hub id.", show_default=False),
     ],
     file: Annotated[
         Path,
-        typer.Argument(
-            help="CSV, TSV, JSON Lines (also .gz, .bz2), Parquet or Arrow, of any size.", show_default=False
-        ),
+        typer.Argument(help="CSV, TSV, JSON Lines, Parquet or Arrow, of any size.", show_default=False),
     ],
     *,
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="Output: .csv, .tsv, .jsonl or .parquet (required).", show_default=False
+            "--out", "-o", metavar="FILE", help="Output, required: .csv, .tsv, .jsonl or .parquet.", show_default=False
         ),
     ],
     text: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Column of the text (default: as trained); repeat to join."),
+        typer.Option(metavar="COLUMN", help="Column of the text (default: as trained)."),
     ] = None,
-    pair: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column of a pair's second text (default: as trained).")
-    ] = None,
+    pair: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of a pair's second text.")] = None,
     with_: Annotated[
-        list[str] | None, typer.Option("--with", metavar="COLUMN", help="Column to copy to the output (repeatable).")
+        list[str] | None, typer.Option("--with", metavar="COLUMN", help="Column to copy (repeatable).")
     ] = None,
     precision: Annotated[
         Literal["fp32", "tf32", "bf16", "fp16"], typer.Option(help="tf32 and fp16 need a GPU.")
     ] = "fp32",
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Texts per batch; texts of similar length share a batch.")
-    ] = 32,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Texts per batch, of similar length.")] = 32,
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="CPU threads (default: all usable cores).")
     ] = None,
     seq_len: Annotated[
         int | None,
-        typer.Option(metavar="N", min=4, help="Maximum tokens of a text (default: as trained, else 128)."),
+        typer.Option(metavar="N", min=4, help="Maximum tokens (default: as trained, else 128)."),
     ] = None,
     device: Annotated[
-        Literal["cpu", "gpu"] | None, typer.Option(help="Where to compute (default: a GPU if there is one).")
+        Literal["cpu", "gpu"] | None, typer.Option(help="Where to compute (default: a GPU, if any).")
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Start over, replacing existing output.")] = False,
     instance: Instance = None,

@@ -32,7 +32,7 @@ def pack(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pack this machine's records into one archive, for a report elsewhere."""
+    """Pack this machine's records into one archive."""
     from harness.machine.describe import describe_machine
     from harness.store.archive import pack_records, packable_files
 

@@ -60,9 +60,9 @@ def report(  # noqa: PLR0913 - one parameter per option
     paths: RecordArguments = None,
     *,
     results: RecordPaths = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for report.html, summary.md and cells.csv.")
-    ] = Path("results/report"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the report.")] = Path(
+        "results/report"
+    ),
     study: Annotated[Path | None, typer.Option(metavar="STUDY", help="Only the cells of this study file.")] = None,
     overrides: Overrides = None,
     instance: PriceAs = None,
@@ -71,20 +71,18 @@ def report(  # noqa: PLR0913 - one parameter per option
     value: Value = None,
     invoice: Annotated[
         float | None,
-        typer.Option(min=0, metavar="USD", help="Invoiced cost of measuring, to compare the estimate with."),
+        typer.Option(min=0, metavar="USD", help="What measuring cost, to compare estimates with."),
     ] = None,
     deadline: Deadline = None,
     elsewhere: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Price a GPU's times at this instance type too (repeatable)."),
+        typer.Option(metavar="NAME", help="Price a GPU's times there too (repeatable)."),
     ] = None,
     run_spread: RunSpread = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse records that differ in data, model or packages.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse records of other data, model or packages.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of records as a page, a summary in Markdown and a CSV table."""
+    """Write report.html, summary.md and cells.csv from records."""
     from harness.decision.differences import require_same
     from harness.decision.elsewhere import price_elsewhere
     from harness.decision.requirements import parse_duration
@@ -132,12 +130,10 @@ def recommend(  # noqa: PLR0913 - one parameter per option
             "--target",
             "--target-accuracy",
             metavar="SCORE",
-            help="Score to reach, as 0.78 or 78%, instead of the best.",
+            help="Score to reach, as 0.78 or 78%.",
         ),
     ] = None,
-    tolerance: Annotated[
-        str, typer.Option(metavar="POINTS", help="Loss against the best that you accept, in points.")
-    ] = "1",
+    tolerance: Annotated[str, typer.Option(metavar="POINTS", help="Accepted loss against the best.")] = "1",
     metric: Metric = "accuracy",
     deadline: Deadline = None,
     budget: Annotated[
@@ -199,33 +195,27 @@ def recommend(  # noqa: PLR0913 - one parameter per option
     "Exit status: 0 success; 1 --fail-above failed; 2 usage error, or --strict refused.",
 )
 def compare(  # noqa: PLR0913 - one parameter per option
-    a: Annotated[str, typer.Argument(metavar="A", help="Folder, file or archive of records, or PATH:MACHINE.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="Folder, file or archive, or PATH:MACHINE.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The same; ratios are B / A.")],
     *,
     machine_a: Annotated[
-        str | None, typer.Option(metavar="ID", help="Machine of A, if A has several: its id or a part of it.")
+        str | None, typer.Option(metavar="ID", help="Machine of A, if A has several: a part of its id.")
     ] = None,
     machine_b: Annotated[str | None, typer.Option(metavar="ID", help="Machine of B.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show what did not change too.")] = False,
-    margin: Annotated[
-        str, typer.Option(metavar="PERCENT", help="Ratios that are certainly nearer to 1 are no difference.")
-    ] = "3%",
-    accuracy_margin: Annotated[
-        str, typer.Option(metavar="PERCENT", help="Scores that certainly differ by less are no difference.")
-    ] = "1%",
+    margin: Annotated[str, typer.Option(metavar="PERCENT", help="Ratios nearer to 1 are no difference.")] = "3%",
+    accuracy_margin: Annotated[str, typer.Option(metavar="PERCENT", help="The same for differences of scores.")] = "1%",
     metric: Metric = "accuracy",
     run_spread: RunSpread = None,
     fail_above: FailAbove = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse sides that differ in machine, data, model or packages.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse sides of other data, model or packages.")] = False,
     markdown: Markdown = None,
     prices: OwnPrices = None,
     usd_per_hour: UsdPerHour = None,
     instance: PriceAs = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two sets of records: what became faster, smaller, cheaper or better.
+    """Compare two sets of records: what became faster, cheaper or better.
 
     Of more than 12 figures, those that changed are shown and the rest is counted; --all shows it. Ratios are B / A, differences of scores B - A.
     """

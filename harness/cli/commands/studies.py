@@ -78,7 +78,7 @@ def plan(
     usd_per_hour: UsdPerHour = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the cells of a study, with their state and expected time and cost.
+    """List the cells of a study, with state, expected time and cost.
 
     A state is done, stale (measured with other packages or code), to do, or unsupported here.
     """
@@ -124,9 +124,8 @@ def _plan_rows(cells: Sequence[Cell], results: Path, machine: Machine, usd_per_h
 @command(
     app,
     MEASURE,
-    epilog="Examples: harness run bench/default.toml --instance g5.xlarge --region us-east-1; harness run bench/smoke.toml "
-    f"--interleave training.compile=false training.compile=true --fail-above 3%\n\n{EXIT_CODES} 1 also if "
-    "--fail-above failed.",
+    epilog="Examples: harness run bench/default.toml --instance g5.xlarge; harness run bench/smoke.toml --interleave "
+    f"training.compile=false training.compile=true\n\n{EXIT_CODES} 1 also if --fail-above failed.",
 )
 def run(  # noqa: PLR0913 - one parameter per option
     study: StudyPath,
@@ -137,18 +136,16 @@ def run(  # noqa: PLR0913 - one parameter per option
     only: Only = None,
     overrides: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Measure cells again that are done.")] = False,
-    no_skip: Annotated[
-        bool, typer.Option("--no-skip", help="Run cells larger than one that ran out of memory too.")
-    ] = False,
+    no_skip: Annotated[bool, typer.Option("--no-skip", help="Run cells larger than one out of memory too.")] = False,
     interleave: Annotated[
         tuple[str, str] | None,
         typer.Option(
             metavar="A B",
-            help="Run and compare two settings KEY=VALUE, interleaved as A B B A.",
+            help="Compare two settings KEY=VALUE, as A B B A.",
         ),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(metavar="N", min=2, help="With --interleave: rounds of A B B A (default: 3).")
+        int | None, typer.Option(metavar="N", min=2, help="With --interleave: rounds (default: 3).")
     ] = None,
     fail_above: FailAbove = None,
     markdown: Markdown = None,
@@ -160,12 +157,12 @@ def run(  # noqa: PLR0913 - one parameter per option
         bool,
         typer.Option(
             "--verify",
-            help="Check figures by a stopwatch, `time -v` and nvidia-smi; save nothing.",
+            help="Check figures by other instruments; save nothing.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the cells of a study that are not done yet; each record is saved as its cell ends."""
+    """Run the cells of a study that are not done yet."""
     options = MachineOptions(instance, region, prices, usd_per_hour, detect, offline)
     stated, detector = options.stated_instance(), options.detector()
     interleave_options = InterleaveOptions.parse(interleave, rounds, fail_above, markdown)
@@ -302,7 +299,7 @@ def fit(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the largest batch size that fits in memory, by a prediction and real steps."""
+    """Find the largest batch size that fits in memory."""
     from harness.cli.views.fit import FitView
     from harness.machine.describe import describe_machine
     from harness.workflows.fit import BatchSizeSearch, choose_cell, find_fit, predict_fit
@@ -323,11 +320,18 @@ def fit(
 
 @command(app, MEASURE, epilog="Example: harness keys")
 def keys(*, as_json: AsJson = False) -> None:
-    """Print every key of a study file with its default, as a Markdown table."""
-    from harness.schema.study_file import describe_keys, key_fields
+    """List the keys of a study file with their defaults.
+
+    A pipe gets a Markdown table.
+    """
+    from harness.schema.study_file import describe_keys, key_fields, key_rows
 
     if as_json:
         console.print_json(key_fields())
+    elif console.out.is_terminal:
+        console.print_table(
+            console.out, columns(["key", "default", "meaning"]), [tuple(map(escape, row)) for row in key_rows()]
+        )
     else:
         sys.stdout.write(describe_keys())
 

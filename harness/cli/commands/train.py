@@ -53,10 +53,10 @@ def train(  # noqa: PLR0913 - one parameter per option
     *,
     cell: Annotated[
         str | None,
-        typer.Option("--cell", metavar="NAME", help="Its name or a part of it (default: the study's only cell)."),
+        typer.Option("--cell", metavar="NAME", help="Its name or a part of it, if there are several."),
     ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(metavar="N", help="Stop after this many minutes, loading included.")
+        float | None, typer.Option(metavar="N", help="Stop after this long, loading included.")
     ] = None,
     max_usd: Annotated[
         float | None, typer.Option(metavar="USD", help="Stop after this cost, at the machine's price.")
@@ -67,7 +67,7 @@ def train(  # noqa: PLR0913 - one parameter per option
     results: ResultsPath = DEFAULT_RESULTS,
     checkpoints: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of checkpoints (default: in RESULTS/checkpoints)."),
+        typer.Option(metavar="DIR", help="Folder of checkpoints (default: in --results)."),
     ] = None,
     overrides: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Train again even if the cell is done.")] = False,
@@ -79,7 +79,7 @@ def train(  # noqa: PLR0913 - one parameter per option
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train one cell with checkpoints, up to a limit; the same command resumes.
+    """Train one cell with checkpoints; the same command resumes.
 
     It resumes on another machine too. Ctrl-C, SIGTERM, SIGHUP and a spot preemption notice also stop it with a checkpoint. A finished training is an ordinary record.
     """

@@ -34,7 +34,7 @@ _COLOURS = {"slower": "red", "faster": "green", "worse": "red", "better": "green
 _COLOURS |= {"more expensive": "red", "cheaper": "green"}
 _WITHIN_RUNS_MARK = "†"  # no asterisk, which has a meaning in Markdown
 _MAX_RATIO = 1000  # larger bounds carry no information, so they are shown as >1000
-_FEW_ROWS = 12  # shown whatever their verdicts
+_FEW_ROWS = 12  # up to this many figures, or cells of one side, all are shown
 _MAX_LINE = 2000  # of a note in the Markdown table
 _HEAD = ("cell", "figure", "A", "B", "B/A, 95 %", "verdict")
 
@@ -111,7 +111,6 @@ def compare_interleaved(interleaved: InterleavedRuns, priced: Priceable, fail_ab
 
 def show_comparison(console: Console, comparison: Comparison, money: MoneyFormat, *, every: bool = False) -> None:
     """Print what changed as rows, and the rest as counts; with `every`, or if there are few, all rows."""
-    every = every or _is_short(comparison)
     rows = list(_rows(comparison, money, every=every))
     if rows:
         names = columns(_HEAD[:2], _HEAD[2:5], _HEAD[5:])
@@ -132,7 +131,6 @@ def _coloured(verdict: str) -> str:
 
 def to_markdown(comparison: Comparison, money: MoneyFormat, *, every: bool = False) -> str:
     """Return a Markdown table for a pull request, with notes on the comparison around the table."""
-    every = every or _is_short(comparison)
     first, *notes = [md(line, _MAX_LINE) for line in _notes(comparison, money, every=every)]
     lines = [first]
     if rows := list(_rows(comparison, money, every=every)):
@@ -201,6 +199,7 @@ def _fields(judged: MetricVerdict) -> dict[str, object]:
 
 
 def _rows(comparison: Comparison, money: MoneyFormat, *, every: bool) -> Iterator[tuple[str, ...]]:
+    every = every or _is_short(comparison)
     machines = {cell.a.summary.machine_id for cell in comparison.cells}
     for cell in comparison.cells:
         a, b = cell.a.summary.cell, cell.b.summary.cell
@@ -270,7 +269,8 @@ def _notes(comparison: Comparison, money: MoneyFormat, *, every: bool) -> Iterat
         f"{100 * options.accuracy_margin:g} points, B - A). Other verdicts are Holm's over all cells of a figure, at {100 * SIGNIFICANCE_LEVEL:g} %."
     )
     figures = [judged for cell in comparison.cells for judged in cell.figures.values()]
-    if not every:
+    is_whole = every or _is_short(comparison)
+    if not is_whole:
         yield from _unchanged(figures)
     if any(not judged.is_certain and judged.change.low is not None for judged in figures):
         yield f"{_WITHIN_RUNS_MARK} Within runs alone: what differs from run to run is not in this interval."
@@ -279,8 +279,8 @@ def _notes(comparison: Comparison, money: MoneyFormat, *, every: bool) -> Iterat
     reasons = Counter((_name(judged, money), judged.verdict, judged.reason) for judged in figures if judged.reason)
     for (name, verdict, reason), count in reasons.items():
         yield f"{verdict}, {name} of {plural(count, 'cell')}: {reason}."
-    yield from _plans(comparison, every=every)
-    yield from _all_unpaired(comparison.pairing.alone, every=every)
+    yield from _plans(comparison, every=is_whole)
+    yield from _all_unpaired(comparison.pairing.alone, every=every or len(comparison.pairing.alone) <= _FEW_ROWS)
     yield from comparison.pairing.notes
 
 

@@ -44,7 +44,7 @@ def show_record(console: Console, record: Record, summary: Summary, path: Path) 
     print_facts(console, [(name, escape(value)) for name, value in _facts(record, summary, path).items()])
     if record.training:
         if losses := [loss for loss in record.training.steps.loss if loss is not None]:
-            width = min(_SPARK, (layout_width(console) or _SPARK) - _LOSS_WORDS)
+            width = min(_SPARK, (layout_width(console) or _SPARK + _LOSS_WORDS) - _LOSS_WORDS)
             ends = f"{losses[0]:.3f} to {losses[-1]:.3f}"
             print_text(console, f"\n[bold]loss[/]  {_spark(losses, width)}  {ends}")
         _show_example(console, record.training.example)
