@@ -16,6 +16,7 @@ from harness.report.formatting import listed, with_interval
 from harness.report.labels import axis_word, cell_labels, config_fields, spread_label
 
 _MAX_DECIMALS = 2
+_MAX_ASYMMETRY = 0.15  # of the longer side of an interval
 
 
 def print_speed_line(console: Console, cells: Sequence[Priced], cell: Priced | None = None) -> None:
@@ -59,13 +60,12 @@ def _setting(cell: Priced, key: str) -> str:
 
 
 def ratio_text(ratio: Estimate) -> str:
-    """Format a ratio as `1.5 ± 0.1`; with both ends of its interval if they are not equally far away."""
-    if ratio.low is None or ratio.high is None:
+    """Format a ratio as `1.5 ± 0.1`; with both ends of its interval if these are not about equally far away."""
+    if ratio.low is None or ratio.high is None or ratio.low == ratio.high:
         return f"{ratio.value:.2g}"
-    half = (ratio.high - ratio.low) / 2
-    decimals = min(_MAX_DECIMALS, max(0, -math.floor(math.log10(half)))) if half > 0 else _MAX_DECIMALS
+    below, above = ratio.value - ratio.low, ratio.high - ratio.value
+    decimals = min(_MAX_DECIMALS, max(0, -math.floor(math.log10((above + below) / 2))))
+    if abs(above - below) <= _MAX_ASYMMETRY * max(above, below):
+        return f"{ratio.value:.{decimals}f} ± {max(above, below):.{decimals}f}"
     value, low, high = (f"{each:.{decimals}f}" for each in (ratio.value, ratio.low, ratio.high))
-    below, above = float(value) - float(low), float(high) - float(value)
-    if f"{below:.{decimals}f}" == f"{above:.{decimals}f}" and above > 0:
-        return f"{value} ± {above:.{decimals}f}"
     return f"{value} ({low} to {high})"
