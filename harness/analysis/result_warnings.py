@@ -7,6 +7,7 @@ from statistics import fmean
 
 from harness.analysis.environment_warnings import environment_warnings
 from harness.analysis.memory_growth import memory_warnings, settled_memory_bytes
+from harness.analysis.predictions import prediction_warnings
 from harness.analysis.steady_state import MIN_STEPS, MIN_STEPS_FOR_WARMUP
 from harness.analysis.summary import Summary
 from harness.schema.cells import FineTuneConfig
@@ -28,6 +29,7 @@ def result_warnings(summary: Summary) -> Iterator[str]:
     yield from environment_warnings(summary.ok_records)
     yield from _token_warnings(summary)
     yield from summary.noise
+    yield from prediction_warnings(summary.ok_records)
     yield from memory_warnings(summary.records, [settled_memory_bytes(record) for record in summary.records])
 
 

@@ -20,7 +20,7 @@ from harness.execution.hidden_paths import hide_homes
 from harness.execution.jobs import Environment, PreparedCell, TrainJob
 from harness.execution.messages import Message
 from harness.execution.preparation import Preparations, require_meaningful_accuracy
-from harness.execution.probing import StudyPrediction, plan_cells
+from harness.execution.probing import CellPrediction, StudyPrediction, plan_cells
 from harness.execution.quiet import wait_for_quiet
 from harness.execution.runner import Runner, StartMethod
 from harness.files import remove_partial_files
@@ -37,6 +37,8 @@ from harness.store.unsaved_records import save_or_keep
 
 # What happens before the first cell starts, for the screen.
 PREPARING, LOADING = "reading and tokenizing the data", "loading torch and the model classes"
+PROBING = "timing a few steps, to predict the rest"
+_LONG_FLOP = 2e13  # some minutes on a CPU; shorter studies are over before a probe would pay
 
 
 class ProgressListener(Protocol):
@@ -146,6 +148,7 @@ def run_cells(  # noqa: PLR0913 - the options of a run
     known_oom: Sequence[Record] = (),
     write_card: WriteCard | None = None,
     known: Sequence[Record] = (),
+    probe: bool = False,
 ) -> list[Record]:
     """Run cells one after the other, saving each record as its cell ends.
 
@@ -163,7 +166,8 @@ def run_cells(  # noqa: PLR0913 - the options of a run
         skip: Don't run cells that are no smaller than a cell that ran out of memory; record them as `skipped`.
         known_oom: Earlier records of cells that ran out of memory; records of the given `cells` are ignored.
         write_card: Returns the text of a saved model's card; None: no model is saved.
-        known: This machine's earlier runs and probes, to predict speeds from.
+        known: This machine's earlier runs and probes, to predict from.
+        probe: Probe first what can't be predicted from `known`, if the study is a long one.
 
     Raises:
         UserError: Before any cell runs: torch is missing, or a cell's model or data is unusable.
@@ -179,26 +183,19 @@ def run_cells(  # noqa: PLR0913 - the options of a run
         private_folder("data") as folder,
         Runner(start_method) as runner,
     ):
-        preparations = Preparations(folder)
-        listener.setup_started(PREPARING)
-        prepared_cells = [preparations.prepare(cell) for cell in cells]
-        for cell, prepared in zip(cells, prepared_cells, strict=True):
-            require_meaningful_accuracy(cell, prepared)
-            listener.data_prepared(prepared.data)
-        planned = plan_cells(cells, prepared_cells, environment.machine)
-        if any(unsupported_reason(cell.config, environment.machine) is None for cell in cells):
-            listener.setup_started(LOADING)
-            runner.wait_until_warm()
-        listener.setup_ended()
+        prepared_cells = _prepare(cells, Preparations(folder), listener)
+        can_run = any(unsupported_reason(cell.config, environment.machine) is None for cell in cells)
+        study = StudyPrediction(plan_cells(cells, prepared_cells, environment.machine), known, environment)
+        _warm_up(runner, study if probe else None, can_run=can_run, results=results, listener=listener)
         for index, (cell, prepared) in enumerate(zip(cells, prepared_cells, strict=True)):
             oom_bound = find_oom_bound(cell.config, [*earlier_oom, *records], environment.machine) if skip else None
-            expected_s = 0.0 if oom_bound else _expected_s(cell, records, previous_s or {})
+            prediction = study.predict(cell.config_hash)
+            expected_s = 0.0 if oom_bound else _expected_s(cell, records, previous_s or {}, prediction)
             if budget is not None and time.perf_counter() - began + expected_s > budget.seconds:
                 reason = f"{budget.reason}, and {cell.label} is expected to take {expected_s:.0f} s"
                 listener.cells_left_out(cells[index:], reason)
                 break
             listener.cell_started(cell)
-            prediction = StudyPrediction(planned, [*known, *records], environment).predict(cell.config_hash)
             if prediction is not None:
                 listener.speed_predicted(cell, prediction.time.samples_per_s)
             if oom_bound:
@@ -210,13 +207,48 @@ def run_cells(  # noqa: PLR0913 - the options of a run
                 if unsupported_reason(cell.config, environment.machine) is None:
                     waited_s = wait_for_quiet(cell.config.limits, partial(listener.waiting_for_quiet, cell))
                 record, path = run_and_save(
-                    runner, cell, prepared, environment, listener, results, write_card, waited_s
+                    runner, cell, prepared, environment, listener, results, write_card, waited_s, prediction
                 )
+            study.learn(record)
             records.append(record)
             listener.cell_ended(cell, record, path)
             if record.outcome == "interrupted":
                 break
     return records
+
+
+def _prepare(cells: Sequence[Cell], preparations: Preparations, listener: ProgressListener) -> list[PreparedCell]:
+    listener.setup_started(PREPARING)
+    prepared_cells = [preparations.prepare(cell) for cell in cells]
+    for cell, prepared in zip(cells, prepared_cells, strict=True):
+        require_meaningful_accuracy(cell, prepared)
+        listener.data_prepared(prepared.data)
+    return prepared_cells
+
+
+def _warm_up(
+    runner: Runner, study: StudyPrediction | None, *, can_run: bool, results: Path, listener: ProgressListener
+) -> None:
+    """Wait for the runner if any cell can run here, and probe a long study of which too little is known.
+
+    Args:
+        runner: Runs the probes.
+        study: The study to predict; None: probe nothing.
+        can_run: Whether this machine can run any cell.
+        results: Folder for the probes' records.
+        listener: Informed of the work.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended a probe.
+    """
+    if can_run:
+        listener.setup_started(LOADING)
+        runner.wait_until_warm()
+    if study is not None and study.unknown_flop > _LONG_FLOP:
+        listener.setup_started(PROBING)
+        if any(record.outcome == "interrupted" for record in study.probe(runner, results)):
+            raise KeyboardInterrupt
+    listener.setup_ended()
 
 
 def run_and_save(
@@ -228,6 +260,7 @@ def run_and_save(
     results: Path,
     write_card: WriteCard | None,
     waited_s: float | None = None,
+    prediction: CellPrediction | None = None,
 ) -> tuple[Record, Path]:
     """Run a cell and save its record. Save its model too if the configuration asks for it.
 
@@ -240,6 +273,7 @@ def run_and_save(
         results: Folder of records.
         write_card: Returns the text of a saved model's card; None: no model is saved.
         waited_s: Seconds that were waited for a quiet machine, for the record; None if the study asks for no waiting.
+        prediction: What the cell is predicted to take, for the record; None if nothing is known.
 
     Returns:
         The record, and the path of its file.
@@ -251,7 +285,8 @@ def run_and_save(
         ran = runner.run(
             cell, prepared, environment, partial(listener.cell_progressed, cell), partial(listener.load_read, cell)
         )
-        record = hide_homes(_with_wait(ran, waited_s))
+        predicted = None if prediction is None else prediction.as_predicted()
+        record = hide_homes(_with_wait(ran, waited_s).model_copy(update={"predicted": predicted}))
         path = save_or_keep(record, results)
         if folder is not None and isinstance(job, TrainJob) and write_card is not None:
             save_model(folder, record, path, job.model, results, write_card)
@@ -281,9 +316,15 @@ def exclusive_lock(results: Path) -> Iterator[None]:
         raise UserError(f"{results}: another run is measuring into this folder; wait for it, or end it") from None
 
 
-def _expected_s(cell: Cell, records: Iterable[Record], previous_s: dict[str, float]) -> float:
-    """Return the seconds that the cell's configuration took before; if unknown, those of the longest cell so far."""
-    return previous_s.get(cell.config_hash) or max((record.duration_s for record in records), default=0.0)
+def _expected_s(
+    cell: Cell, records: Iterable[Record], previous_s: dict[str, float], prediction: CellPrediction | None
+) -> float:
+    """Return the seconds that the configuration took before, else its prediction, else those of the longest cell so far."""
+    if (before := previous_s.get(cell.config_hash)) is not None:
+        return before
+    if prediction is not None:
+        return prediction.time.seconds.value
+    return max((record.duration_s for record in records), default=0.0)
 
 
 def _require_packages(cells: Sequence[Cell], machine: Machine) -> None:

@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Literal
 
 from harness.analysis.estimate import Estimate
+from harness.analysis.predictions import predicted_peak, predicted_seconds
 from harness.analysis.summary import CellKey
 from harness.decision.memory_savings import (
     ACTIVATIONS,
@@ -194,6 +195,10 @@ def _communication(cell: Priced) -> float | None:
     return communication_fraction(cell.summary) if cell.summary.kind == "fine_tune" else None
 
 
+def _newest_estimate(read: Callable[[Record], Estimate | None], cell: Priced) -> Estimate | None:
+    return None if (record := _newest(cell)) is None else read(record)
+
+
 def _of_newest(name: str, read: Callable[[Record], Value]) -> CellColumn:
     """Return a column whose value is read from the cell's newest record; None without records."""
     return CellColumn(name, lambda cell: None if (record := _newest(cell)) is None else read(record))
@@ -310,6 +315,8 @@ COLUMNS = (
         for field in ("basis", "plan", "as_of", "age_days", "source", "paid", "note")
     ),
     *(_part("price", field) for field in ("instance", "provider", "region")),
+    CellColumn("predicted_s", partial(_newest_estimate, predicted_seconds), "s", _ENDS),
+    CellColumn("predicted_peak_bytes", partial(_newest_estimate, predicted_peak), "bytes", _ENDS),
     CellColumn("missing_price", attrgetter("missing")),
     _of_newest("hardware", lambda record: hardware(record.machine)),
     _of_newest("torch", lambda record: record.packages.get("torch")),

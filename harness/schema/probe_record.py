@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from harness.schema.ranges import PositiveSeconds, PositiveTally, Tally
+from harness.schema.ranges import Positive, PositiveSeconds, PositiveTally, Tally
 from harness.schema.settings import Many, Settings
 
 
@@ -42,6 +42,27 @@ class CellWork(Settings):
     validations: Work | None
     test: Work | None
     longest: PositiveTally
+
+
+class Predicted(Settings):
+    """What a run was predicted to take before it began; `low` and `high` are the ends of 95 % intervals.
+
+    Attributes:
+        seconds: From submission to the end of its processes.
+        peak_bytes: Peak memory of all ranks; None where memory is not predicted.
+        basis: From a probe, or from earlier records, of cells that compute alike.
+    """
+
+    seconds: PositiveSeconds
+    seconds_low: PositiveSeconds
+    seconds_high: PositiveSeconds
+    samples_per_s: Positive
+    samples_per_s_low: Positive
+    samples_per_s_high: Positive
+    peak_bytes: Tally | None = None
+    peak_bytes_low: Tally | None = None
+    peak_bytes_high: Tally | None = None
+    basis: Literal["probe", "records"]
 
 
 class ProbedShape(Settings):

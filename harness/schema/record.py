@@ -7,7 +7,7 @@ History of `SCHEMA_VERSION`; older records are upgraded on reading (tests/fixtur
     3: the instance that the cloud's metadata service reports; energy counters.
     4: counted FLOPs and the calibrated peak; disturbances of the machine; ladders.
     5: the baseline `features`: its configuration, its model, and what it chose; environment variables; the CPUs of each rank;
-        probes.
+        probes and predictions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harness.schema.host_record import (
     StatedInstance,
 )
 from harness.schema.inputs_record import DataFacts, ModelFacts
-from harness.schema.probe_record import Probe
+from harness.schema.probe_record import Predicted, Probe
 from harness.schema.ranges import Index, Moment, Seconds, Tally
 from harness.schema.settings import Many, Settings
 from harness.schema.training_record import Baseline, Phases, ProgressMark, TestEvaluation, Training
@@ -79,6 +79,7 @@ class Record(Settings):
         training: Measurements of a fine-tuning run; None for baselines and failed runs.
         baseline: Measurements of a baseline; None for fine-tuning and failed runs.
         probe: Measurements of a probe, which is no run of a cell; None for all others.
+        predicted: What the run was predicted to take; None where nothing was known of cells that compute alike.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -114,6 +115,7 @@ class Record(Settings):
     training: Training | None = None
     baseline: Baseline | None = None
     probe: Probe | None = None
+    predicted: Predicted | None = None
 
     @property
     def measured(self) -> Training | Baseline | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from harness.execution.sweep import Budget
     from harness.pricing.prices import Price
     from harness.schema.cells import Cell
-    from harness.schema.host_record import Machine
     from harness.schema.record import Record
     from harness.store.record_files import LoadedRecords
     from harness.workflows.priced_records import PriceOptions
@@ -51,24 +49,13 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@dataclass(frozen=True)
-class _PlanRow:
-    """One cell of `harness plan`; expected figures are those of the cell's last run, or None without a run."""
-
-    cell: str
-    repeat: int
-    seed: int | None
-    state: str
-    reason: str | None
-    expected_s: float | None
-    expected_usd: float | None
-    config_hash: str
-
-
-@command(app, MEASURE, epilog="Example: harness plan bench/default.toml")
-def plan(
+@command(app, MEASURE, epilog="Examples: harness plan bench/default.toml; harness plan bench/default.toml --probe")
+def plan(  # noqa: PLR0913 - one parameter per option
     study: StudyPath,
     *,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Time a few steps, up to 40 s, to predict cells that never ran.")
+    ] = False,
     results: ResultsPath = DEFAULT_RESULTS,
     only: Only = None,
     overrides: Overrides = None,
@@ -82,43 +69,29 @@ def plan(
 
     A state is done, stale (measured with other packages or code), to do, or unsupported here.
     """
-    from harness.machine.describe import describe_machine
+    from harness.cli.views.plan import print_plan
+    from harness.execution.sweep import describe_environment
+    from harness.schema.assumptions import load_assumptions
+    from harness.workflows.plan_study import plan_rows, probe_study
 
     options = MachineOptions(instance, region, prices, usd_per_hour)
-    cells, machine = choose_cells(load_cells(study, overrides), only), describe_machine()
-    price = options.price(machine, stated=options.stated_instance())
-    rows = _plan_rows(cells, results, machine, None if isinstance(price, Unavailable) else price.usd_per_hour)
-    if as_json:
-        console.print_json([vars(row) for row in rows])
-    else:
-        _print_plan(rows, cells)
-
-
-def _plan_rows(cells: Sequence[Cell], results: Path, machine: Machine, usd_per_hour: float | None) -> list[_PlanRow]:
-    from harness.execution.completed import find_all_done
-    from harness.machine.support import unsupported_reason
-    from harness.pricing.formulas import usd_of_seconds
-    from harness.store.record_files import own_records
-    from harness.workflows.model_support import refused_by_model
-
-    rows = []
-    records = own_records(results, machine).records
-    for cell, (state, last) in zip(cells, find_all_done(cells, records, machine), strict=True):
-        reason = unsupported_reason(cell.config, machine) or refused_by_model(cell.config)
-        last_s = last.duration_s if last else None
-        rows.append(
-            _PlanRow(
-                cell=cell.name,
-                repeat=cell.repeat,
-                seed=getattr(cell.config, "seed", None),
-                state="unsupported" if reason else state,
-                reason=reason,
-                expected_s=None if reason else last_s,
-                expected_usd=usd_of_seconds(usd_per_hour, last_s) if usd_per_hour and not reason else None,
-                config_hash=cell.config_hash,
+    cells, environment = choose_cells(load_cells(study, overrides), only), describe_environment(None)
+    price = options.price(environment.machine, stated=options.stated_instance())
+    screen = console.screen(as_json=as_json)
+    prediction = None
+    if probe:
+        try:
+            prediction = probe_study(
+                cells, results, environment, lambda cell: console.print_text(screen, escape(f"timing {cell.name}"))
             )
-        )
-    return rows
+        except KeyboardInterrupt:
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+    known_price = None if isinstance(price, Unavailable) else price
+    rows = plan_rows(cells, results, environment, known_price, load_assumptions(prices).prices, prediction)
+    if as_json:
+        console.print_json([row.as_fields() for row in rows])
+    else:
+        print_plan(rows, cells)
 
 
 @command(
@@ -137,6 +110,7 @@ def run(  # noqa: PLR0913 - one parameter per option
     overrides: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Measure cells again that are done.")] = False,
     no_skip: Annotated[bool, typer.Option("--no-skip", help="Run cells larger than one out of memory too.")] = False,
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="Predict from earlier runs only.")] = False,
     interleave: Annotated[
         tuple[str, str] | None,
         typer.Option(
@@ -192,7 +166,7 @@ def run(  # noqa: PLR0913 - one parameter per option
         if len(to_do) < len(cells):
             num_done = len(cells) - len(to_do)
             console.print_text(screen, f"{num_done} of {len(cells)} cells are done; {len(to_do)} to run.")
-        saved = _run_cells(to_do, results, environment, stored, options, screen, skip=not no_skip)
+        saved = _run_cells(to_do, results, environment, stored, options, screen, skip=not no_skip, probe=not no_probe)
         records = [record for record, _ in saved]
     else:
         console.print_text(screen, f"All {len(cells)} cells are done; nothing to run (--force measures again).")
@@ -217,6 +191,7 @@ def _run_cells(
     screen: Console,
     *,
     skip: bool,
+    probe: bool,
 ) -> list[tuple[Record, Path | None]]:
     """Run cells within the study's budget and print failures; exit if Ctrl-C stopped the sweep.
 
@@ -228,6 +203,7 @@ def _run_cells(
         options: How this machine is priced.
         screen: Where to show the run.
         skip: Skip cells larger than one that ran out of memory.
+        probe: Time a few steps before a long study that can't be predicted from earlier runs.
 
     Returns:
         The records with their files.
@@ -251,7 +227,7 @@ def _run_cells(
             run_cells(
                 cells, results, environment, view, previous_s=previous_s, budget=budget, skip=skip,
                 known_oom=find_oom_records(stored.records, environment.machine), write_card=card_writer(price),
-                known=[*stored.records, *stored.probes],
+                known=[*stored.probes, *stored.records], probe=probe,
             )  # fmt: skip
         except KeyboardInterrupt:  # between two cells
             was_stopped = True
@@ -354,25 +330,3 @@ def study_budget(cell: Cell, price: Price | Unavailable) -> Budget | None:
         text = f"limits.budget_usd = {limits.budget_usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis})"
         budgets.append(Budget(seconds, text))
     return min(budgets, key=lambda budget: budget.seconds, default=None)
-
-
-def _print_plan(rows: Sequence[_PlanRow], cells: Sequence[Cell]) -> None:
-    table = []
-    for cell, row in zip(cells, rows, strict=True):
-        minutes = "" if row.expected_s is None else f"{row.expected_s / 60:.1f}"
-        dollars = "" if row.expected_usd is None else f"{row.expected_usd:.4f}"
-        state = f"{row.state}: {row.reason}" if row.reason else row.state
-        table.append((escape(cell.label), minutes, dollars, escape(state)))
-    console.print_table(console.out, columns(["cell"], ["minutes", "USD"], ["state"]), table)
-    states = [row.state for row in rows]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    console.print_text(
-        console.out,
-        f"\n{len(rows)} cells: {counts}. Minutes and dollars are those of the last run, where there is one.",
-    )
-    for limits in dict.fromkeys(limits for limits in (cell.config.limits for cell in cells) if limits.wait_for_quiet_s):
-        console.print_text(
-            console.out,
-            f"Before a cell begins, at most {limits.wait_for_quiet_s:g} s are waited until other processes use less than "
-            f"{limits.quiet_below:.0%} of the CPU.",
-        )
