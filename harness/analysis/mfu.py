@@ -80,7 +80,7 @@ def compute_use(record: Record, peak_flops: PeakFlops) -> ComputeUse | None:
     window, training = run.window, run.training
     # The formula is linear in samples, tokens and pairs, so it applies to their sums over steps.
     num_samples = sum(window.num_samples)
-    padded = run.flops(num_samples, sum(window.num_padded_tokens), _num_token_pairs(training, window))
+    padded = run.flops(num_samples, sum(window.num_padded_tokens), num_token_pairs(training, window))
     real_pairs = _pairs_of_even_rows(window.num_real_tokens, window.num_samples)
     real = run.flops(num_samples, sum(window.num_real_tokens), real_pairs)
     correction = _counted_over_formula(run)
@@ -140,7 +140,7 @@ def _counted_over_formula(run: _TrainedRun) -> float:
     return counted.num_flops / by_formula
 
 
-def _num_token_pairs(training: Training, window: ThroughputWindow) -> float:
+def num_token_pairs(training: Training, window: ThroughputWindow) -> float:
     """Return the sum of squared padded lengths over the measured steps' rows; an estimate if it was not recorded."""
     recorded = training.steps.num_token_pairs[window.num_warmup :]
     if len(recorded) == len(window.seconds):

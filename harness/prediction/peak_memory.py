@@ -106,9 +106,7 @@ def predict_peak(
         checkpointing=training.activation_checkpointing,
         accumulated=training.grad_accum > 1,
     )
-    num_trained = trained_layers * shape.layer_parameters + shape.head_parameters(num_labels)
-    num_trained += shape.embedding_parameters if whole else 0
-    gradients = FP32_BYTES * num_trained
+    gradients = FP32_BYTES * shape.trained_parameters(config.trainable, num_labels)
     states = _memory_states(config, batch, ranks, gradients, FP32_BYTES * shape.head_parameters(num_labels))
     peak = max(states, key=lambda state: state.num_bytes)
     unread = 0

@@ -72,12 +72,23 @@ def _past(as_of: str, info: ValidationInfo) -> str:
     return as_of
 
 
+def _known(hardware: str | None, info: ValidationInfo) -> str | None:
+    names = (info.context or {})["hardware"]
+    if hardware is not None and hardware not in names:
+        near = _nearest(hardware, names)
+        raise ValueError("empty, or a name in hardware.csv" + (f" (did you mean {near!r}?)" if near else ""))
+    return hardware
+
+
 Text = Annotated[str, BeforeValidator(_text)]
 AsOf = Annotated[str, BeforeValidator(_text), AfterValidator(_past)]
 OptionalText = Annotated[str | None, BeforeValidator(_optional)]
+Hardware = Annotated[str, BeforeValidator(_text), AfterValidator(_known)]
+OptionalHardware = Annotated[str | None, BeforeValidator(_optional), AfterValidator(_known)]
 Positive = Annotated[float, BeforeValidator(_positive)]
 OptionalPositive = Annotated[float | None, BeforeValidator(_positive_or_empty)]
 Whole = Annotated[int, BeforeValidator(_count)]
+PositiveCount = Annotated[int, BeforeValidator(_positive_count)]
 
 
 class HardwareRow(Settings):
@@ -133,10 +144,10 @@ class PriceRow(Settings):
     instance_type: Text
     region: Text
     accelerator: OptionalText
-    hardware: OptionalText
+    hardware: OptionalHardware
     accelerator_count: Whole
     accelerator_memory_gib: OptionalPositive
-    vcpus: Annotated[int, BeforeValidator(_positive_count)]
+    vcpus: PositiveCount
     memory_gib: Positive
     usd_per_hour_on_demand: Positive
     usd_per_hour_spot: OptionalPositive
@@ -147,15 +158,6 @@ class PriceRow(Settings):
     def key(self) -> tuple[str, str, str]:
         """Unique key of the row in a table."""
         return self.provider, self.instance_type, self.region
-
-    @field_validator("hardware", mode="after")
-    @classmethod
-    def _known(cls, hardware: str | None, info: ValidationInfo) -> str | None:
-        names = (info.context or {})["hardware"]
-        if hardware is not None and hardware not in names:
-            near = _nearest(hardware, names)
-            raise ValueError("empty, or a name in hardware.csv" + (f" (did you mean {near!r}?)" if near else ""))
-        return hardware
 
     @field_validator("accelerator_count", mode="after")
     @classmethod

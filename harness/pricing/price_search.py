@@ -67,10 +67,13 @@ class PriceQuery:
 def _has_gpu(row: PriceRow, gpu: str) -> bool:
     if gpu.lower() == NO_GPU:
         return row.accelerator_count == 0
+    return any(_has_words(name, gpu) for name in (row.accelerator, row.hardware) if name)
+
+
+def _has_words(name: str, gpu: str) -> bool:
     # Match whole words, so that A10 matches neither A100 nor A10G. A space is optional: RTX 4090 matches RTX4090.
     word = "[ _-]?".join(re.escape(part) for part in re.findall(r"[a-z0-9.]+", gpu, re.IGNORECASE))
-    pattern = re.compile(rf"(?<![a-z0-9]){word}(?![a-z0-9])", re.IGNORECASE)
-    return any(pattern.search(name) is not None for name in (row.accelerator, row.hardware) if name)
+    return re.search(rf"(?<![a-z0-9]){word}(?![a-z0-9])", name, re.IGNORECASE) is not None
 
 
 def search(table: PriceTable, query: PriceQuery) -> list[PriceRow]:
@@ -104,7 +107,19 @@ def _join(names: Iterable[str | None]) -> str:
 
 def hardware_of(table: PriceTable, row: PriceRow) -> HardwareRow | None:
     """Return the hardware row of a price row's GPU; None without a GPU, or if the table lacks the GPU."""
-    return next((hardware for hardware in table.hardware if hardware.name == row.hardware), None)
+    return None if row.hardware is None else hardware_named(table, row.hardware)
+
+
+def boards_called(table: PriceTable, row: PriceRow) -> list[HardwareRow]:
+    """Return the boards that a provider's word for a GPU may mean, with at least the memory that the row states."""
+    size = row.accelerator_memory_gib or 0.0
+    named = [board for board in table.hardware if row.accelerator and _has_words(board.name, row.accelerator)]
+    return [board for board in named if board.memory_gib >= size]
+
+
+def hardware_named(table: PriceTable, name: str) -> HardwareRow | None:
+    """Return the hardware row of a name that the price table uses; None if the table lacks it."""
+    return next((hardware for hardware in table.hardware if hardware.name == name), None)
 
 
 def burstable(row: PriceRow) -> bool:

@@ -20,7 +20,7 @@ from harness.schema.study_file import format_validation_error
 
 OWN_TABLE_VARIABLE = "HARNESS_PRICES"
 
-Row = TypeVar("Row", HardwareRow, BillingRow, PriceRow)
+Row = TypeVar("Row", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ def load_prices(folder: Path | None = None, *, own: Path | None = None, today: d
         UserError: If a file has mistakes; the message lists all of them with line numbers.
     """
     shipped = folder or tables_folder()
-    hardware = _load(shipped / "hardware.csv", HardwareRow, ("name",), {})
+    hardware = load_table(shipped / "hardware.csv", HardwareRow, ("name",), {})
     today = today or datetime.now(UTC).date()
     context = {"hardware": frozenset(row.name for row in hardware), "today": today}
-    billing = _load(shipped / "billing.csv", BillingRow, ("provider",), context)
+    billing = load_table(shipped / "billing.csv", BillingRow, ("provider",), context)
     prices = load_rows(shipped / "prices.csv", context)
     own = own or (None if folder else own_table_path())
     if own is not None and own.exists():
@@ -81,7 +81,7 @@ def load_rows(path: Path, context: Mapping[str, Any]) -> tuple[PriceRow, ...]:
     Raises:
         UserError: If the file has mistakes; the message lists all of them with line numbers.
     """
-    return _load(path, PriceRow, ("provider", "instance_type", "region"), context)
+    return load_table(path, PriceRow, ("provider", "instance_type", "region"), context)
 
 
 def _merge(shipped: Iterable[PriceRow], own: Iterable[PriceRow]) -> tuple[PriceRow, ...]:
@@ -93,7 +93,7 @@ def _merge(shipped: Iterable[PriceRow], own: Iterable[PriceRow]) -> tuple[PriceR
     return tuple(rows.values())
 
 
-def _load(path: Path, model: type[Row], key: tuple[str, ...], context: Mapping[str, Any]) -> tuple[Row, ...]:
+def load_table(path: Path, model: type[Row], key: tuple[str, ...], context: Mapping[str, Any]) -> tuple[Row, ...]:
     """Read and validate a CSV file.
 
     Args:
@@ -101,6 +101,9 @@ def _load(path: Path, model: type[Row], key: tuple[str, ...], context: Mapping[s
         model: Model of a row.
         key: Columns whose values together must be unique.
         context: Pydantic context for the model's validators.
+
+    Raises:
+        UserError: If the file has mistakes; the message lists all of them with line numbers.
     """
     rows: list[Row] = []
     problems: list[str] = []

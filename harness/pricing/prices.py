@@ -104,7 +104,7 @@ def price_machine(
     if stated is not None:
         row = find_instance(table, stated.instance, stated.region)
         if isinstance(row, PriceRow):
-            return _price_of_row(table, row, "stated", _mismatch(table, row, machine))
+            return price_of_row(table, row, "stated", _mismatch(table, row, machine))
         return _price_by_rate(table, stated.instance, stated.region, "stated", book) or row
     names = [] if detected is None else [(detected.instance, detected.region)]
     if machine.cloud_vendor is not None and machine.cloud_product is not None:
@@ -134,7 +134,7 @@ def _price_detected(
         derivation = f"the table has no price of it in {region}, where it runs"
     if isinstance(row, Unavailable):
         return None
-    return replace(_price_of_row(table, row, "detected", _mismatch(table, row, machine)), paid=derivation)
+    return replace(price_of_row(table, row, "detected", _mismatch(table, row, machine)), paid=derivation)
 
 
 def _price_by_rate(
@@ -244,7 +244,7 @@ def choices(table: PriceTable, machine: Machine, own: Price | Unavailable) -> tu
         if machine.gpus or (row.vcpus >= machine.cpu.num_logical and row.memory_gib * _GIB >= memory_bytes)
     ]
     cheapest = sorted(fitting, key=lambda row: row.usd_per_hour_on_demand)[:_MAX_CHOICES]
-    others = (_price_of_row(table, row, "stated", _mismatch(table, row, machine)) for row in cheapest)
+    others = (price_of_row(table, row, "stated", _mismatch(table, row, machine)) for row in cheapest)
     if isinstance(own, Unavailable):
         return None, *others
     return own, *(price for price in others if _row_key(price) != _row_key(own))
@@ -280,10 +280,10 @@ def _fallback_price(table: PriceTable, machine: Machine, needed_bytes: int) -> P
         return Unavailable(f"no row of the price table has {needs}: {fix}")
     cheapest = min(fitting, key=lambda row: row.usd_per_hour_on_demand)
     note = f"stand-in: the cheapest on-demand row, not burstable, with {needs}"
-    return _price_of_row(table, cheapest, "assumed", note)
+    return price_of_row(table, cheapest, "assumed", note)
 
 
-def _price_of_row(table: PriceTable, row: PriceRow, basis: PriceSource, note: str | None) -> Price:
+def price_of_row(table: PriceTable, row: PriceRow, basis: PriceSource, note: str | None) -> Price:
     """Return a row's on-demand price, with its provider's billing rules.
 
     Args:

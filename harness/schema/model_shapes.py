@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.schema.encoder_families import FAMILIES, max_tokens
-from harness.schema.settings import ModelSettings
+from harness.schema.settings import ModelSettings, num_trained_layers
 
 # Hidden size, layers and heads of the models of Turc et al. 2019 (arXiv:1908.08962) and Devlin et al. 2018.
 STANDARD_SHAPES = {
@@ -57,6 +57,21 @@ class ModelShape:
     is_memory_predicted: bool = True
 
     @property
+    def hidden_size(self) -> int:
+        """Return the width of the hidden states, by the name that `ModelFacts` has for it."""
+        return self.hidden
+
+    @property
+    def intermediate_size(self) -> int:
+        """Return the width within the feed-forward block, by the name that `ModelFacts` has for it."""
+        return self.intermediate
+
+    @property
+    def num_layers(self) -> int:
+        """Return the number of layers, by the name that `ModelFacts` has for it."""
+        return self.layers
+
+    @property
     def embedding_size(self) -> int:
         """Return the width of the embeddings."""
         return self.embedding or self.hidden
@@ -93,7 +108,13 @@ class ModelShape:
 
     def parameters(self, num_labels: int) -> int:
         """Return the number of parameters of the whole model."""
-        return self.embedding_parameters + self.layers * self.layer_parameters + self.head_parameters(num_labels)
+        return self.trained_parameters("all", num_labels)
+
+    def trained_parameters(self, trainable: str, num_labels: int) -> int:
+        """Return the number of trained parameters: of the head, of the trained layers, and with `all` of the embeddings."""
+        num_layers = num_trained_layers(trainable, self.layers)
+        embeddings = self.embedding_parameters if trainable == "all" else 0
+        return embeddings + num_layers * self.layer_parameters + self.head_parameters(num_labels)
 
 
 def load_model_shape(settings: ModelSettings, folder: Path | None) -> ModelShape:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -33,12 +33,6 @@ STEP_TIME_NEUTRAL_KEYS = (
 _MIN_WORK_RATIO = 0.2  # a line through two cells needs a larger relative difference in work than this
 
 Basis = Literal["measured", "by the line through two measured lengths", "in proportion to one measured length"]
-
-
-class _Sizes(NamedTuple):
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
 
 
 @dataclass(frozen=True)
@@ -221,8 +215,7 @@ def find_similar_cells(
 def _flops(
     shape: ModelShape, num_labels: int, num_samples: int, tokens: float, pairs: float, trainable: Trainable
 ) -> float:
-    sizes = _Sizes(shape.hidden, shape.intermediate, shape.layers)
-    return training_flops(sizes, num_labels, num_samples, tokens, trainable=trainable, num_token_pairs=pairs)
+    return training_flops(shape, num_labels, num_samples, tokens, trainable=trainable, num_token_pairs=pairs)
 
 
 def _speed(seq_len: int, padding: Padding, work: EpochWork, measured: Sequence[Summary]) -> ExpectedSpeed | None:
