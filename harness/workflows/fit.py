@@ -10,6 +10,7 @@ import psutil
 from harness.dataset.sources import locate_model
 from harness.errors import UserError
 from harness.machine.support import num_ranks, unsupported_reason
+from harness.prediction.memory_fit import largest_that
 from harness.prediction.peak_memory import UNCHARGED_BYTES, MemoryPrediction, predict_peak
 from harness.pricing.price_table import load_prices
 from harness.schema.cells import Cell, FineTuneConfig
@@ -125,11 +126,7 @@ class BatchSizeSearch:
 
     def largest(self, fits: Callable[[int], bool]) -> int:
         """Return the largest batch size for which `fits` is true, by bisection; 0 if there is none."""
-        low, high = 0, self.max_batch_size + 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        return low
+        return largest_that(fits, self.max_batch_size)
 
     def largest_predicted(self, num_bytes: int, correction: int = 0) -> int:
         """Return the largest batch size whose predicted peak plus `correction` is within `num_bytes`; 0 if none."""
