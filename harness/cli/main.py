@@ -16,7 +16,17 @@ from rich.text import Text
 from harness import __version__
 from harness.cli import console
 from harness.cli.command import CommandGroup
-from harness.cli.commands import inspect_dataset, machines, predict, profile_cell, records, reports, studies, train
+from harness.cli.commands import (
+    inspect_dataset,
+    machines,
+    predict,
+    profile_cell,
+    records,
+    reports,
+    shortlist,
+    studies,
+    train,
+)
 from harness.cli.console import EXIT_CODES, EXIT_FILE_ERROR, EXIT_OK, EXIT_USER_ERROR
 from harness.cli.signals import exit_status, handle_signals
 from harness.errors import UnsavedRecordError, UserError
@@ -32,7 +42,7 @@ app = typer.Typer(
     help="Measure what fine-tuning BERT costs. `harness COMMAND -h` shows its options.",
     epilog=EXIT_CODES,
 )
-for commands in (studies, train, predict, profile_cell, reports, records, inspect_dataset, machines):
+for commands in (studies, train, predict, profile_cell, reports, records, inspect_dataset, machines, shortlist):
     app.add_typer(commands.app)  # no name, so that the commands are not nested
 
 _HINTS = {

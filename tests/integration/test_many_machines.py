@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,12 @@ def test_strict_refuses_different_versions_and_a_bad_archive_is_a_user_error(tmp
     bad = harness("report", "bad.tar.gz", "--out", "t", cwd=tmp_path, status=2)
     assert "bad.tar.gz: not a readable .tar.gz archive" in bad.stderr and "Traceback" not in bad.stderr
     assert len(load_records([tmp_path / "one"]).records) == 1
+
+
+def test_a_shortlist_needs_no_torch(tmp_path):
+    found = json.loads(harness("shortlist", ROOT / "bench" / "gpu.toml", "--json", cwd=tmp_path).stdout)
+    assert len(found["rows"]) > 80
+    assert len(found["measure_first"]) == 3
+    # Without tokenizers the rows' lengths can't be counted, and the shortlist says so.
+    padded = json.loads(harness("shortlist", ROOT / "bench" / "default.toml", "--json", cwd=tmp_path).stdout)
+    assert padded["batches"].startswith("every row counts as padded to seq_len")

@@ -1,0 +1,134 @@
+"""`harness shortlist`: which machines of the price table are worth renting for a study, before any was rented."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.analysis.estimate import Estimate, map_estimate, map_increasing
+from harness.decision.worth_measuring import choose_to_measure
+from harness.pricing.formulas import SECONDS_PER_HOUR
+from harness.pricing.price_search import PriceQuery, search
+from harness.pricing.price_table import load_prices
+from harness.schema.assumptions import RentalTerms, load_assumptions
+from harness.schema.cells import Cell
+from harness.store.archive import read_records
+from harness.workflows.judged_machines import Judge, JudgedMachine, ShortlistRow
+from harness.workflows.machine_times import MachineTimes
+from harness.workflows.measured_times import MeasuredTimes
+from harness.workflows.study_work import plan_study
+
+
+@dataclass(frozen=True)
+class ShortlistOptions:
+    """What the user asked for.
+
+    Attributes:
+        query: Filters on the price table.
+        deadline_s: Longest time from ordering a machine to the end of a run.
+        budget_usd: Highest bill of a run on demand.
+        prices: The user's prices.toml.
+        results: Folders with records; those that don't exist are left out.
+        num_samples: Training rows that every bill is for; None for those of the study's cell that trains on most.
+    """
+
+    query: PriceQuery
+    num_samples: int | None = None
+    deadline_s: float | None = None
+    budget_usd: float | None = None
+    prices: Path | None = None
+    results: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class ToMeasure:
+    """A machine to rent and measure first.
+
+    Attributes:
+        probability: That it, or a machine with the same GPUs, is the cheapest.
+        seconds, usd: Of all the study's cells that run there, with the machine's start and set-up.
+        num_runs: How many runs these are, repeats and seeds included.
+    """
+
+    row: ShortlistRow
+    probability: float
+    seconds: Estimate
+    usd: Estimate | None
+    num_runs: int
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """The result.
+
+    Attributes:
+        rows: All rows that pass the filters: by bill, then those that must be measured.
+        measure_first: At most three.
+        probability: That the cheapest machine is among these, or among the measured ones.
+        num_samples: Training rows of a run, repetitions included, that every bill is for.
+        note: How the batches are known.
+        rental: Assumed seconds of a machine's start and set-up.
+    """
+
+    rows: tuple[ShortlistRow, ...]
+    measure_first: tuple[ToMeasure, ...]
+    probability: float | None
+    num_samples: int
+    note: str
+    rental: RentalTerms
+
+
+def make_shortlist(cells: Sequence[Cell], options: ShortlistOptions) -> Shortlist:
+    """Estimate every machine of the price table that passes the filters, and choose what to measure first.
+
+    Raises:
+        UserError: If no cell trains, no row passes the filters, or a file is wrong.
+    """
+    table, book = load_prices(), load_assumptions(options.prices).prices
+    rows = search(table, options.query)
+    study = plan_study(cells)
+    loaded = read_records([folder for folder in options.results if folder.exists()])
+    times = MachineTimes(table, MeasuredTimes(loaded.records, loaded.probes))
+    num_samples = options.num_samples or max(times.work(cell, 1).num_rows for cell in study.cells)
+    judge = Judge(study.cells, times, table, book, num_samples)
+    machines = [judge.judge(row) for row in rows]
+    contenders = [(machine, contender) for machine in machines if (contender := machine.contender()) is not None]
+    picks = choose_to_measure(
+        [contender for _, contender in contenders], deadline_s=options.deadline_s, budget_usd=options.budget_usd
+    )
+    return Shortlist(
+        rows=tuple(sorted((_limited(machine.row, options) for machine in machines), key=_order)),
+        measure_first=tuple(_to_measure(contenders[pick.index][0], pick.probability) for pick in picks.picks),
+        probability=picks.probability,
+        num_samples=num_samples,
+        note=study.note,
+        rental=book.rental,
+    )
+
+
+def _to_measure(machine: JudgedMachine, probability: float) -> ToMeasure:
+    seconds = machine.study_seconds()
+    return ToMeasure(
+        row=machine.row,
+        probability=probability,
+        seconds=map_increasing(seconds, machine.waited),
+        usd=map_estimate(seconds, machine.bill),
+        num_runs=machine.num_runs,
+    )
+
+
+def _limited(row: ShortlistRow, options: ShortlistOptions) -> ShortlistRow:
+    """Say which limits a run misses by its estimated time and bill."""
+    hours, usd, misses = row.hours, row.usd, []
+    if options.deadline_s is not None and hours is not None and hours.value * SECONDS_PER_HOUR > options.deadline_s:
+        misses.append("deadline")
+    if options.budget_usd is not None and usd is not None and usd.value > options.budget_usd:
+        misses.append("budget")
+    return replace(row, misses=tuple(misses))
+
+
+def _order(row: ShortlistRow) -> tuple[float, bool, tuple[str, str, str]]:
+    """Sort by bill; without one, machines that fit come first."""
+    return (math.inf if row.usd is None else row.usd.value), not row.fits, row.price.key
