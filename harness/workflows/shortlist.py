@@ -70,6 +70,7 @@ class Shortlist:
         num_samples: Training rows of a run, repetitions included, that every bill is for.
         note: How the batches are known.
         rental: Assumed seconds of a machine's start and set-up.
+        unreadable: Files that are not records, and why.
     """
 
     rows: tuple[ShortlistRow, ...]
@@ -78,6 +79,7 @@ class Shortlist:
     num_samples: int
     note: str
     rental: RentalTerms
+    unreadable: tuple[str, ...]
 
 
 def make_shortlist(cells: Sequence[Cell], options: ShortlistOptions) -> Shortlist:
@@ -105,6 +107,7 @@ def make_shortlist(cells: Sequence[Cell], options: ShortlistOptions) -> Shortlis
         num_samples=num_samples,
         note=study.note,
         rental=book.rental,
+        unreadable=loaded.unreadable,
     )
 
 

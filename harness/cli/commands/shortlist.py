@@ -70,6 +70,7 @@ def shortlist(  # noqa: PLR0913 - one parameter per option
         results=(results, results / "reference"),
     )
     found = make_shortlist(choose_cells(load_cells(study, overrides), only), options)
+    console.print_problems(found.unreadable)
     money = MoneyFormat(load_assumptions(prices).prices.currency)
     if markdown is not None:
         atomic_write_text(markdown, shortlist_markdown(found, money, show_all=show_all))

@@ -87,6 +87,14 @@ def test_the_command_prints_and_writes_what_was_asked_for(tmp_path):
     assert path.read_text(encoding="utf-8").startswith("| bill | spot | hours | samples/s | machine | cell |")
 
 
+def test_files_that_are_no_records_are_named(tmp_path, capsys):
+    (tmp_path / "machine" / "study" / "cell").mkdir(parents=True)
+    (tmp_path / "machine" / "study" / "cell" / "broken.json").write_text("{", encoding="utf-8")
+    result = CliRunner().invoke(cli.app, ["shortlist", str(STUDY), "--results", str(tmp_path), "--provider", "aws"])
+    assert result.exit_code == 0
+    assert "broken.json" in result.output + capsys.readouterr().err
+
+
 def test_the_table_shows_ten_machines_and_says_what_is_hidden():
     text, rows = " ".join(shown(found()).split()), found().rows
     num_known = sum(row.basis == "datasheet" for row in rows)
