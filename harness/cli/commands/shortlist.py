@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import console
+from harness.cli.command import JUDGE, command
 from harness.cli.lookups import choose_cells, load_cells, require_positive
 from harness.cli.options import (
     DEFAULT_RESULTS,
@@ -23,35 +24,39 @@ from harness.cli.options import (
 app = typer.Typer()
 
 
-@app.command(
-    epilog="Example: harness shortlist bench/gpu.toml --provider aws --deadline 2h --budget 5 --samples 1000000"
+@command(
+    app,
+    JUDGE,
+    epilog="Example: harness shortlist bench/gpu.toml --provider aws --deadline 2h --max-usd 5 --samples 1000000",
 )
 def shortlist(  # noqa: PLR0913 - one parameter per option
     study: StudyPath,
     *,
     deadline: Deadline = None,
-    budget: Annotated[float | None, typer.Option(min=0, help="Maximum billed cost of one run, in USD.")] = None,
+    budget: Annotated[
+        float | None, typer.Option("--max-usd", "--budget", metavar="USD", min=0, help="Largest bill of one run.")
+    ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Training rows, repetitions included, that every bill is for (default: the study's most)."
-        ),
+        typer.Option(metavar="N", min=1, help="Rows trained on, repetitions included (default: the study's most)."),
     ] = None,
-    provider: Annotated[str | None, typer.Option(help="aws, gcp, azure, ...")] = None,
-    region: Annotated[str | None, typer.Option(help="Only this region.")] = None,
-    gpu: Annotated[str | None, typer.Option(help="GPU, such as A100; `none` for machines without GPU.")] = None,
-    max_usd: Annotated[float | None, typer.Option(min=0, help="Maximum USD per hour.")] = None,
+    provider: Annotated[str | None, typer.Option(metavar="NAME", help="Only of aws, gcp, azure, ...")] = None,
+    region: Annotated[str | None, typer.Option(metavar="NAME", help="Only in this region.")] = None,
+    gpu: Annotated[str | None, typer.Option(metavar="NAME", help="Only with this GPU, as A100, or none.")] = None,
+    max_usd: Annotated[
+        float | None, typer.Option("--max-usd-per-hour", metavar="USD", min=0, help="Largest hourly price.")
+    ] = None,
     results: ResultsPath = DEFAULT_RESULTS,
     only: Only = None,
     overrides: Overrides = None,
     prices: OwnPrices = None,
-    show_all: Annotated[bool, typer.Option("--all", help="Show every machine, not the cheapest ten.")] = False,
-    markdown: Annotated[Path | None, typer.Option(help="Also write the list as Markdown.")] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Every machine, not the cheapest ten.")] = False,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the list as Markdown too.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate a study's time and bill on every machine of the price table, and say which three to measure first.
+    """Estimate time and bill on every machine of the price table, and which three to measure first.
 
-    Where nothing was measured, a GPU's speed is estimated from its datasheet, by constants fitted to published runs.
+    Where nothing was measured, a GPU's speed is estimated from its datasheet.
     """
     from harness.cli.views.shortlist import shortlist_fields, shortlist_markdown, show_shortlist
     from harness.decision.requirements import parse_duration
@@ -65,7 +70,7 @@ def shortlist(  # noqa: PLR0913 - one parameter per option
         PriceQuery(gpu=gpu, max_usd_per_hour=max_usd, provider=provider, region=region),
         num_samples=samples,
         deadline_s=None if deadline is None else parse_duration(deadline, "--deadline"),
-        budget_usd=require_positive(budget, "--budget"),
+        budget_usd=require_positive(budget, "--max-usd"),
         prices=prices,
         results=(results, results / "reference"),
     )

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from harness.analysis.estimate import Estimate
+from harness.cli.console import print_table, print_text
+from harness.cli.layout import columns as table_columns
 from harness.pricing.formulas import SECONDS_PER_HOUR
 from harness.report.formatting import MoneyFormat, interval, number, percent, plural, seconds, with_interval
 from harness.workflows.judged_machines import ShortlistRow
@@ -35,20 +36,25 @@ _LONG_TRAINING = 1_000_000
 def show_shortlist(console: Console, found: Shortlist, money: MoneyFormat, *, show_all: bool = False) -> None:
     """Print the machines, what the figures hold, and which to measure first."""
     rows = _shown(found, show_all=show_all)
-    out = Table(box=None, pad_edge=False, header_style="bold")
-    for index, head in enumerate(_HEADS):
-        out.add_column(head, justify="right" if index < _NUM_FIGURES else "left", overflow="fold")
-    for row in rows:
-        out.add_row(*(escape("\n".join(lines).rstrip()) for lines in _fields(row, money)))
     if rows:
-        console.print(out, highlight=False)
-        console.print()
+        table = [[escape(with_interval(*field)) for field in _fields(row, money)] for row in rows]
+        machine, cell = table_columns(_HEADS[_NUM_FIGURES:])
+        print_table(
+            console, [machine, *table_columns([], _HEADS[:_NUM_FIGURES]), cell], [_machine_first(row) for row in table]
+        )
+        print_text(console)
     for line in _remarks(found, rows):
-        console.print(escape(line), highlight=False)
+        print_text(console, escape(line))
     lines = _advice(found, money)
-    console.print(f"\n[bold]{escape(lines[0])}[/]", highlight=False)
+    print_text(console)
+    print_text(console, escape(lines[0]), style="bold")
     for line in lines[1:]:
-        console.print(escape(line), highlight=False)
+        print_text(console, escape(line), hang=2)
+
+
+def _machine_first(fields: Sequence[str]) -> list[str]:
+    figures, (machine, cell) = fields[:_NUM_FIGURES], fields[_NUM_FIGURES:]
+    return [machine, *figures, cell]
 
 
 def shortlist_markdown(found: Shortlist, money: MoneyFormat, *, show_all: bool = False) -> str:
@@ -173,10 +179,10 @@ def _not_shown(found: Shortlist, shown: Sequence[ShortlistRow]) -> list[str]:
     hidden = found.rows[:0] if len(shown) == len(found.rows) else [row for row in found.rows if row not in shown]
     if not hidden:
         return []
-    dearer = sum(row.usd is not None and not row.misses for row in hidden)
+    num_known = sum(row.usd is not None and not row.misses for row in hidden)
     missing = sum(bool(row.misses) for row in hidden)
     unknown = Counter(row.reasons[0] for row in hidden if row.usd is None)
-    parts = [f"{dearer} dearer"] * bool(dearer) + [f"{missing} that miss a limit"] * bool(missing)
+    parts = [f"{num_known} that cost more"] * bool(num_known) + [f"{missing} that miss a limit"] * bool(missing)
     if unknown:
         why = "; ".join(f"{count}: {reason}" for reason, count in unknown.most_common())
         parts.append(f"{sum(unknown.values())} that must be measured ({why})")

@@ -40,6 +40,7 @@ COMMANDS = [
     ["show", FAILED],
     ["show", CELL, "--command"],
     ["show", "b16-s64-bf16", "--results", REFERENCE],
+    ["shortlist", "bench/gpu.toml"],
     ["machine", "--offline", "--instance", "m7i.2xlarge"],
     ["prices"],
     ["prices", "--gpu", "H100"],
@@ -114,7 +115,8 @@ def test_a_pipe_gets_every_line_whole(monkeypatch, folder, command):
 
 
 @pytest.mark.parametrize("name", [None, *(command.name for command in typer.main.get_group(cli.app).commands.values())])
-def test_help_fits_a_screen(monkeypatch, name):
+def test_help_fits_a_screen(monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
     command = [part for part in (name, "-h") if part]
     lines = shown(monkeypatch, command, 80)
     assert max(map(len, lines)) <= 80

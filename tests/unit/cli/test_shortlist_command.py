@@ -100,7 +100,7 @@ def test_the_table_shows_ten_machines_and_says_what_is_hidden():
     num_known = sum(row.basis == "datasheet" for row in rows)
     unknown = len(rows) - num_known
     assert text.count("by datasheet") == 10
-    hidden = f"{num_known - 10} dearer, {unknown} that must be measured ({unknown}: the study has no cell for a CPU)."
+    hidden = f"{num_known - 10} that cost more, {unknown} that must be measured ({unknown}: the study has no cell for a CPU)."
     assert f"Not shown (--all shows them): {hidden}" in text
     assert "A bill is for training on 1,000,000 rows, evaluations, and 3.00 min of start and set-up (assumed)" in text
     assert "Intervals are wide because: the published runs had another training loop" in text
@@ -151,7 +151,7 @@ def test_markdown_has_the_same_figures():
     [
         (("--provider", "nobody"), "its providers"),
         (("--deadline", "soon"), "--deadline soon"),
-        (("--budget", "0"), "--budget 0"),
+        (("--max-usd", "0"), "--max-usd 0"),
         (("--only", "precision=int8"), "--only precision=int8"),
     ],
 )
