@@ -15,10 +15,6 @@ from harness.decision.elsewhere import OtherPrices
 from harness.files import atomic_write_text, remove_partial_files
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
-from harness.report.csv_export import csv_text
-from harness.report.markdown import markdown
-from harness.report.page import page
-from harness.report.report import build_report
 from harness.schema.assumptions import Assumptions
 from harness.schema.record import Record
 
@@ -59,6 +55,12 @@ def write_report(  # noqa: PLR0913 - each argument comes from a different source
     Returns:
         Path of report.html.
     """
+    # Imported here, because they take plotly, which the words and labels of this package do without.
+    from harness.report.csv_export import csv_text
+    from harness.report.markdown import markdown
+    from harness.report.page import page
+    from harness.report.report import build_report
+
     report = build_report(
         cells,
         assumptions or Assumptions(),

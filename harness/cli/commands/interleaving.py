@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from harness.cli import console
-from harness.cli.lookups import choose_cells, load_cells
+from harness.cli.lookups import choose_cells, load_cells, read_fraction
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ class InterleaveOptions:
         """
         fraction = None
         if fail_above is not None:
-            # Imported here because the module loads plotly, which the parent of a measured cell should not hold.
-            from harness.cli.lookups import read_fraction
-
             fraction = read_fraction(fail_above, "--fail-above")
         if settings is None and (rounds or fail_above or markdown):
             raise UserError("--rounds, --fail-above and --markdown of `harness run` need --interleave A B")

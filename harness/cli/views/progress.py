@@ -41,7 +41,7 @@ MIB = 2**20
 _DRAW_EVERY_S = 0.9
 _SETUP_DRAW_EVERY_S = 0.5
 _COLUMNS = columns(["cell"], ["samples/s", "peak MiB", "accuracy", "seconds"], ["outcome"])
-_WIDEST = ("9,999.9", "99,999", "0.999", "9,999.9", "disturbed")
+_WIDEST = ("9,999.9", "99,999", "0.999", "9,999.9", "unsteady")
 
 
 class ProgressView(AbstractContextManager["ProgressView"]):
@@ -184,7 +184,7 @@ class ProgressView(AbstractContextManager["ProgressView"]):
         self.saved.append((record, path))
         self._records.append(record)
         if not self._live:
-            self._print_line(f"    {_result_line(record, summary, is_disturbed=bool(notes))}")
+            self._print_line(f"    {_result_line(record, summary, is_unsteady=bool(notes))}")
         else:
             if len(self.saved) == 1:
                 print_lines(self._console, self._layout.header())
@@ -193,7 +193,7 @@ class ProgressView(AbstractContextManager["ProgressView"]):
                 escape(cell.label),
                 *figures,
                 f"{record.duration_s:,.1f}",
-                _outcome(record, is_disturbed=bool(notes)),
+                _outcome(record, is_unsteady=bool(notes)),
             )
             print_lines(self._console, self._layout.row(row))
         for note in notes:
@@ -255,15 +255,15 @@ def _slower(summary: Summary, reference: tuple[str, Estimate] | None) -> list[st
     return [f"{summary.samples_per_s.value:.1f} samples/s, {ratio:.2g} times the {expected.value:.1f} {source}."]
 
 
-def _outcome(record: Record, *, is_disturbed: bool) -> str:
-    if record.outcome == "ok" and is_disturbed:
-        return "[yellow]disturbed[/]"
+def _outcome(record: Record, *, is_unsteady: bool) -> str:
+    if record.outcome == "ok" and is_unsteady:
+        return "[yellow]unsteady[/]"
     return f"[{OUTCOME_STYLES.get(record.outcome, 'yellow')}]{record.outcome}[/]"
 
 
-def _result_line(record: Record, summary: Summary, *, is_disturbed: bool) -> str:
+def _result_line(record: Record, summary: Summary, *, is_unsteady: bool) -> str:
     throughput, peak, accuracy = summary_figures(summary)
     if record.outcome != "ok":
         return f"{record.outcome}: {record.reason}"
-    disturbed = ", disturbed" if is_disturbed else ""
-    return f"ok{disturbed}  {throughput} samples/s  {peak} MiB  accuracy {accuracy}  {record.duration_s:.1f} s"
+    unsteady = ", unsteady" if is_unsteady else ""
+    return f"ok{unsteady}  {throughput} samples/s  {peak} MiB  accuracy {accuracy}  {record.duration_s:.1f} s"

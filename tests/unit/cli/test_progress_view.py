@@ -122,10 +122,10 @@ def test_a_cell_that_is_clearly_slower_than_its_earlier_run_is_not_called_ok(ter
     run_on(console, [slow(14.7, minutes=60), fine_tune(32)], earlier=[earlier])
     text = " ".join(console.file.getvalue().split())
     assert "! 3.6 samples/s, 0.068 times the 53.3 of its earlier run." in text
-    assert "disturbed" in text
+    assert "unsteady" in text
     console = make_console(terminal=terminal)
     run_on(console, [slow(1.1, minutes=60), fine_tune(32)], earlier=[earlier])  # within what runs differ by
-    assert "disturbed" not in console.file.getvalue()
+    assert "unsteady" not in console.file.getvalue()
 
 
 def test_a_cell_beside_other_load_is_not_called_ok():
@@ -134,7 +134,7 @@ def test_a_cell_beside_other_load_is_not_called_ok():
     console = make_console(terminal=False)
     run_on(console, [loaded, fine_tune(32)])
     text = console.file.getvalue()
-    assert "ok, disturbed  53.3 samples/s" in text
+    assert "ok, unsteady  53.3 samples/s" in text
     assert "    ! Other processes used " in text
 
 

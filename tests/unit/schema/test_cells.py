@@ -134,6 +134,7 @@ HASHED_FOR_OWN_DATA = {
 }
 UNHASHED = {
     "limits.timeout_s": 7, "limits.budget_minutes": 7, "limits.budget_usd": 7, "training.checkpoint_every_s": 7,
+    "limits.wait_for_quiet_s": 7, "limits.quiet_below": 0.5,
 }  # fmt: skip
 
 
