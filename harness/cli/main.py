@@ -14,9 +14,9 @@ from rich.markup import escape
 from harness import __version__
 from harness.cli import console
 from harness.cli.commands import inspect_dataset, machines, predict, profile_cell, records, reports, studies, train
-from harness.cli.console import EXIT_CODES, EXIT_FILE_ERROR, EXIT_OK, EXIT_USER_ERROR
-from harness.cli.signals import exit_status, handle_signals
-from harness.errors import UnsavedRecordError, UserError
+from harness.cli.console import EXIT_CODES, EXIT_FILE_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_USER_ERROR
+from harness.cli.signals import exit_status, handle_signals, stop_handling
+from harness.errors import UnsavedRecordError, UnwritableError, UserError
 from harness.machine.private_folders import remove_abandoned_folders
 
 app = typer.Typer(
@@ -48,15 +48,19 @@ def main() -> NoReturn:
     status = EXIT_OK
     try:
         app()
-    except UnsavedRecordError as error:
+    except UnwritableError as error:
         status = _fail(str(error), EXIT_FILE_ERROR)
-        _print_record(error)
+        if isinstance(error, UnsavedRecordError) and error.line is not None:
+            _print_record(error.line)
     except UserError as error:
         status = _fail(str(error), EXIT_USER_ERROR)
     except OSError as error:
         status = _fail(describe_os_error(error), EXIT_FILE_ERROR)
+    except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else EXIT_OK
+    stop_handling()
     sys.exit(_flush_output(exit_status(status)))
 
 
@@ -74,14 +78,13 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _print_record(error: UnsavedRecordError) -> None:
+def _print_record(line: str) -> None:
     """Write a record that no folder took to standard output or, if that fails too, to standard error."""
     for stream in (sys.stdout, sys.stderr):
-        if error.line is not None:
-            with contextlib.suppress(OSError):
-                stream.write(f"{error.line}\n")
-                stream.flush()
-                return
+        with contextlib.suppress(OSError):
+            stream.write(f"{line}\n")
+            stream.flush()
+            return
 
 
 def _flush_output(status: int) -> int:

@@ -28,6 +28,7 @@ from harness.execution.assemble import (
     total_cpu_s,
 )
 from harness.execution.heartbeat import Heartbeat
+from harness.execution.interrupts import let_interrupts_through
 from harness.execution.jobs import Environment, FeaturesJob, Job, PreparedCell, TrainJob
 from harness.execution.memory_cap import GIB, MemoryCap
 from harness.execution.memory_cgroup import OomKillCounter
@@ -136,8 +137,9 @@ class Runner:
         started_at, submitted_at = datetime.now(UTC), time.perf_counter()
         monitors.energy.begin(0.0)
         try:
-            self._start(cell, prepared.job, environment.machine, submitted_at)
-            ending = self._wait(submitted_at, prepared, on_message, oom_kills)
+            with let_interrupts_through():
+                self._start(cell, prepared.job, environment.machine, submitted_at)
+                ending = self._wait(submitted_at, prepared, on_message, oom_kills)
         except KeyboardInterrupt:
             ending = Ending("interrupted", STOP_TEXTS[StopReason.USER], StopReason.USER)
         duration_s = time.perf_counter() - submitted_at

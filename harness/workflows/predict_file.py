@@ -164,6 +164,7 @@ def predict_file(
 
     Raises:
         UserError: If the worker failed; the output so far is kept, and the next call resumes.
+        OSError: If the file system failed, such as a full disk; likewise.
         KeyboardInterrupt: If Ctrl-C stopped the job; the output so far is kept, and the next call resumes.
     """
     ended = PredictEnded()
@@ -171,6 +172,8 @@ def predict_file(
         on_progress(message)
         if isinstance(message, PredictEnded):
             ended = message
+    if ended.errno is not None:
+        raise OSError(ended.errno, ended.error, ended.file)
     if ended.result is None:
         raise UserError(ended.error or "the worker sent no result")
     return _summarize(job, ended.result, machine, price)

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from harness.cli import console
 from harness.cli.options import DEFAULT_RESULTS, AsJson, ResultsPath
-from harness.errors import UserError
+from harness.errors import UnwritableError
 
 app = typer.Typer()
 
@@ -66,7 +66,7 @@ def export(
     try:
         atomic_write_text(out, text)
     except OSError as error:
-        raise UserError(f"--out {out}: can't be written: {error.strerror}") from None
+        raise UnwritableError(f"--out {out}: can't be written: {error.strerror}") from None
     console.out.print(f"{exported.num_benchmarks} cells: {out} ({format_})", highlight=False, soft_wrap=True)
 
 

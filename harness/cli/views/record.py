@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,13 +13,12 @@ from rich.text import Text
 from harness.analysis.confusion_matrix import MAX_MATRIX_CLASSES, ConfusionMatrix, confusion_matrix
 from harness.analysis.summary import Summary
 from harness.cli.views.progress import MIB, OUTCOME_STYLES, summary_figures
+from harness.printable import printable
 from harness.schema.inputs_record import Example
 from harness.schema.record import Record
 from harness.store.record_files import folder_name
 
 _MAX_LABEL_LENGTH = 24
-# Control characters and bidirectional marks: texts of a dataset must not change how the terminal shows them.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 
 
 def show_record(console: Console, record: Record, summary: Summary, path: Path) -> None:
@@ -162,19 +160,19 @@ def show_mistakes(console: Console, record: Record) -> None:
     if mistakes:
         console.print("\n[bold]the mistakes that it was surest of[/]")
     for mistake in mistakes:
-        true, predicted = (_printable(confusion.labels[index]) for index in (mistake.label, mistake.predicted))
+        true, predicted = (_one_line(confusion.labels[index]) for index in (mistake.label, mistake.predicted))
         heading = f"  {true}, labelled {predicted} at {mistake.probability:.2f}: "
-        console.print(Text(heading, style="bold").append(_printable(mistake.text, None), style="not bold"))
+        console.print(Text(heading, style="bold").append(_one_line(mistake.text, None), style="not bold"))
 
 
 def _matrix(confusion: ConfusionMatrix) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("its label, the model's →")
     for label in confusion.labels:
-        table.add_column(Text(_printable(label)), justify="right")
+        table.add_column(Text(_one_line(label)), justify="right")
     for true, label in enumerate(confusion.labels):
         counts = (f"{confusion.counts[true, predicted]:,}" for predicted in range(len(confusion.labels)))
-        table.add_row(Text(_printable(label)), *counts)
+        table.add_row(Text(_one_line(label)), *counts)
     return table
 
 
@@ -183,11 +181,11 @@ def _pairs(confusion: ConfusionMatrix) -> Table:
     for name in ("its label", "the model's", "examples", "of that label"):
         table.add_column(name, justify="right" if name.startswith(("ex", "of")) else "left")
     for true, predicted, count in confusion.most_confused():
-        labels = (Text(_printable(confusion.labels[index])) for index in (true, predicted))
+        labels = (Text(_one_line(confusion.labels[index])) for index in (true, predicted))
         table.add_row(*labels, f"{count:,}", f"{count / confusion.num_with_label(true):.0%}")
     return table
 
 
-def _printable(text: str, max_length: int | None = _MAX_LABEL_LENGTH) -> str:
-    flat = _UNPRINTABLE.sub(" ", text).strip()
+def _one_line(text: str, max_length: int | None = _MAX_LABEL_LENGTH) -> str:
+    flat = printable(" ".join(text.split()))
     return flat if max_length is None or len(flat) <= max_length else flat[: max_length - 1] + "…"
