@@ -55,6 +55,10 @@ class NotTried(Exception):  # noqa: N818 - a state
     """The fault can't be made here."""
 
 
+class Missed(Exception):  # noqa: N818 - a state
+    """The command had ended before the fault came."""
+
+
 def nothing(process: subprocess.Popen[bytes], folder: Path) -> None:
     """Let the command run."""
 
@@ -66,7 +70,7 @@ class Fault:
     Attributes:
         expected: The exit statuses that are right.
         around: Prepares the trial's folder, for as long as the command runs.
-        during: Called once the command has started.
+        during: Called once the command has started; raises Missed if it ends too early.
         wrapper: Command in front of the command's own; {folder} is the trial's.
         in_child: Called in the new process, before the command.
         variables: Environment variables.
@@ -145,8 +149,10 @@ class Place:
             path.mkdir()
             if owner:
                 os.chown(path, owner, owner)
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def undisturbed_s(self, command: str) -> float:
         """Return the seconds that a command takes by itself, measured once."""

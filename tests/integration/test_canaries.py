@@ -18,12 +18,12 @@ from harness.store.record_files import load_records
 
 USER = "margarethe"
 SECRETS = {
-    "HF_TOKEN": "hf_QxCanaryTokenOfTheHubZyXwVuTsRqPo",
-    "AWS_SECRET_ACCESS_KEY": "cAnArY/K7MDENG+bPxRfiCYzEXw9Rk3vTq2LmNs8",
-    "PGPASSWORD": "canary-of-postgres",
-    "DB_URL": "postgresql://someone:canary-in-a-url@db.example.org/reviews",
+    "HF_TOKEN": "hf_QxKanarieTokenOfTheHubZyXwVuTsRqP",
+    "AWS_SECRET_ACCESS_KEY": "kAnArIe/K7MDENG+bPxRfiCYzEXw9Rk3vTq2LmN",
+    "PGPASSWORD": "kanarie-of-postgres",
+    "DB_URL": "postgresql://someone:kanarie-in-a-url@db.example.org/reviews",
 }
-TEXTS = ("ocelot", "quagmire", "harpsichord")  # one in every text of a split
+TEXTS = ("zebrakanarie", "fuchskanarie", "dachskanarie")  # one in every text, and in no vocabulary
 
 
 def write_texts(path: Path) -> Path:
@@ -98,7 +98,7 @@ def write_study(work: Path, model: str, source: str, training: str = "max_steps 
 
 def canaries_in(work: Path) -> list[str]:
     """Return where a canary stands: in a file's path or content, in a packed archive's members, or on the screen."""
-    canaries = [USER, *TEXTS, *SECRETS.values(), "canary", "cAnArY"]
+    canaries = (USER, "kanarie")
     found = []
     for path in work.rglob("*"):
         contents = {str(path.relative_to(work)): path.read_bytes() if path.is_file() else b""}
@@ -107,7 +107,7 @@ def canaries_in(work: Path) -> list[str]:
                 contents |= {member.name: archive.extractfile(member).read() for member in archive}
         for name, content in contents.items():
             text = name + content.decode(errors="replace")
-            found += [f"{name}: {canary}" for canary in canaries if canary in text and name != "study.toml"]
+            found += [f"{name}: {canary}" for canary in canaries if canary in text.lower() and name != "study.toml"]
     return found
 
 
