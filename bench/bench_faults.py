@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 from fault_trials import COMMANDS, NOBODY, Fault, Missed, NotTried, Place, Row, as_nobody, try_once
@@ -61,12 +62,12 @@ class Kinds:
     def __init__(self, place: Place, moments: int, rng: random.Random) -> None:
         self.place, self.moments, self.rng = place, moments, rng
         self.found: dict[str, Callable[[], Row]] = {}
-        self.add_signals()
         self.add_disks()
         self.add_limits()
         self.add_system_calls()
         self.add_clocks()
         self.add_other_user()
+        self.add_signals()
 
     def add(self, what: str, command: str, fault: Callable[[], Fault], *, trials: int = 1, owner: int = 0) -> None:
         """Add a kind; `fault` is called before each trial, and raises NotTried if the fault can't be made."""
@@ -83,11 +84,11 @@ class Kinds:
 
     def add_signals(self) -> None:
         for command in COMMANDS:
-            for names in (["SIGKILL"], ["SIGTERM", "SIGHUP", "SIGINT"]):
-                self.add(", ".join(names), command, lambda c=command, n=names: self.signal(c, n), trials=self.moments)
+            names = cycle(STATUS)
+            self.add("signals", command, lambda c=command, n=names: self.signal(c, next(n)), trials=self.moments)
 
-    def signal(self, command: str, names: list[str]) -> Fault:
-        name, delay_s = self.rng.choice(names), self.rng.uniform(0.05, self.place.undisturbed_s(command))
+    def signal(self, command: str, name: str) -> Fault:
+        delay_s = self.rng.uniform(0.05, self.place.undisturbed_s(command))
 
         def send(process: subprocess.Popen[bytes], _: Path) -> None:
             with suppress(subprocess.TimeoutExpired):
@@ -190,11 +191,11 @@ class Kinds:
             owner=NOBODY,
         )
         for command in ("run", "train", "predict"):
-            names = list(STATUS)
+            names = cycle(STATUS)
             self.add(
                 "signals, not as root",
                 command,
-                lambda c=command, n=names: replace(self.signal(c, n), wrapper=as_nobody()),
+                lambda c=command, n=names: replace(self.signal(c, next(n)), wrapper=as_nobody()),
                 trials=max(1, self.moments // 3),
                 owner=NOBODY,
             )

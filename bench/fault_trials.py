@@ -36,7 +36,7 @@ num_val = 64
 num_test = 64
 [training]
 checkpoint_every_s = 1
-max_steps = 100
+max_steps = 40
 {training}
 [limits]
 {limits}
