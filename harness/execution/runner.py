@@ -49,6 +49,7 @@ from harness.schema.record import Record
 StartMethod = Literal["forkserver", "spawn"]
 
 _WORKER = "harness.worker.main"
+_END_WITH_PARENT = "harness.execution.end_with_parent"
 # Seconds to wait for other ranks to exit after a rank has failed.
 _LATE_EXIT_S = 0.5
 _TICK_S = 1.0
@@ -56,6 +57,7 @@ _TICK_S = 1.0
 
 def run_worker(job: Job, pipe: connection.Connection, stderr: str) -> None:
     """Run the worker in a new process. Imports the worker only here, because the parent must not load torch."""
+    import_module(_END_WITH_PARENT)
     import_module(_WORKER).run(job, pipe, stderr)
 
 
@@ -87,7 +89,7 @@ class Runner:
         self.start_method: StartMethod = start_method or ("forkserver" if sys.platform == "linux" else "spawn")
         self.worker_entry = worker_entry
         self.stop_reason: StopReason | None = None
-        self._preload = (_WORKER, *preload)
+        self._preload = (_END_WITH_PARENT, *preload, _WORKER)
         self._context: Any = multiprocessing.get_context(self.start_method)
         self._ranks: list[RankProcess] = []
         self._monitors = CellMonitors(num_gpus=0)

@@ -1,4 +1,4 @@
-"""The process that predicts the labels of a file: `python -m harness.worker.predict`.
+"""The process that predicts the labels of a file.
 
 Reads one `PredictJob` as a line of JSON from standard input, and answers with one `PredictMessage` per line on standard
 output. It exits when its standard input ends, since the parent is gone then.
@@ -132,7 +132,3 @@ def _exit_with_parent() -> None:
     while os.read(0, 4096):
         pass
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()
