@@ -197,12 +197,12 @@ endef
 	$(BIN)/python -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' > $(TORCH_PIN) && \
 	echo "$$asked" > $@
 
-# An environment for each group of peers, pinned, beside the harness's own: PyTorch first, as it was chosen there.
+# An environment for each group of peers, pinned by hash, beside the harness's own: PyTorch first, as it was chosen there.
 .venv-peers/.trainer .venv-peers/.optimum: .venv-peers/.%: requirements/peers-%.txt .venv/.torch
 	@echo 'setup: .venv-peers/$*'
 	@$(BIN)/python -m venv .venv-peers/$*
 	@$(CHOOSE_TORCH); .venv-peers/$*/bin/python -m pip --disable-pip-version-check --quiet install $$spec
-	@.venv-peers/$*/bin/python -m pip --disable-pip-version-check --quiet install -c $(TORCH_PIN) -r $<
+	@.venv-peers/$*/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
 	@touch $@
 
 .venv/.train: pyproject.toml $(if $(LOCKED),requirements/lock.txt) .venv/.torch
