@@ -7,7 +7,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11
 TORCH ?=
 TORCH_VERSION := 2.13.0
 CPU_INDEX := https://download.pytorch.org/whl/cpu
-# LOCKED=1 installs exactly what requirements/lock.txt pins.
+# LOCKED=1 installs exactly what requirements/lock.txt pins, and PyTorch as torch.txt and torch-cuda.txt beside it do.
 LOCKED ?=
 
 STUDY ?= bench/default.toml
@@ -124,7 +124,7 @@ clean: ## remove .venv, caches and builds; results stay
 	rm -rf .venv .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks build dist .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-lock: .venv/.dev ## pin everything but torch, with hashes, in requirements/lock.txt
+lock: .venv/.dev ## pin everything with hashes in requirements/lock.txt, torch.txt and torch-cuda.txt, several minutes
 	@echo 'lock: resolving, a minute or more'
 	@{ sed -n 's/^#| \{0,1\}/# /p' Makefile | sed 's/ *$$//'; \
 	  $(BIN)/pip-compile --quiet --upgrade --extra train --extra dev --extra e2e --strip-extras \
@@ -132,11 +132,19 @@ lock: .venv/.dev ## pin everything but torch, with hashes, in requirements/lock.
 	    --unsafe-package torch --pip-args "--extra-index-url $(CPU_INDEX) --retries 0 --timeout 10" \
 	    --constraint $(TORCH_PIN) --output-file - pyproject.toml; } > .venv/lock.txt
 	@sed '/^$$/,$$d' .venv/lock.txt > requirements/lock.txt # less pip-compile's warning that torch is left out
+	@echo 'lock: PyTorch, as PyPI has it'
+	@echo 'torch==$(TORCH_VERSION)' | $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --constraint requirements/lock.txt \
+	    --output-file - - > .venv/torch.txt
+	@cd requirements && echo "# PyTorch as PyPI has it: on Linux the CUDA build. Written by 'make lock'." > torch.txt && \
+	  echo "# What PyPI's build of PyTorch needs on Linux. Written by 'make lock'." > torch-cuda.txt && \
+	  awk '/^$$/ { exit } /^[a-z]/ { file = /^torch==/ ? "torch.txt" : "torch-cuda.txt" } { print >> file }' ../.venv/torch.txt
 
 # The header of requirements/lock.txt:
 #| What `make setup LOCKED=1` installs: pinned by version and sha256. Written by `make lock` on Linux.
 #| torch is not here: its build depends on the machine. The Makefile installs it first: the CPU build
-#| from PyTorch's own index, or, where there is an NVIDIA driver, the CUDA build; TORCH=... overrides.
+#| from PyTorch's own index, or, where there is an NVIDIA driver, PyPI's CUDA build (torch.txt,
+#| torch-cuda.txt); TORCH=... overrides.
 #| The embedded model and data have a file of their own, assets.txt.
 
 # The stages of the set-up.
@@ -160,18 +168,23 @@ endif
 endif
 
 # Chooses PyTorch's build. Without a driver the CPU index stands in for pip's default one, and +cpu names its build, so that
-# no CUDA build can be taken. --no-deps: that index need not be reached once for each dependency.
+# no CUDA build can be taken. --no-deps: that index need not be reached once for each dependency. With LOCKED, builds of
+# PyPI are installed by hash; those of other indexes have none in requirements/, and that is said.
+UNPINNED = $(if $(LOCKED),echo "setup: not pinned by hash: $(1); requirements/ has hashes of PyPI's builds only";)
 define CHOOSE_TORCH
 asked='$(strip $(TORCH))'; [ -n "$$asked" ] || asked=$$(cat .venv/.torch 2>/dev/null || true); \
 	if [ -n "$$asked" ]; then \
-	  echo "setup: PyTorch as asked: $$asked"; spec=$$asked; \
+	  echo "setup: PyTorch as asked: $$asked"; spec=$$asked; $(call UNPINNED,$$asked) \
 	elif nvidia-smi -L >/dev/null 2>&1 || [ -e /proc/driver/nvidia/version ]; then \
-	  echo 'setup: PyTorch, CUDA build, since there is an NVIDIA driver (gigabytes)'; spec=torch==$(TORCH_VERSION); \
+	  echo 'setup: PyTorch, CUDA build, since there is an NVIDIA driver (gigabytes)'; \
+	  spec='$(if $(LOCKED),--no-deps --require-hashes -r requirements/torch.txt -r requirements/torch-cuda.txt,torch==$(TORCH_VERSION))'; \
 	elif [ "$$(uname -s)" = Darwin ]; then \
-	  echo 'setup: PyTorch for macOS'; spec=torch==$(TORCH_VERSION); \
+	  echo 'setup: PyTorch for macOS'; \
+	  spec='$(if $(LOCKED),--no-deps --require-hashes -r requirements/torch.txt,torch==$(TORCH_VERSION))'; \
 	else \
 	  echo 'setup: PyTorch, CPU build, since there is no NVIDIA driver (about 200 MB)'; \
 	  spec='--no-deps --retries 1 --timeout 10 --index-url $(CPU_INDEX) torch==$(TORCH_VERSION)+cpu'; \
+	  $(call UNPINNED,torch==$(TORCH_VERSION)+cpu) \
 	fi
 endef
 
@@ -184,12 +197,12 @@ endef
 	$(BIN)/python -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' > $(TORCH_PIN) && \
 	echo "$$asked" > $@
 
-# An environment for each group of peers, pinned, beside the harness's own: PyTorch first, as it was chosen there.
+# An environment for each group of peers, pinned by hash, beside the harness's own: PyTorch first, as it was chosen there.
 .venv-peers/.trainer .venv-peers/.optimum: .venv-peers/.%: requirements/peers-%.txt .venv/.torch
 	@echo 'setup: .venv-peers/$*'
 	@$(BIN)/python -m venv .venv-peers/$*
 	@$(CHOOSE_TORCH); .venv-peers/$*/bin/python -m pip --disable-pip-version-check --quiet install $$spec
-	@.venv-peers/$*/bin/python -m pip --disable-pip-version-check --quiet install -c $(TORCH_PIN) -r $<
+	@.venv-peers/$*/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
 	@touch $@
 
 .venv/.train: pyproject.toml $(if $(LOCKED),requirements/lock.txt) .venv/.torch

@@ -1,15 +1,19 @@
-"""Make real faults, and count what they cost: cells lost, processes and files left, tracebacks.
+"""Make real faults, and count what they cost: cells lost, processes and files left, tracebacks, wrong exit statuses.
 
 Run: .venv/bin/python bench/bench_faults.py [--moments 10] [--only kill] [--quick] [--out results/reference/faults.md]
-Signals come at random moments of a command's undisturbed time. Disks are tmpfs that only root can mount; limits are
-`ulimit`'s; single system calls fail by strace. A fault that can't be made here counts as not tried. The commands work on
-a tiny BERT; their temporary files lie in a folder of each trial. "Left" is counted after the next command, processes 10 s
-after the fault. `--quick` makes one trial of each kind that doesn't train. Exit status 1 if anything was lost or left.
+
+Signals come at random moments of a command's undisturbed time. Disks are tmpfs, which only root can mount; limits are
+`ulimit`'s and control groups'; single system calls fail by strace; the clock is set back for one process, by a library
+that is compiled here. After each fault the same command runs again, undisturbed: it must succeed, and what lies in TMPDIR
+or is unfinished then is "left". Processes are counted until 10 s after the command's end. A fault that can't be made here
+counts as not tried. `--quick` makes one trial of each kind that trains nothing. Exit status 1 if anything was lost, left
+or wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import random
 import resource
@@ -21,299 +25,363 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT), str(ROOT / "tests" / "integration")]
+from fault_trials import COMMANDS, NOBODY, Fault, Missed, NotTried, Place, Row, as_nobody, try_once
 
-import psutil
-from tiny import write_checkpoint, write_reviews
-
-from harness.store.record_files import load_records
-
-REFERENCE = ROOT / "results" / "reference" / "amd-epyc-1c-24g-1d0db1" / "default"
-STUDY = """name = "faults"
-baselines = true
-[model]
-name = "{model}"
-[data]
-source = "{data}"
-num_train = 256
-num_val = 64
-num_test = 64
-[training]
-checkpoint_every_s = 1
-max_steps = 200
-[matrix]
-seq_len = [24]
-threads = [1]
+OUTPUT = {"run": "r", "train": "c", "predict": "out", "report": "out", "import": "out", "pack": "out"}
+# The status of each signal: as shells give it for Ctrl-C, by the signal before the command has begun, and of a stopped training.
+ANY_ENDING = frozenset({0, 74})
+MAX_TRIES = 4  # of a trial whose command ended before its fault came
+STATUS = {"SIGKILL": {-9}, "SIGTERM": {143, -15, 75}, "SIGHUP": {129, -1, 75}, "SIGINT": {130, -2}}
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+static int (*real)(clockid_t, struct timespec *);
+/* The wall clock alone is shifted by JUMP_S seconds, from two seconds after the first reading on. */
+int clock_gettime(clockid_t id, struct timespec *now) {
+  static time_t began;
+  if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+  int status = real(id, now);
+  if (id == CLOCK_REALTIME && !status) {
+    if (!began) began = now->tv_sec;
+    if (now->tv_sec > began + 2) now->tv_sec += atol(getenv("JUMP_S"));
+  }
+  return status;
+}
 """
-MARK = "HARNESS_FAULTS_TRIAL"
-SIGNALS = {name: getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")}
 
 
-class NotTried(Exception):  # noqa: N818 - a state
-    """The fault can't be made here."""
+class Kinds:
+    """All kinds of faults by name: each is a function that makes the trials of one row."""
 
+    def __init__(self, place: Place, moments: int, rng: random.Random) -> None:
+        self.place, self.moments, self.rng = place, moments, rng
+        self.found: dict[str, Callable[[], Row]] = {}
+        self.add_disks()
+        self.add_limits()
+        self.add_system_calls()
+        self.add_clocks()
+        self.add_other_user()
+        self.add_signals()
 
-@dataclass
-class Row:
-    """One kind of fault, over its trials."""
+    def add(self, what: str, command: str, fault: Callable[[], Fault], *, trials: int = 1, owner: int = 0) -> None:
+        """Add a kind; `fault` is called before each trial, and raises NotTried if the fault can't be made."""
 
-    what: str
-    trials: int = 0
-    lost: int = 0
-    processes: int = 0
-    files: int = 0
-    tracebacks: int = 0
-    seconds: list[float] = field(default_factory=list)
-    statuses: set[int] = field(default_factory=set)
-    said: str = ""
+        def make() -> Row:
+            row = Row(f"{what}: `{command}`")
+            for _ in range(trials * MAX_TRIES):
+                if row.trials < trials:
+                    with suppress(Missed):
+                        try_once(self.place, row, command, fault(), owner)
+            return row
 
+        self.found[f"{what} {command}"] = make
 
-class Place:
-    """Inputs of all trials, and a fresh folder for each."""
+    def add_signals(self) -> None:
+        for command in COMMANDS:
+            names = cycle(STATUS)
+            self.add("signals", command, lambda c=command, n=names: self.signal(c, next(n)), trials=self.moments)
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.num = root, 0
-        self.model = write_checkpoint(root / "bert", "bert")
-        data = write_reviews(root / "reviews.csv")
-        self.study = root / "faults.toml"
-        self.study.write_text(STUDY.format(model=self.model, data=data))
-        self.data = data
-        self.archive = root / "records.tar.gz"
-        self.saved: Path | None = None
-        self.undisturbed: dict[str, float] = {}
+    def signal(self, command: str, name: str) -> Fault:
+        delay_s = self.rng.uniform(0.05, self.place.undisturbed_s(command))
 
-    @contextmanager
-    def trial(self) -> Iterator[Path]:
-        self.num += 1
-        folder = self.root / f"trial{self.num}"
-        (folder / "tmp").mkdir(parents=True)
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-
-    def arguments(self, command: str, folder: Path) -> list[str]:
-        results = folder / "r"
-        arguments: dict[str, list[object]] = {
-            "run": ["run", self.study, "--results", results],
-            "train": ["train", self.study, "--results", results, "--checkpoints", folder / "c" / "t"],
-            "predict": ["predict", self.saved or self.model, self.data, "-o", folder / "out" / "p.csv"],
-            "report": ["report", REFERENCE, "--out", folder / "out" / "report"],
-            "import": ["import", self.archive, "--results", folder / "out" / "r"],
-            "pack": ["pack", REFERENCE, "--all", "--out", folder / "out" / "a.tar.gz"],
-        }
-        return [sys.executable, "-m", "harness", *map(str, arguments[command])]
-
-    def environment(self, folder: Path) -> dict[str, str]:
-        return os.environ | {
-            "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "200", MARK: str(folder),
-            "TMPDIR": str(folder / "tmp"), "XDG_STATE_HOME": str(folder / "state"), "HARNESS_CACHE": str(folder / "cache"),
-        }  # fmt: skip
-
-
-def one_trial(
-    place: Place, row: Row, command: str, folder: Path, fault: Callable[[subprocess.Popen[bytes]], None],
-    wrapper: list[str], limit_bytes: int | None,
-) -> None:  # fmt: skip
-    """Run a command with a fault, then the next command, and add what is lost and left to the row."""
-    (folder / "out").mkdir(exist_ok=True)
-    printed, errors = folder / "stdout.log", folder / "stderr.log"
-
-    def limit() -> None:
-        if limit_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-
-    with printed.open("wb") as out, errors.open("wb") as err:
-        process = subprocess.Popen(
-            [*wrapper, *place.arguments(command, folder)], env=place.environment(folder), stdout=out, stderr=err,
-            preexec_fn=limit,
-        )  # fmt: skip
-        began = time.perf_counter()
-        fault(process)
-        hit = time.perf_counter()
-        process.wait(timeout=300)
-        row.seconds.append(time.perf_counter() - (hit if hit - began > 0.01 else began))
-    row.trials += 1
-    row.statuses.add(process.returncode)
-    said = errors.read_text(errors="replace")
-    row.tracebacks += "Traceback" in said
-    row.said = (said.strip().splitlines() or [row.said])[-1][:160]
-    row.processes += processes_left(folder)
-    finished = printed.read_text(errors="replace").count("    ok  ")
-    results = folder / "r"
-    records = [
-        record for place_ in (results, folder / "state") if place_.is_dir() for record in load_records([place_]).records
-    ]
-    row.lost += max(0, finished - sum(record.outcome == "ok" for record in records))
-    subprocess.run(
-        [sys.executable, "-m", "harness", "--version"], env=place.environment(folder), capture_output=True, check=False
-    )
-    row.files += sum(path.is_file() for path in (folder / "tmp").rglob("*"))
-
-
-def processes_left(folder: Path, patience_s: float = 10.0) -> int:
-    """Count this trial's processes that are still alive, up to 10 s later."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        alive = 0
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == str(folder):
-                    alive += 1
-        if not alive or time.monotonic() > deadline:
-            return alive
-        time.sleep(0.2)
-
-
-def disturb(place: Place, command: str, number: int, moments: int, rng: random.Random) -> Row:
-    """Send a signal at random moments of a command."""
-    row = Row(f"{signal.Signals(number).name} of `{command}`")
-    if command not in place.undisturbed:
-        with place.trial() as folder:
-            began = time.perf_counter()
-            one_trial(place, Row(""), command, folder, lambda _: None, [], None)
-            place.undisturbed[command] = time.perf_counter() - began
-    for _ in range(moments):
-        delay_s = rng.uniform(0.05, place.undisturbed[command])
-
-        def send(process: subprocess.Popen[bytes], delay_s: float = delay_s) -> None:
+        def send(process: subprocess.Popen[bytes], _: Path) -> None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=delay_s)
-            process.send_signal(number)
+                raise Missed
+            process.send_signal(getattr(signal, name))
 
-        with place.trial() as folder:
-            one_trial(place, row, command, folder, send, [], None)
-    return row
+        return Fault(frozenset(STATUS[name] | {0}), during=send, in_child=hear_interrupts)
+
+    def add_disks(self) -> None:
+        for command, where in OUTPUT.items():
+            self.add("full disk", command, lambda w=where: on_disk(w, "size=64k", fill))
+            self.add("read-only disk", command, lambda w=where: on_disk(w, "ro"))
+            self.add("no inodes", command, lambda w=where: on_disk(w, "nr_inodes=1"))
+            self.add("a file where a folder should be", command, lambda w=where: as_file(w))
+        for command in ("run", "train", "predict", "report"):
+            full = on_disk("tmp", "size=64k", fill)
+            self.add("full TMPDIR", command, lambda f=full: replace(f, expected=ANY_ENDING))
+            self.add("read-only TMPDIR", command, lambda: on_disk("tmp", "ro"))
+        keeping = self.place.write_study("keeping", training="keep_model = true")
+        for what, command, make in (
+            ("disk of results fills when a cell has begun", "run", lambda: replace(on_disk("r", "size=256k"), during=fill_later("r"))),
+            ("TMPDIR fills when a cell has begun", "run", lambda: replace(on_disk("tmp", "size=16m"), during=fill_later("tmp"), expected=ANY_ENDING)),
+            ("no room for the kept model in the worker", "run", lambda: replace(on_disk("r", "size=2m"), study=keeping, expected=ANY_ENDING)),
+            ("disk of checkpoints too small", "train", lambda: replace(on_disk("c", "size=1m"), expected=ANY_ENDING)),
+            ("disk fills in the worker", "predict", lambda: on_disk("out", "size=8k")),
+            ("quota exceeded", "report", lambda: Fault(around=quota)),
+        ):  # fmt: skip
+            self.add(what, command, make)
+
+    def add_limits(self) -> None:
+        for command in COMMANDS:
+            self.add("ulimit -f of 2 KiB", command, lambda: Fault(in_child=lambda: limit(resource.RLIMIT_FSIZE, 2048)))
+        for command in ("run", "report"):
+            self.add(
+                "ulimit -n of 16 files", command, lambda: Fault(in_child=lambda: limit(resource.RLIMIT_NOFILE, 16))
+            )
+        capped = self.place.write_study("capped", limits="memory_limit_gib = 0.1")
+        self.add("memory cap of 0.1 GiB for each cell", "run", lambda: Fault(frozenset({0}), study=capped))
+        self.add(
+            "control group of 400 MiB for all",
+            "run",
+            lambda: control_group("memory", "memory.limit_in_bytes", 400 * 2**20),
+        )
+        self.add("control group of 6 processes", "run", lambda: control_group("pids", "pids.max", 6))
+
+    def add_system_calls(self) -> None:
+        for error in ("ENOSPC", "EIO", "EINTR"):
+            for command, call in (
+                ("report", "fsync"), ("report", "rename"), ("pack", "write"), ("predict", "write"), ("import", "fsync"),
+                ("run", "fsync"),
+            ):  # fmt: skip
+                self.add(f"{error} from {call}", command, lambda c=command, s=call, e=error: self.injected(c, s, e))
+
+    def injected(self, command: str, call: str, error: str) -> Fault:
+        """Let a system call fail: each one, or an interrupted one twice; writes only to the command's output."""
+        if shutil.which("strace") is None:
+            raise NotTried("strace is not installed")
+        calls = {"rename": "?rename,?renameat,?renameat2"}.get(call, call)
+        only = {"pack": "out/a.tar.gz.partial", "predict": "out/p.csv.partial"}.get(command)
+        times = ":when=1..2" if error == "EINTR" else ""
+        inject = ("-e", f"trace={calls}", "-e", f"inject={calls}:error={error}{times}")
+        wrapper = (
+            "strace",
+            "-f",
+            "--seccomp-bpf",
+            "-qq",
+            "-o",
+            "/dev/null",
+            *inject,
+            *(("-P", f"{{folder}}/{only}") if only else ()),
+        )
+        # Python repeats an interrupted write or fsync; a rename is never interrupted by Linux itself.
+        return Fault(frozenset({0} if error == "EINTR" and call != "rename" else {74}), wrapper=wrapper)
+
+    def add_clocks(self) -> None:
+        for what, jump_s in (("clock set back an hour", -3600), ("clock set ahead ten years", 315_000_000)):
+            for command in ("run", "train", "predict"):
+                self.add(what, command, lambda j=jump_s: self.jump(j))
+
+    def jump(self, jump_s: int) -> Fault:
+        library = self.place.root / "clock.so"
+        if not library.exists():
+            source = library.with_suffix(".c")
+            source.write_text(CLOCK)
+            if shutil.which("cc") is None:
+                raise NotTried("no C compiler for a library that shifts the clock")
+            subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        return Fault(frozenset({0}), variables={"LD_PRELOAD": str(library), "JUMP_S": str(jump_s)})
+
+    def add_other_user(self) -> None:
+        for command in COMMANDS:
+            self.add(
+                "another user's folder, not as root", command, lambda c=command: other_owner(OUTPUT[c]), owner=NOBODY
+            )
+        self.add(
+            "another user's folder in TMPDIR, not as root",
+            "run",
+            lambda: Fault(around=taken_root, wrapper=as_nobody()),
+            owner=NOBODY,
+        )
+        for command in ("run", "train", "predict"):
+            names = cycle(STATUS)
+            self.add(
+                "signals, not as root",
+                command,
+                lambda c=command, n=names: replace(self.signal(c, next(n)), wrapper=as_nobody()),
+                trials=max(1, self.moments // 3),
+                owner=NOBODY,
+            )
+        self.add(
+            "full disk, not as root",
+            "run",
+            lambda: replace(on_disk("r", "size=64k,mode=777", fill), wrapper=as_nobody()),
+            owner=NOBODY,
+        )
+
+
+def hear_interrupts() -> None:
+    """Undo what a shell does to commands in the background: they ignore SIGINT, and this bench's own commands with them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def limit(kind: int, value: int) -> None:
+    resource.setrlimit(kind, (value, value))
+
+
+def on_disk(where: str, options: str, prepare: Callable[[Path], None] = lambda _: None) -> Fault:
+    """Put a trial's folder `where` on a tmpfs of its own."""
+
+    @contextmanager
+    def around(folder: Path) -> Iterator[None]:
+        with mounted(folder / where, ["-t", "tmpfs", "-o", options, "tmpfs"]):
+            prepare(folder / where)
+            yield
+
+    return Fault(around=around)
 
 
 @contextmanager
-def disk(folder: Path, options: str) -> Iterator[None]:
-    folder.mkdir(exist_ok=True)
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True, check=False
-    )
+def mounted(folder: Path, arguments: list[str]) -> Iterator[None]:
+    done = subprocess.run(["mount", *arguments, folder], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise NotTried(f"no tmpfs can be mounted: {done.stderr.strip()}")
+        raise NotTried(f"nothing can be mounted: {done.stderr.strip().splitlines()[0]}")
     try:
         yield
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def on_disk(place: Place, command: str, where: str, options: str, what: str) -> Row:
-    """Run a command whose folder `where` is on a disk of its own."""
-    row = Row(f"{what}: `{command}`")
-    with place.trial() as folder, disk(folder / where, options):
-        if options == "size=4k":
-            with (folder / where / "filler").open("wb", buffering=0) as file, suppress(OSError):
-                file.write(bytes(4096))
-        one_trial(place, row, command, folder, lambda _: None, [], None)
-    return row
+def fill(folder: Path) -> None:
+    """Write until the disk has no byte left."""
+    with (folder / "filler").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
 
 
-def blocked(place: Place, command: str, where: str) -> Row:
-    row = Row(f"a file where a folder should be: `{command}`")
-    with place.trial() as folder:
-        (folder / where).parent.mkdir(exist_ok=True)
-        (folder / where).touch()
-        one_trial(place, row, command, folder, lambda _: None, [], None)
-    return row
+def fill_later(where: str) -> Callable[[subprocess.Popen[bytes], Path], None]:
+    """Fill a disk as soon as the command says that the first cell has begun."""
+
+    def wait_and_fill(process: subprocess.Popen[bytes], folder: Path) -> None:
+        while "[1/" not in (folder / "stdout.log").read_text(errors="replace"):
+            if process.poll() is not None:
+                return
+            time.sleep(0.05)
+        fill(folder / where)
+
+    return wait_and_fill
 
 
-def limited(place: Place, command: str) -> Row:
-    row = Row(f"`ulimit -f` of 2 KiB: `{command}`")
-    with place.trial() as folder:
-        one_trial(place, row, command, folder, lambda _: None, [], 2048)
-    return row
+def as_file(where: str) -> Fault:
+    """Put an empty file where the command's folder should be."""
+
+    @contextmanager
+    def around(folder: Path) -> Iterator[None]:
+        path = folder / where
+        path.rmdir()
+        path.touch()
+        yield
+        path.unlink()
+        path.mkdir()
+
+    return Fault(frozenset({2, 74}), around=around)
 
 
-def injected(place: Place, command: str, call: str, error: str) -> Row:
-    """Let a system call of the command fail, on files whose names end in .partial."""
-    row = Row(f"{error} from {call}: `{command}`")
-    if shutil.which("strace") is None:
-        raise NotTried("strace is not installed")
-    with place.trial() as folder:
-        wrapper = ["strace", "-qq", "-o", "/dev/null", "-e", f"inject={call}:error={error}"]
-        one_trial(place, row, command, folder, lambda _: None, wrapper, None)
-    return row
+@contextmanager
+def quota(folder: Path) -> Iterator[None]:
+    """Give a file system of 8 MiB with a quota of 32 KiB for the user, where the kernel has quotas."""
+    image = folder.parent / "quota.img"
+    image.write_bytes(bytes(8 * 2**20))
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "quota", image], check=True, capture_output=True)
+    with mounted(folder / "out", ["-o", "loop,usrquota", str(image)]):
+        limit_blocks(image, os.getuid())
+        yield
 
 
-def kinds(place: Place, moments: int, rng: random.Random) -> dict[str, Callable[[], Row]]:
-    """Return every kind by its name; those of `run` and `train` train a model."""
-    found: dict[str, Callable[[], Row]] = {}
-    commands = ("pack", "import", "report", "predict", "run", "train")
-    for command in commands:
-        for name in SIGNALS if command in ("run", "train") else ("SIGKILL",):
-            found[f"kill {name} {command}"] = lambda c=command, n=name: disturb(place, c, SIGNALS[n], moments, rng)  # type: ignore[misc]
-    for command, where in (
-        ("pack", "out"),
-        ("import", "out"),
-        ("report", "out"),
-        ("predict", "out"),
-        ("run", "r"),
-        ("train", "c"),
-    ):
-        found[f"full {command}"] = lambda c=command, w=where: on_disk(place, c, w, "size=4k", "full disk")  # type: ignore[misc]
-        found[f"read-only {command}"] = lambda c=command, w=where: on_disk(place, c, w, "ro", "read-only disk")  # type: ignore[misc]
-    for command in ("run", "report"):
-        where = {"run": "r", "report": "out"}[command]
-        found[f"inodes {command}"] = lambda c=command, w=where: on_disk(place, c, w, "nr_inodes=3", "no inodes")  # type: ignore[misc]
-        found[f"file {command}"] = lambda c=command: blocked(place, c, {"run": "r", "report": "out/report"}[c])  # type: ignore[misc]
-        found[f"ulimit {command}"] = lambda c=command: limited(place, c)  # type: ignore[misc]
-    found["TMPDIR run"] = lambda: on_disk(place, "run", "tmp", "size=64k", "full TMPDIR")
-    for call, error in (("fsync", "EIO"), ("rename", "EIO"), ("fsync", "ENOSPC")):
-        found[f"strace {call} {error} report"] = lambda c=call, e=error: injected(place, "report", c, e)  # type: ignore[misc]
-    return found
+def limit_blocks(image: Path, user: int) -> None:
+    """Set a user's quota with quotactl(2)."""
+    device = subprocess.run(
+        ["losetup", "-j", image, "-O", "NAME", "-n"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    fields = (ctypes.c_uint64 * 9)(32, 32, 0, 0, 0, 0, 0, 0, 1)  # struct if_dqblk: blocks of 1 KiB, QIF_BLIMITS
+    set_quota = (0x800008 << 8) | 0  # QCMD(Q_SETQUOTA, USRQUOTA)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.quotactl(set_quota, device.encode(), user, fields) != 0:
+        raise NotTried(f"no quotas: {os.strerror(ctypes.get_errno())}")
+
+
+def control_group(controller: str, file: str, value: int) -> Fault:
+    """Run the command in a control group (version 1) of its own."""
+    group = Path("/sys/fs/cgroup") / controller / "harness-faults"
+
+    @contextmanager
+    def around(_: Path) -> Iterator[None]:
+        try:
+            group.mkdir(exist_ok=True)
+            (group / file).write_text(str(value))
+        except OSError as error:
+            raise NotTried(f"no control group: {error.strerror}") from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                group.rmdir()
+
+    return Fault(
+        frozenset({0, 2, 74, -9}), around=around, in_child=lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+    )
+
+
+def other_owner(where: str) -> Fault:
+    """Let root own the folder that the command, as another user, writes to."""
+
+    @contextmanager
+    def around(folder: Path) -> Iterator[None]:
+        os.chown(folder / where, 0, 0)
+        yield
+        os.chown(folder / where, NOBODY, NOBODY)
+
+    return Fault(around=around, wrapper=as_nobody())
+
+
+@contextmanager
+def taken_root(folder: Path) -> Iterator[None]:
+    """Let root own the folder of temporary files that is named after the other user."""
+    taken = folder / "tmp" / f"harness-{NOBODY}"
+    taken.mkdir()
+    yield
+    taken.rmdir()
 
 
 def line(row: Row) -> str:
-    seconds = f"{max(row.seconds):.1f}" if row.seconds else ""
     statuses = ", ".join(map(str, sorted(row.statuses)))
-    said = row.said.replace("|", "\\|").replace(row.what, "")
+    said = row.said.replace("|", "\\|")
     return (
-        f"| {row.what} | {row.trials} | {row.lost} | {row.processes} | {row.files} | {row.tracebacks} | {seconds} "
-        f"| {statuses} | {said} |"
+        f"| {row.what} | {row.trials} | {row.lost} | {row.processes} | {row.files} | {row.tracebacks} | {row.wrong} "
+        f"| {row.not_resumed} | {max(row.seconds):.1f} | {statuses} | {said} |"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--moments", type=int, default=10)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--moments", type=int, default=10, help="trials of each kind of signals")
+    parser.add_argument("--only", default="", help="kinds whose name contains this")
+    parser.add_argument("--quick", action="store_true", help="one trial of each kind that trains nothing")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     lines = [
-        "| fault | trials | cells lost | processes left | files left | tracebacks | longest s to the prompt | status | said last |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| fault | trials | cells lost | processes left | files left | tracebacks | wrong statuses | not resumed "
+        "| longest s to the prompt | status | said last |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    failed = not_tried = 0
+    num_bad = num_not_tried = 0
     with tempfile.TemporaryDirectory(prefix="harness-faults-") as folder:
-        place = Place(Path(folder))
-        subprocess.run(
-            [sys.executable, "-m", "harness", "pack", REFERENCE, "--all", "--out", place.archive],
-            env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True,
-        )  # fmt: skip
-        for name, make in kinds(place, 1 if asked.quick else asked.moments, random.Random(asked.seed)).items():
+        kinds = Kinds(Place(Path(folder)), 1 if asked.quick else asked.moments, random.Random(asked.seed))
+        for name, make in kinds.found.items():
             if asked.only not in name or (asked.quick and name.rpartition(" ")[2] in ("run", "train", "predict")):
                 continue
             try:
                 row = make()
             except NotTried as reason:
-                not_tried += 1
-                lines.append(f"| {name} | not tried: {reason} | | | | | | | |")
+                num_not_tried += 1
+                lines.append(f"| {name} | not tried: {reason} | | | | | | | | | |")
             else:
-                failed += any((row.lost, row.processes, row.files, row.tracebacks))
-                lines.append(line(row).replace(folder, "..."))
+                num_bad += row.is_bad
+                lines.append(line(row))
             print(lines[-1], flush=True)
-    total = f"{len(lines) - 2} kinds: {failed} with something lost or left, {not_tried} not tried."
+    total = f"{len(lines) - 2} kinds: {num_bad} with something lost, left or wrong, {num_not_tried} not tried."
     print(total)
     if asked.out:
         asked.out.write_text("\n".join(["# Faults", "", *lines, "", total, ""]), encoding="utf-8")
-    sys.exit(bool(failed))
+    sys.exit(bool(num_bad))
 
 
 if __name__ == "__main__":

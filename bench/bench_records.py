@@ -1,6 +1,6 @@
-"""Mutate frozen records, and read what is accepted with every reading command: no record may stop one.
+"""Mutate frozen records, and read what is accepted with every command that reads records: no record may stop one.
 
-Run: .venv/bin/python bench/bench_records.py [RECORDS]   (5,000 records: 5 minutes); exits with status 1 at a traceback
+Run: .venv/bin/python bench/bench_records.py [RECORDS]   (5,000 records: 10 minutes); exits with status 1 at a traceback
 """
 
 from __future__ import annotations
@@ -10,60 +10,30 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from harness.errors import UserError
-from harness.store.record_files import decode_record, load_record, save_record
-from tests.mutate_records import FROZEN, find_traceback, frozen_records, mutated_records
+from tests.mutate_records import READING, RUNNING, accepted_mutations, find_tracebacks
 
 SEED = 20261201
-BATCH = 12
-
-
-def accepted_mutations(count: int) -> list[bytes]:
-    """Return those of `count` mutated records that meet the schema."""
-    accepted: dict[bytes, None] = {}
-
-    @seed(SEED)
-    @settings(
-        max_examples=count, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=[*HealthCheck]
-    )
-    @given(mutated_records(frozen_records()))
-    def mutate(content: bytes) -> None:
-        try:
-            decode_record(content)
-        except UserError:
-            return
-        accepted[content] = None
-
-    mutate()
-    return list(accepted)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print each traceback, and how many records there were."""
     count = int(arguments[0]) if arguments else 5000
-    contents = accepted_mutations(count)
+    contents = accepted_mutations(count, SEED)
     print(
         f"{count:,} records: {count - len(contents):,} left aside, {len(contents):,} different ones accepted",
         flush=True,
     )
-    num_failed = 0
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        good, study = folder / "good", folder / "mine.toml"
-        for path in sorted(FROZEN.glob("v5/*.json")):
-            save_record(load_record(path), good)
-        study.write_text("[matrix]\nbatch_size = [8, 16]\n")
-        for start in range(0, len(contents), BATCH):
-            batch = contents[start : start + BATCH]
-            problem = find_traceback(folder / f"{start}", batch, good, study)
-            if problem is not None:
-                num_failed += 1
-                print(f"batch {start // BATCH}: {problem}", flush=True)
-    print(f"{num_failed} of {-(-len(contents) // BATCH)} batches with a traceback")
+    num_failed = num_batches = 0
+    for commands in (READING, RUNNING):
+        with tempfile.TemporaryDirectory() as folder:
+            for problem in find_tracebacks(Path(folder), contents, commands):
+                num_batches += 1
+                if problem is not None:
+                    num_failed += 1
+                    print(f"batch {num_batches}: {problem}", flush=True)
+    print(f"{num_failed} of {num_batches} batches with a traceback")
     raise SystemExit(int(num_failed > 0))
 
 

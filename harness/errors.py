@@ -15,7 +15,11 @@ class UserError(Exception):
     """
 
 
-class UnsavedRecordError(UserError):
+class UnwritableError(UserError):
+    """A file or folder can't be written: the disk is full, read-only, ...; `harness.cli.main` exits with status 74."""
+
+
+class UnsavedRecordError(UnwritableError):
     """The record of a finished cell could not be saved among the results; the text says where it is now.
 
     Attributes:

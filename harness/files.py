@@ -8,6 +8,7 @@ import functools
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # The folder harness/. Its parent is the checkout's root, or site-packages when installed from a wheel.
@@ -38,11 +39,12 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         return
     descriptor, name = tempfile.mkstemp(prefix=_PARTIAL_PREFIX, suffix=_PARTIAL_SUFFIX, dir=path.parent)
     try:
-        lock_new_file(descriptor)
-        _write_all(descriptor, content)
-        os.fsync(descriptor)
-        os.fchmod(descriptor, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(name, path)  # noqa: PTH105 - while the lock is held
+        with naming(path):
+            lock_new_file(descriptor)
+            _write_all(descriptor, content)
+            os.fsync(descriptor)
+            os.fchmod(descriptor, 0o644)  # mkstemp makes files that only their owner can read
+            os.replace(name, path)  # noqa: PTH105 - while the lock is held
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(name)  # noqa: PTH108
@@ -50,6 +52,16 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):  # everything is written: fsync reported the errors
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add the path to an OSError that names no file, such as that of a write to a full disk, which has a descriptor only."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def remove_partial_files(folder: Path, *, subfolders: bool = False) -> int:

@@ -36,6 +36,9 @@ def bert_cell(tmp_path_factory: pytest.TempPathFactory) -> BertCell:
     `cell.record`.
     A cell with an outcome other than `ok` fails the test with its reason, unless `check=False`.
     """
+    from harness.machine.private_folders import remove_abandoned_folders
+
+    remove_abandoned_folders()
 
     def run(*, check: bool = True, **keys: Any) -> MeasuredCell:  # noqa: ANN401
         from harness.workflows.measure_cell import measure_cell

@@ -1,4 +1,4 @@
-"""A strategy that makes records from frozen ones by changing values, and every command that reads records."""
+"""A strategy that makes records from frozen ones by changing values, and every command that reads them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from harness.cli import main as cli
 from harness.errors import UserError
+from harness.machine.describe import describe_machine, package_version
+from harness.schema.expansion import expand
+from harness.schema.record import MEASURING_VERSION
+from harness.schema.study_file import load_study
+from harness.store.record_files import decode_record, load_record, save_record
 
 FROZEN = Path(__file__).parent / "fixtures" / "records"
 NUMBERS = [0, 1, -1, 2, 0.5, -0.5, 1e-300, 1e-9, 1e9, 1e15, 1e308, 2**31, 2**62, 2**63, 10**30, 10**400]
@@ -22,7 +28,7 @@ STRANGE = [
     *NUMBERS, float("inf"), float("nan"), None, True, "", "x", "\x1b[2J", "\u202e", "a" * 300, "..", "é\U0001f600", [], [0], {}, [[]],
     "2026-10-01T08:00:00", "2026-10-01T08:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "<b>|`", "[bold]",
 ]  # fmt: skip
-INVOCATIONS = (
+READING = (
     ("report", "{mixed}", "--out", "{out}"),
     ("recommend", "{mixed}"),
     ("recommend", "{mixed}", "--target", "60%", "--json"),
@@ -31,6 +37,23 @@ INVOCATIONS = (
     ("compare", "{good}", "{mixed}"),
     ("export", "--results", "{mixed}"),
 )
+# They start the server that loads torch. No cell of the study can run on any machine, so that nothing is trained.
+RUNNING = (
+    ("run", "{study}", "--results", "{mixed}"),
+    ("run", "{study}", "--results", "{mixed}", "--force", "--no-skip"),
+    ("train", "{study}", "--results", "{mixed}", "--cell", "b8-", "--checkpoints", "{out}"),
+)
+STUDY = """baselines = false
+[data]
+source = "{data}"
+num_train = 16
+num_val = 8
+num_test = 8
+[matrix]
+batch_size = [8, 16]
+device = ["cpu-ddp9999"]
+"""
+BATCH = 12
 
 
 def frozen_records() -> list[dict[str, Any]]:
@@ -76,20 +99,55 @@ def mutated_records(draw: st.DrawFn, frozen: Sequence[dict[str, Any]]) -> bytes:
         return b"{}"
 
 
-def find_traceback(folder: Path, mutated: Sequence[bytes], good: Path, study: Path) -> str | None:
-    """Read records beside good ones with every command; return the first traceback with its command, or None."""
+def accepted_mutations(count: int, seed_: int) -> list[bytes]:
+    """Return those of `count` mutated records that meet the schema, each once."""
+    accepted: dict[bytes, None] = {}
+
+    @seed(seed_)
+    @settings(
+        max_examples=count, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=[*HealthCheck]
+    )
+    @given(mutated_records(frozen_records()))
+    def mutate(content: bytes) -> None:
+        try:
+            decode_record(content)
+        except UserError:
+            return
+        accepted[content] = None
+
+    mutate()
+    return list(accepted)
+
+
+def find_tracebacks(folder: Path, contents: Sequence[bytes], commands: Sequence[Sequence[str]]) -> Iterator[str | None]:
+    """Read records in batches, beside good ones, with each command; yield the first traceback of each batch, or None."""
+    good, study = folder / "good", folder / "mine.toml"
+    for path in sorted(FROZEN.glob("v5/*.json")):
+        save_record(load_record(path), good)
+    data = folder / "reviews.csv"
+    data.write_text("text,label\n" + "".join(f"review {row},{'good' if row % 3 else 'bad'}\n" for row in range(40)))
+    study.write_text(STUDY.format(data=data))
+    for start in range(0, len(contents), BATCH):
+        yield _find_traceback(folder / f"{start}", contents[start : start + BATCH], good, study, commands)
+
+
+def _find_traceback(
+    folder: Path, mutated: Sequence[bytes], good: Path, study: Path, commands: Sequence[Sequence[str]]
+) -> str | None:
     mixed = folder / "mixed"
+    here = mixed / describe_machine().id  # `plan`, `run` and `train` read the records of this machine alone
     for index, content in enumerate(mutated):
-        place = mixed / "m" / "s" / f"c{index}"
+        place = here / "s" / f"c{index}"
         place.mkdir(parents=True, exist_ok=True)
-        (place / "20261001T080000Z-0a1b.json").write_bytes(content)
+        own = _of_the_studys_cell(content, study) if index % 2 else content
+        (place / "20261001T080000Z-0a1b.json").write_bytes(own)
     for path in good.rglob("*.json"):
         copied = mixed / path.relative_to(good)
         copied.parent.mkdir(parents=True, exist_ok=True)
         copied.write_bytes(path.read_bytes())
     names = {"mixed": mixed, "good": good, "study": study, "out": folder / "out"}
-    cells = [("show", str(path)) for path in sorted((mixed / "m").rglob("*.json"))]
-    for invocation in (*INVOCATIONS, *cells):
+    cells = [("show", str(path)) for path in sorted(here.rglob("*.json"))] if commands is READING else []
+    for invocation in (*commands, *cells):
         command = [part.format(**names) for part in invocation]
         result = CliRunner().invoke(cli.app, command)
         if result.exception is not None and not isinstance(result.exception, SystemExit | UserError):
@@ -97,3 +155,13 @@ def find_traceback(folder: Path, mutated: Sequence[bytes], good: Path, study: Pa
             print(*lines[-14:], sep="\n", file=sys.stderr)
             return f"{' '.join(invocation[:1])}: {lines[-1]}"
     return None
+
+
+def _of_the_studys_cell(content: bytes, study: Path) -> bytes:
+    """Return a record as a fresh one of the study's first cell on this machine, as far as it is still a record then."""
+    fields, machine = json.loads(content), describe_machine()
+    cell = expand(load_study(study))[0]
+    own: dict[str, Any] = {"config_hash": cell.config_hash, "repeat": 0, "measuring_version": MEASURING_VERSION}
+    own["machine"] = fields["machine"] | {"id": machine.id, "host": machine.host}
+    own["packages"] = {name: package_version(name) for name in ("torch", "transformers")}
+    return json.dumps(fields | own).encode()

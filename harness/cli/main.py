@@ -27,9 +27,9 @@ from harness.cli.commands import (
     studies,
     train,
 )
-from harness.cli.console import EXIT_CODES, EXIT_FILE_ERROR, EXIT_OK, EXIT_USER_ERROR
-from harness.cli.signals import exit_status, handle_signals
-from harness.errors import UnsavedRecordError, UserError
+from harness.cli.console import EXIT_CODES, EXIT_FILE_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_USER_ERROR
+from harness.cli.signals import exit_status, handle_signals, stop_handling
+from harness.errors import UnsavedRecordError, UnwritableError, UserError
 from harness.machine.private_folders import remove_abandoned_folders
 
 app = typer.Typer(
@@ -63,17 +63,21 @@ def main() -> NoReturn:
     status = EXIT_OK
     try:
         app()
-    except UnsavedRecordError as error:
+    except UnwritableError as error:
         status = _fail(str(error), EXIT_FILE_ERROR)
-        _print_record(error)
+        if isinstance(error, UnsavedRecordError) and error.line is not None:
+            _print_record(error.line)
     except UserError as error:
         status = _fail(str(error), EXIT_USER_ERROR)
         _print_traceback(error)
     except OSError as error:
         status = _fail(describe_os_error(error), EXIT_FILE_ERROR)
         _print_traceback(error)
+    except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else EXIT_OK
+    stop_handling()
     sys.exit(_flush_output(exit_status(status)))
 
 
@@ -96,14 +100,13 @@ def _print_traceback(error: Exception) -> None:
         console.print_detail(Text("".join(traceback.format_exception(error)).rstrip()))
 
 
-def _print_record(error: UnsavedRecordError) -> None:
+def _print_record(line: str) -> None:
     """Write a record that no folder took to standard output or, if that fails too, to standard error."""
     for stream in (sys.stdout, sys.stderr):
-        if error.line is not None:
-            with contextlib.suppress(OSError):
-                stream.write(f"{error.line}\n")
-                stream.flush()
-                return
+        with contextlib.suppress(OSError):
+            stream.write(f"{line}\n")
+            stream.flush()
+            return
 
 
 def _flush_output(status: int) -> int:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+from harness.execution.interrupts import interrupt
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _received: list[int] = []
 
 
 def handle_signals() -> None:
-    """Raise KeyboardInterrupt at the first SIGTERM or SIGHUP. A signal that the caller ignores (nohup) stays ignored."""
+    """Raise KeyboardInterrupt at each Ctrl-C, and at the first SIGTERM or SIGHUP; see `hold_interrupts`.
+
+    A signal that the caller ignores (nohup) stays ignored.
+    """
     for number in _SIGNALS:
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _interrupt)
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _on_signal)
+
+
+def stop_handling() -> None:
+    """Let signals end the process at once, now that the command is over and Python takes itself down."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) is _on_signal:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def exit_status(status: int) -> int:
@@ -21,11 +33,13 @@ def exit_status(status: int) -> int:
     return 128 + _received[0] if _received else status
 
 
-def _interrupt(number: int, _: FrameType | None) -> None:
-    if not _received:  # once: the command is already ending
+def _on_signal(number: int, _: FrameType | None) -> None:
+    if number != signal.SIGINT:
+        if _received:  # the command is already ending
+            return
         _received.append(number)
         if number == signal.SIGHUP:
             from harness.execution.stop_flag import detach_terminal
 
             detach_terminal()
-        raise KeyboardInterrupt
+    interrupt()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.errors import UnwritableError
 from harness.files import expand_user, sha256_file
 
 CACHE_VARIABLE = "HARNESS_CACHE"
@@ -68,14 +68,14 @@ class Cache:
         """Create a private folder in the cache, which the caller fills and commits.
 
         Raises:
-            UserError: If the folder can't be created.
+            UnwritableError: If the folder can't be created.
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.root.chmod(0o700)
             return Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=self.root))  # mkdtemp sets mode 0700
         except OSError as error:
-            raise UserError(
+            raise UnwritableError(
                 f"{self.root}: can't create the cache folder for large data: {error.strerror}; set {CACHE_VARIABLE} to "
                 "another folder"
             ) from None

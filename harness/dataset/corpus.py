@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.dataset.array_files import save_array
 from harness.dataset.arrow_texts import ArrowTextColumn, ConcatTexts
 from harness.dataset.cache import digest
 from harness.dataset.duplicates import count_near_duplicates
@@ -18,6 +19,7 @@ from harness.dataset.row_storage import Rows
 from harness.dataset.rows import read_rows
 from harness.dataset.splits import draw_splits
 from harness.errors import UserError
+from harness.files import naming
 from harness.schema.inputs_record import DataFacts, Split
 from harness.schema.settings import DataSettings
 
@@ -153,11 +155,12 @@ def write_texts(corpus: Corpus, folder: Path) -> None:
         first, second = corpus.texts[name], None if corpus.pairs is None else corpus.pairs[name]
         content: dict[str, object]
         if isinstance(first, ArrowTextColumn):
-            np.save(folder / f"{name}.npy", np.stack([first.indices, corpus.labels[name].astype(np.int64)]))
+            save_array(folder / f"{name}.npy", np.stack([first.indices, corpus.labels[name].astype(np.int64)]))
             content = {"file": str(first.path), "has_pairs": second is not None}
         else:
             content = {"texts": list(ConcatTexts(first, second)), "labels": corpus.labels[name].tolist()}
-        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+        with naming(folder):
+            (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def load_texts(folder: Path, split: str) -> tuple[Collection[str], np.ndarray]:

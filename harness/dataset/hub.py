@@ -19,7 +19,7 @@ from harness.dataset.model_folder import (
     check_model_folder,
     weight_files,
 )
-from harness.errors import UserError
+from harness.errors import UnwritableError, UserError
 from harness.files import atomic_write_text
 from harness.schema.inputs_record import HubSource
 from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL
@@ -132,7 +132,7 @@ def find_commit(asked: HubId, kind: Kind, what: str) -> FoundCommit:
             ref.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_text(ref, commit)
         except OSError as error:
-            raise UserError(
+            raise UnwritableError(
                 f"{what}: the hub's cache can't be written ({error.strerror}): set HF_HOME to another folder"
             ) from None
     return FoundCommit(commit, files)

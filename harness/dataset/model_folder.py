@@ -95,7 +95,7 @@ def hash_weights(folder: Path) -> str:
 def _read_json(path: Path, what: str, cure: str) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{what}: {path.name} is damaged ({type(error).__name__}): {cure}") from None
     if not isinstance(fields, dict):
         raise UserError(f"{what}: {path.name} is damaged (no object): {cure}")
@@ -123,7 +123,7 @@ def _check_safetensors(path: Path, what: str, cure: str) -> None:
             header = json.loads(file.read(length)) if length < size else {}
             header.pop("__metadata__", None)
             needed = _LENGTH_BYTES + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-        except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+        except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError):
             raise UserError(f"{what}: {path.name} is not a safetensors file: {cure}") from None
     if size != needed:
         raise UserError(f"{what}: {path.name} is damaged: {size:,} bytes of {needed:,}: {cure}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.dataset.array_files import save_array
 from harness.dataset.arrow_texts import ArrowTextColumn
 
 _ARRAYS = ("labels", "groups", "times", "assigned_split")
@@ -83,7 +84,7 @@ def save_rows(folder: Path, rows: Rows, kept: np.ndarray, *, has_pairs: bool) ->
     }
     (folder / "rows.json").write_text(json.dumps(index), encoding="utf-8")
     for name, values in {**arrays, "kept": kept}.items():
-        np.save(folder / f"{name}.npy", values)
+        save_array(folder / f"{name}.npy", values)
 
 
 def open_rows(folder: Path, key: str) -> Rows:

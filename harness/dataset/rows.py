@@ -12,7 +12,7 @@ from harness.dataset.loading import ANY, find_row_sources
 from harness.dataset.row_collector import RowCollector
 from harness.dataset.row_storage import RowFacts, Rows, open_rows
 from harness.dataset.sources import locate_data
-from harness.errors import UserError
+from harness.errors import UnwritableError
 from harness.files import cached_sha256
 from harness.schema.settings import PACKAGED_DATA, DataSettings
 
@@ -41,7 +41,7 @@ def read_rows(settings: DataSettings, cache: Cache | None = None) -> Rows:
             collector.read(source)
         return collector.finish(sources, key)
     except OSError as error:
-        raise UserError(f"{cache.root}: rows can't be written: {error.strerror or error}") from None
+        raise UnwritableError(f"{cache.root}: rows can't be written: {error.strerror or error}") from None
     finally:
         collector.clean_up()
 

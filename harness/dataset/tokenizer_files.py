@@ -72,7 +72,7 @@ def _read_settings(model: ModelFiles) -> dict[str, Any]:
         return {}
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"model {model.name!r}: tokenizer_config.json can't be read: {error}") from None
     return settings if isinstance(settings, dict) else {}
 

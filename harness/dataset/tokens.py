@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.dataset.array_files import save_array
 from harness.dataset.cache import Cache, digest
 from harness.dataset.corpus import SPLITS, Corpus
 from harness.dataset.sources import ModelFiles
 from harness.dataset.tokenizer_files import load_tokenizer, unknown_token_id
-from harness.errors import UserError
+from harness.errors import UnwritableError
+from harness.files import naming
 from harness.schema.inputs_record import DataFacts, Example
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ def tokenize(
         description = f"{facts.source}: {facts.train.num_rows:,} training rows in tokens, {seq_len} at most"
         return _open_tokens(cache.commit(staging, key, description), facts, from_cache=False)
     except OSError as error:
-        raise UserError(f"{cache.root}: tokens can't be written: {error.strerror or error}") from None
+        raise UnwritableError(f"{cache.root}: tokens can't be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)  # the folder is gone if it was committed
 
@@ -153,7 +155,8 @@ def _write_tokens(
         "example": _example(corpus, tokenizer, seq_len, store_texts=store_texts).model_dump(mode="json"),
         "tokenise_s": time.perf_counter() - start,
     }
-    (folder / _SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
+    with naming(folder / _SUMMARY):
+        (folder / _SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
 
 
 @dataclass
@@ -186,7 +189,8 @@ def _write_split_tokens(
         count: Called with each batch's encodings and token ids.
     """
     lengths, first_segment_lengths = [], []
-    with (folder / f"{name}-ids.bin").open("wb") as file:
+    path = folder / f"{name}-ids.bin"
+    with naming(path), path.open("wb") as file:
         for encodings in _encode(corpus, name, tokenizer):
             lengths.append(np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings)))
             flat = chain.from_iterable(encoding.ids for encoding in encodings)
@@ -196,10 +200,10 @@ def _write_split_tokens(
             if corpus.pairs is not None:
                 batch = [_first_segment_length(encoding.type_ids) for encoding in encodings]
                 first_segment_lengths.append(np.array(batch, dtype=np.int32))
-    np.save(folder / f"{name}-offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
-    np.save(folder / f"{name}-labels.npy", corpus.labels[name].astype(np.int64))
+    save_array(folder / f"{name}-offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
+    save_array(folder / f"{name}-labels.npy", corpus.labels[name].astype(np.int64))
     if first_segment_lengths:
-        np.save(folder / f"{name}-first-segment-lengths.npy", np.concatenate(first_segment_lengths))
+        save_array(folder / f"{name}-first-segment-lengths.npy", np.concatenate(first_segment_lengths))
 
 
 def _encode(corpus: Corpus, name: str, tokenizer: Tokenizer) -> Iterator[list[Encoding]]:

@@ -1,13 +1,16 @@
-"""Hide users' names in the paths that a record's configuration and data facts contain."""
+"""Hide users' names in the paths that a record's or checkpoint's configuration contains."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
+from harness.schema.cells import BaselineConfig, FineTuneConfig
 from harness.schema.record import Record
+
+Config = TypeVar("Config", FineTuneConfig, BaselineConfig, FineTuneConfig | BaselineConfig)
 
 # A home of any user: the study's own user's is `~/` already, see `harness.schema.settings`.
 _HOME = re.compile(r"(?:/private)?/(?:home|Users|var/home)/[^/]+/.*|/root/.*", re.DOTALL)
@@ -18,7 +21,16 @@ def hide_homes(record: Record) -> Record:
 
     Equal paths get equal hashes, so that records of one source remain comparable.
     """
-    config: Any = record.config
+    update: dict[str, Any] = {"config": hide_homes_of_config(record.config)}
+    if record.data is not None:
+        update["data"] = record.data.model_copy(update={"source": hide_home(record.data.source)})
+    if record.model is not None:
+        update["model"] = record.model.model_copy(update={"name": hide_home(record.model.name)})
+    return record.model_copy(update=update)
+
+
+def hide_homes_of_config(config: Config) -> Config:
+    """Return a configuration with the same paths hidden."""
     data = config.data.model_copy(
         update={
             key: hide_home(value)
@@ -26,13 +38,8 @@ def hide_homes(record: Record) -> Record:
             if (value := getattr(config.data, key))
         }
     )
-    changed = {"data": data}
-    if config.model is not None:
-        changed["model"] = config.model.model_copy(update={"name": hide_home(config.model.name)})
-    update: dict[str, Any] = {"config": config.model_copy(update=changed)}
-    if record.data is not None:
-        update["data"] = record.data.model_copy(update={"source": hide_home(record.data.source)})
-    return record.model_copy(update=update)
+    model = config.model and config.model.model_copy(update={"name": hide_home(config.model.name)})
+    return config.model_copy(update={"data": data, "model": model})
 
 
 def hide_home(path: str) -> str:

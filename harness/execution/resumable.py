@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import UserError
+from harness.execution.hidden_paths import hide_homes_of_config
 from harness.execution.jobs import Environment, PreparedCell, ResumePlan, TrainJob
 from harness.execution.preparation import Preparations, require_meaningful_accuracy
 from harness.execution.quiet import wait_for_quiet
@@ -155,7 +156,7 @@ def identify_training(cell: Cell, prepared: PreparedCell, machine: Machine) -> T
     config, data, job = cell.config, prepared.data, _train_job(prepared)
     assert isinstance(config, FineTuneConfig)  # noqa: S101 - see `choose_cell`
     return TrainingIdentity(
-        config=config.model_dump(mode="json"),
+        config=hide_homes_of_config(config).model_dump(mode="json"),
         config_hash=cell.config_hash,
         repeat=cell.repeat,
         world_size=num_ranks(config, machine),

@@ -28,6 +28,7 @@ from harness.execution.assemble import (
     total_cpu_s,
 )
 from harness.execution.heartbeat import Heartbeat
+from harness.execution.interrupts import let_interrupts_through
 from harness.execution.jobs import Environment, FeaturesJob, Job, PreparedCell, TrainJob
 from harness.execution.memory_cap import GIB, MemoryCap
 from harness.execution.memory_cgroup import OomKillCounter
@@ -50,6 +51,7 @@ StartMethod = Literal["forkserver", "spawn"]
 OnLoad = Callable[[float | None], None]
 
 _WORKER = "harness.worker.main"
+_END_WITH_PARENT = "harness.execution.end_with_parent"
 # Seconds to wait for other ranks to exit after a rank has failed.
 _LATE_EXIT_S = 0.5
 _TICK_S = 1.0
@@ -57,6 +59,7 @@ _TICK_S = 1.0
 
 def run_worker(job: Job, pipe: connection.Connection, stderr: str) -> None:
     """Run the worker in a new process. Imports the worker only here, because the parent must not load torch."""
+    import_module(_END_WITH_PARENT)
     import_module(_WORKER).run(job, pipe, stderr)
 
 
@@ -88,7 +91,7 @@ class Runner:
         self.start_method: StartMethod = start_method or ("forkserver" if sys.platform == "linux" else "spawn")
         self.worker_entry = worker_entry
         self.stop_reason: StopReason | None = None
-        self._preload = (_WORKER, *preload)
+        self._preload = (_END_WITH_PARENT, *preload, _WORKER)
         self._context: Any = multiprocessing.get_context(self.start_method)
         self._ranks: list[RankProcess] = []
         self._monitors = CellMonitors(num_gpus=0)
@@ -144,8 +147,9 @@ class Runner:
         started_at, submitted_at = datetime.now(UTC), time.perf_counter()
         monitors.energy.begin(0.0)
         try:
-            self._start(cell, prepared.job, environment.machine, submitted_at)
-            ending = self._wait(submitted_at, prepared, on_message, on_load, oom_kills)
+            with let_interrupts_through():
+                self._start(cell, prepared.job, environment.machine, submitted_at)
+                ending = self._wait(submitted_at, prepared, on_message, on_load, oom_kills)
         except KeyboardInterrupt:
             ending = Ending("interrupted", STOP_TEXTS[StopReason.USER], StopReason.USER)
         duration_s = time.perf_counter() - submitted_at

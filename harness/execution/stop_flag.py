@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Literal
 
 from harness.execution.heartbeat import Heartbeat
+from harness.execution.interrupts import interrupt
 
 # AWS recommends polling every 5 s. Its notice comes 2 minutes before the machine ends, those of other clouds 30 s.
 # Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
@@ -92,7 +93,7 @@ def graceful_stop(
         if number == signal.SIGHUP:
             detach_terminal()
         if number == signal.SIGINT and flag.reason() == StopReason.USER:
-            raise KeyboardInterrupt
+            interrupt()
         flag.request(_SIGNALS[number])
 
     def poll_cloud() -> None:

@@ -17,6 +17,7 @@ from harness.errors import UserError
 from harness.execution.assemble import blank_record
 from harness.execution.completed import find_oom_bound
 from harness.execution.hidden_paths import hide_homes
+from harness.execution.interrupts import hold_interrupts
 from harness.execution.jobs import Environment, PreparedCell, TrainJob
 from harness.execution.messages import Message
 from harness.execution.preparation import Preparations, require_meaningful_accuracy
@@ -264,6 +265,8 @@ def run_and_save(
 ) -> tuple[Record, Path]:
     """Run a cell and save its record. Save its model too if the configuration asks for it.
 
+    Ctrl-C or a signal that comes once the cell has ended waits until the record is saved.
+
     Args:
         runner: Runs the cell.
         cell: The cell to run.
@@ -279,7 +282,7 @@ def run_and_save(
         The record, and the path of its file.
     """
     job = prepared.job
-    with staging_folder(cell, results) if write_card else contextlib.nullcontext() as folder:
+    with hold_interrupts(), staging_folder(cell, results) if write_card else contextlib.nullcontext() as folder:
         if folder is not None and isinstance(job, TrainJob):
             prepared = replace(prepared, job=replace(job, save_model_to=str(folder)))
         ran = runner.run(

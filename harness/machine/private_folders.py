@@ -22,7 +22,7 @@ _LOCK_SUFFIX = ".lock"
 
 @contextlib.contextmanager
 def private_folder(purpose: str) -> Iterator[Path]:
-    """Provide an empty folder below TMPDIR, and remove it at the end; also remove folders that killed commands left.
+    """Provide an empty folder below TMPDIR, and remove it at the end.
 
     Args:
         purpose: Beginning of the folder's name.
@@ -30,7 +30,6 @@ def private_folder(purpose: str) -> Iterator[Path]:
     Raises:
         OSError: No folder can be created.
     """
-    remove_abandoned_folders()
     root = user_root()
     folder = root / f"{purpose}-{secrets.token_hex(4)}"
     lock_file = root / f"{folder.name}{_LOCK_SUFFIX}"

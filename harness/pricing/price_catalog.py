@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.errors import UserError
+from harness.errors import UnwritableError, UserError
 from harness.files import atomic_write_text
 from harness.pricing.price_boards import Offer, find_board
 from harness.pricing.price_rows import HardwareRow, PriceRow
@@ -262,4 +262,4 @@ def _write(path: Path, rows: Iterable[PriceRow]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(path, text.getvalue())
     except OSError as error:
-        raise UserError(f"{path}: can't be written: {error}") from None
+        raise UnwritableError(f"{path}: can't be written: {error.strerror or error}") from None

@@ -85,7 +85,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read a model's config.json; {} if there is none that can be read, since others report that."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
 

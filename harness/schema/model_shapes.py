@@ -151,7 +151,7 @@ def _read_shape(name: str, folder: Path | None) -> ModelShape:
     try:
         config = json.loads(((folder or Path(name)) / "config.json").read_text(encoding="utf-8"))
         return _shape_of(config)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"model {name!r}: can't read its dimensions from its config.json ({error})") from None
 
 

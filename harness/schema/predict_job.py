@@ -98,11 +98,18 @@ class PredictResult(Settings):
 
 
 class PredictEnded(Settings):
-    """The last message: a result, or an error for the user."""
+    """The last message: a result, or an error for the user.
+
+    Attributes:
+        errno: The error's number if the file system refused something, such as a write to a full disk.
+        file: The file or folder of such an error, if it is known.
+    """
 
     kind: Literal["end"] = "end"
     result: PredictResult | None = None
     error: str | None = None
+    errno: int | None = None
+    file: str | None = None
 
 
 # A message from the predicting process, sent as a line of JSON.

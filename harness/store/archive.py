@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from harness.errors import Unavailable, UserError
-from harness.files import atomic_write_bytes
+from harness.files import atomic_write_bytes, naming
 from harness.schema.record import Record
 from harness.store.record_files import (
     MAX_RECORD_BYTES,
@@ -68,7 +68,7 @@ def pack_records(files: Iterable[Path], results: Path, archive: Path) -> None:
     """
     partial = archive.with_name(f"{archive.name}.partial")
     try:
-        with _open_new(partial) as new, tarfile.open(fileobj=new, mode="w:gz") as tar:
+        with naming(archive), _open_new(partial) as new, tarfile.open(fileobj=new, mode="w:gz") as tar:
             for file in sorted(files):
                 content = file.read_bytes()
                 member = tarfile.TarInfo(file.relative_to(results).as_posix())

@@ -15,7 +15,7 @@ from typing import Any
 from harness.dataset.model_folder import WEIGHTS_FILE
 from harness.dataset.sources import ModelFiles
 from harness.dataset.tokenizer_files import load_tokenizer
-from harness.errors import UserError
+from harness.errors import UnwritableError
 from harness.files import cached_sha256
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.record import Record
@@ -65,7 +65,7 @@ def staging_folder(cell: Cell, results: Path) -> Iterator[Path | None]:
     lock of `results`.
 
     Raises:
-        UserError: The folder can't be created.
+        UnwritableError: The folder can't be created.
     """
     if not isinstance(cell.config, FineTuneConfig) or not cell.config.training.keep_model:
         yield None
@@ -78,7 +78,7 @@ def staging_folder(cell: Cell, results: Path) -> Iterator[Path | None]:
             shutil.rmtree(leftover, ignore_errors=True)
         folder.mkdir()
     except OSError as error:
-        raise UserError(f"{models}: no model can be saved there: {error.strerror}") from None
+        raise UnwritableError(f"{models}: no model can be saved there: {error.strerror}") from None
     try:
         yield folder
     finally:
@@ -104,7 +104,7 @@ def save_model(
         The model's folder, named after the record; None if no weights were written.
 
     Raises:
-        UserError: The folder can't be written.
+        UnwritableError: The folder can't be written.
     """
     weights = folder / WEIGHTS_FILE
     gave_up_saving = record.training is not None and record.training.kept is None
@@ -132,7 +132,7 @@ def save_model(
         target.parent.mkdir(parents=True, exist_ok=True)
         folder.replace(target)
     except OSError as error:
-        raise UserError(f"{target}: the model can't be saved: {error.strerror}; its record is saved") from None
+        raise UnwritableError(f"{target}: the model can't be saved: {error.strerror}; its record is saved") from None
     return target
 
 

@@ -115,7 +115,7 @@ def tensor_names(folder: Path) -> list[str]:
 def _output_layer(config: PreTrainedConfig) -> str:
     """Return the name of the head's last layer, which has a row of weights for each label."""
     with torch.device("meta"):  # no memory, and no random numbers
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     base = f"{model.base_model_prefix}."
     found: list[str] = [
         name

@@ -1,4 +1,4 @@
-"""The process that predicts the labels of a file: `python -m harness.worker.predict`.
+"""The process that predicts the labels of a file.
 
 Reads one `PredictJob` as a line of JSON from standard input, and answers with one `PredictMessage` per line on standard
 output. It exits when its standard input ends, since the parent is gone then.
@@ -6,6 +6,7 @@ output. It exits when its standard input ends, since the parent is gone then.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -102,10 +103,17 @@ def main() -> None:
         send(PredictEnded(error=str(error)))
     except Exception as error:  # noqa: BLE001 - every failure is reported to the parent
         traceback.print_exc()
-        oom_message = "out of memory" if isinstance(error, MemoryError) else find_oom_message(str(error))
-        advice = "; a smaller --batch-size needs less" if oom_message else ""
-        first_line = (str(error).strip().splitlines() or ["no message"])[0]
-        send(PredictEnded(error=f"{type(error).__name__}: {oom_message or first_line}{advice}"))
+        send(_failure(error))
+
+
+def _failure(error: Exception) -> PredictEnded:
+    """Describe an unexpected failure in one line."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.ENOMEM):
+        return PredictEnded(error=error.strerror, errno=error.errno, file=error.filename)
+    oom_message = "out of memory" if isinstance(error, MemoryError) else find_oom_message(str(error))
+    advice = "; a smaller --batch-size needs less" if oom_message else ""
+    first_line = (str(error).strip().splitlines() or ["no message"])[0]
+    return PredictEnded(error=f"{type(error).__name__}: {oom_message or first_line}{advice}")
 
 
 def _reserve_stdout() -> Send:
@@ -124,7 +132,3 @@ def _exit_with_parent() -> None:
     while os.read(0, 4096):
         pass
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

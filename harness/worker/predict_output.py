@@ -25,7 +25,7 @@ from harness.dataset.file_formats import DELIMITERS, FORMATS
 from harness.dataset.model_folder import WEIGHTS_FILE, weight_files
 from harness.dataset.text_stream import output_format_of
 from harness.errors import UserError
-from harness.files import atomic_write_text, sha256_file
+from harness.files import atomic_write_text, naming, sha256_file
 from harness.schema.predict_job import PredictJob, progress_paths, restart
 from harness.schema.settings import Settings
 
@@ -81,7 +81,8 @@ class PredictOutput:
         """Start a new output, or resume an earlier run's.
 
         Raises:
-            UserError: If the output can't be written, or the earlier run had another input, model or setting.
+            UserError: If another run writes the output, or the earlier run had another input, model or setting.
+            OSError: If the output can't be written.
         """
         self._out = Path(job.out)
         self._partial, self._progress_file, lock = progress_paths(self._out)
@@ -94,8 +95,6 @@ class PredictOutput:
             self._file = self._partial.open("r+b" if earlier else "wb")
         except Timeout:
             raise UserError(f"{self._out}: another run is writing it; wait for it, or stop it") from None
-        except OSError as error:
-            raise UserError(f"{self._partial}: can't be written: {error.strerror}") from None
         self.progress = earlier or PredictProgress(identity=identity, num_rows=0, num_unlabelled=0, num_bytes=0)
         self._file.truncate(self.progress.num_bytes)
         self._file.seek(self.progress.num_bytes)
@@ -106,15 +105,19 @@ class PredictOutput:
 
     def __exit__(self, *exception: object) -> None:
         """Close the file and release the lock."""
-        self._file.close()
-        self._lock.release()
+        try:
+            with naming(self._partial):  # closing may write what is buffered
+                self._file.close()
+        finally:
+            self._lock.release()
 
     def append(self, table: pa.Table, num_unlabelled: int) -> None:
         """Write a window's rows to disk, then record the progress."""
         is_first = self._file.tell() == 0
-        self._file.write(encode_rows(table, self._format, header=is_first))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self._partial):
+            self._file.write(encode_rows(table, self._format, header=is_first))
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self.progress = PredictProgress(
             identity=self._identity,
             num_rows=self.progress.num_rows + table.num_rows,
@@ -125,13 +128,14 @@ class PredictOutput:
 
     def finish(self, empty: pa.Table) -> None:
         """Move the complete output to its final name; if no row was written, it gets the columns of `empty`."""
-        if self._file.tell() == 0:
-            self._file.write(encode_rows(empty, self._format, header=True))
-        self._file.close()
-        if FORMATS[self._format] == "Parquet":
-            _to_parquet(self._partial, self._out)
-        else:
-            self._partial.replace(self._out)
+        with naming(self._out):
+            if self._file.tell() == 0:
+                self._file.write(encode_rows(empty, self._format, header=True))
+            self._file.close()
+            if FORMATS[self._format] == "Parquet":
+                _to_parquet(self._partial, self._out)
+            else:
+                self._partial.replace(self._out)
         restart(self._out)
 
     def _read_progress(self) -> PredictProgress | None:
@@ -252,13 +256,16 @@ def _with_csv_types(table: pa.Table) -> pa.Table:
 def _to_parquet(partial: Path, out: Path) -> None:
     """Convert the partial file to Parquet, one window at a time; each window becomes a row group."""
     converted = partial.with_name(f"{partial.name}.parquet")
-    writer: pa.parquet.ParquetWriter | None = None
-    for table in _read_windows(partial):
-        writer = writer or pa.parquet.ParquetWriter(converted, table.schema)
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
-    converted.replace(out)
+    try:
+        writer: pa.parquet.ParquetWriter | None = None
+        for table in _read_windows(partial):
+            writer = writer or pa.parquet.ParquetWriter(converted, table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+        converted.replace(out)
+    finally:
+        converted.unlink(missing_ok=True)
 
 
 def _read_windows(path: Path) -> Iterator[Any]:

@@ -36,7 +36,7 @@ from harness.schema.predict_job import (
 from harness.schema.settings import Column, Columns, DeviceKind, Precision, SeqLen
 from harness.store.saved_models import FACTS
 
-_WORKER = "harness.worker.predict"
+WORKER = "import harness.execution.end_with_parent; from harness.worker.predict import main; main()"
 _REQUIRED_PACKAGES = ("torch", "transformers", "tokenizers", "pyarrow")
 # The keys of a model's metadata that `harness predict` uses. JSON has lists for tuples.
 _METADATA: dict[str, TypeAdapter[Any]] = {
@@ -164,6 +164,7 @@ def predict_file(
 
     Raises:
         UserError: If the worker failed; the output so far is kept, and the next call resumes.
+        OSError: If the file system failed, such as a full disk; likewise.
         KeyboardInterrupt: If Ctrl-C stopped the job; the output so far is kept, and the next call resumes.
     """
     ended = PredictEnded()
@@ -171,6 +172,8 @@ def predict_file(
         on_progress(message)
         if isinstance(message, PredictEnded):
             ended = message
+    if ended.errno is not None:
+        raise OSError(ended.errno, ended.error, ended.file)
     if ended.result is None:
         raise UserError(ended.error or "the worker sent no result")
     return _summarize(job, ended.result, machine, price)
@@ -181,7 +184,7 @@ def _messages(job: PredictJob) -> Iterator[PredictMessage]:
         log = folder / "stderr.log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+                [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
                 env=_environment(job), text=True, encoding="utf-8",
                 start_new_session=True,  # so that the terminal's Ctrl-C reaches this process only
             )  # fmt: skip

@@ -94,6 +94,52 @@ def test_a_signal_ends_a_run_as_ctrl_c_does_and_leaves_no_text(start, study_file
     assert "ok" in {record.outcome for record in load_records([tmp_path / "r"]).records}
 
 
+# As `python -m harness`, but SIGTERM comes when the cell has ended and before its record is saved.
+SIGTERM_BEFORE_SAVING = """
+import os, signal
+from harness.execution import sweep
+from harness.__main__ import main
+save = sweep.save_or_keep
+def save_after_signal(record, results):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return save(record, results)
+sweep.save_or_keep = save_after_signal
+main()
+"""
+
+
+def test_a_signal_between_a_cells_end_and_its_record_waits(environment, study_file, tmp_path):
+    study = study_file(NEVER_ENDS.replace("100000000", "4"), training=NO_EVALUATIONS)
+    done = subprocess.run(
+        [sys.executable, "-c", SIGTERM_BEFORE_SAVING, "run", study, "--results", tmp_path / "r"],
+        env=environment, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (143, False), done.stderr
+    (record,) = load_records([tmp_path / "r"]).records  # was lost
+    assert record.outcome == "ok"
+
+
+# Ctrl-C comes while the command line is being loaded.
+INTERRUPTED_WHILE_LOADING = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from harness.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_line_is_loaded_ends_without_a_traceback():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_WHILE_LOADING, "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")  # was the traceback of an import
+
+
 def test_texts_that_sigkill_leaves_are_removed_by_the_next_command(harness, start, study_file, tmp_path):
     study = study_file(NEVER_ENDS, training=NO_EVALUATIONS, baselines=True)
     run = start("run", study, "--results", tmp_path / "r", until="max_steps=100000000")
@@ -146,10 +192,12 @@ def test_sighup_stops_a_training_with_a_checkpoint(harness, start, study_file, t
     ("command", "fault"),
     [
         ("report", "full"), ("report", "read-only"), ("report", "a file"), ("pack", "full"), ("export", "read-only"),
-        ("import", "full"), ("run", "read-only"), ("run", "a file"),
+        ("import", "full"), ("run", "read-only"), ("run", "a file"), ("predict", "full"), ("predict", "read-only"),
     ],
 )  # fmt: skip
-def test_a_fault_of_the_file_system_is_one_line_with_its_status(harness, study_file, tmp_path, command, fault):
+def test_a_fault_of_the_file_system_is_one_line_with_its_status(
+    harness, study_file, tmp_path, tiny_bert, reviews, command, fault
+):
     study, records = study_file(), "results/reference/amd-epyc-1c-24g-1d0db1/default"
     with small_disk(tmp_path / "d", "size=64k") as disk:
         target = disk / "out"
@@ -170,8 +218,10 @@ def test_a_fault_of_the_file_system_is_one_line_with_its_status(harness, study_f
             "export": ["export", "--results", "tests/fixtures/records/v5/ok.json", "-o", target],
             "import": ["import", archive, "--results", target],
             "run": ["run", study, "--results", target],
+            "predict": ["predict", tiny_bert, reviews, "-o", disk / "out.csv"],
         }[command]
         done = harness(*arguments)
     assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode in (2, 74), done.stdout + done.stderr  # was 1, "a cell crashed"
+    assert done.returncode == 74, done.stdout + done.stderr  # was 1, "a cell crashed"
+    assert str(disk) in done.stderr  # a full disk's error did not name the file
     assert len(done.stderr.strip().splitlines()) == 1

@@ -24,7 +24,7 @@ from harness.schema.predict_job import PredictJob, PredictStarted, progress_path
 from harness.worker import predict_output
 from harness.worker.predict import predict_file
 from harness.worker.predict_output import PredictOutput, identify
-from harness.workflows.predict_file import PredictOptions, plan_job
+from harness.workflows.predict_file import WORKER, PredictOptions, plan_job
 
 NUM_ROWS = 6000
 
@@ -105,9 +105,7 @@ def test_every_row_has_its_prediction_in_the_files_order(whole, model, texts):
 def test_the_command_resumes_a_killed_run(whole, model, texts, tmp_path):
     out = tmp_path / "out.csv"
     job = job_of(model, texts, out, batch_size=1)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness.worker.predict"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     process.stdin.write(job.model_dump_json() + "\n")
     process.stdin.flush()
     for line in process.stdout:

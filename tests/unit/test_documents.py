@@ -70,3 +70,10 @@ def test_the_map_of_the_code_shows_every_package():
     text = (ROOT / "docs" / "CODE.md").read_text(encoding="utf-8")
     packages = {path.parent.name for path in (ROOT / "harness").glob("*/__init__.py")}
     assert packages == set(re.findall(r"^\| `([a-z]+)` \|", text, re.M))
+
+
+def test_every_promise_of_security_names_a_test():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    promises = re.findall(r"^\| (?!promise)([^|]+) \| (.*) \|$", text, re.M)
+    assert len(promises) >= 15
+    assert [promise for promise, held_by in promises if "`tests/" not in held_by] == []

@@ -33,6 +33,7 @@ def test_a_full_disk_keeps_the_old_content_and_leaves_no_partial_file(tmp_path):
         with pytest.raises(OSError, match="No space left") as failed:
             atomic_write_text(disk / "a.json", "new" * 9999)
         assert failed.value.errno == errno.ENOSPC
+        assert failed.value.filename == str(disk / "a.json")  # was None: a write has a descriptor only
         # Was ["a.json", ".a.json.x7d0q1kf", "filler"]: closing the file raised once more, before its removal.
         assert names_in(disk) == ["a.json", "filler"]
         assert (disk / "a.json").read_text() == "old"

@@ -13,7 +13,7 @@ from rich.markup import escape
 from harness.cli import console
 from harness.cli.command import DATA, JUDGE, command
 from harness.cli.options import DEFAULT_RESULTS, AsJson, ResultsPath
-from harness.errors import UserError
+from harness.errors import UnwritableError, UserError
 
 app = typer.Typer()
 
@@ -82,7 +82,7 @@ def export(
     try:
         atomic_write_text(out, text)
     except OSError as error:
-        raise UserError(f"--out {out}: can't be written: {error.strerror}") from None
+        raise UnwritableError(f"--out {out}: can't be written: {error.strerror}") from None
     console.print_text(console.out, escape(f"{exported.num_benchmarks} cells: {out} ({format_})"))
 
 

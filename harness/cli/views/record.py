@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from harness.analysis.summary import Summary
 from harness.cli.console import layout_width, print_facts, print_table, print_text
 from harness.cli.layout import Cell, columns
 from harness.cli.views.progress import MIB, OUTCOME_STYLES, summary_figures
+from harness.printable import printable
 from harness.schema.inputs_record import Example
 from harness.schema.record import Record
 from harness.store.record_files import folder_name
@@ -24,8 +24,6 @@ from harness.store.record_files import folder_name
 _MAX_LABEL_LENGTH = 24
 _SPARK = 60  # most blocks of a loss curve
 _LOSS_WORDS = 24  # columns of the words around it
-# Control characters and bidirectional marks: texts of a dataset must not change how the terminal shows them.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 
 
 def show_record(console: Console, record: Record, summary: Summary, path: Path) -> None:
@@ -184,13 +182,13 @@ def show_mistakes(console: Console, record: Record) -> None:
     if mistakes:
         print_text(console, "\n[bold]the mistakes that it was surest of[/]")
     for mistake in mistakes:
-        true, predicted = (_printable(confusion.labels[index]) for index in (mistake.label, mistake.predicted))
+        true, predicted = (_one_line(confusion.labels[index]) for index in (mistake.label, mistake.predicted))
         heading = f"  {true}, labelled {predicted} at {mistake.probability:.2f}: "
-        print_text(console, Text.assemble((heading, "bold"), _printable(mistake.text, None)), hang=2)
+        print_text(console, Text.assemble((heading, "bold"), _one_line(mistake.text, None)), hang=2)
 
 
 def _print_matrix(console: Console, confusion: ConfusionMatrix) -> None:
-    labels = [Text(_printable(label)) for label in confusion.labels]
+    labels = [Text(_one_line(label)) for label in confusion.labels]
     rows: list[tuple[Cell, ...]] = [
         (label, *(f"{confusion.counts[true, predicted]:,}" for predicted in range(len(labels))))
         for true, label in enumerate(labels)
@@ -201,7 +199,7 @@ def _print_matrix(console: Console, confusion: ConfusionMatrix) -> None:
 def _print_pairs(console: Console, confusion: ConfusionMatrix) -> None:
     rows: list[tuple[Cell, ...]] = [
         (
-            *(Text(_printable(confusion.labels[index])) for index in (true, predicted)),
+            *(Text(_one_line(confusion.labels[index])) for index in (true, predicted)),
             f"{count:,}",
             f"{count / confusion.num_with_label(true):.0%}",
         )
@@ -210,6 +208,6 @@ def _print_pairs(console: Console, confusion: ConfusionMatrix) -> None:
     print_table(console, columns(["its label", "the model's"], ["examples", "of that label"]), rows)
 
 
-def _printable(text: str, max_length: int | None = _MAX_LABEL_LENGTH) -> str:
-    flat = _UNPRINTABLE.sub(" ", text).strip()
+def _one_line(text: str, max_length: int | None = _MAX_LABEL_LENGTH) -> str:
+    flat = printable(" ".join(text.split()))
     return flat if max_length is None or len(flat) <= max_length else flat[: max_length - 1] + "…"

@@ -51,10 +51,11 @@ def test_a_good_folder_passes(tmp_path):
         (safetensors() + b"more", "model.safetensors is damaged: 101 bytes of 97: copy it again"),
         (safetensors()[:20], "model.safetensors is damaged: 20 bytes of 89: copy it again"),
         (b"", "model.safetensors is damaged: 0 bytes of 8: copy it again"),
+        (struct.pack("<Q", 99_999) + b"[" * 99_999, "model.safetensors is not a safetensors file: copy it again"),
         (b"<!DOCTYPE html><html></html>", "model.safetensors is not a safetensors file: copy it again"),
         (struct.pack("<Q", 2) + b"[]", "model.safetensors is not a safetensors file: copy it again"),
     ],
-    ids=["pointer", "truncated", "too long", "truncated header", "empty", "a web page", "a list"],
+    ids=["pointer", "truncated", "too long", "truncated header", "empty", "nested", "a web page", "a list"],
 )
 def test_weights_that_are_not_whole_are_told_before_a_cell_begins(tmp_path, data, message):
     folder = write(tmp_path, **{"model.safetensors": data})
@@ -66,6 +67,7 @@ def test_weights_that_are_not_whole_are_told_before_a_cell_begins(tmp_path, data
     ("files", "message"),
     [
         ({"config.json": b"{"}, "config.json is damaged (JSONDecodeError): copy it again"),
+        ({"config.json": b"[" * 99_999}, "config.json is damaged (RecursionError): copy it again"),
         ({"config.json": b"[]"}, "config.json is damaged (no object): copy it again"),
         ({"config.json": b'{"model_type": null}'}, 'config.json names no model_type: add it (for BERT, "model_type": "bert")'),
         ({"config.json": b'{"auto_map": {"AutoModel": "m.M"}, "model_type": "bert"}'}, "it needs code of its own (auto_map in"),

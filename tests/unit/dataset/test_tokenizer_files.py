@@ -72,6 +72,22 @@ def test_a_vocabulary_alone_defines_no_tokenizer_of_another_family(model):
         load_tokenizer(model(model_type="mpnet"))
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("tokenizer.json", content) for content in ("{", '{"model": {"type": "?"}}', "[" * 99_999, "\0")),
+        *(("tokenizer_config.json", content) for content in ("{", "[" * 99_999, "\0")),
+    ],
+)
+def test_a_damaged_file_is_one_line(name, content, model):
+    """A damaged tokenizer.json was a traceback: tokenizers raises bare exceptions."""
+    files = model(parsed=True)
+    (files.folder / name).write_text(content)
+    with pytest.raises(UserError, match=rf"^model 'm': {name} (is damaged|can't be read)") as refused:
+        load_tokenizer(files)
+    assert "\n" not in str(refused.value)
+
+
 def test_unknown_tokens_are_counted_in_the_record(model, tmp_path):
     """A cased model's words were all [UNK], and nothing said so."""
     rows = [f"{'Paris' if n % 2 else 'Lisbon'} paris {n}x,{'ab'[n % 2]}" for n in range(12)]

@@ -16,7 +16,8 @@ def test_a_record_keeps_its_hash_and_loses_the_user_s_name(ok_record, tmp_path):
     model = ok_record.config.model.model_copy(update={"name": "/home/alice/bert"})
     config = ok_record.config.model_copy(update={"data": data, "model": model})
     facts = ok_record.data.model_copy(update={"source": source})
-    record = ok_record.model_copy(update={"config": config, "data": facts})
+    model_facts = ok_record.model.model_copy(update={"name": "/home/alice/bert"})  # was left as it is
+    record = ok_record.model_copy(update={"config": config, "data": facts, "model": model_facts})
     hidden = hide_homes(record)
     written = save_record(hidden, tmp_path).read_text()
     assert "alice" not in written and "customers" not in written  # both stood in every record and archive
