@@ -67,7 +67,11 @@ def _with_verbosity(function: Function) -> Function:
 class Command(TyperCommand):
     """A command whose help names each option once: by its first long name; further long names are older ones."""
 
-    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - typer's own type of contexts is private
+    def get_usage(self, ctx: Any) -> str:  # noqa: ANN401 - typer's own type of contexts is private
+        """Return the usage that errors show."""
+        return "\n".join(line.plain for line in _usage(self, ctx))
+
+    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - as above
         """Return the text of `--help`."""
         return _captured(
             [
@@ -82,6 +86,10 @@ class Command(TyperCommand):
 
 class CommandGroup(TyperGroup):
     """The program itself; its help lists the commands by group, each with the first sentence of its own help."""
+
+    def get_usage(self, ctx: Any) -> str:  # noqa: ANN401 - as above
+        """Return the usage that errors show."""
+        return "\n".join(line.plain for line in _usage(self, ctx))
 
     def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - as above
         """Return the text of `--help`."""

@@ -115,7 +115,7 @@ verbosity = Verbosity()
 def print_note(text: Cell, *, label: str = "") -> None:
     """Print a remark on stderr, after a yellow label if one is given; nothing with `--quiet`."""
     if not verbosity.quiet:
-        print_text(err, Text.assemble((f"{label}: ", "yellow"), as_text(text)) if label else text)
+        print_text(err, Text.assemble((f"{label}: ", "yellow"), as_text(text)) if label else text, hang=2)
 
 
 def print_detail(text: Cell) -> None:

@@ -91,7 +91,7 @@ def describe_os_error(error: OSError) -> str:
 
 def _fail(message: str, status: int) -> int:
     with contextlib.suppress(OSError):  # the terminal may be gone
-        console.print_text(console.err, f"[red]error:[/] {escape(message)}")
+        console.print_text(console.err, f"[red]error:[/] {escape(message)}", hang=2)
     return status
 
 

@@ -127,4 +127,5 @@ def _other_processes(num_gpus: int) -> Finding:
     found = [(describe_process(pid), size) for pid, size in sorted(sizes_by_pid.items())]
     lines = [process.description + ("" if size is None else f" {size / _MIB:.0f} MiB") for process, size in found]
     fix = how_to_free(process for process, _ in found)
-    return Finding(name=name, value="\n".join(lines), verdict="bad", why=why, fix=fix)
+    count = "1 process" if len(found) == 1 else f"{len(found)} processes"
+    return Finding(name=name, value="\n".join([count, *lines]), verdict="bad", why=why, fix=fix)

@@ -21,13 +21,13 @@ _CLOSING = {
 
 
 def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
-    """Print a row per finding, the fixes, and the calibration."""
+    """Print a row per finding, with the first line of its value; then the rest of it and the fixes; and the calibration."""
     is_wide = (layout_width(console) or _WIDE_COLUMNS) >= _WIDE_COLUMNS
     names = ("", "what", "seen", "why it matters")[: 3 + is_wide]
     rows = [
         (
             f"[{_COLOURS[finding.verdict]}]{finding.verdict}[/]",
-            *map(escape, (finding.name, finding.value, finding.why)[: 2 + is_wide]),
+            *map(escape, (finding.name, finding.value.partition("\n")[0], finding.why)[: 2 + is_wide]),
         )
         for finding in diagnosis.findings
     ]
@@ -37,6 +37,9 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         print_text(console, "\n[bold]What to do[/]")
     for finding in problems:
         print_text(console, f"  {escape(finding.name)}: {escape(finding.why)}", hang=2)
+        # Such as the processes, one a line.
+        for line in finding.value.splitlines()[1:]:
+            print_text(console, f"    {escape(line)}", hang=4)
         print_text(console, f"      {escape(finding.fix or 'none')}")
     if isinstance(diagnosis.calibration, Calibration):
         _show_calibration(console, diagnosis.calibration)

@@ -25,7 +25,13 @@ from harness.store.record_files import load_records, save_record
 from harness.workflows.doctor import Diagnosis, examine, save_calibration
 from tests.make_records import make_record
 
-LOAD = Finding(name="other load", value="1.00 of 2 cores", verdict="bad", why="shares [cores]", fix="kill " + "7 " * 60)
+LOAD = Finding(
+    name="other load",
+    value="1.00 of 2 cores\n1.00 python loop.py (pid 7, of [me])",
+    verdict="bad",
+    why="shares [cores]",
+    fix="kill " + "7 " * 60,
+)
 DISK = Finding(name="disk of results", value="72.0 GiB free", verdict="good", why="records are written")
 CPU = DeviceCalibration(
     device="cpu",
@@ -54,6 +60,7 @@ def test_all_findings_are_shown_and_no_line_is_longer_than_the_terminal(width):
     assert " ".join(LOAD.fix.split()) in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= width
     assert "shares [cores]" in text
+    assert "\n    1.00 python loop.py (pid 7, of [me])\n" in text
     assert ("records are written" in text) == (width == 200)
     assert "fp32 207 GFLOP/s (2048 square); bf16 1,433 GFLOP/s (4096 square); copy 48.5 GB/s" in " ".join(text.split())
     assert "bad: Fix what is marked `bad` first" in text

@@ -98,6 +98,7 @@ def test_other_gpu_processes_are_listed_once_without_the_own_one(findings):
     )["other GPU processes"]
     assert found.verdict == "bad"
     assert found.value.splitlines() == [
+        "2 processes",
         f"a process (pid {GONE}, owner not known) 512 MiB", f"a process (pid {GONE + 1}, owner not known)",
     ]  # fmt: skip
     assert found.fix == "ask its owner to stop them; or wait until they are done"
