@@ -14,6 +14,7 @@ from rich.text import Text
 from harness.analysis.confusion_matrix import MAX_MATRIX_CLASSES, ConfusionMatrix, confusion_matrix
 from harness.analysis.summary import Summary
 from harness.cli.views.progress import MIB, OUTCOME_STYLES, summary_figures
+from harness.report.labels import attention_text
 from harness.schema.inputs_record import Example
 from harness.schema.record import Record
 from harness.store.record_files import folder_name
@@ -93,6 +94,10 @@ def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
         weights, family = record.model.weights, record.model.family
         if family:
             facts["family"] = f"{family}, {record.model.attention} attention"
+        if record.training and (choice := record.training.attention_choice):
+            facts["attention"] = (
+                f"{attention_text([choice])}; {choice.choose_s:.1f} s of choosing in no figure of training"
+            )
         if weights:
             reason = f" ({weights.head_reason})" if weights.head_reason else ""
             stripped = (
