@@ -98,7 +98,7 @@ def predict_peak(
     batch = MicroBatch(
         shape,
         config.device_batch(ranks),
-        config.seq_len if config.padding == "max" or longest is None else min(longest, config.seq_len),
+        config.padded_length(config.seq_len if longest is None else longest),
         half=config.precision in ("bf16", "fp16"),
         gpu=device.on_gpu,
         trained_layers=trained_layers,

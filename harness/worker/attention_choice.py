@@ -15,7 +15,6 @@ from harness.schema.training_record import CLEAR_SPEED_UP, AttentionChoice
 from harness.worker.collate import num_padded_tokens
 from harness.worker.device import Unsupported, synchronize
 from harness.worker.distributed import all_gather_object
-from harness.worker.optimizer import planned_updates
 from harness.worker.torch_compile import preserve_rng_state
 from harness.worker.train_loop import forward_backward, iter_batches
 from harness.worker.train_state import TrainContext, TrainState
@@ -59,7 +58,7 @@ def faster(seconds: Mapping[AttentionKind, float]) -> AttentionKind:
 def representative_steps(context: TrainContext) -> list[Step]:
     """Return the steps of the plan that are at the 25th, 50th and 90th percentile of padded tokens, over all ranks."""
     config, rows = context.config, context.splits.train
-    steps = list(islice(iter_batches(context), min(planned_updates(context), _MAX_PLANNED)))
+    steps = list(islice(iter_batches(context), min(context.num_updates, _MAX_PLANNED)))
     steps.sort(key=lambda step: sum(num_padded_tokens(rows, part, config) for micro in step for part in micro))
     return [steps[round(percentile / 100 * (len(steps) - 1))] for percentile in _PERCENTILES]
 

@@ -170,6 +170,7 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
 
 def _run_probe(job: TrainJob, loaded: _Loaded, send: Send, began: float) -> RankResult:
     send(PhaseStarted("train", load_s=time.perf_counter() - began))
+    apply_attention(loaded.state, loaded.context)
     shapes = probe_shapes(loaded.state, loaded.context, loaded.meters.memory, job.probe)
     send(PhaseStarted("after"))
     return RankResult("ok", probe=shapes, encoder=loaded.model_facts, cpu_s=time.process_time())
