@@ -248,7 +248,8 @@ class MicroBatch:
         """
         kept = self._attention_input_bytes + 2 * self.compute_bytes + self._eager_weight_bytes
         kept += 3 * self.shape.hidden**2 * 2 if self.half else 0
-        workspace = self.hidden_bytes + self.compute_bytes
+        has_input_gradient = self.whole or self.trained_layers > 1
+        workspace = self.compute_bytes + (self.hidden_bytes if has_input_gradient else 0)
         if self.shape.attention_dropout:
             return kept + self.compute_bytes, workspace + self.compute_bytes + self.eager_score_bytes
         return kept, workspace + 2 * self.eager_score_bytes
@@ -282,15 +283,21 @@ class MicroBatch:
         at_end = recomputed + 3 * self.hidden_bytes + self.compute_bytes
         at_begin = recomputed + workspace - freed
         largest = max(at_end, at_begin) if self.half else at_begin
-        if self.eager:
-            kept, workspace = self._eager_backward()
-            largest = max(largest, kept - shared_input + workspace + self._gradients_above_attention)
         yield MemoryState("forward", saved, before, self._layer_workspace(training=True))
         yield MemoryState("backward, last layer", saved, before or head_gradients, largest)
         first_saved = saved - (self.trained_layers - 1) * self.hidden_bytes - shared_input
         layer_gradients = FP32_BYTES * self.shape.layer_parameters
-        gradients = before or head_gradients + (self.trained_layers - 1) * layer_gradients
-        yield MemoryState("backward, first layer", first_saved, gradients, largest)
+        above = head_gradients + (self.trained_layers - 1) * layer_gradients
+        yield MemoryState("backward, first layer", first_saved, before or above, largest)
+        if self.eager:
+            kept, attention = self._eager_backward()
+            attention += kept - shared_input
+            last_hidden = self.hidden_bytes if self.keeps_last_hidden else 0
+            own = self._gradients_above_attention
+            yield MemoryState(
+                "backward, last attention", saved - last_hidden, before or head_gradients + own, attention
+            )
+            yield MemoryState("backward, first attention", first_saved, before or above + own, attention)
 
     def _layer_workspace(self, *, training: bool) -> int:
         """Return the most bytes alive at once in a layer that saves nothing, including what its callers hold.
