@@ -34,7 +34,7 @@ class Family:
         shares_layers: Whether layers share one set of weights, so that they can't be frozen apart.
         predicts_memory: Whether `prediction/activation_sizes.py` describes its steps.
         has_half: Whether transformers can compute it under 16-bit autocast.
-        has_sdpa: Whether transformers can compute its attention by scaled_dot_product_attention; `eager` all have.
+        has_sdpa: Whether transformers can compute its attention by scaled_dot_product_attention; all have `eager`.
         wordpiece: Whether its tokenizer is BERT's, so that a vocab.txt alone defines it.
     """
 
