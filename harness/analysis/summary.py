@@ -61,7 +61,7 @@ class Summary:
         num_updates, global_batch_size: Optimizer updates, and samples per update, of the newest run.
         peak_memory_bytes: Largest peak over runs; a run's peak is the sum over ranks.
         memory_growth: Bytes per step after warm-up, of the run whose memory grew most, failed runs included.
-        setup_s: Seconds to start, load, tokenise and compile, mean over runs; work reused from other runs counts too.
+        setup_s: Seconds to start, load, tokenise, choose attention and compile, mean over runs; reused work counts too.
         train_s, evaluate_s: Seconds of training, and of validations and test, means over runs.
         epoch_s: Training seconds for one pass over the training rows, at the measured throughput.
         evaluation_samples_per_s: Throughput of the test evaluation, mean over runs.

@@ -62,9 +62,11 @@ def target_run(run: Record) -> TargetRun | None:
 
 
 def setup_seconds(run: Record) -> float | None:
-    """Return the seconds of starting, loading, tokenising and compiling; None if none was measured."""
-    compile_s = run.training.compile_s if run.training else None
-    parts = [run.phases.start_s, run.phases.load_s, run.phases.tokenise_s, compile_s]
+    """Return the seconds of starting, loading, tokenising, choosing attention and compiling; None if none was measured."""
+    training = run.training
+    choice = training.attention_choice if training else None
+    parts = [run.phases.start_s, run.phases.load_s, run.phases.tokenise_s]
+    parts += [choice.choose_s if choice else None, training.compile_s if training else None]
     known = [part for part in parts if part is not None]
     return sum(known) if known else None
 

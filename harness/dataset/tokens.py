@@ -53,6 +53,10 @@ class TokenArrays:
         """Return the number of tokens of each row, shape `(num_rows,)`."""
         return np.diff(self.offsets)
 
+    def longest(self, rows: np.ndarray) -> int:
+        """Return the number of tokens of the longest of some rows, without computing those of all rows; 0 of none."""
+        return int((self.offsets[rows + 1] - self.offsets[rows]).max(initial=0))
+
 
 @dataclass(frozen=True)
 class TokenizedSplits:

@@ -9,15 +9,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 from harness.analysis.estimate import Estimate, ratio_estimate
 from harness.analysis.summary import CellKey
 from harness.pricing.cost import Priced
 from harness.schema.cells import Config, Device, FineTuneConfig, flat_config
 from harness.schema.diagnostics_record import MemoryParts
+from harness.schema.inputs_record import ModelFacts
 from harness.schema.record import Record
-from harness.schema.settings import num_trained_layers
+from harness.schema.settings import AttentionKind, num_trained_layers
 from harness.schema.training_record import MemorySource
 
 BASE, WEIGHTS, OPTIMIZER, GRADIENTS = "process and libraries", "weights", "optimiser state", "gradients"
@@ -213,9 +214,19 @@ def _read(key: str) -> Callable[[Priced, Mapping[str, Any]], Any]:
 
 def _dropout(cell: Priced, fields: Mapping[str, Any]) -> float:
     set_to = fields["model.attention_dropout"]
-    facts = next((record.model for record in reversed(cell.summary.records) if record.model is not None), None)
+    facts = _model_facts(cell)
     own = facts.attention_dropout if facts is not None else None
     return float(set_to if set_to is not None else own if own is not None else _STANDARD_DROPOUT)
+
+
+def _attention(cell: Priced, fields: Mapping[str, Any]) -> str:
+    set_to, facts = fields["model.attention"], _model_facts(cell)
+    own = facts.attention if facts is not None else None
+    return str(set_to if set_to in get_args(AttentionKind) else own or "sdpa")
+
+
+def _model_facts(cell: Priced) -> ModelFacts | None:
+    return next((record.model for record in reversed(cell.summary.records) if record.model is not None), None)
 
 
 def _least_trained(trainable: str) -> float:
@@ -242,6 +253,8 @@ WAYS = (
         _read("training.activation_checkpointing"), bool),
     MemorySaving("trained layers", frozenset({"trainable"}), _read("trainable"), _least_trained),
     MemorySaving("attention dropout", frozenset({"model.attention_dropout"}), _dropout, lambda value: -value),
+    MemorySaving("attention", frozenset({"model.attention"}), _attention, lambda value: value != "sdpa"),
+    MemorySaving("multiple of lengths", frozenset({"pad_multiple"}), _read("pad_multiple"), lambda value: value),
     MemorySaving("precision", frozenset({"precision"}), _read("precision"), _PRECISIONS.index),
     MemorySaving("optimiser", frozenset({"training.optimizer"}), _read("training.optimizer"), str),
     MemorySaving("allocator", frozenset({"training.allocator"}), _read("training.allocator"), lambda value: value != "system"),

@@ -163,6 +163,7 @@ def merge_ranks(
         pieces=first.segments,
         mistakes=most_confident_mistakes(first.test, prepared.read_texts),
         kept=first.saved,
+        attention_choice=first.attention_choice,
     )
 
 

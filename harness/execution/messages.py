@@ -11,7 +11,15 @@ from harness.schema.diagnostics_record import CalibratedPeak, Communication, Flo
 from harness.schema.inputs_record import ModelFacts
 from harness.schema.probe_record import ProbedShape
 from harness.schema.record import Outcome
-from harness.schema.training_record import Baseline, Evaluation, PeakMemory, SavedWeights, Segment, TestEvaluation
+from harness.schema.training_record import (
+    AttentionChoice,
+    Baseline,
+    Evaluation,
+    PeakMemory,
+    SavedWeights,
+    Segment,
+    TestEvaluation,
+)
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,7 @@ class TrainResult:
         torch_build: torch's version as a plain string: to unpickle torch's own type, the parent would import torch.
         checksum: Sum of all parameters in fp64, equal on every rank.
         cpus: CPUs that the computing threads could use; empty where the system does not tell.
+        attention_choice: The attention that was chosen, the same on every rank; None where there was nothing to choose.
     """
 
     history: TrainHistory
@@ -145,6 +154,7 @@ class TrainResult:
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     saved: SavedWeights | None = None
     cpus: tuple[int, ...] = ()
+    attention_choice: AttentionChoice | None = None
 
 
 @dataclass(frozen=True)

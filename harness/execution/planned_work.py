@@ -57,12 +57,8 @@ def _evaluation(config: FineTuneConfig, lengths: np.ndarray, world_size: int, ti
 
 
 def _slowest(config: FineTuneConfig, lengths: np.ndarray, parts: Sequence[np.ndarray]) -> Shape:
-    shapes = [(len(rows), _width(config, lengths[rows])) for rows in parts if len(rows)]
+    shapes = [(len(rows), config.padded_length(int(lengths[rows].max()))) for rows in parts if len(rows)]
     return max(shapes, key=lambda shape: shape[0] * shape[1])
-
-
-def _width(config: FineTuneConfig, lengths: np.ndarray) -> int:
-    return config.seq_len if config.padding == "max" else int(lengths.max())
 
 
 def _work(shapes: Sequence[Shape], num_batches: int, scale: float) -> Work:

@@ -1,4 +1,4 @@
-"""Set the mmap threshold of the C library's malloc. Imports no torch."""
+"""Control the C library's malloc: its mmap threshold, and the memory that it keeps. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ import ctypes
 _M_MMAP_THRESHOLD = -3
 # Not smaller, because the number of mappings is limited by the system (65,530 by default) and by glibc (65,536).
 MMAP_THRESHOLD_BYTES = 64 * 1024
+
+
+def trim_heap() -> None:
+    """Return the heap's free memory to the system; does nothing where the C library has no malloc_trim."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def mmap_large_blocks() -> None:

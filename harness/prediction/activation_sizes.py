@@ -41,6 +41,7 @@ class MicroBatch:
         whole: Whether the embeddings are trained too.
         checkpointing: Whether activation checkpointing is on: layers keep only their input and recompute the rest.
         accumulated: Whether gradients are accumulated over several micro-batches.
+        eager: Whether attention is transformers' own (`eager`) instead of torch's (`sdpa`).
     """
 
     shape: ModelShape
@@ -52,6 +53,7 @@ class MicroBatch:
     whole: bool
     checkpointing: bool = False
     accumulated: bool = False
+    eager: bool = False
 
     @property
     def hidden_bytes(self) -> int:
@@ -89,13 +91,13 @@ class MicroBatch:
 
     @property
     def mask_bytes(self) -> int:
-        """Size of the attention mask `(batch, 1, seq, seq)` in the dtype of matrix products."""
-        return self.batch_size * self.seq_len**2 * (FP32_BYTES // 2 if self.half else FP32_BYTES)
+        """Size of sdpa's attention mask `(batch, 1, seq, seq)` in the dtype of matrix products."""
+        return self.batch_size * self.seq_len**2 * self._product_item_bytes
 
     @property
-    def bool_mask_bytes(self) -> int:
-        """Size of the attention mask as created: `(batch, seq)` booleans. A view expands them to `(batch, 1, seq, seq)`."""
-        return self.batch_size * self.seq_len
+    def created_mask_bytes(self) -> int:
+        """Size of the attention mask as created, `(batch, seq)`: booleans, or what eager attention adds to its scores."""
+        return self.batch_size * self.seq_len * (self._product_item_bytes if self.eager else 1)
 
     @property
     def attention_score_bytes(self) -> int:
@@ -103,9 +105,24 @@ class MicroBatch:
         return self.batch_size * self.shape.heads * self.seq_len**2 * FP32_BYTES
 
     @property
+    def eager_score_bytes(self) -> int:
+        """Size of eager attention's softmax `(batch, heads, seq, seq)`: autocast computes it in fp32 on a GPU alone."""
+        return self.attention_score_bytes if self.gpu else self._product_score_bytes
+
+    @property
+    def _product_score_bytes(self) -> int:
+        """Size of the attention scores in the dtype of matrix products."""
+        return self.attention_score_bytes * self._product_item_bytes // FP32_BYTES
+
+    @property
+    def _product_item_bytes(self) -> int:
+        """Size of one element in the dtype of matrix products."""
+        return FP32_BYTES // 2 if self.half else FP32_BYTES
+
+    @property
     def uses_math_attention(self) -> bool:
         """Whether attention takes torch's math path, which stores its scores: on a CPU with dropout."""
-        return self.shape.attention_dropout > 0 and not self.gpu
+        return self.shape.attention_dropout > 0 and not self.gpu and not self.eager
 
     @property
     def layer_norm_bytes(self) -> int:
@@ -120,15 +137,17 @@ class MicroBatch:
 
     def saved_by_layer(self) -> dict[str, int]:
         """Return the bytes that one layer saves for its backward pass, by kind, without autocast's copies of weights."""
-        # Under autocast query, key and value each cast the layer's input; in fp32 they share it.
-        inputs = 3 * self.compute_bytes if self.half and not self.has_half_states else self.hidden_bytes
-        if self.uses_math_attention:
+        if self.eager:
+            # Saved: query, key, value and the output, which the next product shares; the weights.
+            attention = self._attention_input_bytes + 4 * self.compute_bytes + self._eager_weight_bytes
+        elif self.uses_math_attention:
             # Saved: scaled query, scaled key and value in fp32; softmax's output, dropout's mask, and their product.
-            attention = inputs + 3 * self.fp32_bytes + self.compute_bytes + 3 * self.attention_score_bytes
+            scores = 3 * self.attention_score_bytes
+            attention = self._attention_input_bytes + 3 * self.fp32_bytes + self.compute_bytes + scores
         else:
             # Saved: query, key, value; the output, which the next product shares; log-sum-exp of each row of scores.
             log_sum_exp = self.batch_size * self.shape.heads * self.seq_len * FP32_BYTES
-            attention = inputs + 4 * self.compute_bytes + self.mask_bytes + log_sum_exp
+            attention = self._attention_input_bytes + 4 * self.compute_bytes + self.mask_bytes + log_sum_exp
         num_dropouts = 1 if self.shape.distil else 2
         return {
             "attention": attention,
@@ -136,6 +155,21 @@ class MicroBatch:
             "layer norm": 2 * self.layer_norm_bytes,
             "dropout": num_dropouts * self.dropout_mask_bytes(self.compute_bytes),
         }
+
+    @property
+    def _attention_input_bytes(self) -> int:
+        """Size of the layer's input as saved: under autocast query, key and value each cast it; in fp32 they share it."""
+        return 3 * self.compute_bytes if self.half and not self.has_half_states else self.hidden_bytes
+
+    @property
+    def _eager_weight_bytes(self) -> int:
+        """Size of what eager attention saves of its weights: softmax's output, dropout's mask, and the product's input."""
+        scores = self.eager_score_bytes
+        if not self.shape.attention_dropout:
+            is_cast = self.gpu and self.half
+            return scores + (self._product_score_bytes if is_cast else 0)
+        mask = scores // FP32_BYTES if self.gpu else scores
+        return scores + mask + self._product_score_bytes
 
     def weight_copy_bytes(self) -> int:
         """Return the size of autocast's half-precision copies of one layer's matrices."""
@@ -153,7 +187,7 @@ class MicroBatch:
         if self.whole:
             saved |= self._saved_by_embeddings()
         if self.checkpointing:
-            saved["layer inputs"] = self.trained_layers * self.hidden_bytes + self.bool_mask_bytes
+            saved["layer inputs"] = self.trained_layers * self.hidden_bytes + self.created_mask_bytes
             return saved
         for kind, size in self.saved_by_layer().items():
             saved[kind] = saved.get(kind, 0) + self.trained_layers * size
@@ -206,16 +240,40 @@ class MicroBatch:
         workspace = self.hidden_bytes + self.compute_bytes + self.ffn_bytes + weight_gradient
         return workspace, self.hidden_bytes + self.dropout_mask_bytes(self.compute_bytes)
 
+    def _eager_backward(self) -> tuple[int, int]:
+        """Return a layer's saved bytes that are alive at the largest point of eager attention's backward pass, and the workspace.
+
+        With dropout, this point is the product that makes the weights' gradient: the gradients of the layer's input, of the output
+        and of the value are alive too. Without, it is softmax, when the output's gradient and the value are gone.
+        """
+        kept = self._attention_input_bytes + 2 * self.compute_bytes + self._eager_weight_bytes
+        kept += 3 * self.shape.hidden**2 * 2 if self.half else 0
+        has_input_gradient = self.whole or self.trained_layers > 1
+        workspace = self.compute_bytes + (self.hidden_bytes if has_input_gradient else 0)
+        if self.shape.attention_dropout:
+            return kept + self.compute_bytes, workspace + self.compute_bytes + self.eager_score_bytes
+        return kept, workspace + 2 * self.eager_score_bytes
+
+    @property
+    def _gradients_above_attention(self) -> int:
+        """Size of a layer's gradients that exist when the backward pass reaches attention: all but query's, key's and value's."""
+        return FP32_BYTES * (self.shape.layer_parameters - 3 * (self.shape.hidden**2 + self.shape.hidden))
+
     def _plain_states(self, saved: int, before: int, head_gradients: int) -> Iterable[MemoryState]:
         workspace, freed = self._backward_workspace()
         # Workspace at the end of the forward pass, in the last LayerNorm. Under autocast, the callers hold the inputs of
         # embeddings and layers besides autograd's copies, and the outputs of LayerNorm and dropout are alive.
-        end = self.bool_mask_bytes + (4 * self.hidden_bytes + self.compute_bytes if self.half else self.hidden_bytes)
+        end = self.created_mask_bytes + (4 * self.hidden_bytes + self.compute_bytes if self.half else self.hidden_bytes)
         if not (self.whole or self.half):
             end += self.hidden_bytes  # the embeddings' output: held by its caller, not by autograd
         yield MemoryState("forward", saved, before, end)
         last_hidden = self.hidden_bytes if self.keeps_last_hidden else 0
         yield MemoryState("backward, last layer", saved - last_hidden - freed, before or head_gradients, workspace)
+        if self.eager:
+            kept, workspace = self._eager_backward()
+            freed = sum(self.saved_by_layer().values()) + self.weight_copy_bytes() - kept
+            gradients = before or head_gradients + self._gradients_above_attention
+            yield MemoryState("backward, last attention", saved - last_hidden - freed, gradients, workspace)
 
     def _checkpointed_states(self, saved: int, before: int, head_gradients: int) -> Iterable[MemoryState]:
         workspace, freed = self._backward_workspace()
@@ -229,8 +287,17 @@ class MicroBatch:
         yield MemoryState("backward, last layer", saved, before or head_gradients, largest)
         first_saved = saved - (self.trained_layers - 1) * self.hidden_bytes - shared_input
         layer_gradients = FP32_BYTES * self.shape.layer_parameters
-        gradients = before or head_gradients + (self.trained_layers - 1) * layer_gradients
-        yield MemoryState("backward, first layer", first_saved, gradients, largest)
+        above = head_gradients + (self.trained_layers - 1) * layer_gradients
+        yield MemoryState("backward, first layer", first_saved, before or above, largest)
+        if self.eager:
+            kept, attention = self._eager_backward()
+            attention += kept - shared_input
+            last_hidden = self.hidden_bytes if self.keeps_last_hidden else 0
+            own = self._gradients_above_attention
+            yield MemoryState(
+                "backward, last attention", saved - last_hidden, before or head_gradients + own, attention
+            )
+            yield MemoryState("backward, first attention", first_saved, before or above + own, attention)
 
     def _layer_workspace(self, *, training: bool) -> int:
         """Return the most bytes alive at once in a layer that saves nothing, including what its callers hold.
@@ -243,9 +310,14 @@ class MicroBatch:
         dropout = self.dropout_mask_bytes(compute) + compute if training else 0
         gelu = 0 if self.shape.distil else ffn  # DistilBERT's feed-forward part frees GELU's output early
         feed_forward = gelu + max(3 * hidden + 2 * ffn - gelu, 3 * hidden + compute + dropout, 5 * hidden + compute)
-        if self.uses_math_attention and training:
+        if self.eager:
+            # The layer's caller holds the weights that attention returns until the layer's end.
+            feed_forward += self.eager_score_bytes
+            num_scores = 3 if training and self.shape.attention_dropout else 2
+            attention = 2 * hidden + 3 * compute + num_scores * self.eager_score_bytes
+        elif self.uses_math_attention and training:
             copies = 4 * self.fp32_bytes if self.half else hidden
             attention = 2 * hidden + 3 * compute + copies + self.mask_bytes + 3 * self.attention_score_bytes
         else:
             attention = 2 * hidden + 4 * compute + self.mask_bytes
-        return self.bool_mask_bytes + max(feed_forward, attention)
+        return self.created_mask_bytes + max(feed_forward, attention)

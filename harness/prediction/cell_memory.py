@@ -95,10 +95,11 @@ def _ratio(record: Record, shape: ModelShape, num_labels: int) -> float | None:
 
 
 def _ratio_of_probe(config: FineTuneConfig, probe: Probe, shape: ModelShape, num_labels: int) -> float:
+    batch = {"global_batch_size": None, "padding": "longest", "pad_multiple": 1}
     # The first shape is in use when the second comes, and so on: the peak is that of the largest, with all kernels kept.
     predicted = [
         _peak(
-            config.model_copy(update={"batch_size": each.num_rows, "global_batch_size": None, "padding": "longest"}),
+            config.model_copy(update=batch | {"batch_size": each.num_rows}),
             shape, num_labels, longest=each.num_tokens, num_shapes=number, num_ranks=probe.world_size,
         )
         for number, each in enumerate(probe.shapes, start=1)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from harness.prediction.activation_sizes import FP32_BYTES, MemoryState, MicroBatch
 from harness.schema.cells import MIN_EVALUATION_BATCH, Device, FineTuneConfig
 from harness.schema.model_shapes import ModelShape
-from harness.schema.settings import num_trained_layers
+from harness.schema.settings import AttentionKind, num_trained_layers
 
 _MIB = 2**20
 # All "measured" constants: torch 2.13.0+cpu, transformers 5.24.0, Python 3.11.
@@ -77,7 +78,7 @@ def predict_peak(
     num_ranks: int | None = None,
     base_bytes: int | None = None,
 ) -> MemoryPrediction:
-    """Predict a cell's peak memory.
+    """Predict a cell's peak memory; where the cell chooses its attention, the higher of both peaks.
 
     Args:
         config: The cell's configuration.
@@ -91,6 +92,18 @@ def predict_peak(
     Returns:
         Peak, its parts and the memory states, in bytes.
     """
+    if config.model.attention == "auto":
+        # Its timed steps take as much as either.
+        return max(
+            (
+                predict_peak(
+                    _with_attention(config, kind), shape, num_labels,
+                    longest=longest, num_ranks=num_ranks, base_bytes=base_bytes,
+                )
+                for kind in get_args(AttentionKind)
+            ),
+            key=lambda prediction: prediction.peak_bytes,
+        )  # fmt: skip
     device = Device.parse(config.device)
     ranks = num_ranks or device.num_ranks or 1
     training = config.training
@@ -98,13 +111,14 @@ def predict_peak(
     batch = MicroBatch(
         shape,
         config.device_batch(ranks),
-        config.seq_len if config.padding == "max" or longest is None else min(longest, config.seq_len),
+        config.padded_length(config.seq_len if longest is None else longest),
         half=config.precision in ("bf16", "fp16"),
         gpu=device.on_gpu,
         trained_layers=trained_layers,
         whole=whole,
         checkpointing=training.activation_checkpointing,
         accumulated=training.grad_accum > 1,
+        eager=config.model.attention == "eager",
     )
     gradients = FP32_BYTES * shape.trained_parameters(config.trainable, num_labels)
     states = _memory_states(config, batch, ranks, gradients, FP32_BYTES * shape.head_parameters(num_labels))
@@ -123,6 +137,10 @@ def predict_peak(
     }
     default_base = _CUDA_CONTEXT_BYTES if device.on_gpu else BASE_BYTES
     return MemoryPrediction(base_bytes or default_base, parts, tuple(states), batch.saved(), ranks, device.kind)
+
+
+def _with_attention(config: FineTuneConfig, kind: AttentionKind) -> FineTuneConfig:
+    return config.model_copy(update={"model": config.model.model_copy(update={"attention": kind})})
 
 
 def _memory_states(

@@ -157,6 +157,11 @@ def _model(cell: Priced) -> str:
     return config.classifier if isinstance(config, BaselineConfig) else config.model.shape or config.model.name
 
 
+def _pad_multiple(cell: Priced) -> int | None:
+    config = cell.summary.config
+    return config.pad_multiple if config.seq_len is not None else None
+
+
 def _optimizer(cell: Priced) -> str | None:
     config = cell.summary.config
     return config.training.optimizer if isinstance(config, FineTuneConfig) else None
@@ -261,8 +266,11 @@ COLUMNS = (
     _summary("num_ok"),
     *(_config(name) for name in ("batch_size", "seq_len", "precision")),
     CellColumn("device", _device),
-    *(_config(name) for name in ("padding", "trainable", "threads")),
+    _config("padding"),
+    CellColumn("pad_multiple", _pad_multiple, "count"),
+    *(_config(name) for name in ("trainable", "threads")),
     CellColumn("model", _model),
+    _of_newest("attention", lambda record: record.model.attention if record.model else None),
     CellColumn("optimizer", _optimizer),
     CellColumn("learning_rate", lambda cell: getattr(_newest_training(cell), "lr_peak", None)),
     *(_training(name) for name in ("world_size", "threads_per_rank")),

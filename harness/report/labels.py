@@ -14,10 +14,11 @@ from harness.analysis.summary import CellKey
 from harness.decision.differences import slice_words
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
-from harness.report.formatting import clean, listed, plural
+from harness.report.formatting import clean, listed, number, plural, times
 from harness.schema.cells import BaselineConfig, Classifier, FineTuneConfig, flat_config
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
+from harness.schema.training_record import CLEAR_SPEED_UP, AttentionChoice
 
 STUDY = "study"
 OUTCOMES = {
@@ -35,7 +36,7 @@ OUTCOMES = {
 # Labels always show these settings, because a figure means little without them.
 _ALWAYS = ("batch_size", "global_batch_size", "seq_len")
 _FIRST = (*_ALWAYS, "precision", "device")
-_AXES = (*_FIRST, "padding", "trainable", "threads")
+_AXES = (*_FIRST, "padding", "pad_multiple", "trainable", "threads")
 # Labels never show these settings: they follow from others, have their own column (the runs), or only limit a run.
 _HIDDEN = frozenset(
     {"training.seeds", "training.checkpoint_every_s", "data.store_texts"}
@@ -58,10 +59,16 @@ _SIZE_PHRASES = {
 _PHRASES = _SIZE_PHRASES | {
     "limits.memory_limit_gib": "under a cap of {} GiB",
     "padding": "padded to {}",
+    "pad_multiple": "lengths in multiples of {}",
     "trainable": "training {}",
 }
 _PADDING = {"longest": "the batch's longest", "max": "the maximum", "grouped": "the longest, grouped by length"}
-_GROUP_NAMES = {"batch_size": "batch", "threads": "threads", "study": "study"}
+_GROUP_NAMES = {
+    "batch_size": "batch",
+    "threads": "threads",
+    "study": "study",
+    "pad_multiple": "lengths in multiples of",
+}
 _GROUP_VALUES = {
     "max": "padded to the maximum",
     "longest": "padded to the longest",
@@ -150,6 +157,21 @@ def trained_words(trainable: str) -> str:
     return f"the last {'layer' if last == '1' else f'{last} layers'} and the head"
 
 
+def attention_text(choices: Sequence[AttentionChoice]) -> str:
+    """Describe the attention that runs chose by timed steps, and how much faster it was than the other.
+
+    Args:
+        choices: Choices of the same attention.
+    """
+    slowest, fastest = (pick(choice.speed_up for choice in choices) for pick in (min, max))
+    name, other = choices[0].implementation, choices[0].other
+    if fastest < CLEAR_SPEED_UP:
+        return f"{name}, chosen: no clear difference from {other} on this study's shapes"
+    low, high = number(slowest, 2), times(fastest)
+    speed_up = high if high == f"{low} times" else f"{low} to {high}"
+    return f"{name}, chosen: {speed_up} as fast as {other} on this study's shapes"
+
+
 def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -190,6 +212,8 @@ def _short(key: str, value: object) -> str:
         return f"({shown})"
     if key == "trainable":
         return {"head": "head only", "all": "all layers"}.get(shown, shown)
+    if key == "pad_multiple":
+        return f"pad {shown}"
     if isinstance(value, bool):
         return ("" if value else "no ") + key.rpartition(".")[2].replace("_", " ")
     return shown if key in _AXES and key != "threads" else f"{key.rpartition('.')[2]}={shown}"

@@ -26,6 +26,7 @@ from harness.schema.settings import (
     Settings,
     Trainable,
     TrainingSettings,
+    padded_length,
 )
 
 Classifier = Literal["majority", "tfidf", "features"]
@@ -42,6 +43,7 @@ _NOT_HASHED: dict[str, tuple[str, ...]] = {
 # Keys that newer versions added, each with the value that keeps the older behaviour. A key with this value is left out
 # of the hash, so that older records keep their hashes.
 _ADDED_LATER: dict[str, dict[str, object]] = {
+    "model": {"attention": None},
     "data": {
         "pair": None,
         "on_bad_row": "stop",
@@ -64,9 +66,9 @@ _ADDED_LATER: dict[str, dict[str, object]] = {
     "limits": {"memory_limit_gib": None},
 }
 # The same for keys of the configuration itself, by its kind.
-_ADDED_LATER_TO: dict[str, tuple[str, ...]] = {
-    "fine_tune": ("global_batch_size",),
-    "baseline": ("model", "seq_len", "device", "threads", "allocator"),
+_ADDED_LATER_TO: dict[str, dict[str, object]] = {
+    "fine_tune": {"global_batch_size": None, "pad_multiple": 1},
+    "baseline": dict.fromkeys(("model", "seq_len", "device", "threads", "allocator")) | {"pad_multiple": 1},
 }
 
 
@@ -102,6 +104,7 @@ class FineTuneConfig(Settings):
     Attributes:
         batch_size: Rows per device and micro-batch. None when `global_batch_size` can't be split evenly among
             devices, or when the number of devices depends on the machine.
+        pad_multiple: Batches that are not padded to `seq_len` have a length that is a multiple of this, or `seq_len`.
         global_batch_size: Rows per optimizer update; None when `batch_size` is set.
         threads: CPU threads of the cell; None for all usable cores.
     """
@@ -113,6 +116,7 @@ class FineTuneConfig(Settings):
     precision: Precision
     device: DeviceName
     padding: Padding
+    pad_multiple: Count = 1
     trainable: Trainable
     threads: Count | None
     seed: Seed
@@ -137,6 +141,10 @@ class FineTuneConfig(Settings):
         """Return the batch size that the cell's name shows: per device, or global when `batch_size` is None."""
         return self.batch_size or self.global_batch_size or 0
 
+    def padded_length(self, longest: int) -> int:
+        """Return the number of tokens that each row of a batch is padded to, if its longest row has `longest`."""
+        return self.seq_len if self.padding == "max" else padded_length(longest, self.pad_multiple, self.seq_len)
+
     def global_batch(self, world_size: int) -> int:
         """Return the rows per optimizer update, over all devices and micro-batches."""
         return self.global_batch_size or (self.batch_size or 0) * self.training.grad_accum * world_size
@@ -156,6 +164,7 @@ class BaselineConfig(Settings):
         seq_len: Maximum tokens per row, special tokens included.
         device: Where the encoder computes.
         threads: CPU threads of the encoder; None for all usable cores.
+        pad_multiple: The encoder's batches have a length that is a multiple of this, or `seq_len`.
     """
 
     kind: Literal["baseline"] = "baseline"
@@ -167,6 +176,7 @@ class BaselineConfig(Settings):
     device: DeviceKind | None = None
     threads: Count | None = None
     allocator: Allocator | None = None
+    pad_multiple: Count = 1
 
     @model_validator(mode="after")
     def _has_an_encoder_if_it_needs_one(self) -> Self:
@@ -223,10 +233,11 @@ def hash_config(config: FineTuneConfig | BaselineConfig, *, ignore: Iterable[str
 @functools.lru_cache(maxsize=2**14)  # because a report hashes every record and cell several times
 def _hash_config(config: FineTuneConfig | BaselineConfig, ignore: frozenset[str]) -> str:
     nested = tuple(sorted(key for key in ignore if "." in key))
+    added_later = _ADDED_LATER_TO[config.kind]
     parts = {}
     for key in type(config).model_fields:
         value = getattr(config, key)
-        if key in ignore or (value is None and key in _ADDED_LATER_TO[config.kind]):
+        if key in ignore or (key in added_later and value == added_later[key]):
             continue
         parts[key] = _table_json(key, value, nested) if isinstance(value, Settings) else json.dumps(value)
     # The same text as json.dumps(..., sort_keys=True), but made from the tables' cached JSON, which is faster.

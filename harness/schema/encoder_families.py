@@ -34,6 +34,7 @@ class Family:
         shares_layers: Whether layers share one set of weights, so that they can't be frozen apart.
         predicts_memory: Whether `prediction/activation_sizes.py` describes its steps.
         has_half: Whether transformers can compute it under 16-bit autocast.
+        has_sdpa: Whether transformers can compute its attention by scaled_dot_product_attention; all have `eager`.
         wordpiece: Whether its tokenizer is BERT's, so that a vocab.txt alone defines it.
     """
 
@@ -48,11 +49,12 @@ class Family:
     shares_layers: bool = False
     predicts_memory: bool = False
     has_half: bool = True
+    has_sdpa: bool = True
     wordpiece: bool = False
 
 
 _ROBERTA = Family("RoBERTa", num_reserved_positions="pad", predicts_memory=True)
-_DEBERTA = Family("DeBERTa", head_dropout=("cls_dropout", "pooler_dropout"), mask="tokens")
+_DEBERTA = Family("DeBERTa", head_dropout=("cls_dropout", "pooler_dropout"), mask="tokens", has_sdpa=False)
 # By `model_type` of config.json.
 FAMILIES: Mapping[str, Family] = {
     BERT: Family("BERT", predicts_memory=True, wordpiece=True),
@@ -67,7 +69,7 @@ FAMILIES: Mapping[str, Family] = {
         "ALBERT", layers="encoder.albert_layer_groups", head_dropout=("classifier_dropout_prob",), shares_layers=True
     ),
     # MPNet's padding index is 1, whatever its configuration says.
-    "mpnet": Family("MPNet", head_dropout=(), num_reserved_positions=2, mask="tokens"),
+    "mpnet": Family("MPNet", head_dropout=(), num_reserved_positions=2, mask="tokens", has_sdpa=False),
     # It masks scores by the smallest fp32 number, which 16 bits can't hold.
     "deberta": replace(_DEBERTA, has_half=False),
     "deberta-v2": _DEBERTA,
@@ -118,6 +120,8 @@ def refusal(
         return f"seq_len {seq_len} is beyond this model's {limit} positions"
     if family is None:
         return _refusal_untested(model_type, settings, trainable)
+    if settings.attention == "sdpa" and not family.has_sdpa:
+        return lacks_sdpa(family.name)
     if not family.has_half and precision in ("bf16", "fp16"):
         return f"{precision}: {family.name} of transformers can't compute in 16 bits ({model_type}); take fp32 or tf32"
     num_layers = int(config.get("num_hidden_layers") or config.get("n_layers") or 0)
@@ -133,6 +137,11 @@ def refusal(
             f"take top{num_layers}, all or head"
         )
     return None
+
+
+def lacks_sdpa(architecture: str) -> str:
+    """Return the sentence that refuses `model.attention = "sdpa"`."""
+    return f'model.attention: "sdpa": transformers has no such attention for {architecture}; take eager or auto'
 
 
 def _refusal_untested(model_type: str, settings: ModelSettings, trainable: str) -> str | None:

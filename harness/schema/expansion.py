@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -28,6 +28,8 @@ from harness.schema.study_file import format_validation_error
 _MAX_VALUE_CHARS = 40  # limits a swept value in a cell's name, because that is also a folder name
 _BATCH_AXES = frozenset({"batch_size", "global_batch_size"})
 _DEFAULT_BATCH_SIZE = 16
+
+Value = TypeVar("Value")
 
 # The values of one cell: one for each axis and each swept `section.key`.
 Assignment = Mapping[str, Any]
@@ -120,7 +122,8 @@ def _baselines(configs: Mapping[str, list[FineTuneConfig]]) -> dict[str, Baselin
 def _features_baselines(name: str, cells: Sequence[FineTuneConfig], limits: LimitSettings) -> dict[str, BaselineConfig]:
     """Configure the baseline `features` for each pretrained model of the cells; random weights have no features.
 
-    It sees as much of each text as any cell does, and computes on a GPU if all cells of its model do.
+    It sees as much of each text as any cell does, and computes on a GPU if all cells of its model do. A setting of attention
+    or of the multiple of lengths that all cells share holds for it too; only a training chooses its attention.
 
     Args:
         name: The baseline's name; of several models, each appends its number.
@@ -137,13 +140,23 @@ def _features_baselines(name: str, cells: Sequence[FineTuneConfig], limits: Limi
             classifier="features",
             data=group[0].data,
             limits=limits,
-            model=ModelSettings(name=model, num_layers=_largest(cell.model.num_layers for cell in group)),
+            model=ModelSettings(
+                name=model,
+                num_layers=_largest(cell.model.num_layers for cell in group),
+                attention=_common({cell.model.attention for cell in group} - {"auto"}, None),
+            ),
             seq_len=max(cell.seq_len for cell in group),
             device="gpu" if all(cell.on_gpu for cell in group) else "cpu",
             threads=_largest(cell.threads for cell in group),
             allocator=group[0].training.allocator,
+            pad_multiple=_common({cell.pad_multiple for cell in group}, 1),
         )
     return baselines
+
+
+def _common(values: Set[Value], default: Value) -> Value:
+    """Return the value that all share; the default if there are several."""
+    return next(iter(values)) if len(values) == 1 else default
 
 
 def _largest(values: Iterable[int | None]) -> int | None:
@@ -208,6 +221,10 @@ def _find_conflicts(config: FineTuneConfig) -> list[str]:
     problems = []
     if model.shape is not None and model.init != "random":
         problems.append(f'model.shape: {model.shape!r} has no weights here; set model.init = "random"')
+    if model.attention == "auto" and config.training.compile:
+        problems.append(
+            'model.attention: "auto" times steps without torch.compile; set sdpa or eager where training.compile = true'
+        )
     return problems + _find_data_conflicts(config.data)
 
 
@@ -232,10 +249,11 @@ def _find_data_conflicts(data: DataSettings) -> list[str]:
 
 def _cell_name(assignment: Assignment) -> str:
     threads = f"-t{assignment['threads']}" if assignment["threads"] else ""
+    multiple = f"-pad{assignment['pad_multiple']}" if assignment["pad_multiple"] != 1 else ""
     batch = f"b{assignment['batch_size']}" if assignment["batch_size"] else f"g{assignment['global_batch_size']}"
     name = (
         f"{batch}-s{assignment['seq_len']}-{assignment['precision']}-{assignment['device']}"
-        f"-{assignment['padding']}-{assignment['trainable']}{threads}"
+        f"-{assignment['padding']}{multiple}-{assignment['trainable']}{threads}"
     )
     for key, value in assignment.items():
         if "." in key and key != "training.seeds":  # the seed is part of the cell's label instead

@@ -66,7 +66,7 @@ class ModelFacts(Settings):
         attention_dropout: Dropout probability of attention weights; None when the configuration has none.
         hidden_dropout: Dropout probability of hidden states; None when the configuration has none.
         checkpoint_dtype: Dtype of the tensors in the file, before they were loaded as fp32; None for random weights.
-        attention: The attention implementation in transformers: `sdpa`, or `eager` where an architecture has no other.
+        attention: The attention implementation in transformers that ran: `sdpa` or `eager`.
         hub: Where configuration, tokenizer and weights came from; None if not from the hub.
         family: The tested family (schema/encoder_families.py) that the architecture belongs to, or `not tested`; None in older
             records.

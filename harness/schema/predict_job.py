@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.schema.settings import Count, DeviceKind, Precision, SeqLen, Settings
+from harness.schema.settings import AttentionKind, Count, DeviceKind, Precision, SeqLen, Settings
 
 # Rows of a window: they are read, tokenised, sorted by length and written together. A killed process loses at most
 # one window.
@@ -25,6 +25,8 @@ class PredictJob(Settings):
         batch_size: Rows per batch.
         seq_len: Maximum tokens, special tokens included.
         threads: CPU threads of the tokenizer and of torch.
+        attention: The attention that the model's training was set to; None for what is usual.
+        pad_multiple: Each batch's length is a multiple of this, or `seq_len`.
     """
 
     model: str
@@ -38,6 +40,8 @@ class PredictJob(Settings):
     seq_len: SeqLen
     threads: Count
     device: DeviceKind = "cpu"
+    attention: AttentionKind | None = None
+    pad_multiple: Count = 1
     window_rows: Count = WINDOW_ROWS
 
 

@@ -19,6 +19,8 @@ Schedule = Literal["constant", "linear"]
 LrScaling = Literal["none", "sqrt", "linear"]
 Allocator = Literal["system", "mmap"]
 ChunkOrder = Literal["shuffled", "arrival"]
+AttentionKind = Literal["sdpa", "eager"]
+Attention = Literal["sdpa", "eager", "auto"]
 DeviceKind = Literal["cpu", "gpu"]
 Shape = Literal["bert-tiny", "bert-mini", "bert-small", "bert-medium", "bert-base", "bert-large"]
 
@@ -137,6 +139,12 @@ class ModelSettings(Settings):
     )
     hidden_dropout: Fraction | None = Field(
         None, description="dropout probability of hidden states (default: the model's own)"
+    )
+    attention: Attention | None = Field(
+        None,
+        description="how transformers computes attention: `sdpa`: by torch's scaled_dot_product_attention; `eager`: by "
+        "separate operators; `auto`: by the faster of the two, timed on a few of the cell's steps before training (default: "
+        "`sdpa` where the architecture has it, else `eager`)",
     )
 
 
@@ -297,6 +305,12 @@ class MatrixSettings(Settings):
         description="`max`: to `seq_len`; `longest`: to the batch's longest row; `grouped`: as `longest`, with rows grouped by "
         "length",
     )
+    pad_multiple: tuple[Count, ...] = Field(
+        (1,),
+        min_length=1,
+        description="round the length of a padded batch up to a multiple of this, at most to `seq_len`; fewer different "
+        "lengths take less memory",
+    )
     trainable: tuple[Trainable, ...] = Field(
         ("all",),
         min_length=1,
@@ -359,6 +373,11 @@ class Study(Settings):
         if RESERVED_NAME.fullmatch(name):
             raise ValueError("another name: this one is a folder of the harness, or a device of other systems")
         return name
+
+
+def padded_length(longest: int, multiple: int, seq_len: int) -> int:
+    """Return the length that a batch is padded to: its longest row's, rounded up to a multiple, at most `seq_len`."""
+    return min(seq_len, -(-longest // multiple) * multiple)
 
 
 def num_trained_layers(trainable: str, num_layers: int) -> int:

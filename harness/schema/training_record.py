@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import model_validator
 
@@ -22,8 +22,10 @@ from harness.schema.ranges import (
     require_equal_lengths,
 )
 from harness.schema.scores import accuracy, macro_f1_of_pairs
-from harness.schema.settings import Many, Settings
+from harness.schema.settings import AttentionKind, Many, Settings
 
+# `auto` chooses eager attention, which can take more memory, if it is at least this many times as fast as sdpa.
+CLEAR_SPEED_UP = 1.05
 LONGEST_TEXT = 300  # characters of a mistake's text in a record
 PROBABILITY_DIGITS = 4  # decimal places of probabilities in a record
 
@@ -267,6 +269,37 @@ class Segment(Settings):
     checkpoints: Many[Checkpoint] = ()
 
 
+class AttentionChoice(Settings):
+    """The attention that `model.attention = "auto"` chose, by steps that are in no other figure.
+
+    Attributes:
+        seconds: Seconds of the timed steps with each implementation, over all ranks; without weight updates.
+        num_steps: Timed steps of each implementation, on each rank.
+        choose_s: Seconds of choosing, first runs of each shape included.
+    """
+
+    implementation: AttentionKind
+    seconds: dict[AttentionKind, PositiveSeconds]
+    num_steps: PositiveTally
+    choose_s: Seconds
+
+    @model_validator(mode="after")
+    def _has_both(self) -> Self:
+        if len(self.seconds) != len(get_args(AttentionKind)):
+            raise ValueError("the seconds of each implementation")
+        return self
+
+    @property
+    def other(self) -> AttentionKind:
+        """The implementation that was not chosen."""
+        return "sdpa" if self.implementation == "eager" else "eager"
+
+    @property
+    def speed_up(self) -> float:
+        """How many times as fast the chosen implementation was as the other."""
+        return self.seconds[self.other] / self.seconds[self.implementation]
+
+
 class Training(Settings):
     """The measurements of a fine-tuning run.
 
@@ -292,6 +325,7 @@ class Training(Settings):
         kept: The saved model; None when saving was not requested or failed.
         cpus: The CPUs that the computing threads of each rank could use, at the end; empty where the system does not tell,
             and in older records.
+        attention_choice: The attention that was chosen; None where there was nothing to choose.
     """
 
     world_size: PositiveTally
@@ -324,6 +358,7 @@ class Training(Settings):
         return self
 
     cpus: Many[Many[Tally]] = ()
+    attention_choice: AttentionChoice | None = None
 
 
 TfidfNgrams = Literal["words", "characters"]

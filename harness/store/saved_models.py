@@ -152,6 +152,9 @@ def metadata(model: SavedModel) -> dict[str, Any]:
         "weights_sha256": model.sha256,
         "labels": list(data.labels),
         "seq_len": config.seq_len,
+        # What `auto` chose holds for training's steps, not for predictions.
+        "attention": None if config.model.attention == "auto" else config.model.attention,
+        "pad_multiple": config.pad_multiple,
         "text": data_fields["text"],
         "pair": data_fields.get("pair"),
         "data": {"source": data.source, "sha256": data.sha256, "train_sha256": data.train.sha256},

@@ -20,7 +20,7 @@ from harness.execution.messages import StopRequest, TrainHistory
 from harness.execution.stop_flag import StopFlag, StopReason
 from harness.files import atomic_write_text
 from harness.machine.describe import package_version
-from harness.schema.training_record import Checkpoint, PeakMemory, Segment
+from harness.schema.training_record import AttentionChoice, Checkpoint, PeakMemory, Segment
 from harness.store.checkpoint_files import (
     FORMAT_VERSION,
     FileDigest,
@@ -63,6 +63,7 @@ class Checkpointer:
 
     Attributes:
         history: The log of the training's earlier segments.
+        attention_choice: The attention that the first segment chose, which each checkpoint holds.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Checkpointer:
         self._stop_flag, self._on_failure = StopFlag(job.resume.stop_flag), on_failure
         self._has_failed = False
         self.history = TrainHistory()
+        self.attention_choice: AttentionChoice | None = None
         self._first_update, self._num_rows, self._request = 0, 0, _NOTHING
         self._started_at, self._saved_at = datetime.now(UTC), time.perf_counter()
         self._earlier_segments: tuple[Segment, ...] = ()
@@ -119,6 +121,8 @@ class Checkpointer:
         self._meters.memory.resume(PeakMemory.model_validate(peak) for peak in rank_state["peaks"])
         self.history = history_from_json(rank_state["history"])
         self._first_update = len(self.history.num_samples)
+        chosen = rank_state.get("attention_choice")
+        self.attention_choice = None if chosen is None else AttentionChoice.model_validate(chosen)
         self._best.resume(checkpoint, self.history)
         # Restored last, since the calls above may draw random numbers.
         set_rng_states(rank_state["random"], self._context.device)
@@ -212,6 +216,7 @@ class Checkpointer:
             "seconds": self._meters.timer.seconds(),
             "peaks": [peak.model_dump() for peak in self._meters.memory.peaks_before_pause()],
             "random": rng_states(self._context.device),
+            "attention_choice": self.attention_choice and self.attention_choice.model_dump(),
         }
         names = [_rank_file(self._context.rank)]
         atomic_write_text(folder / names[0], json.dumps(rank_state))

@@ -55,23 +55,36 @@ def token_types(tokens: TokenArrays, rows: Sequence[int] | np.ndarray, width: in
     return torch.from_numpy(in_second.astype(np.int64))
 
 
-def attention_mask(mask: torch.Tensor, config: PreTrainedConfig, *, padded: bool) -> torch.Tensor | None:
+def attention_mask(
+    mask: torch.Tensor, config: PreTrainedConfig, *, padded: bool, dtype: torch.dtype = torch.float32
+) -> torch.Tensor | None:
     """Return the attention mask that a model expects, made of a `(batch, seq)` mask; None if no row is padded.
 
     Where all layers attend alike by a fused kernel, it is `(batch, 1, seq, seq)` booleans. transformers would build the same
     mask, but would first check whether it is all ones. On a GPU, this check waits for the queued kernels in every forward pass.
-    The host knows the answer without waiting: `padded`. Eager attention adds its mask, for which booleans are wrong, and other
-    families make what each layer needs of `(batch, seq)`. Untested architectures always get the mask, as from their own tokenizer.
+    The host knows the answer without waiting: `padded`. Eager attention adds its mask to the scores: it is `(batch, 1, 1, seq)` in
+    the scores' dtype, because transformers' own mask, in fp32, would turn 16-bit scores into fp32. Other families make what each
+    layer needs of `(batch, seq)`. Untested architectures always get the mask, as from their own tokenizer.
+
+    Args:
+        mask: 1 for tokens, 0 for padding, `(batch, seq)`.
+        config: The model's configuration.
+        padded: Whether any row is padded.
+        dtype: The dtype of matrix products, and so of eager attention's scores.
     """
     family = FAMILIES.get(config.model_type)
     if family is None:
         return mask
     if not padded:
         return None
-    is_fused = family.mask == "pairs" and config._attn_implementation == "sdpa"
-    return mask.bool()[:, None, None, :].expand(-1, 1, mask.shape[1], -1) if is_fused else mask
+    if family.mask == "tokens":
+        return mask
+    if config._attn_implementation == "sdpa":
+        return mask.bool()[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
+    added = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(mask == 0, torch.finfo(dtype).min)
+    return added[:, None, None, :]
 
 
 def num_padded_tokens(tokens: TokenArrays, rows: np.ndarray, config: FineTuneConfig) -> int:
     """Return the number of tokens, padding included, that `collate` makes of the rows."""
-    return len(rows) * (config.seq_len if config.padding == "max" else int(tokens.lengths[rows].max(initial=0)))
+    return len(rows) * config.padded_length(tokens.longest(rows))

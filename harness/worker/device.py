@@ -10,6 +10,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 _GIB = 2**30
+_HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Unsupported(Exception):  # noqa: N818 - named like the outcome
@@ -75,6 +76,11 @@ def silence_transformers() -> None:
     """Keep transformers' reports on loading and its progress bars out of the log, whose end becomes part of the record."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+
+
+def product_dtype(precision: str) -> torch.dtype:
+    """Return the dtype that a precision computes matrix products in; tf32 is fp32 with shortened products."""
+    return _HALF_DTYPES.get(precision, torch.float32)
 
 
 def set_matmul_precision(precision: str) -> None:

@@ -15,10 +15,9 @@ from harness.dataset.tokens import TokenArrays
 from harness.dataset.training_plan import evaluation_batch_size, evaluation_batches
 from harness.schema.training_record import PROBABILITY_DIGITS, TestEvaluation
 from harness.worker.collate import attention_mask, collate, token_types
+from harness.worker.device import product_dtype
 from harness.worker.distributed import all_gather_object
 from harness.worker.train_state import TrainContext
-
-_AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def predict(
@@ -53,12 +52,13 @@ def batch_logits(
         context: Padding and device.
         num_added: Tokens of padding to add to the longest row.
     """
-    pad_to = context.config.seq_len if context.config.padding == "max" else None
-    if num_added:
-        pad_to = int(rows.lengths[batch].max()) + num_added
+    config, longest = context.config, rows.longest(batch)
+    pad_to = longest + num_added if num_added else config.padded_length(longest)
     ids, mask, _, num_real = collate(rows, batch, pad_to=pad_to, pad_id=pad_id(model))
     model_config: Any = model.config
-    attended = attention_mask(mask.to(context.device), model_config, padded=num_real < ids.numel())
+    attended = attention_mask(
+        mask.to(context.device), model_config, padded=num_real < ids.numel(), dtype=product_dtype(config.precision)
+    )
     segments = segment_ids(model, token_types(rows, batch, ids.shape[1]), context.device)
     logits: torch.Tensor = model(input_ids=ids.to(context.device), attention_mask=attended, **segments).logits
     return logits.float()
@@ -112,5 +112,5 @@ def pad_id(model: torch.nn.Module) -> int:
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Return the autocast context of a precision; fp32 and tf32 need none."""
-    dtype = _AUTOCAST_DTYPES.get(precision)
-    return torch.autocast(device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext()
+    dtype = product_dtype(precision)
+    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)

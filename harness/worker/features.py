@@ -22,6 +22,7 @@ from harness.machine.malloc import mmap_large_blocks
 from harness.schema.encoder_families import TESTED
 from harness.schema.inputs_record import ModelFacts
 from harness.schema.scores import accuracy, macro_f1
+from harness.schema.settings import padded_length
 from harness.schema.training_record import Baseline, FeatureChoice, TestEvaluation
 from harness.worker.accelerated import require_precision
 from harness.worker.collate import attention_mask, collate, token_types
@@ -85,10 +86,17 @@ def run_features(job: FeaturesJob, send: Send, began: float) -> RankResult:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A frozen model without a head, on its device."""
+    """A frozen model without a head, on its device.
+
+    Attributes:
+        seq_len: Maximum tokens per row.
+        pad_multiple: Each batch's length is a multiple of this, or `seq_len`.
+    """
 
     model: PreTrainedModel
     device: torch.device
+    seq_len: int
+    pad_multiple: int = 1
 
     @property
     def num_layers(self) -> int:
@@ -128,14 +136,14 @@ class Encoder:
         by_length = rows[np.argsort(-tokens.lengths[rows], kind="stable")]
         first = 0
         while first < len(by_length):
-            longest = int(tokens.lengths[by_length[first]])
-            batch = by_length[first : first + max(1, _BATCH_TOKENS // longest)]
+            width = padded_length(tokens.longest(by_length[first : first + 1]), self.pad_multiple, self.seq_len)
+            batch = by_length[first : first + max(1, _BATCH_TOKENS // width)]
             first += len(batch)
-            yield batch, self._encode_batch(tokens, batch)
+            yield batch, self._encode_batch(tokens, batch, width)
 
     @torch.inference_mode()
-    def _encode_batch(self, tokens: TokenArrays, batch: np.ndarray) -> np.ndarray:
-        ids, mask, _, num_real = collate(tokens, batch, pad_to=None, pad_id=pad_id(self.model))
+    def _encode_batch(self, tokens: TokenArrays, batch: np.ndarray, width: int) -> np.ndarray:
+        ids, mask, _, num_real = collate(tokens, batch, pad_to=width, pad_id=pad_id(self.model))
         mask = mask.to(self.device)
         outputs = self.model(
             input_ids=ids.to(self.device),
@@ -193,7 +201,8 @@ def _load(job: FeaturesJob) -> tuple[Encoder, ModelFacts]:
     check_tokens(model, largest_token_id(job.tokens_folder))
     model.requires_grad_(False).to(device)  # type: ignore[arg-type]  # the type stub lacks the method's `self`
     model.eval()
-    return Encoder(model, device), describe_model(LoadedModel(model, weights), job.model, config.model)
+    encoder = Encoder(model, device, config.seq_len, config.pad_multiple)
+    return encoder, describe_model(LoadedModel(model, weights), job.model, config.model)
 
 
 def _fit(encoder: Encoder, train: TokenArrays, rows: np.ndarray) -> tuple[list[Probe], float]:

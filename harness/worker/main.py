@@ -38,6 +38,7 @@ from harness.machine.malloc import mmap_large_blocks
 from harness.schema.cells import FineTuneConfig
 from harness.schema.inputs_record import ModelFacts
 from harness.schema.settings import num_trained_layers
+from harness.worker.attention_choice import apply_attention
 from harness.worker.best_model import BestModelSaver
 from harness.worker.checkpointer import Checkpointer
 from harness.worker.device import set_matmul_precision
@@ -123,6 +124,9 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
     if checkpointer:
         checkpointer.resume(began)
     send(PhaseStarted("train", load_s=time.perf_counter() - began))
+    attention = apply_attention(state, context, checkpointer.attention_choice if checkpointer else None)
+    if checkpointer:
+        checkpointer.attention_choice = attention
     compile_s = warm_compile(state, context) if context.config.training.compile else None
     num_steps_before = len(checkpointer.history.held_bytes) if checkpointer else 0
     reporter = ProgressReporter(send, job.submitted_at, context.num_updates, num_steps_before)
@@ -145,11 +149,12 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
         first_step_s=reporter.first_step_s,
         test=test,
         peaks=peaks,
-        model=loaded.model_facts,
+        model=loaded.model_facts.model_copy(update={"attention": state.model.config._attn_implementation}),
         lr_peak=peak_learning_rate(context.config, context.world_size),
         num_updates_planned=context.num_updates,
         num_threads=torch.get_num_threads(),
         cpus=computing_cpus(),
+        attention_choice=attention,
         torch_build=str(torch.__version__),
         checksum=parameter_checksum(state.model),
         compile_s=compile_s,
@@ -165,6 +170,7 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
 
 def _run_probe(job: TrainJob, loaded: _Loaded, send: Send, began: float) -> RankResult:
     send(PhaseStarted("train", load_s=time.perf_counter() - began))
+    apply_attention(loaded.state, loaded.context)
     shapes = probe_shapes(loaded.state, loaded.context, loaded.meters.memory, job.probe)
     send(PhaseStarted("after"))
     return RankResult("ok", probe=shapes, encoder=loaded.model_facts, cpu_s=time.process_time())

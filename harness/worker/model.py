@@ -13,10 +13,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, BertCon
 from harness.dataset.model_folder import weight_files
 from harness.dataset.sources import ModelFiles
 from harness.dataset.tokenizer_files import token_beyond_vocabulary
-from harness.schema.encoder_families import FAMILIES, UNTESTED, Family, max_tokens, refusal
+from harness.schema.encoder_families import FAMILIES, UNTESTED, Family, lacks_sdpa, max_tokens, refusal
 from harness.schema.inputs_record import LoadedWeights, ModelFacts
 from harness.schema.model_shapes import STANDARD_SHAPES
-from harness.schema.settings import ModelSettings
+from harness.schema.settings import Attention, AttentionKind, ModelSettings
 from harness.worker.checkpoint_loading import load_checkpoint, set_labels
 from harness.worker.device import Unsupported
 
@@ -42,7 +42,7 @@ def load_model(files: ModelFiles, settings: ModelSettings, labels: Sequence[str]
     """
     config = _model_config(files, settings)
     options: dict[str, Any] = {
-        "attn_implementation": attention_of(config),
+        "attn_implementation": attention_of(config, settings.attention),
         "dtype": torch.float32,
         "trust_remote_code": False,
     }
@@ -68,17 +68,25 @@ def family_of(model: torch.nn.Module) -> Family | None:
     return FAMILIES.get(config.model_type)
 
 
-def attention_of(config: PreTrainedConfig) -> str:
-    """Return the fastest attention that every build of torch has and that the architecture supports.
+def attention_of(config: PreTrainedConfig, attention: Attention | None = None) -> AttentionKind:
+    """Return the attention to load a model with: the one asked for, else `sdpa` if the architecture has it.
+
+    Args:
+        config: The model's configuration.
+        attention: The study's `model.attention`; `auto` is chosen later.
 
     Raises:
-        Unsupported: If the architecture can't classify texts.
+        Unsupported: If the architecture can't classify texts, or has not the attention asked for.
     """
     try:
         architecture = AutoModelForSequenceClassification._model_mapping[type(config)]
     except KeyError:
         raise Unsupported(f"the architecture {config.model_type!r} has no classifier in transformers") from None
-    return "sdpa" if getattr(architecture, "_supports_sdpa", False) else "eager"
+    has_sdpa = getattr(architecture, "_supports_sdpa", False)
+    if attention == "sdpa" and not has_sdpa:
+        family = FAMILIES.get(config.model_type)
+        raise Unsupported(lacks_sdpa(family.name if family else f"the architecture {config.model_type!r}"))
+    return "sdpa" if has_sdpa and attention != "eager" else "eager"
 
 
 def check_settings(

@@ -16,10 +16,10 @@ from harness.dataset.text_stream import TextWindow
 from harness.dataset.tokenizer_files import load_tokenizer
 from harness.errors import UserError
 from harness.schema.predict_job import PredictJob
-from harness.schema.settings import ModelSettings
+from harness.schema.settings import ModelSettings, padded_length
 from harness.worker.checkpoint_loading import load_checkpoint
 from harness.worker.collate import attention_mask
-from harness.worker.device import Unsupported, set_matmul_precision
+from harness.worker.device import Unsupported, product_dtype, set_matmul_precision
 from harness.worker.evaluation import pad_id
 from harness.worker.family_check import added_padding, require_own_logits
 from harness.worker.model import attention_of, check_settings, check_tokens, family_of
@@ -91,9 +91,9 @@ class Predictor:
         outputs = []
         for begin in range(0, len(order), self._job.batch_size):
             batch = [encodings[row] for row in order[begin : begin + self._job.batch_size]]
-            width = len(batch[0].ids)
+            width = padded_length(_longest(batch), self._job.pad_multiple, self._job.seq_len)
             self.counts.num_padded_tokens += width * len(batch)
-            outputs.append(self._logits(batch).float().softmax(dim=-1))
+            outputs.append(self._logits(batch, width).float().softmax(dim=-1))
         probabilities = np.empty((len(encodings), len(self.labels)))
         probabilities[order] = torch.cat(outputs).cpu().numpy()
         return probabilities
@@ -105,8 +105,8 @@ class Predictor:
         texts = [(str(window.texts[row]), window.pairs[row] if window.pairs else None) for row in rows]
         set_matmul_precision("fp32")
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            num_added = added_padding(self._model, max(len(encoding.ids) for half in halves for encoding in half))
-            logits = torch.cat([self._logits(half, num_added) for half in halves]).float()
+            num_added = added_padding(self._model, max(map(_longest, halves)))
+            logits = torch.cat([self._logits(half, _longest(half) + num_added) for half in halves]).float()
             try:
                 require_own_logits(self._model, Path(self._job.model), texts, logits, self._job.seq_len)
             except Unsupported as error:
@@ -114,9 +114,8 @@ class Predictor:
         set_matmul_precision(self._job.precision)
         self._is_unchecked = False
 
-    def _logits(self, batch: list[Any], num_added: int = 0) -> torch.Tensor:
-        """Return the logits of a batch of encodings, `(batch, labels)`, with `num_added` more tokens of padding."""
-        width = max(len(encoding.ids) for encoding in batch) + num_added
+    def _logits(self, batch: list[Any], width: int) -> torch.Tensor:
+        """Return the logits of a batch of encodings, `(batch, labels)`, each padded to `width` tokens."""
         ids = _padded([encoding.ids for encoding in batch], width, pad_id(self._model))
         try:
             check_tokens(self._model, int(ids.max()))
@@ -126,7 +125,10 @@ class Predictor:
         inputs = {"input_ids": ids}
         if self._uses_types:
             inputs["token_type_ids"] = _padded([encoding.type_ids for encoding in batch], width)
-        attended = attention_mask(mask.to(self.device), self._model.config, padded=not bool(mask.all()))
+        attended = attention_mask(
+            mask.to(self.device), self._model.config,
+            padded=not bool(mask.all()), dtype=product_dtype(self._job.precision),
+        )  # fmt: skip
         inputs = {name: values.to(self.device) for name, values in inputs.items()}
         return self._model(**inputs, attention_mask=attended).logits  # type: ignore[no-any-return]
 
@@ -154,7 +156,11 @@ def output_table(window: TextWindow, probabilities: np.ndarray, labels: list[str
 def _load_model(job: PredictJob) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(job.model, local_files_only=True, trust_remote_code=False)
     try:
-        options = {"attn_implementation": attention_of(config), "dtype": torch.float32, "trust_remote_code": False}
+        options = {
+            "attn_implementation": attention_of(config, job.attention),
+            "dtype": torch.float32,
+            "trust_remote_code": False,
+        }
         model, weights = load_checkpoint(Path(job.model), config, (), options)
         check_settings(model, ModelSettings(), "all", job.seq_len, job.precision)
     except Unsupported as error:
@@ -165,6 +171,10 @@ def _load_model(job: PredictJob) -> PreTrainedModel:
             "training.keep_model = true saves a model that is"
         )
     return model
+
+
+def _longest(batch: list[Any]) -> int:
+    return max(len(encoding.ids) for encoding in batch)
 
 
 def _padded(rows: list[list[int]], width: int, fill: int = 0) -> torch.Tensor:

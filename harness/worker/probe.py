@@ -41,8 +41,8 @@ def _probe_shape(
     num_micros = context.config.training.grad_accum
     total = num_rows * context.world_size * num_micros
     rows = rows_of_length(context.splits.train, total, num_tokens)
-    # Padding to seq_len would hide the shape.
-    config = context.config.model_copy(update={"padding": "longest"})
+    # More padding would hide the shape.
+    config = context.config.model_copy(update={"padding": "longest", "pad_multiple": 1})
     context = replace(context, config=config, splits=SplitTokens(rows, rows, rows))
     step = _step(total, num_micros, context.world_size)
     state.model.train()

@@ -26,7 +26,7 @@ from harness.schema.cells import FineTuneConfig
 from harness.schema.training_record import Evaluation
 from harness.worker.checkpointer import Checkpointer
 from harness.worker.collate import attention_mask, collate, token_types
-from harness.worker.device import Unsupported, synchronize
+from harness.worker.device import Unsupported, product_dtype, synchronize
 from harness.worker.distributed import DistributedContext, all_gather_object, any_across_ranks, wrap_ddp
 from harness.worker.evaluation import autocast, evaluate, pad_id, segment_ids
 from harness.worker.meters import Meters, memory_in_use
@@ -184,11 +184,11 @@ def forward_backward(state: TrainState, context: TrainContext, step: Step) -> tu
         own = micro[context.rank]
         # A short last batch may leave this rank without a row. It must still join the all-reduce: compute row 0 at weight 0.
         batch = own if len(own) else np.zeros(1, dtype=np.int64)
-        pad_to = config.seq_len if config.padding == "max" else None
+        pad_to = config.padded_length(rows.longest(batch))
         ids, mask, labels, num_real = collate(rows, batch, pad_to=pad_to, pad_id=pad_id(state.model), pin=on_gpu)
         ids, mask, labels = (tensor.to(context.device, non_blocking=True) for tensor in (ids, mask, labels))
         padded = num_real < ids.numel() or config.training.compile
-        attended = attention_mask(mask, state.model.config, padded=padded)
+        attended = attention_mask(mask, state.model.config, padded=padded, dtype=product_dtype(config.precision))
         segments = segment_ids(state.model, token_types(rows, batch, ids.shape[1]), context.device)
         context.heartbeat()
         # Accumulate gradients locally; DDP all-reduces them once, in the last micro-batch.

@@ -33,7 +33,7 @@ from harness.schema.predict_job import (
     PredictMessage,
     PredictResult,
 )
-from harness.schema.settings import Column, Columns, DeviceKind, Precision, SeqLen
+from harness.schema.settings import AttentionKind, Column, Columns, Count, DeviceKind, Precision, SeqLen
 from harness.store.saved_models import FACTS
 
 WORKER = "import harness.execution.end_with_parent; from harness.worker.predict import main; main()"
@@ -41,6 +41,7 @@ _REQUIRED_PACKAGES = ("torch", "transformers", "tokenizers", "pyarrow")
 # The keys of a model's metadata that `harness predict` uses. JSON has lists for tuples.
 _METADATA: dict[str, TypeAdapter[Any]] = {
     "text": TypeAdapter(Columns), "pair": TypeAdapter(Column | None), "seq_len": TypeAdapter(SeqLen),
+    "attention": TypeAdapter(AttentionKind | None), "pad_multiple": TypeAdapter(Count),
 }  # fmt: skip
 _DEFAULT_SEQ_LEN = 128  # for models without training metadata
 _OUTPUT_COLUMNS = ("row", "predicted")
@@ -137,6 +138,8 @@ def plan_job(options: PredictOptions, machine: Machine) -> PredictJob:
         batch_size=options.batch_size,
         seq_len=options.seq_len or metadata.get("seq_len", _DEFAULT_SEQ_LEN),
         threads=options.threads or machine.cpu.num_usable,
+        attention=metadata.get("attention"),
+        pad_multiple=metadata.get("pad_multiple", 1),
         device=options.device or ("gpu" if machine.gpus and "+cpu" not in package_version("torch") else "cpu"),
     )
     if taken := [name for name in job.carried if name in _OUTPUT_COLUMNS or name.startswith("p:")]:
@@ -274,7 +277,7 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
         return {key: check.validate_python(metadata[key]) for key, check in _METADATA.items() if key in metadata}
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]["msg"]
-        raise UserError(f"{path}: text, pair or seq_len of the wrong kind: {problem}") from None
+        raise UserError(f"{path}: one of {', '.join(_METADATA)} is of the wrong kind: {problem}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: can't be read: {error}") from None
 

@@ -195,12 +195,3 @@ def tells_its_environment(job, pipe, stderr):
     import torch  # noqa: F401 - loads the OpenMP runtime, which binds this thread if a variable says so
 
     pipe.send({"variables": dict(os.environ), "cpus": sorted(os.sched_getaffinity(0))})
-
-
-def with_eager_attention(job, pipe, stderr):
-    """Compute attention without a fused kernel, where the architecture has both."""
-    from harness.worker import main as worker
-    from harness.worker import model
-
-    model.attention_of = lambda config: "eager"
-    worker.run(job, pipe, stderr)

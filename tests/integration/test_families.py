@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from harness.dataset.sources import locate_model
 from harness.dataset.tokens import load_tokens
+from harness.schema.encoder_families import FAMILIES, read_config, refusal
 from harness.schema.settings import ModelSettings
 from harness.worker.device import Unsupported
 from harness.worker.distributed import DistributedContext
@@ -65,18 +66,18 @@ def test_logits_of_a_padded_batch_are_those_of_each_text_alone(model_type, pairs
     reference = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
     with words.open() as file:
         second = {row["one"]: row["two"] for row in csv.DictReader(file)}
-    for padding in ("longest", "max"):
+    for padding, multiple, attention in (("longest", 1, None), ("max", 1, None), ("longest", 8, "eager")):
         (cell,) = bench.cells(
-            model={"name": str(folder)}, matrix={"padding": [padding], "seq_len": [100]},
+            model={"name": str(folder)}, matrix={"padding": [padding], "pad_multiple": [multiple], "seq_len": [100]},
             data=data | ({"pair": "two"} if pairs else {}),
         )  # fmt: skip
         job = bench.prepare(cell).job
         drawn = bench.preparations._corpora[cell.config.data].texts["test"]
         context = TrainContext(cell.config, CPU, SplitTokens.load(job.tokens_folder))
-        loaded = load(folder)
+        loaded = load(folder, attention=attention)
         assert loaded.weights.head == "kept" and not loaded.weights.new and not loaded.weights.num_unused
         assert describe_model(loaded, job.model, cell.config.model).attention == (
-            "eager" if model_type in EAGER else "sdpa"
+            "eager" if attention == "eager" or model_type in EAGER else "sdpa"
         )
         with torch.inference_mode():
             ours = batch_logits(loaded.model.eval(), context.splits.test, np.arange(16), context)
@@ -90,6 +91,22 @@ def test_logits_of_a_padded_batch_are_those_of_each_text_alone(model_type, pairs
         assert load_tokens(job.tokens_folder, "test").lengths.tolist() == lengths
         assert alone.std(dim=0).min() > 0.005  # the texts differ by far more than the tolerance
         torch.testing.assert_close(ours, alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", FAMILY_TYPES)
+def test_sdpa_is_refused_where_transformers_has_none(model_type, encoders):
+    family = FAMILIES[model_type]
+    assert family.has_sdpa == (model_type not in EAGER)
+    config = read_config(encoders(model_type))
+    if family.has_sdpa:
+        assert load(encoders(model_type), attention="sdpa").model.config._attn_implementation == "sdpa"
+        assert refusal(config, ModelSettings(attention="sdpa"), "all", 64) is None
+        return
+    sentence = f'model.attention: "sdpa": transformers has no such attention for {family.name}; take eager or auto'
+    assert refusal(config, ModelSettings(attention="sdpa"), "all", 64) == sentence
+    with pytest.raises(Unsupported, match=sentence):
+        load(encoders(model_type), attention="sdpa")
+    assert load(encoders(model_type), attention="auto").model.config._attn_implementation == "eager"
 
 
 # Parameters that are trained with `head` and, besides, with `top1`; prefixes of their names.

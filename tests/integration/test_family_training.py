@@ -7,13 +7,11 @@ from dataclasses import replace
 from itertools import combinations, islice, product
 
 import numpy as np
-import odd_workers
 import pytest
 import torch
 from encoders import FAMILY_TYPES, LABELS, texts, write_encoder
 from transformers import AutoModelForSequenceClassification
 
-from harness.execution.runner import Runner
 from harness.machine.support import unsupported_reason
 from harness.worker.distributed import DistributedContext
 from harness.worker.train_loop import iter_batches
@@ -26,7 +24,8 @@ AXES = {
     "precision": ("fp32", "bf16"),
     "trainable": ("all", "head", "top"),
     "padding": ("longest", "max", "grouped"),
-    "attention": ("sdpa", "eager"),
+    "pad_multiple": (1, 8),
+    "attention": (None, "eager"),
     "ranks": (1, 2),
 }
 # Below it, the losses of bf16 differ by rounding alone, which depends on the CPU.
@@ -51,13 +50,6 @@ COVERING = pairwise(AXES)
 
 
 @pytest.fixture(scope="module")
-def eager_runner():
-    with Runner(worker_entry=odd_workers.with_eager_attention) as runner:
-        runner.wait_until_warm()
-        yield runner
-
-
-@pytest.fixture(scope="module")
 def films(tmp_path_factory):
     path = tmp_path_factory.mktemp("films") / "films.csv"
     with path.open("w", newline="") as file:
@@ -73,18 +65,20 @@ def test_the_covering_has_every_pair_of_values():
 
 
 @pytest.mark.parametrize("model_type", FAMILY_TYPES)
-def test_losses_are_those_of_a_plain_loop_over_unpadded_single_texts(model_type, bench, eager_runner, films, tmp_path):
+def test_losses_are_those_of_a_plain_loop_over_unpadded_single_texts(model_type, bench, films, tmp_path):
     folder = write_encoder(tmp_path / model_type, model_type)
     for number, row in enumerate(COVERING):
         top = "top2" if model_type == "albert" else "top1"  # ALBERT's layers share their weights
         trainable = top if row["trainable"] == "top" else row["trainable"]
         device = "cpu" if row["ranks"] == 1 else f"cpu-ddp{row['ranks']}"
+        attention = {"attention": row["attention"]} if row["attention"] else {}
         raw = {
-            "model": {"name": str(folder), "attention_dropout": 0.0, "hidden_dropout": 0.0},
+            "model": {"name": str(folder), "attention_dropout": 0.0, "hidden_dropout": 0.0} | attention,
             "data": {"source": str(films), "num_train": 48, "num_val": 8, "num_test": 8},
             "training": {"max_steps": NUM_STEPS, "optimizer": "sgd", "lr": LR, "lr_scaling": "none", "schedule": "constant",
                          "warmup_fraction": 0.0, "weight_decay": 0.0},
-            "matrix": {"precision": [row["precision"]], "trainable": [trainable], "padding": [row["padding"]], "seq_len": [64],
+            "matrix": {"precision": [row["precision"]], "trainable": [trainable], "padding": [row["padding"]],
+                       "pad_multiple": [row["pad_multiple"]], "seq_len": [64],
                        "device": [device], "batch_size": [BATCH // row["ranks"]], "threads": [row["ranks"]]},
         }  # fmt: skip
         (cell,) = bench.cells(**raw)
@@ -97,11 +91,10 @@ def test_losses_are_those_of_a_plain_loop_over_unpadded_single_texts(model_type,
             raw["matrix"]["precision"] = ["fp32"]
         raw["training"]["allow_slow_precision"] = True  # on a busy machine, the worker's own timing could refuse bf16
         (cell,) = bench.cells(**raw)
-        runner = eager_runner if row["attention"] == "eager" else bench.runner
         prepared = bench.prepare(cell)
         # The extra steps after training work for every family too; once is enough.
         job = replace(prepared.job, run_diagnostics=number == 0)
-        record = runner.run(cell, replace(prepared, job=job), environment, lambda _: None)
+        record = bench.runner.run(cell, replace(prepared, job=job), environment, lambda _: None)
         assert record.outcome == "ok", (row, record.reason, record.stderr_tail)
         assert record.model.weights.head == "kept" and record.model.family is not None
         expected = plain_losses(folder, bench.prepare(cell).job, cell.config, row["ranks"], trainable)

@@ -39,15 +39,16 @@ def record(bench):
     return run(bench)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
-def test_states_are_those_of_one_unpadded_text_at_a_time(kind, bench, tmp_path, monkeypatch):
+def test_states_are_those_of_one_unpadded_text_at_a_time(kind, attention, bench, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "_BATCH_TOKENS", 100)  # several batches of several lengths
     job = bench.prepare(features_cell(bench, model={"name": str(write_checkpoint(tmp_path / kind, kind))})).job
-    model = build_model(job.model, ModelSettings(), ("bad", "good")).base_model.eval()
+    model = build_model(job.model, ModelSettings(attention=attention), ("bad", "good")).base_model.eval()
     tokens = load_tokens(job.tokens_folder, "val")
     rows = np.arange(0, len(tokens.labels), 3)
 
-    states = features.Encoder(model, CPU).encode_all(tokens, rows)
+    states = features.Encoder(model, CPU, job.config.seq_len, pad_multiple=8).encode_all(tokens, rows)
 
     expected = []
     for row in rows:

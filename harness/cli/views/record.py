@@ -17,6 +17,7 @@ from harness.cli.console import layout_width, print_facts, print_table, print_te
 from harness.cli.layout import Cell, columns
 from harness.cli.views.progress import MIB, OUTCOME_STYLES, summary_figures
 from harness.printable import printable
+from harness.report.labels import attention_text
 from harness.schema.inputs_record import Example
 from harness.schema.record import Record
 from harness.store.record_files import folder_name
@@ -110,6 +111,10 @@ def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
         weights, family = record.model.weights, record.model.family
         if family:
             facts["family"] = f"{family}, {record.model.attention} attention"
+        if record.training and (choice := record.training.attention_choice):
+            facts["attention"] = (
+                f"{attention_text([choice])}; {choice.choose_s:.1f} s of choosing in no figure of training"
+            )
         if weights:
             reason = f" ({weights.head_reason})" if weights.head_reason else ""
             stripped = (

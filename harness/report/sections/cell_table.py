@@ -165,12 +165,13 @@ def _axes(cell: Priced) -> list[Field]:
     if isinstance(config, BaselineConfig):
         return [Field("", None, title=_NO_AXIS, numeric=head not in TEXT_COLUMNS) for head in HEADS[-6:]]
     threads = f"{config.threads} threads" if config.threads else ""
+    multiple = f"multiples of {config.pad_multiple}" if config.pad_multiple != 1 else ""
     return [
         Field(f"{config.named_batch_size}", config.named_batch_size, "" if config.batch_size else "global"),
         Field(f"{config.seq_len}", config.seq_len),
         text_field(config.precision, config.precision),
         text_field(config.device, config.device, threads),
-        text_field(config.padding, config.padding),
+        text_field(config.padding, config.padding, multiple),
         text_field(config.trainable, config.trainable),
     ]
 

@@ -34,6 +34,8 @@ _MAX_CELL = 120
 _FIX_TEXTS = {
     "activation checkpointing": "activation checkpointing {}",
     "trained layers": "{} trained",
+    "attention": "{} attention",
+    "multiple of lengths": "lengths in multiples of {}",
     "gradient accumulation": "{} micro-batches an update",
     "batch size": "batch size {}",
 }

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from harness.analysis.label_warnings import label_warnings, one_label_warnings
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, listed, plural
+from harness.report.labels import attention_text
 from harness.schema.encoder_families import UNTESTED
 from harness.schema.inputs_record import DataFacts, ModelFacts
 from harness.schema.record import Record
 from harness.schema.settings import PACKAGED_MODEL
+from harness.schema.training_record import AttentionChoice
 
 _MAX_LABELS = 5
 # Tensors of the heads that models are pretrained with; that these are not used goes without saying.
@@ -28,12 +30,30 @@ _OTHER_HEADS = (
 
 
 def model_descriptions(cells: Sequence[Priced]) -> list[str]:
-    """Describe each trained model in a sentence; a baseline's encoder only if no cell trained it."""
-    models = [(record.config.kind, record.model) for record in _records(cells) if record.model is not None]
-    trained = {model.sha256 for kind, model in models if kind == "fine_tune"}
-    return list(
-        dict.fromkeys(_model(model) for kind, model in models if kind == "fine_tune" or model.sha256 not in trained)
+    """Describe each trained model in a sentence, and the attention that cells chose.
+
+    A baseline's encoder is described only if no cell trained it.
+    """
+    records = _records(cells)
+    models = [(record.config.kind, record.model, _lacks_sdpa(record)) for record in records if record.model is not None]
+    trained = {model.sha256 for kind, model, _ in models if kind == "fine_tune"}
+    descriptions = dict.fromkeys(
+        _model(model, lacks_sdpa=lacks_sdpa)
+        for kind, model, lacks_sdpa in models
+        if kind == "fine_tune" or model.sha256 not in trained
     )
+    return [*descriptions, *_chosen_attention(records)]
+
+
+def _chosen_attention(records: Sequence[Record]) -> Iterator[str]:
+    """Say for each attention that runs chose how much faster it was."""
+    choices: dict[str, list[AttentionChoice]] = {}
+    for record in records:
+        if record.training is not None and (choice := record.training.attention_choice) is not None:
+            choices.setdefault(choice.implementation, []).append(choice)
+    for chosen in choices.values():
+        runs = f" ({plural(len(chosen), 'run')})" if len(chosen) > 1 else ""
+        yield f"Attention: {attention_text(chosen)}{runs}."
 
 
 def data_descriptions(cells: Sequence[Priced]) -> list[str]:
@@ -77,7 +97,15 @@ def _records(cells: Sequence[Priced]) -> list[Record]:
     return [record for cell in cells for record in cell.summary.records]
 
 
-def _model(model: ModelFacts) -> str:
+def _lacks_sdpa(record: Record) -> bool:
+    """Return whether the record's model has eager attention because transformers has no other for it."""
+    model, settings = record.model, record.config.model
+    was_chosen = record.training is not None and record.training.attention_choice is not None
+    is_wanted = was_chosen or (settings is not None and settings.attention == "eager")
+    return model is not None and model.attention == "eager" and not is_wanted
+
+
+def _model(model: ModelFacts, *, lacks_sdpa: bool) -> str:
     millions = f"{model.num_parameters / 1e6:.1f} M parameters"
     size = f"{plural(model.num_layers, 'layer')}, hidden size {model.hidden_size}, {millions}"
     if PACKAGED_MODEL in model.name and model.origin != "random":
@@ -85,21 +113,21 @@ def _model(model: ModelFacts) -> str:
             f"{PACKAGED_MODEL} ({size}): a small sentence-embedding checkpoint of BERT's architecture, not bert-base. "
             "Figures for bert-base need a study that names it."
         )
-        return " ".join([sentence, *_model_notes(model)])
+        return " ".join([sentence, *_model_notes(model, lacks_sdpa=lacks_sdpa)])
     commit = f" of commit {model.hub.short_commit}" if model.hub else ""
     weights = (
         "random weights: speed and memory alone" if model.origin == "random" else f"{model.origin} weights{commit}"
     )
     sentence = f"{clean(model.name, 120)}, {clean(model.architecture, 60)} ({size}), {weights}."
-    return " ".join([sentence, *_model_notes(model)])
+    return " ".join([sentence, *_model_notes(model, lacks_sdpa=lacks_sdpa)])
 
 
-def _model_notes(model: ModelFacts) -> list[str]:
+def _model_notes(model: ModelFacts, *, lacks_sdpa: bool) -> list[str]:
     """Say what is unusual about a model: its family, its attention, and how its checkpoint was loaded."""
     notes = []
     if model.family == UNTESTED:
         notes.append("Its family was never tested: two batches were compared with its own forward pass.")
-    if model.attention == "eager":
+    if lacks_sdpa:
         notes.append("transformers has no fused attention for it, so that attention is slower and takes more memory.")
     if (weights := model.weights) is None:
         return notes

@@ -228,5 +228,4 @@ def _time_step(state: TrainState, context: TrainContext, step: Step) -> float:
 def _num_tokens(step: Step, context: TrainContext) -> int:
     """Return the number of tokens, padding included, of this rank's first micro-batch: layers multiply that many rows."""
     own, config = step[0][context.rank], context.config
-    longest = int(context.splits.train.lengths[own].max(initial=1))
-    return max(1, len(own)) * (config.seq_len if config.padding == "max" else longest)
+    return max(1, len(own)) * config.padded_length(max(1, context.splits.train.longest(own)))

@@ -118,6 +118,21 @@ def test_show_prints_what_the_baseline_features_chose():
     assert "layer 0 of 2, C = 1, chosen on validation (accuracy 0.938; by layer 0.938 0.938 0.938)" in text
 
 
+def test_show_prints_the_attention_that_was_chosen(tmp_path):
+    record = json.loads((RECORDS.parent / "v5" / "ok.json").read_text(encoding="utf-8"))
+    seconds = {"sdpa": 6.5, "eager": 5.0}
+    record["training"]["attention_choice"] = {
+        "implementation": "eager", "seconds": seconds, "num_steps": 6, "choose_s": 17.25,
+    }  # fmt: skip
+    (tmp_path / "auto.json").write_text(json.dumps(record), encoding="utf-8")
+    text = " ".join(invoke("show", tmp_path / "auto.json").split())
+    assert "attention eager, chosen: 1.3 times as fast as sdpa on this study's shapes; 17.2 s of choosing" in text
+    del seconds["sdpa"]
+    (tmp_path / "auto.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(UserError, match="the seconds of each implementation"):
+        invoke("show", tmp_path / "auto.json")
+
+
 def test_show_of_an_unknown_cell_fails(results):
     with pytest.raises(UserError, match="no such cell"):
         invoke("show", "b99", "--results", results)

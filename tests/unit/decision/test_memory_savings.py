@@ -98,6 +98,8 @@ WAYS = [
     ("activation checkpointing", {"training": {"activation_checkpointing": True}}, {}, (False, True)),
     ("trained layers", {}, {"trainable": "head"}, ("all", "head")),
     ("attention dropout", {"model": {"attention_dropout": 0.0}}, {}, (0.1, 0.0)),
+    ("attention", {"model": {"attention": "eager"}}, {}, ("sdpa", "eager")),
+    ("multiple of lengths", {}, {"pad_multiple": 8}, (1, 8)),
     ("precision", {}, {"precision": "bf16"}, ("fp32", "bf16")),
     ("optimiser", {"training": {"optimizer": "sgd"}}, {}, ("adamw", "sgd")),
     ("allocator", {"training": {"allocator": "mmap"}}, {}, ("system", "mmap")),

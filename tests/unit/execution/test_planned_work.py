@@ -38,6 +38,15 @@ def test_rows_padded_to_the_longest_of_a_batch():
     assert work.test is not None and work.test.num_tokens == 5 * 10
 
 
+def test_lengths_are_rounded_up_to_a_multiple_and_at_most_to_seq_len():
+    def work(**matrix):
+        settings = config(matrix={"batch_size": [10], "pad_multiple": [8]} | matrix, training={"epochs": 1})
+        return cell_work(settings, LENGTHS, LENGTHS[:3], LENGTHS[:5], 1)
+
+    assert (work(seq_len=[32]).training.num_tokens, work(seq_len=[32]).longest) == (160, 16)
+    assert (work(seq_len=[14]).training.num_tokens, work(seq_len=[14]).test.num_tokens) == (140, 5 * 14)
+
+
 def test_the_rank_with_most_tokens_counts():
     settings = config(matrix={"batch_size": [2], "seq_len": [16], "device": ["cpu-ddp2"]}, training={"epochs": 1})
     shapes = step_shapes(settings, LENGTHS, 2)

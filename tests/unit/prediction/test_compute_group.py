@@ -18,6 +18,7 @@ def group(**tables):
     "tables",
     [
         {"matrix": {"batch_size": [64], "seq_len": [128], "padding": ["max"]}},
+        {"matrix": {"pad_multiple": [8]}},
         {"data": {"num_train": 99}},
         {"training": {"lr": 1e-3, "epochs": 9, "seeds": [3], "eval_every": 1.0}},
         {"limits": {"timeout_s": 5}},
@@ -35,6 +36,7 @@ def test_batches_data_and_rates_do_not_matter(tables):
         {"matrix": {"device": ["cpu-ddp2"]}},
         {"matrix": {"threads": [1]}},
         {"model": {"attention_dropout": 0.0}},
+        {"model": {"attention": "eager"}},
         {"training": {"activation_checkpointing": True}},
         {"training": {"optimizer": "sgd"}},
         {"training": {"grad_accum": 2}},

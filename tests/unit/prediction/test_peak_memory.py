@@ -88,6 +88,47 @@ def test_the_parts_are_the_fullest_moments_and_sum_to_the_peak():
     assert {"forward", "update"} < {state.name for state in found.states}
 
 
+def test_what_eager_attention_saves_by_hand():
+    def saved(precision, device="cpu", dropout=0.0):
+        shape = ModelShape(32, 2, 2, 64, attention_dropout=dropout)
+        settings = {"precision": precision, "device": device, "model.attention": "eager"}
+        return peak_of(shape, **settings).activations["attention"]
+
+    unit, scores = 16 * 24 * 32 * 4, 16 * 2 * 24 * 24 * 4
+    # In fp32 five units (input, query, key, value, output) and softmax's output; dropout adds its mask and the product.
+    assert saved("fp32") == 2 * (5 * unit + scores)
+    assert saved("fp32", dropout=0.1) == 2 * (5 * unit + 3 * scores)
+    # In bf16 all of it has 2 bytes an element, and the input is cast three times.
+    assert saved("bf16") == 2 * (7 * unit + scores) // 2
+    assert saved("bf16", dropout=0.1) == 2 * (7 * unit + 3 * scores) // 2
+    # On a GPU, softmax stays in fp32 and is cast for the product; a dropout mask has one byte an element.
+    assert saved("bf16", "gpu") == 2 * (7 * unit // 2 + scores + scores // 2)
+    assert saved("bf16", "gpu", dropout=0.1) == 2 * (7 * unit // 2 + scores + scores // 4 + scores // 2)
+
+
+def test_a_chosen_attention_is_predicted_as_the_larger_of_both():
+    def peaks(dropout, precision):
+        shape = ModelShape(32, 2, 2, 64, attention_dropout=dropout)
+        settings = {"seq_len": 384, "precision": precision}
+        return [
+            peak_of(shape, **settings, **{"model.attention": kind}).peak_bytes for kind in ("sdpa", "eager", "auto")
+        ]
+
+    # With dropout in bf16, sdpa takes a path that keeps its scores in fp32.
+    sdpa, eager, auto = peaks(0.1, "bf16")
+    assert eager < sdpa == auto
+    sdpa, eager, auto = peaks(0.0, "fp32")
+    assert sdpa < eager == auto
+
+
+def test_a_length_is_rounded_up_to_its_multiple():
+    def peak(longest, **matrix):
+        return predict_peak(config_of(seq_len=60, **matrix), TINY, 2, longest=longest).peak_bytes
+
+    assert peak(41, pad_multiple=8) == peak(48) > peak(41)
+    assert peak(57, pad_multiple=8) == peak(60) == peak(None)
+
+
 def test_ranks_each_have_a_base_and_a_second_copy_of_gradients():
     one, two = peak_of(device="cpu"), peak_of(device="cpu-ddp2")
     assert two.num_ranks == 2

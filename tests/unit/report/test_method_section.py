@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 from harness.report.sections.model_and_data import data_descriptions, model_descriptions
 from harness.schema.inputs_record import HubSource, LoadedWeights, SimilarLabels
+from harness.schema.training_record import AttentionChoice
 from harness.store.record_files import load_record
 from tests.unit.frozen import RECORDS
 
@@ -105,3 +106,53 @@ def test_what_became_of_a_checkpoint_is_told(ok_record):
     assert sentences(weights=moved).startswith(
         "Its head's rows were put in the order of the data's labels (the checkpoint's labels"
     )
+
+
+def with_choice(record, sdpa_s, eager_s):
+    """Return the record of a run that chose its attention by timed steps."""
+    choice = AttentionChoice(
+        implementation="eager" if sdpa_s >= 1.05 * eager_s else "sdpa",
+        seconds={"sdpa": sdpa_s, "eager": eager_s}, num_steps=6, choose_s=3.0,
+    )  # fmt: skip
+    return record.model_copy(
+        update={
+            "model": record.model.model_copy(update={"attention": choice.implementation}),
+            "training": record.training.model_copy(update={"attention_choice": choice}),
+        }
+    )
+
+
+def test_the_attention_that_runs_chose_is_told_once_with_its_speed_up(ok_record):
+    def sentences(*seconds):
+        records = [with_choice(ok_record, *pair) for pair in seconds]
+        model, *attention = model_descriptions([SimpleNamespace(summary=SimpleNamespace(records=records))])
+        assert "no fused attention" not in model  # it has one, and the other was faster
+        return attention
+
+    assert sentences((1.3, 1.0)) == ["Attention: eager, chosen: 1.3 times as fast as sdpa on this study's shapes."]
+    assert sentences((1.35, 1.0), (2.4, 2.0), (2.6, 2.0)) == [
+        "Attention: eager, chosen: 1.2 to 1.4 times as fast as sdpa on this study's shapes (3 runs)."
+    ]
+    assert sentences((1.0, 2.0), (1.0, 1.0)) == [
+        "Attention: sdpa, chosen: 1.0 to 2.0 times as fast as eager on this study's shapes (2 runs)."
+    ]
+    assert sentences((1.0, 1.0)) == ["Attention: sdpa, chosen: no clear difference from eager on this study's shapes."]
+
+
+def test_only_an_architecture_without_sdpa_is_said_to_have_none(ok_record):
+    def description(attention):
+        settings = ok_record.config.model.model_copy(update={"attention": attention})
+        record = ok_record.model_copy(
+            update={
+                "config": ok_record.config.model_copy(update={"model": settings}),
+                "model": ok_record.model.model_copy(update={"attention": "eager"}),
+            }
+        )
+        (sentence,) = model_descriptions([SimpleNamespace(summary=SimpleNamespace(records=[record]))])
+        return sentence
+
+    assert ["no fused attention" in description(attention) for attention in (None, "auto", "eager")] == [
+        True,
+        True,
+        False,
+    ]

@@ -90,6 +90,7 @@ HASHED = {
     "model.num_layers": 3,
     "model.attention_dropout": 0.2,
     "model.hidden_dropout": 0.2,
+    "model.attention": "eager",
     "data.source": "other.csv",
     "data.text": "words",
     "data.label": "class",
@@ -235,6 +236,7 @@ def test_the_hash_of_features_changes_with_what_it_encodes():
     changes = [
         {}, {"seq_len": 32}, {"device": "gpu"}, {"threads": 1}, {"allocator": "mmap"},
         {"model": ModelSettings(name="x")}, {"model": ModelSettings(num_layers=1)},
+        {"model": ModelSettings(attention="eager")}, {"pad_multiple": 8},
     ]  # fmt: skip
     assert len({hash_config(config.model_copy(update=change)) for change in changes}) == len(changes)
 
@@ -303,9 +305,44 @@ def test_batch_size_and_global_batch_size_exclude_each_other():
 
 def test_axes_are_hashed_too():
     matrix = {"batch_size": [8, 16], "seq_len": [32, 64], "padding": ["max", "longest"], "trainable": ["all", "head"]}
-    matrix |= {"precision": ["fp32", "bf16"], "device": ["cpu", "gpu"], "threads": [1, 2]}
+    matrix |= {"precision": ["fp32", "bf16"], "device": ["cpu", "gpu"], "threads": [1, 2], "pad_multiple": [1, 8]}
     cells = cells_of(matrix=matrix)
-    assert len({cell.config_hash for cell in cells}) == len(cells) == 2**7
+    assert len({cell.config_hash for cell in cells}) == len(cells) == 2**8
+
+
+def test_a_multiple_of_one_is_the_cell_from_before_there_were_multiples():
+    plain, padded = cells_of(matrix={"padding": ["grouped"], "pad_multiple": [1, 8]})
+    assert [plain, plain.config_hash] == [cell := cells_of(matrix={"padding": ["grouped"]})[0], cell.config_hash]
+    assert [cell.name for cell in (plain, padded)] == [
+        "b16-s64-fp32-cpu-grouped-all", "b16-s64-fp32-cpu-grouped-pad8-all",
+    ]  # fmt: skip
+    assert plain.config_hash == "e1e381226912"
+
+
+@pytest.mark.parametrize(
+    ("padding", "multiple", "expected"),
+    [("longest", 1, [3, 13, 17, 60]), ("grouped", 8, [8, 16, 24, 60]), ("longest", 64, [60] * 4), ("max", 8, [60] * 4)],
+)
+def test_lengths_are_rounded_up_to_a_multiple_and_at_most_to_seq_len(padding, multiple, expected):
+    (cell,) = cells_of(matrix={"padding": [padding], "pad_multiple": [multiple], "seq_len": [60]})
+    assert [cell.config.padded_length(longest) for longest in (3, 13, 17, 60)] == expected
+
+
+def test_the_baseline_features_has_the_attention_and_the_multiple_that_all_cells_share():
+    def of(**matrix):
+        config = baselines_of(matrix=matrix)["baseline-features"]
+        return config.model.attention, config.pad_multiple
+
+    assert of(**{"model.attention": ["eager"], "pad_multiple": [8]}) == ("eager", 8)
+    assert of(**{"model.attention": ["eager", "auto"], "pad_multiple": [8, 16]}) == ("eager", 1)
+    assert of(**{"model.attention": ["eager", "sdpa"]}) == of(**{"model.attention": ["auto"]}) == of() == (None, 1)
+
+
+def test_attention_is_not_chosen_by_steps_without_the_compiler():
+    for attention in ("sdpa", "eager"):
+        assert cells_of(model={"attention": attention}, training={"compile": True})
+    with pytest.raises(UserError, match=r'model\.attention: "auto" times steps without torch\.compile'):
+        cells_of(model={"attention": "auto"}, training={"compile": True})
 
 
 # What a user may sweep: rates that differ late, and names of folders with any sign in them.

@@ -25,7 +25,7 @@ from harness.workflows.predict_file import _read_metadata
 def test_metadata_of_the_wrong_kind_is_one_message(content, tmp_path):
     """A seq_len of text was a traceback of pydantic, a text of a table a run that failed later."""
     (tmp_path / FACTS).write_text(content)
-    with pytest.raises(UserError, match=r"harness\.json: (text, pair or seq_len of the wrong kind|can't be read)"):
+    with pytest.raises(UserError, match=r"harness\.json: (one of text, pair, .* is of the wrong kind|can't be read)"):
         _read_metadata(tmp_path)
 
 
