@@ -55,7 +55,7 @@ smoke: ## bench with bench/smoke.toml, in under a minute
 bench-peers: .venv/.train .venv/.assets .venv-peers/.trainer .venv-peers/.optimum ## beside a bare loop, Trainer and optimum-benchmark, 45 minutes (ARGS=)
 	@$(BIN)/python bench/bench_peers.py run $(ARGS)
 
-ladder: ## one optimisation a rung, each against the first script: what makes it cheaper, 25 minutes
+ladder: ## one optimisation a rung, each against the first script: what makes it cheaper, half an hour
 	@$(MAKE) --no-print-directory bench STUDY=bench/ladder.toml
 
 faults: .venv/.dev .venv/.assets ## kills, full disks and failing system calls: what is lost or left, an hour (ARGS=--quick: 3 minutes)

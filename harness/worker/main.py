@@ -123,10 +123,11 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
         checkpointer = Checkpointer(job, state, context, meters, best, lambda reason: send(CheckpointFailed(reason)))
     if checkpointer:
         checkpointer.resume(began)
-    send(PhaseStarted("train", load_s=time.perf_counter() - began))
+    load_s = time.perf_counter() - began
     attention = apply_attention(state, context, checkpointer.attention_choice if checkpointer else None)
     if checkpointer:
         checkpointer.attention_choice = attention
+    send(PhaseStarted("train", load_s=load_s))
     compile_s = warm_compile(state, context) if context.config.training.compile else None
     num_steps_before = len(checkpointer.history.held_bytes) if checkpointer else 0
     reporter = ProgressReporter(send, job.submitted_at, context.num_updates, num_steps_before)
@@ -169,8 +170,9 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
 
 
 def _run_probe(job: TrainJob, loaded: _Loaded, send: Send, began: float) -> RankResult:
-    send(PhaseStarted("train", load_s=time.perf_counter() - began))
+    load_s = time.perf_counter() - began
     apply_attention(loaded.state, loaded.context)
+    send(PhaseStarted("train", load_s=load_s))
     shapes = probe_shapes(loaded.state, loaded.context, loaded.meters.memory, job.probe)
     send(PhaseStarted("after"))
     return RankResult("ok", probe=shapes, encoder=loaded.model_facts, cpu_s=time.process_time())

@@ -124,13 +124,15 @@ def verify_cell(cell: Cell, prepare: Callable[[Cell], PreparedCell], machine: Ma
 def _verification_job(
     cell: Cell, config: FineTuneConfig, prepare: Callable[[Cell], PreparedCell], machine: Machine
 ) -> TrainJob:
-    """Prepare the cell's job without mid-training validation, memory cap and diagnostics."""
+    """Prepare the cell's job without choice of attention, mid-training validation, memory cap and diagnostics."""
     training = config.training.model_copy(update={"eval_every": 1e6, "target_accuracy": None})
     limits = config.limits.model_copy(update={"memory_limit_gib": None})
-    config = config.model_copy(update={"training": training, "limits": limits})
+    # GNU time measures the whole process's peak: no timed steps of `auto` may need more memory than training.
+    model = config.model.model_copy(update={"attention": None}) if config.model.attention == "auto" else config.model
+    config = config.model_copy(update={"model": model, "training": training, "limits": limits})
     job = prepare(cell.model_copy(update={"config": config})).job
     assert isinstance(job, TrainJob)  # noqa: S101 - the cell trains
-    # No diagnostics: GNU time measures the whole process's peak, so nothing after training may need more memory.
+    # Nor may anything after training: no diagnostics.
     return replace(job, num_threads=num_threads(config, machine), run_diagnostics=False)
 
 
