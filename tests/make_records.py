@@ -43,6 +43,8 @@ def make_machine(
     num_usable: int | None = None,
     vendor: str | None = None,
     product: str | None = None,
+    model: str = "AMD EPYC 7763",
+    flags: Sequence[str] = ("avx", "avx2", "fma"),
 ) -> Machine:
     """Make a machine.
 
@@ -54,10 +56,12 @@ def make_machine(
         num_usable: Number of usable CPUs; all if None.
         vendor: Cloud vendor.
         product: The cloud's product name.
+        model: Model of its CPU.
+        flags: The CPU's flags.
     """
     cpu = Cpu(
-        model="AMD EPYC 7763",
-        flags=("avx", "avx2", "fma"),
+        model=model,
+        flags=tuple(flags),
         num_logical=num_logical,
         num_physical=num_logical // 2 or 1,
         num_usable=num_usable or num_logical,

@@ -1,4 +1,4 @@
-"""Small price, hardware and billing tables for tests."""
+"""Small price, hardware, CPU and billing tables for tests."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ PRICE_HEADER = (
     "usd_per_hour_on_demand,usd_per_hour_spot,as_of,source"
 )
 BILLING_HEADER = "provider,granularity_s,minimum_s,as_of,source"
+CPU_HEADER = "provider,match,vendor,cpu,bf16_flags,source"
 HARDWARE = (
     r"NVIDIA Tesla T4,\bt4\b,gpu,15,320,8.1,,,65,70,datasheet,",
     r"NVIDIA A10G,\ba10g\b,gpu,22.49,600,35,35,70,70,300,datasheet,a note",
@@ -29,6 +30,10 @@ PRICES = (
     "aws,g5.12xlarge,us-east-1,A10G,NVIDIA A10G,4,22.35,48,192,5.672,,2026-07,list",
     "vast,1x-V100,anywhere,V100,,1,16,4,16,0.18,,2026-07,list",
 )
+CPUS = (
+    r"aws,m5\..+,intel,Skylake,,page",
+    r"gcp,n2-.+,intel,Ice Lake,,page",
+)
 BILLING = ("aws,1,60,2017-10-02,announcement", "gcp,10,30,2026-07,page")
 
 
@@ -37,12 +42,14 @@ def write_tables(
     price_rows: Iterable[str] = PRICES,
     hardware_rows: Iterable[str] = HARDWARE,
     billing_rows: Iterable[str] = BILLING,
+    cpu_rows: Iterable[str] = CPUS,
 ) -> Path:
-    """Write the three tables to a folder."""
+    """Write the four tables to a folder."""
     tables = (
         ("prices", PRICE_HEADER, price_rows),
         ("hardware", HARDWARE_HEADER, hardware_rows),
         ("billing", BILLING_HEADER, billing_rows),
+        ("cpus", CPU_HEADER, cpu_rows),
     )
     for name, header, rows in tables:
         (folder / f"{name}.csv").write_text("\n".join([header, *rows, ""]), encoding="utf-8")

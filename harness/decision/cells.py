@@ -14,6 +14,17 @@ def run_seconds(cell: Priced) -> float | None:
     return value_of(durations.run_seconds(cell.summary))
 
 
+def has_example_price(cell: Priced) -> bool:
+    """Return whether a stand-in prices the cell's machine: it prices that machine's cells, and ranks no machines."""
+    return cell.price is not None and cell.price.basis == "assumed" and cell.price.plan != "own"
+
+
+def comparable_in_dollars(cells: Iterable[Priced]) -> bool:
+    """Return whether costs of the cells may be ranked: on one machine always, on several if no price is an example."""
+    cells = list(cells)
+    return len({cell.summary.machine_id for cell in cells}) < 2 or not any(map(has_example_price, cells))  # noqa: PLR2004
+
+
 def measured(cells: Iterable[Priced]) -> list[Priced]:
     """Return the fine-tuning cells with at least one successful run."""
     return [cell for cell in cells if cell.summary.kind == "fine_tune" and cell.summary.num_ok > 0]

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.analysis.accuracy import Metric
-from harness.analysis.estimate import Estimate, map_estimate
+from harness.analysis.estimate import Estimate, map_estimate, value_of
 from harness.analysis.expected_loss import DEFAULT_TOLERANCE, Loss, admitted, expected_losses
 from harness.analysis.ranking import rank
-from harness.decision.cells import cheapest_per_sample, fastest, measured
+from harness.decision.cells import cheapest_per_sample, comparable_in_dollars, fastest, measured
 from harness.decision.cost_to_have import Use, stated_use
 from harness.decision.verdict import Verdict, gain_over, judge
 from harness.decision.ways import Kind, Way, compared_test_set, find_ways, hosted_way, noise_of
@@ -60,11 +60,12 @@ class Choice:
     Attributes:
         way: The cheapest admitted way; None if no way was evaluated or none qualifies.
         pick: The cell of `way`; if it has none, the cell of the best model, so that a report has figures to show. If no
-            accuracy was measured, the cell with the lowest cost per sample, else the fastest.
+            accuracy was measured, the cell with the lowest cost per sample, else (as for `in_dollars`) the fastest.
         best: The way with the highest measured score; None without one.
         runner_up: The next cheapest admitted way that has other answers; None without one.
         admitted: The ways among which the cheapest is chosen, `way` included, cheapest first.
         level: The cells of other admitted ways whose cost does not differ significantly from that of `way`.
+        in_dollars: Whether costs decided; else seconds did, because prices are unknown, or examples for several machines.
         ways: Every way that was compared, with its loss.
         compared: The cells of the fine-tuned ways in `ways`; without accuracies, every measured cell.
         measured: The fine-tuned cells on the test set, whether or not they meet the other requirements.
@@ -83,6 +84,7 @@ class Choice:
     upgrade: Upgrade | None
     admitted: tuple[Way, ...]
     level: tuple[Priced, ...]
+    in_dollars: bool
     ways: tuple[Way, ...]
     compared: tuple[Priced, ...]
     measured: tuple[Priced, ...]
@@ -123,7 +125,8 @@ def choose(
     if all(way.kind == "majority" for way in ways) or all(way.kind != "fine_tune" for way in every_way):
         ways = []  # nothing was trained that meets the requirements
     ways = compare_ways(ways, hosted_way(assumed, use), goal.tolerance)
-    choices = _cheapest_first(_admit(ways, goal), in_dollars=_has_prices(ways))
+    in_dollars = _has_prices(ways) and comparable_in_dollars(way.cell for way in ways if way.cell is not None)
+    choices = _cheapest_first(_admit(ways, goal), in_dollars=in_dollars)
     way = choices[0] if choices else None
     best = max((each for each in ways if each.scores is not None), key=lambda each: each.score.value, default=None)
     test_set = compared_test_set(cells)
@@ -139,9 +142,10 @@ def choose(
         pick=_shown(way, best, ways, compared),
         best=best,
         runner_up=_runner_up(choices),
-        upgrade=None if way is None else _upgrade(way, ways),
+        upgrade=None if way is None else _upgrade(way, ways, in_dollars=in_dollars),
         admitted=tuple(choices),
-        level=tuple(_level(choices)),
+        level=tuple(_level(choices)) if in_dollars else (),
+        in_dollars=in_dollars,
         ways=tuple(ways),
         compared=tuple(compared),
         measured=tuple(models),
@@ -191,12 +195,10 @@ def _has_prices(ways: Sequence[Way]) -> bool:
 
 def _cheapest_first(ways: Sequence[Way], *, in_dollars: bool) -> list[Way]:
     """Sort by dollars or by seconds, which can't be compared; ways without the figure are left out."""
-    if in_dollars:
-        priced = [(way.usd.value, way) for way in ways if way.usd is not None]
-    else:
-        priced = [(way.seconds, way) for way in ways if way.seconds is not None]
+    costs = ((_cost(way, in_dollars=in_dollars), way) for way in ways)
+    known = [(cost, way) for cost, way in costs if cost is not None]
     # Of equal costs, the higher score comes first.
-    return [way for _, way in sorted(priced, key=lambda pair: (pair[0], -pair[1].score.value))]
+    return [way for _, way in sorted(known, key=lambda pair: (pair[0], -pair[1].score.value))]
 
 
 def _shown(way: Way | None, best: Way | None, ways: Sequence[Way], compared: Sequence[Priced]) -> Priced | None:
@@ -204,7 +206,7 @@ def _shown(way: Way | None, best: Way | None, ways: Sequence[Way], compared: Seq
         models = [each for each in ways if each.kind == "fine_tune"]
         model = max(models, key=lambda each: each.score.value, default=None)
         return next((each.cell for each in (way, best, model) if each is not None and each.cell is not None), None)
-    return cheapest_per_sample(compared) or fastest(compared)
+    return (cheapest_per_sample(compared) if comparable_in_dollars(compared) else None) or fastest(compared)
 
 
 def _runner_up(choices: Sequence[Way]) -> Way | None:
@@ -217,21 +219,24 @@ def _same_answers(a: Way, b: Way) -> bool:
     return a.scores is not None and b.scores is not None and (a.scores.mean(axis=0) == b.scores.mean(axis=0)).all()
 
 
-def _upgrade(way: Way, ways: Sequence[Way]) -> Upgrade | None:
+def _upgrade(way: Way, ways: Sequence[Way], *, in_dollars: bool) -> Upgrade | None:
+    def cost(each: Way) -> float:
+        return _cost(each, in_dollars=in_dollars) or 0.0
+
     better = [each for each in ways if each.scores is not None and each.score.value > way.score.value]
-    more_expensive = [each for each in better if (_cost(each) or 0.0) > (_cost(way) or 0.0)]
-    up = min(more_expensive, key=lambda each: (each.loss.mean if each.loss else 0.0, _cost(each) or 0.0), default=None)
+    more_expensive = [each for each in better if cost(each) > cost(way)]
+    up = min(more_expensive, key=lambda each: (each.loss.mean if each.loss else 0.0, cost(each)), default=None)
     gain = None if up is None else gain_over(way, up)
     if up is None or gain is None:
         return None
-    if up.usd is None or way.usd is None:
+    if not in_dollars or up.usd is None or way.usd is None:
         return Upgrade(up, gain, None, None)
     usd = up.usd.value - way.usd.value
     return Upgrade(up, gain, usd, map_estimate(gain, lambda points: formulas.usd_per_accuracy_point(usd, points, 0.0)))
 
 
-def _cost(way: Way) -> float | None:
-    return way.seconds if way.usd is None else way.usd.value
+def _cost(way: Way, *, in_dollars: bool) -> float | None:
+    return value_of(way.usd) if in_dollars else way.seconds
 
 
 def _level(choices: Sequence[Way]) -> list[Priced]:

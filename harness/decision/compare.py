@@ -23,6 +23,7 @@ from harness.analysis.significance import (
 )
 from harness.analysis.summarize import peak_memory
 from harness.analysis.throughput import ThroughputWindow, measure_windows
+from harness.decision.cells import comparable_in_dollars
 from harness.decision.compare_scores import judge_scores
 from harness.decision.metric_verdict import (
     CANNOT_TELL,
@@ -236,8 +237,10 @@ def _peak(run: Record, source: str) -> int | None:
 
 
 def _dollars(a: Priced, b: Priced, speed: LogRatio) -> LogRatio | None:
-    """Compare the cost of training per sample; hourly prices count as exact."""
+    """Compare the cost of training per sample; hourly prices count as exact, and examples don't rank machines."""
     if a.price is None or b.price is None or a.price.usd_per_hour <= 0 or b.price.usd_per_hour <= 0:
+        return None
+    if not comparable_in_dollars((a, b)):
         return None
     return speed.inverted(math.log(b.price.usd_per_hour / a.price.usd_per_hour))
 

@@ -59,7 +59,7 @@ def price_elsewhere(
     for cell in _fastest_gpu_runs(cells):
         cards = card_names(table, cell.summary.records[-1].machine)
         measured_cards |= {cards} if cards else set()
-        own = cell.price.instance if cell.price is not None and cell.price.basis != "assumed" else None
+        own = cell.price.instance if cell.price is not None and not cell.price.is_example else None
         for row in _cheapest_rows(table, cards):
             if row.instance_type != own and (requested is None or row.instance_type in requested):
                 others += _reprice(cell, row, table, assumed)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from harness.decision.cells import comparable_in_dollars
 from harness.decision.differences import Difference, Value, differences, work_key
 from harness.errors import UserError
 from harness.pricing.cost import Priced
@@ -202,6 +203,8 @@ def _notes(pairs: Sequence[tuple[Priced, Priced]]) -> Iterator[str]:
         warned = sum(bool(cell.summary.warnings) for cell in cells)
         if warned:
             yield f"{warned} of {side}'s {len(cells)} cells have warnings, which `harness report` spells out."
+    if not all(comparable_in_dollars(pair) for pair in pairs):
+        yield "Costs of different machines are not compared where a price is an example: state both prices."
     same = {_run(record) for record in records_a} & {_run(record) for record in records_b}
     if same:
         yield f"{len(same)} runs stand on both sides: they say nothing of a difference."

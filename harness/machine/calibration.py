@@ -11,10 +11,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import Unavailable
-from harness.machine.describe import BF16_FLAGS, package_version
+from harness.machine.describe import package_version
 from harness.machine.variables import environment_without_thread_variables
 from harness.schema.finding import Finding, Verdict
-from harness.schema.host_record import Machine
+from harness.schema.host_record import BF16_FLAGS, Machine
 
 CALIBRATION_S = 20.0
 # Additional time-out for importing torch and creating a CUDA context, which took a minute on a slow disk.

@@ -24,9 +24,6 @@ _MATRIX_FLAGS = (
     *("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
     *("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2", "svebf16"),
 )  # fmt: skip
-# Only CPUs with one of these flags accelerate bf16. oneDNN's own check is not used, because it accepts every AVX512
-# CPU, where bf16 autocast ran more than 20 times slower than fp32 without these flags.
-BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 _CLOUD_VENDORS = (
     "Amazon EC2", "Google", "Microsoft Corporation", "Alibaba Cloud", "DigitalOcean", "Hetzner", "OracleCloud",
 )  # fmt: skip

@@ -12,8 +12,8 @@ import psutil
 
 from harness.machine.cgroups import ROOT, available_memory_bytes
 from harness.machine.cpu_usage import CpuUsage
-from harness.machine.describe import BF16_FLAGS
 from harness.schema.finding import Finding, Verdict
+from harness.schema.host_record import BF16_FLAGS
 
 _GIB, _MIB = 2**30, 2**20
 # Thresholds around the peak memory of a cell with the packaged model: 0.7 to 1.6 GiB (table in the README).

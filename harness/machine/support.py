@@ -11,9 +11,9 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from harness.machine.describe import BF16_FLAGS, package_version
+from harness.machine.describe import package_version
 from harness.schema.cells import BaselineConfig, Device, FineTuneConfig
-from harness.schema.host_record import Machine
+from harness.schema.host_record import BF16_FLAGS, Machine
 from harness.schema.settings import Allocator
 
 _AMPERE = 8  # major compute capability of the first GPUs with bf16 and TF32

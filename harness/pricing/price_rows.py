@@ -1,4 +1,4 @@
-"""Validated row models of the price, hardware and billing tables, and the age of a price."""
+"""Validated row models of the price, hardware, CPU and billing tables, and the age of a price."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo, field_validator
 
+from harness.schema.host_record import BF16_FLAGS
 from harness.schema.settings import Settings
+
+CpuVendor = Literal["amd", "intel", "arm"]
 
 STALE_DAYS = 90  # older prices get a warning
 
@@ -80,8 +83,24 @@ def _known(hardware: str | None, info: ValidationInfo) -> str | None:
     return hardware
 
 
+def _expression(match: str) -> str:
+    try:
+        re.compile(match)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    return match
+
+
+def _flags(value: object) -> frozenset[str]:
+    flags = frozenset(str(value).split())
+    if unknown := sorted(flags - BF16_FLAGS):
+        raise ValueError(f"empty, or of {', '.join(sorted(BF16_FLAGS))}; not {', '.join(unknown)}")
+    return flags
+
+
 Text = Annotated[str, BeforeValidator(_text)]
 AsOf = Annotated[str, BeforeValidator(_text), AfterValidator(_past)]
+Expression = Annotated[str, BeforeValidator(_text), AfterValidator(_expression)]
 OptionalText = Annotated[str | None, BeforeValidator(_optional)]
 Hardware = Annotated[str, BeforeValidator(_text), AfterValidator(_known)]
 OptionalHardware = Annotated[str | None, BeforeValidator(_optional), AfterValidator(_known)]
@@ -99,7 +118,7 @@ class HardwareRow(Settings):
     """
 
     name: Text
-    match: Text
+    match: Expression
     kind: Literal["gpu"]
     memory_gib: Positive
     memory_bandwidth_gb_per_s: Positive
@@ -111,15 +130,6 @@ class HardwareRow(Settings):
     source: Text
     note: OptionalText
 
-    @field_validator("match", mode="after")
-    @classmethod
-    def _compiles(cls, match: str) -> str:
-        try:
-            re.compile(match)
-        except re.error as error:
-            raise ValueError(f"a regular expression ({error})") from None
-        return match
-
 
 class BillingRow(Settings):
     """A provider's billing rule: whole units of `granularity_s`, at least `minimum_s` per order."""
@@ -129,6 +139,27 @@ class BillingRow(Settings):
     minimum_s: Whole
     as_of: AsOf
     source: Text
+
+
+class CpuRow(Settings):
+    """The CPU of a provider's instance family.
+
+    Attributes:
+        match: Regular expression that the family's instance types match in full.
+        cpu: Generation, such as Sapphire Rapids.
+        bf16_flags: Its instructions for bf16, as /proc/cpuinfo names them; empty if it has none, or they are not known.
+    """
+
+    provider: Text
+    match: Expression
+    vendor: CpuVendor
+    cpu: Text
+    bf16_flags: Annotated[frozenset[str], BeforeValidator(_flags)]
+    source: Text
+
+    def describes(self, row: PriceRow) -> bool:
+        """Return True if a price row's instance type is of this family."""
+        return self.provider == row.provider and re.fullmatch(self.match, row.instance_type) is not None
 
 
 class PriceRow(Settings):

@@ -1,4 +1,4 @@
-"""Loader of the price, hardware and billing tables and the user's prices; reports all mistakes of a file at once."""
+"""Loader of the price, hardware, CPU and billing tables and the user's prices; reports all mistakes of a file at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from harness.errors import UserError, invalid_file
 from harness.files import PACKAGE_FOLDER, expand_user
-from harness.pricing.price_rows import BillingRow, HardwareRow, PriceRow, last_day
+from harness.pricing.price_rows import BillingRow, CpuRow, HardwareRow, PriceRow, last_day
 from harness.schema.settings import Settings
 from harness.schema.study_file import format_validation_error
 
@@ -31,6 +31,7 @@ class PriceTable:
     hardware: tuple[HardwareRow, ...]
     billing: tuple[BillingRow, ...] = ()
     today: date | None = None
+    cpus: tuple[CpuRow, ...] = ()
 
 
 def tables_folder() -> Path:
@@ -50,7 +51,7 @@ def own_table_path() -> Path:
 
 
 def load_prices(folder: Path | None = None, *, own: Path | None = None, today: date | None = None) -> PriceTable:
-    """Read prices.csv, hardware.csv and billing.csv, and merge the user's own prices.
+    """Read prices.csv, hardware.csv, cpus.csv and billing.csv, and merge the user's own prices.
 
     No price may be dated after `today`. Of two rows for one (provider, instance type, region) the newer row counts; if
     both have the same date, the user's row.
@@ -68,11 +69,12 @@ def load_prices(folder: Path | None = None, *, own: Path | None = None, today: d
     today = today or datetime.now(UTC).date()
     context = {"hardware": frozenset(row.name for row in hardware), "today": today}
     billing = load_table(shipped / "billing.csv", BillingRow, ("provider",), context)
+    cpus = load_table(shipped / "cpus.csv", CpuRow, ("provider", "match"), {})
     prices = load_rows(shipped / "prices.csv", context)
     own = own or (None if folder else own_table_path())
     if own is not None and own.exists():
         prices = _merge(prices, load_rows(own, context))
-    return PriceTable(prices, hardware, billing, today)
+    return PriceTable(prices, hardware, billing, today, cpus)
 
 
 def load_rows(path: Path, context: Mapping[str, Any]) -> tuple[PriceRow, ...]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import Unavailable, UserError
+from harness.pricing.example_row import count_gpus, find_example_row, gpu_names, rows_with_gpus_of
 from harness.pricing.price_rows import PriceRow, days_old
-from harness.pricing.price_search import burstable, find_hardware, find_instance
+from harness.pricing.price_search import find_instance
 from harness.pricing.price_table import PriceTable
 from harness.schema.assumptions import Plan, PriceBook, find_rate
 from harness.schema.host_record import DetectedInstance, Machine, StatedInstance
@@ -33,8 +33,8 @@ class Price:
     Attributes:
         usd_per_hour: USD per useful hour under the plan.
         basis: `given`: --usd-per-hour; `stated`: the user named the instance; `detected`: the metadata service or the
-            firmware named the instance; `assumed`: the cheapest row that covers the machine.
-        note: How the machine differs from its row's hardware, or why a row was assumed; None without a remark.
+            firmware named the instance; `assumed`: an example, since the machine is not known to be an instance type.
+        note: How the machine differs from its row's hardware, or why a row is its example; None without a remark.
         usd_per_hour_listed: The table's on-demand price.
         usd_per_hour_on_demand, usd_per_hour_spot: The user's rates, after discounts and contracts; None if unknown.
         granularity_s, minimum_s: The provider's billing unit and minimum, in seconds.
@@ -66,6 +66,16 @@ class Price:
         """Days from the price's date to its look-up; None if the price has no date."""
         return None if self.as_of is None or self.priced_on is None else days_old(self.as_of, self.priced_on)
 
+    @property
+    def is_example(self) -> bool:
+        """True if nobody named the instance, so that the price is that of similar hardware."""
+        return self.basis == "assumed"
+
+    @property
+    def basis_word(self) -> str:
+        """The basis as readers see it, before the word price."""
+        return "example" if self.is_example else self.basis
+
 
 def price_machine(
     table: PriceTable,
@@ -79,8 +89,8 @@ def price_machine(
 ) -> Price | Unavailable:
     """Price an hour of a machine.
 
-    The first known source decides: `usd_per_hour`, `stated`, `detected`, the firmware's product name, and finally the
-    cheapest row that covers the machine.
+    The first known source decides: `usd_per_hour`, `stated`, `detected`, the firmware's product name, and finally an
+    example: the row that comes nearest to the machine.
 
     Args:
         table: The price table.
@@ -88,7 +98,7 @@ def price_machine(
         stated: The instance that the user named.
         detected: The instance that the cloud's metadata service named.
         usd_per_hour: Price given by the user.
-        needed_bytes: Least main memory of an assumed row.
+        needed_bytes: Least main memory of an example row.
         book: The user's own rates, which also price instances that the table lacks.
 
     Raises:
@@ -112,10 +122,10 @@ def price_machine(
     for instance, region in names:
         if (price := _price_detected(table, machine, instance, region, book)) is not None:
             return price
-    fallback = _fallback_price(table, machine, needed_bytes)
-    if detected is None or isinstance(fallback, Unavailable):
-        return fallback
-    return replace(fallback, note=f"{detected.instance} was detected, and the table lacks it; {fallback.note}")
+    example = _example_price(table, machine, needed_bytes)
+    if detected is None or isinstance(example, Unavailable):
+        return example
+    return replace(example, note=f"{detected.instance} was detected, and the table lacks it; {example.note}")
 
 
 def _price_detected(
@@ -170,7 +180,7 @@ def price_finder(
     """Price each machine of `summaries` once, and return a function that looks up a summary's price.
 
     A machine's instance is that of its newest record with a stated instance, else of its newest record with a detected
-    instance. An assumed row has at least the main memory that the machine's largest cell used.
+    instance. An example row has at least the main memory that the machine's largest cell used.
 
     Args:
         table: The price table.
@@ -240,7 +250,7 @@ def choices(table: PriceTable, machine: Machine, own: Price | Unavailable) -> tu
     memory_bytes = machine.memory_limit_bytes or machine.memory_bytes
     fitting = [
         row
-        for row in _rows_with_gpus_of(table, machine)
+        for row in rows_with_gpus_of(table, machine)
         if machine.gpus or (row.vcpus >= machine.cpu.num_logical and row.memory_gib * _GIB >= memory_bytes)
     ]
     cheapest = sorted(fitting, key=lambda row: row.usd_per_hour_on_demand)[:_MAX_CHOICES]
@@ -254,33 +264,12 @@ def _row_key(price: Price) -> tuple[str | None, ...]:
     return price.provider, price.instance, price.region
 
 
-def _rows_with_gpus_of(table: PriceTable, machine: Machine) -> list[PriceRow]:
-    """Return the rows with a machine's GPUs (without GPUs if it has none), except burstable instances."""
-    gpus = _gpu_names(table, machine)
-    kinds: set[str | None] = {*gpus} or {None}
-    return [
-        row
-        for row in table.prices
-        if not burstable(row) and row.accelerator_count == len(gpus) and {row.hardware} == kinds
-    ]
-
-
-def _fallback_price(table: PriceTable, machine: Machine, needed_bytes: int) -> Price | Unavailable:
-    """Price a machine by the cheapest row with its GPUs, at least as many CPUs, and the needed memory."""
-    fitting = [
-        row
-        for row in _rows_with_gpus_of(table, machine)
-        if row.vcpus >= machine.cpu.num_logical and row.memory_gib * _GIB >= needed_bytes
-    ]
-    needs = f"{_count_gpus(_gpu_names(table, machine))}, at least {machine.cpu.num_logical} logical CPUs" + (
-        f" and {needed_bytes / _GIB:.1f} GiB of memory" if needed_bytes else ""
-    )
-    if not fitting:
-        fix = "give --usd-per-hour (such as --usd-per-hour 1.20), or --instance with the name of a row"
-        return Unavailable(f"no row of the price table has {needs}: {fix}")
-    cheapest = min(fitting, key=lambda row: row.usd_per_hour_on_demand)
-    note = f"stand-in: the cheapest on-demand row, not burstable, with {needs}"
-    return price_of_row(table, cheapest, "assumed", note)
+def _example_price(table: PriceTable, machine: Machine, needed_bytes: int) -> Price | Unavailable:
+    """Price a machine that is not known to be an instance type by the row that comes nearest to it."""
+    example = find_example_row(table, machine, needed_bytes)
+    if isinstance(example, Unavailable):
+        return example
+    return price_of_row(table, example.row, "assumed", example.note)
 
 
 def price_of_row(table: PriceTable, row: PriceRow, basis: PriceSource, note: str | None) -> Price:
@@ -313,21 +302,12 @@ def price_of_row(table: PriceTable, row: PriceRow, basis: PriceSource, note: str
 
 def _mismatch(table: PriceTable, row: PriceRow, machine: Machine) -> str | None:
     """Describe how a machine differs from the hardware that its row lists; None if it doesn't differ."""
-    actual = _gpu_names(table, machine)
+    actual = gpu_names(table, machine)
     # A row without a GPU model is given the machine's model, so that only the numbers of GPUs are compared.
     listed = [row.hardware or (actual[0] if actual else row.accelerator or "")] * row.accelerator_count
     if listed == actual and row.vcpus == machine.cpu.num_logical:
         return None
     return (
-        f"{row.instance_type} has {_count_gpus(listed)} and {row.vcpus} logical CPUs; "
-        f"seen: {_count_gpus(actual)} and {machine.cpu.num_logical} logical CPUs"
+        f"{row.instance_type} has {count_gpus(listed)} and {row.vcpus} logical CPUs; "
+        f"seen: {count_gpus(actual)} and {machine.cpu.num_logical} logical CPUs"
     )
-
-
-def _gpu_names(table: PriceTable, machine: Machine) -> list[str]:
-    """Return the names of the machine's GPUs in hardware.csv, or NVML's names of GPUs that are not in that table."""
-    return [row.name if (row := find_hardware(table, gpu.name)) else gpu.name for gpu in machine.gpus]
-
-
-def _count_gpus(names: Sequence[str]) -> str:
-    return " and ".join(f"{count} x {name}" for name, count in Counter(names).items()) or "no GPU"

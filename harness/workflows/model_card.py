@@ -114,7 +114,7 @@ def _figures(saved: SavedModel, priced: Priced, price: Price | Unavailable) -> l
 def _dollars(priced: Priced, price: Price | Unavailable) -> str:
     if isinstance(price, Unavailable):
         return f"not known: {_UNSAFE_IN_MARKDOWN.sub(' ', price.reason)}"
-    rate = f"at {price.usd_per_hour:.4f} USD an hour, {price.basis}"
+    rate = f"at {price.usd_per_hour:.4f} USD an hour, {price.basis_word} price"
     details = ", ".join(part for part in (price.instance, price.region, price.as_of, price.source) if part)
     where = f" ({_UNSAFE_IN_MARKDOWN.sub(' ', details)})" if details else ""
     amount = priced.usd_per_run

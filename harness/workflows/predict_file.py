@@ -263,7 +263,7 @@ def _summarize(job: PredictJob, result: PredictResult, machine: Machine, price: 
 
 def _price_text(price: Price) -> str:
     details = ", ".join(part for part in (price.instance, price.region, price.as_of) if part)
-    return f"{price.usd_per_hour:g} USD an hour, {price.basis}" + (f" ({details})" if details else "")
+    return f"{price.usd_per_hour:g} USD an hour, {price.basis_word} price" + (f" ({details})" if details else "")
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:

@@ -100,7 +100,9 @@ def test_the_card_has_the_figures_of_the_record(kept):
     assert f"| accuracy, validation | {best:.3f} of 64 rows, after update {training.kept.num_updates}:" in card
     assert f"| accuracy, test | {training.test.accuracy:.3f} (" in card
     seconds = sum(value for name, value in record.phases if name in ("start_s", "load_s", "tokenise_s", "train_s", "evaluate_s", "test_s"))  # fmt: skip
-    assert f"| {seconds / 1000:.5f}, at 3.6000 USD an hour, stated (m5.xlarge, us-east-1, 2026-10, a list) |" in card
+    assert (
+        f"| {seconds / 1000:.5f}, at 3.6000 USD an hour, stated price (m5.xlarge, us-east-1, 2026-10, a list) |" in card
+    )
     assert record.data.train.sha256 in card and record.data.sha256 in card
     assert record.machine.cpu.model in card and record.packages["torch"] in card
     assert "licence: not told by its files" in card and "license:" not in card

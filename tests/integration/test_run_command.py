@@ -68,7 +68,7 @@ def test_a_study_runs_without_torch_in_the_parent_and_a_second_run_has_nothing_t
     cards = sorted((results / "models" / "tiny").glob("*/README.md"))
     trained = [file for file in files_of(results) if "fp32" in file.parent.name]
     assert sorted(card.parent.name for card in cards) == sorted(f"{file.parent.name}-{file.stem}" for file in trained)
-    assert len(cards) == 2 and all("USD an hour, assumed (" in card.read_text() for card in cards)
+    assert len(cards) == 2 and all("USD an hour, example price (" in card.read_text() for card in cards)
     before = files_of(results)
     assert len(before) == 7
     again = harness("run", study, "--results", results)

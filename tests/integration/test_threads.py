@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from harness.analysis.summarize import summarize
-from harness.machine.describe import BF16_FLAGS, describe_machine
+from harness.machine.describe import describe_machine
+from harness.schema.host_record import BF16_FLAGS
 from harness.schema.record import Record
 from harness.schema.variables import REMOVED
 from harness.store.record_files import load_records

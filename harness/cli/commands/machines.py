@@ -170,13 +170,13 @@ def _price_line(price: Price | Unavailable) -> str:
     from harness.pricing.price_rows import age_words
 
     if isinstance(price, Unavailable):
-        return f"no price: {price.reason}"
+        return price.reason
     place = " ".join(part for part in (price.provider, price.instance) if part)
     region = f" in {price.region}" if price.region else ""
     where = f"{place}{region}, " if price.instance else ""
     dated = "; ".join(part for part in (price.as_of or "now", age_words(price.age_days), price.source) if part)
     more = "".join(f"\n{line}" for line in (price.paid, price.note) if line)
-    return f"{where}{price.usd_per_hour:g} USD an hour, {price.basis} ({dated}){more}"
+    return f"{where}{price.usd_per_hour:g} USD an hour, {price.basis_word} price ({dated}){more}"
 
 
 def _detected_line(detected: DetectedInstance | None) -> str:

@@ -327,6 +327,6 @@ def study_budget(cell: Cell, price: Price | Unavailable) -> Budget | None:
         if isinstance(price, Unavailable):
             raise UserError(f"limits.budget_usd needs a price: {price.reason}")
         seconds = limits.budget_usd / price.usd_per_hour * 3600
-        text = f"limits.budget_usd = {limits.budget_usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis})"
+        text = f"limits.budget_usd = {limits.budget_usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis_word} price)"
         budgets.append(Budget(seconds, text))
     return min(budgets, key=lambda budget: budget.seconds, default=None)

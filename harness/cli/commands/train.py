@@ -163,7 +163,7 @@ def stop_limits(
     if (usd := require_positive(max_usd, "--max-usd")) is not None:
         if isinstance(price, Unavailable):
             raise UserError(f"--max-usd needs a price: {price.reason}")
-        text = f"--max-usd {usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis})"
+        text = f"--max-usd {usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis_word} price)"
         limits.append((usd / price.usd_per_hour * 3600, text))
     max_s, max_s_text = min(limits, default=(None, ""))
     return StopLimits(max_s=max_s, max_s_text=max_s_text, max_rows=max_rows)

@@ -75,6 +75,7 @@ def recommendation_fields(
         "asked": vars(requirements),
         "verdict": choice.verdict.kind,
         "reasons": [{"kind": reason.kind, "details": list(reason.details)} for reason in choice.verdict.reasons],
+        "decided_by": "usd" if choice.in_dollars else "seconds",
         "pick": _way_fields(choice.way, cells),
         "runner_up": _way_fields(choice.runner_up, cells),
         "upgrade": None

@@ -83,11 +83,19 @@ const ranking = (() => {
     return { kind: reasons.length ? "measure more" : "use", reasons };
   };
 
+  // An example price stands in for a machine whose price is not known: it ranks no machines.
+  const isExample = (price) => price.missing === undefined && price.basis === "assumed" && price.plan !== "own";
+  const comparableInDollars = (facts, derived, indices) => {
+    const machines = new Set(indices.map((index) => facts.cells[index].machine));
+    return machines.size < 2 || ![...machines].some((machine) => isExample(derived.prices[machine]));
+  };
+
   // {way, pick, best, rivals, level, compared, reached, verdict}. `pick`, `best`, `rivals` (the ways that are good enough), `level`
   // (of them, those whose cost does not differ significantly from that of `way`) and `compared` (fine-tuned models) are indices of cells.
   const choose = (facts, derived, state) => {
     const ways = waysOf(facts, derived, state);
-    const choices = cheapestFirst(admit(facts, ways, state.accuracy), ways.some((way) => is(way.usd) && way.index !== null && way.kind !== "majority"));
+    const inDollars = ways.some((way) => is(way.usd) && way.index !== null && way.kind !== "majority") && comparableInDollars(facts, derived, ways.map((way) => way.index).filter(is));
+    const choices = cheapestFirst(admit(facts, ways, state.accuracy), inDollars);
     const way = choices.length ? choices[0] : null;
     const best = ways.filter((each) => each.kind !== "hosted").reduce((top, each) => top === null || each.score.value > top.score.value ? each : top, null);
     const compared = [];
@@ -101,14 +109,14 @@ const ranking = (() => {
     const rivals = choices.map((each) => each.index).filter(is);
     const costs = choices.map((each) => each.index === null || each.kind === "majority" ? { value: each.usd, low: null, high: null } : derived.money[each.index].usd_to_have);
     const [[, levelPlaces]] = comparing.rankAll([costs], false);
-    const level = levelPlaces.map((place) => choices[place].index).filter(is);
+    const level = !inDollars ? [] : levelPlaces.map((place) => choices[place].index).filter(is);
     return { way, pick, best: best === null ? null : best.index, rivals, level, compared, reached: !is(state.accuracy) || !ways.length || way !== null,
-      num_ways: ways.length, verdict: judge(facts, derived, state, { ways, way, best }) };
+      num_ways: ways.length, inDollars, verdict: judge(facts, derived, state, { ways, way, best }) };
   };
 
   // Without accuracies: the cheapest per sample, or the fastest if nothing has a price.
   const withoutScores = (facts, derived, compared) => {
-    const priced = compared.filter((index) => is(derived.money[index].usd_per_1000_samples));
+    const priced = !comparableInDollars(facts, derived, compared) ? [] : compared.filter((index) => is(derived.money[index].usd_per_1000_samples));
     if (priced.length) return least(priced, (index) => derived.money[index].usd_per_1000_samples.value);
     return least(compared.filter((index) => is(facts.cells[index].samples_per_s)), (index) => -facts.cells[index].samples_per_s.value);
   };
@@ -123,5 +131,5 @@ const ranking = (() => {
     return optimal;
   };
 
-  return { choose, bound, front };
+  return { choose, bound, front, isExample, comparableInDollars };
 })();

@@ -95,7 +95,8 @@ const scatter = (() => {
   // {data, layout, label, title}; null if no cell has both a cost and an accuracy.
   const chart = (item, context, chosen, state) => {
     const { facts, derived, moneyFormat } = context;
-    const hasDollars = facts.cells.some((cell, index) => cell.kind === "fine_tune" && cell.num_ok > 0 && is(derived.money[index].usd_per_run));
+    const isPriced = facts.cells.some((cell, index) => cell.kind === "fine_tune" && cell.num_ok > 0 && is(derived.money[index].usd_per_run));
+    const hasDollars = isPriced && ranking.comparableInDollars(facts, derived, chosen.compared);
     const cost = (index) => hasDollars ? moneyFormat.convert(decision.valueOf(derived.money[index].usd_per_run)) : decision.valueOf(derived.money[index].run_s);
     const other = is(chosen.pick) && !chosen.compared.includes(chosen.pick) ? [chosen.pick] : []; // a chosen baseline
     const shown = [...chosen.compared, ...other].filter((index) => is(facts.cells[index].accuracy) && is(cost(index)));
@@ -136,7 +137,7 @@ const scatter = (() => {
       line: { shape: "hv", width: 2, dash: "dot" }, name: isPlain ? "nothing measured beats these in both" : "front of cost and accuracy", meta: { colour: "pick" }, hoverinfo: "skip",
     }, ...lines(facts, state));
     const basis = redraw.basisText(context, shown);
-    const unit = hasDollars ? (isPlain ? `cost of a training run, ${moneyFormat.code} (${basis})` : `${moneyFormat.code} a run, ${basis}`) : "seconds a run (no price)";
+    const unit = hasDollars ? (isPlain ? `cost of a training run, ${moneyFormat.code} (${basis})` : `${moneyFormat.code} a run, ${basis}`) : `seconds a run (${isPriced ? "example prices rank no machines" : "no price"})`;
     const { layout } = item.figure;
     const yTitle = { ...layout.yaxis.title, text: isPlain ? "texts it gets right" : "test accuracy" };
     const xaxis = { ...layout.xaxis, ...redraw.costAxis(costs, costs, hasDollars ? wording.sign(moneyFormat.code) : "") };

@@ -10,7 +10,7 @@ from functools import partial
 import plotly.graph_objects as go
 
 from harness.analysis.summary import CellKey
-from harness.decision.cells import measured, run_seconds
+from harness.decision.cells import comparable_in_dollars, measured, run_seconds
 from harness.decision.choice import Choice, pareto_front
 from harness.pricing.cost import Priced
 from harness.report.charts.axes import cost_axis, needs_log
@@ -40,6 +40,7 @@ _LEFT_EDGE = 0.06  # points in this leftmost share of the plot's width have thei
 # Two labelled points must be at least these shares of the plot's width or height apart.
 _LABEL_WIDTH = 0.3
 _LABEL_HEIGHT = 0.15
+_EXAMPLES = "example prices rank no machines"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class CostPoint:
     """A cell with its place on the chart.
 
     Attributes:
-        cost: Cost of a run in the report's currency; seconds if no run's cost is known.
+        cost: Cost of a run in the report's currency; seconds if no costs are known, or they may not be compared.
     """
 
     cell: Priced
@@ -56,13 +57,14 @@ class CostPoint:
 
 
 def has_prices(cells: Sequence[Priced]) -> bool:
-    """Return whether the cost of any run is known; if not, the chart shows seconds."""
+    """Return whether the cost of any run is known."""
     return any(cell.usd_per_run is not None for cell in measured(cells))
 
 
 def cost_and_accuracy(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> Chart | None:
     """Draw the cost (or seconds) of a run against test accuracy, with the Pareto front and the baselines."""
-    is_money = has_prices(cells)
+    is_priced = has_prices(cells)
+    is_money = is_priced and comparable_in_dollars(choice.compared)
     chosen = [choice.pick] if choice.pick is not None and choice.pick.summary.kind == "baseline" else []
     drawn = _points([*choice.compared, *chosen], partial(_amount, money=money) if is_money else run_seconds)
     if not drawn:
@@ -89,7 +91,11 @@ def cost_and_accuracy(cells: Sequence[Priced], choice: Choice, money: MoneyForma
             figure.add_trace(reference_line(value, f"{name} {percent(value)}", dash=dash))
     if choice.majority is not None:
         figure.add_trace(reference_line(choice.majority, f"majority class {percent(choice.majority)}", dash="dot"))
-    unit = f"{money.code} a run, {basis_text(shown)}" if is_money else "seconds a run (no price)"
+    unit = (
+        f"{money.code} a run, {basis_text(shown)}"
+        if is_money
+        else f"seconds a run ({_EXAMPLES if is_priced else 'no price'})"
+    )
     layout(figure, x=unit, y="test accuracy", height=HEIGHT, xaxis2=reference_axis())
     axis = cost_axis(costs, ends=costs, unit=money.sign if is_money else "")
     figure.update_layout(xaxis=axis, yaxis={"tickformat": ".0%"})

@@ -125,8 +125,8 @@ def _costs(cells: Sequence[Priced]) -> list[MethodEntry]:
         MethodEntry(
             "Price",
             f"How the price is known in this report: {listed(bases) or 'it is not'}. Given: typed in. "
-            "Stated: the user named the instance. Detected: the firmware did. Assumed: a stand-in, the cheapest "
-            "instance in the price table that covers the machine.",
+            "Stated: the user named the instance. Detected: the firmware did. Example: nobody named it; the price "
+            "is that of the instance in the price table that comes nearest to the machine.",
             "price-basis",
         ),
     ]

@@ -40,6 +40,7 @@ def verdict_sentences(cells: Sequence[Priced], choice: Choice, money: MoneyForma
         _lead(cells, choice, money),
         *_reasons(choice),
         *_loss(choice),
+        *_unranked_costs(choice),
         *_alternatives(cells, choice, money),
         *_against_baselines(choice),
         *_evidence(choice),
@@ -143,6 +144,12 @@ def _loss(choice: Choice) -> Iterator[str]:
         yield f"It is the cheapest of the {len(choice.admitted)} ways (of {num_ways}) that are expected to lose at most {tolerance}."
     if way.loss.largest > 0:
         yield f"Its own expected loss against the best is {points(way.loss.mean)}, and at most {points(way.loss.largest)} (95%)."
+
+
+def _unranked_costs(choice: Choice) -> Iterator[str]:
+    """State that time decided although costs are known, because machines are not ranked by example prices."""
+    if choice.way is not None and choice.way.usd is not None and not choice.in_dollars:
+        yield "Prices are examples, so machines are not ranked by cost: the time of a run decided. State your prices."
 
 
 def _alternatives(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> Iterator[str]:

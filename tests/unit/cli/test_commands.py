@@ -157,7 +157,7 @@ def test_a_budget_in_dollars_becomes_seconds_at_the_price():
     cell = expand(parse_study({"limits": {"budget_usd": 0.5, "budget_minutes": 60}}, "s"))[0]
     budget = study_budget(cell, MachineOptions(usd_per_hour=2.0).price(_machine()))
     assert budget.seconds == pytest.approx(900)
-    assert "budget_usd = 0.5 at 2 USD an hour (given)" in budget.reason
+    assert "budget_usd = 0.5 at 2 USD an hour (given price)" in budget.reason
 
 
 def _machine():

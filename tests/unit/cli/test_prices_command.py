@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from harness.cli import main as cli
 from harness.errors import UserError
 from harness.pricing.price_rows import days_old
+from harness.pricing.price_search import burstable
 from harness.pricing.price_table import load_prices
 
 ROOT = Path(__file__).parents[3]
@@ -37,27 +38,46 @@ def rates(tmp_path):
 
 def test_json_lists_the_filtered_and_sorted_rows():
     rows = json.loads(invoke("prices", "--gpu", "A100", "--max-usd", 3, "--spot", "--json"))
-    assert [row["instance_type"] for row in rows] == ["a2-highgpu-1g", "a2-ultragpu-1g"]
+    assert [(row["instance_type"], row["region"]) for row in rows] == [
+        ("a2-highgpu-1g", "us-central1"), ("a2-highgpu-1g", "europe-west4"),
+        ("a2-ultragpu-1g", "europe-west4"), ("a2-ultragpu-1g", "us-central1"),
+    ]  # fmt: skip
     table = load_prices()
     assert [row["age_days"] for row in rows] == [days_old(row["as_of"], table.today) for row in rows]
     rows = json.loads(invoke("prices", "--cpus", 8, "--memory-gib", 32, "--provider", "gcp", "--gpu", "none", "--json"))
-    assert [row["instance_type"] for row in rows][:2] == ["n2-standard-8", "c3-standard-8"]
+    assert [row["instance_type"] for row in rows][:2] == ["e2-standard-8", "e2-standard-8"]
     assert all(row["vcpus"] >= 8 and row["memory_gib"] >= 32 and row["provider"] == "gcp" for row in rows)
 
 
 def test_text_output_counts_the_rows():
     text = " ".join(invoke("prices", "--gpu", "T4", "--provider", "aws").split())
-    assert "3 of 87 rows, by on-demand price; days: the price's age." in text
+    assert "4 of 193 rows, by on-demand price; days: the price's age." in text
     age = days_old("2026-09", load_prices().today)
     assert f"g4dn.xlarge 0.5260 0.2204 4 16 {age} aws us-east-1 1 x T4" in text
 
 
 def test_one_instance_is_shown_with_all_its_fields():
-    text = " ".join(invoke("prices", "g5.xlarge").split())
+    text = " ".join(invoke("prices", "g5.xlarge", "--region", "us-east-1").split())
     for phrase in ("1.006 USD an hour", "0.5006 USD an hour (50% less)", "NVIDIA A10G", "bf16 70", "at least 60 s"):
         assert phrase in text
-    (row,) = json.loads(invoke("prices", "g5.xlarge", "--json"))
+    (row,) = json.loads(invoke("prices", "g5.xlarge", "--region", "us-east-1", "--json"))
     assert (row["billing"]["granularity_s"], row["hardware_facts"]["peak_bf16_tflops"]) == (1, 70)
+
+
+@pytest.mark.parametrize(
+    ("region", "gpus"),
+    [("eu-central-1", {"A10G", "L4", "T4"}), ("europe-west4", {"A100"}), ("westeurope", {"T4"})],
+)
+def test_every_large_cloud_has_a_european_region_with_and_without_gpus(region, gpus):
+    rows = json.loads(invoke("prices", "--region", region, "--json"))
+    assert {row["region"] for row in rows} == {region}
+    assert {row["accelerator"] for row in rows} >= {None, *gpus}
+
+
+@pytest.mark.parametrize("provider", ["aws", "gcp", "azure"])
+def test_every_large_cloud_has_instances_of_2_4_and_8_cpus_that_are_not_burstable(provider):
+    rows = [row for row in load_prices().prices if row.provider == provider and row.accelerator is None]
+    assert {row.vcpus for row in rows if not burstable(row)} >= {2, 4, 8}
 
 
 def test_unknown_instances_and_filters_without_a_match_are_user_errors():

@@ -67,7 +67,7 @@ def test_minutes_and_dollars_become_the_stricter_seconds():
     assert stop_limits(30, None, 500, NO_PRICE) == StopLimits(max_s=1800, max_s_text="--max-minutes 30", max_rows=500)
     limits = stop_limits(30, hourly / 4, None, ASSUMED)
     assert limits.max_s == pytest.approx(900)
-    assert limits.max_s_text == f"--max-usd {hourly / 4:g} at {hourly:g} USD an hour (assumed)"
+    assert limits.max_s_text == f"--max-usd {hourly / 4:g} at {hourly:g} USD an hour (example price)"
     assert stop_limits(10, hourly, None, ASSUMED).max_s_text == "--max-minutes 10"
     with pytest.raises(UserError, match="--max-usd needs a price: no price of this"):
         stop_limits(None, 1.0, None, NO_PRICE)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from harness.decision.choice import Goal, choose, pareto_front
+from harness.report.formatting import USD
+from harness.report.sections.verdict import verdict_sentences
 from harness.schema.assumptions import Assumptions
 from harness.schema.record import Record
-from tests.make_priced import ASSUMED, GPU_MACHINE, MACHINE, baseline, fine_tune, priced, study_records
+from tests.make_priced import ASSUMED, GPU_MACHINE, MACHINE, STATED, baseline, fine_tune, priced, study_records
 
 
 def answers(record, correct):
@@ -163,7 +167,7 @@ class TestMoney:
 
     def test_a_cell_without_a_price_is_not_chosen_over_a_priced_one(self):
         records = [fine_tune(rate=20.0), fine_tune(rate=900.0, device="gpu", machine=GPU_MACHINE)]
-        cells = priced(records, None, {MACHINE["id"]: ASSUMED})
+        cells = priced(records, None, {MACHINE["id"]: STATED})
         assert choose(cells).pick.summary.machine_id == MACHINE["id"]
 
     def test_without_prices_the_fewest_seconds_win(self):
@@ -178,6 +182,56 @@ class TestMoney:
         cells = priced([records[0], Record.model_validate(fields)])
         assert cells[0].usd_billed.value == cells[1].usd_billed.value
         assert choose(cells).pick.summary.config.seq_len == 32
+
+
+class TestExamplePrices:
+    """A slow machine beside a faster and dearer one."""
+
+    DEAR = replace(STATED, usd_per_hour=30.0, usd_per_hour_on_demand=30.0)
+
+    def choice(self, slow, fast, **slow_fields):
+        records = [
+            fine_tune(rate=20.0, **slow_fields),
+            fine_tune(rate=900.0, device="gpu", machine=GPU_MACHINE, **slow_fields),
+        ]
+        return choose(priced(records, None, {MACHINE["id"]: slow, GPU_MACHINE["id"]: fast}))
+
+    def test_machines_of_known_prices_are_compared_by_cost(self):
+        choice = self.choice(STATED, self.DEAR)
+        assert (choice.in_dollars, choice.pick.summary.machine_id) == (True, MACHINE["id"])
+
+    @pytest.mark.parametrize(("slow", "fast"), [(ASSUMED, DEAR), (STATED, replace(DEAR, basis="assumed"))])
+    def test_an_example_price_ranks_no_machines_so_seconds_decide(self, slow, fast):
+        choice = self.choice(slow, fast)
+        assert (choice.in_dollars, choice.pick.summary.machine_id) == (False, GPU_MACHINE["id"])
+        assert choice.way.usd is not None and choice.level == ()
+
+    def test_without_accuracies_the_faster_machine_is_shown(self):
+        assert self.choice(ASSUMED, self.DEAR, accuracy=None).pick.summary.machine_id == GPU_MACHINE["id"]
+        assert self.choice(STATED, self.DEAR, accuracy=None).pick.summary.machine_id == MACHINE["id"]
+
+    def test_more_accuracy_costs_time_instead_of_dollars(self):
+        records = [
+            answers(fine_tune(8, rate=900.0, device="gpu", machine=GPU_MACHINE), noisy(0.80, 1)),
+            answers(fine_tune(16, rate=20.0), noisy(0.808, 2)),
+        ]
+        cells = priced(records, None, {MACHINE["id"]: ASSUMED, GPU_MACHINE["id"]: self.DEAR})
+        choice = choose(cells)
+        assert (batch(choice.way), batch(choice.upgrade.way)) == (8, 16)
+        assert (choice.upgrade.usd, choice.upgrade.usd_per_point) == (None, None)
+
+    def test_on_one_machine_it_ranks_the_cells(self):
+        cells = priced([fine_tune(rate=20.0), fine_tune(32, rate=40.0)], ASSUMED)
+        choice = choose(cells)
+        assert (choice.in_dollars, batch(choice.way)) == (True, 32)
+
+    def test_the_verdict_says_that_time_decided(self):
+        choice = self.choice(ASSUMED, self.DEAR)
+        cells = [way.cell for way in choice.ways if way.cell is not None]
+        said = "Prices are examples, so machines are not ranked by cost: the time of a run decided. State your prices."
+        assert said in verdict_sentences(cells, choice, USD)
+        known = self.choice(STATED, self.DEAR)
+        assert said not in verdict_sentences(cells, known, USD)
 
 
 class TestWithoutAccuracy:

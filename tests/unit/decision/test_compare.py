@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -78,6 +79,29 @@ def test_dollars_follow_each_sides_own_price():
     assert verdicts(found) == {found.cells[0].a.summary.cell: "no difference"}
     usd = found.cells[0].figures["usd_per_1000_samples"]
     assert usd.verdict == "dearer" and usd.change.value == pytest.approx(2.0)
+
+
+class TestExamplePrices:
+    NOTE = "Costs of different machines are not compared where a price is an example: state both prices."
+
+    def found(self, machine):
+        example = replace(dollars(3.6), basis="assumed")
+        sides = [
+            price(summarize(runs(*BEFORE, machine=one, minutes=minutes)), lambda _: example)
+            for one, minutes in ((HERE, 0), (machine, 60))
+        ]
+        return compare(pair_cells(*sides))
+
+    def test_costs_of_two_machines_are_not_compared(self):
+        found = self.found(THERE)
+        assert "usd_per_1000_samples" not in found.cells[0].figures and "usd_per_1000_samples" not in found.overall
+        assert found.cells[0].speed.verdict == "no difference"
+        assert self.NOTE in found.pairing.notes
+
+    def test_on_one_machine_they_are(self):
+        found = self.found(HERE)
+        assert found.cells[0].figures["usd_per_1000_samples"].verdict == "no difference"
+        assert self.NOTE not in found.pairing.notes
 
 
 @pytest.mark.parametrize(

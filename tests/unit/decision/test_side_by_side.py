@@ -11,6 +11,7 @@ from harness.analysis.summarize import summarize
 from harness.decision.side_by_side import PER_1000, SPEED, hosts_of, machine_types, side_by_side, verdicts
 from harness.pricing import cost, durations
 from harness.pricing.prices import Price
+from harness.report.sections.machine_verdicts import cautions
 from harness.schema.assumptions import Assumptions
 from tests.make_records import make_machine, make_record
 
@@ -60,6 +61,21 @@ def test_half_the_seconds_at_twice_the_price_cost_the_same():
     # 4 s of set-up, 40 or 20 of training, 10 of evaluation
     assert [ranking(found, "run").estimate(i).value for i in (0, 1)] == [pytest.approx(0.0054), pytest.approx(0.0068)]
     assert (ranking(found, "run").first, ranking(found, "run").level) == (0, ())
+
+
+def test_an_example_price_ranks_no_machines_by_cost():
+    example = replace(HOURLY, basis="assumed")
+    found = lay([run(A), run(B, 0.5)], {B.id: example})
+    (line,) = found.shared
+    assert verdict(line.squares, PER_1000) == (None, ())
+    assert verdict(line.squares, SPEED) == (1, ())
+    for key in ("per_1000", "run", "to_target"):
+        assert (ranking(found, key).first, ranking(found, key).level) == (None, ())
+    assert [ranking(found, "run").estimate(i).value for i in (0, 1)] == [pytest.approx(0.0054), pytest.approx(0.0034)]
+    assert cautions(found, ["A", "B"])[0] == (
+        "The price of B is an example, so machines are not ranked by cost: enter your prices."
+    )
+    assert (ranking(lay([run(A), run(B, 0.5)]), "run").first) == 1
 
 
 def test_overlapping_intervals_are_not_ranked():

@@ -41,7 +41,7 @@ STATES = [
     (HOSTED, 0.8),
     ({"value.right_usd": 0.0, "value.wrong_usd": 1.0}, None),
 ]
-KINDS = ("way", "pick", "best", "rivals", "level", "verdict")
+KINDS = ("way", "pick", "best", "rivals", "level", "inDollars", "verdict")
 
 
 def in_javascript(facts, states):
@@ -81,6 +81,7 @@ def summary_of(choice, places):
         "best": None if choice.best is None or choice.best.cell is None else places[choice.best.cell.key],
         "rivals": [places[each.cell.key] for each in choice.admitted if each.cell is not None],
         "level": [places[cell.key] for cell in choice.level],
+        "inDollars": choice.in_dollars,
         "verdict": {"kind": choice.verdict.kind, "reasons": [each.kind for each in choice.verdict.reasons]},
     }
 
@@ -105,6 +106,18 @@ def test_both_languages_choose_alike(folder):
         }
         python = choose(written.cells, assumed, Goal(target=target))
         assert summary_in_javascript(chosen) == summary_of(python, places), (changed, target)
+
+
+def test_machines_are_ranked_by_cost_only_at_known_prices():
+    records = read_records([REFERENCE]).records
+    for usd_per_hour, in_dollars in ((None, False), (0.1, True)):
+        written = price_records(records, PriceOptions(usd_per_hour=usd_per_hour))
+        choice = choose(written.cells, written.assumed)
+        facts = page_data(written.cells, choice, written.assumed, {})
+        (chosen,) = in_javascript(facts, [{"values": {}, "accuracy": None, "machine": None}])
+        places = {cell.key: index for index, cell in enumerate(written.cells)}
+        assert summary_in_javascript(chosen) == summary_of(choice, places)
+        assert (len(facts["machines"]) > 1, choice.in_dollars) == (True, in_dollars)
 
 
 def test_one_machine_alone_is_compared_with_its_own_best():

@@ -101,7 +101,7 @@ def test_the_page_writes_the_tables_of_machines_as_python_does():
     assumed = Assumptions()
     section = machines_section(cells, assumed, USD)
     data = page_data(cells, choose(cells, assumed), assumed, {}) | {"side": section.recompute}
-    names = ("formulas", "wording", "recompute", "comparing", "machine_comparison")
+    names = ("formulas", "wording", "recompute", "comparing", "ranking", "machine_comparison")
     money = "{ amount: (usd) => usd, interval: () => '', convert: (usd) => usd }"
     script = f"""(() => {{
       const facts = recompute.unpack(data);

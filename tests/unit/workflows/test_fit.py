@@ -185,9 +185,18 @@ def test_the_command_prints_instance_types_that_fit(tmp_path):
     printed = CliRunner().invoke(cli.app, ["fit", str(study), "--memory-gib", "6", "--predict"]).output
     assert "bert-base, whole model, 64 tokens a row (all padded), fp32, cpu; to fit 6 GiB" in printed
     assert "predicted: batch size" in printed
-    assert "never checked" in printed
+    assert "gcp e2-standard-2" in printed and "aws c7g.large" not in printed  # 8 and 4 GiB
     small = CliRunner().invoke(cli.app, ["fit", str(study), "--memory-gib", "0.5", "--predict"]).output
     assert "not even batch size 1 fits" in small
+
+
+def test_an_instance_type_with_a_gpu_is_shown_as_never_checked_on_one():
+    console = Console(width=120, record=True, quiet=False, file=io.StringIO())
+    fit = predict_fit(make_search(), BUDGET)
+    with_gpu = tuple(instance for instance in fit.instances if instance.instance == "g4dn.xlarge")
+    assert len(with_gpu) == 1
+    FitView(console).end(replace(fit, instances=with_gpu))
+    assert "aws g4dn.xlarge (T4; never checked on a GPU)" in " ".join(console.export_text().split())
 
 
 def test_every_attempt_is_shown_with_predicted_and_measured_peak():
