@@ -108,9 +108,12 @@ class Kinds:
             self.add("no inodes", command, lambda w=where: on_disk(w, "nr_inodes=1"))
             self.add("a file where a folder should be", command, lambda w=where: as_file(w))
         for command in ("run", "train", "predict", "report"):
-            full = on_disk("tmp", "size=64k", fill)
-            self.add("full TMPDIR", command, lambda f=full: replace(f, expected=ANY_ENDING))
-            self.add("read-only TMPDIR", command, lambda: on_disk("tmp", "ro"))
+            # Python then takes /tmp or the current folder, if one of them can be written.
+            for what, disk in (
+                ("full TMPDIR", on_disk("tmp", "size=64k", fill)),
+                ("read-only TMPDIR", on_disk("tmp", "ro")),
+            ):
+                self.add(what, command, lambda d=disk: replace(d, expected=ANY_ENDING))
         keeping = self.place.write_study("keeping", training="keep_model = true")
         for what, command, make in (
             ("disk of results fills when a cell has begun", "run", lambda: replace(on_disk("r", "size=256k"), during=fill_later("r"))),
