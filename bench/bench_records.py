@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     count = int(arguments[0]) if arguments else 5000
     contents = accepted_mutations(count, SEED)
     print(
-        f"{count:,} records: {count - len(contents):,} left aside, {len(contents):,} different ones accepted",
+        f"{count:,} records: {len(contents):,} different ones accepted, the others left aside or equal to one of these",
         flush=True,
     )
     num_failed = num_batches = 0

@@ -56,11 +56,12 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add the path to an OSError that names no file, such as that of a write to a full disk, which has a descriptor only."""
+    """Name the path in an OSError that names no file, such as a full disk's, or a partial file and its target."""
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        if error.filename is None or error.filename2 is not None:
+            error.filename, error.filename2 = str(path), None
         raise
 
 

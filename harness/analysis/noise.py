@@ -130,7 +130,7 @@ def other_processes_fraction(record: Record) -> float:
     if load is None or load.system_busy_s is None or load.cell_s is None:
         return 0.0
     others_s = load.system_busy_s - load.cell_s - load.parent_s
-    return others_s / (record.duration_s * record.machine.cpu.num_usable)
+    return _share_of_cpus(others_s, record, record.machine.cpu.num_usable)
 
 
 def _steal_fraction(record: Record) -> float:
@@ -140,7 +140,12 @@ def _steal_fraction(record: Record) -> float:
     """
     if record.load is None or record.load.steal_s is None:
         return 0.0
-    return record.load.steal_s / (record.duration_s * record.machine.cpu.num_logical)
+    return _share_of_cpus(record.load.steal_s, record, record.machine.cpu.num_logical)
+
+
+def _share_of_cpus(seconds: float, record: Record, num_cpus: int) -> float:
+    """Return CPU seconds as a share of a cell's time on CPUs; 0 for a cell that took no time, as no real one does."""
+    return seconds / (record.duration_s * num_cpus) if record.duration_s > 0 else 0.0
 
 
 def _quota_throttled_fraction(record: Record) -> float:

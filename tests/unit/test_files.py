@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from harness.files import atomic_write_text, remove_partial_files
+from harness.files import atomic_write_text, naming, remove_partial_files
 from tests.small_disk import fill, small_disk
 
 # Writes its partial file, says so, and waits to be killed.
@@ -37,6 +37,14 @@ def test_a_full_disk_keeps_the_old_content_and_leaves_no_partial_file(tmp_path):
         # Was ["a.json", ".a.json.x7d0q1kf", "filler"]: closing the file raised once more, before its removal.
         assert names_in(disk) == ["a.json", "filler"]
         assert (disk / "a.json").read_text() == "old"
+
+
+def test_a_failed_rename_names_the_file_and_not_its_partial_one(tmp_path):
+    (tmp_path / "folder" / "entry").mkdir(parents=True)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError) as failed, naming(tmp_path / "a.json"):
+        (tmp_path / "pipe").replace(tmp_path / "folder")
+    assert (failed.value.filename, failed.value.filename2) == (str(tmp_path / "a.json"), None)
 
 
 def test_no_inodes_leave_no_partial_file(tmp_path):

@@ -75,6 +75,12 @@ def test_the_most_disturbed_run_is_reported():
     assert "used 50% of" in summary_of(quiet, loud).warnings[0]
 
 
+def test_a_cell_that_took_no_time_has_no_share_of_it():
+    """A made-up record of 0 s was a ZeroDivisionError in every command that reads records."""
+    load = LOAD | {"system_busy_s": 999.0, "steal_s": 99.0}
+    assert summary_of(make_record(load=load, duration_s=0.0)).noise == ()
+
+
 def test_other_processes_are_relative_to_usable_cores_and_steal_to_all_cores():
     machine = make_machine(num_logical=8, num_usable=2)
     load = LOAD | {"system_busy_s": 148 + 1 + 12.0, "steal_s": 4.8}
