@@ -149,7 +149,7 @@ def _loss(choice: Choice) -> Iterator[str]:
 def _unranked_costs(choice: Choice) -> Iterator[str]:
     """State that time decided although costs are known, because machines are not ranked by example prices."""
     if choice.way is not None and choice.way.usd is not None and not choice.in_dollars:
-        yield "Prices are examples, so machines are not ranked by cost: the time of a run decided. State your prices."
+        yield "Prices are examples, so machines are ranked by the time of a run, not by cost. State your prices."
 
 
 def _alternatives(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> Iterator[str]:

@@ -228,7 +228,7 @@ class TestExamplePrices:
     def test_the_verdict_says_that_time_decided(self):
         choice = self.choice(ASSUMED, self.DEAR)
         cells = [way.cell for way in choice.ways if way.cell is not None]
-        said = "Prices are examples, so machines are not ranked by cost: the time of a run decided. State your prices."
+        said = "Prices are examples, so machines are ranked by the time of a run, not by cost. State your prices."
         assert said in verdict_sentences(cells, choice, USD)
         known = self.choice(STATED, self.DEAR)
         assert said not in verdict_sentences(cells, known, USD)
