@@ -49,7 +49,7 @@ def watched(chromium, write, folder):
     """Open reports in `folder`; fail at the end on a console error, an exception, or a request outside the file.
 
     With `cells` None, the report that is already there is opened again. `fragment` is the state in the address, by default
-    the engineer's view, which shows everything.
+    the engineer's view, in which every fold is opened.
     """
     problems: list[str] = []
     pages = []
@@ -68,6 +68,8 @@ def watched(chromium, write, folder):
         )
         page.goto(address + (f"#{fragment}" if fragment else ""))
         page.wait_for_load_state()
+        if "view=engineer" in fragment:
+            page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")
         return page
 
     yield open_report

@@ -54,7 +54,7 @@ const drawing = (() => {
     return themed;
   };
 
-  const isHidden = (box) => box.closest("[hidden]") !== null || box.offsetParent === null;
+  const isHidden = (box) => box.closest("[hidden], details:not([open])") !== null || box.offsetParent === null;
 
   // Number of lines of a legend, in which the longest name decides how many fit in one line.
   const legendLines = (names, width, letter) => {

@@ -43,7 +43,7 @@ const scatter = (() => {
     const cell = context.facts.cells[index];
     const figures = context.derived.money[index];
     const price = context.derived.prices[cell.machine];
-    const basis = price.missing === undefined ? ` (${price.basis} price)` : "";
+    const basis = price.missing === undefined ? ` (${decision.basisOf(price)} price)` : "";
     const lines = [
       isPlain ? cell.name : cell.label,
       `accuracy ${wording.percent(cell.accuracy.value)} (${wording.interval(cell.accuracy, "percent") || "no interval"})`,

@@ -32,7 +32,7 @@ from harness.report.charts.base import (
 )
 from harness.report.charts.money import basis_text, text_tooltips
 from harness.report.formatting import MoneyFormat, interval, number, percent, points, seconds
-from harness.report.labels import cell_labels, machine_labels, short_labels
+from harness.report.labels import basis_word, cell_labels, machine_labels, short_labels
 
 # scatter.js draws the same chart under the reader's assumptions, with the same constants.
 _MAX_ERROR_BARS = 40  # points, above which error bars would cover each other
@@ -212,7 +212,7 @@ def _label_side(value: float, values: Sequence[float]) -> str:
 
 def _tooltip(cell: Priced, labels: Mapping[CellKey, str], money: MoneyFormat) -> str:
     summary, cost = cell.summary, cell.usd_per_run
-    basis = f" ({cell.price.basis} price)" if cell.price is not None else ""
+    basis = f" ({basis_word(cell.price)} price)" if cell.price is not None else ""
     spread = interval(summary.accuracy, "percent") or "no interval"
     return chart_lines(
         labels[cell.key],

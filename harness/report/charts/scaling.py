@@ -22,7 +22,7 @@ from harness.report.charts.money import (
     tooltip_row,
 )
 from harness.report.formatting import MoneyFormat, number, percent, plural
-from harness.report.labels import machine_labels
+from harness.report.labels import basis_word, machine_labels
 from harness.report.series_labels import MAX_SERIES, legend_names
 
 _HEIGHT = 330  # pixels
@@ -174,7 +174,7 @@ def _tooltips(
         if estimate is None:
             continue
         spread = metric.interval(estimate)
-        basis = f" ({point.cell.price.basis} price)" if metric.money and point.cell.price is not None else ""
+        basis = f" ({basis_word(point.cell.price)} price)" if metric.money and point.cell.price is not None else ""
         batch = f"batch {point.device_batch_size} a device, {point.global_batch_size} in all"
         before = chart_lines(", ".join(name), f"{plural(point.num_devices, 'device')}, {batch}")
         amount = metric.show(estimate.value) + (f" ({spread})" if spread else "") + basis

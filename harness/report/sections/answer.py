@@ -11,7 +11,7 @@ from harness.decision.choice import Choice
 from harness.decision.scaling import scaling_series
 from harness.pricing.cost import Priced
 from harness.report.formatting import MoneyFormat, clean, number, plural
-from harness.report.labels import common_values, describe, machine_labels, spread_label
+from harness.report.labels import basis_word, common_values, describe, machine_labels, spread_label
 from harness.report.sections.scaling import scaling_answer
 from harness.report.sections.verdict import price_clause, verdict_sentences
 
@@ -100,7 +100,7 @@ def _best_of_each(groups: Mapping[str, Sequence[Priced]], money: MoneyFormat) ->
         rate, cost = _rate(fastest(members)), _sample_cost(cheapest)
         figures = [f"{number(rate.value)} samples/s"] if rate is not None else []
         if cheapest is not None and cost is not None and cheapest.price is not None:
-            figures.append(f"{money.amount(cost.value)} per 1,000 samples ({cheapest.price.basis} price)")
+            figures.append(f"{money.amount(cost.value)} per 1,000 samples ({basis_word(cheapest.price)} price)")
         parts.append(f"{name}: {' at '.join(figures)}" if figures else f"{name} without a rate")
     return "; ".join(parts)
 

@@ -11,6 +11,7 @@ from harness.decision.memory_savings import split_record
 from harness.decision.scaling import scaling_series
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, listed
+from harness.report.labels import basis_word
 from harness.schema.record import Record
 
 # Relative to results/report/, the default of `--out`; the page also names the path, for reports elsewhere.
@@ -102,7 +103,7 @@ def _training(cells: Sequence[Priced]) -> list[MethodEntry]:
 
 
 def _costs(cells: Sequence[Priced]) -> list[MethodEntry]:
-    bases: list[str] = sorted({cell.price.basis for cell in cells if cell.price is not None})
+    bases: list[str] = sorted({basis_word(cell.price) for cell in cells if cell.price is not None})
     return [
         MethodEntry(
             "Dollars",

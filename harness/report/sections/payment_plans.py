@@ -11,6 +11,7 @@ from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.pricing.rates import committed_usd_per_hour, own_formula, own_parts
 from harness.report.formatting import MoneyFormat, clean, percent, plural, seconds, times
+from harness.report.labels import basis_word
 from harness.report.sections.assumptions import value_origin
 from harness.schema.assumptions import Assumptions, PriceBook
 
@@ -107,7 +108,7 @@ def _buying(name: str, price: Price, rent: float, own: tuple[float, float], mone
     """
     utilisation = formulas.break_even_utilisation(*own, rent)
     lead = (
-        f"Against renting {name} at {money.hourly(rent)} on demand ({price.basis}), if both do the same work in an "
+        f"Against renting {name} at {money.hourly(rent)} on demand ({basis_word(price)}), if both do the same work in an "
         "hour, buying"
     )
     if utilisation is None:

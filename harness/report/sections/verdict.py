@@ -21,7 +21,7 @@ from harness.report.formatting import (
     seconds,
     with_interval,
 )
-from harness.report.labels import common_values, describe, disagrees, machine_labels
+from harness.report.labels import basis_word, common_values, describe, disagrees, machine_labels
 
 BASELINE_KINDS: tuple[Kind, ...] = ("features", "tfidf", "majority")
 BASELINE_NAMES = {
@@ -31,7 +31,7 @@ BASELINE_NAMES = {
     "hosted": "the hosted model",
 }
 # By plan, the text after the hourly price; on demand is the default and not mentioned.
-_PLAN_TEXTS = {"on_demand": "", "spot": " on spot machines", "committed": " in use of a commitment", "own": " in use"}
+PLAN_TEXTS = {"on_demand": "", "spot": " on spot machines", "committed": " in use of a commitment", "own": " in use"}
 
 
 def verdict_sentences(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> list[str]:
@@ -90,11 +90,11 @@ def price_clause(cell: Priced, money: MoneyFormat) -> str:
     price = cell.price
     if price is None:
         return ""
-    article = "an" if price.basis[0] in "aeiou" else "a"
+    article = "an" if basis_word(price)[0] in "aeiou" else "a"
     name = f", {clean(price.instance)}" if price.instance else ""
     doubt = "; the stated and the seen hardware disagree" if disagrees(price) else ""
-    hourly = f"{money.hourly(price.usd_per_hour)} an hour{_PLAN_TEXTS[price.plan]}"
-    return f" (at {article} {price.basis} {hourly}{name}{doubt})"
+    hourly = f"{money.hourly(price.usd_per_hour)} an hour{PLAN_TEXTS[price.plan]}"
+    return f" (at {article} {basis_word(price)} {hourly}{name}{doubt})"
 
 
 def _metric(choice: Choice) -> str:
@@ -226,5 +226,5 @@ def tfidf_cost(choice: Choice, money: MoneyFormat) -> str:
     cell = choice.tfidf
     if cell is None or cell.usd_per_run is None:
         return ""
-    basis = f" ({cell.price.basis} price)" if cell.price is not None else ""
+    basis = f" ({basis_word(cell.price)} price)" if cell.price is not None else ""
     return f"TF-IDF with logistic regression, {money.amount(cell.usd_per_run.value)} a run{basis}"

@@ -59,7 +59,7 @@ def texts(rows):
 def test_a_single_machine_has_no_section(tmp_path):
     assert section(run(A)) is None
     text = write_report(cells_of(run(A)), tmp_path, generated_at=AT).read_text(encoding="utf-8")
-    assert 'id="machines"' not in text and '"#machines"' not in text
+    assert "The same cells, side by side" not in text
     assert "side by side" not in (tmp_path / "summary.md").read_text(encoding="utf-8")
 
 

@@ -31,7 +31,7 @@ def test_a_heat_map_links_each_square_to_its_cell_and_shows_the_price_basis():
                 num_measured += 1
                 assert value == pytest.approx(0.5 * usd)
                 assert text == EUR.amount(usd)
-                assert (amount, after) == (f"{EUR.amount(usd)}, assumed price", "")
+                assert (amount, after) == (f"{EUR.amount(usd)}, example price", "")
                 assert before.startswith("batch ") and before.endswith(" tokens<br>")
     assert num_measured > 5
     assert next(iter(missing.hovertext)).startswith("batch 256, 128 tokens<br>out of memory: ")

@@ -95,7 +95,16 @@ def test_the_page_references_nothing_external_and_has_a_valid_outline(tmp_path):
 def test_links_to_the_method_point_to_existing_headings(tmp_path):
     anchors = set(re.findall(rf"{re.escape(METHOD_URL)}#([a-z-]+)", write(priced(study_records()), tmp_path)))
     always = {"throughput", "peak-memory", "accuracy", "time-to-target", "dollars", "price-basis"}
-    always |= {"what-a-run-is-billed", "value-model", "mfu"}
+    always |= {
+        "what-a-run-is-billed",
+        "value-model",
+        "mfu",
+        "recommendation",
+        "machines-compared",
+        "warnings",
+        "energy",
+    }
+    always |= {"where-memory-went", "roofline", "mistakes"}
     assert anchors == always | {"scaling", "exposed-communication"}
     headings = re.findall(r"^## (.+)$", Path("docs/METHOD.md").read_text(encoding="utf-8"), re.M)
     assert anchors <= {heading.lower().replace(" ", "-") for heading in headings}
@@ -150,13 +159,14 @@ def test_every_row_has_a_field_for_every_head_in_order():
     for cell, row in zip(cells, cell_rows(cells, None, USD), strict=True):
         assert len(row.fields) == len(HEADS)
         fields = dict(zip(HEADS, row.fields, strict=True))
+        assert fields["bill"].sort == value_of(cell.usd_billed)
         assert fields["a run"].sort == value_of(cell.usd_per_run)
         assert fields["updates"].sort == cell.summary.num_updates
         assert fields["peak memory"].sort == cell.summary.peak_memory_bytes
         assert fields["macro-F1"].sort == cell.summary.macro_f1
         assert fields["batch"].sort == getattr(cell.summary.config, "batch_size", None)
         if cell.usd_per_run is not None:
-            assert "assumed" in fields["a run"].extra
+            assert "example" in fields["a run"].extra
         if cell.summary.outcome == "oom":
             assert "killed by the memory limit" in fields["test accuracy"].title
 
@@ -187,7 +197,7 @@ def test_failed_cells_keep_their_place_in_the_heat_map():
     assert list(figure.data[0].y) == ["8", "16", "32", "256"]
     assert figure.data[0].z[3][2] is None
     assert list(figure.data[1].text) == ["out of<br>memory"]
-    assert "assumed price" in charts[2].title
+    assert "example price" in charts[2].title
 
 
 def test_one_row_has_heat_maps_and_one_cell_has_no_charts():
