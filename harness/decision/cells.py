@@ -14,6 +14,11 @@ def run_seconds(cell: Priced) -> float | None:
     return value_of(durations.run_seconds(cell.summary))
 
 
+def has_example_price(cell: Priced) -> bool:
+    """Return whether a stand-in prices the cell's machine: it prices that machine's cells, and ranks no machines."""
+    return cell.price is not None and cell.price.basis == "assumed" and cell.price.plan != "own"
+
+
 def measured(cells: Iterable[Priced]) -> list[Priced]:
     """Return the fine-tuning cells with at least one successful run."""
     return [cell for cell in cells if cell.summary.kind == "fine_tune" and cell.summary.num_ok > 0]

@@ -13,7 +13,7 @@ from harness.analysis.accuracy import Metric
 from harness.analysis.estimate import Estimate, map_estimate
 from harness.analysis.expected_loss import DEFAULT_TOLERANCE, Loss, admitted, expected_losses
 from harness.analysis.ranking import rank
-from harness.decision.cells import cheapest_per_sample, fastest, measured
+from harness.decision.cells import cheapest_per_sample, fastest, has_example_price, measured
 from harness.decision.cost_to_have import Use, stated_use
 from harness.decision.verdict import Verdict, gain_over, judge
 from harness.decision.ways import Kind, Way, compared_test_set, find_ways, hosted_way, noise_of
@@ -65,6 +65,7 @@ class Choice:
         runner_up: The next cheapest admitted way that has other answers; None without one.
         admitted: The ways among which the cheapest is chosen, `way` included, cheapest first.
         level: The cells of other admitted ways whose cost does not differ significantly from that of `way`.
+        in_dollars: Whether costs decided; else seconds did, because prices are unknown, or examples for several machines.
         ways: Every way that was compared, with its loss.
         compared: The cells of the fine-tuned ways in `ways`; without accuracies, every measured cell.
         measured: The fine-tuned cells on the test set, whether or not they meet the other requirements.
@@ -83,6 +84,7 @@ class Choice:
     upgrade: Upgrade | None
     admitted: tuple[Way, ...]
     level: tuple[Priced, ...]
+    in_dollars: bool
     ways: tuple[Way, ...]
     compared: tuple[Priced, ...]
     measured: tuple[Priced, ...]
@@ -123,7 +125,8 @@ def choose(
     if all(way.kind == "majority" for way in ways) or all(way.kind != "fine_tune" for way in every_way):
         ways = []  # nothing was trained that meets the requirements
     ways = compare_ways(ways, hosted_way(assumed, use), goal.tolerance)
-    choices = _cheapest_first(_admit(ways, goal), in_dollars=_has_prices(ways))
+    in_dollars = _has_prices(ways) and not _ranks_machines_by_examples(ways)
+    choices = _cheapest_first(_admit(ways, goal), in_dollars=in_dollars)
     way = choices[0] if choices else None
     best = max((each for each in ways if each.scores is not None), key=lambda each: each.score.value, default=None)
     test_set = compared_test_set(cells)
@@ -141,7 +144,8 @@ def choose(
         runner_up=_runner_up(choices),
         upgrade=None if way is None else _upgrade(way, ways),
         admitted=tuple(choices),
-        level=tuple(_level(choices)),
+        level=tuple(_level(choices)) if in_dollars else (),
+        in_dollars=in_dollars,
         ways=tuple(ways),
         compared=tuple(compared),
         measured=tuple(models),
@@ -187,6 +191,12 @@ def _admit(ways: Sequence[Way], goal: Goal) -> list[Way]:
 def _has_prices(ways: Sequence[Way]) -> bool:
     """Return whether any trained model has a price; a majority class or hosted model always has dollars."""
     return any(way.usd is not None for way in ways if way.cell is not None and way.kind != "majority")
+
+
+def _ranks_machines_by_examples(ways: Sequence[Way]) -> bool:
+    """Return whether costs of several machines would be compared of which one has only an example price."""
+    cells = [way.cell for way in ways if way.cell is not None and way.cell.price is not None]
+    return len({cell.summary.machine_id for cell in cells}) > 1 and any(map(has_example_price, cells))
 
 
 def _cheapest_first(ways: Sequence[Way], *, in_dollars: bool) -> list[Way]:

@@ -10,6 +10,7 @@ from harness.analysis.estimate import Estimate
 from harness.analysis.ranking import rank_all
 from harness.analysis.summarize import summarize
 from harness.analysis.throughput import HostSpread, host_spread
+from harness.decision.cells import has_example_price
 from harness.decision.differences import Work, slice_words, work_key
 from harness.errors import Unavailable
 from harness.pricing import cost, durations
@@ -256,7 +257,13 @@ def _rank(figure: MachineFigure, lines: Iterable[ComparedCell], num_types: int) 
 
 
 def verdicts(lines: Sequence[Sequence[Priced | None]], figure: MachineFigure) -> list[LineVerdict]:
-    """Rank the cells of each line by a figure; all pairs of all lines count as one family (see `analysis.ranking`)."""
+    """Rank the cells of each line by a figure; all pairs of all lines count as one family (see `analysis.ranking`).
+
+    Costs that rest on an example price are not ranked.
+    """
+    compared = [cell for squares in lines for cell in squares if cell is not None and _ran(cell)]
+    if not figure.most and any(has_example_price(cell) for cell in compared):
+        return [(None, ()) for _ in lines]
     figures = [
         [figure.read(cell) if cell is not None and _ran(cell) else None for cell in squares] for squares in lines
     ]

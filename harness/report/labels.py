@@ -57,6 +57,13 @@ _SIZE_PHRASES = {
 }
 _PHRASES = _SIZE_PHRASES | {
     "limits.memory_limit_gib": "under a cap of {} GiB",
+    "training.lr": "learning rate {}",
+    "training.epochs": "{} epochs",
+    "training.chunks": "in {} chunks",
+    "training.chunk_order": "chunks in order of {}",
+    "data.num_train": "{} training texts",
+    "model.attention_dropout": "attention dropout {}",
+    "model.hidden_dropout": "hidden dropout {}",
     "padding": "padded to {}",
     "trainable": "training {}",
 }
@@ -152,7 +159,12 @@ def _phrase(key: str, value: object) -> str:
     shown = clean(text, _MAX_LABEL)
     if key == STUDY:
         return f"as in study {shown}"
-    return _PHRASES[key].format(shown) if key in _PHRASES else shown if key in _AXES else f"{key} {shown}"
+    return _PHRASES[key].format(shown) if key in _PHRASES else shown if key in _AXES else f"{_words(key)} {shown}"
+
+
+def _words(key: str) -> str:
+    """Write a setting's key as words."""
+    return key.rpartition(".")[2].replace("_", " ")
 
 
 def trained_words(trainable: str) -> str:
@@ -245,8 +257,10 @@ def _with_slice(name: str, machine: Machine, cpus: str = "") -> str:
 def group_word(key: str, value: object) -> str:
     """Format a setting for the name of a group of cells."""
     shown = clean(_plain(value), _MAX_LABEL)
-    if "." in key or key in _GROUP_NAMES:
-        return f"{_GROUP_NAMES.get(key, key)} {shown}"
+    if "." in key:
+        return _phrase(key, value)
+    if key in _GROUP_NAMES:
+        return f"{_GROUP_NAMES[key]} {shown}"
     return _GROUP_VALUES.get(shown, shown)
 
 

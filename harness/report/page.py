@@ -75,7 +75,7 @@ from harness.report.table import Table
 # The page's scripts, each after the scripts that it depends on.
 _SCRIPTS = (
     *("formulas", "wording", "recompute", "comparing", "ranking", "address", "decision"),
-    *("redraw", "scatter", "drawing", "panel", "tables", "machine_comparison", "table_cells", "page"),
+    *("redraw", "scatter", "panel", "labels", "drawing", "tables", "machine_comparison", "table_cells", "page"),
 )
 
 
@@ -339,7 +339,7 @@ def _varied_sections(report: Report, varied: _Varied) -> Iterator[Section]:
             view="engineer",
             terms=(_SPEED, _MEMORY),
         )
-    compared = _Charts(*bars(cells, money))
+    compared = _Charts(*bars(cells, money, report.choice.pick))
     if compared.charts:
         heading = "Precision and device"
         yield Section("compared", heading, compared, compared.charts, fastest_words(cells), view="engineer")

@@ -310,11 +310,10 @@ def test_reset_restores_the_report_as_written(own_page, wait_until):
 def test_tables_tiles_and_charts_follow_a_changed_assumption(own_page, wait_until):
     own_page.select_option("#in-prices-plan", "spot")
     expected = cells_under(Assumptions.model_validate({"prices": {"plan": "spot"}}))
-    table = own_page.locator("#cell-table tbody tr")
     heads = own_page.locator("#cell-table thead th").all_inner_texts()
     column = next(index for index, head in enumerate(heads) if head.startswith("a run"))
     for index, cell in enumerate(expected):
-        square = table.nth(index).locator("> *").nth(column)
+        square = own_page.locator(f"#cell-table tr[data-cell='{index}'] > *").nth(column)
         if cell.usd_per_run is not None:
             assert square.locator("span").first.inner_text() == USD.amount(cell.usd_per_run.value)
             assert float(square.get_attribute("data-sort")) == pytest.approx(cell.usd_per_run.value, rel=1e-9)
@@ -599,7 +598,7 @@ def test_a_page_of_1000_cells_answers_and_fits_the_window(visit, wait_until):
     page.locator("#needed").fill("79")
     assert "Whether it gets 79.0% right" in page.locator("#decision").inner_text()
     page.locator("#views button").last.click()
-    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")
+    page.evaluate("document.querySelectorAll('#assumptions details').forEach((details) => { details.open = true })")
     page.select_option("#in-prices-plan", "own")
     wait_until(page, "document.querySelectorAll('#chart-cost .main-svg').length > 0")
     assert page.locator("#cell-table tbody tr").count() == 1001

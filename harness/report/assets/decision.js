@@ -47,7 +47,7 @@ const decision = (() => {
     const leads = { use: "Use ", "do not use yet": "Do not use it yet: ", "measure more": "Measure more before you decide. So far the choice is " };
     return [
       `${leads[verdict.kind]}${nameOf(facts, way)}${placeOf(facts, derived, way, money)}.`,
-      ...costOf(facts, derived, way, money), quality(facts, way), ...lossOf(facts, chosen, state), ...reasons(facts, chosen, state), ...next,
+      ...costOf(facts, derived, chosen, money), quality(facts, way), ...lossOf(facts, chosen, state), ...reasons(facts, chosen, state), ...next,
     ];
   };
 
@@ -70,14 +70,15 @@ const decision = (() => {
     return ` on ${facts.machines[machine].label}${isKnown ? within(priceText(price, money)) : ""}`;
   };
 
-  const costOf = (facts, derived, way, money) => {
+  const costOf = (facts, derived, chosen, money) => {
+    const { way } = chosen;
     const { months, num_trainings, label_usd } = derived.use;
     const overMonths = (usd) => `It costs about ${money.prose(usd)} over ${count(months)} months`;
     if (way.index === null) return [`${overMonths(way.usd)}.`];
     const figures = derived.money[way.index];
     const price = derived.prices[facts.cells[way.index].machine];
     if (!is(way.usd)) return [`A training takes ${wording.seconds(way.seconds)}. The price of this machine is not known (${price.missing || "no price was found"}): enter yours.`];
-    const example = price.basis === "assumed" ? [`The price of this machine is not known: enter yours. An example price stands in (${priceText(price, money)}).`] : [];
+    const example = price.basis === "assumed" ? [`The price of this machine is not known: enter yours. ${chosen.inDollars ? "" : "Between machines, time decided. "}An example price stands in (${priceText(price, money)}).`] : [];
     const paid = is(months) ? overMonths(way.usd)
       : num_trainings !== 1 || label_usd ? `It costs about ${money.prose(way.usd)} in all` : `One training costs about ${money.prose(way.usd)} on the bill`;
     const part = is(figures.usd_per_run) && figures.usd_per_run.value && !is(months) ? `, ${money.prose(figures.usd_per_run.value)} of it for the measured seconds` : "";

@@ -28,15 +28,22 @@ const machineComparison = (() => {
     for (const line of context.facts.side.lines) {
       const index = line.squares[place];
       const figure = line.is_ranked && is(index) ? read(key, index, context) : null;
-      if (is(figure) && (best === null || isBetter(key, figure, best.figure))) best = { figure, label: line.label, missed: key === "to_target" ? context.facts.cells[index].missed_target : "" };
+      if (is(figure) && (best === null || isBetter(key, figure, best.figure))) best = { figure, index, label: line.label, missed: key === "to_target" ? context.facts.cells[index].missed_target : "" };
     }
     return best;
   });
 
+  // Costs that rest on an example price are not ranked, as verdicts of decision/side_by_side.py.
+  const rankAll = (key, cells, figures, { facts, derived }) => {
+    const isExample = (index) => is(index) && is(facts.cells[index].samples_per_s) && ranking.isExample(derived.prices[facts.cells[index].machine]);
+    if (key !== "fastest" && cells.flat().some(isExample)) return figures.map(() => [null, []]);
+    return comparing.rankAll(figures, key === "fastest");
+  };
+
   const bestCell = (key, place, context) => {
     const all = bests(key, context);
     if (!all[place]) return { text: "none", lines: [], sort: null };
-    const [[first, level]] = comparing.rankAll([all.map((one) => one && one.figure)], key === "fastest");
+    const [[first, level]] = rankAll(key, [all.map((one) => one && one.index)], [all.map((one) => one && one.figure)], context);
     const { figure, label, missed } = all[place];
     const standing = place !== first && !level.includes(place) ? "" : level.length ? "level with the best" : "best, and clear";
     const isSpeed = key === "fastest";
@@ -71,8 +78,8 @@ const machineComparison = (() => {
   const lineVerdicts = (key, context) => {
     const found = ranked.get(context.derived) || {};
     ranked.set(context.derived, found);
-    found[key] = found[key] || comparing.rankAll(context.facts.side.lines.map((line) =>
-      line.squares.map((index) => is(index) ? read(key, index, context) : null)), key === "fastest");
+    found[key] = found[key] || rankAll(key, context.facts.side.lines.map((line) => line.squares),
+      context.facts.side.lines.map((line) => line.squares.map((index) => is(index) ? read(key, index, context) : null)), context);
     return found[key];
   };
 
@@ -84,7 +91,7 @@ const machineComparison = (() => {
       const [first, level] = lineVerdicts(key, context)[place];
       if (first === null) continue;
       verdicts.push(`${predicate}: ${level.length ? "none clearly" : names[first]}`);
-      if (level.length) tied.push(`${predicate}: ${wording.listed([first, ...level].map((one) => names[one]))} can't be told apart`);
+      if (level.length) tied.push(`${predicate}: ${wording.listed([first, ...level].map((one) => names[one]))} do not differ significantly`);
     }
     const [text, ...rest] = verdicts.length ? verdicts : ["measured on one machine alone"];
     return { text, lines: rest, sort: text, title: tied.join("; ") };

@@ -48,7 +48,7 @@
     if (!box) return;
     const [lead, ...more] = isAsWritten() && facts.answer.length ? facts.answer : decision.sentences(facts, context.derived, chosen, state);
     box.querySelector(".say").textContent = lead;
-    box.querySelector(".more").replaceChildren(...more.map((text) => panel.make("li", { textContent: text, className: text.startsWith("Next: ") ? "next" : "" })));
+    box.querySelector(".more").replaceChildren(...more.map((text) => panel.make("li", { textContent: text, className: /^(Next|Then): /.test(text) ? "next" : "" })));
     const handOver = box.querySelector(".hand-over");
     handOver.hidden = chosen.pick === null || !chosen.reached;
     if (!handOver.hidden) {
@@ -69,14 +69,17 @@
     box.replaceChildren(panel.make("p", { className: "second", textContent: card.text }), panel.make("ul", { className: "aside values" }, ...entries));
   };
 
+  const rowsAsWritten = [...document.querySelectorAll("#cell-table tbody tr[data-cell]")];
   const fillPicked = () => {
-    for (const row of document.querySelectorAll("#cell-table tbody tr[data-cell]")) {
-      const isPicked = chosen.reached && Number(row.dataset.cell) === chosen.pick;
-      if (row.classList.contains("picked") === isPicked) continue;
-      row.classList.toggle("picked", isPicked);
-      const mark = row.querySelector(".chosen");
-      if (mark) mark.remove();
-      if (!isPicked) continue;
+    const isPicked = (row) => chosen.reached && Number(row.dataset.cell) === chosen.pick;
+    const changed = rowsAsWritten.filter((row) => row.classList.contains("picked") !== isPicked(row));
+    for (const row of changed.filter((each) => !isPicked(each))) {
+      row.classList.remove("picked");
+      row.querySelector(".chosen").remove();
+      row.parentNode.insertBefore(row, rowsAsWritten[rowsAsWritten.indexOf(row) + 1] || null);
+    }
+    for (const row of changed.filter(isPicked)) {
+      row.classList.add("picked");
       row.cells[0].append(panel.make("span", { className: "chosen", textContent: "chosen above" }));
       row.parentNode.prepend(row);
     }
@@ -121,14 +124,15 @@
   };
   const draw = (item) => {
     const box = find(item.key);
-    if (drawing.isHidden(box)) return;
+    if (drawing.isHidden(box)) return null;
     const chart = compute(item);
     item.drawn = version;
-    drawing.draw(box, chart, item.figure.layout.height);
+    const drawn = drawing.draw(box, chart, item.figure.layout.height);
     if (chart.title && chart.title !== box.previousElementSibling.textContent) box.previousElementSibling.textContent = chart.title;
     if (chart.label) box.setAttribute("aria-label", chart.label);
+    return drawn;
   };
-  const drawAll = () => charts.forEach(draw);
+  const drawAll = () => Promise.all(charts.map(draw)).then(() => { root.dataset.drawn = root.dataset.print ? "print" : innerWidth; });
   const dependsOnState = (item) => item.key === "chart-cost" || item.figure.layout.meta;
   let frame = 0;
   const drawLater = () => {

@@ -98,7 +98,7 @@ const panel = (() => {
     const show = (state) => {
       const moneyFormat = decision.moneyFormat(state.values);
       const rate = moneyFormat.code + state.values["prices.currency.per_usd"];
-      if (rate !== shownRate) {
+      if (rate !== shownRate && !address.clashes(state.values).length) {
         const text = (choice) => [choice.instance || "as given", choice.provider, choice.region].filter(is).join(", ")
           + (is(choice.listed) ? `: ${moneyFormat.perHour(choice.listed)} an hour` : ": your own rate") + (choice.as_of ? ` (${choice.as_of})` : "");
         const none = is(machine.chosen) ? [] : [["", "no price known"]];
@@ -135,7 +135,7 @@ const panel = (() => {
   // The reader's own hourly price of a machine, in the currency of the page.
   const ownHourly = (id, index, title, get, set) => {
     const control = make("input", { type: "text", placeholder: "not given", inputMode: "decimal", autocomplete: "off", spellcheck: false });
-    const made = field(id, title, control, " an hour");
+    const made = field(id, title, control, "USD");
     const perUsd = () => get().values["prices.currency.per_usd"];
     control.addEventListener("input", () => {
       const isEmpty = control.value.trim() === "";
@@ -150,7 +150,7 @@ const panel = (() => {
         control.value = is(typed) ? String(Number((typed * perUsd()).toPrecision(12))) : "";
         made.showProblem(null);
       }
-      made.box.querySelector(".unit").textContent = state.values["prices.currency.code"] + " an hour";
+      if (!address.clashes(state.values).length) made.box.querySelector(".unit").textContent = state.values["prices.currency.code"];
       made.box.classList.toggle("changed", is(typed));
       return is(typed);
     };
@@ -203,8 +203,10 @@ const panel = (() => {
     const prices = machines.filter(([machine]) => machine.choices.length).slice(0, mostPrices).map(([machine, index]) =>
       priceOf(machine, index, named("Machine and its price", machine), get, set));
     const others = machines.filter(([, index]) => index !== main).slice(0, mostPrices).map(([machine, index]) =>
-      ownHourly("hourly-" + index, index, named("Your price", machine), get, set));
-    const top = [needed(get, set), ownHourly("hourly", main, named("Your price", facts.machines[main]), get, set), textsAMonth(facts, get, set)];
+      ownHourly("hourly-" + index, index, named("Your price an hour", machine), get, set));
+    const price = ownHourly("hourly", main, "Your price an hour", get, set);
+    price.control.title = "of " + facts.machines[main].label;
+    const top = [needed(get, set), price, textsAMonth(facts, get, set)];
     first.append(...top.map((control) => control.box));
     const boxes = groups.map(([title, prefixes]) => {
       const members = inputs.filter((input) => prefixes.some((prefix) => input.name.startsWith(prefix)));

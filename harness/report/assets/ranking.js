@@ -90,11 +90,20 @@ const ranking = (() => {
     return { kind: reasons.length ? "measure more" : "use", reasons };
   };
 
+  // An example price stands in for a machine whose price is not known: it ranks no machines.
+  const isExample = (price) => price.missing === undefined && price.basis === "assumed" && price.plan !== "own";
+  const ranksMachinesByExamples = (facts, derived, ways) => {
+    const machines = new Set(ways.filter((way) => way.index !== null).map((way) => facts.cells[way.index].machine));
+    const priced = [...machines].filter((machine) => derived.prices[machine].missing === undefined);
+    return priced.length > 1 && priced.some((machine) => isExample(derived.prices[machine]));
+  };
+
   // {way, pick, best, rivals, level, compared, reached, verdict}. `pick`, `best`, `rivals` (the ways that are good enough), `level`
   // (of them, those whose cost does not differ significantly from that of `way`) and `compared` (fine-tuned models) are indices of cells.
   const choose = (facts, derived, state) => {
     const ways = waysOf(facts, derived, state);
-    const choices = cheapestFirst(admit(facts, ways, state.accuracy), ways.some((way) => is(way.usd) && way.index !== null && way.kind !== "majority"));
+    const inDollars = ways.some((way) => is(way.usd) && way.index !== null && way.kind !== "majority") && !ranksMachinesByExamples(facts, derived, ways);
+    const choices = cheapestFirst(admit(facts, ways, state.accuracy), inDollars);
     const way = choices.length ? choices[0] : null;
     const best = ways.filter((each) => each.kind !== "hosted").reduce((top, each) => top === null || each.score.value > top.score.value ? each : top, null);
     const compared = [];
@@ -108,9 +117,9 @@ const ranking = (() => {
     const rivals = choices.map((each) => each.index).filter(is);
     const costs = choices.map((each) => each.index === null || each.kind === "majority" ? { value: each.usd, low: null, high: null } : derived.money[each.index].usd_to_have);
     const [[, levelPlaces]] = comparing.rankAll([costs], false);
-    const level = levelPlaces.map((place) => choices[place].index).filter(is);
+    const level = !inDollars ? [] : levelPlaces.map((place) => choices[place].index).filter(is);
     return { way, pick, best: best === null ? null : best.index, rivals, level, compared, reached: !is(state.accuracy) || !ways.length || way !== null,
-      num_ways: ways.length, verdict: judge(facts, derived, state, { ways, way, best }) };
+      num_ways: ways.length, inDollars, verdict: judge(facts, derived, state, { ways, way, best }) };
   };
 
   // Without accuracies: the cheapest per sample, or the fastest if nothing has a price.
@@ -130,5 +139,5 @@ const ranking = (() => {
     return optimal;
   };
 
-  return { choose, bound, front, isStated, statesValue };
+  return { choose, bound, front, isExample, isStated, statesValue };
 })();

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.analysis.estimate import Estimate
 from harness.analysis.ranking import rank
-from harness.decision.cells import cheapest_per_sample, failed, fastest, measured
+from harness.decision.cells import cheapest_per_sample, failed, fastest, has_example_price, measured
 from harness.decision.choice import Choice
 from harness.decision.scaling import scaling_series
 from harness.pricing.cost import Priced
@@ -72,7 +72,9 @@ def _places(cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
         return []
     bests = {name: (fastest(members), cheapest_per_sample(members)) for name, members in groups.items()}
     quickest = _leader({name: _rate(fast) for name, (fast, _) in bests.items()}, most=True)
-    cheapest = _leader({name: _sample_cost(cheap) for name, (_, cheap) in bests.items()})
+    has_example = any(cheap is not None and has_example_price(cheap) for _, cheap in bests.values())
+    costs = {name: _sample_cost(cheap) for name, (_, cheap) in bests.items()}
+    cheapest = None if has_example and len(machines) > 1 else _leader(costs)
     clauses = [f"{'Machines' if len(machines) > 1 else 'Devices'} at their best. {_best_of_each(groups, money)}"]
     if quickest:
         also = " and cheapest per sample" if quickest == cheapest else ""
@@ -80,7 +82,7 @@ def _places(cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
     if cheapest and cheapest != quickest:
         clauses.append(f"{cheapest} is cheapest per sample")
     if not quickest and not cheapest:
-        clauses.append("they can't be told apart")
+        clauses.append("no significant difference")
     spread = spread_label(cell for best in bests.values() for cell in best if cell is not None)
     return ["; ".join(clauses) + (f" ({spread})." if spread else ".")]
 

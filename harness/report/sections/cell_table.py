@@ -25,7 +25,7 @@ from harness.report.cell_columns import (
 from harness.report.formatting import MoneyFormat, clean, percent
 from harness.report.labels import OUTCOMES, basis_label, disagrees, machine_labels, missed_label
 from harness.report.sections.details import totals
-from harness.report.table import Field, measured_field, text_field
+from harness.report.table import Field, holds_figure, measured_field, text_field
 from harness.schema.cells import BaselineConfig
 
 HEADS = (
@@ -79,10 +79,12 @@ class CellTable:
 
 def cell_table(cells: Sequence[Priced], pick: Priced | None, money: MoneyFormat) -> CellTable:
     """Build the table of all cells: the chosen one first, then by cost."""
+    rows = sorted(cell_rows(cells, pick, money), key=_chosen_then_cheapest)
+    kept = [index for index in range(len(HEADS)) if any(holds_figure(row.fields[index]) for row in rows)]
     return CellTable(
-        heads=HEADS,
+        heads=tuple(HEADS[index] for index in kept),
         text_columns=TEXT_COLUMNS,
-        rows=tuple(sorted(cell_rows(cells, pick, money), key=_chosen_then_cheapest)),
+        rows=tuple(replace(row, fields=tuple(row.fields[index] for index in kept)) for row in rows),
         totals=totals(cells),
         is_tall=len(cells) > _MANY_ROWS,
     )

@@ -144,4 +144,6 @@ def speed_finding(cells: Sequence[Priced]) -> str:
 
 
 def _map(maps: Sequence[Chart], metric: str) -> Chart | None:
-    return next((chart for chart in maps if chart.key.endswith(f"-{metric}")), None)
+    """Return the map of a metric, one with a cell that has no figure before the others; None without one."""
+    drawn = [chart for chart in maps if chart.key.endswith(f"-{metric}")]
+    return max(drawn, key=lambda chart: len(chart.figure.data[-1].text), default=None)

@@ -64,7 +64,7 @@ def verdicts(comparison: SideBySide, names: Sequence[str], money: MoneyFormat) -
             leaders.setdefault(ranking.first, []).append(lead)
     clauses = [f"{names[index]} {listed(leads)}" for index, leads in leaders.items()]
     clauses += [
-        f"{listed([names[index] for index in tied])} can't be told apart in {listed(figures)}"
+        f"{listed([names[index] for index in tied])} do not differ significantly in {listed(figures)}"
         for tied, figures in ties.items()
     ]
     by_cell = _cell_by_cell(comparison, names)
@@ -98,6 +98,15 @@ def _cell_by_cell(comparison: SideBySide, names: Sequence[str]) -> list[str]:
 def cautions(comparison: SideBySide, names: Sequence[str]) -> list[str]:
     """State what limits the verdicts: few runs, single hosts, slices, cells that one machine alone tried."""
     sentences = []
+    examples = [
+        name
+        for name, machine in zip(names, comparison.types, strict=True)
+        if machine.price is not None and machine.price.basis == "assumed" and machine.price.plan != "own"
+    ]
+    if examples:
+        sentences.append(
+            f"The price of {listed(examples)} is an example, so machines are not ranked by cost: enter your prices."
+        )
     spread = spread_label(cell for line in comparison.shared for cell in line.measured)
     if spread:
         sentences.append(f"Some cells have {spread}.")

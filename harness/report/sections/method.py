@@ -90,7 +90,7 @@ def _training(cells: Sequence[Priced]) -> list[MethodEntry]:
             "Accuracy",
             "On the test set, looked at once, at the end of the run; the curves are of the validation set. "
             f"Interval: {clean(listed(accuracy_intervals)) or 'none'}. Configurations are compared on the same examples, see the recommendation. "
-            "A sweep over batch size at a fixed number of epochs compares numbers of updates too: they stand beside the accuracy.",
+            "A sweep over batch size at a fixed number of epochs compares numbers of updates too, which are shown with the accuracy.",
             "accuracy",
         ),
         MethodEntry(

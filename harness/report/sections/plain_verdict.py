@@ -36,9 +36,10 @@ PLAIN_NAMES: dict[Kind, str] = {
     "features": "the model without training",
     "hosted": "the hosted model",
 }
-HEADS = ("way", "texts right", "a training, on the bill", "takes", "points compared with the choice")
+HEADS = ("way", "texts right", "a training, on the bill", "takes", "points against the choice")
 MAX_ALTERNATIVES = 5
 _NAMED_BASELINES: tuple[Kind, ...] = ("features", "tfidf")
+_SECONDS_DECIDED = "Between machines, time decided. "
 _DONE = "Next: train it. The choice needs no more measurements."
 _NOTHING_TO_MEASURE = "Next: check the values that you gave. No measurement would change this."
 
@@ -113,7 +114,7 @@ def _row(way: Way, choice: Choice, index: int | None, cells: Sequence[Priced], m
     else:
         low, high = (None if end is None else -100 * end for end in (difference.high, difference.low))
         ends = "" if low is None or high is None else f"{low:+.1f} to {high:+.1f}"
-        compared = Field(f"{-100 * difference.value:+.1f}", -difference.value, ends)
+        compared = Field(f"{0.0 - 100 * difference.value:+.1f}".replace("-0.0", "0.0"), -difference.value, ends)
     usd = None if way.cell is None else way.cell.usd_billed
     paid = Field("nothing", 0.0) if way.kind == "majority" else Field(money.amount(value_of(usd)), value_of(usd))
     if index is not None and way.kind != "majority":
@@ -161,7 +162,7 @@ def _cost(way: Way, choice: Choice, money: MoneyFormat) -> Iterator[str]:
     if price is not None and price.basis == "assumed":
         yield (
             "The price of this machine is not known: enter yours. "
-            f"An example price stands in ({price_text(price, money)})."
+            f"{_SECONDS_DECIDED if not choice.in_dollars else ''}An example price stands in ({price_text(price, money)})."
         )
     amount = money.prose(way.usd.value)
     if use.months is not None:
@@ -254,8 +255,8 @@ def _next_steps(cells: Sequence[Priced], choice: Choice, money: MoneyFormat | No
     if not choice.verdict.measure_next:
         yield _DONE if choice.verdict.kind == "use" else _NOTHING_TO_MEASURE
     names = {way.name: plain_name(way, cells) for way in choice.ways}
-    for step in choice.verdict.measure_next:
-        yield f"Next: {_step(step, names)}{_effort(step, money)}."
+    for index, step in enumerate(choice.verdict.measure_next):
+        yield f"{'Then' if index else 'Next'}: {_step(step, names)}{_effort(step, money)}."
 
 
 def _step(step: Measurement, names: dict[str, str]) -> str:

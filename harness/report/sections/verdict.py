@@ -135,14 +135,14 @@ def _loss(choice: Choice) -> Iterator[str]:
     way, num_ways = choice.way, len(choice.ways)
     if way is None or way.loss is None or choice.goal.target is not None or num_ways < 2:  # noqa: PLR2004
         return
-    tolerance = points(choice.goal.tolerance)
+    tolerance, least = points(choice.goal.tolerance), "cheapest" if choice.in_dollars else "fastest"
     if len(choice.admitted) == 1:
         others = "The other way is not" if num_ways == 2 else f"No other of the {num_ways} ways is"  # noqa: PLR2004
         yield f"{others} expected to come within {tolerance} of it."
     else:
-        yield f"It is the cheapest of the {len(choice.admitted)} ways (of {num_ways}) that are expected to lose at most {tolerance}."
+        yield f"It is the {least} of the {len(choice.admitted)} ways (of {num_ways}) that are expected to lose at most {tolerance}."
     if way.loss.largest > 0:
-        yield f"Its own expected loss against the best is {points(way.loss.mean)}, and at most {points(way.loss.largest)} (95%)."
+        yield f"Its own expected loss against the best is {points(way.loss.mean)}, and at most {points(way.loss.largest)} (95 % confidence)."
 
 
 def _alternatives(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _alternatives(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -
         return
     if runner_up is not None:
         cost = money.amount(runner_up.usd.value) if runner_up.usd else seconds(runner_up.seconds)
-        level = ", whose cost can't be told from it" if runner_up.cell in choice.level else ""
+        level = ", with no significant difference in cost" if runner_up.cell in choice.level else ""
         yield f"Runner-up: {way_text(runner_up, cells)}, {cost}, {_score(runner_up.score)}{level}."
     if upgrade is not None:
         more = f"for {money.amount(upgrade.usd)} more" if upgrade.usd is not None else "for more time"

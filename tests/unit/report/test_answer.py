@@ -114,7 +114,7 @@ def test_machines_are_ranked_only_beyond_the_spread_between_runs_and_the_sentenc
         (text,) = _places(priced([fine_tune(rate=22.0), fine_tune(rate=rate, machine=other)]), USD)
         return text
 
-    assert sentence(25.0).endswith("; they can't be told apart (fewer than 3 runs, with 10 % between runs assumed).")
+    assert sentence(25.0).endswith("; no significant difference (fewer than 3 runs, with 10 % between runs assumed).")
     assert "trains fastest" in sentence(32.0)
     assert sentence(32.0).endswith(" (fewer than 3 runs, with 10 % between runs assumed).")
 

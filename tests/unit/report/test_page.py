@@ -197,7 +197,7 @@ def test_failed_cells_keep_their_place_in_the_heat_map():
     assert list(figure.data[0].y) == ["8", "16", "32", "256"]
     assert figure.data[0].z[3][2] is None
     assert list(figure.data[1].text) == ["out of<br>memory"]
-    assert "example price" in charts[2].title
+    assert charts[2].title == "Batch 32, 32 tokens costs least per 1,000 samples (example price)"
 
 
 def test_one_row_has_heat_maps_and_one_cell_has_no_charts():
@@ -241,26 +241,36 @@ def test_bars_compare_cells_that_differ_only_in_precision_device_or_machine():
     assert more == 0
     assert [chart.key for chart in charts] == ["chart-bars-speed", "chart-bars-memory", "chart-bars-usd"]
     speed = charts[0].figure
-    assert any("unsupported" in text for trace in speed.data if trace.type == "scatter" for text in trace.text)
+    assert any(
+        "unsupported" in text for trace in speed.data if trace.type == "bar" and trace.text for text in trace.text
+    )
     assert max(x for trace in speed.data if trace.type == "bar" for x in trace.x if x) > 1000
 
 
-def test_missing_bars_take_no_space():
+def test_bars_have_their_names_above_and_the_choice_its_own_colour():
     # Two batch sizes at fp32 on one CPU, one of them at bf16 too; the fp16 cell failed.
-    records = [
+    cells = priced([
         fine_tune(16),
         fine_tune(32),
-        fine_tune(16, precision="bf16"),
+        fine_tune(16, precision="bf16", rate=40.0),
         fine_tune(32, precision="fp16", outcome="unsupported", reason="no"),
+    ])  # fmt: skip
+    (speed, *_), num_more = bars(cells, USD, cells[2])
+    assert num_more == 0
+    assert speed.title == "batch 16, bf16, cpu trains fastest"
+    drawn = {trace.meta["colour"]: trace for trace in speed.figure.data if trace.type == "bar" and trace.meta}
+    assert list(drawn["pick"].x) == [cells[2].summary.samples_per_s.value]
+    assert list(drawn["measure"].x) == [*(cell.summary.samples_per_s.value for cell in cells[:2]), None]
+    names = speed.figure.data[-1]
+    assert list(names.text) == [
+        "batch 16, fp32, cpu",
+        "batch 16, bf16, cpu",
+        "batch 32, fp32, cpu",
+        "batch 32, fp16, cpu",
     ]
-    (speed, *_), _ = bars(priced(records), USD)
-    axis = speed.figure.layout.yaxis
-    assert axis.ticktext == ("fp32, cpu", "bf16, cpu", "fp16, cpu")
-    # Rows 0 and 1, a gap of 0.9, row 2.9, a gap, row 4.8.
-    assert list(axis.tickvals) == pytest.approx([0.5, 2.9, 4.8])
-    at = {trace.name: list(trace.y) for trace in speed.figure.data if trace.type == "bar" and trace.name}
-    assert at == {"batch 16": pytest.approx([0.0, 2.9]), "batch 32": pytest.approx([1.0])}
-    assert list(speed.figure.data[-1].text) == [" unsupported"]
+    # A bar of 16 pixels below a line of 16, with 8 below: bars at 24, 64, 104, 144; names at 8, 48, 88, 128.
+    assert list(names.y) == [8.0, 48.0, 88.0, 128.0]
+    assert sorted([*drawn["pick"].y, *drawn["measure"].y]) == [24.0, 64.0, 104.0, 144.0]
 
 
 def test_labels_include_the_study_name_where_studies_differ():
@@ -280,7 +290,7 @@ def test_widely_spread_costs_use_a_logarithmic_axis():
 def test_the_page_without_prices_says_so(tmp_path):
     text = write(priced([fine_tune(), fine_tune(32)], None), tmp_path)
     assert "dollars are not known" in text
-    assert "seconds a run (no price)" in text
+    assert "seconds a training (no price)" in text
     assert "no price row has this machine" in csv_text(priced([fine_tune()], None))
 
 
