@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -217,7 +219,7 @@ def page(report: Report, csv: str) -> str:
         facts=_json_markup(data),
         style=Markup(_read("page.css")),  # noqa: S704 - our own files
         scripts=[Markup(_read(f"{name}.js")) for name in _SCRIPTS],  # noqa: S704
-        plotly=Markup(get_plotlyjs() if charts else ""),  # noqa: S704 - a test checks that it holds no `</script`
+        plotly=_packed(get_plotlyjs()) if charts else "",
     )
 
 
@@ -382,6 +384,11 @@ def _record_sections(report: Report) -> Iterator[Section]:
 
 def _read(name: str) -> str:
     return files("harness.report.assets").joinpath(name).read_text(encoding="utf-8")
+
+
+def _packed(script: str) -> str:
+    """Compress a script to text, which takes 1.9 MB where plotly.js has 4.8; assets/drawing.js unpacks it."""
+    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
 
 
 def _json_markup(value: object) -> Markup:

@@ -17,6 +17,13 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
+# Resolves when the page has drawn its charts for the first time.
+READY = """new Promise((done) => {
+    const check = () => { if (document.documentElement.dataset.ready === "yes") done(); else requestAnimationFrame(check); };
+    check();
+})"""
+
+
 @pytest.fixture(scope="session")
 def chromium():
     with sync_playwright() as playwright:
@@ -68,6 +75,7 @@ def watched(chromium, write, folder):
         )
         page.goto(address + (f"#{fragment}" if fragment else ""))
         page.wait_for_load_state()
+        page.evaluate(READY)
         if "view=engineer" in fragment:
             page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")
         return page

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.e2e
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
 WIDTHS = (1400, 1024, 820, 390)
-A4_WIDTH = 688  # pixels between the margins
+A4_WIDTH, A4_HEIGHT = 688, 1016  # pixels between the margins
 
 # Returns sentences about texts that are cut, that overlap, or that lie on a mark.
 MEASURE = """() => {
@@ -100,6 +100,9 @@ def problems_at(page, wait_until, width):
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         wait_until(page, "document.documentElement.dataset.drawn === 'print'")
         found = page.evaluate(f"({MEASURE})()")
+        height = page.evaluate("document.documentElement.scrollHeight")
+        if page.evaluate("document.documentElement.dataset.view") == "decide" and height > A4_HEIGHT:
+            found.append(f"the decider's view takes {height} pixels of the {A4_HEIGHT} of a page")
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         page.emulate_media(media="screen")
         return found

@@ -7,9 +7,10 @@ const drawing = (() => {
     scrollZoom: false, doubleClick: false, showTips: false };
   const narrow = 480;
   const printed = 660; // pixels: width of A4 between its margins
+  const printedBeside = 315; // pixels: two charts of the decider's view side by side
 
   const onFirstScreen = new Map([["cost", 310], ["finding", 240]]); // pixels, in the decider's view
-  const onAnswerPage = 210; // pixels: height of the chart printed below the answer, without its legend
+  const onAnswerPage = 190; // pixels: height of the chart printed below the answer, without its legend
   const wholePage = 880; // pixels: height of a chart that fills a page of A4 below its section's heading
   const legendLine = 20; // pixels
   const usualLines = 3; // lines of legend that a chart's height includes
@@ -68,7 +69,8 @@ const drawing = (() => {
   const draw = (box, chart, usual) => {
     const height = root.dataset.view === "decide" && chart.layout.yaxis.visible !== false ? Math.min(usual, onFirstScreen.get(box.closest("section").id) || usual) : usual;
     const colour = colours();
-    const width = root.dataset.print ? printed : box.clientWidth;
+    const isBeside = root.dataset.view === "decide" && onFirstScreen.has(box.closest("section").id);
+    const width = root.dataset.print ? (isBeside ? printedBeside : printed) : box.clientWidth;
     const atEnds = width >= narrow; // else lines are named in the legend
     const data = chart.data.map((trace) => themedTrace(trace, colour, atEnds));
     const names = data.filter((trace) => trace.showlegend !== false && chart.layout.showlegend !== false).map((trace) => trace.name || "");
@@ -85,12 +87,19 @@ const drawing = (() => {
       layout.legend = { ...layout.legend, font: { size: 10.5 } };
       if (!isBars) layout.height = root.dataset.view === "decide" ? onAnswerPage + legendLine * lines : Math.min(layout.height, wholePage);
     }
-    layout.width = root.dataset.print ? printed : undefined;
+    layout.width = root.dataset.print ? width : undefined;
     layout.autosize = !root.dataset.print;
     const drawn = Plotly.react(box, data, layout, config).then(() => labels.write(box, chart.data, colour, atEnds));
     box.style.minHeight = "";
     return drawn;
   };
 
-  return { draw, isHidden };
+  // Run plotly.js, which the page holds compressed.
+  const unpack = async () => {
+    const bytes = Uint8Array.from(atob(document.getElementById("plotly").textContent), (letter) => letter.charCodeAt(0));
+    const code = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    document.head.append(panel.make("script", { textContent: code }));
+  };
+
+  return { draw, isHidden, unpack };
 })();

@@ -122,9 +122,10 @@
     item.computed = isUnchanged ? asWritten : isCost ? scatter.chart(item, context, chosen, state) || asWritten : redraw.chart(item, context);
     return item.computed;
   };
+  let isUnpacked = false; // whether there is Plotly
   const draw = (item) => {
     const box = find(item.key);
-    if (drawing.isHidden(box)) return null;
+    if (!isUnpacked || drawing.isHidden(box)) return null;
     const chart = compute(item);
     item.drawn = version;
     const drawn = drawing.draw(box, chart, item.figure.layout.height);
@@ -254,8 +255,16 @@
   recall(true);
   addEventListener("hashchange", () => recall(false));
 
+  const begin = async () => {
+    if (charts.length) {
+      await drawing.unpack();
+      isUnpacked = true;
+      await drawAll();
+    }
+    root.dataset.ready = "yes";
+  };
+  begin();
   if (charts.length) {
-    drawAll();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
     addEventListener("beforeprint", () => { root.dataset.print = "yes"; drawAll(); });
     addEventListener("afterprint", () => { delete root.dataset.print; drawAll(); });
@@ -268,6 +277,4 @@
       timer = setTimeout(drawAll, 150);
     });
   }
-
-  root.dataset.ready = "yes";
 })();

@@ -122,7 +122,7 @@ def cautions(comparison: SideBySide, names: Sequence[str]) -> list[str]:
     if sliced:
         sentences.append(
             f"{listed(sliced)}: a slice is priced as the whole machine, unless an instance is stated for it "
-            "(--instance MACHINE=NAME)."
+            "(--price-as MACHINE=NAME)."
         )
     if comparison.num_alone:
         verb = "was" if comparison.num_alone == 1 else "were"
