@@ -18,6 +18,7 @@ from replay_clock import ReplayClock
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness.report import write_report
+from tests.e2e.conftest import READY
 from tests.make_priced import AT, baseline, fine_tune, priced
 
 NUM_CELLS = 1000
@@ -54,6 +55,7 @@ def followed(tmp_path_factory):
             page = browser.new_page(viewport={"width": 1400, "height": 900})
             page.goto(f"{path.as_uri()}#view={view}")
             page.wait_for_load_state()
+            page.evaluate(READY)
             found[view] = [page.evaluate(CHANGE, view) for _ in range(ROUNDS)]
         browser.close()
     return found

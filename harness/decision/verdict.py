@@ -18,7 +18,7 @@ from harness.decision.measure_next import (
     repeat,
 )
 from harness.decision.ways import Way
-from harness.decision.worth import judge_cell_worth
+from harness.decision.worth import judge_cell_worth, states_value
 from harness.schema.assumptions import Assumptions
 
 # A verdict `use` leaves at most a 5 % chance that the loss is more than this many tolerances.
@@ -118,7 +118,7 @@ def _stop(
         )
     if target is not None and way is None and (best.score.high is None or best.score.high < target):
         return Verdict("do not use yet", (Reason("target_missed"),), (more_accuracy(),))
-    if way is not None and way.cell is not None and any(name.startswith("value.") for name in assumed.set_by_user):
+    if way is not None and way.cell is not None and states_value(assumed):
         worth = judge_cell_worth(way.cell, assumed)
         if worth is not None and worth.net_present_value_usd.value < 0:
             return Verdict("do not use yet", (Reason("loses_money"),), ())

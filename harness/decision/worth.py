@@ -57,6 +57,13 @@ class Worth:
     break_even_items: float | None
 
 
+def states_value(assumed: Assumptions) -> bool:
+    """Return whether the user stated every value without which a benefit would rest on examples."""
+    stated = assumed.set_by_user
+    wrong = "value.wrong_usd" in stated or {"value.false_positive_usd", "value.false_negative_usd"} <= stated
+    return wrong and {"value.items_per_month", "value.right_usd"} <= stated
+
+
 def judge_worth(cells: Iterable[Priced], assumed: Assumptions) -> list[Worth]:
     """Compute the worth of every priced cell with an accuracy, baselines included, in the order given."""
     return [worth for cell in cells if (worth := judge_cell_worth(cell, assumed)) is not None]

@@ -256,6 +256,7 @@ TIME_TO_TARGET_S = _summary("time_to_target_s", "s", _ENDS)
 MFU = _summary("mfu", "fraction")
 USD_PER_1000_SAMPLES = _usd("usd_per_1000_samples")
 USD_PER_RUN = _usd("usd_per_run")
+USD_BILLED = _usd("usd_billed")
 USD_TO_TARGET = _usd("usd_to_target")
 
 COLUMNS = (

@@ -24,6 +24,10 @@ _MIN_S = 1e-3
 _TENTH_OF_A_CENT = 1e-3
 # Currencies with a sign of their own; all others are written with their code, because several can share a sign.
 _SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "KRW": "₩"}
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 _MINUTE_S = 60.0
 _HOUR_S = 3600.0
 _MAX_TEXT = 600
@@ -189,6 +193,14 @@ def with_interval(text: str, spread: str) -> str:
 def times(ratio: float) -> str:
     """Format a ratio as "N times"."""
     return f"{_digits(ratio, 2)} times"
+
+
+def date_text(as_of: str) -> str:
+    """Format an ISO date or month for a sentence, such as 24 September 2026; other text is returned cleaned."""
+    year, month, day = (*as_of.split("-"), "", "")[:3]
+    if not (year.isdecimal() and month.isdecimal() and 1 <= int(month) <= len(_MONTHS)):
+        return clean(as_of)
+    return " ".join(filter(None, (day.lstrip("0"), _MONTHS[int(month) - 1], year)))
 
 
 def plural(count: int, noun: str) -> str:

@@ -58,6 +58,13 @@ _SIZE_PHRASES = {
 }
 _PHRASES = _SIZE_PHRASES | {
     "limits.memory_limit_gib": "under a cap of {} GiB",
+    "training.lr": "learning rate {}",
+    "training.epochs": "{} epochs",
+    "training.chunks": "in {} chunks",
+    "training.chunk_order": "chunks in order of {}",
+    "data.num_train": "{} training texts",
+    "model.attention_dropout": "attention dropout {}",
+    "model.hidden_dropout": "hidden dropout {}",
     "padding": "padded to {}",
     "pad_multiple": "lengths in multiples of {}",
     "trainable": "training {}",
@@ -132,6 +139,19 @@ def describe(cell: Priced, usual: Mapping[str, str]) -> str:
     return ", ".join(_phrase(key, fields[key]) for key in keys if fields[key] is not None)
 
 
+def plain_description(cell: Priced, usual: Mapping[str, str]) -> str:
+    """Describe a configuration for a sentence: the device only if the machine's name does not say it."""
+    config = cell.summary.config
+    if isinstance(config, BaselineConfig):
+        return _BASELINES[config.classifier]
+    fields = config_fields(cell)
+    precision = f" in {clean(str(fields['precision']), _MAX_LABEL)}"
+    device = "" if config.device in ("cpu", "gpu") else f"on {clean(config.device, _MAX_LABEL)}"
+    keys = [key for key in usual if key not in _FIRST and str(fields[key]) != usual[key] and fields[key] is not None]
+    sizes = ", ".join(_phrase(key, fields[key]) for key in _ALWAYS if fields[key] is not None)
+    return ", ".join(filter(None, (sizes + precision, device, *(_phrase(key, fields[key]) for key in keys))))
+
+
 def difference(cell: Priced, other: Priced, usual: Mapping[str, str]) -> str:
     """Describe the settings in which a cell differs from another, among the keys of `usual`; empty if in none."""
     fields, others = config_fields(cell), config_fields(other)
@@ -146,7 +166,12 @@ def _phrase(key: str, value: object) -> str:
     shown = clean(text, _MAX_LABEL)
     if key == STUDY:
         return f"as in study {shown}"
-    return _PHRASES[key].format(shown) if key in _PHRASES else shown if key in _AXES else f"{key} {shown}"
+    return _PHRASES[key].format(shown) if key in _PHRASES else shown if key in _AXES else f"{_words(key)} {shown}"
+
+
+def _words(key: str) -> str:
+    """Write a setting's key as words."""
+    return key.rpartition(".")[2].replace("_", " ")
 
 
 def trained_words(trainable: str) -> str:
@@ -256,8 +281,10 @@ def _with_slice(name: str, machine: Machine, cpus: str = "") -> str:
 def group_word(key: str, value: object) -> str:
     """Format a setting for the name of a group of cells."""
     shown = clean(_plain(value), _MAX_LABEL)
-    if "." in key or key in _GROUP_NAMES:
-        return f"{_GROUP_NAMES.get(key, key)} {shown}"
+    if "." in key:
+        return _phrase(key, value)
+    if key in _GROUP_NAMES:
+        return f"{_GROUP_NAMES[key]} {shown}"
     return _GROUP_VALUES.get(shown, shown)
 
 
@@ -271,11 +298,16 @@ def disagrees(price: Price | None) -> bool:
     return price is not None and price.basis in ("stated", "detected") and bool(price.note)
 
 
+def basis_word(price: Price) -> str:
+    """Say how a price is known: given, stated or detected; a stand-in's price is an example."""
+    return "example" if price.basis == "assumed" else price.basis
+
+
 def basis_label(price: Price | None) -> str:
-    """Say in a word or two how the price is known, as shown next to every amount."""
+    """Say how a price is known, and whether the hardware contradicts it."""
     if price is None:
         return "no price"
-    return f"{price.basis}, hardware disagrees" if disagrees(price) else price.basis
+    return f"{basis_word(price)}, hardware disagrees" if disagrees(price) else basis_word(price)
 
 
 def spread_label(cells: Iterable[Priced]) -> str:
@@ -285,7 +317,7 @@ def spread_label(cells: Iterable[Priced]) -> str:
 
 
 def missed_label(cell: Priced) -> str:
-    """Say how many runs missed the target; empty if none did. It stands beside seconds and dollars to the target."""
+    """Say how many runs missed the target; empty if none did. Tables show it with seconds and dollars to the target."""
     reached, missed = cell.summary.num_reached_target or 0, cell.summary.num_missed_target or 0
     return f"{missed} of {plural(reached + missed, 'run')} missed it" if missed else ""
 

@@ -25,7 +25,7 @@ from harness.report.cell_columns import (
     CellColumn,
 )
 from harness.report.formatting import MoneyFormat, clean, interval, number, percent, with_interval
-from harness.report.labels import describe, machine_labels
+from harness.report.labels import basis_label, basis_word, describe, machine_labels
 from harness.report.report import Report
 from harness.report.sections.chunks import Chunks, chunks_section
 from harness.report.sections.details import MADE_UP, is_synthetic, warnings_by_text
@@ -140,7 +140,7 @@ def _machine_prices(cells: Sequence[Priced], money: MoneyFormat) -> str:
 def _price(price: Price, money: MoneyFormat) -> str:
     place = ", ".join(md(part) for part in (price.instance, price.provider, price.region) if part)
     origin = ", ".join(md(part) for part in (price.as_of, age_words(price.age_days), price.source) if part)
-    amount = f"{money.hourly(price.usd_per_hour)} an hour, **{price.basis}**"
+    amount = f"{money.hourly(price.usd_per_hour)} an hour, **{basis_word(price)}**"
     return "; ".join(filter(None, (amount, place, origin, md(price.paid or ""), md(price.note or ""))))
 
 
@@ -185,7 +185,7 @@ def _figures(cell: Priced, columns: Sequence[tuple[str, CellColumn, bool]], mone
         with_interval(column.text(cell, money), column.interval(cell, money) if shows_interval else "")
         for _, column, shows_interval in columns
     ]
-    return [*figures, cell.price.basis if cell.price is not None else "no price"]
+    return [*figures, basis_label(cell.price)]
 
 
 def _cells(cells: Sequence[Priced], money: MoneyFormat) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
+from typing import Literal
 
 import jinja2
 from markupsafe import Markup
@@ -14,6 +17,7 @@ from plotly.offline import get_plotlyjs
 
 from harness import __version__
 from harness.decision.cells import failed, measured
+from harness.decision.ladder import ladders
 from harness.pricing.cost import Priced
 from harness.report.charts.accuracy_curves import accuracy_curves
 from harness.report.charts.bars import bars
@@ -28,23 +32,52 @@ from harness.report.report import Report
 from harness.report.sections.cell_table import cell_table
 from harness.report.sections.chunks import Chunks, chunks_section
 from harness.report.sections.compute import compute_section
-from harness.report.sections.details import MADE_UP, failures, is_synthetic, machine_facts, tokenized_example
-from harness.report.sections.ladder import ladder_sections
+from harness.report.sections.details import (
+    MADE_UP,
+    MachineFacts,
+    failures,
+    is_synthetic,
+    machine_facts,
+    tokenized_example,
+    warnings_by_text,
+)
+from harness.report.sections.finding import study_finding
+from harness.report.sections.fold_findings import (
+    assumptions_words,
+    cells_words,
+    compute_words,
+    curves_words,
+    example_words,
+    failed_words,
+    fastest_words,
+    ladder_words,
+    learning_words,
+    machines_words,
+    memory_words,
+    method_words,
+    mistakes_words,
+    money_words,
+    scaling_words,
+    warnings_words,
+)
+from harness.report.sections.ladder import LadderSection, ladder_sections
 from harness.report.sections.machines import Machines
 from harness.report.sections.memory import memory_section
 from harness.report.sections.method import MethodEntry, method, not_measured
 from harness.report.sections.mistakes import mistakes_section
 from harness.report.sections.model_and_data import data_descriptions, model_descriptions
+from harness.report.sections.money import Money
 from harness.report.sections.other_prices import OtherPricesSection
-from harness.report.sections.scaling import scaling_section
+from harness.report.sections.scaling import Scaling, scaling_section
 from harness.report.sections.tiles import Tile, tiles
 from harness.report.sections.verdict import tfidf_cost
+from harness.report.sections.worth import WorthSection
 from harness.report.table import Table
 
 # The page's scripts, each after the scripts that it depends on.
 _SCRIPTS = (
     *("formulas", "wording", "recompute", "comparing", "ranking", "address", "decision"),
-    *("redraw", "scatter", "drawing", "panel", "tables", "machine_comparison", "table_cells", "page"),
+    *("redraw", "scatter", "panel", "labels", "drawing", "tables", "machine_comparison", "table_cells", "page"),
 )
 
 
@@ -54,17 +87,40 @@ class Section:
 
     Attributes:
         key: Id of the section's element, and name of the section's template in assets/sections.
-        heading: The section's title in the page's list of contents.
+        heading: The section's title, also in the page's list of contents.
         content: The values that the template shows.
         charts: The charts that the template shows.
+        finding: What the section found, in a few words beside its heading.
+        is_fold: Whether the section can be folded; if not, it is always shown.
+        opens: Whether the engineer's view begins with this section unfolded.
+        view: The view that shows the section.
         needs_script: Whether the section is shown only where JavaScript runs.
+        follows_prices: Whether the finding rests on prices or values that the reader can change.
+        terms: Names of the figures in it, each with the anchor of its definition in docs/METHOD.md.
     """
 
     key: str
     heading: str
     content: object = None
     charts: Sequence[Chart] = ()
+    finding: str = ""
+    is_fold: bool = True
+    opens: bool = False
+    view: Literal["both", "decide", "engineer"] = "both"
     needs_script: bool = False
+    follows_prices: bool = False
+    terms: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def css_class(self) -> str:
+        """The classes that show the element in the section's view only."""
+        view = "" if self.view == "both" else f"for-{self.view}"
+        return " ".join(filter(None, (view, "for-script" if self.needs_script else "")))
+
+    @property
+    def definitions(self) -> list[MethodEntry]:
+        """The links to the definitions of the section's figures."""
+        return [MethodEntry(name, "", anchor) for name, anchor in self.terms]
 
 
 @dataclass(frozen=True)
@@ -91,8 +147,15 @@ class _Charts:
 
 @dataclass(frozen=True)
 class _Machines:
+    facts: Sequence[MachineFacts]
     machines: Machines | None
     other_prices: OtherPricesSection | None
+
+
+@dataclass(frozen=True)
+class _Money:
+    costs: Money
+    worth: WorthSection
 
 
 @dataclass(frozen=True)
@@ -107,12 +170,30 @@ class _Method:
     not_measured: Sequence[str]
 
 
+@dataclass(frozen=True)
+class _Varied:
+    """What the study varies: sizes, ladders and numbers of devices."""
+
+    maps: Sequence[Chart]
+    ladders: Sequence[LadderSection]
+    scaling: Scaling | None
+
+
+_ACCURACY = ("accuracy", "accuracy")
+_BILL = ("bill", "what-a-run-is-billed")
+_SPEED = ("training speed", "throughput")
+_MEMORY = ("peak memory", "peak-memory")
+_TO_TARGET = ("time to target", "time-to-target")
+
+
 def page(report: Report, csv: str) -> str:
     """Render the page; `csv` is the text of cells.csv, which the page offers for copying."""
-    cells = report.cells
+    cells, money = report.cells, MoneyFormat(report.assumptions.prices.currency)
+    varied = _Varied(heat_maps(cells, money), ladder_sections(cells, money), scaling_section(cells, money))
     sections = [
-        *_decision_sections(report),
-        *_comparison_sections(report),
+        *_first_sections(report, varied),
+        *_main_sections(report),
+        *_varied_sections(report, varied),
         *_analysis_sections(report),
         *_record_sections(report),
     ]
@@ -138,83 +219,176 @@ def page(report: Report, csv: str) -> str:
         facts=_json_markup(data),
         style=Markup(_read("page.css")),  # noqa: S704 - our own files
         scripts=[Markup(_read(f"{name}.js")) for name in _SCRIPTS],  # noqa: S704
-        plotly=Markup(get_plotlyjs() if charts else ""),  # noqa: S704 - a test checks that it holds no `</script`
+        plotly=_packed(get_plotlyjs()) if charts else "",
     )
 
 
-def _decision_sections(report: Report) -> Iterator[Section]:
-    """Yield the sections that a decision needs: the answer, its costs and its value."""
+def _first_sections(report: Report, varied: _Varied) -> Iterator[Section]:
+    """Yield the sections of the first screen: the answer, cost against accuracy, and the study's finding."""
     cells, choice, money = report.cells, report.choice, MoneyFormat(report.assumptions.prices.currency)
-    headline = tiles(choice, money)
     answer = _Answer(
         report.answer,
         report.alternatives,
-        headline,
+        tiles(choice, money),
         choice.num_elsewhere,
         model_descriptions(cells),
         data_descriptions(cells),
     )
+    yield Section(
+        "answer",
+        "The answer",
+        answer,
+        is_fold=False,
+        terms=(_ACCURACY, _BILL, ("choice and verdict", "recommendation")),
+    )
     chart = cost_and_accuracy(cells, choice, money)
-    yield Section("answer", "Answer", answer)
-    yield Section("cost", "Cost against accuracy", _Cost(chart, tfidf_cost(choice, money)), [chart] if chart else [])
-    if headline:
-        yield Section("what-if", "What if", needs_script=True)
-    yield Section("money", "What it costs", report.money)
-    yield Section("worth", "Is it worth it", report.worth)
-    yield Section("machine", "Machine and price", machine_facts(cells, money))
+    cost = _Cost(chart, tfidf_cost(choice, money))
+    yield Section("cost", "Cost and accuracy", cost, [chart] if chart else [], is_fold=False)
+    finding = study_finding(cells, varied.ladders, report.learning, varied.scaling, varied.maps)
+    if finding is not None:
+        charts = [finding.chart] if finding.chart is not None else []
+        yield Section(
+            "finding", "What the study found", finding, charts, is_fold=False, view="decide", needs_script=True
+        )
 
 
-def _comparison_sections(report: Report) -> Iterator[Section]:
-    """Yield the sections that compare cells: sizes, ladders, precisions, devices and machines."""
+def _main_sections(report: Report) -> Iterator[Section]:
+    """Yield the sections that the engineer's view opens, money, and the assumptions."""
+    cells, choice, money = report.cells, report.choice, MoneyFormat(report.assumptions.prices.currency)
+    yield Section(
+        "cells",
+        "Every cell",
+        cell_table(cells, choice.pick, money),
+        finding=cells_words(cells),
+        opens=True,
+        terms=(_ACCURACY, _SPEED, _MEMORY, _TO_TARGET, ("share of the peak", "mfu"), ("dollars", "dollars")),
+    )
+    machines = _Machines(machine_facts(cells, money), report.machines, report.other_prices)
+    yield Section(
+        "machines",
+        "Machines and prices",
+        machines,
+        report.machines.charts if report.machines else (),
+        machines_words(cells),
+        opens=True,
+        terms=(("price", "price-basis"), ("machines compared", "machines-compared")),
+    )
+    yield Section(
+        "warnings",
+        "Warnings",
+        warnings_by_text(cells),
+        finding=warnings_words(cells),
+        opens=True,
+        terms=(("warnings", "warnings"),),
+    )
+    failures_found = failures(failed(cells), machine_labels(cells))
+    yield Section("failed", "Failures", failures_found, finding=failed_words(cells), opens=True)
+    yield Section(
+        "money",
+        "Money",
+        _Money(report.money, report.worth),
+        finding=money_words(choice),
+        follows_prices=True,
+        terms=(_BILL, ("dollars", "dollars"), ("energy", "energy"), ("value model", "value-model")),
+    )
+    if choice.pick is not None:
+        words = assumptions_words(report.assumptions)
+        yield Section("assumptions", "Change every assumption", finding=words, needs_script=True)
+
+
+def _varied_sections(report: Report, varied: _Varied) -> Iterator[Section]:
+    """Yield the sections that compare cells: ladders, training sizes, devices, sizes and precisions."""
     cells, money = report.cells, MoneyFormat(report.assumptions.prices.currency)
-    maps, ladders, scaling = heat_maps(cells, money), ladder_sections(cells, money), scaling_section(cells, money)
-    compared = _Charts(*bars(cells, money))
-    machines = _Machines(report.machines, report.other_prices)
-    if maps:
-        yield Section("maps", "Batch and length", _by_group(maps), maps)
-    if ladders:
-        yield Section("ladder", "Ladder", ladders, [chart for ladder in ladders for chart in ladder.charts])
+    if varied.ladders:
+        yield Section(
+            "ladder",
+            "Ladder",
+            varied.ladders,
+            [chart for ladder in varied.ladders for chart in ladder.charts],
+            ladder_words(ladders(cells)),
+            terms=(("ladder", "ladder"), _TO_TARGET),
+        )
+    if report.learning:
+        yield Section(
+            "learning",
+            "How much data",
+            report.learning,
+            report.learning.charts,
+            learning_words(cells),
+            terms=(("learning curve", "learning-curve"),),
+        )
+    if varied.scaling:
+        charts = [chart for group in varied.scaling.charts.values() for chart in group]
+        terms = (("scaling", "scaling"), ("exposed communication", "exposed-communication"))
+        yield Section("scaling", "Number of devices", varied.scaling, charts, scaling_words(cells), terms=terms)
+    memory = memory_section(cells, money)
+    if memory:
+        yield Section(
+            "memory",
+            "Memory",
+            memory,
+            [memory.chart] if memory.chart else [],
+            memory_words(cells),
+            terms=(_MEMORY, ("parts of memory", "where-memory-went")),
+        )
+    if varied.maps:
+        yield Section(
+            "maps",
+            "Batch and length",
+            _by_group(varied.maps),
+            varied.maps,
+            fastest_words(cells),
+            view="engineer",
+            terms=(_SPEED, _MEMORY),
+        )
+    compared = _Charts(*bars(cells, money, report.choice.pick))
     if compared.charts:
-        yield Section("compared", "Precision and devices", compared, compared.charts)
-    if machines.machines or machines.other_prices:
-        heading = "Machines side by side" if machines.machines else "Other machines"
-        yield Section("machines", heading, machines, machines.machines.charts if machines.machines else ())
-    if scaling:
-        charts = [chart for group in scaling.charts.values() for chart in group]
-        yield Section("scaling", "Over devices", scaling, charts)
+        heading = "Precision and device"
+        yield Section("compared", heading, compared, compared.charts, fastest_words(cells), view="engineer")
 
 
 def _analysis_sections(report: Report) -> Iterator[Section]:
-    """Yield the sections that explain cells: compute, memory, learning, runs and mistakes."""
+    """Yield the sections that explain cells: compute, learning, runs and mistakes."""
     cells, money = report.cells, MoneyFormat(report.assumptions.prices.currency)
-    compute, memory, learning = compute_section(cells), memory_section(cells, money), report.learning
+    compute = compute_section(cells)
     curves = _Curves(accuracy_curves(cells, report.choice, money), chunks_section(cells, money))
     runs = _Charts(*runs_charts(cells, report.records))
     mistakes = mistakes_section(cells, report.choice.pick)
     if compute:
-        yield Section("arithmetic", "Arithmetic", compute, compute.charts)
-    if memory:
-        yield Section("memory", "Memory", memory, [memory.chart] if memory.chart else [])
-    if learning:
-        yield Section("learning", "How much data", learning, learning.charts)
-    yield Section("curves", "Over time", curves, [*curves.charts, *([curves.chunks.chart] if curves.chunks else [])])
+        terms = (("share of the peak", "mfu"), ("roofline", "roofline"))
+        words = compute_words(cells)
+        yield Section("arithmetic", "Arithmetic", compute, compute.charts, words, view="engineer", terms=terms)
+    charts = [*curves.charts, *([curves.chunks.chart] if curves.chunks else [])]
+    yield Section(
+        "curves", "Accuracy over time", curves, charts, curves_words(cells), view="engineer", terms=(_ACCURACY,)
+    )
     if runs.charts:
-        yield Section("runs", "Runs over dates", runs, runs.charts)
+        words = f"{plural(len(runs.charts) + runs.num_more, 'cell')} with many runs"
+        yield Section("runs", "Runs over dates", runs, runs.charts, words, view="engineer")
     if mistakes:
-        yield Section("mistakes", "Mistakes", mistakes)
+        words = mistakes_words(report.choice)
+        yield Section(
+            "mistakes", "Mistakes", mistakes, finding=words, view="engineer", terms=(("mistakes", "mistakes"),)
+        )
 
 
 def _record_sections(report: Report) -> Iterator[Section]:
-    """Yield the sections that show records: failures, an example, every cell and the method."""
-    cells, money = report.cells, MoneyFormat(report.assumptions.prices.currency)
-    yield Section("failed", "Failed cells", failures(failed(cells), machine_labels(cells)))
-    yield Section("example", "Example", tokenized_example(cells))
-    yield Section("cells", "Every cell", cell_table(cells, report.choice.pick, money))
-    yield Section("method", "Method", _Method(method(cells), not_measured(cells)))
+    """Yield the sections that show how it was measured: an example and the method."""
+    cells = report.cells
+    example = tokenized_example(cells)
+    words = "none" if example is None else example_words(example.num_real, example.num_tokens)
+    yield Section("example", "Example of a text", example, finding=words, view="engineer")
+    missing = not_measured(cells)
+    yield Section("method", "Method", _Method(method(cells), missing), finding=method_words(len(missing)))
 
 
 def _read(name: str) -> str:
     return files("harness.report.assets").joinpath(name).read_text(encoding="utf-8")
+
+
+def _packed(script: str) -> str:
+    """Compress a script to text, which takes 1.9 MB where plotly.js has 4.8; assets/drawing.js unpacks it."""
+    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
 
 
 def _json_markup(value: object) -> Markup:

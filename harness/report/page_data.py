@@ -26,14 +26,18 @@ from harness.pricing.energy_cost import measure_joules
 from harness.pricing.prices import Price
 from harness.report.formatting import clean
 from harness.report.labels import (
+    cell_indices,
     cell_labels,
     common_values,
     describe,
     disagrees,
     machine_labels,
     missed_label,
+    plain_description,
     short_labels,
 )
+from harness.report.sections.plain_verdict import next_steps
+from harness.report.sections.verdict import BASELINE_KINDS
 from harness.schema.assumptions import Assumptions, PriceBook, ValueModel
 from harness.schema.cells import BaselineConfig
 
@@ -99,13 +103,16 @@ def page_data(
     tfidf_accuracies = cost.tfidf_accuracies(cell.summary for cell in cells)
     here = _losses_by_machine(choice, list(machines))
     majority = next((way for way in choice.ways if way.kind == "majority"), None)
+    baselines: dict[str, Way] = {kind: way for kind in BASELINE_KINDS if (way := choice.best_of(kind)) is not None}
     rows = [
         _cell(cell, accuracy)
         | _way(ways.get(cell.key), majority, here)
+        | _evidence(ways.get(cell.key), baselines)
         | {
             "label": labels[cell.key],
             "mark": marks[cell.key],
             "words": clean(describe(cell, usual)),
+            "plain": plain_description(cell, usual),
             "machine": machine_indices[cell.summary.machine_id],
             "compared": cell.key in compared,
         }
@@ -121,6 +128,7 @@ def page_data(
             name for reason in choice.verdict.reasons if reason.kind == "baseline_missing" for name in reason.details
         ],
         "answer": list(answer),
+        "next": _next(choice, cells),
         **{
             name: next((index for index, cell in enumerate(cells) if cell is baseline), None)
             for name, baseline in {"tfidf": choice.tfidf, "features": choice.features}.items()
@@ -178,6 +186,29 @@ def _way(way: Way | None, majority: Way | None, here: Mapping[str, Mapping[int, 
         "here": _loss(here[way.cell.summary.machine_id].get(id(way))),
         "beats": gain is not None and is_above_0(gain),
         "alarm": any(learning_warnings(way.cell.summary)),
+    }
+
+
+def _evidence(way: Way | None, baselines: Mapping[str, Way]) -> Json:
+    """Return what the page says of a way's accuracy: test texts, lead over each baseline, and warnings of its training."""
+    if way is None or way.cell is None:
+        return {"num_test": None, "gains": {}, "alarms": []}
+    gains = {kind: gain_over(baseline, way) for kind, baseline in baselines.items() if baseline is not way}
+    return {
+        "num_test": None if way.scores is None else way.scores.shape[1],
+        "gains": {kind: gain.value for kind, gain in gains.items() if gain is not None},
+        "alarms": list(learning_warnings(way.cell.summary)),
+    }
+
+
+def _next(choice: Choice, cells: Sequence[Priced]) -> Json:
+    """Return the next steps, and the choice and reasons that they belong to."""
+    way = choice.way
+    indices = cell_indices(cells)
+    return {
+        "index": None if way is None or way.cell is None else indices[way.cell.key],
+        "reasons": [reason.kind for reason in choice.verdict.reasons],
+        "steps": next_steps(cells, choice, None),
     }
 
 

@@ -59,9 +59,19 @@ class Table:
 
 
 def table(heads: Sequence[str], rows: Sequence[Row], max_rows: int | None = None) -> Table:
-    """Build a table of the first `max_rows` rows (default: all)."""
+    """Build a table of the first `max_rows` rows (default: all), without columns that hold no figure at all."""
     shown = tuple(rows[:max_rows])
-    return Table(tuple(heads), shown, len(rows) - len(shown))
+    kept = [index for index in range(len(heads)) if index == 0 or any(holds_figure(row[index]) for row in shown)]
+    return Table(
+        tuple(heads[index] for index in kept),
+        tuple(tuple(row[index] for index in kept) for row in shown),
+        len(rows) - len(shown),
+    )
+
+
+def holds_figure(field: Field) -> bool:
+    """Return whether a field has a value, words, a second line, or an amount that the page may compute."""
+    return field.sort is not None or not field.numeric or field.cell is not None or bool(field.extra)
 
 
 def text_field(text: str, sort: float | str | None = None, extra: str = "", title: str = "") -> Field:

@@ -17,6 +17,13 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
+# Resolves when the page has drawn its charts for the first time.
+READY = """new Promise((done) => {
+    const check = () => { if (document.documentElement.dataset.ready === "yes") done(); else requestAnimationFrame(check); };
+    check();
+})"""
+
+
 @pytest.fixture(scope="session")
 def chromium():
     with sync_playwright() as playwright:
@@ -49,7 +56,7 @@ def watched(chromium, write, folder):
     """Open reports in `folder`; fail at the end on a console error, an exception, or a request outside the file.
 
     With `cells` None, the report that is already there is opened again. `fragment` is the state in the address, by default
-    the engineer's view, which shows everything.
+    the engineer's view, in which every fold is opened.
     """
     problems: list[str] = []
     pages = []
@@ -68,6 +75,9 @@ def watched(chromium, write, folder):
         )
         page.goto(address + (f"#{fragment}" if fragment else ""))
         page.wait_for_load_state()
+        page.evaluate(READY)
+        if "view=engineer" in fragment:
+            page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")
         return page
 
     yield open_report

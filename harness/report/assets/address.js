@@ -4,7 +4,7 @@ const address = (() => {
   const is = (value) => value !== null && value !== undefined;
 
   // The state in which the report was written.
-  const own = (facts) => ({ view: "decide", accuracy: null, machine: null, choices: {}, values: { ...facts.values } });
+  const own = (facts) => ({ view: "decide", accuracy: null, machine: null, choices: {}, hourly: {}, values: { ...facts.values } });
 
   // A share of a text such as 0.78, 78 or 78%: above 1 it is percent; null for anything else, and for exactly 1, which could
   // mean either. As parse_share of schema/settings.py.
@@ -37,12 +37,20 @@ const address = (() => {
     return null;
   };
 
+  const atPar = new Set(["BMD", "BSD", "PAB"]); // currencies pegged at 1 to the US dollar
+
   // Contradictions between two values, as the validators of schema/assumptions.py: [name, the other's name, text].
   const clashes = (values) => {
     const problems = [];
     const own = (name) => values["prices.own." + name];
     if (values["prices.currency.code"] === "USD" && values["prices.currency.per_usd"] !== 1) {
       problems.push(["prices.currency.per_usd", "prices.currency.code", "1 with USD; choose another currency first"]);
+    }
+    if (values["prices.currency.code"] !== "USD") {
+      if (values["prices.currency.per_usd"] === 1 && !atPar.has(values["prices.currency.code"])) {
+        problems.push(["prices.currency.per_usd", "prices.currency.code", "the rate of this currency, and its date"]);
+      }
+      if (!is(values["prices.currency.as_of"])) problems.push(["prices.currency.as_of", "prices.currency.code", "the date of the rate"]);
     }
     if (own("resale_usd") > own("purchase_usd")) problems.push(["prices.own.resale_usd", "prices.own.purchase_usd", "no more than was paid for it"]);
     if (own("idle_watts") > own("busy_watts")) problems.push(["prices.own.idle_watts", "prices.own.busy_watts", "no more than while it works"]);
@@ -71,9 +79,9 @@ const address = (() => {
       } catch { /* a stray %: keep the text as it is */ }
       if (!apply(facts, state, inputs, name, text)) ignored.push(name.slice(0, 40));
     }
-    for (const [name, other] of clashes(state.values)) {
-      for (const key of [name, other]) state.values[key] = facts.values[key];
-      ignored.push(name);
+    for (let found = clashes(state.values); found.length; found = clashes(state.values)) {
+      for (const key of found[0].slice(0, 2)) state.values[key] = facts.values[key];
+      ignored.push(found[0][0]);
     }
     return [state, ignored];
   };
@@ -91,12 +99,18 @@ const address = (() => {
       state.accuracy = value;
       return true;
     }
-    if (name === "machine" || name.startsWith("price.")) {
-      const id = name === "machine" ? text : name.slice("price.".length);
+    if (name === "machine" || name.startsWith("price.") || name.startsWith("hourly.")) {
+      const id = name === "machine" ? text : name.slice(name.indexOf(".") + 1);
       const index = facts.machines.findIndex((machine) => machine.id === id);
       if (index < 0) return false;
       if (name === "machine") {
         state.machine = index;
+        return true;
+      }
+      if (name.startsWith("hourly.")) {
+        const usd = text.trim() === "" ? NaN : Number(text);
+        if (!(usd > 0 && Number.isFinite(usd))) return false;
+        state.hourly[index] = usd;
         return true;
       }
       const choice = facts.machines[index].choices.findIndex((option) => nameOf(option) === text);
@@ -120,6 +134,7 @@ const address = (() => {
     facts.machines.forEach((machine, index) => {
       const chosen = state.choices[index];
       if (is(chosen) && chosen !== machine.chosen) add("price." + machine.id, nameOf(machine.choices[chosen]));
+      if (is(state.hourly[index])) add("hourly." + machine.id, String(state.hourly[index]));
     });
     for (const { name } of facts.inputs) {
       const value = state.values[name];
@@ -132,6 +147,7 @@ const address = (() => {
   const changes = (facts, state) => [
     ...facts.machines.filter((machine, index) => is(state.choices[index]) && state.choices[index] !== machine.chosen)
       .map((machine) => "price." + machine.id),
+    ...facts.machines.filter((machine, index) => is(state.hourly[index])).map((machine) => "hourly." + machine.id),
     ...facts.inputs.map((input) => input.name).filter((name) => state.values[name] !== facts.values[name]),
   ];
 

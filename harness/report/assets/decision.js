@@ -15,6 +15,7 @@ const decision = (() => {
       code,
       convert,
       amount: (usd) => wording.amount(convert(usd), code),
+      prose: (usd) => wording.prose(convert(usd), code),
       perHour: (usd) => wording.perHour(convert(usd), code),
       interval: (estimate) => is(estimate) ? wording.interval({ value: convert(estimate.value), low: convert(estimate.low), high: convert(estimate.high) }, "usd", code) : "",
       // Replaces the currency code `from` in text that Python wrote.
@@ -22,101 +23,130 @@ const decision = (() => {
     };
   };
 
-  const basisOf = (price) => is(price) && price.missing === undefined ? price.basis : null;
+  const basisOf = (price) => !is(price) || price.missing !== undefined ? null : price.basis === "assumed" ? "example" : price.basis;
   const basisLabel = (price) => {
     if (basisOf(price) === null) return "no price";
-    return price.doubtful ? price.basis + ", hardware disagrees" : price.basis;
+    return price.doubtful ? basisOf(price) + ", hardware disagrees" : basisOf(price);
   };
 
-  const places = (facts) => facts.machines.length > 1;
-
-  const names = { tfidf: "counting words", features: "the frozen encoder's features with logistic regression", hosted: "the hosted model", majority: "always the commonest answer" };
+  const names = { tfidf: "counting words", features: "the model without training", hosted: "the hosted model", majority: "always the most common answer" };
   const points = (share) => `${(share * 100).toFixed(1)} point${(share * 100).toFixed(1) === "1.0" ? "" : "s"}`;
+  const planTexts = { on_demand: "", spot: " on spot machines", committed: " in use of a commitment", own: " in use" };
 
-  // {lead, more}: the verdict under the reader's assumptions, and why.
-  const sentence = (facts, derived, chosen, state) => {
+  // The sentences of report/sections/plain_verdict.py under the reader's assumptions: the lead, then the others.
+  const sentences = (facts, derived, chosen, state) => {
     const { way, verdict } = chosen;
-    const need = is(state.accuracy) ? wording.percent(state.accuracy) : null;
-    const num = wording.plural(chosen.num_ways, "measured way");
-    if (chosen.pick === null) return { lead: "Nothing was measured here that could be chosen.", more: [] };
-    const best = is(chosen.best) ? facts.cells[chosen.best].accuracy : null;
-    if (!chosen.reached) {
-      return {
-        lead: `None of the ${num} gets ${need} of the texts right: the best gets ${wording.percent(best.value)}${within(wording.interval(best, "percent"))}.`,
-        more: ["Ask for less, or measure more: a larger model, more training rows, more passes over them."],
-      };
-    }
-    const isOther = is(way) && way.index === null;
-    const cell = facts.cells[chosen.pick];
-    const what = isOther ? names[way.kind] : cell.classifier ? names[cell.classifier] : cell.words;
-    const where = !isOther && places(facts) ? " on " + facts.machines[cell.machine].label : "";
-    const paid = isOther ? "" : " " + costOf(facts, derived, chosen, state);
-    if (!is(cell.accuracy)) {
-      return { lead: `The cheapest measured way${paid}; how many texts it gets right was not measured.`, more: [] };
-    }
-    const score = isOther ? way.score : cell.accuracy;
-    const gets = `It gets ${wording.percent(score.value)} of the texts right${within(wording.interval(score, "percent"))}.`;
-    const leads = { use: "Use", "do not use yet": "Do not use it yet:", "measure more": "Measure more before you decide. So far the choice is" };
-    return { lead: `${leads[verdict.kind]} ${what}${where}.${paid}`, more: [gets, ...reasons(facts, chosen, state, need, num)] };
-  };
-
-  const costOf = (facts, derived, chosen, state) => {
     const money = moneyFormat(state.values);
-    const figures = derived.money[chosen.pick];
-    if (!is(figures.usd_to_have)) {
-      const price = derived.prices[facts.cells[chosen.pick].machine];
-      return `A run takes ${wording.seconds(valueOf(figures.run_s))}; what that costs is not known: ${price.missing || "no price was found"}.`;
+    if (chosen.pick === null) return ["Nothing was measured here that could be chosen."];
+    if (!chosen.num_ways) return [`The cheapest measured way: ${facts.cells[chosen.pick].plain}. How many texts it gets right was not measured.`];
+    const next = nextSteps(facts, chosen);
+    if (way === null || way.kind === "majority") {
+      const lead = verdict.kind === "do not use yet" ? "Do not use any of these yet." : "Measure more before you decide.";
+      return [lead, ...bestOf(facts, derived, chosen, money), ...reasons(facts, chosen, state), ...next];
     }
-    const { months, num_trainings, num_texts } = derived.use;
-    const what = is(months) ? `It costs ${money.amount(figures.usd_to_have.value)} over ${count(months)} months`
-      : num_trainings === 1 && !num_texts ? `A training costs ${money.amount(figures.usd_to_have.value)} on the bill` : `It costs ${money.amount(figures.usd_to_have.value)} in all`;
-    return `${what} and takes ${wording.seconds(valueOf(figures.run_s))} a run.`;
-  };
-
-  const reasons = (facts, chosen, state, need, num) => {
-    const texts = {
-      majority_not_beaten: `Nothing is shown to beat always giving the commonest answer (${wording.percent(facts.majority)}).`,
-      loses_money: "By your values it loses money.",
-      alarm: "Its training has a warning: see the engineer's view.",
-      baseline_missing: `Not measured: ${facts.missing.map((name) => names[name]).join(" and ")}, which may do as well for less.`,
-      target_uncertain: `On other texts it may get fewer than ${need} right: ask for more to be sure.`,
-      loss_not_excluded: `A loss of more than ${points(2 * facts.tolerance)} against the best is not excluded.`,
-    };
-    const said = chosen.verdict.reasons.map((reason) => texts[reason]).filter(Boolean);
-    if (need === null && is(chosen.way) && chosen.num_ways > 1) {
-      said.push(`It is the cheapest of the ${num} that are as good as the best to within ${points(facts.tolerance)}, as far as can be told.`);
-    } else if (need !== null && is(chosen.way)) said.push(`It is the cheapest of ${num} to get at least ${need} right.`);
-    return said;
-  };
-
-  // The three tiles of the decision maker's view.
-  const plainTiles = (facts, derived, chosen, state) => {
-    const cell = facts.cells[chosen.pick];
-    const [figures, worth, price] = [derived.money[chosen.pick], derived.worth[chosen.pick], derived.prices[cell.machine]];
-    const money = moneyFormat(state.values);
-    const retraining = (name) => state.values["prices.retraining." + name];
-    const runs = retraining("per_month") * retraining("trials_per_kept");
-    const isBilled = is(figures.usd_billed) && price.plan !== "own";
-    const measured = is(figures.usd_per_run) ? `${money.amount(figures.usd_per_run.value)} for the measured seconds; ` : "";
-    const monthly = is(figures.usd_per_month) ? `${money.amount(figures.usd_per_month.value)} a month at ${count(runs)} ${runs === 1 ? "run" : "runs"}` : "";
-    const cost = isBilled ? figures.usd_billed : figures.usd_per_run;
-    const against = [];
-    if (is(facts.majority)) against.push(`always the commonest answer ${wording.percent(facts.majority)}`);
-    if (is(facts.tfidf)) against.push(`counting words ${wording.percent(facts.cells[facts.tfidf].accuracy.value)}`);
-    if (is(facts.features)) against.push(`the model without training ${wording.percent(facts.cells[facts.features].accuracy.value)}`);
-    const spread = wording.interval(cell.accuracy, "percent");
-    const tiles = [
-      { label: isBilled ? "A training, on the bill" : "Cost of a training run", value: is(cost) ? money.amount(cost.value) : "not known",
-        note: (isBilled ? measured : "") + monthly || price.missing || "no price was found", basis: basisOf(price) },
-      { label: "Texts it gets right", value: wording.percent(valueOf(cell.accuracy)), note: [spread, ...against].filter(Boolean).join("; "), basis: null },
+    const leads = { use: "Use ", "do not use yet": "Do not use it yet: ", "measure more": "Measure more before you decide. So far the choice is " };
+    return [
+      `${leads[verdict.kind]}${nameOf(facts, way)}${placeOf(facts, derived, way, money)}.`,
+      ...costOf(facts, derived, chosen, money), quality(facts, way), ...lossOf(facts, chosen, state), ...reasons(facts, chosen, state), ...next,
     ];
-    // What it brings follows from values that nobody but the reader knows: examples give no figure here.
-    const isExample = !facts.given.some((name) => name.startsWith("value.")) && !address.changes(facts, state).some((name) => name.startsWith("value."));
-    if (isExample) return tiles;
-    const horizon = count(state.values["value.horizon_months"]);
-    return [...tiles, { label: "What it brings a month", value: worth ? money.amount(worth.benefit_usd_per_month.value) : "not known",
-      note: worth ? `${money.amount(worth.net_present_value_usd.value)} over ${horizon} months, less what is paid up front` : "it takes a price and an accuracy",
-      basis: worth ? "your values" : null }];
+  };
+
+  const nameOf = (facts, way) => way.kind === "fine_tune" ? facts.cells[way.index].plain : names[way.kind];
+
+  const priceText = (price, money) => {
+    const hourly = `${money.perHour(price.usd_per_hour)} an hour${planTexts[price.plan]}`;
+    if (price.basis === "given") return `${hourly}, your price`;
+    if (price.plan === "own") return hourly;
+    const name = price.basis === "assumed" && price.instance ? `, ${price.instance}` : "";
+    const region = price.region ? ` in ${price.region}` : "";
+    return `${hourly}${name}${region}, ${price.as_of ? "price of " + wording.date(price.as_of) : "price without a date"}`;
+  };
+
+  const placeOf = (facts, derived, way, money) => {
+    if (way.index === null) return "";
+    const { machine } = facts.cells[way.index];
+    const price = derived.prices[machine];
+    const isKnown = price.missing === undefined && price.basis !== "assumed";
+    return ` on ${facts.machines[machine].label}${isKnown ? within(priceText(price, money)) : ""}`;
+  };
+
+  const costOf = (facts, derived, chosen, money) => {
+    const { way } = chosen;
+    const { months, num_trainings, label_usd } = derived.use;
+    const overMonths = (usd) => `It costs about ${money.prose(usd)} over ${count(months)} months`;
+    if (way.index === null) return [`${overMonths(way.usd)}.`];
+    const figures = derived.money[way.index];
+    const price = derived.prices[facts.cells[way.index].machine];
+    if (!is(way.usd)) return [`A training takes ${wording.seconds(way.seconds)}. The price of this machine is not known (${price.missing || "no price was found"}): enter yours.`];
+    const example = price.basis === "assumed" ? [`The price of this machine is not known: enter yours. ${chosen.inDollars ? "" : "Between machines, time decided. "}An example price stands in (${priceText(price, money)}).`] : [];
+    const paid = is(months) ? overMonths(way.usd)
+      : num_trainings !== 1 || label_usd ? `It costs about ${money.prose(way.usd)} in all` : `One training costs about ${money.prose(way.usd)} on the bill`;
+    const part = is(figures.usd_per_run) && figures.usd_per_run.value && !is(months) ? `, ${money.prose(figures.usd_per_run.value)} of it for the measured seconds` : "";
+    return [...example, `${paid}${part}; a run takes ${wording.seconds(way.seconds)}.`];
+  };
+
+  const quality = (facts, way) => {
+    const spread = wording.interval(way.score, "percent");
+    const evidence = spread ? [`95 % confidence interval ${spread}`] : [];
+    const cell = way.index === null ? null : facts.cells[way.index];
+    if (cell !== null && is(cell.num_test)) evidence.push(`${wording.plural(cell.num_test, "test text")}, ${wording.plural(cell.num_ok, "run")}`);
+    const text = `It labels ${wording.percent(way.score.value)} of texts right${within(evidence.join("; "))}`;
+    const gains = cell === null ? [] : ["features", "tfidf"].filter((kind) => is(cell.gains[kind]))
+      .map((kind) => `${points(Math.abs(cell.gains[kind]))} ${cell.gains[kind] >= 0 ? "more" : "fewer"} than ${names[kind]}`);
+    return gains.length ? `${text}: ${wording.listed(gains)}.` : `${text}.`;
+  };
+
+  const lossOf = (facts, { way, num_ways }, state) => is(state.accuracy) || way.loss[1] <= 0 ? []
+    : [`Another of the ${num_ways} measured ways may label up to ${points(way.loss[1])} more right (95 % confidence; expected: ${points(way.loss[0])}).`];
+
+  const bestOf = (facts, derived, chosen, money) => {
+    const cell = facts.cells[chosen.pick];
+    if (!is(cell.accuracy)) return [];
+    const price = derived.prices[cell.machine];
+    const billed = derived.money[chosen.pick].usd_billed;
+    return [
+      `The best measured model, ${cell.plain} on ${facts.machines[cell.machine].label}, labels ${wording.percent(cell.accuracy.value)} of texts right.`,
+      is(billed) ? `One training costs about ${money.prose(billed.value)} on the bill (${price.basis === "assumed" ? "example price: " : ""}${priceText(price, money)}).`
+        : "The price of this machine is not known: enter yours.",
+    ];
+  };
+
+  const reasons = (facts, chosen, state) => {
+    const need = wording.percent(state.accuracy);
+    const best = is(chosen.best) ? facts.cells[chosen.best].accuracy.value : null;
+    const texts = {
+      no_accuracy: "How many texts it gets right was not measured.",
+      majority_not_beaten: `Nothing is shown to beat always giving the most common answer, which is right for ${wording.percent(facts.majority)}.`,
+      loses_money: "By the values that you gave, it loses money.",
+      target_missed: `Nothing gets ${need} right: the best gets ${wording.percent(best)}.`,
+      target_uncertain: `Whether it gets ${need} right on other texts is not certain.`,
+      loss_not_excluded: `A loss of more than ${points(2 * facts.tolerance)} is too much to decide on.`,
+      baseline_missing: `Not measured: ${wording.listed(["tfidf", "features"].filter((name) => facts.missing.includes(name)).map((name) => names[name]))}, which may do as well for less.`,
+      alarm: is(chosen.way) && is(chosen.way.index) ? facts.cells[chosen.way.index].alarms.join(" ") : "",
+    };
+    return chosen.verdict.reasons.map((reason) => texts[reason]);
+  };
+
+  // What to measure next depends on the choice and on the reasons: Python wrote it for its own choice.
+  const nextSteps = (facts, { way, verdict }) => {
+    if (verdict.kind === "use") return ["Next: train it. The choice needs no more measurements."];
+    const isSame = facts.next.index === (way === null ? null : way.index) && facts.next.reasons.join() === verdict.reasons.join();
+    if (isSame) return facts.next.steps;
+    if (verdict.reasons.includes("loses_money")) return ["Next: check the values that you gave. No measurement would change this."];
+    if (verdict.reasons.includes("target_missed")) return ["Next: measure another model, more labelled texts, or more passes over them."];
+    return ["Next: train it more often, each time from another seed, and test on more texts."];
+  };
+
+  // What the model brings: only if the reader or the report's files state every value that it needs.
+  const valueCard = (facts, derived, chosen, state) => {
+    const worth = chosen.pick === null || !chosen.reached ? null : derived.worth[chosen.pick];
+    if (!is(worth) || !ranking.statesValue(facts, state)) return null;
+    const money = moneyFormat(state.values);
+    const months = count(state.values["value.horizon_months"]);
+    return {
+      text: `It brings about ${money.prose(worth.benefit_usd_per_month.value)} a month, and ${money.prose(worth.net_present_value_usd.value)} in ${months} months in today's money, what is paid up front included.`,
+      fields: facts.inputs.filter(({ name }) => name.startsWith("value.") && is(state.values[name])).map((input) => ({ title: input.title, value: panel.shown(input, state.values[input.name]), whose: ranking.isStated(facts, state, input.name) ? "yours" : "example" })),
+    };
   };
 
   // The tiles of the engineer's view, as report/sections/tiles.py.
@@ -139,5 +169,5 @@ const decision = (() => {
     ];
   };
 
-  return { points, moneyFormat, basisOf, basisLabel, sentence, plainTiles, tiles, valueOf };
+  return { points, moneyFormat, basisOf, basisLabel, sentences, valueCard, tiles, valueOf };
 })();

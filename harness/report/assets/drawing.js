@@ -3,12 +3,14 @@
 const drawing = (() => {
   const root = document.documentElement;
   // Without the mode bar there is no link to Plotly's site and no button to upload a chart.
-  const config = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false, showTips: false };
+  const config = { displayModeBar: false, responsive: false, // page.js draws anew: Plotly would also drop the height
+    scrollZoom: false, doubleClick: false, showTips: false };
   const narrow = 480;
-  const tooNarrowForNames = 700;
   const printed = 660; // pixels: width of A4 between its margins
+  const printedBeside = 315; // pixels: two charts of the decider's view side by side
 
-  const onAnswerPage = 210; // pixels: height of the chart printed below the answer, without its legend
+  const onFirstScreen = new Map([["cost", 310], ["finding", 240]]); // pixels, in the decider's view
+  const onAnswerPage = 190; // pixels: height of the chart printed below the answer, without its legend
   const wholePage = 880; // pixels: height of a chart that fills a page of A4 below its section's heading
   const legendLine = 20; // pixels
   const usualLines = 3; // lines of legend that a chart's height includes
@@ -18,7 +20,7 @@ const drawing = (() => {
     return (name) => style.getPropertyValue("--" + name).trim();
   };
 
-  const themedTrace = (trace, colour) => {
+  const themedTrace = (trace, colour, atEnds) => {
     const role = trace.meta && trace.meta.colour;
     if (!role) return trace;
     const traceColour = colour(role);
@@ -28,16 +30,18 @@ const drawing = (() => {
     for (const key of ["error_x", "error_y"]) {
       if (trace[key]) themed[key] = { ...trace[key], color: trace.type === "bar" ? colour("ink") : traceColour };
     }
+    if (atEnds && trace.meta.end_label) themed.showlegend = false;
     if ((trace.mode || "").includes("text")) themed.textfont = { ...trace.textfont, color: colour("ink") };
     return themed;
   };
 
-  // On a narrow plot the labels of points would overlap; the legend and tooltips remain.
-  const fewerNames = (trace) => trace.mode === "markers+text" ? { ...trace, mode: "markers" } : trace;
-  const fewerTicks = (axis) => {
-    const most = 4;
-    if (!axis.tickvals || axis.tickvals.length <= most) return axis;
-    const kept = (_, place) => place % 2 === 0;
+  const tickRoom = 72; // pixels for a tick's label
+  const beside = 70; // pixels of a plot's width that its vertical axis takes
+  const fewerTicks = (axis, room) => {
+    const most = Math.max(2, Math.floor(room / tickRoom));
+    if (!axis.tickvals) return axis.type === "category" ? axis : { ...axis, nticks: Math.min(axis.nticks || most, most) };
+    const step = Math.ceil(axis.tickvals.length / most);
+    const kept = (_, place) => place % step === 0;
     return { ...axis, tickvals: axis.tickvals.filter(kept), ticktext: axis.ticktext.filter(kept) };
   };
 
@@ -47,14 +51,12 @@ const drawing = (() => {
     for (const key of Object.keys(layout)) {
       if (/^[xy]axis/.test(key)) themed[key] = { ...layout[key], gridcolor: colour("grid"), linecolor: colour("line") };
     }
-    if (width < narrow) {
-      themed.font.size = 12;
-      themed.xaxis = fewerTicks(themed.xaxis);
-    }
+    if (width < narrow) themed.font.size = 12;
+    themed.xaxis = fewerTicks(themed.xaxis, width - layout.margin.r - beside);
     return themed;
   };
 
-  const isHidden = (box) => box.closest("[hidden]") !== null || box.offsetParent === null;
+  const isHidden = (box) => box.closest("[hidden], details:not([open])") !== null || box.offsetParent === null;
 
   // Number of lines of a legend, in which the longest name decides how many fit in one line.
   const legendLines = (names, width, letter) => {
@@ -63,27 +65,41 @@ const drawing = (() => {
     return Math.ceil(names.length / inLine);
   };
 
-  // `chart` is {data, layout}; `height` is in pixels, for a legend of the usual number of lines.
-  const draw = (box, chart, height) => {
+  // `chart` is {data, layout}; `usual` is its height in pixels, for a legend of the usual number of lines.
+  const draw = (box, chart, usual) => {
+    const height = root.dataset.view === "decide" && chart.layout.yaxis.visible !== false ? Math.min(usual, onFirstScreen.get(box.closest("section").id) || usual) : usual;
     const colour = colours();
-    const width = root.dataset.print ? printed : box.clientWidth;
-    const names = chart.data.filter((trace) => trace.showlegend !== false).map((trace) => trace.name || "");
+    const isBeside = root.dataset.view === "decide" && onFirstScreen.has(box.closest("section").id);
+    const width = root.dataset.print ? (isBeside ? printedBeside : printed) : box.clientWidth;
+    const atEnds = width >= narrow; // else lines are named in the legend
+    const data = chart.data.map((trace) => themedTrace(trace, colour, atEnds));
+    const names = data.filter((trace) => trace.showlegend !== false && chart.layout.showlegend !== false).map((trace) => trace.name || "");
     const shown = names.length;
     const lines = legendLines(names, width, root.dataset.print ? 6.2 : 7.5);
-    const layout = themedLayout(chart.layout, colour, width);
+    const margin = { ...chart.layout.margin, r: Math.max(chart.layout.margin.r, atEnds ? labels.marginOf(chart.data, width) : 0) };
+    const layout = themedLayout({ ...chart.layout, margin }, colour, width);
+    const isBars = chart.layout.yaxis.visible === false; // whose height follows from their number
     // Below a narrow plot each name of the legend has a line of its own, which adds to the height.
+    layout.height = height;
     if (width < narrow && shown > 1) layout.height = height + 14 * shown;
     else if (lines > usualLines) layout.height = height + legendLine * (lines - usualLines);
     if (root.dataset.print) {
       layout.legend = { ...layout.legend, font: { size: 10.5 } };
-      layout.height = root.dataset.view === "decide" ? onAnswerPage + legendLine * lines : Math.min(layout.height, wholePage);
+      if (!isBars) layout.height = root.dataset.view === "decide" ? onAnswerPage + legendLine * lines : Math.min(layout.height, wholePage);
     }
-    layout.width = root.dataset.print ? printed : undefined;
+    layout.width = root.dataset.print ? width : undefined;
     layout.autosize = !root.dataset.print;
-    const data = chart.data.map((trace) => themedTrace(width < tooNarrowForNames ? fewerNames(trace) : trace, colour));
-    Plotly.react(box, data, layout, config);
+    const drawn = Plotly.react(box, data, layout, config).then(() => labels.write(box, chart.data, colour, atEnds));
     box.style.minHeight = "";
+    return drawn;
   };
 
-  return { draw, isHidden };
+  // Run plotly.js, which the page holds compressed.
+  const unpack = async () => {
+    const bytes = Uint8Array.from(atob(document.getElementById("plotly").textContent), (letter) => letter.charCodeAt(0));
+    const code = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    document.head.append(panel.make("script", { textContent: code }));
+  };
+
+  return { draw, isHidden, unpack };
 })();

@@ -91,7 +91,7 @@ const machineComparison = (() => {
       const [first, level] = lineVerdicts(key, context)[place];
       if (first === null) continue;
       verdicts.push(`${predicate}: ${level.length ? "none clearly" : names[first]}`);
-      if (level.length) tied.push(`${predicate}: ${wording.listed([first, ...level].map((one) => names[one]))} can't be told apart`);
+      if (level.length) tied.push(`${predicate}: ${wording.listed([first, ...level].map((one) => names[one]))} do not differ significantly`);
     }
     const [text, ...rest] = verdicts.length ? verdicts : ["measured on one machine alone"];
     return { text, lines: rest, sort: text, title: tied.join("; ") };

@@ -28,28 +28,27 @@
   const fillTiles = () => {
     const box = find("tiles");
     if (!box || chosen.pick === null) return;
-    const tiles = (state.view === "decide" ? decision.plainTiles : decision.tiles)(facts, context.derived, chosen, state);
+    const tiles = decision.tiles(facts, context.derived, chosen, state);
     [...box.children].forEach((tile, index) => { tile.hidden = index >= tiles.length; });
     tiles.forEach((tile, index) => {
       const [label, content] = box.children[index].children;
       const [figure, mark, note] = content.children;
       label.textContent = tile.label;
       figure.textContent = tile.value;
-      mark.textContent = !tile.basis ? "" : /values$/.test(tile.basis) ? tile.basis : tile.basis + " price";
-      mark.className = tile.basis ? "basis basis-" + tile.basis.replace(" ", "-") : "";
+      mark.textContent = tile.basis ? tile.basis + " price" : "";
+      mark.className = tile.basis ? "basis basis-" + tile.basis : "";
       mark.hidden = !tile.basis;
       note.textContent = tile.note;
     });
   };
 
+  const isAsWritten = () => isOwn() && !is(state.accuracy) && !is(state.machine);
   const fillAnswer = () => {
     const box = find("decision");
     if (!box) return;
-    const isAsWritten = isOwn() && !is(state.accuracy) && !is(state.machine) && facts.answer.length > 0;
-    const [written, ...rest] = facts.answer;
-    const { lead, more } = isAsWritten ? { lead: written, more: rest } : decision.sentence(facts, context.derived, chosen, state);
+    const [lead, ...more] = isAsWritten() && facts.answer.length ? facts.answer : decision.sentences(facts, context.derived, chosen, state);
     box.querySelector(".say").textContent = lead;
-    box.querySelector(".more").textContent = more.join(" ");
+    box.querySelector(".more").replaceChildren(...more.map((text) => panel.make("li", { textContent: text, className: /^(Next|Then): /.test(text) ? "next" : "" })));
     const handOver = box.querySelector(".hand-over");
     handOver.hidden = chosen.pick === null || !chosen.reached;
     if (!handOver.hidden) {
@@ -57,43 +56,55 @@
       handOver.querySelector("code").textContent = cell.name;
       handOver.querySelector("span").textContent = cell.words;
     }
-    box.classList.toggle("for-decide", isOwn() && !is(state.accuracy) && !is(state.machine));
+    box.classList.toggle("for-decide", isAsWritten());
     find("tiles").hidden = handOver.hidden;
   };
 
+  const fillValue = () => {
+    const box = find("value");
+    const card = decision.valueCard(facts, context.derived, chosen, state);
+    box.hidden = card === null;
+    if (card === null) return;
+    const entries = card.fields.map(({ title, value, whose }) => panel.make("li", { textContent: `${title}: ${value} (${whose})` }));
+    box.replaceChildren(panel.make("p", { className: "second", textContent: card.text }), panel.make("ul", { className: "aside values" }, ...entries));
+  };
+
+  const rowsAsWritten = [...document.querySelectorAll("#cell-table tbody tr[data-cell]")];
   const fillPicked = () => {
-    for (const row of document.querySelectorAll("#cell-table tbody tr[data-cell]")) {
-      const isPicked = chosen.reached && Number(row.dataset.cell) === chosen.pick;
-      if (row.classList.contains("picked") === isPicked) continue;
-      row.classList.toggle("picked", isPicked);
-      const mark = row.querySelector(".chosen");
-      if (mark) mark.remove();
-      if (isPicked) row.cells[0].append(panel.make("span", { className: "chosen", textContent: "chosen above" }));
+    const isPicked = (row) => chosen.reached && Number(row.dataset.cell) === chosen.pick;
+    const changed = rowsAsWritten.filter((row) => row.classList.contains("picked") !== isPicked(row));
+    for (const row of changed.filter((each) => !isPicked(each))) {
+      row.classList.remove("picked");
+      row.querySelector(".chosen").remove();
+      row.parentNode.insertBefore(row, rowsAsWritten[rowsAsWritten.indexOf(row) + 1] || null);
+    }
+    for (const row of changed.filter(isPicked)) {
+      row.classList.add("picked");
+      row.cells[0].append(panel.make("span", { className: "chosen", textContent: "chosen above" }));
+      row.parentNode.prepend(row);
     }
   };
 
   // A list of the changed assumptions, and a mark on each text that doesn't follow them.
-  const marks = [...document.querySelectorAll("[data-written]")].map((box) => {
+  const marks = [...document.querySelectorAll("[data-written], [data-chosen]")].map((box) => {
     const mark = panel.make("span", { className: "written", hidden: true, textContent: "As the report was written: " });
     box.prepend(mark);
-    return mark;
+    return { mark, isCurrent: box.hasAttribute("data-chosen") ? isAsWritten : isOwn };
   });
-  const shownValue = (input, value) => {
-    if (!is(value)) return "not given";
-    if (!input.is_number) return panel.words[value] || String(value);
-    return (/(_fraction(_|$)|_accuracy$)/.test(input.name) ? wording.percent(value) : String(value)) + (input.unit ? " " + input.unit : "");
-  };
   const fillChanges = () => {
     const names = new Set(address.changes(facts, state));
     const changes = facts.machines.filter((machine) => names.has("price." + machine.id)).map((machine) => {
       const choice = machine.choices[state.choices[facts.machines.indexOf(machine)]];
       return `${machine.label} as ${choice.instance || "given"}`;
     });
-    for (const input of facts.inputs) if (names.has(input.name)) changes.push(`${input.title}: ${shownValue(input, state.values[input.name])}`);
+    facts.machines.forEach((machine, index) => {
+      if (names.has("hourly." + machine.id)) changes.push(`${machine.label}: ${context.moneyFormat.perHour(state.hourly[index])} an hour`);
+    });
+    for (const input of facts.inputs) if (names.has(input.name)) changes.push(`${input.title}: ${panel.shown(input, state.values[input.name])}`);
     const box = find("changes");
     box.hidden = !changes.length;
     box.querySelector("span").textContent = changes.length ? `Changed from the report as it was written: ${changes.join("; ")}.` : "";
-    for (const mark of marks) mark.hidden = isOwn();
+    for (const { mark, isCurrent } of marks) mark.hidden = isCurrent();
     for (const head of outdated) head.box.textContent = head.text + (isOwn() ? "" : ", as the report was written");
     for (const place of document.querySelectorAll("[data-machine]")) {
       const price = context.derived.prices[Number(place.dataset.machine)];
@@ -111,21 +122,33 @@
     item.computed = isUnchanged ? asWritten : isCost ? scatter.chart(item, context, chosen, state) || asWritten : redraw.chart(item, context);
     return item.computed;
   };
+  let isUnpacked = false; // whether there is Plotly
   const draw = (item) => {
     const box = find(item.key);
-    if (drawing.isHidden(box)) return;
+    if (!isUnpacked || drawing.isHidden(box)) return null;
     const chart = compute(item);
     item.drawn = version;
-    drawing.draw(box, chart, item.figure.layout.height);
+    const drawn = drawing.draw(box, chart, item.figure.layout.height);
     if (chart.title && chart.title !== box.previousElementSibling.textContent) box.previousElementSibling.textContent = chart.title;
     if (chart.label) box.setAttribute("aria-label", chart.label);
+    return drawn;
   };
-  const drawAll = () => charts.forEach(draw);
+  const drawAll = () => Promise.all(charts.map(draw)).then(() => { root.dataset.drawn = root.dataset.print ? "print" : innerWidth; });
   const dependsOnState = (item) => item.key === "chart-cost" || item.figure.layout.meta;
   let frame = 0;
   const drawLater = () => {
     cancelAnimationFrame(frame);
     frame = requestAnimationFrame(() => charts.filter((item) => !is(item.drawn) || (item.drawn !== version && dependsOnState(item))).forEach(draw));
+  };
+
+  // The engineer's view has its sections unfolded and the chart of costs below the table of cells.
+  const arrange = (view) => {
+    root.dataset.view = view;
+    for (const fold of document.querySelectorAll("[data-opens]")) fold.open = view === "engineer";
+    find(view === "engineer" ? "cells" : "answer").after(find("cost"));
+  };
+  const unfold = (place) => {
+    for (let fold = place.closest("details") || place.querySelector("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
   };
 
   let controls = null;
@@ -138,7 +161,7 @@
       const derived = recompute.derive(facts, state);
       context = { facts, original, derived, originalFormat, moneyFormat: decision.moneyFormat(state.values), values: state.values };
       chosen = ranking.choose(facts, derived, state);
-      root.dataset.view = state.view;
+      if (isFirst || before.view !== state.view) arrange(state.view);
       for (const button of document.querySelectorAll("#views button")) button.setAttribute("aria-pressed", String(button.dataset.to === state.view));
       if (!isFirst || !isOwn()) tableCells.fill(context);
       for (const head of heads) {
@@ -147,6 +170,7 @@
       }
       fillTiles();
       fillAnswer();
+      fillValue();
       fillPicked();
       fillChanges();
       if (!isFirst) remember();
@@ -172,7 +196,10 @@
     const [next, ignored] = place ? [{ ...own, view: "engineer" }, []] : address.parse(facts, fragment);
     apply(next, isFirst);
     find("ignored").textContent = ignored.length ? `Not understood in the address, and left out: ${ignored.join(", ")}.` : "";
-    if (place) place.scrollIntoView();
+    if (place) {
+      unfold(place);
+      place.scrollIntoView();
+    }
   };
 
   // Follow links within the page without changing the address, which holds the state.
@@ -181,6 +208,7 @@
     const place = link && find(link.getAttribute("href").slice(1));
     if (!place) return;
     event.preventDefault();
+    unfold(place);
     place.setAttribute("tabindex", "-1");
     place.focus({ preventScroll: true });
     place.scrollIntoView();
@@ -209,10 +237,16 @@
     });
   }
 
+  document.addEventListener("toggle", drawLater, true); // it does not bubble
+  const wide = matchMedia("(min-width: 75rem)");
+  const foldContents = () => { find("contents").open = wide.matches; };
+  wide.addEventListener("change", foldContents);
+  foldContents();
+
   find("views").hidden = false;
   for (const button of document.querySelectorAll("#views button")) button.addEventListener("click", () => set({ view: button.dataset.to }));
   if (find("controls")) {
-    controls = panel.build(find("controls"), find("assumptions"), facts, own, () => state, set);
+    controls = panel.build(find("controls"), find("assumptions").querySelector(".groups"), facts, own, facts.cells[chosen.pick].machine, () => state, set);
     find("reset").addEventListener("click", () => {
       apply({ ...own, view: state.view });
       find("needed").focus();
@@ -221,8 +255,16 @@
   recall(true);
   addEventListener("hashchange", () => recall(false));
 
+  const begin = async () => {
+    if (charts.length) {
+      await drawing.unpack();
+      isUnpacked = true;
+      await drawAll();
+    }
+    root.dataset.ready = "yes";
+  };
+  begin();
   if (charts.length) {
-    drawAll();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
     addEventListener("beforeprint", () => { root.dataset.print = "yes"; drawAll(); });
     addEventListener("afterprint", () => { delete root.dataset.print; drawAll(); });
@@ -235,6 +277,4 @@
       timer = setTimeout(drawAll, 150);
     });
   }
-
-  root.dataset.ready = "yes";
 })();

@@ -3,15 +3,15 @@
 const panel = (() => {
   const is = (value) => value !== null && value !== undefined;
   const groups = [
-    ["Machine and price", ["prices.discount_percent", "prices.currency.", "prices.rental.", "prices.commitment."]],
+    ["Machine and price", ["prices.plan", "prices.discount_percent", "prices.currency.", "prices.rental.", "prices.commitment."]],
     ["How often, and answering with it", ["prices.retraining.", "prices.serving."]],
     ["Is it worth it", ["value."]],
     ["Own hardware", ["prices.own.", "prices.energy."]],
     ["Spot", ["prices.spot."]],
   ];
   const words = {
-    on_demand: "by the hour, on demand", spot: "spot: cheaper, may be taken away", committed: "committed: reserved, or a savings plan",
-    own: "hardware of one's own", nothing: "not at all", by_hand: "by hand",
+    on_demand: "by the hour, on demand", spot: "spot: cheaper, may be interrupted", committed: "committed: reserved, or a savings plan",
+    own: "your own hardware", nothing: "not at all", by_hand: "by hand",
   };
   const isShare = (input) => input.is_number && /(_fraction(_|$)|_accuracy$)/.test(input.name);
 
@@ -98,7 +98,7 @@ const panel = (() => {
     const show = (state) => {
       const moneyFormat = decision.moneyFormat(state.values);
       const rate = moneyFormat.code + state.values["prices.currency.per_usd"];
-      if (rate !== shownRate) {
+      if (rate !== shownRate && !address.clashes(state.values).length) {
         const text = (choice) => [choice.instance || "as given", choice.provider, choice.region].filter(is).join(", ")
           + (is(choice.listed) ? `: ${moneyFormat.perHour(choice.listed)} an hour` : ": your own rate") + (choice.as_of ? ` (${choice.as_of})` : "");
         const none = is(machine.chosen) ? [] : [["", "no price known"]];
@@ -116,7 +116,7 @@ const panel = (() => {
 
   const needed = (get, set) => {
     const control = make("input", { type: "text", placeholder: "as the best", inputMode: "decimal", autocomplete: "off", spellcheck: false });
-    const made = field("needed", "Texts that must be labelled right", control, "%", "empty: as many as the best measured, as far as can be told");
+    const made = field("needed", "Texts that must be right", control, "%");
     control.addEventListener("input", () => {
       const isEmpty = control.value.trim() === "";
       const value = address.share(control.value);
@@ -132,6 +132,58 @@ const panel = (() => {
     return { ...made, show };
   };
 
+  // The reader's own hourly price of a machine, in the currency of the page.
+  const ownHourly = (id, index, title, get, set) => {
+    const control = make("input", { type: "text", placeholder: "not given", inputMode: "decimal", autocomplete: "off", spellcheck: false });
+    const made = field(id, title, control, "USD");
+    const perUsd = () => get().values["prices.currency.per_usd"];
+    control.addEventListener("input", () => {
+      const isEmpty = control.value.trim() === "";
+      const value = Number(control.value);
+      const isPrice = !isEmpty && Number.isFinite(value) && value > 0;
+      made.showProblem(isEmpty || isPrice ? null : "a number above 0");
+      if (isEmpty || isPrice) set({ hourly: { ...get().hourly, [index]: isEmpty ? null : Number((value / perUsd()).toPrecision(15)) } });
+    });
+    const show = (state) => {
+      const typed = state.hourly[index];
+      if (document.activeElement !== control) {
+        control.value = is(typed) ? String(Number((typed * perUsd()).toPrecision(12))) : "";
+        made.showProblem(null);
+      }
+      if (!address.clashes(state.values).length) made.box.querySelector(".unit").textContent = state.values["prices.currency.code"];
+      made.box.classList.toggle("changed", is(typed));
+      return is(typed);
+    };
+    return { ...made, show };
+  };
+
+  // Texts a month: empty until the reader or the report's files state it, because the example is nobody's number.
+  const textsAMonth = (facts, get, set) => {
+    const name = "value.items_per_month";
+    const control = make("input", { type: "text", placeholder: "not given", inputMode: "decimal", autocomplete: "off", spellcheck: false });
+    const made = field("texts", "Texts to label a month", control);
+    control.addEventListener("input", () => {
+      const isEmpty = control.value.trim() === "";
+      const value = Number(control.value);
+      const isCount = !isEmpty && Number.isFinite(value) && value >= 0;
+      made.showProblem(isEmpty || isCount ? null : "a number");
+      if (isEmpty || isCount) set({ values: { ...get().values, [name]: isEmpty ? facts.values[name] : value } });
+    });
+    const show = (state) => {
+      if (document.activeElement === control) return;
+      control.value = ranking.isStated(facts, state, name) ? String(state.values[name]) : "";
+      made.showProblem(null);
+    };
+    return { ...made, show };
+  };
+
+  // A value as text, with its unit.
+  const shown = (input, value) => {
+    if (!is(value)) return "not given";
+    if (!input.is_number) return words[value] || String(value);
+    return (isShare(input) ? wording.percent(value) : String(value)) + (input.unit ? " " + input.unit : "");
+  };
+
   const whichMachine = (facts, get, set) => {
     const control = make("select");
     options(control, [["", `any of the ${facts.machines.length} measured`], ...facts.machines.map((machine, index) => [String(index), machine.label])]);
@@ -142,19 +194,23 @@ const panel = (() => {
 
   const mostPrices = 12; // more selects would bury the other controls
 
-  // Fill both boxes; return `show`, which sets every control from a state.
-  const build = (first, rest, facts, own, get, set) => {
+  // Fill both boxes; return `show`, which sets every control from a state. `main` is the index of the first control's machine.
+  const build = (first, rest, facts, own, main, get, set) => {
     const inputs = facts.inputs.map((input) => assumption(input, facts, get, set));
-    const plan = inputs.find((input) => input.name === "prices.plan");
     const several = facts.machines.length > 1;
-    const choosable = facts.machines.map((machine, index) => [machine, index]).filter(([machine]) => machine.choices.length);
-    const prices = choosable.slice(0, mostPrices).map(([machine, index]) =>
-      priceOf(machine, index, several ? `Price of ${machine.label}` : "Machine and its price", get, set));
-    const top = [needed(get, set), ...(several ? [whichMachine(facts, get, set)] : prices), plan];
+    const named = (text, machine) => several ? `${text} of ${machine.label}` : text;
+    const machines = facts.machines.map((machine, index) => [machine, index]);
+    const prices = machines.filter(([machine]) => machine.choices.length).slice(0, mostPrices).map(([machine, index]) =>
+      priceOf(machine, index, named("Machine and its price", machine), get, set));
+    const others = machines.filter(([, index]) => index !== main).slice(0, mostPrices).map(([machine, index]) =>
+      ownHourly("hourly-" + index, index, named("Your price an hour", machine), get, set));
+    const price = ownHourly("hourly", main, "Your price an hour", get, set);
+    price.control.title = "of " + facts.machines[main].label;
+    const top = [needed(get, set), price, textsAMonth(facts, get, set)];
     first.append(...top.map((control) => control.box));
     const boxes = groups.map(([title, prefixes]) => {
-      const members = inputs.filter((input) => input !== plan && prefixes.some((prefix) => input.name.startsWith(prefix)));
-      if (several && title === groups[0][0]) members.unshift(...prices);
+      const members = inputs.filter((input) => prefixes.some((prefix) => input.name.startsWith(prefix)));
+      if (title === groups[0][0]) members.unshift(...(several ? [whichMachine(facts, get, set)] : []), ...prices, ...others);
       const count = make("span", { className: "count" });
       rest.append(make("details", { className: "group" }, make("summary", {}, title, " ", count), make("div", { className: "inputs" }, ...members.map((control) => control.box))));
       return { members, count };
@@ -170,5 +226,5 @@ const panel = (() => {
     return { show };
   };
 
-  return { build, make, words };
+  return { build, make, words, shown };
 })();

@@ -61,6 +61,13 @@ const ranking = (() => {
     return ways.filter((way) => is(cost(way))).sort((a, b) => cost(a) - cost(b) || b.score.value - a.score.value);
   };
 
+  // Whether the reader or the report's files state every value that a benefit needs, as states_value of decision/worth.py.
+  const isStated = (facts, state, name) => facts.given.includes(name) || state.values[name] !== facts.values[name];
+  const statesValue = (facts, state) => {
+    const all = (...names) => names.every((name) => isStated(facts, state, "value." + name));
+    return all("items_per_month", "right_usd") && (all("wrong_usd") || all("false_positive_usd", "false_negative_usd"));
+  };
+
   // {kind, reasons}, as decision/verdict.py.
   const judge = (facts, derived, state, { ways, way, best }) => {
     if (!ways.length || best === null) return { kind: "measure more", reasons: ["no_accuracy"] };
@@ -71,7 +78,7 @@ const ranking = (() => {
       const isMissed = !is(best.score.high) || best.score.high < state.accuracy;
       return isMissed ? { kind: "do not use yet", reasons: ["target_missed"] } : { kind: "measure more", reasons: ["target_uncertain"] };
     }
-    const isGiven = facts.inputs.some(({ name }) => name.startsWith("value.") && (facts.given.includes(name) || state.values[name] !== facts.values[name]));
+    const isGiven = statesValue(facts, state);
     const worth = way.index === null ? null : derived.worth[way.index];
     if (isGiven && is(worth) && worth.net_present_value_usd.value < 0) return { kind: "do not use yet", reasons: ["loses_money"] };
     const reasons = [];
@@ -131,5 +138,5 @@ const ranking = (() => {
     return optimal;
   };
 
-  return { choose, bound, front, isExample, comparableInDollars };
+  return { choose, bound, front, isExample, comparableInDollars, isStated, statesValue };
 })();

@@ -1,6 +1,7 @@
 "use strict";
 // Recomputes prices, costs and worth under the reader's assumptions, as harness/pricing and decision/worth.py do. No DOM here.
-// `state.values` holds every assumption by its dotted name, `state.choices` the chosen price of each machine.
+// `state.values` holds every assumption by its dotted name, `state.choices` the chosen price of each machine,
+// and `state.hourly` the hourly prices in USD that the reader typed in.
 const recompute = (() => {
   const is = (value) => value !== null && value !== undefined;
   const ends = ["low", "high"];
@@ -286,7 +287,9 @@ const recompute = (() => {
   const derive = (facts, state) => {
     const prices = facts.machines.map((machine, index) => {
       const chosen = is(state.choices[index]) ? state.choices[index] : machine.chosen;
-      return hourly(facts, machine, is(chosen) ? machine.choices[chosen] : null, state.values);
+      const typed = (state.hourly || {})[index];
+      const choice = is(typed) ? { basis: "given", listed: typed, granularity_s: 1, minimum_s: 0 } : is(chosen) ? machine.choices[chosen] : null;
+      return hourly(facts, machine, choice, state.values);
     });
     const use = useOf(facts, state.values);
     const money = facts.cells.map((cell) => priceCell(cell, prices[cell.machine], state.values, use));

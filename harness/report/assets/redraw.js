@@ -3,6 +3,7 @@
 // A trace's `meta` names the `figure` and the `cells` that its `axis` shows; a layout's `meta` says how its axis is ranged.
 const redraw = (() => {
   const is = (value) => value !== null && value !== undefined;
+  const plainText = (text) => text.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
   const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   // Map the leaves of nested arrays; `change` gets each leaf and its path of indices.
   const mapLeaves = (value, change, path = []) =>
@@ -128,6 +129,16 @@ const redraw = (() => {
     if (!meta) return { data, layout, title: item.title };
     const traces = data.map((trace) => recomputeTrace(trace, context));
     const cells = [...new Set(data.flatMap((trace) => trace.meta && trace.meta.cells ? trace.meta.cells.flat(2).filter(is) : []))];
+    const titleOf = () => {
+      const { best } = meta;
+      const machines = new Set(cells.map((cell) => context.facts.cells[cell].machine));
+      const byExample = machines.size > 1 && [...machines].some((machine) => ranking.isExample(context.derived.prices[machine]));
+      const cost = (cell) => context.derived.money[cell].usd_per_1000_samples;
+      const priced = best && !byExample ? cells.filter((cell) => best.names[cell] && is(cost(cell))) : [];
+      if (!priced.length) return best ? `${context.originalFormat.code} per 1,000 samples, ${meta.basis}` : item.title;
+      const least = priced.reduce((one, other) => cost(other).value < cost(one).value ? other : one);
+      return `${plainText(best.names[least])} ${best.predicate} (${meta.basis})`;
+    };
     const retitle = (text) => context.moneyFormat.recode(text.replace(meta.basis, () => basisText(context, cells)), context.originalFormat.code);
     const changed = { ...layout };
     if (meta.axis) {
@@ -138,7 +149,7 @@ const redraw = (() => {
       changed[name] = { ...layout[name], ...range };
       if (changed[name].title) changed[name].title = { ...changed[name].title, text: retitle(changed[name].title.text || "") };
     }
-    return { data: traces, layout: changed, title: retitle(item.title) };
+    return { data: traces, layout: changed, title: retitle(titleOf()) };
   };
 
   return { chart, costAxis, needsLog, basisText, escaped };

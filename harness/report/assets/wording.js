@@ -45,6 +45,25 @@ const wording = (() => {
     return symbol + digits(value, value >= 1e-3 ? 3 : 2);
   };
 
+  // An amount for a sentence: two significant digits.
+  const prose = (value, code = "USD") => {
+    if (!is(value)) return notMeasured;
+    const size = Math.abs(value);
+    if (size < 1e-6 || size >= 1e12) return amount(value, code);
+    const exponent = Number(size.toExponential(1).split("e")[1]);
+    const whole = exponent > 1 ? 10 ** (exponent - 1) : 1;
+    const shown = exponent > 1 ? fixed(Number(fixed(size / whole, 0)) * whole, 0) : digits(size, 2);
+    return (value < 0 ? "-" : "") + sign(code) + shown;
+  };
+
+  const months = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+  // An ISO date or month, such as 24 September 2026; other text stays as it is.
+  const date = (text) => {
+    const [year, month = "", day = ""] = text.split("-");
+    const name = /^\d+$/.test(year) && /^\d+$/.test(month) ? months[Number(month) - 1] : undefined;
+    return name ? [day.replace(/^0+/, ""), name, year].filter(Boolean).join(" ") : text;
+  };
+
   const perHour = (value, code = "USD") => {
     const [whole, decimals] = fixed(value, 4).split(".");
     return sign(code) + whole + "." + decimals.replace(/0+$/, "").padEnd(2, "0");
@@ -79,5 +98,5 @@ const wording = (() => {
 
   const listed = (parts) => parts.length < 2 ? parts.join("") : parts.slice(0, -1).join(", ") + " and " + parts[parts.length - 1];
 
-  return { listed, sign, amount, perHour, seconds, memory, percent, number, times, plural, interval, fixed, notMeasured };
+  return { listed, sign, amount, prose, date, perHour, seconds, memory, percent, number, times, plural, interval, fixed, notMeasured };
 })();

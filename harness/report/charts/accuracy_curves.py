@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from harness.analysis.summary import CellKey
 from harness.decision.choice import Choice
 from harness.pricing.cost import Priced
 from harness.pricing.formulas import usd_of_seconds
 from harness.report.charts.axes import cost_axis
 from harness.report.charts.base import (
+    END_LABEL,
     HEIGHT,
+    MODELS,
+    PICK,
     QUIET,
-    SERIES,
     SYMBOLS,
     Chart,
     chart_text,
@@ -28,7 +31,7 @@ from harness.report.formatting import MoneyFormat, percent, seconds
 from harness.report.labels import short_labels
 from harness.schema.cells import BaselineConfig, Classifier
 
-_MAX_NAMED = len(SERIES)
+_MAX_NAMED = len(MODELS)
 # Name and dash of each baseline's line.
 _BASELINE_LINES: dict[Classifier, tuple[str, str]] = {
     "majority": ("majority class", "dot"),
@@ -106,7 +109,7 @@ def _chart(
                 name=chart_text(labels[curve.cell.key]),
                 line={"width": 2.5},
                 marker={"size": 8, "symbol": SYMBOLS[index]},
-                meta=colour(SERIES[index]) | dict(curve.meta),
+                meta=colour(PICK if curve.cell is choice.pick else MODELS[index]) | END_LABEL | dict(curve.meta),
                 **amount_tooltips(curve.tooltips),
             )
         )
@@ -126,7 +129,13 @@ def _chart(
     label = (
         f"Line chart of validation accuracy over {over} for {len(shown)} configurations, with the baselines as lines."
     )
-    return Chart(f"chart-curve-{'usd' if money else 's'}", f"Over {over}", label, figure)
+    return Chart(f"chart-curve-{'usd' if money else 's'}", _finding(curves, labels, over), label, figure)
+
+
+def _finding(curves: Sequence[AccuracyCurve], labels: Mapping[CellKey, str], over: str) -> str:
+    """Name the curve with the highest accuracy at its end."""
+    best = max(curves, key=lambda curve: curve.y[-1])
+    return f"{labels[best.cell.key]} ends highest, at {percent(best.y[-1])}, over {over}"
 
 
 def _other_curves(curves: Sequence[AccuracyCurve]) -> go.Scatter:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import wrap
+from itertools import accumulate
 
 from harness.analysis.estimate import bound
-from harness.analysis.summary import CellKey
 from harness.pricing.cost import Priced
 from harness.report.charts.axes import set_memory_ticks
-from harness.report.charts.base import SERIES, Chart, chart_lines, chart_text, text_labels
-from harness.report.charts.horizontal_bars import MAX_TICKS, Bar, BarSeries, bar_figure, stack_blocks
-from harness.report.charts.metrics import PEAK_MEMORY, ChartMetric, cell_metrics, metric_text, outcome_text
+from harness.report.charts.base import MEASURE, PICK, Chart
+from harness.report.charts.findings import best_title, mark_best
+from harness.report.charts.horizontal_bars import MAX_TICKS, Bar, bar_figure
+from harness.report.charts.metrics import PEAK_MEMORY, ChartMetric, cell_metrics, metric_text
+from harness.report.charts.money import basis_text
 from harness.report.formatting import MoneyFormat, plural
-from harness.report.labels import axis_word, common_values, config_fields, machine_labels
+from harness.report.labels import axis_word, cell_indices, common_values, config_fields, machine_labels
 from harness.schema.cells import FineTuneConfig
 
-_MAX_GROUPS = len(SERIES)
-_ROW_HEIGHT = 20  # pixels
-_GAP = 0.9  # empty rows between two places; a place is a precision, device and machine
-_LEGEND_WIDTH = 40  # characters
+_MAX_BARS = 16
 
 
 @dataclass(frozen=True)
@@ -36,19 +34,19 @@ class BarGroup:
     cells: dict[str, Priced]
 
 
-def bars(cells: Sequence[Priced], money: MoneyFormat) -> tuple[list[Chart], int]:
+def bars(cells: Sequence[Priced], money: MoneyFormat, pick: Priced | None = None) -> tuple[list[Chart], int]:
     """Draw a chart for each metric; also return the number of groups that only the table shows.
 
     Groups of one cell have nothing to compare and are left out.
     """
     groups = sorted((group for group in _groups(cells) if len(group.cells) > 1), key=lambda group: -len(group.cells))
-    shown = groups[:_MAX_GROUPS]
-    members = [cell for group in shown for cell in group.cells.values()]
-    indices = {cell.key: index for index, cell in enumerate(cells)}
+    totals = list(accumulate(len(group.cells) for group in groups))
+    shown = groups[: max(1, sum(total <= _MAX_BARS for total in totals))]
+    named = _named(shown)
     charts = [
-        _chart(shown, metric, indices)
+        _chart(named, metric, cells, pick)
         for metric in cell_metrics(money)
-        if any(metric.read(cell) is not None for cell in members)
+        if any(metric.read(cell) is not None for _, cell in named)
     ]
     return charts, len(groups) - len(shown)
 
@@ -71,61 +69,35 @@ def _groups(cells: Sequence[Priced]) -> list[BarGroup]:
     return list(groups.values())
 
 
-def _chart(groups: Sequence[BarGroup], metric: ChartMetric[Priced], indices: Mapping[CellKey, int]) -> Chart:
-    cells = [cell for group in groups for cell in group.cells.values()]
-    places = list(dict.fromkeys(place for group in groups for place in group.cells))
-    members = {place: [index for index, group in enumerate(groups) if place in group.cells] for place in places}
-    # If no cell of a place (a precision, device and machine) has a value, the chart gives the place a single row,
-    # with the outcome of its first cell.
-    missing = [
-        place for place in places if all(metric.read(groups[index].cells[place]) is None for index in members[place])
+def _named(groups: Sequence[BarGroup]) -> list[tuple[str, Priced]]:
+    """Name each cell by its place, and by the settings that not all groups share."""
+    shared = set.intersection(*(set(group.parts) for group in groups)) if groups else set()
+    return [
+        (", ".join([*(part for part in group.parts if part not in shared), place]), cell)
+        for group in groups
+        for place, cell in group.cells.items()
     ]
-    blocks = stack_blocks([members[place][:1] if place in missing else members[place] for place in places], _GAP)
-    rows = dict(zip(places, blocks.rows, strict=True))
-    labels = _labels(groups)
-    series = [
-        BarSeries(
-            _legend_name(label),
-            SERIES[index],
-            tuple(
-                Bar(
-                    rows[place][index],
-                    metric.drawn(cell),
-                    metric_text(cell, metric),
-                    chart_lines(label, place),
-                    indices[cell.key],
-                )
-                for place, cell in group.cells.items()
-                if place not in missing
-            ),
+
+
+def _chart(
+    named: Sequence[tuple[str, Priced]], metric: ChartMetric[Priced], cells: Sequence[Priced], pick: Priced | None
+) -> Chart:
+    indices, drawn = cell_indices(cells), [cell for _, cell in named]
+    rows = [
+        Bar(
+            name,
+            metric.drawn(cell),
+            metric_text(cell, metric),
+            PICK if cell is pick else MEASURE,
+            indices[cell.key],
         )
-        for index, (group, label) in enumerate(zip(groups, labels, strict=True))
+        for name, cell in named
     ]
-    legend_lines = sum(each.name.count("<br>") + 1 for each in series) if len(groups) > 1 else 0
-    ticks = [_tick(place) for place in places]
-    figure = bar_figure(metric, series, cells, blocks, ticks, row_height=_ROW_HEIGHT, legend_lines=legend_lines)
-    middles = dict(zip(places, blocks.middles, strict=True))
-    words = [f" {outcome_text(groups[members[place][0]].cells[place])}" for place in missing]
-    figure.add_trace(text_labels([0] * len(missing), [middles[place] for place in missing], words))
+    figure = bar_figure(rows, money=metric.money, basis=basis_text(drawn))
+    if metric.money:
+        mark_best(figure, {indices[cell.key]: name for name, cell in named})
     if metric is PEAK_MEMORY:
-        highest = max(bound(e, "high") for cell in cells if (e := metric.drawn(cell)) is not None)
+        highest = max(bound(estimate, "high") for cell in drawn if (estimate := metric.drawn(cell)) is not None)
         set_memory_ticks(figure, highest, max_ticks=MAX_TICKS)
-    title = metric.heading(cells)
-    label = f"Bar chart: {title} for {plural(len(places), 'combination')} of precision and device."
-    return Chart(f"chart-bars-{metric.key}", title, label, figure)
-
-
-def _labels(groups: Sequence[BarGroup]) -> list[str]:
-    """Name each group by its settings, without those that all groups share."""
-    shared = set.intersection(*(set(group.parts) for group in groups))
-    return [", ".join(part for part in group.parts if part not in shared) or "all" for group in groups]
-
-
-def _legend_name(label: str) -> str:
-    """Wrap a label to at most two lines of the legend; the tooltip shows the full label."""
-    return chart_lines(*wrap(label, _LEGEND_WIDTH, max_lines=2, placeholder=" …"))
-
-
-def _tick(place: str) -> str:
-    precision, device, *machine = chart_text(place).split(", ", 2)
-    return "<br>".join([f"{precision}, {device}", *machine])
+    label = f"Bar chart: {metric.heading(drawn)} of {plural(len(named), 'cell')}."
+    return Chart(f"chart-bars-{metric.key}", best_title(metric, named), label, figure)

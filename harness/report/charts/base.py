@@ -14,10 +14,17 @@ from harness.analysis.estimate import Estimate, bound
 from harness.report.formatting import clean
 
 # Names of CSS variables in page.css: drawing.js reads their values, so that charts follow the light or dark scheme.
+# A colour stands for one thing on the whole page: orange for the choice, grey for what is left out, a hue for each kind of
+# thing, and its shades for the members of that kind.
 PICK = "pick"
 QUIET = "quiet"
-INK = "ink"
-SERIES = tuple(f"series-{index}" for index in range(1, 7))
+INK = "ink"  # baselines
+MEASURE = "measure"  # a figure that has a chart of its own
+MODELS = tuple(f"model-{index}" for index in range(1, 6))
+MACHINES = tuple(f"machine-{index}" for index in range(1, 5))
+PARTS = tuple(f"part-{index}" for index in range(1, 7))
+PRECISIONS = tuple(f"precision-{index}" for index in range(1, 5))
+SERIES = tuple(f"series-{index}" for index in range(1, 5))  # learning curves, scaling series, orders of chunks
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 HEIGHT = 440  # pixels, of a chart as wide as the page
@@ -102,6 +109,10 @@ def colour(role: str) -> dict[str, str]:
     return {"colour": role}
 
 
+# A trace with this `meta` has its name written at its end instead of in the legend, where the plot is wide enough.
+END_LABEL = {"end_label": True}
+
+
 def error_bars(estimates: Sequence[Estimate | None], *, thickness: float = 1.2, width: int = 4) -> dict[str, object]:
     """Return Plotly's error bars for these estimates' intervals; an estimate without an interval gets none."""
     return {
@@ -115,19 +126,15 @@ def error_bars(estimates: Sequence[Estimate | None], *, thickness: float = 1.2, 
 
 
 def reference_line(y: float, text: str, *, dash: str) -> go.Scatter:
-    """Draw a labelled horizontal line across the whole plot, on the hidden axis of `reference_axis`."""
+    """Draw a horizontal line across the whole plot, on the hidden axis of `reference_axis`, labelled at its end."""
     return go.Scatter(
         x=[0, 1],
         y=[y, y],
         xaxis="x2",
-        mode="lines+text",
+        mode="lines",
         line={"dash": dash, "width": 1.5},
-        text=["", text],
-        textposition="top left",
-        textfont={"size": 12},
         name=text,
-        showlegend=False,
-        meta=colour(INK),
+        meta=colour(INK) | END_LABEL,
         hoverinfo="skip",
     )
 

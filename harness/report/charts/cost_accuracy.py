@@ -17,9 +17,9 @@ from harness.report.charts.axes import cost_axis, needs_log
 from harness.report.charts.base import (
     HEIGHT,
     INK,
+    MEASURE,
     PICK,
     QUIET,
-    SERIES,
     SYMBOLS,
     Chart,
     chart_lines,
@@ -32,11 +32,10 @@ from harness.report.charts.base import (
 )
 from harness.report.charts.money import basis_text, text_tooltips
 from harness.report.formatting import MoneyFormat, interval, number, percent, points, seconds
-from harness.report.labels import cell_labels, machine_labels, short_labels
+from harness.report.labels import basis_word, cell_labels, machine_labels, short_labels
 
 # scatter.js draws the same chart under the reader's assumptions, with the same constants.
 _MAX_ERROR_BARS = 40  # points, above which error bars would cover each other
-_LEFT_EDGE = 0.06  # points in this leftmost share of the plot's width have their label to the right
 # Two labelled points must be at least these shares of the plot's width or height apart.
 _LABEL_WIDTH = 0.3
 _LABEL_HEIGHT = 0.15
@@ -58,7 +57,7 @@ class CostPoint:
 
 def has_prices(cells: Sequence[Priced]) -> bool:
     """Return whether the cost of any run is known."""
-    return any(cell.usd_per_run is not None for cell in measured(cells))
+    return any(cell.usd_billed is not None for cell in measured(cells))
 
 
 def cost_and_accuracy(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> Chart | None:
@@ -81,6 +80,7 @@ def cost_and_accuracy(cells: Sequence[Priced], choice: Choice, money: MoneyForma
             zorder=-1,
             line={"shape": "hv", "width": 2, "dash": "dot"},
             name="front of cost and accuracy",
+            showlegend=False,
             meta=colour(PICK),
             hoverinfo="skip",
         )
@@ -92,9 +92,9 @@ def cost_and_accuracy(cells: Sequence[Priced], choice: Choice, money: MoneyForma
     if choice.majority is not None:
         figure.add_trace(reference_line(choice.majority, f"majority class {percent(choice.majority)}", dash="dot"))
     unit = (
-        f"{money.code} a run, {basis_text(shown)}"
+        f"{money.code} a training, on the bill ({basis_text(shown)})"
         if is_money
-        else f"seconds a run ({_EXAMPLES if is_priced else 'no price'})"
+        else f"seconds a training ({_EXAMPLES if is_priced else 'no price'})"
     )
     layout(figure, x=unit, y="test accuracy", height=HEIGHT, xaxis2=reference_axis())
     axis = cost_axis(costs, ends=costs, unit=money.sign if is_money else "")
@@ -102,14 +102,25 @@ def cost_and_accuracy(cells: Sequence[Priced], choice: Choice, money: MoneyForma
     reach = f"front from {percent(front[0].accuracy)} to {percent(front[-1].accuracy)}"
     return Chart(
         "chart-cost",
-        "A run's cost and its test accuracy, by batch × tokens",
-        f"Scatter plot of the cost of a run against test accuracy: {len(shown)} configurations; {reach}.",
+        _finding(choice, is_money=is_money, money=money),
+        f"Scatter plot of the cost of a training against test accuracy: {len(shown)} configurations; {reach}.",
         figure,
     )
 
 
+def _finding(choice: Choice, *, is_money: bool, money: MoneyFormat) -> str:
+    """State what the choice gets right and costs."""
+    pick = choice.pick
+    if pick is None or pick.summary.accuracy is None:
+        return "What a training costs, and how many texts it gets right"
+    cost = money.prose(pick.usd_billed.value if pick.usd_billed else None) if is_money else seconds(run_seconds(pick))
+    paid = "in" if not is_money else "for"
+    subject = "The choice" if choice.way is not None and choice.way.cell is pick else "The best model"
+    return f"{subject} gets {percent(pick.summary.accuracy.value)} of texts right {paid} {cost} a training"
+
+
 def _amount(cell: Priced, money: MoneyFormat) -> float | None:
-    return None if cell.usd_per_run is None else money.convert(cell.usd_per_run.value)
+    return None if cell.usd_billed is None else money.convert(cell.usd_billed.value)
 
 
 def _points(cells: Sequence[Priced], read: Callable[[Priced], float | None]) -> list[CostPoint]:
@@ -151,16 +162,15 @@ def _point_traces(
     """
     cells = [point.cell for point in shown]
     admitted = {way.cell.key for way in choice.admitted if way.cell is not None}
-    enough = f"loses at most {points(choice.goal.tolerance)}, as far as can be told"
+    enough = f"loses at most {points(choice.goal.tolerance)} (expected)"
     if choice.goal.target is not None:
         enough = f"reaches {percent(choice.goal.target)}"
     machines = machine_labels(cells)
     symbols = {key: SYMBOLS[index % len(SYMBOLS)] for index, key in enumerate(machines)} if len(machines) > 1 else {}
     names, marks = short_labels(cells), cell_labels(cells)
-    costs = [point.cost for point in shown]
     groups = [
         ("chosen: the cheapest of these", PICK, "star", 17, [p for p in shown if p.cell is choice.pick]),
-        (enough, SERIES[0], "circle", 10,
+        (enough, MEASURE, "circle", 10,
          [p for p in shown if p.cell.key in admitted and p.cell is not choice.pick]),
         ("loses more", QUIET, "circle-open", 10,
          [p for p in shown if p.cell.key not in admitted and p.cell is not choice.pick]),
@@ -171,13 +181,12 @@ def _point_traces(
             y=[point.accuracy for point in members],
             error_y=error_bars([point.cell.summary.accuracy for point in members], thickness=1, width=3)
             | {"visible": len(shown) <= _MAX_ERROR_BARS},
-            mode="markers+text",
+            mode="markers",
             marker={"symbol": [_symbol(point.cell, symbols, symbol) for point in members], "size": size},
-            text=[chart_text(marks[point.cell.key]) if point.cell.key in labelled else "" for point in members],
-            textposition=[_label_side(point.cost, costs) for point in members],
             cliponaxis=False,
             name=name,
-            meta=colour(role),
+            meta=colour(role)
+            | {"point_labels": [marks[point.cell.key] if point.cell.key in labelled else "" for point in members]},
             **text_tooltips([_tooltip(point.cell, names, money) for point in members]),
         )
         for name, role, symbol, size, members in groups
@@ -205,25 +214,14 @@ def _machine_in_legend(label: str, symbol: str) -> go.Scatter:
     )
 
 
-def _label_side(value: float, values: Sequence[float]) -> str:
-    """Return where a point's label goes: above and to the left, or below and to the right at the plot's left edge.
-
-    No other point lies above and to the left of a point on the Pareto front; at the left edge the label would not fit.
-    """
-    low, high = min(values), max(values)
-    if needs_log(values):
-        low, high, value = math.log10(low), math.log10(high), math.log10(value)
-    return "bottom right" if value - low < (high - low) * _LEFT_EDGE else "top left"
-
-
 def _tooltip(cell: Priced, labels: Mapping[CellKey, str], money: MoneyFormat) -> str:
-    summary, cost = cell.summary, cell.usd_per_run
-    basis = f" ({cell.price.basis} price)" if cell.price is not None else ""
+    summary, cost = cell.summary, cell.usd_billed
+    basis = f" ({basis_word(cell.price)} price)" if cell.price is not None else ""
     spread = interval(summary.accuracy, "percent") or "no interval"
     return chart_lines(
         labels[cell.key],
         f"accuracy {percent(summary.accuracy.value if summary.accuracy else None)} ({spread})",
-        f"a run {money.amount(cost.value)}{basis}" if cost else f"a run {seconds(run_seconds(cell))}",
+        f"{money.amount(cost.value)} on the bill{basis}" if cost else f"a training {seconds(run_seconds(cell))}",
         f"{number(summary.samples_per_s.value if summary.samples_per_s else None)} samples/s",
-        f"updates {summary.num_updates:,}" if summary.num_updates is not None else "",
+        f"{summary.num_updates:,} updates" if summary.num_updates is not None else "",
     )

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from harness.analysis.summary import CellKey
 from harness.pricing.cost import Priced
 from harness.report.charts.base import INK, Chart, chart_text, colour, layout
+from harness.report.charts.findings import best_title, mark_best
 from harness.report.charts.metrics import ChartMetric, cell_metrics, metric_text, outcome_text
 from harness.report.charts.money import (
     PER_SAMPLE,
@@ -28,11 +29,7 @@ _AXES = ("batch_size", "seq_len")
 _ROW_HEIGHT = 44  # pixels
 _FRAME_HEIGHT = 110  # pixels
 _MAX_TOOLTIP = 160  # characters
-_COLOUR_SCALES = {
-    "speed": ["#edf4fa", "#6fb1de"],
-    "memory": ["#f8f2e4", "#dfae54"],
-    "usd": ["#fcefe8", "#e8946a"],
-}
+_COLOUR_SCALE = ["#eef1f5", "#9db4c9"]  # grey-blue: its shades stand for figures, not for things
 _DARK_INK = "#10161d"  # legible on every shade of the scales
 
 Grid = list[list[Priced | None]]
@@ -96,9 +93,12 @@ def _heat_map(
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=y, showgrid=False)
     if metric.money:
         mark_money(figure, basis_text(members))
-    title = metric.heading(members)
     size = f"{plural(len(rows), 'batch size')} and {plural(len(columns), 'length')}"
-    return Chart(key, title, f"Heat map for {group}: {title} over {size}.", figure, group)
+    named = [(f"Batch {_position(cell)[1]}, {_position(cell)[0]} tokens", cell) for cell in by_position.values()]
+    if metric.money:
+        mark_best(figure, {indices[cell.key]: name for name, cell in named})
+    label = f"Heat map for {group}: {metric.heading(members)} over {size}."
+    return Chart(key, best_title(metric, named), label, figure, group)
 
 
 def _squares(
@@ -125,7 +125,7 @@ def _squares(
         ],
         texttemplate="%{text}",
         textfont={"size": 13, "color": _DARK_INK},
-        colorscale=_COLOUR_SCALES[metric.key],
+        colorscale=_COLOUR_SCALE,
         showscale=False,
         xgap=3,
         ygap=3,

@@ -16,7 +16,9 @@ from harness.decision.learning_curve import LearningCurve, forecast_gains, run_s
 from harness.pricing import formulas
 from harness.report.charts.axes import cost_axis, log_axis
 from harness.report.charts.base import (
+    END_LABEL,
     HEIGHT,
+    INK,
     SERIES,
     SYMBOLS,
     Chart,
@@ -30,8 +32,9 @@ from harness.report.charts.base import (
 )
 from harness.report.charts.money import TooltipRow, amount_tooltips, basis_text, mark_money, tooltip_row
 from harness.report.formatting import MoneyFormat, interval, percent, plural, seconds
+from harness.report.formatting import points as points_text
 
-MAX_CURVES = len(SERIES)
+MAX_CURVES = len(SERIES) + 1
 _NUM_FITTED = 40  # points of a fitted line
 
 
@@ -153,11 +156,11 @@ def _money_axis(label_usd: float | None, basis: str, money: MoneyFormat) -> Lear
             engineering_usd_per_hour=0.0,
         )
 
-    labels = "" if label_usd is None else " and the labels of its examples"
+    labels = "a run" if label_usd is None else "with labels"
     return LearningAxis(
         key="usd" if label_usd is None else "labels",
         name=f"{money.noun} of compute" + ("" if label_usd is None else " and labels"),
-        title=f"{money.code} of a run{labels}, {basis}",
+        title=f"{money.code} {labels}, {basis}",
         read=lambda point: money.convert(amount(point)),
         show=lambda point: money.amount(amount(point)),
         money=money,
@@ -180,14 +183,17 @@ def _chart(
     figure = go.Figure()
     values: list[float] = []
     for index, (curve, name) in enumerate(named):
+        role = INK if curve.largest.cell.summary.kind == "baseline" else SERIES[index % len(SERIES)]
         law = curve.law if axis is _EXAMPLES and isinstance(curve.law, PowerLaw) else None
         forecast = forecast_points(curve, indices)
         for points in (measured_points(curve, indices), forecast):
             if points:
                 values += [axis.read(point) for point in points]
-                figure.add_trace(_marks(index, name, points, axis, is_joined=law is None and points[0].is_measured))
+                figure.add_trace(
+                    _marks((index, role), name, points, axis, is_joined=law is None and points[0].is_measured)
+                )
         if law is not None:
-            figure.add_trace(_law_line(index, law, forecast))
+            figure.add_trace(_law_line(role, law, forecast))
     shares = {curve.largest.cell.summary.majority_accuracy for curve in curves}
     share = shares.pop() if len(shares) == 1 else None  # curves of several test sets share no majority class
     if share is not None:
@@ -202,22 +208,29 @@ def _chart(
         f"Line chart of test accuracy over {axis.name}, for {plural(len(curves), 'model')} "
         f"trained on {least:,} to {most:,} examples."
     )
-    return Chart(f"chart-learning-{axis.key}", f"Over {axis.name}", label, figure)
+    return Chart(f"chart-learning-{axis.key}", _finding(axis, curves[0]), label, figure)
+
+
+def _finding(axis: LearningAxis, curve: LearningCurve) -> str:
+    """State what more examples gave on the first curve, over what the axis shows."""
+    first, last = curve.points[0], curve.largest
+    gain = f"{points_text(last.accuracy.value - first.accuracy.value)} more with {last.num_train:,} than with {first.num_train:,}"
+    return f"{gain} training examples" if axis is _EXAMPLES else f"{gain} examples, over {axis.name}"
 
 
 def _marks(
-    index: int, name: str, points: Sequence[LearningPoint], axis: LearningAxis, *, is_joined: bool
+    place: tuple[int, str], name: str, points: Sequence[LearningPoint], axis: LearningAxis, *, is_joined: bool
 ) -> go.Scatter:
     """Draw measured or forecast points of a curve.
 
     Args:
-        index: Number of the curve, which decides its colour and symbol.
+        place: Number of the curve, which decides its symbol, and its colour.
         name: Name of the curve.
         points: Points that are either all measured or all forecast.
         axis: What accuracy is drawn over.
         is_joined: Whether lines join the points.
     """
-    is_measured = points[0].is_measured
+    (index, role), is_measured = place, points[0].is_measured
     estimates = [point.accuracy for point in points]
     meta: dict[str, Any] = {}
     if axis.money:
@@ -231,12 +244,13 @@ def _marks(
         line={"width": 2},
         marker={"size": 9, "symbol": SYMBOLS[index] + ("" if is_measured else "-open")},
         name=chart_text(name) if is_measured else f"{chart_text(name)}, forecast",
-        meta=colour(SERIES[index]) | meta,
+        showlegend=is_measured,
+        meta=colour(role) | (END_LABEL if is_measured else {}) | meta,
         **amount_tooltips([_tooltip(name, point, axis) for point in points]),
     )
 
 
-def _law_line(index: int, law: PowerLaw, forecast: Sequence[LearningPoint]) -> go.Scatter:
+def _law_line(role: str, law: PowerLaw, forecast: Sequence[LearningPoint]) -> go.Scatter:
     """Draw the most likely curve through the fitted sizes, and on to the forecast points."""
     x = np.geomspace(law.smallest, law.largest, _NUM_FITTED)
     return go.Scatter(
@@ -245,7 +259,7 @@ def _law_line(index: int, law: PowerLaw, forecast: Sequence[LearningPoint]) -> g
         mode="lines",
         line={"width": 1.5, "dash": "dot"},
         showlegend=False,
-        meta=colour(SERIES[index]),
+        meta=colour(role),
         hoverinfo="skip",
     )
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from harness.analysis.summary import CellKey
 from harness.decision.side_by_side import ComparedCell, SideBySide
 from harness.pricing.cost import Priced
-from harness.report.charts.base import SERIES, Chart, chart_lines, chart_text
-from harness.report.charts.horizontal_bars import Bar, BarSeries, bar_figure, stack_blocks
+from harness.report.charts.base import MACHINES, Chart
+from harness.report.charts.findings import best_title, mark_best
+from harness.report.charts.horizontal_bars import Bar, bar_figure
 from harness.report.charts.metrics import SPEED, ChartMetric, metric_text, usd_per_1000
+from harness.report.charts.money import basis_text
 from harness.report.formatting import MoneyFormat, plural
 
 MAX_LINES = 8
-_ROW_HEIGHT = 22  # pixels
-_GAP = 0.7  # empty rows between two cells
 
 
 def machine_charts(
@@ -34,7 +34,7 @@ def machine_charts(
     indices = {cell.key: index for index, cell in enumerate(cells)}
     # Each machine needs its own colour; machines beyond the last colour appear only in the table.
     charts = [
-        _chart(shown, names[: len(SERIES)], metric, indices)
+        _chart(shown, names[: len(MACHINES)], metric, indices)
         for metric in (SPEED, usd_per_1000(money))
         if any(metric.read(cell) is not None for cell in members)
     ]
@@ -47,28 +47,20 @@ def _chart(
     metric: ChartMetric[Priced],
     indices: Mapping[CellKey, int],
 ) -> Chart:
-    by_type = [[(label, line.squares[index]) for line, label in shown] for index in range(len(names))]
-    blocks = stack_blocks(
-        [[index for index in range(len(names)) if line.squares[index] is not None] for line, _ in shown], _GAP
-    )
-    series = [
-        BarSeries(
-            chart_text(name),
-            SERIES[index],
-            tuple(
-                Bar(rows[index], metric.drawn(cell), _text(cell, metric), chart_lines(name, label), indices[cell.key])
-                for (label, cell), rows in zip(by_type[index], blocks.rows, strict=True)
-                if cell is not None
-            ),
-        )
+    placed = [
+        (f"{label}, {name}", cell, MACHINES[index])
+        for line, label in shown
         for index, name in enumerate(names)
+        if (cell := line.squares[index]) is not None
     ]
-    cells = [cell for line, _ in shown for cell in line.measured]
-    ticks = [chart_text(label).replace(" ", "<br>", 1) for _, label in shown]
-    figure = bar_figure(metric, series, cells, blocks, ticks, row_height=_ROW_HEIGHT, legend_lines=len(names))
-    title = metric.heading(cells)
-    label = f"Bar chart: {title} of {plural(len(shown), 'cell')} on {plural(len(names), 'machine')}, side by side."
-    return Chart(f"chart-machines-{metric.key}", title, label, figure)
+    bars = [Bar(name, metric.drawn(cell), _text(cell, metric), role, indices[cell.key]) for name, cell, role in placed]
+    named = [(name, cell) for name, cell, _ in placed]
+    cells = [cell for _, cell in named]
+    figure = bar_figure(bars, money=metric.money, basis=basis_text(cells))
+    if metric.money:
+        mark_best(figure, {indices[cell.key]: name for name, cell in named})
+    label = f"Bar chart: {metric.heading(cells)} of {plural(len(shown), 'cell')} on {plural(len(names), 'machine')}."
+    return Chart(f"chart-machines-{metric.key}", best_title(metric, named), label, figure)
 
 
 def _text(cell: Priced, metric: ChartMetric[Priced]) -> str:

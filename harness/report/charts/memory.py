@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from textwrap import wrap
 
 import plotly.graph_objects as go
 
 from harness.decision.memory_savings import ACTIVATIONS, PARTS, UNEXPLAINED, rank_peak, split_peak, split_record
 from harness.pricing.cost import Priced
 from harness.report.charts.axes import set_memory_ticks
-from harness.report.charts.base import QUIET, SERIES, Chart, chart_lines, colour, layout, text_labels
+from harness.report.charts.base import PARTS as PART_COLOURS
+from harness.report.charts.base import QUIET, Chart, chart_lines, colour, layout, text_labels
+from harness.report.charts.horizontal_bars import BAR_HEIGHT, bar_lines, names_above, place_bars
 from harness.report.charts.money import text_tooltips
 from harness.report.formatting import memory, percent, plural
 from harness.report.labels import short_labels
 from harness.schema.record import Record
 
 _MAX_CELLS = 16
-_FRAME_HEIGHT = 100  # pixels
-_ROW_HEIGHT = 12  # pixels
-_TICK_LINE = 15  # pixels
-_TICK_WIDTH = 20  # characters, since long names would leave a narrow page no room for the bars
+_FRAME_HEIGHT = 100  # pixels, for the axis and the legend
 _MAX_KINDS = 6
 _ROOM = 1.38  # length of the axis / length of the longest bar, to leave room for the bar's text
 
@@ -36,7 +34,7 @@ def memory_chart(cells: Sequence[Priced]) -> tuple[Chart | None, int]:
 
 def _chart(cells: Sequence[Priced], records: Sequence[Record]) -> Chart:
     labels = [short_labels(cells)[cell.key] for cell in cells]
-    rows = list(range(len(cells)))  # numbers, because cells of two studies can have the same label
+    tops, middles, height = place_bars([len(bar_lines(label)) for label in labels])
     splits = [split_peak(record) or {} for record in records]
     peaks = [rank_peak(record) or 0 for record in records]
     figure = go.Figure()
@@ -45,10 +43,11 @@ def _chart(cells: Sequence[Priced], records: Sequence[Record]) -> Chart:
             figure.add_trace(
                 go.Bar(
                     orientation="h",
-                    y=rows,
+                    y=middles,
+                    width=BAR_HEIGHT,
                     x=[split.get(part) for split in splits],
                     name=part,
-                    meta=colour(QUIET if part == UNEXPLAINED else SERIES[index]),
+                    meta=colour(QUIET if part == UNEXPLAINED else PART_COLOURS[index]),
                     marker={"pattern": {"shape": "/" if part == UNEXPLAINED else ""}},
                     **text_tooltips(
                         [_tooltip(part, *fields) for fields in zip(splits, peaks, records, labels, strict=True)]
@@ -56,17 +55,26 @@ def _chart(cells: Sequence[Priced], records: Sequence[Record]) -> Chart:
                 )
             )
     ends = [max(sum(split.values()), peak) for split, peak in zip(splits, peaks, strict=True)]
-    figure.add_trace(text_labels(ends, rows, [f" {memory(peak)}" for peak in peaks]))
-    ticks = [chart_lines(*wrap(label, _TICK_WIDTH, break_long_words=False)) for label in labels]
-    row_height = _ROW_HEIGHT + _TICK_LINE * max(tick.count("<br>") + 1 for tick in ticks)
-    layout(figure, x="", y="", height=_FRAME_HEIGHT + row_height * len(cells))
-    figure.update_layout(barmode="stack", bargap=0.3, legend_traceorder="normal")
+    figure.add_trace(text_labels(ends, middles, [f" {memory(peak)}" for peak in peaks]))
+    figure.add_trace(names_above(labels, tops))
+    layout(figure, x="", y="", height=height + _FRAME_HEIGHT)
+    figure.update_layout(barmode="stack", legend_traceorder="normal")
     figure.update_xaxes(range=[0, max(ends) * _ROOM])
-    set_memory_ticks(figure, max(ends), max_ticks=6)
-    figure.update_yaxes(range=[len(cells) - 0.5, -0.5], tickvals=rows, ticktext=ticks, showgrid=False)
+    set_memory_ticks(figure, max(ends), max_ticks=3)
+    figure.update_yaxes(range=[height, 0], visible=False)
     has_ranks = any(record.training is not None and record.training.world_size > 1 for record in records)
-    title = "Peak memory by what it was for" + (", of rank 0" if has_ranks else "")
-    return Chart("chart-memory", title, f"Stacked bar chart: {title} for {plural(len(cells), 'cell')}.", figure)
+    return Chart(
+        "chart-memory",
+        _finding(splits[0], labels[0]) + (" (rank 0)" if has_ranks else ""),
+        f"Stacked bar chart of the peak memory by what it was for, of {plural(len(cells), 'cell')}.",
+        figure,
+    )
+
+
+def _finding(split: Mapping[str, int], label: str) -> str:
+    """Name the largest part of the highest peak."""
+    part = max(split, key=lambda name: split[name])
+    return f"The largest part of the highest peak, {label}: {part}, {percent(split[part] / sum(split.values()))}"
 
 
 def _tooltip(part: str, split: Mapping[str, int], peak: int, record: Record, label: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from harness.pricing.cost import Priced
+from harness.report.labels import basis_word
 
 PER_SAMPLE = "usd_per_1000_samples"  # the figure of `Priced` that most charts of money show
 _TOOLTIP = "%{customdata[1]}%{customdata[0]}%{customdata[2]}<extra></extra>"  # an empty `extra` hides the trace's name
@@ -23,7 +24,7 @@ TooltipRow = tuple[str, str, str]
 
 def basis_text(cells: Sequence[Priced]) -> str:
     """Return how the prices of these cells are known, such as `assumed price`, for titles."""
-    bases = sorted({cell.price.basis for cell in cells if cell.price is not None})
+    bases = sorted({basis_word(cell.price) for cell in cells if cell.price is not None})
     return f"{' and '.join(bases)} price" if bases else "no price"
 
 

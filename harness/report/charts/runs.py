@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from harness.analysis.throughput import measure_windows
 from harness.pricing.cost import Priced
 from harness.report.charts.axes import span
-from harness.report.charts.base import INK, SERIES, Chart, chart_lines, colour, layout
+from harness.report.charts.base import INK, MACHINES, Chart, chart_lines, colour, layout
 from harness.report.charts.money import text_tooltips
 from harness.report.formatting import clean, number, plural
 from harness.report.labels import short_labels
@@ -84,7 +84,7 @@ def _chart(key: str, label: str, runs: Sequence[Run]) -> Chart:
                 marker={"size": 6},
                 name=f"host {index + 1}",
                 showlegend=len(hosts) > 1,
-                meta=colour(SERIES[index % len(SERIES)]),
+                meta=colour(MACHINES[index % len(MACHINES)]),
                 **text_tooltips([_tooltip(record, rate) for record, rate in own]),
             )
         )

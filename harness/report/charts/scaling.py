@@ -10,8 +10,9 @@ from harness.analysis.estimate import Estimate, bound
 from harness.analysis.summary import CellKey
 from harness.decision.scaling import ScalingPoint, Series
 from harness.pricing.cost import Priced
-from harness.report.charts.base import QUIET, SERIES, Chart, chart_lines, colour, error_bars, layout
-from harness.report.charts.metrics import ChartMetric
+from harness.report.charts.base import END_LABEL, QUIET, SERIES, Chart, chart_lines, colour, error_bars, layout
+from harness.report.charts.findings import best_title, mark_best
+from harness.report.charts.metrics import ChartMetric, usd_per_1000
 from harness.report.charts.money import (
     PER_SAMPLE,
     TooltipRow,
@@ -22,8 +23,8 @@ from harness.report.charts.money import (
     tooltip_row,
 )
 from harness.report.formatting import MoneyFormat, number, percent, plural
-from harness.report.labels import machine_labels
-from harness.report.series_labels import MAX_SERIES, legend_names
+from harness.report.labels import basis_word, machine_labels
+from harness.report.series_labels import DEVICE_NOUNS, MAX_SERIES, legend_names
 
 _HEIGHT = 330  # pixels
 _LEGEND_LINE = 17  # pixels
@@ -109,10 +110,30 @@ def _chart(
     if metric.money:
         figure.update_yaxes(tickprefix=metric.money.sign)
         mark_money(figure, basis_text(cells), "y", kind="zero", room=_TOP_ROOM)
-    title = metric.heading(cells)
+    title = _finding(series[0], metric, cells)
+    if metric.money:
+        mark_best(figure, {indices[point.cell.key]: _count_text(point, series[0]) for point in series[0].points})
     all_names = "; ".join(", ".join(name) for name in names)
-    label = f"Line chart: {title} over {plural(len(sizes), 'number')} of devices, for {all_names}."
+    label = f"Line chart: {metric.heading(cells)} over {plural(len(sizes), 'number')} of devices, for {all_names}."
     return Chart(key, title, label, figure)
+
+
+def _count_text(point: ScalingPoint, series: Series) -> str:
+    singular, many = DEVICE_NOUNS[series.device]
+    kind = f"{series.kind} scaling, batch {series.batch_size}: "
+    return f"{kind}{point.num_devices} {singular if point.num_devices == 1 else many}"
+
+
+def _finding(series: Series, metric: ChartMetric[ScalingPoint], cells: Sequence[Priced]) -> str:
+    """State what the most devices of the first series give, or which number costs least."""
+    most, nouns = series.points[-1], DEVICE_NOUNS[series.device]
+    if metric is SPEED:
+        times = f"{most.speed_up.value:.2f} times as fast as {series.base.num_devices}"
+        return f"{most.num_devices} {nouns[1]} train {times} ({series.kind} scaling)"
+    if metric is EFFICIENCY:
+        return f"{most.num_devices} {nouns[1]} reach {percent(most.efficiency.value)} of the ideal speed ({series.kind} scaling)"
+    named = [(_count_text(point, series), point.cell) for point in series.points]
+    return best_title(usd_per_1000(metric.money), named) if metric.money else metric.heading(cells)
 
 
 def _trace(
@@ -138,7 +159,7 @@ def _trace(
     cells = [indices[point.cell.key] for point in points]
     is_share, is_strong = metric.key == _SHARE, series.kind == "strong"
     figure = f"usd_per_1000_samples_of_share|{PER_SAMPLE}" if is_share else PER_SAMPLE
-    meta = recompute_meta("y", figure, cells, SERIES[index], style="with_interval_and_basis")
+    meta = recompute_meta("y", figure, cells, SERIES[index % len(SERIES)], style="with_interval_and_basis")
     symbol = "circle-open" if is_share else "circle" if is_strong else "square"
     return go.Scatter(
         x=[point.num_devices + shift for point in points],
@@ -148,7 +169,7 @@ def _trace(
         line={"width": 1.5, "dash": "dot"} if is_share else {"width": 2.5, "dash": "solid" if is_strong else "dash"},
         marker={"size": 8 if is_share else 9, "symbol": symbol},
         name=chart_lines(*name),
-        meta=meta if metric.money else colour(SERIES[index]),
+        meta=(meta if metric.money else colour(SERIES[index % len(SERIES)])) | END_LABEL,
         **amount_tooltips(_tooltips(points, name, metric)),
     )
 
@@ -159,8 +180,8 @@ def _ideal(first: float, last: float) -> go.Scatter:
         y=[1, 1],
         mode="lines",
         line={"width": 1.5, "dash": "dot"},
-        name="ideal: all devices at full use",
-        meta=colour(QUIET),
+        name="ideal",
+        meta=colour(QUIET) | END_LABEL,
         hoverinfo="skip",
     )
 
@@ -174,7 +195,7 @@ def _tooltips(
         if estimate is None:
             continue
         spread = metric.interval(estimate)
-        basis = f" ({point.cell.price.basis} price)" if metric.money and point.cell.price is not None else ""
+        basis = f" ({basis_word(point.cell.price)} price)" if metric.money and point.cell.price is not None else ""
         batch = f"batch {point.device_batch_size} a device, {point.global_batch_size} in all"
         before = chart_lines(", ".join(name), f"{plural(point.num_devices, 'device')}, {batch}")
         amount = metric.show(estimate.value) + (f" ({spread})" if spread else "") + basis

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from harness.analysis.estimate import Estimate
 from harness.analysis.ranking import rank
-from harness.decision.cells import cheapest_per_sample, failed, fastest, measured
+from harness.decision.cells import cheapest_per_sample, failed, fastest, has_example_price, measured
 from harness.decision.choice import Choice
 from harness.decision.scaling import scaling_series
 from harness.pricing.cost import Priced
 from harness.report.formatting import MoneyFormat, clean, number, plural
-from harness.report.labels import common_values, describe, machine_labels, spread_label
+from harness.report.labels import basis_word, common_values, describe, machine_labels, spread_label
 from harness.report.sections.scaling import scaling_answer
 from harness.report.sections.verdict import price_clause, verdict_sentences
 
@@ -72,7 +72,9 @@ def _places(cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
         return []
     bests = {name: (fastest(members), cheapest_per_sample(members)) for name, members in groups.items()}
     quickest = _leader({name: _rate(fast) for name, (fast, _) in bests.items()}, most=True)
-    cheapest = _leader({name: _sample_cost(cheap) for name, (_, cheap) in bests.items()})
+    has_example = any(cheap is not None and has_example_price(cheap) for _, cheap in bests.values())
+    costs = {name: _sample_cost(cheap) for name, (_, cheap) in bests.items()}
+    cheapest = None if has_example and len(machines) > 1 else _leader(costs)
     clauses = [f"{'Machines' if len(machines) > 1 else 'Devices'} at their best. {_best_of_each(groups, money)}"]
     if quickest:
         also = " and cheapest per sample" if quickest == cheapest else ""
@@ -80,7 +82,7 @@ def _places(cells: Sequence[Priced], money: MoneyFormat) -> list[str]:
     if cheapest and cheapest != quickest:
         clauses.append(f"{cheapest} is cheapest per sample")
     if not quickest and not cheapest:
-        clauses.append("they can't be told apart")
+        clauses.append("no significant difference")
     spread = spread_label(cell for best in bests.values() for cell in best if cell is not None)
     return ["; ".join(clauses) + (f" ({spread})." if spread else ".")]
 
@@ -100,7 +102,7 @@ def _best_of_each(groups: Mapping[str, Sequence[Priced]], money: MoneyFormat) ->
         rate, cost = _rate(fastest(members)), _sample_cost(cheapest)
         figures = [f"{number(rate.value)} samples/s"] if rate is not None else []
         if cheapest is not None and cost is not None and cheapest.price is not None:
-            figures.append(f"{money.amount(cost.value)} per 1,000 samples ({cheapest.price.basis} price)")
+            figures.append(f"{money.amount(cost.value)} per 1,000 samples ({basis_word(cheapest.price)} price)")
         parts.append(f"{name}: {' at '.join(figures)}" if figures else f"{name} without a rate")
     return "; ".join(parts)
 

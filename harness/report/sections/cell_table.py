@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from harness.analysis.estimate import value_of
 from harness.pricing.cost import Priced
 from harness.report.cell_columns import (
     ACCURACY,
@@ -15,6 +16,7 @@ from harness.report.cell_columns import (
     SAMPLES_PER_S,
     TIME_TO_TARGET_S,
     TRAIN_S,
+    USD_BILLED,
     USD_PER_1000_SAMPLES,
     USD_PER_RUN,
     USD_TO_TARGET,
@@ -22,12 +24,12 @@ from harness.report.cell_columns import (
 )
 from harness.report.formatting import MoneyFormat, clean, percent
 from harness.report.labels import OUTCOMES, basis_label, disagrees, machine_labels, missed_label
-from harness.report.sections.details import totals, warnings_by_text
-from harness.report.table import Field, measured_field, text_field
+from harness.report.sections.details import totals
+from harness.report.table import Field, holds_figure, measured_field, text_field
 from harness.schema.cells import BaselineConfig
 
 HEADS = (
-    *("cell", "outcome", "test accuracy", "updates", "a run", "per 1,000 samples", "cost to target"),
+    *("cell", "outcome", "test accuracy", "updates", "bill", "a run", "per 1,000 samples", "cost to target"),
     *("samples/s", "of peak", "peak memory", "training", "to target", "macro-F1"),
     *("batch", "tokens", "precision", "device", "padding", "trained"),
 )
@@ -42,12 +44,16 @@ class CellRow:
     """One cell's row.
 
     Attributes:
+        index: Index of the cell in the report.
+        usd: The bill of a training; None without a price or a successful run.
         fields: The row's fields, in the order of HEADS.
         warnings: The cell's warnings.
         failed: Whether a run of the cell failed.
         picked: Whether it is the chosen cell.
     """
 
+    index: int
+    usd: float | None
     fields: tuple[Field, ...]
     warnings: tuple[str, ...]
     failed: bool
@@ -60,7 +66,6 @@ class CellTable:
 
     Attributes:
         text_columns: Heads of columns that are aligned to the left.
-        warnings: Each warning with the labels of its cells.
         totals: The time that all runs took, and the longest run, as text.
         is_tall: Whether the table has many rows.
     """
@@ -68,18 +73,18 @@ class CellTable:
     heads: tuple[str, ...]
     text_columns: frozenset[str]
     rows: tuple[CellRow, ...]
-    warnings: tuple[tuple[str, str], ...]
     totals: str
     is_tall: bool
 
 
 def cell_table(cells: Sequence[Priced], pick: Priced | None, money: MoneyFormat) -> CellTable:
-    """Build the table of all cells, in the order given."""
+    """Build the table of all cells: the chosen one first, then by cost."""
+    rows = sorted(cell_rows(cells, pick, money), key=_chosen_then_cheapest)
+    kept = [index for index in range(len(HEADS)) if any(holds_figure(row.fields[index]) for row in rows)]
     return CellTable(
-        heads=HEADS,
+        heads=tuple(HEADS[index] for index in kept),
         text_columns=TEXT_COLUMNS,
-        rows=tuple(cell_rows(cells, pick, money)),
-        warnings=tuple(warnings_by_text(cells)),
+        rows=tuple(replace(row, fields=tuple(row.fields[index] for index in kept)) for row in rows),
         totals=totals(cells),
         is_tall=len(cells) > _MANY_ROWS,
     )
@@ -91,6 +96,8 @@ def cell_rows(cells: Sequence[Priced], pick: Priced | None, money: MoneyFormat) 
     several_studies = len({cell.summary.study for cell in cells}) > 1
     return [
         CellRow(
+            index,
+            value_of(cell.usd_billed),
             (
                 *_identity(cell, machines if len(machines) > 1 else {}, show_study=several_studies),
                 *_figures(cell, index, money),
@@ -102,6 +109,10 @@ def cell_rows(cells: Sequence[Priced], pick: Priced | None, money: MoneyFormat) 
         )
         for index, cell in enumerate(cells)
     ]
+
+
+def _chosen_then_cheapest(row: CellRow) -> tuple[bool, bool, float]:
+    return not row.picked, row.usd is None, row.usd or 0.0
 
 
 def _identity(cell: Priced, machines: Mapping[str, str], *, show_study: bool) -> list[Field]:
@@ -134,7 +145,10 @@ def _figures(cell: Priced, index: int, money: MoneyFormat) -> list[Field]:
     return [
         with_interval(ACCURACY, no_accuracy),
         figure(NUM_UPDATES, no_training),
-        *(_amount(cell, index, column, money) for column in (USD_PER_RUN, USD_PER_1000_SAMPLES, USD_TO_TARGET)),
+        *(
+            _amount(cell, index, column, money)
+            for column in (USD_BILLED, USD_PER_RUN, USD_PER_1000_SAMPLES, USD_TO_TARGET)
+        ),
         with_interval(SAMPLES_PER_S, no_training),
         figure(MFU, no_training, "GPU's dense peak" if summary.config.on_gpu else "calibrated peak"),
         figure(PEAK_MEMORY, why, summary.peak_memory_source or ""),

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from harness.analysis.estimate import MIN_RUNS, t_quantile, wilson_interval
 from harness.pricing.cost import Priced
 from harness.pricing.formulas import usd_of_seconds
-from harness.report.charts.base import HEIGHT, SERIES, SYMBOLS, Chart, chart_text, colour, error_bars, layout
+from harness.report.charts.base import END_LABEL, HEIGHT, SERIES, SYMBOLS, Chart, chart_text, colour, error_bars, layout
 from harness.report.formatting import MoneyFormat, percent, plural, seconds
 from harness.report.labels import short_labels
 from harness.report.table import Field, Row, Table, table
@@ -143,7 +143,7 @@ def _chart(trainings: Sequence[ChunkedTraining], money: MoneyFormat) -> Chart:
                     line={"width": 2, "dash": "dash" if arrives else "solid"},
                     marker={"size": 9, "symbol": SYMBOLS[index] + ("-open" if arrives else "")},
                     name=name,
-                    meta=colour(SERIES[index] if several else SERIES[arrives]),
+                    meta=colour(SERIES[index] if several else SERIES[arrives]) | END_LABEL,
                     hoverinfo="text",
                     hovertext=[
                         f"{name}<br>after chunk {chunk}<br>{percent(result.accuracy)} right"
@@ -157,7 +157,16 @@ def _chart(trainings: Sequence[ChunkedTraining], money: MoneyFormat) -> Chart:
     figure.update_layout(xaxis={"dtick": max(1, last // 10)}, yaxis={"tickformat": ".0%"}, showlegend=True)
     models = plural(len(trainings), "model")
     label = f"Line chart of test accuracy after each of {last} chunks of the training rows, for {models}."
-    return Chart("chart-chunks", "After each chunk", label, figure)
+    return Chart("chart-chunks", _finding(trainings[0]), label, figure)
+
+
+def _finding(training: ChunkedTraining) -> str:
+    """State where each order ends."""
+    ends = [
+        f"{_ORDERS[order]} {percent(list(results.values())[-1].accuracy)}"
+        for order, results in training.results.items()
+    ]
+    return f"After the last chunk: {', '.join(ends)}"
 
 
 def _sentence(training: ChunkedTraining) -> str:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from harness.analysis.summary import ComputeUse
 from harness.pricing.cost import Priced
 from harness.report.charts.axes import log_axis
-from harness.report.charts.base import HEIGHT, SERIES, Chart, chart_text, colour, layout
+from harness.report.charts.base import HEIGHT, PRECISIONS, Chart, chart_text, colour, layout
 from harness.report.formatting import number, percent, plural
 from harness.report.labels import machine_labels, short_labels
 from harness.report.table import Row, Table, measured_field, table, text_field
@@ -121,7 +121,7 @@ def _chart(roofs: Sequence[Roof], index: int, machine: str) -> Chart:
     left, right = min(x_values) / _MARGIN, max(x_values) * _MARGIN
     figure = go.Figure()
     for place, roof in enumerate(roofs):
-        role = SERIES[place % len(SERIES)]
+        role = PRECISIONS[place % len(PRECISIONS)]
         figure.add_trace(_roof_line(roof, left, right, role))
         figure.add_trace(_points(roof, role, _SYMBOLS[place % len(_SYMBOLS)]))
     layout(figure, x="FLOPs a byte moved, at most", y="GFLOP/s", height=HEIGHT)
@@ -130,7 +130,7 @@ def _chart(roofs: Sequence[Roof], index: int, machine: str) -> Chart:
         yaxis=log_axis([min(y_values) / _MARGIN, max(y_values) * _MARGIN], pad=0.0),
     )
     best = max((use.mfu_calibrated or 0.0) for roof in roofs for _, use in roof.cells)
-    title = "What cells compute, under what the machine reaches" + (f": {machine}" if machine else "")
+    title = f"Cells reach at most {percent(best)} of the calibrated peak" + (f": {machine}" if machine else "")
     label = (
         f"Roofline of {plural(len(points), 'cell')}: GFLOP/s against FLOPs a byte, on logarithmic axes; "
         f"the best reaches {percent(best)} of the calibrated peak."

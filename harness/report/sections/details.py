@@ -11,7 +11,7 @@ from harness.pricing.cost import Priced
 from harness.pricing.price_rows import age_words
 from harness.pricing.prices import Price
 from harness.report.formatting import MoneyFormat, clean, memory, seconds, with_interval
-from harness.report.labels import OUTCOMES, machine_labels, short_labels
+from harness.report.labels import OUTCOMES, basis_word, machine_labels, short_labels
 from harness.schema.host_record import Machine
 from harness.schema.inputs_record import Example
 from harness.schema.record import Record
@@ -58,7 +58,7 @@ def machine_facts(cells: Sequence[Priced], money: MoneyFormat) -> list[MachineFa
         note = clean((price.note if price is not None else missing) or "")
         hosts = len({record.machine.host for cell in own for record in cell.summary.records})
         facts = (*_facts(record.machine), *_metadata(record), *_software(record), ("Hosts of this kind", f"{hosts}"))
-        basis = None if price is None else price.basis
+        basis = None if price is None else basis_word(price)
         machines.append(MachineFacts(label, facts, _price_facts(price, money), basis, note))
     return machines
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from textwrap import wrap
 
-import plotly.graph_objects as go
-
-from harness.analysis.estimate import Estimate, bound, intervals_disjoint, value_of
+from harness.analysis.estimate import Estimate, intervals_disjoint, value_of
 from harness.decision.ladder import Ladder, LadderStep, ladders
 from harness.pricing.cost import Priced
-from harness.report.charts.base import SERIES, Chart, chart_text, layout
-from harness.report.charts.horizontal_bars import Bar, BarSeries, bar_traces
+from harness.report.charts.base import MEASURE, Chart, chart_text
+from harness.report.charts.horizontal_bars import Bar, bar_chart
 from harness.report.formatting import MoneyFormat, interval, listed, memory, number, plural, seconds, with_interval
 from harness.report.labels import cell_indices, common_values, describe, difference, machine_labels, missed_label
 from harness.report.sections.scaling import ratio_text
@@ -22,9 +19,7 @@ HEADS = (
     *("rung", "samples/s", "speed-up", "to the target", "cost to target", "times cheaper"),
     *("peak memory", "test accuracy"),
 )
-_ROW_HEIGHT, _FRAME_HEIGHT, _ROOM = 44, 60, 1.4
 _WHY_NOT = "no run reached it, or nothing was read"
-_MAX_TICK_LABEL = 30
 
 
 @dataclass(frozen=True)
@@ -121,13 +116,17 @@ def step_table(ladder: Ladder, cells: Sequence[Priced], money: MoneyFormat) -> T
 
 def step_charts(ladder: Ladder, index: int) -> list[Chart]:
     """Draw two bar charts relative to the first step: samples/s, and how many times cheaper the target is reached."""
-    cheaper = f"Times cheaper to a validation accuracy of {ladder.target:g}"
-    speed_ups = [step.speed_up for step in ladder.rungs]
-    savings = [step.saving for step in ladder.rungs]
-    return [
-        _chart(ladder, f"chart-ladder-{index}-speed", "Samples/s, times rung 0", speed_ups, SERIES[0]),
-        _chart(ladder, f"chart-ladder-{index}-cost", cheaper, savings, SERIES[1]),
-    ]
+    fastest = max(ladder.rungs, key=lambda step: value_of(step.speed_up) or 0.0)
+    speed = f"Rung {fastest.number} trains {ratio_text(value_of(fastest.speed_up) or 1.0)} times as fast as rung 0"
+    best = best_step(ladder)
+    cost = "No rung is cheaper than rung 0"
+    if best is not None and best.saving is not None:
+        cost = f"Rung {best.number} is {ratio_text(best.saving.value)} times cheaper than rung 0"
+    charts = (
+        ("speed", speed, [step.speed_up for step in ladder.rungs]),
+        ("cost", cost, [step.saving for step in ladder.rungs]),
+    )
+    return [_chart(ladder, f"chart-ladder-{index}-{key}", title, ratios) for key, title, ratios in charts]
 
 
 def _row(step: LadderStep, text: str, index: int, first: LadderStep, money: MoneyFormat) -> Row:
@@ -152,21 +151,18 @@ def _row(step: LadderStep, text: str, index: int, first: LadderStep, money: Mone
     )
 
 
-def _chart(ladder: Ladder, key: str, title: str, ratios: Sequence[Estimate | None], role: str) -> Chart:
+def _chart(ladder: Ladder, key: str, title: str, ratios: Sequence[Estimate | None]) -> Chart:
     texts = step_texts(ladder)
-    names = [f"{step.number}: {texts[step.number]}" for step in ladder.rungs]
-    labels = [f"{ratio_text(ratio.value)}×" if ratio is not None else "no run" for ratio in ratios]
-    rows = list(range(len(ladder.rungs)))
-    fields = zip(rows, ratios, map(chart_text, labels), map(chart_text, names), strict=True)
-    figure = go.Figure()
-    figure.add_traces(bar_traces(BarSeries(title, role, tuple(Bar(*each) for each in fields))))
-    layout(figure, x="", y="", height=_FRAME_HEIGHT + _ROW_HEIGHT * len(rows))
-    figure.update_layout(barmode="overlay", showlegend=False)
-    longest = max((bound(ratio, "high") for ratio in ratios if ratio is not None), default=1.0)
-    figure.update_xaxes(range=[0, longest * _ROOM], nticks=5)
-    ticks = ["<br>".join(map(chart_text, wrap(name, _MAX_TICK_LABEL, max_lines=2, placeholder=" …"))) for name in names]
-    figure.update_yaxes(range=[len(rows) - 0.5, -0.5], showgrid=False, tickvals=rows, ticktext=ticks)
-    return Chart(key, title, f"Bar chart: {title}, for {plural(len(rows), 'rung')}.", figure)
+    bars = [
+        Bar(
+            f"{step.number}: {texts[step.number]}",
+            ratio,
+            chart_text(f"{ratio_text(ratio.value)}×" if ratio is not None else "no run"),
+            MEASURE,
+        )
+        for step, ratio in zip(ladder.rungs, ratios, strict=True)
+    ]
+    return bar_chart(key, title, f"Bar chart of {plural(len(bars), 'rung')}: {title}.", bars)
 
 
 def _did_not_help(step: LadderStep) -> bool:

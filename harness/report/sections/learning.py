@@ -38,7 +38,7 @@ HEADS = (
 _VERDICTS = {
     Trend.RISES: "The curve still rises.",
     Trend.RISES_SLOWLY: f"The curve still rises, but twice the examples buy {MAX_FLAT:.2f} at most.",
-    Trend.FLAT: f"The curve has flattened as far as can be told: twice the examples buy {MAX_FLAT:.2f} at most.",
+    Trend.FLAT: f"The curve has flattened: twice the examples buy {MAX_FLAT:.2f} at most.",
 }
 _EARLIER = (-3, -4)  # indices of the points before a curve's last two
 _NO_SPEED = "a baseline has no samples a second"

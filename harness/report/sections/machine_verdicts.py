@@ -64,7 +64,7 @@ def verdicts(comparison: SideBySide, names: Sequence[str], money: MoneyFormat) -
             leaders.setdefault(ranking.first, []).append(lead)
     clauses = [f"{names[index]} {listed(leads)}" for index, leads in leaders.items()]
     clauses += [
-        f"{listed([names[index] for index in tied])} can't be told apart in {listed(figures)}"
+        f"{listed([names[index] for index in tied])} do not differ significantly in {listed(figures)}"
         for tied, figures in ties.items()
     ]
     by_cell = _cell_by_cell(comparison, names)
@@ -122,7 +122,7 @@ def cautions(comparison: SideBySide, names: Sequence[str]) -> list[str]:
     if sliced:
         sentences.append(
             f"{listed(sliced)}: a slice is priced as the whole machine, unless an instance is stated for it "
-            "(--instance MACHINE=NAME)."
+            "(--price-as MACHINE=NAME)."
         )
     if comparison.num_alone:
         verb = "was" if comparison.num_alone == 1 else "were"

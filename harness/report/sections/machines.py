@@ -295,6 +295,6 @@ def _line_verdict(speed: LineVerdict, dollars: LineVerdict, names: Sequence[str]
         leads.append(f"{predicate}: {'none clearly' if level else names[first]}")
         if level:
             tied = listed([names[index] for index in (first, *level)])
-            ties.append(f"{predicate}: {tied} can't be told apart")
+            ties.append(f"{predicate}: {tied} do not differ significantly")
     head, *rest = leads or ["measured on one machine alone"]
     return text_field(head, head, join_lines(*rest), join_lines(*ties))

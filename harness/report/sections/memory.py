@@ -107,7 +107,7 @@ def memory_users(cells: Sequence[Priced]) -> MemoryUsers:
         num_alone = plural(len(known) - len(shared), "cell")
         notes.append(f"No other process held 256 MiB or more when {num_alone} began.")
     if len(loads) > len(known) > 0:
-        notes.append(f"Of {plural(len(loads) - len(known), 'cell')} it is not known: nobody looked.")
+        notes.append(f"It was not recorded for {plural(len(loads) - len(known), 'cell')}.")
     rows = [
         (
             text_field(labels[cell.key], labels[cell.key]),
@@ -169,7 +169,7 @@ def _saving_row(step: SavingStep, labels: Mapping[CellKey, str], money: MoneyFor
     saved = memory(step.saved_bytes) if step.saved_bytes >= 0 else f"{memory(-step.saved_bytes)} more"
     before, after = usual.samples_per_s, taken.samples_per_s
     is_clear = before is not None and after is not None and intervals_disjoint(before, after)
-    time_lines = join_lines(ratio_interval(step.time_ratio), "" if is_clear else "can't be told apart")
+    time_lines = join_lines(ratio_interval(step.time_ratio), "" if is_clear else "no significant difference")
     return (
         text_field(f"{step.way.name}: {_value(step.usual_value)} → {_value(step.value)}", step.way.name),
         text_field(labels[step.usual.key]),

@@ -11,6 +11,7 @@ from harness.decision.memory_savings import split_record
 from harness.decision.scaling import scaling_series
 from harness.pricing.cost import Priced
 from harness.report.formatting import clean, listed
+from harness.report.labels import basis_word
 from harness.schema.record import Record
 
 # Relative to results/report/, the default of `--out`; the page also names the path, for reports elsewhere.
@@ -89,7 +90,7 @@ def _training(cells: Sequence[Priced]) -> list[MethodEntry]:
             "Accuracy",
             "On the test set, looked at once, at the end of the run; the curves are of the validation set. "
             f"Interval: {clean(listed(accuracy_intervals)) or 'none'}. Configurations are compared on the same examples, see the recommendation. "
-            "A sweep over batch size at a fixed number of epochs compares numbers of updates too: they stand beside the accuracy.",
+            "A sweep over batch size at a fixed number of epochs compares numbers of updates too, which are shown with the accuracy.",
             "accuracy",
         ),
         MethodEntry(
@@ -102,7 +103,7 @@ def _training(cells: Sequence[Priced]) -> list[MethodEntry]:
 
 
 def _costs(cells: Sequence[Priced]) -> list[MethodEntry]:
-    bases: list[str] = sorted({cell.price.basis for cell in cells if cell.price is not None})
+    bases: list[str] = sorted({basis_word(cell.price) for cell in cells if cell.price is not None})
     return [
         MethodEntry(
             "Dollars",

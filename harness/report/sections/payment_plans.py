@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from harness.analysis.estimate import Estimate, overlap
+from harness.analysis.estimate import bound
 from harness.decision.study_cost import StudyCost
 from harness.pricing import formulas
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
 from harness.pricing.rates import committed_usd_per_hour, own_formula, own_parts
 from harness.report.formatting import MoneyFormat, clean, percent, plural, seconds, times
+from harness.report.labels import basis_word
 from harness.report.sections.assumptions import value_origin
 from harness.schema.assumptions import Assumptions, PriceBook
 
@@ -29,11 +31,9 @@ def spot_sentence(cell: Priced, assumptions: Assumptions, money: MoneyFormat) ->
         return ""
     if spot is None:
         if cell.price is not None and cell.price.usd_per_hour_spot is not None:
-            return "On spot machines this run would never end: it is interrupted more often than it gets on."
-        return "No spot price of this machine is known, so nothing is said of spot machines."
-    ratio = f"{times(spot.value / on_demand.value)} as much"
-    if overlap(on_demand, spot):
-        ratio = "which can't be told apart"
+            return "On spot machines this run would never end: it is interrupted too often to finish."
+        return "No spot price of this machine is known, so spot machines are not compared."
+    ratio = f"{times(spot.value / on_demand.value)} as much"  # of the same measured seconds
     return (
         f"On spot machines this run is expected to cost {money.with_interval(spot)}, "
         f"on demand {money.with_interval(on_demand)}: {ratio}. "
@@ -50,17 +50,17 @@ def hosted_sentence(cell: Priced, book: PriceBook, money: MoneyFormat) -> str:
         return ""
     if hosted is None:
         return (
-            "No price of a hosted API is stated, so that of a million predictions is held against nothing "
+            "No price of a hosted API is stated to compare a million predictions with "
             "(serving.hosted_usd_per_million in prices.toml)."
         )
     lead = (
         f"A million predictions cost {money.with_interval(own)} on this machine and {money.amount(hosted)} at the "
         "hosted API's price (yours)"
     )
-    if overlap(own, Estimate(hosted, None, None, "stated")):
-        return f"{lead}: the two can't be told apart."
-    dearer, ratio = ("the API", hosted / own.value) if own.value < hosted else ("this machine", own.value / hosted)
-    return f"{lead}: {dearer} costs {times(ratio)} as much."
+    if bound(own, "low") <= hosted <= bound(own, "high") or math.isclose(own.value, hosted, rel_tol=0.005):
+        return f"{lead}: no significant difference."
+    expensive, ratio = ("the API", hosted / own.value) if own.value < hosted else ("this machine", own.value / hosted)
+    return f"{lead}: {expensive} costs {times(ratio)} as much."
 
 
 def buying_sentences(
@@ -107,7 +107,7 @@ def _buying(name: str, price: Price, rent: float, own: tuple[float, float], mone
     """
     utilisation = formulas.break_even_utilisation(*own, rent)
     lead = (
-        f"Against renting {name} at {money.hourly(rent)} on demand ({price.basis}), if both do the same work in an "
+        f"Against renting {name} at {money.hourly(rent)} on demand ({basis_word(price)}), if both do the same work in an "
         "hour, buying"
     )
     if utilisation is None:
@@ -175,5 +175,5 @@ def _invoice(invoice_usd: float, estimate_usd: float | None, money: MoneyFormat)
     invoice = f"{money.amount(invoice_usd)} {source}"
     ratio = None if estimate_usd is None else formulas.invoice_ratio(invoice_usd, estimate_usd)
     if ratio is None:
-        return f"The invoice, {invoice}, can't be held against an estimate: there is none."
+        return f"The invoice, {invoice}, can't be compared with an estimate: there is none."
     return f"Estimate {money.amount(estimate_usd)}, invoice {invoice}: {ratio:.3g} times the estimate."

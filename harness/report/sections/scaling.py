@@ -23,7 +23,7 @@ NEVER_RUN = (
     "gpu-ddp over several GPUs has never been run by this project: no record of it that ended well is among those "
     "shown here."
 )
-_NO_COMMUNICATION = "one device has nobody to wait for; of several, no run measured it"
+_NO_COMMUNICATION = "one device has none; with several, no run measured it"
 _NO_TARGET = "the target was not reached, or the study sets none"
 _MAX_ANSWERS = 2
 _PLACES = {"cpu": "on this CPU", "gpu": "of this machine"}
@@ -143,17 +143,17 @@ def verdict(series: Series) -> str:
     if not level:
         return f"more {nouns} do not pay: the money goes up from {start} to {more[0].num_devices}{paid}{used}"
     why = used if _have_intervals(level, base) else " (an interval is not known)"
-    level_text = f"{_numbers(level)} {nouns} and {base.num_devices} can't be told apart in cost{why}"
+    level_text = f"{_numbers(level)} {nouns} and {base.num_devices} do not differ significantly in cost{why}"
     return f"{level_text}, and {_numbers(more)} cost more: more {nouns} are not shown to pay" if more else level_text
 
 
 def _after_best(series: Series, best: ScalingPoint) -> str:
     """Compare larger numbers of devices with the cheapest number; empty if there are none."""
     after = [point for point in series.more if point.num_devices > best.num_devices]
-    dearer = [point for point in after if series.costs_more(point, best)]
-    level = [point for point in after if point not in dearer]
-    up = f" and up again at {_numbers(dearer)}" if dearer else ""
-    return up + (f"; {_numbers(level)} can't be told apart from {best.num_devices}" if level else "")
+    more_expensive = [point for point in after if series.costs_more(point, best)]
+    level = [point for point in after if point not in more_expensive]
+    up = f" and up again at {_numbers(more_expensive)}" if more_expensive else ""
+    return up + (f"; no significant difference between {_numbers(level)} and {best.num_devices}" if level else "")
 
 
 def _have_intervals(points: Sequence[ScalingPoint], base: ScalingPoint) -> bool:

@@ -8,6 +8,7 @@ from harness.analysis.estimate import value_of
 from harness.decision.cells import run_seconds
 from harness.decision.choice import Choice
 from harness.report.formatting import MoneyFormat, clean, interval, memory, number, percent, seconds
+from harness.report.labels import basis_word
 from harness.report.table import join_lines
 
 
@@ -43,7 +44,7 @@ def tiles(choice: Choice, money: MoneyFormat) -> list[Tile]:
     frozen = choice.features
     features = f"frozen encoder {percent(value_of(frozen.summary.accuracy))}" if frozen is not None else ""
     return [
-        Tile(cost.label, cost.value, cost.note, None if pick.price is None else pick.price.basis),
+        Tile(cost.label, cost.value, cost.note, None if pick.price is None else basis_word(pick.price)),
         Tile(
             "Test accuracy",
             percent(value_of(summary.accuracy)),

@@ -21,7 +21,7 @@ from harness.report.formatting import (
     seconds,
     with_interval,
 )
-from harness.report.labels import common_values, describe, disagrees, machine_labels
+from harness.report.labels import basis_word, common_values, describe, disagrees, machine_labels
 
 BASELINE_KINDS: tuple[Kind, ...] = ("features", "tfidf", "majority")
 BASELINE_NAMES = {
@@ -31,7 +31,7 @@ BASELINE_NAMES = {
     "hosted": "the hosted model",
 }
 # By plan, the text after the hourly price; on demand is the default and not mentioned.
-_PLAN_TEXTS = {"on_demand": "", "spot": " on spot machines", "committed": " in use of a commitment", "own": " in use"}
+PLAN_TEXTS = {"on_demand": "", "spot": " on spot machines", "committed": " in use of a commitment", "own": " in use"}
 
 
 def verdict_sentences(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> list[str]:
@@ -91,11 +91,11 @@ def price_clause(cell: Priced, money: MoneyFormat) -> str:
     price = cell.price
     if price is None:
         return ""
-    article = "an" if price.basis[0] in "aeiou" else "a"
+    article = "an" if basis_word(price)[0] in "aeiou" else "a"
     name = f", {clean(price.instance)}" if price.instance else ""
     doubt = "; the stated and the seen hardware disagree" if disagrees(price) else ""
-    hourly = f"{money.hourly(price.usd_per_hour)} an hour{_PLAN_TEXTS[price.plan]}"
-    return f" (at {article} {price.basis} {hourly}{name}{doubt})"
+    hourly = f"{money.hourly(price.usd_per_hour)} an hour{PLAN_TEXTS[price.plan]}"
+    return f" (at {article} {basis_word(price)} {hourly}{name}{doubt})"
 
 
 def _metric(choice: Choice) -> str:
@@ -136,14 +136,14 @@ def _loss(choice: Choice) -> Iterator[str]:
     way, num_ways = choice.way, len(choice.ways)
     if way is None or way.loss is None or choice.goal.target is not None or num_ways < 2:  # noqa: PLR2004
         return
-    tolerance = points(choice.goal.tolerance)
+    tolerance, least = points(choice.goal.tolerance), "cheapest" if choice.in_dollars else "fastest"
     if len(choice.admitted) == 1:
         others = "The other way is not" if num_ways == 2 else f"No other of the {num_ways} ways is"  # noqa: PLR2004
         yield f"{others} expected to come within {tolerance} of it."
     else:
-        yield f"It is the cheapest of the {len(choice.admitted)} ways (of {num_ways}) that are expected to lose at most {tolerance}."
+        yield f"It is the {least} of the {len(choice.admitted)} ways (of {num_ways}) that are expected to lose at most {tolerance}."
     if way.loss.largest > 0:
-        yield f"Its own expected loss against the best is {points(way.loss.mean)}, and at most {points(way.loss.largest)} (95%)."
+        yield f"Its own expected loss against the best is {points(way.loss.mean)}, and at most {points(way.loss.largest)} (95 % confidence)."
 
 
 def _unranked_costs(choice: Choice) -> Iterator[str]:
@@ -159,7 +159,7 @@ def _alternatives(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -
         return
     if runner_up is not None:
         cost = money.amount(runner_up.usd.value) if runner_up.usd else seconds(runner_up.seconds)
-        level = ", whose cost can't be told from it" if runner_up.cell in choice.level else ""
+        level = ", with no significant difference in cost" if runner_up.cell in choice.level else ""
         yield f"Runner-up: {way_text(runner_up, cells)}, {cost}, {_score(runner_up.score)}{level}."
     if upgrade is not None:
         more = f"for {money.amount(upgrade.usd)} more" if upgrade.usd is not None else "for more time"
@@ -233,5 +233,5 @@ def tfidf_cost(choice: Choice, money: MoneyFormat) -> str:
     cell = choice.tfidf
     if cell is None or cell.usd_per_run is None:
         return ""
-    basis = f" ({cell.price.basis} price)" if cell.price is not None else ""
+    basis = f" ({basis_word(cell.price)} price)" if cell.price is not None else ""
     return f"TF-IDF with logistic regression, {money.amount(cell.usd_per_run.value)} a run{basis}"

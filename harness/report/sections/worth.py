@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.analysis.estimate import Estimate, bound, overlap, value_of
-from harness.analysis.summary import CellKey
+from harness.analysis.estimate import Estimate, bound, value_of
 from harness.decision.choice import Choice
 from harness.decision.worth import Worth, judge_worth
 from harness.pricing.cost import Priced
@@ -26,7 +25,6 @@ _FIGURES = (
     *("break_even_accuracy", "break_even_items", "upfront_usd", "upkeep_usd_per_month"),
 )
 MAX_MODELS = 12
-_MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def worth_section(
     }
     rows = [_row(worth, names[worth.cell.key], indices[worth.cell.key], money) for worth in judged]
     return WorthSection(
-        sentences=tuple(_sentences(judged, names, cells, assumptions, money)),
+        sentences=tuple(_sentences(judged, cells, assumptions, money)),
         models=table(HEADS, rows, len(baselines) + MAX_MODELS),
         assumptions=assumptions_table(assumptions, "value"),
         marked=_marked(*count_given(assumptions, "value")),
@@ -94,16 +92,14 @@ def _marked(num_given: int, total: int) -> str:
 
 def _sentences(
     judged: Sequence[Worth],
-    names: Mapping[CellKey, str],
     cells: Sequence[Priced],
     assumptions: Assumptions,
     money: MoneyFormat,
 ) -> list[str]:
-    """Name the model with the highest net present value, and state which models are level and where it breaks even.
+    """Name the model with the highest net present value, and state where it breaks even.
 
     Args:
         judged: Every judged model.
-        names: Short names of the models, by `cell.key`.
         cells: Every cell of the report.
         assumptions: The value model.
         money: The report's currency.
@@ -112,21 +108,15 @@ def _sentences(
         return ["Nothing can be judged yet: no model has both a test accuracy and a price."]
     best = max(judged, key=lambda worth: worth.net_present_value_usd.value)
     name, value = _full_name(best.cell, cells), best.net_present_value_usd
-    level = [
-        names[worth.cell.key]
-        for worth in judged
-        if worth is not best and overlap(worth.net_present_value_usd, best.net_present_value_usd)
-    ]
     months, amount = f"{assumptions.value.horizon_months:g} months", money.with_interval(value)
     if bound(value, "high") <= 0:
         lead = f"Nothing measured is worth its money over {months}: even {name} ends at {amount}"
     elif bound(value, "low") <= 0:
-        lead = f"Whether it is worth its money over {months} can't be told: {name} comes to {amount}, both sides of 0"
+        lead = f"Whether it is worth its money over {months} is not certain: {name} brings {amount}"
     else:
-        most = "has the highest figure" if level else "brings most"
         monthly = money.amount(best.benefit_usd_per_month.value)
-        lead = f"Over {months} {name} {most}, {amount} in today's money, {monthly} a month"
-    return [f"{lead}.", *_level(level), *_break_even(best, name)]
+        lead = f"Over {months} {name} has the highest value, {amount} in today's money, {monthly} a month"
+    return [f"{lead}.", *_break_even(best, name)]
 
 
 def _full_name(cell: Priced, cells: Sequence[Priced]) -> str:
@@ -135,15 +125,6 @@ def _full_name(cell: Priced, cells: Sequence[Priced]) -> str:
     several = len(machines) > 1 and cell.summary.kind == "fine_tune"
     where = f" on {machines[cell.summary.machine_id]}" if several else ""
     return describe(cell, common_values(cells)) + where
-
-
-def _level(names: Sequence[str]) -> list[str]:
-    """Name models whose net present value does not differ significantly from the best."""
-    if not names:
-        return []
-    num_more = len(names) - _MAX_NAMED
-    shown = join_lines(*names[:_MAX_NAMED], f"and {num_more} more" if num_more > 0 else "")
-    return [f"It can't be told apart from: {shown}. Intervals are those of test accuracy."]
 
 
 def _break_even(best: Worth, name: str) -> list[str]:

@@ -64,6 +64,9 @@ def test_values_of_the_user_under_which_it_loses_money():
     cells = with_baselines(good())
     assert choose(cells, Assumptions.model_validate(worthless)).verdict.kind == "use"  # examples stop nobody
     given = Assumptions.model_validate(worthless | {"set_by_user": {"value.wrong_usd"}})
+    assert choose(cells, given).verdict.kind == "use"  # nor does one value among examples
+    needed = {"value.wrong_usd", "value.right_usd", "value.items_per_month"}
+    given = Assumptions.model_validate(worthless | {"set_by_user": needed})
     verdict = choose(cells, given).verdict
     assert (verdict.kind, kinds(verdict)) == ("do not use yet", ["loses_money"])
 

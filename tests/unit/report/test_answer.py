@@ -31,7 +31,7 @@ def test_the_answer_states_cost_accuracy_and_price_basis():
     first, *rest = answer(cells, choice, USD)
     assert first.startswith("Measure more before you decide. So far the choice is batch 16")
     assert USD.amount(choice.pick.usd_billed.value) in first
-    assert "at an assumed $0.192 an hour, m5.xlarge" in first
+    assert "at an example $0.192 an hour, m5.xlarge" in first
     assert percent(choice.pick.summary.accuracy.value) in first
     assert interval(choice.pick.summary.accuracy, "percent") in first
     text = " ".join(rest)
@@ -101,7 +101,7 @@ def test_machines_and_devices_are_compared():
     assert "Machines at their best" in text
     assert "g5.xlarge trains fastest" in text
     assert "(stated price)" in text
-    assert "(assumed price)" in text
+    assert "(example price)" in text
     gpu = fine_tune(rate=900.0, device="gpu")
     assert "Devices at their best" in answer_text(priced([*study_records(), gpu]))
 
@@ -114,7 +114,7 @@ def test_machines_are_ranked_only_beyond_the_spread_between_runs_and_the_sentenc
         (text,) = _places(priced([fine_tune(rate=22.0), fine_tune(rate=rate, machine=other)]), USD)
         return text
 
-    assert sentence(25.0).endswith("; they can't be told apart (fewer than 3 runs, with 10 % between runs assumed).")
+    assert sentence(25.0).endswith("; no significant difference (fewer than 3 runs, with 10 % between runs assumed).")
     assert "trains fastest" in sentence(32.0)
     assert sentence(32.0).endswith(" (fewer than 3 runs, with 10 % between runs assumed).")
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.decision.choice import Goal, choose
+from harness.report.formatting import USD
 from harness.report.page_data import page_data, values
+from harness.report.sections.plain_verdict import plain_sentences
 from harness.schema.assumptions import Assumptions
 from harness.store.archive import read_records
 from harness.workflows.priced_records import PriceOptions, price_records
@@ -44,16 +46,18 @@ STATES = [
 KINDS = ("way", "pick", "best", "rivals", "level", "inDollars", "verdict")
 
 
-def in_javascript(facts, states):
-    """Return the choice of the page's scripts for each state."""
-    names = ("formulas.js", "recompute.js", "comparing.js", "ranking.js")
+def in_javascript(facts, states, asked="choice"):
+    """Return the choice, or the sentences of the verdict, of the page's scripts for each state."""
+    names = ("formulas.js", "wording.js", "recompute.js", "comparing.js", "ranking.js", "decision.js")
     scripts = [files("harness.report.assets").joinpath(name).read_text(encoding="utf-8") for name in names]
+    results = {"choice": "chosen", "sentences": "decision.sentences(facts, derived, chosen, full)"}
     script = "\n".join([
         *scripts,
         f"const facts = recompute.unpack({json.dumps(facts)});",
         f"const states = {json.dumps(states)};",
         "const all = states.map((state) => { const full = { choices: {}, ...state, values: { ...facts.values, ...state.values } };"
-        " return ranking.choose(facts, recompute.derive(facts, full), full) });",
+        " const derived = recompute.derive(facts, full); const chosen = ranking.choose(facts, derived, full);"
+        f" return {results[asked]} }});",
         "console.log(JSON.stringify(all));",
     ])  # fmt: skip
     completed = subprocess.run(["node", "-"], input=script, capture_output=True, text=True, check=True, timeout=60)
@@ -118,6 +122,22 @@ def test_machines_are_ranked_by_cost_only_at_known_prices():
         places = {cell.key: index for index, cell in enumerate(written.cells)}
         assert summary_in_javascript(chosen) == summary_of(choice, places)
         assert (len(facts["machines"]) > 1, choice.in_dollars) == (True, in_dollars)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: "/".join(path.parts[-2:]))
+def test_both_languages_write_the_same_verdict(folder):
+    written = price_records(read_records([folder]).records, PriceOptions())
+    choice = choose(written.cells, written.assumed)
+    facts = page_data(written.cells, choice, written.assumed, {})
+    states = [{"values": changed, "accuracy": target, "machine": None} for changed, target in STATES]
+    for (changed, target), sentences in zip(STATES, in_javascript(facts, states, "sentences"), strict=True):
+        assumed = assumptions_with(changed)
+        python = choose(written.cells, assumed, Goal(target=target))
+        expected = plain_sentences(written.cells, python, USD)
+        # Next steps are Python's alone, and amounts follow assumptions that price cells anew.
+        kept = [line for line in expected if not line.startswith(("Next: ", "Then: "))]
+        assert changed or [line for line in sentences if not line.startswith(("Next: ", "Then: "))] == kept, target
+        assert sentences[0] == kept[0], (changed, target)
 
 
 def test_one_machine_alone_is_compared_with_its_own_best():

@@ -59,7 +59,7 @@ def texts(rows):
 def test_a_single_machine_has_no_section(tmp_path):
     assert section(run(A)) is None
     text = write_report(cells_of(run(A)), tmp_path, generated_at=AT).read_text(encoding="utf-8")
-    assert 'id="machines"' not in text and '"#machines"' not in text
+    assert "The same cells, side by side" not in text
     assert "side by side" not in (tmp_path / "summary.md").read_text(encoding="utf-8")
 
 
@@ -76,12 +76,12 @@ def test_verdicts_name_the_fastest_and_the_cheapest_machine():
 
 def test_machines_of_equal_speed_are_reported_as_indistinguishable():
     comparison = section(run(A), run(B, 1.0))
-    assert "m5.xlarge and c7i.8xlarge can't be told apart in speed." in comparison.verdicts[0]
+    assert "m5.xlarge and c7i.8xlarge do not differ significantly in speed." in comparison.verdicts[0]
     row = next(row for row in comparison.types.rows if row[0].text == "m5.xlarge")
     assert row[1].extra.endswith("level with the best")
     field = comparison.shared.rows[0][1]
     assert field.text == "fastest: none clearly"
-    assert "fastest: m5.xlarge and c7i.8xlarge can't be told apart" in field.title
+    assert "fastest: m5.xlarge and c7i.8xlarge do not differ significantly" in field.title
 
 
 def test_the_table_has_a_row_per_machine_with_price_and_best_cells():
@@ -183,14 +183,24 @@ def test_differences_are_printed_with_instance_names(tmp_path):
 def test_charts_draw_one_bar_per_machine_and_cell():
     comparison = section(*both(), *both(seq_len=32))
     speed, dollars = (chart.figure for chart in comparison.charts)
-    bars = [trace for trace in speed.data if trace.showlegend is not False]
-    assert [trace.name for trace in bars] == ["m5.xlarge", "c7i.8xlarge"]
-    assert [len(trace.x) for trace in bars] == [2, 2]
-    assert list(bars[1].x) == pytest.approx([32 / 1.01] * 2, rel=0.01)
-    # Rows from the top: two machines, a gap, two machines.
-    assert [list(trace.y) for trace in bars] == [[0, 2.7], [1, 3.7]]
-    assert list(speed.layout.yaxis.tickvals) == [0.5, 3.2]
+    bars = {trace.meta["colour"]: trace for trace in speed.data if trace.type == "bar" and trace.meta}
+    assert list(bars) == ["machine-1", "machine-2"]
+    assert list(bars["machine-2"].x) == pytest.approx([32 / 1.01] * 2, rel=0.01)
+    assert list(speed.data[-1].text) == [
+        "16×64, m5.xlarge", "16×64, c7i.8xlarge", "16×32, m5.xlarge", "16×32, c7i.8xlarge",
+    ]  # fmt: skip
     assert next(trace for trace in dollars.data).x[0] == pytest.approx(0.1 / (16 / 1.01), rel=0.01)
+
+
+def test_example_prices_rank_no_machines():
+    cells = cost.price(summarize([*both(), *both(seq_len=32)]), lambda _one: replace(HOURLY, basis="assumed"))
+    comparison = machines_section(cells, Assumptions(), USD)
+    assert "cheapest" not in " ".join(comparison.verdicts)
+    assert any("is an example, so machines are not ranked by cost" in line for line in comparison.cautions)
+    assert comparison.charts[1].title == "USD per 1,000 samples, example price"
+    assert not choose(cells).in_dollars
+    assert choose(cells).way.cell.summary.machine_id == B.id  # the faster one
+    assert choose(cells_of(*both(), *both(seq_len=32))).way.cell.summary.machine_id == A.id  # the cheaper one
 
 
 def test_a_failed_cell_is_labelled_in_the_chart():

@@ -170,7 +170,7 @@ def test_page_summary_and_csv_contain_the_memory_figures(tmp_path):
     ]
     cells = priced(*records)
     text = write_report(cells, tmp_path, generated_at=AT).read_text(encoding="utf-8")
-    assert "Where the memory goes" in text
+    assert '<section id="memory"' in text
     assert "<img src=x" not in text
     assert "the same with batch size 16 ran" in (tmp_path / "summary.md").read_text(encoding="utf-8")
     row = next(csv.DictReader(io.StringIO(csv_text(cells))))

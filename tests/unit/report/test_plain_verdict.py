@@ -16,7 +16,9 @@ def test_what_to_use_what_it_costs_and_how_sure_that_is():
     cells = priced(study_records())
     way = choose(cells).way
     text = text_of(cells)
-    assert text.startswith("Measure more before you decide. So far the choice is batch 16, 64 tokens, fp32, cpu.")
+    assert text.startswith(
+        "Measure more before you decide. So far the choice is batch 16, 64 tokens in fp32 on AMD EPYC 7763 (2 CPUs)."
+    )
     assert f"One training costs about {USD.prose(way.usd.value)} on the bill" in text
     assert f"It labels {percent(way.score.value)} of texts right" in text
     assert "1,000 test texts, 1 run" in text
@@ -25,8 +27,10 @@ def test_what_to_use_what_it_costs_and_how_sure_that_is():
 
 
 def test_an_assumed_price_is_an_example_and_a_stated_one_is_not():
-    assert "The price of the measured machine is not known: $0.192 an hour" in text_of(priced([fine_tune()]))
-    assert "That is on m5.xlarge at $0.192 an hour, of 2026-07." in text_of(priced([fine_tune()], STATED))
+    example = text_of(priced([fine_tune()]))
+    assert "on AMD EPYC 7763 (2 CPUs). The price of this machine is not known: enter yours." in example
+    assert "An example price stands in ($0.192 an hour, m5.xlarge in us-east-1, price of July 2026)." in example
+    assert " on m5.xlarge ($0.192 an hour in us-east-1, price of July 2026)." in text_of(priced([fine_tune()], STATED))
 
 
 def test_nothing_to_use_yet():
@@ -48,7 +52,7 @@ def test_the_alternatives_have_the_baselines_as_rows():
     assert table.heads == HEADS
     assert len(table.rows) <= MAX_ALTERNATIVES
     names = [row[0].text for row in table.rows]
-    assert names[0] == "batch 16, 64 tokens, fp32, cpu"
+    assert names[0] == "batch 16, 64 tokens in fp32"
     assert names[-2:] == ["counting words", "always the most common answer"]
     rows = {row[0].text: row for row in table.rows}
     difference = choice.difference(next(way for way in choice.ways if way.kind == "tfidf"))
@@ -60,4 +64,4 @@ def test_the_alternatives_have_the_baselines_as_rows():
 
 def test_a_baseline_may_be_the_choice():
     cells = priced([fine_tune(accuracy=0.70), baseline("tfidf", 0.697)])
-    assert "So far the choice is counting words." in text_of(cells)
+    assert "So far the choice is counting words on AMD EPYC 7763 (2 CPUs)." in text_of(cells)

@@ -99,10 +99,10 @@ def test_the_summary_contains_answer_price_cells_baselines_and_failures():
     cells = priced(study_records())
     text = markdown(build_report(cells, Assumptions(), generated_at=AT))
     assert answer(cells, choose(cells), USD)[0].split(" (")[0] in text
-    assert "$0.192 an hour, **assumed**; m5.xlarge, aws, us-east-1" in text
+    assert "$0.192 an hour, **example**; m5.xlarge, aws, us-east-1" in text
     table = [line for line in text.splitlines() if line.startswith("| b")]
     assert len(table) == 12
-    assert all(line.endswith("| assumed |") for line in table)
+    assert all(line.endswith("| example |") for line in table)
     dollars = [float(line.split("|")[9].strip(" $")) for line in table]
     assert dollars == sorted(dollars)
     assert "TF-IDF with logistic regression | 69.7%" in text

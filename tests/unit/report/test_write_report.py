@@ -29,7 +29,7 @@ def rows_of(files):
 
 def without_plotly(html):
     """Return the page without plotly.js, which is several megabytes of third-party text."""
-    return "".join(part for part in re.split(r"(<script>.*?</script>)", html, flags=re.S) if len(part) < 1_000_000)
+    return "".join(part for part in re.split(r"(<script[^>]*>.*?</script>)", html, flags=re.S) if len(part) < 1_000_000)
 
 
 def test_the_csv_has_every_cell_with_unrounded_figures(report):
@@ -70,7 +70,7 @@ def test_failed_cells_have_a_reason_and_empty_figures(report):
 def test_the_answer_is_the_cheapest_way_that_loses_at_most_a_point(report):
     files = report(priced(study_records()))
     (lead,) = [line for line in files["summary.md"].splitlines() if line.startswith("Measure more before you decide.")]
-    assert "assumed" in lead
+    assert "example" in lead
     assert "m5.xlarge" in lead
     # Batch 16 at 32 tokens is cheaper, but loses 3.5 points on the same examples; so does every other cheaper cell.
     assert "So far the choice is batch 16, 64 tokens, fp32, cpu:" in lead
@@ -129,8 +129,8 @@ def test_the_answer_matches_the_measured_cells(report, records, phrase):
 
 def test_the_page_contains_its_charts_and_references_no_url(report):
     page = report(priced(study_records()))["report.html"]
-    assert len(page) < 6_000_000
-    assert len(re.findall(r"plotly\.js v\d", page)) == 1
+    assert len(page) < 3_000_000
+    assert page.count('id="plotly"') == 1
     assert not re.search(r'(src|href)="(https?:)?//', without_plotly(page))
     figures = json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.S)[1])
     assert len(figures) >= 4
@@ -146,5 +146,5 @@ def test_a_report_of_500_cells_stays_small(report):
     assert len(rows_of(files)) == 500
     assert files["report.html"].count("cell-") >= 500
     assert (
-        len(files["report.html"].encode()) < 5_000_000 + 500 * 5_100
-    )  # plotly.js and the page's scripts, plus 5.1 kB per cell for its row, points, data and CSV
+        len(files["report.html"].encode()) < 2_200_000 + 500 * 5_600
+    )  # plotly.js and the page's scripts, plus 5.6 kB per cell for its row, points, data and CSV

@@ -1,0 +1,149 @@
+"""The study's own finding, in a sentence with its chart, by what the study varies (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from harness.analysis.ranking import rank
+from harness.decision.cells import measured
+from harness.decision.ladder import Ladder, ladders
+from harness.decision.learning_curve import LearningCurve, forecast_gains, learning_curves, measured_gain
+from harness.decision.scaling import Series, scaling_series
+from harness.pricing.cost import Priced
+from harness.report.charts.base import Chart
+from harness.report.formatting import listed, number, plural, points, times, with_interval
+from harness.report.labels import common_values, plain_description, short_labels
+from harness.report.sections.ladder import LadderSection, best_step
+from harness.report.sections.learning import Learning
+from harness.report.sections.scaling import Scaling, ratio_interval, ratio_text
+from harness.report.series_labels import DEVICE_NOUNS
+
+CHART_KEY = "chart-finding"
+_CONFIDENCE = "95 % confidence interval"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the study found besides the choice.
+
+    Attributes:
+        section: Key of the section that holds the details.
+        chart: Its chart; None if nothing can be drawn.
+    """
+
+    sentence: str
+    section: str
+    chart: Chart | None
+
+
+def study_finding(
+    cells: Sequence[Priced],
+    found_ladders: Sequence[LadderSection],
+    learning: Learning | None,
+    scaling: Scaling | None,
+    maps: Sequence[Chart],
+) -> Finding | None:
+    """Return the most specific finding: a ladder, a learning curve, scaling over devices, what fits, or speed.
+
+    Args:
+        cells: Every cell.
+        found_ladders: The sections on ladders, whose charts are reused, as are those of the other arguments.
+        learning: The section on training sizes.
+        scaling: The section on devices.
+        maps: The heat maps over batch size and sequence length.
+    """
+    lost = [cell for cell in cells if cell.summary.outcome == "oom" and not cell.summary.num_ok]
+    speed = speed_finding(cells)
+    if found_ladders:
+        finding = Finding(ladder_finding(ladders(cells)[0]), "ladder", found_ladders[0].charts[-1])
+    elif learning is not None:
+        finding = Finding(learning_finding(learning_curves(cells)[0]), "learning", learning.charts[0])
+    elif scaling is not None and _varies_devices(cells):
+        finding = Finding(scaling_finding(scaling_series(cells)[0]), "scaling", next(iter(scaling.charts.values()))[0])
+    elif lost:
+        finding = Finding(fit_finding(cells, lost), "memory", _map(maps, "memory"))
+    elif speed:
+        finding = Finding(speed, "cells", _map(maps, "speed"))
+    else:
+        return None
+    return replace(finding, chart=None if finding.chart is None else replace(finding.chart, key=CHART_KEY, group=None))
+
+
+def ladder_finding(ladder: Ladder) -> str:
+    """State how many times cheaper the best rung reaches the target,."""
+    best = best_step(ladder)
+    if best is None or best.saving is None:
+        return f"No rung reaches a validation accuracy of {ladder.target:g} for less than rung 0."
+    ratio = f"Rung {best.number} is {ratio_text(best.saving.value)} times cheaper than rung 0"
+    spread = ratio_interval(best.saving)
+    return (
+        f"{with_interval(ratio, f'{_CONFIDENCE} {spread}' if spread else '')} to a validation accuracy of "
+        f"{ladder.target:g}, at no significant loss of test accuracy."
+    )
+
+
+def learning_finding(curve: LearningCurve) -> str:
+    """State what twice the training examples would add, or else what the last step added as measured."""
+    gains = forecast_gains(curve)
+    gain = gains[0] if gains else measured_gain(curve)
+    low, high = gain.accuracy.low, gain.accuracy.high
+    spread = "" if low is None or high is None else f"{_CONFIDENCE} {100 * low:+.1f} to {100 * high:+.1f}"
+    verb = "would add" if gains else "added"
+    return (
+        f"{with_interval(f'From {gain.start:,} to {gain.end:,} training examples {verb} {points(gain.accuracy.value)}', spread)}"
+        f" of test accuracy{', by the forecast' if gains else ', as measured'}."
+    )
+
+
+def _varies_devices(cells: Sequence[Priced]) -> bool:
+    """Return whether most of the measured configurations belong to a scaling series."""
+    scaled = {point.cell.key for series in scaling_series(cells) for point in series.points}
+    return 2 * len(scaled) > len(measured(cells))
+
+
+def scaling_finding(series: Series) -> str:
+    """State the speed-up of the most devices of a series, and what that means for the cost of a sample."""
+    point, base, nouns = series.points[-1], series.base, DEVICE_NOUNS[series.device]
+    speed = (
+        f"{point.num_devices} {nouns[1]} train {ratio_text(point.speed_up.value)} times as fast as {base.num_devices}"
+    )
+    spread = ratio_interval(point.speed_up)
+    costs = {
+        "less": "a sample costs less",
+        "more": "a sample costs more",
+        "level": "no significant difference in the cost of a sample",
+    }
+    return f"{with_interval(speed, f'{_CONFIDENCE} {spread}' if spread else '')} ({series.kind} scaling): {costs[point.cost]}."
+
+
+def fit_finding(cells: Sequence[Priced], lost: Sequence[Priced]) -> str:
+    """Name what did not fit in memory."""
+    labels = short_labels(cells)
+    names = list(dict.fromkeys(labels[cell.key] for cell in lost))
+    shown = listed(names) if len(names) <= 3 else f"{', '.join(names[:3])} and {len(names) - 3} more"  # noqa: PLR2004
+    tried = sum(cell.summary.kind == "fine_tune" for cell in cells)
+    return f"{len(lost)} of {plural(tried, 'configuration')} ran out of memory: {shown}."
+
+
+def speed_finding(cells: Sequence[Priced]) -> str:
+    """Name the fastest configuration and its lead over the slowest; empty with fewer than two speeds."""
+    timed = [(cell, rate) for cell in measured(cells) if (rate := cell.summary.samples_per_s) is not None]
+    if len(timed) < 2:  # noqa: PLR2004 - a comparison needs two
+        return ""
+    ranking = rank([rate for _, rate in timed], most=True)
+    usual = common_values(cells)
+    best, rate = timed[ranking.first or 0]
+    slowest = min(timed, key=lambda pair: pair[1].value)[1]
+    tied = [cell for index, (cell, _) in enumerate(timed) if index in ranking.level]
+    level = f", with no significant difference to {plural(len(tied), 'other')}" if tied else ""
+    return (
+        f"{plain_description(best, usual).capitalize()} trains fastest{level}: {number(rate.value)} samples/s, "
+        f"{times(rate.value / slowest.value)} as fast as the slowest of {len(timed)}."
+    )
+
+
+def _map(maps: Sequence[Chart], metric: str) -> Chart | None:
+    """Return the map of a metric, one with a cell that has no figure before the others; None without one."""
+    drawn = [chart for chart in maps if chart.key.endswith(f"-{metric}")]
+    return max(drawn, key=lambda chart: len(chart.figure.data[-1].text), default=None)
