@@ -101,8 +101,9 @@ def write_texts(path: Path, length: int, num_rows: int) -> None:
         csv.writer(file).writerows([("text", "label"), *texts.items()])
 
 
-def cell_of(case: Case, attention: str, multiple: int, folder: Path, num_steps: int) -> Cell:
-    """Return the cell of a variant; its texts are in `folder`."""
+def cell_of(case: Case, attention: str, multiple: int, folder: Path, *, quick: bool) -> Cell:
+    """Return the cell of a variant; its texts are in `folder`. A quick one has few steps, on one thread."""
+    num_steps = 4 if quick else STEPS_BY_LENGTH[case.length]
     path = folder / f"{case.length}.csv"
     if not path.exists():
         write_texts(path, case.length, num_steps * BATCH + 64)
@@ -114,7 +115,7 @@ def cell_of(case: Case, attention: str, multiple: int, folder: Path, num_steps: 
         "matrix": {
             "batch_size": [BATCH], "seq_len": [case.length], "padding": ["grouped"], "precision": [case.precision],
             "pad_multiple": [multiple],
-        },
+        } | ({"threads": [1]} if quick else {}),
     }  # fmt: skip
     (cell,) = expand(parse_study(study, "bench"))
     return cell
@@ -144,8 +145,7 @@ def measure(rounds: int, kept: Sequence[Run], *, quick: bool) -> Iterator[Run]:
         runner.wait_until_warm()
         for number, case in product(range(rounds), cases(quick=quick)):
             for attention, multiple in VARIANTS if number % 2 == 0 else reversed(VARIANTS):
-                num_steps = 4 if quick else STEPS_BY_LENGTH[case.length]
-                cell = cell_of(case, attention, multiple, folder, num_steps)
+                cell = cell_of(case, attention, multiple, folder, quick=quick)
                 is_supported = unsupported_reason(cell.config, environment.machine) is None
                 if is_supported and (number, case, (attention, multiple)) not in done:
                     yield run_of(number, case, attention, multiple, _run(runner, preparations, environment, cell))

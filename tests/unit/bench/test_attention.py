@@ -78,5 +78,5 @@ def test_every_case_is_a_cell(tmp_path):
     assert len(chosen) == len(set(chosen)) == 18
     assert set(cases(quick=True)) == {Case(p, False, length) for p in ("fp32", "bf16") for length in (16, 64)}
     (tmp_path / "64.csv").write_text("text,label\n")
-    hashes = {cell_of(CASE, *of, tmp_path, 4).config_hash for of in VARIANTS}
+    hashes = {cell_of(CASE, *of, tmp_path, quick=True).config_hash for of in VARIANTS}
     assert len(hashes) == len(VARIANTS) == 7
