@@ -99,7 +99,7 @@ def test_a_gpu_needs_kernels_that_it_can_run(capability, built, runs):
     assert has_kernels(capability, built) is runs
 
 
-class RecordingListener:
+class RecordingListener(NullListener):
     def __init__(self):
         self.started, self.ended, self.left_out = [], [], []
 
