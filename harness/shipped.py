@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from pathlib import Path
 
 from harness.files import PACKAGE_FOLDER
@@ -51,3 +52,8 @@ def how_to_install(extra: str) -> str:
     """Return the command that installs one of the package's extras, e.g. `train`."""
     package = "." if is_checkout() else "bert-cost-harness"
     return f"pip install '{package}[{extra}]'"
+
+
+def how_to_install_torch(spec: str) -> str:
+    """Return the command that installs another build of PyTorch, e.g. `torch==2.13.0`."""
+    return f"make bench TORCH={shlex.quote(spec)}" if is_checkout() else f"pip install {spec}"

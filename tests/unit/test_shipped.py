@@ -100,8 +100,10 @@ def test_every_file_of_bench_is_listed_in_80_columns():
 
 def test_extras_are_installed_from_the_checkout_or_from_pypi(wheel, monkeypatch):
     assert shipped.how_to_install("train") == "pip install 'bert-cost-harness[train]'"
+    assert shipped.how_to_install_torch("torch==2.13.0") == "pip install torch==2.13.0"
     monkeypatch.setattr(shipped, "PACKAGE_FOLDER", PACKAGE_FOLDER)
     assert shipped.how_to_install("train") == "pip install '.[train]'"
+    assert shipped.how_to_install_torch("torch==2.13.0 --pre") == "make bench TORCH='torch==2.13.0 --pre'"
 
 
 def test_without_a_checkout_model_and_data_are_said_to_come_from_pypi(wheel):
