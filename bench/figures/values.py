@@ -6,13 +6,16 @@ import functools
 from collections.abc import Callable, Sequence
 from math import exp, log
 from statistics import median
+from textwrap import wrap
 
 from bench_coverage import coverage_table
 from bench_memory_prediction import describe_errors, errors_of, read_rows
 from figures.reference import AMD, REFERENCE, XEON, priced
 from peers.table import ROWS, format_fields, load_rounds
+from typer.testing import CliRunner
 
 from harness.analysis.estimate import Estimate, map_increasing, ratio_estimate, t_interval
+from harness.cli.main import app
 from harness.decision.choice import choose
 from harness.decision.ladder import LadderStep, ladders
 from harness.decision.learning_curve import forecast_gains, forecast_lead, learning_curves, whole_error
@@ -24,6 +27,7 @@ from harness.schema.record import Record
 _MIB = 2**20
 _CHOSEN, _CHOSEN_IN_FP32 = "b16-s64-bf16-cpu-grouped-all", "b16-s64-fp32-cpu-grouped-all"
 _FEWER_ROWS = 2000
+_SHOWN_SENTENCES, _COLUMNS = 3, 100
 
 
 def figure(name: str) -> str:
@@ -125,6 +129,15 @@ def _default_row(each: Priced) -> list[str]:
 def _bf16_speed_up(machine: str) -> Estimate:
     bf16, fp32 = (cell("default", name, machine).summary.samples_per_s for name in (_CHOSEN, _CHOSEN_IN_FP32))
     return ratio_estimate(bf16, fp32)
+
+
+@functools.cache
+def quickstart() -> dict[str, str]:
+    """Show the first sentences of `harness recommend` on the default study's records, wrapped as in a terminal."""
+    folders = [str(folder) for folder in sorted(REFERENCE.glob("*/default"))]
+    sentences = CliRunner().invoke(app, ["recommend", *folders]).stdout.splitlines()[:_SHOWN_SENTENCES]
+    lines = [line for sentence in sentences for line in wrap(sentence, _COLUMNS, subsequent_indent="  ")]
+    return {"output": "\n" + "\n".join(["```", *lines, "```"]) + "\n"}
 
 
 @functools.cache
@@ -269,5 +282,5 @@ def _range(percentages: Sequence[str]) -> str:
 
 
 SECTIONS: dict[str, Callable[[], dict[str, str]]] = {
-    section.__name__: section for section in (default, ladder, data, ddp, lab, memory, peers, coverage)
+    section.__name__: section for section in (default, quickstart, ladder, data, ddp, lab, memory, peers, coverage)
 }

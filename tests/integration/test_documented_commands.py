@@ -60,6 +60,7 @@ def workspace(tmp_path_factory):
             save_record(record.model_copy(update={"machine": machine}), folder / name)
     for name in ("records-here.tar.gz", "gpu-check.tar.gz"):
         pack_records(iter_record_files(folder / "results"), folder / "results", folder / name)
+    (folder / "results/reference").symlink_to(ROOT / "results/reference")
     for name in ("prices", "value"):
         shutil.copy(ROOT / f"bench/{name}.example.toml", folder / f"{name}.toml")
     rows = [f'"the {noun} was {word}",{label}' for noun in ("plot", "cast", "end", "film", "score", "pace", "look")
