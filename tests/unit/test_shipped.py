@@ -60,8 +60,10 @@ def test_what_is_no_study_of_the_harness_stays_as_it_is(wheel, path):
 
 
 def test_an_unknown_study_says_which_name_is_near_and_what_lists_them(wheel):
-    with pytest.raises(UserError, match=r"^bench/defualt\.toml: no such study file; did you mean default\? \(`harness"):
-        run("plan", "bench/defualt.toml")
+    with pytest.raises(
+        UserError, match=r"^bench/default2\.toml: no such study file; did you mean default\? \(`harness"
+    ):
+        run("plan", "bench/default2.toml")
 
 
 def test_a_study_is_planned_by_name_outside_a_checkout(wheel):
