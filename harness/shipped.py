@@ -34,7 +34,8 @@ def shipped_files(*, templates: bool) -> dict[str, Path]:
 
 def find_study(path: Path) -> Path:
     """Return the shipped study of this name; a path that exists, or that is no shipped name, stays as it is."""
-    return path if path.exists() else shipped_files(templates=False).get(str(path), path)
+    shipped = shipped_files(templates=False).get(str(path))
+    return path if shipped is None or path.exists() else shipped
 
 
 def nearest_study(path: Path) -> str | None:

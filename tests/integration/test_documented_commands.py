@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "docs/GUIDE.md", "docs/FAQ.md", "docs/RESULTS.md", "docs/RELEASING.md", "bench/README.md")
 # These measure, take long, or ask other computers. They are parsed, and the cells of their study expanded.
 MEASURING = {"run", "train", "fit", "profile", "predict", "doctor"}
+MEASURING_OPTIONS = {"--probe"}
 NETWORK = {("prices", "refresh"), ("machine", "--detect")}
 # What stands for a value of the reader's own.
 PLACEHOLDERS = {"A": "before", "B": "after", "FILE": "reviews.csv", "STUDY": "default", "NAME": "default"}
@@ -88,7 +89,7 @@ def test_a_command_of_the_documents_works(command, workspace, monkeypatch):
         return
     if "--write" in words:
         Path(words[-1]).unlink(missing_ok=True)  # the command overwrites nothing
-    if words[0] in MEASURING or tuple(words[:2]) in NETWORK:
+    if words[0] in MEASURING or MEASURING_OPTIONS & set(words) or tuple(words[:2]) in NETWORK:
         parse(words)
         return
     result = CliRunner().invoke(app, words, catch_exceptions=False)

@@ -75,10 +75,11 @@ def test_a_study_is_planned_by_name_outside_a_checkout(wheel):
 
 
 def test_studies_lists_a_line_each_and_prints_one(wheel):
-    assert run("studies").splitlines()[:3] == [
-        "default         All.",
-        "smoke           Quick.",
-        "prices.example  Rates.",
+    assert [line.split(maxsplit=1) for line in run("studies").splitlines()[:4]] == [
+        ["name", "what it is for"],
+        ["default", "All."],
+        ["smoke", "Quick."],
+        ["prices.example", "Rates."],
     ]
     assert run("studies", "smoke") == (wheel / "smoke.toml").read_text(encoding="utf-8")
     with pytest.raises(

@@ -319,10 +319,9 @@ def studies(
     if as_json:
         console.print_json(rows)
         return
-    width = max(len(row["name"]) for row in rows)
-    for row in rows:
-        console.out.print(f"{row['name']:{width}}  {row['description']}", highlight=False, markup=False)
-    console.out.print("\nharness run NAME runs a study; harness studies NAME prints a file.", highlight=False)
+    texts = [(escape(row["name"]), escape(row["description"])) for row in rows]
+    console.print_table(console.out, columns(["name", "what it is for"]), texts)
+    console.print_note("harness run NAME runs a study; harness studies NAME prints a file.")
 
 
 def _find_file(name: str, files: Mapping[str, Path]) -> Path:
