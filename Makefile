@@ -36,10 +36,10 @@ TORCH_PIN := .venv/torch-pin.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench smoke ladder bench-peers faults report pack test tests coverage gpu-check e2e formulas fmt lint type layers check lock clean
+.PHONY: help setup bench smoke ladder bench-peers faults report pack test tests coverage gpu-check e2e formulas fmt lint type layers check lock figures wheel-check clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.train .venv/.assets .venv/.dev ## make .venv with all that bench and test need (LOCKED=1: as pinned)
 
@@ -119,6 +119,25 @@ layers: .venv/.dev ## which package may import which
 	$(BIN)/lint-imports --no-logo
 
 check: lint type layers test e2e ## all that CI runs
+
+figures: .venv/.e2e .venv/.assets ## make the pictures and tables of README and docs/ anew from results/reference
+	@$(BIN)/python bench/make_figures.py
+
+# Nothing of the checkout is on the way of the fresh environment, which lies elsewhere: what it lacks, a user lacks.
+wheel-check: .venv/.torch ## build the wheel, install it in a fresh environment, and use it from an empty folder: 3 minutes
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; unset PYTHONPATH; \
+	echo 'wheel-check: build and install'; \
+	$(BIN)/python -m pip --disable-pip-version-check --quiet wheel --no-deps --wheel-dir "$$folder" .; \
+	$(BIN)/python -m venv "$$folder/venv"; install="$$folder/venv/bin/python -m pip --disable-pip-version-check --quiet install"; \
+	$(CHOOSE_TORCH); $$install $$spec; \
+	$$install -c $(TORCH_PIN) "$$(echo "$$folder"/*.whl)[train]"; \
+	$$install --no-deps --require-hashes --only-binary :all: -r requirements/assets.txt; \
+	mkdir "$$folder/empty"; cd "$$folder/empty"; harness="$$folder/venv/bin/harness"; \
+	for command in studies 'plan smoke' 'run smoke' 'report --study smoke'; do \
+	  echo "wheel-check: harness $$command"; "$$harness" $$command; \
+	done; \
+	test -s results/report/report.html; test -f "$$(echo "$$folder"/venv/lib/python3*/site-packages/harness/py.typed)"; \
+	echo 'wheel-check: passed'
 
 clean: ## remove .venv, caches and builds; results stay
 	rm -rf .venv .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks build dist .coverage .coverage.*

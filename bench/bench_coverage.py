@@ -115,24 +115,31 @@ def shared_drift(groups: Sequence[Sequence[Record]]) -> float:
     return correlation(*zip(*pairs, strict=True))
 
 
-def print_records(folders: Sequence[Path]) -> None:
-    """Print the table of records, with the machine and versions."""
+def runs_by_cell(folders: Sequence[Path]) -> dict[tuple[str, str], list[Record]]:
+    """Return the runs of each cell that has enough of them, in the order in which they ran."""
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in load_records(folders).records:
         if record.outcome == "ok" and record.training is not None and record.training.steps.num_samples:
             groups[record.machine.id, hash_config(record.config)].append(record)
-    groups = {
+    return {
         key: sorted(records, key=lambda record: record.started_at)
         for key, records in groups.items()
         if len(records) >= MIN_RUNS
     }
+
+
+def coverage_table(folders: Sequence[Path]) -> list[str]:
+    """Return the lines of the table of records."""
+    rule = "|---|" + "---:|" * (HEAD.count("|") - 2)
+    return [HEAD, rule, *(line for records in runs_by_cell(folders).values() for line in describe(records))]
+
+
+def print_records(folders: Sequence[Path]) -> None:
+    """Print the table of records, with the machine and versions."""
+    groups = runs_by_cell(folders)
     if not groups:
         sys.exit(f"No cell has {MIN_RUNS} runs there: run bench/coverage.toml first.")
-    print(HEAD)
-    print("|---|" + "---:|" * (HEAD.count("|") - 2))
-    for records in groups.values():
-        print("\n".join(describe(records)))
-    print()
+    print("\n".join(coverage_table(folders)) + "\n")
     by_machine = defaultdict(list)
     for (machine, _), records in groups.items():
         by_machine[machine].append(records)

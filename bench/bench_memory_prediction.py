@@ -253,9 +253,10 @@ def describe_errors(rows: list[dict[str, str]]) -> str:
     for name, some, column in (
         ("prediction, all", of_mmap, "error"),
         ("prediction, held out", held_out, "error"),
-        ("accelerate's estimate, all", of_mmap, "accelerate_error"),
-        ("unexplained rest, mapping threshold", of_mmap, "unexplained_fraction"),
-        ("unexplained rest, glibc's default", [row for row in ended if row["design"] == "system"], "unexplained_fraction"),
+        ("prediction, glibc's default allocator", [row for row in ended if row["design"] == "system"], "error"),
+        ("accelerate 1.15's rule, all", of_mmap, "accelerate_error"),
+        ("share of the peak that no part explains", of_mmap, "unexplained_fraction"),
+        ("the same, glibc's default allocator", [row for row in ended if row["design"] == "system"], "unexplained_fraction"),
     ):  # fmt: skip
         if not some:
             continue
@@ -267,6 +268,12 @@ def describe_errors(rows: list[dict[str, str]]) -> str:
             f"| {describe_choices(json.loads(worst['choices']))} |"
         )
     return "\n".join(lines)
+
+
+def errors_of(rows: list[dict[str, str]], *, default_allocator: bool) -> list[float]:
+    """Return the sizes of the relative errors of our prediction, smallest first."""
+    ended = [row for row in rows if row["outcome"] == "ok" and (row["design"] == "system") == default_allocator]
+    return sorted(abs(float(row["error"])) for row in ended)
 
 
 def describe_choices(choices: dict) -> str:

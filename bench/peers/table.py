@@ -210,17 +210,18 @@ def _target(rounds: list[Round]) -> str:
 
 
 def format_row(row: Row) -> str:
+    return f"| {' | '.join(format_fields(row))} |"
+
+
+def format_fields(row: Row) -> list[str]:
     if not row.ratios:
-        return f"| {row.figure} | - | - | - | - | 0 | {row.goal} | {row.note or 'no run'} |"
+        return [row.figure, *"----", "0", row.goal, row.note or "no run"]
     ratio = median(row.ratios)
     spread = f"{_number(min(row.ratios))} to {_number(max(row.ratios))}"
     met = "-" if row.met is None else "yes" if row.met(ratio) else "**no**"
     shown = [f"{_number(median(values))} {row.unit}" if values else "-" for values in (row.ours, row.theirs)]
     note = f" ({row.note})" if row.note else ""
-    return (
-        f"| {row.figure} | {shown[0]} | {shown[1]} | {_number(ratio)} | {spread} | {len(row.ratios)} "
-        f"| {row.goal} | {met}{note} |"
-    )
+    return [row.figure, *shown, _number(ratio), spread, str(len(row.ratios)), row.goal, f"{met}{note}"]
 
 
 def _number(value: float) -> str:

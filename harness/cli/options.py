@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from harness.shipped import find_study
+
 
 def _keep_offline(offline: bool) -> bool:
     """Keep the hub's libraries offline too, here and in child processes; they read the variable when imported."""
@@ -16,9 +18,21 @@ def _keep_offline(offline: bool) -> bool:
     return offline
 
 
+def _find_study(path: Path | None) -> Path | None:
+    return None if path is None else find_study(path)
+
+
 StudyPath = Annotated[
     Path,
-    typer.Argument(help="A study file (.toml), or a record (.json) to repeat.", show_default=False),
+    typer.Argument(
+        metavar="STUDY",
+        help="A study's file or name (see `harness studies`); or a record to repeat.",
+        callback=_find_study,
+        show_default=False,
+    ),
+]
+StudyOption = Annotated[
+    Path | None, typer.Option("--study", metavar="STUDY", help="Only the cells of this study.", callback=_find_study)
 ]
 ResultsPath = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of records.")]
 Only = Annotated[
@@ -40,11 +54,11 @@ UsdPerHour = Annotated[
 ]
 OwnPrices = Annotated[
     Path | None,
-    typer.Option("--prices", metavar="FILE", help="Your rates (see bench/prices.example.toml)."),
+    typer.Option("--prices", metavar="FILE", help="Your rates (see `harness studies prices.example`)."),
 ]
 Value = Annotated[
     Path | None,
-    typer.Option("--value", metavar="FILE", help="Your values (see bench/value.example.toml)."),
+    typer.Option("--value", metavar="FILE", help="Your values (see `harness studies value.example`)."),
 ]
 Detect = Annotated[bool, typer.Option("--detect", help="Ask the metadata services of EC2, GCE and Azure.")]
 Offline = Annotated[

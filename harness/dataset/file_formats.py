@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from harness.errors import UserError
 from harness.files import expand_user, sha256_file
+from harness.shipped import how_to_install
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -147,7 +148,7 @@ def open_arrow(
     try:
         import pyarrow as pa
     except ModuleNotFoundError:
-        raise UserError(f"{file.path.name}: reading {file.format} needs pyarrow: pip install '.[train]'") from None
+        raise UserError(f"{file.path.name}: reading {file.format} needs pyarrow: {how_to_install('train')}") from None
 
     if file.format == "Parquet":
         import pyarrow.parquet as pq

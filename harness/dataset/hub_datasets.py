@@ -11,6 +11,7 @@ from harness.dataset.hub import HubId, find_commit, hub_error, parse_hub_id, rej
 from harness.dataset.hub_errors import one_line
 from harness.errors import UserError
 from harness.schema.inputs_record import HubSource
+from harness.shipped import how_to_install
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,7 +32,7 @@ def load_hub_dataset(name: str, what: str) -> tuple[Mapping[str, Dataset], HubSo
         import datasets
     except ModuleNotFoundError:
         raise UserError(
-            f"{what}: not a file; datasets of the hub need the extra `train`: pip install '.[train]'"
+            f"{what}: not a file; datasets of the hub need the extra `train`: {how_to_install('train')}"
         ) from None
 
     found = find_commit(asked, "dataset", what)

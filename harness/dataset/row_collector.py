@@ -33,6 +33,7 @@ from harness.dataset.row_storage import RowFacts, Rows, open_rows, save_rows
 from harness.dataset.similar_labels import merged_kind
 from harness.errors import UserError
 from harness.schema.settings import DataSettings
+from harness.shipped import how_to_install
 
 LARGE_ROWS = 100_000  # larger sources keep their texts on disk and their rows in the cache
 _SEGMENT_SEPARATOR = "\x1f"  # ASCII unit separator, between the two segments of a pair when they are hashed
@@ -207,6 +208,6 @@ class RowCollector:
         try:
             self.texts.move_to(folder / "texts.arrow")
         except ModuleNotFoundError:
-            raise UserError(f"{where}: more than {LARGE_ROWS:,} rows need pyarrow: pip install '.[train]'") from None
+            raise UserError(f"{where}: more than {LARGE_ROWS:,} rows need pyarrow: {how_to_install('train')}") from None
         finally:
             self.folder = folder

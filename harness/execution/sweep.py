@@ -33,6 +33,7 @@ from harness.schema.cells import BaselineConfig, Cell
 from harness.schema.host_record import DetectedInstance, Machine, StatedInstance
 from harness.schema.inputs_record import DataFacts
 from harness.schema.record import Record
+from harness.shipped import how_to_install
 from harness.store.saved_models import WriteCard, save_model, staging_folder
 from harness.store.unsaved_records import save_or_keep
 
@@ -336,7 +337,4 @@ def _require_packages(cells: Sequence[Cell], machine: Machine) -> None:
         required.insert(0, "scikit-learn")
     missing = [name for name in required if package_version(name) == "not installed"]
     if missing and any(unsupported_reason(cell.config, machine) is None for cell in cells):
-        raise UserError(
-            f"{', '.join(missing)} not installed: "
-            "cells need the extra `train` (`make setup`, or pip install '.[train]')"
-        )
+        raise UserError(f"{', '.join(missing)} not installed: cells need the extra `train` ({how_to_install('train')})")

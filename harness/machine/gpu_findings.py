@@ -13,6 +13,7 @@ from harness.machine.nvml import open_nvml, query, visible_gpus
 from harness.machine.processes import describe_process, how_to_free
 from harness.schema.finding import Finding, Verdict
 from harness.schema.host_record import Gpu
+from harness.shipped import how_to_install, how_to_install_torch, is_checkout
 
 _MIB = 2**20
 _NO_DRIVER = "no NVIDIA driver is installed"
@@ -68,10 +69,10 @@ def driver_finding(gpu: Gpu, torch_version: str, cuda: str | None) -> Finding:
     driver = f"driver {gpu.driver or 'not known'} (CUDA {gpu.cuda_driver or 'not known'})"
     value = f"{driver}, torch {torch_version}" + (f" for CUDA {cuda}" if cuda else "")
     if torch_version == "not installed":
-        fix = "make setup"
+        fix = "make setup" if is_checkout() else how_to_install("train")
         return Finding(name=name, value=value, verdict="not known", why=why, fix=fix)
     if cuda is None:
-        fix = "make bench TORCH=torch==2.13.0 (the CUDA build)"
+        fix = f"{how_to_install_torch('torch==2.13.0')} (the CUDA build)"
         return Finding(name=name, value=f"{value}, a CPU build", verdict="bad", why=why, fix=fix)
     if gpu.cuda_driver is None:
         fix = "none: the driver does not tell"

@@ -15,6 +15,7 @@ from harness.machine.describe import package_version
 from harness.schema.cells import BaselineConfig, Device, FineTuneConfig
 from harness.schema.host_record import BF16_FLAGS, Machine
 from harness.schema.settings import Allocator
+from harness.shipped import how_to_install_torch
 
 _AMPERE = 8  # major compute capability of the first GPUs with bf16 and TF32
 _GIB = 2**30
@@ -82,7 +83,9 @@ def _missing_gpu(machine: Machine, torch_version: str) -> str | None:
     if not machine.gpus:
         return f"no NVIDIA GPU here ({machine.gpu_note or 'NVML lists none'})"
     if "+cpu" in torch_version:
-        return f"torch {torch_version} is a CPU build; `make bench TORCH=torch==2.13.0` installs the CUDA build"
+        return (
+            f"torch {torch_version} is a CPU build; `{how_to_install_torch('torch==2.13.0')}` installs the CUDA build"
+        )
     return None
 
 

@@ -10,10 +10,11 @@ from pydantic import Field
 
 from harness.prediction.step_work import GpuWork, Loop, training_work
 from harness.pricing.price_rows import AsOf, Hardware, Positive, PositiveCount, Text
-from harness.pricing.price_table import PriceTable, load_table, tables_folder
+from harness.pricing.price_table import PriceTable, load_table
 from harness.schema.cells import FineTuneConfig
 from harness.schema.model_shapes import load_model_shape
 from harness.schema.settings import Precision, Settings, Shape
+from harness.shipped import tables_folder
 
 Protocol = Literal["squad-apex"]
 

@@ -24,6 +24,7 @@ from harness.files import atomic_write_text
 from harness.pricing.price_boards import Offer, find_board
 from harness.pricing.price_rows import HardwareRow, PriceRow
 from harness.pricing.price_table import PriceTable, load_rows
+from harness.shipped import how_to_install
 
 NETWORK_TIMEOUT_S = 30.0
 
@@ -107,7 +108,7 @@ def fetch_offers() -> FetchedOffers:
     try:
         import gpuhunt
     except ImportError:
-        raise UserError("gpuhunt is not installed: pip install '.[prices]' (or pip install gpuhunt)") from None
+        raise UserError(f"gpuhunt is not installed: {how_to_install('prices')} (or pip install gpuhunt)") from None
     catalog = gpuhunt.Catalog(balance_resources=False, auto_reload=False)
     try:
         with _network_timeout(), _capture_errors() as errors:

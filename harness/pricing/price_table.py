@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from harness.errors import UserError, invalid_file
-from harness.files import PACKAGE_FOLDER, expand_user
+from harness.files import expand_user
 from harness.pricing.price_rows import BillingRow, CpuRow, HardwareRow, PriceRow, last_day
 from harness.schema.settings import Settings
 from harness.schema.study_file import format_validation_error
+from harness.shipped import tables_folder
 
 OWN_TABLE_VARIABLE = "HARNESS_PRICES"
 
@@ -32,12 +33,6 @@ class PriceTable:
     billing: tuple[BillingRow, ...] = ()
     today: date | None = None
     cpus: tuple[CpuRow, ...] = ()
-
-
-def tables_folder() -> Path:
-    """Return the folder of the shipped tables and studies: harness/tables in a wheel, bench/ in a checkout."""
-    packed = PACKAGE_FOLDER / "tables"
-    return packed if packed.is_dir() else PACKAGE_FOLDER.parent / "bench"
 
 
 def own_table_path() -> Path:

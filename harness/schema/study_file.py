@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from harness.errors import UserError, invalid_file, shorten
 from harness.schema.settings import MAX_NAME_BYTES, SECTIONS, TABLES, MatrixSettings, Study
 from harness.schema.toml_files import parse_toml, read_toml
+from harness.shipped import nearest_study
 
 _MAX_SHOWN_CHARS = 60  # limits a wrong value in an error message
 
@@ -31,7 +32,11 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     try:
         raw = read_toml(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such study file (bench/ contains those of the harness)") from None
+        near = nearest_study(path)
+        hint = f"; did you mean {near}?" if near else ""
+        raise UserError(
+            f"{path}: no such study file{hint} (`harness studies` lists those that come with the harness)"
+        ) from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder; expected a study file (.toml)") from None
     except OSError as error:

@@ -98,7 +98,7 @@ def packable_files(results: Path, machine_id: str | None) -> tuple[list[Path], l
     if not packable:
         missing = "no records" if machine_id is None else f"no records of this machine, {machine_id}"
         hint = "" if machine_id is None else "; --all packs those of every machine"
-        raise UserError(f"{results}: {missing}{hint} (`make bench` measures the default study)")
+        raise UserError(f"{results}: {missing}{hint} (`harness run default` measures the default study)")
     return packable, problems
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from transformers.utils import logging as transformers_logging
 
+from harness.shipped import how_to_install_torch
+
 _GIB = 2**30
 _HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -53,7 +55,7 @@ def check_gpu_architecture(device: torch.device) -> None:
         raise Unsupported(
             f"torch {torch.__version__} has no kernels for {torch.cuda.get_device_name(device)} (sm_{major}{minor}; "
             f"built for {', '.join(built)}); install a build for an older CUDA, e.g. "
-            "make bench TORCH='torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126'"
+            + how_to_install_torch("torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126")
         )
 
 

@@ -16,6 +16,7 @@ from harness.schema.cells import FineTuneConfig, hash_config
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
 from harness.schema.settings import AXES
+from harness.shipped import how_to_install
 
 _UNKNOWN_BRANCH = "(unknown)"  # pytest-benchmark's own placeholder; records hold no branch
 _HASH_LENGTH = 6  # characters of a configuration hash in a benchmark's name
@@ -51,7 +52,7 @@ def export_benchmarks(records: Iterable[Record], machine: str | None = None) -> 
         from pytest_benchmark import __version__
         from pytest_benchmark.stats import Stats
     except ImportError:
-        raise UserError("pytest-benchmark is not installed (pip install '.[pytest]')") from None
+        raise UserError(f"pytest-benchmark is not installed ({how_to_install('pytest')})") from None
     summaries = summarize(_select_machine(list(records), machine))
     windows_by_cell = [(summary, _windows(summary)) for summary in summaries]
     measured = [(summary, windows) for summary, windows in windows_by_cell if windows]

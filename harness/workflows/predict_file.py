@@ -34,6 +34,7 @@ from harness.schema.predict_job import (
     PredictResult,
 )
 from harness.schema.settings import AttentionKind, Column, Columns, Count, DeviceKind, Precision, SeqLen
+from harness.shipped import how_to_install
 from harness.store.saved_models import FACTS
 
 WORKER = "import harness.execution.end_with_parent; from harness.worker.predict import main; main()"
@@ -120,7 +121,7 @@ def plan_job(options: PredictOptions, machine: Machine) -> PredictJob:
     missing = [name for name in _REQUIRED_PACKAGES if package_version(name) == "not installed"]
     if missing:
         raise UserError(
-            f"{', '.join(missing)} not installed: `harness predict` needs the extra `train` (pip install '.[train]')"
+            f"{', '.join(missing)} not installed: `harness predict` needs the extra `train` ({how_to_install('train')})"
         )
     folder = locate_model(options.model).folder
     find_file(options.file)

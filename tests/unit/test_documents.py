@@ -77,3 +77,39 @@ def test_every_promise_of_security_names_a_test():
     promises = re.findall(r"^\| (?!promise)([^|]+) \| (.*) \|$", text, re.M)
     assert len(promises) >= 15
     assert [promise for promise, held_by in promises if "`tests/" not in held_by] == []
+
+
+def anchors_of(document: str) -> set[str]:
+    """Anchors as GitHub makes them of headings, and those that are written out."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_leads_somewhere(document):
+    folder = (ROOT / document).parent
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", (ROOT / document).read_text(encoding="utf-8")):
+        if target.startswith(("http", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (folder / name).resolve() if name else ROOT / document
+        if not path.exists() or (anchor and anchor not in anchors_of(path.relative_to(ROOT).as_posix())):
+            broken.append(target)
+    assert broken == []
+
+
+def test_the_glossary_defines_twenty_words_with_an_anchor_each():
+    text = (ROOT / "docs" / "METHOD.md").read_text(encoding="utf-8")
+    rows = re.findall(r'^\| <a id="word-([a-z-]+)"></a>([^|]+?) \| [^|]+ \| \[[^\]]+\]\(#[^)]+\) \|$', text, re.M)
+    assert len(rows) == 20
+    assert [anchor for anchor, _ in rows] == [word.lower().replace(" ", "-") for _, word in rows]
+
+
+def test_one_version_is_named_everywhere():
+    version = re.search(r'__version__ = "(.+)"', (ROOT / "harness" / "__init__.py").read_text(encoding="utf-8"))[1]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    newest = re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)[1]
+    assert newest == f"[Unreleased] {version}" or newest.startswith(f"[{version}] - ")

@@ -16,7 +16,7 @@ from harness.cli.options import DEFAULT_RESULTS, AsJson, Only, Overrides, StudyP
 app = typer.Typer()
 
 
-@command(app, MEASURE, epilog="Example: harness profile bench/default.toml --only batch_size=16 --only precision=bf16")
+@command(app, MEASURE, epilog="Example: harness profile default --only batch_size=16 --only precision=bf16")
 def profile(
     study: StudyPath,
     *,

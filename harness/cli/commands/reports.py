@@ -35,6 +35,7 @@ from harness.cli.options import (
     RecordArguments,
     RecordPaths,
     RunSpread,
+    StudyOption,
     UsdPerHour,
     Value,
 )
@@ -63,7 +64,7 @@ def report(  # noqa: PLR0913 - one parameter per option
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the report.")] = Path(
         "results/report"
     ),
-    study: Annotated[Path | None, typer.Option(metavar="STUDY", help="Only the cells of this study file.")] = None,
+    study: StudyOption = None,
     overrides: Overrides = None,
     instance: PriceAs = None,
     usd_per_hour: UsdPerHour = None,

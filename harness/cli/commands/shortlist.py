@@ -27,7 +27,7 @@ app = typer.Typer()
 @command(
     app,
     JUDGE,
-    epilog="Example: harness shortlist bench/gpu.toml --provider aws --deadline 2h --max-usd 5 --samples 1000000",
+    epilog="Example: harness shortlist gpu --provider aws --deadline 2h --max-usd 5 --samples 1000000",
 )
 def shortlist(  # noqa: PLR0913 - one parameter per option
     study: StudyPath,

@@ -1,9 +1,10 @@
-"""The commands `plan`, `run`, `fit` and `keys`, which take a study."""
+"""The commands `plan`, `run` and `fit`, which take a study, and `studies` and `keys`, which say what there is."""
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@command(app, MEASURE, epilog="Examples: harness plan bench/default.toml; harness plan bench/default.toml --probe")
+@command(app, MEASURE, epilog="Examples: harness plan default; harness plan default --probe")
 def plan(  # noqa: PLR0913 - one parameter per option
     study: StudyPath,
     *,
@@ -97,7 +98,7 @@ def plan(  # noqa: PLR0913 - one parameter per option
 @command(
     app,
     MEASURE,
-    epilog="Examples: harness run bench/default.toml --instance g5.xlarge; harness run bench/smoke.toml --interleave "
+    epilog="Examples: harness run default --instance g5.xlarge; harness run smoke --interleave "
     f"training.compile=false training.compile=true\n\n{EXIT_CODES} 1 also if --fail-above failed.",
 )
 def run(  # noqa: PLR0913 - one parameter per option
@@ -253,7 +254,7 @@ def _print_speed_line(cells: Sequence[Cell], records: Sequence[Record], options:
     )
 
 
-@command(app, MEASURE, epilog="Example: harness fit bench/default.toml --seq-len 512 --memory-gib 4 --predict")
+@command(app, MEASURE, epilog="Example: harness fit default --seq-len 512 --memory-gib 4 --predict")
 def fit(
     study: StudyPath,
     *,
@@ -292,6 +293,47 @@ def fit(
         console.print_json(result.as_fields())
     else:
         view.end(result)
+
+
+@command(app, MEASURE, epilog="Examples: harness studies; harness studies default > mine.toml")
+def studies(
+    name: Annotated[str | None, typer.Argument(help="Print this file, to be changed.", show_default=False)] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the studies that come with the harness, or print one.
+
+    Templates of price and value files are listed and printed, too.
+    """
+    from harness.shipped import describe_file, shipped_files
+
+    groups = {"study": shipped_files(templates=False), "template": shipped_files(templates=True)}
+    if name is not None:
+        sys.stdout.write(_find_file(name, groups["study"] | groups["template"]).read_text(encoding="utf-8"))
+        return
+    rows = [
+        {"name": file, "kind": kind, "description": describe_file(path)}
+        for kind, files in groups.items()
+        for file, path in files.items()
+    ]
+    if as_json:
+        console.print_json(rows)
+        return
+    texts = [(escape(row["name"]), escape(row["description"])) for row in rows]
+    console.print_table(console.out, columns(["name", "what it is for"]), texts)
+    console.print_note("harness run NAME runs a study; harness studies NAME prints a file.")
+
+
+def _find_file(name: str, files: Mapping[str, Path]) -> Path:
+    """Return a shipped file.
+
+    Raises:
+        UserError: If there is none of this name.
+    """
+    if name not in files:
+        near = difflib.get_close_matches(name, files, n=1)
+        raise UserError(f"{name}: not among these: {', '.join(files)}" + (f"; did you mean {near[0]}?" if near else ""))
+    return files[name]
 
 
 @command(app, MEASURE, epilog="Example: harness keys")

@@ -44,7 +44,7 @@ app = typer.Typer()
 @command(
     app,
     MEASURE,
-    epilog="Example: harness train bench/default.toml --cell b16-s64-fp32-cpu-longest-all --max-minutes 30\n\n"
+    epilog="Example: harness train default --cell b16-s64-fp32-cpu-longest-all --max-minutes 30\n\n"
     "Exit status: 0 training finished; 75 stopped with a checkpoint (the same command resumes); 130 the same after Ctrl-C; "
     "1 training failed; 2 usage error; 74 stopped and no checkpoint could be written (full or read-only disk).",
 )

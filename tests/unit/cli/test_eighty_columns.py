@@ -30,6 +30,7 @@ COMMANDS = [
     ["plan", "bench/default.toml"],
     ["plan", "bench/ladder.toml", "--set", "limits.wait_for_quiet_s=60"],
     ["keys"],
+    ["studies"],
     ["fit", "bench/default.toml", "--seq-len", "512", "--memory-gib", "4", "--predict"],
     ["recommend", "--results", f"{AMD}/default", "--target", "78%", "--max-usd", "5"],
     ["recommend", "--results", INTEL, "--target", "99.9%"],

@@ -10,7 +10,7 @@ from harness.errors import UserError
 from harness.prediction.gpu_records import measured_steps
 from harness.prediction.published_rows import load_published
 from harness.prediction.step_work import HARNESS_LOOP
-from harness.pricing.price_table import tables_folder
+from harness.shipped import tables_folder
 from tests.make_records import make_machine, make_record
 from tests.unit.prediction.gpu_cells import published_speed, tables
 

@@ -8,9 +8,9 @@ from datetime import date
 
 import pytest
 
-from harness.pricing.price_table import tables_folder
 from harness.report.page_data import values
 from harness.schema.assumptions import Assumptions, PriceBook, Rate, ValueModel, load_assumptions
+from harness.shipped import tables_folder
 
 PRICES, VALUE = (tables_folder() / f"{name}.example.toml" for name in ("prices", "value"))
 

@@ -9,15 +9,14 @@ import pytest
 
 from harness.analysis.summarize import summarize
 from harness.errors import UserError
-from harness.files import PACKAGE_FOLDER
-from harness.pricing import price_table
 from harness.pricing.price_rows import PriceRow
 from harness.pricing.price_search import burstable, find_hardware, find_instance, gpu_peak_flops
-from harness.pricing.price_table import load_prices, tables_folder
+from harness.pricing.price_table import load_prices
 from harness.pricing.prices import Price, price_finder, price_machine
 from harness.pricing.rates import price_under_plan
 from harness.schema.assumptions import PriceBook, load_assumptions
 from harness.schema.host_record import DetectedInstance, StatedInstance
+from harness.shipped import tables_folder
 from tests.make_records import GIB, make_machine, make_record
 from tests.make_tables import (
     BILLING,
@@ -175,12 +174,6 @@ class TestShippedTables:
         ):
             with (tables_folder() / f"{name}.csv").open(newline="", encoding="utf-8") as file:
                 assert len(rows) == len(list(csv.DictReader(file))), name
-
-    def test_the_packed_folder_comes_before_the_checkouts(self, tmp_path, monkeypatch):
-        assert tables_folder() == PACKAGE_FOLDER.parent / "bench"
-        (tmp_path / "tables").mkdir()
-        monkeypatch.setattr(price_table, "PACKAGE_FOLDER", tmp_path)
-        assert tables_folder() == tmp_path / "tables"
 
     @pytest.mark.parametrize(
         ("nvml_name", "name"),
