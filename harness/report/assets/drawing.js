@@ -20,7 +20,7 @@ const drawing = (() => {
     return (name) => style.getPropertyValue("--" + name).trim();
   };
 
-  const themedTrace = (trace, colour, atEnds) => {
+  const themedTrace = (trace, colour, ontoEnds) => {
     const role = trace.meta && trace.meta.colour;
     if (!role) return trace;
     const traceColour = colour(role);
@@ -30,7 +30,7 @@ const drawing = (() => {
     for (const key of ["error_x", "error_y"]) {
       if (trace[key]) themed[key] = { ...trace[key], color: trace.type === "bar" ? colour("ink") : traceColour };
     }
-    if (atEnds && trace.meta.end_label) themed.showlegend = false;
+    if (ontoEnds && trace.meta.end_label) themed.showlegend = false;
     if ((trace.mode || "").includes("text")) themed.textfont = { ...trace.textfont, color: colour("ink") };
     return themed;
   };
@@ -71,12 +71,12 @@ const drawing = (() => {
     const colour = colours();
     const isBeside = root.dataset.view === "decide" && onFirstScreen.has(box.closest("section").id);
     const width = root.dataset.print ? (isBeside ? printedBeside : printed) : box.clientWidth;
-    const atEnds = width >= narrow; // else lines are named in the legend
-    const data = chart.data.map((trace) => themedTrace(trace, colour, atEnds));
+    const ontoEnds = width >= narrow; // else lines are named in the legend
+    const data = chart.data.map((trace) => themedTrace(trace, colour, ontoEnds));
     const names = data.filter((trace) => trace.showlegend !== false && chart.layout.showlegend !== false).map((trace) => trace.name || "");
     const shown = names.length;
     const lines = legendLines(names, width, root.dataset.print ? 6.2 : 7.5);
-    const margin = { ...chart.layout.margin, r: Math.max(chart.layout.margin.r, atEnds ? labels.marginOf(chart.data, width) : 0) };
+    const margin = { ...chart.layout.margin, r: Math.max(chart.layout.margin.r, ontoEnds ? labels.marginOf(chart.data, width) : 0) };
     const layout = themedLayout({ ...chart.layout, margin }, colour, width);
     const isBars = chart.layout.yaxis.visible === false; // whose height follows from their number
     // Below a narrow plot each name of the legend has a line of its own, which adds to the height.
@@ -89,7 +89,7 @@ const drawing = (() => {
     }
     layout.width = root.dataset.print ? width : undefined;
     layout.autosize = !root.dataset.print;
-    const drawn = Plotly.react(box, data, layout, config).then(() => labels.write(box, chart.data, colour, atEnds));
+    const drawn = Plotly.react(box, data, layout, config).then(() => labels.write(box, chart.data, colour, ontoEnds));
     box.style.minHeight = "";
     return drawn;
   };

@@ -115,8 +115,8 @@ const labels = (() => {
     }
   };
 
-  // Write the names of a drawn chart; `atEnds` says whether there is a right margin for those of lines.
-  const write = (chart, data, colour, atEnds) => {
+  // Write the names of a drawn chart; `ontoEnds` says whether there is a right margin for those of lines.
+  const write = (chart, data, colour, ontoEnds) => {
     let box = chart.nextElementSibling;
     if (!box || !box.classList.contains("labels")) {
       box = panel.make("div", { className: "labels" });
@@ -126,7 +126,7 @@ const labels = (() => {
     box.replaceChildren();
     box.style.left = chart.offsetLeft + "px";
     box.style.top = chart.offsetTop + "px";
-    if (atEnds) namesAtEnds(box, chart, data, colour);
+    if (ontoEnds) namesAtEnds(box, chart, data, colour);
     namesOfPoints(box, chart, data);
   };
 

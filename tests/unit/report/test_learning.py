@@ -72,7 +72,7 @@ def test_no_sentence_names_a_reachable_accuracy(section):
 def test_a_flat_curve_is_called_flat():
     records = curve_records(laws={"head": (0.3, 0.01, 0.3)})
     sentences = dict(learning_section(priced(records), Assumptions(), USD).sentences)["16×64 head only"]
-    assert sentences[3] == ("The curve has flattened as far as can be told: twice the examples buy 0.01 at most.")
+    assert sentences[3] == ("The curve has flattened: twice the examples buy 0.01 at most.")
 
 
 def test_an_unclear_curve_is_called_so_with_what_would_settle_it(cells, monkeypatch):

@@ -32,9 +32,10 @@ def test_bars_stack_to_the_peak_with_the_largest_cell_first():
     assert bars["weights"] == [100 * MIB, 100 * MIB]
     assert bars["not explained"] == [320 * MIB, 20 * MIB]
     assert [sum(parts) for parts in zip(*bars.values(), strict=True)] == [900 * MIB, 600 * MIB]
-    assert chart.figure.layout.yaxis.ticktext == ("32×64", "16×64")
-    assert chart.figure.data[-1].text == (" 900 MiB", " 600 MiB")
-    assert chart.title == "Peak memory by what it was for"
+    totals, names = chart.figure.data[-2:]
+    assert totals.text == (" 900 MiB", " 600 MiB")
+    assert names.text == ("32×64", "16×64")
+    assert chart.title == "The largest part of the highest peak, 32×64: not explained, 35.6%"
 
 
 def test_hover_text_lists_kinds_of_activations_and_a_sum_above_the_peak():
@@ -77,7 +78,7 @@ def test_the_largest_other_memory_user_is_named_and_listed_first():
     ]
     assert users.notes == (
         "No other process held 256 MiB or more when 1 cell began.",
-        "Of 2 cells it is not known: nobody looked.",
+        "It was not recorded for 2 cells.",
     )
 
 
@@ -112,7 +113,7 @@ def test_a_row_of_the_savings_table_matches_hand_computed_figures():
     # Equal steps give intervals of zero width, which don't overlap.
     assert (fields["time and dollars a sample"].text, fields["time and dollars a sample"].extra) == (
         "1.30 times",
-        "0.99 to 1.72; can't be told apart",  # one run each: 1.3 x exp(-+1.96 x 10 % x sqrt(2))
+        "0.99 to 1.72; no significant difference",  # one run each: 1.3 x exp(-+1.96 x 10 % x sqrt(2))
     )
     # At 0.001 USD per second: 1000 / 16 x 0.001, and 1.3 times that.
     assert fields["cost per 1,000 samples"].text == "$0.0625 → $0.0812"
@@ -126,10 +127,11 @@ def test_a_change_that_takes_more_memory_says_so_and_overlapping_times_are_not_r
         training={"seconds": noisy[::-1], "peaks": [(0, "rss", 700 * MIB)], "accuracy": None},
     )
     cells = priced(make_record(training={"seconds": noisy}), larger)
-    fields = dict(zip(SAVING_HEADS, savings_table(memory_savings(cells), cells, USD).rows[0], strict=True))
+    table = savings_table(memory_savings(cells), cells, USD)
+    fields = dict(zip(table.heads, table.rows[0], strict=True))
     assert fields["saved"].text == "100 MiB more"
-    assert "can't be told apart" in fields["time and dollars a sample"].extra
-    assert fields["test accuracy"].text == "not measured"
+    assert "no significant difference" in fields["time and dollars a sample"].extra
+    assert "test accuracy" not in fields  # measured of neither
 
 
 def test_an_oom_cell_gets_a_measured_fix():

@@ -15,7 +15,6 @@ from harness.report.csv_export import csv_text
 from harness.report.formatting import USD
 from harness.report.sections.answer import answer
 from harness.report.sections.scaling import (
-    HEADS,
     NEVER_RUN,
     communication_text,
     scaling_answer,
@@ -42,18 +41,18 @@ def three(one, two, four):
         ((80.0, 76.0, 84.0), (72.0, 70.0, 74.0), (60.0, 58.0, 62.0),
          "more processes do not pay: the money goes up from 1 process to 2"),
         ((80.0, 76.0, 84.0), (79.0, 75.0, 83.0), (81.0, 77.0, 85.0),
-         "2 and 4 processes and 1 can't be told apart in cost"),
+         "2 and 4 processes and 1 do not differ significantly in cost"),
         ((80.0, 76.0, 84.0), (79.0, 75.0, 83.0), (60.0, 58.0, 62.0),
-         "2 processes and 1 can't be told apart in cost, and 4 cost more: "
+         "2 processes and 1 do not differ significantly in cost, and 4 cost more: "
          "more processes are not shown to pay"),
         ((80.0, 76.0, 84.0), (120.0, 115.0, 125.0), (160.0, 155.0, 165.0),
          "the money goes down from 1 process to 4"),
         ((80.0, 76.0, 84.0), (120.0, 115.0, 125.0), (100.0, 95.0, 105.0),
          "the money goes down from 1 process to 2 and up again at 4"),
         ((80.0, 76.0, 84.0), (120.0, 115.0, 125.0), (118.0, 113.0, 123.0),
-         "the money goes down from 1 process to 2; 4 can't be told apart from 2"),
+         "the money goes down from 1 process to 2; no significant difference between 4 and 2"),
         ((80.0, None, None), (40.0, None, None), (30.0, None, None),
-         "2 and 4 processes and 1 can't be told apart in cost (an interval is not known)"),
+         "2 and 4 processes and 1 do not differ significantly in cost (an interval is not known)"),
     ],
 )  # fmt: skip
 def test_each_verdict_matches_the_speeds(one, two, four, expected):
@@ -94,12 +93,13 @@ def test_the_gpu_sentence_states_costs_of_the_whole_machine_and_of_the_gpus_in_u
 
 def test_the_row_of_one_gpu_of_four_states_both_costs():
     cells = gpus()
-    rows = scaling_table(scaling_series(cells), cells, USD).rows
-    fields = dict(zip(HEADS, rows[0], strict=True))
+    table = scaling_table(scaling_series(cells), cells, USD)
+    rows = table.rows
+    fields = dict(zip(table.heads, rows[0], strict=True))
     # 0.001 USD per second at 100 samples/s is 0.01 USD per 1,000 samples; one GPU of four costs a quarter of that.
     assert fields["cost per 1,000 samples"].text == "$0.0100"
     assert "$0.00250 for 1 of 4 GPUs" in fields["cost per 1,000 samples"].extra
-    assert "GPUs" not in dict(zip(HEADS, rows[2], strict=True))["cost per 1,000 samples"].extra
+    assert "GPUs" not in dict(zip(table.heads, rows[2], strict=True))["cost per 1,000 samples"].extra
 
 
 def test_multi_gpu_is_reported_as_never_run_until_several_gpus_ran():
