@@ -96,8 +96,8 @@ class CellColumn:
             return ""
         if self.unit == "usd":
             return money.interval(value)
-        if self.unit == "s":
-            return interval(value, "seconds")
+        if self.unit in ("s", "bytes"):
+            return interval(value, "seconds" if self.unit == "s" else "bytes")
         return interval(value, "percent" if self.unit == "fraction" else "number")
 
 
@@ -252,6 +252,7 @@ NUM_UPDATES = _summary("num_updates", "count")
 PEAK_MEMORY = _summary("peak_memory_bytes", "bytes")
 MACRO_F1 = _summary("macro_f1", "fraction")
 TRAIN_S = _summary("train_s", "s")
+PREDICTED_PEAK_BYTES = CellColumn("predicted_peak_bytes", partial(_newest_estimate, predicted_peak), "bytes", _ENDS)
 TIME_TO_TARGET_S = _summary("time_to_target_s", "s", _ENDS)
 MFU = _summary("mfu", "fraction")
 USD_PER_1000_SAMPLES = _usd("usd_per_1000_samples")
@@ -325,7 +326,7 @@ COLUMNS = (
     ),
     *(_part("price", field) for field in ("instance", "provider", "region")),
     CellColumn("predicted_s", partial(_newest_estimate, predicted_seconds), "s", _ENDS),
-    CellColumn("predicted_peak_bytes", partial(_newest_estimate, predicted_peak), "bytes", _ENDS),
+    PREDICTED_PEAK_BYTES,
     CellColumn("missing_price", attrgetter("missing")),
     _of_newest("hardware", lambda record: hardware(record.machine)),
     _of_newest("torch", lambda record: record.packages.get("torch")),

@@ -166,10 +166,10 @@ def number(value: float | None, digits: int = 3) -> str:
     return NOT_MEASURED if value is None else _digits(value, digits)
 
 
-def interval(estimate: Estimate | None, unit: Literal["percent", "number", "seconds"]) -> str:
+def interval(estimate: Estimate | None, unit: Literal["percent", "number", "seconds", "bytes"]) -> str:
     """Format an estimate's interval without its value; empty without an interval."""
     if unit != "percent":
-        return _interval(estimate, seconds if unit == "seconds" else number)
+        return _interval(estimate, {"seconds": seconds, "bytes": memory}.get(unit, number))
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
     return f"{estimate.low * 100:.1f} to {estimate.high * 100:.1f}%"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.analysis.estimate import value_of
+from harness.analysis.predictions import predicted_seconds
 from harness.pricing.cost import Priced
 from harness.report.cell_columns import (
     ACCURACY,
@@ -13,6 +14,7 @@ from harness.report.cell_columns import (
     MFU,
     NUM_UPDATES,
     PEAK_MEMORY,
+    PREDICTED_PEAK_BYTES,
     SAMPLES_PER_S,
     TIME_TO_TARGET_S,
     TRAIN_S,
@@ -22,7 +24,7 @@ from harness.report.cell_columns import (
     USD_TO_TARGET,
     CellColumn,
 )
-from harness.report.formatting import MoneyFormat, clean, percent
+from harness.report.formatting import MoneyFormat, clean, interval, percent, seconds, with_interval
 from harness.report.labels import OUTCOMES, basis_label, disagrees, machine_labels, missed_label
 from harness.report.sections.details import totals
 from harness.report.table import Field, holds_figure, measured_field, text_field
@@ -30,13 +32,14 @@ from harness.schema.cells import BaselineConfig
 
 HEADS = (
     *("cell", "outcome", "test accuracy", "updates", "bill", "a run", "per 1,000 samples", "cost to target"),
-    *("samples/s", "of peak", "peak memory", "training", "to target", "macro-F1"),
+    *("samples/s", "of peak", "peak memory", "predicted peak", "training", "whole run", "to target", "macro-F1"),
     *("batch", "tokens", "precision", "device", "padding", "trained"),
 )
 TEXT_COLUMNS = frozenset({"cell", "outcome", "precision", "device", "padding", "trained"})
 _MANY_ROWS = 40
 _MAX_REASON = 400
 _NO_AXIS = "a baseline has none"
+_NOT_PREDICTED = "nothing was known of cells that compute alike"
 
 
 @dataclass(frozen=True)
@@ -136,26 +139,38 @@ def _figures(cell: Priced, index: int, money: MoneyFormat) -> list[Field]:
     def figure(column: CellColumn, reason: str, extra: str = "") -> Field:
         return measured_field(column.text(cell, money), column.value(cell), reason, extra)
 
-    def with_interval(column: CellColumn, reason: str) -> Field:
+    def estimated(column: CellColumn, reason: str) -> Field:
         return figure(column, reason, column.interval(cell, money))
 
     missed, lost = missed_label(cell), "lost again later" if summary.target_lost else ""
     spread = ", ".join(filter(None, (TIME_TO_TARGET_S.interval(cell, money), missed, lost)))
     to_target = figure(TIME_TO_TARGET_S, _why_no_target(cell), spread)
     return [
-        with_interval(ACCURACY, no_accuracy),
+        estimated(ACCURACY, no_accuracy),
         figure(NUM_UPDATES, no_training),
         *(
             _amount(cell, index, column, money)
             for column in (USD_BILLED, USD_PER_RUN, USD_PER_1000_SAMPLES, USD_TO_TARGET)
         ),
-        with_interval(SAMPLES_PER_S, no_training),
+        estimated(SAMPLES_PER_S, no_training),
         figure(MFU, no_training, "GPU's dense peak" if summary.config.on_gpu else "calibrated peak"),
         figure(PEAK_MEMORY, why, summary.peak_memory_source or ""),
+        estimated(PREDICTED_PEAK_BYTES, _NOT_PREDICTED),
         figure(TRAIN_S, why),
+        _whole_run(cell),
         replace(to_target, doubtful=bool(to_target.extra) and bool(missed or lost)),
         figure(MACRO_F1, no_accuracy),
     ]
+
+
+def _whole_run(cell: Priced) -> Field:
+    """Return the seconds of the newest run that was predicted, from order to end, beside the prediction."""
+    predicted = [record for record in cell.summary.ok_records if record.predicted is not None]
+    estimate = predicted_seconds(predicted[-1]) if predicted else None
+    if estimate is None:
+        return measured_field(None, None, _NOT_PREDICTED)
+    spread = with_interval(seconds(estimate.value), interval(estimate, "seconds"))
+    return measured_field(seconds(predicted[-1].duration_s), predicted[-1].duration_s, extra=f"predicted {spread}")
 
 
 def _why_no_target(cell: Priced) -> str:

@@ -16,11 +16,12 @@ from harness.report.formatting import USD
 from harness.report.markdown import markdown, md
 from harness.report.report import build_report
 from harness.report.sections.answer import answer
-from harness.report.sections.cell_table import HEADS, cell_rows
+from harness.report.sections.cell_table import HEADS, cell_rows, cell_table
 from harness.schema.assumptions import Assumptions
 from harness.schema.host_record import Load
+from harness.schema.probe_record import Predicted
 from tests.make_priced import ASSUMED, AT, baseline, fine_tune, priced, study_records
-from tests.make_records import make_record
+from tests.make_records import MIB, make_record
 
 REQUIRED_COLUMNS = [
     "cell",
@@ -177,3 +178,19 @@ def test_runs_that_missed_the_target_stand_beside_seconds_and_dollars():
     rows = read(csv_text(cells))
     assert [(row["num_reached_target"], row["num_missed_target"]) for row in rows] == [("2", "1"), ("0", "1")]
     assert float(rows[0]["time_to_target_s_low"]) < float(rows[0]["time_to_target_s"]) == (45 + 25 + 25) / 2
+
+
+def test_what_was_predicted_stands_beside_what_was_measured():
+    predicted = Predicted(
+        seconds=40, seconds_low=35, seconds_high=46, samples_per_s=20, samples_per_s_low=18, samples_per_s_high=22,
+        peak_bytes=900 * MIB, peak_bytes_low=800 * MIB, peak_bytes_high=1000 * MIB, basis="probe",
+    )  # fmt: skip
+    record = make_record().model_copy(update={"predicted": predicted, "duration_s": 42.0})
+    table = cell_table(priced([record]), None, USD)
+    fields = dict(zip(table.heads, table.rows[0].fields, strict=True))
+    assert (fields["whole run"].text, fields["whole run"].extra) == ("42.0 s", "predicted 40.0 s (35.0 s to 46.0 s)")
+    assert (fields["predicted peak"].text, fields["predicted peak"].extra) == ("900 MiB", "800 MiB to 1,000 MiB")
+
+
+def test_columns_of_predictions_are_left_out_where_nothing_was_predicted():
+    assert {"whole run", "predicted peak"}.isdisjoint(cell_table(priced([make_record()]), None, USD).heads)
