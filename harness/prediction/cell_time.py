@@ -13,8 +13,9 @@ import numpy as np
 from harness.analysis.estimate import Estimate, t_quantile
 from harness.prediction.step_time import LinearTime, Timing, fit_time
 from harness.schema.cells import FineTuneConfig
-from harness.schema.probe_record import CellWork, Probe
+from harness.schema.probe_record import CellWork, Probe, Work
 from harness.schema.record import Record
+from harness.schema.training_record import NUM_CHOICE_SHAPES, NUM_CHOICE_STEPS
 
 Basis = Literal["probe", "records"]
 
@@ -40,6 +41,7 @@ class GroupTime:
         ready_s: Seconds until training begins.
         world_size: Number of ranks.
         basis: Where this is from.
+        chooses_attention: Whether cells time steps of both attentions before they train.
     """
 
     step: LinearTime
@@ -48,6 +50,13 @@ class GroupTime:
     ready_s: float
     world_size: int
     basis: Basis
+    chooses_attention: bool = False
+
+    def choice_seconds(self, training: Work) -> float:
+        """Return the seconds of choosing the attention, by steps of the training's mean size; 0 if there is no choice."""
+        if not self.chooses_attention:
+            return 0.0
+        return NUM_CHOICE_STEPS * self.step.seconds(training) / training.num_batches + NUM_CHOICE_SHAPES * self.first_s
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ def predict_cell(work: CellWork, group: GroupTime) -> CellTime:
     evaluate_s = sum(group.forward.seconds(part) for part in (work.validations, work.test) if part is not None)
     after_steps = _AFTER_STEPS if group.world_size == 1 else _AFTER_STEPS_DDP
     after_s = _AFTER_S + after_steps * group.step.seconds(work.training) / work.training.num_batches
-    total = group.ready_s + train_s + evaluate_s + after_s
+    total = group.ready_s + group.choice_seconds(work.training) + train_s + evaluate_s + after_s
     return CellTime(
         seconds=_estimate(total, group),
         train_s=_estimate(train_s, group),
@@ -104,8 +113,9 @@ def _from_probe(record: Record, probe: Probe, num_micros: int) -> GroupTime:
     extra = [max(0.0, shape.first_step_s - fmean(shape.step_s)) for shape in probe.shapes[1:]]
     ready_s = (record.phases.start_s or 0.0) + (record.phases.load_s or 0.0)
     return GroupTime(
-        fit_time(steps), fit_time(passes), median(extra) if extra else 0.0, ready_s, probe.world_size, "probe"
-    )
+        fit_time(steps), fit_time(passes), median(extra) if extra else 0.0, ready_s, probe.world_size, "probe",
+        _chooses_attention(record),
+    )  # fmt: skip
 
 
 def _from_runs(runs: Sequence[Record]) -> GroupTime:
@@ -114,7 +124,11 @@ def _from_runs(runs: Sequence[Record]) -> GroupTime:
     forward = LinearTime(per_batch, per_token, per_pair, step.misfit)
     ready_s = fmean((run.phases.start_s or 0.0) + (run.phases.load_s or 0.0) for run in runs)
     world_size = runs[-1].training.world_size if runs[-1].training else 1
-    return GroupTime(step, forward, 0.0, ready_s, world_size, "records")
+    return GroupTime(step, forward, 0.0, ready_s, world_size, "records", _chooses_attention(runs[-1]))
+
+
+def _chooses_attention(record: Record) -> bool:
+    return isinstance(record.config, FineTuneConfig) and record.config.model.attention == "auto"
 
 
 def _timings(run: Record) -> list[Timing]:

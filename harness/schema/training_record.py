@@ -26,6 +26,8 @@ from harness.schema.settings import AttentionKind, Many, Settings
 
 # `auto` chooses eager attention, which can take more memory, if it is at least this many times as fast as sdpa.
 CLEAR_SPEED_UP = 1.05
+# Steps that choosing takes: of each of three shapes one untimed and two timed steps with each implementation.
+NUM_CHOICE_SHAPES, NUM_CHOICE_STEPS = 3, 18
 LONGEST_TEXT = 300  # characters of a mistake's text in a record
 PROBABILITY_DIGITS = 4  # decimal places of probabilities in a record
 

@@ -12,6 +12,7 @@ from resumable_runs import computed_values, run_segment
 from test_compile import rng_states
 
 from harness.analysis.time_to_target import setup_seconds
+from harness.schema.training_record import NUM_CHOICE_SHAPES, NUM_CHOICE_STEPS
 from harness.worker import attention_choice, main
 from harness.worker.attention_choice import apply_attention, faster, representative_steps
 from harness.worker.collate import attention_mask, num_padded_tokens
@@ -104,7 +105,8 @@ def test_steps_of_three_lengths_are_timed_in_turns_and_leave_no_trace(loaded, mo
     monkeypatch.setattr(attention_choice, "forward_backward", recorded)
     before, weights = rng_states(), [parameter.detach().clone() for parameter in state.model.parameters()]
     choice = apply_attention(state, context)
-    assert [kind for kind, _ in timed] == ["sdpa", "eager", "sdpa", "eager", "eager", "sdpa"] * 3
+    assert [kind for kind, _ in timed] == ["sdpa", "eager", "sdpa", "eager", "eager", "sdpa"] * NUM_CHOICE_SHAPES
+    assert len(timed) == NUM_CHOICE_STEPS
     assert {num_rows for _, num_rows in timed} == {8}
     assert rng_states() == before
     assert all(torch.equal(own, was) for own, was in zip(state.model.parameters(), weights, strict=True))

@@ -53,7 +53,7 @@ def _chosen_attention(records: Sequence[Record]) -> Iterator[str]:
             choices.setdefault(choice.implementation, []).append(choice)
     for chosen in choices.values():
         runs = f" ({plural(len(chosen), 'run')})" if len(chosen) > 1 else ""
-        yield f"Attention: {attention_text(chosen)}{runs}."
+        yield f"attention: {attention_text(chosen)}{runs}."
 
 
 def data_descriptions(cells: Sequence[Priced]) -> list[str]:

@@ -129,14 +129,14 @@ def test_the_attention_that_runs_chose_is_told_once_with_its_speed_up(ok_record)
         assert "no fused attention" not in model  # it has one, and the other was faster
         return attention
 
-    assert sentences((1.3, 1.0)) == ["Attention: eager, chosen: 1.3 times as fast as sdpa on this study's shapes."]
+    assert sentences((1.3, 1.0)) == ["attention: eager, chosen: 1.3 times as fast as sdpa on this study's shapes."]
     assert sentences((1.35, 1.0), (2.4, 2.0), (2.6, 2.0)) == [
-        "Attention: eager, chosen: 1.2 to 1.4 times as fast as sdpa on this study's shapes (3 runs)."
+        "attention: eager, chosen: 1.2 to 1.4 times as fast as sdpa on this study's shapes (3 runs)."
     ]
     assert sentences((1.0, 2.0), (1.0, 1.0)) == [
-        "Attention: sdpa, chosen: 1.0 to 2.0 times as fast as eager on this study's shapes (2 runs)."
+        "attention: sdpa, chosen: 1.0 to 2.0 times as fast as eager on this study's shapes (2 runs)."
     ]
-    assert sentences((1.0, 1.0)) == ["Attention: sdpa, chosen: no clear difference from eager on this study's shapes."]
+    assert sentences((1.0, 1.0)) == ["attention: sdpa, chosen: no clear difference from eager on this study's shapes."]
 
 
 def test_only_an_architecture_without_sdpa_is_said_to_have_none(ok_record):
