@@ -117,7 +117,7 @@ class Kinds:
         keeping = self.place.write_study("keeping", training="keep_model = true")
         for what, command, make in (
             ("disk of results fills when a cell has begun", "run", lambda: replace(on_disk("r", "size=256k"), during=fill_later("r"))),
-            ("TMPDIR fills when a cell has begun", "run", lambda: replace(on_disk("tmp", "size=16m"), during=fill_later("tmp"), expected=ANY_ENDING)),
+            ("TMPDIR fills when a cell has begun", "run", lambda: replace(on_disk("tmp", "size=16m"), during=fill_later("tmp", "[4/", 1.0), expected=ANY_ENDING)),
             ("no room for the kept model in the worker", "run", lambda: replace(on_disk("r", "size=2m"), study=keeping, expected=ANY_ENDING)),
             ("disk of checkpoints too small", "train", lambda: replace(on_disk("c", "size=1m"), expected=ANY_ENDING)),
             ("disk fills in the worker", "predict", lambda: on_disk("out", "size=8k")),
@@ -252,14 +252,15 @@ def fill(folder: Path) -> None:
             pass
 
 
-def fill_later(where: str) -> Callable[[subprocess.Popen[bytes], Path], None]:
-    """Fill a disk as soon as the command says that the first cell has begun."""
+def fill_later(where: str, cell: str = "[1/", delay_s: float = 0.0) -> Callable[[subprocess.Popen[bytes], Path], None]:
+    """Fill a disk as soon as the command says that a cell has begun."""
 
     def wait_and_fill(process: subprocess.Popen[bytes], folder: Path) -> None:
-        while "[1/" not in (folder / "stdout.log").read_text(errors="replace"):
+        while cell not in (folder / "stdout.log").read_text(errors="replace"):
             if process.poll() is not None:
                 return
             time.sleep(0.05)
+        time.sleep(delay_s)
         fill(folder / where)
 
     return wait_and_fill

@@ -48,6 +48,8 @@ MARK = "HARNESS_FAULTS_TRIAL"
 NOBODY = 65534
 PATIENCE_S = 10.0
 TIMEOUT_S = 600
+FILE_ERROR = 74
+_UNSAVED = "can't be saved"
 _STARTED = re.compile(r"^\[\d+/\d+\] ", re.MULTILINE)
 
 
@@ -223,8 +225,9 @@ def try_once(place: Place, row: Row, command: str, fault: Fault, owner: int = 0)
 
 
 def num_lost(ended: Ending, folder: Path, command: str) -> int:
-    """Return how many cells that began have no record; after SIGKILL the running one may have none.
+    """Return how many cells that began have no record.
 
+    After SIGKILL the running one may have none, nor one whose process could not be started for want of files.
     A checkpoint that the command says is written, and that isn't there, counts too.
     """
     folders = [path for path in (folder / "r", folder / "state", folder / "tmp") if path.is_dir()]
@@ -233,8 +236,8 @@ def num_lost(ended: Ending, folder: Path, command: str) -> int:
         with suppress(UserError):
             decode_record(line.encode())
             records += 1
-    was_killed = ended.status == -signal.SIGKILL
-    lost = max(0, len(_STARTED.findall(ended.out)) - was_killed - records)
+    may_lack_one = ended.status == -signal.SIGKILL or (ended.status == FILE_ERROR and _UNSAVED not in ended.err)
+    lost = max(0, len(_STARTED.findall(ended.out)) - may_lack_one - records)
     if command == "train" and "Checkpoint written" in ended.out:
         lost += not list((folder / "c").rglob("update-*"))
     return lost

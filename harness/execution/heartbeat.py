@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.files import naming
 from harness.machine.cpu_usage import cpu_seconds
 
 _BYTES = 8
@@ -30,10 +31,11 @@ class Heartbeat:
         num_bytes = _BYTES * num_ranks
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(file, num_bytes)  # extends a new file with zeros, and keeps the counters of an existing file
-            if hasattr(os, "posix_fallocate"):  # on a full disk an OSError here, instead of SIGBUS at the first tick
-                os.posix_fallocate(file, 0, num_bytes)
-            self._memory = mmap.mmap(file, num_bytes)
+            with naming(path):
+                os.ftruncate(file, num_bytes)  # extends a new file with zeros, and keeps an existing file's counters
+                if hasattr(os, "posix_fallocate"):  # on a full disk an OSError, instead of SIGBUS at the first tick
+                    os.posix_fallocate(file, 0, num_bytes)
+                self._memory = mmap.mmap(file, num_bytes)
         finally:
             os.close(file)
         self._counters = memoryview(self._memory).cast("q")

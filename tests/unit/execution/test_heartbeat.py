@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from harness.execution.heartbeat import Heartbeat
+from tests.small_disk import fill, small_disk
 
 
 def test_keepalive_ticks_by_itself_and_then_restores_the_counter(tmp_path):
@@ -32,3 +35,11 @@ def test_processes_that_open_the_file_at_once_see_whole_counters(tmp_path):
         for number in range(100):
             reads = list(pool.map(open_and_read, [number] * 4))
             assert all(counters[0] == counters[2] == 0 and counters[1] > 0 for counters in reads)
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    with small_disk(tmp_path / "disk", "size=64k") as disk:
+        fill(disk)
+        with pytest.raises(OSError, match="No space left") as failed:  # was without a file, in a run's only message
+            Heartbeat(disk / "heartbeat", 1)
+    assert failed.value.filename == str(disk / "heartbeat")
