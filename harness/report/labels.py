@@ -300,7 +300,7 @@ def disagrees(price: Price | None) -> bool:
 
 def basis_word(price: Price) -> str:
     """Say how a price is known: given, stated or detected; a stand-in's price is an example."""
-    return "example" if price.basis == "assumed" else price.basis
+    return price.basis_word
 
 
 def basis_label(price: Price | None) -> str:
