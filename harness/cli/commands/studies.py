@@ -146,7 +146,7 @@ def run(  # noqa: PLR0913 - one parameter per option
         verify_cells(cells, results)
         return
     screen = console.screen(as_json=as_json)
-    console.print_text(screen, escape(f"{len(cells)} cells of {study}"))
+    console.print_text(screen, escape(f"{len(cells)} cell{'' if len(cells) == 1 else 's'} of {study}"))
     # Imported after the first line, because these modules and the records take a moment.
     from harness.cli.views.record import run_fields
     from harness.execution.completed import find_all_done

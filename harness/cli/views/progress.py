@@ -148,7 +148,7 @@ class ProgressView(AbstractContextManager["ProgressView"]):
     def waiting_for_quiet(self, cell: Cell, usage: CpuUsage, waited_s: float) -> None:
         """Show why the cell does not begin yet."""
         if self._running:
-            self._running.on_wait(usage, waited_s)
+            self._running.on_wait(usage)
             self._draw()
 
     def speed_predicted(self, cell: Cell, samples_per_s: Estimate) -> None:
@@ -232,7 +232,7 @@ class ProgressView(AbstractContextManager["ProgressView"]):
         if self._usd_per_hour is None:
             return ""
         usd = self._usd_per_hour * (time.perf_counter() - self._began) / 3600
-        return f", {dollars(usd)} at ${self._usd_per_hour:g} an hour"
+        return f", {dollars(usd)} at ${self._usd_per_hour:.4g} an hour"
 
 
 def summary_figures(summary: Summary) -> tuple[str, str, str]:

@@ -82,7 +82,7 @@ class RunningCell:
         elif isinstance(message, Progress):
             self._progress = message
             self._window.append((now, message))
-            while now - self._window[0][0] > _SPEED_WINDOW_S:
+            while len(self._window) > 2 and now - self._window[0][0] > _SPEED_WINDOW_S:  # noqa: PLR2004 - a speed needs two
                 self._window.popleft()
             self._fastest = max(self._fastest, self.samples_per_s or 0.0)
 
@@ -101,13 +101,12 @@ class RunningCell:
         """Take in the share of the CPU that other processes took lately; None if it is not known."""
         self._others_fraction = others_fraction or 0.0
 
-    def on_wait(self, usage: CpuUsage, waited_s: float) -> None:
+    def on_wait(self, usage: CpuUsage) -> None:
         """Take in that the cell waits for other processes to leave the CPU."""
         longest = self.cell.config.limits.wait_for_quiet_s
         busiest = ", ".join(f"{user.name} (pid {user.pid}) {user.cores:.1f} cores" for user in usage.others[:2])
-        self._phase = f"waiting for a quiet machine, {clock(waited_s)} of at most {clock(longest)}: " + (
-            busiest or f"others use {usage.others_cores:.1f} cores"
-        )
+        users = busiest or f"others use {usage.others_cores:.1f} cores"
+        self._phase = f"waiting for a quiet machine ({users}), at most {clock(longest)}"
 
     @property
     def samples_per_s(self) -> float | None:

@@ -87,6 +87,13 @@ def test_the_speed_leaves_evaluations_out(evaluate_s):
     assert running.samples_per_s == 16.0
 
 
+def test_steps_longer_than_the_window_have_a_speed_too():
+    running = RunningCell(cell_of(fine_tune(8)), 0.0)
+    for now, samples in ((0.0, 8), (40.0, 16), (80.0, 24)):
+        running.on_message(Progress(num_steps=1, num_steps_planned=9, num_samples=samples), now)
+    assert running.samples_per_s == 0.2
+
+
 def test_the_speed_is_shown_beside_the_earlier_run_or_the_prediction_or_the_fastest_so_far():
     def shown(earlier=None, predicted=None):
         running = RunningCell(cell_of(fine_tune(8)), 0.0, earlier=earlier)
@@ -106,9 +113,9 @@ def test_the_speed_is_shown_beside_the_earlier_run_or_the_prediction_or_the_fast
 
 def test_a_cell_that_waits_for_a_quiet_machine_names_the_busiest_process():
     running = RunningCell(cell_of(fine_tune(8), wait_for_quiet_s=60), 0.0)
-    running.on_wait(CpuUsage((BusyProcess("python3", 7, 1.46),), 1.6, None, None, None), 12.0)
+    running.on_wait(CpuUsage((BusyProcess("python3", 7, 1.46),), 1.6, None, None, None))
     assert running.lines("1/1", 12.0, None)[1].plain == (
-        "  waiting for a quiet machine, 0:12 of at most 1:00: python3 (pid 7) 1.5 cores, 0:12"
+        "  waiting for a quiet machine (python3 (pid 7) 1.5 cores), at most 1:00, 0:12"
     )
 
 
