@@ -28,7 +28,9 @@ def harness(*arguments, **options):
 
 
 def files_of(results):
-    return sorted(file for file in results.rglob("*.json") if "models" not in file.relative_to(results).parts)
+    """Return the files of runs: neither those of saved models nor of probes."""
+    others = {"models", "probes"}
+    return sorted(file for file in results.rglob("*.json") if others.isdisjoint(file.relative_to(results).parts))
 
 
 def outcomes_of(results):
