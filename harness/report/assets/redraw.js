@@ -34,7 +34,8 @@ const redraw = (() => {
     const estimate = (cell) => read(context.derived, cell);
     const value = (cell) => {
       const found = estimate(cell);
-      return is(found) ? context.moneyFormat.convert(meta.end ? ranking.bound(found, meta.end) : found.value) : null;
+      if (!is(found)) return meta.end ? 0 : null; // text without a bar begins at 0
+      return context.moneyFormat.convert(meta.end ? ranking.bound(found, meta.end) : found.value);
     };
     // A cell without an amount in the report keeps the word that says why, until it gets one.
     const text = (cell, style, original) => is(estimate(cell)) || is(read(context.original, cell))

@@ -20,6 +20,7 @@ from harness.report.sections.scaling import Scaling, ratio_interval, ratio_text
 from harness.report.series_labels import DEVICE_NOUNS
 
 CHART_KEY = "chart-finding"
+_MAX_RANKED = 40  # configurations, since every pair is tested
 _CONFIDENCE = "95 % confidence interval"
 
 
@@ -54,7 +55,6 @@ def study_finding(
         maps: The heat maps over batch size and sequence length.
     """
     lost = [cell for cell in cells if cell.summary.outcome == "oom" and not cell.summary.num_ok]
-    speed = speed_finding(cells)
     if found_ladders:
         finding = Finding(ladder_finding(ladders(cells)[0]), "ladder", found_ladders[0].charts[-1])
     elif learning is not None:
@@ -63,7 +63,7 @@ def study_finding(
         finding = Finding(scaling_finding(scaling_series(cells)[0]), "scaling", next(iter(scaling.charts.values()))[0])
     elif lost:
         finding = Finding(fit_finding(cells, lost), "memory", _map(maps, "memory"))
-    elif speed:
+    elif speed := speed_finding(cells):
         finding = Finding(speed, "cells", _map(maps, "speed"))
     else:
         return None
@@ -131,14 +131,15 @@ def speed_finding(cells: Sequence[Priced]) -> str:
     timed = [(cell, rate) for cell in measured(cells) if (rate := cell.summary.samples_per_s) is not None]
     if len(timed) < 2:  # noqa: PLR2004 - a comparison needs two
         return ""
-    ranking = rank([rate for _, rate in timed], most=True)
-    usual = common_values(cells)
-    best, rate = timed[ranking.first or 0]
+    best, rate = max(timed, key=lambda pair: pair[1].value)
     slowest = min(timed, key=lambda pair: pair[1].value)[1]
-    tied = [cell for index, (cell, _) in enumerate(timed) if index in ranking.level]
-    level = f", with no significant difference to {plural(len(tied), 'other')}" if tied else ""
+    lead = "has the highest training speed"
+    if len(timed) <= _MAX_RANKED:
+        num_level = len(rank([each for _, each in timed], most=True).level)
+        level = f", with no significant difference to {plural(num_level, 'other')}" if num_level else ""
+        lead = f"trains fastest{level}"
     return (
-        f"{plain_description(best, usual).capitalize()} trains fastest{level}: {number(rate.value)} samples/s, "
+        f"{plain_description(best, common_values(cells)).capitalize()} {lead}: {number(rate.value)} samples/s, "
         f"{times(rate.value / slowest.value)} as fast as the slowest of {len(timed)}."
     )
 

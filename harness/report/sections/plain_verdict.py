@@ -254,7 +254,8 @@ def next_steps(cells: Sequence[Priced], choice: Choice, money: MoneyFormat | Non
 def _next_steps(cells: Sequence[Priced], choice: Choice, money: MoneyFormat | None) -> Iterator[str]:
     if not choice.verdict.measure_next:
         yield _DONE if choice.verdict.kind == "use" else _NOTHING_TO_MEASURE
-    names = {way.name: plain_name(way, cells) for way in choice.ways}
+    asked = {name for step in choice.verdict.measure_next for name in step.cells}
+    names = {way.name: plain_name(way, cells) for way in choice.ways if way.name in asked}
     for index, step in enumerate(choice.verdict.measure_next):
         yield f"{'Then' if index else 'Next'}: {_step(step, names)}{_effort(step, money)}."
 

@@ -216,7 +216,7 @@ def _next_step(step: Measurement, cells: Sequence[Priced], choice: Choice, money
     cost = money.amount(step.usd) if step.usd is not None else ""
     takes = [part for part in (seconds(step.seconds) if step.seconds else "", cost) if part]
     effort = f" (about {' and '.join(takes)})" if takes else ""
-    names = {way.name: way_text(way, cells) for way in choice.ways}
+    names = {way.name: way_text(way, cells) for way in choice.ways if way.name in step.cells}
     which = listed([names.get(name, name) for name in step.cells])
     if step.kind == "baselines":
         names_of = [BASELINE_NAMES.get(name, name) for name in step.cells]
