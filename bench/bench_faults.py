@@ -130,7 +130,9 @@ class Kinds:
             self.add("ulimit -f of 2 KiB", command, lambda: Fault(in_child=lambda: limit(resource.RLIMIT_FSIZE, 2048)))
         for command in ("run", "report"):
             self.add(
-                "ulimit -n of 16 files", command, lambda: Fault(in_child=lambda: limit(resource.RLIMIT_NOFILE, 16))
+                "ulimit -n of 16 files",
+                command,
+                lambda: Fault(ANY_ENDING, in_child=lambda: limit(resource.RLIMIT_NOFILE, 16)),
             )
         capped = self.place.write_study("capped", limits="memory_limit_gib = 0.1")
         self.add("memory cap of 0.1 GiB for each cell", "run", lambda: Fault(frozenset({0}), study=capped))
