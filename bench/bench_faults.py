@@ -118,7 +118,7 @@ class Kinds:
         for what, command, make in (
             ("disk of results fills when a cell has begun", "run", lambda: replace(on_disk("r", "size=256k"), during=fill_later("r"))),
             ("TMPDIR fills when a cell has begun", "run", lambda: replace(on_disk("tmp", "size=16m"), during=fill_later("tmp", "[4/", 1.0), expected=ANY_ENDING)),
-            ("no room for the kept model in the worker", "run", lambda: replace(on_disk("r", "size=2m"), study=keeping, expected=ANY_ENDING)),
+            ("no room for the kept model in the worker", "run", lambda: replace(on_disk("r", "size=2m"), study=keeping)),
             ("disk of checkpoints too small", "train", lambda: replace(on_disk("c", "size=1m"), expected=ANY_ENDING)),
             ("disk fills in the worker", "predict", lambda: on_disk("out", "size=8k")),
             ("quota exceeded", "report", quota),
@@ -130,7 +130,9 @@ class Kinds:
             self.add("ulimit -f of 2 KiB", command, lambda: Fault(in_child=lambda: limit(resource.RLIMIT_FSIZE, 2048)))
         for command in ("run", "report"):
             self.add(
-                "ulimit -n of 16 files", command, lambda: Fault(in_child=lambda: limit(resource.RLIMIT_NOFILE, 16))
+                "ulimit -n of 16 files",
+                command,
+                lambda: Fault(ANY_ENDING, in_child=lambda: limit(resource.RLIMIT_NOFILE, 16)),
             )
         capped = self.place.write_study("capped", limits="memory_limit_gib = 0.1")
         self.add("memory cap of 0.1 GiB for each cell", "run", lambda: Fault(frozenset({0}), study=capped))

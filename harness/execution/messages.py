@@ -67,6 +67,13 @@ class CheckpointFailed:
 
 
 @dataclass(frozen=True)
+class ModelUnsaved:
+    """The model of the best validation could not be saved; training continues, and no model will be kept."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class StopRequest:
     """A resumable training stopped before its end, after writing a checkpoint if that was possible.
 
@@ -185,5 +192,5 @@ class FilePages:
     num_bytes: int
 
 
-Message = PhaseStarted | Progress | CheckpointFailed | RankResult
+Message = PhaseStarted | Progress | CheckpointFailed | ModelUnsaved | RankResult
 OnMessage = Callable[[Message], None]

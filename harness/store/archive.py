@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from harness.errors import Unavailable, UserError
-from harness.files import atomic_write_bytes, naming
+from harness.files import atomic_write_bytes, naming, remove_partial_files
 from harness.schema.record import Record
 from harness.store.record_files import (
     MAX_RECORD_BYTES,
@@ -142,13 +142,14 @@ def _run_key(record: Record) -> tuple[object, ...]:
 
 
 def unpack_records(archive: Path, results: Path) -> UnpackedArchive:
-    """Write an archive's records below `results` without overwriting any file.
+    """Write an archive's records below `results` without overwriting any file; remove what killed writers left there.
 
     Folders in the archive are ignored: each record's own fields determine its folder.
 
     Raises:
         UserError: The archive can't be read.
     """
+    remove_partial_files(results, subfolders=True)
     new: list[Path] = []
     refused: list[str] = []
     num_known = 0

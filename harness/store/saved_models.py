@@ -136,6 +136,13 @@ def save_model(
     return target
 
 
+def is_model_missing(record: Record) -> bool:
+    """Return whether a cell that succeeded should have left a model, and none could be saved."""
+    config, training = record.config, record.training
+    keeps_model = isinstance(config, FineTuneConfig) and config.training.keep_model
+    return keeps_model and record.outcome == "ok" and training is not None and training.kept is None
+
+
 def metadata(model: SavedModel) -> dict[str, Any]:
     """Return the content of the model's metadata file, `FACTS`."""
     record = model.record

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -32,14 +31,20 @@ class BestModelSaver:
     Checkpoints of a resumable training include the best weights so far.
 
     Rank 0 saves while the training clock is stopped and all other ranks wait, so no step takes longer. If the weights can't
-    be written, training continues, stderr says so, and no model is kept. For a partly frozen model, only the trained part is
+    be written, training continues, the user is told, and no model is kept. For a partly frozen model, only the trained part is
     written until the measurement is over: the frozen part is mapped from the pretrained model's file, and reading it would
     bring pages into memory that no step needs.
     """
 
-    def __init__(self, model: PreTrainedModel, folder: Path | None, context: TrainContext) -> None:
-        """Save to `folder`; with None, save nothing."""
-        self._model, self._folder, self._context = model, folder, context
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        folder: Path | None,
+        context: TrainContext,
+        on_failure: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Save to `folder`; with None, save nothing. `on_failure` is called once, with the reason, if saving fails."""
+        self._model, self._folder, self._context, self._on_failure = model, folder, context, on_failure
         self._best: Evaluation | None = None
         self._saved: SavedWeights | None = None
         self._seconds, self._failed = 0.0, False
@@ -110,6 +115,8 @@ class BestModelSaver:
         path = checkpoint / _BEST_FACTS
         if not path.is_file():
             self._failed = bool(history.evaluations)
+            if self._failed and self._context.rank == 0:
+                self._on_failure("an earlier part of this training could not save it")
             return
         facts = json.loads(path.read_text(encoding="utf-8"))
         self._best = Evaluation.model_validate(facts["validation"])
@@ -136,9 +143,9 @@ class BestModelSaver:
         if self._context.rank == 0:
             try:
                 work()
-            except OSError:
+            except OSError as error:
                 traceback.print_exc()
-                sys.stderr.write("the model can't be saved; training continues\n")
+                self._on_failure(error.strerror or str(error))
                 failed, self._saved = True, None
         self._failed = failed if alone else any_across_ranks(failed, self._context.distributed)
         self._seconds += time.perf_counter() - began

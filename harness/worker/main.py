@@ -32,7 +32,7 @@ from harness.dataset.tokens import largest_token_id
 from harness.execution.baselines import run_baseline
 from harness.execution.heartbeat import Heartbeat
 from harness.execution.jobs import BaselineJob, FeaturesJob, Job, TrainJob
-from harness.execution.messages import CheckpointFailed, PhaseStarted, RankResult, TrainResult
+from harness.execution.messages import CheckpointFailed, ModelUnsaved, PhaseStarted, RankResult, TrainResult
 from harness.machine.affinity import computing_cpus
 from harness.machine.malloc import mmap_large_blocks
 from harness.schema.cells import FineTuneConfig
@@ -117,7 +117,8 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
     context, state, meters = loaded.context, loaded.state, loaded.meters
     if job.probe:
         return _run_probe(job, loaded, send, began)
-    best = BestModelSaver(state.model, Path(job.save_model_to) if job.save_model_to else None, context)
+    folder = Path(job.save_model_to) if job.save_model_to else None
+    best = BestModelSaver(state.model, folder, context, lambda reason: send(ModelUnsaved(reason)))
     checkpointer = None
     if job.resume:
         checkpointer = Checkpointer(job, state, context, meters, best, lambda reason: send(CheckpointFailed(reason)))

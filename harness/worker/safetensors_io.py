@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from harness.files import naming
+
 # A file holds 8 bytes for the header's length, then the header, then the tensors.
 # Source: https://github.com/huggingface/safetensors#format
 _LENGTH_BYTES = 8
@@ -55,7 +57,7 @@ def write_weights(
     partial = path.with_name(f"{path.name}.partial")
     digest, num_bytes = hashlib.sha256(), 0
     try:
-        with partial.open("wb", buffering=0) as file:
+        with naming(path), partial.open("wb", buffering=0) as file:
             for piece in _pieces(tensors, metadata):
                 digest.update(piece)
                 _write(file, piece)

@@ -176,6 +176,17 @@ def test_a_full_checkpoint_disk_is_said_at_once_and_sigterm_does_not_promise_a_c
         assert [path.name for path in left_in(disk)] == [".lock"]  # no half of a checkpoint
 
 
+def test_a_model_that_cannot_be_saved_is_said_and_is_no_success(harness, study_file, tmp_path):
+    study = study_file(NEVER_ENDS.replace("3, 100000000", "3"), training="keep_model = true")
+    with small_disk(tmp_path / "r", "size=2m") as results:  # room for the record, not for the model of 4 MB
+        done = harness("run", study, "--results", results)
+        # Was status 0 and not a word.
+        assert done.returncode == 74, done.stdout + done.stderr
+        assert "the model can't be saved: No space left on device" in done.stdout + done.stderr
+        assert [record.outcome for record in load_records([results]).records] == ["ok"]
+        assert not list(results.rglob("*.safetensors*"))
+
+
 def test_sighup_stops_a_training_with_a_checkpoint(harness, start, study_file, tmp_path):
     study = study_file(LONG_TRAINING, training=f"{NO_EVALUATIONS}\ncheckpoint_every_s = 1")
     train = start("train", study, "--results", tmp_path / "r", until="[1/1]")

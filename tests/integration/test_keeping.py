@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 
 from harness.dataset.tokens import load_tokens
 from harness.execution import sweep
-from harness.execution.messages import Progress
+from harness.execution.messages import ModelUnsaved, Progress
 from harness.execution.sweep import NullListener
 from harness.pricing.prices import Price
 from harness.schema.record import to_json
 from harness.store.record_files import load_records
-from harness.store.saved_models import CARD, FACTS, MODELS, save_model, staging_folder
+from harness.store.saved_models import CARD, FACTS, MODELS, is_model_missing, save_model, staging_folder
 from harness.worker.collate import attention_mask, collate
 from harness.worker.meters import MemoryMeter, memory_in_use, peak_rss_bytes
 from harness.worker.safetensors_io import read_weights, write_weights
@@ -216,9 +216,11 @@ def test_a_disk_that_fails_ends_no_training(bench, tmp_path):
     prepared = bench.prepare(cell)
     (tmp_path / "file").write_text("no folder")
     job = replace(prepared.job, save_model_to=str(tmp_path / "file" / "inside"))
-    record = bench.runner.run(cell, replace(prepared, job=job), bench.environment)
+    messages = []
+    record = bench.runner.run(cell, replace(prepared, job=job), bench.environment, messages.append)
     assert record.outcome == "ok" and record.training.kept is None and record.training.test is not None
-    assert "the model can't be saved; training continues" in "\n".join(record.stderr_tail[0])
+    assert [message.reason for message in messages if isinstance(message, ModelUnsaved)] == ["Not a directory"]
+    assert is_model_missing(record)
     assert json.loads(to_json(record))["training"]["kept"] is None
 
 

@@ -15,7 +15,7 @@ from harness.cli import console
 from harness.cli.command import MEASURE, command
 from harness.cli.commands.interleaving import InterleaveOptions, plan_cells, show_interleaved
 from harness.cli.commands.verify import verify_cells
-from harness.cli.console import EXIT_CODES, EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_SLOWER
+from harness.cli.console import EXIT_CODES, EXIT_CRASHED, EXIT_FILE_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_SLOWER
 from harness.cli.layout import columns
 from harness.cli.lookups import MachineOptions, choose_cells, load_cells
 from harness.cli.options import (
@@ -179,8 +179,17 @@ def run(  # noqa: PLR0913 - one parameter per option
         _print_speed_line(cells, [*counted, *records], price_options)
     if has_failed:
         raise typer.Exit(EXIT_SLOWER)
+    if (status := _status(records)) != EXIT_OK:
+        raise typer.Exit(status)
+
+
+def _status(records: Sequence[Record]) -> int:
+    """Return the exit status of a run that ended with these records."""
+    from harness.store.saved_models import is_model_missing
+
     if any(record.outcome == "crashed" for record in records):
-        raise typer.Exit(EXIT_CRASHED)
+        return EXIT_CRASHED
+    return EXIT_FILE_ERROR if any(map(is_model_missing, records)) else EXIT_OK
 
 
 def _run_cells(

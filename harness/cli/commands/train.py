@@ -133,12 +133,15 @@ def train(  # noqa: PLR0913 - one parameter per option
 def _status(record: Record, stop_reason: StopReason | None) -> int:
     """Return the exit status of a training that ended with this record."""
     from harness.execution.stop_flag import StopReason
+    from harness.store.saved_models import is_model_missing
 
     if record.outcome in ("interrupted", "preempted"):
         if not _is_all_kept(record):
             return EXIT_FILE_ERROR
         return EXIT_INTERRUPTED if stop_reason is StopReason.USER else EXIT_RESUMABLE
-    return EXIT_OK if record.outcome == "ok" else EXIT_CRASHED
+    if record.outcome != "ok":
+        return EXIT_CRASHED
+    return EXIT_FILE_ERROR if is_model_missing(record) else EXIT_OK
 
 
 def stop_limits(

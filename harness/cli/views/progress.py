@@ -21,7 +21,7 @@ from harness.analysis.summary import Summary
 from harness.cli.console import layout_width, print_detail, print_lines, print_text
 from harness.cli.layout import Layout, columns, wrap
 from harness.cli.views.running_cell import RunningCell, bar, clock, dollars
-from harness.execution.messages import CheckpointFailed, Message, PhaseStarted, RankResult
+from harness.execution.messages import CheckpointFailed, Message, ModelUnsaved, PhaseStarted, RankResult
 from harness.machine.cpu_usage import CpuUsage
 from harness.machine.support import num_ranks
 from harness.schema.cells import Cell
@@ -163,6 +163,12 @@ class ProgressView(AbstractContextManager["ProgressView"]):
                 self._console,
                 f"[red]no checkpoint could be written:[/] {escape(message.reason)}. Training continues, but nothing is "
                 "kept if it is stopped now; free some room, or stop it and name another folder with --checkpoints.",
+            )
+        elif isinstance(message, ModelUnsaved):
+            print_text(
+                self._console,
+                f"[red]the model can't be saved:[/] {escape(message.reason)}. Training continues, and its record will be "
+                "saved, but no model.",
             )
         if self._running:
             self._running.on_message(message, time.perf_counter())

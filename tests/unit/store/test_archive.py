@@ -117,6 +117,15 @@ def test_a_file_that_is_not_a_record_is_refused_and_others_are_unpacked(content,
     assert reason in unpacked.refused[0]
 
 
+def test_what_a_killed_import_left_is_removed_by_the_next(tmp_path):
+    partial = tmp_path / "results" / "m" / "s" / "c" / ".writing-x7d0q1kf.partial"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"{")
+    archive = archive_of(tmp_path / "a.tar.gz", (NAME, content_of(make_record())))
+    assert len(unpack_records(archive, tmp_path / "results").new) == 1
+    assert not partial.exists()  # stayed until the next run
+
+
 def test_an_existing_record_is_never_overwritten(tmp_path):
     mine = make_record()
     archive = archive_of(tmp_path / "a.tar.gz", (NAME, content_of(mine)))
