@@ -88,6 +88,7 @@ def test_the_saved_model_has_label_names_and_the_tokenizer_of_its_training(kept,
     assert tokenizer.model_max_length == 24
     facts = json.loads((folder / FACTS).read_text())
     assert (facts["seq_len"], facts["text"], facts["labels"]) == (24, "text", ["bad", "good"])
+    assert (facts["attention"], facts["pad_multiple"]) == (None, 1)
     assert facts["record"] == path.name and folder.name == f"{record.cell}-{path.stem}"
     assert facts["weights_sha256"] == record.training.kept.sha256
 

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,18 @@ def test_every_row_has_its_prediction_in_the_files_order(whole, model, texts):
     assert result.num_unlabelled == NUM_ROWS // 100 and result.num_rows == result.num_rows_now == NUM_ROWS
     assert 0 < result.num_truncated_now < NUM_ROWS
     assert result.num_tokens_now <= result.num_padded_tokens_now < 1.1 * result.num_tokens_now
+
+
+def test_the_attention_and_multiple_of_the_training_change_padding_alone(whole, model, texts, tmp_path):
+    rows, plain = whole
+    out = tmp_path / "out.parquet"
+    result = predict_file(job_of(model, texts, out, attention="eager", pad_multiple=8, seq_len=16), lambda _: None)
+    padded = pa.parquet.read_table(out).to_pylist()
+    assert [row["p:bad"] for row in padded if row["predicted"]] == pytest.approx(
+        [row["p:bad"] for row in rows if row["predicted"]], abs=2e-6
+    )
+    assert plain.num_padded_tokens_now < result.num_padded_tokens_now
+    assert result.num_padded_tokens_now % 8 == 0 and result.num_tokens_now == plain.num_tokens_now
 
 
 def test_the_command_resumes_a_killed_run(whole, model, texts, tmp_path):
@@ -205,6 +218,12 @@ def test_a_model_without_a_classifier_is_refused(tiny_bert, texts, tmp_path):
 def test_defaults_come_from_the_models_training(model, texts, tmp_path):
     job = plan_job(PredictOptions(str(model), texts, tmp_path / "out.csv"), describe_machine())
     assert (job.text, job.pair, job.seq_len, job.device) == (("body",), None, 16, "cpu")
+    assert (job.attention, job.pad_multiple) == (None, 1)  # those of a model from before there were any
+    copy = shutil.copytree(model, tmp_path / "copy")
+    facts = {"seq_len": 16, "text": "body", "attention": "eager", "pad_multiple": 8}
+    (copy / "harness.json").write_text(json.dumps(facts))
+    job = plan_job(PredictOptions(str(copy), texts, tmp_path / "out.csv"), describe_machine())
+    assert (job.attention, job.pad_multiple) == ("eager", 8)
     options = PredictOptions(str(model), texts, tmp_path / "out.csv", text=["id", "body"], seq_len=8, threads=3)
     job = plan_job(options, describe_machine())
     assert (job.text, job.seq_len, job.threads) == (("id", "body"), 8, 3)
