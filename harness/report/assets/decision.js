@@ -78,16 +78,16 @@ const decision = (() => {
     const figures = derived.money[way.index];
     const price = derived.prices[facts.cells[way.index].machine];
     if (!is(way.usd)) return [`A training takes ${wording.seconds(way.seconds)}. The price of this machine is not known (${price.missing || "no price was found"}): enter yours.`];
-    const example = price.basis === "assumed" ? [`The price of this machine is not known: enter yours. ${chosen.inDollars ? "" : "Between machines, time decided. "}An example price stands in (${priceText(price, money)}).`] : [];
+    const example = price.basis === "assumed" ? [`The price of this machine is not known: enter yours. ${chosen.inDollars ? "" : "Example prices rank no machines, so the fastest was chosen. "}An example price stands in (${priceText(price, money)}).`] : [];
     const paid = is(months) ? overMonths(way.usd)
       : num_trainings !== 1 || label_usd ? `It costs about ${money.prose(way.usd)} in all` : `One training costs about ${money.prose(way.usd)} on the bill`;
-    const part = is(figures.usd_per_run) && figures.usd_per_run.value && !is(months) ? `, ${money.prose(figures.usd_per_run.value)} of it for the measured seconds` : "";
+    const part = is(figures.usd_per_run) && figures.usd_per_run.value && !is(months) ? `, ${money.prose(figures.usd_per_run.value)} of it for the run and the rest for starting a machine` : "";
     return [...example, `${paid}${part}; a run takes ${wording.seconds(way.seconds)}.`];
   };
 
   const quality = (facts, way) => {
     const spread = wording.interval(way.score, "percent");
-    const evidence = spread ? [`95 % confidence interval ${spread}`] : [];
+    const evidence = spread ? [`95% confidence interval ${spread}`] : [];
     const cell = way.index === null ? null : facts.cells[way.index];
     if (cell !== null && is(cell.num_test)) evidence.push(`${wording.plural(cell.num_test, "test text")}, ${wording.plural(cell.num_ok, "run")}`);
     const text = `It labels ${wording.percent(way.score.value)} of texts right${within(evidence.join("; "))}`;
@@ -97,7 +97,7 @@ const decision = (() => {
   };
 
   const lossOf = (facts, { way, num_ways }, state) => is(state.accuracy) || way.loss[1] <= 0 ? []
-    : [`Another of the ${num_ways} measured ways may label up to ${points(way.loss[1])} more right (95 % confidence; expected: ${points(way.loss[0])}).`];
+    : [`Another of the ${num_ways} measured ways may label up to ${points(Math.min(way.loss[1], 1 - way.score.value))} more right (95% confidence; expected: ${points(way.loss[0])}).`];
 
   const bestOf = (facts, derived, chosen, money) => {
     const cell = facts.cells[chosen.pick];

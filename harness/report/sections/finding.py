@@ -21,7 +21,7 @@ from harness.report.series_labels import DEVICE_NOUNS
 
 CHART_KEY = "chart-finding"
 _MAX_RANKED = 40  # configurations, since every pair is tested
-_CONFIDENCE = "95 % confidence interval"
+_CONFIDENCE = "95% confidence interval"
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ PLAIN_NAMES: dict[Kind, str] = {
 HEADS = ("way", "texts right", "a training, on the bill", "takes", "points against the choice")
 MAX_ALTERNATIVES = 5
 _NAMED_BASELINES: tuple[Kind, ...] = ("features", "tfidf")
-_SECONDS_DECIDED = "Between machines, time decided. "
+_SECONDS_DECIDED = "Example prices rank no machines, so the fastest was chosen. "
 _DONE = "Next: train it. The choice needs no more measurements."
 _NOTHING_TO_MEASURE = "Next: check the values that you gave. No measurement would change this."
 
@@ -172,13 +172,17 @@ def _cost(way: Way, choice: Choice, money: MoneyFormat) -> Iterator[str]:
     else:
         paid = f"One training costs about {amount} on the bill"
     measured = value_of(way.cell.usd_per_run)
-    part = f", {money.prose(measured)} of it for the measured seconds" if measured and use.months is None else ""
+    part = (
+        f", {money.prose(measured)} of it for the run and the rest for starting a machine"
+        if measured and use.months is None
+        else ""
+    )
     yield f"{paid}{part}; a run takes {seconds(way.seconds)}."
 
 
 def _quality(way: Way, choice: Choice) -> str:
     spread = interval(way.score, "percent")
-    evidence = [f"95 % confidence interval {spread}"] if spread else []
+    evidence = [f"95% confidence interval {spread}"] if spread else []
     if way.scores is not None and way.cell is not None:
         runs = plural(len(way.cell.summary.ok_records), "run")
         evidence.append(f"{plural(way.scores.shape[1], 'test text')}, {runs}")
@@ -201,8 +205,8 @@ def _loss(choice: Choice) -> Iterator[str]:
     if way is None or way.loss is None or choice.goal.target is not None or way.loss.largest <= 0:
         return
     yield (
-        f"Another of the {len(choice.ways)} measured ways may label up to {points(way.loss.largest)} more right "
-        f"(95 % confidence; expected: {points(way.loss.mean)})."
+        f"Another of the {len(choice.ways)} measured ways may label up to {points(min(way.loss.largest, 1 - way.score.value))} more right "
+        f"(95% confidence; expected: {points(way.loss.mean)})."
     )
 
 
@@ -273,4 +277,7 @@ def _step(step: Measurement, names: dict[str, str]) -> str:
 def _effort(step: Measurement, money: MoneyFormat | None) -> str:
     paid = money.prose(step.usd) if money is not None and step.usd is not None else ""
     parts = [seconds(step.seconds) if step.seconds else "", paid]
-    return f" (about {join_lines(*parts).replace('; ', ', ')})" if any(parts) else ""
+    bound = (
+        "at most" if step.kind == "baselines" else "about"
+    )  # baselines cost less than the training that they are priced as
+    return f" ({bound} {join_lines(*parts).replace('; ', ', ')})" if any(parts) else ""

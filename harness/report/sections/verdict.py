@@ -143,7 +143,7 @@ def _loss(choice: Choice) -> Iterator[str]:
     else:
         yield f"It is the {least} of the {len(choice.admitted)} ways (of {num_ways}) that are expected to lose at most {tolerance}."
     if way.loss.largest > 0:
-        yield f"Its own expected loss against the best is {points(way.loss.mean)}, and at most {points(way.loss.largest)} (95 % confidence)."
+        yield f"Its own expected loss against the best is {points(way.loss.mean)}, and at most {points(way.loss.largest)} (95% confidence)."
 
 
 def _unranked_costs(choice: Choice) -> Iterator[str]:
