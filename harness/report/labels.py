@@ -65,6 +65,7 @@ _PHRASES = _SIZE_PHRASES | {
     "data.num_train": "{} training texts",
     "model.attention_dropout": "attention dropout {}",
     "model.hidden_dropout": "hidden dropout {}",
+    "model.attention": "attention {}",
     "padding": "padded to {}",
     "pad_multiple": "lengths in multiples of {}",
     "trainable": "training {}",
