@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -343,7 +344,7 @@ def line(row: Row) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", type=int, default=10, help="trials of each kind of signals")
-    parser.add_argument("--only", default="", help="kinds whose name contains this")
+    parser.add_argument("--only", default="", help="kinds whose name has a match of this regular expression")
     parser.add_argument("--quick", action="store_true", help="one trial of each kind that trains nothing")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
@@ -357,7 +358,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="harness-faults-") as folder:
         kinds = Kinds(Place(Path(folder)), 1 if asked.quick else asked.moments, random.Random(asked.seed))
         for name, make in kinds.found.items():
-            if asked.only not in name or (asked.quick and name.rpartition(" ")[2] in ("run", "train", "predict")):
+            if not re.search(asked.only, name) or (
+                asked.quick and name.rpartition(" ")[2] in ("run", "train", "predict")
+            ):
                 continue
             try:
                 row = make()

@@ -45,6 +45,7 @@ app = typer.Typer(
 for commands in (studies, train, predict, profile_cell, reports, records, inspect_dataset, machines, shortlist):
     app.add_typer(commands.app)  # no name, so that the commands are not nested
 
+_NO_THREADS = "no more threads or processes are allowed here: raise `ulimit -u`, or pids.max of the control group"
 _HINTS = {
     errno.ENOSPC: "free some room, or name another folder; TMPDIR is the folder of temporary files",
     errno.EDQUOT: "free some of your quota, or name another folder; TMPDIR is the folder of temporary files",
@@ -52,6 +53,7 @@ _HINTS = {
     errno.EACCES: "name a folder that you can write",
     errno.EEXIST: "a file has the name of a folder that is needed",
     errno.ENOTDIR: "a file has the name of a folder that is needed",
+    errno.EAGAIN: _NO_THREADS,
     errno.EFBIG: "larger than `ulimit -f` or the file system allows",
 }
 
@@ -77,8 +79,17 @@ def main() -> NoReturn:
         status = EXIT_INTERRUPTED
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else EXIT_OK
+    except BaseException as error:
+        if not _is_thread_refused(error):
+            raise
+        status = _fail(_NO_THREADS, EXIT_USER_ERROR)
     stop_handling()
     sys.exit(_flush_output(exit_status(status)))
+
+
+def _is_thread_refused(error: BaseException) -> bool:
+    """Return whether the system refused a thread: to Python, or to the Rust code of the tokenizers, which panics then."""
+    return "can't start new thread" in str(error) or "ThreadPoolBuildError" in str(error)
 
 
 def describe_os_error(error: OSError) -> str:

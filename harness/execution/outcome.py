@@ -71,6 +71,13 @@ def classify_outcome(
     return Ending(first.result.outcome, f"{prefix}{first.result.reason}{suffix}")
 
 
+def server_lost_ending(oom_kills: OomKillCounter) -> Ending:
+    """Return how a cell ended whose processes could not be started, because the process that starts them is gone."""
+    what = "the process that loads torch and starts ranks was ended"
+    reason = oom_kills.reason()
+    return Ending("crashed", what) if reason is None else Ending("oom", f"{what}: {reason}")
+
+
 def _stopped_ending(stop: StopRequest, texts: Mapping[StopReason, str]) -> Ending:
     updates = f"stopped after {stop.num_updates} of {stop.num_updates_planned} updates"
     failure = f"; no checkpoint could be written: {stop.failure}" if stop.failure is not None else ""

@@ -64,6 +64,23 @@ class RankProcess:
         self.ended_at = now
 
 
+class ForkserverLostError(Exception):
+    """The server that starts processes is gone: the kernel ended it, as it does when memory runs out."""
+
+
+def start_process(process: Any) -> None:  # noqa: ANN401 - contexts share no type
+    """Start a process of multiprocessing.
+
+    Raises:
+        ForkserverLostError: The forkserver was ended while it loaded torch, or since.
+    """
+    with hidden_main(), without_thread_variables():
+        try:
+            process.start()
+        except (EOFError, ConnectionError):
+            raise ForkserverLostError from None
+
+
 def start_rank(context: Any, entry: WorkerEntry, job: Job, stderr: Path) -> RankProcess:  # noqa: ANN401 - contexts share no type
     """Start a rank's process.
 
@@ -72,11 +89,13 @@ def start_rank(context: Any, entry: WorkerEntry, job: Job, stderr: Path) -> Rank
         entry: Module-level function to call in the process.
         job: The rank's job.
         stderr: Log for all output of the process.
+
+    Raises:
+        ForkserverLostError: The forkserver was ended.
     """
     receiver, sender = context.Pipe(duplex=False)
-    with hidden_main(), without_thread_variables():
-        process = context.Process(target=_enter, args=(entry, allowed_cpus(), job, sender, str(stderr)))
-        process.start()
+    process = context.Process(target=_enter, args=(entry, allowed_cpus(), job, sender, str(stderr)))
+    start_process(process)
     sender.close()
     return RankProcess(process, receiver, stderr)
 

@@ -14,6 +14,7 @@ from importlib import import_module
 from multiprocessing import connection
 from typing import Any, Literal
 
+from harness.errors import UserError
 from harness.execution.assemble import (
     baseline_with_peaks,
     blank_record,
@@ -34,8 +35,16 @@ from harness.execution.memory_cap import GIB, MemoryCap
 from harness.execution.memory_cgroup import OomKillCounter
 from harness.execution.messages import Message, OnMessage
 from harness.execution.monitors import CellMonitors
-from harness.execution.outcome import GRACEFUL, STOP_TEXTS, Ending, classify_outcome
-from harness.execution.rank_process import RankProcess, WorkerEntry, end_ranks, hidden_main, start_rank
+from harness.execution.outcome import GRACEFUL, STOP_TEXTS, Ending, classify_outcome, server_lost_ending
+from harness.execution.rank_process import (
+    ForkserverLostError,
+    RankProcess,
+    WorkerEntry,
+    end_ranks,
+    hidden_main,
+    start_process,
+    start_rank,
+)
 from harness.execution.socket_folder import choose_socket_folder
 from harness.execution.stop_flag import StopReason
 from harness.machine.private_folders import private_folder
@@ -114,11 +123,18 @@ class Runner:
         self._stack.close()
 
     def wait_until_warm(self) -> None:
-        """Wait until the forkserver has imported everything, so that the first cell starts as fast as the others."""
+        """Wait until the forkserver has imported everything, so that the first cell starts as fast as the others.
+
+        Raises:
+            UserError: The forkserver was ended meanwhile.
+        """
         if self.start_method == "forkserver":
-            with hidden_main(), without_thread_variables():
-                process = self._context.Process(target=_do_nothing)
-                process.start()
+            process, oom_kills = self._context.Process(target=_do_nothing), OomKillCounter()
+            try:
+                start_process(process)
+            except ForkserverLostError:
+                reason = oom_kills.reason() or "perhaps memory ran out"
+                raise UserError(f"the process that loads torch was ended while it did so: {reason}") from None
             process.join()
 
     def run(
@@ -152,6 +168,8 @@ class Runner:
                 ending = self._wait(submitted_at, prepared, on_message, on_load, oom_kills)
         except KeyboardInterrupt:
             ending = Ending("interrupted", STOP_TEXTS[StopReason.USER], StopReason.USER)
+        except ForkserverLostError:
+            ending = server_lost_ending(oom_kills)
         duration_s = time.perf_counter() - submitted_at
         monitors.energy.end(duration_s)
         self.stop_reason = ending.stop_reason

@@ -140,6 +140,25 @@ def test_ctrl_c_while_the_command_line_is_loaded_ends_without_a_traceback():
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")  # was the traceback of an import
 
 
+# The system refuses the second thread of the command line, as with `ulimit -u` or a control group of few processes.
+WITHOUT_THREADS = """
+import typer
+from harness.cli import main as cli
+app = typer.Typer()
+@app.command()
+def start_thread():
+    raise RuntimeError("can't start new thread")
+cli.app = app
+cli.main()
+"""
+
+
+def test_a_refused_thread_is_one_line():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THREADS], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr  # was 1 with a traceback
+    assert done.stderr.startswith("error: no more threads or processes are allowed here: raise `ulimit -u`")
+
+
 def test_texts_that_sigkill_leaves_are_removed_by_the_next_command(harness, start, study_file, tmp_path):
     study = study_file(NEVER_ENDS, training=NO_EVALUATIONS, baselines=True)
     run = start("run", study, "--results", tmp_path / "r", until="max_steps=100000000")

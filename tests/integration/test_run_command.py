@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -184,6 +185,19 @@ def test_after_a_kill_no_process_is_left_and_only_the_unfinished_cell_runs_again
     assert re.search(r"\[1/1\] .*max_steps=100000000", again.stdout)
     assert outcomes_of(results) == ["ok", "timeout"]
     assert first in files_of(results) and len(files_of(results)) == 2
+
+
+def test_if_the_process_that_loads_torch_is_killed_the_run_says_so(study_file, tmp_path, start):
+    run = start("run", study_file("[matrix]\nseq_len = [24]\nthreads = [1]\n"), "--results", tmp_path / "r")
+    run.read_until("loading torch")
+    while run.process.poll() is None:
+        for child in psutil.Process(run.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if any("forkserver" in part for part in child.cmdline()):
+                    child.kill()
+    out, err = run.process.communicate(timeout=60)
+    assert run.process.returncode == 2, out + err  # was 1, "Aborted!", for an EOFError
+    assert "the process that loads torch was ended while it did so" in err
 
 
 def test_a_mistake_in_the_study_ends_before_any_cell_runs(study_file, tmp_path):

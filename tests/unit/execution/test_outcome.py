@@ -9,7 +9,7 @@ import pytest
 
 from harness.execution.memory_cgroup import OomKillCounter
 from harness.execution.messages import RankResult, StopRequest, TrainHistory
-from harness.execution.outcome import Ending, classify_outcome
+from harness.execution.outcome import Ending, classify_outcome, server_lost_ending
 from harness.execution.rank_process import RankProcess
 from harness.execution.stop_flag import StopReason
 
@@ -42,6 +42,13 @@ def test_a_stopped_training_has_the_text_of_its_reason_once_for_all_ranks(reason
     ranks = [rank(tmp_path, stopped(reason)), rank(tmp_path, stopped(reason), ended_at=2.0)]
     expected = Ending(outcome, f"{text}: stopped after 5 of 20 updates", reason)
     assert classify_outcome(ranks, None, NO_KILLS, limits) == expected
+
+
+def test_a_lost_forkserver_is_out_of_memory_only_where_the_kernel_counts_it():
+    counts = iter([(0, 7), (0, 8)])
+    assert server_lost_ending(NO_KILLS).outcome == "crashed"
+    ending = server_lost_ending(OomKillCounter(lambda: next(counts)))
+    assert (ending.outcome, "the machine was out of memory" in ending.reason) == ("oom", True)
 
 
 def test_a_checkpoint_that_failed_is_in_the_reason(tmp_path):
