@@ -255,3 +255,13 @@ def test_a_fault_of_the_file_system_is_one_line_with_its_status(
     assert done.returncode == 74, done.stdout + done.stderr  # was 1, "a cell crashed"
     assert str(disk) in done.stderr  # a full disk's error did not name the file
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_cheap_part_of_the_bench_of_faults_finds_nothing_lost_left_or_wrong():
+    kinds = "(full disk|a file where a folder should be|ENOSPC from (write|fsync)|signals) (pack|import)$"
+    done = subprocess.run(
+        [sys.executable, "bench/bench_faults.py", "--quick", "--only", kinds],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^8 kinds: 0 with something lost, left or wrong", done.stdout, re.MULTILINE), done.stdout
