@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -84,8 +85,10 @@ class Kinds:
         delay_s = self.rng.uniform(0.05, self.place.undisturbed_s(command))
 
         def send(process: subprocess.Popen[bytes], _: Path) -> None:
+            began = time.perf_counter()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=delay_s)
+                self.place.note_undisturbed(command, time.perf_counter() - began)
                 raise Missed
             process.send_signal(getattr(signal, name))
 

@@ -166,6 +166,10 @@ class Place:
             self._undisturbed_s[command] = ended.seconds
         return self._undisturbed_s[command]
 
+    def note_undisturbed(self, command: str, seconds: float) -> None:
+        """Note what a command took this time, when the machine may be less busy."""
+        self._undisturbed_s[command] = seconds
+
     def start(self, command: str, folder: Path, fault: Fault) -> subprocess.Popen[bytes]:
         study = fault.study or self.study
         arguments: dict[str, list[object]] = {

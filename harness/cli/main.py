@@ -28,7 +28,7 @@ from harness.cli.commands import (
     train,
 )
 from harness.cli.console import EXIT_CODES, EXIT_FILE_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_USER_ERROR
-from harness.cli.signals import exit_status, handle_signals, stop_handling
+from harness.cli.signals import exit_status, handle_signals, stop_handling, was_interrupted
 from harness.errors import UnsavedRecordError, UnwritableError, UserError
 from harness.machine.private_folders import remove_abandoned_folders
 
@@ -80,9 +80,12 @@ def main() -> NoReturn:
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else EXIT_OK
     except BaseException as error:
-        if not _is_thread_refused(error):
+        if _is_thread_refused(error):
+            status = _fail(_NO_THREADS, EXIT_USER_ERROR)
+        elif was_interrupted():
+            status = _fail(f"stopped, {type(error).__name__}: {' '.join(str(error).split())}", EXIT_INTERRUPTED)
+        else:
             raise
-        status = _fail(_NO_THREADS, EXIT_USER_ERROR)
     stop_handling()
     sys.exit(_flush_output(exit_status(status)))
 

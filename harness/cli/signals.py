@@ -8,7 +8,7 @@ from types import FrameType
 from harness.execution.interrupts import interrupt
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_received: list[int] = []
+_received: list[int] = []  # in order; of SIGTERM and SIGHUP the first only
 
 
 def handle_signals() -> None:
@@ -28,18 +28,22 @@ def stop_handling() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+def was_interrupted() -> bool:
+    """Return whether a signal has raised KeyboardInterrupt, which imports of libraries may turn into other errors."""
+    return bool(_received)
+
+
 def exit_status(status: int) -> int:
     """Return the exit status of a command: 128 + the number of the signal that ended it, or `status` without a signal."""
-    return 128 + _received[0] if _received else status
+    return next((128 + number for number in _received if number != signal.SIGINT), status)
 
 
 def _on_signal(number: int, _: FrameType | None) -> None:
-    if number != signal.SIGINT:
-        if _received:  # the command is already ending
-            return
-        _received.append(number)
-        if number == signal.SIGHUP:
-            from harness.execution.stop_flag import detach_terminal
+    if number != signal.SIGINT and any(earlier != signal.SIGINT for earlier in _received):
+        return  # the command is already ending
+    _received.append(number)
+    if number == signal.SIGHUP:
+        from harness.execution.stop_flag import detach_terminal
 
-            detach_terminal()
+        detach_terminal()
     interrupt()

@@ -140,6 +140,28 @@ def test_ctrl_c_while_the_command_line_is_loaded_ends_without_a_traceback():
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")  # was the traceback of an import
 
 
+# SIGTERM comes during an import, and the library turns the KeyboardInterrupt into an error of its own, as pydantic does.
+INTERRUPTED_IMPORT = """
+import os, signal, typer
+from harness.cli import main as cli
+app = typer.Typer()
+@app.command()
+def load():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        raise ImportError("cannot import name 'AliasChoices' from partially initialized module") from None
+cli.app = app
+cli.main()
+"""
+
+
+def test_an_interrupted_import_is_no_traceback():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (143, 1), done.stderr  # was 1, with a traceback
+    assert done.stderr.startswith("error: stopped, ImportError: cannot import name")
+
+
 # The system refuses the second thread of the command line, as with `ulimit -u` or a control group of few processes.
 WITHOUT_THREADS = """
 import typer
