@@ -17,6 +17,11 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
+# Opens every fold, and resolves when the page has filled their tables.
+UNFOLD = """new Promise((done) => {
+    document.querySelectorAll("main details").forEach((details) => { details.open = true; });
+    requestAnimationFrame(() => setTimeout(done, 0));
+})"""
 # Resolves when the page has drawn its charts for the first time.
 READY = """new Promise((done) => {
     const check = () => { if (document.documentElement.dataset.ready === "yes") done(); else requestAnimationFrame(check); };
@@ -77,7 +82,7 @@ def watched(chromium, write, folder):
         page.wait_for_load_state()
         page.evaluate(READY)
         if "view=engineer" in fragment:
-            page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")
+            page.evaluate(UNFOLD)
         return page
 
     yield open_report

@@ -7,6 +7,7 @@ import functools
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from tests.e2e.conftest import UNFOLD
 from tests.make_priced import priced, study_records, two_machines
 
 pytestmark = pytest.mark.e2e
@@ -27,7 +28,7 @@ def cells_of_two_machines():
 )  # fmt: skip
 def test_axe_finds_nothing_serious(visit, view, scheme, width):
     page = visit(cells_of_two_machines(), width, scheme, fragment=f"view={view}&prices.plan=own&accuracy=0.78")
-    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true })")
+    page.evaluate(UNFOLD)
     page.locator("#in-prices-own-years").fill("0")
     violations = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     assert [(violation["id"], [node["target"] for node in violation["nodes"]]) for violation in violations

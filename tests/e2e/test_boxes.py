@@ -9,6 +9,7 @@ import pytest
 
 from harness.store.archive import read_records
 from harness.workflows.priced_records import PriceOptions, price_records
+from tests.e2e.conftest import UNFOLD
 
 pytestmark = pytest.mark.e2e
 
@@ -79,7 +80,6 @@ MEASURE = """() => {
     });
     return [...new Set(problems)];
 }"""
-UNFOLD = "document.querySelectorAll('details').forEach((details) => { details.open = true })"
 
 
 @functools.cache

@@ -154,15 +154,15 @@ const decision = (() => {
     const cell = facts.cells[chosen.pick];
     const [figures, price, rate] = [derived.money[chosen.pick], derived.prices[cell.machine], cell.samples_per_s];
     const money = moneyFormat(state.values);
-    const each = is(figures.usd_per_1000_samples) ? `${money.amount(figures.usd_per_1000_samples.value)} per 1,000 samples; ` : "";
+    const each = is(figures.usd_per_1000_samples) ? `; ${money.amount(figures.usd_per_1000_samples.value)} per 1,000 samples` : "";
     const against = is(facts.majority) ? [`majority ${wording.percent(facts.majority)}`] : [];
     if (is(facts.tfidf)) against.push(`TF-IDF ${wording.percent(facts.cells[facts.tfidf].accuracy.value)}`);
     if (is(facts.features)) against.push(`frozen encoder ${wording.percent(facts.cells[facts.features].accuracy.value)}`);
     const spread = wording.interval(cell.accuracy, "percent");
-    const known = is(figures.usd_per_run);
+    const known = is(figures.usd_billed);
     return [
-      { label: "Cost of a run", value: known ? money.amount(figures.usd_per_run.value) : "not known",
-        note: known ? `${each}${wording.seconds(figures.run_s.value)} in all` : price.missing || "no price was found", basis: basisOf(price) },
+      { label: "A training, on the bill", value: known ? money.amount(figures.usd_billed.value) : "not known",
+        note: known ? `${money.amount(figures.usd_per_run.value)} for the measured ${wording.seconds(figures.run_s.value)}${each}` : price.missing || "no price was found", basis: basisOf(price) },
       { label: "Test accuracy", value: wording.percent(valueOf(cell.accuracy)), note: [...(spread ? [spread] : []), ...against].join("; "), basis: null },
       { label: "Training speed", value: rate ? wording.number(rate.value) + " samples/s" : "not measured",
         note: [wording.interval(rate, "number"), "peak memory " + wording.memory(cell.peak_memory_bytes)].filter(Boolean).join("; "), basis: null },

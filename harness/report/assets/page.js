@@ -237,7 +237,10 @@
     });
   }
 
-  document.addEventListener("toggle", drawLater, true); // it does not bubble
+  document.addEventListener("toggle", () => { // it does not bubble
+    if (version > 1 || !isOwn()) tableCells.fill(context);
+    drawLater();
+  }, true);
   const wide = matchMedia("(min-width: 75rem)");
   const foldContents = () => { find("contents").open = wide.matches; };
   wide.addEventListener("change", foldContents);

@@ -136,7 +136,7 @@ const scatter = (() => {
       line: { shape: "hv", width: 2, dash: "dot" }, name: "front of cost and accuracy", showlegend: false, meta: { colour: "pick" }, hoverinfo: "skip",
     }, ...lines(facts, state));
     const basis = redraw.basisText(context, shown);
-    const unit = hasDollars ? `${moneyFormat.code} a training, on the bill (${basis})` : `seconds a training (${isPriced ? "example prices rank no machines" : "no price"})`;
+    const unit = hasDollars ? `${moneyFormat.code} a training, on the bill (${basis})` : `seconds a training (${isPriced ? "prices are examples" : "no price"})`;
     const { layout } = item.figure;
     const yTitle = { ...layout.yaxis.title, text: isPlain ? "texts it gets right" : "test accuracy" };
     const xaxis = { ...layout.xaxis, ...redraw.costAxis(costs, costs, hasDollars ? wording.sign(moneyFormat.code) : "") };

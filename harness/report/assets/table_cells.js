@@ -3,11 +3,17 @@
 const tableCells = (() => {
   const is = (value) => value !== null && value !== undefined;
 
+  const foldsOf = (box) => {
+    const folds = [];
+    for (let fold = box.closest("details"); fold; fold = fold.parentElement.closest("details")) folds.push(fold);
+    return folds;
+  };
+
   // Collect the table cells once, after tables.js has added its buttons.
   const collect = () => [...document.querySelectorAll("[data-figure]")].map((box) => {
     const inside = box.firstElementChild;
     return {
-      box, inside, text: inside.querySelector("bdi") || inside, index: Number(box.closest("[data-cell]").dataset.cell), path: box.dataset.figure.split("."),
+      box, inside, folds: foldsOf(box), text: inside.querySelector("bdi") || inside, index: Number(box.closest("[data-cell]").dataset.cell), path: box.dataset.figure.split("."),
       rests: box.hasAttribute("data-rests"), isLined: box.closest(".figures") !== null,
       none: inside.classList.contains("none") ? inside.textContent : box.closest("#money") ? "not known" : wording.notMeasured,
     };
@@ -84,7 +90,7 @@ const tableCells = (() => {
   let all = null;
   const fill = (context) => {
     all = all || collect();
-    for (const cell of all) fillOne(cell, context);
+    for (const cell of all) if (cell.folds.every((fold) => fold.open)) fillOne(cell, context); // the others when they are unfolded
   };
 
   return { fill };

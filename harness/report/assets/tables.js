@@ -2,6 +2,7 @@
 // Lets the reader sort, filter and copy tables. Nothing here parses text as HTML.
 const tables = (() => {
   const few = 6; // rows up to which a table needs no filter
+  const many = 200; // rows above which only the first hundred are shown until the reader asks for more: page.css hides the others
 
   const textOf = (cell) => (cell.firstElementChild || cell).textContent.trim();
 
@@ -91,10 +92,24 @@ const tables = (() => {
     const isMain = table.id === "cell-table";
     const tools = isMain ? document.querySelector("#cells .actions") : panel.make("p", { className: "actions small" });
     const status = isMain ? document.getElementById("csv-said") : panel.make("span", { role: "status" });
-    if (table.tBodies[0].rows.length > few) {
+    const numRows = table.tBodies[0].rows.length;
+    let showAll = null;
+    if (numRows > many) {
+      table.classList.add("shortened");
+      showAll = button(`Show all ${numRows} rows`, () => {
+        table.classList.remove("shortened");
+        if (showAll) showAll.remove();
+        showAll = null;
+      });
+      tools.append(showAll);
+    }
+    if (numRows > few) {
       const words = panel.make("input", { type: "search", placeholder: "rows with these words", autocomplete: "off" });
       words.setAttribute("aria-label", "Filter: " + name.replace(/, scrollable$/, ""));
-      words.addEventListener("input", () => filter(table, words.value, status));
+      words.addEventListener("input", () => {
+        if (showAll) showAll.click();
+        filter(table, words.value, status);
+      });
       tools.prepend(words);
     }
     if (isMain) return;

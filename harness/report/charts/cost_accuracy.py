@@ -39,7 +39,7 @@ _MAX_ERROR_BARS = 40  # points, above which error bars would cover each other
 # Two labelled points must be at least these shares of the plot's width or height apart.
 _LABEL_WIDTH = 0.3
 _LABEL_HEIGHT = 0.15
-_EXAMPLES = "example prices rank no machines"
+_EXAMPLES = "prices are examples"
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,11 @@ def tiles(choice: Choice, money: MoneyFormat) -> list[Tile]:
         return []
     summary, rate = pick.summary, pick.summary.samples_per_s
     per_1000 = pick.usd_per_1000_samples
-    sample_cost = f"{money.amount(per_1000.value)} per 1,000 samples; " if per_1000 else ""
-    cost = Tile("Cost of a run", "not known", clean(pick.missing or "no price was found"))
-    if pick.usd_per_run is not None:
-        note = f"{sample_cost}{seconds(run_seconds(pick))} in all"
-        cost = Tile("Cost of a run", money.amount(pick.usd_per_run.value), note)
+    cost = Tile("A training, on the bill", "not known", clean(pick.missing or "no price was found"))
+    if pick.usd_billed is not None and pick.usd_per_run is not None:
+        measured = f"{money.amount(pick.usd_per_run.value)} for the measured {seconds(run_seconds(pick))}"
+        each = f"{money.amount(per_1000.value)} per 1,000 samples" if per_1000 else ""
+        cost = Tile(cost.label, money.amount(pick.usd_billed.value), join_lines(measured, each))
     majority = f"majority {percent(choice.majority)}" if choice.majority is not None else ""
     tfidf = f"TF-IDF {percent(value_of(choice.tfidf.summary.accuracy))}" if choice.tfidf is not None else ""
     frozen = choice.features
