@@ -216,7 +216,7 @@ def try_once(place: Place, row: Row, command: str, fault: Fault, owner: int = 0)
         row.statuses.add(ended.status)
         row.wrong += ended.status not in fault.expected
         row.tracebacks += "Traceback" in ended.err + ended.out
-        row.said = (ended.err.strip().splitlines() or [row.said])[-1][:160].replace(str(folder), "...")
+        row.said = (ended.err.strip().splitlines() or [row.said])[-1].replace(str(folder), "...")[:160]
         output = folder / "out" / "p.csv"
         if not output.with_name("p.csv.progress.json").exists():
             output.unlink(missing_ok=True)  # a finished one would be kept
