@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from harness.schema.probe_record import Work
 
@@ -49,6 +48,8 @@ def fit_time(timings: Sequence[Timing]) -> LinearTime:
 
     Source: C. L. Lawson and R. J. Hanson, "Solving Least Squares Problems" (1974), chapter 23.
     """
+    from scipy.optimize import nnls  # imported here, since machines that only measure may lack scipy
+
     seconds = np.array([timing.seconds for timing in timings])
     design = np.array([(1.0, timing.num_tokens, timing.num_pairs) for timing in timings])
     weighted = design / seconds[:, None]
