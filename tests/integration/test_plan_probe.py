@@ -48,7 +48,9 @@ def test_a_probe_predicts_every_cell_that_trains(planned):
     for row in trained:
         assert row["basis"] == "probe" and row["state"] == "to do"
         for name in PREDICTED:
-            assert 0 < row[f"{name}_low"] < row[name] < row[f"{name}_high"]
+            low, value, high = row[f"{name}_low"], row[name], row[f"{name}_high"]
+            # Bills of short runs are rounded up alike.
+            assert 0 < low <= value <= high and (low < high or name == "predicted_usd")
         # A bill covers starting and setting up a machine, and is rounded up: never below the seconds at the hourly price.
         assert row["predicted_usd"] >= row["predicted_s"] * 0.36 / 3600
 
