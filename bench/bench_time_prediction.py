@@ -178,10 +178,14 @@ def measure(num_groups: int, rounds: int) -> list[Row]:
         prepared = [preparations.prepare(cell) for _, cell in drawn]
         planned = plan_cells([cell for _, cell in drawn], prepared, environment.machine)
         work = {each.cell.config_hash: each.work for each in planned}
-        prediction = StudyPrediction(planned, (), environment)
+        prediction = StudyPrediction(planned, (), environment.machine)
         runner.wait_until_warm()
         prediction.probe(
-            runner, Path(folder) / "results", lambda cell: print("probe", cell.name, flush=True), limit_s=math.inf
+            runner,
+            Path(folder) / "results",
+            environment,
+            lambda cell: print("probe", cell.name, flush=True),
+            limit_s=math.inf,
         )
         rows = []
         for number, cell in drawn:

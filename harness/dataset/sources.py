@@ -13,7 +13,8 @@ from harness.dataset.model_folder import WEIGHTS_FILE, check_model_folder, hash_
 from harness.errors import UserError
 from harness.files import cached_sha256, expand_user
 from harness.schema.inputs_record import HubSource
-from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL
+from harness.schema.model_shapes import ModelShape, load_model_shape
+from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL, ModelSettings
 from harness.shipped import is_checkout
 
 DATA_VARIABLE = "HARNESS_MOVIE_REVIEWS"
@@ -73,6 +74,16 @@ def locate_model(name: str, *, weights: bool = True, packaged_sha256: str = MODE
     else:
         folder, hub = download_model(name, weights=weights)
     return ModelFiles(name, "hub" if hub else "local", folder, hash_weights(folder) if weights else None, hub)
+
+
+def read_model_shape(settings: ModelSettings) -> ModelShape:
+    """Return the sizes of a study's model, from its standard shape or its config.json; its weights are not needed.
+
+    Raises:
+        UserError: If the model is not here and can't be downloaded, or its sizes can't be read.
+    """
+    folder = None if settings.shape is not None else locate_model(settings.name, weights=False).folder
+    return load_model_shape(settings, folder)
 
 
 def locate_data(package: tuple[str, str] = DATA_PACKAGE) -> Path:

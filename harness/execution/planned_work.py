@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,9 +16,16 @@ _MAX_PLANNED = 20_000  # updates; of longer runs the first ones stand for all
 Shape = tuple[int, int]  # rows of a rank's micro-batch, and padded tokens of each
 
 
-def cell_work(
+class CellPlan(NamedTuple):
+    """What a cell computes in all, and the shape of each of its micro-batches, or of those of its first 20,000 updates."""
+
+    work: CellWork
+    shapes: list[Shape]
+
+
+def plan_cell(
     config: FineTuneConfig, train: np.ndarray, val: np.ndarray, test: np.ndarray, world_size: int
-) -> CellWork:
+) -> CellPlan:
     """Plan a cell.
 
     Args:
@@ -28,26 +36,19 @@ def cell_work(
         world_size: Number of ranks.
     """
     num_updates = planned_updates(config, len(train), world_size)
-    shapes = step_shapes(config, train, world_size)
-    scale = num_updates / min(num_updates, _MAX_PLANNED)
+    steps = list(islice(iter_steps(config, train, world_size), min(num_updates, _MAX_PLANNED)))
+    shapes = [_slowest(config, train, micro) for step in steps for micro in step]
+    scale = num_updates / len(steps)
     is_judged = config.model.init == "pretrained"
     num_validations = len(validation_updates(config, len(train), world_size)) if is_judged else 0
-    steps = islice(iter_steps(config, train, world_size), min(num_updates, _MAX_PLANNED))
-    num_rows = sum(len(rows) for step in steps for micro in step for rows in micro)
-    return CellWork(
-        num_rows=round(scale * num_rows),
+    work = CellWork(
+        num_rows=round(scale * sum(len(rows) for step in steps for micro in step for rows in micro)),
         training=_work(shapes, num_updates, scale),
         validations=_evaluation(config, val, world_size, num_validations) if num_validations else None,
         test=_evaluation(config, test, world_size) if is_judged else None,
         longest=max(shapes, key=lambda shape: shape[0] * shape[1] ** 2)[1],
     )
-
-
-def step_shapes(config: FineTuneConfig, lengths: np.ndarray, world_size: int) -> list[Shape]:
-    """Return the shape of each micro-batch of the run, or of its first 20,000 updates, of the rank that computes most."""
-    num_updates = min(_MAX_PLANNED, planned_updates(config, len(lengths), world_size))
-    steps = islice(iter_steps(config, lengths, world_size), num_updates)
-    return [_slowest(config, lengths, micro) for step in steps for micro in step]
+    return CellPlan(work, shapes)
 
 
 def _evaluation(config: FineTuneConfig, lengths: np.ndarray, world_size: int, times: int = 1) -> Work:

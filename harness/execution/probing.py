@@ -8,23 +8,28 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from harness.analysis.estimate import Estimate
-from harness.dataset.sources import locate_model
+from harness.dataset.corpus import SPLITS
+from harness.dataset.sources import read_model_shape
 from harness.dataset.tokens import load_tokens
 from harness.errors import UserError
 from harness.execution.completed import fresh_records
+from harness.execution.hidden_paths import hide_homes, hide_homes_of_config
 from harness.execution.jobs import Environment, PreparedCell, TrainJob
-from harness.execution.planned_work import Shape, cell_work, step_shapes
+from harness.execution.planned_work import Shape, plan_cell
 from harness.execution.runner import Runner
 from harness.machine.support import num_ranks, unsupported_reason
 from harness.prediction.cell_memory import predict_peak_bytes
-from harness.prediction.cell_time import CellTime, group_time, predict_cell
+from harness.prediction.cell_time import CellTime, GroupTime, group_time, predict_cell
 from harness.prediction.compute_group import compute_group
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
-from harness.schema.model_shapes import ModelShape, load_model_shape, require_predicted_memory
+from harness.schema.model_shapes import ModelShape, require_predicted_memory
 from harness.schema.probe_record import CellWork, Predicted
 from harness.schema.record import Record
+from harness.schema.settings import ModelSettings
 from harness.store.unsaved_records import save_or_keep
 
 STUDY = "probes"
@@ -60,12 +65,13 @@ class Planned:
     @property
     def group(self) -> str:
         """Hash that is equal for cells that compute alike."""
-        return compute_group(self.config)
+        return _group(self.config)
 
 
 def plan_cells(cells: Sequence[Cell], prepared: Sequence[PreparedCell], machine: Machine) -> list[Planned]:
     """Plan the fine-tuning cells that this machine supports, each configuration once."""
     planned: dict[str, Planned] = {}
+    lengths: dict[Path, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for cell, inputs in zip(cells, prepared, strict=True):
         config, job = cell.config, inputs.job
         is_known = cell.config_hash in planned
@@ -74,12 +80,14 @@ def plan_cells(cells: Sequence[Cell], prepared: Sequence[PreparedCell], machine:
         if unsupported_reason(config, machine) is not None:
             continue
         world_size = num_ranks(config, machine)
-        train, val, test = (load_tokens(job.tokens_folder, split).lengths for split in ("train", "val", "test"))
-        work = cell_work(config, train, val, test, world_size)
-        shapes = frozenset(step_shapes(config, train, world_size))
-        model = _model_shape(config, job.model.folder)
-        num_labels = len(inputs.data.labels)
-        planned[cell.config_hash] = Planned(cell, config, work, world_size, num_labels, model, inputs, shapes)
+        if job.tokens_folder not in lengths:
+            train, val, test = (load_tokens(job.tokens_folder, split).lengths for split in SPLITS)
+            lengths[job.tokens_folder] = (train, val, test)
+        work, shapes = plan_cell(config, *lengths[job.tokens_folder], world_size)
+        model, num_labels = _model_shape(config.model), len(inputs.data.labels)
+        planned[cell.config_hash] = Planned(
+            cell, config, work, world_size, num_labels, model, inputs, frozenset(shapes)
+        )
     return list(planned.values())
 
 
@@ -92,17 +100,16 @@ def recall_cells(cells: Sequence[Cell], probes: Iterable[Record], machine: Machi
         for config_hash, work in record.probe.planned.items()
     }
     planned: dict[str, Planned] = {}
+    models: dict[ModelSettings, ModelShape | None] = {}
     for cell in cells:
         config = cell.config
         if not isinstance(config, FineTuneConfig) or cell.config_hash not in works:
             continue
         work, num_labels = works[cell.config_hash]
-        try:
-            folder = locate_model(config.model.name, weights=False).folder if config.model.shape is None else None
-            model = _model_shape(config, folder)
-        except UserError:
-            model = None
-        planned[cell.config_hash] = Planned(cell, config, work, num_ranks(config, machine), num_labels, model)
+        if config.model not in models:
+            models[config.model] = _model_shape(config.model)
+        ranks, model = num_ranks(config, machine), models[config.model]
+        planned[cell.config_hash] = Planned(cell, config, work, ranks, num_labels, model)
     return list(planned.values())
 
 
@@ -132,51 +139,67 @@ class CellPrediction:
 class StudyPrediction:
     """What the cells of a study will take, from fresh probes and records of this machine."""
 
-    def __init__(self, planned: Sequence[Planned], records: Iterable[Record], environment: Environment) -> None:
+    def __init__(self, planned: Sequence[Planned], records: Iterable[Record], machine: Machine) -> None:
         """Sort what is known by compute group.
 
         Args:
             planned: The study's cells.
             records: This machine's probes and runs, oldest first.
-            environment: Facts about this machine and checkout.
+            machine: This machine.
         """
         self._planned = {each.cell.config_hash: each for each in planned}
-        self._environment = environment
         self._known: dict[str, list[Record]] = defaultdict(list)
-        for record in fresh_records(records, environment.machine):
+        self._times: dict[str, GroupTime | None] = {}
+        for record in fresh_records(records, machine):
             self.learn(record)
 
     def learn(self, record: Record) -> None:
         """Take in a probe or run that just ended here."""
         if isinstance(record.config, FineTuneConfig) and record.outcome == "ok":
-            self._known[compute_group(record.config)].append(record)
+            group = _group(record.config)
+            self._known[group].append(record)
+            self._times.pop(group, None)
 
     def predict(self, config_hash: str) -> CellPrediction | None:
         """Predict a cell; None if nothing is known of its group, or if it is no fine-tuning cell."""
         each = self._planned.get(config_hash)
-        known = () if each is None else self._known.get(each.group, ())
-        group = group_time(known)
-        if each is None or group is None:
+        time_ = None if each is None else self._time(each.group)
+        if each is None or time_ is None:
             return None
         peak = None if each.model is None else predict_peak_bytes(
             each.config, each.model, each.num_labels, longest=each.work.longest, num_shapes=each.work.training.num_shapes,
-            num_ranks=each.num_ranks, known=known,
+            num_ranks=each.num_ranks, known=self._known[each.group],
         )  # fmt: skip
-        return CellPrediction(predict_cell(each.work, group), peak)
+        return CellPrediction(predict_cell(each.work, time_), peak)
+
+    def _time(self, group: str) -> GroupTime | None:
+        if group not in self._times:
+            self._times[group] = group_time(self._known.get(group, ()))
+        return self._times[group]
 
     def probe(
-        self, runner: Runner, results: Path, on_probe: OnProbe = lambda _: None, *, limit_s: float | None = None
+        self,
+        runner: Runner,
+        results: Path,
+        environment: Environment,
+        on_probe: OnProbe = lambda _: None,
+        *,
+        limit_s: float | None = None,
     ) -> list[Record]:
         """Probe groups of which nothing is known, those that compute most first.
 
         Args:
             runner: Runs the probes.
             results: Folder for their records.
+            environment: Facts about this machine and checkout.
             on_probe: Called before each probe.
             limit_s: Seconds after which no further probe begins; None: 5 % of the predicted time, from 10 to 40 s.
 
         Returns:
-            The probes' records, which are saved below `results`.
+            The probes' records. Those that succeeded are saved below `results`; one that failed is no run of any cell.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C ended a probe.
         """
         began = time.perf_counter()
         records: list[Record] = []
@@ -184,12 +207,13 @@ class StudyPrediction:
             limit = min(_MAX_S, max(_MIN_S, _SHARE * self._predicted_s())) if limit_s is None else limit_s
             if records and time.perf_counter() - began > limit:
                 break
-            record = self._probe_group(members, runner, on_probe)
-            save_or_keep(record, results)
+            record = hide_homes(_probe_group(members, runner, environment, on_probe))
             records.append(record)
+            if record.probe is not None:
+                save_or_keep(record, results)
+                self.learn(record)
             if record.outcome == "interrupted":
-                break
-            self.learn(record)
+                raise KeyboardInterrupt
         return records
 
     @property
@@ -201,7 +225,7 @@ class StudyPrediction:
     def _unknown_groups(self) -> list[list[Planned]]:
         groups: dict[str, list[Planned]] = defaultdict(list)
         for each in self._planned.values():
-            if each.inputs is not None and group_time(self._known.get(each.group, ())) is None:
+            if each.inputs is not None and self._time(each.group) is None:
                 groups[each.group].append(each)
         return sorted(groups.values(), key=_num_tokens, reverse=True)
 
@@ -209,22 +233,23 @@ class StudyPrediction:
         predictions = [self.predict(config_hash) for config_hash in self._planned]
         return sum(each.time.seconds.value for each in predictions if each is not None)
 
-    def _probe_group(self, members: Sequence[Planned], runner: Runner, on_probe: OnProbe) -> Record:
-        # The longest rows have token ids for every shape.
-        longest = max(members, key=lambda each: each.config.seq_len)
-        config = longest.config
-        name = f"{config.precision}-{config.device}-{config.trainable}-{longest.group}"
-        cell = Cell(study=STUDY, name=name, repeat=0, config=config)
-        on_probe(cell)
-        inputs = longest.inputs
-        assert inputs is not None and isinstance(inputs.job, TrainJob)  # noqa: S101 - as _unknown_groups takes no other
-        shapes = choose_shapes(frozenset().union(*(each.shapes for each in members)))
-        prepared = replace(inputs, job=replace(inputs.job, probe=shapes))
-        record = runner.run(cell, prepared, self._environment)
-        if record.probe is None:
-            return record
-        planned = {each.cell.config_hash: each.work for each in members}
-        return record.model_copy(update={"probe": record.probe.model_copy(update={"planned": planned})})
+
+def _probe_group(members: Sequence[Planned], runner: Runner, environment: Environment, on_probe: OnProbe) -> Record:
+    # The longest rows have token ids for every shape.
+    longest = max(members, key=lambda each: each.config.seq_len)
+    config = longest.config
+    name = f"{config.precision}-{config.device}-{config.trainable}-{longest.group}"
+    cell = Cell(study=STUDY, name=name, repeat=0, config=config)
+    on_probe(cell)
+    inputs = longest.inputs
+    assert inputs is not None and isinstance(inputs.job, TrainJob)  # noqa: S101 - as _unknown_groups takes no other
+    shapes = choose_shapes(frozenset().union(*(each.shapes for each in members)))
+    prepared = replace(inputs, job=replace(inputs.job, probe=shapes))
+    record = runner.run(cell, prepared, environment)
+    if record.probe is None:
+        return record
+    planned = {each.cell.config_hash: each.work for each in members}
+    return record.model_copy(update={"probe": record.probe.model_copy(update={"planned": planned})})
 
 
 def choose_shapes(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
@@ -241,13 +266,18 @@ def choose_shapes(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
     return tuple(dict.fromkeys(distinct + halves[: max(0, _MIN_SHAPES - len(distinct))]))
 
 
-def _model_shape(config: FineTuneConfig, folder: Path | None) -> ModelShape | None:
+def _model_shape(model: ModelSettings) -> ModelShape | None:
     try:
-        shape = load_model_shape(config.model, folder if config.model.shape is None else None)
+        shape = read_model_shape(model)
         require_predicted_memory(shape)
     except UserError:
         return None
     return shape
+
+
+def _group(config: FineTuneConfig) -> str:
+    """Return the compute group, by the paths that a record keeps of the model."""
+    return compute_group(hide_homes_of_config(config))
 
 
 def _encoder_parameters(each: Planned) -> float:

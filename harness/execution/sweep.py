@@ -187,8 +187,14 @@ def run_cells(  # noqa: PLR0913 - the options of a run
     ):
         prepared_cells = _prepare(cells, Preparations(folder), listener)
         can_run = any(unsupported_reason(cell.config, environment.machine) is None for cell in cells)
-        study = StudyPrediction(plan_cells(cells, prepared_cells, environment.machine), known, environment)
-        _warm_up(runner, study if probe else None, can_run=can_run, results=results, listener=listener)
+        study = StudyPrediction(plan_cells(cells, prepared_cells, environment.machine), known, environment.machine)
+        if can_run:
+            listener.setup_started(LOADING)
+            runner.wait_until_warm()
+        if probe and study.unknown_flop > _LONG_FLOP:
+            listener.setup_started(PROBING)
+            study.probe(runner, results, environment)
+        listener.setup_ended()
         for index, (cell, prepared) in enumerate(zip(cells, prepared_cells, strict=True)):
             oom_bound = find_oom_bound(cell.config, [*earlier_oom, *records], environment.machine) if skip else None
             prediction = study.predict(cell.config_hash)
@@ -205,9 +211,7 @@ def run_cells(  # noqa: PLR0913 - the options of a run
                 record = hide_homes(record.model_copy(update={"data": prepared.data}))
                 path = save_or_keep(record, results)
             else:
-                waited_s = None
-                if unsupported_reason(cell.config, environment.machine) is None:
-                    waited_s = wait_for_quiet(cell.config.limits, partial(listener.waiting_for_quiet, cell))
+                waited_s = _wait_for_quiet(cell, environment.machine, listener)
                 record, path = run_and_save(
                     runner, cell, prepared, environment, listener, results, write_card, waited_s, prediction
                 )
@@ -219,6 +223,12 @@ def run_cells(  # noqa: PLR0913 - the options of a run
     return records
 
 
+def _wait_for_quiet(cell: Cell, machine: Machine, listener: ProgressListener) -> float | None:
+    if unsupported_reason(cell.config, machine) is not None:
+        return None
+    return wait_for_quiet(cell.config.limits, partial(listener.waiting_for_quiet, cell))
+
+
 def _prepare(cells: Sequence[Cell], preparations: Preparations, listener: ProgressListener) -> list[PreparedCell]:
     listener.setup_started(PREPARING)
     prepared_cells = [preparations.prepare(cell) for cell in cells]
@@ -226,31 +236,6 @@ def _prepare(cells: Sequence[Cell], preparations: Preparations, listener: Progre
         require_meaningful_accuracy(cell, prepared)
         listener.data_prepared(prepared.data)
     return prepared_cells
-
-
-def _warm_up(
-    runner: Runner, study: StudyPrediction | None, *, can_run: bool, results: Path, listener: ProgressListener
-) -> None:
-    """Wait for the runner if any cell can run here, and probe a long study of which too little is known.
-
-    Args:
-        runner: Runs the probes.
-        study: The study to predict; None: probe nothing.
-        can_run: Whether this machine can run any cell.
-        results: Folder for the probes' records.
-        listener: Informed of the work.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C ended a probe.
-    """
-    if can_run:
-        listener.setup_started(LOADING)
-        runner.wait_until_warm()
-    if study is not None and study.unknown_flop > _LONG_FLOP:
-        listener.setup_started(PROBING)
-        if any(record.outcome == "interrupted" for record in study.probe(runner, results)):
-            raise KeyboardInterrupt
-    listener.setup_ended()
 
 
 def run_and_save(

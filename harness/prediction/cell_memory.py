@@ -66,11 +66,14 @@ def predict_peak_bytes(
         known: Probes and runs of cells that compute alike, on this machine.
     """
     predicted = _peak(config, shape, num_labels, longest=longest, num_shapes=num_shapes, num_ranks=num_ranks)
-    ratios = [ratio for record in known if (ratio := _ratio(record, shape, num_labels)) is not None]
-    ratio, spread = (ratios[-1], SPREAD) if ratios else (1.0, _UNKNOWN_SPREAD)
+    ratios = (_ratio(record, shape, num_labels) for record in reversed(known))
+    newest = next((ratio for ratio in ratios if ratio is not None), None)
+    ratio, spread = (1.0, _UNKNOWN_SPREAD) if newest is None else (newest, SPREAD)
     factor = math.exp(t_quantile(math.inf) * spread)
     value = predicted * ratio
-    return Estimate(value, value / factor, value * factor, "predicted from shapes" + (" and a probe" if ratios else ""))
+    return Estimate(
+        value, value / factor, value * factor, "predicted from shapes" + (" and a probe" if newest is not None else "")
+    )
 
 
 def _ratio(record: Record, shape: ModelShape, num_labels: int) -> float | None:

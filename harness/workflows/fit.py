@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import psutil
 
-from harness.dataset.sources import locate_model
+from harness.dataset.sources import read_model_shape
 from harness.errors import UserError
 from harness.machine.support import num_ranks, unsupported_reason
 from harness.prediction.memory_fit import largest_that
@@ -15,7 +15,7 @@ from harness.prediction.peak_memory import UNCHARGED_BYTES, MemoryPrediction, pr
 from harness.pricing.price_table import load_prices
 from harness.schema.cells import Cell, FineTuneConfig
 from harness.schema.host_record import Machine
-from harness.schema.model_shapes import ModelShape, load_model_shape, require_predicted_memory
+from harness.schema.model_shapes import ModelShape, require_predicted_memory
 from harness.schema.record import Record
 from harness.workflows.memory_budget import GIB, InstanceFit, MemoryBudget, find_instance_fits
 from harness.workflows.model_support import refused_by_model
@@ -99,8 +99,7 @@ class BatchSizeSearch:
             raise UserError(f"cell {cell.name}: a baseline has no batch size")
         self.cell, self.machine, config = cell, machine, cell.config
         self._config = config
-        folder = locate_model(config.model.name, weights=False).folder if config.model.shape is None else None
-        self.shape: ModelShape = load_model_shape(config.model, folder)
+        self.shape: ModelShape = read_model_shape(config.model)
         if (reason := refused_by_model(config)) is not None:
             raise UserError(reason)
         require_predicted_memory(self.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,17 +11,19 @@ from harness.analysis.estimate import Estimate, map_increasing
 from harness.execution.completed import find_all_done
 from harness.execution.jobs import Environment
 from harness.execution.preparation import Preparations
-from harness.execution.probing import CellPrediction, OnProbe, Planned, StudyPrediction, plan_cells, recall_cells
+from harness.execution.probing import CellPrediction, OnProbe, StudyPrediction, plan_cells, recall_cells
 from harness.execution.runner import Runner
 from harness.execution.sweep import exclusive_lock
 from harness.machine.private_folders import private_folder
 from harness.machine.support import unsupported_reason
 from harness.pricing.cost import billed_cost
+from harness.pricing.formulas import usd_of_seconds
 from harness.pricing.prices import Price
 from harness.schema.assumptions import PriceBook
 from harness.schema.cells import Cell
+from harness.schema.host_record import Machine
 from harness.schema.record import Record
-from harness.store.record_files import own_records
+from harness.store.record_files import LoadedRecords
 from harness.workflows.model_support import refused_by_model
 
 Basis = Literal["last run", "probe", "records"]
@@ -73,26 +75,25 @@ class PlanRow:
 
 def plan_rows(
     cells: Sequence[Cell],
-    results: Path,
-    environment: Environment,
+    stored: LoadedRecords,
+    machine: Machine,
     price: Price | None,
     book: PriceBook,
     prediction: StudyPrediction | None = None,
 ) -> list[PlanRow]:
-    """List cells with what is known of them; reads records, no data.
+    """List cells with what is known of them; reads no data.
 
     Args:
         cells: The study's cells.
-        results: Folder of records.
-        environment: Facts about this machine.
+        stored: This machine's records.
+        machine: This machine.
         price: This machine's price; None if it is not known.
         book: The user's assumptions about prices.
         prediction: Of a probe that just ran; None: what earlier probes planned.
     """
-    stored, machine = own_records(results, environment.machine), environment.machine
     if prediction is None:
         planned = recall_cells(cells, stored.probes, machine)
-        prediction = StudyPrediction(planned, [*stored.probes, *stored.records], environment)
+        prediction = StudyPrediction(planned, [*stored.probes, *stored.records], machine)
     rows = []
     for cell, (state, last) in zip(cells, find_all_done(cells, stored.records, machine), strict=True):
         reason = unsupported_reason(cell.config, machine) or refused_by_model(cell.config)
@@ -119,7 +120,7 @@ def _row(
         state=state,
         reason=reason,
         expected_s=last_s,
-        expected_usd=None if price is None or last_s is None else price.usd_per_hour * last_s / 3600,
+        expected_usd=None if price is None else usd_of_seconds(price.usd_per_hour, last_s),
         config_hash=cell.config_hash,
         predicted_s=seconds,
         predicted_usd=_bill(seconds, price, book),
@@ -135,33 +136,34 @@ def _bill(seconds: Estimate | None, price: Price | None, book: PriceBook) -> Est
     return map_increasing(seconds, lambda each: billed_cost(each, price, book, price.plan) or 0.0)
 
 
+@dataclass(frozen=True)
+class ProbedStudy:
+    """What the cells of a study will take, and the probes that failed."""
+
+    prediction: StudyPrediction
+    failed: tuple[Record, ...]
+
+
 def probe_study(
-    cells: Sequence[Cell],
-    results: Path,
-    environment: Environment,
-    on_probe: OnProbe,
-    on_planned: Callable[[Sequence[Planned]], None] = lambda _: None,
-) -> StudyPrediction:
-    """Prepare a study's data, probe what is not known yet, save the probes, and return what all cells will take.
+    cells: Sequence[Cell], stored: LoadedRecords, results: Path, environment: Environment, on_probe: OnProbe
+) -> ProbedStudy:
+    """Prepare a study's data, probe what is not known yet, and save the probes.
 
     Args:
         cells: The study's cells.
+        stored: This machine's records.
         results: Folder of records.
         environment: Facts about this machine and checkout.
         on_probe: Called before each probe.
-        on_planned: Called with the cells once their data is prepared.
 
     Raises:
         UserError: Model or data is unusable, or another run is measuring into the folder.
         KeyboardInterrupt: Ctrl-C ended a probe.
     """
-    stored = own_records(results, environment.machine)
     with exclusive_lock(results), private_folder("probe") as folder, Runner() as runner:
         preparations = Preparations(folder)
         planned = plan_cells(cells, [preparations.prepare(cell) for cell in cells], environment.machine)
-        on_planned(planned)
-        prediction = StudyPrediction(planned, [*stored.probes, *stored.records], environment)
+        prediction = StudyPrediction(planned, [*stored.probes, *stored.records], environment.machine)
         runner.wait_until_warm()
-        if any(record.outcome == "interrupted" for record in prediction.probe(runner, results, on_probe)):
-            raise KeyboardInterrupt
-    return prediction
+        probes = prediction.probe(runner, results, environment, on_probe)
+    return ProbedStudy(prediction, tuple(record for record in probes if record.probe is None))

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.dataset.corpus import SPLITS, Corpus, load_corpus
-from harness.dataset.sources import locate_model
+from harness.dataset.sources import locate_model, read_model_shape
 from harness.dataset.tokens import load_tokens, tokenize
 from harness.errors import UserError
-from harness.execution.planned_work import cell_work
+from harness.execution.planned_work import plan_cell
 from harness.machine.private_folders import private_folder
 from harness.schema.cells import Cell, FineTuneConfig, hash_config
-from harness.schema.model_shapes import ModelShape, load_model_shape
+from harness.schema.model_shapes import ModelShape
 from harness.schema.probe_record import CellWork
 from harness.schema.settings import DataSettings, ModelSettings
 
@@ -41,7 +41,7 @@ class StudyCell:
     def work(self, world_size: int) -> CellWork:
         """Return what the cell computes with a number of ranks."""
         train, val, test = (self.lengths[split] for split in SPLITS)
-        return cell_work(self.config, train, val, test, world_size)
+        return plan_cell(self.config, train, val, test, world_size).work
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,9 @@ def plan_study(cells: Sequence[Cell]) -> StudyWork:
         config = same[0].config
         assert isinstance(config, FineTuneConfig)  # noqa: S101 - only those were kept
         if config.model not in shapes:
-            shapes[config.model] = _shape(config.model)
+            shapes[config.model] = read_model_shape(config.model)
         planned.append(StudyCell(same[0].name, config, shapes[config.model], reader.lengths(config), len(same)))
     return StudyWork(tuple(planned), reader.note)
-
-
-def _shape(model: ModelSettings) -> ModelShape:
-    return load_model_shape(model, None if model.shape is not None else locate_model(model.name, weights=False).folder)
 
 
 class _LengthReader:

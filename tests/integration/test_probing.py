@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from harness.execution import hidden_paths
 from harness.execution.probing import STUDY, StudyPrediction, plan_cells
 from harness.store.record_files import load_records, own_records
 
@@ -16,9 +19,9 @@ def probed(bench, tmp_path_factory):
     results = tmp_path_factory.mktemp("probed")
     cells = bench.cells(matrix=TWO_BATCHES)
     planned = plan_cells(cells, [bench.prepare(cell) for cell in cells], bench.environment.machine)
-    prediction = StudyPrediction(planned, (), bench.environment)
+    prediction = StudyPrediction(planned, (), bench.environment.machine)
     asked = []
-    records = prediction.probe(bench.runner, results, asked.append)
+    records = prediction.probe(bench.runner, results, bench.environment, asked.append)
     return cells, planned, prediction, results, records, asked
 
 
@@ -52,8 +55,8 @@ def test_a_saved_probe_is_used_again_and_is_no_run(probed, bench):
     cells, planned, before, results, *_ = probed
     stored = own_records(results, bench.environment.machine)
     assert stored.records == () and len(stored.probes) == 1 and stored.unreadable == ()
-    again = StudyPrediction(planned, stored.probes, bench.environment)
-    assert again.probe(bench.runner, results) == []
+    again = StudyPrediction(planned, stored.probes, bench.environment.machine)
+    assert again.probe(bench.runner, results, bench.environment) == []
     assert again.predict(cells[0].config_hash) == before.predict(cells[0].config_hash)
     assert len(load_records([results]).probes) == 1
 
@@ -62,7 +65,7 @@ def test_ranks_are_probed_together(bench, tmp_path):
     cells = bench.cells(matrix={"device": ["cpu-ddp2"], "batch_size": [8], "seq_len": [24], "threads": [2]})
     environment = bench.with_cores(2)
     planned = plan_cells(cells, [bench.prepare(cell) for cell in cells], environment.machine)
-    (record,) = StudyPrediction(planned, (), environment).probe(bench.runner, tmp_path)
+    (record,) = StudyPrediction(planned, (), environment.machine).probe(bench.runner, tmp_path, environment)
     assert record.probe is not None and record.probe.world_size == 2
     assert record.probe.shapes[0].num_rows == 8
 
@@ -71,9 +74,32 @@ def test_earlier_runs_serve_where_there_is_no_probe(bench, tmp_path):
     record = bench.run(training={"epochs": 3})
     cells = bench.cells(training={"epochs": 1})
     planned = plan_cells(cells, [bench.prepare(cell) for cell in cells], bench.environment.machine)
-    prediction = StudyPrediction(planned, [record], bench.environment)
-    assert prediction.probe(bench.runner, tmp_path) == []
+    prediction = StudyPrediction(planned, [record], bench.environment.machine)
+    assert prediction.probe(bench.runner, tmp_path, bench.environment) == []
     predicted = prediction.predict(cells[0].config_hash)
     assert predicted.time.basis == "records"
     mean_step = sum(record.training.steps.seconds[0][2:]) / (len(record.training.steps.seconds[0]) - 2)
     assert predicted.time.train_s.value == pytest.approx(mean_step * planned[0].work.training.num_batches, rel=0.25)
+
+
+def test_a_probe_that_fails_is_no_cell_of_a_study_and_is_not_saved(bench, tmp_path):
+    """It was saved without a probe's figures, so that a report counted it as a failed cell of a study "probes"."""
+    cells = bench.cells(limits={"memory_limit_gib": 0.05}, matrix={"seq_len": [24], "threads": [1]})
+    planned = plan_cells(cells, [bench.prepare(cell) for cell in cells], bench.environment.machine)
+    (record,) = StudyPrediction(planned, (), bench.environment.machine).probe(bench.runner, tmp_path, bench.environment)
+    assert record.outcome != "ok" and record.probe is None
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_a_saved_probe_hides_homes_and_is_known_again(bench, tiny_bert, tmp_path, monkeypatch):
+    """The folder of another user stood in the record of a probe."""
+    cells = bench.cells(matrix={"seq_len": [24], "threads": [1]})
+    home = tmp_path / "home"
+    monkeypatch.setattr(hidden_paths, "_HOME", re.compile(re.escape(str(tiny_bert.parent)) + "/.*"))
+    planned = plan_cells(cells, [bench.prepare(cell) for cell in cells], bench.environment.machine)
+    StudyPrediction(planned, (), bench.environment.machine).probe(bench.runner, home, bench.environment)
+    (file,) = home.rglob("*.json")
+    assert str(tiny_bert.parent) not in file.read_text()
+    stored = own_records(home, bench.environment.machine)
+    again = StudyPrediction(planned, stored.probes, bench.environment.machine)
+    assert again.predict(cells[0].config_hash).time.basis == "probe"

@@ -40,9 +40,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.execution.jobs import Environment
+    from harness.execution.probing import StudyPrediction
     from harness.execution.sweep import Budget
     from harness.pricing.prices import Price
     from harness.schema.cells import Cell
+    from harness.schema.host_record import StatedInstance
     from harness.schema.record import Record
     from harness.store.record_files import LoadedRecords
     from harness.workflows.priced_records import PriceOptions
@@ -71,28 +73,41 @@ def plan(  # noqa: PLR0913 - one parameter per option
     A state is done, stale (measured with other packages or code), to do, or unsupported here.
     """
     from harness.cli.views.plan import print_plan
-    from harness.execution.sweep import describe_environment
+    from harness.machine.describe import describe_machine
     from harness.schema.assumptions import load_assumptions
-    from harness.workflows.plan_study import plan_rows, probe_study
+    from harness.store.record_files import own_records
+    from harness.workflows.plan_study import plan_rows
 
     options = MachineOptions(instance, region, prices, usd_per_hour)
-    cells, environment = choose_cells(load_cells(study, overrides), only), describe_environment(None)
-    price = options.price(environment.machine, stated=options.stated_instance())
-    screen = console.screen(as_json=as_json)
-    prediction = None
-    if probe:
-        try:
-            prediction = probe_study(
-                cells, results, environment, lambda cell: console.print_text(screen, escape(f"timing {cell.name}"))
-            )
-        except KeyboardInterrupt:
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+    cells, machine = choose_cells(load_cells(study, overrides), only), describe_machine()
+    stated, stored = options.stated_instance(), own_records(results, machine)
+    price = options.price(machine, stated=stated)
+    prediction = _probe(cells, stored, results, stated, console.screen(as_json=as_json)) if probe else None
     known_price = None if isinstance(price, Unavailable) else price
-    rows = plan_rows(cells, results, environment, known_price, load_assumptions(prices).prices, prediction)
+    rows = plan_rows(cells, stored, machine, known_price, load_assumptions(prices).prices, prediction)
     if as_json:
         console.print_json([row.as_fields() for row in rows])
     else:
         print_plan(rows, cells)
+
+
+def _probe(
+    cells: Sequence[Cell], stored: LoadedRecords, results: Path, stated: StatedInstance | None, screen: Console
+) -> StudyPrediction:
+    """Probe a study and print how probes failed; exit if Ctrl-C ended one."""
+    from harness.execution.sweep import describe_environment
+    from harness.workflows.plan_study import probe_study
+
+    def on_probe(cell: Cell) -> None:
+        console.print_text(screen, escape(f"timing {cell.name}"))
+
+    try:
+        probed = probe_study(cells, stored, results, describe_environment(stated), on_probe)
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    for record in probed.failed:
+        console.print_failure(record.outcome, record.cell, record.reason)
+    return probed.prediction
 
 
 @command(

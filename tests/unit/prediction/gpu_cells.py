@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from harness.execution.planned_work import cell_work
+from harness.execution.planned_work import plan_cell
 from harness.prediction.gpu_cell import GpuCell
 from harness.prediction.gpu_records import measured_steps
 from harness.prediction.gpu_speed import fit_gpu_speed
@@ -45,5 +45,5 @@ def gpu_cell(*, batch_size=64, seq_len=384, precision="fp16", trainable="all", w
         | {"model": {"shape": "bert-base", "init": "random"}}
     )
     lengths = np.full(num_rows, seq_len)
-    work = cell_work(config, lengths, lengths[:64], lengths[:64], world_size)
+    work = plan_cell(config, lengths, lengths[:64], lengths[:64], world_size).work
     return GpuCell(config, load_model_shape(config.model, None), work, world_size)
