@@ -1,12 +1,13 @@
 """Which attention, and which multiple of lengths, is fastest and takes least memory, by precision and length of texts?
 
 Run: .venv/bin/python bench/bench_attention.py [--rounds 3] [--out results/reference/attention.md] [--quick]
-Three quarters of an hour on two quiet cores. The runs are kept in attention.csv beside the table; a stopped run goes on. With
+Three quarters of an hour on two quiet cores. The runs are kept in attention.csv beside the table; a stopped run continues. With
 `--quick`, a few steps of two lengths show that everything runs; nothing is written.
 
-Every case trains the packaged model on texts of 1/8 to 3/4 of so many words, batch 16, grouped by length, with each attention and
-each multiple, and once with `auto`. Within a round the variants of a case run one after the other, in every second round in reverse
-order. A ratio is taken within its round; the table shows the geometric mean over rounds, and the lowest and the highest.
+Every case is a number of words; its texts are 1/8 to 3/4 as long. The packaged model trains on them, batch 16, grouped by length,
+with each attention and each multiple, and once with `auto`. Within a round the variants of a case run one after the other, in every
+second round in reverse order. A ratio is taken within its round; the table shows the geometric mean over rounds, and the lowest
+and the highest.
 """
 
 from __future__ import annotations

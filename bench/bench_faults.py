@@ -96,7 +96,7 @@ class Kinds:
 
     def add_disks(self) -> None:
         for command, where in OUTPUT.items():
-            # A training goes on without checkpoints, and says so; a checkpoint that it promises is counted as lost.
+            # A training continues without checkpoints, and says so; a checkpoint that it promises is counted as lost.
             expected = ANY_ENDING if command == "train" else frozenset({74})
             self.add(
                 "full disk", command, lambda w=where, e=expected: replace(on_disk(w, "size=64k", fill), expected=e)

@@ -1,11 +1,11 @@
 """Errors of predicting a CPU cell's seconds and peak memory from a probe, before it runs.
 
 Run: .venv/bin/python bench/bench_time_prediction.py [--rounds 3] [--groups 12] [--out results/reference/time-prediction.md]
-An hour on two quiet cores. The table's raw figures are kept in time-prediction.csv beside it; a stopped run goes on.
+An hour on two quiet cores. The table's raw figures are kept in time-prediction.csv beside it; a stopped run continues.
 
 The design: groups of cells that compute alike (model, precision, trained part, dropout, checkpointing, ranks), drawn so that each
 pair of choices occurs, and in each group four cells that differ in batch size, length and padding. Each group is probed
-once; then all cells run in turns, round after round, and each is held against the mean of its rounds. The first half of
+once; then all cells run in turns, round after round, and each is compared with the mean of its rounds. The first half of
 the groups was seen while constants were set; the second is held out. Beside the prediction: what a perfect one would
 score (each run against the mean of the others), the last run's seconds, and tokens times one constant a model.
 """

@@ -231,7 +231,7 @@ def try_once(place: Place, row: Row, command: str, fault: Fault, owner: int = 0)
 def num_lost(ended: Ending, folder: Path, command: str) -> int:
     """Return how many cells that began have no record.
 
-    After SIGKILL the running one may have none, nor one whose process could not be started for want of files.
+    After SIGKILL the running one may have none, nor one whose process could not be started for lack of file descriptors.
     A checkpoint that the command says is written, and that isn't there, counts too.
     """
     folders = [path for path in (folder / "r", folder / "state", folder / "tmp") if path.is_dir()]

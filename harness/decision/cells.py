@@ -16,7 +16,7 @@ def run_seconds(cell: Priced) -> float | None:
 
 def has_example_price(cell: Priced) -> bool:
     """Return whether a stand-in prices the cell's machine: it prices that machine's cells, and ranks no machines."""
-    return cell.price is not None and cell.price.is_example and cell.price.plan != "own"
+    return cell.price is not None and cell.price.stands_in
 
 
 def comparable_in_dollars(cells: Iterable[Priced]) -> bool:

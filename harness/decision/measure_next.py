@@ -21,7 +21,7 @@ class Measurement:
 
     Attributes:
         kind: `baselines`: run these cheap baselines; `seeds`: train the cells with this many seeds; `test_examples`: train
-            them with so many seeds and a larger test set; `accuracy`: nothing measured so far can answer, so measure
+            them with this many seeds and a larger test set; `accuracy`: nothing measured so far can answer, so measure
             another kind of cell: pretrained weights, more training rows, a larger model.
         cells: Names of the cells, or of the baselines.
         num_seeds: Seeds a cell, those measured already included; None if the number does not matter.
@@ -99,7 +99,7 @@ def fewest_that_suffice(
     """Return the seeds a side, and the test examples if more are needed, that reduce a variance as far as needed.
 
     The fewest seeds are taken that suffice with the present test examples. If none do, half of the variance may be the
-    seeds', if so many can be trained, and as many test examples as are needed for the rest.
+    seeds', if enough can be trained, and as many test examples as are needed for the rest.
 
     Args:
         needed: Variance to reach.

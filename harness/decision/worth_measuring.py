@@ -29,9 +29,9 @@ class Contender:
     """A machine that may be the cheapest.
 
     Attributes:
-        kind: Equal for machines that one measurement tells about.
+        kind: Equal for machines whose times one measurement narrows.
         run: Uncertain seconds of a run.
-        bill: Returns the bill of a run of so many seconds; None if it would never end.
+        bill: Returns the bill of a run, from its seconds; None if it would never end.
         waited: Returns the seconds from ordering the machine to the end of such a run.
         is_measured: Whether the run was measured there.
     """

@@ -15,7 +15,7 @@ _NUM_COEFFICIENTS = 3
 
 @dataclass(frozen=True)
 class Timing:
-    """Measured seconds of one batch with so many tokens and token pairs."""
+    """Measured seconds of one batch, with its number of tokens and of token pairs."""
 
     num_tokens: float
     num_pairs: float

@@ -72,6 +72,11 @@ class Price:
         return self.basis == "assumed"
 
     @property
+    def stands_in(self) -> bool:
+        """True if it is an example in place of the machine's own price: it prices that machine, but ranks none."""
+        return self.is_example and self.plan != "own"
+
+    @property
     def basis_word(self) -> str:
         """The basis as readers see it, before the word price."""
         return "example" if self.is_example else self.basis

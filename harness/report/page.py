@@ -17,7 +17,6 @@ from plotly.offline import get_plotlyjs
 
 from harness import __version__
 from harness.decision.cells import failed, measured
-from harness.decision.ladder import ladders
 from harness.pricing.cost import Priced
 from harness.report.charts.accuracy_curves import accuracy_curves
 from harness.report.charts.bars import bars
@@ -305,7 +304,7 @@ def _varied_sections(report: Report, varied: _Varied) -> Iterator[Section]:
             "Ladder",
             varied.ladders,
             [chart for ladder in varied.ladders for chart in ladder.charts],
-            ladder_words(ladders(cells)),
+            ladder_words([each.ladder for each in varied.ladders]),
             terms=(("ladder", "ladder"), _TO_TARGET),
         )
     if report.learning:
@@ -314,13 +313,15 @@ def _varied_sections(report: Report, varied: _Varied) -> Iterator[Section]:
             "How much data",
             report.learning,
             report.learning.charts,
-            learning_words(cells),
+            learning_words(report.learning.curves),
             terms=(("learning curve", "learning-curve"),),
         )
     if varied.scaling:
         charts = [chart for group in varied.scaling.charts.values() for chart in group]
         terms = (("scaling", "scaling"), ("exposed communication", "exposed-communication"))
-        yield Section("scaling", "Number of devices", varied.scaling, charts, scaling_words(cells), terms=terms)
+        yield Section(
+            "scaling", "Number of devices", varied.scaling, charts, scaling_words(varied.scaling.series), terms=terms
+        )
     memory = memory_section(cells, money)
     if memory:
         yield Section(

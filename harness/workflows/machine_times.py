@@ -45,7 +45,7 @@ class MachineTime:
         return Estimate(rate, rate / factor, rate * factor, self.basis)
 
     def run(self, num_samples: float) -> UncertainTime:
-        """Return the seconds of a run that trains on so many samples."""
+        """Return the seconds of a run that trains on `num_samples` samples."""
         train_s = self.train.seconds * num_samples / self.num_samples
         return replace(self.train, seconds=train_s + self.rest_s)
 

@@ -69,7 +69,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Predict the label of every row of a file, with probabilities.
 
-    A run that was stopped goes on with the same command. The output has one row per input row, in the same order: `row` (from 0), the columns of --with, `predicted`, and a column
+    The same command continues a run that was stopped. The output has one row per input row, in the same order: `row` (from 0), the columns of --with, `predicted`, and a column
     `p:LABEL` per label. A row without text gets no label.
     """
     from harness.cli.views.predict import PredictView, show_predicted

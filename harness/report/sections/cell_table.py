@@ -185,7 +185,7 @@ def _amount(cell: Priced, index: int, column: CellColumn, money: MoneyFormat) ->
     extra = ", ".join(filter(None, (column.interval(cell, money), basis_label(cell.price), missed)))
     why = clean(cell.missing or why_missing(cell))
     field = measured_field(column.text(cell, money), column.value(cell), why, extra)
-    doubtful = cell.price is None or cell.price.basis == "assumed" or disagrees(cell.price)
+    doubtful = cell.price is None or cell.price.is_example or disagrees(cell.price)
     return replace(field, doubtful=doubtful, cell=index, figure=column.name, rewrites_extra=True)
 
 

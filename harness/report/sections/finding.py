@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from harness.analysis.ranking import rank
 from harness.decision.cells import measured
-from harness.decision.ladder import Ladder, ladders
-from harness.decision.learning_curve import LearningCurve, forecast_gains, learning_curves, measured_gain
-from harness.decision.scaling import Series, scaling_series
+from harness.decision.ladder import Ladder
+from harness.decision.learning_curve import LearningCurve, forecast_gains, measured_gain
+from harness.decision.scaling import Series
 from harness.pricing.cost import Priced
 from harness.report.charts.base import Chart
 from harness.report.formatting import listed, number, plural, points, times, with_interval
@@ -56,11 +56,11 @@ def study_finding(
     """
     lost = [cell for cell in cells if cell.summary.outcome == "oom" and not cell.summary.num_ok]
     if found_ladders:
-        finding = Finding(ladder_finding(ladders(cells)[0]), "ladder", found_ladders[0].charts[-1])
+        finding = Finding(ladder_finding(found_ladders[0].ladder), "ladder", found_ladders[0].charts[-1])
     elif learning is not None:
-        finding = Finding(learning_finding(learning_curves(cells)[0]), "learning", learning.charts[0])
-    elif scaling is not None and _varies_devices(cells):
-        finding = Finding(scaling_finding(scaling_series(cells)[0]), "scaling", next(iter(scaling.charts.values()))[0])
+        finding = Finding(learning_finding(learning.curves[0]), "learning", learning.charts[0])
+    elif scaling is not None and _varies_devices(scaling.series, cells):
+        finding = Finding(scaling_finding(scaling.series[0]), "scaling", next(iter(scaling.charts.values()))[0])
     elif lost:
         finding = Finding(fit_finding(cells, lost), "memory", _map(maps, "memory"))
     elif speed := speed_finding(cells):
@@ -71,7 +71,7 @@ def study_finding(
 
 
 def ladder_finding(ladder: Ladder) -> str:
-    """State how many times cheaper the best rung reaches the target,."""
+    """State how many times cheaper the best rung reaches the target."""
     best = best_step(ladder)
     if best is None or best.saving is None:
         return f"No rung reaches a validation accuracy of {ladder.target:g} for less than rung 0."
@@ -96,9 +96,9 @@ def learning_finding(curve: LearningCurve) -> str:
     )
 
 
-def _varies_devices(cells: Sequence[Priced]) -> bool:
+def _varies_devices(every_series: Sequence[Series], cells: Sequence[Priced]) -> bool:
     """Return whether most of the measured configurations belong to a scaling series."""
-    scaled = {point.cell.key for series in scaling_series(cells) for point in series.points}
+    scaled = {point.cell.key for series in every_series for point in series.points}
     return 2 * len(scaled) > len(measured(cells))
 
 

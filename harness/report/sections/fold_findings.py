@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.decision.cells import failed, measured
+from harness.decision.cells import failed, fastest
 from harness.decision.choice import Choice
 from harness.decision.ladder import Ladder
-from harness.decision.learning_curve import forecast_gains, learning_curves, measured_gain
-from harness.decision.scaling import scaling_series
+from harness.decision.learning_curve import LearningCurve, forecast_gains, measured_gain
+from harness.decision.scaling import Series
 from harness.pricing.cost import Priced
-from harness.report.formatting import clean, date_text, memory, percent, plural, points
+from harness.report.formatting import date_text, memory, percent, plural, points
 from harness.report.labels import OUTCOMES, basis_word, machine_labels, short_labels
 from harness.report.sections.details import warnings_by_text
 from harness.report.sections.ladder import best_step
@@ -34,7 +34,7 @@ def machines_words(cells: Sequence[Priced]) -> str:
     price = next((cell.price for cell in cells if cell.price is not None), None)
     if price is None:
         known = "price not known"
-    elif price.basis == "assumed":
+    elif price.is_example:
         known = "price not known, an example stands in"
     else:
         known = f"{basis_word(price)} price" + (f" of {date_text(price.as_of)}" if price.as_of else "")
@@ -77,17 +77,16 @@ def ladder_words(ladders: Sequence[Ladder]) -> str:
     return f"rung {best.number} is {ratio_text(best.saving.value)} times cheaper than rung 0"
 
 
-def learning_words(cells: Sequence[Priced]) -> str:
-    """State what twice the examples would add."""
-    curve = learning_curves(cells)[0]
-    gains = forecast_gains(curve)
-    gain = gains[0] if gains else measured_gain(curve)
+def learning_words(curves: Sequence[LearningCurve]) -> str:
+    """State what twice the examples of the first curve would add."""
+    gains = forecast_gains(curves[0])
+    gain = gains[0] if gains else measured_gain(curves[0])
     return f"{gain.end:,} examples {'would add' if gains else 'added'} {points(gain.accuracy.value)} to {gain.start:,}"
 
 
-def scaling_words(cells: Sequence[Priced]) -> str:
+def scaling_words(every_series: Sequence[Series]) -> str:
     """State the speed-up of the first series."""
-    series = scaling_series(cells)[0]
+    series = every_series[0]
     point, nouns = series.points[-1], DEVICE_NOUNS[series.device]
     return f"{point.num_devices} {nouns[1]} train {ratio_text(point.speed_up.value)} times as fast as {series.base.num_devices}"
 
@@ -102,10 +101,9 @@ def memory_words(cells: Sequence[Priced]) -> str:
 
 def fastest_words(cells: Sequence[Priced]) -> str:
     """Name the configuration with the highest speed."""
-    timed = [cell for cell in measured(cells) if cell.summary.samples_per_s is not None]
-    if not timed:
+    best = fastest(cells)
+    if best is None:
         return "no speed was measured"
-    best = max(timed, key=lambda cell: cell.summary.samples_per_s.value if cell.summary.samples_per_s else 0.0)
     return f"{short_labels(cells)[best.key]} has the highest speed"
 
 
@@ -140,4 +138,4 @@ def method_words(num_not_measured: int) -> str:
 
 def example_words(num_real: int, num_tokens: int) -> str:
     """State how many positions hold text."""
-    return clean(f"{num_real} of {num_tokens} positions hold text")
+    return f"{num_real} of {num_tokens} positions hold text"

@@ -30,6 +30,7 @@ class LadderSection:
         target: The validation accuracy that steps are compared at.
     """
 
+    ladder: Ladder
     name: str
     target: float
     sentences: tuple[str, ...]
@@ -41,6 +42,7 @@ def ladder_sections(cells: Sequence[Priced], money: MoneyFormat) -> list[LadderS
     """Build a section for each ladder among the cells."""
     return [
         LadderSection(
+            ladder=ladder,
             name=ladder.study,
             target=ladder.target,
             sentences=tuple(step_sentences(ladder, cells)),

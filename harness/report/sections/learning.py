@@ -54,6 +54,7 @@ class Learning:
         num_more: Number of curves that are not shown.
     """
 
+    curves: tuple[LearningCurve, ...]
     sentences: tuple[tuple[str, tuple[str, ...]], ...]
     sizes: Table
     charts: tuple[Chart, ...]
@@ -69,6 +70,7 @@ def learning_section(cells: Sequence[Priced], assumptions: Assumptions, money: M
     names = curve_names(shown, cells)
     named = list(zip(shown, names, strict=True))
     return Learning(
+        curves=tuple(curves),
         sentences=tuple((name, tuple(curve_sentences(curve, assumptions, money))) for curve, name in named),
         sizes=table(
             HEADS, [_row(curve, point, name, indices, money) for curve, name in named for point in curve.points]

@@ -101,7 +101,7 @@ def cautions(comparison: SideBySide, names: Sequence[str]) -> list[str]:
     examples = [
         name
         for name, machine in zip(names, comparison.types, strict=True)
-        if machine.price is not None and machine.price.basis == "assumed" and machine.price.plan != "own"
+        if machine.price is not None and machine.price.stands_in
     ]
     if examples:
         sentences.append(

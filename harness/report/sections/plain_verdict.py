@@ -131,7 +131,7 @@ def price_text(price: Price, money: MoneyFormat) -> str:
         return f"{hourly}, your price"
     if price.plan == "own":
         return hourly
-    name = f", {clean(price.instance)}" if price.basis == "assumed" and price.instance else ""
+    name = f", {clean(price.instance)}" if price.is_example and price.instance else ""
     region = f" in {clean(price.region)}" if price.region else ""
     dated = f"price of {date_text(price.as_of)}" if price.as_of else "price without a date"
     return f"{hourly}{name}{region}, {dated}"
@@ -142,7 +142,7 @@ def _place(way: Way, cells: Sequence[Priced], money: MoneyFormat) -> str:
     if way.cell is None:
         return ""
     price = way.cell.price
-    known = price is not None and price.basis != "assumed"
+    known = price is not None and not price.is_example
     machine = f" on {machine_labels(cells)[way.cell.summary.machine_id]}"
     return with_interval(machine, price_text(price, money) if price is not None and known else "")
 
@@ -159,7 +159,7 @@ def _cost(way: Way, choice: Choice, money: MoneyFormat) -> Iterator[str]:
             f"A training takes {seconds(way.seconds)}. The price of this machine is not known ({missing}): enter yours."
         )
         return
-    if price is not None and price.basis == "assumed":
+    if price is not None and price.is_example:
         yield (
             "The price of this machine is not known: enter yours. "
             f"{_SECONDS_DECIDED if not choice.in_dollars else ''}An example price stands in ({price_text(price, money)})."
@@ -221,7 +221,7 @@ def _best(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> Iterat
         f"{percent(cell.summary.accuracy.value)} of texts right."
     )
     if cell.usd_billed is not None and cell.price is not None:
-        known = "" if cell.price.basis != "assumed" else "example price: "
+        known = "" if not cell.price.is_example else "example price: "
         yield (
             f"One training costs about {money.prose(cell.usd_billed.value)} on the bill "
             f"({known}{price_text(cell.price, money)})."

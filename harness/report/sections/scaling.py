@@ -40,6 +40,7 @@ class Scaling:
         shares_cores: Whether a series runs several processes on one CPU, where they share its cores.
     """
 
+    series: tuple[Series, ...]
     sentences: tuple[str, ...]
     charts: Mapping[str, Sequence[Chart]]
     num_more: int
@@ -53,6 +54,7 @@ def scaling_section(cells: Sequence[Priced], money: MoneyFormat) -> Scaling | No
     if not every_series:
         return None
     return Scaling(
+        series=tuple(every_series),
         sentences=tuple(scaling_sentences(every_series, cells)),
         charts=scaling_charts(every_series, cells, money),
         num_more=max(0, len(every_series) - MAX_SERIES),

@@ -185,7 +185,7 @@ class TestMoney:
 
 
 class TestExamplePrices:
-    """A slow machine beside a faster and dearer one."""
+    """A slow machine beside a faster and more expensive one."""
 
     DEAR = replace(STATED, usd_per_hour=30.0, usd_per_hour_on_demand=30.0)
 
