@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -37,20 +38,23 @@ class MeasuredTimes:
 
     def __init__(self, records: Iterable[Record], probes: Iterable[Record]) -> None:
         self.records = tuple(records)
-        self._known: dict[str, list[Record]] = {}
+        known: dict[str, list[Record]] = defaultdict(list)
+        self._alike: dict[tuple[str, str], list[Record]] = defaultdict(list)
         for record in sorted((*self.records, *probes), key=lambda record: record.started_at):
             instance = _instance(record)
             if instance is not None and record.outcome == "ok" and isinstance(record.config, FineTuneConfig):
-                self._known.setdefault(instance, []).append(record)
+                known[instance].append(record)
+                self._alike[instance, compute_group(record.config)].append(record)
+        self._machines = {instance: records[-1].machine for instance, records in known.items()}
         self._summaries: dict[str, list[Summary]] = {
-            instance: summarize([record for record in known if record.probe is None])
-            for instance, known in self._known.items()
+            instance: summarize([record for record in records if record.probe is None])
+            for instance, records in known.items()
         }
 
     def cpu_machines(self) -> dict[str, int]:
         """Return the logical CPUs of each measured instance type without GPUs."""
-        machines = {instance: known[-1].machine for instance, known in self._known.items()}
-        return {instance: machine.cpu.num_logical for instance, machine in machines.items() if not machine.gpus}
+        machines = self._machines.items()
+        return {instance: machine.cpu.num_logical for instance, machine in machines if not machine.gpus}
 
     def on(self, instance: str, config: FineTuneConfig, work: CellWork) -> MeasuredTime | None:
         """Return what a cell takes on an instance type: as measured, else by what was measured of cells that compute alike."""
@@ -58,8 +62,7 @@ class MeasuredTimes:
             if _is_same(summary, config):
                 return _from_summary(summary, config, work)
         group = compute_group(config)
-        alike = [record for record in self._known.get(instance, ()) if compute_group(_config(record)) == group]
-        known = group_time(alike)
+        known = group_time(self._alike.get((instance, group), ()))
         if known is None:
             return None
         time, name = predict_cell(work, known), f"{instance} {group}"
@@ -88,11 +91,6 @@ def _factor(name: str, estimate: Estimate) -> ErrorFactor:
 def _is_same(summary: Summary, config: FineTuneConfig) -> bool:
     ignored = ("seed", "limits")
     return hash_config(summary.config, ignore=ignored) == hash_config(config, ignore=ignored)
-
-
-def _config(record: Record) -> FineTuneConfig:
-    assert isinstance(record.config, FineTuneConfig)  # noqa: S101 - only those were kept
-    return record.config
 
 
 def _instance(record: Record) -> str | None:
