@@ -88,7 +88,7 @@ const tables = (() => {
       sorter.addEventListener("click", () => sort(table, column));
     });
     const box = table.closest(".box");
-    const name = box ? box.getAttribute("aria-label") || document.getElementById(box.getAttribute("aria-labelledby")).textContent : "table";
+    const name = box ? box.getAttribute("aria-label") : "table";
     const isMain = table.id === "cell-table";
     const tools = isMain ? document.querySelector("#cells .actions") : panel.make("p", { className: "actions small" });
     const status = isMain ? document.getElementById("csv-said") : panel.make("span", { role: "status" });
