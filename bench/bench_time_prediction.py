@@ -1,7 +1,8 @@
 """Errors of predicting a CPU cell's seconds and peak memory from a probe, before it runs.
 
-Run: .venv/bin/python bench/bench_time_prediction.py [--rounds 3] [--groups 12] [--out results/reference/time-prediction.md]
-An hour on two quiet cores. The table's raw figures are kept in time-prediction.csv beside it; a stopped run continues.
+Run: .venv/bin/python bench/bench_time_prediction.py [--rounds 3] [--groups 12]
+An hour on two quiet cores. The table's raw figures are kept in time-prediction.csv beside it. Records are kept below
+--records: a stopped run continues, and a changed prediction is judged by the same records.
 
 The design: groups of cells that compute alike (model, precision, trained part, dropout, checkpointing, ranks), drawn so that each
 pair of choices occurs, and in each group four cells that differ in batch size, length and padding. Each group is probed
@@ -26,6 +27,7 @@ from statistics import fmean
 
 import numpy as np
 
+from harness.execution.hidden_paths import hide_homes
 from harness.execution.preparation import Preparations
 from harness.execution.probing import StudyPrediction, plan_cells
 from harness.execution.runner import Runner
@@ -35,6 +37,7 @@ from harness.schema.cells import Cell
 from harness.schema.expansion import expand
 from harness.schema.record import Record
 from harness.schema.study_file import parse_study
+from harness.store.record_files import load_records, save_record
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "results" / "reference" / "time-prediction.md"
@@ -165,8 +168,8 @@ class Row:
         return max(abs(seconds / mean - 1) for seconds in self.measured)
 
 
-def measure(num_groups: int, rounds: int) -> list[Row]:
-    """Probe each group once, then run all cells in turns."""
+def measure(num_groups: int, rounds: int, kept: Path) -> list[Row]:
+    """Probe each group once, then run all cells in turns; what is below `kept` is not measured again."""
     environment = describe_environment(None)
     drawn = [
         (number, cell)
@@ -178,34 +181,44 @@ def measure(num_groups: int, rounds: int) -> list[Row]:
         prepared = [preparations.prepare(cell) for _, cell in drawn]
         planned = plan_cells([cell for _, cell in drawn], prepared, environment.machine)
         work = {each.cell.config_hash: each.work for each in planned}
-        prediction = StudyPrediction(planned, (), environment.machine)
+        kept.mkdir(parents=True, exist_ok=True)
+        known = load_records([kept])
+        prediction = StudyPrediction(planned, known.probes, environment.machine)
+        runs: dict[str, list[Record]] = defaultdict(list)
+        for record in known.records:
+            runs[record.config_hash].append(record)
         runner.wait_until_warm()
         prediction.probe(
-            runner,
-            Path(folder) / "results",
-            environment,
-            lambda cell: print("probe", cell.name, flush=True),
-            limit_s=math.inf,
+            runner, kept, environment, lambda cell: print("probe", cell.name, flush=True), limit_s=math.inf
         )
-        rows = []
-        for number, cell in drawn:
-            if (predicted := prediction.predict(cell.config_hash)) is None:
-                print("not probed", cell.name)
-                continue
-            seconds, peak = predicted.time.seconds, predicted.peak_bytes
-            tokens = work[cell.config_hash].training.num_tokens
-            low, high = seconds.low or 0.0, seconds.high or math.inf
-            rows.append(Row(number, cell, seconds.value, low, high, peak.value if peak else 0.0, tokens, []))
         inputs = {cell.config_hash: each for (_, cell), each in zip(drawn, prepared, strict=True)}
         for turn in range(rounds):
-            for row in rows if turn % 2 == 0 else reversed(rows):
-                record = runner.run(row.cell, inputs[row.cell.config_hash], environment)
-                if record.outcome == "ok":
-                    row.runs.append(record)
-                print(
-                    f"{turn} {row.name}: predicted {row.predicted_s:.1f} s, {record.outcome} {record.duration_s:.1f} s",
-                    flush=True,
-                )
+            for _, cell in drawn if turn % 2 == 0 else reversed(drawn):
+                if len(runs[cell.config_hash]) > turn:
+                    continue
+                record = runner.run(cell, inputs[cell.config_hash], environment)
+                save_record(hide_homes(record), kept)
+                runs[cell.config_hash].append(record)
+                print(f"{turn} {cell.name}: {record.outcome} {record.duration_s:.1f} s", flush=True)
+    rows = []
+    for number, cell in drawn:
+        predicted = prediction.predict(cell.config_hash)
+        if predicted is None:
+            print("not probed", cell.name)
+            continue
+        seconds, peak = predicted.time.seconds, predicted.peak_bytes
+        rows.append(
+            Row(
+                group=number,
+                cell=cell,
+                predicted_s=seconds.value,
+                low_s=seconds.low or 0.0,
+                high_s=seconds.high or math.inf,
+                peak=peak.value if peak else 0.0,
+                num_tokens=work[cell.config_hash].training.num_tokens,
+                runs=[run for run in runs[cell.config_hash] if run.outcome == "ok"],
+            )
+        )
     return [row for row in rows if row.runs]
 
 
@@ -291,8 +304,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--groups", type=int, default=12)
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--records", type=Path, default=Path(tempfile.gettempdir()) / "time-prediction")
     options = parser.parse_args()
-    rows = measure(options.groups, options.rounds)
+    rows = measure(options.groups, options.rounds, options.records)
     with options.out.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
