@@ -22,8 +22,12 @@ Basis = Literal["probe", "records"]
 # Standard deviation of the logarithm of measured over predicted seconds, beside what the fit itself leaves: from
 # bench/bench_time_prediction.py.
 SPREAD = 0.07
-# Seconds after training, of counted operations and memory: some are fixed, others are steps. From records of two models.
-_AFTER_S, _AFTER_STEPS, _AFTER_STEPS_DDP = 0.6, 4.0, 11.0
+# After training, diagnostics repeat steps: one counts memory, one counts FLOPs, and with several ranks twelve are timed for the
+# exchange of gradients. The search for the peak takes a share of the training's time, nearly half of it whole steps.
+_NUM_COUNTED, _NUM_EXCHANGED = 2, 12
+_PEAK_SHARE, _MIN_PEAK_S, _MAX_PEAK_S, _PEAK_STEPS_SHARE, _MAX_PEAK_STEPS = 0.1, 0.05, 1.8, 0.45, 8
+# Fixed seconds after training, and extra seconds of the first step of all: from bench/bench_time_prediction.py.
+_AFTER_S, _FIRST_STEP_S = 0.4, 0.1
 _BINS = 12  # of a record's steps, sorted by tokens
 _NUM_WARMUP = 2
 # A forward pass is a third of a step's arithmetic: the backward pass takes twice as much.
@@ -82,13 +86,17 @@ def group_time(records: Sequence[Record]) -> GroupTime | None:
     return _from_runs(runs) if any(_timings(run) for run in runs) else None
 
 
-def predict_cell(work: CellWork, group: GroupTime) -> CellTime:
-    """Predict a cell from what it computes and from how long its group takes."""
-    first_s = group.first_s * work.training.num_shapes
-    train_s = group.step.seconds(work.training) + first_s
+def predict_cell(work: CellWork, group: GroupTime, *, has_diagnostics: bool = True) -> CellTime:
+    """Predict a cell from what it computes and from how long its group takes.
+
+    Args:
+        work: What the cell computes.
+        group: How long cells take that compute alike.
+        has_diagnostics: Whether memory and FLOPs are counted after training.
+    """
+    train_s = group.step.seconds(work.training) + group.first_s * work.training.num_shapes + _FIRST_STEP_S
     evaluate_s = sum(group.forward.seconds(part) for part in (work.validations, work.test) if part is not None)
-    after_steps = _AFTER_STEPS if group.world_size == 1 else _AFTER_STEPS_DDP
-    after_s = _AFTER_S + after_steps * group.step.seconds(work.training) / work.training.num_batches
+    after_s = _after_seconds(work, group, train_s, has_diagnostics=has_diagnostics)
     total = group.ready_s + group.choice_seconds(work.training) + train_s + evaluate_s + after_s
     return CellTime(
         seconds=_estimate(total, group),
@@ -96,6 +104,17 @@ def predict_cell(work: CellWork, group: GroupTime) -> CellTime:
         samples_per_s=_estimate(work.num_rows / train_s, group),
         basis=group.basis,
     )
+
+
+def _after_seconds(work: CellWork, group: GroupTime, train_s: float, *, has_diagnostics: bool) -> float:
+    step_s = group.step.seconds(work.training) / work.training.num_batches
+    after_s = _AFTER_S + (_NUM_EXCHANGED * step_s if group.world_size > 1 else 0.0)
+    if not has_diagnostics:
+        return after_s
+    peak_s = min(_MAX_PEAK_S, max(_MIN_PEAK_S, _PEAK_SHARE * train_s))
+    num_peak_steps = max(1, min(_MAX_PEAK_STEPS, int(_PEAK_STEPS_SHARE * peak_s / step_s)))
+    after_s += (_NUM_COUNTED + num_peak_steps) * step_s + (1 - _PEAK_STEPS_SHARE) * peak_s
+    return after_s + (0.0 if work.test is None else group.forward.seconds(work.test) / work.test.num_batches)
 
 
 def _estimate(value: float, group: GroupTime) -> Estimate:
@@ -107,13 +126,14 @@ def _from_probe(record: Record, probe: Probe, num_micros: int) -> GroupTime:
     steps, passes = [], []
     for shape in probe.shapes:
         tokens = shape.num_rows * shape.num_tokens
-        steps.append(Timing(tokens * num_micros, tokens * num_micros * shape.num_tokens, fmean(shape.step_s)))
-        passes.append(Timing(tokens, tokens * shape.num_tokens, fmean(shape.evaluate_s)))
-    # The first shape of all also warms the process up.
-    extra = [max(0.0, shape.first_step_s - fmean(shape.step_s)) for shape in probe.shapes[1:]]
+        steps.append(Timing(tokens * num_micros, tokens * num_micros * shape.num_tokens, median(shape.step_s)))
+        passes.append(Timing(tokens, tokens * shape.num_tokens, median(shape.evaluate_s)))
+    # The first shape of all also warms the process up. Of the others, one that needs more memory than any before it takes long
+    # for that alone, so that the least tells what a new shape costs.
+    extra = [max(0.0, shape.first_step_s - median(shape.step_s)) for shape in probe.shapes[1:]]
     ready_s = (record.phases.start_s or 0.0) + (record.phases.load_s or 0.0)
     return GroupTime(
-        fit_time(steps), fit_time(passes), median(extra) if extra else 0.0, ready_s, probe.world_size, "probe",
+        fit_time(steps), fit_time(passes), min(extra, default=0.0), ready_s, probe.world_size, "probe",
         _chooses_attention(record),
     )  # fmt: skip
 
