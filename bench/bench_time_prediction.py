@@ -27,6 +27,8 @@ from statistics import fmean
 
 import numpy as np
 
+from harness.analysis.estimate import Estimate
+from harness.analysis.predictions import alarm_limits
 from harness.execution.hidden_paths import hide_homes
 from harness.execution.preparation import Preparations
 from harness.execution.probing import StudyPrediction, plan_cells
@@ -240,6 +242,8 @@ def table(rows: Sequence[Row]) -> str:
         f"{len(rows)} cells, at a median half-width of "
         f"{np.median([(row.high_s / row.low_s) ** 0.5 - 1 for row in rows]):.0%}.",
         "",
+        *_alarms(rows),
+        "",
         *_peaks(rows),
         "",
         "| worst cells | predicted, s | measured, s | error | largest distance of a run from the mean |",
@@ -284,6 +288,18 @@ def _by_longest(rows: Sequence[Row]) -> list[float]:
         ratios.append(longest / fmean(row.measured) if longest else 1.0)
         longest = max(longest, *row.measured)
     return ratios
+
+
+def _alarms(rows: Sequence[Row]) -> Iterator[str]:
+    """Count the alarms of clean runs, taking each group of cells as a study."""
+    outside = []
+    for row in rows:
+        low, high = alarm_limits(Estimate(row.predicted_s, row.low_s, row.high_s, ""))
+        outside += [row.group for seconds in row.measured if not low <= seconds <= high]
+    yield (
+        f"Alarms (outside the interval of 99.9 %): {len(outside)} of {sum(len(row.runs) for row in rows)} clean runs, in "
+        f"{len(set(outside))} of {len({row.group for row in rows})} groups."
+    )
 
 
 def _peaks(rows: Sequence[Row]) -> Iterator[str]:

@@ -19,9 +19,9 @@ from harness.schema.training_record import NUM_CHOICE_SHAPES, NUM_CHOICE_STEPS
 
 Basis = Literal["probe", "records"]
 
-# Standard deviation of the logarithm of measured over predicted seconds, beside what the fit itself leaves: from
+# Standard deviation of the logarithm of measured over predicted seconds on a machine without noise: from
 # bench/bench_time_prediction.py.
-SPREAD = 0.07
+SPREAD = 0.05
 # After training, diagnostics repeat steps: one counts memory, one counts FLOPs, and with several ranks twelve are timed for the
 # exchange of gradients. The search for the peak takes a share of the training's time, nearly half of it whole steps.
 _NUM_COUNTED, _NUM_EXCHANGED = 2, 12
@@ -30,6 +30,7 @@ _PEAK_SHARE, _MIN_PEAK_S, _MAX_PEAK_S, _PEAK_STEPS_SHARE, _MAX_PEAK_STEPS = 0.1,
 _AFTER_S, _FIRST_STEP_S = 0.4, 0.1
 _BINS = 12  # of a record's steps, sorted by tokens
 _NUM_WARMUP = 2
+_TWO_ROUNDS = 6  # steps of a shape that a probe timed in two rounds
 # A forward pass is a third of a step's arithmetic: the backward pass takes twice as much.
 _FORWARD_SHARE = 1 / 3
 
@@ -44,6 +45,7 @@ class GroupTime:
         first_s: Extra seconds of the first step of each shape.
         ready_s: Seconds until training begins.
         world_size: Number of ranks.
+        noise: Standard deviation of the logarithm of seconds from one moment to the next, or what the line of steps misses.
         basis: Where this is from.
         chooses_attention: Whether cells time steps of both attentions before they train.
     """
@@ -53,6 +55,7 @@ class GroupTime:
     first_s: float
     ready_s: float
     world_size: int
+    noise: float
     basis: Basis
     chooses_attention: bool = False
 
@@ -118,7 +121,7 @@ def _after_seconds(work: CellWork, group: GroupTime, train_s: float, *, has_diag
 
 
 def _estimate(value: float, group: GroupTime) -> Estimate:
-    factor = math.exp(t_quantile(math.inf) * math.hypot(SPREAD, group.step.misfit))
+    factor = math.exp(t_quantile(math.inf) * math.hypot(SPREAD, group.noise))
     return Estimate(value, value / factor, value * factor, f"predicted from {group.basis}")
 
 
@@ -132,10 +135,18 @@ def _from_probe(record: Record, probe: Probe, num_micros: int) -> GroupTime:
     # for that alone, so that the least tells what a new shape costs.
     extra = [max(0.0, shape.first_step_s - median(shape.step_s)) for shape in probe.shapes[1:]]
     ready_s = (record.phases.start_s or 0.0) + (record.phases.load_s or 0.0)
+    line = fit_time(steps)
     return GroupTime(
-        fit_time(steps), fit_time(passes), min(extra, default=0.0), ready_s, probe.world_size, "probe",
+        line, fit_time(passes), min(extra, default=0.0), ready_s, probe.world_size, max(line.misfit, _noise(probe)), "probe",
         _chooses_attention(record),
     )  # fmt: skip
+
+
+def _noise(probe: Probe) -> float:
+    """Return the standard deviation of the logarithm of seconds between the two rounds of fast shapes; 0 without these."""
+    rounds = [np.array_split(shape.step_s, 2) for shape in probe.shapes if len(shape.step_s) >= _TWO_ROUNDS]
+    changes = [math.log(np.median(first) / np.median(second)) for first, second in rounds]
+    return math.sqrt(sum(change**2 for change in changes) / (2 * len(changes))) if changes else 0.0
 
 
 def _from_runs(runs: Sequence[Record]) -> GroupTime:
@@ -144,7 +155,7 @@ def _from_runs(runs: Sequence[Record]) -> GroupTime:
     forward = LinearTime(per_batch, per_token, per_pair, step.misfit)
     ready_s = fmean((run.phases.start_s or 0.0) + (run.phases.load_s or 0.0) for run in runs)
     world_size = runs[-1].training.world_size if runs[-1].training else 1
-    return GroupTime(step, forward, 0.0, ready_s, world_size, "records", _chooses_attention(runs[-1]))
+    return GroupTime(step, forward, 0.0, ready_s, world_size, step.misfit, "records", _chooses_attention(runs[-1]))
 
 
 def _chooses_attention(record: Record) -> bool:

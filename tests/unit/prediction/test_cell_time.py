@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from harness.schema.probe_record import CellWork, Probe, ProbedShape, Work
 from tests.make_records import make_record
 
 STEP, FORWARD = LinearTime(0.5, 1e-3, 0.0, misfit=0.0), LinearTime(0.2, 0.0, 0.0, misfit=0.0)
-GROUP = GroupTime(STEP, FORWARD, first_s=0.25, ready_s=2.0, world_size=1, basis="probe")
+GROUP = GroupTime(STEP, FORWARD, first_s=0.25, ready_s=2.0, world_size=1, noise=0.12, basis="probe")
 # 40 steps of 1.5 s, of 10 shapes.
 TRAINING = Work(num_batches=40, num_tokens=40_000, num_pairs=1_000_000, num_shapes=10)
 WORK = CellWork(num_rows=640, training=TRAINING, validations=None, test=None, longest=64)
@@ -70,3 +71,23 @@ def test_a_disturbed_step_and_a_growing_heap_do_not_count():
         Work(num_batches=1, num_tokens=16 * 64, num_pairs=16 * 64**2, num_shapes=1)
     ) == pytest.approx(1.0)
     assert group.forward.seconds(Work(num_batches=2, num_tokens=64, num_pairs=64, num_shapes=1)) == pytest.approx(0.5)
+
+
+def test_the_interval_is_as_wide_as_the_machine_is_noisy():
+    """Two rounds of a probe that differ by 40 %, and a line that fits their medians."""
+    shapes = tuple(
+        ProbedShape(
+            num_rows=16,
+            num_tokens=tokens,
+            first_step_s=1.0,
+            step_s=(1.4 * tokens,) * 3 + (1.0 * tokens,) * 3,
+            evaluate_s=(0.1,),
+            peak_bytes=1,
+        )
+        for tokens in (16, 32, 64, 128)
+    )
+    probe = Probe(world_size=1, threads_per_rank=2, shapes=shapes)
+    group = group_time([make_record().model_copy(update={"probe": probe})])
+    assert group.noise == pytest.approx(math.log(1.4) / math.sqrt(2))
+    seconds = predict_cell(WORK, group).seconds
+    assert math.log(seconds.high / seconds.value) == pytest.approx(1.96 * math.hypot(0.05, group.noise), rel=1e-3)
