@@ -1,7 +1,7 @@
 """How much sooner `measure = "speed"` ranks cells than full runs do, and whether it ranks them the same.
 
 Run: .venv/bin/python bench/bench_speed_sweep.py [--until 0.03] [--records DIR] [--quick]
-Three quarters of an hour on two quiet cores. Records are kept below --records: a stopped run continues. `--quick` runs two cells of a few
+Half an hour on two quiet cores. Records are kept below --records: a stopped run continues. `--quick` runs two cells of a few
 rows, to see that all works, and writes nothing.
 
 Each of 24 cells runs in full, then with `measure = "speed"`, then in full again, so that all three see the same state of the
@@ -33,12 +33,7 @@ from harness.store.record_files import load_records, save_record
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "results" / "reference" / "speed-sweep.md"
-MATRIX = {
-    "batch_size": [8, 16, 32, 64],
-    "seq_len": [32, 64, 128],
-    "precision": ["fp32", "bf16"],
-    "padding": ["longest"],
-}
+MATRIX = {"batch_size": [8, 16, 32, 64], "precision": ["fp32", "bf16"], "trainable": ["all", "top2", "head"]}
 TURNS = ("full", "speed", "full")
 
 

@@ -97,14 +97,15 @@ def predict_cell(work: CellWork, group: GroupTime, *, has_diagnostics: bool = Tr
         group: How long cells take that compute alike.
         has_diagnostics: Whether memory and FLOPs are counted after training.
     """
-    train_s = group.step.seconds(work.training) + group.first_s * work.training.num_shapes + _FIRST_STEP_S
+    steps_s = group.step.seconds(work.training)
+    train_s = steps_s + group.first_s * work.training.num_shapes + _FIRST_STEP_S
     evaluate_s = sum(group.forward.seconds(part) for part in (work.validations, work.test) if part is not None)
     after_s = _after_seconds(work, group, train_s, has_diagnostics=has_diagnostics)
     total = group.ready_s + group.choice_seconds(work.training) + train_s + evaluate_s + after_s
     return CellTime(
         seconds=_estimate(total, group),
         train_s=_estimate(train_s, group),
-        samples_per_s=_estimate(work.num_rows / train_s, group),
+        samples_per_s=_estimate(work.num_rows / steps_s, group),
         basis=group.basis,
     )
 
