@@ -175,7 +175,8 @@ def test_the_command_predicts_as_json(tmp_path):
     assert fields["batch"] is None and fields["tries"] == []
     search, batch_size = make_search(), fields["predicted_batch"]
     assert batch_size == predict_fit(search, BUDGET).predicted_batch
-    assert search.predict(batch_size).peak_bytes <= 6 * GIB < search.predict(batch_size + 1).peak_bytes
+    assert search.predict_default(batch_size) <= 6 * GIB < search.predict_default(batch_size + 1)
+    assert search.predict_default(batch_size) > search.predict(batch_size).peak_bytes
     assert fields["rooms"] and fields["limit"] == {"num_bytes": 6 * GIB, "words": "6 GiB", "cap": True}
 
 
