@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.decision.shortlist import Basis, Shortlist, ShortlistRow
 from harness.pricing.formulas import SECONDS_PER_HOUR
+from harness.pricing.price_rows import PriceRow
 from harness.report.formatting import MoneyFormat, interval, number, percent, plural, seconds, with_interval
 
 MUST_BE_MEASURED = "must be measured"
@@ -34,15 +35,20 @@ def shown_rows(found: Shortlist, *, show_all: bool = False) -> list[ShortlistRow
 def row_fields(row: ShortlistRow, money: MoneyFormat) -> tuple[tuple[str, str], ...]:
     """Return the fields of a row under `HEADS`, each of two lines; the second may be empty."""
     price, usd, spot, hours, rate = row.price, row.usd, row.usd_spot, row.hours, row.samples_per_s
-    gpus = f"{price.accelerator_count} x {price.accelerator}" if price.accelerator_count else f"{price.vcpus} CPUs"
     return (
-        (price.instance_type, f"{price.provider} {price.region}, {gpus}"),
+        (price.instance_type, _place(price)),
         (_UNKNOWN if usd is None else money.amount(usd.value), money.interval(usd)),
         (_UNKNOWN if spot is None else money.amount(spot.value), money.interval(spot)),
         (_UNKNOWN if hours is None else number(hours.value), interval(hours, "number")),
         (_UNKNOWN if rate is None else number(rate.value), interval(rate, "number")),
         (row.cell or _UNKNOWN, ", ".join(_cell_remarks(row))),
     )
+
+
+def _place(price: PriceRow) -> str:
+    """Say where a machine is, and its GPUs or CPUs."""
+    parts = f"{price.accelerator_count} x {price.accelerator}" if price.accelerator_count else f"{price.vcpus:g} CPUs"
+    return f"{price.provider} {price.region}, {parts}"
 
 
 def _cell_remarks(row: ShortlistRow) -> Iterator[str]:
@@ -105,11 +111,11 @@ def advice(found: Shortlist, money: MoneyFormat) -> list[str]:
     ]
     for pick in picks:
         price = pick.row.price
-        chance = percent(pick.probability) if pick.probability else "the cheapest but for the others"
+        chance = percent(pick.probability) if pick.probability else "the next cheapest"
         cost = "" if pick.usd is None else f", {money.with_interval(pick.usd)}"
         time = with_interval(seconds(pick.seconds.value), interval(pick.seconds, "seconds"))
         lines.append(
-            f"- {price.instance_type} ({price.provider} {price.region}, {price.accelerator_count} x {price.accelerator}): {chance}; "
+            f"- {price.instance_type} ({_place(price)}): {chance}; "
             f"measuring the study's {plural(pick.num_runs, 'run')} there takes {time}{cost}"
         )
     if any(pick.row.basis == "datasheet" for pick in picks):
