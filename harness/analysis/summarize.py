@@ -127,7 +127,8 @@ def _summarize_cell(cell: _CellRuns, spread: RunSpread) -> Summary:
     tests = [run.test for run in runs if run.test is not None]
     scores = scores_by_seed(runs)
     source, peak = _peak_memory_of_runs(newest.config, runs)
-    target = newest.config.training.target_accuracy if isinstance(newest.config, FineTuneConfig) else None
+    judged = newest.config if isinstance(newest.config, FineTuneConfig) and newest.config.measure == "all" else None
+    target = judged.training.target_accuracy if judged else None
     target_runs = [way for record in records if (way := target_run(record)) is not None]
     summary = Summary(
         machine_id=newest.machine.id,

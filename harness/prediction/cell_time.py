@@ -26,8 +26,9 @@ SPREAD = 0.05
 # exchange of gradients. The search for the peak takes a share of the training's time, nearly half of it whole steps.
 _NUM_COUNTED, _NUM_EXCHANGED = 2, 12
 _PEAK_SHARE, _MIN_PEAK_S, _MAX_PEAK_S, _PEAK_STEPS_SHARE, _MAX_PEAK_STEPS = 0.1, 0.05, 1.8, 0.45, 8
-# Fixed seconds after training, and extra seconds of the first step of all: from bench/bench_time_prediction.py.
-_AFTER_S, _FIRST_STEP_S = 0.4, 0.1
+# Fixed seconds after training, and the most that the first step of all takes beyond the others: from
+# bench/bench_time_prediction.py.
+_AFTER_S, _MAX_FIRST_STEP_S = 0.4, 0.1
 _BINS = 12  # of a record's steps, sorted by tokens
 _NUM_WARMUP = 2
 _TWO_ROUNDS = 6  # steps of a shape that a probe timed in two rounds
@@ -98,7 +99,8 @@ def predict_cell(work: CellWork, group: GroupTime, *, has_diagnostics: bool = Tr
         has_diagnostics: Whether memory and FLOPs are counted after training.
     """
     steps_s = group.step.seconds(work.training)
-    train_s = steps_s + group.first_s * work.training.num_shapes + _FIRST_STEP_S
+    step_s = steps_s / work.training.num_batches
+    train_s = steps_s + group.first_s * work.training.num_shapes + min(_MAX_FIRST_STEP_S, step_s)
     evaluate_s = sum(group.forward.seconds(part) for part in (work.validations, work.test) if part is not None)
     after_s = _after_seconds(work, group, train_s, has_diagnostics=has_diagnostics)
     total = group.ready_s + group.choice_seconds(work.training) + train_s + evaluate_s + after_s

@@ -238,16 +238,8 @@ def _find_measure_conflicts(config: FineTuneConfig) -> list[str]:
         return [] if config.limits.until is None else [
             'limits.until: ends a training before its model is judged; set measure = "speed" too'
         ]  # fmt: skip
-    judged = {
-        "keep_model": training.keep_model,
-        "target_accuracy": training.target_accuracy is not None,
-        "chunks": training.chunks > 1,
-    }
-    return [
-        f'training.{key}: needs a model that is validated; leave it out, or set measure = "all"'
-        for key, is_set in judged.items()
-        if is_set
-    ]
+    kept = 'training.keep_model: keeps the model of the best validation; leave it out, or set measure = "all"'
+    return [kept] if training.keep_model else []
 
 
 def _find_data_conflicts(data: DataSettings) -> list[str]:

@@ -51,11 +51,8 @@ def test_every_cell_is_predicted(probed):
     small, large = (prediction.predict(cell.config_hash) for cell in cells)
     assert small.time.basis == large.time.basis == "probe"
     assert small.time.seconds.low < small.time.seconds.value < small.time.seconds.high
-    assert (
-        256 / small.time.train_s.value
-        < small.time.samples_per_s.value
-        < 1.0001 * 256 / (small.time.train_s.value - 0.1)
-    )
+    # The first step, and the first one of each shape, take longer than the steps that the speed is of.
+    assert small.time.samples_per_s.value > 0.999 * 256 / (small.time.train_s.value - 0.1)
     assert small.peak_bytes.low < small.peak_bytes.value < small.peak_bytes.high
 
 
