@@ -52,7 +52,7 @@ def test_every_cell_is_predicted(probed):
     assert small.time.basis == large.time.basis == "probe"
     assert small.time.seconds.low < small.time.seconds.value < small.time.seconds.high
     # The first step, and the first one of each shape, take longer than the steps that the speed is of.
-    assert small.time.samples_per_s.value > 0.999 * 256 / (small.time.train_s.value - 0.1)
+    assert small.time.samples_per_s.value > 256 / small.time.train_s.value
     assert small.peak_bytes.low < small.peak_bytes.value < small.peak_bytes.high
 
 
