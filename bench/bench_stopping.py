@@ -12,7 +12,10 @@ import sys
 
 import numpy as np
 
+from harness.analysis.steady_state import warmup_steps
 from harness.analysis.stopping import is_known_within, is_look, within_run_rate
+from harness.analysis.throughput import ThroughputWindow
+from harness.schema.training_record import PlannedStep
 
 SEED = 20261201
 BATCH, TOKENS, TOKENS_SD, MAX_STEPS, NUM_WARMUP = 16, 640, 0.15, 400, 2
@@ -31,14 +34,21 @@ def simulate(random: np.random.Generator, noise: float, correlation: float) -> t
     return seconds.tolist(), tokens.tolist()
 
 
+def window_of(seconds: list[float], tokens: list[int]) -> ThroughputWindow:
+    """Return a run's steps without warm-up, as a report has them; the plan's mean step has TOKENS tokens."""
+    cut = warmup_steps([(seconds, tokens)])
+    sizes = [tuple(part[cut:]) for part in (seconds, [BATCH] * len(tokens), tokens, tokens)]
+    return ThroughputWindow(cut, *sizes, PlannedStep(num_samples=BATCH, num_padded_tokens=TOKENS))
+
+
 def measure(random: np.random.Generator, noise: float, correlation: float, until: float) -> tuple[bool, float, int]:
     """Return whether a run's interval holds the true speed, how far it is off, and after how many steps the run ended."""
     seconds, tokens = simulate(random, noise, correlation)
     for num_steps in range(1, MAX_STEPS + 1):
         if num_steps < MAX_STEPS and not is_look(num_steps):
             continue
-        rate = within_run_rate([seconds[:num_steps]], [BATCH] * num_steps, tokens[:num_steps])
-        if is_known_within(rate, until) or num_steps == MAX_STEPS:
+        if is_known_within(within_run_rate([seconds[:num_steps]], tokens[:num_steps]), until) or num_steps == MAX_STEPS:
+            rate = window_of(seconds[:num_steps], tokens[:num_steps]).log_rate
             assert rate is not None
             error = rate.value - np.log(BATCH)
             return abs(error) <= rate.half_width, abs(error), num_steps

@@ -141,6 +141,7 @@ class TrainResult:
         torch_build: torch's version as a plain string: to unpickle torch's own type, the parent would import torch.
         checksum: Sum of all parameters in fp64, equal on every rank.
         cpus: CPUs that the computing threads could use; empty where the system does not tell.
+        mean_step: Rows and padded tokens of a planned update, of a run that ended once its speed was known.
         attention_choice: The attention that was chosen, the same on every rank; None where there was nothing to choose.
     """
 
@@ -157,6 +158,7 @@ class TrainResult:
     torch_build: str
     checksum: float
     compile_s: float | None = None
+    mean_step: tuple[float, float] | None = None
     segments: tuple[Segment, ...] = ()
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     saved: SavedWeights | None = None

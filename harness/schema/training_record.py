@@ -302,6 +302,13 @@ class AttentionChoice(Settings):
         return self.seconds[self.other] / self.seconds[self.implementation]
 
 
+class PlannedStep(Settings):
+    """The mean size of an optimizer update over a whole plan: rows, and padded tokens over all ranks."""
+
+    num_samples: Positive
+    num_padded_tokens: Positive
+
+
 class Training(Settings):
     """The measurements of a fine-tuning run.
 
@@ -328,6 +335,7 @@ class Training(Settings):
         cpus: The CPUs that the computing threads of each rank could use, at the end; empty where the system does not tell,
             and in older records.
         attention_choice: The attention that was chosen; None where there was nothing to choose.
+        planned_step: Of a run that ended once its speed was known, the mean size of all planned updates; None elsewhere.
     """
 
     world_size: PositiveTally
@@ -352,6 +360,7 @@ class Training(Settings):
     pieces: Many[Segment] = ()
     mistakes: Many[Mistake] = ()
     kept: SavedWeights | None = None
+    planned_step: PlannedStep | None = None
 
     @model_validator(mode="after")
     def _has_every_rank(self) -> Self:

@@ -29,10 +29,18 @@ import transformers.models.distilbert.modeling_distilbert  # noqa: F401
 from transformers import PreTrainedModel
 
 from harness.dataset.tokens import largest_token_id
+from harness.dataset.training_plan import mean_step
 from harness.execution.baselines import run_baseline
 from harness.execution.heartbeat import Heartbeat
 from harness.execution.jobs import BaselineJob, FeaturesJob, Job, TrainJob
-from harness.execution.messages import CheckpointFailed, ModelUnsaved, PhaseStarted, RankResult, TrainResult
+from harness.execution.messages import (
+    CheckpointFailed,
+    ModelUnsaved,
+    PhaseStarted,
+    RankResult,
+    TrainHistory,
+    TrainResult,
+)
 from harness.machine.affinity import computing_cpus
 from harness.machine.malloc import mmap_large_blocks
 from harness.schema.cells import FineTuneConfig
@@ -160,6 +168,7 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
         torch_build=str(torch.__version__),
         checksum=parameter_checksum(state.model),
         compile_s=compile_s,
+        mean_step=_mean_step(context, history),
         segments=checkpointer.segments(len(history.num_samples)) if checkpointer else (),
     )
     send(PhaseStarted("after"))
@@ -168,6 +177,12 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
         result = replace(result, diagnostics=run_diagnostics(job, training))
     result = replace(result, saved=best.finish(history))
     return RankResult(history.outcome, history.diverged, training=result, cpu_s=time.process_time())
+
+
+def _mean_step(context: TrainContext, history: TrainHistory) -> tuple[float, float] | None:
+    if context.config.limits.until is None or history.stopped_early is None:
+        return None
+    return mean_step(context.config, context.splits.train.lengths, context.world_size)
 
 
 def _run_probe(job: TrainJob, loaded: _Loaded, send: Send, began: float) -> RankResult:

@@ -248,9 +248,9 @@ def _knows_speed(context: TrainContext, history: TrainHistory, meters: Meters) -
     until = context.config.limits.until
     if until is None or not is_look(len(history.num_samples)):
         return False
-    own = meters.timer.seconds(), history.num_samples, history.num_padded_tokens
-    seconds, samples, tokens = zip(*all_gather_object(own, context.distributed), strict=True)
-    rate = within_run_rate(seconds, [sum(step) for step in zip(*samples)], [sum(step) for step in zip(*tokens)])  # noqa: B905
+    own = meters.timer.seconds(), history.num_padded_tokens
+    seconds, tokens = zip(*all_gather_object(own, context.distributed), strict=True)
+    rate = within_run_rate(seconds, [sum(step) for step in zip(*tokens, strict=True)])
     if not is_known_within(rate, until):
         return False
     history.stopped_early = f"limits.until = {until:.1%} reached: the speed of this run is known"
