@@ -8,7 +8,7 @@ import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 # The folder harness/. Its parent is the checkout's root, or site-packages when installed from a wheel.
@@ -103,8 +103,30 @@ def _write_all(descriptor: int, content: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+_copies: dict[str, Path] = {}  # by the name that a study has for them
+
+
+def read_from_copies(copies: Mapping[str, Path]) -> None:
+    """Let this process read files and folders that a study names from copies elsewhere: all that a cluster's node has.
+
+    Args:
+        copies: Paths by the study's name of each; that of a glob is another glob.
+    """
+    _copies.update(copies)
+
+
+def copy_of(name: str) -> Path | None:
+    """Return the copy that stands for a file or folder here; None if there is none."""
+    return _copies.get(name)
+
+
 def expand_user(name: str) -> Path:
-    """Return a path with `~` expanded; it stays as it is where there is no such user or no home folder."""
+    """Return a path with `~` expanded; it stays as it is where there is no such user or no home folder.
+
+    The path of its copy is returned if there is one, see `read_from_copies`.
+    """
+    if (copy := copy_of(name)) is not None:
+        return copy
     return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises a RuntimeError instead
 
 

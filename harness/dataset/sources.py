@@ -11,7 +11,7 @@ from typing import Literal
 from harness.dataset.hub import download_model, parse_hub_id
 from harness.dataset.model_folder import WEIGHTS_FILE, check_model_folder, hash_weights
 from harness.errors import UserError
-from harness.files import cached_sha256, expand_user
+from harness.files import cached_sha256, copy_of, expand_user
 from harness.schema.inputs_record import HubSource
 from harness.schema.model_shapes import ModelShape, load_model_shape
 from harness.schema.settings import PACKAGED_DATA, PACKAGED_MODEL, ModelSettings
@@ -58,7 +58,7 @@ def locate_model(name: str, *, weights: bool = True, packaged_sha256: str = MODE
     hub: HubSource | None = None
     if name == PACKAGED_MODEL:
         origin: Origin = "packaged"
-        folder = _packaged_model()
+        folder = copy_of(name) or _packaged_model()
         if folder is None:
             origin = "hub"
             try:
@@ -95,7 +95,7 @@ def locate_data(package: tuple[str, str] = DATA_PACKAGE) -> Path:
     Raises:
         UserError: If the package is not installed, or the hash differs.
     """
-    copy = os.environ.get(DATA_VARIABLE)
+    copy = copy_of(PACKAGED_DATA) or os.environ.get(DATA_VARIABLE)
     if copy:
         if not Path(copy).is_file():
             raise UserError(f"data {PACKAGED_DATA!r}: {DATA_VARIABLE} is not a file: {copy}")

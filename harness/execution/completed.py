@@ -33,7 +33,12 @@ def find_done(
 
 
 def find_all_done(
-    cells: Iterable[Cell], records: Sequence[Record], machine: Machine, *, skip: bool = True
+    cells: Iterable[Cell],
+    records: Sequence[Record],
+    machine: Machine,
+    *,
+    skip: bool = True,
+    packages: Mapping[str, str] | None = None,
 ) -> list[tuple[State, Record | None]]:
     """Return the state of each cell, and the record that decides it.
 
@@ -46,16 +51,17 @@ def find_all_done(
         records: Records of this machine, oldest first.
         machine: This machine.
         skip: False if cells must not be skipped; then records of skipped cells don't count.
+        packages: Versions of the machine's packages; None: those that are installed here.
 
     Returns:
         For each cell its state, and the deciding record; None for a cell to do.
     """
-    versions = _installed_versions()
+    versions = _installed_versions(packages)
     records_by_run: dict[tuple[str, int], list[Record]] = defaultdict(list)
     for record in records:
         records_by_run[record.config_hash, record.repeat].append(record)
     has_skipped = skip and any(record.outcome == "skipped" for record in records)
-    oom_records = find_oom_records(records, machine) if has_skipped else []
+    oom_records = find_oom_records(records, machine, packages) if has_skipped else []
     states = []
     for cell in cells:
         state: State = "to do"
@@ -71,9 +77,17 @@ def find_all_done(
     return states
 
 
-def find_oom_records(records: Sequence[Record], machine: Machine) -> list[Record]:
-    """Return the newest fresh record of each configuration and repeat, if the outcome of that record is `oom`."""
-    versions = _installed_versions()
+def find_oom_records(
+    records: Sequence[Record], machine: Machine, packages: Mapping[str, str] | None = None
+) -> list[Record]:
+    """Return the newest fresh record of each configuration and repeat, if the outcome of that record is `oom`.
+
+    Args:
+        records: Records of the machine, oldest first.
+        machine: The machine.
+        packages: Versions of its packages; None: those that are installed here.
+    """
+    versions = _installed_versions(packages)
     newest: dict[tuple[str, int], Record] = {}
     for record in records:
         if record.outcome in FINISHED and _is_fresh(record, machine, versions):
@@ -149,7 +163,9 @@ def _has_same_variables(record: Record, machine: Machine) -> bool:
     return before == now
 
 
-def _installed_versions() -> dict[str, str]:
+def _installed_versions(packages: Mapping[str, str] | None = None) -> dict[str, str]:
+    if packages is not None:
+        return {name: packages.get(name, "not installed") for name in _VERSIONED}
     return {name: package_version(name) for name in _VERSIONED}
 
 

@@ -282,18 +282,25 @@ def run_and_save(
         ran = runner.run(
             cell, prepared, environment, partial(listener.cell_progressed, cell), partial(listener.load_read, cell)
         )
-        predicted = None if prediction is None else prediction.as_predicted()
-        record = hide_homes(_with_wait(ran, waited_s).model_copy(update={"predicted": predicted}))
+        record = finish_record(ran, waited_s, prediction)
         path = save_or_keep(record, results)
         if folder is not None and isinstance(job, TrainJob) and write_card is not None:
             save_model(folder, record, path, job.model, results, write_card)
     return record, path
 
 
-def _with_wait(record: Record, waited_s: float | None) -> Record:
-    if record.load is None:
-        return record
-    return record.model_copy(update={"load": record.load.model_copy(update={"waited_for_quiet_s": waited_s})})
+def finish_record(record: Record, waited_s: float | None, prediction: CellPrediction | None) -> Record:
+    """Add to a runner's record what went before the run, and hide the homes in its paths.
+
+    Args:
+        record: The runner's record.
+        waited_s: Seconds that were waited for a quiet machine; None if the study asks for no waiting.
+        prediction: What the cell was predicted to take; None if nothing is known.
+    """
+    update: dict[str, object] = {"predicted": None if prediction is None else prediction.as_predicted()}
+    if record.load is not None:
+        update["load"] = record.load.model_copy(update={"waited_for_quiet_s": waited_s})
+    return hide_homes(record.model_copy(update=update))
 
 
 @contextlib.contextmanager

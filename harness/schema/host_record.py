@@ -152,6 +152,24 @@ class Git(Settings):
     dirty: bool
 
 
+class ClusterRun(Settings):
+    """Where and how a run on a cluster took place, without any address.
+
+    Attributes:
+        run: Random name of the command that planned the run; records of one command have the same.
+        node: Ray's id of the node: random, made anew whenever Ray starts there.
+        driver_host: `Machine.host` of the computer that planned the run.
+        code_sha256: SHA-256 of the harness's code, which that computer sent to the node.
+        attempt: 1 for the cell's first attempt, 2 after a first node was lost, and so on.
+    """
+
+    run: str
+    node: str
+    driver_host: str | None
+    code_sha256: str
+    attempt: PositiveTally
+
+
 class MemoryUser(Settings):
     """Another process that occupied memory when the cell started.
 

@@ -8,6 +8,7 @@ History of `SCHEMA_VERSION`; older records are upgraded on reading (tests/fixtur
     4: counted FLOPs and the calibrated peak; disturbances of the machine; ladders.
     5: the baseline `features`: its configuration, its model, and what it chose; environment variables; the CPUs of each rank;
         probes and predictions.
+    6: runs on a cluster.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pydantic import ValidationError, model_validator
 
 from harness.schema.cells import Config, FineTuneConfig
 from harness.schema.host_record import (
+    ClusterRun,
     DetectedInstance,
     Energy,
     Git,
@@ -35,7 +37,7 @@ from harness.schema.ranges import Index, Moment, Seconds, Tally
 from harness.schema.settings import Many, Settings
 from harness.schema.training_record import Baseline, Phases, ProgressMark, TestEvaluation, Training
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 # Raise this version when a change of the measuring code could change a figure: records with an older version then count
 # as stale. Version 2: DDP no longer broadcasts buffers; a process's resident set is read between steps.
@@ -80,6 +82,7 @@ class Record(Settings):
         baseline: Measurements of a baseline; None for fine-tuning and failed runs.
         probe: Measurements of a probe, which is no run of a cell; None for all others.
         predicted: What the run was predicted to take; None where nothing was known of cells that compute alike.
+        cluster: Where a run on a cluster took place; None for all others.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -116,6 +119,7 @@ class Record(Settings):
     baseline: Baseline | None = None
     probe: Probe | None = None
     predicted: Predicted | None = None
+    cluster: ClusterRun | None = None
 
     @property
     def measured(self) -> Training | Baseline | None:

@@ -341,6 +341,17 @@ class MatrixSettings(Settings):
     )
 
 
+class ClusterSettings(Settings):
+    """`[cluster]`: on which machines of a cluster a study runs; read by `harness run --cluster` only."""
+
+    machines: tuple[Annotated[str, Field(min_length=1, max_length=MAX_NAME_BYTES)], ...] | None = Field(
+        None,
+        min_length=1,
+        description="kinds of machines that every cell runs on: instance types, labels of Ray's nodes, or CPUs and GPUs as "
+        "`harness run --cluster` names them (default: every kind that is there)",
+    )
+
+
 SECTIONS: dict[str, type[Settings]] = {
     "model": ModelSettings,
     "data": DataSettings,
@@ -348,7 +359,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "limits": LimitSettings,
 }
 AXES = tuple(MatrixSettings.model_fields)
-TABLES: dict[str, type[Settings]] = SECTIONS | {"matrix": MatrixSettings}
+TABLES: dict[str, type[Settings]] = SECTIONS | {"matrix": MatrixSettings, "cluster": ClusterSettings}
 
 
 class Study(Settings):
@@ -379,6 +390,7 @@ class Study(Settings):
     training: TrainingSettings = TrainingSettings()
     limits: LimitSettings = LimitSettings()
     matrix: MatrixSettings = MatrixSettings()
+    cluster: ClusterSettings = ClusterSettings()
     sweeps: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     exclude: tuple[dict[str, tuple[Any, ...]], ...] = ()
     include: tuple[dict[str, Any], ...] = ()

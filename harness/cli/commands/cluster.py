@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
 from harness.cli import console
 from harness.cli.command import MACHINE, CommandGroup, command
-from harness.cli.options import AsJson
+from harness.cli.options import DEFAULT_RESULTS, AsJson, ResultsPath
 
 app = typer.Typer()
 group = typer.Typer(
@@ -65,3 +66,23 @@ def template(
         console.print_json(fields | ({"text": written.text} if out is None else {"path": str(out)}))
     elif out is None:
         typer.echo(written.text, nl=False)
+
+
+@command(group, MACHINE, epilog="Example: harness cluster status")
+def status(*, results: ResultsPath = DEFAULT_RESULTS, as_json: AsJson = False) -> None:
+    """Show what a run on a cluster does now: a line a node.
+
+    It reads what `harness run --cluster` writes every few seconds among its results, also with `--detach`.
+    """
+    from dataclasses import asdict
+
+    from harness.cli.views.cluster import print_status
+    from harness.cluster.run_status import read_status
+
+    running = read_status(results)
+    if as_json:
+        console.print_json(None if running is None else asdict(running))
+    elif running is None:
+        console.print_text(console.out, f"No run on a cluster writes into {escape(str(results))} now.")
+    else:
+        print_status(console.out, running)

@@ -13,9 +13,11 @@ from rich.markup import escape
 
 from harness.cli import console
 from harness.cli.command import MEASURE, command
-from harness.cli.commands.interleaving import InterleaveOptions, plan_cells, show_interleaved
+from harness.cli.commands.cluster_runs import detach, run_on_nodes
+from harness.cli.commands.interleaving import InterleaveOptions, plan_cells
+from harness.cli.commands.local_runs import run_here
 from harness.cli.commands.verify import verify_cells
-from harness.cli.console import EXIT_CODES, EXIT_CRASHED, EXIT_FILE_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_SLOWER
+from harness.cli.console import EXIT_CODES, EXIT_INTERRUPTED
 from harness.cli.layout import columns
 from harness.cli.lookups import MachineOptions, choose_cells, load_cells
 from harness.cli.options import (
@@ -39,15 +41,10 @@ from harness.errors import Unavailable, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.execution.jobs import Environment
     from harness.execution.probing import StudyPrediction
-    from harness.execution.sweep import Budget
-    from harness.pricing.prices import Price
     from harness.schema.cells import Cell
     from harness.schema.host_record import StatedInstance
-    from harness.schema.record import Record
     from harness.store.record_files import LoadedRecords
-    from harness.workflows.priced_records import PriceOptions
 
 app = typer.Typer()
 
@@ -150,132 +147,42 @@ def run(  # noqa: PLR0913 - one parameter per option
             help="Check figures by other instruments; save nothing.",
         ),
     ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster", metavar="ADDRESS", help="Run on every kind of machine of a Ray cluster: HOST:PORT, or auto."
+        ),
+    ] = None,
+    background: Annotated[bool, typer.Option("--detach", help="With --cluster: go on in the background.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the cells of a study that are not done yet."""
     options = MachineOptions(instance, region, prices, usd_per_hour, detect, offline)
-    stated, detector = options.stated_instance(), options.detector()
+    if cluster is not None:
+        if interleave or verify:
+            raise UserError("--cluster: not with --interleave or --verify")
+        if background:
+            detach(results)
+            return
+        cells = choose_cells(load_cells(study, overrides), only)
+        run_on_nodes(cluster, study, overrides, cells, results, options, skip=not no_skip, force=force, as_json=as_json)
+        return
+    if background:
+        raise UserError("--detach needs --cluster")
+    options.stated_instance()
+    options.detector()  # what is wrong is said at once
     interleave_options = InterleaveOptions.parse(interleave, rounds, fail_above, markdown)
     interleaved, cells = plan_cells(study, overrides, only, interleave_options)
     if verify:
         verify_cells(cells, results)
         return
-    screen = console.screen(as_json=as_json)
-    console.print_text(screen, escape(f"{len(cells)} cell{'' if len(cells) == 1 else 's'} of {study}"))
-    # Imported after the first line, because these modules and the records take a moment.
-    from harness.cli.views.record import run_fields
-    from harness.execution.completed import find_all_done
-    from harness.execution.sweep import describe_environment
-    from harness.store.record_files import own_records
-    from harness.workflows.priced_records import PriceOptions
-
-    environment = describe_environment(stated, detector)
-    stored = own_records(results, environment.machine)
-    console.print_problems(stored.unreadable)
-    # Only records of the interleaved study count as done, because runs made outside the interleaving are not comparable.
-    counted = [record for record in stored.records if interleaved is None or record.study == interleaved.study]
-    states = find_all_done(cells, counted, environment.machine, skip=not no_skip)
-    to_do = [cell for cell, (state, _) in zip(cells, states, strict=True) if force or state != "done"]
-    saved: list[tuple[Record, Path | None]] = []
-    records: list[Record] = []
-    if to_do:
-        if len(to_do) < len(cells):
-            num_done = len(cells) - len(to_do)
-            console.print_text(screen, f"{num_done} of {len(cells)} cells are done; {len(to_do)} to run.")
-        saved = _run_cells(to_do, results, environment, stored, options, screen, skip=not no_skip, probe=not no_probe)
-        records = [record for record, _ in saved]
-    else:
-        console.print_text(screen, f"All {len(cells)} cells are done; nothing to run (--force measures again).")
-    price_options = PriceOptions(prices=prices, usd_per_hour=usd_per_hour)
-    has_failed = show_interleaved(interleaved, cells, [*counted, *records], price_options, interleave_options)
-    if as_json:
-        console.print_json([run_fields(record, path) for record, path in saved])
-    elif interleaved is None:
-        _print_speed_line(cells, [*counted, *records], price_options)
-    if has_failed:
-        raise typer.Exit(EXIT_SLOWER)
-    if (status := _status(records)) != EXIT_OK:
-        raise typer.Exit(status)
-
-
-def _status(records: Sequence[Record]) -> int:
-    """Return the exit status of a run that ended with these records."""
-    from harness.store.saved_models import is_model_missing
-
-    if any(record.outcome == "crashed" for record in records):
-        return EXIT_CRASHED
-    return EXIT_FILE_ERROR if any(map(is_model_missing, records)) else EXIT_OK
-
-
-def _run_cells(
-    cells: Sequence[Cell],
-    results: Path,
-    environment: Environment,
-    stored: LoadedRecords,
-    options: MachineOptions,
-    screen: Console,
-    *,
-    skip: bool,
-    probe: bool,
-) -> list[tuple[Record, Path | None]]:
-    """Run cells within the study's budget and print failures; exit if Ctrl-C stopped the sweep.
-
-    Args:
-        cells: The runs, in order.
-        results: Folder for the records.
-        environment: This machine and its software.
-        stored: Records of earlier runs, for expected times and out-of-memory bounds.
-        options: How this machine is priced.
-        screen: Where to show the run.
-        skip: Skip cells larger than one that ran out of memory.
-        probe: Time a few steps before a long study that can't be predicted from earlier runs.
-
-    Returns:
-        The records with their files.
-    """
-    from harness.cli.views.progress import ProgressView
-    from harness.cli.views.record import hub_lines
-    from harness.execution.completed import find_oom_records
-    from harness.execution.sweep import run_cells
-    from harness.workflows.model_card import card_writer
-
-    price = options.price(environment.machine, stated=environment.stated, detected=environment.detected)
-    previous_s = {record.config_hash: record.duration_s for record in stored.records if record.outcome == "ok"}
-    budget = study_budget(cells[0], price)
-    view = ProgressView(
-        screen, cells, machine=environment.machine,
-        usd_per_hour=None if isinstance(price, Unavailable) else price.usd_per_hour, earlier=stored.records,
-    )  # fmt: skip
-    was_stopped = False
-    with view:
-        try:
-            run_cells(
-                cells, results, environment, view, previous_s=previous_s, budget=budget, skip=skip,
-                known_oom=find_oom_records(stored.records, environment.machine), write_card=card_writer(price),
-                known=[*stored.probes, *stored.records], probe=probe,
-            )  # fmt: skip
-        except KeyboardInterrupt:  # between two cells
-            was_stopped = True
-    records = [record for record, _ in view.saved]
-    for line in hub_lines(records):
-        console.print_text(screen, escape(line))
-    for record in records:
-        if record.outcome not in ("ok", "interrupted"):
-            console.print_failure(record.outcome, record.cell, record.reason)
-    if was_stopped or any(record.outcome == "interrupted" for record in records):
-        console.print_text(screen, "Stopped. What is finished is kept; the same command goes on.")
-        raise typer.Exit(EXIT_INTERRUPTED)
-    return view.saved
-
-
-def _print_speed_line(cells: Sequence[Cell], records: Sequence[Record], options: PriceOptions) -> None:
-    from harness.cli.views.speed_line import print_speed_line
-    from harness.workflows.priced_records import price_records
-
-    hashes = {cell.config_hash for cell in cells}
-    print_speed_line(
-        console.out, price_records([record for record in records if record.config_hash in hashes], options).cells
+    console.print_text(
+        console.screen(as_json=as_json), escape(f"{len(cells)} cell{'' if len(cells) == 1 else 's'} of {study}")
     )
+    run_here(
+        cells, interleaved, results, options, interleave_options, force=force, skip=not no_skip, probe=not no_probe,
+        as_json=as_json,
+    )  # fmt: skip
 
 
 @command(app, MEASURE, epilog="Example: harness fit default --seq-len 512 --memory-gib 4 --predict")
@@ -376,23 +283,3 @@ def keys(*, as_json: AsJson = False) -> None:
         )
     else:
         sys.stdout.write(describe_keys())
-
-
-def study_budget(cell: Cell, price: Price | Unavailable) -> Budget | None:
-    """Return the stricter of a study's two budgets, in seconds; None without a budget.
-
-    Raises:
-        UserError: If the budget is in dollars and the price is unknown.
-    """
-    from harness.execution.sweep import Budget
-
-    limits, budgets = cell.config.limits, []
-    if limits.budget_minutes is not None:
-        budgets.append(Budget(limits.budget_minutes * 60, f"limits.budget_minutes = {limits.budget_minutes:g}"))
-    if limits.budget_usd is not None:
-        if isinstance(price, Unavailable):
-            raise UserError(f"limits.budget_usd needs a price: {price.reason}")
-        seconds = limits.budget_usd / price.usd_per_hour * 3600
-        text = f"limits.budget_usd = {limits.budget_usd:g} at {price.usd_per_hour:g} USD an hour ({price.basis_word} price)"
-        budgets.append(Budget(seconds, text))
-    return min(budgets, key=lambda budget: budget.seconds, default=None)

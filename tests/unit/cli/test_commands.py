@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import main as cli
-from harness.cli.commands.studies import study_budget
+from harness.cli.commands.local_runs import study_budget
 from harness.cli.lookups import MachineOptions
 from harness.errors import UserError
 from harness.schema.record import Record
