@@ -164,6 +164,7 @@ def merge_ranks(
         mistakes=most_confident_mistakes(first.test, prepared.read_texts),
         kept=first.saved,
         attention_choice=first.attention_choice,
+        network=first.network,
     )
 
 

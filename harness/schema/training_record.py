@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from harness.schema.diagnostics_record import CalibratedPeak, Communication, FlopCount, MemoryParts
 from harness.schema.inputs_record import Example
+from harness.schema.nodes_record import Network
 from harness.schema.ranges import (
     Index,
     Loss,
@@ -328,6 +329,7 @@ class Training(Settings):
         cpus: The CPUs that the computing threads of each rank could use, at the end; empty where the system does not tell,
             and in older records.
         attention_choice: The attention that was chosen; None where there was nothing to choose.
+        network: All-reduces of several sizes, timed before training; None on one machine.
     """
 
     world_size: PositiveTally
@@ -361,6 +363,7 @@ class Training(Settings):
 
     cpus: Many[Many[Tally]] = ()
     attention_choice: AttentionChoice | None = None
+    network: Network | None = None
 
 
 TfidfNgrams = Literal["words", "characters"]
