@@ -10,6 +10,9 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 # LOCKED=1 installs exactly what requirements/lock.txt pins, and PyTorch as torch.txt and torch-cuda.txt beside it do.
 LOCKED ?=
 
+# What `make skypilot-check` reads the SkyPilot template with.
+SKYPILOT := skypilot==0.14.1
+
 STUDY ?= bench/default.toml
 INSTANCE ?=
 REGION ?=
@@ -36,10 +39,10 @@ TORCH_PIN := .venv/torch-pin.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench smoke ladder bench-peers faults report pack test tests coverage gpu-check e2e formulas fmt lint type layers check lock figures wheel-check clean
+.PHONY: help setup bench smoke ladder bench-peers faults report pack test tests coverage gpu-check e2e formulas fmt lint type layers check lock figures wheel-check skypilot-check clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.train .venv/.assets .venv/.dev ## make .venv with all that bench and test need (LOCKED=1: as pinned)
 
@@ -139,14 +142,21 @@ wheel-check: .venv/.torch ## build the wheel, install it in a fresh environment,
 	test -s results/report/report.html; test -f "$$(echo "$$folder"/venv/lib/python3*/site-packages/harness/py.typed)"; \
 	echo 'wheel-check: passed'
 
+skypilot-check: .venv/.train .venv-skypilot/.done ## SkyPilot's own parser reads the task that `harness cluster template` writes, in its own environment
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	for spot in '' --spot; do \
+	  $(BIN)/harness cluster template --on skypilot --machines g5.xlarge,g6.xlarge $$spot --quiet -o "$$folder/task.yaml"; \
+	  HOME="$$folder" .venv-skypilot/bin/python tests/check_skypilot_task.py "$$folder/task.yaml"; \
+	done
+
 clean: ## remove .venv, caches and builds; results stay
-	rm -rf .venv .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks build dist .coverage .coverage.*
+	rm -rf .venv .venv-peers .venv-skypilot .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks build dist .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: .venv/.dev ## pin everything with hashes in requirements/lock.txt, torch.txt and torch-cuda.txt, several minutes
 	@echo 'lock: resolving, a minute or more'
 	@{ sed -n 's/^#| \{0,1\}/# /p' Makefile | sed 's/ *$$//'; \
-	  $(BIN)/pip-compile --quiet --upgrade --extra train --extra dev --extra e2e --strip-extras \
+	  $(BIN)/pip-compile --quiet --upgrade --extra train --extra cluster --extra dev --extra e2e --strip-extras \
 	    --generate-hashes --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 	    --unsafe-package torch --pip-args "--extra-index-url $(CPU_INDEX) --retries 0 --timeout 10" \
 	    --constraint $(TORCH_PIN) --output-file - pyproject.toml; } > .venv/lock.txt
@@ -224,6 +234,13 @@ endef
 	@.venv-peers/$*/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
 	@touch $@
 
+# SkyPilot has an environment of its own: its dependencies are no concern of the harness's.
+.venv-skypilot/.done: | $(BIN)/python
+	@echo 'setup: SkyPilot, in .venv-skypilot'
+	@$(BIN)/python -m venv .venv-skypilot
+	@.venv-skypilot/bin/python -m pip --disable-pip-version-check --quiet install '$(SKYPILOT)'
+	@touch $@
+
 .venv/.train: pyproject.toml $(if $(LOCKED),requirements/lock.txt) .venv/.torch
 	@echo 'setup: harness and what training needs'
 	@$(if $(LOCKED),$(INSTALL) --no-deps --require-hashes -r requirements/lock.txt && $(INSTALL) --no-deps -e .,$(INSTALL) -c $(TORCH_PIN) -e '.[train]')
@@ -235,11 +252,11 @@ endef
 	@touch $@
 
 .venv/.dev: .venv/.train
-	@$(if $(LOCKED),true,echo 'setup: tools for tests and checks' && $(INSTALL) -c $(TORCH_PIN) -e '.[train,dev]')
+	@$(if $(LOCKED),true,echo 'setup: tools for tests and checks' && $(INSTALL) -c $(TORCH_PIN) -e '.[train,cluster,dev]')
 	@touch $@
 
 .venv/.e2e: .venv/.dev
-	@$(if $(LOCKED),true,echo 'setup: Playwright' && $(INSTALL) -c $(TORCH_PIN) -e '.[train,dev,e2e]')
+	@$(if $(LOCKED),true,echo 'setup: Playwright' && $(INSTALL) -c $(TORCH_PIN) -e '.[train,cluster,dev,e2e]')
 	@command -v chromium >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo 'setup: chromium, by apt' && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
 	else echo 'error: Chromium is needed at /usr/bin/chromium (Debian: apt install chromium)' >&2; exit 1; fi

@@ -73,7 +73,7 @@ def measure_windows(trainings: Sequence[Training]) -> list[ThroughputWindow]:
         One window per run that has steps.
     """
     runs = [training.steps for training in trainings if training.steps.num_samples]
-    num_warmup = warmup_steps([(_slowest_rank_by_step(run.seconds), run.num_padded_tokens) for run in runs])
+    num_warmup = warmup_steps([(slowest_rank_by_step(run.seconds), run.num_padded_tokens) for run in runs])
     return [
         ThroughputWindow(
             num_warmup=num_warmup,
@@ -86,7 +86,8 @@ def measure_windows(trainings: Sequence[Training]) -> list[ThroughputWindow]:
     ]
 
 
-def _slowest_rank_by_step(seconds: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+def slowest_rank_by_step(seconds: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Return the longest time that any rank took for each step, from those of each rank, `(num_ranks, num_steps)`."""
     return seconds[0] if len(seconds) == 1 else tuple(map(max, zip(*seconds, strict=True)))
 
 

@@ -17,6 +17,7 @@ from harness import __version__
 from harness.cli import console
 from harness.cli.command import CommandGroup
 from harness.cli.commands import (
+    cluster,
     inspect_dataset,
     machines,
     predict,
@@ -42,7 +43,18 @@ app = typer.Typer(
     help="Measure what fine-tuning BERT costs. `harness COMMAND -h` shows its options.",
     epilog=EXIT_CODES,
 )
-for commands in (studies, train, predict, profile_cell, reports, records, inspect_dataset, machines, shortlist):
+for commands in (
+    studies,
+    train,
+    predict,
+    profile_cell,
+    reports,
+    records,
+    inspect_dataset,
+    machines,
+    shortlist,
+    cluster,
+):
     app.add_typer(commands.app)  # no name, so that the commands are not nested
 
 _NO_THREADS = "no more threads or processes are allowed here: raise `ulimit -u`, or pids.max of the control group"

@@ -170,7 +170,8 @@ class StudyPrediction:
             each.config, each.model, each.num_labels, longest=each.work.longest, num_shapes=each.work.training.num_shapes,
             num_ranks=each.num_ranks, known=self._known[each.group],
         )  # fmt: skip
-        return CellPrediction(predict_cell(each.work, time_), peak)
+        has_diagnostics = each.config.measure == "all"
+        return CellPrediction(predict_cell(each.work, time_, has_diagnostics=has_diagnostics), peak)
 
     def _time(self, group: str) -> GroupTime | None:
         if group not in self._times:

@@ -18,6 +18,7 @@ from harness.schema.settings import (
     DeviceKind,
     DeviceName,
     LimitSettings,
+    Measure,
     ModelSettings,
     Padding,
     Precision,
@@ -63,11 +64,11 @@ _ADDED_LATER: dict[str, dict[str, object]] = {
         "chunk_order": "shuffled",
         "keep_model": False,
     },
-    "limits": {"memory_limit_gib": None},
+    "limits": {"memory_limit_gib": None, "until": None},
 }
 # The same for keys of the configuration itself, by its kind.
 _ADDED_LATER_TO: dict[str, dict[str, object]] = {
-    "fine_tune": {"global_batch_size": None, "pad_multiple": 1},
+    "fine_tune": {"global_batch_size": None, "pad_multiple": 1, "measure": "all"},
     "baseline": dict.fromkeys(("model", "seq_len", "device", "threads", "allocator")) | {"pad_multiple": 1},
 }
 
@@ -116,6 +117,7 @@ class FineTuneConfig(Settings):
         pad_multiple: Batches that are not padded to `seq_len` have a length that is a multiple of this, or `seq_len`.
         global_batch_size: Rows per optimizer update; None when `batch_size` is set.
         threads: CPU threads of the cell on each node; None for all usable cores.
+        measure: What is measured besides speed and memory.
     """
 
     kind: Literal["fine_tune"] = "fine_tune"
@@ -128,6 +130,7 @@ class FineTuneConfig(Settings):
     pad_multiple: Count = 1
     trainable: Trainable
     threads: Count | None
+    measure: Measure = "all"
     seed: Seed
     model: ModelSettings
     data: DataSettings
@@ -149,6 +152,11 @@ class FineTuneConfig(Settings):
     def num_nodes(self) -> int:
         """Return the number of machines that train together."""
         return Device.parse(self.device).num_nodes
+
+    @property
+    def is_judged(self) -> bool:
+        """Return whether the cell's model is validated and tested: random weights, and cells of speed alone, are not."""
+        return self.model.init == "pretrained" and self.measure == "all"
 
     @property
     def named_batch_size(self) -> int:

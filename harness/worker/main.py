@@ -144,7 +144,7 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
     send(PhaseStarted("test"))
     is_finished = history.outcome == "ok"
     # A stopped training will be resumed, so it isn't evaluated on the test set yet.
-    is_tested = is_finished and context.config.model.init == "pretrained"
+    is_tested = is_finished and context.config.is_judged
     test = evaluate(state.model, context.splits.test, context) if is_tested else None
     peaks, resident_after = meters.memory.peaks(), resident_memory()
     result = TrainResult(
