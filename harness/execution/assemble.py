@@ -166,6 +166,7 @@ def merge_ranks(
         kept=first.saved,
         attention_choice=first.attention_choice,
         planned_step=_planned_step(first.mean_step),
+        network=first.network,
     )
 
 

@@ -26,7 +26,7 @@ DeviceKind = Literal["cpu", "gpu"]
 Shape = Literal["bert-tiny", "bert-mini", "bert-small", "bert-medium", "bert-base", "bert-large"]
 
 TRAINABLE_PATTERN = re.compile(r"all|head|top[1-9]\d*")
-DEVICE_PATTERN = re.compile(r"cpu|gpu|gpu-ddp|(?:cpu|gpu)-ddp[1-9]\d*")
+DEVICE_PATTERN = re.compile(r"cpu|gpu|gpu-ddp|(?:cpu|gpu)-ddp[1-9]\d{0,5}(?:x(?:[2-9]|[1-9]\d{1,5}))?")
 _PERCENT = 100
 _WIDEST_INTERVAL = 0.5  # half-width relative to the mean: a wider interval tells nothing
 NAME_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
@@ -53,7 +53,10 @@ class Settings(BaseModel):
 
 def _check_device(value: object) -> object:
     if not isinstance(value, str) or not DEVICE_PATTERN.fullmatch(value):
-        raise ValueError("cpu, gpu, cpu-ddpN, gpu-ddpN with N ranks, gpu-ddp for all GPUs")
+        raise ValueError(
+            "cpu, gpu, cpu-ddpN, gpu-ddpN with N ranks, gpu-ddp for all GPUs, cpu-ddpNxM, gpu-ddpNxM with N ranks on each "
+            "of M nodes, 2 or more"
+        )
     return value
 
 
@@ -314,7 +317,9 @@ class MatrixSettings(Settings):
     )
     precision: tuple[Precision, ...] = Field(("fp32",), min_length=1, description="`tf32` and `fp16` need a GPU")
     device: tuple[DeviceName, ...] = Field(
-        ("cpu",), min_length=1, description="cpu, gpu, cpu-ddpN, gpu-ddpN, gpu-ddp (all GPUs)"
+        ("cpu",),
+        min_length=1,
+        description="cpu, gpu, cpu-ddpN, gpu-ddpN, gpu-ddp (all GPUs), cpu-ddpNxM, gpu-ddpNxM (N ranks on each of M nodes)",
     )
     padding: tuple[Padding, ...] = Field(
         ("longest",),

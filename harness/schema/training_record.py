@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from harness.schema.diagnostics_record import CalibratedPeak, Communication, FlopCount, MemoryParts
 from harness.schema.inputs_record import Example
+from harness.schema.nodes_record import Network
 from harness.schema.ranges import (
     Index,
     Loss,
@@ -336,6 +337,7 @@ class Training(Settings):
             and in older records.
         attention_choice: The attention that was chosen; None where there was nothing to choose.
         planned_step: Of a run that ended once its speed was known, the mean size of all planned updates; None elsewhere.
+        network: All-reduces of several sizes, timed before training; None on one machine.
     """
 
     world_size: PositiveTally
@@ -370,6 +372,7 @@ class Training(Settings):
 
     cpus: Many[Many[Tally]] = ()
     attention_choice: AttentionChoice | None = None
+    network: Network | None = None
 
 
 TfidfNgrams = Literal["words", "characters"]

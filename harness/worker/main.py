@@ -45,6 +45,7 @@ from harness.machine.affinity import computing_cpus
 from harness.machine.malloc import mmap_large_blocks
 from harness.schema.cells import FineTuneConfig
 from harness.schema.inputs_record import ModelFacts
+from harness.schema.nodes_record import Network
 from harness.schema.settings import num_trained_layers
 from harness.worker.attention_choice import apply_attention
 from harness.worker.best_model import BestModelSaver
@@ -53,7 +54,7 @@ from harness.worker.device import set_matmul_precision
 from harness.worker.diagnostics.run import run_diagnostics
 from harness.worker.distributed import DistributedContext, init_distributed
 from harness.worker.evaluation import batch_logits, evaluate
-from harness.worker.failures import classify
+from harness.worker.failures import classify, lost_peer
 from harness.worker.family_check import added_padding, require_own_logits
 from harness.worker.features import run_features
 from harness.worker.meters import MemoryMeter, Meters, ResidentMemory, resident_memory
@@ -65,6 +66,7 @@ from harness.worker.model import (
     freeze_encoder_below,
     load_model,
 )
+from harness.worker.network import measure_network
 from harness.worker.optimizer import peak_learning_rate
 from harness.worker.probe import probe_shapes
 from harness.worker.progress import ProgressReporter, Send
@@ -90,7 +92,7 @@ def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
     except BaseException as error:  # noqa: BLE001 - every failure becomes a result
         traceback.print_exc()
         outcome, reason = classify(error)
-        send(RankResult(outcome, reason))
+        send(RankResult(outcome, reason, lost_peer=outcome == "crashed" and lost_peer(error)))
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -133,6 +135,7 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
     if checkpointer:
         checkpointer.resume(began)
     load_s = time.perf_counter() - began
+    network = _measure_network(job, context) if job.interface else None
     attention = apply_attention(state, context, checkpointer.attention_choice if checkpointer else None)
     if checkpointer:
         checkpointer.attention_choice = attention
@@ -165,6 +168,7 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
         num_threads=torch.get_num_threads(),
         cpus=computing_cpus(),
         attention_choice=attention,
+        network=network,
         torch_build=str(torch.__version__),
         checksum=parameter_checksum(state.model),
         compile_s=compile_s,
@@ -194,6 +198,11 @@ def _run_probe(job: TrainJob, loaded: _Loaded, send: Send, began: float) -> Rank
     return RankResult("ok", probe=shapes, encoder=loaded.model_facts, cpu_s=time.process_time())
 
 
+def _measure_network(job: TrainJob, context: TrainContext) -> Network:
+    is_capped = job.config.limits.memory_limit_gib is not None
+    return measure_network(context.distributed, job.local_world_size, is_capped=is_capped)
+
+
 @dataclass(frozen=True)
 class _Loaded:
     """Everything that `_load` prepares for the training."""
@@ -211,15 +220,15 @@ def _load(job: TrainJob) -> _Loaded:
     distributed = init_distributed(job)
     if config.training.compile:
         set_compile_cache(Path(f"{job.heartbeat}-compiled-{distributed.rank}"))
-    heartbeat = Heartbeat(Path(job.heartbeat), job.world_size) if job.heartbeat else None
+    heartbeat = Heartbeat(Path(job.heartbeat), job.local_world_size) if job.heartbeat else None
     if config.training.allocator == "mmap":
         mmap_large_blocks()
     context = TrainContext(
         config=config,
         distributed=distributed,
         splits=SplitTokens.load(job.tokens_folder),
-        heartbeat=functools.partial(heartbeat.tick, job.rank) if heartbeat else lambda: None,
-        keepalive=functools.partial(heartbeat.keepalive, job.rank) if heartbeat else nullcontext,
+        heartbeat=functools.partial(heartbeat.tick, job.local_rank) if heartbeat else lambda: None,
+        keepalive=functools.partial(heartbeat.keepalive, job.local_rank) if heartbeat else nullcontext,
     )
     resident_before = resident_memory()
     loaded = _load_model(job, config, distributed)

@@ -62,9 +62,9 @@ class MachineTimes:
         self._runs: dict[tuple[str, str, int], GpuRun | Unavailable] = {}
 
     def world_size(self, cell: StudyCell, row: PriceRow) -> int | None:
-        """Return a cell's number of ranks on a machine; None if the machine has not as many GPUs or CPUs, or no GPU."""
+        """Return a cell's number of ranks on a machine; None if it needs several machines, or GPUs or CPUs that are not there."""
         device = Device.parse(cell.config.device)
-        if device.on_gpu != bool(row.accelerator_count):
+        if device.num_nodes > 1 or device.on_gpu != bool(row.accelerator_count):
             return None
         available = row.accelerator_count if device.on_gpu else row.vcpus
         ranks = device.num_ranks or available

@@ -398,6 +398,8 @@ def test_a_name_contains_the_axes():
         ("cpu-ddp2", ("cpu", 2, True)),
         ("gpu-ddp16", ("gpu", 16, True)),
         ("gpu-ddp", ("gpu", None, True)),
+        ("cpu-ddp1x2", ("cpu", 2, True, 2)),
+        ("gpu-ddp8x2", ("gpu", 16, True, 2)),
     ],
 )
 def test_a_device_name_is_parsed_into_kind_ranks_and_ddp(device, parsed):
@@ -405,6 +407,15 @@ def test_a_device_name_is_parsed_into_kind_ranks_and_ddp(device, parsed):
     (config,) = [cell.config for cell in cells_of(matrix={"device": [device]})]
     assert isinstance(config, FineTuneConfig)
     assert config.on_gpu == (parsed[0] == "gpu")
+
+
+def test_a_global_batch_is_split_among_the_ranks_of_all_nodes():
+    devices = ["cpu-ddp1x2", "cpu-ddp2", "cpu-ddp2x2"]
+    cells = cells_of(matrix={"global_batch_size": [32], "device": devices})
+    assert [(cell.config.batch_size, cell.config.num_nodes) for cell in cells] == [(16, 2), (16, 1), (8, 2)]
+    assert [Device.parse(name).ranks_per_node for name in devices] == [1, 2, 2]
+    assert [cell.name for cell in cells][2] == "b8-s64-fp32-cpu-ddp2x2-longest-all"
+    assert len({cell.config_hash for cell in cells}) == 3
 
 
 @pytest.mark.parametrize(
