@@ -1,6 +1,6 @@
 """Run the scheduler of a cluster on a virtual clock: how long a study takes, and what the scheduler itself costs.
 
-Run: .venv/bin/python bench/bench_scheduler.py            writes results/reference/scheduler.md (about 5 minutes)
+Run: .venv/bin/python bench/bench_scheduler.py            writes results/reference/scheduler.md (about a minute)
      .venv/bin/python bench/bench_scheduler.py --quick    one seed and a tenth of all numbers, prints only (seconds)
 
 1,000 nodes of 50 kinds run 10,000 cells: 40 configurations on every kind, 5 repeats each, of log-normal seconds, predicted
@@ -75,9 +75,10 @@ def costs(scale: int) -> list[str]:
         budget = 0.6 * needed_usd if "budget" in name else None
         outcome = simulate(replace(smaller(world, scale), budget_usd=budget), 0)
         num = outcome.num_placements
+        spent = "" if budget is None else f" ({100 * outcome.usd / budget:.1f} % of it spent)"
         cells = [f"{1e6 * outcome.cpu_s[method] / num:.0f}" for method in METHODS]
         rows.append(
-            f"| {name} | {outcome.num_given_up:,} | {num:,} | {1e6 * sum(outcome.cpu_s.values()) / num:.0f} | {' | '.join(cells)} "
+            f"| {name}{spent} | {outcome.num_given_up:,} | {num:,} | {1e6 * sum(outcome.cpu_s.values()) / num:.0f} | {' | '.join(cells)} "
             f"| {1e3 * outcome.slowest_s:.1f} | {num / sum(outcome.cpu_s.values()):,.0f} |"
         )
         print(rows[-1], flush=True)

@@ -126,6 +126,7 @@ def make_record(
     }
     if outcome == "ok":
         record["training"] = make_training(config, **(training or {}))
+        record["nodes"] = make_nodes(config, record["machine"])
         record["phases"] = {"start_s": 0.5, "load_s": 1.5, "first_step_s": 3.0, "train_s": 40.0} | {
             "evaluate_s": 6.0,
             "test_s": 4.0,
@@ -212,6 +213,24 @@ def make_training(
         else {"sync_s": tuple(communication[0]), "no_sync_s": tuple(communication[1])},
         "memory_parts": None if memory_parts is None else make_memory_parts(**memory_parts),
     } | fields
+
+
+def make_nodes(config: FineTuneConfig, machine: Machine) -> list[dict[str, Any]]:
+    """Make the nodes of a cell that trains on several machines, each with a host of its own; none for one machine."""
+    device = Device.parse(config.device)
+    if device.num_nodes == 1:
+        return []
+    return [
+        {"machine": machine if index == 0 else machine.model_copy(update={"host": f"{machine.host}-{index}"})}
+        | {"stated": None, "detected": None, "num_ranks": device.ranks_per_node, "interface": "eth0"}
+        for index in range(device.num_nodes)
+    ]
+
+
+def make_network(seconds_by_bytes: Mapping[int, Sequence[float]]) -> dict[str, Any]:
+    """Make a network's measurement of the seconds of all-reduces, by the bytes of each rank's tensor."""
+    times = [{"num_bytes": size, "seconds": seconds} for size, seconds in seconds_by_bytes.items()]
+    return {"backend": "gloo", "all_reduce": times}
 
 
 def make_memory_parts(

@@ -42,5 +42,8 @@ def _crowding(record: Record) -> tuple[float, int, int]:
         return 1.0, 0, 0
     usable = record.machine.cpu.num_usable
     groups = [(training.threads_per_rank, set(cpus)) for cpus in training.cpus]
-    groups.append((training.threads_per_rank * training.world_size, set().union(*training.cpus)))
+    first = 0
+    for num_ranks in [node.num_ranks for node in record.nodes] or [training.world_size]:
+        groups.append((training.threads_per_rank * num_ranks, set().union(*training.cpus[first : first + num_ranks])))
+        first += num_ranks
     return max((min(threads, usable) / len(cpus), min(threads, usable), len(cpus)) for threads, cpus in groups)

@@ -60,18 +60,25 @@ class NoiseCheck:
 
 
 def noise_warnings(records: Sequence[Record], windows: Sequence[ThroughputWindow]) -> Iterator[str]:
-    """Yield one sentence per cause, with the value of the most affected run.
+    """Yield one sentence per cause, with the value of the most affected run, and of its most affected machine.
 
     Args:
         records: Successful runs.
         windows: Measured steps of these runs.
     """
+    by_machine = [view for record in records for view in _views_of_nodes(record)]
     for check in _NOISE_CHECKS:
-        worst = max(map(check.measure, records), default=0.0)
+        worst = max(map(check.measure, by_machine), default=0.0)
         if worst > check.limit:
             yield check.warning(worst)
     yield from gpu_throttle_warnings(records)
     yield from _step_time_warnings(windows)
+
+
+def _views_of_nodes(record: Record) -> list[Record]:
+    """Return the record as each of its machines saw it: with that machine and its load."""
+    views = [record.model_copy(update={"machine": node.machine, "load": node.load}) for node in record.nodes]
+    return views or [record]
 
 
 def _step_time_warnings(windows: Iterable[ThroughputWindow]) -> Iterator[str]:

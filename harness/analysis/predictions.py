@@ -37,7 +37,7 @@ def prediction_warnings(records: Sequence[Record]) -> Iterator[str]:
         predicted = predicted_seconds(record)
         if predicted is None or record.training is None or record.training.stopped_early:
             continue
-        low, high = _widened(predicted)
+        low, high = alarm_limits(predicted)
         if low <= record.duration_s <= high:
             continue
         yield (
@@ -46,7 +46,8 @@ def prediction_warnings(records: Sequence[Record]) -> Iterator[str]:
         )
 
 
-def _widened(predicted: Estimate) -> tuple[float, float]:
+def alarm_limits(predicted: Estimate) -> tuple[float, float]:
+    """Return the interval that holds 99.9 % of runs, from the predicted seconds with their 95 % interval."""
     if not predicted.low or not predicted.high:
         return 0.0, math.inf
     factor = (predicted.high / predicted.low) ** (Z_999 / (2 * t_quantile(math.inf)))

@@ -70,7 +70,7 @@ def learning_warnings(summary: Summary) -> Iterator[str]:
             "try another training.lr, or train longer."
         )
     stopped = next((training for training in trainings if training.stopped_early), None)
-    if stopped is not None and not config.training.stop_at_target:
+    if stopped is not None and config.measure == "all" and not config.training.stop_at_target:
         yield (
             f"Training stopped after {len(stopped.steps.num_samples)} of {stopped.num_updates_planned} "
             f"updates ({stopped.stopped_early}): raise limits.max_train_s before comparing its accuracy."

@@ -94,9 +94,20 @@ def _suffix_sums(values: FloatArray) -> FloatArray:
 
 def expected_seconds(seconds: Sequence[float], num_tokens: Sequence[int]) -> FloatArray:
     """Predict each step's seconds from its padded tokens, by a robust line through all steps; shape `(num_steps,)`."""
+    return seconds_by_tokens(seconds, num_tokens, num_tokens)
+
+
+def seconds_by_tokens(seconds: Sequence[float], num_tokens: Sequence[int], at: Sequence[float]) -> FloatArray:
+    """Predict the seconds of steps of `at` padded tokens, by a robust line through all steps.
+
+    Args:
+        seconds: Measured step times, shape `(num_steps,)`.
+        num_tokens: Padded tokens, shape `(num_steps,)`.
+        at: Padded tokens of the predicted steps.
+    """
     sizes = np.asarray(num_tokens, dtype=float)
     intercept, slope, _ = _fit_time_vs_tokens(np.asarray(seconds, dtype=float), sizes)
-    return intercept + slope * sizes
+    return intercept + slope * np.asarray(at, dtype=float)
 
 
 def find_modes(seconds: Sequence[float], expected: Sequence[float] | FloatArray) -> Bimodality | None:

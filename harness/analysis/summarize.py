@@ -127,7 +127,8 @@ def _summarize_cell(cell: _CellRuns, spread: RunSpread) -> Summary:
     tests = [run.test for run in runs if run.test is not None]
     scores = scores_by_seed(runs)
     source, peak = _peak_memory_of_runs(newest.config, runs)
-    target = newest.config.training.target_accuracy if isinstance(newest.config, FineTuneConfig) else None
+    judged = newest.config if isinstance(newest.config, FineTuneConfig) and newest.config.measure == "all" else None
+    target = judged.training.target_accuracy if judged else None
     target_runs = [way for record in records if (way := target_run(record)) is not None]
     summary = Summary(
         machine_id=newest.machine.id,
@@ -152,7 +153,7 @@ def _summarize_cell(cell: _CellRuns, spread: RunSpread) -> Summary:
         peak_memory_source=source,
         memory_growth=_memory_growth(records),
         setup_s=_mean_known(setup_seconds(run) for run in runs),
-        train_s=_mean_known(run.baseline.train_s if run.baseline else run.phases.train_s for run in runs),
+        train_s=_train_seconds(runs, rate),
         evaluate_s=_mean_known(_sum_known(run.phases.evaluate_s, run.phases.test_s) for run in runs),
         epoch_s=facts.train.num_rows / rate.value if rate and facts else None,
         evaluation_samples_per_s=_mean_known(_evaluation_rate(test) for test in tests),
@@ -169,6 +170,15 @@ def _summarize_cell(cell: _CellRuns, spread: RunSpread) -> Summary:
         warnings=(),
     )
     return replace(summary, warnings=tuple(result_warnings(summary)))
+
+
+def _train_seconds(runs: Sequence[Record], rate: Estimate | None) -> float | None:
+    """Return the mean seconds of training; of runs that ended once their speed was known, those of the whole training."""
+    training = next((run.training for run in reversed(runs) if run.training is not None), None)
+    config = runs[-1].config if runs else None
+    if rate and training and isinstance(config, FineTuneConfig) and config.limits.until is not None:
+        return training.num_updates_planned * training.global_batch_size / rate.value
+    return _mean_known(run.baseline.train_s if run.baseline else run.phases.train_s for run in runs)
 
 
 def _mean_known(values: Iterable[float | None]) -> float | None:

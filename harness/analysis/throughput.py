@@ -15,9 +15,9 @@ from harness.analysis.estimate import MIN_RUNS, Estimate, t_interval, t_quantile
 from harness.analysis.log_ratio import LogRatio, ratio_of_sums, sum_variances
 from harness.analysis.run_spread import RunSpread, assumed_spread
 from harness.analysis.serial_correlation import RunStart, correlation_matrix, variance_of_mean
-from harness.analysis.steady_state import warmup_steps
+from harness.analysis.steady_state import expected_seconds, seconds_by_tokens, warmup_steps
 from harness.schema.record import Record
-from harness.schema.training_record import Training
+from harness.schema.training_record import PlannedStep, Training
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class ThroughputWindow:
         num_warmup: Number of steps left out.
         seconds: Step times of the slowest rank.
         num_samples, num_real_tokens, num_padded_tokens: Totals over all ranks, by step.
+        planned_step: Of a run that ended once its speed was known, the mean size of all planned steps: the speed is then that
+            of the whole plan, since the steps that ran may be longer or shorter ones by chance.
     """
 
     num_warmup: int
@@ -50,16 +52,25 @@ class ThroughputWindow:
     num_samples: tuple[int, ...]
     num_real_tokens: tuple[int, ...]
     num_padded_tokens: tuple[int, ...]
+    planned_step: PlannedStep | None = None
 
-    @property
+    @cached_property
     def samples_per_s(self) -> float:
         """Total samples over total seconds; the mean of the steps' rates would overweight fast steps."""
-        return sum(self.num_samples) / sum(self.seconds)
+        if self.planned_step is None:
+            return sum(self.num_samples) / sum(self.seconds)
+        planned = self.planned_step
+        (step_s,) = seconds_by_tokens(self.seconds, self.num_padded_tokens, [planned.num_padded_tokens])
+        drift = sum(self.seconds) / float(expected_seconds(self.seconds, self.num_padded_tokens).sum())
+        return planned.num_samples / (float(step_s) * drift)
 
     @cached_property
     def log_rate(self) -> LogRatio | None:
         """log(samples/s) with its variance within this run; None with fewer than two steps."""
-        return ratio_of_sums(self.seconds, self.num_samples)
+        if self.planned_step is None:
+            return ratio_of_sums(self.seconds, self.num_samples)
+        around_line = log_speed(self.seconds, self.num_padded_tokens)
+        return None if around_line is None else replace(around_line, value=math.log(self.samples_per_s))
 
 
 def measure_windows(trainings: Sequence[Training]) -> list[ThroughputWindow]:
@@ -72,8 +83,8 @@ def measure_windows(trainings: Sequence[Training]) -> list[ThroughputWindow]:
     Returns:
         One window per run that has steps.
     """
-    runs = [training.steps for training in trainings if training.steps.num_samples]
-    num_warmup = warmup_steps([(_slowest_rank_by_step(run.seconds), run.num_padded_tokens) for run in runs])
+    runs = [(training.steps, training.planned_step) for training in trainings if training.steps.num_samples]
+    num_warmup = warmup_steps([(slowest_rank_by_step(run.seconds), run.num_padded_tokens) for run, _ in runs])
     return [
         ThroughputWindow(
             num_warmup=num_warmup,
@@ -81,12 +92,24 @@ def measure_windows(trainings: Sequence[Training]) -> list[ThroughputWindow]:
             num_samples=run.num_samples[num_warmup:],
             num_real_tokens=run.num_real_tokens[num_warmup:],
             num_padded_tokens=run.num_padded_tokens[num_warmup:],
+            planned_step=planned_step,
         )
-        for run in runs
+        for run, planned_step in runs
     ]
 
 
-def _slowest_rank_by_step(seconds: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+def log_speed(seconds: Sequence[float], num_padded_tokens: Sequence[int]) -> LogRatio | None:
+    """Return how the steps' seconds lie around their line over tokens: a log-ratio near 0 with its variance within the run.
+
+    Args:
+        seconds: Step times, `(num_steps,)`.
+        num_padded_tokens: Their tokens, `(num_steps,)`.
+    """
+    return ratio_of_sums(seconds, expected_seconds(seconds, num_padded_tokens)) if seconds else None
+
+
+def slowest_rank_by_step(seconds: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Return the longest time that any rank took for each step, from those of each rank, `(num_ranks, num_steps)`."""
     return seconds[0] if len(seconds) == 1 else tuple(map(max, zip(*seconds, strict=True)))
 
 

@@ -33,14 +33,14 @@ class TargetRun:
 
 
 def target_run(run: Record) -> TargetRun | None:
-    """Return a run's way to its target; None without a target, or if the run neither ended well nor diverged.
+    """Return a run's way to its target; None without a target, of a cell of speed alone, or if the run neither ended well nor diverged.
 
     A diverged run without measurements has spent its whole duration.
     """
     config, training = run.config, run.training
     if not isinstance(config, FineTuneConfig) or run.outcome not in ("ok", "diverged"):
         return None
-    target = config.training.target_accuracy
+    target = config.training.target_accuracy if config.measure == "all" else None
     if target is None:
         return None
     if training is None:  # only of a run that diverged: one that ended well has its training

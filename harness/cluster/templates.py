@@ -68,7 +68,7 @@ class TemplateRequest:
         machines: Instance types, as the price table names them.
         spot: Use spot machines, except for the head.
         region: Region; None for the cheapest one in which the price table has all machines.
-        max_hours: Hours after which nodes end, whatever happens.
+        max_hours: Hours after which all nodes end, whatever happens; not on Azure.
     """
 
     on: Launcher
@@ -131,6 +131,26 @@ class Machine:
         return self.name.partition("+")[0]
 
 
+@dataclass(frozen=True)
+class ClusterTemplate:
+    """A file that starts a cluster.
+
+    Attributes:
+        text: Its content.
+        region: Region in which the machines start.
+        head: Machine that starts and ends the others, and runs no cell.
+        usd_per_hour: Price of an hour of all machines and the head.
+        max_usd: Price of `max_hours` of them, rounded up to dollars.
+    """
+
+    text: str
+    region: str
+    head: Machine
+    machines: tuple[Machine, ...]
+    usd_per_hour: float
+    max_usd: int
+
+
 def machine_label(name: str) -> str:
     """Return the value of the label `machine` of a node: the instance type in the signs that Ray allows."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", name)
@@ -141,8 +161,8 @@ def machine_resource(name: str) -> str:
     return f"{MACHINE_LABEL}:{machine_label(name)}"
 
 
-def render_template(request: TemplateRequest, table: PriceTable) -> str:
-    """Return the text of a file that starts a cluster.
+def render_template(request: TemplateRequest, table: PriceTable) -> ClusterTemplate:
+    """Write the text of a file that starts a cluster.
 
     Args:
         request: What to start.
@@ -153,8 +173,9 @@ def render_template(request: TemplateRequest, table: PriceTable) -> str:
     """
     rows, head = _choose_rows(request, table)
     cloud = head.provider
-    machines = [_machine(row, table, spot=request.spot) for row in rows]
+    machines = tuple(_machine(row, table, spot=request.spot) for row in rows)
     usd_per_hour = sum(machine.usd_per_hour for machine in machines) + head.usd_per_hour_on_demand
+    max_usd = math.ceil(usd_per_hour * request.max_hours)
     plan = {
         "command": request.command,
         "name": CLUSTER_NAME,
@@ -170,7 +191,7 @@ def render_template(request: TemplateRequest, table: PriceTable) -> str:
         "price_kind": "spot" if request.spot else "on-demand",
         "usd_per_hour": usd_per_hour,
         "max_hours": request.max_hours,
-        "max_usd": math.ceil(usd_per_hour * request.max_hours),
+        "max_usd": max_usd,
         "python": _PYTHON,
         "uv_version": _UV,
         "assets": _ASSETS,
@@ -189,7 +210,8 @@ def render_template(request: TemplateRequest, table: PriceTable) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(f"{request.on}.yaml.j2").render(plan=plan)
+    text = environment.get_template(f"{request.on}.yaml.j2").render(plan=plan)
+    return ClusterTemplate(text, head.region, _machine(head, table, spot=False), machines, usd_per_hour, max_usd)
 
 
 def _version_on_node() -> str:

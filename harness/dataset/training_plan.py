@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from harness.dataset.batch_plan import (
     steps_per_epoch,
 )
 from harness.schema.cells import MIN_EVALUATION_BATCH, FineTuneConfig
+
+_MAX_COUNTED = 20_000  # updates
 
 
 def planned_updates(config: FineTuneConfig, num_rows: int, world_size: int) -> int:
@@ -77,6 +79,21 @@ def iter_steps(config: FineTuneConfig, lengths: np.ndarray, world_size: int) -> 
         ends = updates_by_chunk(config, len(lengths), world_size)
         return plan_chunks(lengths, chunk_updates=[end - first for first, end in pairwise((0, *ends))], **plan)  # type: ignore[arg-type]
     return plan_epochs(lengths, **plan)  # type: ignore[arg-type]
+
+
+def mean_step(config: FineTuneConfig, lengths: np.ndarray, world_size: int) -> tuple[float, float]:
+    """Return the mean rows and padded tokens of a planned update, over all ranks; of long runs, of the first 20,000.
+
+    Args:
+        config: The cell's configuration.
+        lengths: Tokens of each training row, `(num_rows,)`.
+        world_size: Number of ranks.
+    """
+    num_updates = min(_MAX_COUNTED, planned_updates(config, len(lengths), world_size))
+    steps = islice(iter_steps(config, lengths, world_size), num_updates)
+    parts = [rows for step in steps for micro in step for rows in micro if len(rows)]
+    num_tokens = sum(len(rows) * config.padded_length(int(lengths[rows].max())) for rows in parts)
+    return sum(len(rows) for rows in parts) / num_updates, num_tokens / num_updates
 
 
 def evaluation_batches(config: FineTuneConfig, lengths: np.ndarray, rank: int, world_size: int) -> list[np.ndarray]:

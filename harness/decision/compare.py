@@ -238,11 +238,11 @@ def _peak(run: Record, source: str) -> int | None:
 
 def _dollars(a: Priced, b: Priced, speed: LogRatio) -> LogRatio | None:
     """Compare the cost of training per sample; hourly prices count as exact, and examples don't rank machines."""
-    if a.price is None or b.price is None or a.price.usd_per_hour <= 0 or b.price.usd_per_hour <= 0:
+    if not a.usd_per_hour or not b.usd_per_hour:
         return None
     if not comparable_in_dollars((a, b)):
         return None
-    return speed.inverted(math.log(b.price.usd_per_hour / a.price.usd_per_hour))
+    return speed.inverted(math.log(b.usd_per_hour / a.usd_per_hour))
 
 
 def _samples_per_s(cell: Priced) -> float | None:
@@ -251,7 +251,7 @@ def _samples_per_s(cell: Priced) -> float | None:
 
 def _usd(cell: Priced) -> float | None:
     rate = _samples_per_s(cell)
-    return None if cell.price is None else formulas.usd_per_1000_samples(cell.price.usd_per_hour, rate)
+    return None if cell.usd_per_hour is None else formulas.usd_per_1000_samples(cell.usd_per_hour, rate)
 
 
 def _bytes(cell: Priced) -> float | None:

@@ -22,7 +22,7 @@ _IGNORED_KEYS = frozenset(
 
 # Hash of the configuration without seed and device, number of ranks, whether DDP is used. The device is left out, so
 # that the key is equal for the same work on CPU and GPU.
-Work = tuple[str, int | None, bool]
+Work = tuple[str, int | None, bool, int]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Difference:
 def work_key(config: FineTuneConfig) -> Work:
     """Return a key that is equal for cells doing the same work on different machines."""
     device = Device.parse(config.device)
-    return hash_config(config, ignore=("seed", "device")), device.num_ranks, device.ddp
+    return hash_config(config, ignore=("seed", "device")), device.num_ranks, device.ddp, device.num_nodes
 
 
 def differences(summaries: Iterable[Summary]) -> list[Difference]:

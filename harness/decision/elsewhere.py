@@ -84,6 +84,8 @@ def _fastest_gpu_runs(cells: Iterable[Priced]) -> list[Priced]:
     for cell in cells:
         summary = cell.summary
         seconds = value_of(durations.run_seconds(summary)) if summary.config.on_gpu and summary.num_ok else None
+        if seconds is not None:
+            seconds *= cell.num_nodes  # each machine is paid for
         if seconds is not None and (summary.machine_id not in best or seconds < best[summary.machine_id][0]):
             best[summary.machine_id] = seconds, cell
     return [cell for _, cell in best.values()]

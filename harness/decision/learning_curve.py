@@ -196,7 +196,7 @@ def _point(num_train: int, cell: Priced) -> CurvePoint:
 
 
 def _usd(cell: Priced, seconds: float) -> float | None:
-    return None if cell.price is None else formulas.usd_of_seconds(cell.price.usd_per_hour, seconds)
+    return None if cell.usd_per_hour is None else formulas.usd_of_seconds(cell.usd_per_hour, seconds)
 
 
 def _learns(summary: Summary) -> bool:

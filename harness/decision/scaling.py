@@ -1,4 +1,4 @@
-"""Scaling series: speed-up, efficiency and cost as the number of devices grows (pure)."""
+"""Scaling series: speed-up, efficiency and cost as the number of devices grows, on one machine or several (pure)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from statistics import fmean, median
 from typing import Literal
 
 from harness.analysis.estimate import Estimate, map_increasing, ratio_estimate
+from harness.analysis.network_speed import NetworkSpeed, network_speed
 from harness.analysis.ranking import rank
 from harness.analysis.summary import Summary
 from harness.pricing.cost import Priced
@@ -27,19 +28,24 @@ class ScalingPoint:
     """A series' measurement at one device count, compared with the series' base, the point with the fewest devices.
 
     Attributes:
+        num_devices: Number of devices on all machines.
+        num_nodes: Number of machines.
         device_batch_size: Examples per device and micro-batch.
         global_batch_size: Examples per update over all devices.
         speed_up: Throughput divided by the base's throughput.
         efficiency: Speed-up divided by the ratio of device numbers (this point's / the base's).
-        cost_ratio: Cost per sample divided by the base's, if the whole machine is paid for: 1 / speed_up.
+        cost_ratio: Cost per sample divided by the base's, if every machine is paid for: (this point's machines / the
+            base's) / speed_up.
         share_cost_ratio: Cost ratio if only the GPUs in use are paid for: 1 / efficiency; None on a CPU.
         cost: `less` or `more` if the cost per sample differs significantly from the base's, else `level`. All pairs of
             the series count as one family (see `analysis.ranking`).
         communication_fraction: Share of time spent waiting for all-reduce (see the function of this name).
+        network: What the machines' network was measured to give; None on one machine.
     """
 
     cell: Priced
     num_devices: int
+    num_nodes: int
     device_batch_size: int
     global_batch_size: int
     samples_per_s: Estimate
@@ -49,23 +55,25 @@ class ScalingPoint:
     share_cost_ratio: Estimate | None
     cost: Cost
     communication_fraction: float | None
+    network: NetworkSpeed | None = None
 
 
 @dataclass(frozen=True)
 class Series:
-    """Cells on one machine that differ only in the number of devices and in batch size, fewest devices first.
+    """Cells on one kind of machine that differ only in the number of devices and in batch size, fewest devices first.
 
     Attributes:
         kind: `strong`: constant global batch, split among the devices; `weak`: constant batch per device.
         batch_size: The constant batch size.
-        faster: Pairs of indices of points of which the first is significantly faster, and so cheaper per sample.
+        cheaper: Pairs of indices of points of which the first trains significantly more samples per second and machine,
+            and so costs less per sample.
     """
 
     kind: Kind
     device: Literal["cpu", "gpu"]
     batch_size: int
     points: tuple[ScalingPoint, ...]
-    faster: frozenset[tuple[int, int]]
+    cheaper: frozenset[tuple[int, int]]
 
     @property
     def base(self) -> ScalingPoint:
@@ -79,7 +87,12 @@ class Series:
 
     def costs_more(self, point: ScalingPoint, than: ScalingPoint) -> bool:
         """Return True if a sample costs significantly more at `point` than at `than`."""
-        return (self.points.index(than), self.points.index(point)) in self.faster
+        return (self.points.index(than), self.points.index(point)) in self.cheaper
+
+    @property
+    def over_nodes(self) -> bool:
+        """Whether a point trains on several machines."""
+        return any(point.num_nodes > 1 for point in self.points)
 
 
 def scaling_series(cells: Sequence[Priced]) -> list[Series]:
@@ -99,7 +112,7 @@ def num_devices(summary: Summary) -> int | None:
     if run is None or run.training is None or not isinstance(summary.config, FineTuneConfig):
         return None
     on_gpu = summary.config.on_gpu
-    return None if on_gpu and run.training.world_size > len(run.machine.gpus) else run.training.world_size
+    return None if on_gpu and run.training.world_size > run.num_gpus else run.training.world_size
 
 
 def communication_fraction(summary: Summary) -> float | None:
@@ -128,29 +141,29 @@ def best_cost(series: Series) -> ScalingPoint:
 
 
 def _series(members: Sequence[Priced], kind: Kind) -> list[Series]:
-    by_batch: dict[int, dict[int, Priced]] = defaultdict(dict)
+    by_batch: dict[int, dict[tuple[int, int], Priced]] = defaultdict(dict)
     # Of several cells with the same devices and batch, the last in this order is kept: without DDP, then the newest.
     for cell in sorted(members, key=_preference):
         devices, device_batch, global_batch = _sizes(cell)
         shared = global_batch if kind == "strong" else device_batch
         if shared is not None:
-            by_batch[shared][devices] = cell
+            by_batch[shared][devices, cell.num_nodes] = cell
     return [
-        _ranked_series(kind, shared, [by_devices[devices] for devices in sorted(by_devices)])
-        for shared, by_devices in sorted(by_batch.items())
-        if len(by_devices) > 1
+        _ranked_series(kind, shared, [by_size[size] for size in sorted(by_size)])
+        for shared, by_size in sorted(by_batch.items())
+        if len({devices for devices, _ in by_size}) > 1
     ]
 
 
 def _ranked_series(kind: Kind, batch_size: int, cells: Sequence[Priced]) -> Series:
     """Compare a series' cells, fewest devices first, with the first and with each other."""
     base = cells[0]
-    faster = rank([_rate(cell) for cell in cells], most=True).clear
+    cheaper = rank([_times(_rate(cell), 1 / cell.num_nodes) for cell in cells], most=True).clear
     points = []
     for index, cell in enumerate(cells):
-        cost: Cost = "less" if (index, 0) in faster else "more" if (0, index) in faster else "level"
+        cost: Cost = "less" if (index, 0) in cheaper else "more" if (0, index) in cheaper else "level"
         points.append(_point(cell, base, cost))
-    return Series(kind, Device.parse(_config(base).device).kind, batch_size, tuple(points), faster)
+    return Series(kind, Device.parse(_config(base).device).kind, batch_size, tuple(points), cheaper)
 
 
 def _preference(cell: Priced) -> tuple[bool, float]:
@@ -174,15 +187,17 @@ def _point(cell: Priced, base: Priced, cost: Cost) -> ScalingPoint:
     return ScalingPoint(
         cell=cell,
         num_devices=devices,
+        num_nodes=cell.num_nodes,
         device_batch_size=device_batch or _config(cell).device_batch(devices),
         global_batch_size=global_batch,
         samples_per_s=rate,
         speed_up=speed_up,
         efficiency=efficiency,
-        cost_ratio=_inverse(speed_up),
+        cost_ratio=_inverse(_times(speed_up, base.num_nodes / cell.num_nodes)),
         share_cost_ratio=_inverse(efficiency) if _config(cell).on_gpu else None,
         cost=cost,
         communication_fraction=communication_fraction(cell.summary),
+        network=network_speed(cell.summary.ok_records),
     )
 
 

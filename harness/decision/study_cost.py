@@ -18,7 +18,7 @@ class MachineCost:
     """Cost of the runs on one machine, which may be several hosts with one id.
 
     Attributes:
-        seconds: Total seconds of the runs, from submission to end.
+        seconds: Total seconds of the runs, from submission to end, on each machine that they occupied.
         usd: Cost of `seconds` only.
         usd_billed: Provider's bill if each host is ordered once for all its runs.
         missing: Why there is no price; None if there is a price.
@@ -99,7 +99,8 @@ def _machine_cost(
     """
     by_host: dict[str | None, float] = {}
     for run in runs:
-        by_host[run.machine.host] = by_host.get(run.machine.host, 0.0) + run.duration_s
+        for host in _hosts(run):
+            by_host[host] = by_host.get(host, 0.0) + run.duration_s
     seconds = sum(by_host.values())
     known, missing = (None, price.reason) if isinstance(price, Unavailable) else (price, None)
     # Leave out hosts with 0 s, which had unsupported and skipped cells only: no machine is ordered for those cells.
@@ -114,6 +115,13 @@ def _machine_cost(
         usd_billed=None if known is None else _sum(_billed(known, host_s, rental) for host_s in billed_s),
         missing=missing,
     )
+
+
+def _hosts(run: Record) -> list[str | None]:
+    """Return the hosts of the machines that a run occupied; made-up ones for those of which nothing is known."""
+    hosts = [machine.host for machine in run.machines]
+    num_nodes = run.num_nodes if run.duration_s else 1
+    return hosts + [f"node {index}" for index in range(len(hosts), num_nodes)]
 
 
 def _billed(price: Price, seconds: float, rental: RentalTerms) -> float | None:

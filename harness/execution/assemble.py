@@ -25,6 +25,7 @@ from harness.schema.training_record import (
     Mistake,
     PeakMemory,
     Phases,
+    PlannedStep,
     ProgressMark,
     Steps,
     TestEvaluation,
@@ -164,7 +165,13 @@ def merge_ranks(
         mistakes=most_confident_mistakes(first.test, prepared.read_texts),
         kept=first.saved,
         attention_choice=first.attention_choice,
+        planned_step=_planned_step(first.mean_step),
+        network=first.network,
     )
+
+
+def _planned_step(mean: tuple[float, float] | None) -> PlannedStep | None:
+    return None if mean is None else PlannedStep(num_samples=mean[0], num_padded_tokens=mean[1])
 
 
 def merge_probes(results: Sequence[RankResult | None], num_threads: int) -> Probe | None:

@@ -7,6 +7,7 @@ import mmap
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
@@ -76,11 +77,44 @@ class Heartbeat:
         self._memory.close()
 
 
-class HangDetector:
-    """Detects hangs, in which ranks wait forever for another rank: no counter rises, and a rank's CPU is idle.
+@dataclass(frozen=True)
+class Stall:
+    """A time in which no rank of a node made progress.
 
-    A long step is no hang, since it keeps every rank's CPU busy. On a GPU, the CPU does not show whether a rank waits;
-    a hang there ends by `timeout_s`.
+    Attributes:
+        quiet_s: Seconds since a counter rose.
+        longest_s: The longest such time so far.
+        counters: Each rank's counter.
+        idle: Whether each rank's CPU was idle meanwhile.
+        stopped: Whether each rank's process is stopped, as by SIGSTOP.
+    """
+
+    quiet_s: float
+    longest_s: float
+    counters: tuple[int, ...]
+    idle: tuple[bool, ...]
+    stopped: tuple[bool, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """Return the fields as JSON has them."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: object) -> Stall | None:
+        """Read the fields that another node sent; None for anything else."""
+        try:
+            counters, idle, stopped = (tuple(fields[name]) for name in ("counters", "idle", "stopped"))  # type: ignore[index]
+            quiet_s, longest_s = (float(fields[name]) for name in ("quiet_s", "longest_s"))  # type: ignore[index]
+        except (KeyError, TypeError, ValueError):
+            return None
+        is_whole = len(counters) == len(idle) == len(stopped) and all(isinstance(count, int) for count in counters)
+        return cls(quiet_s, longest_s, counters, idle, stopped) if is_whole else None
+
+
+class StallDetector:
+    """Detects that no counter of this machine's ranks rises.
+
+    On a GPU, the CPU does not show whether a rank waits; a hang there ends by `timeout_s`.
     """
 
     def __init__(self, path: Path, pids: Sequence[int]) -> None:
@@ -91,8 +125,8 @@ class HangDetector:
         self._changed_at, self._longest_s = 0.0, 0.0
         self._cpu_s: list[float] | None = None
 
-    def poll(self, now: float) -> str | None:
-        """Return which rank hangs, for the record's reason, or None. `now` is in seconds since submission."""
+    def poll(self, now: float) -> Stall | None:
+        """Return the ranks' state if none made progress for some seconds. `now` is in seconds since submission."""
         counters = self._heartbeat.read()
         if counters != self._counters or not all(counters) or self._cpu_s is None:
             self._longest_s = max(self._longest_s, now - self._changed_at) if all(self._counters) else 0.0
@@ -102,14 +136,14 @@ class HangDetector:
         if quiet_s < _HANG_S:
             return None
         shares = [(after - before) / quiet_s for after, before in zip(self._read_cpu_s(), self._cpu_s, strict=True)]
+        states = [_status(process) for process in self._processes]
         # A process that waits for a disk does not count as idle: it may wait for memory that was swapped out.
         idle = [
-            share < _IDLE_FRACTION and _status(process) != psutil.STATUS_DISK_SLEEP
-            for share, process in zip(shares, self._processes, strict=True)
+            share < _IDLE_FRACTION and state != psutil.STATUS_DISK_SLEEP
+            for share, state in zip(shares, states, strict=True)
         ]
-        if not any(idle) or (not all(idle) and quiet_s < _HANG_STEPS * self._longest_s):
-            return None
-        return self._describe(idle, quiet_s)
+        stopped = [state == psutil.STATUS_STOPPED for state in states]
+        return Stall(quiet_s, self._longest_s, counters, tuple(idle), tuple(stopped))
 
     def close(self) -> None:
         """Unmap the counters."""
@@ -118,17 +152,34 @@ class HangDetector:
     def _read_cpu_s(self) -> list[float]:
         return list(map(cpu_seconds, self._processes))
 
-    def _describe(self, idle: Sequence[bool], quiet_s: float) -> str:
-        """Name the ranks that may cause the hang: stopped ranks; else busy ranks; else ranks with lower counters."""
-        suspects = [rank for rank, process in enumerate(self._processes) if _status(process) == psutil.STATUS_STOPPED]
-        if not suspects and not all(idle):
-            suspects = [rank for rank, is_idle in enumerate(idle) if not is_idle]
-        if not suspects:
-            highest = max(self._counters)
-            suspects = [rank for rank, count in enumerate(self._counters) if count < highest]
-        names = ", ".join(map(str, suspects))
-        who = f"rank{'s' if len(suspects) > 1 else ''} {names} hung" if suspects else "the ranks hung, each idle"
-        return f"{who}: nothing got on for {quiet_s:.0f} s" + (" while the others waited" if suspects else "")
+
+def hang_reason(stalls: Sequence[Stall]) -> str | None:
+    """Return which rank hangs, for the record's reason; None if none does.
+
+    In a hang, ranks wait forever for another rank: no counter rises, and a rank's CPU is idle. A long step is no hang, since it
+    keeps every rank's CPU busy.
+
+    Args:
+        stalls: The stall of each node, in the order of their ranks.
+    """
+    quiet_s, longest_s = min(each.quiet_s for each in stalls), max(each.longest_s for each in stalls)
+    idle = [is_idle for each in stalls for is_idle in each.idle]
+    if not any(idle) or (not all(idle) and quiet_s < _HANG_STEPS * longest_s):
+        return None
+    names = ", ".join(map(str, _suspects(stalls, idle)))
+    who = f"rank{'s' if ',' in names else ''} {names} hung" if names else "the ranks hung, each idle"
+    return f"{who}: nothing got on for {quiet_s:.0f} s" + (" while the others waited" if names else "")
+
+
+def _suspects(stalls: Sequence[Stall], idle: Sequence[bool]) -> list[int]:
+    """Return the ranks that may cause the hang: stopped ranks; else busy ranks; else ranks with lower counters."""
+    stopped = [rank for rank, is_stopped in enumerate(flag for each in stalls for flag in each.stopped) if is_stopped]
+    if stopped:
+        return stopped
+    if not all(idle):
+        return [rank for rank, is_idle in enumerate(idle) if not is_idle]
+    counters = [count for each in stalls for count in each.counters]
+    return [rank for rank, count in enumerate(counters) if count < max(counters)]
 
 
 def _status(process: psutil.Process) -> str | None:

@@ -53,8 +53,13 @@ class TrainJob:
     Attributes:
         tokens_folder: Folder of the tokenized splits.
         labels: Names of the data's labels, in the order of the tokens' label numbers.
-        rendezvous: Path of a file through which torch.distributed connects the ranks; unique to the cell and not
-            existing yet.
+        rank: This rank's number among the ranks of all machines.
+        world_size: Number of ranks on all machines.
+        local_rank: This rank's number on its machine, which is also that of its GPU.
+        local_world_size: Number of ranks on this machine.
+        rendezvous: Where torch.distributed connects the ranks: `file://` with the path of a file that is unique to the cell
+            and does not exist yet; `tcp://` with the address and port on which rank 0 will listen.
+        interface: Network interface that joins the machines; empty: there is one machine.
         heartbeat: File of the counters that the parent's hang detector reads; empty: no counters.
         submitted_at: When the parent submitted the cell, on perf_counter's clock.
         share_first_gpu: Run all ranks on the first GPU with the gloo backend. For checks only: the losses are correct,
@@ -77,8 +82,11 @@ class TrainJob:
     labels: tuple[str, ...]
     rank: int = 0
     world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
     num_threads: int = 1
     rendezvous: str = ""
+    interface: str = ""
     heartbeat: str = ""
     submitted_at: float = 0.0
     share_first_gpu: bool = False
@@ -112,6 +120,29 @@ class FeaturesJob:
 
 
 Job = TrainJob | BaselineJob | FeaturesJob
+
+
+@dataclass(frozen=True)
+class NodePart:
+    """One machine's part of a cell that trains on several.
+
+    Attributes:
+        node_index: This machine's number, from 0; rank 0 and the port of `master_address` are on number 0.
+        num_nodes: Number of machines.
+        master_address: Address of node 0 in the network that joins the machines.
+        master_port: Port of node 0 that is free, on which its parent waits for the others.
+        token: Secret of this run of the cell, the same on all of its nodes, which keeps others out.
+        interface: This machine's network interface for gradients; None: the one that reaches `master_address`.
+        join_timeout_s: Seconds to wait for the other nodes.
+    """
+
+    node_index: int
+    num_nodes: int
+    master_address: str
+    master_port: int
+    token: str = field(repr=False)
+    interface: str | None = None
+    join_timeout_s: float = 120.0
 
 
 @dataclass(frozen=True)

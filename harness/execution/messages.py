@@ -9,6 +9,7 @@ from typing import Literal
 from harness.execution.stop_flag import StopReason
 from harness.schema.diagnostics_record import CalibratedPeak, Communication, FlopCount, MemoryParts
 from harness.schema.inputs_record import ModelFacts
+from harness.schema.nodes_record import Network
 from harness.schema.probe_record import ProbedShape
 from harness.schema.record import Outcome
 from harness.schema.training_record import (
@@ -141,7 +142,9 @@ class TrainResult:
         torch_build: torch's version as a plain string: to unpickle torch's own type, the parent would import torch.
         checksum: Sum of all parameters in fp64, equal on every rank.
         cpus: CPUs that the computing threads could use; empty where the system does not tell.
+        mean_step: Rows and padded tokens of a planned update, of a run that ended once its speed was known.
         attention_choice: The attention that was chosen, the same on every rank; None where there was nothing to choose.
+        network: All-reduces over all ranks, timed before training; None on one machine.
     """
 
     history: TrainHistory
@@ -157,11 +160,13 @@ class TrainResult:
     torch_build: str
     checksum: float
     compile_s: float | None = None
+    mean_step: tuple[float, float] | None = None
     segments: tuple[Segment, ...] = ()
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     saved: SavedWeights | None = None
     cpus: tuple[int, ...] = ()
     attention_choice: AttentionChoice | None = None
+    network: Network | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,7 @@ class RankResult:
         encoder: The model of the baseline `features`; the model of a training is in `training`.
         cpu_s: CPU seconds of the process; None if the process failed.
         probe: What a probe measured; empty if the job was none.
+        lost_peer: Whether it failed because the connection to another rank broke, which must have failed before.
     """
 
     outcome: Outcome
@@ -183,6 +189,7 @@ class RankResult:
     encoder: ModelFacts | None = None
     cpu_s: float | None = None
     probe: tuple[ProbedShape, ...] = ()
+    lost_peer: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.execution.heartbeat import HangDetector
+from harness.execution.heartbeat import Stall, StallDetector
 from harness.execution.memory_cap import MemoryCap
 from harness.execution.memory_sampler import MemorySampler
 from harness.execution.messages import Message, PhaseStarted
@@ -21,6 +21,7 @@ class CellMonitors:
 
     Attributes:
         others_fraction: Share of the CPU that other processes took in the last seconds; None while it is not known.
+        stall: The ranks' state if none makes progress; None while they do, and for a rank that waits for no other.
     """
 
     def __init__(self, num_gpus: int) -> None:
@@ -29,24 +30,26 @@ class CellMonitors:
         self.load = LoadMonitor(num_gpus)
         self.gpus, self.energy = GpuMonitor(num_gpus), EnergyMeter(num_gpus)
         self._memory: MemorySampler | None = None
-        self._hang: HangDetector | None = None
+        self._stalls: StallDetector | None = None
+        self.stall: Stall | None = None
         self._others: OtherLoad | None = None
         self.others_fraction: float | None = None
 
-    def attach(self, pids: Sequence[int], heartbeat: Path, cap: MemoryCap | None) -> None:
+    def attach(self, pids: Sequence[int], heartbeat: Path, cap: MemoryCap | None, world_size: int) -> None:
         """Begin to monitor the ranks' processes for memory and hangs, and the others for load.
 
         Args:
-            pids: Process id of each rank.
-            heartbeat: File of the ranks' heartbeat counters.
+            pids: Process id of each of this machine's ranks.
+            heartbeat: File of their heartbeat counters.
             cap: The cell's memory cap; None without a cap.
+            world_size: Number of ranks on all machines; one rank alone can't hang.
         """
-        self._hang = HangDetector(heartbeat, pids) if len(pids) > 1 else None
+        self._stalls = StallDetector(heartbeat, pids) if world_size > 1 else None
         self._memory = None if self._num_gpus else MemorySampler(pids, cap)
         self._others = OtherLoad(pids)
 
-    def poll(self, now: float) -> str | None:
-        """Let each monitor read if it is due; return a reason if a rank hangs. `now` is in seconds since submission."""
+    def poll(self, now: float) -> None:
+        """Let each monitor read if it is due. `now` is in seconds since submission."""
         self.gpus.poll(now)
         self.energy.poll(now)
         self.load.poll(now)
@@ -54,7 +57,7 @@ class CellMonitors:
             self.others_fraction = self._others.poll(now)
         if self._memory is not None:
             self._memory.poll(now)
-        return self._hang.poll(now) if self._hang is not None else None
+        self.stall = self._stalls.poll(now) if self._stalls is not None else None
 
     def on_message(self, message: Message, now: float) -> None:
         """Follow rank 0's phases, and end the measurement of energy after the test evaluation."""
@@ -71,6 +74,6 @@ class CellMonitors:
         """Release the counters and libraries."""
         self.gpus.close()
         self.energy.close()
-        if self._hang is not None:
-            self._hang.close()
-            self._hang = None
+        if self._stalls is not None:
+            self._stalls.close()
+            self._stalls = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.execution.memory_cap import MemoryCap
@@ -31,11 +31,13 @@ class Ending(NamedTuple):
     Attributes:
         reason: The record's reason; None for `ok`.
         stop_reason: Why a training was stopped on request; None for every other ending.
+        is_consequence: Whether another rank or node seems to have failed first.
     """
 
     outcome: Outcome
     reason: str | None
     stop_reason: StopReason | None = None
+    is_consequence: bool = False
 
 
 def classify_outcome(
@@ -43,16 +45,21 @@ def classify_outcome(
     cap: MemoryCap | None,
     oom_kills: OomKillCounter,
     limit_texts: Mapping[StopReason, str] | None = None,
+    *,
+    first_rank: int = 0,
+    world_size: int | None = None,
 ) -> Ending:
     """Return how the cell ended, according to the rank that failed first.
 
     Errors of other ranks, such as "connection reset by peer", are consequences of the first failure.
 
     Args:
-        ranks: All ranks of the cell.
+        ranks: All ranks of the cell on this machine.
         cap: The cell's memory cap; None without a cap.
         oom_kills: Counts the kernel's OOM kills since the cell began.
         limit_texts: The limits of a resumable training in the user's words.
+        first_rank: Number of the first of them.
+        world_size: Number of ranks on all machines; None: there is one machine.
     """
     failed = [
         rank for rank in ranks if rank.ended_at is not None and (rank.result is None or rank.result.outcome != "ok")
@@ -60,15 +67,35 @@ def classify_outcome(
     if not failed:
         return Ending("ok", None)
     # Prefer ranks that exited without a result to ranks that reported an error, since they are more likely the cause.
-    first = min(failed, key=lambda rank: (rank.result is not None, rank.ended_at))
+    first = min(failed, key=lambda rank: (rank.result is not None, _lost_peer(rank), rank.ended_at))
+    number, world_size = first_rank + ranks.index(first), world_size or len(ranks)
     if first.result is None:
-        return _classify_silent_exit(first, ranks.index(first), len(ranks), cap, oom_kills)
+        return _classify_silent_exit(first, number, world_size, cap, oom_kills)
     training = first.result.training
     if training is not None and training.history.stopped is not None:
         return _stopped_ending(training.history.stopped, {**STOP_TEXTS, **(limit_texts or {})})
     suffix = _cap_suffix(cap) if first.result.outcome == "oom" else ""
-    prefix = f"rank {ranks.index(first)}: " if len(ranks) > 1 else ""
-    return Ending(first.result.outcome, f"{prefix}{first.result.reason}{suffix}")
+    prefix = f"rank {number}: " if world_size > 1 else ""
+    return Ending(first.result.outcome, f"{prefix}{first.result.reason}{suffix}", is_consequence=_lost_peer(first))
+
+
+def merge_endings(endings: Sequence[Ending | None]) -> Ending:
+    """Return how a cell of several nodes ended, according to the node that failed first; clocks are not compared.
+
+    Args:
+        endings: How each node's part ended; None for a node that returned nothing.
+    """
+    known = [ending for ending in endings if ending is not None]
+    causes = [ending for ending in known if ending.outcome != "ok" and not ending.is_consequence]
+    if causes:
+        return causes[0]
+    if None in endings:
+        return Ending("interrupted", f"node {endings.index(None)} was lost: it returned no result")
+    return next((ending for ending in known if ending.outcome != "ok"), Ending("ok", None))
+
+
+def _lost_peer(rank: RankProcess) -> bool:
+    return rank.result is not None and rank.result.lost_peer
 
 
 def server_lost_ending(oom_kills: OomKillCounter) -> Ending:

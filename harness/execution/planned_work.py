@@ -39,13 +39,12 @@ def plan_cell(
     steps = list(islice(iter_steps(config, train, world_size), min(num_updates, _MAX_PLANNED)))
     shapes = [_slowest(config, train, micro) for step in steps for micro in step]
     scale = num_updates / len(steps)
-    is_judged = config.model.init == "pretrained"
-    num_validations = len(validation_updates(config, len(train), world_size)) if is_judged else 0
+    num_validations = len(validation_updates(config, len(train), world_size)) if config.is_judged else 0
     work = CellWork(
         num_rows=round(scale * sum(len(rows) for step in steps for micro in step for rows in micro)),
         training=_work(shapes, num_updates, scale),
         validations=_evaluation(config, val, world_size, num_validations) if num_validations else None,
-        test=_evaluation(config, test, world_size) if is_judged else None,
+        test=_evaluation(config, test, world_size) if config.is_judged else None,
         longest=max(shapes, key=lambda shape: shape[0] * shape[1] ** 2)[1],
     )
     return CellPlan(work, shapes)

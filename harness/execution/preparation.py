@@ -21,9 +21,9 @@ _CHECK_BATCH = 16  # rows of a batch that is compared with the model's own forwa
 
 
 def require_meaningful_accuracy(cell: Cell, prepared: PreparedCell) -> None:
-    """Raise UserError if a split has a single label, unless the cell measures speed and memory alone (random weights)."""
+    """Raise UserError if a split has a single label, unless the cell measures speed and memory alone."""
     config = cell.config
-    if isinstance(config, BaselineConfig) or config.model.init == "pretrained":
+    if isinstance(config, BaselineConfig) or config.is_judged:
         require_labels_in_splits(prepared.data, config.data)
 
 

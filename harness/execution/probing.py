@@ -69,7 +69,7 @@ class Planned:
 
 
 def plan_cells(cells: Sequence[Cell], prepared: Sequence[PreparedCell], machine: Machine) -> list[Planned]:
-    """Plan the fine-tuning cells that this machine supports, each configuration once."""
+    """Plan the fine-tuning cells that this machine supports, alone or with others of its kind, each configuration once."""
     planned: dict[str, Planned] = {}
     lengths: dict[Path, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for cell, inputs in zip(cells, prepared, strict=True):
@@ -77,7 +77,7 @@ def plan_cells(cells: Sequence[Cell], prepared: Sequence[PreparedCell], machine:
         is_known = cell.config_hash in planned
         if is_known or not isinstance(config, FineTuneConfig) or not isinstance(job, TrainJob):
             continue
-        if unsupported_reason(config, machine) is not None:
+        if unsupported_reason(config, machine, num_nodes=config.num_nodes) is not None:
             continue
         world_size = num_ranks(config, machine)
         if job.tokens_folder not in lengths:
@@ -170,7 +170,8 @@ class StudyPrediction:
             each.config, each.model, each.num_labels, longest=each.work.longest, num_shapes=each.work.training.num_shapes,
             num_ranks=each.num_ranks, known=self._known[each.group],
         )  # fmt: skip
-        return CellPrediction(predict_cell(each.work, time_), peak)
+        has_diagnostics = each.config.measure == "all"
+        return CellPrediction(predict_cell(each.work, time_, has_diagnostics=has_diagnostics), peak)
 
     def _time(self, group: str) -> GroupTime | None:
         if group not in self._times:
@@ -225,7 +226,8 @@ class StudyPrediction:
     def _unknown_groups(self) -> list[list[Planned]]:
         groups: dict[str, list[Planned]] = defaultdict(list)
         for each in self._planned.values():
-            if each.inputs is not None and self._time(each.group) is None:
+            # One machine can't probe what several compute.
+            if each.inputs is not None and each.config.num_nodes == 1 and self._time(each.group) is None:
                 groups[each.group].append(each)
         return sorted(groups.values(), key=_num_tokens, reverse=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from harness.store.unsaved_records import save_or_keep
 # What happens before the first cell starts, for the screen.
 PREPARING, LOADING = "reading and tokenizing the data", "loading torch and the model classes"
 PROBING = "timing a few steps, to predict the rest"
+_NO_SECONDS: Mapping[str, float] = {}
 _LONG_FLOP = 2e13  # some minutes on a CPU; shorter studies are over before a probe would pay
 
 
@@ -57,6 +58,9 @@ class ProgressListener(Protocol):
 
     def waiting_for_quiet(self, cell: Cell, usage: CpuUsage, waited_s: float) -> None:
         """Handle that a cell does not begin yet, because other processes use the CPU."""
+
+    def times_expected(self, seconds: Sequence[float | None]) -> None:
+        """Handle the expected seconds of each cell, before the first one starts; None where nothing is known."""
 
     def cell_started(self, cell: Cell) -> None:
         """Handle the start of a cell."""
@@ -87,6 +91,9 @@ class NullListener:
         """Do nothing."""
 
     def waiting_for_quiet(self, cell: Cell, usage: CpuUsage, waited_s: float) -> None:
+        """Do nothing."""
+
+    def times_expected(self, seconds: Sequence[float | None]) -> None:
         """Do nothing."""
 
     def speed_predicted(self, cell: Cell, samples_per_s: Estimate) -> None:
@@ -143,7 +150,7 @@ def run_cells(  # noqa: PLR0913 - the options of a run
     environment: Environment,
     listener: ProgressListener,
     *,
-    previous_s: dict[str, float] | None = None,
+    previous_s: Mapping[str, float] = _NO_SECONDS,
     budget: Budget | None = None,
     start_method: StartMethod | None = None,
     skip: bool = True,
@@ -195,10 +202,11 @@ def run_cells(  # noqa: PLR0913 - the options of a run
             listener.setup_started(PROBING)
             study.probe(runner, results, environment)
         listener.setup_ended()
+        listener.times_expected([_known_s(cell, previous_s, study.predict(cell.config_hash)) for cell in cells])
         for index, (cell, prepared) in enumerate(zip(cells, prepared_cells, strict=True)):
             oom_bound = find_oom_bound(cell.config, [*earlier_oom, *records], environment.machine) if skip else None
             prediction = study.predict(cell.config_hash)
-            expected_s = 0.0 if oom_bound else _expected_s(cell, records, previous_s or {}, prediction)
+            expected_s = 0.0 if oom_bound else _expected_s(cell, records, previous_s, prediction)
             if budget is not None and time.perf_counter() - began + expected_s > budget.seconds:
                 reason = f"{budget.reason}, and {cell.label} is expected to take {expected_s:.0f} s"
                 listener.cells_left_out(cells[index:], reason)
@@ -313,14 +321,16 @@ def exclusive_lock(results: Path) -> Iterator[None]:
 
 
 def _expected_s(
-    cell: Cell, records: Iterable[Record], previous_s: dict[str, float], prediction: CellPrediction | None
+    cell: Cell, records: Iterable[Record], previous_s: Mapping[str, float], prediction: CellPrediction | None
 ) -> float:
     """Return the seconds that the configuration took before, else its prediction, else those of the longest cell so far."""
-    if (before := previous_s.get(cell.config_hash)) is not None:
-        return before
-    if prediction is not None:
-        return prediction.time.seconds.value
-    return max((record.duration_s for record in records), default=0.0)
+    known_s = _known_s(cell, previous_s, prediction)
+    return max((record.duration_s for record in records), default=0.0) if known_s is None else known_s
+
+
+def _known_s(cell: Cell, previous_s: Mapping[str, float], prediction: CellPrediction | None) -> float | None:
+    predicted_s = None if prediction is None else prediction.time.seconds.value
+    return previous_s.get(cell.config_hash, predicted_s)
 
 
 def _require_packages(cells: Sequence[Cell], machine: Machine) -> None:

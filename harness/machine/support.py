@@ -1,4 +1,4 @@
-"""Decide whether this machine can run a cell, and with how many ranks, threads and GPUs.
+"""Decide whether this machine can run a cell, or its part of one, and with how many ranks, threads and GPUs.
 
 Starts no process and imports no torch.
 """
@@ -22,15 +22,18 @@ _GIB = 2**30
 
 
 def unsupported_reason(
-    config: FineTuneConfig | BaselineConfig, machine: Machine, torch_version: str | None = None
+    config: FineTuneConfig | BaselineConfig, machine: Machine, torch_version: str | None = None, *, num_nodes: int = 1
 ) -> str | None:
-    """Return why this machine can't run a cell; None when the machine can run it.
+    """Return why this machine can't run a cell, or its part of one; None when the machine can run it.
 
     Args:
         config: The cell's configuration.
         machine: The machine's facts.
         torch_version: Version of torch; None: the installed version.
+        num_nodes: Number of machines like this one that would run the cell together.
     """
+    if (reason := _unsupported_nodes(config, num_nodes)) is not None:
+        return reason
     if isinstance(config, BaselineConfig):
         return _unsupported_baseline(config, machine, torch_version or package_version("torch"))
     if (reason := _unsupported_anywhere(config, machine)) is not None:
@@ -42,23 +45,40 @@ def unsupported_reason(
 
 
 def num_ranks(config: FineTuneConfig | BaselineConfig, machine: Machine) -> int:
-    """Return the number of ranks of a cell on this machine; `gpu-ddp` uses every visible GPU."""
+    """Return the number of ranks of a cell on all its nodes; `gpu-ddp` uses every visible GPU."""
+    return config.num_nodes * ranks_per_node(config, machine)
+
+
+def ranks_per_node(config: FineTuneConfig | BaselineConfig, machine: Machine) -> int:
+    """Return the number of ranks of a cell on this machine."""
     if isinstance(config, BaselineConfig):
         return 1
-    ranks = Device.parse(config.device).num_ranks
+    ranks = Device.parse(config.device).ranks_per_node
     return ranks if ranks is not None else max(1, len(machine.gpus))
 
 
 def num_gpus_used(config: FineTuneConfig | BaselineConfig, machine: Machine) -> int:
-    """Return the number of GPUs that a cell uses: one per rank, beginning with the first visible GPU."""
+    """Return the number of this machine's GPUs that a cell uses: one per rank, beginning with the first visible GPU."""
     if not config.on_gpu:
         return 0
-    return min(num_ranks(config, machine), len(machine.gpus))
+    return min(ranks_per_node(config, machine), len(machine.gpus))
 
 
 def num_threads(config: FineTuneConfig | BaselineConfig, machine: Machine) -> int:
     """Return the CPU threads of each rank: the cell's threads (default: all usable cores) split evenly, at least 1."""
-    return max(1, (config.threads or machine.cpu.num_usable) // num_ranks(config, machine))
+    return max(1, (config.threads or machine.cpu.num_usable) // ranks_per_node(config, machine))
+
+
+def _unsupported_nodes(config: FineTuneConfig | BaselineConfig, num_nodes: int) -> str | None:
+    needed = config.num_nodes
+    if needed == num_nodes:
+        return None
+    if num_nodes == 1 and isinstance(config, FineTuneConfig):
+        return (
+            f"{config.device} trains on {needed} machines together, and this is one: `harness run STUDY --cluster ADDRESS` "
+            f"runs it on a cluster that has {needed} machines of one kind"
+        )
+    return f"the cell trains on {needed} of the {num_nodes} machines given: give it exactly {needed}"
 
 
 def _unsupported_anywhere(config: FineTuneConfig, machine: Machine) -> str | None:
@@ -108,7 +128,7 @@ def _missing_for_compile(*, on_gpu: bool) -> str | None:
 
 
 def _unsupported_on_cpu(config: FineTuneConfig, machine: Machine) -> str | None:
-    ranks = Device.parse(config.device).num_ranks
+    ranks = Device.parse(config.device).ranks_per_node
     if config.precision == "tf32":
         return "tf32 is a format of NVIDIA's tensor cores; a CPU has none"
     if config.precision == "fp16":
@@ -120,7 +140,7 @@ def _unsupported_on_cpu(config: FineTuneConfig, machine: Machine) -> str | None:
         )
     if ranks is not None and ranks > machine.cpu.num_usable:
         return f"{ranks} ranks need {ranks} cores, {machine.cpu.num_usable} usable here"
-    if ranks is not None and ranks > 1 and sys.platform == "win32":
+    if num_ranks(config, machine) > 1 and sys.platform == "win32":
         return "DDP on Windows is not supported; use WSL2"
     return None
 
@@ -128,7 +148,7 @@ def _unsupported_on_cpu(config: FineTuneConfig, machine: Machine) -> str | None:
 def _unsupported_on_gpu(config: FineTuneConfig, machine: Machine, torch_version: str) -> str | None:
     if (reason := _missing_gpu(machine, torch_version)) is not None:
         return reason
-    ranks = Device.parse(config.device).num_ranks
+    ranks = Device.parse(config.device).ranks_per_node
     if ranks is not None and ranks > len(machine.gpus):
         return f"{ranks} GPUs are asked for, {len(machine.gpus)} seen"
     capability = machine.gpus[0].compute_capability

@@ -19,13 +19,19 @@ from harness.schema.training_record import NUM_CHOICE_SHAPES, NUM_CHOICE_STEPS
 
 Basis = Literal["probe", "records"]
 
-# Standard deviation of the logarithm of measured over predicted seconds, beside what the fit itself leaves: from
+# Standard deviation of the logarithm of measured over predicted seconds on a machine without noise: from
 # bench/bench_time_prediction.py.
-SPREAD = 0.07
-# Seconds after training, of counted operations and memory: some are fixed, others are steps. From records of two models.
-_AFTER_S, _AFTER_STEPS, _AFTER_STEPS_DDP = 0.6, 4.0, 11.0
+SPREAD = 0.05
+# After training, diagnostics repeat steps: one counts memory, one counts FLOPs, and with several ranks twelve are timed for the
+# exchange of gradients. The search for the peak takes a share of the training's time, nearly half of it whole steps.
+_NUM_COUNTED, _NUM_EXCHANGED = 2, 12
+_PEAK_SHARE, _MIN_PEAK_S, _MAX_PEAK_S, _PEAK_STEPS_SHARE, _MAX_PEAK_STEPS = 0.1, 0.05, 1.8, 0.45, 8
+# Fixed seconds after training, and the most that the first step of all takes beyond the others: from
+# bench/bench_time_prediction.py.
+_AFTER_S, _MAX_FIRST_STEP_S = 0.4, 0.1
 _BINS = 12  # of a record's steps, sorted by tokens
 _NUM_WARMUP = 2
+_TWO_ROUNDS = 6  # steps of a shape that a probe timed in two rounds
 # A forward pass is a third of a step's arithmetic: the backward pass takes twice as much.
 _FORWARD_SHARE = 1 / 3
 
@@ -40,6 +46,7 @@ class GroupTime:
         first_s: Extra seconds of the first step of each shape.
         ready_s: Seconds until training begins.
         world_size: Number of ranks.
+        noise: Standard deviation of the logarithm of seconds from one moment to the next, or what the line of steps misses.
         basis: Where this is from.
         chooses_attention: Whether cells time steps of both attentions before they train.
     """
@@ -49,6 +56,7 @@ class GroupTime:
     first_s: float
     ready_s: float
     world_size: int
+    noise: float
     basis: Basis
     chooses_attention: bool = False
 
@@ -82,24 +90,41 @@ def group_time(records: Sequence[Record]) -> GroupTime | None:
     return _from_runs(runs) if any(_timings(run) for run in runs) else None
 
 
-def predict_cell(work: CellWork, group: GroupTime) -> CellTime:
-    """Predict a cell from what it computes and from how long its group takes."""
-    first_s = group.first_s * work.training.num_shapes
-    train_s = group.step.seconds(work.training) + first_s
+def predict_cell(work: CellWork, group: GroupTime, *, has_diagnostics: bool = True) -> CellTime:
+    """Predict a cell from what it computes and from how long its group takes.
+
+    Args:
+        work: What the cell computes.
+        group: How long cells take that compute alike.
+        has_diagnostics: Whether memory and FLOPs are counted after training.
+    """
+    steps_s = group.step.seconds(work.training)
+    step_s = steps_s / work.training.num_batches
+    train_s = steps_s + group.first_s * work.training.num_shapes + min(_MAX_FIRST_STEP_S, step_s)
     evaluate_s = sum(group.forward.seconds(part) for part in (work.validations, work.test) if part is not None)
-    after_steps = _AFTER_STEPS if group.world_size == 1 else _AFTER_STEPS_DDP
-    after_s = _AFTER_S + after_steps * group.step.seconds(work.training) / work.training.num_batches
+    after_s = _after_seconds(work, group, train_s, has_diagnostics=has_diagnostics)
     total = group.ready_s + group.choice_seconds(work.training) + train_s + evaluate_s + after_s
     return CellTime(
         seconds=_estimate(total, group),
         train_s=_estimate(train_s, group),
-        samples_per_s=_estimate(work.num_rows / train_s, group),
+        samples_per_s=_estimate(work.num_rows / steps_s, group),
         basis=group.basis,
     )
 
 
+def _after_seconds(work: CellWork, group: GroupTime, train_s: float, *, has_diagnostics: bool) -> float:
+    step_s = group.step.seconds(work.training) / work.training.num_batches
+    after_s = _AFTER_S + (_NUM_EXCHANGED * step_s if group.world_size > 1 else 0.0)
+    if not has_diagnostics:
+        return after_s
+    peak_s = min(_MAX_PEAK_S, max(_MIN_PEAK_S, _PEAK_SHARE * train_s))
+    num_peak_steps = max(1, min(_MAX_PEAK_STEPS, int(_PEAK_STEPS_SHARE * peak_s / step_s)))
+    after_s += (_NUM_COUNTED + num_peak_steps) * step_s + (1 - _PEAK_STEPS_SHARE) * peak_s
+    return after_s + (0.0 if work.test is None else group.forward.seconds(work.test) / work.test.num_batches)
+
+
 def _estimate(value: float, group: GroupTime) -> Estimate:
-    factor = math.exp(t_quantile(math.inf) * math.hypot(SPREAD, group.step.misfit))
+    factor = math.exp(t_quantile(math.inf) * math.hypot(SPREAD, group.noise))
     return Estimate(value, value / factor, value * factor, f"predicted from {group.basis}")
 
 
@@ -107,15 +132,24 @@ def _from_probe(record: Record, probe: Probe, num_micros: int) -> GroupTime:
     steps, passes = [], []
     for shape in probe.shapes:
         tokens = shape.num_rows * shape.num_tokens
-        steps.append(Timing(tokens * num_micros, tokens * num_micros * shape.num_tokens, fmean(shape.step_s)))
-        passes.append(Timing(tokens, tokens * shape.num_tokens, fmean(shape.evaluate_s)))
-    # The first shape of all also warms the process up.
-    extra = [max(0.0, shape.first_step_s - fmean(shape.step_s)) for shape in probe.shapes[1:]]
+        steps.append(Timing(tokens * num_micros, tokens * num_micros * shape.num_tokens, median(shape.step_s)))
+        passes.append(Timing(tokens, tokens * shape.num_tokens, median(shape.evaluate_s)))
+    # The first shape of all also warms the process up. Of the others, one that needs more memory than any before it takes long
+    # for that alone, so that the least tells what a new shape costs.
+    extra = [max(0.0, shape.first_step_s - median(shape.step_s)) for shape in probe.shapes[1:]]
     ready_s = (record.phases.start_s or 0.0) + (record.phases.load_s or 0.0)
+    line = fit_time(steps)
     return GroupTime(
-        fit_time(steps), fit_time(passes), median(extra) if extra else 0.0, ready_s, probe.world_size, "probe",
+        line, fit_time(passes), min(extra, default=0.0), ready_s, probe.world_size, max(line.misfit, _noise(probe)), "probe",
         _chooses_attention(record),
     )  # fmt: skip
+
+
+def _noise(probe: Probe) -> float:
+    """Return the standard deviation of the logarithm of seconds between the two rounds of fast shapes; 0 without these."""
+    rounds = [np.array_split(shape.step_s, 2) for shape in probe.shapes if len(shape.step_s) >= _TWO_ROUNDS]
+    changes = [math.log(np.median(first) / np.median(second)) for first, second in rounds]
+    return math.sqrt(sum(change**2 for change in changes) / (2 * len(changes))) if changes else 0.0
 
 
 def _from_runs(runs: Sequence[Record]) -> GroupTime:
@@ -124,7 +158,7 @@ def _from_runs(runs: Sequence[Record]) -> GroupTime:
     forward = LinearTime(per_batch, per_token, per_pair, step.misfit)
     ready_s = fmean((run.phases.start_s or 0.0) + (run.phases.load_s or 0.0) for run in runs)
     world_size = runs[-1].training.world_size if runs[-1].training else 1
-    return GroupTime(step, forward, 0.0, ready_s, world_size, "records", _chooses_attention(runs[-1]))
+    return GroupTime(step, forward, 0.0, ready_s, world_size, step.misfit, "records", _chooses_attention(runs[-1]))
 
 
 def _chooses_attention(record: Record) -> bool:

@@ -6,7 +6,7 @@ from harness.schema.cells import FineTuneConfig, hash_config
 
 # Keys that change which batches there are, and not how long a batch takes.
 _NEUTRAL_KEYS = (
-    "batch_size", "global_batch_size", "seq_len", "padding", "pad_multiple", "seed", "data", "limits",
+    "batch_size", "global_batch_size", "seq_len", "padding", "pad_multiple", "seed", "data", "limits", "measure",
     *(
         f"training.{key}"
         for key in (

@@ -146,12 +146,12 @@ def _with_attention(config: FineTuneConfig, kind: AttentionKind) -> FineTuneConf
 def _memory_states(
     config: FineTuneConfig, batch: MicroBatch, ranks: int, gradients: int, head_gradients: int
 ) -> list[MemoryState]:
-    """List the memory states of a step, and of an evaluation if the model is pretrained, since only then one runs."""
+    """List the memory states of a step, and of an evaluation if the model is judged, since only then one runs."""
     states = [
         *batch.memory_states(head_gradients=head_gradients, gradients=gradients),
         MemoryState("update", gradients=gradients),
     ]
-    if config.model.init == "pretrained":
+    if config.is_judged:
         rows = max(config.data.num_val, config.data.num_test)
         batch_size = min(max(config.device_batch(ranks), MIN_EVALUATION_BATCH), -(-rows // ranks))
         states.append(replace(batch, batch_size=batch_size).evaluation())

@@ -19,7 +19,7 @@ from harness.schema.assumptions import Assumptions, PriceBook
 class Priced:
     """A summary with its costs; a cost is None if its price or measurement is missing.
 
-    Intervals come from the training throughput; the seconds of set-up and evaluation count as exact. `usd_to_target` has
+    `price` is that of one machine; every cost is that of all machines which the cell occupies. Intervals come from the training throughput; the seconds of set-up and evaluation count as exact. `usd_to_target` has
     its own. All costs but the billed ones cover the measured seconds only.
 
     Attributes:
@@ -58,6 +58,16 @@ class Priced:
     usd_per_million_predictions: Estimate | None = None
     usd_per_1000_samples_of_share: Estimate | None = None
     energy: EnergyUse | None = None
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Hourly price of all machines that the cell occupies; None without a price."""
+        return None if self.price is None else formulas.usd_per_hour_of_nodes(self.price.usd_per_hour, self.num_nodes)
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of machines that the cell occupies."""
+        return self.summary.config.num_nodes
 
     @property
     def key(self) -> CellKey:
@@ -105,7 +115,8 @@ def _price_summary(
     energy = energy_use(summary, book.energy, run_s, durations.run_seconds(summary))
     if isinstance(price, Unavailable):
         return Priced(summary, None, price.reason, energy=energy)
-    hourly = price.usd_per_hour
+    num_nodes = summary.config.num_nodes
+    hourly = formulas.usd_per_hour_of_nodes(price.usd_per_hour, num_nodes)
 
     def usd(seconds: Estimate | float | None) -> Estimate | None:
         if isinstance(seconds, float | int):
@@ -113,7 +124,7 @@ def _price_summary(
         return map_estimate(seconds, lambda value: formulas.usd_of_seconds(hourly, value))
 
     def billed(plan: str) -> Estimate | None:
-        return map_estimate(run_s, lambda seconds: billed_cost(seconds, price, book, plan))
+        return map_estimate(run_s, lambda seconds: billed_cost(seconds, price, book, plan, num_nodes))
 
     rate, share, usd_billed = summary.samples_per_s, gpu_share(summary), billed(price.plan)
     return Priced(
@@ -132,7 +143,7 @@ def _price_summary(
         usd_billed_on_demand=billed("on_demand"),
         usd_billed_spot=billed("spot"),
         usd_per_accuracy_point=_usd_per_accuracy_point(usd_billed, summary.accuracy, tfidf_accuracy),
-        usd_per_month=_usd_per_month(usd_billed, price, book),
+        usd_per_month=_usd_per_month(usd_billed, price, hourly, book),
         usd_per_million_predictions=map_estimate(
             durations.prediction_rate(summary),
             lambda value: formulas.usd_per_million_predictions(hourly, value, book.serving.utilisation_fraction),
@@ -150,10 +161,10 @@ def _epoch_seconds(summary: Summary, num_rows: float | None) -> Estimate | None:
     return durations.with_speed_interval(summary, summary.epoch_s * durations.row_factor(summary, num_rows))
 
 
-def _usd_per_month(usd_billed: Estimate | None, price: Price, book: PriceBook) -> Estimate | None:
+def _usd_per_month(usd_billed: Estimate | None, price: Price, usd_per_hour: float, book: PriceBook) -> Estimate | None:
     # The price of committed and own machines already includes idle hours.
     is_prepaid = price.plan in ("committed", "own")
-    idle_usd = 0.0 if is_prepaid else book.rental.idle_hours_per_month * price.usd_per_hour
+    idle_usd = 0.0 if is_prepaid else book.rental.idle_hours_per_month * usd_per_hour
     runs_per_month, trials = book.retraining.per_month, book.retraining.trials_per_kept
     return map_estimate(usd_billed, lambda value: formulas.usd_per_month(value, runs_per_month, trials, idle_usd))
 
@@ -185,7 +196,7 @@ def usd_per_1000_samples(usd_per_hour: float, samples_per_s: Estimate) -> Estima
     return replace(samples_per_s, value=value, low=usd(samples_per_s.high), high=usd(samples_per_s.low))
 
 
-def billed_cost(seconds: float, price: Price, book: PriceBook, plan: str) -> float | None:
+def billed_cost(seconds: float, price: Price, book: PriceBook, plan: str, num_nodes: int = 1) -> float | None:
     """Return what the provider bills for a run, in USD.
 
     The bill covers machine start-up, set-up and spot interruptions (see `formulas.spot_seconds`), is rounded up to the
@@ -196,6 +207,7 @@ def billed_cost(seconds: float, price: Price, book: PriceBook, plan: str) -> flo
         price: The machine's price.
         book: The user's assumptions on prices.
         plan: Payment plan; it may differ from `price.plan`.
+        num_nodes: Number of such machines that the run occupies; each is billed.
 
     Returns:
         USD; None if the plan has no price, or a run on spot machines would never end.
@@ -204,6 +216,7 @@ def billed_cost(seconds: float, price: Price, book: PriceBook, plan: str) -> flo
     hourly = price.usd_per_hour if plan == price.plan else others.get(plan)
     if hourly is None:
         return None
+    hourly = formulas.usd_per_hour_of_nodes(hourly, num_nodes)
     work_s = durations.spot_seconds(seconds, book.spot) if plan == "spot" else seconds
     if plan == "own" or work_s is None:
         return formulas.usd_of_seconds(hourly, work_s)
@@ -213,16 +226,16 @@ def billed_cost(seconds: float, price: Price, book: PriceBook, plan: str) -> flo
 
 
 def gpu_share(summary: Summary) -> tuple[int, int] | None:
-    """Return how many GPUs a cell used and how many its machine has.
+    """Return how many GPUs a cell used and how many its machines have.
 
     None if the cell used all GPUs or none, or has no successful run.
     """
     if not summary.config.on_gpu:
         return None
     run = next((record for record in reversed(summary.ok_records) if record.training is not None), None)
-    if run is None or run.training is None or run.training.world_size >= len(run.machine.gpus):
+    if run is None or run.training is None or run.training.world_size >= run.num_gpus:
         return None
-    return run.training.world_size, len(run.machine.gpus)
+    return run.training.world_size, run.num_gpus
 
 
 def tfidf_accuracies(summaries: Iterable[Summary]) -> list[float | None]:

@@ -66,8 +66,11 @@ def energy_use(
     if watts is None:
         return None
     source = f", {book.watts_source}" if book.watts_source else ""
-    joules = map_increasing(run_s, lambda seconds: formulas.joules_of_watts(watts, seconds))
-    return _energy_use(joules, f"{watts:.10g} W as stated{source}, times seconds: an estimate", book, is_estimate=True)
+    num_nodes = summary.config.num_nodes
+    joules = map_increasing(run_s, lambda seconds: formulas.joules_of_watts(num_nodes * watts, seconds))
+    machines = f", times {num_nodes} machines" if num_nodes > 1 else ""
+    method = f"{watts:.10g} W as stated{source}{machines}, times seconds: an estimate"
+    return _energy_use(joules, method, book, is_estimate=True)
 
 
 def _energy_use(joules: Estimate, method: str, book: assumptions.EnergyPrices, *, is_estimate: bool) -> EnergyUse:

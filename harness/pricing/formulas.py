@@ -29,6 +29,11 @@ def discounted(usd_per_hour: float, discount_percent: float) -> float:
     return usd_per_hour * (1 - discount_percent / 100)
 
 
+def usd_per_hour_of_nodes(usd_per_hour: float, num_nodes: float) -> float:
+    """Return USD/h of all machines that train together = USD/h of one x machines."""
+    return usd_per_hour * num_nodes
+
+
 def converted(usd: float, per_usd: float) -> float:
     """Return an amount in another currency = USD x its units per USD."""
     return usd * per_usd

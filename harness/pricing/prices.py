@@ -220,7 +220,7 @@ def price_finder(
             stated=stated,
             detected=detected,
             usd_per_hour=hourly.get(machine_id),
-            needed_bytes=max(peak_memory(record, "rss") or 0 for record in records),
+            needed_bytes=max((peak_memory(record, "rss") or 0) // record.num_nodes for record in records),
             book=book,
         )
     return lambda summary: prices[summary.machine_id]

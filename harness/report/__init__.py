@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.decision.differences import Difference
 from harness.decision.elsewhere import OtherPrices
+from harness.decision.shortlist import Shortlist
 from harness.files import atomic_write_text, remove_partial_files
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
@@ -31,6 +32,7 @@ def write_report(  # noqa: PLR0913 - each argument comes from a different source
     invoice_usd: float | None = None,
     differences: Sequence[Difference] = (),
     elsewhere: OtherPrices | None = None,
+    shortlist: Shortlist | None = None,
     deadline_s: float | None = None,
     choices: Mapping[str, Sequence[Price | None]] | None = None,
 ) -> Path:
@@ -47,6 +49,7 @@ def write_report(  # noqa: PLR0913 - each argument comes from a different source
         invoice_usd: The invoice for measuring, to compare with the estimate.
         differences: Settings or software that differ between records but should be equal.
         elsewhere: Cells repriced for machines that were not measured.
+        shortlist: Machines of the price table, estimated for the study, and which to measure first.
         deadline_s: Seconds allowed from ordering a machine to the end of a run. If set, the report also compares
             machines by the runs that meet this deadline.
         choices: By machine id, the prices that the reader may choose from, to which the user's payment plan is not yet
@@ -69,6 +72,7 @@ def write_report(  # noqa: PLR0913 - each argument comes from a different source
         invoice_usd=invoice_usd,
         differences=differences,
         other_prices=elsewhere,
+        shortlist=shortlist,
         deadline_s=deadline_s,
         prices=choices,
     )

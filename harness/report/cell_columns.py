@@ -276,6 +276,7 @@ COLUMNS = (
     CellColumn("optimizer", _optimizer),
     CellColumn("learning_rate", lambda cell: getattr(_newest_training(cell), "lr_peak", None)),
     *(_training(name) for name in ("world_size", "threads_per_rank")),
+    CellColumn("num_nodes", attrgetter("num_nodes")),
     CellColumn("device_batch_size", _device_batch_size),
     _summary("global_batch_size"),
     NUM_UPDATES,

@@ -272,6 +272,16 @@ def _main_sections(report: Report) -> Iterator[Section]:
         opens=True,
         terms=(("price", "price-basis"), ("machines compared", "machines-compared")),
     )
+    if report.shortlist is not None:
+        chart = report.shortlist.chart
+        yield Section(
+            "shortlist",
+            "Machines to measure next",
+            report.shortlist,
+            [chart] if chart else [],
+            report.shortlist.finding,
+            terms=(("machines not measured", "machines-that-were-not-rented"),),
+        )
     yield Section(
         "warnings",
         "Warnings",

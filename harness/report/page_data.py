@@ -351,6 +351,7 @@ def _cell(cell: Priced, tfidf_accuracy: float | None) -> Json:
         "errors": None if errors is None else [errors.false_positive_fraction, errors.false_negative_fraction],
         "joules": _estimate(joules[0]) if joules is not None else None,
         "gpu_share": cost.gpu_share(summary),
+        "num_nodes": config.num_nodes,
     }
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from harness.decision.choice import Choice, choose
 from harness.decision.differences import Difference
 from harness.decision.elsewhere import OtherPrices
+from harness.decision.shortlist import Shortlist
 from harness.decision.study_cost import study_cost
 from harness.pricing.cost import Priced
 from harness.pricing.prices import Price
@@ -19,6 +20,7 @@ from harness.report.sections.machines import Machines, machines_section
 from harness.report.sections.money import Money, money_section
 from harness.report.sections.other_prices import OtherPricesSection, other_prices_section
 from harness.report.sections.plain_verdict import alternatives, plain_sentences
+from harness.report.sections.shortlist import ShortlistSection, shortlist_section
 from harness.report.sections.worth import WorthSection, worth_section
 from harness.report.table import Table
 from harness.schema.assumptions import Assumptions
@@ -39,7 +41,7 @@ class Report:
         answer: The answer, in sentences.
         plain: The verdict in plain sentences, for someone who decides; empty if no accuracy was measured.
         alternatives: The choice beside the runner-up, what more money buys, and the baselines.
-        machines, other_prices, learning: Sections; None if there is nothing to show.
+        machines, other_prices, shortlist, learning: Sections; None if there is nothing to show.
     """
 
     cells: Sequence[Priced]
@@ -55,10 +57,11 @@ class Report:
     worth: WorthSection
     machines: Machines | None
     other_prices: OtherPricesSection | None
+    shortlist: ShortlistSection | None
     learning: Learning | None
 
 
-def build_report(
+def build_report(  # noqa: PLR0913 - each argument comes from a different source
     cells: Sequence[Priced],
     assumptions: Assumptions,
     *,
@@ -67,6 +70,7 @@ def build_report(
     invoice_usd: float | None = None,
     differences: Sequence[Difference] = (),
     other_prices: OtherPrices | None = None,
+    shortlist: Shortlist | None = None,
     deadline_s: float | None = None,
     prices: Mapping[str, Sequence[Price | None]] | None = None,
 ) -> Report:
@@ -89,5 +93,6 @@ def build_report(
         worth=worth_section(cells, choice, assumptions, money),
         machines=machines_section(cells, assumptions, money, differences=differences, deadline_s=deadline_s),
         other_prices=other_prices_section(other_prices, cells, money),
+        shortlist=shortlist_section(shortlist, money),
         learning=learning_section(cells, assumptions, money),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.decision.scaling import Series
+from harness.decision.scaling import ScalingPoint, Series
 from harness.pricing.cost import Priced
 from harness.report.labels import STUDY, axis_word, common_values, config_fields, machine_labels
 
@@ -13,6 +13,21 @@ DEVICE_NOUNS = {"cpu": ("process", "processes"), "gpu": ("GPU", "GPUs")}
 
 # Labels omit these settings, because every series' name or points show them already.
 _HIDDEN = frozenset({"batch_size", "global_batch_size", "device"})
+
+
+def size_text(point: ScalingPoint) -> str:
+    """State a point's number of devices, and of machines if there are several."""
+    return f"{point.num_devices}{_on_machines(point)}"
+
+
+def count_text(point: ScalingPoint, series: Series) -> str:
+    """State a point's number of devices with the noun for them, and its number of machines if there are several."""
+    singular, plural = DEVICE_NOUNS[series.device]
+    return f"{point.num_devices} {singular if point.num_devices == 1 else plural}{_on_machines(point)}"
+
+
+def _on_machines(point: ScalingPoint) -> str:
+    return f" on {point.num_nodes} machines" if point.num_nodes > 1 else ""
 
 
 def series_names(series: Sequence[Series], cells: Sequence[Priced]) -> list[str]:

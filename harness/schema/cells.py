@@ -18,6 +18,7 @@ from harness.schema.settings import (
     DeviceKind,
     DeviceName,
     LimitSettings,
+    Measure,
     ModelSettings,
     Padding,
     Precision,
@@ -63,39 +64,48 @@ _ADDED_LATER: dict[str, dict[str, object]] = {
         "chunk_order": "shuffled",
         "keep_model": False,
     },
-    "limits": {"memory_limit_gib": None},
+    "limits": {"memory_limit_gib": None, "until": None},
 }
 # The same for keys of the configuration itself, by its kind.
 _ADDED_LATER_TO: dict[str, dict[str, object]] = {
-    "fine_tune": {"global_batch_size": None, "pad_multiple": 1},
+    "fine_tune": {"global_batch_size": None, "pad_multiple": 1, "measure": "all"},
     "baseline": dict.fromkeys(("model", "seq_len", "device", "threads", "allocator")) | {"pad_multiple": 1},
 }
 
 
 @dataclass(frozen=True)
 class Device:
-    """A parsed device name such as `gpu-ddp4`.
+    """A parsed device name such as `gpu-ddp4`, or `gpu-ddp8x2` for 8 ranks on each of 2 nodes.
 
     Attributes:
-        num_ranks: Number of processes, one per device; None for `gpu-ddp`, which uses every visible GPU.
+        num_ranks: Number of processes on all nodes, one per device; None for `gpu-ddp`, which uses every visible GPU.
         ddp: Whether DistributedDataParallel (DDP) is used; `cpu-ddp1` is a single rank with DDP.
+        num_nodes: Number of machines that train together.
     """
 
     kind: DeviceKind
     num_ranks: int | None = 1
     ddp: bool = False
+    num_nodes: int = 1
 
     @classmethod
     def parse(cls, name: str) -> Device:
         """Parse a device name that the study reader has checked."""
-        kind, ddp, ranks = name.partition("-ddp")
-        num_ranks = (int(ranks) if ranks else None) if ddp else 1
-        return cls("cpu" if kind == "cpu" else "gpu", num_ranks, bool(ddp))
+        kind, ddp, size = name.partition("-ddp")
+        ranks, _, nodes = size.partition("x")
+        num_nodes = int(nodes) if nodes else 1
+        num_ranks = (num_nodes * int(ranks) if ranks else None) if ddp else 1
+        return cls("cpu" if kind == "cpu" else "gpu", num_ranks, bool(ddp), num_nodes)
 
     @property
     def on_gpu(self) -> bool:
         """Return whether the device is a GPU."""
         return self.kind == "gpu"
+
+    @property
+    def ranks_per_node(self) -> int | None:
+        """Return the number of processes on each node; None for `gpu-ddp`."""
+        return None if self.num_ranks is None else self.num_ranks // self.num_nodes
 
 
 class FineTuneConfig(Settings):
@@ -106,7 +116,8 @@ class FineTuneConfig(Settings):
             devices, or when the number of devices depends on the machine.
         pad_multiple: Batches that are not padded to `seq_len` have a length that is a multiple of this, or `seq_len`.
         global_batch_size: Rows per optimizer update; None when `batch_size` is set.
-        threads: CPU threads of the cell; None for all usable cores.
+        threads: CPU threads of the cell on each node; None for all usable cores.
+        measure: What is measured besides speed and memory.
     """
 
     kind: Literal["fine_tune"] = "fine_tune"
@@ -119,6 +130,7 @@ class FineTuneConfig(Settings):
     pad_multiple: Count = 1
     trainable: Trainable
     threads: Count | None
+    measure: Measure = "all"
     seed: Seed
     model: ModelSettings
     data: DataSettings
@@ -135,6 +147,16 @@ class FineTuneConfig(Settings):
     def on_gpu(self) -> bool:
         """Return whether the cell computes on GPUs."""
         return Device.parse(self.device).on_gpu
+
+    @property
+    def num_nodes(self) -> int:
+        """Return the number of machines that train together."""
+        return Device.parse(self.device).num_nodes
+
+    @property
+    def is_judged(self) -> bool:
+        """Return whether the cell's model is validated and tested: random weights, and cells of speed alone, are not."""
+        return self.model.init == "pretrained" and self.measure == "all"
 
     @property
     def named_batch_size(self) -> int:
@@ -188,6 +210,11 @@ class BaselineConfig(Settings):
     def on_gpu(self) -> bool:
         """Return whether the baseline computes on a GPU, which only `features` can."""
         return self.device == "gpu"
+
+    @property
+    def num_nodes(self) -> int:
+        """Return 1: a baseline runs on one machine."""
+        return 1
 
 
 Config = Annotated[FineTuneConfig | BaselineConfig, Field(discriminator="kind")]

@@ -90,7 +90,8 @@ def _add_configs(configs: dict[str, list[FineTuneConfig]], name: str, seeds: lis
 
 def _in_order(study: Study, configs: Mapping[str, list[FineTuneConfig]]) -> Iterator[Cell]:
     most_seeds = max((len(seeds) for seeds in configs.values()), default=0)
-    baselines = _baselines(configs) if study.baselines else {}
+    # Without accuracy there is nothing to compare with a baseline.
+    baselines = _baselines(configs) if study.baselines and study.measure == "all" else {}
     for repeat in range(study.repeats):
         for name, baseline in baselines.items():
             yield Cell(study=study.name, name=name, repeat=repeat, config=baseline)
@@ -213,7 +214,10 @@ def _configure(
     training = sections["training"]
     assert isinstance(training, TrainingSettings)  # noqa: S101 - tells mypy the type, which SECTIONS ensures
     axes = {axis: assignment[axis] for axis in AXES}
-    return [FineTuneConfig.model_validate(axes | sections | {"seed": seed}) for seed in training.seeds]
+    return [
+        FineTuneConfig.model_validate(axes | sections | {"seed": seed, "measure": study.measure})
+        for seed in training.seeds
+    ]
 
 
 def _find_conflicts(config: FineTuneConfig) -> list[str]:
@@ -225,7 +229,17 @@ def _find_conflicts(config: FineTuneConfig) -> list[str]:
         problems.append(
             'model.attention: "auto" times steps without torch.compile; set sdpa or eager where training.compile = true'
         )
-    return problems + _find_data_conflicts(config.data)
+    return problems + _find_measure_conflicts(config) + _find_data_conflicts(config.data)
+
+
+def _find_measure_conflicts(config: FineTuneConfig) -> list[str]:
+    training = config.training
+    if config.measure == "all":
+        return [] if config.limits.until is None else [
+            'limits.until: ends a training before its model is judged; set measure = "speed" too'
+        ]  # fmt: skip
+    kept = 'training.keep_model: keeps the model of the best validation; leave it out, or set measure = "all"'
+    return [kept] if training.keep_model else []
 
 
 def _find_data_conflicts(data: DataSettings) -> list[str]:

@@ -8,7 +8,7 @@ History of `SCHEMA_VERSION`; older records are upgraded on reading (tests/fixtur
     4: counted FLOPs and the calibrated peak; disturbances of the machine; ladders.
     5: the baseline `features`: its configuration, its model, and what it chose; environment variables; the CPUs of each rank;
         probes and predictions.
-    6: runs on a cluster.
+    6: runs on a cluster; cells that train on several machines: their nodes, and the network between them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from harness.schema.host_record import (
     StatedInstance,
 )
 from harness.schema.inputs_record import DataFacts, ModelFacts
+from harness.schema.nodes_record import Node
 from harness.schema.probe_record import Predicted, Probe
 from harness.schema.ranges import Index, Moment, Seconds, Tally
 from harness.schema.settings import Many, Settings
@@ -83,6 +84,9 @@ class Record(Settings):
         probe: Measurements of a probe, which is no run of a cell; None for all others.
         predicted: What the run was predicted to take; None where nothing was known of cells that compute alike.
         cluster: Where a run on a cluster took place; None for all others.
+        nodes: The machines of a cell that trains on several, in the order of their ranks; empty for all other cells.
+            `machine`, `stated`, `detected` and `load` are those of the first; memory, energy and GPU readings are
+            those of all.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -120,6 +124,7 @@ class Record(Settings):
     probe: Probe | None = None
     predicted: Predicted | None = None
     cluster: ClusterRun | None = None
+    nodes: Many[Node] = ()
 
     @property
     def measured(self) -> Training | Baseline | None:
@@ -135,6 +140,30 @@ class Record(Settings):
     def seed(self) -> int:
         """The run's seed; 0 for baselines, which have none."""
         return self.config.seed if isinstance(self.config, FineTuneConfig) else 0
+
+    @property
+    def num_nodes(self) -> int:
+        """The number of machines that the run occupied; `nodes` is empty if one of them was lost."""
+        return self.config.num_nodes
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        """The machines that the run occupied, in the order of their ranks."""
+        return tuple(node.machine for node in self.nodes) or (self.machine,)
+
+    @property
+    def num_gpus(self) -> int:
+        """The number of GPUs of all machines that the run occupied, which are of one kind."""
+        return self.num_nodes * len(self.machine.gpus)
+
+    @model_validator(mode="after")
+    def _has_every_node(self) -> Self:
+        if self.nodes and len(self.nodes) != self.config.num_nodes:
+            raise ValueError(f"nodes of {self.config.num_nodes} machines")
+        num_ranks = sum(node.num_ranks for node in self.nodes)
+        if self.nodes and self.training is not None and self.training.world_size != num_ranks:
+            raise ValueError(f"nodes of {self.training.world_size} ranks together")
+        return self
 
     @model_validator(mode="after")
     def _labels_have_names(self) -> Self:

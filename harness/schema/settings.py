@@ -19,14 +19,16 @@ Schedule = Literal["constant", "linear"]
 LrScaling = Literal["none", "sqrt", "linear"]
 Allocator = Literal["system", "mmap"]
 ChunkOrder = Literal["shuffled", "arrival"]
+Measure = Literal["all", "speed"]
 AttentionKind = Literal["sdpa", "eager"]
 Attention = Literal["sdpa", "eager", "auto"]
 DeviceKind = Literal["cpu", "gpu"]
 Shape = Literal["bert-tiny", "bert-mini", "bert-small", "bert-medium", "bert-base", "bert-large"]
 
 TRAINABLE_PATTERN = re.compile(r"all|head|top[1-9]\d*")
-DEVICE_PATTERN = re.compile(r"cpu|gpu|gpu-ddp|(?:cpu|gpu)-ddp[1-9]\d*")
+DEVICE_PATTERN = re.compile(r"cpu|gpu|gpu-ddp|(?:cpu|gpu)-ddp[1-9]\d{0,5}(?:x(?:[2-9]|[1-9]\d{1,5}))?")
 _PERCENT = 100
+_WIDEST_INTERVAL = 0.5  # half-width relative to the mean: a wider interval tells nothing
 NAME_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
 MAX_NAME_BYTES = 200  # of a study or a cell, which name folders; file systems allow 255
 # Files and folders that the harness has in results/ and in a machine's folder, and names of devices on Windows.
@@ -51,7 +53,10 @@ class Settings(BaseModel):
 
 def _check_device(value: object) -> object:
     if not isinstance(value, str) or not DEVICE_PATTERN.fullmatch(value):
-        raise ValueError("cpu, gpu, cpu-ddpN, gpu-ddpN with N ranks, gpu-ddp for all GPUs")
+        raise ValueError(
+            "cpu, gpu, cpu-ddpN, gpu-ddpN with N ranks, gpu-ddp for all GPUs, cpu-ddpNxM, gpu-ddpNxM with N ranks on each "
+            "of M nodes, 2 or more"
+        )
     return value
 
 
@@ -94,6 +99,16 @@ def parse_share(value: float | str) -> float:
 def _check_target(value: object) -> object:
     is_share = isinstance(value, int | float | str) and not isinstance(value, bool)
     return parse_share(value) if is_share else value  # type: ignore[arg-type] # the line above checks the type
+
+
+def _check_precision_of_mean(value: object) -> object:
+    try:
+        share = parse_share(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else 1.0
+    except ValueError:
+        share = 1.0
+    if share > _WIDEST_INTERVAL:
+        raise ValueError('a half-width such as 0.03 or "3%", at most 50%')
+    return share
 
 
 def _shorten_path(value: object) -> object:
@@ -267,6 +282,11 @@ class LimitSettings(Settings):
         None,
         description="training stops at the first step boundary after this many seconds; the outcome stays `ok`",
     )
+    until: Annotated[float, BeforeValidator(_check_precision_of_mean)] | None = Field(
+        None,
+        description='with `measure = "speed"`: training ends as soon as the 95 % interval of samples/s within the run is this '
+        'narrow to either side, e.g. "3%"',
+    )
     wait_for_quiet_s: Annotated[Number, Field(ge=0, le=1e6)] = Field(
         0,
         description="before a cell begins, wait at most this many seconds until other processes use less of the CPU than "
@@ -297,7 +317,9 @@ class MatrixSettings(Settings):
     )
     precision: tuple[Precision, ...] = Field(("fp32",), min_length=1, description="`tf32` and `fp16` need a GPU")
     device: tuple[DeviceName, ...] = Field(
-        ("cpu",), min_length=1, description="cpu, gpu, cpu-ddpN, gpu-ddpN, gpu-ddp (all GPUs)"
+        ("cpu",),
+        min_length=1,
+        description="cpu, gpu, cpu-ddpN, gpu-ddpN, gpu-ddp (all GPUs), cpu-ddpNxM, gpu-ddpNxM (N ranks on each of M nodes)",
     )
     padding: tuple[Padding, ...] = Field(
         ("longest",),
@@ -361,6 +383,11 @@ class Study(Settings):
         True,
         description="also run the baselines: majority class, TF-IDF with logistic regression, and the frozen encoder's "
         "features with logistic regression (not for random weights)",
+    )
+    measure: Measure = Field(
+        "all",
+        description="with `speed` a cell has no validations, test, diagnostics and baselines, and may end as soon as its speed is known "
+        "(`limits.until`)",
     )
     ladder: bool = Field(False, description="compare each cell with the first, at the accuracy that the first reaches")
     model: ModelSettings = ModelSettings()

@@ -245,7 +245,7 @@ def key_fields() -> list[dict[str, object]]:
     top = {
         key: field
         for key, field in Study.model_fields.items()
-        if key in ("name", "repeats", "max_runs", "baselines", "ladder")
+        if key in ("name", "repeats", "max_runs", "baselines", "measure", "ladder")
     }
     return [
         {

@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from harness.schema.diagnostics_record import CalibratedPeak, Communication, FlopCount, MemoryParts
 from harness.schema.inputs_record import Example
+from harness.schema.nodes_record import Network
 from harness.schema.ranges import (
     Index,
     Loss,
@@ -302,6 +303,13 @@ class AttentionChoice(Settings):
         return self.seconds[self.other] / self.seconds[self.implementation]
 
 
+class PlannedStep(Settings):
+    """The mean size of an optimizer update over a whole plan: rows, and padded tokens over all ranks."""
+
+    num_samples: Positive
+    num_padded_tokens: Positive
+
+
 class Training(Settings):
     """The measurements of a fine-tuning run.
 
@@ -328,6 +336,8 @@ class Training(Settings):
         cpus: The CPUs that the computing threads of each rank could use, at the end; empty where the system does not tell,
             and in older records.
         attention_choice: The attention that was chosen; None where there was nothing to choose.
+        planned_step: Of a run that ended once its speed was known, the mean size of all planned updates; None elsewhere.
+        network: All-reduces of several sizes, timed before training; None on one machine.
     """
 
     world_size: PositiveTally
@@ -352,6 +362,7 @@ class Training(Settings):
     pieces: Many[Segment] = ()
     mistakes: Many[Mistake] = ()
     kept: SavedWeights | None = None
+    planned_step: PlannedStep | None = None
 
     @model_validator(mode="after")
     def _has_every_rank(self) -> Self:
@@ -361,6 +372,7 @@ class Training(Settings):
 
     cpus: Many[Many[Tally]] = ()
     attention_choice: AttentionChoice | None = None
+    network: Network | None = None
 
 
 TfidfNgrams = Literal["words", "characters"]

@@ -16,7 +16,7 @@ from harness.dataset.model_folder import WEIGHTS_FILE
 from harness.execution.messages import TrainHistory
 from harness.files import atomic_write_text
 from harness.schema.training_record import Evaluation, SavedWeights
-from harness.worker.distributed import any_across_ranks
+from harness.worker.distributed import any_across_ranks, copy_from_rank_0
 from harness.worker.safetensors_io import read_weights, write_weights
 from harness.worker.train_state import TrainContext
 
@@ -67,7 +67,11 @@ class BestModelSaver:
             self._save(None, num_updates)
         elif self._best.num_updates != num_updates:
             began = time.perf_counter()
-            self._read(self._folder / self._weights_name)
+            distributed = self._context.distributed
+            if distributed.rank == 0 or not distributed.over_machines:
+                self._read(self._folder / self._weights_name)
+            if distributed.over_machines:  # the file is on rank 0's disk alone
+                copy_from_rank_0(self._model)
             self._seconds += time.perf_counter() - began
 
     def finish(self, history: TrainHistory) -> SavedWeights | None:

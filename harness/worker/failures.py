@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
 
 from harness.errors import shorten
@@ -14,6 +16,11 @@ from harness.schema.record import Outcome
 from harness.worker.device import Unsupported
 
 _MAX_REASON_LENGTH = 300
+# What gloo (gloo/transport/tcp/pair.cc, unbound_buffer.cc) and NCCL (ncclGetErrorString, ProcessGroupNCCL.cpp) say.
+_LOST_PEER = re.compile(
+    r"Connection (?:closed|reset) by peer|Broken pipe|gloo/transport/tcp/(?:pair|buffer|unbound_buffer)\.cc"
+    r"|ncclRemoteError|remote process exited|NCCL communicator was aborted"
+)
 
 # Libraries raise these types when memory runs out, but also on other failures: only the message tells.
 _AMBIGUOUS_TYPES = (RuntimeError, ImportError, OSError, SafetensorError)
@@ -25,6 +32,16 @@ def classify(error: BaseException) -> tuple[Outcome, str]:
     if oom_reason is not None:
         return "oom", oom_reason
     return ("unsupported", str(error).strip()) if isinstance(error, Unsupported) else ("crashed", _first_line(error))
+
+
+def lost_peer(error: BaseException) -> bool:
+    """Return whether an exception means that the connection to another rank broke, which must have failed before."""
+    for each in _with_causes(error):
+        if isinstance(each, dist.DistNetworkError | dist.DistStoreError):
+            return True
+        if isinstance(each, RuntimeError) and _LOST_PEER.search(str(each)):
+            return True
+    return False
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:

@@ -29,14 +29,23 @@ import transformers.models.distilbert.modeling_distilbert  # noqa: F401
 from transformers import PreTrainedModel
 
 from harness.dataset.tokens import largest_token_id
+from harness.dataset.training_plan import mean_step
 from harness.execution.baselines import run_baseline
 from harness.execution.heartbeat import Heartbeat
 from harness.execution.jobs import BaselineJob, FeaturesJob, Job, TrainJob
-from harness.execution.messages import CheckpointFailed, ModelUnsaved, PhaseStarted, RankResult, TrainResult
+from harness.execution.messages import (
+    CheckpointFailed,
+    ModelUnsaved,
+    PhaseStarted,
+    RankResult,
+    TrainHistory,
+    TrainResult,
+)
 from harness.machine.affinity import computing_cpus
 from harness.machine.malloc import mmap_large_blocks
 from harness.schema.cells import FineTuneConfig
 from harness.schema.inputs_record import ModelFacts
+from harness.schema.nodes_record import Network
 from harness.schema.settings import num_trained_layers
 from harness.worker.attention_choice import apply_attention
 from harness.worker.best_model import BestModelSaver
@@ -45,7 +54,7 @@ from harness.worker.device import set_matmul_precision
 from harness.worker.diagnostics.run import run_diagnostics
 from harness.worker.distributed import DistributedContext, init_distributed
 from harness.worker.evaluation import batch_logits, evaluate
-from harness.worker.failures import classify
+from harness.worker.failures import classify, lost_peer
 from harness.worker.family_check import added_padding, require_own_logits
 from harness.worker.features import run_features
 from harness.worker.meters import MemoryMeter, Meters, ResidentMemory, resident_memory
@@ -57,6 +66,7 @@ from harness.worker.model import (
     freeze_encoder_below,
     load_model,
 )
+from harness.worker.network import measure_network
 from harness.worker.optimizer import peak_learning_rate
 from harness.worker.probe import probe_shapes
 from harness.worker.progress import ProgressReporter, Send
@@ -82,7 +92,7 @@ def run(job: Job, pipe: connection.Connection, stderr_path: str) -> None:
     except BaseException as error:  # noqa: BLE001 - every failure becomes a result
         traceback.print_exc()
         outcome, reason = classify(error)
-        send(RankResult(outcome, reason))
+        send(RankResult(outcome, reason, lost_peer=outcome == "crashed" and lost_peer(error)))
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -125,6 +135,7 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
     if checkpointer:
         checkpointer.resume(began)
     load_s = time.perf_counter() - began
+    network = _measure_network(job, context) if job.interface else None
     attention = apply_attention(state, context, checkpointer.attention_choice if checkpointer else None)
     if checkpointer:
         checkpointer.attention_choice = attention
@@ -141,7 +152,7 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
     send(PhaseStarted("test"))
     is_finished = history.outcome == "ok"
     # A stopped training will be resumed, so it isn't evaluated on the test set yet.
-    is_tested = is_finished and context.config.model.init == "pretrained"
+    is_tested = is_finished and context.config.is_judged
     test = evaluate(state.model, context.splits.test, context) if is_tested else None
     peaks, resident_after = meters.memory.peaks(), resident_memory()
     result = TrainResult(
@@ -157,9 +168,11 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
         num_threads=torch.get_num_threads(),
         cpus=computing_cpus(),
         attention_choice=attention,
+        network=network,
         torch_build=str(torch.__version__),
         checksum=parameter_checksum(state.model),
         compile_s=compile_s,
+        mean_step=_mean_step(context, history),
         segments=checkpointer.segments(len(history.num_samples)) if checkpointer else (),
     )
     send(PhaseStarted("after"))
@@ -170,6 +183,12 @@ def run_training(job: TrainJob, send: Send, began: float) -> RankResult:
     return RankResult(history.outcome, history.diverged, training=result, cpu_s=time.process_time())
 
 
+def _mean_step(context: TrainContext, history: TrainHistory) -> tuple[float, float] | None:
+    if context.config.limits.until is None or history.stopped_early is None:
+        return None
+    return mean_step(context.config, context.splits.train.lengths, context.world_size)
+
+
 def _run_probe(job: TrainJob, loaded: _Loaded, send: Send, began: float) -> RankResult:
     load_s = time.perf_counter() - began
     apply_attention(loaded.state, loaded.context)
@@ -177,6 +196,11 @@ def _run_probe(job: TrainJob, loaded: _Loaded, send: Send, began: float) -> Rank
     shapes = probe_shapes(loaded.state, loaded.context, loaded.meters.memory, job.probe)
     send(PhaseStarted("after"))
     return RankResult("ok", probe=shapes, encoder=loaded.model_facts, cpu_s=time.process_time())
+
+
+def _measure_network(job: TrainJob, context: TrainContext) -> Network:
+    is_capped = job.config.limits.memory_limit_gib is not None
+    return measure_network(context.distributed, job.local_world_size, is_capped=is_capped)
 
 
 @dataclass(frozen=True)
@@ -196,15 +220,15 @@ def _load(job: TrainJob) -> _Loaded:
     distributed = init_distributed(job)
     if config.training.compile:
         set_compile_cache(Path(f"{job.heartbeat}-compiled-{distributed.rank}"))
-    heartbeat = Heartbeat(Path(job.heartbeat), job.world_size) if job.heartbeat else None
+    heartbeat = Heartbeat(Path(job.heartbeat), job.local_world_size) if job.heartbeat else None
     if config.training.allocator == "mmap":
         mmap_large_blocks()
     context = TrainContext(
         config=config,
         distributed=distributed,
         splits=SplitTokens.load(job.tokens_folder),
-        heartbeat=functools.partial(heartbeat.tick, job.rank) if heartbeat else lambda: None,
-        keepalive=functools.partial(heartbeat.keepalive, job.rank) if heartbeat else nullcontext,
+        heartbeat=functools.partial(heartbeat.tick, job.local_rank) if heartbeat else lambda: None,
+        keepalive=functools.partial(heartbeat.keepalive, job.local_rank) if heartbeat else nullcontext,
     )
     resident_before = resident_memory()
     loaded = _load_model(job, config, distributed)

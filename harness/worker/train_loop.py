@@ -14,6 +14,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
+from harness.analysis.stopping import is_known_within, is_look, within_run_rate
 from harness.dataset.batch_plan import Step
 from harness.dataset.training_plan import (
     iter_steps,
@@ -140,8 +141,10 @@ def train(state: TrainState, context: TrainContext, meters: Meters, hooks: Train
         state.schedule.step()
         meters.timer.stop()
         history.held_bytes.append(memory_in_use(context.device))
-        at_end = update == num_updates or _out_of_time(
-            context, history, history.train_s + time.perf_counter() - resumed
+        at_end = (
+            update == num_updates
+            or _out_of_time(context, history, history.train_s + time.perf_counter() - resumed)
+            or _knows_speed(context, history, meters)
         )
         pause = at_end or update % eval_every == 0 or update in chunk_ends
         save = checkpointer is not None and checkpointer.should_save(history)
@@ -240,6 +243,20 @@ def _out_of_time(context: TrainContext, history: TrainHistory, train_s: float) -
     return True
 
 
+def _knows_speed(context: TrainContext, history: TrainHistory, meters: Meters) -> bool:
+    """Return whether the run's samples/s are as narrow as `limits.until`; if so, set `history.stopped_early`."""
+    until = context.config.limits.until
+    if until is None or not is_look(len(history.num_samples)):
+        return False
+    own = meters.timer.seconds(), history.num_padded_tokens
+    seconds, tokens = zip(*all_gather_object(own, context.distributed), strict=True)
+    rate = within_run_rate(seconds, [sum(step) for step in zip(*tokens, strict=True)])
+    if not is_known_within(rate, until):
+        return False
+    history.stopped_early = f"limits.until = {until:.1%} reached: the speed of this run is known"
+    return True
+
+
 def _divergence(history: TrainHistory, context: TrainContext) -> str | None:
     # With fp16, the gradient scaler skips updates that overflow, so training recovers from a non-finite loss: only the last
     # loss counts.
@@ -267,7 +284,7 @@ def _validate(
     """
     config = context.config
     history.diverged = _divergence(history, context)
-    if config.model.init != "pretrained" or history.diverged:
+    if not config.is_judged or history.diverged:
         return
     scores = evaluate(model, context.splits.val, context)
     history.evaluate_s += scores.evaluate_s

@@ -10,6 +10,7 @@ import psutil
 from harness.dataset.sources import read_model_shape
 from harness.errors import UserError
 from harness.machine.support import num_ranks, unsupported_reason
+from harness.prediction.cell_memory import predict_peak_bytes
 from harness.prediction.memory_fit import largest_that
 from harness.prediction.peak_memory import UNCHARGED_BYTES, MemoryPrediction, predict_peak
 from harness.pricing.price_table import load_prices
@@ -123,6 +124,20 @@ class BatchSizeSearch:
             config = config.model_copy(update={"device": device})
         return predict_peak(config, self.shape, _NUM_LABELS, num_ranks=1 if device else self.num_ranks)
 
+    def predict_default(self, batch_size: int) -> int:
+        """Predict the peak of a batch size as its training will see it, in bytes: with what the allocator and oneDNN add.
+
+        Every batch counts as `seq_len` long, and without the data there may be a shape for each length.
+        """
+        if self._config.on_gpu:
+            return self.predict(batch_size).peak_bytes
+        lengths = 1 if self._config.padding == "max" else -(-self._config.seq_len // self._config.pad_multiple)
+        peak = predict_peak_bytes(
+            self.config(batch_size), self.shape, _NUM_LABELS, longest=self._config.seq_len,
+            num_shapes=min(lengths, self.max_batch_size), num_ranks=self.num_ranks,
+        )  # fmt: skip
+        return round(peak.value)
+
     def largest(self, fits: Callable[[int], bool]) -> int:
         """Return the largest batch size for which `fits` is true, by bisection; 0 if there is none."""
         return largest_that(fits, self.max_batch_size)
@@ -155,8 +170,8 @@ def choose_cell(cells: Sequence[Cell], seq_len: int | None, precision: str | Non
 
 def predict_fit(search: BatchSizeSearch, budget: MemoryBudget) -> Fit:
     """Predict the largest batch size without running a step; needs no torch."""
-    batch_size = search.largest_predicted(budget.num_bytes)
-    peak_bytes = search.predict(max(1, batch_size)).peak_bytes
+    batch_size = search.largest(lambda size: search.predict_default(size) <= budget.num_bytes)
+    peak_bytes = search.predict_default(max(1, batch_size))
     return Fit(
         cell=search.cell.name,
         budget=budget,
@@ -266,8 +281,10 @@ def _largest_in_proportion(search: BatchSizeSearch, budget: MemoryBudget, batch_
 
 
 def _require_memory_reason(record: Record, batch_size: int) -> None:
-    # Without the kernel's OOM counter, a SIGKILL is the only sign of a memory shortage, so it counts as one.
-    if record.outcome not in ("ok", "oom") and "SIGKILL" not in (record.reason or ""):
+    # Without the kernel's OOM counter, a SIGKILL is the only sign of a memory shortage, so it counts as one. A capped run that
+    # is not done after minutes pages.
+    pages = record.outcome == "timeout" and record.config.limits.memory_limit_gib is not None
+    if record.outcome not in ("ok", "oom") and not pages and "SIGKILL" not in (record.reason or ""):
         raise UserError(f"batch size {batch_size}: the run ended as {record.outcome}: {record.reason}")
 
 

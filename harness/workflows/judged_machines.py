@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.analysis.estimate import Estimate, bound, map_estimate
+from harness.decision.shortlist import ShortlistRow
 from harness.decision.worth_measuring import Contender
 from harness.errors import Unavailable
 from harness.prediction.memory_fit import largest_batch, needed_bytes
@@ -17,40 +18,10 @@ from harness.pricing.prices import Price, price_of_row
 from harness.pricing.rates import price_under_plan
 from harness.schema.assumptions import PriceBook
 from harness.workflows.machine_times import MachineTime, MachineTimes
-from harness.workflows.measured_times import Basis
 from harness.workflows.memory_budget import GIB, SYSTEM_BYTES, gpu_memory_gib
 from harness.workflows.study_work import StudyCell
 
 _Able = tuple[StudyCell, int]  # a cell that a machine can run, and its number of ranks there
-
-
-@dataclass(frozen=True)
-class ShortlistRow:
-    """One row of the price table.
-
-    Attributes:
-        cell: The study's cell with the lowest bill there; the first that fits if none was predicted; None if none can run.
-        basis: How the figures are known; None: they must be measured.
-        fits: Whether the cell fits the memory, by prediction; None if no cell can run, or its memory is not known.
-        largest_batch: Largest batch size per device that the cell could have there.
-        samples_per_s: Training rows per second.
-        hours: From ordering the machine to the end of a run, on demand.
-        usd, usd_spot: Bill of that, on demand and spot.
-        reasons: Why the interval is wide, or why the machine must be measured.
-        misses: Which of `deadline` and `budget` the run misses.
-    """
-
-    price: PriceRow
-    cell: str | None = None
-    basis: Basis | None = None
-    fits: bool | None = None
-    largest_batch: int | None = None
-    samples_per_s: Estimate | None = None
-    hours: Estimate | None = None
-    usd: Estimate | None = None
-    usd_spot: Estimate | None = None
-    reasons: tuple[str, ...] = ()
-    misses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from harness.analysis.estimate import Estimate
+from harness.decision.shortlist import Basis
 from harness.errors import Unavailable
 from harness.prediction.core_scaling import cpu_family, scaled_by_cores
 from harness.prediction.gpu_cell import GpuCell, GpuRun, predict_on_gpu, slowest_of
@@ -18,7 +19,7 @@ from harness.pricing.price_search import boards_called, burstable, hardware_of
 from harness.pricing.price_table import PriceTable
 from harness.schema.cells import Device
 from harness.schema.probe_record import CellWork
-from harness.workflows.measured_times import Basis, MeasuredTimes
+from harness.workflows.measured_times import MeasuredTimes
 from harness.workflows.study_work import StudyCell
 
 
@@ -61,9 +62,9 @@ class MachineTimes:
         self._runs: dict[tuple[str, str, int], GpuRun | Unavailable] = {}
 
     def world_size(self, cell: StudyCell, row: PriceRow) -> int | None:
-        """Return a cell's number of ranks on a machine; None if the machine has not as many GPUs or CPUs, or no GPU."""
+        """Return a cell's number of ranks on a machine; None if it needs several machines, or GPUs or CPUs that are not there."""
         device = Device.parse(cell.config.device)
-        if device.on_gpu != bool(row.accelerator_count):
+        if device.num_nodes > 1 or device.on_gpu != bool(row.accelerator_count):
             return None
         available = row.accelerator_count if device.on_gpu else row.vcpus
         ranks = device.num_ranks or available

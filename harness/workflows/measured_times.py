@@ -6,11 +6,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from harness.analysis.estimate import Estimate, t_quantile
 from harness.analysis.summarize import summarize
 from harness.analysis.summary import Summary
+from harness.decision.shortlist import Basis
 from harness.prediction.cell_time import group_time, predict_cell
 from harness.prediction.compute_group import compute_group
 from harness.prediction.uncertain_time import ErrorFactor, UncertainTime
@@ -18,10 +18,6 @@ from harness.pricing.durations import run_seconds
 from harness.schema.cells import FineTuneConfig, hash_config
 from harness.schema.probe_record import CellWork
 from harness.schema.record import Record
-
-# `measured`: records of this instance type, of the cell or of cells that compute alike; `probe`: a probe of it; `scaled`: one
-# of these on another size of its family; `datasheet`: what the GPU's datasheet says.
-Basis = Literal["measured", "probe", "scaled", "datasheet"]
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,14 @@ def find_similar_cells(
         First the cells that differ only in `seq_len`, padding, data and keys that hardly change step times (for speed);
         then the cells among these with the same texts and test set (for accuracy).
     """
-    ignored = ("seed", "seq_len", "padding", "limits", *(f"training.{key}" for key in STEP_TIME_NEUTRAL_KEYS))
+    ignored = (
+        "seed",
+        "seq_len",
+        "padding",
+        "limits",
+        "measure",
+        *(f"training.{key}" for key in STEP_TIME_NEUTRAL_KEYS),
+    )
     ignored_for_speed = ("data", *ignored)
     ignored_for_accuracy = (*ignored, *(f"data.{key}" for key in _DATA_KEYS))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.workflows.fit import BatchSizeSearch
 
 NUM_TRIAL_STEPS = 2  # the second step is the first with optimizer state
+MAX_CAPPED_S = 300.0  # of a run under a cap
 _MAX_OWN_STEPS = 100  # of the study's own batches, at most an epoch
 _NUM_STEPS_DDP = 3  # DDP rebuilds its buckets after the first step and touches them in the second backward pass
 
@@ -84,6 +85,8 @@ class TrialRunner:
             max_rows=max(config.named_batch_size, MIN_EVALUATION_BATCH) * self._search.num_ranks,
             training={"max_steps": num_steps},
             memory_limit_gib=cap_gib,
+            # Near its cap, a process reads its own code from disk again and again, for minutes, instead of being killed.
+            timeout_s=None if cap_gib is None else min(config.limits.timeout_s, MAX_CAPPED_S),
         )
 
     def _cell(self, config: FineTuneConfig) -> Cell:
@@ -91,8 +94,9 @@ class TrialRunner:
 
 
 def shorten(
-    config: FineTuneConfig, *, max_rows: int, training: dict[str, object], memory_limit_gib: float | None = None
-) -> FineTuneConfig:
+    config: FineTuneConfig, *, max_rows: int, training: dict[str, object], memory_limit_gib: float | None = None,
+    timeout_s: float | None = None,
+) -> FineTuneConfig:  # fmt: skip
     """Return a configuration for a short run: other `[training]` keys, few evaluation rows, no time limit.
 
     Args:
@@ -100,10 +104,12 @@ def shorten(
         max_rows: Maximum number of rows of the validation split, and of the test split.
         training: Keys of `[training]` to replace.
         memory_limit_gib: Memory cap of the run; None for no cap.
+        timeout_s: Seconds after which it is ended; None for those of the configuration.
     """
     data = config.data
     rows = {"num_val": min(data.num_val, max_rows), "num_test": min(data.num_test, max_rows)}
     limits = {"memory_limit_gib": memory_limit_gib, "max_train_s": None}
+    limits |= {} if timeout_s is None else {"timeout_s": timeout_s}
     return config.model_copy(
         update={
             "data": data.model_copy(update=rows),

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.analysis.estimate import Estimate, map_estimate, map_increasing
+from harness.analysis.estimate import map_estimate, map_increasing
+from harness.decision.shortlist import Shortlist, ShortlistRow, ToMeasure
 from harness.decision.worth_measuring import choose_to_measure
 from harness.pricing.formulas import SECONDS_PER_HOUR
 from harness.pricing.price_search import PriceQuery, search
 from harness.pricing.price_table import load_prices
-from harness.schema.assumptions import RentalTerms, load_assumptions
+from harness.schema.assumptions import load_assumptions
 from harness.schema.cells import Cell
+from harness.schema.record import Record
 from harness.store.archive import read_records
-from harness.workflows.judged_machines import Judge, JudgedMachine, ShortlistRow
+from harness.store.record_files import LoadedRecords
+from harness.workflows.judged_machines import Judge, JudgedMachine
 from harness.workflows.machine_times import MachineTimes
 from harness.workflows.measured_times import MeasuredTimes
 from harness.workflows.study_work import plan_study
@@ -42,48 +45,15 @@ class ShortlistOptions:
     results: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True)
-class ToMeasure:
-    """A machine to rent and measure first.
-
-    Attributes:
-        probability: That it, or a machine with the same GPUs, is the cheapest.
-        seconds, usd: Of all the study's cells that run there, with the machine's start and set-up.
-        num_runs: How many runs these are, repeats and seeds included.
-    """
-
-    row: ShortlistRow
-    probability: float
-    seconds: Estimate
-    usd: Estimate | None
-    num_runs: int
-
-
-@dataclass(frozen=True)
-class Shortlist:
-    """The result.
-
-    Attributes:
-        rows: All rows that pass the filters: by bill, then those that must be measured.
-        measure_first: At most three.
-        probability: That the cheapest machine is among these, or among the measured ones.
-        num_samples: Training rows of a run, repetitions included, that every bill is for.
-        note: How the batches are known.
-        rental: Assumed seconds of a machine's start and set-up.
-        unreadable: Files that are not records, and why.
-    """
-
-    rows: tuple[ShortlistRow, ...]
-    measure_first: tuple[ToMeasure, ...]
-    probability: float | None
-    num_samples: int
-    note: str
-    rental: RentalTerms
-    unreadable: tuple[str, ...]
-
-
-def make_shortlist(cells: Sequence[Cell], options: ShortlistOptions) -> Shortlist:
+def make_shortlist(
+    cells: Sequence[Cell], options: ShortlistOptions, known: Sequence[Record] | None = None
+) -> Shortlist:
     """Estimate every machine of the price table that passes the filters, and choose what to measure first.
+
+    Args:
+        cells: The study's cells.
+        options: What the user asked for.
+        known: Records to judge by; None: records and probes of the folders that `options` names.
 
     Raises:
         UserError: If no cell trains, no row passes the filters, or a file is wrong.
@@ -91,7 +61,7 @@ def make_shortlist(cells: Sequence[Cell], options: ShortlistOptions) -> Shortlis
     table, book = load_prices(), load_assumptions(options.prices).prices
     rows = search(table, options.query)
     study = plan_study(cells)
-    loaded = read_records([folder for folder in options.results if folder.exists()])
+    loaded = LoadedRecords.of(known, ()) if known is not None else read_records(_existing(options.results))
     times = MachineTimes(table, MeasuredTimes(loaded.records, loaded.probes))
     num_samples = options.num_samples or max(times.work(cell, 1).num_rows for cell in study.cells)
     judge = Judge(study.cells, times, table, book, num_samples)
@@ -109,6 +79,10 @@ def make_shortlist(cells: Sequence[Cell], options: ShortlistOptions) -> Shortlis
         rental=book.rental,
         unreadable=loaded.unreadable,
     )
+
+
+def _existing(folders: Sequence[Path]) -> list[Path]:
+    return [folder for folder in folders if folder.exists()]
 
 
 def _to_measure(machine: JudgedMachine, probability: float) -> ToMeasure:

@@ -195,3 +195,17 @@ def tells_its_environment(job, pipe, stderr):
     import torch  # noqa: F401 - loads the OpenMP runtime, which binds this thread if a variable says so
 
     pipe.send({"variables": dict(os.environ), "cpus": sorted(os.sched_getaffinity(0))})
+
+
+def rank_0_sleeps_and_rank_1_leaves(job, pipe, stderr):
+    """Let rank 0 sleep forever before its fourth batch, and rank 1 end without a word a second later."""
+    num_batches = 0
+
+    def count():
+        nonlocal num_batches
+        num_batches += 1
+        if num_batches == 4:
+            time.sleep(1 if job.rank else 100_000)
+            os._exit(7)
+
+    _at_every_batch(count, job, pipe, stderr)

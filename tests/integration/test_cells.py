@@ -7,6 +7,8 @@ import json
 import pytest
 from tiny import DECIDING, FILLING
 
+from harness.analysis.stopping import is_known_within, is_look, within_run_rate
+from harness.analysis.summarize import summarize
 from harness.schema.record import FINISHED, to_json
 from harness.schema.settings import SECTIONS
 
@@ -297,3 +299,40 @@ def test_baselines_use_the_same_rows(bench, learned):
 
 def test_the_record_has_every_section_of_the_study(learned):
     assert set(SECTIONS) <= set(type(learned.config).model_fields)
+
+
+SPEED = {"measure": "speed", "training": {"epochs": 40}, "limits": {"until": "50%"}}
+
+
+def test_a_cell_of_speed_alone_ends_at_the_first_look_at_which_its_speed_is_known(bench):
+    record = bench.run(**SPEED)
+    assert record.outcome == "ok", record.stderr_tail
+    steps = record.training.steps
+    assert record.training.stopped_early == "limits.until = 50.0% reached: the speed of this run is known"
+    assert record.training.num_updates_planned == 40 * 16
+    looks = [num_steps for num_steps in range(1, len(steps.num_samples) + 1) if is_look(num_steps)]
+    *earlier, last = [
+        is_known_within(within_run_rate([steps.seconds[0][:n]], steps.num_padded_tokens[:n]), 0.5) for n in looks
+    ]
+    assert looks[-1] == len(steps.num_samples)
+    assert (any(earlier), last) == (False, True)
+    assert (record.training.test, record.training.evaluations) == (None, ())
+    assert (record.training.memory_parts, record.training.flops) == (None, None)
+
+
+def test_ranks_agree_on_when_their_speed_is_known(bench):
+    record = bench.run(bench.with_cores(2), **SPEED, matrix={"device": ["cpu-ddp2"]})
+    assert record.outcome == "ok", record.stderr_tail
+    assert is_look(len(record.training.steps.num_samples))
+    assert [len(rank) for rank in record.training.steps.seconds] == [len(record.training.steps.num_samples)] * 2
+
+
+def test_the_seconds_of_a_whole_training_follow_from_the_speed_that_was_measured(bench):
+    record = bench.run(**SPEED)
+    (summary,) = summarize([record])
+    assert summary.accuracy is None
+    # All epochs have the same rows, so that a mean step of the plan has a sixteenth of them.
+    assert record.training.planned_step.num_samples == 16
+    assert record.training.planned_step.num_padded_tokens <= 16 * 24
+    assert summary.train_s == pytest.approx(40 * 256 / summary.samples_per_s.value)
+    assert not any("Training stopped" in warning for warning in summary.warnings)

@@ -37,9 +37,13 @@ def test_a_probe_holds_the_shapes_that_were_asked_for(probed):
     record = probed[4][0]
     shapes = [(shape.num_rows, shape.num_tokens) for shape in record.probe.shapes]
     assert len(shapes) >= 3 and (16, 24) in shapes
-    assert all(len(shape.step_s) == 3 and len(shape.evaluate_s) == 2 for shape in record.probe.shapes)
+    assert all(
+        len(shape.step_s) in (3, 6) and len(shape.evaluate_s) == len(shape.step_s) for shape in record.probe.shapes
+    )
     peaks = [shape.peak_bytes for shape in record.probe.shapes]
     assert peaks == sorted(peaks) and peaks[0] > 50 * 2**20
+    # Fast shapes are timed in two rounds.
+    assert any(len(shape.step_s) == 6 for shape in record.probe.shapes)
 
 
 def test_every_cell_is_predicted(probed):
@@ -47,7 +51,8 @@ def test_every_cell_is_predicted(probed):
     small, large = (prediction.predict(cell.config_hash) for cell in cells)
     assert small.time.basis == large.time.basis == "probe"
     assert small.time.seconds.low < small.time.seconds.value < small.time.seconds.high
-    assert small.time.samples_per_s.value == pytest.approx(256 / small.time.train_s.value)
+    # The first step, and the first one of each shape, take longer than the steps that the speed is of.
+    assert small.time.samples_per_s.value > 256 / small.time.train_s.value
     assert small.peak_bytes.low < small.peak_bytes.value < small.peak_bytes.high
 
 

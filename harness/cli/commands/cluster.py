@@ -47,6 +47,7 @@ def template(
         ),
     ] = 12,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Default: standard output.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a file that starts a cluster, with the commands around it. It holds nothing of your account."""
     from harness.cluster.templates import TemplateRequest, render_template
@@ -54,12 +55,17 @@ def template(
     from harness.pricing.price_table import load_prices
 
     names = tuple(name.strip() for name in machines.split(",") if name.strip())
-    text = render_template(TemplateRequest(on, names, spot, region, max_hours), load_prices())
-    if out is None:
-        typer.echo(text, nl=False)
-    else:
-        atomic_write_text(out, text)
+    written = render_template(TemplateRequest(on, names, spot, region, max_hours), load_prices())
+    if out is not None:
+        atomic_write_text(out, written.text)
         console.print_note(f"{out}: its first lines say what it costs, and the commands that start and end it")
+    if as_json:
+        nodes = [written.head, *written.machines]
+        fields = {"region": written.region, "usd_per_hour": written.usd_per_hour, "max_usd": written.max_usd}
+        fields |= {"nodes": {node.name: node.usd_per_hour for node in nodes}}
+        console.print_json(fields | ({"text": written.text} if out is None else {"path": str(out)}))
+    elif out is None:
+        typer.echo(written.text, nl=False)
 
 
 @command(group, MACHINE, epilog="Example: harness cluster status")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,6 +40,11 @@ from harness.cli.options import (
     Value,
 )
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.decision.shortlist import Shortlist
+    from harness.schema.cells import Cell
+    from harness.schema.record import Record
 
 app = typer.Typer()
 
@@ -93,7 +98,8 @@ def report(  # noqa: PLR0913 - one parameter per option
     if invoice is not None and not math.isfinite(invoice):
         raise UserError(f"--invoice {invoice:g}: expected an amount in USD, 0 or more")
     deadline_s = None if deadline is None else parse_duration(deadline, "--deadline")
-    config_hashes = frozenset(cell.config_hash for cell in load_cells(study, overrides)) if study is not None else None
+    planned = load_cells(study, overrides) if study is not None else []
+    config_hashes = frozenset(cell.config_hash for cell in planned) if study is not None else None
     with _gc_disabled():
         options = PriceOptions(
             prices, value, usd_per_hour, parse_instances(instance), read_fraction(run_spread, "--run-spread")
@@ -111,6 +117,7 @@ def report(  # noqa: PLR0913 - one parameter per option
             invoice_usd=invoice,
             differences=priced.differences,
             elsewhere=price_elsewhere(priced.cells, priced.table, priced.assumed, elsewhere),
+            shortlist=_shortlist(planned, priced.records, prices, deadline_s),
             deadline_s=deadline_s,
         )
     console.print_result(
@@ -118,6 +125,20 @@ def report(  # noqa: PLR0913 - one parameter per option
         {"page": str(page), "num_records": len(priced.records), "num_cells": len(priced.cells)},
         as_json=as_json,
     )
+
+
+def _shortlist(
+    cells: Sequence[Cell], records: Sequence[Record], prices: Path | None, deadline_s: float | None
+) -> Shortlist | None:
+    """Return which machines to measure next; None without a study, or if its models or data can't be read here."""
+    from harness.pricing.price_search import PriceQuery
+    from harness.workflows.shortlist import ShortlistOptions, make_shortlist
+
+    try:
+        options = ShortlistOptions(PriceQuery(), deadline_s=deadline_s, prices=prices)
+        return make_shortlist(cells, options, records) if cells else None
+    except UserError:
+        return None
 
 
 @command(app, JUDGE, epilog="Example: harness recommend --results here.tar.gz --target 78% --deadline 2h --max-usd 5")

@@ -54,7 +54,7 @@ def shortlist(  # noqa: PLR0913 - one parameter per option
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the list as Markdown too.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate time and bill on every machine of the price table, and which three to measure first.
+    """Estimate time and bill on every machine of the price table. The three to measure first are named.
 
     Where nothing was measured, a GPU's speed is estimated from its datasheet.
     """

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -77,6 +78,8 @@ class ProgressView(AbstractContextManager["ProgressView"]):
         self.saved: list[tuple[Record, Path | None]] = []
         self._running: RunningCell | None = None
         self._warnings: set[str] = set()
+        self._expected_s: list[float] = []
+        self._cell_began = 0.0
         self._began, self._drawn_at = time.perf_counter(), 0.0
         self._setup = ""
         self._setup_ended = threading.Event()
@@ -131,11 +134,17 @@ class ProgressView(AbstractContextManager["ProgressView"]):
                 self._warnings.add(warning)
                 print_text(self._console, f"[yellow]warning:[/] {escape(data.source)}: {escape(warning)}")
 
+    def times_expected(self, seconds: Sequence[float | None]) -> None:
+        """Tell the time left by what is expected; a cell of which nothing is known counts as the mean of the others."""
+        known = [expected for expected in seconds if expected is not None]
+        self._expected_s = [fmean(known) if expected is None else expected for expected in seconds] if known else []
+
     def cell_started(self, cell: Cell) -> None:
         """Show that a cell started."""
+        self._cell_began = time.perf_counter()
         self._running = RunningCell(
             cell,
-            time.perf_counter(),
+            self._cell_began,
             num_ranks=num_ranks(cell.config, self._machine) if self._machine else 1,
             usd_per_hour=self._usd_per_hour,
             earlier=speed_of(runs_of(self._records, cell.config)),
@@ -229,10 +238,20 @@ class ProgressView(AbstractContextManager["ProgressView"]):
         self._live.update(Group(*lines, *wrap(self._totals(now), width)), refresh=True)
 
     def _totals(self, now: float) -> Text:
-        done, planned, elapsed = len(self.saved), len(self._cells), now - self._began
-        left = f", about {clock(elapsed * (planned - done) / done)} left" if done else ""
+        done, planned, elapsed, left_s = len(self.saved), len(self._cells), now - self._began, self._seconds_left(now)
+        left = "" if left_s is None else f", about {clock(left_s)} left"
         words = f"  {done}/{planned} cells in {clock(elapsed)}{left}{self._cost()}"
         return Text.assemble(bar(done / planned if planned else 0.0), words)
+
+    def _seconds_left(self, now: float) -> float | None:
+        """Return the expected seconds of the cells that are not done, at the pace of those that are."""
+        done, planned = len(self.saved), len(self._cells)
+        done_s = sum(record.duration_s for record, _ in self.saved)
+        if not self._expected_s:
+            return (now - self._began) * (planned - done) / done if done else None
+        pace = done_s / sum(self._expected_s[:done]) if done else 1.0
+        running_s = now - self._cell_began if self._running else 0.0
+        return max(0.0, pace * sum(self._expected_s[done:]) - running_s)
 
     def _cost(self) -> str:
         if self._usd_per_hour is None:

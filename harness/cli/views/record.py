@@ -134,6 +134,9 @@ def _facts(record: Record, summary: Summary, path: Path) -> dict[str, str]:
         facts["hub"] = "; ".join(hub)
     if record.training:
         training = record.training
+        if record.nodes:
+            interfaces = ", ".join(dict.fromkeys(node.interface for node in record.nodes))
+            facts["machines"] = f"{len(record.nodes)} x {record.machine.id}, joined by {interfaces}"
         facts["updates"] = (
             f"{len(training.steps.loss)} of {training.num_updates_planned}, global batch {training.global_batch_size}, "
             f"peak learning rate {training.lr_peak:.2e}, {training.world_size} x {training.threads_per_rank} threads"

@@ -53,8 +53,9 @@ const decision = (() => {
 
   const nameOf = (facts, way) => way.kind === "fine_tune" ? facts.cells[way.index].plain : names[way.kind];
 
-  const priceText = (price, money) => {
-    const hourly = `${money.perHour(price.usd_per_hour)} an hour${planTexts[price.plan]}`;
+  const priceText = (price, money, num_nodes = 1) => {
+    const each = num_nodes > 1 ? ` for each of ${num_nodes} machines` : "";
+    const hourly = `${money.perHour(price.usd_per_hour)} an hour${each}${planTexts[price.plan]}`;
     if (price.basis === "given") return `${hourly}, your price`;
     if (price.plan === "own") return hourly;
     const name = price.basis === "assumed" && price.instance ? `, ${price.instance}` : "";
@@ -64,10 +65,10 @@ const decision = (() => {
 
   const placeOf = (facts, derived, way, money) => {
     if (way.index === null) return "";
-    const { machine } = facts.cells[way.index];
+    const { machine, num_nodes } = facts.cells[way.index];
     const price = derived.prices[machine];
     const isKnown = price.missing === undefined && price.basis !== "assumed";
-    return ` on ${facts.machines[machine].label}${isKnown ? within(priceText(price, money)) : ""}`;
+    return ` on ${facts.machines[machine].label}${isKnown ? within(priceText(price, money, num_nodes)) : ""}`;
   };
 
   const costOf = (facts, derived, chosen, money) => {
@@ -76,9 +77,10 @@ const decision = (() => {
     const overMonths = (usd) => `It costs about ${money.prose(usd)} over ${count(months)} months`;
     if (way.index === null) return [`${overMonths(way.usd)}.`];
     const figures = derived.money[way.index];
-    const price = derived.prices[facts.cells[way.index].machine];
+    const { machine, num_nodes } = facts.cells[way.index];
+    const price = derived.prices[machine];
     if (!is(way.usd)) return [`A training takes ${wording.seconds(way.seconds)}. The price of this machine is not known (${price.missing || "no price was found"}): enter yours.`];
-    const example = price.basis === "assumed" ? [`The price of this machine is not known: enter yours. ${chosen.inDollars ? "" : "Example prices rank no machines, so the fastest was chosen. "}An example price stands in (${priceText(price, money)}).`] : [];
+    const example = price.basis === "assumed" ? [`The price of this machine is not known: enter yours. ${chosen.inDollars ? "" : "Example prices rank no machines, so the fastest was chosen. "}An example price stands in (${priceText(price, money, num_nodes)}).`] : [];
     const paid = is(months) ? overMonths(way.usd)
       : num_trainings !== 1 || label_usd ? `It costs about ${money.prose(way.usd)} in all` : `One training costs about ${money.prose(way.usd)} on the bill`;
     const part = is(figures.usd_per_run) && figures.usd_per_run.value && !is(months) ? `, ${money.prose(figures.usd_per_run.value)} of it for the run and the rest for starting a machine` : "";
@@ -106,7 +108,7 @@ const decision = (() => {
     const billed = derived.money[chosen.pick].usd_billed;
     return [
       `The best measured model, ${cell.plain} on ${facts.machines[cell.machine].label}, labels ${wording.percent(cell.accuracy.value)} of texts right.`,
-      is(billed) ? `One training costs about ${money.prose(billed.value)} on the bill (${price.basis === "assumed" ? "example price: " : ""}${priceText(price, money)}).`
+      is(billed) ? `One training costs about ${money.prose(billed.value)} on the bill (${price.basis === "assumed" ? "example price: " : ""}${priceText(price, money, cell.num_nodes)}).`
         : "The price of this machine is not known: enter yours.",
     ];
   };

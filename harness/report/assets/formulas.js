@@ -10,6 +10,7 @@ const formulas = (() => {
   const usd_of_seconds = ({ usd_per_hour, seconds }) => !isKnown(seconds) ? null : usd_per_hour / SECONDS_PER_HOUR * seconds;
   const usd_per_1000_samples = ({ usd_per_hour, samples_per_s }) => samples_per_s ? usd_per_hour / SECONDS_PER_HOUR * 1000 / samples_per_s : null;
   const discounted = ({ usd_per_hour, discount_percent }) => usd_per_hour * (1 - discount_percent / 100);
+  const usd_per_hour_of_nodes = ({ usd_per_hour, num_nodes }) => usd_per_hour * num_nodes;
   const converted = ({ usd, per_usd }) => usd * per_usd;
   const share = ({ usd_per_hour, num_used, num_gpus }) => usd_per_hour * num_used / num_gpus;
   const billed_seconds = ({ work_s, before_s, minimum_s, granularity_s }) => {
@@ -104,6 +105,7 @@ const formulas = (() => {
     usd_of_seconds,
     usd_per_1000_samples,
     discounted,
+    usd_per_hour_of_nodes,
     converted,
     share,
     billed_seconds,

@@ -109,10 +109,11 @@ const recompute = (() => {
     });
   };
 
-  const billed = (seconds, price, values, plan) => {
+  const billed = (seconds, price, values, plan, num_nodes) => {
     const others = { on_demand: price.on_demand, spot: price.spot };
-    const usd_per_hour = plan === price.plan ? price.usd_per_hour : others[plan];
-    if (!is(usd_per_hour)) return null;
+    const ofOne = plan === price.plan ? price.usd_per_hour : others[plan];
+    if (!is(ofOne)) return null;
+    const usd_per_hour = formulas.usd_per_hour_of_nodes({ usd_per_hour: ofOne, num_nodes });
     const work_s = plan === "spot" ? spotSeconds(seconds, values) : seconds;
     if (!is(work_s)) return null; // it would be interrupted for ever
     if (plan === "own") return formulas.usd_of_seconds({ usd_per_hour, seconds: work_s });
@@ -145,7 +146,7 @@ const recompute = (() => {
     if (is(run_s) && is(cell.joules) && measured.value > 0) {
       joules = map(cell.joules, (joule) => joule * (run_s.value / measured.value));
     } else if (is(energy("watts"))) {
-      joules = map(run_s, (seconds) => formulas.joules_of_watts({ watts: energy("watts"), seconds }));
+      joules = map(run_s, (seconds) => formulas.joules_of_watts({ watts: energy("watts") * cell.num_nodes, seconds }));
     }
     const energy_kwh = map(joules, (value) => formulas.kwh({ joules: value, pue: energy("pue") }));
     return {
@@ -179,17 +180,19 @@ const recompute = (() => {
     const run_s = runOf(cell, train_s);
     const unpriced = { run_s, ...energyOf(cell, run_s, values) };
     if (price.missing !== undefined) return { ...unpriced, missing: price.missing };
-    const usd = (estimate) => map(estimate, (seconds) => formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds }));
-    const bill = (plan) => map(run_s, (seconds) => billed(seconds, price, values, plan));
-    const perThousand = (usd_per_hour) => {
+    // Every machine that the cell occupies is paid for.
+    const usd_per_hour = formulas.usd_per_hour_of_nodes({ usd_per_hour: price.usd_per_hour, num_nodes: cell.num_nodes });
+    const usd = (estimate) => map(estimate, (seconds) => formulas.usd_of_seconds({ usd_per_hour, seconds }));
+    const bill = (plan) => map(run_s, (seconds) => billed(seconds, price, values, plan, cell.num_nodes));
+    const perThousand = (hourlyUsd) => {
       const rate = cell.samples_per_s;
       if (!is(rate)) return null;
-      const each = (samples_per_s) => is(samples_per_s) ? formulas.usd_per_1000_samples({ usd_per_hour, samples_per_s }) : null;
+      const each = (samples_per_s) => is(samples_per_s) ? formulas.usd_per_1000_samples({ usd_per_hour: hourlyUsd, samples_per_s }) : null;
       return { ...rate, value: each(rate.value) || 0, low: each(rate.high), high: each(rate.low) };
     };
     const usd_billed = bill(price.plan);
     const usd_per_million_predictions = map(cell.evaluation_samples_per_s, (predictions_per_s) => formulas.usd_per_million_predictions({
-      usd_per_hour: price.usd_per_hour, predictions_per_s, utilisation_fraction: values["prices.serving.utilisation_fraction"],
+      usd_per_hour, predictions_per_s, utilisation_fraction: values["prices.serving.utilisation_fraction"],
     }));
     const usd_to_have = cell.classifier === "majority" ? exact(0) : map(usd_billed, (billed_usd) => formulas.usd_to_have({
       billed_usd, num_trainings: use.num_trainings, num_texts: use.num_texts,
@@ -198,11 +201,11 @@ const recompute = (() => {
     }));
     // A committed or owned machine costs the same idle or busy: its hourly price already includes idle hours.
     const idle_usd = price.plan === "committed" || price.plan === "own" ? 0
-      : values["prices.rental.idle_hours_per_month"] * price.usd_per_hour;
+      : values["prices.rental.idle_hours_per_month"] * usd_per_hour;
     return {
       ...unpriced,
-      usd_per_hour: price.usd_per_hour,
-      usd_per_1000_samples: perThousand(price.usd_per_hour),
+      usd_per_hour,
+      usd_per_1000_samples: perThousand(usd_per_hour),
       usd_per_epoch: usd(withSpeed(cell, is(cell.epoch_s) ? cell.epoch_s * factor : null)),
       usd_train: usd(train_s),
       usd_setup: usd(exact(cell.setup_s)),
@@ -221,7 +224,7 @@ const recompute = (() => {
       usd_per_million_predictions,
       usd_to_have,
       usd_per_1000_samples_of_share: cell.gpu_share
-        ? perThousand(formulas.share({ usd_per_hour: price.usd_per_hour, num_used: cell.gpu_share[0], num_gpus: cell.gpu_share[1] })) : null,
+        ? perThousand(formulas.share({ usd_per_hour, num_used: cell.gpu_share[0], num_gpus: cell.gpu_share[1] })) : null,
     };
   };
 

@@ -58,13 +58,13 @@ const redraw = (() => {
     return drawn;
   };
 
-  // A curve over money: each point is seconds at its machine's hourly price, plus the labels of its examples if it has them.
+  // A curve over money: each point is seconds at its machines' hourly price, plus the labels of its examples if it has them.
   const curveTrace = (trace, context) => {
     const { cells, seconds, labels } = trace.meta;
     const amounts = seconds.map((duration, index) => {
-      const price = is(cells[index]) ? context.derived.prices[context.facts.cells[cells[index]].machine] : null;
-      if (!price || price.missing !== undefined) return null;
-      const usd = formulas.usd_of_seconds({ usd_per_hour: price.usd_per_hour, seconds: duration });
+      const priced = is(cells[index]) ? context.derived.money[cells[index]] : null; // its price is that of all its machines
+      if (!priced || priced.missing !== undefined) return null;
+      const usd = formulas.usd_of_seconds({ usd_per_hour: priced.usd_per_hour, seconds: duration });
       return labels ? usd + labels[index] * context.values["value.label_usd"] : usd;
     });
     const customdata = trace.customdata.map(([original, before, after], index) => {

@@ -80,9 +80,9 @@ def _curve(cell: Priced, label: str, index: int, money: MoneyFormat | None) -> A
     elapsed = [evaluation.train_s for evaluation in training.evaluations]
     x, texts = elapsed, [seconds(s) for s in elapsed]
     meta: dict[str, Sequence[float]] = {}
-    if cell.price is not None and money is not None:
+    if cell.usd_per_hour is not None and money is not None:
         paid_s = [(cell.summary.setup_s or 0.0) + s for s in elapsed]
-        amounts = [usd_of_seconds(cell.price.usd_per_hour, s) or 0.0 for s in paid_s]
+        amounts = [usd_of_seconds(cell.usd_per_hour, s) or 0.0 for s in paid_s]
         x, texts = [money.convert(usd) for usd in amounts], [money.amount(usd) for usd in amounts]
         meta = {"cells": [index] * len(paid_s), "seconds": paid_s}
     before = f"{chart_text(label)}<br>"

@@ -45,7 +45,7 @@ class LearningPoint:
     Attributes:
         train_s: Seconds of training.
         run_s: Seconds of a whole run.
-        usd_per_hour: Price of the curve's machine; 0 without a price.
+        usd_per_hour: Price of all machines that the curve's cells occupy; 0 without a price.
         index: Index in the report of the point's cell; a forecast point has that of the curve's largest cell.
     """
 
@@ -142,8 +142,7 @@ def forecast_points(curve: LearningCurve, indices: Mapping[CellKey, int]) -> lis
 
 
 def _hourly(curve: LearningCurve) -> float:
-    price = curve.largest.cell.price
-    return 0.0 if price is None else price.usd_per_hour
+    return curve.largest.cell.usd_per_hour or 0.0
 
 
 def _money_axis(label_usd: float | None, basis: str, money: MoneyFormat) -> LearningAxis:

@@ -24,7 +24,7 @@ from harness.report.charts.money import (
 )
 from harness.report.formatting import MoneyFormat, number, percent, plural
 from harness.report.labels import basis_word, machine_labels
-from harness.report.series_labels import DEVICE_NOUNS, MAX_SERIES, legend_names
+from harness.report.series_labels import MAX_SERIES, count_text, legend_names, size_text
 
 _HEIGHT = 330  # pixels
 _LEGEND_LINE = 17  # pixels
@@ -119,19 +119,17 @@ def _chart(
 
 
 def _count_text(point: ScalingPoint, series: Series) -> str:
-    singular, many = DEVICE_NOUNS[series.device]
-    kind = f"{series.kind} scaling, batch {series.batch_size}: "
-    return f"{kind}{point.num_devices} {singular if point.num_devices == 1 else many}"
+    return f"{series.kind} scaling, batch {series.batch_size}: {count_text(point, series)}"
 
 
 def _finding(series: Series, metric: ChartMetric[ScalingPoint], cells: Sequence[Priced]) -> str:
     """State what the most devices of the first series give, or which number costs least."""
-    most, nouns = series.points[-1], DEVICE_NOUNS[series.device]
+    most = series.points[-1]
     if metric is SPEED:
-        times = f"{most.speed_up.value:.2f} times as fast as {series.base.num_devices}"
-        return f"{most.num_devices} {nouns[1]} train {times} ({series.kind} scaling)"
+        times = f"{most.speed_up.value:.2f} times as fast as {size_text(series.base)}"
+        return f"{count_text(most, series)} train {times} ({series.kind} scaling)"
     if metric is EFFICIENCY:
-        return f"{most.num_devices} {nouns[1]} reach {percent(most.efficiency.value)} of the ideal speed ({series.kind} scaling)"
+        return f"{count_text(most, series)} reach {percent(most.efficiency.value)} of the ideal speed ({series.kind} scaling)"
     named = [(_count_text(point, series), point.cell) for point in series.points]
     return best_title(usd_per_1000(metric.money), named) if metric.money else metric.heading(cells)
 
@@ -197,7 +195,8 @@ def _tooltips(
         spread = metric.interval(estimate)
         basis = f" ({basis_word(point.cell.price)} price)" if metric.money and point.cell.price is not None else ""
         batch = f"batch {point.device_batch_size} a device, {point.global_batch_size} in all"
-        before = chart_lines(", ".join(name), f"{plural(point.num_devices, 'device')}, {batch}")
+        machines = f" on {point.num_nodes} machines" if point.num_nodes > 1 else ""
+        before = chart_lines(", ".join(name), f"{plural(point.num_devices, 'device')}{machines}, {batch}")
         amount = metric.show(estimate.value) + (f" ({spread})" if spread else "") + basis
         rows.append(tooltip_row(chart_lines(amount), before=f"{before}<br>"))
     return rows

@@ -113,7 +113,7 @@ def _chunk_results(cell: Priced) -> dict[int, ChunkResult]:
             evaluate_s += evaluation.evaluate_s
             if evaluation.chunk is not None and evaluation.test_accuracy is not None:
                 runs[evaluation.chunk].append((evaluation.test_accuracy, evaluation.train_s, evaluate_s))
-    hourly, setup_s = cell.price.usd_per_hour if cell.price else None, cell.summary.setup_s or 0.0
+    hourly, setup_s = cell.usd_per_hour, cell.summary.setup_s or 0.0
     results = {}
     for chunk, values in sorted(runs.items()):
         accuracy, train_s, evaluate_s = (fmean(column) for column in zip(*values, strict=True))

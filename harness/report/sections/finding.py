@@ -17,7 +17,7 @@ from harness.report.labels import common_values, plain_description, short_labels
 from harness.report.sections.ladder import LadderSection, best_step
 from harness.report.sections.learning import Learning
 from harness.report.sections.scaling import Scaling, ratio_interval, ratio_text
-from harness.report.series_labels import DEVICE_NOUNS
+from harness.report.series_labels import count_text, size_text
 
 CHART_KEY = "chart-finding"
 _MAX_RANKED = 40  # configurations, since every pair is tested
@@ -104,10 +104,8 @@ def _varies_devices(every_series: Sequence[Series], cells: Sequence[Priced]) -> 
 
 def scaling_finding(series: Series) -> str:
     """State the speed-up of the most devices of a series, and what that means for the cost of a sample."""
-    point, base, nouns = series.points[-1], series.base, DEVICE_NOUNS[series.device]
-    speed = (
-        f"{point.num_devices} {nouns[1]} train {ratio_text(point.speed_up.value)} times as fast as {base.num_devices}"
-    )
+    point, base = series.points[-1], series.base
+    speed = f"{count_text(point, series)} train {ratio_text(point.speed_up.value)} times as fast as {size_text(base)}"
     spread = ratio_interval(point.speed_up)
     costs = {
         "less": "a sample costs less",

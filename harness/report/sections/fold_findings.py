@@ -16,7 +16,7 @@ from harness.report.labels import OUTCOMES, basis_word, machine_labels, short_la
 from harness.report.sections.details import warnings_by_text
 from harness.report.sections.ladder import best_step
 from harness.report.sections.scaling import ratio_text
-from harness.report.series_labels import DEVICE_NOUNS
+from harness.report.series_labels import count_text, size_text
 from harness.schema.assumptions import Assumptions
 
 
@@ -87,8 +87,9 @@ def learning_words(curves: Sequence[LearningCurve]) -> str:
 def scaling_words(every_series: Sequence[Series]) -> str:
     """State the speed-up of the first series."""
     series = every_series[0]
-    point, nouns = series.points[-1], DEVICE_NOUNS[series.device]
-    return f"{point.num_devices} {nouns[1]} train {ratio_text(point.speed_up.value)} times as fast as {series.base.num_devices}"
+    point = series.points[-1]
+    speed_up = ratio_text(point.speed_up.value)
+    return f"{count_text(point, series)} train {speed_up} times as fast as {size_text(series.base)}"
 
 
 def memory_words(cells: Sequence[Priced]) -> str:

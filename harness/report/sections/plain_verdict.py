@@ -27,7 +27,7 @@ from harness.report.formatting import (
     with_interval,
 )
 from harness.report.labels import cell_indices, common_values, machine_labels, plain_description
-from harness.report.sections.verdict import BASELINE_KINDS, PLAN_TEXTS
+from harness.report.sections.verdict import BASELINE_KINDS, PLAN_TEXTS, each_machine
 from harness.report.table import Field, Row, Table, join_lines, table, text_field
 
 PLAIN_NAMES: dict[Kind, str] = {
@@ -124,9 +124,9 @@ def _row(way: Way, choice: Choice, index: int | None, cells: Sequence[Priced], m
     return (text_field(name, name, where), score, paid, takes, compared)
 
 
-def price_text(price: Price, money: MoneyFormat) -> str:
+def price_text(price: Price, money: MoneyFormat, num_nodes: int = 1) -> str:
     """State an hourly price with its plan, region and date; an example names its instance."""
-    hourly = f"{money.hourly(price.usd_per_hour)} an hour{PLAN_TEXTS[price.plan]}"
+    hourly = f"{money.hourly(price.usd_per_hour)} an hour{each_machine(num_nodes)}{PLAN_TEXTS[price.plan]}"
     if price.basis == "given":
         return f"{hourly}, your price"
     if price.plan == "own":
@@ -144,7 +144,7 @@ def _place(way: Way, cells: Sequence[Priced], money: MoneyFormat) -> str:
     price = way.cell.price
     known = price is not None and not price.is_example
     machine = f" on {machine_labels(cells)[way.cell.summary.machine_id]}"
-    return with_interval(machine, price_text(price, money) if price is not None and known else "")
+    return with_interval(machine, price_text(price, money, way.cell.num_nodes) if price is not None and known else "")
 
 
 def _cost(way: Way, choice: Choice, money: MoneyFormat) -> Iterator[str]:
@@ -162,7 +162,7 @@ def _cost(way: Way, choice: Choice, money: MoneyFormat) -> Iterator[str]:
     if price is not None and price.is_example:
         yield (
             "The price of this machine is not known: enter yours. "
-            f"{_SECONDS_DECIDED if not choice.in_dollars else ''}An example price stands in ({price_text(price, money)})."
+            f"{_SECONDS_DECIDED if not choice.in_dollars else ''}An example price stands in ({price_text(price, money, way.cell.num_nodes)})."
         )
     amount = money.prose(way.usd.value)
     if use.months is not None:
@@ -224,7 +224,7 @@ def _best(cells: Sequence[Priced], choice: Choice, money: MoneyFormat) -> Iterat
         known = "" if not cell.price.is_example else "example price: "
         yield (
             f"One training costs about {money.prose(cell.usd_billed.value)} on the bill "
-            f"({known}{price_text(cell.price, money)})."
+            f"({known}{price_text(cell.price, money, cell.num_nodes)})."
         )
     else:
         yield "The price of this machine is not known: enter yours."

@@ -10,9 +10,25 @@ from harness.decision.scaling import ScalingPoint, Series, best_cost, scaling_se
 from harness.pricing.cost import Priced, gpu_share
 from harness.report.charts.base import Chart
 from harness.report.charts.scaling import scaling_charts
-from harness.report.formatting import MoneyFormat, interval, listed, memory, number, percent, with_interval
+from harness.report.formatting import (
+    MoneyFormat,
+    clean,
+    interval,
+    listed,
+    memory,
+    number,
+    percent,
+    with_interval,
+)
 from harness.report.labels import cell_indices, missed_label, spread_label
-from harness.report.series_labels import DEVICE_NOUNS, MAX_SERIES, series_names, series_parts
+from harness.report.series_labels import (
+    DEVICE_NOUNS,
+    MAX_SERIES,
+    count_text,
+    series_names,
+    series_parts,
+    size_text,
+)
 from harness.report.table import Field, Row, Table, amount_field, measured_field, table, text_field
 
 HEADS = (
@@ -80,7 +96,7 @@ def _row(point: ScalingPoint, series: Series, name: str, index: int, money: Mone
     base = "the base" if point is series.base else ""
     return (
         text_field(series.kind, series.kind, name),
-        Field(count(point, series), point.num_devices),
+        Field(count_text(point, series), point.num_devices),
         Field(f"{point.device_batch_size}", point.device_batch_size),
         Field(f"{point.global_batch_size}", point.global_batch_size),
         Field(number(point.samples_per_s.value), point.samples_per_s.value, interval(point.samples_per_s, "number")),
@@ -112,7 +128,7 @@ def scaling_sentences(every_series: Sequence[Series], cells: Sequence[Priced]) -
     """State for each series how speed and cost change with devices, and whether several GPUs ever ran."""
     names = series_names(every_series, cells)
     sentences = [
-        f"{capital(name)}: {_point_clauses(series)}. {capital(verdict(series))}."
+        f"{capital(name)}: {_point_clauses(series)}. {capital(verdict(series))}.{_network_sentence(series)}"
         for series, name in zip(every_series[:MAX_SERIES], names, strict=False)
     ]
     return sentences + ([] if not every_series or several_gpus_ran(cells) else [NEVER_RUN])
@@ -135,27 +151,45 @@ def verdict(series: Series) -> str:
     """
     base, best, nouns = series.base, best_cost(series), DEVICE_NOUNS[series.device][1]
     paid = ", the whole machine paid for" if series.device == "gpu" else ""
-    start = count(base, series)
+    paid = ", every machine paid for" if series.over_nodes else paid
+    start = count_text(base, series)
     spread = spread_label(point.cell for point in series.points)
     used = f" ({spread})" if spread else ""
     if best is not base:
-        return f"the money goes down from {start} to {best.num_devices}{paid}{_after_best(series, best)}{used}"
+        return f"the money goes down from {start} to {size_text(best)}{paid}{_after_best(series, best)}{used}"
     more = [point for point in series.more if point.cost == "more"]
     level = [point for point in series.more if point.cost == "level"]
     if not level:
-        return f"more {nouns} do not pay: the money goes up from {start} to {more[0].num_devices}{paid}{used}"
+        return f"more {nouns} do not pay: the money goes up from {start} to {size_text(more[0])}{paid}{used}"
     why = used if _have_intervals(level, base) else " (an interval is not known)"
-    level_text = f"{_numbers(level)} {nouns} and {base.num_devices} do not differ significantly in cost{why}"
+    level_text = f"{_numbers(level)} {nouns} and {size_text(base)} do not differ significantly in cost{why}"
     return f"{level_text}, and {_numbers(more)} cost more: more {nouns} are not shown to pay" if more else level_text
 
 
 def _after_best(series: Series, best: ScalingPoint) -> str:
     """Compare larger numbers of devices with the cheapest number; empty if there are none."""
-    after = [point for point in series.more if point.num_devices > best.num_devices]
+    after = series.points[series.points.index(best) + 1 :]
     more_expensive = [point for point in after if series.costs_more(point, best)]
     level = [point for point in after if point not in more_expensive]
     up = f" and up again at {_numbers(more_expensive)}" if more_expensive else ""
-    return up + (f"; no significant difference between {_numbers(level)} and {best.num_devices}" if level else "")
+    return up + (f"; no significant difference between {_numbers(level)} and {size_text(best)}" if level else "")
+
+
+def _network_sentence(series: Series) -> str:
+    """State what the network between the machines gave, for the most machines; empty if it was not measured."""
+    network = next((point.network for point in reversed(series.points) if point.network is not None), None)
+    if network is None:
+        return ""
+    return (
+        f" Between the machines ({', '.join(map(clean, network.interfaces))}, {network.backend}), an all-reduce of "
+        f"{_size(network.smallest_bytes)} takes {number(1000 * network.latency_s)} ms, and one of "
+        f"{_size(network.best_bytes)} runs at "
+        f"{number(network.bytes_per_s / 1e9)} GB/s ({number(network.bus_bytes_per_s / 1e9)} GB/s on each rank's link)."
+    )
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 2**10:.0f} KiB" if num_bytes < 2**20 else memory(num_bytes)
 
 
 def _have_intervals(points: Sequence[ScalingPoint], base: ScalingPoint) -> bool:
@@ -163,18 +197,18 @@ def _have_intervals(points: Sequence[ScalingPoint], base: ScalingPoint) -> bool:
 
 
 def _numbers(points: Sequence[ScalingPoint]) -> str:
-    return listed([str(point.num_devices) for point in points])
+    return listed([size_text(point) for point in points])
 
 
 def _point_clauses(series: Series) -> str:
     first, *others = series.more
     lead = (
-        f"{count(first, series)} {_PLACES[series.device]} train at "
-        f"{with_interval(f'{_times(first.speed_up)} the speed of {series.base.num_devices}', ratio_interval(first.speed_up))}"
-        f" and cost {_cost_ratio(first)}"
+        f"{count_text(first, series)}{f' {_PLACES[series.device]}' if first.num_nodes == 1 else ''} train at "
+        f"{with_interval(f'{_times(first.speed_up)} the speed of {size_text(series.base)}', ratio_interval(first.speed_up))}"
+        f" and cost {_cost_ratio(first, series)}"
     )
     rest = [
-        f"{point.num_devices} at "
+        f"{size_text(point)} at "
         f"{with_interval(f'{_times(point.speed_up)} the speed', ratio_interval(point.speed_up))}"
         f" cost {_short_cost_ratio(point)}"
         for point in others
@@ -182,24 +216,19 @@ def _point_clauses(series: Series) -> str:
     return "; ".join([lead, *rest])
 
 
-def _cost_ratio(point: ScalingPoint) -> str:
+def _cost_ratio(point: ScalingPoint, series: Series) -> str:
     whole = f"{_times(point.cost_ratio)} as much a sample"
     if point.share_cost_ratio is None:
         return whole
     share = _times(point.share_cost_ratio)
-    return f"{whole} where the whole machine is paid for, {share} at the price of the GPUs in use alone"
+    paid = "every machine" if series.over_nodes else "the whole machine"
+    return f"{whole} where {paid} is paid for, {share} at the price of the GPUs in use alone"
 
 
 def _short_cost_ratio(point: ScalingPoint) -> str:
     if point.share_cost_ratio is None:
         return _times(point.cost_ratio)
     return f"{ratio_text(point.cost_ratio.value)} and {_times(point.share_cost_ratio)}"
-
-
-def count(point: ScalingPoint, series: Series) -> str:
-    """Format a point's number of devices with the noun for them."""
-    singular, plural = DEVICE_NOUNS[series.device]
-    return f"{point.num_devices} {singular if point.num_devices == 1 else plural}"
 
 
 def capital(text: str) -> str:

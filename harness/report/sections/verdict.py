@@ -94,8 +94,13 @@ def price_clause(cell: Priced, money: MoneyFormat) -> str:
     article = "an" if basis_word(price)[0] in "aeiou" else "a"
     name = f", {clean(price.instance)}" if price.instance else ""
     doubt = "; the stated and the seen hardware disagree" if disagrees(price) else ""
-    hourly = f"{money.hourly(price.usd_per_hour)} an hour{PLAN_TEXTS[price.plan]}"
+    hourly = f"{money.hourly(price.usd_per_hour)} an hour{each_machine(cell.num_nodes)}{PLAN_TEXTS[price.plan]}"
     return f" (at {article} {basis_word(price)} {hourly}{name}{doubt})"
+
+
+def each_machine(num_nodes: int) -> str:
+    """Say that an hourly price is paid for each of several machines; empty for one."""
+    return f" for each of {num_nodes} machines" if num_nodes > 1 else ""
 
 
 def _metric(choice: Choice) -> str:

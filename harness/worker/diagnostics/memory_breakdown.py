@@ -63,7 +63,7 @@ def measure_breakdown(training: FinishedTraining) -> tuple[MemoryParts, tuple[st
     gradients = buckets + _num_bytes(_gradients(model))
     peak = tracker.peak.model_copy(update={"gradients_bytes": tracker.peak.gradients_bytes + buckets})
     state.optimizer.zero_grad(set_to_none=True)
-    if config.model.init == "pretrained":
+    if config.is_judged:
         evaluation = _evaluation_peak(model, context).model_copy(update={"gradients_bytes": buckets})
         peak = max(peak, evaluation, key=lambda candidate: candidate.num_bytes)
     before, after = training.resident_before, training.resident_after

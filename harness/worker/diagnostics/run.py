@@ -25,13 +25,17 @@ def run_diagnostics(job: TrainJob, training: FinishedTraining) -> Diagnostics:
     distributed = training.context.world_size > 1
     communication = measure_communication(training.state, training.context) if distributed else None
     diagnostics = Diagnostics(communication=communication)
-    if job.run_diagnostics and not any_across_ranks(training.near_memory_cap, training.context.distributed):
+    if _is_wanted(job) and not any_across_ranks(training.near_memory_cap, training.context.distributed):
         memory_parts, kernels = _break_down(training)
         flops, peak = measure_arithmetic(training)
         diagnostics = Diagnostics(communication, memory_parts, kernels, flops, peak)
     if job.profile_prefix:
         profile_steps(training, job.profile_first, Path(job.profile_prefix))
     return diagnostics
+
+
+def _is_wanted(job: TrainJob) -> bool:
+    return job.run_diagnostics and job.config.measure == "all"
 
 
 def _break_down(training: FinishedTraining) -> tuple[MemoryParts | None, tuple[str, ...]]:

@@ -60,3 +60,14 @@ def test_threads_that_share_too_few_cpus(cpus, num_threads, num_usable, crowded)
     said = warned(record({}, cpus, num_threads, num_usable))
     assert len(said) == (crowded is not None)
     assert crowded is None or said[0].startswith(crowded)
+
+
+def test_cpus_of_two_machines_are_not_the_same_although_their_numbers_are():
+    machine = make_machine(num_usable=2)
+    training = {"cpus": ((0,), (1,), (0,), (1,)), "threads_per_rank": 1}
+    two = make_record(axes={"device": "cpu-ddp2x2"}, machine=machine, training=training)
+    assert warned(two) == []
+    bound = make_record(
+        axes={"device": "cpu-ddp2x2"}, machine=machine, training=training | {"cpus": ((0,), (1,), (0,), (0,))}
+    )
+    assert warned(bound)[0].startswith("2 threads had 1 CPU to run on")

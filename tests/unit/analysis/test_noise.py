@@ -7,6 +7,7 @@ import random
 import pytest
 
 from harness.analysis.summarize import summarize
+from harness.schema.host_record import Load
 from tests.make_records import GIB, MIB, make_machine, make_record
 
 LOAD = {"available_memory_bytes": 8 * GIB, "system_busy_s": 150.0, "cell_s": 148.0, "parent_s": 1.0, "steal_s": 0.0}
@@ -79,6 +80,16 @@ def test_a_cell_that_took_no_time_has_no_share_of_it():
     """A made-up record of 0 s was a ZeroDivisionError in every command that reads records."""
     load = LOAD | {"system_busy_s": 999.0, "steal_s": 99.0}
     assert summary_of(make_record(load=load, duration_s=0.0)).noise == ()
+
+
+def test_the_load_of_the_second_of_two_machines_is_told_too():
+    quiet = make_record(axes={"device": "cpu-ddp2x2"}, load=LOAD)
+    busy = Load.model_validate(LOAD | {"system_busy_s": 148 + 1 + 24.0})
+    first, second = quiet.nodes
+    disturbed = quiet.model_copy(update={"nodes": (first, second.model_copy(update={"load": busy}))})
+    assert summary_of(quiet).noise == ()
+    (warning,) = summary_of(disturbed).noise
+    assert warning.startswith("Other processes used 10% of the usable CPU time")
 
 
 def test_other_processes_are_relative_to_usable_cores_and_steal_to_all_cores():

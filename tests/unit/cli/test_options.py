@@ -20,7 +20,15 @@ from harness.store.record_files import load_record, save_record
 from tests.make_records import make_record
 
 ROOT = Path(__file__).parents[3]
-COMMANDS = typer.main.get_group(cli.app).commands
+
+
+def leaves(group, prefix=""):
+    """Yield every command with its full name, those of groups too."""
+    for name, command in group.commands.items():
+        yield from leaves(command, f"{name} ") if hasattr(command, "commands") else [(prefix + name, command)]
+
+
+COMMANDS = dict(leaves(typer.main.get_group(cli.app)))
 # What an export prints is JSON anyway, or goes to a file.
 WITHOUT_JSON = {"export"}
 

@@ -167,3 +167,26 @@ def test_labels_that_look_alike_are_told_once_before_the_first_cell():
     text = " ".join(console.file.getvalue().split())
     assert text.count("Labels that look alike count as classes of their own: 'neg' 120, 'Neg' 3 (case).") == 1
     assert text.count("All test rows have the same label: accuracy on them is that label's recall") == 1
+
+
+def time_left(expected, durations, planned):
+    """Return what the screen shows as left when the last cell has just begun."""
+    console = make_console(terminal=True)
+    records = [
+        fine_tune(8 + index).model_copy(update={"duration_s": float(seconds)})
+        for index, seconds in enumerate(durations)
+    ]
+    cells = [cell_of(record) for record in records] + [cell_of(fine_tune(64 + index)) for index in range(planned)]
+    with ProgressView(console, cells) as view:
+        view.times_expected(expected)
+        for cell, record in zip(cells, records, strict=False):
+            view.cell_started(cell)
+            view.cell_ended(cell, record, None)
+        view.cell_started(cells[len(records)])
+    return re.findall(r"about (\d+:\d\d) left", CONTROL.sub("\n", console.file.getvalue()))[-1]
+
+
+def test_the_time_left_is_what_is_expected_of_the_cells_to_come_at_the_pace_of_those_done():
+    assert time_left([100, 300], [], 2) == "6:40"
+    assert time_left([10, 20, 200], [15, 30], 1) == "5:00"  # one and a half times as slow as expected
+    assert time_left([10, None, 30], [10], 2) == "0:50"  # an unknown one counts as the mean of the known

@@ -202,6 +202,15 @@ def test_the_budget_counts_a_node_that_is_busy_longer_until_its_own_end():
         assert (placed(scheduler) == [("y-0-b", "m")]) == begins
 
 
+def test_a_cell_that_ended_early_counts_no_longer():
+    """x was predicted to hold n for 3 hours and ended after 1: 1 USD is spent, both nodes cost 2 until the end of y."""
+    scheduler = scheduler_with([cell("x", 3 * HOUR, "a"), cell("y", HOUR, "b")], [node("n", "a")], budget_usd=3.0)
+    scheduler.place(0)
+    scheduler.end_cell("x-0-a", HOUR, retry=False)
+    scheduler.add_node(node("m", "b"), HOUR)
+    assert placed(scheduler, HOUR) == [("y-0-b", "m")]
+
+
 def test_a_spent_budget_and_a_passed_deadline_end_all_that_waits():
     for limits, reason in (
         ({"budget_usd": 2.0}, "the budget of 2 USD is spent"),

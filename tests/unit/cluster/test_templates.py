@@ -1,57 +1,27 @@
-"""Files that start a cluster: what they hold, what they cost, whom they let in, and what Ray's own validation says of them."""
+"""Files that start a cluster: what they hold, what they cost, and whom they let in."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import json
 import re
-import subprocess
-import sys
 from pathlib import Path
-from unittest.mock import MagicMock
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from harness import __version__
 from harness.cli.main import app
-from harness.cluster.templates import (
-    _AZURE_SDK,
-    TemplateRequest,
-    machine_label,
-    machine_resource,
-    render_template,
-)
+from harness.cluster.templates import machine_label, machine_resource
 from harness.errors import UserError
-from harness.pricing.price_table import load_prices
+from tests.unit.cluster.template_texts import EVERY, RAY, ROOT, TABLE, config_of, text_of
 
-ROOT = Path(__file__).resolve().parents[3]
-TABLE = load_prices(ROOT / "bench")
-RAY = {
-    "aws": ("g5.xlarge", "c7g.2xlarge", "m7i.xlarge"),
-    "gcp": ("g2-standard-4", "n1-standard-4+1xT4", "c4-standard-8"),
-    "azure": ("Standard_NC4as_T4_v3", "Standard_D8s_v5"),
-}
-EVERY = {**RAY, "skypilot": ("g5.xlarge", "g6.xlarge")}
 NODE_TYPES = {
     "aws": ("g5-xlarge", "c7g-2xlarge", "m7i-xlarge"),
     "gcp": ("g2-standard-4", "n1-standard-4-1xt4", "c4-standard-8"),
     "azure": ("standard-nc4as-t4-v3", "standard-d8s-v5"),
 }
 RAYS_LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?")  # LABEL_REGEX of ray/_private/label_utils.py
-
-
-def text_of(on: str, *, machines: tuple[str, ...] | None = None, table=TABLE, **options) -> str:
-    return render_template(TemplateRequest(on, EVERY[on] if machines is None else machines, **options), table)
-
-
-def config_of(on: str, **options) -> dict:
-    return yaml.safe_load(text_of(on, **options))
-
-
-def every_command(config: dict) -> list[str]:
-    return [command for key, value in config.items() if key.endswith("commands") for command in value]
 
 
 @pytest.mark.parametrize("on", RAY)
@@ -77,12 +47,13 @@ def test_the_head_runs_no_cell_and_nodes_end_by_themselves(on):
     assert config["provider"]["cache_stopped_nodes"] is False  # else Ray stops nodes, and their disks cost on
 
 
-def test_every_node_ends_after_the_longest_time_where_the_cloud_can():
-    aws = config_of("aws", max_hours=3)
-    assert "sudo shutdown -h +180" in aws["setup_commands"][0]
+def test_all_nodes_end_with_the_head_after_the_longest_time_where_the_cloud_can():
+    aws, gcp = config_of("aws", max_hours=3), config_of("gcp", max_hours=3)
+    for config in (aws, gcp):
+        assert config["cluster_synced_files"] == ["~/ends-at"]
+        assert "'+3 hours'" in config["setup_commands"][0]
     nodes = [each["node_config"] for each in aws["available_node_types"].values()]
     assert {each["InstanceInitiatedShutdownBehavior"] for each in nodes} == {"terminate"}
-    gcp = config_of("gcp", max_hours=3)
     ends = [each["node_config"]["scheduling"] for each in gcp["available_node_types"].values()]
     assert [(each["maxRunDuration"], each["instanceTerminationAction"]) for each in ends] == [
         ({"seconds": 10800}, "DELETE")
@@ -174,7 +145,7 @@ def test_what_it_costs_at_most_is_the_sum_of_the_table():
     """Head 0.096 (m5.large), g5.xlarge 1.006, g6.xlarge 0.8048: 1.9068 USD an hour, 22.88 USD in 12 hours."""
     text = text_of("aws", machines=("g5.xlarge", "g6.xlarge"), region="us-east-1")
     assert "# Costs at most 1.91 USD an hour" in text
-    assert re.search(r"12 hours after its start: 23 USD", text)
+    assert "12 hours after the head's set-up: 23 USD" in text
     assert re.search(r"#   m5\.large 0\.096 USD an hour, of 2026-\d\d: the head, on demand", text)
 
 
@@ -211,56 +182,6 @@ def test_a_name_with_signs_of_yaml_is_no_machine():
         text_of("aws", machines=(evil,), table=table)
 
 
-@pytest.mark.parametrize("on", EVERY)
-@pytest.mark.parametrize("is_checkout", [True, False])
-def test_every_command_is_bash(on, is_checkout, monkeypatch):
-    monkeypatch.setattr("harness.cluster.templates.is_checkout", lambda: is_checkout)
-    text, config = text_of(on), config_of(on)
-    commands = [config["setup"], config["run"]] if on == "skypilot" else every_command(config)
-    header = [line[4:] for line in text.splitlines() if line.startswith("#   ") and not re.search("USD an hour", line)]
-    for command in [*commands, "\n".join(header)]:
-        subprocess.run(["bash", "-n", "-c", command], check=True, capture_output=True)
-    assert ("pip wheel" in text) == is_checkout
-    assert (f"bert-cost-harness[train,cluster]=={__version__}" in text) != is_checkout
-    assert ("@ file://$HOME/dist/bert_cost_harness-" in text) == is_checkout
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A home with a `ray` that prints its arguments and the authentication it was started with."""
-    script = tmp_path / "harness-env" / "bin" / "ray"
-    script.parent.mkdir(parents=True)
-    script.write_text('#!/bin/sh\necho "$RAY_AUTH_MODE ${OMP_NUM_THREADS-unset}: $*"\n')
-    script.chmod(0o755)
-    for name, value in {"HOME": tmp_path, "OMP_NUM_THREADS": "1", "RAY_HEAD_IP": "10.0.0.5", "MAX_HOURS": "1"}.items():
-        monkeypatch.setenv(name, str(value))
-    monkeypatch.setenv("PATH", f"{script.parent}:/usr/bin:/bin")
-    return tmp_path
-
-
-@pytest.mark.parametrize("on", EVERY)
-@pytest.mark.parametrize("head", ["", "10.0.0.5"])
-def test_ray_starts_with_the_token_only(on, head, home, monkeypatch):
-    config = config_of(on)
-    monkeypatch.setenv("HEAD", head)
-    monkeypatch.setenv("MACHINE", "g5.xlarge")
-    monkeypatch.setenv("RAY_RAYLET_PID", "7")  # SkyPilot's own Ray
-    command = config["run"] if on == "skypilot" else config[f"{'worker' if head else 'head'}_start_ray_commands"][-1]
-    without = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert without.returncode != 0
-    assert "start" not in without.stdout
-    token = home / ".ray" / "auth_token"
-    token.parent.mkdir()
-    token.write_text("secret")
-    token.chmod(0o644)
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
-    assert token.stat().st_mode & 0o777 == 0o600
-    assert done.stdout.startswith("token unset: start ")
-    assert ("--address=10.0.0.5:6379" in done.stdout) == bool(head)
-    assert ("--head" in done.stdout) != bool(head)
-    assert "secret" not in done.stdout + done.stderr
-
-
 def test_the_packaged_model_and_data_are_those_that_are_pinned():
     pinned = re.findall(r"^(\S+==\S+) \\$", (ROOT / "requirements" / "assets.txt").read_text(encoding="utf-8"), re.M)
     assert len(pinned) == 2
@@ -276,66 +197,8 @@ def test_the_command_writes_the_file_or_prints_it(tmp_path):
     assert (done.exit_code, done.stdout) == (0, "")
     assert written == printed.stdout
     assert "`harness cluster template --on aws --machines g5.xlarge,g6.xlarge --spot`" in written
-
-
-@pytest.mark.parametrize("on", RAY)
-@pytest.mark.parametrize("spot", [False, True])
-def test_rays_own_validation_accepts_it(on, spot):
-    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    config = config_of(on, spot=spot)
-    prepared = prepare_config(config)
-    validate_config(prepared)
-    assert prepared["available_node_types"].keys() == config["available_node_types"].keys()
-    assert prepared["worker_setup_commands"] == config["setup_commands"]  # Ray's defaults left nothing behind
-    broken = config | {"available_node_types": {"head": {"resources": {"CPU": "two"}, "node_config": {}}}}
-    with pytest.raises(Exception, match="'two' is not of type 'integer'"):
-        validate_config(prepare_config(broken))
-
-
-def test_azures_packages_are_those_of_rays_defaults():
-    ray = pytest.importorskip("ray", reason="the extra `cluster` is not installed")
-    defaults = yaml.safe_load((Path(ray.__file__).parent / "autoscaler" / "azure" / "defaults.yaml").read_text())
-    assert defaults["head_setup_commands"] == [f"pip install -U {_AZURE_SDK}"]
-
-
-@pytest.fixture
-def rays_aws(monkeypatch):
-    """Ray's own set-up for AWS, without AWS's packages; asking AWS for anything but launch templates fails."""
-    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
-    module = "ray.autoscaler._private.aws"
-    for name in [name for name in sys.modules if name.startswith(module)]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in ("boto3", "boto3.exceptions", "boto3.resources", "boto3.resources.base", "botocore", "botocore.client"):
-        monkeypatch.setitem(sys.modules, name, MagicMock(__version__="1.44.5"))
-    monkeypatch.setitem(sys.modules, "botocore.config", MagicMock())
-    config = importlib.import_module(f"{module}.config")
-    yield config
-    for name in [name for name in sys.modules if name.startswith(module)]:
-        del sys.modules[name]
-
-
-def test_ray_makes_no_security_group_of_its_own(rays_aws, monkeypatch):
-    def resource(name, config):
-        raise AssertionError(f"Ray asked AWS for {name}")
-
-    def describe(*, LaunchTemplateName, Versions):
-        data = {"ImageId": f"image of {LaunchTemplateName}", "SecurityGroupIds": ["the closed group"]}
-        return {"LaunchTemplateVersions": [{"LaunchTemplateData": data}]}
-
-    monkeypatch.setattr(rays_aws, "_resource", resource)
-    monkeypatch.setattr(rays_aws, "_client", lambda name, config: MagicMock(describe_launch_template_versions=describe))
-    merged = rays_aws._configure_security_group(rays_aws._configure_from_launch_template(config_of("aws")))
-    nodes = [each["node_config"] for each in merged["available_node_types"].values()]
-    assert [each["SecurityGroupIds"] for each in nodes] == [["the closed group"]] * 4
-    images = [each["ImageId"].removeprefix("image of bert-cost-harness-") for each in nodes]
-    assert images == ["x86-64", "gpu", "arm64", "x86-64"]
-
-
-def test_without_the_launch_template_ray_stops_before_it_makes_anything(rays_aws, monkeypatch):
-    describe = MagicMock(side_effect=RuntimeError("InvalidLaunchTemplateName.NotFoundException"))
-    monkeypatch.setattr(rays_aws, "_resource", MagicMock(side_effect=AssertionError))
-    monkeypatch.setattr(rays_aws, "_client", lambda name, config: MagicMock(describe_launch_template_versions=describe))
-    with pytest.raises(RuntimeError, match="NotFound"):
-        rays_aws.bootstrap_aws(config_of("aws"))
+    fields = json.loads(CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False).stdout)
+    assert fields["text"] == written
+    assert fields["usd_per_hour"] == pytest.approx(sum(fields["nodes"].values()))
+    assert fields["usd_per_hour"] * 12 <= fields["max_usd"] < fields["usd_per_hour"] * 12 + 1
+    assert fields["nodes"].keys() == {"g5.xlarge", "g6.xlarge", "m5.large"}

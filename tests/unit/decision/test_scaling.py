@@ -259,3 +259,42 @@ def test_four_numbers_of_devices_are_six_comparisons():
     assert [point.cost for point in all_four.more] == ["level"] * 3
     (two,) = scaling_series(priced(records[:2], rates))
     assert [point.cost for point in two.more] == ["less"]
+
+
+def over_nodes(one, two, four):
+    """Make strong scaling at 32 over 1, 2 and 2 x 2 processes, each with its (value, low, high) in samples/s."""
+    rates = {("cpu", 32): one, ("cpu-ddp2", 16): two, ("cpu-ddp2x2", 8): four}
+    (series,) = scaling_series(priced([cell("cpu", 32), cell("cpu-ddp2", 16), cell("cpu-ddp2x2", 8)], rates))
+    return series
+
+
+def test_scaling_goes_on_over_machines_each_of_which_is_paid_for():
+    series = over_nodes((40.0, 39.0, 41.0), (72.0, 70.0, 74.0), (108.0, 106.0, 110.0))
+    assert [(point.num_devices, point.num_nodes) for point in series.points] == [(1, 1), (2, 1), (4, 2)]
+    two, four = series.more
+    assert (four.speed_up.value, four.efficiency.value) == (pytest.approx(2.7), pytest.approx(0.675))
+    # Twice the machines at 2.7 times the speed: 2 / 2.7 of the cost of one process, more than two processes' 1 / 1.8.
+    assert (two.cost_ratio.value, four.cost_ratio.value) == (pytest.approx(1 / 1.8), pytest.approx(2 / 2.7))
+    assert four.cell.usd_per_1000_samples.value == pytest.approx(1000 * 2 * 0.001 / 108)
+    assert (two.cost, four.cost) == ("less", "less")
+    assert best_cost(series) is two and series.costs_more(four, two)
+
+
+def test_a_second_machine_can_be_faster_and_still_cost_more():
+    series = over_nodes((72.0, 71.0, 73.0), (72.0, 71.0, 73.0), (100.0, 98.0, 102.0))
+    assert [point.cost for point in series.more] == ["level", "more"]  # 100 / 2 of 72 a machine
+
+
+def test_equal_numbers_of_devices_on_one_and_on_two_machines_are_two_points():
+    rates = {
+        ("cpu", 32): (40.0, 39.0, 41.0),
+        ("cpu-ddp2", 16): (70.0, 69.0, 71.0),
+        ("cpu-ddp1x2", 16): (60.0, 59.0, 61.0),
+    }
+    (series,) = scaling_series(priced([cell("cpu", 32), cell("cpu-ddp1x2", 16), cell("cpu-ddp2", 16)], rates))
+    assert [(point.num_devices, point.num_nodes) for point in series.points] == [(1, 1), (2, 1), (2, 2)]
+
+
+def test_gpus_of_all_machines_are_devices():
+    two = make_record(axes={"device": "gpu-ddp4x2", "batch_size": 4}, machine=FOUR_GPUS)
+    assert num_devices(summarize([two])[0]) == 8

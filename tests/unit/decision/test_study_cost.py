@@ -83,3 +83,19 @@ def test_an_own_machine_is_billed_without_rounding():
 
 def test_nothing_measured_costs_nothing():
     assert (spent([]).num_runs, spent([]).usd) == (0, 0)
+
+
+def test_every_machine_of_a_run_is_paid_for_whether_it_ended_well_or_not():
+    axes = {"device": "cpu-ddp2x2", "batch_size": 8}
+    found = spent([make_record(axes=axes)]).machines[0]
+    assert (found.num_hosts, found.seconds, found.usd) == (2, 120.0, exactly(0.012))
+    assert found.usd_billed == exactly(2 * (180 + 60) / 1e4)
+    failed = spent([make_record(axes=axes, outcome="interrupted", reason="node 1 was lost")]).machines[0]
+    assert (failed.num_hosts, failed.usd) == (
+        2,
+        exactly(0.012),
+    )  # nothing is known of the lost host but that it was paid for
+    unsupported = spent([make_record(axes=axes, outcome="unsupported", reason="one machine", duration_s=0.0)]).machines[
+        0
+    ]
+    assert (unsupported.num_hosts, unsupported.usd_billed) == (1, 0.0)

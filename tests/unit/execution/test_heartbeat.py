@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.execution.heartbeat import Heartbeat
+from harness.execution.heartbeat import Heartbeat, Stall, hang_reason
 from tests.small_disk import fill, small_disk
 
 
@@ -43,3 +44,33 @@ def test_a_full_disk_is_told_with_the_file(tmp_path):
         with pytest.raises(OSError, match="No space left") as failed:  # was without a file, in a run's only message
             Heartbeat(disk / "heartbeat", 1)
     assert failed.value.filename == str(disk / "heartbeat")
+
+
+def stall(counters, idle, *, quiet_s=6.0, longest_s=1.0, stopped=None):
+    return Stall(quiet_s, longest_s, counters, idle, stopped or (False,) * len(counters))
+
+
+@pytest.mark.parametrize(
+    ("stalls", "expected"),
+    [
+        ([stall((5, 5), (False, False))], None),  # a long step keeps every rank busy
+        ([stall((5, 5), (True, False), longest_s=3.0)], None),  # waits no longer than four of the longest so far
+        ([stall((5, 5), (True, False))], "rank 1 hung: nothing got on for 6 s while the others waited"),
+        ([stall((5, 4), (True, True))], "rank 1 hung: nothing got on for 6 s while the others waited"),
+        ([stall((5, 5), (True, True))], "the ranks hung, each idle: nothing got on for 6 s"),
+        # Of two nodes: neither alone could tell that a rank of the other is busy, or behind, or stopped.
+        ([stall((5,), (True,)), stall((5,), (False,), longest_s=3.0)], None),
+        ([stall((5,), (True,)), stall((4,), (True,), quiet_s=5.0)], "rank 1 hung: nothing got on for 5 s while the others waited"),
+        ([stall((5, 5), (True, True)), stall((5, 5), (True, True), stopped=(False, True))],
+         "rank 3 hung: nothing got on for 6 s while the others waited"),
+    ],
+)  # fmt: skip
+def test_a_hang_names_the_rank_that_the_others_wait_for(stalls, expected):
+    assert hang_reason(stalls) == expected
+
+
+def test_a_stall_comes_through_json_and_nothing_else_does():
+    sent = stall((5, 4), (True, False))
+    assert Stall.from_json(json.loads(json.dumps(sent.as_json()))) == sent
+    for other in (None, "text", {}, sent.as_json() | {"idle": [True]}, sent.as_json() | {"counters": "ab"}):
+        assert Stall.from_json(other) is None

@@ -9,7 +9,7 @@ import pytest
 
 from harness.execution.memory_cgroup import OomKillCounter
 from harness.execution.messages import RankResult, StopRequest, TrainHistory
-from harness.execution.outcome import Ending, classify_outcome, server_lost_ending
+from harness.execution.outcome import Ending, classify_outcome, merge_endings, server_lost_ending
 from harness.execution.rank_process import RankProcess
 from harness.execution.stop_flag import StopReason
 
@@ -88,3 +88,31 @@ def test_a_kernel_kill_is_out_of_memory_if_the_counts_rose(tmp_path):
     ending = classify_outcome([rank(tmp_path, exit_code=-signal.SIGKILL)], None, kills)
     assert ending.outcome == "oom"
     assert ending.reason.startswith("the kernel killed rank 0: the machine was out of memory")
+
+
+def test_a_rank_that_lost_its_peer_is_not_the_cause(tmp_path):
+    lost = RankResult("crashed", "RuntimeError: Connection closed by peer", lost_peer=True)
+    ranks = [rank(tmp_path, lost, ended_at=1.0), rank(tmp_path, RankResult("oom", "MemoryError"), ended_at=1.1)]
+    assert classify_outcome(ranks, None, NO_KILLS) == Ending("oom", "rank 1: MemoryError")
+    ending = classify_outcome(ranks[:1], None, NO_KILLS, first_rank=2, world_size=4)
+    assert ending == Ending("crashed", "rank 2: RuntimeError: Connection closed by peer", is_consequence=True)
+
+
+OK, OOM = Ending("ok", None), Ending("oom", "rank 3: MemoryError")
+LOST = Ending("crashed", "rank 0: Connection closed by peer", is_consequence=True)
+
+
+@pytest.mark.parametrize(
+    ("endings", "expected"),
+    [
+        ([OK, OK], OK),
+        ([LOST, OOM], OOM),
+        ([OK, OOM], OOM),  # failed after the others had finished
+        ([LOST, None], Ending("interrupted", "node 1 was lost: it returned no result")),
+        ([OK, None], Ending("interrupted", "node 1 was lost: it returned no result")),
+        ([OOM, None], OOM),
+        ([LOST, LOST], LOST),
+    ],
+)
+def test_the_node_that_failed_first_gives_a_cell_its_outcome(endings, expected):
+    assert merge_endings(endings) == expected

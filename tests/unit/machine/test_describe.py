@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.machine.describe import describe_machine
-from harness.machine.support import num_gpus_used, num_ranks, num_threads, unsupported_reason
+from harness.machine.support import num_gpus_used, num_ranks, num_threads, ranks_per_node, unsupported_reason
 from harness.schema.cells import BaselineConfig
 from harness.schema.expansion import expand
 from harness.schema.host_record import Gpu
@@ -62,6 +62,11 @@ T4, A10G, V100 = gpu("Tesla T4", (7, 5)), gpu("NVIDIA A10G", (8, 6)), gpu("Tesla
         ({"precision": "bf16", "allow_slow_precision": True}, {}, None),
         ({"device": "cpu-ddp4"}, {}, None),
         ({"device": "cpu-ddp5"}, {}, "5 ranks need 5 cores, 4 usable here"),
+        (
+            {"device": "cpu-ddp2x2"},
+            {},
+            "trains on 2 machines together, and this is one: `harness run STUDY --cluster ADDRESS`",
+        ),
         ({"device": "gpu"}, {"gpu_note": "NVML: no driver"}, r"no NVIDIA GPU here \(NVML: no driver\)"),
         ({"device": "gpu-ddp"}, {}, "no NVIDIA GPU here"),
         ({"device": "gpu"}, {"gpus": [T4]}, None),
@@ -89,6 +94,31 @@ def test_unsupported_cells_have_a_reason(config, machine, reason, make_machine):
         assert found is None
     else:
         assert re.search(reason, found)
+
+
+@pytest.mark.parametrize(
+    ("device", "num_nodes", "gpus", "reason"),
+    [
+        ("cpu-ddp4x2", 2, [], None),
+        ("cpu-ddp5x2", 2, [], "5 ranks need 5 cores, 4 usable here"),  # on each
+        ("cpu-ddp2x3", 2, [], "give it exactly 3"),
+        ("cpu-ddp2", 2, [], "give it exactly 1"),
+        ("gpu-ddp2x2", 2, [A10G, A10G], None),
+        ("gpu-ddp4x2", 2, [A10G, A10G], "4 GPUs are asked for, 2 seen"),
+    ],
+)
+def test_each_of_several_nodes_must_have_the_cores_and_gpus_of_its_own_ranks(
+    device, num_nodes, gpus, reason, make_machine
+):
+    config, machine = config_of(device=device), make_machine(gpus=gpus)
+    found = unsupported_reason(config, machine, CUDA_BUILD, num_nodes=num_nodes)
+    assert found is None if reason is None else reason in found
+
+
+def test_ranks_are_counted_over_all_nodes_and_threads_and_gpus_on_each(make_machine):
+    config, machine = config_of(device="cpu-ddp2x3"), make_machine()
+    assert (num_ranks(config, machine), ranks_per_node(config, machine), num_threads(config, machine)) == (6, 2, 2)
+    assert num_gpus_used(config_of(device="gpu-ddp2x3"), make_machine(gpus=[A10G] * 4)) == 2
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,26 @@ def on_gpus(num_gpus, device, **training):
     return make_record(axes={"device": device}, machine=machine, training=training)
 
 
+def test_every_machine_that_trains_is_paid_for():
+    one = priced(make_record(axes={"device": "cpu-ddp2", "batch_size": 8}))
+    two = priced(make_record(axes={"device": "cpu-ddp2x2", "batch_size": 4}))
+    assert (one.price, one.num_nodes, one.usd_per_hour) == (HOURLY, 1, 0.36)
+    assert (two.price, two.num_nodes, two.usd_per_hour) == (HOURLY, 2, 0.72)
+    # Equal seconds in both: each amount is twice as high, the bill's minutes of starting a machine included.
+    for name in ("usd_per_1000_samples", "usd_train", "usd_setup", "usd_evaluate", "usd_per_run", "usd_billed"):
+        assert getattr(two, name).value == exactly(2 * getattr(one, name).value), name
+    assert two.usd_per_million_predictions is None or two.usd_per_million_predictions.value == exactly(
+        2 * one.usd_per_million_predictions.value
+    )
+
+
+def test_the_share_of_gpus_counts_those_of_all_machines():
+    machine = make_machine(machine_id="4x-t4", gpus=["Tesla T4"] * 4)
+    row = priced(make_record(axes={"device": "gpu-ddp2x2", "batch_size": 4}, machine=machine))
+    assert gpu_share(row.summary) == (4, 8)
+    assert row.usd_per_1000_samples_of_share.value == exactly(row.usd_per_1000_samples.value / 2)
+
+
 def test_one_gpu_of_four_has_a_share_price_too():
     # 16 samples/s: 0.0001 x 1000 / 16 for the machine, a quarter of it for the GPU.
     row = priced(on_gpus(4, "gpu"))

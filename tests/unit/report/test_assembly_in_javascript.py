@@ -68,6 +68,7 @@ def make_summaries():
             make_record(axes={"batch_size": 4}, training={"accuracy": None}, minutes=1),
             make_record(axes={"batch_size": 999}, outcome="oom", reason="x", minutes=2),
             make_record(machine=OTHER, minutes=3),
+            make_record(axes={"device": "cpu-ddp2x3", "batch_size": 2}, minutes=3.5),
             make_baseline("majority", accuracy=0.5, minutes=4),
             make_baseline(accuracy=0.78, minutes=5),
             *(

@@ -23,7 +23,7 @@ from harness.report.sections.scaling import (
     verdict,
 )
 from tests.make_priced import AT
-from tests.make_records import make_machine, make_record
+from tests.make_records import make_machine, make_network, make_record
 from tests.unit.decision.test_scaling import FOUR_GPUS, RATES, cell, priced
 
 THREE = [cell("cpu", 32), cell("cpu-ddp2", 16), cell("cpu-ddp4", 8)]
@@ -33,6 +33,36 @@ def three(one, two, four):
     rates = {("cpu", 32): one, ("cpu-ddp2", 16): two, ("cpu-ddp4", 8): four}
     (series,) = scaling_series(priced(THREE, rates))
     return series
+
+
+NETWORK = make_network({2**16: [0.0004, 0.0006, 0.0005], 2**28: [0.25, 0.25]})
+
+
+def over_machines(one, two, four, network=None):
+    four_ranks = cell("cpu-ddp2x2", 8, training={"network": network})
+    rates = {("cpu", 32): one, ("cpu-ddp2", 16): two, ("cpu-ddp2x2", 8): four}
+    cells = priced([cell("cpu", 32), cell("cpu-ddp2", 16), four_ranks], rates)
+    (series,) = scaling_series(cells)
+    return series, cells
+
+
+def test_a_second_machine_that_does_not_pay_is_told_with_the_number_of_machines():
+    series, cells = over_machines((40.0, 39.0, 41.0), (72.0, 70.0, 74.0), (108.0, 106.0, 110.0))
+    text = "the money goes down from 1 process to 2, every machine paid for and up again at 4 on 2 machines"
+    assert verdict(series) == text
+    (sentence, *_) = scaling_sentences([series], cells)
+    assert "4 on 2 machines at 2.70 times the speed" in sentence and "all-reduce" not in sentence
+    assert "4 processes on 2 machines" in [row[1].text for row in scaling_table([series], cells, USD).rows]
+
+
+def test_the_network_between_the_machines_is_told_with_its_speed():
+    series, cells = over_machines((40.0, 39.0, 41.0), (72.0, 70.0, 74.0), (108.0, 106.0, 110.0), NETWORK)
+    (sentence, *_) = scaling_sentences([series], cells)
+    # 2**28 bytes in 0.25 s are 1.07 GB/s; 4 ranks move 2 x 3 / 4 of that on each link.
+    assert sentence.endswith(
+        " Between the machines (eth0, gloo), an all-reduce of 64 KiB takes 0.500 ms, and one of 256 MiB runs at "
+        "1.07 GB/s (1.61 GB/s on each rank's link)."
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from harness.errors import UserError
 from harness.schema.cells import BaselineConfig, Device, FineTuneConfig, hash_config
 from harness.schema.expansion import expand
-from harness.schema.settings import SECTIONS, ModelSettings
+from harness.schema.settings import SECTIONS, LimitSettings, ModelSettings, Study
 from harness.schema.study_file import load_study, parse_study
 from harness.store.record_files import load_record
 from tests.unit.frozen import RECORDS
@@ -168,7 +168,7 @@ def test_the_hash_ignores_keys_that_do_not_affect_figures(key):
 
 
 def test_the_hash_tests_cover_every_key():
-    tried = {*HASHED, *HASHED_FOR_OWN_DATA, *UNHASHED, "training.seeds", "model.shape"}
+    tried = {*HASHED, *HASHED_FOR_OWN_DATA, *UNHASHED, "training.seeds", "model.shape", "limits.until"}
     assert tried == {f"{table}.{name}" for table, model in SECTIONS.items() for name in model.model_fields}
 
 
@@ -398,6 +398,8 @@ def test_a_name_contains_the_axes():
         ("cpu-ddp2", ("cpu", 2, True)),
         ("gpu-ddp16", ("gpu", 16, True)),
         ("gpu-ddp", ("gpu", None, True)),
+        ("cpu-ddp1x2", ("cpu", 2, True, 2)),
+        ("gpu-ddp8x2", ("gpu", 16, True, 2)),
     ],
 )
 def test_a_device_name_is_parsed_into_kind_ranks_and_ddp(device, parsed):
@@ -405,6 +407,15 @@ def test_a_device_name_is_parsed_into_kind_ranks_and_ddp(device, parsed):
     (config,) = [cell.config for cell in cells_of(matrix={"device": [device]})]
     assert isinstance(config, FineTuneConfig)
     assert config.on_gpu == (parsed[0] == "gpu")
+
+
+def test_a_global_batch_is_split_among_the_ranks_of_all_nodes():
+    devices = ["cpu-ddp1x2", "cpu-ddp2", "cpu-ddp2x2"]
+    cells = cells_of(matrix={"global_batch_size": [32], "device": devices})
+    assert [(cell.config.batch_size, cell.config.num_nodes) for cell in cells] == [(16, 2), (16, 1), (8, 2)]
+    assert [Device.parse(name).ranks_per_node for name in devices] == [1, 2, 2]
+    assert [cell.name for cell in cells][2] == "b8-s64-fp32-cpu-ddp2x2-longest-all"
+    assert len({cell.config_hash for cell in cells}) == 3
 
 
 @pytest.mark.parametrize(
@@ -435,3 +446,46 @@ def test_text_is_one_column_or_several():
     assert again == several and hash_config(again) == hash_config(several)
     with pytest.raises(UserError, match=r"data\.text"):
         cells_of(data={"source": "x.csv", "text": []})
+
+
+def test_cells_of_speed_alone_have_no_baselines_and_hashes_of_their_own():
+    (whole,), (speed,) = (
+        [cell for cell in expand(Study(baselines=True, measure=measure)) if isinstance(cell.config, FineTuneConfig)]
+        for measure in ("all", "speed")
+    )
+    assert [cell.config.is_judged for cell in (whole, speed)] == [True, False]
+    assert whole.config_hash != speed.config_hash
+    assert whole.name == speed.name
+    assert len(expand(Study(baselines=True, measure="speed"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        (
+            {"limits": {"until": "3%"}},
+            'limits.until: ends a training before its model is judged; set measure = "speed" too',
+        ),
+        (
+            {"measure": "speed", "training": {"keep_model": True}},
+            "training.keep_model: keeps the model of the best validation",
+        ),
+    ],
+)
+def test_what_speed_alone_can_not_give_is_refused(study, message):
+    with pytest.raises(UserError) as raised:
+        expand(parse_study(study, "study.toml"))
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(("written", "until"), [("3%", 0.03), (0.03, 0.03), (3, 0.03), ("50%", 0.5)])
+def test_until_is_a_share(written, until):
+    study = parse_study({"measure": "speed", "limits": {"until": written}}, "study.toml")
+    assert study.limits.until == pytest.approx(until)
+    assert expand(study)[0].config_hash != expand(study.model_copy(update={"limits": LimitSettings()}))[0].config_hash
+
+
+@pytest.mark.parametrize("written", ["51%", 0, "0%", True, "narrow", -0.1])
+def test_until_is_at_most_half_and_above_zero(written):
+    with pytest.raises(UserError, match=r"limits\.until: found .*; allowed: a half-width such as"):
+        parse_study({"measure": "speed", "limits": {"until": written}}, "study.toml")

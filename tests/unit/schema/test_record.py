@@ -22,7 +22,7 @@ FROZEN = sorted(RECORDS.glob("v*/*.json"))
 @pytest.mark.parametrize("path", FROZEN, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_frozen_record_loads_with_the_outcome_in_its_name(path):
     record = load_record(path)
-    assert record.outcome == ("ok" if path.stem in ("baseline", "features") else path.stem)
+    assert record.outcome == ("ok" if path.stem in ("baseline", "features", "nodes") else path.stem)
 
 
 @pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
@@ -36,6 +36,25 @@ def test_fields_missing_in_older_versions_are_none(version):
     for path in (RECORDS / f"v{version}").glob("*.json"):
         assert "detected" not in json.loads(path.read_text(encoding="utf-8"))
         assert load_record(path).detected is None
+
+
+def test_a_record_of_two_machines_has_both_and_their_network():
+    record = load_record(RECORDS / "v6" / "nodes.json")
+    assert (record.num_nodes, len(record.machines), record.training.world_size) == (2, 2, 2)
+    assert [node.num_ranks for node in record.nodes] == [1, 1]
+    sizes = [times.num_bytes for times in record.training.network.all_reduce]
+    assert sizes == sorted(sizes) and sizes[0] == 64 * 2**10
+    fields = record.model_dump(mode="json")
+    for nodes in (fields["nodes"][:1], [fields["nodes"][0] | {"num_ranks": 2}, fields["nodes"][1]]):
+        with pytest.raises(ValidationError, match="nodes of 2"):
+            upgrade_record(fields | {"nodes": nodes})
+
+
+@pytest.mark.parametrize("version", range(1, 6))
+def test_records_of_older_versions_are_of_one_machine(version):
+    record = load_record(RECORDS / f"v{version}" / "ok.json")
+    assert (record.nodes, record.num_nodes, record.machines) == ((), 1, (record.machine,))
+    assert record.training.network is None
 
 
 @pytest.mark.parametrize("version", range(1, 5))

@@ -58,6 +58,8 @@ batch_size = [8, 16, -1]
     [
         ({"matrix": {"device": ["tpu"]}}, "matrix.device[0]: found 'tpu'; allowed: cpu, gpu, cpu-ddpN"),
         ({"matrix": {"device": ["cpu-ddp0"]}}, "matrix.device[0]: found 'cpu-ddp0'"),
+        ({"matrix": {"device": ["cpu-ddp2x1"]}}, "matrix.device[0]: found 'cpu-ddp2x1'"),  # one machine: cpu-ddp2
+        ({"matrix": {"device": ["gpu-ddpx2"]}}, "matrix.device[0]: found 'gpu-ddpx2'"),
         ({"matrix": {"batch_size": []}}, "matrix.batch_size: found []"),
         ({"matrix": {"batchsize": [1]}}, "matrix.batchsize: unknown key (did you mean 'batch_size'?)"),
         ({"matrix": {"training.lr": [1e-4, -1.0]}}, 'matrix."training.lr"[1]: found -1.0; allowed: greater than 0'),

@@ -134,6 +134,28 @@ def test_a_crashed_attempt_ends_the_search():
         run_attempts(search, BUDGET, 8, crash, lambda _: None)
 
 
+def test_a_capped_attempt_that_is_not_done_in_minutes_does_not_fit():
+    """Near its cap a process read its own code from disk for eight minutes, and was not killed."""
+    search = make_search()
+
+    def run(batch_size):
+        if batch_size < 7:
+            return RECORD, GIB
+        config = RECORD.config.model_copy(
+            update={"limits": RECORD.config.limits.model_copy(update={"memory_limit_gib": 6.0})}
+        )
+        return RECORD.model_copy(
+            update={"outcome": "timeout", "reason": "not done after 300 s", "config": config}
+        ), None
+
+    attempts = run_attempts(search, BUDGET, 8, run, lambda _: None)
+    assert {attempt.batch_size: attempt.fits for attempt in attempts}[6] is True
+    assert max(attempt.batch_size for attempt in attempts if attempt.fits) == 6
+    with pytest.raises(UserError, match="ended as timeout"):
+        uncapped = RECORD.model_copy(update={"outcome": "timeout", "reason": "not done after 3600 s"})
+        run_attempts(search, BUDGET, 8, lambda _: (uncapped, None), lambda _: None)
+
+
 def test_the_first_trained_cell_is_chosen_with_the_options_applied():
     cells = cells_of(matrix={"batch_size": [8, 16], "seq_len": [32, 64]})
     assert choose_cell(cells, 64, None).config.seq_len == 64
@@ -175,7 +197,8 @@ def test_the_command_predicts_as_json(tmp_path):
     assert fields["batch"] is None and fields["tries"] == []
     search, batch_size = make_search(), fields["predicted_batch"]
     assert batch_size == predict_fit(search, BUDGET).predicted_batch
-    assert search.predict(batch_size).peak_bytes <= 6 * GIB < search.predict(batch_size + 1).peak_bytes
+    assert search.predict_default(batch_size) <= 6 * GIB < search.predict_default(batch_size + 1)
+    assert search.predict_default(batch_size) > search.predict(batch_size).peak_bytes
     assert fields["rooms"] and fields["limit"] == {"num_bytes": 6 * GIB, "words": "6 GiB", "cap": True}
 
 

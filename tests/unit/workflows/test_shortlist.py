@@ -196,7 +196,7 @@ class TestCpus:
         on_instance("m7i.2xlarge", 8, tmp_path, training={"num_token_pairs": pairs})
         row = by_type(shortlist(cpu_study(training={"epochs": 4}), results=(tmp_path,)))["m7i.2xlarge"]
         assert row.basis == "measured"
-        assert row.samples_per_s.value == pytest.approx(16.0, rel=1e-6)
+        assert row.samples_per_s.value == pytest.approx(16.0, rel=1e-3)  # 0.1 s of the first step
 
     def test_a_probe_of_the_type_predicts_its_cells(self, tmp_path):
         shapes = [
@@ -214,7 +214,7 @@ class TestCpus:
         on_instance("m7i.2xlarge", 8, tmp_path, probe=probe)
         row = by_type(shortlist(cpu_study(), results=(tmp_path,)))["m7i.2xlarge"]
         assert row.basis == "probe"
-        assert row.samples_per_s.value == pytest.approx(32.0, rel=1e-6)
+        assert row.samples_per_s.value == pytest.approx(32.0, rel=1e-3)
 
     def test_a_measured_machine_is_not_to_be_measured(self, tmp_path):
         on_instance("m7i.2xlarge", 8, tmp_path)
