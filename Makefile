@@ -28,6 +28,8 @@ JOBS ?= 2
 RESULTS ?= results
 MODEL ?=
 DATA ?=
+# A Ray cluster to run on: HOST:PORT of its head, or auto; see docs/CLUSTER.md.
+CLUSTER ?=
 SHARED = -n $(JOBS) --dist worksteal
 OVERRIDES = $(if $(SET),--set '$(SET)')
 PAID = $(if $(PRICES),--prices $(PRICES))
@@ -39,16 +41,16 @@ TORCH_PIN := .venv/torch-pin.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench smoke ladder bench-peers faults report pack test tests coverage gpu-check e2e formulas fmt lint type layers check lock figures wheel-check skypilot-check clean
+.PHONY: help setup bench smoke ladder bench-peers cluster-demo faults report pack test tests coverage gpu-check e2e formulas fmt lint type layers check lock figures wheel-check skypilot-check clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.train .venv/.assets .venv/.dev ## make .venv with all that bench and test need (LOCKED=1: as pinned)
 
-bench: .venv/.train .venv/.assets ## run a study and report it (STUDY= INSTANCE= REGION= PRICES= VALUE= SET= ARGS= TORCH=)
+bench: .venv/.train .venv/.assets $(if $(CLUSTER),.venv/.cluster) ## run a study and report it (STUDY= INSTANCE= REGION= PRICES= VALUE= SET= CLUSTER= ARGS= TORCH=)
 	@# The report is written of a study with a crashed cell too; its status is then the run's.
-	@$(BIN)/harness run $(STUDY) $(OVERRIDES) $(if $(INSTANCE),--instance $(INSTANCE)) $(if $(REGION),--region $(REGION)) $(PAID) $(ARGS); \
+	@$(BIN)/harness run $(STUDY) $(OVERRIDES) $(if $(INSTANCE),--instance $(INSTANCE)) $(if $(REGION),--region $(REGION)) $(PAID) $(if $(CLUSTER),--cluster $(CLUSTER)) $(ARGS); \
 	  status=$$?; [ $$status -le 1 ] || exit $$status; \
 	  $(BIN)/harness report --study $(STUDY) $(OVERRIDES) $(PAID) $(if $(VALUE),--value $(VALUE)) && exit $$status
 
@@ -60,6 +62,9 @@ bench-peers: .venv/.train .venv/.assets .venv-peers/.trainer .venv-peers/.optimu
 
 ladder: ## one optimisation a rung, each against the first script: what makes it cheaper, half an hour
 	@$(MAKE) --no-print-directory bench STUDY=bench/ladder.toml
+
+cluster-demo: .venv/.cluster .venv/.assets ## three Ray nodes of different sizes on this computer, smoke on each, their page, 5 minutes (ARGS=)
+	@$(BIN)/python -m harness.cluster.demo $(ARGS)
 
 faults: .venv/.dev .venv/.assets ## kills, full disks and failing system calls: what is lost or left, an hour (ARGS=--quick: 3 minutes)
 	@$(BIN)/python bench/bench_faults.py --out results/reference/faults.md $(ARGS)
@@ -244,6 +249,11 @@ endef
 .venv/.train: pyproject.toml $(if $(LOCKED),requirements/lock.txt) .venv/.torch
 	@echo 'setup: harness and what training needs'
 	@$(if $(LOCKED),$(INSTALL) --no-deps --require-hashes -r requirements/lock.txt && $(INSTALL) --no-deps -e .,$(INSTALL) -c $(TORCH_PIN) -e '.[train]')
+	@touch $@
+
+.venv/.cluster: .venv/.train
+	@echo 'setup: Ray (285 MB)'
+	@$(INSTALL) -c $(TORCH_PIN) -e '.[train,cluster]'
 	@touch $@
 
 .venv/.assets: requirements/assets.txt requirements/assets-fallback.txt | $(BIN)/python

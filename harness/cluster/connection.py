@@ -181,7 +181,8 @@ def connect(address: str) -> Iterator[Cluster]:
         raise UserError(f"--cluster needs Ray: {how_to_install('cluster')}") from None
 
     # Ray prints what happens to its nodes, with their logs, on standard output; what concerns cells, the run says itself.
-    import_module("ray._private.worker").listen_error_messages = lambda *_: None
+    worker: Any = import_module("ray._private.worker")
+    worker.listen_error_messages = lambda *_: None
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with private_folder("code") as folder:
         package = unpack_code(pack_code(), folder)
