@@ -29,9 +29,7 @@ from harness.store.record_files import load_records
 
 _WITHOUT_NODES_S = 30.0
 _REQUEST_S = 1200.0  # until the autoscaler's node of a kind has come: it is started, set up and described
-_STOP_S = 12.0
-_TICK_S = 1.0
-_FORGET_S = 5.0
+_STOP_S, _TICK_S, _FORGET_S = 12.0, 1.0, 5.0
 _STOPPED = ("interrupted", "preempted")
 _GIVEN_BACK = "the autoscaler ends it, if the cluster has one; else it costs on until you end it"
 

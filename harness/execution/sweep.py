@@ -290,12 +290,9 @@ def run_and_save(
 
 
 def finish_record(record: Record, waited_s: float | None, prediction: CellPrediction | None) -> Record:
-    """Add to a runner's record what went before the run, and hide the homes in its paths.
+    """Add to a runner's record the seconds that were waited for a quiet machine and the prediction, and hide homes.
 
-    Args:
-        record: The runner's record.
-        waited_s: Seconds that were waited for a quiet machine; None if the study asks for no waiting.
-        prediction: What the cell was predicted to take; None if nothing is known.
+    `waited_s` is None if the study asks for no waiting, and `prediction` if nothing is known of the cell.
     """
     update: dict[str, object] = {"predicted": None if prediction is None else prediction.as_predicted()}
     if record.load is not None:
