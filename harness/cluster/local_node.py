@@ -1,4 +1,6 @@
-"""The process that starts one Ray node on this computer and lives as long as it; started by `harness.cluster.local_cluster`.
+"""The process that starts one Ray node on this computer; started by `harness.cluster.local_cluster`.
+
+It ends with its node, and ends its node when the process that started it is gone, however that ended.
 
 It does what `ray start --block` does. That command replaces loopback by another address of the computer, on which Ray would
 then listen; and it starts a server for Ray's thin client.
@@ -18,7 +20,8 @@ _LOOK_EVERY_S = 1.0
 
 
 def main() -> None:
-    """Start the node that the command line describes in JSON, and end when one of its processes does."""
+    """Start the node that the command line describes in JSON, and end with one of its processes, or with its own parent."""
+    parent = os.getppid()
     spec: dict[str, Any] = json.loads(sys.argv[1])
     if spec["cpus"]:
         os.sched_setaffinity(0, spec["cpus"])  # Ray's processes, and cells, inherit it
@@ -46,10 +49,10 @@ def main() -> None:
         no_monitor=True,
     )
     node = node_module.Node(parameters, head=is_head, shutdown_at_exit=True, spawn_reaper=True)
-    while not node.dead_processes():
+    while not node.dead_processes() and os.getppid() == parent:
         time.sleep(_LOOK_EVERY_S)
     node.kill_all_processes(check_alive=False, allow_graceful=False)
-    sys.exit("a process of the node ended")
+    sys.exit("a process of the node ended, or the process that started it")
 
 
 if __name__ == "__main__":
