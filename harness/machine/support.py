@@ -75,8 +75,8 @@ def _unsupported_nodes(config: FineTuneConfig | BaselineConfig, num_nodes: int) 
         return None
     if num_nodes == 1 and isinstance(config, FineTuneConfig):
         return (
-            f"{config.device} trains on {needed} machines together, and this is one: `harness run STUDY --cluster ADDRESS` "
-            f"runs it on a cluster that has {needed} machines of one kind"
+            f"{config.device} trains on {needed} machines together, and this is one; no command places it on several yet: in "
+            "Python, `Runner.run_part` runs the part of each (docs/GUIDE.md)"
         )
     return f"the cell trains on {needed} of the {num_nodes} machines given: give it exactly {needed}"
 

@@ -108,3 +108,16 @@ def test_a_saved_probe_hides_homes_and_is_known_again(bench, tiny_bert, tmp_path
     stored = own_records(home, bench.environment.machine)
     again = StudyPrediction(planned, stored.probes, bench.environment.machine)
     assert again.predict(cells[0].config_hash).time.basis == "probe"
+
+
+def test_a_cell_over_machines_is_planned_with_all_its_ranks_and_no_machine_alone_probes_it(bench):
+    cells = bench.cells(matrix={"device": ["cpu-ddp2", "cpu-ddp1x2"], "batch_size": [16]})
+    machine = bench.with_cores(2).machine
+    planned = plan_cells(cells, [bench.prepare(cell) for cell in cells], machine)
+    one, two = planned
+    assert (one.num_ranks, two.num_ranks) == (2, 2)
+    assert one.work == two.work  # the same batches
+    assert one.group != two.group  # whose seconds are not those of one machine
+    assert StudyPrediction([one], (), machine).unknown_flop > 0
+    alone = StudyPrediction([two], (), machine)
+    assert (alone.unknown_flop, alone.predict(two.cell.config_hash)) == (0, None)

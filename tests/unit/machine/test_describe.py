@@ -65,7 +65,7 @@ T4, A10G, V100 = gpu("Tesla T4", (7, 5)), gpu("NVIDIA A10G", (8, 6)), gpu("Tesla
         (
             {"device": "cpu-ddp2x2"},
             {},
-            "trains on 2 machines together, and this is one: `harness run STUDY --cluster ADDRESS`",
+            "trains on 2 machines together, and this is one; no command places it on several yet",
         ),
         ({"device": "gpu"}, {"gpu_note": "NVML: no driver"}, r"no NVIDIA GPU here \(NVML: no driver\)"),
         ({"device": "gpu-ddp"}, {}, "no NVIDIA GPU here"),
