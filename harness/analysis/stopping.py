@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.analysis.log_ratio import LogRatio
 from harness.analysis.steady_state import warmup_steps
-from harness.analysis.throughput import log_speed, slowest_rank_by_step
+from harness.analysis.throughput import log_speed, slowest_rank, slowest_rank_by_step
 
 # Each look is a chance to stop on steps that are alike by accident, so there are few: bench/bench_stopping.py shows how often
 # the interval then holds the true speed.
@@ -34,9 +34,9 @@ def within_run_rate(seconds: Sequence[Sequence[float]], num_padded_tokens: Seque
     """
     if not num_padded_tokens:
         return None
-    num_warmup = warmup_steps([(slowest_rank_by_step([tuple(rank) for rank in seconds]), num_padded_tokens)])
-    slowest = max((rank[num_warmup:] for rank in seconds), key=sum)
-    return log_speed(slowest, num_padded_tokens[num_warmup:])
+    ranks = [tuple(rank) for rank in seconds]
+    num_warmup = warmup_steps([(slowest_rank_by_step(ranks), num_padded_tokens)])
+    return log_speed(slowest_rank(ranks, num_warmup), num_padded_tokens[num_warmup:])
 
 
 def is_known_within(rate: LogRatio | None, until: float) -> bool:

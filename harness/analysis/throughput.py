@@ -59,10 +59,9 @@ class ThroughputWindow:
         """Total samples over total seconds; the mean of the steps' rates would overweight fast steps."""
         if self.planned_step is None:
             return sum(self.num_samples) / sum(self.seconds)
-        planned = self.planned_step
-        (step_s,) = seconds_by_tokens(self.seconds, self.num_padded_tokens, [planned.num_padded_tokens])
-        drift = sum(self.seconds) / float(expected_seconds(self.seconds, self.num_padded_tokens).sum())
-        return planned.num_samples / (float(step_s) * drift)
+        planned, tokens = self.planned_step, self.num_padded_tokens
+        expected_s = seconds_by_tokens(self.seconds, tokens, [*tokens, planned.num_padded_tokens])
+        return planned.num_samples * float(expected_s[:-1].sum() / expected_s[-1]) / sum(self.seconds)
 
     @cached_property
     def log_rate(self) -> LogRatio | None:
@@ -88,7 +87,7 @@ def measure_windows(trainings: Sequence[Training]) -> list[ThroughputWindow]:
     return [
         ThroughputWindow(
             num_warmup=num_warmup,
-            seconds=max((rank[num_warmup:] for rank in run.seconds), key=sum),
+            seconds=slowest_rank(run.seconds, num_warmup),
             num_samples=run.num_samples[num_warmup:],
             num_real_tokens=run.num_real_tokens[num_warmup:],
             num_padded_tokens=run.num_padded_tokens[num_warmup:],
@@ -106,6 +105,11 @@ def log_speed(seconds: Sequence[float], num_padded_tokens: Sequence[int]) -> Log
         num_padded_tokens: Their tokens, `(num_steps,)`.
     """
     return ratio_of_sums(seconds, expected_seconds(seconds, num_padded_tokens)) if seconds else None
+
+
+def slowest_rank(seconds: Iterable[tuple[float, ...]], num_warmup: int) -> tuple[float, ...]:
+    """Return the step times, without warm-up, of the rank that took longest in all."""
+    return max((rank[num_warmup:] for rank in seconds), key=sum)
 
 
 def slowest_rank_by_step(seconds: Sequence[tuple[float, ...]]) -> tuple[float, ...]:

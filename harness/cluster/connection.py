@@ -23,12 +23,12 @@ import psutil
 from harness.cluster.code_package import pack_code, unpack_code
 from harness.cluster.messages import Session
 from harness.cluster.node_agent import NodeAgent
+from harness.cluster.nodes import RESOURCE_PREFIX
 from harness.errors import UserError
 from harness.machine.private_folders import private_folder
 from harness.shipped import how_to_install
 
 _TOKEN_FILE = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 - the name of a variable
-RESOURCE = "machine:"  # what only nodes of one kind have, as in the files that `harness cluster template` writes
 _LOW_ON_MEMORY = "running low on memory"  # Ray's words where an agent, which is no task, was ended for it
 _AUTOSCALING = "--autoscaling-config="
 _AGENT_THREADS = 8
@@ -103,7 +103,7 @@ class Cluster:
         """Let the autoscaler hold a node of each of these kinds, and let others go once they are idle."""
         from ray.autoscaler.sdk import request_resources
 
-        request_resources(bundles=[{f"{RESOURCE}{kind}": 1} for kind in sorted(kinds)])
+        request_resources(bundles=[{f"{RESOURCE_PREFIX}{kind}": 1} for kind in sorted(kinds)])
 
     def start_agent(self, node: RayNode, session: Session) -> Any:  # noqa: ANN401 - Ray's handle
         """Start an agent that holds a whole node, so that nothing else of Ray runs there; return its handle."""
@@ -254,4 +254,4 @@ def _requestable_in(config: Path) -> frozenset[str]:
 
     node_types = yaml.safe_load(config.read_text(encoding="utf-8")).get("available_node_types", {})
     names = [name for node_type in node_types.values() for name in node_type.get("resources", {})]
-    return frozenset(name.removeprefix(RESOURCE) for name in names if name.startswith(RESOURCE))
+    return frozenset(name.removeprefix(RESOURCE_PREFIX) for name in names if name.startswith(RESOURCE_PREFIX))

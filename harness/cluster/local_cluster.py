@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from harness.errors import UserError
+from harness.machine.network import free_port
 from harness.machine.private_folders import private_folder
 
 LOOPBACK = "127.0.0.1"
@@ -105,7 +105,7 @@ class LocalCluster:
         descriptor = os.open(self._token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - of a descriptor
             file.write(secrets.token_hex(32))
-        self.address = f"{head.address}:{_free_port()}"
+        self.address = f"{head.address}:{free_port(LOOPBACK)}"
         self.nodes: list[StartedNode] = []
         self.variables = {
             "RAY_AUTH_MODE": "token",
@@ -212,9 +212,3 @@ def local_cluster(nodes: Sequence[LocalNode], head: LocalNode | None = None) -> 
             yield cluster
         finally:
             cluster.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])

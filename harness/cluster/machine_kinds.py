@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.cluster.nodes import MACHINE_LABEL
 from harness.errors import UserError
 from harness.execution.completed import find_all_done
 from harness.execution.jobs import Environment
@@ -16,7 +17,6 @@ from harness.schema.cells import Cell
 from harness.schema.host_record import Machine
 from harness.schema.record import Record
 
-LABEL = "machine"  # of nodes: ray start --labels machine=NAME
 _GIB = 2**30
 _COMPARED = ("torch", "transformers")
 _UNKNOWN_S = 60.0  # of a cell that nothing is known of; without a better guess all such cells are alike
@@ -41,7 +41,7 @@ def kind_of(environment: Environment, labels: Mapping[str, str]) -> str:
 
     The label comes first, because it tells apart machines whose type a cloud names alike: with and without a GPU, for example.
     """
-    if label := labels.get(LABEL):
+    if label := labels.get(MACHINE_LABEL):
         return label
     if environment.detected is not None:
         return environment.detected.instance

@@ -6,6 +6,10 @@ import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+# How a node's kind is known to Ray: by its label (ray start --labels machine=NAME), and by a resource that only nodes of the kind
+# have, by which the autoscaler is asked for one.
+MACHINE_LABEL = "machine"
+RESOURCE_PREFIX = f"{MACHINE_LABEL}:"
 _HOUR = 3600.0
 _ROUNDING = 1 + 1e-9  # sums of the same dollars in another order may differ in the last digits
 

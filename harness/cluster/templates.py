@@ -12,6 +12,7 @@ from typing import Literal
 import jinja2
 
 from harness import __version__
+from harness.cluster.nodes import MACHINE_LABEL, RESOURCE_PREFIX
 from harness.errors import UserError
 from harness.pricing.price_rows import PriceRow
 from harness.pricing.price_search import burstable
@@ -21,7 +22,6 @@ from harness.shipped import how_to_install, is_checkout
 Launcher = Literal["aws", "gcp", "azure", "skypilot"]
 
 CLUSTER_NAME = "bert-cost-harness"
-MACHINE_LABEL = "machine"
 DEFAULT_MAX_HOURS = 12
 _SKYPILOT_CLOUDS = ("aws", "gcp", "azure")
 _SDKS = {"aws": "boto3", "gcp": "google-api-python-client google-auth-httplib2 cryptography"}
@@ -158,7 +158,7 @@ def machine_label(name: str) -> str:
 
 def machine_resource(name: str) -> str:
     """Return the Ray resource that only nodes of an instance type have, one of each."""
-    return f"{MACHINE_LABEL}:{machine_label(name)}"
+    return f"{RESOURCE_PREFIX}{machine_label(name)}"
 
 
 def render_template(request: TemplateRequest, table: PriceTable) -> ClusterTemplate:
