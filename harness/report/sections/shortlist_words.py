@@ -20,6 +20,7 @@ KNOWN: dict[Basis, str] = {
     "datasheet": "by datasheet",
 }
 _NUM_ROWS = 10
+_MAX_REASONS = 3
 HEADS = ("machine", "bill", "spot", "hours", "samples/s", "cell")
 _MUCH = 0.5  # of a run: a larger share of start and set-up is worth a hint
 _LONG_TRAINING = 1_000_000
@@ -93,7 +94,10 @@ def _not_shown(found: Shortlist, shown: Sequence[ShortlistRow]) -> list[str]:
     unknown = Counter(row.reasons[0] for row in hidden if row.usd is None)
     parts = [f"{num_known} that cost more"] * bool(num_known) + [f"{missing} that miss a limit"] * bool(missing)
     if unknown:
-        why = "; ".join(f"{count}: {reason}" for reason, count in unknown.most_common())
+        named = unknown.most_common(_MAX_REASONS)
+        num_others = sum(unknown.values()) - sum(count for _, count in named)
+        why = "; ".join(f"{count}: {reason}" for reason, count in named)
+        why += f"; {num_others}: such reasons too" if num_others else ""
         parts.append(f"{sum(unknown.values())} that must be measured ({why})")
     return [f"Not shown (--all shows them): {', '.join(parts)}."]
 
